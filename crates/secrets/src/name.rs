@@ -1,0 +1,210 @@
+//! Which names and values may become environment variables of an agent's commands.
+
+use crate::cryptojs::DecryptError;
+
+/// Linux refuses a longer `NAME=value` (`MAX_ARG_STRLEN`, its closing NUL included), and with it the whole command.
+const MAX_ENTRY_BYTES: usize = 131_072;
+
+/// Names, by their whole or by their beginning, that make a program load code, run a command or read a
+/// configuration, and what each takes over.
+const HIJACKING: &[(&str, Match, &str)] = &[
+    ("LD_", Match::Prefix, "the dynamic loader"),
+    ("DYLD_", Match::Prefix, "the dynamic loader"),
+    ("GLIBC_TUNABLES", Match::Whole, "the C library"),
+    ("GCONV_PATH", Match::Whole, "the C library"),
+    ("BASH_ENV", Match::Whole, "the shell's start"),
+    ("BASH_FUNC_", Match::Prefix, "the shell's functions"),
+    ("BASH_LOADABLES_PATH", Match::Whole, "the shell's built-in commands"),
+    ("BASHOPTS", Match::Whole, "the shell's options"),
+    ("ENV", Match::Whole, "the shell's start"),
+    ("IFS", Match::Whole, "the shell's word splitting"),
+    ("PROMPT_COMMAND", Match::Whole, "the shell's prompt"),
+    ("PS4", Match::Whole, "the shell's tracing"),
+    ("SHELLOPTS", Match::Whole, "the shell's options"),
+    ("ZDOTDIR", Match::Whole, "the shell's start"),
+    ("NODE_OPTIONS", Match::Whole, "Node's start"),
+    ("PYTHONHOME", Match::Whole, "Python's start"),
+    ("PYTHONPATH", Match::Whole, "Python's modules"),
+    ("PYTHONSTARTUP", Match::Whole, "Python's start"),
+    ("PERL5DB", Match::Whole, "Perl's start"),
+    ("PERL5LIB", Match::Whole, "Perl's modules"),
+    ("PERL5OPT", Match::Whole, "Perl's start"),
+    ("RUBYLIB", Match::Whole, "Ruby's modules"),
+    ("RUBYOPT", Match::Whole, "Ruby's start"),
+    ("JAVA_TOOL_OPTIONS", Match::Whole, "Java's start"),
+    ("JDK_JAVA_OPTIONS", Match::Whole, "Java's start"),
+    ("LUA_INIT", Match::Prefix, "Lua's start"),
+    ("GIT_ASKPASS", Match::Whole, "a program that git runs"),
+    ("GIT_CONFIG", Match::Prefix, "git's configuration"),
+    ("GIT_EDITOR", Match::Whole, "a program that git runs"),
+    ("GIT_EXEC_PATH", Match::Whole, "a program that git runs"),
+    ("GIT_EXTERNAL_DIFF", Match::Whole, "a program that git runs"),
+    ("GIT_PAGER", Match::Whole, "a program that git runs"),
+    ("GIT_PROXY_COMMAND", Match::Whole, "a program that git runs"),
+    ("GIT_SEQUENCE_EDITOR", Match::Whole, "a program that git runs"),
+    ("GIT_SSH", Match::Prefix, "a program that git runs"),
+    ("GIT_TEMPLATE_DIR", Match::Whole, "git's hooks"),
+    ("SSH_ASKPASS", Match::Whole, "a program that ssh runs"),
+    ("LESSCLOSE", Match::Whole, "a program that less runs"),
+    ("LESSOPEN", Match::Whole, "a program that less runs"),
+];
+
+#[derive(Clone, Copy)]
+enum Match {
+    Whole,
+    Prefix,
+}
+
+/// Why a variable does not reach the commands.
+///
+/// The text of each completes "the variable X was skipped: …". None carries a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// The name is empty or absent.
+    #[error("its name is empty")]
+    EmptyName,
+    /// The name contains a NUL character, which no environment can hold.
+    #[error("its name contains a NUL character")]
+    NulInName,
+    /// The name contains `=`, which ends a name in every environment.
+    #[error("its name contains `=`")]
+    EqualsSign,
+    /// The name starts with `_`, which marks a variable as not meant for commands.
+    #[error("its name starts with `_`")]
+    LeadingUnderscore,
+    /// The name makes programs load code or run commands of the value's choice.
+    #[error("its name would take over {target}")]
+    Hijack {
+        /// What would be taken over.
+        target: &'static str,
+    },
+    /// The value contains a NUL character, which no environment can hold.
+    #[error("its value contains a NUL character")]
+    NulInValue,
+    /// Name and value together are longer than the kernel takes.
+    #[error("name and value have {bytes} bytes, more than the {max_bytes} that a command can be given")]
+    TooLong {
+        /// The length of name and value.
+        bytes: usize,
+        /// The longest that is possible.
+        max_bytes: usize,
+    },
+    /// The source has the name, and no value with it.
+    #[error("it has no value")]
+    NoValue,
+    /// The value is not UTF-8 text.
+    #[error("its value is not text")]
+    NotText,
+    /// An earlier entry of the same source has the same name.
+    #[error("another entry has the same name")]
+    Duplicate,
+    /// The value is encrypted and the source was given no passphrase.
+    #[error("it is encrypted and no passphrase was given")]
+    NoPassphrase,
+    /// The value is encrypted and cannot be decrypted.
+    #[error(transparent)]
+    Undecryptable(#[from] DecryptError),
+}
+
+/// Says whether a name may be an agent's environment variable: not empty, without `=` and NUL, not starting with `_`,
+/// and none of those that make a loader, shell, interpreter or git run code of the value's choice.
+///
+/// # Errors
+///
+/// The [`SkipReason`] that stands against it.
+///
+/// ```
+/// # use secrets::{SkipReason, check_name};
+/// assert!(check_name("OPENAI_API_KEY").is_ok());
+/// assert_eq!(check_name("LD_PRELOAD"), Err(SkipReason::Hijack { target: "the dynamic loader" }));
+/// ```
+pub fn check_name(name: &str) -> Result<(), SkipReason> {
+    if name.is_empty() {
+        return Err(SkipReason::EmptyName);
+    }
+    if name.contains('\0') {
+        return Err(SkipReason::NulInName);
+    }
+    if name.contains('=') {
+        return Err(SkipReason::EqualsSign);
+    }
+    if name.starts_with('_') {
+        return Err(SkipReason::LeadingUnderscore);
+    }
+    let hijacked = HIJACKING.iter().find(|(pattern, matching, _)| match matching {
+        Match::Whole => name == *pattern,
+        Match::Prefix => name.starts_with(pattern),
+    });
+    hijacked.map_or(Ok(()), |&(_, _, target)| Err(SkipReason::Hijack { target }))
+}
+
+/// Says whether a value can stand in an environment under its name.
+pub(crate) fn check_value(name: &str, value: &str) -> Result<(), SkipReason> {
+    if value.contains('\0') {
+        return Err(SkipReason::NulInValue);
+    }
+    // The `=` between the two and the closing NUL count too.
+    let max_bytes = MAX_ENTRY_BYTES - 2;
+    let bytes = name.len() + value.len();
+    if bytes > max_bytes {
+        return Err(SkipReason::TooLong { bytes, max_bytes });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(name: &str, expected: Option<SkipReason>) {
+        assert_eq!(check_name(name).err(), expected, "{name:?}");
+    }
+
+    #[test]
+    fn ordinary_names_are_taken() {
+        for name in ["A", "openai_key", "a-b", "é", "A_", "1", "LDAP_URL", "ENVIRONMENT", "GITHUB_TOKEN", "IFSX"] {
+            check(name, None);
+        }
+    }
+
+    #[test]
+    fn malformed_names_are_skipped_with_their_reason() {
+        check("", Some(SkipReason::EmptyName));
+        check("A=B", Some(SkipReason::EqualsSign));
+        check("=", Some(SkipReason::EqualsSign));
+        check("A\0B", Some(SkipReason::NulInName));
+        check("_A", Some(SkipReason::LeadingUnderscore));
+        check("_", Some(SkipReason::LeadingUnderscore));
+    }
+
+    #[test]
+    fn names_that_hijack_a_process_are_skipped() {
+        for name in [
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "DYLD_INSERT_LIBRARIES",
+            "BASH_ENV",
+            "ENV",
+            "BASH_FUNC_ls%%",
+            "SHELLOPTS",
+            "PS4",
+            "IFS",
+            "NODE_OPTIONS",
+            "PYTHONSTARTUP",
+            "GIT_SSH_COMMAND",
+            "GIT_CONFIG_COUNT",
+            "PERL5OPT",
+        ] {
+            assert!(matches!(check_name(name), Err(SkipReason::Hijack { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_value_longer_than_the_kernel_takes_is_skipped() {
+        assert_eq!(check_value("A", &"x".repeat(131_069)), Ok(()));
+        let too_long = Err(SkipReason::TooLong { bytes: 131_071, max_bytes: 131_070 });
+        assert_eq!(check_value("A", &"x".repeat(131_070)), too_long);
+    }
+}

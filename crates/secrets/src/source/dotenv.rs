@@ -1,0 +1,221 @@
+//! Variables in a dotenv file.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use crate::source::{SourceError, VariableSource};
+use crate::variables::LoadedVariables;
+
+/// More than any set of variables that a command could be given.
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A file of `NAME=VALUE` lines, read anew by each load.
+///
+/// Empty lines and lines that begin with `#` are skipped, `export ` before a name is ignored. A value without quotes ends
+/// at the line's end or at a `#` that follows a blank. `'…'` and `` `…` `` are taken as they are, `"…"` knows `\n`, `\r`,
+/// `\t`, `\"`, `\$` and `\\`; all three may span lines. Nothing is expanded. The later of two lines with one name wins.
+///
+/// The file is read with blocking calls; it is small and local.
+#[derive(Clone, Debug)]
+pub struct DotenvSource {
+    path: PathBuf,
+}
+
+impl DotenvSource {
+    /// A source that reads this file.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    fn read(&self) -> std::io::Result<Zeroizing<String>> {
+        let file = fs::File::open(&self.path)?;
+        let length = usize::try_from(file.metadata()?.len().min(MAX_FILE_BYTES)).unwrap_or_default();
+        // Room for the whole file, so that growing leaves no copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(length + 1));
+        file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_FILE_BYTES {
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
+        }
+        Ok(text)
+    }
+}
+
+#[async_trait]
+impl VariableSource for DotenvSource {
+    async fn load(&self) -> Result<LoadedVariables, SourceError> {
+        let text =
+            self.read().map_err(|source| SourceError::File { action: "read", path: self.path.clone(), source })?;
+        parse(&text).map_err(|malformed| malformed.in_file(&self.path))
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Malformed {
+    line: usize,
+    problem: &'static str,
+}
+
+impl Malformed {
+    fn in_file(self, path: &Path) -> SourceError {
+        SourceError::Syntax { path: path.to_owned(), line: self.line, problem: self.problem }
+    }
+}
+
+fn parse(text: &str) -> Result<LoadedVariables, Malformed> {
+    let mut loaded = LoadedVariables::default();
+    let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut line = 1;
+    while !rest.is_empty() {
+        let (entry, consumed) = parse_entry(rest).map_err(|problem| Malformed { line, problem })?;
+        if let Some((name, value)) = entry {
+            loaded.insert(name, SecretString::from(value.as_str()));
+        }
+        line += rest[..consumed].matches('\n').count();
+        rest = &rest[consumed..];
+    }
+    Ok(loaded)
+}
+
+type Entry<'a> = (&'a str, Zeroizing<String>);
+
+/// Reads one line, or several when a quoted value spans them, and says how many bytes it took.
+fn parse_entry(text: &str) -> Result<(Option<Entry<'_>>, usize), &'static str> {
+    let line_end = text.find('\n').map_or(text.len(), |at| at + 1);
+    let line = &text[..line_end];
+    if line.trim().is_empty() || line.trim_start().starts_with('#') {
+        return Ok((None, line_end));
+    }
+    let equals = line.find('=').ok_or("is not NAME=VALUE")?;
+    let name = line[..equals].trim();
+    let name = name.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t'])).map_or(name, str::trim);
+    if name.contains(char::is_whitespace) {
+        return Err("has a blank inside the name");
+    }
+    let behind = &text[equals + 1..];
+    let value = behind.trim_start_matches([' ', '\t']);
+    let start = text.len() - value.len();
+    let Some(quote) = value.chars().next().filter(|first| matches!(first, '"' | '\'' | '`')) else {
+        return Ok((Some((name, unquoted(&text[start..line_end.max(start)]))), line_end));
+    };
+    let (value, length) = quoted(&value[1..], quote).ok_or("opens a quote that is not closed")?;
+    let tail_start = start + 1 + length;
+    let tail_end = text[tail_start..].find('\n').map_or(text.len(), |at| tail_start + at + 1);
+    let tail = text[tail_start..tail_end].trim();
+    if !(tail.is_empty() || tail.starts_with('#')) {
+        return Err("has text behind the closing quote");
+    }
+    Ok((Some((name, value)), tail_end))
+}
+
+fn unquoted(line: &str) -> Zeroizing<String> {
+    let comment = line.char_indices().find(|&(at, c)| c == '#' && line[..at].ends_with([' ', '\t']));
+    Zeroizing::new(line[..comment.map_or(line.len(), |(at, _)| at)].trim().to_owned())
+}
+
+/// The value up to its closing quote, and the length of what was read, the quote included.
+fn quoted(text: &str, quote: char) -> Option<(Zeroizing<String>, usize)> {
+    let mut value = Zeroizing::new(String::with_capacity(text.len()));
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, c)) = characters.next() {
+        if c == quote {
+            return Some((value, at + 1));
+        }
+        let escaped = (c == '\\' && quote == '"').then(|| characters.peek().and_then(|&(_, next)| unescape(next)));
+        if let Some(character) = escaped.flatten() {
+            characters.next();
+            value.push(character);
+        } else {
+            value.push(c);
+        }
+    }
+    None
+}
+
+fn unescape(character: char) -> Option<char> {
+    match character {
+        'n' => Some('\n'),
+        'r' => Some('\r'),
+        't' => Some('\t'),
+        '"' | '$' | '\\' => Some(character),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &[(&str, &str)]) {
+        let loaded = parse(text).unwrap();
+        let found: Vec<_> = loaded.variables.iter().map(|(name, value)| (name, value.expose_secret())).collect();
+        assert_eq!(found, expected, "{text:?}");
+    }
+
+    #[track_caller]
+    fn check_malformed(text: &str, line: usize, problem: &'static str) {
+        assert_eq!(parse(text).err(), Some(Malformed { line, problem }), "{text:?}");
+    }
+
+    #[test]
+    fn plain_lines_comments_and_blanks_are_read() {
+        check("", &[]);
+        let text = "\u{feff}A=1\r\n\r\n# B=2\r\n  export C = 3 # three\nD=a#b\nE=\nF=";
+        check(text, &[("A", "1"), ("C", "3"), ("D", "a#b"), ("E", ""), ("F", "")]);
+        check("export=x\nexported=y\n", &[("export", "x"), ("exported", "y")]);
+        check("A=1\nA=2", &[("A", "2")]);
+    }
+
+    #[test]
+    fn quotes_keep_what_they_enclose() {
+        check(
+            "A=' a # b '\nB=\"x\\ny\\\\\\\"\\$\\q\" # c\nC=`'\"`",
+            &[("A", " a # b "), ("B", "x\ny\\\"$\\q"), ("C", "'\"")],
+        );
+        check("KEY=\"-----BEGIN\nabc\n\"\nB=1", &[("B", "1"), ("KEY", "-----BEGIN\nabc\n")]);
+    }
+
+    #[test]
+    fn malformed_lines_are_named_by_their_number() {
+        check_malformed("A=1\n\nnonsense\n", 3, "is not NAME=VALUE");
+        check_malformed("A='1\n2'\nB C=1\n", 3, "has a blank inside the name");
+        check_malformed("A=\"1\nB=2\n", 1, "opens a quote that is not closed");
+        check_malformed("A='1'2\n", 1, "has text behind the closing quote");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_absent_malformed_or_not_text_is_named_without_its_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("variables.env");
+        for content in [None, Some(b"A=1\nhunter2".as_slice()), Some(b"A=hunter2\xff")] {
+            if let Some(content) = content {
+                fs::write(&path, content).unwrap();
+            }
+            let error = DotenvSource::new(&path).load().await.unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains("variables.env") && !shown.contains("hunter2"), "{shown}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_parsed_or_refused_without_a_panic(text in "[A='\"`\\\\\n\r #é\0]{0,24}|\\PC*") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn a_value_in_single_quotes_is_kept(value in "[^'\0]{0,40}") {
+            let loaded = parse(&format!("B=1\nA='{value}'\nC=2")).unwrap();
+            prop_assert_eq!(loaded.variables.get("A").unwrap().expose_secret(), value.as_str());
+            prop_assert_eq!(loaded.variables.len(), 3);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A set of environment variables whose values are secrets.
+
+use std::collections::BTreeMap;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::name::{SkipReason, check_name, check_value};
+
+/// Variables in the order of their names; values are wiped from memory when dropped and never shown by `Debug`.
+#[derive(Clone, Debug, Default)]
+pub struct Variables {
+    values: BTreeMap<String, SecretString>,
+}
+
+impl Variables {
+    /// An empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a variable, in place of one of the same name.
+    ///
+    /// # Errors
+    ///
+    /// The [`SkipReason`] when the name or the value may not stand in a command's environment; the set is unchanged.
+    pub fn insert(&mut self, name: impl Into<String>, value: SecretString) -> Result<(), SkipReason> {
+        let name = name.into();
+        check_name(&name)?;
+        check_value(&name, value.expose_secret())?;
+        self.values.insert(name, value);
+        Ok(())
+    }
+
+    /// The value of a name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&SecretString> {
+        self.values.get(name)
+    }
+
+    /// Names and values in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &SecretString)> {
+        self.values.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// How many variables there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+/// A variable that a source has and that the commands do not get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SkippedVariable {
+    /// Its name as the source has it.
+    pub name: String,
+    /// Why it was skipped.
+    pub reason: SkipReason,
+}
+
+/// What a source gave: the variables, and those it had to leave out.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LoadedVariables {
+    /// The variables that may stand in a command's environment.
+    pub variables: Variables,
+    /// The others, in the order they were met.
+    pub skipped: Vec<SkippedVariable>,
+}
+
+impl LoadedVariables {
+    /// Adds a variable, or notes why it was left out.
+    pub fn insert(&mut self, name: &str, value: SecretString) {
+        if let Err(reason) = self.variables.insert(name, value) {
+            self.skip(name, reason);
+        }
+    }
+
+    /// Notes a variable that was left out.
+    pub fn skip(&mut self, name: &str, reason: SkipReason) {
+        self.skipped.push(SkippedVariable { name: name.to_owned(), reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_ordered_by_name_and_the_later_value_wins() {
+        let mut variables = Variables::new();
+        for (name, value) in [("B", "1"), ("A", "2"), ("B", "3")] {
+            variables.insert(name, SecretString::from(value)).unwrap();
+        }
+        let all: Vec<_> = variables.iter().map(|(name, value)| (name, value.expose_secret())).collect();
+        assert_eq!(all, [("A", "2"), ("B", "3")]);
+        assert_eq!(variables.len(), 2);
+    }
+
+    #[test]
+    fn a_refused_variable_leaves_the_set_unchanged() {
+        let mut variables = Variables::new();
+        variables.insert("A", SecretString::from("kept")).unwrap();
+        assert_eq!(variables.insert("A", SecretString::from("a\0b")), Err(SkipReason::NulInValue));
+        assert_eq!(variables.get("A").unwrap().expose_secret(), "kept");
+    }
+
+    #[test]
+    fn debug_shows_names_and_no_value() {
+        let mut loaded = LoadedVariables::default();
+        loaded.insert("TOKEN", SecretString::from("hunter2"));
+        loaded.insert("_HIDDEN", SecretString::from("hunter3"));
+        let shown = format!("{loaded:?}");
+        assert!(shown.contains("TOKEN") && shown.contains("_HIDDEN") && !shown.contains("hunter"), "{shown}");
+    }
+}

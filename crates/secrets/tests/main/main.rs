@@ -1,0 +1,9 @@
+//! The crate against data, programs and databases that are not its own.
+
+mod crypto_js;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod skip;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod vectors;

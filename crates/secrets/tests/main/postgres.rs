@@ -1,0 +1,206 @@
+//! Variables in a PostgreSQL table that another application made.
+
+mod server;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use secrets::cryptojs;
+use secrets::sql::{Encryption, VariableStore};
+use secrets::{ExposeSecret as _, SecretString, SourceError, SourceErrorKind, VariableSource as _};
+use sqlx::Connection as _;
+
+use self::server::{PASSWORD, Server};
+use crate::skip::skipped;
+
+const PASSPHRASE: &str = "correct horse";
+
+/// The table as the application makes it, with columns that no variable needs.
+const TABLE: &str = r#"
+    CREATE TABLE variables (
+        id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+        name varchar(255),
+        value text,
+        encrypted boolean DEFAULT false,
+        "createdDate" timestamp DEFAULT now()
+    );
+"#;
+
+fn server() -> Option<Arc<Server>> {
+    let server = Server::shared();
+    if server.is_none() {
+        skipped("variables in PostgreSQL", "apt-get install postgresql");
+    }
+    server
+}
+
+async fn connect(url: &str) -> Result<VariableStore, SourceError> {
+    VariableStore::connect(url, Some(SecretString::from(PASSPHRASE))).await
+}
+
+/// The whole chain of an error, which must never tell user or password.
+#[track_caller]
+fn told(error: &SourceError) -> String {
+    let mut text = error.to_string();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(one) = cause {
+        text += &format!(": {one}");
+        cause = one.source();
+    }
+    let all = format!("{text} {error:?}");
+    assert!(!all.contains(PASSWORD) && !all.contains("hunter2") && !all.contains("app"), "{all}");
+    text
+}
+
+#[tokio::test]
+async fn a_foreign_table_is_read_whatever_else_it_has() {
+    let Some(server) = server() else { return };
+    let url = server.database("foreign_table", TABLE).await;
+    let mut connection = server.connect("foreign_table").await;
+    let encrypted = cryptojs::encrypt("hunter2", PASSPHRASE).unwrap();
+    let rows: [(Option<&str>, Option<&str>, Option<bool>); 8] = [
+        (Some("TOKEN"), Some(&encrypted), Some(true)),
+        (Some("PLAIN"), Some("é"), None),
+        (Some("DAMAGED"), Some("U2FsdGVkX19h"), Some(true)),
+        (Some("TWICE"), Some("x"), Some(false)),
+        (Some("TWICE"), Some("x"), Some(false)),
+        (Some("_HIDDEN"), Some("x"), Some(false)),
+        (Some("WITHOUT"), None, Some(false)),
+        (None, Some("x"), Some(false)),
+    ];
+    for (name, value, encrypted) in rows {
+        let insert = sqlx::query("INSERT INTO variables (name, value, encrypted) VALUES ($1, $2, $3)");
+        insert.bind(name).bind(value).bind(encrypted).execute(&mut connection).await.unwrap();
+    }
+    connection.close().await.unwrap();
+
+    let loaded = connect(&url).await.unwrap().load().await.unwrap();
+    let values: Vec<_> = loaded.variables.iter().map(|(name, value)| (name, value.expose_secret())).collect();
+    assert_eq!(values, [("PLAIN", "é"), ("TOKEN", "hunter2"), ("TWICE", "x")]);
+    let mut skipped: Vec<_> = loaded.skipped.iter().map(|one| format!("{}: {}", one.name, one.reason)).collect();
+    skipped.sort();
+    assert_eq!(
+        skipped,
+        [
+            ": its name is empty",
+            "DAMAGED: the encrypted value is cut short",
+            "TWICE: another entry has the same name",
+            "WITHOUT: it has no value",
+            "_HIDDEN: its name starts with `_`",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_set_is_loaded_listed_and_removed() {
+    let Some(server) = server() else { return };
+    let url = server.database("set_and_removed", TABLE).await;
+    let store = connect(&url).await.unwrap();
+    store.set("TOKEN", "first".into(), Encryption::Plain).await.unwrap();
+    store.set("TOKEN", "second".into(), Encryption::CryptoJs).await.unwrap();
+    store.set("OTHER", "x".into(), Encryption::Plain).await.unwrap();
+    let loaded = store.load().await.unwrap();
+    assert_eq!(loaded.variables.get("TOKEN").unwrap().expose_secret(), "second");
+    let listed: Vec<_> = store.list().await.unwrap().into_iter().map(|one| (one.name, one.encrypted)).collect();
+    assert_eq!(listed, [("OTHER".into(), false), ("TOKEN".into(), true)]);
+    assert!(store.remove("TOKEN").await.unwrap());
+    assert!(!store.remove("TOKEN").await.unwrap());
+    assert_eq!(store.list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn two_stores_that_set_one_new_name_at_once_make_one_row() {
+    let Some(server) = server() else { return };
+    let url = server.database("at_once", TABLE).await;
+    let (one, other) = (connect(&url).await.unwrap(), connect(&url).await.unwrap());
+    for number in 0..20 {
+        let name = format!("N{number}");
+        let set = |store| VariableStore::set(store, &name, "x".into(), Encryption::Plain);
+        let (first, second) = tokio::join!(set(&one), set(&other));
+        first.and(second).unwrap();
+    }
+    assert_eq!(one.list().await.unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_ended_is_made_anew() {
+    let Some(server) = server() else { return };
+    let url = server.database("ended", TABLE).await;
+    let store = connect(&url).await.unwrap();
+    store.set("A", "x".into(), Encryption::Plain).await.unwrap();
+    let mut connection = server.connect("postgres").await;
+    sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'ended'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(store.load().await.unwrap().variables.len(), 1);
+}
+
+#[tokio::test]
+async fn a_missing_table_or_column_is_said_and_not_made() {
+    let Some(server) = server() else { return };
+    for (name, statements) in
+        [("no_table", "SELECT 1"), ("no_column", "CREATE TABLE variables (name text, value text)")]
+    {
+        let url = server.database(name, statements).await;
+        let error = connect(&url).await.unwrap_err();
+        assert!(matches!(error, SourceError::Schema { .. }), "{error:?}");
+        assert!(told(&error).contains(name));
+    }
+    let mut connection = server.connect("no_table").await;
+    let made: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE tablename = 'variables'")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(made, 0);
+}
+
+#[tokio::test]
+async fn a_refused_row_is_not_quoted() {
+    let Some(server) = server() else { return };
+    let url =
+        server.database("refused_row", "CREATE TABLE variables (name text, value varchar(3), encrypted bool)").await;
+    let error = connect(&url).await.unwrap().set("A", "hunter2".into(), Encryption::Plain).await.unwrap_err();
+    assert!(told(&error).ends_with("the row is refused (SQLSTATE 22001)"), "{}", told(&error));
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_a_missing_database_are_told_apart() {
+    let Some(server) = server() else { return };
+    let wrong = format!("postgres://app:hunter2wrong@localhost/postgres?host={}", server.socket_directory());
+    let error = connect(&wrong).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Denied, "{error:?}");
+    assert!(told(&error).contains("postgres://localhost/postgres"), "{}", told(&error));
+
+    let error = connect(&server.url("absent")).await.unwrap_err();
+    assert!(told(&error).contains("database \"absent\" does not exist"), "{}", told(&error));
+}
+
+#[tokio::test]
+async fn debug_of_a_store_shows_no_password() {
+    let Some(server) = server() else { return };
+    let url = server.database("debug_shown", TABLE).await;
+    let store = connect(&url).await.unwrap();
+    let shown = format!("{store:?}");
+    assert!(shown.contains("postgres://localhost/debug_shown") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_closed_port_is_said_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = connect(&format!("postgres://app:hunter2@{address}/main?sslmode=disable")).await.unwrap_err();
+    assert!(error.is_retryable());
+    assert_eq!(error.to_string(), format!("the variables in postgres://{address}/main cannot be reached"));
+    assert!(told(&error).contains("refused"), "{}", told(&error));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let error = connect(&format!("postgres://app:hunter2@{address}/main")).await.unwrap_err();
+    assert!(told(&error).ends_with("no answer within 5 seconds"), "{}", told(&error));
+    assert!(error.is_retryable());
+}
