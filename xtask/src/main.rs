@@ -1,0 +1,47 @@
+//! The workspace's own tasks: `cargo xtask ci` runs every check and test.
+
+mod ci;
+mod layers;
+mod step;
+mod summary;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+The workspace's own tasks.
+
+Usage: cargo xtask ci [STEP]...
+
+  ci            runs every check and test, or only the named steps
+  --help        shows this text
+
+Steps: fmt layers clippy init features test doctest doc bench
+
+Each step prints one line; its whole output is in target/xtask/STEP.log and is shown when it fails. What a test could
+not check on this machine is listed as `SKIPPED: …`; with CI=true a skip is a failure.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((command, steps)) if command == "ci" && !steps.iter().any(|step| step.starts_with('-')) => {
+            ci::run(&workspace(), steps)
+        }
+        Some((help, _)) if matches!(help.as_str(), "--help" | "-h" | "help") => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprint!("{HELP}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The workspace's folder: the one above this crate's.
+fn workspace() -> PathBuf {
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    PathBuf::from(manifest).parent().expect("the crate lies in the workspace").to_owned()
+}

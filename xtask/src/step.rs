@@ -1,0 +1,203 @@
+//! Runs steps one after another, keeps what they print and says how they ended.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use crate::summary::Tests;
+
+/// Of a failed step's log, so much is shown.
+const SHOWN_LINES: usize = 300;
+
+/// How a step ends; an error ends it early.
+pub(crate) type Outcome = Result<(), Ended>;
+
+/// Why a step ended before its end.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// What it checks does not hold.
+    Failed(String),
+    /// It cannot be checked here.
+    Skipped,
+}
+
+/// Runs steps and remembers their results.
+pub(crate) struct Runner {
+    workspace: PathBuf,
+    directory: PathBuf,
+    log: PathBuf,
+    passed: usize,
+    failed: Vec<&'static str>,
+    /// The steps that were skipped, each as a line.
+    skipped: Vec<String>,
+    tests: Tests,
+}
+
+impl Runner {
+    /// A runner for this workspace, whose logs go to `target/xtask`.
+    pub(crate) fn new(workspace: &Path) -> io::Result<Self> {
+        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+        let directory = workspace.join(target).join("xtask");
+        fs::create_dir_all(&directory)?;
+        Ok(Self {
+            workspace: workspace.to_owned(),
+            log: directory.join("ci.log"),
+            directory,
+            passed: 0,
+            failed: Vec::new(),
+            skipped: Vec::new(),
+            tests: Tests::default(),
+        })
+    }
+
+    pub(crate) fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    /// Where steps may put what they make.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Runs one step and prints its line.
+    pub(crate) fn run(&mut self, name: &'static str, step: fn(&mut Self) -> Outcome) {
+        print!("{name:<10}");
+        // Only the terminal's reader would miss it.
+        let _ = io::stdout().flush();
+        self.log = self.directory.join(format!("{name}.log"));
+        let started = Instant::now();
+        let outcome = File::create(&self.log).map_err(failed).and_then(|_| step(self));
+        let seconds = started.elapsed().as_secs_f64();
+        match outcome {
+            Ok(()) => {
+                self.passed += 1;
+                println!("ok       {seconds:7.1} s");
+            }
+            Err(Ended::Skipped) => println!("skipped  {seconds:7.1} s"),
+            Err(Ended::Failed(why)) => {
+                self.failed.push(name);
+                println!("FAILED   {seconds:7.1} s");
+                self.show(&why);
+            }
+        }
+    }
+
+    /// A call of cargo in the workspace, as if it were not called from a program that cargo runs.
+    pub(crate) fn cargo<const N: usize>(&self, arguments: [&str; N]) -> Command {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        for (name, _) in env::vars_os() {
+            let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+            if name.to_str().is_some_and(|name| own.iter().any(|prefix| name.starts_with(prefix))) {
+                cargo.env_remove(name);
+            }
+        }
+        cargo.args(arguments).current_dir(&self.workspace);
+        cargo
+    }
+
+    /// A program of the Rust toolchain.
+    pub(crate) fn tool(&self, name: &str) -> Command {
+        let mut tool = Command::new(self.sysroot().join("bin").join(name));
+        tool.current_dir(&self.workspace);
+        tool
+    }
+
+    /// Skips the step when the toolchain came without a component.
+    pub(crate) fn need_component(&mut self, component: &str) -> Outcome {
+        let program = self.sysroot().join("bin").join(if component == "clippy" { "clippy-driver" } else { component });
+        if program.exists() {
+            return Ok(());
+        }
+        self.skip(component, &format!("rustup component add {component}"))
+    }
+
+    /// Skips the step, saying what would make it possible.
+    pub(crate) fn skip(&mut self, what: &str, how: &str) -> Outcome {
+        self.skipped.push(format!("SKIPPED: {what} ({how})"));
+        Err(Ended::Skipped)
+    }
+
+    /// Runs a command into the step's log.
+    pub(crate) fn command(&self, mut command: Command) -> Outcome {
+        let mut log = File::options().append(true).open(&self.log).map_err(failed)?;
+        writeln!(log, "$ {}", shown(&command)).map_err(failed)?;
+        let status = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(failed)?)
+            .stderr(log)
+            .status()
+            .map_err(|error| Ended::Failed(format!("cannot start {}: {error}", command.get_program().display())))?;
+        if status.success() { Ok(()) } else { Err(Ended::Failed(format!("the last command ended with {status}"))) }
+    }
+
+    /// Runs a command whose output is that of tests or benchmarks, counts the tests and collects what was skipped.
+    pub(crate) fn tests(&mut self, command: Command) -> Outcome {
+        let outcome = self.command(command);
+        let log = fs::read(&self.log).map_err(failed)?;
+        self.tests.read(&String::from_utf8_lossy(&log));
+        outcome
+    }
+
+    /// What a command prints on standard output.
+    pub(crate) fn output(&self, mut command: Command) -> Result<String, Ended> {
+        let output = command.stdin(Stdio::null()).output().map_err(failed)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(Ended::Failed(format!("$ {}\n{}", shown(&command), String::from_utf8_lossy(&output.stderr))))
+    }
+
+    /// Prints the closing lines and gives the exit code.
+    pub(crate) fn finish(self) -> ExitCode {
+        let mut skips: BTreeMap<&str, usize> = self.skipped.iter().map(|line| (line.as_str(), 1)).collect();
+        for line in &self.tests.skips {
+            *skips.entry(line).or_default() += 1;
+        }
+        println!();
+        for (line, times) in &skips {
+            println!("{line}{}", if *times > 1 { format!(" [{times} times]") } else { String::new() });
+        }
+        let strict = env::var_os("CI").is_some_and(|ci| ci == "true");
+        let refused = strict && !skips.is_empty();
+        if refused {
+            println!("with CI=true nothing may be skipped");
+        }
+        print!("steps: {} ok, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped.len());
+        println!("{}", if self.failed.is_empty() { String::new() } else { format!(": {}", self.failed.join(" ")) });
+        println!("{} passed, {} failed, {} skipped", self.tests.passed, self.tests.failed, self.tests.skipped);
+        if refused || !self.failed.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+
+    fn sysroot(&self) -> PathBuf {
+        let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        rustc.args(["--print", "sysroot"]).current_dir(&self.workspace);
+        self.output(rustc).unwrap_or_default().trim().into()
+    }
+
+    fn show(&self, why: &str) {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<_> = log.lines().collect();
+        let from = lines.len().saturating_sub(SHOWN_LINES);
+        if from > 0 {
+            println!("    … {from} lines more in {}", self.log.display());
+        }
+        for line in &lines[from..] {
+            println!("    {line}");
+        }
+        println!("    {why}");
+    }
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+fn failed(error: io::Error) -> Ended {
+    Ended::Failed(error.to_string())
+}

@@ -1,0 +1,84 @@
+//! Counts what Rust's test harness prints.
+
+/// The tests of all harnesses read so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tests {
+    /// Tests that passed and skipped nothing.
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    /// Tests that were ignored, and those that passed by saying what they skipped.
+    pub(crate) skipped: u64,
+    /// What they said, line by line.
+    pub(crate) skips: Vec<String>,
+}
+
+impl Tests {
+    /// Reads the output of `cargo test -- --show-output`.
+    pub(crate) fn read(&mut self, output: &str) {
+        let mut of_passed = false;
+        let mut counted = false;
+        for line in output.lines() {
+            match line {
+                "successes:" => of_passed = true,
+                "failures:" => of_passed = false,
+                _ if line.starts_with("---- ") => counted = false,
+                _ if line.starts_with("SKIPPED: ") => {
+                    self.skips.push(line.to_owned());
+                    if of_passed && !counted {
+                        counted = true;
+                        self.skipped += 1;
+                        self.passed = self.passed.wrapping_sub(1);
+                    }
+                }
+                _ => {
+                    if let Some(result) = line.strip_prefix("test result: ") {
+                        of_passed = false;
+                        self.passed = self.passed.wrapping_add(number(result, "passed"));
+                        self.failed += number(result, "failed");
+                        self.skipped += number(result, "ignored");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The number in front of a word, as in `ok. 3 passed; 0 failed`.
+fn number(result: &str, word: &str) -> u64 {
+    let words: Vec<&str> = result.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
+    words.windows(2).find(|pair| pair[1] == word).and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(output: &str, passed: u64, failed: u64, skipped: u64, skips: &[&str]) {
+        let mut tests = Tests::default();
+        tests.read(output);
+        let skips = skips.iter().map(|line| (*line).to_owned()).collect();
+        assert_eq!(tests, Tests { passed, failed, skipped, skips });
+    }
+
+    #[test]
+    fn the_results_of_several_harnesses_are_summed() {
+        let output = "test a ... ok\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\
+                      noise\ntest result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 9 filtered out\n";
+        check(output, 5, 4, 1, &[]);
+    }
+
+    #[test]
+    fn a_test_that_says_what_it_skipped_counts_as_skipped_once() {
+        let output = "successes:\n\n---- a stdout ----\nSKIPPED: x (y)\nSKIPPED: z (y)\n\n---- b stdout ----\nhello\n\n\
+                      successes:\n    a\n    b\n\ntest result: ok. 2 passed; 0 failed; 0 ignored\n";
+        check(output, 1, 0, 1, &["SKIPPED: x (y)", "SKIPPED: z (y)"]);
+    }
+
+    #[test]
+    fn a_skip_that_failed_stays_a_failure() {
+        let output =
+            "failures:\n\n---- a stdout ----\nSKIPPED: x (y)\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored\n";
+        check(output, 0, 1, 0, &["SKIPPED: x (y)"]);
+    }
+}
