@@ -1,0 +1,342 @@
+//! What srt's own schema takes beyond types: patterns, ranges, and what must fit together.
+
+use crate::config::{CredentialMode, CredentialsConfig, SandboxRuntimeConfig};
+use crate::domain::{self, List};
+
+/// Why srt would refuse settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error("{path}: {problem}")]
+pub struct Refusal {
+    /// The value's place, such as `network.allowedDomains[2]`.
+    pub path: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl SandboxRuntimeConfig {
+    /// Judges settings as srt 0.0.78 does when it loads them.
+    ///
+    /// # Errors
+    /// The first [`Refusal`], in the order of the file's parts.
+    pub fn accepts(&self) -> Result<(), Refusal> {
+        self.check_network()?;
+        self.check_filesystem()?;
+        self.check_programs()?;
+        match &self.credentials {
+            Some(credentials) => self.check_credentials(credentials),
+            None => Ok(()),
+        }
+    }
+
+    fn check_network(&self) -> Result<(), Refusal> {
+        let network = &self.network;
+        each("network.allowedDomains", &network.allowed_domains, |entry| {
+            domain::is_accepted(entry, List::Allowed)
+                .then_some(())
+                .ok_or("is not a domain pattern; give host[:port], *.domain[:port] or [ipv6][:port]")
+        })?;
+        each("network.deniedDomains", &network.denied_domains, |entry| {
+            domain::is_accepted(entry, List::Denied)
+                .then_some(())
+                .ok_or("is not a domain pattern; give host[:port], *.domain[:port], * or [ipv6][:port]")
+        })?;
+        for (entry, reason) in network.denied_domain_reasons.iter().flatten() {
+            if reason.is_empty() {
+                return refuse(format!("network.deniedDomainReasons[{entry:?}]"), "is empty");
+            }
+        }
+        each(
+            "network.deniedResolvedAddresses",
+            network.denied_resolved_addresses.as_deref().unwrap_or_default(),
+            |entry| domain::is_accepted_address(entry).then_some(()).ok_or("is not an address or a CIDR block"),
+        )?;
+        for (name, port) in [("httpProxyPort", network.http_proxy_port), ("socksProxyPort", network.socks_proxy_port)] {
+            if port == Some(0) {
+                return refuse(format!("network.{name}"), "is not a port from 1 to 65535");
+            }
+        }
+        if let Some(mitm) = &network.mitm_proxy {
+            if mitm.socket_path.is_empty() {
+                return refuse("network.mitmProxy.socketPath", "is empty");
+            }
+            if mitm.domains.is_empty() {
+                return refuse("network.mitmProxy.domains", "names no domain");
+            }
+            hosts("network.mitmProxy.domains", &mitm.domains)?;
+        }
+        if let Some(tls) = &network.tls_terminate {
+            if tls.ca_cert_path.is_some() != tls.ca_key_path.is_some() {
+                return refuse("network.tlsTerminate", "caCertPath and caKeyPath are given both or neither");
+            }
+            hosts("network.tlsTerminate.excludeDomains", tls.exclude_domains.as_deref().unwrap_or_default())?;
+            each(
+                "network.tlsTerminate.extraCaCertPaths",
+                tls.extra_ca_cert_paths.as_deref().unwrap_or_default(),
+                not_empty,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn check_filesystem(&self) -> Result<(), Refusal> {
+        let filesystem = &self.filesystem;
+        let enabled = filesystem.disabled != Some(true);
+        for (name, list, denies) in [
+            ("denyRead", filesystem.deny_read.as_slice(), true),
+            ("allowRead", filesystem.allow_read.as_deref().unwrap_or_default(), false),
+            ("allowWrite", filesystem.allow_write.as_slice(), false),
+            ("denyWrite", filesystem.deny_write.as_slice(), true),
+        ] {
+            each(&format!("filesystem.{name}"), list, |entry| {
+                not_empty(entry)?;
+                let slashed_glob = crate::glob::is_glob(entry) && entry.ends_with('/') && entry.starts_with(['/', '~']);
+                if denies && enabled && slashed_glob {
+                    return Err("is a pattern that ends in `/`, which matches nothing; leave the slash out");
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_programs(&self) -> Result<(), Refusal> {
+        for (name, path) in [
+            ("bwrapPath", &self.bwrap_path),
+            ("socatPath", &self.socat_path),
+            ("javaAgentJarPath", &self.java_agent_jar_path),
+        ] {
+            if path.as_ref().is_some_and(|path| !path.starts_with('/')) {
+                return refuse(name, "is not an absolute path");
+            }
+        }
+        if self.mandatory_deny_search_depth.is_some_and(|depth| !(1..=10).contains(&depth)) {
+            return refuse("mandatoryDenySearchDepth", "is not a number from 1 to 10");
+        }
+        if let Some(windows) = &self.windows {
+            if windows.sandbox_user.as_ref().is_some_and(|user| user.is_empty() || user.encode_utf16().count() > 20) {
+                return refuse("windows.sandboxUser", "does not have 1 to 20 characters");
+            }
+            for (name, guid) in
+                [("sublayerGuid", &windows.sublayer_guid), ("wfpSublayerGuid", &windows.wfp_sublayer_guid)]
+            {
+                if guid.as_ref().is_some_and(|guid| !is_uuid(guid)) {
+                    return refuse(format!("windows.{name}"), "is not a UUID");
+                }
+            }
+            if windows.proxy_port_range.is_some_and(|(first, last)| first == 0 || last < first || last - first > 64) {
+                return refuse("windows.proxyPortRange", "is not a first and a last port, at most 64 apart");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_credentials(&self, credentials: &CredentialsConfig) -> Result<(), Refusal> {
+        let mut masked = false;
+        for (at, file) in credentials.files.iter().flatten().enumerate() {
+            let path = format!("credentials.files[{at}]");
+            not_empty(&file.path).or_else(|problem| refuse(format!("{path}.path"), problem))?;
+            if file.mode == CredentialMode::Mask && file.path.ends_with('/') {
+                return refuse(format!("{path}.path"), "is a directory; a file is masked");
+            }
+            self.check_credential(
+                &path,
+                file.mode,
+                file.decode.is_some(),
+                file.mask_claims.as_ref(),
+                file.inject_hosts.as_ref(),
+            )?;
+            masked |= file.mode == CredentialMode::Mask;
+        }
+        for (at, variable) in credentials.env_vars.iter().flatten().enumerate() {
+            let path = format!("credentials.envVars[{at}]");
+            let mut bytes = variable.name.bytes();
+            let head = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+            if !head || !bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                return refuse(format!("{path}.name"), "is not the name of a variable");
+            }
+            let hosts = variable.inject_hosts.as_ref();
+            self.check_credential(
+                &path,
+                variable.mode,
+                variable.decode.is_some(),
+                variable.mask_claims.as_ref(),
+                hosts,
+            )?;
+            masked |= variable.mode == CredentialMode::Mask;
+        }
+        self.check_aws_pairs(credentials)?;
+        if masked && self.network.tls_terminate.is_none() && credentials.allow_plaintext_inject != Some(true) {
+            return refuse("credentials", "masking needs network.tlsTerminate, or allowPlaintextInject");
+        }
+        Ok(())
+    }
+
+    fn check_credential(
+        &self,
+        path: &str,
+        mode: CredentialMode,
+        decoded: bool,
+        claims: Option<&Vec<String>>,
+        inject: Option<&Vec<String>>,
+    ) -> Result<(), Refusal> {
+        if let Some(claims) = claims
+            && (!decoded || claims.is_empty())
+        {
+            return refuse(format!("{path}.maskClaims"), "needs decode, and at least one claim");
+        }
+        if let Some(inject) = inject {
+            hosts(&format!("{path}.injectHosts"), inject)?;
+            if mode == CredentialMode::Mask && inject.is_empty() {
+                return refuse(format!("{path}.injectHosts"), "is empty, so the credential would never be used");
+            }
+            each(&format!("{path}.injectHosts"), inject, |host| {
+                let allowed = self.network.allowed_domains.iter().any(|pattern| covers(pattern, host));
+                allowed.then_some(()).ok_or("is not covered by network.allowedDomains")
+            })?;
+        }
+        let excluded = self.network.tls_terminate.as_ref().and_then(|tls| tls.exclude_domains.as_ref());
+        if let (CredentialMode::Mask, Some(excluded)) = (mode, excluded) {
+            let targets = inject.unwrap_or(&self.network.allowed_domains);
+            let is_excluded = |host: &String| excluded.iter().any(|pattern| covers(pattern, without_port(host)));
+            if !targets.is_empty() && targets.iter().all(is_excluded) {
+                return refuse(path, "every host that could be given it is in tlsTerminate.excludeDomains");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_aws_pairs(&self, credentials: &CredentialsConfig) -> Result<(), Refusal> {
+        let mut seen = Vec::new();
+        for (at, pair) in credentials.aws_pairs.iter().flatten().enumerate() {
+            for name in
+                [Some(&pair.access_key_id_var), Some(&pair.secret_access_key_var), pair.session_token_var.as_ref()]
+                    .into_iter()
+                    .flatten()
+            {
+                let path = format!("credentials.awsPairs[{at}]");
+                if seen.contains(&name) {
+                    return refuse(path, format!("{name:?} is named twice"));
+                }
+                seen.push(name);
+                let whole = credentials.env_vars.iter().flatten().any(|variable| {
+                    variable.name == *name
+                        && variable.mode == CredentialMode::Mask
+                        && variable.extract.is_none()
+                        && variable.decode.is_none()
+                });
+                if !whole {
+                    return refuse(path, format!("{name:?} is not masked whole in credentials.envVars"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuse<T>(path: impl Into<String>, problem: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { path: path.into(), problem: problem.into() })
+}
+
+fn each(path: &str, list: &[String], judge: impl Fn(&str) -> Result<(), &'static str>) -> Result<(), Refusal> {
+    for (at, entry) in list.iter().enumerate() {
+        judge(entry).or_else(|problem| refuse(format!("{path}[{at}]"), format!("{entry:?} {problem}")))?;
+    }
+    Ok(())
+}
+
+fn hosts(path: &str, list: &[String]) -> Result<(), Refusal> {
+    each(path, list, |entry| {
+        domain::is_accepted(entry, List::Hosts).then_some(()).ok_or("is not a host pattern; ports are not meant here")
+    })
+}
+
+fn not_empty(entry: &str) -> Result<(), &'static str> {
+    if entry.is_empty() { Err("is empty") } else { Ok(()) }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
+        && parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn without_port(pattern: &str) -> &str {
+    match pattern.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !host.ends_with(':') => {
+            host
+        }
+        _ => pattern,
+    }
+}
+
+/// Whether a pattern of a list covers a host pattern: the same, or `*.x` for something below `x`.
+fn covers(pattern: &str, host: &str) -> bool {
+    let (pattern, host) = (without_port(pattern).to_lowercase(), host.to_lowercase());
+    pattern == host
+        || pattern
+            .strip_prefix("*.")
+            .is_some_and(|suffix| host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(patch: &str, expected: Result<(), &str>) {
+        let mut value: serde_json::Value = serde_json::from_str(
+            r#"{"network":{"allowedDomains":["api.example.com"],"deniedDomains":[]},"filesystem":{"denyRead":[],"allowWrite":[],"denyWrite":[]}}"#,
+        )
+        .unwrap();
+        let patch: serde_json::Value = serde_json::from_str(patch).unwrap();
+        for (part, settings) in patch.as_object().unwrap() {
+            match settings {
+                serde_json::Value::Object(settings) => {
+                    let part = &mut value[part];
+                    for (key, setting) in settings {
+                        part[key] = setting.clone();
+                    }
+                }
+                other => value[part] = other.clone(),
+            }
+        }
+        let config = SandboxRuntimeConfig::from_json(&value.to_string()).unwrap();
+        assert_eq!(config.accepts().map_err(|refusal| refusal.path), expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn single_values_are_judged() {
+        check("{}", Ok(()));
+        check(r#"{"network":{"allowedDomains":["a.com","*.com"]}}"#, Err("network.allowedDomains[1]"));
+        check(r#"{"filesystem":{"denyRead":[""]}}"#, Err("filesystem.denyRead[0]"));
+        check(r#"{"mandatoryDenySearchDepth":11}"#, Err("mandatoryDenySearchDepth"));
+        check(r#"{"bwrapPath":"bwrap"}"#, Err("bwrapPath"));
+        check(r#"{"windows":{"proxyPortRange":[100,200]}}"#, Err("windows.proxyPortRange"));
+    }
+
+    #[test]
+    fn a_denied_pattern_does_not_end_in_a_slash() {
+        check(r#"{"filesystem":{"denyRead":["/a/*/"]}}"#, Err("filesystem.denyRead[0]"));
+        check(r#"{"filesystem":{"denyWrite":["~/*/"]}}"#, Err("filesystem.denyWrite[0]"));
+        check(r#"{"filesystem":{"denyRead":["a/*/"]}}"#, Ok(()));
+        check(r#"{"filesystem":{"allowWrite":["/a/*/"]}}"#, Ok(()));
+        check(r#"{"filesystem":{"disabled":true,"denyRead":["/a/*/"]}}"#, Ok(()));
+    }
+
+    #[test]
+    fn masking_needs_a_way_to_give_the_real_value() {
+        let masked = |more: &str| format!(r#"{{"credentials":{{"envVars":[{{"name":"K","mode":"mask"{more}}}]}}}}"#);
+        check(&masked(""), Err("credentials"));
+        check(&masked(r#","injectHosts":[]"#), Err("credentials.envVars[0].injectHosts"));
+        check(&masked(r#","injectHosts":["other.com"]"#), Err("credentials.envVars[0].injectHosts[0]"));
+        check(&masked(r#","maskClaims":["sub"]"#), Err("credentials.envVars[0].maskClaims"));
+        let plain = r#"{"credentials":{"allowPlaintextInject":true,"envVars":[{"name":"K","mode":"mask"}]}}"#;
+        check(plain, Ok(()));
+        check(&plain.replace("\"K\"", "\"1K\""), Err("credentials.envVars[0].name"));
+        let excluded = r#"{"network":{"tlsTerminate":{"excludeDomains":["*.example.com"]}},"credentials":{"envVars":[{"name":"K","mode":"mask"}]}}"#;
+        check(excluded, Err("credentials.envVars[0]"));
+        let pairs = r#"{"credentials":{"allowPlaintextInject":true,"envVars":[{"name":"A","mode":"mask"}],"awsPairs":[{"accessKeyIdVar":"A","secretAccessKeyVar":"B"}]}}"#;
+        check(pairs, Err("credentials.awsPairs[0]"));
+    }
+}

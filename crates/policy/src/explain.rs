@@ -1,0 +1,160 @@
+//! What a policy says about one path, and why.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::mandatory;
+use crate::policy::Policy;
+use crate::rules::{PathRule, depth};
+
+/// What is to be done with a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Access {
+    /// Reading a file, listing a directory.
+    Read,
+    /// Making, changing, or removing it.
+    Write,
+}
+
+/// What a policy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verdict {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The rule that decides.
+    pub rule: Rule,
+    /// What would allow it, where something can.
+    pub remedy: Option<String>,
+}
+
+/// The rule that decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// `filesystem.disabled`: there are no rules for files.
+    Disabled,
+    /// No rule names it: reading is allowed then, writing is not.
+    Default,
+    /// An entry of a list, such as `denyRead`.
+    Listed {
+        /// The list.
+        list: &'static str,
+        /// The entry, made absolute.
+        entry: String,
+    },
+    /// It is protected because other programs would execute it.
+    Mandatory {
+        /// The protected name, such as `.git/hooks`.
+        name: String,
+    },
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disabled => f.write_str("filesystem.disabled"),
+            Self::Default => f.write_str("no entry of allowWrite covers it"),
+            Self::Listed { list, entry } => write!(f, "{list} has {entry}"),
+            Self::Mandatory { name } => write!(f, "{name} is always protected from writing"),
+        }
+    }
+}
+
+impl Policy {
+    /// Judges an absolute path that has no symlink on it. Pure: nothing is looked up.
+    ///
+    /// The most specific of the rules for reading wins, an allowing one where two are equally specific. For writing, an
+    /// entry of `denyWrite` and a protected name win over every entry of `allowWrite`, and what is hidden cannot be written to.
+    pub fn explain(&self, path: &Path, access: Access) -> Verdict {
+        if self.files_are_free() {
+            return Verdict { allowed: true, rule: Rule::Disabled, remedy: None };
+        }
+        match access {
+            Access::Read => self.explain_read(path),
+            Access::Write => self.explain_write(path),
+        }
+    }
+
+    fn explain_read(&self, path: &Path) -> Verdict {
+        // The root stands for everything below it but the kernel's own trees (srt: "denyRead /").
+        let kernels_own = ["/proc", "/dev", "/sys"].iter().any(|own| path.starts_with(own)) || path == Path::new("/");
+        let denied = most_specific(&self.deny_read, path).filter(|(at, _)| *at > 0 || !kernels_own);
+        let shown = [("allowRead", &self.allow_read), ("allowWrite", &self.allow_write)]
+            .into_iter()
+            .filter_map(|(list, rules)| most_specific(rules, path).map(|(at, rule)| (at, list, rule)))
+            .max_by_key(|(at, ..)| *at);
+        match (denied, shown) {
+            (None, _) => Verdict { allowed: true, rule: Rule::Default, remedy: None },
+            (Some((hidden_at, _)), Some((shown_at, list, rule))) if shown_at >= hidden_at => {
+                Verdict { allowed: true, rule: listed(list, rule), remedy: None }
+            }
+            (Some((_, rule)), _) => {
+                let remedy = Some(format!("add {} to filesystem.allowRead", path.display()));
+                Verdict { allowed: false, rule: listed("denyRead", rule), remedy }
+            }
+        }
+    }
+
+    fn explain_write(&self, path: &Path) -> Verdict {
+        if let Some((_, rule)) = most_specific(&self.deny_write, path) {
+            let remedy = Some(format!("take {rule} out of filesystem.denyWrite"));
+            return Verdict { allowed: false, rule: listed("denyWrite", rule), remedy };
+        }
+        let Some((root_at, root)) = most_specific(&self.allow_write, path) else {
+            let remedy = Some(format!("add {} to filesystem.allowWrite", path.display()));
+            return Verdict { allowed: false, rule: Rule::Default, remedy };
+        };
+        if let Some(name) = self.mandatory(path) {
+            let remedy = (name == ".git/config").then(|| "set filesystem.allowGitConfig".to_owned());
+            return Verdict { allowed: false, rule: Rule::Mandatory { name }, remedy };
+        }
+        // What is hidden inside a writable path is not writable again because an entry of allowRead shows it.
+        if let Some((_, hidden)) = most_specific(&self.deny_read, path).filter(|(at, _)| *at > root_at) {
+            let remedy = Some(format!("add {} to filesystem.allowWrite", path.display()));
+            return Verdict { allowed: false, rule: listed("denyRead", hidden), remedy };
+        }
+        Verdict { allowed: true, rule: listed("allowWrite", root), remedy: None }
+    }
+
+    /// The protected name that covers a path in one of the write roots.
+    fn mandatory(&self, path: &Path) -> Option<String> {
+        let roots = self.allow_write.iter().filter_map(|rule| match rule {
+            PathRule::Path(root) => path.strip_prefix(root).ok(),
+            PathRule::Glob(_) => None,
+        });
+        for below in roots {
+            let top = mandatory::FILES.iter().chain(&mandatory::DIRECTORIES).find(|name| below.starts_with(name));
+            if let Some(name) = top {
+                return Some((*name).to_owned());
+            }
+            let mut names = below.iter().filter_map(|name| name.to_str()).peekable();
+            while let Some(name) = names.next() {
+                let protected = match names.peek() {
+                    Some(&mandatory::GIT_HOOKS) => true,
+                    Some(&mandatory::GIT_CONFIG) => !self.allows_git_config(),
+                    _ => false,
+                };
+                if name == ".git" && protected {
+                    return Some(format!(".git/{}", names.peek().copied().unwrap_or_default()));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The rule that covers the path deepest, and how deep.
+fn most_specific<'a>(rules: &'a [PathRule], path: &Path) -> Option<(usize, &'a PathRule)> {
+    rules.iter().filter_map(|rule| Some((rule.depth_covering(path)?, rule))).max_by_key(|(at, _)| *at)
+}
+
+fn listed(list: &'static str, rule: &PathRule) -> Rule {
+    Rule::Listed { list, entry: rule.to_string() }
+}
+
+/// Whether one path lies strictly inside another.
+pub(crate) fn is_inside(path: &Path, dir: &Path) -> bool {
+    path.starts_with(dir) && depth(path) > depth(dir)
+}

@@ -1,0 +1,74 @@
+//! Settings of one command over those of a session, as srt's `wrapWithSandbox` combines them.
+
+use crate::config::{CredentialsConfig, FilesystemConfig, SandboxRuntimeConfig};
+
+/// Settings that replace a part of others; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Override {
+    /// Replaces `filesystem.denyRead`.
+    pub deny_read: Option<Vec<String>>,
+    /// Replaces `filesystem.allowRead`.
+    pub allow_read: Option<Vec<String>>,
+    /// Replaces `filesystem.allowWrite`.
+    pub allow_write: Option<Vec<String>>,
+    /// Replaces `filesystem.denyWrite`.
+    pub deny_write: Option<Vec<String>>,
+    /// Replaces `network.allowedDomains`, which srt itself would not enforce for one command.
+    pub allowed_domains: Option<Vec<String>>,
+    /// Replaces `network.deniedDomains`.
+    pub denied_domains: Option<Vec<String>>,
+    /// Replaces `credentials` whole.
+    pub credentials: Option<CredentialsConfig>,
+    /// Added to `git.safeDirectories`.
+    pub safe_directories: Vec<String>,
+}
+
+impl SandboxRuntimeConfig {
+    /// These settings with a part replaced: a list that is given replaces the list, `git.safeDirectories` are united.
+    #[must_use]
+    pub fn merge(&self, over: &Override) -> Self {
+        let mut merged = self.clone();
+        let FilesystemConfig { deny_read, allow_read, allow_write, deny_write, .. } = &mut merged.filesystem;
+        for (list, given) in [
+            (deny_read, &over.deny_read),
+            (allow_write, &over.allow_write),
+            (deny_write, &over.deny_write),
+            (&mut merged.network.allowed_domains, &over.allowed_domains),
+            (&mut merged.network.denied_domains, &over.denied_domains),
+        ] {
+            if let Some(given) = given {
+                list.clone_from(given);
+            }
+        }
+        if over.allow_read.is_some() {
+            allow_read.clone_from(&over.allow_read);
+        }
+        if over.credentials.is_some() {
+            merged.credentials.clone_from(&over.credentials);
+        }
+        if !over.safe_directories.is_empty() {
+            let directories = &mut merged.git.get_or_insert_default().safe_directories;
+            let new =
+                over.safe_directories.iter().filter(|new| !directories.contains(new)).cloned().collect::<Vec<_>>();
+            directories.extend(new);
+        }
+        merged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_list_replaces_and_an_absent_one_stays() {
+        let mut base = SandboxRuntimeConfig::default();
+        base.filesystem.deny_read = vec!["/a".into()];
+        base.filesystem.allow_write = vec!["/w".into()];
+        let over = Override { deny_read: Some(vec![]), safe_directories: vec!["/g".into()], ..Override::default() };
+        let merged = base.merge(&over);
+        assert_eq!(merged.filesystem.deny_read, Vec::<String>::new());
+        assert_eq!(merged.filesystem.allow_write, ["/w"]);
+        assert_eq!(merged.git.unwrap().safe_directories, ["/g"]);
+    }
+}

@@ -1,0 +1,446 @@
+//! The compilation of a policy to mounts, for an engine that builds a session's own view of the file system.
+//!
+//! The operations are carried out in order, and a later one lies over an earlier one. So:
+//!
+//! 1. [`MountOp::Root`] comes first: the host's tree, read-only.
+//! 2. All others are sorted by depth, the shallow first: what is more specific comes later and wins.
+//! 3. At one path, a private directory comes before a hidden one, and a bind last: where a path is both denied and
+//!    allowed, it is shown, and writable only where `allowWrite` has that very path.
+//! 4. An operation that would change nothing is left out: hiding what is hidden, showing what is in sight.
+//! 5. A path that may be written to is bound read-only where `denyWrite` or a protected name covers it from above;
+//!    inside a writable path, what may not be written to is bound read-only at its own depth. So denying wins in any nesting.
+//! 6. Between a writable path and something inside it that is hidden or protected, each directory is bound onto itself: a mount
+//!    point cannot be renamed or removed, so nobody moves the parent of a protected path away (`EBUSY`).
+//! 7. Every path is canonical when the plan is made. An engine that meets a symlink at one of them refuses.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::explain::is_inside;
+use crate::glob;
+use crate::mandatory;
+use crate::policy::Policy;
+use crate::rules::{PathRule, depth};
+use crate::tree::{NodeKind, Tree};
+
+/// How many files and directories the patterns of a policy may be compared with.
+const MAX_VISITED: usize = 200_000;
+
+/// What an engine adds of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    /// Directories that a session has for itself, empty and writable, in the place of the host's: `/tmp`.
+    pub private: Vec<PathBuf>,
+}
+
+/// One mount. Inside the session a path is what it is on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum MountOp {
+    /// The host's whole tree, read-only.
+    Root,
+    /// The host's whole tree, as writable as it is.
+    RootWritable,
+    /// An empty, writable directory of the session's own.
+    Private {
+        /// Where.
+        path: PathBuf,
+    },
+    /// An empty directory that cannot be written to.
+    HideDirectory {
+        /// Where.
+        path: PathBuf,
+        /// Whether later operations mount something inside it.
+        holds_mounts: bool,
+    },
+    /// A file that cannot be opened.
+    HideFile {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The host's own file or directory.
+    Bind {
+        /// Where.
+        path: PathBuf,
+        /// Whether it may be written to.
+        access: BindAccess,
+    },
+}
+
+/// Whether a bound path may be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BindAccess {
+    /// It may not.
+    ReadOnly,
+    /// It may.
+    ReadWrite,
+}
+
+/// The mounts of a session, in order, and what they do not cover.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MountPlan {
+    /// The mounts.
+    pub ops: Vec<MountOp>,
+    /// Rules that mounts cannot carry out as things stand.
+    pub unenforced: Vec<Unenforced>,
+}
+
+/// A rule that mounts cannot carry out as things stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unenforced {
+    /// The list that the rule stands in.
+    pub list: &'static str,
+    /// The rule.
+    pub rule: String,
+    /// Why not.
+    pub reason: &'static str,
+}
+
+impl MountPlan {
+    /// A plan that shows the host's tree, read-only, and nothing else.
+    pub fn read_only() -> Self {
+        Self { ops: vec![MountOp::Root], unenforced: Vec::new() }
+    }
+}
+
+/// Why a policy cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MountError {
+    /// The file system cannot be looked at.
+    #[error("cannot look at {}", path.display())]
+    Tree {
+        /// Where.
+        path: PathBuf,
+        /// The system's own error.
+        source: io::Error,
+    },
+    /// A pattern has no fixed beginning, so the whole machine would have to be searched.
+    #[error("the pattern {pattern:?} begins with a wildcard; begin it with a directory")]
+    PatternTooBroad {
+        /// The pattern.
+        pattern: String,
+    },
+    /// The patterns would have to be compared with too many files.
+    #[error("the pattern {pattern:?} would have to be compared with more than {max} files")]
+    TooManyFiles {
+        /// The pattern.
+        pattern: String,
+        /// The limit.
+        max: usize,
+    },
+}
+
+impl Policy {
+    /// Compiles the policy to mounts, against the files that are there now.
+    ///
+    /// What does not exist is not created, on the host or anywhere: a rule for it stands in [`MountPlan::unenforced`].
+    ///
+    /// # Errors
+    /// [`MountError`], when the tree cannot be looked at, or a pattern cannot be evaluated.
+    pub fn mounts(&self, tree: &dyn Tree, options: &MountOptions) -> Result<MountPlan, MountError> {
+        if self.files_are_free() {
+            return Ok(MountPlan { ops: vec![MountOp::RootWritable], unenforced: Vec::new() });
+        }
+        let mut compiler = Compiler { tree, unenforced: Vec::new(), visited: 0 };
+        let writable = compiler.allowed("allowWrite", &self.allow_write, &BTreeSet::new())?;
+        let shown = compiler.allowed("allowRead", &self.allow_read, &writable)?;
+        let hidden = compiler.hidden(self, &shown, &writable)?;
+        let mut protected = compiler.existing("denyWrite", &self.deny_write)?;
+        for root in &writable {
+            compiler.protect(self, root, &mut protected)?;
+        }
+        let sets = Sets { hidden, shown, writable, protected };
+        let ops = layered(&sets, options, tree)?;
+        Ok(MountPlan { ops, unenforced: compiler.unenforced })
+    }
+}
+
+/// The canonical paths of a policy's lists.
+struct Sets {
+    hidden: BTreeSet<PathBuf>,
+    shown: BTreeSet<PathBuf>,
+    writable: BTreeSet<PathBuf>,
+    protected: BTreeSet<PathBuf>,
+}
+
+struct Compiler<'t> {
+    tree: &'t dyn Tree,
+    unenforced: Vec<Unenforced>,
+    visited: usize,
+}
+
+impl Compiler<'_> {
+    fn skip(&mut self, list: &'static str, rule: &dyn std::fmt::Display, reason: &'static str) {
+        self.unenforced.push(Unenforced { list, rule: rule.to_string(), reason });
+    }
+
+    fn kind(&self, path: &Path) -> Result<Option<NodeKind>, MountError> {
+        self.tree.kind(path).map_err(|source| MountError::Tree { path: path.to_owned(), source })
+    }
+
+    /// The canonical path, where something is there.
+    fn resolve(&self, path: &Path) -> Result<Option<PathBuf>, MountError> {
+        match self.tree.canonicalize(path) {
+            Ok(path) => Ok(Some(path)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(source) => Err(MountError::Tree { path: path.to_owned(), source }),
+        }
+    }
+
+    /// The paths of an allowing list. A symlink in a writable place could be an agent's, so it opens nothing.
+    fn allowed(
+        &mut self,
+        list: &'static str,
+        rules: &[PathRule],
+        writable: &BTreeSet<PathBuf>,
+    ) -> Result<BTreeSet<PathBuf>, MountError> {
+        let mut found = BTreeSet::new();
+        for rule in rules {
+            for path in self.candidates(list, rule)? {
+                let Some(canonical) = self.resolve(&path)? else {
+                    self.skip(list, rule, "does not exist");
+                    continue;
+                };
+                let roots = writable.iter().chain(&found);
+                if canonical != path && roots.clone().any(|root| is_inside(&path, root) && !canonical.starts_with(root))
+                {
+                    self.skip(list, rule, "is a symlink in a writable directory, and leads out of it");
+                    continue;
+                }
+                found.insert(canonical);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The paths of a denying list that exist.
+    fn existing(&mut self, list: &'static str, rules: &[PathRule]) -> Result<BTreeSet<PathBuf>, MountError> {
+        let mut found = BTreeSet::new();
+        for rule in rules {
+            for path in self.candidates(list, rule)? {
+                match self.resolve(&path)? {
+                    Some(canonical) => {
+                        found.insert(canonical);
+                    }
+                    None => self.skip(list, rule, "does not exist"),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn hidden(
+        &mut self,
+        policy: &Policy,
+        shown: &BTreeSet<PathBuf>,
+        writable: &BTreeSet<PathBuf>,
+    ) -> Result<BTreeSet<PathBuf>, MountError> {
+        let mut hidden = self.existing("denyRead", &policy.deny_read)?;
+        let root = Path::new("/");
+        if hidden.remove(root) && !shown.contains(root) && !writable.contains(root) {
+            let names =
+                self.tree.read_dir(root).map_err(|source| MountError::Tree { path: root.to_owned(), source })?;
+            for path in names.into_iter().map(|name| root.join(name)) {
+                let kernels_own = [Path::new("/proc"), Path::new("/dev"), Path::new("/sys")].contains(&path.as_path());
+                // What a symlink leads to is hidden or shown for itself.
+                if !kernels_own && self.kind(&path)?.is_some_and(|kind| kind != NodeKind::Symlink) {
+                    hidden.insert(path);
+                }
+            }
+        }
+        Ok(hidden)
+    }
+
+    /// The paths that a rule stands for: its own, or those that its pattern matches now.
+    fn candidates(&mut self, list: &'static str, rule: &PathRule) -> Result<Vec<PathBuf>, MountError> {
+        let pattern = match rule {
+            PathRule::Path(path) => return Ok(vec![path.clone()]),
+            PathRule::Glob(pattern) => pattern,
+        };
+        let literal: PathBuf = pattern
+            .split('/')
+            .take_while(|part| !glob::is_glob(part))
+            .fold("/".into(), |base: PathBuf, part| base.join(part));
+        if literal == Path::new("/") {
+            return Err(MountError::PatternTooBroad { pattern: pattern.clone() });
+        }
+        self.skip(list, rule, "files that appear later are not covered");
+        let mut found = Vec::new();
+        let mut rest = vec![literal];
+        while let Some(path) = rest.pop() {
+            self.visited += 1;
+            if self.visited > MAX_VISITED {
+                return Err(MountError::TooManyFiles { pattern: pattern.clone(), max: MAX_VISITED });
+            }
+            if path.to_str().is_some_and(|text| glob::matches(pattern, text)) {
+                found.push(path);
+            } else if self.kind(&path)? == Some(NodeKind::Directory) {
+                match self.tree.read_dir(&path) {
+                    Ok(names) => rest.extend(names.into_iter().map(|name| path.join(name))),
+                    // What cannot be listed cannot be compared; it is hidden whole, and never opened.
+                    Err(_) if list == "denyRead" => found.push(path),
+                    Err(_) => {}
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The protected names in a writable directory that exist, and those of every repository in it.
+    fn protect(&mut self, policy: &Policy, root: &Path, protected: &mut BTreeSet<PathBuf>) -> Result<(), MountError> {
+        if self.kind(root)? != Some(NodeKind::Directory) {
+            return Ok(());
+        }
+        for name in mandatory::FILES.iter().chain(&mandatory::DIRECTORIES) {
+            self.protect_one(&root.join(name), protected)?;
+        }
+        let max_depth = policy.config().mandatory_deny_search_depth.unwrap_or(mandatory::SEARCH_DEPTH);
+        let mut rest = vec![(root.to_owned(), 0)];
+        while let Some((dir, depth)) = rest.pop() {
+            let git = dir.join(".git");
+            if self.kind(&git)? == Some(NodeKind::Directory) {
+                self.protect_one(&git.join(mandatory::GIT_HOOKS), protected)?;
+                if !policy.allows_git_config() {
+                    self.protect_one(&git.join(mandatory::GIT_CONFIG), protected)?;
+                }
+            }
+            self.visited += 1;
+            if depth == max_depth || self.visited > MAX_VISITED {
+                continue;
+            }
+            for name in self.tree.read_dir(&dir).unwrap_or_default() {
+                let path = dir.join(&name);
+                if name != ".git" && name != "node_modules" && self.kind(&path)? == Some(NodeKind::Directory) {
+                    rest.push((path, depth + 1));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn protect_one(&mut self, path: &Path, protected: &mut BTreeSet<PathBuf>) -> Result<(), MountError> {
+        // A dangling symlink protects nothing that exists.
+        if self.kind(path)?.is_some() {
+            protected.extend(self.resolve(path)?);
+        }
+        Ok(())
+    }
+}
+
+/// What a path is like after the operations so far.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Shown,
+    Hidden,
+    Private,
+    Writable,
+}
+
+/// Where an operation stands at its path (rule 3).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Layer {
+    Private,
+    Hide,
+    Show,
+    Write,
+    Pin,
+    Protect,
+}
+
+fn layered(sets: &Sets, options: &MountOptions, tree: &dyn Tree) -> Result<Vec<MountOp>, MountError> {
+    let root = Path::new("/");
+    let pins = pins(sets);
+    let lists: [(Layer, Vec<&PathBuf>); 6] = [
+        (Layer::Private, options.private.iter().collect()),
+        (Layer::Hide, sets.hidden.iter().collect()),
+        (Layer::Show, sets.shown.difference(&sets.writable).collect()),
+        (Layer::Write, sets.writable.iter().collect()),
+        (Layer::Pin, pins.iter().collect()),
+        (Layer::Protect, sets.protected.iter().collect()),
+    ];
+    let mut layers: Vec<(usize, &Path, Layer)> = lists
+        .iter()
+        .flat_map(|(layer, paths)| paths.iter().map(|path| (depth(path), path.as_path(), *layer)))
+        .filter(|(_, path, _)| *path != root)
+        .collect();
+    layers.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
+
+    let root_is_writable = sets.writable.contains(root) && !sets.protected.contains(root);
+    let mut ops = vec![if root_is_writable { MountOp::RootWritable } else { MountOp::Root }];
+    let mut states: Vec<(&Path, State)> = vec![(root, if root_is_writable { State::Writable } else { State::Shown })];
+    for (_, path, layer) in layers {
+        let state =
+            states.iter().rev().find(|(above, _)| path.starts_with(above)).map_or(State::Shown, |(_, state)| *state);
+        let is_protected = sets.protected.iter().any(|above| path.starts_with(above));
+        let opened = sets.shown.contains(path) || sets.writable.contains(path);
+        let bind = |access| MountOp::Bind { path: path.to_owned(), access };
+        let (op, next) = match (layer, state) {
+            (Layer::Private, _) if !opened => (MountOp::Private { path: path.to_owned() }, State::Private),
+            (Layer::Hide, State::Shown | State::Writable) if !opened => (hide(path, tree)?, State::Hidden),
+            (Layer::Hide, State::Writable) if !sets.writable.contains(path) => {
+                (bind(BindAccess::ReadOnly), State::Shown)
+            }
+            (Layer::Write, State::Shown | State::Hidden | State::Private) if !is_protected => {
+                (bind(BindAccess::ReadWrite), State::Writable)
+            }
+            (Layer::Show, State::Hidden | State::Private) | (Layer::Write, State::Hidden | State::Private) => {
+                (bind(BindAccess::ReadOnly), State::Shown)
+            }
+            (Layer::Pin, State::Writable) => (bind(BindAccess::ReadWrite), State::Writable),
+            (Layer::Protect, State::Writable) => (bind(BindAccess::ReadOnly), State::Shown),
+            _ => continue,
+        };
+        ops.push(op);
+        states.push((path, next));
+    }
+    mark_holders(&mut ops);
+    Ok(ops)
+}
+
+/// The directories between a writable path and what is hidden or protected inside it (rule 6).
+fn pins(sets: &Sets) -> BTreeSet<PathBuf> {
+    let mut pins = BTreeSet::new();
+    for inner in sets.hidden.iter().chain(&sets.protected) {
+        let root = sets.writable.iter().filter(|root| is_inside(inner, root)).min_by_key(|root| depth(root));
+        if let Some(root) = root {
+            pins.extend(inner.ancestors().skip(1).take_while(|above| is_inside(above, root)).map(Path::to_owned));
+        }
+    }
+    pins
+}
+
+fn hide(path: &Path, tree: &dyn Tree) -> Result<MountOp, MountError> {
+    let kind = tree.kind(path).map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
+    Ok(match kind {
+        Some(NodeKind::Directory) => MountOp::HideDirectory { path: path.to_owned(), holds_mounts: false },
+        _ => MountOp::HideFile { path: path.to_owned() },
+    })
+}
+
+/// Notes at each hidden directory whether a later operation needs a mount point in it.
+fn mark_holders(ops: &mut [MountOp]) {
+    for at in 0..ops.len() {
+        let (before, later) = ops.split_at_mut(at + 1);
+        if let Some(MountOp::HideDirectory { path, holds_mounts }) = before.last_mut() {
+            *holds_mounts = later.iter().any(|op| op.path().is_some_and(|inner| inner.starts_with(&*path)));
+        }
+    }
+}
+
+impl MountOp {
+    /// Where it mounts; `None` for the root.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Root | Self::RootWritable => None,
+            Self::Private { path }
+            | Self::HideDirectory { path, .. }
+            | Self::HideFile { path }
+            | Self::Bind { path, .. } => Some(path),
+        }
+    }
+}

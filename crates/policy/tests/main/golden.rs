@@ -1,0 +1,152 @@
+//! The exact compiled form. `UPDATE_GOLDEN=1` writes the files anew.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use policy::{BindAccess, MountOp, MountOptions, MountPlan, Policy, PolicyBuilder, SandboxRuntimeConfig};
+
+use crate::model::Model;
+
+fn host() -> Model {
+    [
+        "/bin-real",
+        "/dev/pts",
+        "/etc/ssh",
+        "/home/ann/.ssh",
+        "/opt/tool",
+        "/proc/1",
+        "/sys/fs",
+        "/tmp/x",
+        "/usr/bin",
+        "/var/lib/dpkg",
+        "/var/tmp",
+    ]
+    .into_iter()
+    .fold(Model::default(), Model::dir)
+    .file("/etc/passwd")
+    .file("/etc/shadow")
+    .link("/bin", "/usr/bin")
+    .dir("/var/agents/sessions/s1")
+    .dir("/var/agents/sessions/s2")
+    .file("/var/agents/agent-tools.db")
+}
+
+fn shown(plan: &MountPlan) -> String {
+    let mut text = String::new();
+    for op in &plan.ops {
+        let path = op.path().unwrap_or(Path::new("/")).display();
+        let _ = match op {
+            MountOp::Root => writeln!(text, "root {path} ro"),
+            MountOp::RootWritable => writeln!(text, "root {path} rw"),
+            MountOp::Private { .. } => writeln!(text, "private {path}"),
+            MountOp::HideDirectory { holds_mounts, .. } => {
+                writeln!(text, "hide {path}/{}", if *holds_mounts { " around" } else { "" })
+            }
+            MountOp::HideFile { .. } => writeln!(text, "hide {path}"),
+            MountOp::Bind { access: BindAccess::ReadOnly, .. } => writeln!(text, "bind {path} ro"),
+            MountOp::Bind { access: BindAccess::ReadWrite, .. } => writeln!(text, "bind {path} rw"),
+            other => panic!("{other:?}"),
+        };
+    }
+    for unenforced in &plan.unenforced {
+        let _ = writeln!(text, "unenforced {} {}: {}", unenforced.list, unenforced.rule, unenforced.reason);
+    }
+    text
+}
+
+#[track_caller]
+fn check(name: &str, policy: &Policy, tree: &Model) {
+    let options = MountOptions { private: vec!["/tmp".into(), "/var/tmp".into()] };
+    let found = shown(&policy.mounts(tree, &options).unwrap());
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, &found).unwrap();
+    }
+    let expected = std::fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(found, expected, "{name}; UPDATE_GOLDEN=1 rewrites it");
+}
+
+fn settings(filesystem: &str) -> Policy {
+    let text = format!(r#"{{"network":{{"allowedDomains":[],"deniedDomains":[]}},"filesystem":{filesystem}}}"#);
+    Policy::from_config(SandboxRuntimeConfig::from_json(&text).unwrap(), Path::new("/home/ann")).unwrap()
+}
+
+#[test]
+fn the_presets() {
+    let session = Path::new("/var/agents/sessions/s1");
+    let build = |builder: PolicyBuilder| {
+        let home = Path::new("/home/ann");
+        builder
+            .home(home)
+            .sessions_root(Path::new("/var/agents/sessions"))
+            .application_dir(Path::new("/var/agents"))
+            .build()
+            .unwrap()
+    };
+    check("preset-reference.txt", &build(Policy::reference(session)), &host());
+    check("preset-session.txt", &build(Policy::session(session)), &host());
+    check("preset-closed.txt", &build(Policy::closed(session)), &host());
+}
+
+#[test]
+fn carve_outs_at_any_nesting() {
+    let tree = host().file("/d/f").file("/d/a/f").file("/d/a/b/f").file("/d/a/b/c/f");
+    let policy =
+        settings(r#"{"denyRead":["/d","/d/a/b"],"allowRead":["/d/a","/d/a/b/c"],"allowWrite":[],"denyWrite":[]}"#);
+    check("carve-outs.txt", &policy, &tree);
+}
+
+#[test]
+fn denying_a_write_wins_in_any_nesting() {
+    let tree = host()
+        .file("/w/a/b/f")
+        .file("/w/keep/f")
+        .dir("/w/.git/hooks")
+        .file("/w/.git/config")
+        .file("/w/.bashrc")
+        .dir("/w/sub/repo/.git/hooks");
+    let policy =
+        settings(r#"{"denyRead":["/w/a/b"],"allowWrite":["/w","/w/keep/in"],"denyWrite":["/w/keep","/w/absent"]}"#);
+    check("deny-write.txt", &policy, &tree.dir("/w/keep/in"));
+}
+
+#[test]
+fn everything_hidden_but_what_is_allowed() {
+    check(
+        "deny-root.txt",
+        &settings(r#"{"denyRead":["/"],"allowRead":["/usr","/etc/passwd"],"allowWrite":["/opt"],"denyWrite":[]}"#),
+        &host(),
+    );
+}
+
+#[test]
+fn symlinks_are_resolved_and_an_agents_own_opens_nothing() {
+    let tree = host().dir("/w").link("/w/out", "/home/ann").link("/alias", "/opt");
+    check(
+        "symlinks.txt",
+        &settings(r#"{"denyRead":["/alias"],"allowRead":["/w/out"],"allowWrite":["/w"],"denyWrite":[]}"#),
+        &tree,
+    );
+}
+
+#[test]
+fn patterns_cover_what_exists_and_say_what_they_do_not() {
+    let tree = host().file("/k/a.pem").file("/k/d/b.pem").file("/k/c.txt");
+    check(
+        "patterns.txt",
+        &settings(r#"{"denyRead":["/k/**/*.pem"],"allowWrite":["/k"],"denyWrite":["/k/*.txt"]}"#),
+        &tree,
+    );
+    let broad = settings(r#"{"denyRead":["/**/*.pem"],"allowWrite":[],"denyWrite":[]}"#);
+    assert!(broad.mounts(&tree, &MountOptions::default()).unwrap_err().to_string().contains("begins with a wildcard"));
+}
+
+#[test]
+fn without_rules_for_files_there_is_one_mount() {
+    check(
+        "disabled.txt",
+        &settings(r#"{"disabled":true,"denyRead":["/opt"],"allowWrite":[],"denyWrite":[]}"#),
+        &host(),
+    );
+}

@@ -1,0 +1,6 @@
+//! Compiled mounts: their exact form on a model of a host, and their agreement with `explain` and a plain oracle.
+
+mod golden;
+mod model;
+mod properties;
+mod srt;

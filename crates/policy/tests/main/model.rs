@@ -1,0 +1,84 @@
+//! A file system in memory.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use policy::{NodeKind, Tree};
+
+/// Directories, files, and symlinks with absolute targets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    nodes: BTreeMap<PathBuf, Option<Target>>,
+}
+
+#[derive(Clone, Debug)]
+enum Target {
+    File,
+    Link(PathBuf),
+}
+
+impl Model {
+    pub(crate) fn dir(mut self, path: &str) -> Self {
+        for above in Path::new(path).ancestors() {
+            self.nodes.entry(above.to_owned()).or_insert(None);
+        }
+        self
+    }
+
+    pub(crate) fn file(self, path: &str) -> Self {
+        let mut model = self.dir(Path::new(path).parent().unwrap().to_str().unwrap());
+        model.nodes.entry(path.into()).or_insert(Some(Target::File));
+        model
+    }
+
+    pub(crate) fn link(self, path: &str, target: &str) -> Self {
+        let mut model = self.dir(Path::new(path).parent().unwrap().to_str().unwrap());
+        model.nodes.insert(path.into(), Some(Target::Link(target.into())));
+        model
+    }
+
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.nodes.keys().map(PathBuf::as_path)
+    }
+}
+
+impl Tree for Model {
+    fn kind(&self, path: &Path) -> io::Result<Option<NodeKind>> {
+        let parent = match path.parent() {
+            Some(parent) => match self.canonicalize(parent) {
+                Ok(parent) => parent.join(path.file_name().unwrap_or_default()),
+                Err(_) => return Ok(None),
+            },
+            None => path.to_owned(),
+        };
+        Ok(self.nodes.get(&parent).map(|node| match node {
+            None => NodeKind::Directory,
+            Some(Target::File) => NodeKind::File,
+            Some(Target::Link(_)) => NodeKind::Symlink,
+        }))
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut at = PathBuf::from("/");
+        for component in path.components().skip(1) {
+            at.push(component);
+            match self.nodes.get(&at) {
+                None => return Err(io::ErrorKind::NotFound.into()),
+                Some(Some(Target::Link(target))) => at = self.canonicalize(target)?,
+                Some(_) => {}
+            }
+        }
+        Ok(at)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        Ok(self
+            .nodes
+            .keys()
+            .filter(|node| node.parent() == Some(path))
+            .filter_map(|node| Some(node.file_name()?.to_owned()))
+            .collect())
+    }
+}
