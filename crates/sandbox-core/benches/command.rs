@@ -1,0 +1,51 @@
+//! `bash -c true` in an open session, beside the same spawned bare, with a small and with a large host process.
+
+use std::hint::black_box;
+use std::process::Stdio;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use policy::Policy;
+use sandbox_core::{CommandSpec, NativeSandbox, Sandbox, SessionDir};
+
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+fn command(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let dir = SessionDir::create(&root.path().join("s1")).unwrap().path().to_owned();
+    let policy = Policy::session(&dir).home("/root".as_ref()).build().unwrap();
+    let sandbox = NativeSandbox::open(&policy, &dir).unwrap();
+
+    for (size, resident_bytes) in [("small host", 0usize), ("1 GB resident", 1 << 30)] {
+        // Under `--test` each bench runs once, and nobody needs the gigabyte.
+        let resident_bytes = if std::env::args().any(|arg| arg == "--test") { 0 } else { resident_bytes };
+        let ballast = vec![1u8; resident_bytes];
+        let mut group = criterion.benchmark_group(format!("bash true, {size}"));
+        group.bench_function("session", |bencher| {
+            bencher.to_async(&runtime).iter(|| async {
+                let mut spec = CommandSpec::new("true");
+                spec.env.push(("PATH".into(), PATH.into()));
+                sandbox.exec(spec).await.unwrap()
+            });
+        });
+        group.bench_function("bare spawn", |bencher| {
+            bencher.to_async(&runtime).iter(|| async {
+                let mut bash = tokio::process::Command::new("/bin/bash");
+                bash.args(["-c", "true"]).env_clear().env("PATH", PATH).stdin(Stdio::null());
+                bash.output().await.unwrap()
+            });
+        });
+        group.finish();
+        black_box(ballast);
+    }
+
+    criterion.bench_function("open and close a session", |bencher| {
+        bencher.to_async(&runtime).iter(|| async {
+            let sandbox = NativeSandbox::open(&policy, &dir).unwrap();
+            sandbox.close().await;
+        });
+    });
+}
+
+criterion_group!(benches, command);
+criterion_main!(benches);

@@ -1,0 +1,203 @@
+//! The init process of one session.
+//!
+//! The host starts this program once when it opens a session, with the control socket as descriptor 0 and the
+//! plan as descriptor 1. It makes the session's namespaces, forks into them and goes; the fork is the
+//! session's init. Init keeps a slot ready (see `slot`), and lives until the host closes the control
+//! socket, also by dying. When init ends, the kernel ends every process of the session with it.
+//!
+//! The program has no C library, no allocator and no dependency: it is a few kilobytes, starts in a tenth of a
+//! millisecond, and what it does can be read in these files.
+
+#![no_std]
+#![no_main]
+#![warn(clippy::undocumented_unsafe_blocks)]
+
+mod memory;
+mod mounts;
+mod reader;
+mod slot;
+mod sys;
+mod wire;
+
+use mounts::Failure;
+use reader::Reader;
+use slot::{Announce, Session};
+use sys::{Errno, Fd, Poll, Result, c};
+
+const CONTROL: Fd = 0;
+const PLAN: Fd = 1;
+/// How many slots may fail one after another before the session is given up.
+const MAX_FAILURES: u32 = 3;
+
+const CLONE_NEWNS: usize = 0x2_0000;
+const CLONE_NEWCGROUP: usize = 0x200_0000;
+const CLONE_NEWUTS: usize = 0x400_0000;
+const CLONE_NEWIPC: usize = 0x800_0000;
+const CLONE_NEWUSER: usize = 0x1000_0000;
+const CLONE_NEWPID: usize = 0x2000_0000;
+const CLONE_NEWNET: usize = 0x4000_0000;
+/// The child becomes the caller's sibling: the host process is its parent.
+const CLONE_PARENT: usize = 0x8000;
+
+fn start() -> ! {
+    if let Err(failure) = open() {
+        report_failure(CONTROL, failure.step, failure.errno, failure.path);
+        sys::exit(1);
+    }
+    sys::exit(0)
+}
+
+/// Makes the namespaces, forks init into them, and tells the host its process id.
+fn open() -> core::result::Result<(), Failure<'static>> {
+    let at = |step| move |errno| Failure { step, errno, path: b"" };
+    let plan = sys::map_file(PLAN).map_err(at(wire::STEP_PLAN))?;
+    sys::close_from(3).map_err(at(wire::STEP_PLAN))?;
+    sys::new_session_keyring();
+    // Only root may, and only root has groups that the namespace would not turn into nobody's.
+    let _ = sys::drop_groups();
+    let (user, group) = sys::user_and_group();
+    sys::unshare(CLONE_NEWUSER).map_err(at(wire::STEP_USER_NAMESPACE))?;
+    map_ids(user, group).map_err(at(wire::STEP_ID_MAP))?;
+    let others = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+    sys::unshare(others).map_err(at(wire::STEP_NAMESPACES))?;
+    match sys::fork(CLONE_PARENT).map_err(at(wire::STEP_FORK))? {
+        0 => serve(plan),
+        pid => {
+            let mut message = [0; 8];
+            message[..4].copy_from_slice(&wire::MSG_INIT.to_le_bytes());
+            message[4..].copy_from_slice(&(pid as u32).to_le_bytes());
+            sys::send(CONTROL, &message).map_err(at(wire::STEP_FORK))
+        }
+    }
+}
+
+/// Maps the caller's own user and group, and nobody else's, to themselves (`user_namespaces(7)`).
+fn map_ids(user: u32, group: u32) -> Result<()> {
+    let write = |path, text: &[u8]| {
+        let file = sys::open(sys::AT_FDCWD, path, sys::O_WRONLY, 0)?;
+        let written = sys::write(file, text);
+        sys::close(file);
+        written.map(drop)
+    };
+    write(c(b"/proc/self/setgroups\0"), b"deny")?;
+    let mut line = [0; 32];
+    write(c(b"/proc/self/uid_map\0"), map_line(&mut line, user))?;
+    write(c(b"/proc/self/gid_map\0"), map_line(&mut line, group))
+}
+
+/// `<id> <id> 1`.
+fn map_line(line: &mut [u8; 32], id: u32) -> &[u8] {
+    let mut at = 0;
+    for _ in 0..2 {
+        let digits = id.checked_ilog10().unwrap_or(0) as usize + 1;
+        let mut rest = id;
+        for digit in line[at..at + digits].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        line[at + digits] = b' ';
+        at += digits + 1;
+    }
+    line[at] = b'1';
+    &line[..=at]
+}
+
+/// Sets the session up and keeps it until the host is gone.
+fn serve(plan: &'static [u8]) -> ! {
+    match set_up(plan) {
+        Ok(session) => keep(&session),
+        Err(failure) => {
+            report_failure(CONTROL, failure.step, failure.errno, failure.path);
+            sys::exit(1)
+        }
+    }
+}
+
+fn set_up(plan: &'static [u8]) -> core::result::Result<Session, Failure<'static>> {
+    let at = |step| move |errno| Failure { step, errno, path: b"" };
+    // Undumpable: its memory, environment and descriptors are closed to every process of the same user.
+    sys::prctl(sys::PR_SET_DUMPABLE, 0).map_err(at(wire::STEP_PRIVILEGES))?;
+    sys::set_umask(0);
+    let mut reader = Reader(plan);
+    let (limits, filter) = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
+    mounts::build(&mut reader)?;
+    sys::set_umask(0o022);
+    sys::set_host_name(b"sandbox").map_err(at(wire::STEP_NAMESPACES))?;
+    sys::loopback_up().map_err(at(wire::STEP_NAMESPACES))?;
+    let taken = sys::event_counter().map_err(at(wire::STEP_PLAN))?;
+    Ok(Session { control: CONTROL, taken, filter, limits })
+}
+
+fn read_head(reader: &mut Reader<'static>) -> Result<(&'static [u8], &'static [u8])> {
+    if reader.u32()? != wire::VERSION {
+        return Err(Errno::INVAL);
+    }
+    let count = reader.u32()? as usize;
+    let limits = reader.bytes(count * 20)?;
+    let count = reader.u32()? as usize;
+    let filter = reader.bytes(count * 8)?;
+    Ok((limits, filter))
+}
+
+/// Keeps one slot waiting while the session is in use. A slot takes its command from the control socket
+/// itself, and the next one is made while that command runs; init looks at the socket only while no slot
+/// waits.
+fn keep(session: &Session) -> ! {
+    let Ok(events) = sys::child_events() else { sys::exit(1) };
+    let mut waiting = start_slot(session, Announce::Yes);
+    let mut failures = 0;
+    loop {
+        let look = if waiting.is_some() { 0 } else { sys::POLL_IN };
+        let mut fds = [
+            Poll { fd: session.control, events: look, found: 0 },
+            Poll { fd: events, events: sys::POLL_IN, found: 0 },
+            Poll { fd: session.taken, events: sys::POLL_IN, found: 0 },
+        ];
+        let _ = sys::poll(&mut fds, -1);
+        if fds[0].found & !sys::POLL_IN != 0 {
+            sys::exit(0);
+        }
+        let mut start = fds[0].found & sys::POLL_IN != 0;
+        if fds[2].found != 0 {
+            sys::drain(session.taken);
+            waiting = None;
+            failures = 0;
+            start = true;
+        }
+        if fds[1].found != 0 {
+            sys::drain(events);
+            while let Ok((pid @ 1.., status)) = sys::wait(false) {
+                if waiting == Some(pid) {
+                    waiting = None;
+                    // A slot that nobody needed for a while goes in peace.
+                    failures += u32::from(status != 0);
+                }
+            }
+        }
+        if failures >= MAX_FAILURES {
+            sys::exit(1);
+        }
+        if start && waiting.is_none() {
+            waiting = start_slot(session, Announce::No);
+        }
+    }
+}
+
+fn start_slot(session: &Session, announce: Announce) -> Option<i32> {
+    match sys::fork(CLONE_NEWPID | CLONE_NEWNS) {
+        Ok(0) => slot::run(session, announce),
+        Ok(pid) => Some(pid),
+        Err(_) => None,
+    }
+}
+
+/// Tells the host why the session cannot be set up.
+fn report_failure(control: Fd, step: u32, errno: Errno, path: &[u8]) {
+    let mut message = [0; 512];
+    let path = &path[..path.len().min(500)];
+    message[..4].copy_from_slice(&wire::MSG_FAILED.to_le_bytes());
+    message[4..8].copy_from_slice(&step.to_le_bytes());
+    message[8..12].copy_from_slice(&(errno.0 as u32).to_le_bytes());
+    message[12..12 + path.len()].copy_from_slice(path);
+    let _ = sys::send(control, &message[..12 + path.len()]);
+}

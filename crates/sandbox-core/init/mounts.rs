@@ -1,0 +1,267 @@
+//! The session's view of the file system, made from the plan.
+//!
+//! The order is the plan's and matters: a later operation lies over an earlier one.
+//!
+//! 1. The host's tree is copied, without any right to devices or set-user-id, and laid over the root.
+//!    The host's original mounts stay reachable by absolute paths until the end: they are what is bound.
+//! 2. The operations of the plan, each on the copy, following no symlink.
+//! 3. `/dev` and `/proc`, fresh.
+//! 4. The copy becomes the root, and the host's mounts are let go.
+
+use crate::reader::Reader;
+use crate::sys::{self, CStr, Errno, Fd, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, Result, c};
+use crate::wire;
+
+/// What failed, and where.
+pub struct Failure<'a> {
+    pub step: u32,
+    pub errno: Errno,
+    pub path: &'a [u8],
+}
+
+const ROOT: CStr<'static> = c(b"/\0");
+const PROC: CStr<'static> = c(b"/proc\0");
+const PROC_FLAGS: usize = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<(), Failure<'a>> {
+    let at = |step, path: &'a [u8]| move |errno| Failure { step, errno, path };
+    let count = operations.u32().map_err(at(wire::STEP_PLAN, b""))?;
+    let again = Reader(operations.0);
+    sys::make_mounts_private().map_err(at(wire::STEP_ROOT, b"/"))?;
+    let mut tree = Tree { root: -1, pool: -1 };
+    for _ in 0..count {
+        let (operation, argument, path) = read_operation(operations).map_err(at(wire::STEP_PLAN, b""))?;
+        let done = match operation {
+            wire::OP_ROOT => tree.take_over_host(argument),
+            wire::OP_PRIVATE => tree.private(path, argument),
+            wire::OP_HIDE_DIRECTORY => tree.hide(path, c(b"directory\0")),
+            wire::OP_HIDE_AROUND => tree.hide_around(path),
+            wire::OP_HIDE_FILE => tree.hide(path, c(b"file\0")),
+            wire::OP_BIND => tree.bind(path, argument),
+            _ => Err(Errno::INVAL),
+        };
+        let step = if operation == wire::OP_ROOT { wire::STEP_ROOT } else { wire::STEP_MOUNT };
+        done.map_err(at(step, path.bytes()))?;
+    }
+    tree.close_hidden(again, count).map_err(at(wire::STEP_MOUNT, b""))?;
+    tree.devices().map_err(at(wire::STEP_DEV, b"/dev"))?;
+    tree.mount_on(PROC, PROC, PROC_FLAGS, c(b"\0")).map_err(at(wire::STEP_PROC, b"/proc"))?;
+    sys::fchdir(tree.root).and_then(|()| sys::enter_root()).map_err(at(wire::STEP_PIVOT, b"/"))?;
+    sys::close(tree.root);
+    sys::close(tree.pool);
+    Ok(())
+}
+
+/// A `/proc` for the current process's own process namespace, over the session's.
+pub fn mount_proc() -> Result<()> {
+    sys::chdir(PROC)?;
+    let proc = c(b"proc\0");
+    sys::mount_here(proc, PROC_FLAGS, c(b"\0"))?;
+    sys::chdir(ROOT)
+}
+
+fn read_operation<'a>(reader: &mut Reader<'a>) -> Result<(u32, u32, CStr<'a>)> {
+    Ok((reader.u32()?, reader.u32()?, reader.text()?))
+}
+
+struct Tree {
+    /// The root of the copy.
+    root: Fd,
+    /// A file system in memory, out of everyone's sight, whose files and directories are mounted over what is hidden.
+    pool: Fd,
+}
+
+impl Tree {
+    fn take_over_host(&mut self, access: u32) -> Result<()> {
+        let host = sys::open(sys::AT_FDCWD, ROOT, sys::O_PATH, 0)?;
+        let copy = sys::clone_mounts(host)?;
+        sys::restrict_mounts(copy, attributes(access))?;
+        sys::attach(copy, host)?;
+        sys::close(host);
+        self.root = copy;
+
+        // Nobody needs the host's own /proc from here on; the copy has one.
+        sys::chdir(PROC)?;
+        sys::mount_here(c(b"tmpfs\0"), MS_NOSUID | MS_NODEV | MS_NOEXEC, c(b"mode=755,size=4m\0"))?;
+        self.pool = sys::open(sys::AT_FDCWD, PROC, sys::O_PATH | sys::O_DIRECTORY, 0)?;
+        sys::make_directory(self.pool, c(b"directory\0"), 0o555)?;
+        sys::close(sys::open(self.pool, c(b"file\0"), sys::O_CREAT_EXCL | sys::O_WRONLY, 0)?);
+        Ok(())
+    }
+
+    fn target(&self, path: CStr<'_>) -> Result<Fd> {
+        sys::open_plain(self.root, path.below_root())
+    }
+
+    /// The directory to mount on; made where it lies in something hidden.
+    fn target_directory(&self, path: CStr<'_>) -> Result<Fd> {
+        match self.target(path) {
+            Err(Errno::NOENT) => self.make_mount_point(path, true),
+            other => other,
+        }
+    }
+
+    fn mount_on(&self, path: CStr<'_>, kind: CStr<'_>, flags: usize, options: CStr<'_>) -> Result<()> {
+        let target = self.target(path)?;
+        sys::fchdir(target)?;
+        sys::close(target);
+        sys::mount_here(kind_name(kind), flags, options)
+    }
+
+    fn private(&self, path: CStr<'_>, size_mib: u32) -> Result<()> {
+        let mut options = [0; 32];
+        let options = size_option(&mut options, size_mib)?;
+        let target = self.target_directory(path)?;
+        sys::fchdir(target)?;
+        sys::close(target);
+        sys::mount_here(c(b"tmpfs\0"), MS_NOSUID | MS_NODEV, options)
+    }
+
+    fn hide(&self, path: CStr<'_>, with: CStr<'_>) -> Result<()> {
+        let target = match self.target(path) {
+            // It went away, or lies in something hidden: there is nothing to hide.
+            Err(Errno::NOENT) => return Ok(()),
+            other => other?,
+        };
+        let source = sys::open(self.pool, with, sys::O_PATH, 0)?;
+        self.mount_copy(source, target, attributes(wire::READ_ONLY))
+    }
+
+    fn hide_around(&self, path: CStr<'_>) -> Result<()> {
+        let target = self.target_directory(path)?;
+        sys::fchdir(target)?;
+        sys::close(target);
+        // Writable until the mount points in it are made; `close_hidden` ends that.
+        sys::mount_here(c(b"tmpfs\0"), MS_NOSUID | MS_NODEV, c(b"mode=755,size=1m\0"))
+    }
+
+    fn bind(&self, path: CStr<'_>, access: u32) -> Result<()> {
+        let host = sys::open(sys::AT_FDCWD, ROOT, sys::O_PATH, 0)?;
+        let source = sys::open_plain(host, path.below_root());
+        sys::close(host);
+        let source = source?;
+        let target = match self.target(path) {
+            Err(Errno::NOENT) => self.make_mount_point(path, sys::is_directory(source)?)?,
+            other => other?,
+        };
+        self.mount_copy(source, target, attributes(access))
+    }
+
+    fn mount_copy(&self, source: Fd, target: Fd, attributes: usize) -> Result<()> {
+        let copy = sys::clone_mounts(source)?;
+        sys::restrict_mounts(copy, attributes)?;
+        sys::attach(copy, target)?;
+        sys::close(copy);
+        sys::close(source);
+        sys::close(target);
+        Ok(())
+    }
+
+    /// Makes a place to mount on, its parents too. They can only arise in memory: the host's tree is
+    /// read-only in the copy, and what is bound for writing exists at its own path.
+    fn make_mount_point(&self, path: CStr<'_>, directory: bool) -> Result<Fd> {
+        let mut buffer = [0u8; 4096];
+        let path = path.below_root();
+        let bytes = path.bytes();
+        let mut end = 0;
+        while end < bytes.len() {
+            let next = bytes[end + 1..].iter().position(|byte| *byte == b'/').map_or(bytes.len(), |at| end + 1 + at);
+            buffer[..next].copy_from_slice(&bytes[..next]);
+            buffer[next] = 0;
+            let part = CStr::new(&buffer[..=next]).ok_or(Errno::INVAL)?;
+            let made = if next < bytes.len() || directory {
+                sys::make_directory(self.root, part, 0o755)
+            } else {
+                sys::open(self.root, part, sys::O_CREAT_EXCL | sys::O_WRONLY, 0).map(sys::close)
+            };
+            match made {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+            end = next;
+        }
+        sys::open_plain(self.root, path)
+    }
+
+    fn close_hidden(&self, mut operations: Reader<'_>, count: u32) -> Result<()> {
+        for _ in 0..count {
+            let (operation, _, path) = read_operation(&mut operations)?;
+            if operation == wire::OP_HIDE_AROUND {
+                let target = self.target(path)?;
+                sys::restrict_mount(target, attributes(wire::READ_ONLY))?;
+                sys::close(target);
+            }
+        }
+        Ok(())
+    }
+
+    fn devices(&self) -> Result<()> {
+        let dev = c(b"/dev\0");
+        self.mount_on(dev, c(b"tmpfs\0"), MS_NOSUID | MS_NOEXEC, c(b"mode=755,size=1m\0"))?;
+        let made = self.target(dev)?;
+        let host = sys::open(sys::AT_FDCWD, dev, sys::O_PATH, 0)?;
+        for name in [b"null\0".as_slice(), b"zero\0", b"full\0", b"random\0", b"urandom\0", b"tty\0"] {
+            let name = CStr::new(name).ok_or(Errno::INVAL)?;
+            let source = match sys::open_plain(host, name) {
+                Err(Errno::NOENT) => continue,
+                other => other?,
+            };
+            let at = sys::open(made, name, sys::O_CREAT_EXCL | sys::O_WRONLY, 0o644)?;
+            let copy = sys::clone_mounts(source)?;
+            sys::restrict_mounts(copy, MS_NOSUID | MS_NOEXEC)?;
+            sys::attach(copy, at)?;
+            for fd in [source, at, copy] {
+                sys::close(fd);
+            }
+        }
+        sys::close(host);
+        for (target, name) in [
+            (c(b"/proc/self/fd\0"), c(b"fd\0")),
+            (c(b"/proc/self/fd/0\0"), c(b"stdin\0")),
+            (c(b"/proc/self/fd/1\0"), c(b"stdout\0")),
+            (c(b"/proc/self/fd/2\0"), c(b"stderr\0")),
+            (c(b"pts/ptmx\0"), c(b"ptmx\0")),
+        ] {
+            sys::symlink(target, made, name)?;
+        }
+        sys::make_directory(made, c(b"shm\0"), 0o1777)?;
+        sys::make_directory(made, c(b"pts\0"), 0o755)?;
+        self.mount_on(c(b"/dev/shm\0"), c(b"tmpfs\0"), MS_NOSUID | MS_NODEV, c(b"mode=1777,size=64m\0"))?;
+        // Terminals need user 0 in the namespace; without it there are none, and nothing else changes.
+        let _ = self.mount_on(
+            c(b"/dev/pts\0"),
+            c(b"devpts\0"),
+            MS_NOSUID | MS_NOEXEC,
+            c(b"newinstance,ptmxmode=0666,mode=620\0"),
+        );
+        sys::restrict_mount(made, MS_RDONLY)?;
+        sys::close(made);
+        Ok(())
+    }
+}
+
+/// `MOUNT_ATTR_RDONLY`, `_NOSUID` and `_NODEV` have the numbers of the old mount flags.
+fn attributes(access: u32) -> usize {
+    let always = MS_NOSUID | MS_NODEV;
+    if access == wire::READ_WRITE { always } else { always | MS_RDONLY }
+}
+
+/// `mount_on(PROC, PROC, …)` reads well; the kernel wants the kind without the slash.
+fn kind_name(kind: CStr<'_>) -> CStr<'_> {
+    kind.below_root()
+}
+
+/// `mode=1777,size=<size_mib>m`.
+fn size_option(buffer: &mut [u8; 32], size_mib: u32) -> Result<CStr<'_>> {
+    const START: &[u8] = b"mode=1777,size=";
+    buffer[..START.len()].copy_from_slice(START);
+    let digits = size_mib.checked_ilog10().unwrap_or(0) as usize + 1;
+    let end = START.len() + digits;
+    let mut rest = size_mib;
+    for digit in buffer[START.len()..end].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    buffer[end] = b'm';
+    CStr::new(&buffer[..end + 2]).ok_or(Errno::INVAL)
+}

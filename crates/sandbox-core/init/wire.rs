@@ -1,0 +1,88 @@
+//! What the host process and a session's init say to each other; both sides compile this file.
+//!
+//! All numbers are little-endian. The *plan* is a file in memory that init maps:
+//!
+//! ```text
+//! u32 VERSION
+//! u32 count, then each limit:      u32 resource, u64 soft, u64 hard        (setrlimit(2))
+//! u32 count, then each instruction: 8 bytes of struct sock_filter          (seccomp(2))
+//! u32 count, then each operation:  u32 OP_…, u32 argument, text
+//! text = u32 length, the bytes, NUL
+//! ```
+//!
+//! A *command* is one message on the control socket, with the descriptors standard input, output, error and
+//! the command's own channel. Its body stands in the message, or, where it is too long, in a file in memory
+//! that is passed as fifth descriptor:
+//!
+//! ```text
+//! u32 VERSION, text shell, text working directory, text command, u32 count, each variable: text NAME=value
+//! ```
+
+#![allow(dead_code, reason = "each side uses its own half")]
+
+/// Changes with every change of this file; both sides come from one build, so a mismatch is a build defect.
+pub const VERSION: u32 = 1;
+
+/// The longest message on the control socket; a longer body travels in a file in memory.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// The most variables in one command's environment.
+pub const MAX_VARIABLES: usize = 4096;
+
+/// The host's whole tree; argument: [`READ_ONLY`] or [`READ_WRITE`].
+pub const OP_ROOT: u32 = 1;
+/// A fresh, empty, writable directory in memory; argument: its size limit in MiB.
+pub const OP_PRIVATE: u32 = 2;
+/// An empty directory that nobody can write to.
+pub const OP_HIDE_DIRECTORY: u32 = 3;
+/// The same, for a directory in which later operations mount something.
+pub const OP_HIDE_AROUND: u32 = 4;
+/// A file that cannot be opened.
+pub const OP_HIDE_FILE: u32 = 5;
+/// The host's file or directory of the same path; argument: [`READ_ONLY`] or [`READ_WRITE`].
+pub const OP_BIND: u32 = 6;
+
+/// Argument of [`OP_ROOT`] and [`OP_BIND`].
+pub const READ_ONLY: u32 = 0;
+/// Argument of [`OP_ROOT`] and [`OP_BIND`].
+pub const READ_WRITE: u32 = 1;
+
+/// From init: the process id of the session's init, `u32 MSG_INIT, u32 pid`.
+pub const MSG_INIT: u32 = 1;
+/// From init: the session takes commands, `u32 MSG_READY`.
+pub const MSG_READY: u32 = 2;
+/// From init: it cannot be set up, `u32 MSG_FAILED, u32 STEP_…, u32 errno`, then the path in question.
+pub const MSG_FAILED: u32 = 3;
+
+/// On a command's channel: `u32 RESULT_…, u32 value`.
+pub const RESULT_EXITED: u32 = 1;
+/// The shell was killed by the signal in the value.
+pub const RESULT_SIGNALED: u32 = 2;
+/// The working directory cannot be entered; the value is the errno.
+pub const RESULT_NO_DIRECTORY: u32 = 3;
+/// The shell cannot be executed; the value is the errno.
+pub const RESULT_NO_SHELL: u32 = 4;
+/// The request cannot be carried out as it stands; the value is the errno.
+pub const RESULT_BAD_REQUEST: u32 = 5;
+
+/// Steps of the setup, for [`MSG_FAILED`].
+pub const STEP_PLAN: u32 = 1;
+/// Making the user namespace.
+pub const STEP_USER_NAMESPACE: u32 = 2;
+/// Mapping the caller's own user and group into it.
+pub const STEP_ID_MAP: u32 = 3;
+/// Making the other namespaces.
+pub const STEP_NAMESPACES: u32 = 4;
+/// Starting the init process in them.
+pub const STEP_FORK: u32 = 5;
+/// Taking over the host's tree.
+pub const STEP_ROOT: u32 = 6;
+/// One operation of the plan.
+pub const STEP_MOUNT: u32 = 7;
+/// Making `/dev`.
+pub const STEP_DEV: u32 = 8;
+/// Mounting `/proc`.
+pub const STEP_PROC: u32 = 9;
+/// Leaving the host's tree.
+pub const STEP_PIVOT: u32 = 10;
+/// Giving up privileges and loading the filter.
+pub const STEP_PRIVILEGES: u32 = 11;

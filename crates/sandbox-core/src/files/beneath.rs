@@ -1,0 +1,63 @@
+//! Opening a path beneath a directory, as the kernel itself guarantees it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// How often `openat2` is asked again when a concurrent rename made the kernel unsure (`EAGAIN`).
+const RACE_RETRIES: usize = 64;
+
+/// Opens `path` relative to `dir`; no component may lead out of `dir`.
+///
+/// Symlinks that stay inside are followed. On kernels without `openat2` (before 5.6) every symlink is
+/// refused instead.
+pub(super) fn open(dir: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..RACE_RETRIES {
+        match rustix::fs::openat2(&dir, path, flags, mode, resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::NOSYS) => return open_by_component(dir, path, flags, mode),
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// The slow way: one component after another, none of which may be a symlink.
+fn open_by_component(dir: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    let mut components = path.components().peekable();
+    let mut at = rustix::fs::openat(&dir, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    while let Some(component) = components.next() {
+        let Component::Normal(name) = component else { return Err(Errno::XDEV) };
+        let (flags, mode) = match components.peek() {
+            Some(_) => (OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()),
+            None => (flags, mode),
+        };
+        at = rustix::fs::openat(&at, name, flags | OFlags::NOFOLLOW, mode)?;
+    }
+    Ok(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn the_slow_way_opens_plain_paths_and_refuses_every_symlink() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        std::fs::write(dir.path().join("a/f"), "x").unwrap();
+        symlink("a", dir.path().join("link")).unwrap();
+        symlink("f", dir.path().join("a/to-f")).unwrap();
+        let root = std::fs::File::open(dir.path()).unwrap();
+        let open = |path: &str| open_by_component(&root, Path::new(path), OFlags::RDONLY, Mode::empty());
+        assert!(open("a/f").is_ok());
+        for path in ["link/f", "a/to-f", "../x", "/etc/passwd"] {
+            assert!(open(path).is_err(), "{path}");
+        }
+    }
+}

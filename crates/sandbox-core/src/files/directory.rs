@@ -1,0 +1,287 @@
+//! A session directory, held by descriptor.
+
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::beneath;
+use super::error::FileError;
+use super::staged::StagedFile;
+use crate::path::RelativePath;
+
+/// How many symlinks in a row a write follows; the kernel's own number (`path_resolution(7)`).
+const MAX_SYMLINKS: usize = 40;
+
+/// One session directory, owned by descriptor.
+///
+/// Every access is relative to the descriptor and resolved by the kernel beneath it
+/// (`openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)`), so no symlink leads out, however it was planted
+/// and whatever races with the access. All methods block; a call on a small local file costs microseconds.
+#[derive(Debug)]
+pub struct SessionDir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl SessionDir {
+    /// Makes the directory where it is absent, its parents too, for its owner alone (0700), and opens it.
+    ///
+    /// # Errors
+    /// [`FileError::UnsafeDirectory`] when a symlink, a file, or another user's directory is there;
+    /// [`FileError::Io`] when the system refuses.
+    pub fn create(path: &Path) -> Result<Self, FileError> {
+        match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+            Ok(()) => {}
+            // `open` says what is there instead of a directory.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(FileError::io("create", path, error)),
+        }
+        Self::open(path)
+    }
+
+    /// Opens a directory that is there.
+    ///
+    /// # Errors
+    /// As [`SessionDir::create`]; an absent directory has the kind
+    /// [`NotFound`](super::FileErrorKind::NotFound).
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        let unsafe_directory = |problem| FileError::UnsafeDirectory { path: path.to_owned(), problem };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOTDIR | Errno::LOOP => unsafe_directory("is a symlink or a file"),
+            errno => FileError::io("open", path, errno),
+        })?;
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| FileError::io("inspect", path, errno))?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(unsafe_directory("belongs to another user"));
+        }
+        let path = std::fs::canonicalize(path).map_err(|error| FileError::io("resolve", path, error))?;
+        Ok(Self { fd, path })
+    }
+
+    /// The directory's canonical path on the host.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// [`FileError::NotAFile`] for directories, FIFOs, sockets and devices, without waiting on them;
+    /// [`FileError::Escapes`]; [`FileError::Io`].
+    pub fn open_file(&self, path: &RelativePath) -> Result<File, FileError> {
+        let name = path.as_ref();
+        // Without O_NONBLOCK a FIFO would hold the open until somebody writes to it.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = beneath::open(&self.fd, name, flags, Mode::empty()).map_err(|errno| match errno {
+            // A socket cannot be opened at all.
+            Errno::NXIO => FileError::NotAFile { path: name.to_owned(), found: "a socket or a device" },
+            errno => FileError::beneath("open", name, errno),
+        })?;
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| FileError::io("inspect", name, errno))?;
+        match file_type_name(stat.st_mode) {
+            None => Ok(File::from(fd)),
+            Some(found) => Err(FileError::NotAFile { path: name.to_owned(), found }),
+        }
+    }
+
+    /// Opens a directory inside the session directory, for relative access and listing.
+    ///
+    /// # Errors
+    /// [`FileError::Escapes`], or [`FileError::Io`] when it is absent or not a directory.
+    pub fn open_directory(&self, path: &RelativePath) -> Result<OwnedFd, FileError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        beneath::open(&self.fd, path.as_ref(), flags, Mode::empty())
+            .map_err(|errno| FileError::beneath("open", path.as_ref(), errno))
+    }
+
+    /// Reads a whole regular file of at most `max_bytes` bytes.
+    ///
+    /// # Errors
+    /// As [`SessionDir::open_file`], and [`FileError::TooLarge`].
+    pub fn read(&self, path: &RelativePath, max_bytes: u64) -> Result<Vec<u8>, FileError> {
+        let file = self.open_file(path)?;
+        let io = |error| FileError::io("read", path.as_ref(), error);
+        let size = file.metadata().map_err(io)?.len();
+        let too_large = |size| FileError::TooLarge { path: path.as_ref().to_owned(), size, max_bytes };
+        if size > max_bytes {
+            return Err(too_large(size));
+        }
+        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+        // The file may grow while it is read; one byte past the limit tells.
+        (&file).take(max_bytes.saturating_add(1)).read_to_end(&mut content).map_err(io)?;
+        if content.len() as u64 > max_bytes {
+            return Err(too_large(content.len() as u64));
+        }
+        Ok(content)
+    }
+
+    /// Writes a whole file atomically: whoever opens it sees the old content or the new, never a part.
+    ///
+    /// Parents are created, the mode of an existing file is kept, a symlink that stays inside is written through.
+    ///
+    /// # Errors
+    /// As [`SessionDir::stage`] and [`StagedFile::commit`].
+    pub fn write(&self, path: &RelativePath, content: &[u8]) -> Result<(), FileError> {
+        let mut staged = self.stage(path)?;
+        staged.write_all(content).map_err(|error| FileError::io("write", path.as_ref(), error))?;
+        staged.commit().map(|_| ())
+    }
+
+    /// Starts to write a file: content goes to an unnamed file beside the target and takes its name at
+    /// [`StagedFile::commit`]. Parents are created.
+    ///
+    /// # Errors
+    /// [`FileError::Escapes`] when a symlink on the way, or at the target, leads out;
+    /// [`FileError::NotAFile`] when something else has the name; [`FileError::Io`].
+    pub fn stage(&self, path: &RelativePath) -> Result<StagedFile, FileError> {
+        let asked = path.as_ref();
+        let mut target = path.clone();
+        for _ in 0..MAX_SYMLINKS {
+            let parent = self.create_parents(&target)?;
+            let name = target.file_name();
+            let stat = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => return StagedFile::begin(parent, name, asked, None),
+                Err(errno) => return Err(FileError::io("inspect", asked, errno)),
+            };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                target = self.follow(&parent, &target, asked)?;
+                continue;
+            }
+            return match file_type_name(stat.st_mode) {
+                None => StagedFile::begin(parent, name, asked, Some(Mode::from_raw_mode(stat.st_mode & 0o777))),
+                Some(found) => Err(FileError::NotAFile { path: asked.to_owned(), found }),
+            };
+        }
+        Err(FileError::io("resolve", asked, Errno::LOOP))
+    }
+
+    /// Removes a file or a symlink; `false` when nothing was there.
+    ///
+    /// # Errors
+    /// [`FileError::Escapes`], or [`FileError::Io`], also for a directory.
+    pub fn remove(&self, path: &RelativePath) -> Result<bool, FileError> {
+        let name = path.as_ref();
+        let parent = match path.parent() {
+            Some(parent) => {
+                match beneath::open(&self.fd, parent.as_ref(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+                    Ok(fd) => Some(fd),
+                    Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+                    Err(errno) => return Err(FileError::beneath("remove", name, errno)),
+                }
+            }
+            None => None,
+        };
+        let dir = parent.as_ref().map_or(self.fd.as_fd(), |fd| fd.as_fd());
+        match rustix::fs::unlinkat(dir, path.file_name(), AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(FileError::io("remove", name, errno)),
+        }
+    }
+
+    /// Deletes the whole directory, following no symlink, even where its owner was denied access to a part.
+    ///
+    /// # Errors
+    /// [`FileError::Io`]; what could be deleted is gone then.
+    pub fn remove_all(self) -> Result<(), FileError> {
+        let removed = match std::fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                open_up(&self.path).and_then(|()| std::fs::remove_dir_all(&self.path))
+            }
+            other => other,
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::io("remove", &self.path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the directory that holds `path`, making what is missing on the way.
+    fn create_parents(&self, path: &RelativePath) -> Result<OwnedFd, FileError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let Some(parent) = path.parent() else {
+            return beneath::open(&self.fd, Path::new("."), flags, Mode::empty())
+                .map_err(|errno| FileError::io("open", path.as_ref(), errno));
+        };
+        match beneath::open(&self.fd, parent.as_ref(), flags, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                let above = self.create_parents(&parent)?;
+                match rustix::fs::mkdirat(&above, parent.file_name(), Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(FileError::io("create", parent.as_ref(), errno)),
+                }
+                beneath::open(&self.fd, parent.as_ref(), flags, Mode::empty())
+            }
+            other => other,
+        }
+        .map_err(|errno| FileError::beneath("open", parent.as_ref(), errno))
+    }
+
+    /// Where the symlink `link` in `parent` leads, by text; every step is opened beneath the session
+    /// directory again, so a text that lies only ends in another place inside.
+    fn follow(&self, parent: &OwnedFd, link: &RelativePath, asked: &Path) -> Result<RelativePath, FileError> {
+        let escapes = || FileError::Escapes { path: asked.to_owned() };
+        let target = rustix::fs::readlinkat(parent, link.file_name(), Vec::new())
+            .map_err(|errno| FileError::io("resolve", asked, errno))?;
+        let target = Path::new(std::ffi::OsStr::from_bytes(target.as_bytes()));
+        let mut components: Vec<&str> = match link.parent() {
+            Some(_) if !target.is_absolute() => {
+                link.as_str().rsplit_once('/').map_or(vec![], |(p, _)| p.split('/').collect())
+            }
+            _ => Vec::new(),
+        };
+        let rest = if target.is_absolute() { target.strip_prefix(&self.path).map_err(|_| escapes())? } else { target };
+        for component in rest.to_str().ok_or_else(escapes)?.split('/') {
+            match component {
+                "" | "." => {}
+                ".." => {
+                    components.pop().ok_or_else(escapes)?;
+                }
+                name => components.push(name),
+            }
+        }
+        RelativePath::parse(&components.join("/")).map_err(|_| FileError::NotAFile {
+            path: asked.to_owned(),
+            found: "a symlink to the session directory itself",
+        })
+    }
+}
+
+impl AsFd for SessionDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What a mode says is there; `None` for a regular file.
+fn file_type_name(mode: rustix::fs::RawMode) -> Option<&'static str> {
+    match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => None,
+        FileType::Directory => Some("a directory"),
+        FileType::Symlink => Some("a symlink"),
+        FileType::Fifo => Some("a FIFO"),
+        FileType::Socket => Some("a socket"),
+        FileType::CharacterDevice | FileType::BlockDevice => Some("a device"),
+        FileType::Unknown => Some("of an unknown kind"),
+    }
+}
+
+/// Gives the owner back the right to list and change every directory below `path`.
+fn open_up(path: &Path) -> io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}

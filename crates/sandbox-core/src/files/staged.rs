@@ -1,0 +1,139 @@
+//! A file that is being written and not yet there.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::error::FileError;
+
+/// How the names of files begin that stand beside their target for the moment of the replacement. One that
+/// is left after a crash is nobody's artifact.
+pub const STAGED_PREFIX: &str = ".agent-tools-staged-";
+
+/// New content for a file of a session; [`StagedFile::commit`] puts it in place, dropping it discards it.
+#[derive(Debug)]
+pub struct StagedFile {
+    file: File,
+    parent: OwnedFd,
+    name: String,
+    /// The name it has meanwhile, where the file system has no unnamed files.
+    staged_name: Option<String>,
+    replaces: bool,
+    asked: PathBuf,
+}
+
+impl StagedFile {
+    /// `old_mode` is the mode of the file that it will replace.
+    pub(super) fn begin(parent: OwnedFd, name: &str, asked: &Path, old_mode: Option<Mode>) -> Result<Self, FileError> {
+        let error = |errno| FileError::io("create", asked, errno);
+        let mode = Mode::from_raw_mode(0o644);
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let (fd, staged_name) = match rustix::fs::openat(&parent, ".", flags | OFlags::TMPFILE, mode) {
+            Ok(fd) => (fd, None),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let staged = staged_name();
+                let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+                (rustix::fs::openat(&parent, &staged, flags, mode).map_err(error)?, Some(staged))
+            }
+            Err(errno) => return Err(error(errno)),
+        };
+        if let Some(old_mode) = old_mode {
+            rustix::fs::fchmod(&fd, old_mode).map_err(error)?;
+        }
+        Ok(Self {
+            file: File::from(fd),
+            parent,
+            name: name.to_owned(),
+            staged_name,
+            replaces: old_mode.is_some(),
+            asked: asked.to_owned(),
+        })
+    }
+
+    /// Sets or clears the executable bits, each where the file may be read.
+    ///
+    /// # Errors
+    /// [`FileError::Io`].
+    pub fn set_executable(&mut self, executable: bool) -> Result<(), FileError> {
+        let error = |errno| FileError::io("change the mode of", &self.asked, errno);
+        let mode = rustix::fs::fstat(&self.file).map_err(error)?.st_mode & 0o777;
+        let bits = (mode & 0o444) >> 2;
+        let mode = if executable { mode | bits } else { mode & !0o111 };
+        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)).map_err(error)
+    }
+
+    /// The path that the file will have, every symlink resolved, as the kernel sees it at this moment.
+    ///
+    /// # Errors
+    /// [`FileError::Io`], also where `/proc` is not mounted.
+    pub fn real_path(&self) -> Result<PathBuf, FileError> {
+        super::real_path(&self.parent, &self.asked).map(|parent| parent.join(&self.name))
+    }
+
+    /// Puts the content in place under its name, in one step, and tells what the file is now.
+    ///
+    /// # Errors
+    /// [`FileError::Io`]; the target then is as it was.
+    pub fn commit(mut self) -> Result<Metadata, FileError> {
+        self.place().map_err(|error| FileError::io("write", &self.asked, error))?;
+        self.file.metadata().map_err(|error| FileError::io("inspect", &self.asked, error))
+    }
+
+    fn place(&mut self) -> io::Result<()> {
+        if self.staged_name.is_none() {
+            let name = if self.replaces { staged_name() } else { self.name.clone() };
+            match self.link(&name) {
+                Ok(()) if !self.replaces => return Ok(()),
+                Ok(()) => self.staged_name = Some(name),
+                // Somebody made the target meanwhile: replace it after all.
+                Err(Errno::EXIST) => {
+                    let name = staged_name();
+                    self.link(&name)?;
+                    self.staged_name = Some(name);
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        if let Some(staged) = &self.staged_name {
+            rustix::fs::renameat(&self.parent, staged, &self.parent, &self.name)?;
+            self.staged_name = None;
+        }
+        Ok(())
+    }
+
+    fn link(&self, name: &str) -> rustix::io::Result<()> {
+        let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        rustix::fs::linkat(CWD, unnamed, &self.parent, name, AtFlags::SYMLINK_FOLLOW)
+    }
+}
+
+impl Write for StagedFile {
+    fn write(&mut self, content: &[u8]) -> io::Result<usize> {
+        self.file.write(content)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if let Some(staged) = &self.staged_name {
+            let _ = rustix::fs::unlinkat(&self.parent, staged, AtFlags::empty());
+        }
+    }
+}
+
+/// A name that no other staged file of this machine has: process, counter, and the time in nanoseconds.
+fn staged_name() -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
+    format!("{STAGED_PREFIX}{:x}-{count:x}-{now:x}", std::process::id())
+}

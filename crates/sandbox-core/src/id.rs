@@ -1,0 +1,121 @@
+//! Names of sessions and users, safe to use as one path component and in an object key.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The longest id, in bytes.
+const MAX_ID_BYTES: usize = 128;
+
+/// The id of one session: 1–128 of `[A-Za-z0-9._-]`, not `.` or `..`, not starting with `-`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(String);
+
+/// The id of one user: the same rule as [`SessionId`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(String);
+
+/// Why a text is not an id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error(
+    "{kind} id {input:?} {problem}; an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -, not `.` or `..`, and does not start with `-`"
+)]
+pub struct IdError {
+    /// `session`, `user`, or what else the id names.
+    pub kind: &'static str,
+    /// The text that was refused, at most its first 160 characters.
+    pub input: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+/// Checks the rule that session, user and skill ids share.
+///
+/// `kind` names the id in the error.
+///
+/// # Errors
+/// [`IdError`] when the text breaks the rule.
+pub fn check_id(kind: &'static str, input: &str) -> Result<(), IdError> {
+    let problem = if input.is_empty() {
+        "is empty"
+    } else if input.len() > MAX_ID_BYTES {
+        "is too long"
+    } else if input == "." || input == ".." {
+        "names a directory"
+    } else if input.starts_with('-') {
+        "starts with `-`"
+    } else if !input.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+        "has a character that is not allowed"
+    } else {
+        return Ok(());
+    };
+    Err(IdError { kind, input: input.chars().take(160).collect(), problem })
+}
+
+macro_rules! id {
+    ($name:ident, $kind:literal) => {
+        impl $name {
+            /// Checks and takes over a text.
+            ///
+            /// # Errors
+            /// [`IdError`] when the text breaks the rule of the type.
+            pub fn parse(input: &str) -> Result<Self, IdError> {
+                check_id($kind, input).map(|()| Self(input.to_owned()))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(input: &str) -> Result<Self, IdError> {
+                Self::parse(input)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+id!(SessionId, "session");
+id!(UserId, "user");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_ids_are_accepted() {
+        for id in ["a", "default", "user-1", "0190f3c2-7d1e", "a.b_c", ".hidden", &"x".repeat(128)] {
+            assert_eq!(SessionId::parse(id).unwrap().as_str(), id);
+        }
+    }
+
+    #[test]
+    fn ids_that_could_leave_their_place_are_refused() {
+        for id in ["", ".", "..", "a/b", "../a", "-rf", "a b", "é", "a\0b", "a\n", &"x".repeat(129)] {
+            assert!(SessionId::parse(id).is_err(), "{id:?}");
+            assert!(UserId::parse(id).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn the_error_names_the_id_and_the_rule() {
+        let text = UserId::parse("a/b").unwrap_err().to_string();
+        assert!(text.starts_with("user id \"a/b\" has a character"), "{text}");
+    }
+}

@@ -1,0 +1,81 @@
+//! Session ids, the paths that agents give, files inside a session directory, and the sandbox that a session's
+//! commands run in.
+//!
+//! Without features this crate is about names and files:
+//!
+//! ```
+//! use sandbox_core::{SessionDir, SessionPath};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let root = tempfile::tempdir()?;
+//! let session = SessionDir::create(&root.path().join("s1"))?;
+//! // Three ways to write one path; `../x` would be an error that says how to do better.
+//! let path = SessionPath::resolve(session.path(), "/notes/may.txt")?;
+//! assert_eq!(path, SessionPath::resolve(session.path(), "notes//./may.txt")?);
+//!
+//! let file = path.relative().expect("not the session directory itself");
+//! session.write(file, b"atomic, and never through a symlink that leads out")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With the feature `native`, commands run in a kernel sandbox:
+//!
+#![cfg_attr(feature = "native", doc = "```")]
+#![cfg_attr(not(feature = "native"), doc = "```ignore")]
+//! use policy::Policy;
+//! use sandbox_core::{CommandSpec, CommandStatus, NativeSandbox, Sandbox};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let session_dir = dir.path().canonicalize()?;
+//! let policy = Policy::session(&session_dir).home("/root".as_ref()).build()?;
+//! let sandbox = NativeSandbox::open(&policy, &session_dir)?;
+//! let output = sandbox.exec(CommandSpec::new("echo hello > f && cat f")).await?;
+//! assert_eq!(output.status, CommandStatus::Exited(0));
+//! assert_eq!(output.stdout.bytes, b"hello\n");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it does not do
+//! It knows nothing of agents, tools or storage, resolves no path outside a session directory, and never runs a
+//! command without a sandbox: where the kernel refuses a layer, opening fails with the reason and the remedy.
+//!
+//! # Limits
+//! Linux; the native engine needs x86-64, Linux 5.12 or newer, and user namespaces. Memory and CPU time of a
+//! command are not limited yet. Symlinks at paths that a policy denies are resolved when the sandbox opens.
+//!
+//! # Features
+//! | feature | brings |
+//! |---|---|
+//! | `sandbox` | the trait `Sandbox` and its types |
+//! | `native` | the native engine, on kernel namespaces and seccomp |
+//!
+//! # Errors
+//! [`IdError`] and [`PathError`] for what an agent or a caller wrote, [`FileError`] for what the system refuses;
+//! with `native` also `OpenError` for a sandbox that cannot be had and `ExecError` for a command that
+//! cannot be run.
+
+#![forbid(unsafe_code)]
+
+mod files;
+mod id;
+mod path;
+
+pub use files::{FileError, FileErrorKind, STAGED_PREFIX, SessionDir, StagedFile, real_path};
+pub use id::{IdError, SessionId, UserId, check_id};
+pub use path::{PathError, RelativePath, SessionPath};
+#[cfg(feature = "native")]
+mod native;
+#[cfg(feature = "sandbox")]
+mod sandbox;
+
+#[cfg(feature = "native")]
+pub use native::{NativeSandbox, OpenError, probe};
+#[cfg(feature = "sandbox")]
+pub use sandbox::{
+    CapturedStream, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError, ExecErrorKind,
+    Sandbox,
+};

@@ -1,0 +1,156 @@
+//! The native engine: one small init process per session holds all namespaces; a command is a message to it.
+//!
+//! ```text
+//! host process                init (session)                    slot (one command)
+//! ────────────                ──────────────                    ──────────────────
+//! open ── plan ─────────────► namespaces, mounts
+//!                             forks a slot ahead ─────────────► own process namespace and /proc,
+//!      ◄── ready ──────────────────────────────────────────────  no capabilities, filter loaded
+//! exec ── command + descriptors ──────────────────────────────► forks, executes bash
+//!                             forks the next slot               … kills and reaps what is left
+//!      ◄── result on the command's own channel ────────────────
+//! close: the socket closes ─► ends, and the kernel ends every process of the session
+//! ```
+//!
+//! The host process never forks: the init program is carried inside this crate and started with
+//! `posix_spawn`, whose cost does not grow with the host's memory. What init does is in `init/` of this crate.
+
+#![cfg(target_os = "linux")]
+
+mod exec;
+mod filter;
+mod plan;
+mod probe;
+mod process;
+mod tree;
+#[path = "../init/wire.rs"]
+#[expect(unreachable_pub, reason = "the file is compiled into the init program too")]
+mod wire;
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use policy::Policy;
+
+use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox};
+use process::InitProcess;
+
+pub use probe::probe;
+
+/// An open sandbox of one session.
+pub struct NativeSandbox {
+    init: InitProcess,
+    shell: PathBuf,
+    session_dir: PathBuf,
+    report: EngineReport,
+    null: OwnedFd,
+}
+
+impl NativeSandbox {
+    /// Opens a sandbox: compiles the policy against the host's files as they are now, starts the session's
+    /// init and waits until it takes commands. Blocks for a few milliseconds.
+    ///
+    /// `session_dir` is the default working directory; the policy says what may be done with it.
+    ///
+    /// # Errors
+    /// [`OpenError`] with the layer that cannot be had, why, and the remedy.
+    pub fn open(policy: &Policy, session_dir: &Path) -> Result<Self, OpenError> {
+        if let Some(what) = policy.beyond_native() {
+            return Err(OpenError::Inexpressible { what });
+        }
+        let options = policy::MountOptions { private: plan::private_directories() };
+        let mounts = policy
+            .mounts(&tree::HostTree, &options)
+            .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
+        let plan = plan::encode(&mounts);
+        let init = InitProcess::start(&plan)?;
+        let null = rustix::fs::open(
+            "/dev/null",
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )
+        .map_err(|errno| OpenError::Host { operation: "open /dev/null", source: errno.into() })?;
+        Ok(Self { init, shell: shell(), session_dir: session_dir.to_owned(), report: probe::enforced(), null })
+    }
+
+    /// The process id of the session's init, as the host sees it.
+    pub fn init_pid(&self) -> u32 {
+        self.init.pid()
+    }
+}
+
+#[async_trait]
+impl Sandbox for NativeSandbox {
+    async fn exec(&self, command: CommandSpec) -> Result<CommandOutput, ExecError> {
+        exec::exec(self, command).await
+    }
+
+    fn report(&self) -> &EngineReport {
+        &self.report
+    }
+
+    async fn close(&self) {
+        self.init.end().await;
+    }
+}
+
+impl fmt::Debug for NativeSandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NativeSandbox")
+            .field("session_dir", &self.session_dir)
+            .field("init", &self.init.pid())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a sandbox could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The policy cannot be carried out on this machine.
+    #[error("the policy cannot be turned into mounts")]
+    Policy {
+        /// What is wrong with it.
+        source: Box<policy::MountError>,
+    },
+    /// The policy asks for something that this engine does not do; ignoring it would change what the policy means.
+    #[error("the native engine cannot carry out the policy: {what}")]
+    Inexpressible {
+        /// The setting.
+        what: &'static str,
+    },
+    /// The kernel refuses a layer; running without it would not be a sandbox.
+    #[error("cannot {step}; {remedy}")]
+    Refused {
+        /// What was tried, with the path in question.
+        step: String,
+        /// How to get it.
+        remedy: String,
+        /// The system's own error.
+        source: io::Error,
+    },
+    /// The engine is not built for this machine.
+    #[error("the native engine is built for Linux on x86-64 only")]
+    Unsupported,
+    /// The host is out of something, such as descriptors or memory.
+    #[error("cannot {operation} for the sandbox")]
+    Host {
+        /// What was tried.
+        operation: &'static str,
+        /// The system's own error.
+        source: io::Error,
+    },
+}
+
+/// Where bash is: `/bin/bash` nearly everywhere, else the first on the host's `PATH`.
+fn shell() -> PathBuf {
+    let usual = PathBuf::from("/bin/bash");
+    if usual.exists() {
+        return usual;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join("bash")).find(|bash| bash.is_file()).unwrap_or(usual)
+}

@@ -1,0 +1,209 @@
+//! One command: encoding it, sending it, gathering its output, and hearing its end.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+
+use super::plan::Encoder;
+use super::process::memory_file;
+use super::{NativeSandbox, wire};
+use crate::sandbox::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError};
+
+/// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without its NUL.
+const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
+/// The kernel's limit for all arguments and variables is a quarter of the stack limit, 2 MiB by default.
+const MAX_ENVIRONMENT_BYTES: usize = 1024 * 1024;
+/// How much is read from a pipe at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// How long a socket that is full is left alone.
+const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(1);
+
+pub(super) async fn exec(sandbox: &NativeSandbox, spec: CommandSpec) -> Result<CommandOutput, ExecError> {
+    let started = Instant::now();
+    let cwd = spec.cwd.as_deref().unwrap_or(&sandbox.session_dir);
+    let body = encode(&sandbox.shell, cwd, &spec)?;
+    let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
+    let (stdout, stdout_end) = pipe_pair().map_err(|errno| host("make a pipe")(errno.into()))?;
+    let (stderr, stderr_end) = pipe_pair().map_err(|errno| host("make a pipe")(errno.into()))?;
+    let (stdin_end, stdin) = if spec.stdin.is_empty() {
+        (None, None)
+    } else {
+        let (end, writer) = pipe_pair().map_err(|errno| host("make a pipe")(errno.into()))?;
+        (Some(end), Some(pipe::Sender::from_owned_fd(writer).map_err(host("use a pipe"))?))
+    };
+    let stdout = pipe::Receiver::from_owned_fd(stdout).map_err(host("use a pipe"))?;
+    let stderr = pipe::Receiver::from_owned_fd(stderr).map_err(host("use a pipe"))?;
+    let (channel, channel_end) = UnixStream::pair().map_err(host("make a socket"))?;
+    let channel_end = OwnedFd::from(channel_end.into_std().map_err(host("use a socket"))?);
+
+    let ends = [stdin_end.as_ref().unwrap_or(&sandbox.null), &stdout_end, &stderr_end, &channel_end];
+    send(sandbox, &body, ends).await?;
+    // From here on the command's processes alone hold the other ends.
+    drop((stdin_end, stdout_end, stderr_end, channel_end));
+
+    let (end, stdout, stderr, ()) = tokio::join!(
+        hear_end(channel, spec.timeout),
+        capture(stdout, spec.max_output_bytes),
+        capture(stderr, spec.max_output_bytes),
+        feed(stdin, &spec.stdin),
+    );
+    let status = status(end?, &sandbox.shell, cwd)?;
+    let read = host("read the output");
+    Ok(CommandOutput {
+        stdout: stdout.map_err(read)?,
+        stderr: stderr.map_err(read)?,
+        status,
+        elapsed: started.elapsed(),
+    })
+}
+
+fn pipe_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+}
+
+fn encode(shell: &Path, cwd: &Path, spec: &CommandSpec) -> Result<Vec<u8>, ExecError> {
+    let checked = |what: &'static str, text: &OsStr, limit: usize| {
+        let bytes = text.as_bytes();
+        if bytes.contains(&0) {
+            return Err(ExecError::Nul { what });
+        }
+        if bytes.len() > limit {
+            return Err(ExecError::TooLarge { what: what.to_owned(), size: bytes.len(), unit: "bytes", limit });
+        }
+        Ok(())
+    };
+    checked("command", OsStr::new(&spec.command), MAX_ARGUMENT_BYTES)?;
+    checked("working directory", cwd.as_os_str(), 4095)?;
+    let count = spec.env.len();
+    if count > wire::MAX_VARIABLES {
+        let (what, limit) = ("environment".to_owned(), wire::MAX_VARIABLES);
+        return Err(ExecError::TooLarge { what, size: count, unit: "variables", limit });
+    }
+    let mut body = Encoder::default();
+    body.u32(wire::VERSION);
+    body.text(shell.as_os_str().as_bytes());
+    body.text(cwd.as_os_str().as_bytes());
+    body.text(spec.command.as_bytes());
+    body.count(count);
+    let before = body.0.len();
+    for (name, value) in &spec.env {
+        let variable = [name.as_bytes(), b"=", value.as_bytes()].concat();
+        if variable.contains(&0) {
+            return Err(ExecError::Nul { what: "environment" });
+        }
+        if variable.len() > MAX_ARGUMENT_BYTES {
+            let what = format!("variable {}", name.to_string_lossy());
+            return Err(ExecError::TooLarge { what, size: variable.len(), unit: "bytes", limit: MAX_ARGUMENT_BYTES });
+        }
+        body.text(&variable);
+    }
+    let size = body.0.len() - before;
+    if size > MAX_ENVIRONMENT_BYTES {
+        let what = "environment".to_owned();
+        return Err(ExecError::TooLarge { what, size, unit: "bytes", limit: MAX_ENVIRONMENT_BYTES });
+    }
+    Ok(body.0)
+}
+
+/// Hands the command over; a long body travels in a file in memory.
+async fn send(sandbox: &NativeSandbox, body: &[u8], ends: [&OwnedFd; 4]) -> Result<(), ExecError> {
+    let host = |operation| move |errno: Errno| ExecError::Host { operation, source: errno.into() };
+    let file = if body.len() > wire::MAX_MESSAGE_BYTES {
+        Some(memory_file("command", body, MemfdFlags::NOEXEC_SEAL).map_err(host("make a file in memory"))?)
+    } else {
+        None
+    };
+    let message = if file.is_some() { &wire::VERSION.to_le_bytes()[..] } else { body };
+    let fds: Vec<_> = ends.into_iter().chain(&file).map(AsFd::as_fd).collect();
+    loop {
+        match sandbox.init.send(message, &fds) {
+            Ok(true) => return Ok(()),
+            Ok(false) => tokio::time::sleep(FULL_SOCKET_PAUSE).await,
+            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
+                return Err(ExecError::Ended { reason: "it was closed, or its init process was killed" });
+            }
+            Err(errno) => return Err(host("send the request")(errno)),
+        }
+    }
+}
+
+/// What a slot reports, and whether the time was up.
+struct End {
+    kind: u32,
+    value: u32,
+    timed_out: bool,
+}
+
+/// Waits for the report; when the time is up, closes the channel's sending side, on which the slot kills
+/// everything and reports.
+async fn hear_end(channel: UnixStream, timeout: Duration) -> Result<End, ExecError> {
+    let (receiver, sender) = channel.into_split();
+    let mut report = pin!(hear_report(receiver));
+    let in_time = tokio::time::timeout(timeout, &mut report).await;
+    drop(sender);
+    let timed_out = in_time.is_err();
+    let (kind, value) = match in_time {
+        Ok(report) => report?,
+        Err(_) => report.await?,
+    };
+    Ok(End { kind, value, timed_out })
+}
+
+async fn hear_report(mut channel: tokio::net::unix::OwnedReadHalf) -> Result<(u32, u32), ExecError> {
+    match (channel.read_u32_le().await, channel.read_u32_le().await) {
+        (Ok(kind), Ok(value)) => Ok((kind, value)),
+        _ => Err(ExecError::Ended { reason: "the command's supervising process was killed" }),
+    }
+}
+
+fn status(end: End, shell: &Path, cwd: &Path) -> Result<CommandStatus, ExecError> {
+    let value = end.value.cast_signed();
+    let source = io::Error::from_raw_os_error(value);
+    match end.kind {
+        wire::RESULT_EXITED | wire::RESULT_SIGNALED if end.timed_out => Ok(CommandStatus::TimedOut),
+        wire::RESULT_EXITED => Ok(CommandStatus::Exited(value)),
+        wire::RESULT_SIGNALED => Ok(CommandStatus::Signaled(value)),
+        wire::RESULT_NO_DIRECTORY => Err(ExecError::WorkingDirectory { path: cwd.to_owned(), source }),
+        wire::RESULT_NO_SHELL => Err(ExecError::Shell { path: shell.to_owned(), source }),
+        _ => Err(ExecError::Host { operation: "start a process", source }),
+    }
+}
+
+/// Reads a stream to its end, keeps its head, and counts the rest.
+async fn capture(mut pipe: pipe::Receiver, max_bytes: usize) -> io::Result<CapturedStream> {
+    let mut stream = CapturedStream::default();
+    while stream.bytes.len() < max_bytes {
+        let room = max_bytes - stream.bytes.len();
+        if stream.bytes.capacity() - stream.bytes.len() < CHUNK_BYTES.min(room) {
+            stream.bytes.reserve(CHUNK_BYTES.min(room));
+        }
+        if (&mut pipe).take(room as u64).read_buf(&mut stream.bytes).await? == 0 {
+            return Ok(stream);
+        }
+    }
+    let mut sink = vec![0; CHUNK_BYTES];
+    loop {
+        match pipe.read(&mut sink).await? {
+            0 => return Ok(stream),
+            dropped => stream.dropped_bytes += dropped as u64,
+        }
+    }
+}
+
+/// Writes the input; a command that does not read it to the end is no error.
+async fn feed(pipe: Option<pipe::Sender>, input: &[u8]) {
+    if let Some(mut pipe) = pipe {
+        let _ = pipe.write_all(input).await;
+    }
+}

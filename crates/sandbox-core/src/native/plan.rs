@@ -1,0 +1,86 @@
+//! The plan that a session's init carries out, encoded for it.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use policy::{BindAccess, MountOp, MountPlan};
+use rustix::process::{Resource, getrlimit};
+
+use super::{filter, wire};
+
+/// The size limit of a session's `/tmp` and `/var/tmp`.
+const PRIVATE_MIB: u32 = 512;
+/// The most open files of one process.
+const MAX_OPEN_FILES: u64 = 4096;
+/// The most processes of one session. The kernel counts for ordinary users only (`setrlimit(2)`).
+const MAX_PROCESSES: u64 = 4096;
+
+/// The directories that every session has for itself, where the host has them.
+pub(super) fn private_directories() -> Vec<PathBuf> {
+    ["/tmp", "/var/tmp"].into_iter().map(PathBuf::from).filter(|path| path.is_dir() && !path.is_symlink()).collect()
+}
+
+/// Limits, filter and mounts, by the layout of `wire`.
+pub(super) fn encode(mounts: &MountPlan) -> Vec<u8> {
+    let mut plan = Encoder::default();
+    plan.u32(wire::VERSION);
+    let limits = limits();
+    plan.count(limits.len());
+    for (resource, limit) in limits {
+        plan.u32(resource);
+        plan.u64(limit);
+        plan.u64(limit);
+    }
+    let filter = filter::program();
+    plan.count(filter.len() / 8);
+    plan.0.extend_from_slice(&filter);
+    plan.count(mounts.ops.len());
+    for op in &mounts.ops {
+        let (operation, argument, path) = match op {
+            MountOp::Root => (wire::OP_ROOT, wire::READ_ONLY, Path::new("/")),
+            MountOp::RootWritable => (wire::OP_ROOT, wire::READ_WRITE, Path::new("/")),
+            MountOp::Private { path } => (wire::OP_PRIVATE, PRIVATE_MIB, path.as_path()),
+            MountOp::HideDirectory { path, holds_mounts: false } => (wire::OP_HIDE_DIRECTORY, 0, path.as_path()),
+            MountOp::HideDirectory { path, holds_mounts: true } => (wire::OP_HIDE_AROUND, 0, path.as_path()),
+            MountOp::HideFile { path } => (wire::OP_HIDE_FILE, 0, path.as_path()),
+            MountOp::Bind { path, access: BindAccess::ReadOnly } => (wire::OP_BIND, wire::READ_ONLY, path.as_path()),
+            MountOp::Bind { path, access: BindAccess::ReadWrite } => (wire::OP_BIND, wire::READ_WRITE, path.as_path()),
+            // Init refuses an operation that it does not know.
+            other => (u32::MAX, 0, other.path().unwrap_or(Path::new("/"))),
+        };
+        plan.u32(operation);
+        plan.u32(argument);
+        plan.text(path.as_os_str().as_bytes());
+    }
+    plan.0
+}
+
+/// `RLIMIT_…` numbers of x86-64 (`asm-generic/resource.h`) and their values; none above the host's own.
+fn limits() -> Vec<(u32, u64)> {
+    let within = |resource, wanted: u64| getrlimit(resource).maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    vec![(4, 0), (6, within(Resource::Nproc, MAX_PROCESSES)), (7, within(Resource::Nofile, MAX_OPEN_FILES))]
+}
+
+/// Writes the layout that `wire` describes.
+#[derive(Debug, Default)]
+pub(super) struct Encoder(pub(super) Vec<u8>);
+
+impl Encoder {
+    pub(super) fn u32(&mut self, value: u32) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(super) fn count(&mut self, count: usize) {
+        self.u32(u32::try_from(count).expect("far fewer than four thousand million of anything"));
+    }
+
+    pub(super) fn text(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.0.extend_from_slice(bytes);
+        self.0.push(0);
+    }
+}

@@ -1,0 +1,150 @@
+//! What this machine lets the engine enforce, and what to do where it does not.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use super::process::InitProcess;
+use super::{OpenError, plan, wire};
+use crate::sandbox::{Enforcement, EngineReport};
+
+/// Tries on this machine what a session needs, in about two milliseconds, and reports each layer.
+pub fn probe() -> EngineReport {
+    match InitProcess::start(&plan::encode(&policy::MountPlan::read_only())) {
+        Ok(_) => enforced(),
+        Err(error) => refused(&error),
+    }
+}
+
+/// The report of an open sandbox: it opens with every layer or not at all.
+pub(super) fn enforced() -> EngineReport {
+    let uncounted =
+        if rustix::process::geteuid().is_root() { "; the number of processes is not limited for root" } else { "" };
+    EngineReport {
+        engine: "native",
+        filesystem: Enforcement::Full,
+        network: Enforcement::Full,
+        processes: Enforcement::Full,
+        system_calls: Enforcement::Full,
+        resources: Enforcement::Weaker {
+            why: format!(
+                "wall time, output, open files and the size of /tmp are limited; memory and CPU time are not{uncounted}"
+            ),
+        },
+    }
+}
+
+fn refused(error: &OpenError) -> EngineReport {
+    let layer = || Enforcement::None { why: chain(error), remedy: remedy_of(error).to_owned() };
+    EngineReport {
+        engine: "native",
+        filesystem: layer(),
+        network: layer(),
+        processes: layer(),
+        system_calls: layer(),
+        resources: layer(),
+    }
+}
+
+fn chain(error: &OpenError) -> String {
+    match error {
+        OpenError::Refused { step, source, .. } => format!("cannot {step}: {source}"),
+        other => match std::error::Error::source(other) {
+            Some(source) => format!("{other}: {source}"),
+            None => other.to_string(),
+        },
+    }
+}
+
+fn remedy_of(error: &OpenError) -> &str {
+    match error {
+        OpenError::Refused { remedy, .. } => remedy,
+        OpenError::Unsupported => "use Linux on x86-64",
+        _ => "see the error",
+    }
+}
+
+/// Makes an error of what init reports; `path` is the path in question, or empty.
+pub(super) fn refusal(step: u32, source: io::Error, path: &[u8]) -> OpenError {
+    let path = String::from_utf8_lossy(path);
+    let step_text = match step {
+        wire::STEP_USER_NAMESPACE => "make a user namespace".to_owned(),
+        wire::STEP_ID_MAP => "map the own user into the user namespace".to_owned(),
+        wire::STEP_NAMESPACES => "make the session's namespaces".to_owned(),
+        wire::STEP_FORK => "start the session's init".to_owned(),
+        wire::STEP_ROOT => "take over the host's mounts".to_owned(),
+        wire::STEP_MOUNT => format!("mount {path}"),
+        wire::STEP_DEV => "make /dev".to_owned(),
+        wire::STEP_PROC => "mount /proc".to_owned(),
+        wire::STEP_PIVOT => "change the root".to_owned(),
+        wire::STEP_PRIVILEGES => "give up privileges and load the filter".to_owned(),
+        _ => "read the plan".to_owned(),
+    };
+    let sysctl =
+        |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|value| value.trim().to_owned());
+    OpenError::Refused { remedy: remedy(step, &source, sysctl), step: step_text, source }
+}
+
+/// What an operator can do about a refused step; `sysctl` reads a kernel setting.
+fn remedy(step: u32, source: &io::Error, sysctl: impl Fn(&str) -> Option<String>) -> String {
+    let refused =
+        matches!(Errno::from_io_error(source), Some(Errno::PERM | Errno::ACCESS | Errno::NOSPC | Errno::USERS));
+    let user_namespace = matches!(step, wire::STEP_USER_NAMESPACE | wire::STEP_ID_MAP | wire::STEP_NAMESPACES);
+    if user_namespace && refused {
+        if sysctl("kernel/unprivileged_userns_clone").as_deref() == Some("0") {
+            return "allow user namespaces with `sysctl -w kernel.unprivileged_userns_clone=1`".to_owned();
+        }
+        if sysctl("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
+            return "AppArmor restricts user namespaces: allow this program `userns,` in an AppArmor profile, or run \
+                    `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
+                .to_owned();
+        }
+        if sysctl("user/max_user_namespaces").as_deref() == Some("0") {
+            return "allow user namespaces with `sysctl -w user.max_user_namespaces=15000`".to_owned();
+        }
+        if Errno::from_io_error(source) == Some(Errno::NOSPC) {
+            return "too many namespaces are in use: raise user.max_user_namespaces, or close sessions".to_owned();
+        }
+        return "the surrounding container or service refuses user namespaces: allow unshare(2), mount(2) and pivot_root(2) in \
+                its seccomp profile (for Docker `--security-opt seccomp=… --security-opt systempaths=unconfined`)"
+            .to_owned();
+    }
+    if step == wire::STEP_PROC {
+        return "the surrounding container hides parts of /proc: run it with unmasked system paths (for Docker \
+                `--security-opt systempaths=unconfined`)"
+            .to_owned();
+    }
+    match Errno::from_io_error(source) {
+        Some(Errno::NOSYS) => "this needs Linux 5.12 or newer".to_owned(),
+        _ => "check that the path exists and that no symlink stands on the way to it".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(step: u32, errno: Errno, setting: Option<(&str, &str)>, expected: &str) {
+        let sysctl = |name: &str| setting.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+        let found = remedy(step, &errno.into(), sysctl);
+        assert!(found.contains(expected), "{found}");
+    }
+
+    #[test]
+    fn each_way_to_forbid_user_namespaces_has_its_own_remedy() {
+        let step = wire::STEP_USER_NAMESPACE;
+        check(step, Errno::PERM, Some(("kernel/unprivileged_userns_clone", "0")), "unprivileged_userns_clone=1");
+        check(
+            wire::STEP_ID_MAP,
+            Errno::ACCESS,
+            Some(("kernel/apparmor_restrict_unprivileged_userns", "1")),
+            "AppArmor",
+        );
+        check(step, Errno::NOSPC, Some(("user/max_user_namespaces", "0")), "user.max_user_namespaces=15000");
+        check(step, Errno::NOSPC, None, "close sessions");
+        check(step, Errno::PERM, None, "seccomp profile");
+        check(wire::STEP_PROC, Errno::PERM, None, "systempaths");
+        check(wire::STEP_ROOT, Errno::NOSYS, None, "Linux 5.12");
+    }
+}

@@ -1,0 +1,207 @@
+//! The session's init as a process of the host: starting it, talking to it, and seeing it end.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType,
+};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+
+use super::{OpenError, probe, wire};
+
+/// The init program; see `build.rs`.
+#[cfg(native_init)]
+const PROGRAM: &[u8] = include_bytes!(env!("SESSION_INIT"));
+#[cfg(not(native_init))]
+const PROGRAM: &[u8] = &[];
+
+/// How long the setup of a session may take before it is given up.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running init. Dropping it ends the session's processes.
+#[derive(Debug)]
+pub(super) struct InitProcess {
+    /// `None` once the session was ended.
+    control: Mutex<Option<OwnedFd>>,
+    pid: Pid,
+    /// Becomes readable when init has ended.
+    pidfd: OwnedFd,
+}
+
+impl InitProcess {
+    /// Starts init with a plan and waits until it takes commands.
+    pub(super) fn start(plan: &[u8]) -> Result<Self, OpenError> {
+        let host = |operation| move |errno: Errno| OpenError::Host { operation, source: errno.into() };
+        if PROGRAM.is_empty() {
+            return Err(OpenError::Unsupported);
+        }
+        let program = memory_file("session-init", PROGRAM, MemfdFlags::EXEC).map_err(host("make a file in memory"))?;
+        let plan = memory_file("session-plan", plan, MemfdFlags::empty()).map_err(host("make a file in memory"))?;
+        let (ours, theirs) = socket_pair().map_err(host("make a socket"))?;
+
+        // Without `pre_exec` and the like, the standard library starts this with `posix_spawn`.
+        let mut first = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+            .arg0("session-init")
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::from(plan))
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|source| OpenError::Host { operation: "start init", source })?;
+        // The first process makes the namespaces, forks init as its sibling, tells its id, and goes. Init may
+        // be ready before that is told.
+        let heard = hear_both(&ours);
+        let _ = first.wait();
+        let pid = heard?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(host("watch init"))?;
+        Ok(Self { control: Mutex::new(Some(ours)), pid, pidfd })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Sends one command without waiting; `Ok(false)` when the socket is full at this moment.
+    pub(super) fn send(&self, body: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<bool> {
+        let control = self.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let control = control.as_ref().ok_or(Errno::PIPE)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(fds));
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match rustix::net::sendmsg(control, &[IoSlice::new(body)], &mut ancillary, flags) {
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN | Errno::NOBUFS) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Closes the socket, which ends init and with it every process of the session, and waits for that.
+    pub(super) async fn end(&self) {
+        self.let_go();
+        if let Ok(pidfd) = self.pidfd.try_clone() {
+            let _ = tokio::task::spawn_blocking(move || wait_for(&pidfd)).await;
+        }
+    }
+
+    fn let_go(&self) {
+        self.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    }
+}
+
+impl Drop for InitProcess {
+    fn drop(&mut self) {
+        self.let_go();
+        // The kernel needs a moment for a session full of processes, so a thread waits; where none can
+        // be had the exit status stays with the kernel until the host ends.
+        if let Ok(pidfd) = self.pidfd.try_clone() {
+            let thread = std::thread::Builder::new().name("session-end".to_owned()).stack_size(64 * 1024);
+            let _ = thread.spawn(move || wait_for(&pidfd));
+        }
+    }
+}
+
+/// Waits until init has ended and takes its exit status; somebody else may have been quicker.
+fn wait_for(pidfd: &OwnedFd) {
+    let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+}
+
+/// What init says during the setup.
+enum Message {
+    Init(Pid),
+    Ready,
+    Failed(OpenError),
+}
+
+/// Waits until init has been named and is ready. A setup that failed is heard to its end, so that nothing of
+/// it is left, not even an exit status.
+fn hear_both(control: &OwnedFd) -> Result<Pid, OpenError> {
+    let (mut pid, mut ready, mut failed) = (None, false, None);
+    loop {
+        match receive(control) {
+            Ok(Message::Init(named)) => pid = Some(named),
+            Ok(Message::Ready) => ready = true,
+            Ok(Message::Failed(error)) => failed = Some(error),
+            Err(error) => {
+                if let Some(pid) = pid {
+                    let _ = rustix::process::kill_process(pid, Signal::KILL);
+                    let _ = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+                }
+                return Err(failed.unwrap_or(error));
+            }
+        }
+        if let (Some(pid), true) = (pid, ready) {
+            return Ok(pid);
+        }
+    }
+}
+
+fn receive(control: &OwnedFd) -> Result<Message, OpenError> {
+    let host = |errno: Errno| OpenError::Host { operation: "hear from init", source: errno.into() };
+    let timeout = Timespec { tv_sec: SETUP_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
+    loop {
+        match poll(&mut [PollFd::new(control, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return Err(host(Errno::TIMEDOUT)),
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(host(errno)),
+        }
+    }
+    let mut buffer = [0; 1024];
+    let mut none = RecvAncillaryBuffer::default();
+    let received =
+        rustix::net::recvmsg(control, &mut [IoSliceMut::new(&mut buffer)], &mut none, RecvFlags::CMSG_CLOEXEC)
+            .map_err(host)?;
+    let message = &buffer[..received.bytes];
+    let word = |at: usize| message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    match word(0) {
+        Some(wire::MSG_READY) => Ok(Message::Ready),
+        Some(wire::MSG_INIT) => {
+            let pid = word(4).and_then(|pid| Pid::from_raw(pid.cast_signed()));
+            pid.map(Message::Init).ok_or_else(broken)
+        }
+        Some(wire::MSG_FAILED) => {
+            let (Some(step), Some(errno)) = (word(4), word(8)) else { return Err(broken()) };
+            let source = io::Error::from_raw_os_error(errno.cast_signed());
+            Ok(Message::Failed(probe::refusal(step, source, &message[12..])))
+        }
+        _ => Err(broken()),
+    }
+}
+
+/// Init ended without a word: it was killed from outside.
+fn broken() -> OpenError {
+    OpenError::Host { operation: "hear from init", source: io::ErrorKind::UnexpectedEof.into() }
+}
+
+/// A connected pair that keeps messages whole.
+fn socket_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+}
+
+/// A file in memory with this content, sealed against every change.
+pub(super) fn memory_file(name: &str, content: &[u8], kind: MemfdFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = match rustix::fs::memfd_create(name, flags | kind) {
+        // Before Linux 6.3 every such file is executable, and the flag is unknown.
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
+        other => other?,
+    };
+    let mut rest = content;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest)?;
+        rest = &rest[written..];
+    }
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+    Ok(file)
+}

@@ -1,0 +1,178 @@
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sandbox_core::{FileErrorKind, RelativePath, SessionDir};
+
+struct Place {
+    outer: tempfile::TempDir,
+    dir: SessionDir,
+}
+
+fn place() -> Place {
+    let outer = tempfile::tempdir().unwrap();
+    fs::write(outer.path().join("secret"), "outside").unwrap();
+    let dir = SessionDir::create(&outer.path().join("sessions/s1")).unwrap();
+    Place { outer, dir }
+}
+
+fn rel(path: &str) -> RelativePath {
+    RelativePath::parse(path).unwrap()
+}
+
+#[test]
+fn what_is_written_is_read_back_and_parents_are_created() {
+    let place = place();
+    place.dir.write(&rel("a/b/c.bin"), &[0, 159, 146, 150]).unwrap();
+    assert_eq!(place.dir.read(&rel("a/b/c.bin"), 1024).unwrap(), [0, 159, 146, 150]);
+    assert_eq!(fs::read_dir(place.dir.path().join("a/b")).unwrap().count(), 1, "nothing staged is left");
+}
+
+#[test]
+fn a_missing_file_is_an_error_with_the_systems_own_message() {
+    let error = place().dir.read(&rel("nope.txt"), 10).unwrap_err();
+    assert_eq!(error.kind(), FileErrorKind::NotFound);
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("No such file or directory"), "{source}");
+}
+
+#[test]
+fn the_mode_is_kept_when_a_file_is_replaced() {
+    let place = place();
+    let path = place.dir.path().join("run.sh");
+    fs::write(&path, "old").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+    place.dir.write(&rel("run.sh"), b"new").unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o750);
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+}
+
+#[test]
+fn a_dropped_staged_file_leaves_nothing() {
+    let place = place();
+    let mut staged = place.dir.stage(&rel("x")).unwrap();
+    staged.write_all(b"half").unwrap();
+    drop(staged);
+    assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn write_through_an_outward_symlink_is_refused() {
+    let place = place();
+    let secret = place.outer.path().join("secret");
+    symlink(&secret, place.dir.path().join("absolute")).unwrap();
+    symlink("../../secret", place.dir.path().join("relative")).unwrap();
+    symlink("../..", place.dir.path().join("up")).unwrap();
+    symlink("/proc/self/root", place.dir.path().join("magic")).unwrap();
+    for name in ["absolute", "relative", "up/secret", "magic/tmp/x"] {
+        assert_eq!(place.dir.write(&rel(name), b"x").unwrap_err().kind(), FileErrorKind::Escapes, "{name}");
+        assert_eq!(place.dir.read(&rel(name), 100).unwrap_err().kind(), FileErrorKind::Escapes, "{name}");
+    }
+    assert_eq!(fs::read_to_string(secret).unwrap(), "outside");
+}
+
+#[test]
+fn symlinks_that_stay_inside_are_followed() {
+    let place = place();
+    place.dir.write(&rel("real/file"), b"1").unwrap();
+    symlink("real", place.dir.path().join("dir")).unwrap();
+    symlink("../real/file", place.dir.path().join("real/again")).unwrap();
+    symlink(place.dir.path().join("real/new"), place.dir.path().join("whole")).unwrap();
+    assert_eq!(place.dir.read(&rel("dir/file"), 10).unwrap(), b"1");
+    place.dir.write(&rel("real/again"), b"2").unwrap();
+    assert_eq!(fs::read(place.dir.path().join("real/file")).unwrap(), b"2");
+    place.dir.write(&rel("whole"), b"3").unwrap();
+    assert_eq!(fs::read(place.dir.path().join("real/new")).unwrap(), b"3");
+    assert!(place.dir.path().join("whole").is_symlink(), "the link itself stands");
+}
+
+#[test]
+fn a_symlink_cycle_ends() {
+    let place = place();
+    symlink("b", place.dir.path().join("a")).unwrap();
+    symlink("a", place.dir.path().join("b")).unwrap();
+    assert!(place.dir.write(&rel("a"), b"x").is_err());
+    assert!(place.dir.read(&rel("a"), 10).is_err());
+}
+
+#[test]
+fn fifos_sockets_and_directories_are_not_read_and_do_not_block() {
+    let place = place();
+    let fifo = place.dir.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(place.dir.path().join("socket")).unwrap();
+    fs::create_dir(place.dir.path().join("dir")).unwrap();
+    for name in ["fifo", "socket", "dir"] {
+        assert_eq!(place.dir.read(&rel(name), 10).unwrap_err().kind(), FileErrorKind::NotAFile, "{name}");
+        assert_eq!(place.dir.write(&rel(name), b"x").unwrap_err().kind(), FileErrorKind::NotAFile, "{name}");
+    }
+}
+
+#[test]
+fn a_file_over_the_limit_is_refused_before_it_is_read() {
+    let place = place();
+    fs::File::create(place.dir.path().join("huge")).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(place.dir.read(&rel("huge"), 1024).unwrap_err().kind(), FileErrorKind::TooLarge);
+}
+
+#[test]
+fn remove_says_whether_something_was_there_and_does_not_follow_links() {
+    let place = place();
+    symlink(place.outer.path().join("secret"), place.dir.path().join("link")).unwrap();
+    assert!(place.dir.remove(&rel("link")).unwrap());
+    assert!(!place.dir.remove(&rel("link")).unwrap());
+    assert!(!place.dir.remove(&rel("no/such")).unwrap());
+    assert!(place.outer.path().join("secret").exists());
+}
+
+#[test]
+fn a_session_directory_is_private_and_must_be_a_directory_of_ours() {
+    let place = place();
+    assert_eq!(fs::metadata(place.dir.path()).unwrap().mode() & 0o777, 0o700);
+    let link = place.outer.path().join("sessions/link");
+    symlink(place.dir.path(), &link).unwrap();
+    assert!(SessionDir::create(&link).unwrap_err().to_string().contains("symlink"));
+    assert!(SessionDir::create(&place.outer.path().join("secret")).is_err());
+    let absent = SessionDir::open(Path::new("/no/such/place")).unwrap_err();
+    assert_eq!(absent.kind(), FileErrorKind::NotFound);
+}
+
+#[test]
+fn the_whole_directory_goes_even_where_the_owner_was_locked_out() {
+    let Place { outer, dir } = place();
+    dir.write(&rel("a/b/c"), b"x").unwrap();
+    symlink(outer.path(), dir.path().join("a/out")).unwrap();
+    fs::set_permissions(dir.path().join("a/b"), fs::Permissions::from_mode(0o000)).unwrap();
+    let path = dir.path().to_owned();
+    dir.remove_all().unwrap();
+    assert!(!path.exists());
+    assert!(outer.path().join("secret").exists());
+}
+
+#[test]
+fn a_symlink_swapped_in_a_race_leads_nowhere() {
+    let place = place();
+    place.dir.write(&rel("d/secret"), b"inside").unwrap();
+    let root = place.dir.path().to_owned();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            symlink(place.outer.path(), root.join("evil")).unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                let swap = rustix::fs::RenameFlags::EXCHANGE;
+                let (a, b) = (root.join("d"), root.join("evil"));
+                rustix::fs::renameat_with(rustix::fs::CWD, a, rustix::fs::CWD, b, swap).unwrap();
+            }
+        });
+        for _ in 0..5000 {
+            if let Ok(content) = place.dir.read(&rel("d/secret"), 100) {
+                assert_eq!(content, b"inside");
+            }
+            let _ = place.dir.write(&rel("d/planted"), b"x");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(!place.outer.path().join("planted").exists());
+}
