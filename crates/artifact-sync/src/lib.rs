@@ -1,0 +1,71 @@
+//! A directory and a prefix of an object store, kept equal in both directions.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use artifact_sync::{Mirror, session_prefix};
+//! use object_store::memory::InMemory;
+//! use object_store::path::Path as Key;
+//! use sandbox_core::{SessionDir, SessionId, UserId};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let root = tempfile::tempdir()?;
+//! let dir = Arc::new(SessionDir::create(&root.path().join("sessions/s1"))?);
+//! let prefix = session_prefix(&Key::default(), &UserId::parse("7")?, &SessionId::parse("s1")?);
+//! let mirror = Mirror::builder(dir.clone(), Arc::new(InMemory::new()), prefix)
+//!     .state_dir(root.path().join("state/s1"))
+//!     .open()?;
+//! mirror.restore().await?;
+//!
+//! std::fs::write(dir.path().join("report.md"), "# May")?;
+//! let report = mirror.sync().await;
+//! assert_eq!(report.changed[0].key.as_ref().unwrap().as_ref(), "user_7/sessions/s1/report.md");
+//! assert!(report.pending.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it does not do
+//! It knows nothing of agents, skills or tools. It does not watch the directory: a change is found by the next call's walk. Empty
+//! directories are not mirrored, nor are symlinks, devices, and names that are not UTF-8: they are reported.
+//!
+//! # Limits
+//! Files up to 5 GiB, directories nested up to 256 deep, keys up to 1,024 bytes. One mirror a directory at a time, on one
+//! machine: when two sides change one object between two looks, the session's own version stands.
+//!
+//! # Features
+//! | feature | brings |
+//! |---|---|
+//! | `fs` | `file:///…`, a directory of the local disk as the store |
+//! | `aws`, `gcp`, `azure` | `s3://…`, `gs://…`, `az://…`, each with presigned links |
+//!
+//! Without features a mirror works on any [`ObjectStore`](object_store::ObjectStore) that it is given.
+//!
+//! # Errors
+//! [`StoreError`] for a URL or a setting, [`SyncError`] for a mirror. Synchronising has none: what the store
+//! does not take is pending in the [`SyncReport`], with the reason.
+
+#![forbid(unsafe_code)]
+
+mod attributes;
+mod diff;
+mod error;
+mod ignore;
+mod index;
+mod keys;
+mod links;
+mod mirror;
+mod report;
+mod restore;
+mod signature;
+mod snapshot;
+mod stores;
+mod upload;
+
+pub use error::SyncError;
+pub use ignore::IgnoreRules;
+pub use keys::session_prefix;
+pub use links::{LinkError, Linker};
+pub use mirror::{Mirror, MirrorBuilder};
+pub use report::{Mirrored, NotRestored, Pending, RestoreReport, SkipReason, Skipped, SyncReport};
+pub use stores::{OpenedStore, StoreError, open_directory, open_store};

@@ -1,0 +1,317 @@
+//! The way from the store into the directory.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Write;
+use std::os::fd::AsFd;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path as Key;
+use object_store::{ObjectMeta, ObjectStoreExt};
+use sandbox_core::{FileError, RelativePath, StagedFile};
+
+use crate::attributes;
+use crate::error::{SyncError, with_causes};
+use crate::ignore::IgnoreRules;
+use crate::index::{Known, Origin, Stored};
+use crate::keys;
+use crate::mirror::{Inner, Mirror};
+use crate::report::{NotRestored, RestoreReport};
+use crate::signature::Signature;
+use crate::snapshot::Snapshot;
+use crate::upload::blocking;
+
+/// How many objects are fetched at once.
+const FETCHES_AT_ONCE: usize = 32;
+/// How much of an object is in memory at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+impl Mirror {
+    /// Fetches what the store has and the directory lacks.
+    ///
+    /// Local files stand: a file that is there is replaced only when the store has a newer one and it was not changed here; one
+    /// that was removed here is not fetched again. A directory that was made anew gets everything but what
+    /// was removed on purpose. An object that cannot be fetched is a line of the report.
+    ///
+    /// # Errors
+    /// [`SyncError::List`] when the store cannot be listed.
+    ///
+    /// # Cancel safety
+    /// Each file is there whole or not at all; the next call fetches the rest.
+    pub async fn restore(&self) -> Result<RestoreReport, SyncError> {
+        let inner = &self.inner;
+        let _turn = inner.turn.lock().await;
+        let Listing { objects, unlisted } = inner.list().await?;
+        let snapshot = {
+            let inner = std::sync::Arc::clone(inner);
+            blocking(move || Snapshot::take(inner.uploader.dir.as_fd(), &inner.rules)).await
+        };
+        let mut plan = plan(&inner.prefix, &objects, &snapshot, inner.index().known(), &inner.rules);
+        if unlisted.is_empty() {
+            let listed: HashSet<&str> =
+                objects.iter().filter_map(|meta| keys::below(&inner.prefix, &meta.location)).collect();
+            let mut index = inner.index();
+            let lost: Vec<String> =
+                index.known().keys().filter(|path| !listed.contains(path.as_str())).cloned().collect();
+            lost.iter().for_each(|path| index.forget(path));
+        }
+        // Small ones first: most of the session is there soon.
+        plan.fetch.sort_by_key(|fetch| fetch.meta.size);
+        let mut report =
+            RestoreReport { restored: Vec::new(), failed: unlisted.into_iter().chain(plan.failed).collect() };
+        let fetched: Vec<_> = futures::stream::iter(plan.fetch)
+            .map(|fetch| async move { (inner.fetch(&fetch.path, &fetch.meta).await, fetch) })
+            .buffer_unordered(FETCHES_AT_ONCE)
+            .collect()
+            .await;
+        for (outcome, fetch) in fetched {
+            match outcome {
+                Ok(()) => report.restored.push(fetch.path),
+                // A directory marker: listed without its slash, and not there under that name.
+                Err(SyncError::Fetch { source: object_store::Error::NotFound { .. }, .. }) if fetch.meta.size == 0 => {}
+                Err(error) => {
+                    report.failed.push(NotRestored { key: fetch.meta.location.into(), reason: with_causes(&error) });
+                }
+            }
+        }
+        report.restored.sort();
+        report.failed.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(report)
+    }
+
+    /// Fetches one object of this mirror by its whole key, and gives the path of the file; `None` for a directory marker.
+    ///
+    /// # Errors
+    /// [`SyncError::ForeignKey`], [`SyncError::UnsafeKey`] and [`SyncError::NotMirrored`] for a key that must not be fetched,
+    /// [`SyncError::LocalChange`] when the file has a change that is nowhere else, and what store and disk refuse.
+    ///
+    /// # Cancel safety
+    /// As [`Mirror::restore`].
+    pub async fn pull_key(&self, key: &str) -> Result<Option<RelativePath>, SyncError> {
+        let inner = &self.inner;
+        let unsafe_key = |reason: String| SyncError::UnsafeKey { key: key.to_owned(), reason };
+        let parsed = Key::parse(key).map_err(|error| unsafe_key(error.to_string()))?;
+        let foreign = || SyncError::ForeignKey { key: key.to_owned(), prefix: inner.prefix.clone() };
+        if key.starts_with('/') {
+            return Err(foreign());
+        }
+        if parsed == inner.prefix {
+            return if key.ends_with('/') { Ok(None) } else { Err(foreign()) };
+        }
+        let path = keys::safe_path(keys::below(&inner.prefix, &parsed).ok_or_else(foreign)?).map_err(unsafe_key)?;
+        if key.ends_with('/') {
+            return Ok(None);
+        }
+        if inner.rules.covers(path.as_str()) {
+            return Err(SyncError::NotMirrored { path });
+        }
+        let _turn = inner.turn.lock().await;
+        let there = Snapshot::of_file(inner.uploader.dir.as_fd(), &path, &inner.rules);
+        let is_known = match there.find(path.as_str()) {
+            Some(signature) => inner.index().stored(path.as_str()).is_some_and(|stored| stored.signature == *signature),
+            None => there.skipped.is_empty(),
+        };
+        if !is_known {
+            return Err(SyncError::LocalChange { path });
+        }
+        let meta = inner
+            .uploader
+            .store
+            .head(&parsed)
+            .await
+            .map_err(|source| SyncError::Fetch { key: key.to_owned(), source })?;
+        inner.fetch(&path, &meta).await?;
+        Ok(Some(path))
+    }
+}
+
+struct Listing {
+    objects: Vec<ObjectMeta>,
+    /// Directories of keys that the store cannot list.
+    unlisted: Vec<NotRestored>,
+}
+
+impl Inner {
+    async fn list(&self) -> Result<Listing, SyncError> {
+        let store = &self.uploader.store;
+        match store.list(Some(&self.prefix)).try_collect().await {
+            Ok(objects) => Ok(Listing { objects, unlisted: Vec::new() }),
+            // One key that is no path ends a listing: level by level, only its directory is lost.
+            Err(
+                object_store::Error::InvalidPath { .. } | object_store::Error::Generic { store: "LocalFileSystem", .. },
+            ) => self.list_level_by_level().await,
+            Err(source) => Err(self.list_error(source)),
+        }
+    }
+
+    async fn list_level_by_level(&self) -> Result<Listing, SyncError> {
+        let mut listing = Listing { objects: Vec::new(), unlisted: Vec::new() };
+        let mut rest = vec![self.prefix.clone()];
+        while let Some(prefix) = rest.pop() {
+            match self.uploader.store.list_with_delimiter(Some(&prefix)).await {
+                Ok(level) => {
+                    listing.objects.extend(level.objects);
+                    rest.extend(
+                        level.common_prefixes.into_iter().filter(|below| below.as_ref().len() > prefix.as_ref().len()),
+                    );
+                }
+                Err(source) if prefix == self.prefix => return Err(self.list_error(source)),
+                Err(error) => {
+                    listing.unlisted.push(NotRestored { key: format!("{prefix}/"), reason: with_causes(&error) });
+                }
+            }
+        }
+        Ok(listing)
+    }
+
+    fn list_error(&self, source: object_store::Error) -> SyncError {
+        SyncError::List { prefix: self.prefix.to_string(), source }
+    }
+
+    /// Fetches one object to a file, and records what the file is now.
+    async fn fetch(&self, path: &RelativePath, meta: &ObjectMeta) -> Result<(), SyncError> {
+        let failed = |source| SyncError::Fetch { key: meta.location.to_string(), source };
+        let got = self.uploader.store.get(&meta.location).await.map_err(failed)?;
+        let (executable, attributed) =
+            (attributes::is_executable(&got.attributes), attributes::origin(&got.attributes));
+        let (etag, announced) = (got.meta.e_tag.clone(), got.meta.size);
+        let mut writer = Writer {
+            dir: std::sync::Arc::clone(&self.uploader.dir),
+            path: path.clone(),
+            staged: None,
+            hasher: blake3::Hasher::new(),
+        };
+        let mut stream = got.into_stream();
+        let (mut arrived, mut chunks, mut held) = (0, Vec::new(), 0);
+        while let Some(chunk) = stream.try_next().await.map_err(failed)? {
+            arrived += chunk.len() as u64;
+            held += chunk.len();
+            chunks.push(chunk);
+            if held >= CHUNK_BYTES {
+                let content = std::mem::take(&mut chunks);
+                writer = blocking(move || writer.write(&content)).await?;
+                held = 0;
+            }
+        }
+        if arrived != announced {
+            return Err(SyncError::Torn { key: meta.location.to_string(), announced, arrived });
+        }
+        let (signature, hash) = blocking(move || writer.write(&chunks)?.finish(executable)).await?;
+        let mut index = self.index();
+        let origin = match index.known().get(path.as_str()) {
+            Some(Known::Stored(Stored { etag: before, origin, .. }) | Known::Awaited { etag: before, origin })
+                if *before == etag =>
+            {
+                *origin
+            }
+            Some(Known::Removed { .. }) => Origin::Remote,
+            _ => attributed,
+        };
+        index.set_stored(path.as_str(), Stored { signature, hash, etag, origin });
+        Ok(())
+    }
+}
+
+/// A file that arrives in pieces.
+struct Writer {
+    dir: std::sync::Arc<sandbox_core::SessionDir>,
+    path: RelativePath,
+    staged: Option<StagedFile>,
+    hasher: blake3::Hasher,
+}
+
+impl Writer {
+    fn write(mut self, chunks: &[Bytes]) -> Result<Self, FileError> {
+        let mut staged = match self.staged.take() {
+            Some(staged) => staged,
+            None => self.dir.stage(&self.path)?,
+        };
+        for chunk in chunks {
+            self.hasher.update(chunk);
+            staged.write_all(chunk).map_err(|source| FileError::Io {
+                operation: "write",
+                path: self.path.as_ref().to_owned(),
+                source,
+            })?;
+        }
+        self.staged = Some(staged);
+        Ok(self)
+    }
+
+    fn finish(mut self, executable: bool) -> Result<(Signature, String), FileError> {
+        let mut staged = match self.staged.take() {
+            Some(staged) => staged,
+            None => self.dir.stage(&self.path)?,
+        };
+        if executable {
+            staged.set_executable(true)?;
+        }
+        let metadata = staged.commit()?;
+        Ok((Signature::from(&metadata), self.hasher.finalize().to_hex().to_string()))
+    }
+}
+
+/// What a restore is to do.
+#[derive(Debug, Default)]
+struct Plan {
+    fetch: Vec<Fetch>,
+    failed: Vec<NotRestored>,
+}
+
+#[derive(Debug)]
+struct Fetch {
+    path: RelativePath,
+    meta: ObjectMeta,
+}
+
+fn plan(
+    prefix: &Key,
+    objects: &[ObjectMeta],
+    snapshot: &Snapshot,
+    known: &BTreeMap<String, Known>,
+    rules: &IgnoreRules,
+) -> Plan {
+    let mut plan = Plan::default();
+    let holders = holders(prefix, objects);
+    let not_files: HashMap<&str, ()> = snapshot.skipped.iter().map(|skipped| (skipped.path.as_str(), ())).collect();
+    for meta in objects {
+        let Some(below) = keys::below(prefix, &meta.location).filter(|below| !below.is_empty()) else { continue };
+        let is_marker = meta.size == 0 && holders.contains(below);
+        if rules.covers(below) || is_marker {
+            continue;
+        }
+        let path = match keys::safe_path(below) {
+            Ok(path) => path,
+            Err(reason) => {
+                plan.failed.push(NotRestored { key: meta.location.to_string(), reason });
+                continue;
+            }
+        };
+        // Something of the session's own is there that is not mirrored, a symlink for one.
+        let is_taken = ancestors(below).any(|at| not_files.contains_key(at));
+        let is_newer = |etag: &Option<String>| *etag != meta.e_tag;
+        let wanted = match (snapshot.find(below), known.get(below)) {
+            (Some(now), Some(Known::Stored(stored))) => is_newer(&stored.etag) && stored.signature == *now,
+            // Files of the session that the store may not have stand.
+            (Some(_), _) => false,
+            (None, Some(Known::Stored(stored))) => is_newer(&stored.etag) && !is_taken,
+            (None, Some(Known::Removed { etag })) => is_newer(etag) && !is_taken,
+            (None, Some(Known::Awaited { .. }) | None) => !is_taken,
+        };
+        if wanted {
+            plan.fetch.push(Fetch { path, meta: meta.clone() });
+        }
+    }
+    plan
+}
+
+/// The paths that have objects below them.
+fn holders<'o>(prefix: &Key, objects: &'o [ObjectMeta]) -> HashSet<&'o str> {
+    let paths = objects.iter().filter_map(|meta| keys::below(prefix, &meta.location));
+    paths.flat_map(|path| ancestors(path).skip(1)).collect()
+}
+
+/// `a/b/c`, then `a/b`, then `a`.
+fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above))
+}

@@ -1,0 +1,50 @@
+//! What tells one state of a file from another.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+
+use serde::{Deserialize, Serialize};
+
+/// Size, times, inode and mode of a regular file. Writing to a file, replacing it, or changing its mode changes
+/// at least one field: what keeps size and modification time changes the inode or the change time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Signature {
+    pub(crate) size: u64,
+    /// Seconds and nanoseconds since 1970.
+    pub(crate) modified: (i64, u32),
+    /// Seconds and nanoseconds since 1970.
+    pub(crate) changed: (i64, u32),
+    pub(crate) inode: u64,
+    pub(crate) mode: u32,
+}
+
+impl Signature {
+    pub(crate) fn is_executable(&self) -> bool {
+        self.mode & 0o100 != 0
+    }
+}
+
+impl From<&Metadata> for Signature {
+    fn from(metadata: &Metadata) -> Self {
+        // Nanoseconds are below a thousand million.
+        Self {
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec() as u32),
+            changed: (metadata.ctime(), metadata.ctime_nsec() as u32),
+            inode: metadata.ino(),
+            mode: metadata.mode(),
+        }
+    }
+}
+
+impl From<&rustix::fs::Statx> for Signature {
+    fn from(stat: &rustix::fs::Statx) -> Self {
+        Self {
+            size: stat.stx_size,
+            modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+            changed: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+            inode: stat.stx_ino,
+            mode: u32::from(stat.stx_mode),
+        }
+    }
+}

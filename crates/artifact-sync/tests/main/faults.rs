@@ -1,0 +1,96 @@
+//! A store that fails: nothing is lost, and trying again brings it all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use artifact_sync::Mirror;
+use object_store::path::Path as Key;
+use sandbox_core::SessionDir;
+
+use crate::faulty::Faulty;
+use crate::place::{Machine, changed, expected};
+
+/// A session with a little of everything; gives what both sides must have in the end.
+async fn session(machine: &Machine) -> std::collections::BTreeMap<String, String> {
+    machine.put("upload", "u").await;
+    let mirror = machine.open();
+    let _ = mirror.restore().await;
+    machine.write("a", "1");
+    machine.write("d/b", "2");
+    machine.write("gone", "3");
+    let _ = mirror.sync().await;
+    machine.write("a", "changed");
+    machine.remove("gone");
+    let _ = mirror.sync().await;
+    expected(&[("a", "changed"), ("d/b", "2"), ("upload", "u")])
+}
+
+#[tokio::test]
+async fn a_failure_at_any_call_loses_nothing_and_the_next_session_makes_it_good() {
+    let count = {
+        let store = Faulty::new();
+        let machine = Machine::new(store.clone());
+        session(&machine).await;
+        store.calls()
+    };
+    assert!(count > 6, "the session talks to the store: {count}");
+    for lasting in [1, usize::MAX] {
+        // The first call is the upload of the user.
+        for first in 1..=count {
+            let store = Faulty::new();
+            let machine = Machine::new(store.clone());
+            store.fail(first, lasting);
+            let wanted = session(&machine).await;
+            store.fail(usize::MAX, 0);
+            let mirror = machine.open();
+            let report = mirror.restore().await.unwrap();
+            assert!(report.problems().is_empty(), "{report:?}");
+            let report = mirror.sync().await;
+            assert!(report.pending.is_empty(), "failing at {first}: {report:?}");
+            assert_eq!(machine.objects().await, wanted, "store, failing at {first}");
+            assert_eq!(machine.files(), wanted, "directory, failing at {first}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_store_does_not_take_is_pending_with_the_reason_until_it_does() {
+    let store = Faulty::new();
+    let machine = Machine::new(store.clone());
+    let mirror = machine.open();
+    machine.write("a", "1");
+    store.fail(0, usize::MAX);
+    let report = mirror.sync().await;
+    assert_eq!(changed(&report), ["a"], "a change is told even when it is not stored");
+    assert_eq!(report.changed[0].key, None);
+    assert!(report.pending[0].reason.contains("the line is cut"), "{report:?}");
+    let report = mirror.sync().await;
+    assert_eq!((report.changed.len(), report.pending.len()), (0, 1), "but not again");
+    drop(mirror);
+
+    let mirror = machine.open();
+    let pending = mirror.pending();
+    assert_eq!((pending.len(), pending[0].path.as_str()), (1, "a"));
+    assert!(pending[0].reason.contains("the line is cut"), "the reason outlives the process: {pending:?}");
+    store.fail(usize::MAX, 0);
+    let report = mirror.sync().await;
+    assert_eq!((changed(&report), report.pending.len()), (vec!["a"], 0));
+    assert!(mirror.pending().is_empty());
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_holds_a_call_up_to_the_deadline_only() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = Arc::new(SessionDir::create(&place.path().join("session")).unwrap());
+    std::fs::write(dir.path().join("a"), "1").unwrap();
+    let mirror = Mirror::builder(dir, Faulty::hanging(), Key::from("p"))
+        .state_dir(place.path().join("state"))
+        .deadline(Duration::from_millis(50))
+        .open()
+        .unwrap();
+    let report = mirror.sync().await;
+    assert_eq!((changed(&report), report.pending[0].path.as_str()), (vec!["a"], "a"));
+    let report = mirror.sync().await;
+    assert_eq!((report.changed.len(), report.pending.len()), (0, 1), "{report:?}");
+    assert!(report.pending[0].reason.contains("earlier uploads"), "{report:?}");
+}
