@@ -4,6 +4,7 @@ mod beneath;
 mod directory;
 mod error;
 mod staged;
+mod trees;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};

@@ -14,8 +14,23 @@ const RACE_RETRIES: usize = 64;
 /// Symlinks that stay inside are followed. On kernels without `openat2` (before 5.6) every symlink is
 /// refused instead.
 pub(super) fn open(dir: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    open_with(dir, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Opens a directory on whose path no symlink stands, the last component included (`ELOOP`, or `ENOTDIR` for the last).
+pub(super) fn open_plain_directory(dir: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    open_with(dir, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+}
+
+fn open_with(
+    dir: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..RACE_RETRIES {
         match rustix::fs::openat2(&dir, path, flags, mode, resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}

@@ -1,10 +1,10 @@
 //! A session directory, held by descriptor.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::beneath;
 use super::error::FileError;
 use super::staged::StagedFile;
+use super::trees;
 use crate::path::RelativePath;
 
 /// How many symlinks in a row a write follows; the kernel's own number (`path_resolution(7)`).
@@ -192,16 +193,7 @@ impl SessionDir {
     /// # Errors
     /// [`FileError::Io`]; what could be deleted is gone then.
     pub fn remove_all(self) -> Result<(), FileError> {
-        let removed = match std::fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                open_up(&self.path).and_then(|()| std::fs::remove_dir_all(&self.path))
-            }
-            other => other,
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::io("remove", &self.path, error)),
-            _ => Ok(()),
-        }
+        trees::remove(&self.path).map_err(|error| FileError::io("remove", &self.path, error))
     }
 
     /// Opens the directory that holds `path`, making what is missing on the way.
@@ -272,16 +264,4 @@ fn file_type_name(mode: rustix::fs::RawMode) -> Option<&'static str> {
         FileType::CharacterDevice | FileType::BlockDevice => Some("a device"),
         FileType::Unknown => Some("of an unknown kind"),
     }
-}
-
-/// Gives the owner back the right to list and change every directory below `path`.
-fn open_up(path: &Path) -> io::Result<()> {
-    std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
-    for entry in std::fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
 }

@@ -176,3 +176,45 @@ fn a_symlink_swapped_in_a_race_leads_nowhere() {
     });
     assert!(!place.outer.path().join("planted").exists());
 }
+
+#[test]
+fn a_tree_is_replaced_in_one_step_whatever_was_there() {
+    let place = place();
+    let dir = place.dir.path();
+    place.dir.create_directory(&rel("skills")).unwrap();
+    for before in ["nothing", "a tree", "a file", "a symlink"] {
+        match before {
+            "a tree" => place.dir.write(&rel("skills/s/old/deep"), b"old").unwrap(),
+            "a file" => fs::write(dir.join("skills/s"), "old").unwrap(),
+            "a symlink" => symlink(place.outer.path(), dir.join("skills/s")).unwrap(),
+            _ => {}
+        }
+        place.dir.write(&rel("skills/.new/a/b"), before.as_bytes()).unwrap();
+        place.dir.replace_tree(&rel("skills/.new"), &rel("skills/s")).unwrap();
+        assert_eq!(fs::read_to_string(dir.join("skills/s/a/b")).unwrap(), before);
+        assert_eq!(place.dir.names(&rel("skills")).unwrap(), ["s"], "after {before}");
+        assert!(place.dir.has_plain_directory(&rel("skills/s")));
+        place.dir.remove_tree(&rel("skills/s")).unwrap();
+    }
+    assert_eq!(fs::read_to_string(place.outer.path().join("secret")).unwrap(), "outside");
+}
+
+#[test]
+fn trees_are_never_reached_through_a_symlink() {
+    let place = place();
+    fs::create_dir(place.outer.path().join("victim")).unwrap();
+    fs::write(place.outer.path().join("victim/f"), "x").unwrap();
+    symlink("../..", place.dir.path().join("skills")).unwrap();
+    fs::create_dir(place.dir.path().join("new")).unwrap();
+    assert!(!place.dir.has_plain_directory(&rel("skills/victim")));
+    assert!(place.dir.create_directory(&rel("skills")).is_err());
+    assert!(place.dir.create_directory(&rel("skills/made")).is_err());
+    assert!(place.dir.names(&rel("skills")).is_err());
+    assert!(place.dir.replace_tree(&rel("new"), &rel("skills/victim")).is_err());
+    place.dir.remove_tree(&rel("skills/victim")).unwrap();
+    place.dir.remove_tree(&rel("absent/too")).unwrap();
+    assert!(place.outer.path().join("victim/f").exists() && !place.outer.path().join("made").exists());
+    place.dir.remove_tree(&rel("skills")).unwrap();
+    assert!(place.outer.path().join("secret").exists(), "the link is gone, not what it led to");
+    assert!(place.dir.path().join("skills").symlink_metadata().is_err());
+}
