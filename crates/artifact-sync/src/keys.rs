@@ -12,7 +12,15 @@ pub fn session_prefix(general: &Key, user: &UserId, session: &SessionId) -> Key 
     general.clone().join(format!("user_{user}")).join("sessions").join(session.as_str())
 }
 
-/// The key of a file, byte for byte its path; or why no store could take it.
+/// The key of a file, byte for byte its path below the prefix.
+///
+/// # Errors
+/// Why no store could take it.
+pub fn key_for(prefix: &Key, path: &RelativePath) -> Result<Key, &'static str> {
+    key(prefix, path.as_str())
+}
+
+/// As [`key_for`].
 pub(crate) fn key(prefix: &Key, path: &str) -> Result<Key, &'static str> {
     let text = if prefix.as_ref().is_empty() { path.to_owned() } else { format!("{prefix}/{path}") };
     if text.len() > MAX_KEY_BYTES {
@@ -25,8 +33,8 @@ pub(crate) fn key(prefix: &Key, path: &str) -> Result<Key, &'static str> {
     }
 }
 
-/// The path below the prefix that a key stands for; `None` for a key that is not below it.
-pub(crate) fn below<'k>(prefix: &Key, key: &'k Key) -> Option<&'k str> {
+/// What of a key stands below a prefix, as it is; `None` for a key that is not below it.
+pub fn below<'k>(prefix: &Key, key: &'k Key) -> Option<&'k str> {
     let key = key.as_ref();
     if prefix.as_ref().is_empty() {
         return Some(key);

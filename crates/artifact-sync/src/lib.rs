@@ -55,6 +55,7 @@ mod index;
 mod keys;
 mod links;
 mod mirror;
+mod objects;
 mod report;
 mod restore;
 mod signature;
@@ -64,8 +65,9 @@ mod upload;
 
 pub use error::SyncError;
 pub use ignore::IgnoreRules;
-pub use keys::session_prefix;
+pub use keys::{below, key_for, session_prefix};
 pub use links::{LinkError, Linker};
 pub use mirror::{Mirror, MirrorBuilder};
+pub use objects::{Listing, Object, get_object, list_tree, put_object};
 pub use report::{Mirrored, NotRestored, Pending, RestoreReport, SkipReason, Skipped, SyncReport};
 pub use stores::{OpenedStore, StoreError, open_directory, open_store};

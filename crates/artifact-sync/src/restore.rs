@@ -16,6 +16,7 @@ use crate::ignore::IgnoreRules;
 use crate::index::{Known, Origin, Stored};
 use crate::keys;
 use crate::mirror::{Inner, Mirror};
+use crate::objects::{Listing, list_tree};
 use crate::report::{NotRestored, RestoreReport};
 use crate::signature::Signature;
 use crate::snapshot::Snapshot;
@@ -41,7 +42,9 @@ impl Mirror {
     pub async fn restore(&self) -> Result<RestoreReport, SyncError> {
         let inner = &self.inner;
         let _turn = inner.turn.lock().await;
-        let Listing { objects, unlisted } = inner.list().await?;
+        let listing = list_tree(&*inner.uploader.store, &inner.prefix).await;
+        let Listing { objects, unlisted } =
+            listing.map_err(|source| SyncError::List { prefix: inner.prefix.to_string(), source })?;
         let snapshot = {
             let inner = std::sync::Arc::clone(inner);
             blocking(move || Snapshot::take(inner.uploader.dir.as_fd(), &inner.rules)).await
@@ -125,49 +128,7 @@ impl Mirror {
     }
 }
 
-struct Listing {
-    objects: Vec<ObjectMeta>,
-    /// Directories of keys that the store cannot list.
-    unlisted: Vec<NotRestored>,
-}
-
 impl Inner {
-    async fn list(&self) -> Result<Listing, SyncError> {
-        let store = &self.uploader.store;
-        match store.list(Some(&self.prefix)).try_collect().await {
-            Ok(objects) => Ok(Listing { objects, unlisted: Vec::new() }),
-            // One key that is no path ends a listing: level by level, only its directory is lost.
-            Err(
-                object_store::Error::InvalidPath { .. } | object_store::Error::Generic { store: "LocalFileSystem", .. },
-            ) => self.list_level_by_level().await,
-            Err(source) => Err(self.list_error(source)),
-        }
-    }
-
-    async fn list_level_by_level(&self) -> Result<Listing, SyncError> {
-        let mut listing = Listing { objects: Vec::new(), unlisted: Vec::new() };
-        let mut rest = vec![self.prefix.clone()];
-        while let Some(prefix) = rest.pop() {
-            match self.uploader.store.list_with_delimiter(Some(&prefix)).await {
-                Ok(level) => {
-                    listing.objects.extend(level.objects);
-                    rest.extend(
-                        level.common_prefixes.into_iter().filter(|below| below.as_ref().len() > prefix.as_ref().len()),
-                    );
-                }
-                Err(source) if prefix == self.prefix => return Err(self.list_error(source)),
-                Err(error) => {
-                    listing.unlisted.push(NotRestored { key: format!("{prefix}/"), reason: with_causes(&error) });
-                }
-            }
-        }
-        Ok(listing)
-    }
-
-    fn list_error(&self, source: object_store::Error) -> SyncError {
-        SyncError::List { prefix: self.prefix.to_string(), source }
-    }
-
     /// Fetches one object to a file, and records what the file is now.
     async fn fetch(&self, path: &RelativePath, meta: &ObjectMeta) -> Result<(), SyncError> {
         let failed = |source| SyncError::Fetch { key: meta.location.to_string(), source };

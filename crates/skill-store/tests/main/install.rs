@@ -1,0 +1,130 @@
+//! Out of the store, into a session.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::Ordering;
+
+use object_store::ObjectStoreExt;
+use object_store::path::Path as Key;
+
+use crate::place::{Faulty, Place};
+
+#[tokio::test]
+async fn a_skill_is_installed_under_its_name_or_another() {
+    let place = Place::in_memory();
+    place.publish(&[("scripts/run.sh", "#!/bin/sh\n"), ("data.bin", "x")]).await;
+    let report = place.install("greet@1").await.unwrap();
+    assert_eq!(report.skill.description.as_deref(), Some("Says hello. Use it to greet."));
+    assert!(report.warnings.is_empty() && !report.was_there, "{report:?}");
+    assert_eq!(place.read("greet/scripts/run.sh"), "#!/bin/sh\n");
+    let mode = |path| std::fs::metadata(place.installed(path)).unwrap().permissions().mode() & 0o111;
+    assert_ne!(mode("greet/scripts/run.sh"), 0, "a script can be run");
+    assert_eq!(mode("greet/data.bin"), 0);
+    place.install("greet@1=hello").await.unwrap();
+    assert_eq!(place.names(""), ["greet", "hello"]);
+}
+
+#[tokio::test]
+async fn programs_stay_programs() {
+    let place = Place::in_memory();
+    let source = place.source(&[("tool", "\x7fELF")]);
+    std::fs::set_permissions(source.join("tool"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    place.skills.publish(&source, None).await.unwrap();
+    place.install("greet@1").await.unwrap();
+    assert_ne!(std::fs::metadata(place.installed("greet/tool")).unwrap().permissions().mode() & 0o100, 0);
+}
+
+#[tokio::test]
+async fn the_same_version_is_left_alone_and_another_replaces_the_whole_directory() {
+    let store = Faulty::new();
+    let place = Place::new(store.clone());
+    place.publish(&[("old", "1"), ("both", "1")]).await;
+    place.publish(&[("new", "2"), ("both", "2")]).await;
+    place.install("greet@1").await.unwrap();
+    std::fs::write(place.installed("greet/notes"), "of the agent").unwrap();
+    let gets = store.gets.load(Ordering::SeqCst);
+    assert!(place.install("greet@1").await.unwrap().was_there);
+    assert_eq!(store.gets.load(Ordering::SeqCst), gets, "nothing is fetched");
+    assert_eq!(place.read("greet/notes"), "of the agent");
+    let report = place.install("greet@2").await.unwrap();
+    assert!(!report.was_there);
+    assert_eq!(place.names("greet"), ["SKILL.md", "both", "new"]);
+    assert_eq!(place.names(""), ["greet"], "nothing is left beside it");
+    place.install("greet@1").await.unwrap();
+    assert_eq!(place.names("greet"), ["SKILL.md", "both", "old"]);
+}
+
+#[tokio::test]
+async fn a_version_that_was_changed_in_the_store_or_removed_here_is_installed_again() {
+    let place = Place::in_memory();
+    place.publish(&[("f", "1")]).await;
+    place.install("greet@1").await.unwrap();
+    place.store.put(&Key::from("general/skills/greet/v1/f"), "changed".into()).await.unwrap();
+    place.install("greet@1").await.unwrap();
+    assert_eq!(place.read("greet/f"), "changed");
+    std::fs::remove_dir_all(place.installed("greet")).unwrap();
+    place.install("greet@1").await.unwrap();
+    assert_eq!(place.read("greet/f"), "changed");
+}
+
+#[tokio::test]
+async fn a_failing_download_leaves_what_was_there() {
+    let files = [("a", "2"), ("b", "2")];
+    for failing in 0..3 {
+        let store = Faulty::new();
+        let place = Place::new(store.clone());
+        place.publish(&[("a", "1")]).await;
+        place.publish(&files).await;
+        place.install("greet@1").await.unwrap();
+        store.gets.store(0, Ordering::SeqCst);
+        store.fails_at.store(failing, Ordering::SeqCst);
+        place.install("greet@2").await.unwrap_err();
+        assert_eq!(
+            (place.names(""), place.names("greet")),
+            (vec!["greet".into()], vec!["SKILL.md".into(), "a".into()])
+        );
+        assert_eq!(place.read("greet/a"), "1");
+        place.install("greet@2").await.unwrap();
+        assert_eq!(place.read("greet/b"), "2");
+    }
+}
+
+#[tokio::test]
+async fn no_version_means_the_first_with_a_warning() {
+    let place = Place::in_memory();
+    place.publish(&[("f", "1")]).await;
+    place.publish(&[("f", "2")]).await;
+    let report = place.install("greet").await.unwrap();
+    assert_eq!((report.skill.version.get(), place.read("greet/f").as_str()), (1, "1"));
+    assert!(report.warnings[0].contains("greet@VERSION"), "{report:?}");
+}
+
+#[tokio::test]
+async fn skills_that_others_have_put_there_are_taken_as_they_are() {
+    let place = Place::in_memory();
+    let put = async |key: &str, content: &str| {
+        place
+            .store
+            .put(&Key::parse(format!("general/skills/{key}")).unwrap(), content.to_owned().into())
+            .await
+            .unwrap();
+    };
+    put("old/v3/run.py", "print()").await;
+    put("old/v3/sub", "").await;
+    put("old/v3/sub/f", "x").await;
+    put("odd/v1/SKILL.md", "---\nname: Not Valid\ndescription: Still told.\nauthor: x\n---\n").await;
+    let report = place.install("old@3").await.unwrap();
+    assert_eq!(report.skill.description, None);
+    assert!(report.warnings[0].contains("no SKILL.md"), "{report:?}");
+    assert_eq!(place.names("old"), ["run.py", "sub"]);
+    assert_eq!(place.install("odd@1").await.unwrap().skill.description.as_deref(), Some("Still told."));
+    assert_eq!(place.skills.list().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn it_can_be_installed_into_any_directory() {
+    let place = Place::in_memory();
+    place.publish(&[("f", "1")]).await;
+    let into = place.root.path().join("a/b");
+    place.skills.install_into(&"greet@1".parse().unwrap(), &into).await.unwrap();
+    assert_eq!(std::fs::read_to_string(into.join("skills/greet/f")).unwrap(), "1");
+}

@@ -1,0 +1,6 @@
+//! Skills, published and installed.
+
+mod hostile;
+mod install;
+mod place;
+mod publish;
