@@ -1,0 +1,9 @@
+//! The subcommands.
+
+pub(crate) mod doctor;
+pub(crate) mod mcp;
+pub(crate) mod policy;
+pub(crate) mod session;
+pub(crate) mod skill;
+pub(crate) mod tools;
+pub(crate) mod variable;

@@ -1,0 +1,115 @@
+//! `doctor`: what this machine enforces, what is in reach of a session, and how to get what is missing.
+
+use std::process::ExitCode;
+
+use agent_tools::Enforcement;
+use serde::Serialize;
+
+use crate::args::SessionArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    engine: &'static str,
+    layers: Vec<Layer>,
+    runtimes: Vec<Runtime>,
+    node_path: Option<String>,
+    home: String,
+    store: Check,
+    variables: Check,
+    usable: bool,
+}
+
+#[derive(Serialize)]
+struct Layer {
+    name: &'static str,
+    enforced: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Runtime {
+    name: &'static str,
+    path: String,
+    /// The option that opens a runtime that is out of reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_with: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Check {
+    ok: bool,
+    detail: String,
+}
+
+pub(crate) async fn run(context: &Context, args: &SessionArgs) -> Result<ExitCode, Failure> {
+    let report = examine(context, args).await.map_err(Failure::plain)?;
+    context.print(&report, || show(&report))?;
+    Ok(ExitCode::from(u8::from(!report.usable)))
+}
+
+async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failure> {
+    let engine = agent_tools::probe();
+    let sessions = context.sessions()?;
+    let policy = sessions.policy(&context.spec(args)?).map_err(Failure::new)?;
+    let home = std::env::home_dir().unwrap_or_default();
+    let mut runtimes: Vec<Runtime> = sessions
+        .runtimes()
+        .reachable(&policy)
+        .into_iter()
+        .map(|(name, path)| Runtime { name, path: path.display().to_string(), open_with: None })
+        .collect();
+    runtimes.extend(sessions.runtimes().out_of_reach(&policy, &home).into_iter().map(|missing| Runtime {
+        name: missing.name,
+        path: missing.path.display().to_string(),
+        open_with: Some(format!("--allow-read {}", missing.allow_read.display())),
+    }));
+    let storage = context.storage()?;
+    let store = match storage.check().await {
+        Ok(()) => Check { ok: true, detail: storage.to_string() },
+        Err(error) => Check { ok: false, detail: format!("{storage}: {}", agent_tools::with_causes(&error)) },
+    };
+    let variables = match context.variables().await {
+        Ok(variables) => match variables.list().await {
+            Ok(variables) => Check { ok: true, detail: format!("{} variables", variables.len()) },
+            Err(error) => Check { ok: false, detail: agent_tools::with_causes(&error) },
+        },
+        Err(failure) => Check { ok: false, detail: failure.message().to_owned() },
+    };
+    let usable = engine.is_usable() && store.ok && variables.ok;
+    let layers =
+        engine.layers().map(|(name, enforcement): (_, &Enforcement)| Layer { name, enforced: enforcement.to_string() });
+    Ok(Report {
+        engine: engine.engine,
+        layers: layers.into(),
+        runtimes,
+        node_path: sessions.runtimes().node_path.as_ref().map(|path| path.display().to_string()),
+        home: sessions.home().path().display().to_string(),
+        store,
+        variables,
+        usable,
+    })
+}
+
+fn show(report: &Report) {
+    println!("engine {}", report.engine);
+    for layer in &report.layers {
+        println!("  {:<13} {}", layer.name, layer.enforced);
+    }
+    println!("runtimes");
+    for runtime in &report.runtimes {
+        match &runtime.open_with {
+            None => println!("  {:<13} {}", runtime.name, runtime.path),
+            Some(option) => println!("  {:<13} {} is out of reach; {option} opens it", runtime.name, runtime.path),
+        }
+    }
+    if let Some(node_path) = &report.node_path {
+        println!("  {:<13} {node_path}", "NODE_PATH");
+    }
+    println!("home            {}", report.home);
+    for (name, check) in [("store", &report.store), ("variables", &report.variables)] {
+        println!("{name:<15} {}{}", if check.ok { "" } else { "FAILS: " }, check.detail);
+    }
+}

@@ -1,0 +1,84 @@
+//! `session`: what is on this machine, and ending it.
+
+use std::process::ExitCode;
+
+use agent_tools::SessionId;
+use serde::Serialize;
+
+use crate::args::SessionCommand;
+use crate::context::Context;
+use crate::failure::Failure;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    id: String,
+    user: Option<String>,
+    directory: String,
+    pending: Vec<PendingChange>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PendingChange {
+    relative_path: String,
+    reason: String,
+}
+
+pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<ExitCode, Failure> {
+    match command {
+        SessionCommand::List => list(context).await,
+        SessionCommand::Show { id } => show(context, &id).await,
+        SessionCommand::Close { id } => close(context, &id).await,
+        SessionCommand::Pull { id, key } => pull(context, &id, &key).await,
+    }
+    .map_err(Failure::plain)
+}
+
+async fn list(context: &Context) -> Result<ExitCode, Failure> {
+    let ids = context.home()?.sessions().map_err(Failure::new)?;
+    let ids: Vec<&str> = ids.iter().map(SessionId::as_str).collect();
+    context.print(&ids, || ids.iter().for_each(|id| println!("{id}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
+    let workspace = context.sessions()?.workspace(id).await.map_err(Failure::new)?;
+    let pending = workspace.pending();
+    let shown = Shown {
+        id: id.to_string(),
+        user: workspace.user().map(ToString::to_string),
+        directory: workspace.dir().to_string_lossy().into_owned(),
+        pending: pending
+            .iter()
+            .map(|change| PendingChange { relative_path: change.path.to_string(), reason: change.reason.to_string() })
+            .collect(),
+    };
+    context.print(&shown, || {
+        println!("session    {}", shown.id);
+        println!("user       {}", shown.user.as_deref().unwrap_or("none"));
+        println!("directory  {}", shown.directory);
+        println!("pending    {}", shown.pending.len());
+        for change in &shown.pending {
+            println!("  {}: {}", change.relative_path, change.reason);
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn close(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
+    context.sessions()?.close(id).await.map_err(Failure::new)?;
+    context.print(&serde_json::json!({ "closed": id.as_str() }), || println!("closed {id}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn pull(context: &Context, id: &SessionId, key: &str) -> Result<ExitCode, Failure> {
+    let pulled =
+        context.sessions()?.workspace(id).await.map_err(Failure::new)?.pull(key).await.map_err(Failure::new)?;
+    let pulled = pulled.map(|path| path.to_string());
+    context.print(&serde_json::json!({ "pulled": pulled }), || match &pulled {
+        Some(path) => println!("{path}"),
+        None => println!("nothing to fetch: the key is a directory marker"),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

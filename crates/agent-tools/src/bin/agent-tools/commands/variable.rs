@@ -1,0 +1,55 @@
+//! `variable`: what stands in every session's environment. Values go in by standard input and never come out.
+
+use std::process::ExitCode;
+
+use agent_tools::secrets::sql::Encryption;
+use secrecy::SecretString;
+
+use super::tools::standard_input;
+use crate::args::VariableCommand;
+use crate::context::Context;
+use crate::failure::Failure;
+
+pub(crate) async fn run(context: &Context, command: VariableCommand) -> Result<ExitCode, Failure> {
+    match command {
+        VariableCommand::Set { name, encrypted } => set(context, &name, encrypted).await,
+        VariableCommand::List => list(context).await,
+        VariableCommand::Remove { name } => remove(context, &name).await,
+    }
+    .map_err(Failure::plain)
+}
+
+async fn set(context: &Context, name: &str, encrypted: bool) -> Result<ExitCode, Failure> {
+    let encryption = if encrypted { Encryption::CryptoJs } else { Encryption::Plain };
+    if encrypted && context.passphrase()?.is_none() {
+        return Err(Failure::usage("--encrypted needs the passphrase in AGENT_TOOLS_SECRET or --secret-file"));
+    }
+    let value =
+        String::from_utf8(standard_input("the value")?).map_err(|_| Failure::usage("the value is not UTF-8"))?;
+    let value = SecretString::from(value.strip_suffix('\n').unwrap_or(&value));
+    context.variables().await?.set(name, value, encryption).await.map_err(Failure::new)?;
+    context.print(&serde_json::json!({ "set": name, "encrypted": encrypted }), || println!("set {name}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(context: &Context) -> Result<ExitCode, Failure> {
+    let variables = context.variables().await?.list().await.map_err(Failure::new)?;
+    let shown: Vec<_> = variables
+        .iter()
+        .map(|variable| serde_json::json!({ "name": variable.name, "encrypted": variable.encrypted }))
+        .collect();
+    context.print(&shown, || {
+        for variable in &variables {
+            println!("{}{}", variable.name, if variable.encrypted { " (encrypted)" } else { "" });
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
+    if !context.variables().await?.remove(name).await.map_err(Failure::new)? {
+        return Err(Failure::usage(format!("there is no variable {name}")).failed());
+    }
+    context.print(&serde_json::json!({ "removed": name }), || println!("removed {name}"))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,98 @@
+//! The tools of one session over the Model Context Protocol, on standard input and output.
+
+use std::sync::Arc;
+
+use rmcp::handler::server::ServerHandler;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject, ListToolsResult,
+    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+};
+use rmcp::service::{RequestContext, RoleServer, ServiceExt};
+use serde_json::Value;
+
+use crate::session::{Session, ToolError};
+use crate::tools::{self, READ_FILE};
+
+/// Serves a session until the client closes standard input.
+///
+/// A tool's result object stands in `structuredContent`, and as JSON text in `content`. What a tool refuses is a result
+/// with `isError`, so that the model can read why. When the client cancels a call, a running command is killed.
+///
+/// # Errors
+/// [`McpError`] when the client does not follow the protocol from the start, or the connection breaks.
+pub async fn serve_stdio(session: Arc<Session>) -> Result<(), McpError> {
+    let server = Server { session };
+    let running = server
+        .serve(rmcp::transport::stdio())
+        .await
+        .map_err(|source| McpError::Handshake { source: Box::new(source) })?;
+    running.waiting().await.map_err(|source| McpError::Connection { source: Box::new(source) })?;
+    Ok(())
+}
+
+/// Why serving ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum McpError {
+    /// The client did not begin as the protocol asks.
+    #[error("the client did not complete the handshake")]
+    Handshake {
+        /// The protocol error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The connection broke.
+    #[error("the connection to the client broke")]
+    Connection {
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+#[derive(Debug)]
+struct Server {
+    session: Arc<Session>,
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let mut config = ServerConfig::new(ServerCapabilities::builder().enable_tools().build());
+        config.server_info = Implementation::new("agent-tools", env!("CARGO_PKG_VERSION"));
+        config.instructions = self.session.skills_prompt();
+        config
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, rmcp::ErrorData> {
+        Ok(ListToolsResult::with_all_items(self.session.tools().into_iter().map(described).collect()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, rmcp::ErrorData> {
+        let input = request.arguments.map_or_else(|| Value::Object(JsonObject::new()), Value::Object);
+        let result = tokio::select! {
+            result = self.session.call(&request.name, input) => result,
+            // Dropping the call kills a running command; the client waits for no answer.
+            () = context.ct.cancelled() => return Err(rmcp::ErrorData::internal_error("the call was cancelled", None)),
+        };
+        match result {
+            Ok(output) => Ok(CallToolResult::structured(output).into()),
+            Err(error @ ToolError::UnknownTool { .. }) => Err(rmcp::ErrorData::invalid_params(error.to_string(), None)),
+            Err(error) => Ok(CallToolResult::error(vec![ContentBlock::text(error.message())]).into()),
+        }
+    }
+}
+
+fn described(tool: tools::Tool) -> Tool {
+    let schema = match tool.input_schema {
+        Value::Object(schema) => schema,
+        _ => JsonObject::new(),
+    };
+    let annotations = ToolAnnotations::new().read_only(tool.name == READ_FILE).open_world(false);
+    Tool::new(tool.name, tool.description, Arc::new(schema)).with_annotations(annotations)
+}

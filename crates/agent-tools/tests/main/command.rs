@@ -1,0 +1,89 @@
+//! Running the command `agent-tools` with a home of its own and nothing of the tester's environment.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+pub(crate) struct Cli {
+    home: tempfile::TempDir,
+    pub(crate) environment: Vec<(String, String)>,
+    store: Option<String>,
+}
+
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+    }
+}
+
+impl Cli {
+    pub(crate) fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap(), environment: Vec::new(), store: None }
+    }
+
+    pub(crate) fn with_environment(environment: &[(&str, &str)]) -> Self {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self { environment: environment.iter().map(own).collect(), ..Self::new() }
+    }
+
+    /// One that keeps its artifacts elsewhere, with these variables in its environment.
+    pub(crate) fn with_store(url: &str, environment: &[(&str, String)]) -> Self {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        Self { environment, store: Some(url.to_owned()), ..Self::new() }
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.home.path().canonicalize().unwrap().join("agent home")
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_agent-tools"));
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.home.path());
+        command.env("AGENT_TOOLS_HOME", self.home()).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(store) = &self.store {
+            command.args(["--store", store]);
+        }
+        command.args(args).current_dir(self.home.path());
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        self.run_with(args, "")
+    }
+
+    pub(crate) fn run_with(&self, args: &[&str], input: &str) -> Ran {
+        let mut child =
+            self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.home.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.home.path()
+    }
+}

@@ -1,0 +1,7 @@
+//! Sessions end to end: the library, the command, the MCP server, and a store that speaks S3.
+
+mod cli;
+mod command;
+mod mcp;
+mod s3;
+mod session;

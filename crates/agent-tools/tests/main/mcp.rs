@@ -1,0 +1,140 @@
+//! The MCP server, driven by hand and by a client that is not ours.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::command::Cli;
+
+/// A server on its standard input and output, and the count of requests.
+struct Server {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    requests: u64,
+}
+
+impl Server {
+    fn start(cli: &Cli) -> Self {
+        let mut child =
+            cli.command(&["mcp", "--session", "m"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut server = Self { child, output, requests: 0 };
+        let client = json!({ "name": "test", "version": "0" });
+        let answer = server.request(
+            "initialize",
+            json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client }),
+        );
+        assert_eq!(answer["result"]["serverInfo"]["name"], "agent-tools");
+        server.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+        server
+    }
+
+    fn send(&mut self, message: &Value) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{message}").unwrap();
+    }
+
+    fn request(&mut self, method: &str, params: Value) -> Value {
+        self.requests += 1;
+        let id = self.requests;
+        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
+        self.answer(id)
+    }
+
+    fn answer(&mut self, id: u64) -> Value {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the server ended");
+            let message: Value = serde_json::from_str(&line).unwrap();
+            if message["id"] == id {
+                return message;
+            }
+        }
+    }
+
+    fn call(&mut self, tool: &str, arguments: Value) -> Value {
+        self.request("tools/call", json!({ "name": tool, "arguments": arguments }))["result"].clone()
+    }
+}
+
+#[test]
+fn the_tools_work_over_standard_input_and_output() {
+    let cli = Cli::new();
+    let mut server = Server::start(&cli);
+    let tools = server.request("tools/list", json!({}));
+    let names: Vec<&str> =
+        tools["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["bash", "readFile", "writeFile"]);
+    let ran = server.call("bash", json!({ "command": "echo hi | tee f; exit 3" }));
+    assert_eq!(ran["structuredContent"]["exitCode"], 3);
+    assert!(ran["structuredContent"]["stdout"].as_str().unwrap().starts_with("hi\n\n\n[artifacts]\n  f: file:///"));
+    assert_eq!(server.call("readFile", json!({ "path": "f" }))["structuredContent"]["content"], "hi\n");
+    assert_eq!(server.call("writeFile", json!({ "path": "g", "content": "x" }))["structuredContent"]["success"], true);
+    let escaping = server.call("readFile", json!({ "path": "../x" }));
+    assert_eq!(escaping["isError"], true);
+    assert!(escaping["content"][0]["text"].as_str().unwrap().contains("leads out of the session directory"));
+    assert_eq!(server.call("bash", json!({ "cmd": "x" }))["isError"], true);
+    let unknown = server.request("tools/call", json!({ "name": "rm", "arguments": {} }));
+    assert_eq!(unknown["error"]["code"], -32602);
+    drop(server.child.stdin.take());
+    assert!(server.child.wait().unwrap().success(), "the end of input ends the server");
+}
+
+#[test]
+fn a_cancelled_call_kills_its_command() {
+    let cli = Cli::new();
+    let mut server = Server::start(&cli);
+    server.requests += 1;
+    let id = server.requests;
+    let call = json!({ "name": "bash", "arguments": { "command": "echo $$ > begun; sleep 100; touch survived" } });
+    server.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": call }));
+    while server.call("bash", json!({ "command": "test -e begun" }))["structuredContent"]["exitCode"] != 0 {}
+    server.send(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": id, "reason": "test" } }));
+    // Each command sees only its own processes, so the host is asked.
+    let alive = || {
+        std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            command.windows(14).any(|bytes| bytes == b"touch survived")
+        })
+    };
+    while alive() {
+        std::thread::yield_now();
+    }
+    assert_eq!(server.call("bash", json!({ "command": "ls survived" }))["structuredContent"]["exitCode"], 2);
+    drop(server.child.stdin.take());
+    server.child.wait().unwrap();
+}
+
+#[test]
+fn the_official_inspector_lists_and_calls_the_tools() {
+    let (Some(node), Some(dir)) = (std::env::var_os("NODE22"), std::env::var_os("MCP_INSPECTOR_DIR")) else {
+        println!(
+            "SKIPPED: the MCP inspector (npm package @modelcontextprotocol/inspector; NODE22 and MCP_INSPECTOR_DIR say where)"
+        );
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
+        return;
+    };
+    let cli = Cli::new();
+    let inspect = |args: &[&str]| {
+        let mut command = Command::new(&node);
+        command.arg(Path::new(&dir).join("clients/launcher/build/index.js")).arg("--cli").args(args);
+        command.args([
+            env!("CARGO_BIN_EXE_agent-tools"),
+            "--home",
+            cli.home().to_str().unwrap(),
+            "mcp",
+            "--session",
+            "i",
+        ]);
+        let output = command.env("HOME", cli.dir()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str::<Value>(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+    let tools = inspect(&["--method", "tools/list"]);
+    assert_eq!(tools["tools"][0]["name"], "bash");
+    let call = ["--method", "tools/call", "--tool-name", "bash", "--tool-arg", "command=echo inspected"];
+    let ran = inspect(&call);
+    assert_eq!(ran["structuredContent"]["stdout"], "inspected\n", "{ran}");
+}

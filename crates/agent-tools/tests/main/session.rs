@@ -1,0 +1,177 @@
+//! Sessions by the library: sharing, limits of results, policy on the file tools, failing stores.
+
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_tools::{BashOptions, Home, Session, SessionId, SessionSpec, Sessions, Storage, ToolError, UserId};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+
+struct Place {
+    _dir: tempfile::TempDir,
+    store: Arc<InMemory>,
+    sessions: Sessions,
+}
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(InMemory::new());
+    let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
+    let sessions =
+        Sessions::builder(Home::new(dir.path().canonicalize().unwrap().join("home"))).storage(storage).build();
+    Place { _dir: dir, store, sessions }
+}
+
+fn spec(id: &str) -> SessionSpec {
+    SessionSpec::new(SessionId::parse(id).unwrap()).user(UserId::parse("7").unwrap())
+}
+
+impl Place {
+    async fn open(&self, id: &str) -> Arc<Session> {
+        self.sessions.open(spec(id)).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn keys_are_those_of_the_reference_under_the_general_prefix() {
+    let place = place();
+    let session = place.open("s1").await;
+    let result = session.bash("mkdir d && echo x > 'd/a b.txt'").await.unwrap();
+    assert_eq!(result.artifacts[0].key.as_deref(), Some("bucket/general/user_7/sessions/s1/d/a b.txt"));
+    let key = Key::parse("general/user_7/sessions/s1/d/a b.txt").unwrap();
+    assert_eq!(place.store.get(&key).await.unwrap().bytes().await.unwrap(), "x\n");
+}
+
+#[tokio::test]
+async fn concurrent_opens_of_one_session_share_one() {
+    let place = place();
+    let (a, b) = tokio::join!(place.open("s1"), place.open("s1"));
+    assert!(Arc::ptr_eq(&a, &b));
+    let other = SessionSpec::new(SessionId::parse("s1").unwrap()).user(UserId::parse("8").unwrap());
+    assert!(place.sessions.open(other).await.is_err());
+}
+
+#[tokio::test]
+async fn one_session_sees_nothing_of_another() {
+    let place = place();
+    let (a, b) = (place.open("a").await, place.open("b").await);
+    a.write_file("secret.txt", b"of a").await.unwrap();
+    let spied = b
+        .bash(&format!("cat {}/secret.txt; ls -A {}/..; ls -A /tmp", a.dir().display(), b.dir().display()))
+        .await
+        .unwrap();
+    assert!(!spied.stdout.contains("of a") && !spied.stdout.contains("a\n"), "{}", spied.stdout);
+    let error = b.read_file(&format!("{}/secret.txt", a.dir().display())).await.unwrap_err();
+    assert!(error.message().contains("No such file"), "another session's path is a path inside this one: {error}");
+}
+
+#[tokio::test]
+async fn closing_uploads_removes_and_the_next_open_restores() {
+    let place = place();
+    let session = place.open("s1").await;
+    session.bash("echo kept > f").await.unwrap();
+    let dir = session.dir().to_owned();
+    place.sessions.close(session.id()).await.unwrap();
+    assert!(!dir.exists());
+    assert!(session.bash("true").await.is_err(), "a closed session runs nothing");
+    drop(session);
+    let again = place.open("s1").await;
+    assert_eq!(again.read_file("f").await.unwrap().content, "kept\n");
+}
+
+#[tokio::test]
+async fn a_restarted_process_finds_local_files_and_uploads_what_was_not() {
+    let place = place();
+    let session = place.open("s1").await;
+    session.write_file("f", b"1").await.unwrap();
+    // Written behind the mirror's back, as by a process that was killed.
+    std::fs::write(session.dir().join("g"), "2").unwrap();
+    std::fs::write(session.dir().join("f"), "local").unwrap();
+    let home = place.sessions.home().clone();
+    let Place { _dir, store, sessions } = place;
+    drop((session, sessions));
+    let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
+    let sessions = Sessions::builder(home).storage(storage).build();
+    let session = sessions.open(spec("s1")).await.unwrap();
+    assert_eq!(session.read_file("f").await.unwrap().content, "local");
+    session.bash("true").await.unwrap();
+    for (name, content) in [("f", "local"), ("g", "2")] {
+        let key = Key::parse(format!("general/user_7/sessions/s1/{name}")).unwrap();
+        assert_eq!(store.get(&key).await.unwrap().bytes().await.unwrap(), content);
+    }
+}
+
+#[tokio::test]
+async fn the_file_tools_obey_the_policy_and_never_follow_a_link_out() {
+    let place = place();
+    let session = place.open("s1").await;
+    symlink("/etc/passwd", session.dir().join("out")).unwrap();
+    assert!(session.read_file("out").await.is_err());
+    assert!(session.write_file("out", b"x").await.is_err());
+    session.bash("mkdir -p .git/hooks && touch .git/HEAD && ln -s .git/hooks innocent").await.unwrap();
+    for path in [".git/hooks/pre-commit", "innocent/pre-commit", ".bashrc"] {
+        let error = session.write_file(path, b"x").await.unwrap_err();
+        assert!(matches!(error, ToolError::Denied { .. }), "{path}: {error}");
+    }
+    session.write_file(".git/description", b"fine").await.unwrap();
+}
+
+#[tokio::test]
+async fn results_are_cut_and_say_so() {
+    let place = place();
+    let session = place.open("s1").await;
+    let result =
+        session.bash("head -c 40000 /dev/zero | tr '\\0' x; for i in $(seq 60); do echo $i > f$i; done").await.unwrap();
+    assert!(result.stdout.contains("[stdout truncated: 10000 characters removed]"));
+    assert_eq!((result.artifacts.len(), result.artifacts_omitted), (50, 10));
+}
+
+#[tokio::test]
+async fn a_timeout_is_a_result() {
+    let place = place();
+    let session = place.open("s1").await;
+    let mut options = BashOptions::default();
+    options.timeout = Some(Duration::from_millis(200));
+    let result = session.bash_with("echo begun > f; sleep 100", options).await.unwrap();
+    assert!(result.timed_out && result.exit_code == 124);
+    assert_eq!(result.artifacts[0].relative_path, "f");
+}
+
+#[tokio::test]
+async fn without_a_user_nothing_is_mirrored() {
+    let place = place();
+    let session = place.sessions.open(SessionSpec::new(SessionId::parse("local").unwrap())).await.unwrap();
+    let result = session.bash("echo x > f").await.unwrap();
+    assert_eq!(result.artifacts, []);
+    assert_eq!(session.read_file("f").await.unwrap().content, "x\n");
+}
+
+#[tokio::test]
+async fn tools_are_called_by_name_with_json() {
+    let place = place();
+    let session = place.open("s1").await;
+    let call = async |name: &str, input: serde_json::Value| session.call(name, input).await;
+    let written = call("writeFile", serde_json::json!({ "path": "a/b", "content": "1\n2\n3\n" })).await.unwrap();
+    assert_eq!(written["success"], true);
+    let read = call("readFile", serde_json::json!({ "path": "a/b", "startLine": 2, "endLine": 2 })).await.unwrap();
+    assert_eq!(read["content"], "2\n");
+    let ran = call("bash", serde_json::json!({ "command": "wc -l < a/b; exit 3" })).await.unwrap();
+    assert_eq!((ran["stdout"].as_str(), ran["exitCode"].as_i64()), (Some("3\n"), Some(3)));
+    assert!(matches!(call("bash", serde_json::json!({ "cmd": "x" })).await, Err(ToolError::Input { .. })));
+    assert!(matches!(call("rm", serde_json::json!({})).await, Err(ToolError::UnknownTool { .. })));
+    assert!(session.tools()[0].description.contains("a/\n"));
+}
+
+#[tokio::test]
+async fn calls_of_one_session_overlap() {
+    let place = place();
+    let session = place.open("s1").await;
+    // Each waits for the other's file, so one after the other would never end.
+    let (a, b) = tokio::join!(
+        session.bash("touch a; until [ -e b ]; do sleep 0.01; done; echo a"),
+        session.bash("touch b; until [ -e a ]; do sleep 0.01; done; echo b"),
+    );
+    assert_eq!((a.unwrap().exit_code, b.unwrap().exit_code), (0, 0));
+}
