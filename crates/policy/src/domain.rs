@@ -1,6 +1,6 @@
 //! The grammar of domain patterns, as srt judges it.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// In which list an entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(crate) enum List {
 /// Whether srt's own schema takes an entry, sloppy ones included.
 pub(crate) fn is_accepted(entry: &str, list: List) -> bool {
     if list == List::Hosts {
-        return entry.parse::<std::net::Ipv6Addr>().is_ok() || is_host(entry);
+        return entry.parse::<core::net::Ipv6Addr>().is_ok() || is_host(entry);
     }
     if let Some(rest) = entry.strip_prefix('[') {
         let Some((address, rest)) = rest.split_once(']') else {
@@ -24,7 +24,7 @@ pub(crate) fn is_accepted(entry: &str, list: List) -> bool {
         };
         let address = address.split_once('%').map_or(address, |(address, _)| address);
         let port = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
-        return port && address.parse::<std::net::Ipv6Addr>().is_ok();
+        return port && address.parse::<core::net::Ipv6Addr>().is_ok();
     }
     let (host, port) = match entry.split_once(':') {
         Some((host, port)) => (host, Some(port)),

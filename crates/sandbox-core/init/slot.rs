@@ -124,8 +124,7 @@ fn become_shell(shell: CStr<'_>, directory: CStr<'_>, command: CStr<'_>, variabl
             sys::dup_to(*fd, to as Fd).map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
         }
         sys::unblock_signals();
-        let arguments =
-            [c(b"bash\0").as_ptr(), c(b"-c\0").as_ptr(), command.as_ptr(), core::ptr::null()];
+        let arguments = [c(b"bash\0").as_ptr(), c(b"-c\0").as_ptr(), command.as_ptr(), core::ptr::null()];
         Ok(sys::execute(shell, &arguments, variables))
     };
     let (kind, errno) = match start() {

@@ -497,8 +497,15 @@ struct MessageHeader {
 /// Sends one message without descriptors.
 pub fn send(socket: Fd, message: &[u8]) -> Result<()> {
     let mut iov = IoVec { base: message.as_ptr().cast_mut(), len: message.len() };
-    let header =
-        MessageHeader { name: 0, name_len: 0, iov: &raw mut iov, iov_len: 1, control: core::ptr::null_mut(), control_len: 0, flags: 0 };
+    let header = MessageHeader {
+        name: 0,
+        name_len: 0,
+        iov: &raw mut iov,
+        iov_len: 1,
+        control: core::ptr::null_mut(),
+        control_len: 0,
+        flags: 0,
+    };
     // MSG_NOSIGNAL
     sys!(nr::SENDMSG, socket, &raw const header, 0x4000).map(drop)
 }
