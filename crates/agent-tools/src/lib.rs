@@ -63,7 +63,7 @@ mod storage;
 mod tools;
 mod workspace;
 
-pub use artifact_sync::{Linker, StoreError};
+pub use artifact_sync::{Direction, Linker, Progress, StoreError, with_causes};
 pub use policy;
 pub use sandbox_core::{Enforcement, EngineReport, IdError, SessionId, UserId, probe};
 pub use secrets::{self, VariableSource};
@@ -77,18 +77,3 @@ pub use sessions::{EndError, SessionError, SessionSpec, Sessions, SessionsBuilde
 pub use storage::Storage;
 pub use tools::{BASH, READ_FILE, Tool, WRITE_FILE};
 pub use workspace::{CloseError, PullError, Workspace, WorkspaceError};
-
-/// An error and its causes in one line, each cause once.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text += ": ";
-            text += &more;
-        }
-        cause = error.source();
-    }
-    text
-}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use artifact_sync::Progress;
 use policy::{Policy, PolicyError, SandboxRuntimeConfig};
 use sandbox_core::{NativeSandbox, OpenError, SessionId, UserId};
 use secrets::{LoadedVariables, VariableSource};
@@ -16,7 +17,7 @@ use crate::home::{Home, StateError};
 use crate::runtimes::HostRuntimes;
 use crate::session::{Session, SessionSettings};
 use crate::storage::Storage;
-use crate::workspace::{CloseError, Opened, Workspace, WorkspaceError};
+use crate::workspace::{CloseError, Opened, Outside, Workspace, WorkspaceError};
 
 /// Opens and keeps the sessions of one host process.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct Sessions {
 pub struct SessionsBuilder {
     home: Home,
     storage: Option<Storage>,
+    progress: Option<Arc<dyn Progress>>,
     variables: Option<Arc<dyn VariableSource>>,
     python_venv: Option<PathBuf>,
     application_dirs: Vec<PathBuf>,
@@ -119,6 +121,13 @@ impl SessionsBuilder {
         self
     }
 
+    /// Is told how far the restoring of a session, and its uploads, have come.
+    #[must_use]
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
     /// How long a command may run that does not say so itself; 120 s by default.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -144,6 +153,7 @@ impl Sessions {
         SessionsBuilder {
             home,
             storage: None,
+            progress: None,
             variables: None,
             python_venv: None,
             application_dirs: Vec::new(),
@@ -201,7 +211,7 @@ impl Sessions {
     /// # Errors
     /// [`WorkspaceError`], also when the session is not on this machine or in use.
     pub async fn workspace(&self, id: &SessionId) -> Result<Workspace, WorkspaceError> {
-        Workspace::open_existing(&self.settings.home, self.settings.storage.as_ref(), id).await
+        Workspace::open_existing(&self.settings.home, self.outside(), id).await
     }
 
     /// The policy that a session would have, without opening it.
@@ -216,6 +226,10 @@ impl Sessions {
             dir = canonical.join(dir.strip_prefix(&above).unwrap_or(&dir));
         }
         self.policy_for(spec, &dir)
+    }
+
+    fn outside(&self) -> Outside<'_> {
+        Outside { storage: self.settings.storage.as_ref(), progress: self.settings.progress.as_ref() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<OnceCell<Arc<Session>>>>> {
@@ -233,10 +247,9 @@ impl Sessions {
     async fn open_new(&self, spec: &SessionSpec) -> Result<Arc<Session>, SessionError> {
         // What cannot work at all is said before anything is made.
         self.policy(spec)?;
-        let storage = self.settings.storage.as_ref();
         // The database is asked while the store is.
         let (opened, (loaded, warnings)) = tokio::join!(
-            Workspace::open(&self.settings.home, storage, &spec.id, spec.user.as_ref()),
+            Workspace::open(&self.settings.home, self.outside(), &spec.id, spec.user.as_ref()),
             self.load_variables(),
         );
         let Opened { workspace, cold, warnings: about_files } = opened?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use artifact_sync::{Mirror, Pending, SyncError};
+use artifact_sync::{Mirror, Pending, Progress, SyncError};
 use object_store::path::Path as Key;
 use sandbox_core::{FileError, RelativePath, SessionDir, SessionId, UserId};
 
@@ -24,6 +24,13 @@ pub struct Workspace {
     storage: Option<Storage>,
 }
 
+/// What a workspace is connected with.
+#[derive(Clone, Copy)]
+pub(crate) struct Outside<'s> {
+    pub(crate) storage: Option<&'s Storage>,
+    pub(crate) progress: Option<&'s Arc<dyn Progress>>,
+}
+
 /// What opening a workspace had to tell.
 pub(crate) struct Opened {
     pub(crate) workspace: Workspace,
@@ -37,7 +44,7 @@ impl Workspace {
     /// machine; where it is there, its files stand, and only what is new in the store is fetched.
     pub(crate) async fn open(
         home: &Home,
-        storage: Option<&Storage>,
+        outside: Outside<'_>,
         id: &SessionId,
         user: Option<&UserId>,
     ) -> Result<Opened, WorkspaceError> {
@@ -48,8 +55,8 @@ impl Workspace {
         let dir = Arc::new(SessionDir::create(&path)?);
         let mut opened = Workspace { id: id.clone(), user: user.cloned(), dir, state, mirror: None, storage: None };
         let mut warnings = Vec::new();
-        if let (Some(storage), Some(user)) = (storage, user) {
-            let mirror = opened.open_mirror(storage, user)?;
+        if let (Some(storage), Some(user)) = (outside.storage, user) {
+            let mirror = opened.open_mirror(storage, outside.progress, user)?;
             match mirror.restore().await {
                 Ok(report) => warnings.extend(report.problems()),
                 // Local files are complete without the store, so a session that is here goes on.
@@ -70,7 +77,7 @@ impl Workspace {
     /// Opens the files of a session that is on this machine, as its user; nothing is fetched.
     pub(crate) async fn open_existing(
         home: &Home,
-        storage: Option<&Storage>,
+        outside: Outside<'_>,
         id: &SessionId,
     ) -> Result<Workspace, WorkspaceError> {
         let path = home.session_dir(id);
@@ -81,20 +88,28 @@ impl Workspace {
         let user = state.user()?;
         let dir = Arc::new(SessionDir::open(&path)?);
         let mut workspace = Workspace { id: id.clone(), user, dir, state, mirror: None, storage: None };
-        if let (Some(storage), Some(user)) = (storage, workspace.user.clone()) {
-            workspace.mirror = Some(workspace.open_mirror(storage, &user)?);
+        if let (Some(storage), Some(user)) = (outside.storage, workspace.user.clone()) {
+            workspace.mirror = Some(workspace.open_mirror(storage, outside.progress, &user)?);
             workspace.storage = Some(storage.clone());
         }
         Ok(workspace)
     }
 
-    fn open_mirror(&self, storage: &Storage, user: &UserId) -> Result<Mirror, WorkspaceError> {
+    fn open_mirror(
+        &self,
+        storage: &Storage,
+        progress: Option<&Arc<dyn Progress>>,
+        user: &UserId,
+    ) -> Result<Mirror, WorkspaceError> {
         let prefix = storage.session_prefix(user, &self.id);
         let mut mirror = Mirror::builder(Arc::clone(&self.dir), Arc::clone(&storage.store), prefix)
             .state_dir(self.state.mirror_dir())
             .exclude(NOT_MIRRORED);
         if let Some(linker) = &storage.linker {
             mirror = mirror.linker(Arc::clone(linker));
+        }
+        if let Some(progress) = progress {
+            mirror = mirror.progress(Arc::clone(progress));
         }
         mirror.open().map_err(|source| WorkspaceError::Mirror { source })
     }

@@ -82,7 +82,7 @@ pub enum SyncError {
 }
 
 /// An error and its causes on one line, without what a cause merely repeats.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

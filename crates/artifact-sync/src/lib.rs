@@ -63,11 +63,11 @@ mod snapshot;
 mod stores;
 mod upload;
 
-pub use error::SyncError;
+pub use error::{SyncError, with_causes};
 pub use ignore::IgnoreRules;
 pub use keys::{below, key_for, session_prefix};
 pub use links::{LinkError, Linker};
 pub use mirror::{Mirror, MirrorBuilder};
 pub use objects::{Listing, Object, get_object, list_tree, put_object};
-pub use report::{Mirrored, NotRestored, Pending, RestoreReport, SkipReason, Skipped, SyncReport};
+pub use report::{Direction, Mirrored, NotRestored, Pending, Progress, RestoreReport, SkipReason, Skipped, SyncReport};
 pub use stores::{OpenedStore, StoreError, open_directory, open_store};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::ignore::IgnoreRules;
 use crate::index::{DirectoryId, Failure, Index, Known, Origin};
 use crate::keys;
 use crate::links::Linker;
-use crate::report::{Mirrored, Pending, SkipReason, Skipped, SyncReport};
+use crate::report::{Direction, Mirrored, Pending, Progress, SkipReason, Skipped, SyncReport};
 use crate::signature::Signature;
 use crate::snapshot::{Entry, Snapshot};
 use crate::upload::{Upload, UploadError, Uploader, blocking};
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) rules: IgnoreRules,
     pub(crate) uploader: Uploader,
     linker: Option<Arc<dyn Linker>>,
+    pub(crate) progress: Option<Arc<dyn Progress>>,
     deadline: Duration,
     index: Mutex<Index>,
     /// Held while the directory and the store are being made equal.
@@ -73,6 +75,7 @@ pub struct MirrorBuilder {
     rules: IgnoreRules,
     excluded: Vec<String>,
     linker: Option<Arc<dyn Linker>>,
+    progress: Option<Arc<dyn Progress>>,
     deadline: Duration,
 }
 
@@ -102,6 +105,13 @@ impl MirrorBuilder {
     #[must_use]
     pub fn linker(mut self, linker: Arc<dyn Linker>) -> Self {
         self.linker = Some(linker);
+        self
+    }
+
+    /// Is told how far transfers have come.
+    #[must_use]
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.progress = Some(progress);
         self
     }
 
@@ -135,6 +145,7 @@ impl MirrorBuilder {
             rules: self.rules,
             uploader: Uploader::new(self.dir, self.store),
             linker: self.linker,
+            progress: self.progress,
             deadline: self.deadline,
             index: Mutex::new(index),
             turn: Arc::default(),
@@ -182,6 +193,7 @@ impl Mirror {
             rules: IgnoreRules::default(),
             excluded: Vec::new(),
             linker: None,
+            progress: None,
             deadline: DEADLINE,
         }
     }
@@ -290,9 +302,11 @@ impl Inner {
         // A report that nobody waits for any more is no reason to stop.
         let tell = |path: String, outcome| drop(outcomes.send((path, outcome)));
         self.remove_all(first, &tell).await;
+        let counter = Counter::new(self, Direction::Upload, changes.touched.len());
         futures::stream::iter(changes.touched)
             .for_each_concurrent(UPLOADS_AT_ONCE, |entry| async {
                 let outcome = self.upload(&entry).await;
+                counter.count();
                 tell(entry.path, outcome);
             })
             .await;
@@ -399,6 +413,27 @@ fn parents(path: &str) -> impl Iterator<Item = &str> {
 /// The walk gives plain paths only; one that is too long for a system call is not mirrored.
 pub(crate) fn relative(path: &str) -> Option<RelativePath> {
     RelativePath::parse(path).ok()
+}
+
+/// Counts the files of one transfer for whoever wants to know.
+pub(crate) struct Counter<'m> {
+    progress: Option<&'m dyn Progress>,
+    direction: Direction,
+    done: AtomicUsize,
+    total: usize,
+}
+
+impl<'m> Counter<'m> {
+    pub(crate) fn new(inner: &'m Inner, direction: Direction, total: usize) -> Self {
+        Self { progress: inner.progress.as_deref(), direction, done: AtomicUsize::new(0), total }
+    }
+
+    pub(crate) fn count(&self) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(progress) = self.progress {
+            progress.moved(self.direction, done, self.total);
+        }
+    }
 }
 
 /// A report in the making.

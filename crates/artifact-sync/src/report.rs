@@ -135,3 +135,19 @@ impl RestoreReport {
         self.failed.iter().map(|failed| format!("{:?} was not restored: {}", failed.key, failed.reason)).collect()
     }
 }
+
+/// Which way files go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Direction {
+    /// To the store.
+    Upload,
+    /// From the store.
+    Download,
+}
+
+/// Is told how far a transfer has come.
+pub trait Progress: fmt::Debug + Send + Sync {
+    /// `done` of `total` files have been dealt with. Called often, and from any thread: it must not block.
+    fn moved(&self, direction: Direction, done: usize, total: usize);
+}

@@ -15,9 +15,9 @@ use crate::error::{SyncError, with_causes};
 use crate::ignore::IgnoreRules;
 use crate::index::{Known, Origin, Stored};
 use crate::keys;
-use crate::mirror::{Inner, Mirror};
+use crate::mirror::{Counter, Inner, Mirror};
 use crate::objects::{Listing, list_tree};
-use crate::report::{NotRestored, RestoreReport};
+use crate::report::{Direction, NotRestored, RestoreReport};
 use crate::signature::Signature;
 use crate::snapshot::Snapshot;
 use crate::upload::blocking;
@@ -62,8 +62,13 @@ impl Mirror {
         plan.fetch.sort_by_key(|fetch| fetch.meta.size);
         let mut report =
             RestoreReport { restored: Vec::new(), failed: unlisted.into_iter().chain(plan.failed).collect() };
+        let counter = Counter::new(inner, Direction::Download, plan.fetch.len());
         let fetched: Vec<_> = futures::stream::iter(plan.fetch)
-            .map(|fetch| async move { (inner.fetch(&fetch.path, &fetch.meta).await, fetch) })
+            .map(async |fetch| {
+                let outcome = inner.fetch(&fetch.path, &fetch.meta).await;
+                counter.count();
+                (outcome, fetch)
+            })
             .buffer_unordered(FETCHES_AT_ONCE)
             .collect()
             .await;

@@ -132,9 +132,10 @@ fn the_official_inspector_lists_and_calls_the_tools() {
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_str::<Value>(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     };
-    let tools = inspect(&["--method", "tools/list"]);
+    let tools = inspect(&["--strict", "--method", "tools/list"]);
     assert_eq!(tools["tools"][0]["name"], "bash");
-    let call = ["--method", "tools/call", "--tool-name", "bash", "--tool-arg", "command=echo inspected"];
+    // `--tool-arg` takes all words up to the next option.
+    let call = ["--tool-arg", "command=echo inspected", "--method", "tools/call", "--tool-name", "bash"];
     let ran = inspect(&call);
     assert_eq!(ran["structuredContent"]["stdout"], "inspected\n", "{ran}");
 }

@@ -1,10 +1,13 @@
 //! From the directory to the store.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::Arc;
 
-use artifact_sync::{Mirror, SkipReason};
+use artifact_sync::{Direction, Mirror, Progress, SkipReason};
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
 use object_store::{Attribute, ObjectStoreExt};
-use sandbox_core::RelativePath;
+use sandbox_core::{RelativePath, SessionDir};
 
 use crate::place::{Machine, changed, expected, key, machines};
 
@@ -196,4 +199,34 @@ async fn links_are_made_by_the_linker() {
     let report = mirror.sync().await;
     let url = url::Url::parse(report.changed[0].url.as_deref().unwrap()).unwrap();
     assert_eq!(std::fs::read_to_string(url.to_file_path().unwrap()).unwrap(), "linked");
+}
+
+#[derive(Debug, Default)]
+struct Seen(std::sync::Mutex<Vec<(Direction, usize, usize)>>);
+
+impl Progress for Seen {
+    fn moved(&self, direction: Direction, done: usize, total: usize) {
+        self.0.lock().unwrap().push((direction, done, total));
+    }
+}
+
+#[tokio::test]
+async fn progress_is_told_file_by_file() {
+    let place = tempfile::tempdir().unwrap();
+    let store = Arc::new(InMemory::new());
+    let seen = Arc::new(Seen::default());
+    let open = |name: &str| {
+        let dir = Arc::new(SessionDir::create(&place.path().join(name)).unwrap());
+        for file in ["a", "b", "c"].iter().filter(|_| name == "first") {
+            std::fs::write(dir.path().join(file), "x").unwrap();
+        }
+        let mirror =
+            Mirror::builder(dir, store.clone(), Key::from("p")).state_dir(place.path().join(format!("{name}-state")));
+        mirror.progress(seen.clone()).open().unwrap()
+    };
+    open("first").sync().await;
+    open("second").restore().await.unwrap();
+    let told = |direction| (1..=3).map(move |done| (direction, done, 3));
+    let expected: Vec<_> = told(Direction::Upload).chain(told(Direction::Download)).collect();
+    assert_eq!(*seen.0.lock().unwrap(), expected);
 }

@@ -8,6 +8,7 @@ use agent_tools::{Home, Session, SessionSpec, Sessions, Storage, VariableSource}
 use serde::Serialize;
 
 use crate::args::{Global, SessionArgs};
+use crate::bar::Bar;
 use crate::failure::Failure;
 
 /// The global options, resolved when a command needs them.
@@ -80,7 +81,7 @@ impl Context {
 
     /// All that sessions need.
     pub(crate) fn sessions(&self) -> Result<Sessions, Failure> {
-        let mut builder = Sessions::builder(self.home()?).storage(self.storage()?);
+        let mut builder = Sessions::builder(self.home()?).storage(self.storage()?).progress(Arc::new(Bar::default()));
         if !self.has_no_variables() {
             let url = self.variables_url()?;
             builder = builder.variables(Arc::new(LazyVariables { url, passphrase: self.passphrase()? }));

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bar;
 mod commands;
 mod context;
 mod failure;

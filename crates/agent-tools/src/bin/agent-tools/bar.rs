@@ -1,0 +1,50 @@
+//! A bar on the terminal while files are on their way.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use agent_tools::{Direction, Progress};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// What is over sooner shows nothing.
+const PATIENCE: Duration = Duration::from_millis(500);
+const TEMPLATE: &str = "{msg} {bar:30} {pos}/{len} files";
+
+/// Draws on standard error, where that is a terminal.
+#[derive(Debug, Default)]
+pub(crate) struct Bar {
+    state: Mutex<Option<Transfer>>,
+}
+
+#[derive(Debug)]
+struct Transfer {
+    direction: Direction,
+    begun: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress for Bar {
+    fn moved(&self, direction: Direction, done: usize, total: usize) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let transfer = match &mut *state {
+            Some(transfer) if transfer.direction == direction => transfer,
+            other => other.insert(Transfer { direction, begun: Instant::now(), bar: None }),
+        };
+        if done == total {
+            if let Some(bar) = transfer.bar.take() {
+                bar.finish_and_clear();
+            }
+            *state = None;
+        } else if transfer.begun.elapsed() >= PATIENCE {
+            let bar = transfer.bar.get_or_insert_with(|| begin(direction));
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        }
+    }
+}
+
+fn begin(direction: Direction) -> ProgressBar {
+    let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let what = if direction == Direction::Upload { "uploading" } else { "restoring" };
+    ProgressBar::no_length().with_style(style).with_message(what)
+}
