@@ -12,7 +12,7 @@ use base64::Engine;
 use policy::{Access, Policy};
 use sandbox_core::{
     CommandSpec, CommandStatus, EngineReport, ExecError, ExecErrorKind, FileError, NativeSandbox, PathError,
-    RelativePath, Sandbox, SessionId, SessionPath, UserId, real_path,
+    RelativePath, Sandbox, SessionId, SessionPath, UserId, read_open, real_path,
 };
 use skill_store::InstalledSkill;
 
@@ -205,12 +205,11 @@ impl Session {
         let (_, relative) = self.resolve(path)?;
         let file = self.workspace.dir.open_file(&relative).map_err(ToolError::file)?;
         self.permit(&real_path(file.as_fd(), relative.as_ref()).map_err(ToolError::file)?, Access::Read)?;
-        drop(file);
-        let size_hint = INLINE_BYTES as u64;
-        let content = match self.workspace.dir.read(&relative, size_hint) {
+        // What was judged is what is read: the name may lead elsewhere by now.
+        let content = match read_open(&file, relative.as_ref(), INLINE_BYTES as u64) {
             Err(FileError::TooLarge { .. }) => {
-                let (dir, relative) = (self.workspace.dir.clone(), relative.clone());
-                blocking(move || dir.read(&relative, MAX_READ_BYTES)).await?
+                let asked = relative.clone();
+                blocking(move || read_open(&file, asked.as_ref(), MAX_READ_BYTES)).await?
             }
             other => other,
         }

@@ -207,12 +207,17 @@ impl Mirror {
         self.run(Scope::All, self.inner.deadline).await
     }
 
-    /// Brings one file up to date, without a walk.
+    /// Brings one file up to date, without a walk. It is in the report's `changed` once the store has it, also when
+    /// the store had this content before.
     ///
     /// # Cancel safety
     /// As [`Mirror::sync`].
     pub async fn put_file(&self, path: &RelativePath) -> SyncReport {
-        self.run(Scope::File(path.clone()), self.inner.deadline).await
+        let mut report = self.run(Scope::File(path.clone()), self.inner.deadline).await;
+        if report.changed.is_empty() && report.pending.is_empty() {
+            report.changed.extend(self.inner.held(path).await);
+        }
+        report
     }
 
     /// As [`Mirror::sync`], but waits up to a minute.
@@ -295,6 +300,18 @@ impl Inner {
                 (Changes { touched, gone: Vec::new() }, snapshot.skipped)
             }
         }
+    }
+
+    /// The file as the store holds it, where that is what is there.
+    async fn held(&self, path: &RelativePath) -> Option<Mirrored> {
+        let there = Snapshot::of_file(self.uploader.dir.as_fd(), path, &self.rules);
+        let signature = there.find(path.as_str())?;
+        if self.index().stored(path.as_str())?.signature != *signature {
+            return None;
+        }
+        let key = keys::key(&self.prefix, path.as_str()).ok()?;
+        let url = self.link(&key).await;
+        Some(Mirrored { path: path.clone(), key: Some(key), url })
     }
 
     async fn carry_out(&self, changes: Changes, outcomes: &mpsc::UnboundedSender<(String, Outcome)>) {

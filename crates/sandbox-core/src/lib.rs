@@ -64,7 +64,7 @@ mod files;
 mod id;
 mod path;
 
-pub use files::{FileError, FileErrorKind, STAGED_PREFIX, SessionDir, StagedFile, real_path};
+pub use files::{FileError, FileErrorKind, STAGED_PREFIX, SessionDir, StagedFile, read_open, real_path};
 pub use id::{IdError, SessionId, UserId, check_id};
 pub use path::{PathError, RelativePath, SessionPath};
 #[cfg(feature = "native")]

@@ -159,6 +159,9 @@ async fn one_file_is_stored_without_a_look_at_the_others() {
     let report = mirror.put_file(&RelativePath::parse("a").unwrap()).await;
     assert_eq!(changed(&report), ["a"]);
     assert_eq!(machine.objects().await, expected(&[("a", "1")]));
+    machine.write("a", "1");
+    let again = mirror.put_file(&RelativePath::parse("a").unwrap()).await;
+    assert_eq!(again.changed, report.changed, "its key is told again when the content is the same");
     for nothing in ["absent", "absent/too", "node_modules/x"] {
         let report = mirror.put_file(&RelativePath::parse(nothing).unwrap()).await;
         assert!(report.changed.is_empty() && report.deleted.is_empty(), "{report:?}");

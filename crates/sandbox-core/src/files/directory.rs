@@ -1,7 +1,7 @@
 //! A session directory, held by descriptor.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -107,20 +107,7 @@ impl SessionDir {
     /// # Errors
     /// As [`SessionDir::open_file`], and [`FileError::TooLarge`].
     pub fn read(&self, path: &RelativePath, max_bytes: u64) -> Result<Vec<u8>, FileError> {
-        let file = self.open_file(path)?;
-        let io = |error| FileError::io("read", path.as_ref(), error);
-        let size = file.metadata().map_err(io)?.len();
-        let too_large = |size| FileError::TooLarge { path: path.as_ref().to_owned(), size, max_bytes };
-        if size > max_bytes {
-            return Err(too_large(size));
-        }
-        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-        // The file may grow while it is read; one byte past the limit tells.
-        (&file).take(max_bytes.saturating_add(1)).read_to_end(&mut content).map_err(io)?;
-        if content.len() as u64 > max_bytes {
-            return Err(too_large(content.len() as u64));
-        }
-        Ok(content)
+        super::read_open(&self.open_file(path)?, path.as_ref(), max_bytes)
     }
 
     /// Writes a whole file atomically: whoever opens it sees the old content or the new, never a part.
