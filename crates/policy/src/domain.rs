@@ -75,6 +75,22 @@ pub(crate) fn is_tidy(entry: &str) -> bool {
             && !host.split('.').next_back().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// Whether an entry covers a host and a port. An entry without a port covers all; `*.x` covers what is below `x`, not
+/// `x` itself; case and a closing dot do not count.
+pub(crate) fn covers(entry: &str, host: &str, port: Option<u16>) -> bool {
+    let (pattern, entry_port) = match entry.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => (address, rest.strip_prefix(':')),
+        None => entry.split_once(':').map_or((entry, None), |(pattern, port)| (pattern, Some(port))),
+    };
+    let same_port = entry_port.is_none_or(|wanted| port.is_some_and(|port| wanted == port.to_string()));
+    let (pattern, host) = (pattern.to_lowercase(), host.trim_end_matches('.').to_lowercase());
+    let same_host = match pattern.strip_prefix("*.") {
+        Some(above) => host.strip_suffix(above).is_some_and(|below| below.len() > 1 && below.ends_with('.')),
+        None => pattern == "*" || pattern == host,
+    };
+    same_port && same_host
+}
+
 /// Whether srt takes an entry of `deniedResolvedAddresses`: an address or a CIDR block, without brackets.
 pub(crate) fn is_accepted_address(entry: &str) -> bool {
     let (address, bits) = match entry.split_once('/') {
@@ -158,6 +174,28 @@ mod tests {
         }
         for entry in ["example.com", "*.example.com:443", "localhost", "[::1]:443", "127.0.0.1", "*"] {
             assert!(is_tidy(entry), "{entry}");
+        }
+    }
+
+    #[test]
+    fn entries_cover_hosts_by_whole_labels_and_ports() {
+        for (entry, host, port, expected) in [
+            ("github.com", "GitHub.com.", Some(443), true),
+            ("github.com", "api.github.com", None, false),
+            ("*.github.com", "api.github.com", None, true),
+            ("*.github.com", "a.b.github.com", None, true),
+            ("*.github.com", "github.com", None, false),
+            ("*.github.com", "malicious-github.com", None, false),
+            ("x.com:443", "x.com", Some(443), true),
+            ("x.com:443", "x.com", Some(80), false),
+            ("x.com:443", "x.com", None, false),
+            ("*", "anything.at.all", Some(1), true),
+            ("*:22", "x.com", Some(22), true),
+            ("*:22", "x.com", Some(23), false),
+            ("[::1]:443", "::1", Some(443), true),
+            ("[::1]", "::1", None, true),
+        ] {
+            assert_eq!(covers(entry, host, port), expected, "{entry} {host} {port:?}");
         }
     }
 

@@ -1,8 +1,9 @@
-//! What a policy says about one path, and why.
+//! What a policy says about one path or one host, and why.
 
 use std::fmt;
 use std::path::Path;
 
+use crate::domain;
 use crate::mandatory;
 use crate::policy::Policy;
 use crate::rules::{PathRule, depth};
@@ -37,6 +38,8 @@ pub enum Rule {
     Disabled,
     /// No rule names it: reading is allowed then, writing is not.
     Default,
+    /// No entry allows the host.
+    NoDomain,
     /// An entry of a list, such as `denyRead`.
     Listed {
         /// The list.
@@ -56,6 +59,7 @@ impl fmt::Display for Rule {
         match self {
             Self::Disabled => f.write_str("filesystem.disabled"),
             Self::Default => f.write_str("no entry of allowWrite covers it"),
+            Self::NoDomain => f.write_str("no entry of allowedDomains covers it"),
             Self::Listed { list, entry } => write!(f, "{list} has {entry}"),
             Self::Mandatory { name } => write!(f, "{name} is always protected from writing"),
         }
@@ -74,6 +78,29 @@ impl Policy {
         match access {
             Access::Read => self.explain_read(path),
             Access::Write => self.explain_write(path),
+        }
+    }
+
+    /// Judges a connection to a host, a name or an address without brackets; `port` when it is known. Pure: no name is
+    /// resolved.
+    ///
+    /// An entry of `deniedDomains` wins over every entry of `allowedDomains`; what neither covers is denied.
+    pub fn explain_host(&self, host: &str, port: Option<u16>) -> Verdict {
+        let network = &self.config().network;
+        let find = |list: &'static str, entries: &[String]| {
+            let entry = entries.iter().find(|entry| domain::covers(entry, host, port))?.clone();
+            Some(Rule::Listed { list, entry })
+        };
+        if let Some(rule) = find("deniedDomains", &network.denied_domains) {
+            let remedy = Some(format!("take the entry that covers {host} out of network.deniedDomains"));
+            return Verdict { allowed: false, rule, remedy };
+        }
+        match find("allowedDomains", &network.allowed_domains) {
+            Some(rule) => Verdict { allowed: true, rule, remedy: None },
+            None => {
+                let remedy = Some(format!("add {host} to network.allowedDomains"));
+                Verdict { allowed: false, rule: Rule::NoDomain, remedy }
+            }
         }
     }
 

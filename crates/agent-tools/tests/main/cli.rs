@@ -209,6 +209,25 @@ fn policies_are_shown_checked_and_used() {
 }
 
 #[test]
+fn a_policy_explains_paths_and_hosts_by_the_rule_that_decides() {
+    let cli = Cli::new();
+    let explain = |target: &str| cli.run(&["policy", "explain", target]).ok().stdout;
+    let session = cli.home().join("sessions/default/f");
+    let text = explain(session.to_str().unwrap());
+    assert!(text.contains("read: allowed") && text.contains("write: allowed: allowWrite has"), "{text}");
+    let text = explain("/usr/bin/env");
+    assert!(text.contains("read: allowed") && text.contains("write: denied: no entry of allowWrite"), "{text}");
+    let text = explain("~/.ssh/id_rsa");
+    assert!(text.contains("read: denied: denyRead has"), "{text}");
+    assert!(explain("example.com:443").contains("connect: denied: no entry of allowedDomains"));
+    let json = cli.run(&["--json", "policy", "explain", "/etc/shadow"]).ok().json();
+    assert_eq!((&json["verdicts"][1]["access"], &json["verdicts"][1]["allowed"]), (&"write".into(), &false.into()));
+    for bad in ["http://x", "x:y", "a b"] {
+        assert_eq!(cli.run(&["policy", "explain", bad]).code, 2, "{bad}");
+    }
+}
+
+#[test]
 fn doctor_names_every_layer_and_what_is_out_of_reach() {
     let mut cli = Cli::new();
     let program = cli.write(".tool/bin/uv", "#!/bin/sh\n");

@@ -150,3 +150,22 @@ fn without_rules_for_files_there_is_one_mount() {
         &host(),
     );
 }
+
+#[test]
+fn a_host_is_judged_by_the_entry_that_decides() {
+    let mut config = SandboxRuntimeConfig::default();
+    config.network.allowed_domains = vec!["*.example.com".to_owned(), "example.org:443".to_owned()];
+    config.network.denied_domains = vec!["evil.example.com".to_owned()];
+    let policy = Policy::from_config(config, Path::new("/root")).unwrap();
+    for (host, port, allowed, rule) in [
+        ("api.example.com", None, true, "allowedDomains has *.example.com"),
+        ("evil.example.com", Some(443), false, "deniedDomains has evil.example.com"),
+        ("example.org", Some(443), true, "allowedDomains has example.org:443"),
+        ("example.org", Some(80), false, "no entry of allowedDomains covers it"),
+        ("example.com", None, false, "no entry of allowedDomains covers it"),
+    ] {
+        let verdict = policy.explain_host(host, port);
+        assert_eq!((verdict.allowed, verdict.rule.to_string().as_str()), (allowed, rule), "{host}");
+        assert_eq!(verdict.remedy.is_none(), allowed);
+    }
+}

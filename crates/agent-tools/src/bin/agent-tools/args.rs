@@ -191,6 +191,14 @@ pub(crate) enum VariableCommand {
 pub(crate) enum PolicyCommand {
     /// Print the policy that a session would have, as sandbox-runtime settings.
     Show(SessionArgs),
+    /// Say whether a session may read and write a path, or reach a host, by which rule, and what would change it.
+    Explain {
+        #[command(flatten)]
+        session: SessionArgs,
+        /// An absolute path, one that begins with ~/ or ./, or a host with or without a port.
+        #[arg(value_name = "PATH|HOST[:PORT]")]
+        target: String,
+    },
     /// Check sandbox-runtime settings: errors, and what would not be enforced.
     Check {
         /// The file.
