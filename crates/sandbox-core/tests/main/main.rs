@@ -1,5 +1,7 @@
 //! Files and the native engine, as the public API shows them.
 
+#[cfg(feature = "native")]
+mod escapes;
 mod files;
 #[cfg(feature = "native")]
 mod native;

@@ -1,0 +1,316 @@
+//! Attempts to get out, each tried for real: system calls, files, processes, and random compositions of moves.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::{Path, PathBuf};
+
+use policy::Policy;
+use sandbox_core::{CommandOutput, CommandStatus, NativeSandbox, Sandbox, SessionDir};
+
+use crate::native::spec;
+use crate::reruns::skipped;
+
+/// A session whose policy denies a little of everything, and what must stay as it is outside of it and in it.
+struct Target {
+    _root: tempfile::TempDir,
+    root: PathBuf,
+    sandbox: NativeSandbox,
+}
+
+const CONTENT: &str = "as it was";
+/// In the session directory, protected by the policy or always.
+const PROTECTED: [&str; 6] = [
+    "denied.txt",
+    "locked/inner/file",
+    "secret/file",
+    "deep/repo/.git/hooks/pre-commit",
+    "deep/repo/.git/config",
+    ".bashrc",
+];
+/// Beside it.
+const OUTSIDE: [&str; 2] = ["outside/canary", "sessions/s2/file"];
+
+fn target() -> Target {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path().canonicalize().unwrap();
+    let dir = SessionDir::create(&root.join("sessions/s1")).unwrap().path().to_owned();
+    for path in PROTECTED.map(|path| dir.join(path)).iter().chain(&OUTSIDE.map(|path| root.join(path))) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, CONTENT).unwrap();
+        // Nothing but the sandbox protects them.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    let policy = Policy::session(&dir)
+        .sessions_root(&root.join("sessions"))
+        .home(&root)
+        .deny_write(&dir.join("denied.txt"))
+        .deny_write(&dir.join("locked"))
+        .deny_read(&dir.join("secret"))
+        .build()
+        .unwrap();
+    let sandbox = NativeSandbox::open(&policy, &dir).unwrap();
+    Target { _root: temporary, root, sandbox }
+}
+
+impl Target {
+    fn dir(&self) -> PathBuf {
+        self.root.join("sessions/s1")
+    }
+
+    async fn run(&self, command: &str) -> CommandOutput {
+        self.sandbox.exec(spec(command)).await.unwrap()
+    }
+
+    async fn text(&self, command: &str) -> String {
+        String::from_utf8(self.run(command).await.stdout.bytes).unwrap()
+    }
+
+    /// Everything that must stay is as it was, with its name, its content, and one name only.
+    #[track_caller]
+    fn is_untouched(&self, after: &str) {
+        use std::os::unix::fs::MetadataExt;
+        let dir = self.dir();
+        for path in PROTECTED.map(|path| dir.join(path)).iter().chain(&OUTSIDE.map(|path| self.root.join(path))) {
+            let content = fs::read_to_string(path).unwrap_or_else(|error| format!("{error}"));
+            assert_eq!(content, CONTENT, "{} after {after}", path.display());
+            let metadata = fs::symlink_metadata(path).unwrap();
+            assert!(metadata.is_file() && metadata.nlink() == 1, "{} after {after}", path.display());
+        }
+        let names = |path: &Path| fs::read_dir(path).unwrap().count();
+        assert_eq!((names(&dir.join("locked")), names(&dir.join("locked/inner"))), (1, 1), "after {after}");
+        assert_eq!(names(&dir.join("deep/repo/.git/hooks")), 1, "after {after}");
+        assert_eq!((names(&self.root), names(&self.root.join("outside"))), (2, 1), "after {after}");
+    }
+}
+
+/// Makes a system call from a program that every Debian has; prints its error number, or `done`.
+fn call(number: u32, arguments: &str) -> String {
+    // Perl hands over the memory of a variable, never that of a literal.
+    format!(
+        "perl -e 'my @all = ({number}{arguments}); my $n = shift @all; $! = 0; print syscall($n, @all) == -1 ? $! + 0 : \"done\"'"
+    )
+}
+
+#[tokio::test]
+async fn system_calls_against_the_walls_are_refused() {
+    const EPERM: &str = "1";
+    const ENOSYS: &str = "38";
+    const READ_MEMORY: &str =
+        ", 1, pack(\"QQ\", unpack(\"Q\", pack(\"p\", my $b = \"x\" x 8)), 8), 1, pack(\"QQ\", 0x400000, 8), 1, 0";
+    let target = target();
+    if target.text("command -v perl").await.is_empty() {
+        return skipped("system calls against the walls", "package perl-base");
+    }
+    assert_eq!(target.text(&call(39, "")).await, "done", "getpid works");
+    for (name, number, arguments, expected) in [
+        ("unshare of a user namespace", 272, ", 0x10000000", EPERM),
+        ("unshare of a mount namespace", 272, ", 0x20000", EPERM),
+        ("unshare of a process namespace", 272, ", 0x20000000", EPERM),
+        ("clone of a user namespace", 56, ", 0x10000011, 0, 0, 0, 0", EPERM),
+        ("clone3", 435, ", 0, 0", ENOSYS),
+        ("setns", 308, ", 0, 0", EPERM),
+        ("mount", 165, ", \"none\", \"/tmp\", \"tmpfs\", 0, 0", EPERM),
+        ("umount2", 166, ", \"/proc\", 2", EPERM),
+        ("pivot_root", 155, ", \".\", \".\"", EPERM),
+        ("chroot", 161, ", \".\"", EPERM),
+        ("open_tree", 428, ", -100, \"/\", 1", EPERM),
+        ("move_mount", 429, ", 0, \"\", -100, \"/tmp\", 4", EPERM),
+        ("fsopen", 430, ", \"tmpfs\", 0", EPERM),
+        ("fsmount", 432, ", 0, 0, 0", EPERM),
+        ("mount_setattr", 442, ", -100, \"/\", 0, 0, 0", EPERM),
+        ("open_by_handle_at", 304, ", 0, 0, 0", EPERM),
+        ("mknod of a device", 133, ", \"device\", 0x2180, 0x103", EPERM),
+        ("io_uring_setup", 425, ", 8, 0", EPERM),
+        ("bpf", 321, ", 0, 0, 0", EPERM),
+        ("perf_event_open", 298, ", 0, 0, 0, 0, 0", EPERM),
+        ("userfaultfd", 323, ", 0", EPERM),
+        ("kexec_load", 246, ", 0, 0, 0, 0", EPERM),
+        ("add_key", 248, ", \"user\", \"a\", \"b\", 1, -3", EPERM),
+        ("keyctl", 250, ", 0, -3, 0", EPERM),
+        ("reboot", 169, ", 0, 0, 0", EPERM),
+        ("sethostname", 170, ", \"x\", 1", EPERM),
+        ("an x32 call", 0x4000_0027, "", ENOSYS),
+        ("a call of the future", 9_999, "", ENOSYS),
+        ("a unix socket", 41, ", 1, 1, 0", EPERM),
+        ("a pair of datagram sockets", 53, ", 1, 2, 0, \"12345678\"", EPERM),
+        ("a raw socket", 41, ", 2, 3, 1", EPERM),
+        ("a packet socket", 41, ", 17, 3, 0", "97"),
+        ("a vsock socket", 41, ", 40, 1, 0", "97"),
+        ("ptrace of the first process", 101, ", 16, 1, 0, 0", EPERM),
+        ("process_vm_readv of the first process", 310, READ_MEMORY, EPERM),
+        ("pidfd_getfd of the first process", 438, ", syscall(434, 1, 0), 0, 0", EPERM),
+    ] {
+        assert_eq!(target.text(&call(number, arguments)).await, expected, "{name}");
+    }
+    target.is_untouched("system calls");
+}
+
+#[tokio::test]
+async fn nothing_that_is_denied_can_be_changed_by_any_way_of_naming_it() {
+    let target = target();
+    let root = target.root.display();
+    let exchange = |a: &str, b: &str| call(316, &format!(", -100, \"{a}\", -100, \"{b}\", 2"));
+    let open_for_writing = |path: &str| format!("exec 3<{path} && echo x >/proc/self/fd/3");
+    let attempts = [
+        format!("echo x > {root}/outside/canary"),
+        format!("ln -s {root}/outside/canary l1 && echo x > l1"),
+        format!("ln {root}/outside/canary hard && echo x > hard"),
+        format!("mkdir -p {root}/outside/new"),
+        format!("mv {root}/outside {root}/moved"),
+        "echo x > ../s2/file".to_owned(),
+        "ls ../s2 && echo x > ../s2/new".to_owned(),
+        "rm -rf ../s2".to_owned(),
+        "echo x > denied.txt".to_owned(),
+        open_for_writing("denied.txt"),
+        "rm -f denied.txt".to_owned(),
+        "mv denied.txt away".to_owned(),
+        "echo x > new && mv -f new denied.txt".to_owned(),
+        "ln denied.txt hard2 && echo x > hard2".to_owned(),
+        "ln -sf /etc/passwd denied.txt".to_owned(),
+        "chmod 777 denied.txt && echo x > denied.txt".to_owned(),
+        "truncate -s 0 denied.txt".to_owned(),
+        "touch e; ".to_owned() + &exchange("e", "denied.txt") + "; echo x > denied.txt",
+        "echo x > locked/new".to_owned(),
+        "echo x > locked/inner/file".to_owned(),
+        "mv locked away2".to_owned(),
+        "mv locked/inner locked/other".to_owned(),
+        "mkdir d2; ".to_owned() + &exchange("d2", "locked") + "; mkdir -p locked/x",
+        "ln -s locked way && echo x > way/inner/file; echo x > way/new".to_owned(),
+        "cd locked/inner && echo x > file; cd .. && mv inner outer".to_owned(),
+        "cat secret/file && echo x > secret/file".to_owned(),
+        "mv secret open; cat open/file".to_owned(),
+        "ln -s secret way2; cat way2/file".to_owned(),
+        "rm -rf secret && mkdir secret".to_owned(),
+        "echo x > deep/repo/.git/hooks/pre-commit".to_owned(),
+        "echo x > deep/repo/.git/hooks/post-commit".to_owned(),
+        "echo x > deep/repo/.git/config".to_owned(),
+        "mv deep/repo/.git deep/repo/git".to_owned(),
+        "mv deep/repo deep/other".to_owned(),
+        "mv deep shallow".to_owned(),
+        "rm -rf deep".to_owned(),
+        "echo x > .bashrc".to_owned(),
+        "mv .bashrc b; echo x > .bashrc".to_owned(),
+        "rm -f .bashrc; ln -s /etc/passwd .bashrc".to_owned(),
+        "exec 3<. ; cd /; ".to_owned() + &call(264, ", 3, \"denied.txt\", 3, \"through-a-descriptor\""),
+    ];
+    for attempt in &attempts {
+        let ran = target.run(attempt).await;
+        let seen = String::from_utf8_lossy(&ran.stdout.bytes).into_owned();
+        assert!(!seen.contains(CONTENT), "{attempt} read what is hidden");
+        target.is_untouched(attempt);
+    }
+    assert!(!target.text("cat denied.txt locked/inner/file 2>&1").await.is_empty(), "what may be read can be read");
+}
+
+#[tokio::test]
+async fn neither_the_machine_nor_the_engine_can_be_reached_through_proc() {
+    let target = target();
+    for attempt in [
+        "echo c > /proc/sysrq-trigger",
+        "echo 1 > /proc/sys/kernel/core_pattern",
+        "echo x > /proc/sys/kernel/hostname",
+        "echo 1000 > /proc/1/oom_score_adj",
+        "cat /proc/1/environ",
+        "cat /proc/1/mem",
+        "ls /proc/1/root/",
+        "cat /proc/1/fd/*",
+        "for fd in /proc/1/fd/*; do echo x > $fd && exit 0; done; exit 1",
+        "head -c 1 /proc/kcore",
+        "head -c 1 /proc/kmsg",
+        "nsenter -t 1 -m -U true",
+        "mkdir /sys/fs/cgroup/x",
+        "echo 0 > /proc/self/loginuid",
+        "cat /dev/mem /dev/sda /dev/vda /dev/kmsg",
+    ] {
+        let ran = target.run(attempt).await;
+        assert_ne!(ran.status, CommandStatus::Exited(0), "{attempt}");
+        assert!(ran.stdout.bytes.is_empty(), "{attempt}: {}", String::from_utf8_lossy(&ran.stdout.bytes));
+    }
+    // A kernel without a mount of the mounts of others: the session sees its own only.
+    let mounts = target.text("cat /proc/self/mountinfo").await;
+    assert!(!mounts.contains("/sessions/s2"), "{mounts}");
+}
+
+#[tokio::test]
+async fn what_processes_of_the_host_share_is_out_of_reach() {
+    let target = target();
+    let socket = target.root.join("sessions/s1/host.sock");
+    let _by_path = UnixListener::bind(&socket).unwrap();
+    let name = format!("agent-tools-test-{}", std::process::id());
+    let address = <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name).unwrap();
+    let _by_name = UnixListener::bind_addr(&address).unwrap();
+    let shared = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+    fs::write(shared.path(), CONTENT).unwrap();
+    let connect = |address: &str| {
+        format!(
+            "perl -MSocket -e 'socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die \"no socket\"; connect($s, pack_sockaddr_un({address})) or die; print \"connected\"'"
+        )
+    };
+    for attempt in [
+        connect("\"host.sock\""),
+        connect(&format!("\"\\0{name}\"")),
+        format!("cat {}", shared.path().display()),
+        "perl -MIO::Socket::INET -e 'print \"connected\" if IO::Socket::INET->new(\"127.0.0.1:22\")'".to_owned(),
+    ] {
+        assert_eq!(target.text(&attempt).await, "", "{attempt}");
+    }
+    assert_eq!(
+        target
+            .text("ls /dev/shm; ls /proc/sysvipc >/dev/null; tail -n +2 /proc/sysvipc/*")
+            .await
+            .trim_matches(|c: char| !c.is_ascii_digit()),
+        ""
+    );
+    assert_eq!(target.text("echo mine > /dev/shm/x; cat /dev/shm/x").await, "mine\n");
+    assert!(!Path::new("/dev/shm/x").exists());
+}
+
+/// Moves that change names, links and directories while others look at them.
+const MOVES: [&str; 22] = [
+    "mkdir -p a/b",
+    "ln -sfn OUTSIDE a/out",
+    "ln -sfn ../s2 a/out",
+    "ln -sfn /proc/self/root a/out",
+    "ln -sfn /proc/self/cwd a/out",
+    "echo x > a/out/canary",
+    "echo x > a/out/file",
+    "rm -rf a/out/*",
+    "mv -T a locked/a",
+    "mv -T locked a",
+    "mv -T a deep",
+    "mv -T deep a",
+    "cp -r . a/copy",
+    "echo x > a/.git/config",
+    "rm -rf a",
+    "ln denied.txt a/hard; echo x > a/hard",
+    "exec 4<a; cd a; echo x > /proc/self/fd/4/../denied.txt; cd -",
+    "mv -T a secret; cat secret/*",
+    "chmod -R 777 . ; chmod 000 locked",
+    "truncate -s 0 a/out/* a/* denied.txt",
+    "perl -e 'syscall(316, -100, \"a\", -100, \"locked\", 2)'",
+    "perl -e 'syscall(316, -100, \"deep/repo/.git\", -100, \"a\", 2)'",
+];
+const SEQUENCES: u64 = 60;
+
+#[tokio::test]
+async fn random_moves_racing_with_each_other_lead_nowhere() {
+    let target = target();
+    let outside = target.root.join("outside").display().to_string();
+    for seed in 1..=SEQUENCES {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut pick = || {
+            // xorshift64: enough to choose, and the same everywhere.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            MOVES[(state % MOVES.len() as u64) as usize].replace("OUTSIDE", &outside)
+        };
+        let mut sequence = |length| (0..length).map(|_| pick()).collect::<Vec<_>>().join("; ");
+        let command = format!("( {} ) & ( {} ) & {}; wait", sequence(6), sequence(6), sequence(6));
+        let ran = target.run(&command).await;
+        let seen = String::from_utf8_lossy(&ran.stdout.bytes).into_owned();
+        assert!(!seen.contains(CONTENT), "seed {seed} read what is hidden: {command}");
+        target.is_untouched(&format!("seed {seed}: {command}"));
+    }
+}
