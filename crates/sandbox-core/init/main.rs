@@ -87,19 +87,14 @@ fn map_ids(user: u32, group: u32) -> Result<()> {
 
 /// `<id> <id> 1`.
 fn map_line(line: &mut [u8; 32], id: u32) -> &[u8] {
+    let mut digits = [0; 10];
+    let digits = sys::decimal(&mut digits, id);
     let mut at = 0;
-    for _ in 0..2 {
-        let digits = id.checked_ilog10().unwrap_or(0) as usize + 1;
-        let mut rest = id;
-        for digit in line[at..at + digits].iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        line[at + digits] = b' ';
-        at += digits + 1;
+    for part in [digits, b" ", digits, b" 1"] {
+        line[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
     }
-    line[at] = b'1';
-    &line[..=at]
+    &line[..at]
 }
 
 /// Sets the session up and keeps it until the host is gone.
@@ -119,24 +114,25 @@ fn set_up(plan: &'static [u8]) -> core::result::Result<Session, Failure<'static>
     sys::prctl(sys::PR_SET_DUMPABLE, 0).map_err(at(wire::STEP_PRIVILEGES))?;
     sys::set_umask(0);
     let mut reader = Reader(plan);
-    let (limits, filter) = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
+    let (max_pid, limits, filter) = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
     mounts::build(&mut reader)?;
     sys::set_umask(0o022);
     sys::set_host_name(b"sandbox").map_err(at(wire::STEP_NAMESPACES))?;
     sys::loopback_up().map_err(at(wire::STEP_NAMESPACES))?;
     let taken = sys::event_counter().map_err(at(wire::STEP_PLAN))?;
-    Ok(Session { control: CONTROL, taken, filter, limits })
+    Ok(Session { control: CONTROL, taken, filter, limits, max_pid })
 }
 
-fn read_head(reader: &mut Reader<'static>) -> Result<(&'static [u8], &'static [u8])> {
+fn read_head(reader: &mut Reader<'static>) -> Result<(u32, &'static [u8], &'static [u8])> {
     if reader.u32()? != wire::VERSION {
         return Err(Errno::INVAL);
     }
+    let max_pid = reader.u32()?;
     let count = reader.u32()? as usize;
     let limits = reader.bytes(count * 20)?;
     let count = reader.u32()? as usize;
     let filter = reader.bytes(count * 8)?;
-    Ok((limits, filter))
+    Ok((max_pid, limits, filter))
 }
 
 /// Keeps one slot waiting while the session is in use. A slot takes its command from the control socket

@@ -52,11 +52,23 @@ pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<(), Failur
     Ok(())
 }
 
-/// A `/proc` for the current process's own process namespace, over the session's.
-pub fn mount_proc() -> Result<()> {
-    sys::chdir(PROC)?;
+/// A `/proc` for the current process's own process namespace, over the session's. `max_pid` bounds how many processes and
+/// threads the namespace can have; 0 sets no bound.
+pub fn mount_proc(max_pid: u32) -> Result<()> {
     let proc = c(b"proc\0");
-    sys::mount_here(proc, PROC_FLAGS, c(b"\0"))?;
+    sys::chdir(PROC)?;
+    if max_pid == 0 {
+        sys::mount_here(proc, PROC_FLAGS, c(b"\0"))?;
+    } else {
+        sys::mount_here(proc, PROC_FLAGS & !MS_RDONLY, c(b"\0"))?;
+        let mounted = sys::open(sys::AT_FDCWD, PROC, sys::O_PATH | sys::O_DIRECTORY, 0)?;
+        let file = sys::open(mounted, c(b"sys/kernel/pid_max\0"), sys::O_WRONLY, 0)?;
+        let mut digits = [0; 10];
+        sys::write(file, sys::decimal(&mut digits, max_pid))?;
+        sys::close(file);
+        sys::restrict_mount(mounted, PROC_FLAGS)?;
+        sys::close(mounted);
+    }
     sys::chdir(ROOT)
 }
 
@@ -254,14 +266,11 @@ fn kind_name(kind: CStr<'_>) -> CStr<'_> {
 /// `mode=1777,size=<size_mib>m`.
 fn size_option(buffer: &mut [u8; 32], size_mib: u32) -> Result<CStr<'_>> {
     const START: &[u8] = b"mode=1777,size=";
+    let mut digits = [0; 10];
+    let digits = sys::decimal(&mut digits, size_mib);
+    let end = START.len() + digits.len();
     buffer[..START.len()].copy_from_slice(START);
-    let digits = size_mib.checked_ilog10().unwrap_or(0) as usize + 1;
-    let end = START.len() + digits;
-    let mut rest = size_mib;
-    for digit in buffer[START.len()..end].iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
+    buffer[START.len()..end].copy_from_slice(digits);
     buffer[end] = b'm';
     CStr::new(&buffer[..end + 2]).ok_or(Errno::INVAL)
 }

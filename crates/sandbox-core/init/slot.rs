@@ -21,6 +21,8 @@ pub struct Session {
     pub taken: Fd,
     pub filter: &'static [u8],
     pub limits: &'static [u8],
+    /// The highest process id of a command, or 0 where the kernel cannot limit it.
+    pub max_pid: u32,
 }
 
 /// Whether the slot tells the host that the session takes commands.
@@ -68,7 +70,7 @@ pub fn run(session: &Session, announce: Announce) -> ! {
 
 fn prepare(session: &Session) -> core::result::Result<Fd, (u32, Errno)> {
     let _ = sys::prctl(sys::PR_SET_PDEATHSIG, 9);
-    mounts::mount_proc().map_err(|errno| (wire::STEP_PROC, errno))?;
+    mounts::mount_proc(session.max_pid).map_err(|errno| (wire::STEP_PROC, errno))?;
     let restrict = || {
         sys::reset_signals();
         let events = sys::child_events()?;

@@ -550,3 +550,17 @@ pub fn receive<'b>(socket: Fd, buffer: &'b mut [u8], fds: &mut [Fd; MAX_FDS]) ->
     }
     Ok((&buffer[..len], count))
 }
+
+/// A number as the kernel's files take it.
+pub fn decimal(buffer: &mut [u8; 10], number: u32) -> &[u8] {
+    let mut at = buffer.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return &buffer[at..];
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The plan that a session's init carries out, encoded for it.
 
+use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,11 @@ use super::{filter, wire};
 const PRIVATE_MIB: u32 = 512;
 /// The most open files of one process.
 const MAX_OPEN_FILES: u64 = 4096;
-/// The most processes of one session. The kernel counts for ordinary users only (`setrlimit(2)`).
-const MAX_PROCESSES: u64 = 4096;
+/// The most processes and threads of one command, by its process namespace; and of one ordinary user, by
+/// `setrlimit(2)`, which does not count for root.
+const MAX_PROCESSES: u32 = 4096;
+/// The largest file that a command can write.
+const MAX_FILE_BYTES: u64 = 16 << 30;
 
 /// The directories that every session has for itself, where the host has them.
 pub(super) fn private_directories() -> Vec<PathBuf> {
@@ -24,6 +28,7 @@ pub(super) fn private_directories() -> Vec<PathBuf> {
 pub(super) fn encode(mounts: &MountPlan) -> Vec<u8> {
     let mut plan = Encoder::default();
     plan.u32(wire::VERSION);
+    plan.u32(if limits_processes() { MAX_PROCESSES } else { 0 });
     let limits = limits();
     plan.count(limits.len());
     for (resource, limit) in limits {
@@ -55,10 +60,27 @@ pub(super) fn encode(mounts: &MountPlan) -> Vec<u8> {
     plan.0
 }
 
+/// Whether `kernel.pid_max` belongs to the process namespace (Linux 6.14). Before that it is the whole machine's, and
+/// nobody's to change here.
+pub(super) fn limits_processes() -> bool {
+    has_limit(rustix::system::uname().release())
+}
+
+fn has_limit(release: &CStr) -> bool {
+    let mut numbers =
+        release.to_str().unwrap_or_default().split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(14))
+}
+
 /// `RLIMIT_…` numbers of x86-64 (`asm-generic/resource.h`) and their values; none above the host's own.
 fn limits() -> Vec<(u32, u64)> {
     let within = |resource, wanted: u64| getrlimit(resource).maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    vec![(4, 0), (6, within(Resource::Nproc, MAX_PROCESSES)), (7, within(Resource::Nofile, MAX_OPEN_FILES))]
+    vec![
+        (1, within(Resource::Fsize, MAX_FILE_BYTES)),
+        (4, 0),
+        (6, within(Resource::Nproc, MAX_PROCESSES.into())),
+        (7, within(Resource::Nofile, MAX_OPEN_FILES)),
+    ]
 }
 
 /// Writes the layout that `wire` describes.
@@ -82,5 +104,25 @@ impl Encoder {
         self.count(bytes.len());
         self.0.extend_from_slice(bytes);
         self.0.push(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_kernels_that_have_the_limit_are_asked_for_it() {
+        for (release, expected) in [
+            (c"6.14.0", true),
+            (c"6.18.5-generic", true),
+            (c"7.0-rc1", true),
+            (c"6.13.12", false),
+            (c"5.15.0-91-generic", false),
+            (c"6.1", false),
+            (c"odd", false),
+        ] {
+            assert_eq!(has_limit(release), expected, "{release:?}");
+        }
     }
 }

@@ -18,8 +18,11 @@ pub fn probe() -> EngineReport {
 
 /// The report of an open sandbox: it opens with every layer or not at all.
 pub(super) fn enforced() -> EngineReport {
-    let uncounted =
-        if rustix::process::geteuid().is_root() { "; the number of processes is not limited for root" } else { "" };
+    let uncounted = if rustix::process::geteuid().is_root() && !plan::limits_processes() {
+        "; the number of processes is not limited for root before Linux 6.14"
+    } else {
+        ""
+    };
     EngineReport {
         engine: "native",
         filesystem: Enforcement::Full,
@@ -28,7 +31,8 @@ pub(super) fn enforced() -> EngineReport {
         system_calls: Enforcement::Full,
         resources: Enforcement::Weaker {
             why: format!(
-                "wall time, output, open files and the size of /tmp are limited; memory and CPU time are not{uncounted}"
+                "wall time, output, processes, open files, file size and the size of /tmp are limited; memory and CPU \
+                 time are not{uncounted}"
             ),
         },
     }

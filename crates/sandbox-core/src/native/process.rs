@@ -123,27 +123,28 @@ enum Message {
     Failed(OpenError),
 }
 
-/// Waits until init has been named and is ready. A setup that failed is heard to its end, so that nothing of
-/// it is left, not even an exit status.
+/// Waits until init has been named and is ready. A setup that failed is ended and reaped, so that nothing of it is
+/// left, not even an exit status.
 fn hear_both(control: &OwnedFd) -> Result<Pid, OpenError> {
     let (mut pid, mut ready, mut failed) = (None, false, None);
-    loop {
+    let failure = loop {
         match receive(control) {
             Ok(Message::Init(named)) => pid = Some(named),
             Ok(Message::Ready) => ready = true,
             Ok(Message::Failed(error)) => failed = Some(error),
-            Err(error) => {
-                if let Some(pid) = pid {
-                    let _ = rustix::process::kill_process(pid, Signal::KILL);
-                    let _ = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
-                }
-                return Err(failed.unwrap_or(error));
-            }
+            Err(error) => break failed.unwrap_or(error),
         }
-        if let (Some(pid), true) = (pid, ready) {
-            return Ok(pid);
+        match (pid, failed.take()) {
+            (Some(pid), None) if ready => return Ok(pid),
+            (Some(_), Some(error)) => break error,
+            (_, rest) => failed = rest,
         }
+    };
+    if let Some(pid) = pid {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        let _ = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
     }
+    Err(failure)
 }
 
 fn receive(control: &OwnedFd) -> Result<Message, OpenError> {

@@ -6,7 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
 use policy::Policy;
-use sandbox_core::{CommandOutput, CommandStatus, NativeSandbox, Sandbox, SessionDir};
+use sandbox_core::{CommandOutput, CommandStatus, Enforcement, NativeSandbox, Sandbox, SessionDir};
 
 use crate::native::spec;
 use crate::reruns::skipped;
@@ -264,6 +264,25 @@ async fn what_processes_of_the_host_share_is_out_of_reach() {
     );
     assert_eq!(target.text("echo mine > /dev/shm/x; cat /dev/shm/x").await, "mine\n");
     assert!(!Path::new("/dev/shm/x").exists());
+}
+
+#[tokio::test]
+async fn a_command_cannot_fill_the_machine_with_processes_or_with_one_file() {
+    let target = target();
+    if target.text("command -v perl").await.is_empty() {
+        return skipped("a bomb of processes", "package perl-base");
+    }
+    const BOMB: &str = "perl -e '$n = 0; while (defined(my $child = fork)) { if (!$child) { sleep 600; exit } last if ++$n == 6000 } print $n'";
+    let report = &target.sandbox.report().resources;
+    if !matches!(report, Enforcement::Weaker { why } if why.contains("the number of processes is not limited")) {
+        let started: u32 = target.text(BOMB).await.parse().unwrap();
+        assert!((1000..4096).contains(&started), "{started}");
+        assert_eq!(target.text("echo again").await, "again\n", "nothing of the bomb is left");
+    }
+    let ran = target.run("head -c 1 /dev/zero | dd of=large bs=1 seek=16G status=none").await;
+    const KILLED_BY_SIGXFSZ: i32 = 128 + 25;
+    assert_eq!(ran.status, CommandStatus::Exited(KILLED_BY_SIGXFSZ), "{ran:?}");
+    target.is_untouched("what fills machines");
 }
 
 /// Moves that change names, links and directories while others look at them.
