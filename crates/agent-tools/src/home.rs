@@ -147,10 +147,9 @@ impl SessionState {
         let record = Record { user: user.map(|user| user.as_str().to_owned()) };
         let text = serde_json::to_string(&record).unwrap_or_default();
         let staged = self.dir.join("session.json.new");
-        std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &path)).map_err(|source| StateError::Io {
-            operation: "write",
-            path: path.clone(),
-            source,
+        std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &path)).map_err(|source| {
+            let _ = std::fs::remove_file(&staged);
+            StateError::Io { operation: "write", path: path.clone(), source }
         })
     }
 

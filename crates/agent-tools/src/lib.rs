@@ -63,7 +63,7 @@ mod storage;
 mod tools;
 mod workspace;
 
-pub use artifact_sync::{Direction, Linker, Progress, StoreError, with_causes};
+pub use artifact_sync::{Direction, Linker, Pending, Progress, SkipReason, Skipped, StoreError, with_causes};
 pub use policy;
 pub use sandbox_core::{Enforcement, EngineReport, IdError, SessionId, UserId, probe};
 pub use secrets::{self, VariableSource};

@@ -1,6 +1,6 @@
 //! What the tools give back, and how much of a command's output the model is shown.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use sandbox_core::CapturedStream;
 use serde::Serialize;
@@ -82,6 +82,13 @@ pub struct FileNote {
     pub relative_path: String,
     /// Why it is pending or skipped.
     pub reason: String,
+}
+
+impl FileNote {
+    /// A note about a path below the session directory.
+    pub fn new(path: &impl fmt::Display, reason: &impl fmt::Display) -> Self {
+        Self { relative_path: path.to_string(), reason: reason.to_string() }
+    }
 }
 
 /// The result of the tool `readFile`.

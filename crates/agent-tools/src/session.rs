@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use artifact_sync::SyncReport;
+use artifact_sync::{Skipped, SyncReport};
 use base64::Engine;
 use policy::{Access, Policy};
 use sandbox_core::{
@@ -165,17 +165,13 @@ impl Session {
     }
 
     fn add_artifacts(&self, result: &mut BashOutput, report: SyncReport) {
-        let note = |path: &dyn fmt::Display, reason: &dyn fmt::Display| FileNote {
-            relative_path: path.to_string(),
-            reason: reason.to_string(),
-        };
         let omitted = |count: usize| count.saturating_sub(MAX_LISTED);
         result.artifacts_omitted = omitted(report.changed.len());
         result.pending_omitted = omitted(report.pending.len());
         result.skipped_omitted = omitted(report.skipped.len());
         let (pending, skipped) = (report.pending.iter().take(MAX_LISTED), report.skipped.iter().take(MAX_LISTED));
-        result.pending = pending.map(|pending| note(&pending.path, &pending.reason)).collect();
-        result.skipped = skipped.map(|skipped| note(&skipped.path, &skipped.reason)).collect();
+        result.pending = pending.map(|pending| FileNote::new(&pending.path, &pending.reason)).collect();
+        result.skipped = skipped.map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
         for changed in report.changed.into_iter().take(MAX_LISTED) {
             result.artifacts.push(Artifact {
                 path: self.dir().join(changed.path.as_str()).to_string_lossy().into_owned(),
@@ -269,12 +265,13 @@ impl Session {
         self.workspace.pull(key).await
     }
 
-    /// Uploads what is pending, ends every process of the session and removes its directory.
+    /// Uploads what is pending, ends every process of the session and removes its directory. Gives what the store could
+    /// not hold and which is gone with the directory.
     ///
     /// # Errors
     /// [`CloseError`] when something could not be uploaded; then the directory stays, and the session can be
     /// opened again or closed later.
-    pub async fn close(&self) -> Result<(), CloseError> {
+    pub async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
         self.sandbox().close().await;
         self.workspace.close().await
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use artifact_sync::Progress;
+use artifact_sync::{Progress, Skipped};
 use policy::{Policy, PolicyError, SandboxRuntimeConfig};
 use sandbox_core::{NativeSandbox, OpenError, SessionId, UserId};
 use secrets::{LoadedVariables, VariableSource};
@@ -190,20 +190,21 @@ impl Sessions {
         session
     }
 
-    /// Uploads what is pending of a session, ends its processes, and removes its directory.
+    /// Uploads what is pending of a session, ends its processes, and removes its directory. Gives what the store could
+    /// not hold and which is gone with the directory.
     ///
     /// # Errors
     /// [`EndError`]; the directory stays when something could not be uploaded.
-    pub async fn close(&self, id: &SessionId) -> Result<(), EndError> {
+    pub async fn close(&self, id: &SessionId) -> Result<Vec<Skipped>, EndError> {
         let cell = self.lock().get(id).cloned();
-        match cell.as_ref().and_then(|cell| cell.get()) {
+        let lost = match cell.as_ref().and_then(|cell| cell.get()) {
             Some(session) => session.close().await?,
             None => self.workspace(id).await?.close().await?,
-        }
+        };
         if let Some(cell) = cell {
             self.forget(id, &cell);
         }
-        Ok(())
+        Ok(lost)
     }
 
     /// The files of a session that is on this machine, without opening a sandbox.

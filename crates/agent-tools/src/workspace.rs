@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use artifact_sync::{Mirror, Pending, Progress, SyncError};
+use artifact_sync::{Mirror, Pending, Progress, Skipped, SyncError};
 use object_store::path::Path as Key;
 use sandbox_core::{FileError, RelativePath, SessionDir, SessionId, UserId};
 
@@ -174,19 +174,23 @@ impl Workspace {
         mirror.pull_key(key).await.map_err(|source| PullError::Sync { source })
     }
 
-    /// Uploads what is pending, then removes the session's directory from this machine.
+    /// Uploads what is pending, then removes the session's directory from this machine. Gives what the store could not
+    /// hold, a symlink for one, and which is gone with the directory.
     ///
     /// # Errors
     /// [`CloseError::Pending`] when something could not be uploaded: the directory stays.
-    pub async fn close(&self) -> Result<(), CloseError> {
+    pub async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
+        let mut lost = Vec::new();
         if let Some(mirror) = &self.mirror {
             let report = mirror.flush().await;
             if let Some(first) = report.pending.first() {
                 let (count, path, reason) = (report.pending.len(), first.path.to_string(), first.reason.to_string());
                 return Err(CloseError::Pending { id: self.id.clone(), count, path, reason });
             }
+            lost = report.skipped;
         }
-        self.remove().await
+        self.remove().await?;
+        Ok(lost)
     }
 }
 
@@ -254,7 +258,7 @@ pub enum PullError {
 pub enum CloseError {
     /// Something is not in the store; removing the directory would lose it.
     #[error(
-        "session {id} stays on this machine: {count} changes are not in the store yet, the first is {path}: {reason}"
+        "session {id} stays on this machine, changes that are not in the store: {count}; the first is {path}: {reason}"
     )]
     Pending {
         /// The session.

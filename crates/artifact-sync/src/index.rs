@@ -116,7 +116,8 @@ pub(crate) struct Index {
     directory: Option<DirectoryId>,
     known: BTreeMap<String, Known>,
     failures: BTreeMap<String, Failure>,
-    _lock: File,
+    /// `None` once the record was let go.
+    lock: Option<File>,
 }
 
 impl Index {
@@ -144,7 +145,7 @@ impl Index {
             directory: None,
             known: BTreeMap::new(),
             failures: BTreeMap::new(),
-            _lock: lock,
+            lock: Some(lock),
             path: path.clone(),
         };
         let lines = index.read().map_err(at(&path))?;
@@ -211,7 +212,15 @@ impl Index {
         }
     }
 
+    /// Lets another one open the record; from now on this one notes nothing.
+    pub(crate) fn let_go(&mut self) {
+        self.lock = None;
+    }
+
     fn record(&mut self, record: Record) {
+        if self.lock.is_none() {
+            return;
+        }
         self.note(record);
         if let Err(error) = self.save() {
             // The next record tries again. Until then a crash costs one more upload of what is not recorded.
@@ -419,6 +428,18 @@ mod tests {
         let _first = Index::open(dir.path()).unwrap();
         let (path, error) = Index::open(dir.path()).unwrap_err();
         assert!(path.ends_with(LOCK) && error.to_string().contains("another mirror"), "{error}");
+    }
+
+    #[test]
+    fn a_record_that_was_let_go_is_free_and_is_never_written_by_two() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = Index::open(dir.path()).unwrap();
+        first.let_go();
+        let mut second = Index::open(dir.path()).unwrap();
+        first.set_stored("of the first", stored(1));
+        second.set_stored("of the second", stored(2));
+        drop((first, second));
+        assert_eq!(Index::open(dir.path()).unwrap().known().keys().collect::<Vec<_>>(), ["of the second"]);
     }
 
     #[test]

@@ -220,11 +220,13 @@ impl Mirror {
         report
     }
 
-    /// As [`Mirror::sync`], but waits up to a minute.
+    /// As [`Mirror::sync`], but waits up to a minute, and names everything that is skipped, also what earlier reports have
+    /// named.
     ///
     /// # Cancel safety
     /// As [`Mirror::sync`].
     pub async fn flush(&self) -> SyncReport {
+        self.inner.told().skipped.clear();
         self.run(Scope::All, FLUSH_DEADLINE.max(self.inner.deadline)).await
     }
 
@@ -274,12 +276,18 @@ impl Drop for Mirror {
         if let Some(work) = self.work.get_mut().unwrap_or_else(PoisonError::into_inner) {
             work.abort();
         }
+        // What was under way may hold on to the rest for a moment.
+        self.inner.index().let_go();
     }
 }
 
 impl Inner {
     pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn look(&self, scope: &Scope) -> (Changes, Vec<Skipped>) {
@@ -470,13 +478,9 @@ impl<'m> Report<'m> {
         report
     }
 
-    fn told(&self) -> MutexGuard<'m, Told> {
-        self.inner.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Names what is skipped once in the life of a mirror.
     fn skip(&mut self, skipped: Skipped) {
-        if self.told().skipped.insert(skipped.clone()) {
+        if self.inner.told().skipped.insert(skipped.clone()) {
             self.report.skipped.push(skipped);
         }
     }
@@ -493,12 +497,12 @@ impl<'m> Report<'m> {
             Outcome::Skipped(reason) => self.skip(Skipped { path: path.clone(), reason }),
             Outcome::Nothing => {}
         }
-        self.told().pending.remove(&path);
+        self.inner.told().pending.remove(&path);
     }
 
     fn add_pending(&mut self, path: RelativePath, signature: Option<Signature>, reason: String) {
         if let Some(signature) = signature {
-            let before = self.told().pending.insert(path.as_str().to_owned(), signature);
+            let before = self.inner.told().pending.insert(path.as_str().to_owned(), signature);
             if before != Some(signature) {
                 self.report.changed.push(Mirrored { path: path.clone(), key: None, url: None });
             }

@@ -36,10 +36,12 @@ pub struct Verdict {
 pub enum Rule {
     /// `filesystem.disabled`: there are no rules for files.
     Disabled,
-    /// No rule names it: reading is allowed then, writing is not.
-    Default,
-    /// No entry allows the host.
-    NoDomain,
+    /// No entry of this list covers it: what `denyRead` does not cover can be read, what `allowWrite` does not
+    /// cover cannot be written to, and what `allowedDomains` does not cover cannot be reached.
+    Unlisted {
+        /// The list.
+        list: &'static str,
+    },
     /// An entry of a list, such as `denyRead`.
     Listed {
         /// The list.
@@ -58,8 +60,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disabled => f.write_str("filesystem.disabled"),
-            Self::Default => f.write_str("no entry of allowWrite covers it"),
-            Self::NoDomain => f.write_str("no entry of allowedDomains covers it"),
+            Self::Unlisted { list } => write!(f, "no entry of {list} covers it"),
             Self::Listed { list, entry } => write!(f, "{list} has {entry}"),
             Self::Mandatory { name } => write!(f, "{name} is always protected from writing"),
         }
@@ -99,7 +100,7 @@ impl Policy {
             Some(rule) => Verdict { allowed: true, rule, remedy: None },
             None => {
                 let remedy = Some(format!("add {host} to network.allowedDomains"));
-                Verdict { allowed: false, rule: Rule::NoDomain, remedy }
+                Verdict { allowed: false, rule: Rule::Unlisted { list: "allowedDomains" }, remedy }
             }
         }
     }
@@ -113,7 +114,7 @@ impl Policy {
             .filter_map(|(list, rules)| most_specific(rules, path).map(|(at, rule)| (at, list, rule)))
             .max_by_key(|(at, ..)| *at);
         match (denied, shown) {
-            (None, _) => Verdict { allowed: true, rule: Rule::Default, remedy: None },
+            (None, _) => Verdict { allowed: true, rule: Rule::Unlisted { list: "denyRead" }, remedy: None },
             (Some((hidden_at, _)), Some((shown_at, list, rule))) if shown_at >= hidden_at => {
                 Verdict { allowed: true, rule: listed(list, rule), remedy: None }
             }
@@ -131,7 +132,7 @@ impl Policy {
         }
         let Some((root_at, root)) = most_specific(&self.allow_write, path) else {
             let remedy = Some(format!("add {} to filesystem.allowWrite", path.display()));
-            return Verdict { allowed: false, rule: Rule::Default, remedy };
+            return Verdict { allowed: false, rule: Rule::Unlisted { list: "allowWrite" }, remedy };
         };
         if let Some(name) = self.mandatory(path) {
             let remedy = (name == ".git/config").then(|| "set filesystem.allowGitConfig".to_owned());

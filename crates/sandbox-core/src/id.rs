@@ -18,10 +18,10 @@ pub struct UserId(String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error(
-    "{kind} id {input:?} {problem}; an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -, not `.` or `..`, and does not start with `-`"
+    "{kind} {input:?} {problem}; an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -, not `.` or `..`, and does not start with `-`"
 )]
 pub struct IdError {
-    /// `session`, `user`, or what else the id names.
+    /// `session id`, `user id`, or what else it is.
     pub kind: &'static str,
     /// The text that was refused, at most its first 160 characters.
     pub input: String,
@@ -31,7 +31,7 @@ pub struct IdError {
 
 /// Checks the rule that session, user and skill ids share.
 ///
-/// `kind` names the id in the error.
+/// `kind` says in the error what it is, as `session id`.
 ///
 /// # Errors
 /// [`IdError`] when the text breaks the rule.
@@ -91,8 +91,8 @@ macro_rules! id {
     };
 }
 
-id!(SessionId, "session");
-id!(UserId, "user");
+id!(SessionId, "session id");
+id!(UserId, "user id");
 
 #[cfg(test)]
 mod tests {

@@ -80,6 +80,15 @@ macro_rules! on_table {
 }
 
 impl VariableStore {
+    /// Whether [`Self::connect`] would understand the URL; nothing is opened.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Url`] when it would not.
+    pub fn check_url(url: &str) -> Result<(), SourceError> {
+        DatabaseUrl::parse(url).map(|_| ())
+    }
+
     /// Connects, and checks that the table is there.
     ///
     /// The URL is `sqlite:PATH` (`sqlite:///absolute/path`; `%`-escapes are decoded) or `postgres://user:password@host:port/database` with the

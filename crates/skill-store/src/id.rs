@@ -50,7 +50,7 @@ macro_rules! id {
     };
 }
 
-id!(SkillId, "skill", "What a skill is known by in the store.");
+id!(SkillId, "skill id", "What a skill is known by in the store.");
 id!(SkillName, "skill name", "The directory that a skill gets in a session, below `skills/`.");
 
 /// A version of a skill, from 1 on.
@@ -185,8 +185,8 @@ mod tests {
             ("a@x", "version \"x\""),
             ("a@+1", "version \"+1\""),
             ("a@4294967296", "version"),
-            ("a=", "skill name id \"\""),
-            ("a=../x", "skill name id \"../x\""),
+            ("a=", "skill name \"\""),
+            ("a=../x", "skill name \"../x\""),
             ("..", "names a directory"),
         ] {
             let error = text.parse::<SkillRef>().unwrap_err().to_string();

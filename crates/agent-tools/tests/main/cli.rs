@@ -83,7 +83,9 @@ fn what_was_deleted_does_not_come_back() {
     let cli = Cli::new();
     cli.run(&["bash", "echo a > a; echo b > b"]).ok();
     cli.run(&["bash", "rm a; mv b c"]).ok();
-    cli.run(&["session", "close", "default"]).ok();
+    cli.run(&["bash", "mkfifo p"]).ok();
+    let closed = cli.run(&["session", "close", "default"]).ok();
+    assert!(closed.stderr.contains("removed without a copy: p: "), "{}", closed.stderr);
     assert_eq!(cli.run(&["bash", "ls"]).ok().stdout, "c\n");
 }
 
@@ -149,6 +151,10 @@ fn a_database_that_is_down_or_damaged_costs_only_the_variables() {
     assert!(!down.stderr.contains("topsecret") && !down.stdout.contains("topsecret"));
     let file = cli.write("damaged.db", &"this is no database ".repeat(100));
     let url = format!("sqlite:{}", file.display());
+    let odd = cli.run(&["--variables", "mysql://u:topsecret@127.0.0.1/db", "bash", "echo works"]);
+    assert_eq!((odd.code, odd.stdout.as_str()), (125, ""), "{}", odd.stderr);
+    assert!(odd.stderr.contains("`postgres://` or `sqlite:`") && !odd.stderr.contains("topsecret"), "{}", odd.stderr);
+
     let damaged = cli.run(&["--variables", &url, "bash", "echo works"]).ok();
     assert!(damaged.stdout == "works\n" && damaged.stderr.contains("damaged.db"), "{}", damaged.stderr);
     let listed = cli.run(&["--variables", &url, "variable", "list"]);
@@ -216,6 +222,7 @@ fn a_policy_explains_paths_and_hosts_by_the_rule_that_decides() {
     let text = explain(session.to_str().unwrap());
     assert!(text.contains("read: allowed") && text.contains("write: allowed: allowWrite has"), "{text}");
     let text = explain("/usr/bin/env");
+    assert!(text.contains("read: allowed: no entry of denyRead covers it"), "{text}");
     assert!(text.contains("read: allowed") && text.contains("write: denied: no entry of allowWrite"), "{text}");
     let text = explain("~/.ssh/id_rsa");
     assert!(text.contains("read: denied: denyRead has"), "{text}");

@@ -71,9 +71,15 @@ async fn one_session_sees_nothing_of_another() {
 async fn closing_uploads_removes_and_the_next_open_restores() {
     let place = place();
     let session = place.open("s1").await;
-    session.bash("echo kept > f").await.unwrap();
+    let result = session.bash("echo kept > f; ln -s f l").await.unwrap();
+    assert_eq!(result.skipped.len(), 1, "{result:?}");
     let dir = session.dir().to_owned();
-    place.sessions.close(session.id()).await.unwrap();
+    let lost = place.sessions.close(session.id()).await.unwrap();
+    assert_eq!(
+        lost.iter().map(|skipped| skipped.path.as_str()).collect::<Vec<_>>(),
+        ["l"],
+        "what has no copy is named again"
+    );
     assert!(!dir.exists());
     assert!(session.bash("true").await.is_err(), "a closed session runs nothing");
     drop(session);

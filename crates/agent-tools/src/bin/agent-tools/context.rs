@@ -84,6 +84,7 @@ impl Context {
         let mut builder = Sessions::builder(self.home()?).storage(self.storage()?).progress(Arc::new(Bar::default()));
         if !self.has_no_variables() {
             let url = self.variables_url()?;
+            VariableStore::check_url(&url).map_err(Failure::setting)?;
             builder = builder.variables(Arc::new(LazyVariables { url, passphrase: self.passphrase()? }));
         }
         if let Some(venv) = &self.global.python_venv {

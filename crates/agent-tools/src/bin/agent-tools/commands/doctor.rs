@@ -73,7 +73,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
     };
     let variables = match context.variables().await {
         Ok(variables) => match variables.list().await {
-            Ok(variables) => Check { ok: true, detail: format!("{} variables", variables.len()) },
+            Ok(variables) => Check { ok: true, detail: format!("{} stored", variables.len()) },
             Err(error) => Check { ok: false, detail: agent_tools::with_causes(&error) },
         },
         Err(failure) => Check { ok: false, detail: failure.message().to_owned() },

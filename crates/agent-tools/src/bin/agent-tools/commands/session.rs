@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent_tools::SessionId;
+use agent_tools::{FileNote, SessionId};
 use serde::Serialize;
 
 use crate::args::SessionCommand;
@@ -15,14 +15,7 @@ struct Shown {
     id: String,
     user: Option<String>,
     directory: String,
-    pending: Vec<PendingChange>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PendingChange {
-    relative_path: String,
-    reason: String,
+    pending: Vec<FileNote>,
 }
 
 pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<ExitCode, Failure> {
@@ -49,10 +42,7 @@ async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
         id: id.to_string(),
         user: workspace.user().map(ToString::to_string),
         directory: workspace.dir().to_string_lossy().into_owned(),
-        pending: pending
-            .iter()
-            .map(|change| PendingChange { relative_path: change.path.to_string(), reason: change.reason.to_string() })
-            .collect(),
+        pending: pending.iter().map(|change| FileNote::new(&change.path, &change.reason)).collect(),
     };
     context.print(&shown, || {
         println!("session    {}", shown.id);
@@ -67,8 +57,14 @@ async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
 }
 
 async fn close(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
-    context.sessions()?.close(id).await.map_err(Failure::new)?;
-    context.print(&serde_json::json!({ "closed": id.as_str() }), || println!("closed {id}"))?;
+    let lost = context.sessions()?.close(id).await.map_err(Failure::new)?;
+    let lost: Vec<FileNote> = lost.iter().map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
+    context.print(&serde_json::json!({ "closed": id.as_str(), "skipped": lost }), || {
+        println!("closed {id}");
+        for note in &lost {
+            eprintln!("removed without a copy: {}: {}", note.relative_path, note.reason);
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
