@@ -1,7 +1,8 @@
-//! `bash -c true` in an open session, beside the same spawned bare, with a small and with a large host process.
+//! `bash -c true` in an open session, beside the same spawned bare, with a small and with a large host process, at once and after a pause.
 
 use std::hint::black_box;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use policy::Policy;
@@ -21,19 +22,13 @@ fn command(criterion: &mut Criterion) {
         let resident_bytes = if std::env::args().any(|arg| arg == "--test") { 0 } else { resident_bytes };
         let ballast = vec![1u8; resident_bytes];
         let mut group = criterion.benchmark_group(format!("bash true, {size}"));
-        group.bench_function("session", |bencher| {
-            bencher.to_async(&runtime).iter(|| async {
-                let mut spec = CommandSpec::new("true");
-                spec.env.push(("PATH".into(), PATH.into()));
-                sandbox.exec(spec).await.unwrap()
-            });
+        group.bench_function("session", |bencher| bencher.to_async(&runtime).iter(|| in_session(&sandbox)));
+        group.bench_function("bare spawn", |bencher| bencher.to_async(&runtime).iter(bare_spawn));
+        group.bench_function("session, after a pause", |bencher| {
+            bencher.to_async(&runtime).iter_custom(async |rounds| after_pauses(rounds, || in_session(&sandbox)).await);
         });
-        group.bench_function("bare spawn", |bencher| {
-            bencher.to_async(&runtime).iter(|| async {
-                let mut bash = tokio::process::Command::new("/bin/bash");
-                bash.args(["-c", "true"]).env_clear().env("PATH", PATH).stdin(Stdio::null());
-                bash.output().await.unwrap()
-            });
+        group.bench_function("bare spawn, after a pause", |bencher| {
+            bencher.to_async(&runtime).iter_custom(async |rounds| after_pauses(rounds, bare_spawn).await);
         });
         group.finish();
         black_box(ballast);
@@ -45,6 +40,30 @@ fn command(criterion: &mut Criterion) {
             sandbox.close().await;
         });
     });
+}
+
+async fn in_session(sandbox: &NativeSandbox) {
+    let mut spec = CommandSpec::new("true");
+    spec.env.push(("PATH".into(), PATH.into()));
+    sandbox.exec(spec).await.unwrap();
+}
+
+async fn bare_spawn() {
+    let mut bash = tokio::process::Command::new("/bin/bash");
+    bash.args(["-c", "true"]).env_clear().env("PATH", PATH).stdin(Stdio::null());
+    bash.output().await.unwrap();
+}
+
+/// What the rounds take without the pauses before them, in which a session starts a shell ahead.
+async fn after_pauses<F: Future<Output = ()>>(rounds: u64, run: impl Fn() -> F) -> Duration {
+    let mut total = Duration::ZERO;
+    for _ in 0..rounds {
+        tokio::time::sleep(Duration::from_millis(8)).await;
+        let started = Instant::now();
+        run().await;
+        total += started.elapsed();
+    }
+    total
 }
 
 criterion_group!(benches, command);

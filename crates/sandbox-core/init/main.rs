@@ -12,6 +12,7 @@
 #![no_main]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+mod ahead;
 mod memory;
 mod mounts;
 mod reader;

@@ -5,6 +5,7 @@
 //! channel, it kills all that is left in its namespace, reaps it, and only then reports. So whoever reads the
 //! report knows that nothing of the command is alive. Then it ends itself.
 
+use crate::ahead::Ahead;
 use crate::mounts;
 use crate::reader::Reader;
 use crate::sys::{self, CStr, Errno, Fd, MAX_FDS, Poll, Result, c};
@@ -94,47 +95,152 @@ fn execute(message: &[u8], fds: &[Fd], events: Fd) -> Result<(u32, u32)> {
     if reader.u32()? != wire::VERSION {
         return Err(Errno::INVAL);
     }
+    let is_later = reader.u32()? == wire::COMMAND_LATER;
     let (shell, directory, command) = (reader.text()?, reader.text()?, reader.text()?);
     let count = reader.u32()? as usize;
     if count > wire::MAX_VARIABLES {
         return Err(Errno::TOO_BIG);
     }
-    let mut variables = [core::ptr::null(); wire::MAX_VARIABLES + 1];
+    // Room for one of ours, and for the null at the end.
+    let mut variables = [core::ptr::null(); wire::MAX_VARIABLES + 2];
     for variable in variables.iter_mut().take(count) {
         *variable = reader.text()?.as_ptr();
     }
+    let mut request = Request { shell, directory, command, variables, count, fds };
+    if is_later {
+        return run_later(&mut request, events);
+    }
+    let child = request.start(None)?;
+    request.close_streams();
+    Ok(supervise(child, request.channel(), events))
+}
 
-    let channel = fds[3];
-    let child = sys::fork(0)?;
-    if child == 0 {
-        become_shell(shell, directory, command, &variables, fds);
+/// One command, and what its shell starts with.
+struct Request<'r> {
+    shell: CStr<'r>,
+    directory: CStr<'r>,
+    command: CStr<'r>,
+    variables: [*const u8; wire::MAX_VARIABLES + 2],
+    count: usize,
+    /// Standard input, output, error, and the command's channel.
+    fds: &'r [Fd],
+}
+
+impl Request<'_> {
+    fn channel(&self) -> Fd {
+        self.fds[3]
     }
-    for fd in &fds[..3] {
-        sys::close(*fd);
+
+    /// Starts the shell with its command, or, `ahead` of it, with a blank one.
+    fn start(&mut self, ahead: Option<&Ahead>) -> Result<i32> {
+        let child = sys::fork(0)?;
+        if child == 0 {
+            become_shell(self, ahead);
+        }
+        Ok(child)
     }
-    Ok(supervise(child, channel, events))
+
+    /// Leaves the shell's streams to the shell.
+    fn close_streams(&self) {
+        for fd in &self.fds[..3] {
+            sys::close(*fd);
+        }
+    }
 }
 
 /// Turns the forked child into the shell; failures go to the command's channel.
-fn become_shell(shell: CStr<'_>, directory: CStr<'_>, command: CStr<'_>, variables: &[*const u8], fds: &[Fd]) -> ! {
-    let channel = fds[3];
-    let start = || -> core::result::Result<Errno, (u32, Errno)> {
+fn become_shell(request: &mut Request<'_>, ahead: Option<&Ahead>) -> ! {
+    let channel = request.channel();
+    let mut start = || -> core::result::Result<Errno, (u32, Errno)> {
         sys::new_terminal_session();
-        sys::chdir(directory).map_err(|errno| (wire::RESULT_NO_DIRECTORY, errno))?;
+        sys::chdir(request.directory).map_err(|errno| (wire::RESULT_NO_DIRECTORY, errno))?;
         // 0, 1 and 2 are taken since the beginning, so no descriptor of the message is one of them.
-        for (to, fd) in fds[..3].iter().enumerate() {
+        for (to, fd) in request.fds[..3].iter().enumerate() {
             sys::dup_to(*fd, to as Fd).map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
         }
         sys::unblock_signals();
+        let mut command = request.command;
+        if let Some(ahead) = ahead {
+            ahead.enter().map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
+            command = ahead.blank();
+            request.variables[request.count] = ahead.variable().as_ptr();
+        }
         let arguments = [c(b"bash\0").as_ptr(), c(b"-c\0").as_ptr(), command.as_ptr(), core::ptr::null()];
-        Ok(sys::execute(shell, &arguments, variables))
+        Ok(sys::execute(request.shell, &arguments, &request.variables))
     };
     let (kind, errno) = match start() {
         Ok(errno) => (wire::RESULT_NO_SHELL, errno),
         Err(failure) => failure,
     };
-    report(channel, kind, errno.0 as u32);
+    // A shell that was started ahead is tried again with its command, and then reports.
+    if ahead.is_none() {
+        report(channel, kind, errno.0 as u32);
+    }
     sys::exit(127)
+}
+
+/// Starts the shell at once, and gives it its command when that is known.
+fn run_later(request: &mut Request<'_>, events: Fd) -> Result<(u32, u32)> {
+    let ahead = Ahead::new()?;
+    let mut child = Some(request.start(Some(&ahead))?);
+    ahead.forked();
+    let buffer = sys::memory(4 + wire::MAX_LATER_BYTES + 1)?;
+    let (mut received, mut is_ready) = (0, false);
+    loop {
+        let length = Reader(&buffer[..received]).u32().map_or(usize::MAX, |length| length as usize);
+        if length != usize::MAX && length > wire::MAX_LATER_BYTES {
+            return Err(Errno::TOO_BIG);
+        }
+        let is_whole = received >= 4 && received == 4 + length + 1;
+        if is_whole && (is_ready || child.is_none()) {
+            break;
+        }
+        let mut fds = [
+            Poll { fd: request.channel(), events: sys::POLL_IN, found: 0 },
+            Poll { fd: events, events: sys::POLL_IN, found: 0 },
+            Poll { fd: if is_ready { -1 } else { ahead.ready() }, events: sys::POLL_IN, found: 0 },
+        ];
+        if is_whole {
+            fds[0].events = sys::POLL_RDHUP;
+        }
+        let _ = sys::poll(&mut fds, -1);
+        is_ready |= fds[2].found & sys::POLL_IN != 0;
+        if fds[1].found != 0 {
+            sys::drain(events);
+            while let Ok((pid @ 1.., _)) = sys::wait(false) {
+                if child == Some(pid) {
+                    child = None;
+                }
+            }
+        }
+        if fds[0].found & sys::POLL_IN != 0 && !is_whole {
+            match sys::read(request.channel(), &mut buffer[received..]) {
+                Ok(count @ 1..) => received += count,
+                _ => end_unused(),
+            }
+        } else if fds[0].found != 0 {
+            end_unused();
+        }
+    }
+    request.command = CStr::new(&buffer[4..received]).ok_or(Errno::INVAL)?;
+    let given = match child {
+        Some(pid) => ahead.give(pid, request.command).is_ok().then_some(pid),
+        None => None,
+    };
+    let child = match given {
+        Some(pid) => pid,
+        None => {
+            sys::kill_all_others();
+            request.start(None)?
+        }
+    };
+    request.close_streams();
+    Ok(supervise(child, request.channel(), events))
+}
+
+/// The host has no use for the waiting shell any more. It is killed with its process namespace.
+fn end_unused() -> ! {
+    sys::exit(0)
 }
 
 /// Waits for the shell or for the host to let go, then ends and reaps everything.

@@ -99,6 +99,8 @@ mod nr {
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const PIPE2: usize = 293;
+    pub const PROCESS_VM_WRITEV: usize = 311;
     pub const READ: usize = 0;
     pub const WRITE: usize = 1;
 }
@@ -173,6 +175,33 @@ pub fn dup_to(fd: Fd, to: Fd) -> Result<()> {
 pub fn drain(fd: Fd) {
     let mut buffer = [0u8; 128];
     let _ = sys!(nr::READ, fd, buffer.as_mut_ptr(), buffer.len());
+}
+
+/// Reads once; 0 at the end.
+pub fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match sys!(nr::READ, fd, buffer.as_mut_ptr(), buffer.len()) {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match write(fd, bytes) {
+            Err(Errno::INTR) => {}
+            other => bytes = &bytes[other?..],
+        }
+    }
+    Ok(())
+}
+
+/// A pipe: its reading and its writing end.
+pub fn pipe() -> Result<(Fd, Fd)> {
+    let mut ends = [0; 2];
+    sys!(nr::PIPE2, ends.as_mut_ptr(), O_CLOEXEC)?;
+    Ok((ends[0], ends[1]))
 }
 
 pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize> {
@@ -480,6 +509,14 @@ pub fn poll(fds: &mut [Poll], timeout_ms: i32) -> Result<usize> {
 struct IoVec {
     base: *mut u8,
     len: usize,
+}
+
+/// Writes each text to its address in the memory of another process, which this one must be allowed to trace.
+pub fn write_memory<const N: usize>(pid: i32, texts: [(usize, &[u8]); N]) -> Result<()> {
+    let from = texts.map(|(_, text)| IoVec { base: text.as_ptr().cast_mut(), len: text.len() });
+    let to = texts.map(|(at, text)| IoVec { base: at as *mut u8, len: text.len() });
+    let written = sys!(nr::PROCESS_VM_WRITEV, pid, from.as_ptr(), N, to.as_ptr(), N, 0)?;
+    if written == texts.iter().map(|(_, text)| text.len()).sum() { Ok(()) } else { Err(Errno::INVAL) }
 }
 
 /// `struct msghdr`.

@@ -16,18 +16,28 @@
 //! that is passed as fifth descriptor:
 //!
 //! ```text
-//! u32 VERSION, text shell, text working directory, text command, u32 count, each variable: text NAME=value
+//! u32 VERSION, u32 COMMAND_…, text shell, text working directory, text command, u32 count, each variable: text NAME=value
 //! ```
+//!
+//! A command that comes later ([`COMMAND_LATER`]) leaves its text empty. The shell is started at once, and waits for
+//! `u32 length, the bytes, NUL` on the command's channel.
 
 #![allow(dead_code, reason = "each side uses its own half")]
 
 /// Changes with every change of this file; both sides come from one build, so a mismatch is a build defect.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest message on the control socket; a longer body travels in a file in memory.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// The most variables in one command's environment.
 pub const MAX_VARIABLES: usize = 4096;
+
+/// The command stands in the message.
+pub const COMMAND_NOW: u32 = 0;
+/// The command comes on the channel.
+pub const COMMAND_LATER: u32 = 1;
+/// The longest command that may come later, in bytes without its NUL.
+pub const MAX_LATER_BYTES: usize = 16 * 1024 - 1;
 
 /// The host's whole tree; argument: [`READ_ONLY`] or [`READ_WRITE`].
 pub const OP_ROOT: u32 = 1;

@@ -17,6 +17,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod ahead;
 mod exec;
 mod filter;
 mod plan;
@@ -31,6 +32,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use policy::Policy;
@@ -41,12 +43,21 @@ use process::InitProcess;
 pub use probe::probe;
 
 /// An open sandbox of one session.
+///
+/// While no command runs, a shell waits for the next one, started with the environment and the working directory of the last: a
+/// command that has the same starts in a third of the time. After 30 s without a command it goes, and its memory with it.
 pub struct NativeSandbox {
+    inner: Arc<Inner>,
+}
+
+/// What outlives the sandbox by no more than one step of a task of its own.
+struct Inner {
     init: InitProcess,
     shell: PathBuf,
     session_dir: PathBuf,
     report: EngineReport,
     null: OwnedFd,
+    waiting: ahead::WaitingShell,
 }
 
 impl NativeSandbox {
@@ -73,35 +84,37 @@ impl NativeSandbox {
             rustix::fs::Mode::empty(),
         )
         .map_err(|errno| OpenError::Host { operation: "open /dev/null", source: errno.into() })?;
-        Ok(Self { init, shell: shell(), session_dir: session_dir.to_owned(), report: probe::enforced(), null })
+        let (shell, session_dir, report) = (shell(), session_dir.to_owned(), probe::enforced());
+        let waiting = ahead::WaitingShell::default();
+        Ok(Self { inner: Arc::new(Inner { init, shell, session_dir, report, null, waiting }) })
     }
 
     /// The process id of the session's init, as the host sees it.
     pub fn init_pid(&self) -> u32 {
-        self.init.pid()
+        self.inner.init.pid()
     }
 }
 
 #[async_trait]
 impl Sandbox for NativeSandbox {
     async fn exec(&self, command: CommandSpec) -> Result<CommandOutput, ExecError> {
-        exec::exec(self, command).await
+        exec::exec(&self.inner, command).await
     }
 
     fn report(&self) -> &EngineReport {
-        &self.report
+        &self.inner.report
     }
 
     async fn close(&self) {
-        self.init.end().await;
+        self.inner.init.end().await;
     }
 }
 
 impl fmt::Debug for NativeSandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NativeSandbox")
-            .field("session_dir", &self.session_dir)
-            .field("init", &self.init.pid())
+            .field("session_dir", &self.inner.session_dir)
+            .field("init", &self.inner.init.pid())
             .finish_non_exhaustive()
     }
 }

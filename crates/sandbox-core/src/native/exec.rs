@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
@@ -17,7 +18,7 @@ use tokio::net::unix::pipe;
 
 use super::plan::Encoder;
 use super::process::memory_file;
-use super::{NativeSandbox, wire};
+use super::{Inner, ahead, wire};
 use crate::sandbox::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError};
 
 /// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without its NUL.
@@ -29,50 +30,83 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// How long a socket that is full is left alone.
 const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(1);
 
-pub(super) async fn exec(sandbox: &NativeSandbox, spec: CommandSpec) -> Result<CommandOutput, ExecError> {
+pub(super) async fn exec(sandbox: &Arc<Inner>, spec: CommandSpec) -> Result<CommandOutput, ExecError> {
     let started = Instant::now();
-    let cwd = spec.cwd.as_deref().unwrap_or(&sandbox.session_dir);
-    let body = encode(&sandbox.shell, cwd, &spec)?;
+    let running = sandbox.waiting.begin();
     let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
-    let (stdout, stdout_end) = pipe_pair().map_err(|errno| host("make a pipe")(errno.into()))?;
-    let (stderr, stderr_end) = pipe_pair().map_err(|errno| host("make a pipe")(errno.into()))?;
-    let (stdin_end, stdin) = if spec.stdin.is_empty() {
-        (None, None)
-    } else {
-        let (end, writer) = pipe_pair().map_err(|errno| host("make a pipe")(errno.into()))?;
-        (Some(end), Some(pipe::Sender::from_owned_fd(writer).map_err(host("use a pipe"))?))
+    let (lines, stdin) = match sandbox.waiting.give(&spec, &sandbox.session_dir) {
+        Some(lines) => (lines, None),
+        None => start(sandbox, &spec).await?,
     };
-    let stdout = pipe::Receiver::from_owned_fd(stdout).map_err(host("use a pipe"))?;
-    let stderr = pipe::Receiver::from_owned_fd(stderr).map_err(host("use a pipe"))?;
-    let (channel, channel_end) = UnixStream::pair().map_err(host("make a socket"))?;
-    let channel_end = OwnedFd::from(channel_end.into_std().map_err(host("use a socket"))?);
-
-    let ends = [stdin_end.as_ref().unwrap_or(&sandbox.null), &stdout_end, &stderr_end, &channel_end];
-    send(sandbox, &body, ends).await?;
-    // From here on the command's processes alone hold the other ends.
-    drop((stdin_end, stdout_end, stderr_end, channel_end));
-
+    let stdin = stdin.map(pipe::Sender::from_owned_fd).transpose().map_err(host("use a pipe"))?;
+    let stdout = pipe::Receiver::from_owned_fd(lines.stdout).map_err(host("use a pipe"))?;
+    let stderr = pipe::Receiver::from_owned_fd(lines.stderr).map_err(host("use a pipe"))?;
+    let channel = UnixStream::from_std(lines.channel).map_err(host("use a socket"))?;
     let (end, stdout, stderr, ()) = tokio::join!(
         hear_end(channel, spec.timeout),
         capture(stdout, spec.max_output_bytes),
         capture(stderr, spec.max_output_bytes),
         feed(stdin, &spec.stdin),
     );
-    let status = status(end?, &sandbox.shell, cwd)?;
+    let status = status(end?, &sandbox.shell, spec.cwd.as_deref().unwrap_or(&sandbox.session_dir))?;
     let read = host("read the output");
-    Ok(CommandOutput {
+    let output = CommandOutput {
         stdout: stdout.map_err(read)?,
         stderr: stderr.map_err(read)?,
         status,
         elapsed: started.elapsed(),
-    })
+    };
+    drop(running);
+    ahead::wait_for_next(sandbox, spec);
+    Ok(output)
 }
 
-fn pipe_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+/// The host's ends of a command's streams and of its channel.
+pub(super) struct Lines {
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+    /// Does not block.
+    pub(super) channel: std::os::unix::net::UnixStream,
+}
+
+/// The command's ends. Once they are sent, the command's processes alone are to hold them.
+pub(super) struct Ends {
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+    pub(super) channel: OwnedFd,
+}
+
+pub(super) fn lines() -> Result<(Lines, Ends), ExecError> {
+    let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
+    let (stdout, stdout_end) = pipe_pair()?;
+    let (stderr, stderr_end) = pipe_pair()?;
+    let (channel, channel_end) = std::os::unix::net::UnixStream::pair().map_err(host("make a socket"))?;
+    channel.set_nonblocking(true).map_err(host("use a socket"))?;
+    let ends = Ends { stdout: stdout_end, stderr: stderr_end, channel: channel_end.into() };
+    Ok((Lines { stdout, stderr, channel }, ends))
+}
+
+fn pipe_pair() -> Result<(OwnedFd, OwnedFd), ExecError> {
     rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+        .map_err(|errno| ExecError::Host { operation: "make a pipe", source: errno.into() })
 }
 
-fn encode(shell: &Path, cwd: &Path, spec: &CommandSpec) -> Result<Vec<u8>, ExecError> {
+/// Starts a fresh shell with the command; gives the writing end of its input, where it has some.
+async fn start(sandbox: &Inner, spec: &CommandSpec) -> Result<(Lines, Option<OwnedFd>), ExecError> {
+    let body = encode(sandbox, spec, wire::COMMAND_NOW)?;
+    let (lines, ends) = lines()?;
+    let (stdin_end, stdin) = match spec.stdin.is_empty() {
+        true => (None, None),
+        false => pipe_pair().map(|(end, writer)| (Some(end), Some(writer)))?,
+    };
+    let fds = [stdin_end.as_ref().unwrap_or(&sandbox.null), &ends.stdout, &ends.stderr, &ends.channel];
+    send(sandbox, &body, fds).await?;
+    Ok((lines, stdin))
+}
+
+/// The body of a request; a command that comes later leaves its text out.
+pub(super) fn encode(sandbox: &Inner, spec: &CommandSpec, when: u32) -> Result<Vec<u8>, ExecError> {
+    let cwd = spec.cwd.as_deref().unwrap_or(&sandbox.session_dir);
     let checked = |what: &'static str, text: &OsStr, limit: usize| {
         let bytes = text.as_bytes();
         if bytes.contains(&0) {
@@ -92,9 +126,10 @@ fn encode(shell: &Path, cwd: &Path, spec: &CommandSpec) -> Result<Vec<u8>, ExecE
     }
     let mut body = Encoder::default();
     body.u32(wire::VERSION);
-    body.text(shell.as_os_str().as_bytes());
+    body.u32(when);
+    body.text(sandbox.shell.as_os_str().as_bytes());
     body.text(cwd.as_os_str().as_bytes());
-    body.text(spec.command.as_bytes());
+    body.text(if when == wire::COMMAND_NOW { spec.command.as_bytes() } else { b"" });
     body.count(count);
     let before = body.0.len();
     for (name, value) in &spec.env {
@@ -117,7 +152,7 @@ fn encode(shell: &Path, cwd: &Path, spec: &CommandSpec) -> Result<Vec<u8>, ExecE
 }
 
 /// Hands the command over; a long body travels in a file in memory.
-async fn send(sandbox: &NativeSandbox, body: &[u8], ends: [&OwnedFd; 4]) -> Result<(), ExecError> {
+async fn send(sandbox: &Inner, body: &[u8], ends: [&OwnedFd; 4]) -> Result<(), ExecError> {
     let host = |operation| move |errno: Errno| ExecError::Host { operation, source: errno.into() };
     let file = if body.len() > wire::MAX_MESSAGE_BYTES {
         Some(memory_file("command", body, MemfdFlags::NOEXEC_SEAL).map_err(host("make a file in memory"))?)

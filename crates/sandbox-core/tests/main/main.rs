@@ -1,6 +1,8 @@
 //! Files and the native engine, as the public API shows them.
 
 #[cfg(feature = "native")]
+mod ahead;
+#[cfg(feature = "native")]
 mod escapes;
 mod files;
 #[cfg(feature = "native")]

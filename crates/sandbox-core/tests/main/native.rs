@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use policy::Policy;
 use sandbox_core::{CommandOutput, CommandSpec, CommandStatus, ExecErrorKind, NativeSandbox, Sandbox, SessionDir};
 
 pub(crate) struct Place {
-    _root: tempfile::TempDir,
+    temporary: Arc<tempfile::TempDir>,
     pub(crate) root: PathBuf,
     pub(crate) dir: PathBuf,
     pub(crate) sandbox: NativeSandbox,
@@ -17,14 +18,17 @@ pub(crate) struct Place {
 
 /// A session `s1` beside another one, `s2`, that has a file.
 pub(crate) fn place() -> Place {
-    let temporary = tempfile::tempdir().unwrap();
+    place_in(Arc::new(tempfile::tempdir().unwrap()))
+}
+
+fn place_in(temporary: Arc<tempfile::TempDir>) -> Place {
     let root = temporary.path().canonicalize().unwrap();
     let dir = SessionDir::create(&root.join("sessions/s1")).unwrap().path().to_owned();
-    fs::create_dir(root.join("sessions/s2")).unwrap();
+    fs::create_dir_all(root.join("sessions/s2")).unwrap();
     fs::write(root.join("sessions/s2/secret"), "of another").unwrap();
     let policy = Policy::session(&dir).sessions_root(&root.join("sessions")).home(&root).build().unwrap();
     let sandbox = NativeSandbox::open(&policy, &dir).unwrap();
-    Place { _root: temporary, root, dir, sandbox }
+    Place { temporary, root, dir, sandbox }
 }
 
 pub(crate) fn spec(command: &str) -> CommandSpec {
@@ -35,6 +39,11 @@ pub(crate) fn spec(command: &str) -> CommandSpec {
 }
 
 impl Place {
+    /// The same session in another sandbox.
+    pub(crate) fn again(&self) -> Place {
+        place_in(Arc::clone(&self.temporary))
+    }
+
     pub(crate) async fn run(&self, command: &str) -> CommandOutput {
         self.sandbox.exec(spec(command)).await.unwrap()
     }

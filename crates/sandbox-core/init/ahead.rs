@@ -1,0 +1,153 @@
+//! A shell that is started before its command is known.
+//!
+//! It is a plain `bash -c TEXT` with a blank text. Bash reads the file that `BASH_ENV` names before it looks at the
+//! text, and that file is a pipe of ours:
+//!
+//! 1. The *first stage* says that bash has come so far, and sources the second, which is not there yet: bash waits.
+//! 2. When the command is known, it is written over the blank text in the memory of the waiting process
+//!    (`process_vm_writev(2)`; a process may trace its own child), and
+//! 3. the *second stage* undoes what the waiting has left behind: its descriptors, `BASH_ENV`, `SECONDS`, and
+//!    `BASH_EXECUTION_STRING`, which bash has set from the blank text; the end of the first one undoes `_`, the last argument.
+//!
+//! Bash then parses and runs the text as it always does with `-c`. Three traces remain: `/proc/PID/environ`, the environment that the
+//! shell started with, names `BASH_ENV`; `/proc/PID/cmdline` has spaces between the arguments; and before the first
+//! pipeline `PIPESTATUS` is 0 instead of empty. Where any of this fails nothing has been run
+//! yet, and the command gets a fresh shell.
+
+use crate::sys::{self, CStr, Errno, Fd, Result, c};
+use crate::wire;
+
+/// Descriptors of the waiting shell; low enough for every limit on descriptors, above what bash takes for itself.
+const FIRST: Fd = 60;
+const SECOND: Fd = 61;
+const READY: Fd = 62;
+const FIRST_STAGE: &[u8] = b"echo >&62; . /proc/self/fd/61; : bash";
+const BASH_ENV: CStr<'static> = c(b"BASH_ENV=/proc/self/fd/60\0");
+const SECOND_STAGE: &[u8] = b"exec 60<&- 61<&- 62>&-; unset BASH_ENV; SECONDS=0; BASH_EXECUTION_STRING='";
+const STAGE_END: &[u8] = b"'";
+
+/// What the shell's arguments begin with in its memory: `bash`, `-c`, and the text.
+const BEFORE_TEXT: usize = b"bash\0-c\0".len();
+const BLANK_BYTES: usize = wire::MAX_LATER_BYTES + 1;
+
+/// The pipes of one waiting shell.
+pub struct Ahead {
+    first: Fd,
+    second: (Fd, Fd),
+    ready: (Fd, Fd),
+    blank: &'static [u8],
+}
+
+impl Ahead {
+    pub fn new() -> Result<Self> {
+        let (first, write_first) = sys::pipe()?;
+        sys::write_all(write_first, FIRST_STAGE)?;
+        sys::close(write_first);
+        let blank = sys::memory(BLANK_BYTES + 1)?;
+        blank[..BLANK_BYTES].fill(b' ');
+        Ok(Self { first, second: sys::pipe()?, ready: sys::pipe()?, blank })
+    }
+
+    /// In the shell's process: the descriptors that it waits on.
+    pub fn enter(&self) -> Result<()> {
+        for (fd, to) in [(self.first, FIRST), (self.second.0, SECOND), (self.ready.1, READY)] {
+            sys::dup_to(fd, to)?;
+        }
+        Ok(())
+    }
+
+    /// The text that the command will take the place of.
+    pub fn blank(&self) -> CStr<'static> {
+        CStr::new(self.blank).unwrap_or(c(b"\0"))
+    }
+
+    /// The variable that makes bash wait.
+    pub fn variable(&self) -> CStr<'static> {
+        BASH_ENV
+    }
+
+    /// In the slot's process: keeps its own ends only.
+    pub fn forked(&self) {
+        for fd in [self.first, self.second.0, self.ready.1] {
+            sys::close(fd);
+        }
+    }
+
+    /// Becomes readable when the shell waits for its command.
+    pub fn ready(&self) -> Fd {
+        self.ready.0
+    }
+
+    /// Gives the waiting shell its command. After an error nothing of it has been run.
+    pub fn give(&self, pid: i32, command: CStr<'_>) -> Result<()> {
+        let text = command.bytes();
+        let stage = sys::memory(SECOND_STAGE.len() + text.len() * 4 + STAGE_END.len())?;
+        let mut stage = Text { bytes: stage, len: 0 };
+        stage.add(SECOND_STAGE);
+        stage.add_quoted(text);
+        stage.add(STAGE_END);
+
+        let arguments = arguments_of(pid)?;
+        // Arguments whose last byte is not NUL are one line for those who list processes, up to the first NUL.
+        let last = arguments + BEFORE_TEXT + BLANK_BYTES;
+        let begin = arguments + BEFORE_TEXT;
+        sys::write_memory(pid, [(begin, text), (begin + text.len(), b"\0"), (arguments, b"bash -c "), (last, b" ")])?;
+        sys::write_all(self.second.1, &stage.bytes[..stage.len])?;
+        sys::close(self.second.1);
+        sys::close(self.ready.0);
+        Ok(())
+    }
+}
+
+struct Text {
+    bytes: &'static mut [u8],
+    len: usize,
+}
+
+impl Text {
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// For between single quotes.
+    fn add_quoted(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                b'\'' => self.add(b"'\\''"),
+                other => self.add(&[*other]),
+            }
+        }
+    }
+}
+
+/// Where the arguments of a process are in its memory: the field `arg_start` of `/proc/PID/stat` (`proc_pid_stat(5)`).
+fn arguments_of(pid: i32) -> Result<usize> {
+    const ARG_START: usize = 48;
+    let mut path = [0; 32];
+    let mut digits = [0; 10];
+    let mut at = 0;
+    for part in [b"/proc/", sys::decimal(&mut digits, pid as u32), b"/stat\0"] {
+        path[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    let file = sys::open(sys::AT_FDCWD, CStr::new(&path[..at]).ok_or(Errno::INVAL)?, 0, 0)?;
+    let mut content = [0; 1024];
+    let read = sys::read(file, &mut content);
+    sys::close(file);
+    let content = &content[..read?];
+    // The second field is the program's name in parentheses, whatever it contains.
+    let name_end = content.iter().rposition(|byte| *byte == b')').ok_or(Errno::INVAL)?;
+    let mut fields = content[name_end..].split(|byte| *byte == b' ');
+    let field = fields.nth(ARG_START - 2).ok_or(Errno::INVAL)?;
+    let mut address = 0usize;
+    for digit in field {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return Err(Errno::INVAL);
+        }
+        address = address.checked_mul(10).and_then(|address| address.checked_add(digit.into())).ok_or(Errno::INVAL)?;
+    }
+    // Hidden from those who may not trace the process.
+    if address == 0 { Err(Errno::INVAL) } else { Ok(address) }
+}

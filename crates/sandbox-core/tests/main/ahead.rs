@@ -1,0 +1,202 @@
+//! A shell that was started ahead runs a command as a fresh `bash -c` does.
+
+use std::time::{Duration, Instant};
+
+use sandbox_core::{CommandOutput, CommandStatus, Sandbox};
+
+use crate::native::{Place, alive, eventually, place, spec, unique_seconds};
+
+/// Long enough for a session to be idle and a shell to wait.
+const IDLE: Duration = Duration::from_millis(40);
+/// Prints how long the shell has been running, in hundredths of a second.
+const AGE: &str = "read -r up _ < /proc/uptime; read -ra stat < /proc/$$/stat; echo $((10#${up/./} - stat[21]))";
+
+/// What a script can see of the shell that runs it.
+const SCRIPTS: &[&str] = &[
+    "true",
+    "false",
+    "exit 7",
+    "echo \"$0\" $# \"$@\" \"$_\"",
+    "echo $- $SHLVL $SECONDS $LINENO $BASH_SUBSHELL $$ $PPID $?",
+    "echo $LINENO\necho $LINENO",
+    "printf '%s|' \"$BASH_EXECUTION_STRING\"",
+    "printf '%s|' \"it's $BASH_EXECUTION_STRING\" 'a'\"'\"'b' \"\\\\\"",
+    "echo ${#BASH_SOURCE[@]} ${#FUNCNAME[@]} ${#BASH_LINENO[@]} ${#BASH_ARGV[@]}",
+    "f() { echo ${FUNCNAME[*]} ${BASH_LINENO[*]}; return 4; }; f",
+    "set -e; false; echo not reached",
+    "set -u; echo $undefined; echo not reached",
+    "set -o pipefail; false | true",
+    "set -x; echo traced",
+    "echo 'an open quote",
+    "if true; then",
+    "echo before\n)",
+    "nosuchcommand",
+    "echo one\nnosuchcommand\necho three",
+    "/",
+    "cat <<END\nhere $0\nEND",
+    "cat <<'END'\n$unexpanded\nEND",
+    "cat <<< string",
+    "cat; echo \"input $?\"",
+    "read -r line; echo \"$? [$line]\"",
+    "exec echo replaced",
+    "exec 3>&1; echo three >&3",
+    "exec {fd}>&1; echo $fd; echo by number >&$fd",
+    "trap 'echo bye' EXIT; echo hello",
+    "trap 'echo bye' EXIT; exit 3",
+    "trap 'echo caught' TERM; kill -TERM $$; echo after",
+    "trap",
+    "kill -TERM $$",
+    "kill -KILL $$",
+    "ulimit -c; umask",
+    "alias x='echo aliased'; x",
+    "shopt -s expand_aliases\nalias x='echo aliased'\nx",
+    "shopt",
+    "set -o",
+    "declare -F; declare -f; alias",
+    "compgen -v | grep -v -e '^BASHPID$' -e '^PIPESTATUS$'",
+    "env | sort; export -p",
+    "declare -p BASH_EXECUTION_STRING SECONDS SHLVL PWD PATH IFS PS4 OPTIND",
+    "declare -p OLDPWD BASH_ENV REPLY",
+    "return 3",
+    "caller; echo $?",
+    "jobs; true & wait $!; echo $?",
+    "sleep 0.01 & echo $!; wait; jobs",
+    "echo $(echo nested $LINENO $BASH_SUBSHELL)",
+    "(exit 5); echo $?",
+    "bash -c 'echo $0 $SHLVL; exit 6'; echo $?",
+    "ls /proc/self/fd | wc -l; echo /proc/$$/fd/*",
+    "tr '\\0' ' ' < /proc/$$/cmdline",
+    "tr '\\0' '\\n' < /proc/$$/environ | sort | grep -v '^BASH_ENV='",
+    "ps -o pid=,ppid=,pgid=,sid=,args= 2>/dev/null || true",
+    "cat /proc/$$/comm; readlink /proc/$$/exe /proc/$$/cwd",
+    "history; echo $HISTCMD; set +o | grep history",
+    "echo ünïcödé; printf '\\xff\\n'; printf %q $'\\t'",
+    "echo '!!' !$ \\!",
+    "time true 2>/dev/null",
+    "eval 'echo $LINENO'; source /dev/stdin <<< 'echo sourced $LINENO'",
+    "# a comment",
+    "",
+    "\n\n",
+    "   ",
+    "echo a; # b",
+    "printf '%s\\n' ~ $HOME $RANDOM | wc -l",
+    "type cd; hash; command -v cat",
+    "echo $BASH_COMMAND; echo \"$BASH\"",
+    "exec -a other bash -c 'echo $0'",
+    "cd /; pwd; cd -",
+    "select_out() { select x in a b; do break; done; }; select_out < /dev/null; echo $?",
+    "echo out; echo err >&2; exit 9",
+    "echo ${x:?is not set}; echo not reached",
+    "readonly r=1; r=2; echo not reached",
+    "mapfile -t lines < <(printf 'a\\nb\\n'); echo ${#lines[@]}",
+    "coproc cat; echo through >&${COPROC[1]}; read -r -u ${COPROC[0]} x; echo $x",
+    "let x=1/0; echo $?",
+    "echo $((08))",
+    "test -t 0; echo $?; test -t 1; echo $?",
+    "times >/dev/null; echo $?; echo $EPOCHSECONDS | wc -c",
+];
+
+type Seen = (String, String, CommandStatus);
+
+fn seen(output: &CommandOutput) -> Seen {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout.bytes), text(&output.stderr.bytes), output.status)
+}
+
+impl Place {
+    async fn idle_then(&self, script: &str) -> CommandOutput {
+        tokio::time::sleep(IDLE).await;
+        self.run(script).await
+    }
+
+    /// Whether the shell of a next command was there before the command.
+    async fn is_ahead(&self) -> bool {
+        let (age, ..) = seen(&self.idle_then(AGE).await);
+        age.trim().parse::<i32>().unwrap() >= 2
+    }
+}
+
+#[tokio::test]
+async fn every_script_does_what_it_does_in_a_fresh_shell() {
+    let place = place();
+    assert!(!place.is_ahead().await, "nothing is known before the first command");
+    assert!(place.is_ahead().await);
+    for script in SCRIPTS {
+        let fresh = place.again().run(script).await;
+        let ahead = place.idle_then(script).await;
+        // One line for the arguments, with spaces; see init/ahead.rs.
+        let same = |seen: Seen| (seen.0.trim_end().to_owned(), seen.1, seen.2);
+        assert_eq!(same(seen(&ahead)), same(seen(&fresh)), "{script}");
+    }
+    assert!(place.is_ahead().await);
+}
+
+#[tokio::test]
+async fn a_script_of_any_length_runs() {
+    let place = place();
+    place.run("true").await;
+    for length in [16_000, 16_382, 16_383, 16_384, 100_000] {
+        let script = format!("echo ${{#BASH_EXECUTION_STRING}} #{}", "'".repeat(length - 32));
+        let (stdout, ..) = seen(&place.idle_then(&script).await);
+        assert_eq!(stdout, format!("{}\n", script.len()));
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_starts_otherwise_gets_a_shell_of_its_own() {
+    let place = place();
+    place.run("mkdir sub").await;
+    let mut other = spec("echo $X; pwd");
+    other.env.push(("X".into(), "1".into()));
+    other.cwd = Some(place.dir.join("sub"));
+    tokio::time::sleep(IDLE).await;
+    let (stdout, ..) = seen(&place.sandbox.exec(other).await.unwrap());
+    assert_eq!(stdout, format!("1\n{}\n", place.dir.join("sub").display()));
+    let mut reading = spec("cat");
+    reading.stdin = b"given".to_vec();
+    tokio::time::sleep(IDLE).await;
+    assert_eq!(seen(&place.sandbox.exec(reading).await.unwrap()).0, "given");
+    let mut hooked = spec("echo mine");
+    hooked.env.push(("BASH_ENV".into(), "/proc/self/fd/60".into()));
+    assert_eq!(seen(&place.sandbox.exec(hooked.clone()).await.unwrap()).0, "mine\n");
+    tokio::time::sleep(IDLE).await;
+    assert_eq!(seen(&place.sandbox.exec(hooked).await.unwrap()).0, "mine\n");
+}
+
+#[tokio::test]
+async fn it_is_killed_whole_like_any_other() {
+    let place = place();
+    place.run("true").await;
+    let seconds = unique_seconds();
+    let mut slow = spec(&format!("trap '' TERM; setsid sleep {seconds} & sleep 1000"));
+    slow.timeout = Duration::from_millis(300);
+    tokio::time::sleep(IDLE).await;
+    assert_eq!(place.sandbox.exec(slow.clone()).await.unwrap().status, CommandStatus::TimedOut);
+    assert!(!alive(&seconds));
+    slow.timeout = Duration::from_secs(60);
+    tokio::time::sleep(IDLE).await;
+    let dropped = tokio::time::timeout(Duration::from_millis(300), place.sandbox.exec(slow)).await;
+    assert!(dropped.is_err());
+    eventually("what was dropped is dead", || !alive(&seconds)).await;
+    place.run("true").await;
+    assert!(place.is_ahead().await);
+}
+
+#[tokio::test]
+async fn a_closed_session_leaves_no_waiting_shell() {
+    let place = place();
+    let mut marked = spec("true");
+    let mark = format!("MARK={}", unique_seconds());
+    marked.env.push(("MARK".into(), mark.clone().into()));
+    let waits = || {
+        std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            String::from_utf8_lossy(&environment).contains(&mark)
+        })
+    };
+    place.sandbox.exec(marked).await.unwrap();
+    eventually("a shell waits", waits).await;
+    let begun = Instant::now();
+    place.sandbox.close().await;
+    assert!(!waits(), "after {:?}", begun.elapsed());
+}
