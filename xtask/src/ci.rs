@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::layers;
+use crate::peers;
 use crate::step::{Outcome, Runner};
 
 /// What a step is called, and what it does.
@@ -88,6 +89,7 @@ fn features(runner: &mut Runner) -> Outcome {
 
 fn test(runner: &mut Runner) -> Outcome {
     let mut test = runner.cargo(TEST);
+    test.envs(peers::variables(runner.workspace()));
     test.args(["--lib", "--bins", "--tests", "--", "--show-output"]);
     runner.tests(test)
 }

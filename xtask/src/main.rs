@@ -1,7 +1,8 @@
-//! The workspace's own tasks: `cargo xtask ci` runs every check and test.
+//! The workspace's own tasks: `cargo xtask ci` runs every check and test, `cargo xtask peers` installs what some compare with.
 
 mod ci;
 mod layers;
+mod peers;
 mod step;
 mod summary;
 
@@ -13,8 +14,10 @@ const HELP: &str = "\
 The workspace's own tasks.
 
 Usage: cargo xtask ci [STEP]...
+       cargo xtask peers
 
   ci            runs every check and test, or only the named steps
+  peers         installs the npm packages that tests compare with, in target/xtask/peers; from then on ci uses them
   --help        shows this text
 
 Steps: fmt layers clippy init features test doctest doc bench
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Some((command, steps)) if command == "ci" && !steps.iter().any(|step| step.starts_with('-')) => {
             ci::run(&workspace(), steps)
         }
+        Some((command, [])) if command == "peers" => peers::install(&workspace()),
         Some((help, _)) if matches!(help.as_str(), "--help" | "-h" | "help") => {
             print!("{HELP}");
             ExitCode::SUCCESS

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use artifact_sync::{Skipped, SyncReport};
 use base64::Engine;
-use policy::{Access, Policy};
+use policy::{Access, Policy, Verdict};
 use sandbox_core::{
     CommandSpec, CommandStatus, EngineReport, ExecError, ExecErrorKind, FileError, NativeSandbox, PathError,
     RelativePath, Sandbox, SessionId, SessionPath, UserId, read_open, real_path,
@@ -302,14 +302,20 @@ impl Session {
     /// Asks the policy about a path as the kernel sees it.
     fn permit(&self, path: &Path, access: Access) -> Result<(), ToolError> {
         let verdict = self.policy.explain(path, access);
-        if verdict.allowed {
-            return Ok(());
-        }
-        let what = match access {
-            Access::Read => "reading",
-            _ => "writing",
+        // Some of what is protected is known only from looking at the files, such as the repository of a worktree.
+        let (is_shown, is_writable) = self.sandbox().access(path);
+        let (what, is_mounted) = match access {
+            Access::Read => ("reading", is_shown),
+            _ => ("writing", is_writable),
         };
-        Err(ToolError::Denied { what, path: path.to_owned(), rule: verdict.rule.to_string() })
+        match verdict {
+            Verdict { allowed: true, .. } if is_mounted => Ok(()),
+            Verdict { allowed: true, .. } => {
+                let rule = "it was protected when the session was opened".to_owned();
+                Err(ToolError::Denied { what, path: path.to_owned(), rule })
+            }
+            Verdict { rule, .. } => Err(ToolError::Denied { what, path: path.to_owned(), rule: rule.to_string() }),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use artifact_sync::{Progress, Skipped};
-use policy::{Policy, PolicyError, SandboxRuntimeConfig};
+use policy::{Gap, Policy, PolicyError, SandboxRuntimeConfig};
 use sandbox_core::{NativeSandbox, OpenError, SessionId, UserId};
 use secrets::{LoadedVariables, VariableSource};
 use skill_store::{InstalledSkill, SkillError, SkillRef};
@@ -286,6 +286,9 @@ impl Sessions {
             .await
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
             .map_err(|source| SessionError::Sandbox { source })?;
+        // What is not there needs no protection now, and presets name many such paths.
+        let gaps = sandbox.unenforced().iter().filter(|gap| gap.reason != Gap::Absent);
+        warnings.extend(gaps.map(|gap| format!("policy: {} {}: {}", gap.list, gap.rule, gap.reason)));
         for warning in &warnings {
             tracing::warn!(session = %spec.id, "{warning}");
         }

@@ -34,7 +34,7 @@ pub struct SandboxRuntimeConfig {
     /// The ripgrep that srt scans with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ripgrep: Option<RipgrepConfig>,
-    /// How deep repositories are looked for, 1 to 10 directories (3).
+    /// How deep repositories are looked for, 1 to 10 directories. Without it srt looks three deep, and this crate to the bottom.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mandatory_deny_search_depth: Option<u8>,
     /// srt's seccomp helper.

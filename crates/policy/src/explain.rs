@@ -153,23 +153,44 @@ impl Policy {
             PathRule::Glob(_) => None,
         });
         for below in roots {
-            let top = mandatory::FILES.iter().chain(&mandatory::DIRECTORIES).find(|name| below.starts_with(name));
-            if let Some(name) = top {
-                return Some((*name).to_owned());
-            }
-            let mut names = below.iter().filter_map(|name| name.to_str()).peekable();
-            while let Some(name) = names.next() {
-                let protected = match names.peek() {
-                    Some(&mandatory::GIT_HOOKS) => true,
-                    Some(&mandatory::GIT_CONFIG) => !self.allows_git_config(),
-                    _ => false,
-                };
-                if name == ".git" && protected {
-                    return Some(format!(".git/{}", names.peek().copied().unwrap_or_default()));
+            let mut rest = below.components();
+            while let Some(name) = rest.as_path().iter().next() {
+                let at = rest.as_path();
+                if name == mandatory::LEFT_OUT {
+                    break;
                 }
+                if let Some(name) =
+                    mandatory::FILES.iter().chain(&mandatory::DIRECTORIES).find(|name| at.starts_with(name))
+                {
+                    return Some((*name).to_owned());
+                }
+                if name == ".git" {
+                    let inside: Vec<&str> = at.iter().skip(1).filter_map(|name| name.to_str()).collect();
+                    if let Some(name) = self.mandatory_in_repository(&inside) {
+                        return Some(format!(".git/{name}"));
+                    }
+                    break;
+                }
+                rest.next();
             }
         }
         None
+    }
+
+    /// The protected name that covers a path in a repository, given by its names.
+    fn mandatory_in_repository(&self, path: &[&str]) -> Option<String> {
+        let protected = |name: &str| {
+            name == mandatory::GIT_HOOKS || mandatory::GIT_CONFIGS.contains(&name) && !self.allows_git_config()
+        };
+        match path {
+            [first, ..] if protected(first) => Some((*first).to_owned()),
+            // Where the name of a submodule ends is known to the compiler, which looks; here more is protected.
+            [mandatory::GIT_MODULES, inside @ ..] => {
+                inside.iter().find(|name| protected(name)).map(|name| format!("modules/…/{name}"))
+            }
+            ["worktrees", _, name] if protected(name) => Some(format!("worktrees/…/{name}")),
+            _ => None,
+        }
     }
 }
 

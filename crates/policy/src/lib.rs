@@ -42,6 +42,7 @@ mod mandatory;
 mod merge;
 mod mounts;
 mod policy;
+mod repositories;
 mod rules;
 mod tree;
 
@@ -55,7 +56,7 @@ pub use config::{
 pub use explain::{Access, Rule, Verdict};
 pub use lint::Lint;
 pub use merge::Override;
-pub use mounts::{BindAccess, MountError, MountOp, MountOptions, MountPlan, Unenforced};
+pub use mounts::{BindAccess, Gap, MountError, MountOp, MountOptions, MountPlan, Unenforced};
 pub use policy::{Policy, PolicyBuilder, PolicyError};
 pub use rules::RuleError;
 pub use tree::{NodeKind, Tree};

@@ -14,6 +14,7 @@
 //! 7. Every path is canonical when the plan is made. An engine that meets a symlink at one of them refuses.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,11 +22,12 @@ use crate::explain::is_inside;
 use crate::glob;
 use crate::mandatory;
 use crate::policy::Policy;
+use crate::repositories::Search;
 use crate::rules::{PathRule, depth};
 use crate::tree::{NodeKind, Tree};
 
-/// How many files and directories the patterns of a policy may be compared with.
-const MAX_VISITED: usize = 200_000;
+/// How many files and directories the patterns of a policy may be compared with, and repositories looked for in.
+pub(crate) const MAX_VISITED: usize = 200_000;
 
 /// What an engine adds of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,13 +98,49 @@ pub struct Unenforced {
     /// The rule.
     pub rule: String,
     /// Why not.
-    pub reason: &'static str,
+    pub reason: Gap,
+}
+
+/// Why mounts cannot carry out a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Gap {
+    /// Nothing is at the path.
+    Absent,
+    /// A symlink in a writable directory could be an agent's, so where it leads out it opens nothing.
+    LeadsOut,
+    /// A pattern stands for the files that match it now.
+    Later,
+    /// There is too much in a writable directory to find every repository.
+    TooLarge,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "does not exist",
+            Self::LeadsOut => "is a symlink in a writable directory, and leads out of it",
+            Self::Later => "files that appear later are not covered",
+            Self::TooLarge => "has too many directories to find every repository in it",
+        })
+    }
 }
 
 impl MountPlan {
     /// A plan that shows the host's tree, read-only, and nothing else.
     pub fn read_only() -> Self {
         Self { ops: vec![MountOp::Root], unenforced: Vec::new() }
+    }
+
+    /// Whether a canonical path can be seen, and whether it can be written to, once the mounts are made.
+    pub fn access(&self, path: &Path) -> (bool, bool) {
+        let over = |op: &&MountOp| op.path().is_none_or(|at| path.starts_with(at));
+        match self.ops.iter().rev().find(over) {
+            Some(MountOp::Root | MountOp::Bind { access: BindAccess::ReadOnly, .. }) => (true, false),
+            Some(MountOp::RootWritable | MountOp::Bind { access: BindAccess::ReadWrite, .. }) => (true, true),
+            Some(MountOp::Private { .. }) => (true, true),
+            _ => (false, false),
+        }
     }
 }
 
@@ -151,7 +189,7 @@ impl Policy {
         let hidden = compiler.hidden(self, &shown, &writable)?;
         let mut protected = compiler.existing("denyWrite", &self.deny_write)?;
         for root in &writable {
-            compiler.protect(self, root, &mut protected)?;
+            compiler.protect(self, root, &writable, &mut protected)?;
         }
         let sets = Sets { hidden, shown, writable, protected };
         let ops = layered(&sets, options, tree)?;
@@ -174,7 +212,7 @@ struct Compiler<'t> {
 }
 
 impl Compiler<'_> {
-    fn skip(&mut self, list: &'static str, rule: &dyn std::fmt::Display, reason: &'static str) {
+    fn skip(&mut self, list: &'static str, rule: &dyn fmt::Display, reason: Gap) {
         self.unenforced.push(Unenforced { list, rule: rule.to_string(), reason });
     }
 
@@ -202,13 +240,13 @@ impl Compiler<'_> {
         for rule in rules {
             for path in self.candidates(list, rule)? {
                 let Some(canonical) = self.resolve(&path)? else {
-                    self.skip(list, rule, "does not exist");
+                    self.skip(list, rule, Gap::Absent);
                     continue;
                 };
                 let roots = writable.iter().chain(&found);
                 if canonical != path && roots.clone().any(|root| is_inside(&path, root) && !canonical.starts_with(root))
                 {
-                    self.skip(list, rule, "is a symlink in a writable directory, and leads out of it");
+                    self.skip(list, rule, Gap::LeadsOut);
                     continue;
                 }
                 found.insert(canonical);
@@ -226,7 +264,7 @@ impl Compiler<'_> {
                     Some(canonical) => {
                         found.insert(canonical);
                     }
-                    None => self.skip(list, rule, "does not exist"),
+                    None => self.skip(list, rule, Gap::Absent),
                 }
             }
         }
@@ -244,7 +282,7 @@ impl Compiler<'_> {
         if hidden.remove(root) && !shown.contains(root) && !writable.contains(root) {
             let names =
                 self.tree.read_dir(root).map_err(|source| MountError::Tree { path: root.to_owned(), source })?;
-            for path in names.into_iter().map(|name| root.join(name)) {
+            for path in names.into_iter().map(|(name, _)| root.join(name)) {
                 let kernels_own = [Path::new("/proc"), Path::new("/dev"), Path::new("/sys")].contains(&path.as_path());
                 // What a symlink leads to is hidden or shown for itself.
                 if !kernels_own && self.kind(&path)?.is_some_and(|kind| kind != NodeKind::Symlink) {
@@ -268,7 +306,7 @@ impl Compiler<'_> {
         if literal == Path::new("/") {
             return Err(MountError::PatternTooBroad { pattern: pattern.clone() });
         }
-        self.skip(list, rule, "files that appear later are not covered");
+        self.skip(list, rule, Gap::Later);
         let mut found = Vec::new();
         let mut rest = vec![literal];
         while let Some(path) = rest.pop() {
@@ -280,7 +318,7 @@ impl Compiler<'_> {
                 found.push(path);
             } else if self.kind(&path)? == Some(NodeKind::Directory) {
                 match self.tree.read_dir(&path) {
-                    Ok(names) => rest.extend(names.into_iter().map(|name| path.join(name))),
+                    Ok(names) => rest.extend(names.into_iter().map(|(name, _)| path.join(name))),
                     // What cannot be listed cannot be compared; it is hidden whole, and never opened.
                     Err(_) if list == "denyRead" => found.push(path),
                     Err(_) => {}
@@ -292,33 +330,32 @@ impl Compiler<'_> {
     }
 
     /// The protected names in a writable directory that exist, and those of every repository in it.
-    fn protect(&mut self, policy: &Policy, root: &Path, protected: &mut BTreeSet<PathBuf>) -> Result<(), MountError> {
+    fn protect(
+        &mut self,
+        policy: &Policy,
+        root: &Path,
+        writable: &BTreeSet<PathBuf>,
+        protected: &mut BTreeSet<PathBuf>,
+    ) -> Result<(), MountError> {
         if self.kind(root)? != Some(NodeKind::Directory) {
             return Ok(());
         }
-        for name in mandatory::FILES.iter().chain(&mandatory::DIRECTORIES) {
-            self.protect_one(&root.join(name), protected)?;
+        let mut search = Search::new(self.tree, writable, &mut self.visited);
+        let is_complete = search.find(root, policy.config().mandatory_deny_search_depth);
+        let Search { repositories, names, .. } = search;
+        for name in names {
+            self.protect_one(&name, protected)?;
         }
-        let max_depth = policy.config().mandatory_deny_search_depth.unwrap_or(mandatory::SEARCH_DEPTH);
-        let mut rest = vec![(root.to_owned(), 0)];
-        while let Some((dir, depth)) = rest.pop() {
-            let git = dir.join(".git");
-            if self.kind(&git)? == Some(NodeKind::Directory) {
-                self.protect_one(&git.join(mandatory::GIT_HOOKS), protected)?;
-                if !policy.allows_git_config() {
-                    self.protect_one(&git.join(mandatory::GIT_CONFIG), protected)?;
+        for repository in repositories {
+            self.protect_one(&repository.join(mandatory::GIT_HOOKS), protected)?;
+            if !policy.allows_git_config() {
+                for name in mandatory::GIT_CONFIGS {
+                    self.protect_one(&repository.join(name), protected)?;
                 }
             }
-            self.visited += 1;
-            if depth == max_depth || self.visited > MAX_VISITED {
-                continue;
-            }
-            for name in self.tree.read_dir(&dir).unwrap_or_default() {
-                let path = dir.join(&name);
-                if name != ".git" && name != "node_modules" && self.kind(&path)? == Some(NodeKind::Directory) {
-                    rest.push((path, depth + 1));
-                }
-            }
+        }
+        if !is_complete {
+            self.skip("allowWrite", &root.display(), Gap::TooLarge);
         }
         Ok(())
     }

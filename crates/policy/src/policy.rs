@@ -146,6 +146,18 @@ impl Policy {
         &self.config
     }
 
+    /// The settings as srt is to be given them, with every path of a rule absolute: srt would resolve `~` against the home
+    /// directory of its own process.
+    pub fn absolute_config(&self) -> SandboxRuntimeConfig {
+        let text = |rules: &[PathRule]| rules.iter().map(ToString::to_string).collect();
+        let mut config = self.config.clone();
+        config.filesystem.deny_read = text(&self.deny_read);
+        config.filesystem.allow_read = config.filesystem.allow_read.map(|_| text(&self.allow_read));
+        config.filesystem.allow_write = text(&self.allow_write);
+        config.filesystem.deny_write = text(&self.deny_write);
+        config
+    }
+
     /// Whether there are no rules for files at all.
     pub(crate) fn files_are_free(&self) -> bool {
         self.config.filesystem.disabled == Some(true)
@@ -296,5 +308,7 @@ mod tests {
     fn the_home_directory_stands_for_the_tilde() {
         let policy = Policy::reference(Path::new("/s")).home(Path::new("/home/ann")).build().unwrap();
         assert_eq!(policy.deny_read, [PathRule::Path("/home/ann".into())]);
+        assert_eq!(policy.config().filesystem.deny_read, ["~"]);
+        assert_eq!(policy.absolute_config().filesystem.deny_read, ["/home/ann"]);
     }
 }

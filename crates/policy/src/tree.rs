@@ -32,9 +32,15 @@ pub trait Tree {
     /// Where a part is missing, or symlinks go in a circle.
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf>;
 
-    /// The names in a directory.
+    /// The names in a directory, and what stands at each.
     ///
     /// # Errors
     /// Where it cannot be listed.
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>>;
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<(OsString, NodeKind)>>;
+
+    /// The beginning of a regular file, at most `max` bytes.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn read_start(&self, path: &Path, max: usize) -> io::Result<Vec<u8>>;
 }

@@ -45,13 +45,14 @@
 //!
 //! # Limits
 //! Linux; the native engine needs x86-64, Linux 5.12 or newer, and user namespaces. Memory and CPU time of a
-//! command are not limited yet. Symlinks at paths that a policy denies are resolved when the sandbox opens.
+//! command are not limited. Symlinks at paths that a policy denies are resolved when the sandbox opens.
 //!
 //! # Features
 //! | feature | brings |
 //! |---|---|
 //! | `sandbox` | the trait `Sandbox` and its types |
 //! | `native` | the native engine, on kernel namespaces and seccomp |
+//! | `srt` | the engine that runs the program `srt`, to compare with |
 //!
 //! # Errors
 //! [`IdError`] and [`PathError`] for what an agent or a caller wrote, [`FileError`] for what the system refuses;
@@ -71,6 +72,8 @@ pub use path::{PathError, RelativePath, SessionPath};
 mod native;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+#[cfg(feature = "srt")]
+mod srt;
 
 #[cfg(feature = "native")]
 pub use native::{NativeSandbox, OpenError, probe};
@@ -79,3 +82,5 @@ pub use sandbox::{
     CapturedStream, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError, ExecErrorKind,
     Sandbox,
 };
+#[cfg(feature = "srt")]
+pub use srt::{SrtError, SrtSandbox};

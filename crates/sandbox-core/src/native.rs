@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use policy::Policy;
+use policy::{MountPlan, Policy, Unenforced};
 
 use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox};
 use process::InitProcess;
@@ -56,6 +56,7 @@ struct Inner {
     shell: PathBuf,
     session_dir: PathBuf,
     report: EngineReport,
+    mounts: MountPlan,
     null: OwnedFd,
     waiting: ahead::WaitingShell,
 }
@@ -86,12 +87,23 @@ impl NativeSandbox {
         .map_err(|errno| OpenError::Host { operation: "open /dev/null", source: errno.into() })?;
         let (shell, session_dir, report) = (shell(), session_dir.to_owned(), probe::enforced());
         let waiting = ahead::WaitingShell::default();
-        Ok(Self { inner: Arc::new(Inner { init, shell, session_dir, report, null, waiting }) })
+        Ok(Self { inner: Arc::new(Inner { init, shell, session_dir, report, mounts, null, waiting }) })
     }
 
     /// The process id of the session's init, as the host sees it.
     pub fn init_pid(&self) -> u32 {
         self.inner.init.pid()
+    }
+
+    /// Whether commands can see a canonical path, and whether they can write to it, by the mounts of this sandbox. Asks nothing of
+    /// the kernel; files have permissions of their own.
+    pub fn access(&self, path: &Path) -> (bool, bool) {
+        self.inner.mounts.access(path)
+    }
+
+    /// Rules of the policy that do not hold as things stood at the opening, and why.
+    pub fn unenforced(&self) -> &[Unenforced] {
+        &self.inner.mounts.unenforced
     }
 }
 

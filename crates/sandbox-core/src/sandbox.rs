@@ -2,6 +2,8 @@
 
 mod command;
 mod report;
+#[cfg(any(feature = "native", feature = "srt"))]
+pub(crate) mod streams;
 
 use async_trait::async_trait;
 

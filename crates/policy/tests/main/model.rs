@@ -15,7 +15,7 @@ pub(crate) struct Model {
 
 #[derive(Clone, Debug)]
 enum Target {
-    File,
+    File(String),
     Link(PathBuf),
 }
 
@@ -28,8 +28,12 @@ impl Model {
     }
 
     pub(crate) fn file(self, path: &str) -> Self {
+        self.file_with(path, "")
+    }
+
+    pub(crate) fn file_with(self, path: &str, content: &str) -> Self {
         let mut model = self.dir(Path::new(path).parent().unwrap().to_str().unwrap());
-        model.nodes.entry(path.into()).or_insert(Some(Target::File));
+        model.nodes.entry(path.into()).or_insert(Some(Target::File(content.to_owned())));
         model
     }
 
@@ -44,6 +48,14 @@ impl Model {
     }
 }
 
+fn kind(node: Option<&Target>) -> NodeKind {
+    match node {
+        None => NodeKind::Directory,
+        Some(Target::File(_)) => NodeKind::File,
+        Some(Target::Link(_)) => NodeKind::Symlink,
+    }
+}
+
 impl Tree for Model {
     fn kind(&self, path: &Path) -> io::Result<Option<NodeKind>> {
         let parent = match path.parent() {
@@ -53,11 +65,7 @@ impl Tree for Model {
             },
             None => path.to_owned(),
         };
-        Ok(self.nodes.get(&parent).map(|node| match node {
-            None => NodeKind::Directory,
-            Some(Target::File) => NodeKind::File,
-            Some(Target::Link(_)) => NodeKind::Symlink,
-        }))
+        Ok(self.nodes.get(&parent).map(|node| kind(node.as_ref())))
     }
 
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
@@ -73,12 +81,19 @@ impl Tree for Model {
         Ok(at)
     }
 
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<(OsString, NodeKind)>> {
         Ok(self
             .nodes
-            .keys()
-            .filter(|node| node.parent() == Some(path))
-            .filter_map(|node| Some(node.file_name()?.to_owned()))
+            .iter()
+            .filter(|(at, _)| at.parent() == Some(path))
+            .filter_map(|(at, node)| Some((at.file_name()?.to_owned(), kind(node.as_ref()))))
             .collect())
+    }
+
+    fn read_start(&self, path: &Path, max: usize) -> io::Result<Vec<u8>> {
+        match self.nodes.get(path) {
+            Some(Some(Target::File(content))) => Ok(content.as_bytes()[..content.len().min(max)].to_vec()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 }

@@ -19,9 +19,7 @@ for (const file of files) console.log(SandboxRuntimeConfigSchema.safeParse(JSON.
 #[test]
 fn srt_accepts_every_preset_and_refuses_what_we_refuse() {
     let Some(package) = std::env::var_os("SRT_PACKAGE_DIR") else {
-        println!(
-            "SKIPPED: settings judged by the real srt (npm package @anthropic-ai/sandbox-runtime; SRT_PACKAGE_DIR says where)"
-        );
+        println!("SKIPPED: settings judged by the real srt (`cargo xtask peers` installs it)");
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
         return;
     };

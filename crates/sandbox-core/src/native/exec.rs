@@ -12,21 +12,20 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use super::plan::Encoder;
 use super::process::memory_file;
 use super::{Inner, ahead, wire};
-use crate::sandbox::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError};
+use crate::sandbox::streams::{capture, feed};
+use crate::sandbox::{CommandOutput, CommandSpec, CommandStatus, ExecError};
 
 /// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without its NUL.
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 /// The kernel's limit for all arguments and variables is a quarter of the stack limit, 2 MiB by default.
 const MAX_ENVIRONMENT_BYTES: usize = 1024 * 1024;
-/// How much is read from a pipe at once.
-const CHUNK_BYTES: usize = 64 * 1024;
 /// How long a socket that is full is left alone.
 const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(1);
 
@@ -212,33 +211,5 @@ fn status(end: End, shell: &Path, cwd: &Path) -> Result<CommandStatus, ExecError
         wire::RESULT_NO_DIRECTORY => Err(ExecError::WorkingDirectory { path: cwd.to_owned(), source }),
         wire::RESULT_NO_SHELL => Err(ExecError::Shell { path: shell.to_owned(), source }),
         _ => Err(ExecError::Host { operation: "start a process", source }),
-    }
-}
-
-/// Reads a stream to its end, keeps its head, and counts the rest.
-async fn capture(mut pipe: pipe::Receiver, max_bytes: usize) -> io::Result<CapturedStream> {
-    let mut stream = CapturedStream::default();
-    while stream.bytes.len() < max_bytes {
-        let room = max_bytes - stream.bytes.len();
-        if stream.bytes.capacity() - stream.bytes.len() < CHUNK_BYTES.min(room) {
-            stream.bytes.reserve(CHUNK_BYTES.min(room));
-        }
-        if (&mut pipe).take(room as u64).read_buf(&mut stream.bytes).await? == 0 {
-            return Ok(stream);
-        }
-    }
-    let mut sink = vec![0; CHUNK_BYTES];
-    loop {
-        match pipe.read(&mut sink).await? {
-            0 => return Ok(stream),
-            dropped => stream.dropped_bytes += dropped as u64,
-        }
-    }
-}
-
-/// Writes the input; a command that does not read it to the end is no error.
-async fn feed(pipe: Option<pipe::Sender>, input: &[u8]) {
-    if let Some(mut pipe) = pipe {
-        let _ = pipe.write_all(input).await;
     }
 }

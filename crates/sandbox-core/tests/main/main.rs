@@ -2,6 +2,8 @@
 
 #[cfg(feature = "native")]
 mod ahead;
+#[cfg(all(feature = "native", feature = "srt"))]
+mod conformance;
 #[cfg(feature = "native")]
 mod escapes;
 mod files;

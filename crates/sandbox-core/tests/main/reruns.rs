@@ -13,7 +13,7 @@ use crate::native::{alive, eventually, place, spec, unique_seconds};
 const PART: &str = "SANDBOX_CORE_TEST_PART";
 
 /// A copy of this program that every user can execute, and its directory.
-fn copy_of_this_program() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn copy_of_this_program() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap();
     let program = dir.path().join("tests");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();

@@ -1,0 +1,38 @@
+//! What a command writes and reads.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::CapturedStream;
+
+/// How much is read from a pipe at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Reads a stream to its end, keeps its head, and counts the rest.
+pub(crate) async fn capture(mut pipe: impl AsyncRead + Unpin, max_bytes: usize) -> io::Result<CapturedStream> {
+    let mut stream = CapturedStream::default();
+    while stream.bytes.len() < max_bytes {
+        let room = max_bytes - stream.bytes.len();
+        if stream.bytes.capacity() - stream.bytes.len() < CHUNK_BYTES.min(room) {
+            stream.bytes.reserve(CHUNK_BYTES.min(room));
+        }
+        if (&mut pipe).take(room as u64).read_buf(&mut stream.bytes).await? == 0 {
+            return Ok(stream);
+        }
+    }
+    let mut sink = vec![0; CHUNK_BYTES];
+    loop {
+        match pipe.read(&mut sink).await? {
+            0 => return Ok(stream),
+            dropped => stream.dropped_bytes += dropped as u64,
+        }
+    }
+}
+
+/// Writes the input; a command that does not read it to the end is no error.
+pub(crate) async fn feed(pipe: Option<impl AsyncWrite + Unpin>, input: &[u8]) {
+    if let Some(mut pipe) = pipe {
+        let _ = pipe.write_all(input).await;
+    }
+}

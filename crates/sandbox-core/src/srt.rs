@@ -1,0 +1,231 @@
+//! The engine that runs the program `srt` of Anthropic's sandbox-runtime, one process a command.
+//!
+//! It is what the native engine is compared with, and a way to carry out what that one refuses, allowed domains for one. A
+//! command costs some 300 ms and eight processes.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use policy::Policy;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
+
+use crate::sandbox::streams::{capture, feed};
+use crate::sandbox::{CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError, Sandbox};
+
+/// How long srt may take to clean up behind a command that is ended.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long the trial at the opening may take.
+const TRIAL: Duration = Duration::from_secs(20);
+
+/// A sandbox of one session whose commands run under `srt`.
+#[derive(Debug)]
+pub struct SrtSandbox {
+    /// The program and its first arguments.
+    program: Vec<OsString>,
+    settings: PathBuf,
+    session_dir: PathBuf,
+    report: EngineReport,
+    sockets: SocketDir,
+}
+
+/// Where srt makes its sockets. It leaves them behind, named by its process id, and fails when it meets an old one.
+#[derive(Debug)]
+struct SocketDir {
+    path: PathBuf,
+}
+
+impl SocketDir {
+    fn new() -> Result<Self, SrtError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        // Short: the path of a socket has at most 107 bytes (`unix(7)`).
+        let path = std::env::temp_dir().join(format!("srt-{}-{number}", std::process::id()));
+        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self { path }),
+            Err(source) => Err(SrtError::Settings { path, source }),
+        }
+    }
+}
+
+impl Drop for SocketDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+impl SrtSandbox {
+    /// Writes the policy to a settings file, which later commands are run by, and tries it once.
+    ///
+    /// `program` starts srt: `["srt"]`, or `["node", ".../dist/cli.js"]`. The file must lie where no command can write to. `PATH` in a command's
+    /// environment must lead to node, bwrap, socat and rg; without one it is the host's.
+    ///
+    /// # Errors
+    /// [`SrtError`] when the file cannot be written, and when srt does not run a command.
+    pub async fn open(
+        policy: &Policy,
+        session_dir: &Path,
+        program: Vec<OsString>,
+        settings: &Path,
+    ) -> Result<Self, SrtError> {
+        std::fs::write(settings, policy.absolute_config().to_json())
+            .map_err(|source| SrtError::Settings { path: settings.to_owned(), source })?;
+        let sandbox = Self {
+            program,
+            settings: settings.to_owned(),
+            session_dir: session_dir.to_owned(),
+            report: report(),
+            sockets: SocketDir::new()?,
+        };
+        let mut trial = CommandSpec::new("true");
+        trial.timeout = TRIAL;
+        let ran = sandbox.exec(trial).await.map_err(|source| SrtError::Start { source })?;
+        if ran.status != CommandStatus::Exited(0) {
+            let message = String::from_utf8_lossy(&ran.stderr.bytes).trim().to_owned();
+            return Err(SrtError::Refused { status: ran.status.code(), message });
+        }
+        Ok(sandbox)
+    }
+
+    fn command(&self, spec: &CommandSpec) -> Command {
+        let (program, first) =
+            self.program.split_first().map_or((OsString::from("srt"), &[][..]), |(a, b)| (a.clone(), b));
+        let mut command = Command::new(program);
+        command.args(first).arg("--settings").arg(&self.settings).arg("-c").arg(&spec.command);
+        command.current_dir(spec.cwd.as_deref().unwrap_or(&self.session_dir));
+        command.env_clear().env("TMPDIR", &self.sockets.path).envs(spec.env.iter().map(|(name, value)| (name, value)));
+        if !spec.env.iter().any(|(name, _)| name == "PATH") {
+            command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        }
+        command.stdin(if spec.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command
+    }
+}
+
+#[async_trait]
+impl Sandbox for SrtSandbox {
+    async fn exec(&self, spec: CommandSpec) -> Result<CommandOutput, ExecError> {
+        let started = Instant::now();
+        let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
+        if spec.command.contains('\0') {
+            return Err(ExecError::Nul { what: "command" });
+        }
+        let mut group = Group::start(self.command(&spec)).map_err(host("start srt"))?;
+        let child = &mut group.child;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let no_pipe = || ExecError::Host { operation: "use a pipe", source: io::ErrorKind::BrokenPipe.into() };
+        let (stdout, stderr) = (stdout.ok_or_else(no_pipe)?, stderr.ok_or_else(no_pipe)?);
+        let (ended, stdout, stderr, ()) = tokio::join!(
+            group.end(spec.timeout),
+            capture(stdout, spec.max_output_bytes),
+            capture(stderr, spec.max_output_bytes),
+            feed(stdin, &spec.stdin),
+        );
+        let read = host("read the output");
+        Ok(CommandOutput {
+            status: ended.map_err(host("wait for srt"))?,
+            stdout: stdout.map_err(read)?,
+            stderr: stderr.map_err(read)?,
+            elapsed: started.elapsed(),
+        })
+    }
+
+    fn report(&self) -> &EngineReport {
+        &self.report
+    }
+
+    async fn close(&self) {}
+}
+
+/// srt and the processes beside it; killed when it is dropped.
+struct Group {
+    child: Child,
+    id: Option<Pid>,
+}
+
+impl Group {
+    fn start(mut command: Command) -> io::Result<Self> {
+        let child = command.spawn()?;
+        let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        Ok(Self { child, id })
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(id) = self.id {
+            let _ = kill_process_group(id, signal);
+        }
+    }
+
+    /// Waits for the end. When the time is up srt is asked to end, and can clean up; then all is killed.
+    async fn end(&mut self, timeout: Duration) -> io::Result<CommandStatus> {
+        use std::os::unix::process::ExitStatusExt;
+        let in_time = tokio::time::timeout(timeout, self.child.wait()).await;
+        let status = match in_time {
+            Ok(status) => {
+                let status = status?;
+                status.signal().map_or(CommandStatus::Exited(status.code().unwrap_or(1)), CommandStatus::Signaled)
+            }
+            Err(_) => {
+                self.signal(Signal::TERM);
+                let _ = tokio::time::timeout(GRACE, self.child.wait()).await;
+                CommandStatus::TimedOut
+            }
+        };
+        self.signal(Signal::KILL);
+        self.id = None;
+        Ok(status)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+fn report() -> EngineReport {
+    let weaker = |why: &str| Enforcement::Weaker { why: why.to_owned() };
+    EngineReport {
+        engine: "srt",
+        filesystem: weaker("patterns for writing are dropped, and what appears later is not covered"),
+        network: Enforcement::Full,
+        processes: weaker("shared memory and message queues of the host are visible"),
+        system_calls: weaker("Unix sockets and io_uring are refused, and nothing else"),
+        resources: weaker("wall time and output are limited; nothing else is"),
+    }
+}
+
+/// Why a sandbox with srt cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SrtError {
+    /// The settings file, or the directory for srt's sockets, cannot be made.
+    #[error("cannot write to {}", path.display())]
+    Settings {
+        /// Where.
+        path: PathBuf,
+        /// The system's own error.
+        source: io::Error,
+    },
+    /// srt cannot be started.
+    #[error("cannot run srt; install it with `npm install -g @anthropic-ai/sandbox-runtime`")]
+    Start {
+        /// The cause.
+        source: ExecError,
+    },
+    /// srt did not run a command under these settings.
+    #[error("srt ended with {status} instead of running a command: {message}")]
+    Refused {
+        /// Its exit code.
+        status: i32,
+        /// What it wrote to standard error.
+        message: String,
+    },
+}
