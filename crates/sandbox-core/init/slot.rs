@@ -249,11 +249,19 @@ fn supervise(shell: i32, channel: Fd, events: Fd) -> (u32, u32) {
     while status.is_none() {
         let mut fds = [
             Poll { fd: events, events: sys::POLL_IN, found: 0 },
-            Poll { fd: channel, events: sys::POLL_RDHUP, found: 0 },
+            Poll { fd: channel, events: sys::POLL_IN | sys::POLL_RDHUP, found: 0 },
         ];
         let _ = sys::poll(&mut fds, -1);
-        if fds[1].found != 0 {
+        if fds[1].found & !sys::POLL_IN != 0 {
             break;
+        }
+        if fds[1].found != 0 {
+            // The host has a signal for the command. The shell leads a process group, as in a terminal.
+            let mut signal = [0; 4];
+            match sys::read(channel, &mut signal) {
+                Ok(4) => sys::kill_group(shell, u32::from_le_bytes(signal)),
+                _ => break,
+            }
         }
         sys::drain(events);
         while let Ok((pid @ 1.., ended)) = sys::wait(false) {

@@ -359,6 +359,10 @@ pub fn wait(block: bool) -> Result<(i32, u32)> {
     }
 }
 
+pub fn kill_group(leader: i32, signal: u32) {
+    let _ = sys!(nr::KILL, -(leader as isize), signal);
+}
+
 /// Kills every process that this one can see but itself.
 pub fn kill_all_others() {
     let _ = sys!(nr::KILL, -1isize, 9);

@@ -64,7 +64,7 @@ pub const MSG_READY: u32 = 2;
 /// From init: it cannot be set up, `u32 MSG_FAILED, u32 STEP_…, u32 errno`, then the path in question.
 pub const MSG_FAILED: u32 = 3;
 
-/// On a command's channel: `u32 RESULT_…, u32 value`.
+/// On a command's channel, from the host: `u32` the number of a signal for the shell's process group. From the slot: `u32 RESULT_…, u32 value`.
 pub const RESULT_EXITED: u32 = 1;
 /// The shell was killed by the signal in the value.
 pub const RESULT_SIGNALED: u32 = 2;

@@ -76,7 +76,7 @@ mod sandbox;
 mod srt;
 
 #[cfg(feature = "native")]
-pub use native::{NativeSandbox, OpenError, probe};
+pub use native::{AttachedCommand, NativeSandbox, OpenError, probe};
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
     CapturedStream, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError, ExecErrorKind,

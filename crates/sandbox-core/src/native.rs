@@ -18,6 +18,7 @@
 #![cfg(target_os = "linux")]
 
 mod ahead;
+mod attached;
 mod exec;
 mod filter;
 mod plan;
@@ -40,12 +41,14 @@ use policy::{MountPlan, Policy, Unenforced};
 use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox};
 use process::InitProcess;
 
+pub use attached::AttachedCommand;
 pub use probe::probe;
 
 /// An open sandbox of one session.
 ///
 /// While no command runs, a shell waits for the next one, started with the environment and the working directory of the last: a
 /// command that has the same starts in a third of the time. After 30 s without a command it goes, and its memory with it.
+#[derive(Debug)]
 pub struct NativeSandbox {
     inner: Arc<Inner>,
 }
@@ -59,6 +62,15 @@ struct Inner {
     mounts: MountPlan,
     null: OwnedFd,
     waiting: ahead::WaitingShell,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("session_dir", &self.session_dir)
+            .field("init", &self.init.pid())
+            .finish_non_exhaustive()
+    }
 }
 
 impl NativeSandbox {
@@ -119,15 +131,6 @@ impl Sandbox for NativeSandbox {
 
     async fn close(&self) {
         self.inner.init.end().await;
-    }
-}
-
-impl fmt::Debug for NativeSandbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NativeSandbox")
-            .field("session_dir", &self.inner.session_dir)
-            .field("init", &self.inner.init.pid())
-            .finish_non_exhaustive()
     }
 }
 

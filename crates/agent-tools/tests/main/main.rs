@@ -4,4 +4,5 @@ mod cli;
 mod command;
 mod mcp;
 mod s3;
+mod sandbox;
 mod session;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::pin::pin;
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
+use tokio::net::unix::{OwnedReadHalf, pipe};
 
 use super::plan::Encoder;
 use super::process::memory_file;
@@ -99,7 +99,7 @@ async fn start(sandbox: &Inner, spec: &CommandSpec) -> Result<(Lines, Option<Own
         false => pipe_pair().map(|(end, writer)| (Some(end), Some(writer)))?,
     };
     let fds = [stdin_end.as_ref().unwrap_or(&sandbox.null), &ends.stdout, &ends.stderr, &ends.channel];
-    send(sandbox, &body, fds).await?;
+    send(sandbox, &body, fds.map(AsFd::as_fd)).await?;
     Ok((lines, stdin))
 }
 
@@ -151,7 +151,7 @@ pub(super) fn encode(sandbox: &Inner, spec: &CommandSpec, when: u32) -> Result<V
 }
 
 /// Hands the command over; a long body travels in a file in memory.
-async fn send(sandbox: &Inner, body: &[u8], ends: [&OwnedFd; 4]) -> Result<(), ExecError> {
+pub(super) async fn send(sandbox: &Inner, body: &[u8], ends: [BorrowedFd<'_>; 4]) -> Result<(), ExecError> {
     let host = |operation| move |errno: Errno| ExecError::Host { operation, source: errno.into() };
     let file = if body.len() > wire::MAX_MESSAGE_BYTES {
         Some(memory_file("command", body, MemfdFlags::NOEXEC_SEAL).map_err(host("make a file in memory"))?)
@@ -159,7 +159,7 @@ async fn send(sandbox: &Inner, body: &[u8], ends: [&OwnedFd; 4]) -> Result<(), E
         None
     };
     let message = if file.is_some() { &wire::VERSION.to_le_bytes()[..] } else { body };
-    let fds: Vec<_> = ends.into_iter().chain(&file).map(AsFd::as_fd).collect();
+    let fds: Vec<_> = ends.into_iter().chain(file.as_ref().map(AsFd::as_fd)).collect();
     loop {
         match sandbox.init.send(message, &fds) {
             Ok(true) => return Ok(()),
@@ -173,17 +173,17 @@ async fn send(sandbox: &Inner, body: &[u8], ends: [&OwnedFd; 4]) -> Result<(), E
 }
 
 /// What a slot reports, and whether the time was up.
-struct End {
-    kind: u32,
-    value: u32,
-    timed_out: bool,
+pub(super) struct End {
+    pub(super) kind: u32,
+    pub(super) value: u32,
+    pub(super) timed_out: bool,
 }
 
 /// Waits for the report; when the time is up, closes the channel's sending side, on which the slot kills
 /// everything and reports.
 async fn hear_end(channel: UnixStream, timeout: Duration) -> Result<End, ExecError> {
-    let (receiver, sender) = channel.into_split();
-    let mut report = pin!(hear_report(receiver));
+    let (mut receiver, sender) = channel.into_split();
+    let mut report = pin!(hear_report(&mut receiver));
     let in_time = tokio::time::timeout(timeout, &mut report).await;
     drop(sender);
     let timed_out = in_time.is_err();
@@ -194,14 +194,14 @@ async fn hear_end(channel: UnixStream, timeout: Duration) -> Result<End, ExecErr
     Ok(End { kind, value, timed_out })
 }
 
-async fn hear_report(mut channel: tokio::net::unix::OwnedReadHalf) -> Result<(u32, u32), ExecError> {
+pub(super) async fn hear_report(channel: &mut OwnedReadHalf) -> Result<(u32, u32), ExecError> {
     match (channel.read_u32_le().await, channel.read_u32_le().await) {
         (Ok(kind), Ok(value)) => Ok((kind, value)),
         _ => Err(ExecError::Ended { reason: "the command's supervising process was killed" }),
     }
 }
 
-fn status(end: End, shell: &Path, cwd: &Path) -> Result<CommandStatus, ExecError> {
+pub(super) fn status(end: End, shell: &Path, cwd: &Path) -> Result<CommandStatus, ExecError> {
     let value = end.value.cast_signed();
     let source = io::Error::from_raw_os_error(value);
     match end.kind {

@@ -59,6 +59,11 @@ pub(crate) enum Command {
     /// See and check policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Run one command under sandbox-runtime settings, without a session, as the command srt does.
+    ///
+    /// The command has this process's standard streams, environment, directory and signals, and no timeout. Exits with its code,
+    /// 128 + the signal that killed it, or 125 when it could not be run.
+    Sandbox(Sandbox),
     /// Serve one session's tools over the Model Context Protocol on standard input and output.
     Mcp(SessionArgs),
     /// Tell what this machine enforces, what is in reach, and how to get what is missing.
@@ -98,6 +103,19 @@ pub(crate) struct Bash {
     /// The command, as for bash -c.
     #[arg(allow_hyphen_values = true)]
     pub(crate) command: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Sandbox {
+    /// The settings (JSON) [default: ~/.srt-settings.json, or nothing may be written where that is absent].
+    #[arg(short, long, value_name = "FILE", env = "AGENT_TOOLS_SETTINGS")]
+    pub(crate) settings: Option<PathBuf>,
+    /// A command line for bash, in the place of a program and its arguments.
+    #[arg(short = 'c', value_name = "CMD", allow_hyphen_values = true)]
+    pub(crate) script: Option<String>,
+    /// A program and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGV")]
+    pub(crate) command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Args, Debug)]

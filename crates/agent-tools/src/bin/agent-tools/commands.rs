@@ -3,6 +3,7 @@
 pub(crate) mod doctor;
 pub(crate) mod mcp;
 pub(crate) mod policy;
+pub(crate) mod sandbox;
 pub(crate) mod session;
 pub(crate) mod skill;
 pub(crate) mod tools;

@@ -105,7 +105,7 @@ fn check(context: &Context, file: &PathBuf) -> Result<ExitCode, Failure> {
 /// Reads settings from a file; an error names it.
 pub(crate) fn read(file: &PathBuf) -> Result<SandboxRuntimeConfig, Failure> {
     let fail = |error: &dyn std::error::Error| {
-        Failure::setting_text(format!("policy {}: {}", file.display(), agent_tools::with_causes(error)))
+        Failure::setting_text(format!("settings {}: {}", file.display(), agent_tools::with_causes(error)))
     };
     let text = std::fs::read_to_string(file).map_err(|error| fail(&error))?;
     SandboxRuntimeConfig::from_json(&text).map_err(|error| fail(&error))
