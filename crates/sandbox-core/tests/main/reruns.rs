@@ -67,6 +67,74 @@ fn without_user_namespaces_it_refuses_with_the_reason_and_the_remedy() {
     assert!(text.contains("sysctl -w user.max_user_namespaces"), "{text}");
 }
 
+/// What this process holds: descriptors, child processes, threads, mounts, and files in the directory of temporary ones.
+fn held(temporary: &std::path::Path) -> [usize; 5] {
+    let count = |dir: &str| std::fs::read_dir(dir).unwrap().count();
+    let own = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let children = own.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let children = children.map(|text| text.split_whitespace().count()).sum();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+    [count("/proc/self/fd"), children, count("/proc/self/task"), mounts, std::fs::read_dir(temporary).unwrap().count()]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_sessions_and_commands_leave_nothing_behind() {
+    const SESSIONS: usize = 1_000;
+    const COMMANDS: usize = 10_000;
+    const AT_ONCE: usize = 16;
+    // In a process of its own, so that nothing of other tests is counted.
+    if std::env::var_os(PART).is_none() {
+        let temporary = tempfile::tempdir().unwrap();
+        let run = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "reruns::many_sessions_and_commands_leave_nothing_behind"])
+            .env(PART, "leaks")
+            .env("TMPDIR", temporary.path())
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+        return;
+    }
+    let temporary = std::env::temp_dir();
+    let first = place();
+    for _ in 0..AT_ONCE {
+        first.sandbox.exec(spec("true")).await.unwrap();
+        first.again().sandbox.close().await;
+    }
+    first.sandbox.close().await;
+    let settled = || async {
+        // A closing session's thread, and what the runtime made for it, may last a moment.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        held(&temporary)
+    };
+    let before = settled().await;
+    for _ in 0..SESSIONS {
+        let session = first.again();
+        drop(session);
+    }
+    let session = std::sync::Arc::new(first.again());
+    let workers = (0..AT_ONCE).map(|_| {
+        let session = std::sync::Arc::clone(&session);
+        tokio::spawn(async move {
+            for _ in 0..COMMANDS / AT_ONCE {
+                let output = session.sandbox.exec(spec(": & :")).await.unwrap();
+                assert_eq!(output.status, sandbox_core::CommandStatus::Exited(0));
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    session.sandbox.close().await;
+    drop(session);
+    for _ in 0..50 {
+        if held(&temporary) == before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(settled().await, before, "descriptors, children, threads, mounts, files");
+}
+
 #[tokio::test]
 async fn a_killed_host_takes_its_sessions_down() {
     if let Some(seconds) = std::env::var_os(PART) {
