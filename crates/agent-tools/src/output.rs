@@ -29,6 +29,9 @@ pub struct BashOutput {
     /// Whether the time was up and everything was killed.
     #[serde(skip_serializing_if = "is_false")]
     pub timed_out: bool,
+    /// `cpuTime` or `fileSize`, where a program was killed for such a limit of the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_reached: Option<&'static str>,
     /// Changes that are not in the store yet, at most 50; they are tried again by later calls and at close.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<FileNote>,

@@ -11,8 +11,8 @@ use artifact_sync::{Skipped, SyncReport};
 use base64::Engine;
 use policy::{Access, Policy, Verdict};
 use sandbox_core::{
-    CommandSpec, CommandStatus, EngineReport, ExecError, ExecErrorKind, FileError, NativeSandbox, PathError,
-    RelativePath, Sandbox, SessionId, SessionPath, UserId, read_open, real_path,
+    CommandSpec, CommandStatus, EngineReport, ExecError, ExecErrorKind, FileError, Limit, Limits, NativeSandbox,
+    PathError, RelativePath, Sandbox, SessionId, SessionPath, UserId, read_open, real_path,
 };
 use skill_store::InstalledSkill;
 
@@ -45,6 +45,7 @@ pub(crate) struct SessionSettings {
     pub(crate) artifact_label: String,
     pub(crate) instructions: Option<String>,
     pub(crate) timeout: Duration,
+    pub(crate) limits: Limits,
 }
 
 /// What a call of `bash` may set.
@@ -154,6 +155,11 @@ impl Session {
             stderr: shown("stderr", &output.stderr),
             exit_code: output.status.code(),
             timed_out: output.status == CommandStatus::TimedOut,
+            limit_reached: match output.limit_reached() {
+                Some(Limit::CpuTime) => Some("cpuTime"),
+                Some(Limit::FileSize) => Some("fileSize"),
+                _ => None,
+            },
             warnings: std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner)),
             ..BashOutput::default()
         };
@@ -282,8 +288,8 @@ impl Session {
 
     /// Puts a new sandbox in the place of one whose processes were killed; the next call will find it.
     async fn reopen_sandbox(&self, ended: &Arc<NativeSandbox>) {
-        let (policy, dir) = (self.policy.clone(), self.dir().to_owned());
-        if let Ok(Ok(fresh)) = blocking(move || NativeSandbox::open(&policy, &dir)).await {
+        let (policy, dir, limits) = (self.policy.clone(), self.dir().to_owned(), self.settings.limits.clone());
+        if let Ok(Ok(fresh)) = blocking(move || NativeSandbox::open_with(&policy, &dir, &limits)).await {
             let mut current = self.sandbox.write().unwrap_or_else(PoisonError::into_inner);
             if Arc::ptr_eq(&current, ended) {
                 *current = Arc::new(fresh);

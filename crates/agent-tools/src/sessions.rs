@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use artifact_sync::{Progress, Skipped};
 use policy::{Gap, Policy, PolicyError, SandboxRuntimeConfig};
-use sandbox_core::{NativeSandbox, OpenError, SessionId, UserId};
+use sandbox_core::{Limits, NativeSandbox, OpenError, SessionId, UserId};
 use secrets::{LoadedVariables, VariableSource};
 use skill_store::{InstalledSkill, SkillError, SkillRef};
 use tokio::sync::OnceCell;
@@ -135,6 +135,13 @@ impl SessionsBuilder {
         self
     }
 
+    /// How much the commands of a session may use of the machine.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.session.limits = limits;
+        self
+    }
+
     /// Looks at the host and is ready to open sessions. Nothing is made on disk yet.
     pub fn build(self) -> Sessions {
         let runtimes = HostRuntimes::find(|name| std::env::var_os(name));
@@ -149,6 +156,7 @@ impl Sessions {
             artifact_label: "artifacts".to_owned(),
             instructions: None,
             timeout: Duration::from_secs(120),
+            limits: Limits::default(),
         };
         SessionsBuilder {
             home,
@@ -282,7 +290,8 @@ impl Sessions {
         warnings
             .extend(environment.overridden.iter().map(|name| format!("variable {name}: the session sets it itself")));
         let (for_sandbox, dir) = (policy.clone(), workspace.dir.path().to_owned());
-        let sandbox = tokio::task::spawn_blocking(move || NativeSandbox::open(&for_sandbox, &dir))
+        let limits = self.settings.session.limits.clone();
+        let sandbox = tokio::task::spawn_blocking(move || NativeSandbox::open_with(&for_sandbox, &dir, &limits))
             .await
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
             .map_err(|source| SessionError::Sandbox { source })?;

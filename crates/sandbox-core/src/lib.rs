@@ -44,8 +44,8 @@
 //! command without a sandbox: where the kernel refuses a layer, opening fails with the reason and the remedy.
 //!
 //! # Limits
-//! Linux; the native engine needs x86-64, Linux 5.12 or newer, and user namespaces. Memory and CPU time of a
-//! command are not limited. Symlinks at paths that a policy denies are resolved when the sandbox opens.
+//! Linux; the native engine needs x86-64, Linux 5.12 or newer, and user namespaces. Memory and processor time are limited for each
+//! process, not for a command as a whole (see `Limits`). Symlinks at paths that a policy denies are resolved when the sandbox opens.
 //!
 //! # Features
 //! | feature | brings |
@@ -80,7 +80,7 @@ pub use native::{AttachedCommand, NativeSandbox, OpenError, probe};
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
     CapturedStream, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError, ExecErrorKind,
-    Sandbox,
+    Limit, Limits, Sandbox,
 };
 #[cfg(feature = "srt")]
 pub use srt::{SrtError, SrtSandbox};

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use policy::{MountPlan, Policy, Unenforced};
 
-use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox};
+use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Limits, Sandbox};
 use process::InitProcess;
 
 pub use attached::AttachedCommand;
@@ -82,6 +82,14 @@ impl NativeSandbox {
     /// # Errors
     /// [`OpenError`] with the layer that cannot be had, why, and the remedy.
     pub fn open(policy: &Policy, session_dir: &Path) -> Result<Self, OpenError> {
+        Self::open_with(policy, session_dir, &Limits::default())
+    }
+
+    /// As [`NativeSandbox::open`], with limits of the caller's own.
+    ///
+    /// # Errors
+    /// As [`NativeSandbox::open`].
+    pub fn open_with(policy: &Policy, session_dir: &Path, limits: &Limits) -> Result<Self, OpenError> {
         if let Some(what) = policy.beyond_native() {
             return Err(OpenError::Inexpressible { what });
         }
@@ -89,7 +97,7 @@ impl NativeSandbox {
         let mounts = policy
             .mounts(&tree::HostTree, &options)
             .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
-        let plan = plan::encode(&mounts);
+        let plan = plan::encode(&mounts, limits);
         let init = InitProcess::start(&plan)?;
         let null = rustix::fs::open(
             "/dev/null",

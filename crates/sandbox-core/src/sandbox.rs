@@ -1,6 +1,7 @@
 //! The contract between a session and whatever confines its commands.
 
 mod command;
+mod limits;
 mod report;
 #[cfg(any(feature = "native", feature = "srt"))]
 pub(crate) mod streams;
@@ -8,6 +9,7 @@ pub(crate) mod streams;
 use async_trait::async_trait;
 
 pub use command::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError, ExecErrorKind};
+pub use limits::{Limit, Limits};
 pub use report::{Enforcement, EngineReport};
 
 /// Runs commands of one session under one policy.

@@ -8,16 +8,12 @@ use policy::{BindAccess, MountOp, MountPlan};
 use rustix::process::{Resource, getrlimit};
 
 use super::{filter, wire};
+use crate::sandbox::Limits;
 
-/// The size limit of a session's `/tmp` and `/var/tmp`.
-const PRIVATE_MIB: u32 = 512;
-/// The most open files of one process.
-const MAX_OPEN_FILES: u64 = 4096;
-/// The most processes and threads of one command, by its process namespace; and of one ordinary user, by
-/// `setrlimit(2)`, which does not count for root.
-const MAX_PROCESSES: u32 = 4096;
-/// The largest file that a command can write.
-const MAX_FILE_BYTES: u64 = 16 << 30;
+/// Fewer than this the kernel does not take as the highest process id: it keeps the first 300 for itself.
+const MIN_PROCESSES: u32 = 320;
+/// How long after `SIGXCPU` a process that ignores it is killed.
+const CPU_GRACE_SECONDS: u64 = 5;
 
 /// The directories that every session has for itself, where the host has them.
 pub(super) fn private_directories() -> Vec<PathBuf> {
@@ -25,16 +21,16 @@ pub(super) fn private_directories() -> Vec<PathBuf> {
 }
 
 /// Limits, filter and mounts, by the layout of `wire`.
-pub(super) fn encode(mounts: &MountPlan) -> Vec<u8> {
+pub(super) fn encode(mounts: &MountPlan, limits: &Limits) -> Vec<u8> {
     let mut plan = Encoder::default();
     plan.u32(wire::VERSION);
-    plan.u32(if limits_processes() { MAX_PROCESSES } else { 0 });
-    let limits = limits();
-    plan.count(limits.len());
-    for (resource, limit) in limits {
+    plan.u32(if limits_processes() { limits.processes.max(MIN_PROCESSES) } else { 0 });
+    let resources = resources(limits);
+    plan.count(resources.len());
+    for (resource, soft, hard) in resources {
         plan.u32(resource);
-        plan.u64(limit);
-        plan.u64(limit);
+        plan.u64(soft);
+        plan.u64(hard);
     }
     let filter = filter::program();
     plan.count(filter.len() / 8);
@@ -44,7 +40,7 @@ pub(super) fn encode(mounts: &MountPlan) -> Vec<u8> {
         let (operation, argument, path) = match op {
             MountOp::Root => (wire::OP_ROOT, wire::READ_ONLY, Path::new("/")),
             MountOp::RootWritable => (wire::OP_ROOT, wire::READ_WRITE, Path::new("/")),
-            MountOp::Private { path } => (wire::OP_PRIVATE, PRIVATE_MIB, path.as_path()),
+            MountOp::Private { path } => (wire::OP_PRIVATE, limits.tmp_mib, path.as_path()),
             MountOp::HideDirectory { path, holds_mounts: false } => (wire::OP_HIDE_DIRECTORY, 0, path.as_path()),
             MountOp::HideDirectory { path, holds_mounts: true } => (wire::OP_HIDE_AROUND, 0, path.as_path()),
             MountOp::HideFile { path } => (wire::OP_HIDE_FILE, 0, path.as_path()),
@@ -72,15 +68,27 @@ fn has_limit(release: &CStr) -> bool {
     (numbers.next(), numbers.next()) >= (Some(6), Some(14))
 }
 
-/// `RLIMIT_…` numbers of x86-64 (`asm-generic/resource.h`) and their values; none above the host's own.
-fn limits() -> Vec<(u32, u64)> {
+/// `RLIMIT_…` numbers of x86-64 (`asm-generic/resource.h`) with their soft and hard values; none above the host's own.
+fn resources(limits: &Limits) -> Vec<(u32, u64, u64)> {
     let within = |resource, wanted: u64| getrlimit(resource).maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    vec![
-        (1, within(Resource::Fsize, MAX_FILE_BYTES)),
-        (4, 0),
-        (6, within(Resource::Nproc, MAX_PROCESSES.into())),
-        (7, within(Resource::Nofile, MAX_OPEN_FILES)),
-    ]
+    let same = |number, resource, wanted| {
+        let limit = within(resource, wanted);
+        (number, limit, limit)
+    };
+    let mut resources = vec![
+        same(1, Resource::Fsize, limits.file_bytes),
+        same(2, Resource::Data, limits.memory_bytes),
+        (4, 0, 0),
+        same(6, Resource::Nproc, limits.processes.max(MIN_PROCESSES).into()),
+        same(7, Resource::Nofile, limits.open_files),
+    ];
+    if let Some(time) = limits.cpu_time {
+        // Zero would be taken for a second anyway.
+        let soft = time.as_secs().max(1);
+        let hard = within(Resource::Cpu, soft + CPU_GRACE_SECONDS);
+        resources.push((0, soft.min(hard), hard));
+    }
+    resources
 }
 
 /// Writes the layout that `wire` describes.

@@ -6,11 +6,11 @@ use rustix::io::Errno;
 
 use super::process::InitProcess;
 use super::{OpenError, plan, wire};
-use crate::sandbox::{Enforcement, EngineReport};
+use crate::sandbox::{Enforcement, EngineReport, Limits};
 
 /// Tries on this machine what a session needs, in about two milliseconds, and reports each layer.
 pub fn probe() -> EngineReport {
-    match InitProcess::start(&plan::encode(&policy::MountPlan::read_only())) {
+    match InitProcess::start(&plan::encode(&policy::MountPlan::read_only(), &Limits::default())) {
         Ok(_) => enforced(),
         Err(error) => refused(&error),
     }
@@ -31,8 +31,7 @@ pub(super) fn enforced() -> EngineReport {
         system_calls: Enforcement::Full,
         resources: Enforcement::Weaker {
             why: format!(
-                "wall time, output, processes, open files, file size and the size of /tmp are limited; memory and CPU \
-                 time are not{uncounted}"
+                "memory and processor time are limited for each process, not for a command as a whole{uncounted}"
             ),
         },
     }

@@ -8,6 +8,8 @@ mod conformance;
 mod escapes;
 mod files;
 #[cfg(feature = "native")]
+mod limits;
+#[cfg(feature = "native")]
 mod native;
 #[cfg(feature = "native")]
 mod reruns;

@@ -26,9 +26,12 @@ fn place_in(temporary: Arc<tempfile::TempDir>) -> Place {
     let dir = SessionDir::create(&root.join("sessions/s1")).unwrap().path().to_owned();
     fs::create_dir_all(root.join("sessions/s2")).unwrap();
     fs::write(root.join("sessions/s2/secret"), "of another").unwrap();
-    let policy = Policy::session(&dir).sessions_root(&root.join("sessions")).home(&root).build().unwrap();
-    let sandbox = NativeSandbox::open(&policy, &dir).unwrap();
+    let sandbox = NativeSandbox::open(&policy(&root, &dir), &dir).unwrap();
     Place { temporary, root, dir, sandbox }
+}
+
+fn policy(root: &Path, dir: &Path) -> Policy {
+    Policy::session(dir).sessions_root(&root.join("sessions")).home(root).build().unwrap()
 }
 
 pub(crate) fn spec(command: &str) -> CommandSpec {
@@ -39,6 +42,10 @@ pub(crate) fn spec(command: &str) -> CommandSpec {
 }
 
 impl Place {
+    pub(crate) fn policy(&self) -> Policy {
+        policy(&self.root, &self.dir)
+    }
+
     /// The same session in another sandbox.
     pub(crate) fn again(&self) -> Place {
         place_in(Arc::clone(&self.temporary))
