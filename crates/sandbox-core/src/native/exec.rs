@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
-use rustix::pipe::PipeFlags;
+use rustix::pipe::{PipeFlags, SpliceFlags};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, pipe};
@@ -19,13 +19,15 @@ use tokio::net::unix::{OwnedReadHalf, pipe};
 use super::plan::Encoder;
 use super::process::memory_file;
 use super::{Inner, ahead, wire};
-use crate::sandbox::streams::{capture, feed};
-use crate::sandbox::{CommandOutput, CommandSpec, CommandStatus, ExecError};
+use crate::sandbox::streams::{Filled, feed, fill};
+use crate::sandbox::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError};
 
 /// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without its NUL.
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 /// The kernel's limit for all arguments and variables is a quarter of the stack limit, 2 MiB by default.
 const MAX_ENVIRONMENT_BYTES: usize = 1024 * 1024;
+/// How large a pipe is made from which nothing is kept any more, and how much is moved at once.
+const DRAIN_BYTES: usize = 1 << 20;
 /// How long a socket that is full is left alone.
 const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(1);
 
@@ -43,8 +45,8 @@ pub(super) async fn exec(sandbox: &Arc<Inner>, spec: CommandSpec) -> Result<Comm
     let channel = UnixStream::from_std(lines.channel).map_err(host("use a socket"))?;
     let (end, stdout, stderr, ()) = tokio::join!(
         hear_end(channel, spec.timeout),
-        capture(stdout, spec.max_output_bytes),
-        capture(stderr, spec.max_output_bytes),
+        capture(stdout, spec.max_output_bytes, &sandbox.null),
+        capture(stderr, spec.max_output_bytes, &sandbox.null),
         feed(stdin, &spec.stdin),
     );
     let status = status(end?, &sandbox.shell, spec.cwd.as_deref().unwrap_or(&sandbox.session_dir))?;
@@ -211,5 +213,26 @@ pub(super) fn status(end: End, shell: &Path, cwd: &Path) -> Result<CommandStatus
         wire::RESULT_NO_DIRECTORY => Err(ExecError::WorkingDirectory { path: cwd.to_owned(), source }),
         wire::RESULT_NO_SHELL => Err(ExecError::Shell { path: shell.to_owned(), source }),
         _ => Err(ExecError::Host { operation: "start a process", source }),
+    }
+}
+
+/// Reads a stream to its end, keeps its head, and counts the rest, which the kernel moves to `null` without a copy.
+async fn capture(mut pipe: pipe::Receiver, max_bytes: usize, null: &OwnedFd) -> io::Result<CapturedStream> {
+    let mut stream = CapturedStream::default();
+    if fill(&mut pipe, max_bytes, &mut stream).await? == Filled::ToTheEnd {
+        return Ok(stream);
+    }
+    // Large pipes count against a limit of the user (`pipe(7)`), so it may stay as it is.
+    let _ = rustix::pipe::fcntl_setpipe_size(&pipe, DRAIN_BYTES);
+    loop {
+        pipe.readable().await?;
+        let moved =
+            pipe.try_io(|| Ok(rustix::pipe::splice(&pipe, None, null, None, DRAIN_BYTES, SpliceFlags::NONBLOCK)?));
+        match moved {
+            Ok(0) => return Ok(stream),
+            Ok(dropped) => stream.dropped_bytes += dropped as u64,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
     }
 }

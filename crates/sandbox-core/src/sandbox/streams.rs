@@ -10,16 +10,11 @@ use super::CapturedStream;
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Reads a stream to its end, keeps its head, and counts the rest.
+#[cfg(feature = "srt")]
 pub(crate) async fn capture(mut pipe: impl AsyncRead + Unpin, max_bytes: usize) -> io::Result<CapturedStream> {
     let mut stream = CapturedStream::default();
-    while stream.bytes.len() < max_bytes {
-        let room = max_bytes - stream.bytes.len();
-        if stream.bytes.capacity() - stream.bytes.len() < CHUNK_BYTES.min(room) {
-            stream.bytes.reserve(CHUNK_BYTES.min(room));
-        }
-        if (&mut pipe).take(room as u64).read_buf(&mut stream.bytes).await? == 0 {
-            return Ok(stream);
-        }
+    if fill(&mut pipe, max_bytes, &mut stream).await? == Filled::ToTheEnd {
+        return Ok(stream);
     }
     let mut sink = vec![0; CHUNK_BYTES];
     loop {
@@ -28,6 +23,31 @@ pub(crate) async fn capture(mut pipe: impl AsyncRead + Unpin, max_bytes: usize) 
             dropped => stream.dropped_bytes += dropped as u64,
         }
     }
+}
+
+/// How far a stream was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    ToTheEnd,
+    ToTheLimit,
+}
+
+/// Reads the head of a stream.
+pub(crate) async fn fill(
+    pipe: &mut (impl AsyncRead + Unpin),
+    max_bytes: usize,
+    stream: &mut CapturedStream,
+) -> io::Result<Filled> {
+    while stream.bytes.len() < max_bytes {
+        let room = max_bytes - stream.bytes.len();
+        if stream.bytes.capacity() - stream.bytes.len() < CHUNK_BYTES.min(room) {
+            stream.bytes.reserve(CHUNK_BYTES.min(room));
+        }
+        if (&mut *pipe).take(room as u64).read_buf(&mut stream.bytes).await? == 0 {
+            return Ok(Filled::ToTheEnd);
+        }
+    }
+    Ok(Filled::ToTheLimit)
 }
 
 /// Writes the input; a command that does not read it to the end is no error.
