@@ -1,5 +1,6 @@
 //! The workspace's own tasks: `cargo xtask ci` runs every check and test, `cargo xtask peers` installs what some compare with.
 
+mod bench;
 mod ci;
 mod layers;
 mod peers;
@@ -15,9 +16,11 @@ The workspace's own tasks.
 
 Usage: cargo xtask ci [STEP]...
        cargo xtask peers
+       cargo xtask bench
 
   ci            runs every check and test, or only the named steps
   peers         installs the npm packages that tests compare with, in target/xtask/peers; from then on ci uses them
+  bench         runs one command by every way that is installed, side by side, and writes the table into README.md
   --help        shows this text
 
 Steps: fmt layers clippy init features test doctest doc bench
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Some((command, steps)) if command == "ci" && !steps.iter().any(|step| step.starts_with('-')) => {
             ci::run(&workspace(), steps)
         }
+        Some((command, [])) if command == "bench" => bench::run(&workspace()),
         Some((command, [])) if command == "peers" => peers::install(&workspace()),
         Some((help, _)) if matches!(help.as_str(), "--help" | "-h" | "help") => {
             print!("{HELP}");

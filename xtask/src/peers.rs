@@ -66,6 +66,10 @@ fn is_installed(workspace: &Path) -> bool {
 }
 
 fn directory(workspace: &Path) -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    workspace.join(target).join("xtask/peers")
+    target(workspace).join("xtask/peers")
+}
+
+/// Where cargo builds.
+pub(crate) fn target(workspace: &Path) -> PathBuf {
+    workspace.join(env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from))
 }

@@ -1,0 +1,145 @@
+//! One command, `bash -c true`, by every way to run it that this machine has, in turn, so that what disturbs the machine
+//! disturbs them all. Prints a table in Markdown: medians, and ratios to a bare spawn with their quartiles.
+//!
+//! `SRT_PACKAGE_DIR` names the npm package of srt, and `AGENT_TOOLS_PROGRAM` the command `agent-tools`; rows of what is not there are left out.
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use policy::Policy;
+use sandbox_core::{CommandSpec, NativeSandbox, Sandbox, SessionDir};
+use tokio::process::Command;
+
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// Long enough for a session to start its next shell ahead.
+const PAUSE: Duration = Duration::from_millis(8);
+
+/// One way to run the command.
+enum Way {
+    /// A process of its own.
+    Spawn(Vec<String>),
+    Session,
+    SessionAfterPause,
+    /// A session opened and closed, without a command.
+    Open,
+}
+
+struct Row {
+    name: &'static str,
+    way: Way,
+    /// Only one round in so many: what is slow would hold up the rest.
+    every: usize,
+    times: Vec<Duration>,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let rounds = if is_test { 1 } else { 400 };
+    let root = tempfile::tempdir().unwrap();
+    let dir = SessionDir::create(&root.path().join("s1")).unwrap().path().to_owned();
+    let settings = root.path().join("settings.json");
+    let policy = Policy::session(&dir).home("/root".as_ref()).build().unwrap();
+    std::fs::write(&settings, policy.absolute_config().to_json()).unwrap();
+
+    println!("| `bash -c true` | median | ÷ bare spawn (quartiles) |\n|---|---|---|");
+    let mut rows = rows(&settings);
+    measure(&mut rows, rounds, &policy, &dir).await;
+    print(&rows);
+    let ballast = vec![1u8; if is_test { 0 } else { 1 << 30 }];
+    let mut large = vec![
+        row("bare spawn, by a process that holds 1 GB", spawn(&["/bin/bash", "-c", "true"]), 1),
+        row("session, at once, in a process that holds 1 GB", Way::Session, 1),
+        row("session after a pause, in a process that holds 1 GB", Way::SessionAfterPause, 1),
+    ];
+    measure(&mut large, rounds / 2 + 1, &policy, &dir).await;
+    print(&large);
+    black_box(ballast);
+}
+
+fn row(name: &'static str, way: Way, every: usize) -> Row {
+    Row { name, way, every, times: Vec::new() }
+}
+
+fn spawn(arguments: &[&str]) -> Way {
+    Way::Spawn(arguments.iter().map(|argument| (*argument).to_owned()).collect())
+}
+
+/// The first row is what the others are compared with.
+fn rows(settings: &Path) -> Vec<Row> {
+    let mut rows = vec![
+        row("bare spawn", spawn(&["/bin/bash", "-c", "true"]), 1),
+        row("session, at once after another command", Way::Session, 1),
+        row("session after a pause", Way::SessionAfterPause, 1),
+        row("opening and closing a session", Way::Open, 2),
+    ];
+    let settings = settings.to_str().unwrap();
+    if let Ok(program) = std::env::var("AGENT_TOOLS_PROGRAM") {
+        rows.push(row("`agent-tools sandbox`", spawn(&[&program, "sandbox", "-s", settings, "-c", "true"]), 4));
+    }
+    if Path::new("/usr/bin/bwrap").exists() {
+        let bwrap = ["/usr/bin/bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"];
+        rows.push(row("bwrap", spawn(&[&bwrap[..], &["/bin/bash", "-c", "true"]].concat()), 4));
+    }
+    if let Some(package) = std::env::var_os("SRT_PACKAGE_DIR").map(PathBuf::from) {
+        let program = package.join("dist/cli.js");
+        rows.push(row("`srt`", spawn(&["node", program.to_str().unwrap(), "-s", settings, "-c", "true"]), 20));
+    }
+    rows
+}
+
+async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
+    let sandbox = NativeSandbox::open(policy, dir).unwrap();
+    for round in 0..rounds {
+        for row in rows.iter_mut().filter(|row| round % row.every == 0) {
+            // A shell that another row's time was long enough for would be used here; so one command comes first.
+            if matches!(row.way, Way::Session | Way::SessionAfterPause) {
+                in_session(&sandbox).await;
+            }
+            if matches!(row.way, Way::SessionAfterPause) {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let started = Instant::now();
+            match &row.way {
+                Way::Spawn(arguments) => {
+                    let mut command = Command::new(&arguments[0]);
+                    command
+                        .args(&arguments[1..])
+                        .env_clear()
+                        .env("PATH", PATH)
+                        .env("HOME", "/nonexistent")
+                        .current_dir("/");
+                    let output = command.stdin(Stdio::null()).output().await.unwrap();
+                    assert!(output.status.success(), "{}: {}", row.name, String::from_utf8_lossy(&output.stderr));
+                }
+                Way::Session | Way::SessionAfterPause => in_session(&sandbox).await,
+                Way::Open => NativeSandbox::open(policy, dir).unwrap().close().await,
+            }
+            row.times.push(started.elapsed());
+        }
+    }
+}
+
+async fn in_session(sandbox: &NativeSandbox) {
+    let mut spec = CommandSpec::new("true");
+    spec.env.push(("PATH".into(), PATH.into()));
+    sandbox.exec(spec).await.unwrap();
+}
+
+fn print(rows: &[Row]) {
+    let bare = quantile(&rows[0].times, 0.5).as_secs_f64();
+    for row in rows {
+        let [low, median, high] = [0.25, 0.5, 0.75].map(|at| quantile(&row.times, at).as_secs_f64());
+        let ratio =
+            |time: f64| if time / bare < 10.0 { format!("{:.2}", time / bare) } else { format!("{:.0}", time / bare) };
+        println!("| {} | {:.2} ms | {} ({}–{}) |", row.name, median * 1e3, ratio(median), ratio(low), ratio(high));
+    }
+}
+
+fn quantile(times: &[Duration], at: f64) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    times[((times.len() - 1) as f64 * at).round() as usize]
+}
