@@ -13,7 +13,7 @@
 //!    point cannot be renamed or removed, so nobody moves the parent of a protected path away (`EBUSY`).
 //! 7. Every path is canonical when the plan is made. An engine that meets a symlink at one of them refuses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -409,11 +409,12 @@ fn layered(sets: &Sets, options: &MountOptions, tree: &dyn Tree) -> Result<Vec<M
 
     let root_is_writable = sets.writable.contains(root) && !sets.protected.contains(root);
     let mut ops = vec![if root_is_writable { MountOp::RootWritable } else { MountOp::Root }];
-    let mut states: Vec<(&Path, State)> = vec![(root, if root_is_writable { State::Writable } else { State::Shown })];
+    // What each path is like is looked up by its ancestors: policies may have a thousand paths, which are a few levels deep.
+    let protected: HashSet<&Path> = sets.protected.iter().map(PathBuf::as_path).collect();
+    let mut states = HashMap::from([(root, if root_is_writable { State::Writable } else { State::Shown })]);
     for (_, path, layer) in layers {
-        let state =
-            states.iter().rev().find(|(above, _)| path.starts_with(above)).map_or(State::Shown, |(_, state)| *state);
-        let is_protected = sets.protected.iter().any(|above| path.starts_with(above));
+        let state = path.ancestors().find_map(|above| states.get(above)).copied().unwrap_or(State::Shown);
+        let is_protected = path.ancestors().any(|above| protected.contains(above));
         let opened = sets.shown.contains(path) || sets.writable.contains(path);
         let bind = |access| MountOp::Bind { path: path.to_owned(), access };
         let (op, next) = match (layer, state) {
@@ -433,7 +434,7 @@ fn layered(sets: &Sets, options: &MountOptions, tree: &dyn Tree) -> Result<Vec<M
             _ => continue,
         };
         ops.push(op);
-        states.push((path, next));
+        states.insert(path, next);
     }
     mark_holders(&mut ops);
     Ok(ops)
@@ -461,10 +462,12 @@ fn hide(path: &Path, tree: &dyn Tree) -> Result<MountOp, MountError> {
 
 /// Notes at each hidden directory whether a later operation needs a mount point in it.
 fn mark_holders(ops: &mut [MountOp]) {
-    for at in 0..ops.len() {
-        let (before, later) = ops.split_at_mut(at + 1);
-        if let Some(MountOp::HideDirectory { path, holds_mounts }) = before.last_mut() {
-            *holds_mounts = later.iter().any(|op| op.path().is_some_and(|inner| inner.starts_with(&*path)));
+    // What lies inside another path is deeper, and so comes later.
+    let holders: HashSet<PathBuf> =
+        ops.iter().filter_map(MountOp::path).flat_map(|path| path.ancestors().skip(1)).map(Path::to_owned).collect();
+    for op in ops {
+        if let MountOp::HideDirectory { path, holds_mounts } = op {
+            *holds_mounts = holders.contains(path);
         }
     }
 }
