@@ -11,10 +11,8 @@ use std::time::Duration;
 use policy::{Policy, SandboxRuntimeConfig};
 use sandbox_core::{CommandSpec, CommandStatus, NativeSandbox, Sandbox, SrtSandbox};
 
+use crate::native::BASE;
 use crate::reruns::{copy_of_this_program, skipped};
-
-/// Where trees are made; not below `/tmp`, which the native engine has for itself.
-const BASE: &str = "CONFORMANCE_BASE";
 
 /// What a command comes to: it ends with 0, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -436,7 +434,7 @@ fn the_table_holds_for_an_ordinary_user_too() {
     let source =
         package.as_deref().and_then(|package| package.ancestors().find(|above| above.ends_with("node_modules")));
     let script = "set -e; mount -t tmpfs -o mode=1777 none /mnt; if [ -n \"$1\" ]; then mount --bind \"$1\" \"$2\"; fi; \
-                  exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$0\" conformance::";
+                  exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$0\" conformance:: agreement::";
     let mut run = Command::new("unshare");
     run.args(["--mount", "bash", "-c", script]).arg(&program).arg(source.unwrap_or(Path::new(""))).arg(&packages);
     run.env(BASE, "/mnt").env("HOME", "/nonexistent").env_remove("TMPDIR");

@@ -1,6 +1,8 @@
 //! Files and the native engine, as the public API shows them.
 
 #[cfg(feature = "native")]
+mod agreement;
+#[cfg(feature = "native")]
 mod ahead;
 #[cfg(all(feature = "native", feature = "srt"))]
 mod conformance;

@@ -9,6 +9,9 @@ use std::time::Duration;
 use policy::Policy;
 use sandbox_core::{CommandOutput, CommandSpec, CommandStatus, ExecErrorKind, NativeSandbox, Sandbox, SessionDir};
 
+/// Names a directory for trees; not below `/tmp`, which the engine has for itself.
+pub(crate) const BASE: &str = "SANDBOX_CORE_TEST_BASE";
+
 pub(crate) struct Place {
     temporary: Arc<tempfile::TempDir>,
     pub(crate) root: PathBuf,

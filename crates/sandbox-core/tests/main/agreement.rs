@@ -1,0 +1,110 @@
+//! Random policies on random trees, in a real sandbox: what commands can do with each path is what the policy says.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use policy::{Access, Policy, SandboxRuntimeConfig};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
+use sandbox_core::{NativeSandbox, Sandbox};
+
+use crate::native::spec;
+
+/// Each costs a session and a command.
+const CASES: u32 = 120;
+const CONTENT: &str = "content";
+
+/// Lists of paths below the root of the tree, each path as a row of names.
+#[derive(Clone, Debug)]
+struct Case {
+    files: Vec<String>,
+    lists: [Vec<String>; 4],
+}
+
+/// Few names, so that rules and files meet; some are protected ones.
+fn path() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec!["a", "b", "c", ".git", "hooks", "config", ".bashrc", ".vscode"]);
+    prop::collection::vec(name, 1..5).prop_map(|names| names.join("/"))
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let list = || prop::collection::vec(path(), 0..4);
+    let lists = (list(), list(), prop::collection::vec(path(), 1..4), list());
+    (prop::collection::vec(path(), 3..14), lists).prop_map(|(files, (hidden, shown, writable, protected))| Case {
+        files,
+        lists: [hidden, shown, writable, protected],
+    })
+}
+
+impl Case {
+    /// Makes the files; a path that a file stands in the way of is left out. Rules are for what exists.
+    fn make(&self, root: &Path) -> (Vec<PathBuf>, SandboxRuntimeConfig) {
+        let mut made = Vec::new();
+        for file in &self.files {
+            let path = root.join(file);
+            if fs::create_dir_all(path.parent().unwrap()).is_ok() && !path.exists() {
+                fs::write(&path, CONTENT).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+                made.push(path);
+            }
+        }
+        let rules = |list: &[String]| -> Vec<String> {
+            let paths = list.iter().map(|path| root.join(path)).filter(|path| path.exists());
+            paths.map(|path| path.to_str().unwrap().to_owned()).collect()
+        };
+        let mut config = SandboxRuntimeConfig::default();
+        let [hidden, shown, writable, protected] = &self.lists;
+        config.filesystem.deny_read = rules(hidden);
+        config.filesystem.allow_read = Some(rules(shown));
+        config.filesystem.allow_write = rules(writable);
+        config.filesystem.deny_write = rules(protected);
+        (made, config)
+    }
+}
+
+/// For each file of `$@`: `r` if its content can be read, `w` if it can be written to.
+const LOOK: &str = "for file in FILES; do r=-; w=-; \
+                    { read -r content < \"$file\" || [ -n \"$content\" ]; } 2>/dev/null && [ \"$content\" = content ] && r=r; \
+                    { : >> \"$file\"; } 2>/dev/null && w=w; echo $r$w; content=; done";
+
+async fn look(sandbox: &NativeSandbox, files: &[PathBuf]) -> Vec<String> {
+    let files: Vec<String> = files.iter().map(|file| format!("'{}'", file.display())).collect();
+    let ran = sandbox.exec(spec(&LOOK.replace("FILES", &files.join(" ")))).await.unwrap();
+    String::from_utf8_lossy(&ran.stdout.bytes).lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn what_commands_can_do_is_what_the_policy_says() {
+    let base = std::env::var_os(crate::native::BASE).unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+    let mut runner = TestRunner::new(Config::default());
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..CASES {
+        let case = case().new_tree(&mut runner).unwrap().current();
+        let temporary = tempfile::tempdir_in(&base).unwrap();
+        let root = temporary.path().canonicalize().unwrap();
+        let (files, config) = case.make(&root);
+        let policy = Policy::from_config(config, Path::new("/nonexistent")).unwrap();
+        // Any directory that is in sight will do to start in.
+        let sandbox = NativeSandbox::open(&policy, Path::new("/usr")).unwrap();
+        let found = look(&sandbox, &files).await;
+        let expected: Vec<String> = files
+            .iter()
+            .map(|file| {
+                let may = |access, letter| if policy.explain(file, access).allowed { letter } else { "-" };
+                format!("{}{}", may(Access::Read, "r"), may(Access::Write, "w"))
+            })
+            .collect();
+        let names: Vec<&Path> = files.iter().map(|file| file.strip_prefix(&root).unwrap()).collect();
+        assert_eq!(found, expected, "case {number}: {names:?} under {:?}", case.lists);
+        let mounted: Vec<(bool, bool)> = files.iter().map(|file| sandbox.access(file)).collect();
+        let said = expected.iter().map(|verdict| (verdict.starts_with('r'), verdict.ends_with('w')));
+        assert_eq!(mounted, said.collect::<Vec<_>>(), "case {number}: {names:?} under {:?}", case.lists);
+        // What nobody may see was never touched.
+        assert!(files.iter().all(|file| fs::read_to_string(file).unwrap() == CONTENT));
+        seen.extend(found);
+        sandbox.close().await;
+    }
+    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), ["--", "r-", "rw"], "every answer was needed");
+}
