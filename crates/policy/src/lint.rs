@@ -72,7 +72,8 @@ impl Policy {
         if network.allow_all_unix_sockets == Some(true) {
             say(
                 "network.allowAllUnixSockets".to_owned(),
-                "turns srt's whole system call filter off; the native engine refuses to open with this",
+                "turns srt's whole system call filter off; the native engine allows Unix sockets and nothing else, and with \
+                 them every socket that the session can see",
             );
         }
         if self.config().credentials.is_some() {
@@ -86,8 +87,6 @@ impl Policy {
         let config = self.config();
         if !config.network.allowed_domains.is_empty() {
             Some("network.allowedDomains names domains")
-        } else if config.network.allow_all_unix_sockets == Some(true) {
-            Some("network.allowAllUnixSockets is set")
         } else if config.credentials.is_some() {
             Some("credentials is set")
         } else {

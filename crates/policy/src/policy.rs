@@ -163,6 +163,11 @@ impl Policy {
         self.config.filesystem.disabled == Some(true)
     }
 
+    /// Whether commands may use Unix sockets (`network.allowAllUnixSockets`).
+    pub fn allows_unix_sockets(&self) -> bool {
+        self.config.network.allow_all_unix_sockets == Some(true)
+    }
+
     /// Whether `.git/config` may be written.
     pub(crate) fn allows_git_config(&self) -> bool {
         self.config.filesystem.allow_git_config == Some(true)

@@ -39,6 +39,7 @@ use async_trait::async_trait;
 use policy::{MountPlan, Policy, Unenforced};
 
 use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Limits, Sandbox};
+use filter::UnixSockets;
 use process::InitProcess;
 
 pub use attached::AttachedCommand;
@@ -97,7 +98,8 @@ impl NativeSandbox {
         let mounts = policy
             .mounts(&tree::HostTree, &options)
             .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
-        let plan = plan::encode(&mounts, limits);
+        let unix_sockets = if policy.allows_unix_sockets() { UnixSockets::Allowed } else { UnixSockets::Refused };
+        let plan = plan::encode(&mounts, limits, unix_sockets);
         let init = InitProcess::start(&plan)?;
         let null = rustix::fs::open(
             "/dev/null",
@@ -105,7 +107,7 @@ impl NativeSandbox {
             rustix::fs::Mode::empty(),
         )
         .map_err(|errno| OpenError::Host { operation: "open /dev/null", source: errno.into() })?;
-        let (shell, session_dir, report) = (shell(), session_dir.to_owned(), probe::enforced());
+        let (shell, session_dir, report) = (shell(), session_dir.to_owned(), probe::enforced(unix_sockets));
         let waiting = ahead::WaitingShell::default();
         Ok(Self { inner: Arc::new(Inner { init, shell, session_dir, report, mounts, null, waiting }) })
     }

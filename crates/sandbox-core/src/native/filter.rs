@@ -92,8 +92,16 @@ const TIOCSTI: u32 = 0x5412;
 /// `ioctl_console(2)`: the same by way of selection and paste.
 const TIOCLINUX: u32 = 0x541c;
 
+/// Whether Unix sockets may be made. They reach whatever socket the session can see in the file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnixSockets {
+    /// Connected pairs only.
+    Refused,
+    Allowed,
+}
+
 /// The program, a row of `struct sock_filter` of 8 bytes each.
-pub(super) fn program() -> Vec<u8> {
+pub(super) fn program(unix_sockets: UnixSockets) -> Vec<u8> {
     let mut filter = Assembler::default();
     filter.load(4);
     filter.unless_equal(AUDIT_ARCH_X86_64, &[ret(KILL_PROCESS)]);
@@ -105,13 +113,15 @@ pub(super) fn program() -> Vec<u8> {
     filter.if_equal(CLONE, &[argument(0), skip_unless_any(NEW_NAMESPACES, 1), ret(EPERM), ret(ALLOW)]);
     filter
         .if_equal(UNSHARE, &[argument(0), skip_unless_any(NEW_NAMESPACES | CLONE_NEWTIME, 1), ret(EPERM), ret(ALLOW)]);
+    // To the first verdict below, or to the second.
+    let to_unix = if unix_sockets == UnixSockets::Allowed { 3 } else { 4 };
     filter.if_equal(
         SOCKET,
         &[
             argument(0),
             skip_if_equal(AF_INET, 5),
             skip_if_equal(AF_INET6, 4),
-            skip_if_equal(AF_UNIX, 4),
+            skip_if_equal(AF_UNIX, to_unix),
             skip_unless_equal(AF_NETLINK, 4),
             argument(2),
             // NETLINK_ROUTE, which lists the interfaces of the namespace.
@@ -121,18 +131,20 @@ pub(super) fn program() -> Vec<u8> {
             ret(EAFNOSUPPORT),
         ],
     );
-    // Connected pairs only: a datagram socket of a pair could be pointed at any path.
-    filter.if_equal(
-        SOCKETPAIR,
-        &[
-            argument(1),
-            and(0xf),
-            skip_if_equal(SOCK_STREAM, 1),
-            skip_unless_equal(SOCK_SEQPACKET, 1),
-            ret(ALLOW),
-            ret(EPERM),
-        ],
-    );
+    // A datagram socket of a pair could be pointed at any path.
+    if unix_sockets == UnixSockets::Refused {
+        filter.if_equal(
+            SOCKETPAIR,
+            &[
+                argument(1),
+                and(0xf),
+                skip_if_equal(SOCK_STREAM, 1),
+                skip_unless_equal(SOCK_SEQPACKET, 1),
+                ret(ALLOW),
+                ret(EPERM),
+            ],
+        );
+    }
     filter.if_equal(
         IOCTL,
         &[argument(1), skip_if_equal(TIOCSTI, 1), skip_unless_equal(TIOCLINUX, 1), ret(EPERM), ret(ALLOW)],
@@ -226,15 +238,18 @@ impl Assembler {
 mod tests {
     use super::*;
 
-    /// Runs the program as the kernel would on one call.
+    /// Runs the strict program as the kernel would on one call.
     fn verdict(arch: u32, call: u32, arguments: [u64; 6]) -> u32 {
+        verdict_of(&program(UnixSockets::Refused), arch, call, arguments)
+    }
+
+    fn verdict_of(program: &[u8], arch: u32, call: u32, arguments: [u64; 6]) -> u32 {
         let mut data = [0u8; 64];
         data[..4].copy_from_slice(&call.to_ne_bytes());
         data[4..8].copy_from_slice(&arch.to_ne_bytes());
         for (at, argument) in arguments.iter().enumerate() {
             data[16 + at * 8..24 + at * 8].copy_from_slice(&argument.to_ne_bytes());
         }
-        let program = program();
         let (mut at, mut accumulator) = (0, 0u32);
         loop {
             let raw = &program[at * 8..at * 8 + 8];
@@ -299,6 +314,19 @@ mod tests {
         check(SOCKETPAIR, &[1, 1 | 0o2_000_000], ALLOW);
         check(SOCKETPAIR, &[1, 5], ALLOW);
         check(SOCKETPAIR, &[1, 2], EPERM);
+    }
+
+    #[test]
+    fn allowing_unix_sockets_allows_nothing_else() {
+        let lenient = program(UnixSockets::Allowed);
+        let socket = |arguments: [u64; 3]| {
+            let [a, b, c] = arguments;
+            verdict_of(&lenient, AUDIT_ARCH_X86_64, SOCKET, [a, b, c, 0, 0, 0])
+        };
+        assert_eq!([[1, 1, 0], [1, 2, 0], [2, 1, 0], [16, 3, 0]].map(socket), [ALLOW; 4]);
+        assert_eq!([[16, 3, 9], [17, 3, 0], [40, 1, 0]].map(socket), [EPERM, EAFNOSUPPORT, EAFNOSUPPORT]);
+        assert_eq!(verdict_of(&lenient, AUDIT_ARCH_X86_64, SOCKETPAIR, [1, 2, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(verdict_of(&lenient, AUDIT_ARCH_X86_64, 165, [0; 6]), EPERM);
     }
 
     #[test]

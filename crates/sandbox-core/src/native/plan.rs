@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use policy::{BindAccess, MountOp, MountPlan};
 use rustix::process::{Resource, getrlimit};
 
-use super::{filter, wire};
+use super::filter::{self, UnixSockets};
+use super::wire;
 use crate::sandbox::Limits;
 
 /// Fewer than this the kernel does not take as the highest process id: it keeps the first 300 for itself.
@@ -21,7 +22,7 @@ pub(super) fn private_directories() -> Vec<PathBuf> {
 }
 
 /// Limits, filter and mounts, by the layout of `wire`.
-pub(super) fn encode(mounts: &MountPlan, limits: &Limits) -> Vec<u8> {
+pub(super) fn encode(mounts: &MountPlan, limits: &Limits, unix_sockets: UnixSockets) -> Vec<u8> {
     let mut plan = Encoder::default();
     plan.u32(wire::VERSION);
     plan.u32(if limits_processes() { limits.processes.max(MIN_PROCESSES) } else { 0 });
@@ -32,7 +33,7 @@ pub(super) fn encode(mounts: &MountPlan, limits: &Limits) -> Vec<u8> {
         plan.u64(soft);
         plan.u64(hard);
     }
-    let filter = filter::program();
+    let filter = filter::program(unix_sockets);
     plan.count(filter.len() / 8);
     plan.0.extend_from_slice(&filter);
     plan.count(mounts.ops.len());

@@ -4,20 +4,21 @@ use std::io;
 
 use rustix::io::Errno;
 
+use super::filter::UnixSockets;
 use super::process::InitProcess;
 use super::{OpenError, plan, wire};
 use crate::sandbox::{Enforcement, EngineReport, Limits};
 
 /// Tries on this machine what a session needs, in about two milliseconds, and reports each layer.
 pub fn probe() -> EngineReport {
-    match InitProcess::start(&plan::encode(&policy::MountPlan::read_only(), &Limits::default())) {
-        Ok(_) => enforced(),
+    match InitProcess::start(&plan::encode(&policy::MountPlan::read_only(), &Limits::default(), UnixSockets::Refused)) {
+        Ok(_) => enforced(UnixSockets::Refused),
         Err(error) => refused(&error),
     }
 }
 
 /// The report of an open sandbox: it opens with every layer or not at all.
-pub(super) fn enforced() -> EngineReport {
+pub(super) fn enforced(unix_sockets: UnixSockets) -> EngineReport {
     let uncounted = if rustix::process::geteuid().is_root() && !plan::limits_processes() {
         "; the number of processes is not limited for root before Linux 6.14"
     } else {
@@ -28,7 +29,12 @@ pub(super) fn enforced() -> EngineReport {
         filesystem: Enforcement::Full,
         network: Enforcement::Full,
         processes: Enforcement::Full,
-        system_calls: Enforcement::Full,
+        system_calls: match unix_sockets {
+            UnixSockets::Refused => Enforcement::Full,
+            UnixSockets::Allowed => Enforcement::Weaker {
+                why: "the policy allows Unix sockets, and with them every socket that the session can see".to_owned(),
+            },
+        },
         resources: Enforcement::Weaker {
             why: format!(
                 "memory and processor time are limited for each process, not for a command as a whole{uncounted}"

@@ -210,6 +210,15 @@ const CASES: &[Case] = &[
     case("sockets of the internet exist", "perl -MSocket -e 'socket(my $s, AF_INET, SOCK_STREAM, 0) or die'", Works),
     case("Unix sockets do not", "perl -MSocket -e 'socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die'", Fails),
     case("datagram Unix sockets do not", "perl -MSocket -e 'socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die'", Fails),
+    case(
+        "allowAllUnixSockets opens Unix sockets",
+        "perl -MSocket -e 'socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die; socketpair(my $a, my $b, AF_UNIX, SOCK_DGRAM, 0) or die'",
+        Works,
+    )
+    .with(&[("allowAllUnixSockets", &[])]),
+    case("allowAllUnixSockets opens nothing else", "perl -e '$p = \"\\0\" x 128; syscall(425, 8, $p) >= 0 or die'", Fails)
+        .with(&[("allowAllUnixSockets", &[])])
+        .but_srt(Works, "srt turns its whole filter off"),
     case("vsock", "perl -e 'syscall(41, 40, 1, 0) >= 0 or die'", Fails).but_srt(Works, "srt refuses Unix sockets only"),
     case("io_uring", "perl -e '$p = \"\\0\" x 128; syscall(425, 8, $p) >= 0 or die'", Fails),
     // Processes and privileges.
@@ -253,6 +262,7 @@ fn settings(case: &Case, place: &Place) -> SandboxRuntimeConfig {
             "allowRead" => files.allow_read.get_or_insert_default().extend(paths(rules)),
             "allowGitConfig" => files.allow_git_config = Some(true),
             "disabled" => files.disabled = Some(true),
+            "allowAllUnixSockets" => config.network.allow_all_unix_sockets = Some(true),
             other => panic!("{other}"),
         }
     }
