@@ -115,16 +115,30 @@ fn set_up(plan: &'static [u8]) -> core::result::Result<Session, Failure<'static>
     sys::prctl(sys::PR_SET_DUMPABLE, 0).map_err(at(wire::STEP_PRIVILEGES))?;
     sys::set_umask(0);
     let mut reader = Reader(plan);
-    let (max_pid, limits, filter) = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
+    let Head { max_pid, limits, own_filter, filter } = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
     mounts::build(&mut reader)?;
     sys::set_umask(0o022);
     sys::set_host_name(b"sandbox").map_err(at(wire::STEP_NAMESPACES))?;
     sys::loopback_up().map_err(at(wire::STEP_NAMESPACES))?;
     let taken = sys::event_counter().map_err(at(wire::STEP_PLAN))?;
+    // What slots inherit costs no command anything. Init never executes a program, so it keeps the capabilities that slots
+    // need to mount their /proc, though nothing could ever gain them again.
+    sys::reset_signals();
+    sys::drop_bounding_set().map_err(at(wire::STEP_PRIVILEGES))?;
+    sys::load_filter(own_filter).map_err(at(wire::STEP_PRIVILEGES))?;
     Ok(Session { control: CONTROL, taken, filter, limits, max_pid })
 }
 
-fn read_head(reader: &mut Reader<'static>) -> Result<(u32, &'static [u8], &'static [u8])> {
+/// The beginning of the plan.
+struct Head {
+    max_pid: u32,
+    limits: &'static [u8],
+    own_filter: &'static [u8],
+    /// That of slots.
+    filter: &'static [u8],
+}
+
+fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
     if reader.u32()? != wire::VERSION {
         return Err(Errno::INVAL);
     }
@@ -132,8 +146,10 @@ fn read_head(reader: &mut Reader<'static>) -> Result<(u32, &'static [u8], &'stat
     let count = reader.u32()? as usize;
     let limits = reader.bytes(count * 20)?;
     let count = reader.u32()? as usize;
+    let own_filter = reader.bytes(count * 8)?;
+    let count = reader.u32()? as usize;
     let filter = reader.bytes(count * 8)?;
-    Ok((max_pid, limits, filter))
+    Ok(Head { max_pid, limits, own_filter, filter })
 }
 
 /// Keeps one slot waiting while the session is in use. A slot takes its command from the control socket

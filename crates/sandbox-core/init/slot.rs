@@ -73,7 +73,6 @@ fn prepare(session: &Session) -> core::result::Result<Fd, (u32, Errno)> {
     let _ = sys::prctl(sys::PR_SET_PDEATHSIG, 9);
     mounts::mount_proc(session.max_pid).map_err(|errno| (wire::STEP_PROC, errno))?;
     let restrict = || {
-        sys::reset_signals();
         let events = sys::child_events()?;
         let mut limits = Reader(session.limits);
         while !limits.0.is_empty() {
@@ -131,13 +130,10 @@ impl Request<'_> {
         self.fds[3]
     }
 
-    /// Starts the shell with its command, or, `ahead` of it, with a blank one.
+    /// Starts the shell with its command, or, ahead of it, with a blank one.
     fn start(&mut self, ahead: Option<&Ahead>) -> Result<i32> {
-        let child = sys::fork(0)?;
-        if child == 0 {
-            become_shell(self, ahead);
-        }
-        Ok(child)
+        let stack = sys::memory(SHELL_STACK_BYTES)?;
+        sys::start_sharing(stack, become_shell, &mut Shell { request: self, ahead })
     }
 
     /// Leaves the shell's streams to the shell.
@@ -148,8 +144,19 @@ impl Request<'_> {
     }
 }
 
-/// Turns the forked child into the shell; failures go to the command's channel.
-fn become_shell(request: &mut Request<'_>, ahead: Option<&Ahead>) -> ! {
+/// What the shell's process needs until it is the shell.
+struct Shell<'s, 'r> {
+    request: &'s mut Request<'r>,
+    ahead: Option<&'s Ahead>,
+}
+
+/// What `become_shell` needs, and room.
+const SHELL_STACK_BYTES: usize = 64 * 1024;
+
+/// Turns the child into the shell; failures go to the command's channel. It shares the slot's memory, so it changes nothing there but
+/// its own stack and what was made for it.
+extern "C" fn become_shell(Shell { request, ahead }: &mut Shell<'_, '_>) -> ! {
+    let ahead = *ahead;
     let channel = request.channel();
     let mut start = || -> core::result::Result<Errno, (u32, Errno)> {
         sys::new_terminal_session();
@@ -160,11 +167,14 @@ fn become_shell(request: &mut Request<'_>, ahead: Option<&Ahead>) -> ! {
         }
         sys::unblock_signals();
         let mut command = request.command;
+        let mut variable = core::ptr::null();
         if let Some(ahead) = ahead {
             ahead.enter().map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
             command = ahead.blank();
-            request.variables[request.count] = ahead.variable().as_ptr();
+            variable = ahead.variable().as_ptr();
         }
+        // The memory is the slot's, and a shell may have been tried before.
+        request.variables[request.count] = variable;
         let arguments = [c(b"bash\0").as_ptr(), c(b"-c\0").as_ptr(), command.as_ptr(), core::ptr::null()];
         Ok(sys::execute(request.shell, &arguments, &request.variables))
     };

@@ -346,6 +346,35 @@ pub fn fork(flags: usize) -> Result<i32> {
     sys!(nr::CLONE, flags | 17, 0, 0, 0, 0).map(|pid| pid as i32)
 }
 
+/// Starts a child that shares this process's memory, on a stack of its own, and sleeps until it has executed a program or ended. Nothing is
+/// copied, and no page is made to be copied on writing. `run` must not return, and `T` is its own until then.
+pub fn start_sharing<T>(stack: &mut [u8], run: extern "C" fn(&mut T) -> !, argument: &mut T) -> Result<i32> {
+    const CLONE_VM: usize = 0x100;
+    const CLONE_VFORK: usize = 0x4000;
+    // The stack grows down, and calls want it aligned to 16.
+    let top = (stack.as_mut_ptr() as usize + stack.len()) & !15;
+    let result: isize;
+    // SAFETY: the child runs on its own stack and calls a function that never returns, with a reference that nobody else uses: the
+    // caller sleeps. The clobbers are those of the kernel's x86-64 convention; the child's registers are its own.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") nr::CLONE as isize => result,
+            in("rdi") CLONE_VM | CLONE_VFORK | 17, in("rsi") top, in("rdx") 0, in("r10") 0, in("r8") 0,
+            in("r12") core::ptr::from_mut(argument), in("r13") run,
+            lateout("rcx") _, lateout("r11") _,
+        );
+    }
+    if result < 0 { Err(Errno(-result as i32)) } else { Ok(result as i32) }
+}
+
 /// Waits for any child: its id and its status; `block` says whether to wait for one to end.
 pub fn wait(block: bool) -> Result<(i32, u32)> {
     let mut status = 0u32;
@@ -416,8 +445,8 @@ pub fn prctl(option: usize, value: usize) -> Result<()> {
     sys!(nr::PRCTL, option, value, 0, 0, 0).map(drop)
 }
 
-/// Gives up every capability, for this process and all that it will ever execute.
-pub fn drop_capabilities() -> Result<()> {
+/// Sees to it that no program that is ever executed gains a capability.
+pub fn drop_bounding_set() -> Result<()> {
     for capability in 0..64 {
         match prctl(PR_CAPBSET_DROP, capability) {
             // Past the last capability that the kernel knows.
@@ -427,7 +456,11 @@ pub fn drop_capabilities() -> Result<()> {
     }
     // PR_CAP_AMBIENT_CLEAR_ALL
     prctl(PR_CAP_AMBIENT, 4)?;
-    prctl(PR_SET_NO_NEW_PRIVS, 1)?;
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// Gives up the capabilities that this process has.
+pub fn drop_capabilities() -> Result<()> {
     // struct __user_cap_header_struct (version 3, this process) and two empty __user_cap_data_struct
     let header = [0x2008_0522u32, 0];
     let none = [0u32; 6];

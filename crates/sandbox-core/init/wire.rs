@@ -6,7 +6,8 @@
 //! u32 VERSION
 //! u32 the highest process id in a command's namespace, or 0 where the kernel has one for all (before 6.14)
 //! u32 count, then each limit:      u32 resource, u64 soft, u64 hard        (setrlimit(2))
-//! u32 count, then each instruction: 8 bytes of struct sock_filter          (seccomp(2))
+//! u32 count, then each instruction of init's filter: 8 bytes of struct sock_filter   (seccomp(2))
+//! u32 count, then each instruction of the filter that slots load over it
 //! u32 count, then each operation:  u32 OP_…, u32 argument, text
 //! text = u32 length, the bytes, NUL
 //! ```

@@ -33,9 +33,10 @@ pub(super) fn encode(mounts: &MountPlan, limits: &Limits, unix_sockets: UnixSock
         plan.u64(soft);
         plan.u64(hard);
     }
-    let filter = filter::program(unix_sockets);
-    plan.count(filter.len() / 8);
-    plan.0.extend_from_slice(&filter);
+    for filter in [filter::program(unix_sockets), filter::program_of_slots()] {
+        plan.count(filter.len() / 8);
+        plan.0.extend_from_slice(&filter);
+    }
     plan.count(mounts.ops.len());
     for op in &mounts.ops {
         let (operation, argument, path) = match op {

@@ -182,21 +182,42 @@ async fn it_is_killed_whole_like_any_other() {
     assert!(place.is_ahead().await);
 }
 
+/// The processes on this machine that have this text in their environment.
+fn with_environment(mark: &str) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let marked = processes.filter(|entry| {
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        String::from_utf8_lossy(&environment).contains(mark)
+    });
+    marked.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+#[tokio::test]
+async fn a_waiting_shell_that_was_killed_is_replaced_by_a_fresh_one() {
+    let place = place();
+    let mark = unique_seconds();
+    let mut marked = spec("env; echo $0");
+    marked.env.push(("MARK".into(), mark.clone().into()));
+    let first = place.sandbox.exec(marked.clone()).await.unwrap();
+    eventually("a shell waits", || !with_environment(&mark).is_empty()).await;
+    for pid in with_environment(&mark) {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    eventually("it is dead", || with_environment(&mark).is_empty()).await;
+    let second = place.sandbox.exec(marked).await.unwrap();
+    assert_eq!(seen(&second), seen(&first));
+}
+
 #[tokio::test]
 async fn a_closed_session_leaves_no_waiting_shell() {
     let place = place();
+    let mark = unique_seconds();
     let mut marked = spec("true");
-    let mark = format!("MARK={}", unique_seconds());
     marked.env.push(("MARK".into(), mark.clone().into()));
-    let waits = || {
-        std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-            String::from_utf8_lossy(&environment).contains(&mark)
-        })
-    };
     place.sandbox.exec(marked).await.unwrap();
-    eventually("a shell waits", waits).await;
+    eventually("a shell waits", || !with_environment(&mark).is_empty()).await;
     let begun = Instant::now();
     place.sandbox.close().await;
-    assert!(!waits(), "after {:?}", begun.elapsed());
+    assert!(with_environment(&mark).is_empty(), "after {:?}", begun.elapsed());
 }
