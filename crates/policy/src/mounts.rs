@@ -26,8 +26,8 @@ use crate::repositories::Search;
 use crate::rules::{PathRule, depth};
 use crate::tree::{NodeKind, Tree};
 
-/// How many files and directories the patterns of a policy may be compared with, and repositories looked for in.
-pub(crate) const MAX_VISITED: usize = 200_000;
+/// How many files and directories the patterns of a policy may be compared with.
+const MAX_VISITED: usize = 200_000;
 
 /// What an engine adds of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl Policy {
         if self.files_are_free() {
             return Ok(MountPlan { ops: vec![MountOp::RootWritable], unenforced: Vec::new() });
         }
-        let mut compiler = Compiler { tree, unenforced: Vec::new(), visited: 0 };
+        let mut compiler = Compiler { tree, unenforced: Vec::new(), visited: 0, searched: 0 };
         let writable = compiler.allowed("allowWrite", &self.allow_write, &BTreeSet::new())?;
         let shown = compiler.allowed("allowRead", &self.allow_read, &writable)?;
         let hidden = compiler.hidden(self, &shown, &writable)?;
@@ -208,7 +208,10 @@ struct Sets {
 struct Compiler<'t> {
     tree: &'t dyn Tree,
     unenforced: Vec<Unenforced>,
+    /// Files that patterns were compared with.
     visited: usize,
+    /// Directories that protected names were looked for in.
+    searched: usize,
 }
 
 impl Compiler<'_> {
@@ -340,7 +343,7 @@ impl Compiler<'_> {
         if self.kind(root)? != Some(NodeKind::Directory) {
             return Ok(());
         }
-        let mut search = Search::new(self.tree, writable, &mut self.visited);
+        let mut search = Search::new(self.tree, writable, &mut self.searched);
         let is_complete = search.find(root, policy.config().mandatory_deny_search_depth);
         let Search { repositories, names, .. } = search;
         for name in names {

@@ -1,14 +1,17 @@
 //! Where the protected names in a writable directory are, and its git repositories, also those that git ignores, of submodules and of
 //! worktrees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::mandatory;
-use crate::mounts::MAX_VISITED;
 use crate::tree::{NodeKind, Tree};
 
+/// How many directories are looked through for one policy: about half a second.
+const MAX_DIRECTORIES: usize = 20_000;
+/// The kernel's own trees have no repositories, and no end.
+const KERNELS_OWN: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// A pointer to a repository is one short line.
 const MAX_POINTER_BYTES: usize = 4096 + 64;
 
@@ -28,14 +31,17 @@ impl<'s> Search<'s> {
         Self { tree, writable, visited, repositories: BTreeSet::new(), names: Vec::new() }
     }
 
-    /// Looks through a directory, to the bottom or to a depth. `false` when there was too much to see all of it.
+    /// Looks through a directory, the shallow parts first, to the bottom or to a depth. `false` when there was too much to see all of it.
     ///
     /// What cannot be listed is left out: the commands of a session run as the same user, and cannot either.
     pub(crate) fn find(&mut self, root: &Path, max_depth: Option<u8>) -> bool {
-        let mut rest = vec![(root.to_owned(), 0)];
-        while let Some((dir, depth)) = rest.pop() {
+        let mut rest = VecDeque::from([(root.to_owned(), 0)]);
+        while let Some((dir, depth)) = rest.pop_front() {
+            if KERNELS_OWN.iter().any(|own| dir == Path::new(own)) {
+                continue;
+            }
             *self.visited += 1;
-            if *self.visited > MAX_VISITED {
+            if *self.visited > MAX_DIRECTORIES {
                 return false;
             }
             for (name, kind) in self.tree.read_dir(&dir).unwrap_or_default() {
@@ -47,7 +53,7 @@ impl<'s> Search<'s> {
                 self.protected(&dir, &name);
                 let is_in_reach = max_depth.is_none_or(|max| depth < max);
                 if kind == NodeKind::Directory && name != mandatory::LEFT_OUT && is_in_reach {
-                    rest.push((path, depth + 1));
+                    rest.push_back((path, depth + 1));
                 }
             }
         }
@@ -103,7 +109,7 @@ impl<'s> Search<'s> {
         let mut rest = vec![dir];
         while let Some(dir) = rest.pop() {
             *self.visited += 1;
-            if *self.visited > MAX_VISITED {
+            if *self.visited > MAX_DIRECTORIES {
                 return;
             }
             let entries = self.tree.read_dir(&dir).unwrap_or_default();
