@@ -208,7 +208,8 @@ fn run_later(request: &mut Request<'_>, events: Fd) -> Result<(u32, u32)> {
         let mut fds = [
             Poll { fd: request.channel(), events: sys::POLL_IN, found: 0 },
             Poll { fd: events, events: sys::POLL_IN, found: 0 },
-            Poll { fd: if is_ready { -1 } else { ahead.ready() }, events: sys::POLL_IN, found: 0 },
+            // Of a shell that is dead the pipe is at its end, and would not let anybody sleep.
+            Poll { fd: if is_ready || child.is_none() { -1 } else { ahead.ready() }, events: sys::POLL_IN, found: 0 },
         ];
         if is_whole {
             fds[0].events = sys::POLL_RDHUP;
