@@ -9,8 +9,20 @@ use std::time::Duration;
 use policy::Policy;
 use sandbox_core::{CommandOutput, CommandSpec, CommandStatus, ExecErrorKind, NativeSandbox, Sandbox, SessionDir};
 
-/// Names a directory for trees; not below `/tmp`, which the engine has for itself.
+/// Names a directory for trees in the host's view; without it one is looked for.
 pub(crate) const BASE: &str = "SANDBOX_CORE_TEST_BASE";
+
+/// A new directory where the engine puts nothing of its own: not below `/tmp` and `/var/tmp`. `None` where this user has no such place.
+pub(crate) fn directory_in_sight() -> Option<tempfile::TempDir> {
+    let named = std::env::var_os(BASE).map(PathBuf::from);
+    let usual = [env!("CARGO_TARGET_TMPDIR").into(), std::env::home_dir().unwrap_or_default(), "/var/lib".into()];
+    let places = named.into_iter().chain(usual).filter_map(|place| place.canonicalize().ok());
+    let mut in_sight = places.filter(|place| !place.starts_with("/tmp") && !place.starts_with("/var/tmp"));
+    in_sight.find_map(|place| tempfile::tempdir_in(place).ok())
+}
+
+/// What is said where there is none.
+pub(crate) const NO_PLACE: &str = "a build directory or a home outside /tmp";
 
 pub(crate) struct Place {
     temporary: Arc<tempfile::TempDir>,
