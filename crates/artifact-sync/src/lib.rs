@@ -61,6 +61,7 @@ mod restore;
 mod signature;
 mod snapshot;
 mod stores;
+mod tally;
 mod upload;
 
 pub use error::{SyncError, with_causes};

@@ -1,6 +1,6 @@
 //! A directory and a prefix of an object store, kept equal.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,8 +23,8 @@ use crate::index::{DirectoryId, Failure, Index, Known, Origin};
 use crate::keys;
 use crate::links::Linker;
 use crate::report::{Direction, Mirrored, Pending, Progress, SkipReason, Skipped, SyncReport};
-use crate::signature::Signature;
 use crate::snapshot::{Entry, Snapshot};
+use crate::tally::{Outcome, Tally, Told};
 use crate::upload::{Upload, UploadError, Uploader, blocking};
 
 /// How long a synchronisation waits for the store by default.
@@ -54,15 +54,7 @@ pub(crate) struct Inner {
     index: Mutex<Index>,
     /// Held while the directory and the store are being made equal.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
-    told: Mutex<Told>,
-}
-
-/// What reports have named already.
-#[derive(Debug, Default)]
-struct Told {
-    /// Changes that are pending, as they were.
-    pending: HashMap<String, Signature>,
-    skipped: HashSet<Skipped>,
+    told: Told,
 }
 
 /// What [`Mirror::builder`] sets.
@@ -149,7 +141,7 @@ impl MirrorBuilder {
             deadline: self.deadline,
             index: Mutex::new(index),
             turn: Arc::default(),
-            told: Mutex::default(),
+            told: Told::default(),
         };
         Ok(Mirror { inner: Arc::new(inner), work: Mutex::default() })
     }
@@ -166,20 +158,6 @@ fn identity(dir: impl AsFd) -> rustix::io::Result<DirectoryId> {
 enum Scope {
     All,
     File(RelativePath),
-}
-
-/// What became of one change.
-#[derive(Debug)]
-enum Outcome {
-    Stored {
-        key: Key,
-        url: Option<String>,
-    },
-    /// The content is what the store held; or the file is no longer there.
-    Nothing,
-    Deleted,
-    Pending(String),
-    Skipped(SkipReason),
 }
 
 impl Mirror {
@@ -226,7 +204,7 @@ impl Mirror {
     /// # Cancel safety
     /// As [`Mirror::sync`].
     pub async fn flush(&self) -> SyncReport {
-        self.inner.told().skipped.clear();
+        self.inner.told.forget_skipped();
         self.run(Scope::All, FLUSH_DEADLINE.max(self.inner.deadline)).await
     }
 
@@ -252,10 +230,10 @@ impl Mirror {
             let inner = Arc::clone(&inner);
             blocking(move || inner.look(&scope)).await
         };
-        let mut report = Report::new(&inner, &changes, skipped);
-        let Ok(turn) = turn else { return report.finish("earlier uploads are still under way") };
+        let mut tally = Tally::new(&inner.told, &changes, skipped);
+        let Ok(turn) = turn else { return tally.finish("earlier uploads are still under way") };
         if changes.is_empty() {
-            return report.finish("");
+            return tally.finish("");
         }
         let (sender, mut outcomes) = mpsc::unbounded_channel();
         let working = Arc::clone(&inner);
@@ -265,9 +243,9 @@ impl Mirror {
         });
         *self.work.lock().unwrap_or_else(PoisonError::into_inner) = Some(work.abort_handle());
         while let Ok(Some((path, outcome))) = timeout_at(deadline, outcomes.recv()).await {
-            report.add(path, outcome);
+            tally.add(path, outcome);
         }
-        report.finish("the store has not answered yet")
+        tally.finish("the store has not answered yet")
     }
 }
 
@@ -284,10 +262,6 @@ impl Drop for Mirror {
 impl Inner {
     pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn look(&self, scope: &Scope) -> (Changes, Vec<Skipped>) {
@@ -461,73 +435,10 @@ impl<'m> Counter<'m> {
     }
 }
 
-/// A report in the making.
-struct Report<'m> {
-    inner: &'m Inner,
-    /// Changes of which the outcome is not known yet: files with their signatures, removals without.
-    waiting: BTreeMap<String, Option<Signature>>,
-    report: SyncReport,
-}
-
-impl<'m> Report<'m> {
-    fn new(inner: &'m Inner, changes: &Changes, skipped: Vec<Skipped>) -> Self {
-        let touched = changes.touched.iter().map(|entry| (entry.path.clone(), Some(entry.signature)));
-        let waiting = touched.chain(changes.gone.iter().map(|path| (path.clone(), None))).collect();
-        let mut report = Self { inner, waiting, report: SyncReport::default() };
-        skipped.into_iter().for_each(|skipped| report.skip(skipped));
-        report
-    }
-
-    /// Names what is skipped once in the life of a mirror.
-    fn skip(&mut self, skipped: Skipped) {
-        if self.inner.told().skipped.insert(skipped.clone()) {
-            self.report.skipped.push(skipped);
-        }
-    }
-
-    fn add(&mut self, path: String, outcome: Outcome) {
-        let signature = self.waiting.remove(&path).flatten();
-        let Some(relative) = relative(&path) else {
-            return self.skip(Skipped { path, reason: SkipReason::PathTooLong });
-        };
-        match outcome {
-            Outcome::Pending(reason) => return self.add_pending(relative, signature, reason),
-            Outcome::Stored { key, url } => self.report.changed.push(Mirrored { path: relative, key: Some(key), url }),
-            Outcome::Deleted => self.report.deleted.push(relative),
-            Outcome::Skipped(reason) => self.skip(Skipped { path: path.clone(), reason }),
-            Outcome::Nothing => {}
-        }
-        self.inner.told().pending.remove(&path);
-    }
-
-    fn add_pending(&mut self, path: RelativePath, signature: Option<Signature>, reason: String) {
-        if let Some(signature) = signature {
-            let before = self.inner.told().pending.insert(path.as_str().to_owned(), signature);
-            if before != Some(signature) {
-                self.report.changed.push(Mirrored { path: path.clone(), key: None, url: None });
-            }
-        }
-        self.report.pending.push(Pending { path, reason });
-    }
-
-    /// The report; what is still waiting is pending for this reason.
-    fn finish(mut self, reason: &str) -> SyncReport {
-        for (path, signature) in std::mem::take(&mut self.waiting) {
-            match relative(&path) {
-                Some(relative) => self.add_pending(relative, signature, reason.to_owned()),
-                None => self.skip(Skipped { path, reason: SkipReason::PathTooLong }),
-            }
-        }
-        self.report.changed.sort_by(|a, b| a.path.cmp(&b.path));
-        self.report.deleted.sort();
-        self.report.pending.sort_by(|a, b| a.path.cmp(&b.path));
-        self.report
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signature::Signature;
 
     #[test]
     fn removals_come_first_only_where_a_name_changes_its_kind() {

@@ -1,0 +1,111 @@
+//! Waiting for descriptors, and messages between processes.
+
+use super::{Errno, Fd, IoVec, O_CLOEXEC, Result, call, close, nr, padded};
+
+/// Brings the loopback device of the network namespace up (`netdevice(7)`).
+pub fn loopback_up() -> Result<()> {
+    // AF_INET, SOCK_DGRAM | SOCK_CLOEXEC
+    let socket = sys!(nr::SOCKET, 2, 2 | O_CLOEXEC, 0)? as Fd;
+    let mut request = [0u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    // IFF_UP | IFF_RUNNING
+    request[16..18].copy_from_slice(&0x41u16.to_le_bytes());
+    let up = sys!(nr::IOCTL, socket, 0x8914, request.as_ptr()).map(drop);
+    close(socket);
+    up
+}
+
+pub fn event_counter() -> Result<Fd> {
+    // EFD_NONBLOCK | EFD_CLOEXEC
+    sys!(nr::EVENTFD2, 0, 0o4000 | O_CLOEXEC).map(|fd| fd as Fd)
+}
+
+/// `struct pollfd`.
+#[repr(C)]
+pub struct Poll {
+    pub fd: Fd,
+    pub events: i16,
+    pub found: i16,
+}
+
+pub const POLL_IN: i16 = 1;
+pub const POLL_RDHUP: i16 = 0x2000;
+
+/// Waits until one of `fds` has something, or for `timeout_ms` (-1: for ever).
+pub fn poll(fds: &mut [Poll], timeout_ms: i32) -> Result<usize> {
+    loop {
+        match sys!(nr::POLL, fds.as_mut_ptr(), fds.len(), timeout_ms as isize) {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// `struct msghdr`.
+#[repr(C)]
+struct MessageHeader {
+    name: usize,
+    name_len: usize,
+    iov: *mut IoVec,
+    iov_len: usize,
+    control: *mut u8,
+    control_len: usize,
+    flags: u32,
+}
+
+/// Sends one message without descriptors.
+pub fn send(socket: Fd, message: &[u8]) -> Result<()> {
+    let mut iov = IoVec { base: message.as_ptr().cast_mut(), len: message.len() };
+    let header = MessageHeader {
+        name: 0,
+        name_len: 0,
+        iov: &raw mut iov,
+        iov_len: 1,
+        control: core::ptr::null_mut(),
+        control_len: 0,
+        flags: 0,
+    };
+    // MSG_NOSIGNAL
+    sys!(nr::SENDMSG, socket, &raw const header, 0x4000).map(drop)
+}
+
+/// The most descriptors that one message brings.
+pub const MAX_FDS: usize = 5;
+
+/// Receives one message with its descriptors; an empty message means that the other side is gone.
+pub fn receive<'b>(socket: Fd, buffer: &'b mut [u8], fds: &mut [Fd; MAX_FDS]) -> Result<(&'b [u8], usize)> {
+    #[repr(C, align(8))]
+    struct Control([u8; 64]);
+    let mut control = Control([0; 64]);
+    let mut iov = IoVec { base: buffer.as_mut_ptr(), len: buffer.len() };
+    let mut header = MessageHeader {
+        name: 0,
+        name_len: 0,
+        iov: &raw mut iov,
+        iov_len: 1,
+        control: control.0.as_mut_ptr(),
+        control_len: 64,
+        flags: 0,
+    };
+    // MSG_CMSG_CLOEXEC
+    let len = loop {
+        match sys!(nr::RECVMSG, socket, &raw mut header, 0x4000_0000) {
+            Err(Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    // One struct cmsghdr: length (8), SOL_SOCKET = 1 (4), SCM_RIGHTS = 1 (4), the descriptors.
+    let word = |at: usize| u32::from_le_bytes([control.0[at], control.0[at + 1], control.0[at + 2], control.0[at + 3]]);
+    let mut count = 0;
+    if header.control_len >= 16 && word(8) == 1 && word(12) == 1 {
+        count = ((word(0) as usize).saturating_sub(16) / 4).min(MAX_FDS);
+        for (at, fd) in fds.iter_mut().enumerate().take(count) {
+            *fd = word(16 + at * 4) as Fd;
+        }
+    }
+    // MSG_TRUNC | MSG_CTRUNC
+    if header.flags & 0x28 != 0 {
+        return Err(Errno::TOO_BIG);
+    }
+    Ok((&buffer[..len], count))
+}
