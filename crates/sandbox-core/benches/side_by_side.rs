@@ -110,6 +110,8 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
                         .env_clear()
                         .env("PATH", PATH)
                         .env("HOME", "/nonexistent")
+                        // srt leaves its sockets behind.
+                        .env("TMPDIR", dir.parent().unwrap())
                         .current_dir("/");
                     let output = command.stdin(Stdio::null()).output().await.unwrap();
                     assert!(output.status.success(), "{}: {}", row.name, String::from_utf8_lossy(&output.stderr));
