@@ -309,10 +309,10 @@ impl Session {
     fn permit(&self, path: &Path, access: Access) -> Result<(), ToolError> {
         let verdict = self.policy.explain(path, access);
         // Some of what is protected is known only from looking at the files, such as the repository of a worktree.
-        let (is_shown, is_writable) = self.sandbox().access(path);
-        let (what, is_mounted) = match access {
-            Access::Read => ("reading", is_shown),
-            _ => ("writing", is_writable),
+        let is_mounted = self.sandbox().allows(path, access);
+        let what = match access {
+            Access::Read => "reading",
+            _ => "writing",
         };
         match verdict {
             Verdict { allowed: true, .. } if is_mounted => Ok(()),

@@ -18,7 +18,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::explain::is_inside;
+use crate::explain::{Access, is_inside};
 use crate::glob;
 use crate::mandatory;
 use crate::policy::Policy;
@@ -132,14 +132,13 @@ impl MountPlan {
         Self { ops: vec![MountOp::Root], unenforced: Vec::new() }
     }
 
-    /// Whether a canonical path can be seen, and whether it can be written to, once the mounts are made.
-    pub fn access(&self, path: &Path) -> (bool, bool) {
+    /// Whether a canonical path can be read, or written to, once the mounts are made: the last one that lies over it decides.
+    pub fn allows(&self, path: &Path, access: Access) -> bool {
         let over = |op: &&MountOp| op.path().is_none_or(|at| path.starts_with(at));
         match self.ops.iter().rev().find(over) {
-            Some(MountOp::Root | MountOp::Bind { access: BindAccess::ReadOnly, .. }) => (true, false),
-            Some(MountOp::RootWritable | MountOp::Bind { access: BindAccess::ReadWrite, .. }) => (true, true),
-            Some(MountOp::Private { .. }) => (true, true),
-            _ => (false, false),
+            Some(MountOp::Root | MountOp::Bind { access: BindAccess::ReadOnly, .. }) => access == Access::Read,
+            Some(MountOp::RootWritable | MountOp::Private { .. } | MountOp::Bind { .. }) => true,
+            Some(MountOp::HideDirectory { .. } | MountOp::HideFile { .. }) | None => false,
         }
     }
 }

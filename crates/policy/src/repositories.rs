@@ -40,9 +40,8 @@ impl<'s> Search<'s> {
             if KERNELS_OWN.iter().any(|own| dir == Path::new(own)) {
                 continue;
             }
-            *self.visited += 1;
-            if *self.visited > MAX_DIRECTORIES {
-                return false;
+            if !self.visit() {
+                break;
             }
             for (name, kind) in self.tree.read_dir(&dir).unwrap_or_default() {
                 let path = dir.join(&name);
@@ -57,7 +56,14 @@ impl<'s> Search<'s> {
                 }
             }
         }
-        true
+        // The search for submodules may have been the one that was cut short.
+        *self.visited <= MAX_DIRECTORIES
+    }
+
+    /// Counts a directory; `false` when there were enough.
+    fn visit(&mut self) -> bool {
+        *self.visited += 1;
+        *self.visited <= MAX_DIRECTORIES
     }
 
     /// Notes what is protected at or directly below a name.
@@ -74,8 +80,7 @@ impl<'s> Search<'s> {
     /// What a `.git` stands for: a repository, or a pointer to one, as in submodules and worktrees.
     fn repository(&mut self, git: &Path, kind: NodeKind) {
         match kind {
-            NodeKind::Directory => self.add(git.to_owned()),
-            NodeKind::Symlink => self.add(git.to_owned()),
+            NodeKind::Directory | NodeKind::Symlink => self.add(git.to_owned()),
             NodeKind::File => {
                 if let Some(target) = self.pointer(git, "gitdir:") {
                     // A worktree has hooks and settings in common with the repository that it is of.
@@ -108,8 +113,7 @@ impl<'s> Search<'s> {
     fn modules(&mut self, dir: PathBuf) {
         let mut rest = vec![dir];
         while let Some(dir) = rest.pop() {
-            *self.visited += 1;
-            if *self.visited > MAX_DIRECTORIES {
+            if !self.visit() {
                 return;
             }
             let entries = self.tree.read_dir(&dir).unwrap_or_default();

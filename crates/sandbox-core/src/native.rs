@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use policy::{MountPlan, Policy, Unenforced};
+use policy::{Access, MountPlan, Policy, Unenforced};
 
 use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Limits, Sandbox};
 use filter::UnixSockets;
@@ -117,10 +117,10 @@ impl NativeSandbox {
         self.inner.init.pid()
     }
 
-    /// Whether commands can see a canonical path, and whether they can write to it, by the mounts of this sandbox. Asks nothing of
-    /// the kernel; files have permissions of their own.
-    pub fn access(&self, path: &Path) -> (bool, bool) {
-        self.inner.mounts.access(path)
+    /// Whether commands can read a canonical path, or write to it, by the mounts of this sandbox. Asks nothing of the kernel; files have
+    /// permissions of their own.
+    pub fn allows(&self, path: &Path, access: Access) -> bool {
+        self.inner.mounts.allows(path, access)
     }
 
     /// Rules of the policy that do not hold as things stood at the opening, and why.

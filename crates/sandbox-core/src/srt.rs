@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use policy::Policy;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 use crate::sandbox::streams::{capture, feed};
 use crate::sandbox::{CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError, Sandbox};
@@ -33,6 +34,7 @@ pub struct SrtSandbox {
     session_dir: PathBuf,
     report: EngineReport,
     sockets: SocketDir,
+    closed: watch::Sender<bool>,
 }
 
 /// Where srt makes its sockets. It leaves them behind, named by its process id, and fails when it meets an old one.
@@ -82,6 +84,7 @@ impl SrtSandbox {
             session_dir: session_dir.to_owned(),
             report: report(),
             sockets: SocketDir::new()?,
+            closed: watch::Sender::new(false),
         };
         let mut trial = CommandSpec::new("true");
         trial.timeout = TRIAL;
@@ -117,20 +120,32 @@ impl Sandbox for SrtSandbox {
         if spec.command.contains('\0') {
             return Err(ExecError::Nul { what: "command" });
         }
+        let ended = || ExecError::Ended { reason: "it was closed" };
+        let mut closed = self.closed.subscribe();
+        if *closed.borrow() {
+            return Err(ended());
+        }
         let mut group = Group::start(self.command(&spec)).map_err(host("start srt"))?;
         let child = &mut group.child;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let no_pipe = || ExecError::Host { operation: "use a pipe", source: io::ErrorKind::BrokenPipe.into() };
         let (stdout, stderr) = (stdout.ok_or_else(no_pipe)?, stderr.ok_or_else(no_pipe)?);
-        let (ended, stdout, stderr, ()) = tokio::join!(
-            group.end(spec.timeout),
-            capture(stdout, spec.max_output_bytes),
-            capture(stderr, spec.max_output_bytes),
-            feed(stdin, &spec.stdin),
-        );
+        let run = async {
+            tokio::join!(
+                group.end(spec.timeout),
+                capture(stdout, spec.max_output_bytes),
+                capture(stderr, spec.max_output_bytes),
+                feed(stdin, &spec.stdin),
+            )
+        };
+        // Leaving kills what is running.
+        let (status, stdout, stderr, ()) = tokio::select! {
+            ran = run => ran,
+            _ = closed.wait_for(|closed| *closed) => return Err(ended()),
+        };
         let read = host("read the output");
         Ok(CommandOutput {
-            status: ended.map_err(host("wait for srt"))?,
+            status: status.map_err(host("wait for srt"))?,
             stdout: stdout.map_err(read)?,
             stderr: stderr.map_err(read)?,
             elapsed: started.elapsed(),
@@ -141,7 +156,9 @@ impl Sandbox for SrtSandbox {
         &self.report
     }
 
-    async fn close(&self) {}
+    async fn close(&self) {
+        self.closed.send_replace(true);
+    }
 }
 
 /// srt and the processes beside it; killed when it is dropped.

@@ -1,13 +1,14 @@
 //! The shell that is started before its command is known; how it waits is told in `init/ahead.rs`.
 
 use std::ffi::OsStr;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+
+use rustix::net::SendFlags;
 
 use super::exec::{self, Lines};
 use super::{Inner, wire};
@@ -59,7 +60,7 @@ impl WaitingShell {
         let length = u32::try_from(spec.command.len()).ok()?;
         let message = [&length.to_le_bytes()[..], spec.command.as_bytes(), b"\0"].concat();
         // The message is shorter than the socket's buffer, which is empty. A slot that has received a part of it only runs nothing.
-        let sent = (&waiting.lines.channel).write(&message);
+        let sent = rustix::net::send(&waiting.lines.channel, &message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         (sent.ok()? == message.len()).then_some(waiting.lines)
     }
 

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::net::SendFlags;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -43,7 +44,9 @@ pub struct AttachedCommand {
 impl AttachedCommand {
     /// Sends a signal, by its number, to the command's process group, as a terminal would. One that comes after the end is lost.
     pub fn signal(&self, number: i32) {
-        let _ = self.signals.try_write(&number.to_le_bytes());
+        // A host that does not ignore SIGPIPE must not die of a command that has ended.
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let _ = rustix::net::send(self.signals.as_ref(), &number.to_le_bytes(), flags);
     }
 
     /// Waits for the end. When this returns, no process of the command is alive.

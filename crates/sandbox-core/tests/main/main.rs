@@ -15,3 +15,5 @@ mod limits;
 mod native;
 #[cfg(feature = "native")]
 mod reruns;
+#[cfg(feature = "srt")]
+mod srt;

@@ -1,0 +1,79 @@
+//! The srt engine as an engine: what it does with any program that takes srt's arguments. What srt itself does is in `conformance`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use policy::Policy;
+use sandbox_core::{CommandSpec, CommandStatus, ExecErrorKind, Sandbox, SrtError, SrtSandbox};
+
+/// Takes `--settings FILE -c COMMAND`, and runs the command without any sandbox.
+const STAND_IN: [&str; 4] = ["/bin/bash", "-c", "test -s \"$2\" && exec /bin/bash -c \"$4\"", "srt"];
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    async fn open(&self, program: &[&str]) -> Result<SrtSandbox, SrtError> {
+        let policy = Policy::session(self.dir.path()).home(self.dir.path()).build().unwrap();
+        let program = program.iter().map(OsString::from).collect();
+        SrtSandbox::open(&policy, self.dir.path(), program, &self.dir.path().join("settings.json")).await
+    }
+}
+
+fn place() -> Place {
+    Place { dir: tempfile::tempdir().unwrap() }
+}
+
+fn spec(command: &str) -> CommandSpec {
+    let mut spec = CommandSpec::new(command);
+    spec.env = vec![("PATH".into(), "/usr/bin:/bin".into())];
+    spec
+}
+
+#[tokio::test]
+async fn a_command_gives_its_output_and_its_exit_code() {
+    let place = place();
+    let sandbox = place.open(&STAND_IN).await.unwrap();
+    let mut reading = spec("cat; echo err >&2; exit 7");
+    reading.stdin = b"given".to_vec();
+    let ran = sandbox.exec(reading).await.unwrap();
+    assert_eq!(
+        (ran.status, ran.stdout.bytes.as_slice(), ran.stderr.bytes.as_slice()),
+        (CommandStatus::Exited(7), &b"given"[..], &b"err\n"[..])
+    );
+    let mut long = spec("head -c 3000 /dev/zero");
+    long.max_output_bytes = 1000;
+    let ran = sandbox.exec(long).await.unwrap();
+    assert_eq!((ran.stdout.bytes.len(), ran.stdout.dropped_bytes), (1000, 2000));
+}
+
+#[tokio::test]
+async fn a_timeout_ends_the_whole_group() {
+    let place = place();
+    let sandbox = place.open(&STAND_IN).await.unwrap();
+    let mut slow = spec("sleep 1000 & sleep 1000");
+    slow.timeout = Duration::from_millis(200);
+    assert_eq!(sandbox.exec(slow).await.unwrap().status, CommandStatus::TimedOut);
+}
+
+#[tokio::test]
+async fn closing_ends_what_runs_and_refuses_what_comes_later() {
+    let place = place();
+    let sandbox = place.open(&STAND_IN).await.unwrap();
+    let (ran, ()) = tokio::join!(sandbox.exec(spec("sleep 1000")), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        sandbox.close().await;
+    });
+    assert_eq!(ran.unwrap_err().kind(), ExecErrorKind::Ended);
+    assert_eq!(sandbox.exec(spec("true")).await.unwrap_err().kind(), ExecErrorKind::Ended);
+}
+
+#[tokio::test]
+async fn a_program_that_runs_nothing_is_refused_with_what_it_said() {
+    let place = place();
+    let error = place.open(&["/bin/bash", "-c", "echo no bwrap >&2; exit 1", "srt"]).await.unwrap_err();
+    assert!(error.to_string().contains("no bwrap"), "{error}");
+    let error = place.open(&["/no/such/program"]).await.unwrap_err();
+    assert!(matches!(error, SrtError::Start { .. }) && error.to_string().contains("npm install"), "{error}");
+}
