@@ -181,3 +181,24 @@ async fn calls_of_one_session_overlap() {
     );
     assert_eq!((a.unwrap().exit_code, b.unwrap().exit_code), (0, 0));
 }
+
+#[tokio::test]
+async fn the_file_tools_obey_what_only_a_look_at_the_files_can_tell() {
+    let place = place();
+    let session = place.open("s1").await;
+    let made = "mkdir -p store.git/hooks tree && echo ref > store.git/HEAD && echo as it was > store.git/hooks/pre-commit && \
+                echo gitdir: ../store.git > tree/.git";
+    assert_eq!(session.bash(made).await.unwrap().exit_code, 0);
+    let home = place.sessions.home().clone();
+    let Place { _dir, store, sessions } = place;
+    drop((session, sessions));
+    // What is protected is found when a session opens.
+    let sessions = Sessions::builder(home).storage(Storage::new(store, "bucket")).build();
+    let session = sessions.open(spec("s1")).await.unwrap();
+    for path in ["store.git/hooks/pre-commit", "store.git/hooks/new"] {
+        let error = session.write_file(path, b"changed").await.unwrap_err().to_string();
+        assert!(error.contains("protected"), "{path}: {error}");
+    }
+    assert_eq!(session.read_file("store.git/hooks/pre-commit").await.unwrap().content, "as it was\n");
+    session.write_file("store.git/index", b"git's own").await.unwrap();
+}
