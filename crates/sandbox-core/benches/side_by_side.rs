@@ -6,15 +6,21 @@
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use policy::Policy;
 use sandbox_core::{CommandSpec, NativeSandbox, Sandbox, SessionDir};
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Long enough for a session to start its next shell ahead.
 const PAUSE: Duration = Duration::from_millis(8);
+
+/// How many callers run commands at the same time, and how many each of them.
+const CALLERS: usize = 16;
+const CALLS: u32 = 20;
 
 /// One way to run the command.
 enum Way {
@@ -24,6 +30,10 @@ enum Way {
     SessionAfterPause,
     /// A session opened and closed, without a command.
     Open,
+    /// Processes of their own, so many at a time.
+    SpawnsTogether,
+    /// So many commands at a time, in a session each, or all in the first of these.
+    SessionsTogether(Arc<[NativeSandbox]>),
 }
 
 struct Row {
@@ -44,10 +54,19 @@ async fn main() {
     let policy = Policy::session(&dir).home("/root".as_ref()).build().unwrap();
     std::fs::write(&settings, policy.absolute_config().to_json()).unwrap();
 
+    let open = |count| (0..count).map(|_| NativeSandbox::open(&policy, &dir).unwrap()).collect();
     println!("| `bash -c true` | median | ÷ bare spawn (quartiles) |\n|---|---|---|");
     let mut rows = rows(&settings);
     measure(&mut rows, rounds, &policy, &dir).await;
     print(&rows);
+    let mut together = vec![
+        row("16 callers, bare spawns: time for each command", Way::SpawnsTogether, 1),
+        row("16 callers, a session each", Way::SessionsTogether(open(CALLERS)), 1),
+        row("16 callers in one session", Way::SessionsTogether(open(1)), 1),
+    ];
+    measure(&mut together, rounds / 20 + 1, &policy, &dir).await;
+    print(&together);
+    drop(together);
     let ballast = vec![1u8; if is_test { 0 } else { 1 << 30 }];
     let mut large = vec![
         row("bare spawn, by a process that holds 1 GB", spawn(&["/bin/bash", "-c", "true"]), 1),
@@ -102,7 +121,19 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
                 tokio::time::sleep(PAUSE).await;
             }
             let started = Instant::now();
+            let mut commands = 1;
             match &row.way {
+                Way::SpawnsTogether => {
+                    commands = together(|_| async { bare_spawn().await }).await;
+                }
+                Way::SessionsTogether(sandboxes) => {
+                    let sandboxes = Arc::clone(sandboxes);
+                    let caller = move |caller| {
+                        let sandboxes = Arc::clone(&sandboxes);
+                        async move { in_session(&sandboxes[caller % sandboxes.len()]).await }
+                    };
+                    commands = together(caller).await;
+                }
                 Way::Spawn(arguments) => {
                     let mut command = Command::new(&arguments[0]);
                     command
@@ -119,9 +150,32 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
                 Way::Session | Way::SessionAfterPause => in_session(&sandbox).await,
                 Way::Open => NativeSandbox::open(policy, dir).unwrap().close().await,
             }
-            row.times.push(started.elapsed());
+            row.times.push(started.elapsed() / commands);
         }
     }
+}
+
+/// Has every caller run its commands one after another, and gives how many there were in all.
+async fn together<F: Future<Output = ()> + Send + 'static>(
+    command: impl Fn(usize) -> F + Clone + Send + 'static,
+) -> u32 {
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let command = command.clone();
+        callers.spawn(async move {
+            for _ in 0..CALLS {
+                command(caller).await;
+            }
+            CALLS
+        });
+    }
+    callers.join_all().await.into_iter().sum()
+}
+
+async fn bare_spawn() {
+    let mut bash = Command::new("/bin/bash");
+    bash.args(["-c", "true"]).env_clear().env("PATH", PATH).stdin(Stdio::null());
+    bash.output().await.unwrap();
 }
 
 async fn in_session(sandbox: &NativeSandbox) {

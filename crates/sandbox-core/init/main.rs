@@ -15,12 +15,14 @@
 mod ahead;
 mod memory;
 mod mounts;
+mod pool;
 mod reader;
 mod slot;
 mod sys;
 mod wire;
 
 use mounts::Failure;
+use pool::Pool;
 use reader::Reader;
 use slot::{Announce, Session};
 use sys::{Errno, Fd, Poll, Result, c};
@@ -29,6 +31,8 @@ const CONTROL: Fd = 0;
 const PLAN: Fd = 1;
 /// How many slots may fail one after another before the session is given up.
 const MAX_FAILURES: u32 = 3;
+/// How long to wait after a fork that the machine had no room for.
+const FORK_PAUSE_MS: i32 = 10;
 
 const CLONE_NEWNS: usize = 0x2_0000;
 const CLONE_NEWCGROUP: usize = 0x200_0000;
@@ -126,7 +130,9 @@ fn set_up(plan: &'static [u8]) -> core::result::Result<Session, Failure<'static>
     sys::reset_signals();
     sys::drop_bounding_set().map_err(at(wire::STEP_PRIVILEGES))?;
     sys::load_filter(own_filter).map_err(at(wire::STEP_PRIVILEGES))?;
-    Ok(Session { control: CONTROL, taken, filter, limits, max_pid })
+    let pool = Pool::new().map_err(at(wire::STEP_PLAN))?;
+    sys::set_receive_timeout(CONTROL, slot::LOOK_UP_SECONDS).map_err(at(wire::STEP_PLAN))?;
+    Ok(Session { control: CONTROL, taken, pool, filter, limits, max_pid })
 }
 
 /// The beginning of the plan.
@@ -152,55 +158,60 @@ fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
     Ok(Head { max_pid, limits, own_filter, filter })
 }
 
-/// Keeps one slot waiting while the session is in use. A slot takes its command from the control socket
-/// itself, and the next one is made while that command runs; init looks at the socket only while no slot
-/// waits.
+/// Keeps a slot waiting while the session is in use. Slots take their commands from the control socket themselves; when the last one that
+/// waited has taken its command, the next is made while that command runs. Init looks at the socket only while no slot waits.
 fn keep(session: &Session) -> ! {
-    let Ok(events) = sys::child_events() else { sys::exit(1) };
-    let mut waiting = start_slot(session, Announce::Yes);
+    let (Ok(events), Ok(mut started)) = (sys::child_events(), pool::Started::new()) else { sys::exit(1) };
     let mut failures = 0;
+    let mut announce = Announce::Yes;
+    let mut start = true;
     loop {
-        let look = if waiting.is_some() { 0 } else { sys::POLL_IN };
+        let mut pause = -1;
+        if start
+            && !session.pool.has_waiting()
+            && let Some(place) = started.free_place()
+        {
+            session.pool.expect(place);
+            match sys::fork(CLONE_NEWPID | CLONE_NEWNS) {
+                Ok(0) => slot::run(session, place, announce),
+                Ok(pid) => started.put(place, pid),
+                Err(_) => {
+                    session.pool.forget(place);
+                    pause = FORK_PAUSE_MS;
+                }
+            }
+            announce = Announce::No;
+        }
+        let look = pause < 0 && !session.pool.has_waiting() && started.free_place().is_some();
         let mut fds = [
-            Poll { fd: session.control, events: look, found: 0 },
+            Poll { fd: session.control, events: if look { sys::POLL_IN } else { 0 }, found: 0 },
             Poll { fd: events, events: sys::POLL_IN, found: 0 },
             Poll { fd: session.taken, events: sys::POLL_IN, found: 0 },
         ];
-        let _ = sys::poll(&mut fds, -1);
+        let found = sys::poll(&mut fds, pause);
         if fds[0].found & !sys::POLL_IN != 0 {
             sys::exit(0);
         }
-        let mut start = fds[0].found & sys::POLL_IN != 0;
+        start = found == Ok(0) || fds[0].found & sys::POLL_IN != 0;
         if fds[2].found != 0 {
             sys::drain(session.taken);
-            waiting = None;
             failures = 0;
             start = true;
         }
         if fds[1].found != 0 {
             sys::drain(events);
             while let Ok((pid @ 1.., status)) = sys::wait(false) {
-                if waiting == Some(pid) {
-                    waiting = None;
-                    // A slot that nobody needed for a while goes in peace.
-                    failures += u32::from(status != 0);
+                if let Some(place) = started.take(pid) {
+                    session.pool.forget(place);
                 }
+                // A slot that nobody needs any more goes in peace, and one that somebody killed says nothing about the next.
+                let is_failure = status & 0x7f == 0 && status != 0;
+                failures += u32::from(is_failure);
             }
         }
         if failures >= MAX_FAILURES {
             sys::exit(1);
         }
-        if start && waiting.is_none() {
-            waiting = start_slot(session, Announce::No);
-        }
-    }
-}
-
-fn start_slot(session: &Session, announce: Announce) -> Option<i32> {
-    match sys::fork(CLONE_NEWPID | CLONE_NEWNS) {
-        Ok(0) => slot::run(session, announce),
-        Ok(pid) => Some(pid),
-        Err(_) => None,
     }
 }
 

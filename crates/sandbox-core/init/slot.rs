@@ -1,25 +1,32 @@
-//! A slot: the first process of one command's own process namespace.
+//! A slot: the first process of a process namespace in which one command runs at a time.
 //!
 //! It is made ahead, with everything that does not depend on the command, and waits for one on the control
 //! socket. It then starts the shell, and when that has ended, or the host has let go of the command's
 //! channel, it kills all that is left in its namespace, reaps it, and only then reports. So whoever reads the
-//! report knows that nothing of the command is alive. Then it ends itself.
+//! report knows that nothing of the command is alive. Then it waits for the next command: its namespace is empty again, and what the last
+//! command could change was never its own.
 
 use crate::ahead::Ahead;
 use crate::mounts;
+use crate::pool::{Place, Pool};
 use crate::reader::Reader;
 use crate::sys::{self, CStr, Errno, Fd, MAX_FDS, Poll, Result, c};
 use crate::wire;
 
-/// How long a slot waits for a command. After that it gives its memory back, and the next command pays half a
-/// millisecond for a new one.
-const IDLE_MS: i32 = 30_000;
+/// How often a slot that waits looks up. It goes if another one waits too.
+pub const LOOK_UP_SECONDS: u64 = 1;
+/// How often the last one looks up before it goes. After that it has given its memory back, and the next command pays half a millisecond
+/// for a new one.
+const MAX_LOOKS: u32 = 30;
+/// How many commands a slot runs. Its own processor time counts against the limits of a command.
+const MAX_COMMANDS: u32 = 1000;
 
 /// What a slot needs of the session.
 pub struct Session {
     pub control: Fd,
-    /// Counts the commands that slots have taken.
+    /// Wakes init when the last slot that waited has taken a command.
     pub taken: Fd,
+    pub pool: Pool,
     pub filter: &'static [u8],
     pub limits: &'static [u8],
     /// The highest process id of a command, or 0 where the kernel cannot limit it.
@@ -33,8 +40,8 @@ pub enum Announce {
     No,
 }
 
-/// Runs one command, and ends the process.
-pub fn run(session: &Session, announce: Announce) -> ! {
+/// Runs commands, one after another, and ends the process.
+pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
     let events = match prepare(session) {
         Ok(events) => events,
         Err((step, errno)) => {
@@ -47,25 +54,60 @@ pub fn run(session: &Session, announce: Announce) -> ! {
     if announce == Announce::Yes && sys::send(session.control, &wire::MSG_READY.to_le_bytes()).is_err() {
         sys::exit(1);
     }
-    let Ok(buffer) = sys::memory(wire::MAX_MESSAGE_BYTES) else { sys::exit(1) };
-    let mut control = [Poll { fd: session.control, events: sys::POLL_IN, found: 0 }];
-    if sys::poll(&mut control, IDLE_MS) == Ok(0) {
-        sys::exit(0);
+    let (Ok(buffer), Ok(stack)) = (sys::memory(wire::MAX_MESSAGE_BYTES), sys::memory(SHELL_STACK_BYTES)) else {
+        sys::exit(1)
+    };
+    for _ in 0..MAX_COMMANDS {
+        let mut fds = [-1; MAX_FDS];
+        let received = receive(session, place, buffer, &mut fds);
+        if session.pool.forget(place) {
+            let _ = sys::write(session.taken, &1u64.to_le_bytes());
+        }
+        let (message, count) = match received {
+            Ok((message, count)) if count >= 4 => (message, count),
+            // The host is gone, or sent what no host of ours sends; closing the descriptors tells it so.
+            _ => sys::exit(0),
+        };
+        let channel = fds[3];
+        let (kind, value, next) = match execute(message, &fds[..count], events, stack) {
+            Ok((kind, value, next)) => (kind, value, next),
+            Err(errno) => (wire::RESULT_BAD_REQUEST, errno.0 as u32, Next::End),
+        };
+        if next == Next::Wait {
+            session.pool.expect(place);
+        }
+        report(channel, kind, value);
+        sys::close(channel);
+        if next == Next::End {
+            break;
+        }
     }
-    let mut fds = [-1; MAX_FDS];
-    let received = sys::receive(session.control, buffer, &mut fds);
-    let _ = sys::write(session.taken, &1u64.to_le_bytes());
-    let (message, count) = match received {
-        Ok((message, count)) if count >= 4 => (message, count),
-        // The host is gone, or sent what no host of ours sends; closing the descriptors tells it so.
-        _ => sys::exit(0),
-    };
-    let channel = fds[3];
-    let (kind, value) = match execute(message, &fds[..count], events) {
-        Ok(result) => result,
-        Err(errno) => (wire::RESULT_BAD_REQUEST, errno.0 as u32),
-    };
-    report(channel, kind, value);
+    sys::exit(0)
+}
+
+/// What a slot does after a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Wait,
+    /// The command has left something in this process, if only memory that is in use.
+    End,
+}
+
+/// Waits for a command; ends the process when none comes for long.
+fn receive<'b>(
+    session: &Session,
+    place: Place,
+    buffer: &'b mut [u8],
+    fds: &mut [Fd; MAX_FDS],
+) -> Result<(&'b [u8], usize)> {
+    for _ in 0..MAX_LOOKS {
+        match sys::receive(session.control, buffer, fds) {
+            Err(Errno::AGAIN) if session.pool.leave_to_others(place) => sys::exit(0),
+            Err(Errno::AGAIN) => {}
+            Ok((len, count)) => return Ok((&buffer[..len], count)),
+            Err(errno) => return Err(errno),
+        }
+    }
     sys::exit(0)
 }
 
@@ -85,7 +127,7 @@ fn prepare(session: &Session) -> core::result::Result<Fd, (u32, Errno)> {
     restrict().map_err(|errno| (wire::STEP_PRIVILEGES, errno))
 }
 
-fn execute(message: &[u8], fds: &[Fd], events: Fd) -> Result<(u32, u32)> {
+fn execute(message: &[u8], fds: &[Fd], events: Fd, stack: &mut [u8]) -> Result<(u32, u32, Next)> {
     let body = match fds.get(4) {
         Some(file) => sys::map_file(*file)?,
         None => message,
@@ -107,11 +149,14 @@ fn execute(message: &[u8], fds: &[Fd], events: Fd) -> Result<(u32, u32)> {
     }
     let mut request = Request { shell, directory, command, variables, count, fds };
     if is_later {
-        return run_later(&mut request, events);
+        let (kind, value) = run_later(&mut request, events, stack)?;
+        return Ok((kind, value, Next::End));
     }
-    let child = request.start(None)?;
+    let child = request.start(None, stack)?;
     request.close_streams();
-    Ok(supervise(child, request.channel(), events))
+    let (kind, value) = supervise(child, request.channel(), events);
+    // A file with a long request stays mapped.
+    Ok((kind, value, if fds.len() > 4 { Next::End } else { Next::Wait }))
 }
 
 /// One command, and what its shell starts with.
@@ -131,8 +176,7 @@ impl Request<'_> {
     }
 
     /// Starts the shell with its command, or, ahead of it, with a blank one.
-    fn start(&mut self, ahead: Option<&Ahead>) -> Result<i32> {
-        let stack = sys::memory(SHELL_STACK_BYTES)?;
+    fn start(&mut self, ahead: Option<&Ahead>, stack: &mut [u8]) -> Result<i32> {
         sys::start_sharing(stack, become_shell, &mut Shell { request: self, ahead })
     }
 
@@ -190,9 +234,9 @@ extern "C" fn become_shell(Shell { request, ahead }: &mut Shell<'_, '_>) -> ! {
 }
 
 /// Starts the shell at once, and gives it its command when that is known.
-fn run_later(request: &mut Request<'_>, events: Fd) -> Result<(u32, u32)> {
+fn run_later(request: &mut Request<'_>, events: Fd, stack: &mut [u8]) -> Result<(u32, u32)> {
     let ahead = Ahead::new()?;
-    let mut child = Some(request.start(Some(&ahead))?);
+    let mut child = Some(request.start(Some(&ahead), stack)?);
     ahead.forked();
     let buffer = sys::memory(4 + wire::MAX_LATER_BYTES + 1)?;
     let (mut received, mut is_ready) = (0, false);
@@ -242,7 +286,7 @@ fn run_later(request: &mut Request<'_>, events: Fd) -> Result<(u32, u32)> {
         Some(pid) => pid,
         None => {
             sys::kill_all_others();
-            request.start(None)?
+            request.start(None, stack)?
         }
     };
     request.close_streams();

@@ -9,6 +9,7 @@ pub struct Errno(pub i32);
 impl Errno {
     pub const NOENT: Self = Self(2);
     pub const INTR: Self = Self(4);
+    pub const AGAIN: Self = Self(11);
     pub const EXIST: Self = Self(17);
     pub const INVAL: Self = Self(22);
     pub const TOO_BIG: Self = Self(7);
@@ -65,6 +66,7 @@ mod nr {
     pub const SOCKET: usize = 41;
     pub const SENDMSG: usize = 46;
     pub const RECVMSG: usize = 47;
+    pub const SETSOCKOPT: usize = 54;
     pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
@@ -224,6 +226,26 @@ pub fn memory(len: usize) -> Result<&'static mut [u8]> {
     // SAFETY: the kernel has just given this mapping to nobody else, and it is never unmapped.
     Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut u8, len) })
 }
+
+/// Something for which zeros are a value, in memory of its own, zeroed.
+pub fn zeroed<T: Zero>() -> Result<&'static mut T> {
+    // SAFETY: pages are aligned for every type here, zeros are a value of it, and the mapping is nobody else's.
+    memory(size_of::<T>()).map(|bytes| unsafe { &mut *bytes.as_mut_ptr().cast() })
+}
+
+/// The same, in memory that stays common to the processes that are forked later.
+pub fn shared_memory<T: Zero + Sync>() -> Result<&'static T> {
+    // PROT_READ|WRITE, MAP_SHARED|MAP_ANONYMOUS
+    let at = sys!(nr::MMAP, 0, size_of::<T>(), 3, 0x21, -1isize, 0)?;
+    // SAFETY: as above; what is shared is made to be changed by several at once.
+    Ok(unsafe { &*(at as *const T) })
+}
+
+/// A type for which zeros in every byte are a value.
+///
+/// # Safety
+/// They are.
+pub unsafe trait Zero {}
 
 /// A file's content as it is now. The file must not shrink: it is one of ours, sealed.
 pub fn map_file(fd: Fd) -> Result<&'static [u8]> {

@@ -1,14 +1,14 @@
 //! The native engine: one small init process per session holds all namespaces; a command is a message to it.
 //!
 //! ```text
-//! host process                init (session)                    slot (one command)
-//! ────────────                ──────────────                    ──────────────────
+//! host process                init (session)                    slot (one command at a time)
+//! ────────────                ──────────────                    ────────────────────────────
 //! open ── plan ─────────────► namespaces, mounts
 //!                             forks a slot ahead ─────────────► own process namespace and /proc,
 //!      ◄── ready ──────────────────────────────────────────────  no capabilities, filter loaded
 //! exec ── command + descriptors ──────────────────────────────► forks, executes bash
-//!                             forks the next slot               … kills and reaps what is left
-//!      ◄── result on the command's own channel ────────────────
+//!                             forks one more if none waits      … kills and reaps what is left
+//!      ◄── result on the command's own channel ──────────────── and waits again
 //! close: the socket closes ─► ends, and the kernel ends every process of the session
 //! ```
 //!

@@ -69,11 +69,19 @@ pub fn send(socket: Fd, message: &[u8]) -> Result<()> {
     sys!(nr::SENDMSG, socket, &raw const header, 0x4000).map(drop)
 }
 
+/// How long receiving may wait, for everyone who shares the socket.
+pub fn set_receive_timeout(socket: Fd, seconds: u64) -> Result<()> {
+    let timeout = [seconds, 0];
+    // SOL_SOCKET, SO_RCVTIMEO
+    sys!(nr::SETSOCKOPT, socket, 1, 20, timeout.as_ptr(), 16).map(drop)
+}
+
 /// The most descriptors that one message brings.
 pub const MAX_FDS: usize = 5;
 
-/// Receives one message with its descriptors; an empty message means that the other side is gone.
-pub fn receive<'b>(socket: Fd, buffer: &'b mut [u8], fds: &mut [Fd; MAX_FDS]) -> Result<(&'b [u8], usize)> {
+/// Receives one message with its descriptors, and gives its length and their count; an empty message means that the other side is gone, and
+/// `AGAIN` that none came in time. The kernel wakes one of those that wait for a message.
+pub fn receive(socket: Fd, buffer: &mut [u8], fds: &mut [Fd; MAX_FDS]) -> Result<(usize, usize)> {
     #[repr(C, align(8))]
     struct Control([u8; 64]);
     let mut control = Control([0; 64]);
@@ -107,5 +115,5 @@ pub fn receive<'b>(socket: Fd, buffer: &'b mut [u8], fds: &mut [Fd; MAX_FDS]) ->
     if header.flags & 0x28 != 0 {
         return Err(Errno::TOO_BIG);
     }
-    Ok((&buffer[..len], count))
+    Ok((len, count))
 }

@@ -173,3 +173,31 @@ async fn a_killed_init_is_noticed_and_nothing_hangs() {
     assert!(place.sandbox.exec(spec("true")).await.is_err());
     assert!(!alive(&seconds));
 }
+
+#[tokio::test]
+async fn what_is_killed_while_it_waits_costs_no_command() {
+    let place = place();
+    let children = |pid: u32| {
+        let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        listed.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>()
+    };
+    let init = place.sandbox.init_pid();
+    for _ in 0..5 {
+        tokio::join!(place.run("true"), place.run("true"), place.run("true"));
+        let waiting = children(init);
+        assert!(!waiting.is_empty());
+        for pid in waiting {
+            let _ = rustix::process::kill_process(
+                rustix::process::Pid::from_raw(pid).unwrap(),
+                rustix::process::Signal::KILL,
+            );
+        }
+        eventually("the next is there", || !children(init).is_empty()).await;
+        let next = tokio::time::timeout(Duration::from_secs(20), place.sandbox.exec(spec("echo $((40 + 2))"))).await;
+        match next.expect("the command ends") {
+            Ok(output) => assert_eq!(output.stdout.bytes, b"42\n"),
+            // The shell that waited ahead was killed with its slot, which is not hidden; nothing of the command was run.
+            Err(error) => assert_eq!(error.kind(), sandbox_core::ExecErrorKind::Ended, "{error}"),
+        }
+    }
+}
