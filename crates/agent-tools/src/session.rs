@@ -136,10 +136,9 @@ impl Session {
     /// Dropping the future kills the command. What it changed until then is mirrored by the next call.
     #[tracing::instrument(name = "execute_tool", skip_all, fields(gen_ai.tool.name = tools::BASH, gen_ai.conversation.id = %self.workspace.id))]
     pub async fn bash_with(&self, command: &str, options: BashOptions) -> Result<BashOutput, ToolError> {
-        let mut spec = CommandSpec::new(command);
-        spec.env.clone_from(&self.environment.variables);
+        let mut spec = self.spec(command);
         spec.stdin = options.stdin;
-        spec.timeout = options.timeout.unwrap_or(self.settings.timeout);
+        spec.timeout = options.timeout.unwrap_or(spec.timeout);
         let sandbox = self.sandbox();
         let output = match sandbox.exec(spec).await {
             Ok(output) => output,
@@ -168,6 +167,22 @@ impl Session {
             self.add_artifacts(&mut result, mirror.sync().await);
         }
         Ok(result)
+    }
+
+    /// A string which, run by any shell of this user on this host, runs a command as [`Session::bash`] would, on the streams of that shell; see
+    /// [`NativeSandbox::wrap_command`]. It works while the session is open. What the command changes is mirrored by the next call.
+    ///
+    /// # Errors
+    /// [`ToolError::Exec`] for a command that could never be run.
+    pub fn wrap_command(&self, command: &str) -> Result<String, ToolError> {
+        self.sandbox().wrap_command(&self.spec(command)).map_err(|source| ToolError::Exec { source })
+    }
+
+    fn spec(&self, command: &str) -> CommandSpec {
+        let mut spec = CommandSpec::new(command);
+        spec.env.clone_from(&self.environment.variables);
+        spec.timeout = self.settings.timeout;
+        spec
     }
 
     fn add_artifacts(&self, result: &mut BashOutput, report: SyncReport) {

@@ -5,6 +5,8 @@
 //! session's init. Init keeps a slot ready (see `slot`), and lives until the host closes the control
 //! socket, also by dying. When init ends, the kernel ends every process of the session with it.
 //!
+//! Started with arguments it is the client of a wrapped command instead (see `client`).
+//!
 //! The program has no C library, no allocator and no dependency: it is a few kilobytes, starts in a tenth of a
 //! millisecond, and what it does can be read in these files.
 
@@ -13,6 +15,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 mod ahead;
+mod client;
 mod memory;
 mod mounts;
 mod pool;
@@ -44,7 +47,10 @@ const CLONE_NEWNET: usize = 0x4000_0000;
 /// The child becomes the caller's sibling: the host process is its parent.
 const CLONE_PARENT: usize = 0x8000;
 
-fn start() -> ! {
+fn start(arguments: sys::Arguments) -> ! {
+    if let [_, Some(socket), Some(number)] = arguments.first() {
+        client::run(socket, number);
+    }
     if let Err(failure) = open() {
         report_failure(CONTROL, failure.step, failure.errno, failure.path);
         sys::exit(1);

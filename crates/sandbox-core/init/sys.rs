@@ -33,6 +33,13 @@ impl<'a> CStr<'a> {
         }
     }
 
+    /// # Safety
+    /// `start` points to a text that ends in NUL and lives as long as the result.
+    unsafe fn from_ptr(start: *const u8) -> Self {
+        // SAFETY: as the caller says.
+        Self(unsafe { core::ffi::CStr::from_ptr(start.cast()) }.to_bytes_with_nul())
+    }
+
     pub fn bytes(self) -> &'a [u8] {
         &self.0[..self.0.len() - 1]
     }
@@ -64,8 +71,10 @@ mod nr {
     pub const RT_SIGPROCMASK: usize = 14;
     pub const IOCTL: usize = 16;
     pub const SOCKET: usize = 41;
+    pub const CONNECT: usize = 42;
     pub const SENDMSG: usize = 46;
     pub const RECVMSG: usize = 47;
+    pub const SHUTDOWN: usize = 48;
     pub const SETSOCKOPT: usize = 54;
     pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
@@ -147,11 +156,27 @@ pub use messages::*;
 pub use mounts::*;
 pub use processes::*;
 
-/// Where the kernel starts the program: no frame, no arguments of interest.
+/// The arguments of the program, as the kernel leaves them on the stack: their count, then a pointer to each (System V x86-64 ABI, 3.4.1).
+#[repr(transparent)]
+pub struct Arguments(*const usize);
+
+impl Arguments {
+    /// The first few, where there are as many.
+    pub fn first<const N: usize>(&self) -> [Option<CStr<'static>>; N] {
+        // SAFETY: `_start` passes the stack pointer that the kernel set, and nothing has changed that part of the stack.
+        let count = unsafe { self.0.read() };
+        core::array::from_fn(|at| {
+            // SAFETY: as above; each is a text that ends in NUL.
+            (at < count).then(|| unsafe { CStr::from_ptr(self.0.add(1 + at).read() as *const u8) })
+        })
+    }
+}
+
+/// Where the kernel starts the program: no frame.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub extern "C" fn _start() -> ! {
-    naked_asm!("xor ebp, ebp", "and rsp, -16", "call {start}", "ud2", start = sym crate::start)
+    naked_asm!("xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {start}", "ud2", start = sym crate::start)
 }
 
 #[panic_handler]

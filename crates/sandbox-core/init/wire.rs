@@ -20,6 +20,9 @@
 //! u32 VERSION, u32 COMMAND_…, text shell, text working directory, text command, u32 count, each variable: text NAME=value
 //! ```
 //!
+//! The client of a *wrapped command* sends the command's number, in decimal digits, with its standard input, output and error, and gets the command's
+//! channel with `i32` how long the command may run in milliseconds.
+//!
 //! A command that comes later ([`COMMAND_LATER`]) leaves its text empty. The shell is started at once, and waits for
 //! `u32 length, the bytes, NUL` on the command's channel.
 

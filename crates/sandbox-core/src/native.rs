@@ -28,6 +28,7 @@ mod tree;
 #[path = "../init/wire.rs"]
 #[expect(unreachable_pub, reason = "the file is compiled into the init program too")]
 mod wire;
+mod wrapped;
 
 use std::fmt;
 use std::io;
@@ -63,6 +64,7 @@ struct Inner {
     mounts: MountPlan,
     null: OwnedFd,
     waiting: ahead::WaitingShell,
+    wrapped: wrapped::Wrapped,
 }
 
 impl fmt::Debug for Inner {
@@ -108,8 +110,8 @@ impl NativeSandbox {
         )
         .map_err(|errno| OpenError::Host { operation: "open /dev/null", source: errno.into() })?;
         let (shell, session_dir, report) = (shell(), session_dir.to_owned(), probe::enforced(unix_sockets));
-        let waiting = ahead::WaitingShell::default();
-        Ok(Self { inner: Arc::new(Inner { init, shell, session_dir, report, mounts, null, waiting }) })
+        let (waiting, wrapped) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { init, shell, session_dir, report, mounts, null, waiting, wrapped }) })
     }
 
     /// The process id of the session's init, as the host sees it.
@@ -121,6 +123,20 @@ impl NativeSandbox {
     /// permissions of their own.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
         self.inner.mounts.allows(path, access)
+    }
+
+    /// A string which, run by any shell of this user on this host, runs a command in the sandbox, on the streams of that shell. It works, any
+    /// number of times, while this sandbox lives.
+    ///
+    /// The command itself, its directory, environment and timeout stay in this process, so no quoting can go wrong and no list of processes
+    /// shows them; what `spec` sets as input does not count. They are kept until the sandbox is dropped. The exit code is that of the
+    /// command, 128 + the number of the signal that killed it, 124 after a timeout, and 125 when the command could not be run. Signals to the process that the
+    /// string starts reach the command; when that process is killed, the command is.
+    ///
+    /// # Errors
+    /// [`ExecError`] for a command that could never be run, and when the host is out of descriptors.
+    pub fn wrap_command(&self, spec: &CommandSpec) -> Result<String, ExecError> {
+        wrapped::wrap(&self.inner, spec)
     }
 
     /// Rules of the policy that do not hold as things stood at the opening, and why.

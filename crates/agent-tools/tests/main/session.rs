@@ -54,6 +54,19 @@ async fn concurrent_opens_of_one_session_share_one() {
 }
 
 #[tokio::test]
+async fn a_wrapped_command_runs_in_the_session_and_the_next_call_mirrors_what_it_changed() {
+    let place = place();
+    let session = place.open("s1").await;
+    let wrapped = session.wrap_command("echo \"it's here\" > 'a b' && cat 'a b' && echo $HOME").unwrap();
+    let output = std::process::Command::new("sh").args(["-c", &wrapped]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "it's here\n/tmp\n");
+    let next = session.bash("true").await.unwrap();
+    assert_eq!(next.artifacts[0].relative_path, "a b");
+    place.sessions.close(session.id()).await.unwrap();
+    assert!(!std::process::Command::new("sh").args(["-c", &wrapped]).output().unwrap().status.success());
+}
+
+#[tokio::test]
 async fn one_session_sees_nothing_of_another() {
     let place = place();
     let (a, b) = (place.open("a").await, place.open("b").await);

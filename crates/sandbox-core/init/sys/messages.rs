@@ -53,6 +53,43 @@ struct MessageHeader {
     flags: u32,
 }
 
+/// Connects to a Unix stream socket by its name in the abstract namespace (`unix(7)`).
+pub fn connect_abstract(name: &[u8]) -> Result<Fd> {
+    let mut address = [0u8; 110];
+    address[..2].copy_from_slice(&1u16.to_ne_bytes());
+    address.get_mut(3..3 + name.len()).ok_or(Errno::INVAL)?.copy_from_slice(name);
+    // AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC
+    let socket = sys!(nr::SOCKET, 1, 1 | O_CLOEXEC, 0)? as Fd;
+    sys!(nr::CONNECT, socket, address.as_ptr(), 3 + name.len())?;
+    Ok(socket)
+}
+
+pub fn shut_down_sending(socket: Fd) {
+    // SHUT_WR
+    let _ = sys!(nr::SHUTDOWN, socket, 1);
+}
+
+/// Sends one message with three descriptors.
+pub fn send_with(socket: Fd, message: &[u8], fds: &[Fd; 3]) -> Result<()> {
+    // One struct cmsghdr: length (8), SOL_SOCKET = 1 (4), SCM_RIGHTS = 1 (4), the descriptors; padded to 8.
+    let mut control = [28u32, 0, 1, 1, 0, 0, 0, 0];
+    for (word, fd) in control[4..].iter_mut().zip(fds) {
+        *word = *fd as u32;
+    }
+    let mut iov = IoVec { base: message.as_ptr().cast_mut(), len: message.len() };
+    let header = MessageHeader {
+        name: 0,
+        name_len: 0,
+        iov: &raw mut iov,
+        iov_len: 1,
+        control: control.as_mut_ptr().cast(),
+        control_len: 32,
+        flags: 0,
+    };
+    // MSG_NOSIGNAL
+    sys!(nr::SENDMSG, socket, &raw const header, 0x4000).map(drop)
+}
+
 /// Sends one message without descriptors.
 pub fn send(socket: Fd, message: &[u8]) -> Result<()> {
     let mut iov = IoVec { base: message.as_ptr().cast_mut(), len: message.len() };

@@ -165,6 +165,23 @@ pub fn child_events() -> Result<Fd> {
     sys!(nr::SIGNALFD4, -1isize, &raw const mask, 8, 0o4000 | O_CLOEXEC).map(|fd| fd as Fd)
 }
 
+/// The signals that users and their programs send to a command: HUP, INT, QUIT, USR1, USR2, TERM, CONT, WINCH.
+const PASSED_MASK: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 9 | 1 << 11 | 1 << 14 | 1 << 17 | 1 << 27;
+
+/// Blocks the signals that are passed on, and makes a descriptor that gives them.
+pub fn passed_signals() -> Result<Fd> {
+    let mask = PASSED_MASK;
+    sys!(nr::RT_SIGPROCMASK, 2, &raw const mask, 0, 8)?;
+    sys!(nr::SIGNALFD4, -1isize, &raw const mask, 8, O_CLOEXEC).map(|fd| fd as Fd)
+}
+
+/// The number of the next signal of such a descriptor (`struct signalfd_siginfo`).
+pub fn next_signal(signals: Fd) -> Result<u32> {
+    let mut information = [0u32; 32];
+    sys!(nr::READ, signals, information.as_mut_ptr(), 128)?;
+    Ok(information[0])
+}
+
 pub fn unblock_signals() {
     let mask = 0u64;
     let _ = sys!(nr::RT_SIGPROCMASK, 2, &raw const mask, 0, 8);

@@ -154,6 +154,31 @@ pub(super) fn encode(sandbox: &Inner, spec: &CommandSpec, when: u32) -> Result<V
 
 /// Hands the command over; a long body travels in a file in memory.
 pub(super) async fn send(sandbox: &Inner, body: &[u8], ends: [BorrowedFd<'_>; 4]) -> Result<(), ExecError> {
+    while !send_once(sandbox, body, ends)? {
+        tokio::time::sleep(FULL_SOCKET_PAUSE).await;
+    }
+    Ok(())
+}
+
+/// The same for a thread, which does not wait for ever.
+pub(super) fn send_blocking(
+    sandbox: &Inner,
+    body: &[u8],
+    ends: [BorrowedFd<'_>; 4],
+    patience: Duration,
+) -> Result<(), ExecError> {
+    let started = Instant::now();
+    while !send_once(sandbox, body, ends)? {
+        if started.elapsed() > patience {
+            return Err(ExecError::Host { operation: "send the request", source: io::ErrorKind::TimedOut.into() });
+        }
+        std::thread::sleep(FULL_SOCKET_PAUSE);
+    }
+    Ok(())
+}
+
+/// `Ok(false)` when the socket is full at this moment.
+fn send_once(sandbox: &Inner, body: &[u8], ends: [BorrowedFd<'_>; 4]) -> Result<bool, ExecError> {
     let host = |operation| move |errno: Errno| ExecError::Host { operation, source: errno.into() };
     let file = if body.len() > wire::MAX_MESSAGE_BYTES {
         Some(memory_file("command", body, MemfdFlags::NOEXEC_SEAL).map_err(host("make a file in memory"))?)
@@ -162,16 +187,12 @@ pub(super) async fn send(sandbox: &Inner, body: &[u8], ends: [BorrowedFd<'_>; 4]
     };
     let message = if file.is_some() { &wire::VERSION.to_le_bytes()[..] } else { body };
     let fds: Vec<_> = ends.into_iter().chain(file.as_ref().map(AsFd::as_fd)).collect();
-    loop {
-        match sandbox.init.send(message, &fds) {
-            Ok(true) => return Ok(()),
-            Ok(false) => tokio::time::sleep(FULL_SOCKET_PAUSE).await,
-            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
-                return Err(ExecError::Ended { reason: "it was closed, or its init process was killed" });
-            }
-            Err(errno) => return Err(host("send the request")(errno)),
+    sandbox.init.send(message, &fds).map_err(|errno| match errno {
+        Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => {
+            ExecError::Ended { reason: "it was closed, or its init process was killed" }
         }
-    }
+        errno => host("send the request")(errno),
+    })
 }
 
 /// What a slot reports, and whether the time was up.

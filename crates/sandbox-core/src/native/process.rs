@@ -21,9 +21,9 @@ use super::{OpenError, probe, wire};
 
 /// The init program; see `build.rs`.
 #[cfg(native_init)]
-const PROGRAM: &[u8] = include_bytes!(env!("SESSION_INIT"));
+pub(super) const PROGRAM: &[u8] = include_bytes!(env!("SESSION_INIT"));
 #[cfg(not(native_init))]
-const PROGRAM: &[u8] = &[];
+pub(super) const PROGRAM: &[u8] = &[];
 
 /// How long the setup of a session may take before it is given up.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A command for `bash -c`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommandSpec {
     /// The script, at most 131,071 bytes (the kernel's limit for one argument), without NUL.

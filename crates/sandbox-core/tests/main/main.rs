@@ -17,3 +17,5 @@ mod native;
 mod reruns;
 #[cfg(feature = "srt")]
 mod srt;
+#[cfg(feature = "native")]
+mod wrapped;

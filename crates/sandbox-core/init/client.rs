@@ -1,0 +1,73 @@
+//! The client of a wrapped command: `PROGRAM SOCKET NUMBER`, started by any shell on the host.
+//!
+//! It hands its standard streams to the host process, by the session's socket, and gets the command's channel back. It passes signals on, and
+//! ends as the command ended; when it is killed, its end of the channel closes, and the command dies.
+
+use crate::sys::{self, CStr, Fd, MAX_FDS, Poll, Result};
+use crate::wire;
+
+/// What a shell gives when a command could not be run for a reason that is not the command's.
+const NOT_RUN: i32 = 125;
+const TIMED_OUT: i32 = 124;
+
+pub fn run(socket: CStr<'_>, number: CStr<'_>) -> ! {
+    let (channel, timeout_ms) = match hand_over(socket, number) {
+        Ok(handed) => handed,
+        Err(_) => fail(b"the session of this command is closed, or not this user's\n"),
+    };
+    let Ok(signals) = sys::passed_signals() else { fail(b"signals cannot be heard\n") };
+    let (mut is_over, mut timeout) = (false, timeout_ms);
+    loop {
+        let mut fds = [
+            Poll { fd: channel, events: sys::POLL_IN, found: 0 },
+            Poll { fd: signals, events: sys::POLL_IN, found: 0 },
+        ];
+        if sys::poll(&mut fds, timeout) == Ok(0) {
+            // The slot kills everything of the command, and then reports.
+            (is_over, timeout) = (true, -1);
+            sys::shut_down_sending(channel);
+        }
+        if fds[1].found != 0
+            && let Ok(signal) = sys::next_signal(signals)
+        {
+            let _ = sys::send(channel, &signal.to_le_bytes());
+        }
+        if fds[0].found != 0 {
+            end(channel, is_over);
+        }
+    }
+}
+
+/// Gives the command's channel, and how long it may run in milliseconds.
+fn hand_over(socket: CStr<'_>, number: CStr<'_>) -> Result<(Fd, i32)> {
+    let connection = sys::connect_abstract(socket.bytes())?;
+    sys::send_with(connection, number.bytes(), &[0, 1, 2])?;
+    let (mut fds, mut reply) = ([-1; MAX_FDS], [0; 4]);
+    match sys::receive(connection, &mut reply, &mut fds)? {
+        (4, 1) => Ok((fds[0], i32::from_le_bytes(reply))),
+        _ => Err(sys::Errno::INVAL),
+    }
+}
+
+fn end(channel: Fd, is_over: bool) -> ! {
+    let mut report = [0; 8];
+    if sys::read(channel, &mut report) != Ok(report.len()) {
+        fail(b"the session of this command has ended\n");
+    }
+    let [kind, value] =
+        [&report[..4], &report[4..]].map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+    match kind {
+        wire::RESULT_EXITED | wire::RESULT_SIGNALED if is_over => sys::exit(TIMED_OUT),
+        wire::RESULT_EXITED => sys::exit(value as i32),
+        wire::RESULT_SIGNALED => sys::exit(128 + value as i32),
+        wire::RESULT_NO_DIRECTORY => fail(b"cannot enter the working directory\n"),
+        wire::RESULT_NO_SHELL => fail(b"cannot start the shell\n"),
+        _ => fail(b"cannot start a process\n"),
+    }
+}
+
+fn fail(message: &[u8]) -> ! {
+    let _ = sys::write_all(2, b"sandbox: ");
+    let _ = sys::write_all(2, message);
+    sys::exit(NOT_RUN)
+}

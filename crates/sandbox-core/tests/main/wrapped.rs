@@ -1,0 +1,147 @@
+//! Commands as shell strings.
+
+use std::fs;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use sandbox_core::{CommandSpec, ExecErrorKind, Sandbox};
+
+use crate::native::{Place, alive, eventually, place, spec, unique_seconds};
+use crate::reruns::skipped;
+
+/// Runs a wrapped command in a shell, without the runtime that the sandbox was opened in having a part in it.
+fn in_shell(shell: &str, wrapped: &str, input: &str) -> Output {
+    let mut child = Command::new(shell)
+        .args(["-c", wrapped])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    use std::io::Write;
+    // A command that does not read is no error.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn wrap(place: &Place, command: &str) -> String {
+    place.sandbox.wrap_command(&spec(command)).unwrap()
+}
+
+#[tokio::test]
+async fn any_shell_runs_what_is_hard_to_quote_as_it_stands() {
+    let place = place();
+    let hard = "printf '%s|' \"it's\" '$HOME `x` !! %40 \\' \"é\n\u{1f600}\"; cat; pwd; echo ghost >&2; exit 42";
+    let wrapped = wrap(&place, hard);
+    let mut shells = 0;
+    for shell in ["sh", "bash", "dash", "zsh", "fish"] {
+        if Command::new(shell).args(["-c", "true"]).output().is_err() {
+            continue;
+        }
+        shells += 1;
+        let output = in_shell(shell, &wrapped, "input\n");
+        let expected = format!("it's|$HOME `x` !! %40 \\|é\n\u{1f600}|input\n{}\n", place.dir.display());
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{shell}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "ghost\n", "{shell}");
+        assert_eq!(output.status.code(), Some(42), "{shell}");
+    }
+    assert!(shells >= 2);
+    // As a part of a larger script, several times.
+    let script = format!("{wrapped} </dev/null | head -c 4; {wrapped} </dev/null >/dev/null 2>&1 || echo $?");
+    assert_eq!(String::from_utf8_lossy(&in_shell("sh", &script, "").stdout), "it's42\n");
+}
+
+#[tokio::test]
+async fn it_is_confined_and_gets_the_session_environment_alone() {
+    let place = place();
+    let mut command = spec("cat /etc/shadow; echo \"$TOKEN\" ${LEAK-none}; ls /proc | grep -c '^[0-9]'; touch /etc/x");
+    command.env.push(("TOKEN".into(), "from the session".into()));
+    let wrapped = place.sandbox.wrap_command(&command).unwrap();
+    assert!(!wrapped.contains("from"));
+    let output = Command::new("sh").args(["-c", &wrapped]).env("LEAK", "host").output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.contains("from the session none\n"), "{stdout}{stderr}");
+    assert!(!output.status.success() && stderr.contains("/etc/x"), "{stderr}");
+}
+
+#[tokio::test]
+async fn its_end_is_the_end_of_the_command() {
+    let place = place();
+    assert_eq!(in_shell("sh", &wrap(&place, "kill -SEGV $$"), "").status.code(), Some(128 + 11));
+
+    let mut late = spec("trap '' TERM; sleep 1000");
+    late.timeout = Duration::from_millis(100);
+    let late = place.sandbox.wrap_command(&late).unwrap();
+    assert_eq!(in_shell("sh", &late, "").status.code(), Some(124));
+
+    let mut nowhere = spec("true");
+    nowhere.cwd = Some("/nonexistent".into());
+    let output = in_shell("sh", &place.sandbox.wrap_command(&nowhere).unwrap(), "");
+    assert_eq!(output.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("working directory"));
+
+    let broken = place.sandbox.wrap_command(&CommandSpec::new("nul\0")).unwrap_err();
+    assert_eq!(broken.kind(), ExecErrorKind::BadRequest);
+}
+
+#[tokio::test]
+async fn signals_reach_it_and_a_killed_client_takes_it_down() {
+    let place = place();
+    let seconds = unique_seconds();
+    let start = |command: &str| {
+        let wrapped = format!("exec {}", wrap(&place, command));
+        Command::new("sh").args(["-c", &wrapped]).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let polite = start(&format!("trap 'echo bye; exit 7' TERM; sleep {seconds} & wait"));
+    eventually("the command runs", || alive(&seconds)).await;
+    let id = rustix::process::Pid::from_child(&polite);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let output = polite.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), &b"bye\n"[..]));
+    assert!(!alive(&seconds));
+
+    let seconds = unique_seconds();
+    let mut killed = start(&format!("setsid sleep {seconds} & sleep 1000"));
+    eventually("the command runs", || alive(&seconds)).await;
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    eventually("it is gone with its client", || !alive(&seconds)).await;
+}
+
+#[tokio::test]
+async fn it_works_while_the_session_lives_and_for_this_user_alone() {
+    let place = place();
+    let wrapped = wrap(&place, "echo again >> f");
+    for _ in 0..3 {
+        assert!(in_shell("sh", &wrapped, "").status.success());
+    }
+    assert_eq!(fs::read_to_string(place.dir.join("f")).unwrap(), "again\nagain\nagain\n");
+
+    if rustix::process::geteuid().is_root() {
+        // The program's path is closed to others, so the client is asked for by a copy of it.
+        let (program, rest) = wrapped.split_once(' ').unwrap();
+        let copy = place.root.join("client");
+        fs::copy(program, &copy).unwrap();
+        for dir in [place.root.as_path(), &copy] {
+            fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let other = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c"])
+            .arg(format!("{} {rest}", copy.display()))
+            .output();
+        match other {
+            Ok(output) => {
+                assert_eq!(output.status.code(), Some(125), "{}", String::from_utf8_lossy(&output.stderr));
+                assert!(String::from_utf8_lossy(&output.stderr).contains("not this user's"));
+            }
+            Err(_) => skipped("another user's wrapped command", "package util-linux"),
+        }
+    }
+
+    place.sandbox.close().await;
+    let closed = in_shell("sh", &wrapped, "");
+    assert_eq!(closed.status.code(), Some(125));
+    drop(place);
+    assert!(!in_shell("sh", &wrapped, "").status.success());
+}
