@@ -5,7 +5,7 @@
 //! 1. from the host, by an allow list: `LANG`, `LC_*`, `TZ`, `TERM`;
 //! 2. `PATH`, of which only the directories stay that can be read inside, behind the `bin` of a Python virtual
 //!    environment if one is named; `VIRTUAL_ENV`; `NODE_PATH`;
-//! 3. `HOME` and `TMPDIR`, the session's own `/tmp`;
+//! 3. `HOME` and `TMPDIR`, the session's own directory for temporary files, `/tmp`;
 //! 4. the session's variables.
 //!
 //! Nothing else of the host's environment reaches a command.
@@ -19,13 +19,13 @@ use secrets::Variables;
 
 use crate::runtimes::{self, HostRuntimes};
 
-/// The session's own directory for temporary files, which no other session sees.
-const PRIVATE_TMP: &str = "/tmp";
+/// What name the session's own directory for temporary files, which no other session sees.
+const TEMPORARY: [&str; 2] = ["HOME", "TMPDIR"];
 
 /// An environment, and the variables that could not be part of it.
 #[derive(Clone, Default)]
 pub(crate) struct Environment {
-    pub(crate) variables: Vec<(OsString, OsString)>,
+    variables: Vec<(OsString, OsString)>,
     /// Names of the session's variables that the runtime already sets.
     pub(crate) overridden: Vec<String>,
 }
@@ -49,17 +49,23 @@ pub(crate) fn compose(
     if let Some(node_path) = &runtimes.node_path {
         composed.push(("NODE_PATH".into(), node_path.into()));
     }
-    composed.push(("HOME".into(), PRIVATE_TMP.into()));
-    composed.push(("TMPDIR".into(), PRIVATE_TMP.into()));
     let mut overridden = Vec::new();
     for (name, value) in variables.iter() {
-        if composed.iter().any(|(taken, _)| taken == name) {
+        if TEMPORARY.contains(&name) || composed.iter().any(|(taken, _)| taken == name) {
             overridden.push(name.to_owned());
         } else {
             composed.push((name.into(), value.expose_secret().into()));
         }
     }
     Environment { variables: composed, overridden }
+}
+
+impl Environment {
+    /// All of it, for a sandbox with this directory.
+    pub(crate) fn with_temporary_dir(&self, dir: &Path) -> Vec<(OsString, OsString)> {
+        let own = TEMPORARY.iter().map(|name| (name.into(), dir.into()));
+        own.chain(self.variables.iter().cloned()).collect()
+    }
 }
 
 /// Whether a variable of the host says only how the host shows things.
@@ -102,10 +108,10 @@ mod tests {
         };
         let host = host.into_iter().map(|(name, value)| (name.into(), value.into()));
         let composed = compose(host, &runtimes, Some(Path::new("/opt/venv")), &policy, &variables);
-        assert_eq!(
-            names(&composed),
-            ["LANG", "LC_ALL", "TZ", "PATH", "VIRTUAL_ENV", "NODE_PATH", "HOME", "TMPDIR", "API_KEY"]
-        );
+        assert_eq!(names(&composed), ["LANG", "LC_ALL", "TZ", "PATH", "VIRTUAL_ENV", "NODE_PATH", "API_KEY"]);
+        let whole = composed.with_temporary_dir(Path::new("/tmp"));
+        assert_eq!(whole[..2], [("HOME".into(), "/tmp".into()), ("TMPDIR".into(), "/tmp".into())]);
+        assert_eq!(whole[2..], composed.variables);
         assert_eq!(composed.overridden, ["HOME", "LANG", "PATH"]);
         assert_eq!(composed.variables[3].1, "/opt/venv/bin:/usr/bin");
         assert!(!format!("{composed:?}").contains("\"k\""));

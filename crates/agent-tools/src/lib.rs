@@ -65,7 +65,9 @@ mod workspace;
 
 pub use artifact_sync::{Direction, Linker, Pending, Progress, SkipReason, Skipped, StoreError, with_causes};
 pub use policy;
-pub use sandbox_core::{Enforcement, EngineReport, IdError, Limits, SessionId, UserId, probe};
+pub use sandbox_core::{
+    Enforcement, EngineReport, IdError, Limits, SessionId, Tier, UnknownWeakness, UserId, Weakness, probe,
+};
 pub use secrets::{self, VariableSource};
 pub use skill_store::{InstalledSkill, SkillId, SkillRef};
 

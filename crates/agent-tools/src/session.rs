@@ -12,7 +12,7 @@ use base64::Engine;
 use policy::{Access, Policy, Verdict};
 use sandbox_core::{
     CommandSpec, CommandStatus, EngineReport, ExecError, ExecErrorKind, FileError, Limit, Limits, NativeSandbox,
-    PathError, RelativePath, Sandbox, SessionId, SessionPath, UserId, read_open, real_path,
+    PathError, RelativePath, Sandbox, SessionId, SessionPath, Tier, UserId, read_open, real_path,
 };
 use skill_store::InstalledSkill;
 
@@ -46,6 +46,7 @@ pub(crate) struct SessionSettings {
     pub(crate) instructions: Option<String>,
     pub(crate) timeout: Duration,
     pub(crate) limits: Limits,
+    pub(crate) tier: Tier,
 }
 
 /// What a call of `bash` may set.
@@ -136,10 +137,10 @@ impl Session {
     /// Dropping the future kills the command. What it changed until then is mirrored by the next call.
     #[tracing::instrument(name = "execute_tool", skip_all, fields(gen_ai.tool.name = tools::BASH, gen_ai.conversation.id = %self.workspace.id))]
     pub async fn bash_with(&self, command: &str, options: BashOptions) -> Result<BashOutput, ToolError> {
-        let mut spec = self.spec(command);
+        let sandbox = self.sandbox();
+        let mut spec = self.spec(command, &sandbox);
         spec.stdin = options.stdin;
         spec.timeout = options.timeout.unwrap_or(spec.timeout);
-        let sandbox = self.sandbox();
         let output = match sandbox.exec(spec).await {
             Ok(output) => output,
             Err(source) => {
@@ -175,12 +176,13 @@ impl Session {
     /// # Errors
     /// [`ToolError::Exec`] for a command that could never be run.
     pub fn wrap_command(&self, command: &str) -> Result<String, ToolError> {
-        self.sandbox().wrap_command(&self.spec(command)).map_err(|source| ToolError::Exec { source })
+        let sandbox = self.sandbox();
+        sandbox.wrap_command(&self.spec(command, &sandbox)).map_err(|source| ToolError::Exec { source })
     }
 
-    fn spec(&self, command: &str) -> CommandSpec {
+    fn spec(&self, command: &str, sandbox: &NativeSandbox) -> CommandSpec {
         let mut spec = CommandSpec::new(command);
-        spec.env.clone_from(&self.environment.variables);
+        spec.env = self.environment.with_temporary_dir(sandbox.temporary_dir());
         spec.timeout = self.settings.timeout;
         spec
     }
@@ -303,8 +305,9 @@ impl Session {
 
     /// Puts a new sandbox in the place of one whose processes were killed; the next call will find it.
     async fn reopen_sandbox(&self, ended: &Arc<NativeSandbox>) {
-        let (policy, dir, limits) = (self.policy.clone(), self.dir().to_owned(), self.settings.limits.clone());
-        if let Ok(Ok(fresh)) = blocking(move || NativeSandbox::open_with(&policy, &dir, &limits)).await {
+        let (policy, dir) = (self.policy.clone(), self.dir().to_owned());
+        let SessionSettings { tier, limits, .. } = self.settings.clone();
+        if let Ok(Ok(fresh)) = blocking(move || NativeSandbox::open_on(&tier, &policy, &dir, &limits)).await {
             let mut current = self.sandbox.write().unwrap_or_else(PoisonError::into_inner);
             if Arc::ptr_eq(&current, ended) {
                 *current = Arc::new(fresh);

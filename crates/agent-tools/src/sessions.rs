@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use artifact_sync::{Progress, Skipped};
 use policy::{Gap, Policy, PolicyError, SandboxRuntimeConfig};
-use sandbox_core::{Limits, NativeSandbox, OpenError, SessionId, UserId};
+use sandbox_core::{Limits, NativeSandbox, OpenError, SessionId, Tier, UserId};
 use secrets::{LoadedVariables, VariableSource};
 use skill_store::{InstalledSkill, SkillError, SkillRef};
 use tokio::sync::OnceCell;
@@ -142,6 +142,14 @@ impl SessionsBuilder {
         self
     }
 
+    /// What the sandboxes stand on; namespaces by default. A host that refuses those needs [`Tier::Landlock`], which is weaker, and named for that reason:
+    /// there is no fallback.
+    #[must_use]
+    pub fn tier(mut self, tier: Tier) -> Self {
+        self.session.tier = tier;
+        self
+    }
+
     /// Looks at the host and is ready to open sessions. Nothing is made on disk yet.
     pub fn build(self) -> Sessions {
         let runtimes = HostRuntimes::find(|name| std::env::var_os(name));
@@ -157,6 +165,7 @@ impl Sessions {
             instructions: None,
             timeout: Duration::from_secs(120),
             limits: Limits::default(),
+            tier: Tier::default(),
         };
         SessionsBuilder {
             home,
@@ -290,8 +299,8 @@ impl Sessions {
         warnings
             .extend(environment.overridden.iter().map(|name| format!("variable {name}: the session sets it itself")));
         let (for_sandbox, dir) = (policy.clone(), workspace.dir.path().to_owned());
-        let limits = self.settings.session.limits.clone();
-        let sandbox = tokio::task::spawn_blocking(move || NativeSandbox::open_with(&for_sandbox, &dir, &limits))
+        let SessionSettings { tier, limits, .. } = self.settings.session.clone();
+        let sandbox = tokio::task::spawn_blocking(move || NativeSandbox::open_on(&tier, &for_sandbox, &dir, &limits))
             .await
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
             .map_err(|source| SessionError::Sandbox { source })?;

@@ -37,6 +37,7 @@ mod config;
 mod domain;
 mod explain;
 mod glob;
+mod landlock;
 mod lint;
 mod mandatory;
 mod merge;
@@ -54,6 +55,7 @@ pub use config::{
     WindowsConfig,
 };
 pub use explain::{Access, Rule, Verdict};
+pub use landlock::{AllowList, AllowRule};
 pub use lint::Lint;
 pub use merge::Override;
 pub use mounts::{BindAccess, Gap, MountError, MountOp, MountOptions, MountPlan, Unenforced};

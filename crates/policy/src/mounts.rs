@@ -169,6 +169,14 @@ pub enum MountError {
         /// The limit.
         max: usize,
     },
+    /// What is hidden lies among too many files to open each of the others by a rule.
+    #[error("more than {max} rules are needed to open what is not denied, such as {}", path.display())]
+    TooManyRules {
+        /// The one that is too many.
+        path: PathBuf,
+        /// The limit.
+        max: usize,
+    },
 }
 
 impl Policy {

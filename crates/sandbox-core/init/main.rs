@@ -2,7 +2,7 @@
 //!
 //! The host starts this program once when it opens a session, with the control socket as descriptor 0 and the
 //! plan as descriptor 1. It makes the session's namespaces, forks into them and goes; the fork is the
-//! session's init. Init keeps a slot ready (see `slot`), and lives until the host closes the control
+//! session's init. Where the plan says so it makes no namespaces, and its commands are kept to rules of Landlock. Init keeps a slot ready (see `slot`), and lives until the host closes the control
 //! socket, also by dying. When init ends, the kernel ends every process of the session with it.
 //!
 //! Started with arguments it is the client of a wrapped command instead (see `client`).
@@ -16,12 +16,15 @@
 
 mod ahead;
 mod client;
+mod landlock;
 mod memory;
 mod mounts;
 mod pool;
 mod reader;
+mod shell;
 mod slot;
 mod sys;
+mod tier;
 mod wire;
 
 use mounts::Failure;
@@ -29,6 +32,7 @@ use pool::Pool;
 use reader::Reader;
 use slot::{Announce, Session};
 use sys::{Errno, Fd, Poll, Result, c};
+use tier::Tier;
 
 const CONTROL: Fd = 0;
 const PLAN: Fd = 1;
@@ -37,12 +41,10 @@ const MAX_FAILURES: u32 = 3;
 /// How long to wait after a fork that the machine had no room for.
 const FORK_PAUSE_MS: i32 = 10;
 
-const CLONE_NEWNS: usize = 0x2_0000;
 const CLONE_NEWCGROUP: usize = 0x200_0000;
 const CLONE_NEWUTS: usize = 0x400_0000;
 const CLONE_NEWIPC: usize = 0x800_0000;
 const CLONE_NEWUSER: usize = 0x1000_0000;
-const CLONE_NEWPID: usize = 0x2000_0000;
 const CLONE_NEWNET: usize = 0x4000_0000;
 /// The child becomes the caller's sibling: the host process is its parent.
 const CLONE_PARENT: usize = 0x8000;
@@ -66,11 +68,12 @@ fn open() -> core::result::Result<(), Failure<'static>> {
     sys::new_session_keyring();
     // Only root may, and only root has groups that the namespace would not turn into nobody's.
     let _ = sys::drop_groups();
-    let (user, group) = sys::user_and_group();
-    sys::unshare(CLONE_NEWUSER).map_err(at(wire::STEP_USER_NAMESPACE))?;
-    map_ids(user, group).map_err(at(wire::STEP_ID_MAP))?;
-    let others = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
-    sys::unshare(others).map_err(at(wire::STEP_NAMESPACES))?;
+    let head = read_head(&mut Reader(plan)).map_err(at(wire::STEP_PLAN))?;
+    if head.tier == wire::TIER_NAMESPACES {
+        make_namespaces()?;
+    } else {
+        sys::drop_capabilities().map_err(at(wire::STEP_PRIVILEGES))?;
+    }
     match sys::fork(CLONE_PARENT).map_err(at(wire::STEP_FORK))? {
         0 => serve(plan),
         pid => {
@@ -80,6 +83,15 @@ fn open() -> core::result::Result<(), Failure<'static>> {
             sys::send(CONTROL, &message).map_err(at(wire::STEP_FORK))
         }
     }
+}
+
+fn make_namespaces() -> core::result::Result<(), Failure<'static>> {
+    let at = |step| move |errno| Failure { step, errno, path: b"" };
+    let (user, group) = sys::user_and_group();
+    sys::unshare(CLONE_NEWUSER).map_err(at(wire::STEP_USER_NAMESPACE))?;
+    map_ids(user, group).map_err(at(wire::STEP_ID_MAP))?;
+    let others = tier::CLONE_NEWNS | tier::CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+    sys::unshare(others).map_err(at(wire::STEP_NAMESPACES))
 }
 
 /// Maps the caller's own user and group, and nobody else's, to themselves (`user_namespaces(7)`).
@@ -123,13 +135,19 @@ fn set_up(plan: &'static [u8]) -> core::result::Result<Session, Failure<'static>
     let at = |step| move |errno| Failure { step, errno, path: b"" };
     // Undumpable: its memory, environment and descriptors are closed to every process of the same user.
     sys::prctl(sys::PR_SET_DUMPABLE, 0).map_err(at(wire::STEP_PRIVILEGES))?;
-    sys::set_umask(0);
     let mut reader = Reader(plan);
-    let Head { max_pid, limits, own_filter, filter } = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
-    mounts::build(&mut reader)?;
+    let Head { tier, max_pid, limits, own_filter, filter } = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
+    let tier = if tier == wire::TIER_NAMESPACES {
+        sys::set_umask(0);
+        mounts::build(&mut reader)?;
+        sys::set_host_name(b"sandbox").map_err(at(wire::STEP_NAMESPACES))?;
+        sys::loopback_up().map_err(at(wire::STEP_NAMESPACES))?;
+        Tier::Namespaces { max_pid }
+    } else {
+        sys::adopt_orphans().and_then(|()| sys::each_child(|_| ())).map_err(at(wire::STEP_ORPHANS))?;
+        Tier::Landlock(landlock::build(&mut reader)?)
+    };
     sys::set_umask(0o022);
-    sys::set_host_name(b"sandbox").map_err(at(wire::STEP_NAMESPACES))?;
-    sys::loopback_up().map_err(at(wire::STEP_NAMESPACES))?;
     let taken = sys::event_counter().map_err(at(wire::STEP_PLAN))?;
     // What slots inherit costs no command anything. Init never executes a program, so it keeps the capabilities that slots
     // need to mount their /proc, though nothing could ever gain them again.
@@ -138,11 +156,12 @@ fn set_up(plan: &'static [u8]) -> core::result::Result<Session, Failure<'static>
     sys::load_filter(own_filter).map_err(at(wire::STEP_PRIVILEGES))?;
     let pool = Pool::new().map_err(at(wire::STEP_PLAN))?;
     sys::set_receive_timeout(CONTROL, slot::LOOK_UP_SECONDS).map_err(at(wire::STEP_PLAN))?;
-    Ok(Session { control: CONTROL, taken, pool, filter, limits, max_pid })
+    Ok(Session { control: CONTROL, taken, pool, filter, limits, tier })
 }
 
 /// The beginning of the plan.
 struct Head {
+    tier: u32,
     max_pid: u32,
     limits: &'static [u8],
     own_filter: &'static [u8],
@@ -154,14 +173,14 @@ fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
     if reader.u32()? != wire::VERSION {
         return Err(Errno::INVAL);
     }
-    let max_pid = reader.u32()?;
+    let (tier, max_pid) = (reader.u32()?, reader.u32()?);
     let count = reader.u32()? as usize;
     let limits = reader.bytes(count * 20)?;
     let count = reader.u32()? as usize;
     let own_filter = reader.bytes(count * 8)?;
     let count = reader.u32()? as usize;
     let filter = reader.bytes(count * 8)?;
-    Ok(Head { max_pid, limits, own_filter, filter })
+    Ok(Head { tier, max_pid, limits, own_filter, filter })
 }
 
 /// Keeps a slot waiting while the session is in use. Slots take their commands from the control socket themselves; when the last one that
@@ -178,7 +197,7 @@ fn keep(session: &Session) -> ! {
             && let Some(place) = started.free_place()
         {
             session.pool.expect(place);
-            match sys::fork(CLONE_NEWPID | CLONE_NEWNS) {
+            match sys::fork(session.tier.slot_namespaces()) {
                 Ok(0) => slot::run(session, place, announce),
                 Ok(pid) => started.put(place, pid),
                 Err(_) => {
@@ -196,7 +215,7 @@ fn keep(session: &Session) -> ! {
         ];
         let found = sys::poll(&mut fds, pause);
         if fds[0].found & !sys::POLL_IN != 0 {
-            sys::exit(0);
+            end(session);
         }
         start = found == Ok(0) || fds[0].found & sys::POLL_IN != 0;
         if fds[2].found != 0 {
@@ -210,6 +229,7 @@ fn keep(session: &Session) -> ! {
                 if let Some(place) = started.take(pid) {
                     session.pool.forget(place);
                 }
+                session.tier.kill_strays(&started);
                 // A slot that nobody needs any more goes in peace, and one that somebody killed says nothing about the next.
                 let is_failure = status & 0x7f == 0 && status != 0;
                 failures += u32::from(is_failure);
@@ -219,6 +239,15 @@ fn keep(session: &Session) -> ! {
             sys::exit(1);
         }
     }
+}
+
+/// The host has closed the session.
+fn end(session: &Session) -> ! {
+    if let Tier::Landlock(_) = session.tier {
+        // Slots see it too, and end their commands before they go.
+        while sys::wait(true).is_ok() {}
+    }
+    sys::exit(0)
 }
 
 /// Tells the host why the session cannot be set up.

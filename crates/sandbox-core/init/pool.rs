@@ -79,6 +79,10 @@ impl Started {
         self.0[place] = pid;
     }
 
+    pub fn has(&self, pid: i32) -> bool {
+        self.0.contains(&pid)
+    }
+
     /// Frees the place of a process that has ended.
     pub fn take(&mut self, pid: i32) -> Option<Place> {
         let place = self.0.iter().position(|started| *started == pid)?;

@@ -7,6 +7,7 @@ use core::arch::{asm, naked_asm};
 pub struct Errno(pub i32);
 
 impl Errno {
+    pub const PERM: Self = Self(1);
     pub const NOENT: Self = Self(2);
     pub const INTR: Self = Self(4);
     pub const AGAIN: Self = Self(11);
@@ -110,6 +111,9 @@ mod nr {
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const LANDLOCK_CREATE_RULESET: usize = 444;
+    pub const LANDLOCK_ADD_RULE: usize = 445;
+    pub const LANDLOCK_RESTRICT_SELF: usize = 446;
     pub const PIPE2: usize = 293;
     pub const PROCESS_VM_WRITEV: usize = 311;
     pub const READ: usize = 0;
@@ -148,10 +152,12 @@ fn padded<const N: usize>(given: [usize; N]) -> [usize; 6] {
 }
 
 // After the macro, which they use.
+mod landlock;
 mod messages;
 mod mounts;
 mod processes;
 
+pub use landlock::*;
 pub use messages::*;
 pub use mounts::*;
 pub use processes::*;

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! u32 VERSION
+//! u32 TIER_…
 //! u32 the highest process id in a command's namespace, or 0 where the kernel has one for all (before 6.14)
 //! u32 count, then each limit:      u32 resource, u64 soft, u64 hard        (setrlimit(2))
 //! u32 count, then each instruction of init's filter: 8 bytes of struct sock_filter   (seccomp(2))
@@ -29,7 +30,7 @@
 #![allow(dead_code, reason = "each side uses its own half")]
 
 /// Changes with every change of this file; both sides come from one build, so a mismatch is a build defect.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The longest message on the control socket; a longer body travels in a file in memory.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -42,6 +43,13 @@ pub const COMMAND_NOW: u32 = 0;
 pub const COMMAND_LATER: u32 = 1;
 /// The longest command that may come later, in bytes without its NUL.
 pub const MAX_LATER_BYTES: usize = 16 * 1024 - 1;
+
+/// Namespaces of the session's own, with the operations as mounts.
+pub const TIER_NAMESPACES: u32 = 1;
+/// The host's namespaces; what the operations allow is all that commands can open.
+pub const TIER_LANDLOCK: u32 = 2;
+/// The first version of Landlock that keeps a command from cutting files short (Linux 6.2).
+pub const MIN_LANDLOCK_ABI: u32 = 3;
 
 /// The host's whole tree; argument: [`READ_ONLY`] or [`READ_WRITE`].
 pub const OP_ROOT: u32 = 1;
@@ -56,14 +64,19 @@ pub const OP_HIDE_FILE: u32 = 5;
 /// The host's file or directory of the same path; argument: [`READ_ONLY`] or [`READ_WRITE`].
 pub const OP_BIND: u32 = 6;
 
-/// Argument of [`OP_ROOT`] and [`OP_BIND`].
+/// With Landlock: opens a path and everything below it; argument: [`READ_ONLY`], [`READ_WRITE`] or [`DEVICE`].
+pub const OP_ALLOW: u32 = 7;
+
+/// Argument of [`OP_ROOT`], [`OP_BIND`] and [`OP_ALLOW`].
 pub const READ_ONLY: u32 = 0;
-/// Argument of [`OP_ROOT`] and [`OP_BIND`].
+/// Argument of [`OP_ROOT`], [`OP_BIND`] and [`OP_ALLOW`].
 pub const READ_WRITE: u32 = 1;
+/// Argument of [`OP_ALLOW`]: reading, writing, and the calls of a device (`ioctl(2)`).
+pub const DEVICE: u32 = 2;
 
 /// From init: the process id of the session's init, `u32 MSG_INIT, u32 pid`.
 pub const MSG_INIT: u32 = 1;
-/// From init: the session takes commands, `u32 MSG_READY`.
+/// From init: the session takes commands, `u32 MSG_READY, u32 version of Landlock`, 0 without it.
 pub const MSG_READY: u32 = 2;
 /// From init: it cannot be set up, `u32 MSG_FAILED, u32 STEP_…, u32 errno`, then the path in question.
 pub const MSG_FAILED: u32 = 3;
@@ -101,3 +114,9 @@ pub const STEP_PROC: u32 = 9;
 pub const STEP_PIVOT: u32 = 10;
 /// Giving up privileges and loading the filter.
 pub const STEP_PRIVILEGES: u32 = 11;
+/// Making the set of rules of Landlock; the errno is 0 where the kernel's version is too old.
+pub const STEP_LANDLOCK: u32 = 12;
+/// Opening one path by such a rule.
+pub const STEP_ALLOW: u32 = 13;
+/// Seeing to it that orphans of commands are found.
+pub const STEP_ORPHANS: u32 = 14;

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub use directory::SessionDir;
 pub use error::{FileError, FileErrorKind};
 pub use staged::{STAGED_PREFIX, StagedFile};
+#[cfg(feature = "native")]
+pub(crate) use trees::remove as remove_tree_at;
 
 /// The path of an open file or directory, every symlink resolved, as the kernel sees it at this moment.
 ///

@@ -44,7 +44,8 @@
 //! command without a sandbox: where the kernel refuses a layer, opening fails with the reason and the remedy.
 //!
 //! # Limits
-//! Linux; the native engine needs x86-64, Linux 5.12 or newer, and user namespaces. Memory and processor time are limited for each
+//! Linux; the native engine needs x86-64, Linux 5.12 or newer, and user namespaces; where these are refused,
+//! `NativeSandbox::open_landlock` is a weaker tier on Linux 6.2 or newer. Memory and processor time are limited for each
 //! process, not for a command as a whole (see `Limits`). Symlinks at paths that a policy denies are resolved when the sandbox opens.
 //!
 //! # Features
@@ -80,7 +81,7 @@ pub use native::{AttachedCommand, NativeSandbox, OpenError, probe};
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
     CapturedStream, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError, ExecErrorKind,
-    Limit, Limits, Sandbox,
+    Limit, Limits, Sandbox, Tier, UnknownWeakness, Weakness,
 };
 #[cfg(feature = "srt")]
 pub use srt::{SrtError, SrtSandbox};

@@ -24,6 +24,7 @@ mod filter;
 mod plan;
 mod probe;
 mod process;
+mod temporary;
 mod tree;
 #[path = "../init/wire.rs"]
 #[expect(unreachable_pub, reason = "the file is compiled into the init program too")]
@@ -37,11 +38,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use policy::{Access, MountPlan, Policy, Unenforced};
+use policy::{Access, BindAccess, MountOp, MountOptions, MountPlan, Policy, Unenforced};
 
-use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Limits, Sandbox};
-use filter::UnixSockets;
+use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Limits, Sandbox, Tier, Weakness};
+use filter::{Attributes, UnixSockets};
 use process::InitProcess;
+use temporary::TemporaryDir;
 
 pub use attached::AttachedCommand;
 pub use probe::probe;
@@ -60,6 +62,7 @@ struct Inner {
     init: InitProcess,
     shell: PathBuf,
     session_dir: PathBuf,
+    temporary_dir: PathBuf,
     report: EngineReport,
     mounts: MountPlan,
     null: OwnedFd,
@@ -96,22 +99,95 @@ impl NativeSandbox {
         if let Some(what) = policy.beyond_native() {
             return Err(OpenError::Inexpressible { what });
         }
-        let options = policy::MountOptions { private: plan::private_directories() };
-        let mounts = policy
-            .mounts(&tree::HostTree, &options)
-            .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
+        let mounts = compile(policy, plan::private_directories())?;
         let unix_sockets = if policy.allows_unix_sockets() { UnixSockets::Allowed } else { UnixSockets::Refused };
         let plan = plan::encode(&mounts, limits, unix_sockets);
-        let init = InitProcess::start(&plan)?;
+        let init = InitProcess::start(&plan, None)?;
+        Self::with(init, session_dir, Path::new("/tmp"), probe::enforced(unix_sockets), mounts)
+    }
+
+    /// Opens a sandbox where user namespaces are refused, on Landlock and the system call filter alone: a weaker tier, which is never chosen by
+    /// itself. The report says what it does not hold: what is denied can still be looked for by name, for one, and there is no `/proc`, no socket, no
+    /// `chmod` and no `/tmp`, but [`NativeSandbox::temporary_dir`]. Needs Linux 6.2.
+    ///
+    /// # Errors
+    /// As [`NativeSandbox::open`], and [`OpenError::NotAccepted`] for a weakness that applies and is not among `accepted`.
+    pub fn open_landlock(
+        policy: &Policy,
+        session_dir: &Path,
+        limits: &Limits,
+        accepted: &[Weakness],
+    ) -> Result<Self, OpenError> {
+        let beyond = policy.allows_unix_sockets().then_some("network.allowAllUnixSockets is set");
+        if let Some(what) = policy.beyond_native().or(beyond) {
+            return Err(OpenError::Inexpressible { what });
+        }
+        let temporary = TemporaryDir::new()
+            .map_err(|source| OpenError::Host { operation: "make a directory for temporary files", source })?;
+        let temporary_dir = temporary.path().to_owned();
+        let mut mounts = compile(policy, Vec::new())?;
+        mounts.ops.push(MountOp::Bind { path: temporary_dir.clone(), access: BindAccess::ReadWrite });
+        let closed = ["/proc", "/dev"].map(Path::new);
+        let list = mounts
+            .allow_list(&tree::HostTree, &closed)
+            .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
+        if let Some(path) = list.uncovered.first().filter(|_| !accepted.contains(&Weakness::InnerRules)) {
+            let what = format!("{} lies in a writable directory, and would not be protected", path.display());
+            return Err(OpenError::NotAccepted { what, weakness: Weakness::InnerRules });
+        }
+        let attributes = Attributes::of(accepted);
+        let init = InitProcess::start(&plan::encode_rules(&list, limits, attributes), Some(temporary))?;
+        let signals_leave = init.landlock_abi() < probe::SCOPES_SINCE;
+        if signals_leave && !accepted.contains(&Weakness::Signals) {
+            let what = "signals of commands would reach every process of the user before Linux 6.12".to_owned();
+            return Err(OpenError::NotAccepted { what, weakness: Weakness::Signals });
+        }
+        let report = probe::enforced_by_landlock(&list, attributes, init.landlock_abi());
+        Self::with(init, session_dir, &temporary_dir, report, mounts)
+    }
+
+    /// Opens a sandbox on the tier that is named.
+    ///
+    /// # Errors
+    /// As [`NativeSandbox::open_with`] and [`NativeSandbox::open_landlock`].
+    pub fn open_on(tier: &Tier, policy: &Policy, session_dir: &Path, limits: &Limits) -> Result<Self, OpenError> {
+        match tier {
+            Tier::Namespaces => Self::open_with(policy, session_dir, limits),
+            Tier::Landlock { accepted } => Self::open_landlock(policy, session_dir, limits, accepted),
+        }
+    }
+
+    fn with(
+        init: InitProcess,
+        session_dir: &Path,
+        temporary_dir: &Path,
+        report: EngineReport,
+        mounts: MountPlan,
+    ) -> Result<Self, OpenError> {
         let null = rustix::fs::open(
             "/dev/null",
             rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
             rustix::fs::Mode::empty(),
         )
         .map_err(|errno| OpenError::Host { operation: "open /dev/null", source: errno.into() })?;
-        let (shell, session_dir, report) = (shell(), session_dir.to_owned(), probe::enforced(unix_sockets));
         let (waiting, wrapped) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { init, shell, session_dir, report, mounts, null, waiting, wrapped }) })
+        let inner = Inner {
+            init,
+            shell: shell(),
+            session_dir: session_dir.to_owned(),
+            temporary_dir: temporary_dir.to_owned(),
+            report,
+            mounts,
+            null,
+            waiting,
+            wrapped,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The directory for temporary files of this sandbox, as commands see it: what `HOME` and `TMPDIR` should name. No other session sees what is in it.
+    pub fn temporary_dir(&self) -> &Path {
+        &self.inner.temporary_dir
     }
 
     /// The process id of the session's init, as the host sees it.
@@ -176,6 +252,14 @@ pub enum OpenError {
         /// The setting.
         what: &'static str,
     },
+    /// The weaker tier cannot hold something of the policy, and it was not accepted by name.
+    #[error("{what}; accept the weakness `{weakness}` by name, or use a host that has user namespaces")]
+    NotAccepted {
+        /// What would not hold.
+        what: String,
+        /// Its name.
+        weakness: Weakness,
+    },
     /// The kernel refuses a layer; running without it would not be a sandbox.
     #[error("cannot {step}; {remedy}")]
     Refused {
@@ -197,6 +281,13 @@ pub enum OpenError {
         /// The system's own error.
         source: io::Error,
     },
+}
+
+/// The mounts of a policy as things stand.
+fn compile(policy: &Policy, private: Vec<PathBuf>) -> Result<MountPlan, OpenError> {
+    policy
+        .mounts(&tree::HostTree, &MountOptions { private })
+        .map_err(|source| OpenError::Policy { source: Box::new(source) })
 }
 
 /// Where bash is: `/bin/bash` nearly everywhere, else the first on the host's `PATH`.

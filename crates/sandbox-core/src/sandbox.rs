@@ -5,12 +5,14 @@ mod limits;
 mod report;
 #[cfg(any(feature = "native", feature = "srt"))]
 pub(crate) mod streams;
+mod weakness;
 
 use async_trait::async_trait;
 
 pub use command::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError, ExecErrorKind};
 pub use limits::{Limit, Limits};
 pub use report::{Enforcement, EngineReport};
+pub use weakness::{Tier, UnknownWeakness, Weakness};
 
 /// Runs commands of one session under one policy.
 ///

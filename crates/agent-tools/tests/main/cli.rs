@@ -26,6 +26,34 @@ fn the_first_command_of_the_readme_does_the_main_job() {
 }
 
 #[test]
+fn the_weaker_engine_is_chosen_by_name_and_says_what_it_does_not_hold() {
+    let cli = Cli::with_environment(&[("AGENT_TOOLS_ENGINE", "landlock")]);
+    let doctor = cli.run(&["doctor"]);
+    if doctor.code != 0 {
+        println!("SKIPPED: the engine without namespaces (Linux 6.12 with Landlock): {}", doctor.stdout);
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
+        return;
+    }
+    assert!(doctor.stdout.contains("weaker: names, sizes and times"), "{}", doctor.stdout);
+    let command =
+        "echo kept > \"$TMPDIR/f\" && cat \"$HOME/f\" && echo x > f; ls /; cat ../../store/x; echo x > /tmp/x";
+    let ran = cli.run(&["--json", "bash", command]).json();
+    assert_eq!(ran["exitCode"], 1);
+    assert!(ran["stdout"].as_str().unwrap().starts_with("kept\n"), "{ran}");
+    assert_eq!(ran["artifacts"][0]["relativePath"], "f");
+    assert_eq!(cli.run(&["read-file", "f"]).ok().stdout, "x\n");
+
+    // What the next session could not protect is asked for.
+    cli.run(&["bash", "echo x > .bashrc"]).ok();
+    let refused = cli.run(&["bash", "true"]);
+    assert_eq!(refused.code, 125);
+    assert!(refused.stderr.contains(".bashrc") && refused.stderr.contains("`inner-rules`"), "{}", refused.stderr);
+    cli.run(&["--accept", "inner-rules", "bash", "true"]).ok();
+    assert_eq!(cli.run(&["--accept", "nonsense", "bash", "true"]).code, 2);
+    assert_eq!(cli.run(&["sandbox", "-c", "exit 7"]).code, 7);
+}
+
+#[test]
 fn the_exit_code_is_the_commands_own_or_says_what_went_wrong() {
     let cli = Cli::new();
     let code = |args: &[&str]| cli.run(args).code;

@@ -54,10 +54,28 @@ fn shown(plan: &MountPlan) -> String {
     text
 }
 
+/// The allow list of the same policy.
+fn opened(plan: &MountPlan, tree: &Model) -> String {
+    let list = plan.allow_list(tree, &["/proc", "/dev"].map(Path::new)).unwrap();
+    let mut text = String::new();
+    for rule in &list.rules {
+        let access = if rule.access == BindAccess::ReadWrite { "rw" } else { "ro" };
+        let _ = writeln!(text, "allow {} {access}", rule.path.display());
+    }
+    for path in &list.unlistable {
+        let _ = writeln!(text, "unlistable {}", path.display());
+    }
+    for path in &list.uncovered {
+        let _ = writeln!(text, "uncovered {}", path.display());
+    }
+    text
+}
+
 #[track_caller]
 fn check(name: &str, policy: &Policy, tree: &Model) {
     let options = MountOptions { private: vec!["/tmp".into(), "/var/tmp".into()] };
-    let found = shown(&policy.mounts(tree, &options).unwrap());
+    let mut found = shown(&policy.mounts(tree, &options).unwrap());
+    found += &opened(&policy.mounts(tree, &MountOptions::default()).unwrap(), tree);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();

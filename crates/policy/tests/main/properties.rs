@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use policy::{Access, MountOptions, Policy, SandboxRuntimeConfig};
+use policy::{Access, MountOptions, NodeKind, Policy, SandboxRuntimeConfig, Tree};
 use proptest::prelude::*;
 
 use crate::model::Model;
@@ -88,6 +88,23 @@ proptest! {
             prop_assert_eq!((explained[0], explained[1]), expected, "explain of {}", path.display());
             let mounted = [Access::Read, Access::Write].map(|access| plan.allows(path, access));
             prop_assert_eq!((mounted[0], mounted[1]), expected, "mounts of {}: {:?}", path.display(), plan.ops);
+        }
+    }
+
+    #[test]
+    fn an_allow_list_opens_what_the_mounts_show_and_names_the_rest(case in case()) {
+        let plan = case.policy().mounts(&case.tree, &MountOptions::default()).unwrap();
+        let list = plan.allow_list(&case.tree, &[]).unwrap();
+        for path in case.tree.paths() {
+            let is_file = case.tree.kind(path).unwrap() == Some(NodeKind::File);
+            let is_under = |paths: &[PathBuf]| paths.iter().any(|above| path.starts_with(above));
+            for access in [Access::Read, Access::Write] {
+                let (mounted, listed) = (plan.allows(path, access), list.allows(path, access));
+                let is_named = is_under(&list.uncovered) || (!is_file && list.unlistable.iter().any(|at| at == path));
+                prop_assert!(mounted == listed || is_named, "{} {access:?}: {mounted} by mounts, {listed} by {list:?}", path.display());
+                // Without a name nothing is ever opened that the mounts would close.
+                prop_assert!(mounted || !listed || is_under(&list.uncovered), "{}: {list:?}", path.display());
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use super::{CStr, Errno, Fd, IoVec, O_CLOEXEC, Result, call, nr, padded};
+use super::{CStr, Errno, Fd, IoVec, O_CLOEXEC, Result, call, nr, open, padded, read};
 
 pub fn unshare(flags: usize) -> Result<()> {
     sys!(nr::UNSHARE, flags).map(drop)
@@ -64,6 +64,39 @@ pub fn kill_all_others() {
     let _ = sys!(nr::KILL, -1isize, 9);
 }
 
+/// Makes this process the parent of every orphan among its descendants.
+pub fn adopt_orphans() -> Result<()> {
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// Gives each child of this process, which has one thread, to `visit`. One that is made or ends meanwhile may be left out.
+pub fn each_child(mut visit: impl FnMut(i32)) -> Result<()> {
+    let list = open(super::AT_FDCWD, super::c(b"/proc/thread-self/children\0"), 0, 0)?;
+    let (mut buffer, mut pid) = ([0; 4096], 0);
+    loop {
+        let count = match read(list, &mut buffer) {
+            Ok(count @ 1..) => count,
+            _ => break,
+        };
+        // Numbers, each with a space behind it.
+        for byte in &buffer[..count] {
+            match byte {
+                b'0'..=b'9' => pid = pid * 10 + i32::from(byte - b'0'),
+                _ => {
+                    visit(pid);
+                    pid = 0;
+                }
+            }
+        }
+    }
+    super::close(list);
+    Ok(())
+}
+
+pub fn kill(pid: i32) {
+    let _ = sys!(nr::KILL, pid, 9);
+}
+
 pub fn execute(path: CStr<'_>, arguments: &[*const u8], variables: &[*const u8]) -> Errno {
     match sys!(nr::EXECVE, path.as_ptr(), arguments.as_ptr(), variables.as_ptr()) {
         Err(errno) => errno,
@@ -104,6 +137,7 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
 
 pub const PR_SET_PDEATHSIG: usize = 1;
 pub const PR_SET_DUMPABLE: usize = 4;
+const PR_SET_CHILD_SUBREAPER: usize = 36;
 const PR_CAPBSET_DROP: usize = 24;
 const PR_SET_NO_NEW_PRIVS: usize = 38;
 const PR_CAP_AMBIENT: usize = 47;
@@ -118,6 +152,8 @@ pub fn drop_bounding_set() -> Result<()> {
         match prctl(PR_CAPBSET_DROP, capability) {
             // Past the last capability that the kernel knows.
             Err(Errno::INVAL) => break,
+            // Without namespaces of its own a process may not; then `no_new_privs` alone keeps it from gaining any.
+            Err(Errno::PERM) => break,
             other => other?,
         }
     }
@@ -156,10 +192,29 @@ pub fn reset_signals() {
 }
 
 const SIGCHLD_MASK: u64 = 1 << 16;
+const SIGTERM: u32 = 15;
 
 /// Blocks SIGCHLD, and makes a descriptor that becomes readable when a child ends.
 pub fn child_events() -> Result<Fd> {
-    let mask = SIGCHLD_MASK;
+    events(SIGCHLD_MASK)
+}
+
+/// The same for SIGTERM too, which this process is to be sent when its parent dies.
+pub fn child_events_and_orphaning() -> Result<Fd> {
+    prctl(PR_SET_PDEATHSIG, SIGTERM as usize)?;
+    events(SIGCHLD_MASK | 1 << (SIGTERM - 1))
+}
+
+/// Whether the parent of this process is dead, by what such a descriptor holds, which is emptied.
+pub fn is_orphaned(events: Fd) -> bool {
+    let mut is_orphaned = false;
+    while let Ok(signal) = next_signal(events) {
+        is_orphaned |= signal == SIGTERM;
+    }
+    is_orphaned
+}
+
+fn events(mask: u64) -> Result<Fd> {
     sys!(nr::RT_SIGPROCMASK, 2, &raw const mask, 0, 8)?;
     // SFD_NONBLOCK | SFD_CLOEXEC
     sys!(nr::SIGNALFD4, -1isize, &raw const mask, 8, 0o4000 | O_CLOEXEC).map(|fd| fd as Fd)

@@ -94,7 +94,7 @@ fn by_descriptor(dir: &impl AsFd) -> PathBuf {
 }
 
 /// Removes a tree, following no symlink in it, even where its owner was denied access to a part.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let removed = match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             open_up(path).and_then(|()| std::fs::remove_dir_all(path))

@@ -1,8 +1,11 @@
 //! The system call filter: a seccomp program for x86-64, as bytes.
 //!
 //! It refuses what a sandboxed command could use against the walls around it: new namespaces, mounts, sockets
-//! that reach outside the network namespace, kernel interfaces with a long record of escapes. All else is allowed; what the
+//! that reach outside the network namespace, kernel interfaces with a long record of escapes. Without namespaces it also refuses what they would
+//! keep apart, and what Landlock does not look at: the attributes of files, other processes' priorities, memory shared by number. All else is allowed; what the
 //! kernel learns in the future is not (`ENOSYS`), so a new way to mount does not open by itself.
+
+use crate::sandbox::Weakness;
 
 /// The highest call number that was looked at (`file_setattr`, Linux 6.17).
 const LAST_KNOWN_CALL: u32 = 469;
@@ -77,6 +80,67 @@ const REFUSED_TO_COMMANDS: &[u32] = &[
     165, // mount
     442, // mount_setattr
 ];
+
+/// Where there are no namespaces, refused with `EPERM` whatever the arguments.
+const REFUSED_WITHOUT_NAMESPACES: &[u32] = &[
+    29,  // shmget
+    30,  // shmat
+    31,  // shmctl
+    41,  // socket
+    64,  // semget
+    65,  // semop
+    66,  // semctl
+    68,  // msgget
+    69,  // msgsnd
+    70,  // msgrcv
+    71,  // msgctl
+    103, // syslog
+    165, // mount
+    220, // semtimedop
+    240, // mq_open
+    241, // mq_unlink
+    254, // inotify_add_watch
+    442, // mount_setattr
+];
+
+/// Calls that change the attributes of a file, which Landlock does not look at.
+const CHANGES_ATTRIBUTES: &[u32] = &[
+    90,  // chmod
+    91,  // fchmod
+    92,  // chown
+    93,  // fchown
+    94,  // lchown
+    132, // utime
+    188, // setxattr
+    189, // lsetxattr
+    190, // fsetxattr
+    197, // removexattr
+    198, // lremovexattr
+    199, // fremovexattr
+    235, // utimes
+    260, // fchownat
+    261, // futimesat
+    268, // fchmodat
+    452, // fchmodat2
+    463, // setxattrat
+    466, // removexattrat
+    469, // file_setattr
+];
+
+/// Calls on another process of the same user; each with the argument that is 0 for the caller itself.
+const ON_PROCESSES: &[(u32, u32)] = &[
+    (141, 1), // setpriority
+    (142, 0), // sched_setparam
+    (144, 0), // sched_setscheduler
+    (203, 0), // sched_setaffinity
+    (251, 1), // ioprio_set
+    (302, 0), // prlimit64
+    (314, 0), // sched_setattr
+];
+
+const UTIMENSAT: u32 = 280;
+/// `FS_IOC_SETFLAGS`, `FS_IOC32_SETFLAGS` and `FS_IOC_FSSETXATTR` (`linux/fs.h`).
+const ATTRIBUTE_IOCTLS: [u32; 3] = [0x4008_6602, 0x4004_6602, 0x401c_5820];
 
 const CLONE: u32 = 56;
 const SOCKET: u32 = 41;
@@ -170,6 +234,50 @@ pub(super) fn program_of_slots() -> Vec<u8> {
     filter.finish()
 }
 
+/// Whether a file's attributes may be changed where only Landlock holds, which does not look at that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attributes {
+    /// Nobody's, but for the times of a file that is open.
+    Refused,
+    /// Those of every file of the same user.
+    Allowed,
+}
+
+impl Attributes {
+    pub(super) fn of(accepted: &[Weakness]) -> Self {
+        if accepted.contains(&Weakness::Attributes) { Self::Allowed } else { Self::Refused }
+    }
+}
+
+/// The second program where there are no namespaces.
+pub(super) fn program_without_namespaces(attributes: Attributes) -> Vec<u8> {
+    let mut filter = Assembler::default();
+    filter.load(0);
+    filter.if_equal(CLONE, &[argument(0), skip_unless_any(NEW_NAMESPACES, 1), ret(EPERM), ret(ALLOW)]);
+    for call in REFUSED_WITHOUT_NAMESPACES {
+        filter.if_equal(*call, &[ret(EPERM)]);
+    }
+    for (call, process) in ON_PROCESSES {
+        filter.if_equal(*call, &[argument(*process), skip_unless_equal(0, 1), ret(ALLOW), ret(EPERM)]);
+    }
+    if attributes == Attributes::Refused {
+        for call in CHANGES_ATTRIBUTES {
+            filter.if_equal(*call, &[ret(EPERM)]);
+        }
+        let [a, b, c] = ATTRIBUTE_IOCTLS;
+        filter.if_equal(
+            IOCTL,
+            &[argument(1), skip_if_equal(a, 2), skip_if_equal(b, 1), skip_unless_equal(c, 1), ret(EPERM), ret(ALLOW)],
+        );
+        // Without a path it is about an open file. The pointer is null when both of its halves are.
+        filter.if_equal(
+            UTIMENSAT,
+            &[argument(1), skip_unless_equal(0, 3), upper_half(1), skip_unless_equal(0, 1), ret(ALLOW), ret(EPERM)],
+        );
+    }
+    filter.finish()
+}
+
 /// One `struct sock_filter` (`linux/filter.h`).
 #[derive(Clone, Copy, Debug)]
 struct Instruction {
@@ -204,6 +312,11 @@ fn and(value: u32) -> Instruction {
 /// Loads the low half of an argument: each one looked at here is an `int` or has its flags there.
 fn argument(number: u32) -> Instruction {
     Instruction { code: LOAD, if_true: 0, if_false: 0, value: 16 + number * 8 }
+}
+
+/// Loads the high half of an argument.
+fn upper_half(number: u32) -> Instruction {
+    Instruction { code: LOAD, if_true: 0, if_false: 0, value: 20 + number * 8 }
 }
 
 fn skip_if_equal(value: u32, count: u8) -> Instruction {
@@ -350,6 +463,31 @@ mod tests {
         assert_eq!([[16, 3, 9], [17, 3, 0], [40, 1, 0]].map(socket), [EPERM, EAFNOSUPPORT, EAFNOSUPPORT]);
         assert_eq!(verdict_of(&lenient, AUDIT_ARCH_X86_64, SOCKETPAIR, [1, 2, 0, 0, 0, 0]), ALLOW);
         assert_eq!(verdict_of(&lenient, AUDIT_ARCH_X86_64, 425, [0; 6]), EPERM);
+    }
+
+    #[test]
+    fn without_namespaces_what_they_would_keep_apart_is_refused() {
+        let verdict = |attributes, call, arguments: &[u64]| {
+            let mut all = [0; 6];
+            all[..arguments.len()].copy_from_slice(arguments);
+            verdict_of(&program_without_namespaces(attributes), AUDIT_ARCH_X86_64, call, all)
+        };
+        let strict = |call, arguments: &[u64]| verdict(Attributes::Refused, call, arguments);
+        for call in REFUSED_WITHOUT_NAMESPACES.iter().chain(CHANGES_ATTRIBUTES) {
+            assert_eq!(strict(*call, &[]), EPERM, "{call}");
+        }
+        for (call, process) in ON_PROCESSES {
+            let on = |pid| if *process == 0 { vec![pid, 0] } else { vec![1, pid] };
+            assert_eq!([strict(*call, &on(0)), strict(*call, &on(77))], [ALLOW, EPERM], "{call}");
+        }
+        assert_eq!(strict(SOCKETPAIR, &[1, 1]), ALLOW);
+        assert_eq!([strict(CLONE, &[17]), strict(CLONE, &[0x1000_0011])], [ALLOW, EPERM]);
+        assert_eq!(ATTRIBUTE_IOCTLS.map(|request| strict(IOCTL, &[3, request.into()])), [EPERM; 3]);
+        assert_eq!(strict(IOCTL, &[3, 0x5401]), ALLOW);
+        let times = [&[3, 0][..], &[3, 0x1000], &[3, 1 << 32]].map(|arguments| strict(UTIMENSAT, arguments));
+        assert_eq!(times, [ALLOW, EPERM, EPERM]);
+        let lenient = |call, arguments: &[u64]| verdict(Attributes::Allowed, call, arguments);
+        assert_eq!([lenient(90, &[]), lenient(UTIMENSAT, &[3, 1]), lenient(41, &[2])], [ALLOW, ALLOW, EPERM]);
     }
 
     #[test]

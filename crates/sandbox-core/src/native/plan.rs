@@ -4,10 +4,10 @@ use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use policy::{BindAccess, MountOp, MountPlan};
+use policy::{AllowList, BindAccess, MountOp, MountPlan};
 use rustix::process::{Resource, getrlimit};
 
-use super::filter::{self, UnixSockets};
+use super::filter::{self, Attributes, UnixSockets};
 use super::wire;
 use crate::sandbox::Limits;
 
@@ -21,22 +21,11 @@ pub(super) fn private_directories() -> Vec<PathBuf> {
     ["/tmp", "/var/tmp"].into_iter().map(PathBuf::from).filter(|path| path.is_dir() && !path.is_symlink()).collect()
 }
 
-/// Limits, filter and mounts, by the layout of `wire`.
+/// Limits, filters and mounts, by the layout of `wire`.
 pub(super) fn encode(mounts: &MountPlan, limits: &Limits, unix_sockets: UnixSockets) -> Vec<u8> {
-    let mut plan = Encoder::default();
-    plan.u32(wire::VERSION);
-    plan.u32(if limits_processes() { limits.processes.max(MIN_PROCESSES) } else { 0 });
-    let resources = resources(limits);
-    plan.count(resources.len());
-    for (resource, soft, hard) in resources {
-        plan.u32(resource);
-        plan.u64(soft);
-        plan.u64(hard);
-    }
-    for filter in [filter::program(unix_sockets), filter::program_of_slots()] {
-        plan.count(filter.len() / 8);
-        plan.0.extend_from_slice(&filter);
-    }
+    let max_pid = if limits_processes() { limits.processes.max(MIN_PROCESSES) } else { 0 };
+    let filters = [filter::program(unix_sockets), filter::program_of_slots()];
+    let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, filters);
     plan.count(mounts.ops.len());
     for op in &mounts.ops {
         let (operation, argument, path) = match op {
@@ -56,6 +45,61 @@ pub(super) fn encode(mounts: &MountPlan, limits: &Limits, unix_sockets: UnixSock
         plan.text(path.as_os_str().as_bytes());
     }
     plan.0
+}
+
+/// What every command may use beside the files of its policy: devices without a state, and what the kernel tells of the machine as a whole.
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+const FACTS: [&str; 9] = [
+    "/proc/cpuinfo",
+    "/proc/filesystems",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/sys/kernel",
+    "/proc/sys/vm",
+    "/proc/uptime",
+    "/proc/version",
+];
+
+/// Limits, filters and rules of Landlock, by the layout of `wire`.
+pub(super) fn encode_rules(list: &AllowList, limits: &Limits, attributes: Attributes) -> Vec<u8> {
+    let filters = [filter::program(UnixSockets::Refused), filter::program_without_namespaces(attributes)];
+    let mut plan = head(wire::TIER_LANDLOCK, 0, limits, filters);
+    plan.count(list.rules.len() + DEVICES.len() + FACTS.len());
+    let mut rule = |argument, path: &Path| {
+        plan.u32(wire::OP_ALLOW);
+        plan.u32(argument);
+        plan.text(path.as_os_str().as_bytes());
+    };
+    for allowed in &list.rules {
+        let argument = match allowed.access {
+            BindAccess::ReadOnly => wire::READ_ONLY,
+            BindAccess::ReadWrite => wire::READ_WRITE,
+        };
+        rule(argument, &allowed.path);
+    }
+    DEVICES.iter().for_each(|path| rule(wire::DEVICE, path.as_ref()));
+    FACTS.iter().for_each(|path| rule(wire::READ_ONLY, path.as_ref()));
+    plan.0
+}
+
+fn head(tier: u32, max_pid: u32, limits: &Limits, filters: [Vec<u8>; 2]) -> Encoder {
+    let mut plan = Encoder::default();
+    plan.u32(wire::VERSION);
+    plan.u32(tier);
+    plan.u32(max_pid);
+    let resources = resources(limits);
+    plan.count(resources.len());
+    for (resource, soft, hard) in resources {
+        plan.u32(resource);
+        plan.u64(soft);
+        plan.u64(hard);
+    }
+    for filter in filters {
+        plan.count(filter.len() / 8);
+        plan.0.extend_from_slice(&filter);
+    }
+    plan
 }
 
 /// Whether `kernel.pid_max` belongs to the process namespace (Linux 6.14). Before that it is the whole machine's, and

@@ -4,18 +4,38 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::filter::UnixSockets;
+use policy::AllowList;
+
+use super::filter::{Attributes, UnixSockets};
 use super::process::InitProcess;
 use super::{OpenError, plan, wire};
-use crate::sandbox::{Enforcement, EngineReport, Limits};
+use crate::sandbox::{Enforcement, EngineReport, Limits, Tier};
 
-/// Tries on this machine what a session needs, in about two milliseconds, and reports each layer.
-pub fn probe() -> EngineReport {
-    match InitProcess::start(&plan::encode(&policy::MountPlan::read_only(), &Limits::default(), UnixSockets::Refused)) {
-        Ok(_) => enforced(UnixSockets::Refused),
-        Err(error) => refused(&error),
+/// Tries on this machine what a session on this tier needs, in about two milliseconds, and reports each layer.
+pub fn probe(tier: &Tier) -> EngineReport {
+    let limits = Limits::default();
+    match tier {
+        Tier::Namespaces => {
+            let plan = plan::encode(&policy::MountPlan::read_only(), &limits, UnixSockets::Refused);
+            match InitProcess::start(&plan, None) {
+                Ok(_) => enforced(UnixSockets::Refused),
+                Err(error) => refused(NATIVE, &error),
+            }
+        }
+        Tier::Landlock { accepted } => {
+            let (list, attributes) = (AllowList::default(), Attributes::of(accepted));
+            match InitProcess::start(&plan::encode_rules(&list, &limits, attributes), None) {
+                Ok(init) => enforced_by_landlock(&list, attributes, init.landlock_abi()),
+                Err(error) => refused(LANDLOCK, &error),
+            }
+        }
     }
 }
+
+const NATIVE: &str = "native";
+const LANDLOCK: &str = "native without namespaces";
+/// The version of Landlock that keeps signals inside (Linux 6.12).
+pub(super) const SCOPES_SINCE: u32 = 6;
 
 /// The report of an open sandbox: it opens with every layer or not at all.
 pub(super) fn enforced(unix_sockets: UnixSockets) -> EngineReport {
@@ -25,7 +45,7 @@ pub(super) fn enforced(unix_sockets: UnixSockets) -> EngineReport {
         ""
     };
     EngineReport {
-        engine: "native",
+        engine: NATIVE,
         filesystem: Enforcement::Full,
         network: Enforcement::Full,
         processes: Enforcement::Full,
@@ -43,10 +63,47 @@ pub(super) fn enforced(unix_sockets: UnixSockets) -> EngineReport {
     }
 }
 
-fn refused(error: &OpenError) -> EngineReport {
+/// The report of a sandbox without namespaces.
+pub(super) fn enforced_by_landlock(list: &AllowList, attributes: Attributes, abi: u32) -> EngineReport {
+    let weaker = |why: &[&str]| Enforcement::Weaker { why: why.join("; ") };
+    let mut files = vec!["names, sizes and times of what is denied can be looked for"];
+    let uncovered = match list.uncovered.as_slice() {
+        [] => String::new(),
+        [first, ..] => format!(
+            "{} rules inside writable directories do not hold, such as the one for {}",
+            list.uncovered.len(),
+            first.display()
+        ),
+    };
+    files.extend(Some(uncovered.as_str()).filter(|text| !text.is_empty()));
+    if !list.unlistable.is_empty() {
+        files.push("directories that hold something denied cannot be listed");
+    }
+    if attributes == Attributes::Allowed {
+        files.push("permissions, times and attributes of every file of the user can be changed");
+    }
+    let mut processes = vec!["ids of the host's processes can be guessed"];
+    if abi < SCOPES_SINCE {
+        processes.push("signals reach every process of the user");
+    }
+    EngineReport {
+        engine: LANDLOCK,
+        filesystem: weaker(&files),
+        network: Enforcement::Full,
+        processes: weaker(&processes),
+        system_calls: Enforcement::Full,
+        resources: weaker(&[
+            "memory and processor time are limited for each process, not for a command as a whole",
+            "the number of processes is limited together with all others of the user, and not for root",
+            "temporary files are not limited as a whole",
+        ]),
+    }
+}
+
+fn refused(engine: &'static str, error: &OpenError) -> EngineReport {
     let layer = || Enforcement::None { why: chain(error), remedy: remedy_of(error).to_owned() };
     EngineReport {
-        engine: "native",
+        engine,
         filesystem: layer(),
         network: layer(),
         processes: layer(),
@@ -87,11 +144,18 @@ pub(super) fn refusal(step: u32, source: io::Error, path: &[u8]) -> OpenError {
         wire::STEP_PROC => "mount /proc".to_owned(),
         wire::STEP_PIVOT => "change the root".to_owned(),
         wire::STEP_PRIVILEGES => "give up privileges and load the filter".to_owned(),
+        wire::STEP_LANDLOCK => "restrict files with Landlock".to_owned(),
+        wire::STEP_ALLOW => format!("allow {path} with Landlock"),
+        wire::STEP_ORPHANS => "find the orphans of commands".to_owned(),
         _ => "read the plan".to_owned(),
     };
     let sysctl =
         |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|value| value.trim().to_owned());
-    OpenError::Refused { remedy: remedy(step, &source, sysctl), step: step_text, source }
+    let mut remedy = remedy(step, &source, sysctl);
+    if matches!(step, wire::STEP_USER_NAMESPACE | wire::STEP_ID_MAP | wire::STEP_NAMESPACES) {
+        remedy += "; or choose the weaker tier, Landlock, by name";
+    }
+    OpenError::Refused { remedy, step: step_text, source }
 }
 
 /// What an operator can do about a refused step; `sysctl` reads a kernel setting.
@@ -117,6 +181,12 @@ fn remedy(step: u32, source: &io::Error, sysctl: impl Fn(&str) -> Option<String>
         return "the surrounding container or service refuses user namespaces: allow unshare(2), mount(2) and pivot_root(2) in \
                 its seccomp profile (for Docker `--security-opt seccomp=… --security-opt systempaths=unconfined`)"
             .to_owned();
+    }
+    if step == wire::STEP_LANDLOCK {
+        return "this needs Linux 6.2 or newer, with `landlock` among the security modules (`lsm=` on the kernel's command line)".to_owned();
+    }
+    if step == wire::STEP_ORPHANS {
+        return "this needs /proc, and a kernel with CONFIG_PROC_CHILDREN".to_owned();
     }
     if step == wire::STEP_PROC {
         return "the surrounding container hides parts of /proc: run it with unmasked system paths (for Docker \
@@ -154,6 +224,8 @@ mod tests {
         check(step, Errno::NOSPC, None, "close sessions");
         check(step, Errno::PERM, None, "seccomp profile");
         check(wire::STEP_PROC, Errno::PERM, None, "systempaths");
+        check(wire::STEP_LANDLOCK, Errno::NOSYS, None, "Linux 6.2");
+        check(wire::STEP_ORPHANS, Errno::NOENT, None, "CONFIG_PROC_CHILDREN");
         check(wire::STEP_ROOT, Errno::NOSYS, None, "Linux 5.12");
     }
 }

@@ -17,6 +17,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
+use super::temporary::TemporaryDir;
 use super::{OpenError, probe, wire};
 
 /// The init program; see `build.rs`.
@@ -36,11 +37,14 @@ pub(super) struct InitProcess {
     pid: Pid,
     /// Becomes readable when init has ended.
     pidfd: OwnedFd,
+    landlock_abi: u32,
+    /// Goes when every process of the session has gone.
+    temporary: Mutex<Option<TemporaryDir>>,
 }
 
 impl InitProcess {
-    /// Starts init with a plan and waits until it takes commands.
-    pub(super) fn start(plan: &[u8]) -> Result<Self, OpenError> {
+    /// Starts init with a plan and waits until it takes commands. A directory for temporary files is kept until it has ended.
+    pub(super) fn start(plan: &[u8], temporary: Option<TemporaryDir>) -> Result<Self, OpenError> {
         let host = |operation| move |errno: Errno| OpenError::Host { operation, source: errno.into() };
         if PROGRAM.is_empty() {
             return Err(OpenError::Unsupported);
@@ -62,13 +66,18 @@ impl InitProcess {
         // be ready before that is told.
         let heard = hear_both(&ours);
         let _ = first.wait();
-        let pid = heard?;
+        let (pid, landlock_abi) = heard?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(host("watch init"))?;
-        Ok(Self { control: Mutex::new(Some(ours)), pid, pidfd })
+        Ok(Self { control: Mutex::new(Some(ours)), pid, pidfd, landlock_abi, temporary: Mutex::new(temporary) })
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// The kernel's version of Landlock, where the session rests on it.
+    pub(super) fn landlock_abi(&self) -> u32 {
+        self.landlock_abi
     }
 
     /// Sends one command without waiting; `Ok(false)` when the socket is full at this moment.
@@ -88,56 +97,59 @@ impl InitProcess {
 
     /// Closes the socket, which ends init and with it every process of the session, and waits for that.
     pub(super) async fn end(&self) {
-        self.let_go();
+        let temporary = self.let_go();
         if let Ok(pidfd) = self.pidfd.try_clone() {
-            let _ = tokio::task::spawn_blocking(move || wait_for(&pidfd)).await;
+            let _ = tokio::task::spawn_blocking(move || wait_for(&pidfd, temporary)).await;
         }
     }
 
-    fn let_go(&self) {
+    fn let_go(&self) -> Option<TemporaryDir> {
         self.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        self.temporary.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 }
 
 impl Drop for InitProcess {
     fn drop(&mut self) {
-        self.let_go();
+        let temporary = self.let_go();
         // The kernel needs a moment for a session full of processes, so a thread waits; where none can
         // be had the exit status stays with the kernel until the host ends.
         if let Ok(pidfd) = self.pidfd.try_clone() {
             let thread = std::thread::Builder::new().name("session-end".to_owned()).stack_size(64 * 1024);
-            let _ = thread.spawn(move || wait_for(&pidfd));
+            let _ = thread.spawn(move || wait_for(&pidfd, temporary));
         }
     }
 }
 
-/// Waits until init has ended and takes its exit status; somebody else may have been quicker.
-fn wait_for(pidfd: &OwnedFd) {
+/// Waits until init has ended and takes its exit status; somebody else may have been quicker. Nobody uses the temporary files any more then.
+fn wait_for(pidfd: &OwnedFd, temporary: Option<TemporaryDir>) {
     let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    drop(temporary);
 }
 
 /// What init says during the setup.
 enum Message {
     Init(Pid),
-    Ready,
+    /// With the version of Landlock.
+    Ready(u32),
     Failed(OpenError),
 }
 
 /// Waits until init has been named and is ready. A setup that failed is ended and reaped, so that nothing of it is
 /// left, not even an exit status.
-fn hear_both(control: &OwnedFd) -> Result<Pid, OpenError> {
-    let (mut pid, mut ready, mut failed) = (None, false, None);
+fn hear_both(control: &OwnedFd) -> Result<(Pid, u32), OpenError> {
+    let (mut pid, mut ready, mut failed) = (None, None, None);
     let failure = loop {
         match receive(control) {
             Ok(Message::Init(named)) => pid = Some(named),
-            Ok(Message::Ready) => ready = true,
+            Ok(Message::Ready(abi)) => ready = Some(abi),
             Ok(Message::Failed(error)) => failed = Some(error),
             Err(error) => break failed.unwrap_or(error),
         }
-        match (pid, failed.take()) {
-            (Some(pid), None) if ready => return Ok(pid),
-            (Some(_), Some(error)) => break error,
-            (_, rest) => failed = rest,
+        match (pid, ready, failed.take()) {
+            (Some(pid), Some(abi), None) => return Ok((pid, abi)),
+            (Some(_), _, Some(error)) => break error,
+            (_, _, rest) => failed = rest,
         }
     };
     if let Some(pid) = pid {
@@ -166,7 +178,7 @@ fn receive(control: &OwnedFd) -> Result<Message, OpenError> {
     let message = &buffer[..received.bytes];
     let word = |at: usize| message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
     match word(0) {
-        Some(wire::MSG_READY) => Ok(Message::Ready),
+        Some(wire::MSG_READY) => word(4).map(Message::Ready).ok_or_else(broken),
         Some(wire::MSG_INIT) => {
             let pid = word(4).and_then(|pid| Pid::from_raw(pid.cast_signed()));
             pid.map(Message::Init).ok_or_else(broken)

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use sandbox_core::{CommandOutput, CommandStatus, Limit, Limits, NativeSandbox, Sandbox};
 
-use crate::native::{Place, place, spec};
+use crate::native::{Place, open_with, place, spec};
 use crate::reruns::skipped;
 
 /// A sandbox of the place with one limit set otherwise.
 fn limited(place: &Place, set: impl FnOnce(&mut Limits)) -> NativeSandbox {
     let mut limits = Limits::default();
     set(&mut limits);
-    NativeSandbox::open_with(&place.policy(), &place.dir, &limits).unwrap()
+    open_with(&place.policy(), &place.dir, &limits)
 }
 
 async fn run(sandbox: &NativeSandbox, command: &str) -> CommandOutput {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_tools::{SessionId, SkillId, SkillRef, UserId};
-use clap::{Args, Parser, Subcommand};
+use agent_tools::{SessionId, SkillId, SkillRef, Tier, UserId, Weakness};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Gives an LLM agent a kernel-sandboxed working session: bash, files, skills, variables and mirrored artifacts.
 #[derive(Debug, Parser)]
@@ -34,9 +34,31 @@ pub(crate) struct Global {
     /// A Python virtual environment whose programs come first.
     #[arg(long, value_name = "DIR", env = "AGENT_TOOLS_PYTHON_VENV", global = true)]
     pub(crate) python_venv: Option<PathBuf>,
+    /// What sandboxes stand on: namespaces of their own (native), or, on a host that refuses user namespaces, Landlock, which is weaker.
+    #[arg(long, value_enum, default_value = "native", env = "AGENT_TOOLS_ENGINE", global = true)]
+    pub(crate) engine: Engine,
+    /// What is accepted not to hold with --engine landlock: inner-rules, signals, attributes; may be given more than once.
+    #[arg(long, value_name = "WEAKNESS", env = "AGENT_TOOLS_ACCEPT", value_delimiter = ',', global = true)]
+    pub(crate) accept: Vec<Weakness>,
     /// Print results as JSON, and nothing else, on standard output.
     #[arg(long, env = "AGENT_TOOLS_JSON", global = true)]
     pub(crate) json: bool,
+}
+
+/// What sandboxes stand on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    Native,
+    Landlock,
+}
+
+impl Global {
+    pub(crate) fn tier(&self) -> Tier {
+        match self.engine {
+            Engine::Native => Tier::Namespaces,
+            Engine::Landlock => Tier::Landlock { accepted: self.accept.clone() },
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

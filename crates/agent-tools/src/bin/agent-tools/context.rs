@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_tools::secrets::sql::VariableStore;
-use agent_tools::{Home, Session, SessionSpec, Sessions, Storage, VariableSource};
+use agent_tools::{Home, Session, SessionSpec, Sessions, Storage, Tier, VariableSource};
 use serde::Serialize;
 
 use crate::args::{Global, SessionArgs};
@@ -29,6 +29,10 @@ impl Context {
         home.ok_or_else(|| {
             Failure::setting_text("there is no home directory; give one with --home or AGENT_TOOLS_HOME")
         })
+    }
+
+    pub(crate) fn tier(&self) -> Tier {
+        self.global.tier()
     }
 
     /// The store of `--store`, or the one under the home.
@@ -96,6 +100,7 @@ impl Context {
             }
             builder = builder.python_venv(std::path::absolute(venv).map_err(Failure::setting)?);
         }
+        builder = builder.tier(self.tier());
         if let Some(dir) = application_dir() {
             builder = builder.application_dir(dir);
         }

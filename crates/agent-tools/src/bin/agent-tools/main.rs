@@ -44,7 +44,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Skill(command) => commands::skill::run(&context, command).await,
         Command::Variable(command) => commands::variable::run(&context, command).await,
         Command::Policy(command) => commands::policy::run(&context, command),
-        Command::Sandbox(args) => commands::sandbox::run(args).await,
+        Command::Sandbox(args) => commands::sandbox::run(args, &context.tier()).await,
         Command::Mcp(args) => commands::mcp::run(&context, &args).await,
         Command::Doctor(args) => commands::doctor::run(&context, &args).await,
     }

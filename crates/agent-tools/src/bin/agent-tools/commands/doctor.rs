@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent_tools::Enforcement;
+use agent_tools::{Enforcement, Tier};
 use serde::Serialize;
 
 use crate::args::SessionArgs;
@@ -13,6 +13,9 @@ use crate::failure::Failure;
 #[serde(rename_all = "camelCase")]
 struct Report {
     engine: &'static str,
+    /// What can be had in the place of an engine that cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weaker: Option<&'static str>,
     layers: Vec<Layer>,
     runtimes: Vec<Runtime>,
     node_path: Option<String>,
@@ -51,7 +54,7 @@ pub(crate) async fn run(context: &Context, args: &SessionArgs) -> Result<ExitCod
 }
 
 async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failure> {
-    let engine = agent_tools::probe();
+    let engine = agent_tools::probe(&context.tier());
     let sessions = context.sessions()?;
     let policy = sessions.policy(&context.spec(args)?).map_err(Failure::new)?;
     let home = std::env::home_dir().unwrap_or_default();
@@ -78,11 +81,16 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         },
         Err(failure) => Check { ok: false, detail: failure.message().to_owned() },
     };
+    let landlock = Tier::Landlock { accepted: Vec::new() };
+    let weaker =
+        (!engine.is_usable() && context.tier() == Tier::Namespaces && agent_tools::probe(&landlock).is_usable())
+            .then_some("--engine landlock works here, and holds less; try it with doctor");
     let usable = engine.is_usable() && store.ok && variables.ok;
     let layers =
         engine.layers().map(|(name, enforcement): (_, &Enforcement)| Layer { name, enforced: enforcement.to_string() });
     Ok(Report {
         engine: engine.engine,
+        weaker,
         layers: layers.into(),
         runtimes,
         node_path: sessions.runtimes().node_path.as_ref().map(|path| path.display().to_string()),
@@ -97,6 +105,9 @@ fn show(report: &Report) {
     println!("engine {}", report.engine);
     for layer in &report.layers {
         println!("  {:<13} {}", layer.name, layer.enforced);
+    }
+    if let Some(weaker) = report.weaker {
+        println!("  {:<13} {weaker}", "weaker");
     }
     println!("runtimes");
     for runtime in &report.runtimes {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_tools::policy::{Access, Gap, Policy, SandboxRuntimeConfig};
-use sandbox_core::{CommandSpec, NativeSandbox, Sandbox as _};
+use sandbox_core::{CommandSpec, Limits, NativeSandbox, Sandbox as _, Tier};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Sandbox;
@@ -15,7 +15,7 @@ use crate::failure::Failure;
 /// Where srt looks for settings, below the home directory.
 const DEFAULT_SETTINGS: &str = ".srt-settings.json";
 
-pub(crate) async fn run(args: Sandbox) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(args: Sandbox, tier: &Tier) -> Result<ExitCode, Failure> {
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/nonexistent"));
     let cwd = std::env::current_dir().map_err(Failure::setting)?;
     let policy = policy(&settings(args.settings.as_ref(), &home)?, &cwd, &home)?;
@@ -25,12 +25,15 @@ pub(crate) async fn run(args: Sandbox) -> Result<ExitCode, Failure> {
         (Some(_), _) => return Err(Failure::usage("give the command with -c or as arguments, not both")),
         (None, []) => return Err(Failure::usage("no command is given")),
     };
-    let sandbox = NativeSandbox::open(&policy, &cwd).map_err(Failure::setting)?;
+    let sandbox = NativeSandbox::open_on(tier, &policy, &cwd, &Limits::default()).map_err(Failure::setting)?;
     for gap in sandbox.unenforced().iter().filter(|gap| gap.reason != Gap::Absent) {
         eprintln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
     }
     let mut spec = CommandSpec::new(command);
     spec.env = std::env::vars_os().filter(|(name, _)| name != "TMPDIR").collect();
+    if *tier != Tier::Namespaces {
+        spec.env.push(("TMPDIR".into(), sandbox.temporary_dir().into()));
+    }
     // As under srt, programs can tell that they are in a sandbox.
     spec.env.push(("SANDBOX_RUNTIME".into(), "1".into()));
 

@@ -1,0 +1,83 @@
+//! A command's shell: a child that takes the command's streams and directory, and executes bash.
+
+use crate::ahead::Ahead;
+use crate::slot::report;
+use crate::sys::{self, CStr, Errno, Fd, Result, c};
+use crate::tier::Tier;
+use crate::wire;
+
+/// One command, and what its shell starts with.
+pub struct Request<'r> {
+    pub shell: CStr<'r>,
+    pub directory: CStr<'r>,
+    pub command: CStr<'r>,
+    pub variables: [*const u8; wire::MAX_VARIABLES + 2],
+    pub count: usize,
+    /// Standard input, output, error, and the command's channel.
+    pub fds: &'r [Fd],
+}
+
+impl Request<'_> {
+    pub fn channel(&self) -> Fd {
+        self.fds[3]
+    }
+
+    /// Starts the shell with its command, or, ahead of it, with a blank one.
+    pub fn start(&mut self, tier: &Tier, ahead: Option<&Ahead>, stack: &mut [u8]) -> Result<i32> {
+        sys::start_sharing(stack, become_shell, &mut Shell { request: self, tier, ahead })
+    }
+
+    /// Leaves the shell's streams to the shell.
+    pub fn close_streams(&self) {
+        for fd in &self.fds[..3] {
+            sys::close(*fd);
+        }
+    }
+}
+
+/// What the shell's process needs until it is the shell.
+struct Shell<'s, 'r> {
+    request: &'s mut Request<'r>,
+    tier: &'s Tier,
+    ahead: Option<&'s Ahead>,
+}
+
+/// What `become_shell` needs, and room.
+pub const STACK_BYTES: usize = 64 * 1024;
+
+/// Turns the child into the shell; failures go to the command's channel. It shares the slot's memory, so it changes nothing there but
+/// its own stack and what was made for it.
+extern "C" fn become_shell(Shell { request, tier, ahead }: &mut Shell<'_, '_>) -> ! {
+    let ahead = *ahead;
+    let channel = request.channel();
+    let mut start = || -> core::result::Result<Errno, (u32, Errno)> {
+        sys::new_terminal_session();
+        sys::chdir(request.directory).map_err(|errno| (wire::RESULT_NO_DIRECTORY, errno))?;
+        // 0, 1 and 2 are taken since the beginning, so no descriptor of the message is one of them.
+        for (to, fd) in request.fds[..3].iter().enumerate() {
+            sys::dup_to(*fd, to as Fd).map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
+        }
+        sys::unblock_signals();
+        tier.enter_command().map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
+        let mut command = request.command;
+        let mut variable = core::ptr::null();
+        if let Some(ahead) = ahead {
+            ahead.enter().map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
+            command = ahead.blank();
+            variable = ahead.variable().as_ptr();
+        }
+        // The memory is the slot's, and a shell may have been tried before.
+        request.variables[request.count] = variable;
+        let arguments = [c(b"bash\0").as_ptr(), c(b"-c\0").as_ptr(), command.as_ptr(), core::ptr::null()];
+        Ok(sys::execute(request.shell, &arguments, &request.variables))
+    };
+    let (kind, errno) = match start() {
+        Ok(errno) => (wire::RESULT_NO_SHELL, errno),
+        Err(failure) => failure,
+    };
+    // A shell that was started ahead is tried again with its command, and then reports.
+    if ahead.is_none() {
+        report(channel, kind, errno.0 as u32);
+    }
+    sys::exit(127)
+}
