@@ -10,7 +10,7 @@ use crate::ahead::Ahead;
 use crate::pool::{Place, Pool};
 use crate::reader::Reader;
 use crate::shell::{self, Request};
-use crate::sys::{self, CStr, Errno, Fd, MAX_FDS, Poll, Result, c};
+use crate::sys::{self, CStr, Errno, Fd, MAX_FDS, Poll, Result};
 use crate::tier::Tier;
 use crate::wire;
 

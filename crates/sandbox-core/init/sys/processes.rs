@@ -73,11 +73,7 @@ pub fn adopt_orphans() -> Result<()> {
 pub fn each_child(mut visit: impl FnMut(i32)) -> Result<()> {
     let list = open(super::AT_FDCWD, super::c(b"/proc/thread-self/children\0"), 0, 0)?;
     let (mut buffer, mut pid) = ([0; 4096], 0);
-    loop {
-        let count = match read(list, &mut buffer) {
-            Ok(count @ 1..) => count,
-            _ => break,
-        };
+    while let Ok(count @ 1..) = read(list, &mut buffer) {
         // Numbers, each with a space behind it.
         for byte in &buffer[..count] {
             match byte {
