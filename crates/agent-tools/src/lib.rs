@@ -51,6 +51,7 @@
 
 #![forbid(unsafe_code)]
 
+mod denials;
 mod environment;
 mod home;
 #[cfg(feature = "mcp")]
@@ -71,6 +72,7 @@ pub use sandbox_core::{
 pub use secrets::{self, VariableSource};
 pub use skill_store::{InstalledSkill, SkillId, SkillRef};
 
+pub use denials::Denial;
 pub use home::{Home, StateError};
 pub use output::{Artifact, BashOutput, FileNote, ReadFileOutput, WriteFileOutput};
 pub use runtimes::{HostRuntimes, OutOfReach};

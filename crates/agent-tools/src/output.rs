@@ -5,6 +5,8 @@ use std::fmt::{self, Write};
 use sandbox_core::CapturedStream;
 use serde::Serialize;
 
+use crate::denials::Denial;
+
 /// How much of each stream a result shows, in UTF-16 units, as the reference counts.
 pub(crate) const MAX_STREAM_UNITS: usize = 30_000;
 /// How many artifacts a result lists, how many pending changes, and how many skipped files.
@@ -32,6 +34,9 @@ pub struct BashOutput {
     /// `cpuTime` or `fileSize`, where a program was killed for such a limit of the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_reached: Option<&'static str>,
+    /// What the policy denied of what standard error tells of, at most 5.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Denial>,
     /// Changes that are not in the store yet, at most 50; they are tried again by later calls and at close.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<FileNote>,

@@ -16,6 +16,7 @@ use sandbox_core::{
 };
 use skill_store::InstalledSkill;
 
+use crate::denials::{self, Denial, Reason};
 use crate::environment::Environment;
 use crate::output::{Artifact, BashOutput, FileNote, MAX_LISTED, ReadFileOutput, WriteFileOutput, link_block, shown};
 use crate::tools::{self, Tool};
@@ -164,6 +165,7 @@ impl Session {
             ..BashOutput::default()
         };
         result.own_stdout_bytes = result.stdout.len();
+        result.denied = self.denials(&result.stderr);
         if let Some(mirror) = &self.workspace.mirror {
             self.add_artifacts(&mut result, mirror.sync().await);
         }
@@ -325,21 +327,42 @@ impl Session {
 
     /// Asks the policy about a path as the kernel sees it.
     fn permit(&self, path: &Path, access: Access) -> Result<(), ToolError> {
-        let verdict = self.policy.explain(path, access);
-        // Some of what is protected is known only from looking at the files, such as the repository of a worktree.
-        let is_mounted = self.sandbox().allows(path, access);
         let what = match access {
             Access::Read => "reading",
             _ => "writing",
         };
-        match verdict {
-            Verdict { allowed: true, .. } if is_mounted => Ok(()),
-            Verdict { allowed: true, .. } => {
-                let rule = "it was protected when the session was opened".to_owned();
-                Err(ToolError::Denied { what, path: path.to_owned(), rule })
-            }
-            Verdict { rule, .. } => Err(ToolError::Denied { what, path: path.to_owned(), rule: rule.to_string() }),
+        match self.denies(path, access) {
+            None => Ok(()),
+            Some(Reason { rule, .. }) => Err(ToolError::Denied { what, path: path.to_owned(), rule }),
         }
+    }
+
+    /// The rule that denies a path, if one does.
+    fn denies(&self, path: &Path, access: Access) -> Option<Reason> {
+        let Verdict { allowed, rule, remedy, .. } = self.policy.explain(path, access);
+        // Some of what is protected is known only from looking at the files, such as the repository of a worktree.
+        let is_mounted = self.sandbox().allows(path, access);
+        match (allowed, is_mounted) {
+            (true, true) => None,
+            (true, false) => {
+                Some(Reason { rule: "it was protected when the session was opened".to_owned(), remedy: None })
+            }
+            (false, _) => Some(Reason { rule: rule.to_string(), remedy }),
+        }
+    }
+
+    /// What the policy denied of what a command tells on standard error.
+    fn denials(&self, stderr: &str) -> Vec<Denial> {
+        let sandbox = self.sandbox();
+        let path = |path: &Path, access| {
+            // A private directory takes the place of one that the policy denies.
+            if sandbox.allows(path, access) { None } else { self.denies(path, access) }
+        };
+        let host = |name: &str| {
+            let Verdict { allowed, rule, remedy, .. } = self.policy.explain_host(name, None);
+            (!allowed).then(|| Reason { rule: rule.to_string(), remedy })
+        };
+        denials::find(stderr, self.dir(), path, host)
     }
 }
 

@@ -67,6 +67,25 @@ async fn a_wrapped_command_runs_in_the_session_and_the_next_call_mirrors_what_it
 }
 
 #[tokio::test]
+async fn a_result_says_what_was_denied_by_which_rule_and_what_would_allow_it() {
+    let place = place();
+    let session = place.open("s1").await;
+    session.write_file("mine", b"").await.unwrap();
+    let command = "cat /root/secret; echo x > /usr/x; cat missing /tmp/missing; chmod 000 mine; cat /mnt/x; \
+                   echo 'curl: (6) Could not resolve host: example.com' >&2";
+    let ran = session.bash(command).await.unwrap();
+    let told: Vec<_> = ran.denied.iter().map(|denial| (denial.access, denial.target.as_str())).collect();
+    assert_eq!(
+        told,
+        [("read", "/root/secret"), ("write", "/usr/x"), ("read", "/mnt/x"), ("connect", "example.com")],
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.denied.iter().all(|denial| denial.remedy.is_some() && !denial.rule.is_empty()), "{:?}", ran.denied);
+    assert!(session.bash("cat missing /tmp/missing").await.unwrap().denied.is_empty());
+}
+
+#[tokio::test]
 async fn one_session_sees_nothing_of_another() {
     let place = place();
     let (a, b) = (place.open("a").await, place.open("b").await);

@@ -61,6 +61,10 @@ fn show(output: &BashOutput) {
             about += &format!("{what}: and {omitted} more\n");
         }
     }
+    for denial in &output.denied {
+        let remedy = denial.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        about += &format!("denied: {} {}: {}{remedy}\n", denial.access, denial.target, denial.rule);
+    }
     if output.timed_out {
         about += "the time was up: the command and all that it had started were killed\n";
     }
