@@ -64,7 +64,10 @@ mod storage;
 mod tools;
 mod workspace;
 
-pub use artifact_sync::{Direction, Linker, Pending, Progress, SkipReason, Skipped, StoreError, with_causes};
+pub use artifact_sync::{
+    Direction, IgnoreRules, Linker, PatternError, Pending, Progress, RestoreReport, SkipReason, Skipped, StoreError,
+    SyncReport, with_causes,
+};
 pub use policy;
 pub use sandbox_core::{
     Enforcement, EngineReport, IdError, Limits, SessionId, Tier, UnknownWeakness, UserId, Weakness, probe,
@@ -74,10 +77,10 @@ pub use skill_store::{InstalledSkill, SkillId, SkillRef};
 
 pub use denials::Denial;
 pub use home::{Home, StateError};
-pub use output::{Artifact, BashOutput, FileNote, ReadFileOutput, WriteFileOutput};
+pub use output::{Artifact, BashOutput, Conflict, FileNote, ReadFileOutput, WriteFileOutput};
 pub use runtimes::{HostRuntimes, OutOfReach};
 pub use session::{BashOptions, LineRange, Session, ToolError};
 pub use sessions::{EndError, SessionError, SessionSpec, Sessions, SessionsBuilder};
 pub use storage::Storage;
 pub use tools::{BASH, READ_FILE, Tool, WRITE_FILE};
-pub use workspace::{CloseError, PullError, Workspace, WorkspaceError};
+pub use workspace::{CloseError, PullError, Removals, Workspace, WorkspaceError};

@@ -43,6 +43,12 @@ pub struct BashOutput {
     /// How many further changes are pending.
     #[serde(skip_serializing_if = "is_zero")]
     pub pending_omitted: usize,
+    /// How many files are gone whose stored copies were kept, because they are so many at one time that it may be a mistake.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub removals_held_back: usize,
+    /// Files that somebody else had changed in the store too, and where that version is now; at most 50.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<Conflict>,
     /// Files that cannot be kept in the store, at most 50, each told once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<FileNote>,
@@ -79,6 +85,23 @@ pub struct Artifact {
     /// A link that opens the stored file, where the store can make one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+}
+
+/// A file that was changed on both sides; the other side's version is kept beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Conflict {
+    /// The file, which has what this session wrote.
+    pub relative_path: String,
+    /// The file that has the other version.
+    pub kept_as: String,
+}
+
+impl Conflict {
+    pub(crate) fn new(path: &impl fmt::Display, kept_as: &impl fmt::Display) -> Self {
+        Self { relative_path: path.to_string(), kept_as: kept_as.to_string() }
+    }
 }
 
 /// A file and what there is to say about it.

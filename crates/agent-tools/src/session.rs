@@ -18,7 +18,9 @@ use skill_store::InstalledSkill;
 
 use crate::denials::{self, Denial, Reason};
 use crate::environment::Environment;
-use crate::output::{Artifact, BashOutput, FileNote, MAX_LISTED, ReadFileOutput, WriteFileOutput, link_block, shown};
+use crate::output::{
+    Artifact, BashOutput, Conflict, FileNote, MAX_LISTED, ReadFileOutput, WriteFileOutput, link_block, shown,
+};
 use crate::tools::{self, Tool};
 use crate::workspace::{CloseError, Workspace};
 
@@ -193,9 +195,12 @@ impl Session {
         let omitted = |count: usize| count.saturating_sub(MAX_LISTED);
         result.artifacts_omitted = omitted(report.changed.len());
         result.pending_omitted = omitted(report.pending.len());
+        result.removals_held_back = report.held_back.len();
         result.skipped_omitted = omitted(report.skipped.len());
         let (pending, skipped) = (report.pending.iter().take(MAX_LISTED), report.skipped.iter().take(MAX_LISTED));
         result.pending = pending.map(|pending| FileNote::new(&pending.path, &pending.reason)).collect();
+        let conflicts = report.conflicts.iter().take(MAX_LISTED);
+        result.conflicts = conflicts.map(|conflict| Conflict::new(&conflict.path, &conflict.kept_as)).collect();
         result.skipped = skipped.map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
         for changed in report.changed.into_iter().take(MAX_LISTED) {
             result.artifacts.push(Artifact {
@@ -280,6 +285,22 @@ impl Session {
             output.pending = report.pending.first().map(|pending| pending.reason.to_string());
         }
         Ok(output)
+    }
+
+    /// Fetches what is new in the store, or newer and not changed here: what a user has uploaded meanwhile.
+    ///
+    /// # Errors
+    /// As [`Workspace::refresh`].
+    pub async fn refresh(&self) -> Result<artifact_sync::RestoreReport, crate::workspace::PullError> {
+        self.workspace.refresh().await
+    }
+
+    /// Brings the store up to date, as every call does by itself.
+    ///
+    /// # Errors
+    /// As [`Workspace::sync`].
+    pub async fn sync(&self, removals: crate::Removals) -> Result<SyncReport, crate::workspace::PullError> {
+        self.workspace.sync(removals).await
     }
 
     /// Fetches one object of the session's prefix into its directory; see [`Workspace::pull`].

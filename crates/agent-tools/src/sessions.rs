@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use artifact_sync::{Progress, Skipped};
+use artifact_sync::{IgnoreRules, Progress, Skipped};
 use policy::{Gap, Policy, PolicyError, SandboxRuntimeConfig};
 use sandbox_core::{Limits, NativeSandbox, OpenError, SessionId, Tier, UserId};
 use secrets::{LoadedVariables, VariableSource};
@@ -36,6 +36,7 @@ pub struct SessionsBuilder {
     variables: Option<Arc<dyn VariableSource>>,
     python_venv: Option<PathBuf>,
     application_dirs: Vec<PathBuf>,
+    ignore: Option<IgnoreRules>,
     session: SessionSettings,
 }
 
@@ -55,12 +56,15 @@ pub struct SessionSpec {
     pub allow_read: Vec<PathBuf>,
     /// Paths of the host that commands may read and write too.
     pub allow_write: Vec<PathBuf>,
+    /// What is not mirrored, in the place of what holds for every session.
+    pub ignore: Option<IgnoreRules>,
 }
 
 impl SessionSpec {
     /// A session without user, skills or exceptions.
     pub fn new(id: SessionId) -> Self {
-        Self { id, user: None, skills: Vec::new(), policy: None, allow_read: Vec::new(), allow_write: Vec::new() }
+        let (allow_read, allow_write) = Default::default();
+        Self { id, user: None, skills: Vec::new(), policy: None, allow_read, allow_write, ignore: None }
     }
 
     /// Mirrors the session's artifacts as this user's.
@@ -104,6 +108,13 @@ impl SessionsBuilder {
     #[must_use]
     pub fn application_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.application_dirs.push(dir.into());
+        self
+    }
+
+    /// What of every session is not mirrored, in the place of the default list.
+    #[must_use]
+    pub fn ignore(mut self, rules: IgnoreRules) -> Self {
+        self.ignore = Some(rules);
         self
     }
 
@@ -174,6 +185,7 @@ impl Sessions {
             variables: None,
             python_venv: None,
             application_dirs: Vec::new(),
+            ignore: None,
             session,
         }
     }
@@ -247,7 +259,8 @@ impl Sessions {
     }
 
     fn outside(&self) -> Outside<'_> {
-        Outside { storage: self.settings.storage.as_ref(), progress: self.settings.progress.as_ref() }
+        let SessionsBuilder { storage, progress, ignore, .. } = &self.settings;
+        Outside { storage: storage.as_ref(), progress: progress.as_ref(), ignore: ignore.as_ref() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<OnceCell<Arc<Session>>>>> {
@@ -265,9 +278,11 @@ impl Sessions {
     async fn open_new(&self, spec: &SessionSpec) -> Result<Arc<Session>, SessionError> {
         // What cannot work at all is said before anything is made.
         self.policy(spec)?;
+        let outside = self.outside();
+        let outside = Outside { ignore: spec.ignore.as_ref().or(outside.ignore), ..outside };
         // The database is asked while the store is.
         let (opened, (loaded, warnings)) = tokio::join!(
-            Workspace::open(&self.settings.home, self.outside(), &spec.id, spec.user.as_ref()),
+            Workspace::open(&self.settings.home, outside, &spec.id, spec.user.as_ref()),
             self.load_variables(),
         );
         let Opened { workspace, cold, warnings: about_files } = opened?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use artifact_sync::{Linker, StoreError};
+use artifact_sync::{Linker, OpenedStore, StoreError, StoreProbe};
 use object_store::ObjectStore;
 use object_store::path::Path as Key;
 use sandbox_core::{SessionId, UserId};
@@ -17,6 +17,8 @@ pub struct Storage {
     pub(crate) prefix: Key,
     pub(crate) linker: Option<Arc<dyn Linker>>,
     pub(crate) name: String,
+    /// What sessions have found out about the store.
+    pub(crate) probe: StoreProbe,
 }
 
 impl Storage {
@@ -27,7 +29,7 @@ impl Storage {
     /// [`StoreError`] for a URL or a setting that cannot work. Whether the store answers shows at first use.
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let opened = artifact_sync::open_store(url)?;
-        Ok(Self { store: opened.store, prefix: opened.prefix, linker: opened.linker, name: opened.name })
+        Ok(Self::opened(opened))
     }
 
     /// Uses a directory on the local disk, made where it is absent; `dir` is absolute.
@@ -36,7 +38,12 @@ impl Storage {
     /// [`StoreError`] when the directory cannot be made, or the feature `fs` is off.
     pub fn local(dir: &Path) -> Result<Self, StoreError> {
         let opened = artifact_sync::open_directory(dir)?;
-        Ok(Self { store: opened.store, prefix: opened.prefix, linker: opened.linker, name: opened.name })
+        Ok(Self::opened(opened))
+    }
+
+    fn opened(opened: OpenedStore) -> Self {
+        let OpenedStore { store, prefix, linker, name, .. } = opened;
+        Self { store, prefix, linker, name, probe: StoreProbe::default() }
     }
 
     /// Asks the store for a listing, to see whether it answers.
@@ -50,7 +57,7 @@ impl Storage {
     /// Uses a store of the embedder's; `name` is what stands before the keys that callers see, a bucket's name
     /// for one.
     pub fn new(store: Arc<dyn ObjectStore>, name: impl Into<String>) -> Self {
-        Self { store, prefix: Key::default(), linker: None, name: name.into() }
+        Self { store, prefix: Key::default(), linker: None, name: name.into(), probe: StoreProbe::default() }
     }
 
     /// Puts everything under a general prefix.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use artifact_sync::{Mirror, Pending, Progress, Skipped, SyncError};
+use artifact_sync::{IgnoreRules, Mirror, Pending, Progress, RestoreReport, Skipped, SyncError, SyncReport};
 use object_store::path::Path as Key;
 use sandbox_core::{FileError, RelativePath, SessionDir, SessionId, UserId};
 
@@ -24,11 +24,22 @@ pub struct Workspace {
     storage: Option<Storage>,
 }
 
+/// Which removals a synchronisation carries out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removals {
+    /// Not those that are so many at one time that they may be a mistake.
+    UpToMany,
+    /// All.
+    All,
+}
+
 /// What a workspace is connected with.
 #[derive(Clone, Copy)]
 pub(crate) struct Outside<'s> {
     pub(crate) storage: Option<&'s Storage>,
     pub(crate) progress: Option<&'s Arc<dyn Progress>>,
+    /// What is not mirrored; the default list when absent.
+    pub(crate) ignore: Option<&'s IgnoreRules>,
 }
 
 /// What opening a workspace had to tell.
@@ -56,7 +67,7 @@ impl Workspace {
         let mut opened = Workspace { id: id.clone(), user: user.cloned(), dir, state, mirror: None, storage: None };
         let mut warnings = Vec::new();
         if let (Some(storage), Some(user)) = (outside.storage, user) {
-            let mirror = opened.open_mirror(storage, outside.progress, user)?;
+            let mirror = opened.open_mirror(storage, outside, user)?;
             match mirror.restore().await {
                 Ok(report) => warnings.extend(report.problems()),
                 // Local files are complete without the store, so a session that is here goes on.
@@ -89,26 +100,25 @@ impl Workspace {
         let dir = Arc::new(SessionDir::open(&path)?);
         let mut workspace = Workspace { id: id.clone(), user, dir, state, mirror: None, storage: None };
         if let (Some(storage), Some(user)) = (outside.storage, workspace.user.clone()) {
-            workspace.mirror = Some(workspace.open_mirror(storage, outside.progress, &user)?);
+            workspace.mirror = Some(workspace.open_mirror(storage, outside, &user)?);
             workspace.storage = Some(storage.clone());
         }
         Ok(workspace)
     }
 
-    fn open_mirror(
-        &self,
-        storage: &Storage,
-        progress: Option<&Arc<dyn Progress>>,
-        user: &UserId,
-    ) -> Result<Mirror, WorkspaceError> {
+    fn open_mirror(&self, storage: &Storage, outside: Outside<'_>, user: &UserId) -> Result<Mirror, WorkspaceError> {
         let prefix = storage.session_prefix(user, &self.id);
         let mut mirror = Mirror::builder(Arc::clone(&self.dir), Arc::clone(&storage.store), prefix)
             .state_dir(self.state.mirror_dir())
+            .probe(storage.probe.clone())
             .exclude(NOT_MIRRORED);
         if let Some(linker) = &storage.linker {
             mirror = mirror.linker(Arc::clone(linker));
         }
-        if let Some(progress) = progress {
+        if let Some(rules) = outside.ignore {
+            mirror = mirror.ignore(rules.clone());
+        }
+        if let Some(progress) = outside.progress {
             mirror = mirror.progress(Arc::clone(progress));
         }
         mirror.open().map_err(|source| WorkspaceError::Mirror { source })
@@ -161,6 +171,27 @@ impl Workspace {
     /// Where its files are.
     pub fn dir(&self) -> &std::path::Path {
         self.dir.path()
+    }
+
+    /// Fetches what is new in the store, or newer and not changed here.
+    ///
+    /// # Errors
+    /// [`PullError`] for a session without a store, and when the store cannot be listed.
+    pub async fn refresh(&self) -> Result<RestoreReport, PullError> {
+        let mirror = self.mirror.as_ref().ok_or_else(|| PullError::NoStore { id: self.id.clone() })?;
+        mirror.refresh().await.map_err(|source| PullError::Sync { source })
+    }
+
+    /// Brings the store up to date.
+    ///
+    /// # Errors
+    /// [`PullError::NoStore`]. A store that fails is none: the report says what is pending.
+    pub async fn sync(&self, removals: Removals) -> Result<SyncReport, PullError> {
+        let mirror = self.mirror.as_ref().ok_or_else(|| PullError::NoStore { id: self.id.clone() })?;
+        Ok(match removals {
+            Removals::UpToMany => mirror.sync().await,
+            Removals::All => mirror.sync_with_removals().await,
+        })
     }
 
     /// Fetches one object of the session's prefix into the session directory; `None` for a directory marker.

@@ -43,6 +43,19 @@ pub(crate) fn diff(snapshot: &Snapshot, known: &BTreeMap<String, Known>) -> Chan
     changes
 }
 
+/// Files that may have reached the store unheard, and that are no more.
+pub(crate) fn gone_unheard<'s>(
+    snapshot: &Snapshot,
+    known: &BTreeMap<String, Known>,
+    sent: impl Iterator<Item = &'s String>,
+) -> Vec<String> {
+    let blind_spots = snapshot.blind_spots();
+    sent.filter(|path| !matches!(known.get(*path), Some(Known::Stored(_))))
+        .filter(|path| snapshot.find(path).is_none() && !blind_spots.iter().any(|spot| covers(spot, path)))
+        .cloned()
+        .collect()
+}
+
 /// Whether `path` is `spot` or lies in it; the empty spot is the whole directory.
 fn covers(spot: &str, path: &str) -> bool {
     spot.is_empty() || path.strip_prefix(spot).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -53,6 +66,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::conditional::Version;
     use crate::index::{Origin, Stored};
     use crate::report::{SkipReason, Skipped};
     use crate::signature::Signature;
@@ -62,7 +76,12 @@ mod tests {
     }
 
     fn stored(state: u8) -> Known {
-        Known::Stored(Stored { signature: signature(state), hash: String::new(), etag: None, origin: Origin::Local })
+        Known::Stored(Stored {
+            signature: signature(state),
+            hash: String::new(),
+            version: Version::default(),
+            origin: Origin::Local,
+        })
     }
 
     fn paths() -> impl Strategy<Value = String> {
@@ -82,7 +101,7 @@ mod tests {
             };
             let known = before
                 .iter()
-                .map(|(path, state)| (path.clone(), state.map_or(Known::Removed { etag: None }, stored)))
+                .map(|(path, state)| (path.clone(), state.map_or(Known::Removed { version: Version::default() }, stored)))
                 .collect();
             let changes = diff(&snapshot, &known);
             let touched: Vec<&String> = changes.touched.iter().map(|entry| &entry.path).collect();

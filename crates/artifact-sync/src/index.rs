@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::conditional::Version;
 use crate::signature::Signature;
 
 const FILE: &str = "index.log";
@@ -37,7 +38,8 @@ pub(crate) struct Stored {
     pub(crate) signature: Signature,
     /// BLAKE3, in hexadecimal.
     pub(crate) hash: String,
-    pub(crate) etag: Option<String>,
+    #[serde(flatten)]
+    pub(crate) version: Version,
     pub(crate) origin: Origin,
 }
 
@@ -47,11 +49,11 @@ pub(crate) enum Known {
     Stored(Stored),
     /// It came from the store, and was removed here: the object stays and is not fetched again, unless it is another one.
     Removed {
-        etag: Option<String>,
+        version: Version,
     },
     /// The store held it when the directory was last seen; the directory is a new one and does not have it yet.
     Awaited {
-        etag: Option<String>,
+        version: Version,
         origin: Origin,
     },
 }
@@ -87,11 +89,13 @@ enum Record {
     },
     Removed {
         path: String,
-        etag: Option<String>,
+        #[serde(flatten)]
+        version: Version,
     },
     Awaited {
         path: String,
-        etag: Option<String>,
+        #[serde(flatten)]
+        version: Version,
         origin: Origin,
     },
     Forgotten {
@@ -101,6 +105,11 @@ enum Record {
         path: String,
         #[serde(flatten)]
         failure: Failure,
+    },
+    /// Content is on its way to the store, which may have it though no answer ever tells so.
+    Sending {
+        path: String,
+        hash: String,
     },
 }
 
@@ -116,6 +125,8 @@ pub(crate) struct Index {
     directory: Option<DirectoryId>,
     known: BTreeMap<String, Known>,
     failures: BTreeMap<String, Failure>,
+    /// Hashes of what was sent since the store was last known to have a file.
+    sent: BTreeMap<String, Vec<String>>,
     /// `None` once the record was let go.
     lock: Option<File>,
 }
@@ -145,6 +156,7 @@ impl Index {
             directory: None,
             known: BTreeMap::new(),
             failures: BTreeMap::new(),
+            sent: BTreeMap::new(),
             lock: Some(lock),
             path: path.clone(),
         };
@@ -182,10 +194,10 @@ impl Index {
         let known = std::mem::take(&mut self.known);
         for (path, known) in known {
             let record = match known {
-                Known::Stored(Stored { etag, origin, .. }) | Known::Awaited { etag, origin } => {
-                    Record::Awaited { path, etag, origin }
+                Known::Stored(Stored { version, origin, .. }) | Known::Awaited { version, origin } => {
+                    Record::Awaited { path, version, origin }
                 }
-                Known::Removed { etag } => Record::Removed { path, etag },
+                Known::Removed { version } => Record::Removed { path, version },
             };
             self.note(record);
         }
@@ -196,8 +208,8 @@ impl Index {
         self.record(Record::Stored { path: path.to_owned(), stored });
     }
 
-    pub(crate) fn set_removed(&mut self, path: &str, etag: Option<String>) {
-        self.record(Record::Removed { path: path.to_owned(), etag });
+    pub(crate) fn set_removed(&mut self, path: &str, version: Version) {
+        self.record(Record::Removed { path: path.to_owned(), version });
     }
 
     pub(crate) fn forget(&mut self, path: &str) {
@@ -210,6 +222,27 @@ impl Index {
         if self.failure(path) != Some(&failure) {
             self.record(Record::Failed { path: path.to_owned(), failure });
         }
+    }
+
+    /// Notes what is about to be sent.
+    pub(crate) fn set_sending(&mut self, path: &str, hash: &str) {
+        if !self.was_sent(path, hash) {
+            self.record(Record::Sending { path: path.to_owned(), hash: hash.to_owned() });
+        }
+    }
+
+    pub(crate) fn may_have_been_sent(&self, path: &str) -> bool {
+        self.sent.contains_key(path)
+    }
+
+    /// The files that [`Index::was_sent`] has something to say about.
+    pub(crate) fn sent(&self) -> impl Iterator<Item = &String> {
+        self.sent.keys()
+    }
+
+    /// Whether an object with this content may be this side's own, of which the store's answer was lost.
+    pub(crate) fn was_sent(&self, path: &str, hash: &str) -> bool {
+        self.sent.get(path).is_some_and(|sent| sent.iter().any(|known| known == hash))
     }
 
     /// Lets another one open the record; from now on this one notes nothing.
@@ -235,25 +268,32 @@ impl Index {
 
     fn apply(&mut self, record: Record) {
         match record {
-            Record::Directory { id } => self.directory = Some(id),
+            Record::Directory { id } => {
+                self.directory = Some(id);
+                // What the new directory lacks was not removed from it.
+                self.sent.clear();
+            }
             Record::Stored { path, stored } => {
                 self.failures.remove(&path);
+                self.sent.remove(&path);
                 self.known.insert(path, Known::Stored(stored));
             }
-            Record::Removed { path, etag } => {
+            Record::Removed { path, version } => {
                 self.failures.remove(&path);
-                self.known.insert(path, Known::Removed { etag });
+                self.known.insert(path, Known::Removed { version });
             }
-            Record::Awaited { path, etag, origin } => {
-                self.known.insert(path, Known::Awaited { etag, origin });
+            Record::Awaited { path, version, origin } => {
+                self.known.insert(path, Known::Awaited { version, origin });
             }
             Record::Forgotten { path } => {
                 self.failures.remove(&path);
+                self.sent.remove(&path);
                 self.known.remove(&path);
             }
             Record::Failed { path, failure } => {
                 self.failures.insert(path, failure);
             }
+            Record::Sending { path, hash } => self.sent.entry(path).or_default().push(hash),
         }
     }
 
@@ -297,12 +337,16 @@ impl Index {
             let path = path.clone();
             text += &line(&match known.clone() {
                 Known::Stored(stored) => Record::Stored { path, stored },
-                Known::Removed { etag } => Record::Removed { path, etag },
-                Known::Awaited { etag, origin } => Record::Awaited { path, etag, origin },
+                Known::Removed { version } => Record::Removed { path, version },
+                Known::Awaited { version, origin } => Record::Awaited { path, version, origin },
             });
         }
         for (path, failure) in &self.failures {
             text += &line(&Record::Failed { path: path.clone(), failure: failure.clone() });
+        }
+        for (path, hashes) in &self.sent {
+            let record = |hash: &String| Record::Sending { path: path.clone(), hash: hash.clone() };
+            text.extend(hashes.iter().map(|hash| line(&record(hash))));
         }
         let mut file = options().open(&beside)?;
         file.set_len(0)?;
@@ -342,7 +386,8 @@ mod tests {
 
     fn stored(size: u64) -> Stored {
         let signature = Signature { size, modified: (1, 2), changed: (3, 4), inode: 5, mode: 6 };
-        Stored { signature, hash: "h".to_owned(), etag: Some("\"e\"".to_owned()), origin: Origin::Local }
+        let version = Version { etag: Some("\"e\"".to_owned()), version: None };
+        Stored { signature, hash: "h".to_owned(), version, origin: Origin::Local }
     }
 
     fn failure() -> Failure {
@@ -355,8 +400,9 @@ mod tests {
         index.set_stored("a\nb", stored(1));
         index.set_stored("gone", stored(2));
         index.forget("gone");
-        index.set_removed("é", None);
+        index.set_removed("é", Version::default());
         index.set_failed("f", failure());
+        index.set_sending("f", "hash");
         index.known().clone()
     }
 
@@ -368,6 +414,7 @@ mod tests {
         assert_eq!(*index.known(), before);
         assert_eq!(index.directory(), Some(DirectoryId { inode: 1, born: Some((2, 3)) }));
         assert_eq!(index.failure("f"), Some(&failure()));
+        assert!(index.was_sent("f", "hash") && !index.was_sent("f", "other"));
         assert_eq!(before.len(), 2);
     }
 
@@ -406,7 +453,11 @@ mod tests {
         assert_eq!(index.known().len(), before.len() + 1);
         assert!(std::fs::metadata(dir.path().join(FILE)).unwrap().len() * 100 < long);
         drop(index);
-        assert_eq!(Index::open(dir.path()).unwrap().failure("f"), Some(&failure()));
+        let mut index = Index::open(dir.path()).unwrap();
+        assert_eq!(index.failure("f"), Some(&failure()));
+        assert!(index.was_sent("f", "hash"));
+        index.set_stored("f", stored(1));
+        assert!(!index.was_sent("f", "hash"), "the store is known to have it");
     }
 
     #[test]
@@ -417,9 +468,9 @@ mod tests {
         Index::open(dir.path()).unwrap().begin_directory(id);
         let index = Index::open(dir.path()).unwrap();
         assert_eq!(index.directory(), Some(id));
-        let awaited = Known::Awaited { etag: stored(1).etag, origin: Origin::Local };
+        let awaited = Known::Awaited { version: stored(1).version, origin: Origin::Local };
         assert_eq!(index.known().get("a\nb"), Some(&awaited));
-        assert_eq!(index.known().get("é"), Some(&Known::Removed { etag: None }));
+        assert_eq!(index.known().get("é"), Some(&Known::Removed { version: Version::default() }));
     }
 
     #[test]

@@ -31,7 +31,7 @@
 //!
 //! # Limits
 //! Files up to 5 GiB, directories nested up to 256 deep, keys up to 1,024 bytes. One mirror a directory at a time, on one
-//! machine: when two sides change one object between two looks, the session's own version stands.
+//! machine. What changed on both sides is kept twice; a store without conditional puts leaves a moment in which another writer's version can be lost.
 //!
 //! # Features
 //! | feature | brings |
@@ -48,6 +48,10 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod builder;
+mod carry_out;
+mod conditional;
+mod conflict;
 mod diff;
 mod error;
 mod ignore;
@@ -64,11 +68,15 @@ mod stores;
 mod tally;
 mod upload;
 
+pub use crate::ignore::{IgnoreRules, PatternError};
+pub use builder::MirrorBuilder;
+pub use conditional::StoreProbe;
 pub use error::{SyncError, with_causes};
-pub use ignore::IgnoreRules;
 pub use keys::{below, key_for, session_prefix};
 pub use links::{LinkError, Linker};
-pub use mirror::{Mirror, MirrorBuilder};
+pub use mirror::Mirror;
 pub use objects::{Listing, Object, get_object, list_tree, put_object};
-pub use report::{Direction, Mirrored, NotRestored, Pending, Progress, RestoreReport, SkipReason, Skipped, SyncReport};
+pub use report::{
+    Conflict, Direction, Mirrored, NotRestored, Pending, Progress, RestoreReport, SkipReason, Skipped, SyncReport,
+};
 pub use stores::{OpenedStore, StoreError, open_directory, open_store};

@@ -17,6 +17,21 @@ pub struct SyncReport {
     pub pending: Vec<Pending>,
     /// What cannot be mirrored, and why.
     pub skipped: Vec<Skipped>,
+    /// Files that are gone and whose objects were left, because they are so many at one time that it may be a mistake;
+    /// [`Mirror::sync_with_removals`](crate::Mirror::sync_with_removals) removes them.
+    pub held_back: Vec<RelativePath>,
+    /// Files that had changed in the store too, and where that version is now.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// A file that both sides had changed. It has what was written in the directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Conflict {
+    /// The file.
+    pub path: RelativePath,
+    /// Beside it, in the directory and in the store: what was written in the store.
+    pub kept_as: RelativePath,
 }
 
 /// A file that was made or changed.

@@ -1,6 +1,6 @@
 //! The way from the store into the directory.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::os::fd::AsFd;
 
@@ -11,9 +11,10 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 use sandbox_core::{FileError, RelativePath, StagedFile};
 
 use crate::attributes;
+use crate::conditional::Version;
 use crate::error::{SyncError, with_causes};
 use crate::ignore::IgnoreRules;
-use crate::index::{Known, Origin, Stored};
+use crate::index::{Index, Known, Origin, Stored};
 use crate::keys;
 use crate::mirror::{Counter, Inner, Mirror};
 use crate::objects::{Listing, list_tree};
@@ -24,6 +25,8 @@ use crate::upload::blocking;
 
 /// How many objects are fetched at once.
 const FETCHES_AT_ONCE: usize = 32;
+/// More objects than this, and more than half, are not removed by hand.
+const MAX_REMOVED: usize = 20;
 /// How much of an object is in memory at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -49,14 +52,25 @@ impl Mirror {
             let inner = std::sync::Arc::clone(inner);
             blocking(move || Snapshot::take(inner.uploader.dir.as_fd(), &inner.rules)).await
         };
-        let mut plan = plan(&inner.prefix, &objects, &snapshot, inner.index().known(), &inner.rules);
+        let mut plan = plan(&inner.prefix, &objects, &snapshot, &inner.index(), &inner.rules);
         if unlisted.is_empty() {
             let listed: HashSet<&str> =
                 objects.iter().filter_map(|meta| keys::below(&inner.prefix, &meta.location)).collect();
             let mut index = inner.index();
-            let lost: Vec<String> =
-                index.known().keys().filter(|path| !listed.contains(path.as_str())).cloned().collect();
-            lost.iter().for_each(|path| index.forget(path));
+            let gone: Vec<(String, bool)> = index
+                .known()
+                .iter()
+                .filter(|(path, _)| !listed.contains(path.as_str()))
+                .map(|(path, known)| (path.clone(), matches!(known, Known::Stored(_))))
+                .collect();
+            // What somebody removed from the store stays removed, until it is changed here. A store that lost most of what it had, or is another one, is
+            // filled again.
+            let lost_most = gone.len() > MAX_REMOVED && gone.len() * 2 > index.known().len() || listed.is_empty();
+            for (path, is_stored) in gone {
+                if lost_most || !is_stored {
+                    index.forget(&path);
+                }
+            }
         }
         // Small ones first: most of the session is there soon.
         plan.fetch.sort_by_key(|fetch| fetch.meta.size);
@@ -136,11 +150,26 @@ impl Mirror {
 impl Inner {
     /// Fetches one object to a file, and records what the file is now.
     async fn fetch(&self, path: &RelativePath, meta: &ObjectMeta) -> Result<(), SyncError> {
+        let Fetched { writer, executable, origin: attributed, version } = self.fetch_beside(path, meta).await?;
+        let (signature, hash) = blocking(move || writer.finish(executable)).await?;
+        let mut index = self.index();
+        let origin = match index.known().get(path.as_str()) {
+            Some(
+                Known::Stored(Stored { version: before, origin, .. }) | Known::Awaited { version: before, origin },
+            ) if before.is(&version) => *origin,
+            Some(Known::Removed { .. }) => Origin::Remote,
+            _ => attributed,
+        };
+        index.set_stored(path.as_str(), Stored { signature, hash, version, origin });
+        Ok(())
+    }
+
+    /// Fetches one object to a file that has no name yet.
+    pub(crate) async fn fetch_beside(&self, path: &RelativePath, meta: &ObjectMeta) -> Result<Fetched, SyncError> {
         let failed = |source| SyncError::Fetch { key: meta.location.to_string(), source };
         let got = self.uploader.store.get(&meta.location).await.map_err(failed)?;
-        let (executable, attributed) =
-            (attributes::is_executable(&got.attributes), attributes::origin(&got.attributes));
-        let (etag, announced) = (got.meta.e_tag.clone(), got.meta.size);
+        let (executable, origin) = (attributes::is_executable(&got.attributes), attributes::origin(&got.attributes));
+        let (version, announced) = (Version::from(&got.meta), got.meta.size);
         let mut writer = Writer {
             dir: std::sync::Arc::clone(&self.uploader.dir),
             path: path.clone(),
@@ -162,24 +191,21 @@ impl Inner {
         if arrived != announced {
             return Err(SyncError::Torn { key: meta.location.to_string(), announced, arrived });
         }
-        let (signature, hash) = blocking(move || writer.write(&chunks)?.finish(executable)).await?;
-        let mut index = self.index();
-        let origin = match index.known().get(path.as_str()) {
-            Some(Known::Stored(Stored { etag: before, origin, .. }) | Known::Awaited { etag: before, origin })
-                if *before == etag =>
-            {
-                *origin
-            }
-            Some(Known::Removed { .. }) => Origin::Remote,
-            _ => attributed,
-        };
-        index.set_stored(path.as_str(), Stored { signature, hash, etag, origin });
-        Ok(())
+        let writer = blocking(move || writer.write(&chunks)).await?;
+        Ok(Fetched { writer, executable, origin, version })
     }
 }
 
+/// An object that has arrived.
+pub(crate) struct Fetched {
+    pub(crate) writer: Writer,
+    pub(crate) executable: bool,
+    origin: Origin,
+    pub(crate) version: Version,
+}
+
 /// A file that arrives in pieces.
-struct Writer {
+pub(crate) struct Writer {
     dir: std::sync::Arc<sandbox_core::SessionDir>,
     path: RelativePath,
     staged: Option<StagedFile>,
@@ -204,7 +230,12 @@ impl Writer {
         Ok(self)
     }
 
-    fn finish(mut self, executable: bool) -> Result<(Signature, String), FileError> {
+    /// The hash of what has arrived.
+    pub(crate) fn hash(&self) -> String {
+        self.hasher.finalize().to_hex().to_string()
+    }
+
+    pub(crate) fn finish(mut self, executable: bool) -> Result<(Signature, String), FileError> {
         let mut staged = match self.staged.take() {
             Some(staged) => staged,
             None => self.dir.stage(&self.path)?,
@@ -230,13 +261,8 @@ struct Fetch {
     meta: ObjectMeta,
 }
 
-fn plan(
-    prefix: &Key,
-    objects: &[ObjectMeta],
-    snapshot: &Snapshot,
-    known: &BTreeMap<String, Known>,
-    rules: &IgnoreRules,
-) -> Plan {
+fn plan(prefix: &Key, objects: &[ObjectMeta], snapshot: &Snapshot, index: &Index, rules: &IgnoreRules) -> Plan {
+    let known = index.known();
     let mut plan = Plan::default();
     let holders = holders(prefix, objects);
     let not_files: HashMap<&str, ()> = snapshot.skipped.iter().map(|skipped| (skipped.path.as_str(), ())).collect();
@@ -255,14 +281,15 @@ fn plan(
         };
         // Something of the session's own is there that is not mirrored, a symlink for one.
         let is_taken = ancestors(below).any(|at| not_files.contains_key(at));
-        let is_newer = |etag: &Option<String>| *etag != meta.e_tag;
+        let is_newer = |version: &Version| version.etag != meta.e_tag;
         let wanted = match (snapshot.find(below), known.get(below)) {
-            (Some(now), Some(Known::Stored(stored))) => is_newer(&stored.etag) && stored.signature == *now,
+            (Some(now), Some(Known::Stored(stored))) => is_newer(&stored.version) && stored.signature == *now,
             // Files of the session that the store may not have stand.
             (Some(_), _) => false,
-            (None, Some(Known::Stored(stored))) => is_newer(&stored.etag) && !is_taken,
-            (None, Some(Known::Removed { etag })) => is_newer(etag) && !is_taken,
-            (None, Some(Known::Awaited { .. }) | None) => !is_taken,
+            (None, Some(Known::Stored(stored))) => is_newer(&stored.version) && !is_taken,
+            (None, Some(Known::Removed { version })) => is_newer(version) && !is_taken,
+            // What this side has sent and removed again is not to come back; the next synchronisation sees to it.
+            (None, Some(Known::Awaited { .. }) | None) => !is_taken && !index.may_have_been_sent(below),
         };
         if wanted {
             plan.fetch.push(Fetch { path, meta: meta.clone() });

@@ -19,6 +19,11 @@ pub(crate) struct Signature {
 }
 
 impl Signature {
+    /// What stays when a file is renamed.
+    pub(crate) fn identity(&self) -> (u64, u64, (i64, u32)) {
+        (self.inode, self.size, self.modified)
+    }
+
     pub(crate) fn is_executable(&self) -> bool {
         self.mode & 0o100 != 0
     }

@@ -244,12 +244,12 @@ impl Walker<'_> {
             self.found.skip(format!("{}{}", job.prefix, name.to_string_lossy()), SkipReason::NotUtf8);
             return None;
         };
-        if self.rules.covers_entry(text, job.depth == 0) {
-            return None;
-        }
         let mut path = String::with_capacity(job.prefix.len() + text.len() + 1);
         path.push_str(&job.prefix);
         path.push_str(text);
+        if self.rules.covers_entry(&path, kind == FileType::Directory) {
+            return None;
+        }
         if path.len() > MAX_PATH_BYTES {
             self.found.skip(path, SkipReason::PathTooLong);
             return None;

@@ -8,7 +8,7 @@ use sandbox_core::RelativePath;
 
 use crate::diff::Changes;
 use crate::mirror::relative;
-use crate::report::{Mirrored, Pending, SkipReason, Skipped, SyncReport};
+use crate::report::{Conflict, Mirrored, Pending, SkipReason, Skipped, SyncReport};
 use crate::signature::Signature;
 
 /// What became of one change.
@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Stored {
         key: Key,
         url: Option<String>,
+        /// Where the store's own version is now, where it had changed too.
+        copy: Option<RelativePath>,
     },
     /// The content is what the store held; or the file is no longer there.
     Nothing,
@@ -34,12 +36,31 @@ struct Named {
     /// Changes that are pending, as they were.
     pending: HashMap<String, Signature>,
     skipped: HashSet<Skipped>,
+    /// What was stored after the call that had found it.
+    late: BTreeMap<String, Mirrored>,
 }
 
 impl Told {
     /// Has the next report name everything that is skipped.
     pub(crate) fn forget_skipped(&self) {
         self.lock().skipped.clear();
+    }
+
+    /// Whether a report has named this state of a file as pending.
+    pub(crate) fn is_pending(&self, path: &str, signature: &Signature) -> bool {
+        self.lock().pending.get(path) == Some(signature)
+    }
+
+    /// Keeps for the next report what has become of a change that an earlier one named as pending.
+    pub(crate) fn add_late(&self, path: String, outcome: Outcome) {
+        let mut named = self.lock();
+        if matches!(outcome, Outcome::Pending(_)) {
+            return;
+        }
+        named.pending.remove(&path);
+        if let (Outcome::Stored { key, url, .. }, Some(relative)) = (outcome, relative(&path)) {
+            named.late.insert(path, Mirrored { path: relative, key: Some(key), url });
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Named> {
@@ -56,10 +77,11 @@ pub(crate) struct Tally<'m> {
 }
 
 impl<'m> Tally<'m> {
-    pub(crate) fn new(told: &'m Told, changes: &Changes, skipped: Vec<Skipped>) -> Self {
+    pub(crate) fn new(told: &'m Told, changes: &Changes, skipped: Vec<Skipped>, held_back: Vec<String>) -> Self {
         let touched = changes.touched.iter().map(|entry| (entry.path.clone(), Some(entry.signature)));
         let waiting = touched.chain(changes.gone.iter().map(|path| (path.clone(), None))).collect();
-        let mut tally = Self { told, waiting, report: SyncReport::default() };
+        let held_back = held_back.iter().filter_map(|path| relative(path)).collect();
+        let mut tally = Self { told, waiting, report: SyncReport { held_back, ..SyncReport::default() } };
         skipped.into_iter().for_each(|skipped| tally.skip(skipped));
         tally
     }
@@ -78,7 +100,10 @@ impl<'m> Tally<'m> {
         };
         match outcome {
             Outcome::Pending(reason) => return self.add_pending(relative, signature, reason),
-            Outcome::Stored { key, url } => self.report.changed.push(Mirrored { path: relative, key: Some(key), url }),
+            Outcome::Stored { key, url, copy } => {
+                self.report.conflicts.extend(copy.map(|kept_as| Conflict { path: relative.clone(), kept_as }));
+                self.report.changed.push(Mirrored { path: relative, key: Some(key), url });
+            }
             Outcome::Deleted => self.report.deleted.push(relative),
             Outcome::Skipped(reason) => self.skip(Skipped { path: path.clone(), reason }),
             Outcome::Nothing => {}
@@ -102,6 +127,12 @@ impl<'m> Tally<'m> {
             match relative(&path) {
                 Some(relative) => self.add_pending(relative, signature, reason.to_owned()),
                 None => self.skip(Skipped { path, reason: SkipReason::PathTooLong }),
+            }
+        }
+        let late = std::mem::take(&mut self.told.lock().late);
+        for (_, mirrored) in late {
+            if self.report.changed.iter().all(|changed| changed.path != mirrored.path) {
+                self.report.changed.push(mirrored);
             }
         }
         self.report.changed.sort_by(|a, b| a.path.cmp(&b.path));

@@ -11,12 +11,13 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use object_store::path::Path as Key;
 use object_store::{
-    Attributes, MultipartUpload, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutResult,
+    Attributes, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
 };
 use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir};
 use tokio::sync::Semaphore;
 
 use crate::attributes;
+use crate::conditional::{self, Expected, StoreProbe, Version};
 use crate::error::with_causes;
 use crate::index::{Origin, Stored};
 use crate::signature::Signature;
@@ -27,6 +28,8 @@ const PART_BYTES: u64 = 8 << 20;
 const BUDGET_BYTES: u64 = 48 << 20;
 /// How many parts of one file are on their way at once.
 const PARTS_AT_ONCE: usize = 3;
+/// From here on a renamed file is copied by the store; below, sending it costs less than asking.
+const MIN_COPY_BYTES: u64 = 256 << 10;
 /// How often a file that changes while it is read is read again.
 const ATTEMPTS: usize = 3;
 
@@ -35,10 +38,29 @@ const ATTEMPTS: usize = 3;
 pub(crate) struct Uploader {
     pub(crate) dir: Arc<SessionDir>,
     pub(crate) store: Arc<dyn ObjectStore>,
+    /// Where the store is probed.
+    prefix: Key,
+    probe: StoreProbe,
     /// Kibibytes of memory that are free.
     budget: Semaphore,
     /// Cleared once the store has said that it keeps no attributes.
     keeps_attributes: AtomicBool,
+}
+
+/// What the store is known to hold of a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Before<'b> {
+    /// Under its own key.
+    pub(crate) stored: Option<&'b Stored>,
+    /// Under the key of a name that it had.
+    pub(crate) moved: Option<&'b Moved>,
+}
+
+/// A file as the store holds it under the key of its old name.
+#[derive(Clone, Debug)]
+pub(crate) struct Moved {
+    pub(crate) from: Key,
+    pub(crate) stored: Stored,
 }
 
 /// What became of a file.
@@ -52,6 +74,8 @@ pub(crate) enum Upload {
     },
     /// It is no longer there.
     Gone,
+    /// The store holds something else than was expected, and was left as it is.
+    Conflict,
 }
 
 /// Why a file is not in the store.
@@ -64,18 +88,21 @@ pub(crate) enum UploadError {
 }
 
 impl Uploader {
-    pub(crate) fn new(dir: Arc<SessionDir>, store: Arc<dyn ObjectStore>) -> Self {
+    pub(crate) fn new(dir: Arc<SessionDir>, store: Arc<dyn ObjectStore>, prefix: Key, probe: StoreProbe) -> Self {
         let budget = Semaphore::new((BUDGET_BYTES / 1024) as usize);
-        Self { dir, store, budget, keeps_attributes: AtomicBool::new(true) }
+        Self { dir, store, prefix, probe, budget, keeps_attributes: AtomicBool::new(true) }
     }
 
-    /// Stores a file as it is now. `before` is what the store holds under the key.
+    /// Stores a file as it is now, where the key holds what is expected. `before` is the file as the store is known to hold it; `sending` is told the hash
+    /// of what the store may have from now on.
     pub(crate) async fn upload(
         &self,
         path: &RelativePath,
         key: &Key,
-        before: Option<Stored>,
+        before: Before<'_>,
+        expected: &Expected,
         origin: Origin,
+        sending: &(dyn Fn(&str) + Sync),
     ) -> Result<Upload, UploadError> {
         for _ in 0..ATTEMPTS {
             let (dir, name) = (Arc::clone(&self.dir), path.clone());
@@ -95,7 +122,9 @@ impl Uploader {
             let task = Task {
                 uploader: self,
                 key,
-                before: before.as_ref(),
+                before,
+                expected,
+                sending,
                 attributes: attributes::attributes(path.as_str(), signature.is_executable(), origin),
             };
             let outcome = if signature.size <= PART_BYTES {
@@ -103,45 +132,68 @@ impl Uploader {
             } else {
                 task.in_parts(&file, &signature).await?
             };
-            if let Some(Put { hash, etag, is_unchanged }) = outcome {
-                return Ok(Upload::Stored { stored: Stored { signature, hash, etag, origin }, is_unchanged });
+            match outcome {
+                Put::Done { hash, version, is_unchanged } => {
+                    return Ok(Upload::Stored { stored: Stored { signature, hash, version, origin }, is_unchanged });
+                }
+                Put::Conflict => return Ok(Upload::Conflict),
+                Put::Changed => {}
             }
         }
         Err(UploadError::Pending("it changes while it is read".to_owned()))
     }
 }
 
-/// The content that the store has now.
-struct Put {
-    hash: String,
-    etag: Option<String>,
-    is_unchanged: bool,
+/// What became of one attempt.
+enum Put {
+    /// The store has this content now.
+    Done {
+        hash: String,
+        version: Version,
+        is_unchanged: bool,
+    },
+    Conflict,
+    /// The file changed while it was read.
+    Changed,
 }
 
 struct Task<'u> {
     uploader: &'u Uploader,
     key: &'u Key,
-    before: Option<&'u Stored>,
+    before: Before<'u>,
+    expected: &'u Expected,
+    sending: &'u (dyn Fn(&str) + Sync),
     attributes: Attributes,
 }
 
 impl Task<'_> {
-    /// The whole file in one request; `None` when it changed while it was read.
-    async fn whole(self, file: &Arc<File>, signature: &Signature) -> Result<Option<Put>, UploadError> {
+    /// The whole file in one request.
+    async fn whole(self, file: &Arc<File>, signature: &Signature) -> Result<Put, UploadError> {
         let _memory = self.uploader.reserve(signature.size).await;
         let (source, size) = (Arc::clone(file), signature.size);
         let content = blocking(move || read_at(&source, 0, size)).await.map_err(unreadable)?;
         if self::signature(file).map_err(unreadable)? != *signature || content.len() as u64 != signature.size {
-            return Ok(None);
+            return Ok(Put::Changed);
         }
         let hash = blake3::hash(&content).to_hex().to_string();
-        if let Some(before) = self.before.filter(|before| self.holds(before, &hash, signature)) {
-            return Ok(Some(Put { hash, etag: before.etag.clone(), is_unchanged: true }));
+        if let Some(before) = self.before.stored.filter(|before| self.holds(before, &hash, signature)) {
+            return Ok(Put::Done { hash, version: before.version.clone(), is_unchanged: true });
         }
+        if let Some(version) = self.copied(&hash, signature).await {
+            return Ok(Put::Done { hash, version, is_unchanged: false });
+        }
+        let refused = |error| refused(&error, self.key);
+        let Uploader { store, prefix, probe, .. } = self.uploader;
+        let mode = match probe.mode(&**store, prefix, self.expected).await {
+            Some(mode) => mode,
+            None if conditional::holds(&**store, self.key, self.expected).await.map_err(refused)? => PutMode::Overwrite,
+            None => return Ok(Put::Conflict),
+        };
+        (self.sending)(&hash);
         let content = Bytes::from(content);
         let put = |attributes: Attributes| {
-            let options = PutOptions { attributes, ..PutOptions::default() };
-            self.uploader.store.put_opts(self.key, content.clone().into(), options)
+            let options = PutOptions { attributes, mode: mode.clone(), ..PutOptions::default() };
+            store.put_opts(self.key, content.clone().into(), options)
         };
         let attributes = self.uploader.attributes(&self.attributes);
         let stored = match put(attributes.clone()).await {
@@ -151,32 +203,74 @@ impl Task<'_> {
             }
             other => other,
         };
-        Ok(Some(self.put(hash, stored.map_err(|error| refused(&error, self.key))?)))
+        match stored {
+            Ok(stored) => Ok(Put::Done { hash, version: stored.into(), is_unchanged: false }),
+            Err(error) if conditional::is_conflict(&error, &mode) => Ok(Put::Conflict),
+            Err(error) => Err(refused(error)),
+        }
     }
 
-    /// A large file in parts; `None` when it changed while it was read.
-    async fn in_parts(self, file: &Arc<File>, signature: &Signature) -> Result<Option<Put>, UploadError> {
-        if let Some(before) = self.before.filter(|before| before.signature.size == signature.size) {
+    /// A large file in parts, for which stores have no conditions.
+    async fn in_parts(self, file: &Arc<File>, signature: &Signature) -> Result<Put, UploadError> {
+        let candidate = self.before.stored.filter(|before| before.signature.size == signature.size);
+        if candidate.is_some() || self.before.moved.is_some() {
             // Reading costs less than sending.
             let source = Arc::clone(file);
             let hash = blocking(move || hash_of(&source)).await.map_err(unreadable)?;
-            if self.holds(before, &hash, signature) {
-                let same = self::signature(file).map_err(unreadable)? == *signature;
-                return Ok(same.then(|| Put { hash, etag: before.etag.clone(), is_unchanged: true }));
+            if self::signature(file).map_err(unreadable)? != *signature {
+                return Ok(Put::Changed);
             }
+            if let Some(before) = candidate.filter(|before| self.holds(before, &hash, signature)) {
+                return Ok(Put::Done { hash, version: before.version.clone(), is_unchanged: true });
+            }
+            if let Some(version) = self.copied(&hash, signature).await {
+                return Ok(Put::Done { hash, version, is_unchanged: false });
+            }
+        }
+        // Before everything is sent for nothing, and again before it counts.
+        if !self.is_expected().await? {
+            return Ok(Put::Conflict);
         }
         let mut upload = self.begin().await.map_err(|error| refused(&error, self.key))?;
-        match self.send(upload.as_mut(), file, signature).await {
-            Ok(Some(hash)) => {
-                let stored = upload.complete().await.map_err(|error| refused(&error, self.key))?;
-                Ok(Some(self.put(hash, stored)))
-            }
-            other => {
-                // What cannot be taken back expires by the bucket's own rules.
-                let _ = upload.abort().await;
-                other.map(|_| None)
-            }
+        let outcome = match self.send(upload.as_mut(), file, signature).await {
+            Ok(Some(hash)) => match self.is_expected().await {
+                Ok(true) => {
+                    (self.sending)(&hash);
+                    let stored = upload.complete().await.map_err(|error| refused(&error, self.key))?;
+                    return Ok(Put::Done { hash, version: stored.into(), is_unchanged: false });
+                }
+                other => other.map(|_| Put::Conflict),
+            },
+            other => other.map(|_| Put::Changed),
+        };
+        // What cannot be taken back expires by the bucket's own rules.
+        let _ = upload.abort().await;
+        outcome
+    }
+
+    /// Has the store copy what it holds under the old name. `None` where that would not do, or did not work: then the file is sent.
+    async fn copied(&self, hash: &str, signature: &Signature) -> Option<Version> {
+        let Moved { from, stored } = self.before.moved?;
+        let store = &self.uploader.store;
+        // The local store makes a hard link of a copy.
+        let is_worth_it = signature.size >= MIN_COPY_BYTES && !store.to_string().contains("LocalFileSystem");
+        // What came from elsewhere has other attributes.
+        if !is_worth_it || stored.hash != hash || stored.origin != Origin::Local {
+            return None;
         }
+        let from_is_as_it_was = Expected::This(stored.version.clone());
+        if !conditional::holds(&**store, from, &from_is_as_it_was).await.ok()? || !self.is_expected().await.ok()? {
+            return None;
+        }
+        (self.sending)(hash);
+        store.copy(from, self.key).await.ok()?;
+        let meta = store.head(self.key).await.ok()?;
+        (meta.size == signature.size).then(|| Version::from(&meta))
+    }
+
+    async fn is_expected(&self) -> Result<bool, UploadError> {
+        let looked = conditional::holds(&*self.uploader.store, self.key, self.expected).await;
+        looked.map_err(|error| refused(&error, self.key))
     }
 
     async fn begin(&self) -> object_store::Result<Box<dyn MultipartUpload>> {
@@ -241,10 +335,6 @@ impl Task<'_> {
     fn holds(&self, before: &Stored, hash: &str, signature: &Signature) -> bool {
         before.hash == hash && before.signature.is_executable() == signature.is_executable()
     }
-
-    fn put(&self, hash: String, stored: PutResult) -> Put {
-        Put { hash, etag: stored.e_tag, is_unchanged: false }
-    }
 }
 
 impl Uploader {
@@ -257,11 +347,26 @@ impl Uploader {
         if self.keeps_attributes.load(Ordering::Relaxed) { wanted.clone() } else { Attributes::new() }
     }
 
+    /// The hash of an object's content, and which object it is; `None` where there is none.
+    pub(crate) async fn hash_of_object(&self, key: &Key) -> object_store::Result<Option<(String, Version)>> {
+        let got = match self.store.get(key).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            other => other?,
+        };
+        let version = Version::from(&got.meta);
+        let mut hasher = blake3::Hasher::new();
+        let mut content = got.into_stream();
+        while let Some(chunk) = content.next().await {
+            hasher.update(&chunk?);
+        }
+        Ok(Some((hasher.finalize().to_hex().to_string(), version)))
+    }
+
     /// Removes an object; one that is gone already is removed. `false` when another object than the one
     /// that is known has the key: it is somebody else's, and stays.
-    pub(crate) async fn remove(&self, key: &Key, etag: Option<&str>) -> Result<bool, object_store::Error> {
+    pub(crate) async fn remove(&self, key: &Key, version: &Version) -> Result<bool, object_store::Error> {
         match self.store.head(key).await {
-            Ok(meta) if etag.is_some() && meta.e_tag.as_deref() != etag => return Ok(false),
+            Ok(meta) if version.etag.is_some() && !version.is(&Version::from(&meta)) => return Ok(false),
             Ok(_) => {}
             Err(object_store::Error::NotFound { .. }) => return Ok(true),
             Err(error) => return Err(error),
@@ -278,7 +383,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-fn signature(file: &File) -> io::Result<Signature> {
+pub(crate) fn signature(file: &File) -> io::Result<Signature> {
     Ok(Signature::from(&file.metadata()?))
 }
 
@@ -298,7 +403,7 @@ fn read_at(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-fn hash_of(file: &File) -> io::Result<String> {
+pub(crate) fn hash_of(file: &File) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut offset = 0;
     loop {

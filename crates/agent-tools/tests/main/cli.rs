@@ -92,6 +92,43 @@ fn files_are_written_and_read_by_every_shape_of_a_path() {
 }
 
 #[test]
+fn patterns_say_what_is_not_mirrored() {
+    let cli = Cli::new();
+    let args = [
+        "--json",
+        "--ignore",
+        "*.log",
+        "--ignore",
+        "/build/",
+        "bash",
+        "mkdir -p build node_modules; touch a.log build/x node_modules/y b",
+    ];
+    let ran = cli.run(&args).ok().json();
+    let stored: Vec<_> =
+        ran["artifacts"].as_array().unwrap().iter().map(|it| it["relativePath"].as_str().unwrap()).collect();
+    assert_eq!(stored, ["b", "node_modules/y"]);
+    let wrong = cli.run(&["--ignore", "a{b", "bash", "true"]);
+    assert!(wrong.code == 125 && wrong.stderr.contains("a{b"), "{}", wrong.stderr);
+}
+
+#[test]
+fn many_removals_wait_until_they_are_confirmed_and_what_is_new_in_the_store_is_fetched() {
+    let cli = Cli::new();
+    cli.run(&["bash", "touch f{1..80}"]).ok();
+    let removed = cli.run(&["--json", "bash", "rm f*; echo 1 > kept"]).ok().json();
+    assert_eq!((&removed["removalsHeldBack"], &removed["artifacts"][0]["relativePath"]), (&80.into(), &"kept".into()));
+    let store = cli.home().join("store/user_local/sessions/default");
+    assert!(store.join("f1").exists());
+    std::fs::write(store.join("upload"), "the user's").unwrap();
+    let synced = cli.run(&["--json", "session", "sync", "default"]).ok().json();
+    assert_eq!((&synced["restored"][0], &synced["removalsHeldBack"]), (&"upload".into(), &80.into()));
+    let synced = cli.run(&["--json", "session", "sync", "default", "--confirm-removals"]).ok().json();
+    assert_eq!((synced["removed"].as_array().unwrap().len(), &synced["removalsHeldBack"]), (80, &0.into()));
+    assert!(!store.join("f1").exists() && store.join("kept").exists());
+    assert!(cli.run(&["session", "sync", "default"]).ok().stdout.is_empty());
+}
+
+#[test]
 fn a_closed_session_is_restored_from_the_store() {
     let cli = Cli::new();
     cli.run(&["bash", "mkdir -p d; echo 1 > d/one; printf '#!/bin/sh\\necho ran' > run.sh; head -c 100000 /dev/urandom > big; md5sum big > sum"]).ok();

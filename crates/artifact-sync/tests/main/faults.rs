@@ -7,7 +7,7 @@ use artifact_sync::Mirror;
 use object_store::path::Path as Key;
 use sandbox_core::SessionDir;
 
-use crate::faulty::Faulty;
+use crate::faulty::{Fault, Faulty};
 use crate::place::{Machine, changed, expected};
 
 /// A session with a little of everything; gives what both sides must have in the end.
@@ -34,11 +34,13 @@ async fn a_failure_at_any_call_loses_nothing_and_the_next_session_makes_it_good(
         store.calls()
     };
     assert!(count > 6, "the session talks to the store: {count}");
-    for lasting in [1, usize::MAX] {
+    let faults = [Fault::Refused, Fault::AnswerLost, Fault::CutShort];
+    for (fault, lasting) in faults.into_iter().flat_map(|fault| [(fault, 1), (fault, usize::MAX)]) {
         // The first call is the upload of the user.
         for first in 1..=count {
             let store = Faulty::new();
             let machine = Machine::new(store.clone());
+            store.set_fault(fault);
             store.fail(first, lasting);
             let wanted = session(&machine).await;
             store.fail(usize::MAX, 0);
@@ -46,11 +48,59 @@ async fn a_failure_at_any_call_loses_nothing_and_the_next_session_makes_it_good(
             let report = mirror.restore().await.unwrap();
             assert!(report.problems().is_empty(), "{report:?}");
             let report = mirror.sync().await;
-            assert!(report.pending.is_empty(), "failing at {first}: {report:?}");
-            assert_eq!(machine.objects().await, wanted, "store, failing at {first}");
-            assert_eq!(machine.files(), wanted, "directory, failing at {first}");
+            assert!(report.pending.is_empty(), "{fault:?} at {first}: {report:?}");
+            assert_eq!(machine.objects().await, wanted, "store, {fault:?} at {first}, {lasting} times");
+            assert_eq!(machine.files(), wanted, "directory, {fault:?} at {first}, {lasting} times");
         }
     }
+}
+
+#[tokio::test]
+async fn a_store_of_which_every_third_call_fails_has_everything_in_the_end() {
+    let store = Faulty::new();
+    let machine = Machine::new(store.clone());
+    let mirror = machine.open();
+    store.set_fault(Fault::Random);
+    store.fail(0, usize::MAX);
+    for round in 0..40 {
+        machine.write(&format!("f{}", round % 7), &format!("{round}"));
+        if round % 5 == 4 {
+            machine.remove(&format!("f{}", round % 7));
+        }
+        // A report, whatever the store says; what is written stays.
+        let report = mirror.sync().await;
+        assert!(report.conflicts.is_empty(), "{round}: {report:?}");
+    }
+    let mut rounds = 0;
+    while !mirror.sync().await.pending.is_empty() {
+        rounds += 1;
+        assert!(rounds < 50, "{:?}", mirror.pending());
+    }
+    store.fail(usize::MAX, 0);
+    assert_eq!(machine.objects().await, machine.files());
+    assert!(machine.files().len() >= 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pending_is_tried_again_while_nobody_calls_and_the_next_report_tells_of_it() {
+    let store = Faulty::new();
+    let machine = Machine::new(store.clone());
+    let mirror = machine.open();
+    machine.write("a", "1");
+    store.fail(0, usize::MAX);
+    assert_eq!(mirror.sync().await.pending.len(), 1);
+    store.fail(usize::MAX, 0);
+    machine.write("b", "of the next call");
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if !machine.objects().await.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(machine.objects().await, expected(&[("a", "1")]));
+    let report = mirror.sync().await;
+    assert_eq!(changed(&report), ["a", "b"]);
+    assert!(report.changed.iter().all(|changed| changed.key.is_some()), "{report:?}");
 }
 
 #[tokio::test]

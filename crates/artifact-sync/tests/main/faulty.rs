@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,8 +12,8 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
 /// Fails the calls from the n-th on, as many as it is told to, and counts them all.
@@ -24,16 +24,63 @@ pub(crate) struct Faulty {
     first: AtomicUsize,
     after: AtomicUsize,
     hangs: bool,
+    pub(crate) conditions: Conditions,
+    fault: Mutex<Fault>,
+    /// How many puts were tried, in parts or whole.
+    puts: AtomicUsize,
+}
+
+/// What goes wrong with a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fault {
+    #[default]
+    Refused,
+    /// The store does it, and the answer is lost.
+    AnswerLost,
+    /// What is fetched breaks off, without an error; other calls are refused.
+    CutShort,
+    /// Three of ten calls are refused or lose their answer, whichever they are.
+    Random,
+}
+
+/// What the store makes of a condition on a put.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Conditions {
+    #[default]
+    Kept,
+    /// It says that the put was fine, whatever stood there.
+    Ignored,
+    /// As on the local disk.
+    OnlyCreate,
+}
+
+impl Conditions {
+    fn apply(self, mode: PutMode) -> Result<PutMode> {
+        match (self, mode) {
+            (Self::Ignored, _) => Ok(PutMode::Overwrite),
+            (Self::OnlyCreate, PutMode::Update(_)) => {
+                Err(Error::NotImplemented { operation: "update".to_owned(), implementer: "faulty".to_owned() })
+            }
+            (_, mode) => Ok(mode),
+        }
+    }
 }
 
 impl Faulty {
     pub(crate) fn new() -> Arc<Self> {
+        Self::with(Conditions::Kept)
+    }
+
+    pub(crate) fn with(conditions: Conditions) -> Arc<Self> {
         Arc::new(Self {
             inner: InMemory::new(),
             calls: 0.into(),
             first: usize::MAX.into(),
             after: 0.into(),
             hangs: false,
+            conditions,
+            fault: Mutex::default(),
+            puts: 0.into(),
         })
     }
 
@@ -45,6 +92,9 @@ impl Faulty {
             first: usize::MAX.into(),
             after: 0.into(),
             hangs: true,
+            conditions: Conditions::Kept,
+            fault: Mutex::default(),
+            puts: 0.into(),
         })
     }
 
@@ -59,13 +109,56 @@ impl Faulty {
         self.calls.load(Ordering::SeqCst)
     }
 
-    fn call(&self) -> Result<()> {
-        let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        if call >= self.first.load(Ordering::SeqCst) && call < self.after.load(Ordering::SeqCst) {
-            return Err(Error::Generic { store: "faulty", source: "the line is cut".into() });
-        }
-        Ok(())
+    pub(crate) fn puts(&self) -> usize {
+        self.puts.load(Ordering::SeqCst)
     }
+
+    pub(crate) fn set_fault(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    /// What goes wrong with this call.
+    fn next_fault(&self) -> Option<Fault> {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        if call < self.first.load(Ordering::SeqCst) || call >= self.after.load(Ordering::SeqCst) {
+            return None;
+        }
+        match *self.fault.lock().unwrap() {
+            Fault::Random => {
+                // Scrambled, and the same every time.
+                let scrambled = (call as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+                match scrambled % 10 {
+                    0 | 1 => Some(Fault::Refused),
+                    2 => Some(Fault::AnswerLost),
+                    _ => None,
+                }
+            }
+            fault => Some(fault),
+        }
+    }
+
+    fn call(&self) -> Result<()> {
+        match self.next_fault() {
+            None => Ok(()),
+            Some(_) => Err(cut()),
+        }
+    }
+
+    /// A call that may be done though its answer is lost.
+    async fn change<T>(&self, change: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.next_fault() {
+            None => change.await,
+            Some(Fault::AnswerLost) => {
+                let _ = change.await;
+                Err(cut())
+            }
+            Some(_) => Err(cut()),
+        }
+    }
+}
+
+fn cut() -> Error {
+    Error::Generic { store: "faulty", source: "the line is cut".into() }
 }
 
 impl fmt::Display for Faulty {
@@ -78,11 +171,12 @@ impl fmt::Display for Faulty {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.call()?;
+        self.puts.fetch_add(1, Ordering::SeqCst);
         if self.hangs {
             std::future::pending::<()>().await;
         }
-        self.inner.put_opts(location, payload, options).await
+        let options = PutOptions { mode: self.conditions.apply(options.mode)?, ..options };
+        self.change(self.inner.put_opts(location, payload, options)).await
     }
 
     async fn put_multipart_opts(
@@ -91,12 +185,20 @@ impl ObjectStore for Faulty {
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         self.call()?;
+        self.puts.fetch_add(1, Ordering::SeqCst);
         self.inner.put_multipart_opts(location, options).await
     }
 
     async fn get_opts(&self, location: &Key, options: GetOptions) -> Result<GetResult> {
-        self.call()?;
-        self.inner.get_opts(location, options).await
+        match self.next_fault() {
+            None => self.inner.get_opts(location, options).await,
+            Some(Fault::CutShort) if !options.head => {
+                let mut got = self.inner.get_opts(location, options).await?;
+                got.payload = GetResultPayload::Stream(futures::stream::empty().boxed());
+                Ok(got)
+            }
+            Some(_) => Err(cut()),
+        }
     }
 
     async fn get_ranges(&self, location: &Key, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -105,11 +207,10 @@ impl ObjectStore for Faulty {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Key>>) -> BoxStream<'static, Result<Key>> {
-        match self.call() {
-            Ok(()) => self.inner.delete_stream(locations),
-            Err(_) => {
-                locations.map(|_| Err(Error::Generic { store: "faulty", source: "the line is cut".into() })).boxed()
-            }
+        match self.next_fault() {
+            None => self.inner.delete_stream(locations),
+            Some(Fault::AnswerLost) => self.inner.delete_stream(locations).map(|_| Err(cut())).boxed(),
+            Some(_) => locations.map(|_| Err(cut())).boxed(),
         }
     }
 
@@ -133,8 +234,7 @@ impl ObjectStore for Faulty {
     }
 
     async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> Result<()> {
-        self.call()?;
-        self.inner.copy_opts(from, to, options).await
+        self.change(self.inner.copy_opts(from, to, options)).await
     }
 
     async fn rename_opts(&self, from: &Key, to: &Key, options: RenameOptions) -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use artifact_sync::{Linker, Mirror, SyncReport, open_directory};
+use artifact_sync::{Linker, Mirror, MirrorBuilder, SyncReport, open_directory};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
@@ -35,6 +35,10 @@ impl Machine {
 
     /// A session that is opened as the engine opens it: the directory is made where it is absent.
     pub(crate) fn open(&self) -> Mirror {
+        self.open_with(|mirror| mirror)
+    }
+
+    pub(crate) fn open_with(&self, set: impl FnOnce(MirrorBuilder) -> MirrorBuilder) -> Mirror {
         let dir = Arc::new(SessionDir::create(&self.dir()).unwrap());
         let mut mirror = Mirror::builder(dir, Arc::clone(&self.store), Key::parse(PREFIX).unwrap())
             .state_dir(self.root.path().join("state"))
@@ -42,13 +46,19 @@ impl Machine {
         if let Some(linker) = &self.linker {
             mirror = mirror.linker(Arc::clone(linker));
         }
-        mirror.open().unwrap()
+        set(mirror).open().unwrap()
     }
 
     pub(crate) fn write(&self, path: &str, content: &str) {
         let path = self.dir().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) {
+        let to = self.dir().join(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::rename(self.dir().join(from), to).unwrap();
     }
 
     pub(crate) fn remove(&self, path: &str) {
@@ -78,6 +88,10 @@ impl Machine {
         for meta in listed {
             let content = self.store.get(&meta.location).await.unwrap().bytes().await.unwrap();
             let path = meta.location.as_ref().strip_prefix(&format!("{PREFIX}/")).unwrap().to_owned();
+            // The object that a store was probed with, where the store then failed to remove it.
+            if path.starts_with(sandbox_core::STAGED_PREFIX) {
+                continue;
+            }
             objects.insert(path, String::from_utf8(content.to_vec()).unwrap());
         }
         objects

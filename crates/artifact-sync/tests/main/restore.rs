@@ -56,7 +56,14 @@ async fn a_restart_takes_local_files_for_the_truth_and_fetches_what_is_new_or_ne
         assert_eq!(machine.files(), files);
         let report = mirror.sync().await;
         assert_eq!(changed(&report), ["both", "edited", "made"]);
+        // What both sides had changed is there twice, on both sides.
+        let [conflict] = report.conflicts.as_slice() else { panic!("{report:?}") };
+        assert_eq!(conflict.path.as_str(), "both");
+        let mut files = files;
+        files.insert(conflict.kept_as.to_string(), "from elsewhere".to_owned());
+        assert_eq!(machine.files(), files);
         assert_eq!(machine.objects().await, files);
+        assert!(mirror.sync().await.conflicts.is_empty(), "told once");
     }
 }
 

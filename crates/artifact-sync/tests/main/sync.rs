@@ -3,12 +3,13 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
 
-use artifact_sync::{Direction, Mirror, Progress, SkipReason};
+use artifact_sync::{Direction, IgnoreRules, Mirror, Progress, SkipReason};
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{Attribute, ObjectStoreExt};
 use sandbox_core::{RelativePath, SessionDir};
 
+use crate::faulty::Faulty;
 use crate::place::{Machine, changed, expected, key, machines};
 
 #[tokio::test]
@@ -31,6 +32,86 @@ async fn what_is_made_changed_and_removed_is_so_in_the_store() {
         assert_eq!(machine.objects().await, expected(&[("a.txt", "3")]));
         assert!(mirror.pending().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_renamed_large_file_is_copied_by_the_store_and_a_small_or_changed_one_is_sent() {
+    let store = Faulty::new();
+    let machine = Machine::new(store.clone());
+    let mirror = machine.open();
+    let large = "x".repeat(300_000);
+    machine.write("a.txt", &large);
+    machine.write("small", "1");
+    mirror.sync().await;
+    let puts = store.puts();
+    machine.rename("a.txt", "d/b.txt");
+    let report = mirror.sync().await;
+    assert_eq!((changed(&report), report.deleted.len()), (vec!["d/b.txt"], 1));
+    assert_eq!(store.puts(), puts, "nothing was sent");
+    assert_eq!(machine.objects().await, machine.files());
+
+    // Another media type, and a small file.
+    machine.rename("d/b.txt", "b.md");
+    machine.rename("small", "little");
+    mirror.sync().await;
+    assert_eq!(store.puts(), puts + 2);
+    // The object under the old name is somebody else's by now: not to be copied, and not to be removed.
+    machine.rename("b.md", "c.md");
+    machine.put("b.md", &"y".repeat(300_000)).await;
+    let puts = store.puts();
+    mirror.sync().await;
+    assert_eq!(store.puts(), puts + 1);
+    let objects = machine.objects().await;
+    assert!(objects["c.md"] == large && objects["b.md"].starts_with('y'));
+}
+
+#[tokio::test]
+async fn many_removals_at_once_wait_to_be_confirmed() {
+    let machine = Machine::in_memory();
+    machine.put("upload", "the user's").await;
+    let mirror = machine.open();
+    mirror.restore().await.unwrap();
+    for number in 0..60 {
+        machine.write(&format!("f{number}"), "1");
+    }
+    mirror.sync().await;
+    for number in 0..55 {
+        machine.remove(&format!("f{number}"));
+    }
+    machine.write("f59", "changed");
+    let report = mirror.sync().await;
+    assert_eq!((changed(&report), report.held_back.len(), report.deleted.len()), (vec!["f59"], 55, 0));
+    assert_eq!(machine.objects().await.len(), 61);
+    assert!(mirror.pending()[0].reason.contains("confirmed"));
+    drop(mirror);
+    // Nor are they fetched again while the directory is here.
+    let mirror = machine.open();
+    assert!(mirror.refresh().await.unwrap().restored.is_empty());
+    let report = mirror.sync_with_removals().await;
+    assert_eq!((report.held_back.len(), report.deleted.len()), (0, 55));
+    assert_eq!(machine.objects().await.len(), 6);
+    assert!(mirror.pending().is_empty());
+}
+
+#[tokio::test]
+async fn what_somebody_removes_from_the_store_stays_removed_until_it_changes_here() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open();
+    machine.write("a", "1");
+    machine.write("b", "1");
+    mirror.sync().await;
+    machine.store.delete(&key("a")).await.unwrap();
+    mirror.refresh().await.unwrap();
+    assert!(changed(&mirror.sync().await).is_empty());
+    assert_eq!(machine.objects().await, expected(&[("b", "1")]));
+    machine.write("a", "2");
+    assert_eq!(changed(&mirror.sync().await), ["a"]);
+    // A store that has lost everything is filled again.
+    for path in ["a", "b"] {
+        machine.store.delete(&key(path)).await.unwrap();
+    }
+    mirror.refresh().await.unwrap();
+    assert_eq!(changed(&mirror.sync().await), ["a", "b"]);
 }
 
 #[tokio::test]
@@ -74,6 +155,22 @@ async fn ignored_and_excluded_trees_stay_here_and_links_and_special_files_are_to
     assert_eq!(skipped, [("link", &SkipReason::Symlink), ("socket", &SkipReason::Special)]);
     assert!(mirror.sync().await.skipped.is_empty(), "told once");
     assert_eq!(machine.objects().await, expected(&[("x/skills/kept", "1")]));
+}
+
+#[tokio::test]
+async fn what_other_rules_have_stored_is_left_as_it_is() {
+    let machine = Machine::in_memory();
+    let open = |patterns: &[&str]| machine.open_with(|mirror| mirror.ignore(IgnoreRules::patterns(patterns).unwrap()));
+    let mirror = open(&["*.tmp"]);
+    machine.write("node_modules/a", "1");
+    machine.write("b.tmp", "2");
+    assert_eq!(changed(&mirror.sync().await), ["node_modules/a"]);
+    drop(mirror);
+    let mirror = open(&["node_modules"]);
+    let report = mirror.sync().await;
+    assert_eq!((changed(&report), report.deleted.len()), (vec!["b.tmp"], 0));
+    assert_eq!(machine.objects().await.len(), 2);
+    assert!(mirror.pending().is_empty());
 }
 
 #[tokio::test]

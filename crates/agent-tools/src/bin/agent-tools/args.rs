@@ -40,6 +40,9 @@ pub(crate) struct Global {
     /// What is accepted not to hold with --engine landlock: inner-rules, signals, attributes; may be given more than once.
     #[arg(long, value_name = "WEAKNESS", env = "AGENT_TOOLS_ACCEPT", value_delimiter = ',', global = true)]
     pub(crate) accept: Vec<Weakness>,
+    /// A pattern (gitignore syntax) of what is not mirrored, in the place of the default list; may be given more than once.
+    #[arg(long, value_name = "PATTERN", env = "AGENT_TOOLS_IGNORE", value_delimiter = ',', global = true)]
+    pub(crate) ignore: Vec<String>,
     /// Print results as JSON, and nothing else, on standard output.
     #[arg(long, env = "AGENT_TOOLS_JSON", global = true)]
     pub(crate) json: bool,
@@ -167,6 +170,14 @@ pub(crate) enum SessionCommand {
     Show {
         /// The session.
         id: SessionId,
+    },
+    /// Make a session's directory and the store equal: fetch what is new, upload what is pending.
+    Sync {
+        /// The session.
+        id: SessionId,
+        /// Also carry out removals that were held back because they were so many at one time.
+        #[arg(long)]
+        confirm_removals: bool,
     },
     /// Upload what is pending, then remove the session from this machine; it can be opened again anywhere.
     Close {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_tools::secrets::sql::VariableStore;
-use agent_tools::{Home, Session, SessionSpec, Sessions, Storage, Tier, VariableSource};
+use agent_tools::{Home, IgnoreRules, Session, SessionSpec, Sessions, Storage, Tier, VariableSource};
 use serde::Serialize;
 
 use crate::args::{Global, SessionArgs};
@@ -101,6 +101,9 @@ impl Context {
             builder = builder.python_venv(std::path::absolute(venv).map_err(Failure::setting)?);
         }
         builder = builder.tier(self.tier());
+        if !self.global.ignore.is_empty() {
+            builder = builder.ignore(IgnoreRules::patterns(&self.global.ignore).map_err(Failure::setting)?);
+        }
         if let Some(dir) = application_dir() {
             builder = builder.application_dir(dir);
         }

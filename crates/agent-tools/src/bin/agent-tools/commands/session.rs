@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent_tools::{FileNote, SessionId};
+use agent_tools::{FileNote, Removals, SessionId};
 use serde::Serialize;
 
 use crate::args::SessionCommand;
@@ -22,6 +22,7 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
     match command {
         SessionCommand::List => list(context).await,
         SessionCommand::Show { id } => show(context, &id).await,
+        SessionCommand::Sync { id, confirm_removals } => sync(context, &id, confirm_removals).await,
         SessionCommand::Close { id } => close(context, &id).await,
         SessionCommand::Pull { id, key } => pull(context, &id, &key).await,
     }
@@ -54,6 +55,44 @@ async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
         }
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Synced {
+    restored: Vec<String>,
+    stored: Vec<String>,
+    removed: Vec<String>,
+    removals_held_back: usize,
+    pending: Vec<FileNote>,
+    problems: Vec<String>,
+}
+
+async fn sync(context: &Context, id: &SessionId, confirm_removals: bool) -> Result<ExitCode, Failure> {
+    let workspace = context.sessions()?.workspace(id).await.map_err(Failure::new)?;
+    let fetched = workspace.refresh().await.map_err(Failure::new)?;
+    let removals = if confirm_removals { Removals::All } else { Removals::UpToMany };
+    let report = workspace.sync(removals).await.map_err(Failure::new)?;
+    let text = |path: &dyn std::fmt::Display| path.to_string();
+    let synced = Synced {
+        restored: fetched.restored.iter().map(|path| text(path)).collect(),
+        stored: report.changed.iter().filter(|it| it.key.is_some()).map(|it| text(&it.path)).collect(),
+        removed: report.deleted.iter().map(|path| text(path)).collect(),
+        removals_held_back: report.held_back.len(),
+        pending: report.pending.iter().map(|change| FileNote::new(&change.path, &change.reason)).collect(),
+        problems: fetched.problems(),
+    };
+    context.print(&synced, || {
+        for (what, paths) in [("fetched", &synced.restored), ("stored", &synced.stored), ("removed", &synced.removed)] {
+            paths.iter().for_each(|path| println!("{what:<10} {path}"));
+        }
+        if synced.removals_held_back > 0 {
+            println!("held back  {} removals; --confirm-removals carries them out", synced.removals_held_back);
+        }
+        synced.pending.iter().for_each(|note| println!("pending    {}: {}", note.relative_path, note.reason));
+        synced.problems.iter().for_each(|problem| eprintln!("agent-tools: warning: {problem}"));
+    })?;
+    Ok(ExitCode::from(u8::from(!synced.pending.is_empty())))
 }
 
 async fn close(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {

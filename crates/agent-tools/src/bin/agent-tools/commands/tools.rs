@@ -61,6 +61,16 @@ fn show(output: &BashOutput) {
             about += &format!("{what}: and {omitted} more\n");
         }
     }
+    if output.removals_held_back > 0 {
+        let count = output.removals_held_back;
+        about += &format!(
+            "removals held back: {count} files are gone at one time; `session sync --confirm-removals` removes their stored copies\n"
+        );
+    }
+    for conflict in &output.conflicts {
+        about +=
+            &format!("changed on both sides: {}; the other version is {}\n", conflict.relative_path, conflict.kept_as);
+    }
     for denial in &output.denied {
         let remedy = denial.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
         about += &format!("denied: {} {}: {}{remedy}\n", denial.access, denial.target, denial.rule);

@@ -1,0 +1,145 @@
+//! A process that is killed at any moment: what it was told is stored is stored or pending, and nothing is torn.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use artifact_sync::{Mirror, open_directory};
+use object_store::path::Path as Key;
+use sandbox_core::SessionDir;
+
+/// Tells the child where to work.
+const PLACE: &str = "ARTIFACT_SYNC_CRASH_PLACE";
+/// More by this variable.
+const KILLS: &str = "ARTIFACT_SYNC_KILLS";
+const FILES: u64 = 9;
+const PREFIX: &str = "user_7/sessions/s1";
+
+fn open(place: &Path) -> Mirror {
+    let dir = Arc::new(SessionDir::create(&place.join("session")).unwrap());
+    let store = open_directory(&place.join("store")).unwrap().store;
+    Mirror::builder(dir, store, Key::parse(PREFIX).unwrap()).state_dir(place.join("state")).open().unwrap()
+}
+
+/// A content that shows when a part of it is missing.
+fn content(number: u64) -> String {
+    format!("{number}:{}:{number}", "x".repeat((number * 7919 % 40_000) as usize))
+}
+
+/// The number of a content that is whole.
+fn number(content: &str) -> Option<u64> {
+    let number = content.split(':').next()?.parse().ok()?;
+    (content == self::content(number)).then_some(number)
+}
+
+/// Writes, removes and synchronises until it is killed; says what was acknowledged.
+async fn child(place: &Path) -> ! {
+    let mirror = open(place);
+    let _ = mirror.restore().await;
+    let counter = place.join("counter");
+    let mut next: u64 = std::fs::read_to_string(&counter).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    loop {
+        let path = place.join(format!("session/f{}", next % FILES));
+        let is_removal = next % 11 == 10;
+        // Whole by a rename, as the tools write.
+        if is_removal {
+            let _ = std::fs::remove_file(&path);
+        } else {
+            let beside = place.join("session/.agent-tools-staged-child");
+            std::fs::write(&beside, content(next)).unwrap();
+            std::fs::rename(&beside, &path).unwrap();
+        }
+        let report = mirror.sync().await;
+        assert!(report.conflicts.is_empty(), "{report:?}");
+        std::fs::write(place.join("counter.new"), (next + 1).to_string()).unwrap();
+        std::fs::rename(place.join("counter.new"), &counter).unwrap();
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "ack {} {next} {}", next % FILES, if is_removal { "removed" } else { "written" }).unwrap();
+        out.flush().unwrap();
+        drop(out);
+        next += 1;
+    }
+}
+
+fn read_all(dir: PathBuf) -> BTreeMap<String, String> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return BTreeMap::new() };
+    let files =
+        entries.flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with(".agent-tools-staged"));
+    files
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read_to_string(entry.path()).unwrap()))
+        // What an upload of a killed process left beside its target; the store hides it.
+        .filter(|(name, _)| !name.contains('#'))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn() {
+    if let Some(place) = std::env::var_os(PLACE) {
+        child(Path::new(&place)).await;
+    }
+    let kills: u64 = std::env::var(KILLS).ok().and_then(|count| count.parse().ok()).unwrap_or(300);
+    let temporary = tempfile::tempdir().unwrap();
+    let place = temporary.path();
+    // By file: the last change that was acknowledged.
+    let mut acknowledged: BTreeMap<String, (u64, bool)> = BTreeMap::new();
+    let mut heard = 0;
+    // The highest change that may have been made: each child makes at most one that it does not come to tell of.
+    let mut newest = 0;
+    for kill in 0..kills {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "crash::what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn",
+                "--nocapture",
+            ])
+            .env(PLACE, place)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Any moment from the start of the program on, in steps that meet no rhythm of its own.
+        tokio::time::sleep(Duration::from_micros(4_000 + kill * 7_919 % 41_000)).await;
+        child.kill().unwrap();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            let Some(words) = line.strip_prefix("ack ").map(|rest| rest.split(' ').collect::<Vec<_>>()) else {
+                continue;
+            };
+            let [file, number, what] = words.as_slice() else { continue };
+            acknowledged.insert(format!("f{file}"), (number.parse().unwrap(), *what == "removed"));
+            newest = newest.max(number.parse().unwrap());
+            heard += 1;
+        }
+        newest += 1;
+        assert!(!child.wait().unwrap().success());
+
+        let mirror = open(place);
+        let restored = mirror.restore().await.unwrap();
+        assert!(restored.failed.is_empty(), "kill {kill}: {restored:?}");
+        let report = mirror.sync().await;
+        assert!(report.pending.is_empty() && report.conflicts.is_empty(), "kill {kill}: {report:?}");
+        drop(mirror);
+        let files = read_all(place.join("session"));
+        assert_eq!(read_all(place.join("store").join(PREFIX)), files, "kill {kill}: both sides are equal");
+        for (file, content) in &files {
+            assert!(number(content).is_some(), "kill {kill}: {file} is torn");
+        }
+        for (file, (last, is_removed)) in &acknowledged {
+            match files.get(file).and_then(|content| number(content)) {
+                Some(there) => assert!(
+                    there > *last || (there == *last && !is_removed),
+                    "kill {kill}: {file} is old: {there}, {last}"
+                ),
+                // A later removal may have been made and not acknowledged.
+                None => {
+                    let removes = |next: u64| next % 11 == 10 && format!("f{}", next % FILES) == *file;
+                    assert!(*is_removed || (last + 1..=newest).any(removes), "kill {kill}: {file} is lost");
+                }
+            }
+        }
+    }
+    assert!(heard > kills, "the child comes to something: {heard}");
+}
