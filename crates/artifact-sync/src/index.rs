@@ -247,7 +247,10 @@ impl Index {
 
     /// Lets another one open the record; from now on this one notes nothing.
     pub(crate) fn let_go(&mut self) {
-        self.lock = None;
+        if let Some(lock) = self.lock.take() {
+            // Closing it would do, but for a process that the host starts at this moment: until it executes its program it has the descriptor too.
+            let _ = lock.unlock();
+        }
     }
 
     fn record(&mut self, record: Record) {
