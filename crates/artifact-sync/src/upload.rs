@@ -195,7 +195,7 @@ impl Task<'_> {
             let options = PutOptions { attributes, mode: mode.clone(), ..PutOptions::default() };
             store.put_opts(self.key, content.clone().into(), options)
         };
-        let attributes = self.uploader.attributes(&self.attributes);
+        let attributes = self.uploader.attributes(&attributes::with_hash(self.attributes.clone(), &hash));
         let stored = match put(attributes.clone()).await {
             Err(object_store::Error::NotImplemented { .. }) if !attributes.is_empty() => {
                 self.uploader.keeps_attributes.store(false, Ordering::Relaxed);

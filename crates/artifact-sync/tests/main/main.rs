@@ -1,9 +1,11 @@
 //! A mirror and its stores.
 
+mod backends;
 mod crash;
 mod faults;
 mod faulty;
 mod keys;
+mod memory;
 mod model;
 mod place;
 mod restore;

@@ -14,7 +14,7 @@ use s3s::service::S3ServiceBuilder;
 use crate::place::{Machine, PREFIX, expected};
 
 /// Serves a directory with one bucket on loopback, from a thread of its own.
-fn serve(root: &std::path::Path) -> SocketAddr {
+pub(crate) fn serve(root: &std::path::Path) -> SocketAddr {
     std::fs::create_dir(root.join("bucket")).unwrap();
     let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
     service.set_auth(SimpleAuth::from_single("access", "secret"));
@@ -65,7 +65,7 @@ fn machine(store: &OpenedStore) -> Machine {
 }
 
 /// A plain GET, without any credentials: the status and the body.
-fn get(url: &str) -> (u16, Vec<u8>) {
+pub(crate) fn get(url: &str) -> (u16, Vec<u8>) {
     let url = url::Url::parse(url).unwrap();
     let host = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
     let mut stream = TcpStream::connect(&host).unwrap();

@@ -1,0 +1,132 @@
+//! What transfers cost beside plain ways to do the same, on a store that takes 20 ms for each call, and on one in memory. Prints a table in Markdown.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use artifact_sync::Mirror;
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
+use object_store::{ObjectStore, ObjectStoreExt};
+use sandbox_core::SessionDir;
+
+const LATENCY: Duration = Duration::from_millis(20);
+
+fn slow() -> Arc<dyn ObjectStore> {
+    let wait = ThrottleConfig {
+        wait_put_per_call: LATENCY,
+        wait_get_per_call: LATENCY,
+        wait_list_per_call: LATENCY,
+        wait_delete_per_call: LATENCY,
+        ..ThrottleConfig::default()
+    };
+    Arc::new(ThrottledStore::new(InMemory::new(), wait))
+}
+
+fn mirror(place: &Path, name: &str, store: &Arc<dyn ObjectStore>) -> (Arc<SessionDir>, Mirror) {
+    let dir = Arc::new(SessionDir::create(&place.join(name)).unwrap());
+    let mirror = Mirror::builder(Arc::clone(&dir), Arc::clone(store), Key::from("prefix"));
+    let mirror =
+        mirror.state_dir(place.join(format!("{name}-state"))).deadline(Duration::from_secs(600)).open().unwrap();
+    (dir, mirror)
+}
+
+fn fill(dir: &Path, files: usize, bytes: usize) {
+    for number in 0..files {
+        let parent = dir.join(format!("d{}", number / 100));
+        std::fs::create_dir_all(&parent).unwrap();
+        std::fs::write(parent.join(number.to_string()), vec![(number % 251) as u8; bytes]).unwrap();
+    }
+}
+
+fn row(what: &str, ours: Duration, other: Option<Duration>, bound: &str) {
+    let ratio = other.map_or("–".to_owned(), |other| format!("{:.3}", ours.as_secs_f64() / other.as_secs_f64()));
+    println!("| {what} | {:.3} s | {ratio} | {bound} |", ours.as_secs_f64());
+}
+
+/// Processor time of this process so far.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let scale = |number: usize| if is_test { number / 100 + 1 } else { number };
+    println!("| what | ours | ÷ the plain way | must be |\n|---|---|---|---|");
+
+    let place = tempfile::tempdir().unwrap();
+    let store = slow();
+    let (dir, first) = mirror(place.path(), "first", &store);
+    fill(dir.path(), scale(200), 4096);
+    let started = Instant::now();
+    assert!(first.sync().await.pending.is_empty());
+    row("upload of 200 new files of 4 KB at 20 ms a call", started.elapsed(), None, "≤ 0.5 s");
+
+    fill(dir.path(), scale(1_000), 4096);
+    assert!(first.sync().await.pending.is_empty());
+    let listed: Vec<_> = store.list(Some(&Key::from("prefix"))).try_collect().await.unwrap();
+    let started = Instant::now();
+    for meta in &listed {
+        store.get(&meta.location).await.unwrap().bytes().await.unwrap();
+    }
+    let one_by_one = started.elapsed();
+    let (_, second) = mirror(place.path(), "second", &store);
+    let started = Instant::now();
+    assert_eq!(second.restore().await.unwrap().restored.len(), listed.len());
+    row(
+        "cold restore of 1,000 files of 4 KB at 20 ms a call ÷ fetching one after another",
+        started.elapsed(),
+        Some(one_by_one),
+        "≤ 0.05",
+    );
+
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let (dir, many) = mirror(place.path(), "many", &store);
+    fill(dir.path(), scale(100_000), 1);
+    assert!(many.sync().await.pending.is_empty());
+    let mut times = (Vec::new(), Vec::new());
+    for _ in 0..7 {
+        let started = Instant::now();
+        assert!(many.sync().await.changed.is_empty());
+        times.0.push(started.elapsed());
+        let started = Instant::now();
+        let find = Command::new("find").arg(dir.path()).args(["-printf", "%p %T@\n"]).stdout(Stdio::null()).status();
+        assert!(find.unwrap().success());
+        times.1.push(started.elapsed());
+    }
+    times.0.sort();
+    times.1.sort();
+    row("a look at 100,000 files, none changed ÷ `find -printf`", times.0[3], Some(times.1[3]), "≤ 0.5");
+
+    let (dir, large) = mirror(place.path(), "large", &store);
+    std::fs::write(dir.path().join("large"), vec![7; scale(1 << 30)]).unwrap();
+    let before = processor_time();
+    assert!(large.sync().await.pending.is_empty());
+    let ours = processor_time() - before;
+    let children = || {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let fields: Vec<u64> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .skip(13)
+            .take(2)
+            .map(|field| field.parse().unwrap())
+            .collect();
+        Duration::from_millis((fields[0] + fields[1]) * 10)
+    };
+    let before = children();
+    assert!(
+        Command::new("cp").arg(dir.path().join("large")).arg(place.path().join("copy")).status().unwrap().success()
+    );
+    let copied = (children() - before).max(Duration::from_millis(1));
+    row("processor time of hashing and uploading 1 GB to memory ÷ `cp`", ours, Some(copied), "≤ 3");
+}

@@ -1,0 +1,265 @@
+//! The suite of `artifact_sync::conformance` on every store that can be had: in this process, and on loopback from programs of others.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use artifact_sync::{conformance, open_directory, open_store};
+use object_store::path::Path as Key;
+
+use crate::place::{Machine, PREFIX, changed};
+use crate::s3::{get, serve};
+
+/// Names the Python environment with the servers and a second client.
+const PYTHON_DIR: &str = "PEERS_PYTHON_DIR";
+/// Names the npm package.
+const AZURITE_DIR: &str = "AZURITE_DIR";
+/// Azurite's own well-known account.
+const ACCOUNT: &str = "devstoreaccount1";
+const ACCOUNT_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+fn skipped(what: &str, remedy: &str) {
+    println!("SKIPPED: {what} ({remedy})");
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
+}
+
+/// A program that serves on loopback, killed with this value.
+struct Server {
+    child: Child,
+    port: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Starts a program that listens on the first of some free ports; `arguments` gets a directory and the ports.
+    fn start(program: &Path, arguments: impl FnOnce(&Path, &[u16; 4]) -> Vec<String>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ports = [0; 4].map(|_: u8| free_port());
+        let child = Command::new(program)
+            .args(arguments(dir.path(), &ports))
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { child, port: ports[0], _dir: dir };
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", server.port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(60), "{} does not listen", program.display());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+/// A port that is free, and the one 10,000 above it, which some servers use too.
+fn free_port() -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = 20_000 + port % 20_000;
+        if [port, port + 10_000].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
+            return port;
+        }
+    }
+}
+
+fn python(arguments: &[&str], input: &str) -> String {
+    let dir = PathBuf::from(std::env::var_os(PYTHON_DIR).unwrap());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(arguments[0]);
+    let mut child = Command::new(dir.join("bin/python"))
+        .arg(script)
+        .args(&arguments[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs one test of this file again, in a process that has these variables in its environment, where stores are opened by
+/// their URLs.
+fn again(test: &str, variables: &[(&str, String)]) {
+    let ran = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("backends::{test}"), "--nocapture"])
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .env("ARTIFACT_SYNC_BACKEND", test)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && stdout.contains("1 passed"), "{stdout}{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+fn is_again() -> bool {
+    std::env::var_os("ARTIFACT_SYNC_BACKEND").is_some()
+}
+
+fn s3_variables(endpoint: String) -> Vec<(&'static str, String)> {
+    vec![
+        ("AWS_ACCESS_KEY_ID", "access".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ENDPOINT", endpoint),
+    ]
+}
+
+async fn check(url: &str) {
+    let opened = open_store(url).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    conformance::check(&opened.store, &Key::from("conformance"), scratch.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory() {
+    check("memory:///").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_disk() {
+    let (dir, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let opened = open_directory(dir.path()).unwrap();
+    conformance::check(&opened.store, &Key::from("conformance"), scratch.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_in_this_process() {
+    if is_again() {
+        return check("s3://bucket").await;
+    }
+    let root = tempfile::tempdir().unwrap();
+    again("s3_in_this_process", &s3_variables(format!("http://{}", serve(root.path()))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seaweedfs() {
+    if is_again() {
+        check("s3://bucket").await;
+        return as_others_see_it(&std::env::var("AWS_ENDPOINT").unwrap()).await;
+    }
+    let Some(dir) = std::env::var_os(PYTHON_DIR).map(PathBuf::from) else {
+        return skipped("SeaweedFS", "cargo xtask peers");
+    };
+    let server = Server::start(&dir.join("bin/weed"), |dir, [s3, master, volume, filer]| {
+        let identity = r#"{"identities":[{"name":"t","credentials":[{"accessKey":"access","secretKey":"secret"}],"actions":["Admin","Read","Write","List","Tagging"]}]}"#;
+        std::fs::write(dir.join("s3.json"), identity).unwrap();
+        let ports = format!("-s3.port={s3} -master.port={master} -volume.port={volume} -filer.port={filer}");
+        let rest = "server -ip=127.0.0.1 -ip.bind=127.0.0.1 -dir=. -s3 -s3.config=s3.json -volume.max=20 -master.volumeSizeLimitMB=64 -master.telemetry=false";
+        rest.split(' ').chain(ports.split(' ')).map(str::to_owned).collect()
+    });
+    // It listens before it can store.
+    std::thread::sleep(Duration::from_secs(5));
+    python(&["s3.py", &server.url(), "make"], "");
+    again("seaweedfs", &s3_variables(server.url()));
+}
+
+/// Keys are what another client lists, and links open what they name and nothing else.
+async fn as_others_see_it(endpoint: &str) {
+    let opened = open_store("s3://bucket").unwrap();
+    let mut machine = Machine::new(opened.store);
+    machine.linker = opened.linker;
+    let mirror = machine.open();
+    let names = ["a b é+&%20#?.txt", "d/emoji 🎉", "plain"];
+    for name in names {
+        machine.write(name, name);
+    }
+    let report = mirror.sync().await;
+    assert_eq!(changed(&report), names);
+    let listed: Vec<String> = serde_json::from_str(&python(&["s3.py", endpoint, "list", PREFIX], "")).unwrap();
+    assert_eq!(listed, names.map(|name| format!("{PREFIX}/{name}")));
+    for mirrored in &report.changed {
+        let link = mirrored.url.as_ref().unwrap();
+        assert_eq!(get(link), (200, mirrored.path.as_str().as_bytes().to_vec()), "{link}");
+        assert_eq!(get(&link.replace("X-Amz-Expires=3600", "X-Amz-Expires=7200")).0, 403, "{link}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moto() {
+    if is_again() {
+        check("s3://bucket").await;
+        return hostile_keys(&std::env::var("AWS_ENDPOINT").unwrap()).await;
+    }
+    let Some(dir) = std::env::var_os(PYTHON_DIR).map(PathBuf::from) else {
+        return skipped("moto", "cargo xtask peers");
+    };
+    let server = Server::start(&dir.join("bin/moto_server"), |_, ports| {
+        ["-H", "127.0.0.1", "-p", &ports[0].to_string()].map(str::to_owned).into()
+    });
+    python(&["s3.py", &server.url(), "make"], "");
+    again("moto", &s3_variables(server.url()));
+}
+
+/// Keys that others wrote and that are no paths cost their own directory of keys and nothing else, and are named.
+async fn hostile_keys(endpoint: &str) {
+    let keys = ["ok", "d/ok", "x//y", "e/../f", "tab/a\tb", "marker/", "marker/ok", "deep/a/./b"];
+    let whole: Vec<String> = keys.iter().map(|key| format!("{PREFIX}/{key}")).collect();
+    python(&["s3.py", endpoint, "put"], &serde_json::to_string(&whole).unwrap());
+    let machine = Machine::new(open_store("s3://bucket").unwrap().store);
+    let mirror = machine.open();
+    let report = mirror.restore().await.unwrap();
+    let files: Vec<String> = machine.files().into_keys().collect();
+    assert_eq!(files, ["d/ok", "marker/ok", "ok"]);
+    let named: Vec<&str> = report.failed.iter().map(|failed| failed.key.as_str()).collect();
+    for part in ["x/", "e/", "tab/", "deep/a/"] {
+        assert!(named.iter().any(|key| *key == format!("{PREFIX}/{part}")), "{part} of {named:?}");
+    }
+    machine.write("mine", "1");
+    assert_eq!(changed(&mirror.sync().await), ["mine"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn azurite() {
+    if is_again() {
+        check("az://container").await;
+        return azure_links().await;
+    }
+    let (Some(package), Some(_)) = (std::env::var_os(AZURITE_DIR), std::env::var_os(PYTHON_DIR)) else {
+        return skipped("Azurite", "cargo xtask peers");
+    };
+    let server = Server::start(Path::new("node"), |dir, ports| {
+        let main = Path::new(&package).join("dist/src/blob/main.js");
+        let port = ports[0].to_string();
+        let arguments =
+            ["--blobHost", "127.0.0.1", "--blobPort", &port, "--silent", "--skipApiVersionCheck", "--disableTelemetry"];
+        let location = ["--location".to_owned(), dir.display().to_string()];
+        [main.display().to_string()].into_iter().chain(arguments.map(str::to_owned)).chain(location).collect()
+    });
+    let endpoint = format!("{}/{ACCOUNT}", server.url());
+    python(&["azure.py", &endpoint, ACCOUNT, ACCOUNT_KEY, "container"], "");
+    let variables = [
+        ("AZURE_STORAGE_ACCOUNT_NAME", ACCOUNT.to_owned()),
+        ("AZURE_STORAGE_ACCOUNT_KEY", ACCOUNT_KEY.to_owned()),
+        ("AZURE_STORAGE_ENDPOINT", endpoint),
+    ];
+    again("azurite", &variables);
+}
+
+/// A link opens its object, and where no right one could be made there is none.
+async fn azure_links() {
+    let opened = open_store("az://container").unwrap();
+    let mut machine = Machine::new(opened.store);
+    machine.linker = opened.linker;
+    let mirror = machine.open();
+    machine.write("plain.txt", "1");
+    machine.write("with space", "2");
+    let report = mirror.sync().await;
+    let link = |at: usize| report.changed[at].url.as_deref();
+    assert_eq!(get(link(0).unwrap()), (200, b"1".to_vec()));
+    assert_eq!(link(1), None, "it would be refused");
+}

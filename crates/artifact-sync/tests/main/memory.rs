@@ -1,0 +1,133 @@
+//! How much memory a large file takes on its way.
+
+use std::fmt;
+use std::ops::Range;
+use std::process::Command;
+use std::sync::Arc;
+
+use artifact_sync::Mirror;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+};
+use sandbox_core::SessionDir;
+
+const CHILD: &str = "ARTIFACT_SYNC_MEMORY_CHILD";
+const LARGE_BYTES: u64 = 2 << 30;
+/// Parts in flight, and what a program has anyway.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Forgets the parts of what it is given.
+#[derive(Debug, Default)]
+struct Forgetful(InMemory);
+
+#[derive(Debug)]
+struct Parts {
+    bytes: u64,
+}
+
+#[async_trait]
+impl MultipartUpload for Parts {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.bytes += data.content_length() as u64;
+        Box::pin(async move {
+            // As long as it is on its way it is in memory.
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            drop(data);
+            Ok(())
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        assert_eq!(self.bytes, LARGE_BYTES);
+        Ok(PutResult { e_tag: Some("etag".to_owned()), version: None, extensions: Default::default() })
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Display for Forgetful {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("forgetful")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Forgetful {
+    async fn put_opts(&self, location: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.0.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(&self, _: &Key, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        Ok(Box::new(Parts { bytes: 0 }))
+    }
+
+    async fn get_opts(&self, location: &Key, options: GetOptions) -> Result<GetResult> {
+        self.0.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Key, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.0.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Key>>) -> BoxStream<'static, Result<Key>> {
+        self.0.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Key>) -> Result<ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> Result<()> {
+        self.0.copy_opts(from, to, options).await
+    }
+
+    async fn rename_opts(&self, from: &Key, to: &Key, options: RenameOptions) -> Result<()> {
+        self.0.rename_opts(from, to, options).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_gigabytes_go_through_64_megabytes() {
+    if std::env::var_os(CHILD).is_none() {
+        // In a process of its own, whose memory is nobody else's.
+        let ran = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "memory::two_gigabytes_go_through_64_megabytes", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&ran.stdout);
+        assert!(
+            ran.status.success() && stdout.contains("1 passed"),
+            "{stdout}{}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let dir = Arc::new(SessionDir::create(&place.path().join("session")).unwrap());
+    // A hole takes no room on the disk.
+    std::fs::File::create(dir.path().join("large")).unwrap().set_len(LARGE_BYTES).unwrap();
+    let mirror = Mirror::builder(dir, Arc::new(Forgetful::default()), Key::from("p"))
+        .state_dir(place.path().join("state"))
+        .deadline(std::time::Duration::from_secs(300))
+        .open()
+        .unwrap();
+    let report = mirror.sync().await;
+    assert_eq!((report.changed.len(), report.pending.len()), (1, 0), "{report:?}");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kilobytes * 1024 <= MAX_BYTES, "{kilobytes} kB");
+}
