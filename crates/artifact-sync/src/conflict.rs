@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use object_store::path::Path as Key;
 use object_store::{Error, ObjectStoreExt};
-use sandbox_core::RelativePath;
+use sandbox_core::{FileErrorKind, RelativePath};
 
 use crate::conditional::{Expected, Version};
 use crate::error::with_causes;
@@ -15,6 +15,7 @@ use crate::index::{Origin, Stored};
 use crate::keys;
 use crate::mirror::Inner;
 use crate::restore::Fetched;
+use crate::signature::Signature;
 use crate::snapshot::Snapshot;
 use crate::upload::{self, Before, Upload, UploadError, blocking};
 
@@ -50,14 +51,7 @@ impl Inner {
             if let Some(meta) = meta {
                 let beside = conflict_path(path, &Version::from(&meta));
                 let fetched = self.fetch_beside(&beside, &meta).await.map_err(|error| pending(&error))?;
-                let (dir, name) = (Arc::clone(&self.uploader.dir), path.clone());
-                let here = blocking(move || {
-                    let file = dir.open_file(&name).ok()?;
-                    let signature = upload::signature(&file).ok()?;
-                    let hash = upload::hash_of(&file).ok()?;
-                    (upload::signature(&file).ok()? == signature).then_some((signature, hash))
-                });
-                let Some((signature, hash)) = here.await else { return Ok(None) };
+                let Some((signature, hash)) = self.hash_here(path).await? else { return Ok(None) };
                 if hash == fetched.writer.hash() {
                     let stored = Stored { signature, hash, version: fetched.version, origin };
                     return Ok(Some(Kept { stored, copy }));
@@ -78,10 +72,29 @@ impl Inner {
         Err(UploadError::Pending("it is changed in the store again and again".to_owned()))
     }
 
-    /// Puts the other side's version into the directory and into the store, under its new name.
+    /// What the file is now; `None` when it is gone.
+    async fn hash_here(&self, path: &RelativePath) -> Result<Option<(Signature, String)>, UploadError> {
+        let (dir, name) = (Arc::clone(&self.uploader.dir), path.clone());
+        let hashed = blocking(move || {
+            let file = match dir.open_file(&name) {
+                Err(error) if error.kind() == FileErrorKind::NotFound => return Ok(None),
+                other => other.map_err(|error| with_causes(&error))?,
+            };
+            let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
+            let signature = upload::signature(&file).map_err(unreadable)?;
+            let hash = upload::hash_of(&file).map_err(unreadable)?;
+            match upload::signature(&file).map_err(unreadable)? == signature {
+                true => Ok(Some((signature, hash))),
+                false => Err("it changes while it is read".to_owned()),
+            }
+        });
+        hashed.await.map_err(UploadError::Pending)
+    }
+
+    /// Puts the other side's version into the directory and into the store, under its new name. Only what is known to be there counts: the name may be taken,
+    /// by an earlier attempt, or by something else.
     async fn keep_copy(&self, beside: &RelativePath, fetched: Fetched) -> Result<(), UploadError> {
-        let there = Snapshot::of_file(&*self.uploader.dir, beside, &self.rules);
-        // An earlier attempt may have brought it.
+        let (hash, there) = (fetched.writer.hash(), Snapshot::of_file(&*self.uploader.dir, beside, &self.rules));
         if there.find(beside.as_str()).is_none() && there.skipped.is_empty() {
             let Fetched { writer, executable, .. } = fetched;
             let finished = blocking(move || writer.finish(executable)).await;
@@ -89,12 +102,24 @@ impl Inner {
         }
         let key = keys::key(&self.prefix, beside.as_str())
             .map_err(|reason| UploadError::Pending(format!("the version in the store cannot be kept: {reason}")))?;
-        match self.send(beside, &key, Before::default(), &Expected::Nothing, Origin::Remote).await? {
-            Upload::Stored { stored, .. } => self.index().set_stored(beside.as_str(), stored),
-            // An earlier attempt, or another machine that met the same version, has stored it.
-            Upload::Conflict | Upload::Gone => {}
+        let kept = match self.send(beside, &key, Before::default(), &Expected::Nothing, Origin::Remote).await? {
+            Upload::Stored { stored, .. } => {
+                let kept = stored.hash == hash;
+                self.index().set_stored(beside.as_str(), stored);
+                kept
+            }
+            // Another machine that met the same version may have stored it.
+            Upload::Conflict => {
+                let there = self.uploader.hash_of_object(&key).await;
+                let there = there.map_err(|error| UploadError::Pending(with_causes(&error)))?;
+                there.is_some_and(|(there, _)| there == hash)
+            }
+            Upload::Gone => false,
+        };
+        match kept {
+            true => Ok(()),
+            false => Err(UploadError::Pending(format!("the version in the store cannot be kept: {beside} is taken"))),
         }
-        Ok(())
     }
 }
 

@@ -68,6 +68,35 @@ async fn a_restart_takes_local_files_for_the_truth_and_fetches_what_is_new_or_ne
 }
 
 #[tokio::test]
+async fn nothing_is_replaced_in_the_store_before_its_version_is_kept() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open();
+    machine.write("a", "1");
+    mirror.sync().await;
+    machine.put("a", "from elsewhere").await;
+    machine.write("a", "2");
+    let kept_as = mirror.sync().await.conflicts[0].kept_as.to_string();
+    drop(mirror);
+    // The same once more, where something else has that name already, here or in the store.
+    for taken_here in [true, false] {
+        let machine = Machine::in_memory();
+        let mirror = machine.open();
+        machine.write("a", "1");
+        mirror.sync().await;
+        machine.put("a", "from elsewhere").await;
+        machine.write("a", "2");
+        if taken_here {
+            std::os::unix::fs::symlink("a", machine.dir().join(&kept_as)).unwrap();
+        } else {
+            machine.put(&kept_as, "of somebody else").await;
+        }
+        let report = mirror.sync().await;
+        assert!(report.pending.iter().any(|pending| pending.reason.contains("is taken")), "{report:?}");
+        assert_eq!(machine.objects().await["a"], "from elsewhere");
+    }
+}
+
+#[tokio::test]
 async fn what_the_agent_made_it_may_remove_and_what_came_from_elsewhere_stays_in_the_store() {
     for (machine, _store) in machines() {
         machine.put("upload", "the user's").await;
