@@ -4,10 +4,13 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use artifact_sync::{conformance, open_directory, open_store};
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as Key;
+use object_store::{ClientOptions, ObjectStore};
 
 use crate::place::{Machine, PREFIX, changed};
 use crate::s3::{get, serve};
@@ -221,6 +224,26 @@ async fn hostile_keys(endpoint: &str) {
     }
     machine.write("mine", "1");
     assert_eq!(changed(&mirror.sync().await), ["mine"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gcs_stand_in() {
+    let program = ["python3", "python"].into_iter().find(|name| Command::new(name).arg("--version").output().is_ok());
+    let Some(program) = program else { return skipped("the stand-in for GCS", "package python3") };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/gcs.py");
+    let server = Server::start(Path::new(program), |_, ports| vec![script.display().to_string(), ports[0].to_string()]);
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let account = serde_json::json!({
+        "gcs_base_url": server.url(), "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": "",
+    });
+    let store = GoogleCloudStorageBuilder::new()
+        .with_bucket_name("bucket")
+        .with_service_account_key(account.to_string())
+        .with_client_options(ClientOptions::new().with_allow_http(true))
+        .build()
+        .unwrap();
+    let (store, scratch): (Arc<dyn ObjectStore>, _) = (Arc::new(store), tempfile::tempdir().unwrap());
+    conformance::check(&store, &Key::from("conformance"), scratch.path()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
