@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the side-by-side run, whose table stands in the README.
+//! `cargo xtask bench`: the side-by-side runs, whose tables stand in the README.
 
 use std::io;
 use std::path::Path;
@@ -6,8 +6,28 @@ use std::process::{Command, ExitCode, Stdio};
 
 use crate::peers;
 
-/// What the table stands between in the README.
-const BEGIN: &str = "<!-- measured by `cargo xtask bench` -->\n";
+/// A benchmark that prints a table, and the comment that stands before its table in the README.
+struct Table {
+    package: &'static str,
+    features: &'static [&'static str],
+    bench: &'static str,
+    begin: &'static str,
+}
+
+const TABLES: [Table; 2] = [
+    Table {
+        package: "sandbox-core",
+        features: &["--features", "native"],
+        bench: "side_by_side",
+        begin: "<!-- commands, measured by `cargo xtask bench` -->\n",
+    },
+    Table {
+        package: "artifact-sync",
+        features: &[],
+        bench: "transfer",
+        begin: "<!-- transfers, measured by `cargo xtask bench` -->\n",
+    },
+];
 const END: &str = "<!-- end of what was measured -->";
 
 pub(crate) fn run(workspace: &Path) -> ExitCode {
@@ -30,20 +50,26 @@ fn try_run(workspace: &Path) -> io::Result<()> {
     if !built.success() {
         return Err(io::Error::other("agent-tools does not build"));
     }
-    let mut bench = cargo();
-    bench.args(["bench", "--locked", "--package", "sandbox-core", "--features", "native", "--bench", "side_by_side"]);
-    bench.envs(peers::variables(workspace)).stderr(Stdio::inherit());
-    bench.env("AGENT_TOOLS_PROGRAM", peers::target(workspace).join("release/agent-tools"));
-    let output = bench.output()?;
-    let table = String::from_utf8_lossy(&output.stdout).into_owned();
-    print!("{table}");
-    if !output.status.success() {
-        return Err(io::Error::other("the side-by-side run failed"));
-    }
     let readme = workspace.join("README.md");
-    let text = std::fs::read_to_string(&readme)?;
-    let (before, rest) =
-        text.split_once(BEGIN).ok_or_else(|| io::Error::other("README.md has no place for the table"))?;
-    let (_, after) = rest.split_once(END).ok_or_else(|| io::Error::other("README.md has no end of the table"))?;
-    std::fs::write(readme, format!("{before}{BEGIN}\n{table}\n{END}{after}"))
+    for table in &TABLES {
+        let mut bench = cargo();
+        bench
+            .args(["bench", "--locked", "--package", table.package])
+            .args(table.features)
+            .args(["--bench", table.bench]);
+        bench.envs(peers::variables(workspace)).stderr(Stdio::inherit());
+        bench.env("AGENT_TOOLS_PROGRAM", peers::target(workspace).join("release/agent-tools"));
+        let output = bench.output()?;
+        let rows = String::from_utf8_lossy(&output.stdout).into_owned();
+        print!("{rows}");
+        if !output.status.success() {
+            return Err(io::Error::other(format!("the benchmark {} failed", table.bench)));
+        }
+        let text = std::fs::read_to_string(&readme)?;
+        let no_place = || io::Error::other(format!("README.md has no place for the table of {}", table.bench));
+        let (before, rest) = text.split_once(table.begin).ok_or_else(no_place)?;
+        let (_, after) = rest.split_once(END).ok_or_else(no_place)?;
+        std::fs::write(&readme, format!("{before}{}\n{rows}\n{END}{after}", table.begin))?;
+    }
+    Ok(())
 }

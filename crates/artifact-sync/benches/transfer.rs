@@ -42,9 +42,9 @@ fn fill(dir: &Path, files: usize, bytes: usize) {
     }
 }
 
-fn row(what: &str, ours: Duration, other: Option<Duration>, bound: &str) {
+fn row(what: &str, ours: Duration, other: Option<Duration>) {
     let ratio = other.map_or("–".to_owned(), |other| format!("{:.3}", ours.as_secs_f64() / other.as_secs_f64()));
-    println!("| {what} | {:.3} s | {ratio} | {bound} |", ours.as_secs_f64());
+    println!("| {what} | {:.3} s | {ratio} |", ours.as_secs_f64());
 }
 
 /// Processor time of this process so far.
@@ -59,7 +59,7 @@ fn processor_time() -> Duration {
 async fn main() {
     let is_test = std::env::args().any(|argument| argument == "--test");
     let scale = |number: usize| if is_test { number / 100 + 1 } else { number };
-    println!("| what | ours | ÷ the plain way | must be |\n|---|---|---|---|");
+    println!("| what | time | ÷ the plain way |\n|---|---|---|");
 
     let place = tempfile::tempdir().unwrap();
     let store = slow();
@@ -67,7 +67,7 @@ async fn main() {
     fill(dir.path(), scale(200), 4096);
     let started = Instant::now();
     assert!(first.sync().await.pending.is_empty());
-    row("upload of 200 new files of 4 KB at 20 ms a call", started.elapsed(), None, "≤ 0.5 s");
+    row("uploading 200 new files of 4 KB, 20 ms a call", started.elapsed(), None);
 
     fill(dir.path(), scale(1_000), 4096);
     assert!(first.sync().await.pending.is_empty());
@@ -81,10 +81,9 @@ async fn main() {
     let started = Instant::now();
     assert_eq!(second.restore().await.unwrap().restored.len(), listed.len());
     row(
-        "cold restore of 1,000 files of 4 KB at 20 ms a call ÷ fetching one after another",
+        "restoring 1,000 files of 4 KB, 20 ms a call ÷ fetching one after another",
         started.elapsed(),
         Some(one_by_one),
-        "≤ 0.05",
     );
 
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
@@ -103,7 +102,7 @@ async fn main() {
     }
     times.0.sort();
     times.1.sort();
-    row("a look at 100,000 files, none changed ÷ `find -printf`", times.0[3], Some(times.1[3]), "≤ 0.5");
+    row("finding that nothing changed among 100,000 files ÷ `find -printf`", times.0[3], Some(times.1[3]));
 
     let (dir, large) = mirror(place.path(), "large", &store);
     std::fs::write(dir.path().join("large"), vec![7; scale(1 << 30)]).unwrap();
@@ -128,5 +127,5 @@ async fn main() {
         Command::new("cp").arg(dir.path().join("large")).arg(place.path().join("copy")).status().unwrap().success()
     );
     let copied = (children() - before).max(Duration::from_millis(1));
-    row("processor time of hashing and uploading 1 GB to memory ÷ `cp`", ours, Some(copied), "≤ 3");
+    row("uploading 1 GB, processor time ÷ `cp`", ours, Some(copied));
 }

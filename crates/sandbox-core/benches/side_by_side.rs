@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use policy::Policy;
-use sandbox_core::{CommandSpec, NativeSandbox, Sandbox, SessionDir};
+use sandbox_core::{CommandSpec, Limits, NativeSandbox, Sandbox, SessionDir};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -28,6 +28,8 @@ enum Way {
     Spawn(Vec<String>),
     Session,
     SessionAfterPause,
+    /// A command at once after another in a session without namespaces.
+    Weaker(NativeSandbox),
     /// A session opened and closed, without a command.
     Open,
     /// Processes of their own, so many at a time.
@@ -56,7 +58,7 @@ async fn main() {
 
     let open = |count| (0..count).map(|_| NativeSandbox::open(&policy, &dir).unwrap()).collect();
     println!("| `bash -c true` | median | ÷ bare spawn (quartiles) |\n|---|---|---|");
-    let mut rows = rows(&settings);
+    let mut rows = rows(&settings, &policy, &dir);
     measure(&mut rows, rounds, &policy, &dir).await;
     print(&rows);
     let mut together = vec![
@@ -87,13 +89,16 @@ fn spawn(arguments: &[&str]) -> Way {
 }
 
 /// The first row is what the others are compared with.
-fn rows(settings: &Path) -> Vec<Row> {
+fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
     let mut rows = vec![
         row("bare spawn", spawn(&["/bin/bash", "-c", "true"]), 1),
         row("session, at once after another command", Way::Session, 1),
         row("session after a pause", Way::SessionAfterPause, 1),
         row("opening and closing a session", Way::Open, 2),
     ];
+    if let Ok(weaker) = NativeSandbox::open_landlock(policy, dir, &Limits::default(), &[]) {
+        rows.push(row("session without namespaces (Landlock), at once", Way::Weaker(weaker), 1));
+    }
     let settings = settings.to_str().unwrap();
     if let Ok(program) = std::env::var("AGENT_TOOLS_PROGRAM") {
         rows.push(row("`agent-tools sandbox`", spawn(&[&program, "sandbox", "-s", settings, "-c", "true"]), 4));
@@ -116,6 +121,9 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
             // A shell that another row's time was long enough for would be used here; so one command comes first.
             if matches!(row.way, Way::Session | Way::SessionAfterPause) {
                 in_session(&sandbox).await;
+            }
+            if let Way::Weaker(weaker) = &row.way {
+                in_session(weaker).await;
             }
             if matches!(row.way, Way::SessionAfterPause) {
                 tokio::time::sleep(PAUSE).await;
@@ -148,6 +156,7 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
                     assert!(output.status.success(), "{}: {}", row.name, String::from_utf8_lossy(&output.stderr));
                 }
                 Way::Session | Way::SessionAfterPause => in_session(&sandbox).await,
+                Way::Weaker(weaker) => in_session(weaker).await,
                 Way::Open => NativeSandbox::open(policy, dir).unwrap().close().await,
             }
             row.times.push(started.elapsed() / commands);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sandbox_core::Sandbox;
 
-use crate::native::{WITHOUT_NAMESPACES, alive, eventually, place, spec, unique_seconds};
+use crate::native::{BASE, WITHOUT_NAMESPACES, alive, eventually, place, spec, unique_seconds};
 
 /// Tells a rerun which part it is.
 const PART: &str = "SANDBOX_CORE_TEST_PART";
@@ -70,9 +70,12 @@ fn without_user_namespaces_the_rest_holds_by_landlock() {
     }
     let (_dir, program) = copy_of_this_program();
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
-    let users: &[&[&str]] = match rustix::process::geteuid().is_root() {
-        true => &[&[], &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]],
-        false => &[&[]],
+    // A place that everybody can reach, in mounts of its own, where this user may make them.
+    let place = ["unshare", "--mount", "bash", "-c", "mount -t tmpfs -o mode=1777 none /mnt && exec \"$@\"", "bash"];
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+    let users: Vec<Vec<&str>> = match rustix::process::geteuid().is_root() {
+        true => vec![place.to_vec(), [&place[..], &nobody].concat()],
+        false => vec![Vec::new()],
     };
     for user in users {
         let denied = ["unshare", "--user", "--map-root-user", "bash", "-c", script, "bash"];
@@ -83,6 +86,9 @@ fn without_user_namespaces_the_rest_holds_by_landlock() {
         run.args(["agreement::", "ahead::", "escapes::", "landlock::", "limits::", "native::", "wrapped::"]);
         run.args(["a_killed_host", "a_killed_init", "what_is_killed", "leave_nothing_behind"]);
         run.args(OF_NAMESPACES.iter().flat_map(|test| ["--skip", test]));
+        if rustix::process::geteuid().is_root() {
+            run.env(BASE, "/mnt").env("HOME", "/nonexistent");
+        }
         let Ok(run) = run.env(WITHOUT_NAMESPACES, "1").env_remove("TMPDIR").output() else {
             return skipped("the tier without namespaces", "package util-linux");
         };
