@@ -61,6 +61,7 @@ mod runtimes;
 mod session;
 mod sessions;
 mod storage;
+mod tool_error;
 mod tools;
 mod workspace;
 
@@ -79,8 +80,9 @@ pub use denials::Denial;
 pub use home::{Home, StateError};
 pub use output::{Artifact, BashOutput, Conflict, FileNote, ReadFileOutput, WriteFileOutput};
 pub use runtimes::{HostRuntimes, OutOfReach};
-pub use session::{BashOptions, LineRange, Session, ToolError};
+pub use session::{BashOptions, LineRange, Session};
 pub use sessions::{EndError, SessionError, SessionSpec, Sessions, SessionsBuilder};
 pub use storage::Storage;
+pub use tool_error::ToolError;
 pub use tools::{BASH, READ_FILE, Tool, WRITE_FILE};
 pub use workspace::{CloseError, PullError, Removals, Workspace, WorkspaceError};

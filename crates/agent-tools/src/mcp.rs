@@ -10,7 +10,8 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer, ServiceExt};
 use serde_json::Value;
 
-use crate::session::{Session, ToolError};
+use crate::session::Session;
+use crate::tool_error::ToolError;
 use crate::tools::{self, READ_FILE};
 
 /// Serves a session until the client closes standard input.

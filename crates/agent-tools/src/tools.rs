@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::session::{BashOptions, LineRange, Session, ToolError};
+use crate::session::{BashOptions, LineRange, Session};
+use crate::tool_error::ToolError;
 
 /// The name of the tool that runs a command.
 pub const BASH: &str = "bash";
