@@ -90,7 +90,8 @@ impl SandboxRuntimeConfig {
         ] {
             each(&format!("filesystem.{name}"), list, |entry| {
                 not_empty(entry)?;
-                let slashed_glob = crate::glob::is_glob(entry) && entry.ends_with('/') && entry.starts_with(['/', '~']);
+                let slashed_glob =
+                    crate::rules::is_glob(entry) && entry.ends_with('/') && entry.starts_with(['/', '~']);
                 if denies && enabled && slashed_glob {
                     return Err("is a pattern that ends in `/`, which matches nothing; leave the slash out");
                 }

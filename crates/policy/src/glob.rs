@@ -1,69 +1,117 @@
 //! Path patterns: `*` and `?` within one component, `[…]` for one character of a set, `**` across components.
-
-/// Whether a rule is a pattern rather than a path.
-pub(crate) fn is_glob(text: &str) -> bool {
-    text.contains(['*', '?', '[', ']'])
-}
+//!
+//! Names are bytes: what is not UTF-8 is matched too, a stray byte as one character. Nothing here allocates, and no pattern takes
+//! longer than the product of its length and the path's; an engine's init compiles this file too, and judges with it.
 
 /// Whether a pattern matches a whole path; both are absolute.
-pub(crate) fn matches(pattern: &str, path: &str) -> bool {
-    let pattern: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
-    let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    components(&pattern, &path)
-}
-
-fn components(pattern: &[&str], path: &[&str]) -> bool {
-    match pattern.split_first() {
-        None => path.is_empty(),
-        Some((&"**", rest)) => (0..=path.len()).any(|skipped| components(rest, &path[skipped..])),
-        Some((first, rest)) => {
-            path.split_first().is_some_and(|(name, below)| component(first, name) && components(rest, below))
+pub fn matches(pattern: &[u8], path: &[u8]) -> bool {
+    let (mut pattern, mut path) = (pattern, path);
+    // Where to go on when the last `**` takes one component more.
+    let mut retry: Option<(&[u8], &[u8])> = None;
+    loop {
+        let next = match (split_first(pattern), split_first(path)) {
+            (None, None) => return true,
+            (Some((b"**", rest)), _) => {
+                retry = Some((rest, path));
+                Some((rest, path))
+            }
+            (Some((first, rest)), Some((name, below))) if component(first, name) => Some((rest, below)),
+            _ => None,
+        };
+        if let Some(next) = next {
+            (pattern, path) = next;
+            continue;
         }
+        let Some((after, from)) = retry else { return false };
+        let Some((_, below)) = split_first(from) else { return false };
+        retry = Some((after, below));
+        (pattern, path) = (after, below);
     }
 }
 
-fn component(pattern: &str, name: &str) -> bool {
-    let mut rest = pattern.chars();
-    match rest.next() {
-        None => name.is_empty(),
-        Some('*') => {
-            let rest = rest.as_str();
-            component(rest, name) || next(name).is_some_and(|(_, below)| component(pattern, below))
+/// The first component, and what comes after it.
+fn split_first(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let start = path.iter().position(|byte| *byte != b'/')?;
+    let path = &path[start..];
+    let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
+    Some((&path[..end], &path[end..]))
+}
+
+/// Whether a pattern without slashes matches a name.
+pub fn component(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut pattern, mut name) = (pattern, name);
+    // Where to go on when the last `*` takes one character more.
+    let mut retry: Option<(&[u8], &[u8])> = None;
+    loop {
+        let next = match (pattern.split_first(), character(name)) {
+            (None, None) => return true,
+            (Some((b'*', rest)), _) => {
+                retry = Some((rest, name));
+                Some((rest, name))
+            }
+            (Some(_), Some((found, below))) => one(pattern, found).map(|rest| (rest, below)),
+            _ => None,
+        };
+        if let Some(next) = next {
+            (pattern, name) = next;
+            continue;
         }
-        Some('?') => next(name).is_some_and(|(_, below)| component(rest.as_str(), below)),
-        Some('[') if rest.as_str().contains(']') => {
-            let (set, after) = rest.as_str().split_once(']').unwrap_or_default();
-            next(name).is_some_and(|(character, below)| in_set(set, character) && component(after, below))
-        }
-        Some(plain) => {
-            next(name).is_some_and(|(character, below)| character == plain && component(rest.as_str(), below))
-        }
+        let Some((after, from)) = retry else { return false };
+        let Some((_, below)) = character(from) else { return false };
+        retry = Some((after, below));
+        (pattern, name) = (after, below);
     }
 }
 
-fn next(text: &str) -> Option<(char, &str)> {
-    let mut characters = text.chars();
-    characters.next().map(|character| (character, characters.as_str()))
+/// Matches one character with the beginning of a pattern; gives the rest of the pattern.
+fn one(pattern: &[u8], found: u32) -> Option<&[u8]> {
+    let (expected, rest) = character(pattern)?;
+    if expected == u32::from(b'?') {
+        return Some(rest);
+    }
+    let end = rest.iter().position(|byte| *byte == b']');
+    if let Some(end) = end.filter(|_| expected == u32::from(b'[')) {
+        return in_set(&rest[..end], found).then(|| &rest[end + 1..]);
+    }
+    (expected == found).then_some(rest)
 }
 
-fn in_set(set: &str, character: char) -> bool {
-    let (set, negated) = match set.strip_prefix(['!', '^']) {
-        Some(set) => (set, true),
-        None => (set, false),
+fn in_set(set: &[u8], found: u32) -> bool {
+    let (mut set, negated) = match set {
+        [b'!' | b'^', rest @ ..] => (rest, true),
+        _ => (set, false),
     };
-    let characters: Vec<char> = set.chars().collect();
-    let mut at = 0;
-    let mut found = false;
-    while at < characters.len() {
-        if at + 2 < characters.len() && characters[at + 1] == '-' {
-            found |= (characters[at]..=characters[at + 2]).contains(&character);
-            at += 3;
-        } else {
-            found |= characters[at] == character;
-            at += 1;
+    let mut is_in = false;
+    while let Some((first, rest)) = character(set) {
+        match rest.split_first() {
+            Some((b'-', rest)) if !rest.is_empty() => {
+                let Some((last, rest)) = character(rest) else { break };
+                is_in |= (first..=last).contains(&found);
+                set = rest;
+            }
+            _ => {
+                is_in |= first == found;
+                set = rest;
+            }
         }
     }
-    found != negated
+    is_in != negated
+}
+
+/// The first character, and what comes after it. A byte that begins none stands for itself, above all characters.
+fn character(text: &[u8]) -> Option<(u32, &[u8])> {
+    let first = *text.first()?;
+    let len = match first {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => 1,
+    };
+    let whole = text.get(..len).and_then(|bytes| core::str::from_utf8(bytes).ok()).and_then(|text| text.chars().next());
+    Some(match whole {
+        Some(character) => (u32::from(character), &text[len..]),
+        None => (0x11_0000 + u32::from(first), &text[1..]),
+    })
 }
 
 #[cfg(test)]
@@ -85,8 +133,30 @@ mod tests {
             ("/a/**", "/a", true),
             ("/a/*", "/a", false),
             ("/**/build", "/x/build", true),
+            ("/**/a/**/b", "/a/x/a/y/b", true),
+            ("/**/a/**/b", "/x/b", false),
+            ("/a*b*c", "/aXbXbXc", true),
+            ("/a*b*c", "/aXcXb", false),
+            ("/**", "/a/b", true),
+            ("/a[]b", "/a[]b", false),
+            ("/[é-ü]", "/ö", true),
         ] {
-            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+            assert_eq!(matches(pattern.as_bytes(), path.as_bytes()), expected, "{pattern} {path}");
         }
+    }
+
+    #[test]
+    fn names_that_are_not_text_are_matched_byte_by_byte() {
+        assert!(matches(b"/a/*.pem", b"/a/\xff\xfe.pem"));
+        assert!(matches(b"/a/?.pem", b"/a/\xff.pem"));
+        assert!(!matches(b"/a/?.pem", b"/a/\xff\xfe.pem"));
+    }
+
+    #[test]
+    fn a_pattern_full_of_wildcards_is_not_slow() {
+        let (pattern, name) = ("*a".repeat(60) + "b", "a".repeat(255));
+        assert!(!component(pattern.as_bytes(), name.as_bytes()));
+        let (pattern, path) = ("/**/a".repeat(60) + "/b", "/a".repeat(255));
+        assert!(!matches(pattern.as_bytes(), path.as_bytes()));
     }
 }

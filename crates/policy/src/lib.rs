@@ -24,7 +24,7 @@
 //! # Limits
 //! Settings are those of srt 0.0.78. `filterRequest` is a function there and cannot stand in JSON. A path rule is absolute
 //! or begins with `~/`; srt would resolve a relative one against the directory of its own process. Mounts cover what exists when they are
-//! compiled: [`MountPlan::unenforced`] names the rest.
+//! compiled; [`Arrivals`] says what must not come into being, and [`MountPlan::unenforced`] names the rest.
 //!
 //! # Errors
 //! [`ParseError`] for text, [`Refusal`] for what srt would refuse, [`PolicyError`] for settings that are no policy, and
@@ -33,9 +33,11 @@
 #![forbid(unsafe_code)]
 
 mod accepts;
+mod arrivals;
 mod config;
 mod domain;
 mod explain;
+#[expect(unreachable_pub, reason = "an engine compiles the file into its init program too")]
 mod glob;
 mod landlock;
 mod lint;
@@ -48,6 +50,7 @@ mod rules;
 mod tree;
 
 pub use accepts::Refusal;
+pub use arrivals::{Arrivals, Refused};
 pub use config::{
     AwsPair, CredentialDecoding, CredentialFile, CredentialMode, CredentialVariable, CredentialsConfig,
     FilesystemConfig, GitConfig, MitmProxyConfig, NetworkConfig, OnExtractNoMatch, ParentProxyConfig, ParseError,

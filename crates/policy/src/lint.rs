@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::domain;
-use crate::glob;
 use crate::policy::Policy;
+use crate::rules::is_glob;
 
 /// A setting that does not do what it seems to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Policy {
         };
         let filesystem = &self.config().filesystem;
         for (name, list) in [("allowWrite", &filesystem.allow_write), ("denyWrite", &filesystem.deny_write)] {
-            for (at, rule) in list.iter().enumerate().filter(|(_, rule)| glob::is_glob(rule.trim_end_matches("/**"))) {
+            for (at, rule) in list.iter().enumerate().filter(|(_, rule)| is_glob(rule.trim_end_matches("/**"))) {
                 say(
                     format!("filesystem.{name}[{at}]"),
                     &format!(
@@ -41,7 +41,7 @@ impl Policy {
             }
         }
         for (at, rule) in filesystem.deny_read.iter().enumerate() {
-            if glob::is_glob(rule) && rule.starts_with('/') && rule.split('/').nth(1).is_some_and(glob::is_glob) {
+            if is_glob(rule) && rule.starts_with('/') && rule.split('/').nth(1).is_some_and(is_glob) {
                 say(
                     format!("filesystem.denyRead[{at}]"),
                     "srt skips a pattern that begins with a wildcard; here it is refused",

@@ -11,23 +11,28 @@
 //!    inside a writable path, what may not be written to is bound read-only at its own depth. So denying wins in any nesting.
 //! 6. Between a writable path and something inside it that is hidden or protected, each directory is bound onto itself: a mount
 //!    point cannot be renamed or removed, so nobody moves the parent of a protected path away (`EBUSY`).
-//! 7. Every path is canonical when the plan is made. An engine that meets a symlink at one of them refuses.
+//! 7. Where nothing is yet, nothing is mounted: see `arrivals`.
+//! 8. Every path is canonical when the plan is made. An engine that meets a symlink at one of them refuses.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::arrivals::{Arrivals, arrivals};
 use crate::explain::{Access, is_inside};
 use crate::glob;
 use crate::mandatory;
 use crate::policy::Policy;
 use crate::repositories::Search;
-use crate::rules::{PathRule, depth};
+use crate::rules::{PathRule, depth, is_glob};
 use crate::tree::{NodeKind, Tree};
 
 /// How many files and directories the patterns of a policy may be compared with.
 const MAX_VISITED: usize = 200_000;
+
+/// The list whose rules also hold where nothing is yet.
+const DENY_WRITE: &str = "denyWrite";
 
 /// What an engine adds of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,11 +90,13 @@ pub enum BindAccess {
 pub struct MountPlan {
     /// The mounts.
     pub ops: Vec<MountOp>,
-    /// Rules that mounts cannot carry out as things stand.
+    /// What must not come into being.
+    pub arrivals: Arrivals,
+    /// Rules that do not hold as things stand.
     pub unenforced: Vec<Unenforced>,
 }
 
-/// A rule that mounts cannot carry out as things stand.
+/// A rule that does not hold as things stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unenforced {
@@ -101,15 +108,15 @@ pub struct Unenforced {
     pub reason: Gap,
 }
 
-/// Why mounts cannot carry out a rule.
+/// Why a rule does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Gap {
-    /// Nothing is at the path.
+    /// Nothing is at the path, so nothing is hidden or opened.
     Absent,
     /// A symlink in a writable directory could be an agent's, so where it leads out it opens nothing.
     LeadsOut,
-    /// A pattern stands for the files that match it now.
+    /// A pattern stands for the files that match it now, and opens or hides no others.
     Later,
     /// There is too much in a writable directory to find every repository.
     TooLarge,
@@ -120,7 +127,7 @@ impl fmt::Display for Gap {
         f.write_str(match self {
             Self::Absent => "does not exist",
             Self::LeadsOut => "is a symlink in a writable directory, and leads out of it",
-            Self::Later => "files that appear later are not covered",
+            Self::Later => "files that appear later are not covered at once",
             Self::TooLarge => "has too many directories to find every repository in it",
         })
     }
@@ -129,7 +136,7 @@ impl fmt::Display for Gap {
 impl MountPlan {
     /// A plan that shows the host's tree, read-only, and nothing else.
     pub fn read_only() -> Self {
-        Self { ops: vec![MountOp::Root], unenforced: Vec::new() }
+        Self { ops: vec![MountOp::Root], ..Self::default() }
     }
 
     /// Whether a canonical path can be read, or written to, once the mounts are made: the last one that lies over it decides.
@@ -182,25 +189,27 @@ pub enum MountError {
 impl Policy {
     /// Compiles the policy to mounts, against the files that are there now.
     ///
-    /// What does not exist is not created, on the host or anywhere: a rule for it stands in [`MountPlan::unenforced`].
+    /// What does not exist is not created, on the host or anywhere: where it may not be written to, it stands in [`MountPlan::arrivals`].
     ///
     /// # Errors
     /// [`MountError`], when the tree cannot be looked at, or a pattern cannot be evaluated.
     pub fn mounts(&self, tree: &dyn Tree, options: &MountOptions) -> Result<MountPlan, MountError> {
         if self.files_are_free() {
-            return Ok(MountPlan { ops: vec![MountOp::RootWritable], unenforced: Vec::new() });
+            return Ok(MountPlan { ops: vec![MountOp::RootWritable], ..MountPlan::default() });
         }
-        let mut compiler = Compiler { tree, unenforced: Vec::new(), visited: 0, searched: 0 };
+        let mut compiler = Compiler { tree, unenforced: Vec::new(), absent: BTreeSet::new(), visited: 0, searched: 0 };
         let writable = compiler.allowed("allowWrite", &self.allow_write, &BTreeSet::new())?;
         let shown = compiler.allowed("allowRead", &self.allow_read, &writable)?;
         let hidden = compiler.hidden(self, &shown, &writable)?;
-        let mut protected = compiler.existing("denyWrite", &self.deny_write)?;
+        let mut protected = compiler.existing(DENY_WRITE, &self.deny_write)?;
         for root in &writable {
-            compiler.protect(self, root, &writable, &mut protected)?;
+            compiler.protect_root(self, root, &writable, &mut protected)?;
         }
         let sets = Sets { hidden, shown, writable, protected };
         let ops = layered(&sets, options, tree)?;
-        Ok(MountPlan { ops, unenforced: compiler.unenforced })
+        let mut plan = MountPlan { ops, unenforced: compiler.unenforced, arrivals: Arrivals::default() };
+        plan.arrivals = arrivals(self, tree, &plan, &sets.writable, &compiler.absent)?;
+        Ok(plan)
     }
 }
 
@@ -215,6 +224,8 @@ struct Sets {
 struct Compiler<'t> {
     tree: &'t dyn Tree,
     unenforced: Vec<Unenforced>,
+    /// Paths that may not be written to, and at which nothing is.
+    absent: BTreeSet<PathBuf>,
     /// Files that patterns were compared with.
     visited: usize,
     /// Directories that protected names were looked for in.
@@ -274,6 +285,9 @@ impl Compiler<'_> {
                     Some(canonical) => {
                         found.insert(canonical);
                     }
+                    None if list == DENY_WRITE => {
+                        self.absent.insert(path);
+                    }
                     None => self.skip(list, rule, Gap::Absent),
                 }
             }
@@ -311,12 +325,14 @@ impl Compiler<'_> {
         };
         let literal: PathBuf = pattern
             .split('/')
-            .take_while(|part| !glob::is_glob(part))
+            .take_while(|part| !is_glob(part))
             .fold("/".into(), |base: PathBuf, part| base.join(part));
         if literal == Path::new("/") {
             return Err(MountError::PatternTooBroad { pattern: pattern.clone() });
         }
-        self.skip(list, rule, Gap::Later);
+        if list != DENY_WRITE {
+            self.skip(list, rule, Gap::Later);
+        }
         let mut found = Vec::new();
         let mut rest = vec![literal];
         while let Some(path) = rest.pop() {
@@ -324,7 +340,7 @@ impl Compiler<'_> {
             if self.visited > MAX_VISITED {
                 return Err(MountError::TooManyFiles { pattern: pattern.clone(), max: MAX_VISITED });
             }
-            if path.to_str().is_some_and(|text| glob::matches(pattern, text)) {
+            if glob::matches(pattern.as_bytes(), path.as_os_str().as_encoded_bytes()) {
                 found.push(path);
             } else if self.kind(&path)? == Some(NodeKind::Directory) {
                 match self.tree.read_dir(&path) {
@@ -339,8 +355,9 @@ impl Compiler<'_> {
         Ok(found)
     }
 
-    /// The protected names in a writable directory that exist, and those of every repository in it.
-    fn protect(
+    /// The protected names in a writable directory that exist, and those of every repository in it. At its top, and in a repository, they are
+    /// protected also where nothing is yet.
+    fn protect_root(
         &mut self,
         policy: &Policy,
         root: &Path,
@@ -353,14 +370,18 @@ impl Compiler<'_> {
         let mut search = Search::new(self.tree, writable, &mut self.searched);
         let is_complete = search.find(root, policy.config().mandatory_deny_search_depth);
         let Search { repositories, names, .. } = search;
+        let at_the_top = mandatory::FILES.iter().chain(&mandatory::DIRECTORIES).map(|name| root.join(name));
         for name in names {
-            self.protect_one(&name, protected)?;
+            self.protect_existing(&name, protected)?;
+        }
+        for name in at_the_top {
+            self.protect(&name, protected)?;
         }
         for repository in repositories {
-            self.protect_one(&repository.join(mandatory::GIT_HOOKS), protected)?;
+            self.protect(&repository.join(mandatory::GIT_HOOKS), protected)?;
             if !policy.allows_git_config() {
                 for name in mandatory::GIT_CONFIGS {
-                    self.protect_one(&repository.join(name), protected)?;
+                    self.protect(&repository.join(name), protected)?;
                 }
             }
         }
@@ -370,12 +391,19 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn protect_one(&mut self, path: &Path, protected: &mut BTreeSet<PathBuf>) -> Result<(), MountError> {
-        // A dangling symlink protects nothing that exists.
-        if self.kind(path)?.is_some() {
-            protected.extend(self.resolve(path)?);
+    fn protect(&mut self, path: &Path, protected: &mut BTreeSet<PathBuf>) -> Result<(), MountError> {
+        if !self.protect_existing(path, protected)? {
+            self.absent.insert(path.to_owned());
         }
         Ok(())
+    }
+
+    /// `false` where nothing is, or a symlink that leads nowhere.
+    fn protect_existing(&mut self, path: &Path, protected: &mut BTreeSet<PathBuf>) -> Result<bool, MountError> {
+        let found = if self.kind(path)?.is_some() { self.resolve(path)? } else { None };
+        let exists = found.is_some();
+        protected.extend(found);
+        Ok(exists)
     }
 }
 

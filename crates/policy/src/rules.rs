@@ -30,7 +30,7 @@ impl PathRule {
             return Err(error("is relative; a session's rules are absolute, or start with `~/`"));
         }
         let trimmed = expanded.trim_end_matches("/**");
-        if glob::is_glob(trimmed) {
+        if is_glob(trimmed) {
             return Ok(Self::Glob(trimmed.to_owned()));
         }
         let mut path = PathBuf::from("/");
@@ -52,7 +52,7 @@ impl PathRule {
             Self::Path(rule) => path.starts_with(rule).then(|| depth(rule)),
             Self::Glob(pattern) => path
                 .ancestors()
-                .find(|above| above.to_str().is_some_and(|above| glob::matches(pattern, above)))
+                .find(|above| glob::matches(pattern.as_bytes(), above.as_os_str().as_encoded_bytes()))
                 .map(depth),
         }
     }
@@ -65,6 +65,11 @@ impl fmt::Display for PathRule {
             Self::Glob(pattern) => f.write_str(pattern),
         }
     }
+}
+
+/// Whether a rule is a pattern rather than a path.
+pub(crate) fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?', '[', ']'])
 }
 
 /// How many components a path has.

@@ -32,6 +32,12 @@ pub trait Tree {
     /// Where a part is missing, or symlinks go in a circle.
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf>;
 
+    /// Where a symlink leads, as it says itself.
+    ///
+    /// # Errors
+    /// Where it is none.
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
+
     /// The names in a directory, and what stands at each.
     ///
     /// # Errors

@@ -48,6 +48,15 @@ fn shown(plan: &MountPlan) -> String {
             other => panic!("{other:?}"),
         };
     }
+    for refused in &plan.arrivals.refused {
+        let _ = writeln!(text, "refuse {} in {}", refused.rest.display(), refused.dir.display());
+    }
+    for pattern in &plan.arrivals.refused_patterns {
+        let _ = writeln!(text, "refuse {pattern}");
+    }
+    if !plan.arrivals.watched.is_empty() {
+        let _ = writeln!(text, "watch {}", plan.arrivals.watched.join(" "));
+    }
     for unenforced in &plan.unenforced {
         let _ = writeln!(text, "unenforced {} {}: {}", unenforced.list, unenforced.rule, unenforced.reason);
     }
@@ -158,6 +167,25 @@ fn patterns_cover_what_exists_and_say_what_they_do_not() {
     );
     let broad = settings(r#"{"denyRead":["/**/*.pem"],"allowWrite":[],"denyWrite":[]}"#);
     assert!(broad.mounts(&tree, &MountOptions::default()).unwrap_err().to_string().contains("begins with a wildcard"));
+}
+
+#[test]
+fn what_is_denied_and_absent_is_refused_where_it_would_arise() {
+    let tree = host()
+        .dir("/w/.claude")
+        .file("/w/file")
+        .dir("/w/repo/.git")
+        .link("/w/dangling", "/w/target/of/it")
+        .link("/w/circle", "/w/circle")
+        .link("/way", "/w");
+    check(
+        "absent.txt",
+        &settings(
+            r#"{"denyRead":["/w/secret/later","/w/**/*.key"],"allowWrite":["/w"],
+               "denyWrite":["/w/a/b","/way/c","/usr/d","/w/file/e","/w/dangling","/w/*/*.pem"]}"#,
+        ),
+        &tree,
+    );
 }
 
 #[test]

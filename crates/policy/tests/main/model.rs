@@ -81,6 +81,13 @@ impl Tree for Model {
         Ok(at)
     }
 
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        match self.nodes.get(path) {
+            Some(Some(Target::Link(target))) => Ok(target.clone()),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
     fn read_dir(&self, path: &Path) -> io::Result<Vec<(OsString, NodeKind)>> {
         Ok(self
             .nodes

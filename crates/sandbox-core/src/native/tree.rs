@@ -25,6 +25,10 @@ impl Tree for HostTree {
         std::fs::canonicalize(path)
     }
 
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        std::fs::read_link(path)
+    }
+
     fn read_dir(&self, path: &Path) -> io::Result<Vec<(OsString, NodeKind)>> {
         // The listing tells the kind nearly everywhere, without another look.
         std::fs::read_dir(path)?

@@ -1,0 +1,182 @@
+//! What must not come into being, and what asks for a new compilation when it does.
+//!
+//! Mounts cover what is there. A path that is denied and at which nothing is yet cannot be mounted over, and a file that was made there to mount
+//! over would show on the host. So an engine is told of such paths, and sees to them when something is made:
+//!
+//! 1. At a refused path nothing may be made. On the way to it directories may be made, but nothing may be moved or linked there: that could bring a
+//!    denied path along.
+//! 2. Nothing may be made that a refused pattern matches.
+//! 3. When something is made under a watched name, the policy may cover more than before: a repository, for one. Compiling it again tells.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use crate::explain::Access;
+use crate::glob;
+use crate::mandatory;
+use crate::mounts::{MountError, MountPlan};
+use crate::policy::Policy;
+use crate::rules::{PathRule, is_glob};
+use crate::tree::Tree;
+
+/// How many symlinks are followed, one after another, to a target that does not exist; as many as the kernel follows (`path_resolution(7)`).
+const MAX_LINKS: usize = 40;
+
+/// What must not come into being, and what asks for a new compilation when it does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Arrivals {
+    /// Canonical paths in writable directories.
+    pub refused: Vec<Refused>,
+    /// Patterns on whole paths.
+    pub refused_patterns: Vec<String>,
+    /// Patterns on names.
+    pub watched: Vec<String>,
+}
+
+/// A path at which nothing may be made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refused {
+    /// How far the way to it exists: a directory, or a file in the place of one.
+    pub dir: PathBuf,
+    /// The rest of the path; never empty.
+    pub rest: PathBuf,
+}
+
+impl Refused {
+    /// The whole path.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(&self.rest)
+    }
+}
+
+impl Arrivals {
+    /// Whether nothing may be made at a canonical path.
+    pub fn refuses(&self, path: &Path) -> bool {
+        let is_refused =
+            |refused: &Refused| path.strip_prefix(&refused.dir).is_ok_and(|at| at.starts_with(&refused.rest));
+        let text = path.as_os_str().as_encoded_bytes();
+        self.refused.iter().any(is_refused)
+            || self.refused_patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), text))
+    }
+
+    /// Whether a path has a watched name on it, so that the policy may cover more once something is there.
+    pub fn concerns(&self, path: &Path) -> bool {
+        let is_watched = |name: &OsStr| {
+            self.watched.iter().any(|pattern| glob::component(pattern.as_bytes(), name.as_encoded_bytes()))
+        };
+        path.iter().any(is_watched)
+    }
+}
+
+/// Finds out where nothing may be made. `writable` are the canonical paths of `allowWrite`; `absent` are paths that are denied for writing, and at which nothing is or a symlink that leads nowhere.
+pub(crate) fn arrivals(
+    policy: &Policy,
+    tree: &dyn Tree,
+    plan: &MountPlan,
+    writable: &BTreeSet<PathBuf>,
+    absent: &BTreeSet<PathBuf>,
+) -> Result<Arrivals, MountError> {
+    let mut refused = BTreeSet::new();
+    for path in absent {
+        for found in settle(tree, path).map_err(|source| MountError::Tree { path: path.clone(), source })? {
+            // Where nothing can be written, nothing can arise.
+            if plan.allows(&found.dir, Access::Write) {
+                refused.insert(found);
+            }
+        }
+    }
+    let mut arrivals = Arrivals { refused: refused.into_iter().collect(), ..Arrivals::default() };
+    if writable.is_empty() {
+        return Ok(arrivals);
+    }
+    let mut watched: BTreeSet<String> = BTreeSet::from([".git".to_owned()]);
+    for name in mandatory::FILES.iter().chain(&mandatory::DIRECTORIES) {
+        watched.extend(name.split('/').map(str::to_owned));
+    }
+    let patterns = policy.deny_write.iter().filter_map(|rule| match rule {
+        PathRule::Glob(pattern) => Some(pattern.clone()),
+        PathRule::Path(_) => None,
+    });
+    arrivals.refused_patterns = patterns.collect();
+    for rule in &policy.deny_read {
+        let text = rule.to_string();
+        let (at, names) = ahead(tree, &text);
+        // What commands cannot write to brings nothing new.
+        let concerns = |root: &&PathBuf| at.starts_with(root) || root.starts_with(&at);
+        if writable.iter().any(|root| concerns(&root)) {
+            watched.extend(names);
+        }
+    }
+    arrivals.watched = watched.into_iter().collect();
+    Ok(arrivals)
+}
+
+/// How far the way to what a rule covers leads through what exists, and the names from there on.
+fn ahead(tree: &dyn Tree, rule: &str) -> (PathBuf, Vec<String>) {
+    let mut at = PathBuf::from("/");
+    let mut names = rule.split('/').filter(|name| !name.is_empty()).peekable();
+    while let Some(name) = names.next_if(|name| !is_glob(name) && matches!(tree.kind(&at.join(name)), Ok(Some(_)))) {
+        at.push(name);
+    }
+    // What lies at any depth is known by the names that follow.
+    (at, names.filter(|name| *name != "**").map(str::to_owned).collect())
+}
+
+/// Where something would arise at a path: there, and where symlinks that lead nowhere would have it.
+fn settle(tree: &dyn Tree, path: &Path) -> io::Result<Vec<Refused>> {
+    let mut found = Vec::new();
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let Some((at, rest)) = split(tree, &path)? else { break };
+        match tree.canonicalize(&at) {
+            Ok(dir) => {
+                if !rest.as_os_str().is_empty() {
+                    found.push(Refused { dir, rest });
+                }
+                break;
+            }
+            // A symlink whose target is missing: it can be removed, and something else be made in its place.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let (parent, name) = (at.parent().unwrap_or(&at), at.file_name().unwrap_or_default());
+                let dir = tree.canonicalize(parent)?;
+                let target = tree.read_link(&at)?;
+                let below = |at: &Path| if rest.as_os_str().is_empty() { at.to_owned() } else { at.join(&rest) };
+                found.push(Refused { dir: dir.clone(), rest: below(Path::new(name)) });
+                path = folded(&dir, &below(&target));
+            }
+            // A circle leads nowhere, and neither does what lies below a file.
+            Err(_) => break,
+        }
+    }
+    Ok(found)
+}
+
+/// A path in two: as far as something is there, and the rest.
+fn split(tree: &dyn Tree, path: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
+    for at in path.ancestors() {
+        if tree.kind(at)?.is_some() {
+            let rest = path.strip_prefix(at).unwrap_or(Path::new("")).to_owned();
+            return Ok(Some((at.to_owned(), rest)));
+        }
+    }
+    Ok(None)
+}
+
+/// What a symlink's target is when its directory is known.
+fn folded(dir: &Path, target: &Path) -> PathBuf {
+    let mut path = dir.to_owned();
+    for component in target.components() {
+        match component {
+            Component::RootDir => path = PathBuf::from("/"),
+            Component::ParentDir => {
+                path.pop();
+            }
+            Component::Normal(name) => path.push(OsStr::new(name)),
+            _ => {}
+        }
+    }
+    path
+}
