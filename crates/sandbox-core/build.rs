@@ -7,6 +7,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=init");
+    println!("cargo::rerun-if-changed=../policy/src/glob.rs");
     println!("cargo::rustc-check-cfg=cfg(native_init)");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     let wanted = env::var_os("CARGO_FEATURE_NATIVE").is_some();

@@ -6,6 +6,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use policy::Access;
+use sandbox_core::Displaced;
 use serde::Serialize;
 
 /// How many denials a result tells, and from how many of the last lines.
@@ -26,6 +27,9 @@ pub struct Denial {
     /// What would allow it, where something can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// Where it is now, when the command had made it all the same and it was taken away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<String>,
 }
 
 /// A rule that denies something, and what would allow it.
@@ -80,7 +84,7 @@ pub(crate) fn find(
         };
         let Some(Reason { rule, remedy }) = reason else { continue };
         if !denials.iter().any(|known| known.target == target && known.access == access) {
-            denials.push(Denial { target, access, rule, remedy });
+            denials.push(Denial { target, access, rule, remedy, moved_to: None });
         }
         if denials.len() == MAX_DENIALS {
             break;
@@ -88,6 +92,15 @@ pub(crate) fn find(
     }
     denials.reverse();
     denials
+}
+
+/// Something that was made where the policy allows nothing.
+pub(crate) fn of_displaced(displaced: &Displaced, reason: Option<Reason>) -> Denial {
+    let shown = |path: &Path| path.to_string_lossy().into_owned();
+    let unknown = || Reason { rule: "it is protected".to_owned(), remedy: None };
+    let Reason { rule, remedy } = reason.unwrap_or_else(unknown);
+    let moved_to = displaced.moved_to.as_deref().map(shown);
+    Denial { target: shown(&displaced.path), access: "write", rule, remedy, moved_to }
 }
 
 /// `strerror(3)` in the C locale and as node and Python write it, in lower case.

@@ -169,6 +169,9 @@ impl Session {
         };
         result.own_stdout_bytes = result.stdout.len();
         result.denied = self.denials(&result.stderr);
+        let displaced = output.displaced.iter();
+        let displaced = displaced.map(|it| denials::of_displaced(it, self.denies(&it.path, Access::Write)));
+        result.denied.extend(displaced);
         if let Some(mirror) = &self.workspace.mirror {
             self.add_artifacts(&mut result, mirror.sync().await);
         }
@@ -270,6 +273,9 @@ impl Session {
                 .commit()
                 .map_err(ToolError::file)?;
         }
+        if self.sandbox().concerns(relative.as_ref()) {
+            self.cover_arrivals().await;
+        }
         let mut output = WriteFileOutput {
             success: true,
             path: absolute.to_string_lossy().into_owned(),
@@ -293,7 +299,9 @@ impl Session {
     /// # Errors
     /// As [`Workspace::refresh`].
     pub async fn refresh(&self) -> Result<artifact_sync::RestoreReport, crate::workspace::PullError> {
-        self.workspace.refresh().await
+        let report = self.workspace.refresh().await?;
+        self.cover_arrivals().await;
+        Ok(report)
     }
 
     /// Brings the store up to date, as every call does by itself.
@@ -309,7 +317,9 @@ impl Session {
     /// # Errors
     /// [`PullError`](crate::PullError) for a key of another session, or when the store fails.
     pub async fn pull(&self, key: &str) -> Result<Option<RelativePath>, crate::workspace::PullError> {
-        self.workspace.pull(key).await
+        let pulled = self.workspace.pull(key).await?;
+        self.cover_arrivals().await;
+        Ok(pulled)
     }
 
     /// Uploads what is pending, ends every process of the session and removes its directory. Gives what the store could
@@ -325,6 +335,19 @@ impl Session {
 
     fn sandbox(&self) -> Arc<NativeSandbox> {
         self.sandbox.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the sandbox hide and protect what was put into the session from outside, and the policy covers.
+    pub(crate) async fn cover_arrivals(&self) {
+        let sandbox = self.sandbox();
+        match blocking(move || sandbox.refresh()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = crate::with_causes(&error);
+                tracing::warn!(session = %self.id(), error, "the policy could not be refreshed");
+            }
+            Err(error) => tracing::warn!(session = %self.id(), "{error}"),
+        }
     }
 
     /// Puts a new sandbox in the place of one whose processes were killed; the next call will find it.

@@ -320,7 +320,7 @@ impl Sessions {
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
             .map_err(|source| SessionError::Sandbox { source })?;
         // What is not there needs no protection now, and presets name many such paths.
-        let gaps = sandbox.unenforced().iter().filter(|gap| gap.reason != Gap::Absent);
+        let gaps = sandbox.unenforced().into_iter().filter(|gap| gap.reason != Gap::Absent);
         warnings.extend(gaps.map(|gap| format!("policy: {} {}: {}", gap.list, gap.rule, gap.reason)));
         for warning in &warnings {
             tracing::warn!(session = %spec.id, "{warning}");

@@ -1,7 +1,7 @@
 //! The init process of one session.
 //!
-//! The host starts this program once when it opens a session, with the control socket as descriptor 0 and the
-//! plan as descriptor 1. It makes the session's namespaces, forks into them and goes; the fork is the
+//! The host starts this program once when it opens a session, with the control socket as descriptor 0, the
+//! plan as descriptor 1, and a socket for what comes to the plan later as descriptor 2. It makes the session's namespaces, forks into them and goes; the fork is the
 //! session's init. Where the plan says so it makes no namespaces, and its commands are kept to rules of Landlock. Init keeps a slot ready (see `slot`), and lives until the host closes the control
 //! socket, also by dying. When init ends, the kernel ends every process of the session with it.
 //!
@@ -16,6 +16,9 @@
 
 mod ahead;
 mod client;
+#[path = "../../policy/src/glob.rs"]
+mod glob;
+mod guard;
 mod landlock;
 mod memory;
 mod mounts;
@@ -27,15 +30,18 @@ mod sys;
 mod tier;
 mod wire;
 
+use guard::Guard;
 use mounts::Failure;
 use pool::Pool;
 use reader::Reader;
 use slot::{Announce, Session};
-use sys::{Errno, Fd, Poll, Result, c};
+use sys::{Errno, Fd, Mapping, Poll, Result, c};
 use tier::Tier;
 
 const CONTROL: Fd = 0;
 const PLAN: Fd = 1;
+/// On which the host brings what the policy covers beyond the plan.
+const ADDITIONS: Fd = 2;
 /// How many slots may fail one after another before the session is given up.
 const MAX_FAILURES: u32 = 3;
 /// How long to wait after a fork that the machine had no room for.
@@ -123,7 +129,7 @@ fn map_line(line: &mut [u8; 32], id: u32) -> &[u8] {
 /// Sets the session up and keeps it until the host is gone.
 fn serve(plan: &'static [u8]) -> ! {
     match set_up(plan) {
-        Ok(session) => keep(&session),
+        Ok(mut session) => keep(&mut session),
         Err(failure) => {
             report_failure(CONTROL, failure.step, failure.errno, failure.path);
             sys::exit(1)
@@ -139,10 +145,10 @@ fn set_up(plan: &'static [u8]) -> core::result::Result<Session, Failure<'static>
     let Head { tier, max_pid, limits, own_filter, filter } = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
     let tier = if tier == wire::TIER_NAMESPACES {
         sys::set_umask(0);
-        mounts::build(&mut reader)?;
+        let view = mounts::build(&mut reader)?;
         sys::set_host_name(b"sandbox").map_err(at(wire::STEP_NAMESPACES))?;
         sys::loopback_up().map_err(at(wire::STEP_NAMESPACES))?;
-        Tier::Namespaces { max_pid }
+        Tier::Namespaces { max_pid, view }
     } else {
         sys::adopt_orphans().and_then(|()| sys::each_child(|_| ())).map_err(at(wire::STEP_ORPHANS))?;
         Tier::Landlock(landlock::build(&mut reader)?)
@@ -156,7 +162,9 @@ fn set_up(plan: &'static [u8]) -> core::result::Result<Session, Failure<'static>
     sys::load_filter(own_filter).map_err(at(wire::STEP_PRIVILEGES))?;
     let pool = Pool::new().map_err(at(wire::STEP_PLAN))?;
     sys::set_receive_timeout(CONTROL, slot::LOOK_UP_SECONDS).map_err(at(wire::STEP_PLAN))?;
-    Ok(Session { control: CONTROL, taken, pool, filter, limits, tier })
+    let rules = Mapping::of(PLAN).map_err(at(wire::STEP_PLAN))?;
+    let guard = Guard::start(rules, plan.len() - reader.0.len()).map_err(at(wire::STEP_PRIVILEGES))?;
+    Ok(Session { control: CONTROL, taken, pool, filter, limits, tier, guard })
 }
 
 /// The beginning of the plan.
@@ -185,7 +193,7 @@ fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
 
 /// Keeps a slot waiting while the session is in use. Slots take their commands from the control socket themselves; when the last one that
 /// waited has taken its command, the next is made while that command runs. Init looks at the socket only while no slot waits.
-fn keep(session: &Session) -> ! {
+fn keep(session: &mut Session) -> ! {
     let (Ok(events), Ok(mut started)) = (sys::child_events(), pool::Started::new()) else { sys::exit(1) };
     let mut failures = 0;
     let mut announce = Announce::Yes;
@@ -212,10 +220,20 @@ fn keep(session: &Session) -> ! {
             Poll { fd: session.control, events: if look { sys::POLL_IN } else { 0 }, found: 0 },
             Poll { fd: events, events: sys::POLL_IN, found: 0 },
             Poll { fd: session.taken, events: sys::POLL_IN, found: 0 },
+            Poll { fd: ADDITIONS, events: sys::POLL_IN, found: 0 },
+            Poll { fd: session.guard.as_ref().map_or(-1, Guard::listener), events: sys::POLL_IN, found: 0 },
         ];
         let found = sys::poll(&mut fds, pause);
         if fds[0].found & !sys::POLL_IN != 0 {
             end(session);
+        }
+        if let Some(guard) = &session.guard
+            && fds[4].found & sys::POLL_IN != 0
+        {
+            guard.answer(&session.pool);
+        }
+        if fds[3].found & sys::POLL_IN != 0 {
+            add(session);
         }
         start = found == Ok(0) || fds[0].found & sys::POLL_IN != 0;
         if fds[2].found != 0 {
@@ -239,6 +257,25 @@ fn keep(session: &Session) -> ! {
             sys::exit(1);
         }
     }
+}
+
+/// Takes over what the host brings, and says what came of it.
+fn add(session: &mut Session) {
+    let (mut buffer, mut fds) = ([0; 4], [-1; sys::MAX_FDS]);
+    let Ok((4, 1)) = sys::receive(ADDITIONS, &mut buffer, &mut fds) else { return };
+    let mut take = || {
+        let file = Mapping::of(fds[0])?;
+        let mut reader = Reader(file.bytes());
+        session.tier.add(&mut reader)?;
+        let at = file.bytes().len() - reader.0.len();
+        match &mut session.guard {
+            Some(guard) => guard.replace(file, at),
+            None => Ok(()),
+        }
+    };
+    let errno = take().err().map_or(0, |Errno(errno)| errno);
+    sys::close(fds[0]);
+    let _ = sys::send(ADDITIONS, &errno.to_le_bytes());
 }
 
 /// The host has closed the session.

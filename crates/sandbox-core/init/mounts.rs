@@ -7,6 +7,8 @@
 //! 2. The operations of the plan, each on the copy, following no symlink.
 //! 3. `/dev` and `/proc`, fresh.
 //! 4. The copy becomes the root, and the host's mounts are let go.
+//!
+//! What is mounted later (`add`) reaches the slots that are there: their mounts follow those of init.
 
 use crate::reader::Reader;
 use crate::sys::{self, CStr, Errno, Fd, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, Result, c};
@@ -23,7 +25,13 @@ const ROOT: CStr<'static> = c(b"/\0");
 const PROC: CStr<'static> = c(b"/proc\0");
 const PROC_FLAGS: usize = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
-pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<(), Failure<'a>> {
+/// What is needed to mount something later.
+pub struct View {
+    /// Files and directories that are mounted over what is hidden.
+    pool: Fd,
+}
+
+pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<View, Failure<'a>> {
     let at = |step, path: &'a [u8]| move |errno| Failure { step, errno, path };
     let count = operations.u32().map_err(at(wire::STEP_PLAN, b""))?;
     let again = Reader(operations.0);
@@ -45,10 +53,32 @@ pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<(), Failur
     }
     tree.close_hidden(again, count).map_err(at(wire::STEP_MOUNT, b""))?;
     tree.devices().map_err(at(wire::STEP_DEV, b"/dev"))?;
+    let pool = tree.keep_pool().map_err(at(wire::STEP_PROC, b"/proc"))?;
     tree.mount_on(PROC, PROC, PROC_FLAGS, c(b"\0")).map_err(at(wire::STEP_PROC, b"/proc"))?;
-    sys::fchdir(tree.root).and_then(|()| sys::enter_root()).map_err(at(wire::STEP_PIVOT, b"/"))?;
+    let enter = || sys::fchdir(tree.root).and_then(|()| sys::enter_root()).and_then(|()| sys::share_mounts());
+    enter().map_err(at(wire::STEP_PIVOT, b"/"))?;
     sys::close(tree.root);
     sys::close(tree.pool);
+    Ok(View { pool })
+}
+
+/// Hides and protects what has appeared since. What is gone again, or lies in something hidden, is left out.
+pub fn add(view: &View, operations: &mut Reader<'_>) -> Result<()> {
+    for _ in 0..operations.u32()? {
+        let (operation, argument, path) = read_operation(operations)?;
+        let target = match sys::open_in_steps(path) {
+            Err(Errno::NOENT) => continue,
+            other => other?,
+        };
+        let pooled = |name| sys::open(view.pool, name, sys::O_PATH, 0);
+        let (source, access) = match operation {
+            wire::OP_HIDE_DIRECTORY => (pooled(c(b"directory\0"))?, wire::READ_ONLY),
+            wire::OP_HIDE_FILE => (pooled(c(b"file\0"))?, wire::READ_ONLY),
+            wire::OP_BIND => (sys::open_in_steps(path)?, argument),
+            _ => return Err(Errno::INVAL),
+        };
+        mount_copy(source, target, attributes(access))?;
+    }
     Ok(())
 }
 
@@ -56,6 +86,8 @@ pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<(), Failur
 /// threads the namespace can have; 0 sets no bound.
 pub fn mount_proc(max_pid: u32) -> Result<()> {
     let proc = c(b"proc\0");
+    // What init mounts later shows here too, and nothing the other way round.
+    sys::follow_mounts()?;
     sys::chdir(PROC)?;
     if max_pid == 0 {
         sys::mount_here(proc, PROC_FLAGS, c(b"\0"))?;
@@ -136,7 +168,7 @@ impl Tree {
             other => other?,
         };
         let source = sys::open(self.pool, with, sys::O_PATH, 0)?;
-        self.mount_copy(source, target, attributes(wire::READ_ONLY))
+        mount_copy(source, target, attributes(wire::READ_ONLY))
     }
 
     fn hide_around(&self, path: CStr<'_>) -> Result<()> {
@@ -156,17 +188,7 @@ impl Tree {
             Err(Errno::NOENT) => self.make_mount_point(path, sys::is_directory(source)?)?,
             other => other?,
         };
-        self.mount_copy(source, target, attributes(access))
-    }
-
-    fn mount_copy(&self, source: Fd, target: Fd, attributes: usize) -> Result<()> {
-        let copy = sys::clone_mounts(source)?;
-        sys::restrict_mounts(copy, attributes)?;
-        sys::attach(copy, target)?;
-        sys::close(copy);
-        sys::close(source);
-        sys::close(target);
-        Ok(())
+        mount_copy(source, target, attributes(access))
     }
 
     /// Makes a place to mount on, its parents too. They can only arise in memory: the host's tree is
@@ -205,6 +227,16 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// Mounts the pool where the session's `/proc` will lie over it, so that it outlives the host's tree.
+    fn keep_pool(&self) -> Result<Fd> {
+        let copy = sys::clone_mounts(self.pool)?;
+        sys::restrict_mounts(copy, attributes(wire::READ_ONLY))?;
+        let target = self.target(PROC)?;
+        sys::attach(copy, target)?;
+        sys::close(target);
+        Ok(copy)
     }
 
     fn devices(&self) -> Result<()> {
@@ -250,6 +282,16 @@ impl Tree {
         sys::close(made);
         Ok(())
     }
+}
+
+fn mount_copy(source: Fd, target: Fd, attributes: usize) -> Result<()> {
+    let copy = sys::clone_mounts(source)?;
+    sys::restrict_mounts(copy, attributes)?;
+    sys::attach(copy, target)?;
+    sys::close(copy);
+    sys::close(source);
+    sys::close(target);
+    Ok(())
 }
 
 /// `MOUNT_ATTR_RDONLY`, `_NOSUID` and `_NODEV` have the numbers of the old mount flags.

@@ -3,7 +3,7 @@
 //! A mark is there so that init can take a slot out of the count that was killed while it waited. Count and mark change one after the other, in an
 //! order in which a kill between the two makes the count too low: then a slot more is made than is needed, and never one less.
 
-use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use crate::sys::{self, Result};
 
@@ -16,10 +16,11 @@ pub struct Place(usize);
 
 struct Shared {
     waiting: AtomicI32,
+    arrivals: AtomicU32,
     waits: [AtomicBool; MAX_SLOTS],
 }
 
-// SAFETY: a count of 0, and no marks.
+// SAFETY: counts of 0, and no marks.
 unsafe impl sys::Zero for Shared {}
 
 pub struct Pool(&'static Shared);
@@ -27,6 +28,16 @@ pub struct Pool(&'static Shared);
 impl Pool {
     pub fn new() -> Result<Self> {
         sys::shared_memory::<Shared>().map(Self)
+    }
+
+    /// Something was made, or may be, under a name that the host wants to hear of.
+    pub fn note_arrival(&self) {
+        self.0.arrivals.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often that was.
+    pub fn arrivals(&self) -> u32 {
+        self.0.arrivals.load(Ordering::SeqCst)
     }
 
     pub fn has_waiting(&self) -> bool {

@@ -30,4 +30,36 @@ impl<'a> Reader<'a> {
         let len = self.u32()? as usize;
         CStr::new(self.bytes(len.saturating_add(1))?).ok_or(Errno::INVAL)
     }
+
+    /// A count, then as many texts. Gives where they stand in the file, whose end is this reader's.
+    pub fn texts(&mut self, file: &[u8]) -> Result<Span> {
+        let count = self.u32()?;
+        let start = file.len() - self.0.len();
+        for _ in 0..count {
+            self.text()?;
+        }
+        Ok(Span { count, start })
+    }
+}
+
+/// Where a list of texts stands in a file that outlives whoever reads it.
+#[derive(Clone, Copy)]
+pub struct Span {
+    count: u32,
+    start: usize,
+}
+
+impl Span {
+    pub fn is_empty(self) -> bool {
+        self.count == 0
+    }
+
+    /// The texts, without their NULs; they were checked when the span was read.
+    pub fn of(self, file: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let mut reader = Reader(&file[self.start..]);
+        (0..self.count).map_while(move |_| {
+            let len = reader.u32().ok()? as usize;
+            reader.bytes(len + 1).ok().map(|bytes| &bytes[..len])
+        })
+    }
 }

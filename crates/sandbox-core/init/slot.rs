@@ -7,6 +7,7 @@
 //! command could change was never its own.
 
 use crate::ahead::Ahead;
+use crate::guard::Guard;
 use crate::pool::{Place, Pool};
 use crate::reader::Reader;
 use crate::shell::{self, Request};
@@ -34,6 +35,8 @@ pub struct Session {
     pub filter: &'static [u8],
     pub limits: &'static [u8],
     pub tier: Tier,
+    /// What init alone sees to.
+    pub guard: Option<Guard>,
 }
 
 /// Whether the slot tells the host that the session takes commands.
@@ -45,6 +48,9 @@ pub enum Announce {
 
 /// Runs commands, one after another, and ends the process.
 pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
+    if let Some(guard) = &session.guard {
+        sys::close(guard.listener());
+    }
     let events = match prepare(session) {
         Ok(events) => events,
         Err((step, errno)) => {
@@ -88,7 +94,7 @@ pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
         if next == Next::Wait {
             session.pool.expect(place);
         }
-        report(channel, kind, value);
+        report(channel, kind, value, session.pool.arrivals());
         sys::close(channel);
         if next == Next::End {
             break;
@@ -309,9 +315,10 @@ impl Slot<'_> {
     }
 }
 
-pub fn report(channel: Fd, kind: u32, value: u32) {
-    let mut message = [0; 8];
-    message[..4].copy_from_slice(&kind.to_le_bytes());
-    message[4..].copy_from_slice(&value.to_le_bytes());
+pub fn report(channel: Fd, kind: u32, value: u32, arrivals: u32) {
+    let mut message = [0; wire::REPORT_BYTES];
+    for (bytes, word) in message.chunks_exact_mut(4).zip([kind, value, arrivals]) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
     let _ = sys::send(channel, &message);
 }

@@ -1,8 +1,9 @@
 //! What holds a session's commands, and how they end: a process namespace for each slot, or rules and the search for orphans.
 
 use crate::landlock::Rules;
-use crate::mounts;
+use crate::mounts::{self, View};
 use crate::pool::Started;
+use crate::reader::Reader;
 use crate::sys::{self, Fd, Result};
 
 pub const CLONE_NEWNS: usize = 0x2_0000;
@@ -14,6 +15,7 @@ pub enum Tier {
     Namespaces {
         /// The highest process id of a command, or 0 where the kernel cannot limit it.
         max_pid: u32,
+        view: View,
     },
     /// Rules for each command's shell; a slot is found by its orphans.
     Landlock(Rules),
@@ -27,10 +29,19 @@ impl Tier {
         }
     }
 
+    /// Carries out operations on a session that is open.
+    pub fn add(&self, operations: &mut Reader<'_>) -> Result<()> {
+        match self {
+            Self::Namespaces { view, .. } => mounts::add(view, operations),
+            // Rules of Landlock open, and nothing takes that back.
+            Self::Landlock(_) => operations.u32().map(drop),
+        }
+    }
+
     /// Makes a new process a slot.
     pub fn enter_slot(&self) -> Result<()> {
         match self {
-            Self::Namespaces { max_pid } => {
+            Self::Namespaces { max_pid, .. } => {
                 let _ = sys::prctl(sys::PR_SET_PDEATHSIG, 9);
                 mounts::mount_proc(*max_pid)
             }

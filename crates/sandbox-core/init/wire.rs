@@ -10,8 +10,16 @@
 //! u32 count, then each instruction of init's filter: 8 bytes of struct sock_filter   (seccomp(2))
 //! u32 count, then each instruction of the filter that slots load over it
 //! u32 count, then each operation:  u32 OP_…, u32 argument, text
+//! u32 count, then each instruction of the filter that has the kernel ask init about what is made
+//! u32 count, then each text: a pattern on names of which the host wants to hear when one is made
+//! u32 count, then each text: a pattern on the names in the two lists that follow
+//! u32 count, then each text: a path at which nothing may be made
+//! u32 count, then each text: a pattern on such paths
 //! text = u32 length, the bytes, NUL
 //! ```
+//!
+//! What comes to the plan later is one message on a socket of its own, with a file in memory that holds the part from the operations on; the answer is
+//! `i32` an errno, or 0. Operations can only hide and protect then, and the lists take the place of those before.
 //!
 //! A *command* is one message on the control socket, with the descriptors standard input, output, error and
 //! the command's own channel. Its body stands in the message, or, where it is too long, in a file in memory
@@ -30,7 +38,7 @@
 #![allow(dead_code, reason = "each side uses its own half")]
 
 /// Changes with every change of this file; both sides come from one build, so a mismatch is a build defect.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The longest message on the control socket; a longer body travels in a file in memory.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -81,7 +89,11 @@ pub const MSG_READY: u32 = 2;
 /// From init: it cannot be set up, `u32 MSG_FAILED, u32 STEP_…, u32 errno`, then the path in question.
 pub const MSG_FAILED: u32 = 3;
 
-/// On a command's channel, from the host: `u32` the number of a signal for the shell's process group. From the slot: `u32 RESULT_…, u32 value`.
+/// The length of what a slot reports.
+pub const REPORT_BYTES: usize = 12;
+
+/// On a command's channel, from the host: `u32` the number of a signal for the shell's process group. From the slot: `u32 RESULT_…, u32 value`, and
+/// `u32` how often in this session something was made under a name that the host wants to hear of.
 pub const RESULT_EXITED: u32 = 1;
 /// The shell was killed by the signal in the value.
 pub const RESULT_SIGNALED: u32 = 2;

@@ -18,12 +18,14 @@
 #![cfg(target_os = "linux")]
 
 mod ahead;
+mod arrivals;
 mod attached;
 mod exec;
 mod filter;
 mod plan;
 mod probe;
 mod process;
+mod refresh;
 mod temporary;
 mod tree;
 #[path = "../init/wire.rs"]
@@ -35,7 +37,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use policy::{Access, BindAccess, MountOp, MountOptions, MountPlan, Policy, Unenforced};
@@ -64,10 +67,19 @@ struct Inner {
     session_dir: PathBuf,
     temporary_dir: PathBuf,
     report: EngineReport,
-    mounts: MountPlan,
+    policy: Policy,
+    /// The directories that the session has for itself.
+    private: Vec<PathBuf>,
+    has_namespaces: bool,
+    mounts: RwLock<Arc<MountPlan>>,
+    /// Held while the mounts are brought up to date.
+    refreshing: Mutex<()>,
+    /// The count of arrivals that the mounts are up to date with.
+    compiled_at: AtomicU32,
     null: OwnedFd,
     waiting: ahead::WaitingShell,
     wrapped: wrapped::Wrapped,
+    unseen: arrivals::Unseen,
 }
 
 impl fmt::Debug for Inner {
@@ -76,6 +88,16 @@ impl fmt::Debug for Inner {
             .field("session_dir", &self.session_dir)
             .field("init", &self.init.pid())
             .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn mounts(&self) -> Arc<MountPlan> {
+        Arc::clone(&self.mounts.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_mounts(&self, mounts: MountPlan) {
+        *self.mounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(mounts);
     }
 }
 
@@ -99,11 +121,13 @@ impl NativeSandbox {
         if let Some(what) = policy.beyond_native() {
             return Err(OpenError::Inexpressible { what });
         }
-        let mounts = compile(policy, plan::private_directories())?;
+        let private = plan::private_directories();
+        let mounts = compile(policy, private.clone())?;
         let unix_sockets = if policy.allows_unix_sockets() { UnixSockets::Allowed } else { UnixSockets::Refused };
         let plan = plan::encode(&mounts, limits, unix_sockets);
         let init = InitProcess::start(&plan, None)?;
-        Self::with(init, session_dir, Path::new("/tmp"), probe::enforced(unix_sockets), mounts)
+        let compiled = Compiled { policy, mounts, private, has_namespaces: true };
+        Self::with(init, session_dir, Path::new("/tmp"), probe::enforced(unix_sockets), compiled)
     }
 
     /// Opens a sandbox where user namespaces are refused, on Landlock and the system call filter alone: a weaker tier, which is never chosen by
@@ -136,14 +160,16 @@ impl NativeSandbox {
             return Err(OpenError::NotAccepted { what, weakness: Weakness::InnerRules });
         }
         let attributes = Attributes::of(accepted);
-        let init = InitProcess::start(&plan::encode_rules(&list, limits, attributes), Some(temporary))?;
+        let init =
+            InitProcess::start(&plan::encode_rules(&list, &mounts.arrivals, limits, attributes), Some(temporary))?;
         let signals_leave = init.landlock_abi() < probe::SCOPES_SINCE;
         if signals_leave && !accepted.contains(&Weakness::Signals) {
             let what = "signals of commands would reach every process of the user before Linux 6.12".to_owned();
             return Err(OpenError::NotAccepted { what, weakness: Weakness::Signals });
         }
         let report = probe::enforced_by_landlock(&list, attributes, init.landlock_abi());
-        Self::with(init, session_dir, &temporary_dir, report, mounts)
+        let compiled = Compiled { policy, mounts, private: Vec::new(), has_namespaces: false };
+        Self::with(init, session_dir, &temporary_dir, report, compiled)
     }
 
     /// Opens a sandbox on the tier that is named.
@@ -162,7 +188,7 @@ impl NativeSandbox {
         session_dir: &Path,
         temporary_dir: &Path,
         report: EngineReport,
-        mounts: MountPlan,
+        compiled: Compiled<'_>,
     ) -> Result<Self, OpenError> {
         let null = rustix::fs::open(
             "/dev/null",
@@ -170,17 +196,24 @@ impl NativeSandbox {
             rustix::fs::Mode::empty(),
         )
         .map_err(|errno| OpenError::Host { operation: "open /dev/null", source: errno.into() })?;
-        let (waiting, wrapped) = Default::default();
+        let Compiled { policy, mounts, private, has_namespaces } = compiled;
+        let (waiting, wrapped, unseen) = Default::default();
         let inner = Inner {
             init,
             shell: shell(),
             session_dir: session_dir.to_owned(),
             temporary_dir: temporary_dir.to_owned(),
             report,
-            mounts,
+            policy: policy.clone(),
+            private,
+            has_namespaces,
+            mounts: RwLock::new(Arc::new(mounts)),
+            refreshing: Mutex::default(),
+            compiled_at: AtomicU32::new(0),
             null,
             waiting,
             wrapped,
+            unseen,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -195,10 +228,11 @@ impl NativeSandbox {
         self.inner.init.pid()
     }
 
-    /// Whether commands can read a canonical path, or write to it, by the mounts of this sandbox. Asks nothing of the kernel; files have
+    /// Whether commands can read a canonical path, or write to it, by the mounts of this sandbox and by what must not come into being. Asks nothing of the kernel; files have
     /// permissions of their own.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
-        self.inner.mounts.allows(path, access)
+        let mounts = self.inner.mounts();
+        mounts.allows(path, access) && (access == Access::Read || !mounts.arrivals.refuses(path))
     }
 
     /// A string which, run by any shell of this user on this host, runs a command in the sandbox, on the streams of that shell. It works, any
@@ -215,9 +249,25 @@ impl NativeSandbox {
         wrapped::wrap(&self.inner, spec)
     }
 
-    /// Rules of the policy that do not hold as things stood at the opening, and why.
-    pub fn unenforced(&self) -> &[Unenforced] {
-        &self.inner.mounts.unenforced
+    /// Rules of the policy that do not hold as things stood when it was compiled last, and why.
+    pub fn unenforced(&self) -> Vec<Unenforced> {
+        self.inner.mounts().unenforced.clone()
+    }
+
+    /// Whether the policy may cover more once something is at this path; then [`NativeSandbox::refresh`] is due.
+    pub fn concerns(&self, path: &Path) -> bool {
+        self.inner.mounts().arrivals.concerns(path)
+    }
+
+    /// Hides and protects what the policy covers by now, and did not when it was compiled last. This happens by itself after a command that has brought
+    /// such a thing; a host that has put files into the session calls it. Blocks for some milliseconds.
+    ///
+    /// What the policy allows and was absent stays closed until the sandbox is opened next.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the policy cannot be compiled, or the kernel refuses a mount; then everything is as it was.
+    pub fn refresh(&self) -> Result<(), OpenError> {
+        refresh::refresh(&self.inner)
     }
 }
 
@@ -281,6 +331,14 @@ pub enum OpenError {
         /// The system's own error.
         source: io::Error,
     },
+}
+
+/// A policy, and what was made of it.
+struct Compiled<'p> {
+    policy: &'p Policy,
+    mounts: MountPlan,
+    private: Vec<PathBuf>,
+    has_namespaces: bool,
 }
 
 /// The mounts of a policy as things stand.

@@ -44,10 +44,14 @@ fn the_weaker_engine_is_chosen_by_name_and_says_what_it_does_not_hold() {
     assert_eq!(cli.run(&["read-file", "f"]).ok().stdout, "x\n");
 
     // What the next session could not protect is asked for.
-    cli.run(&["bash", "echo x > .bashrc"]).ok();
+    cli.run(&["bash", "mkdir -p repo/.git/hooks"]).ok();
     let refused = cli.run(&["bash", "true"]);
     assert_eq!(refused.code, 125);
-    assert!(refused.stderr.contains(".bashrc") && refused.stderr.contains("`inner-rules`"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("repo/.git/hooks") && refused.stderr.contains("`inner-rules`"),
+        "{}",
+        refused.stderr
+    );
     cli.run(&["--accept", "inner-rules", "bash", "true"]).ok();
     assert_eq!(cli.run(&["--accept", "nonsense", "bash", "true"]).code, 2);
     assert_eq!(cli.run(&["sandbox", "-c", "exit 7"]).code, 7);

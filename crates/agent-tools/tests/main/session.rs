@@ -86,6 +86,24 @@ async fn a_result_says_what_was_denied_by_which_rule_and_what_would_allow_it() {
 }
 
 #[tokio::test]
+async fn what_may_not_come_into_being_is_refused_or_taken_away_and_the_result_says_so() {
+    let place = place();
+    let session = place.open("s1").await;
+    let ran = session.bash("echo x > .bashrc; ln -s .profile l; echo y > l").await.unwrap();
+    let path = |name: &str| session.dir().join(name).to_string_lossy().into_owned();
+    let told: Vec<_> = ran.denied.iter().map(|denial| (denial.target.clone(), denial.moved_to.clone())).collect();
+    assert_eq!(told, [(path(".bashrc"), None), (path(".profile"), Some(path(".profile.refused")))], "{}", ran.stderr);
+    assert!(ran.denied.iter().all(|denial| denial.rule.ends_with("is always protected from writing")));
+    let names: Vec<_> = ran.artifacts.iter().map(|artifact| artifact.relative_path.as_str()).collect();
+    assert_eq!(names, [".profile.refused"], "what was taken away is stored under its new name");
+
+    // A repository that the other tools have made is protected like one that a command has made.
+    session.write_file("repo/.git/HEAD", b"ref: refs/heads/main").await.unwrap();
+    assert_ne!(session.bash("echo x > repo/.git/config").await.unwrap().exit_code, 0);
+    assert_eq!(session.bash("echo x > repo/.git/index").await.unwrap().exit_code, 0);
+}
+
+#[tokio::test]
 async fn one_session_sees_nothing_of_another() {
     let place = place();
     let (a, b) = (place.open("a").await, place.open("b").await);

@@ -18,6 +18,18 @@ pub fn make_mounts_private() -> Result<()> {
     sys!(nr::MOUNT, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x4_0000, 0).map(drop)
 }
 
+/// Has namespaces that are made from this one see what is mounted later.
+pub fn share_mounts() -> Result<()> {
+    // MS_REC | MS_SHARED
+    sys!(nr::MOUNT, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x10_0000, 0).map(drop)
+}
+
+/// Keeps what is mounted here from the namespace that this one was made from, which it goes on following.
+pub fn follow_mounts() -> Result<()> {
+    // MS_REC | MS_SLAVE
+    sys!(nr::MOUNT, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x8_0000, 0).map(drop)
+}
+
 /// A detached copy of the mounts at and below what `fd` refers to.
 pub fn clone_mounts(fd: Fd) -> Result<Fd> {
     sys!(nr::OPEN_TREE, fd, c(b"\0").as_ptr(), 1 | AT_EMPTY_PATH | AT_RECURSIVE | O_CLOEXEC).map(|fd| fd as Fd)

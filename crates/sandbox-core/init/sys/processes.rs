@@ -168,6 +168,10 @@ pub fn drop_capabilities() -> Result<()> {
 
 /// Loads a seccomp filter: `program` is a row of `struct sock_filter`, 8 bytes each.
 pub fn load_filter(program: &[u8]) -> Result<()> {
+    load_filter_with(program, 0).map(drop)
+}
+
+pub(super) fn load_filter_with(program: &[u8], flags: usize) -> Result<usize> {
     #[repr(C)]
     struct Program {
         len: u16,
@@ -175,7 +179,7 @@ pub fn load_filter(program: &[u8]) -> Result<()> {
     }
     let program = Program { len: (program.len() / 8) as u16, filter: program.as_ptr() };
     // SECCOMP_SET_MODE_FILTER
-    sys!(nr::SECCOMP, 1, 0, &raw const program).map(drop)
+    sys!(nr::SECCOMP, 1, flags, &raw const program)
 }
 
 /// Sets every signal back to its default action, whatever the host ignores.

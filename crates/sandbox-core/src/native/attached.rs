@@ -3,14 +3,15 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::net::SendFlags;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::exec::{self, End};
-use super::{Inner, NativeSandbox, wire};
-use crate::sandbox::{CommandSpec, CommandStatus, ExecError};
+use super::{Inner, NativeSandbox, refresh, wire};
+use crate::sandbox::{CommandSpec, CommandStatus, Displaced, ExecError};
 
 impl NativeSandbox {
     /// Starts a command on the caller's own standard input, output and error. Of `spec` the command, the directory and the environment count; there is
@@ -21,6 +22,8 @@ impl NativeSandbox {
     /// # Errors
     /// [`ExecError`] when the command could not be handed over.
     pub async fn start(&self, spec: &CommandSpec, streams: [BorrowedFd<'_>; 3]) -> Result<AttachedCommand, ExecError> {
+        let began = SystemTime::now();
+        self.inner.unseen.begin(began);
         let body = exec::encode(&self.inner, spec, wire::COMMAND_NOW)?;
         let host = |operation| move |source| ExecError::Host { operation, source };
         let (channel, end) = UnixStream::pair().map_err(host("make a socket"))?;
@@ -28,7 +31,7 @@ impl NativeSandbox {
         exec::send(&self.inner, &body, [stdin, stdout, stderr, end.as_fd()]).await?;
         let (report, signals) = channel.into_split();
         let cwd = spec.cwd.clone().unwrap_or_else(|| self.inner.session_dir.clone());
-        Ok(AttachedCommand { report, signals, cwd, sandbox: Arc::clone(&self.inner) })
+        Ok(AttachedCommand { report, signals, cwd, began, sandbox: Arc::clone(&self.inner) })
     }
 }
 
@@ -38,6 +41,7 @@ pub struct AttachedCommand {
     report: OwnedReadHalf,
     signals: OwnedWriteHalf,
     cwd: PathBuf,
+    began: SystemTime,
     sandbox: Arc<Inner>,
 }
 
@@ -58,7 +62,13 @@ impl AttachedCommand {
     /// It may be waited for again.
     pub async fn wait(&mut self) -> Result<CommandStatus, ExecError> {
         self.report.readable().await.map_err(|source| ExecError::Host { operation: "hear", source })?;
-        let (kind, value) = exec::hear_report(&mut self.report).await?;
-        exec::status(End { kind, value, timed_out: false }, &self.sandbox.shell, &self.cwd)
+        let report = exec::hear_report(&mut self.report).await?;
+        refresh::after_command(&self.sandbox, report.arrivals).await;
+        exec::status(&End { report, timed_out: false }, &self.sandbox.shell, &self.cwd)
+    }
+
+    /// After the end: takes away what the command has made where the policy allows nothing to be made.
+    pub fn displaced(&self) -> Vec<Displaced> {
+        self.sandbox.unseen.take_away(&self.sandbox.mounts().arrivals.refused, self.began)
     }
 }

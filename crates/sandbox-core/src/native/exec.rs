@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
@@ -18,9 +18,9 @@ use tokio::net::unix::{OwnedReadHalf, pipe};
 
 use super::plan::Encoder;
 use super::process::memory_file;
-use super::{Inner, ahead, wire};
+use super::{Inner, ahead, refresh, wire};
 use crate::sandbox::streams::{Filled, feed, fill};
-use crate::sandbox::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError};
+use crate::sandbox::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, Displaced, ExecError};
 
 /// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without its NUL.
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
@@ -32,8 +32,10 @@ const DRAIN_BYTES: usize = 1 << 20;
 const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) async fn exec(sandbox: &Arc<Inner>, spec: CommandSpec) -> Result<CommandOutput, ExecError> {
-    let started = Instant::now();
+    let (started, began) = (Instant::now(), SystemTime::now());
     let running = sandbox.waiting.begin();
+    // Who drops this future does not hear the end.
+    let unheard = Unheard { sandbox, began: Some(began) };
     let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
     let (lines, stdin) = match sandbox.waiting.give(&spec, &sandbox.session_dir) {
         Some(lines) => (lines, None),
@@ -49,17 +51,44 @@ pub(super) async fn exec(sandbox: &Arc<Inner>, spec: CommandSpec) -> Result<Comm
         capture(stderr, spec.max_output_bytes, &sandbox.null),
         feed(stdin, &spec.stdin),
     );
-    let status = status(end?, &sandbox.shell, spec.cwd.as_deref().unwrap_or(&sandbox.session_dir))?;
+    let end = end?;
+    let status = status(&end, &sandbox.shell, spec.cwd.as_deref().unwrap_or(&sandbox.session_dir))?;
+    let displaced = unheard.heard();
+    refresh::after_command(sandbox, end.report.arrivals).await;
     let read = host("read the output");
     let output = CommandOutput {
         stdout: stdout.map_err(read)?,
         stderr: stderr.map_err(read)?,
         status,
+        displaced,
         elapsed: started.elapsed(),
     };
     drop(running);
     ahead::wait_for_next(sandbox, spec);
     Ok(output)
+}
+
+/// A command whose end was not heard yet.
+struct Unheard<'s> {
+    sandbox: &'s Inner,
+    began: Option<SystemTime>,
+}
+
+impl Unheard<'_> {
+    /// Nothing of the command is alive: takes away what it has made where nothing may be made.
+    fn heard(mut self) -> Vec<Displaced> {
+        let began = self.began.take();
+        let mounts = self.sandbox.mounts();
+        began.map(|began| self.sandbox.unseen.take_away(&mounts.arrivals.refused, began)).unwrap_or_default()
+    }
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if let Some(began) = self.began {
+            self.sandbox.unseen.begin(began);
+        }
+    }
 }
 
 /// The host's ends of a command's streams and of its channel.
@@ -195,10 +224,17 @@ fn send_once(sandbox: &Inner, body: &[u8], ends: [BorrowedFd<'_>; 4]) -> Result<
     })
 }
 
-/// What a slot reports, and whether the time was up.
+/// What a slot reports; see `wire`.
+pub(super) struct Report {
+    kind: u32,
+    value: u32,
+    /// How often something was made in the session that may concern the policy.
+    pub(super) arrivals: u32,
+}
+
+/// How a command ended, and whether its time was up.
 pub(super) struct End {
-    pub(super) kind: u32,
-    pub(super) value: u32,
+    pub(super) report: Report,
     pub(super) timed_out: bool,
 }
 
@@ -210,25 +246,26 @@ async fn hear_end(channel: UnixStream, timeout: Duration) -> Result<End, ExecErr
     let in_time = tokio::time::timeout(timeout, &mut report).await;
     drop(sender);
     let timed_out = in_time.is_err();
-    let (kind, value) = match in_time {
+    let report = match in_time {
         Ok(report) => report?,
         Err(_) => report.await?,
     };
-    Ok(End { kind, value, timed_out })
+    Ok(End { report, timed_out })
 }
 
-pub(super) async fn hear_report(channel: &mut OwnedReadHalf) -> Result<(u32, u32), ExecError> {
-    match (channel.read_u32_le().await, channel.read_u32_le().await) {
-        (Ok(kind), Ok(value)) => Ok((kind, value)),
+pub(super) async fn hear_report(channel: &mut OwnedReadHalf) -> Result<Report, ExecError> {
+    match (channel.read_u32_le().await, channel.read_u32_le().await, channel.read_u32_le().await) {
+        (Ok(kind), Ok(value), Ok(arrivals)) => Ok(Report { kind, value, arrivals }),
         _ => Err(ExecError::Ended { reason: "the command's supervising process was killed" }),
     }
 }
 
-pub(super) fn status(end: End, shell: &Path, cwd: &Path) -> Result<CommandStatus, ExecError> {
-    let value = end.value.cast_signed();
+pub(super) fn status(end: &End, shell: &Path, cwd: &Path) -> Result<CommandStatus, ExecError> {
+    let End { report: Report { kind, value, .. }, timed_out } = end;
+    let value = value.cast_signed();
     let source = io::Error::from_raw_os_error(value);
-    match end.kind {
-        wire::RESULT_EXITED | wire::RESULT_SIGNALED if end.timed_out => Ok(CommandStatus::TimedOut),
+    match *kind {
+        wire::RESULT_EXITED | wire::RESULT_SIGNALED if *timed_out => Ok(CommandStatus::TimedOut),
         wire::RESULT_EXITED => Ok(CommandStatus::Exited(value)),
         wire::RESULT_SIGNALED => Ok(CommandStatus::Signaled(value)),
         wire::RESULT_NO_DIRECTORY => Err(ExecError::WorkingDirectory { path: cwd.to_owned(), source }),

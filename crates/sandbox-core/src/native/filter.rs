@@ -7,7 +7,10 @@
 
 mod calls;
 
-use calls::{CHANGES_ATTRIBUTES, ON_PROCESSES, REFUSED, REFUSED_TO_COMMANDS, REFUSED_WITHOUT_NAMESPACES};
+use calls::{
+    CHANGES_ATTRIBUTES, MAKES_FILES, MAKES_NAMES, ON_PROCESSES, REFUSED, REFUSED_TO_COMMANDS,
+    REFUSED_WITHOUT_NAMESPACES,
+};
 
 use crate::sandbox::Weakness;
 
@@ -18,6 +21,8 @@ const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 const X32_CALLS: u32 = 0x4000_0000;
 
 const ALLOW: u32 = 0x7fff_0000;
+/// `SECCOMP_RET_USER_NOTIF`
+const ASK: u32 = 0x7fc0_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const EPERM: u32 = 0x0005_0000 | 1;
 const ENOSYS: u32 = 0x0005_0000 | 38;
@@ -27,6 +32,7 @@ const EAFNOSUPPORT: u32 = 0x0005_0000 | 97;
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
 const CLONE_NEWTIME: u32 = 0x80;
 
+const O_CREAT: u32 = 0o100;
 const UTIMENSAT: u32 = 280;
 /// `FS_IOC_SETFLAGS`, `FS_IOC32_SETFLAGS` and `FS_IOC_FSSETXATTR` (`linux/fs.h`).
 const ATTRIBUTE_IOCTLS: [u32; 3] = [0x4008_6602, 0x4004_6602, 0x401c_5820];
@@ -119,6 +125,20 @@ pub(super) fn program_of_slots() -> Vec<u8> {
     filter.if_equal(CLONE, &[argument(0), skip_unless_any(NEW_NAMESPACES, 1), ret(EPERM), ret(ALLOW)]);
     for call in REFUSED_TO_COMMANDS {
         filter.if_equal(*call, &[ret(EPERM)]);
+    }
+    filter.finish()
+}
+
+/// The program that has the kernel ask init about every call that makes a name, where the policy has something to say about that. Refusals of the
+/// others win over it.
+pub(super) fn asking_program() -> Vec<u8> {
+    let mut filter = Assembler::default();
+    filter.load(0);
+    for (call, flags) in MAKES_FILES {
+        filter.if_equal(*call, &[argument(*flags), skip_unless_any(O_CREAT, 1), ret(ASK), ret(ALLOW)]);
+    }
+    for call in MAKES_NAMES {
+        filter.if_equal(*call, &[ret(ASK)]);
     }
     filter.finish()
 }
@@ -377,6 +397,19 @@ mod tests {
         assert_eq!(times, [ALLOW, EPERM, EPERM]);
         let lenient = |call, arguments: &[u64]| verdict(Attributes::Allowed, call, arguments);
         assert_eq!([lenient(90, &[]), lenient(UTIMENSAT, &[3, 1]), lenient(41, &[2])], [ALLOW, ALLOW, EPERM]);
+    }
+
+    #[test]
+    fn what_makes_a_name_is_asked_about_and_nothing_else() {
+        let verdict = |call, arguments: &[u64]| {
+            let mut all = [0; 6];
+            all[..arguments.len()].copy_from_slice(arguments);
+            verdict_of(&asking_program(), AUDIT_ARCH_X86_64, call, all)
+        };
+        assert_eq!([verdict(2, &[1, 0o1101]), verdict(2, &[1, 0o1001])], [ASK, ALLOW]);
+        assert_eq!([verdict(257, &[3, 1, 0o101]), verdict(257, &[0o100, 1, 0])], [ASK, ALLOW]);
+        assert_eq!([82, 83, 258, 265, 316, 437].map(|call| verdict(call, &[])), [ASK; 6]);
+        assert_eq!([0, 1, 59, 87, 263].map(|call| verdict(call, &[])), [ALLOW; 5]);
     }
 
     #[test]

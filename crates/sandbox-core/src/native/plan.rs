@@ -1,10 +1,11 @@
 //! The plan that a session's init carries out, encoded for it.
 
-use std::ffi::CStr;
+use std::collections::BTreeSet;
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use policy::{AllowList, BindAccess, MountOp, MountPlan};
+use policy::{AllowList, Arrivals, BindAccess, MountOp, MountPlan, Refused};
 use rustix::process::{Resource, getrlimit};
 
 use super::filter::{self, Attributes, UnixSockets};
@@ -26,24 +27,16 @@ pub(super) fn encode(mounts: &MountPlan, limits: &Limits, unix_sockets: UnixSock
     let max_pid = if limits_processes() { limits.processes.max(MIN_PROCESSES) } else { 0 };
     let filters = [filter::program(unix_sockets), filter::program_of_slots()];
     let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, filters);
-    plan.count(mounts.ops.len());
-    for op in &mounts.ops {
-        let (operation, argument, path) = match op {
-            MountOp::Root => (wire::OP_ROOT, wire::READ_ONLY, Path::new("/")),
-            MountOp::RootWritable => (wire::OP_ROOT, wire::READ_WRITE, Path::new("/")),
-            MountOp::Private { path } => (wire::OP_PRIVATE, limits.tmp_mib, path.as_path()),
-            MountOp::HideDirectory { path, holds_mounts: false } => (wire::OP_HIDE_DIRECTORY, 0, path.as_path()),
-            MountOp::HideDirectory { path, holds_mounts: true } => (wire::OP_HIDE_AROUND, 0, path.as_path()),
-            MountOp::HideFile { path } => (wire::OP_HIDE_FILE, 0, path.as_path()),
-            MountOp::Bind { path, access: BindAccess::ReadOnly } => (wire::OP_BIND, wire::READ_ONLY, path.as_path()),
-            MountOp::Bind { path, access: BindAccess::ReadWrite } => (wire::OP_BIND, wire::READ_WRITE, path.as_path()),
-            // Init refuses an operation that it does not know.
-            other => (u32::MAX, 0, other.path().unwrap_or(Path::new("/"))),
-        };
-        plan.u32(operation);
-        plan.u32(argument);
-        plan.text(path.as_os_str().as_bytes());
-    }
+    plan.operations(&mounts.ops, limits);
+    plan.arrivals(&mounts.arrivals);
+    plan.0
+}
+
+/// What comes to a plan later, by the layout of `wire`.
+pub(super) fn encode_additions(ops: &[MountOp], arrivals: &Arrivals) -> Vec<u8> {
+    let mut plan = Encoder::default();
+    plan.operations(ops, &Limits::default());
+    plan.arrivals(arrivals);
     plan.0
 }
 
@@ -62,7 +55,7 @@ const FACTS: [&str; 9] = [
 ];
 
 /// Limits, filters and rules of Landlock, by the layout of `wire`.
-pub(super) fn encode_rules(list: &AllowList, limits: &Limits, attributes: Attributes) -> Vec<u8> {
+pub(super) fn encode_rules(list: &AllowList, arrivals: &Arrivals, limits: &Limits, attributes: Attributes) -> Vec<u8> {
     let filters = [filter::program(UnixSockets::Refused), filter::program_without_namespaces(attributes)];
     let mut plan = head(wire::TIER_LANDLOCK, 0, limits, filters);
     plan.count(list.rules.len() + DEVICES.len() + FACTS.len());
@@ -80,6 +73,7 @@ pub(super) fn encode_rules(list: &AllowList, limits: &Limits, attributes: Attrib
     }
     DEVICES.iter().for_each(|path| rule(wire::DEVICE, path.as_ref()));
     FACTS.iter().for_each(|path| rule(wire::READ_ONLY, path.as_ref()));
+    plan.arrivals(arrivals);
     plan.0
 }
 
@@ -96,8 +90,7 @@ fn head(tier: u32, max_pid: u32, limits: &Limits, filters: [Vec<u8>; 2]) -> Enco
         plan.u64(hard);
     }
     for filter in filters {
-        plan.count(filter.len() / 8);
-        plan.0.extend_from_slice(&filter);
+        plan.filter(&filter);
     }
     plan
 }
@@ -137,6 +130,16 @@ fn resources(limits: &Limits) -> Vec<(u32, u64, u64)> {
     resources
 }
 
+/// A pattern that matches one name only.
+fn literal(name: &[u8]) -> Vec<u8> {
+    // A lone bracket stands for itself.
+    let escaped = |byte: &u8| match byte {
+        b'*' | b'?' | b'[' => vec![b'[', *byte, b']'],
+        other => vec![*other],
+    };
+    name.iter().flat_map(escaped).collect()
+}
+
 /// Writes the layout that `wire` describes.
 #[derive(Debug, Default)]
 pub(super) struct Encoder(pub(super) Vec<u8>);
@@ -152,6 +155,56 @@ impl Encoder {
 
     pub(super) fn count(&mut self, count: usize) {
         self.u32(u32::try_from(count).expect("far fewer than four thousand million of anything"));
+    }
+
+    fn operations(&mut self, ops: &[MountOp], limits: &Limits) {
+        self.count(ops.len());
+        for op in ops {
+            let access = |access: &BindAccess| match access {
+                BindAccess::ReadOnly => wire::READ_ONLY,
+                BindAccess::ReadWrite => wire::READ_WRITE,
+            };
+            let (operation, argument) = match op {
+                MountOp::Root => (wire::OP_ROOT, wire::READ_ONLY),
+                MountOp::RootWritable => (wire::OP_ROOT, wire::READ_WRITE),
+                MountOp::Private { .. } => (wire::OP_PRIVATE, limits.tmp_mib),
+                MountOp::HideDirectory { holds_mounts: false, .. } => (wire::OP_HIDE_DIRECTORY, 0),
+                MountOp::HideDirectory { holds_mounts: true, .. } => (wire::OP_HIDE_AROUND, 0),
+                MountOp::HideFile { .. } => (wire::OP_HIDE_FILE, 0),
+                MountOp::Bind { access: how, .. } => (wire::OP_BIND, access(how)),
+                // Init refuses an operation that it does not know.
+                _ => (u32::MAX, 0),
+            };
+            self.u32(operation);
+            self.u32(argument);
+            self.text(op.path().unwrap_or(Path::new("/")).as_os_str().as_bytes());
+        }
+    }
+
+    fn filter(&mut self, filter: &[u8]) {
+        self.count(filter.len() / 8);
+        self.0.extend_from_slice(filter);
+    }
+
+    /// What init sees to when something is made.
+    pub(super) fn arrivals(&mut self, arrivals: &Arrivals) {
+        let Arrivals { refused, refused_patterns, watched, .. } = arrivals;
+        let paths: Vec<PathBuf> = refused.iter().map(Refused::path).collect();
+        // Whatever stands on the way to a path could be brought there with the path in it.
+        let parts = paths.iter().flat_map(|path| path.iter().skip(1)).map(OsStr::as_bytes).map(literal);
+        let last = refused_patterns.iter().filter_map(|pattern| pattern.rsplit('/').next());
+        let last = last.map(|name| if name == "**" { b"*".to_vec() } else { name.as_bytes().to_vec() });
+        let names: BTreeSet<Vec<u8>> = parts.chain(last).collect();
+        self.filter(&filter::asking_program());
+        self.texts(watched.iter().map(String::as_bytes));
+        self.texts(names.iter().map(Vec::as_slice));
+        self.texts(paths.iter().map(|path| path.as_os_str().as_bytes()));
+        self.texts(refused_patterns.iter().map(String::as_bytes));
+    }
+
+    fn texts<'t>(&mut self, texts: impl ExactSizeIterator<Item = &'t [u8]>) {
+        self.count(texts.len());
+        texts.for_each(|text| self.text(text));
     }
 
     pub(super) fn text(&mut self, bytes: &[u8]) {

@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use policy::AllowList;
+use policy::{AllowList, Arrivals};
 
 use super::filter::{Attributes, UnixSockets};
 use super::process::InitProcess;
@@ -24,7 +24,7 @@ pub fn probe(tier: &Tier) -> EngineReport {
         }
         Tier::Landlock { accepted } => {
             let (list, attributes) = (AllowList::default(), Attributes::of(accepted));
-            match InitProcess::start(&plan::encode_rules(&list, &limits, attributes), None) {
+            match InitProcess::start(&plan::encode_rules(&list, &Arrivals::default(), &limits, attributes), None) {
                 Ok(init) => enforced_by_landlock(&list, attributes, init.landlock_abi()),
                 Err(error) => refused(LANDLOCK, &error),
             }
@@ -66,7 +66,10 @@ pub(super) fn enforced(unix_sockets: UnixSockets) -> EngineReport {
 /// The report of a sandbox without namespaces.
 pub(super) fn enforced_by_landlock(list: &AllowList, attributes: Attributes, abi: u32) -> EngineReport {
     let weaker = |why: &[&str]| Enforcement::Weaker { why: why.join("; ") };
-    let mut files = vec!["names, sizes and times of what is denied can be looked for"];
+    let mut files = vec![
+        "names, sizes and times of what is denied can be looked for",
+        "what the policy hides or protects and appears later is not covered",
+    ];
     let uncovered = match list.uncovered.as_slice() {
         [] => String::new(),
         [first, ..] => format!(

@@ -34,6 +34,8 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct InitProcess {
     /// `None` once the session was ended.
     control: Mutex<Option<OwnedFd>>,
+    /// For what comes to the plan later.
+    additions: Mutex<OwnedFd>,
     pid: Pid,
     /// Becomes readable when init has ended.
     pidfd: OwnedFd,
@@ -52,6 +54,7 @@ impl InitProcess {
         let program = memory_file("session-init", PROGRAM, MemfdFlags::EXEC).map_err(host("make a file in memory"))?;
         let plan = memory_file("session-plan", plan, MemfdFlags::empty()).map_err(host("make a file in memory"))?;
         let (ours, theirs) = socket_pair().map_err(host("make a socket"))?;
+        let (additions, their_additions) = socket_pair().map_err(host("make a socket"))?;
 
         // Without `pre_exec` and the like, the standard library starts this with `posix_spawn`.
         let mut first = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
@@ -59,7 +62,7 @@ impl InitProcess {
             .env_clear()
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(plan))
-            .stderr(Stdio::null())
+            .stderr(Stdio::from(their_additions))
             .spawn()
             .map_err(|source| OpenError::Host { operation: "start init", source })?;
         // The first process makes the namespaces, forks init as its sibling, tells its id, and goes. Init may
@@ -68,7 +71,8 @@ impl InitProcess {
         let _ = first.wait();
         let (pid, landlock_abi) = heard?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(host("watch init"))?;
-        Ok(Self { control: Mutex::new(Some(ours)), pid, pidfd, landlock_abi, temporary: Mutex::new(temporary) })
+        let (control, additions, temporary) = (Mutex::new(Some(ours)), Mutex::new(additions), Mutex::new(temporary));
+        Ok(Self { control, additions, pid, pidfd, landlock_abi, temporary })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -92,6 +96,29 @@ impl InitProcess {
             Ok(_) => Ok(true),
             Err(Errno::AGAIN | Errno::NOBUFS) => Ok(false),
             Err(errno) => Err(errno),
+        }
+    }
+
+    /// Brings what comes to the plan, and waits until init has taken it over.
+    pub(super) fn add(&self, body: &[u8]) -> io::Result<()> {
+        let additions = self.additions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let file = memory_file("session-additions", body, MemfdFlags::NOEXEC_SEAL)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = [file.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        let message = wire::VERSION.to_le_bytes();
+        rustix::net::sendmsg(&*additions, &[IoSlice::new(&message)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        let timeout = Timespec { tv_sec: SETUP_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
+        if poll(&mut [PollFd::new(&*additions, PollFlags::IN)], Some(&timeout))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut answer = [0; 4];
+        let (received, _) = rustix::net::recv(&*additions, &mut answer, RecvFlags::empty())?;
+        match (received, i32::from_le_bytes(answer)) {
+            (4, 0) => Ok(()),
+            (4, errno) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 

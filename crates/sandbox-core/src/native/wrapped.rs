@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::MemfdFlags;
 use rustix::net::{
@@ -92,6 +92,7 @@ fn serve(client: &UnixStream, sandbox: &Weak<Inner>, commands: &Mutex<Vec<Comman
     let (number, streams) = receive(client)?;
     let spec = lock(commands).get(number).cloned().ok_or(io::ErrorKind::NotFound)?;
     let sandbox = sandbox.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+    sandbox.unseen.begin(SystemTime::now());
     let (channel, end) = UnixStream::pair()?;
     let body = exec::encode(&sandbox, &spec, wire::COMMAND_NOW).map_err(io::Error::other)?;
     let [stdin, stdout, stderr] = &streams;

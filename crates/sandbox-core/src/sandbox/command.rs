@@ -62,8 +62,20 @@ pub struct CommandOutput {
     pub stderr: CapturedStream,
     /// How it ended.
     pub status: CommandStatus,
+    /// What it had brought into being where the policy allows nothing, and what became of that.
+    pub displaced: Vec<Displaced>,
     /// From the request to the last byte of output.
     pub elapsed: Duration,
+}
+
+/// Something that a command had brought into being where the policy allows nothing. It was taken away when the command had ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Displaced {
+    /// Where it was.
+    pub path: PathBuf,
+    /// Where it is now, in the same directory; absent when it could not be moved, and is still there.
+    pub moved_to: Option<PathBuf>,
 }
 
 /// One output stream: its head, and how much was dropped after it.

@@ -126,6 +126,38 @@ const CASES: &[Case] = &[
     case("a pattern in allowWrite", "echo x > $O/plain/f", Works)
         .with(&[("allowWrite", &["O/pl*n"])])
         .but_srt(Fails, "srt drops patterns in lists for writing on Linux"),
+    case("make an absent denied file", "echo x > ghost", Fails).with(&[("denyWrite", &["W/ghost"])]),
+    case("make a directory at an absent denied path", "mkdir ghost", Fails).with(&[("denyWrite", &["W/ghost"])]),
+    case("a symlink at an absent denied path", "ln -s denied.txt ghost", Fails).with(&[("denyWrite", &["W/ghost"])]),
+    case("a hard link at an absent denied path", "ln deep/er/file ghost", Fails).with(&[("denyWrite", &["W/ghost"])]),
+    case("rename to an absent denied path", "echo x > n && mv n ghost", Fails).with(&[("denyWrite", &["W/ghost"])]),
+    case("an absent denied path by another way of naming it", "cd deep/er && echo x > ../..//./ghost", Fails)
+        .with(&[("denyWrite", &["W/ghost"])]),
+    case("an absent denied path by a symlink to its directory", "ln -s . s && echo x > s/ghost", Fails)
+        .with(&[("denyWrite", &["W/ghost"])]),
+    case("an absent denied path through a descriptor", "exec 3<.; cd /; echo x > /proc/self/fd/3/ghost", Fails)
+        .with(&[("denyWrite", &["W/ghost"])]),
+    case("make an absent nested denied path", "mkdir -p ghost/in && echo x > ghost/in/file", Fails)
+        .with(&[("denyWrite", &["W/ghost/in"])]),
+    case("bring an absent nested denied path along", "mkdir -p n/in && mv n ghost", Fails)
+        .with(&[("denyWrite", &["W/ghost/in"])]),
+    case("link the way to an absent nested denied path", "mkdir -p n/in && ln -s n ghost", Fails)
+        .with(&[("denyWrite", &["W/ghost/in"])]),
+    case("the target of a dangling denied symlink", "echo x > nowhere", Fails)
+        .with(&[("denyWrite", &["W/dangling"])]),
+    case("write through a dangling denied symlink", "echo x > dangling", Fails).with(&[("denyWrite", &["W/dangling"])]),
+    case("what a pattern in denyWrite will match", "mkdir new && echo x > new/secret.pem", Fails)
+        .with(&[("denyWrite", &["W/**/*.pem"])])
+        .but_srt(Works, "srt drops patterns in lists for writing on Linux"),
+    case("work beside absent denied paths", "echo x > gho && mv gho ghost2 && mkdir -p in/ghost && rm -r in", Works)
+        .with(&[("denyWrite", &["W/ghost", "W/x/in"])]),
+    case("an absent protected name", "echo x > $O/plain/.bashrc", Fails)
+        .with(&[("allowWrite", &["O/plain"])])
+        .but_srt(Works, "srt protects names in the directory that it runs in, and in no other that may be written to"),
+    case("an absent protected directory", "mkdir $O/plain/.vscode", Fails)
+        .with(&[("allowWrite", &["O/plain"])])
+        .but_srt(Works, "srt protects names in the directory that it runs in, and in no other that may be written to"),
+    case("a new repository", "mkdir -p n/.git/hooks && echo x > n/.git/config && echo x > n/.bashrc", Works),
     case("an absent denied path leaves no trace", "test ! -e ghost", Works)
         .with(&[("denyWrite", &["W/ghost"])])
         .but_srt(Fails, "srt makes a file on the host to mount over"),
@@ -349,6 +381,7 @@ impl Place {
         fs::create_dir(dir.join("worktree")).unwrap();
         fs::write(dir.join("worktree/.git"), format!("gitdir: {}\n", dir.join("separate.git").display())).unwrap();
         let link = |to: &str, at: PathBuf| std::os::unix::fs::symlink(to, at).unwrap();
+        link("nowhere", dir.join("dangling"));
         link("deep/er/file", dir.join("to-deep-file"));
         link("plain", outside.join("link"));
         link("other", outside.join("hidden/link"));

@@ -30,6 +30,8 @@ const PROTECTED: [&str; 6] = [
     "deep/repo/.git/config",
     ".bashrc",
 ];
+/// In the session directory; nothing may ever be there.
+const ABSENT: [&str; 4] = [".gitconfig", ".vscode", "ghost", "no/where"];
 /// Beside it.
 const OUTSIDE: [&str; 2] = ["outside/canary", "sessions/s2/file"];
 
@@ -45,6 +47,7 @@ fn target() -> Target {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     }
     let mut policy = Policy::session(&dir).sessions_root(&root.join("sessions")).home(&root);
+    policy = policy.deny_write(&dir.join("ghost")).deny_write(&dir.join("no/where"));
     if !without_namespaces() {
         policy =
             policy.deny_write(&dir.join("denied.txt")).deny_write(&dir.join("locked")).deny_read(&dir.join("secret"));
@@ -78,6 +81,9 @@ impl Target {
             let metadata = fs::symlink_metadata(&path).unwrap();
             assert!(metadata.is_file() && metadata.nlink() == 1, "{} after {after}", path.display());
             assert_eq!(metadata.mode() & 0o7777, 0o666, "{} after {after}", path.display());
+        }
+        for path in ABSENT {
+            assert!(fs::symlink_metadata(dir.join(path)).is_err(), "{path} after {after}");
         }
         let names = |path: &Path| fs::read_dir(path).unwrap().count();
         assert_eq!((names(&self.root), names(&self.root.join("outside"))), (2, 1), "after {after}");
@@ -205,6 +211,16 @@ async fn nothing_that_is_denied_can_be_changed_by_any_way_of_naming_it() {
         "echo x > .bashrc".to_owned(),
         "mv .bashrc b; echo x > .bashrc".to_owned(),
         "rm -f .bashrc; ln -s /etc/passwd .bashrc".to_owned(),
+        "echo x > .gitconfig".to_owned(),
+        "mkdir .vscode".to_owned(),
+        "echo x > ghost".to_owned(),
+        "ln -s /etc/passwd ghost".to_owned(),
+        "ln -s ghost to-ghost && echo x > to-ghost".to_owned(),
+        "mkdir -p no/where".to_owned(),
+        "mkdir -p d3/where && mv -T d3 no".to_owned(),
+        "mkdir -p d4/where && ln -s d4 no2 && mv -T no2 no".to_owned(),
+        "mkdir -p no d5/where; ".to_owned() + &exchange("d5", "no"),
+        "exec 3<. ; cd /; ".to_owned() + &call(83, ", \"/proc/self/fd/3/ghost\", 0755"),
         "exec 3<. ; cd /; ".to_owned() + &call(264, ", 3, \"denied.txt\", 3, \"through-a-descriptor\""),
     ];
     for attempt in &attempts {
@@ -302,8 +318,13 @@ async fn a_command_cannot_fill_the_machine_with_processes_or_with_one_file() {
 }
 
 /// Moves that change names, links and directories while others look at them.
-const MOVES: [&str; 22] = [
+const MOVES: [&str; 27] = [
     "mkdir -p a/b",
+    "ln -sfn ../ghost a/l; echo x > a/l",
+    "echo x > a/x; mv -T a/x ghost; ln a/x .gitconfig",
+    "mkdir -p a/where; mv -T a no; mkdir -p no; perl -e 'syscall(316, -100, \"a\", -100, \"no\", 2)'",
+    "ln -sfn a no; ln -sfn a .vscode; mkdir .vscode",
+    "mv -T no a; rm -rf no",
     "ln -sfn OUTSIDE a/out",
     "ln -sfn ../s2 a/out",
     "ln -sfn /proc/self/root a/out",

@@ -4,6 +4,8 @@
 mod agreement;
 #[cfg(feature = "native")]
 mod ahead;
+#[cfg(feature = "native")]
+mod arrivals;
 #[cfg(all(feature = "native", feature = "srt"))]
 mod conformance;
 #[cfg(feature = "native")]

@@ -35,7 +35,7 @@ fn everything_holds_for_an_ordinary_user_too() {
     let run = Command::new("setpriv")
         .args(nobody)
         .arg(&program)
-        .args(["ahead::", "native::", "files::", "escapes::", "limits::", "wrapped::"])
+        .args(["ahead::", "arrivals::", "native::", "files::", "escapes::", "limits::", "wrapped::"])
         .env_remove("TMPDIR")
         .output();
     let Ok(run) = run else { return skipped("the engine as an ordinary user", "package util-linux") };
@@ -83,7 +83,16 @@ fn without_user_namespaces_the_rest_holds_by_landlock() {
         let mut run = Command::new(command[0]);
         // The processes of one user are counted together here, and one of the tests makes as many as it can.
         run.args(&command[1..]).arg(&program).arg("--test-threads=1");
-        run.args(["agreement::", "ahead::", "escapes::", "landlock::", "limits::", "native::", "wrapped::"]);
+        run.args([
+            "agreement::",
+            "ahead::",
+            "arrivals::",
+            "escapes::",
+            "landlock::",
+            "limits::",
+            "native::",
+            "wrapped::",
+        ]);
         run.args(["a_killed_host", "a_killed_init", "what_is_killed", "leave_nothing_behind"]);
         run.args(OF_NAMESPACES.iter().flat_map(|test| ["--skip", test]));
         if rustix::process::geteuid().is_root() {

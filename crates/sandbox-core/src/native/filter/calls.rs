@@ -42,8 +42,6 @@ pub(super) const REFUSED: &[u32] = &[
     425, // io_uring_setup
     426, // io_uring_enter
     427, // io_uring_register
-    428, // open_tree
-    429, // move_mount
     430, // fsopen
     431, // fsconfig
     432, // fsmount
@@ -52,9 +50,11 @@ pub(super) const REFUSED: &[u32] = &[
     467, // open_tree_attr
 ];
 
-/// What a slot still needs after the session's filter is loaded, and a command must not have.
+/// What init and its slots still need after the session's filter is loaded, and a command must not have.
 pub(super) const REFUSED_TO_COMMANDS: &[u32] = &[
     165, // mount
+    428, // open_tree
+    429, // move_mount
     442, // mount_setattr
 ];
 
@@ -77,6 +77,8 @@ pub(super) const REFUSED_WITHOUT_NAMESPACES: &[u32] = &[
     240, // mq_open
     241, // mq_unlink
     254, // inotify_add_watch
+    428, // open_tree
+    429, // move_mount
     442, // mount_setattr
 ];
 
@@ -113,4 +115,27 @@ pub(super) const ON_PROCESSES: &[(u32, u32)] = &[
     (251, 1), // ioprio_set
     (302, 0), // prlimit64
     (314, 0), // sched_setattr
+];
+
+/// Calls that make a file where a flag says so; each with the argument that has the flags.
+pub(super) const MAKES_FILES: &[(u32, u32)] = &[
+    (2, 1),   // open
+    (257, 2), // openat
+];
+
+/// Calls that make a name, or do so by flags that are out of a filter's sight.
+pub(super) const MAKES_NAMES: &[u32] = &[
+    82,  // rename
+    83,  // mkdir
+    85,  // creat
+    86,  // link
+    88,  // symlink
+    133, // mknod
+    258, // mkdirat
+    259, // mknodat
+    264, // renameat
+    265, // linkat
+    266, // symlinkat
+    316, // renameat2
+    437, // openat2
 ];

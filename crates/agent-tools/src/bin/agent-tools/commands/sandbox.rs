@@ -26,7 +26,7 @@ pub(crate) async fn run(args: Sandbox, tier: &Tier) -> Result<ExitCode, Failure>
         (None, []) => return Err(Failure::usage("no command is given")),
     };
     let sandbox = NativeSandbox::open_on(tier, &policy, &cwd, &Limits::default()).map_err(Failure::setting)?;
-    for gap in sandbox.unenforced().iter().filter(|gap| gap.reason != Gap::Absent) {
+    for gap in sandbox.unenforced().into_iter().filter(|gap| gap.reason != Gap::Absent) {
         eprintln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
     }
     let mut spec = CommandSpec::new(command);
@@ -53,6 +53,16 @@ pub(crate) async fn run(args: Sandbox, tier: &Tier) -> Result<ExitCode, Failure>
             Some(signal) = signals.recv() => running.signal(signal),
         }
     };
+    for displaced in running.displaced() {
+        let end = match displaced.moved_to {
+            Some(to) => format!("it is {} now", to.display()),
+            None => "and it could not be moved away".to_owned(),
+        };
+        eprintln!(
+            "agent-tools: warning: {} was made where the settings allow nothing, {end}",
+            displaced.path.display()
+        );
+    }
     sandbox.close().await;
     Ok(ExitCode::from(u8::try_from(status.code()).unwrap_or(1)))
 }

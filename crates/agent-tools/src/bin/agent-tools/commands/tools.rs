@@ -73,7 +73,8 @@ fn show(output: &BashOutput) {
     }
     for denial in &output.denied {
         let remedy = denial.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        about += &format!("denied: {} {}: {}{remedy}\n", denial.access, denial.target, denial.rule);
+        let moved = denial.moved_to.as_ref().map(|to| format!("; it is {to} now")).unwrap_or_default();
+        about += &format!("denied: {} {}: {}{remedy}{moved}\n", denial.access, denial.target, denial.rule);
     }
     if output.timed_out {
         about += "the time was up: the command and all that it had started were killed\n";

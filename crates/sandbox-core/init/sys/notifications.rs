@@ -1,0 +1,73 @@
+//! Calls of other processes about which the kernel asks this one (`seccomp_unotify(2)`), and their memory.
+
+use super::{Errno, Fd, IoVec, Result, call, nr, padded};
+
+/// A question (`struct seccomp_notif`).
+pub struct Notification {
+    pub id: u64,
+    pub pid: i32,
+    /// The number of the call.
+    pub call: u32,
+    pub arguments: [u64; 6],
+}
+
+/// Loads a seccomp filter whose verdict may be to ask; gives the descriptor on which the kernel asks.
+pub fn load_asking_filter(program: &[u8]) -> Result<Fd> {
+    // SECCOMP_FILTER_FLAG_NEW_LISTENER, and SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV since Linux 5.19: a signal does not make a call ask again.
+    const NEW_LISTENER: usize = 1 << 3;
+    const WAIT_KILLABLE: usize = 1 << 5;
+    let listener = match super::processes::load_filter_with(program, NEW_LISTENER | WAIT_KILLABLE) {
+        Err(Errno::INVAL) => super::processes::load_filter_with(program, NEW_LISTENER)?,
+        other => other?,
+    };
+    // SECCOMP_IOCTL_NOTIF_SET_FLAGS with SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, since Linux 6.6: who asks waits for nothing but the answer.
+    let _ = sys!(nr::IOCTL, listener, 0x4008_2104, 1);
+    Ok(listener as Fd)
+}
+
+/// The next question. Sleeps while there is none.
+pub fn next_notification(listener: Fd) -> Result<Notification> {
+    let mut words = [0u64; 10];
+    // SECCOMP_IOCTL_NOTIF_RECV
+    sys!(nr::IOCTL, listener, 0xc050_2100u32, words.as_mut_ptr())?;
+    let [id, pid, call, _, arguments @ ..] = words;
+    // The halves of these hold two numbers each.
+    Ok(Notification { id, pid: pid as u32 as i32, call: call as u32, arguments })
+}
+
+/// Lets the call go on, or fail with an error.
+pub fn answer(listener: Fd, id: u64, error: Option<Errno>) {
+    // struct seccomp_notif_resp: id, val, error and flags; SECCOMP_USER_NOTIF_FLAG_CONTINUE
+    let halves = match error {
+        Some(Errno(errno)) => u64::from((-errno) as u32),
+        None => 1 << 32,
+    };
+    let words = [id, 0, halves];
+    // SECCOMP_IOCTL_NOTIF_SEND
+    let _ = sys!(nr::IOCTL, listener, 0xc018_2101u32, words.as_ptr());
+}
+
+/// Reads the memory of another process, which this one must be allowed to trace; all of it, or nothing.
+pub fn read_memory(pid: i32, at: u64, buffer: &mut [u8]) -> Result<()> {
+    let to = IoVec { base: buffer.as_mut_ptr(), len: buffer.len() };
+    let from = IoVec { base: at as usize as *mut u8, len: buffer.len() };
+    let read = sys!(nr::PROCESS_VM_READV, pid, &raw const to, 1, &raw const from, 1, 0)?;
+    if read == buffer.len() { Ok(()) } else { Err(Errno::FAULT) }
+}
+
+/// Reads a text from the memory of another process, without its NUL.
+pub fn read_text(pid: i32, at: u64, buffer: &mut [u8]) -> Result<&[u8]> {
+    const PAGE: usize = 4096;
+    let mut len = 0;
+    while len < buffer.len() {
+        // The page after the text may not be there.
+        let from = at + len as u64;
+        let end = (len + PAGE - (from as usize % PAGE)).min(buffer.len());
+        read_memory(pid, from, &mut buffer[len..end])?;
+        if let Some(nul) = buffer[len..end].iter().position(|byte| *byte == 0) {
+            return Ok(&buffer[..len + nul]);
+        }
+        len = end;
+    }
+    Err(Errno::TOO_BIG)
+}

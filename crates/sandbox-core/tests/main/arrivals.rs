@@ -1,0 +1,238 @@
+//! What comes into being while a session lives: what may not, is refused; what may, is covered from the next command on.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use policy::Policy;
+use sandbox_core::{CommandOutput, CommandStatus, NativeSandbox, Sandbox};
+
+use crate::native::{NO_PLACE, Place, directory_in_sight, open, place, spec, without_namespaces};
+use crate::reruns::skipped;
+
+async fn run(sandbox: &NativeSandbox, command: &str) -> CommandOutput {
+    sandbox.exec(spec(command)).await.unwrap()
+}
+
+async fn works(sandbox: &NativeSandbox, command: &str) -> bool {
+    run(sandbox, command).await.status == CommandStatus::Exited(0)
+}
+
+/// A file whose name the policy does not allow is gone, and has another name.
+#[track_caller]
+fn is_displaced(ran: &CommandOutput, path: &Path, moved_to: &Path) {
+    let found: Vec<_> = ran.displaced.iter().map(|it| (it.path.as_path(), it.moved_to.as_deref())).collect();
+    assert_eq!(found, [(path, Some(moved_to))]);
+    assert!(!path.exists() && moved_to.exists());
+}
+
+#[tokio::test]
+async fn an_absent_protected_name_is_refused_at_once_and_leaves_no_trace() {
+    let Place { dir, sandbox, .. } = &place();
+    for attempt in [
+        "echo x > .bashrc",
+        "mkdir .vscode",
+        "ln -s /etc/passwd .gitconfig",
+        "echo x > f && mv f .profile",
+        "echo x > f && ln f .zshrc",
+        "mkfifo .mcp.json",
+        "mkdir .claude; mkdir .claude/commands",
+        "mkdir -p d/commands && mv -T d .claude",
+        "cd /; exec 3< $OLDPWD; echo x > $OLDPWD/.bashrc",
+        "perl -e 'open(F, \">\", \".bashrc\") or exit 1'",
+        "perl -e 'exit(syscall(85, my $path = \".bashrc\", 0644) == -1)'",
+    ] {
+        let ran = run(sandbox, attempt).await;
+        assert_ne!(ran.status, CommandStatus::Exited(0), "{attempt}");
+        assert!(ran.displaced.is_empty(), "{attempt}");
+    }
+    let ran = run(sandbox, "echo x > .bashrc").await;
+    assert!(String::from_utf8_lossy(&ran.stderr.bytes).contains("Read-only file system"), "{ran:?}");
+    assert!(
+        works(sandbox, "echo x > .bashrc2 && mkdir -p .claude/other vscode && mv .bashrc2 n && ls .bash* || rm n")
+            .await
+    );
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [".claude", "d", "f", "vscode"]);
+}
+
+#[tokio::test]
+async fn what_gets_through_is_taken_away_when_the_command_has_ended() {
+    let Place { dir, sandbox, .. } = &place();
+    let ran = run(sandbox, "ln -s .bashrc link && echo content > link && cat .bashrc").await;
+    assert_eq!(String::from_utf8_lossy(&ran.stdout.bytes), "content\n");
+    is_displaced(&ran, &dir.join(".bashrc"), &dir.join(".bashrc.refused"));
+    assert_eq!(fs::read_to_string(dir.join(".bashrc.refused")).unwrap(), "content\n");
+    assert!(run(sandbox, "cat link").await.displaced.is_empty());
+}
+
+#[tokio::test]
+async fn a_race_with_the_one_who_looks_is_lost() {
+    let Place { dir, sandbox, .. } = &place();
+    if !works(sandbox, "command -v python3").await {
+        return skipped("a race for a protected name", "package python3");
+    }
+    // One thread changes the name in memory while another has it made.
+    const RACE: &str = "
+import ctypes, threading
+libc = ctypes.CDLL(None)
+name = ctypes.create_string_buffer(b'.abcdef')
+bad, good = b'.bashrc', b'.abcdef'
+stop = False
+def flip():
+    while not stop:
+        ctypes.memmove(name, bad, 7); ctypes.memmove(name, good, 7)
+thread = threading.Thread(target=flip); thread.start()
+for _ in range(3000):
+    fd = libc.open(name, 0o101, 0o644)
+    if fd >= 0: libc.close(fd)
+stop = True; thread.join()
+";
+    fs::write(dir.join("race.py"), RACE).unwrap();
+    let ran = run(sandbox, "python3 race.py; ls -a").await;
+    assert!(!dir.join(".bashrc").exists(), "{ran:?}");
+    let made = String::from_utf8_lossy(&ran.stdout.bytes).lines().any(|name| name == ".bashrc");
+    assert_eq!(ran.displaced.len(), usize::from(made), "{ran:?}");
+}
+
+#[tokio::test]
+async fn what_a_cancelled_command_has_made_is_taken_away_after_the_next() {
+    let Place { dir, sandbox, .. } = &place();
+    let path = dir.join(".profile");
+    let cancelled = sandbox.exec(spec("ln -s .profile l; echo x > l; sleep 1000"));
+    let appears = async {
+        while !path.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        ran = cancelled => panic!("{ran:?}"),
+        () = appears => {}
+    }
+    is_displaced(&run(sandbox, "true").await, &path, &dir.join(".profile.refused"));
+}
+
+#[tokio::test]
+async fn what_the_host_puts_there_is_left_alone() {
+    let Place { dir, sandbox, .. } = &place();
+    assert!(works(sandbox, "true").await);
+    fs::write(dir.join(".bashrc"), "of the user").unwrap();
+    // Times of files are rough.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(run(sandbox, "cat .bashrc").await.displaced.is_empty());
+    assert_eq!(fs::read_to_string(dir.join(".bashrc")).unwrap(), "of the user");
+}
+
+#[tokio::test]
+async fn a_new_repository_is_protected_from_the_next_command_on() {
+    if without_namespaces() {
+        return;
+    }
+    let Place { dir, sandbox, .. } = &place();
+    let make = "mkdir -p a/b/.git/hooks && echo old > a/b/.git/config && echo old > a/b/.git/hooks/x && echo x > a/b/.git/config";
+    assert!(works(sandbox, make).await, "the command that makes it may fill it");
+    for attempt in [
+        "echo x > a/b/.git/config",
+        "echo x > a/b/.git/hooks/x",
+        "echo x > a/b/.git/hooks/new",
+        "mv a/b/.git a/b/git",
+        "mv a c",
+        "rm -rf a/b/.git/hooks",
+        "echo x > a/b/.git/config.worktree",
+    ] {
+        assert!(!works(sandbox, attempt).await, "{attempt}");
+    }
+    assert!(
+        works(sandbox, "echo x > a/b/.git/index && mkdir a/b/src && echo x > a/b/src/f && mv a/b/src/f a/b/g").await
+    );
+    assert_eq!(fs::read_to_string(dir.join("a/b/.git/config")).unwrap(), "x\n");
+    // A shell that was started before the repository was there.
+    assert!(works(sandbox, "mkdir -p e/.git && echo x > e/.git/config").await);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(works(sandbox, "mkdir -p g/.git && echo x > g/.git/config").await);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!works(sandbox, "echo y > e/.git/config").await && !works(sandbox, "echo y > g/.git/config").await);
+}
+
+#[tokio::test]
+async fn a_protected_name_deeper_down_is_protected_from_the_next_command_on() {
+    if without_namespaces() {
+        return;
+    }
+    let Place { sandbox, .. } = &place();
+    assert!(works(sandbox, "mkdir -p p/.vscode q && echo x > p/.vscode/s && echo x > q/.mcp.json").await);
+    assert!(!works(sandbox, "echo y > p/.vscode/s").await && !works(sandbox, "echo y > q/.mcp.json").await);
+    assert!(works(sandbox, "cat p/.vscode/s q/.mcp.json && echo x > q/new").await);
+}
+
+/// A session whose policy hides and protects what is not there yet.
+fn with_patterns() -> Option<(tempfile::TempDir, std::path::PathBuf, NativeSandbox)> {
+    let root = directory_in_sight()?;
+    let dir = root.path().canonicalize().unwrap();
+    let policy = Policy::reference(&dir)
+        .home(Path::new("/nonexistent"))
+        .deny_read(&dir.join("**/*.key"))
+        .deny_read(&dir.join("later"))
+        .deny_write(&dir.join("**/*.lock"))
+        .build()
+        .unwrap();
+    let sandbox = open(&policy, &dir);
+    Some((root, dir, sandbox))
+}
+
+#[tokio::test]
+async fn what_a_pattern_covers_when_it_appears_is_covered_from_the_next_command_on() {
+    if without_namespaces() {
+        return;
+    }
+    let Some((_root, dir, sandbox)) = &with_patterns() else { return skipped("patterns of a policy", NO_PLACE) };
+    assert!(works(sandbox, "mkdir d && echo secret > d/a.key && mkdir later && echo secret > later/f").await);
+    assert!(!works(sandbox, "cat d/a.key").await && !works(sandbox, "cat later/f").await);
+    assert!(!works(sandbox, "echo x > d/a.key").await && !works(sandbox, "rm d/a.key").await);
+    assert!(!works(sandbox, "echo x > d/b.lock").await && works(sandbox, "echo x > d/b.locked").await);
+    // The host's own view is as it was.
+    assert_eq!(fs::read_to_string(dir.join("d/a.key")).unwrap(), "secret\n");
+    assert_eq!(fs::read_to_string(dir.join("later/f")).unwrap(), "secret\n");
+}
+
+#[tokio::test]
+async fn what_the_host_brings_is_covered_after_a_refresh() {
+    if without_namespaces() {
+        return;
+    }
+    let Some((_root, dir, sandbox)) = &with_patterns() else { return skipped("patterns of a policy", NO_PLACE) };
+    assert!(works(sandbox, "true").await);
+    fs::write(dir.join("of-the-user.key"), "secret").unwrap();
+    fs::write(dir.join("of-the-user.lock"), "locked").unwrap();
+    fs::create_dir_all(dir.join("repo/.git/hooks")).unwrap();
+    fs::write(dir.join("repo/.git/config"), "").unwrap();
+    sandbox.refresh().unwrap();
+    for attempt in [
+        "cat of-the-user.key",
+        "echo x > of-the-user.lock",
+        "rm of-the-user.lock",
+        "echo x > repo/.git/hooks/new",
+        "echo x > repo/.git/config",
+    ] {
+        assert!(!works(sandbox, attempt).await, "{attempt}");
+    }
+    assert!(works(sandbox, "cat of-the-user.lock && echo x > repo/file").await);
+    sandbox.refresh().unwrap();
+}
+
+#[tokio::test]
+async fn a_command_that_is_running_is_kept_to_what_comes_later() {
+    if without_namespaces() {
+        return;
+    }
+    let Some((_root, dir, sandbox)) = &with_patterns() else { return skipped("patterns of a policy", NO_PLACE) };
+    let waits = "until [ -e go ]; do read -rt 0.01 <> <(:) || :; done; cat d/a.key && exit 1; exit 0";
+    let running = sandbox.exec(spec(waits));
+    let others = async {
+        assert!(works(sandbox, "mkdir d && echo secret > d/a.key").await);
+        fs::write(dir.join("go"), "").unwrap();
+    };
+    let (ran, ()) = tokio::join!(running, others);
+    assert_eq!(ran.unwrap().status, CommandStatus::Exited(0));
+}
