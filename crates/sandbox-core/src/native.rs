@@ -96,6 +96,17 @@ impl Inner {
         Arc::clone(&self.mounts.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Takes away and covers what commands have made whose ends were not heard.
+    fn see_to_unheard(&self) {
+        let Some(begun) = self.unseen.begun() else { return };
+        for displaced in self.unseen.take_away(&self.mounts().arrivals.refused, begun) {
+            tracing::warn!(path = %displaced.path.display(), "taken away: the policy allows nothing to be made there");
+        }
+        if let Err(error) = refresh::refresh(self) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the policy could not be refreshed");
+        }
+    }
+
     fn set_mounts(&self, mounts: MountPlan) {
         *self.mounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(mounts);
     }
@@ -283,6 +294,9 @@ impl Sandbox for NativeSandbox {
 
     async fn close(&self) {
         self.inner.init.end().await;
+        if let Some(begun) = self.inner.unseen.begun() {
+            self.inner.unseen.take_away(&self.inner.mounts().arrivals.refused, begun);
+        }
     }
 }
 

@@ -33,10 +33,14 @@ impl Unseen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(started);
     }
 
+    /// Since when there are such commands, if there are.
+    pub(super) fn begun(&self) -> Option<SystemTime> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From when on to look, for a command that began then.
     fn since(&self, started: SystemTime) -> SystemTime {
-        let earlier = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        earlier.map_or(started, |earlier| earlier.min(started))
+        self.begun().map_or(started, |earlier| earlier.min(started))
     }
 
     /// Takes away what was made at refused paths since a command began. What stood there before is somebody else's.

@@ -92,6 +92,8 @@ fn serve(client: &UnixStream, sandbox: &Weak<Inner>, commands: &Mutex<Vec<Comman
     let (number, streams) = receive(client)?;
     let spec = lock(commands).get(number).cloned().ok_or(io::ErrorKind::NotFound)?;
     let sandbox = sandbox.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+    // The client hears the end of its command, not this process: what came of earlier ones is seen to now.
+    sandbox.see_to_unheard();
     sandbox.unseen.begin(SystemTime::now());
     let (channel, end) = UnixStream::pair()?;
     let body = exec::encode(&sandbox, &spec, wire::COMMAND_NOW).map_err(io::Error::other)?;

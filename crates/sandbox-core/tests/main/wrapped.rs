@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sandbox_core::{CommandSpec, ExecErrorKind, Sandbox};
 
-use crate::native::{Place, alive, eventually, place, spec, unique_seconds};
+use crate::native::{Place, alive, eventually, place, spec, unique_seconds, without_namespaces};
 use crate::reruns::skipped;
 
 /// Runs a wrapped command in a shell, without the runtime that the sandbox was opened in having a part in it.
@@ -146,4 +146,23 @@ async fn it_works_while_the_session_lives_and_for_this_user_alone() {
     assert_eq!(closed.status.code(), Some(125));
     drop(place);
     assert!(!in_shell("sh", &wrapped, "").status.success());
+}
+
+#[tokio::test]
+async fn what_wrapped_commands_bring_about_is_seen_to_by_the_next_and_at_the_end() {
+    let place = place();
+    let path = place.dir.join(".bashrc");
+    let through_a_link = wrap(&place, "ln -sf .bashrc l; echo x > l");
+    let there = wrap(&place, "test -e .bashrc || echo gone");
+    assert_eq!(in_shell("sh", &through_a_link, "").status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&in_shell("sh", &there, "").stdout), "gone\n");
+    if !without_namespaces() {
+        let make = wrap(&place, "mkdir -p r/.git && echo x > r/.git/config");
+        assert_eq!(in_shell("sh", &make, "").status.code(), Some(0));
+        assert_ne!(in_shell("sh", &wrap(&place, "echo y > r/.git/config"), "").status.code(), Some(0));
+    }
+    in_shell("sh", &through_a_link, "");
+    assert!(path.exists(), "nobody has looked yet");
+    place.sandbox.close().await;
+    assert!(!path.exists());
 }
