@@ -50,12 +50,12 @@ fn hand_over(socket: CStr<'_>, number: CStr<'_>) -> Result<(Fd, i32)> {
 }
 
 fn end(channel: Fd, is_over: bool) -> ! {
-    let mut report = [0; 8];
+    let mut report = [0; wire::REPORT_BYTES];
     if sys::read(channel, &mut report) != Ok(report.len()) {
         fail(b"the session of this command has ended\n");
     }
     let [kind, value] =
-        [&report[..4], &report[4..]].map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        [&report[..4], &report[4..8]].map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
     match kind {
         wire::RESULT_EXITED | wire::RESULT_SIGNALED if is_over => sys::exit(TIMED_OUT),
         wire::RESULT_EXITED => sys::exit(value as i32),

@@ -34,6 +34,16 @@ unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
     0
 }
 
+/// What the compiler calls where only equality counts.
+///
+/// # Safety
+/// As C's `memcmp`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
+    // SAFETY: as the caller says.
+    unsafe { memcmp(a, b, len) }
+}
+
 /// # Safety
 /// As C's `strlen`.
 #[unsafe(no_mangle)]

@@ -7,6 +7,7 @@
 //! command could change was never its own.
 
 use crate::ahead::Ahead;
+use crate::cgroup::{Group, Watch};
 use crate::pool::{Place, Pool};
 use crate::reader::Reader;
 use crate::shell::{self, Request};
@@ -34,6 +35,25 @@ pub struct Session {
     pub filter: &'static [u8],
     pub limits: &'static [u8],
     pub tier: Tier,
+    pub group: Option<Group>,
+}
+
+impl Session {
+    /// Forks a process that is to become a slot.
+    pub fn fork_slot(&self, place: Place) -> Result<i32> {
+        let namespaces = self.tier.slot_namespaces();
+        match &self.group {
+            Some(group) => group.fork_slot(place, namespaces),
+            None => sys::fork(namespaces),
+        }
+    }
+
+    /// Removes what was made for a slot that is dead.
+    pub fn remove_group(&self, place: Place) {
+        if let Some(group) = &self.group {
+            group.remove_slot(place);
+        }
+    }
 }
 
 /// Whether the slot tells the host that the session takes commands.
@@ -45,8 +65,8 @@ pub enum Announce {
 
 /// Runs commands, one after another, and ends the process.
 pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
-    let events = match prepare(session) {
-        Ok(events) => events,
+    let (events, watch) = match prepare(session, place) {
+        Ok(prepared) => prepared,
         Err((step, errno)) => {
             if announce == Announce::Yes {
                 crate::report_failure(session.control, step, errno, b"");
@@ -65,7 +85,7 @@ pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
     let (Ok(buffer), Ok(stack)) = (sys::memory(wire::MAX_MESSAGE_BYTES), sys::memory(shell::STACK_BYTES)) else {
         sys::exit(1)
     };
-    let slot = Slot { session, events };
+    let slot = Slot { session, events, watch };
     for _ in 0..MAX_COMMANDS {
         let mut fds = [-1; MAX_FDS];
         let received = slot.receive(place, buffer, &mut fds);
@@ -85,10 +105,12 @@ pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
                 (wire::RESULT_BAD_REQUEST, errno.0 as u32, Next::End)
             }
         };
+        let limit = slot.watch.limit();
+        let next = if slot.watch.is_much_held() { Next::End } else { next };
         if next == Next::Wait {
             session.pool.expect(place);
         }
-        report(channel, kind, value);
+        report(channel, kind, value, limit);
         sys::close(channel);
         if next == Next::End {
             break;
@@ -105,7 +127,8 @@ enum Next {
     End,
 }
 
-fn prepare(session: &Session) -> core::result::Result<Fd, (u32, Errno)> {
+fn prepare(session: &Session, place: Place) -> core::result::Result<(Fd, Watch), (u32, Errno)> {
+    let watch = Watch::new(session.group.as_ref(), place, &session.tier).map_err(|errno| (wire::STEP_GROUP, errno))?;
     session.tier.enter_slot().map_err(|errno| (wire::STEP_PROC, errno))?;
     let restrict = || {
         let events = session.tier.events()?;
@@ -117,7 +140,7 @@ fn prepare(session: &Session) -> core::result::Result<Fd, (u32, Errno)> {
         sys::load_filter(session.filter)?;
         Ok(events)
     };
-    restrict().map_err(|errno| (wire::STEP_PRIVILEGES, errno))
+    restrict().map(|events| (events, watch)).map_err(|errno| (wire::STEP_PRIVILEGES, errno))
 }
 
 /// This process, as what runs commands.
@@ -125,6 +148,7 @@ struct Slot<'s> {
     session: &'s Session,
     /// Readable when a child has ended.
     events: Fd,
+    watch: Watch,
 }
 
 impl Slot<'_> {
@@ -153,6 +177,7 @@ impl Slot<'_> {
         if reader.u32()? != wire::VERSION {
             return Err(Errno::INVAL);
         }
+        self.watch.begin();
         let is_later = reader.u32()? == wire::COMMAND_LATER;
         let (shell, directory, command) = (reader.text()?, reader.text()?, reader.text()?);
         let count = reader.u32()? as usize;
@@ -257,13 +282,14 @@ impl Slot<'_> {
                 Poll { fd: self.events, events: sys::POLL_IN, found: 0 },
                 Poll { fd: channel, events: sys::POLL_IN | sys::POLL_RDHUP, found: 0 },
                 Poll { fd: self.session.control, events: 0, found: 0 },
+                self.watch.poll(),
             ];
-            let _ = sys::poll(&mut fds, -1);
+            let _ = sys::poll(&mut fds, self.watch.look_again_ms());
             if fds[2].found != 0 {
                 // The session is closed; who still waits for this command hears so from the closing of its channel.
                 self.end_unused();
             }
-            if fds[1].found & !sys::POLL_IN != 0 {
+            if fds[1].found & !sys::POLL_IN != 0 || self.watch.is_exceeded(&fds[3]) {
                 break;
             }
             if fds[1].found != 0 {
@@ -309,9 +335,10 @@ impl Slot<'_> {
     }
 }
 
-pub fn report(channel: Fd, kind: u32, value: u32) {
-    let mut message = [0; 8];
-    message[..4].copy_from_slice(&kind.to_le_bytes());
-    message[4..].copy_from_slice(&value.to_le_bytes());
+pub fn report(channel: Fd, kind: u32, value: u32, limit: u32) {
+    let mut message = [0; wire::REPORT_BYTES];
+    for (part, word) in message.chunks_exact_mut(4).zip([kind, value, limit]) {
+        part.copy_from_slice(&word.to_le_bytes());
+    }
     let _ = sys::send(channel, &message);
 }

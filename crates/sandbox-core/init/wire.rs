@@ -9,6 +9,7 @@
 //! u32 count, then each limit:      u32 resource, u64 soft, u64 hard        (setrlimit(2))
 //! u32 count, then each instruction of init's filter: 8 bytes of struct sock_filter   (seccomp(2))
 //! u32 count, then each instruction of the filter that slots load over it
+//! text the session's control group, empty without one; u64 a command's memory in bytes, u32 its processes, u64 its processor time in µs or 0
 //! u32 count, then each operation:  u32 OP_…, u32 argument, text
 //! text = u32 length, the bytes, NUL
 //! ```
@@ -30,7 +31,7 @@
 #![allow(dead_code, reason = "each side uses its own half")]
 
 /// Changes with every change of this file; both sides come from one build, so a mismatch is a build defect.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The longest message on the control socket; a longer body travels in a file in memory.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -81,7 +82,7 @@ pub const MSG_READY: u32 = 2;
 /// From init: it cannot be set up, `u32 MSG_FAILED, u32 STEP_…, u32 errno`, then the path in question.
 pub const MSG_FAILED: u32 = 3;
 
-/// On a command's channel, from the host: `u32` the number of a signal for the shell's process group. From the slot: `u32 RESULT_…, u32 value`.
+/// On a command's channel, from the host: `u32` the number of a signal for the shell's process group. From the slot: `u32 RESULT_…, u32 value, u32 LIMIT_…`.
 pub const RESULT_EXITED: u32 = 1;
 /// The shell was killed by the signal in the value.
 pub const RESULT_SIGNALED: u32 = 2;
@@ -91,6 +92,17 @@ pub const RESULT_NO_DIRECTORY: u32 = 3;
 pub const RESULT_NO_SHELL: u32 = 4;
 /// The request cannot be carried out as it stands; the value is the errno.
 pub const RESULT_BAD_REQUEST: u32 = 5;
+
+/// How long a slot's report is.
+pub const REPORT_BYTES: usize = 12;
+/// The command ran into no limit that its control group has, or has no group.
+pub const LIMIT_NONE: u32 = 0;
+/// A process was killed because memory had run out.
+pub const LIMIT_MEMORY: u32 = 1;
+/// A new process was refused.
+pub const LIMIT_PROCESSES: u32 = 2;
+/// The processor time was used up.
+pub const LIMIT_PROCESSOR_TIME: u32 = 3;
 
 /// Steps of the setup, for [`MSG_FAILED`].
 pub const STEP_PLAN: u32 = 1;
@@ -120,3 +132,5 @@ pub const STEP_LANDLOCK: u32 = 12;
 pub const STEP_ALLOW: u32 = 13;
 /// Seeing to it that orphans of commands are found.
 pub const STEP_ORPHANS: u32 = 14;
+/// Starting the session's processes in its control group.
+pub const STEP_GROUP: u32 = 15;

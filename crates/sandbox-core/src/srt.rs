@@ -148,6 +148,7 @@ impl Sandbox for SrtSandbox {
             status: status.map_err(host("wait for srt"))?,
             stdout: stdout.map_err(read)?,
             stderr: stderr.map_err(read)?,
+            limit: None,
             elapsed: started.elapsed(),
         })
     }

@@ -58,7 +58,7 @@ impl AttachedCommand {
     /// It may be waited for again.
     pub async fn wait(&mut self) -> Result<CommandStatus, ExecError> {
         self.report.readable().await.map_err(|source| ExecError::Host { operation: "hear", source })?;
-        let (kind, value) = exec::hear_report(&mut self.report).await?;
-        exec::status(End { kind, value, timed_out: false }, &self.sandbox.shell, &self.cwd)
+        let report = exec::hear_report(&mut self.report).await?;
+        exec::status(End { report, timed_out: false }, &self.sandbox.shell, &self.cwd)
     }
 }

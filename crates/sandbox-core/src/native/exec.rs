@@ -20,7 +20,7 @@ use super::plan::Encoder;
 use super::process::memory_file;
 use super::{Inner, ahead, wire};
 use crate::sandbox::streams::{Filled, feed, fill};
-use crate::sandbox::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError};
+use crate::sandbox::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError, Limit};
 
 /// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without its NUL.
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
@@ -49,12 +49,15 @@ pub(super) async fn exec(sandbox: &Arc<Inner>, spec: CommandSpec) -> Result<Comm
         capture(stderr, spec.max_output_bytes, &sandbox.null),
         feed(stdin, &spec.stdin),
     );
-    let status = status(end?, &sandbox.shell, spec.cwd.as_deref().unwrap_or(&sandbox.session_dir))?;
+    let end = end?;
+    let limit = end.limit();
+    let status = status(end, &sandbox.shell, spec.cwd.as_deref().unwrap_or(&sandbox.session_dir))?;
     let read = host("read the output");
     let output = CommandOutput {
         stdout: stdout.map_err(read)?,
         stderr: stderr.map_err(read)?,
         status,
+        limit,
         elapsed: started.elapsed(),
     };
     drop(running);
@@ -197,9 +200,26 @@ fn send_once(sandbox: &Inner, body: &[u8], ends: [BorrowedFd<'_>; 4]) -> Result<
 
 /// What a slot reports, and whether the time was up.
 pub(super) struct End {
-    pub(super) kind: u32,
-    pub(super) value: u32,
+    pub(super) report: Report,
     pub(super) timed_out: bool,
+}
+
+/// The report, by the layout of `wire`.
+pub(super) struct Report {
+    kind: u32,
+    value: u32,
+    limit: u32,
+}
+
+impl End {
+    fn limit(&self) -> Option<Limit> {
+        match self.report.limit {
+            wire::LIMIT_MEMORY => Some(Limit::Memory),
+            wire::LIMIT_PROCESSES => Some(Limit::Processes),
+            wire::LIMIT_PROCESSOR_TIME => Some(Limit::CpuTime),
+            _ => None,
+        }
+    }
 }
 
 /// Waits for the report; when the time is up, closes the channel's sending side, on which the slot kills
@@ -210,24 +230,24 @@ async fn hear_end(channel: UnixStream, timeout: Duration) -> Result<End, ExecErr
     let in_time = tokio::time::timeout(timeout, &mut report).await;
     drop(sender);
     let timed_out = in_time.is_err();
-    let (kind, value) = match in_time {
+    let report = match in_time {
         Ok(report) => report?,
         Err(_) => report.await?,
     };
-    Ok(End { kind, value, timed_out })
+    Ok(End { report, timed_out })
 }
 
-pub(super) async fn hear_report(channel: &mut OwnedReadHalf) -> Result<(u32, u32), ExecError> {
-    match (channel.read_u32_le().await, channel.read_u32_le().await) {
-        (Ok(kind), Ok(value)) => Ok((kind, value)),
+pub(super) async fn hear_report(channel: &mut OwnedReadHalf) -> Result<Report, ExecError> {
+    match (channel.read_u32_le().await, channel.read_u32_le().await, channel.read_u32_le().await) {
+        (Ok(kind), Ok(value), Ok(limit)) => Ok(Report { kind, value, limit }),
         _ => Err(ExecError::Ended { reason: "the command's supervising process was killed" }),
     }
 }
 
 pub(super) fn status(end: End, shell: &Path, cwd: &Path) -> Result<CommandStatus, ExecError> {
-    let value = end.value.cast_signed();
+    let value = end.report.value.cast_signed();
     let source = io::Error::from_raw_os_error(value);
-    match end.kind {
+    match end.report.kind {
         wire::RESULT_EXITED | wire::RESULT_SIGNALED if end.timed_out => Ok(CommandStatus::TimedOut),
         wire::RESULT_EXITED => Ok(CommandStatus::Exited(value)),
         wire::RESULT_SIGNALED => Ok(CommandStatus::Signaled(value)),

@@ -26,6 +26,7 @@ const EAFNOSUPPORT: u32 = 0x0005_0000 | 97;
 /// `CLONE_NEW*` of `clone(2)`; `CLONE_NEWTIME` is in `unshare(2)` only, where its bit is not a signal number.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
 const CLONE_NEWTIME: u32 = 0x80;
+const CLONE_NEWCGROUP: u32 = 0x200_0000;
 
 const UTIMENSAT: u32 = 280;
 /// `FS_IOC_SETFLAGS`, `FS_IOC32_SETFLAGS` and `FS_IOC_FSSETXATTR` (`linux/fs.h`).
@@ -65,10 +66,8 @@ pub(super) fn program(unix_sockets: UnixSockets) -> Vec<u8> {
     filter.load(0);
     filter.if_at_least(X32_CALLS, &[ret(ENOSYS)]);
     filter.if_at_least(LAST_KNOWN_CALL + 1, &[ret(ENOSYS)]);
-    // With `clone3` the flags are in memory, out of a filter's sight. C libraries fall back to `clone`.
-    filter.if_equal(CLONE3, &[ret(ENOSYS)]);
-    filter
-        .if_equal(UNSHARE, &[argument(0), skip_unless_any(NEW_NAMESPACES | CLONE_NEWTIME, 1), ret(EPERM), ret(ALLOW)]);
+    let namespaces = NEW_NAMESPACES & !CLONE_NEWCGROUP | CLONE_NEWTIME;
+    filter.if_equal(UNSHARE, &[argument(0), skip_unless_any(namespaces, 1), ret(EPERM), ret(ALLOW)]);
     // To the first verdict below, or to the second.
     let to_unix = if unix_sockets == UnixSockets::Allowed { 3 } else { 4 };
     filter.if_equal(
@@ -120,6 +119,7 @@ pub(super) fn program_of_slots() -> Vec<u8> {
     for call in REFUSED_TO_COMMANDS {
         filter.if_equal(*call, &[ret(EPERM)]);
     }
+    filter.refuse_what_groups_need();
     filter.finish()
 }
 
@@ -146,6 +146,7 @@ pub(super) fn program_without_namespaces(attributes: Attributes) -> Vec<u8> {
     for call in REFUSED_WITHOUT_NAMESPACES {
         filter.if_equal(*call, &[ret(EPERM)]);
     }
+    filter.refuse_what_groups_need();
     for (call, process) in ON_PROCESSES {
         filter.if_equal(*call, &[argument(*process), skip_unless_equal(0, 1), ret(ALLOW), ret(EPERM)]);
     }
@@ -229,6 +230,13 @@ impl Assembler {
     fn finish(mut self) -> Vec<u8> {
         self.0.push(ret(ALLOW));
         self.0.iter().flat_map(|instruction| instruction.bytes()).collect()
+    }
+
+    /// What init and slots need where sessions have control groups, and a command must not have.
+    fn refuse_what_groups_need(&mut self) {
+        // With `clone3` the flags are in memory, out of a filter's sight. C libraries fall back to `clone`.
+        self.if_equal(CLONE3, &[ret(ENOSYS)]);
+        self.if_equal(UNSHARE, &[argument(0), skip_unless_any(CLONE_NEWCGROUP, 1), ret(EPERM), ret(ALLOW)]);
     }
 
     fn load(&mut self, offset: u32) {

@@ -6,6 +6,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Limit;
+
 /// A command for `bash -c`.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -62,6 +64,8 @@ pub struct CommandOutput {
     pub stderr: CapturedStream,
     /// How it ended.
     pub status: CommandStatus,
+    /// The limit of the command as a whole that the kernel has seen it run into. [`CommandOutput::limit_reached`] also tells those that show otherwise.
+    pub limit: Option<Limit>,
     /// From the request to the last byte of output.
     pub elapsed: Duration,
 }
