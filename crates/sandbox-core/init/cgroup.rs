@@ -21,6 +21,8 @@ use crate::wire;
 
 /// How often the processor time of a command is looked at, where it is limited.
 const LOOK_AT_TIME_MS: i32 = 50;
+/// The kernel takes no higher limit (`PID_MAX_LIMIT`, `linux/threads.h`).
+const MAX_PROCESSES: u64 = 1 << 22;
 /// In `memory.events`: how many processes were killed because memory had run out, that of the group or all of the machine's.
 const KILLED: &[u8] = b"oom_kill ";
 
@@ -77,7 +79,8 @@ impl Group {
         let mut digits = [0; 20];
         self.set(place, b"/memory.max", number(&mut digits, self.spec.max_memory_bytes))?;
         // The slot counts too.
-        self.set(place, b"/pids.max", number(&mut digits, u64::from(self.spec.max_processes) + 1))?;
+        let max_processes = (u64::from(self.spec.max_processes) + 1).min(MAX_PROCESSES);
+        self.set(place, b"/pids.max", number(&mut digits, max_processes))?;
         match self.set(place, b"/memory.swap.max", b"0") {
             // The kernel has no swap, or does not count it.
             Ok(()) | Err(Errno::NOENT) => {}

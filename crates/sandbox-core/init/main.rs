@@ -210,6 +210,11 @@ fn keep(session: &Session) -> ! {
             match session.fork_slot(place) {
                 Ok(0) => slot::run(session, place, announce),
                 Ok(pid) => started.put(place, pid),
+                // Without the group there is another way, so the host is not kept waiting.
+                Err(errno) if announce == Announce::Yes && session.group.is_some() => {
+                    report_failure(session.control, wire::STEP_GROUP, errno, b"");
+                    sys::exit(1);
+                }
                 Err(_) => {
                     session.pool.forget(place);
                     pause = FORK_PAUSE_MS;

@@ -110,8 +110,8 @@ mod nr {
     pub const STATX: usize = 332;
     pub const OPEN_TREE: usize = 428;
     pub const MOVE_MOUNT: usize = 429;
-    pub const CLOSE_RANGE: usize = 436;
     pub const CLONE3: usize = 435;
+    pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
     pub const LANDLOCK_CREATE_RULESET: usize = 444;

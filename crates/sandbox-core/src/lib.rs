@@ -46,7 +46,8 @@
 //! # Limits
 //! Linux; the native engine needs x86-64, Linux 5.12 or newer, and user namespaces; where these are refused,
 //! `NativeSandbox::open_landlock` is a weaker tier on Linux 6.2 or newer. Memory, processes and processor time are limited for a command as a
-//! whole where a control group is delegated to the host process, and for each process otherwise (see `Limits` and `Cgroups`). Symlinks at paths that a policy denies are resolved when the sandbox opens.
+//! whole where a control group is delegated to the host process, and for each process otherwise (see `Limits` and `Cgroups`).
+//! Symlinks at paths that a policy denies are resolved when the sandbox opens.
 //!
 //! # Features
 //! | feature | brings |

@@ -101,10 +101,20 @@ impl NativeSandbox {
         if let Some(what) = policy.beyond_native() {
             return Err(OpenError::Inexpressible { what });
         }
-        let mut mounts = compile(policy, plan::private_directories())?;
-        cgroup::protect(&mut mounts);
+        let mounts = compile(policy, plan::private_directories())?;
+        let protected = cgroup::protected(&mounts);
         let unix_sockets = if policy.allows_unix_sockets() { UnixSockets::Allowed } else { UnixSockets::Refused };
-        let (init, resources) = start(limits, None, |group| plan::encode(&mounts, limits, unix_sockets, group))?;
+        let (init, resources) = start(limits, None, |group| {
+            let mounts = if group.is_some() { protected.as_ref() } else { &mounts };
+            plan::encode(mounts, limits, unix_sockets, group)
+        })?;
+        let mounts = match resources {
+            Resources::Group => protected.into_owned(),
+            Resources::Processes { .. } => {
+                drop(protected);
+                mounts
+            }
+        };
         Self::with(init, session_dir, Path::new("/tmp"), probe::enforced(unix_sockets, &resources), mounts)
     }
 

@@ -19,7 +19,7 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp
 chmod 1777 /var/tmp
 ln -s /proc/self/fd /dev/fd
 # SIOCSIFFLAGS: brings loopback up.
-perl -MSocket -e 'socket(my $s, AF_INET, SOCK_DGRAM, 0); ioctl($s, 0x8914, pack("a16 s x22", "lo", 1)) or die $!'
+perl -MSocket -e 'socket(my $s, AF_INET, SOCK_DGRAM, 0); my $up = pack("a16 s x22", "lo", 1); ioctl($s, 0x8914, $up) or die $!'
 
 # As systemd mounts and delegates it.
 groups=/sys/fs/cgroup

@@ -1,8 +1,10 @@
 //! The control group of a session (`cgroups(7)`, version 2): where it can be, making it, and removing it. What is in it is told in `init/cgroup.rs`.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -20,6 +22,7 @@ const PREFIX: &str = "agent-sandbox-";
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 /// The group of a session's init.
 const INIT: &str = "init";
+const MODE: u32 = 0o755;
 
 /// How often a new name is tried when another process takes the group for left over before it is in use.
 const MAX_NAMES: usize = 5;
@@ -82,12 +85,12 @@ impl SessionGroup {
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
         let name = format!("{PREFIX}{}-{:016x}", std::process::id(), u64::from_le_bytes(random));
         let mut group = Self { path: parent.join(name), lock: None };
-        DirBuilder::new().create(&group.path)?;
+        DirBuilder::new().mode(MODE).create(&group.path)?;
         let lock = open(&group.path)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         group.lock = Some(lock);
         enable(&group.path)?;
-        DirBuilder::new().create(group.path.join(INIT))?;
+        DirBuilder::new().mode(MODE).create(group.path.join(INIT))?;
         Ok(group)
     }
 
@@ -118,16 +121,24 @@ impl Drop for SessionGroup {
     }
 }
 
-/// Keeps commands from the files of groups, whatever else they may write to: a limit that they could lift would be none.
-pub(super) fn protect(mounts: &mut MountPlan) {
-    if let Some(mount) = mount().filter(|_| is_open_to_commands(mounts)) {
-        mounts.ops.push(MountOp::Bind { path: mount.point.clone(), access: BindAccess::ReadOnly });
+/// Mounts that keep commands from the files of groups, whatever else they may write to: a limit that they could lift would be none.
+pub(super) fn protected(mounts: &MountPlan) -> Cow<'_, MountPlan> {
+    let mut mounts = Cow::Borrowed(mounts);
+    if let Some(mount) = mount().filter(|_| is_open_to_commands(&mounts)) {
+        mounts.to_mut().ops.push(MountOp::Bind { path: mount.point.clone(), access: BindAccess::ReadOnly });
     }
+    mounts
 }
 
-/// Whether a policy lets commands write to those files.
+/// Whether a policy lets commands write to such files.
 pub(super) fn is_open_to_commands(mounts: &MountPlan) -> bool {
-    mount().is_some_and(|mount| mounts.allows(&mount.point, policy::Access::Write))
+    mount().is_some_and(|mount| {
+        let is_below = |op: &MountOp| match op {
+            MountOp::Bind { path, access: BindAccess::ReadWrite } => path.starts_with(&mount.point),
+            _ => false,
+        };
+        mounts.allows(&mount.point, policy::Access::Write) || mounts.ops.iter().any(is_below)
+    })
 }
 
 /// Removes a group and those in it; they hold no process, or nothing of them is removed that does.

@@ -160,13 +160,15 @@ async fn a_policy_that_lets_commands_write_everywhere_does_not_reach_groups() {
     if without_namespaces() || limited(&place, |_| ()).is_none() {
         return;
     }
-    let policy = Policy::reference(&place.dir).home("/nonexistent".as_ref()).allow_write("/".as_ref()).build().unwrap();
-    let sandbox = open_with(&policy, &place.dir, &Limits::default());
-    let group = group_of(&sandbox);
-    run(&sandbox, "true").await;
-    let write = format!("echo max > {}/slot-0/pids.max", group.display());
-    assert_ne!(run(&sandbox, &write).await.status, CommandStatus::Exited(0));
-    assert_eq!(std::fs::read_to_string(group.join("slot-0/pids.max")).unwrap(), "4097\n");
+    for open in ["/", "/sys/fs/cgroup", "/sys/fs/cgroup/delegated"] {
+        let policy = Policy::reference(&place.dir).home("/nonexistent".as_ref()).allow_write(open.as_ref());
+        let sandbox = open_with(&policy.build().unwrap(), &place.dir, &Limits::default());
+        let group = group_of(&sandbox);
+        assert_eq!(run(&sandbox, "echo x > f && cat f").await.status, CommandStatus::Exited(0));
+        let write = format!("echo max > {}/slot-0/pids.max", group.display());
+        assert_ne!(run(&sandbox, &write).await.status, CommandStatus::Exited(0), "{open}");
+        assert_eq!(std::fs::read_to_string(group.join("slot-0/pids.max")).unwrap(), "4097\n", "{open}");
+    }
 }
 
 #[tokio::test]
