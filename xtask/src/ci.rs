@@ -6,17 +6,19 @@ use std::process::ExitCode;
 use crate::layers;
 use crate::peers;
 use crate::step::{Outcome, Runner};
+use crate::vm;
 
 /// What a step is called, and what it does.
 type Step = (&'static str, fn(&mut Runner) -> Outcome);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("clippy", clippy),
     ("init", init),
     ("features", features),
     ("test", test),
+    ("vm", vm::test),
     ("doctest", doctest),
     ("doc", doc),
     ("bench", bench),

@@ -6,6 +6,7 @@ mod layers;
 mod peers;
 mod step;
 mod summary;
+mod vm;
 
 use std::env;
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ Usage: cargo xtask ci [STEP]...
   bench         runs one command by every way that is installed, side by side, and writes the table into README.md
   --help        shows this text
 
-Steps: fmt layers clippy init features test doctest doc bench
+Steps: fmt layers clippy init features test vm doctest doc bench
 
 Each step prints one line; its whole output is in target/xtask/STEP.log and is shown when it fails. What a test could
 not check on this machine is listed as `SKIPPED: …`; with CI=true a skip is a failure.

@@ -121,6 +121,11 @@ impl Runner {
         Err(Ended::Skipped)
     }
 
+    /// Says what the step leaves out on purpose.
+    pub(crate) fn leave_out(&mut self, what: String) {
+        self.tests.left_out.insert(what);
+    }
+
     /// Runs a command into the step's log.
     pub(crate) fn command(&self, mut command: Command) -> Outcome {
         let mut log = File::options().append(true).open(&self.log).map_err(failed)?;
@@ -142,6 +147,15 @@ impl Runner {
         outcome
     }
 
+    /// The same where some things are left out on purpose: what a test skips is no skip if it begins with one of these. Gives the log.
+    pub(crate) fn tests_elsewhere(&mut self, command: Command, left_out: &[&str]) -> Result<String, Ended> {
+        let outcome = self.command(command);
+        let log = fs::read(&self.log).map_err(failed)?;
+        let log = String::from_utf8_lossy(&log).into_owned();
+        self.tests.read_without(&log, left_out);
+        outcome.map(|()| log)
+    }
+
     /// What a command prints on standard output.
     pub(crate) fn output(&self, mut command: Command) -> Result<String, Ended> {
         let output = command.stdin(Stdio::null()).output().map_err(failed)?;
@@ -160,6 +174,9 @@ impl Runner {
         println!();
         for (line, times) in &skips {
             println!("{line}{}", if *times > 1 { format!(" [{times} times]") } else { String::new() });
+        }
+        for line in &self.tests.left_out {
+            println!("LEFT OUT in the virtual machine: {line}");
         }
         let strict = env::var_os("CI").is_some_and(|ci| ci == "true");
         let refused = strict && !skips.is_empty();

@@ -71,7 +71,7 @@ pub use artifact_sync::{
 };
 pub use policy;
 pub use sandbox_core::{
-    Enforcement, EngineReport, IdError, Limits, SessionId, Tier, UnknownWeakness, UserId, Weakness, probe,
+    Cgroups, Enforcement, EngineReport, IdError, Limits, SessionId, Tier, UnknownWeakness, UserId, Weakness, probe,
 };
 pub use secrets::{self, VariableSource};
 pub use skill_store::{InstalledSkill, SkillId, SkillRef};

@@ -31,7 +31,7 @@ pub struct BashOutput {
     /// Whether the time was up and everything was killed.
     #[serde(skip_serializing_if = "is_false")]
     pub timed_out: bool,
-    /// `cpuTime` or `fileSize`, where a program was killed for such a limit of the session.
+    /// `memory`, `processes`, `cpuTime` or `fileSize`: the limit of the session that the command ran into, as far as it shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_reached: Option<&'static str>,
     /// What the policy denied of what standard error tells of, at most 5.

@@ -162,6 +162,8 @@ impl Session {
             limit_reached: match output.limit_reached() {
                 Some(Limit::CpuTime) => Some("cpuTime"),
                 Some(Limit::FileSize) => Some("fileSize"),
+                Some(Limit::Memory) => Some("memory"),
+                Some(Limit::Processes) => Some("processes"),
                 _ => None,
             },
             warnings: std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner)),

@@ -1,7 +1,14 @@
 //! One command, `bash -c true`, by every way to run it that this machine has, in turn, so that what disturbs the machine
 //! disturbs them all. Prints a table in Markdown: medians, and ratios to a bare spawn with their quartiles.
 //!
+//! A second table is of many idle sessions and of much output.
+//!
 //! `SRT_PACKAGE_DIR` names the npm package of srt, and `AGENT_TOOLS_PROGRAM` the command `agent-tools`; rows of what is not there are left out.
+
+#[path = "side_by_side/library.rs"]
+mod library;
+#[path = "side_by_side/others.rs"]
+mod others;
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -9,11 +16,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use library::Library;
 use policy::Policy;
 use sandbox_core::{CommandSpec, Limits, NativeSandbox, Sandbox, SessionDir};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
+const LIBRARY: &str = "srt's library, in a node process that lives on";
+const DENIED_PATHS: usize = 800;
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Long enough for a session to start its next shell ahead.
 const PAUSE: Duration = Duration::from_millis(8);
@@ -32,6 +42,12 @@ enum Way {
     Weaker(NativeSandbox),
     /// A session opened and closed, without a command.
     Open,
+    /// The same, of which the opening counts, under one policy or another.
+    OpenOnly(Box<Policy>),
+    /// A command at once after another in a session of its own.
+    Other(NativeSandbox),
+    /// A command by srt's library.
+    Library(Box<Library>),
     /// Processes of their own, so many at a time.
     SpawnsTogether,
     /// So many commands at a time, in a session each, or all in the first of these.
@@ -58,7 +74,7 @@ async fn main() {
 
     let open = |count| (0..count).map(|_| NativeSandbox::open(&policy, &dir).unwrap()).collect();
     println!("| `bash -c true` | median | ÷ bare spawn (quartiles) |\n|---|---|---|");
-    let mut rows = rows(&settings, &policy, &dir);
+    let mut rows = rows(&settings, &policy, &dir).await;
     measure(&mut rows, rounds, &policy, &dir).await;
     print(&rows);
     let mut together = vec![
@@ -78,6 +94,7 @@ async fn main() {
     measure(&mut large, rounds / 2 + 1, &policy, &dir).await;
     print(&large);
     black_box(ballast);
+    others::print(&policy, &dir, is_test).await;
 }
 
 fn row(name: &'static str, way: Way, every: usize) -> Row {
@@ -89,13 +106,18 @@ fn spawn(arguments: &[&str]) -> Way {
 }
 
 /// The first row is what the others are compared with.
-fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
+async fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
     let mut rows = vec![
         row("bare spawn", spawn(&["/bin/bash", "-c", "true"]), 1),
         row("session, at once after another command", Way::Session, 1),
         row("session after a pause", Way::SessionAfterPause, 1),
         row("opening and closing a session", Way::Open, 2),
+        row("opening a session", Way::OpenOnly(Box::new(policy.clone())), 2),
     ];
+    let many = with_denied_paths(dir);
+    rows.push(row("opening a session with 800 denied paths", Way::OpenOnly(Box::new(many.clone())), 4));
+    let other = NativeSandbox::open(&many, dir).unwrap();
+    rows.push(row("session with 800 denied paths, at once", Way::Other(other), 1));
     if let Ok(weaker) = NativeSandbox::open_landlock(policy, dir, &Limits::default(), &[]) {
         rows.push(row("session without namespaces (Landlock), at once", Way::Weaker(weaker), 1));
     }
@@ -108,10 +130,26 @@ fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
         rows.push(row("bwrap", spawn(&[&bwrap[..], &["/bin/bash", "-c", "true"]].concat()), 4));
     }
     if let Some(package) = std::env::var_os("SRT_PACKAGE_DIR").map(PathBuf::from) {
+        let started = Library::start(&package, settings.as_ref(), dir.parent().unwrap()).await;
+        rows.extend(started.map(|library| row(LIBRARY, Way::Library(Box::new(library)), 4)));
         let program = package.join("dist/cli.js");
         rows.push(row("`srt`", spawn(&["node", program.to_str().unwrap(), "-s", settings, "-c", "true"]), 20));
     }
     rows
+}
+
+/// The policy of a session with files beside it that are denied one by one.
+fn with_denied_paths(dir: &Path) -> Policy {
+    let denied = dir.with_file_name("denied");
+    std::fs::create_dir(&denied).unwrap();
+    (0..DENIED_PATHS)
+        .fold(Policy::reference(dir).home("/root".as_ref()), |policy, number| {
+            let path = denied.join(number.to_string());
+            std::fs::write(&path, "").unwrap();
+            policy.deny_read(&path)
+        })
+        .build()
+        .unwrap()
 }
 
 async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
@@ -122,20 +160,20 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
             if matches!(row.way, Way::Session | Way::SessionAfterPause) {
                 in_session(&sandbox).await;
             }
-            if let Way::Weaker(weaker) = &row.way {
-                in_session(weaker).await;
+            if let Way::Weaker(other) | Way::Other(other) = &row.way {
+                in_session(other).await;
             }
             if matches!(row.way, Way::SessionAfterPause) {
                 tokio::time::sleep(PAUSE).await;
             }
             let started = Instant::now();
-            let mut commands = 1;
-            match &row.way {
+            let (mut commands, mut opened) = (1, None);
+            match &mut row.way {
                 Way::SpawnsTogether => {
                     commands = together(|_| async { bare_spawn().await }).await;
                 }
                 Way::SessionsTogether(sandboxes) => {
-                    let sandboxes = Arc::clone(sandboxes);
+                    let sandboxes = Arc::clone(&*sandboxes);
                     let caller = move |caller| {
                         let sandboxes = Arc::clone(&sandboxes);
                         async move { in_session(&sandboxes[caller % sandboxes.len()]).await }
@@ -156,10 +194,15 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
                     assert!(output.status.success(), "{}: {}", row.name, String::from_utf8_lossy(&output.stderr));
                 }
                 Way::Session | Way::SessionAfterPause => in_session(&sandbox).await,
-                Way::Weaker(weaker) => in_session(weaker).await,
+                Way::Weaker(other) | Way::Other(other) => in_session(other).await,
+                Way::Library(library) => library.run().await,
+                Way::OpenOnly(policy) => opened = Some(NativeSandbox::open(policy, dir).unwrap()),
                 Way::Open => NativeSandbox::open(policy, dir).unwrap().close().await,
             }
             row.times.push(started.elapsed() / commands);
+            if let Some(opened) = opened {
+                opened.close().await;
+            }
         }
     }
 }

@@ -23,12 +23,15 @@ const RENAME_EXCHANGE: u64 = 2;
 /// Who answers.
 pub struct Guard {
     listener: Fd,
+    /// Where the kernel does not look at it, in the mode of a directory that init makes (`mkdirat(2)`), so that it does not ask init about init.
+    mark: usize,
     rules: Rules,
 }
 
 /// The rules, where the host wrote them.
 struct Rules {
     file: Mapping,
+    mark: u32,
     /// The filter by which the kernel asks.
     filter: Range<usize>,
     /// Patterns on names of which the host wants to hear.
@@ -52,14 +55,19 @@ struct Made {
 
 impl Guard {
     /// Reads the rules from `at` on in a file, and has the kernel ask about this process's children from now on, and about itself: it would wait for
-    /// its own answer, so it makes no name any more, and does not call `openat2`. `None` where there is nothing to see to.
+    /// its own answer, so from then on it makes no name but directories with the mark, and does not call `openat2`. `None` where there is nothing to see to.
     pub fn start(file: Mapping, at: usize) -> Result<Option<Self>> {
         let rules = Rules::read(file, at)?;
         if rules.watched.is_empty() && rules.names.is_empty() {
             return Ok(None);
         }
         let listener = sys::load_asking_filter(&rules.file.bytes()[rules.filter.clone()])?;
-        Ok(Some(Self { listener, rules }))
+        Ok(Some(Self { listener, mark: (rules.mark as usize) << 32, rules }))
+    }
+
+    /// To be added to the mode of a directory that init makes.
+    pub fn mark(&self) -> usize {
+        self.mark
     }
 
     /// Takes other rules.
@@ -86,12 +94,12 @@ impl Rules {
     fn read(file: Mapping, at: usize) -> Result<Self> {
         let bytes = file.bytes();
         let mut reader = Reader(bytes.get(at..).ok_or(Errno::INVAL)?);
-        let length = reader.u32()? as usize * 8;
+        let (mark, length) = (reader.u32()?, reader.u32()? as usize * 8);
         let start = bytes.len() - reader.0.len();
         reader.bytes(length)?;
         let mut texts = || reader.texts(bytes);
         let (watched, names, paths, patterns) = (texts()?, texts()?, texts()?, texts()?);
-        Ok(Self { filter: start..start + length, watched, names, paths, patterns, file })
+        Ok(Self { mark, filter: start..start + length, watched, names, paths, patterns, file })
     }
 
     fn refuse(&self, asked: &Notification, pool: &Pool) -> bool {

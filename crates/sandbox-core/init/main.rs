@@ -15,6 +15,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 mod ahead;
+mod cgroup;
 mod client;
 #[path = "../../policy/src/glob.rs"]
 mod glob;
@@ -30,6 +31,7 @@ mod sys;
 mod tier;
 mod wire;
 
+use cgroup::Group;
 use guard::Guard;
 use mounts::Failure;
 use pool::Pool;
@@ -47,7 +49,6 @@ const MAX_FAILURES: u32 = 3;
 /// How long to wait after a fork that the machine had no room for.
 const FORK_PAUSE_MS: i32 = 10;
 
-const CLONE_NEWCGROUP: usize = 0x200_0000;
 const CLONE_NEWUTS: usize = 0x400_0000;
 const CLONE_NEWIPC: usize = 0x800_0000;
 const CLONE_NEWUSER: usize = 0x1000_0000;
@@ -75,13 +76,18 @@ fn open() -> core::result::Result<(), Failure<'static>> {
     // Only root may, and only root has groups that the namespace would not turn into nobody's.
     let _ = sys::drop_groups();
     let head = read_head(&mut Reader(plan)).map_err(at(wire::STEP_PLAN))?;
+    let group = head.group.open().map_err(at(wire::STEP_GROUP))?;
     if head.tier == wire::TIER_NAMESPACES {
-        make_namespaces()?;
+        make_namespaces(group.is_some())?;
     } else {
         sys::drop_capabilities().map_err(at(wire::STEP_PRIVILEGES))?;
     }
-    match sys::fork(CLONE_PARENT).map_err(at(wire::STEP_FORK))? {
-        0 => serve(plan),
+    let forked = match &group {
+        Some(group) => group.fork_init(CLONE_PARENT).map_err(at(wire::STEP_GROUP)),
+        None => sys::fork(CLONE_PARENT).map_err(at(wire::STEP_FORK)),
+    };
+    match forked? {
+        0 => serve(plan, group),
         pid => {
             let mut message = [0; 8];
             message[..4].copy_from_slice(&wire::MSG_INIT.to_le_bytes());
@@ -91,13 +97,15 @@ fn open() -> core::result::Result<(), Failure<'static>> {
     }
 }
 
-fn make_namespaces() -> core::result::Result<(), Failure<'static>> {
+fn make_namespaces(has_group: bool) -> core::result::Result<(), Failure<'static>> {
     let at = |step| move |errno| Failure { step, errno, path: b"" };
     let (user, group) = sys::user_and_group();
     sys::unshare(CLONE_NEWUSER).map_err(at(wire::STEP_USER_NAMESPACE))?;
     map_ids(user, group).map_err(at(wire::STEP_ID_MAP))?;
-    let others = tier::CLONE_NEWNS | tier::CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
-    sys::unshare(others).map_err(at(wire::STEP_NAMESPACES))
+    let others = tier::CLONE_NEWNS | tier::CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
+    // What is below a namespace of control groups can reach only groups below it; so with a group of its own each slot makes its own.
+    let groups = if has_group { 0 } else { tier::CLONE_NEWCGROUP };
+    sys::unshare(others | groups).map_err(at(wire::STEP_NAMESPACES))
 }
 
 /// Maps the caller's own user and group, and nobody else's, to themselves (`user_namespaces(7)`).
@@ -127,8 +135,8 @@ fn map_line(line: &mut [u8; 32], id: u32) -> &[u8] {
 }
 
 /// Sets the session up and keeps it until the host is gone.
-fn serve(plan: &'static [u8]) -> ! {
-    match set_up(plan) {
+fn serve(plan: &'static [u8], group: Option<Group>) -> ! {
+    match set_up(plan, group) {
         Ok(mut session) => keep(&mut session),
         Err(failure) => {
             report_failure(CONTROL, failure.step, failure.errno, failure.path);
@@ -137,12 +145,12 @@ fn serve(plan: &'static [u8]) -> ! {
     }
 }
 
-fn set_up(plan: &'static [u8]) -> core::result::Result<Session, Failure<'static>> {
+fn set_up(plan: &'static [u8], group: Option<Group>) -> core::result::Result<Session, Failure<'static>> {
     let at = |step| move |errno| Failure { step, errno, path: b"" };
     // Undumpable: its memory, environment and descriptors are closed to every process of the same user.
     sys::prctl(sys::PR_SET_DUMPABLE, 0).map_err(at(wire::STEP_PRIVILEGES))?;
     let mut reader = Reader(plan);
-    let Head { tier, max_pid, limits, own_filter, filter } = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
+    let Head { tier, max_pid, limits, own_filter, filter, .. } = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
     let tier = if tier == wire::TIER_NAMESPACES {
         sys::set_umask(0);
         let view = mounts::build(&mut reader)?;
@@ -164,7 +172,7 @@ fn set_up(plan: &'static [u8]) -> core::result::Result<Session, Failure<'static>
     sys::set_receive_timeout(CONTROL, slot::LOOK_UP_SECONDS).map_err(at(wire::STEP_PLAN))?;
     let rules = Mapping::of(PLAN).map_err(at(wire::STEP_PLAN))?;
     let guard = Guard::start(rules, plan.len() - reader.0.len()).map_err(at(wire::STEP_PRIVILEGES))?;
-    Ok(Session { control: CONTROL, taken, pool, filter, limits, tier, guard })
+    Ok(Session { control: CONTROL, taken, pool, filter, limits, tier, group, guard })
 }
 
 /// The beginning of the plan.
@@ -175,6 +183,7 @@ struct Head {
     own_filter: &'static [u8],
     /// That of slots.
     filter: &'static [u8],
+    group: cgroup::Spec,
 }
 
 fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
@@ -188,7 +197,8 @@ fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
     let own_filter = reader.bytes(count * 8)?;
     let count = reader.u32()? as usize;
     let filter = reader.bytes(count * 8)?;
-    Ok(Head { tier, max_pid, limits, own_filter, filter })
+    let group = cgroup::Spec::read(reader)?;
+    Ok(Head { tier, max_pid, limits, own_filter, filter, group })
 }
 
 /// Keeps a slot waiting while the session is in use. Slots take their commands from the control socket themselves; when the last one that
@@ -205,9 +215,14 @@ fn keep(session: &mut Session) -> ! {
             && let Some(place) = started.free_place()
         {
             session.pool.expect(place);
-            match sys::fork(session.tier.slot_namespaces()) {
+            match session.fork_slot(place) {
                 Ok(0) => slot::run(session, place, announce),
                 Ok(pid) => started.put(place, pid),
+                // Without the group there is another way, so the host is not kept waiting.
+                Err(errno) if announce == Announce::Yes && session.group.is_some() => {
+                    report_failure(session.control, wire::STEP_GROUP, errno, b"");
+                    sys::exit(1);
+                }
                 Err(_) => {
                     session.pool.forget(place);
                     pause = FORK_PAUSE_MS;
@@ -246,6 +261,7 @@ fn keep(session: &mut Session) -> ! {
             while let Ok((pid @ 1.., status)) = sys::wait(false) {
                 if let Some(place) = started.take(pid) {
                     session.pool.forget(place);
+                    session.remove_group(place);
                 }
                 session.tier.kill_strays(&started);
                 // A slot that nobody needs any more goes in peace, and one that somebody killed says nothing about the next.

@@ -34,8 +34,10 @@ unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
     0
 }
 
+/// What the compiler calls where only equality counts.
+///
 /// # Safety
-/// As `memcmp`.
+/// As C's `memcmp`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
     // SAFETY: as the caller says.

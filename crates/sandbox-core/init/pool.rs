@@ -14,6 +14,12 @@ const MAX_SLOTS: usize = 1024;
 #[derive(Clone, Copy)]
 pub struct Place(usize);
 
+impl Place {
+    pub fn number(self) -> u64 {
+        self.0 as u64
+    }
+}
+
 struct Shared {
     waiting: AtomicI32,
     arrivals: AtomicU32,

@@ -77,7 +77,7 @@ extern "C" fn become_shell(Shell { request, tier, ahead }: &mut Shell<'_, '_>) -
     };
     // A shell that was started ahead is tried again with its command, and then reports.
     if ahead.is_none() {
-        report(channel, kind, errno.0 as u32, 0);
+        report(channel, kind, errno.0 as u32, wire::LIMIT_NONE, 0);
     }
     sys::exit(127)
 }

@@ -7,6 +7,7 @@
 //! command could change was never its own.
 
 use crate::ahead::Ahead;
+use crate::cgroup::{Group, Watch};
 use crate::guard::Guard;
 use crate::pool::{Place, Pool};
 use crate::reader::Reader;
@@ -35,8 +36,27 @@ pub struct Session {
     pub filter: &'static [u8],
     pub limits: &'static [u8],
     pub tier: Tier,
+    pub group: Option<Group>,
     /// What init alone sees to.
     pub guard: Option<Guard>,
+}
+
+impl Session {
+    /// Forks a process that is to become a slot.
+    pub fn fork_slot(&self, place: Place) -> Result<i32> {
+        let namespaces = self.tier.slot_namespaces();
+        match &self.group {
+            Some(group) => group.fork_slot(place, namespaces, self.guard.as_ref().map_or(0, Guard::mark)),
+            None => sys::fork(namespaces),
+        }
+    }
+
+    /// Removes what was made for a slot that is dead.
+    pub fn remove_group(&self, place: Place) {
+        if let Some(group) = &self.group {
+            group.remove_slot(place);
+        }
+    }
 }
 
 /// Whether the slot tells the host that the session takes commands.
@@ -51,8 +71,8 @@ pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
     if let Some(guard) = &session.guard {
         sys::close(guard.listener());
     }
-    let events = match prepare(session) {
-        Ok(events) => events,
+    let (events, watch) = match prepare(session, place) {
+        Ok(prepared) => prepared,
         Err((step, errno)) => {
             if announce == Announce::Yes {
                 crate::report_failure(session.control, step, errno, b"");
@@ -71,7 +91,7 @@ pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
     let (Ok(buffer), Ok(stack)) = (sys::memory(wire::MAX_MESSAGE_BYTES), sys::memory(shell::STACK_BYTES)) else {
         sys::exit(1)
     };
-    let slot = Slot { session, events };
+    let slot = Slot { session, events, watch };
     for _ in 0..MAX_COMMANDS {
         let mut fds = [-1; MAX_FDS];
         let received = slot.receive(place, buffer, &mut fds);
@@ -91,10 +111,12 @@ pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
                 (wire::RESULT_BAD_REQUEST, errno.0 as u32, Next::End)
             }
         };
+        let limit = slot.watch.limit();
+        let next = if slot.watch.is_much_held() { Next::End } else { next };
         if next == Next::Wait {
             session.pool.expect(place);
         }
-        report(channel, kind, value, session.pool.arrivals());
+        report(channel, kind, value, limit, session.pool.arrivals());
         sys::close(channel);
         if next == Next::End {
             break;
@@ -111,7 +133,8 @@ enum Next {
     End,
 }
 
-fn prepare(session: &Session) -> core::result::Result<Fd, (u32, Errno)> {
+fn prepare(session: &Session, place: Place) -> core::result::Result<(Fd, Watch), (u32, Errno)> {
+    let watch = Watch::new(session.group.as_ref(), place, &session.tier).map_err(|errno| (wire::STEP_GROUP, errno))?;
     session.tier.enter_slot().map_err(|errno| (wire::STEP_PROC, errno))?;
     let restrict = || {
         let events = session.tier.events()?;
@@ -123,7 +146,7 @@ fn prepare(session: &Session) -> core::result::Result<Fd, (u32, Errno)> {
         sys::load_filter(session.filter)?;
         Ok(events)
     };
-    restrict().map_err(|errno| (wire::STEP_PRIVILEGES, errno))
+    restrict().map(|events| (events, watch)).map_err(|errno| (wire::STEP_PRIVILEGES, errno))
 }
 
 /// This process, as what runs commands.
@@ -131,6 +154,7 @@ struct Slot<'s> {
     session: &'s Session,
     /// Readable when a child has ended.
     events: Fd,
+    watch: Watch,
 }
 
 impl Slot<'_> {
@@ -159,6 +183,7 @@ impl Slot<'_> {
         if reader.u32()? != wire::VERSION {
             return Err(Errno::INVAL);
         }
+        self.watch.begin();
         let is_later = reader.u32()? == wire::COMMAND_LATER;
         let (shell, directory, command) = (reader.text()?, reader.text()?, reader.text()?);
         let count = reader.u32()? as usize;
@@ -263,13 +288,14 @@ impl Slot<'_> {
                 Poll { fd: self.events, events: sys::POLL_IN, found: 0 },
                 Poll { fd: channel, events: sys::POLL_IN | sys::POLL_RDHUP, found: 0 },
                 Poll { fd: self.session.control, events: 0, found: 0 },
+                self.watch.poll(),
             ];
-            let _ = sys::poll(&mut fds, -1);
+            let _ = sys::poll(&mut fds, self.watch.look_again_ms());
             if fds[2].found != 0 {
                 // The session is closed; who still waits for this command hears so from the closing of its channel.
                 self.end_unused();
             }
-            if fds[1].found & !sys::POLL_IN != 0 {
+            if fds[1].found & !sys::POLL_IN != 0 || self.watch.is_exceeded(&fds[3]) {
                 break;
             }
             if fds[1].found != 0 {
@@ -315,10 +341,10 @@ impl Slot<'_> {
     }
 }
 
-pub fn report(channel: Fd, kind: u32, value: u32, arrivals: u32) {
+pub fn report(channel: Fd, kind: u32, value: u32, limit: u32, arrivals: u32) {
     let mut message = [0; wire::REPORT_BYTES];
-    for (bytes, word) in message.chunks_exact_mut(4).zip([kind, value, arrivals]) {
-        bytes.copy_from_slice(&word.to_le_bytes());
+    for (part, word) in message.chunks_exact_mut(4).zip([kind, value, limit, arrivals]) {
+        part.copy_from_slice(&word.to_le_bytes());
     }
     let _ = sys::send(channel, &message);
 }

@@ -75,6 +75,7 @@ mod nr {
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const IOCTL: usize = 16;
+    pub const PREAD64: usize = 17;
     pub const SOCKET: usize = 41;
     pub const CONNECT: usize = 42;
     pub const SENDMSG: usize = 46;
@@ -103,6 +104,7 @@ mod nr {
     pub const KEYCTL: usize = 250;
     pub const OPENAT: usize = 257;
     pub const MKDIRAT: usize = 258;
+    pub const UNLINKAT: usize = 263;
     pub const SYMLINKAT: usize = 266;
     pub const READLINKAT: usize = 267;
     pub const UNSHARE: usize = 272;
@@ -113,6 +115,7 @@ mod nr {
     pub const STATX: usize = 332;
     pub const OPEN_TREE: usize = 428;
     pub const MOVE_MOUNT: usize = 429;
+    pub const CLONE3: usize = 435;
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
@@ -235,6 +238,11 @@ pub fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
             other => return other,
         }
     }
+}
+
+/// Reads a file from its beginning, wherever reading has come to.
+pub fn read_from_start(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
+    sys!(nr::PREAD64, fd, buffer.as_mut_ptr(), buffer.len(), 0)
 }
 
 pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
@@ -391,6 +399,11 @@ pub fn open_in_steps(path: CStr<'_>) -> Result<Fd> {
 
 pub fn make_directory(dir: Fd, path: CStr<'_>, mode: usize) -> Result<()> {
     sys!(nr::MKDIRAT, dir, path.as_ptr(), mode).map(drop)
+}
+
+pub fn remove_directory(dir: Fd, path: CStr<'_>) -> Result<()> {
+    // AT_REMOVEDIR
+    sys!(nr::UNLINKAT, dir, path.as_ptr(), 0x200).map(drop)
 }
 
 pub fn symlink(target: CStr<'_>, dir: Fd, path: CStr<'_>) -> Result<()> {

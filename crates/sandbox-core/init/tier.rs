@@ -7,6 +7,7 @@ use crate::reader::Reader;
 use crate::sys::{self, Fd, Result};
 
 pub const CLONE_NEWNS: usize = 0x2_0000;
+pub const CLONE_NEWCGROUP: usize = 0x200_0000;
 pub const CLONE_NEWPID: usize = 0x2000_0000;
 
 /// What holds a session's commands.
@@ -46,6 +47,14 @@ impl Tier {
                 mounts::mount_proc(*max_pid)
             }
             Self::Landlock(_) => sys::adopt_orphans(),
+        }
+    }
+
+    /// In a slot that has a control group of its own: what it and its commands see of groups begins there.
+    pub fn enter_group(&self) -> Result<()> {
+        match self {
+            Self::Namespaces { .. } => sys::unshare(CLONE_NEWCGROUP),
+            Self::Landlock(_) => Ok(()),
         }
     }
 

@@ -9,7 +9,9 @@
 //! u32 count, then each limit:      u32 resource, u64 soft, u64 hard        (setrlimit(2))
 //! u32 count, then each instruction of init's filter: 8 bytes of struct sock_filter   (seccomp(2))
 //! u32 count, then each instruction of the filter that slots load over it
+//! text the session's control group, empty without one; u64 a command's memory in bytes, u32 its processes, u64 its processor time in µs or 0
 //! u32 count, then each operation:  u32 OP_…, u32 argument, text
+//! u32 a number by which the next filter knows init's own calls
 //! u32 count, then each instruction of the filter that has the kernel ask init about what is made
 //! u32 count, then each text: a pattern on names of which the host wants to hear when one is made
 //! u32 count, then each text: a pattern on the names in the two lists that follow
@@ -89,10 +91,7 @@ pub const MSG_READY: u32 = 2;
 /// From init: it cannot be set up, `u32 MSG_FAILED, u32 STEP_…, u32 errno`, then the path in question.
 pub const MSG_FAILED: u32 = 3;
 
-/// The length of what a slot reports.
-pub const REPORT_BYTES: usize = 12;
-
-/// On a command's channel, from the host: `u32` the number of a signal for the shell's process group. From the slot: `u32 RESULT_…, u32 value`, and
+/// On a command's channel, from the host: `u32` the number of a signal for the shell's process group. From the slot: `u32 RESULT_…, u32 value, u32 LIMIT_…`, and
 /// `u32` how often in this session something was made under a name that the host wants to hear of.
 pub const RESULT_EXITED: u32 = 1;
 /// The shell was killed by the signal in the value.
@@ -103,6 +102,17 @@ pub const RESULT_NO_DIRECTORY: u32 = 3;
 pub const RESULT_NO_SHELL: u32 = 4;
 /// The request cannot be carried out as it stands; the value is the errno.
 pub const RESULT_BAD_REQUEST: u32 = 5;
+
+/// How long a slot's report is.
+pub const REPORT_BYTES: usize = 16;
+/// The command ran into no limit that its control group has, or has no group.
+pub const LIMIT_NONE: u32 = 0;
+/// A process was killed because memory had run out.
+pub const LIMIT_MEMORY: u32 = 1;
+/// A new process was refused.
+pub const LIMIT_PROCESSES: u32 = 2;
+/// The processor time was used up.
+pub const LIMIT_PROCESSOR_TIME: u32 = 3;
 
 /// Steps of the setup, for [`MSG_FAILED`].
 pub const STEP_PLAN: u32 = 1;
@@ -132,3 +142,5 @@ pub const STEP_LANDLOCK: u32 = 12;
 pub const STEP_ALLOW: u32 = 13;
 /// Seeing to it that orphans of commands are found.
 pub const STEP_ORPHANS: u32 = 14;
+/// Starting the session's processes in its control group.
+pub const STEP_GROUP: u32 = 15;

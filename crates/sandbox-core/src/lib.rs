@@ -45,8 +45,9 @@
 //!
 //! # Limits
 //! Linux; the native engine needs x86-64, Linux 5.12 or newer, and user namespaces; where these are refused,
-//! `NativeSandbox::open_landlock` is a weaker tier on Linux 6.2 or newer. Memory and processor time are limited for each
-//! process, not for a command as a whole (see `Limits`). Symlinks at paths that a policy denies are resolved when the sandbox opens.
+//! `NativeSandbox::open_landlock` is a weaker tier on Linux 6.2 or newer. Memory, processes and processor time are limited for a command as a
+//! whole where a control group is delegated to the host process, and for each process otherwise (see `Limits` and `Cgroups`).
+//! Symlinks at paths that a policy denies are resolved when the sandbox opens.
 //!
 //! # Features
 //! | feature | brings |
@@ -80,8 +81,8 @@ mod srt;
 pub use native::{AttachedCommand, NativeSandbox, OpenError, probe};
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
-    CapturedStream, CommandOutput, CommandSpec, CommandStatus, Displaced, Enforcement, EngineReport, ExecError,
-    ExecErrorKind, Limit, Limits, Sandbox, Tier, UnknownWeakness, Weakness,
+    CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Displaced, Enforcement, EngineReport,
+    ExecError, ExecErrorKind, Limit, Limits, Sandbox, Tier, UnknownWeakness, Weakness,
 };
 #[cfg(feature = "srt")]
 pub use srt::{SrtError, SrtSandbox};

@@ -20,6 +20,7 @@
 mod ahead;
 mod arrivals;
 mod attached;
+mod cgroup;
 mod exec;
 mod filter;
 mod plan;
@@ -43,7 +44,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use async_trait::async_trait;
 use policy::{Access, BindAccess, MountOp, MountOptions, MountPlan, Policy, Unenforced};
 
-use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Limits, Sandbox, Tier, Weakness};
+use crate::sandbox::{Cgroups, CommandOutput, CommandSpec, EngineReport, ExecError, Limits, Sandbox, Tier, Weakness};
+use cgroup::SessionGroup;
 use filter::{Attributes, UnixSockets};
 use process::InitProcess;
 use temporary::TemporaryDir;
@@ -134,11 +136,21 @@ impl NativeSandbox {
         }
         let private = plan::private_directories();
         let mounts = compile(policy, private.clone())?;
+        let protected = cgroup::protected(&mounts);
         let unix_sockets = if policy.allows_unix_sockets() { UnixSockets::Allowed } else { UnixSockets::Refused };
-        let plan = plan::encode(&mounts, limits, unix_sockets);
-        let init = InitProcess::start(&plan, None)?;
+        let (init, resources) = start(limits, None, |group| {
+            let mounts = if group.is_some() { protected.as_ref() } else { &mounts };
+            plan::encode(mounts, limits, unix_sockets, group)
+        })?;
+        let mounts = match resources {
+            Resources::Group => protected.into_owned(),
+            Resources::Processes { .. } => {
+                drop(protected);
+                mounts
+            }
+        };
         let compiled = Compiled { policy, mounts, private, has_namespaces: true };
-        Self::with(init, session_dir, Path::new("/tmp"), probe::enforced(unix_sockets), compiled)
+        Self::with(init, session_dir, Path::new("/tmp"), probe::enforced(unix_sockets, &resources), compiled)
     }
 
     /// Opens a sandbox where user namespaces are refused, on Landlock and the system call filter alone: a weaker tier, which is never chosen by
@@ -171,14 +183,16 @@ impl NativeSandbox {
             return Err(OpenError::NotAccepted { what, weakness: Weakness::InnerRules });
         }
         let attributes = Attributes::of(accepted);
-        let init =
-            InitProcess::start(&plan::encode_rules(&list, &mounts.arrivals, limits, attributes), Some(temporary))?;
+        let open = cgroup::is_open_to_commands(&mounts).then_some("the policy lets commands write to control groups");
+        let (init, resources) =
+            start(limits, open, |group| plan::encode_rules(&list, &mounts.arrivals, limits, attributes, group))?;
+        init.keep(temporary);
         let signals_leave = init.landlock_abi() < probe::SCOPES_SINCE;
         if signals_leave && !accepted.contains(&Weakness::Signals) {
             let what = "signals of commands would reach every process of the user before Linux 6.12".to_owned();
             return Err(OpenError::NotAccepted { what, weakness: Weakness::Signals });
         }
-        let report = probe::enforced_by_landlock(&list, attributes, init.landlock_abi());
+        let report = probe::enforced_by_landlock(&list, attributes, init.landlock_abi(), &resources);
         let compiled = Compiled { policy, mounts, private: Vec::new(), has_namespaces: false };
         Self::with(init, session_dir, &temporary_dir, report, compiled)
     }
@@ -360,6 +374,41 @@ fn compile(policy: &Policy, private: Vec<PathBuf>) -> Result<MountPlan, OpenErro
     policy
         .mounts(&tree::HostTree, &MountOptions { private })
         .map_err(|source| OpenError::Policy { source: Box::new(source) })
+}
+
+/// What holds the resources of commands.
+enum Resources {
+    /// A control group of the session's own.
+    Group,
+    /// The limits of each process, for want of a group.
+    Processes {
+        /// Why there is none.
+        why: String,
+    },
+}
+
+/// Starts init in a control group of its own, where one can be had and nothing is said against it; `plan` encodes what it is to do.
+fn start(
+    limits: &Limits,
+    against: Option<&str>,
+    plan: impl Fn(Option<&SessionGroup>) -> Vec<u8>,
+) -> Result<(InitProcess, Resources), OpenError> {
+    let why = match SessionGroup::make(limits, against)? {
+        Ok(group) => {
+            let plan = plan(Some(&group));
+            match InitProcess::start(&plan, Some(group)) {
+                Ok(init) => return Ok((init, Resources::Group)),
+                Err(OpenError::Refused { step, source, .. })
+                    if step == probe::GROUP_STEP && limits.cgroups == Cgroups::Automatic =>
+                {
+                    format!("cannot {step}: {source}")
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(why) => why,
+    };
+    Ok((InitProcess::start(&plan(None), None)?, Resources::Processes { why }))
 }
 
 /// Where bash is: `/bin/bash` nearly everywhere, else the first on the host's `PATH`.

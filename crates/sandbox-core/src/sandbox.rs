@@ -10,7 +10,7 @@ mod weakness;
 use async_trait::async_trait;
 
 pub use command::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, Displaced, ExecError, ExecErrorKind};
-pub use limits::{Limit, Limits};
+pub use limits::{Cgroups, Limit, Limits};
 pub use report::{Enforcement, EngineReport};
 pub use weakness::{Tier, UnknownWeakness, Weakness};
 

@@ -149,6 +149,7 @@ impl Sandbox for SrtSandbox {
             stdout: stdout.map_err(read)?,
             stderr: stderr.map_err(read)?,
             displaced: Vec::new(),
+            limit: None,
             elapsed: started.elapsed(),
         })
     }

@@ -29,6 +29,7 @@ pub struct Poll {
 }
 
 pub const POLL_IN: i16 = 1;
+pub const POLL_PRI: i16 = 2;
 pub const POLL_RDHUP: i16 = 0x2000;
 
 /// Waits until one of `fds` has something, or for `timeout_ms` (-1: for ever).

@@ -13,6 +13,17 @@ pub fn fork(flags: usize) -> Result<i32> {
     sys!(nr::CLONE, flags | 17, 0, 0, 0, 0).map(|pid| pid as i32)
 }
 
+/// The same, in another control group, which an open directory names (`clone3(2)`).
+pub fn fork_into(flags: usize, group: Fd) -> Result<i32> {
+    const CLONE_PARENT: usize = 0x8000;
+    const CLONE_INTO_CGROUP: u64 = 2 << 32;
+    // The kernel wants none for a sibling, which has that of its parent.
+    let exit_signal = if flags & CLONE_PARENT == 0 { 17 } else { 0 };
+    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup
+    let arguments = [flags as u64 | CLONE_INTO_CGROUP, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, group as u64];
+    sys!(nr::CLONE3, arguments.as_ptr(), size_of_val(&arguments)).map(|pid| pid as i32)
+}
+
 /// Starts a child that shares this process's memory, on a stack of its own, and sleeps until it has executed a program or ended. Nothing is
 /// copied, and no page is made to be copied on writing. `run` must not return, and `T` is its own until then.
 pub fn start_sharing<T>(stack: &mut [u8], run: extern "C" fn(&mut T) -> !, argument: &mut T) -> Result<i32> {

@@ -20,7 +20,7 @@ use super::plan::Encoder;
 use super::process::memory_file;
 use super::{Inner, ahead, refresh, wire};
 use crate::sandbox::streams::{Filled, feed, fill};
-use crate::sandbox::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, Displaced, ExecError};
+use crate::sandbox::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, Displaced, ExecError, Limit};
 
 /// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without its NUL.
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
@@ -52,6 +52,7 @@ pub(super) async fn exec(sandbox: &Arc<Inner>, spec: CommandSpec) -> Result<Comm
         feed(stdin, &spec.stdin),
     );
     let end = end?;
+    let limit = end.limit();
     let status = status(&end, &sandbox.shell, spec.cwd.as_deref().unwrap_or(&sandbox.session_dir))?;
     let displaced = unheard.heard();
     refresh::after_command(sandbox, end.report.arrivals).await;
@@ -61,6 +62,7 @@ pub(super) async fn exec(sandbox: &Arc<Inner>, spec: CommandSpec) -> Result<Comm
         stderr: stderr.map_err(read)?,
         status,
         displaced,
+        limit,
         elapsed: started.elapsed(),
     };
     drop(running);
@@ -228,6 +230,7 @@ fn send_once(sandbox: &Inner, body: &[u8], ends: [BorrowedFd<'_>; 4]) -> Result<
 pub(super) struct Report {
     kind: u32,
     value: u32,
+    limit: u32,
     /// How often something was made in the session that may concern the policy.
     pub(super) arrivals: u32,
 }
@@ -236,6 +239,17 @@ pub(super) struct Report {
 pub(super) struct End {
     pub(super) report: Report,
     pub(super) timed_out: bool,
+}
+
+impl End {
+    fn limit(&self) -> Option<Limit> {
+        match self.report.limit {
+            wire::LIMIT_MEMORY => Some(Limit::Memory),
+            wire::LIMIT_PROCESSES => Some(Limit::Processes),
+            wire::LIMIT_PROCESSOR_TIME => Some(Limit::CpuTime),
+            _ => None,
+        }
+    }
 }
 
 /// Waits for the report; when the time is up, closes the channel's sending side, on which the slot kills
@@ -254,18 +268,20 @@ async fn hear_end(channel: UnixStream, timeout: Duration) -> Result<End, ExecErr
 }
 
 pub(super) async fn hear_report(channel: &mut OwnedReadHalf) -> Result<Report, ExecError> {
-    match (channel.read_u32_le().await, channel.read_u32_le().await, channel.read_u32_le().await) {
-        (Ok(kind), Ok(value), Ok(arrivals)) => Ok(Report { kind, value, arrivals }),
-        _ => Err(ExecError::Ended { reason: "the command's supervising process was killed" }),
+    let mut words = [0; wire::REPORT_BYTES / 4];
+    for word in &mut words {
+        let read = channel.read_u32_le().await;
+        *word = read.map_err(|_| ExecError::Ended { reason: "the command's supervising process was killed" })?;
     }
+    let [kind, value, limit, arrivals] = words;
+    Ok(Report { kind, value, limit, arrivals })
 }
 
 pub(super) fn status(end: &End, shell: &Path, cwd: &Path) -> Result<CommandStatus, ExecError> {
-    let End { report: Report { kind, value, .. }, timed_out } = end;
-    let value = value.cast_signed();
+    let value = end.report.value.cast_signed();
     let source = io::Error::from_raw_os_error(value);
-    match *kind {
-        wire::RESULT_EXITED | wire::RESULT_SIGNALED if *timed_out => Ok(CommandStatus::TimedOut),
+    match end.report.kind {
+        wire::RESULT_EXITED | wire::RESULT_SIGNALED if end.timed_out => Ok(CommandStatus::TimedOut),
         wire::RESULT_EXITED => Ok(CommandStatus::Exited(value)),
         wire::RESULT_SIGNALED => Ok(CommandStatus::Signaled(value)),
         wire::RESULT_NO_DIRECTORY => Err(ExecError::WorkingDirectory { path: cwd.to_owned(), source }),

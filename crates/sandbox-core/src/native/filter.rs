@@ -31,8 +31,10 @@ const EAFNOSUPPORT: u32 = 0x0005_0000 | 97;
 /// `CLONE_NEW*` of `clone(2)`; `CLONE_NEWTIME` is in `unshare(2)` only, where its bit is not a signal number.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
 const CLONE_NEWTIME: u32 = 0x80;
+const CLONE_NEWCGROUP: u32 = 0x200_0000;
 
 const O_CREAT: u32 = 0o100;
+const MKDIRAT: u32 = 258;
 const UTIMENSAT: u32 = 280;
 /// `FS_IOC_SETFLAGS`, `FS_IOC32_SETFLAGS` and `FS_IOC_FSSETXATTR` (`linux/fs.h`).
 const ATTRIBUTE_IOCTLS: [u32; 3] = [0x4008_6602, 0x4004_6602, 0x401c_5820];
@@ -71,10 +73,8 @@ pub(super) fn program(unix_sockets: UnixSockets) -> Vec<u8> {
     filter.load(0);
     filter.if_at_least(X32_CALLS, &[ret(ENOSYS)]);
     filter.if_at_least(LAST_KNOWN_CALL + 1, &[ret(ENOSYS)]);
-    // With `clone3` the flags are in memory, out of a filter's sight. C libraries fall back to `clone`.
-    filter.if_equal(CLONE3, &[ret(ENOSYS)]);
-    filter
-        .if_equal(UNSHARE, &[argument(0), skip_unless_any(NEW_NAMESPACES | CLONE_NEWTIME, 1), ret(EPERM), ret(ALLOW)]);
+    let namespaces = NEW_NAMESPACES & !CLONE_NEWCGROUP | CLONE_NEWTIME;
+    filter.if_equal(UNSHARE, &[argument(0), skip_unless_any(namespaces, 1), ret(EPERM), ret(ALLOW)]);
     // To the first verdict below, or to the second.
     let to_unix = if unix_sockets == UnixSockets::Allowed { 3 } else { 4 };
     filter.if_equal(
@@ -126,17 +126,19 @@ pub(super) fn program_of_slots() -> Vec<u8> {
     for call in REFUSED_TO_COMMANDS {
         filter.if_equal(*call, &[ret(EPERM)]);
     }
+    filter.refuse_what_groups_need();
     filter.finish()
 }
 
 /// The program that has the kernel ask init about every call that makes a name, where the policy has something to say about that. Refusals of the
-/// others win over it.
-pub(super) fn asking_program() -> Vec<u8> {
+/// others win over it. Init is known by the mark in the upper half of a directory's mode, where the kernel does not look.
+pub(super) fn asking_program(mark: u32) -> Vec<u8> {
     let mut filter = Assembler::default();
     filter.load(0);
     for (call, flags) in MAKES_FILES {
         filter.if_equal(*call, &[argument(*flags), skip_unless_any(O_CREAT, 1), ret(ASK), ret(ALLOW)]);
     }
+    filter.if_equal(MKDIRAT, &[upper_half(2), skip_unless_equal(mark, 1), ret(ALLOW), ret(ASK)]);
     for call in MAKES_NAMES {
         filter.if_equal(*call, &[ret(ASK)]);
     }
@@ -166,6 +168,7 @@ pub(super) fn program_without_namespaces(attributes: Attributes) -> Vec<u8> {
     for call in REFUSED_WITHOUT_NAMESPACES {
         filter.if_equal(*call, &[ret(EPERM)]);
     }
+    filter.refuse_what_groups_need();
     for (call, process) in ON_PROCESSES {
         filter.if_equal(*call, &[argument(*process), skip_unless_equal(0, 1), ret(ALLOW), ret(EPERM)]);
     }
@@ -249,6 +252,13 @@ impl Assembler {
     fn finish(mut self) -> Vec<u8> {
         self.0.push(ret(ALLOW));
         self.0.iter().flat_map(|instruction| instruction.bytes()).collect()
+    }
+
+    /// What init and slots need where sessions have control groups, and a command must not have.
+    fn refuse_what_groups_need(&mut self) {
+        // With `clone3` the flags are in memory, out of a filter's sight. C libraries fall back to `clone`.
+        self.if_equal(CLONE3, &[ret(ENOSYS)]);
+        self.if_equal(UNSHARE, &[argument(0), skip_unless_any(CLONE_NEWCGROUP, 1), ret(EPERM), ret(ALLOW)]);
     }
 
     fn load(&mut self, offset: u32) {
@@ -404,11 +414,12 @@ mod tests {
         let verdict = |call, arguments: &[u64]| {
             let mut all = [0; 6];
             all[..arguments.len()].copy_from_slice(arguments);
-            verdict_of(&asking_program(), AUDIT_ARCH_X86_64, call, all)
+            verdict_of(&asking_program(77), AUDIT_ARCH_X86_64, call, all)
         };
         assert_eq!([verdict(2, &[1, 0o1101]), verdict(2, &[1, 0o1001])], [ASK, ALLOW]);
         assert_eq!([verdict(257, &[3, 1, 0o101]), verdict(257, &[0o100, 1, 0])], [ASK, ALLOW]);
         assert_eq!([82, 83, 258, 265, 316, 437].map(|call| verdict(call, &[])), [ASK; 6]);
+        assert_eq!([verdict(258, &[3, 1, 77 << 32 | 0o755]), verdict(258, &[3, 1, 76 << 32])], [ALLOW, ASK]);
         assert_eq!([0, 1, 59, 87, 263].map(|call| verdict(call, &[])), [ALLOW; 5]);
     }
 

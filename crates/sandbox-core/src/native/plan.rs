@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use policy::{AllowList, Arrivals, BindAccess, MountOp, MountPlan, Refused};
 use rustix::process::{Resource, getrlimit};
 
+use super::cgroup::SessionGroup;
 use super::filter::{self, Attributes, UnixSockets};
 use super::wire;
 use crate::sandbox::Limits;
@@ -22,11 +23,16 @@ pub(super) fn private_directories() -> Vec<PathBuf> {
     ["/tmp", "/var/tmp"].into_iter().map(PathBuf::from).filter(|path| path.is_dir() && !path.is_symlink()).collect()
 }
 
-/// Limits, filters and mounts, by the layout of `wire`.
-pub(super) fn encode(mounts: &MountPlan, limits: &Limits, unix_sockets: UnixSockets) -> Vec<u8> {
-    let max_pid = if limits_processes() { limits.processes.max(MIN_PROCESSES) } else { 0 };
+/// Limits, filters and mounts, by the layout of `wire`; `group` is the session's control group, if it has one.
+pub(super) fn encode(
+    mounts: &MountPlan,
+    limits: &Limits,
+    unix_sockets: UnixSockets,
+    group: Option<&SessionGroup>,
+) -> Vec<u8> {
+    let max_pid = if limits_processes() && group.is_none() { limits.processes.max(MIN_PROCESSES) } else { 0 };
     let filters = [filter::program(unix_sockets), filter::program_of_slots()];
-    let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, filters);
+    let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, filters, group);
     plan.operations(&mounts.ops, limits);
     plan.arrivals(&mounts.arrivals);
     plan.0
@@ -54,10 +60,16 @@ const FACTS: [&str; 9] = [
     "/proc/version",
 ];
 
-/// Limits, filters and rules of Landlock, by the layout of `wire`.
-pub(super) fn encode_rules(list: &AllowList, arrivals: &Arrivals, limits: &Limits, attributes: Attributes) -> Vec<u8> {
+/// Limits, filters and rules of Landlock, in the same way.
+pub(super) fn encode_rules(
+    list: &AllowList,
+    arrivals: &Arrivals,
+    limits: &Limits,
+    attributes: Attributes,
+    group: Option<&SessionGroup>,
+) -> Vec<u8> {
     let filters = [filter::program(UnixSockets::Refused), filter::program_without_namespaces(attributes)];
-    let mut plan = head(wire::TIER_LANDLOCK, 0, limits, filters);
+    let mut plan = head(wire::TIER_LANDLOCK, 0, limits, filters, group);
     plan.count(list.rules.len() + DEVICES.len() + FACTS.len());
     let mut rule = |argument, path: &Path| {
         plan.u32(wire::OP_ALLOW);
@@ -77,12 +89,12 @@ pub(super) fn encode_rules(list: &AllowList, arrivals: &Arrivals, limits: &Limit
     plan.0
 }
 
-fn head(tier: u32, max_pid: u32, limits: &Limits, filters: [Vec<u8>; 2]) -> Encoder {
+fn head(tier: u32, max_pid: u32, limits: &Limits, filters: [Vec<u8>; 2], group: Option<&SessionGroup>) -> Encoder {
     let mut plan = Encoder::default();
     plan.u32(wire::VERSION);
     plan.u32(tier);
     plan.u32(max_pid);
-    let resources = resources(limits);
+    let resources = resources(limits, group);
     plan.count(resources.len());
     for (resource, soft, hard) in resources {
         plan.u32(resource);
@@ -92,6 +104,10 @@ fn head(tier: u32, max_pid: u32, limits: &Limits, filters: [Vec<u8>; 2]) -> Enco
     for filter in filters {
         plan.filter(&filter);
     }
+    plan.text(group.map_or(&b""[..], |group| group.path().as_os_str().as_bytes()));
+    plan.u64(limits.command_memory_bytes);
+    plan.u32(limits.processes);
+    plan.u64(limits.cpu_time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)));
     plan
 }
 
@@ -108,7 +124,7 @@ fn has_limit(release: &CStr) -> bool {
 }
 
 /// `RLIMIT_…` numbers of x86-64 (`asm-generic/resource.h`) with their soft and hard values; none above the host's own.
-fn resources(limits: &Limits) -> Vec<(u32, u64, u64)> {
+fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u64)> {
     let within = |resource, wanted: u64| getrlimit(resource).maximum.map_or(wanted, |maximum| maximum.min(wanted));
     let same = |number, resource, wanted| {
         let limit = within(resource, wanted);
@@ -118,9 +134,12 @@ fn resources(limits: &Limits) -> Vec<(u32, u64, u64)> {
         same(1, Resource::Fsize, limits.file_bytes),
         same(2, Resource::Data, limits.memory_bytes),
         (4, 0, 0),
-        same(6, Resource::Nproc, limits.processes.max(MIN_PROCESSES).into()),
         same(7, Resource::Nofile, limits.open_files),
     ];
+    // A group counts those of one command; this would count all of the user.
+    if group.is_none() {
+        resources.push(same(6, Resource::Nproc, limits.processes.max(MIN_PROCESSES).into()));
+    }
     if let Some(time) = limits.cpu_time {
         // Zero would be taken for a second anyway.
         let soft = time.as_secs().max(1);
@@ -128,6 +147,14 @@ fn resources(limits: &Limits) -> Vec<(u32, u64, u64)> {
         resources.push((0, soft.min(hard), hard));
     }
     resources
+}
+
+/// A number that commands do not know.
+fn random_mark() -> u32 {
+    let mut random = [0; 4];
+    // Where the kernel has no random numbers yet, the mark is known to who knows that.
+    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+    u32::from_ne_bytes(random) | 1
 }
 
 /// A pattern that matches one name only.
@@ -195,7 +222,10 @@ impl Encoder {
         let last = refused_patterns.iter().filter_map(|pattern| pattern.rsplit('/').next());
         let last = last.map(|name| if name == "**" { b"*".to_vec() } else { name.as_bytes().to_vec() });
         let names: BTreeSet<Vec<u8>> = parts.chain(last).collect();
-        self.filter(&filter::asking_program());
+        // Whoever knew it could only be asked later: what a command makes is looked at when it has ended.
+        let mark = random_mark();
+        self.u32(mark);
+        self.filter(&filter::asking_program(mark));
         self.texts(watched.iter().map(String::as_bytes));
         self.texts(names.iter().map(Vec::as_slice));
         self.texts(paths.iter().map(|path| path.as_os_str().as_bytes()));

@@ -7,8 +7,7 @@ use rustix::io::Errno;
 use policy::{AllowList, Arrivals};
 
 use super::filter::{Attributes, UnixSockets};
-use super::process::InitProcess;
-use super::{OpenError, plan, wire};
+use super::{OpenError, Resources, cgroup, plan, start, wire};
 use crate::sandbox::{Enforcement, EngineReport, Limits, Tier};
 
 /// Tries on this machine what a session on this tier needs, in about two milliseconds, and reports each layer.
@@ -16,16 +15,18 @@ pub fn probe(tier: &Tier) -> EngineReport {
     let limits = Limits::default();
     match tier {
         Tier::Namespaces => {
-            let plan = plan::encode(&policy::MountPlan::read_only(), &limits, UnixSockets::Refused);
-            match InitProcess::start(&plan, None) {
-                Ok(_) => enforced(UnixSockets::Refused),
+            let mounts = policy::MountPlan::read_only();
+            match start(&limits, None, |group| plan::encode(&mounts, &limits, UnixSockets::Refused, group)) {
+                Ok((_, resources)) => enforced(UnixSockets::Refused, &resources),
                 Err(error) => refused(NATIVE, &error),
             }
         }
         Tier::Landlock { accepted } => {
             let (list, attributes) = (AllowList::default(), Attributes::of(accepted));
-            match InitProcess::start(&plan::encode_rules(&list, &Arrivals::default(), &limits, attributes), None) {
-                Ok(init) => enforced_by_landlock(&list, attributes, init.landlock_abi()),
+            let encoded =
+                |group: Option<&_>| plan::encode_rules(&list, &Arrivals::default(), &limits, attributes, group);
+            match start(&limits, None, encoded) {
+                Ok((init, resources)) => enforced_by_landlock(&list, attributes, init.landlock_abi(), &resources),
                 Err(error) => refused(LANDLOCK, &error),
             }
         }
@@ -34,16 +35,13 @@ pub fn probe(tier: &Tier) -> EngineReport {
 
 const NATIVE: &str = "native";
 const LANDLOCK: &str = "native without namespaces";
+/// What init could not do where only the control group is missing.
+pub(super) const GROUP_STEP: &str = "start the session in its control group";
 /// The version of Landlock that keeps signals inside (Linux 6.12).
 pub(super) const SCOPES_SINCE: u32 = 6;
 
 /// The report of an open sandbox: it opens with every layer or not at all.
-pub(super) fn enforced(unix_sockets: UnixSockets) -> EngineReport {
-    let uncounted = if rustix::process::geteuid().is_root() && !plan::limits_processes() {
-        "; the number of processes is not limited for root before Linux 6.14"
-    } else {
-        ""
-    };
+pub(super) fn enforced(unix_sockets: UnixSockets, resources: &Resources) -> EngineReport {
     EngineReport {
         engine: NATIVE,
         filesystem: Enforcement::Full,
@@ -55,16 +53,34 @@ pub(super) fn enforced(unix_sockets: UnixSockets) -> EngineReport {
                 why: "the policy allows Unix sockets, and with them every socket that the session can see".to_owned(),
             },
         },
-        resources: Enforcement::Weaker {
-            why: format!(
-                "memory and processor time are limited for each process, not for a command as a whole{uncounted}"
-            ),
+        resources: match resources {
+            Resources::Group => Enforcement::Full,
+            Resources::Processes { why } => {
+                let mut gaps = vec![without_group(why)];
+                if rustix::process::geteuid().is_root() && !plan::limits_processes() {
+                    gaps.push("the number of processes is not limited for root before Linux 6.14".to_owned());
+                }
+                Enforcement::Weaker { why: gaps.join("; ") }
+            }
         },
     }
 }
 
+/// The gap that is there without a control group, why there is none, and how to get one.
+fn without_group(why: &str) -> String {
+    format!(
+        "memory and processor time are limited for each process, not for a command as a whole ({why}; {})",
+        cgroup::REMEDY
+    )
+}
+
 /// The report of a sandbox without namespaces.
-pub(super) fn enforced_by_landlock(list: &AllowList, attributes: Attributes, abi: u32) -> EngineReport {
+pub(super) fn enforced_by_landlock(
+    list: &AllowList,
+    attributes: Attributes,
+    abi: u32,
+    resources: &Resources,
+) -> EngineReport {
     let weaker = |why: &[&str]| Enforcement::Weaker { why: why.join("; ") };
     let mut files = vec![
         "names, sizes and times of what is denied can be looked for",
@@ -95,11 +111,14 @@ pub(super) fn enforced_by_landlock(list: &AllowList, attributes: Attributes, abi
         network: Enforcement::Full,
         processes: weaker(&processes),
         system_calls: Enforcement::Full,
-        resources: weaker(&[
-            "memory and processor time are limited for each process, not for a command as a whole",
-            "the number of processes is limited together with all others of the user, and not for root",
-            "temporary files are not limited as a whole",
-        ]),
+        resources: match resources {
+            Resources::Group => weaker(&["temporary files are not limited as a whole"]),
+            Resources::Processes { why } => weaker(&[
+                &without_group(why),
+                "the number of processes is limited together with all others of the user, and not for root",
+                "temporary files are not limited as a whole",
+            ]),
+        },
     }
 }
 
@@ -150,6 +169,7 @@ pub(super) fn refusal(step: u32, source: io::Error, path: &[u8]) -> OpenError {
         wire::STEP_LANDLOCK => "restrict files with Landlock".to_owned(),
         wire::STEP_ALLOW => format!("allow {path} with Landlock"),
         wire::STEP_ORPHANS => "find the orphans of commands".to_owned(),
+        wire::STEP_GROUP => GROUP_STEP.to_owned(),
         _ => "read the plan".to_owned(),
     };
     let sysctl =
@@ -187,6 +207,9 @@ fn remedy(step: u32, source: &io::Error, sysctl: impl Fn(&str) -> Option<String>
     }
     if step == wire::STEP_LANDLOCK {
         return "this needs Linux 6.2 or newer, with `landlock` among the security modules (`lsm=` on the kernel's command line)".to_owned();
+    }
+    if step == wire::STEP_GROUP {
+        return cgroup::REMEDY.to_owned();
     }
     if step == wire::STEP_ORPHANS {
         return "this needs /proc, and a kernel with CONFIG_PROC_CHILDREN".to_owned();

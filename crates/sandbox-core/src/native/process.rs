@@ -17,6 +17,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
+use super::cgroup::SessionGroup;
 use super::temporary::TemporaryDir;
 use super::{OpenError, probe, wire};
 
@@ -40,13 +41,19 @@ pub(super) struct InitProcess {
     /// Becomes readable when init has ended.
     pidfd: OwnedFd,
     landlock_abi: u32,
-    /// Goes when every process of the session has gone.
-    temporary: Mutex<Option<TemporaryDir>>,
+    kept: Mutex<Kept>,
+}
+
+/// What goes when every process of the session has gone; the group first, because what was still alive in it is dead then.
+#[derive(Debug, Default)]
+struct Kept {
+    _group: Option<SessionGroup>,
+    temporary: Option<TemporaryDir>,
 }
 
 impl InitProcess {
-    /// Starts init with a plan and waits until it takes commands. A directory for temporary files is kept until it has ended.
-    pub(super) fn start(plan: &[u8], temporary: Option<TemporaryDir>) -> Result<Self, OpenError> {
+    /// Starts init with a plan and waits until it takes commands. The group that the plan names is kept until it has ended.
+    pub(super) fn start(plan: &[u8], mut group: Option<SessionGroup>) -> Result<Self, OpenError> {
         let host = |operation| move |errno: Errno| OpenError::Host { operation, source: errno.into() };
         if PROGRAM.is_empty() {
             return Err(OpenError::Unsupported);
@@ -71,8 +78,17 @@ impl InitProcess {
         let _ = first.wait();
         let (pid, landlock_abi) = heard?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(host("watch init"))?;
-        let (control, additions, temporary) = (Mutex::new(Some(ours)), Mutex::new(additions), Mutex::new(temporary));
-        Ok(Self { control, additions, pid, pidfd, landlock_abi, temporary })
+        if let Some(group) = &mut group {
+            group.is_in_use();
+        }
+        let kept = Mutex::new(Kept { _group: group, temporary: None });
+        let (control, additions) = (Mutex::new(Some(ours)), Mutex::new(additions));
+        Ok(Self { control, additions, pid, pidfd, landlock_abi, kept })
+    }
+
+    /// Keeps a directory for temporary files until init has ended.
+    pub(super) fn keep(&self, temporary: TemporaryDir) {
+        self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).temporary = Some(temporary);
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -124,34 +140,34 @@ impl InitProcess {
 
     /// Closes the socket, which ends init and with it every process of the session, and waits for that.
     pub(super) async fn end(&self) {
-        let temporary = self.let_go();
+        let kept = self.let_go();
         if let Ok(pidfd) = self.pidfd.try_clone() {
-            let _ = tokio::task::spawn_blocking(move || wait_for(&pidfd, temporary)).await;
+            let _ = tokio::task::spawn_blocking(move || wait_for(&pidfd, kept)).await;
         }
     }
 
-    fn let_go(&self) -> Option<TemporaryDir> {
+    fn let_go(&self) -> Kept {
         self.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        self.temporary.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+        std::mem::take(&mut self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }
 
 impl Drop for InitProcess {
     fn drop(&mut self) {
-        let temporary = self.let_go();
+        let kept = self.let_go();
         // The kernel needs a moment for a session full of processes, so a thread waits; where none can
         // be had the exit status stays with the kernel until the host ends.
         if let Ok(pidfd) = self.pidfd.try_clone() {
             let thread = std::thread::Builder::new().name("session-end".to_owned()).stack_size(64 * 1024);
-            let _ = thread.spawn(move || wait_for(&pidfd, temporary));
+            let _ = thread.spawn(move || wait_for(&pidfd, kept));
         }
     }
 }
 
-/// Waits until init has ended and takes its exit status; somebody else may have been quicker. Nobody uses the temporary files any more then.
-fn wait_for(pidfd: &OwnedFd, temporary: Option<TemporaryDir>) {
+/// Waits until init has ended and takes its exit status; somebody else may have been quicker. Nobody uses what was kept any more then.
+fn wait_for(pidfd: &OwnedFd, kept: Kept) {
     let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-    drop(temporary);
+    drop(kept);
 }
 
 /// What init says during the setup.

@@ -6,6 +6,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Limit;
+
 /// A command for `bash -c`.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -64,6 +66,8 @@ pub struct CommandOutput {
     pub status: CommandStatus,
     /// What it had brought into being where the policy allows nothing, and what became of that.
     pub displaced: Vec<Displaced>,
+    /// The limit of the command as a whole that the kernel has seen it run into. [`CommandOutput::limit_reached`] also tells those that show otherwise.
+    pub limit: Option<Limit>,
     /// From the request to the last byte of output.
     pub elapsed: Duration,
 }

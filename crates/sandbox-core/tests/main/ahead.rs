@@ -72,7 +72,7 @@ const SCRIPTS: &[&str] = &[
     "history; echo $HISTCMD; set +o | grep history",
     "echo ünïcödé; printf '\\xff\\n'; printf %q $'\\t'",
     "echo '!!' !$ \\!",
-    "time true 2>/dev/null",
+    "TIMEFORMAT=timed; time true",
     "eval 'echo $LINENO'; source /dev/stdin <<< 'echo sourced $LINENO'",
     "# a comment",
     "",

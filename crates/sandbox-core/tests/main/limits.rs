@@ -46,7 +46,7 @@ async fn memory() {
 #[tokio::test]
 async fn processes() {
     let place = place();
-    let sandbox = limited(&place, |limits| limits.processes = 1);
+    let sandbox = limited(&place, |limits| limits.processes = 100);
     if sandbox.report().resources.to_string().contains("the number of processes is not limited") {
         return skipped("the limit on processes, for root", "Linux 6.14");
     }

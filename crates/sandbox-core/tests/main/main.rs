@@ -12,6 +12,8 @@ mod conformance;
 mod escapes;
 mod files;
 #[cfg(feature = "native")]
+mod groups;
+#[cfg(feature = "native")]
 mod landlock;
 #[cfg(feature = "native")]
 mod limits;

@@ -10,7 +10,7 @@ use sandbox_core::Sandbox;
 use crate::native::{BASE, WITHOUT_NAMESPACES, alive, eventually, place, spec, unique_seconds};
 
 /// Tells a rerun which part it is.
-const PART: &str = "SANDBOX_CORE_TEST_PART";
+pub(crate) const PART: &str = "SANDBOX_CORE_TEST_PART";
 
 /// A copy of this program that every user can execute, and its directory.
 pub(crate) fn copy_of_this_program() -> (tempfile::TempDir, PathBuf) {

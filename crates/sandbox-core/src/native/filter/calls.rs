@@ -123,7 +123,7 @@ pub(super) const MAKES_FILES: &[(u32, u32)] = &[
     (257, 2), // openat
 ];
 
-/// Calls that make a name, or do so by flags that are out of a filter's sight.
+/// Calls that make a name, or do so by flags that are out of a filter's sight; `mkdirat` stands apart.
 pub(super) const MAKES_NAMES: &[u32] = &[
     82,  // rename
     83,  // mkdir
@@ -131,7 +131,6 @@ pub(super) const MAKES_NAMES: &[u32] = &[
     86,  // link
     88,  // symlink
     133, // mknod
-    258, // mkdirat
     259, // mknodat
     264, // renameat
     265, // linkat

@@ -1,0 +1,40 @@
+//! The library of srt in a node process that lives on, as a backend in node would use it.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+#[derive(Debug)]
+pub(crate) struct Library {
+    requests: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    _node: Child,
+}
+
+impl Library {
+    /// `None` where node or the package does not work here.
+    pub(crate) async fn start(package: &Path, settings: &Path, temporary: &Path) -> Option<Self> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/side_by_side/library.mjs");
+        let mut node = Command::new("node")
+            .args([Path::new(script), package, settings])
+            // srt leaves its sockets behind.
+            .env("TMPDIR", temporary)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .ok()?;
+        let (requests, answers) = (node.stdin.take()?, BufReader::new(node.stdout.take()?).lines());
+        let mut library = Self { requests, answers, _node: node };
+        (library.answers.next_line().await.ok()?? == "ready").then_some(library)
+    }
+
+    /// One command, from the request to the answer.
+    pub(crate) async fn run(&mut self) {
+        self.requests.write_all(b"\n").await.unwrap();
+        assert_eq!(self.answers.next_line().await.unwrap().as_deref(), Some("0"));
+    }
+}

@@ -1,0 +1,119 @@
+//! What is not one command: many idle sessions, and much output.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use policy::Policy;
+use sandbox_core::{CommandSpec, NativeSandbox, Sandbox};
+
+use crate::{in_session, quantile};
+
+const IDLE_SESSIONS: usize = 1000;
+/// Long enough for what was needed to open a session to have gone.
+const UNTIL_IDLE: Duration = Duration::from_secs(2);
+const OUTPUT_ROUNDS: usize = 10;
+
+/// Prints a second table.
+pub(crate) async fn print(policy: &Policy, dir: &Path, is_test: bool) {
+    println!("\n| what | measured | ÷ the plain way (quartiles) |\n|---|---|---|");
+    idle_sessions(policy, dir, if is_test { 10 } else { IDLE_SESSIONS }).await;
+    output(policy, dir, if is_test { 1 } else { OUTPUT_ROUNDS }).await;
+}
+
+async fn idle_sessions(policy: &Policy, dir: &Path, count: usize) {
+    let open = || NativeSandbox::open(policy, dir).unwrap();
+    let alone = open();
+    let mut times = [Vec::new(), Vec::new()];
+    let mut opening = Vec::new();
+    for _ in 0..count.min(50) {
+        in_session(&alone).await;
+        times[0].push(timed(in_session(&alone)).await);
+        let started = Instant::now();
+        let opened = open();
+        opening.push(started.elapsed());
+        opened.close().await;
+    }
+    let before = memory_available_kb();
+    let started = Instant::now();
+    let sessions: Vec<_> = (0..count).map(|_| open()).collect();
+    let took = started.elapsed();
+    tokio::time::sleep(UNTIL_IDLE).await;
+    let each_kb = before.saturating_sub(memory_available_kb()) / count as u64;
+    for session in sessions.iter().cycle().step_by(7).take(count.min(50)) {
+        in_session(session).await;
+        times[1].push(timed(in_session(session)).await);
+    }
+    let plain = quantile(&opening, 0.5).as_secs_f64() * count as f64;
+    println!(
+        "| {count} idle sessions, opened one after another ÷ one alone, so many times | {:.2} s | {:.2} |",
+        took.as_secs_f64(),
+        took.as_secs_f64() / plain
+    );
+    println!(
+        "| a command in one of {count} idle sessions ÷ the same in a session alone | {} |",
+        compared(&times[1], &times[0], "ms", 1e3)
+    );
+    println!("| memory of an idle session, in the kernel and outside | {each_kb} KB | – |");
+    for session in sessions {
+        session.close().await;
+    }
+}
+
+async fn output(policy: &Policy, dir: &Path, rounds: usize) {
+    let (script, bytes) =
+        if rounds == 1 { ("head -c 4M /dev/zero", 4 << 20) } else { ("head -c 1G /dev/zero", 1u64 << 30) };
+    let sandbox = NativeSandbox::open(policy, dir).unwrap();
+    let (mut session, mut plain) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let mut spec = CommandSpec::new(script);
+        spec.env.push(("PATH".into(), crate::PATH.into()));
+        spec.max_output_bytes = 1 << 20;
+        let started = Instant::now();
+        let ran = sandbox.exec(spec).await.unwrap();
+        session.push(started.elapsed());
+        assert_eq!(ran.stdout.bytes.len() as u64 + ran.stdout.dropped_bytes, bytes);
+        let started = Instant::now();
+        assert_eq!(read_plainly(script), bytes);
+        plain.push(started.elapsed());
+    }
+    println!(
+        "| a command that prints 1 GB, 1 MiB kept ÷ a loop that reads a pipe 64 KiB at a time | {} |",
+        compared(&session, &plain, "s", 1.0)
+    );
+}
+
+fn read_plainly(script: &str) -> u64 {
+    let mut child = Command::new("/bin/bash").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdout.take().unwrap();
+    let (mut buffer, mut total) = (vec![0; 64 << 10], 0);
+    loop {
+        match pipe.read(&mut buffer).unwrap() {
+            0 => break,
+            count => total += count as u64,
+        }
+    }
+    child.wait().unwrap();
+    total
+}
+
+async fn timed(command: impl Future<Output = ()>) -> Duration {
+    let started = Instant::now();
+    command.await;
+    started.elapsed()
+}
+
+/// The median, and its ratio to that of `plain` with the quartiles.
+fn compared(times: &[Duration], plain: &[Duration], unit: &str, factor: f64) -> String {
+    let plain = quantile(plain, 0.5).as_secs_f64();
+    let [low, median, high] = [0.25, 0.5, 0.75].map(|at| quantile(times, at).as_secs_f64());
+    format!("{:.2} {unit} | {:.2} ({:.2}–{:.2})", median * factor, median / plain, low / plain, high / plain)
+}
+
+/// `proc_meminfo(5)`.
+fn memory_available_kb() -> u64 {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}

@@ -1,0 +1,315 @@
+//! The control group of a session (`cgroups(7)`, version 2): where it can be, making it, and removing it. What is in it is told in `init/cgroup.rs`.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use policy::{BindAccess, MountOp, MountPlan};
+use rustix::fs::{Access, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::OpenError;
+use crate::sandbox::{Cgroups, Limits};
+
+/// What the names of such groups begin with; behind it the process id of the host, and something random.
+const PREFIX: &str = "agent-sandbox-";
+/// What commands are limited by. Processor time is counted without a controller.
+const CONTROLLERS: [&str; 2] = ["memory", "pids"];
+/// The group of a session's init.
+const INIT: &str = "init";
+const MODE: u32 = 0o755;
+
+/// How often a new name is tried when another process takes the group for left over before it is in use.
+const MAX_NAMES: usize = 5;
+/// How often removing is tried, and after how many times what is still alive in the group is killed.
+const MAX_REMOVALS: usize = 100;
+const KILL_AFTER: usize = 5;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(2);
+
+/// What an operator can do where no group can be had.
+pub(super) const REMEDY: &str = "delegate a control group to this process; with systemd, `Delegate=memory pids` and `DelegateSubgroup=host` in its unit";
+
+/// The group of one session. It is removed with this value, when nothing of the session is alive.
+#[derive(Debug)]
+pub(super) struct SessionGroup {
+    path: PathBuf,
+    /// Until something lives in the group, nobody else is to take it for left over.
+    lock: Option<File>,
+}
+
+impl SessionGroup {
+    /// Makes the group of a new session. Where none can be had, and the caller has not said where it must be, the error is the reason.
+    /// `against` is what speaks against any.
+    pub(super) fn make(limits: &Limits, against: Option<&str>) -> Result<Result<Self, String>, OpenError> {
+        let judged = |group: &Path| against.map_or_else(|| usable(group), |why| Err(why.to_owned()));
+        match &limits.cgroups {
+            Cgroups::Off => Ok(Err("control groups are turned off".to_owned())),
+            Cgroups::Automatic if let Some(why) = against => Ok(Err(why.to_owned())),
+            Cgroups::Automatic => Ok(find().and_then(|parent| {
+                Self::below(&parent).map_err(|source| format!("no group can be made in {}: {source}", parent.display()))
+            })),
+            Cgroups::At(parent) => {
+                let refused = |source: io::Error| OpenError::Refused {
+                    step: format!("make a control group in {}", parent.display()),
+                    remedy: REMEDY.to_owned(),
+                    source,
+                };
+                judged(parent).map_err(|why| refused(io::Error::other(why)))?;
+                Self::below(parent).map(Ok).map_err(refused)
+            }
+        }
+    }
+
+    fn below(parent: &Path) -> io::Result<Self> {
+        sweep_once(parent);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match Self::try_below(parent) {
+                // Another process was quicker to take it for left over.
+                Err(error)
+                    if tries < MAX_NAMES
+                        && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::WouldBlock) => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn try_below(parent: &Path) -> io::Result<Self> {
+        let mut random = [0u8; 8];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+        let name = format!("{PREFIX}{}-{:016x}", std::process::id(), u64::from_le_bytes(random));
+        let mut group = Self { path: parent.join(name), lock: None };
+        DirBuilder::new().mode(MODE).create(&group.path)?;
+        let lock = open(&group.path)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        group.lock = Some(lock);
+        enable(&group.path)?;
+        DirBuilder::new().mode(MODE).create(group.path.join(INIT))?;
+        Ok(group)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The session's init lives in the group.
+    pub(super) fn is_in_use(&mut self) {
+        self.lock = None;
+    }
+}
+
+impl Drop for SessionGroup {
+    fn drop(&mut self) {
+        for attempt in 0..MAX_REMOVALS {
+            match remove(&self.path) {
+                Ok(()) => return,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+                Err(_) => {}
+            }
+            // Processes that are dead may still count for a moment. Nobody else is left, unless init was killed.
+            if attempt == KILL_AFTER {
+                let _ = std::fs::write(self.path.join("cgroup.kill"), "1");
+            }
+            std::thread::sleep(REMOVAL_PAUSE);
+        }
+    }
+}
+
+/// Mounts that keep commands from the files of groups, whatever else they may write to: a limit that they could lift would be none.
+pub(super) fn protected(mounts: &MountPlan) -> Cow<'_, MountPlan> {
+    let mut mounts = Cow::Borrowed(mounts);
+    if let Some(mount) = mount().filter(|_| is_open_to_commands(&mounts)) {
+        mounts.to_mut().ops.push(MountOp::Bind { path: mount.point.clone(), access: BindAccess::ReadOnly });
+    }
+    mounts
+}
+
+/// Whether a policy lets commands write to such files.
+pub(super) fn is_open_to_commands(mounts: &MountPlan) -> bool {
+    mount().is_some_and(|mount| {
+        let is_below = |op: &MountOp| match op {
+            MountOp::Bind { path, access: BindAccess::ReadWrite } => path.starts_with(&mount.point),
+            _ => false,
+        };
+        mounts.allows(&mount.point, policy::Access::Write) || mounts.ops.iter().any(is_below)
+    })
+}
+
+/// Removes a group and those in it; they hold no process, or nothing of them is removed that does.
+fn remove(path: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let _ = std::fs::remove_dir(entry.path());
+        }
+    }
+    std::fs::remove_dir(path)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// Removes what killed processes have left below `parent`; this process does so once, because with many sessions there is much to look at.
+fn sweep_once(parent: &Path) {
+    static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(parent.to_owned()) {
+        sweep(parent);
+    }
+}
+
+fn sweep(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {
+        let path = entry.path();
+        let Ok(group) = open(&path) else { continue };
+        let is_unlocked = rustix::fs::flock(&group, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let is_empty = std::fs::read_to_string(path.join("cgroup.events"))
+            .is_ok_and(|events| events.lines().any(|line| line == "populated 0"));
+        if is_unlocked && is_empty {
+            let _ = remove(&path);
+        }
+    }
+}
+
+/// Where this process may make groups: below its own, or beside it, as systemd's `DelegateSubgroup=` has it. The error is why nowhere.
+fn find() -> Result<PathBuf, String> {
+    let none = || "control groups of version 2 are not mounted".to_owned();
+    let mount = mount().ok_or_else(none)?;
+    let own = mount.group(&std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default()).ok_or_else(none)?;
+    let top = Some(mount.point.as_path());
+    let mut refusals = Vec::new();
+    for group in [Some(own.as_path()), own.parent().filter(|_| top != Some(&own))].into_iter().flatten() {
+        // Root may write everywhere, so for root only what somebody has handed on counts, or what is nobody's because it is the topmost.
+        let judged = if rustix::process::geteuid().is_root() && top != Some(group) && !is_marked_delegated(group) {
+            Err("it is not delegated".to_owned())
+        } else {
+            usable(group)
+        };
+        match judged {
+            Ok(()) => return Ok(group.to_owned()),
+            Err(why) => refusals.push(format!("{}: {why}", group.display())),
+        }
+    }
+    Err(refusals.join(", "))
+}
+
+/// The mount of this process; it is looked for once.
+fn mount() -> Option<&'static Mount> {
+    static MOUNT: OnceLock<Option<Mount>> = OnceLock::new();
+    let find = || Mount::of(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    MOUNT.get_or_init(find).as_ref()
+}
+
+/// Where the file system of groups is mounted.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    /// The group that the mount shows as its root.
+    root: PathBuf,
+    point: PathBuf,
+}
+
+impl Mount {
+    /// By `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
+    fn of(mounts: &str) -> Option<Self> {
+        mounts.lines().find_map(|line| {
+            let (mount, kind) = line.split_once(" - ")?;
+            let mut fields = mount.split(' ').skip(3);
+            let (root, point) = (fields.next()?, fields.next()?);
+            // Spaces and the like are written as octal numbers; nobody mounts this file system at such a place.
+            kind.starts_with("cgroup2 ").then(|| Self { root: root.into(), point: point.into() })
+        })
+    }
+
+    /// The directory of a process's group, by its `/proc/PID/cgroup`.
+    fn group(&self, groups: &str) -> Option<PathBuf> {
+        let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let below = Path::new(path).strip_prefix(&self.root).ok()?;
+        // `join` of nothing would leave a slash at the end.
+        let directory = if below.as_os_str().is_empty() { self.point.clone() } else { self.point.join(below) };
+        directory.is_dir().then_some(directory)
+    }
+}
+
+/// Whether systemd has marked a group as delegated.
+fn is_marked_delegated(group: &Path) -> bool {
+    ["user.delegate", "trusted.delegate"].into_iter().any(|name| {
+        let mut value = [0u8; 8];
+        rustix::fs::getxattr(group, name, &mut value[..]).is_ok_and(|len| &value[..len] == b"1")
+    })
+}
+
+/// Whether groups with the limits of commands can be made below this one; the error is why not.
+fn usable(group: &Path) -> Result<(), String> {
+    let listed = std::fs::read_to_string(group.join("cgroup.controllers"))
+        .map_err(|_| "it is no control group of version 2".to_owned())?;
+    let missing: Vec<_> = CONTROLLERS.into_iter().filter(|name| !has(&listed, name)).collect();
+    if !missing.is_empty() {
+        return Err(format!("it has no controller of {}", missing.join(" and ")));
+    }
+    for file in [".", "cgroup.procs", "cgroup.subtree_control"] {
+        rustix::fs::access(group.join(file), Access::WRITE_OK)
+            .map_err(|_| "this user may not write to it".to_owned())?;
+    }
+    enable(group).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::BUSY) => "processes are in it, so it cannot hand its controllers on".to_owned(),
+        _ => format!("it does not hand its controllers on: {error}"),
+    })
+}
+
+fn has(list: &str, name: &str) -> bool {
+    list.split_whitespace().any(|listed| listed == name)
+}
+
+/// Has a group hand the controllers on to those below it.
+fn enable(group: &Path) -> io::Result<()> {
+    let file = group.join("cgroup.subtree_control");
+    let enabled = std::fs::read_to_string(&file)?;
+    if CONTROLLERS.into_iter().all(|name| has(&enabled, name)) {
+        return Ok(());
+    }
+    std::fs::write(file, CONTROLLERS.map(|name| format!("+{name}")).join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "30 22 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
+                          31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:10 - cgroup2 cgroup2 rw,nsdelegate\n";
+    const CONTAINER: &str = "40 22 0:26 /docker/1 /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n";
+
+    #[test]
+    fn the_mount_is_found_by_its_kind() {
+        let mount = |mounts| Mount::of(mounts).map(|mount| (mount.root, mount.point));
+        assert_eq!(mount(HYBRID), Some(("/".into(), "/sys/fs/cgroup/unified".into())));
+        assert_eq!(mount(CONTAINER), Some(("/docker/1".into(), "/sys/fs/cgroup".into())));
+        assert_eq!(mount("30 22 0:26 / /sys/fs/cgroup rw - cgroup cgroup rw,memory\n"), None);
+    }
+
+    #[test]
+    fn the_group_of_a_process_is_where_its_mount_shows_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        let mount = Mount { root: "/docker/1".into(), point: dir.path().to_owned() };
+        assert_eq!(mount.group("3:cpu:/x\n0::/docker/1/a/b\n"), Some(dir.path().join("a/b")));
+        assert_eq!(mount.group("0::/docker/1\n"), Some(dir.path().to_owned()));
+        for unseen in ["0::/docker/2\n", "0::/docker/1/none\n", "3:cpu:/docker/1\n", ""] {
+            assert_eq!(mount.group(unseen), None, "{unseen}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_group_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(usable(dir.path()).unwrap_err(), "it is no control group of version 2");
+        std::fs::write(dir.path().join("cgroup.controllers"), "cpu memory\n").unwrap();
+        assert_eq!(usable(dir.path()).unwrap_err(), "it has no controller of pids");
+    }
+}

@@ -1,0 +1,245 @@
+//! The limits of a command as a whole, which a control group holds: each run into, by root and by an ordinary user; and nothing of a group stays.
+//!
+//! Few machines hand control groups on to those who build. `cargo xtask ci vm` runs these in a virtual machine that does, where they must hold.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use policy::Policy;
+use sandbox_core::{
+    Cgroups, CommandOutput, CommandStatus, Enforcement, Limit, Limits, NativeSandbox, OpenError, Sandbox,
+};
+
+use crate::native::{Place, alive, eventually, open_with, place, spec, unique_seconds, without_namespaces};
+use crate::reruns::PART;
+
+/// Says that this machine hands groups on.
+const GROUPS: &str = "SANDBOX_CORE_TEST_GROUPS";
+
+/// A sandbox of the place with some limits set otherwise; `None` where this machine hands no group on.
+fn limited(place: &Place, set: impl FnOnce(&mut Limits)) -> Option<NativeSandbox> {
+    let mut limits = Limits::default();
+    set(&mut limits);
+    let sandbox = open_with(&place.policy(), &place.dir, &limits);
+    if sandbox.report().resources.to_string().contains("not for a command as a whole") {
+        assert!(std::env::var_os(GROUPS).is_none(), "{}", sandbox.report().resources);
+        println!("left to `cargo xtask ci vm`: {}", sandbox.report().resources);
+        return None;
+    }
+    assert!(without_namespaces() || sandbox.report().resources == Enforcement::Full);
+    Some(sandbox)
+}
+
+async fn run(sandbox: &NativeSandbox, command: &str) -> CommandOutput {
+    sandbox.exec(spec(command)).await.unwrap()
+}
+
+fn stdout(output: &CommandOutput) -> String {
+    String::from_utf8_lossy(&output.stdout.bytes).into_owned()
+}
+
+/// The group of the session, by that of its init.
+fn group_of(sandbox: &NativeSandbox) -> PathBuf {
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", sandbox.init_pid())).unwrap();
+    let init = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+    Path::new("/sys/fs/cgroup").join(init).parent().unwrap().to_owned()
+}
+
+/// Four processes of which none takes much, and all together do.
+const HOG: &str = "for i in 1 2 3 4; do perl -e '$x = \"x\" x (30 << 20); sleep 100' & done; wait; echo survived";
+
+#[tokio::test]
+async fn memory_of_all_processes_together() {
+    let place = place();
+    let Some(sandbox) = limited(&place, |limits| limits.command_memory_bytes = 64 << 20) else { return };
+    let seconds = unique_seconds();
+    let ran = run(&sandbox, &format!("(setsid sleep {seconds} &); {HOG}")).await;
+    assert_eq!((ran.limit_reached(), ran.status), (Some(Limit::Memory), CommandStatus::Signaled(9)), "{ran:?}");
+    assert_eq!(stdout(&ran), "");
+    assert!(!alive(&seconds), "it died whole");
+    let ran = run(&sandbox, "echo again").await;
+    assert_eq!((stdout(&ran).as_str(), ran.limit_reached()), ("again\n", None));
+}
+
+#[tokio::test]
+async fn memory_that_files_take_counts_against_the_command_that_writes_them() {
+    let place = place();
+    let Some(sandbox) = limited(&place, |limits| limits.command_memory_bytes = 64 << 20) else { return };
+    if without_namespaces() {
+        // There its temporary files are on a disk.
+        return;
+    }
+    let fill = |name: &str| format!("head -c 40M /dev/zero > /tmp/{name}");
+    for name in ["a", "b", "c"] {
+        let ran = run(&sandbox, &fill(name)).await;
+        assert_eq!((ran.status, ran.limit_reached()), (CommandStatus::Exited(0), None), "{ran:?}");
+    }
+    let ran = run(&sandbox, &format!("{}; {}", fill("d"), fill("e"))).await;
+    assert_eq!(ran.limit_reached(), Some(Limit::Memory), "{ran:?}");
+    let ran = run(&sandbox, "cat /tmp/[abc] | wc -c").await;
+    assert_eq!((stdout(&ran).as_str(), ran.limit_reached()), ("125829120\n", None), "{ran:?}");
+}
+
+#[tokio::test]
+async fn processes_exactly_also_of_root() {
+    let place = place();
+    let Some(sandbox) = limited(&place, |limits| limits.processes = 20) else { return };
+    const BOMB: &str =
+        "perl -e 'while (defined($child = fork)) { if (!$child) { sleep 100; exit } $n++ } print $n'; true";
+    let ran = run(&sandbox, BOMB).await;
+    // The shell and the first perl are two of them.
+    assert_eq!((stdout(&ran).as_str(), ran.limit_reached()), ("18", Some(Limit::Processes)), "{ran:?}");
+    let ran = run(&sandbox, "echo again").await;
+    assert_eq!((stdout(&ran).as_str(), ran.limit_reached()), ("again\n", None));
+    let mut bomb = spec(":() { : | : & }; :; sleep 100");
+    bomb.timeout = Duration::from_secs(2);
+    let ran = sandbox.exec(bomb).await.unwrap();
+    assert_eq!((ran.status, ran.limit_reached()), (CommandStatus::TimedOut, Some(Limit::Processes)));
+}
+
+#[tokio::test]
+async fn processor_time_of_many_short_processes() {
+    let place = place();
+    let Some(sandbox) = limited(&place, |limits| limits.cpu_time = Some(Duration::from_secs(2))) else { return };
+    let ran = run(&sandbox, "for i in 1 2 3 4; do (while /bin/true; do :; done) & done; wait").await;
+    assert_eq!((ran.limit_reached(), ran.status), (Some(Limit::CpuTime), CommandStatus::Signaled(9)), "{ran:?}");
+    assert_eq!(run(&sandbox, "true").await.limit_reached(), None, "the next one begins anew");
+}
+
+#[tokio::test]
+async fn of_two_commands_at_a_time_only_the_guilty_one_is_told() {
+    let place = place();
+    let set = |limits: &mut Limits| (limits.command_memory_bytes, limits.processes) = (64 << 20, 20);
+    let Some(sandbox) = limited(&place, set) else { return };
+    let seconds = unique_seconds();
+    let innocent = format!("sleep {seconds} & while [ ! -e go ]; do sleep 0.05; done; kill $!; echo fine");
+    let guilty = async {
+        eventually("the innocent one runs", || alive(&seconds)).await;
+        assert_eq!(run(&sandbox, HOG).await.limit_reached(), Some(Limit::Memory));
+        let bomb = "for i in {1..30}; do sleep 100 & done 2>/dev/null; kill -9 $$";
+        assert_eq!(run(&sandbox, bomb).await.limit_reached(), Some(Limit::Processes));
+        assert!(alive(&seconds));
+        std::fs::write(place.dir.join("go"), "").unwrap();
+    };
+    let (ran, ()) = tokio::join!(run(&sandbox, &innocent), guilty);
+    assert_eq!((stdout(&ran).as_str(), ran.limit_reached()), ("fine\n", None), "{ran:?}");
+}
+
+#[tokio::test]
+async fn everything_of_a_session_is_in_its_group_which_no_command_can_change_and_which_goes_with_it() {
+    let place = place();
+    let Some(sandbox) = limited(&place, |_| ()) else { return };
+    let group = group_of(&sandbox);
+    let name = group.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with(&format!("agent-sandbox-{}-", std::process::id())), "{name}");
+    let seconds = unique_seconds();
+    let command = format!("(setsid sleep {seconds} &) ; while [ ! -e go ]; do sleep 0.05; done; cat /proc/self/cgroup");
+    let looking = async {
+        eventually("the command runs", || alive(&seconds)).await;
+        let processes = std::fs::read_to_string(group.join("slot-0/cgroup.procs")).unwrap();
+        assert!(processes.lines().count() >= 3, "the slot, the shell, and what it has left: {processes}");
+        std::fs::write(place.dir.join("go"), "").unwrap();
+    };
+    let (ran, ()) = tokio::join!(run(&sandbox, &command), looking);
+    let own = if without_namespaces() { "" } else { "0::/\n" };
+    assert_eq!(stdout(&ran), own, "{ran:?}");
+    let write = format!("echo max > {0}/slot-0/pids.max; echo $$ > {0}/../cgroup.procs; mkdir {0}/x", group.display());
+    assert_ne!(run(&sandbox, &write).await.status, CommandStatus::Exited(0));
+    assert_eq!(std::fs::read_to_string(group.join("slot-0/pids.max")).unwrap(), "4097\n");
+    assert!(!group.join("x").exists());
+    tokio::join!(run(&sandbox, "sleep 0.1"), run(&sandbox, "sleep 0.1"), run(&sandbox, "sleep 0.1"));
+    assert!(group.join("slot-1").exists());
+    sandbox.close().await;
+    assert!(!group.exists());
+}
+
+#[tokio::test]
+async fn a_policy_that_lets_commands_write_everywhere_does_not_reach_groups() {
+    let place = place();
+    if without_namespaces() || limited(&place, |_| ()).is_none() {
+        return;
+    }
+    for open in ["/", "/sys/fs/cgroup", "/sys/fs/cgroup/delegated"] {
+        let policy = Policy::reference(&place.dir).home("/nonexistent".as_ref()).allow_write(open.as_ref());
+        let sandbox = open_with(&policy.build().unwrap(), &place.dir, &Limits::default());
+        let group = group_of(&sandbox);
+        assert_eq!(run(&sandbox, "echo x > f && cat f").await.status, CommandStatus::Exited(0));
+        let write = format!("echo max > {}/slot-0/pids.max", group.display());
+        assert_ne!(run(&sandbox, &write).await.status, CommandStatus::Exited(0), "{open}");
+        assert_eq!(std::fs::read_to_string(group.join("slot-0/pids.max")).unwrap(), "4097\n", "{open}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_host_leaves_goes_when_the_next_one_opens() {
+    const THIS: &str = "groups::what_a_killed_host_leaves_goes_when_the_next_one_opens";
+    if let Some(part) = std::env::var_os(PART) {
+        let place = place();
+        if part == "again" {
+            return place.sandbox.close().await;
+        }
+        std::fs::write(&part, group_of(&place.sandbox).to_str().unwrap()).unwrap();
+        place.sandbox.exec(spec("sleep 1000")).await.unwrap();
+    }
+    let place = place();
+    if limited(&place, |_| ()).is_none() {
+        return;
+    }
+    let told = place.root.join("group");
+    let host = |part: &Path| {
+        let mut host = Command::new(std::env::current_exe().unwrap());
+        host.args(["--exact", THIS]).env(PART, part).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let mut killed = host(&told);
+    let read = || std::fs::read_to_string(&told).unwrap_or_default();
+    eventually("the other host has a session", || !read().is_empty()).await;
+    let group = PathBuf::from(read());
+    assert!(group.exists());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let is_empty = || std::fs::read_to_string(group.join("cgroup.events")).unwrap().contains("populated 0");
+    eventually("its session is gone", is_empty).await;
+    assert!(host(Path::new("again")).wait().unwrap().success());
+    assert!(!group.exists());
+    assert!(group_of(&place.sandbox).exists(), "what is in use stays");
+}
+
+#[test]
+fn a_group_that_is_named_is_used_or_nothing_opens() {
+    let place = place();
+    let open = |at: &Path| {
+        let mut limits = Limits::default();
+        limits.cgroups = Cgroups::At(at.to_owned());
+        match without_namespaces() {
+            true => NativeSandbox::open_landlock(&place.policy(), &place.dir, &limits, &[]),
+            false => NativeSandbox::open_with(&place.policy(), &place.dir, &limits),
+        }
+    };
+    for not_one in ["/tmp", "/no/such/group"] {
+        let error = open(not_one.as_ref()).unwrap_err();
+        let OpenError::Refused { step, remedy, source } = &error else { panic!("{error:?}") };
+        assert!(step.contains(not_one) && source.to_string().contains("no control group"), "{error:?}");
+        assert!(remedy.contains("DelegateSubgroup="), "{error}");
+    }
+    let Some(sandbox) = limited(&place, |_| ()) else { return };
+    let parent = group_of(&sandbox).parent().unwrap().to_owned();
+    let named = open(&parent).unwrap();
+    assert_eq!(group_of(&named).parent(), Some(parent.as_path()));
+    // That of init holds a process.
+    let error = open(&group_of(&sandbox).join("init")).unwrap_err();
+    assert!(matches!(error, OpenError::Refused { .. }), "{error:?}");
+    if !rustix::process::geteuid().is_root() {
+        let OpenError::Refused { source, .. } = open("/sys/fs/cgroup".as_ref()).unwrap_err() else { panic!() };
+        assert!(source.to_string().contains("may not write"), "{source}");
+    }
+}
+
+#[test]
+fn groups_can_be_turned_off() {
+    let place = place();
+    let mut limits = Limits::default();
+    limits.cgroups = Cgroups::Off;
+    let report = open_with(&place.policy(), &place.dir, &limits).report().resources.to_string();
+    assert!(report.contains("control groups are turned off"), "{report}");
+}

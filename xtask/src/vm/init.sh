@@ -1,0 +1,47 @@
+#!/bin/bash
+# The first process of the machine. The kernel's first root cannot be left by pivot_root(2), as the engine does, so everything moves to another.
+if [[ $1 != again ]]; then
+    mount -t tmpfs -o mode=755 tmpfs /new
+    cp -a /bin /dev /etc /home /init /lib /lib64 /mnt /opt /proc /root /run /sandbox-core-tests /sbin /srv /sys /tmp /usr /var /new
+    cd /new
+    mount --move . /
+    exec chroot . /init again
+fi
+
+export PATH=/usr/bin:/usr/sbin HOME=/root
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+chmod 1777 /var/tmp
+ln -s /proc/self/fd /dev/fd
+# SIOCSIFFLAGS: brings loopback up.
+perl -MSocket -e 'socket(my $s, AF_INET, SOCK_DGRAM, 0); my $up = pack("a16 s x22", "lo", 1); ioctl($s, 0x8914, $up) or die $!'
+
+# As systemd mounts and delegates it.
+groups=/sys/fs/cgroup
+mount -t cgroup2 -o nsdelegate cgroup2 $groups
+echo +memory +pids > $groups/cgroup.subtree_control
+delegated=$groups/delegated
+mkdir $delegated $delegated/host
+chown nobody $delegated{,/host}{,/cgroup.procs,/cgroup.threads,/cgroup.subtree_control}
+
+# Which tests, as the kernel's command line has it, separated by commas.
+read -r line < /proc/cmdline
+line=${line##*tests=}
+IFS=, read -ra tests <<< "${line%% *}"
+uname -r
+export SANDBOX_CORE_TEST_GROUPS=1
+/sandbox-core-tests --show-output "${tests[@]}"
+echo "as root: $?"
+
+cd /
+echo $$ > $delegated/host/cgroup.procs
+HOME=/nonexistent setpriv --reuid=65534 --regid=65534 --clear-groups -- /sandbox-core-tests --show-output "${tests[@]}"
+echo "as an ordinary user with a delegated group: $?"
+
+echo o > /proc/sysrq-trigger
+sleep 60
