@@ -14,7 +14,7 @@ struct Table {
     begin: &'static str,
 }
 
-const TABLES: [Table; 2] = [
+const TABLES: [Table; 4] = [
     Table {
         package: "sandbox-core",
         features: &["--features", "native"],
@@ -26,6 +26,18 @@ const TABLES: [Table; 2] = [
         features: &[],
         bench: "transfer",
         begin: "<!-- transfers, measured by `cargo xtask bench` -->\n",
+    },
+    Table {
+        package: "artifact-sync",
+        features: &[],
+        bench: "looks",
+        begin: "<!-- looks, measured by `cargo xtask bench` -->\n",
+    },
+    Table {
+        package: "agent-tools",
+        features: &[],
+        bench: "calls",
+        begin: "<!-- calls, measured by `cargo xtask bench` -->\n",
     },
 ];
 const END: &str = "<!-- end of what was measured -->";

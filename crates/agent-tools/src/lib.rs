@@ -66,8 +66,8 @@ mod tools;
 mod workspace;
 
 pub use artifact_sync::{
-    Direction, IgnoreRules, Linker, PatternError, Pending, Progress, RestoreReport, SkipReason, Skipped, StoreError,
-    SyncReport, with_causes,
+    ChangeSourceReport, Direction, IgnoreRules, Linker, PatternError, Pending, Progress, RestoreReport, SkipReason,
+    Skipped, StoreError, SyncReport, with_causes,
 };
 pub use policy;
 pub use sandbox_core::{

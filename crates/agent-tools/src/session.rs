@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use artifact_sync::{Skipped, SyncReport};
+use artifact_sync::{ChangeSourceReport, Skipped, SyncReport};
 use base64::Engine;
 use policy::{Access, Policy, Verdict};
 use sandbox_core::{
@@ -96,6 +96,11 @@ impl Session {
     /// What the engine enforces.
     pub fn report(&self) -> EngineReport {
         self.sandbox().report().clone()
+    }
+
+    /// How changes to the session's files are found; see [`Workspace::change_source`].
+    pub fn change_source(&self) -> Option<ChangeSourceReport> {
+        self.workspace.change_source()
     }
 
     /// What was not as asked for when the session was opened: variables that were skipped, skills without a version.

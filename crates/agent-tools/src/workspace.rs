@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use artifact_sync::{IgnoreRules, Mirror, Pending, Progress, RestoreReport, Skipped, SyncError, SyncReport};
+use artifact_sync::{
+    ChangeSourceReport, IgnoreRules, Mirror, Pending, Progress, RestoreReport, Skipped, SyncError, SyncReport,
+};
 use object_store::path::Path as Key;
 use sandbox_core::{FileError, RelativePath, SessionDir, SessionId, UserId};
 
@@ -161,6 +163,11 @@ impl Workspace {
     /// What is not in the store yet, and why.
     pub fn pending(&self) -> Vec<Pending> {
         self.mirror.as_ref().map(Mirror::pending).unwrap_or_default()
+    }
+
+    /// How changes to the files are found, and where it is not by events, why; `None` without a store.
+    pub fn change_source(&self) -> Option<ChangeSourceReport> {
+        self.mirror.as_ref().map(Mirror::change_source)
     }
 
     /// Whose session it is.

@@ -1,7 +1,7 @@
 //! What transfers cost beside plain ways to do the same, on a store that takes 20 ms for each call, and on one in memory. Prints a table in Markdown.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,23 +87,6 @@ async fn main() {
     );
 
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let (dir, many) = mirror(place.path(), "many", &store);
-    fill(dir.path(), scale(100_000), 1);
-    assert!(many.sync().await.pending.is_empty());
-    let mut times = (Vec::new(), Vec::new());
-    for _ in 0..7 {
-        let started = Instant::now();
-        assert!(many.sync().await.changed.is_empty());
-        times.0.push(started.elapsed());
-        let started = Instant::now();
-        let find = Command::new("find").arg(dir.path()).args(["-printf", "%p %T@\n"]).stdout(Stdio::null()).status();
-        assert!(find.unwrap().success());
-        times.1.push(started.elapsed());
-    }
-    times.0.sort();
-    times.1.sort();
-    row("finding that nothing changed among 100,000 files ÷ `find -printf`", times.0[3], Some(times.1[3]));
-
     let (dir, large) = mirror(place.path(), "large", &store);
     std::fs::write(dir.path().join("large"), vec![7; scale(1 << 30)]).unwrap();
     let before = processor_time();

@@ -15,6 +15,7 @@ use crate::error::SyncError;
 use crate::ignore::IgnoreRules;
 use crate::index::{DirectoryId, Index};
 use crate::links::Linker;
+use crate::look::{ChangeSource, Lookout};
 use crate::mirror::{Inner, Mirror};
 use crate::report::Progress;
 use crate::tally::Told;
@@ -36,6 +37,7 @@ pub struct MirrorBuilder {
     progress: Option<Arc<dyn Progress>>,
     deadline: Duration,
     probe: StoreProbe,
+    changes: ChangeSource,
 }
 
 impl MirrorBuilder {
@@ -51,6 +53,7 @@ impl MirrorBuilder {
             progress: None,
             deadline: DEADLINE,
             probe: StoreProbe::default(),
+            changes: ChangeSource::default(),
         }
     }
 
@@ -96,6 +99,13 @@ impl MirrorBuilder {
         self
     }
 
+    /// How changes are found; by events unless set. [`Mirror::change_source`] tells how they are.
+    #[must_use]
+    pub fn changes(mut self, source: ChangeSource) -> Self {
+        self.changes = source;
+        self
+    }
+
     /// How long a call waits for the store, 10 s by default. What is not done by then goes on in the background.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -132,6 +142,7 @@ impl MirrorBuilder {
             index: Mutex::new(index),
             turn: Arc::default(),
             told: Told::default(),
+            lookout: Lookout::new(self.changes),
         };
         Ok(Mirror::of(inner))
     }

@@ -14,6 +14,7 @@ use crate::error::with_causes;
 use crate::index::{Failure, Known, Origin, Stored};
 use crate::keys;
 use crate::mirror::{Counter, Inner, relative};
+use crate::paths::parents;
 use crate::report::{Direction, SkipReason};
 use crate::snapshot::Entry;
 use crate::tally::Outcome;
@@ -183,11 +184,6 @@ fn in_the_way(changes: &Changes) -> (Vec<String>, Vec<String>) {
         .iter()
         .cloned()
         .partition(|path| above.contains(path.as_str()) || parents(path).any(|above| touched.contains(above)))
-}
-
-/// `a/b`, then `a`, of `a/b/c`.
-fn parents(path: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(path.rsplit_once('/'), |(above, _)| above.rsplit_once('/')).map(|(above, _)| above)
 }
 
 #[cfg(test)]

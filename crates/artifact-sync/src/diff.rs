@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::index::Known;
+use crate::paths::{covers, under};
 use crate::snapshot::{Entry, Snapshot};
 
 /// The difference between a directory and the record of the store.
@@ -43,6 +44,22 @@ pub(crate) fn diff(snapshot: &Snapshot, known: &BTreeMap<String, Known>) -> Chan
     changes
 }
 
+/// As [`diff`], where only some paths were looked at, and all below them.
+pub(crate) fn diff_under(paths: &[&str], snapshot: &Snapshot, known: &BTreeMap<String, Known>) -> Changes {
+    let blind_spots = snapshot.blind_spots();
+    let is_missing = |path: &str, known: &Known| {
+        matches!(known, Known::Stored(_))
+            && snapshot.find(path).is_none()
+            && !blind_spots.iter().any(|spot| covers(spot, path))
+    };
+    let missing = paths.iter().flat_map(|path| under(known, path)).filter(|(path, known)| is_missing(path, known));
+    let mut gone: Vec<String> = missing.map(|(path, _)| path.clone()).collect();
+    gone.sort_unstable();
+    let is_same = |entry: &&Entry| matches!(known.get(&entry.path), Some(Known::Stored(stored)) if stored.signature == entry.signature);
+    let touched = snapshot.files.iter().filter(|entry| !is_same(entry)).cloned().collect();
+    Changes { touched, gone }
+}
+
 /// Files that may have reached the store unheard, and that are no more.
 pub(crate) fn gone_unheard<'s>(
     snapshot: &Snapshot,
@@ -54,11 +71,6 @@ pub(crate) fn gone_unheard<'s>(
         .filter(|path| snapshot.find(path).is_none() && !blind_spots.iter().any(|spot| covers(spot, path)))
         .cloned()
         .collect()
-}
-
-/// Whether `path` is `spot` or lies in it; the empty spot is the whole directory.
-fn covers(spot: &str, path: &str) -> bool {
-    spot.is_empty() || path.strip_prefix(spot).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -98,6 +110,7 @@ mod tests {
             let snapshot = Snapshot {
                 files: there.iter().map(|(path, state)| Entry { path: path.clone(), signature: signature(*state) }).collect(),
                 skipped: hidden.iter().map(|path| Skipped { path: path.clone(), reason: SkipReason::TooDeep }).collect(),
+                ..Snapshot::default()
             };
             let known = before
                 .iter()
@@ -114,6 +127,8 @@ mod tests {
                 .map(|(path, _)| path)
                 .collect();
             prop_assert_eq!(changes.gone.iter().collect::<Vec<_>>(), gone);
+            let everything = ["a", "a.b", "a b", "b", "é"];
+            prop_assert_eq!(diff_under(&everything, &snapshot, &known), changes);
         }
     }
 }

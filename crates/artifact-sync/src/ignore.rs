@@ -3,6 +3,8 @@
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use sandbox_core::STAGED_PREFIX;
 
+use crate::paths::name;
+
 /// Names of directories that programs make again by themselves.
 const REFERENCE: [&str; 12] = [
     "venv",
@@ -77,7 +79,7 @@ impl IgnoreRules {
 
     /// Whether an entry, and all in it, is left alone. `path` is relative to the directory, and no directory above it is left alone.
     pub(crate) fn covers_entry(&self, path: &str, is_directory: bool) -> bool {
-        let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+        let name = name(path);
         self.names.iter().any(|ignored| ignored == name)
             || name.starts_with(STAGED_PREFIX)
             || self.top_level.iter().any(|ignored| ignored == path)

@@ -26,10 +26,16 @@
 //! ```
 //!
 //! # What it does not do
-//! It knows nothing of agents, skills or tools. It does not watch the directory: a change is found by the next call's walk. Empty
-//! directories are not mirrored, nor are symlinks, devices, and names that are not UTF-8: they are reported.
+//! It knows nothing of agents, skills or tools. It does nothing by itself when something changes: the next call finds the change, by the
+//! kernel's events or by a walk ([`ChangeSource`]). Empty directories are not mirrored, nor are symlinks, devices, and names that are not UTF-8: they are
+//! reported.
 //!
 //! # Limits
+//! Events take one inotify watch for each directory that is mirrored, of those that the user may have (`fs.inotify.max_user_watches`); where there are
+//! none left, and where `/proc` is not mounted, each call walks, and [`Mirror::change_source`] says why. What no event tells is found by a walk
+//! within a minute of calls, and by [`Mirror::flush`]: a write by another name of the same file that lies in an ignored tree, or was there only between two calls; a change that another
+//! machine makes in a shared file system.
+//!
 //! Files up to 5 GiB, directories nested up to 256 deep, keys up to 1,024 bytes. One mirror a directory at a time, on one
 //! machine. What changed on both sides is kept twice; a store without conditional puts leaves a moment in which another writer's version can be lost.
 //!
@@ -57,12 +63,15 @@ mod conflict;
 pub mod conformance;
 mod diff;
 mod error;
+mod events;
 mod ignore;
 mod index;
 mod keys;
 mod links;
+mod look;
 mod mirror;
 mod objects;
+mod paths;
 mod report;
 mod restore;
 mod signature;
@@ -77,6 +86,7 @@ pub use conditional::StoreProbe;
 pub use error::{SyncError, with_causes};
 pub use keys::{below, key_for, session_prefix};
 pub use links::{LinkError, Linker};
+pub use look::{ChangeSource, ChangeSourceReport};
 pub use mirror::Mirror;
 pub use objects::{Listing, Object, get_object, list_tree, put_object};
 pub use report::{

@@ -13,13 +13,14 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::builder::MirrorBuilder;
-use crate::diff::{Changes, diff, gone_unheard};
+use crate::diff::Changes;
 use crate::error::{SyncError, with_causes};
 use crate::ignore::IgnoreRules;
 use crate::index::{Index, Known, Origin};
 use crate::keys;
 use crate::links::Linker;
-use crate::report::{Direction, Mirrored, Pending, Progress, RestoreReport, Skipped, SyncReport};
+use crate::look::{ChangeSourceReport, Lookout, Scope};
+use crate::report::{Direction, Mirrored, Pending, Progress, RestoreReport, SyncReport};
 use crate::snapshot::Snapshot;
 use crate::tally::{Tally, Told};
 use crate::upload::{Uploader, blocking};
@@ -54,13 +55,7 @@ pub(crate) struct Inner {
     /// Held while the directory and the store are being made equal.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     pub(crate) told: Told,
-}
-
-/// What a synchronisation looks at.
-#[derive(Clone, Debug)]
-enum Scope {
-    All,
-    File(RelativePath),
+    pub(crate) lookout: Lookout,
 }
 
 /// How many removals a synchronisation carries out.
@@ -80,8 +75,8 @@ impl Mirror {
         Self { inner: Arc::new(inner), work: Mutex::default(), retries: Mutex::default() }
     }
 
-    /// Walks the directory once and brings the store up to date. What cannot be brought is pending in the report; the
-    /// call itself never fails.
+    /// Looks at what may have changed in the directory and brings the store up to date. What cannot be brought is pending
+    /// in the report; the call itself never fails.
     ///
     /// # Cancel safety
     /// Uploads that have begun go on; what they change is known to the next call.
@@ -102,14 +97,14 @@ impl Mirror {
         report
     }
 
-    /// As [`Mirror::sync`], but waits up to a minute, and names everything that is skipped, also what earlier reports have
+    /// As [`Mirror::sync`], but walks the directory whatever events tell, waits up to a minute, and names everything that is skipped, also what earlier reports have
     /// named.
     ///
     /// # Cancel safety
     /// As [`Mirror::sync`].
     pub async fn flush(&self) -> SyncReport {
         self.inner.told.forget_skipped();
-        self.run(Scope::All, Removals::UpToMany, FLUSH_DEADLINE.max(self.inner.deadline)).await
+        self.run(Scope::Walk, Removals::UpToMany, FLUSH_DEADLINE.max(self.inner.deadline)).await
     }
 
     /// Fetches what is new in the store, or newer and not changed here: [`Mirror::restore`] for a session that is open.
@@ -128,12 +123,17 @@ impl Mirror {
     /// # Cancel safety
     /// As [`Mirror::sync`].
     pub async fn sync_with_removals(&self) -> SyncReport {
-        self.run(Scope::All, Removals::All, self.inner.deadline).await
+        self.run(Scope::Walk, Removals::All, self.inner.deadline).await
     }
 
-    /// What the store does not have, by a walk, without asking the store.
+    /// How changes are found, and where it is by walks, why.
+    pub fn change_source(&self) -> ChangeSourceReport {
+        self.inner.lookout.report()
+    }
+
+    /// What the store does not have, by a look at the directory, without asking the store.
     pub fn pending(&self) -> Vec<Pending> {
-        let (mut changes, _) = self.inner.look(&Scope::All);
+        let mut changes = self.inner.look_at_all();
         let held = self.inner.hold_back(&mut changes);
         let index = self.inner.index();
         let reason = |path: &str| match index.failure(path) {
@@ -158,6 +158,7 @@ impl Mirror {
             blocking(move || inner.look(&scope)).await
         };
         let held_back = if removals == Removals::UpToMany { inner.hold_back(&mut changes) } else { Vec::new() };
+        inner.lookout.has_told(&skipped);
         let mut tally = Tally::new(&inner.told, &changes, skipped, held_back);
         let Ok(turn) = turn else { return tally.finish("earlier uploads are still under way") };
         if changes.is_empty() {
@@ -200,7 +201,7 @@ impl Mirror {
                 let Some(inner) = inner.upgrade() else { return };
                 let _turn = inner.turn.lock().await;
                 let looking = Arc::clone(&inner);
-                let (mut changes, _) = blocking(move || looking.look(&Scope::All)).await;
+                let mut changes = blocking(move || looking.look_at_all()).await;
                 inner.hold_back(&mut changes);
                 // What arose since the last call is that of the next one to tell.
                 changes.touched.retain(|entry| inner.told.is_pending(&entry.path, &entry.signature));
@@ -236,41 +237,16 @@ impl Inner {
     /// Takes removals out of the changes when they are too many to be meant.
     fn hold_back(&self, changes: &mut Changes) -> Vec<String> {
         let index = self.index();
-        let known = index.known().values().filter(|known| matches!(known, Known::Stored(_))).count();
         // Removals that only the record knows of cost nobody anything.
         let is_own = |path: &String| index.stored(path).is_some_and(|stored| stored.origin == Origin::Local);
         let own = changes.gone.iter().filter(|path| is_own(path)).count();
-        if own <= MAX_REMOVALS || own * 2 <= known {
+        let known = || index.known().values().filter(|known| matches!(known, Known::Stored(_))).count();
+        if own <= MAX_REMOVALS || own * 2 <= known() {
             return Vec::new();
         }
         let (held, gone) = std::mem::take(&mut changes.gone).into_iter().partition(is_own);
         changes.gone = gone;
         held
-    }
-
-    fn look(&self, scope: &Scope) -> (Changes, Vec<Skipped>) {
-        let dir = self.uploader.dir.as_fd();
-        match scope {
-            Scope::All => {
-                let snapshot = Snapshot::take(dir, &self.rules);
-                let index = self.index();
-                let mut changes = diff(&snapshot, index.known());
-                changes.gone.extend(gone_unheard(&snapshot, index.known(), index.sent()));
-                // What the rules leave alone was not looked at; other rules may have stored it.
-                changes.gone.retain(|path| !self.rules.covers(path));
-                (changes, snapshot.skipped)
-            }
-            Scope::File(path) => {
-                let snapshot = Snapshot::of_file(dir, path, &self.rules);
-                let known = self
-                    .index()
-                    .known()
-                    .get_key_value(path.as_str())
-                    .map(|(path, known)| (path.clone(), known.clone()));
-                let Changes { touched, .. } = diff(&snapshot, &known.into_iter().collect());
-                (Changes { touched, gone: Vec::new() }, snapshot.skipped)
-            }
-        }
     }
 
     /// The file as the store holds it, where that is what is there.

@@ -18,6 +18,7 @@ use crate::index::{Index, Known, Origin, Stored};
 use crate::keys;
 use crate::mirror::{Counter, Inner, Mirror};
 use crate::objects::{Listing, list_tree};
+use crate::paths::{ancestors, parents};
 use crate::report::{Direction, NotRestored, RestoreReport};
 use crate::signature::Signature;
 use crate::snapshot::Snapshot;
@@ -50,7 +51,7 @@ impl Mirror {
             listing.map_err(|source| SyncError::List { prefix: inner.prefix.to_string(), source })?;
         let snapshot = {
             let inner = std::sync::Arc::clone(inner);
-            blocking(move || Snapshot::take(inner.uploader.dir.as_fd(), &inner.rules)).await
+            blocking(move || inner.walk()).await
         };
         let mut plan = plan(&inner.prefix, &objects, &snapshot, &inner.index(), &inner.rules);
         if unlisted.is_empty() {
@@ -69,6 +70,8 @@ impl Mirror {
             for (path, is_stored) in gone {
                 if lost_most || !is_stored {
                     index.forget(&path);
+                    // Nothing has happened to the file, and it is to be stored again.
+                    inner.lookout.suspect(&path);
                 }
             }
         }
@@ -301,10 +304,5 @@ fn plan(prefix: &Key, objects: &[ObjectMeta], snapshot: &Snapshot, index: &Index
 /// The paths that have objects below them.
 fn holders<'o>(prefix: &Key, objects: &'o [ObjectMeta]) -> HashSet<&'o str> {
     let paths = objects.iter().filter_map(|meta| keys::below(prefix, &meta.location));
-    paths.flat_map(|path| ancestors(path).skip(1)).collect()
-}
-
-/// `a/b/c`, then `a/b`, then `a`.
-fn ancestors(path: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above))
+    paths.flat_map(parents).collect()
 }

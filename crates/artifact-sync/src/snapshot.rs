@@ -1,13 +1,16 @@
 //! One look at a directory: every regular file and its signature.
 
+use std::ffi::{CStr, CString};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use sandbox_core::RelativePath;
 
+use crate::events::Subscription;
 use crate::ignore::IgnoreRules;
 use crate::report::{SkipReason, Skipped};
 use crate::signature::Signature;
@@ -29,47 +32,105 @@ pub(crate) struct Entry {
 }
 
 /// What a walk found.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     /// By path.
     pub(crate) files: Vec<Entry>,
     /// By path.
     pub(crate) skipped: Vec<Skipped>,
+    /// The files that have more names than one: path, inode, and how many names.
+    pub(crate) linked: Vec<(String, Links)>,
+    /// Why a directory could not be watched; then none that came after it is.
+    pub(crate) unwatched: Option<io::Error>,
+}
+
+/// A file that has several names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Links {
+    pub(crate) inode: u64,
+    pub(crate) count: u32,
 }
 
 impl Snapshot {
-    /// Walks a directory. Symlinks are not followed, ignored directories are not entered.
-    pub(crate) fn take(dir: impl AsFd, rules: &IgnoreRules) -> Self {
-        let root = match reopen(&dir) {
-            Ok(root) => Arc::new(root),
-            Err(errno) => {
-                let mut empty = Self::default();
-                empty.skip(String::new(), unreadable(errno));
-                return empty;
+    /// Walks a directory. Symlinks are not followed, ignored directories are not entered. With a subscription, each directory is watched from before it is
+    /// listed, so what happens in it is seen here or told later.
+    pub(crate) fn take(dir: impl AsFd, rules: &IgnoreRules, watch: Option<&Subscription>) -> Self {
+        let mut found = Self::default();
+        match reopen(&dir) {
+            Ok(root) => {
+                let job = Job { parent: Arc::new(root), name: None, prefix: String::new(), depth: 0 };
+                found.walk(vec![job], rules, watch);
             }
-        };
-        let queue = Queue::new(Job { parent: root, name: None, prefix: String::new(), depth: 0 });
-        let walk = || {
-            let mut walker = Walker { found: Self::default(), rules, queue: &queue };
-            while let Some(job) = queue.next() {
-                walker.directory(job);
-                queue.done();
-            }
-            walker.found
-        };
-        let mut found = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..WALKERS).map(|_| scope.spawn(walk)).collect();
-            let mut found = walk();
-            for other in others {
-                let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                found.files.extend(other.files);
-                found.skipped.extend(other.skipped);
-            }
-            found
-        });
-        found.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        found.skipped.sort_unstable();
+            Err(errno) => found.skip(String::new(), unreadable(errno)),
+        }
         found
+    }
+
+    /// Looks at some paths, none of which lies in another, and at all below them, as a walk would. `None` where only a walk can tell.
+    pub(crate) fn take_under(
+        dir: impl AsFd,
+        paths: &[&str],
+        rules: &IgnoreRules,
+        watch: Option<&Subscription>,
+    ) -> Option<Self> {
+        let mut found = Self::default();
+        let mut jobs = Vec::new();
+        // Neighbours share the directory above.
+        let mut last: Option<(&str, Arc<OwnedFd>)> = None;
+        for path in paths {
+            let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
+            let parent = match &last {
+                Some((opened, parent)) if *opened == above => Arc::clone(parent),
+                _ => match open_beneath(&dir, above, OFlags::PATH | OFlags::DIRECTORY) {
+                    Ok(parent) => Arc::new(parent),
+                    // Nothing is there any more.
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                    Err(_) => return None,
+                },
+            };
+            last = Some((above, Arc::clone(&parent)));
+            let prefix = path[..path.len() - name.len()].to_owned();
+            let job = Job { parent: Arc::clone(&parent), name: None, depth: prefix.matches('/').count(), prefix };
+            let name = CString::new(name).ok()?;
+            let mut walker = Walker { found: &mut found, rules, watch };
+            jobs.extend(walker.entry(&parent, &job, &name, FileType::Unknown));
+        }
+        found.walk(jobs, rules, watch);
+        Some(found)
+    }
+
+    /// Walks directories and adds what is there.
+    fn walk(&mut self, jobs: Vec<Job>, rules: &IgnoreRules, watch: Option<&Subscription>) {
+        if !jobs.is_empty() {
+            let queue = Queue::new(jobs);
+            let walk = |found: &mut Self| {
+                let mut walker = Walker { found, rules, watch };
+                while let Some(job) = queue.next() {
+                    let jobs = walker.directory(job);
+                    queue.done(jobs);
+                }
+            };
+            std::thread::scope(|scope| {
+                let walk_apart = || {
+                    let mut found = Self::default();
+                    walk(&mut found);
+                    found
+                };
+                let others: Vec<_> = (1..WALKERS).map(|_| scope.spawn(walk_apart)).collect();
+                walk(self);
+                for other in others {
+                    let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    self.files.extend(other.files);
+                    self.skipped.extend(other.skipped);
+                    self.linked.extend(other.linked);
+                    self.unwatched = self.unwatched.take().or(other.unwatched);
+                }
+            });
+        }
+        self.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        self.skipped.sort_unstable();
+        // Names that are not UTF-8 may be shown alike.
+        self.skipped.dedup();
     }
 
     /// Looks at one path only.
@@ -78,8 +139,7 @@ impl Snapshot {
         if rules.covers(path.as_str()) {
             return found;
         }
-        let flags = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
-        let opened = rustix::fs::openat2(dir, path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags)
+        let opened = open_beneath(dir, path.as_str(), OFlags::PATH)
             .and_then(|file| rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, wanted()));
         match opened {
             Ok(stat) => found.add(path.as_str().to_owned(), &stat),
@@ -101,12 +161,22 @@ impl Snapshot {
         Some(&self.files[at].signature)
     }
 
+    /// Whether something was found at a path, be it mirrored or not; a directory is nothing by itself.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.find(path).is_some() || self.skipped.iter().any(|skipped| skipped.path == path)
+    }
+
     fn add(&mut self, path: String, stat: &rustix::fs::Statx) {
         match FileType::from_raw_mode(stat.stx_mode.into()) {
             FileType::RegularFile if stat.stx_size > MAX_FILE_BYTES => {
                 self.skip(path, SkipReason::TooLarge { size: stat.stx_size });
             }
-            FileType::RegularFile => self.files.push(Entry { path, signature: stat.into() }),
+            FileType::RegularFile => {
+                if stat.stx_nlink > 1 {
+                    self.linked.push((path.clone(), Links { inode: stat.stx_ino, count: stat.stx_nlink }));
+                }
+                self.files.push(Entry { path, signature: stat.into() });
+            }
             FileType::Symlink => self.skip(path, SkipReason::Symlink),
             FileType::Directory => {}
             _ => self.skip(path, SkipReason::Special),
@@ -123,7 +193,13 @@ fn wanted() -> StatxFlags {
 }
 
 fn unreadable(errno: Errno) -> SkipReason {
-    SkipReason::Unreadable { reason: std::io::Error::from(errno).to_string() }
+    SkipReason::Unreadable { reason: io::Error::from(errno).to_string() }
+}
+
+/// Opens what is in the directory, by a path without symlinks.
+fn open_beneath(dir: impl AsFd, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), how)
 }
 
 /// A descriptor of its own, so that nobody else's reading position counts.
@@ -135,7 +211,7 @@ fn reopen(dir: &impl AsFd) -> rustix::io::Result<OwnedFd> {
 struct Job {
     parent: Arc<OwnedFd>,
     /// `None`: the parent itself.
-    name: Option<Box<std::ffi::CStr>>,
+    name: Option<Box<CStr>>,
     /// The path with its closing slash; empty for the root.
     prefix: String,
     depth: usize,
@@ -154,23 +230,13 @@ struct QueueState {
 }
 
 impl Queue {
-    fn new(first: Job) -> Self {
-        Self { state: Mutex::new(QueueState { jobs: vec![first], unfinished: 1 }), changed: Condvar::new() }
+    fn new(jobs: Vec<Job>) -> Self {
+        let unfinished = jobs.len();
+        Self { state: Mutex::new(QueueState { jobs, unfinished }), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, jobs: Vec<Job>) {
-        if jobs.is_empty() {
-            return;
-        }
-        let mut state = self.lock();
-        state.unfinished += jobs.len();
-        state.jobs.extend(jobs);
-        drop(state);
-        self.changed.notify_all();
     }
 
     /// The next job; `None` once all are finished.
@@ -187,24 +253,29 @@ impl Queue {
         }
     }
 
-    fn done(&self) {
+    /// Ends a job that has led to others.
+    fn done(&self, jobs: Vec<Job>) {
         let mut state = self.lock();
+        state.unfinished += jobs.len();
         state.unfinished -= 1;
-        if state.unfinished == 0 {
-            drop(state);
+        let is_news = !jobs.is_empty() || state.unfinished == 0;
+        state.jobs.extend(jobs);
+        drop(state);
+        if is_news {
             self.changed.notify_all();
         }
     }
 }
 
 struct Walker<'w> {
-    found: Snapshot,
+    found: &'w mut Snapshot,
     rules: &'w IgnoreRules,
-    queue: &'w Queue,
+    watch: Option<&'w Subscription>,
 }
 
 impl Walker<'_> {
-    fn directory(&mut self, job: Job) {
+    /// Notes the files of a directory; gives back the directories in it.
+    fn directory(&mut self, job: Job) -> Vec<Job> {
         let opened = match &job.name {
             None => Ok(Arc::clone(&job.parent)),
             Some(name) => {
@@ -212,21 +283,29 @@ impl Walker<'_> {
                 rustix::fs::openat(&job.parent, &**name, flags, Mode::empty()).map(Arc::new)
             }
         };
-        let path = || job.prefix.trim_end_matches('/').to_owned();
+        let path = job.prefix.trim_end_matches('/');
+        let mut jobs = Vec::new();
         let dir = match opened {
             Ok(dir) => dir,
             // It was removed, or replaced, after its parent was read.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return,
-            Err(errno) => return self.found.skip(path(), unreadable(errno)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return jobs,
+            Err(errno) => {
+                self.found.skip(path.to_owned(), unreadable(errno));
+                return jobs;
+            }
         };
-        let mut jobs = Vec::new();
+        if let Some(watch) = self.watch.filter(|_| self.found.unwatched.is_none())
+            && let Err(error) = watch.watch(dir.as_fd(), path)
+        {
+            self.found.unwatched = Some(error);
+        }
         let mut buffer = [MaybeUninit::<u8>::uninit(); 32 * 1024];
         let mut entries = RawDir::new(&dir, &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(errno) => {
-                    self.found.skip(path(), unreadable(errno));
+                    self.found.skip(path.to_owned(), unreadable(errno));
                     break;
                 }
             };
@@ -235,11 +314,11 @@ impl Walker<'_> {
             }
             jobs.extend(self.entry(&dir, &job, entry.file_name(), entry.file_type()));
         }
-        self.queue.add(jobs);
+        jobs
     }
 
     /// Notes a file; gives back a directory to look at.
-    fn entry(&mut self, dir: &Arc<OwnedFd>, job: &Job, name: &std::ffi::CStr, kind: FileType) -> Option<Job> {
+    fn entry(&mut self, dir: &Arc<OwnedFd>, job: &Job, name: &CStr, mut kind: FileType) -> Option<Job> {
         let Ok(text) = name.to_str() else {
             self.found.skip(format!("{}{}", job.prefix, name.to_string_lossy()), SkipReason::NotUtf8);
             return None;
@@ -247,7 +326,17 @@ impl Walker<'_> {
         let mut path = String::with_capacity(job.prefix.len() + text.len() + 1);
         path.push_str(&job.prefix);
         path.push_str(text);
+        let look = || rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, wanted());
+        let mut looked = None;
+        // Some file systems do not tell the kind in the listing.
+        if kind == FileType::Unknown {
+            let there = looked.insert(look());
+            kind = there.as_ref().map_or(kind, |stat| FileType::from_raw_mode(stat.stx_mode.into()));
+        }
         if self.rules.covers_entry(&path, kind == FileType::Directory) {
+            return None;
+        }
+        if matches!(looked, Some(Err(Errno::NOENT))) {
             return None;
         }
         if path.len() > MAX_PATH_BYTES {
@@ -255,8 +344,8 @@ impl Walker<'_> {
             return None;
         }
         if kind != FileType::Directory {
-            match rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, wanted()) {
-                // Some file systems do not tell the kind in the listing.
+            match looked.unwrap_or_else(look) {
+                // It has taken a file's place since it was listed.
                 Ok(stat) if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory => {}
                 Ok(stat) => {
                     self.found.add(path, &stat);

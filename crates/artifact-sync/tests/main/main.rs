@@ -2,6 +2,8 @@
 
 mod backends;
 mod crash;
+mod differential;
+mod events;
 mod faults;
 mod faulty;
 mod keys;

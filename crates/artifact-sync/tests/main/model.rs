@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use artifact_sync::Mirror;
+use artifact_sync::{ChangeSource, Mirror};
 use object_store::ObjectStoreExt;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -16,7 +16,11 @@ use crate::place::{Machine, key};
 
 /// More by the variable of the same name as proptest's.
 const CASES: u32 = 2_000;
-const PATHS: [&str; 5] = ["a", "b.txt", "d/a", "d/e/b", "é #%+.md"];
+const PATHS: [&str; 7] = ["a", "b.txt", "d/a", "d/e/b", "é #%+.md", "p/a", "p/e/b"];
+/// Two directories of the same shape, each of which may take the other's place.
+const DIRECTORIES: [&str; 2] = ["d", "p"];
+/// Where nobody looks.
+const HIDDEN: &str = "node_modules/hidden";
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -25,7 +29,17 @@ enum Op {
     Truncate(usize),
     Rename(usize, usize),
     Delete(usize),
-    DeleteDirectory,
+    DeleteDirectory(usize),
+    /// Gives the first of two directories the name of the other, where nothing has it.
+    RenameDirectory(usize),
+    /// Moves a directory where nobody looks, and takes it back under its name or the other's.
+    Hide(usize),
+    Show(usize),
+    /// As root it may still be entered.
+    CloseDirectory(usize),
+    OpenDirectory(usize),
+    /// Another name for a file, and a look at it: what is written by a name that comes and goes between two looks is found by the next walk only.
+    LinkAndSync(usize, usize),
     ToggleExecutable(usize),
     TouchOld(usize),
     MakeDirectory(usize),
@@ -42,6 +56,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let path = || 0..PATHS.len();
+    let which = || 0..DIRECTORIES.len();
     // Few contents, so that two sides write the same at times.
     let content = || 0u8..4;
     prop_oneof![
@@ -50,7 +65,13 @@ fn op() -> impl Strategy<Value = Op> {
         1 => path().prop_map(Op::Truncate),
         2 => (path(), path()).prop_map(|(from, to)| Op::Rename(from, to)),
         3 => path().prop_map(Op::Delete),
-        1 => Just(Op::DeleteDirectory),
+        1 => which().prop_map(Op::DeleteDirectory),
+        2 => which().prop_map(Op::RenameDirectory),
+        1 => which().prop_map(Op::Hide),
+        2 => which().prop_map(Op::Show),
+        1 => which().prop_map(Op::CloseDirectory),
+        1 => which().prop_map(Op::OpenDirectory),
+        2 => (path(), path()).prop_map(|(from, to)| Op::LinkAndSync(from, to)),
         1 => path().prop_map(Op::ToggleExecutable),
         1 => path().prop_map(Op::TouchOld),
         1 => (0u8..3).prop_map(|n| Op::MakeDirectory(n.into())),
@@ -107,12 +128,56 @@ struct Model {
     base: BTreeMap<String, Base>,
     /// Files that were written to since they were last looked at, be it with the same content: they stand until they are looked at.
     touched: BTreeSet<String>,
+    /// Which file each path names: several may name one.
+    inodes: BTreeMap<String, u64>,
+    last_inode: u64,
+    /// Files that are where nobody looks, by their path below that place.
+    hidden: BTreeMap<String, File>,
     puts: u64,
     /// Versions of the other side that were kept: the path, and the content. They are never touched again.
     kept: Vec<(String, Vec<u8>)>,
 }
 
 impl Model {
+    /// All names of the file at a path.
+    fn names(&self, path: &str) -> Vec<String> {
+        let inode = self.inodes[path];
+        self.inodes.iter().filter(|(_, other)| **other == inode).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// A file that is new here.
+    fn make(&mut self, path: &str, file: File) {
+        self.last_inode += 1;
+        self.inodes.insert(path.to_owned(), self.last_inode);
+        self.local.insert(path.to_owned(), file);
+    }
+
+    /// Changes the file at a path, and with it what its other names name.
+    fn change(&mut self, path: &str, change: impl Fn(&mut File)) {
+        for name in self.names(path) {
+            change(self.local.get_mut(&name).unwrap());
+            self.touched.insert(name);
+        }
+    }
+
+    /// Takes a name away. The file's other names see that it has one less.
+    fn remove(&mut self, path: &str) -> Option<File> {
+        let file = self.local.remove(path)?;
+        let names = self.names(path);
+        self.touched.extend(names.into_iter().filter(|name| name != path));
+        self.inodes.remove(path);
+        Some(file)
+    }
+
+    fn below(&self, directory: &str) -> Vec<String> {
+        self.local.keys().filter(|path| path.starts_with(&format!("{directory}/"))).cloned().collect()
+    }
+
+    /// Whether versions that were kept lie in a directory. They are nobody's to move or remove here.
+    fn keeps_in(&self, directory: &str) -> bool {
+        self.kept.iter().any(|(path, _)| path.starts_with(&format!("{directory}/")))
+    }
+
     fn put(&mut self, path: &str, content: &[u8], of_session: bool, executable: bool) -> u64 {
         self.puts += 1;
         let object = Object { content: content.to_vec(), put: self.puts, of_session, executable };
@@ -169,11 +234,14 @@ impl Model {
         let is_empty = self.remote.is_empty() && self.kept.is_empty();
         let remote = &self.remote;
         self.base.retain(|path, base| remote.contains_key(path) || (matches!(base, Base::Stored { .. }) && !is_empty));
-        for (path, object) in self.remote.clone() {
-            let local = self.local.get(&path);
+        // All of them are decided on before the first is fetched.
+        let mut replaced = BTreeSet::new();
+        let before = self.clone();
+        for (path, object) in before.remote {
+            let local = before.local.get(&path);
             let wanted = match (local, self.base.get(&path)) {
                 (Some(now), Some(Base::Stored { file, put, .. })) => {
-                    *put != object.put && now == file && !self.touched.contains(&path)
+                    *put != object.put && now == file && !before.touched.contains(&path)
                 }
                 (Some(_), _) => false,
                 (None, Some(Base::Stored { put, .. } | Base::Removed { put })) => *put != object.put,
@@ -190,16 +258,25 @@ impl Model {
             // What takes a file's place keeps its mode: a store may keep no attributes.
             let executable = object.executable || local.is_some_and(|file| file.executable);
             let file = File { content: object.content, executable };
+            replaced.extend(self.inodes.get(&path).copied());
             self.touched.remove(&path);
-            self.local.insert(path.clone(), file.clone());
+            self.make(&path, file.clone());
             self.base.insert(path, Base::Stored { file, put: object.put, own });
         }
+        let others = self.inodes.iter().filter(|(_, inode)| replaced.contains(inode));
+        self.touched.extend(others.map(|(path, _)| path.clone()));
+    }
+
+    fn lose_files(&mut self) {
+        self.local.clear();
+        self.touched.clear();
+        self.inodes.clear();
+        self.hidden.clear();
     }
 
     /// The directory is made anew.
     fn lose_directory(&mut self) {
-        self.local.clear();
-        self.touched.clear();
+        self.lose_files();
         for base in self.base.values_mut() {
             if let Base::Stored { put, own, .. } = *base {
                 *base = Base::Awaited { put, own };
@@ -210,15 +287,21 @@ impl Model {
 
 struct World {
     machine: Machine,
+    source: ChangeSource,
     mirror: Option<Mirror>,
     model: Model,
 }
 
 impl World {
-    fn new(conditions: Conditions) -> Self {
-        let machine = Machine::new(Faulty::with(conditions));
-        let mirror = machine.open();
-        Self { machine, mirror: Some(mirror), model: Model::default() }
+    fn new(conditions: Conditions, source: ChangeSource) -> Self {
+        let mut world =
+            Self { machine: Machine::new(Faulty::with(conditions)), source, mirror: None, model: Model::default() };
+        world.open();
+        world
+    }
+
+    fn open(&mut self) {
+        self.mirror = Some(self.machine.open_with(|mirror| mirror.changes(self.source)));
     }
 
     fn mirror(&self) -> &Mirror {
@@ -233,9 +316,74 @@ impl World {
         let path = self.path(at);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
-        self.model.touched.insert(PATHS[at].to_owned());
-        let executable = self.model.local.get(PATHS[at]).is_some_and(|file| file.executable);
-        self.model.local.insert(PATHS[at].to_owned(), File { content: content.to_vec(), executable });
+        if self.model.local.contains_key(PATHS[at]) {
+            self.model.change(PATHS[at], |file| file.content = content.to_vec());
+        } else {
+            self.model.make(PATHS[at], File { content: content.to_vec(), executable: false });
+            self.model.touched.insert(PATHS[at].to_owned());
+        }
+    }
+
+    /// Moves a directory with all in it, and changes each file, so that it is another one than the record may know from before.
+    fn move_directory(&mut self, from: &str, to: &str) -> bool {
+        let [from, to] = [from, to].map(|path| self.machine.dir().join(path));
+        if !from.exists() || to.exists() {
+            return false;
+        }
+        for path in ["a", "e/b"].map(|path| from.join(path)) {
+            if let Ok(there) = fs::metadata(&path) {
+                fs::set_permissions(&path, there.permissions()).unwrap();
+            }
+        }
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::rename(from, to).unwrap();
+        true
+    }
+
+    fn hide(&mut self, which: usize) {
+        let directory = DIRECTORIES[which];
+        let below = self.model.below(directory);
+        let is_shared = |path: &String| self.model.names(path).len() > 1;
+        if self.model.keeps_in(directory) || below.iter().any(is_shared) || !self.move_directory(directory, HIDDEN) {
+            return;
+        }
+        for path in below {
+            let file = self.model.remove(&path).unwrap();
+            self.model.hidden.insert(path[directory.len() + 1..].to_owned(), file);
+        }
+    }
+
+    fn show(&mut self, which: usize) {
+        if !self.move_directory(HIDDEN, DIRECTORIES[which]) {
+            return;
+        }
+        for (path, file) in std::mem::take(&mut self.model.hidden) {
+            let path = format!("{}/{path}", DIRECTORIES[which]);
+            self.model.make(&path, file);
+            self.model.touched.insert(path);
+        }
+    }
+
+    fn rename_directory(&mut self, which: usize) {
+        let (from, to) = (DIRECTORIES[which], DIRECTORIES[1 - which]);
+        if self.model.keeps_in(from) || !self.move_directory(from, to) {
+            return;
+        }
+        for path in self.model.below(from) {
+            self.model.change(&path, |_| {});
+            let moved = format!("{to}{}", &path[from.len()..]);
+            let (file, inode) = (self.model.local.remove(&path).unwrap(), self.model.inodes.remove(&path).unwrap());
+            self.model.local.insert(moved.clone(), file);
+            self.model.inodes.insert(moved.clone(), inode);
+            self.model.touched.insert(moved);
+        }
+    }
+
+    fn set_mode_of_directory(&self, which: usize, mode: u32) {
+        let directory = self.machine.dir().join(DIRECTORIES[which]);
+        if rustix::process::geteuid().is_root() && directory.exists() {
+            fs::set_permissions(directory, fs::Permissions::from_mode(mode)).unwrap();
+        }
     }
 
     async fn sync(&mut self) {
@@ -263,44 +411,70 @@ impl World {
                     self.write(at, b"");
                 }
             }
-            Op::Rename(from, to) if from == to => {}
             Op::Rename(from, to) => {
-                if let Some(file) = self.model.local.remove(PATHS[from]) {
+                let (old, new) = (PATHS[from], PATHS[to]);
+                let inode = |path| self.model.inodes.get(path);
+                // A file that gets a name which it has keeps both.
+                if inode(old).is_none() || inode(old) == inode(new) {
+                    return;
+                }
+                fs::create_dir_all(self.path(to).parent().unwrap()).unwrap();
+                fs::rename(self.path(from), self.path(to)).unwrap();
+                self.model.remove(new);
+                self.model.change(old, |_| {});
+                let inode = self.model.inodes[old];
+                let file = self.model.local.remove(old).unwrap();
+                self.model.inodes.remove(old);
+                self.model.inodes.insert(new.to_owned(), inode);
+                self.model.local.insert(new.to_owned(), file);
+                self.model.touched.insert(new.to_owned());
+            }
+            Op::LinkAndSync(from, to) => {
+                let (old, new) = (PATHS[from], PATHS[to]);
+                if self.model.local.contains_key(new) {
+                    return;
+                }
+                if let Some(file) = self.model.local.get(old).cloned() {
                     fs::create_dir_all(self.path(to).parent().unwrap()).unwrap();
-                    fs::rename(self.path(from), self.path(to)).unwrap();
-                    self.model.local.insert(PATHS[to].to_owned(), file);
-                    self.model.touched.insert(PATHS[to].to_owned());
+                    fs::hard_link(self.path(from), self.path(to)).unwrap();
+                    self.model.inodes.insert(new.to_owned(), self.model.inodes[old]);
+                    self.model.local.insert(new.to_owned(), file);
+                    self.model.change(old, |_| {});
+                    self.sync().await;
                 }
             }
             Op::Delete(at) => {
-                if self.model.local.remove(PATHS[at]).is_some() {
+                if self.model.remove(PATHS[at]).is_some() {
                     fs::remove_file(self.path(at)).unwrap();
                 }
             }
-            Op::DeleteDirectory => {
+            Op::DeleteDirectory(which) => {
                 // Versions that were kept are nobody's to remove here.
-                for at in [2, 3] {
-                    if self.model.local.remove(PATHS[at]).is_some() {
-                        fs::remove_file(self.path(at)).unwrap();
-                    }
+                for path in self.model.below(DIRECTORIES[which]) {
+                    self.model.remove(&path);
+                    fs::remove_file(self.machine.dir().join(path)).unwrap();
                 }
-                let _ = fs::remove_dir(self.machine.dir().join("d/e"));
-                let _ = fs::remove_dir(self.machine.dir().join("d"));
+                let directory = self.machine.dir().join(DIRECTORIES[which]);
+                let _ = fs::remove_dir(directory.join("e"));
+                let _ = fs::remove_dir(directory);
             }
+            Op::RenameDirectory(which) => self.rename_directory(which),
+            Op::Hide(which) => self.hide(which),
+            Op::Show(which) => self.show(which),
+            Op::CloseDirectory(which) => self.set_mode_of_directory(which, 0),
+            Op::OpenDirectory(which) => self.set_mode_of_directory(which, 0o755),
             Op::ToggleExecutable(at) => {
-                let path = self.path(at);
-                if let Some(file) = self.model.local.get_mut(PATHS[at]) {
-                    file.executable = !file.executable;
-                    self.model.touched.insert(PATHS[at].to_owned());
-                    let mode = if file.executable { 0o755 } else { 0o644 };
-                    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+                if let Some(file) = self.model.local.get(PATHS[at]) {
+                    let mode = if file.executable { 0o644 } else { 0o755 };
+                    fs::set_permissions(self.path(at), fs::Permissions::from_mode(mode)).unwrap();
+                    self.model.change(PATHS[at], |file| file.executable = !file.executable);
                 }
             }
             Op::TouchOld(at) => {
                 if self.model.local.contains_key(PATHS[at]) {
-                    self.model.touched.insert(PATHS[at].to_owned());
                     let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
                     fs::File::options().write(true).open(self.path(at)).unwrap().set_modified(old).unwrap();
+                    self.model.change(PATHS[at], |_| {});
                 }
             }
             Op::MakeDirectory(number) => {
@@ -325,13 +499,13 @@ impl World {
             Op::Refresh => self.refresh().await,
             Op::Crash => {
                 self.mirror = None;
-                self.mirror = Some(self.machine.open());
+                self.open();
             }
             Op::CloseAndReopen => {
                 self.sync().await;
                 self.mirror = None;
                 self.machine.remove_all();
-                self.mirror = Some(self.machine.open());
+                self.open();
                 self.model.lose_directory();
                 self.refresh().await;
             }
@@ -339,9 +513,8 @@ impl World {
                 self.sync().await;
                 self.mirror = None;
                 self.machine = Machine::new(self.machine.store.clone());
-                self.mirror = Some(self.machine.open());
-                self.model.local.clear();
-                self.model.touched.clear();
+                self.open();
+                self.model.lose_files();
                 self.model.base.clear();
                 self.refresh().await;
             }
@@ -370,7 +543,9 @@ impl World {
             self.model.remote.iter().map(|(path, object)| (path.clone(), object.content.clone())).collect();
         assert_eq!(stored, remote, "the store, {what}");
         assert_eq!(kept, expected_kept, "versions kept in the store, {what}");
-        let (files, kept) = split(self.machine.files());
+        let mut seen = self.machine.files();
+        seen.retain(|path, _| !path.starts_with(HIDDEN));
+        let (files, kept) = split(seen);
         let local: BTreeMap<_, _> =
             self.model.local.iter().map(|(path, file)| (path.clone(), file.content.clone())).collect();
         assert_eq!(files, local, "the directory, {what}");
@@ -384,6 +559,15 @@ impl World {
 
 #[test]
 fn any_sequence_leaves_both_sides_as_the_rules_say() {
+    run(ChangeSource::Events);
+}
+
+#[test]
+fn any_sequence_leaves_both_sides_as_the_rules_say_where_there_are_no_events() {
+    run(ChangeSource::Walks);
+}
+
+fn run(source: ChangeSource) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(CASES);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
@@ -391,7 +575,7 @@ fn any_sequence_leaves_both_sides_as_the_rules_say() {
         runtime.block_on(async {
             // A sequence tells by itself on which kind of store it runs, so that it can be run again.
             let conditions = [Conditions::Kept, Conditions::Ignored, Conditions::OnlyCreate][ops.len() % 3];
-            let mut world = World::new(conditions);
+            let mut world = World::new(conditions, source);
             for (number, op) in ops.iter().enumerate() {
                 world.run(op).await;
                 if matches!(op, Op::Sync | Op::Refresh | Op::CloseAndReopen | Op::OtherMachine) {

@@ -38,6 +38,11 @@ impl Machine {
         self.open_with(|mirror| mirror)
     }
 
+    /// Another mirror of the same directory, with a record of its own.
+    pub(crate) fn open_beside(&self, state: &str) -> Mirror {
+        self.open_with(|mirror| mirror.state_dir(self.root.path().join(state)))
+    }
+
     pub(crate) fn open_with(&self, set: impl FnOnce(MirrorBuilder) -> MirrorBuilder) -> Mirror {
         let dir = Arc::new(SessionDir::create(&self.dir()).unwrap());
         let mut mirror = Mirror::builder(dir, Arc::clone(&self.store), Key::parse(PREFIX).unwrap())

@@ -1,0 +1,248 @@
+//! Random changes to one directory, looked at by two mirrors: one hears of them by events, the other walks. Their reports must be the same.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use artifact_sync::{ChangeSource, ChangeSourceReport, Mirror};
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use rustix::fs::{CWD, FileType, Mode};
+use sandbox_core::{RelativePath, SessionDir};
+
+/// More by the variable of the same name as proptest's.
+const CASES: u32 = 500;
+const NAMES: [&[u8]; 7] = [b"a", b"b", b"d", b"e", b"\xff", b"\xfe", "\u{FFFD}".as_bytes()];
+/// Nobody looks in it.
+const IGNORED: &[u8] = b"node_modules";
+
+/// Numbers of names; one more than there are names is the ignored one.
+type Place = Vec<usize>;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Write(Place, u8),
+    /// Opens a file, which stays open while it is renamed and removed.
+    Hold(Place),
+    WriteHeld(u8),
+    Rename(Place, Place),
+    Remove(Place),
+    Link(Place, Place),
+    MakeDirectory(Place),
+    Symlink(Place),
+    Fifo(Place),
+    Mode(Place, u32),
+    TouchOld(Place),
+    PutFile(Place),
+    Pending,
+    Sync,
+    Flush,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let place = || prop::collection::vec(0..=NAMES.len(), 1..4);
+    let mode = prop::sample::select(vec![0, 0o400, 0o644, 0o755]);
+    prop_oneof![
+        8 => (place(), 0u8..4).prop_map(|(at, content)| Op::Write(at, content)),
+        1 => place().prop_map(Op::Hold),
+        3 => (0u8..4).prop_map(Op::WriteHeld),
+        6 => (place(), place()).prop_map(|(from, to)| Op::Rename(from, to)),
+        4 => place().prop_map(Op::Remove),
+        2 => (place(), place()).prop_map(|(from, to)| Op::Link(from, to)),
+        2 => place().prop_map(Op::MakeDirectory),
+        1 => place().prop_map(Op::Symlink),
+        1 => place().prop_map(Op::Fifo),
+        2 => (place(), mode).prop_map(|(at, mode)| Op::Mode(at, mode)),
+        1 => place().prop_map(Op::TouchOld),
+        1 => place().prop_map(Op::PutFile),
+        1 => Just(Op::Pending),
+        8 => Just(Op::Sync),
+        1 => Just(Op::Flush),
+    ]
+}
+
+struct World {
+    place: tempfile::TempDir,
+    by_events: Mirror,
+    by_walks: Mirror,
+    held: Option<File>,
+    /// Whether files get several names here; if not, there are places where nobody looks, an ignored tree and directories whose names are not UTF-8. What
+    /// is written there to a file that has another name elsewhere is found by the next walk only.
+    links: bool,
+}
+
+impl World {
+    fn new(links: bool) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let open = |name: &str, source| {
+            let dir = Arc::new(SessionDir::create(&place.path().join("session")).unwrap());
+            Mirror::builder(dir, Arc::new(InMemory::new()), Key::from("p"))
+                .state_dir(place.path().join(name))
+                .changes(source)
+                .open()
+                .unwrap()
+        };
+        let (by_events, by_walks) = (open("events", ChangeSource::Events), open("walks", ChangeSource::Walks));
+        Self { by_events, by_walks, held: None, links, place }
+    }
+
+    fn path(&self, place: &Place) -> PathBuf {
+        let name = |number: &usize| match NAMES.get(*number) {
+            Some(name) if !self.links || str::from_utf8(name).is_ok() => name,
+            _ if self.links => NAMES[0],
+            _ => IGNORED,
+        };
+        let names = place.iter().map(|number| OsStr::from_bytes(name(number)));
+        self.place.path().join("session").join(names.collect::<PathBuf>())
+    }
+
+    /// Makes the directories above, where nothing else is in their place.
+    fn room_for(&self, place: &Place) -> PathBuf {
+        let path = self.path(place);
+        let _ = fs::create_dir_all(path.parent().unwrap());
+        path
+    }
+
+    async fn sync(&self) {
+        let reports = (self.by_events.sync().await, self.by_walks.sync().await);
+        assert_eq!(format!("{:?}", reports.0), format!("{:?}", reports.1));
+    }
+
+    /// What cannot be done is not done.
+    async fn run(&mut self, op: &Op) {
+        match op {
+            Op::Write(at, content) => {
+                let path = self.room_for(at);
+                // Opening a FIFO would wait for a reader.
+                if fs::symlink_metadata(&path).is_ok_and(|there| !there.is_file()) {
+                    return;
+                }
+                let _ = fs::write(path, [b'0' + content]);
+            }
+            Op::Hold(at) => {
+                let path = self.path(at);
+                if fs::symlink_metadata(&path).is_ok_and(|there| there.is_file() && there.nlink() == 1) {
+                    self.held = File::options().append(true).open(path).ok();
+                }
+            }
+            Op::WriteHeld(content) => {
+                if let Some(held) = &mut self.held {
+                    held.write_all(&[b'0' + content]).unwrap();
+                }
+            }
+            Op::Rename(from, to) => {
+                let _ = fs::rename(self.path(from), self.room_for(to));
+            }
+            Op::Remove(at) => {
+                let path = self.path(at);
+                let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+            }
+            Op::Link(from, to) => {
+                if self.links {
+                    // An open file of which the name goes is heard of by that name only.
+                    self.held = None;
+                    let _ = fs::hard_link(self.path(from), self.room_for(to));
+                    // What is written by a name that comes and goes between two looks is found by the next walk only.
+                    self.sync().await;
+                }
+            }
+            Op::MakeDirectory(at) => {
+                let _ = fs::create_dir_all(self.path(at));
+            }
+            Op::Symlink(at) => {
+                let _ = symlink("a", self.room_for(at));
+            }
+            Op::Fifo(at) => {
+                let _ = rustix::fs::mknodat(CWD, self.room_for(at), FileType::Fifo, Mode::from_raw_mode(0o644), 0);
+            }
+            Op::Mode(at, mode) => {
+                let path = self.path(at);
+                if fs::symlink_metadata(&path).is_ok_and(|there| !there.is_symlink()) {
+                    fs::set_permissions(path, Permissions::from_mode(*mode)).unwrap();
+                }
+            }
+            Op::TouchOld(at) => {
+                let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+                let path = self.path(at);
+                if fs::symlink_metadata(&path).is_ok_and(|there| there.is_file())
+                    && let Ok(file) = File::open(path)
+                {
+                    let _ = file.set_modified(old);
+                }
+            }
+            Op::PutFile(at) => {
+                let path = self.path(at);
+                let Some(path) = path.strip_prefix(self.place.path().join("session")).unwrap().to_str() else { return };
+                let path = RelativePath::parse(path).unwrap();
+                let reports = (self.by_events.put_file(&path).await, self.by_walks.put_file(&path).await);
+                assert_eq!(format!("{:?}", reports.0), format!("{:?}", reports.1));
+            }
+            Op::Pending => assert_eq!(self.by_events.pending(), self.by_walks.pending()),
+            Op::Sync => self.sync().await,
+            Op::Flush => {
+                let reports = (self.by_events.flush().await, self.by_walks.flush().await);
+                assert_eq!(format!("{:?}", reports.0), format!("{:?}", reports.1));
+            }
+        }
+    }
+}
+
+#[test]
+fn events_and_walks_find_the_same_changes() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(CASES);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let run = TestRunner::new(config).run(&(prop::collection::vec(op(), 1..40), any::<bool>()), |(ops, links)| {
+        runtime.block_on(async {
+            let mut world = World::new(links);
+            for op in ops.iter().chain([&Op::Sync, &Op::Flush]) {
+                world.run(op).await;
+            }
+            assert!(matches!(world.by_events.change_source(), ChangeSourceReport::Events { .. }));
+            // Whoever removes the directory may have to enter it.
+            open_up(&world.place.path().join("session"));
+        });
+        Ok(())
+    });
+    run.unwrap();
+}
+
+#[test]
+fn they_find_the_same_where_directories_cannot_be_read() {
+    // Modes mean nothing to root, so an ordinary user runs it again, from a copy that everybody can execute.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
+    let program = dir.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let run = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+        .arg(&program)
+        .args(["--exact", "differential::events_and_walks_find_the_same_changes"])
+        .env_remove("TMPDIR")
+        .current_dir("/")
+        .output();
+    let Ok(run) = run else {
+        println!("SKIPPED: looks as an ordinary user (package util-linux)");
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
+        return;
+    };
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&run.stderr));
+}
+
+fn open_up(dir: &std::path::Path) {
+    fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
+    for entry in fs::read_dir(dir).unwrap().flatten().filter(|entry| entry.file_type().unwrap().is_dir()) {
+        open_up(&entry.path());
+    }
+}

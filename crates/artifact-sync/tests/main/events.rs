@@ -1,0 +1,268 @@
+//! A mirror that hears of changes.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::Command;
+use std::time::Duration;
+
+use artifact_sync::{ChangeSource, ChangeSourceReport, Mirror};
+use object_store::ObjectStoreExt;
+use sandbox_core::RelativePath;
+
+use crate::faulty::Faulty;
+use crate::place::{Machine, changed, expected, key};
+
+fn hears(mirror: &Mirror) -> bool {
+    matches!(mirror.change_source(), ChangeSourceReport::Events { .. })
+}
+
+fn skipped(what: &str, remedy: &str) {
+    println!("SKIPPED: {what} ({remedy})");
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
+}
+
+/// A mirror that has walked, and has seen that all it found then is settled: from now on only events tell it anything.
+async fn watching(machine: &Machine) -> Mirror {
+    let mirror = machine.open();
+    mirror.sync().await;
+    mirror.sync().await;
+    assert!(hears(&mirror));
+    mirror
+}
+
+/// Runs a script of Python in the session directory. `false`, and told, where there is no Python.
+fn python(machine: &Machine, what: &str, script: &str) -> bool {
+    let ran = Command::new("python3").args(["-c", script]).current_dir(machine.dir()).status();
+    let Ok(status) = ran else {
+        skipped(what, "package python3");
+        return false;
+    };
+    assert!(status.success());
+    true
+}
+
+#[tokio::test]
+async fn writing_through_a_mapping_is_heard_of() {
+    let machine = Machine::in_memory();
+    machine.write("d/a", "1234");
+    let mirror = watching(&machine).await;
+    let script =
+        "import mmap\nf = open('d/a', 'r+b')\nm = mmap.mmap(f.fileno(), 0)\nf.close()\nm[0:1] = b'x'\nm.close()";
+    if python(&machine, "writes through a mapping", script) {
+        assert_eq!(changed(&mirror.sync().await), ["d/a"]);
+        assert_eq!(machine.objects().await, expected(&[("d/a", "x234")]));
+    }
+}
+
+#[tokio::test]
+async fn truncating_by_path_is_heard_of() {
+    let machine = Machine::in_memory();
+    machine.write("d/a", "1234");
+    let mirror = watching(&machine).await;
+    if python(&machine, "truncate(2)", "import os\nos.truncate('d/a', 2)") {
+        assert_eq!(changed(&mirror.sync().await), ["d/a"]);
+        assert_eq!(machine.objects().await, expected(&[("d/a", "12")]));
+    }
+}
+
+#[tokio::test]
+async fn a_file_with_an_older_time_in_the_place_of_another_is_heard_of() {
+    let machine = Machine::in_memory();
+    machine.write("a", "1");
+    machine.write("b", "2");
+    let before = fs::metadata(machine.dir().join("a")).unwrap().modified().unwrap();
+    let mirror = watching(&machine).await;
+    for (content, command) in [("3", "cp -p new a"), ("4", "mv new a")] {
+        machine.write("new", content);
+        File::options().write(true).open(machine.dir().join("new")).unwrap().set_modified(before).unwrap();
+        let ran = Command::new("sh").args(["-c", command]).current_dir(machine.dir()).status();
+        assert!(ran.unwrap().success());
+        assert!(changed(&mirror.sync().await).contains(&"a"), "{command}");
+        assert_eq!(machine.objects().await["a"], content);
+    }
+}
+
+#[tokio::test]
+async fn a_write_by_another_name_is_found_wherever_the_names_are() {
+    let machine = Machine::in_memory();
+    machine.write("d/a", "1");
+    let mirror = watching(&machine).await;
+    fs::create_dir(machine.dir().join("e")).unwrap();
+    fs::hard_link(machine.dir().join("d/a"), machine.dir().join("e/b")).unwrap();
+    assert_eq!(changed(&mirror.sync().await), ["e/b"]);
+    machine.write("e/b", "2");
+    assert_eq!(changed(&mirror.sync().await), ["d/a", "e/b"]);
+    // The name by which it was opened goes before it is written to.
+    let mut open = File::options().append(true).open(machine.dir().join("d/a")).unwrap();
+    machine.remove("d/a");
+    mirror.sync().await;
+    open.write_all(b"3").unwrap();
+    assert_eq!(changed(&mirror.sync().await), ["e/b"]);
+    assert_eq!(machine.objects().await, expected(&[("e/b", "23")]));
+    assert!(hears(&mirror));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_event_tells_is_found_by_the_next_walk() {
+    let machine = Machine::in_memory();
+    machine.write("a", "1");
+    machine.write("node_modules/x", "");
+    let mirror = watching(&machine).await;
+    fs::hard_link(machine.dir().join("a"), machine.dir().join("node_modules/b")).unwrap();
+    machine.write("node_modules/b", "2");
+    assert!(changed(&mirror.sync().await).is_empty());
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(changed(&mirror.sync().await), ["a"]);
+    machine.write("node_modules/b", "3");
+    assert_eq!(changed(&mirror.flush().await), ["a"], "closing a session walks");
+}
+
+#[tokio::test]
+async fn more_events_than_the_kernel_keeps_lead_to_a_walk() {
+    let machine = Machine::in_memory();
+    machine.write("a", "");
+    machine.write("b", "");
+    let mirror = watching(&machine).await;
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let open = |path| File::options().append(true).open(machine.dir().join(path)).unwrap();
+    let (mut a, mut b) = (open("a"), open("b"));
+    // Equal events one after another are kept as one.
+    for _ in 0..limit.trim().parse().unwrap() {
+        a.write_all(b"x").unwrap();
+        b.write_all(b"x").unwrap();
+    }
+    machine.write("lost/c", "1");
+    assert_eq!(changed(&mirror.sync().await), ["a", "b", "lost/c"]);
+    machine.write("lost/d", "1");
+    assert_eq!(changed(&mirror.sync().await), ["lost/d"]);
+    assert!(hears(&mirror));
+}
+
+#[tokio::test]
+async fn more_changes_than_are_worth_a_look_each_lead_to_a_walk() {
+    let machine = Machine::in_memory();
+    let mirror = watching(&machine).await;
+    for number in 0..5_000 {
+        machine.write(&format!("d{}/{number}", number % 7), "x");
+    }
+    assert_eq!(mirror.sync().await.changed.len(), 5_000);
+    fs::remove_dir_all(machine.dir().join("d3")).unwrap();
+    assert_eq!(mirror.sync().await.deleted.len(), 714);
+}
+
+#[tokio::test]
+async fn mirrors_of_one_directory_and_of_others_hear_each_their_own() {
+    let (machine, other) = (Machine::in_memory(), Machine::in_memory());
+    machine.write("d/a", "1");
+    other.write("d/a", "1");
+    let first = watching(&machine).await;
+    let beside = watching(&other).await;
+    // What a mirror that is closed had under way may hold on to its watches while the next one is open.
+    let second = machine.open_beside("second");
+    second.sync().await;
+    machine.write("d/b", "2");
+    // Each takes what is queued for all.
+    assert!(changed(&beside.sync().await).is_empty());
+    assert_eq!(changed(&first.sync().await), ["d/b"]);
+    drop(first);
+    machine.write("d/c", "3");
+    assert!(changed(&beside.sync().await).is_empty());
+    assert_eq!(changed(&second.sync().await), ["d/b", "d/c"]);
+    other.write("d/d", "4");
+    assert!(changed(&second.sync().await).is_empty());
+    assert_eq!(changed(&beside.sync().await), ["d/d"]);
+    let watches = |mirror: &Mirror| mirror.change_source();
+    assert_eq!(watches(&second), ChangeSourceReport::Events { watches: 2 });
+}
+
+#[tokio::test]
+async fn what_is_not_settled_is_tried_again_though_no_event_names_it() {
+    let store = Faulty::new();
+    let machine = Machine::new(store.clone());
+    let mirror = watching(&machine).await;
+    machine.write("d/a", "1");
+    machine.write("d/gone", "1");
+    mirror.sync().await;
+    machine.write("d/b", "2");
+    machine.remove("d/gone");
+    store.fail(0, usize::MAX);
+    for _ in 0..2 {
+        assert_eq!(mirror.sync().await.pending.len(), 2);
+        assert_eq!(mirror.pending().len(), 2);
+    }
+    store.fail(0, 0);
+    let report = mirror.sync().await;
+    assert_eq!((changed(&report), report.deleted.len()), (vec!["d/b"], 1));
+    assert!(mirror.pending().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_mirror_writes_itself_is_not_uploaded_again() {
+    let store = Faulty::new();
+    let machine = Machine::new(store.clone());
+    let mirror = watching(&machine).await;
+    machine.write("d/a", "1");
+    mirror.put_file(&RelativePath::parse("d/a").unwrap()).await;
+    machine.put("upload/b", "2").await;
+    assert_eq!(mirror.refresh().await.unwrap().restored.len(), 1);
+    mirror.pull_key(key("upload/b").as_ref()).await.unwrap();
+    let puts = store.puts();
+    let report = mirror.sync().await;
+    assert!(report.changed.is_empty() && report.pending.is_empty(), "{report:?}");
+    assert_eq!(store.puts(), puts);
+    // A store that has lost everything is filled again, though nothing happened to the files.
+    for path in ["d/a", "upload/b"] {
+        machine.store.delete(&key(path)).await.unwrap();
+    }
+    mirror.refresh().await.unwrap();
+    assert_eq!(changed(&mirror.sync().await), ["d/a", "upload/b"]);
+}
+
+#[tokio::test]
+async fn events_can_be_turned_off() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open_with(|mirror| mirror.changes(ChangeSource::Walks));
+    machine.write("a", "1");
+    assert_eq!(changed(&mirror.sync().await), ["a"]);
+    assert_eq!(mirror.change_source(), ChangeSourceReport::Walks { reason: "events are turned off".to_owned() });
+}
+
+/// Tells a child that it may have few watches.
+const FEW: &str = "ARTIFACT_SYNC_FEW_WATCHES";
+
+#[tokio::test]
+async fn a_mirror_that_gets_no_more_watches_walks() {
+    if std::env::var_os(FEW).is_none() {
+        // In a user namespace of its own, whose limits are nobody else's.
+        let script = "echo 3 > /proc/sys/user/max_inotify_watches && exec \"$0\" --exact events::a_mirror_that_gets_no_more_watches_walks --nocapture";
+        let ran = Command::new("unshare")
+            .args(["--user", "--map-root-user", "sh", "-c", script])
+            .arg(std::env::current_exe().unwrap())
+            .env(FEW, "1")
+            .output();
+        let Ok(ran) = ran else { return skipped("watches that are used up", "package util-linux") };
+        let (text, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        if error.starts_with("unshare") {
+            return skipped("watches that are used up", "a kernel that allows user namespaces");
+        }
+        assert!(ran.status.success() && text.contains("1 passed"), "{text}{error}");
+        return;
+    }
+    let (small, large) = (Machine::in_memory(), Machine::in_memory());
+    small.write("d/a", "1");
+    let hearing = watching(&small).await;
+    for number in 0..5 {
+        large.write(&format!("d{number}/a"), "1");
+    }
+    let walking = large.open();
+    for content in ["2", "3"] {
+        large.write("d4/a", content);
+        assert!(changed(&walking.sync().await).contains(&"d4/a"));
+        let ChangeSourceReport::Walks { reason } = walking.change_source() else { panic!("it hears of changes") };
+        assert!(reason.contains("max_user_watches"), "{reason}");
+    }
+    // What it had before it gave up is free again.
+    small.write("e/a", "1");
+    assert_eq!(changed(&hearing.sync().await), ["e/a"]);
+    assert!(hears(&hearing));
+}
