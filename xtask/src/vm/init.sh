@@ -40,6 +40,9 @@ echo "as root: $?"
 
 cd /
 echo $$ > $delegated/host/cgroup.procs
+# Where an ordinary user may make directories that sessions see as they are.
+chmod 1777 /mnt
+export SANDBOX_CORE_TEST_BASE=/mnt
 HOME=/nonexistent setpriv --reuid=65534 --regid=65534 --clear-groups -- /sandbox-core-tests --show-output "${tests[@]}"
 echo "as an ordinary user with a delegated group: $?"
 

@@ -190,6 +190,19 @@ async fn it_is_killed_whole_like_any_other() {
     assert!(place.is_ahead().await);
 }
 
+#[tokio::test]
+async fn a_time_that_is_up_before_the_shell_has_its_command_is_a_timeout_too() {
+    let place = place();
+    let mut hasty = spec("sleep 1000");
+    hasty.timeout = Duration::ZERO;
+    for pause in 0..60 {
+        place.run("true").await;
+        // Some of these find a shell that has been started and is not ready yet.
+        tokio::time::sleep(Duration::from_micros(2000 + pause % 20 * 100)).await;
+        assert_eq!(place.sandbox.exec(hasty.clone()).await.unwrap().status, CommandStatus::TimedOut);
+    }
+}
+
 /// The processes on this machine that have this text in their environment.
 fn with_environment(mark: &str) -> Vec<i32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();

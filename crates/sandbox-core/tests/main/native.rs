@@ -303,7 +303,8 @@ async fn a_timeout_kills_even_what_ignores_signals() {
     let place = place();
     let seconds = unique_seconds();
     let mut spec = spec(&format!("trap '' TERM INT; echo begun; sleep {seconds}"));
-    spec.timeout = Duration::from_millis(300);
+    // Enough for a shell to begin on a machine that is emulated.
+    spec.timeout = Duration::from_secs(2);
     let output = place.sandbox.exec(spec).await.unwrap();
     assert_eq!((output.status, &output.stdout.bytes[..]), (CommandStatus::TimedOut, &b"begun\n"[..]));
     assert!(!alive(&seconds));
