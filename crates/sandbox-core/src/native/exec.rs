@@ -274,12 +274,11 @@ async fn hear_end(channel: UnixStream, timeout: Duration) -> Result<End, ExecErr
 }
 
 pub(super) async fn hear_report(channel: &mut OwnedReadHalf) -> Result<Report, ExecError> {
-    let mut words = [0; wire::REPORT_BYTES / 4];
-    for word in &mut words {
-        let read = channel.read_u32_le().await;
-        *word = read.map_err(|_| ExecError::Ended { reason: "the command's supervising process was killed" })?;
-    }
-    let [kind, value, limit, arrivals] = words;
+    let mut report = [0; wire::REPORT_BYTES];
+    let read = channel.read_exact(&mut report).await;
+    read.map_err(|_| ExecError::Ended { reason: "the command's supervising process was killed" })?;
+    let mut words = report.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+    let [kind, value, limit, arrivals] = std::array::from_fn(|_| words.next().unwrap_or_default());
     Ok(Report { kind, value, limit, arrivals })
 }
 
