@@ -28,6 +28,8 @@ const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 const MAX_ENVIRONMENT_BYTES: usize = 1024 * 1024;
 /// How large a pipe is made from which nothing is kept any more, and how much is moved at once.
 const DRAIN_BYTES: usize = 1 << 20;
+/// How long output gathers in such a pipe: less than the fastest commands need to fill it.
+const GATHERING_PAUSE: Duration = Duration::from_micros(100);
 /// How long a socket that is full is left alone.
 const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(1);
 
@@ -295,23 +297,36 @@ pub(super) fn status(end: &End, shell: &Path, cwd: &Path) -> Result<CommandStatu
     }
 }
 
-/// Reads a stream to its end, keeps its head, and counts the rest, which the kernel moves to `null` without a copy.
+/// Reads a stream to its end, keeps its head, and counts the rest.
 async fn capture(mut pipe: pipe::Receiver, max_bytes: usize, null: &OwnedFd) -> io::Result<CapturedStream> {
     let mut stream = CapturedStream::default();
     if fill(&mut pipe, max_bytes, &mut stream).await? == Filled::ToTheEnd {
         return Ok(stream);
     }
+    let (pipe, null) = (pipe.into_blocking_fd()?, null.try_clone()?);
+    // It ends with the command, also when nobody waits for it any more.
+    let drained = tokio::task::spawn_blocking(move || drain(&pipe, &null)).await;
+    stream.dropped_bytes += drained.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    Ok(stream)
+}
+
+/// Has the kernel move the rest of a stream to nowhere, without a copy, and counts it.
+fn drain(pipe: &OwnedFd, null: &OwnedFd) -> io::Result<u64> {
     // Large pipes count against a limit of the user (`pipe(7)`), so it may stay as it is.
-    let _ = rustix::pipe::fcntl_setpipe_size(&pipe, DRAIN_BYTES);
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, DRAIN_BYTES);
+    let mut dropped = 0;
     loop {
-        pipe.readable().await?;
-        let moved =
-            pipe.try_io(|| Ok(rustix::pipe::splice(&pipe, None, null, None, DRAIN_BYTES, SpliceFlags::NONBLOCK)?));
-        match moved {
-            Ok(0) => return Ok(stream),
-            Ok(dropped) => stream.dropped_bytes += dropped as u64,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        match rustix::pipe::splice(pipe, None, null, None, DRAIN_BYTES, SpliceFlags::empty()) {
+            Ok(0) => return Ok(dropped),
+            Ok(moved) => {
+                dropped += moved as u64;
+                // Being woken for each write of the command costs both more than the moving.
+                if moved < DRAIN_BYTES / 4 {
+                    std::thread::sleep(GATHERING_PAUSE);
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
     }
 }
