@@ -8,7 +8,7 @@
 //! 2. Nothing may be made that a refused pattern matches.
 //! 3. When something is made under a watched name, the policy may cover more than before: a repository, for one. Compiling it again tells.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -71,47 +71,75 @@ impl Arrivals {
     }
 }
 
-/// Finds out where nothing may be made. `writable` are the canonical paths of `allowWrite`; `absent` are paths that are denied for writing, and at which nothing is or a symlink that leads nowhere.
+/// Paths of rules at which nothing is.
+#[derive(Debug, Default)]
+pub(crate) struct Absent {
+    /// Nothing may be written there.
+    pub(crate) unwritable: BTreeSet<PathBuf>,
+    /// The same, and perhaps there is a symlink that leads nowhere.
+    pub(crate) leading_nowhere: BTreeSet<PathBuf>,
+    /// It is to be hidden when it is there.
+    pub(crate) unreadable: BTreeSet<PathBuf>,
+}
+
+/// Finds out where nothing may be made, and what is to be looked out for. `writable` are the canonical paths of `allowWrite`.
 pub(crate) fn arrivals(
     policy: &Policy,
     tree: &dyn Tree,
     plan: &MountPlan,
     writable: &BTreeSet<PathBuf>,
-    absent: &BTreeSet<PathBuf>,
+    absent: &Absent,
 ) -> Result<Arrivals, MountError> {
-    let mut refused = BTreeSet::new();
-    for path in absent {
-        for found in settle(tree, path).map_err(|source| MountError::Tree { path: path.clone(), source })? {
-            // Where nothing can be written, nothing can arise.
-            if plan.allows(&found.dir, Access::Write) {
-                refused.insert(found);
-            }
-        }
-    }
-    let mut arrivals = Arrivals { refused: refused.into_iter().collect(), ..Arrivals::default() };
+    let mut arrivals = Arrivals::default();
     if writable.is_empty() {
         return Ok(arrivals);
     }
+    // Most of them are in the same few directories.
+    let mut known = BTreeMap::new();
+    let mut settled = |path: &Path, what: Stands| {
+        let found = settle(tree, path, what, &mut known);
+        let found = found.map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
+        // Where nothing can be written, nothing can arise.
+        Ok(found.into_iter().filter(|found| plan.allows(&found.dir, Access::Write)).collect::<Vec<_>>())
+    };
+    let mut refused = BTreeSet::new();
+    for path in &absent.unwritable {
+        refused.extend(settled(path, Stands::Nothing)?);
+    }
+    for path in &absent.leading_nowhere {
+        refused.extend(settled(path, Stands::PerhapsLink)?);
+    }
+    arrivals.refused = refused.into_iter().collect();
     let mut watched: BTreeSet<String> = BTreeSet::from([".git".to_owned()]);
     for name in mandatory::FILES.iter().chain(&mandatory::DIRECTORIES) {
         watched.extend(name.split('/').map(str::to_owned));
     }
-    let patterns = policy.deny_write.iter().filter_map(|rule| match rule {
-        PathRule::Glob(pattern) => Some(pattern.clone()),
-        PathRule::Path(_) => None,
-    });
-    arrivals.refused_patterns = patterns.collect();
-    for rule in &policy.deny_read {
-        let text = rule.to_string();
-        let (at, names) = ahead(tree, &text);
-        // What commands cannot write to brings nothing new.
-        let concerns = |root: &&PathBuf| at.starts_with(root) || root.starts_with(&at);
-        if writable.iter().any(|root| concerns(&root)) {
+    for path in &absent.unreadable {
+        for found in settled(path, Stands::PerhapsLink)? {
+            watched.extend(found.rest.iter().map(|name| literal(&name.to_string_lossy())));
+        }
+    }
+    arrivals.refused_patterns = patterns(&policy.deny_write).map(str::to_owned).collect();
+    for pattern in patterns(&policy.deny_read) {
+        let (at, names) = ahead(tree, pattern);
+        if writable.iter().any(|root| at.starts_with(root) || root.starts_with(&at)) {
             watched.extend(names);
         }
     }
     arrivals.watched = watched.into_iter().collect();
     Ok(arrivals)
+}
+
+fn patterns(rules: &[PathRule]) -> impl Iterator<Item = &str> {
+    rules.iter().filter_map(|rule| match rule {
+        PathRule::Glob(pattern) => Some(pattern.as_str()),
+        PathRule::Path(_) => None,
+    })
+}
+
+/// A pattern that matches one name only.
+fn literal(name: &str) -> String {
+    name.chars().map(|c| if matches!(c, '*' | '?' | '[') { format!("[{c}]") } else { c.to_string() }).collect()
 }
 
 /// How far the way to what a rule covers leads through what exists, and the names from there on.
@@ -125,14 +153,32 @@ fn ahead(tree: &dyn Tree, rule: &str) -> (PathBuf, Vec<String>) {
     (at, names.filter(|name| *name != "**").map(str::to_owned).collect())
 }
 
-/// Where something would arise at a path: there, and where symlinks that lead nowhere would have it.
-fn settle(tree: &dyn Tree, path: &Path) -> io::Result<Vec<Refused>> {
+/// What is known to be at a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    Nothing,
+    PerhapsLink,
+}
+
+/// Where something would arise at a path: there, and where symlinks that lead nowhere would have it. `known` remembers directories.
+fn settle(
+    tree: &dyn Tree,
+    path: &Path,
+    mut what: Stands,
+    known: &mut BTreeMap<PathBuf, PathBuf>,
+) -> io::Result<Vec<Refused>> {
     let mut found = Vec::new();
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
-        let Some((at, rest)) = split(tree, &path)? else { break };
-        match tree.canonicalize(&at) {
+        let Some((at, rest)) = split(tree, &path, what, known)? else { break };
+        what = Stands::PerhapsLink;
+        let canonical = match known.get(&at) {
+            Some(dir) => Ok(dir.clone()),
+            None => tree.canonicalize(&at),
+        };
+        match canonical {
             Ok(dir) => {
+                known.insert(at, dir.clone());
                 if !rest.as_os_str().is_empty() {
                     found.push(Refused { dir, rest });
                 }
@@ -155,9 +201,14 @@ fn settle(tree: &dyn Tree, path: &Path) -> io::Result<Vec<Refused>> {
 }
 
 /// A path in two: as far as something is there, and the rest.
-fn split(tree: &dyn Tree, path: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
-    for at in path.ancestors() {
-        if tree.kind(at)?.is_some() {
+fn split(
+    tree: &dyn Tree,
+    path: &Path,
+    what: Stands,
+    known: &BTreeMap<PathBuf, PathBuf>,
+) -> io::Result<Option<(PathBuf, PathBuf)>> {
+    for at in path.ancestors().skip(usize::from(what == Stands::Nothing)) {
+        if known.contains_key(at) || tree.kind(at)?.is_some() {
             let rest = path.strip_prefix(at).unwrap_or(Path::new("")).to_owned();
             return Ok(Some((at.to_owned(), rest)));
         }

@@ -19,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::arrivals::{Arrivals, arrivals};
+use crate::arrivals::{Absent, Arrivals, arrivals};
 use crate::explain::{Access, is_inside};
 use crate::glob;
 use crate::mandatory;
@@ -197,7 +197,8 @@ impl Policy {
         if self.files_are_free() {
             return Ok(MountPlan { ops: vec![MountOp::RootWritable], ..MountPlan::default() });
         }
-        let mut compiler = Compiler { tree, unenforced: Vec::new(), absent: BTreeSet::new(), visited: 0, searched: 0 };
+        let mut compiler =
+            Compiler { tree, unenforced: Vec::new(), absent: Absent::default(), visited: 0, searched: 0 };
         let writable = compiler.allowed("allowWrite", &self.allow_write, &BTreeSet::new())?;
         let shown = compiler.allowed("allowRead", &self.allow_read, &writable)?;
         let hidden = compiler.hidden(self, &shown, &writable)?;
@@ -224,8 +225,7 @@ struct Sets {
 struct Compiler<'t> {
     tree: &'t dyn Tree,
     unenforced: Vec<Unenforced>,
-    /// Paths that may not be written to, and at which nothing is.
-    absent: BTreeSet<PathBuf>,
+    absent: Absent,
     /// Files that patterns were compared with.
     visited: usize,
     /// Directories that protected names were looked for in.
@@ -286,9 +286,12 @@ impl Compiler<'_> {
                         found.insert(canonical);
                     }
                     None if list == DENY_WRITE => {
-                        self.absent.insert(path);
+                        self.absent.leading_nowhere.insert(path);
                     }
-                    None => self.skip(list, rule, Gap::Absent),
+                    None => {
+                        self.skip(list, rule, Gap::Absent);
+                        self.absent.unreadable.insert(path);
+                    }
                 }
             }
         }
@@ -371,11 +374,14 @@ impl Compiler<'_> {
         let is_complete = search.find(root, policy.config().mandatory_deny_search_depth);
         let Search { repositories, names, .. } = search;
         let at_the_top = mandatory::FILES.iter().chain(&mandatory::DIRECTORIES).map(|name| root.join(name));
-        for name in names {
-            self.protect_existing(&name, protected)?;
-        }
-        for name in at_the_top {
-            self.protect(&name, protected)?;
+        // What the search has not come across is not there.
+        let found: HashSet<&PathBuf> = names.iter().collect();
+        self.absent.unwritable.extend(at_the_top.clone().filter(|name| !found.contains(name)));
+        let tops: HashSet<PathBuf> = at_the_top.collect();
+        for name in &names {
+            if !self.protect_existing(name, protected)? && tops.contains(name) {
+                self.absent.leading_nowhere.insert(name.clone());
+            }
         }
         for repository in repositories {
             self.protect(&repository.join(mandatory::GIT_HOOKS), protected)?;
@@ -393,7 +399,7 @@ impl Compiler<'_> {
 
     fn protect(&mut self, path: &Path, protected: &mut BTreeSet<PathBuf>) -> Result<(), MountError> {
         if !self.protect_existing(path, protected)? {
-            self.absent.insert(path.to_owned());
+            self.absent.leading_nowhere.insert(path.to_owned());
         }
         Ok(())
     }

@@ -13,6 +13,8 @@ use crate::{in_session, quantile};
 const IDLE_SESSIONS: usize = 1000;
 /// After that long the last slot that waits has gone, and init alone is left.
 const UNTIL_IDLE: Duration = Duration::from_secs(33);
+/// The kernel takes namespaces apart behind everybody's back.
+const UNTIL_RETURNED: Duration = Duration::from_secs(5);
 const OUTPUT_ROUNDS: usize = 10;
 
 /// Prints a second table.
@@ -35,12 +37,11 @@ async fn idle_sessions(policy: &Policy, dir: &Path, count: usize) {
         opening.push(started.elapsed());
         opened.close().await;
     }
-    let before = memory_available_kb();
     let started = Instant::now();
     let sessions: Vec<_> = (0..count).map(|_| open()).collect();
     let took = started.elapsed();
     tokio::time::sleep(UNTIL_IDLE).await;
-    let each_kb = before.saturating_sub(memory_available_kb()) / count as u64;
+    let with_them = memory_available_kb();
     for session in sessions.iter().cycle().step_by(7).take(count.min(50)) {
         in_session(session).await;
         times[1].push(timed(in_session(session)).await);
@@ -55,10 +56,12 @@ async fn idle_sessions(policy: &Policy, dir: &Path, count: usize) {
         "| a command in one of {count} idle sessions ÷ the same in a session alone | {} |",
         compared(&times[1], &times[0], "ms", 1e3)
     );
-    println!("| memory of an idle session, in the kernel and outside | {each_kb} KB | – |");
     for session in sessions {
         session.close().await;
     }
+    tokio::time::sleep(UNTIL_RETURNED).await;
+    let each_kb = memory_available_kb().saturating_sub(with_them) / count as u64;
+    println!("| memory of an idle session, in the kernel and outside | {each_kb} KB | – |");
 }
 
 /// Programs write in pieces: `head` in 8 KB, `dd` as it is told.
