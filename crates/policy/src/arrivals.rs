@@ -53,6 +53,11 @@ impl Refused {
 }
 
 impl Arrivals {
+    /// Whether there is nothing to see to.
+    pub fn is_empty(&self) -> bool {
+        self.refused.is_empty() && self.refused_patterns.is_empty() && self.watched.is_empty()
+    }
+
     /// Whether nothing may be made at a canonical path.
     pub fn refuses(&self, path: &Path) -> bool {
         let is_refused =

@@ -6,8 +6,6 @@
 //! An answer rests on what the caller's memory held a moment before the kernel reads it again, and another thread of the caller may have changed
 //! it by then. So this makes attempts fail at once, and is no wall: what gets through all the same, the host takes away when the command has ended.
 
-use core::ops::Range;
-
 use crate::glob;
 use crate::pool::Pool;
 use crate::reader::{Reader, Span};
@@ -31,9 +29,6 @@ pub struct Guard {
 /// The rules, where the host wrote them.
 struct Rules {
     file: Mapping,
-    mark: u32,
-    /// The filter by which the kernel asks.
-    filter: Range<usize>,
     /// Patterns on names of which the host wants to hear.
     watched: Span,
     /// Patterns on the names of what may be refused; any other name is not looked at further.
@@ -54,15 +49,11 @@ struct Made {
 }
 
 impl Guard {
-    /// Reads the rules from `at` on in a file, and has the kernel ask about this process's children from now on, and about itself: it would wait for
-    /// its own answer, so from then on it makes no name but directories with the mark, and does not call `openat2`. `None` where there is nothing to see to.
-    pub fn start(file: Mapping, at: usize) -> Result<Option<Self>> {
+    /// Reads the rules from `at` on in a file, and loads a filter by which the kernel asks about this process's children from now on, and about itself:
+    /// it would wait for its own answer, so from then on it makes no name but directories with the mark, and does not call `openat2`.
+    pub fn start(file: Mapping, at: usize, filter: &[u8], mark: u32) -> Result<Self> {
         let rules = Rules::read(file, at)?;
-        if rules.watched.is_empty() && rules.names.is_empty() {
-            return Ok(None);
-        }
-        let listener = sys::load_asking_filter(&rules.file.bytes()[rules.filter.clone()])?;
-        Ok(Some(Self { listener, mark: (rules.mark as usize) << 32, rules }))
+        Ok(Self { listener: sys::load_asking_filter(filter)?, mark: (mark as usize) << 32, rules })
     }
 
     /// To be added to the mode of a directory that init makes.
@@ -94,12 +85,9 @@ impl Rules {
     fn read(file: Mapping, at: usize) -> Result<Self> {
         let bytes = file.bytes();
         let mut reader = Reader(bytes.get(at..).ok_or(Errno::INVAL)?);
-        let (mark, length) = (reader.u32()?, reader.u32()? as usize * 8);
-        let start = bytes.len() - reader.0.len();
-        reader.bytes(length)?;
         let mut texts = || reader.texts(bytes);
         let (watched, names, paths, patterns) = (texts()?, texts()?, texts()?, texts()?);
-        Ok(Self { mark, filter: start..start + length, watched, names, paths, patterns, file })
+        Ok(Self { watched, names, paths, patterns, file })
     }
 
     fn refuse(&self, asked: &Notification, pool: &Pool) -> bool {
@@ -125,7 +113,7 @@ impl Rules {
             return false;
         }
         // What leads through the caller's own view of itself, init cannot follow.
-        if path.starts_with(b"/proc/") || path.starts_with(b"/dev/") {
+        if path.starts_with(b"/proc/") || path.starts_with(b"/dev/fd/") {
             return true;
         }
         let Some(whole) = whole_path(pid, made.dir, &path[..start], name, &mut whole) else { return false };

@@ -150,7 +150,8 @@ fn set_up(plan: &'static [u8], group: Option<Group>) -> core::result::Result<Ses
     // Undumpable: its memory, environment and descriptors are closed to every process of the same user.
     sys::prctl(sys::PR_SET_DUMPABLE, 0).map_err(at(wire::STEP_PRIVILEGES))?;
     let mut reader = Reader(plan);
-    let Head { tier, max_pid, limits, own_filter, filter, .. } = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
+    let Head { tier, max_pid, limits, mark, own_filter, filter, .. } =
+        read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
     let tier = if tier == wire::TIER_NAMESPACES {
         sys::set_umask(0);
         let view = mounts::build(&mut reader)?;
@@ -167,11 +168,15 @@ fn set_up(plan: &'static [u8], group: Option<Group>) -> core::result::Result<Ses
     // need to mount their /proc, though nothing could ever gain them again.
     sys::reset_signals();
     sys::drop_bounding_set().map_err(at(wire::STEP_PRIVILEGES))?;
-    sys::load_filter(own_filter).map_err(at(wire::STEP_PRIVILEGES))?;
     let pool = Pool::new().map_err(at(wire::STEP_PLAN))?;
     sys::set_receive_timeout(CONTROL, slot::LOOK_UP_SECONDS).map_err(at(wire::STEP_PLAN))?;
-    let rules = Mapping::of(PLAN).map_err(at(wire::STEP_PLAN))?;
-    let guard = Guard::start(rules, plan.len() - reader.0.len()).map_err(at(wire::STEP_PRIVILEGES))?;
+    let guard = if mark == 0 {
+        sys::load_filter(own_filter).map(|()| None)
+    } else {
+        let begin = plan.len() - reader.0.len();
+        Mapping::of(PLAN).and_then(|rules| Guard::start(rules, begin, own_filter, mark)).map(Some)
+    };
+    let guard = guard.map_err(at(wire::STEP_PRIVILEGES))?;
     Ok(Session { control: CONTROL, taken, pool, filter, limits, tier, group, guard })
 }
 
@@ -180,6 +185,7 @@ struct Head {
     tier: u32,
     max_pid: u32,
     limits: &'static [u8],
+    mark: u32,
     own_filter: &'static [u8],
     /// That of slots.
     filter: &'static [u8],
@@ -193,12 +199,13 @@ fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
     let (tier, max_pid) = (reader.u32()?, reader.u32()?);
     let count = reader.u32()? as usize;
     let limits = reader.bytes(count * 20)?;
+    let mark = reader.u32()?;
     let count = reader.u32()? as usize;
     let own_filter = reader.bytes(count * 8)?;
     let count = reader.u32()? as usize;
     let filter = reader.bytes(count * 8)?;
     let group = cgroup::Spec::read(reader)?;
-    Ok(Head { tier, max_pid, limits, own_filter, filter, group })
+    Ok(Head { tier, max_pid, limits, mark, own_filter, filter, group })
 }
 
 /// Keeps a slot waiting while the session is in use. Slots take their commands from the control socket themselves; when the last one that

@@ -50,10 +50,6 @@ pub struct Span {
 }
 
 impl Span {
-    pub fn is_empty(self) -> bool {
-        self.count == 0
-    }
-
     /// The texts, without their NULs; they were checked when the span was read.
     pub fn of(self, file: &[u8]) -> impl Iterator<Item = &[u8]> {
         let mut reader = Reader(&file[self.start..]);

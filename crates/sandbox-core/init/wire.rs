@@ -7,12 +7,11 @@
 //! u32 TIER_…
 //! u32 the highest process id in a command's namespace, or 0 where the kernel has one for all (before 6.14)
 //! u32 count, then each limit:      u32 resource, u64 soft, u64 hard        (setrlimit(2))
+//! u32 a number by which init's filter knows init's own calls when it has the kernel ask init about what is made; 0: it does not ask
 //! u32 count, then each instruction of init's filter: 8 bytes of struct sock_filter   (seccomp(2))
 //! u32 count, then each instruction of the filter that slots load over it
 //! text the session's control group, empty without one; u64 a command's memory in bytes, u32 its processes, u64 its processor time in µs or 0
 //! u32 count, then each operation:  u32 OP_…, u32 argument, text
-//! u32 a number by which the next filter knows init's own calls
-//! u32 count, then each instruction of the filter that has the kernel ask init about what is made
 //! u32 count, then each text: a pattern on names of which the host wants to hear when one is made
 //! u32 count, then each text: a pattern on the names in the two lists that follow
 //! u32 count, then each text: a path at which nothing may be made

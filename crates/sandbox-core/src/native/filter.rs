@@ -66,7 +66,10 @@ pub(super) enum UnixSockets {
 }
 
 /// The program that a session's init loads once, a row of `struct sock_filter` of 8 bytes each.
-pub(super) fn program(unix_sockets: UnixSockets) -> Vec<u8> {
+///
+/// Where the policy has something to say about what comes into being, the kernel asks init about every call that makes a name. Init itself is known by `mark`, in
+/// the upper half of a directory's mode, where the kernel does not look.
+pub(super) fn program(unix_sockets: UnixSockets, mark: Option<u32>) -> Vec<u8> {
     let mut filter = Assembler::default();
     filter.load(4);
     filter.unless_equal(AUDIT_ARCH_X86_64, &[ret(KILL_PROCESS)]);
@@ -114,6 +117,15 @@ pub(super) fn program(unix_sockets: UnixSockets) -> Vec<u8> {
     for call in REFUSED {
         filter.if_equal(*call, &[ret(EPERM)]);
     }
+    if let Some(mark) = mark {
+        filter.if_equal(MKDIRAT, &[upper_half(2), skip_unless_equal(mark, 1), ret(ALLOW), ret(ASK)]);
+        for (call, flags) in MAKES_FILES {
+            filter.if_equal(*call, &[argument(*flags), skip_unless_any(O_CREAT, 1), ret(ASK), ret(ALLOW)]);
+        }
+        for call in MAKES_NAMES {
+            filter.if_equal(*call, &[ret(ASK)]);
+        }
+    }
     filter.finish()
 }
 
@@ -127,21 +139,6 @@ pub(super) fn program_of_slots() -> Vec<u8> {
         filter.if_equal(*call, &[ret(EPERM)]);
     }
     filter.refuse_what_groups_need();
-    filter.finish()
-}
-
-/// The program that has the kernel ask init about every call that makes a name, where the policy has something to say about that. Refusals of the
-/// others win over it. Init is known by the mark in the upper half of a directory's mode, where the kernel does not look.
-pub(super) fn asking_program(mark: u32) -> Vec<u8> {
-    let mut filter = Assembler::default();
-    filter.load(0);
-    for (call, flags) in MAKES_FILES {
-        filter.if_equal(*call, &[argument(*flags), skip_unless_any(O_CREAT, 1), ret(ASK), ret(ALLOW)]);
-    }
-    filter.if_equal(MKDIRAT, &[upper_half(2), skip_unless_equal(mark, 1), ret(ALLOW), ret(ASK)]);
-    for call in MAKES_NAMES {
-        filter.if_equal(*call, &[ret(ASK)]);
-    }
     filter.finish()
 }
 
@@ -292,7 +289,7 @@ mod tests {
 
     /// Runs the strict program and that of slots as the kernel would on one call.
     fn verdict(arch: u32, call: u32, arguments: [u64; 6]) -> u32 {
-        match verdict_of(&program(UnixSockets::Refused), arch, call, arguments) {
+        match verdict_of(&program(UnixSockets::Refused, None), arch, call, arguments) {
             ALLOW => verdict_of(&program_of_slots(), arch, call, arguments),
             stricter => stricter,
         }
@@ -373,7 +370,7 @@ mod tests {
 
     #[test]
     fn allowing_unix_sockets_allows_nothing_else() {
-        let lenient = program(UnixSockets::Allowed);
+        let lenient = program(UnixSockets::Allowed, None);
         let socket = |arguments: [u64; 3]| {
             let [a, b, c] = arguments;
             verdict_of(&lenient, AUDIT_ARCH_X86_64, SOCKET, [a, b, c, 0, 0, 0])
@@ -414,7 +411,7 @@ mod tests {
         let verdict = |call, arguments: &[u64]| {
             let mut all = [0; 6];
             all[..arguments.len()].copy_from_slice(arguments);
-            verdict_of(&asking_program(77), AUDIT_ARCH_X86_64, call, all)
+            verdict_of(&program(UnixSockets::Refused, Some(77)), AUDIT_ARCH_X86_64, call, all)
         };
         assert_eq!([verdict(2, &[1, 0o1101]), verdict(2, &[1, 0o1001])], [ASK, ALLOW]);
         assert_eq!([verdict(257, &[3, 1, 0o101]), verdict(257, &[0o100, 1, 0])], [ASK, ALLOW]);

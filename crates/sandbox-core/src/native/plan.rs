@@ -31,8 +31,9 @@ pub(super) fn encode(
     group: Option<&SessionGroup>,
 ) -> Vec<u8> {
     let max_pid = if limits_processes() && group.is_none() { limits.processes.max(MIN_PROCESSES) } else { 0 };
-    let filters = [filter::program(unix_sockets), filter::program_of_slots()];
-    let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, filters, group);
+    let mark = mark(&mounts.arrivals);
+    let filters = Filters { mark, of_init: filter::program(unix_sockets, mark), of_slots: filter::program_of_slots() };
+    let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, &filters, group);
     plan.operations(&mounts.ops, limits);
     plan.arrivals(&mounts.arrivals);
     plan.0
@@ -68,8 +69,10 @@ pub(super) fn encode_rules(
     attributes: Attributes,
     group: Option<&SessionGroup>,
 ) -> Vec<u8> {
-    let filters = [filter::program(UnixSockets::Refused), filter::program_without_namespaces(attributes)];
-    let mut plan = head(wire::TIER_LANDLOCK, 0, limits, filters, group);
+    let mark = mark(arrivals);
+    let of_init = filter::program(UnixSockets::Refused, mark);
+    let filters = Filters { mark, of_init, of_slots: filter::program_without_namespaces(attributes) };
+    let mut plan = head(wire::TIER_LANDLOCK, 0, limits, &filters, group);
     plan.count(list.rules.len() + DEVICES.len() + FACTS.len());
     let mut rule = |argument, path: &Path| {
         plan.u32(wire::OP_ALLOW);
@@ -89,7 +92,14 @@ pub(super) fn encode_rules(
     plan.0
 }
 
-fn head(tier: u32, max_pid: u32, limits: &Limits, filters: [Vec<u8>; 2], group: Option<&SessionGroup>) -> Encoder {
+/// The filter that init loads, by which it may be asked, and that of slots.
+struct Filters {
+    mark: Option<u32>,
+    of_init: Vec<u8>,
+    of_slots: Vec<u8>,
+}
+
+fn head(tier: u32, max_pid: u32, limits: &Limits, filters: &Filters, group: Option<&SessionGroup>) -> Encoder {
     let mut plan = Encoder::default();
     plan.u32(wire::VERSION);
     plan.u32(tier);
@@ -101,9 +111,9 @@ fn head(tier: u32, max_pid: u32, limits: &Limits, filters: [Vec<u8>; 2], group: 
         plan.u64(soft);
         plan.u64(hard);
     }
-    for filter in filters {
-        plan.filter(&filter);
-    }
+    plan.u32(filters.mark.unwrap_or(0));
+    plan.filter(&filters.of_init);
+    plan.filter(&filters.of_slots);
     plan.text(group.map_or(&b""[..], |group| group.path().as_os_str().as_bytes()));
     plan.u64(limits.command_memory_bytes);
     plan.u32(limits.processes);
@@ -149,12 +159,14 @@ fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u6
     resources
 }
 
-/// A number that commands do not know.
-fn random_mark() -> u32 {
+/// A number that commands do not know, where there is something to ask about. Who knew it would not be asked; what a command has made is looked at all the same.
+fn mark(arrivals: &Arrivals) -> Option<u32> {
+    if arrivals.is_empty() {
+        return None;
+    }
     let mut random = [0; 4];
-    // Where the kernel has no random numbers yet, the mark is known to who knows that.
     let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
-    u32::from_ne_bytes(random) | 1
+    Some(u32::from_ne_bytes(random) | 1)
 }
 
 /// A pattern that matches one name only.
@@ -222,10 +234,6 @@ impl Encoder {
         let last = refused_patterns.iter().filter_map(|pattern| pattern.rsplit('/').next());
         let last = last.map(|name| if name == "**" { b"*".to_vec() } else { name.as_bytes().to_vec() });
         let names: BTreeSet<Vec<u8>> = parts.chain(last).collect();
-        // Whoever knew it could only be asked later: what a command makes is looked at when it has ended.
-        let mark = random_mark();
-        self.u32(mark);
-        self.filter(&filter::asking_program(mark));
         self.texts(watched.iter().map(String::as_bytes));
         self.texts(names.iter().map(Vec::as_slice));
         self.texts(paths.iter().map(|path| path.as_os_str().as_bytes()));
