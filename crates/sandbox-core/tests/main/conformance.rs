@@ -482,7 +482,7 @@ fn the_table_holds_for_an_ordinary_user_too() {
     let source =
         package.as_deref().and_then(|package| package.ancestors().find(|above| above.ends_with("node_modules")));
     let script = "set -e; mount -t tmpfs -o mode=1777 none /mnt; if [ -n \"$1\" ]; then mount --bind \"$1\" \"$2\"; fi; \
-                  exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$0\" conformance:: agreement::";
+                  exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$0\" conformance:: agreement:: arrivals::";
     let mut run = Command::new("unshare");
     run.args(["--mount", "bash", "-c", script]).arg(&program).arg(source.unwrap_or(Path::new(""))).arg(&packages);
     run.env(BASE, "/mnt").env("HOME", "/nonexistent").env_remove("TMPDIR");
