@@ -40,6 +40,7 @@ mod explain;
 #[expect(unreachable_pub, reason = "an engine compiles the file into its init program too")]
 mod glob;
 mod landlock;
+mod layers;
 mod lint;
 mod mandatory;
 mod merge;

@@ -14,7 +14,7 @@
 //! 7. Where nothing is yet, nothing is mounted: see `arrivals`.
 //! 8. Every path is canonical when the plan is made. An engine that meets a symlink at one of them refuses.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,11 @@ use std::path::{Path, PathBuf};
 use crate::arrivals::{Absent, Arrivals, arrivals};
 use crate::explain::{Access, is_inside};
 use crate::glob;
+use crate::layers::{Sets, layered};
 use crate::mandatory;
 use crate::policy::Policy;
 use crate::repositories::Search;
-use crate::rules::{PathRule, depth, is_glob};
+use crate::rules::{PathRule, is_glob};
 use crate::tree::{NodeKind, Tree};
 
 /// How many files and directories the patterns of a policy may be compared with.
@@ -212,14 +213,6 @@ impl Policy {
         plan.arrivals = arrivals(self, tree, &plan, &sets.writable, &compiler.absent)?;
         Ok(plan)
     }
-}
-
-/// The canonical paths of a policy's lists.
-struct Sets {
-    hidden: BTreeSet<PathBuf>,
-    shown: BTreeSet<PathBuf>,
-    writable: BTreeSet<PathBuf>,
-    protected: BTreeSet<PathBuf>,
 }
 
 struct Compiler<'t> {
@@ -410,109 +403,6 @@ impl Compiler<'_> {
         let exists = found.is_some();
         protected.extend(found);
         Ok(exists)
-    }
-}
-
-/// What a path is like after the operations so far.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Shown,
-    Hidden,
-    Private,
-    Writable,
-}
-
-/// Where an operation stands at its path (rule 3).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Layer {
-    Private,
-    Hide,
-    Show,
-    Write,
-    Pin,
-    Protect,
-}
-
-fn layered(sets: &Sets, options: &MountOptions, tree: &dyn Tree) -> Result<Vec<MountOp>, MountError> {
-    let root = Path::new("/");
-    let pins = pins(sets);
-    let lists: [(Layer, Vec<&PathBuf>); 6] = [
-        (Layer::Private, options.private.iter().collect()),
-        (Layer::Hide, sets.hidden.iter().collect()),
-        (Layer::Show, sets.shown.difference(&sets.writable).collect()),
-        (Layer::Write, sets.writable.iter().collect()),
-        (Layer::Pin, pins.iter().collect()),
-        (Layer::Protect, sets.protected.iter().collect()),
-    ];
-    let mut layers: Vec<(usize, &Path, Layer)> = lists
-        .iter()
-        .flat_map(|(layer, paths)| paths.iter().map(|path| (depth(path), path.as_path(), *layer)))
-        .filter(|(_, path, _)| *path != root)
-        .collect();
-    layers.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
-
-    let root_is_writable = sets.writable.contains(root) && !sets.protected.contains(root);
-    let mut ops = vec![if root_is_writable { MountOp::RootWritable } else { MountOp::Root }];
-    // What each path is like is looked up by its ancestors: policies may have a thousand paths, which are a few levels deep.
-    let protected: HashSet<&Path> = sets.protected.iter().map(PathBuf::as_path).collect();
-    let mut states = HashMap::from([(root, if root_is_writable { State::Writable } else { State::Shown })]);
-    for (_, path, layer) in layers {
-        let state = path.ancestors().find_map(|above| states.get(above)).copied().unwrap_or(State::Shown);
-        let is_protected = path.ancestors().any(|above| protected.contains(above));
-        let opened = sets.shown.contains(path) || sets.writable.contains(path);
-        let bind = |access| MountOp::Bind { path: path.to_owned(), access };
-        let (op, next) = match (layer, state) {
-            (Layer::Private, _) if !opened => (MountOp::Private { path: path.to_owned() }, State::Private),
-            (Layer::Hide, State::Shown | State::Writable) if !opened => (hide(path, tree)?, State::Hidden),
-            (Layer::Hide, State::Writable) if !sets.writable.contains(path) => {
-                (bind(BindAccess::ReadOnly), State::Shown)
-            }
-            (Layer::Write, State::Shown | State::Hidden | State::Private) if !is_protected => {
-                (bind(BindAccess::ReadWrite), State::Writable)
-            }
-            (Layer::Show, State::Hidden | State::Private) | (Layer::Write, State::Hidden | State::Private) => {
-                (bind(BindAccess::ReadOnly), State::Shown)
-            }
-            (Layer::Pin, State::Writable) => (bind(BindAccess::ReadWrite), State::Writable),
-            (Layer::Protect, State::Writable) => (bind(BindAccess::ReadOnly), State::Shown),
-            _ => continue,
-        };
-        ops.push(op);
-        states.insert(path, next);
-    }
-    mark_holders(&mut ops);
-    Ok(ops)
-}
-
-/// The directories between a writable path and what is hidden or protected inside it (rule 6).
-fn pins(sets: &Sets) -> BTreeSet<PathBuf> {
-    let mut pins = BTreeSet::new();
-    for inner in sets.hidden.iter().chain(&sets.protected) {
-        let root = sets.writable.iter().filter(|root| is_inside(inner, root)).min_by_key(|root| depth(root));
-        if let Some(root) = root {
-            pins.extend(inner.ancestors().skip(1).take_while(|above| is_inside(above, root)).map(Path::to_owned));
-        }
-    }
-    pins
-}
-
-fn hide(path: &Path, tree: &dyn Tree) -> Result<MountOp, MountError> {
-    let kind = tree.kind(path).map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
-    Ok(match kind {
-        Some(NodeKind::Directory) => MountOp::HideDirectory { path: path.to_owned(), holds_mounts: false },
-        _ => MountOp::HideFile { path: path.to_owned() },
-    })
-}
-
-/// Notes at each hidden directory whether a later operation needs a mount point in it.
-fn mark_holders(ops: &mut [MountOp]) {
-    // What lies inside another path is deeper, and so comes later.
-    let holders: HashSet<PathBuf> =
-        ops.iter().filter_map(MountOp::path).flat_map(|path| path.ancestors().skip(1)).map(Path::to_owned).collect();
-    for op in ops {
-        if let MountOp::HideDirectory { path, holds_mounts } = op {
-            *holds_mounts = holders.contains(path);
-        }
     }
 }
 
