@@ -77,10 +77,10 @@ impl Group {
         let _ = sys::remove_directory(self.dir, path(&mut buffer, place, b"")?);
         sys::make_directory(self.dir, path(&mut buffer, place, b"")?, 0o755 | mark)?;
         let mut digits = [0; 20];
-        self.set(place, b"/memory.max", number(&mut digits, self.spec.max_memory_bytes))?;
+        self.set(place, b"/memory.max", sys::decimal(&mut digits, self.spec.max_memory_bytes))?;
         // The slot counts too.
         let max_processes = (u64::from(self.spec.max_processes) + 1).min(MAX_PROCESSES);
-        self.set(place, b"/pids.max", number(&mut digits, max_processes))?;
+        self.set(place, b"/pids.max", sys::decimal(&mut digits, max_processes))?;
         match self.set(place, b"/memory.swap.max", b"0") {
             // The kernel has no swap, or does not count it.
             Ok(()) | Err(Errno::NOENT) => {}
@@ -231,22 +231,9 @@ const PATH_BYTES: usize = 64;
 fn path<'b>(buffer: &'b mut [u8; PATH_BYTES], place: Place, file: &[u8]) -> Result<CStr<'b>> {
     let mut digits = [0; 20];
     let mut at = 0;
-    for part in [b"slot-".as_slice(), number(&mut digits, place.number()), file, b"\0"] {
+    for part in [b"slot-".as_slice(), sys::decimal(&mut digits, place.number()), file, b"\0"] {
         buffer[at..at + part.len()].copy_from_slice(part);
         at += part.len();
     }
     CStr::new(&buffer[..at]).ok_or(Errno::INVAL)
-}
-
-fn number(buffer: &mut [u8; 20], number: u64) -> &[u8] {
-    let mut at = buffer.len();
-    let mut rest = number;
-    loop {
-        at -= 1;
-        buffer[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            return &buffer[at..];
-        }
-    }
 }

@@ -430,9 +430,9 @@ struct IoVec {
 }
 
 /// A number as the kernel's files take it.
-pub fn decimal(buffer: &mut [u8; 10], number: u32) -> &[u8] {
+pub fn decimal<const N: usize>(buffer: &mut [u8; N], number: impl Into<u64>) -> &[u8] {
     let mut at = buffer.len();
-    let mut rest = number;
+    let mut rest: u64 = number.into();
     loop {
         at -= 1;
         buffer[at] = b'0' + (rest % 10) as u8;
