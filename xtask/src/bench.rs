@@ -58,7 +58,8 @@ fn try_run(workspace: &Path) -> io::Result<()> {
         cargo.current_dir(workspace);
         cargo
     };
-    let built = cargo().args(["build", "--locked", "--release", "--package", "agent-tools"]).status()?;
+    let built =
+        cargo().args(["build", "--locked", "--release", "--package", "agent-tools"]).status()?;
     if !built.success() {
         return Err(io::Error::other("agent-tools does not build"));
     }
@@ -78,7 +79,8 @@ fn try_run(workspace: &Path) -> io::Result<()> {
             return Err(io::Error::other(format!("the benchmark {} failed", table.bench)));
         }
         let text = std::fs::read_to_string(&readme)?;
-        let no_place = || io::Error::other(format!("README.md has no place for the table of {}", table.bench));
+        let no_place =
+            || io::Error::other(format!("README.md has no place for the table of {}", table.bench));
         let (before, rest) = text.split_once(table.begin).ok_or_else(no_place)?;
         let (_, after) = rest.split_once(END).ok_or_else(no_place)?;
         std::fs::write(&readme, format!("{before}{}\n{rows}\n{END}{after}", table.begin))?;

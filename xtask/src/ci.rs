@@ -63,7 +63,8 @@ fn fmt(runner: &mut Runner) -> Outcome {
 
 fn clippy(runner: &mut Runner) -> Outcome {
     runner.need_component("clippy")?;
-    let mut clippy = runner.cargo(["clippy", "--locked", "--workspace", "--all-targets", "--all-features"]);
+    let mut clippy =
+        runner.cargo(["clippy", "--locked", "--workspace", "--all-targets", "--all-features"]);
     clippy.args(["--", "-D", "warnings"]);
     runner.command(clippy)
 }
@@ -83,7 +84,8 @@ fn init(runner: &mut Runner) -> Outcome {
 /// Each library compiles without its optional features.
 fn features(runner: &mut Runner) -> Outcome {
     for library in layers::LIBRARIES {
-        let check = runner.cargo(["check", "--locked", "--no-default-features", "--package", library]);
+        let check =
+            runner.cargo(["check", "--locked", "--no-default-features", "--package", library]);
         runner.command(check)?;
     }
     Ok(())
@@ -108,9 +110,11 @@ fn doc(runner: &mut Runner) -> Outcome {
     runner.command(doc)
 }
 
-/// Runs every benchmark once, without measuring; so the profile of the tests does, which is compiled by now.
+/// Runs every benchmark once, without measuring; so the profile of the tests does, which is
+/// compiled by now.
 fn bench(runner: &mut Runner) -> Outcome {
-    let mut bench = runner.cargo(["bench", "--locked", "--workspace", "--all-features", "--profile", "dev"]);
+    let mut bench =
+        runner.cargo(["bench", "--locked", "--workspace", "--all-features", "--profile", "dev"]);
     bench.args(["--bench", "*", "--", "--test"]);
     runner.tests(bench)
 }

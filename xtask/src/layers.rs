@@ -7,11 +7,17 @@ use std::path::{Path, PathBuf};
 use crate::step::{Ended, Outcome, Runner};
 
 /// The crates by floor, from the ground up. A crate may use those of lower floors.
-const FLOORS: [&[&str]; 5] =
-    [&["policy", "secrets"], &["sandbox-core"], &["artifact-sync"], &["skill-store"], &["agent-tools"]];
+const FLOORS: [&[&str]; 5] = [
+    &["policy", "secrets"],
+    &["sandbox-core"],
+    &["artifact-sync"],
+    &["skill-store"],
+    &["agent-tools"],
+];
 
 /// The crates that are useful by themselves and must compile without their features.
-pub(crate) const LIBRARIES: [&str; 5] = ["policy", "secrets", "sandbox-core", "artifact-sync", "skill-store"];
+pub(crate) const LIBRARIES: [&str; 5] =
+    ["policy", "secrets", "sandbox-core", "artifact-sync", "skill-store"];
 
 /// With these features, this crate must not need these packages, not even by way of others.
 const NEVER: [(&str, &str, &[&str]); 5] = [
@@ -53,14 +59,17 @@ pub(crate) fn check(runner: &mut Runner) -> Outcome {
         }
     }
     for (name, never) in NOT_ITSELF {
-        let used = packages(runner, name, &["--all-features", "--edges", "normal", "--depth", "1"])?;
+        let used =
+            packages(runner, name, &["--all-features", "--edges", "normal", "--depth", "1"])?;
         for found in never.iter().filter(|never| used.contains(**never)) {
             broken.push(format!("{name} uses {found}"));
         }
     }
     broken.extend(impure(&runner.workspace().join("crates").join(PURE).join("src"))?);
     let own = packages(runner, "xtask", &["--edges", "all"])?;
-    broken.extend(own.iter().filter(|used| *used != "xtask").map(|used| format!("xtask uses {used}")));
+    broken.extend(
+        own.iter().filter(|used| *used != "xtask").map(|used| format!("xtask uses {used}")),
+    );
     if broken.is_empty() { Ok(()) } else { Err(Ended::Failed(broken.join("\n    "))) }
 }
 
@@ -83,10 +92,24 @@ fn floor_of(name: &str) -> Option<usize> {
 
 /// The names of the packages in a crate's dependency tree, its own among them.
 fn packages(runner: &Runner, name: &str, options: &[&str]) -> Result<BTreeSet<String>, Ended> {
-    let mut tree = runner.cargo(["tree", "--locked", "--prefix", "none", "--format", "{p}", "--package", name]);
+    let mut tree = runner.cargo([
+        "tree",
+        "--locked",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+        "--package",
+        name,
+    ]);
     tree.args(options);
     let tree = runner.output(tree)?;
-    Ok(tree.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty()).map(Into::into).collect())
+    Ok(tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| !name.is_empty())
+        .map(Into::into)
+        .collect())
 }
 
 /// The crate's roots, of its library and programs, that do not forbid `unsafe`.
@@ -94,7 +117,11 @@ fn without_forbid(package: &Path) -> Result<Vec<String>, Ended> {
     let mut roots = vec![package.join("src/lib.rs")];
     let programs = package.join("src/bin");
     if programs.is_dir() {
-        roots.extend(files(&programs)?.into_iter().map(|path| if path.is_dir() { path.join("main.rs") } else { path }));
+        roots.extend(
+            files(&programs)?
+                .into_iter()
+                .map(|path| if path.is_dir() { path.join("main.rs") } else { path }),
+        );
     }
     let mut without = Vec::new();
     for root in roots {
@@ -118,7 +145,11 @@ fn impure(directory: &Path) -> Result<Vec<String>, Ended> {
         let code = text.lines().enumerate().take_while(|(_, line)| *line != "#[cfg(test)]");
         for (number, line) in code.filter(|(_, line)| !line.trim_start().starts_with("//")) {
             if IMPURE.iter().any(|module| line.contains(module)) {
-                found.push(format!("{}:{}: {PURE} does no I/O of its own", path.display(), number + 1));
+                found.push(format!(
+                    "{}:{}: {PURE} does no I/O of its own",
+                    path.display(),
+                    number + 1
+                ));
             }
         }
     }
@@ -126,7 +157,8 @@ fn impure(directory: &Path) -> Result<Vec<String>, Ended> {
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>, Ended> {
-    let entries = fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let entries = fs::read_dir(directory)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     let mut paths: Vec<PathBuf> = entries.map_err(|error| unreadable(directory, &error))?;
     paths.sort();
     Ok(paths)

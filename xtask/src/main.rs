@@ -1,4 +1,5 @@
-//! The workspace's own tasks: `cargo xtask ci` runs every check and test, `cargo xtask peers` installs what some compare with.
+//! The workspace's own tasks: `cargo xtask ci` runs every check and test, `cargo xtask peers`
+//! installs what some compare with.
 
 mod bench;
 mod ci;
@@ -33,7 +34,9 @@ not check on this machine is listed as `SKIPPED: …`; with CI=true a skip is a 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.split_first() {
-        Some((command, steps)) if command == "ci" && !steps.iter().any(|step| step.starts_with('-')) => {
+        Some((command, steps))
+            if command == "ci" && !steps.iter().any(|step| step.starts_with('-')) =>
+        {
             ci::run(&workspace(), steps)
         }
         Some((command, [])) if command == "bench" => bench::run(&workspace()),
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
 
 /// The workspace's folder: the one above this crate's.
 fn workspace() -> PathBuf {
-    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest =
+        env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     PathBuf::from(manifest).parent().expect("the crate lies in the workspace").to_owned()
 }

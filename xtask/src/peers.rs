@@ -1,4 +1,5 @@
-//! The programs of others that tests compare with and talk to: packages of npm and of Python, installed as `xtask/peers` pins them.
+//! The programs of others that tests compare with and talk to: packages of npm and of Python,
+//! installed as `xtask/peers` pins them.
 
 use std::env;
 use std::fs;
@@ -39,7 +40,10 @@ fn try_install(workspace: &Path) -> io::Result<()> {
     npm.args(["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
     run(&mut npm, "package npm")?;
     let python = directory.join("python");
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&python), "package python3-venv")?;
+    run(
+        Command::new("python3").args(["-m", "venv", "--clear"]).arg(&python),
+        "package python3-venv",
+    )?;
     let mut pip = Command::new(python.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"]);
     run(pip.arg(pins.join(REQUIREMENTS)), "package python3-venv")?;
@@ -52,12 +56,14 @@ fn try_install(workspace: &Path) -> io::Result<()> {
 /// Runs an installer; `package` has it.
 fn run(command: &mut Command, package: &str) -> io::Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let status =
-        command.status().map_err(|error| io::Error::new(error.kind(), format!("{name} ({package}): {error}")))?;
+    let status = command
+        .status()
+        .map_err(|error| io::Error::new(error.kind(), format!("{name} ({package}): {error}")))?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("{name}: {status}"))) }
 }
 
-/// The variables by which tests find the packages, where they are installed and not set by the caller.
+/// The variables by which tests find the packages, where they are installed and not set by the
+/// caller.
 pub(crate) fn variables(workspace: &Path) -> Vec<(&'static str, PathBuf)> {
     if !is_installed(workspace) {
         return Vec::new();

@@ -90,7 +90,8 @@ impl Runner {
     pub(crate) fn cargo<const N: usize>(&self, arguments: [&str; N]) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         for (name, _) in env::vars_os() {
-            let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+            let own =
+                ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
             if name.to_str().is_some_and(|name| own.iter().any(|prefix| name.starts_with(prefix))) {
                 cargo.env_remove(name);
             }
@@ -108,7 +109,11 @@ impl Runner {
 
     /// Skips the step when the toolchain came without a component.
     pub(crate) fn need_component(&mut self, component: &str) -> Outcome {
-        let program = self.sysroot().join("bin").join(if component == "clippy" { "clippy-driver" } else { component });
+        let program = self.sysroot().join("bin").join(if component == "clippy" {
+            "clippy-driver"
+        } else {
+            component
+        });
         if program.exists() {
             return Ok(());
         }
@@ -135,11 +140,18 @@ impl Runner {
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log)
             .status()
-            .map_err(|error| Ended::Failed(format!("cannot start {}: {error}", command.get_program().display())))?;
-        if status.success() { Ok(()) } else { Err(Ended::Failed(format!("the last command ended with {status}"))) }
+            .map_err(|error| {
+                Ended::Failed(format!("cannot start {}: {error}", command.get_program().display()))
+            })?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Ended::Failed(format!("the last command ended with {status}")))
+        }
     }
 
-    /// Runs a command whose output is that of tests or benchmarks, counts the tests and collects what was skipped.
+    /// Runs a command whose output is that of tests or benchmarks, counts the tests and collects
+    /// what was skipped.
     pub(crate) fn tests(&mut self, command: Command) -> Outcome {
         let outcome = self.command(command);
         let log = fs::read(&self.log).map_err(failed)?;
@@ -147,8 +159,13 @@ impl Runner {
         outcome
     }
 
-    /// The same where some things are left out on purpose: what a test skips is no skip if it begins with one of these. Gives the log.
-    pub(crate) fn tests_elsewhere(&mut self, command: Command, left_out: &[&str]) -> Result<String, Ended> {
+    /// The same where some things are left out on purpose: what a test skips is no skip if it
+    /// begins with one of these. Gives the log.
+    pub(crate) fn tests_elsewhere(
+        &mut self,
+        command: Command,
+        left_out: &[&str],
+    ) -> Result<String, Ended> {
         let outcome = self.command(command);
         let log = fs::read(&self.log).map_err(failed)?;
         let log = String::from_utf8_lossy(&log).into_owned();
@@ -162,18 +179,26 @@ impl Runner {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        Err(Ended::Failed(format!("$ {}\n{}", shown(&command), String::from_utf8_lossy(&output.stderr))))
+        Err(Ended::Failed(format!(
+            "$ {}\n{}",
+            shown(&command),
+            String::from_utf8_lossy(&output.stderr)
+        )))
     }
 
     /// Prints the closing lines and gives the exit code.
     pub(crate) fn finish(self) -> ExitCode {
-        let mut skips: BTreeMap<&str, usize> = self.skipped.iter().map(|line| (line.as_str(), 1)).collect();
+        let mut skips: BTreeMap<&str, usize> =
+            self.skipped.iter().map(|line| (line.as_str(), 1)).collect();
         for line in &self.tests.skips {
             *skips.entry(line).or_default() += 1;
         }
         println!();
         for (line, times) in &skips {
-            println!("{line}{}", if *times > 1 { format!(" [{times} times]") } else { String::new() });
+            println!(
+                "{line}{}",
+                if *times > 1 { format!(" [{times} times]") } else { String::new() }
+            );
         }
         for line in &self.tests.left_out {
             println!("LEFT OUT in the virtual machine: {line}");
@@ -183,9 +208,24 @@ impl Runner {
         if refused {
             println!("with CI=true nothing may be skipped");
         }
-        print!("steps: {} ok, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped.len());
-        println!("{}", if self.failed.is_empty() { String::new() } else { format!(": {}", self.failed.join(" ")) });
-        println!("{} passed, {} failed, {} skipped", self.tests.passed, self.tests.failed, self.tests.skipped);
+        print!(
+            "steps: {} ok, {} failed, {} skipped",
+            self.passed,
+            self.failed.len(),
+            self.skipped.len()
+        );
+        println!(
+            "{}",
+            if self.failed.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", self.failed.join(" "))
+            }
+        );
+        println!(
+            "{} passed, {} failed, {} skipped",
+            self.tests.passed, self.tests.failed, self.tests.skipped
+        );
         if refused || !self.failed.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 

@@ -92,17 +92,18 @@ mod tests {
     #[test]
     fn what_is_left_out_on_purpose_is_told_apart() {
         let mut tests = Tests::default();
-        let output =
-            "successes:\n\n---- a stdout ----\nSKIPPED: x (y)\nSKIPPED: z (y)\n\ntest result: ok. 2 passed; 0 failed\n";
+        let output = "successes:\n\n---- a stdout ----\nSKIPPED: x (y)\nSKIPPED: z (y)\n\ntest result: ok. 2 passed; 0 failed\n";
         tests.read_without(output, &["z"]);
-        assert_eq!((tests.passed, tests.skipped, tests.skips.as_slice()), (1, 1, &["SKIPPED: x (y)".to_owned()][..]));
+        assert_eq!(
+            (tests.passed, tests.skipped, tests.skips.as_slice()),
+            (1, 1, &["SKIPPED: x (y)".to_owned()][..])
+        );
         assert_eq!(tests.left_out.into_iter().collect::<Vec<_>>(), ["z (y)"]);
     }
 
     #[test]
     fn a_skip_that_failed_stays_a_failure() {
-        let output =
-            "failures:\n\n---- a stdout ----\nSKIPPED: x (y)\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored\n";
+        let output = "failures:\n\n---- a stdout ----\nSKIPPED: x (y)\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored\n";
         check(output, 0, 1, 0, &["SKIPPED: x (y)"]);
     }
 }

@@ -1,6 +1,8 @@
-//! The engine on another kernel, in a virtual machine: Debian's kernel for clouds has the control groups that few build machines hand on, and is older.
+//! The engine on another kernel, in a virtual machine: Debian's kernel for clouds has the control
+//! groups that few build machines hand on, and is older.
 //!
-//! The machine's root is an archive of the test program, the programs that the tests call, and their libraries; so it needs no disk and no network.
+//! The machine's root is an archive of the test program, the programs that the tests call, and
+//! their libraries; so it needs no disk and no network.
 
 mod archive;
 
@@ -17,11 +19,12 @@ use crate::step::{Ended, Outcome, Runner};
 const QEMU: &str = "qemu-system-x86_64";
 /// What the tests and the script of the machine call.
 const PROGRAMS: [&str; 64] = [
-    "bash", "cat", "chmod", "chown", "chroot", "cp", "cut", "date", "dd", "dirname", "du", "env", "expr", "false",
-    "find", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mktemp", "mount", "mv",
-    "nproc", "nsenter", "perl", "prlimit", "ps", "pwd", "readlink", "realpath", "renice", "rm", "rmdir", "sed", "seq",
-    "setpriv", "setsid", "sh", "sleep", "sort", "stat", "sync", "tail", "taskset", "tee", "test", "timeout", "touch",
-    "tr", "true", "truncate", "umount", "uname", "uniq", "unlink", "unshare", "wc", "xargs",
+    "bash", "cat", "chmod", "chown", "chroot", "cp", "cut", "date", "dd", "dirname", "du", "env",
+    "expr", "false", "find", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir",
+    "mkfifo", "mknod", "mktemp", "mount", "mv", "nproc", "nsenter", "perl", "prlimit", "ps", "pwd",
+    "readlink", "realpath", "renice", "rm", "rmdir", "sed", "seq", "setpriv", "setsid", "sh",
+    "sleep", "sort", "stat", "sync", "tail", "taskset", "tee", "test", "timeout", "touch", "tr",
+    "true", "truncate", "umount", "uname", "uniq", "unlink", "unshare", "wc", "xargs",
 ];
 /// Modules of perl-base.
 const PERL: &str = "/usr/lib/x86_64-linux-gnu/perl-base";
@@ -29,13 +32,18 @@ const PERL: &str = "/usr/lib/x86_64-linux-gnu/perl-base";
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 const SCRIPT: &str = include_str!("vm/init.sh");
 const TESTS: &str = "sandbox-core-tests";
-/// Without hardware for it the machine is some twenty times slower than this one; then these are run, of what depends on the kernel most.
+/// Without hardware for it the machine is some twenty times slower than this one; then these are
+/// run, of what depends on the kernel most.
 const WITHOUT_HARDWARE: [&str; 3] = ["groups::", "limits::", "native::"];
 /// What the script says of each run, before its exit code.
 const RUNS: [&str; 2] = ["as root", "as an ordinary user with a delegated group"];
-/// What tests leave out here, and should: programs that are not in the machine, and what its kernel is too old for.
-const LEFT_OUT: [&str; 3] =
-    ["the same settings run by the real srt", "the tier without namespaces", "a race for a protected name"];
+/// What tests leave out here, and should: programs that are not in the machine, and what its kernel
+/// is too old for.
+const LEFT_OUT: [&str; 3] = [
+    "the same settings run by the real srt",
+    "the tier without namespaces",
+    "a race for a protected name",
+];
 const TIME_LIMIT_SECONDS: &str = "600";
 
 pub(crate) fn test(runner: &mut Runner) -> Outcome {
@@ -43,18 +51,26 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         return runner.skip("the engine in a virtual machine", "run it on x86-64 Linux");
     }
     let (Some(kernel), Some(_)) = (kernel(), find(QEMU)) else {
-        return runner.skip("the engine in a virtual machine", "packages qemu-system-x86 and linux-image-cloud-amd64");
+        return runner.skip(
+            "the engine in a virtual machine",
+            "packages qemu-system-x86 and linux-image-cloud-amd64",
+        );
     };
     let program = test_program(runner)?;
     let image = runner.directory().join("vm.cpio");
-    let archive = archive_of(runner, &program).map_err(|why| Ended::Failed(format!("the machine's root: {why}")))?;
-    fs::write(&image, archive).map_err(|error| Ended::Failed(format!("{}: {error}", image.display())))?;
+    let archive = archive_of(runner, &program)
+        .map_err(|why| Ended::Failed(format!("the machine's root: {why}")))?;
+    fs::write(&image, archive)
+        .map_err(|error| Ended::Failed(format!("{}: {error}", image.display())))?;
     let mut machine = Command::new("timeout");
     let tests = if has_hardware() {
         machine.args([TIME_LIMIT_SECONDS, QEMU, "-accel", "kvm"]);
         String::new()
     } else {
-        runner.leave_out(format!("all tests but {}, without hardware for it", WITHOUT_HARDWARE.join(" ")));
+        runner.leave_out(format!(
+            "all tests but {}, without hardware for it",
+            WITHOUT_HARDWARE.join(" ")
+        ));
         machine.args([TIME_LIMIT_SECONDS, QEMU, "-accel", "tcg,thread=multi"]);
         WITHOUT_HARDWARE.join(",")
     };
@@ -64,7 +80,9 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
     let log = runner.tests_elsewhere(machine, &LEFT_OUT)?;
     for run in RUNS {
         if !log.lines().any(|line| line == format!("{run}: 0")) {
-            return Err(Ended::Failed(format!("the tests {run} failed in the machine, or did not end")));
+            return Err(Ended::Failed(format!(
+                "the tests {run} failed in the machine, or did not end"
+            )));
         }
     }
     Ok(())
@@ -80,7 +98,8 @@ fn kernel() -> Option<PathBuf> {
     entries.filter(is_cloud).max()
 }
 
-/// Whether the processor runs the machine itself. A `/dev/kvm` alone does not say so: there are kinds that run kernels made for them only.
+/// Whether the processor runs the machine itself. A `/dev/kvm` alone does not say so: there are
+/// kinds that run kernels made for them only.
 fn has_hardware() -> bool {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let is_able = processors.split_whitespace().any(|flag| flag == "vmx" || flag == "svm");
@@ -98,9 +117,12 @@ fn test_program(runner: &Runner) -> Result<PathBuf, Ended> {
     build.args(["--lib", "--bins", "--tests", "--message-format", "json"]);
     let messages = runner.output(build)?;
     let is_ours = |line: &&str| line.contains("/sandbox-core/tests/main/main.rs\"");
-    let executable = |line: &str| line.split_once("\"executable\":\"")?.1.split('"').next().map(PathBuf::from);
+    let executable =
+        |line: &str| line.split_once("\"executable\":\"")?.1.split('"').next().map(PathBuf::from);
     let found = messages.lines().filter(is_ours).find_map(executable);
-    found.ok_or_else(|| Ended::Failed("cargo does not say where the tests of sandbox-core are".to_owned()))
+    found.ok_or_else(|| {
+        Ended::Failed("cargo does not say where the tests of sandbox-core are".to_owned())
+    })
 }
 
 fn archive_of(runner: &Runner, tests: &Path) -> Result<Vec<u8>, String> {
@@ -110,7 +132,10 @@ fn archive_of(runner: &Runner, tests: &Path) -> Result<Vec<u8>, String> {
             archive.symlink(dir, &target.to_string_lossy());
         }
     }
-    for dir in ["proc", "sys", "dev", "root", "mnt", "home", "run", "srv", "opt", "new", "var/lib", "var/tmp", "tmp"] {
+    for dir in [
+        "proc", "sys", "dev", "root", "mnt", "home", "run", "srv", "opt", "new", "var/lib",
+        "var/tmp", "tmp",
+    ] {
         archive.directory(Path::new(dir));
     }
     archive.file(Path::new("init"), SCRIPT.as_bytes(), 0o755);
@@ -129,7 +154,9 @@ fn archive_of(runner: &Runner, tests: &Path) -> Result<Vec<u8>, String> {
         ldd.arg(program);
         // What has no libraries is no error.
         let libraries = runner.output(ldd).unwrap_or_default();
-        needed.extend(libraries.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from));
+        needed.extend(
+            libraries.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from),
+        );
     }
     files_below(Path::new(PERL), &mut needed);
     for path in needed {

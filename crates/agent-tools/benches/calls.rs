@@ -1,5 +1,6 @@
-//! A whole call of `bash` in a session with many files and in one with none, in turn, so that what disturbs the machine disturbs both. Prints a table in
-//! Markdown: medians, and ratios to the empty session with their quartiles.
+//! A whole call of `bash` in a session with many files and in one with none, in turn, so that what
+//! disturbs the machine disturbs both. Prints a table in Markdown: medians, and ratios to the empty
+//! session with their quartiles.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,13 @@ fn row(what: &str, times: &[Duration], beside: &[Duration]) {
     let seconds = |times: &[Duration]| sorted(times.iter().map(Duration::as_secs_f64).collect());
     let (times, median) = (seconds(times), seconds(beside)[beside.len() / 2]);
     let ratio = |part: usize| times[times.len() * part / 4] / median;
-    println!("| {what} | {:.3} ms | {:.2} ({:.2}–{:.2}) |", times[times.len() / 2] * 1e3, ratio(2), ratio(1), ratio(3));
+    println!(
+        "| {what} | {:.3} ms | {:.2} ({:.2}–{:.2}) |",
+        times[times.len() / 2] * 1e3,
+        ratio(2),
+        ratio(1),
+        ratio(3)
+    );
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -37,12 +44,14 @@ async fn main() {
     let home = Home::new(place.path().canonicalize().unwrap().join("home"));
     let sessions = Sessions::builder(home).storage(Storage::open("memory:///").unwrap()).build();
     let open = async |id: &str| {
-        let spec = SessionSpec::new(SessionId::parse(id).unwrap()).user(UserId::parse("ann").unwrap());
+        let spec =
+            SessionSpec::new(SessionId::parse(id).unwrap()).user(UserId::parse("ann").unwrap());
         sessions.open(spec).await.unwrap()
     };
     let (empty, full) = (open("empty").await, open("full").await);
     for number in 0..files {
-        let parent = full.dir().join(format!("d{}/e{}", number / 1_000, number / FILES_A_DIRECTORY));
+        let parent =
+            full.dir().join(format!("d{}/e{}", number / 1_000, number / FILES_A_DIRECTORY));
         std::fs::create_dir_all(&parent).unwrap();
         std::fs::write(parent.join(format!("file-{number}.txt")), number.to_string()).unwrap();
     }

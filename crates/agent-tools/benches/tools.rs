@@ -4,7 +4,8 @@ use agent_tools::{Home, SessionId, SessionSpec, Sessions};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn tools(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let home = Home::new(dir.path().canonicalize().unwrap().join("home"));
     let sessions = Sessions::builder(home).build();
@@ -17,9 +18,9 @@ fn tools(criterion: &mut Criterion) {
         bencher.to_async(&runtime).iter(|| async { session.read_file("read.txt").await.unwrap() });
     });
     criterion.bench_function("writeFile, 1 KiB", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(|| async { session.write_file("written.txt", content.as_bytes()).await.unwrap() });
+        bencher.to_async(&runtime).iter(|| async {
+            session.write_file("written.txt", content.as_bytes()).await.unwrap()
+        });
     });
 }
 

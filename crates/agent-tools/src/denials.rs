@@ -1,7 +1,8 @@
 //! What of a command's errors the session's policy explains.
 //!
-//! The kernel tells nobody else what it refuses, so this reads what programs say of it on standard error, and asks the policy about each path and host
-//! that they name. It explains; it decides nothing, and an agent that prints such lines gets an explanation.
+//! The kernel tells nobody else what it refuses, so this reads what programs say of it on standard
+//! error, and asks the policy about each path and host that they name. It explains; it decides
+//! nothing, and an agent that prints such lines gets an explanation.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -55,7 +56,8 @@ enum Refused {
     Finding,
 }
 
-/// What standard error tells of, and the policy denies. `path` and `host` say why something is denied, if it is; relative paths begin in `dir`.
+/// What standard error tells of, and the policy denies. `path` and `host` say why something is
+/// denied, if it is; relative paths begin in `dir`.
 pub(crate) fn find(
     stderr: &str,
     dir: &Path,
@@ -124,14 +126,17 @@ fn complaint(line: &str) -> Option<Complaint> {
     let lower = line.to_ascii_lowercase();
     for before in HOST_MESSAGES {
         if let Some(at) = lower.find(before) {
-            let ends = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '‘' | '’' | ':' | ',' | ';');
+            let ends = |c: char| {
+                c.is_whitespace() || matches!(c, '\'' | '"' | '‘' | '’' | ':' | ',' | ';')
+            };
             let rest = line[at + before.len()..].trim_start_matches(ends);
             let name = rest.split(ends).next().filter(|name| !name.is_empty())?;
             return Some(Complaint::Host(name.to_owned()));
         }
     }
-    let (at, message, refused) =
-        PATH_MESSAGES.iter().find_map(|(message, refused)| Some((lower.find(message)?, message, *refused)))?;
+    let (at, message, refused) = PATH_MESSAGES
+        .iter()
+        .find_map(|(message, refused)| Some((lower.find(message)?, message, *refused)))?;
     let (before, after) = (&line[..at], &line[at + message.len()..]);
     let name = quoted(after).or_else(|| quoted(before)).or_else(|| {
         let last = before.trim_end().trim_end_matches(':').rsplit(": ").next()?;
@@ -181,9 +186,18 @@ mod tests {
     fn what_programs_say_of_a_path_is_understood() {
         check("cat: /etc/shadow: Permission denied", path("/etc/shadow", Refused::Access));
         check("bash: line 1: /usr/x: Read-only file system", path("/usr/x", Refused::Writing));
-        check("touch: cannot touch '/usr/a b': Read-only file system", path("/usr/a b", Refused::Writing));
-        check("ls: cannot open directory ‘../s2’: Permission denied", path("../s2", Refused::Access));
-        check("PermissionError: [Errno 13] Permission denied: '/etc/x'", path("/etc/x", Refused::Access));
+        check(
+            "touch: cannot touch '/usr/a b': Read-only file system",
+            path("/usr/a b", Refused::Writing),
+        );
+        check(
+            "ls: cannot open directory ‘../s2’: Permission denied",
+            path("../s2", Refused::Access),
+        );
+        check(
+            "PermissionError: [Errno 13] Permission denied: '/etc/x'",
+            path("/etc/x", Refused::Access),
+        );
         check("Error: EACCES: permission denied, open '/root/f'", path("/root/f", Refused::Access));
         check("cat: notes.txt: No such file or directory", path("notes.txt", Refused::Finding));
         check("rm: cannot remove 'it's': Operation not permitted", path("s", Refused::Access));
@@ -196,9 +210,15 @@ mod tests {
         let host = |name: &str| Some(Complaint::Host(name.to_owned()));
         check("curl: (6) Could not resolve host: example.com", host("example.com"));
         check("wget: unable to resolve host address ‘example.com’", host("example.com"));
-        check("fatal: unable to access 'https://x.test/': Could not resolve host: x.test", host("x.test"));
+        check(
+            "fatal: unable to access 'https://x.test/': Could not resolve host: x.test",
+            host("x.test"),
+        );
         check("Error: getaddrinfo ENOTFOUND x.test", host("x.test"));
-        check("ssh: Could not resolve hostname x.test: Temporary failure in name resolution", host("x.test"));
+        check(
+            "ssh: Could not resolve hostname x.test: Temporary failure in name resolution",
+            host("x.test"),
+        );
         check("Could not resolve host: ", None);
     }
 
@@ -212,7 +232,10 @@ mod tests {
         };
         let found = |stderr: &str| -> Vec<String> {
             let denials = find(stderr, Path::new("/s/dir"), path, |_| None);
-            denials.into_iter().map(|denial| format!("{} {}", denial.access, denial.target)).collect()
+            denials
+                .into_iter()
+                .map(|denial| format!("{} {}", denial.access, denial.target))
+                .collect()
         };
         assert_eq!(
             found(
@@ -221,10 +244,17 @@ mod tests {
             ),
             ["read /hidden/a", "write /usr/f"]
         );
-        let many: String = (0..9).map(|n| format!("cat: /hidden/{n}: Permission denied\n")).collect();
+        let many: String =
+            (0..9).map(|n| format!("cat: /hidden/{n}: Permission denied\n")).collect();
         assert_eq!(
             found(&many),
-            ["read /hidden/4", "read /hidden/5", "read /hidden/6", "read /hidden/7", "read /hidden/8"]
+            [
+                "read /hidden/4",
+                "read /hidden/5",
+                "read /hidden/6",
+                "read /hidden/7",
+                "read /hidden/8"
+            ]
         );
     }
 }

@@ -3,8 +3,8 @@
 //! In this order, a later entry never overriding an earlier one:
 //!
 //! 1. from the host, by an allow list: `LANG`, `LC_*`, `TZ`, `TERM`;
-//! 2. `PATH`, of which only the directories stay that can be read inside, behind the `bin` of a Python virtual
-//!    environment if one is named; `VIRTUAL_ENV`; `NODE_PATH`;
+//! 2. `PATH`, of which only the directories stay that can be read inside, behind the `bin` of a
+//!    Python virtual environment if one is named; `VIRTUAL_ENV`; `NODE_PATH`;
 //! 3. `HOME` and `TMPDIR`, the session's own directory for temporary files, `/tmp`;
 //! 4. the session's variables.
 //!
@@ -38,7 +38,8 @@ pub(crate) fn compose(
     policy: &Policy,
     variables: &Variables,
 ) -> Environment {
-    let mut composed: Vec<(OsString, OsString)> = host.filter(|(name, _)| is_harmless(name)).collect();
+    let mut composed: Vec<(OsString, OsString)> =
+        host.filter(|(name, _)| is_harmless(name)).collect();
     composed.sort();
     let bin = venv.map(runtimes::venv_bin);
     let path = runtimes::joined(bin.as_deref().into_iter().chain(runtimes.reachable_path(policy)));
@@ -70,7 +71,8 @@ impl Environment {
 
 /// Whether a variable of the host says only how the host shows things.
 fn is_harmless(name: &std::ffi::OsStr) -> bool {
-    name.to_str().is_some_and(|name| matches!(name, "LANG" | "TZ" | "TERM") || name.starts_with("LC_"))
+    name.to_str()
+        .is_some_and(|name| matches!(name, "LANG" | "TZ" | "TERM") || name.starts_with("LC_"))
 }
 
 impl std::fmt::Debug for Environment {
@@ -99,7 +101,9 @@ mod tests {
             ("TZ", "UTC"),
         ];
         let mut variables = Variables::default();
-        for (name, value) in [("API_KEY", "k"), ("PATH", "/evil"), ("HOME", "/evil"), ("LANG", "xx")] {
+        for (name, value) in
+            [("API_KEY", "k"), ("PATH", "/evil"), ("HOME", "/evil"), ("LANG", "xx")]
+        {
             variables.insert(name, value.to_owned().into()).unwrap();
         }
         let runtimes = HostRuntimes {
@@ -108,7 +112,10 @@ mod tests {
         };
         let host = host.into_iter().map(|(name, value)| (name.into(), value.into()));
         let composed = compose(host, &runtimes, Some(Path::new("/opt/venv")), &policy, &variables);
-        assert_eq!(names(&composed), ["LANG", "LC_ALL", "TZ", "PATH", "VIRTUAL_ENV", "NODE_PATH", "API_KEY"]);
+        assert_eq!(
+            names(&composed),
+            ["LANG", "LC_ALL", "TZ", "PATH", "VIRTUAL_ENV", "NODE_PATH", "API_KEY"]
+        );
         let whole = composed.with_temporary_dir(Path::new("/tmp"));
         assert_eq!(whole[..2], [("HOME".into(), "/tmp".into()), ("TMPDIR".into(), "/tmp".into())]);
         assert_eq!(whole[2..], composed.variables);

@@ -1,4 +1,5 @@
-//! The one directory under which an embedder or the command keeps everything, and each session's state in it.
+//! The one directory under which an embedder or the command keeps everything, and each session's
+//! state in it.
 //!
 //! ```text
 //! <home>/sessions/<session id>/   the session directory: all that a command may write to, and the model sees
@@ -34,12 +35,14 @@ impl Home {
         Self { path: path.into() }
     }
 
-    /// The user's own: `$XDG_DATA_HOME/agent-tools`, or `~/.local/share/agent-tools` (XDG Base Directory
-    /// Specification 0.8). `None` where the user has no home directory.
+    /// The user's own: `$XDG_DATA_HOME/agent-tools`, or `~/.local/share/agent-tools` (XDG Base
+    /// Directory Specification 0.8). `None` where the user has no home directory.
     pub fn of_user() -> Option<Self> {
-        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         let data =
-            data.or_else(|| Some(std::env::home_dir()?.join(".local/share")).filter(|path| path.is_absolute()))?;
+            std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let data = data.or_else(|| {
+            Some(std::env::home_dir()?.join(".local/share")).filter(|path| path.is_absolute())
+        })?;
         Some(Self::new(data.join("agent-tools")))
     }
 
@@ -89,7 +92,8 @@ struct Record {
     user: Option<String>,
 }
 
-/// The state of one session, out of its commands' reach, held by this process alone until it is dropped.
+/// The state of one session, out of its commands' reach, held by this process alone until it is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct SessionState {
     dir: PathBuf,
@@ -104,16 +108,28 @@ impl SessionState {
             let path = path.to_owned();
             move |source| StateError::Io { operation, path, source }
         };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(error("create", &dir))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(error("create", &dir))?;
         let path = dir.join("lock");
-        let lock =
-            File::options().create(true).truncate(false).write(true).open(&path).map_err(error("open", &path))?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(error("open", &path))?;
         let begun = Instant::now();
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(Self { dir, _lock: lock }),
-                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => tokio::time::sleep(LOCK_POLL).await,
-                Err(TryLockError::WouldBlock) => return Err(StateError::InUse { session: session.clone() }),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                    tokio::time::sleep(LOCK_POLL).await;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(StateError::InUse { session: session.clone() });
+                }
                 Err(TryLockError::Error(source)) => return Err(error("lock", &path)(source)),
             }
         }
@@ -125,7 +141,11 @@ impl SessionState {
         let damaged = || StateError::Damaged { path: path.clone() };
         let text = match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|source| StateError::Io { operation: "read", path: path.clone(), source })?,
+            other => other.map_err(|source| StateError::Io {
+                operation: "read",
+                path: path.clone(),
+                source,
+            })?,
         };
         let record: Record = serde_json::from_str(&text).map_err(|_| damaged())?;
         record.user.map(|user| UserId::parse(&user).map_err(|_| damaged())).transpose()
@@ -134,7 +154,11 @@ impl SessionState {
     /// Notes whose session it is.
     ///
     /// A session belongs to one user for good: another one would be shown the first one's files.
-    pub(crate) fn claim(&self, session: &SessionId, user: Option<&UserId>) -> Result<(), StateError> {
+    pub(crate) fn claim(
+        &self,
+        session: &SessionId,
+        user: Option<&UserId>,
+    ) -> Result<(), StateError> {
         let path = self.record_path();
         if path.exists() {
             let owner = self.user()?;
@@ -147,10 +171,12 @@ impl SessionState {
         let record = Record { user: user.map(|user| user.as_str().to_owned()) };
         let text = serde_json::to_string(&record).unwrap_or_default();
         let staged = self.dir.join("session.json.new");
-        std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &path)).map_err(|source| {
-            let _ = std::fs::remove_file(&staged);
-            StateError::Io { operation: "write", path: path.clone(), source }
-        })
+        std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &path)).map_err(
+            |source| {
+                let _ = std::fs::remove_file(&staged);
+                StateError::Io { operation: "write", path: path.clone(), source }
+            },
+        )
     }
 
     /// Forgets the owner, when the session has left this machine.
@@ -184,7 +210,9 @@ impl SessionState {
 #[non_exhaustive]
 pub enum StateError {
     /// Another process has the session open.
-    #[error("session {session} is in use by another process; wait until it is closed there, or take another session")]
+    #[error(
+        "session {session} is in use by another process; wait until it is closed there, or take another session"
+    )]
     InUse {
         /// The session.
         session: SessionId,
@@ -229,7 +257,10 @@ mod tests {
         let state = SessionState::take(&home, &session("s")).await.unwrap();
         state.claim(&session("s"), Some(&ann)).unwrap();
         state.claim(&session("s"), Some(&ann)).unwrap();
-        assert!(matches!(state.claim(&session("s"), Some(&bob)), Err(StateError::OfAnother { .. })));
+        assert!(matches!(
+            state.claim(&session("s"), Some(&bob)),
+            Err(StateError::OfAnother { .. })
+        ));
         assert!(matches!(state.claim(&session("s"), None), Err(StateError::OfAnother { .. })));
         state.disclaim().unwrap();
         state.claim(&session("s"), Some(&bob)).unwrap();

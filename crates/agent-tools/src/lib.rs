@@ -1,6 +1,6 @@
-//! A kernel-sandboxed working session for every conversation of an LLM agent: a directory, skills, a policy that
-//! the kernel enforces, variables, and the tools `bash`, `readFile` and `writeFile`, whose files are mirrored to object
-//! storage and come back as links.
+//! A kernel-sandboxed working session for every conversation of an LLM agent: a directory, skills,
+//! a policy that the kernel enforces, variables, and the tools `bash`, `readFile` and `writeFile`,
+//! whose files are mirrored to object storage and come back as links.
 //!
 //! ```
 //! use agent_tools::{Home, SessionId, SessionSpec, Sessions, Storage, UserId};
@@ -28,12 +28,12 @@
 //! ```
 //!
 //! # What it does not do
-//! It runs no model, and gives a command no network. It shares nothing between sessions but the skills and variables that the
-//! embedder gives to both. One machine at a time writes to a session.
+//! It runs no model, and gives a command no network. It shares nothing between sessions but the
+//! skills and variables that the embedder gives to both. One machine at a time writes to a session.
 //!
 //! # Limits
-//! Those of [`sandbox_core`] for commands and of [`artifact_sync`] for files. A result shows 30,000 UTF-16 units of each stream and 50 artifacts;
-//! `readFile` gives back at most 32 MiB.
+//! Those of [`sandbox_core`] for commands and of [`artifact_sync`] for files. A result shows 30,000
+//! UTF-16 units of each stream and 50 artifacts; `readFile` gives back at most 32 MiB.
 //!
 //! # Features
 //! | feature | brings |
@@ -46,8 +46,9 @@
 //! All are on by default; a library wants `default-features = false` and what it uses.
 //!
 //! # Errors
-//! [`SessionError`] for a session that cannot be opened, [`ToolError`] for a call that failed, [`EndError`] for a session that
-//! cannot be removed without losing something. [`with_causes`] makes one line of any of them.
+//! [`SessionError`] for a session that cannot be opened, [`ToolError`] for a call that failed,
+//! [`EndError`] for a session that cannot be removed without losing something. [`with_causes`]
+//! makes one line of any of them.
 
 #![forbid(unsafe_code)]
 
@@ -66,12 +67,13 @@ mod tools;
 mod workspace;
 
 pub use artifact_sync::{
-    ChangeSourceReport, Direction, IgnoreRules, Linker, PatternError, Pending, Progress, RestoreReport, SkipReason,
-    Skipped, StoreError, SyncReport, with_causes,
+    ChangeSourceReport, Direction, IgnoreRules, Linker, PatternError, Pending, Progress,
+    RestoreReport, SkipReason, Skipped, StoreError, SyncReport, with_causes,
 };
 pub use policy;
 pub use sandbox_core::{
-    Cgroups, Enforcement, EngineReport, IdError, Limits, SessionId, Tier, UnknownWeakness, UserId, Weakness, probe,
+    Cgroups, Enforcement, EngineReport, IdError, Limits, SessionId, Tier, UnknownWeakness, UserId,
+    Weakness, probe,
 };
 pub use secrets::{self, VariableSource};
 pub use skill_store::{InstalledSkill, SkillId, SkillRef};

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject, ListToolsResult,
-    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
+    JsonObject, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    ToolAnnotations,
 };
 use rmcp::service::{RequestContext, RoleServer, ServiceExt};
 use serde_json::Value;
@@ -16,11 +17,13 @@ use crate::tools::{self, READ_FILE};
 
 /// Serves a session until the client closes standard input.
 ///
-/// A tool's result object stands in `structuredContent`, and as JSON text in `content`. What a tool refuses is a result
-/// with `isError`, so that the model can read why. When the client cancels a call, a running command is killed.
+/// A tool's result object stands in `structuredContent`, and as JSON text in `content`. What a tool
+/// refuses is a result with `isError`, so that the model can read why. When the client cancels a
+/// call, a running command is killed.
 ///
 /// # Errors
-/// [`McpError`] when the client does not follow the protocol from the start, or the connection breaks.
+/// [`McpError`] when the client does not follow the protocol from the start, or the connection
+/// breaks.
 pub async fn serve_stdio(session: Arc<Session>) -> Result<(), McpError> {
     let server = Server { session };
     let running = server
@@ -67,7 +70,9 @@ impl ServerHandler for Server {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, rmcp::ErrorData> {
-        Ok(ListToolsResult::with_all_items(self.session.tools().into_iter().map(described).collect()))
+        Ok(ListToolsResult::with_all_items(
+            self.session.tools().into_iter().map(described).collect(),
+        ))
     }
 
     async fn call_tool(
@@ -75,7 +80,8 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, rmcp::ErrorData> {
-        let input = request.arguments.map_or_else(|| Value::Object(JsonObject::new()), Value::Object);
+        let input =
+            request.arguments.map_or_else(|| Value::Object(JsonObject::new()), Value::Object);
         let result = tokio::select! {
             result = self.session.call(&request.name, input) => result,
             // Dropping the call kills a running command; the client waits for no answer.
@@ -83,8 +89,12 @@ impl ServerHandler for Server {
         };
         match result {
             Ok(output) => Ok(CallToolResult::structured(output).into()),
-            Err(error @ ToolError::UnknownTool { .. }) => Err(rmcp::ErrorData::invalid_params(error.to_string(), None)),
-            Err(error) => Ok(CallToolResult::error(vec![ContentBlock::text(error.message())]).into()),
+            Err(error @ ToolError::UnknownTool { .. }) => {
+                Err(rmcp::ErrorData::invalid_params(error.to_string(), None))
+            }
+            Err(error) => {
+                Ok(CallToolResult::error(vec![ContentBlock::text(error.message())]).into())
+            }
         }
     }
 }

@@ -31,22 +31,26 @@ pub struct BashOutput {
     /// Whether the time was up and everything was killed.
     #[serde(skip_serializing_if = "is_false")]
     pub timed_out: bool,
-    /// `memory`, `processes`, `cpuTime` or `fileSize`: the limit of the session that the command ran into, as far as it shows.
+    /// `memory`, `processes`, `cpuTime` or `fileSize`: the limit of the session that the command
+    /// ran into, as far as it shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_reached: Option<&'static str>,
     /// What the policy denied of what standard error tells of, at most 5.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denial>,
-    /// Changes that are not in the store yet, at most 50; they are tried again by later calls and at close.
+    /// Changes that are not in the store yet, at most 50; they are tried again by later calls and
+    /// at close.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<FileNote>,
     /// How many further changes are pending.
     #[serde(skip_serializing_if = "is_zero")]
     pub pending_omitted: usize,
-    /// How many files are gone whose stored copies were kept, because they are so many at one time that it may be a mistake.
+    /// How many files are gone whose stored copies were kept, because they are so many at one time
+    /// that it may be a mistake.
     #[serde(skip_serializing_if = "is_zero")]
     pub removals_held_back: usize,
-    /// Files that somebody else had changed in the store too, and where that version is now; at most 50.
+    /// Files that somebody else had changed in the store too, and where that version is now; at
+    /// most 50.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<Conflict>,
     /// Files that cannot be kept in the store, at most 50, each told once.
@@ -172,7 +176,8 @@ fn is_false(flag: &bool) -> bool {
 
 /// A stream as text for the model: its head, and a note of what was removed.
 ///
-/// Characters are counted as UTF-16 units; of what was not even kept only the bytes are known, and each counts as one.
+/// Characters are counted as UTF-16 units; of what was not even kept only the bytes are known, and
+/// each counts as one.
 pub(crate) fn shown(name: &str, stream: &CapturedStream) -> String {
     let text = String::from_utf8_lossy(&stream.bytes);
     let mut units = 0;
@@ -182,13 +187,19 @@ pub(crate) fn shown(name: &str, stream: &CapturedStream) -> String {
     });
     let (head, rest) = text.split_at(cut.unwrap_or(text.len()));
     let removed = rest.encode_utf16().count() as u64 + stream.dropped_bytes;
-    if removed == 0 { head.to_owned() } else { format!("{head}\n\n[{name} truncated: {removed} characters removed]") }
+    if removed == 0 {
+        head.to_owned()
+    } else {
+        format!("{head}\n\n[{name} truncated: {removed} characters removed]")
+    }
 }
 
 /// The block after stdout that gives the model the links, or nothing when there are none.
 pub(crate) fn link_block(label: &str, artifacts: &[Artifact], omitted: usize) -> String {
     let mut block = String::new();
-    for (artifact, url) in artifacts.iter().filter_map(|artifact| Some((artifact, artifact.url.as_ref()?))) {
+    for (artifact, url) in
+        artifacts.iter().filter_map(|artifact| Some((artifact, artifact.url.as_ref()?)))
+    {
         if block.is_empty() {
             let _ = write!(block, "\n\n[{label}]");
         }
@@ -215,8 +226,16 @@ mod tests {
         check("short", 0, "short");
         let full = "x".repeat(MAX_STREAM_UNITS);
         check(&full, 0, &full);
-        check(&format!("{full}yz"), 0, &format!("{full}\n\n[stdout truncated: 2 characters removed]"));
-        check(&format!("{full}yz"), 40, &format!("{full}\n\n[stdout truncated: 42 characters removed]"));
+        check(
+            &format!("{full}yz"),
+            0,
+            &format!("{full}\n\n[stdout truncated: 2 characters removed]"),
+        );
+        check(
+            &format!("{full}yz"),
+            40,
+            &format!("{full}\n\n[stdout truncated: 42 characters removed]"),
+        );
         let odd = format!("{}🎉", &full[1..]);
         check(&odd, 0, &format!("{}\n\n[stdout truncated: 2 characters removed]", &full[1..]));
     }
@@ -230,7 +249,11 @@ mod tests {
             url: url.map(str::to_owned),
         };
         assert_eq!(link_block("artifacts", &[artifact("a", None)], 3), "");
-        let block = link_block("artifacts", &[artifact("a", None), artifact("b c", Some("file:///b%20c"))], 3);
+        let block = link_block(
+            "artifacts",
+            &[artifact("a", None), artifact("b c", Some("file:///b%20c"))],
+            3,
+        );
         assert_eq!(block, "\n\n[artifacts]\n  b c: file:///b%20c\n  and 3 more");
     }
 

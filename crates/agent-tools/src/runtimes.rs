@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use policy::{Access, Policy};
 
 /// The programs that are looked for, by the name they are started with.
-const KNOWN: [&str; 12] = ["python3", "node", "npm", "ruby", "perl", "php", "java", "go", "cargo", "deno", "bun", "uv"];
+const KNOWN: [&str; 12] =
+    ["python3", "node", "npm", "ruby", "perl", "php", "java", "go", "cargo", "deno", "bun", "uv"];
 
 /// What the host offers, found by looking at its files: no process is started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,12 +50,14 @@ impl HostRuntimes {
 
     /// Where each known runtime is that a session under this policy can start.
     pub fn reachable(&self, policy: &Policy) -> Vec<(&'static str, PathBuf)> {
-        let find = |name| self.reachable_path(policy).map(|dir| dir.join(name)).find(|path| runs(policy, path));
+        let find = |name| {
+            self.reachable_path(policy).map(|dir| dir.join(name)).find(|path| runs(policy, path))
+        };
         KNOWN.into_iter().filter_map(|name| Some((name, find(name)?))).collect()
     }
 
-    /// The known runtimes that the host would start, or has in another place, but that no session under
-    /// this policy can reach.
+    /// The known runtimes that the host would start, or has in another place, but that no session
+    /// under this policy can reach.
     pub fn out_of_reach(&self, policy: &Policy, home: &Path) -> Vec<OutOfReach> {
         let reachable = self.reachable(policy);
         let mut found = Vec::new();
@@ -90,7 +93,9 @@ fn find_program(path: &[PathBuf], name: &str) -> Option<PathBuf> {
 /// `~/.pyenv/shims/python3`, `/opt/go` for `/opt/go/bin/go`, else the program's own directory.
 fn installation(program: &Path, home: &Path) -> PathBuf {
     for root in [home, Path::new("/opt"), Path::new("/home"), Path::new("/srv")] {
-        if let Some(first) = program.strip_prefix(root).ok().and_then(|rest| rest.components().next()) {
+        if let Some(first) =
+            program.strip_prefix(root).ok().and_then(|rest| rest.components().next())
+        {
             let candidate = root.join(first);
             if candidate != program && root != Path::new("/home") {
                 return candidate;
@@ -100,10 +105,14 @@ fn installation(program: &Path, home: &Path) -> PathBuf {
     program.parent().unwrap_or(program).to_owned()
 }
 
-/// npm's global root, by npm's own rule: `<prefix>/lib/node_modules`, where the prefix is the setting
-/// `prefix` of the environment, of `~/.npmrc`, of `<prefix of node>/etc/npmrc` or of npm's own `npmrc`, and
-/// else the directory above node's `bin` (npm documentation: "folders", "config", "npmrc").
-fn node_path(path: &[PathBuf], variable: &impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
+/// npm's global root, by npm's own rule: `<prefix>/lib/node_modules`, where the prefix is the
+/// setting `prefix` of the environment, of `~/.npmrc`, of `<prefix of node>/etc/npmrc` or of npm's
+/// own `npmrc`, and else the directory above node's `bin` (npm documentation: "folders", "config",
+/// "npmrc").
+fn node_path(
+    path: &[PathBuf],
+    variable: &impl Fn(&str) -> Option<std::ffi::OsString>,
+) -> Option<PathBuf> {
     let npm = find_program(path, "npm")?;
     let node = find_program(path, "node")?;
     let of_node = node.canonicalize().ok()?.parent()?.parent()?.to_owned();
@@ -120,7 +129,10 @@ fn node_path(path: &[PathBuf], variable: &impl Fn(&str) -> Option<std::ffi::OsSt
 }
 
 /// The setting `prefix` of an npmrc, with `~` and `${HOME}` put in place.
-fn prefix_setting(npmrc: &str, variable: &impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
+fn prefix_setting(
+    npmrc: &str,
+    variable: &impl Fn(&str) -> Option<std::ffi::OsString>,
+) -> Option<PathBuf> {
     let value = npmrc.lines().rev().find_map(|line| {
         let (name, value) = line.split_once('=')?;
         (name.trim() == "prefix").then(|| value.trim().trim_matches('"').to_owned())
@@ -136,7 +148,8 @@ pub(crate) fn venv_bin(venv: &Path) -> PathBuf {
     venv.join("bin")
 }
 
-/// Directories joined for a variable such as `PATH`; one with `:` in its name cannot be written down there.
+/// Directories joined for a variable such as `PATH`; one with `:` in its name cannot be written
+/// down there.
 pub(crate) fn joined<'a>(dirs: impl Iterator<Item = &'a Path>) -> std::ffi::OsString {
     let mut text = std::ffi::OsString::new();
     for dir in dirs.filter(|dir| !contains_colon(dir.as_os_str())) {
@@ -170,10 +183,17 @@ mod tests {
     fn host() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let temporary = tempfile::tempdir().unwrap();
         let root = temporary.path().canonicalize().unwrap();
-        for dir in ["usr/bin", "usr/lib/node_modules/npm/bin", "home/own/lib/node_modules", "home/.pyenv/shims"] {
+        for dir in [
+            "usr/bin",
+            "usr/lib/node_modules/npm/bin",
+            "home/own/lib/node_modules",
+            "home/.pyenv/shims",
+        ] {
             fs::create_dir_all(root.join(dir)).unwrap();
         }
-        for file in ["usr/bin/node", "usr/lib/node_modules/npm/bin/npm-cli.js", "home/.pyenv/shims/python3"] {
+        for file in
+            ["usr/bin/node", "usr/lib/node_modules/npm/bin/npm-cli.js", "home/.pyenv/shims/python3"]
+        {
             fs::write(root.join(file), "").unwrap();
         }
         symlink("../lib/node_modules/npm/bin/npm-cli.js", root.join("usr/bin/npm")).unwrap();
@@ -189,24 +209,35 @@ mod tests {
         assert_eq!(find(), Some(usr.join("lib/node_modules")));
         fs::write(home.join(".npmrc"), "; mine\nprefix = ~/own\n").unwrap();
         assert_eq!(find(), Some(home.join("own/lib/node_modules")));
-        let usr_again =
-            HostRuntimes::find(environment(&[("PATH", &bin), ("HOME", &home), ("NPM_CONFIG_PREFIX", &usr)]));
+        let usr_again = HostRuntimes::find(environment(&[
+            ("PATH", &bin),
+            ("HOME", &home),
+            ("NPM_CONFIG_PREFIX", &usr),
+        ]));
         assert_eq!(usr_again.node_path, Some(usr.join("lib/node_modules")));
-        assert_eq!(HostRuntimes::find(environment(&[("PATH", &home), ("HOME", &home)])).node_path, None);
+        assert_eq!(
+            HostRuntimes::find(environment(&[("PATH", &home), ("HOME", &home)])).node_path,
+            None
+        );
     }
 
     #[test]
     fn a_runtime_in_the_home_directory_is_out_of_reach_until_it_is_opened() {
         let (_host, usr, home) = host();
         let path = std::env::join_paths([home.join(".pyenv/shims"), usr.join("bin")]).unwrap();
-        let runtimes = HostRuntimes::find(environment(&[("PATH", Path::new(&path)), ("HOME", &home)]));
+        let runtimes =
+            HostRuntimes::find(environment(&[("PATH", Path::new(&path)), ("HOME", &home)]));
         let session = home.join("s");
         fs::create_dir(&session).unwrap();
         let closed = Policy::reference(&session).home(&home).build().unwrap();
         let missing = runtimes.out_of_reach(&closed, &home);
         assert_eq!((missing[0].name, &missing[0].allow_read), ("python3", &home.join(".pyenv")));
         assert_eq!(runtimes.reachable_path(&closed).collect::<Vec<_>>(), [usr.join("bin")]);
-        let opened = Policy::reference(&session).home(&home).allow_read(&home.join(".pyenv")).build().unwrap();
+        let opened = Policy::reference(&session)
+            .home(&home)
+            .allow_read(&home.join(".pyenv"))
+            .build()
+            .unwrap();
         assert!(runtimes.out_of_reach(&opened, &home).is_empty());
     }
 
@@ -215,10 +246,17 @@ mod tests {
         let host = HostRuntimes::find(|name| std::env::var_os(name));
         let Ok(output) = std::process::Command::new("npm").args(["root", "-g"]).output() else {
             println!("SKIPPED: npm's own global root (package npm)");
-            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
+            assert_ne!(
+                std::env::var("CI").as_deref(),
+                Ok("true"),
+                "a skipped check is a failure here"
+            );
             return;
         };
         let told = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-        assert_eq!(host.node_path.filter(|_| told.is_dir()), Some(told.clone()).filter(|told| told.is_dir()));
+        assert_eq!(
+            host.node_path.filter(|_| told.is_dir()),
+            Some(told.clone()).filter(|told| told.is_dir())
+        );
     }
 }

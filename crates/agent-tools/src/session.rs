@@ -11,15 +11,17 @@ use artifact_sync::{ChangeSourceReport, Skipped, SyncReport};
 use base64::Engine;
 use policy::{Access, Policy, Verdict};
 use sandbox_core::{
-    CommandSpec, CommandStatus, EngineReport, ExecErrorKind, FileError, Limit, Limits, NativeSandbox, RelativePath,
-    Sandbox, SessionId, SessionPath, Tier, UserId, read_open, real_path,
+    CommandSpec, CommandStatus, EngineReport, ExecErrorKind, FileError, Limit, Limits,
+    NativeSandbox, RelativePath, Sandbox, SessionId, SessionPath, Tier, UserId, read_open,
+    real_path,
 };
 use skill_store::InstalledSkill;
 
 use crate::denials::{self, Denial, Reason};
 use crate::environment::Environment;
 use crate::output::{
-    Artifact, BashOutput, Conflict, FileNote, MAX_LISTED, ReadFileOutput, WriteFileOutput, link_block, shown,
+    Artifact, BashOutput, Conflict, FileNote, MAX_LISTED, ReadFileOutput, WriteFileOutput,
+    link_block, shown,
 };
 use crate::tool_error::ToolError;
 use crate::tools::{self, Tool};
@@ -27,7 +29,8 @@ use crate::workspace::{CloseError, Workspace};
 
 /// The largest file that `readFile` gives back.
 const MAX_READ_BYTES: u64 = 32 << 20;
-/// Up to here a file is written on the caller's thread: handing it to another one takes longer than the write.
+/// Up to here a file is written on the caller's thread: handing it to another one takes longer than
+/// the write.
 const INLINE_BYTES: usize = 64 * 1024;
 
 /// An open session. Calls may overlap; dropping it ends its processes and leaves its files.
@@ -103,7 +106,8 @@ impl Session {
         self.workspace.change_source()
     }
 
-    /// What was not as asked for when the session was opened: variables that were skipped, skills without a version.
+    /// What was not as asked for when the session was opened: variables that were skipped, skills
+    /// without a version.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -120,7 +124,11 @@ impl Session {
 
     /// The tools, described for a model.
     pub fn tools(&self) -> [Tool; 3] {
-        tools::describe(self.dir(), &self.workspace.file_names(), self.settings.instructions.as_deref())
+        tools::describe(
+            self.dir(),
+            &self.workspace.file_names(),
+            self.settings.instructions.as_deref(),
+        )
     }
 
     /// Runs a bash command; see [`Session::bash_with`].
@@ -136,16 +144,21 @@ impl Session {
 
     /// Runs a bash command in the sandbox, then mirrors what it changed.
     ///
-    /// A non-zero exit, a signal and a timeout are results. A failing store never fails the call: what
-    /// could not be stored stands in the result as pending.
+    /// A non-zero exit, a signal and a timeout are results. A failing store never fails the call:
+    /// what could not be stored stands in the result as pending.
     ///
     /// # Errors
     /// [`ToolError::Exec`] when the command could not be run.
     ///
     /// # Cancel safety
-    /// Dropping the future kills the command. What it changed until then is mirrored by the next call.
+    /// Dropping the future kills the command. What it changed until then is mirrored by the next
+    /// call.
     #[tracing::instrument(name = "execute_tool", skip_all, fields(gen_ai.tool.name = tools::BASH, gen_ai.conversation.id = %self.workspace.id))]
-    pub async fn bash_with(&self, command: &str, options: BashOptions) -> Result<BashOutput, ToolError> {
+    pub async fn bash_with(
+        &self,
+        command: &str,
+        options: BashOptions,
+    ) -> Result<BashOutput, ToolError> {
         let sandbox = self.sandbox();
         let mut spec = self.spec(command, &sandbox);
         spec.stdin = options.stdin;
@@ -171,13 +184,16 @@ impl Session {
                 Some(Limit::Processes) => Some("processes"),
                 _ => None,
             },
-            warnings: std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner)),
+            warnings: std::mem::take(
+                &mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner),
+            ),
             ..BashOutput::default()
         };
         result.own_stdout_bytes = result.stdout.len();
         result.denied = self.denials(&result.stderr);
         let displaced = output.displaced.iter();
-        let displaced = displaced.map(|it| denials::of_displaced(it, self.denies(&it.path, Access::Write)));
+        let displaced =
+            displaced.map(|it| denials::of_displaced(it, self.denies(&it.path, Access::Write)));
         result.denied.extend(displaced);
         if let Some(mirror) = &self.workspace.mirror {
             self.add_artifacts(&mut result, mirror.sync().await);
@@ -185,14 +201,17 @@ impl Session {
         Ok(result)
     }
 
-    /// A string which, run by any shell of this user on this host, runs a command as [`Session::bash`] would, on the streams of that shell; see
-    /// [`NativeSandbox::wrap_command`]. It works while the session is open. What the command changes is mirrored by the next call.
+    /// A string which, run by any shell of this user on this host, runs a command as
+    /// [`Session::bash`] would, on the streams of that shell; see [`NativeSandbox::wrap_command`].
+    /// It works while the session is open. What the command changes is mirrored by the next call.
     ///
     /// # Errors
     /// [`ToolError::Exec`] for a command that could never be run.
     pub fn wrap_command(&self, command: &str) -> Result<String, ToolError> {
         let sandbox = self.sandbox();
-        sandbox.wrap_command(&self.spec(command, &sandbox)).map_err(|source| ToolError::Exec { source })
+        sandbox
+            .wrap_command(&self.spec(command, &sandbox))
+            .map_err(|source| ToolError::Exec { source })
     }
 
     fn spec(&self, command: &str, sandbox: &NativeSandbox) -> CommandSpec {
@@ -208,11 +227,15 @@ impl Session {
         result.pending_omitted = omitted(report.pending.len());
         result.removals_held_back = report.held_back.len();
         result.skipped_omitted = omitted(report.skipped.len());
-        let (pending, skipped) = (report.pending.iter().take(MAX_LISTED), report.skipped.iter().take(MAX_LISTED));
-        result.pending = pending.map(|pending| FileNote::new(&pending.path, &pending.reason)).collect();
+        let (pending, skipped) =
+            (report.pending.iter().take(MAX_LISTED), report.skipped.iter().take(MAX_LISTED));
+        result.pending =
+            pending.map(|pending| FileNote::new(&pending.path, &pending.reason)).collect();
         let conflicts = report.conflicts.iter().take(MAX_LISTED);
-        result.conflicts = conflicts.map(|conflict| Conflict::new(&conflict.path, &conflict.kept_as)).collect();
-        result.skipped = skipped.map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
+        result.conflicts =
+            conflicts.map(|conflict| Conflict::new(&conflict.path, &conflict.kept_as)).collect();
+        result.skipped =
+            skipped.map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
         for changed in report.changed.into_iter().take(MAX_LISTED) {
             result.artifacts.push(Artifact {
                 path: self.dir().join(changed.path.as_str()).to_string_lossy().into_owned(),
@@ -221,7 +244,8 @@ impl Session {
                 url: changed.url,
             });
         }
-        result.stdout += &link_block(&self.settings.artifact_label, &result.artifacts, result.artifacts_omitted);
+        result.stdout +=
+            &link_block(&self.settings.artifact_label, &result.artifacts, result.artifacts_omitted);
     }
 
     /// Reads a file of the session.
@@ -235,13 +259,20 @@ impl Session {
     /// Reads a file of the session, or a range of its lines. No process is started.
     ///
     /// # Errors
-    /// [`ToolError::Path`] for a path that leads out, [`ToolError::Denied`] where the policy denies it,
-    /// [`ToolError::File`] with the system's own message for one that is not there.
+    /// [`ToolError::Path`] for a path that leads out, [`ToolError::Denied`] where the policy denies
+    /// it, [`ToolError::File`] with the system's own message for one that is not there.
     #[tracing::instrument(name = "execute_tool", skip_all, fields(gen_ai.tool.name = tools::READ_FILE, gen_ai.conversation.id = %self.workspace.id))]
-    pub async fn read_file_lines(&self, path: &str, range: Option<LineRange>) -> Result<ReadFileOutput, ToolError> {
+    pub async fn read_file_lines(
+        &self,
+        path: &str,
+        range: Option<LineRange>,
+    ) -> Result<ReadFileOutput, ToolError> {
         let (_, relative) = self.resolve(path)?;
         let file = self.workspace.dir.open_file(&relative).map_err(ToolError::file)?;
-        self.permit(&real_path(file.as_fd(), relative.as_ref()).map_err(ToolError::file)?, Access::Read)?;
+        self.permit(
+            &real_path(file.as_fd(), relative.as_ref()).map_err(ToolError::file)?,
+            Access::Read,
+        )?;
         // What was judged is what is read: the name may lead elsewhere by now.
         let content = match read_open(&file, relative.as_ref(), INLINE_BYTES as u64) {
             Err(FileError::TooLarge { .. }) => {
@@ -254,16 +285,23 @@ impl Session {
         Ok(presented(content, &relative, range))
     }
 
-    /// Writes a file of the session whole, making missing directories, then mirrors it. No process is started.
+    /// Writes a file of the session whole, making missing directories, then mirrors it. No process
+    /// is started.
     ///
     /// # Errors
-    /// [`ToolError::Path`] for a path that leads out, [`ToolError::Denied`] where the policy denies it,
-    /// [`ToolError::File`] when the system refuses. A failing store is no error: the result says that the file is pending.
+    /// [`ToolError::Path`] for a path that leads out, [`ToolError::Denied`] where the policy denies
+    /// it, [`ToolError::File`] when the system refuses. A failing store is no error: the result
+    /// says that the file is pending.
     ///
     /// # Cancel safety
-    /// The file is whole or as it was; what was written but not mirrored is mirrored by the next call.
+    /// The file is whole or as it was; what was written but not mirrored is mirrored by the next
+    /// call.
     #[tracing::instrument(name = "execute_tool", skip_all, fields(gen_ai.tool.name = tools::WRITE_FILE, gen_ai.conversation.id = %self.workspace.id))]
-    pub async fn write_file(&self, path: &str, content: &[u8]) -> Result<WriteFileOutput, ToolError> {
+    pub async fn write_file(
+        &self,
+        path: &str,
+        content: &[u8],
+    ) -> Result<WriteFileOutput, ToolError> {
         let (absolute, relative) = self.resolve(path)?;
         self.permit(&absolute, Access::Write)?;
         let mut staged = self.workspace.dir.stage(&relative).map_err(ToolError::file)?;
@@ -301,11 +339,14 @@ impl Session {
         Ok(output)
     }
 
-    /// Fetches what is new in the store, or newer and not changed here: what a user has uploaded meanwhile.
+    /// Fetches what is new in the store, or newer and not changed here: what a user has uploaded
+    /// meanwhile.
     ///
     /// # Errors
     /// As [`Workspace::refresh`].
-    pub async fn refresh(&self) -> Result<artifact_sync::RestoreReport, crate::workspace::PullError> {
+    pub async fn refresh(
+        &self,
+    ) -> Result<artifact_sync::RestoreReport, crate::workspace::PullError> {
         let report = self.workspace.refresh().await?;
         self.cover_arrivals().await;
         Ok(report)
@@ -315,7 +356,10 @@ impl Session {
     ///
     /// # Errors
     /// As [`Workspace::sync`].
-    pub async fn sync(&self, removals: crate::Removals) -> Result<SyncReport, crate::workspace::PullError> {
+    pub async fn sync(
+        &self,
+        removals: crate::Removals,
+    ) -> Result<SyncReport, crate::workspace::PullError> {
         self.workspace.sync(removals).await
     }
 
@@ -323,18 +367,21 @@ impl Session {
     ///
     /// # Errors
     /// [`PullError`](crate::PullError) for a key of another session, or when the store fails.
-    pub async fn pull(&self, key: &str) -> Result<Option<RelativePath>, crate::workspace::PullError> {
+    pub async fn pull(
+        &self,
+        key: &str,
+    ) -> Result<Option<RelativePath>, crate::workspace::PullError> {
         let pulled = self.workspace.pull(key).await?;
         self.cover_arrivals().await;
         Ok(pulled)
     }
 
-    /// Uploads what is pending, ends every process of the session and removes its directory. Gives what the store could
-    /// not hold and which is gone with the directory.
+    /// Uploads what is pending, ends every process of the session and removes its directory. Gives
+    /// what the store could not hold and which is gone with the directory.
     ///
     /// # Errors
-    /// [`CloseError`] when something could not be uploaded; then the directory stays, and the session can be
-    /// opened again or closed later.
+    /// [`CloseError`] when something could not be uploaded; then the directory stays, and the
+    /// session can be opened again or closed later.
     pub async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
         self.sandbox().close().await;
         self.workspace.close().await
@@ -344,7 +391,8 @@ impl Session {
         self.sandbox.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has the sandbox hide and protect what was put into the session from outside, and the policy covers.
+    /// Has the sandbox hide and protect what was put into the session from outside, and the policy
+    /// covers.
     pub(crate) async fn cover_arrivals(&self) {
         let sandbox = self.sandbox();
         match blocking(move || sandbox.refresh()).await {
@@ -357,11 +405,14 @@ impl Session {
         }
     }
 
-    /// Puts a new sandbox in the place of one whose processes were killed; the next call will find it.
+    /// Puts a new sandbox in the place of one whose processes were killed; the next call will find
+    /// it.
     async fn reopen_sandbox(&self, ended: &Arc<NativeSandbox>) {
         let (policy, dir) = (self.policy.clone(), self.dir().to_owned());
         let SessionSettings { tier, limits, .. } = self.settings.clone();
-        if let Ok(Ok(fresh)) = blocking(move || NativeSandbox::open_on(&tier, &policy, &dir, &limits)).await {
+        if let Ok(Ok(fresh)) =
+            blocking(move || NativeSandbox::open_on(&tier, &policy, &dir, &limits)).await
+        {
             let mut current = self.sandbox.write().unwrap_or_else(PoisonError::into_inner);
             if Arc::ptr_eq(&current, ended) {
                 *current = Arc::new(fresh);
@@ -370,7 +421,8 @@ impl Session {
     }
 
     fn resolve(&self, input: &str) -> Result<(PathBuf, RelativePath), ToolError> {
-        let path = SessionPath::resolve(self.dir(), input).map_err(|source| ToolError::Path { source })?;
+        let path =
+            SessionPath::resolve(self.dir(), input).map_err(|source| ToolError::Path { source })?;
         match path.relative() {
             Some(relative) => Ok((path.absolute().to_owned(), relative.clone())),
             None => Err(ToolError::SessionDirectory { input: input.to_owned() }),
@@ -385,20 +437,24 @@ impl Session {
         };
         match self.denies(path, access) {
             None => Ok(()),
-            Some(Reason { rule, .. }) => Err(ToolError::Denied { what, path: path.to_owned(), rule }),
+            Some(Reason { rule, .. }) => {
+                Err(ToolError::Denied { what, path: path.to_owned(), rule })
+            }
         }
     }
 
     /// The rule that denies a path, if one does.
     fn denies(&self, path: &Path, access: Access) -> Option<Reason> {
         let Verdict { allowed, rule, remedy, .. } = self.policy.explain(path, access);
-        // Some of what is protected is known only from looking at the files, such as the repository of a worktree.
+        // Some of what is protected is known only from looking at the files, such as the repository
+        // of a worktree.
         let is_mounted = self.sandbox().allows(path, access);
         match (allowed, is_mounted) {
             (true, true) => None,
-            (true, false) => {
-                Some(Reason { rule: "it was protected when the session was opened".to_owned(), remedy: None })
-            }
+            (true, false) => Some(Reason {
+                rule: "it was protected when the session was opened".to_owned(),
+                remedy: None,
+            }),
             (false, _) => Some(Reason { rule: rule.to_string(), remedy }),
         }
     }
@@ -424,7 +480,9 @@ impl fmt::Debug for Session {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ToolError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ToolError> {
     tokio::task::spawn_blocking(work).await.map_err(|source| ToolError::Interrupted { source })
 }
 
@@ -433,18 +491,30 @@ fn presented(content: Vec<u8>, path: &RelativePath, range: Option<LineRange>) ->
     match String::from_utf8(content) {
         Ok(text) => {
             let Some(range) = range else {
-                return ReadFileOutput { content: text, encoding: None, media_type: None, total_lines: None };
+                return ReadFileOutput {
+                    content: text,
+                    encoding: None,
+                    media_type: None,
+                    total_lines: None,
+                };
             };
             let lines: Vec<&str> = text.split_inclusive('\n').collect();
             let first = range.first.saturating_sub(1).min(lines.len());
             let last = range.last.unwrap_or(lines.len()).clamp(first, lines.len());
             let content = lines[first..last].concat();
-            ReadFileOutput { content, encoding: None, media_type: None, total_lines: Some(lines.len()) }
+            ReadFileOutput {
+                content,
+                encoding: None,
+                media_type: None,
+                total_lines: Some(lines.len()),
+            }
         }
         Err(error) => ReadFileOutput {
             content: base64::engine::general_purpose::STANDARD.encode(error.as_bytes()),
             encoding: Some("base64"),
-            media_type: Some(mime_guess::from_path(path.as_str()).first_or_octet_stream().to_string()),
+            media_type: Some(
+                mime_guess::from_path(path.as_str()).first_or_octet_stream().to_string(),
+            ),
             total_lines: None,
         },
     }

@@ -64,7 +64,15 @@ impl SessionSpec {
     /// A session without user, skills or exceptions.
     pub fn new(id: SessionId) -> Self {
         let (allow_read, allow_write) = Default::default();
-        Self { id, user: None, skills: Vec::new(), policy: None, allow_read, allow_write, ignore: None }
+        Self {
+            id,
+            user: None,
+            skills: Vec::new(),
+            policy: None,
+            allow_read,
+            allow_write,
+            ignore: None,
+        }
     }
 
     /// Mirrors the session's artifacts as this user's.
@@ -153,8 +161,8 @@ impl SessionsBuilder {
         self
     }
 
-    /// What the sandboxes stand on; namespaces by default. A host that refuses those needs [`Tier::Landlock`], which is weaker, and named for that reason:
-    /// there is no fallback.
+    /// What the sandboxes stand on; namespaces by default. A host that refuses those needs
+    /// [`Tier::Landlock`], which is weaker, and named for that reason: there is no fallback.
     #[must_use]
     pub fn tier(mut self, tier: Tier) -> Self {
         self.session.tier = tier;
@@ -202,7 +210,8 @@ impl Sessions {
 
     /// Opens a session, or gives the open one: concurrent opens of one session share one.
     ///
-    /// A session that is open stays as it was opened; skills, policy and exceptions of `spec` count at the first open.
+    /// A session that is open stays as it was opened; skills, policy and exceptions of `spec` count
+    /// at the first open.
     ///
     /// # Errors
     /// [`SessionError`], and then nothing of the session is open.
@@ -219,8 +228,8 @@ impl Sessions {
         session
     }
 
-    /// Uploads what is pending of a session, ends its processes, and removes its directory. Gives what the store could
-    /// not hold and which is gone with the directory.
+    /// Uploads what is pending of a session, ends its processes, and removes its directory. Gives
+    /// what the store could not hold and which is gone with the directory.
     ///
     /// # Errors
     /// [`EndError`]; the directory stays when something could not be uploaded.
@@ -250,8 +259,11 @@ impl Sessions {
     /// [`SessionError::Policy`] and [`SessionError::NoPath`].
     pub fn policy(&self, spec: &SessionSpec) -> Result<Policy, SessionError> {
         let mut dir = self.settings.home.session_dir(&spec.id);
-        // The directory may not exist yet; its parents may be reached through symlinks all the same.
-        if let Some(existing) = dir.ancestors().find_map(|above| Some((above.canonicalize().ok()?, above.to_owned()))) {
+        // The directory may not exist yet; its parents may be reached through symlinks all the
+        // same.
+        if let Some(existing) =
+            dir.ancestors().find_map(|above| Some((above.canonicalize().ok()?, above.to_owned())))
+        {
             let (canonical, above) = existing;
             dir = canonical.join(dir.strip_prefix(&above).unwrap_or(&dir));
         }
@@ -288,7 +300,9 @@ impl Sessions {
         let Opened { workspace, cold, warnings: about_files } = opened?;
         let warnings = warnings.into_iter().chain(about_files).collect();
         match self.prepare(spec, &workspace, &loaded, warnings).await {
-            Ok(prepared) => Ok(Arc::new(prepared.into_session(workspace, self.settings.session.clone()))),
+            Ok(prepared) => {
+                Ok(Arc::new(prepared.into_session(workspace, self.settings.session.clone())))
+            }
             Err(error) => {
                 if cold {
                     workspace.discard().await;
@@ -309,19 +323,37 @@ impl Sessions {
         let skills = self.install_skills(spec, workspace, &mut warnings).await?;
         let policy = self.policy_for(spec, workspace.dir.path())?;
         let venv = self.settings.python_venv.as_deref();
-        let environment = environment::compose(std::env::vars_os(), &self.runtimes, venv, &policy, &loaded.variables);
-        warnings.extend(loaded.skipped.iter().map(|skipped| format!("variable {}: {}", skipped.name, skipped.reason)));
-        warnings
-            .extend(environment.overridden.iter().map(|name| format!("variable {name}: the session sets it itself")));
+        let environment = environment::compose(
+            std::env::vars_os(),
+            &self.runtimes,
+            venv,
+            &policy,
+            &loaded.variables,
+        );
+        warnings.extend(
+            loaded
+                .skipped
+                .iter()
+                .map(|skipped| format!("variable {}: {}", skipped.name, skipped.reason)),
+        );
+        warnings.extend(
+            environment
+                .overridden
+                .iter()
+                .map(|name| format!("variable {name}: the session sets it itself")),
+        );
         let (for_sandbox, dir) = (policy.clone(), workspace.dir.path().to_owned());
         let SessionSettings { tier, limits, .. } = self.settings.session.clone();
-        let sandbox = tokio::task::spawn_blocking(move || NativeSandbox::open_on(&tier, &for_sandbox, &dir, &limits))
-            .await
-            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-            .map_err(|source| SessionError::Sandbox { source })?;
+        let sandbox = tokio::task::spawn_blocking(move || {
+            NativeSandbox::open_on(&tier, &for_sandbox, &dir, &limits)
+        })
+        .await
+        .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        .map_err(|source| SessionError::Sandbox { source })?;
         // What is not there needs no protection now, and presets name many such paths.
         let gaps = sandbox.unenforced().into_iter().filter(|gap| gap.reason != Gap::Absent);
-        warnings.extend(gaps.map(|gap| format!("policy: {} {}: {}", gap.list, gap.rule, gap.reason)));
+        warnings
+            .extend(gaps.map(|gap| format!("policy: {} {}: {}", gap.list, gap.rule, gap.reason)));
         for warning in &warnings {
             tracing::warn!(session = %spec.id, "{warning}");
         }
@@ -334,7 +366,8 @@ impl Sessions {
         match source.load().await {
             Ok(loaded) => (loaded, Vec::new()),
             Err(error) => {
-                let warning = format!("no variables could be loaded: {}", crate::with_causes(&error));
+                let warning =
+                    format!("no variables could be loaded: {}", crate::with_causes(&error));
                 (LoadedVariables::default(), vec![warning])
             }
         }
@@ -359,29 +392,41 @@ impl Sessions {
                 .install(skill, &workspace.dir, &workspace.state.skills_dir())
                 .await
                 .map_err(|source| SessionError::Skill { skill: skill.to_string(), source })?;
-            warnings.extend(report.warnings.iter().map(|warning| format!("skill {skill}: {warning}")));
+            warnings
+                .extend(report.warnings.iter().map(|warning| format!("skill {skill}: {warning}")));
             installed.push(report.skill);
         }
         Ok(installed)
     }
 
     fn policy_for(&self, spec: &SessionSpec, session_dir: &Path) -> Result<Policy, SessionError> {
-        let home = std::env::home_dir().filter(|home| home.is_absolute()).unwrap_or_else(|| PathBuf::from("/root"));
-        let existing =
-            |path: &PathBuf| path.canonicalize().map_err(|source| SessionError::NoPath { path: path.clone(), source });
-        let mut reads: Vec<PathBuf> = spec.allow_read.iter().map(existing).collect::<Result<_, _>>()?;
-        let writes: Vec<PathBuf> = spec.allow_write.iter().map(existing).collect::<Result<_, _>>()?;
+        let home = std::env::home_dir()
+            .filter(|home| home.is_absolute())
+            .unwrap_or_else(|| PathBuf::from("/root"));
+        let existing = |path: &PathBuf| {
+            path.canonicalize()
+                .map_err(|source| SessionError::NoPath { path: path.clone(), source })
+        };
+        let mut reads: Vec<PathBuf> =
+            spec.allow_read.iter().map(existing).collect::<Result<_, _>>()?;
+        let writes: Vec<PathBuf> =
+            spec.allow_write.iter().map(existing).collect::<Result<_, _>>()?;
         reads.extend(self.settings.python_venv.as_ref().map(existing).transpose()?);
         reads.extend(self.runtimes.node_path.clone());
         if let Some(config) = &spec.policy {
             let mut config = config.clone();
             for path in reads.iter().chain(&writes).map(PathBuf::as_path).chain([session_dir]) {
-                config.filesystem.allow_read.get_or_insert_default().push(path.to_string_lossy().into_owned());
+                config
+                    .filesystem
+                    .allow_read
+                    .get_or_insert_default()
+                    .push(path.to_string_lossy().into_owned());
             }
             for path in writes.iter().map(PathBuf::as_path).chain([session_dir]) {
                 config.filesystem.allow_write.push(path.to_string_lossy().into_owned());
             }
-            return Policy::from_config(config, &home).map_err(|source| SessionError::Policy { source });
+            return Policy::from_config(config, &home)
+                .map_err(|source| SessionError::Policy { source });
         }
         let mut builder = Policy::session(session_dir)
             .home(&home)

@@ -22,11 +22,13 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens a store by its URL: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///directory`, `memory:///`, as far as
-    /// the features of this build go. Credentials come from the clouds' standard environment variables.
+    /// Opens a store by its URL: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///directory`,
+    /// `memory:///`, as far as the features of this build go. Credentials come from the clouds'
+    /// standard environment variables.
     ///
     /// # Errors
-    /// [`StoreError`] for a URL or a setting that cannot work. Whether the store answers shows at first use.
+    /// [`StoreError`] for a URL or a setting that cannot work. Whether the store answers shows at
+    /// first use.
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let opened = artifact_sync::open_store(url)?;
         Ok(Self::opened(opened))
@@ -54,10 +56,16 @@ impl Storage {
         self.store.list_with_delimiter(Some(&self.prefix)).await.map(drop)
     }
 
-    /// Uses a store of the embedder's; `name` is what stands before the keys that callers see, a bucket's name
-    /// for one.
+    /// Uses a store of the embedder's; `name` is what stands before the keys that callers see, a
+    /// bucket's name for one.
     pub fn new(store: Arc<dyn ObjectStore>, name: impl Into<String>) -> Self {
-        Self { store, prefix: Key::default(), linker: None, name: name.into(), probe: StoreProbe::default() }
+        Self {
+            store,
+            prefix: Key::default(),
+            linker: None,
+            name: name.into(),
+            probe: StoreProbe::default(),
+        }
     }
 
     /// Puts everything under a general prefix.

@@ -1,4 +1,5 @@
-//! The three tools as a model sees them: names, descriptions, input schemas; and calls by name with JSON.
+//! The three tools as a model sees them: names, descriptions, input schemas; and calls by name with
+//! JSON.
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,8 +32,13 @@ pub struct Tool {
     pub input_schema: Value,
 }
 
-/// The tools of a session; `files` are paths in the session directory, and `instructions` an embedder's own words.
-pub(crate) fn describe(session_dir: &Path, files: &[String], instructions: Option<&str>) -> [Tool; 3] {
+/// The tools of a session; `files` are paths in the session directory, and `instructions` an
+/// embedder's own words.
+pub(crate) fn describe(
+    session_dir: &Path,
+    files: &[String],
+    instructions: Option<&str>,
+) -> [Tool; 3] {
     [
         Tool {
             name: BASH,
@@ -144,7 +150,8 @@ struct WriteFileInput {
 }
 
 impl Session {
-    /// Calls a tool by its name, with input shaped as its schema says; gives the tool's result object.
+    /// Calls a tool by its name, with input shaped as its schema says; gives the tool's result
+    /// object.
     ///
     /// # Errors
     /// [`ToolError::UnknownTool`], [`ToolError::Input`], and what the tool itself gives.
@@ -152,7 +159,10 @@ impl Session {
     /// # Cancel safety
     /// As that of the tool: dropping the future kills a running command.
     pub async fn call(&self, name: &str, input: Value) -> Result<Value, ToolError> {
-        fn parse<T: serde::de::DeserializeOwned>(tool: &'static str, input: Value) -> Result<T, ToolError> {
+        fn parse<T: serde::de::DeserializeOwned>(
+            tool: &'static str,
+            input: Value,
+        ) -> Result<T, ToolError> {
             serde_json::from_value(input).map_err(|source| ToolError::Input { tool, source })
         }
         fn json(output: &impl serde::Serialize) -> Result<Value, ToolError> {
@@ -189,7 +199,8 @@ mod tests {
     #[test]
     fn names_and_required_inputs_are_those_of_the_reference() {
         let tools = describe(Path::new("/s/1"), &[], None);
-        let required = tools.each_ref().map(|tool| (tool.name, tool.input_schema["required"].to_string()));
+        let required =
+            tools.each_ref().map(|tool| (tool.name, tool.input_schema["required"].to_string()));
         assert_eq!(
             required,
             [
@@ -206,7 +217,9 @@ mod tests {
         let files: Vec<String> = (0..11).map(|n| format!("f{n}")).collect();
         let [bash, ..] = describe(Path::new("/s/1"), &files, Some("Speak French."));
         assert!(bash.description.contains("WORKING DIRECTORY: /s/1\n"));
-        assert!(bash.description.contains("  f7\n  and 3 more\n") && !bash.description.contains("f8"));
+        assert!(
+            bash.description.contains("  f7\n  and 3 more\n") && !bash.description.contains("f8")
+        );
         assert!(bash.description.ends_with("Speak French.\n"));
     }
 }

@@ -1,10 +1,12 @@
-//! The files of one session: its directory, its state, and its mirror; with or without a sandbox around them.
+//! The files of one session: its directory, its state, and its mirror; with or without a sandbox
+//! around them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use artifact_sync::{
-    ChangeSourceReport, IgnoreRules, Mirror, Pending, Progress, RestoreReport, Skipped, SyncError, SyncReport,
+    ChangeSourceReport, IgnoreRules, Mirror, Pending, Progress, RestoreReport, Skipped, SyncError,
+    SyncReport,
 };
 use object_store::path::Path as Key;
 use sandbox_core::{FileError, RelativePath, SessionDir, SessionId, UserId};
@@ -53,8 +55,9 @@ pub(crate) struct Opened {
 }
 
 impl Workspace {
-    /// Opens a session's files: makes the directory and restores it from the store where it is absent on this
-    /// machine; where it is there, its files stand, and only what is new in the store is fetched.
+    /// Opens a session's files: makes the directory and restores it from the store where it is
+    /// absent on this machine; where it is there, its files stand, and only what is new in the
+    /// store is fetched.
     pub(crate) async fn open(
         home: &Home,
         outside: Outside<'_>,
@@ -66,7 +69,14 @@ impl Workspace {
         let path = home.session_dir(id);
         let cold = !path.exists();
         let dir = Arc::new(SessionDir::create(&path)?);
-        let mut opened = Workspace { id: id.clone(), user: user.cloned(), dir, state, mirror: None, storage: None };
+        let mut opened = Workspace {
+            id: id.clone(),
+            user: user.cloned(),
+            dir,
+            state,
+            mirror: None,
+            storage: None,
+        };
         let mut warnings = Vec::new();
         if let (Some(storage), Some(user)) = (outside.storage, user) {
             let mirror = opened.open_mirror(storage, outside, user)?;
@@ -74,7 +84,10 @@ impl Workspace {
                 Ok(report) => warnings.extend(report.problems()),
                 // Local files are complete without the store, so a session that is here goes on.
                 Err(error) if !cold => {
-                    warnings.push(format!("nothing could be fetched from the store: {}", crate::with_causes(&error)));
+                    warnings.push(format!(
+                        "nothing could be fetched from the store: {}",
+                        crate::with_causes(&error)
+                    ));
                 }
                 Err(source) => {
                     opened.discard().await;
@@ -100,7 +113,8 @@ impl Workspace {
         let state = SessionState::take(home, id).await?;
         let user = state.user()?;
         let dir = Arc::new(SessionDir::open(&path)?);
-        let mut workspace = Workspace { id: id.clone(), user, dir, state, mirror: None, storage: None };
+        let mut workspace =
+            Workspace { id: id.clone(), user, dir, state, mirror: None, storage: None };
         if let (Some(storage), Some(user)) = (outside.storage, workspace.user.clone()) {
             workspace.mirror = Some(workspace.open_mirror(storage, outside, &user)?);
             workspace.storage = Some(storage.clone());
@@ -108,7 +122,12 @@ impl Workspace {
         Ok(workspace)
     }
 
-    fn open_mirror(&self, storage: &Storage, outside: Outside<'_>, user: &UserId) -> Result<Mirror, WorkspaceError> {
+    fn open_mirror(
+        &self,
+        storage: &Storage,
+        outside: Outside<'_>,
+        user: &UserId,
+    ) -> Result<Mirror, WorkspaceError> {
         let prefix = storage.session_prefix(user, &self.id);
         let mut mirror = Mirror::builder(Arc::clone(&self.dir), Arc::clone(&storage.store), prefix)
             .state_dir(self.state.mirror_dir())
@@ -152,7 +171,8 @@ impl Workspace {
         let entries = std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
             .filter_map(|entry| {
-                let slash = if entry.file_type().is_ok_and(|kind| kind.is_dir()) { "/" } else { "" };
+                let slash =
+                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) { "/" } else { "" };
                 entry.file_name().to_str().map(|name| format!("{name}{slash}"))
             })
             .collect();
@@ -165,7 +185,8 @@ impl Workspace {
         self.mirror.as_ref().map(Mirror::pending).unwrap_or_default()
     }
 
-    /// How changes to the files are found, and where it is not by events, why; `None` without a store.
+    /// How changes to the files are found, and where it is not by events, why; `None` without a
+    /// store.
     pub fn change_source(&self) -> Option<ChangeSourceReport> {
         self.mirror.as_ref().map(Mirror::change_source)
     }
@@ -185,7 +206,8 @@ impl Workspace {
     /// # Errors
     /// [`PullError`] for a session without a store, and when the store cannot be listed.
     pub async fn refresh(&self) -> Result<RestoreReport, PullError> {
-        let mirror = self.mirror.as_ref().ok_or_else(|| PullError::NoStore { id: self.id.clone() })?;
+        let mirror =
+            self.mirror.as_ref().ok_or_else(|| PullError::NoStore { id: self.id.clone() })?;
         mirror.refresh().await.map_err(|source| PullError::Sync { source })
     }
 
@@ -194,26 +216,29 @@ impl Workspace {
     /// # Errors
     /// [`PullError::NoStore`]. A store that fails is none: the report says what is pending.
     pub async fn sync(&self, removals: Removals) -> Result<SyncReport, PullError> {
-        let mirror = self.mirror.as_ref().ok_or_else(|| PullError::NoStore { id: self.id.clone() })?;
+        let mirror =
+            self.mirror.as_ref().ok_or_else(|| PullError::NoStore { id: self.id.clone() })?;
         Ok(match removals {
             Removals::UpToMany => mirror.sync().await,
             Removals::All => mirror.sync_with_removals().await,
         })
     }
 
-    /// Fetches one object of the session's prefix into the session directory; `None` for a directory marker.
+    /// Fetches one object of the session's prefix into the session directory; `None` for a
+    /// directory marker.
     ///
     /// # Errors
-    /// [`PullError`] for a key that is not this session's or would lead out of its directory, for a session
-    /// without a store, and when the store fails.
+    /// [`PullError`] for a key that is not this session's or would lead out of its directory, for a
+    /// session without a store, and when the store fails.
     pub async fn pull(&self, key: &str) -> Result<Option<RelativePath>, PullError> {
-        let mirror = self.mirror.as_ref().ok_or_else(|| PullError::NoStore { id: self.id.clone() })?;
+        let mirror =
+            self.mirror.as_ref().ok_or_else(|| PullError::NoStore { id: self.id.clone() })?;
         let key = self.storage.as_ref().map_or(key, |storage| storage.without_name(key));
         mirror.pull_key(key).await.map_err(|source| PullError::Sync { source })
     }
 
-    /// Uploads what is pending, then removes the session's directory from this machine. Gives what the store could not
-    /// hold, a symlink for one, and which is gone with the directory.
+    /// Uploads what is pending, then removes the session's directory from this machine. Gives what
+    /// the store could not hold, a symlink for one, and which is gone with the directory.
     ///
     /// # Errors
     /// [`CloseError::Pending`] when something could not be uploaded: the directory stays.
@@ -222,7 +247,8 @@ impl Workspace {
         if let Some(mirror) = &self.mirror {
             let report = mirror.flush().await;
             if let Some(first) = report.pending.first() {
-                let (count, path, reason) = (report.pending.len(), first.path.to_string(), first.reason.to_string());
+                let (count, path, reason) =
+                    (report.pending.len(), first.path.to_string(), first.reason.to_string());
                 return Err(CloseError::Pending { id: self.id.clone(), count, path, reason });
             }
             lost = report.skipped;

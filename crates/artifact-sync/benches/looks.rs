@@ -1,4 +1,5 @@
-//! What it costs to find changes, by events and by walks, beside plain ways to do the same. Prints a table in Markdown: medians, and ratios of medians.
+//! What it costs to find changes, by events and by walks, beside plain ways to do the same. Prints
+//! a table in Markdown: medians, and ratios of medians.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,8 +14,8 @@ use tokio::runtime::Runtime;
 
 const FILES_A_DIRECTORY: usize = 50;
 
-/// Two walks, one after another, each file looked at before the next: what the reference does around each command. Prints milliseconds, without the
-/// start of the program.
+/// Two walks, one after another, each file looked at before the next: what the reference does
+/// around each command. Prints milliseconds, without the start of the program.
 const NODE: &str = r#"
 const { readdir, stat } = require("node:fs/promises");
 const seen = async (directory, found = new Map()) => {
@@ -44,7 +45,8 @@ impl Session {
     fn with(runtime: &Runtime, place: &Path, name: &str, files: usize) -> Self {
         let dir = Arc::new(SessionDir::create(&place.join(name)).unwrap());
         for number in 0..files {
-            let parent = dir.path().join(format!("d{}/e{}", number / 1_000, number / FILES_A_DIRECTORY));
+            let parent =
+                dir.path().join(format!("d{}/e{}", number / 1_000, number / FILES_A_DIRECTORY));
             std::fs::create_dir_all(&parent).unwrap();
             std::fs::write(parent.join(format!("file-{number}.txt")), number.to_string()).unwrap();
         }
@@ -52,8 +54,10 @@ impl Session {
     }
 
     fn of(runtime: &Runtime, dir: Arc<SessionDir>, state: &Path, source: ChangeSource) -> Self {
-        let mirror = Mirror::builder(Arc::clone(&dir), Arc::new(InMemory::new()), Key::from("prefix"));
-        let mirror = mirror.state_dir(state.to_owned()).deadline(Duration::from_secs(600)).changes(source);
+        let mirror =
+            Mirror::builder(Arc::clone(&dir), Arc::new(InMemory::new()), Key::from("prefix"));
+        let mirror =
+            mirror.state_dir(state.to_owned()).deadline(Duration::from_secs(600)).changes(source);
         let session = Self { dir, mirror: mirror.open().unwrap() };
         assert!(runtime.block_on(session.mirror.sync()).pending.is_empty());
         let hears = matches!(session.mirror.change_source(), ChangeSourceReport::Events { .. });
@@ -89,7 +93,8 @@ impl Session {
 
 fn find(dir: &Path) -> Duration {
     let started = Instant::now();
-    let status = Command::new("find").arg(dir).args(["-printf", "%p %T@\n"]).stdout(Stdio::null()).status();
+    let status =
+        Command::new("find").arg(dir).args(["-printf", "%p %T@\n"]).stdout(Stdio::null()).status();
     assert!(status.unwrap().success());
     started.elapsed()
 }
@@ -101,7 +106,8 @@ fn node(dir: &Path) -> Option<Duration> {
     Some(Duration::from_secs_f64(milliseconds / 1e3))
 }
 
-/// The medians of two ways to do something, taken in turn, so that what disturbs the machine disturbs both.
+/// The medians of two ways to do something, taken in turn, so that what disturbs the machine
+/// disturbs both.
 fn medians(rounds: usize, mut ways: [&mut dyn FnMut() -> Duration; 2]) -> [Duration; 2] {
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
@@ -131,12 +137,16 @@ fn main() {
 
     let empty = Session::with(&runtime, place.path(), "empty", 0);
     let some = Session::with(&runtime, place.path(), "some", scale(10_000));
-    let medians_of_idle = medians(scale(1_000), [&mut || some.idle(&runtime), &mut || empty.idle(&runtime)]);
+    let medians_of_idle =
+        medians(scale(1_000), [&mut || some.idle(&runtime), &mut || empty.idle(&runtime)]);
     row("a call that finds nothing, 10,000 files ÷ an empty directory", medians_of_idle);
     if node(some.dir.path()).is_some() {
         let mut walks = || node(some.dir.path()).unwrap();
         let medians = medians(scale(7), [&mut || some.changed(&runtime, 3), &mut walks]);
-        row("finding 3 changes among 10,000 files ÷ two walks of node, one file after another", medians);
+        row(
+            "finding 3 changes among 10,000 files ÷ two walks of node, one file after another",
+            medians,
+        );
     }
 
     let many = Session::with(&runtime, place.path(), "many", scale(100_000));
@@ -144,7 +154,9 @@ fn main() {
     row("finding nothing among 100,000 files, by events ÷ `find -printf`", by_events);
     let dir = Arc::clone(&many.dir);
     drop(many);
-    let walking = Session::of(&runtime, dir, &place.path().join("walking-state"), ChangeSource::Walks);
-    let by_walks = medians(scale(9), [&mut || walking.idle(&runtime), &mut || find(walking.dir.path())]);
+    let walking =
+        Session::of(&runtime, dir, &place.path().join("walking-state"), ChangeSource::Walks);
+    let by_walks =
+        medians(scale(9), [&mut || walking.idle(&runtime), &mut || find(walking.dir.path())]);
     row("finding nothing among 100,000 files, by a walk ÷ `find -printf`", by_walks);
 }

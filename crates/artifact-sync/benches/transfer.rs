@@ -1,4 +1,5 @@
-//! What transfers cost beside plain ways to do the same, on a store that takes 20 ms for each call, and on one in memory. Prints a table in Markdown.
+//! What transfers cost beside plain ways to do the same, on a store that takes 20 ms for each call,
+//! and on one in memory. Prints a table in Markdown.
 
 use std::path::Path;
 use std::process::Command;
@@ -29,8 +30,11 @@ fn slow() -> Arc<dyn ObjectStore> {
 fn mirror(place: &Path, name: &str, store: &Arc<dyn ObjectStore>) -> (Arc<SessionDir>, Mirror) {
     let dir = Arc::new(SessionDir::create(&place.join(name)).unwrap());
     let mirror = Mirror::builder(Arc::clone(&dir), Arc::clone(store), Key::from("prefix"));
-    let mirror =
-        mirror.state_dir(place.join(format!("{name}-state"))).deadline(Duration::from_secs(600)).open().unwrap();
+    let mirror = mirror
+        .state_dir(place.join(format!("{name}-state")))
+        .deadline(Duration::from_secs(600))
+        .open()
+        .unwrap();
     (dir, mirror)
 }
 
@@ -43,7 +47,9 @@ fn fill(dir: &Path, files: usize, bytes: usize) {
 }
 
 fn row(what: &str, ours: Duration, other: Option<Duration>) {
-    let ratio = other.map_or("–".to_owned(), |other| format!("{:.3}", ours.as_secs_f64() / other.as_secs_f64()));
+    let ratio = other.map_or("–".to_owned(), |other| {
+        format!("{:.3}", ours.as_secs_f64() / other.as_secs_f64())
+    });
     println!("| {what} | {:.3} s | {ratio} |", ours.as_secs_f64());
 }
 
@@ -107,7 +113,12 @@ async fn main() {
     };
     let before = children();
     assert!(
-        Command::new("cp").arg(dir.path().join("large")).arg(place.path().join("copy")).status().unwrap().success()
+        Command::new("cp")
+            .arg(dir.path().join("large"))
+            .arg(place.path().join("copy"))
+            .status()
+            .unwrap()
+            .success()
     );
     let copied = (children() - before).max(Duration::from_millis(1));
     row("uploading 1 GB, processor time ÷ `cp`", ours, Some(copied));

@@ -28,7 +28,8 @@ const MEDIA_TYPES: [(&str, &str); 9] = [
 
 /// The media type that a file's name stands for; `application/octet-stream` where it says nothing.
 pub(crate) fn media_type(path: &str) -> &'static str {
-    let extension = Path::new(path).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let extension =
+        Path::new(path).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     match MEDIA_TYPES.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension)) {
         Some((_, media_type)) => media_type,
         None => mime_guess::from_ext(extension).first_raw().unwrap_or("application/octet-stream"),

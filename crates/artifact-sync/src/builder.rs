@@ -57,7 +57,8 @@ impl MirrorBuilder {
         }
     }
 
-    /// Where the record of what the store holds is kept: a directory of its own, out of the agent's reach. Required.
+    /// Where the record of what the store holds is kept: a directory of its own, out of the agent's
+    /// reach. Required.
     #[must_use]
     pub fn state_dir(mut self, dir: PathBuf) -> Self {
         self.state_dir = Some(dir);
@@ -106,7 +107,8 @@ impl MirrorBuilder {
         self
     }
 
-    /// How long a call waits for the store, 10 s by default. What is not done by then goes on in the background.
+    /// How long a call waits for the store, 10 s by default. What is not done by then goes on in
+    /// the background.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -126,7 +128,8 @@ impl MirrorBuilder {
             ))
         })?;
         let mut index = Index::open(&state_dir).map_err(index_error)?;
-        let id = identity(self.dir.as_fd()).map_err(|errno| index_error((self.dir.path().to_owned(), errno.into())))?;
+        let id = identity(self.dir.as_fd())
+            .map_err(|errno| index_error((self.dir.path().to_owned(), errno.into())))?;
         if index.directory() != Some(id) {
             index.begin_directory(id);
         }
@@ -149,7 +152,11 @@ impl MirrorBuilder {
 }
 
 fn identity(dir: impl AsFd) -> rustix::io::Result<DirectoryId> {
-    let stat = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::BTIME)?;
+    let stat =
+        rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::BTIME)?;
     let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
-    Ok(DirectoryId { inode: stat.stx_ino, born: told.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)) })
+    Ok(DirectoryId {
+        inode: stat.stx_ino,
+        born: told.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
+    })
 }

@@ -67,7 +67,9 @@ impl Inner {
     }
 
     async fn upload(&self, entry: &Entry, moved: Option<&Moved>) -> Outcome {
-        let Some(path) = relative(&entry.path) else { return Outcome::Skipped(SkipReason::PathTooLong) };
+        let Some(path) = relative(&entry.path) else {
+            return Outcome::Skipped(SkipReason::PathTooLong);
+        };
         let key = match keys::key(&self.prefix, &entry.path) {
             Ok(key) => key,
             Err(reason) => return Outcome::Skipped(SkipReason::Key { reason: reason.to_owned() }),
@@ -87,7 +89,9 @@ impl Inner {
         let failed = |reason: &str, is_final| {
             self.index().set_failed(&entry.path, Failure { reason: reason.to_owned(), is_final });
         };
-        let uploaded = match self.send(&path, &key, Before { stored: before.as_ref(), moved }, &expected, origin).await
+        let uploaded = match self
+            .send(&path, &key, Before { stored: before.as_ref(), moved }, &expected, origin)
+            .await
         {
             Ok(Upload::Stored { stored, is_unchanged: true }) => {
                 self.index().set_stored(&entry.path, stored);
@@ -172,18 +176,17 @@ impl Inner {
     }
 }
 
-/// The removals that must come before the uploads, because a directory takes a file's place or the other way
-/// round; and the others, which come last: until then the store has what a rename has moved.
+/// The removals that must come before the uploads, because a directory takes a file's place or the
+/// other way round; and the others, which come last: until then the store has what a rename has
+/// moved.
 fn in_the_way(changes: &Changes) -> (Vec<String>, Vec<String>) {
     let touched: HashSet<&str> = changes.touched.iter().map(|entry| entry.path.as_str()).collect();
     let gone: HashSet<&str> = changes.gone.iter().map(String::as_str).collect();
     let above: HashSet<&str> =
         touched.iter().flat_map(|path| parents(path)).filter(|path| gone.contains(path)).collect();
-    changes
-        .gone
-        .iter()
-        .cloned()
-        .partition(|path| above.contains(path.as_str()) || parents(path).any(|above| touched.contains(above)))
+    changes.gone.iter().cloned().partition(|path| {
+        above.contains(path.as_str()) || parents(path).any(|above| touched.contains(above))
+    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! Writing to a key only while it holds what is believed to be there.
 //!
-//! Stores have conditional puts, or have none, or say that they have and ignore the condition. So a store is probed once, with an object
-//! of its own; where a condition is not kept, the key is looked at before the put, which leaves a moment for another writer.
+//! Stores have conditional puts, or have none, or say that they have and ignore the condition. So a
+//! store is probed once, with an object of its own; where a condition is not kept, the key is
+//! looked at before the put, which leaves a moment for another writer.
 
 use std::sync::Arc;
 
 use object_store::path::Path as Key;
-use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult, UpdateVersion};
+use object_store::{
+    Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult, UpdateVersion,
+};
 use sandbox_core::STAGED_PREFIX;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
@@ -46,7 +49,8 @@ pub(crate) enum Expected {
     This(Version),
 }
 
-/// Which conditions a store keeps. One value may be shared by all mirrors of a store, so that it is probed once.
+/// Which conditions a store keeps. One value may be shared by all mirrors of a store, so that it is
+/// probed once.
 #[derive(Clone, Debug, Default)]
 pub struct StoreProbe(Arc<OnceCell<Conditions>>);
 
@@ -59,8 +63,14 @@ struct Conditions {
 }
 
 impl StoreProbe {
-    /// How to put so that the store itself keeps the condition; `None` where the key must be looked at first.
-    pub(crate) async fn mode(&self, store: &dyn ObjectStore, prefix: &Key, expected: &Expected) -> Option<PutMode> {
+    /// How to put so that the store itself keeps the condition; `None` where the key must be looked
+    /// at first.
+    pub(crate) async fn mode(
+        &self,
+        store: &dyn ObjectStore,
+        prefix: &Key,
+        expected: &Expected,
+    ) -> Option<PutMode> {
         // What cannot be found out now is tried again by the next put.
         let conditions = self.0.get_or_try_init(|| probe(store, prefix)).await.ok()?;
         match expected {
@@ -79,8 +89,10 @@ async fn probe(store: &dyn ObjectStore, prefix: &Key) -> Result<Conditions, Erro
     let mut random = [0; 8];
     // Without random numbers two probes at one time could meet, and then say that nothing is kept.
     let _ = getrandom::fill(&mut random);
-    let key = prefix.clone().join(format!("{STAGED_PREFIX}probe-{:016x}", u64::from_le_bytes(random)));
-    let put = |mode| store.put_opts(&key, "probe".into(), PutOptions { mode, ..PutOptions::default() });
+    let key =
+        prefix.clone().join(format!("{STAGED_PREFIX}probe-{:016x}", u64::from_le_bytes(random)));
+    let put =
+        |mode| store.put_opts(&key, "probe".into(), PutOptions { mode, ..PutOptions::default() });
     let first = match put(PutMode::Create).await {
         Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => None,
         first => Some(first?),
@@ -94,7 +106,8 @@ async fn probe(store: &dyn ObjectStore, prefix: &Key) -> Result<Conditions, Erro
         let current = store.put(&key, "probed".into()).await?;
         let differs = stale.etag.is_some() && stale.etag != current.e_tag;
         let Version { etag, version } = stale;
-        let update = differs && is_kept(put(PutMode::Update(UpdateVersion { e_tag: etag, version })).await)?;
+        let update =
+            differs && is_kept(put(PutMode::Update(UpdateVersion { e_tag: etag, version })).await)?;
         Ok(Conditions { create, update })
     };
     let conditions = probed.await;
@@ -118,7 +131,11 @@ fn is_kept(put: Result<PutResult, Error>) -> Result<bool, Error> {
 }
 
 /// Whether a key holds what is expected, by a look at it.
-pub(crate) async fn holds(store: &dyn ObjectStore, key: &Key, expected: &Expected) -> Result<bool, Error> {
+pub(crate) async fn holds(
+    store: &dyn ObjectStore,
+    key: &Key,
+    expected: &Expected,
+) -> Result<bool, Error> {
     // Nothing tells objects apart here.
     if matches!(expected, Expected::This(version) if version.etag.is_none()) {
         return Ok(true);

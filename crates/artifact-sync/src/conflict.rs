@@ -1,7 +1,8 @@
 //! What to do where both sides have changed one file: both are kept.
 //!
-//! The file keeps its name and its key. The other side's version is brought beside it, into the directory and into the store, under a name that tells
-//! which version it is; only then is it replaced under the key. So at no moment is either of them in one place only.
+//! The file keeps its name and its key. The other side's version is brought beside it, into the
+//! directory and into the store, under a name that tells which version it is; only then is it
+//! replaced under the key. So at no moment is either of them in one place only.
 
 use std::sync::Arc;
 
@@ -32,7 +33,8 @@ pub(crate) struct Kept {
 }
 
 impl Inner {
-    /// Stores a file under a key that holds something else than was expected. `None` when the file is no longer there.
+    /// Stores a file under a key that holds something else than was expected. `None` when the file
+    /// is no longer there.
     pub(crate) async fn keep_both(
         &self,
         path: &RelativePath,
@@ -50,7 +52,8 @@ impl Inner {
             let mut expected = Expected::Nothing;
             if let Some(meta) = meta {
                 let beside = conflict_path(path, &Version::from(&meta));
-                let fetched = self.fetch_beside(&beside, &meta).await.map_err(|error| pending(&error))?;
+                let fetched =
+                    self.fetch_beside(&beside, &meta).await.map_err(|error| pending(&error))?;
                 let Some((signature, hash)) = self.hash_here(path).await? else { return Ok(None) };
                 if hash == fetched.writer.hash() {
                     let stored = Stored { signature, hash, version: fetched.version, origin };
@@ -73,7 +76,10 @@ impl Inner {
     }
 
     /// What the file is now; `None` when it is gone.
-    async fn hash_here(&self, path: &RelativePath) -> Result<Option<(Signature, String)>, UploadError> {
+    async fn hash_here(
+        &self,
+        path: &RelativePath,
+    ) -> Result<Option<(Signature, String)>, UploadError> {
         let (dir, name) = (Arc::clone(&self.uploader.dir), path.clone());
         let hashed = blocking(move || {
             let file = match dir.open_file(&name) {
@@ -91,18 +97,24 @@ impl Inner {
         hashed.await.map_err(UploadError::Pending)
     }
 
-    /// Puts the other side's version into the directory and into the store, under its new name. Only what is known to be there counts: the name may be taken,
-    /// by an earlier attempt, or by something else.
+    /// Puts the other side's version into the directory and into the store, under its new name.
+    /// Only what is known to be there counts: the name may be taken, by an earlier attempt, or by
+    /// something else.
     async fn keep_copy(&self, beside: &RelativePath, fetched: Fetched) -> Result<(), UploadError> {
-        let (hash, there) = (fetched.writer.hash(), Snapshot::of_file(&*self.uploader.dir, beside, &self.rules));
+        let (hash, there) =
+            (fetched.writer.hash(), Snapshot::of_file(&*self.uploader.dir, beside, &self.rules));
         if there.find(beside.as_str()).is_none() && there.skipped.is_empty() {
             let Fetched { writer, executable, .. } = fetched;
             let finished = blocking(move || writer.finish(executable)).await;
             finished.map_err(|error| UploadError::Pending(with_causes(&error)))?;
         }
-        let key = keys::key(&self.prefix, beside.as_str())
-            .map_err(|reason| UploadError::Pending(format!("the version in the store cannot be kept: {reason}")))?;
-        let kept = match self.send(beside, &key, Before::default(), &Expected::Nothing, Origin::Remote).await? {
+        let key = keys::key(&self.prefix, beside.as_str()).map_err(|reason| {
+            UploadError::Pending(format!("the version in the store cannot be kept: {reason}"))
+        })?;
+        let kept = match self
+            .send(beside, &key, Before::default(), &Expected::Nothing, Origin::Remote)
+            .await?
+        {
             Upload::Stored { stored, .. } => {
                 let kept = stored.hash == hash;
                 self.index().set_stored(beside.as_str(), stored);
@@ -118,17 +130,23 @@ impl Inner {
         };
         match kept {
             true => Ok(()),
-            false => Err(UploadError::Pending(format!("the version in the store cannot be kept: {beside} is taken"))),
+            false => Err(UploadError::Pending(format!(
+                "the version in the store cannot be kept: {beside} is taken"
+            ))),
         }
     }
 }
 
 /// `report.conflict-1a2b3c4d.md`, by the version in the store.
 fn conflict_path(path: &RelativePath, version: &Version) -> RelativePath {
-    let (parent, name) =
-        path.as_str().rsplit_once('/').map_or((None, path.as_str()), |(above, name)| (Some(above), name));
+    let (parent, name) = path
+        .as_str()
+        .rsplit_once('/')
+        .map_or((None, path.as_str()), |(above, name)| (Some(above), name));
     let (stem, extension) = match name.rsplit_once('.') {
-        Some((stem, extension)) if !stem.is_empty() && extension.len() <= 16 => (stem, format!(".{extension}")),
+        Some((stem, extension)) if !stem.is_empty() && extension.len() <= 16 => {
+            (stem, format!(".{extension}"))
+        }
         _ => (name, String::new()),
     };
     let stem = &stem[..stem.floor_char_boundary(MAX_STEM_BYTES)];
@@ -146,7 +164,9 @@ mod tests {
     #[test]
     fn the_name_tells_the_version_and_keeps_the_extension() {
         let version = |etag: &str| Version { etag: Some(etag.to_owned()), version: None };
-        let named = |path: &str, etag: &str| conflict_path(&RelativePath::parse(path).unwrap(), &version(etag));
+        let named = |path: &str, etag: &str| {
+            conflict_path(&RelativePath::parse(path).unwrap(), &version(etag))
+        };
         let tag = &blake3::hash(b"e").to_hex()[..8];
         assert_eq!(named("d/report.md", "e").as_str(), format!("d/report.conflict-{tag}.md"));
         assert_eq!(named(".bashrc", "e").as_str(), format!(".bashrc.conflict-{tag}"));

@@ -1,6 +1,8 @@
-//! What a mirror needs of a store, as a suite that runs on any: memory, a disk, a cloud, an embedder's own.
+//! What a mirror needs of a store, as a suite that runs on any: memory, a disk, a cloud, an
+//! embedder's own.
 //!
-//! Each check works below a prefix of its own and leaves its objects there. A check that fails panics and says what was found.
+//! Each check works below a prefix of its own and leaves its objects there. A check that fails
+//! panics and says what was found.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -72,14 +74,17 @@ struct Place {
 impl Side {
     fn place(&self, name: &str) -> Place {
         let dir = Arc::new(SessionDir::create(&self.scratch.join(name)).expect("a directory"));
-        let mirror = Mirror::builder(Arc::clone(&dir), Arc::clone(&self.store), self.prefix.clone());
-        let mirror = mirror.state_dir(self.scratch.join(format!("{name}-state"))).open().expect("a mirror");
+        let mirror =
+            Mirror::builder(Arc::clone(&dir), Arc::clone(&self.store), self.prefix.clone());
+        let mirror =
+            mirror.state_dir(self.scratch.join(format!("{name}-state"))).open().expect("a mirror");
         Place { dir: dir.path().to_owned(), mirror }
     }
 
     /// What stands in the store, as the store itself tells.
     async fn objects(&self) -> Vec<String> {
-        let listed: Vec<_> = self.store.list(Some(&self.prefix)).try_collect().await.expect("a listing");
+        let listed: Vec<_> =
+            self.store.list(Some(&self.prefix)).try_collect().await.expect("a listing");
         let paths = listed.iter().filter_map(|meta| below(&self.prefix, &meta.location));
         let mut paths: Vec<String> = paths.map(str::to_owned).collect();
         paths.sort();
@@ -113,7 +118,12 @@ impl Place {
                 if path.is_dir() {
                     rest.push(path);
                 } else {
-                    let name = path.strip_prefix(&self.dir).expect("below").to_str().expect("UTF-8").to_owned();
+                    let name = path
+                        .strip_prefix(&self.dir)
+                        .expect("below")
+                        .to_str()
+                        .expect("UTF-8")
+                        .to_owned();
                     files.insert(name, fs::read(path).expect("a file"));
                 }
             }
@@ -122,13 +132,15 @@ impl Place {
     }
 }
 
-/// Odd names are the same there and back, and a file that can be executed comes back as one, where attributes are kept.
+/// Odd names are the same there and back, and a file that can be executed comes back as one, where
+/// attributes are kept.
 async fn names(side: &Side) {
     let here = side.place("here");
     for name in NAMES {
         here.write(name, name.as_bytes());
     }
-    fs::set_permissions(here.dir.join("-dash"), fs::Permissions::from_mode(0o755)).expect("permissions");
+    fs::set_permissions(here.dir.join("-dash"), fs::Permissions::from_mode(0o755))
+        .expect("permissions");
     here.sync().await;
     let mut expected: Vec<String> = NAMES.map(str::to_owned).into();
     expected.sort();
@@ -181,7 +193,8 @@ async fn conflicts(side: &Side) {
     }
     here.sync().await;
     let report = there.sync().await;
-    let mut conflicts: Vec<&str> = report.conflicts.iter().map(|conflict| conflict.path.as_str()).collect();
+    let mut conflicts: Vec<&str> =
+        report.conflicts.iter().map(|conflict| conflict.path.as_str()).collect();
     conflicts.sort_unstable();
     assert_eq!(conflicts, ["new", "old"]);
     here.restore().await;

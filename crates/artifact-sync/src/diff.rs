@@ -9,7 +9,8 @@ use crate::snapshot::{Entry, Snapshot};
 /// The difference between a directory and the record of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
-    /// Files that the store does not hold as they are now, by path. Their content may be what it holds all the same.
+    /// Files that the store does not hold as they are now, by path. Their content may be what it
+    /// holds all the same.
     pub(crate) touched: Vec<Entry>,
     /// Files that the store holds and that are no more, by path.
     pub(crate) gone: Vec<String>,
@@ -45,14 +46,21 @@ pub(crate) fn diff(snapshot: &Snapshot, known: &BTreeMap<String, Known>) -> Chan
 }
 
 /// As [`diff`], where only some paths were looked at, and all below them.
-pub(crate) fn diff_under(paths: &[&str], snapshot: &Snapshot, known: &BTreeMap<String, Known>) -> Changes {
+pub(crate) fn diff_under(
+    paths: &[&str],
+    snapshot: &Snapshot,
+    known: &BTreeMap<String, Known>,
+) -> Changes {
     let blind_spots = snapshot.blind_spots();
     let is_missing = |path: &str, known: &Known| {
         matches!(known, Known::Stored(_))
             && snapshot.find(path).is_none()
             && !blind_spots.iter().any(|spot| covers(spot, path))
     };
-    let missing = paths.iter().flat_map(|path| under(known, path)).filter(|(path, known)| is_missing(path, known));
+    let missing = paths
+        .iter()
+        .flat_map(|path| under(known, path))
+        .filter(|(path, known)| is_missing(path, known));
     let mut gone: Vec<String> = missing.map(|(path, _)| path.clone()).collect();
     gone.sort_unstable();
     let is_same = |entry: &&Entry| matches!(known.get(&entry.path), Some(Known::Stored(stored)) if stored.signature == entry.signature);
@@ -68,7 +76,9 @@ pub(crate) fn gone_unheard<'s>(
 ) -> Vec<String> {
     let blind_spots = snapshot.blind_spots();
     sent.filter(|path| !matches!(known.get(*path), Some(Known::Stored(_))))
-        .filter(|path| snapshot.find(path).is_none() && !blind_spots.iter().any(|spot| covers(spot, path)))
+        .filter(|path| {
+            snapshot.find(path).is_none() && !blind_spots.iter().any(|spot| covers(spot, path))
+        })
         .cloned()
         .collect()
 }
@@ -84,7 +94,13 @@ mod tests {
     use crate::signature::Signature;
 
     fn signature(state: u8) -> Signature {
-        Signature { size: state.into(), modified: (0, 0), changed: (0, 0), inode: 1, mode: 0o100644 }
+        Signature {
+            size: state.into(),
+            modified: (0, 0),
+            changed: (0, 0),
+            inode: 1,
+            mode: 0o100644,
+        }
     }
 
     fn stored(state: u8) -> Known {
@@ -97,7 +113,8 @@ mod tests {
     }
 
     fn paths() -> impl Strategy<Value = String> {
-        prop::sample::select(vec!["a", "a/b", "a/b/c", "a.b", "a b", "b", "b/a", "é"]).prop_map(str::to_owned)
+        prop::sample::select(vec!["a", "a/b", "a/b/c", "a.b", "a b", "b", "b/a", "é"])
+            .prop_map(str::to_owned)
     }
 
     proptest! {

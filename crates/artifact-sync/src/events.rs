@@ -1,10 +1,14 @@
-//! What the kernel tells about changes: one inotify instance for the process, shared by all mirrors.
+//! What the kernel tells about changes: one inotify instance for the process, shared by all
+//! mirrors.
 //!
-//! Nobody waits for events. The kernel queues each one before the call that caused it returns, so whoever wants to know reads what is queued,
-//! hands it to all whom it concerns, and takes what is his own. A queue that overflows has every mirror walk.
+//! Nobody waits for events. The kernel queues each one before the call that caused it returns, so
+//! whoever wants to know reads what is queued, hands it to all whom it concerns, and takes what is
+//! his own. A queue that overflows has every mirror walk.
 //!
-//! Why not fanotify: a mark on a whole file system needs `CAP_SYS_ADMIN` where the file system was mounted, and then every process of the host pays for each
-//! of its events and fills the queue; marks on single inodes need one for each directory, as inotify does, and tell nothing that inotify does not tell.
+//! Why not fanotify: a mark on a whole file system needs `CAP_SYS_ADMIN` where the file system was
+//! mounted, and then every process of the host pays for each of its events and fills the queue;
+//! marks on single inodes need one for each directory, as inotify does, and tell nothing that
+//! inotify does not tell.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CStr;
@@ -24,8 +28,8 @@ const MAX_SUSPECTS: usize = 4_096;
 const MIN_EVENT_BYTES: u64 = 16;
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// One for the process, because a user has few (`fs.inotify.max_user_instances`). It stays once it is made: closing it takes the kernel
-/// longer than all that a session costs.
+/// One for the process, because a user has few (`fs.inotify.max_user_instances`). It stays once it
+/// is made: closing it takes the kernel longer than all that a session costs.
 static SHARED: Mutex<Option<Arc<Instance>>> = Mutex::new(None);
 
 #[derive(Debug)]
@@ -36,7 +40,8 @@ struct Instance {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// By watch descriptor: the mirrors that watch the directory, each with its path. Two mirrors of one directory share a descriptor.
+    /// By watch descriptor: the mirrors that watch the directory, each with its path. Two mirrors
+    /// of one directory share a descriptor.
     watches: HashMap<i32, Vec<(u64, String)>>,
     subscribers: HashMap<u64, Subscriber>,
     last_number: u64,
@@ -127,7 +132,11 @@ impl Subscription {
 
     /// How many directories are watched.
     pub(crate) fn watches(&self) -> usize {
-        self.instance.table().subscribers.get(&self.number).map_or(0, |subscriber| subscriber.watches.len())
+        self.instance
+            .table()
+            .subscribers
+            .get(&self.number)
+            .map_or(0, |subscriber| subscriber.watches.len())
     }
 }
 
@@ -184,7 +193,8 @@ impl Table {
         }
     }
 
-    /// Hands out all events that are queued at this moment, and not those that others go on causing.
+    /// Hands out all events that are queued at this moment, and not those that others go on
+    /// causing.
     fn read(&mut self, queue: &OwnedFd) {
         let queued = rustix::io::ioctl_fionread(queue).unwrap_or(u64::MAX);
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
@@ -223,12 +233,14 @@ impl Table {
         }
         let is_directory = what.contains(ReadFlags::ISDIR);
         let is_gone = what.intersects(ReadFlags::MOVED_FROM | ReadFlags::DELETE);
-        let is_name = is_directory || is_gone || what.intersects(ReadFlags::MOVED_TO | ReadFlags::CREATE);
+        let is_name =
+            is_directory || is_gone || what.intersects(ReadFlags::MOVED_TO | ReadFlags::CREATE);
         let mut moved = Vec::new();
         for (number, at) in self.watches.get(&descriptor).into_iter().flatten() {
             let name = event.file_name().map(CStr::to_str);
             let (path, about) = match name {
-                // The directory itself; or a name that is shown like others, so all names in the directory are looked at.
+                // The directory itself; or a name that is shown like others, so all names in the
+                // directory are looked at.
                 None | Some(Err(_)) => (at.clone(), About::Name),
                 Some(Ok(name)) => {
                     let path = if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
@@ -242,7 +254,8 @@ impl Table {
                 moved.push((*number, path));
             }
         }
-        // What happens in a directory under its new name, or elsewhere, is none of the old name's business. The path is looked at in any case.
+        // What happens in a directory under its new name, or elsewhere, is none of the old name's
+        // business. The path is looked at in any case.
         for (number, path) in moved {
             self.forget(queue, number, &path);
         }
@@ -289,9 +302,11 @@ impl News {
     }
 }
 
-/// What is told. Writes through a mapping are told when the file is closed for the last time, `truncate(2)` as a modification.
+/// What is told. Writes through a mapping are told when the file is closed for the last time,
+/// `truncate(2)` as a modification.
 ///
-/// Not `IN_EXCL_UNLINK`: a write by a name that is gone may have reached a file that has another name.
+/// Not `IN_EXCL_UNLINK`: a write by a name that is gone may have reached a file that has another
+/// name.
 fn wanted() -> WatchFlags {
     WatchFlags::CREATE
         | WatchFlags::DELETE

@@ -21,9 +21,11 @@ const REFERENCE: [&str; 12] = [
     ".ipynb_checkpoints",
 ];
 
-/// Which paths are left alone, in both directions: patterns in the syntax of `gitignore(5)`, relative to the directory.
+/// Which paths are left alone, in both directions: patterns in the syntax of `gitignore(5)`,
+/// relative to the directory.
 ///
-/// As there, what is in an ignored directory cannot be taken back by a later pattern: ignored directories are never entered.
+/// As there, what is in an ignored directory cannot be taken back by a later pattern: ignored
+/// directories are never entered.
 #[derive(Clone, Debug)]
 pub struct IgnoreRules {
     /// Where all patterns are plain names they are these: comparing costs less than matching.
@@ -50,11 +52,14 @@ impl Default for IgnoreRules {
 }
 
 impl IgnoreRules {
-    /// Rules with these patterns, one after another, and no others. Empty ones and comments are allowed, as in a file.
+    /// Rules with these patterns, one after another, and no others. Empty ones and comments are
+    /// allowed, as in a file.
     ///
     /// # Errors
     /// [`PatternError`] for the first one that cannot be one.
-    pub fn patterns<P: AsRef<str>>(patterns: impl IntoIterator<Item = P>) -> Result<Self, PatternError> {
+    pub fn patterns<P: AsRef<str>>(
+        patterns: impl IntoIterator<Item = P>,
+    ) -> Result<Self, PatternError> {
         let patterns: Vec<P> = patterns.into_iter().collect();
         if patterns.iter().all(|pattern| is_name(pattern.as_ref())) {
             let names = patterns.iter().map(|pattern| pattern.as_ref().to_owned()).collect();
@@ -77,7 +82,8 @@ impl IgnoreRules {
         self.top_level.push(name);
     }
 
-    /// Whether an entry, and all in it, is left alone. `path` is relative to the directory, and no directory above it is left alone.
+    /// Whether an entry, and all in it, is left alone. `path` is relative to the directory, and no
+    /// directory above it is left alone.
     pub(crate) fn covers_entry(&self, path: &str, is_directory: bool) -> bool {
         let name = name(path);
         self.names.iter().any(|ignored| ignored == name)
@@ -89,13 +95,15 @@ impl IgnoreRules {
     /// Whether a file, relative to the directory, is left alone, or something above it.
     pub(crate) fn covers(&self, path: &str) -> bool {
         let above = path.match_indices('/').map(|(at, _)| &path[..at]);
-        above.into_iter().any(|above| self.covers_entry(above, true)) || self.covers_entry(path, false)
+        above.into_iter().any(|above| self.covers_entry(above, true))
+            || self.covers_entry(path, false)
     }
 }
 
 /// Whether a pattern stands for entries of this name and nothing else.
 fn is_name(pattern: &str) -> bool {
-    !pattern.is_empty() && pattern.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    !pattern.is_empty()
+        && pattern.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 #[cfg(test)]
@@ -118,15 +126,29 @@ mod tests {
         rules.add_top_level("skills".to_owned());
         check(
             &rules,
-            &["node_modules/a", "a/.git/HEAD", "venv", "skills/x/SKILL.md", "a/.agent-tools-staged-1"],
+            &[
+                "node_modules/a",
+                "a/.git/HEAD",
+                "venv",
+                "skills/x/SKILL.md",
+                "a/.agent-tools-staged-1",
+            ],
             &["a", "a/skills/b", "my_node_modules/a", ".gitignore", "environment/a"],
         );
     }
 
     #[test]
     fn patterns_mean_what_they_mean_to_git() {
-        let rules = IgnoreRules::patterns(["# a comment", "", "*.log", "!keep.log", "/build/", "docs/**/*.tmp", "a b"])
-            .unwrap();
+        let rules = IgnoreRules::patterns([
+            "# a comment",
+            "",
+            "*.log",
+            "!keep.log",
+            "/build/",
+            "docs/**/*.tmp",
+            "a b",
+        ])
+        .unwrap();
         check(
             &rules,
             &["x.log", "d/x.log", "build/x", "docs/a/b/c.tmp", "a b", "d/a b/c", "build/keep.log"],

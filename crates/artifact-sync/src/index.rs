@@ -1,8 +1,9 @@
 //! The record of what the store holds, in a file that a crash cannot corrupt.
 //!
-//! One line a change: sixteen hexadecimal digits of the BLAKE3 hash of the rest, a space, and JSON. Lines are only ever
-//! appended; a line that was not written whole ends the record when it is next opened. What is lost with it is looked at
-//! and uploaded again. The record is written anew, beside the old one, once most of its lines are history.
+//! One line a change: sixteen hexadecimal digits of the BLAKE3 hash of the rest, a space, and JSON.
+//! Lines are only ever appended; a line that was not written whole ends the record when it is next
+//! opened. What is lost with it is looked at and uploaded again. The record is written anew, beside
+//! the old one, once most of its lines are history.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -47,18 +48,21 @@ pub(crate) struct Stored {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     Stored(Stored),
-    /// It came from the store, and was removed here: the object stays and is not fetched again, unless it is another one.
+    /// It came from the store, and was removed here: the object stays and is not fetched again,
+    /// unless it is another one.
     Removed {
         version: Version,
     },
-    /// The store held it when the directory was last seen; the directory is a new one and does not have it yet.
+    /// The store held it when the directory was last seen; the directory is a new one and does not
+    /// have it yet.
     Awaited {
         version: Version,
         origin: Origin,
     },
 }
 
-/// Which directory the record is about. One that is made anew under the same name is another directory.
+/// Which directory the record is about. One that is made anew under the same name is another
+/// directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DirectoryId {
@@ -144,7 +148,10 @@ impl Index {
         lock.try_lock().map_err(|error| match error {
             std::fs::TryLockError::WouldBlock => (
                 lock_path.clone(),
-                io::Error::new(io::ErrorKind::ResourceBusy, "another mirror of this session is open"),
+                io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "another mirror of this session is open",
+                ),
             ),
             std::fs::TryLockError::Error(error) => (lock_path.clone(), error),
         })?;
@@ -194,9 +201,8 @@ impl Index {
         let known = std::mem::take(&mut self.known);
         for (path, known) in known {
             let record = match known {
-                Known::Stored(Stored { version, origin, .. }) | Known::Awaited { version, origin } => {
-                    Record::Awaited { path, version, origin }
-                }
+                Known::Stored(Stored { version, origin, .. })
+                | Known::Awaited { version, origin } => Record::Awaited { path, version, origin },
                 Known::Removed { version } => Record::Removed { path, version },
             };
             self.note(record);
@@ -240,7 +246,8 @@ impl Index {
         self.sent.keys()
     }
 
-    /// Whether an object with this content may be this side's own, of which the store's answer was lost.
+    /// Whether an object with this content may be this side's own, of which the store's answer was
+    /// lost.
     pub(crate) fn was_sent(&self, path: &str, hash: &str) -> bool {
         self.sent.get(path).is_some_and(|sent| sent.iter().any(|known| known == hash))
     }
@@ -248,7 +255,8 @@ impl Index {
     /// Lets another one open the record; from now on this one notes nothing.
     pub(crate) fn let_go(&mut self) {
         if let Some(lock) = self.lock.take() {
-            // Closing it would do, but for a process that the host starts at this moment: until it executes its program it has the descriptor too.
+            // Closing it would do, but for a process that the host starts at this moment: until it
+            // executes its program it has the descriptor too.
             let _ = lock.unlock();
         }
     }
@@ -259,7 +267,8 @@ impl Index {
         }
         self.note(record);
         if let Err(error) = self.save() {
-            // The next record tries again. Until then a crash costs one more upload of what is not recorded.
+            // The next record tries again. Until then a crash costs one more upload of what is not
+            // recorded.
             tracing::warn!(path = %self.path.display(), %error, "the record cannot be written");
         }
     }
@@ -428,7 +437,9 @@ mod tests {
         let path = dir.path().join(FILE);
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..whole.len() {
-            for damaged in [whole[..cut].to_vec(), [&whole[..cut], b"\xff", &whole[cut + 1..]].concat()] {
+            for damaged in
+                [whole[..cut].to_vec(), [&whole[..cut], b"\xff", &whole[cut + 1..]].concat()]
+            {
                 std::fs::write(&path, damaged).unwrap();
                 let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count();
                 let mut index = Index::open(dir.path()).unwrap();
@@ -436,7 +447,11 @@ mod tests {
                 assert_eq!(index.stored("a\nb").is_some(), lines >= 2, "cut at {cut}");
                 index.set_stored("later", stored(9));
                 drop(index);
-                assert_eq!(Index::open(dir.path()).unwrap().stored("later"), Some(&stored(9)), "cut at {cut}");
+                assert_eq!(
+                    Index::open(dir.path()).unwrap().stored("later"),
+                    Some(&stored(9)),
+                    "cut at {cut}"
+                );
             }
         }
     }
@@ -511,7 +526,10 @@ mod tests {
         first.set_stored("of the first", stored(1));
         second.set_stored("of the second", stored(2));
         drop((first, second));
-        assert_eq!(Index::open(dir.path()).unwrap().known().keys().collect::<Vec<_>>(), ["of the second"]);
+        assert_eq!(
+            Index::open(dir.path()).unwrap().known().keys().collect::<Vec<_>>(),
+            ["of the second"]
+        );
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub fn key_for(prefix: &Key, path: &RelativePath) -> Result<Key, &'static str> {
 
 /// As [`key_for`].
 pub(crate) fn key(prefix: &Key, path: &str) -> Result<Key, &'static str> {
-    let text = if prefix.as_ref().is_empty() { path.to_owned() } else { format!("{prefix}/{path}") };
+    let text =
+        if prefix.as_ref().is_empty() { path.to_owned() } else { format!("{prefix}/{path}") };
     if text.len() > MAX_KEY_BYTES {
         return Err("its object key would be longer than 1,024 bytes");
     }
@@ -76,7 +77,13 @@ mod tests {
     #[test]
     fn a_session_has_the_references_prefix() {
         let (user, session) = (UserId::parse("7").unwrap(), SessionId::parse("s.1").unwrap());
-        assert_eq!(session_prefix(&Key::default(), &user, &session).as_ref(), "user_7/sessions/s.1");
-        assert_eq!(session_prefix(&Key::from("a/b"), &user, &session).as_ref(), "a/b/user_7/sessions/s.1");
+        assert_eq!(
+            session_prefix(&Key::default(), &user, &session).as_ref(),
+            "user_7/sessions/s.1"
+        );
+        assert_eq!(
+            session_prefix(&Key::from("a/b"), &user, &session).as_ref(),
+            "a/b/user_7/sessions/s.1"
+        );
     }
 }

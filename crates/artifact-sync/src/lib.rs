@@ -26,18 +26,22 @@
 //! ```
 //!
 //! # What it does not do
-//! It knows nothing of agents, skills or tools. It does nothing by itself when something changes: the next call finds the change, by the
-//! kernel's events or by a walk ([`ChangeSource`]). Empty directories are not mirrored, nor are symlinks, devices, and names that are not UTF-8: they are
+//! It knows nothing of agents, skills or tools. It does nothing by itself when something changes:
+//! the next call finds the change, by the kernel's events or by a walk ([`ChangeSource`]). Empty
+//! directories are not mirrored, nor are symlinks, devices, and names that are not UTF-8: they are
 //! reported.
 //!
 //! # Limits
-//! Events take one inotify watch for each directory that is mirrored, of those that the user may have (`fs.inotify.max_user_watches`); where there are
-//! none left, and where `/proc` is not mounted, each call walks, and [`Mirror::change_source`] says why. What no event tells is found by a walk
-//! within a minute of calls, and by [`Mirror::flush`]: a write by another name of the same file that lies in an ignored tree, or was there only between two calls; a change that another
-//! machine makes in a shared file system.
+//! Events take one inotify watch for each directory that is mirrored, of those that the user may
+//! have (`fs.inotify.max_user_watches`); where there are none left, and where `/proc` is not
+//! mounted, each call walks, and [`Mirror::change_source`] says why. What no event tells is found
+//! by a walk within a minute of calls, and by [`Mirror::flush`]: a write by another name of the
+//! same file that lies in an ignored tree, or was there only between two calls; a change that
+//! another machine makes in a shared file system.
 //!
-//! Files up to 5 GiB, directories nested up to 256 deep, keys up to 1,024 bytes. One mirror a directory at a time, on one
-//! machine. What changed on both sides is kept twice; a store without conditional puts leaves a moment in which another writer's version can be lost.
+//! Files up to 5 GiB, directories nested up to 256 deep, keys up to 1,024 bytes. One mirror a
+//! directory at a time, on one machine. What changed on both sides is kept twice; a store without
+//! conditional puts leaves a moment in which another writer's version can be lost.
 //!
 //! # Features
 //! | feature | brings |
@@ -46,11 +50,12 @@
 //! | `fs` | `file:///…`, a directory of the local disk as the store |
 //! | `aws`, `gcp`, `azure` | `s3://…`, `gs://…`, `az://…`, each with presigned links |
 //!
-//! Without features a mirror works on any [`ObjectStore`](object_store::ObjectStore) that it is given.
+//! Without features a mirror works on any [`ObjectStore`](object_store::ObjectStore) that it is
+//! given.
 //!
 //! # Errors
-//! [`StoreError`] for a URL or a setting, [`SyncError`] for a mirror. Synchronising has none: what the store
-//! does not take is pending in the [`SyncReport`], with the reason.
+//! [`StoreError`] for a URL or a setting, [`SyncError`] for a mirror. Synchronising has none: what
+//! the store does not take is pending in the [`SyncReport`], with the reason.
 
 #![forbid(unsafe_code)]
 
@@ -90,6 +95,7 @@ pub use look::{ChangeSource, ChangeSourceReport};
 pub use mirror::Mirror;
 pub use objects::{Listing, Object, get_object, list_tree, put_object};
 pub use report::{
-    Conflict, Direction, Mirrored, NotRestored, Pending, Progress, RestoreReport, SkipReason, Skipped, SyncReport,
+    Conflict, Direction, Mirrored, NotRestored, Pending, Progress, RestoreReport, SkipReason,
+    Skipped, SyncReport,
 };
 pub use stores::{OpenedStore, StoreError, open_directory, open_store};

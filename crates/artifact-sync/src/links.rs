@@ -85,7 +85,9 @@ mod presigned {
             match self {
                 Self::All => true,
                 Self::WithoutUrlSyntax => !key.contains(['%', '#', '?']),
-                Self::Plain => key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte)),
+                Self::Plain => {
+                    key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte))
+                }
             }
         }
     }

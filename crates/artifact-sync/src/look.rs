@@ -1,7 +1,8 @@
 //! What a call looks at: the paths that events name, or the whole tree by a walk.
 //!
-//! What is neither named by an event nor kept here as open is as the record says: that holds after a walk, and each look keeps it so. A walk
-//! is the truth: it comes first, when a session is closed, when events were lost or cannot be had, and in any case once in a while.
+//! What is neither named by an event nor kept here as open is as the record says: that holds after
+//! a walk, and each look keeps it so. A walk is the truth: it comes first, when a session is
+//! closed, when events were lost or cannot be had, and in any case once in a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,15 +21,17 @@ use crate::paths::{covers, name, take_under};
 use crate::report::{SkipReason, Skipped};
 use crate::snapshot::{Links, Snapshot};
 
-/// A call that comes later than this after the last walk walks, whatever events tell. It bounds what no event tells: a write to a file by a
-/// second name that the file was given where nobody looks, in an ignored tree for one, or that came and went between two looks.
+/// A call that comes later than this after the last walk walks, whatever events tell. It bounds
+/// what no event tells: a write to a file by a second name that the file was given where nobody
+/// looks, in an ignored tree for one, or that came and went between two looks.
 const LONGEST_WITHOUT_WALK: Duration = Duration::from_secs(60);
 
 /// How a mirror is to find what has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChangeSource {
-    /// By the kernel's change events where they can be had, and by walks where they cannot: a call costs what has changed.
+    /// By the kernel's change events where they can be had, and by walks where they cannot: a call
+    /// costs what has changed.
     #[default]
     Events,
     /// By a walk over the directory in each call.
@@ -101,7 +104,9 @@ impl Lookout {
 
     pub(crate) fn report(&self) -> ChangeSourceReport {
         match &*lock(&self.source) {
-            Source::Events(subscription) => ChangeSourceReport::Events { watches: subscription.watches() },
+            Source::Events(subscription) => {
+                ChangeSourceReport::Events { watches: subscription.watches() }
+            }
             Source::Walks { reason } => ChangeSourceReport::Walks { reason: reason.clone() },
         }
     }
@@ -132,8 +137,12 @@ impl Lookout {
 impl Source {
     fn walks(error: &io::Error) -> Self {
         let hint = match Errno::from_io_error(error) {
-            Some(Errno::NOSPC) => "; the user's watches are used up (sysctl fs.inotify.max_user_watches)",
-            Some(Errno::MFILE) => "; the user's instances are used up (sysctl fs.inotify.max_user_instances)",
+            Some(Errno::NOSPC) => {
+                "; the user's watches are used up (sysctl fs.inotify.max_user_watches)"
+            }
+            Some(Errno::MFILE) => {
+                "; the user's instances are used up (sysctl fs.inotify.max_user_instances)"
+            }
             Some(Errno::NOENT) => "; /proc is not mounted",
             _ => "",
         };
@@ -157,7 +166,8 @@ impl Inner {
     pub(crate) fn look_at_all(&self) -> Changes {
         let mut seen = lock(&self.lookout.seen);
         let subscription = self.lookout.subscription();
-        let by_events = subscription.and_then(|subscription| self.look_at_news(&mut seen, &subscription));
+        let by_events =
+            subscription.and_then(|subscription| self.look_at_news(&mut seen, &subscription));
         by_events.unwrap_or_else(|| self.walk_anew(&mut seen).1)
     }
 
@@ -168,8 +178,11 @@ impl Inner {
 
     fn look_at(&self, path: &RelativePath) -> (Changes, Vec<Skipped>) {
         let snapshot = Snapshot::of_file(self.uploader.dir.as_fd(), path, &self.rules);
-        let known =
-            self.index().known().get_key_value(path.as_str()).map(|(path, known)| (path.clone(), known.clone()));
+        let known = self
+            .index()
+            .known()
+            .get_key_value(path.as_str())
+            .map(|(path, known)| (path.clone(), known.clone()));
         let Changes { touched, .. } = diff(&snapshot, &known.into_iter().collect());
         (Changes { touched, gone: Vec::new() }, snapshot.skipped)
     }
@@ -181,7 +194,8 @@ impl Inner {
             subscription.forget("");
             subscription.news();
         }
-        let snapshot = Snapshot::take(self.uploader.dir.as_fd(), &self.rules, subscription.as_deref());
+        let snapshot =
+            Snapshot::take(self.uploader.dir.as_fd(), &self.rules, subscription.as_deref());
         let changes = {
             let index = self.index();
             let mut changes = diff(&snapshot, index.known());
@@ -199,11 +213,13 @@ impl Inner {
         (snapshot, changes)
     }
 
-    /// Looks at what events name and at what is open. `None` where only a walk can tell what has changed.
+    /// Looks at what events name and at what is open. `None` where only a walk can tell what has
+    /// changed.
     fn look_at_news(&self, seen: &mut Seen, subscription: &Subscription) -> Option<Changes> {
         seen.walked.filter(|walked| walked.elapsed() < LONGEST_WITHOUT_WALK)?;
         let mut news = subscription.news();
-        let sent: Vec<String> = self.index().sent().filter(|path| !self.rules.covers(path)).cloned().collect();
+        let sent: Vec<String> =
+            self.index().sent().filter(|path| !self.rules.covers(path)).cloned().collect();
         for path in seen.open.iter().chain(seen.linked.keys()).chain(&sent) {
             news.suspect(path);
         }
@@ -214,12 +230,22 @@ impl Inner {
         let paths: Vec<&str> = topmost.iter().map(|(path, _)| *path).collect();
         // A directory is watched anew: what was below it may be elsewhere by now.
         paths.iter().for_each(|path| subscription.forget(path));
-        let found = Snapshot::take_under(self.uploader.dir.as_fd(), &paths, &self.rules, Some(subscription))?;
+        let found = Snapshot::take_under(
+            self.uploader.dir.as_fd(),
+            &paths,
+            &self.rules,
+            Some(subscription),
+        )?;
         let has_stray_writer = topmost.iter().any(|(path, about)| {
-            *about == About::Content && !found.has(path) && !self.rules.covers(path) && !is_unnamed(path)
+            *about == About::Content
+                && !found.has(path)
+                && !self.rules.covers(path)
+                && !is_unnamed(path)
         });
         let has_new_names = found.linked.iter().any(|(path, links)| {
-            seen.linked.get(path).is_none_or(|before| before.inode != links.inode || before.count < links.count)
+            seen.linked
+                .get(path)
+                .is_none_or(|before| before.inode != links.inode || before.count < links.count)
         });
         // Which other names a file has, only a walk finds out.
         if found.unwatched.is_some() || has_stray_writer || has_new_names {
@@ -252,16 +278,20 @@ impl Inner {
 
 impl Seen {
     fn note(&mut self, found: &Snapshot, changes: &Changes) {
-        // What becomes of a change is seen by the next look: either it is as the record says then, or it is still open.
+        // What becomes of a change is seen by the next look: either it is as the record says then,
+        // or it is still open.
         self.open.extend(changes.touched.iter().map(|entry| entry.path.clone()));
         self.open.extend(changes.gone.iter().cloned());
-        let is_unreadable = |skipped: &&Skipped| matches!(skipped.reason, SkipReason::Unreadable { .. });
-        self.open.extend(found.skipped.iter().filter(is_unreadable).map(|skipped| skipped.path.clone()));
+        let is_unreadable =
+            |skipped: &&Skipped| matches!(skipped.reason, SkipReason::Unreadable { .. });
+        self.open
+            .extend(found.skipped.iter().filter(is_unreadable).map(|skipped| skipped.path.clone()));
         self.linked.extend(found.linked.iter().cloned());
     }
 }
 
-/// Whether a name is that by which the kernel tells of a file without a name (`O_TMPFILE`, `open(2)`): `#` and its inode.
+/// Whether a name is that by which the kernel tells of a file without a name (`O_TMPFILE`,
+/// `open(2)`): `#` and its inode.
 fn is_unnamed(path: &str) -> bool {
     name(path)
         .strip_prefix('#')

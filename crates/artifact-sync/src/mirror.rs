@@ -29,12 +29,14 @@ use crate::upload::{Uploader, blocking};
 const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
 /// More removals than this at one time, of more than half of what the store has, are held back.
 const MAX_REMOVALS: usize = 50;
-/// How long after a call that left something pending it is tried again, and how long at most between two attempts.
+/// How long after a call that left something pending it is tried again, and how long at most
+/// between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// One directory and its objects. Calls may overlap; they take turns. Dropping it ends uploads that are under way: what
-/// is not in the store then is pending, and the next mirror of the directory knows.
+/// One directory and its objects. Calls may overlap; they take turns. Dropping it ends uploads that
+/// are under way: what is not in the store then is pending, and the next mirror of the directory
+/// knows.
 #[derive(Debug)]
 pub struct Mirror {
     pub(crate) inner: Arc<Inner>,
@@ -67,7 +69,11 @@ enum Removals {
 
 impl Mirror {
     /// A mirror of a directory below a prefix; the prefix itself is no object.
-    pub fn builder(dir: Arc<SessionDir>, store: Arc<dyn ObjectStore>, prefix: Key) -> MirrorBuilder {
+    pub fn builder(
+        dir: Arc<SessionDir>,
+        store: Arc<dyn ObjectStore>,
+        prefix: Key,
+    ) -> MirrorBuilder {
         MirrorBuilder::new(dir, store, prefix)
     }
 
@@ -75,8 +81,8 @@ impl Mirror {
         Self { inner: Arc::new(inner), work: Mutex::default(), retries: Mutex::default() }
     }
 
-    /// Looks at what may have changed in the directory and brings the store up to date. What cannot be brought is pending
-    /// in the report; the call itself never fails.
+    /// Looks at what may have changed in the directory and brings the store up to date. What cannot
+    /// be brought is pending in the report; the call itself never fails.
     ///
     /// # Cancel safety
     /// Uploads that have begun go on; what they change is known to the next call.
@@ -84,21 +90,22 @@ impl Mirror {
         self.run(Scope::All, Removals::UpToMany, self.inner.deadline).await
     }
 
-    /// Brings one file up to date, without a walk. It is in the report's `changed` once the store has it, also when
-    /// the store had this content before.
+    /// Brings one file up to date, without a walk. It is in the report's `changed` once the store
+    /// has it, also when the store had this content before.
     ///
     /// # Cancel safety
     /// As [`Mirror::sync`].
     pub async fn put_file(&self, path: &RelativePath) -> SyncReport {
-        let mut report = self.run(Scope::File(path.clone()), Removals::UpToMany, self.inner.deadline).await;
+        let mut report =
+            self.run(Scope::File(path.clone()), Removals::UpToMany, self.inner.deadline).await;
         if report.changed.is_empty() && report.pending.is_empty() {
             report.changed.extend(self.inner.held(path).await);
         }
         report
     }
 
-    /// As [`Mirror::sync`], but walks the directory whatever events tell, waits up to a minute, and names everything that is skipped, also what earlier reports have
-    /// named.
+    /// As [`Mirror::sync`], but walks the directory whatever events tell, waits up to a minute, and
+    /// names everything that is skipped, also what earlier reports have named.
     ///
     /// # Cancel safety
     /// As [`Mirror::sync`].
@@ -107,7 +114,8 @@ impl Mirror {
         self.run(Scope::Walk, Removals::UpToMany, FLUSH_DEADLINE.max(self.inner.deadline)).await
     }
 
-    /// Fetches what is new in the store, or newer and not changed here: [`Mirror::restore`] for a session that is open.
+    /// Fetches what is new in the store, or newer and not changed here: [`Mirror::restore`] for a
+    /// session that is open.
     ///
     /// # Errors
     /// As [`Mirror::restore`].
@@ -141,11 +149,17 @@ impl Mirror {
             Some(failure) => Some(failure.reason.clone()),
             None => Some("it was not tried yet".to_owned()),
         };
-        let touched = changes.touched.iter().filter(|entry| keys::key(&self.inner.prefix, &entry.path).is_ok());
+        let touched = changes
+            .touched
+            .iter()
+            .filter(|entry| keys::key(&self.inner.prefix, &entry.path).is_ok());
         let paths = touched.map(|entry| &entry.path).chain(&changes.gone);
-        let pending = paths.filter_map(|path| Some(Pending { reason: reason(path)?, path: relative(path)? }));
+        let pending =
+            paths.filter_map(|path| Some(Pending { reason: reason(path)?, path: relative(path)? }));
         let many = "it is gone with many others, and its removal waits to be confirmed".to_owned();
-        let held = held.iter().filter_map(|path| Some(Pending { reason: many.clone(), path: relative(path)? }));
+        let held = held
+            .iter()
+            .filter_map(|path| Some(Pending { reason: many.clone(), path: relative(path)? }));
         pending.chain(held).collect()
     }
 
@@ -157,7 +171,8 @@ impl Mirror {
             let inner = Arc::clone(&inner);
             blocking(move || inner.look(&scope)).await
         };
-        let held_back = if removals == Removals::UpToMany { inner.hold_back(&mut changes) } else { Vec::new() };
+        let held_back =
+            if removals == Removals::UpToMany { inner.hold_back(&mut changes) } else { Vec::new() };
         inner.lookout.has_told(&skipped);
         let mut tally = Tally::new(&inner.told, &changes, skipped, held_back);
         let Ok(turn) = turn else { return tally.finish("earlier uploads are still under way") };
@@ -204,7 +219,9 @@ impl Mirror {
                 let mut changes = blocking(move || looking.look_at_all()).await;
                 inner.hold_back(&mut changes);
                 // What arose since the last call is that of the next one to tell.
-                changes.touched.retain(|entry| inner.told.is_pending(&entry.path, &entry.signature));
+                changes
+                    .touched
+                    .retain(|entry| inner.told.is_pending(&entry.path, &entry.signature));
                 changes.gone.retain(|path| inner.index().failure(path).is_some());
                 if changes.is_empty() {
                     return;
@@ -238,9 +255,11 @@ impl Inner {
     fn hold_back(&self, changes: &mut Changes) -> Vec<String> {
         let index = self.index();
         // Removals that only the record knows of cost nobody anything.
-        let is_own = |path: &String| index.stored(path).is_some_and(|stored| stored.origin == Origin::Local);
+        let is_own =
+            |path: &String| index.stored(path).is_some_and(|stored| stored.origin == Origin::Local);
         let own = changes.gone.iter().filter(|path| is_own(path)).count();
-        let known = || index.known().values().filter(|known| matches!(known, Known::Stored(_))).count();
+        let known =
+            || index.known().values().filter(|known| matches!(known, Known::Stored(_))).count();
         if own <= MAX_REMOVALS || own * 2 <= known() {
             return Vec::new();
         }

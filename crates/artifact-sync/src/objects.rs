@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path as Key;
-use object_store::{Attributes, Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult};
+use object_store::{
+    Attributes, Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult,
+};
 
 use crate::attributes::{attributes, is_executable};
 use crate::error::with_causes;
@@ -20,7 +22,8 @@ pub struct Listing {
     pub unlisted: Vec<NotRestored>,
 }
 
-/// Lists everything under a prefix. One key that is no path ends a store's own listing; then only its directory is lost.
+/// Lists everything under a prefix. One key that is no path ends a store's own listing; then only
+/// its directory is lost.
 ///
 /// # Errors
 /// What the store says, when it lists nothing at all.
@@ -45,7 +48,9 @@ async fn list_level_by_level(store: &dyn ObjectStore, top: &Key) -> Result<Listi
                 rest.extend(below.filter(|below| below.as_ref().len() > prefix.as_ref().len()));
             }
             Err(error) if prefix == *top => return Err(error),
-            Err(error) => listing.unlisted.push(NotRestored { key: format!("{prefix}/"), reason: with_causes(&error) }),
+            Err(error) => listing
+                .unlisted
+                .push(NotRestored { key: format!("{prefix}/"), reason: with_causes(&error) }),
         }
     }
     Ok(listing)
@@ -71,11 +76,17 @@ pub async fn get_object(store: &dyn ObjectStore, key: &Key) -> Result<Object, Er
     Ok(Object { content: got.bytes().await?, is_executable })
 }
 
-/// Stores a small object, with its media type and whether it is a program where the store keeps attributes.
+/// Stores a small object, with its media type and whether it is a program where the store keeps
+/// attributes.
 ///
 /// # Errors
 /// What the store says; with [`PutMode::Create`], `AlreadyExists` when the key is taken.
-pub async fn put_object(store: &dyn ObjectStore, key: &Key, object: Object, mode: PutMode) -> Result<PutResult, Error> {
+pub async fn put_object(
+    store: &dyn ObjectStore,
+    key: &Key,
+    object: Object,
+    mode: PutMode,
+) -> Result<PutResult, Error> {
     let attributes = attributes(key.as_ref(), object.is_executable, Origin::Remote);
     let put = |attributes: Attributes| {
         let options = PutOptions { attributes, mode: mode.clone(), ..PutOptions::default() };

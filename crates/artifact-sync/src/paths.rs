@@ -20,11 +20,16 @@ pub(crate) fn parents(path: &str) -> impl Iterator<Item = &str> {
 
 /// Whether `path` is `above` or lies in it; the empty path is the whole directory.
 pub(crate) fn covers(above: &str, path: &str) -> bool {
-    above.is_empty() || path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    above.is_empty()
+        || path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What a map has of a path and of all below it. Between the two, in the order of bytes, stand names such as `a.b`.
-pub(crate) fn under<'m, V>(map: &'m BTreeMap<String, V>, path: &str) -> impl Iterator<Item = (&'m String, &'m V)> {
+/// What a map has of a path and of all below it. Between the two, in the order of bytes, stand
+/// names such as `a.b`.
+pub(crate) fn under<'m, V>(
+    map: &'m BTreeMap<String, V>,
+    path: &str,
+) -> impl Iterator<Item = (&'m String, &'m V)> {
     let (first, last) = (format!("{path}/"), format!("{path}0"));
     let below = if path.is_empty() {
         map.range::<str, _>(..)
@@ -47,7 +52,8 @@ mod tests {
     #[test]
     fn what_is_below_a_path_is_found_among_names_that_only_begin_like_it() {
         let all = ["", "a", "a b", "a-", "a.b", "a/b", "a/b/c", "a0", "ab", "é/a"];
-        let mut map: BTreeMap<String, ()> = all.iter().map(|path| ((*path).to_owned(), ())).collect();
+        let mut map: BTreeMap<String, ()> =
+            all.iter().map(|path| ((*path).to_owned(), ())).collect();
         for path in all.into_iter().chain(["none", "é"]) {
             let found: Vec<&str> = under(&map, path).map(|(path, ())| path.as_str()).collect();
             let expected: Vec<&str> = all.into_iter().filter(|other| covers(path, other)).collect();

@@ -17,8 +17,9 @@ pub struct SyncReport {
     pub pending: Vec<Pending>,
     /// What cannot be mirrored, and why.
     pub skipped: Vec<Skipped>,
-    /// Files that are gone and whose objects were left, because they are so many at one time that it may be a mistake;
-    /// [`Mirror::sync_with_removals`](crate::Mirror::sync_with_removals) removes them.
+    /// Files that are gone and whose objects were left, because they are so many at one time that
+    /// it may be a mistake; [`Mirror::sync_with_removals`](crate::Mirror::sync_with_removals)
+    /// removes them.
     pub held_back: Vec<RelativePath>,
     /// Files that had changed in the store too, and where that version is now.
     pub conflicts: Vec<Conflict>,
@@ -104,9 +105,15 @@ impl fmt::Display for SkipReason {
             Self::Special => f.write_str("it is no regular file"),
             Self::NotUtf8 => f.write_str("its name is not UTF-8"),
             Self::PathTooLong => f.write_str("its path is too long"),
-            Self::TooDeep => write!(f, "it is nested more than {} directories deep", crate::snapshot::MAX_DEPTH),
+            Self::TooDeep => {
+                write!(f, "it is nested more than {} directories deep", crate::snapshot::MAX_DEPTH)
+            }
             Self::TooLarge { size } => {
-                write!(f, "it has {size} bytes; at most {} are mirrored", crate::snapshot::MAX_FILE_BYTES)
+                write!(
+                    f,
+                    "it has {size} bytes; at most {} are mirrored",
+                    crate::snapshot::MAX_FILE_BYTES
+                )
             }
             Self::Key { reason } => f.write_str(reason),
             Self::Unreadable { reason } => write!(f, "it cannot be read: {reason}"),
@@ -119,7 +126,9 @@ impl SkipReason {
     pub(crate) fn hides_a_file(&self) -> bool {
         match self {
             Self::Symlink | Self::Special | Self::NotUtf8 | Self::Key { .. } => false,
-            Self::PathTooLong | Self::TooDeep | Self::TooLarge { .. } | Self::Unreadable { .. } => true,
+            Self::PathTooLong | Self::TooDeep | Self::TooLarge { .. } | Self::Unreadable { .. } => {
+                true
+            }
         }
     }
 }
@@ -147,7 +156,10 @@ pub struct NotRestored {
 impl RestoreReport {
     /// One sentence for each object that was not fetched.
     pub fn problems(&self) -> Vec<String> {
-        self.failed.iter().map(|failed| format!("{:?} was not restored: {}", failed.key, failed.reason)).collect()
+        self.failed
+            .iter()
+            .map(|failed| format!("{:?} was not restored: {}", failed.key, failed.reason))
+            .collect()
     }
 }
 
@@ -163,6 +175,7 @@ pub enum Direction {
 
 /// Is told how far a transfer has come.
 pub trait Progress: fmt::Debug + Send + Sync {
-    /// `done` of `total` files have been dealt with. Called often, and from any thread: it must not block.
+    /// `done` of `total` files have been dealt with. Called often, and from any thread: it must not
+    /// block.
     fn moved(&self, direction: Direction, done: usize, total: usize);
 }

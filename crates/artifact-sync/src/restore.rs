@@ -34,9 +34,10 @@ const CHUNK_BYTES: usize = 1 << 20;
 impl Mirror {
     /// Fetches what the store has and the directory lacks.
     ///
-    /// Local files stand: a file that is there is replaced only when the store has a newer one and it was not changed here; one
-    /// that was removed here is not fetched again. A directory that was made anew gets everything but what
-    /// was removed on purpose. An object that cannot be fetched is a line of the report.
+    /// Local files stand: a file that is there is replaced only when the store has a newer one and
+    /// it was not changed here; one that was removed here is not fetched again. A directory that
+    /// was made anew gets everything but what was removed on purpose. An object that cannot be
+    /// fetched is a line of the report.
     ///
     /// # Errors
     /// [`SyncError::List`] when the store cannot be listed.
@@ -47,16 +48,18 @@ impl Mirror {
         let inner = &self.inner;
         let _turn = inner.turn.lock().await;
         let listing = list_tree(&*inner.uploader.store, &inner.prefix).await;
-        let Listing { objects, unlisted } =
-            listing.map_err(|source| SyncError::List { prefix: inner.prefix.to_string(), source })?;
+        let Listing { objects, unlisted } = listing
+            .map_err(|source| SyncError::List { prefix: inner.prefix.to_string(), source })?;
         let snapshot = {
             let inner = std::sync::Arc::clone(inner);
             blocking(move || inner.walk()).await
         };
         let mut plan = plan(&inner.prefix, &objects, &snapshot, &inner.index(), &inner.rules);
         if unlisted.is_empty() {
-            let listed: HashSet<&str> =
-                objects.iter().filter_map(|meta| keys::below(&inner.prefix, &meta.location)).collect();
+            let listed: HashSet<&str> = objects
+                .iter()
+                .filter_map(|meta| keys::below(&inner.prefix, &meta.location))
+                .collect();
             let mut index = inner.index();
             let gone: Vec<(String, bool)> = index
                 .known()
@@ -64,9 +67,10 @@ impl Mirror {
                 .filter(|(path, _)| !listed.contains(path.as_str()))
                 .map(|(path, known)| (path.clone(), matches!(known, Known::Stored(_))))
                 .collect();
-            // What somebody removed from the store stays removed, until it is changed here. A store that lost most of what it had, or is another one, is
-            // filled again.
-            let lost_most = gone.len() > MAX_REMOVED && gone.len() * 2 > index.known().len() || listed.is_empty();
+            // What somebody removed from the store stays removed, until it is changed here. A store
+            // that lost most of what it had, or is another one, is filled again.
+            let lost_most = gone.len() > MAX_REMOVED && gone.len() * 2 > index.known().len()
+                || listed.is_empty();
             for (path, is_stored) in gone {
                 if lost_most || !is_stored {
                     index.forget(&path);
@@ -77,8 +81,10 @@ impl Mirror {
         }
         // Small ones first: most of the session is there soon.
         plan.fetch.sort_by_key(|fetch| fetch.meta.size);
-        let mut report =
-            RestoreReport { restored: Vec::new(), failed: unlisted.into_iter().chain(plan.failed).collect() };
+        let mut report = RestoreReport {
+            restored: Vec::new(),
+            failed: unlisted.into_iter().chain(plan.failed).collect(),
+        };
         let counter = Counter::new(inner, Direction::Download, plan.fetch.len());
         let fetched: Vec<_> = futures::stream::iter(plan.fetch)
             .map(async |fetch| {
@@ -93,9 +99,13 @@ impl Mirror {
             match outcome {
                 Ok(()) => report.restored.push(fetch.path),
                 // A directory marker: listed without its slash, and not there under that name.
-                Err(SyncError::Fetch { source: object_store::Error::NotFound { .. }, .. }) if fetch.meta.size == 0 => {}
+                Err(SyncError::Fetch { source: object_store::Error::NotFound { .. }, .. })
+                    if fetch.meta.size == 0 => {}
                 Err(error) => {
-                    report.failed.push(NotRestored { key: fetch.meta.location.into(), reason: with_causes(&error) });
+                    report.failed.push(NotRestored {
+                        key: fetch.meta.location.into(),
+                        reason: with_causes(&error),
+                    });
                 }
             }
         }
@@ -104,11 +114,13 @@ impl Mirror {
         Ok(report)
     }
 
-    /// Fetches one object of this mirror by its whole key, and gives the path of the file; `None` for a directory marker.
+    /// Fetches one object of this mirror by its whole key, and gives the path of the file; `None`
+    /// for a directory marker.
     ///
     /// # Errors
-    /// [`SyncError::ForeignKey`], [`SyncError::UnsafeKey`] and [`SyncError::NotMirrored`] for a key that must not be fetched,
-    /// [`SyncError::LocalChange`] when the file has a change that is nowhere else, and what store and disk refuse.
+    /// [`SyncError::ForeignKey`], [`SyncError::UnsafeKey`] and [`SyncError::NotMirrored`] for a key
+    /// that must not be fetched, [`SyncError::LocalChange`] when the file has a change that is
+    /// nowhere else, and what store and disk refuse.
     ///
     /// # Cancel safety
     /// As [`Mirror::restore`].
@@ -116,14 +128,16 @@ impl Mirror {
         let inner = &self.inner;
         let unsafe_key = |reason: String| SyncError::UnsafeKey { key: key.to_owned(), reason };
         let parsed = Key::parse(key).map_err(|error| unsafe_key(error.to_string()))?;
-        let foreign = || SyncError::ForeignKey { key: key.to_owned(), prefix: inner.prefix.clone() };
+        let foreign =
+            || SyncError::ForeignKey { key: key.to_owned(), prefix: inner.prefix.clone() };
         if key.starts_with('/') {
             return Err(foreign());
         }
         if parsed == inner.prefix {
             return if key.ends_with('/') { Ok(None) } else { Err(foreign()) };
         }
-        let path = keys::safe_path(keys::below(&inner.prefix, &parsed).ok_or_else(foreign)?).map_err(unsafe_key)?;
+        let path = keys::safe_path(keys::below(&inner.prefix, &parsed).ok_or_else(foreign)?)
+            .map_err(unsafe_key)?;
         if key.ends_with('/') {
             return Ok(None);
         }
@@ -133,7 +147,10 @@ impl Mirror {
         let _turn = inner.turn.lock().await;
         let there = Snapshot::of_file(inner.uploader.dir.as_fd(), &path, &inner.rules);
         let is_known = match there.find(path.as_str()) {
-            Some(signature) => inner.index().stored(path.as_str()).is_some_and(|stored| stored.signature == *signature),
+            Some(signature) => inner
+                .index()
+                .stored(path.as_str())
+                .is_some_and(|stored| stored.signature == *signature),
             None => there.skipped.is_empty(),
         };
         if !is_known {
@@ -153,12 +170,14 @@ impl Mirror {
 impl Inner {
     /// Fetches one object to a file, and records what the file is now.
     async fn fetch(&self, path: &RelativePath, meta: &ObjectMeta) -> Result<(), SyncError> {
-        let Fetched { writer, executable, origin: attributed, version } = self.fetch_beside(path, meta).await?;
+        let Fetched { writer, executable, origin: attributed, version } =
+            self.fetch_beside(path, meta).await?;
         let (signature, hash) = blocking(move || writer.finish(executable)).await?;
         let mut index = self.index();
         let origin = match index.known().get(path.as_str()) {
             Some(
-                Known::Stored(Stored { version: before, origin, .. }) | Known::Awaited { version: before, origin },
+                Known::Stored(Stored { version: before, origin, .. })
+                | Known::Awaited { version: before, origin },
             ) if before.is(&version) => *origin,
             Some(Known::Removed { .. }) => Origin::Remote,
             _ => attributed,
@@ -168,10 +187,15 @@ impl Inner {
     }
 
     /// Fetches one object to a file that has no name yet.
-    pub(crate) async fn fetch_beside(&self, path: &RelativePath, meta: &ObjectMeta) -> Result<Fetched, SyncError> {
+    pub(crate) async fn fetch_beside(
+        &self,
+        path: &RelativePath,
+        meta: &ObjectMeta,
+    ) -> Result<Fetched, SyncError> {
         let failed = |source| SyncError::Fetch { key: meta.location.to_string(), source };
         let got = self.uploader.store.get(&meta.location).await.map_err(failed)?;
-        let (executable, origin) = (attributes::is_executable(&got.attributes), attributes::origin(&got.attributes));
+        let (executable, origin) =
+            (attributes::is_executable(&got.attributes), attributes::origin(&got.attributes));
         let (version, announced) = (Version::from(&got.meta), got.meta.size);
         let mut writer = Writer {
             dir: std::sync::Arc::clone(&self.uploader.dir),
@@ -264,13 +288,23 @@ struct Fetch {
     meta: ObjectMeta,
 }
 
-fn plan(prefix: &Key, objects: &[ObjectMeta], snapshot: &Snapshot, index: &Index, rules: &IgnoreRules) -> Plan {
+fn plan(
+    prefix: &Key,
+    objects: &[ObjectMeta],
+    snapshot: &Snapshot,
+    index: &Index,
+    rules: &IgnoreRules,
+) -> Plan {
     let known = index.known();
     let mut plan = Plan::default();
     let holders = holders(prefix, objects);
-    let not_files: HashMap<&str, ()> = snapshot.skipped.iter().map(|skipped| (skipped.path.as_str(), ())).collect();
+    let not_files: HashMap<&str, ()> =
+        snapshot.skipped.iter().map(|skipped| (skipped.path.as_str(), ())).collect();
     for meta in objects {
-        let Some(below) = keys::below(prefix, &meta.location).filter(|below| !below.is_empty()) else { continue };
+        let Some(below) = keys::below(prefix, &meta.location).filter(|below| !below.is_empty())
+        else {
+            continue;
+        };
         let is_marker = meta.size == 0 && holders.contains(below);
         if rules.covers(below) || is_marker {
             continue;
@@ -286,13 +320,18 @@ fn plan(prefix: &Key, objects: &[ObjectMeta], snapshot: &Snapshot, index: &Index
         let is_taken = ancestors(below).any(|at| not_files.contains_key(at));
         let is_newer = |version: &Version| version.etag != meta.e_tag;
         let wanted = match (snapshot.find(below), known.get(below)) {
-            (Some(now), Some(Known::Stored(stored))) => is_newer(&stored.version) && stored.signature == *now,
+            (Some(now), Some(Known::Stored(stored))) => {
+                is_newer(&stored.version) && stored.signature == *now
+            }
             // Files of the session that the store may not have stand.
             (Some(_), _) => false,
             (None, Some(Known::Stored(stored))) => is_newer(&stored.version) && !is_taken,
             (None, Some(Known::Removed { version })) => is_newer(version) && !is_taken,
-            // What this side has sent and removed again is not to come back; the next synchronisation sees to it.
-            (None, Some(Known::Awaited { .. }) | None) => !is_taken && !index.may_have_been_sent(below),
+            // What this side has sent and removed again is not to come back; the next
+            // synchronisation sees to it.
+            (None, Some(Known::Awaited { .. }) | None) => {
+                !is_taken && !index.may_have_been_sent(below)
+            }
         };
         if wanted {
             plan.fetch.push(Fetch { path, meta: meta.clone() });

@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt;
 
 use serde::{Deserialize, Serialize};
 
-/// Size, times, inode and mode of a regular file. Writing to a file, replacing it, or changing its mode changes
-/// at least one field: what keeps size and modification time changes the inode or the change time.
+/// Size, times, inode and mode of a regular file. Writing to a file, replacing it, or changing its
+/// mode changes at least one field: what keeps size and modification time changes the inode or the
+/// change time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Signature {
     pub(crate) size: u64,

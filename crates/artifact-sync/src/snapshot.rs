@@ -52,13 +52,15 @@ pub(crate) struct Links {
 }
 
 impl Snapshot {
-    /// Walks a directory. Symlinks are not followed, ignored directories are not entered. With a subscription, each directory is watched from before it is
-    /// listed, so what happens in it is seen here or told later.
+    /// Walks a directory. Symlinks are not followed, ignored directories are not entered. With a
+    /// subscription, each directory is watched from before it is listed, so what happens in it is
+    /// seen here or told later.
     pub(crate) fn take(dir: impl AsFd, rules: &IgnoreRules, watch: Option<&Subscription>) -> Self {
         let mut found = Self::default();
         match reopen(&dir) {
             Ok(root) => {
-                let job = Job { parent: Arc::new(root), name: None, prefix: String::new(), depth: 0 };
+                let job =
+                    Job { parent: Arc::new(root), name: None, prefix: String::new(), depth: 0 };
                 found.walk(vec![job], rules, watch);
             }
             Err(errno) => found.skip(String::new(), unreadable(errno)),
@@ -66,7 +68,8 @@ impl Snapshot {
         found
     }
 
-    /// Looks at some paths, none of which lies in another, and at all below them, as a walk would. `None` where only a walk can tell.
+    /// Looks at some paths, none of which lies in another, and at all below them, as a walk would.
+    /// `None` where only a walk can tell.
     pub(crate) fn take_under(
         dir: impl AsFd,
         paths: &[&str],
@@ -90,7 +93,12 @@ impl Snapshot {
             };
             last = Some((above, Arc::clone(&parent)));
             let prefix = path[..path.len() - name.len()].to_owned();
-            let job = Job { parent: Arc::clone(&parent), name: None, depth: prefix.matches('/').count(), prefix };
+            let job = Job {
+                parent: Arc::clone(&parent),
+                name: None,
+                depth: prefix.matches('/').count(),
+                prefix,
+            };
             let name = CString::new(name).ok()?;
             let mut walker = Walker { found: &mut found, rules, watch };
             jobs.extend(walker.entry(&parent, &job, &name, FileType::Unknown));
@@ -119,7 +127,8 @@ impl Snapshot {
                 let others: Vec<_> = (1..WALKERS).map(|_| scope.spawn(walk_apart)).collect();
                 walk(self);
                 for other in others {
-                    let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    let other =
+                        other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                     self.files.extend(other.files);
                     self.skipped.extend(other.skipped);
                     self.linked.extend(other.linked);
@@ -150,7 +159,8 @@ impl Snapshot {
         found
     }
 
-    /// Where files may still be as they were, though none was seen: the path itself, or the directory above.
+    /// Where files may still be as they were, though none was seen: the path itself, or the
+    /// directory above.
     pub(crate) fn blind_spots(&self) -> Vec<&str> {
         let hiding = self.skipped.iter().filter(|skipped| skipped.reason.hides_a_file());
         hiding.map(|skipped| skipped.path.as_str()).collect()
@@ -161,7 +171,8 @@ impl Snapshot {
         Some(&self.files[at].signature)
     }
 
-    /// Whether something was found at a path, be it mirrored or not; a directory is nothing by itself.
+    /// Whether something was found at a path, be it mirrored or not; a directory is nothing by
+    /// itself.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.find(path).is_some() || self.skipped.iter().any(|skipped| skipped.path == path)
     }
@@ -173,7 +184,8 @@ impl Snapshot {
             }
             FileType::RegularFile => {
                 if stat.stx_nlink > 1 {
-                    self.linked.push((path.clone(), Links { inode: stat.stx_ino, count: stat.stx_nlink }));
+                    self.linked
+                        .push((path.clone(), Links { inode: stat.stx_ino, count: stat.stx_nlink }));
                 }
                 self.files.push(Entry { path, signature: stat.into() });
             }
@@ -204,7 +216,12 @@ fn open_beneath(dir: impl AsFd, path: &str, flags: OFlags) -> rustix::io::Result
 
 /// A descriptor of its own, so that nobody else's reading position counts.
 fn reopen(dir: &impl AsFd) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::openat(
+        dir,
+        ".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 /// A directory to look at.
@@ -318,9 +335,16 @@ impl Walker<'_> {
     }
 
     /// Notes a file; gives back a directory to look at.
-    fn entry(&mut self, dir: &Arc<OwnedFd>, job: &Job, name: &CStr, mut kind: FileType) -> Option<Job> {
+    fn entry(
+        &mut self,
+        dir: &Arc<OwnedFd>,
+        job: &Job,
+        name: &CStr,
+        mut kind: FileType,
+    ) -> Option<Job> {
         let Ok(text) = name.to_str() else {
-            self.found.skip(format!("{}{}", job.prefix, name.to_string_lossy()), SkipReason::NotUtf8);
+            self.found
+                .skip(format!("{}{}", job.prefix, name.to_string_lossy()), SkipReason::NotUtf8);
             return None;
         };
         let mut path = String::with_capacity(job.prefix.len() + text.len() + 1);
@@ -331,7 +355,8 @@ impl Walker<'_> {
         // Some file systems do not tell the kind in the listing.
         if kind == FileType::Unknown {
             let there = looked.insert(look());
-            kind = there.as_ref().map_or(kind, |stat| FileType::from_raw_mode(stat.stx_mode.into()));
+            kind =
+                there.as_ref().map_or(kind, |stat| FileType::from_raw_mode(stat.stx_mode.into()));
         }
         if self.rules.covers_entry(&path, kind == FileType::Directory) {
             return None;
@@ -346,7 +371,8 @@ impl Walker<'_> {
         if kind != FileType::Directory {
             match looked.unwrap_or_else(look) {
                 // It has taken a file's place since it was listed.
-                Ok(stat) if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory => {}
+                Ok(stat)
+                    if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory => {}
                 Ok(stat) => {
                     self.found.add(path, &stat);
                     return None;
@@ -363,6 +389,11 @@ impl Walker<'_> {
             return None;
         }
         path.push('/');
-        Some(Job { parent: Arc::clone(dir), name: Some(name.into()), prefix: path, depth: job.depth + 1 })
+        Some(Job {
+            parent: Arc::clone(dir),
+            name: Some(name.into()),
+            prefix: path,
+            depth: job.depth + 1,
+        })
     }
 }

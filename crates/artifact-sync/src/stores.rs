@@ -36,8 +36,9 @@ pub struct OpenedStore {
 /// | `file:///directory` | a directory on the local disk, made where it is absent (feature `fs`) | |
 /// | `memory:///` | this process's memory | |
 ///
-/// A prefix is taken as it is written, without percent-decoding. Nothing is asked over the network here, and credentials
-/// are never fetched from an instance's metadata address unless `AGENT_TOOLS_INSTANCE_CREDENTIALS=1` says so.
+/// A prefix is taken as it is written, without percent-decoding. Nothing is asked over the network
+/// here, and credentials are never fetched from an instance's metadata address unless
+/// `AGENT_TOOLS_INSTANCE_CREDENTIALS=1` says so.
 ///
 /// # Errors
 /// [`StoreError`] for a URL that names no store, and for settings that are missing.
@@ -64,9 +65,11 @@ pub fn open_store(url: &str) -> Result<OpenedStore, StoreError> {
     }
 }
 
-const SCHEMES: &str = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, file:///directory, memory:///";
+const SCHEMES: &str =
+    "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, file:///directory, memory:///";
 
-/// Opens a directory on the local disk, given by its absolute path, and makes it for its owner alone where it is absent.
+/// Opens a directory on the local disk, given by its absolute path, and makes it for its owner
+/// alone where it is absent.
 ///
 /// # Errors
 /// [`StoreError`] when it cannot be made, and without the feature `fs`.
@@ -80,7 +83,9 @@ pub fn open_directory(dir: &Path) -> Result<OpenedStore, StoreError> {
     let store = object_store::local::LocalFileSystem::new_with_prefix(&root)
         .map_err(|source| StoreError::Refused { source })?
         .with_automatic_cleanup(true);
-    let name = root.file_name().map_or_else(|| "local".to_owned(), |name| name.to_string_lossy().into_owned());
+    let name = root
+        .file_name()
+        .map_or_else(|| "local".to_owned(), |name| name.to_string_lossy().into_owned());
     let linker: Arc<dyn Linker> = Arc::new(crate::links::FileLinks { root });
     Ok(OpenedStore { store: Arc::new(store), prefix: Key::default(), linker: Some(linker), name })
 }
@@ -97,9 +102,13 @@ pub fn open_directory(_dir: &Path) -> Result<OpenedStore, StoreError> {
 fn open_cloud(scheme: &str, rest: &str) -> Result<OpenedStore, StoreError> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.contains('@') {
-        return Err(StoreError::BadUrl { problem: "credentials do not belong in it; they come from the environment" });
+        return Err(StoreError::BadUrl {
+            problem: "credentials do not belong in it; they come from the environment",
+        });
     }
-    if bucket.is_empty() || !bucket.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+    if bucket.is_empty()
+        || !bucket.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    {
         return Err(StoreError::BadUrl { problem: "it names no bucket, as in s3://bucket/prefix" });
     }
     let prefix = Key::parse(prefix).map_err(|_| StoreError::BadUrl {
@@ -110,7 +119,8 @@ fn open_cloud(scheme: &str, rest: &str) -> Result<OpenedStore, StoreError> {
         "gs" => ("gcp", open_gcs(bucket)),
         _ => ("azure", open_azure(bucket)),
     };
-    let (store, linker) = opened.ok_or_else(|| StoreError::NotBuilt { scheme: scheme.to_owned(), feature })??;
+    let (store, linker) =
+        opened.ok_or_else(|| StoreError::NotBuilt { scheme: scheme.to_owned(), feature })??;
     Ok(OpenedStore { store, prefix, linker, name: bucket.to_owned() })
 }
 

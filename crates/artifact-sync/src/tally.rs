@@ -71,17 +71,25 @@ impl Told {
 /// A report in the making.
 pub(crate) struct Tally<'m> {
     told: &'m Told,
-    /// Changes of which the outcome is not known yet: files with their signatures, removals without.
+    /// Changes of which the outcome is not known yet: files with their signatures, removals
+    /// without.
     waiting: BTreeMap<String, Option<Signature>>,
     report: SyncReport,
 }
 
 impl<'m> Tally<'m> {
-    pub(crate) fn new(told: &'m Told, changes: &Changes, skipped: Vec<Skipped>, held_back: Vec<String>) -> Self {
-        let touched = changes.touched.iter().map(|entry| (entry.path.clone(), Some(entry.signature)));
+    pub(crate) fn new(
+        told: &'m Told,
+        changes: &Changes,
+        skipped: Vec<Skipped>,
+        held_back: Vec<String>,
+    ) -> Self {
+        let touched =
+            changes.touched.iter().map(|entry| (entry.path.clone(), Some(entry.signature)));
         let waiting = touched.chain(changes.gone.iter().map(|path| (path.clone(), None))).collect();
         let held_back = held_back.iter().filter_map(|path| relative(path)).collect();
-        let mut tally = Self { told, waiting, report: SyncReport { held_back, ..SyncReport::default() } };
+        let mut tally =
+            Self { told, waiting, report: SyncReport { held_back, ..SyncReport::default() } };
         skipped.into_iter().for_each(|skipped| tally.skip(skipped));
         tally
     }
@@ -101,7 +109,9 @@ impl<'m> Tally<'m> {
         match outcome {
             Outcome::Pending(reason) => return self.add_pending(relative, signature, reason),
             Outcome::Stored { key, url, copy } => {
-                self.report.conflicts.extend(copy.map(|kept_as| Conflict { path: relative.clone(), kept_as }));
+                self.report
+                    .conflicts
+                    .extend(copy.map(|kept_as| Conflict { path: relative.clone(), kept_as }));
                 self.report.changed.push(Mirrored { path: relative, key: Some(key), url });
             }
             Outcome::Deleted => self.report.deleted.push(relative),

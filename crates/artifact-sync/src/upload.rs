@@ -11,7 +11,8 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use object_store::path::Path as Key;
 use object_store::{
-    Attributes, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
+    Attributes, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions,
+    PutOptions,
 };
 use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir};
 use tokio::sync::Semaphore;
@@ -88,13 +89,19 @@ pub(crate) enum UploadError {
 }
 
 impl Uploader {
-    pub(crate) fn new(dir: Arc<SessionDir>, store: Arc<dyn ObjectStore>, prefix: Key, probe: StoreProbe) -> Self {
+    pub(crate) fn new(
+        dir: Arc<SessionDir>,
+        store: Arc<dyn ObjectStore>,
+        prefix: Key,
+        probe: StoreProbe,
+    ) -> Self {
         let budget = Semaphore::new((BUDGET_BYTES / 1024) as usize);
         Self { dir, store, prefix, probe, budget, keeps_attributes: AtomicBool::new(true) }
     }
 
-    /// Stores a file as it is now, where the key holds what is expected. `before` is the file as the store is known to hold it; `sending` is told the hash
-    /// of what the store may have from now on.
+    /// Stores a file as it is now, where the key holds what is expected. `before` is the file as
+    /// the store is known to hold it; `sending` is told the hash of what the store may have from
+    /// now on.
     pub(crate) async fn upload(
         &self,
         path: &RelativePath,
@@ -125,7 +132,11 @@ impl Uploader {
                 before,
                 expected,
                 sending,
-                attributes: attributes::attributes(path.as_str(), signature.is_executable(), origin),
+                attributes: attributes::attributes(
+                    path.as_str(),
+                    signature.is_executable(),
+                    origin,
+                ),
             };
             let outcome = if signature.size <= PART_BYTES {
                 task.whole(&file, &signature).await?
@@ -134,7 +145,10 @@ impl Uploader {
             };
             match outcome {
                 Put::Done { hash, version, is_unchanged } => {
-                    return Ok(Upload::Stored { stored: Stored { signature, hash, version, origin }, is_unchanged });
+                    return Ok(Upload::Stored {
+                        stored: Stored { signature, hash, version, origin },
+                        is_unchanged,
+                    });
                 }
                 Put::Conflict => return Ok(Upload::Conflict),
                 Put::Changed => {}
@@ -172,11 +186,15 @@ impl Task<'_> {
         let _memory = self.uploader.reserve(signature.size).await;
         let (source, size) = (Arc::clone(file), signature.size);
         let content = blocking(move || read_at(&source, 0, size)).await.map_err(unreadable)?;
-        if self::signature(file).map_err(unreadable)? != *signature || content.len() as u64 != signature.size {
+        if self::signature(file).map_err(unreadable)? != *signature
+            || content.len() as u64 != signature.size
+        {
             return Ok(Put::Changed);
         }
         let hash = blake3::hash(&content).to_hex().to_string();
-        if let Some(before) = self.before.stored.filter(|before| self.holds(before, &hash, signature)) {
+        if let Some(before) =
+            self.before.stored.filter(|before| self.holds(before, &hash, signature))
+        {
             return Ok(Put::Done { hash, version: before.version.clone(), is_unchanged: true });
         }
         if let Some(version) = self.copied(&hash, signature).await {
@@ -186,7 +204,12 @@ impl Task<'_> {
         let Uploader { store, prefix, probe, .. } = self.uploader;
         let mode = match probe.mode(&**store, prefix, self.expected).await {
             Some(mode) => mode,
-            None if conditional::holds(&**store, self.key, self.expected).await.map_err(refused)? => PutMode::Overwrite,
+            None if conditional::holds(&**store, self.key, self.expected)
+                .await
+                .map_err(refused)? =>
+            {
+                PutMode::Overwrite
+            }
             None => return Ok(Put::Conflict),
         };
         (self.sending)(&hash);
@@ -195,7 +218,8 @@ impl Task<'_> {
             let options = PutOptions { attributes, mode: mode.clone(), ..PutOptions::default() };
             store.put_opts(self.key, content.clone().into(), options)
         };
-        let attributes = self.uploader.attributes(&attributes::with_hash(self.attributes.clone(), &hash));
+        let attributes =
+            self.uploader.attributes(&attributes::with_hash(self.attributes.clone(), &hash));
         let stored = match put(attributes.clone()).await {
             Err(object_store::Error::NotImplemented { .. }) if !attributes.is_empty() => {
                 self.uploader.keeps_attributes.store(false, Ordering::Relaxed);
@@ -236,7 +260,8 @@ impl Task<'_> {
             Ok(Some(hash)) => match self.is_expected().await {
                 Ok(true) => {
                     (self.sending)(&hash);
-                    let stored = upload.complete().await.map_err(|error| refused(&error, self.key))?;
+                    let stored =
+                        upload.complete().await.map_err(|error| refused(&error, self.key))?;
                     return Ok(Put::Done { hash, version: stored.into(), is_unchanged: false });
                 }
                 other => other.map(|_| Put::Conflict),
@@ -248,18 +273,22 @@ impl Task<'_> {
         outcome
     }
 
-    /// Has the store copy what it holds under the old name. `None` where that would not do, or did not work: then the file is sent.
+    /// Has the store copy what it holds under the old name. `None` where that would not do, or did
+    /// not work: then the file is sent.
     async fn copied(&self, hash: &str, signature: &Signature) -> Option<Version> {
         let Moved { from, stored } = self.before.moved?;
         let store = &self.uploader.store;
         // The local store makes a hard link of a copy.
-        let is_worth_it = signature.size >= MIN_COPY_BYTES && !store.to_string().contains("LocalFileSystem");
+        let is_worth_it =
+            signature.size >= MIN_COPY_BYTES && !store.to_string().contains("LocalFileSystem");
         // What came from elsewhere has other attributes.
         if !is_worth_it || stored.hash != hash || stored.origin != Origin::Local {
             return None;
         }
         let from_is_as_it_was = Expected::This(stored.version.clone());
-        if !conditional::holds(&**store, from, &from_is_as_it_was).await.ok()? || !self.is_expected().await.ok()? {
+        if !conditional::holds(&**store, from, &from_is_as_it_was).await.ok()?
+            || !self.is_expected().await.ok()?
+        {
             return None;
         }
         (self.sending)(hash);
@@ -300,7 +329,11 @@ impl Task<'_> {
         let mut offset = 0;
         while offset < signature.size {
             if sending.len() == PARTS_AT_ONCE {
-                sending.next().await.unwrap_or(Ok(())).map_err(|error| refused(&error, self.key))?;
+                sending
+                    .next()
+                    .await
+                    .unwrap_or(Ok(()))
+                    .map_err(|error| refused(&error, self.key))?;
             }
             let length = PART_BYTES.min(signature.size - offset);
             let memory = self.uploader.reserve(length).await;
@@ -344,11 +377,18 @@ impl Uploader {
     }
 
     fn attributes(&self, wanted: &Attributes) -> Attributes {
-        if self.keeps_attributes.load(Ordering::Relaxed) { wanted.clone() } else { Attributes::new() }
+        if self.keeps_attributes.load(Ordering::Relaxed) {
+            wanted.clone()
+        } else {
+            Attributes::new()
+        }
     }
 
     /// The hash of an object's content, and which object it is; `None` where there is none.
-    pub(crate) async fn hash_of_object(&self, key: &Key) -> object_store::Result<Option<(String, Version)>> {
+    pub(crate) async fn hash_of_object(
+        &self,
+        key: &Key,
+    ) -> object_store::Result<Option<(String, Version)>> {
         let got = match self.store.get(key).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             other => other?,
@@ -362,11 +402,17 @@ impl Uploader {
         Ok(Some((hasher.finalize().to_hex().to_string(), version)))
     }
 
-    /// Removes an object; one that is gone already is removed. `false` when another object than the one
-    /// that is known has the key: it is somebody else's, and stays.
-    pub(crate) async fn remove(&self, key: &Key, version: &Version) -> Result<bool, object_store::Error> {
+    /// Removes an object; one that is gone already is removed. `false` when another object than the
+    /// one that is known has the key: it is somebody else's, and stays.
+    pub(crate) async fn remove(
+        &self,
+        key: &Key,
+        version: &Version,
+    ) -> Result<bool, object_store::Error> {
         match self.store.head(key).await {
-            Ok(meta) if version.etag.is_some() && !version.is(&Version::from(&meta)) => return Ok(false),
+            Ok(meta) if version.etag.is_some() && !version.is(&Version::from(&meta)) => {
+                return Ok(false);
+            }
             Ok(_) => {}
             Err(object_store::Error::NotFound { .. }) => return Ok(true),
             Err(error) => return Err(error),
@@ -380,7 +426,9 @@ impl Uploader {
 
 /// Runs what blocks on a thread for it.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 pub(crate) fn signature(file: &File) -> io::Result<Signature> {
@@ -428,22 +476,31 @@ fn unreadable(error: io::Error) -> UploadError {
 }
 
 fn refused(error: &object_store::Error, key: &Key) -> UploadError {
-    if is_final(error, key) { UploadError::Never(with_causes(error)) } else { UploadError::Pending(with_causes(error)) }
+    if is_final(error, key) {
+        UploadError::Never(with_causes(error))
+    } else {
+        UploadError::Pending(with_causes(error))
+    }
 }
 
 /// Whether the store can never take an object of this name.
 fn is_final(error: &object_store::Error, key: &Key) -> bool {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidFilename) {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidFilename)
+        {
             return true;
         }
         cause = error.source();
     }
-    // The local store keeps uploads that are under way in files named `<name>#<number>`, and refuses such names.
+    // The local store keeps uploads that are under way in files named `<name>#<number>`, and
+    // refuses such names.
     let number = key.as_ref().rsplit_once('#').map(|(_, number)| number);
-    let looks_staged =
-        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
+    let looks_staged = number.is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    });
     match error {
         object_store::Error::InvalidPath { .. } => true,
         object_store::Error::Generic { store, .. } => *store == "LocalFileSystem" && looks_staged,

@@ -32,14 +32,14 @@ impl SandboxRuntimeConfig {
     fn check_network(&self) -> Result<(), Refusal> {
         let network = &self.network;
         each("network.allowedDomains", &network.allowed_domains, |entry| {
-            domain::is_accepted(entry, List::Allowed)
-                .then_some(())
-                .ok_or("is not a domain pattern; give host[:port], *.domain[:port] or [ipv6][:port]")
+            domain::is_accepted(entry, List::Allowed).then_some(()).ok_or(
+                "is not a domain pattern; give host[:port], *.domain[:port] or [ipv6][:port]",
+            )
         })?;
         each("network.deniedDomains", &network.denied_domains, |entry| {
-            domain::is_accepted(entry, List::Denied)
-                .then_some(())
-                .ok_or("is not a domain pattern; give host[:port], *.domain[:port], * or [ipv6][:port]")
+            domain::is_accepted(entry, List::Denied).then_some(()).ok_or(
+                "is not a domain pattern; give host[:port], *.domain[:port], * or [ipv6][:port]",
+            )
         })?;
         for (entry, reason) in network.denied_domain_reasons.iter().flatten() {
             if reason.is_empty() {
@@ -49,9 +49,16 @@ impl SandboxRuntimeConfig {
         each(
             "network.deniedResolvedAddresses",
             network.denied_resolved_addresses.as_deref().unwrap_or_default(),
-            |entry| domain::is_accepted_address(entry).then_some(()).ok_or("is not an address or a CIDR block"),
+            |entry| {
+                domain::is_accepted_address(entry)
+                    .then_some(())
+                    .ok_or("is not an address or a CIDR block")
+            },
         )?;
-        for (name, port) in [("httpProxyPort", network.http_proxy_port), ("socksProxyPort", network.socks_proxy_port)] {
+        for (name, port) in [
+            ("httpProxyPort", network.http_proxy_port),
+            ("socksProxyPort", network.socks_proxy_port),
+        ] {
             if port == Some(0) {
                 return refuse(format!("network.{name}"), "is not a port from 1 to 65535");
             }
@@ -67,9 +74,15 @@ impl SandboxRuntimeConfig {
         }
         if let Some(tls) = &network.tls_terminate {
             if tls.ca_cert_path.is_some() != tls.ca_key_path.is_some() {
-                return refuse("network.tlsTerminate", "caCertPath and caKeyPath are given both or neither");
+                return refuse(
+                    "network.tlsTerminate",
+                    "caCertPath and caKeyPath are given both or neither",
+                );
             }
-            hosts("network.tlsTerminate.excludeDomains", tls.exclude_domains.as_deref().unwrap_or_default())?;
+            hosts(
+                "network.tlsTerminate.excludeDomains",
+                tls.exclude_domains.as_deref().unwrap_or_default(),
+            )?;
             each(
                 "network.tlsTerminate.extraCaCertPaths",
                 tls.extra_ca_cert_paths.as_deref().unwrap_or_default(),
@@ -90,10 +103,13 @@ impl SandboxRuntimeConfig {
         ] {
             each(&format!("filesystem.{name}"), list, |entry| {
                 not_empty(entry)?;
-                let slashed_glob =
-                    crate::rules::is_glob(entry) && entry.ends_with('/') && entry.starts_with(['/', '~']);
+                let slashed_glob = crate::rules::is_glob(entry)
+                    && entry.ends_with('/')
+                    && entry.starts_with(['/', '~']);
                 if denies && enabled && slashed_glob {
-                    return Err("is a pattern that ends in `/`, which matches nothing; leave the slash out");
+                    return Err(
+                        "is a pattern that ends in `/`, which matches nothing; leave the slash out",
+                    );
                 }
                 Ok(())
             })?;
@@ -115,18 +131,29 @@ impl SandboxRuntimeConfig {
             return refuse("mandatoryDenySearchDepth", "is not a number from 1 to 10");
         }
         if let Some(windows) = &self.windows {
-            if windows.sandbox_user.as_ref().is_some_and(|user| user.is_empty() || user.encode_utf16().count() > 20) {
+            if windows
+                .sandbox_user
+                .as_ref()
+                .is_some_and(|user| user.is_empty() || user.encode_utf16().count() > 20)
+            {
                 return refuse("windows.sandboxUser", "does not have 1 to 20 characters");
             }
-            for (name, guid) in
-                [("sublayerGuid", &windows.sublayer_guid), ("wfpSublayerGuid", &windows.wfp_sublayer_guid)]
-            {
+            for (name, guid) in [
+                ("sublayerGuid", &windows.sublayer_guid),
+                ("wfpSublayerGuid", &windows.wfp_sublayer_guid),
+            ] {
                 if guid.as_ref().is_some_and(|guid| !is_uuid(guid)) {
                     return refuse(format!("windows.{name}"), "is not a UUID");
                 }
             }
-            if windows.proxy_port_range.is_some_and(|(first, last)| first == 0 || last < first || last - first > 64) {
-                return refuse("windows.proxyPortRange", "is not a first and a last port, at most 64 apart");
+            if windows
+                .proxy_port_range
+                .is_some_and(|(first, last)| first == 0 || last < first || last - first > 64)
+            {
+                return refuse(
+                    "windows.proxyPortRange",
+                    "is not a first and a last port, at most 64 apart",
+                );
             }
         }
         Ok(())
@@ -167,8 +194,14 @@ impl SandboxRuntimeConfig {
             masked |= variable.mode == CredentialMode::Mask;
         }
         self.check_aws_pairs(credentials)?;
-        if masked && self.network.tls_terminate.is_none() && credentials.allow_plaintext_inject != Some(true) {
-            return refuse("credentials", "masking needs network.tlsTerminate, or allowPlaintextInject");
+        if masked
+            && self.network.tls_terminate.is_none()
+            && credentials.allow_plaintext_inject != Some(true)
+        {
+            return refuse(
+                "credentials",
+                "masking needs network.tlsTerminate, or allowPlaintextInject",
+            );
         }
         Ok(())
     }
@@ -189,19 +222,28 @@ impl SandboxRuntimeConfig {
         if let Some(inject) = inject {
             hosts(&format!("{path}.injectHosts"), inject)?;
             if mode == CredentialMode::Mask && inject.is_empty() {
-                return refuse(format!("{path}.injectHosts"), "is empty, so the credential would never be used");
+                return refuse(
+                    format!("{path}.injectHosts"),
+                    "is empty, so the credential would never be used",
+                );
             }
             each(&format!("{path}.injectHosts"), inject, |host| {
-                let allowed = self.network.allowed_domains.iter().any(|pattern| covers(pattern, host));
+                let allowed =
+                    self.network.allowed_domains.iter().any(|pattern| covers(pattern, host));
                 allowed.then_some(()).ok_or("is not covered by network.allowedDomains")
             })?;
         }
-        let excluded = self.network.tls_terminate.as_ref().and_then(|tls| tls.exclude_domains.as_ref());
+        let excluded =
+            self.network.tls_terminate.as_ref().and_then(|tls| tls.exclude_domains.as_ref());
         if let (CredentialMode::Mask, Some(excluded)) = (mode, excluded) {
             let targets = inject.unwrap_or(&self.network.allowed_domains);
-            let is_excluded = |host: &String| excluded.iter().any(|pattern| covers(pattern, without_port(host)));
+            let is_excluded =
+                |host: &String| excluded.iter().any(|pattern| covers(pattern, without_port(host)));
             if !targets.is_empty() && targets.iter().all(is_excluded) {
-                return refuse(path, "every host that could be given it is in tlsTerminate.excludeDomains");
+                return refuse(
+                    path,
+                    "every host that could be given it is in tlsTerminate.excludeDomains",
+                );
             }
         }
         Ok(())
@@ -210,10 +252,13 @@ impl SandboxRuntimeConfig {
     fn check_aws_pairs(&self, credentials: &CredentialsConfig) -> Result<(), Refusal> {
         let mut seen = Vec::new();
         for (at, pair) in credentials.aws_pairs.iter().flatten().enumerate() {
-            for name in
-                [Some(&pair.access_key_id_var), Some(&pair.secret_access_key_var), pair.session_token_var.as_ref()]
-                    .into_iter()
-                    .flatten()
+            for name in [
+                Some(&pair.access_key_id_var),
+                Some(&pair.secret_access_key_var),
+                pair.session_token_var.as_ref(),
+            ]
+            .into_iter()
+            .flatten()
             {
                 let path = format!("credentials.awsPairs[{at}]");
                 if seen.contains(&name) {
@@ -227,7 +272,10 @@ impl SandboxRuntimeConfig {
                         && variable.decode.is_none()
                 });
                 if !whole {
-                    return refuse(path, format!("{name:?} is not masked whole in credentials.envVars"));
+                    return refuse(
+                        path,
+                        format!("{name:?} is not masked whole in credentials.envVars"),
+                    );
                 }
             }
         }
@@ -239,16 +287,23 @@ fn refuse<T>(path: impl Into<String>, problem: impl Into<String>) -> Result<T, R
     Err(Refusal { path: path.into(), problem: problem.into() })
 }
 
-fn each(path: &str, list: &[String], judge: impl Fn(&str) -> Result<(), &'static str>) -> Result<(), Refusal> {
+fn each(
+    path: &str,
+    list: &[String],
+    judge: impl Fn(&str) -> Result<(), &'static str>,
+) -> Result<(), Refusal> {
     for (at, entry) in list.iter().enumerate() {
-        judge(entry).or_else(|problem| refuse(format!("{path}[{at}]"), format!("{entry:?} {problem}")))?;
+        judge(entry)
+            .or_else(|problem| refuse(format!("{path}[{at}]"), format!("{entry:?} {problem}")))?;
     }
     Ok(())
 }
 
 fn hosts(path: &str, list: &[String]) -> Result<(), Refusal> {
     each(path, list, |entry| {
-        domain::is_accepted(entry, List::Hosts).then_some(()).ok_or("is not a host pattern; ports are not meant here")
+        domain::is_accepted(entry, List::Hosts)
+            .then_some(())
+            .ok_or("is not a host pattern; ports are not meant here")
     })
 }
 
@@ -264,7 +319,11 @@ fn is_uuid(text: &str) -> bool {
 
 fn without_port(pattern: &str) -> &str {
     match pattern.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !host.ends_with(':') => {
+        Some((host, port))
+            if !port.is_empty()
+                && port.bytes().all(|b| b.is_ascii_digit())
+                && !host.ends_with(':') =>
+        {
             host
         }
         _ => pattern,
@@ -303,13 +362,19 @@ mod tests {
             }
         }
         let config = SandboxRuntimeConfig::from_json(&value.to_string()).unwrap();
-        assert_eq!(config.accepts().map_err(|refusal| refusal.path), expected.map_err(str::to_owned));
+        assert_eq!(
+            config.accepts().map_err(|refusal| refusal.path),
+            expected.map_err(str::to_owned)
+        );
     }
 
     #[test]
     fn single_values_are_judged() {
         check("{}", Ok(()));
-        check(r#"{"network":{"allowedDomains":["a.com","*.com"]}}"#, Err("network.allowedDomains[1]"));
+        check(
+            r#"{"network":{"allowedDomains":["a.com","*.com"]}}"#,
+            Err("network.allowedDomains[1]"),
+        );
         check(r#"{"filesystem":{"denyRead":[""]}}"#, Err("filesystem.denyRead[0]"));
         check(r#"{"mandatoryDenySearchDepth":11}"#, Err("mandatoryDenySearchDepth"));
         check(r#"{"bwrapPath":"bwrap"}"#, Err("bwrapPath"));
@@ -327,10 +392,15 @@ mod tests {
 
     #[test]
     fn masking_needs_a_way_to_give_the_real_value() {
-        let masked = |more: &str| format!(r#"{{"credentials":{{"envVars":[{{"name":"K","mode":"mask"{more}}}]}}}}"#);
+        let masked = |more: &str| {
+            format!(r#"{{"credentials":{{"envVars":[{{"name":"K","mode":"mask"{more}}}]}}}}"#)
+        };
         check(&masked(""), Err("credentials"));
         check(&masked(r#","injectHosts":[]"#), Err("credentials.envVars[0].injectHosts"));
-        check(&masked(r#","injectHosts":["other.com"]"#), Err("credentials.envVars[0].injectHosts[0]"));
+        check(
+            &masked(r#","injectHosts":["other.com"]"#),
+            Err("credentials.envVars[0].injectHosts[0]"),
+        );
         check(&masked(r#","maskClaims":["sub"]"#), Err("credentials.envVars[0].maskClaims"));
         let plain = r#"{"credentials":{"allowPlaintextInject":true,"envVars":[{"name":"K","mode":"mask"}]}}"#;
         check(plain, Ok(()));

@@ -1,12 +1,14 @@
 //! What must not come into being, and what asks for a new compilation when it does.
 //!
-//! Mounts cover what is there. A path that is denied and at which nothing is yet cannot be mounted over, and a file that was made there to mount
-//! over would show on the host. So an engine is told of such paths, and sees to them when something is made:
+//! Mounts cover what is there. A path that is denied and at which nothing is yet cannot be mounted
+//! over, and a file that was made there to mount over would show on the host. So an engine is told
+//! of such paths, and sees to them when something is made:
 //!
-//! 1. At a refused path nothing may be made. On the way to it directories may be made, but nothing may be moved or linked there: that could bring a
-//!    denied path along.
+//! 1. At a refused path nothing may be made. On the way to it directories may be made, but nothing
+//!    may be moved or linked there: that could bring a denied path along.
 //! 2. Nothing may be made that a refused pattern matches.
-//! 3. When something is made under a watched name, the policy may cover more than before: a repository, for one. Compiling it again tells.
+//! 3. When something is made under a watched name, the policy may cover more than before: a
+//!    repository, for one. Compiling it again tells.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -21,7 +23,8 @@ use crate::policy::Policy;
 use crate::rules::{PathRule, is_glob};
 use crate::tree::Tree;
 
-/// How many symlinks are followed, one after another, to a target that does not exist; as many as the kernel follows (`path_resolution(7)`).
+/// How many symlinks are followed, one after another, to a target that does not exist; as many as
+/// the kernel follows (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
 /// What must not come into being, and what asks for a new compilation when it does.
@@ -60,17 +63,21 @@ impl Arrivals {
 
     /// Whether nothing may be made at a canonical path.
     pub fn refuses(&self, path: &Path) -> bool {
-        let is_refused =
-            |refused: &Refused| path.strip_prefix(&refused.dir).is_ok_and(|at| at.starts_with(&refused.rest));
+        let is_refused = |refused: &Refused| {
+            path.strip_prefix(&refused.dir).is_ok_and(|at| at.starts_with(&refused.rest))
+        };
         let text = path.as_os_str().as_encoded_bytes();
         self.refused.iter().any(is_refused)
             || self.refused_patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), text))
     }
 
-    /// Whether a path has a watched name on it, so that the policy may cover more once something is there.
+    /// Whether a path has a watched name on it, so that the policy may cover more once something is
+    /// there.
     pub fn concerns(&self, path: &Path) -> bool {
         let is_watched = |name: &OsStr| {
-            self.watched.iter().any(|pattern| glob::component(pattern.as_bytes(), name.as_encoded_bytes()))
+            self.watched
+                .iter()
+                .any(|pattern| glob::component(pattern.as_bytes(), name.as_encoded_bytes()))
         };
         path.iter().any(is_watched)
     }
@@ -87,7 +94,8 @@ pub(crate) struct Absent {
     pub(crate) unreadable: BTreeSet<PathBuf>,
 }
 
-/// Finds out where nothing may be made, and what is to be looked out for. `writable` are the canonical paths of `allowWrite`.
+/// Finds out where nothing may be made, and what is to be looked out for. `writable` are the
+/// canonical paths of `allowWrite`.
 pub(crate) fn arrivals(
     policy: &Policy,
     tree: &dyn Tree,
@@ -105,7 +113,10 @@ pub(crate) fn arrivals(
         let found = settle(tree, path, what, &mut known);
         let found = found.map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
         // Where nothing can be written, nothing can arise.
-        Ok(found.into_iter().filter(|found| plan.allows(&found.dir, Access::Write)).collect::<Vec<_>>())
+        Ok(found
+            .into_iter()
+            .filter(|found| plan.allows(&found.dir, Access::Write))
+            .collect::<Vec<_>>())
     };
     let mut refused = BTreeSet::new();
     for path in &absent.unwritable {
@@ -144,14 +155,18 @@ fn patterns(rules: &[PathRule]) -> impl Iterator<Item = &str> {
 
 /// A pattern that matches one name only.
 fn literal(name: &str) -> String {
-    name.chars().map(|c| if matches!(c, '*' | '?' | '[') { format!("[{c}]") } else { c.to_string() }).collect()
+    name.chars()
+        .map(|c| if matches!(c, '*' | '?' | '[') { format!("[{c}]") } else { c.to_string() })
+        .collect()
 }
 
 /// How far the way to what a rule covers leads through what exists, and the names from there on.
 fn ahead(tree: &dyn Tree, rule: &str) -> (PathBuf, Vec<String>) {
     let mut at = PathBuf::from("/");
     let mut names = rule.split('/').filter(|name| !name.is_empty()).peekable();
-    while let Some(name) = names.next_if(|name| !is_glob(name) && matches!(tree.kind(&at.join(name)), Ok(Some(_)))) {
+    while let Some(name) =
+        names.next_if(|name| !is_glob(name) && matches!(tree.kind(&at.join(name)), Ok(Some(_))))
+    {
         at.push(name);
     }
     // What lies at any depth is known by the names that follow.
@@ -165,7 +180,8 @@ enum Stands {
     PerhapsLink,
 }
 
-/// Where something would arise at a path: there, and where symlinks that lead nowhere would have it. `known` remembers directories.
+/// Where something would arise at a path: there, and where symlinks that lead nowhere would have
+/// it. `known` remembers directories.
 fn settle(
     tree: &dyn Tree,
     path: &Path,
@@ -189,12 +205,16 @@ fn settle(
                 }
                 break;
             }
-            // A symlink whose target is missing: it can be removed, and something else be made in its place.
+            // A symlink whose target is missing: it can be removed, and something else be made in
+            // its place.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let (parent, name) = (at.parent().unwrap_or(&at), at.file_name().unwrap_or_default());
+                let (parent, name) =
+                    (at.parent().unwrap_or(&at), at.file_name().unwrap_or_default());
                 let dir = tree.canonicalize(parent)?;
                 let target = tree.read_link(&at)?;
-                let below = |at: &Path| if rest.as_os_str().is_empty() { at.to_owned() } else { at.join(&rest) };
+                let below = |at: &Path| {
+                    if rest.as_os_str().is_empty() { at.to_owned() } else { at.join(&rest) }
+                };
                 found.push(Refused { dir: dir.clone(), rest: below(Path::new(name)) });
                 path = folded(&dir, &below(&target));
             }

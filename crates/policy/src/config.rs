@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A whole settings file (`srt --settings`). Unknown keys are refused, which srt itself does not do.
+/// A whole settings file (`srt --settings`). Unknown keys are refused, which srt itself does not
+/// do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
@@ -34,7 +35,8 @@ pub struct SandboxRuntimeConfig {
     /// The ripgrep that srt scans with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ripgrep: Option<RipgrepConfig>,
-    /// How deep repositories are looked for, 1 to 10 directories. Without it srt looks three deep, and this crate to the bottom.
+    /// How deep repositories are looked for, 1 to 10 directories. Without it srt looks three deep,
+    /// and this crate to the bottom.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mandatory_deny_search_depth: Option<u8>,
     /// srt's seccomp helper.
@@ -448,7 +450,8 @@ impl SandboxRuntimeConfig {
 
 fn explain_error(path: String, error: &serde_json::Error) -> ParseError {
     let text = error.to_string();
-    let problem = text.rsplit_once(" at line ").map_or(text.as_str(), |(problem, _)| problem).to_owned();
+    let problem =
+        text.rsplit_once(" at line ").map_or(text.as_str(), |(problem, _)| problem).to_owned();
     if !error.is_data() {
         return ParseError::Syntax { line: error.line(), column: error.column(), problem };
     }
@@ -500,7 +503,10 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named_with_its_path_and_the_nearest_known_one() {
-        check(&MINIMAL.replace("denyRead", "denyReed"), "filesystem.denyReed: unknown key; did you mean \"denyRead\"?");
+        check(
+            &MINIMAL.replace("denyRead", "denyReed"),
+            "filesystem.denyReed: unknown key; did you mean \"denyRead\"?",
+        );
         check(
             &MINIMAL.replace("denyRead", "deny_read"),
             "filesystem.deny_read: unknown key; did you mean \"denyRead\"?",
@@ -515,14 +521,19 @@ mod tests {
             "filesystem.allowWrite[1]: invalid type: integer `3`, expected a string",
         );
         check(&MINIMAL.replace(",\"denyWrite\":[]", ""), "filesystem: missing field `denyWrite`");
-        assert!(matches!(SandboxRuntimeConfig::from_json("{"), Err(ParseError::Syntax { line: 1, .. })));
+        assert!(matches!(
+            SandboxRuntimeConfig::from_json("{"),
+            Err(ParseError::Syntax { line: 1, .. })
+        ));
         assert!(SandboxRuntimeConfig::from_json(&format!("{MINIMAL} x")).is_err());
     }
 
     #[test]
     fn records_take_any_key() {
-        let text = MINIMAL
-            .replace("\"deniedDomains\":[]", "\"deniedDomains\":[\"*\"],\"deniedDomainReasons\":{\"*\":\"closed\"}");
+        let text = MINIMAL.replace(
+            "\"deniedDomains\":[]",
+            "\"deniedDomains\":[\"*\"],\"deniedDomainReasons\":{\"*\":\"closed\"}",
+        );
         assert!(SandboxRuntimeConfig::from_json(&text).is_ok());
     }
 }

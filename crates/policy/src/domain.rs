@@ -34,7 +34,10 @@ pub(crate) fn is_accepted(entry: &str, list: List) -> bool {
 }
 
 fn is_port(text: &str) -> bool {
-    !text.starts_with('0') && text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok()
+    !text.starts_with('0')
+        && text.len() <= 5
+        && text.bytes().all(|b| b.is_ascii_digit())
+        && text.parse::<u16>().is_ok()
 }
 
 fn is_host(host: &str) -> bool {
@@ -54,10 +57,10 @@ fn is_host(host: &str) -> bool {
 
 /// Whether an entry means what it seems to: plain host labels, or an address in its usual form.
 pub(crate) fn is_tidy(entry: &str) -> bool {
-    let host = entry
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
-        .map_or_else(|| entry.split_once(':').map_or(entry, |(host, _)| host), |(address, _)| address);
+    let host = entry.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or_else(
+        || entry.split_once(':').map_or(entry, |(host, _)| host),
+        |(address, _)| address,
+    );
     if let Ok(address) = host.parse::<IpAddr>() {
         return address.to_string() == host.to_lowercase();
     }
@@ -72,26 +75,36 @@ pub(crate) fn is_tidy(entry: &str) -> bool {
     host == "*"
         || host.len() <= 253
             && host.split('.').all(is_label)
-            && !host.split('.').next_back().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()))
+            && !host
+                .split('.')
+                .next_back()
+                .is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether an entry covers a host and a port. An entry without a port covers all; `*.x` covers what is below `x`, not
-/// `x` itself; case and a closing dot do not count.
+/// Whether an entry covers a host and a port. An entry without a port covers all; `*.x` covers what
+/// is below `x`, not `x` itself; case and a closing dot do not count.
 pub(crate) fn covers(entry: &str, host: &str, port: Option<u16>) -> bool {
-    let (pattern, entry_port) = match entry.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+    let (pattern, entry_port) = match entry.strip_prefix('[').and_then(|rest| rest.split_once(']'))
+    {
         Some((address, rest)) => (address, rest.strip_prefix(':')),
-        None => entry.split_once(':').map_or((entry, None), |(pattern, port)| (pattern, Some(port))),
+        None => {
+            entry.split_once(':').map_or((entry, None), |(pattern, port)| (pattern, Some(port)))
+        }
     };
-    let same_port = entry_port.is_none_or(|wanted| port.is_some_and(|port| wanted == port.to_string()));
+    let same_port =
+        entry_port.is_none_or(|wanted| port.is_some_and(|port| wanted == port.to_string()));
     let (pattern, host) = (pattern.to_lowercase(), host.trim_end_matches('.').to_lowercase());
     let same_host = match pattern.strip_prefix("*.") {
-        Some(above) => host.strip_suffix(above).is_some_and(|below| below.len() > 1 && below.ends_with('.')),
+        Some(above) => {
+            host.strip_suffix(above).is_some_and(|below| below.len() > 1 && below.ends_with('.'))
+        }
         None => pattern == "*" || pattern == host,
     };
     same_port && same_host
 }
 
-/// Whether srt takes an entry of `deniedResolvedAddresses`: an address or a CIDR block, without brackets.
+/// Whether srt takes an entry of `deniedResolvedAddresses`: an address or a CIDR block, without
+/// brackets.
 pub(crate) fn is_accepted_address(entry: &str) -> bool {
     let (address, bits) = match entry.split_once('/') {
         Some((address, bits)) => (address, Some(bits)),
@@ -107,7 +120,8 @@ pub(crate) fn is_accepted_address(entry: &str) -> bool {
         IpAddr::V6(_) => (128, 0),
     };
     bits.is_none_or(|bits| {
-        bits.bytes().all(|b| b.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits >= least && bits <= most)
+        bits.bytes().all(|b| b.is_ascii_digit())
+            && bits.parse::<u8>().is_ok_and(|bits| bits >= least && bits <= most)
     })
 }
 
@@ -118,7 +132,8 @@ mod tests {
     #[track_caller]
     fn check(entries: &[&str], allowed: bool, denied: bool, hosts: bool) {
         for entry in entries {
-            let found = [List::Allowed, List::Denied, List::Hosts].map(|list| is_accepted(entry, list));
+            let found =
+                [List::Allowed, List::Denied, List::Hosts].map(|list| is_accepted(entry, list));
             assert_eq!(found, [allowed, denied, hosts], "{entry:?}");
         }
     }
@@ -126,28 +141,63 @@ mod tests {
     #[test]
     fn entries_are_judged_as_the_reference_judges_them() {
         check(
-            &["example.com", "EXAMPLE.com", "localhost", "*.example.com", "*.a.b", "*.*.com", "127.0.0.1"],
+            &[
+                "example.com",
+                "EXAMPLE.com",
+                "localhost",
+                "*.example.com",
+                "*.a.b",
+                "*.*.com",
+                "127.0.0.1",
+            ],
             true,
             true,
             true,
         );
-        check(&["localhost:3000", "*.example.com:443", "127.0.0.1:80", "x.com:65535"], true, true, false);
+        check(
+            &["localhost:3000", "*.example.com:443", "127.0.0.1:80", "x.com:65535"],
+            true,
+            true,
+            false,
+        );
         check(&["[::1]", "[::1]:443", "[2001:db8::1]:443", "[fe80::1%eth0]"], true, true, false);
         check(&["*", "*:22"], false, true, false);
         check(&["::1", "2001:db8::1"], false, false, true);
         check(
-            &["*.com", "a.*.com", "foo*.com", "*.localhost", "example", "https://example.com", "2130706433"],
+            &[
+                "*.com",
+                "a.*.com",
+                "foo*.com",
+                "*.localhost",
+                "example",
+                "https://example.com",
+                "2130706433",
+            ],
             false,
             false,
             false,
         );
         check(
-            &["*.example.", ".example.com", "example.com.", "example.com/path", "10.0.0.0/8", "", "*.", "*example.com"],
+            &[
+                "*.example.",
+                ".example.com",
+                "example.com.",
+                "example.com/path",
+                "10.0.0.0/8",
+                "",
+                "*.",
+                "*example.com",
+            ],
             false,
             false,
             false,
         );
-        check(&["x.com:0", "x.com:65536", "x.com:0443", "[::1]junk", "[::1]:0"], false, false, false);
+        check(
+            &["x.com:0", "x.com:65536", "x.com:0443", "[::1]junk", "[::1]:0"],
+            false,
+            false,
+            false,
+        );
         check(
             &[
                 "exa mple.com",
@@ -167,12 +217,20 @@ mod tests {
 
     #[test]
     fn sloppy_entries_are_accepted_but_not_tidy() {
-        for entry in
-            ["exa mple.com", "exa_mple.com", "a..b.com", "-a.com", "bücher.example", "0x7f.1", "256.256.256.256"]
-        {
+        for entry in [
+            "exa mple.com",
+            "exa_mple.com",
+            "a..b.com",
+            "-a.com",
+            "bücher.example",
+            "0x7f.1",
+            "256.256.256.256",
+        ] {
             assert!(!is_tidy(entry), "{entry}");
         }
-        for entry in ["example.com", "*.example.com:443", "localhost", "[::1]:443", "127.0.0.1", "*"] {
+        for entry in
+            ["example.com", "*.example.com:443", "localhost", "[::1]:443", "127.0.0.1", "*"]
+        {
             assert!(is_tidy(entry), "{entry}");
         }
     }

@@ -36,8 +36,9 @@ pub struct Verdict {
 pub enum Rule {
     /// `filesystem.disabled`: there are no rules for files.
     Disabled,
-    /// No entry of this list covers it: what `denyRead` does not cover can be read, what `allowWrite` does not
-    /// cover cannot be written to, and what `allowedDomains` does not cover cannot be reached.
+    /// No entry of this list covers it: what `denyRead` does not cover can be read, what
+    /// `allowWrite` does not cover cannot be written to, and what `allowedDomains` does not cover
+    /// cannot be reached.
     Unlisted {
         /// The list.
         list: &'static str,
@@ -70,8 +71,9 @@ impl fmt::Display for Rule {
 impl Policy {
     /// Judges an absolute path that has no symlink on it. Pure: nothing is looked up.
     ///
-    /// The most specific of the rules for reading wins, an allowing one where two are equally specific. For writing, an
-    /// entry of `denyWrite` and a protected name win over every entry of `allowWrite`, and what is hidden cannot be written to.
+    /// The most specific of the rules for reading wins, an allowing one where two are equally
+    /// specific. For writing, an entry of `denyWrite` and a protected name win over every entry of
+    /// `allowWrite`, and what is hidden cannot be written to.
     pub fn explain(&self, path: &Path, access: Access) -> Verdict {
         if self.files_are_free() {
             return Verdict { allowed: true, rule: Rule::Disabled, remedy: None };
@@ -82,10 +84,11 @@ impl Policy {
         }
     }
 
-    /// Judges a connection to a host, a name or an address without brackets; `port` when it is known. Pure: no name is
-    /// resolved.
+    /// Judges a connection to a host, a name or an address without brackets; `port` when it is
+    /// known. Pure: no name is resolved.
     ///
-    /// An entry of `deniedDomains` wins over every entry of `allowedDomains`; what neither covers is denied.
+    /// An entry of `deniedDomains` wins over every entry of `allowedDomains`; what neither covers
+    /// is denied.
     pub fn explain_host(&self, host: &str, port: Option<u16>) -> Verdict {
         let network = &self.config().network;
         let find = |list: &'static str, entries: &[String]| {
@@ -93,7 +96,8 @@ impl Policy {
             Some(Rule::Listed { list, entry })
         };
         if let Some(rule) = find("deniedDomains", &network.denied_domains) {
-            let remedy = Some(format!("take the entry that covers {host} out of network.deniedDomains"));
+            let remedy =
+                Some(format!("take the entry that covers {host} out of network.deniedDomains"));
             return Verdict { allowed: false, rule, remedy };
         }
         match find("allowedDomains", &network.allowed_domains) {
@@ -107,14 +111,19 @@ impl Policy {
 
     fn explain_read(&self, path: &Path) -> Verdict {
         // The root stands for everything below it but the kernel's own trees (srt: "denyRead /").
-        let kernels_own = ["/proc", "/dev", "/sys"].iter().any(|own| path.starts_with(own)) || path == Path::new("/");
+        let kernels_own = ["/proc", "/dev", "/sys"].iter().any(|own| path.starts_with(own))
+            || path == Path::new("/");
         let denied = most_specific(&self.deny_read, path).filter(|(at, _)| *at > 0 || !kernels_own);
         let shown = [("allowRead", &self.allow_read), ("allowWrite", &self.allow_write)]
             .into_iter()
-            .filter_map(|(list, rules)| most_specific(rules, path).map(|(at, rule)| (at, list, rule)))
+            .filter_map(|(list, rules)| {
+                most_specific(rules, path).map(|(at, rule)| (at, list, rule))
+            })
             .max_by_key(|(at, ..)| *at);
         match (denied, shown) {
-            (None, _) => Verdict { allowed: true, rule: Rule::Unlisted { list: "denyRead" }, remedy: None },
+            (None, _) => {
+                Verdict { allowed: true, rule: Rule::Unlisted { list: "denyRead" }, remedy: None }
+            }
             (Some((hidden_at, _)), Some((shown_at, list, rule))) if shown_at >= hidden_at => {
                 Verdict { allowed: true, rule: listed(list, rule), remedy: None }
             }
@@ -135,11 +144,15 @@ impl Policy {
             return Verdict { allowed: false, rule: Rule::Unlisted { list: "allowWrite" }, remedy };
         };
         if let Some(name) = self.mandatory(path) {
-            let remedy = (name == ".git/config").then(|| "set filesystem.allowGitConfig".to_owned());
+            let remedy =
+                (name == ".git/config").then(|| "set filesystem.allowGitConfig".to_owned());
             return Verdict { allowed: false, rule: Rule::Mandatory { name }, remedy };
         }
-        // What is hidden inside a writable path is not writable again because an entry of allowRead shows it.
-        if let Some((_, hidden)) = most_specific(&self.deny_read, path).filter(|(at, _)| *at > root_at) {
+        // What is hidden inside a writable path is not writable again because an entry of allowRead
+        // shows it.
+        if let Some((_, hidden)) =
+            most_specific(&self.deny_read, path).filter(|(at, _)| *at > root_at)
+        {
             let remedy = Some(format!("add {} to filesystem.allowWrite", path.display()));
             return Verdict { allowed: false, rule: listed("denyRead", hidden), remedy };
         }
@@ -159,13 +172,16 @@ impl Policy {
                 if name == mandatory::LEFT_OUT {
                     break;
                 }
-                if let Some(name) =
-                    mandatory::FILES.iter().chain(&mandatory::DIRECTORIES).find(|name| at.starts_with(name))
+                if let Some(name) = mandatory::FILES
+                    .iter()
+                    .chain(&mandatory::DIRECTORIES)
+                    .find(|name| at.starts_with(name))
                 {
                     return Some((*name).to_owned());
                 }
                 if name == ".git" {
-                    let inside: Vec<&str> = at.iter().skip(1).filter_map(|name| name.to_str()).collect();
+                    let inside: Vec<&str> =
+                        at.iter().skip(1).filter_map(|name| name.to_str()).collect();
                     if let Some(name) = self.mandatory_in_repository(&inside) {
                         return Some(format!(".git/{name}"));
                     }
@@ -180,11 +196,13 @@ impl Policy {
     /// The protected name that covers a path in a repository, given by its names.
     fn mandatory_in_repository(&self, path: &[&str]) -> Option<String> {
         let protected = |name: &str| {
-            name == mandatory::GIT_HOOKS || mandatory::GIT_CONFIGS.contains(&name) && !self.allows_git_config()
+            name == mandatory::GIT_HOOKS
+                || mandatory::GIT_CONFIGS.contains(&name) && !self.allows_git_config()
         };
         match path {
             [first, ..] if protected(first) => Some((*first).to_owned()),
-            // Where the name of a submodule ends is known to the compiler, which looks; here more is protected.
+            // Where the name of a submodule ends is known to the compiler, which looks; here more
+            // is protected.
             [mandatory::GIT_MODULES, inside @ ..] => {
                 inside.iter().find(|name| protected(name)).map(|name| format!("modules/…/{name}"))
             }
@@ -196,7 +214,10 @@ impl Policy {
 
 /// The rule that covers the path deepest, and how deep.
 fn most_specific<'a>(rules: &'a [PathRule], path: &Path) -> Option<(usize, &'a PathRule)> {
-    rules.iter().filter_map(|rule| Some((rule.depth_covering(path)?, rule))).max_by_key(|(at, _)| *at)
+    rules
+        .iter()
+        .filter_map(|rule| Some((rule.depth_covering(path)?, rule)))
+        .max_by_key(|(at, _)| *at)
 }
 
 fn listed(list: &'static str, rule: &PathRule) -> Rule {

@@ -1,7 +1,9 @@
-//! Path patterns: `*` and `?` within one component, `[…]` for one character of a set, `**` across components.
+//! Path patterns: `*` and `?` within one component, `[…]` for one character of a set, `**` across
+//! components.
 //!
-//! Names are bytes: what is not UTF-8 is matched too, a stray byte as one character. Nothing here allocates, and no pattern takes
-//! longer than the product of its length and the path's; an engine's init compiles this file too, and judges with it.
+//! Names are bytes: what is not UTF-8 is matched too, a stray byte as one character. Nothing here
+//! allocates, and no pattern takes longer than the product of its length and the path's; an
+//! engine's init compiles this file too, and judges with it.
 
 /// Whether a pattern matches a whole path; both are absolute.
 pub fn matches(pattern: &[u8], path: &[u8]) -> bool {
@@ -15,7 +17,9 @@ pub fn matches(pattern: &[u8], path: &[u8]) -> bool {
                 retry = Some((rest, path));
                 Some((rest, path))
             }
-            (Some((first, rest)), Some((name, below))) if component(first, name) => Some((rest, below)),
+            (Some((first, rest)), Some((name, below))) if component(first, name) => {
+                Some((rest, below))
+            }
             _ => None,
         };
         if let Some(next) = next {
@@ -98,7 +102,8 @@ fn in_set(set: &[u8], found: u32) -> bool {
     is_in != negated
 }
 
-/// The first character, and what comes after it. A byte that begins none stands for itself, above all characters.
+/// The first character, and what comes after it. A byte that begins none stands for itself, above
+/// all characters.
 fn character(text: &[u8]) -> Option<(u32, &[u8])> {
     let first = *text.first()?;
     let len = match first {
@@ -107,7 +112,10 @@ fn character(text: &[u8]) -> Option<(u32, &[u8])> {
         0xf0..=0xf4 => 4,
         _ => 1,
     };
-    let whole = text.get(..len).and_then(|bytes| core::str::from_utf8(bytes).ok()).and_then(|text| text.chars().next());
+    let whole = text
+        .get(..len)
+        .and_then(|bytes| core::str::from_utf8(bytes).ok())
+        .and_then(|text| text.chars().next());
     Some(match whole {
         Some(character) => (u32::from(character), &text[len..]),
         None => (0x11_0000 + u32::from(first), &text[1..]),

@@ -1,12 +1,16 @@
-//! The compilation of mounts to a list of what may be opened, for an engine that can only open what is closed (Landlock).
+//! The compilation of mounts to a list of what may be opened, for an engine that can only open what
+//! is closed (Landlock).
 //!
 //! A rule opens a path and everything below it, and no other rule takes that back. So:
 //!
-//! 1. A tree in which nothing is less open than its top gets one rule, and what is more open in it a rule of its own.
-//! 2. A readable tree with something hidden in it is taken apart: each entry gets what it is due. The directory itself cannot be listed
-//!    ([`AllowList::unlistable`]), and what appears in it later is closed.
-//! 3. A writable tree with something in it that is less open cannot be taken apart, or nobody could make a file in it. It is opened whole, and what
-//!    that uncovers is named ([`AllowList::uncovered`]); an engine refuses, or asks first.
+//! 1. A tree in which nothing is less open than its top gets one rule, and what is more open in it
+//!    a rule of its own.
+//! 2. A readable tree with something hidden in it is taken apart: each entry gets what it is due.
+//!    The directory itself cannot be listed ([`AllowList::unlistable`]), and what appears in it
+//!    later is closed.
+//! 3. A writable tree with something in it that is less open cannot be taken apart, or nobody could
+//!    make a file in it. It is opened whole, and what that uncovers is named
+//!    ([`AllowList::uncovered`]); an engine refuses, or asks first.
 //! 4. Nothing is opened through a symlink: what it leads to is opened, or not, at its own path.
 
 use std::io;
@@ -25,7 +29,8 @@ const MAX_RULES: usize = 100_000;
 pub struct AllowList {
     /// Each opens a path and everything below it.
     pub rules: Vec<AllowRule>,
-    /// What the policy protects or hides, and the list opens all the same, because it lies in something writable.
+    /// What the policy protects or hides, and the list opens all the same, because it lies in
+    /// something writable.
     pub uncovered: Vec<PathBuf>,
     /// Directories that the policy shows, and that cannot be listed.
     pub unlistable: Vec<PathBuf>,
@@ -41,8 +46,8 @@ pub struct AllowRule {
 }
 
 impl MountPlan {
-    /// What may be opened so that the same can be read and written to as with these mounts. `closed` names trees of the kernel's own that mounts would
-    /// replace, `/proc` and `/dev`.
+    /// What may be opened so that the same can be read and written to as with these mounts.
+    /// `closed` names trees of the kernel's own that mounts would replace, `/proc` and `/dev`.
     ///
     /// # Errors
     /// [`MountError`] when the tree cannot be looked at, or the list would be too long.
@@ -63,9 +68,11 @@ impl MountPlan {
 }
 
 impl AllowList {
-    /// Whether a canonical path can be opened to read, or to write. A directory above one that is closed cannot be read, which is to list it.
+    /// Whether a canonical path can be opened to read, or to write. A directory above one that is
+    /// closed cannot be read, which is to list it.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
-        let serves = |rule: &AllowRule| rule.access == BindAccess::ReadWrite || access == Access::Read;
+        let serves =
+            |rule: &AllowRule| rule.access == BindAccess::ReadWrite || access == Access::Read;
         self.rules.iter().any(|rule| serves(rule) && path.starts_with(&rule.path))
     }
 }
@@ -98,12 +105,17 @@ struct Compiler<'t> {
 
 impl<'t> Compiler<'t> {
     fn at(&self, path: &Path) -> Open {
-        self.paths.iter().rev().find(|(over, _)| path.starts_with(over)).map_or(self.root, |(_, open)| *open)
+        self.paths
+            .iter()
+            .rev()
+            .find(|(over, _)| path.starts_with(over))
+            .map_or(self.root, |(_, open)| *open)
     }
 
     /// The paths strictly below one that operations name, and how far each is open.
     fn below(&self, path: &Path) -> Vec<(&'t Path, Open)> {
-        let inside = self.paths.iter().map(|(at, _)| *at).filter(|at| *at != path && at.starts_with(path));
+        let inside =
+            self.paths.iter().map(|(at, _)| *at).filter(|at| *at != path && at.starts_with(path));
         inside.map(|at| (at, self.at(at))).collect()
     }
 
@@ -118,12 +130,15 @@ impl<'t> Compiler<'t> {
             Open::ToRead => self.open(path, BindAccess::ReadOnly)?,
             Open::ToWrite => {
                 self.open(path, BindAccess::ReadWrite)?;
-                self.list.uncovered.extend(below.iter().filter(|at| is_less(at)).map(|(at, _)| (*at).to_owned()));
+                self.list
+                    .uncovered
+                    .extend(below.iter().filter(|at| is_less(at)).map(|(at, _)| (*at).to_owned()));
                 return Ok(());
             }
         }
         let mut opened: Vec<&Path> = Vec::new();
-        let mut more: Vec<&Path> = below.into_iter().filter(|(_, open)| *open > own).map(|(at, _)| at).collect();
+        let mut more: Vec<&Path> =
+            below.into_iter().filter(|(_, open)| *open > own).map(|(at, _)| at).collect();
         more.sort();
         for at in more {
             if opened.last().is_some_and(|above| at.starts_with(above)) {
@@ -161,7 +176,11 @@ impl<'t> Compiler<'t> {
         Ok(())
     }
 
-    fn look<T>(&self, path: &Path, ask: impl Fn(&dyn Tree) -> io::Result<T>) -> Result<T, MountError> {
+    fn look<T>(
+        &self,
+        path: &Path,
+        ask: impl Fn(&dyn Tree) -> io::Result<T>,
+    ) -> Result<T, MountError> {
         ask(self.tree).map_err(|source| MountError::Tree { path: path.to_owned(), source })
     }
 }

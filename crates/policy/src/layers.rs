@@ -37,7 +37,11 @@ enum Layer {
 }
 
 /// Puts what the lists say in order; the numbers of the rules are those of `mounts`.
-pub(crate) fn layered(sets: &Sets, options: &MountOptions, tree: &dyn Tree) -> Result<Vec<MountOp>, MountError> {
+pub(crate) fn layered(
+    sets: &Sets,
+    options: &MountOptions,
+    tree: &dyn Tree,
+) -> Result<Vec<MountOp>, MountError> {
     let root = Path::new("/");
     let pins = pins(sets);
     let lists: [(Layer, Vec<&PathBuf>); 6] = [
@@ -57,24 +61,32 @@ pub(crate) fn layered(sets: &Sets, options: &MountOptions, tree: &dyn Tree) -> R
 
     let root_is_writable = sets.writable.contains(root) && !sets.protected.contains(root);
     let mut ops = vec![if root_is_writable { MountOp::RootWritable } else { MountOp::Root }];
-    // What each path is like is looked up by its ancestors: policies may have a thousand paths, which are a few levels deep.
+    // What each path is like is looked up by its ancestors: policies may have a thousand paths,
+    // which are a few levels deep.
     let protected: HashSet<&Path> = sets.protected.iter().map(PathBuf::as_path).collect();
-    let mut states = HashMap::from([(root, if root_is_writable { State::Writable } else { State::Shown })]);
+    let mut states =
+        HashMap::from([(root, if root_is_writable { State::Writable } else { State::Shown })]);
     for (_, path, layer) in layers {
-        let state = path.ancestors().find_map(|above| states.get(above)).copied().unwrap_or(State::Shown);
+        let state =
+            path.ancestors().find_map(|above| states.get(above)).copied().unwrap_or(State::Shown);
         let is_protected = path.ancestors().any(|above| protected.contains(above));
         let opened = sets.shown.contains(path) || sets.writable.contains(path);
         let bind = |access| MountOp::Bind { path: path.to_owned(), access };
         let (op, next) = match (layer, state) {
-            (Layer::Private, _) if !opened => (MountOp::Private { path: path.to_owned() }, State::Private),
-            (Layer::Hide, State::Shown | State::Writable) if !opened => (hide(path, tree)?, State::Hidden),
+            (Layer::Private, _) if !opened => {
+                (MountOp::Private { path: path.to_owned() }, State::Private)
+            }
+            (Layer::Hide, State::Shown | State::Writable) if !opened => {
+                (hide(path, tree)?, State::Hidden)
+            }
             (Layer::Hide, State::Writable) if !sets.writable.contains(path) => {
                 (bind(BindAccess::ReadOnly), State::Shown)
             }
             (Layer::Write, State::Shown | State::Hidden | State::Private) if !is_protected => {
                 (bind(BindAccess::ReadWrite), State::Writable)
             }
-            (Layer::Show, State::Hidden | State::Private) | (Layer::Write, State::Hidden | State::Private) => {
+            (Layer::Show, State::Hidden | State::Private)
+            | (Layer::Write, State::Hidden | State::Private) => {
                 (bind(BindAccess::ReadOnly), State::Shown)
             }
             (Layer::Pin, State::Writable) => (bind(BindAccess::ReadWrite), State::Writable),
@@ -92,18 +104,31 @@ pub(crate) fn layered(sets: &Sets, options: &MountOptions, tree: &dyn Tree) -> R
 fn pins(sets: &Sets) -> BTreeSet<PathBuf> {
     let mut pins = BTreeSet::new();
     for inner in sets.hidden.iter().chain(&sets.protected) {
-        let root = sets.writable.iter().filter(|root| is_inside(inner, root)).min_by_key(|root| depth(root));
+        let root = sets
+            .writable
+            .iter()
+            .filter(|root| is_inside(inner, root))
+            .min_by_key(|root| depth(root));
         if let Some(root) = root {
-            pins.extend(inner.ancestors().skip(1).take_while(|above| is_inside(above, root)).map(Path::to_owned));
+            pins.extend(
+                inner
+                    .ancestors()
+                    .skip(1)
+                    .take_while(|above| is_inside(above, root))
+                    .map(Path::to_owned),
+            );
         }
     }
     pins
 }
 
 fn hide(path: &Path, tree: &dyn Tree) -> Result<MountOp, MountError> {
-    let kind = tree.kind(path).map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
+    let kind =
+        tree.kind(path).map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
     Ok(match kind {
-        Some(NodeKind::Directory) => MountOp::HideDirectory { path: path.to_owned(), holds_mounts: false },
+        Some(NodeKind::Directory) => {
+            MountOp::HideDirectory { path: path.to_owned(), holds_mounts: false }
+        }
         _ => MountOp::HideFile { path: path.to_owned() },
     })
 }
@@ -111,8 +136,12 @@ fn hide(path: &Path, tree: &dyn Tree) -> Result<MountOp, MountError> {
 /// Notes at each hidden directory whether a later operation needs a mount point in it.
 fn mark_holders(ops: &mut [MountOp]) {
     // What lies inside another path is deeper, and so comes later.
-    let holders: HashSet<PathBuf> =
-        ops.iter().filter_map(MountOp::path).flat_map(|path| path.ancestors().skip(1)).map(Path::to_owned).collect();
+    let holders: HashSet<PathBuf> = ops
+        .iter()
+        .filter_map(MountOp::path)
+        .flat_map(|path| path.ancestors().skip(1))
+        .map(Path::to_owned)
+        .collect();
     for op in ops {
         if let MountOp::HideDirectory { path, holds_mounts } = op {
             *holds_mounts = holders.contains(path);

@@ -1,5 +1,5 @@
-//! The settings of Anthropic's sandbox-runtime (srt) as types: parse strictly, build, validate, explain, and compile to the mounts
-//! of an engine.
+//! The settings of Anthropic's sandbox-runtime (srt) as types: parse strictly, build, validate,
+//! explain, and compile to the mounts of an engine.
 //!
 //! ```
 //! use std::path::Path;
@@ -22,13 +22,15 @@
 //! It enforces nothing, and looks at no file but through the [`Tree`] that a caller hands in.
 //!
 //! # Limits
-//! Settings are those of srt 0.0.78. `filterRequest` is a function there and cannot stand in JSON. A path rule is absolute
-//! or begins with `~/`; srt would resolve a relative one against the directory of its own process. Mounts cover what exists when they are
-//! compiled; [`Arrivals`] says what must not come into being, and [`MountPlan::unenforced`] names the rest.
+//! Settings are those of srt 0.0.78. `filterRequest` is a function there and cannot stand in JSON.
+//! A path rule is absolute or begins with `~/`; srt would resolve a relative one against the
+//! directory of its own process. Mounts cover what exists when they are compiled; [`Arrivals`] says
+//! what must not come into being, and [`MountPlan::unenforced`] names the rest.
 //!
 //! # Errors
-//! [`ParseError`] for text, [`Refusal`] for what srt would refuse, [`PolicyError`] for settings that are no policy, and
-//! [`MountError`] for a policy that cannot be compiled. [`Policy::lint`] says what is taken and not enforced.
+//! [`ParseError`] for text, [`Refusal`] for what srt would refuse, [`PolicyError`] for settings
+//! that are no policy, and [`MountError`] for a policy that cannot be compiled. [`Policy::lint`]
+//! says what is taken and not enforced.
 
 #![forbid(unsafe_code)]
 
@@ -53,10 +55,10 @@ mod tree;
 pub use accepts::Refusal;
 pub use arrivals::{Arrivals, Refused};
 pub use config::{
-    AwsPair, CredentialDecoding, CredentialFile, CredentialMode, CredentialVariable, CredentialsConfig,
-    FilesystemConfig, GitConfig, MitmProxyConfig, NetworkConfig, OnExtractNoMatch, ParentProxyConfig, ParseError,
-    RipgrepConfig, SandboxRuntimeConfig, SeccompConfig, Sigv4Action, Sigv4Config, SrtWinConfig, TlsTerminateConfig,
-    WindowsConfig,
+    AwsPair, CredentialDecoding, CredentialFile, CredentialMode, CredentialVariable,
+    CredentialsConfig, FilesystemConfig, GitConfig, MitmProxyConfig, NetworkConfig,
+    OnExtractNoMatch, ParentProxyConfig, ParseError, RipgrepConfig, SandboxRuntimeConfig,
+    SeccompConfig, Sigv4Action, Sigv4Config, SrtWinConfig, TlsTerminateConfig, WindowsConfig,
 };
 pub use explain::{Access, Rule, Verdict};
 pub use landlock::{AllowList, AllowRule};

@@ -23,15 +23,20 @@ impl fmt::Display for Lint {
 }
 
 impl Policy {
-    /// What srt would take and then not enforce on Linux, and what the native engine cannot express.
+    /// What srt would take and then not enforce on Linux, and what the native engine cannot
+    /// express.
     pub fn lint(&self) -> Vec<Lint> {
         let mut lints = Vec::new();
         let mut say = |path: String, problem: &str| {
             lints.push(Lint { path, problem: problem.to_owned() });
         };
         let filesystem = &self.config().filesystem;
-        for (name, list) in [("allowWrite", &filesystem.allow_write), ("denyWrite", &filesystem.deny_write)] {
-            for (at, rule) in list.iter().enumerate().filter(|(_, rule)| is_glob(rule.trim_end_matches("/**"))) {
+        for (name, list) in
+            [("allowWrite", &filesystem.allow_write), ("denyWrite", &filesystem.deny_write)]
+        {
+            for (at, rule) in
+                list.iter().enumerate().filter(|(_, rule)| is_glob(rule.trim_end_matches("/**")))
+            {
                 say(
                     format!("filesystem.{name}[{at}]"),
                     &format!(
@@ -41,14 +46,18 @@ impl Policy {
             }
         }
         for (at, rule) in filesystem.deny_read.iter().enumerate() {
-            if is_glob(rule) && rule.starts_with('/') && rule.split('/').nth(1).is_some_and(is_glob) {
+            if is_glob(rule) && rule.starts_with('/') && rule.split('/').nth(1).is_some_and(is_glob)
+            {
                 say(
                     format!("filesystem.denyRead[{at}]"),
                     "srt skips a pattern that begins with a wildcard; here it is refused",
                 );
             }
             if rule == "/" {
-                say(format!("filesystem.denyRead[{at}]"), "srt hides its own helper too, and then starts nothing");
+                say(
+                    format!("filesystem.denyRead[{at}]"),
+                    "srt hides its own helper too, and then starts nothing",
+                );
             }
         }
         let network = &self.config().network;
@@ -58,8 +67,12 @@ impl Policy {
                 "the native engine has no network proxy, and refuses to open with this",
             );
         }
-        for (name, list) in [("allowedDomains", &network.allowed_domains), ("deniedDomains", &network.denied_domains)] {
-            for (at, entry) in list.iter().enumerate().filter(|(_, entry)| !domain::is_tidy(entry)) {
+        for (name, list) in [
+            ("allowedDomains", &network.allowed_domains),
+            ("deniedDomains", &network.denied_domains),
+        ] {
+            for (at, entry) in list.iter().enumerate().filter(|(_, entry)| !domain::is_tidy(entry))
+            {
                 say(
                     format!("network.{name}[{at}]"),
                     &format!("{entry:?} is no host name or address, and matches nothing"),
@@ -77,7 +90,10 @@ impl Policy {
             );
         }
         if self.config().credentials.is_some() {
-            say("credentials".to_owned(), "the native engine replaces no credentials, and refuses to open with this");
+            say(
+                "credentials".to_owned(),
+                "the native engine replaces no credentials, and refuses to open with this",
+            );
         }
         lints
     }

@@ -24,11 +24,13 @@ pub struct Override {
 }
 
 impl SandboxRuntimeConfig {
-    /// These settings with a part replaced: a list that is given replaces the list, `git.safeDirectories` are united.
+    /// These settings with a part replaced: a list that is given replaces the list,
+    /// `git.safeDirectories` are united.
     #[must_use]
     pub fn merge(&self, over: &Override) -> Self {
         let mut merged = self.clone();
-        let FilesystemConfig { deny_read, allow_read, allow_write, deny_write, .. } = &mut merged.filesystem;
+        let FilesystemConfig { deny_read, allow_read, allow_write, deny_write, .. } =
+            &mut merged.filesystem;
         for (list, given) in [
             (deny_read, &over.deny_read),
             (allow_write, &over.allow_write),
@@ -48,8 +50,12 @@ impl SandboxRuntimeConfig {
         }
         if !over.safe_directories.is_empty() {
             let directories = &mut merged.git.get_or_insert_default().safe_directories;
-            let new =
-                over.safe_directories.iter().filter(|new| !directories.contains(new)).cloned().collect::<Vec<_>>();
+            let new = over
+                .safe_directories
+                .iter()
+                .filter(|new| !directories.contains(new))
+                .cloned()
+                .collect::<Vec<_>>();
             directories.extend(new);
         }
         merged
@@ -65,7 +71,11 @@ mod tests {
         let mut base = SandboxRuntimeConfig::default();
         base.filesystem.deny_read = vec!["/a".into()];
         base.filesystem.allow_write = vec!["/w".into()];
-        let over = Override { deny_read: Some(vec![]), safe_directories: vec!["/g".into()], ..Override::default() };
+        let over = Override {
+            deny_read: Some(vec![]),
+            safe_directories: vec!["/g".into()],
+            ..Override::default()
+        };
         let merged = base.merge(&over);
         assert_eq!(merged.filesystem.deny_read, Vec::<String>::new());
         assert_eq!(merged.filesystem.allow_write, ["/w"]);

@@ -1,18 +1,25 @@
-//! The compilation of a policy to mounts, for an engine that builds a session's own view of the file system.
+//! The compilation of a policy to mounts, for an engine that builds a session's own view of the
+//! file system.
 //!
 //! The operations are carried out in order, and a later one lies over an earlier one. So:
 //!
 //! 1. [`MountOp::Root`] comes first: the host's tree, read-only.
-//! 2. All others are sorted by depth, the shallow first: what is more specific comes later and wins.
-//! 3. At one path, a private directory comes before a hidden one, and a bind last: where a path is both denied and
-//!    allowed, it is shown, and writable only where `allowWrite` has that very path.
-//! 4. An operation that would change nothing is left out: hiding what is hidden, showing what is in sight.
-//! 5. A path that may be written to is bound read-only where `denyWrite` or a protected name covers it from above;
-//!    inside a writable path, what may not be written to is bound read-only at its own depth. So denying wins in any nesting.
-//! 6. Between a writable path and something inside it that is hidden or protected, each directory is bound onto itself: a mount
-//!    point cannot be renamed or removed, so nobody moves the parent of a protected path away (`EBUSY`).
+//! 2. All others are sorted by depth, the shallow first: what is more specific comes later and
+//!    wins.
+//! 3. At one path, a private directory comes before a hidden one, and a bind last: where a path is
+//!    both denied and allowed, it is shown, and writable only where `allowWrite` has that very
+//!    path.
+//! 4. An operation that would change nothing is left out: hiding what is hidden, showing what is in
+//!    sight.
+//! 5. A path that may be written to is bound read-only where `denyWrite` or a protected name covers
+//!    it from above; inside a writable path, what may not be written to is bound read-only at its
+//!    own depth. So denying wins in any nesting.
+//! 6. Between a writable path and something inside it that is hidden or protected, each directory
+//!    is bound onto itself: a mount point cannot be renamed or removed, so nobody moves the parent
+//!    of a protected path away (`EBUSY`).
 //! 7. Where nothing is yet, nothing is mounted: see `arrivals`.
-//! 8. Every path is canonical when the plan is made. An engine that meets a symlink at one of them refuses.
+//! 8. Every path is canonical when the plan is made. An engine that meets a symlink at one of them
+//!    refuses.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -38,7 +45,8 @@ const DENY_WRITE: &str = "denyWrite";
 /// What an engine adds of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountOptions {
-    /// Directories that a session has for itself, empty and writable, in the place of the host's: `/tmp`.
+    /// Directories that a session has for itself, empty and writable, in the place of the host's:
+    /// `/tmp`.
     pub private: Vec<PathBuf>,
 }
 
@@ -115,7 +123,8 @@ pub struct Unenforced {
 pub enum Gap {
     /// Nothing is at the path, so nothing is hidden or opened.
     Absent,
-    /// A symlink in a writable directory could be an agent's, so where it leads out it opens nothing.
+    /// A symlink in a writable directory could be an agent's, so where it leads out it opens
+    /// nothing.
     LeadsOut,
     /// A pattern stands for the files that match it now, and opens or hides no others.
     Later,
@@ -140,11 +149,14 @@ impl MountPlan {
         Self { ops: vec![MountOp::Root], ..Self::default() }
     }
 
-    /// Whether a canonical path can be read, or written to, once the mounts are made: the last one that lies over it decides.
+    /// Whether a canonical path can be read, or written to, once the mounts are made: the last one
+    /// that lies over it decides.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
         let over = |op: &&MountOp| op.path().is_none_or(|at| path.starts_with(at));
         match self.ops.iter().rev().find(over) {
-            Some(MountOp::Root | MountOp::Bind { access: BindAccess::ReadOnly, .. }) => access == Access::Read,
+            Some(MountOp::Root | MountOp::Bind { access: BindAccess::ReadOnly, .. }) => {
+                access == Access::Read
+            }
             Some(MountOp::RootWritable | MountOp::Private { .. } | MountOp::Bind { .. }) => true,
             Some(MountOp::HideDirectory { .. } | MountOp::HideFile { .. }) | None => false,
         }
@@ -190,7 +202,8 @@ pub enum MountError {
 impl Policy {
     /// Compiles the policy to mounts, against the files that are there now.
     ///
-    /// What does not exist is not created, on the host or anywhere: where it may not be written to, it stands in [`MountPlan::arrivals`].
+    /// What does not exist is not created, on the host or anywhere: where it may not be written to,
+    /// it stands in [`MountPlan::arrivals`].
     ///
     /// # Errors
     /// [`MountError`], when the tree cannot be looked at, or a pattern cannot be evaluated.
@@ -198,8 +211,13 @@ impl Policy {
         if self.files_are_free() {
             return Ok(MountPlan { ops: vec![MountOp::RootWritable], ..MountPlan::default() });
         }
-        let mut compiler =
-            Compiler { tree, unenforced: Vec::new(), absent: Absent::default(), visited: 0, searched: 0 };
+        let mut compiler = Compiler {
+            tree,
+            unenforced: Vec::new(),
+            absent: Absent::default(),
+            visited: 0,
+            searched: 0,
+        };
         let writable = compiler.allowed("allowWrite", &self.allow_write, &BTreeSet::new())?;
         let shown = compiler.allowed("allowRead", &self.allow_read, &writable)?;
         let hidden = compiler.hidden(self, &shown, &writable)?;
@@ -209,7 +227,8 @@ impl Policy {
         }
         let sets = Sets { hidden, shown, writable, protected };
         let ops = layered(&sets, options, tree)?;
-        let mut plan = MountPlan { ops, unenforced: compiler.unenforced, arrivals: Arrivals::default() };
+        let mut plan =
+            MountPlan { ops, unenforced: compiler.unenforced, arrivals: Arrivals::default() };
         plan.arrivals = arrivals(self, tree, &plan, &sets.writable, &compiler.absent)?;
         Ok(plan)
     }
@@ -238,12 +257,20 @@ impl Compiler<'_> {
     fn resolve(&self, path: &Path) -> Result<Option<PathBuf>, MountError> {
         match self.tree.canonicalize(path) {
             Ok(path) => Ok(Some(path)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
             Err(source) => Err(MountError::Tree { path: path.to_owned(), source }),
         }
     }
 
-    /// The paths of an allowing list. A symlink in a writable place could be an agent's, so it opens nothing.
+    /// The paths of an allowing list. A symlink in a writable place could be an agent's, so it
+    /// opens nothing.
     fn allowed(
         &mut self,
         list: &'static str,
@@ -258,7 +285,10 @@ impl Compiler<'_> {
                     continue;
                 };
                 let roots = writable.iter().chain(&found);
-                if canonical != path && roots.clone().any(|root| is_inside(&path, root) && !canonical.starts_with(root))
+                if canonical != path
+                    && roots
+                        .clone()
+                        .any(|root| is_inside(&path, root) && !canonical.starts_with(root))
                 {
                     self.skip(list, rule, Gap::LeadsOut);
                     continue;
@@ -270,7 +300,11 @@ impl Compiler<'_> {
     }
 
     /// The paths of a denying list that exist.
-    fn existing(&mut self, list: &'static str, rules: &[PathRule]) -> Result<BTreeSet<PathBuf>, MountError> {
+    fn existing(
+        &mut self,
+        list: &'static str,
+        rules: &[PathRule],
+    ) -> Result<BTreeSet<PathBuf>, MountError> {
         let mut found = BTreeSet::new();
         for rule in rules {
             for path in self.candidates(list, rule)? {
@@ -300,10 +334,13 @@ impl Compiler<'_> {
         let mut hidden = self.existing("denyRead", &policy.deny_read)?;
         let root = Path::new("/");
         if hidden.remove(root) && !shown.contains(root) && !writable.contains(root) {
-            let names =
-                self.tree.read_dir(root).map_err(|source| MountError::Tree { path: root.to_owned(), source })?;
+            let names = self
+                .tree
+                .read_dir(root)
+                .map_err(|source| MountError::Tree { path: root.to_owned(), source })?;
             for path in names.into_iter().map(|(name, _)| root.join(name)) {
-                let kernels_own = [Path::new("/proc"), Path::new("/dev"), Path::new("/sys")].contains(&path.as_path());
+                let kernels_own = [Path::new("/proc"), Path::new("/dev"), Path::new("/sys")]
+                    .contains(&path.as_path());
                 // What a symlink leads to is hidden or shown for itself.
                 if !kernels_own && self.kind(&path)?.is_some_and(|kind| kind != NodeKind::Symlink) {
                     hidden.insert(path);
@@ -314,7 +351,11 @@ impl Compiler<'_> {
     }
 
     /// The paths that a rule stands for: its own, or those that its pattern matches now.
-    fn candidates(&mut self, list: &'static str, rule: &PathRule) -> Result<Vec<PathBuf>, MountError> {
+    fn candidates(
+        &mut self,
+        list: &'static str,
+        rule: &PathRule,
+    ) -> Result<Vec<PathBuf>, MountError> {
         let pattern = match rule {
             PathRule::Path(path) => return Ok(vec![path.clone()]),
             PathRule::Glob(pattern) => pattern,
@@ -334,14 +375,18 @@ impl Compiler<'_> {
         while let Some(path) = rest.pop() {
             self.visited += 1;
             if self.visited > MAX_VISITED {
-                return Err(MountError::TooManyFiles { pattern: pattern.clone(), max: MAX_VISITED });
+                return Err(MountError::TooManyFiles {
+                    pattern: pattern.clone(),
+                    max: MAX_VISITED,
+                });
             }
             if glob::matches(pattern.as_bytes(), path.as_os_str().as_encoded_bytes()) {
                 found.push(path);
             } else if self.kind(&path)? == Some(NodeKind::Directory) {
                 match self.tree.read_dir(&path) {
                     Ok(names) => rest.extend(names.into_iter().map(|(name, _)| path.join(name))),
-                    // What cannot be listed cannot be compared; it is hidden whole, and never opened.
+                    // What cannot be listed cannot be compared; it is hidden whole, and never
+                    // opened.
                     Err(_) if list == "denyRead" => found.push(path),
                     Err(_) => {}
                 }
@@ -351,8 +396,8 @@ impl Compiler<'_> {
         Ok(found)
     }
 
-    /// The protected names in a writable directory that exist, and those of every repository in it. At its top, and in a repository, they are
-    /// protected also where nothing is yet.
+    /// The protected names in a writable directory that exist, and those of every repository in it.
+    /// At its top, and in a repository, they are protected also where nothing is yet.
     fn protect_root(
         &mut self,
         policy: &Policy,
@@ -366,7 +411,8 @@ impl Compiler<'_> {
         let mut search = Search::new(self.tree, writable, &mut self.searched);
         let is_complete = search.find(root, policy.config().mandatory_deny_search_depth);
         let Search { repositories, names, .. } = search;
-        let at_the_top = mandatory::FILES.iter().chain(&mandatory::DIRECTORIES).map(|name| root.join(name));
+        let at_the_top =
+            mandatory::FILES.iter().chain(&mandatory::DIRECTORIES).map(|name| root.join(name));
         // What the search has not come across is not there.
         let found: HashSet<&PathBuf> = names.iter().collect();
         self.absent.unwritable.extend(at_the_top.clone().filter(|name| !found.contains(name)));
@@ -390,7 +436,11 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn protect(&mut self, path: &Path, protected: &mut BTreeSet<PathBuf>) -> Result<(), MountError> {
+    fn protect(
+        &mut self,
+        path: &Path,
+        protected: &mut BTreeSet<PathBuf>,
+    ) -> Result<(), MountError> {
         if !self.protect_existing(path, protected)? {
             self.absent.leading_nowhere.insert(path.to_owned());
         }
@@ -398,7 +448,11 @@ impl Compiler<'_> {
     }
 
     /// `false` where nothing is, or a symlink that leads nowhere.
-    fn protect_existing(&mut self, path: &Path, protected: &mut BTreeSet<PathBuf>) -> Result<bool, MountError> {
+    fn protect_existing(
+        &mut self,
+        path: &Path,
+        protected: &mut BTreeSet<PathBuf>,
+    ) -> Result<bool, MountError> {
         let found = if self.kind(path)?.is_some() { self.resolve(path)? } else { None };
         let exists = found.is_some();
         protected.extend(found);

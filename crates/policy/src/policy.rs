@@ -96,16 +96,16 @@ const SYSTEM: [&str; 34] = [
 ];
 
 impl Policy {
-    /// The policy of the system that this one follows: everything but the home directory may be read, the
-    /// session directory written, nobody talked to.
+    /// The policy of the system that this one follows: everything but the home directory may be
+    /// read, the session directory written, nobody talked to.
     pub fn reference(session_dir: &Path) -> PolicyBuilder {
         let mut builder = PolicyBuilder::new(session_dir);
         builder.config.filesystem.deny_read.push("~".to_owned());
         builder
     }
 
-    /// The default: as [`Policy::reference`], and no place is shown where other people's data lives, among them all
-    /// other sessions.
+    /// The default: as [`Policy::reference`], and no place is shown where other people's data
+    /// lives, among them all other sessions.
     pub fn session(session_dir: &Path) -> PolicyBuilder {
         let mut builder = Self::reference(session_dir);
         builder.config.filesystem.deny_read.extend(OTHERS.map(str::to_owned));
@@ -121,15 +121,19 @@ impl Policy {
         builder
     }
 
-    /// Takes settings over. `~` stands for `home`. Relative paths are refused: srt would resolve them against
-    /// the directory that its process happens to run in.
+    /// Takes settings over. `~` stands for `home`. Relative paths are refused: srt would resolve
+    /// them against the directory that its process happens to run in.
     ///
     /// # Errors
     /// [`PolicyError`] for what srt itself would refuse, and for path rules that cannot be used.
     pub fn from_config(config: SandboxRuntimeConfig, home: &Path) -> Result<Self, PolicyError> {
         config.accepts().map_err(|source| PolicyError::Refused { source })?;
         let read = |list: &[String]| -> Result<Vec<PathRule>, PolicyError> {
-            list.iter().map(|rule| PathRule::parse(rule, home).map_err(|source| PolicyError::Rule { source })).collect()
+            list.iter()
+                .map(|rule| {
+                    PathRule::parse(rule, home).map_err(|source| PolicyError::Rule { source })
+                })
+                .collect()
         };
         let filesystem = &config.filesystem;
         Ok(Self {
@@ -146,8 +150,8 @@ impl Policy {
         &self.config
     }
 
-    /// The settings as srt is to be given them, with every path of a rule absolute: srt would resolve `~` against the home
-    /// directory of its own process.
+    /// The settings as srt is to be given them, with every path of a rule absolute: srt would
+    /// resolve `~` against the home directory of its own process.
     pub fn absolute_config(&self) -> SandboxRuntimeConfig {
         let text = |rules: &[PathRule]| rules.iter().map(ToString::to_string).collect();
         let mut config = self.config.clone();
@@ -241,7 +245,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// The policy: the session directory is shown and may be written to; each path stands once in its list.
+    /// The policy: the session directory is shown and may be written to; each path stands once in
+    /// its list.
     ///
     /// # Errors
     /// [`PolicyError`] for relative paths, and paths that are not UTF-8.
@@ -250,20 +255,30 @@ impl PolicyBuilder {
         self.reads().push(session_dir.clone());
         self.config.filesystem.allow_write.insert(0, session_dir);
         let filesystem = &mut self.config.filesystem;
-        for list in
-            [&mut filesystem.deny_read, filesystem.allow_read.get_or_insert_default(), &mut filesystem.allow_write]
-        {
+        for list in [
+            &mut filesystem.deny_read,
+            filesystem.allow_read.get_or_insert_default(),
+            &mut filesystem.allow_write,
+        ] {
             let mut seen = std::collections::HashSet::new();
             list.retain(|entry| seen.insert(entry.clone()));
         }
-        if self.config.filesystem.allow_read.iter().flatten().any(|path| path.contains(char::REPLACEMENT_CHARACTER)) {
+        if self
+            .config
+            .filesystem
+            .allow_read
+            .iter()
+            .flatten()
+            .any(|path| path.contains(char::REPLACEMENT_CHARACTER))
+        {
             return Err(PolicyError::NotText);
         }
         Policy::from_config(self.config, &self.home)
     }
 }
 
-/// Settings are JSON, so a path that is not UTF-8 cannot stand in them; [`PolicyBuilder::build`] refuses it.
+/// Settings are JSON, so a path that is not UTF-8 cannot stand in them; [`PolicyBuilder::build`]
+/// refuses it.
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -298,7 +313,15 @@ mod tests {
         for builder in [Policy::reference, Policy::session, Policy::closed] {
             let policy = builder(Path::new("/s/1")).home(Path::new("/home/ann")).build().unwrap();
             assert_eq!(policy.config().filesystem.allow_write, ["/s/1"]);
-            assert!(policy.config().filesystem.allow_read.as_ref().unwrap().contains(&"/s/1".to_owned()));
+            assert!(
+                policy
+                    .config()
+                    .filesystem
+                    .allow_read
+                    .as_ref()
+                    .unwrap()
+                    .contains(&"/s/1".to_owned())
+            );
             assert!(policy.config().network.allowed_domains.is_empty());
         }
     }
@@ -311,7 +334,8 @@ mod tests {
 
     #[test]
     fn the_home_directory_stands_for_the_tilde() {
-        let policy = Policy::reference(Path::new("/s")).home(Path::new("/home/ann")).build().unwrap();
+        let policy =
+            Policy::reference(Path::new("/s")).home(Path::new("/home/ann")).build().unwrap();
         assert_eq!(policy.deny_read, [PathRule::Path("/home/ann".into())]);
         assert_eq!(policy.config().filesystem.deny_read, ["~"]);
         assert_eq!(policy.absolute_config().filesystem.deny_read, ["/home/ann"]);

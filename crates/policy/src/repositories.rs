@@ -1,5 +1,5 @@
-//! Where the protected names in a writable directory are, and its git repositories, also those that git ignores, of submodules and of
-//! worktrees.
+//! Where the protected names in a writable directory are, and its git repositories, also those that
+//! git ignores, of submodules and of worktrees.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsStr;
@@ -15,7 +15,8 @@ const KERNELS_OWN: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// A pointer to a repository is one short line.
 const MAX_POINTER_BYTES: usize = 4096 + 64;
 
-/// A search for protected names, and for repositories: the directories that hold `hooks` and `config`, such as `.git`.
+/// A search for protected names, and for repositories: the directories that hold `hooks` and
+/// `config`, such as `.git`.
 pub(crate) struct Search<'s> {
     tree: &'s dyn Tree,
     /// Only what lies in one of these can be changed, and so has to be protected.
@@ -27,13 +28,19 @@ pub(crate) struct Search<'s> {
 }
 
 impl<'s> Search<'s> {
-    pub(crate) fn new(tree: &'s dyn Tree, writable: &'s BTreeSet<PathBuf>, visited: &'s mut usize) -> Self {
+    pub(crate) fn new(
+        tree: &'s dyn Tree,
+        writable: &'s BTreeSet<PathBuf>,
+        visited: &'s mut usize,
+    ) -> Self {
         Self { tree, writable, visited, repositories: BTreeSet::new(), names: Vec::new() }
     }
 
-    /// Looks through a directory, the shallow parts first, to the bottom or to a depth. `false` when there was too much to see all of it.
+    /// Looks through a directory, the shallow parts first, to the bottom or to a depth. `false`
+    /// when there was too much to see all of it.
     ///
-    /// What cannot be listed is left out: the commands of a session run as the same user, and cannot either.
+    /// What cannot be listed is left out: the commands of a session run as the same user, and
+    /// cannot either.
     pub(crate) fn find(&mut self, root: &Path, max_depth: Option<u8>) -> bool {
         let mut rest = VecDeque::from([(root.to_owned(), 0)]);
         while let Some((dir, depth)) = rest.pop_front() {
@@ -83,7 +90,8 @@ impl<'s> Search<'s> {
             NodeKind::Directory | NodeKind::Symlink => self.add(git.to_owned()),
             NodeKind::File => {
                 if let Some(target) = self.pointer(git, "gitdir:") {
-                    // A worktree has hooks and settings in common with the repository that it is of.
+                    // A worktree has hooks and settings in common with the repository that it is
+                    // of.
                     if let Some(common) = self.pointer(&target.join("commondir"), "") {
                         self.add(common);
                     }
@@ -97,7 +105,8 @@ impl<'s> Search<'s> {
     /// The path that a file names, relative to the directory that the file is in.
     fn pointer(&self, file: &Path, label: &str) -> Option<PathBuf> {
         let content = self.tree.read_start(file, MAX_POINTER_BYTES).ok()?;
-        let target = std::str::from_utf8(&content).ok()?.lines().next()?.strip_prefix(label)?.trim();
+        let target =
+            std::str::from_utf8(&content).ok()?.lines().next()?.strip_prefix(label)?.trim();
         Some(file.parent()?.join(target))
     }
 

@@ -52,7 +52,9 @@ impl PathRule {
             Self::Path(rule) => path.starts_with(rule).then(|| depth(rule)),
             Self::Glob(pattern) => path
                 .ancestors()
-                .find(|above| glob::matches(pattern.as_bytes(), above.as_os_str().as_encoded_bytes()))
+                .find(|above| {
+                    glob::matches(pattern.as_bytes(), above.as_os_str().as_encoded_bytes())
+                })
                 .map(depth),
         }
     }

@@ -1,4 +1,5 @@
-//! The file system as the compiler looks at it; handed in by the caller, so that this crate does no I/O.
+//! The file system as the compiler looks at it; handed in by the caller, so that this crate does no
+//! I/O.
 
 use std::ffi::OsString;
 use std::io;

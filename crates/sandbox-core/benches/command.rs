@@ -1,4 +1,5 @@
-//! `bash -c true` in an open session, beside the same spawned bare, with a small and with a large host process, at once and after a pause.
+//! `bash -c true` in an open session, beside the same spawned bare, with a small and with a large
+//! host process, at once and after a pause.
 
 use std::hint::black_box;
 use std::process::Stdio;
@@ -11,7 +12,8 @@ use sandbox_core::{CommandSpec, NativeSandbox, Sandbox, SessionDir};
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 fn command(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let root = tempfile::tempdir().unwrap();
     let dir = SessionDir::create(&root.path().join("s1")).unwrap().path().to_owned();
     let policy = Policy::session(&dir).home("/root".as_ref()).build().unwrap();
@@ -19,16 +21,23 @@ fn command(criterion: &mut Criterion) {
 
     for (size, resident_bytes) in [("small host", 0usize), ("1 GB resident", 1 << 30)] {
         // Under `--test` each bench runs once, and nobody needs the gigabyte.
-        let resident_bytes = if std::env::args().any(|arg| arg == "--test") { 0 } else { resident_bytes };
+        let resident_bytes =
+            if std::env::args().any(|arg| arg == "--test") { 0 } else { resident_bytes };
         let ballast = vec![1u8; resident_bytes];
         let mut group = criterion.benchmark_group(format!("bash true, {size}"));
-        group.bench_function("session", |bencher| bencher.to_async(&runtime).iter(|| in_session(&sandbox)));
+        group.bench_function("session", |bencher| {
+            bencher.to_async(&runtime).iter(|| in_session(&sandbox));
+        });
         group.bench_function("bare spawn", |bencher| bencher.to_async(&runtime).iter(bare_spawn));
         group.bench_function("session, after a pause", |bencher| {
-            bencher.to_async(&runtime).iter_custom(async |rounds| after_pauses(rounds, || in_session(&sandbox)).await);
+            bencher
+                .to_async(&runtime)
+                .iter_custom(async |rounds| after_pauses(rounds, || in_session(&sandbox)).await);
         });
         group.bench_function("bare spawn, after a pause", |bencher| {
-            bencher.to_async(&runtime).iter_custom(async |rounds| after_pauses(rounds, bare_spawn).await);
+            bencher
+                .to_async(&runtime)
+                .iter_custom(async |rounds| after_pauses(rounds, bare_spawn).await);
         });
         group.finish();
         black_box(ballast);

@@ -1,9 +1,11 @@
-//! One command, `bash -c true`, by every way to run it that this machine has, in turn, so that what disturbs the machine
-//! disturbs them all. Prints a table in Markdown: medians, and ratios to a bare spawn with their quartiles.
+//! One command, `bash -c true`, by every way to run it that this machine has, in turn, so that what
+//! disturbs the machine disturbs them all. Prints a table in Markdown: medians, and ratios to a
+//! bare spawn with their quartiles.
 //!
 //! A second table is of many idle sessions and of much output.
 //!
-//! `SRT_PACKAGE_DIR` names the npm package of srt, and `AGENT_TOOLS_PROGRAM` the command `agent-tools`; rows of what is not there are left out.
+//! `SRT_PACKAGE_DIR` names the npm package of srt, and `AGENT_TOOLS_PROGRAM` the command
+//! `agent-tools`; rows of what is not there are left out.
 
 #[path = "side_by_side/library.rs"]
 mod library;
@@ -115,7 +117,11 @@ async fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
         row("opening a session", Way::OpenOnly(Box::new(policy.clone())), 2),
     ];
     let many = with_denied_paths(dir);
-    rows.push(row("opening a session with 800 denied paths", Way::OpenOnly(Box::new(many.clone())), 4));
+    rows.push(row(
+        "opening a session with 800 denied paths",
+        Way::OpenOnly(Box::new(many.clone())),
+        4,
+    ));
     let other = NativeSandbox::open(&many, dir).unwrap();
     rows.push(row("session with 800 denied paths, at once", Way::Other(other), 1));
     if let Ok(weaker) = NativeSandbox::open_landlock(policy, dir, &Limits::default(), &[]) {
@@ -123,17 +129,35 @@ async fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
     }
     let settings = settings.to_str().unwrap();
     if let Ok(program) = std::env::var("AGENT_TOOLS_PROGRAM") {
-        rows.push(row("`agent-tools sandbox`", spawn(&[&program, "sandbox", "-s", settings, "-c", "true"]), 4));
+        rows.push(row(
+            "`agent-tools sandbox`",
+            spawn(&[&program, "sandbox", "-s", settings, "-c", "true"]),
+            4,
+        ));
     }
     if Path::new("/usr/bin/bwrap").exists() {
-        let bwrap = ["/usr/bin/bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"];
+        let bwrap = [
+            "/usr/bin/bwrap",
+            "--unshare-all",
+            "--ro-bind",
+            "/",
+            "/",
+            "--dev",
+            "/dev",
+            "--proc",
+            "/proc",
+        ];
         rows.push(row("bwrap", spawn(&[&bwrap[..], &["/bin/bash", "-c", "true"]].concat()), 4));
     }
     if let Some(package) = std::env::var_os("SRT_PACKAGE_DIR").map(PathBuf::from) {
         let started = Library::start(&package, settings.as_ref(), dir.parent().unwrap()).await;
         rows.extend(started.map(|library| row(LIBRARY, Way::Library(Box::new(library)), 4)));
         let program = package.join("dist/cli.js");
-        rows.push(row("`srt`", spawn(&["node", program.to_str().unwrap(), "-s", settings, "-c", "true"]), 20));
+        rows.push(row(
+            "`srt`",
+            spawn(&["node", program.to_str().unwrap(), "-s", settings, "-c", "true"]),
+            20,
+        ));
     }
     rows
 }
@@ -156,7 +180,8 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
     let sandbox = NativeSandbox::open(policy, dir).unwrap();
     for round in 0..rounds {
         for row in rows.iter_mut().filter(|row| round % row.every == 0) {
-            // A shell that another row's time was long enough for would be used here; so one command comes first.
+            // A shell that another row's time was long enough for would be used here; so one
+            // command comes first.
             if matches!(row.way, Way::Session | Way::SessionAfterPause) {
                 in_session(&sandbox).await;
             }
@@ -191,7 +216,12 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
                         .env("TMPDIR", dir.parent().unwrap())
                         .current_dir("/");
                     let output = command.stdin(Stdio::null()).output().await.unwrap();
-                    assert!(output.status.success(), "{}: {}", row.name, String::from_utf8_lossy(&output.stderr));
+                    assert!(
+                        output.status.success(),
+                        "{}: {}",
+                        row.name,
+                        String::from_utf8_lossy(&output.stderr)
+                    );
                 }
                 Way::Session | Way::SessionAfterPause => in_session(&sandbox).await,
                 Way::Weaker(other) | Way::Other(other) => in_session(other).await,
@@ -239,10 +269,23 @@ async fn in_session(sandbox: &NativeSandbox) {
 fn print(rows: &[Row]) {
     let bare = quantile(&rows[0].times, 0.5).as_secs_f64();
     for row in rows {
-        let [low, median, high] = [0.25, 0.5, 0.75].map(|at| quantile(&row.times, at).as_secs_f64());
-        let ratio =
-            |time: f64| if time / bare < 10.0 { format!("{:.2}", time / bare) } else { format!("{:.0}", time / bare) };
-        println!("| {} | {:.2} ms | {} ({}–{}) |", row.name, median * 1e3, ratio(median), ratio(low), ratio(high));
+        let [low, median, high] =
+            [0.25, 0.5, 0.75].map(|at| quantile(&row.times, at).as_secs_f64());
+        let ratio = |time: f64| {
+            if time / bare < 10.0 {
+                format!("{:.2}", time / bare)
+            } else {
+                format!("{:.0}", time / bare)
+            }
+        };
+        println!(
+            "| {} | {:.2} ms | {} ({}–{}) |",
+            row.name,
+            median * 1e3,
+            ratio(median),
+            ratio(low),
+            ratio(high)
+        );
     }
 }
 

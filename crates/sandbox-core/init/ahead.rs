@@ -1,29 +1,34 @@
 //! A shell that is started before its command is known.
 //!
-//! It is a plain `bash -c TEXT` with a blank text. Bash reads the file that `BASH_ENV` names before it looks at the
-//! text, and that file is a pipe of ours:
+//! It is a plain `bash -c TEXT` with a blank text. Bash reads the file that `BASH_ENV` names before
+//! it looks at the text, and that file is a pipe of ours:
 //!
-//! 1. The *first stage* says that bash has come so far, and sources the second, which is not there yet: bash waits.
-//! 2. When the command is known, it is written over the blank text in the memory of the waiting process
-//!    (`process_vm_writev(2)`; a process may trace its own child), and
-//! 3. the *second stage* undoes what the waiting has left behind: its descriptors, `BASH_ENV`, `SECONDS`, and
-//!    `BASH_EXECUTION_STRING`, which bash has set from the blank text; the end of the first one undoes `_`, the last argument.
+//! 1. The *first stage* says that bash has come so far, and sources the second, which is not there
+//!    yet: bash waits.
+//! 2. When the command is known, it is written over the blank text in the memory of the waiting
+//!    process (`process_vm_writev(2)`; a process may trace its own child), and
+//! 3. the *second stage* undoes what the waiting has left behind: its descriptors, `BASH_ENV`,
+//!    `SECONDS`, and `BASH_EXECUTION_STRING`, which bash has set from the blank text; the end of
+//!    the first one undoes `_`, the last argument.
 //!
-//! Bash then parses and runs the text as it always does with `-c`. Three traces remain: `/proc/PID/environ`, the environment that the
-//! shell started with, names `BASH_ENV`; `/proc/PID/cmdline` has spaces between the arguments; and before the first
-//! pipeline `PIPESTATUS` is 0 instead of empty. Where any of this fails nothing has been run
-//! yet, and the command gets a fresh shell.
+//! Bash then parses and runs the text as it always does with `-c`. Three traces remain:
+//! `/proc/PID/environ`, the environment that the shell started with, names `BASH_ENV`;
+//! `/proc/PID/cmdline` has spaces between the arguments; and before the first pipeline `PIPESTATUS`
+//! is 0 instead of empty. Where any of this fails nothing has been run yet, and the command gets a
+//! fresh shell.
 
 use crate::sys::{self, CStr, Errno, Fd, Result, c};
 use crate::wire;
 
-/// Descriptors of the waiting shell; low enough for every limit on descriptors, above what bash takes for itself.
+/// Descriptors of the waiting shell; low enough for every limit on descriptors, above what bash
+/// takes for itself.
 const FIRST: Fd = 60;
 const SECOND: Fd = 61;
 const READY: Fd = 62;
 const FIRST_STAGE: &[u8] = b"echo >&62; . /proc/self/fd/61; : bash";
 const BASH_ENV: CStr<'static> = c(b"BASH_ENV=/proc/self/fd/60\0");
-const SECOND_STAGE: &[u8] = b"exec 60<&- 61<&- 62>&-; unset BASH_ENV; SECONDS=0; BASH_EXECUTION_STRING='";
+const SECOND_STAGE: &[u8] =
+    b"exec 60<&- 61<&- 62>&-; unset BASH_ENV; SECONDS=0; BASH_EXECUTION_STRING='";
 const STAGE_END: &[u8] = b"'";
 
 /// What the shell's arguments begin with in its memory: `bash`, `-c`, and the text.
@@ -88,10 +93,14 @@ impl Ahead {
         stage.add(STAGE_END);
 
         let arguments = arguments_of(pid)?;
-        // Arguments whose last byte is not NUL are one line for those who list processes, up to the first NUL.
+        // Arguments whose last byte is not NUL are one line for those who list processes, up to the
+        // first NUL.
         let last = arguments + BEFORE_TEXT + BLANK_BYTES;
         let begin = arguments + BEFORE_TEXT;
-        sys::write_memory(pid, [(begin, text), (begin + text.len(), b"\0"), (arguments, b"bash -c "), (last, b" ")])?;
+        sys::write_memory(
+            pid,
+            [(begin, text), (begin + text.len(), b"\0"), (arguments, b"bash -c "), (last, b" ")],
+        )?;
         sys::write_all(self.second.1, &stage.bytes[..stage.len])?;
         sys::close(self.second.1);
         sys::close(self.ready.0);
@@ -121,7 +130,8 @@ impl Text {
     }
 }
 
-/// Where the arguments of a process are in its memory: the field `arg_start` of `/proc/PID/stat` (`proc_pid_stat(5)`).
+/// Where the arguments of a process are in its memory: the field `arg_start` of `/proc/PID/stat`
+/// (`proc_pid_stat(5)`).
 fn arguments_of(pid: i32) -> Result<usize> {
     const ARG_START: usize = 48;
     let mut path = [0; 32];
@@ -146,7 +156,10 @@ fn arguments_of(pid: i32) -> Result<usize> {
         if digit > 9 {
             return Err(Errno::INVAL);
         }
-        address = address.checked_mul(10).and_then(|address| address.checked_add(digit.into())).ok_or(Errno::INVAL)?;
+        address = address
+            .checked_mul(10)
+            .and_then(|address| address.checked_add(digit.into()))
+            .ok_or(Errno::INVAL)?;
     }
     // Hidden from those who may not trace the process.
     if address == 0 { Err(Errno::INVAL) } else { Ok(address) }

@@ -1,4 +1,5 @@
-//! The session's control group (`cgroups(7)`, version 2), where the host has one: the kernel counts and limits each slot, and so each command, as a whole.
+//! The session's control group (`cgroups(7)`, version 2), where the host has one: the kernel counts
+//! and limits each slot, and so each command, as a whole.
 //!
 //! ```text
 //! <the session's group>      made by the host, hands the controllers on, holds no process
@@ -6,10 +7,13 @@
 //! └── slot-<place>           a slot and the command that it runs; has the limits
 //! ```
 //!
-//! Everybody is started in its group (`CLONE_INTO_CGROUP`), so nothing is ever outside, and nobody is moved: the kernel may take milliseconds for that.
+//! Everybody is started in its group (`CLONE_INTO_CGROUP`), so nothing is ever outside, and nobody
+//! is moved: the kernel may take milliseconds for that.
 //!
-//! A slot shares the group of its commands, which cost nothing more for that. Therefore the group is not killed as one when memory runs out
-//! (`memory.oom.group`): the kernel kills the largest process, which is never the slot while there is a shell, and the slot, which hears of it, kills the rest.
+//! A slot shares the group of its commands, which cost nothing more for that. Therefore the group
+//! is not killed as one when memory runs out (`memory.oom.group`): the kernel kills the largest
+//! process, which is never the slot while there is a shell, and the slot, which hears of it, kills
+//! the rest.
 
 use core::cell::Cell;
 
@@ -23,7 +27,8 @@ use crate::wire;
 const LOOK_AT_TIME_MS: i32 = 50;
 /// The kernel takes no higher limit (`PID_MAX_LIMIT`, `linux/threads.h`).
 const MAX_PROCESSES: u64 = 1 << 22;
-/// In `memory.events`: how many processes were killed because memory had run out, that of the group or all of the machine's.
+/// In `memory.events`: how many processes were killed because memory had run out, that of the group
+/// or all of the machine's.
 const KILLED: &[u8] = b"oom_kill ";
 
 /// What the plan says about the group.
@@ -73,7 +78,8 @@ impl Group {
     /// Forks a process into a new group with the limits of a command; `mark` is that of the guard.
     pub fn fork_slot(&self, place: Place, flags: usize, mark: usize) -> Result<i32> {
         let mut buffer = [0; PATH_BYTES];
-        // Of a slot that is dead; what its commands have left in memory, such as files in /tmp, must not count for the next.
+        // Of a slot that is dead; what its commands have left in memory, such as files in /tmp,
+        // must not count for the next.
         let _ = sys::remove_directory(self.dir, path(&mut buffer, place, b"")?);
         sys::make_directory(self.dir, path(&mut buffer, place, b"")?, 0o755 | mark)?;
         let mut digits = [0; 20];
@@ -89,7 +95,8 @@ impl Group {
         fork_into(self.dir, path(&mut buffer, place, b"")?, flags)
     }
 
-    /// Removes the group of a slot that is dead. One that cannot be removed yet is removed before the next is made.
+    /// Removes the group of a slot that is dead. One that cannot be removed yet is removed before
+    /// the next is made.
     pub fn remove_slot(&self, place: Place) {
         let mut buffer = [0; PATH_BYTES];
         if let Ok(path) = path(&mut buffer, place, b"") {
@@ -133,7 +140,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// In the slot's process, which from then on has no way to the group but these files, to be read.
+    /// In the slot's process, which from then on has no way to the group but these files, to be
+    /// read.
     pub fn new(group: Option<&Group>, place: Place, tier: &Tier) -> Result<Self> {
         let zero = || Cell::new(0);
         let mut watch = Self {
@@ -185,20 +193,23 @@ impl Watch {
     }
 
     fn is_over_time(&self) -> bool {
-        self.processor >= 0 && self.processor_us().saturating_sub(self.used_us.get()) >= self.max_processor_us
+        self.processor >= 0
+            && self.processor_us().saturating_sub(self.used_us.get()) >= self.max_processor_us
     }
 
     fn processor_us(&self) -> u64 {
         count(self.processor, b"usage_usec ")
     }
 
-    /// Whether so much memory is held when everything of a command is dead that the next one would have to do with less: files in `/tmp`, and what the
-    /// kernel keeps of other files. A new group begins with none, and only this one is forgotten.
+    /// Whether so much memory is held when everything of a command is dead that the next one would
+    /// have to do with less: files in `/tmp`, and what the kernel keeps of other files. A new group
+    /// begins with none, and only this one is forgotten.
     pub fn is_much_held(&self) -> bool {
         self.held >= 0 && count(self.held, b"") > self.max_memory_bytes / 4
     }
 
-    /// The limit that the command has run into, as `LIMIT_…`, when everything of it is dead. The next one begins with nothing against it.
+    /// The limit that the command has run into, as `LIMIT_…`, when everything of it is dead. The
+    /// next one begins with nothing against it.
     pub fn limit(&self) -> u32 {
         let is_over_time = self.is_over_time();
         let more = |before: &Cell<u64>, now| before.replace(now) < now;
@@ -222,7 +233,9 @@ fn count(file: Fd, key: &[u8]) -> u64 {
     let len = sys::read_from_start(file, &mut content).unwrap_or(0);
     let mut lines = content[..len].split(|byte| *byte == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(key)).unwrap_or(b"");
-    value.iter().fold(0, |number: u64, digit| number.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0'))))
+    value.iter().fold(0, |number: u64, digit| {
+        number.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0')))
+    })
 }
 
 const PATH_BYTES: usize = 64;

@@ -1,7 +1,8 @@
 //! The client of a wrapped command: `PROGRAM SOCKET NUMBER`, started by any shell on the host.
 //!
-//! It hands its standard streams to the host process, by the session's socket, and gets the command's channel back. It passes signals on, and
-//! ends as the command ended; when it is killed, its end of the channel closes, and the command dies.
+//! It hands its standard streams to the host process, by the session's socket, and gets the
+//! command's channel back. It passes signals on, and ends as the command ended; when it is killed,
+//! its end of the channel closes, and the command dies.
 
 use crate::sys::{self, CStr, Fd, MAX_FDS, Poll, Result};
 use crate::wire;
@@ -54,8 +55,8 @@ fn end(channel: Fd, is_over: bool) -> ! {
     if sys::read(channel, &mut report) != Ok(report.len()) {
         fail(b"the session of this command has ended\n");
     }
-    let [kind, value] =
-        [&report[..4], &report[4..8]].map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+    let [kind, value] = [&report[..4], &report[4..8]]
+        .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
     match kind {
         wire::RESULT_EXITED | wire::RESULT_SIGNALED if is_over => sys::exit(TIMED_OUT),
         wire::RESULT_EXITED => sys::exit(value as i32),

@@ -1,10 +1,12 @@
 //! What commands may not bring into being.
 //!
-//! A mount covers what is there. Where the policy denies a path at which nothing is yet, the kernel asks init about each call that makes a name
-//! (`seccomp_unotify(2)`), and the call waits for the answer.
+//! A mount covers what is there. Where the policy denies a path at which nothing is yet, the kernel
+//! asks init about each call that makes a name (`seccomp_unotify(2)`), and the call waits for the
+//! answer.
 //!
-//! An answer rests on what the caller's memory held a moment before the kernel reads it again, and another thread of the caller may have changed
-//! it by then. So this makes attempts fail at once, and is no wall: what gets through all the same, the host takes away when the command has ended.
+//! An answer rests on what the caller's memory held a moment before the kernel reads it again, and
+//! another thread of the caller may have changed it by then. So this makes attempts fail at once,
+//! and is no wall: what gets through all the same, the host takes away when the command has ended.
 
 use crate::glob;
 use crate::pool::Pool;
@@ -21,7 +23,8 @@ const RENAME_EXCHANGE: u64 = 2;
 /// Who answers.
 pub struct Guard {
     listener: Fd,
-    /// Where the kernel does not look at it, in the mode of a directory that init makes (`mkdirat(2)`), so that it does not ask init about init.
+    /// Where the kernel does not look at it, in the mode of a directory that init makes
+    /// (`mkdirat(2)`), so that it does not ask init about init.
     mark: usize,
     rules: Rules,
 }
@@ -49,8 +52,9 @@ struct Made {
 }
 
 impl Guard {
-    /// Reads the rules from `at` on in a file, and loads a filter by which the kernel asks about this process's children from now on, and about itself:
-    /// it would wait for its own answer, so from then on it makes no name but directories with the mark, and does not call `openat2`.
+    /// Reads the rules from `at` on in a file, and loads a filter by which the kernel asks about
+    /// this process's children from now on, and about itself: it would wait for its own answer, so
+    /// from then on it makes no name but directories with the mark, and does not call `openat2`.
     pub fn start(file: Mapping, at: usize, filter: &[u8], mark: u32) -> Result<Self> {
         let rules = Rules::read(file, at)?;
         Ok(Self { listener: sys::load_asking_filter(filter)?, mark: (mark as usize) << 32, rules })
@@ -95,10 +99,12 @@ impl Rules {
         let [old_dir, old_path, _, _, flags, _] = asked.arguments;
         // An exchange makes both names.
         let exchanges = asked.call == RENAMEAT2 && flags & RENAME_EXCHANGE != 0;
-        self.refuse_one(asked.pid, &made, pool) || exchanges && self.refuse_one(asked.pid, &at(old_dir, old_path), pool)
+        self.refuse_one(asked.pid, &made, pool)
+            || exchanges && self.refuse_one(asked.pid, &at(old_dir, old_path), pool)
     }
 
-    /// Whether the name may not be made. What cannot be looked at makes the call fail by itself, or is found by the host.
+    /// Whether the name may not be made. What cannot be looked at makes the call fail by itself, or
+    /// is found by the host.
     fn refuse_one(&self, pid: i32, made: &Made, pool: &Pool) -> bool {
         let (mut path, mut whole) = ([0; PATH_BYTES], [0; PATH_BYTES + NAME_BYTES]);
         let Ok(path) = sys::read_text(pid, made.path, &mut path) else { return false };
@@ -116,19 +122,34 @@ impl Rules {
         if path.starts_with(b"/proc/") || path.starts_with(b"/dev/fd/") {
             return true;
         }
-        let Some(whole) = whole_path(pid, made.dir, &path[..start], name, &mut whole) else { return false };
-        let is_on_the_way = |path: &[u8]| path.starts_with(whole) && path.get(whole.len()) == Some(&b'/');
+        let Some(whole) = whole_path(pid, made.dir, &path[..start], name, &mut whole) else {
+            return false;
+        };
+        let is_on_the_way =
+            |path: &[u8]| path.starts_with(whole) && path.get(whole.len()) == Some(&b'/');
         self.paths.of(file).any(|path| path == whole || (!made.is_directory && is_on_the_way(path)))
             || self.patterns.of(file).any(|pattern| glob::matches(pattern, whole))
     }
 }
 
 /// The path of a name as the kernel sees it now, without any symlink.
-fn whole_path<'b>(pid: i32, dir: Fd, parent: &[u8], name: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+fn whole_path<'b>(
+    pid: i32,
+    dir: Fd,
+    parent: &[u8],
+    name: &[u8],
+    buffer: &'b mut [u8],
+) -> Option<&'b [u8]> {
     let mut text = [0; PATH_BYTES];
     let opened = if parent.first() == Some(&b'/') {
         // The session's mounts are the same for init.
-        sys::open(sys::AT_FDCWD, terminated(&mut text, &[parent])?, sys::O_PATH | sys::O_DIRECTORY, 0).ok()?
+        sys::open(
+            sys::AT_FDCWD,
+            terminated(&mut text, &[parent])?,
+            sys::O_PATH | sys::O_DIRECTORY,
+            0,
+        )
+        .ok()?
     } else {
         let (mut process, mut number) = ([0; 10], [0; 10]);
         let process = sys::decimal(&mut process, pid as u32);
@@ -138,12 +159,18 @@ fn whole_path<'b>(pid: i32, dir: Fd, parent: &[u8], name: &[u8], buffer: &'b mut
         };
         let begin = terminated(&mut text, &[b"/proc/", begin[0], begin[1], begin[2]])?;
         let begin = sys::open(sys::AT_FDCWD, begin, sys::O_PATH | sys::O_DIRECTORY, 0).ok()?;
-        let opened = sys::open(begin, terminated(&mut text, &[parent, b"."])?, sys::O_PATH | sys::O_DIRECTORY, 0);
+        let opened = sys::open(
+            begin,
+            terminated(&mut text, &[parent, b"."])?,
+            sys::O_PATH | sys::O_DIRECTORY,
+            0,
+        );
         sys::close(begin);
         opened.ok()?
     };
     let mut number = [0; 10];
-    let link = terminated(&mut text, &[b"/proc/self/fd/", sys::decimal(&mut number, opened as u32)])?;
+    let link =
+        terminated(&mut text, &[b"/proc/self/fd/", sys::decimal(&mut number, opened as u32)])?;
     let read = sys::read_link(link, &mut buffer[..PATH_BYTES]);
     sys::close(opened);
     let mut len = read.ok()?;

@@ -1,4 +1,5 @@
-//! What commands can open where there are no namespaces: a set of rules of Landlock (`landlock(7)`), made once, and entered by each command's shell.
+//! What commands can open where there are no namespaces: a set of rules of Landlock
+//! (`landlock(7)`), made once, and entered by each command's shell.
 
 use crate::mounts::Failure;
 use crate::reader::Reader;
@@ -39,8 +40,10 @@ pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<Rules, Fai
     let files = if abi >= 5 { SINCE_3 | IOCTL_DEV } else { SINCE_3 };
     let network = if abi >= 4 { NETWORK } else { 0 };
     let scopes = if abi >= 6 { SCOPES } else { 0 };
-    let ruleset = sys::landlock_ruleset(&[files, network, scopes], abi).map_err(at(wire::STEP_LANDLOCK, b""))?;
-    let root = sys::open(sys::AT_FDCWD, c(b"/\0"), sys::O_PATH, 0).map_err(at(wire::STEP_ALLOW, b"/"))?;
+    let ruleset = sys::landlock_ruleset(&[files, network, scopes], abi)
+        .map_err(at(wire::STEP_LANDLOCK, b""))?;
+    let root =
+        sys::open(sys::AT_FDCWD, c(b"/\0"), sys::O_PATH, 0).map_err(at(wire::STEP_ALLOW, b"/"))?;
     let count = operations.u32().map_err(at(wire::STEP_PLAN, b""))?;
     for _ in 0..count {
         let mut read = || Ok((operations.u32()?, operations.u32()?, operations.text()?));

@@ -1,14 +1,16 @@
 //! The init process of one session.
 //!
-//! The host starts this program once when it opens a session, with the control socket as descriptor 0, the
-//! plan as descriptor 1, and a socket for what comes to the plan later as descriptor 2. It makes the session's namespaces, forks into them and goes; the fork is the
-//! session's init. Where the plan says so it makes no namespaces, and its commands are kept to rules of Landlock. Init keeps a slot ready (see `slot`), and lives until the host closes the control
-//! socket, also by dying. When init ends, the kernel ends every process of the session with it.
+//! The host starts this program once when it opens a session, with the control socket as descriptor
+//! 0, the plan as descriptor 1, and a socket for what comes to the plan later as descriptor 2. It
+//! makes the session's namespaces, forks into them and goes; the fork is the session's init. Where
+//! the plan says so it makes no namespaces, and its commands are kept to rules of Landlock. Init
+//! keeps a slot ready (see `slot`), and lives until the host closes the control socket, also by
+//! dying. When init ends, the kernel ends every process of the session with it.
 //!
 //! Started with arguments it is the client of a wrapped command instead (see `client`).
 //!
-//! The program has no C library, no allocator and no dependency: it is a few kilobytes, starts in a tenth of a
-//! millisecond, and what it does can be read in these files.
+//! The program has no C library, no allocator and no dependency: it is a few kilobytes, starts in a
+//! tenth of a millisecond, and what it does can be read in these files.
 
 #![no_std]
 #![no_main]
@@ -102,8 +104,10 @@ fn make_namespaces(has_group: bool) -> core::result::Result<(), Failure<'static>
     let (user, group) = sys::user_and_group();
     sys::unshare(CLONE_NEWUSER).map_err(at(wire::STEP_USER_NAMESPACE))?;
     map_ids(user, group).map_err(at(wire::STEP_ID_MAP))?;
-    let others = tier::CLONE_NEWNS | tier::CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
-    // What is below a namespace of control groups can reach only groups below it; so with a group of its own each slot makes its own.
+    let others =
+        tier::CLONE_NEWNS | tier::CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
+    // What is below a namespace of control groups can reach only groups below it; so with a group
+    // of its own each slot makes its own.
     let groups = if has_group { 0 } else { tier::CLONE_NEWCGROUP };
     sys::unshare(others | groups).map_err(at(wire::STEP_NAMESPACES))
 }
@@ -145,9 +149,13 @@ fn serve(plan: &'static [u8], group: Option<Group>) -> ! {
     }
 }
 
-fn set_up(plan: &'static [u8], group: Option<Group>) -> core::result::Result<Session, Failure<'static>> {
+fn set_up(
+    plan: &'static [u8],
+    group: Option<Group>,
+) -> core::result::Result<Session, Failure<'static>> {
     let at = |step| move |errno| Failure { step, errno, path: b"" };
-    // Undumpable: its memory, environment and descriptors are closed to every process of the same user.
+    // Undumpable: its memory, environment and descriptors are closed to every process of the same
+    // user.
     sys::prctl(sys::PR_SET_DUMPABLE, 0).map_err(at(wire::STEP_PRIVILEGES))?;
     let mut reader = Reader(plan);
     let Head { tier, max_pid, limits, mark, own_filter, filter, .. } =
@@ -159,13 +167,15 @@ fn set_up(plan: &'static [u8], group: Option<Group>) -> core::result::Result<Ses
         sys::loopback_up().map_err(at(wire::STEP_NAMESPACES))?;
         Tier::Namespaces { max_pid, view }
     } else {
-        sys::adopt_orphans().and_then(|()| sys::each_child(|_| ())).map_err(at(wire::STEP_ORPHANS))?;
+        sys::adopt_orphans()
+            .and_then(|()| sys::each_child(|_| ()))
+            .map_err(at(wire::STEP_ORPHANS))?;
         Tier::Landlock(landlock::build(&mut reader)?)
     };
     sys::set_umask(0o022);
     let taken = sys::event_counter().map_err(at(wire::STEP_PLAN))?;
-    // What slots inherit costs no command anything. Init never executes a program, so it keeps the capabilities that slots
-    // need to mount their /proc, though nothing could ever gain them again.
+    // What slots inherit costs no command anything. Init never executes a program, so it keeps the
+    // capabilities that slots need to mount their /proc, though nothing could ever gain them again.
     sys::reset_signals();
     sys::drop_bounding_set().map_err(at(wire::STEP_PRIVILEGES))?;
     let pool = Pool::new().map_err(at(wire::STEP_PLAN))?;
@@ -208,10 +218,13 @@ fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
     Ok(Head { tier, max_pid, limits, mark, own_filter, filter, group })
 }
 
-/// Keeps a slot waiting while the session is in use. Slots take their commands from the control socket themselves; when the last one that
-/// waited has taken its command, the next is made while that command runs. Init looks at the socket only while no slot waits.
+/// Keeps a slot waiting while the session is in use. Slots take their commands from the control
+/// socket themselves; when the last one that waited has taken its command, the next is made while
+/// that command runs. Init looks at the socket only while no slot waits.
 fn keep(session: &mut Session) -> ! {
-    let (Ok(events), Ok(mut started)) = (sys::child_events(), pool::Started::new()) else { sys::exit(1) };
+    let (Ok(events), Ok(mut started)) = (sys::child_events(), pool::Started::new()) else {
+        sys::exit(1)
+    };
     let mut failures = 0;
     let mut announce = Announce::Yes;
     let mut start = true;
@@ -243,7 +256,11 @@ fn keep(session: &mut Session) -> ! {
             Poll { fd: events, events: sys::POLL_IN, found: 0 },
             Poll { fd: session.taken, events: sys::POLL_IN, found: 0 },
             Poll { fd: ADDITIONS, events: sys::POLL_IN, found: 0 },
-            Poll { fd: session.guard.as_ref().map_or(-1, Guard::listener), events: sys::POLL_IN, found: 0 },
+            Poll {
+                fd: session.guard.as_ref().map_or(-1, Guard::listener),
+                events: sys::POLL_IN,
+                found: 0,
+            },
         ];
         let found = sys::poll(&mut fds, pause);
         if fds[0].found & !sys::POLL_IN != 0 {
@@ -271,7 +288,8 @@ fn keep(session: &mut Session) -> ! {
                     session.remove_group(place);
                 }
                 session.tier.kill_strays(&started);
-                // A slot that nobody needs any more goes in peace, and one that somebody killed says nothing about the next.
+                // A slot that nobody needs any more goes in peace, and one that somebody killed
+                // says nothing about the next.
                 let is_failure = status & 0x7f == 0 && status != 0;
                 failures += u32::from(is_failure);
             }

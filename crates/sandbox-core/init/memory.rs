@@ -1,4 +1,5 @@
-//! The functions on memory that compiled code calls by name (C11 7.24), as a C library would have them.
+//! The functions on memory that compiled code calls by name (C11 7.24), as a C library would have
+//! them.
 
 use core::arch::asm;
 
@@ -7,7 +8,9 @@ use core::arch::asm;
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
     // SAFETY: the caller gives `len` bytes at each place, without overlap.
-    unsafe { asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _, options(nostack)) };
+    unsafe {
+        asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _, options(nostack))
+    };
     to
 }
 
@@ -16,7 +19,9 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
     // SAFETY: the caller gives `len` bytes.
-    unsafe { asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte as u8, options(nostack)) };
+    unsafe {
+        asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte as u8, options(nostack))
+    };
     to
 }
 
@@ -25,7 +30,8 @@ unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
     for at in 0..len {
-        // SAFETY: the caller gives `len` bytes at each place; volatile keeps the loop from becoming a call to itself.
+        // SAFETY: the caller gives `len` bytes at each place; volatile keeps the loop from becoming
+        // a call to itself.
         let (x, y) = unsafe { (a.add(at).read_volatile(), b.add(at).read_volatile()) };
         if x != y {
             return i32::from(x) - i32::from(y);

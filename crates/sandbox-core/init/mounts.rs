@@ -2,13 +2,15 @@
 //!
 //! The order is the plan's and matters: a later operation lies over an earlier one.
 //!
-//! 1. The host's tree is copied, without any right to devices or set-user-id, and laid over the root.
-//!    The host's original mounts stay reachable by absolute paths until the end: they are what is bound.
+//! 1. The host's tree is copied, without any right to devices or set-user-id, and laid over the
+//!    root. The host's original mounts stay reachable by absolute paths until the end: they are
+//!    what is bound.
 //! 2. The operations of the plan, each on the copy, following no symlink.
 //! 3. `/dev` and `/proc`, fresh.
 //! 4. The copy becomes the root, and the host's mounts are let go.
 //!
-//! What is mounted later (`add`) reaches the slots that are there: their mounts follow those of init.
+//! What is mounted later (`add`) reaches the slots that are there: their mounts follow those of
+//! init.
 
 use crate::reader::Reader;
 use crate::sys::{self, CStr, Errno, Fd, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, Result, c};
@@ -38,7 +40,8 @@ pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<View, Fail
     sys::make_mounts_private().map_err(at(wire::STEP_ROOT, b"/"))?;
     let mut tree = Tree { root: -1, pool: -1 };
     for _ in 0..count {
-        let (operation, argument, path) = read_operation(operations).map_err(at(wire::STEP_PLAN, b""))?;
+        let (operation, argument, path) =
+            read_operation(operations).map_err(at(wire::STEP_PLAN, b""))?;
         let done = match operation {
             wire::OP_ROOT => tree.take_over_host(argument),
             wire::OP_PRIVATE => tree.private(path, argument),
@@ -55,14 +58,17 @@ pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<View, Fail
     tree.devices().map_err(at(wire::STEP_DEV, b"/dev"))?;
     let pool = tree.keep_pool().map_err(at(wire::STEP_PROC, b"/proc"))?;
     tree.mount_on(PROC, PROC, PROC_FLAGS, c(b"\0")).map_err(at(wire::STEP_PROC, b"/proc"))?;
-    let enter = || sys::fchdir(tree.root).and_then(|()| sys::enter_root()).and_then(|()| sys::share_mounts());
+    let enter = || {
+        sys::fchdir(tree.root).and_then(|()| sys::enter_root()).and_then(|()| sys::share_mounts())
+    };
     enter().map_err(at(wire::STEP_PIVOT, b"/"))?;
     sys::close(tree.root);
     sys::close(tree.pool);
     Ok(View { pool })
 }
 
-/// Hides and protects what has appeared since. What is gone again, or lies in something hidden, is left out.
+/// Hides and protects what has appeared since. What is gone again, or lies in something hidden, is
+/// left out.
 pub fn add(view: &View, operations: &mut Reader<'_>) -> Result<()> {
     for _ in 0..operations.u32()? {
         let (operation, argument, path) = read_operation(operations)?;
@@ -82,8 +88,8 @@ pub fn add(view: &View, operations: &mut Reader<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A `/proc` for the current process's own process namespace, over the session's. `max_pid` bounds how many processes and
-/// threads the namespace can have; 0 sets no bound.
+/// A `/proc` for the current process's own process namespace, over the session's. `max_pid` bounds
+/// how many processes and threads the namespace can have; 0 sets no bound.
 pub fn mount_proc(max_pid: u32) -> Result<()> {
     let proc = c(b"proc\0");
     // What init mounts later shows here too, and nothing the other way round.
@@ -111,7 +117,8 @@ fn read_operation<'a>(reader: &mut Reader<'a>) -> Result<(u32, u32, CStr<'a>)> {
 struct Tree {
     /// The root of the copy.
     root: Fd,
-    /// A file system in memory, out of everyone's sight, whose files and directories are mounted over what is hidden.
+    /// A file system in memory, out of everyone's sight, whose files and directories are mounted
+    /// over what is hidden.
     pool: Fd,
 }
 
@@ -145,7 +152,13 @@ impl Tree {
         }
     }
 
-    fn mount_on(&self, path: CStr<'_>, kind: CStr<'_>, flags: usize, options: CStr<'_>) -> Result<()> {
+    fn mount_on(
+        &self,
+        path: CStr<'_>,
+        kind: CStr<'_>,
+        flags: usize,
+        options: CStr<'_>,
+    ) -> Result<()> {
         let target = self.target(path)?;
         sys::fchdir(target)?;
         sys::close(target);
@@ -191,15 +204,18 @@ impl Tree {
         mount_copy(source, target, attributes(access))
     }
 
-    /// Makes a place to mount on, its parents too. They can only arise in memory: the host's tree is
-    /// read-only in the copy, and what is bound for writing exists at its own path.
+    /// Makes a place to mount on, its parents too. They can only arise in memory: the host's tree
+    /// is read-only in the copy, and what is bound for writing exists at its own path.
     fn make_mount_point(&self, path: CStr<'_>, directory: bool) -> Result<Fd> {
         let mut buffer = [0u8; 4096];
         let path = path.below_root();
         let bytes = path.bytes();
         let mut end = 0;
         while end < bytes.len() {
-            let next = bytes[end + 1..].iter().position(|byte| *byte == b'/').map_or(bytes.len(), |at| end + 1 + at);
+            let next = bytes[end + 1..]
+                .iter()
+                .position(|byte| *byte == b'/')
+                .map_or(bytes.len(), |at| end + 1 + at);
             buffer[..next].copy_from_slice(&bytes[..next]);
             buffer[next] = 0;
             let part = CStr::new(&buffer[..=next]).ok_or(Errno::INVAL)?;
@@ -229,7 +245,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Mounts the pool where the session's `/proc` will lie over it, so that it outlives the host's tree.
+    /// Mounts the pool where the session's `/proc` will lie over it, so that it outlives the host's
+    /// tree.
     fn keep_pool(&self) -> Result<Fd> {
         let copy = sys::clone_mounts(self.pool)?;
         sys::restrict_mounts(copy, attributes(wire::READ_ONLY))?;
@@ -244,7 +261,9 @@ impl Tree {
         self.mount_on(dev, c(b"tmpfs\0"), MS_NOSUID | MS_NOEXEC, c(b"mode=755,size=1m\0"))?;
         let made = self.target(dev)?;
         let host = sys::open(sys::AT_FDCWD, dev, sys::O_PATH, 0)?;
-        for name in [b"null\0".as_slice(), b"zero\0", b"full\0", b"random\0", b"urandom\0", b"tty\0"] {
+        for name in
+            [b"null\0".as_slice(), b"zero\0", b"full\0", b"random\0", b"urandom\0", b"tty\0"]
+        {
             let name = CStr::new(name).ok_or(Errno::INVAL)?;
             let source = match sys::open_plain(host, name) {
                 Err(Errno::NOENT) => continue,
@@ -270,8 +289,14 @@ impl Tree {
         }
         sys::make_directory(made, c(b"shm\0"), 0o1777)?;
         sys::make_directory(made, c(b"pts\0"), 0o755)?;
-        self.mount_on(c(b"/dev/shm\0"), c(b"tmpfs\0"), MS_NOSUID | MS_NODEV, c(b"mode=1777,size=64m\0"))?;
-        // Terminals need user 0 in the namespace; without it there are none, and nothing else changes.
+        self.mount_on(
+            c(b"/dev/shm\0"),
+            c(b"tmpfs\0"),
+            MS_NOSUID | MS_NODEV,
+            c(b"mode=1777,size=64m\0"),
+        )?;
+        // Terminals need user 0 in the namespace; without it there are none, and nothing else
+        // changes.
         let _ = self.mount_on(
             c(b"/dev/pts\0"),
             c(b"devpts\0"),

@@ -1,7 +1,9 @@
-//! Which slots wait for a command: a count and a mark for each, in memory that init and its slots share.
+//! Which slots wait for a command: a count and a mark for each, in memory that init and its slots
+//! share.
 //!
-//! A mark is there so that init can take a slot out of the count that was killed while it waited. Count and mark change one after the other, in an
-//! order in which a kill between the two makes the count too low: then a slot more is made than is needed, and never one less.
+//! A mark is there so that init can take a slot out of the count that was killed while it waited.
+//! Count and mark change one after the other, in an order in which a kill between the two makes the
+//! count too low: then a slot more is made than is needed, and never one less.
 
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
@@ -56,7 +58,8 @@ impl Pool {
         self.0.waiting.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A slot takes a command, or does not exist any more. Gives whether it was the last that waited.
+    /// A slot takes a command, or does not exist any more. Gives whether it was the last that
+    /// waited.
     pub fn forget(&self, Place(place): Place) -> bool {
         if !self.0.waits[place].load(Ordering::SeqCst) {
             return false;

@@ -45,8 +45,8 @@ struct Shell<'s, 'r> {
 /// What `become_shell` needs, and room.
 pub const STACK_BYTES: usize = 64 * 1024;
 
-/// Turns the child into the shell; failures go to the command's channel. It shares the slot's memory, so it changes nothing there but
-/// its own stack and what was made for it.
+/// Turns the child into the shell; failures go to the command's channel. It shares the slot's
+/// memory, so it changes nothing there but its own stack and what was made for it.
 extern "C" fn become_shell(Shell { request, tier, ahead }: &mut Shell<'_, '_>) -> ! {
     let ahead = *ahead;
     let channel = request.channel();
@@ -68,7 +68,8 @@ extern "C" fn become_shell(Shell { request, tier, ahead }: &mut Shell<'_, '_>) -
         }
         // The memory is the slot's, and a shell may have been tried before.
         request.variables[request.count] = variable;
-        let arguments = [c(b"bash\0").as_ptr(), c(b"-c\0").as_ptr(), command.as_ptr(), core::ptr::null()];
+        let arguments =
+            [c(b"bash\0").as_ptr(), c(b"-c\0").as_ptr(), command.as_ptr(), core::ptr::null()];
         Ok(sys::execute(request.shell, &arguments, &request.variables))
     };
     let (kind, errno) = match start() {

@@ -1,10 +1,11 @@
 //! A slot: the first process of a process namespace in which one command runs at a time.
 //!
-//! It is made ahead, with everything that does not depend on the command, and waits for one on the control
-//! socket. It then starts the shell, and when that has ended, or the host has let go of the command's
-//! channel, it kills all that is left in its namespace, reaps it, and only then reports. So whoever reads the
-//! report knows that nothing of the command is alive. Then it waits for the next command: its namespace is empty again, and what the last
-//! command could change was never its own.
+//! It is made ahead, with everything that does not depend on the command, and waits for one on the
+//! control socket. It then starts the shell, and when that has ended, or the host has let go of the
+//! command's channel, it kills all that is left in its namespace, reaps it, and only then reports.
+//! So whoever reads the report knows that nothing of the command is alive. Then it waits for the
+//! next command: its namespace is empty again, and what the last command could change was never its
+//! own.
 
 use crate::ahead::Ahead;
 use crate::cgroup::{Group, Watch};
@@ -18,8 +19,8 @@ use crate::wire;
 
 /// How often a slot that waits looks up. It goes if another one waits too.
 pub const LOOK_UP_SECONDS: u64 = 1;
-/// How often the last one looks up before it goes. After that it has given its memory back, and the next command pays half a millisecond
-/// for a new one.
+/// How often the last one looks up before it goes. After that it has given its memory back, and the
+/// next command pays half a millisecond for a new one.
 const MAX_LOOKS: u32 = 30;
 /// How many commands a slot runs. Its own processor time counts against the limits of a command.
 const MAX_COMMANDS: u32 = 1000;
@@ -46,7 +47,9 @@ impl Session {
     pub fn fork_slot(&self, place: Place) -> Result<i32> {
         let namespaces = self.tier.slot_namespaces();
         match &self.group {
-            Some(group) => group.fork_slot(place, namespaces, self.guard.as_ref().map_or(0, Guard::mark)),
+            Some(group) => {
+                group.fork_slot(place, namespaces, self.guard.as_ref().map_or(0, Guard::mark))
+            }
             None => sys::fork(namespaces),
         }
     }
@@ -88,7 +91,9 @@ pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
             sys::exit(1);
         }
     }
-    let (Ok(buffer), Ok(stack)) = (sys::memory(wire::MAX_MESSAGE_BYTES), sys::memory(shell::STACK_BYTES)) else {
+    let (Ok(buffer), Ok(stack)) =
+        (sys::memory(wire::MAX_MESSAGE_BYTES), sys::memory(shell::STACK_BYTES))
+    else {
         sys::exit(1)
     };
     let slot = Slot { session, events, watch };
@@ -100,7 +105,8 @@ pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
         }
         let (message, count) = match received {
             Ok((message, count)) if count >= 4 => (message, count),
-            // The host is gone, or sent what no host of ours sends; closing the descriptors tells it so.
+            // The host is gone, or sent what no host of ours sends; closing the descriptors tells
+            // it so.
             _ => sys::exit(0),
         };
         let channel = fds[3];
@@ -134,7 +140,8 @@ enum Next {
 }
 
 fn prepare(session: &Session, place: Place) -> core::result::Result<(Fd, Watch), (u32, Errno)> {
-    let watch = Watch::new(session.group.as_ref(), place, &session.tier).map_err(|errno| (wire::STEP_GROUP, errno))?;
+    let watch = Watch::new(session.group.as_ref(), place, &session.tier)
+        .map_err(|errno| (wire::STEP_GROUP, errno))?;
     session.tier.enter_slot().map_err(|errno| (wire::STEP_PROC, errno))?;
     let restrict = || {
         let events = session.tier.events()?;
@@ -159,11 +166,20 @@ struct Slot<'s> {
 
 impl Slot<'_> {
     /// Waits for a command; ends the process when none comes for long.
-    fn receive<'b>(&self, place: Place, buffer: &'b mut [u8], fds: &mut [Fd; MAX_FDS]) -> Result<(&'b [u8], usize)> {
+    fn receive<'b>(
+        &self,
+        place: Place,
+        buffer: &'b mut [u8],
+        fds: &mut [Fd; MAX_FDS],
+    ) -> Result<(&'b [u8], usize)> {
         let Session { control, pool, .. } = self.session;
         for _ in 0..MAX_LOOKS {
             match sys::receive(*control, buffer, fds) {
-                Err(Errno::AGAIN) if sys::is_orphaned(self.events) || pool.leave_to_others(place) => sys::exit(0),
+                Err(Errno::AGAIN)
+                    if sys::is_orphaned(self.events) || pool.leave_to_others(place) =>
+                {
+                    sys::exit(0)
+                }
                 Err(Errno::AGAIN) => {}
                 // The session is not whole any more; closing the descriptors tells the host.
                 Ok(_) if sys::is_orphaned(self.events) => sys::exit(0),
@@ -215,7 +231,8 @@ impl Slot<'_> {
         let buffer = sys::memory(4 + wire::MAX_LATER_BYTES + 1)?;
         let (mut received, mut is_ready) = (0, false);
         loop {
-            let length = Reader(&buffer[..received]).u32().map_or(usize::MAX, |length| length as usize);
+            let length =
+                Reader(&buffer[..received]).u32().map_or(usize::MAX, |length| length as usize);
             if length != usize::MAX && length > wire::MAX_LATER_BYTES {
                 return Err(Errno::TOO_BIG);
             }
@@ -292,14 +309,16 @@ impl Slot<'_> {
             ];
             let _ = sys::poll(&mut fds, self.watch.look_again_ms());
             if fds[2].found != 0 {
-                // The session is closed; who still waits for this command hears so from the closing of its channel.
+                // The session is closed; who still waits for this command hears so from the closing
+                // of its channel.
                 self.end_unused();
             }
             if fds[1].found & !sys::POLL_IN != 0 || self.watch.is_exceeded(&fds[3]) {
                 break;
             }
             if fds[1].found != 0 {
-                // The host has a signal for the command. The shell leads a process group, as in a terminal.
+                // The host has a signal for the command. The shell leads a process group, as in a
+                // terminal.
                 let mut signal = [0; 4];
                 match sys::read(channel, &mut signal) {
                     Ok(4) => sys::kill_group(shell, u32::from_le_bytes(signal)),
@@ -330,7 +349,10 @@ impl Slot<'_> {
             self.session.tier.kill_all();
             match sys::wait(false) {
                 Ok((0, _)) => {
-                    let _ = sys::poll(&mut [Poll { fd: self.events, events: sys::POLL_IN, found: 0 }], KILL_AGAIN_MS);
+                    let _ = sys::poll(
+                        &mut [Poll { fd: self.events, events: sys::POLL_IN, found: 0 }],
+                        KILL_AGAIN_MS,
+                    );
                     sys::drain(self.events);
                 }
                 Ok((pid, ended)) if pid == shell => status = Some(ended),

@@ -130,11 +130,13 @@ mod nr {
 }
 
 /// # Safety
-/// The arguments are what the system call `number` takes; pointers are valid for what it does with them.
+/// The arguments are what the system call `number` takes; pointers are valid for what it does with
+/// them.
 unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize> {
     let [a, b, c, d, e, f] = arguments;
     let result: isize;
-    // SAFETY: the caller vouches for the arguments; the clobbers are those of the kernel's x86-64 convention.
+    // SAFETY: the caller vouches for the arguments; the clobbers are those of the kernel's x86-64
+    // convention.
     unsafe {
         asm!(
             "syscall",
@@ -149,7 +151,8 @@ unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize> {
 
 macro_rules! sys {
     ($number:expr $(, $argument:expr)*) => {
-        // SAFETY: every caller in this file passes what the call takes, from references that outlive it.
+        // SAFETY: every caller in this file passes what the call takes, from references that
+        // outlive it.
         unsafe { call($number, padded([$( ($argument) as usize ),*])) }
     };
 }
@@ -173,14 +176,16 @@ pub use mounts::*;
 pub use notifications::*;
 pub use processes::*;
 
-/// The arguments of the program, as the kernel leaves them on the stack: their count, then a pointer to each (System V x86-64 ABI, 3.4.1).
+/// The arguments of the program, as the kernel leaves them on the stack: their count, then a
+/// pointer to each (System V x86-64 ABI, 3.4.1).
 #[repr(transparent)]
 pub struct Arguments(*const usize);
 
 impl Arguments {
     /// The first few, where there are as many.
     pub fn first<const N: usize>(&self) -> [Option<CStr<'static>>; N] {
-        // SAFETY: `_start` passes the stack pointer that the kernel set, and nothing has changed that part of the stack.
+        // SAFETY: `_start` passes the stack pointer that the kernel set, and nothing has changed
+        // that part of the stack.
         let count = unsafe { self.0.read() };
         core::array::from_fn(|at| {
             // SAFETY: as above; each is a text that ends in NUL.
@@ -276,7 +281,8 @@ pub fn memory(len: usize) -> Result<&'static mut [u8]> {
 
 /// Something for which zeros are a value, in memory of its own, zeroed.
 pub fn zeroed<T: Zero>() -> Result<&'static mut T> {
-    // SAFETY: pages are aligned for every type here, zeros are a value of it, and the mapping is nobody else's.
+    // SAFETY: pages are aligned for every type here, zeros are a value of it, and the mapping is
+    // nobody else's.
     memory(size_of::<T>()).map(|bytes| unsafe { &mut *bytes.as_mut_ptr().cast() })
 }
 
@@ -372,12 +378,14 @@ pub fn open(dir: Fd, path: CStr<'_>, flags: usize, mode: usize) -> Result<Fd> {
 
 /// Opens a path for reference, following no symlink anywhere, with `root` as its root.
 pub fn open_plain(root: Fd, path: CStr<'_>) -> Result<Fd> {
-    // struct open_how: flags, mode, resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_IN_ROOT
+    // struct open_how: flags, mode, resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
+    // RESOLVE_IN_ROOT
     let how = [(O_PATH | O_CLOEXEC) as u64, 0, 0x04 | 0x02 | 0x10];
     sys!(nr::OPENAT2, root, path.as_ptr(), how.as_ptr(), 24).map(|fd| fd as Fd)
 }
 
-/// The same from the process's own root, without `openat2`, by which a filter cannot tell that no file is made.
+/// The same from the process's own root, without `openat2`, by which a filter cannot tell that no
+/// file is made.
 pub fn open_in_steps(path: CStr<'_>) -> Result<Fd> {
     let mut at = open(AT_FDCWD, c(b"/\0"), O_PATH, 0)?;
     let mut name = [0; 256];

@@ -1,4 +1,5 @@
-//! What holds a session's commands, and how they end: a process namespace for each slot, or rules and the search for orphans.
+//! What holds a session's commands, and how they end: a process namespace for each slot, or rules
+//! and the search for orphans.
 
 use crate::landlock::Rules;
 use crate::mounts::{self, View};
@@ -50,7 +51,8 @@ impl Tier {
         }
     }
 
-    /// In a slot that has a control group of its own: what it and its commands see of groups begins there.
+    /// In a slot that has a control group of its own: what it and its commands see of groups begins
+    /// there.
     pub fn enter_group(&self) -> Result<()> {
         match self {
             Self::Namespaces { .. } => sys::unshare(CLONE_NEWCGROUP),
@@ -58,7 +60,8 @@ impl Tier {
         }
     }
 
-    /// A descriptor that becomes readable when a child of the slot has ended; where no namespace ends with init, also when init has.
+    /// A descriptor that becomes readable when a child of the slot has ended; where no namespace
+    /// ends with init, also when init has.
     pub fn events(&self) -> Result<Fd> {
         match self {
             Self::Namespaces { .. } => sys::child_events(),
@@ -74,7 +77,8 @@ impl Tier {
         }
     }
 
-    /// Kills what is left of a command: everyone in the namespace, or the slot's children, whose own become the slot's when they die.
+    /// Kills what is left of a command: everyone in the namespace, or the slot's children, whose
+    /// own become the slot's when they die.
     pub fn kill_all(&self) {
         match self {
             Self::Namespaces { .. } => sys::kill_all_others(),

@@ -19,26 +19,29 @@
 //! text = u32 length, the bytes, NUL
 //! ```
 //!
-//! What comes to the plan later is one message on a socket of its own, with a file in memory that holds the part from the operations on; the answer is
-//! `i32` an errno, or 0. Operations can only hide and protect then, and the lists take the place of those before.
+//! What comes to the plan later is one message on a socket of its own, with a file in memory that
+//! holds the part from the operations on; the answer is `i32` an errno, or 0. Operations can only
+//! hide and protect then, and the lists take the place of those before.
 //!
-//! A *command* is one message on the control socket, with the descriptors standard input, output, error and
-//! the command's own channel. Its body stands in the message, or, where it is too long, in a file in memory
-//! that is passed as fifth descriptor:
+//! A *command* is one message on the control socket, with the descriptors standard input, output,
+//! error and the command's own channel. Its body stands in the message, or, where it is too long,
+//! in a file in memory that is passed as fifth descriptor:
 //!
 //! ```text
 //! u32 VERSION, u32 COMMAND_…, text shell, text working directory, text command, u32 count, each variable: text NAME=value
 //! ```
 //!
-//! The client of a *wrapped command* sends the command's number, in decimal digits, with its standard input, output and error, and gets the command's
-//! channel with `i32` how long the command may run in milliseconds.
+//! The client of a *wrapped command* sends the command's number, in decimal digits, with its
+//! standard input, output and error, and gets the command's channel with `i32` how long the command
+//! may run in milliseconds.
 //!
-//! A command that comes later ([`COMMAND_LATER`]) leaves its text empty. The shell is started at once, and waits for
-//! `u32 length, the bytes, NUL` on the command's channel.
+//! A command that comes later ([`COMMAND_LATER`]) leaves its text empty. The shell is started at
+//! once, and waits for `u32 length, the bytes, NUL` on the command's channel.
 
 #![allow(dead_code, reason = "each side uses its own half")]
 
-/// Changes with every change of this file; both sides come from one build, so a mismatch is a build defect.
+/// Changes with every change of this file; both sides come from one build, so a mismatch is a build
+/// defect.
 pub const VERSION: u32 = 4;
 
 /// The longest message on the control socket; a longer body travels in a file in memory.
@@ -73,7 +76,8 @@ pub const OP_HIDE_FILE: u32 = 5;
 /// The host's file or directory of the same path; argument: [`READ_ONLY`] or [`READ_WRITE`].
 pub const OP_BIND: u32 = 6;
 
-/// With Landlock: opens a path and everything below it; argument: [`READ_ONLY`], [`READ_WRITE`] or [`DEVICE`].
+/// With Landlock: opens a path and everything below it; argument: [`READ_ONLY`], [`READ_WRITE`] or
+/// [`DEVICE`].
 pub const OP_ALLOW: u32 = 7;
 
 /// Argument of [`OP_ROOT`], [`OP_BIND`] and [`OP_ALLOW`].
@@ -87,11 +91,13 @@ pub const DEVICE: u32 = 2;
 pub const MSG_INIT: u32 = 1;
 /// From init: the session takes commands, `u32 MSG_READY, u32 version of Landlock`, 0 without it.
 pub const MSG_READY: u32 = 2;
-/// From init: it cannot be set up, `u32 MSG_FAILED, u32 STEP_…, u32 errno`, then the path in question.
+/// From init: it cannot be set up, `u32 MSG_FAILED, u32 STEP_…, u32 errno`, then the path in
+/// question.
 pub const MSG_FAILED: u32 = 3;
 
-/// On a command's channel, from the host: `u32` the number of a signal for the shell's process group. From the slot: `u32 RESULT_…, u32 value, u32 LIMIT_…`, and
-/// `u32` how often in this session something was made under a name that the host wants to hear of.
+/// On a command's channel, from the host: `u32` the number of a signal for the shell's process
+/// group. From the slot: `u32 RESULT_…, u32 value, u32 LIMIT_…`, and `u32` how often in this
+/// session something was made under a name that the host wants to hear of.
 pub const RESULT_EXITED: u32 = 1;
 /// The shell was killed by the signal in the value.
 pub const RESULT_SIGNALED: u32 = 2;

@@ -17,10 +17,11 @@ pub use staged::{STAGED_PREFIX, StagedFile};
 #[cfg(feature = "native")]
 pub(crate) use trees::remove as remove_tree_at;
 
-/// The path of an open file or directory, every symlink resolved, as the kernel sees it at this moment.
+/// The path of an open file or directory, every symlink resolved, as the kernel sees it at this
+/// moment.
 ///
-/// A check of this path cannot be fooled by a symlink that was swapped in after the opening. `asked` names
-/// the file in an error.
+/// A check of this path cannot be fooled by a symlink that was swapped in after the opening.
+/// `asked` names the file in an error.
 ///
 /// # Errors
 /// [`FileError::Io`], also where `/proc` is not mounted.
@@ -29,7 +30,8 @@ pub fn real_path(fd: impl AsFd, asked: &Path) -> Result<PathBuf, FileError> {
         .map_err(|error| FileError::io("resolve", asked, error))
 }
 
-/// Reads an open regular file from where it stands, of at most `max_bytes` bytes. `asked` names it in an error.
+/// Reads an open regular file from where it stands, of at most `max_bytes` bytes. `asked` names it
+/// in an error.
 ///
 /// # Errors
 /// [`FileError::TooLarge`] and [`FileError::Io`].

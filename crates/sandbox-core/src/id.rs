@@ -100,14 +100,16 @@ mod tests {
 
     #[test]
     fn ordinary_ids_are_accepted() {
-        for id in ["a", "default", "user-1", "0190f3c2-7d1e", "a.b_c", ".hidden", &"x".repeat(128)] {
+        for id in ["a", "default", "user-1", "0190f3c2-7d1e", "a.b_c", ".hidden", &"x".repeat(128)]
+        {
             assert_eq!(SessionId::parse(id).unwrap().as_str(), id);
         }
     }
 
     #[test]
     fn ids_that_could_leave_their_place_are_refused() {
-        for id in ["", ".", "..", "a/b", "../a", "-rf", "a b", "é", "a\0b", "a\n", &"x".repeat(129)] {
+        for id in ["", ".", "..", "a/b", "../a", "-rf", "a b", "é", "a\0b", "a\n", &"x".repeat(129)]
+        {
             assert!(SessionId::parse(id).is_err(), "{id:?}");
             assert!(UserId::parse(id).is_err(), "{id:?}");
         }

@@ -1,5 +1,5 @@
-//! Session ids, the paths that agents give, files inside a session directory, and the sandbox that a session's
-//! commands run in.
+//! Session ids, the paths that agents give, files inside a session directory, and the sandbox that
+//! a session's commands run in.
 //!
 //! Without features this crate is about names and files:
 //!
@@ -67,7 +67,9 @@ mod files;
 mod id;
 mod path;
 
-pub use files::{FileError, FileErrorKind, STAGED_PREFIX, SessionDir, StagedFile, read_open, real_path};
+pub use files::{
+    FileError, FileErrorKind, STAGED_PREFIX, SessionDir, StagedFile, read_open, real_path,
+};
 pub use id::{IdError, SessionId, UserId, check_id};
 pub use path::{PathError, RelativePath, SessionPath};
 #[cfg(feature = "native")]
@@ -81,8 +83,9 @@ mod srt;
 pub use native::{AttachedCommand, NativeSandbox, OpenError, probe};
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
-    CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Displaced, Enforcement, EngineReport,
-    ExecError, ExecErrorKind, Limit, Limits, Sandbox, Tier, UnknownWeakness, Weakness,
+    CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Displaced, Enforcement,
+    EngineReport, ExecError, ExecErrorKind, Limit, Limits, Sandbox, Tier, UnknownWeakness,
+    Weakness,
 };
 #[cfg(feature = "srt")]
 pub use srt::{SrtError, SrtSandbox};

@@ -1,4 +1,5 @@
-//! The native engine: one small init process per session holds all namespaces; a command is a message to it.
+//! The native engine: one small init process per session holds all namespaces; a command is a
+//! message to it.
 //!
 //! ```text
 //! host process                init (session)                    slot (one command at a time)
@@ -13,7 +14,8 @@
 //! ```
 //!
 //! The host process never forks: the init program is carried inside this crate and started with
-//! `posix_spawn`, whose cost does not grow with the host's memory. What init does is in `init/` of this crate.
+//! `posix_spawn`, whose cost does not grow with the host's memory. What init does is in `init/` of
+//! this crate.
 
 #![cfg(target_os = "linux")]
 
@@ -44,7 +46,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use async_trait::async_trait;
 use policy::{Access, BindAccess, MountOp, MountOptions, MountPlan, Policy, Unenforced};
 
-use crate::sandbox::{Cgroups, CommandOutput, CommandSpec, EngineReport, ExecError, Limits, Sandbox, Tier, Weakness};
+use crate::sandbox::{
+    Cgroups, CommandOutput, CommandSpec, EngineReport, ExecError, Limits, Sandbox, Tier, Weakness,
+};
 use cgroup::SessionGroup;
 use filter::{Attributes, UnixSockets};
 use process::InitProcess;
@@ -55,8 +59,9 @@ pub use probe::probe;
 
 /// An open sandbox of one session.
 ///
-/// While no command runs, a shell waits for the next one, started with the environment and the working directory of the last: a
-/// command that has the same starts in a third of the time. After 30 s without a command it goes, and its memory with it.
+/// While no command runs, a shell waits for the next one, started with the environment and the
+/// working directory of the last: a command that has the same starts in a third of the time. After
+/// 30 s without a command it goes, and its memory with it.
 #[derive(Debug)]
 pub struct NativeSandbox {
     inner: Arc<Inner>,
@@ -105,7 +110,10 @@ impl Inner {
             tracing::warn!(path = %displaced.path.display(), "taken away: the policy allows nothing to be made there");
         }
         if let Err(error) = refresh::refresh(self) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the policy could not be refreshed");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the policy could not be refreshed"
+            );
         }
     }
 
@@ -115,8 +123,8 @@ impl Inner {
 }
 
 impl NativeSandbox {
-    /// Opens a sandbox: compiles the policy against the host's files as they are now, starts the session's
-    /// init and waits until it takes commands. Blocks for a few milliseconds.
+    /// Opens a sandbox: compiles the policy against the host's files as they are now, starts the
+    /// session's init and waits until it takes commands. Blocks for a few milliseconds.
     ///
     /// `session_dir` is the default working directory; the policy says what may be done with it.
     ///
@@ -130,14 +138,19 @@ impl NativeSandbox {
     ///
     /// # Errors
     /// As [`NativeSandbox::open`].
-    pub fn open_with(policy: &Policy, session_dir: &Path, limits: &Limits) -> Result<Self, OpenError> {
+    pub fn open_with(
+        policy: &Policy,
+        session_dir: &Path,
+        limits: &Limits,
+    ) -> Result<Self, OpenError> {
         if let Some(what) = policy.beyond_native() {
             return Err(OpenError::Inexpressible { what });
         }
         let private = plan::private_directories();
         let mounts = compile(policy, private.clone())?;
         let protected = cgroup::protected(&mounts);
-        let unix_sockets = if policy.allows_unix_sockets() { UnixSockets::Allowed } else { UnixSockets::Refused };
+        let unix_sockets =
+            if policy.allows_unix_sockets() { UnixSockets::Allowed } else { UnixSockets::Refused };
         let (init, resources) = start(limits, None, |group| {
             let mounts = if group.is_some() { protected.as_ref() } else { &mounts };
             plan::encode(mounts, limits, unix_sockets, group)
@@ -150,15 +163,23 @@ impl NativeSandbox {
             }
         };
         let compiled = Compiled { policy, mounts, private, has_namespaces: true };
-        Self::with(init, session_dir, Path::new("/tmp"), probe::enforced(unix_sockets, &resources), compiled)
+        Self::with(
+            init,
+            session_dir,
+            Path::new("/tmp"),
+            probe::enforced(unix_sockets, &resources),
+            compiled,
+        )
     }
 
-    /// Opens a sandbox where user namespaces are refused, on Landlock and the system call filter alone: a weaker tier, which is never chosen by
-    /// itself. The report says what it does not hold: what is denied can still be looked for by name, for one, and there is no `/proc`, no socket, no
-    /// `chmod` and no `/tmp`, but [`NativeSandbox::temporary_dir`]. Needs Linux 6.2.
+    /// Opens a sandbox where user namespaces are refused, on Landlock and the system call filter
+    /// alone: a weaker tier, which is never chosen by itself. The report says what it does not
+    /// hold: what is denied can still be looked for by name, for one, and there is no `/proc`, no
+    /// socket, no `chmod` and no `/tmp`, but [`NativeSandbox::temporary_dir`]. Needs Linux 6.2.
     ///
     /// # Errors
-    /// As [`NativeSandbox::open`], and [`OpenError::NotAccepted`] for a weakness that applies and is not among `accepted`.
+    /// As [`NativeSandbox::open`], and [`OpenError::NotAccepted`] for a weakness that applies and
+    /// is not among `accepted`.
     pub fn open_landlock(
         policy: &Policy,
         session_dir: &Path,
@@ -169,30 +190,44 @@ impl NativeSandbox {
         if let Some(what) = policy.beyond_native().or(beyond) {
             return Err(OpenError::Inexpressible { what });
         }
-        let temporary = TemporaryDir::new()
-            .map_err(|source| OpenError::Host { operation: "make a directory for temporary files", source })?;
+        let temporary = TemporaryDir::new().map_err(|source| OpenError::Host {
+            operation: "make a directory for temporary files",
+            source,
+        })?;
         let temporary_dir = temporary.path().to_owned();
         let mut mounts = compile(policy, Vec::new())?;
-        mounts.ops.push(MountOp::Bind { path: temporary_dir.clone(), access: BindAccess::ReadWrite });
+        mounts
+            .ops
+            .push(MountOp::Bind { path: temporary_dir.clone(), access: BindAccess::ReadWrite });
         let closed = ["/proc", "/dev"].map(Path::new);
         let list = mounts
             .allow_list(&tree::HostTree, &closed)
             .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
-        if let Some(path) = list.uncovered.first().filter(|_| !accepted.contains(&Weakness::InnerRules)) {
-            let what = format!("{} lies in a writable directory, and would not be protected", path.display());
+        if let Some(path) =
+            list.uncovered.first().filter(|_| !accepted.contains(&Weakness::InnerRules))
+        {
+            let what = format!(
+                "{} lies in a writable directory, and would not be protected",
+                path.display()
+            );
             return Err(OpenError::NotAccepted { what, weakness: Weakness::InnerRules });
         }
         let attributes = Attributes::of(accepted);
-        let open = cgroup::is_open_to_commands(&mounts).then_some("the policy lets commands write to control groups");
-        let (init, resources) =
-            start(limits, open, |group| plan::encode_rules(&list, &mounts.arrivals, limits, attributes, group))?;
+        let open = cgroup::is_open_to_commands(&mounts)
+            .then_some("the policy lets commands write to control groups");
+        let (init, resources) = start(limits, open, |group| {
+            plan::encode_rules(&list, &mounts.arrivals, limits, attributes, group)
+        })?;
         init.keep(temporary);
         let signals_leave = init.landlock_abi() < probe::SCOPES_SINCE;
         if signals_leave && !accepted.contains(&Weakness::Signals) {
-            let what = "signals of commands would reach every process of the user before Linux 6.12".to_owned();
+            let what =
+                "signals of commands would reach every process of the user before Linux 6.12"
+                    .to_owned();
             return Err(OpenError::NotAccepted { what, weakness: Weakness::Signals });
         }
-        let report = probe::enforced_by_landlock(&list, attributes, init.landlock_abi(), &resources);
+        let report =
+            probe::enforced_by_landlock(&list, attributes, init.landlock_abi(), &resources);
         let compiled = Compiled { policy, mounts, private: Vec::new(), has_namespaces: false };
         Self::with(init, session_dir, &temporary_dir, report, compiled)
     }
@@ -201,10 +236,17 @@ impl NativeSandbox {
     ///
     /// # Errors
     /// As [`NativeSandbox::open_with`] and [`NativeSandbox::open_landlock`].
-    pub fn open_on(tier: &Tier, policy: &Policy, session_dir: &Path, limits: &Limits) -> Result<Self, OpenError> {
+    pub fn open_on(
+        tier: &Tier,
+        policy: &Policy,
+        session_dir: &Path,
+        limits: &Limits,
+    ) -> Result<Self, OpenError> {
         match tier {
             Tier::Namespaces => Self::open_with(policy, session_dir, limits),
-            Tier::Landlock { accepted } => Self::open_landlock(policy, session_dir, limits, accepted),
+            Tier::Landlock { accepted } => {
+                Self::open_landlock(policy, session_dir, limits, accepted)
+            }
         }
     }
 
@@ -243,7 +285,8 @@ impl NativeSandbox {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The directory for temporary files of this sandbox, as commands see it: what `HOME` and `TMPDIR` should name. No other session sees what is in it.
+    /// The directory for temporary files of this sandbox, as commands see it: what `HOME` and
+    /// `TMPDIR` should name. No other session sees what is in it.
     pub fn temporary_dir(&self) -> &Path {
         &self.inner.temporary_dir
     }
@@ -253,23 +296,27 @@ impl NativeSandbox {
         self.inner.init.pid()
     }
 
-    /// Whether commands can read a canonical path, or write to it, by the mounts of this sandbox and by what must not come into being. Asks nothing of the kernel; files have
-    /// permissions of their own.
+    /// Whether commands can read a canonical path, or write to it, by the mounts of this sandbox
+    /// and by what must not come into being. Asks nothing of the kernel; files have permissions of
+    /// their own.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
         let mounts = self.inner.mounts();
         mounts.allows(path, access) && (access == Access::Read || !mounts.arrivals.refuses(path))
     }
 
-    /// A string which, run by any shell of this user on this host, runs a command in the sandbox, on the streams of that shell. It works, any
-    /// number of times, while this sandbox lives.
+    /// A string which, run by any shell of this user on this host, runs a command in the sandbox,
+    /// on the streams of that shell. It works, any number of times, while this sandbox lives.
     ///
-    /// The command itself, its directory, environment and timeout stay in this process, so no quoting can go wrong and no list of processes
-    /// shows them; what `spec` sets as input does not count. They are kept until the sandbox is dropped. The exit code is that of the
-    /// command, 128 + the number of the signal that killed it, 124 after a timeout, and 125 when the command could not be run. Signals to the process that the
-    /// string starts reach the command; when that process is killed, the command is.
+    /// The command itself, its directory, environment and timeout stay in this process, so no
+    /// quoting can go wrong and no list of processes shows them; what `spec` sets as input does not
+    /// count. They are kept until the sandbox is dropped. The exit code is that of the command, 128 plus
+    /// the number of the signal that killed it, 124 after a timeout, and 125 when the command
+    /// could not be run. Signals to the process that the string starts reach the command; when that
+    /// process is killed, the command is.
     ///
     /// # Errors
-    /// [`ExecError`] for a command that could never be run, and when the host is out of descriptors.
+    /// [`ExecError`] for a command that could never be run, and when the host is out of
+    /// descriptors.
     pub fn wrap_command(&self, spec: &CommandSpec) -> Result<String, ExecError> {
         wrapped::wrap(&self.inner, spec)
     }
@@ -279,18 +326,21 @@ impl NativeSandbox {
         self.inner.mounts().unenforced.clone()
     }
 
-    /// Whether the policy may cover more once something is at this path; then [`NativeSandbox::refresh`] is due.
+    /// Whether the policy may cover more once something is at this path; then
+    /// [`NativeSandbox::refresh`] is due.
     pub fn concerns(&self, path: &Path) -> bool {
         self.inner.mounts().arrivals.concerns(path)
     }
 
-    /// Hides and protects what the policy covers by now, and did not when it was compiled last. This happens by itself after a command that has brought
-    /// such a thing; a host that has put files into the session calls it. Blocks for some milliseconds.
+    /// Hides and protects what the policy covers by now, and did not when it was compiled last.
+    /// This happens by itself after a command that has brought such a thing; a host that has put
+    /// files into the session calls it. Blocks for some milliseconds.
     ///
     /// What the policy allows and was absent stays closed until the sandbox is opened next.
     ///
     /// # Errors
-    /// [`OpenError`] when the policy cannot be compiled, or the kernel refuses a mount; then everything is as it was.
+    /// [`OpenError`] when the policy cannot be compiled, or the kernel refuses a mount; then
+    /// everything is as it was.
     pub fn refresh(&self) -> Result<(), OpenError> {
         refresh::refresh(&self.inner)
     }
@@ -324,14 +374,17 @@ pub enum OpenError {
         /// What is wrong with it.
         source: Box<policy::MountError>,
     },
-    /// The policy asks for something that this engine does not do; ignoring it would change what the policy means.
+    /// The policy asks for something that this engine does not do; ignoring it would change what
+    /// the policy means.
     #[error("the native engine cannot carry out the policy: {what}")]
     Inexpressible {
         /// The setting.
         what: &'static str,
     },
     /// The weaker tier cannot hold something of the policy, and it was not accepted by name.
-    #[error("{what}; accept the weakness `{weakness}` by name, or use a host that has user namespaces")]
+    #[error(
+        "{what}; accept the weakness `{weakness}` by name, or use a host that has user namespaces"
+    )]
     NotAccepted {
         /// What would not hold.
         what: String,
@@ -387,7 +440,8 @@ enum Resources {
     },
 }
 
-/// Starts init in a control group of its own, where one can be had and nothing is said against it; `plan` encodes what it is to do.
+/// Starts init in a control group of its own, where one can be had and nothing is said against it;
+/// `plan` encodes what it is to do.
 fn start(
     limits: &Limits,
     against: Option<&str>,
@@ -418,5 +472,8 @@ fn shell() -> PathBuf {
         return usual;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|dir| dir.join("bash")).find(|bash| bash.is_file()).unwrap_or(usual)
+    std::env::split_paths(&path)
+        .map(|dir| dir.join("bash"))
+        .find(|bash| bash.is_file())
+        .unwrap_or(usual)
 }

@@ -10,8 +10,8 @@ const MAX_COMPONENT_BYTES: usize = 255;
 /// The directory that holds the session's skills; nothing in it is an artifact.
 const SKILLS: &str = "skills";
 
-/// A path inside a session directory: UTF-8, `/`-separated, with at least one component, none of them
-/// empty, `.` or `..`, and no NUL.
+/// A path inside a session directory: UTF-8, `/`-separated, with at least one component, none of
+/// them empty, `.` or `..`, and no NUL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelativePath(String);
 
@@ -19,8 +19,8 @@ impl RelativePath {
     /// Checks and takes over a text; nothing is normalised.
     ///
     /// # Errors
-    /// [`PathError::NotRelative`] when the text is not already in its plain form, [`PathError::Nul`] and
-    /// [`PathError::TooLong`] as in [`SessionPath::resolve`].
+    /// [`PathError::NotRelative`] when the text is not already in its plain form,
+    /// [`PathError::Nul`] and [`PathError::TooLong`] as in [`SessionPath::resolve`].
     pub fn parse(input: &str) -> Result<Self, PathError> {
         check_bytes(input)?;
         if input.split('/').any(|component| matches!(component, "" | "." | "..")) {
@@ -58,7 +58,8 @@ impl RelativePath {
         Self::parse(&format!("{}/{rest}", self.0))
     }
 
-    /// Whether mirroring treats the path as something the agent produced: all but what lies in `skills/`.
+    /// Whether mirroring treats the path as something the agent produced: all but what lies in
+    /// `skills/`.
     pub fn is_artifact(&self) -> bool {
         self.components().next() != Some(SKILLS)
     }
@@ -86,17 +87,19 @@ pub struct SessionPath {
 impl SessionPath {
     /// Resolves what an agent wrote against its session directory, without touching the disk.
     ///
-    /// The input is normalised as POSIX does (`//`, `.` and `..` folded by text). Then one of three shapes
-    /// applies: a path already below `session_dir` is taken as it is; another absolute path loses its
-    /// leading slash and is anchored at `session_dir`; a relative path is resolved against it. So
-    /// `/notes.txt`, `notes.txt` and `<session dir>/notes.txt` are one file. Symlinks are a matter for
-    /// [`SessionDir`](crate::SessionDir).
+    /// The input is normalised as POSIX does (`//`, `.` and `..` folded by text). Then one of three
+    /// shapes applies: a path already below `session_dir` is taken as it is; another absolute path
+    /// loses its leading slash and is anchored at `session_dir`; a relative path is resolved
+    /// against it. So `/notes.txt`, `notes.txt` and `<session dir>/notes.txt` are one file.
+    /// Symlinks are a matter for [`SessionDir`](crate::SessionDir).
     ///
-    /// `session_dir` is absolute and normalised, as [`SessionDir::path`](crate::SessionDir::path) gives it.
+    /// `session_dir` is absolute and normalised, as [`SessionDir::path`](crate::SessionDir::path)
+    /// gives it.
     ///
     /// # Errors
-    /// [`PathError::Escapes`] when a relative path climbs out, [`PathError::Nul`], [`PathError::TooLong`],
-    /// and [`PathError::SessionDirectory`] when `session_dir` itself is not absolute UTF-8.
+    /// [`PathError::Escapes`] when a relative path climbs out, [`PathError::Nul`],
+    /// [`PathError::TooLong`], and [`PathError::SessionDirectory`] when `session_dir` itself is not
+    /// absolute UTF-8.
     pub fn resolve(session_dir: &Path, input: &str) -> Result<Self, PathError> {
         check_bytes(input)?;
         let root = session_dir
@@ -107,22 +110,33 @@ impl SessionPath {
         let normal = normalize(input);
         let inside = match normal.strip_prefix('/') {
             Some(_) if normal == root => "",
-            Some(anchored) => match normal.strip_prefix(root).and_then(|rest| rest.strip_prefix('/')) {
-                Some(inside) => inside,
-                None => anchored,
-            },
+            Some(anchored) => {
+                match normal.strip_prefix(root).and_then(|rest| rest.strip_prefix('/')) {
+                    Some(inside) => inside,
+                    None => anchored,
+                }
+            }
             None if normal == ".." || normal.starts_with("../") => {
-                return Err(PathError::Escapes { input: input.to_owned(), session_dir: session_dir.to_owned() });
+                return Err(PathError::Escapes {
+                    input: input.to_owned(),
+                    session_dir: session_dir.to_owned(),
+                });
             }
             None if normal == "." => "",
             None => &normal,
         };
         if inside.is_empty() {
-            return Ok(Self { absolute: PathBuf::from(if root.is_empty() { "/" } else { root }), relative: None });
+            return Ok(Self {
+                absolute: PathBuf::from(if root.is_empty() { "/" } else { root }),
+                relative: None,
+            });
         }
         let absolute = format!("{root}/{inside}");
         check_lengths(input, &absolute)?;
-        Ok(Self { absolute: PathBuf::from(absolute), relative: Some(RelativePath(inside.to_owned())) })
+        Ok(Self {
+            absolute: PathBuf::from(absolute),
+            relative: Some(RelativePath(inside.to_owned())),
+        })
     }
 
     /// The whole path on the host, which is also the path inside the sandbox.
@@ -206,8 +220,9 @@ fn beginning(input: &str) -> String {
     input.chars().take(160).collect()
 }
 
-/// Folds `//`, `.` and `..` by text. Absolute input stays absolute and cannot climb above `/`; relative
-/// input keeps the `..` that it cannot fold in front. Never empty, never ends in `/` (but for `/` itself).
+/// Folds `//`, `.` and `..` by text. Absolute input stays absolute and cannot climb above `/`;
+/// relative input keeps the `..` that it cannot fold in front. Never empty, never ends in `/` (but
+/// for `/` itself).
 fn normalize(input: &str) -> String {
     let absolute = input.starts_with('/');
     let mut kept: Vec<&str> = Vec::new();
@@ -242,7 +257,9 @@ mod tests {
             (Ok(path), Ok(relative)) => {
                 assert_eq!(path.relative().map_or("", RelativePath::as_str), relative, "{input:?}");
             }
-            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{input:?}: {error}"),
+            (Err(error), Err(part)) => {
+                assert!(error.to_string().contains(part), "{input:?}: {error}");
+            }
             _ => panic!("{input:?}: {found:?}, expected {expected:?}"),
         }
     }
@@ -300,7 +317,8 @@ mod tests {
         assert_eq!(RelativePath::parse("a/b").unwrap().parent().unwrap().as_str(), "a");
     }
 
-    /// What the kernel's own walk would do, one component after another, on a tree without symlinks.
+    /// What the kernel's own walk would do, one component after another, on a tree without
+    /// symlinks.
     fn oracle(input: &str) -> Option<Vec<String>> {
         let anchored = input.starts_with('/');
         let root: Vec<&str> = DIR.split('/').filter(|c| !c.is_empty()).collect();
@@ -327,8 +345,10 @@ mod tests {
     }
 
     fn component() -> impl Strategy<Value = String> {
-        prop::sample::select(vec!["a", "b", ".", "..", "", "é", "srv", "sessions", "s1", "skills", "\0", "..."])
-            .prop_map(str::to_owned)
+        prop::sample::select(vec![
+            "a", "b", ".", "..", "", "é", "srv", "sessions", "s1", "skills", "\0", "...",
+        ])
+        .prop_map(str::to_owned)
     }
 
     fn input() -> impl Strategy<Value = String> {
@@ -372,7 +392,8 @@ mod tests {
                 prop_assert_eq!(&again, &path);
                 if let Some(relative) = path.relative() {
                     prop_assert_eq!(&RelativePath::parse(relative.as_str()).unwrap(), relative);
-                    // The other two shapes, where `/`-anchoring cannot be mistaken for the host's path.
+                    // The other two shapes, where `/`-anchoring cannot be mistaken for the host's
+                    // path.
                     let shape = SessionPath::resolve(Path::new(DIR), relative.as_str()).unwrap();
                     prop_assert_eq!(&shape, &path);
                     let anchored = format!("/{relative}");

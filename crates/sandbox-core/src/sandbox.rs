@@ -9,7 +9,9 @@ mod weakness;
 
 use async_trait::async_trait;
 
-pub use command::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, Displaced, ExecError, ExecErrorKind};
+pub use command::{
+    CapturedStream, CommandOutput, CommandSpec, CommandStatus, Displaced, ExecError, ExecErrorKind,
+};
 pub use limits::{Cgroups, Limit, Limits};
 pub use report::{Enforcement, EngineReport};
 pub use weakness::{Tier, UnknownWeakness, Weakness};
@@ -33,6 +35,7 @@ pub trait Sandbox: std::fmt::Debug + Send + Sync {
     /// What the engine enforces on this machine.
     fn report(&self) -> &EngineReport;
 
-    /// Ends every process of the session; later commands fail. Dropping the engine does the same, without waiting.
+    /// Ends every process of the session; later commands fail. Dropping the engine does the same,
+    /// without waiting.
     async fn close(&self);
 }

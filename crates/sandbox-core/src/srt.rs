@@ -1,7 +1,7 @@
 //! The engine that runs the program `srt` of Anthropic's sandbox-runtime, one process a command.
 //!
-//! It is what the native engine is compared with, and a way to carry out what that one refuses, allowed domains for one. A
-//! command costs some 300 ms and eight processes.
+//! It is what the native engine is compared with, and a way to carry out what that one refuses,
+//! allowed domains for one. A command costs some 300 ms and eight processes.
 
 use std::ffi::OsString;
 use std::io;
@@ -18,7 +18,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::sandbox::streams::{capture, feed};
-use crate::sandbox::{CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError, Sandbox};
+use crate::sandbox::{
+    CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError, Sandbox,
+};
 
 /// How long srt may take to clean up behind a command that is ended.
 const GRACE: Duration = Duration::from_secs(2);
@@ -37,7 +39,8 @@ pub struct SrtSandbox {
     closed: watch::Sender<bool>,
 }
 
-/// Where srt makes its sockets. It leaves them behind, named by its process id, and fails when it meets an old one.
+/// Where srt makes its sockets. It leaves them behind, named by its process id, and fails when it
+/// meets an old one.
 #[derive(Debug)]
 struct SocketDir {
     path: PathBuf,
@@ -65,8 +68,9 @@ impl Drop for SocketDir {
 impl SrtSandbox {
     /// Writes the policy to a settings file, which later commands are run by, and tries it once.
     ///
-    /// `program` starts srt: `["srt"]`, or `["node", ".../dist/cli.js"]`. The file must lie where no command can write to. `PATH` in a command's
-    /// environment must lead to node, bwrap, socat and rg; without one it is the host's.
+    /// `program` starts srt: `["srt"]`, or `["node", ".../dist/cli.js"]`. The file must lie where
+    /// no command can write to. `PATH` in a command's environment must lead to node, bwrap, socat
+    /// and rg; without one it is the host's.
     ///
     /// # Errors
     /// [`SrtError`] when the file cannot be written, and when srt does not run a command.
@@ -97,12 +101,17 @@ impl SrtSandbox {
     }
 
     fn command(&self, spec: &CommandSpec) -> Command {
-        let (program, first) =
-            self.program.split_first().map_or((OsString::from("srt"), &[][..]), |(a, b)| (a.clone(), b));
+        let (program, first) = self
+            .program
+            .split_first()
+            .map_or((OsString::from("srt"), &[][..]), |(a, b)| (a.clone(), b));
         let mut command = Command::new(program);
         command.args(first).arg("--settings").arg(&self.settings).arg("-c").arg(&spec.command);
         command.current_dir(spec.cwd.as_deref().unwrap_or(&self.session_dir));
-        command.env_clear().env("TMPDIR", &self.sockets.path).envs(spec.env.iter().map(|(name, value)| (name, value)));
+        command
+            .env_clear()
+            .env("TMPDIR", &self.sockets.path)
+            .envs(spec.env.iter().map(|(name, value)| (name, value)));
         if !spec.env.iter().any(|(name, _)| name == "PATH") {
             command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         }
@@ -127,8 +136,12 @@ impl Sandbox for SrtSandbox {
         }
         let mut group = Group::start(self.command(&spec)).map_err(host("start srt"))?;
         let child = &mut group.child;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let no_pipe = || ExecError::Host { operation: "use a pipe", source: io::ErrorKind::BrokenPipe.into() };
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let no_pipe = || ExecError::Host {
+            operation: "use a pipe",
+            source: io::ErrorKind::BrokenPipe.into(),
+        };
         let (stdout, stderr) = (stdout.ok_or_else(no_pipe)?, stderr.ok_or_else(no_pipe)?);
         let run = async {
             tokio::join!(
@@ -182,14 +195,18 @@ impl Group {
         }
     }
 
-    /// Waits for the end. When the time is up srt is asked to end, and can clean up; then all is killed.
+    /// Waits for the end. When the time is up srt is asked to end, and can clean up; then all is
+    /// killed.
     async fn end(&mut self, timeout: Duration) -> io::Result<CommandStatus> {
         use std::os::unix::process::ExitStatusExt;
         let in_time = tokio::time::timeout(timeout, self.child.wait()).await;
         let status = match in_time {
             Ok(status) => {
                 let status = status?;
-                status.signal().map_or(CommandStatus::Exited(status.code().unwrap_or(1)), CommandStatus::Signaled)
+                status.signal().map_or(
+                    CommandStatus::Exited(status.code().unwrap_or(1)),
+                    CommandStatus::Signaled,
+                )
             }
             Err(_) => {
                 self.signal(Signal::TERM);
@@ -213,7 +230,9 @@ fn report() -> EngineReport {
     let weaker = |why: &str| Enforcement::Weaker { why: why.to_owned() };
     EngineReport {
         engine: "srt",
-        filesystem: weaker("patterns for writing are dropped, and what appears later is not covered"),
+        filesystem: weaker(
+            "patterns for writing are dropped, and what appears later is not covered",
+        ),
         network: Enforcement::Full,
         processes: weaker("shared memory and message queues of the host are visible"),
         system_calls: weaker("Unix sockets and io_uring are refused, and nothing else"),

@@ -1,11 +1,14 @@
-//! The passphrase format of the npm package `crypto-js`: what `AES.encrypt(text, passphrase).toString()` gives.
+//! The passphrase format of the npm package `crypto-js`: what `AES.encrypt(text,
+//! passphrase).toString()` gives.
 //!
-//! The text is the base64 of `Salted__`, 8 bytes of salt and AES-256-CBC with PKCS#7 padding. Key and initialisation
-//! vector are the 48 bytes of OpenSSL's `EVP_BytesToKey` with MD5 and one round over passphrase and salt, so
-//! `openssl enc -d -aes-256-cbc -md md5 -base64` reads the same values.
+//! The text is the base64 of `Salted__`, 8 bytes of salt and AES-256-CBC with PKCS#7 padding. Key
+//! and initialisation vector are the 48 bytes of OpenSSL's `EVP_BytesToKey` with MD5 and one round
+//! over passphrase and salt, so `openssl enc -d -aes-256-cbc -md md5 -base64` reads the same
+//! values.
 //!
-//! The format has no checksum. A wrong passphrase and a damaged value look alike, and both are refused as one error;
-//! about one damaged value in many millions decrypts to something else unnoticed.
+//! The format has no checksum. A wrong passphrase and a damaged value look alike, and both are
+//! refused as one error; about one damaged value in many millions decrypts to something else
+//! unnoticed.
 
 use aes::Aes256;
 use aes::cipher::block_padding::Pkcs7;
@@ -21,7 +24,8 @@ const HEADER: &[u8; 8] = b"Salted__";
 const SALT_BYTES: usize = 8;
 const BLOCK_BYTES: usize = 16;
 
-/// Reads base64 as leniently as `crypto-js` where that is harmless: padding may be missing, spare bits are ignored.
+/// Reads base64 as leniently as `crypto-js` where that is harmless: padding may be missing, spare
+/// bits are ignored.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -36,7 +40,8 @@ pub enum DecryptError {
     /// The text has characters that base64 has not.
     #[error("the encrypted value is not base64")]
     Base64,
-    /// The bytes do not begin with `Salted__`, so this never was a value encrypted with a passphrase.
+    /// The bytes do not begin with `Salted__`, so this never was a value encrypted with a
+    /// passphrase.
     #[error("the encrypted value does not begin with the `Salted__` header")]
     MissingHeader,
     /// The salt or a whole cipher block is missing.
@@ -62,8 +67,8 @@ pub enum EncryptError {
 
 /// Decrypts a value made by `crypto-js` (or by [`encrypt`]).
 ///
-/// Surrounding and enclosed ASCII whitespace and missing `=` padding are accepted; an encrypted empty text is the
-/// empty string, and nothing else is.
+/// Surrounding and enclosed ASCII whitespace and missing `=` padding are accepted; an encrypted
+/// empty text is the empty string, and nothing else is.
 ///
 /// # Errors
 ///
@@ -74,7 +79,8 @@ pub fn decrypt(ciphertext: &str, passphrase: &str) -> Result<SecretString, Decry
     if !bytes.starts_with(&HEADER[..HEADER.len().min(bytes.len())]) || bytes.is_empty() {
         return Err(DecryptError::MissingHeader);
     }
-    let (head, blocks) = bytes.split_at_mut_checked(HEADER.len() + SALT_BYTES).ok_or(DecryptError::Truncated)?;
+    let (head, blocks) =
+        bytes.split_at_mut_checked(HEADER.len() + SALT_BYTES).ok_or(DecryptError::Truncated)?;
     if blocks.is_empty() || blocks.len() % BLOCK_BYTES != 0 {
         return Err(DecryptError::Truncated);
     }
@@ -102,7 +108,8 @@ pub fn encrypt(plaintext: &str, passphrase: &str) -> Result<String, EncryptError
     Ok(STANDARD.encode(bytes))
 }
 
-/// `EVP_BytesToKey` of OpenSSL with MD5 and a count of one: 32 bytes of key and 16 of initialisation vector.
+/// `EVP_BytesToKey` of OpenSSL with MD5 and a count of one: 32 bytes of key and 16 of
+/// initialisation vector.
 fn derive_key(passphrase: &str, salt: &[u8]) -> Zeroizing<[u8; 48]> {
     let mut derived = Zeroizing::new([0; 48]);
     let mut previous: &[u8] = &[];
@@ -155,14 +162,20 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_value_is_refused() {
-        let bytes = STANDARD.decode(encrypt("a value of two whole blocks and more", "secret").unwrap()).unwrap();
+        let bytes = STANDARD
+            .decode(encrypt("a value of two whole blocks and more", "secret").unwrap())
+            .unwrap();
         for length in 0..bytes.len() {
             let expected = match length {
                 0 => DecryptError::MissingHeader,
                 32 | 48 => DecryptError::Undecryptable,
                 _ => DecryptError::Truncated,
             };
-            assert_eq!(decrypt(&STANDARD.encode(&bytes[..length]), "secret").err(), Some(expected), "{length} bytes");
+            assert_eq!(
+                decrypt(&STANDARD.encode(&bytes[..length]), "secret").err(),
+                Some(expected),
+                "{length} bytes"
+            );
         }
     }
 

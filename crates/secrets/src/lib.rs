@@ -1,5 +1,5 @@
-//! Secrets of an agent's session: values that `crypto-js` encrypted, sets of environment variables and where they come
-//! from, and the removal of their values from what commands print.
+//! Secrets of an agent's session: values that `crypto-js` encrypted, sets of environment variables
+//! and where they come from, and the removal of their values from what commands print.
 //!
 //! ```
 //! use secrets::{DotenvSource, Redactor, SecretString, VariableSource as _, Variables, cryptojs};
@@ -18,16 +18,18 @@
 //!
 //! # What it does not do
 //!
-//! - It does not compose an environment: `PATH`, `HOME` and the like are the caller's to set over the variables.
-//! - The `crypto-js` format is for values that exist already. It has no integrity check and a weak key derivation;
-//!   a passphrase should be long and random.
+//! - It does not compose an environment: `PATH`, `HOME` and the like are the caller's to set over
+//!   the variables.
+//! - The `crypto-js` format is for values that exist already. It has no integrity check and a weak
+//!   key derivation; a passphrase should be long and random.
 //! - A [`Redactor`] keeps secrets out of logs by accident. A program that wants to tell one will.
 //! - It cannot wipe the copies that a database driver or the environment of a process makes.
 //!
 //! # Limits
 //!
-//! A name and its value have at most 131,070 bytes together (the kernel's limit), a dotenv file 4 MiB, a redacted value at
-//! least [`Redactor::MIN_SECRET_BYTES`]. A database is given 5 seconds to answer.
+//! A name and its value have at most 131,070 bytes together (the kernel's limit), a dotenv file 4
+//! MiB, a redacted value at least [`Redactor::MIN_SECRET_BYTES`]. A database is given 5 seconds to
+//! answer.
 //!
 //! # Features
 //!
@@ -41,8 +43,9 @@
 //!
 //! # Errors
 //!
-//! [`cryptojs::DecryptError`] and [`cryptojs::EncryptError`] for single values, [`SkipReason`] for single variables, which is data
-//! and stops nothing, and [`SourceError`] for whole sources. None carries a value, a passphrase or a password.
+//! [`cryptojs::DecryptError`] and [`cryptojs::EncryptError`] for single values, [`SkipReason`] for
+//! single variables, which is data and stops nothing, and [`SourceError`] for whole sources. None
+//! carries a value, a passphrase or a password.
 #![forbid(unsafe_code)]
 
 pub mod cryptojs;

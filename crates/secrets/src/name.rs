@@ -2,11 +2,12 @@
 
 use crate::cryptojs::DecryptError;
 
-/// Linux refuses a longer `NAME=value` (`MAX_ARG_STRLEN`, its closing NUL included), and with it the whole command.
+/// Linux refuses a longer `NAME=value` (`MAX_ARG_STRLEN`, its closing NUL included), and with it
+/// the whole command.
 const MAX_ENTRY_BYTES: usize = 131_072;
 
-/// Names, by their whole or by their beginning, that make a program load code, run a command or read a
-/// configuration, and what each takes over.
+/// Names, by their whole or by their beginning, that make a program load code, run a command or
+/// read a configuration, and what each takes over.
 const HIJACKING: &[(&str, Match, &str)] = &[
     ("LD_", Match::Prefix, "the dynamic loader"),
     ("DYLD_", Match::Prefix, "the dynamic loader"),
@@ -83,7 +84,9 @@ pub enum SkipReason {
     #[error("its value contains a NUL character")]
     NulInValue,
     /// Name and value together are longer than the kernel takes.
-    #[error("name and value have {bytes} bytes, more than the {max_bytes} that a command can be given")]
+    #[error(
+        "name and value have {bytes} bytes, more than the {max_bytes} that a command can be given"
+    )]
     TooLong {
         /// The length of name and value.
         bytes: usize,
@@ -107,8 +110,9 @@ pub enum SkipReason {
     Undecryptable(#[from] DecryptError),
 }
 
-/// Says whether a name may be an agent's environment variable: not empty, without `=` and NUL, not starting with `_`,
-/// and none of those that make a loader, shell, interpreter or git run code of the value's choice.
+/// Says whether a name may be an agent's environment variable: not empty, without `=` and NUL, not
+/// starting with `_`, and none of those that make a loader, shell, interpreter or git run code of
+/// the value's choice.
 ///
 /// # Errors
 ///
@@ -164,7 +168,18 @@ mod tests {
 
     #[test]
     fn ordinary_names_are_taken() {
-        for name in ["A", "openai_key", "a-b", "é", "A_", "1", "LDAP_URL", "ENVIRONMENT", "GITHUB_TOKEN", "IFSX"] {
+        for name in [
+            "A",
+            "openai_key",
+            "a-b",
+            "é",
+            "A_",
+            "1",
+            "LDAP_URL",
+            "ENVIRONMENT",
+            "GITHUB_TOKEN",
+            "IFSX",
+        ] {
             check(name, None);
         }
     }

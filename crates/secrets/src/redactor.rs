@@ -13,12 +13,14 @@ use zeroize::Zeroizing;
 use self::automaton::Automaton;
 use crate::variables::Variables;
 
-/// Replaces every occurrence of a variable's value by `[redacted:NAME]`: the value itself, its URL-encoded forms, and its
-/// base64 forms in both alphabets, also inside a longer encoded text and across line breaks.
+/// Replaces every occurrence of a variable's value by `[redacted:NAME]`: the value itself, its
+/// URL-encoded forms, and its base64 forms in both alphabets, also inside a longer encoded text and
+/// across line breaks.
 ///
-/// It guards against a secret that slips into a log, not against a program that wants to tell it: any other
-/// encoding passes, so do parts of a value. Values shorter than [`Redactor::MIN_SECRET_BYTES`] are left alone, since `1` or
-/// `true` are in every text; [`Redactor::unguarded`] names them. Of the last character or two of a base64 text that a value
+/// It guards against a secret that slips into a log, not against a program that wants to tell it:
+/// any other encoding passes, so do parts of a value. Values shorter than
+/// [`Redactor::MIN_SECRET_BYTES`] are left alone, since `1` or `true` are in every text;
+/// [`Redactor::unguarded`] names them. Of the last character or two of a base64 text that a value
 /// shares with its surroundings, up to four bits of the value may stay.
 ///
 /// Time grows with the text alone, whatever is in it. A clone shares everything.
@@ -51,12 +53,16 @@ impl Redactor {
     /// A redactor of the values of these variables.
     #[must_use]
     pub fn new(variables: &Variables) -> Self {
-        let (guarded, unguarded): (Vec<_>, Vec<_>) =
-            variables.iter().partition(|(_, value)| value.expose_secret().len() >= Self::MIN_SECRET_BYTES);
+        let (guarded, unguarded): (Vec<_>, Vec<_>) = variables
+            .iter()
+            .partition(|(_, value)| value.expose_secret().len() >= Self::MIN_SECRET_BYTES);
         let build = |forms: fn(&str) -> Vec<forms::Form>| {
-            let forms: Vec<_> = guarded.iter().map(|(_, value)| forms(value.expose_secret())).collect();
-            let numbered =
-                forms.iter().enumerate().flat_map(|(owner, forms)| forms.iter().map(move |one| (one, owner)));
+            let forms: Vec<_> =
+                guarded.iter().map(|(_, value)| forms(value.expose_secret())).collect();
+            let numbered = forms
+                .iter()
+                .enumerate()
+                .flat_map(|(owner, forms)| forms.iter().map(move |one| (one, owner)));
             Automaton::new(numbered.map(|(form, owner)| (form.as_slice(), owner)))
         };
         let names = |some: &[(&str, _)]| some.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -80,8 +86,10 @@ impl Redactor {
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         let redacted = self.redact_bytes(text.as_bytes());
-        // Every pattern is whole UTF-8 text, so no character is ever cut; a lossy conversion changes nothing.
-        String::from_utf8(redacted).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+        // Every pattern is whole UTF-8 text, so no character is ever cut; a lossy conversion
+        // changes nothing.
+        String::from_utf8(redacted)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
     /// The bytes with every secret replaced.
@@ -118,12 +126,14 @@ impl fmt::Debug for Redactor {
 
 /// A text on its way through a [`Redactor`].
 ///
-/// What comes out does not depend on how the text is cut. Only what may be the beginning of a secret is held back.
+/// What comes out does not depend on how the text is cut. Only what may be the beginning of a
+/// secret is held back.
 pub struct RedactionStream {
     patterns: Arc<Patterns>,
     text_state: u32,
     base64_state: u32,
-    /// Where the bytes stand that led to `base64_state`: as many as its depth, line breaks not counted.
+    /// Where the bytes stand that led to `base64_state`: as many as its depth, line breaks not
+    /// counted.
     base64_offsets: VecDeque<u64>,
     /// How many bytes were pushed.
     position: u64,
@@ -179,7 +189,8 @@ impl RedactionStream {
         }
     }
 
-    /// Notes a secret that ends here; what overlaps becomes one, named by the secret that reaches furthest back.
+    /// Notes a secret that ends here; what overlaps becomes one, named by the secret that reaches
+    /// furthest back.
     fn cover(&mut self, start: u64, owner: usize) {
         let mut cover = Cover { start, end: self.position, owner };
         while let Some(last) = self.covers.back().filter(|last| last.end > cover.start) {
@@ -222,7 +233,9 @@ impl RedactionStream {
 
 impl fmt::Debug for RedactionStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedactionStream").field("held_bytes", &self.held.len()).finish_non_exhaustive()
+        f.debug_struct("RedactionStream")
+            .field("held_bytes", &self.held.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -264,7 +277,10 @@ mod tests {
         check(TOKEN, "t=hunter2%21&u=1", "t=[redacted:TOKEN]&u=1");
         check(TOKEN, &STANDARD.encode("hunter2!"), "[redacted:TOKEN]");
         let authorization = redactor(TOKEN).redact(&STANDARD.encode("user:hunter2!"));
-        assert!(authorization.contains("[redacted:TOKEN]") && authorization.len() < 32, "{authorization}");
+        assert!(
+            authorization.contains("[redacted:TOKEN]") && authorization.len() < 32,
+            "{authorization}"
+        );
     }
 
     #[test]
@@ -313,10 +329,13 @@ mod tests {
     /// Marks every byte that any occurrence of any form covers, one occurrence after another.
     fn covered_slowly(secrets: &[String], text: &[u8]) -> Vec<bool> {
         let mut covered = vec![false; text.len()];
-        let unbroken: Vec<usize> = (0..text.len()).filter(|&at| !matches!(text[at], b'\r' | b'\n')).collect();
+        let unbroken: Vec<usize> =
+            (0..text.len()).filter(|&at| !matches!(text[at], b'\r' | b'\n')).collect();
         let all: Vec<usize> = (0..text.len()).collect();
         for secret in secrets {
-            for (forms, offsets) in [(forms::plain_and_url(secret), &all), (forms::base64(secret), &unbroken)] {
+            for (forms, offsets) in
+                [(forms::plain_and_url(secret), &all), (forms::base64(secret), &unbroken)]
+            {
                 for form in forms {
                     for window in offsets.windows(form.len()) {
                         if window.iter().zip(form.iter()).all(|(&at, &byte)| text[at] == byte) {

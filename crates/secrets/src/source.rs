@@ -14,12 +14,13 @@ use crate::variables::LoadedVariables;
 /// Something that variables can be loaded from, as often as a session is opened.
 #[async_trait]
 pub trait VariableSource: std::fmt::Debug + Send + Sync {
-    /// Loads all variables. One that cannot be used is in [`LoadedVariables::skipped`] and does not stop the others.
+    /// Loads all variables. One that cannot be used is in [`LoadedVariables::skipped`] and does not
+    /// stop the others.
     ///
     /// # Errors
     ///
-    /// [`SourceError`] when the source as a whole cannot be read. An implementation outside this crate reports with
-    /// [`SourceError::Unreachable`].
+    /// [`SourceError`] when the source as a whole cannot be read. An implementation outside this
+    /// crate reports with [`SourceError::Unreachable`].
     ///
     /// # Cancel safety
     ///

@@ -1,7 +1,8 @@
 //! Variables in a table `variables(name, value, encrypted, …)` of PostgreSQL or SQLite.
 //!
-//! In PostgreSQL the table belongs to another application: it is never made nor altered, and columns other than these
-//! three are not looked at. An SQLite file is made, with its directory and for its owner alone, when it is absent.
+//! In PostgreSQL the table belongs to another application: it is never made nor altered, and
+//! columns other than these three are not looked at. An SQLite file is made, with its directory and
+//! for its owner alone, when it is absent.
 
 mod fault;
 #[cfg(feature = "postgres")]
@@ -34,7 +35,8 @@ const CONNECTIONS: usize = 4;
 
 /// A table of variables, reached by URL.
 ///
-/// It keeps up to four connections, made anew when they broke, and needs the tokio runtime it was opened in.
+/// It keeps up to four connections, made anew when they broke, and needs the tokio runtime it was
+/// opened in.
 pub struct VariableStore {
     database: Database,
     passphrase: Option<SecretString>,
@@ -91,18 +93,20 @@ impl VariableStore {
 
     /// Connects, and checks that the table is there.
     ///
-    /// The URL is `sqlite:PATH` (`sqlite:///absolute/path`; `%`-escapes are decoded) or `postgres://user:password@host:port/database` with the
-    /// parameters that libpq knows, such as `sslmode`. The passphrase is that of encrypted values; without it they are
-    /// skipped. Needs a tokio runtime.
+    /// The URL is `sqlite:PATH` (`sqlite:///absolute/path`; `%`-escapes are decoded) or
+    /// `postgres://user:password@host:port/database` with the parameters that libpq knows, such as
+    /// `sslmode`. The passphrase is that of encrypted values; without it they are skipped. Needs a
+    /// tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`SourceError`], at once when nothing listens and after five seconds when nothing answers. It names the
-    /// database without user and password.
+    /// [`SourceError`], at once when nothing listens and after five seconds when nothing answers.
+    /// It names the database without user and password.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future may leave an SQLite file behind that has no table yet; the next call makes it.
+    /// Dropping the future may leave an SQLite file behind that has no table yet; the next call
+    /// makes it.
     pub async fn connect(url: &str, passphrase: Option<SecretString>) -> Result<Self, SourceError> {
         let database = match DatabaseUrl::parse(url)? {
             #[cfg(feature = "postgres")]
@@ -110,7 +114,9 @@ impl VariableStore {
                 Database::Postgres(postgres::PostgresTable::open(*options, shown).await?)
             }
             #[cfg(feature = "sqlite")]
-            DatabaseUrl::Sqlite { path } => Database::Sqlite(sqlite::SqliteTable::open(path).await?),
+            DatabaseUrl::Sqlite { path } => {
+                Database::Sqlite(sqlite::SqliteTable::open(path).await?)
+            }
         };
         Ok(Self { database, passphrase })
     }
@@ -119,13 +125,19 @@ impl VariableStore {
     ///
     /// # Errors
     ///
-    /// [`SourceError::Variable`] for a name or value that every load would skip, [`SourceError::NoPassphrase`] when there is
-    /// none to encrypt with, and what the database says.
+    /// [`SourceError::Variable`] for a name or value that every load would skip,
+    /// [`SourceError::NoPassphrase`] when there is none to encrypt with, and what the database
+    /// says.
     ///
     /// # Cancel safety
     ///
     /// The variable is stored as a whole or not at all.
-    pub async fn set(&self, name: &str, value: SecretString, encryption: Encryption) -> Result<(), SourceError> {
+    pub async fn set(
+        &self,
+        name: &str,
+        value: SecretString,
+        encryption: Encryption,
+    ) -> Result<(), SourceError> {
         check_name(name)
             .and_then(|()| check_value(name, value.expose_secret()))
             .map_err(|reason| SourceError::Variable { name: name.to_owned(), reason })?;
@@ -164,7 +176,8 @@ impl VariableStore {
 
     fn encrypt(&self, name: &str, value: &SecretString) -> Result<String, SourceError> {
         let name = || name.to_owned();
-        let passphrase = self.passphrase.as_ref().ok_or_else(|| SourceError::NoPassphrase { name: name() })?;
+        let passphrase =
+            self.passphrase.as_ref().ok_or_else(|| SourceError::NoPassphrase { name: name() })?;
         cryptojs::encrypt(value.expose_secret(), passphrase.expose_secret())
             .map_err(|source| SourceError::Encrypt { name: name(), source })
     }

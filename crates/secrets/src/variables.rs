@@ -6,7 +6,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::name::{SkipReason, check_name, check_value};
 
-/// Variables in the order of their names; values are wiped from memory when dropped and never shown by `Debug`.
+/// Variables in the order of their names; values are wiped from memory when dropped and never shown
+/// by `Debug`.
 #[derive(Clone, Debug, Default)]
 pub struct Variables {
     values: BTreeMap<String, SecretString>,
@@ -23,8 +24,13 @@ impl Variables {
     ///
     /// # Errors
     ///
-    /// The [`SkipReason`] when the name or the value may not stand in a command's environment; the set is unchanged.
-    pub fn insert(&mut self, name: impl Into<String>, value: SecretString) -> Result<(), SkipReason> {
+    /// The [`SkipReason`] when the name or the value may not stand in a command's environment; the
+    /// set is unchanged.
+    pub fn insert(
+        &mut self,
+        name: impl Into<String>,
+        value: SecretString,
+    ) -> Result<(), SkipReason> {
         let name = name.into();
         check_name(&name)?;
         check_value(&name, value.expose_secret())?;
@@ -100,7 +106,8 @@ mod tests {
         for (name, value) in [("B", "1"), ("A", "2"), ("B", "3")] {
             variables.insert(name, SecretString::from(value)).unwrap();
         }
-        let all: Vec<_> = variables.iter().map(|(name, value)| (name, value.expose_secret())).collect();
+        let all: Vec<_> =
+            variables.iter().map(|(name, value)| (name, value.expose_secret())).collect();
         assert_eq!(all, [("A", "2"), ("B", "3")]);
         assert_eq!(variables.len(), 2);
     }
@@ -119,6 +126,9 @@ mod tests {
         loaded.insert("TOKEN", SecretString::from("hunter2"));
         loaded.insert("_HIDDEN", SecretString::from("hunter3"));
         let shown = format!("{loaded:?}");
-        assert!(shown.contains("TOKEN") && shown.contains("_HIDDEN") && !shown.contains("hunter"), "{shown}");
+        assert!(
+            shown.contains("TOKEN") && shown.contains("_HIDDEN") && !shown.contains("hunter"),
+            "{shown}"
+        );
     }
 }

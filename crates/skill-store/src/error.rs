@@ -54,7 +54,9 @@ pub enum SkillError {
         there: String,
     },
     /// A version is not whole: its publisher has not finished, or failed.
-    #[error("version {version} of the skill {id} was never published whole; publish it again as a new version")]
+    #[error(
+        "version {version} of the skill {id} was never published whole; publish it again as a new version"
+    )]
     Unfinished {
         /// The skill.
         id: SkillId,

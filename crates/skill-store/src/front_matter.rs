@@ -85,7 +85,8 @@ impl FrontMatter {
         if self.name.starts_with('-') || self.name.ends_with('-') || self.name.contains("--") {
             return field("name", "must not begin or end with a hyphen, nor have two in a row");
         }
-        if self.description.trim().is_empty() || self.description.chars().count() > MAX_DESCRIPTION {
+        if self.description.trim().is_empty() || self.description.chars().count() > MAX_DESCRIPTION
+        {
             return field("description", "must have 1 to 1,024 characters");
         }
         let compatibility = self.compatibility.as_ref().map(|text| text.chars().count());
@@ -102,7 +103,8 @@ pub(crate) fn description(skill_file: &[u8]) -> Result<String, FrontMatterError>
     struct Loose {
         description: String,
     }
-    let loose: Loose = serde_saphyr::from_str(front_matter(skill_file)?).map_err(|error| yaml_error(&error))?;
+    let loose: Loose =
+        serde_saphyr::from_str(front_matter(skill_file)?).map_err(|error| yaml_error(&error))?;
     Ok(loose.description.chars().take(MAX_DESCRIPTION).collect())
 }
 
@@ -117,7 +119,8 @@ fn front_matter(skill_file: &[u8]) -> Result<&str, FrontMatterError> {
     let text = std::str::from_utf8(skill_file).map_err(|_| FrontMatterError::NotUtf8)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = text.split_inclusive('\n');
-    let first = lines.next().filter(|line| line.trim_end() == "---").ok_or(FrontMatterError::Absent)?;
+    let first =
+        lines.next().filter(|line| line.trim_end() == "---").ok_or(FrontMatterError::Absent)?;
     let mut end = first.len();
     for line in lines {
         if line.trim_end() == "---" {
@@ -142,7 +145,10 @@ mod tests {
                     metadata:\n  author: ann\n  version: \"1.0\"\nallowed-tools: Bash Read";
         let parsed = FrontMatter::parse(&skill(text)).unwrap();
         assert_eq!(parsed.description, "Reads PDF files. Use it for them.");
-        assert_eq!((parsed.metadata["author"].as_str(), parsed.allowed_tools.as_deref()), ("ann", Some("Bash Read")));
+        assert_eq!(
+            (parsed.metadata["author"].as_str(), parsed.allowed_tools.as_deref()),
+            ("ann", Some("Bash Read"))
+        );
         let windows = b"\xef\xbb\xbf---\r\nname: a\r\ndescription: b\r\n---\r\n";
         assert_eq!(FrontMatter::parse(windows).unwrap().name, "a");
     }
@@ -170,14 +176,21 @@ mod tests {
             assert!(error.contains(expected), "{yaml}: {error}");
         }
         for text in ["# No front matter", "", "---\nname: a\ndescription: never closed"] {
-            assert_eq!(FrontMatter::parse(text.as_bytes()), Err(FrontMatterError::Absent), "{text}");
+            assert_eq!(
+                FrontMatter::parse(text.as_bytes()),
+                Err(FrontMatterError::Absent),
+                "{text}"
+            );
         }
         assert_eq!(FrontMatter::parse(b"---\n\xff\n---\n"), Err(FrontMatterError::NotUtf8));
     }
 
     #[test]
     fn a_description_is_made_out_of_what_is_not_quite_right() {
-        assert_eq!(description(&skill("name: Not Allowed\ndescription: x\nextra: [1]")).unwrap(), "x");
+        assert_eq!(
+            description(&skill("name: Not Allowed\ndescription: x\nextra: [1]")).unwrap(),
+            "x"
+        );
         assert!(description(b"no front matter").is_err());
     }
 }

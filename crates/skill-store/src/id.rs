@@ -14,7 +14,8 @@ macro_rules! id {
         pub struct $name(String);
 
         impl $name {
-            /// Checks and takes over a text: 1–128 of `[A-Za-z0-9._-]`, not `.` or `..`, not starting with `-`.
+            /// Checks and takes over a text: 1–128 of `[A-Za-z0-9._-]`, not `.` or `..`, not
+            /// starting with `-`.
             ///
             /// # Errors
             /// [`IdError`] when the text breaks the rule.
@@ -121,7 +122,13 @@ impl FromStr for SkillRef {
             Some((id, version)) => {
                 let plain = version.bytes().all(|byte| byte.is_ascii_digit());
                 let number = version.parse().ok().filter(|_| plain).and_then(Version::new);
-                (id, Some(number.ok_or_else(|| SkillRefError::Version { input: version.to_owned() })?))
+                (
+                    id,
+                    Some(
+                        number
+                            .ok_or_else(|| SkillRefError::Version { input: version.to_owned() })?,
+                    ),
+                )
             }
             None => (rest, None),
         };

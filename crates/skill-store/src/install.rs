@@ -51,8 +51,9 @@ pub struct InstallReport {
 }
 
 impl SkillStore {
-    /// Installs a skill into a session, at `skills/<name>`. Another version that is there is replaced whole, in one step;
-    /// the same one is left as it is. `state_dir` is a directory of the session's own, out of the agent's reach.
+    /// Installs a skill into a session, at `skills/<name>`. Another version that is there is
+    /// replaced whole, in one step; the same one is left as it is. `state_dir` is a directory of
+    /// the session's own, out of the agent's reach.
     ///
     /// # Errors
     /// [`SkillError`]; what was there before is there still.
@@ -69,14 +70,19 @@ impl SkillStore {
         self.install_files(skill, files, dir, Some(state_dir)).await
     }
 
-    /// Installs a skill into any directory, at `<dir>/skills/<name>`; the directory is made where it is absent.
+    /// Installs a skill into any directory, at `<dir>/skills/<name>`; the directory is made where
+    /// it is absent.
     ///
     /// # Errors
     /// As [`SkillStore::install`].
     ///
     /// # Cancel safety
     /// As [`SkillStore::install`].
-    pub async fn install_into(&self, skill: &SkillRef, dir: &Path) -> Result<InstallReport, SkillError> {
+    pub async fn install_into(
+        &self,
+        skill: &SkillRef,
+        dir: &Path,
+    ) -> Result<InstallReport, SkillError> {
         // Nothing is made for a skill that is not there.
         let files = self.objects(&skill.id, skill.version.unwrap_or(Version::FIRST)).await?;
         let dir = Arc::new(SessionDir::create(dir)?);
@@ -92,16 +98,22 @@ impl SkillStore {
     ) -> Result<InstallReport, SkillError> {
         let mut warnings = Vec::new();
         let version = skill.version.unwrap_or_else(|| {
-            warnings.push(format!("no version was asked for, so version 1 is installed; write {}@VERSION", skill.id));
+            warnings.push(format!(
+                "no version was asked for, so version 1 is installed; write {}@VERSION",
+                skill.id
+            ));
             Version::FIRST
         });
-        let mut installed = InstalledSkill { id: skill.id.clone(), name: skill.name(), version, description: None };
+        let mut installed =
+            InstalledSkill { id: skill.id.clone(), name: skill.name(), version, description: None };
         warnings.extend(version_files.warnings);
         let target = relative(&format!("{SKILLS}/{}", installed.name))?;
         let record = state_dir.and_then(|state_dir| Record::read(state_dir, &installed));
         if let Some(record) = record.filter(|record| {
             let is_same = (&record.skill.id, record.skill.version) == (&installed.id, version);
-            is_same && record.objects == version_files.fingerprints && dir.has_plain_directory(&target)
+            is_same
+                && record.objects == version_files.fingerprints
+                && dir.has_plain_directory(&target)
         }) {
             return Ok(InstallReport { skill: record.skill, was_there: true, warnings });
         }
@@ -114,7 +126,11 @@ impl SkillStore {
             .try_collect()
             .await?;
         check_size(&installed, files.iter().map(|(_, object)| object.content.len() as u64).sum())?;
-        match files.iter().find(|(path, _)| path.as_str() == SKILL_FILE).map(|(_, file)| description(&file.content)) {
+        match files
+            .iter()
+            .find(|(path, _)| path.as_str() == SKILL_FILE)
+            .map(|(_, file)| description(&file.content))
+        {
             Some(Ok(text)) => installed.description = Some(text),
             Some(Err(error)) => warnings.push(format!("its {SKILL_FILE} is not valid: {error}")),
             None => warnings.push(format!("it has no {SKILL_FILE}")),
@@ -131,29 +147,39 @@ impl SkillStore {
     /// The files of a version, each with its key; nothing is fetched.
     async fn objects(&self, id: &SkillId, version: Version) -> Result<VersionFiles, SkillError> {
         let prefix = self.version_prefix(id, version);
-        let Listing { objects, unlisted, .. } = list_tree(&*self.store, &prefix).await.map_err(store_error(&prefix))?;
+        let Listing { objects, unlisted, .. } =
+            list_tree(&*self.store, &prefix).await.map_err(store_error(&prefix))?;
         let refused = |problem| SkillError::Refused { id: id.clone(), version, problem };
         // Each file may have a directory marker.
         if objects.len() > 2 * MAX_FILES {
-            return Err(refused(format!("it has {} objects; at most {MAX_FILES} files are installed", objects.len())));
+            return Err(refused(format!(
+                "it has {} objects; at most {MAX_FILES} files are installed",
+                objects.len()
+            )));
         }
         let mut found = VersionFiles::default();
-        found.warnings.extend(unlisted.iter().map(|lost| format!("{:?} was left out: {}", lost.key, lost.reason)));
+        found.warnings.extend(
+            unlisted.iter().map(|lost| format!("{:?} was left out: {}", lost.key, lost.reason)),
+        );
         let mut size = 0;
-        let paths: Vec<&str> =
-            objects.iter().map(|meta| artifact_sync::below(&prefix, &meta.location).unwrap_or_default()).collect();
+        let paths: Vec<&str> = objects
+            .iter()
+            .map(|meta| artifact_sync::below(&prefix, &meta.location).unwrap_or_default())
+            .collect();
         for (meta, below) in objects.iter().zip(&paths) {
             // A directory marker: nothing, or the name of a directory.
-            let holds_others =
-                paths.iter().any(|other| other.strip_prefix(below).is_some_and(|rest| rest.starts_with('/')));
+            let holds_others = paths
+                .iter()
+                .any(|other| other.strip_prefix(below).is_some_and(|rest| rest.starts_with('/')));
             if below.is_empty() || meta.size == 0 && holds_others {
                 continue;
             }
             let path = RelativePath::parse(below).ok().filter(|_| below.len() <= MAX_PATH_BYTES);
             let Some(path) = path else {
-                found
-                    .warnings
-                    .push(format!("{:?} was left out: it stands for no path of a skill", meta.location.as_ref()));
+                found.warnings.push(format!(
+                    "{:?} was left out: it stands for no path of a skill",
+                    meta.location.as_ref()
+                ));
                 continue;
             };
             size += meta.size;
@@ -165,7 +191,10 @@ impl SkillStore {
             return Err(self.not_found(id, version).await);
         }
         if found.files.len() > MAX_FILES {
-            return Err(refused(format!("it has {} files; at most {MAX_FILES} are installed", found.files.len())));
+            return Err(refused(format!(
+                "it has {} files; at most {MAX_FILES} are installed",
+                found.files.len()
+            )));
         }
         if size > MAX_BYTES {
             return Err(refused(format!("it has {size} bytes; at most {MAX_BYTES} are installed")));
@@ -209,7 +238,11 @@ fn check_size(skill: &InstalledSkill, size: u64) -> Result<(), SkillError> {
 }
 
 /// Builds the directory beside its place, then puts it there in one step.
-fn materialise(dir: &SessionDir, target: &RelativePath, files: &[(RelativePath, Object)]) -> Result<(), SkillError> {
+fn materialise(
+    dir: &SessionDir,
+    target: &RelativePath,
+    files: &[(RelativePath, Object)],
+) -> Result<(), SkillError> {
     let skills = relative(SKILLS)?;
     if !dir.has_plain_directory(&skills) {
         // The name is not the agent's to give to something else.
@@ -228,7 +261,11 @@ fn materialise(dir: &SessionDir, target: &RelativePath, files: &[(RelativePath, 
     placed
 }
 
-fn fill(dir: &SessionDir, staging: &RelativePath, files: &[(RelativePath, Object)]) -> Result<(), SkillError> {
+fn fill(
+    dir: &SessionDir,
+    staging: &RelativePath,
+    files: &[(RelativePath, Object)],
+) -> Result<(), SkillError> {
     dir.create_directory(staging)?;
     for (path, object) in files {
         let path = staging.join(path.as_str()).map_err(path_error)?;
@@ -256,5 +293,9 @@ fn path_error(error: sandbox_core::PathError) -> SkillError {
 /// A name that no other installation of this machine has.
 fn staging_name() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
-    format!("{STAGING_PREFIX}{:x}-{:x}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "{STAGING_PREFIX}{:x}-{:x}",
+        std::process::id(),
+        COUNTER.fetch_add(1, Ordering::Relaxed)
+    )
 }

@@ -29,12 +29,12 @@
 //! It runs nothing of a skill, and does not say which skill a session should have.
 //!
 //! # Limits
-//! A skill has at most 512 files, 16 MiB, and paths of 512 bytes; no symlinks. Versions count from 1 and are never changed. On a store
-//! without conditional puts, one publisher at a time.
+//! A skill has at most 512 files, 16 MiB, and paths of 512 bytes; no symlinks. Versions count from
+//! 1 and are never changed. On a store without conditional puts, one publisher at a time.
 //!
 //! # Errors
-//! [`SkillRefError`] for what somebody wrote, [`SkillError`] for all else. What can be tolerated when installing is a
-//! warning of the [`InstallReport`].
+//! [`SkillRefError`] for what somebody wrote, [`SkillError`] for all else. What can be tolerated
+//! when installing is a warning of the [`InstallReport`].
 
 #![forbid(unsafe_code)]
 

@@ -2,8 +2,9 @@
 
 use crate::install::InstalledSkill;
 
-/// Describes the installed skills for a system prompt: name, what it is for, and the file to read before using it. In the form
-/// that the Agent Skills specification recommends (agentskills.io, "Adding skills support").
+/// Describes the installed skills for a system prompt: name, what it is for, and the file to read
+/// before using it. In the form that the Agent Skills specification recommends (agentskills.io,
+/// "Adding skills support").
 pub fn prompt(skills: &[InstalledSkill]) -> String {
     let mut text = "<available_skills>\n".to_owned();
     for skill in skills {

@@ -36,7 +36,8 @@ impl Fingerprint {
 }
 
 impl Record {
-    /// The record of a skill's directory; `None` where there is none, or one that cannot be read: it is installed anew then.
+    /// The record of a skill's directory; `None` where there is none, or one that cannot be read:
+    /// it is installed anew then.
     pub(crate) fn read(state_dir: &Path, skill: &InstalledSkill) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(path(state_dir, skill)).ok()?).ok()
     }
@@ -47,7 +48,12 @@ impl Record {
         let write = || -> io::Result<()> {
             DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
             let beside = path.with_extension("new");
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&beside)?;
             file.write_all(&serde_json::to_vec(self)?)?;
             std::fs::rename(&beside, &path)
         };

@@ -17,7 +17,8 @@ pub(crate) const MAX_FILES: usize = 512;
 pub(crate) const MAX_BYTES: u64 = 16 << 20;
 /// The longest path of a file in a skill, in bytes.
 pub(crate) const MAX_PATH_BYTES: usize = 512;
-/// `O_NOFOLLOW | O_NONBLOCK` of Linux (`asm-generic/fcntl.h`): a symlink or a FIFO that is swapped in is not opened or waited for.
+/// `O_NOFOLLOW | O_NONBLOCK` of Linux (`asm-generic/fcntl.h`): a symlink or a FIFO that is swapped
+/// in is not opened or waited for.
 const OPEN_FLAGS: i32 = 0o400_000 | 0o4_000;
 /// History is no part of a skill.
 const LEFT_OUT: &str = ".git";
@@ -36,12 +37,15 @@ impl Source {
         let mut files = reading.files;
         files.sort_by(|(a, _), (b, _)| a.cmp(b));
         let path = dir.join(SKILL_FILE);
-        let Some((_, skill_file)) = files.iter().find(|(path, _)| path.as_str() == SKILL_FILE) else {
-            let problem = format!("it has no {SKILL_FILE}, which says what the skill is called and when to use it");
+        let Some((_, skill_file)) = files.iter().find(|(path, _)| path.as_str() == SKILL_FILE)
+        else {
+            let problem = format!(
+                "it has no {SKILL_FILE}, which says what the skill is called and when to use it"
+            );
             return Err(SkillError::Unfit { path: dir.to_owned(), problem });
         };
-        let front_matter =
-            FrontMatter::parse(&skill_file.content).map_err(|source| SkillError::SkillFile { path, source })?;
+        let front_matter = FrontMatter::parse(&skill_file.content)
+            .map_err(|source| SkillError::SkillFile { path, source })?;
         Ok(Self { files, front_matter })
     }
 }
@@ -64,13 +68,18 @@ impl Reading<'_> {
                 continue;
             }
             let below = format!("{prefix}{name}");
-            let kind = entry.file_type().map_err(|source| SkillError::Read { path: path.clone(), source })?;
+            let kind = entry
+                .file_type()
+                .map_err(|source| SkillError::Read { path: path.clone(), source })?;
             if kind.is_dir() {
                 self.directory(&path, &format!("{below}/"))?;
             } else if kind.is_file() {
                 self.file(path, &below)?;
             } else if kind.is_symlink() {
-                return Err(unfit(&path, "symlinks are no part of a skill; put the file itself there"));
+                return Err(unfit(
+                    &path,
+                    "symlinks are no part of a skill; put the file itself there",
+                ));
             } else {
                 return Err(unfit(&path, "it is no regular file"));
             }
@@ -82,7 +91,8 @@ impl Reading<'_> {
         if self.files.len() == MAX_FILES {
             return Err(unfit(self.root, format!("it has more than {MAX_FILES} files")));
         }
-        let relative = RelativePath::parse(below).map_err(|error| unfit(&path, error.to_string()))?;
+        let relative =
+            RelativePath::parse(below).map_err(|error| unfit(&path, error.to_string()))?;
         if below.len() > MAX_PATH_BYTES {
             return Err(unfit(&path, format!("its path is longer than {MAX_PATH_BYTES} bytes")));
         }

@@ -5,9 +5,9 @@
 //! | `skills/<id>/v<n>/<path>` | one file of one version |
 //! | `skills/<id>/.versions/v<n>` | the number is taken: made before the first file of the version |
 //!
-//! A publisher takes a number with a conditional put, then stores all files, SKILL.md last. So two publishers never share a
-//! version, and one whose number is taken but whose SKILL.md is not there is not whole. What others have put
-//! there without taking a number counts as it is.
+//! A publisher takes a number with a conditional put, then stores all files, SKILL.md last. So two
+//! publishers never share a version, and one whose number is taken but whose SKILL.md is not there
+//! is not whole. What others have put there without taking a number counts as it is.
 
 use std::fmt;
 use std::path::Path;
@@ -66,8 +66,9 @@ impl SkillStore {
         Self { store, prefix }
     }
 
-    /// Publishes a directory as the next version; `id` is the name in its SKILL.md when absent. The directory is checked
-    /// whole first: SKILL.md by the specification, no symlinks, at most 512 files and 16 MiB. `.git` is left out.
+    /// Publishes a directory as the next version; `id` is the name in its SKILL.md when absent. The
+    /// directory is checked whole first: SKILL.md by the specification, no symlinks, at most 512
+    /// files and 16 MiB. `.git` is left out.
     ///
     /// # Errors
     /// [`SkillError`]; a version that could not be stored whole never counts.
@@ -95,11 +96,21 @@ impl SkillStore {
         Ok(Published { id, version, files })
     }
 
-    async fn put(&self, prefix: &Key, path: RelativePath, object: Object) -> Result<(), SkillError> {
+    async fn put(
+        &self,
+        prefix: &Key,
+        path: RelativePath,
+        object: Object,
+    ) -> Result<(), SkillError> {
         // The path was checked when the directory was read; only the length of the whole is new.
-        let key = artifact_sync::key_for(prefix, &path)
-            .map_err(|problem| SkillError::Unfit { path: path.as_str().into(), problem: problem.to_owned() })?;
-        put_object(&*self.store, &key, object, PutMode::Overwrite).await.map(drop).map_err(store_error(&key))
+        let key = artifact_sync::key_for(prefix, &path).map_err(|problem| SkillError::Unfit {
+            path: path.as_str().into(),
+            problem: problem.to_owned(),
+        })?;
+        put_object(&*self.store, &key, object, PutMode::Overwrite)
+            .await
+            .map(drop)
+            .map_err(store_error(&key))
     }
 
     /// Takes the next free number.
@@ -116,12 +127,16 @@ impl SkillStore {
             let put = |mode| put_object(&*self.store, &key, Object::new("", false), mode);
             let taken = match put(PutMode::Create).await {
                 // A store without conditional puts serves one publisher at a time.
-                Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => put(PutMode::Overwrite).await,
+                Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
+                    put(PutMode::Overwrite).await
+                }
                 other => other,
             };
             match taken {
                 Ok(_) => return Ok(candidate),
-                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => version = candidate.next(),
+                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+                    version = candidate.next();
+                }
                 Err(source) => return Err(store_error(&key)(source)),
             }
         }
@@ -163,13 +178,17 @@ impl SkillStore {
     /// [`SkillError::Store`].
     pub async fn list(&self) -> Result<Vec<SkillSummary>, SkillError> {
         let prefix = self.prefix.clone().join(SKILLS);
-        let level = self.store.list_with_delimiter(Some(&prefix)).await.map_err(store_error(&prefix))?;
+        let level =
+            self.store.list_with_delimiter(Some(&prefix)).await.map_err(store_error(&prefix))?;
         // What others keep there under names that are no ids is none of ours.
-        let ids = level.common_prefixes.iter().filter_map(|below| SkillId::parse(below.filename()?).ok());
+        let ids =
+            level.common_prefixes.iter().filter_map(|below| SkillId::parse(below.filename()?).ok());
         let mut skills: Vec<SkillSummary> = futures::stream::iter(ids)
             .map(|id| async move { Ok::<_, SkillError>((self.latest(&id).await?, id)) })
             .buffered(AT_ONCE)
-            .try_filter_map(|(latest, id)| async move { Ok(latest.map(|latest| SkillSummary { id, latest })) })
+            .try_filter_map(|(latest, id)| async move {
+                Ok(latest.map(|latest| SkillSummary { id, latest }))
+            })
             .try_collect()
             .await?;
         skills.sort_by(|a, b| a.id.cmp(&b.id));
@@ -177,7 +196,11 @@ impl SkillStore {
     }
 
     /// Whether the number of a version was taken by a publisher, who puts SKILL.md last.
-    pub(crate) async fn is_taken(&self, id: &SkillId, version: Version) -> Result<bool, SkillError> {
+    pub(crate) async fn is_taken(
+        &self,
+        id: &SkillId,
+        version: Version,
+    ) -> Result<bool, SkillError> {
         self.exists(&self.skill_prefix(id).join(VERSIONS).join(directory(version))).await
     }
 
@@ -204,7 +227,8 @@ impl SkillStore {
         let number = |key: &Key| Version::from_directory(key.filename()?);
         let versions = versions.map_err(store_error(&prefix))?;
         let taken_numbers = taken_numbers.map_err(store_error(&taken))?;
-        let mut published: Vec<Version> = versions.common_prefixes.iter().filter_map(number).collect();
+        let mut published: Vec<Version> =
+            versions.common_prefixes.iter().filter_map(number).collect();
         published.sort_unstable();
         Ok(Numbers {
             published,
@@ -246,5 +270,7 @@ pub(crate) fn store_error(key: &Key) -> impl Fn(Error) -> SkillError {
 
 /// Runs what blocks on a thread for it.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

@@ -1,4 +1,5 @@
-//! The archive that a kernel unpacks as its first root: `cpio` in the format `newc` (the kernel's `Documentation/driver-api/early-userspace/buffer-format.rst`).
+//! The archive that a kernel unpacks as its first root: `cpio` in the format `newc` (the kernel's
+//! `Documentation/driver-api/early-userspace/buffer-format.rst`).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -48,8 +49,23 @@ impl Archive {
     fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
         self.entries += 1;
         let length = |bytes: usize| u32::try_from(bytes).expect("no file here has four gigabytes");
-        // Magic, inode, mode, owner, group, links, time, size, four numbers of devices, the name's length, no checksum.
-        let fields = [self.entries, mode, 0, 0, 1, 0, length(content.len()), 0, 0, 0, 0, length(name.len() + 1), 0];
+        // Magic, inode, mode, owner, group, links, time, size, four numbers of devices, the name's
+        // length, no checksum.
+        let fields = [
+            self.entries,
+            mode,
+            0,
+            0,
+            1,
+            0,
+            length(content.len()),
+            0,
+            0,
+            0,
+            0,
+            length(name.len() + 1),
+            0,
+        ];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
             self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
@@ -76,10 +92,14 @@ mod tests {
         archive.file(Path::new("a/b"), b"12345", 0o644);
         archive.directory(Path::new("a"));
         let bytes = archive.finish();
-        let starts: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"070701")).collect();
+        let starts: Vec<usize> =
+            (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"070701")).collect();
         assert_eq!(starts.len(), 3, "a, a/b, the trailer");
         assert!(starts.iter().all(|start| start % 4 == 0) && bytes.len() % 4 == 0);
         let name = |start: usize| bytes[start + 110..].split(|byte| *byte == 0).next().unwrap();
-        assert_eq!(starts.into_iter().map(name).collect::<Vec<_>>(), [&b"a"[..], b"a/b", b"TRAILER!!!"]);
+        assert_eq!(
+            starts.into_iter().map(name).collect::<Vec<_>>(),
+            [&b"a"[..], b"a/b", b"TRAILER!!!"]
+        );
     }
 }

@@ -15,14 +15,20 @@ fn the_first_command_of_the_readme_does_the_main_job() {
     let cli = Cli::new();
     let command = "echo \"hello from $PWD\" > hello.txt && cat hello.txt";
     let ran = cli.run(&["bash", command]).ok();
-    assert_eq!(ran.stdout, format!("hello from {}\n", cli.home().join("sessions/default").display()));
+    assert_eq!(
+        ran.stdout,
+        format!("hello from {}\n", cli.home().join("sessions/default").display())
+    );
     let link = ran.stderr.lines().find_map(|line| line.trim().strip_prefix("hello.txt: ")).unwrap();
     assert_eq!(opened(link), ran.stdout);
 
     let again = cli.run(&["--json", "bash", "cat hello.txt; touch é.txt"]).ok().json();
     assert_eq!(again["artifacts"][0]["relativePath"], "é.txt");
     assert_eq!(again["exitCode"], 0);
-    assert!(again["stdout"].as_str().unwrap().starts_with(&ran.stdout), "the second sees the first one's files");
+    assert!(
+        again["stdout"].as_str().unwrap().starts_with(&ran.stdout),
+        "the second sees the first one's files"
+    );
 }
 
 #[test]
@@ -30,13 +36,15 @@ fn the_weaker_engine_is_chosen_by_name_and_says_what_it_does_not_hold() {
     let cli = Cli::with_environment(&[("AGENT_TOOLS_ENGINE", "landlock")]);
     let doctor = cli.run(&["doctor"]);
     if doctor.code != 0 {
-        println!("SKIPPED: the engine without namespaces (Linux 6.12 with Landlock): {}", doctor.stdout);
+        println!(
+            "SKIPPED: the engine without namespaces (Linux 6.12 with Landlock): {}",
+            doctor.stdout
+        );
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
         return;
     }
     assert!(doctor.stdout.contains("weaker: names, sizes and times"), "{}", doctor.stdout);
-    let command =
-        "echo kept > \"$TMPDIR/f\" && cat \"$HOME/f\" && echo x > f; ls /; cat ../../store/x; echo x > /tmp/x";
+    let command = "echo kept > \"$TMPDIR/f\" && cat \"$HOME/f\" && echo x > f; ls /; cat ../../store/x; echo x > /tmp/x";
     let ran = cli.run(&["--json", "bash", command]).json();
     assert_eq!(ran["exitCode"], 1);
     assert!(ran["stdout"].as_str().unwrap().starts_with("kept\n"), "{ran}");
@@ -81,7 +89,10 @@ fn files_are_written_and_read_by_every_shape_of_a_path() {
     assert_eq!(written["path"], cli.home().join("sessions/default/a/b.txt").to_str().unwrap());
     assert_eq!(opened(written["url"].as_str().unwrap()), "content\n");
     assert_eq!(cli.run(&["read-file", "a/b.txt"]).ok().stdout, "content\n");
-    assert_eq!(cli.run(&["--json", "read-file", "./a//b.txt"]).ok().stdout, "{\"content\":\"content\\n\"}\n");
+    assert_eq!(
+        cli.run(&["--json", "read-file", "./a//b.txt"]).ok().stdout,
+        "{\"content\":\"content\\n\"}\n"
+    );
     cli.run(&["write-file", "c", "--content", "-x"]).ok();
     assert_eq!(cli.run(&["bash", "cat c"]).ok().stdout, "-x");
 
@@ -108,8 +119,12 @@ fn patterns_say_what_is_not_mirrored() {
         "mkdir -p build node_modules; touch a.log build/x node_modules/y b",
     ];
     let ran = cli.run(&args).ok().json();
-    let stored: Vec<_> =
-        ran["artifacts"].as_array().unwrap().iter().map(|it| it["relativePath"].as_str().unwrap()).collect();
+    let stored: Vec<_> = ran["artifacts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["relativePath"].as_str().unwrap())
+        .collect();
     assert_eq!(stored, ["b", "node_modules/y"]);
     let wrong = cli.run(&["--ignore", "a{b", "bash", "true"]);
     assert!(wrong.code == 125 && wrong.stderr.contains("a{b"), "{}", wrong.stderr);
@@ -120,14 +135,24 @@ fn many_removals_wait_until_they_are_confirmed_and_what_is_new_in_the_store_is_f
     let cli = Cli::new();
     cli.run(&["bash", "touch f{1..80}"]).ok();
     let removed = cli.run(&["--json", "bash", "rm f*; echo 1 > kept"]).ok().json();
-    assert_eq!((&removed["removalsHeldBack"], &removed["artifacts"][0]["relativePath"]), (&80.into(), &"kept".into()));
+    assert_eq!(
+        (&removed["removalsHeldBack"], &removed["artifacts"][0]["relativePath"]),
+        (&80.into(), &"kept".into())
+    );
     let store = cli.home().join("store/user_local/sessions/default");
     assert!(store.join("f1").exists());
     std::fs::write(store.join("upload"), "the user's").unwrap();
     let synced = cli.run(&["--json", "session", "sync", "default"]).ok().json();
-    assert_eq!((&synced["restored"][0], &synced["removalsHeldBack"]), (&"upload".into(), &80.into()));
-    let synced = cli.run(&["--json", "session", "sync", "default", "--confirm-removals"]).ok().json();
-    assert_eq!((synced["removed"].as_array().unwrap().len(), &synced["removalsHeldBack"]), (80, &0.into()));
+    assert_eq!(
+        (&synced["restored"][0], &synced["removalsHeldBack"]),
+        (&"upload".into(), &80.into())
+    );
+    let synced =
+        cli.run(&["--json", "session", "sync", "default", "--confirm-removals"]).ok().json();
+    assert_eq!(
+        (synced["removed"].as_array().unwrap().len(), &synced["removalsHeldBack"]),
+        (80, &0.into())
+    );
     assert!(!store.join("f1").exists() && store.join("kept").exists());
     assert!(cli.run(&["session", "sync", "default"]).ok().stdout.is_empty());
 }
@@ -138,11 +163,17 @@ fn a_closed_session_is_restored_from_the_store() {
     cli.run(&["bash", "mkdir -p d; echo 1 > d/one; printf '#!/bin/sh\\necho ran' > run.sh; head -c 100000 /dev/urandom > big; md5sum big > sum"]).ok();
     assert_eq!(cli.run(&["session", "list"]).ok().stdout, "default\n");
     let shown = cli.run(&["--json", "session", "show", "default"]).ok().json();
-    assert_eq!((shown["user"].as_str(), shown["pending"].as_array().map(Vec::len)), (Some("local"), Some(0)));
+    assert_eq!(
+        (shown["user"].as_str(), shown["pending"].as_array().map(Vec::len)),
+        (Some("local"), Some(0))
+    );
     cli.run(&["session", "close", "default"]).ok();
     assert_eq!(cli.run(&["session", "list"]).ok().stdout, "");
     assert!(!cli.home().join("sessions/default").exists());
-    assert_eq!(cli.run(&["bash", "cat d/one && md5sum -c sum && sh run.sh"]).ok().stdout, "1\nbig: OK\nran\n");
+    assert_eq!(
+        cli.run(&["bash", "cat d/one && md5sum -c sum && sh run.sh"]).ok().stdout,
+        "1\nbig: OK\nran\n"
+    );
     let none = cli.run(&["session", "close", "other"]);
     assert!(none.code == 1 && none.stderr.contains("there is no session other"), "{}", none.stderr);
 }
@@ -167,7 +198,11 @@ fn a_pulled_key_is_one_of_this_session() {
     std::fs::write(&uploaded, "from the user").unwrap();
     cli.run(&["session", "pull", "default", "user_local/sessions/default/in/put.txt"]).ok();
     assert_eq!(cli.run(&["read-file", "in/put.txt"]).ok().stdout, "from the user");
-    for key in ["user_other/sessions/default/x", "user_local/sessions/default/../x", "user_local/sessions/defaultx/y"] {
+    for key in [
+        "user_other/sessions/default/x",
+        "user_local/sessions/default/../x",
+        "user_local/sessions/defaultx/y",
+    ] {
         assert_eq!(cli.run(&["session", "pull", "default", key]).code, 1, "{key}");
     }
     // What is the user's, the agent cannot delete for good from the store.
@@ -180,7 +215,11 @@ fn a_session_belongs_to_one_user() {
     let cli = Cli::new();
     cli.run(&["bash", "--user", "ann", "echo private > f"]).ok();
     let other = cli.run(&["bash", "--user", "bob", "cat f"]);
-    assert!(other.code == 125 && other.stderr.contains("belongs to another user"), "{}", other.stderr);
+    assert!(
+        other.code == 125 && other.stderr.contains("belongs to another user"),
+        "{}",
+        other.stderr
+    );
 }
 
 #[test]
@@ -190,7 +229,10 @@ fn variables_reach_the_command_and_are_never_printed() {
     cli.run_with(&["variable", "set", "PLAIN"], "shown").ok();
     let list = cli.run(&["variable", "list"]).ok();
     assert_eq!(list.stdout, "API_KEY (encrypted)\nPLAIN\n");
-    assert_eq!(cli.run(&["bash", "echo \"$API_KEY|$PLAIN|$AGENT_TOOLS_SECRET\""]).ok().stdout, "hidden value|shown|\n");
+    assert_eq!(
+        cli.run(&["bash", "echo \"$API_KEY|$PLAIN|$AGENT_TOOLS_SECRET\""]).ok().stdout,
+        "hidden value|shown|\n"
+    );
     let database = std::fs::read(cli.home().join("agent-tools.db")).unwrap();
     assert!(!database.windows(12).any(|bytes| bytes == b"hidden value"));
     cli.run(&["variable", "remove", "PLAIN"]).ok();
@@ -209,23 +251,43 @@ fn encrypted_variables_without_a_passphrase_are_skipped_and_said_so() {
     assert!(ran.stdout == "[]\n" && ran.stderr.contains("API_KEY"), "{}", ran.stderr);
     cli.environment = vec![("AGENT_TOOLS_SECRET".into(), "wrong".into())];
     let ran = cli.run(&["bash", "echo [$API_KEY]"]).ok();
-    assert!(ran.stdout == "[]\n" && ran.stderr.contains("API_KEY") && !ran.stderr.contains("hidden"), "{}", ran.stderr);
+    assert!(
+        ran.stdout == "[]\n" && ran.stderr.contains("API_KEY") && !ran.stderr.contains("hidden"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
 fn a_database_that_is_down_or_damaged_costs_only_the_variables() {
     let cli = Cli::new();
-    let down = cli.run(&["--variables", "postgres://u:topsecret@127.0.0.1:1/db", "--json", "bash", "echo works"]).ok();
+    let down = cli
+        .run(&[
+            "--variables",
+            "postgres://u:topsecret@127.0.0.1:1/db",
+            "--json",
+            "bash",
+            "echo works",
+        ])
+        .ok();
     assert!(down.json()["warnings"][0].as_str().unwrap().contains("variables"), "{}", down.stdout);
     assert!(!down.stderr.contains("topsecret") && !down.stdout.contains("topsecret"));
     let file = cli.write("damaged.db", &"this is no database ".repeat(100));
     let url = format!("sqlite:{}", file.display());
     let odd = cli.run(&["--variables", "mysql://u:topsecret@127.0.0.1/db", "bash", "echo works"]);
     assert_eq!((odd.code, odd.stdout.as_str()), (125, ""), "{}", odd.stderr);
-    assert!(odd.stderr.contains("`postgres://` or `sqlite:`") && !odd.stderr.contains("topsecret"), "{}", odd.stderr);
+    assert!(
+        odd.stderr.contains("`postgres://` or `sqlite:`") && !odd.stderr.contains("topsecret"),
+        "{}",
+        odd.stderr
+    );
 
     let damaged = cli.run(&["--variables", &url, "bash", "echo works"]).ok();
-    assert!(damaged.stdout == "works\n" && damaged.stderr.contains("damaged.db"), "{}", damaged.stderr);
+    assert!(
+        damaged.stdout == "works\n" && damaged.stderr.contains("damaged.db"),
+        "{}",
+        damaged.stderr
+    );
     let listed = cli.run(&["--variables", &url, "variable", "list"]);
     assert!(listed.code == 1 && listed.stderr.contains("damaged.db"), "{}", listed.stderr);
 }
@@ -233,19 +295,27 @@ fn a_database_that_is_down_or_damaged_costs_only_the_variables() {
 #[test]
 fn skills_are_published_and_used() {
     let cli = Cli::new();
-    let skill =
-        cli.write("src/SKILL.md", "---\nname: greet\ndescription: Says hello. Use it to greet.\n---\nRun hello.sh\n");
+    let skill = cli.write(
+        "src/SKILL.md",
+        "---\nname: greet\ndescription: Says hello. Use it to greet.\n---\nRun hello.sh\n",
+    );
     cli.write("src/hello.sh", "echo hello from v1");
     let dir = skill.parent().unwrap().to_str().unwrap().to_owned();
     let published = cli.run(&["--json", "skill", "publish", &dir]).ok().json();
     assert_eq!((published["id"].as_str(), published["version"].as_u64()), (Some("greet"), Some(1)));
     assert!(cli.home().join("store/skills/greet/v1/SKILL.md").is_file());
-    assert_eq!(cli.run(&["bash", "--skill", "greet@1", "sh skills/greet/hello.sh"]).ok().stdout, "hello from v1\n");
+    assert_eq!(
+        cli.run(&["bash", "--skill", "greet@1", "sh skills/greet/hello.sh"]).ok().stdout,
+        "hello from v1\n"
+    );
     cli.write("src/hello.sh", "echo hello from v2");
     cli.run(&["skill", "publish", &dir, "--id", "greet"]).ok();
     assert_eq!(cli.run(&["skill", "versions", "greet"]).ok().stdout, "1\n2\n");
     assert_eq!(cli.run(&["skill", "list"]).ok().stdout, "greet@2\n");
-    assert_eq!(cli.run(&["bash", "--skill", "greet@2=hi", "sh skills/hi/hello.sh"]).ok().stdout, "hello from v2\n");
+    assert_eq!(
+        cli.run(&["bash", "--skill", "greet@2=hi", "sh skills/hi/hello.sh"]).ok().stdout,
+        "hello from v2\n"
+    );
     assert_eq!(
         cli.run(&["--json", "bash", "--skill", "greet@2", "touch skills/mine"]).ok().json()["artifacts"]
             .as_array()
@@ -272,14 +342,19 @@ fn policies_are_shown_checked_and_used() {
     let typo = cli.write("typo.json", &shown.stdout.replace("denyRead", "denyReed"));
     let checked = cli.run(&["policy", "check", typo.to_str().unwrap()]);
     assert!(
-        checked.code == 1 && checked.stderr.contains("denyReed") && checked.stderr.contains("denyRead"),
+        checked.code == 1
+            && checked.stderr.contains("denyReed")
+            && checked.stderr.contains("denyRead"),
         "{}",
         checked.stderr
     );
     let secret = cli.write("secret", "top secret");
     let path = secret.to_str().unwrap();
     assert_ne!(cli.run(&["bash", &format!("cat {path}")]).code, 0);
-    assert_eq!(cli.run(&["bash", "--allow-read", path, &format!("cat {path}")]).ok().stdout, "top secret");
+    assert_eq!(
+        cli.run(&["bash", "--allow-read", path, &format!("cat {path}")]).ok().stdout,
+        "top secret"
+    );
     assert_eq!(cli.run(&["bash", "--allow-read", "/no/such/path", "true"]).code, 125);
 }
 
@@ -289,15 +364,24 @@ fn a_policy_explains_paths_and_hosts_by_the_rule_that_decides() {
     let explain = |target: &str| cli.run(&["policy", "explain", target]).ok().stdout;
     let session = cli.home().join("sessions/default/f");
     let text = explain(session.to_str().unwrap());
-    assert!(text.contains("read: allowed") && text.contains("write: allowed: allowWrite has"), "{text}");
+    assert!(
+        text.contains("read: allowed") && text.contains("write: allowed: allowWrite has"),
+        "{text}"
+    );
     let text = explain("/usr/bin/env");
     assert!(text.contains("read: allowed: no entry of denyRead covers it"), "{text}");
-    assert!(text.contains("read: allowed") && text.contains("write: denied: no entry of allowWrite"), "{text}");
+    assert!(
+        text.contains("read: allowed") && text.contains("write: denied: no entry of allowWrite"),
+        "{text}"
+    );
     let text = explain("~/.ssh/id_rsa");
     assert!(text.contains("read: denied: denyRead has"), "{text}");
     assert!(explain("example.com:443").contains("connect: denied: no entry of allowedDomains"));
     let json = cli.run(&["--json", "policy", "explain", "/etc/shadow"]).ok().json();
-    assert_eq!((&json["verdicts"][1]["access"], &json["verdicts"][1]["allowed"]), (&"write".into(), &false.into()));
+    assert_eq!(
+        (&json["verdicts"][1]["access"], &json["verdicts"][1]["allowed"]),
+        (&"write".into(), &false.into())
+    );
     for bad in ["http://x", "x:y", "a b"] {
         assert_eq!(cli.run(&["policy", "explain", bad]).code, 2, "{bad}");
     }
@@ -307,12 +391,16 @@ fn a_policy_explains_paths_and_hosts_by_the_rule_that_decides() {
 fn doctor_names_every_layer_and_what_is_out_of_reach() {
     let mut cli = Cli::new();
     let program = cli.write(".tool/bin/uv", "#!/bin/sh\n");
-    cli.environment.push(("PATH".into(), format!("{}:/usr/bin:/bin", program.parent().unwrap().display())));
+    cli.environment
+        .push(("PATH".into(), format!("{}:/usr/bin:/bin", program.parent().unwrap().display())));
     let ran = cli.run(&["doctor"]).ok();
-    for word in ["filesystem", "network", "processes", "system calls", "resources", "store", "variables"] {
+    for word in
+        ["filesystem", "network", "processes", "system calls", "resources", "store", "variables"]
+    {
         assert!(ran.stdout.contains(word), "{word}: {}", ran.stdout);
     }
-    let open = format!("--allow-read {}", cli.dir().canonicalize().unwrap().join(".tool").display());
+    let open =
+        format!("--allow-read {}", cli.dir().canonicalize().unwrap().join(".tool").display());
     assert!(ran.stdout.contains(&open), "{open}: {}", ran.stdout);
 }
 
@@ -326,7 +414,11 @@ fn a_store_that_is_not_reachable_stops_a_new_session_and_leaves_nothing() {
     ];
     let cli = Cli::with_store("s3://bucket/prefix", &credentials);
     let ran = cli.run(&["bash", "echo x > f"]);
-    assert!(ran.code == 125 && ran.stderr.contains("could not be restored from the store"), "{}", ran.stderr);
+    assert!(
+        ran.code == 125 && ran.stderr.contains("could not be restored from the store"),
+        "{}",
+        ran.stderr
+    );
     assert!(!cli.home().join("sessions/default").exists());
 }
 
@@ -357,8 +449,10 @@ fn an_interrupt_ends_the_command_and_keeps_what_it_wrote() {
 #[test]
 fn settings_may_come_from_the_environment() {
     let mut cli = Cli::new();
-    cli.environment
-        .extend([("AGENT_TOOLS_SESSION".into(), "from-env".into()), ("AGENT_TOOLS_TIMEOUT".into(), "0.3".into())]);
+    cli.environment.extend([
+        ("AGENT_TOOLS_SESSION".into(), "from-env".into()),
+        ("AGENT_TOOLS_TIMEOUT".into(), "0.3".into()),
+    ]);
     assert_eq!(cli.run(&["bash", "sleep 60"]).code, 124);
     assert_eq!(cli.run(&["session", "list"]).ok().stdout, "from-env\n");
 }

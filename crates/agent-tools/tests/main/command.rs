@@ -1,4 +1,5 @@
-//! Running the command `agent-tools` with a home of its own and nothing of the tester's environment.
+//! Running the command `agent-tools` with a home of its own and nothing of the tester's
+//! environment.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,8 @@ impl Ran {
 
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
     }
 }
 
@@ -41,7 +43,8 @@ impl Cli {
 
     /// One that keeps its artifacts elsewhere, with these variables in its environment.
     pub(crate) fn with_store(url: &str, environment: &[(&str, String)]) -> Self {
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         Self { environment, store: Some(url.to_owned()), ..Self::new() }
     }
 
@@ -51,8 +54,13 @@ impl Cli {
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agent-tools"));
-        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.home.path());
-        command.env("AGENT_TOOLS_HOME", self.home()).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("HOME", self.home.path());
+        command
+            .env("AGENT_TOOLS_HOME", self.home())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(store) = &self.store {
             command.args(["--store", store]);
         }
@@ -65,8 +73,13 @@ impl Cli {
     }
 
     pub(crate) fn run_with(&self, args: &[&str], input: &str) -> Ran {
-        let mut child =
-            self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
         Ran {

@@ -17,8 +17,12 @@ struct Server {
 
 impl Server {
     fn start(cli: &Cli) -> Self {
-        let mut child =
-            cli.command(&["mcp", "--session", "m"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = cli
+            .command(&["mcp", "--session", "m"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut server = Self { child, output, requests: 0 };
         let client = json!({ "name": "test", "version": "0" });
@@ -54,7 +58,8 @@ impl Server {
     }
 
     fn call(&mut self, tool: &str, arguments: Value) -> Value {
-        self.request("tools/call", json!({ "name": tool, "arguments": arguments }))["result"].clone()
+        self.request("tools/call", json!({ "name": tool, "arguments": arguments }))["result"]
+            .clone()
     }
 }
 
@@ -63,17 +68,37 @@ fn the_tools_work_over_standard_input_and_output() {
     let cli = Cli::new();
     let mut server = Server::start(&cli);
     let tools = server.request("tools/list", json!({}));
-    let names: Vec<&str> =
-        tools["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = tools["result"]["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tool| tool["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["bash", "readFile", "writeFile"]);
     let ran = server.call("bash", json!({ "command": "echo hi | tee f; exit 3" }));
     assert_eq!(ran["structuredContent"]["exitCode"], 3);
-    assert!(ran["structuredContent"]["stdout"].as_str().unwrap().starts_with("hi\n\n\n[artifacts]\n  f: file:///"));
-    assert_eq!(server.call("readFile", json!({ "path": "f" }))["structuredContent"]["content"], "hi\n");
-    assert_eq!(server.call("writeFile", json!({ "path": "g", "content": "x" }))["structuredContent"]["success"], true);
+    assert!(
+        ran["structuredContent"]["stdout"]
+            .as_str()
+            .unwrap()
+            .starts_with("hi\n\n\n[artifacts]\n  f: file:///")
+    );
+    assert_eq!(
+        server.call("readFile", json!({ "path": "f" }))["structuredContent"]["content"],
+        "hi\n"
+    );
+    assert_eq!(
+        server.call("writeFile", json!({ "path": "g", "content": "x" }))["structuredContent"]["success"],
+        true
+    );
     let escaping = server.call("readFile", json!({ "path": "../x" }));
     assert_eq!(escaping["isError"], true);
-    assert!(escaping["content"][0]["text"].as_str().unwrap().contains("leads out of the session directory"));
+    assert!(
+        escaping["content"][0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("leads out of the session directory")
+    );
     assert_eq!(server.call("bash", json!({ "cmd": "x" }))["isError"], true);
     let unknown = server.request("tools/call", json!({ "name": "rm", "arguments": {} }));
     assert_eq!(unknown["error"]["code"], -32602);
@@ -89,7 +114,9 @@ fn a_cancelled_call_kills_its_command() {
     let id = server.requests;
     let call = json!({ "name": "bash", "arguments": { "command": "echo $$ > begun; sleep 100; touch survived" } });
     server.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": call }));
-    while server.call("bash", json!({ "command": "test -e begun" }))["structuredContent"]["exitCode"] != 0 {}
+    while server.call("bash", json!({ "command": "test -e begun" }))["structuredContent"]["exitCode"]
+        != 0
+    {}
     server.send(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": id, "reason": "test" } }));
     // Each command sees only its own processes, so the host is asked.
     let alive = || {
@@ -101,14 +128,19 @@ fn a_cancelled_call_kills_its_command() {
     while alive() {
         std::thread::yield_now();
     }
-    assert_eq!(server.call("bash", json!({ "command": "ls survived" }))["structuredContent"]["exitCode"], 2);
+    assert_eq!(
+        server.call("bash", json!({ "command": "ls survived" }))["structuredContent"]["exitCode"],
+        2
+    );
     drop(server.child.stdin.take());
     server.child.wait().unwrap();
 }
 
 #[test]
 fn the_official_inspector_lists_and_calls_the_tools() {
-    let (Some(node), Some(dir)) = (std::env::var_os("NODE22"), std::env::var_os("MCP_INSPECTOR_DIR")) else {
+    let (Some(node), Some(dir)) =
+        (std::env::var_os("NODE22"), std::env::var_os("MCP_INSPECTOR_DIR"))
+    else {
         println!("SKIPPED: the MCP inspector (`cargo xtask peers` installs it)");
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
         return;
@@ -116,7 +148,10 @@ fn the_official_inspector_lists_and_calls_the_tools() {
     let cli = Cli::new();
     let inspect = |args: &[&str]| {
         let mut command = Command::new(&node);
-        command.arg(Path::new(&dir).join("clients/launcher/build/index.js")).arg("--cli").args(args);
+        command
+            .arg(Path::new(&dir).join("clients/launcher/build/index.js"))
+            .arg("--cli")
+            .args(args);
         command.args([
             env!("CARGO_BIN_EXE_agent-tools"),
             "--home",
@@ -133,7 +168,8 @@ fn the_official_inspector_lists_and_calls_the_tools() {
     let tools = inspect(&["--strict", "--method", "tools/list"]);
     assert_eq!(tools["tools"][0]["name"], "bash");
     // `--tool-arg` takes all words up to the next option.
-    let call = ["--tool-arg", "command=echo inspected", "--method", "tools/call", "--tool-name", "bash"];
+    let call =
+        ["--tool-arg", "command=echo inspected", "--method", "tools/call", "--tool-name", "bash"];
     let ran = inspect(&call);
     assert_eq!(ran["structuredContent"]["stdout"], "inspected\n", "{ran}");
 }

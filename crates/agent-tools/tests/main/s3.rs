@@ -26,14 +26,20 @@ impl Server {
         let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
         service.set_auth(SimpleAuth::from_single("access", "secret"));
         let service = service.build();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let service = service.clone();
                 tokio::spawn(async move {
-                    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                    let _ = Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(socket), service)
+                        .await;
                 });
             }
         });
@@ -73,14 +79,18 @@ fn get(url: &str) -> (u16, Vec<u8>) {
 fn skills_go_in_artifacts_come_out_and_another_machine_restores_them() {
     let server = Server::start();
     let first = server.machine();
-    let skill = first.write("src/SKILL.md", "---\nname: greet\ndescription: Says hello. Use it to greet.\n---\n");
+    let skill = first.write(
+        "src/SKILL.md",
+        "---\nname: greet\ndescription: Says hello. Use it to greet.\n---\n",
+    );
     first.write("src/hello.sh", "echo hello > \"$1\"");
     first.run(&["skill", "publish", skill.parent().unwrap().to_str().unwrap()]).ok();
 
     let command = "sh skills/greet/hello.sh 'a b é+&%#.txt'; head -c 70000 /dev/urandom > bytes; base64 -w0 bytes";
     let result = first.run(&["--json", "bash", "--skill", "greet@1", command]).ok().json();
     let artifacts = result["artifacts"].as_array().unwrap();
-    let artifact = |name: &str| artifacts.iter().find(|artifact| artifact["relativePath"] == name).unwrap();
+    let artifact =
+        |name: &str| artifacts.iter().find(|artifact| artifact["relativePath"] == name).unwrap();
     assert_eq!(artifacts.len(), 2, "{result}");
     let odd = artifact("a b é+&%#.txt");
     assert_eq!(odd["key"], "bucket/general/user_local/sessions/default/a b é+&%#.txt");
@@ -112,7 +122,11 @@ fn wrong_credentials_are_said_and_nothing_is_half_done() {
     assert!(!ran.stderr.contains("wrong-and-private"));
     cli.environment.retain(|(name, _)| name != "AWS_SECRET_ACCESS_KEY");
     let without = cli.run(&["bash", "true"]);
-    assert!(without.code == 125 && without.stderr.contains("AWS_SECRET_ACCESS_KEY"), "{}", without.stderr);
+    assert!(
+        without.code == 125 && without.stderr.contains("AWS_SECRET_ACCESS_KEY"),
+        "{}",
+        without.stderr
+    );
 }
 
 #[test]

@@ -18,8 +18,16 @@ impl Place {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agent-tools"));
-        command.arg("sandbox").args(["--settings", "settings.json"]).args(arguments).current_dir(self.dir.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env("HOME", self.dir.path());
+        command
+            .arg("sandbox")
+            .args(["--settings", "settings.json"])
+            .args(arguments)
+            .current_dir(self.dir.path());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .env("HOME", self.dir.path());
         command
     }
 
@@ -44,15 +52,22 @@ fn arguments_arrive_as_they_are() {
     assert_eq!(place.run(&arguments), (0, "a b|it's|$HOME||-c|\n|é|".to_owned(), String::new()));
     let with_dashes = [&["--"][..], &arguments].concat();
     assert_eq!(place.run(&with_dashes).1, "a b|it's|$HOME||-c|\n|é|");
-    assert_eq!(place.run(&["-c", "echo $((1 + 1)); echo err >&2"]), (0, "2\n".to_owned(), "err\n".to_owned()));
+    assert_eq!(
+        place.run(&["-c", "echo $((1 + 1)); echo err >&2"]),
+        (0, "2\n".to_owned(), "err\n".to_owned())
+    );
 }
 
 #[test]
 fn exit_codes_are_those_of_a_shell() {
     let place = Place::new(OPEN);
-    for (script, code) in
-        [("exit 0", 0), ("exit 42", 42), ("nosuchcommand", 127), ("kill -TERM $$", 143), ("kill -KILL $$", 137)]
-    {
+    for (script, code) in [
+        ("exit 0", 0),
+        ("exit 42", 42),
+        ("nosuchcommand", 127),
+        ("kill -TERM $$", 143),
+        ("kill -KILL $$", 137),
+    ] {
         assert_eq!(place.run(&["-c", script]).0, code, "{script}");
     }
     assert_eq!(place.run(&["nosuchcommand"]).0, 127);
@@ -72,14 +87,21 @@ fn settings_mean_what_they_mean_from_the_working_directory() {
     assert_eq!(place.run(&["printenv", "SANDBOX_RUNTIME"]).1, "1\n");
     // Without a file of its own there are no rules, and nothing may be written.
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent-tools"));
-    command.args(["sandbox", "-c", "pwd; echo x > more"]).current_dir(place.dir.path()).env("HOME", place.dir.path());
+    command
+        .args(["sandbox", "-c", "pwd; echo x > more"])
+        .current_dir(place.dir.path())
+        .env("HOME", place.dir.path());
     let (code, stdout, _) = said(&command.output().unwrap());
-    assert_eq!((code, stdout), (1, format!("{}\n", place.dir.path().canonicalize().unwrap().display())));
+    assert_eq!(
+        (code, stdout),
+        (1, format!("{}\n", place.dir.path().canonicalize().unwrap().display()))
+    );
 }
 
 #[test]
 fn settings_that_cannot_be_used_run_nothing() {
-    for (settings, message) in [("", "EOF"), ("{", "EOF"), (r#"{"network":{}}"#, "allowedDomains")] {
+    for (settings, message) in [("", "EOF"), ("{", "EOF"), (r#"{"network":{}}"#, "allowedDomains")]
+    {
         let place = Place::new(settings);
         let (code, stdout, stderr) = place.run(&["-c", "echo ran"]);
         assert_eq!((code, stdout.as_str()), (125, ""), "{stderr}");
@@ -93,7 +115,8 @@ fn settings_that_cannot_be_used_run_nothing() {
 #[test]
 fn input_and_output_go_straight_through() {
     let place = Place::new(OPEN);
-    let mut child = place.command(&["-c", "head -n 1; wc -c"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        place.command(&["-c", "head -n 1; wc -c"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || {
         stdin.write_all(b"first line\n").unwrap();
@@ -114,14 +137,18 @@ fn a_signal_reaches_the_command_and_leftovers_hold_nobody_up() {
     assert_eq!((code, stdout.as_str()), (0, "started\n"));
     assert!(begun.elapsed() < Duration::from_secs(30));
 
-    let script = "trap 'echo caught; exit 9' INT TERM; echo ready; for i in {1..300}; do sleep 0.1; done";
+    let script =
+        "trap 'echo caught; exit 9' INT TERM; echo ready; for i in {1..300}; do sleep 0.1; done";
     for signal in ["INT", "TERM"] {
         let mut child = place.command(&["-c", script]).spawn().unwrap();
         let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
         assert_eq!(line, "ready\n");
-        let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success());
         let mut rest = String::new();
         std::io::Read::read_to_string(&mut stdout, &mut rest).unwrap();

@@ -4,7 +4,9 @@ use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_tools::{BashOptions, Home, Session, SessionId, SessionSpec, Sessions, Storage, ToolError, UserId};
+use agent_tools::{
+    BashOptions, Home, Session, SessionId, SessionSpec, Sessions, Storage, ToolError, UserId,
+};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
@@ -19,8 +21,9 @@ fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(InMemory::new());
     let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
-    let sessions =
-        Sessions::builder(Home::new(dir.path().canonicalize().unwrap().join("home"))).storage(storage).build();
+    let sessions = Sessions::builder(Home::new(dir.path().canonicalize().unwrap().join("home")))
+        .storage(storage)
+        .build();
     Place { _dir: dir, store, sessions }
 }
 
@@ -39,7 +42,10 @@ async fn keys_are_those_of_the_reference_under_the_general_prefix() {
     let place = place();
     let session = place.open("s1").await;
     let result = session.bash("mkdir d && echo x > 'd/a b.txt'").await.unwrap();
-    assert_eq!(result.artifacts[0].key.as_deref(), Some("bucket/general/user_7/sessions/s1/d/a b.txt"));
+    assert_eq!(
+        result.artifacts[0].key.as_deref(),
+        Some("bucket/general/user_7/sessions/s1/d/a b.txt")
+    );
     let key = Key::parse("general/user_7/sessions/s1/d/a b.txt").unwrap();
     assert_eq!(place.store.get(&key).await.unwrap().bytes().await.unwrap(), "x\n");
 }
@@ -57,13 +63,16 @@ async fn concurrent_opens_of_one_session_share_one() {
 async fn a_wrapped_command_runs_in_the_session_and_the_next_call_mirrors_what_it_changed() {
     let place = place();
     let session = place.open("s1").await;
-    let wrapped = session.wrap_command("echo \"it's here\" > 'a b' && cat 'a b' && echo $HOME").unwrap();
+    let wrapped =
+        session.wrap_command("echo \"it's here\" > 'a b' && cat 'a b' && echo $HOME").unwrap();
     let output = std::process::Command::new("sh").args(["-c", &wrapped]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "it's here\n/tmp\n");
     let next = session.bash("true").await.unwrap();
     assert_eq!(next.artifacts[0].relative_path, "a b");
     place.sessions.close(session.id()).await.unwrap();
-    assert!(!std::process::Command::new("sh").args(["-c", &wrapped]).output().unwrap().status.success());
+    assert!(
+        !std::process::Command::new("sh").args(["-c", &wrapped]).output().unwrap().status.success()
+    );
 }
 
 #[tokio::test]
@@ -74,14 +83,24 @@ async fn a_result_says_what_was_denied_by_which_rule_and_what_would_allow_it() {
     let command = "cat /root/secret; echo x > /usr/x; cat missing /tmp/missing; chmod 000 mine; cat /mnt/x; \
                    echo 'curl: (6) Could not resolve host: example.com' >&2";
     let ran = session.bash(command).await.unwrap();
-    let told: Vec<_> = ran.denied.iter().map(|denial| (denial.access, denial.target.as_str())).collect();
+    let told: Vec<_> =
+        ran.denied.iter().map(|denial| (denial.access, denial.target.as_str())).collect();
     assert_eq!(
         told,
-        [("read", "/root/secret"), ("write", "/usr/x"), ("read", "/mnt/x"), ("connect", "example.com")],
+        [
+            ("read", "/root/secret"),
+            ("write", "/usr/x"),
+            ("read", "/mnt/x"),
+            ("connect", "example.com")
+        ],
         "{}",
         ran.stderr
     );
-    assert!(ran.denied.iter().all(|denial| denial.remedy.is_some() && !denial.rule.is_empty()), "{:?}", ran.denied);
+    assert!(
+        ran.denied.iter().all(|denial| denial.remedy.is_some() && !denial.rule.is_empty()),
+        "{:?}",
+        ran.denied
+    );
     assert!(session.bash("cat missing /tmp/missing").await.unwrap().denied.is_empty());
 }
 
@@ -91,10 +110,19 @@ async fn what_may_not_come_into_being_is_refused_or_taken_away_and_the_result_sa
     let session = place.open("s1").await;
     let ran = session.bash("echo x > .bashrc; ln -s .profile l; echo y > l").await.unwrap();
     let path = |name: &str| session.dir().join(name).to_string_lossy().into_owned();
-    let told: Vec<_> = ran.denied.iter().map(|denial| (denial.target.clone(), denial.moved_to.clone())).collect();
-    assert_eq!(told, [(path(".bashrc"), None), (path(".profile"), Some(path(".profile.refused")))], "{}", ran.stderr);
-    assert!(ran.denied.iter().all(|denial| denial.rule.ends_with("is always protected from writing")));
-    let names: Vec<_> = ran.artifacts.iter().map(|artifact| artifact.relative_path.as_str()).collect();
+    let told: Vec<_> =
+        ran.denied.iter().map(|denial| (denial.target.clone(), denial.moved_to.clone())).collect();
+    assert_eq!(
+        told,
+        [(path(".bashrc"), None), (path(".profile"), Some(path(".profile.refused")))],
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.denied.iter().all(|denial| denial.rule.ends_with("is always protected from writing"))
+    );
+    let names: Vec<_> =
+        ran.artifacts.iter().map(|artifact| artifact.relative_path.as_str()).collect();
     assert_eq!(names, [".profile.refused"], "what was taken away is stored under its new name");
 
     // A repository that the other tools have made is protected like one that a command has made.
@@ -109,13 +137,24 @@ async fn one_session_sees_nothing_of_another() {
     let (a, b) = (place.open("a").await, place.open("b").await);
     a.write_file("secret.txt", b"of a").await.unwrap();
     let spied = b
-        .bash(&format!("cat {}/secret.txt; ls -A {}/..; ls -A /tmp", a.dir().display(), b.dir().display()))
+        .bash(&format!(
+            "cat {}/secret.txt; ls -A {}/..; ls -A /tmp",
+            a.dir().display(),
+            b.dir().display()
+        ))
         .await
         .unwrap();
     // The directories of the tests have random names, which may end in anything.
-    assert!(!spied.stdout.contains("of a") && !spied.stdout.lines().any(|name| name == "a"), "{}", spied.stdout);
+    assert!(
+        !spied.stdout.contains("of a") && !spied.stdout.lines().any(|name| name == "a"),
+        "{}",
+        spied.stdout
+    );
     let error = b.read_file(&format!("{}/secret.txt", a.dir().display())).await.unwrap_err();
-    assert!(error.message().contains("No such file"), "another session's path is a path inside this one: {error}");
+    assert!(
+        error.message().contains("No such file"),
+        "another session's path is a path inside this one: {error}"
+    );
 }
 
 #[tokio::test]
@@ -167,7 +206,10 @@ async fn the_file_tools_obey_the_policy_and_never_follow_a_link_out() {
     symlink("/etc/passwd", session.dir().join("out")).unwrap();
     assert!(session.read_file("out").await.is_err());
     assert!(session.write_file("out", b"x").await.is_err());
-    session.bash("mkdir -p .git/hooks && touch .git/HEAD && ln -s .git/hooks innocent").await.unwrap();
+    session
+        .bash("mkdir -p .git/hooks && touch .git/HEAD && ln -s .git/hooks innocent")
+        .await
+        .unwrap();
     for path in [".git/hooks/pre-commit", "innocent/pre-commit", ".bashrc"] {
         let error = session.write_file(path, b"x").await.unwrap_err();
         assert!(matches!(error, ToolError::Denied { .. }), "{path}: {error}");
@@ -179,8 +221,10 @@ async fn the_file_tools_obey_the_policy_and_never_follow_a_link_out() {
 async fn results_are_cut_and_say_so() {
     let place = place();
     let session = place.open("s1").await;
-    let result =
-        session.bash("head -c 40000 /dev/zero | tr '\\0' x; for i in $(seq 60); do echo $i > f$i; done").await.unwrap();
+    let result = session
+        .bash("head -c 40000 /dev/zero | tr '\\0' x; for i in $(seq 60); do echo $i > f$i; done")
+        .await
+        .unwrap();
     assert!(result.stdout.contains("[stdout truncated: 10000 characters removed]"));
     assert_eq!((result.artifacts.len(), result.artifacts_omitted), (50, 10));
 }
@@ -199,7 +243,8 @@ async fn a_timeout_is_a_result() {
 #[tokio::test]
 async fn without_a_user_nothing_is_mirrored() {
     let place = place();
-    let session = place.sessions.open(SessionSpec::new(SessionId::parse("local").unwrap())).await.unwrap();
+    let session =
+        place.sessions.open(SessionSpec::new(SessionId::parse("local").unwrap())).await.unwrap();
     let result = session.bash("echo x > f").await.unwrap();
     assert_eq!(result.artifacts, []);
     assert_eq!(session.read_file("f").await.unwrap().content, "x\n");
@@ -210,13 +255,20 @@ async fn tools_are_called_by_name_with_json() {
     let place = place();
     let session = place.open("s1").await;
     let call = async |name: &str, input: serde_json::Value| session.call(name, input).await;
-    let written = call("writeFile", serde_json::json!({ "path": "a/b", "content": "1\n2\n3\n" })).await.unwrap();
+    let written = call("writeFile", serde_json::json!({ "path": "a/b", "content": "1\n2\n3\n" }))
+        .await
+        .unwrap();
     assert_eq!(written["success"], true);
-    let read = call("readFile", serde_json::json!({ "path": "a/b", "startLine": 2, "endLine": 2 })).await.unwrap();
+    let read = call("readFile", serde_json::json!({ "path": "a/b", "startLine": 2, "endLine": 2 }))
+        .await
+        .unwrap();
     assert_eq!(read["content"], "2\n");
     let ran = call("bash", serde_json::json!({ "command": "wc -l < a/b; exit 3" })).await.unwrap();
     assert_eq!((ran["stdout"].as_str(), ran["exitCode"].as_i64()), (Some("3\n"), Some(3)));
-    assert!(matches!(call("bash", serde_json::json!({ "cmd": "x" })).await, Err(ToolError::Input { .. })));
+    assert!(matches!(
+        call("bash", serde_json::json!({ "cmd": "x" })).await,
+        Err(ToolError::Input { .. })
+    ));
     assert!(matches!(call("rm", serde_json::json!({})).await, Err(ToolError::UnknownTool { .. })));
     assert!(session.tools()[0].description.contains("a/\n"));
 }
@@ -250,6 +302,9 @@ async fn the_file_tools_obey_what_only_a_look_at_the_files_can_tell() {
         let error = session.write_file(path, b"changed").await.unwrap_err().to_string();
         assert!(error.contains("protected"), "{path}: {error}");
     }
-    assert_eq!(session.read_file("store.git/hooks/pre-commit").await.unwrap().content, "as it was\n");
+    assert_eq!(
+        session.read_file("store.git/hooks/pre-commit").await.unwrap().content,
+        "as it was\n"
+    );
     session.write_file("store.git/index", b"git's own").await.unwrap();
 }

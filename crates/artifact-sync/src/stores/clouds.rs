@@ -27,7 +27,9 @@ pub(super) fn open_s3(bucket: &str) -> Opened {
             require(&["AWS_ACCESS_KEY_ID"], remedy)?;
             require(&["AWS_SECRET_ACCESS_KEY"], remedy)?;
         }
-        let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].iter().find_map(|name| value(name));
+        let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+            .iter()
+            .find_map(|name| value(name));
         let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
         let store = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
@@ -87,7 +89,8 @@ pub(super) fn open_azure(container: &str) -> Opened {
                           AZURE_CLIENT_ID and AZURE_TENANT_ID; AGENT_TOOLS_INSTANCE_CREDENTIALS=1 asks the instance";
             require(&keys, remedy)?;
         }
-        let plain = value("AZURE_STORAGE_ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let plain =
+            value("AZURE_STORAGE_ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("http://"));
         let store = MicrosoftAzureBuilder::from_env()
             .with_container_name(container)
             .with_client_options(client().with_allow_http(plain))
@@ -101,7 +104,8 @@ pub(super) fn open_azure(container: &str) -> Opened {
 type Linked = (Arc<dyn ObjectStore>, Option<Arc<dyn Linker>>);
 
 fn open(build: impl FnOnce() -> Result<Linked, StoreError>) -> Result<Linked, StoreError> {
-    // Clients are built without a provider of cryptography, so that an embedder's own choice stands.
+    // Clients are built without a provider of cryptography, so that an embedder's own choice
+    // stands.
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -111,7 +115,8 @@ fn open(build: impl FnOnce() -> Result<Linked, StoreError>) -> Result<Linked, St
 
 fn linked<S: ObjectStore + object_store::signer::Signer>(store: S, signable: Signable) -> Linked {
     let store = Arc::new(store);
-    let linker: Arc<dyn Linker> = Arc::new(PresignedLinks { signer: Arc::clone(&store) as _, signable });
+    let linker: Arc<dyn Linker> =
+        Arc::new(PresignedLinks { signer: Arc::clone(&store) as _, signable });
     (store, Some(linker))
 }
 
@@ -128,11 +133,16 @@ fn from_instance() -> bool {
 }
 
 fn require(names: &[&'static str], remedy: &'static str) -> Result<(), StoreError> {
-    if any_set(names) { Ok(()) } else { Err(StoreError::MissingVariable { variable: names[0], remedy }) }
+    if any_set(names) {
+        Ok(())
+    } else {
+        Err(StoreError::MissingVariable { variable: names[0], remedy })
+    }
 }
 
 fn client() -> ClientOptions {
-    // A large object takes its time; a server that says nothing for half a minute is taken for dead.
+    // A large object takes its time; a server that says nothing for half a minute is taken for
+    // dead.
     ClientOptions::new()
         .with_connect_timeout(Duration::from_secs(5))
         .with_read_timeout(Duration::from_secs(30))

@@ -1,4 +1,5 @@
-//! The suite of `artifact_sync::conformance` on every store that can be had: in this process, and on loopback from programs of others.
+//! The suite of `artifact_sync::conformance` on every store that can be had: in this process, and
+//! on loopback from programs of others.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -21,7 +22,8 @@ const PYTHON_DIR: &str = "PEERS_PYTHON_DIR";
 const AZURITE_DIR: &str = "AZURITE_DIR";
 /// Azurite's own well-known account.
 const ACCOUNT: &str = "devstoreaccount1";
-const ACCOUNT_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+const ACCOUNT_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 fn skipped(what: &str, remedy: &str) {
     println!("SKIPPED: {what} ({remedy})");
@@ -43,7 +45,8 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts a program that listens on the first of some free ports; `arguments` gets a directory and the ports.
+    /// Starts a program that listens on the first of some free ports; `arguments` gets a directory
+    /// and the ports.
     fn start(program: &Path, arguments: impl FnOnce(&Path, &[u16; 4]) -> Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ports = [0; 4].map(|_: u8| free_port());
@@ -58,7 +61,11 @@ impl Server {
         let server = Self { child, port: ports[0], _dir: dir };
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", server.port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(60), "{} does not listen", program.display());
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "{} does not listen",
+                program.display()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         server
@@ -74,7 +81,8 @@ fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let port = 20_000 + port % 20_000;
-        if [port, port + 10_000].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
+        if [port, port + 10_000].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        {
             return port;
         }
     }
@@ -96,8 +104,8 @@ fn python(arguments: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs one test of this file again, in a process that has these variables in its environment, where stores are opened by
-/// their URLs.
+/// Runs one test of this file again, in a process that has these variables in its environment,
+/// where stores are opened by their URLs.
 fn again(test: &str, variables: &[(&str, String)]) {
     let ran = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &format!("backends::{test}"), "--nocapture"])
@@ -106,7 +114,11 @@ fn again(test: &str, variables: &[(&str, String)]) {
         .output()
         .unwrap();
     let stdout = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success() && stdout.contains("1 passed"), "{stdout}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(
+        ran.status.success() && stdout.contains("1 passed"),
+        "{stdout}{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
 }
 
 fn is_again() -> bool {
@@ -161,7 +173,9 @@ async fn seaweedfs() {
     let server = Server::start(&dir.join("bin/weed"), |dir, [s3, master, volume, filer]| {
         let identity = r#"{"identities":[{"name":"t","credentials":[{"accessKey":"access","secretKey":"secret"}],"actions":["Admin","Read","Write","List","Tagging"]}]}"#;
         std::fs::write(dir.join("s3.json"), identity).unwrap();
-        let ports = format!("-s3.port={s3} -master.port={master} -volume.port={volume} -filer.port={filer}");
+        let ports = format!(
+            "-s3.port={s3} -master.port={master} -volume.port={volume} -filer.port={filer}"
+        );
         let rest = "server -ip=127.0.0.1 -ip.bind=127.0.0.1 -dir=. -s3 -s3.config=s3.json -volume.max=20 -master.volumeSizeLimitMB=64 -master.telemetry=false";
         rest.split(' ').chain(ports.split(' ')).map(str::to_owned).collect()
     });
@@ -183,7 +197,8 @@ async fn as_others_see_it(endpoint: &str) {
     }
     let report = mirror.sync().await;
     assert_eq!(changed(&report), names);
-    let listed: Vec<String> = serde_json::from_str(&python(&["s3.py", endpoint, "list", PREFIX], "")).unwrap();
+    let listed: Vec<String> =
+        serde_json::from_str(&python(&["s3.py", endpoint, "list", PREFIX], "")).unwrap();
     assert_eq!(listed, names.map(|name| format!("{PREFIX}/{name}")));
     for mirrored in &report.changed {
         let link = mirrored.url.as_ref().unwrap();
@@ -208,7 +223,8 @@ async fn moto() {
     again("moto", &s3_variables(server.url()));
 }
 
-/// Keys that others wrote and that are no paths cost their own directory of keys and nothing else, and are named.
+/// Keys that others wrote and that are no paths cost their own directory of keys and nothing else,
+/// and are named.
 async fn hostile_keys(endpoint: &str) {
     let keys = ["ok", "d/ok", "x//y", "e/../f", "tab/a\tb", "marker/", "marker/ok", "deep/a/./b"];
     let whole: Vec<String> = keys.iter().map(|key| format!("{PREFIX}/{key}")).collect();
@@ -228,10 +244,14 @@ async fn hostile_keys(endpoint: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gcs_stand_in() {
-    let program = ["python3", "python"].into_iter().find(|name| Command::new(name).arg("--version").output().is_ok());
+    let program = ["python3", "python"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok());
     let Some(program) = program else { return skipped("the stand-in for GCS", "package python3") };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/gcs.py");
-    let server = Server::start(Path::new(program), |_, ports| vec![script.display().to_string(), ports[0].to_string()]);
+    let server = Server::start(Path::new(program), |_, ports| {
+        vec![script.display().to_string(), ports[0].to_string()]
+    });
     let _ = rustls::crypto::ring::default_provider().install_default();
     let account = serde_json::json!({
         "gcs_base_url": server.url(), "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": "",
@@ -242,7 +262,8 @@ async fn gcs_stand_in() {
         .with_client_options(ClientOptions::new().with_allow_http(true))
         .build()
         .unwrap();
-    let (store, scratch): (Arc<dyn ObjectStore>, _) = (Arc::new(store), tempfile::tempdir().unwrap());
+    let (store, scratch): (Arc<dyn ObjectStore>, _) =
+        (Arc::new(store), tempfile::tempdir().unwrap());
     conformance::check(&store, &Key::from("conformance"), scratch.path()).await;
 }
 
@@ -252,16 +273,28 @@ async fn azurite() {
         check("az://container").await;
         return azure_links().await;
     }
-    let (Some(package), Some(_)) = (std::env::var_os(AZURITE_DIR), std::env::var_os(PYTHON_DIR)) else {
+    let (Some(package), Some(_)) = (std::env::var_os(AZURITE_DIR), std::env::var_os(PYTHON_DIR))
+    else {
         return skipped("Azurite", "cargo xtask peers");
     };
     let server = Server::start(Path::new("node"), |dir, ports| {
         let main = Path::new(&package).join("dist/src/blob/main.js");
         let port = ports[0].to_string();
-        let arguments =
-            ["--blobHost", "127.0.0.1", "--blobPort", &port, "--silent", "--skipApiVersionCheck", "--disableTelemetry"];
+        let arguments = [
+            "--blobHost",
+            "127.0.0.1",
+            "--blobPort",
+            &port,
+            "--silent",
+            "--skipApiVersionCheck",
+            "--disableTelemetry",
+        ];
         let location = ["--location".to_owned(), dir.display().to_string()];
-        [main.display().to_string()].into_iter().chain(arguments.map(str::to_owned)).chain(location).collect()
+        [main.display().to_string()]
+            .into_iter()
+            .chain(arguments.map(str::to_owned))
+            .chain(location)
+            .collect()
     });
     let endpoint = format!("{}/{ACCOUNT}", server.url());
     python(&["azure.py", &endpoint, ACCOUNT, ACCOUNT_KEY, "container"], "");

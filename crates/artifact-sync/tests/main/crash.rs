@@ -1,4 +1,5 @@
-//! A process that is killed at any moment: what it was told is stored is stored or pending, and nothing is torn.
+//! A process that is killed at any moment: what it was told is stored is stored or pending, and
+//! nothing is torn.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -21,7 +22,10 @@ const PREFIX: &str = "user_7/sessions/s1";
 fn open(place: &Path) -> Mirror {
     let dir = Arc::new(SessionDir::create(&place.join("session")).unwrap());
     let store = open_directory(&place.join("store")).unwrap().store;
-    Mirror::builder(dir, store, Key::parse(PREFIX).unwrap()).state_dir(place.join("state")).open().unwrap()
+    Mirror::builder(dir, store, Key::parse(PREFIX).unwrap())
+        .state_dir(place.join("state"))
+        .open()
+        .unwrap()
 }
 
 /// A content that shows when a part of it is missing.
@@ -40,7 +44,8 @@ async fn child(place: &Path) -> ! {
     let mirror = open(place);
     let _ = mirror.restore().await;
     let counter = place.join("counter");
-    let mut next: u64 = std::fs::read_to_string(&counter).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let mut next: u64 =
+        std::fs::read_to_string(&counter).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     loop {
         let path = place.join(format!("session/f{}", next % FILES));
         let is_removal = next % 11 == 10;
@@ -57,7 +62,13 @@ async fn child(place: &Path) -> ! {
         std::fs::write(place.join("counter.new"), (next + 1).to_string()).unwrap();
         std::fs::rename(place.join("counter.new"), &counter).unwrap();
         let mut out = std::io::stdout().lock();
-        writeln!(out, "ack {} {next} {}", next % FILES, if is_removal { "removed" } else { "written" }).unwrap();
+        writeln!(
+            out,
+            "ack {} {next} {}",
+            next % FILES,
+            if is_removal { "removed" } else { "written" }
+        )
+        .unwrap();
         out.flush().unwrap();
         drop(out);
         next += 1;
@@ -66,10 +77,16 @@ async fn child(place: &Path) -> ! {
 
 fn read_all(dir: PathBuf) -> BTreeMap<String, String> {
     let Ok(entries) = std::fs::read_dir(dir) else { return BTreeMap::new() };
-    let files =
-        entries.flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with(".agent-tools-staged"));
+    let files = entries
+        .flatten()
+        .filter(|entry| !entry.file_name().to_string_lossy().starts_with(".agent-tools-staged"));
     files
-        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read_to_string(entry.path()).unwrap()))
+        .map(|entry| {
+            (
+                entry.file_name().into_string().unwrap(),
+                std::fs::read_to_string(entry.path()).unwrap(),
+            )
+        })
         // What an upload of a killed process left beside its target; the store hides it.
         .filter(|(name, _)| !name.contains('#'))
         .collect()
@@ -86,7 +103,8 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn
     // By file: the last change that was acknowledged.
     let mut acknowledged: BTreeMap<String, (u64, bool)> = BTreeMap::new();
     let mut heard = 0;
-    // The highest change that may have been made: each child makes at most one that it does not come to tell of.
+    // The highest change that may have been made: each child makes at most one that it does not
+    // come to tell of.
     let mut newest = 0;
     for kill in 0..kills {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -105,7 +123,9 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn
         child.kill().unwrap();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
-            let Some(words) = line.strip_prefix("ack ").map(|rest| rest.split(' ').collect::<Vec<_>>()) else {
+            let Some(words) =
+                line.strip_prefix("ack ").map(|rest| rest.split(' ').collect::<Vec<_>>())
+            else {
                 continue;
             };
             let [file, number, what] = words.as_slice() else { continue };
@@ -120,10 +140,17 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn
         let restored = mirror.restore().await.unwrap();
         assert!(restored.failed.is_empty(), "kill {kill}: {restored:?}");
         let report = mirror.sync().await;
-        assert!(report.pending.is_empty() && report.conflicts.is_empty(), "kill {kill}: {report:?}");
+        assert!(
+            report.pending.is_empty() && report.conflicts.is_empty(),
+            "kill {kill}: {report:?}"
+        );
         drop(mirror);
         let files = read_all(place.join("session"));
-        assert_eq!(read_all(place.join("store").join(PREFIX)), files, "kill {kill}: both sides are equal");
+        assert_eq!(
+            read_all(place.join("store").join(PREFIX)),
+            files,
+            "kill {kill}: both sides are equal"
+        );
         for (file, content) in &files {
             assert!(number(content).is_some(), "kill {kill}: {file} is torn");
         }
@@ -135,8 +162,12 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn
                 ),
                 // A later removal may have been made and not acknowledged.
                 None => {
-                    let removes = |next: u64| next % 11 == 10 && format!("f{}", next % FILES) == *file;
-                    assert!(*is_removed || (last + 1..=newest).any(removes), "kill {kill}: {file} is lost");
+                    let removes =
+                        |next: u64| next % 11 == 10 && format!("f{}", next % FILES) == *file;
+                    assert!(
+                        *is_removed || (last + 1..=newest).any(removes),
+                        "kill {kill}: {file} is lost"
+                    );
                 }
             }
         }

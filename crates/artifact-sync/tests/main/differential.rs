@@ -1,4 +1,5 @@
-//! Random changes to one directory, looked at by two mirrors: one hears of them by events, the other walks. Their reports must be the same.
+//! Random changes to one directory, looked at by two mirrors: one hears of them by events, the
+//! other walks. Their reports must be the same.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -74,8 +75,9 @@ struct World {
     by_events: Mirror,
     by_walks: Mirror,
     held: Option<File>,
-    /// Whether files get several names here; if not, there are places where nobody looks, an ignored tree and directories whose names are not UTF-8. What
-    /// is written there to a file that has another name elsewhere is found by the next walk only.
+    /// Whether files get several names here; if not, there are places where nobody looks, an
+    /// ignored tree and directories whose names are not UTF-8. What is written there to a file that
+    /// has another name elsewhere is found by the next walk only.
     links: bool,
 }
 
@@ -90,7 +92,8 @@ impl World {
                 .open()
                 .unwrap()
         };
-        let (by_events, by_walks) = (open("events", ChangeSource::Events), open("walks", ChangeSource::Walks));
+        let (by_events, by_walks) =
+            (open("events", ChangeSource::Events), open("walks", ChangeSource::Walks));
         Self { by_events, by_walks, held: None, links, place }
     }
 
@@ -129,7 +132,9 @@ impl World {
             }
             Op::Hold(at) => {
                 let path = self.path(at);
-                if fs::symlink_metadata(&path).is_ok_and(|there| there.is_file() && there.nlink() == 1) {
+                if fs::symlink_metadata(&path)
+                    .is_ok_and(|there| there.is_file() && there.nlink() == 1)
+                {
                     self.held = File::options().append(true).open(path).ok();
                 }
             }
@@ -150,7 +155,8 @@ impl World {
                     // An open file of which the name goes is heard of by that name only.
                     self.held = None;
                     let _ = fs::hard_link(self.path(from), self.room_for(to));
-                    // What is written by a name that comes and goes between two looks is found by the next walk only.
+                    // What is written by a name that comes and goes between two looks is found by
+                    // the next walk only.
                     self.sync().await;
                 }
             }
@@ -161,7 +167,13 @@ impl World {
                 let _ = symlink("a", self.room_for(at));
             }
             Op::Fifo(at) => {
-                let _ = rustix::fs::mknodat(CWD, self.room_for(at), FileType::Fifo, Mode::from_raw_mode(0o644), 0);
+                let _ = rustix::fs::mknodat(
+                    CWD,
+                    self.room_for(at),
+                    FileType::Fifo,
+                    Mode::from_raw_mode(0o644),
+                    0,
+                );
             }
             Op::Mode(at, mode) => {
                 let path = self.path(at);
@@ -180,9 +192,14 @@ impl World {
             }
             Op::PutFile(at) => {
                 let path = self.path(at);
-                let Some(path) = path.strip_prefix(self.place.path().join("session")).unwrap().to_str() else { return };
+                let Some(path) =
+                    path.strip_prefix(self.place.path().join("session")).unwrap().to_str()
+                else {
+                    return;
+                };
                 let path = RelativePath::parse(path).unwrap();
-                let reports = (self.by_events.put_file(&path).await, self.by_walks.put_file(&path).await);
+                let reports =
+                    (self.by_events.put_file(&path).await, self.by_walks.put_file(&path).await);
                 assert_eq!(format!("{:?}", reports.0), format!("{:?}", reports.1));
             }
             Op::Pending => assert_eq!(self.by_events.pending(), self.by_walks.pending()),
@@ -198,30 +215,39 @@ impl World {
 #[test]
 fn events_and_walks_find_the_same_changes() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(CASES);
+    let cases =
+        std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(CASES);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let run = TestRunner::new(config).run(&(prop::collection::vec(op(), 1..40), any::<bool>()), |(ops, links)| {
-        runtime.block_on(async {
-            let mut world = World::new(links);
-            for op in ops.iter().chain([&Op::Sync, &Op::Flush]) {
-                world.run(op).await;
-            }
-            assert!(matches!(world.by_events.change_source(), ChangeSourceReport::Events { .. }));
-            // Whoever removes the directory may have to enter it.
-            open_up(&world.place.path().join("session"));
-        });
-        Ok(())
-    });
+    let run = TestRunner::new(config).run(
+        &(prop::collection::vec(op(), 1..40), any::<bool>()),
+        |(ops, links)| {
+            runtime.block_on(async {
+                let mut world = World::new(links);
+                for op in ops.iter().chain([&Op::Sync, &Op::Flush]) {
+                    world.run(op).await;
+                }
+                assert!(matches!(
+                    world.by_events.change_source(),
+                    ChangeSourceReport::Events { .. }
+                ));
+                // Whoever removes the directory may have to enter it.
+                open_up(&world.place.path().join("session"));
+            });
+            Ok(())
+        },
+    );
     run.unwrap();
 }
 
 #[test]
 fn they_find_the_same_where_directories_cannot_be_read() {
-    // Modes mean nothing to root, so an ordinary user runs it again, from a copy that everybody can execute.
+    // Modes mean nothing to root, so an ordinary user runs it again, from a copy that everybody can
+    // execute.
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let dir = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
+    let dir =
+        tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
     let program = dir.path().join("tests");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let run = Command::new("setpriv")
@@ -237,12 +263,18 @@ fn they_find_the_same_where_directories_cannot_be_read() {
         return;
     };
     let text = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(
+        run.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
 }
 
 fn open_up(dir: &std::path::Path) {
     fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
-    for entry in fs::read_dir(dir).unwrap().flatten().filter(|entry| entry.file_type().unwrap().is_dir()) {
+    for entry in
+        fs::read_dir(dir).unwrap().flatten().filter(|entry| entry.file_type().unwrap().is_dir())
+    {
         open_up(&entry.path());
     }
 }

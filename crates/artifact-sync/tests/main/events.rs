@@ -21,7 +21,8 @@ fn skipped(what: &str, remedy: &str) {
     assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
 }
 
-/// A mirror that has walked, and has seen that all it found then is settled: from now on only events tell it anything.
+/// A mirror that has walked, and has seen that all it found then is settled: from now on only
+/// events tell it anything.
 async fn watching(machine: &Machine) -> Mirror {
     let mirror = machine.open();
     mirror.sync().await;
@@ -46,8 +47,7 @@ async fn writing_through_a_mapping_is_heard_of() {
     let machine = Machine::in_memory();
     machine.write("d/a", "1234");
     let mirror = watching(&machine).await;
-    let script =
-        "import mmap\nf = open('d/a', 'r+b')\nm = mmap.mmap(f.fileno(), 0)\nf.close()\nm[0:1] = b'x'\nm.close()";
+    let script = "import mmap\nf = open('d/a', 'r+b')\nm = mmap.mmap(f.fileno(), 0)\nf.close()\nm[0:1] = b'x'\nm.close()";
     if python(&machine, "writes through a mapping", script) {
         assert_eq!(changed(&mirror.sync().await), ["d/a"]);
         assert_eq!(machine.objects().await, expected(&[("d/a", "x234")]));
@@ -74,7 +74,12 @@ async fn a_file_with_an_older_time_in_the_place_of_another_is_heard_of() {
     let mirror = watching(&machine).await;
     for (content, command) in [("3", "cp -p new a"), ("4", "mv new a")] {
         machine.write("new", content);
-        File::options().write(true).open(machine.dir().join("new")).unwrap().set_modified(before).unwrap();
+        File::options()
+            .write(true)
+            .open(machine.dir().join("new"))
+            .unwrap()
+            .set_modified(before)
+            .unwrap();
         let ran = Command::new("sh").args(["-c", command]).current_dir(machine.dir()).status();
         assert!(ran.unwrap().success());
         assert!(changed(&mirror.sync().await).contains(&"a"), "{command}");
@@ -157,7 +162,8 @@ async fn mirrors_of_one_directory_and_of_others_hear_each_their_own() {
     other.write("d/a", "1");
     let first = watching(&machine).await;
     let beside = watching(&other).await;
-    // What a mirror that is closed had under way may hold on to its watches while the next one is open.
+    // What a mirror that is closed had under way may hold on to its watches while the next one is
+    // open.
     let second = machine.open_beside("second");
     second.sync().await;
     machine.write("d/b", "2");
@@ -224,7 +230,10 @@ async fn events_can_be_turned_off() {
     let mirror = machine.open_with(|mirror| mirror.changes(ChangeSource::Walks));
     machine.write("a", "1");
     assert_eq!(changed(&mirror.sync().await), ["a"]);
-    assert_eq!(mirror.change_source(), ChangeSourceReport::Walks { reason: "events are turned off".to_owned() });
+    assert_eq!(
+        mirror.change_source(),
+        ChangeSourceReport::Walks { reason: "events are turned off".to_owned() }
+    );
 }
 
 /// Tells a child that it may have few watches.
@@ -241,7 +250,8 @@ async fn a_mirror_that_gets_no_more_watches_walks() {
             .env(FEW, "1")
             .output();
         let Ok(ran) = ran else { return skipped("watches that are used up", "package util-linux") };
-        let (text, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        let (text, error) =
+            (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
         if error.starts_with("unshare") {
             return skipped("watches that are used up", "a kernel that allows user namespaces");
         }
@@ -258,7 +268,9 @@ async fn a_mirror_that_gets_no_more_watches_walks() {
     for content in ["2", "3"] {
         large.write("d4/a", content);
         assert!(changed(&walking.sync().await).contains(&"d4/a"));
-        let ChangeSourceReport::Walks { reason } = walking.change_source() else { panic!("it hears of changes") };
+        let ChangeSourceReport::Walks { reason } = walking.change_source() else {
+            panic!("it hears of changes")
+        };
         assert!(reason.contains("max_user_watches"), "{reason}");
     }
     // What it had before it gave up is free again.

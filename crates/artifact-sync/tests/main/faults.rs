@@ -49,7 +49,11 @@ async fn a_failure_at_any_call_loses_nothing_and_the_next_session_makes_it_good(
             assert!(report.problems().is_empty(), "{report:?}");
             let report = mirror.sync().await;
             assert!(report.pending.is_empty(), "{fault:?} at {first}: {report:?}");
-            assert_eq!(machine.objects().await, wanted, "store, {fault:?} at {first}, {lasting} times");
+            assert_eq!(
+                machine.objects().await,
+                wanted,
+                "store, {fault:?} at {first}, {lasting} times"
+            );
             assert_eq!(machine.files(), wanted, "directory, {fault:?} at {first}, {lasting} times");
         }
     }
@@ -121,7 +125,10 @@ async fn what_the_store_does_not_take_is_pending_with_the_reason_until_it_does()
     let mirror = machine.open();
     let pending = mirror.pending();
     assert_eq!((pending.len(), pending[0].path.as_str()), (1, "a"));
-    assert!(pending[0].reason.contains("the line is cut"), "the reason outlives the process: {pending:?}");
+    assert!(
+        pending[0].reason.contains("the line is cut"),
+        "the reason outlives the process: {pending:?}"
+    );
     store.fail(usize::MAX, 0);
     let report = mirror.sync().await;
     assert_eq!((changed(&report), report.pending.len()), (vec!["a"], 0));

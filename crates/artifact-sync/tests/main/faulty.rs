@@ -12,8 +12,9 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    RenameOptions, Result,
 };
 
 /// Fails the calls from the n-th on, as many as it is told to, and counts them all.
@@ -58,9 +59,10 @@ impl Conditions {
     fn apply(self, mode: PutMode) -> Result<PutMode> {
         match (self, mode) {
             (Self::Ignored, _) => Ok(PutMode::Overwrite),
-            (Self::OnlyCreate, PutMode::Update(_)) => {
-                Err(Error::NotImplemented { operation: "update".to_owned(), implementer: "faulty".to_owned() })
-            }
+            (Self::OnlyCreate, PutMode::Update(_)) => Err(Error::NotImplemented {
+                operation: "update".to_owned(),
+                implementer: "faulty".to_owned(),
+            }),
             (_, mode) => Ok(mode),
         }
     }
@@ -170,7 +172,12 @@ impl fmt::Display for Faulty {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for Faulty {
-    async fn put_opts(&self, location: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Key,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
         self.puts.fetch_add(1, Ordering::SeqCst);
         if self.hangs {
             std::future::pending::<()>().await;
@@ -206,10 +213,15 @@ impl ObjectStore for Faulty {
         self.inner.get_ranges(location, ranges).await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Key>>) -> BoxStream<'static, Result<Key>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Key>>,
+    ) -> BoxStream<'static, Result<Key>> {
         match self.next_fault() {
             None => self.inner.delete_stream(locations),
-            Some(Fault::AnswerLost) => self.inner.delete_stream(locations).map(|_| Err(cut())).boxed(),
+            Some(Fault::AnswerLost) => {
+                self.inner.delete_stream(locations).map(|_| Err(cut())).boxed()
+            }
             Some(_) => locations.map(|_| Err(cut())).boxed(),
         }
     }
@@ -221,7 +233,11 @@ impl ObjectStore for Faulty {
         }
     }
 
-    fn list_with_offset(&self, prefix: Option<&Key>, offset: &Key) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Key>,
+        offset: &Key,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.call() {
             Ok(()) => self.inner.list_with_offset(prefix, offset),
             Err(error) => futures::stream::once(async { Err(error) }).boxed(),

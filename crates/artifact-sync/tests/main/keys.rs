@@ -14,7 +14,11 @@ async fn a_key_of_this_session_is_fetched() {
     let pulled = mirror.pull_key(key("d/é #%20.txt").as_ref()).await.unwrap();
     assert_eq!(pulled.unwrap().as_str(), "d/é #%20.txt");
     assert_eq!(machine.files(), expected(&[("d/é #%20.txt", "uploaded")]));
-    assert_eq!(mirror.pull_key(&format!("{PREFIX}/dir/")).await.unwrap(), None, "a directory marker");
+    assert_eq!(
+        mirror.pull_key(&format!("{PREFIX}/dir/")).await.unwrap(),
+        None,
+        "a directory marker"
+    );
     assert!(mirror.sync().await.changed.is_empty());
 }
 
@@ -23,16 +27,24 @@ async fn keys_of_others_and_keys_that_lead_out_are_refused_by_what_is_wrong_with
     let machine = Machine::in_memory();
     let mirror = machine.open();
     let refusal = async |key: &str| mirror.pull_key(key).await.unwrap_err();
-    for foreign in
-        ["general/user_7/sessions/s12/f", "general/user_8/sessions/s1/f", "f", "", PREFIX, &format!("/{PREFIX}/f")]
-    {
+    for foreign in [
+        "general/user_7/sessions/s12/f",
+        "general/user_8/sessions/s1/f",
+        "f",
+        "",
+        PREFIX,
+        &format!("/{PREFIX}/f"),
+    ] {
         assert!(matches!(refusal(foreign).await, SyncError::ForeignKey { .. }), "{foreign}");
     }
     for hostile in ["../s2/f", "a/../../f", "./f", "a//b", "tab\there", "nul\0"] {
         let key = format!("{PREFIX}/{hostile}");
         assert!(matches!(refusal(&key).await, SyncError::UnsafeKey { .. }), "{hostile}");
     }
-    assert!(matches!(refusal(&format!("{PREFIX}/skills/s/SKILL.md")).await, SyncError::NotMirrored { .. }));
+    assert!(matches!(
+        refusal(&format!("{PREFIX}/skills/s/SKILL.md")).await,
+        SyncError::NotMirrored { .. }
+    ));
     assert!(matches!(refusal(&format!("{PREFIX}/absent")).await, SyncError::Fetch { .. }));
     assert!(machine.files().is_empty());
 }
@@ -43,7 +55,10 @@ async fn a_change_that_is_nowhere_else_is_not_overwritten() {
     let mirror = machine.open();
     machine.write("f", "mine");
     machine.put("f", "theirs").await;
-    assert!(matches!(mirror.pull_key(key("f").as_ref()).await.unwrap_err(), SyncError::LocalChange { .. }));
+    assert!(matches!(
+        mirror.pull_key(key("f").as_ref()).await.unwrap_err(),
+        SyncError::LocalChange { .. }
+    ));
     assert_eq!(machine.files(), expected(&[("f", "mine")]));
 }
 

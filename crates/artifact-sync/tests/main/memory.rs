@@ -12,8 +12,8 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 use sandbox_core::SessionDir;
 
@@ -45,7 +45,11 @@ impl MultipartUpload for Parts {
 
     async fn complete(&mut self) -> Result<PutResult> {
         assert_eq!(self.bytes, LARGE_BYTES);
-        Ok(PutResult { e_tag: Some("etag".to_owned()), version: None, extensions: Default::default() })
+        Ok(PutResult {
+            e_tag: Some("etag".to_owned()),
+            version: None,
+            extensions: Default::default(),
+        })
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -61,11 +65,20 @@ impl fmt::Display for Forgetful {
 
 #[async_trait]
 impl ObjectStore for Forgetful {
-    async fn put_opts(&self, location: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Key,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
         self.0.put_opts(location, payload, options).await
     }
 
-    async fn put_multipart_opts(&self, _: &Key, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        _: &Key,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         Ok(Box::new(Parts { bytes: 0 }))
     }
 
@@ -77,7 +90,10 @@ impl ObjectStore for Forgetful {
         self.0.get_ranges(location, ranges).await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Key>>) -> BoxStream<'static, Result<Key>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Key>>,
+    ) -> BoxStream<'static, Result<Key>> {
         self.0.delete_stream(locations)
     }
 

@@ -38,7 +38,8 @@ enum Op {
     /// As root it may still be entered.
     CloseDirectory(usize),
     OpenDirectory(usize),
-    /// Another name for a file, and a look at it: what is written by a name that comes and goes between two looks is found by the next walk only.
+    /// Another name for a file, and a look at it: what is written by a name that comes and goes
+    /// between two looks is found by the next walk only.
     LinkAndSync(usize, usize),
     ToggleExecutable(usize),
     TouchOld(usize),
@@ -106,7 +107,8 @@ struct Object {
 /// What the record says of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Base {
-    /// The file as it was when the store was known to hold it under this put; and whether it is the session's own.
+    /// The file as it was when the store was known to hold it under this put; and whether it is the
+    /// session's own.
     Stored {
         file: File,
         put: u64,
@@ -126,7 +128,8 @@ struct Model {
     local: BTreeMap<String, File>,
     remote: BTreeMap<String, Object>,
     base: BTreeMap<String, Base>,
-    /// Files that were written to since they were last looked at, be it with the same content: they stand until they are looked at.
+    /// Files that were written to since they were last looked at, be it with the same content: they
+    /// stand until they are looked at.
     touched: BTreeSet<String>,
     /// Which file each path names: several may name one.
     inodes: BTreeMap<String, u64>,
@@ -134,7 +137,8 @@ struct Model {
     /// Files that are where nobody looks, by their path below that place.
     hidden: BTreeMap<String, File>,
     puts: u64,
-    /// Versions of the other side that were kept: the path, and the content. They are never touched again.
+    /// Versions of the other side that were kept: the path, and the content. They are never touched
+    /// again.
     kept: Vec<(String, Vec<u8>)>,
 }
 
@@ -142,7 +146,11 @@ impl Model {
     /// All names of the file at a path.
     fn names(&self, path: &str) -> Vec<String> {
         let inode = self.inodes[path];
-        self.inodes.iter().filter(|(_, other)| **other == inode).map(|(path, _)| path.clone()).collect()
+        self.inodes
+            .iter()
+            .filter(|(_, other)| **other == inode)
+            .map(|(path, _)| path.clone())
+            .collect()
     }
 
     /// A file that is new here.
@@ -170,10 +178,15 @@ impl Model {
     }
 
     fn below(&self, directory: &str) -> Vec<String> {
-        self.local.keys().filter(|path| path.starts_with(&format!("{directory}/"))).cloned().collect()
+        self.local
+            .keys()
+            .filter(|path| path.starts_with(&format!("{directory}/")))
+            .cloned()
+            .collect()
     }
 
-    /// Whether versions that were kept lie in a directory. They are nobody's to move or remove here.
+    /// Whether versions that were kept lie in a directory. They are nobody's to move or remove
+    /// here.
     fn keeps_in(&self, directory: &str) -> bool {
         self.kept.iter().any(|(path, _)| path.starts_with(&format!("{directory}/")))
     }
@@ -209,7 +222,9 @@ impl Model {
         };
         let there = self.remote.get(path).cloned();
         let put = match there {
-            Some(object) if Some(object.put) != expected && object.content == file.content => object.put,
+            Some(object) if Some(object.put) != expected && object.content == file.content => {
+                object.put
+            }
             Some(object) if Some(object.put) != expected => {
                 self.kept.push((path.to_owned(), object.content));
                 self.put(path, &file.content, own, file.executable)
@@ -233,7 +248,9 @@ impl Model {
     fn refresh(&mut self) {
         let is_empty = self.remote.is_empty() && self.kept.is_empty();
         let remote = &self.remote;
-        self.base.retain(|path, base| remote.contains_key(path) || (matches!(base, Base::Stored { .. }) && !is_empty));
+        self.base.retain(|path, base| {
+            remote.contains_key(path) || (matches!(base, Base::Stored { .. }) && !is_empty)
+        });
         // All of them are decided on before the first is fetched.
         let mut replaced = BTreeSet::new();
         let before = self.clone();
@@ -244,14 +261,20 @@ impl Model {
                     *put != object.put && now == file && !before.touched.contains(&path)
                 }
                 (Some(_), _) => false,
-                (None, Some(Base::Stored { put, .. } | Base::Removed { put })) => *put != object.put,
+                (None, Some(Base::Stored { put, .. } | Base::Removed { put })) => {
+                    *put != object.put
+                }
                 (None, Some(Base::Awaited { .. }) | None) => true,
             };
             if !wanted {
                 continue;
             }
             let own = match self.base.get(&path) {
-                Some(Base::Stored { put, own, .. } | Base::Awaited { put, own }) if *put == object.put => *own,
+                Some(Base::Stored { put, own, .. } | Base::Awaited { put, own })
+                    if *put == object.put =>
+                {
+                    *own
+                }
                 Some(Base::Removed { .. }) => false,
                 _ => object.of_session,
             };
@@ -294,8 +317,12 @@ struct World {
 
 impl World {
     fn new(conditions: Conditions, source: ChangeSource) -> Self {
-        let mut world =
-            Self { machine: Machine::new(Faulty::with(conditions)), source, mirror: None, model: Model::default() };
+        let mut world = Self {
+            machine: Machine::new(Faulty::with(conditions)),
+            source,
+            mirror: None,
+            model: Model::default(),
+        };
         world.open();
         world
     }
@@ -324,7 +351,8 @@ impl World {
         }
     }
 
-    /// Moves a directory with all in it, and changes each file, so that it is another one than the record may know from before.
+    /// Moves a directory with all in it, and changes each file, so that it is another one than the
+    /// record may know from before.
     fn move_directory(&mut self, from: &str, to: &str) -> bool {
         let [from, to] = [from, to].map(|path| self.machine.dir().join(path));
         if !from.exists() || to.exists() {
@@ -344,7 +372,10 @@ impl World {
         let directory = DIRECTORIES[which];
         let below = self.model.below(directory);
         let is_shared = |path: &String| self.model.names(path).len() > 1;
-        if self.model.keeps_in(directory) || below.iter().any(is_shared) || !self.move_directory(directory, HIDDEN) {
+        if self.model.keeps_in(directory)
+            || below.iter().any(is_shared)
+            || !self.move_directory(directory, HIDDEN)
+        {
             return;
         }
         for path in below {
@@ -372,7 +403,8 @@ impl World {
         for path in self.model.below(from) {
             self.model.change(&path, |_| {});
             let moved = format!("{to}{}", &path[from.len()..]);
-            let (file, inode) = (self.model.local.remove(&path).unwrap(), self.model.inodes.remove(&path).unwrap());
+            let (file, inode) =
+                (self.model.local.remove(&path).unwrap(), self.model.inodes.remove(&path).unwrap());
             self.model.local.insert(moved.clone(), file);
             self.model.inodes.insert(moved.clone(), inode);
             self.model.touched.insert(moved);
@@ -402,7 +434,12 @@ impl World {
         match *op {
             Op::Write(at, content) => self.write(at, &[b'0' + content]),
             Op::Append(at, more) => {
-                let mut content = self.model.local.get(PATHS[at]).map(|file| file.content.clone()).unwrap_or_default();
+                let mut content = self
+                    .model
+                    .local
+                    .get(PATHS[at])
+                    .map(|file| file.content.clone())
+                    .unwrap_or_default();
                 content.push(b'0' + more);
                 self.write(at, &content);
             }
@@ -473,7 +510,12 @@ impl World {
             Op::TouchOld(at) => {
                 if self.model.local.contains_key(PATHS[at]) {
                     let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-                    fs::File::options().write(true).open(self.path(at)).unwrap().set_modified(old).unwrap();
+                    fs::File::options()
+                        .write(true)
+                        .open(self.path(at))
+                        .unwrap()
+                        .set_modified(old)
+                        .unwrap();
                     self.model.change(PATHS[at], |_| {});
                 }
             }
@@ -493,7 +535,9 @@ impl World {
             }
             Op::Sync => self.sync().await,
             Op::PutFile(at) => {
-                self.mirror().put_file(&sandbox_core::RelativePath::parse(PATHS[at]).unwrap()).await;
+                self.mirror()
+                    .put_file(&sandbox_core::RelativePath::parse(PATHS[at]).unwrap())
+                    .await;
                 self.model.sync_one(PATHS[at], false);
             }
             Op::Refresh => self.refresh().await,
@@ -527,7 +571,9 @@ impl World {
             let (mut plain, mut kept) = (BTreeMap::new(), Vec::new());
             for (path, content) in files {
                 match path.split_once(".conflict-") {
-                    Some((before, tag)) => kept.push((format!("{before}{}", &tag[8..]), content.into_bytes())),
+                    Some((before, tag)) => {
+                        kept.push((format!("{before}{}", &tag[8..]), content.into_bytes()));
+                    }
                     None => {
                         plain.insert(path, content.into_bytes());
                     }
@@ -539,15 +585,23 @@ impl World {
         let mut expected_kept = self.model.kept.clone();
         expected_kept.sort();
         let (stored, kept) = split(self.machine.objects().await);
-        let remote: BTreeMap<_, _> =
-            self.model.remote.iter().map(|(path, object)| (path.clone(), object.content.clone())).collect();
+        let remote: BTreeMap<_, _> = self
+            .model
+            .remote
+            .iter()
+            .map(|(path, object)| (path.clone(), object.content.clone()))
+            .collect();
         assert_eq!(stored, remote, "the store, {what}");
         assert_eq!(kept, expected_kept, "versions kept in the store, {what}");
         let mut seen = self.machine.files();
         seen.retain(|path, _| !path.starts_with(HIDDEN));
         let (files, kept) = split(seen);
-        let local: BTreeMap<_, _> =
-            self.model.local.iter().map(|(path, file)| (path.clone(), file.content.clone())).collect();
+        let local: BTreeMap<_, _> = self
+            .model
+            .local
+            .iter()
+            .map(|(path, file)| (path.clone(), file.content.clone()))
+            .collect();
         assert_eq!(files, local, "the directory, {what}");
         assert_eq!(kept, expected_kept, "versions kept in the directory, {what}");
         for (at, file) in &self.model.local {
@@ -569,12 +623,15 @@ fn any_sequence_leaves_both_sides_as_the_rules_say_where_there_are_no_events() {
 
 fn run(source: ChangeSource) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(CASES);
+    let cases =
+        std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(CASES);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let run = TestRunner::new(config).run(&prop::collection::vec(op(), 1..24), |ops| {
         runtime.block_on(async {
-            // A sequence tells by itself on which kind of store it runs, so that it can be run again.
-            let conditions = [Conditions::Kept, Conditions::Ignored, Conditions::OnlyCreate][ops.len() % 3];
+            // A sequence tells by itself on which kind of store it runs, so that it can be run
+            // again.
+            let conditions =
+                [Conditions::Kept, Conditions::Ignored, Conditions::OnlyCreate][ops.len() % 3];
             let mut world = World::new(conditions, source);
             for (number, op) in ops.iter().enumerate() {
                 world.run(op).await;

@@ -88,11 +88,13 @@ impl Machine {
 
     /// The objects under the prefix, by path.
     pub(crate) async fn objects(&self) -> BTreeMap<String, String> {
-        let listed: Vec<_> = self.store.list(Some(&Key::parse(PREFIX).unwrap())).try_collect().await.unwrap();
+        let listed: Vec<_> =
+            self.store.list(Some(&Key::parse(PREFIX).unwrap())).try_collect().await.unwrap();
         let mut objects = BTreeMap::new();
         for meta in listed {
             let content = self.store.get(&meta.location).await.unwrap().bytes().await.unwrap();
-            let path = meta.location.as_ref().strip_prefix(&format!("{PREFIX}/")).unwrap().to_owned();
+            let path =
+                meta.location.as_ref().strip_prefix(&format!("{PREFIX}/")).unwrap().to_owned();
             // The object that a store was probed with, where the store then failed to remove it.
             if path.starts_with(sandbox_core::STAGED_PREFIX) {
                 continue;

@@ -21,7 +21,9 @@ async fn another_machine_gets_everything_and_has_nothing_to_upload() {
         assert_eq!((report.restored.len(), report.problems()), (3, vec![]));
         assert_eq!(second.files(), expected(&[("a", "1"), ("d/e/f", "2"), ("upload", "3")]));
         let report = mirror.sync().await;
-        assert!(report.changed.is_empty() && report.deleted.is_empty() && report.pending.is_empty());
+        assert!(
+            report.changed.is_empty() && report.deleted.is_empty() && report.pending.is_empty()
+        );
     }
 }
 
@@ -91,7 +93,10 @@ async fn nothing_is_replaced_in_the_store_before_its_version_is_kept() {
             machine.put(&kept_as, "of somebody else").await;
         }
         let report = mirror.sync().await;
-        assert!(report.pending.iter().any(|pending| pending.reason.contains("is taken")), "{report:?}");
+        assert!(
+            report.pending.iter().any(|pending| pending.reason.contains("is taken")),
+            "{report:?}"
+        );
         assert_eq!(machine.objects().await["a"], "from elsewhere");
     }
 }

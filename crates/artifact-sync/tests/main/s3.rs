@@ -29,7 +29,9 @@ pub(crate) fn serve(root: &std::path::Path) -> SocketAddr {
             while let Ok((socket, _)) = listener.accept().await {
                 let service = service.clone();
                 tokio::spawn(async move {
-                    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                    let _ = Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(socket), service)
+                        .await;
                 });
             }
         });
@@ -37,8 +39,8 @@ pub(crate) fn serve(root: &std::path::Path) -> SocketAddr {
     address
 }
 
-/// Runs one test of this file again, in a process that has a server's address and its credentials in the environment,
-/// where stores are opened by their URLs. `true` in that process.
+/// Runs one test of this file again, in a process that has a server's address and its credentials
+/// in the environment, where stores are opened by their URLs. `true` in that process.
 fn in_a_process_with_a_server(test: &str) -> bool {
     if std::env::var_os("AWS_ENDPOINT").is_some() {
         return true;
@@ -54,7 +56,11 @@ fn in_a_process_with_a_server(test: &str) -> bool {
         .output()
         .unwrap();
     let stdout = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success() && stdout.contains("1 passed"), "{stdout}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(
+        ran.status.success() && stdout.contains("1 passed"),
+        "{stdout}{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
     false
 }
 
@@ -80,7 +86,9 @@ pub(crate) fn get(url: &str) -> (u16, Vec<u8>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_go_there_and_back_and_their_links_open_without_credentials() {
-    if !in_a_process_with_a_server("s3::files_go_there_and_back_and_their_links_open_without_credentials") {
+    if !in_a_process_with_a_server(
+        "s3::files_go_there_and_back_and_their_links_open_without_credentials",
+    ) {
         return;
     }
     let opened = open_store("s3://bucket/general/user_7").unwrap();
@@ -93,11 +101,23 @@ async fn files_go_there_and_back_and_their_links_open_without_credentials() {
     first.write("large", &large);
     let report = mirror.sync().await;
     assert!(report.pending.is_empty() && report.skipped.is_empty(), "{report:?}");
-    let link =
-        |path: &str| report.changed.iter().find(|changed| changed.path.as_str() == path).unwrap().url.clone().unwrap();
+    let link = |path: &str| {
+        report
+            .changed
+            .iter()
+            .find(|changed| changed.path.as_str() == path)
+            .unwrap()
+            .url
+            .clone()
+            .unwrap()
+    };
     assert_eq!(get(&link("a b é+&%20#?.txt")), (200, b"odd".to_vec()));
     assert!(get(&link("large")) == (200, large.clone().into_bytes()), "byte for byte");
-    assert_eq!(get(&link("large").replace("/large?", "/other?")).0, 403, "a link opens one object only");
+    assert_eq!(
+        get(&link("large").replace("/large?", "/other?")).0,
+        403,
+        "a link opens one object only"
+    );
     assert_eq!(get(link("large").split('?').next().unwrap()).0, 403);
 
     let second = machine(&open_store("s3://bucket").unwrap());
@@ -120,7 +140,13 @@ async fn a_bucket_that_is_not_there_is_an_error_of_the_restore() {
     let mirror = machine.open();
     assert!(mirror.restore().await.is_err(), "a bucket that is not there cannot be listed");
     assert_eq!(
-        opened.linker.unwrap().link(&Key::from("k")).await.unwrap().map(|link| link.contains("X-Amz-Signature")),
+        opened
+            .linker
+            .unwrap()
+            .link(&Key::from("k"))
+            .await
+            .unwrap()
+            .map(|link| link.contains("X-Amz-Signature")),
         Some(true)
     );
 }

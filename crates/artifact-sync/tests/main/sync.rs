@@ -55,7 +55,8 @@ async fn a_renamed_large_file_is_copied_by_the_store_and_a_small_or_changed_one_
     machine.rename("small", "little");
     mirror.sync().await;
     assert_eq!(store.puts(), puts + 2);
-    // The object under the old name is somebody else's by now: not to be copied, and not to be removed.
+    // The object under the old name is somebody else's by now: not to be copied, and not to be
+    // removed.
     machine.rename("b.md", "c.md");
     machine.put("b.md", &"y".repeat(300_000)).await;
     let puts = store.puts();
@@ -80,7 +81,10 @@ async fn many_removals_at_once_wait_to_be_confirmed() {
     }
     machine.write("f59", "changed");
     let report = mirror.sync().await;
-    assert_eq!((changed(&report), report.held_back.len(), report.deleted.len()), (vec!["f59"], 55, 0));
+    assert_eq!(
+        (changed(&report), report.held_back.len(), report.deleted.len()),
+        (vec!["f59"], 55, 0)
+    );
     assert_eq!(machine.objects().await.len(), 61);
     assert!(mirror.pending()[0].reason.contains("confirmed"));
     drop(mirror);
@@ -122,7 +126,12 @@ async fn a_file_replaced_by_one_with_an_older_time_and_the_same_size_is_a_change
     let before = std::fs::metadata(machine.dir().join("a")).unwrap().modified().unwrap();
     mirror.sync().await;
     machine.write("b", "2");
-    std::fs::File::options().write(true).open(machine.dir().join("b")).unwrap().set_modified(before).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(machine.dir().join("b"))
+        .unwrap()
+        .set_modified(before)
+        .unwrap();
     std::fs::rename(machine.dir().join("b"), machine.dir().join("a")).unwrap();
     assert_eq!(changed(&mirror.sync().await), ["a"]);
     assert_eq!(machine.objects().await, expected(&[("a", "2")]));
@@ -151,7 +160,8 @@ async fn ignored_and_excluded_trees_stay_here_and_links_and_special_files_are_to
     let _socket = std::os::unix::net::UnixListener::bind(machine.dir().join("socket")).unwrap();
     let report = mirror.sync().await;
     assert_eq!(changed(&report), ["x/skills/kept"]);
-    let skipped: Vec<_> = report.skipped.iter().map(|skipped| (skipped.path.as_str(), &skipped.reason)).collect();
+    let skipped: Vec<_> =
+        report.skipped.iter().map(|skipped| (skipped.path.as_str(), &skipped.reason)).collect();
     assert_eq!(skipped, [("link", &SkipReason::Symlink), ("socket", &SkipReason::Special)]);
     assert!(mirror.sync().await.skipped.is_empty(), "told once");
     assert_eq!(machine.objects().await, expected(&[("x/skills/kept", "1")]));
@@ -160,7 +170,9 @@ async fn ignored_and_excluded_trees_stay_here_and_links_and_special_files_are_to
 #[tokio::test]
 async fn what_other_rules_have_stored_is_left_as_it_is() {
     let machine = Machine::in_memory();
-    let open = |patterns: &[&str]| machine.open_with(|mirror| mirror.ignore(IgnoreRules::patterns(patterns).unwrap()));
+    let open = |patterns: &[&str]| {
+        machine.open_with(|mirror| mirror.ignore(IgnoreRules::patterns(patterns).unwrap()))
+    };
     let mirror = open(&["*.tmp"]);
     machine.write("node_modules/a", "1");
     machine.write("b.tmp", "2");
@@ -201,8 +213,10 @@ async fn names_that_no_key_can_have_are_skipped_with_the_reason_and_are_not_pend
         machine.write("a%20b#.txt", "kept");
         let report = mirror.sync().await;
         let skipped: Vec<_> = report.skipped.iter().map(|skipped| skipped.path.as_str()).collect();
-        // A local store keeps uploads that are under way beside their targets, so it cannot take every name.
-        let expected = if store.is_some() { vec!["new\nline", &long, "staged#1"] } else { vec!["new\nline"] };
+        // A local store keeps uploads that are under way beside their targets, so it cannot take
+        // every name.
+        let expected =
+            if store.is_some() { vec!["new\nline", &long, "staged#1"] } else { vec!["new\nline"] };
         let mut sorted = skipped.clone();
         sorted.sort_unstable();
         let mut wanted = expected.clone();
@@ -234,7 +248,8 @@ async fn media_type_and_executable_bit_travel_where_the_store_keeps_them() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
     machine.write("run.sh", "#!/bin/sh");
-    std::fs::set_permissions(machine.dir().join("run.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(machine.dir().join("run.sh"), std::fs::Permissions::from_mode(0o755))
+        .unwrap();
     machine.write("page.html", "<p>");
     mirror.sync().await;
     let attributes = machine.store.get(&key("page.html")).await.unwrap().attributes;
@@ -242,7 +257,8 @@ async fn media_type_and_executable_bit_travel_where_the_store_keeps_them() {
     drop(mirror);
     machine.remove_all();
     machine.open().restore().await.unwrap();
-    let mode = |path| std::fs::metadata(machine.dir().join(path)).unwrap().permissions().mode() & 0o111;
+    let mode =
+        |path| std::fs::metadata(machine.dir().join(path)).unwrap().permissions().mode() & 0o111;
     assert_ne!(mode("run.sh"), 0);
     assert_eq!(mode("page.html"), 0);
 }
@@ -284,7 +300,12 @@ async fn a_file_that_grew_too_large_is_told_and_its_last_version_stays() {
     machine.write("f", "1");
     mirror.sync().await;
     // A sparse file takes no room.
-    std::fs::File::options().write(true).open(machine.dir().join("f")).unwrap().set_len(6 << 30).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(machine.dir().join("f"))
+        .unwrap()
+        .set_len(6 << 30)
+        .unwrap();
     let report = mirror.sync().await;
     assert_eq!(report.skipped[0].reason, SkipReason::TooLarge { size: 6 << 30 });
     assert!(report.deleted.is_empty() && report.pending.is_empty());
@@ -320,8 +341,8 @@ async fn progress_is_told_file_by_file() {
         for file in ["a", "b", "c"].iter().filter(|_| name == "first") {
             std::fs::write(dir.path().join(file), "x").unwrap();
         }
-        let mirror =
-            Mirror::builder(dir, store.clone(), Key::from("p")).state_dir(place.path().join(format!("{name}-state")));
+        let mirror = Mirror::builder(dir, store.clone(), Key::from("p"))
+            .state_dir(place.path().join(format!("{name}-state")));
         mirror.progress(seen.clone()).open().unwrap()
     };
     open("first").sync().await;

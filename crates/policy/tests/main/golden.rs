@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use policy::{BindAccess, MountOp, MountOptions, MountPlan, Policy, PolicyBuilder, SandboxRuntimeConfig};
+use policy::{
+    BindAccess, MountOp, MountOptions, MountPlan, Policy, PolicyBuilder, SandboxRuntimeConfig,
+};
 
 use crate::model::Model;
 
@@ -58,7 +60,11 @@ fn shown(plan: &MountPlan) -> String {
         let _ = writeln!(text, "watch {}", plan.arrivals.watched.join(" "));
     }
     for unenforced in &plan.unenforced {
-        let _ = writeln!(text, "unenforced {} {}: {}", unenforced.list, unenforced.rule, unenforced.reason);
+        let _ = writeln!(
+            text,
+            "unenforced {} {}: {}",
+            unenforced.list, unenforced.rule, unenforced.reason
+        );
     }
     text
 }
@@ -95,8 +101,11 @@ fn check(name: &str, policy: &Policy, tree: &Model) {
 }
 
 fn settings(filesystem: &str) -> Policy {
-    let text = format!(r#"{{"network":{{"allowedDomains":[],"deniedDomains":[]}},"filesystem":{filesystem}}}"#);
-    Policy::from_config(SandboxRuntimeConfig::from_json(&text).unwrap(), Path::new("/home/ann")).unwrap()
+    let text = format!(
+        r#"{{"network":{{"allowedDomains":[],"deniedDomains":[]}},"filesystem":{filesystem}}}"#
+    );
+    Policy::from_config(SandboxRuntimeConfig::from_json(&text).unwrap(), Path::new("/home/ann"))
+        .unwrap()
 }
 
 #[test]
@@ -119,8 +128,9 @@ fn the_presets() {
 #[test]
 fn carve_outs_at_any_nesting() {
     let tree = host().file("/d/f").file("/d/a/f").file("/d/a/b/f").file("/d/a/b/c/f");
-    let policy =
-        settings(r#"{"denyRead":["/d","/d/a/b"],"allowRead":["/d/a","/d/a/b/c"],"allowWrite":[],"denyWrite":[]}"#);
+    let policy = settings(
+        r#"{"denyRead":["/d","/d/a/b"],"allowRead":["/d/a","/d/a/b/c"],"allowWrite":[],"denyWrite":[]}"#,
+    );
     check("carve-outs.txt", &policy, &tree);
 }
 
@@ -133,8 +143,9 @@ fn denying_a_write_wins_in_any_nesting() {
         .file("/w/.git/config")
         .file("/w/.bashrc")
         .dir("/w/sub/repo/.git/hooks");
-    let policy =
-        settings(r#"{"denyRead":["/w/a/b"],"allowWrite":["/w","/w/keep/in"],"denyWrite":["/w/keep","/w/absent"]}"#);
+    let policy = settings(
+        r#"{"denyRead":["/w/a/b"],"allowWrite":["/w","/w/keep/in"],"denyWrite":["/w/keep","/w/absent"]}"#,
+    );
     check("deny-write.txt", &policy, &tree.dir("/w/keep/in"));
 }
 
@@ -142,7 +153,9 @@ fn denying_a_write_wins_in_any_nesting() {
 fn everything_hidden_but_what_is_allowed() {
     check(
         "deny-root.txt",
-        &settings(r#"{"denyRead":["/"],"allowRead":["/usr","/etc/passwd"],"allowWrite":["/opt"],"denyWrite":[]}"#),
+        &settings(
+            r#"{"denyRead":["/"],"allowRead":["/usr","/etc/passwd"],"allowWrite":["/opt"],"denyWrite":[]}"#,
+        ),
         &host(),
     );
 }
@@ -152,7 +165,9 @@ fn symlinks_are_resolved_and_an_agents_own_opens_nothing() {
     let tree = host().dir("/w").link("/w/out", "/home/ann").link("/alias", "/opt");
     check(
         "symlinks.txt",
-        &settings(r#"{"denyRead":["/alias"],"allowRead":["/w/out"],"allowWrite":["/w"],"denyWrite":[]}"#),
+        &settings(
+            r#"{"denyRead":["/alias"],"allowRead":["/w/out"],"allowWrite":["/w"],"denyWrite":[]}"#,
+        ),
         &tree,
     );
 }
@@ -166,7 +181,13 @@ fn patterns_cover_what_exists_and_say_what_they_do_not() {
         &tree,
     );
     let broad = settings(r#"{"denyRead":["/**/*.pem"],"allowWrite":[],"denyWrite":[]}"#);
-    assert!(broad.mounts(&tree, &MountOptions::default()).unwrap_err().to_string().contains("begins with a wildcard"));
+    assert!(
+        broad
+            .mounts(&tree, &MountOptions::default())
+            .unwrap_err()
+            .to_string()
+            .contains("begins with a wildcard")
+    );
 }
 
 #[test]

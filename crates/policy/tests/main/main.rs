@@ -1,4 +1,5 @@
-//! Compiled mounts: their exact form on a model of a host, and their agreement with `explain` and a plain oracle.
+//! Compiled mounts: their exact form on a model of a host, and their agreement with `explain` and a
+//! plain oracle.
 
 mod golden;
 mod model;

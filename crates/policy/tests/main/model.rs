@@ -99,7 +99,9 @@ impl Tree for Model {
 
     fn read_start(&self, path: &Path, max: usize) -> io::Result<Vec<u8>> {
         match self.nodes.get(path) {
-            Some(Some(Target::File(content))) => Ok(content.as_bytes()[..content.len().min(max)].to_vec()),
+            Some(Some(Target::File(content))) => {
+                Ok(content.as_bytes()[..content.len().min(max)].to_vec())
+            }
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }

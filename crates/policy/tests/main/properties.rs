@@ -1,4 +1,5 @@
-//! Random policies on random trees: the compiled mounts, `explain` and a plain oracle say the same of every path.
+//! Random policies on random trees: the compiled mounts, `explain` and a plain oracle say the same
+//! of every path.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,17 @@ fn path() -> impl Strategy<Value = String> {
 }
 
 fn leaf() -> impl Strategy<Value = String> {
-    (path(), prop::sample::select(vec!["f", ".git/hooks/x", ".git/config", ".git/index", ".bashrc", ".vscode/s"]))
+    (
+        path(),
+        prop::sample::select(vec![
+            "f",
+            ".git/hooks/x",
+            ".git/config",
+            ".git/index",
+            ".bashrc",
+            ".vscode/s",
+        ]),
+    )
         .prop_map(|(dir, leaf)| format!("{dir}/{leaf}"))
 }
 
@@ -69,7 +80,9 @@ impl Case {
             let text = format!("/{}/", root.display());
             refused |= text.contains("/.git/hooks/") || text.contains("/.git/config/");
             let in_git = text.find("/.git/").unwrap_or(text.len());
-            refused |= ["/.bashrc/", "/.vscode/"].iter().any(|name| text.find(name).is_some_and(|at| at < in_git));
+            refused |= ["/.bashrc/", "/.vscode/"]
+                .iter()
+                .any(|name| text.find(name).is_some_and(|at| at < in_git));
         }
         (shown, shown && writable && !refused)
     }

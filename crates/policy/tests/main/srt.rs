@@ -27,7 +27,12 @@ fn srt_accepts_every_preset_and_refuses_what_we_refuse() {
     let (session, home) = (Path::new("/srv/s1"), Path::new("/home/ann"));
     let mut judged = Vec::new();
     for builder in [Policy::reference, Policy::session, Policy::closed] {
-        let policy = builder(session).home(home).deny_write(Path::new("/srv/s1/x")).allow_git_config().build().unwrap();
+        let policy = builder(session)
+            .home(home)
+            .deny_write(Path::new("/srv/s1/x"))
+            .allow_git_config()
+            .build()
+            .unwrap();
         judged.push((policy.config().clone(), true));
         let mut refused = policy.config().clone();
         refused.network.allowed_domains.push("*.com".to_owned());

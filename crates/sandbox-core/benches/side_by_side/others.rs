@@ -93,7 +93,8 @@ async fn output(policy: &Policy, dir: &Path, rounds: usize) {
 }
 
 fn read_plainly(script: &str) -> u64 {
-    let mut child = Command::new("/bin/bash").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        Command::new("/bin/bash").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdout.take().unwrap();
     let (mut buffer, mut total) = (vec![0; 64 << 10], 0);
     loop {
@@ -116,7 +117,13 @@ async fn timed(command: impl Future<Output = ()>) -> Duration {
 fn compared(times: &[Duration], plain: &[Duration], unit: &str, factor: f64) -> String {
     let plain = quantile(plain, 0.5).as_secs_f64();
     let [low, median, high] = [0.25, 0.5, 0.75].map(|at| quantile(times, at).as_secs_f64());
-    format!("{:.2} {unit} | {:.2} ({:.2}–{:.2})", median * factor, median / plain, low / plain, high / plain)
+    format!(
+        "{:.2} {unit} | {:.2} ({:.2}–{:.2})",
+        median * factor,
+        median / plain,
+        low / plain,
+        high / plain
+    )
 }
 
 /// `proc_meminfo(5)`.

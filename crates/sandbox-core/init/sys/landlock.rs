@@ -8,7 +8,8 @@ pub fn landlock_abi() -> Result<u32> {
     sys!(nr::LANDLOCK_CREATE_RULESET, 0, 0, 1).map(|abi| abi as u32)
 }
 
-/// An empty set that restricts what `handled` has: rights on files, rights on the network, scopes (`struct landlock_ruleset_attr`).
+/// An empty set that restricts what `handled` has: rights on files, rights on the network, scopes
+/// (`struct landlock_ruleset_attr`).
 pub fn landlock_ruleset(handled: &[u64; 3], abi: u32) -> Result<Fd> {
     let size = match abi {
         ..=3 => 8,

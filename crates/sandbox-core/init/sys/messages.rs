@@ -72,7 +72,8 @@ pub fn shut_down_sending(socket: Fd) {
 
 /// Sends one message with three descriptors.
 pub fn send_with(socket: Fd, message: &[u8], fds: &[Fd; 3]) -> Result<()> {
-    // One struct cmsghdr: length (8), SOL_SOCKET = 1 (4), SCM_RIGHTS = 1 (4), the descriptors; padded to 8.
+    // One struct cmsghdr: length (8), SOL_SOCKET = 1 (4), SCM_RIGHTS = 1 (4), the descriptors;
+    // padded to 8.
     let mut control = [28u32, 0, 1, 1, 0, 0, 0, 0];
     for (word, fd) in control[4..].iter_mut().zip(fds) {
         *word = *fd as u32;
@@ -117,8 +118,9 @@ pub fn set_receive_timeout(socket: Fd, seconds: u64) -> Result<()> {
 /// The most descriptors that one message brings.
 pub const MAX_FDS: usize = 5;
 
-/// Receives one message with its descriptors, and gives its length and their count; an empty message means that the other side is gone, and
-/// `AGAIN` that none came in time. The kernel wakes one of those that wait for a message.
+/// Receives one message with its descriptors, and gives its length and their count; an empty
+/// message means that the other side is gone, and `AGAIN` that none came in time. The kernel wakes
+/// one of those that wait for a message.
 pub fn receive(socket: Fd, buffer: &mut [u8], fds: &mut [Fd; MAX_FDS]) -> Result<(usize, usize)> {
     #[repr(C, align(8))]
     struct Control([u8; 64]);
@@ -141,7 +143,9 @@ pub fn receive(socket: Fd, buffer: &mut [u8], fds: &mut [Fd; MAX_FDS]) -> Result
         }
     };
     // One struct cmsghdr: length (8), SOL_SOCKET = 1 (4), SCM_RIGHTS = 1 (4), the descriptors.
-    let word = |at: usize| u32::from_le_bytes([control.0[at], control.0[at + 1], control.0[at + 2], control.0[at + 3]]);
+    let word = |at: usize| {
+        u32::from_le_bytes([control.0[at], control.0[at + 1], control.0[at + 2], control.0[at + 3]])
+    };
     let mut count = 0;
     if header.control_len >= 16 && word(8) == 1 && word(12) == 1 {
         count = ((word(0) as usize).saturating_sub(16) / 4).min(MAX_FDS);

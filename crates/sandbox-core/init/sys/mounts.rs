@@ -9,7 +9,8 @@ pub const MS_NOEXEC: usize = 8;
 
 /// Mounts a new file system on the current directory.
 pub fn mount_here(kind: CStr<'_>, flags: usize, options: CStr<'_>) -> Result<()> {
-    sys!(nr::MOUNT, kind.as_ptr(), c(b".\0").as_ptr(), kind.as_ptr(), flags, options.as_ptr()).map(drop)
+    sys!(nr::MOUNT, kind.as_ptr(), c(b".\0").as_ptr(), kind.as_ptr(), flags, options.as_ptr())
+        .map(drop)
 }
 
 /// Cuts the mount namespace off from what the host mounts later.
@@ -24,7 +25,8 @@ pub fn share_mounts() -> Result<()> {
     sys!(nr::MOUNT, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x10_0000, 0).map(drop)
 }
 
-/// Keeps what is mounted here from the namespace that this one was made from, which it goes on following.
+/// Keeps what is mounted here from the namespace that this one was made from, which it goes on
+/// following.
 pub fn follow_mounts() -> Result<()> {
     // MS_REC | MS_SLAVE
     sys!(nr::MOUNT, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x8_0000, 0).map(drop)
@@ -32,14 +34,24 @@ pub fn follow_mounts() -> Result<()> {
 
 /// A detached copy of the mounts at and below what `fd` refers to.
 pub fn clone_mounts(fd: Fd) -> Result<Fd> {
-    sys!(nr::OPEN_TREE, fd, c(b"\0").as_ptr(), 1 | AT_EMPTY_PATH | AT_RECURSIVE | O_CLOEXEC).map(|fd| fd as Fd)
+    sys!(nr::OPEN_TREE, fd, c(b"\0").as_ptr(), 1 | AT_EMPTY_PATH | AT_RECURSIVE | O_CLOEXEC)
+        .map(|fd| fd as Fd)
 }
 
-/// Adds attributes to every mount of a copy, for good: a sandboxed process has no right to take them off.
+/// Adds attributes to every mount of a copy, for good: a sandboxed process has no right to take
+/// them off.
 pub fn restrict_mounts(mounts: Fd, attributes: usize) -> Result<()> {
     // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
     let attr = [attributes as u64, 0, 0, 0];
-    sys!(nr::MOUNT_SETATTR, mounts, c(b"\0").as_ptr(), AT_EMPTY_PATH | AT_RECURSIVE, attr.as_ptr(), 32).map(drop)
+    sys!(
+        nr::MOUNT_SETATTR,
+        mounts,
+        c(b"\0").as_ptr(),
+        AT_EMPTY_PATH | AT_RECURSIVE,
+        attr.as_ptr(),
+        32
+    )
+    .map(drop)
 }
 
 /// The same for the one mount that `fd` is the root of.
@@ -55,7 +67,8 @@ pub fn attach(mounts: Fd, at: Fd) -> Result<()> {
     sys!(nr::MOVE_MOUNT, mounts, empty, at, empty, 0x44).map(drop)
 }
 
-/// Makes the current directory the root and lets go of the old one (`pivot_root(2)`, "pivot_root(".", ".")").
+/// Makes the current directory the root and lets go of the old one (`pivot_root(2)`,
+/// "pivot_root(".", ".")").
 pub fn enter_root() -> Result<()> {
     let here = c(b".\0").as_ptr();
     sys!(nr::PIVOT_ROOT, here, here)?;

@@ -1,4 +1,5 @@
-//! Calls of other processes about which the kernel asks this one (`seccomp_unotify(2)`), and their memory.
+//! Calls of other processes about which the kernel asks this one (`seccomp_unotify(2)`), and their
+//! memory.
 
 use super::{Errno, Fd, IoVec, Result, call, nr, padded};
 
@@ -11,16 +12,19 @@ pub struct Notification {
     pub arguments: [u64; 6],
 }
 
-/// Loads a seccomp filter whose verdict may be to ask; gives the descriptor on which the kernel asks.
+/// Loads a seccomp filter whose verdict may be to ask; gives the descriptor on which the kernel
+/// asks.
 pub fn load_asking_filter(program: &[u8]) -> Result<Fd> {
-    // SECCOMP_FILTER_FLAG_NEW_LISTENER, and SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV since Linux 5.19: a signal does not make a call ask again.
+    // SECCOMP_FILTER_FLAG_NEW_LISTENER, and SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV since Linux
+    // 5.19: a signal does not make a call ask again.
     const NEW_LISTENER: usize = 1 << 3;
     const WAIT_KILLABLE: usize = 1 << 5;
     let listener = match super::processes::load_filter_with(program, NEW_LISTENER | WAIT_KILLABLE) {
         Err(Errno::INVAL) => super::processes::load_filter_with(program, NEW_LISTENER)?,
         other => other?,
     };
-    // SECCOMP_IOCTL_NOTIF_SET_FLAGS with SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, since Linux 6.6: who asks waits for nothing but the answer.
+    // SECCOMP_IOCTL_NOTIF_SET_FLAGS with SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, since Linux 6.6: who
+    // asks waits for nothing but the answer.
     let _ = sys!(nr::IOCTL, listener, 0x4008_2104, 1);
     Ok(listener as Fd)
 }
@@ -47,7 +51,8 @@ pub fn answer(listener: Fd, id: u64, error: Option<Errno>) {
     let _ = sys!(nr::IOCTL, listener, 0xc018_2101u32, words.as_ptr());
 }
 
-/// Reads the memory of another process, which this one must be allowed to trace; all of it, or nothing.
+/// Reads the memory of another process, which this one must be allowed to trace; all of it, or
+/// nothing.
 pub fn read_memory(pid: i32, at: u64, buffer: &mut [u8]) -> Result<()> {
     let to = IoVec { base: buffer.as_mut_ptr(), len: buffer.len() };
     let from = IoVec { base: at as usize as *mut u8, len: buffer.len() };

@@ -19,21 +19,29 @@ pub fn fork_into(flags: usize, group: Fd) -> Result<i32> {
     const CLONE_INTO_CGROUP: u64 = 2 << 32;
     // The kernel wants none for a sibling, which has that of its parent.
     let exit_signal = if flags & CLONE_PARENT == 0 { 17 } else { 0 };
-    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup
-    let arguments = [flags as u64 | CLONE_INTO_CGROUP, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, group as u64];
+    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls,
+    // set_tid, set_tid_size, cgroup
+    let arguments =
+        [flags as u64 | CLONE_INTO_CGROUP, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, group as u64];
     sys!(nr::CLONE3, arguments.as_ptr(), size_of_val(&arguments)).map(|pid| pid as i32)
 }
 
-/// Starts a child that shares this process's memory, on a stack of its own, and sleeps until it has executed a program or ended. Nothing is
-/// copied, and no page is made to be copied on writing. `run` must not return, and `T` is its own until then.
-pub fn start_sharing<T>(stack: &mut [u8], run: extern "C" fn(&mut T) -> !, argument: &mut T) -> Result<i32> {
+/// Starts a child that shares this process's memory, on a stack of its own, and sleeps until it has
+/// executed a program or ended. Nothing is copied, and no page is made to be copied on writing.
+/// `run` must not return, and `T` is its own until then.
+pub fn start_sharing<T>(
+    stack: &mut [u8],
+    run: extern "C" fn(&mut T) -> !,
+    argument: &mut T,
+) -> Result<i32> {
     const CLONE_VM: usize = 0x100;
     const CLONE_VFORK: usize = 0x4000;
     // The stack grows down, and calls want it aligned to 16.
     let top = (stack.as_mut_ptr() as usize + stack.len()) & !15;
     let result: isize;
-    // SAFETY: the child runs on its own stack and calls a function that never returns, with a reference that nobody else uses: the
-    // caller sleeps. The clobbers are those of the kernel's x86-64 convention; the child's registers are its own.
+    // SAFETY: the child runs on its own stack and calls a function that never returns, with a
+    // reference that nobody else uses: the caller sleeps. The clobbers are those of the kernel's
+    // x86-64 convention; the child's registers are its own.
     unsafe {
         asm!(
             "syscall",
@@ -80,7 +88,8 @@ pub fn adopt_orphans() -> Result<()> {
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 }
 
-/// Gives each child of this process, which has one thread, to `visit`. One that is made or ends meanwhile may be left out.
+/// Gives each child of this process, which has one thread, to `visit`. One that is made or ends
+/// meanwhile may be left out.
 pub fn each_child(mut visit: impl FnMut(i32)) -> Result<()> {
     let list = open(super::AT_FDCWD, super::c(b"/proc/thread-self/children\0"), 0, 0)?;
     let (mut buffer, mut pid) = ([0; 4096], 0);
@@ -159,7 +168,8 @@ pub fn drop_bounding_set() -> Result<()> {
         match prctl(PR_CAPBSET_DROP, capability) {
             // Past the last capability that the kernel knows.
             Err(Errno::INVAL) => break,
-            // Without namespaces of its own a process may not; then `no_new_privs` alone keeps it from gaining any.
+            // Without namespaces of its own a process may not; then `no_new_privs` alone keeps it
+            // from gaining any.
             Err(Errno::PERM) => break,
             other => other?,
         }
@@ -171,7 +181,8 @@ pub fn drop_bounding_set() -> Result<()> {
 
 /// Gives up the capabilities that this process has.
 pub fn drop_capabilities() -> Result<()> {
-    // struct __user_cap_header_struct (version 3, this process) and two empty __user_cap_data_struct
+    // struct __user_cap_header_struct (version 3, this process) and two empty
+    // __user_cap_data_struct
     let header = [0x2008_0522u32, 0];
     let none = [0u32; 6];
     sys!(nr::CAPSET, header.as_ptr(), none.as_ptr()).map(drop)
@@ -231,7 +242,8 @@ fn events(mask: u64) -> Result<Fd> {
     sys!(nr::SIGNALFD4, -1isize, &raw const mask, 8, 0o4000 | O_CLOEXEC).map(|fd| fd as Fd)
 }
 
-/// The signals that users and their programs send to a command: HUP, INT, QUIT, USR1, USR2, TERM, CONT, WINCH.
+/// The signals that users and their programs send to a command: HUP, INT, QUIT, USR1, USR2, TERM,
+/// CONT, WINCH.
 const PASSED_MASK: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 9 | 1 << 11 | 1 << 14 | 1 << 17 | 1 << 27;
 
 /// Blocks the signals that are passed on, and makes a descriptor that gives them.
@@ -253,10 +265,15 @@ pub fn unblock_signals() {
     let _ = sys!(nr::RT_SIGPROCMASK, 2, &raw const mask, 0, 8);
 }
 
-/// Writes each text to its address in the memory of another process, which this one must be allowed to trace.
+/// Writes each text to its address in the memory of another process, which this one must be allowed
+/// to trace.
 pub fn write_memory<const N: usize>(pid: i32, texts: [(usize, &[u8]); N]) -> Result<()> {
     let from = texts.map(|(_, text)| IoVec { base: text.as_ptr().cast_mut(), len: text.len() });
     let to = texts.map(|(at, text)| IoVec { base: at as *mut u8, len: text.len() });
     let written = sys!(nr::PROCESS_VM_WRITEV, pid, from.as_ptr(), N, to.as_ptr(), N, 0)?;
-    if written == texts.iter().map(|(_, text)| text.len()).sum() { Ok(()) } else { Err(Errno::INVAL) }
+    if written == texts.iter().map(|(_, text)| text.len()).sum() {
+        Ok(())
+    } else {
+        Err(Errno::INVAL)
+    }
 }

@@ -11,13 +11,19 @@ const RACE_RETRIES: usize = 64;
 
 /// Opens `path` relative to `dir`; no component may lead out of `dir`.
 ///
-/// Symlinks that stay inside are followed. On kernels without `openat2` (before 5.6) every symlink is
-/// refused instead.
-pub(super) fn open(dir: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+/// Symlinks that stay inside are followed. On kernels without `openat2` (before 5.6) every symlink
+/// is refused instead.
+pub(super) fn open(
+    dir: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<OwnedFd> {
     open_with(dir, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
-/// Opens a directory on whose path no symlink stands, the last component included (`ELOOP`, or `ENOTDIR` for the last).
+/// Opens a directory on whose path no symlink stands, the last component included (`ELOOP`, or
+/// `ENOTDIR` for the last).
 pub(super) fn open_plain_directory(dir: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     open_with(dir, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
@@ -42,9 +48,19 @@ fn open_with(
 }
 
 /// The slow way: one component after another, none of which may be a symlink.
-fn open_by_component(dir: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+fn open_by_component(
+    dir: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<OwnedFd> {
     let mut components = path.components().peekable();
-    let mut at = rustix::fs::openat(&dir, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut at = rustix::fs::openat(
+        &dir,
+        ".",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     while let Some(component) = components.next() {
         let Component::Normal(name) = component else { return Err(Errno::XDEV) };
         let (flags, mode) = match components.peek() {
@@ -69,7 +85,8 @@ mod tests {
         symlink("a", dir.path().join("link")).unwrap();
         symlink("f", dir.path().join("a/to-f")).unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
-        let open = |path: &str| open_by_component(&root, Path::new(path), OFlags::RDONLY, Mode::empty());
+        let open =
+            |path: &str| open_by_component(&root, Path::new(path), OFlags::RDONLY, Mode::empty());
         assert!(open("a/f").is_ok());
         for path in ["link/f", "a/to-f", "../x", "/etc/passwd"] {
             assert!(open(path).is_err(), "{path}");

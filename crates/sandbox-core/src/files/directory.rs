@@ -22,8 +22,9 @@ const MAX_SYMLINKS: usize = 40;
 /// One session directory, owned by descriptor.
 ///
 /// Every access is relative to the descriptor and resolved by the kernel beneath it
-/// (`openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)`), so no symlink leads out, however it was planted
-/// and whatever races with the access. All methods block; a call on a small local file costs microseconds.
+/// (`openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)`), so no symlink leads out, however it was
+/// planted and whatever races with the access. All methods block; a call on a small local file
+/// costs microseconds.
 #[derive(Debug)]
 pub struct SessionDir {
     fd: OwnedFd,
@@ -31,7 +32,8 @@ pub struct SessionDir {
 }
 
 impl SessionDir {
-    /// Makes the directory where it is absent, its parents too, for its owner alone (0700), and opens it.
+    /// Makes the directory where it is absent, its parents too, for its owner alone (0700), and
+    /// opens it.
     ///
     /// # Errors
     /// [`FileError::UnsafeDirectory`] when a symlink, a file, or another user's directory is there;
@@ -52,7 +54,8 @@ impl SessionDir {
     /// As [`SessionDir::create`]; an absent directory has the kind
     /// [`NotFound`](super::FileErrorKind::NotFound).
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let unsafe_directory = |problem| FileError::UnsafeDirectory { path: path.to_owned(), problem };
+        let unsafe_directory =
+            |problem| FileError::UnsafeDirectory { path: path.to_owned(), problem };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOTDIR | Errno::LOOP => unsafe_directory("is a symlink or a file"),
@@ -62,7 +65,8 @@ impl SessionDir {
         if stat.st_uid != rustix::process::geteuid().as_raw() {
             return Err(unsafe_directory("belongs to another user"));
         }
-        let path = std::fs::canonicalize(path).map_err(|error| FileError::io("resolve", path, error))?;
+        let path =
+            std::fs::canonicalize(path).map_err(|error| FileError::io("resolve", path, error))?;
         Ok(Self { fd, path })
     }
 
@@ -74,17 +78,20 @@ impl SessionDir {
     /// Opens a regular file for reading.
     ///
     /// # Errors
-    /// [`FileError::NotAFile`] for directories, FIFOs, sockets and devices, without waiting on them;
-    /// [`FileError::Escapes`]; [`FileError::Io`].
+    /// [`FileError::NotAFile`] for directories, FIFOs, sockets and devices, without waiting on
+    /// them; [`FileError::Escapes`]; [`FileError::Io`].
     pub fn open_file(&self, path: &RelativePath) -> Result<File, FileError> {
         let name = path.as_ref();
         // Without O_NONBLOCK a FIFO would hold the open until somebody writes to it.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = beneath::open(&self.fd, name, flags, Mode::empty()).map_err(|errno| match errno {
-            // A socket cannot be opened at all.
-            Errno::NXIO => FileError::NotAFile { path: name.to_owned(), found: "a socket or a device" },
-            errno => FileError::beneath("open", name, errno),
-        })?;
+        let fd =
+            beneath::open(&self.fd, name, flags, Mode::empty()).map_err(|errno| match errno {
+                // A socket cannot be opened at all.
+                Errno::NXIO => {
+                    FileError::NotAFile { path: name.to_owned(), found: "a socket or a device" }
+                }
+                errno => FileError::beneath("open", name, errno),
+            })?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| FileError::io("inspect", name, errno))?;
         match file_type_name(stat.st_mode) {
             None => Ok(File::from(fd)),
@@ -110,9 +117,11 @@ impl SessionDir {
         super::read_open(&self.open_file(path)?, path.as_ref(), max_bytes)
     }
 
-    /// Writes a whole file atomically: whoever opens it sees the old content or the new, never a part.
+    /// Writes a whole file atomically: whoever opens it sees the old content or the new, never a
+    /// part.
     ///
-    /// Parents are created, the mode of an existing file is kept, a symlink that stays inside is written through.
+    /// Parents are created, the mode of an existing file is kept, a symlink that stays inside is
+    /// written through.
     ///
     /// # Errors
     /// As [`SessionDir::stage`] and [`StagedFile::commit`].
@@ -122,8 +131,8 @@ impl SessionDir {
         staged.commit().map(|_| ())
     }
 
-    /// Starts to write a file: content goes to an unnamed file beside the target and takes its name at
-    /// [`StagedFile::commit`]. Parents are created.
+    /// Starts to write a file: content goes to an unnamed file beside the target and takes its name
+    /// at [`StagedFile::commit`]. Parents are created.
     ///
     /// # Errors
     /// [`FileError::Escapes`] when a symlink on the way, or at the target, leads out;
@@ -144,7 +153,12 @@ impl SessionDir {
                 continue;
             }
             return match file_type_name(stat.st_mode) {
-                None => StagedFile::begin(parent, name, asked, Some(Mode::from_raw_mode(stat.st_mode & 0o777))),
+                None => StagedFile::begin(
+                    parent,
+                    name,
+                    asked,
+                    Some(Mode::from_raw_mode(stat.st_mode & 0o777)),
+                ),
                 Some(found) => Err(FileError::NotAFile { path: asked.to_owned(), found }),
             };
         }
@@ -159,7 +173,12 @@ impl SessionDir {
         let name = path.as_ref();
         let parent = match path.parent() {
             Some(parent) => {
-                match beneath::open(&self.fd, parent.as_ref(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+                match beneath::open(
+                    &self.fd,
+                    parent.as_ref(),
+                    OFlags::PATH | OFlags::DIRECTORY,
+                    Mode::empty(),
+                ) {
                     Ok(fd) => Some(fd),
                     Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
                     Err(errno) => return Err(FileError::beneath("remove", name, errno)),
@@ -175,7 +194,8 @@ impl SessionDir {
         }
     }
 
-    /// Deletes the whole directory, following no symlink, even where its owner was denied access to a part.
+    /// Deletes the whole directory, following no symlink, even where its owner was denied access to
+    /// a part.
     ///
     /// # Errors
     /// [`FileError::Io`]; what could be deleted is gone then.
@@ -204,9 +224,14 @@ impl SessionDir {
         .map_err(|errno| FileError::beneath("open", parent.as_ref(), errno))
     }
 
-    /// Where the symlink `link` in `parent` leads, by text; every step is opened beneath the session
-    /// directory again, so a text that lies only ends in another place inside.
-    fn follow(&self, parent: &OwnedFd, link: &RelativePath, asked: &Path) -> Result<RelativePath, FileError> {
+    /// Where the symlink `link` in `parent` leads, by text; every step is opened beneath the
+    /// session directory again, so a text that lies only ends in another place inside.
+    fn follow(
+        &self,
+        parent: &OwnedFd,
+        link: &RelativePath,
+        asked: &Path,
+    ) -> Result<RelativePath, FileError> {
         let escapes = || FileError::Escapes { path: asked.to_owned() };
         let target = rustix::fs::readlinkat(parent, link.file_name(), Vec::new())
             .map_err(|errno| FileError::io("resolve", asked, errno))?;
@@ -217,7 +242,11 @@ impl SessionDir {
             }
             _ => Vec::new(),
         };
-        let rest = if target.is_absolute() { target.strip_prefix(&self.path).map_err(|_| escapes())? } else { target };
+        let rest = if target.is_absolute() {
+            target.strip_prefix(&self.path).map_err(|_| escapes())?
+        } else {
+            target
+        };
         for component in rest.to_str().ok_or_else(escapes)?.split('/') {
             match component {
                 "" | "." => {}

@@ -7,7 +7,8 @@ use rustix::io::Errno;
 
 /// Why a file of a session could not be reached.
 ///
-/// Paths are relative to the session directory where the file lies inside it. Contents never appear.
+/// Paths are relative to the session directory where the file lies inside it. Contents never
+/// appear.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
@@ -83,7 +84,9 @@ impl FileError {
             Self::UnsafeDirectory { .. } => FileErrorKind::Other,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => FileErrorKind::NotFound,
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileErrorKind::StorageFull,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    FileErrorKind::StorageFull
+                }
                 _ => FileErrorKind::Other,
             },
         }
@@ -94,8 +97,9 @@ impl FileError {
         Self::Io { operation, path: path.to_owned(), source: source.into() }
     }
 
-    /// As [`FileError::io`], for calls that resolve the path beneath the session directory: the kernel says
-    /// `EXDEV` when a symlink leads out and `ELOOP` when it meets a magic link (`openat2(2)`).
+    /// As [`FileError::io`], for calls that resolve the path beneath the session directory: the
+    /// kernel says `EXDEV` when a symlink leads out and `ELOOP` when it meets a magic link
+    /// (`openat2(2)`).
     pub(super) fn beneath(operation: &'static str, path: &Path, errno: Errno) -> Self {
         match errno {
             Errno::XDEV | Errno::LOOP => Self::Escapes { path: path.to_owned() },

@@ -11,11 +11,12 @@ use rustix::io::Errno;
 
 use super::error::FileError;
 
-/// How the names of files begin that stand beside their target for the moment of the replacement. One that
-/// is left after a crash is nobody's artifact.
+/// How the names of files begin that stand beside their target for the moment of the replacement.
+/// One that is left after a crash is nobody's artifact.
 pub const STAGED_PREFIX: &str = ".agent-tools-staged-";
 
-/// New content for a file of a session; [`StagedFile::commit`] puts it in place, dropping it discards it.
+/// New content for a file of a session; [`StagedFile::commit`] puts it in place, dropping it
+/// discards it.
 #[derive(Debug)]
 pub struct StagedFile {
     file: File,
@@ -29,19 +30,28 @@ pub struct StagedFile {
 
 impl StagedFile {
     /// `old_mode` is the mode of the file that it will replace.
-    pub(super) fn begin(parent: OwnedFd, name: &str, asked: &Path, old_mode: Option<Mode>) -> Result<Self, FileError> {
+    pub(super) fn begin(
+        parent: OwnedFd,
+        name: &str,
+        asked: &Path,
+        old_mode: Option<Mode>,
+    ) -> Result<Self, FileError> {
         let error = |errno| FileError::io("create", asked, errno);
         let mode = Mode::from_raw_mode(0o644);
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let (fd, staged_name) = match rustix::fs::openat(&parent, ".", flags | OFlags::TMPFILE, mode) {
-            Ok(fd) => (fd, None),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                let staged = staged_name();
-                let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-                (rustix::fs::openat(&parent, &staged, flags, mode).map_err(error)?, Some(staged))
-            }
-            Err(errno) => return Err(error(errno)),
-        };
+        let (fd, staged_name) =
+            match rustix::fs::openat(&parent, ".", flags | OFlags::TMPFILE, mode) {
+                Ok(fd) => (fd, None),
+                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                    let staged = staged_name();
+                    let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+                    (
+                        rustix::fs::openat(&parent, &staged, flags, mode).map_err(error)?,
+                        Some(staged),
+                    )
+                }
+                Err(errno) => return Err(error(errno)),
+            };
         if let Some(old_mode) = old_mode {
             rustix::fs::fchmod(&fd, old_mode).map_err(error)?;
         }
@@ -67,7 +77,8 @@ impl StagedFile {
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)).map_err(error)
     }
 
-    /// The path that the file will have, every symlink resolved, as the kernel sees it at this moment.
+    /// The path that the file will have, every symlink resolved, as the kernel sees it at this
+    /// moment.
     ///
     /// # Errors
     /// [`FileError::Io`], also where `/proc` is not mounted.
@@ -130,7 +141,8 @@ impl Drop for StagedFile {
     }
 }
 
-/// A name that no other staged file of this machine has: process, counter, and the time in nanoseconds.
+/// A name that no other staged file of this machine has: process, counter, and the time in
+/// nanoseconds.
 fn staged_name() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);

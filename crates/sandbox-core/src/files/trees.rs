@@ -40,22 +40,26 @@ impl SessionDir {
     /// [`FileError::Io`] when no directory is there or a symlink stands on the way.
     pub fn names(&self, path: &RelativePath) -> Result<Vec<String>, FileError> {
         let failed = |error: io::Error| FileError::io("list", path.as_ref(), error);
-        let dir = beneath::open_plain_directory(self, path.as_ref()).map_err(|errno| failed(errno.into()))?;
+        let dir = beneath::open_plain_directory(self, path.as_ref())
+            .map_err(|errno| failed(errno.into()))?;
         let entries = std::fs::read_dir(by_descriptor(&dir)).map_err(failed)?;
         let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));
         names.filter_map(Result::transpose).collect::<io::Result<_>>().map_err(failed)
     }
 
-    /// Moves a tree to a place, whatever is there, in one step: at any moment the place has the old or the new. The old
-    /// is removed then.
+    /// Moves a tree to a place, whatever is there, in one step: at any moment the place has the old
+    /// or the new. The old is removed then.
     ///
     /// # Errors
-    /// [`FileError::Io`]. When only the removal failed, the new is in place and the old stands at `from`.
+    /// [`FileError::Io`]. When only the removal failed, the new is in place and the old stands at
+    /// `from`.
     pub fn replace_tree(&self, from: &RelativePath, to: &RelativePath) -> Result<(), FileError> {
         let failed = |errno: Errno| FileError::io("replace", to.as_ref(), errno);
-        let (source, target) = (self.plain_parent(from).map_err(failed)?, self.plain_parent(to).map_err(failed)?);
+        let (source, target) =
+            (self.plain_parent(from).map_err(failed)?, self.plain_parent(to).map_err(failed)?);
         let rename = |flags| {
-            rustix::fs::renameat_with(&source, from.file_name(), &target, to.file_name(), flags).map_err(failed)
+            rustix::fs::renameat_with(&source, from.file_name(), &target, to.file_name(), flags)
+                .map_err(failed)
         };
         match rustix::fs::statat(&target, to.file_name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => rename(RenameFlags::NOREPLACE),
@@ -109,7 +113,8 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives the owner back the right to list and change every directory below `path`, following no symlink.
+/// Gives the owner back the right to list and change every directory below `path`, following no
+/// symlink.
 fn open_up(path: &Path) -> io::Result<()> {
     let top = rustix::fs::open(path, DIRECTORY_ONLY, Mode::empty())?;
     let mut rest = vec![top];
@@ -126,4 +131,5 @@ fn open_up(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-const DIRECTORY_ONLY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY_ONLY: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

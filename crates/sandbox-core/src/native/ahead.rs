@@ -14,7 +14,8 @@ use super::exec::{self, Lines};
 use super::{Inner, wire};
 use crate::sandbox::CommandSpec;
 
-/// How long a session is idle before a shell is started ahead: commands that follow at once would only wait for it.
+/// How long a session is idle before a shell is started ahead: commands that follow at once would
+/// only wait for it.
 const IDLE: Duration = Duration::from_millis(2);
 /// How long a shell waits for a command.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,8 +60,13 @@ impl WaitingShell {
         let waiting = self.shell().take_if(|waiting| is_like(&waiting.like, spec, session_dir))?;
         let length = u32::try_from(spec.command.len()).ok()?;
         let message = [&length.to_le_bytes()[..], spec.command.as_bytes(), b"\0"].concat();
-        // The message is shorter than the socket's buffer, which is empty. A slot that has received a part of it only runs nothing.
-        let sent = rustix::net::send(&waiting.lines.channel, &message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        // The message is shorter than the socket's buffer, which is empty. A slot that has received
+        // a part of it only runs nothing.
+        let sent = rustix::net::send(
+            &waiting.lines.channel,
+            &message,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        );
         (sent.ok()? == message.len()).then_some(waiting.lines)
     }
 
@@ -79,8 +85,9 @@ fn is_like(a: &CommandSpec, b: &CommandSpec, session_dir: &Path) -> bool {
     a.env == b.env && cwd(a) == cwd(b)
 }
 
-/// Whether a shell that was started ahead can run it: nothing to read, nothing long, and no variable by which bash would act
-/// before it looks at its command, or which the waiting would change.
+/// Whether a shell that was started ahead can run it: nothing to read, nothing long, and no
+/// variable by which bash would act before it looks at its command, or which the waiting would
+/// change.
 fn may_come_later(spec: &CommandSpec) -> bool {
     let is_special = |name: &OsStr| {
         name.as_bytes().starts_with(b"BASH")
@@ -110,11 +117,13 @@ pub(super) fn wait_for_next(sandbox: &Arc<Inner>, mut like: CommandSpec) {
     });
 }
 
-/// Starts a shell ahead, where the session is idle; gives its number. What goes wrong costs only the time that it would have saved.
+/// Starts a shell ahead, where the session is idle; gives its number. What goes wrong costs only
+/// the time that it would have saved.
 fn start(sandbox: &Weak<Inner>, like: CommandSpec) -> Option<u64> {
     let sandbox = sandbox.upgrade()?;
     let mut shell = sandbox.waiting.shell();
-    let waits = shell.as_ref().is_some_and(|waiting| is_like(&waiting.like, &like, &sandbox.session_dir));
+    let waits =
+        shell.as_ref().is_some_and(|waiting| is_like(&waiting.like, &like, &sandbox.session_dir));
     if waits || !sandbox.waiting.is_idle() {
         return None;
     }
@@ -123,7 +132,8 @@ fn start(sandbox: &Weak<Inner>, like: CommandSpec) -> Option<u64> {
         return None;
     }
     let (lines, ends) = exec::lines().ok()?;
-    let fds = [sandbox.null.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd(), ends.channel.as_fd()];
+    let fds =
+        [sandbox.null.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd(), ends.channel.as_fd()];
     if !sandbox.init.send(&body, &fds).ok()? {
         return None;
     }

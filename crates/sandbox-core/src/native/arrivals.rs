@@ -1,8 +1,10 @@
-//! What has come into being at a path where the policy allows nothing, and is taken away when the command that made it has ended.
+//! What has come into being at a path where the policy allows nothing, and is taken away when the
+//! command that made it has ended.
 //!
-//! Init refuses such names at once (`init/guard.rs`), but rests on what a command says, which it can change in a race. So whoever ends a command
-//! looks at those paths afterwards, when nobody of it is alive: a look or two for a whole policy, since a directory in which nothing was made
-//! says so by its time.
+//! Init refuses such names at once (`init/guard.rs`), but rests on what a command says, which it
+//! can change in a race. So whoever ends a command looks at those paths afterwards, when nobody of
+//! it is alive: a look or two for a whole policy, since a directory in which nothing was made says
+//! so by its time.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -28,7 +30,8 @@ const MAX_NAME_BYTES: usize = 240;
 pub(super) struct Unseen(Mutex<Option<SystemTime>>);
 
 impl Unseen {
-    /// A command begins whose end may not be heard: it may have been cancelled, or runs on streams of others.
+    /// A command begins whose end may not be heard: it may have been cancelled, or runs on streams
+    /// of others.
     pub(super) fn begin(&self, started: SystemTime) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(started);
     }
@@ -43,14 +46,21 @@ impl Unseen {
         self.begun().map_or(started, |earlier| earlier.min(started))
     }
 
-    /// Takes away what was made at refused paths since a command began. What stood there before is somebody else's.
+    /// Takes away what was made at refused paths since a command began. What stood there before is
+    /// somebody else's.
     pub(super) fn take_away(&self, refused: &[Refused], started: SystemTime) -> Vec<Displaced> {
         let since = self.since(started).checked_sub(LAG).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut displaced = Vec::new();
         for of_one in refused.chunk_by(|a, b| a.dir == b.dir) {
             let Some(first) = of_one.first() else { continue };
             let flags = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            match rustix::fs::openat2(rustix::fs::CWD, &first.dir, directory(), Mode::empty(), flags) {
+            match rustix::fs::openat2(
+                rustix::fs::CWD,
+                &first.dir,
+                directory(),
+                Mode::empty(),
+                flags,
+            ) {
                 Ok(dir) => {
                     let was_written_to = stat(&dir, "").is_ok_and(|stat| changed(&stat) >= since);
                     for Refused { rest, .. } in of_one {
@@ -60,7 +70,8 @@ impl Unseen {
                         }
                     }
                 }
-                // Somebody has put something else in the place of the directory, or of one above it.
+                // Somebody has put something else in the place of the directory, or of one above
+                // it.
                 Err(Errno::LOOP | Errno::NOTDIR) => {
                     if let Ok(root) = rustix::fs::open("/", directory(), Mode::empty()) {
                         let below = first.dir.strip_prefix("/").unwrap_or(&first.dir);
@@ -90,7 +101,8 @@ fn changed(stat: &Statx) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds)
 }
 
-/// Follows a path from a directory on as far as there are directories, and takes away what stands at its end, or a symlink on the way.
+/// Follows a path from a directory on as far as there are directories, and takes away what stands
+/// at its end, or a symlink on the way.
 fn look(dir: &OwnedFd, at: &Path, rest: &Path, since: SystemTime) -> Option<Displaced> {
     let mut at = at.to_owned();
     let mut opened: Option<OwnedFd> = None;
@@ -108,13 +120,18 @@ fn look(dir: &OwnedFd, at: &Path, rest: &Path, since: SystemTime) -> Option<Disp
     None
 }
 
-/// Gives it another name in the same directory: nothing of it is lost, and nobody takes it for what it claimed to be.
+/// Gives it another name in the same directory: nothing of it is lost, and nobody takes it for what
+/// it claimed to be.
 fn displace(dir: &OwnedFd, at: &Path, name: &OsStr) -> Displaced {
     let bytes = name.as_encoded_bytes();
     let kept = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_NAME_BYTES)]).into_owned();
     let path = at.join(name);
     for number in 1..=MAX_NAMES {
-        let other = if number == 1 { format!("{kept}.refused") } else { format!("{kept}.refused-{number}") };
+        let other = if number == 1 {
+            format!("{kept}.refused")
+        } else {
+            format!("{kept}.refused-{number}")
+        };
         match rustix::fs::renameat_with(dir, name, dir, &other, RenameFlags::NOREPLACE) {
             Ok(()) => return Displaced { path, moved_to: Some(at.join(other)) },
             Err(Errno::EXIST) => {}
@@ -136,14 +153,23 @@ mod tests {
     }
 
     fn taken(refused: &[Refused], since: SystemTime) -> Vec<(PathBuf, Option<PathBuf>)> {
-        Unseen::default().take_away(refused, since).into_iter().map(|it| (it.path, it.moved_to)).collect()
+        Unseen::default()
+            .take_away(refused, since)
+            .into_iter()
+            .map(|it| (it.path, it.moved_to))
+            .collect()
     }
 
     #[test]
     fn what_arose_at_a_refused_path_gets_another_name_and_keeps_its_content() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().canonicalize().unwrap();
-        let rules = [refused(&dir, "a"), refused(&dir, "deep/er/b"), refused(&dir, "link/c"), refused(&dir, "none")];
+        let rules = [
+            refused(&dir, "a"),
+            refused(&dir, "deep/er/b"),
+            refused(&dir, "link/c"),
+            refused(&dir, "none"),
+        ];
         let started = SystemTime::now();
         assert_eq!(taken(&rules, started), []);
         fs::write(dir.join("a"), "content").unwrap();
@@ -153,7 +179,11 @@ mod tests {
         let moved = |from: &str, to: &str| (dir.join(from), Some(dir.join(to)));
         assert_eq!(
             taken(&rules, started),
-            [moved("a", "a.refused-2"), moved("deep/er/b", "deep/er/b.refused"), moved("link", "link.refused")]
+            [
+                moved("a", "a.refused-2"),
+                moved("deep/er/b", "deep/er/b.refused"),
+                moved("link", "link.refused")
+            ]
         );
         assert_eq!(fs::read_to_string(dir.join("a.refused-2")).unwrap(), "content");
         assert_eq!(taken(&rules, started), []);

@@ -14,14 +14,20 @@ use super::{Inner, NativeSandbox, refresh, wire};
 use crate::sandbox::{CommandSpec, CommandStatus, Displaced, ExecError};
 
 impl NativeSandbox {
-    /// Starts a command on the caller's own standard input, output and error. Of `spec` the command, the directory and the environment count; there is
-    /// no timeout, and nothing is captured.
+    /// Starts a command on the caller's own standard input, output and error. Of `spec` the
+    /// command, the directory and the environment count; there is no timeout, and nothing is
+    /// captured.
     ///
-    /// The command has no controlling terminal, also where a stream is one: signals reach it by [`AttachedCommand::signal`].
+    /// The command has no controlling terminal, also where a stream is one: signals reach it by
+    /// [`AttachedCommand::signal`].
     ///
     /// # Errors
     /// [`ExecError`] when the command could not be handed over.
-    pub async fn start(&self, spec: &CommandSpec, streams: [BorrowedFd<'_>; 3]) -> Result<AttachedCommand, ExecError> {
+    pub async fn start(
+        &self,
+        spec: &CommandSpec,
+        streams: [BorrowedFd<'_>; 3],
+    ) -> Result<AttachedCommand, ExecError> {
         let began = SystemTime::now();
         self.inner.unseen.begin(began);
         let body = exec::encode(&self.inner, spec, wire::COMMAND_NOW)?;
@@ -35,7 +41,8 @@ impl NativeSandbox {
     }
 }
 
-/// A command that is running on the caller's own streams. Dropping it kills the command and all that it started.
+/// A command that is running on the caller's own streams. Dropping it kills the command and all
+/// that it started.
 #[derive(Debug)]
 pub struct AttachedCommand {
     report: OwnedReadHalf,
@@ -46,7 +53,8 @@ pub struct AttachedCommand {
 }
 
 impl AttachedCommand {
-    /// Sends a signal, by its number, to the command's process group, as a terminal would. One that comes after the end is lost.
+    /// Sends a signal, by its number, to the command's process group, as a terminal would. One that
+    /// comes after the end is lost.
     pub fn signal(&self, number: i32) {
         // A host that does not ignore SIGPIPE must not die of a command that has ended.
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
@@ -61,13 +69,17 @@ impl AttachedCommand {
     /// # Cancel safety
     /// It may be waited for again.
     pub async fn wait(&mut self) -> Result<CommandStatus, ExecError> {
-        self.report.readable().await.map_err(|source| ExecError::Host { operation: "hear", source })?;
+        self.report
+            .readable()
+            .await
+            .map_err(|source| ExecError::Host { operation: "hear", source })?;
         let report = exec::hear_report(&mut self.report).await?;
         refresh::after_command(&self.sandbox, report.arrivals).await;
         exec::status(&End { report, timed_out: false }, &self.sandbox.shell, &self.cwd)
     }
 
-    /// After the end: takes away what the command has made where the policy allows nothing to be made.
+    /// After the end: takes away what the command has made where the policy allows nothing to be
+    /// made.
     pub fn displaced(&self) -> Vec<Displaced> {
         self.sandbox.unseen.take_away(&self.sandbox.mounts().arrivals.refused, self.began)
     }

@@ -1,4 +1,5 @@
-//! The control group of a session (`cgroups(7)`, version 2): where it can be, making it, and removing it. What is in it is told in `init/cgroup.rs`.
+//! The control group of a session (`cgroups(7)`, version 2): where it can be, making it, and
+//! removing it. What is in it is told in `init/cgroup.rs`.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -16,7 +17,8 @@ use rustix::io::Errno;
 use super::OpenError;
 use crate::sandbox::{Cgroups, Limits};
 
-/// What the names of such groups begin with; behind it the process id of the host, and something random.
+/// What the names of such groups begin with; behind it the process id of the host, and something
+/// random.
 const PREFIX: &str = "agent-sandbox-";
 /// What commands are limited by. Processor time is counted without a controller.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
@@ -24,9 +26,11 @@ const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 const INIT: &str = "init";
 const MODE: u32 = 0o755;
 
-/// How often a new name is tried when another process takes the group for left over before it is in use.
+/// How often a new name is tried when another process takes the group for left over before it is in
+/// use.
 const MAX_NAMES: usize = 5;
-/// How often removing is tried, and after how many times what is still alive in the group is killed.
+/// How often removing is tried, and after how many times what is still alive in the group is
+/// killed.
 const MAX_REMOVALS: usize = 100;
 const KILL_AFTER: usize = 5;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(2);
@@ -43,15 +47,21 @@ pub(super) struct SessionGroup {
 }
 
 impl SessionGroup {
-    /// Makes the group of a new session. Where none can be had, and the caller has not said where it must be, the error is the reason.
-    /// `against` is what speaks against any.
-    pub(super) fn make(limits: &Limits, against: Option<&str>) -> Result<Result<Self, String>, OpenError> {
-        let judged = |group: &Path| against.map_or_else(|| usable(group), |why| Err(why.to_owned()));
+    /// Makes the group of a new session. Where none can be had, and the caller has not said where
+    /// it must be, the error is the reason. `against` is what speaks against any.
+    pub(super) fn make(
+        limits: &Limits,
+        against: Option<&str>,
+    ) -> Result<Result<Self, String>, OpenError> {
+        let judged =
+            |group: &Path| against.map_or_else(|| usable(group), |why| Err(why.to_owned()));
         match &limits.cgroups {
             Cgroups::Off => Ok(Err("control groups are turned off".to_owned())),
             Cgroups::Automatic if let Some(why) = against => Ok(Err(why.to_owned())),
             Cgroups::Automatic => Ok(find().and_then(|parent| {
-                Self::below(&parent).map_err(|source| format!("no group can be made in {}: {source}", parent.display()))
+                Self::below(&parent).map_err(|source| {
+                    format!("no group can be made in {}: {source}", parent.display())
+                })
             })),
             Cgroups::At(parent) => {
                 let refused = |source: io::Error| OpenError::Refused {
@@ -74,7 +84,10 @@ impl SessionGroup {
                 // Another process was quicker to take it for left over.
                 Err(error)
                     if tries < MAX_NAMES
-                        && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::WouldBlock) => {}
+                        && matches!(
+                            error.kind(),
+                            io::ErrorKind::NotFound | io::ErrorKind::WouldBlock
+                        ) => {}
                 other => return other,
             }
         }
@@ -112,7 +125,8 @@ impl Drop for SessionGroup {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return,
                 Err(_) => {}
             }
-            // Processes that are dead may still count for a moment. Nobody else is left, unless init was killed.
+            // Processes that are dead may still count for a moment. Nobody else is left, unless
+            // init was killed.
             if attempt == KILL_AFTER {
                 let _ = std::fs::write(self.path.join("cgroup.kill"), "1");
             }
@@ -121,11 +135,15 @@ impl Drop for SessionGroup {
     }
 }
 
-/// Mounts that keep commands from the files of groups, whatever else they may write to: a limit that they could lift would be none.
+/// Mounts that keep commands from the files of groups, whatever else they may write to: a limit
+/// that they could lift would be none.
 pub(super) fn protected(mounts: &MountPlan) -> Cow<'_, MountPlan> {
     let mut mounts = Cow::Borrowed(mounts);
     if let Some(mount) = mount().filter(|_| is_open_to_commands(&mounts)) {
-        mounts.to_mut().ops.push(MountOp::Bind { path: mount.point.clone(), access: BindAccess::ReadOnly });
+        mounts
+            .to_mut()
+            .ops
+            .push(MountOp::Bind { path: mount.point.clone(), access: BindAccess::ReadOnly });
     }
     mounts
 }
@@ -156,7 +174,8 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
-/// Removes what killed processes have left below `parent`; this process does so once, because with many sessions there is much to look at.
+/// Removes what killed processes have left below `parent`; this process does so once, because with
+/// many sessions there is much to look at.
 fn sweep_once(parent: &Path) {
     static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     if SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(parent.to_owned()) {
@@ -166,10 +185,14 @@ fn sweep_once(parent: &Path) {
 
 fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+    {
         let path = entry.path();
         let Ok(group) = open(&path) else { continue };
-        let is_unlocked = rustix::fs::flock(&group, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let is_unlocked =
+            rustix::fs::flock(&group, FlockOperation::NonBlockingLockExclusive).is_ok();
         let is_empty = std::fs::read_to_string(path.join("cgroup.events"))
             .is_ok_and(|events| events.lines().any(|line| line == "populated 0"));
         if is_unlocked && is_empty {
@@ -178,16 +201,25 @@ fn sweep(parent: &Path) {
     }
 }
 
-/// Where this process may make groups: below its own, or beside it, as systemd's `DelegateSubgroup=` has it. The error is why nowhere.
+/// Where this process may make groups: below its own, or beside it, as systemd's
+/// `DelegateSubgroup=` has it. The error is why nowhere.
 fn find() -> Result<PathBuf, String> {
     let none = || "control groups of version 2 are not mounted".to_owned();
     let mount = mount().ok_or_else(none)?;
-    let own = mount.group(&std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default()).ok_or_else(none)?;
+    let own = mount
+        .group(&std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+        .ok_or_else(none)?;
     let top = Some(mount.point.as_path());
     let mut refusals = Vec::new();
-    for group in [Some(own.as_path()), own.parent().filter(|_| top != Some(&own))].into_iter().flatten() {
-        // Root may write everywhere, so for root only what somebody has handed on counts, or what is nobody's because it is the topmost.
-        let judged = if rustix::process::geteuid().is_root() && top != Some(group) && !is_marked_delegated(group) {
+    for group in
+        [Some(own.as_path()), own.parent().filter(|_| top != Some(&own))].into_iter().flatten()
+    {
+        // Root may write everywhere, so for root only what somebody has handed on counts, or what
+        // is nobody's because it is the topmost.
+        let judged = if rustix::process::geteuid().is_root()
+            && top != Some(group)
+            && !is_marked_delegated(group)
+        {
             Err("it is not delegated".to_owned())
         } else {
             usable(group)
@@ -222,7 +254,8 @@ impl Mount {
             let (mount, kind) = line.split_once(" - ")?;
             let mut fields = mount.split(' ').skip(3);
             let (root, point) = (fields.next()?, fields.next()?);
-            // Spaces and the like are written as octal numbers; nobody mounts this file system at such a place.
+            // Spaces and the like are written as octal numbers; nobody mounts this file system at
+            // such a place.
             kind.starts_with("cgroup2 ").then(|| Self { root: root.into(), point: point.into() })
         })
     }
@@ -232,7 +265,8 @@ impl Mount {
         let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
         let below = Path::new(path).strip_prefix(&self.root).ok()?;
         // `join` of nothing would leave a slash at the end.
-        let directory = if below.as_os_str().is_empty() { self.point.clone() } else { self.point.join(below) };
+        let directory =
+            if below.as_os_str().is_empty() { self.point.clone() } else { self.point.join(below) };
         directory.is_dir().then_some(directory)
     }
 }

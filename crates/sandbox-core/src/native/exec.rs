@@ -20,11 +20,15 @@ use super::plan::Encoder;
 use super::process::memory_file;
 use super::{Inner, ahead, refresh, wire};
 use crate::sandbox::streams::{Filled, feed, fill};
-use crate::sandbox::{CapturedStream, CommandOutput, CommandSpec, CommandStatus, Displaced, ExecError, Limit};
+use crate::sandbox::{
+    CapturedStream, CommandOutput, CommandSpec, CommandStatus, Displaced, ExecError, Limit,
+};
 
-/// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without its NUL.
+/// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without
+/// its NUL.
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
-/// The kernel's limit for all arguments and variables is a quarter of the stack limit, 2 MiB by default.
+/// The kernel's limit for all arguments and variables is a quarter of the stack limit, 2 MiB by
+/// default.
 const MAX_ENVIRONMENT_BYTES: usize = 1024 * 1024;
 /// How large a pipe is made from which nothing is kept any more, and how much is moved at once.
 const DRAIN_BYTES: usize = 1 << 20;
@@ -33,7 +37,10 @@ const GATHERING_PAUSE: Duration = Duration::from_micros(100);
 /// How long a socket that is full is left alone.
 const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(1);
 
-pub(super) async fn exec(sandbox: &Arc<Inner>, spec: CommandSpec) -> Result<CommandOutput, ExecError> {
+pub(super) async fn exec(
+    sandbox: &Arc<Inner>,
+    spec: CommandSpec,
+) -> Result<CommandOutput, ExecError> {
     let (started, began) = (Instant::now(), SystemTime::now());
     let running = sandbox.waiting.begin();
     // Who drops this future does not hear the end.
@@ -83,7 +90,9 @@ impl Unheard<'_> {
     fn heard(mut self) -> Vec<Displaced> {
         let began = self.began.take();
         let mounts = self.sandbox.mounts();
-        began.map(|began| self.sandbox.unseen.take_away(&mounts.arrivals.refused, began)).unwrap_or_default()
+        began
+            .map(|began| self.sandbox.unseen.take_away(&mounts.arrivals.refused, began))
+            .unwrap_or_default()
     }
 }
 
@@ -114,7 +123,8 @@ pub(super) fn lines() -> Result<(Lines, Ends), ExecError> {
     let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
     let (stdout, stdout_end) = pipe_pair()?;
     let (stderr, stderr_end) = pipe_pair()?;
-    let (channel, channel_end) = std::os::unix::net::UnixStream::pair().map_err(host("make a socket"))?;
+    let (channel, channel_end) =
+        std::os::unix::net::UnixStream::pair().map_err(host("make a socket"))?;
     channel.set_nonblocking(true).map_err(host("use a socket"))?;
     let ends = Ends { stdout: stdout_end, stderr: stderr_end, channel: channel_end.into() };
     Ok((Lines { stdout, stderr, channel }, ends))
@@ -133,7 +143,8 @@ async fn start(sandbox: &Inner, spec: &CommandSpec) -> Result<(Lines, Option<Own
         true => (None, None),
         false => pipe_pair().map(|(end, writer)| (Some(end), Some(writer)))?,
     };
-    let fds = [stdin_end.as_ref().unwrap_or(&sandbox.null), &ends.stdout, &ends.stderr, &ends.channel];
+    let fds =
+        [stdin_end.as_ref().unwrap_or(&sandbox.null), &ends.stdout, &ends.stderr, &ends.channel];
     send(sandbox, &body, fds.map(AsFd::as_fd)).await?;
     Ok((lines, stdin))
 }
@@ -147,7 +158,12 @@ pub(super) fn encode(sandbox: &Inner, spec: &CommandSpec, when: u32) -> Result<V
             return Err(ExecError::Nul { what });
         }
         if bytes.len() > limit {
-            return Err(ExecError::TooLarge { what: what.to_owned(), size: bytes.len(), unit: "bytes", limit });
+            return Err(ExecError::TooLarge {
+                what: what.to_owned(),
+                size: bytes.len(),
+                unit: "bytes",
+                limit,
+            });
         }
         Ok(())
     };
@@ -173,20 +189,34 @@ pub(super) fn encode(sandbox: &Inner, spec: &CommandSpec, when: u32) -> Result<V
         }
         if variable.len() > MAX_ARGUMENT_BYTES {
             let what = format!("variable {}", name.to_string_lossy());
-            return Err(ExecError::TooLarge { what, size: variable.len(), unit: "bytes", limit: MAX_ARGUMENT_BYTES });
+            return Err(ExecError::TooLarge {
+                what,
+                size: variable.len(),
+                unit: "bytes",
+                limit: MAX_ARGUMENT_BYTES,
+            });
         }
         body.text(&variable);
     }
     let size = body.0.len() - before;
     if size > MAX_ENVIRONMENT_BYTES {
         let what = "environment".to_owned();
-        return Err(ExecError::TooLarge { what, size, unit: "bytes", limit: MAX_ENVIRONMENT_BYTES });
+        return Err(ExecError::TooLarge {
+            what,
+            size,
+            unit: "bytes",
+            limit: MAX_ENVIRONMENT_BYTES,
+        });
     }
     Ok(body.0)
 }
 
 /// Hands the command over; a long body travels in a file in memory.
-pub(super) async fn send(sandbox: &Inner, body: &[u8], ends: [BorrowedFd<'_>; 4]) -> Result<(), ExecError> {
+pub(super) async fn send(
+    sandbox: &Inner,
+    body: &[u8],
+    ends: [BorrowedFd<'_>; 4],
+) -> Result<(), ExecError> {
     while !send_once(sandbox, body, ends)? {
         tokio::time::sleep(FULL_SOCKET_PAUSE).await;
     }
@@ -203,7 +233,10 @@ pub(super) fn send_blocking(
     let started = Instant::now();
     while !send_once(sandbox, body, ends)? {
         if started.elapsed() > patience {
-            return Err(ExecError::Host { operation: "send the request", source: io::ErrorKind::TimedOut.into() });
+            return Err(ExecError::Host {
+                operation: "send the request",
+                source: io::ErrorKind::TimedOut.into(),
+            });
         }
         std::thread::sleep(FULL_SOCKET_PAUSE);
     }
@@ -214,7 +247,10 @@ pub(super) fn send_blocking(
 fn send_once(sandbox: &Inner, body: &[u8], ends: [BorrowedFd<'_>; 4]) -> Result<bool, ExecError> {
     let host = |operation| move |errno: Errno| ExecError::Host { operation, source: errno.into() };
     let file = if body.len() > wire::MAX_MESSAGE_BYTES {
-        Some(memory_file("command", body, MemfdFlags::NOEXEC_SEAL).map_err(host("make a file in memory"))?)
+        Some(
+            memory_file("command", body, MemfdFlags::NOEXEC_SEAL)
+                .map_err(host("make a file in memory"))?,
+        )
     } else {
         None
     };
@@ -254,8 +290,8 @@ impl End {
     }
 }
 
-/// Waits for the report; when the time is up, closes the channel's sending side, on which the slot kills
-/// everything and reports.
+/// Waits for the report; when the time is up, closes the channel's sending side, on which the slot
+/// kills everything and reports.
 async fn hear_end(channel: UnixStream, timeout: Duration) -> Result<End, ExecError> {
     let (mut receiver, sender) = channel.into_split();
     let mut report = pin!(hear_report(&mut receiver));
@@ -264,7 +300,8 @@ async fn hear_end(channel: UnixStream, timeout: Duration) -> Result<End, ExecErr
     let timed_out = in_time.is_err();
     let report = match in_time {
         Ok(report) => report?,
-        // A slot that had not begun with the command when it was told goes without a word, and whatever becomes of others, nothing of it is alive.
+        // A slot that had not begun with the command when it was told goes without a word, and
+        // whatever becomes of others, nothing of it is alive.
         Err(_) => report.await.unwrap_or(Report {
             kind: wire::RESULT_SIGNALED,
             value: 9,
@@ -279,7 +316,8 @@ pub(super) async fn hear_report(channel: &mut OwnedReadHalf) -> Result<Report, E
     let mut report = [0; wire::REPORT_BYTES];
     let read = channel.read_exact(&mut report).await;
     read.map_err(|_| ExecError::Ended { reason: "the command's supervising process was killed" })?;
-    let mut words = report.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+    let mut words =
+        report.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
     let [kind, value, limit, arrivals] = std::array::from_fn(|_| words.next().unwrap_or_default());
     Ok(Report { kind, value, limit, arrivals })
 }
@@ -291,14 +329,20 @@ pub(super) fn status(end: &End, shell: &Path, cwd: &Path) -> Result<CommandStatu
         wire::RESULT_EXITED | wire::RESULT_SIGNALED if end.timed_out => Ok(CommandStatus::TimedOut),
         wire::RESULT_EXITED => Ok(CommandStatus::Exited(value)),
         wire::RESULT_SIGNALED => Ok(CommandStatus::Signaled(value)),
-        wire::RESULT_NO_DIRECTORY => Err(ExecError::WorkingDirectory { path: cwd.to_owned(), source }),
+        wire::RESULT_NO_DIRECTORY => {
+            Err(ExecError::WorkingDirectory { path: cwd.to_owned(), source })
+        }
         wire::RESULT_NO_SHELL => Err(ExecError::Shell { path: shell.to_owned(), source }),
         _ => Err(ExecError::Host { operation: "start a process", source }),
     }
 }
 
 /// Reads a stream to its end, keeps its head, and counts the rest.
-async fn capture(mut pipe: pipe::Receiver, max_bytes: usize, null: &OwnedFd) -> io::Result<CapturedStream> {
+async fn capture(
+    mut pipe: pipe::Receiver,
+    max_bytes: usize,
+    null: &OwnedFd,
+) -> io::Result<CapturedStream> {
     let mut stream = CapturedStream::default();
     if fill(&mut pipe, max_bytes, &mut stream).await? == Filled::ToTheEnd {
         return Ok(stream);
@@ -306,7 +350,8 @@ async fn capture(mut pipe: pipe::Receiver, max_bytes: usize, null: &OwnedFd) -> 
     let (pipe, null) = (pipe.into_blocking_fd()?, null.try_clone()?);
     // It ends with the command, also when nobody waits for it any more.
     let drained = tokio::task::spawn_blocking(move || drain(&pipe, &null)).await;
-    stream.dropped_bytes += drained.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    stream.dropped_bytes +=
+        drained.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     Ok(stream)
 }
 

@@ -1,9 +1,11 @@
 //! The system call filter: a seccomp program for x86-64, as bytes.
 //!
-//! It refuses what a sandboxed command could use against the walls around it: new namespaces, mounts, sockets
-//! that reach outside the network namespace, kernel interfaces with a long record of escapes. Without namespaces it also refuses what they would
-//! keep apart, and what Landlock does not look at: the attributes of files, other processes' priorities, memory shared by number. All else is allowed; what the
-//! kernel learns in the future is not (`ENOSYS`), so a new way to mount does not open by itself.
+//! It refuses what a sandboxed command could use against the walls around it: new namespaces,
+//! mounts, sockets that reach outside the network namespace, kernel interfaces with a long record
+//! of escapes. Without namespaces it also refuses what they would keep apart, and what Landlock
+//! does not look at: the attributes of files, other processes' priorities, memory shared by number.
+//! All else is allowed; what the kernel learns in the future is not (`ENOSYS`), so a new way to
+//! mount does not open by itself.
 
 mod calls;
 
@@ -28,7 +30,8 @@ const EPERM: u32 = 0x0005_0000 | 1;
 const ENOSYS: u32 = 0x0005_0000 | 38;
 const EAFNOSUPPORT: u32 = 0x0005_0000 | 97;
 
-/// `CLONE_NEW*` of `clone(2)`; `CLONE_NEWTIME` is in `unshare(2)` only, where its bit is not a signal number.
+/// `CLONE_NEW*` of `clone(2)`; `CLONE_NEWTIME` is in `unshare(2)` only, where its bit is not a
+/// signal number.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
 const CLONE_NEWTIME: u32 = 0x80;
 const CLONE_NEWCGROUP: u32 = 0x200_0000;
@@ -57,7 +60,8 @@ const TIOCSTI: u32 = 0x5412;
 /// `ioctl_console(2)`: the same by way of selection and paste.
 const TIOCLINUX: u32 = 0x541c;
 
-/// Whether Unix sockets may be made. They reach whatever socket the session can see in the file system.
+/// Whether Unix sockets may be made. They reach whatever socket the session can see in the file
+/// system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnixSockets {
     /// Connected pairs only.
@@ -67,8 +71,9 @@ pub(super) enum UnixSockets {
 
 /// The program that a session's init loads once, a row of `struct sock_filter` of 8 bytes each.
 ///
-/// Where the policy has something to say about what comes into being, the kernel asks init about every call that makes a name. Init itself is known by `mark`, in
-/// the upper half of a directory's mode, where the kernel does not look.
+/// Where the policy has something to say about what comes into being, the kernel asks init about
+/// every call that makes a name. Init itself is known by `mark`, in the upper half of a directory's
+/// mode, where the kernel does not look.
 pub(super) fn program(unix_sockets: UnixSockets, mark: Option<u32>) -> Vec<u8> {
     let mut filter = Assembler::default();
     filter.load(4);
@@ -77,7 +82,8 @@ pub(super) fn program(unix_sockets: UnixSockets, mark: Option<u32>) -> Vec<u8> {
     filter.if_at_least(X32_CALLS, &[ret(ENOSYS)]);
     filter.if_at_least(LAST_KNOWN_CALL + 1, &[ret(ENOSYS)]);
     let namespaces = NEW_NAMESPACES & !CLONE_NEWCGROUP | CLONE_NEWTIME;
-    filter.if_equal(UNSHARE, &[argument(0), skip_unless_any(namespaces, 1), ret(EPERM), ret(ALLOW)]);
+    filter
+        .if_equal(UNSHARE, &[argument(0), skip_unless_any(namespaces, 1), ret(EPERM), ret(ALLOW)]);
     // To the first verdict below, or to the second.
     let to_unix = if unix_sockets == UnixSockets::Allowed { 3 } else { 4 };
     filter.if_equal(
@@ -112,15 +118,25 @@ pub(super) fn program(unix_sockets: UnixSockets, mark: Option<u32>) -> Vec<u8> {
     }
     filter.if_equal(
         IOCTL,
-        &[argument(1), skip_if_equal(TIOCSTI, 1), skip_unless_equal(TIOCLINUX, 1), ret(EPERM), ret(ALLOW)],
+        &[
+            argument(1),
+            skip_if_equal(TIOCSTI, 1),
+            skip_unless_equal(TIOCLINUX, 1),
+            ret(EPERM),
+            ret(ALLOW),
+        ],
     );
     for call in REFUSED {
         filter.if_equal(*call, &[ret(EPERM)]);
     }
     if let Some(mark) = mark {
-        filter.if_equal(MKDIRAT, &[upper_half(2), skip_unless_equal(mark, 1), ret(ALLOW), ret(ASK)]);
+        filter
+            .if_equal(MKDIRAT, &[upper_half(2), skip_unless_equal(mark, 1), ret(ALLOW), ret(ASK)]);
         for (call, flags) in MAKES_FILES {
-            filter.if_equal(*call, &[argument(*flags), skip_unless_any(O_CREAT, 1), ret(ASK), ret(ALLOW)]);
+            filter.if_equal(
+                *call,
+                &[argument(*flags), skip_unless_any(O_CREAT, 1), ret(ASK), ret(ALLOW)],
+            );
         }
         for call in MAKES_NAMES {
             filter.if_equal(*call, &[ret(ASK)]);
@@ -129,12 +145,16 @@ pub(super) fn program(unix_sockets: UnixSockets, mark: Option<u32>) -> Vec<u8> {
     filter.finish()
 }
 
-/// The second program, which each slot loads over the first: the kernel runs both, and the stricter verdict counts. Loading costs by
-/// length, for every command, so nearly everything is in the first.
+/// The second program, which each slot loads over the first: the kernel runs both, and the stricter
+/// verdict counts. Loading costs by length, for every command, so nearly everything is in the
+/// first.
 pub(super) fn program_of_slots() -> Vec<u8> {
     let mut filter = Assembler::default();
     filter.load(0);
-    filter.if_equal(CLONE, &[argument(0), skip_unless_any(NEW_NAMESPACES, 1), ret(EPERM), ret(ALLOW)]);
+    filter.if_equal(
+        CLONE,
+        &[argument(0), skip_unless_any(NEW_NAMESPACES, 1), ret(EPERM), ret(ALLOW)],
+    );
     for call in REFUSED_TO_COMMANDS {
         filter.if_equal(*call, &[ret(EPERM)]);
     }
@@ -142,7 +162,8 @@ pub(super) fn program_of_slots() -> Vec<u8> {
     filter.finish()
 }
 
-/// Whether a file's attributes may be changed where only Landlock holds, which does not look at that.
+/// Whether a file's attributes may be changed where only Landlock holds, which does not look at
+/// that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attributes {
     /// Nobody's, but for the times of a file that is open.
@@ -161,13 +182,19 @@ impl Attributes {
 pub(super) fn program_without_namespaces(attributes: Attributes) -> Vec<u8> {
     let mut filter = Assembler::default();
     filter.load(0);
-    filter.if_equal(CLONE, &[argument(0), skip_unless_any(NEW_NAMESPACES, 1), ret(EPERM), ret(ALLOW)]);
+    filter.if_equal(
+        CLONE,
+        &[argument(0), skip_unless_any(NEW_NAMESPACES, 1), ret(EPERM), ret(ALLOW)],
+    );
     for call in REFUSED_WITHOUT_NAMESPACES {
         filter.if_equal(*call, &[ret(EPERM)]);
     }
     filter.refuse_what_groups_need();
     for (call, process) in ON_PROCESSES {
-        filter.if_equal(*call, &[argument(*process), skip_unless_equal(0, 1), ret(ALLOW), ret(EPERM)]);
+        filter.if_equal(
+            *call,
+            &[argument(*process), skip_unless_equal(0, 1), ret(ALLOW), ret(EPERM)],
+        );
     }
     if attributes == Attributes::Refused {
         for call in CHANGES_ATTRIBUTES {
@@ -176,12 +203,26 @@ pub(super) fn program_without_namespaces(attributes: Attributes) -> Vec<u8> {
         let [a, b, c] = ATTRIBUTE_IOCTLS;
         filter.if_equal(
             IOCTL,
-            &[argument(1), skip_if_equal(a, 2), skip_if_equal(b, 1), skip_unless_equal(c, 1), ret(EPERM), ret(ALLOW)],
+            &[
+                argument(1),
+                skip_if_equal(a, 2),
+                skip_if_equal(b, 1),
+                skip_unless_equal(c, 1),
+                ret(EPERM),
+                ret(ALLOW),
+            ],
         );
         // Without a path it is about an open file. The pointer is null when both of its halves are.
         filter.if_equal(
             UTIMENSAT,
-            &[argument(1), skip_unless_equal(0, 3), upper_half(1), skip_unless_equal(0, 1), ret(ALLOW), ret(EPERM)],
+            &[
+                argument(1),
+                skip_unless_equal(0, 3),
+                upper_half(1),
+                skip_unless_equal(0, 1),
+                ret(ALLOW),
+                ret(EPERM),
+            ],
         );
     }
     filter.finish()
@@ -253,9 +294,13 @@ impl Assembler {
 
     /// What init and slots need where sessions have control groups, and a command must not have.
     fn refuse_what_groups_need(&mut self) {
-        // With `clone3` the flags are in memory, out of a filter's sight. C libraries fall back to `clone`.
+        // With `clone3` the flags are in memory, out of a filter's sight. C libraries fall back to
+        // `clone`.
         self.if_equal(CLONE3, &[ret(ENOSYS)]);
-        self.if_equal(UNSHARE, &[argument(0), skip_unless_any(CLONE_NEWCGROUP, 1), ret(EPERM), ret(ALLOW)]);
+        self.if_equal(
+            UNSHARE,
+            &[argument(0), skip_unless_any(CLONE_NEWCGROUP, 1), ret(EPERM), ret(ALLOW)],
+        );
     }
 
     fn load(&mut self, offset: u32) {
@@ -346,7 +391,9 @@ mod tests {
         for call in REFUSED.iter().chain(REFUSED_TO_COMMANDS) {
             check(*call, &[], EPERM);
         }
-        for flag in [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000] {
+        for flag in
+            [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000]
+        {
             check(CLONE, &[flag | 17], EPERM);
             check(UNSHARE, &[flag], EPERM);
         }
@@ -376,7 +423,10 @@ mod tests {
             verdict_of(&lenient, AUDIT_ARCH_X86_64, SOCKET, [a, b, c, 0, 0, 0])
         };
         assert_eq!([[1, 1, 0], [1, 2, 0], [2, 1, 0], [16, 3, 0]].map(socket), [ALLOW; 4]);
-        assert_eq!([[16, 3, 9], [17, 3, 0], [40, 1, 0]].map(socket), [EPERM, EAFNOSUPPORT, EAFNOSUPPORT]);
+        assert_eq!(
+            [[16, 3, 9], [17, 3, 0], [40, 1, 0]].map(socket),
+            [EPERM, EAFNOSUPPORT, EAFNOSUPPORT]
+        );
         assert_eq!(verdict_of(&lenient, AUDIT_ARCH_X86_64, SOCKETPAIR, [1, 2, 0, 0, 0, 0]), ALLOW);
         assert_eq!(verdict_of(&lenient, AUDIT_ARCH_X86_64, 425, [0; 6]), EPERM);
     }
@@ -400,10 +450,14 @@ mod tests {
         assert_eq!([strict(CLONE, &[17]), strict(CLONE, &[0x1000_0011])], [ALLOW, EPERM]);
         assert_eq!(ATTRIBUTE_IOCTLS.map(|request| strict(IOCTL, &[3, request.into()])), [EPERM; 3]);
         assert_eq!(strict(IOCTL, &[3, 0x5401]), ALLOW);
-        let times = [&[3, 0][..], &[3, 0x1000], &[3, 1 << 32]].map(|arguments| strict(UTIMENSAT, arguments));
+        let times = [&[3, 0][..], &[3, 0x1000], &[3, 1 << 32]]
+            .map(|arguments| strict(UTIMENSAT, arguments));
         assert_eq!(times, [ALLOW, EPERM, EPERM]);
         let lenient = |call, arguments: &[u64]| verdict(Attributes::Allowed, call, arguments);
-        assert_eq!([lenient(90, &[]), lenient(UTIMENSAT, &[3, 1]), lenient(41, &[2])], [ALLOW, ALLOW, EPERM]);
+        assert_eq!(
+            [lenient(90, &[]), lenient(UTIMENSAT, &[3, 1]), lenient(41, &[2])],
+            [ALLOW, ALLOW, EPERM]
+        );
     }
 
     #[test]
@@ -416,7 +470,10 @@ mod tests {
         assert_eq!([verdict(2, &[1, 0o1101]), verdict(2, &[1, 0o1001])], [ASK, ALLOW]);
         assert_eq!([verdict(257, &[3, 1, 0o101]), verdict(257, &[0o100, 1, 0])], [ASK, ALLOW]);
         assert_eq!([82, 83, 258, 265, 316, 437].map(|call| verdict(call, &[])), [ASK; 6]);
-        assert_eq!([verdict(258, &[3, 1, 77 << 32 | 0o755]), verdict(258, &[3, 1, 76 << 32])], [ALLOW, ASK]);
+        assert_eq!(
+            [verdict(258, &[3, 1, 77 << 32 | 0o755]), verdict(258, &[3, 1, 76 << 32])],
+            [ALLOW, ASK]
+        );
         assert_eq!([0, 1, 59, 87, 263].map(|call| verdict(call, &[])), [ALLOW; 5]);
     }
 

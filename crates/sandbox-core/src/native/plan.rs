@@ -13,26 +13,37 @@ use super::filter::{self, Attributes, UnixSockets};
 use super::wire;
 use crate::sandbox::Limits;
 
-/// Fewer than this the kernel does not take as the highest process id: it keeps the first 300 for itself.
+/// Fewer than this the kernel does not take as the highest process id: it keeps the first 300 for
+/// itself.
 const MIN_PROCESSES: u32 = 320;
 /// How long after `SIGXCPU` a process that ignores it is killed.
 const CPU_GRACE_SECONDS: u64 = 5;
 
 /// The directories that every session has for itself, where the host has them.
 pub(super) fn private_directories() -> Vec<PathBuf> {
-    ["/tmp", "/var/tmp"].into_iter().map(PathBuf::from).filter(|path| path.is_dir() && !path.is_symlink()).collect()
+    ["/tmp", "/var/tmp"]
+        .into_iter()
+        .map(PathBuf::from)
+        .filter(|path| path.is_dir() && !path.is_symlink())
+        .collect()
 }
 
-/// Limits, filters and mounts, by the layout of `wire`; `group` is the session's control group, if it has one.
+/// Limits, filters and mounts, by the layout of `wire`; `group` is the session's control group, if
+/// it has one.
 pub(super) fn encode(
     mounts: &MountPlan,
     limits: &Limits,
     unix_sockets: UnixSockets,
     group: Option<&SessionGroup>,
 ) -> Vec<u8> {
-    let max_pid = if limits_processes() && group.is_none() { limits.processes.max(MIN_PROCESSES) } else { 0 };
+    let max_pid =
+        if limits_processes() && group.is_none() { limits.processes.max(MIN_PROCESSES) } else { 0 };
     let mark = mark(&mounts.arrivals);
-    let filters = Filters { mark, of_init: filter::program(unix_sockets, mark), of_slots: filter::program_of_slots() };
+    let filters = Filters {
+        mark,
+        of_init: filter::program(unix_sockets, mark),
+        of_slots: filter::program_of_slots(),
+    };
     let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, &filters, group);
     plan.operations(&mounts.ops, limits);
     plan.arrivals(&mounts.arrivals);
@@ -47,8 +58,10 @@ pub(super) fn encode_additions(ops: &[MountOp], arrivals: &Arrivals) -> Vec<u8> 
     plan.0
 }
 
-/// What every command may use beside the files of its policy: devices without a state, and what the kernel tells of the machine as a whole.
-const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+/// What every command may use beside the files of its policy: devices without a state, and what the
+/// kernel tells of the machine as a whole.
+const DEVICES: [&str; 6] =
+    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 const FACTS: [&str; 9] = [
     "/proc/cpuinfo",
     "/proc/filesystems",
@@ -71,7 +84,8 @@ pub(super) fn encode_rules(
 ) -> Vec<u8> {
     let mark = mark(arrivals);
     let of_init = filter::program(UnixSockets::Refused, mark);
-    let filters = Filters { mark, of_init, of_slots: filter::program_without_namespaces(attributes) };
+    let filters =
+        Filters { mark, of_init, of_slots: filter::program_without_namespaces(attributes) };
     let mut plan = head(wire::TIER_LANDLOCK, 0, limits, &filters, group);
     plan.count(list.rules.len() + DEVICES.len() + FACTS.len());
     let mut rule = |argument, path: &Path| {
@@ -99,7 +113,13 @@ struct Filters {
     of_slots: Vec<u8>,
 }
 
-fn head(tier: u32, max_pid: u32, limits: &Limits, filters: &Filters, group: Option<&SessionGroup>) -> Encoder {
+fn head(
+    tier: u32,
+    max_pid: u32,
+    limits: &Limits,
+    filters: &Filters,
+    group: Option<&SessionGroup>,
+) -> Encoder {
     let mut plan = Encoder::default();
     plan.u32(wire::VERSION);
     plan.u32(tier);
@@ -117,25 +137,35 @@ fn head(tier: u32, max_pid: u32, limits: &Limits, filters: &Filters, group: Opti
     plan.text(group.map_or(&b""[..], |group| group.path().as_os_str().as_bytes()));
     plan.u64(limits.command_memory_bytes);
     plan.u32(limits.processes);
-    plan.u64(limits.cpu_time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)));
+    plan.u64(
+        limits
+            .cpu_time
+            .map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)),
+    );
     plan
 }
 
-/// Whether `kernel.pid_max` belongs to the process namespace (Linux 6.14). Before that it is the whole machine's, and
-/// nobody's to change here.
+/// Whether `kernel.pid_max` belongs to the process namespace (Linux 6.14). Before that it is the
+/// whole machine's, and nobody's to change here.
 pub(super) fn limits_processes() -> bool {
     has_limit(rustix::system::uname().release())
 }
 
 fn has_limit(release: &CStr) -> bool {
-    let mut numbers =
-        release.to_str().unwrap_or_default().split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
+    let mut numbers = release
+        .to_str()
+        .unwrap_or_default()
+        .split(['.', '-', '+'])
+        .map_while(|part| part.parse::<u32>().ok());
     (numbers.next(), numbers.next()) >= (Some(6), Some(14))
 }
 
-/// `RLIMIT_…` numbers of x86-64 (`asm-generic/resource.h`) with their soft and hard values; none above the host's own.
+/// `RLIMIT_…` numbers of x86-64 (`asm-generic/resource.h`) with their soft and hard values; none
+/// above the host's own.
 fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u64)> {
-    let within = |resource, wanted: u64| getrlimit(resource).maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let within = |resource, wanted: u64| {
+        getrlimit(resource).maximum.map_or(wanted, |maximum| maximum.min(wanted))
+    };
     let same = |number, resource, wanted| {
         let limit = within(resource, wanted);
         (number, limit, limit)
@@ -159,7 +189,8 @@ fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u6
     resources
 }
 
-/// A number that commands do not know, where there is something to ask about. Who knew it would not be asked; what a command has made is looked at all the same.
+/// A number that commands do not know, where there is something to ask about. Who knew it would not
+/// be asked; what a command has made is looked at all the same.
 fn mark(arrivals: &Arrivals) -> Option<u32> {
     if arrivals.is_empty() {
         return None;
@@ -230,9 +261,11 @@ impl Encoder {
         let Arrivals { refused, refused_patterns, watched, .. } = arrivals;
         let paths: Vec<PathBuf> = refused.iter().map(Refused::path).collect();
         // Whatever stands on the way to a path could be brought there with the path in it.
-        let parts = paths.iter().flat_map(|path| path.iter().skip(1)).map(OsStr::as_bytes).map(literal);
+        let parts =
+            paths.iter().flat_map(|path| path.iter().skip(1)).map(OsStr::as_bytes).map(literal);
         let last = refused_patterns.iter().filter_map(|pattern| pattern.rsplit('/').next());
-        let last = last.map(|name| if name == "**" { b"*".to_vec() } else { name.as_bytes().to_vec() });
+        let last =
+            last.map(|name| if name == "**" { b"*".to_vec() } else { name.as_bytes().to_vec() });
         let names: BTreeSet<Vec<u8>> = parts.chain(last).collect();
         self.texts(watched.iter().map(String::as_bytes));
         self.texts(names.iter().map(Vec::as_slice));

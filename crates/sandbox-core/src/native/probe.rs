@@ -10,23 +10,29 @@ use super::filter::{Attributes, UnixSockets};
 use super::{OpenError, Resources, cgroup, plan, start, wire};
 use crate::sandbox::{Enforcement, EngineReport, Limits, Tier};
 
-/// Tries on this machine what a session on this tier needs, in about two milliseconds, and reports each layer.
+/// Tries on this machine what a session on this tier needs, in about two milliseconds, and reports
+/// each layer.
 pub fn probe(tier: &Tier) -> EngineReport {
     let limits = Limits::default();
     match tier {
         Tier::Namespaces => {
             let mounts = policy::MountPlan::read_only();
-            match start(&limits, None, |group| plan::encode(&mounts, &limits, UnixSockets::Refused, group)) {
+            match start(&limits, None, |group| {
+                plan::encode(&mounts, &limits, UnixSockets::Refused, group)
+            }) {
                 Ok((_, resources)) => enforced(UnixSockets::Refused, &resources),
                 Err(error) => refused(NATIVE, &error),
             }
         }
         Tier::Landlock { accepted } => {
             let (list, attributes) = (AllowList::default(), Attributes::of(accepted));
-            let encoded =
-                |group: Option<&_>| plan::encode_rules(&list, &Arrivals::default(), &limits, attributes, group);
+            let encoded = |group: Option<&_>| {
+                plan::encode_rules(&list, &Arrivals::default(), &limits, attributes, group)
+            };
             match start(&limits, None, encoded) {
-                Ok((init, resources)) => enforced_by_landlock(&list, attributes, init.landlock_abi(), &resources),
+                Ok((init, resources)) => {
+                    enforced_by_landlock(&list, attributes, init.landlock_abi(), &resources)
+                }
                 Err(error) => refused(LANDLOCK, &error),
             }
         }
@@ -172,8 +178,11 @@ pub(super) fn refusal(step: u32, source: io::Error, path: &[u8]) -> OpenError {
         wire::STEP_GROUP => GROUP_STEP.to_owned(),
         _ => "read the plan".to_owned(),
     };
-    let sysctl =
-        |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|value| value.trim().to_owned());
+    let sysctl = |name: &str| {
+        std::fs::read_to_string(format!("/proc/sys/{name}"))
+            .ok()
+            .map(|value| value.trim().to_owned())
+    };
     let mut remedy = remedy(step, &source, sysctl);
     if matches!(step, wire::STEP_USER_NAMESPACE | wire::STEP_ID_MAP | wire::STEP_NAMESPACES) {
         remedy += "; or choose the weaker tier, Landlock, by name";
@@ -183,12 +192,16 @@ pub(super) fn refusal(step: u32, source: io::Error, path: &[u8]) -> OpenError {
 
 /// What an operator can do about a refused step; `sysctl` reads a kernel setting.
 fn remedy(step: u32, source: &io::Error, sysctl: impl Fn(&str) -> Option<String>) -> String {
-    let refused =
-        matches!(Errno::from_io_error(source), Some(Errno::PERM | Errno::ACCESS | Errno::NOSPC | Errno::USERS));
-    let user_namespace = matches!(step, wire::STEP_USER_NAMESPACE | wire::STEP_ID_MAP | wire::STEP_NAMESPACES);
+    let refused = matches!(
+        Errno::from_io_error(source),
+        Some(Errno::PERM | Errno::ACCESS | Errno::NOSPC | Errno::USERS)
+    );
+    let user_namespace =
+        matches!(step, wire::STEP_USER_NAMESPACE | wire::STEP_ID_MAP | wire::STEP_NAMESPACES);
     if user_namespace && refused {
         if sysctl("kernel/unprivileged_userns_clone").as_deref() == Some("0") {
-            return "allow user namespaces with `sysctl -w kernel.unprivileged_userns_clone=1`".to_owned();
+            return "allow user namespaces with `sysctl -w kernel.unprivileged_userns_clone=1`"
+                .to_owned();
         }
         if sysctl("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
             return "AppArmor restricts user namespaces: allow this program `userns,` in an AppArmor profile, or run \
@@ -196,7 +209,8 @@ fn remedy(step: u32, source: &io::Error, sysctl: impl Fn(&str) -> Option<String>
                 .to_owned();
         }
         if sysctl("user/max_user_namespaces").as_deref() == Some("0") {
-            return "allow user namespaces with `sysctl -w user.max_user_namespaces=15000`".to_owned();
+            return "allow user namespaces with `sysctl -w user.max_user_namespaces=15000`"
+                .to_owned();
         }
         if Errno::from_io_error(source) == Some(Errno::NOSPC) {
             return "too many namespaces are in use: raise user.max_user_namespaces, or close sessions".to_owned();
@@ -231,7 +245,8 @@ mod tests {
 
     #[track_caller]
     fn check(step: u32, errno: Errno, setting: Option<(&str, &str)>, expected: &str) {
-        let sysctl = |name: &str| setting.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+        let sysctl =
+            |name: &str| setting.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
         let found = remedy(step, &errno.into(), sysctl);
         assert!(found.contains(expected), "{found}");
     }
@@ -239,14 +254,24 @@ mod tests {
     #[test]
     fn each_way_to_forbid_user_namespaces_has_its_own_remedy() {
         let step = wire::STEP_USER_NAMESPACE;
-        check(step, Errno::PERM, Some(("kernel/unprivileged_userns_clone", "0")), "unprivileged_userns_clone=1");
+        check(
+            step,
+            Errno::PERM,
+            Some(("kernel/unprivileged_userns_clone", "0")),
+            "unprivileged_userns_clone=1",
+        );
         check(
             wire::STEP_ID_MAP,
             Errno::ACCESS,
             Some(("kernel/apparmor_restrict_unprivileged_userns", "1")),
             "AppArmor",
         );
-        check(step, Errno::NOSPC, Some(("user/max_user_namespaces", "0")), "user.max_user_namespaces=15000");
+        check(
+            step,
+            Errno::NOSPC,
+            Some(("user/max_user_namespaces", "0")),
+            "user.max_user_namespaces=15000",
+        );
         check(step, Errno::NOSPC, None, "close sessions");
         check(step, Errno::PERM, None, "seccomp profile");
         check(wire::STEP_PROC, Errno::PERM, None, "systempaths");

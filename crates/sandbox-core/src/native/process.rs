@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
@@ -44,7 +44,8 @@ pub(super) struct InitProcess {
     kept: Mutex<Kept>,
 }
 
-/// What goes when every process of the session has gone; the group first, because what was still alive in it is dead then.
+/// What goes when every process of the session has gone; the group first, because what was still
+/// alive in it is dead then.
 #[derive(Debug, Default)]
 struct Kept {
     _group: Option<SessionGroup>,
@@ -52,14 +53,18 @@ struct Kept {
 }
 
 impl InitProcess {
-    /// Starts init with a plan and waits until it takes commands. The group that the plan names is kept until it has ended.
+    /// Starts init with a plan and waits until it takes commands. The group that the plan names is
+    /// kept until it has ended.
     pub(super) fn start(plan: &[u8], mut group: Option<SessionGroup>) -> Result<Self, OpenError> {
-        let host = |operation| move |errno: Errno| OpenError::Host { operation, source: errno.into() };
+        let host =
+            |operation| move |errno: Errno| OpenError::Host { operation, source: errno.into() };
         if PROGRAM.is_empty() {
             return Err(OpenError::Unsupported);
         }
-        let program = memory_file("session-init", PROGRAM, MemfdFlags::EXEC).map_err(host("make a file in memory"))?;
-        let plan = memory_file("session-plan", plan, MemfdFlags::empty()).map_err(host("make a file in memory"))?;
+        let program = memory_file("session-init", PROGRAM, MemfdFlags::EXEC)
+            .map_err(host("make a file in memory"))?;
+        let plan = memory_file("session-plan", plan, MemfdFlags::empty())
+            .map_err(host("make a file in memory"))?;
         let (ours, theirs) = socket_pair().map_err(host("make a socket"))?;
         let (additions, their_additions) = socket_pair().map_err(host("make a socket"))?;
 
@@ -72,12 +77,13 @@ impl InitProcess {
             .stderr(Stdio::from(their_additions))
             .spawn()
             .map_err(|source| OpenError::Host { operation: "start init", source })?;
-        // The first process makes the namespaces, forks init as its sibling, tells its id, and goes. Init may
-        // be ready before that is told.
+        // The first process makes the namespaces, forks init as its sibling, tells its id, and
+        // goes. Init may be ready before that is told.
         let heard = hear_both(&ours);
         let _ = first.wait();
         let (pid, landlock_abi) = heard?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(host("watch init"))?;
+        let pidfd =
+            rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(host("watch init"))?;
         if let Some(group) = &mut group {
             group.is_in_use();
         }
@@ -88,7 +94,8 @@ impl InitProcess {
 
     /// Keeps a directory for temporary files until init has ended.
     pub(super) fn keep(&self, temporary: TemporaryDir) {
-        self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).temporary = Some(temporary);
+        self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).temporary =
+            Some(temporary);
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -124,7 +131,12 @@ impl InitProcess {
         let fds = [file.as_fd()];
         ancillary.push(SendAncillaryMessage::ScmRights(&fds));
         let message = wire::VERSION.to_le_bytes();
-        rustix::net::sendmsg(&*additions, &[IoSlice::new(&message)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        rustix::net::sendmsg(
+            &*additions,
+            &[IoSlice::new(&message)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )?;
         let timeout = Timespec { tv_sec: SETUP_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
         if poll(&mut [PollFd::new(&*additions, PollFlags::IN)], Some(&timeout))? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
@@ -138,7 +150,8 @@ impl InitProcess {
         }
     }
 
-    /// Closes the socket, which ends init and with it every process of the session, and waits for that.
+    /// Closes the socket, which ends init and with it every process of the session, and waits for
+    /// that.
     pub(super) async fn end(&self) {
         let kept = self.let_go();
         if let Ok(pidfd) = self.pidfd.try_clone() {
@@ -155,16 +168,18 @@ impl InitProcess {
 impl Drop for InitProcess {
     fn drop(&mut self) {
         let kept = self.let_go();
-        // The kernel needs a moment for a session full of processes, so a thread waits; where none can
-        // be had the exit status stays with the kernel until the host ends.
+        // The kernel needs a moment for a session full of processes, so a thread waits; where none
+        // can be had the exit status stays with the kernel until the host ends.
         if let Ok(pidfd) = self.pidfd.try_clone() {
-            let thread = std::thread::Builder::new().name("session-end".to_owned()).stack_size(64 * 1024);
+            let thread =
+                std::thread::Builder::new().name("session-end".to_owned()).stack_size(64 * 1024);
             let _ = thread.spawn(move || wait_for(&pidfd, kept));
         }
     }
 }
 
-/// Waits until init has ended and takes its exit status; somebody else may have been quicker. Nobody uses what was kept any more then.
+/// Waits until init has ended and takes its exit status; somebody else may have been quicker.
+/// Nobody uses what was kept any more then.
 fn wait_for(pidfd: &OwnedFd, kept: Kept) {
     let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
     drop(kept);
@@ -178,8 +193,8 @@ enum Message {
     Failed(OpenError),
 }
 
-/// Waits until init has been named and is ready. A setup that failed is ended and reaped, so that nothing of it is
-/// left, not even an exit status.
+/// Waits until init has been named and is ready. A setup that failed is ended and reaped, so that
+/// nothing of it is left, not even an exit status.
 fn hear_both(control: &OwnedFd) -> Result<(Pid, u32), OpenError> {
     let (mut pid, mut ready, mut failed) = (None, None, None);
     let failure = loop {
@@ -215,11 +230,17 @@ fn receive(control: &OwnedFd) -> Result<Message, OpenError> {
     }
     let mut buffer = [0; 1024];
     let mut none = RecvAncillaryBuffer::default();
-    let received =
-        rustix::net::recvmsg(control, &mut [IoSliceMut::new(&mut buffer)], &mut none, RecvFlags::CMSG_CLOEXEC)
-            .map_err(host)?;
+    let received = rustix::net::recvmsg(
+        control,
+        &mut [IoSliceMut::new(&mut buffer)],
+        &mut none,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .map_err(host)?;
     let message = &buffer[..received.bytes];
-    let word = |at: usize| message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    let word = |at: usize| {
+        message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes)
+    };
     match word(0) {
         Some(wire::MSG_READY) => word(4).map(Message::Ready).ok_or_else(broken),
         Some(wire::MSG_INIT) => {
@@ -246,7 +267,11 @@ fn socket_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// A file in memory with this content, sealed against every change.
-pub(super) fn memory_file(name: &str, content: &[u8], kind: MemfdFlags) -> rustix::io::Result<OwnedFd> {
+pub(super) fn memory_file(
+    name: &str,
+    content: &[u8],
+    kind: MemfdFlags,
+) -> rustix::io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = match rustix::fs::memfd_create(name, flags | kind) {
         // Before Linux 6.3 every such file is executable, and the flag is unknown.
@@ -258,6 +283,9 @@ pub(super) fn memory_file(name: &str, content: &[u8], kind: MemfdFlags) -> rusti
         let written = rustix::io::write(&file, rest)?;
         rest = &rest[written..];
     }
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+    rustix::fs::fcntl_add_seals(
+        &file,
+        SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
+    )?;
     Ok(file)
 }

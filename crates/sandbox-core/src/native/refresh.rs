@@ -1,11 +1,14 @@
 //! The refresh of an open sandbox: what its policy covers by now, and did not when it was opened.
 //!
-//! 1. Init counts what is made under a name that may concern the policy: a repository, a name that is always protected, what a pattern hides. A command's
-//!    report brings the count, and when it has grown, the policy is compiled again before the result is given out. So what a command has brought is
-//!    covered from the next one on.
-//! 2. Only what hides and protects is carried out, on the session's mounts as they are; commands that run meanwhile see it too, but for one whose working
-//!    directory lies below it. What the policy allows, and was absent, opens when the sandbox is opened next.
-//! 3. On the tier without namespaces nothing can be taken back, so there only what must not come into being is brought up to date.
+//! 1. Init counts what is made under a name that may concern the policy: a repository, a name that
+//!    is always protected, what a pattern hides. A command's report brings the count, and when it
+//!    has grown, the policy is compiled again before the result is given out. So what a command has
+//!    brought is covered from the next one on.
+//! 2. Only what hides and protects is carried out, on the session's mounts as they are; commands
+//!    that run meanwhile see it too, but for one whose working directory lies below it. What the
+//!    policy allows, and was absent, opens when the sandbox is opened next.
+//! 3. On the tier without namespaces nothing can be taken back, so there only what must not come
+//!    into being is brought up to date.
 
 use std::collections::HashSet;
 use std::io;
@@ -28,12 +31,18 @@ pub(super) async fn after_command(sandbox: &Arc<Inner>, arrivals: u32) {
     match refreshed {
         Ok(Ok(())) => sandbox.compiled_at.store(arrivals, Ordering::Relaxed),
         // The next command tries again.
-        Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "the policy could not be refreshed"),
-        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the refresh was interrupted"),
+        Ok(Err(error)) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the policy could not be refreshed"
+        ),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the refresh was interrupted");
+        }
     }
 }
 
-/// Compiles the policy against the files as they are now, and hides and protects what is new. Blocks for some milliseconds.
+/// Compiles the policy against the files as they are now, and hides and protects what is new.
+/// Blocks for some milliseconds.
 pub(super) fn refresh(sandbox: &Inner) -> Result<(), OpenError> {
     // One at a time, or an older look could take the place of a newer one.
     let _one = sandbox.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +58,8 @@ pub(super) fn refresh(sandbox: &Inner) -> Result<(), OpenError> {
     }
     let host = |source: io::Error| OpenError::Host { operation: "refresh the mounts", source };
     sandbox.init.add(&plan::encode_additions(&ops, &fresh.arrivals)).map_err(host)?;
-    // What is open stays open, and what was closed stays closed: the mounts are those of before, with the new ones over them.
+    // What is open stays open, and what was closed stays closed: the mounts are those of before,
+    // with the new ones over them.
     fresh.ops = old.ops.iter().cloned().chain(ops).collect();
     sandbox.set_mounts(fresh);
     Ok(())
@@ -61,9 +71,15 @@ fn additions(old: &MountPlan, fresh: &MountPlan) -> Vec<MountOp> {
     let mut hidden: Vec<&Path> = Vec::new();
     let mut added = Vec::new();
     for op in fresh.ops.iter().filter(|op| !known.contains(op)) {
-        let Some(path) = op.path().filter(|path| !hidden.iter().any(|above| path.starts_with(above))) else { continue };
+        let Some(path) =
+            op.path().filter(|path| !hidden.iter().any(|above| path.starts_with(above)))
+        else {
+            continue;
+        };
         match op {
-            MountOp::HideDirectory { .. } | MountOp::HideFile { .. } if old.allows(path, Access::Read) => {
+            MountOp::HideDirectory { .. } | MountOp::HideFile { .. }
+                if old.allows(path, Access::Read) =>
+            {
                 hidden.push(path);
                 added.push(match op {
                     // What lies in it and is to be shown, is at the next opening.
@@ -73,11 +89,15 @@ fn additions(old: &MountPlan, fresh: &MountPlan) -> Vec<MountOp> {
                     other => other.clone(),
                 });
             }
-            MountOp::Bind { access: BindAccess::ReadOnly, .. } if old.allows(path, Access::Write) => {
+            MountOp::Bind { access: BindAccess::ReadOnly, .. }
+                if old.allows(path, Access::Write) =>
+            {
                 added.push(op.clone());
             }
             // It keeps a directory in its place that holds something of these.
-            MountOp::Bind { access: BindAccess::ReadWrite, .. } if old.allows(path, Access::Write) => {
+            MountOp::Bind { access: BindAccess::ReadWrite, .. }
+                if old.allows(path, Access::Write) =>
+            {
                 added.push(op.clone());
             }
             _ => {}

@@ -12,7 +12,8 @@ use crate::files::remove_tree_at;
 /// What the names of such directories begin with.
 const PREFIX: &str = "agent-sandbox-";
 
-/// A directory that is removed with this value, or, where the process was killed, by the next process that makes one.
+/// A directory that is removed with this value, or, where the process was killed, by the next
+/// process that makes one.
 #[derive(Debug)]
 pub(super) struct TemporaryDir {
     path: PathBuf,
@@ -28,8 +29,10 @@ impl TemporaryDir {
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
         let number = u64::from_le_bytes(random);
         // Nobody sweeps it before it is locked and has its name.
-        let (new, path) =
-            (parent.join(format!("new-{PREFIX}{number:016x}")), parent.join(format!("{PREFIX}{number:016x}")));
+        let (new, path) = (
+            parent.join(format!("new-{PREFIX}{number:016x}")),
+            parent.join(format!("{PREFIX}{number:016x}")),
+        );
         DirBuilder::new().mode(0o700).create(&new)?;
         let lock = open(&new)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
@@ -58,7 +61,10 @@ fn open(path: &Path) -> io::Result<File> {
 fn sweep(parent: &Path) {
     let user = rustix::process::geteuid().as_raw();
     let Ok(entries) = std::fs::read_dir(parent) else { return };
-    for path in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {
+    for path in entries
+        .flatten()
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+    {
         let path = path.path();
         let Ok(dir) = open(&path) else { continue };
         let is_ours = dir.metadata().is_ok_and(|metadata| metadata.uid() == user);
@@ -82,7 +88,11 @@ mod tests {
         assert!(used.path().is_dir() && second.path().is_dir() && !left.exists());
         let path = used.path().to_owned();
         std::fs::create_dir(path.join("closed")).unwrap();
-        std::fs::set_permissions(path.join("closed"), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+        std::fs::set_permissions(
+            path.join("closed"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o000),
+        )
+        .unwrap();
         drop(used);
         assert!(!path.exists());
     }

@@ -16,7 +16,14 @@ impl Tree for HostTree {
     fn kind(&self, path: &Path) -> io::Result<Option<NodeKind>> {
         match std::fs::symlink_metadata(path) {
             Ok(metadata) => Ok(Some(kind(metadata.file_type()))),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

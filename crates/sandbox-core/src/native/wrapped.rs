@@ -1,5 +1,5 @@
-//! Commands as shell strings. A string starts the init program as a client (`init/client.rs`), which brings its streams to a
-//! thread of the host, and the thread has the command run on them.
+//! Commands as shell strings. A string starts the init program as a client (`init/client.rs`),
+//! which brings its streams to a thread of the host, and the thread has the command run on them.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::MemfdFlags;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    Shutdown,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, Shutdown,
 };
 use rustix::process::geteuid;
 
@@ -20,10 +20,12 @@ use super::process::{PROGRAM, memory_file};
 use super::{Inner, exec, wire};
 use crate::sandbox::{CommandSpec, ExecError};
 
-/// How long a client may take to say what it wants, and a session that is flooded with commands to take one more.
+/// How long a client may take to say what it wants, and a session that is flooded with commands to
+/// take one more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The wrapped commands of one sandbox, and who listens for their clients. Both last as long as the sandbox.
+/// The wrapped commands of one sandbox, and who listens for their clients. Both last as long as the
+/// sandbox.
 #[derive(Default)]
 pub(super) struct Wrapped(Mutex<Option<Listening>>);
 
@@ -51,10 +53,10 @@ pub(super) fn wrap(sandbox: &Arc<Inner>, spec: &CommandSpec) -> Result<String, E
     let mut listening = lock(&sandbox.wrapped.0);
     let listening = match &mut *listening {
         Some(listening) => listening,
-        none => none.insert(
-            listen(Arc::downgrade(sandbox))
-                .map_err(|source| ExecError::Host { operation: "listen for wrapped commands", source })?,
-        ),
+        none => none.insert(listen(Arc::downgrade(sandbox)).map_err(|source| ExecError::Host {
+            operation: "listen for wrapped commands",
+            source,
+        })?),
     };
     let mut commands = lock(&listening.commands);
     let number = commands.iter().position(|known| known == spec).unwrap_or_else(|| {
@@ -73,17 +75,23 @@ fn listen(sandbox: Weak<Inner>) -> io::Result<Listening> {
     let program = memory_file("sandbox-client", PROGRAM, MemfdFlags::EXEC)?;
     let commands = Arc::<Mutex<Vec<CommandSpec>>>::default();
     let (listener, known) = (Arc::clone(&socket), Arc::clone(&commands));
-    std::thread::Builder::new().name("sandbox-wrapped".to_owned()).stack_size(256 * 1024).spawn(move || {
-        while let Ok((client, _)) = listener.accept() {
-            // A client that gets no answer says so.
-            let _ = serve(&client, &sandbox, &known);
-        }
-    })?;
+    std::thread::Builder::new().name("sandbox-wrapped".to_owned()).stack_size(256 * 1024).spawn(
+        move || {
+            while let Ok((client, _)) = listener.accept() {
+                // A client that gets no answer says so.
+                let _ = serve(&client, &sandbox, &known);
+            }
+        },
+    )?;
     Ok(Listening { socket, name, program, commands })
 }
 
 /// Has the command of one client run on the client's streams.
-fn serve(client: &UnixStream, sandbox: &Weak<Inner>, commands: &Mutex<Vec<CommandSpec>>) -> io::Result<()> {
+fn serve(
+    client: &UnixStream,
+    sandbox: &Weak<Inner>,
+    commands: &Mutex<Vec<CommandSpec>>,
+) -> io::Result<()> {
     let owner = rustix::net::sockopt::socket_peercred(client)?.uid;
     if owner != geteuid() && !owner.is_root() {
         return Err(io::ErrorKind::PermissionDenied.into());
@@ -92,7 +100,8 @@ fn serve(client: &UnixStream, sandbox: &Weak<Inner>, commands: &Mutex<Vec<Comman
     let (number, streams) = receive(client)?;
     let spec = lock(commands).get(number).cloned().ok_or(io::ErrorKind::NotFound)?;
     let sandbox = sandbox.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-    // The client hears the end of its command, not this process: what came of earlier ones is seen to now.
+    // The client hears the end of its command, not this process: what came of earlier ones is seen
+    // to now.
     sandbox.see_to_unheard();
     sandbox.unseen.begin(SystemTime::now());
     let (channel, end) = UnixStream::pair()?;
@@ -110,8 +119,10 @@ fn receive(client: &UnixStream) -> io::Result<(usize, [OwnedFd; 3])> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
-    let received = rustix::net::recvmsg(client, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags)?;
-    let number = std::str::from_utf8(&buffer[..received.bytes]).ok().and_then(|digits| digits.parse().ok());
+    let received =
+        rustix::net::recvmsg(client, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags)?;
+    let number =
+        std::str::from_utf8(&buffer[..received.bytes]).ok().and_then(|digits| digits.parse().ok());
     let rights = |message| match message {
         RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,

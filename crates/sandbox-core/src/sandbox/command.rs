@@ -66,19 +66,22 @@ pub struct CommandOutput {
     pub status: CommandStatus,
     /// What it had brought into being where the policy allows nothing, and what became of that.
     pub displaced: Vec<Displaced>,
-    /// The limit of the command as a whole that the kernel has seen it run into. [`CommandOutput::limit_reached`] also tells those that show otherwise.
+    /// The limit of the command as a whole that the kernel has seen it run into.
+    /// [`CommandOutput::limit_reached`] also tells those that show otherwise.
     pub limit: Option<Limit>,
     /// From the request to the last byte of output.
     pub elapsed: Duration,
 }
 
-/// Something that a command had brought into being where the policy allows nothing. It was taken away when the command had ended.
+/// Something that a command had brought into being where the policy allows nothing. It was taken
+/// away when the command had ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Displaced {
     /// Where it was.
     pub path: PathBuf,
-    /// Where it is now, in the same directory; absent when it could not be moved, and is still there.
+    /// Where it is now, in the same directory; absent when it could not be moved, and is still
+    /// there.
     pub moved_to: Option<PathBuf>,
 }
 
@@ -125,7 +128,9 @@ pub enum ExecError {
         what: &'static str,
     },
     /// The request is larger than the kernel takes.
-    #[error("the {what} has {size} {unit}; the limit is {limit}; write long scripts to a file and run that")]
+    #[error(
+        "the {what} has {size} {unit}; the limit is {limit}; write long scripts to a file and run that"
+    )]
     TooLarge {
         /// `command`, `variable NAME` or `environment`.
         what: String,
@@ -184,7 +189,9 @@ impl ExecError {
     /// The kind, for callers that branch.
     pub fn kind(&self) -> ExecErrorKind {
         match self {
-            Self::Nul { .. } | Self::TooLarge { .. } | Self::WorkingDirectory { .. } => ExecErrorKind::BadRequest,
+            Self::Nul { .. } | Self::TooLarge { .. } | Self::WorkingDirectory { .. } => {
+                ExecErrorKind::BadRequest
+            }
             Self::Ended { .. } => ExecErrorKind::Ended,
             Self::Shell { .. } | Self::Host { .. } => ExecErrorKind::Host,
         }

@@ -11,7 +11,10 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Reads a stream to its end, keeps its head, and counts the rest.
 #[cfg(feature = "srt")]
-pub(crate) async fn capture(mut pipe: impl AsyncRead + Unpin, max_bytes: usize) -> io::Result<CapturedStream> {
+pub(crate) async fn capture(
+    mut pipe: impl AsyncRead + Unpin,
+    max_bytes: usize,
+) -> io::Result<CapturedStream> {
     let mut stream = CapturedStream::default();
     if fill(&mut pipe, max_bytes, &mut stream).await? == Filled::ToTheEnd {
         return Ok(stream);

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Something that a session without namespaces cannot hold. It does not open until each that applies is accepted by name.
+/// Something that a session without namespaces cannot hold. It does not open until each that
+/// applies is accepted by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Weakness {
@@ -11,7 +12,8 @@ pub enum Weakness {
     InnerRules,
     /// Signals reach every process of the same user (before Linux 6.12).
     Signals,
-    /// The permissions, times and extended attributes of every file of the same user can be changed. Without this, nobody's can, and `chmod` fails.
+    /// The permissions, times and extended attributes of every file of the same user can be
+    /// changed. Without this, nobody's can, and `chmod` fails.
     Attributes,
 }
 

@@ -1,4 +1,5 @@
-//! Random policies on random trees, in a real sandbox: what commands can do with each path is what the policy says.
+//! Random policies on random trees, in a real sandbox: what commands can do with each path is what
+//! the policy says.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -26,21 +27,25 @@ struct Case {
 
 /// Few names, so that rules and files meet; some are protected ones.
 fn path() -> impl Strategy<Value = String> {
-    let name = prop::sample::select(vec!["a", "b", "c", ".git", "hooks", "config", ".bashrc", ".vscode"]);
+    let name =
+        prop::sample::select(vec!["a", "b", "c", ".git", "hooks", "config", ".bashrc", ".vscode"]);
     prop::collection::vec(name, 1..5).prop_map(|names| names.join("/"))
 }
 
 fn case() -> impl Strategy<Value = Case> {
     let list = || prop::collection::vec(path(), 0..4);
     let lists = (list(), list(), prop::collection::vec(path(), 1..4), list());
-    (prop::collection::vec(path(), 3..14), lists).prop_map(|(files, (hidden, shown, writable, protected))| Case {
-        files,
-        lists: [hidden, shown, writable, protected],
-    })
+    (prop::collection::vec(path(), 3..14), lists).prop_map(
+        |(files, (hidden, shown, writable, protected))| Case {
+            files,
+            lists: [hidden, shown, writable, protected],
+        },
+    )
 }
 
 impl Case {
-    /// Makes the files; a path that a file stands in the way of is left out. Rules are for what exists.
+    /// Makes the files; a path that a file stands in the way of is left out. Rules are for what
+    /// exists.
     fn make(&self, root: &Path) -> (Vec<PathBuf>, SandboxRuntimeConfig) {
         let mut made = Vec::new();
         for file in &self.files {
@@ -91,7 +96,8 @@ async fn what_commands_can_do_is_what_the_policy_says() {
         // Any directory that is in sight will do to start in.
         let sandbox = if without_namespaces() {
             let accepted = [Weakness::InnerRules];
-            NativeSandbox::open_landlock(&policy, Path::new("/usr"), &Limits::default(), &accepted).unwrap()
+            NativeSandbox::open_landlock(&policy, Path::new("/usr"), &Limits::default(), &accepted)
+                .unwrap()
         } else {
             NativeSandbox::open(&policy, Path::new("/usr")).unwrap()
         };
@@ -99,15 +105,19 @@ async fn what_commands_can_do_is_what_the_policy_says() {
         let expected: Vec<String> = files
             .iter()
             .map(|file| {
-                let may = |access, letter| if policy.explain(file, access).allowed { letter } else { "-" };
+                let may = |access, letter| {
+                    if policy.explain(file, access).allowed { letter } else { "-" }
+                };
                 format!("{}{}", may(Access::Read, "r"), may(Access::Write, "w"))
             })
             .collect();
-        let names: Vec<&Path> = files.iter().map(|file| file.strip_prefix(&root).unwrap()).collect();
+        let names: Vec<&Path> =
+            files.iter().map(|file| file.strip_prefix(&root).unwrap()).collect();
         let mut held = expected.clone();
         if without_namespaces() {
             // What is writable is writable whole, and that is what was accepted.
-            let is_writable = |file: &Path| case.lists[2].iter().any(|above| file.starts_with(root.join(above)));
+            let is_writable =
+                |file: &Path| case.lists[2].iter().any(|above| file.starts_with(root.join(above)));
             for ((file, expected), found) in files.iter().zip(&mut held).zip(&found) {
                 if is_writable(file) && found == "rw" {
                     "rw".clone_into(expected);
@@ -115,14 +125,26 @@ async fn what_commands_can_do_is_what_the_policy_says() {
             }
         }
         assert_eq!(found, held, "case {number}: {names:?} under {:?}", case.lists);
-        let by_mounts = |file: &PathBuf| (sandbox.allows(file, Access::Read), sandbox.allows(file, Access::Write));
+        let by_mounts = |file: &PathBuf| {
+            (sandbox.allows(file, Access::Read), sandbox.allows(file, Access::Write))
+        };
         let mounted: Vec<(bool, bool)> = files.iter().map(by_mounts).collect();
-        let said = expected.iter().map(|verdict| (verdict.starts_with('r'), verdict.ends_with('w')));
-        assert_eq!(mounted, said.collect::<Vec<_>>(), "case {number}: {names:?} under {:?}", case.lists);
+        let said =
+            expected.iter().map(|verdict| (verdict.starts_with('r'), verdict.ends_with('w')));
+        assert_eq!(
+            mounted,
+            said.collect::<Vec<_>>(),
+            "case {number}: {names:?} under {:?}",
+            case.lists
+        );
         // What nobody may see was never touched.
         assert!(files.iter().all(|file| fs::read_to_string(file).unwrap() == CONTENT));
         seen.extend(found);
         sandbox.close().await;
     }
-    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), ["--", "r-", "rw"], "every answer was needed");
+    assert_eq!(
+        seen.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["--", "r-", "rw"],
+        "every answer was needed"
+    );
 }

@@ -9,7 +9,8 @@ use crate::native::{Place, alive, eventually, place, spec, unique_seconds, witho
 /// Long enough for a session to be idle and a shell to wait.
 const IDLE: Duration = Duration::from_millis(40);
 /// Prints how long the shell has been running, in hundredths of a second.
-const AGE: &str = "read -r up _ < /proc/uptime; read -ra stat < /proc/$$/stat; echo $((10#${up/./} - stat[21]))";
+const AGE: &str =
+    "read -r up _ < /proc/uptime; read -ra stat < /proc/$$/stat; echo $((10#${up/./} - stat[21]))";
 
 /// What a script can see of the shell that runs it.
 const SCRIPTS: &[&str] = &[
@@ -109,7 +110,8 @@ impl Place {
         self.run(script).await
     }
 
-    /// Whether the shell of a next command is there before the command, on a machine that may be busy.
+    /// Whether the shell of a next command is there before the command, on a machine that may be
+    /// busy.
     async fn is_ahead(&self) -> bool {
         for _ in 0..20 {
             let (age, ..) = seen(&self.idle_then(AGE).await);
@@ -126,7 +128,9 @@ async fn every_script_does_what_it_does_in_a_fresh_shell() {
     let place = place();
     assert!(place.is_ahead().await);
     for script in SCRIPTS {
-        if without_namespaces() && ["$$", "$!", "$PPID", "/proc", "/tmp"].iter().any(|what| script.contains(what)) {
+        if without_namespaces()
+            && ["$$", "$!", "$PPID", "/proc", "/tmp"].iter().any(|what| script.contains(what))
+        {
             // Process ids are those of the host, and there are no such places.
             continue;
         }
@@ -199,7 +203,10 @@ async fn a_time_that_is_up_before_the_shell_has_its_command_is_a_timeout_too() {
         place.run("true").await;
         // Some of these find a shell that has been started and is not ready yet.
         tokio::time::sleep(Duration::from_micros(2000 + pause % 20 * 100)).await;
-        assert_eq!(place.sandbox.exec(hasty.clone()).await.unwrap().status, CommandStatus::TimedOut);
+        assert_eq!(
+            place.sandbox.exec(hasty.clone()).await.unwrap().status,
+            CommandStatus::TimedOut
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! What comes into being while a session lives: what may not, is refused; what may, is covered from the next command on.
+//! What comes into being while a session lives: what may not, is refused; what may, is covered from
+//! the next command on.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +22,8 @@ async fn works(sandbox: &NativeSandbox, command: &str) -> bool {
 /// A file whose name the policy does not allow is gone, and has another name.
 #[track_caller]
 fn is_displaced(ran: &CommandOutput, path: &Path, moved_to: &Path) {
-    let found: Vec<_> = ran.displaced.iter().map(|it| (it.path.as_path(), it.moved_to.as_deref())).collect();
+    let found: Vec<_> =
+        ran.displaced.iter().map(|it| (it.path.as_path(), it.moved_to.as_deref())).collect();
     assert_eq!(found, [(path, Some(moved_to))]);
     assert!(!path.exists() && moved_to.exists());
 }
@@ -47,12 +49,16 @@ async fn an_absent_protected_name_is_refused_at_once_and_leaves_no_trace() {
         assert!(ran.displaced.is_empty(), "{attempt}");
     }
     let ran = run(sandbox, "echo x > .bashrc").await;
-    assert!(String::from_utf8_lossy(&ran.stderr.bytes).contains("Read-only file system"), "{ran:?}");
+    assert!(
+        String::from_utf8_lossy(&ran.stderr.bytes).contains("Read-only file system"),
+        "{ran:?}"
+    );
     assert!(
         works(sandbox, "echo x > .bashrc2 && mkdir -p .claude/other vscode && mv .bashrc2 n && ls .bash* || rm n")
             .await
     );
-    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, [".claude", "d", "f", "vscode"]);
 }
@@ -144,7 +150,11 @@ async fn a_new_repository_is_protected_from_the_next_command_on() {
         assert!(!works(sandbox, attempt).await, "{attempt}");
     }
     assert!(
-        works(sandbox, "echo x > a/b/.git/index && mkdir a/b/src && echo x > a/b/src/f && mv a/b/src/f a/b/g").await
+        works(
+            sandbox,
+            "echo x > a/b/.git/index && mkdir a/b/src && echo x > a/b/src/f && mv a/b/src/f a/b/g"
+        )
+        .await
     );
     assert_eq!(fs::read_to_string(dir.join("a/b/.git/config")).unwrap(), "x\n");
     // A shell that was started before the repository was there.
@@ -152,7 +162,10 @@ async fn a_new_repository_is_protected_from_the_next_command_on() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(works(sandbox, "mkdir -p g/.git && echo x > g/.git/config").await);
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!works(sandbox, "echo y > e/.git/config").await && !works(sandbox, "echo y > g/.git/config").await);
+    assert!(
+        !works(sandbox, "echo y > e/.git/config").await
+            && !works(sandbox, "echo y > g/.git/config").await
+    );
 }
 
 #[tokio::test]
@@ -161,8 +174,14 @@ async fn a_protected_name_deeper_down_is_protected_from_the_next_command_on() {
         return;
     }
     let Place { sandbox, .. } = &place();
-    assert!(works(sandbox, "mkdir -p p/.vscode q && echo x > p/.vscode/s && echo x > q/.mcp.json").await);
-    assert!(!works(sandbox, "echo y > p/.vscode/s").await && !works(sandbox, "echo y > q/.mcp.json").await);
+    assert!(
+        works(sandbox, "mkdir -p p/.vscode q && echo x > p/.vscode/s && echo x > q/.mcp.json")
+            .await
+    );
+    assert!(
+        !works(sandbox, "echo y > p/.vscode/s").await
+            && !works(sandbox, "echo y > q/.mcp.json").await
+    );
     assert!(works(sandbox, "cat p/.vscode/s q/.mcp.json && echo x > q/new").await);
 }
 
@@ -186,11 +205,18 @@ async fn what_a_pattern_covers_when_it_appears_is_covered_from_the_next_command_
     if without_namespaces() {
         return;
     }
-    let Some((_root, dir, sandbox)) = &with_patterns() else { return skipped("patterns of a policy", NO_PLACE) };
-    assert!(works(sandbox, "mkdir d && echo secret > d/a.key && mkdir later && echo secret > later/f").await);
+    let Some((_root, dir, sandbox)) = &with_patterns() else {
+        return skipped("patterns of a policy", NO_PLACE);
+    };
+    assert!(
+        works(sandbox, "mkdir d && echo secret > d/a.key && mkdir later && echo secret > later/f")
+            .await
+    );
     assert!(!works(sandbox, "cat d/a.key").await && !works(sandbox, "cat later/f").await);
     assert!(!works(sandbox, "echo x > d/a.key").await && !works(sandbox, "rm d/a.key").await);
-    assert!(!works(sandbox, "echo x > d/b.lock").await && works(sandbox, "echo x > d/b.locked").await);
+    assert!(
+        !works(sandbox, "echo x > d/b.lock").await && works(sandbox, "echo x > d/b.locked").await
+    );
     // The host's own view is as it was.
     assert_eq!(fs::read_to_string(dir.join("d/a.key")).unwrap(), "secret\n");
     assert_eq!(fs::read_to_string(dir.join("later/f")).unwrap(), "secret\n");
@@ -201,7 +227,9 @@ async fn what_the_host_brings_is_covered_after_a_refresh() {
     if without_namespaces() {
         return;
     }
-    let Some((_root, dir, sandbox)) = &with_patterns() else { return skipped("patterns of a policy", NO_PLACE) };
+    let Some((_root, dir, sandbox)) = &with_patterns() else {
+        return skipped("patterns of a policy", NO_PLACE);
+    };
     assert!(works(sandbox, "true").await);
     fs::write(dir.join("of-the-user.key"), "secret").unwrap();
     fs::write(dir.join("of-the-user.lock"), "locked").unwrap();
@@ -226,8 +254,11 @@ async fn a_command_that_is_running_is_kept_to_what_comes_later() {
     if without_namespaces() {
         return;
     }
-    let Some((_root, dir, sandbox)) = &with_patterns() else { return skipped("patterns of a policy", NO_PLACE) };
-    let waits = "until [ -e go ]; do read -rt 0.01 <> <(:) || :; done; cat d/a.key && exit 1; exit 0";
+    let Some((_root, dir, sandbox)) = &with_patterns() else {
+        return skipped("patterns of a policy", NO_PLACE);
+    };
+    let waits =
+        "until [ -e go ]; do read -rt 0.01 <> <(:) || :; done; cat d/a.key && exit 1; exit 0";
     let running = sandbox.exec(spec(waits));
     let others = async {
         assert!(works(sandbox, "mkdir d && echo secret > d/a.key").await);

@@ -1,5 +1,5 @@
-//! One table of cases, each run by the native engine and by the real srt: the same settings must mean the same, but for
-//! the differences that are named with their reasons.
+//! One table of cases, each run by the native engine and by the real srt: the same settings must
+//! mean the same, but for the differences that are named with their reasons.
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,7 +24,8 @@ use Outcome::{Fails, Works};
 
 struct Case {
     name: &'static str,
-    /// Beside the settings of [`settings`]; `W` stands for the session directory, `O` for the directory beside it.
+    /// Beside the settings of [`settings`]; `W` stands for the session directory, `O` for the
+    /// directory beside it.
     settings: &'static [(&'static str, &'static [&'static str])],
     /// `W` and `O` are variables here.
     command: &'static str,
@@ -62,7 +63,9 @@ impl Case {
 
     fn expected_of_srt(&self) -> (Outcome, &'static str) {
         match self.srt {
-            Some((whom, outcome, reason)) if whom == For::Everyone || rustix::process::geteuid().is_root() => {
+            Some((whom, outcome, reason))
+                if whom == For::Everyone || rustix::process::geteuid().is_root() =>
+            {
                 (outcome, reason)
             }
             _ => (self.expected, "the same is expected"),
@@ -70,8 +73,7 @@ impl Case {
     }
 }
 
-const NO_OPEN_TREE: &str =
-    "srt makes no new mounts impossible: a deny that is only a mount is void in a namespace of one's own";
+const NO_OPEN_TREE: &str = "srt makes no new mounts impossible: a deny that is only a mount is void in a namespace of one's own";
 
 /// The rows of srt's own tests that apply without a proxy, and those that its issues ask for.
 const CASES: &[Case] = &[
@@ -371,7 +373,10 @@ impl Place {
         let temporary = directory_in_sight().unwrap();
         let root = temporary.path().canonicalize().unwrap();
         let (dir, outside) = (root.join("session"), root.join("outside"));
-        let files = IN_SESSION.iter().map(|path| dir.join(path)).chain(OUTSIDE.iter().map(|path| outside.join(path)));
+        let files = IN_SESSION
+            .iter()
+            .map(|path| dir.join(path))
+            .chain(OUTSIDE.iter().map(|path| outside.join(path)));
         for path in files {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, CONTENT).unwrap();
@@ -379,7 +384,11 @@ impl Place {
         }
         fs::write(dir.join(".gitignore"), "ignored\n").unwrap();
         fs::create_dir(dir.join("worktree")).unwrap();
-        fs::write(dir.join("worktree/.git"), format!("gitdir: {}\n", dir.join("separate.git").display())).unwrap();
+        fs::write(
+            dir.join("worktree/.git"),
+            format!("gitdir: {}\n", dir.join("separate.git").display()),
+        )
+        .unwrap();
         let link = |to: &str, at: PathBuf| std::os::unix::fs::symlink(to, at).unwrap();
         link("nowhere", dir.join("dangling"));
         link("deep/er/file", dir.join("to-deep-file"));
@@ -446,7 +455,10 @@ async fn srt_means_the_same_but_for_the_differences_that_are_named() {
         return skipped("the same settings run by the real srt", "`cargo xtask peers` installs it");
     };
     if !["bwrap", "socat", "rg"].iter().all(|tool| Path::new("/usr/bin").join(tool).exists()) {
-        return skipped("the same settings run by the real srt", "packages bubblewrap, socat and ripgrep");
+        return skipped(
+            "the same settings run by the real srt",
+            "packages bubblewrap, socat and ripgrep",
+        );
     }
     if directory_in_sight().is_none() {
         return skipped("the table of cases, run by the real srt", NO_PLACE);
@@ -459,7 +471,10 @@ async fn srt_means_the_same_but_for_the_differences_that_are_named() {
             let (outcome, why) = srt(case, &program).await;
             let (expected, reason) = case.expected_of_srt();
             if outcome != expected {
-                wrong.push(format!("{}: {outcome:?} instead of {expected:?} ({reason}): {why}", case.name));
+                wrong.push(format!(
+                    "{}: {outcome:?} instead of {expected:?} ({reason}): {why}",
+                    case.name
+                ));
             }
         }
         wrong
@@ -479,17 +494,23 @@ fn the_table_holds_for_an_ordinary_user_too() {
     let packages = dir.path().join("node_modules");
     fs::create_dir(&packages).unwrap();
     let package = std::env::var_os("SRT_PACKAGE_DIR").map(PathBuf::from);
-    let source =
-        package.as_deref().and_then(|package| package.ancestors().find(|above| above.ends_with("node_modules")));
+    let source = package
+        .as_deref()
+        .and_then(|package| package.ancestors().find(|above| above.ends_with("node_modules")));
     let script = "set -e; mount -t tmpfs -o mode=1777 none /mnt; if [ -n \"$1\" ]; then mount --bind \"$1\" \"$2\"; fi; \
                   exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$0\" conformance:: agreement:: arrivals::";
     let mut run = Command::new("unshare");
-    run.args(["--mount", "bash", "-c", script]).arg(&program).arg(source.unwrap_or(Path::new(""))).arg(&packages);
+    run.args(["--mount", "bash", "-c", script])
+        .arg(&program)
+        .arg(source.unwrap_or(Path::new("")))
+        .arg(&packages);
     run.env(BASE, "/mnt").env("HOME", "/nonexistent").env_remove("TMPDIR");
     if let (Some(source), Some(package)) = (source, &package) {
         run.env("SRT_PACKAGE_DIR", packages.join(package.strip_prefix(source).unwrap()));
     }
-    let Ok(run) = run.output() else { return skipped("conformance as an ordinary user", "package util-linux") };
+    let Ok(run) = run.output() else {
+        return skipped("conformance as an ordinary user", "package util-linux");
+    };
     let text = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{text}\n{}", String::from_utf8_lossy(&run.stderr));
     assert!(text.contains("the_native_engine_means_what_the_table_says ... ok"), "{text}");

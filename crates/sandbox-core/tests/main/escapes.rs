@@ -1,4 +1,5 @@
-//! Attempts to get out, each tried for real: system calls, files, processes, and random compositions of moves.
+//! Attempts to get out, each tried for real: system calls, files, processes, and random
+//! compositions of moves.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +12,8 @@ use sandbox_core::{CommandOutput, CommandStatus, Enforcement, NativeSandbox, San
 use crate::native::{open, spec, without_namespaces};
 use crate::reruns::skipped;
 
-/// A session whose policy denies a little of everything, and what must stay as it is outside of it and in it.
+/// A session whose policy denies a little of everything, and what must stay as it is outside of it
+/// and in it.
 struct Target {
     _root: tempfile::TempDir,
     root: PathBuf,
@@ -40,7 +42,9 @@ fn target() -> Target {
     let root = temporary.path().canonicalize().unwrap();
     let dir = SessionDir::create(&root.join("sessions/s1")).unwrap().path().to_owned();
     let protected: &[&str] = if without_namespaces() { &[] } else { &PROTECTED };
-    for path in protected.iter().map(|path| dir.join(path)).chain(OUTSIDE.map(|path| root.join(path))) {
+    for path in
+        protected.iter().map(|path| dir.join(path)).chain(OUTSIDE.map(|path| root.join(path)))
+    {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, CONTENT).unwrap();
         // Nothing but the sandbox protects them.
@@ -49,8 +53,10 @@ fn target() -> Target {
     let mut policy = Policy::session(&dir).sessions_root(&root.join("sessions")).home(&root);
     policy = policy.deny_write(&dir.join("ghost")).deny_write(&dir.join("no/where"));
     if !without_namespaces() {
-        policy =
-            policy.deny_write(&dir.join("denied.txt")).deny_write(&dir.join("locked")).deny_read(&dir.join("secret"));
+        policy = policy
+            .deny_write(&dir.join("denied.txt"))
+            .deny_write(&dir.join("locked"))
+            .deny_read(&dir.join("secret"));
     }
     let sandbox = open(&policy.build().unwrap(), &dir);
     Target { _root: temporary, root, sandbox, protected }
@@ -79,7 +85,11 @@ impl Target {
             let content = fs::read_to_string(&path).unwrap_or_else(|error| format!("{error}"));
             assert_eq!(content, CONTENT, "{} after {after}", path.display());
             let metadata = fs::symlink_metadata(&path).unwrap();
-            assert!(metadata.is_file() && metadata.nlink() == 1, "{} after {after}", path.display());
+            assert!(
+                metadata.is_file() && metadata.nlink() == 1,
+                "{} after {after}",
+                path.display()
+            );
             assert_eq!(metadata.mode() & 0o7777, 0o666, "{} after {after}", path.display());
         }
         for path in ABSENT {
@@ -90,7 +100,11 @@ impl Target {
         if self.protected.is_empty() {
             return;
         }
-        assert_eq!((names(&dir.join("locked")), names(&dir.join("locked/inner"))), (1, 1), "after {after}");
+        assert_eq!(
+            (names(&dir.join("locked")), names(&dir.join("locked/inner"))),
+            (1, 1),
+            "after {after}"
+        );
         assert_eq!(names(&dir.join("deep/repo/.git/hooks")), 1, "after {after}");
     }
 }
@@ -107,8 +121,7 @@ fn call(number: u32, arguments: &str) -> String {
 async fn system_calls_against_the_walls_are_refused() {
     const EPERM: &str = "1";
     const ENOSYS: &str = "38";
-    const READ_MEMORY: &str =
-        ", 1, pack(\"QQ\", unpack(\"Q\", pack(\"p\", my $b = \"x\" x 8)), 8), 1, pack(\"QQ\", 0x400000, 8), 1, 0";
+    const READ_MEMORY: &str = ", 1, pack(\"QQ\", unpack(\"Q\", pack(\"p\", my $b = \"x\" x 8)), 8), 1, pack(\"QQ\", 0x400000, 8), 1, 0";
     let target = target();
     if target.text("command -v perl").await.is_empty() {
         return skipped("system calls against the walls", "package perl-base");
@@ -155,7 +168,8 @@ async fn system_calls_against_the_walls_are_refused() {
         let found = target.text(&call(number, arguments)).await;
         // Where another wall stands in the way first, it may say so in its own way.
         const EACCES: &str = "13";
-        let is_refused = found == expected || (without_namespaces() && [EPERM, EACCES].contains(&found.as_str()));
+        let is_refused = found == expected
+            || (without_namespaces() && [EPERM, EACCES].contains(&found.as_str()));
         assert!(is_refused, "{name}: {found} instead of {expected}");
     }
     target.is_untouched("system calls");
@@ -221,7 +235,8 @@ async fn nothing_that_is_denied_can_be_changed_by_any_way_of_naming_it() {
         "mkdir -p d4/where && ln -s d4 no2 && mv -T no2 no".to_owned(),
         "mkdir -p no d5/where; ".to_owned() + &exchange("d5", "no"),
         "exec 3<. ; cd /; ".to_owned() + &call(83, ", \"/proc/self/fd/3/ghost\", 0755"),
-        "exec 3<. ; cd /; ".to_owned() + &call(264, ", 3, \"denied.txt\", 3, \"through-a-descriptor\""),
+        "exec 3<. ; cd /; ".to_owned()
+            + &call(264, ", 3, \"denied.txt\", 3, \"through-a-descriptor\""),
     ];
     for attempt in &attempts {
         let ran = target.run(attempt).await;
@@ -229,8 +244,12 @@ async fn nothing_that_is_denied_can_be_changed_by_any_way_of_naming_it() {
         assert!(!seen.contains(CONTENT), "{attempt} read what is hidden");
         target.is_untouched(attempt);
     }
-    let readable = if without_namespaces() { "/etc/passwd" } else { "denied.txt locked/inner/file" };
-    assert!(!target.text(&format!("cat {readable}")).await.is_empty(), "what may be read can be read");
+    let readable =
+        if without_namespaces() { "/etc/passwd" } else { "denied.txt locked/inner/file" };
+    assert!(
+        !target.text(&format!("cat {readable}")).await.is_empty(),
+        "what may be read can be read"
+    );
 }
 
 #[tokio::test]
@@ -255,7 +274,11 @@ async fn neither_the_machine_nor_the_engine_can_be_reached_through_proc() {
     ] {
         let ran = target.run(attempt).await;
         assert_ne!(ran.status, CommandStatus::Exited(0), "{attempt}");
-        assert!(ran.stdout.bytes.is_empty(), "{attempt}: {}", String::from_utf8_lossy(&ran.stdout.bytes));
+        assert!(
+            ran.stdout.bytes.is_empty(),
+            "{attempt}: {}",
+            String::from_utf8_lossy(&ran.stdout.bytes)
+        );
     }
     // A kernel without a mount of the mounts of others: the session sees its own only.
     let mounts = target.text("cat /proc/self/mountinfo").await;
@@ -268,7 +291,8 @@ async fn what_processes_of_the_host_share_is_out_of_reach() {
     let socket = target.root.join("sessions/s1/host.sock");
     let _by_path = UnixListener::bind(&socket).unwrap();
     let name = format!("agent-tools-test-{}", std::process::id());
-    let address = <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name).unwrap();
+    let address =
+        <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name).unwrap();
     let _by_name = UnixListener::bind_addr(&address).unwrap();
     let shared = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
     fs::write(shared.path(), CONTENT).unwrap();
@@ -305,9 +329,11 @@ async fn a_command_cannot_fill_the_machine_with_processes_or_with_one_file() {
     }
     const BOMB: &str = "perl -e '$n = 0; while (defined(my $child = fork)) { if (!$child) { sleep 600; exit } last if ++$n == 6000 } print $n'";
     let report = &target.sandbox.report().resources;
-    if !matches!(report, Enforcement::Weaker { why } if why.contains("the number of processes is not limited")) {
+    if !matches!(report, Enforcement::Weaker { why } if why.contains("the number of processes is not limited"))
+    {
         let started: u32 = target.text(BOMB).await.parse().unwrap();
-        // Without namespaces root is not held back, and others are together with all that the user runs.
+        // Without namespaces root is not held back, and others are together with all that the user
+        // runs.
         assert!(without_namespaces() || (1000..4096).contains(&started), "{started}");
         assert_eq!(target.text("echo again").await, "again\n", "nothing of the bomb is left");
     }

@@ -27,7 +27,11 @@ fn what_is_written_is_read_back_and_parents_are_created() {
     let place = place();
     place.dir.write(&rel("a/b/c.bin"), &[0, 159, 146, 150]).unwrap();
     assert_eq!(place.dir.read(&rel("a/b/c.bin"), 1024).unwrap(), [0, 159, 146, 150]);
-    assert_eq!(fs::read_dir(place.dir.path().join("a/b")).unwrap().count(), 1, "nothing staged is left");
+    assert_eq!(
+        fs::read_dir(place.dir.path().join("a/b")).unwrap().count(),
+        1,
+        "nothing staged is left"
+    );
 }
 
 #[test]
@@ -67,8 +71,16 @@ fn write_through_an_outward_symlink_is_refused() {
     symlink("../..", place.dir.path().join("up")).unwrap();
     symlink("/proc/self/root", place.dir.path().join("magic")).unwrap();
     for name in ["absolute", "relative", "up/secret", "magic/tmp/x"] {
-        assert_eq!(place.dir.write(&rel(name), b"x").unwrap_err().kind(), FileErrorKind::Escapes, "{name}");
-        assert_eq!(place.dir.read(&rel(name), 100).unwrap_err().kind(), FileErrorKind::Escapes, "{name}");
+        assert_eq!(
+            place.dir.write(&rel(name), b"x").unwrap_err().kind(),
+            FileErrorKind::Escapes,
+            "{name}"
+        );
+        assert_eq!(
+            place.dir.read(&rel(name), 100).unwrap_err().kind(),
+            FileErrorKind::Escapes,
+            "{name}"
+        );
     }
     assert_eq!(fs::read_to_string(secret).unwrap(), "outside");
 }
@@ -101,12 +113,21 @@ fn a_symlink_cycle_ends() {
 fn fifos_sockets_and_directories_are_not_read_and_do_not_block() {
     let place = place();
     let fifo = place.dir.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o644.into(), 0)
+        .unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(place.dir.path().join("socket")).unwrap();
     fs::create_dir(place.dir.path().join("dir")).unwrap();
     for name in ["fifo", "socket", "dir"] {
-        assert_eq!(place.dir.read(&rel(name), 10).unwrap_err().kind(), FileErrorKind::NotAFile, "{name}");
-        assert_eq!(place.dir.write(&rel(name), b"x").unwrap_err().kind(), FileErrorKind::NotAFile, "{name}");
+        assert_eq!(
+            place.dir.read(&rel(name), 10).unwrap_err().kind(),
+            FileErrorKind::NotAFile,
+            "{name}"
+        );
+        assert_eq!(
+            place.dir.write(&rel(name), b"x").unwrap_err().kind(),
+            FileErrorKind::NotAFile,
+            "{name}"
+        );
     }
 }
 
@@ -213,7 +234,9 @@ fn trees_are_never_reached_through_a_symlink() {
     assert!(place.dir.replace_tree(&rel("new"), &rel("skills/victim")).is_err());
     place.dir.remove_tree(&rel("skills/victim")).unwrap();
     place.dir.remove_tree(&rel("absent/too")).unwrap();
-    assert!(place.outer.path().join("victim/f").exists() && !place.outer.path().join("made").exists());
+    assert!(
+        place.outer.path().join("victim/f").exists() && !place.outer.path().join("made").exists()
+    );
     place.dir.remove_tree(&rel("skills")).unwrap();
     assert!(place.outer.path().join("secret").exists(), "the link is gone, not what it led to");
     assert!(place.dir.path().join("skills").symlink_metadata().is_err());

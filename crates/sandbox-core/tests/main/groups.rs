@@ -1,6 +1,8 @@
-//! The limits of a command as a whole, which a control group holds: each run into, by root and by an ordinary user; and nothing of a group stays.
+//! The limits of a command as a whole, which a control group holds: each run into, by root and by
+//! an ordinary user; and nothing of a group stays.
 //!
-//! Few machines hand control groups on to those who build. `cargo xtask ci vm` runs these in a virtual machine that does, where they must hold.
+//! Few machines hand control groups on to those who build. `cargo xtask ci vm` runs these in a
+//! virtual machine that does, where they must hold.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,16 +10,20 @@ use std::time::Duration;
 
 use policy::Policy;
 use sandbox_core::{
-    Cgroups, CommandOutput, CommandStatus, Enforcement, Limit, Limits, NativeSandbox, OpenError, Sandbox,
+    Cgroups, CommandOutput, CommandStatus, Enforcement, Limit, Limits, NativeSandbox, OpenError,
+    Sandbox,
 };
 
-use crate::native::{Place, alive, eventually, open_with, place, spec, unique_seconds, without_namespaces};
+use crate::native::{
+    Place, alive, eventually, open_with, place, spec, unique_seconds, without_namespaces,
+};
 use crate::reruns::PART;
 
 /// Says that this machine hands groups on.
 const GROUPS: &str = "SANDBOX_CORE_TEST_GROUPS";
 
-/// A sandbox of the place with some limits set otherwise; `None` where this machine hands no group on.
+/// A sandbox of the place with some limits set otherwise; `None` where this machine hands no group
+/// on.
 fn limited(place: &Place, set: impl FnOnce(&mut Limits)) -> Option<NativeSandbox> {
     let mut limits = Limits::default();
     set(&mut limits);
@@ -47,15 +53,22 @@ fn group_of(sandbox: &NativeSandbox) -> PathBuf {
 }
 
 /// Four processes of which none takes much, and all together do.
-const HOG: &str = "for i in 1 2 3 4; do perl -e '$x = \"x\" x (30 << 20); sleep 100' & done; wait; echo survived";
+const HOG: &str =
+    "for i in 1 2 3 4; do perl -e '$x = \"x\" x (30 << 20); sleep 100' & done; wait; echo survived";
 
 #[tokio::test]
 async fn memory_of_all_processes_together() {
     let place = place();
-    let Some(sandbox) = limited(&place, |limits| limits.command_memory_bytes = 64 << 20) else { return };
+    let Some(sandbox) = limited(&place, |limits| limits.command_memory_bytes = 64 << 20) else {
+        return;
+    };
     let seconds = unique_seconds();
     let ran = run(&sandbox, &format!("(setsid sleep {seconds} &); {HOG}")).await;
-    assert_eq!((ran.limit_reached(), ran.status), (Some(Limit::Memory), CommandStatus::Signaled(9)), "{ran:?}");
+    assert_eq!(
+        (ran.limit_reached(), ran.status),
+        (Some(Limit::Memory), CommandStatus::Signaled(9)),
+        "{ran:?}"
+    );
     assert_eq!(stdout(&ran), "");
     assert!(!alive(&seconds), "it died whole");
     let ran = run(&sandbox, "echo again").await;
@@ -65,7 +78,9 @@ async fn memory_of_all_processes_together() {
 #[tokio::test]
 async fn memory_that_files_take_counts_against_the_command_that_writes_them() {
     let place = place();
-    let Some(sandbox) = limited(&place, |limits| limits.command_memory_bytes = 64 << 20) else { return };
+    let Some(sandbox) = limited(&place, |limits| limits.command_memory_bytes = 64 << 20) else {
+        return;
+    };
     if without_namespaces() {
         // There its temporary files are on a disk.
         return;
@@ -85,35 +100,51 @@ async fn memory_that_files_take_counts_against_the_command_that_writes_them() {
 async fn processes_exactly_also_of_root() {
     let place = place();
     let Some(sandbox) = limited(&place, |limits| limits.processes = 20) else { return };
-    const BOMB: &str =
-        "perl -e 'while (defined($child = fork)) { if (!$child) { sleep 100; exit } $n++ } print $n'; true";
+    const BOMB: &str = "perl -e 'while (defined($child = fork)) { if (!$child) { sleep 100; exit } $n++ } print $n'; true";
     let ran = run(&sandbox, BOMB).await;
     // The shell and the first perl are two of them.
-    assert_eq!((stdout(&ran).as_str(), ran.limit_reached()), ("18", Some(Limit::Processes)), "{ran:?}");
+    assert_eq!(
+        (stdout(&ran).as_str(), ran.limit_reached()),
+        ("18", Some(Limit::Processes)),
+        "{ran:?}"
+    );
     let ran = run(&sandbox, "echo again").await;
     assert_eq!((stdout(&ran).as_str(), ran.limit_reached()), ("again\n", None));
     let mut bomb = spec(":() { : | : & }; :; sleep 100");
     bomb.timeout = Duration::from_secs(2);
     let ran = sandbox.exec(bomb).await.unwrap();
-    assert_eq!((ran.status, ran.limit_reached()), (CommandStatus::TimedOut, Some(Limit::Processes)));
+    assert_eq!(
+        (ran.status, ran.limit_reached()),
+        (CommandStatus::TimedOut, Some(Limit::Processes))
+    );
 }
 
 #[tokio::test]
 async fn processor_time_of_many_short_processes() {
     let place = place();
-    let Some(sandbox) = limited(&place, |limits| limits.cpu_time = Some(Duration::from_secs(2))) else { return };
-    let ran = run(&sandbox, "for i in 1 2 3 4; do (while /bin/true; do :; done) & done; wait").await;
-    assert_eq!((ran.limit_reached(), ran.status), (Some(Limit::CpuTime), CommandStatus::Signaled(9)), "{ran:?}");
+    let Some(sandbox) = limited(&place, |limits| limits.cpu_time = Some(Duration::from_secs(2)))
+    else {
+        return;
+    };
+    let ran =
+        run(&sandbox, "for i in 1 2 3 4; do (while /bin/true; do :; done) & done; wait").await;
+    assert_eq!(
+        (ran.limit_reached(), ran.status),
+        (Some(Limit::CpuTime), CommandStatus::Signaled(9)),
+        "{ran:?}"
+    );
     assert_eq!(run(&sandbox, "true").await.limit_reached(), None, "the next one begins anew");
 }
 
 #[tokio::test]
 async fn of_two_commands_at_a_time_only_the_guilty_one_is_told() {
     let place = place();
-    let set = |limits: &mut Limits| (limits.command_memory_bytes, limits.processes) = (64 << 20, 20);
+    let set =
+        |limits: &mut Limits| (limits.command_memory_bytes, limits.processes) = (64 << 20, 20);
     let Some(sandbox) = limited(&place, set) else { return };
     let seconds = unique_seconds();
-    let innocent = format!("sleep {seconds} & while [ ! -e go ]; do sleep 0.05; done; kill $!; echo fine");
+    let innocent =
+        format!("sleep {seconds} & while [ ! -e go ]; do sleep 0.05; done; kill $!; echo fine");
     let guilty = async {
         eventually("the innocent one runs", || alive(&seconds)).await;
         assert_eq!(run(&sandbox, HOG).await.limit_reached(), Some(Limit::Memory));
@@ -127,28 +158,41 @@ async fn of_two_commands_at_a_time_only_the_guilty_one_is_told() {
 }
 
 #[tokio::test]
-async fn everything_of_a_session_is_in_its_group_which_no_command_can_change_and_which_goes_with_it() {
+async fn everything_of_a_session_is_in_its_group_which_no_command_can_change_and_which_goes_with_it()
+ {
     let place = place();
     let Some(sandbox) = limited(&place, |_| ()) else { return };
     let group = group_of(&sandbox);
     let name = group.file_name().unwrap().to_str().unwrap();
     assert!(name.starts_with(&format!("agent-sandbox-{}-", std::process::id())), "{name}");
     let seconds = unique_seconds();
-    let command = format!("(setsid sleep {seconds} &) ; while [ ! -e go ]; do sleep 0.05; done; cat /proc/self/cgroup");
+    let command = format!(
+        "(setsid sleep {seconds} &) ; while [ ! -e go ]; do sleep 0.05; done; cat /proc/self/cgroup"
+    );
     let looking = async {
         eventually("the command runs", || alive(&seconds)).await;
         let processes = std::fs::read_to_string(group.join("slot-0/cgroup.procs")).unwrap();
-        assert!(processes.lines().count() >= 3, "the slot, the shell, and what it has left: {processes}");
+        assert!(
+            processes.lines().count() >= 3,
+            "the slot, the shell, and what it has left: {processes}"
+        );
         std::fs::write(place.dir.join("go"), "").unwrap();
     };
     let (ran, ()) = tokio::join!(run(&sandbox, &command), looking);
     let own = if without_namespaces() { "" } else { "0::/\n" };
     assert_eq!(stdout(&ran), own, "{ran:?}");
-    let write = format!("echo max > {0}/slot-0/pids.max; echo $$ > {0}/../cgroup.procs; mkdir {0}/x", group.display());
+    let write = format!(
+        "echo max > {0}/slot-0/pids.max; echo $$ > {0}/../cgroup.procs; mkdir {0}/x",
+        group.display()
+    );
     assert_ne!(run(&sandbox, &write).await.status, CommandStatus::Exited(0));
     assert_eq!(std::fs::read_to_string(group.join("slot-0/pids.max")).unwrap(), "4097\n");
     assert!(!group.join("x").exists());
-    tokio::join!(run(&sandbox, "sleep 0.1"), run(&sandbox, "sleep 0.1"), run(&sandbox, "sleep 0.1"));
+    tokio::join!(
+        run(&sandbox, "sleep 0.1"),
+        run(&sandbox, "sleep 0.1"),
+        run(&sandbox, "sleep 0.1")
+    );
     assert!(group.join("slot-1").exists());
     sandbox.close().await;
     assert!(!group.exists());
@@ -161,13 +205,18 @@ async fn a_policy_that_lets_commands_write_everywhere_does_not_reach_groups() {
         return;
     }
     for open in ["/", "/sys/fs/cgroup", "/sys/fs/cgroup/delegated"] {
-        let policy = Policy::reference(&place.dir).home("/nonexistent".as_ref()).allow_write(open.as_ref());
+        let policy =
+            Policy::reference(&place.dir).home("/nonexistent".as_ref()).allow_write(open.as_ref());
         let sandbox = open_with(&policy.build().unwrap(), &place.dir, &Limits::default());
         let group = group_of(&sandbox);
         assert_eq!(run(&sandbox, "echo x > f && cat f").await.status, CommandStatus::Exited(0));
         let write = format!("echo max > {}/slot-0/pids.max", group.display());
         assert_ne!(run(&sandbox, &write).await.status, CommandStatus::Exited(0), "{open}");
-        assert_eq!(std::fs::read_to_string(group.join("slot-0/pids.max")).unwrap(), "4097\n", "{open}");
+        assert_eq!(
+            std::fs::read_to_string(group.join("slot-0/pids.max")).unwrap(),
+            "4097\n",
+            "{open}"
+        );
     }
 }
 
@@ -198,7 +247,8 @@ async fn what_a_killed_host_leaves_goes_when_the_next_one_opens() {
     assert!(group.exists());
     killed.kill().unwrap();
     killed.wait().unwrap();
-    let is_empty = || std::fs::read_to_string(group.join("cgroup.events")).unwrap().contains("populated 0");
+    let is_empty =
+        || std::fs::read_to_string(group.join("cgroup.events")).unwrap().contains("populated 0");
     eventually("its session is gone", is_empty).await;
     assert!(host(Path::new("again")).wait().unwrap().success());
     assert!(!group.exists());
@@ -219,7 +269,10 @@ fn a_group_that_is_named_is_used_or_nothing_opens() {
     for not_one in ["/tmp", "/no/such/group"] {
         let error = open(not_one.as_ref()).unwrap_err();
         let OpenError::Refused { step, remedy, source } = &error else { panic!("{error:?}") };
-        assert!(step.contains(not_one) && source.to_string().contains("no control group"), "{error:?}");
+        assert!(
+            step.contains(not_one) && source.to_string().contains("no control group"),
+            "{error:?}"
+        );
         assert!(remedy.contains("DelegateSubgroup="), "{error}");
     }
     let Some(sandbox) = limited(&place, |_| ()) else { return };
@@ -230,7 +283,9 @@ fn a_group_that_is_named_is_used_or_nothing_opens() {
     let error = open(&group_of(&sandbox).join("init")).unwrap_err();
     assert!(matches!(error, OpenError::Refused { .. }), "{error:?}");
     if !rustix::process::geteuid().is_root() {
-        let OpenError::Refused { source, .. } = open("/sys/fs/cgroup".as_ref()).unwrap_err() else { panic!() };
+        let OpenError::Refused { source, .. } = open("/sys/fs/cgroup".as_ref()).unwrap_err() else {
+            panic!()
+        };
         assert!(source.to_string().contains("may not write"), "{source}");
     }
 }

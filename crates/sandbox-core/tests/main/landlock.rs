@@ -1,4 +1,5 @@
-//! What a session without namespaces holds in other ways than one with them, and what it refuses to open with.
+//! What a session without namespaces holds in other ways than one with them, and what it refuses to
+//! open with.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use policy::Policy;
-use sandbox_core::{CommandOutput, CommandStatus, Limits, NativeSandbox, OpenError, Sandbox, Weakness};
+use sandbox_core::{
+    CommandOutput, CommandStatus, Limits, NativeSandbox, OpenError, Sandbox, Weakness,
+};
 
 use crate::native::{Place, alive, eventually, place, spec, unique_seconds};
 use crate::reruns::skipped;
@@ -19,7 +22,10 @@ fn open(place: &Place, accepted: &[Weakness]) -> Result<NativeSandbox, OpenError
 fn opened(place: &Place, accepted: &[Weakness]) -> Option<NativeSandbox> {
     match open(place, accepted) {
         Ok(sandbox) => Some(sandbox),
-        Err(error @ (OpenError::Refused { .. } | OpenError::NotAccepted { weakness: Weakness::Signals, .. })) => {
+        Err(
+            error @ (OpenError::Refused { .. }
+            | OpenError::NotAccepted { weakness: Weakness::Signals, .. }),
+        ) => {
             skipped("the tier without namespaces", &error.to_string());
             None
         }
@@ -40,12 +46,22 @@ async fn text(sandbox: &NativeSandbox, command: &str) -> String {
 async fn another_session_is_closed() {
     let place = place();
     let Some(sandbox) = opened(&place, &[]) else { return };
-    for attempt in ["cat ../s2/secret", "ls ..", "ls ../s2", "echo x > ../s2/new", "rm ../s2/secret", "cat /etc/shadow"]
-    {
+    for attempt in [
+        "cat ../s2/secret",
+        "ls ..",
+        "ls ../s2",
+        "echo x > ../s2/new",
+        "rm ../s2/secret",
+        "cat /etc/shadow",
+    ] {
         assert_ne!(run(&sandbox, attempt).await.status, CommandStatus::Exited(0), "{attempt}");
     }
     assert_eq!(
-        text(&sandbox, "echo kept > f && cat f && ls && cat /proc/uptime > /dev/null && wc -l < /dev/null").await,
+        text(
+            &sandbox,
+            "echo kept > f && cat f && ls && cat /proc/uptime > /dev/null && wc -l < /dev/null"
+        )
+        .await,
         "kept\nf\n0\n"
     );
     assert_eq!(fs::read_to_string(place.root.join("sessions/s2/secret")).unwrap(), "of another");
@@ -55,7 +71,12 @@ async fn another_session_is_closed() {
 async fn the_processes_of_the_same_user_are_out_of_reach() {
     let place = place();
     let Some(sandbox) = opened(&place, &[]) else { return };
-    let mut other = Command::new("sleep").arg("1000").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut other = Command::new("sleep")
+        .arg("1000")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let id = other.id();
     for attempt in [
         format!("kill -9 {id}"),
@@ -74,7 +95,11 @@ async fn the_processes_of_the_same_user_are_out_of_reach() {
     // Everyone but what can be signalled, which is the command itself.
     run(&sandbox, "kill -9 -1").await;
     assert!(other.try_wait().unwrap().is_none());
-    assert_eq!(text(&sandbox, "sleep 100 & kill $! && wait $!; echo $?").await, "143\n", "its own it may");
+    assert_eq!(
+        text(&sandbox, "sleep 100 & kill $! && wait $!; echo $?").await,
+        "143\n",
+        "its own it may"
+    );
     other.kill().unwrap();
     other.wait().unwrap();
 }
@@ -105,7 +130,8 @@ async fn who_forks_faster_than_anybody_looks_dies_too() {
         return skipped("a chain of forks", "package perl-base");
     }
     let marks = [unique_seconds(), unique_seconds()];
-    // Each process of the chain lives only to make the next one; and a tree of sessions that ignore every signal they can.
+    // Each process of the chain lives only to make the next one; and a tree of sessions that ignore
+    // every signal they can.
     let command = format!(
         "perl -e 'while (1) {{ my $p = fork; exit if $p }}' {} & \
          (trap '' TERM HUP INT; setsid setsid bash -c 'sleep {} & sleep 1000 & wait' &) ; sleep 0.2; exit 3",
@@ -124,12 +150,19 @@ async fn attributes_are_nobodys_to_change_unless_that_is_accepted() {
     fs::write(place.dir.join("script"), "").unwrap();
     let secret = place.root.join("sessions/s2/secret");
     fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).unwrap();
-    for attempt in
-        ["chmod +x script", "chmod 777 ../s2/secret", "touch -d 2001-01-01 ../s2/secret", "chown 1 ../s2/secret"]
-    {
+    for attempt in [
+        "chmod +x script",
+        "chmod 777 ../s2/secret",
+        "touch -d 2001-01-01 ../s2/secret",
+        "chown 1 ../s2/secret",
+    ] {
         assert_ne!(run(&sandbox, attempt).await.status, CommandStatus::Exited(0), "{attempt}");
     }
-    assert_eq!(text(&sandbox, "touch new && touch new && ls").await, "new\nscript\n", "the times of an open file");
+    assert_eq!(
+        text(&sandbox, "touch new && touch new && ls").await,
+        "new\nscript\n",
+        "the times of an open file"
+    );
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&secret), 0o600);
     let Some(lenient) = opened(&place, &[Weakness::Attributes]) else { return };
@@ -146,10 +179,17 @@ async fn temporary_files_are_the_sessions_own_and_go_with_it() {
     let dir = sandbox.temporary_dir().to_owned();
     assert!(dir.is_dir() && dir != other.temporary_dir());
     assert_eq!(
-        text(&sandbox, &format!("cd {0} && echo kept > f && mkdir -m 0 closed && cat f", dir.display())).await,
+        text(
+            &sandbox,
+            &format!("cd {0} && echo kept > f && mkdir -m 0 closed && cat f", dir.display())
+        )
+        .await,
         "kept\n"
     );
-    assert_ne!(run(&other, &format!("cat {}/f", dir.display())).await.status, CommandStatus::Exited(0));
+    assert_ne!(
+        run(&other, &format!("cat {}/f", dir.display())).await.status,
+        CommandStatus::Exited(0)
+    );
     assert_ne!(run(&sandbox, "echo x > /tmp/x").await.status, CommandStatus::Exited(0));
     sandbox.close().await;
     assert!(!dir.exists());
@@ -166,8 +206,14 @@ async fn what_cannot_be_held_is_refused_until_it_is_accepted_by_name() {
     }
     fs::write(place.dir.join(".bashrc"), "").unwrap();
     let error = open(&place, &[]).unwrap_err();
-    assert!(matches!(error, OpenError::NotAccepted { weakness: Weakness::InnerRules, .. }), "{error:?}");
-    assert!(error.to_string().contains(".bashrc") && error.to_string().contains("`inner-rules`"), "{error}");
+    assert!(
+        matches!(error, OpenError::NotAccepted { weakness: Weakness::InnerRules, .. }),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains(".bashrc") && error.to_string().contains("`inner-rules`"),
+        "{error}"
+    );
     let accepted = open(&place, &["inner-rules".parse().unwrap()]).unwrap();
     assert!(accepted.report().filesystem.to_string().contains(".bashrc"));
     assert_eq!(text(&accepted, "echo x >> .bashrc").await, "");
@@ -177,7 +223,9 @@ async fn what_cannot_be_held_is_refused_until_it_is_accepted_by_name() {
     let mut config = Policy::session(&place.dir).build().unwrap().config().clone();
     config.network.allow_all_unix_sockets = Some(true);
     let sockets = Policy::from_config(config, "/root".as_ref()).unwrap();
-    let error = NativeSandbox::open_landlock(&sockets, &place.dir, &Limits::default(), &Weakness::ALL).unwrap_err();
+    let error =
+        NativeSandbox::open_landlock(&sockets, &place.dir, &Limits::default(), &Weakness::ALL)
+            .unwrap_err();
     assert!(matches!(error, OpenError::Inexpressible { .. }), "{error:?}");
 }
 
@@ -192,13 +240,17 @@ async fn many_files_beside_a_denied_one_are_opened_each() {
         fs::write(tree.join(name.to_string()), "open").unwrap();
     }
     fs::set_permissions(&tree, PermissionsExt::from_mode(0o755)).unwrap();
-    let policy =
-        Policy::reference(&place.dir).home("/nonexistent".as_ref()).deny_read(&tree.join("7")).build().unwrap();
+    let policy = Policy::reference(&place.dir)
+        .home("/nonexistent".as_ref())
+        .deny_read(&tree.join("7"))
+        .build()
+        .unwrap();
     let sandbox = match NativeSandbox::open_landlock(&policy, &place.dir, &Limits::default(), &[]) {
         Ok(sandbox) => sandbox,
         Err(error) => return skipped("the tier without namespaces", &error.to_string()),
     };
-    let read = format!("cd {}; cat {{0..299}} 2>/dev/null | wc -c; ls | wc -l; cat 7", tree.display());
+    let read =
+        format!("cd {}; cat {{0..299}} 2>/dev/null | wc -c; ls | wc -l; cat 7", tree.display());
     let ran = run(&sandbox, &read).await;
     assert_eq!(String::from_utf8_lossy(&ran.stdout.bytes), format!("{}\n0\n", 299 * 4), "{ran:?}");
 }

@@ -37,7 +37,10 @@ async fn processor_time() {
 async fn memory() {
     let place = place();
     let sandbox = limited(&place, |limits| limits.memory_bytes = 128 << 20);
-    assert_eq!(stdout(&run(&sandbox, "head -c 20M /dev/zero | tail -c 20M | wc -c").await), "20971520\n");
+    assert_eq!(
+        stdout(&run(&sandbox, "head -c 20M /dev/zero | tail -c 20M | wc -c").await),
+        "20971520\n"
+    );
     let ran = run(&sandbox, "head -c 500M /dev/zero | tail -c 500M | wc -c").await;
     assert_eq!(stdout(&ran), "0\n", "{ran:?}");
     assert!(String::from_utf8_lossy(&ran.stderr.bytes).contains("memory exhausted"), "{ran:?}");
@@ -53,8 +56,7 @@ async fn processes() {
     if stdout(&run(&sandbox, "command -v perl").await).is_empty() {
         return skipped("the limit on processes", "package perl-base");
     }
-    const MANY: &str =
-        "perl -e 'while (defined($child = fork)) { if (!$child) { sleep 100; exit } last if ++$n == 1000 } print $n'";
+    const MANY: &str = "perl -e 'while (defined($child = fork)) { if (!$child) { sleep 100; exit } last if ++$n == 1000 } print $n'";
     let started: u32 = stdout(&run(&sandbox, MANY).await).parse().unwrap();
     assert!((1..320).contains(&started), "{started}");
     assert_eq!(stdout(&run(&sandbox, "echo again").await), "again\n");
@@ -65,7 +67,8 @@ async fn open_files() {
     let place = place();
     let sandbox = limited(&place, |limits| limits.open_files = 100);
     assert_eq!(stdout(&run(&sandbox, "ulimit -n; ulimit -Hn").await), "100\n100\n");
-    let ran = run(&sandbox, "for i in {1..200}; do exec {fd}</dev/null || break; done; echo $i").await;
+    let ran =
+        run(&sandbox, "for i in {1..200}; do exec {fd}</dev/null || break; done; echo $i").await;
     assert!(String::from_utf8_lossy(&ran.stderr.bytes).contains("Too many open files"), "{ran:?}");
 }
 

@@ -8,18 +8,25 @@ use std::time::Duration;
 
 use policy::Policy;
 use sandbox_core::{
-    CommandOutput, CommandSpec, CommandStatus, ExecErrorKind, Limits, NativeSandbox, Sandbox, SessionDir, Tier,
+    CommandOutput, CommandSpec, CommandStatus, ExecErrorKind, Limits, NativeSandbox, Sandbox,
+    SessionDir, Tier,
 };
 
 /// Names a directory for trees in the host's view; without it one is looked for.
 pub(crate) const BASE: &str = "SANDBOX_CORE_TEST_BASE";
 
-/// A new directory where the engine puts nothing of its own: not below `/tmp` and `/var/tmp`. `None` where this user has no such place.
+/// A new directory where the engine puts nothing of its own: not below `/tmp` and `/var/tmp`.
+/// `None` where this user has no such place.
 pub(crate) fn directory_in_sight() -> Option<tempfile::TempDir> {
     let named = std::env::var_os(BASE).map(PathBuf::from);
-    let usual = [env!("CARGO_TARGET_TMPDIR").into(), std::env::home_dir().unwrap_or_default(), "/var/lib".into()];
+    let usual = [
+        env!("CARGO_TARGET_TMPDIR").into(),
+        std::env::home_dir().unwrap_or_default(),
+        "/var/lib".into(),
+    ];
     let places = named.into_iter().chain(usual).filter_map(|place| place.canonicalize().ok());
-    let mut in_sight = places.filter(|place| !place.starts_with("/tmp") && !place.starts_with("/var/tmp"));
+    let mut in_sight =
+        places.filter(|place| !place.starts_with("/tmp") && !place.starts_with("/var/tmp"));
     in_sight.find_map(|place| tempfile::tempdir_in(place).ok())
 }
 
@@ -93,13 +100,18 @@ impl Place {
 
     async fn text(&self, command: &str) -> String {
         let output = self.run(command).await;
-        String::from_utf8_lossy(&output.stdout.bytes).into_owned() + &String::from_utf8_lossy(&output.stderr.bytes)
+        String::from_utf8_lossy(&output.stdout.bytes).into_owned()
+            + &String::from_utf8_lossy(&output.stderr.bytes)
     }
 
     #[track_caller]
     fn refused(output: &CommandOutput, message: &str) {
         let stderr = String::from_utf8_lossy(&output.stderr.bytes);
-        assert!(output.status != CommandStatus::Exited(0) && stderr.contains(message), "{:?}: {stderr}", output.status);
+        assert!(
+            output.status != CommandStatus::Exited(0) && stderr.contains(message),
+            "{:?}: {stderr}",
+            output.status
+        );
     }
 }
 
@@ -134,19 +146,29 @@ async fn a_command_gives_its_output_and_its_exit_code() {
     let place = place();
     let output = place.run("echo out; echo err >&2; exit 42").await;
     assert_eq!(output.status, CommandStatus::Exited(42));
-    assert_eq!((&output.stdout.bytes[..], &output.stderr.bytes[..]), (&b"out\n"[..], &b"err\n"[..]));
+    assert_eq!(
+        (&output.stdout.bytes[..], &output.stderr.bytes[..]),
+        (&b"out\n"[..], &b"err\n"[..])
+    );
     assert_eq!(place.run("kill -9 $$").await.status, CommandStatus::Signaled(9));
     assert_eq!(place.run("no-such-program").await.status, CommandStatus::Exited(127));
-    assert_eq!(place.text("echo $0 $#; echo ${BASH_EXECUTION_STRING:0:7}").await, "bash 0\necho $0\n");
+    assert_eq!(
+        place.text("echo $0 $#; echo ${BASH_EXECUTION_STRING:0:7}").await,
+        "bash 0\necho $0\n"
+    );
 }
 
 #[tokio::test]
 async fn it_starts_in_the_session_directory_and_may_write_there_and_nowhere_else() {
     let place = place();
-    assert_eq!(place.text("pwd && echo x > f && cat f").await, format!("{}\nx\n", place.dir.display()));
+    assert_eq!(
+        place.text("pwd && echo x > f && cat f").await,
+        format!("{}\nx\n", place.dir.display())
+    );
     assert_eq!(fs::read_to_string(place.dir.join("f")).unwrap(), "x\n");
     Place::refused(&place.run("touch /usr/x").await, "Read-only file system");
-    // Beside the session directory there is nothing of the host's, so what arises there is not the host's.
+    // Beside the session directory there is nothing of the host's, so what arises there is not the
+    // host's.
     place.run(&format!("touch {}/x", place.root.display())).await;
     assert!(!place.root.join("x").exists());
     Place::refused(&place.run("ln /etc/passwd ./passwd").await, "cross-device");
@@ -161,10 +183,13 @@ async fn it_starts_in_the_session_directory_and_may_write_there_and_nowhere_else
 async fn another_session_and_the_home_directory_are_out_of_sight() {
     let place = place();
     fs::write(place.root.join("home-file"), "private").unwrap();
-    let listing =
-        place.text(&format!("ls -A {0} {0}/sessions; cat {0}/sessions/s2/secret", place.root.display())).await;
+    let listing = place
+        .text(&format!("ls -A {0} {0}/sessions; cat {0}/sessions/s2/secret", place.root.display()))
+        .await;
     assert!(
-        !listing.contains("s2\n") && !listing.contains("home-file") && !listing.contains("of another"),
+        !listing.contains("s2\n")
+            && !listing.contains("home-file")
+            && !listing.contains("of another"),
         "{listing}"
     );
     assert!(listing.contains("No such file or directory"), "{listing}");
@@ -183,7 +208,9 @@ async fn it_has_no_privileges() {
     ] {
         assert!(status.contains(line), "{line} in {status}");
     }
-    for command in ["unshare --user true", "unshare --mount true", "mount -t tmpfs none /tmp", "umount /proc"] {
+    for command in
+        ["unshare --user true", "unshare --mount true", "mount -t tmpfs none /tmp", "umount /proc"]
+    {
         assert_ne!(place.run(command).await.status, CommandStatus::Exited(0), "{command}");
     }
     Place::refused(&place.run("echo 1 > /proc/sys/kernel/panic").await, "Read-only file system");
@@ -216,7 +243,12 @@ async fn it_has_its_own_tmp_dev_and_host_name() {
         "kept\nsandbox\n"
     );
     assert!(!Path::new("/tmp/x").exists());
-    assert_eq!(place.text("echo x > /dev/null && head -c 3 /dev/zero | wc -c; echo ok > /dev/stderr").await, "3\nok\n");
+    assert_eq!(
+        place
+            .text("echo x > /dev/null && head -c 3 /dev/zero | wc -c; echo ok > /dev/stderr")
+            .await,
+        "3\nok\n"
+    );
 }
 
 #[tokio::test]
@@ -306,7 +338,10 @@ async fn a_timeout_kills_even_what_ignores_signals() {
     // Enough for a shell to begin on a machine that is emulated.
     spec.timeout = Duration::from_secs(2);
     let output = place.sandbox.exec(spec).await.unwrap();
-    assert_eq!((output.status, &output.stdout.bytes[..]), (CommandStatus::TimedOut, &b"begun\n"[..]));
+    assert_eq!(
+        (output.status, &output.stdout.bytes[..]),
+        (CommandStatus::TimedOut, &b"begun\n"[..])
+    );
     assert!(!alive(&seconds));
     assert_eq!(output.status.code(), 124);
 }
@@ -315,7 +350,8 @@ async fn a_timeout_kills_even_what_ignores_signals() {
 async fn dropping_the_future_kills_the_command() {
     let place = place();
     let seconds = unique_seconds();
-    let running = Box::pin(place.sandbox.exec(spec(&format!("(setsid sleep {seconds} &); sleep {seconds}"))));
+    let running =
+        Box::pin(place.sandbox.exec(spec(&format!("(setsid sleep {seconds} &); sleep {seconds}"))));
     let begun = Box::pin(eventually("the command runs", || alive(&seconds)));
     let mut both = (running, begun);
     std::future::poll_fn(|context| {
@@ -383,7 +419,10 @@ async fn long_commands_and_environments_arrive_whole_and_too_long_ones_are_refus
     ] {
         spec.command = command;
         spec.env = vec![("BIG".into(), value.into())];
-        assert_eq!(place.sandbox.exec(spec.clone()).await.unwrap_err().kind(), ExecErrorKind::BadRequest);
+        assert_eq!(
+            place.sandbox.exec(spec.clone()).await.unwrap_err().kind(),
+            ExecErrorKind::BadRequest
+        );
     }
     assert!(!format!("{spec:?}").contains("vvv"), "values are not shown");
 }
@@ -401,7 +440,8 @@ async fn a_working_directory_that_is_not_there_is_an_error_that_names_it() {
 #[tokio::test]
 async fn an_engine_reports_every_layer() {
     let landlock = Tier::Landlock { accepted: Vec::new() };
-    let report = sandbox_core::probe(if without_namespaces() { &landlock } else { &Tier::Namespaces });
+    let report =
+        sandbox_core::probe(if without_namespaces() { &landlock } else { &Tier::Namespaces });
     assert!(report.is_usable(), "{report:?}");
     let place = place();
     let opened = place.sandbox.report();

@@ -1,4 +1,5 @@
-//! Tests that run a part of this test program again: as another user, without user namespaces, to be killed.
+//! Tests that run a part of this test program again: as another user, without user namespaces, to
+//! be killed.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -14,7 +15,10 @@ pub(crate) const PART: &str = "SANDBOX_CORE_TEST_PART";
 
 /// A copy of this program that every user can execute, and its directory.
 pub(crate) fn copy_of_this_program() -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+    let dir = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
     let program = dir.path().join("tests");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     (dir, program)
@@ -38,13 +42,16 @@ fn everything_holds_for_an_ordinary_user_too() {
         .args(["ahead::", "native::", "files::", "escapes::", "limits::", "wrapped::"])
         .env_remove("TMPDIR")
         .output();
-    let Ok(run) = run else { return skipped("the engine as an ordinary user", "package util-linux") };
+    let Ok(run) = run else {
+        return skipped("the engine as an ordinary user", "package util-linux");
+    };
     let text = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{text}\n{}", String::from_utf8_lossy(&run.stderr));
     assert!(text.contains("a_command_gives_its_output_and_its_exit_code ... ok"), "{text}");
 }
 
-/// What holds on namespaces only: the files, processes and devices of a session's own, and loopback. What holds instead is in `landlock`.
+/// What holds on namespaces only: the files, processes and devices of a session's own, and
+/// loopback. What holds instead is in `landlock`.
 const OF_NAMESPACES: [&str; 8] = [
     "another_session_and_the_home_directory_are_out_of_sight",
     "it_has_its_own_tmp_dev_and_host_name",
@@ -58,20 +65,28 @@ const OF_NAMESPACES: [&str; 8] = [
 
 #[test]
 fn without_user_namespaces_the_rest_holds_by_landlock() {
-    if let Some(reason) = sandbox_core::probe(&sandbox_core::Tier::Landlock { accepted: Vec::new() })
-        .layers()
-        .into_iter()
-        .find_map(|(_, layer)| match layer {
-            sandbox_core::Enforcement::None { why, .. } => Some(why.clone()),
-            _ => None,
-        })
+    if let Some(reason) =
+        sandbox_core::probe(&sandbox_core::Tier::Landlock { accepted: Vec::new() })
+            .layers()
+            .into_iter()
+            .find_map(|(_, layer)| match layer {
+                sandbox_core::Enforcement::None { why, .. } => Some(why.clone()),
+                _ => None,
+            })
     {
         return skipped("the tier without namespaces", &reason);
     }
     let (_dir, program) = copy_of_this_program();
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
     // A place that everybody can reach, in mounts of its own, where this user may make them.
-    let place = ["unshare", "--mount", "bash", "-c", "mount -t tmpfs -o mode=1777 none /mnt && exec \"$@\"", "bash"];
+    let place = [
+        "unshare",
+        "--mount",
+        "bash",
+        "-c",
+        "mount -t tmpfs -o mode=1777 none /mnt && exec \"$@\"",
+        "bash",
+    ];
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
     let users: Vec<Vec<&str>> = match rustix::process::geteuid().is_root() {
         true => vec![place.to_vec(), [&place[..], &nobody].concat()],
@@ -81,7 +96,8 @@ fn without_user_namespaces_the_rest_holds_by_landlock() {
         let denied = ["unshare", "--user", "--map-root-user", "bash", "-c", script, "bash"];
         let command: Vec<_> = user.iter().chain(&denied).collect();
         let mut run = Command::new(command[0]);
-        // The processes of one user are counted together here, and one of the tests makes as many as it can.
+        // The processes of one user are counted together here, and one of the tests makes as many
+        // as it can.
         run.args(&command[1..]).arg(&program).arg("--test-threads=1");
         run.args([
             "agreement::",
@@ -124,20 +140,34 @@ fn without_user_namespaces_it_refuses_with_the_reason_and_the_remedy() {
         .arg(&program)
         .env(PART, "refused")
         .output();
-    let Ok(run) = run else { return skipped("the refusal without user namespaces", "package util-linux") };
+    let Ok(run) = run else {
+        return skipped("the refusal without user namespaces", "package util-linux");
+    };
     let text = String::from_utf8_lossy(&run.stdout);
-    assert!(text.contains("none: cannot make a user namespace"), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(
+        text.contains("none: cannot make a user namespace"),
+        "{text}{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
     assert!(text.contains("sysctl -w user.max_user_namespaces"), "{text}");
 }
 
-/// What this process holds: descriptors, child processes, threads, mounts, and files in the directory of temporary ones.
+/// What this process holds: descriptors, child processes, threads, mounts, and files in the
+/// directory of temporary ones.
 fn held(temporary: &std::path::Path) -> [usize; 5] {
     let count = |dir: &str| std::fs::read_dir(dir).unwrap().count();
     let own = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let children = own.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let children =
+        own.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
     let children = children.map(|text| text.split_whitespace().count()).sum();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
-    [count("/proc/self/fd"), children, count("/proc/self/task"), mounts, std::fs::read_dir(temporary).unwrap().count()]
+    [
+        count("/proc/self/fd"),
+        children,
+        count("/proc/self/task"),
+        mounts,
+        std::fs::read_dir(temporary).unwrap().count(),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -199,7 +229,10 @@ async fn many_sessions_and_commands_leave_nothing_behind() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let now = settled().await;
-    assert!(is_no_more(now), "descriptors, children, threads, mounts, files: {before:?}, now {now:?}");
+    assert!(
+        is_no_more(now),
+        "descriptors, children, threads, mounts, files: {before:?}, now {now:?}"
+    );
 }
 
 #[tokio::test]
@@ -235,7 +268,9 @@ async fn a_killed_init_is_noticed_and_nothing_hangs() {
         rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
     };
     let (result, ()) =
-        tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(running, killing) }).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(running, killing) })
+            .await
+            .unwrap();
     assert!(result.is_err());
     assert!(place.sandbox.exec(spec("true")).await.is_err());
     assert!(!alive(&seconds));
@@ -245,7 +280,8 @@ async fn a_killed_init_is_noticed_and_nothing_hangs() {
 async fn what_is_killed_while_it_waits_costs_no_command() {
     let place = place();
     let children = |pid: u32| {
-        let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let listed =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         listed.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>()
     };
     let init = place.sandbox.init_pid();
@@ -260,11 +296,17 @@ async fn what_is_killed_while_it_waits_costs_no_command() {
             );
         }
         // One that is dying could still take a command with it.
-        eventually("they are gone", || children(init).iter().all(|pid| !waiting.contains(pid))).await;
-        let next = tokio::time::timeout(Duration::from_secs(20), place.sandbox.exec(spec("echo $((40 + 2))"))).await;
+        eventually("they are gone", || children(init).iter().all(|pid| !waiting.contains(pid)))
+            .await;
+        let next = tokio::time::timeout(
+            Duration::from_secs(20),
+            place.sandbox.exec(spec("echo $((40 + 2))")),
+        )
+        .await;
         match next.expect("the command ends") {
             Ok(output) => assert_eq!(output.stdout.bytes, b"42\n"),
-            // The shell that waited ahead was killed with its slot, which is not hidden; nothing of the command was run.
+            // The shell that waited ahead was killed with its slot, which is not hidden; nothing of
+            // the command was run.
             Err(error) => assert_eq!(error.kind(), sandbox_core::ExecErrorKind::Ended, "{error}"),
         }
     }

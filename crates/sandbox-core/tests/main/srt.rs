@@ -1,4 +1,5 @@
-//! The srt engine as an engine: what it does with any program that takes srt's arguments. What srt itself does is in `conformance`.
+//! The srt engine as an engine: what it does with any program that takes srt's arguments. What srt
+//! itself does is in `conformance`.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use policy::Policy;
 use sandbox_core::{CommandSpec, CommandStatus, ExecErrorKind, Sandbox, SrtError, SrtSandbox};
 
 /// Takes `--settings FILE -c COMMAND`, and runs the command without any sandbox.
-const STAND_IN: [&str; 4] = ["/bin/bash", "-c", "test -s \"$2\" && exec /bin/bash -c \"$4\"", "srt"];
+const STAND_IN: [&str; 4] =
+    ["/bin/bash", "-c", "test -s \"$2\" && exec /bin/bash -c \"$4\"", "srt"];
 
 struct Place {
     dir: tempfile::TempDir,
@@ -17,7 +19,8 @@ impl Place {
     async fn open(&self, program: &[&str]) -> Result<SrtSandbox, SrtError> {
         let policy = Policy::session(self.dir.path()).home(self.dir.path()).build().unwrap();
         let program = program.iter().map(OsString::from).collect();
-        SrtSandbox::open(&policy, self.dir.path(), program, &self.dir.path().join("settings.json")).await
+        SrtSandbox::open(&policy, self.dir.path(), program, &self.dir.path().join("settings.json"))
+            .await
     }
 }
 
@@ -72,8 +75,12 @@ async fn closing_ends_what_runs_and_refuses_what_comes_later() {
 #[tokio::test]
 async fn a_program_that_runs_nothing_is_refused_with_what_it_said() {
     let place = place();
-    let error = place.open(&["/bin/bash", "-c", "echo no bwrap >&2; exit 1", "srt"]).await.unwrap_err();
+    let error =
+        place.open(&["/bin/bash", "-c", "echo no bwrap >&2; exit 1", "srt"]).await.unwrap_err();
     assert!(error.to_string().contains("no bwrap"), "{error}");
     let error = place.open(&["/no/such/program"]).await.unwrap_err();
-    assert!(matches!(error, SrtError::Start { .. }) && error.to_string().contains("npm install"), "{error}");
+    assert!(
+        matches!(error, SrtError::Start { .. }) && error.to_string().contains("npm install"),
+        "{error}"
+    );
 }

@@ -9,7 +9,8 @@ use sandbox_core::{CommandSpec, ExecErrorKind, Sandbox};
 use crate::native::{Place, alive, eventually, place, spec, unique_seconds, without_namespaces};
 use crate::reruns::skipped;
 
-/// Runs a wrapped command in a shell, without the runtime that the sandbox was opened in having a part in it.
+/// Runs a wrapped command in a shell, without the runtime that the sandbox was opened in having a
+/// part in it.
 fn in_shell(shell: &str, wrapped: &str, input: &str) -> Output {
     let mut child = Command::new(shell)
         .args(["-c", wrapped])
@@ -41,26 +42,32 @@ async fn any_shell_runs_what_is_hard_to_quote_as_it_stands() {
         }
         shells += 1;
         let output = in_shell(shell, &wrapped, "input\n");
-        let expected = format!("it's|$HOME `x` !! %40 \\|é\n\u{1f600}|input\n{}\n", place.dir.display());
+        let expected =
+            format!("it's|$HOME `x` !! %40 \\|é\n\u{1f600}|input\n{}\n", place.dir.display());
         assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{shell}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "ghost\n", "{shell}");
         assert_eq!(output.status.code(), Some(42), "{shell}");
     }
     assert!(shells >= 2);
     // As a part of a larger script, several times.
-    let script = format!("{wrapped} </dev/null | head -c 4; {wrapped} </dev/null >/dev/null 2>&1 || echo $?");
+    let script = format!(
+        "{wrapped} </dev/null | head -c 4; {wrapped} </dev/null >/dev/null 2>&1 || echo $?"
+    );
     assert_eq!(String::from_utf8_lossy(&in_shell("sh", &script, "").stdout), "it's42\n");
 }
 
 #[tokio::test]
 async fn it_is_confined_and_gets_the_session_environment_alone() {
     let place = place();
-    let mut command = spec("cat /etc/shadow; echo \"$TOKEN\" ${LEAK-none}; ls /proc | grep -c '^[0-9]'; touch /etc/x");
+    let mut command = spec(
+        "cat /etc/shadow; echo \"$TOKEN\" ${LEAK-none}; ls /proc | grep -c '^[0-9]'; touch /etc/x",
+    );
     command.env.push(("TOKEN".into(), "from the session".into()));
     let wrapped = place.sandbox.wrap_command(&command).unwrap();
     assert!(!wrapped.contains("from"));
     let output = Command::new("sh").args(["-c", &wrapped]).env("LEAK", "host").output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(stdout.contains("from the session none\n"), "{stdout}{stderr}");
     assert!(!output.status.success() && stderr.contains("/etc/x"), "{stderr}");
 }
@@ -134,7 +141,12 @@ async fn it_works_while_the_session_lives_and_for_this_user_alone() {
             // In a user namespace there may be no other user.
             Ok(output) if String::from_utf8_lossy(&output.stderr).contains("setresuid failed") => {}
             Ok(output) => {
-                assert_eq!(output.status.code(), Some(125), "{}", String::from_utf8_lossy(&output.stderr));
+                assert_eq!(
+                    output.status.code(),
+                    Some(125),
+                    "{}",
+                    String::from_utf8_lossy(&output.stderr)
+                );
                 assert!(String::from_utf8_lossy(&output.stderr).contains("not this user's"));
             }
             Err(_) => skipped("another user's wrapped command", "package util-linux"),
@@ -159,7 +171,10 @@ async fn what_wrapped_commands_bring_about_is_seen_to_by_the_next_and_at_the_end
     if !without_namespaces() {
         let make = wrap(&place, "mkdir -p r/.git && echo x > r/.git/config");
         assert_eq!(in_shell("sh", &make, "").status.code(), Some(0));
-        assert_ne!(in_shell("sh", &wrap(&place, "echo y > r/.git/config"), "").status.code(), Some(0));
+        assert_ne!(
+            in_shell("sh", &wrap(&place, "echo y > r/.git/config"), "").status.code(),
+            Some(0)
+        );
     }
     in_shell("sh", &through_a_link, "");
     assert!(path.exists(), "nobody has looked yet");

@@ -4,7 +4,8 @@ use zeroize::Zeroize as _;
 
 const ROOT: u32 = 0;
 
-/// A state is a node of the trie of all patterns: the longest beginning of any pattern that the text so far ends with.
+/// A state is a node of the trie of all patterns: the longest beginning of any pattern that the
+/// text so far ends with.
 #[derive(Clone)]
 struct Node {
     /// Children, in the order of their bytes.
@@ -53,7 +54,8 @@ impl Automaton {
             at = match self.child(at, byte) {
                 Ok(child) => child,
                 Err(place) => {
-                    let child = u32::try_from(self.nodes.len()).expect("patterns have fewer than 2^32 bytes");
+                    let child = u32::try_from(self.nodes.len())
+                        .expect("patterns have fewer than 2^32 bytes");
                     let depth = self.nodes[at as usize].depth + 1;
                     self.nodes.push(Node::at(depth));
                     self.nodes[at as usize].edges.insert(place, (byte, child));
@@ -132,7 +134,8 @@ mod tests {
     use super::*;
 
     fn ends(patterns: &[&str], text: &str) -> Vec<(usize, Found)> {
-        let automaton = Automaton::new(patterns.iter().enumerate().map(|(owner, one)| (one.as_bytes(), owner)));
+        let automaton =
+            Automaton::new(patterns.iter().enumerate().map(|(owner, one)| (one.as_bytes(), owner)));
         let mut at = ROOT;
         let mut ends = Vec::new();
         for (place, &byte) in text.as_bytes().iter().enumerate() {

@@ -5,12 +5,14 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
-/// RFC 3986: everything but the unreserved characters (Python's `quote(safe="")`, Rust, Go's path segments).
+/// RFC 3986: everything but the unreserved characters (Python's `quote(safe="")`, Rust, Go's path
+/// segments).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Python's `quote` as it is.
 const KEEPING_SLASH: &AsciiSet = &UNRESERVED.remove(b'/');
 /// JavaScript's `encodeURIComponent`.
-const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+const COMPONENT: &AsciiSet =
+    &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
 /// JavaScript's `encodeURI`.
 const WHOLE_URI: &AsciiSet = &COMPONENT
     .remove(b';')
@@ -31,7 +33,8 @@ pub(super) type Form = Zeroizing<Vec<u8>>;
 
 /// The secret itself and its URL-encoded forms.
 pub(super) fn plain_and_url(secret: &str) -> Vec<Form> {
-    let mut encoded = [UNRESERVED, KEEPING_SLASH, COMPONENT, WHOLE_URI].map(|set| encode(secret, set)).to_vec();
+    let mut encoded =
+        [UNRESERVED, KEEPING_SLASH, COMPONENT, WHOLE_URI].map(|set| encode(secret, set)).to_vec();
     let mut form = encode(secret, FORM);
     form.iter_mut().filter(|byte| **byte == b' ').for_each(|byte| *byte = b'+');
     encoded.push(form);
@@ -58,9 +61,9 @@ fn with_lower_case_escapes(encoded: &[u8]) -> Form {
 
 /// The base64 forms, in both alphabets.
 ///
-/// Base64 turns three bytes into four characters, so a secret inside a longer text has three forms, by where it
-/// begins. Characters that also hold bits of a neighbour are unknown and left out, but for the form of the secret
-/// alone, which is whole.
+/// Base64 turns three bytes into four characters, so a secret inside a longer text has three forms,
+/// by where it begins. Characters that also hold bits of a neighbour are unknown and left out, but
+/// for the form of the secret alone, which is whole.
 pub(super) fn base64(secret: &str) -> Vec<Form> {
     let mut forms = Vec::new();
     for engine in [STANDARD, URL_SAFE] {
@@ -71,7 +74,8 @@ pub(super) fn base64(secret: &str) -> Vec<Form> {
             let known = (before * 8).div_ceil(6)..bytes.len() * 8 / 6;
             forms.push(Zeroizing::new(encoded[known].to_vec()));
             if before == 0 {
-                let unpadded = encoded.iter().position(|&byte| byte == b'=').unwrap_or(encoded.len());
+                let unpadded =
+                    encoded.iter().position(|&byte| byte == b'=').unwrap_or(encoded.len());
                 forms.push(Zeroizing::new(encoded[..unpadded].to_vec()));
                 forms.push(encoded);
             }

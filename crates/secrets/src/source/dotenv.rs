@@ -16,9 +16,10 @@ const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A file of `NAME=VALUE` lines, read anew by each load.
 ///
-/// Empty lines and lines that begin with `#` are skipped, `export ` before a name is ignored. A value without quotes ends
-/// at the line's end or at a `#` that follows a blank. `'…'` and `` `…` `` are taken as they are, `"…"` knows `\n`, `\r`,
-/// `\t`, `\"`, `\$` and `\\`; all three may span lines. Nothing is expanded. The later of two lines with one name wins.
+/// Empty lines and lines that begin with `#` are skipped, `export ` before a name is ignored. A
+/// value without quotes ends at the line's end or at a `#` that follows a blank. `'…'` and `` `…`
+/// `` are taken as they are, `"…"` knows `\n`, `\r`, `\t`, `\"`, `\$` and `\\`; all three may span
+/// lines. Nothing is expanded. The later of two lines with one name wins.
 ///
 /// The file is read with blocking calls; it is small and local.
 #[derive(Clone, Debug)]
@@ -34,12 +35,16 @@ impl DotenvSource {
 
     fn read(&self) -> std::io::Result<Zeroizing<String>> {
         let file = fs::File::open(&self.path)?;
-        let length = usize::try_from(file.metadata()?.len().min(MAX_FILE_BYTES)).unwrap_or_default();
+        let length =
+            usize::try_from(file.metadata()?.len().min(MAX_FILE_BYTES)).unwrap_or_default();
         // Room for the whole file, so that growing leaves no copies behind.
         let mut text = Zeroizing::new(String::with_capacity(length + 1));
         file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
         if text.len() as u64 > MAX_FILE_BYTES {
-            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::FileTooLarge,
+                "it is larger than 4 MiB",
+            ));
         }
         Ok(text)
     }
@@ -48,8 +53,11 @@ impl DotenvSource {
 #[async_trait]
 impl VariableSource for DotenvSource {
     async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        let text =
-            self.read().map_err(|source| SourceError::File { action: "read", path: self.path.clone(), source })?;
+        let text = self.read().map_err(|source| SourceError::File {
+            action: "read",
+            path: self.path.clone(),
+            source,
+        })?;
         parse(&text).map_err(|malformed| malformed.in_file(&self.path))
     }
 }
@@ -92,7 +100,10 @@ fn parse_entry(text: &str) -> Result<(Option<Entry<'_>>, usize), &'static str> {
     }
     let equals = line.find('=').ok_or("is not NAME=VALUE")?;
     let name = line[..equals].trim();
-    let name = name.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t'])).map_or(name, str::trim);
+    let name = name
+        .strip_prefix("export")
+        .filter(|rest| rest.starts_with([' ', '\t']))
+        .map_or(name, str::trim);
     if name.contains(char::is_whitespace) {
         return Err("has a blank inside the name");
     }
@@ -113,7 +124,8 @@ fn parse_entry(text: &str) -> Result<(Option<Entry<'_>>, usize), &'static str> {
 }
 
 fn unquoted(line: &str) -> Zeroizing<String> {
-    let comment = line.char_indices().find(|&(at, c)| c == '#' && line[..at].ends_with([' ', '\t']));
+    let comment =
+        line.char_indices().find(|&(at, c)| c == '#' && line[..at].ends_with([' ', '\t']));
     Zeroizing::new(line[..comment.map_or(line.len(), |(at, _)| at)].trim().to_owned())
 }
 
@@ -125,7 +137,8 @@ fn quoted(text: &str, quote: char) -> Option<(Zeroizing<String>, usize)> {
         if c == quote {
             return Some((value, at + 1));
         }
-        let escaped = (c == '\\' && quote == '"').then(|| characters.peek().and_then(|&(_, next)| unescape(next)));
+        let escaped = (c == '\\' && quote == '"')
+            .then(|| characters.peek().and_then(|&(_, next)| unescape(next)));
         if let Some(character) = escaped.flatten() {
             characters.next();
             value.push(character);
@@ -156,7 +169,8 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &[(&str, &str)]) {
         let loaded = parse(text).unwrap();
-        let found: Vec<_> = loaded.variables.iter().map(|(name, value)| (name, value.expose_secret())).collect();
+        let found: Vec<_> =
+            loaded.variables.iter().map(|(name, value)| (name, value.expose_secret())).collect();
         assert_eq!(found, expected, "{text:?}");
     }
 

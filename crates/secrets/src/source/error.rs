@@ -52,7 +52,9 @@ pub enum SourceError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The database refuses the user, the password or the access to the table.
-    #[error("{origin} refuses access to the variables (SQLSTATE {code}); check user, password and grants")]
+    #[error(
+        "{origin} refuses access to the variables (SQLSTATE {code}); check user, password and grants"
+    )]
     Denied {
         /// The database, without user and password.
         origin: String,
@@ -78,7 +80,9 @@ pub enum SourceError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The database was written by a newer version.
-    #[error("{origin} has version {found} of the table `variables`, and this program knows up to {known}")]
+    #[error(
+        "{origin} has version {found} of the table `variables`, and this program knows up to {known}"
+    )]
     Newer {
         /// The database.
         origin: String,
@@ -144,14 +148,21 @@ impl SourceError {
     #[must_use]
     pub fn kind(&self) -> SourceErrorKind {
         match self {
-            Self::Syntax { .. } | Self::Url { .. } | Self::Variable { .. } | Self::NoPassphrase { .. } => {
-                SourceErrorKind::InvalidInput
-            }
+            Self::Syntax { .. }
+            | Self::Url { .. }
+            | Self::Variable { .. }
+            | Self::NoPassphrase { .. } => SourceErrorKind::InvalidInput,
             Self::Unreachable { .. } => SourceErrorKind::Unreachable,
             Self::Denied { .. } => SourceErrorKind::Denied,
-            Self::Damaged { .. } | Self::Schema { .. } | Self::Newer { .. } => SourceErrorKind::Damaged,
-            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => SourceErrorKind::Denied,
-            Self::File { .. } | Self::Database { .. } | Self::Encrypt { .. } => SourceErrorKind::Failed,
+            Self::Damaged { .. } | Self::Schema { .. } | Self::Newer { .. } => {
+                SourceErrorKind::Damaged
+            }
+            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                SourceErrorKind::Denied
+            }
+            Self::File { .. } | Self::Database { .. } | Self::Encrypt { .. } => {
+                SourceErrorKind::Failed
+            }
         }
     }
 

@@ -41,7 +41,8 @@ mod tests {
         let source = MapSource::new([("TOKEN", value()), ("BASH_ENV", value()), ("_X", value())]);
         let loaded = source.load().await.unwrap();
         assert_eq!(loaded.variables.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["TOKEN"]);
-        let skipped: Vec<_> = loaded.skipped.iter().map(|one| (one.name.as_str(), &one.reason)).collect();
+        let skipped: Vec<_> =
+            loaded.skipped.iter().map(|one| (one.name.as_str(), &one.reason)).collect();
         let shell = SkipReason::Hijack { target: "the shell's start" };
         assert_eq!(skipped, [("BASH_ENV", &shell), ("_X", &SkipReason::LeadingUnderscore)]);
     }

@@ -47,7 +47,11 @@ pub(super) fn postgres(error: sqlx::Error, origin: &str, action: &'static str) -
 
 /// A driver's error as one of ours.
 #[cfg(feature = "sqlite")]
-pub(super) fn sqlite(error: sqlx::Error, path: &std::path::Path, action: &'static str) -> SourceError {
+pub(super) fn sqlite(
+    error: sqlx::Error,
+    path: &std::path::Path,
+    action: &'static str,
+) -> SourceError {
     let origin = path.display().to_string();
     let error = match error {
         sqlx::Error::Database(error) => error,
@@ -55,7 +59,10 @@ pub(super) fn sqlite(error: sqlx::Error, path: &std::path::Path, action: &'stati
     };
     let code = error.code().unwrap_or_default();
     let primary = code.parse::<u32>().unwrap_or_default() & 0xff;
-    let source = Box::new(Refusal { message: error.message().to_owned(), code: format!("SQLite error {code}") });
+    let source = Box::new(Refusal {
+        message: error.message().to_owned(),
+        code: format!("SQLite error {code}"),
+    });
     match primary {
         // SQLITE_BUSY and SQLITE_LOCKED
         5 | 6 => SourceError::Unreachable { origin, source },

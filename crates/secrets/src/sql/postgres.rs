@@ -16,9 +16,13 @@ pub(super) struct PostgresTable {
 }
 
 impl PostgresTable {
-    pub(super) async fn open(options: PgConnectOptions, origin: String) -> Result<Self, SourceError> {
+    pub(super) async fn open(
+        options: PgConnectOptions,
+        origin: String,
+    ) -> Result<Self, SourceError> {
         // Statements are not kept by name, since a pooler between may change the server under them.
-        let this = Self { slots: Slots::new(options.statement_cache_capacity(0), CONNECTIONS), origin };
+        let this =
+            Self { slots: Slots::new(options.statement_cache_capacity(0), CONNECTIONS), origin };
         this.within("open the table", async {
             let mut lease = this.slots.lease().await?;
             sqlx::query(table::CHECK).persistent(false).execute(&mut lease.connection).await?;
@@ -36,7 +40,8 @@ impl PostgresTable {
     pub(super) async fn load(&self) -> Result<Vec<StoredVariable>, SourceError> {
         self.within("read the variables", async {
             let mut lease = self.slots.lease().await?;
-            let rows = sqlx::query(table::LOAD).persistent(false).fetch_all(&mut lease.connection).await?;
+            let rows =
+                sqlx::query(table::LOAD).persistent(false).fetch_all(&mut lease.connection).await?;
             lease.keep().await;
             Ok(rows.iter().map(table::stored).collect())
         })
@@ -46,22 +51,36 @@ impl PostgresTable {
     pub(super) async fn list(&self) -> Result<Vec<VariableSummary>, SourceError> {
         self.within("list the variables", async {
             let mut lease = self.slots.lease().await?;
-            let rows = sqlx::query(table::LIST).persistent(false).fetch_all(&mut lease.connection).await?;
+            let rows =
+                sqlx::query(table::LIST).persistent(false).fetch_all(&mut lease.connection).await?;
             lease.keep().await;
-            Ok(rows.iter().map(table::summary).map(|(name, encrypted)| VariableSummary { name, encrypted }).collect())
+            Ok(rows
+                .iter()
+                .map(table::summary)
+                .map(|(name, encrypted)| VariableSummary { name, encrypted })
+                .collect())
         })
         .await
     }
 
-    pub(super) async fn set(&self, name: &str, value: &str, encrypted: bool) -> Result<(), SourceError> {
+    pub(super) async fn set(
+        &self,
+        name: &str,
+        value: &str,
+        encrypted: bool,
+    ) -> Result<(), SourceError> {
         self.within("store the variable", async {
             let mut lease = self.slots.lease().await?;
             let mut transaction = lease.connection.begin().await?;
             // Two that add the same name at once must not give two rows.
-            let lock = sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('variables.' || $1, 0))").bind(name);
+            let lock = sqlx::query(
+                "SELECT pg_advisory_xact_lock(hashtextextended('variables.' || $1, 0))",
+            )
+            .bind(name);
             lock.persistent(false).execute(&mut *transaction).await?;
             for statement in [table::UPDATE, table::INSERT] {
-                let written = sqlx::query(statement).bind(name).bind(value).bind(encrypted).persistent(false);
+                let written =
+                    sqlx::query(statement).bind(name).bind(value).bind(encrypted).persistent(false);
                 if written.execute(&mut *transaction).await?.rows_affected() > 0 {
                     break;
                 }
@@ -92,7 +111,10 @@ impl PostgresTable {
         match tokio::time::timeout(DEADLINE, operation).await {
             Ok(done) => done.map_err(|error| fault::postgres(error, &self.origin, action)),
             Err(_) => {
-                let source = Box::new(fault::Broken(format!("no answer within {} seconds", DEADLINE.as_secs())));
+                let source = Box::new(fault::Broken(format!(
+                    "no answer within {} seconds",
+                    DEADLINE.as_secs()
+                )));
                 Err(SourceError::Unreachable { origin: self.origin.clone(), source })
             }
         }

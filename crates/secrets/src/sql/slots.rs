@@ -12,8 +12,8 @@ pub(super) struct Slots<C: Connection> {
     permits: Semaphore,
 }
 
-/// A connection while an operation has it. Dropped without [`Lease::keep`], as when the operation failed or was cancelled
-/// half-way, the connection is closed.
+/// A connection while an operation has it. Dropped without [`Lease::keep`], as when the operation
+/// failed or was cancelled half-way, the connection is closed.
 pub(super) struct Lease<'a, C> {
     pub(super) connection: C,
     idle: &'a Mutex<Vec<C>>,

@@ -36,9 +36,15 @@ impl SqliteTable {
             .busy_timeout(DEADLINE)
             // A value that was removed or replaced is overwritten in the file.
             .pragma("secure_delete", "ON");
-        let this = Self { slots: Slots::new(options, CONNECTIONS), origin: path.display().to_string(), path };
+        let this = Self {
+            slots: Slots::new(options, CONNECTIONS),
+            origin: path.display().to_string(),
+            path,
+        };
         let mut lease = this.slots.lease().await.map_err(|error| this.fault(error, "open"))?;
-        let found = migrate(&mut lease.connection).await.map_err(|error| this.fault(error, "make the table"))?;
+        let found = migrate(&mut lease.connection)
+            .await
+            .map_err(|error| this.fault(error, "make the table"))?;
         let known = MIGRATIONS.len() as i64;
         if found > known {
             return Err(SourceError::Newer { origin: this.origin.clone(), found, known });
@@ -56,7 +62,8 @@ impl SqliteTable {
     pub(super) async fn load(&self) -> Result<Vec<StoredVariable>, SourceError> {
         let fault = |error| self.fault(error, "read the variables");
         let mut lease = self.slots.lease().await.map_err(fault)?;
-        let rows = sqlx::query(table::LOAD).fetch_all(&mut lease.connection).await.map_err(fault)?;
+        let rows =
+            sqlx::query(table::LOAD).fetch_all(&mut lease.connection).await.map_err(fault)?;
         lease.keep().await;
         Ok(rows.iter().map(table::stored).collect())
     }
@@ -64,15 +71,26 @@ impl SqliteTable {
     pub(super) async fn list(&self) -> Result<Vec<VariableSummary>, SourceError> {
         let fault = |error| self.fault(error, "list the variables");
         let mut lease = self.slots.lease().await.map_err(fault)?;
-        let rows = sqlx::query(table::LIST).fetch_all(&mut lease.connection).await.map_err(fault)?;
+        let rows =
+            sqlx::query(table::LIST).fetch_all(&mut lease.connection).await.map_err(fault)?;
         lease.keep().await;
-        Ok(rows.iter().map(table::summary).map(|(name, encrypted)| VariableSummary { name, encrypted }).collect())
+        Ok(rows
+            .iter()
+            .map(table::summary)
+            .map(|(name, encrypted)| VariableSummary { name, encrypted })
+            .collect())
     }
 
-    pub(super) async fn set(&self, name: &str, value: &str, encrypted: bool) -> Result<(), SourceError> {
+    pub(super) async fn set(
+        &self,
+        name: &str,
+        value: &str,
+        encrypted: bool,
+    ) -> Result<(), SourceError> {
         let fault = |error| self.fault(error, "store the variable");
         let mut lease = self.slots.lease().await.map_err(fault)?;
-        let mut transaction = lease.connection.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
+        let mut transaction =
+            lease.connection.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
         for statement in [table::UPDATE, table::INSERT] {
             let written = sqlx::query(statement).bind(name).bind(value).bind(encrypted);
             if written.execute(&mut *transaction).await.map_err(fault)?.rows_affected() > 0 {
@@ -87,7 +105,11 @@ impl SqliteTable {
     pub(super) async fn remove(&self, name: &str) -> Result<bool, SourceError> {
         let fault = |error| self.fault(error, "remove the variable");
         let mut lease = self.slots.lease().await.map_err(fault)?;
-        let removed = sqlx::query(table::REMOVE).bind(name).execute(&mut lease.connection).await.map_err(fault)?;
+        let removed = sqlx::query(table::REMOVE)
+            .bind(name)
+            .execute(&mut lease.connection)
+            .await
+            .map_err(fault)?;
         lease.keep().await;
         Ok(removed.rows_affected() > 0)
     }
@@ -97,11 +119,16 @@ impl SqliteTable {
     }
 }
 
-/// Makes the file, readable by its owner alone, and the directories above it. SQLite gives the files it adds the same mode.
+/// Makes the file, readable by its owner alone, and the directories above it. SQLite gives the
+/// files it adds the same mode.
 fn create(path: &Path) -> Result<(), SourceError> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
-        made.map_err(|source| SourceError::File { action: "make the directory", path: parent.to_owned(), source })?;
+        made.map_err(|source| SourceError::File {
+            action: "make the directory",
+            path: parent.to_owned(),
+            source,
+        })?;
     }
     let made = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match path.metadata() {
@@ -116,7 +143,8 @@ fn create(path: &Path) -> Result<(), SourceError> {
 
 /// Brings the table up to date, and says which version the file has then.
 ///
-/// Of several processes that find a fresh file, one writes and the others wait for it and find it done.
+/// Of several processes that find a fresh file, one writes and the others wait for it and find it
+/// done.
 async fn migrate(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     let known = MIGRATIONS.len() as i64;
     let found = version(connection).await?;

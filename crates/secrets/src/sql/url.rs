@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::source::SourceError;
 
-/// The parameters of a PostgreSQL URL that mean something. The driver would log others with their values.
+/// The parameters of a PostgreSQL URL that mean something. The driver would log others with their
+/// values.
 #[cfg(feature = "postgres")]
 const POSTGRES_PARAMETERS: &[&str] = &[
     "application_name",
@@ -42,10 +43,13 @@ pub(super) enum DatabaseUrl {
 impl DatabaseUrl {
     pub(super) fn parse(url: &str) -> Result<Self, SourceError> {
         let shown = shown(url);
-        let refuse = |problem: &str| SourceError::Url { url: shown.clone(), problem: problem.to_owned() };
+        let refuse =
+            |problem: &str| SourceError::Url { url: shown.clone(), problem: problem.to_owned() };
         match url.split_once(':').map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest)) {
             Some((scheme, rest)) if scheme == "sqlite" => sqlite(rest).map_err(refuse),
-            Some((scheme, rest)) if matches!(scheme.as_str(), "postgres" | "postgresql") => postgres(url, rest, &shown),
+            Some((scheme, rest)) if matches!(scheme.as_str(), "postgres" | "postgresql") => {
+                postgres(url, rest, &shown)
+            }
             _ => Err(refuse("it must begin with `postgres://` or `sqlite:`")),
         }
     }
@@ -55,7 +59,9 @@ impl DatabaseUrl {
 fn sqlite(rest: &str) -> Result<DatabaseUrl, &'static str> {
     let path = rest.strip_prefix("//").unwrap_or(rest);
     if path.contains(['?', '#']) {
-        return Err("parameters are not known for SQLite; write `?` in a path as %3F and `#` as %23");
+        return Err(
+            "parameters are not known for SQLite; write `?` in a path as %3F and `#` as %23",
+        );
     }
     let path: Vec<u8> = percent_encoding::percent_decode_str(path).collect();
     let path = String::from_utf8(path).map_err(|_| "the path is not UTF-8")?;
@@ -93,7 +99,8 @@ fn postgres(url: &str, rest: &str, shown: &str) -> Result<DatabaseUrl, SourceErr
         refuse(match error {
             sqlx::Error::Configuration(cause) => match cause.to_string() {
                 cause if cause == "invalid port number" || cause == "empty host" => cause,
-                _ => "it is not a valid URL; escape special characters of the password with %".to_owned(),
+                _ => "it is not a valid URL; escape special characters of the password with %"
+                    .to_owned(),
             },
             _ => "it is not a valid URL".to_owned(),
         })
@@ -109,7 +116,8 @@ fn postgres(_url: &str, _rest: &str, shown: &str) -> Result<DatabaseUrl, SourceE
 
 /// A URL without anything that may be a secret: user, password, parameters.
 ///
-/// A password with unescaped special characters must not slip through, so everything up to the last `@` goes.
+/// A password with unescaped special characters must not slip through, so everything up to the last
+/// `@` goes.
 fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once(':') else {
         return "(without a scheme)".to_owned();
@@ -135,14 +143,18 @@ mod tests {
 
     #[track_caller]
     fn check_refused(url: &str, expected: &str) {
-        let error = DatabaseUrl::parse(url).err().map(|error| error.to_string()).unwrap_or_default();
+        let error =
+            DatabaseUrl::parse(url).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains(expected), "{url}: {error}");
         assert!(!error.contains("hunter2"), "{url}: {error}");
     }
 
     #[test]
     fn a_url_is_shown_without_user_password_and_parameters() {
-        check_shown("postgres://app:hunter2@db:5432/main?password=hunter2", "postgres://db:5432/main");
+        check_shown(
+            "postgres://app:hunter2@db:5432/main?password=hunter2",
+            "postgres://db:5432/main",
+        );
         check_shown("postgres://app:hun@ter/2?x@db/main", "postgres://db/main");
         check_shown("postgres:///main?host=/run&password=hunter2", "postgres:///main");
         check_shown("app:hunter2@db/main", "app:…");
@@ -151,7 +163,13 @@ mod tests {
 
     #[test]
     fn urls_of_no_known_database_are_refused() {
-        for url in ["", "hunter2", "mysql://app:hunter2@db/main", "/var/lib/variables.db", "http://hunter2@x/"] {
+        for url in [
+            "",
+            "hunter2",
+            "mysql://app:hunter2@db/main",
+            "/var/lib/variables.db",
+            "http://hunter2@x/",
+        ] {
             check_refused(url, "it must begin with `postgres://` or `sqlite:`");
         }
     }
@@ -165,7 +183,9 @@ mod tests {
             ("sqlite:///data/a%20b%3F.db", "/data/a b?.db"),
             ("SQLite:/data/a.db", "/data/a.db"),
         ] {
-            let Ok(DatabaseUrl::Sqlite { path }) = DatabaseUrl::parse(url) else { panic!("{url} is refused") };
+            let Ok(DatabaseUrl::Sqlite { path }) = DatabaseUrl::parse(url) else {
+                panic!("{url} is refused")
+            };
             assert_eq!(path.to_str(), Some(expected));
         }
         check_refused("sqlite:", "the path of the file is missing");
@@ -178,8 +198,14 @@ mod tests {
     fn postgres_urls_that_cannot_be_used_are_refused_without_their_secrets() {
         check_refused("postgres:app:hunter2", "it must begin with `postgres://`");
         check_refused("postgres://app:hunter2@db:nonsense/main", "port");
-        check_refused("postgres://app@db/main?pasword=hunter2", "the parameter \"pasword\" is not known");
+        check_refused(
+            "postgres://app@db/main?pasword=hunter2",
+            "the parameter \"pasword\" is not known",
+        );
         check_refused("postgres://app@db/main?sslmode=hunter2", "not a valid URL");
-        assert!(DatabaseUrl::parse("postgresql://app:x@db/main?sslmode=require&options[search_path]=a").is_ok());
+        assert!(
+            DatabaseUrl::parse("postgresql://app:x@db/main?sslmode=require&options[search_path]=a")
+                .is_ok()
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Both directions against the npm package itself, whose `node_modules` directory `CRYPTO_JS_DIR` names.
+//! Both directions against the npm package itself, whose `node_modules` directory `CRYPTO_JS_DIR`
+//! names.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -42,7 +43,10 @@ struct Answer {
 #[test]
 fn crypto_js_reads_what_we_encrypt_and_we_read_what_it_encrypts() {
     let Some(modules) = std::env::var_os("CRYPTO_JS_DIR") else {
-        return skipped("cross-check with the npm package crypto-js", "`cargo xtask peers` installs it");
+        return skipped(
+            "cross-check with the npm package crypto-js",
+            "`cargo xtask peers` installs it",
+        );
     };
     let cases: Vec<Case> = vectors::read()
         .vectors
@@ -71,8 +75,17 @@ fn crypto_js_reads_what_we_encrypt_and_we_read_what_it_encrypts() {
     assert_eq!(answer.version, VERSION);
     assert_eq!(answer.cases.len(), 31);
     for (ours, theirs) in cases.iter().zip(&answer.cases) {
-        assert_eq!(theirs.plain, ours.plain, "crypto-js does not read our value under {:?}", ours.passphrase);
+        assert_eq!(
+            theirs.plain, ours.plain,
+            "crypto-js does not read our value under {:?}",
+            ours.passphrase
+        );
         let decrypted = decrypt(&theirs.encrypted, &theirs.passphrase).unwrap();
-        assert_eq!(decrypted.expose_secret(), ours.plain, "we do not read its value under {:?}", ours.passphrase);
+        assert_eq!(
+            decrypted.expose_secret(),
+            ours.plain,
+            "we do not read its value under {:?}",
+            ours.passphrase
+        );
     }
 }

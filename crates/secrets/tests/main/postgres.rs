@@ -69,15 +69,18 @@ async fn a_foreign_table_is_read_whatever_else_it_has() {
         (None, Some("x"), Some(false)),
     ];
     for (name, value, encrypted) in rows {
-        let insert = sqlx::query("INSERT INTO variables (name, value, encrypted) VALUES ($1, $2, $3)");
+        let insert =
+            sqlx::query("INSERT INTO variables (name, value, encrypted) VALUES ($1, $2, $3)");
         insert.bind(name).bind(value).bind(encrypted).execute(&mut connection).await.unwrap();
     }
     connection.close().await.unwrap();
 
     let loaded = connect(&url).await.unwrap().load().await.unwrap();
-    let values: Vec<_> = loaded.variables.iter().map(|(name, value)| (name, value.expose_secret())).collect();
+    let values: Vec<_> =
+        loaded.variables.iter().map(|(name, value)| (name, value.expose_secret())).collect();
     assert_eq!(values, [("PLAIN", "é"), ("TOKEN", "hunter2"), ("TWICE", "x")]);
-    let mut skipped: Vec<_> = loaded.skipped.iter().map(|one| format!("{}: {}", one.name, one.reason)).collect();
+    let mut skipped: Vec<_> =
+        loaded.skipped.iter().map(|one| format!("{}: {}", one.name, one.reason)).collect();
     skipped.sort();
     assert_eq!(
         skipped,
@@ -101,7 +104,8 @@ async fn what_is_set_is_loaded_listed_and_removed() {
     store.set("OTHER", "x".into(), Encryption::Plain).await.unwrap();
     let loaded = store.load().await.unwrap();
     assert_eq!(loaded.variables.get("TOKEN").unwrap().expose_secret(), "second");
-    let listed: Vec<_> = store.list().await.unwrap().into_iter().map(|one| (one.name, one.encrypted)).collect();
+    let listed: Vec<_> =
+        store.list().await.unwrap().into_iter().map(|one| (one.name, one.encrypted)).collect();
     assert_eq!(listed, [("OTHER".into(), false), ("TOKEN".into(), true)]);
     assert!(store.remove("TOKEN").await.unwrap());
     assert!(!store.remove("TOKEN").await.unwrap());
@@ -148,26 +152,39 @@ async fn a_missing_table_or_column_is_said_and_not_made() {
         assert!(told(&error).contains(name));
     }
     let mut connection = server.connect("no_table").await;
-    let made: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE tablename = 'variables'")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
+    let made: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE tablename = 'variables'")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
     assert_eq!(made, 0);
 }
 
 #[tokio::test]
 async fn a_refused_row_is_not_quoted() {
     let Some(server) = server() else { return };
-    let url =
-        server.database("refused_row", "CREATE TABLE variables (name text, value varchar(3), encrypted bool)").await;
-    let error = connect(&url).await.unwrap().set("A", "hunter2".into(), Encryption::Plain).await.unwrap_err();
+    let url = server
+        .database(
+            "refused_row",
+            "CREATE TABLE variables (name text, value varchar(3), encrypted bool)",
+        )
+        .await;
+    let error = connect(&url)
+        .await
+        .unwrap()
+        .set("A", "hunter2".into(), Encryption::Plain)
+        .await
+        .unwrap_err();
     assert!(told(&error).ends_with("the row is refused (SQLSTATE 22001)"), "{}", told(&error));
 }
 
 #[tokio::test]
 async fn a_wrong_password_and_a_missing_database_are_told_apart() {
     let Some(server) = server() else { return };
-    let wrong = format!("postgres://app:hunter2wrong@localhost/postgres?host={}", server.socket_directory());
+    let wrong = format!(
+        "postgres://app:hunter2wrong@localhost/postgres?host={}",
+        server.socket_directory()
+    );
     let error = connect(&wrong).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Denied, "{error:?}");
     assert!(told(&error).contains("postgres://localhost/postgres"), "{}", told(&error));
@@ -182,7 +199,10 @@ async fn debug_of_a_store_shows_no_password() {
     let url = server.database("debug_shown", TABLE).await;
     let store = connect(&url).await.unwrap();
     let shown = format!("{store:?}");
-    assert!(shown.contains("postgres://localhost/debug_shown") && !shown.contains("hunter2"), "{shown}");
+    assert!(
+        shown.contains("postgres://localhost/debug_shown") && !shown.contains("hunter2"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]
@@ -190,9 +210,14 @@ async fn a_closed_port_is_said_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let error = connect(&format!("postgres://app:hunter2@{address}/main?sslmode=disable")).await.unwrap_err();
+    let error = connect(&format!("postgres://app:hunter2@{address}/main?sslmode=disable"))
+        .await
+        .unwrap_err();
     assert!(error.is_retryable());
-    assert_eq!(error.to_string(), format!("the variables in postgres://{address}/main cannot be reached"));
+    assert_eq!(
+        error.to_string(),
+        format!("the variables in postgres://{address}/main cannot be reached")
+    );
     assert!(told(&error).contains("refused"), "{}", told(&error));
 }
 

@@ -30,7 +30,11 @@ async fn tamper(path: &Path, statements: &'static str) {
 
 async fn loaded(store: &VariableStore) -> Vec<(String, String)> {
     let loaded = store.load().await.unwrap();
-    loaded.variables.iter().map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned())).collect()
+    loaded
+        .variables
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned()))
+        .collect()
 }
 
 fn pair(name: &str, value: &str) -> (String, String) {
@@ -51,7 +55,8 @@ async fn what_is_set_is_loaded_listed_and_removed() {
     let store = open(&path, Some(PASSPHRASE)).await;
     let all = [pair("EMPTY", ""), pair("PLAIN", "second"), pair("TOKEN", "hunter2 é")];
     assert_eq!(loaded(&store).await, all);
-    let listed: Vec<_> = store.list().await.unwrap().into_iter().map(|one| (one.name, one.encrypted)).collect();
+    let listed: Vec<_> =
+        store.list().await.unwrap().into_iter().map(|one| (one.name, one.encrypted)).collect();
     assert_eq!(listed, [("EMPTY".into(), true), ("PLAIN".into(), false), ("TOKEN".into(), true)]);
 
     assert!(store.remove("TOKEN").await.unwrap());
@@ -66,7 +71,9 @@ async fn an_encrypted_value_does_not_stand_in_the_file() {
     let store = open(&path, Some(PASSPHRASE)).await;
     store.set("PLAIN", "a value to be found".into(), Encryption::Plain).await.unwrap();
     store.set("TOKEN", "a value to be hidden".into(), Encryption::CryptoJs).await.unwrap();
-    let holds = |text: &str| fs::read(&path).unwrap().windows(text.len()).any(|window| window == text.as_bytes());
+    let holds = |text: &str| {
+        fs::read(&path).unwrap().windows(text.len()).any(|window| window == text.as_bytes())
+    };
     assert!(holds("a value to be found"));
     assert!(!holds("a value to be hidden"));
     store.remove("PLAIN").await.unwrap();
@@ -90,7 +97,14 @@ async fn a_value_that_cannot_be_decrypted_is_skipped_and_the_others_load() {
     let reasons = async |passphrase: Option<&str>| {
         let loaded = open(&path, passphrase).await.load().await.unwrap();
         let names: Vec<_> = loaded.variables.iter().map(|(name, _)| name.to_owned()).collect();
-        (names, loaded.skipped.into_iter().map(|one| format!("{}: {}", one.name, one.reason)).collect::<Vec<_>>())
+        (
+            names,
+            loaded
+                .skipped
+                .into_iter()
+                .map(|one| format!("{}: {}", one.name, one.reason))
+                .collect::<Vec<_>>(),
+        )
     };
     let always = [
         "BYTES: its value is not text",
@@ -115,13 +129,18 @@ async fn a_value_that_cannot_be_decrypted_is_skipped_and_the_others_load() {
 async fn what_a_load_would_skip_is_not_stored() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("variables.db"), None).await;
-    for (name, value) in [("BASH_ENV", "x"), ("", "x"), ("A=B", "x"), ("_A", "x"), ("A", "hunter2\0")] {
+    for (name, value) in
+        [("BASH_ENV", "x"), ("", "x"), ("A=B", "x"), ("_A", "x"), ("A", "hunter2\0")]
+    {
         let error = store.set(name, value.into(), Encryption::Plain).await.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::InvalidInput, "{name}");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
     let error = store.set("A", "x".into(), Encryption::CryptoJs).await.unwrap_err();
-    assert_eq!(error.to_string(), "the variable \"A\" cannot be encrypted: no passphrase was given");
+    assert_eq!(
+        error.to_string(),
+        "the variable \"A\" cannot be encrypted: no passphrase was given"
+    );
     assert!(store.list().await.unwrap().is_empty());
 }
 
@@ -190,7 +209,9 @@ async fn many_operations_at_once_wait_for_each_other() {
     let tasks: Vec<_> = (0..40)
         .map(|number| {
             let store = std::sync::Arc::clone(&store);
-            tokio::spawn(async move { store.set(&format!("N{}", number % 20), "x".into(), Encryption::Plain).await })
+            tokio::spawn(async move {
+                store.set(&format!("N{}", number % 20), "x".into(), Encryption::Plain).await
+            })
         })
         .collect();
     for task in tasks {
@@ -229,7 +250,8 @@ fn six_processes_that_open_one_fresh_file_all_succeed() {
 #[tokio::test]
 async fn a_process_stores_its_variable_in_the_shared_file() {
     let directory = tempfile::tempdir().unwrap();
-    let path = std::env::var_os(SHARED_FILE).map_or_else(|| directory.path().join("one.db"), Into::into);
+    let path =
+        std::env::var_os(SHARED_FILE).map_or_else(|| directory.path().join("one.db"), Into::into);
     let store = open(&path, None).await;
     let name = format!("PROCESS_{}", std::process::id());
     store.set(&name, "x".into(), Encryption::Plain).await.unwrap();

@@ -29,8 +29,8 @@ pub(crate) fn read() -> File {
     serde_json::from_str(include_str!("../data/cryptojs_vectors.json")).unwrap()
 }
 
-/// What is expected of each bad value. `crypto-js` takes the three that are `hello`, and also `newline inside base64` is
-/// undamaged: it is how `openssl` wraps its output.
+/// What is expected of each bad value. `crypto-js` takes the three that are `hello`, and also
+/// `newline inside base64` is undamaged: it is how `openssl` wraps its output.
 const EXPECTED: &[(&str, Result<&str, DecryptError>)] = &[
     ("wrong key", Err(DecryptError::Undecryptable)),
     ("wrong key 0", Err(DecryptError::Undecryptable)),
@@ -81,7 +81,8 @@ fn every_bad_value_is_refused_for_its_own_reason() {
     for (found, (name, expected)) in negative.iter().zip(EXPECTED) {
         assert_eq!(found.name, *name);
         let decrypted = decrypt(&found.ciphertext, &found.passphrase);
-        let decrypted = decrypted.as_ref().map(|value| value.expose_secret()).map_err(|error| *error);
+        let decrypted =
+            decrypted.as_ref().map(|value| value.expose_secret()).map_err(|error| *error);
         assert_eq!(decrypted, *expected, "{name}");
     }
 }

@@ -16,7 +16,8 @@ async fn a_skill_is_installed_under_its_name_or_another() {
     assert_eq!(report.skill.description.as_deref(), Some("Says hello. Use it to greet."));
     assert!(report.warnings.is_empty() && !report.was_there, "{report:?}");
     assert_eq!(place.read("greet/scripts/run.sh"), "#!/bin/sh\n");
-    let mode = |path| std::fs::metadata(place.installed(path)).unwrap().permissions().mode() & 0o111;
+    let mode =
+        |path| std::fs::metadata(place.installed(path)).unwrap().permissions().mode() & 0o111;
     assert_ne!(mode("greet/scripts/run.sh"), 0, "a script can be run");
     assert_eq!(mode("greet/data.bin"), 0);
     place.install("greet@1=hello").await.unwrap();
@@ -30,7 +31,10 @@ async fn programs_stay_programs() {
     std::fs::set_permissions(source.join("tool"), std::fs::Permissions::from_mode(0o755)).unwrap();
     place.skills.publish(&source, None).await.unwrap();
     place.install("greet@1").await.unwrap();
-    assert_ne!(std::fs::metadata(place.installed("greet/tool")).unwrap().permissions().mode() & 0o100, 0);
+    assert_ne!(
+        std::fs::metadata(place.installed("greet/tool")).unwrap().permissions().mode() & 0o100,
+        0
+    );
 }
 
 #[tokio::test]
@@ -111,12 +115,16 @@ async fn skills_that_others_have_put_there_are_taken_as_they_are() {
     put("old/v3/run.py", "print()").await;
     put("old/v3/sub", "").await;
     put("old/v3/sub/f", "x").await;
-    put("odd/v1/SKILL.md", "---\nname: Not Valid\ndescription: Still told.\nauthor: x\n---\n").await;
+    put("odd/v1/SKILL.md", "---\nname: Not Valid\ndescription: Still told.\nauthor: x\n---\n")
+        .await;
     let report = place.install("old@3").await.unwrap();
     assert_eq!(report.skill.description, None);
     assert!(report.warnings[0].contains("no SKILL.md"), "{report:?}");
     assert_eq!(place.names("old"), ["run.py", "sub"]);
-    assert_eq!(place.install("odd@1").await.unwrap().skill.description.as_deref(), Some("Still told."));
+    assert_eq!(
+        place.install("odd@1").await.unwrap().skill.description.as_deref(),
+        Some("Still told.")
+    );
     assert_eq!(place.skills.list().await.unwrap().len(), 2);
 }
 

@@ -12,8 +12,8 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 use sandbox_core::SessionDir;
 use skill_store::{InstallReport, SkillError, SkillStore};
@@ -55,8 +55,13 @@ impl Place {
         self.skills.publish(&self.source(files), None).await.unwrap().version.get()
     }
 
-    pub(crate) async fn install(&self, skill: &str) -> std::result::Result<InstallReport, SkillError> {
-        self.skills.install(&skill.parse().unwrap(), &self.session, &self.root.path().join("state")).await
+    pub(crate) async fn install(
+        &self,
+        skill: &str,
+    ) -> std::result::Result<InstallReport, SkillError> {
+        self.skills
+            .install(&skill.parse().unwrap(), &self.session, &self.root.path().join("state"))
+            .await
     }
 
     pub(crate) fn installed(&self, path: &str) -> PathBuf {
@@ -70,7 +75,8 @@ impl Place {
     /// The names in `skills/<below>`, in order.
     pub(crate) fn names(&self, below: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.installed(below)).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -112,7 +118,12 @@ impl fmt::Display for Faulty {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for Faulty {
-    async fn put_opts(&self, location: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Key,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
         if self.puts.fetch_add(1, Ordering::SeqCst) == self.put_fails_at.load(Ordering::SeqCst) {
             return Err(cut());
         }
@@ -128,7 +139,9 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, location: &Key, options: GetOptions) -> Result<GetResult> {
-        if !options.head && self.gets.fetch_add(1, Ordering::SeqCst) == self.fails_at.load(Ordering::SeqCst) {
+        if !options.head
+            && self.gets.fetch_add(1, Ordering::SeqCst) == self.fails_at.load(Ordering::SeqCst)
+        {
             return Err(cut());
         }
         self.inner.get_opts(location, options).await
@@ -138,7 +151,10 @@ impl ObjectStore for Faulty {
         self.inner.get_ranges(location, ranges).await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Key>>) -> BoxStream<'static, Result<Key>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Key>>,
+    ) -> BoxStream<'static, Result<Key>> {
         self.inner.delete_stream(locations)
     }
 
@@ -146,7 +162,11 @@ impl ObjectStore for Faulty {
         self.inner.list(prefix)
     }
 
-    fn list_with_offset(&self, prefix: Option<&Key>, offset: &Key) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Key>,
+        offset: &Key,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.inner.list_with_offset(prefix, offset)
     }
 

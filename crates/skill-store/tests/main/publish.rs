@@ -22,7 +22,8 @@ async fn versions_count_from_one_and_lie_where_the_reference_has_them() {
         let published = place.skills.publish(&place.source(&[]), Some(&other)).await.unwrap();
         assert_eq!((published.id, published.version.get(), published.files), (other.clone(), 1, 1));
         let listed: Vec<_> = place.skills.list().await.unwrap();
-        let listed: Vec<_> = listed.iter().map(|skill| (skill.id.as_str(), skill.latest.get())).collect();
+        let listed: Vec<_> =
+            listed.iter().map(|skill| (skill.id.as_str(), skill.latest.get())).collect();
         assert_eq!(listed, [("greet", 2), ("other", 1)]);
         let versions = place.skills.versions(&SkillId::parse("greet").unwrap()).await.unwrap();
         assert_eq!(versions.iter().map(|version| version.get()).collect::<Vec<_>>(), [1, 2]);
@@ -83,9 +84,13 @@ async fn what_is_no_skill_is_refused_before_anything_is_stored() {
         ("has no SKILL.md", |dir| std::fs::remove_file(dir.join("SKILL.md")).unwrap()),
         ("front matter", |dir| std::fs::write(dir.join("SKILL.md"), "# Greet").unwrap()),
         ("symlinks", |dir| symlink("/etc/passwd", dir.join("link")).unwrap()),
-        ("no regular file", |dir| drop(std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap())),
+        ("no regular file", |dir| {
+            drop(std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap());
+        }),
         ("object keys", |dir| std::fs::write(dir.join("new\nline"), "x").unwrap()),
-        ("512 files", |dir| (0..512).for_each(|number| std::fs::write(dir.join(format!("n{number}")), "").unwrap())),
+        ("512 files", |dir| {
+            (0..512).for_each(|number| std::fs::write(dir.join(format!("n{number}")), "").unwrap());
+        }),
         ("16 MiB", |dir| std::fs::write(dir.join("large"), vec![0; (16 << 20) + 1]).unwrap()),
         ("cannot read", |dir| std::fs::remove_dir_all(dir).unwrap()),
     ];
@@ -110,7 +115,10 @@ async fn a_version_that_is_not_there_is_an_error_that_names_those_that_are() {
     place.publish(&[]).await;
     let error = place.install("greet@7").await.unwrap_err();
     assert!(matches!(error, SkillError::NotFound { .. }));
-    assert!(error.to_string().contains("version 7") && error.to_string().contains("1, 2"), "{error}");
+    assert!(
+        error.to_string().contains("version 7") && error.to_string().contains("1, 2"),
+        "{error}"
+    );
     assert!(place.install("absent@1").await.unwrap_err().to_string().contains("no version of it"));
     let into = place.root.path().join("into");
     place.skills.install_into(&"absent@1".parse().unwrap(), &into).await.unwrap_err();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use agent_tools::{SessionId, SkillId, SkillRef, Tier, UserId, Weakness};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Gives an LLM agent a kernel-sandboxed working session: bash, files, skills, variables and mirrored artifacts.
+/// Gives an LLM agent a kernel-sandboxed working session: bash, files, skills, variables and
+/// mirrored artifacts.
 #[derive(Debug, Parser)]
 #[command(name = "agent-tools", version, max_term_width = 110)]
 pub(crate) struct Cli {
@@ -21,12 +22,18 @@ pub(crate) struct Global {
     /// Where sessions and all other state live [default: agent-tools in the XDG data directory].
     #[arg(long, value_name = "DIR", env = "AGENT_TOOLS_HOME", global = true)]
     pub(crate) home: Option<PathBuf>,
-    /// Where artifacts and skills live: s3://BUCKET/PREFIX, gs://…, az://…, file:///DIR, memory:/// [default: DIR/store
-    /// under the home].
+    /// Where artifacts and skills live: s3://BUCKET/PREFIX, gs://…, az://…, file:///DIR, memory:///
+    /// [default: DIR/store under the home].
     #[arg(long, value_name = "URL", env = "AGENT_TOOLS_STORE", global = true)]
     pub(crate) store: Option<String>,
     /// Where variables live: sqlite:PATH or postgres://… [default: a SQLite file under the home].
-    #[arg(long, value_name = "URL", env = "AGENT_TOOLS_VARIABLES", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "AGENT_TOOLS_VARIABLES",
+        hide_env_values = true,
+        global = true
+    )]
     pub(crate) variables: Option<String>,
     /// A file with the passphrase of encrypted variables; without it, AGENT_TOOLS_SECRET is used.
     #[arg(long, value_name = "FILE", env = "AGENT_TOOLS_SECRET_FILE", global = true)]
@@ -34,14 +41,29 @@ pub(crate) struct Global {
     /// A Python virtual environment whose programs come first.
     #[arg(long, value_name = "DIR", env = "AGENT_TOOLS_PYTHON_VENV", global = true)]
     pub(crate) python_venv: Option<PathBuf>,
-    /// What sandboxes stand on: namespaces of their own (native), or, on a host that refuses user namespaces, Landlock, which is weaker.
+    /// What sandboxes stand on: namespaces of their own (native), or, on a host that refuses user
+    /// namespaces, Landlock, which is weaker.
     #[arg(long, value_enum, default_value = "native", env = "AGENT_TOOLS_ENGINE", global = true)]
     pub(crate) engine: Engine,
-    /// What is accepted not to hold with --engine landlock: inner-rules, signals, attributes; may be given more than once.
-    #[arg(long, value_name = "WEAKNESS", env = "AGENT_TOOLS_ACCEPT", value_delimiter = ',', global = true)]
+    /// What is accepted not to hold with --engine landlock: inner-rules, signals, attributes; may
+    /// be given more than once.
+    #[arg(
+        long,
+        value_name = "WEAKNESS",
+        env = "AGENT_TOOLS_ACCEPT",
+        value_delimiter = ',',
+        global = true
+    )]
     pub(crate) accept: Vec<Weakness>,
-    /// A pattern (gitignore syntax) of what is not mirrored, in the place of the default list; may be given more than once.
-    #[arg(long, value_name = "PATTERN", env = "AGENT_TOOLS_IGNORE", value_delimiter = ',', global = true)]
+    /// A pattern (gitignore syntax) of what is not mirrored, in the place of the default list; may
+    /// be given more than once.
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        env = "AGENT_TOOLS_IGNORE",
+        value_delimiter = ',',
+        global = true
+    )]
     pub(crate) ignore: Vec<String>,
     /// Print results as JSON, and nothing else, on standard output.
     #[arg(long, env = "AGENT_TOOLS_JSON", global = true)]
@@ -86,8 +108,9 @@ pub(crate) enum Command {
     Policy(PolicyCommand),
     /// Run one command under sandbox-runtime settings, without a session, as the command srt does.
     ///
-    /// The command has this process's standard streams, environment, directory and signals, and no timeout. Exits with its code,
-    /// 128 + the signal that killed it, or 125 when it could not be run.
+    /// The command has this process's standard streams, environment, directory and signals, and no
+    /// timeout. Exits with its code, 128 + the signal that killed it, or 125 when it could not be
+    /// run.
     Sandbox(Sandbox),
     /// Serve one session's tools over the Model Context Protocol on standard input and output.
     Mcp(SessionArgs),
@@ -132,7 +155,8 @@ pub(crate) struct Bash {
 
 #[derive(Args, Debug)]
 pub(crate) struct Sandbox {
-    /// The settings (JSON) [default: ~/.srt-settings.json, or nothing may be written where that is absent].
+    /// The settings (JSON) [default: ~/.srt-settings.json, or nothing may be written where that is
+    /// absent].
     #[arg(short, long, value_name = "FILE", env = "AGENT_TOOLS_SETTINGS")]
     pub(crate) settings: Option<PathBuf>,
     /// A command line for bash, in the place of a program and its arguments.
@@ -179,7 +203,8 @@ pub(crate) enum SessionCommand {
         #[arg(long)]
         confirm_removals: bool,
     },
-    /// Upload what is pending, then remove the session from this machine; it can be opened again anywhere.
+    /// Upload what is pending, then remove the session from this machine; it can be opened again
+    /// anywhere.
     Close {
         /// The session.
         id: SessionId,
@@ -242,7 +267,8 @@ pub(crate) enum VariableCommand {
 pub(crate) enum PolicyCommand {
     /// Print the policy that a session would have, as sandbox-runtime settings.
     Show(SessionArgs),
-    /// Say whether a session may read and write a path, or reach a host, by which rule, and what would change it.
+    /// Say whether a session may read and write a path, or reach a host, by which rule, and what
+    /// would change it.
     Explain {
         #[command(flatten)]
         session: SessionArgs,
@@ -258,7 +284,8 @@ pub(crate) enum PolicyCommand {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds, such as 30 or 0.5".to_owned())?;
+    let seconds: f64 =
+        text.parse().map_err(|_| "expected a number of seconds, such as 30 or 0.5".to_owned())?;
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|duration| !duration.is_zero())

@@ -44,7 +44,8 @@ impl Progress for Bar {
 }
 
 fn begin(direction: Direction) -> ProgressBar {
-    let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
     let what = if direction == Direction::Upload { "uploading" } else { "restoring" };
     ProgressBar::no_length().with_style(style).with_message(what)
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_tools::secrets::sql::VariableStore;
-use agent_tools::{Home, IgnoreRules, Session, SessionSpec, Sessions, Storage, Tier, VariableSource};
+use agent_tools::{
+    Home, IgnoreRules, Session, SessionSpec, Sessions, Storage, Tier, VariableSource,
+};
 use serde::Serialize;
 
 use crate::args::{Global, SessionArgs};
@@ -27,7 +29,9 @@ impl Context {
             None => Home::of_user(),
         };
         home.ok_or_else(|| {
-            Failure::setting_text("there is no home directory; give one with --home or AGENT_TOOLS_HOME")
+            Failure::setting_text(
+                "there is no home directory; give one with --home or AGENT_TOOLS_HOME",
+            )
         })
     }
 
@@ -49,7 +53,9 @@ impl Context {
             Some(url) => Ok(url.clone()),
             None => {
                 let file = self.home()?.path().join("agent-tools.db");
-                let file = file.to_str().ok_or_else(|| Failure::setting_text("the home directory is not UTF-8"))?;
+                let file = file
+                    .to_str()
+                    .ok_or_else(|| Failure::setting_text("the home directory is not UTF-8"))?;
                 Ok(format!("sqlite:{file}"))
             }
         }
@@ -57,20 +63,27 @@ impl Context {
 
     /// Whether the default database is not there yet, so that there is nothing to load.
     fn has_no_variables(&self) -> bool {
-        self.global.variables.is_none() && self.home().is_ok_and(|home| !home.path().join("agent-tools.db").exists())
+        self.global.variables.is_none()
+            && self.home().is_ok_and(|home| !home.path().join("agent-tools.db").exists())
     }
 
     /// Opens the database of variables, making the default one where it is not there.
     pub(crate) async fn variables(&self) -> Result<VariableStore, Failure> {
-        VariableStore::connect(&self.variables_url()?, self.passphrase()?).await.map_err(Failure::setting)
+        VariableStore::connect(&self.variables_url()?, self.passphrase()?)
+            .await
+            .map_err(Failure::setting)
     }
 
-    /// The passphrase, from the file or the environment; never from the command line, which others can read.
+    /// The passphrase, from the file or the environment; never from the command line, which others
+    /// can read.
     pub(crate) fn passphrase(&self) -> Result<Option<secrecy::SecretString>, Failure> {
         match &self.global.secret_file {
             Some(file) => {
                 let text = std::fs::read_to_string(file).map_err(|error| {
-                    Failure::setting_text(format!("cannot read the secret file {}: {error}", file.display()))
+                    Failure::setting_text(format!(
+                        "cannot read the secret file {}: {error}",
+                        file.display()
+                    ))
                 })?;
                 let text = text.strip_suffix('\n').unwrap_or(&text);
                 Ok(Some(text.strip_suffix('\r').unwrap_or(text).to_owned().into()))
@@ -78,18 +91,23 @@ impl Context {
             None => match std::env::var("AGENT_TOOLS_SECRET") {
                 Ok(secret) => Ok(Some(secret.into())),
                 Err(std::env::VarError::NotPresent) => Ok(None),
-                Err(std::env::VarError::NotUnicode(_)) => Err(Failure::setting_text("AGENT_TOOLS_SECRET is not UTF-8")),
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    Err(Failure::setting_text("AGENT_TOOLS_SECRET is not UTF-8"))
+                }
             },
         }
     }
 
     /// All that sessions need.
     pub(crate) fn sessions(&self) -> Result<Sessions, Failure> {
-        let mut builder = Sessions::builder(self.home()?).storage(self.storage()?).progress(Arc::new(Bar::default()));
+        let mut builder = Sessions::builder(self.home()?)
+            .storage(self.storage()?)
+            .progress(Arc::new(Bar::default()));
         if !self.has_no_variables() {
             let url = self.variables_url()?;
             VariableStore::check_url(&url).map_err(Failure::setting)?;
-            builder = builder.variables(Arc::new(LazyVariables { url, passphrase: self.passphrase()? }));
+            builder =
+                builder.variables(Arc::new(LazyVariables { url, passphrase: self.passphrase()? }));
         }
         if let Some(venv) = &self.global.python_venv {
             if !venv.join("bin").is_dir() {
@@ -102,7 +120,8 @@ impl Context {
         }
         builder = builder.tier(self.tier());
         if !self.global.ignore.is_empty() {
-            builder = builder.ignore(IgnoreRules::patterns(&self.global.ignore).map_err(Failure::setting)?);
+            builder = builder
+                .ignore(IgnoreRules::patterns(&self.global.ignore).map_err(Failure::setting)?);
         }
         if let Some(dir) = application_dir() {
             builder = builder.application_dir(dir);
@@ -130,7 +149,11 @@ impl Context {
     }
 
     /// Prints a result: as JSON, or as `human` writes it.
-    pub(crate) fn print(&self, result: &impl Serialize, human: impl FnOnce()) -> Result<(), Failure> {
+    pub(crate) fn print(
+        &self,
+        result: &impl Serialize,
+        human: impl FnOnce(),
+    ) -> Result<(), Failure> {
         if self.global.json {
             println!("{}", serde_json::to_string(result).map_err(Failure::new)?);
         } else {
@@ -140,18 +163,20 @@ impl Context {
     }
 }
 
-/// The directory that the command runs in, which is the caller's business and not the agent's; system directories
-/// stay readable.
+/// The directory that the command runs in, which is the caller's business and not the agent's;
+/// system directories stay readable.
 fn application_dir() -> Option<PathBuf> {
-    const SYSTEM: [&str; 12] =
-        ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/dev", "/proc", "/sys", "/nix", "/tmp"];
+    const SYSTEM: [&str; 12] = [
+        "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/dev", "/proc", "/sys",
+        "/nix", "/tmp",
+    ];
     let dir = std::env::current_dir().ok()?;
     let is_system = dir.parent().is_none() || SYSTEM.iter().any(|system| dir.starts_with(system));
     (!is_system).then_some(dir)
 }
 
-/// Variables of a database that is asked only when a session opens, so that a database that is down costs the
-/// variables and nothing else.
+/// Variables of a database that is asked only when a session opens, so that a database that is down
+/// costs the variables and nothing else.
 #[derive(Debug)]
 struct LazyVariables {
     url: String,
@@ -160,7 +185,9 @@ struct LazyVariables {
 
 #[async_trait::async_trait]
 impl VariableSource for LazyVariables {
-    async fn load(&self) -> Result<agent_tools::secrets::LoadedVariables, agent_tools::secrets::SourceError> {
+    async fn load(
+        &self,
+    ) -> Result<agent_tools::secrets::LoadedVariables, agent_tools::secrets::SourceError> {
         VariableStore::connect(&self.url, self.passphrase.clone()).await?.load().await
     }
 }

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// The exit code when the engine or a setting failed, so that no script takes it for the command's own.
+/// The exit code when the engine or a setting failed, so that no script takes it for the command's
+/// own.
 pub(crate) const NOT_RUN: u8 = 125;
 /// The exit code of everything else that failed.
 const FAILED: u8 = 1;

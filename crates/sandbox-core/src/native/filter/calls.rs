@@ -50,7 +50,8 @@ pub(super) const REFUSED: &[u32] = &[
     467, // open_tree_attr
 ];
 
-/// What init and its slots still need after the session's filter is loaded, and a command must not have.
+/// What init and its slots still need after the session's filter is loaded, and a command must not
+/// have.
 pub(super) const REFUSED_TO_COMMANDS: &[u32] = &[
     165, // mount
     428, // open_tree
@@ -106,7 +107,8 @@ pub(super) const CHANGES_ATTRIBUTES: &[u32] = &[
     469, // file_setattr
 ];
 
-/// Calls on another process of the same user; each with the argument that is 0 for the caller itself.
+/// Calls on another process of the same user; each with the argument that is 0 for the caller
+/// itself.
 pub(super) const ON_PROCESSES: &[(u32, u32)] = &[
     (141, 1), // setpriority
     (142, 0), // sched_setparam
@@ -123,7 +125,8 @@ pub(super) const MAKES_FILES: &[(u32, u32)] = &[
     (257, 2), // openat
 ];
 
-/// Calls that make a name, or do so by flags that are out of a filter's sight; `mkdirat` stands apart.
+/// Calls that make a name, or do so by flags that are out of a filter's sight; `mkdirat` stands
+/// apart.
 pub(super) const MAKES_NAMES: &[u32] = &[
     82,  // rename
     83,  // mkdir

@@ -12,7 +12,8 @@ use sqlx::{ConnectOptions as _, Connection as _};
 pub(super) const USER: &str = "app";
 pub(super) const PASSWORD: &str = "hunter2/?@";
 
-/// The user and group `nobody`, whom the server runs as when the tests run as root: it refuses root.
+/// The user and group `nobody`, whom the server runs as when the tests run as root: it refuses
+/// root.
 const NOBODY: u32 = 65534;
 
 pub(super) struct Server {
@@ -22,7 +23,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// The server that all tests running now share, or `None` where PostgreSQL is not installed. It ends with the last of them.
+    /// The server that all tests running now share, or `None` where PostgreSQL is not installed. It
+    /// ends with the last of them.
     pub(super) fn shared() -> Option<Arc<Self>> {
         static RUNNING: Mutex<Weak<Server>> = Mutex::new(Weak::new());
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,19 +49,26 @@ impl Server {
         let server = Self { programs, directory, as_nobody };
         let data = server.directory.path().join("data");
         let init = ["--auth=scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C", "-U", USER];
-        server.run("initdb", &[&["-D", path(&data), "--pwfile", path(&password_file)], init.as_slice()].concat());
+        server.run(
+            "initdb",
+            &[&["-D", path(&data), "--pwfile", path(&password_file)], init.as_slice()].concat(),
+        );
         let settings = format!(
             "-c listen_addresses= -k {} -c fsync=off -c full_page_writes=off",
             server.directory.path().display(),
         );
         let log = server.directory.path().join("log");
-        server.run("pg_ctl", &["-D", path(&data), "-w", "-l", path(&log), "-o", &settings, "start"]);
+        server
+            .run("pg_ctl", &["-D", path(&data), "-w", "-l", path(&log), "-o", &settings, "start"]);
         server
     }
 
     /// A URL of a database, with the password and with special characters escaped.
     pub(super) fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}:hunter2%2F%3F%40@localhost/{database}?host={}", self.socket_directory())
+        format!(
+            "postgres://{USER}:hunter2%2F%3F%40@localhost/{database}?host={}",
+            self.socket_directory()
+        )
     }
 
     pub(super) fn socket_directory(&self) -> &str {
@@ -88,7 +97,9 @@ impl Server {
         let mut command = if self.as_nobody {
             let mut command = Command::new("setpriv");
             let nobody = format!("{NOBODY}");
-            command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--"]).arg(program);
+            command
+                .args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--"])
+                .arg(program);
             command
         } else {
             Command::new(program)
@@ -103,7 +114,11 @@ impl Server {
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .status();
-        assert!(status.unwrap().success(), "{command:?}: {}", fs::read_to_string(&output).unwrap_or_default());
+        assert!(
+            status.unwrap().success(),
+            "{command:?}: {}",
+            fs::read_to_string(&output).unwrap_or_default()
+        );
     }
 }
 

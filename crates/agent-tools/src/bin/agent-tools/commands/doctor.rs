@@ -1,4 +1,5 @@
-//! `doctor`: what this machine enforces, what is in reach of a session, and how to get what is missing.
+//! `doctor`: what this machine enforces, what is in reach of a session, and how to get what is
+//! missing.
 
 use std::process::ExitCode;
 
@@ -64,15 +65,19 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         .into_iter()
         .map(|(name, path)| Runtime { name, path: path.display().to_string(), open_with: None })
         .collect();
-    runtimes.extend(sessions.runtimes().out_of_reach(&policy, &home).into_iter().map(|missing| Runtime {
-        name: missing.name,
-        path: missing.path.display().to_string(),
-        open_with: Some(format!("--allow-read {}", missing.allow_read.display())),
+    runtimes.extend(sessions.runtimes().out_of_reach(&policy, &home).into_iter().map(|missing| {
+        Runtime {
+            name: missing.name,
+            path: missing.path.display().to_string(),
+            open_with: Some(format!("--allow-read {}", missing.allow_read.display())),
+        }
     }));
     let storage = context.storage()?;
     let store = match storage.check().await {
         Ok(()) => Check { ok: true, detail: storage.to_string() },
-        Err(error) => Check { ok: false, detail: format!("{storage}: {}", agent_tools::with_causes(&error)) },
+        Err(error) => {
+            Check { ok: false, detail: format!("{storage}: {}", agent_tools::with_causes(&error)) }
+        }
     };
     let variables = match context.variables().await {
         Ok(variables) => match variables.list().await {
@@ -82,12 +87,15 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         Err(failure) => Check { ok: false, detail: failure.message().to_owned() },
     };
     let landlock = Tier::Landlock { accepted: Vec::new() };
-    let weaker =
-        (!engine.is_usable() && context.tier() == Tier::Namespaces && agent_tools::probe(&landlock).is_usable())
-            .then_some("--engine landlock works here, and holds less; try it with doctor");
+    let weaker = (!engine.is_usable()
+        && context.tier() == Tier::Namespaces
+        && agent_tools::probe(&landlock).is_usable())
+    .then_some("--engine landlock works here, and holds less; try it with doctor");
     let usable = engine.is_usable() && store.ok && variables.ok;
-    let layers =
-        engine.layers().map(|(name, enforcement): (_, &Enforcement)| Layer { name, enforced: enforcement.to_string() });
+    let layers = engine.layers().map(|(name, enforcement): (_, &Enforcement)| Layer {
+        name,
+        enforced: enforcement.to_string(),
+    });
     Ok(Report {
         engine: engine.engine,
         weaker,
@@ -113,7 +121,10 @@ fn show(report: &Report) {
     for runtime in &report.runtimes {
         match &runtime.open_with {
             None => println!("  {:<13} {}", runtime.name, runtime.path),
-            Some(option) => println!("  {:<13} {} is out of reach; {option} opens it", runtime.name, runtime.path),
+            Some(option) => println!(
+                "  {:<13} {} is out of reach; {option} opens it",
+                runtime.name, runtime.path
+            ),
         }
     }
     if let Some(node_path) = &report.node_path {

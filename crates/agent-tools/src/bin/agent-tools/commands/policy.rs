@@ -28,7 +28,10 @@ fn explain(context: &Context, args: &SessionArgs, target: &str) -> Result<ExitCo
     let (shown, verdicts) = match path_of(target)? {
         Some(path) => {
             let judge = |name, access| (name, policy.explain(&path, access));
-            (path.display().to_string(), vec![judge("read", Access::Read), judge("write", Access::Write)])
+            (
+                path.display().to_string(),
+                vec![judge("read", Access::Read), judge("write", Access::Write)],
+            )
         }
         None => {
             let (host, port) = host_of(target)?;
@@ -65,14 +68,25 @@ struct Explained {
 
 /// The path that is meant, symlinks resolved as far as something is there; `None` for a host.
 fn path_of(target: &str) -> Result<Option<PathBuf>, Failure> {
-    let path = match target.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+    let path = match target
+        .strip_prefix('~')
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    {
         Some(below) => std::env::home_dir().unwrap_or_default().join(below.trim_start_matches('/')),
-        None if target.starts_with(['/', '.']) => std::path::absolute(target).map_err(Failure::setting)?,
+        None if target.starts_with(['/', '.']) => {
+            std::path::absolute(target).map_err(Failure::setting)?
+        }
         None => return Ok(None),
     };
-    let resolved =
-        path.ancestors().find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?)));
-    Ok(Some(resolved.map_or_else(|| path.clone(), |(above, below)| above.join(below).components().collect())))
+    let resolved = path
+        .ancestors()
+        .find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?)));
+    Ok(Some(
+        resolved.map_or_else(
+            || path.clone(),
+            |(above, below)| above.join(below).components().collect(),
+        ),
+    ))
 }
 
 fn host_of(target: &str) -> Result<(String, Option<u16>), Failure> {
@@ -92,8 +106,9 @@ fn host_of(target: &str) -> Result<(String, Option<u16>), Failure> {
 
 fn check(context: &Context, file: &PathBuf) -> Result<ExitCode, Failure> {
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/root"));
-    let policy = Policy::from_config(read(file)?, &home)
-        .map_err(|error| Failure::setting_text(format!("{}: {}", file.display(), agent_tools::with_causes(&error))))?;
+    let policy = Policy::from_config(read(file)?, &home).map_err(|error| {
+        Failure::setting_text(format!("{}: {}", file.display(), agent_tools::with_causes(&error)))
+    })?;
     let lints: Vec<String> = policy.lint().iter().map(ToString::to_string).collect();
     context.print(&serde_json::json!({ "valid": true, "lints": lints }), || {
         println!("{} is valid", file.display());
@@ -105,7 +120,11 @@ fn check(context: &Context, file: &PathBuf) -> Result<ExitCode, Failure> {
 /// Reads settings from a file; an error names it.
 pub(crate) fn read(file: &PathBuf) -> Result<SandboxRuntimeConfig, Failure> {
     let fail = |error: &dyn std::error::Error| {
-        Failure::setting_text(format!("settings {}: {}", file.display(), agent_tools::with_causes(error)))
+        Failure::setting_text(format!(
+            "settings {}: {}",
+            file.display(),
+            agent_tools::with_causes(error)
+        ))
     };
     let text = std::fs::read_to_string(file).map_err(|error| fail(&error))?;
     SandboxRuntimeConfig::from_json(&text).map_err(|error| fail(&error))

@@ -1,4 +1,5 @@
-//! `sandbox`: one command under sandbox-runtime settings, without a session; in the place of the command `srt`.
+//! `sandbox`: one command under sandbox-runtime settings, without a session; in the place of the
+//! command `srt`.
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -22,10 +23,13 @@ pub(crate) async fn run(args: Sandbox, tier: &Tier) -> Result<ExitCode, Failure>
     let command = match (args.script, args.command.as_slice()) {
         (Some(script), []) => script,
         (None, [_, ..]) => quoted(&args.command)?,
-        (Some(_), _) => return Err(Failure::usage("give the command with -c or as arguments, not both")),
+        (Some(_), _) => {
+            return Err(Failure::usage("give the command with -c or as arguments, not both"));
+        }
         (None, []) => return Err(Failure::usage("no command is given")),
     };
-    let sandbox = NativeSandbox::open_on(tier, &policy, &cwd, &Limits::default()).map_err(Failure::setting)?;
+    let sandbox = NativeSandbox::open_on(tier, &policy, &cwd, &Limits::default())
+        .map_err(Failure::setting)?;
     for gap in sandbox.unenforced().into_iter().filter(|gap| gap.reason != Gap::Absent) {
         eprintln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
     }
@@ -42,7 +46,9 @@ pub(crate) async fn run(args: Sandbox, tier: &Tier) -> Result<ExitCode, Failure>
     for kind in passed_on() {
         let mut stream = signal(kind).map_err(Failure::setting)?;
         let caught = caught.clone();
-        tokio::spawn(async move { while stream.recv().await.is_some() && caught.send(kind.as_raw_value()).is_ok() {} });
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() && caught.send(kind.as_raw_value()).is_ok() {}
+        });
     }
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
@@ -89,7 +95,8 @@ fn settings(file: Option<&PathBuf>, home: &Path) -> Result<SandboxRuntimeConfig,
     }
 }
 
-/// As srt reads settings: relative paths begin in the working directory, which the command can see unless it is denied.
+/// As srt reads settings: relative paths begin in the working directory, which the command can see
+/// unless it is denied.
 fn policy(config: &SandboxRuntimeConfig, cwd: &Path, home: &Path) -> Result<Policy, Failure> {
     let mut config = config.clone();
     let files = &mut config.filesystem;
@@ -104,7 +111,8 @@ fn policy(config: &SandboxRuntimeConfig, cwd: &Path, home: &Path) -> Result<Poli
         return Ok(policy);
     }
     // The private /tmp would hide it.
-    let cwd = cwd.to_str().ok_or_else(|| Failure::setting_text("the working directory is not UTF-8"))?;
+    let cwd =
+        cwd.to_str().ok_or_else(|| Failure::setting_text("the working directory is not UTF-8"))?;
     config.filesystem.allow_read.get_or_insert_default().push(cwd.to_owned());
     Policy::from_config(config, home).map_err(Failure::setting)
 }
@@ -113,7 +121,9 @@ fn policy(config: &SandboxRuntimeConfig, cwd: &Path, home: &Path) -> Result<Poli
 fn quoted(arguments: &[OsString]) -> Result<String, Failure> {
     let mut line = String::from("exec --");
     for argument in arguments {
-        let text = argument.to_str().ok_or_else(|| Failure::usage(format!("{} is not UTF-8", argument.display())))?;
+        let text = argument
+            .to_str()
+            .ok_or_else(|| Failure::usage(format!("{} is not UTF-8", argument.display())))?;
         line += &format!(" '{}'", text.replace('\'', r"'\''"));
     }
     Ok(line)

@@ -68,7 +68,11 @@ struct Synced {
     problems: Vec<String>,
 }
 
-async fn sync(context: &Context, id: &SessionId, confirm_removals: bool) -> Result<ExitCode, Failure> {
+async fn sync(
+    context: &Context,
+    id: &SessionId,
+    confirm_removals: bool,
+) -> Result<ExitCode, Failure> {
     let workspace = context.sessions()?.workspace(id).await.map_err(Failure::new)?;
     let fetched = workspace.refresh().await.map_err(Failure::new)?;
     let removals = if confirm_removals { Removals::All } else { Removals::UpToMany };
@@ -76,20 +80,39 @@ async fn sync(context: &Context, id: &SessionId, confirm_removals: bool) -> Resu
     let text = |path: &dyn std::fmt::Display| path.to_string();
     let synced = Synced {
         restored: fetched.restored.iter().map(|path| text(path)).collect(),
-        stored: report.changed.iter().filter(|it| it.key.is_some()).map(|it| text(&it.path)).collect(),
+        stored: report
+            .changed
+            .iter()
+            .filter(|it| it.key.is_some())
+            .map(|it| text(&it.path))
+            .collect(),
         removed: report.deleted.iter().map(|path| text(path)).collect(),
         removals_held_back: report.held_back.len(),
-        pending: report.pending.iter().map(|change| FileNote::new(&change.path, &change.reason)).collect(),
+        pending: report
+            .pending
+            .iter()
+            .map(|change| FileNote::new(&change.path, &change.reason))
+            .collect(),
         problems: fetched.problems(),
     };
     context.print(&synced, || {
-        for (what, paths) in [("fetched", &synced.restored), ("stored", &synced.stored), ("removed", &synced.removed)] {
+        for (what, paths) in [
+            ("fetched", &synced.restored),
+            ("stored", &synced.stored),
+            ("removed", &synced.removed),
+        ] {
             paths.iter().for_each(|path| println!("{what:<10} {path}"));
         }
         if synced.removals_held_back > 0 {
-            println!("held back  {} removals; --confirm-removals carries them out", synced.removals_held_back);
+            println!(
+                "held back  {} removals; --confirm-removals carries them out",
+                synced.removals_held_back
+            );
         }
-        synced.pending.iter().for_each(|note| println!("pending    {}: {}", note.relative_path, note.reason));
+        synced
+            .pending
+            .iter()
+            .for_each(|note| println!("pending    {}: {}", note.relative_path, note.reason));
         synced.problems.iter().for_each(|problem| eprintln!("agent-tools: warning: {problem}"));
     })?;
     Ok(ExitCode::from(u8::from(!synced.pending.is_empty())))
@@ -97,7 +120,8 @@ async fn sync(context: &Context, id: &SessionId, confirm_removals: bool) -> Resu
 
 async fn close(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
     let lost = context.sessions()?.close(id).await.map_err(Failure::new)?;
-    let lost: Vec<FileNote> = lost.iter().map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
+    let lost: Vec<FileNote> =
+        lost.iter().map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
     context.print(&serde_json::json!({ "closed": id.as_str(), "skipped": lost }), || {
         println!("closed {id}");
         for note in &lost {
@@ -108,8 +132,14 @@ async fn close(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
 }
 
 async fn pull(context: &Context, id: &SessionId, key: &str) -> Result<ExitCode, Failure> {
-    let pulled =
-        context.sessions()?.workspace(id).await.map_err(Failure::new)?.pull(key).await.map_err(Failure::new)?;
+    let pulled = context
+        .sessions()?
+        .workspace(id)
+        .await
+        .map_err(Failure::new)?
+        .pull(key)
+        .await
+        .map_err(Failure::new)?;
     let pulled = pulled.map(|path| path.to_string());
     context.print(&serde_json::json!({ "pulled": pulled }), || match &pulled {
         Some(path) => println!("{path}"),

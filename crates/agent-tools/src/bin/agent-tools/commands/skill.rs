@@ -19,7 +19,12 @@ pub(crate) async fn run(context: &Context, command: SkillCommand) -> Result<Exit
     }
 }
 
-async fn publish(context: &Context, storage: &Storage, dir: &Path, id: Option<SkillId>) -> Result<ExitCode, Failure> {
+async fn publish(
+    context: &Context,
+    storage: &Storage,
+    dir: &Path,
+    id: Option<SkillId>,
+) -> Result<ExitCode, Failure> {
     let published = storage.skills().publish(dir, id.as_ref()).await.map_err(Failure::new)?;
     let (id, version) = (published.id.to_string(), published.version.get());
     let result = serde_json::json!({ "id": id, "version": version, "files": published.files });
@@ -31,23 +36,41 @@ async fn list(context: &Context, storage: &Storage) -> Result<ExitCode, Failure>
     let skills = storage.skills().list().await.map_err(Failure::new)?;
     let shown: Vec<_> = skills
         .iter()
-        .map(|skill| serde_json::json!({ "id": skill.id.to_string(), "latest": skill.latest.get() }))
+        .map(
+            |skill| serde_json::json!({ "id": skill.id.to_string(), "latest": skill.latest.get() }),
+        )
         .collect();
-    context.print(&shown, || skills.iter().for_each(|skill| println!("{}@{}", skill.id, skill.latest.get())))?;
+    context.print(&shown, || {
+        skills.iter().for_each(|skill| println!("{}@{}", skill.id, skill.latest.get()));
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn versions(context: &Context, storage: &Storage, id: &SkillId) -> Result<ExitCode, Failure> {
-    let versions: Vec<u32> =
-        storage.skills().versions(id).await.map_err(Failure::new)?.into_iter().map(|version| version.get()).collect();
+    let versions: Vec<u32> = storage
+        .skills()
+        .versions(id)
+        .await
+        .map_err(Failure::new)?
+        .into_iter()
+        .map(|version| version.get())
+        .collect();
     if versions.is_empty() {
-        return Err(Failure::usage(format!("there is no skill {id}; `skill list` names those that are")).failed());
+        return Err(Failure::usage(format!(
+            "there is no skill {id}; `skill list` names those that are"
+        ))
+        .failed());
     }
     context.print(&versions, || versions.iter().for_each(|version| println!("{version}")))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn install(context: &Context, storage: &Storage, skill: &SkillRef, dir: &Path) -> Result<ExitCode, Failure> {
+async fn install(
+    context: &Context,
+    storage: &Storage,
+    skill: &SkillRef,
+    dir: &Path,
+) -> Result<ExitCode, Failure> {
     let report = storage.skills().install_into(skill, dir).await.map_err(Failure::new)?;
     for warning in &report.warnings {
         eprintln!("agent-tools: warning: {warning}");

@@ -24,7 +24,8 @@ pub(crate) async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Fail
         let session = context.open(&args.session).await?;
         session.bash_with(&args.command, options).await.map_err(Failure::setting)
     };
-    // Dropping the call kills the command; what it changed is mirrored when the session is used next.
+    // Dropping the call kills the command; what it changed is mirrored when the session is used
+    // next.
     let output = tokio::select! {
         output = running => output?,
         _ = interrupt.recv() => return Ok(ExitCode::from(INTERRUPTED)),
@@ -41,7 +42,8 @@ fn show(output: &BashOutput) {
     let _ = std::io::stderr().write_all(output.stderr.as_bytes());
     let mut about = String::new();
     for artifact in &output.artifacts {
-        let link = artifact.url.as_deref().or(artifact.key.as_deref()).unwrap_or("not in the store yet");
+        let link =
+            artifact.url.as_deref().or(artifact.key.as_deref()).unwrap_or("not in the store yet");
         about += &format!("  {}: {link}\n", artifact.relative_path);
     }
     if output.artifacts_omitted > 0 {
@@ -68,13 +70,19 @@ fn show(output: &BashOutput) {
         );
     }
     for conflict in &output.conflicts {
-        about +=
-            &format!("changed on both sides: {}; the other version is {}\n", conflict.relative_path, conflict.kept_as);
+        about += &format!(
+            "changed on both sides: {}; the other version is {}\n",
+            conflict.relative_path, conflict.kept_as
+        );
     }
     for denial in &output.denied {
         let remedy = denial.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        let moved = denial.moved_to.as_ref().map(|to| format!("; it is {to} now")).unwrap_or_default();
-        about += &format!("denied: {} {}: {}{remedy}{moved}\n", denial.access, denial.target, denial.rule);
+        let moved =
+            denial.moved_to.as_ref().map(|to| format!("; it is {to} now")).unwrap_or_default();
+        about += &format!(
+            "denied: {} {}: {}{remedy}{moved}\n",
+            denial.access, denial.target, denial.rule
+        );
     }
     if output.timed_out {
         about += "the time was up: the command and all that it had started were killed\n";
@@ -87,7 +95,9 @@ pub(crate) async fn read_file(context: &Context, args: ReadFile) -> Result<ExitC
     let output = session.read_file(&args.path).await.map_err(Failure::new)?;
     context.print(&output, || {
         let bytes = match output.encoding {
-            Some(_) => base64::engine::general_purpose::STANDARD.decode(&output.content).unwrap_or_default(),
+            Some(_) => base64::engine::general_purpose::STANDARD
+                .decode(&output.content)
+                .unwrap_or_default(),
             None => output.content.clone().into_bytes(),
         };
         let _ = std::io::stdout().write_all(&bytes);

@@ -1,4 +1,5 @@
-//! `variable`: what stands in every session's environment. Values go in by standard input and never come out.
+//! `variable`: what stands in every session's environment. Values go in by standard input and never
+//! come out.
 
 use std::process::ExitCode;
 
@@ -22,13 +23,17 @@ pub(crate) async fn run(context: &Context, command: VariableCommand) -> Result<E
 async fn set(context: &Context, name: &str, encrypted: bool) -> Result<ExitCode, Failure> {
     let encryption = if encrypted { Encryption::CryptoJs } else { Encryption::Plain };
     if encrypted && context.passphrase()?.is_none() {
-        return Err(Failure::usage("--encrypted needs the passphrase in AGENT_TOOLS_SECRET or --secret-file"));
+        return Err(Failure::usage(
+            "--encrypted needs the passphrase in AGENT_TOOLS_SECRET or --secret-file",
+        ));
     }
-    let value =
-        String::from_utf8(standard_input("the value")?).map_err(|_| Failure::usage("the value is not UTF-8"))?;
+    let value = String::from_utf8(standard_input("the value")?)
+        .map_err(|_| Failure::usage("the value is not UTF-8"))?;
     let value = SecretString::from(value.strip_suffix('\n').unwrap_or(&value));
     context.variables().await?.set(name, value, encryption).await.map_err(Failure::new)?;
-    context.print(&serde_json::json!({ "set": name, "encrypted": encrypted }), || println!("set {name}"))?;
+    context.print(&serde_json::json!({ "set": name, "encrypted": encrypted }), || {
+        println!("set {name}");
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
