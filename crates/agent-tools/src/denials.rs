@@ -7,7 +7,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use policy::Access;
-use sandbox_core::Displaced;
+use sandbox_core::Quarantined;
 use serde::Serialize;
 
 /// How many denials a result tells, and from how many of the last lines.
@@ -97,12 +97,12 @@ pub(crate) fn find(
 }
 
 /// Something that was made where the policy allows nothing.
-pub(crate) fn of_displaced(displaced: &Displaced, reason: Option<Reason>) -> Denial {
+pub(crate) fn of_quarantined(quarantined: &Quarantined, reason: Option<Reason>) -> Denial {
     let shown = |path: &Path| path.to_string_lossy().into_owned();
     let unknown = || Reason { rule: "it is protected".to_owned(), remedy: None };
     let Reason { rule, remedy } = reason.unwrap_or_else(unknown);
-    let moved_to = displaced.moved_to.as_deref().map(shown);
-    Denial { target: shown(&displaced.path), access: "write", rule, remedy, moved_to }
+    let moved_to = quarantined.moved_to.as_deref().map(shown);
+    Denial { target: shown(&quarantined.path), access: "write", rule, remedy, moved_to }
 }
 
 /// `strerror(3)` in the C locale and as node and Python write it, in lower case.

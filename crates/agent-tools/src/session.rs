@@ -191,10 +191,10 @@ impl Session {
         };
         result.own_stdout_bytes = result.stdout.len();
         result.denied = self.denials(&result.stderr);
-        let displaced = output.displaced.iter();
-        let displaced =
-            displaced.map(|it| denials::of_displaced(it, self.denies(&it.path, Access::Write)));
-        result.denied.extend(displaced);
+        let quarantined = output.quarantined.iter();
+        let quarantined =
+            quarantined.map(|it| denials::of_quarantined(it, self.denies(&it.path, Access::Write)));
+        result.denied.extend(quarantined);
         if let Some(mirror) = &self.workspace.mirror {
             self.add_artifacts(&mut result, mirror.sync().await);
         }
@@ -318,7 +318,7 @@ impl Session {
                 .commit()
                 .map_err(ToolError::file)?;
         }
-        if self.sandbox().concerns(relative.as_ref()) {
+        if self.sandbox().affects_policy(relative.as_ref()) {
             self.cover_arrivals().await;
         }
         let mut output = WriteFileOutput {

@@ -83,9 +83,8 @@ mod srt;
 pub use native::{AttachedCommand, NativeSandbox, OpenError, probe};
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
-    CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Displaced, Enforcement,
-    EngineReport, ExecError, ExecErrorKind, Limit, Limits, Sandbox, Tier, UnknownWeakness,
-    Weakness,
+    CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport,
+    ExecError, ExecErrorKind, Limit, Limits, Quarantined, Sandbox, Tier, UnknownWeakness, Weakness,
 };
 #[cfg(feature = "srt")]
 pub use srt::{SrtError, SrtSandbox};

@@ -19,15 +19,15 @@
 
 #![cfg(target_os = "linux")]
 
-mod ahead;
-mod arrivals;
 mod attached;
 mod cgroup;
 mod exec;
 mod filter;
 mod plan;
+mod prestart;
 mod probe;
 mod process;
+mod quarantine;
 mod refresh;
 mod temporary;
 mod tree;
@@ -84,9 +84,9 @@ struct Inner {
     /// The count of arrivals that the mounts are up to date with.
     compiled_at: AtomicU32,
     null: OwnedFd,
-    waiting: ahead::WaitingShell,
+    waiting: prestart::PrestartedShell,
     wrapped: wrapped::Wrapped,
-    unseen: arrivals::Unseen,
+    unchecked: quarantine::Unchecked,
 }
 
 impl fmt::Debug for Inner {
@@ -104,10 +104,10 @@ impl Inner {
     }
 
     /// Takes away and covers what commands have made whose ends were not heard.
-    fn see_to_unheard(&self) {
-        let Some(begun) = self.unseen.begun() else { return };
-        for displaced in self.unseen.take_away(&self.mounts().arrivals.refused, begun) {
-            tracing::warn!(path = %displaced.path.display(), "taken away: the policy allows nothing to be made there");
+    fn recover_unreported(&self) {
+        let Some(begun) = self.unchecked.begun() else { return };
+        for quarantined in self.unchecked.quarantine(&self.mounts().arrivals.refused, begun) {
+            tracing::warn!(path = %quarantined.path.display(), "taken away: the policy allows nothing to be made there");
         }
         if let Err(error) = refresh::refresh(self) {
             tracing::warn!(
@@ -144,13 +144,13 @@ impl NativeSandbox {
         limits: &Limits,
     ) -> Result<Self, OpenError> {
         if let Some(what) = policy.beyond_native() {
-            return Err(OpenError::Inexpressible { what });
+            return Err(OpenError::UnsupportedPolicy { what });
         }
         let private = plan::private_directories();
         let mounts = compile(policy, private.clone())?;
         let protected = cgroup::protected(&mounts);
         let unix_sockets =
-            if policy.allows_unix_sockets() { UnixSockets::Allowed } else { UnixSockets::Refused };
+            if policy.allows_unix_sockets() { UnixSockets::Allowed } else { UnixSockets::Denied };
         let (init, resources) = start(limits, None, |group| {
             let mounts = if group.is_some() { protected.as_ref() } else { &mounts };
             plan::encode(mounts, limits, unix_sockets, group)
@@ -178,7 +178,7 @@ impl NativeSandbox {
     /// socket, no `chmod` and no `/tmp`, but [`NativeSandbox::temporary_dir`]. Needs Linux 6.2.
     ///
     /// # Errors
-    /// As [`NativeSandbox::open`], and [`OpenError::NotAccepted`] for a weakness that applies and
+    /// As [`NativeSandbox::open`], and [`OpenError::WeaknessNotAccepted`] for a weakness that applies and
     /// is not among `accepted`.
     pub fn open_landlock(
         policy: &Policy,
@@ -188,7 +188,7 @@ impl NativeSandbox {
     ) -> Result<Self, OpenError> {
         let beyond = policy.allows_unix_sockets().then_some("network.allowAllUnixSockets is set");
         if let Some(what) = policy.beyond_native().or(beyond) {
-            return Err(OpenError::Inexpressible { what });
+            return Err(OpenError::UnsupportedPolicy { what });
         }
         let temporary = TemporaryDir::new().map_err(|source| OpenError::Host {
             operation: "make a directory for temporary files",
@@ -210,7 +210,7 @@ impl NativeSandbox {
                 "{} lies in a writable directory, and would not be protected",
                 path.display()
             );
-            return Err(OpenError::NotAccepted { what, weakness: Weakness::InnerRules });
+            return Err(OpenError::WeaknessNotAccepted { what, weakness: Weakness::InnerRules });
         }
         let attributes = Attributes::of(accepted);
         let open = cgroup::is_open_to_commands(&mounts)
@@ -224,7 +224,7 @@ impl NativeSandbox {
             let what =
                 "signals of commands would reach every process of the user before Linux 6.12"
                     .to_owned();
-            return Err(OpenError::NotAccepted { what, weakness: Weakness::Signals });
+            return Err(OpenError::WeaknessNotAccepted { what, weakness: Weakness::Signals });
         }
         let report =
             probe::enforced_by_landlock(&list, attributes, init.landlock_abi(), &resources);
@@ -264,7 +264,7 @@ impl NativeSandbox {
         )
         .map_err(|errno| OpenError::Host { operation: "open /dev/null", source: errno.into() })?;
         let Compiled { policy, mounts, private, has_namespaces } = compiled;
-        let (waiting, wrapped, unseen) = Default::default();
+        let (waiting, wrapped, unchecked) = Default::default();
         let inner = Inner {
             init,
             shell: shell(),
@@ -280,7 +280,7 @@ impl NativeSandbox {
             null,
             waiting,
             wrapped,
-            unseen,
+            unchecked,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -328,7 +328,7 @@ impl NativeSandbox {
 
     /// Whether the policy may cover more once something is at this path; then
     /// [`NativeSandbox::refresh`] is due.
-    pub fn concerns(&self, path: &Path) -> bool {
+    pub fn affects_policy(&self, path: &Path) -> bool {
         self.inner.mounts().arrivals.concerns(path)
     }
 
@@ -358,8 +358,8 @@ impl Sandbox for NativeSandbox {
 
     async fn close(&self) {
         self.inner.init.end().await;
-        if let Some(begun) = self.inner.unseen.begun() {
-            self.inner.unseen.take_away(&self.inner.mounts().arrivals.refused, begun);
+        if let Some(begun) = self.inner.unchecked.begun() {
+            self.inner.unchecked.quarantine(&self.inner.mounts().arrivals.refused, begun);
         }
     }
 }
@@ -377,7 +377,7 @@ pub enum OpenError {
     /// The policy asks for something that this engine does not do; ignoring it would change what
     /// the policy means.
     #[error("the native engine cannot carry out the policy: {what}")]
-    Inexpressible {
+    UnsupportedPolicy {
         /// The setting.
         what: &'static str,
     },
@@ -385,7 +385,7 @@ pub enum OpenError {
     #[error(
         "{what}; accept the weakness `{weakness}` by name, or use a host that has user namespaces"
     )]
-    NotAccepted {
+    WeaknessNotAccepted {
         /// What would not hold.
         what: String,
         /// Its name.
@@ -393,7 +393,7 @@ pub enum OpenError {
     },
     /// The kernel refuses a layer; running without it would not be a sandbox.
     #[error("cannot {step}; {remedy}")]
-    Refused {
+    LayerUnavailable {
         /// What was tried, with the path in question.
         step: String,
         /// How to get it.
@@ -452,7 +452,7 @@ fn start(
             let plan = plan(Some(&group));
             match InitProcess::start(&plan, Some(group)) {
                 Ok(init) => return Ok((init, Resources::Group)),
-                Err(OpenError::Refused { step, source, .. })
+                Err(OpenError::LayerUnavailable { step, source, .. })
                     if step == probe::GROUP_STEP && limits.cgroups == Cgroups::Automatic =>
                 {
                     format!("cannot {step}: {source}")

@@ -10,7 +10,8 @@ mod weakness;
 use async_trait::async_trait;
 
 pub use command::{
-    CapturedStream, CommandOutput, CommandSpec, CommandStatus, Displaced, ExecError, ExecErrorKind,
+    CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError, ExecErrorKind,
+    Quarantined,
 };
 pub use limits::{Cgroups, Limit, Limits};
 pub use report::{Enforcement, EngineReport};

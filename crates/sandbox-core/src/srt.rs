@@ -95,7 +95,7 @@ impl SrtSandbox {
         let ran = sandbox.exec(trial).await.map_err(|source| SrtError::Start { source })?;
         if ran.status != CommandStatus::Exited(0) {
             let message = String::from_utf8_lossy(&ran.stderr.bytes).trim().to_owned();
-            return Err(SrtError::Refused { status: ran.status.code(), message });
+            return Err(SrtError::TrialFailed { status: ran.status.code(), message });
         }
         Ok(sandbox)
     }
@@ -161,7 +161,7 @@ impl Sandbox for SrtSandbox {
             status: status.map_err(host("wait for srt"))?,
             stdout: stdout.map_err(read)?,
             stderr: stderr.map_err(read)?,
-            displaced: Vec::new(),
+            quarantined: Vec::new(),
             limit: None,
             elapsed: started.elapsed(),
         })
@@ -260,7 +260,7 @@ pub enum SrtError {
     },
     /// srt did not run a command under these settings.
     #[error("srt ended with {status} instead of running a command: {message}")]
-    Refused {
+    TrialFailed {
         /// Its exit code.
         status: i32,
         /// What it wrote to standard error.

@@ -11,7 +11,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::exec::{self, End};
 use super::{Inner, NativeSandbox, refresh, wire};
-use crate::sandbox::{CommandSpec, CommandStatus, Displaced, ExecError};
+use crate::sandbox::{CommandSpec, CommandStatus, ExecError, Quarantined};
 
 impl NativeSandbox {
     /// Starts a command on the caller's own standard input, output and error. Of `spec` the
@@ -29,7 +29,7 @@ impl NativeSandbox {
         streams: [BorrowedFd<'_>; 3],
     ) -> Result<AttachedCommand, ExecError> {
         let began = SystemTime::now();
-        self.inner.unseen.begin(began);
+        self.inner.unchecked.begin(began);
         let body = exec::encode(&self.inner, spec, wire::COMMAND_NOW)?;
         let host = |operation| move |source| ExecError::Host { operation, source };
         let (channel, end) = UnixStream::pair().map_err(host("make a socket"))?;
@@ -80,7 +80,7 @@ impl AttachedCommand {
 
     /// After the end: takes away what the command has made where the policy allows nothing to be
     /// made.
-    pub fn displaced(&self) -> Vec<Displaced> {
-        self.sandbox.unseen.take_away(&self.sandbox.mounts().arrivals.refused, self.began)
+    pub fn quarantine(&self) -> Vec<Quarantined> {
+        self.sandbox.unchecked.quarantine(&self.sandbox.mounts().arrivals.refused, self.began)
     }
 }

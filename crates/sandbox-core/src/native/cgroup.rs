@@ -64,7 +64,7 @@ impl SessionGroup {
                 })
             })),
             Cgroups::At(parent) => {
-                let refused = |source: io::Error| OpenError::Refused {
+                let refused = |source: io::Error| OpenError::LayerUnavailable {
                     step: format!("make a control group in {}", parent.display()),
                     remedy: REMEDY.to_owned(),
                     source,
@@ -334,8 +334,8 @@ mod tests {
         let mount = Mount { root: "/docker/1".into(), point: dir.path().to_owned() };
         assert_eq!(mount.group("3:cpu:/x\n0::/docker/1/a/b\n"), Some(dir.path().join("a/b")));
         assert_eq!(mount.group("0::/docker/1\n"), Some(dir.path().to_owned()));
-        for unseen in ["0::/docker/2\n", "0::/docker/1/none\n", "3:cpu:/docker/1\n", ""] {
-            assert_eq!(mount.group(unseen), None, "{unseen}");
+        for unchecked in ["0::/docker/2\n", "0::/docker/1/none\n", "3:cpu:/docker/1\n", ""] {
+            assert_eq!(mount.group(unchecked), None, "{unchecked}");
         }
     }
 

@@ -18,10 +18,10 @@ use tokio::net::unix::{OwnedReadHalf, pipe};
 
 use super::plan::Encoder;
 use super::process::memory_file;
-use super::{Inner, ahead, refresh, wire};
+use super::{Inner, prestart, refresh, wire};
 use crate::sandbox::streams::{Filled, feed, fill};
 use crate::sandbox::{
-    CapturedStream, CommandOutput, CommandSpec, CommandStatus, Displaced, ExecError, Limit,
+    CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError, Limit, Quarantined,
 };
 
 /// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without
@@ -44,7 +44,7 @@ pub(super) async fn exec(
     let (started, began) = (Instant::now(), SystemTime::now());
     let running = sandbox.waiting.begin();
     // Who drops this future does not hear the end.
-    let unheard = Unheard { sandbox, began: Some(began) };
+    let unheard = CompletionGuard { sandbox, began: Some(began) };
     let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
     let (lines, stdin) = match sandbox.waiting.give(&spec, &sandbox.session_dir) {
         Some(lines) => (lines, None),
@@ -63,43 +63,43 @@ pub(super) async fn exec(
     let end = end?;
     let limit = end.limit();
     let status = status(&end, &sandbox.shell, spec.cwd.as_deref().unwrap_or(&sandbox.session_dir))?;
-    let displaced = unheard.heard();
+    let quarantined = unheard.heard();
     refresh::after_command(sandbox, end.report.arrivals).await;
     let read = host("read the output");
     let output = CommandOutput {
         stdout: stdout.map_err(read)?,
         stderr: stderr.map_err(read)?,
         status,
-        displaced,
+        quarantined,
         limit,
         elapsed: started.elapsed(),
     };
     drop(running);
-    ahead::wait_for_next(sandbox, spec);
+    prestart::wait_for_next(sandbox, spec);
     Ok(output)
 }
 
 /// A command whose end was not heard yet.
-struct Unheard<'s> {
+struct CompletionGuard<'s> {
     sandbox: &'s Inner,
     began: Option<SystemTime>,
 }
 
-impl Unheard<'_> {
+impl CompletionGuard<'_> {
     /// Nothing of the command is alive: takes away what it has made where nothing may be made.
-    fn heard(mut self) -> Vec<Displaced> {
+    fn heard(mut self) -> Vec<Quarantined> {
         let began = self.began.take();
         let mounts = self.sandbox.mounts();
         began
-            .map(|began| self.sandbox.unseen.take_away(&mounts.arrivals.refused, began))
+            .map(|began| self.sandbox.unchecked.quarantine(&mounts.arrivals.refused, began))
             .unwrap_or_default()
     }
 }
 
-impl Drop for Unheard<'_> {
+impl Drop for CompletionGuard<'_> {
     fn drop(&mut self) {
         if let Some(began) = self.began {
-            self.sandbox.unseen.begin(began);
+            self.sandbox.unchecked.begin(began);
         }
     }
 }

@@ -65,7 +65,7 @@ const TIOCLINUX: u32 = 0x541c;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnixSockets {
     /// Connected pairs only.
-    Refused,
+    Denied,
     Allowed,
 }
 
@@ -103,7 +103,7 @@ pub(super) fn program(unix_sockets: UnixSockets, mark: Option<u32>) -> Vec<u8> {
         ],
     );
     // A datagram socket of a pair could be pointed at any path.
-    if unix_sockets == UnixSockets::Refused {
+    if unix_sockets == UnixSockets::Denied {
         filter.if_equal(
             SOCKETPAIR,
             &[
@@ -167,14 +167,14 @@ pub(super) fn program_of_slots() -> Vec<u8> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attributes {
     /// Nobody's, but for the times of a file that is open.
-    Refused,
+    Denied,
     /// Those of every file of the same user.
     Allowed,
 }
 
 impl Attributes {
     pub(super) fn of(accepted: &[Weakness]) -> Self {
-        if accepted.contains(&Weakness::Attributes) { Self::Allowed } else { Self::Refused }
+        if accepted.contains(&Weakness::Attributes) { Self::Allowed } else { Self::Denied }
     }
 }
 
@@ -196,7 +196,7 @@ pub(super) fn program_without_namespaces(attributes: Attributes) -> Vec<u8> {
             &[argument(*process), skip_unless_equal(0, 1), ret(ALLOW), ret(EPERM)],
         );
     }
-    if attributes == Attributes::Refused {
+    if attributes == Attributes::Denied {
         for call in CHANGES_ATTRIBUTES {
             filter.if_equal(*call, &[ret(EPERM)]);
         }
@@ -334,7 +334,7 @@ mod tests {
 
     /// Runs the strict program and that of slots as the kernel would on one call.
     fn verdict(arch: u32, call: u32, arguments: [u64; 6]) -> u32 {
-        match verdict_of(&program(UnixSockets::Refused, None), arch, call, arguments) {
+        match verdict_of(&program(UnixSockets::Denied, None), arch, call, arguments) {
             ALLOW => verdict_of(&program_of_slots(), arch, call, arguments),
             stricter => stricter,
         }
@@ -438,7 +438,7 @@ mod tests {
             all[..arguments.len()].copy_from_slice(arguments);
             verdict_of(&program_without_namespaces(attributes), AUDIT_ARCH_X86_64, call, all)
         };
-        let strict = |call, arguments: &[u64]| verdict(Attributes::Refused, call, arguments);
+        let strict = |call, arguments: &[u64]| verdict(Attributes::Denied, call, arguments);
         for call in REFUSED_WITHOUT_NAMESPACES.iter().chain(CHANGES_ATTRIBUTES) {
             assert_eq!(strict(*call, &[]), EPERM, "{call}");
         }
@@ -465,7 +465,7 @@ mod tests {
         let verdict = |call, arguments: &[u64]| {
             let mut all = [0; 6];
             all[..arguments.len()].copy_from_slice(arguments);
-            verdict_of(&program(UnixSockets::Refused, Some(77)), AUDIT_ARCH_X86_64, call, all)
+            verdict_of(&program(UnixSockets::Denied, Some(77)), AUDIT_ARCH_X86_64, call, all)
         };
         assert_eq!([verdict(2, &[1, 0o1101]), verdict(2, &[1, 0o1001])], [ASK, ALLOW]);
         assert_eq!([verdict(257, &[3, 1, 0o101]), verdict(257, &[0o100, 1, 0])], [ASK, ALLOW]);

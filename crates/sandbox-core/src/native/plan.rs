@@ -83,7 +83,7 @@ pub(super) fn encode_rules(
     group: Option<&SessionGroup>,
 ) -> Vec<u8> {
     let mark = mark(arrivals);
-    let of_init = filter::program(UnixSockets::Refused, mark);
+    let of_init = filter::program(UnixSockets::Denied, mark);
     let filters =
         Filters { mark, of_init, of_slots: filter::program_without_namespaces(attributes) };
     let mut plan = head(wire::TIER_LANDLOCK, 0, limits, &filters, group);

@@ -18,9 +18,9 @@ pub fn probe(tier: &Tier) -> EngineReport {
         Tier::Namespaces => {
             let mounts = policy::MountPlan::read_only();
             match start(&limits, None, |group| {
-                plan::encode(&mounts, &limits, UnixSockets::Refused, group)
+                plan::encode(&mounts, &limits, UnixSockets::Denied, group)
             }) {
-                Ok((_, resources)) => enforced(UnixSockets::Refused, &resources),
+                Ok((_, resources)) => enforced(UnixSockets::Denied, &resources),
                 Err(error) => refused(NATIVE, &error),
             }
         }
@@ -54,7 +54,7 @@ pub(super) fn enforced(unix_sockets: UnixSockets, resources: &Resources) -> Engi
         network: Enforcement::Full,
         processes: Enforcement::Full,
         system_calls: match unix_sockets {
-            UnixSockets::Refused => Enforcement::Full,
+            UnixSockets::Denied => Enforcement::Full,
             UnixSockets::Allowed => Enforcement::Weaker {
                 why: "the policy allows Unix sockets, and with them every socket that the session can see".to_owned(),
             },
@@ -142,7 +142,7 @@ fn refused(engine: &'static str, error: &OpenError) -> EngineReport {
 
 fn chain(error: &OpenError) -> String {
     match error {
-        OpenError::Refused { step, source, .. } => format!("cannot {step}: {source}"),
+        OpenError::LayerUnavailable { step, source, .. } => format!("cannot {step}: {source}"),
         other => match std::error::Error::source(other) {
             Some(source) => format!("{other}: {source}"),
             None => other.to_string(),
@@ -152,7 +152,7 @@ fn chain(error: &OpenError) -> String {
 
 fn remedy_of(error: &OpenError) -> &str {
     match error {
-        OpenError::Refused { remedy, .. } => remedy,
+        OpenError::LayerUnavailable { remedy, .. } => remedy,
         OpenError::Unsupported => "use Linux on x86-64",
         _ => "see the error",
     }
@@ -187,7 +187,7 @@ pub(super) fn refusal(step: u32, source: io::Error, path: &[u8]) -> OpenError {
     if matches!(step, wire::STEP_USER_NAMESPACE | wire::STEP_ID_MAP | wire::STEP_NAMESPACES) {
         remedy += "; or choose the weaker tier, Landlock, by name";
     }
-    OpenError::Refused { remedy, step: step_text, source }
+    OpenError::LayerUnavailable { remedy, step: step_text, source }
 }
 
 /// What an operator can do about a refused step; `sysctl` reads a kernel setting.

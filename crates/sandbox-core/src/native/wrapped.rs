@@ -102,8 +102,8 @@ fn serve(
     let sandbox = sandbox.upgrade().ok_or(io::ErrorKind::NotConnected)?;
     // The client hears the end of its command, not this process: what came of earlier ones is seen
     // to now.
-    sandbox.see_to_unheard();
-    sandbox.unseen.begin(SystemTime::now());
+    sandbox.recover_unreported();
+    sandbox.unchecked.begin(SystemTime::now());
     let (channel, end) = UnixStream::pair()?;
     let body = exec::encode(&sandbox, &spec, wire::COMMAND_NOW).map_err(io::Error::other)?;
     let [stdin, stdout, stderr] = &streams;

@@ -65,7 +65,7 @@ pub struct CommandOutput {
     /// How it ended.
     pub status: CommandStatus,
     /// What it had brought into being where the policy allows nothing, and what became of that.
-    pub displaced: Vec<Displaced>,
+    pub quarantined: Vec<Quarantined>,
     /// The limit of the command as a whole that the kernel has seen it run into.
     /// [`CommandOutput::limit_reached`] also tells those that show otherwise.
     pub limit: Option<Limit>,
@@ -77,7 +77,7 @@ pub struct CommandOutput {
 /// away when the command had ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Displaced {
+pub struct Quarantined {
     /// Where it was.
     pub path: PathBuf,
     /// Where it is now, in the same directory; absent when it could not be moved, and is still

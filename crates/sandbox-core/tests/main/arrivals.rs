@@ -21,9 +21,9 @@ async fn works(sandbox: &NativeSandbox, command: &str) -> bool {
 
 /// A file whose name the policy does not allow is gone, and has another name.
 #[track_caller]
-fn is_displaced(ran: &CommandOutput, path: &Path, moved_to: &Path) {
+fn is_quarantined(ran: &CommandOutput, path: &Path, moved_to: &Path) {
     let found: Vec<_> =
-        ran.displaced.iter().map(|it| (it.path.as_path(), it.moved_to.as_deref())).collect();
+        ran.quarantined.iter().map(|it| (it.path.as_path(), it.moved_to.as_deref())).collect();
     assert_eq!(found, [(path, Some(moved_to))]);
     assert!(!path.exists() && moved_to.exists());
 }
@@ -46,7 +46,7 @@ async fn an_absent_protected_name_is_refused_at_once_and_leaves_no_trace() {
     ] {
         let ran = run(sandbox, attempt).await;
         assert_ne!(ran.status, CommandStatus::Exited(0), "{attempt}");
-        assert!(ran.displaced.is_empty(), "{attempt}");
+        assert!(ran.quarantined.is_empty(), "{attempt}");
     }
     let ran = run(sandbox, "echo x > .bashrc").await;
     assert!(
@@ -68,9 +68,9 @@ async fn what_gets_through_is_taken_away_when_the_command_has_ended() {
     let Place { dir, sandbox, .. } = &place();
     let ran = run(sandbox, "ln -s .bashrc link && echo content > link && cat .bashrc").await;
     assert_eq!(String::from_utf8_lossy(&ran.stdout.bytes), "content\n");
-    is_displaced(&ran, &dir.join(".bashrc"), &dir.join(".bashrc.refused"));
+    is_quarantined(&ran, &dir.join(".bashrc"), &dir.join(".bashrc.refused"));
     assert_eq!(fs::read_to_string(dir.join(".bashrc.refused")).unwrap(), "content\n");
-    assert!(run(sandbox, "cat link").await.displaced.is_empty());
+    assert!(run(sandbox, "cat link").await.quarantined.is_empty());
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ stop = True; thread.join()
     let ran = run(sandbox, "python3 race.py; ls -a").await;
     assert!(!dir.join(".bashrc").exists(), "{ran:?}");
     let made = String::from_utf8_lossy(&ran.stdout.bytes).lines().any(|name| name == ".bashrc");
-    assert_eq!(ran.displaced.len(), usize::from(made), "{ran:?}");
+    assert_eq!(ran.quarantined.len(), usize::from(made), "{ran:?}");
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn what_a_cancelled_command_has_made_is_taken_away_after_the_next() {
         ran = cancelled => panic!("{ran:?}"),
         () = appears => {}
     }
-    is_displaced(&run(sandbox, "true").await, &path, &dir.join(".profile.refused"));
+    is_quarantined(&run(sandbox, "true").await, &path, &dir.join(".profile.refused"));
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn what_the_host_puts_there_is_left_alone() {
     fs::write(dir.join(".bashrc"), "of the user").unwrap();
     // Times of files are rough.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(run(sandbox, "cat .bashrc").await.displaced.is_empty());
+    assert!(run(sandbox, "cat .bashrc").await.quarantined.is_empty());
     assert_eq!(fs::read_to_string(dir.join(".bashrc")).unwrap(), "of the user");
 }
 

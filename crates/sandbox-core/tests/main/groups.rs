@@ -268,7 +268,9 @@ fn a_group_that_is_named_is_used_or_nothing_opens() {
     };
     for not_one in ["/tmp", "/no/such/group"] {
         let error = open(not_one.as_ref()).unwrap_err();
-        let OpenError::Refused { step, remedy, source } = &error else { panic!("{error:?}") };
+        let OpenError::LayerUnavailable { step, remedy, source } = &error else {
+            panic!("{error:?}")
+        };
         assert!(
             step.contains(not_one) && source.to_string().contains("no control group"),
             "{error:?}"
@@ -281,9 +283,11 @@ fn a_group_that_is_named_is_used_or_nothing_opens() {
     assert_eq!(group_of(&named).parent(), Some(parent.as_path()));
     // That of init holds a process.
     let error = open(&group_of(&sandbox).join("init")).unwrap_err();
-    assert!(matches!(error, OpenError::Refused { .. }), "{error:?}");
+    assert!(matches!(error, OpenError::LayerUnavailable { .. }), "{error:?}");
     if !rustix::process::geteuid().is_root() {
-        let OpenError::Refused { source, .. } = open("/sys/fs/cgroup".as_ref()).unwrap_err() else {
+        let OpenError::LayerUnavailable { source, .. } =
+            open("/sys/fs/cgroup".as_ref()).unwrap_err()
+        else {
             panic!()
         };
         assert!(source.to_string().contains("may not write"), "{source}");

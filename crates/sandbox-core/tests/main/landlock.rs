@@ -23,8 +23,8 @@ fn opened(place: &Place, accepted: &[Weakness]) -> Option<NativeSandbox> {
     match open(place, accepted) {
         Ok(sandbox) => Some(sandbox),
         Err(
-            error @ (OpenError::Refused { .. }
-            | OpenError::NotAccepted { weakness: Weakness::Signals, .. }),
+            error @ (OpenError::LayerUnavailable { .. }
+            | OpenError::WeaknessNotAccepted { weakness: Weakness::Signals, .. }),
         ) => {
             skipped("the tier without namespaces", &error.to_string());
             None
@@ -207,7 +207,7 @@ async fn what_cannot_be_held_is_refused_until_it_is_accepted_by_name() {
     fs::write(place.dir.join(".bashrc"), "").unwrap();
     let error = open(&place, &[]).unwrap_err();
     assert!(
-        matches!(error, OpenError::NotAccepted { weakness: Weakness::InnerRules, .. }),
+        matches!(error, OpenError::WeaknessNotAccepted { weakness: Weakness::InnerRules, .. }),
         "{error:?}"
     );
     assert!(
@@ -226,7 +226,7 @@ async fn what_cannot_be_held_is_refused_until_it_is_accepted_by_name() {
     let error =
         NativeSandbox::open_landlock(&sockets, &place.dir, &Limits::default(), &Weakness::ALL)
             .unwrap_err();
-    assert!(matches!(error, OpenError::Inexpressible { .. }), "{error:?}");
+    assert!(matches!(error, OpenError::UnsupportedPolicy { .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -59,14 +59,14 @@ pub(crate) async fn run(args: Sandbox, tier: &Tier) -> Result<ExitCode, Failure>
             Some(signal) = signals.recv() => running.signal(signal),
         }
     };
-    for displaced in running.displaced() {
-        let end = match displaced.moved_to {
+    for quarantined in running.quarantine() {
+        let end = match quarantined.moved_to {
             Some(to) => format!("it is {} now", to.display()),
             None => "and it could not be moved away".to_owned(),
         };
         eprintln!(
             "agent-tools: warning: {} was made where the settings allow nothing, {end}",
-            displaced.path.display()
+            quarantined.path.display()
         );
     }
     sandbox.close().await;

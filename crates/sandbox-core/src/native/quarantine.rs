@@ -16,7 +16,7 @@ use policy::Refused;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
-use crate::sandbox::Displaced;
+use crate::sandbox::Quarantined;
 
 /// The kernel's times of files lag behind the clock by up to one tick, 10 ms at most.
 const LAG: Duration = Duration::from_millis(20);
@@ -27,9 +27,9 @@ const MAX_NAME_BYTES: usize = 240;
 
 /// Since when something may have been made that nobody has looked for.
 #[derive(Debug, Default)]
-pub(super) struct Unseen(Mutex<Option<SystemTime>>);
+pub(super) struct Unchecked(Mutex<Option<SystemTime>>);
 
-impl Unseen {
+impl Unchecked {
     /// A command begins whose end may not be heard: it may have been cancelled, or runs on streams
     /// of others.
     pub(super) fn begin(&self, started: SystemTime) {
@@ -48,9 +48,9 @@ impl Unseen {
 
     /// Takes away what was made at refused paths since a command began. What stood there before is
     /// somebody else's.
-    pub(super) fn take_away(&self, refused: &[Refused], started: SystemTime) -> Vec<Displaced> {
+    pub(super) fn quarantine(&self, refused: &[Refused], started: SystemTime) -> Vec<Quarantined> {
         let since = self.since(started).checked_sub(LAG).unwrap_or(SystemTime::UNIX_EPOCH);
-        let mut displaced = Vec::new();
+        let mut quarantined = Vec::new();
         for of_one in refused.chunk_by(|a, b| a.dir == b.dir) {
             let Some(first) = of_one.first() else { continue };
             let flags = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -66,7 +66,7 @@ impl Unseen {
                     for Refused { rest, .. } in of_one {
                         let is_deep = rest.components().nth(1).is_some();
                         if was_written_to || is_deep {
-                            displaced.extend(look(&dir, &first.dir, rest, since));
+                            quarantined.extend(look(&dir, &first.dir, rest, since));
                         }
                     }
                 }
@@ -75,14 +75,14 @@ impl Unseen {
                 Err(Errno::LOOP | Errno::NOTDIR) => {
                     if let Ok(root) = rustix::fs::open("/", directory(), Mode::empty()) {
                         let below = first.dir.strip_prefix("/").unwrap_or(&first.dir);
-                        displaced.extend(look(&root, Path::new("/"), below, since));
+                        quarantined.extend(look(&root, Path::new("/"), below, since));
                     }
                 }
                 // It is gone, and with it what could stand in it.
                 Err(_) => {}
             }
         }
-        displaced
+        quarantined
     }
 }
 
@@ -103,7 +103,7 @@ fn changed(stat: &Statx) -> SystemTime {
 
 /// Follows a path from a directory on as far as there are directories, and takes away what stands
 /// at its end, or a symlink on the way.
-fn look(dir: &OwnedFd, at: &Path, rest: &Path, since: SystemTime) -> Option<Displaced> {
+fn look(dir: &OwnedFd, at: &Path, rest: &Path, since: SystemTime) -> Option<Quarantined> {
     let mut at = at.to_owned();
     let mut opened: Option<OwnedFd> = None;
     let mut names = rest.iter().peekable();
@@ -112,7 +112,7 @@ fn look(dir: &OwnedFd, at: &Path, rest: &Path, since: SystemTime) -> Option<Disp
         let found = stat(dir, name).ok()?;
         let kind = FileType::from_raw_mode(found.stx_mode.into());
         if names.peek().is_none() || kind == FileType::Symlink {
-            return (changed(&found) >= since).then(|| displace(dir, &at, name));
+            return (changed(&found) >= since).then(|| move_aside(dir, &at, name));
         }
         opened = Some(rustix::fs::openat(dir, name, directory(), Mode::empty()).ok()?);
         at.push(name);
@@ -122,7 +122,7 @@ fn look(dir: &OwnedFd, at: &Path, rest: &Path, since: SystemTime) -> Option<Disp
 
 /// Gives it another name in the same directory: nothing of it is lost, and nobody takes it for what
 /// it claimed to be.
-fn displace(dir: &OwnedFd, at: &Path, name: &OsStr) -> Displaced {
+fn move_aside(dir: &OwnedFd, at: &Path, name: &OsStr) -> Quarantined {
     let bytes = name.as_encoded_bytes();
     let kept = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_NAME_BYTES)]).into_owned();
     let path = at.join(name);
@@ -133,12 +133,12 @@ fn displace(dir: &OwnedFd, at: &Path, name: &OsStr) -> Displaced {
             format!("{kept}.refused-{number}")
         };
         match rustix::fs::renameat_with(dir, name, dir, &other, RenameFlags::NOREPLACE) {
-            Ok(()) => return Displaced { path, moved_to: Some(at.join(other)) },
+            Ok(()) => return Quarantined { path, moved_to: Some(at.join(other)) },
             Err(Errno::EXIST) => {}
             Err(_) => break,
         }
     }
-    Displaced { path, moved_to: None }
+    Quarantined { path, moved_to: None }
 }
 
 #[cfg(test)]
@@ -153,8 +153,8 @@ mod tests {
     }
 
     fn taken(refused: &[Refused], since: SystemTime) -> Vec<(PathBuf, Option<PathBuf>)> {
-        Unseen::default()
-            .take_away(refused, since)
+        Unchecked::default()
+            .quarantine(refused, since)
             .into_iter()
             .map(|it| (it.path, it.moved_to))
             .collect()
@@ -196,10 +196,10 @@ mod tests {
         let before = SystemTime::now();
         fs::write(dir.join("a"), "").unwrap();
         let later = SystemTime::now() + Duration::from_secs(1);
-        let unseen = Unseen::default();
-        assert!(unseen.take_away(&[refused(&dir, "a")], later).is_empty());
-        unseen.begin(before);
-        assert_eq!(unseen.take_away(&[refused(&dir, "a")], later).len(), 1);
+        let unchecked = Unchecked::default();
+        assert!(unchecked.quarantine(&[refused(&dir, "a")], later).is_empty());
+        unchecked.begin(before);
+        assert_eq!(unchecked.quarantine(&[refused(&dir, "a")], later).len(), 1);
     }
 
     #[test]

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The shell of a session that waits, if one does.
 #[derive(Default)]
-pub(super) struct WaitingShell {
+pub(super) struct PrestartedShell {
     shell: Mutex<Option<Waiting>>,
     /// Commands that are running.
     running: AtomicUsize,
@@ -38,7 +38,7 @@ struct Waiting {
 }
 
 /// One command that is running.
-pub(super) struct Running<'w>(&'w WaitingShell);
+pub(super) struct Running<'w>(&'w PrestartedShell);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
@@ -46,7 +46,7 @@ impl Drop for Running<'_> {
     }
 }
 
-impl WaitingShell {
+impl PrestartedShell {
     pub(super) fn begin(&self) -> Running<'_> {
         self.running.fetch_add(1, Ordering::Relaxed);
         Running(self)
