@@ -68,12 +68,12 @@ mod workspace;
 
 pub use artifact_sync::{
     ChangeSourceReport, Direction, IgnoreRules, Linker, PatternError, Pending, Progress,
-    RestoreReport, SkipReason, Skipped, StoreError, SyncReport, with_causes,
+    RestoreReport, SkipReason, Skipped, StoreError, SyncReport,
 };
 pub use policy;
 pub use sandbox_core::{
     Cgroups, Enforcement, EngineReport, IdError, Limits, SessionId, Tier, UnknownWeakness, UserId,
-    Weakness, probe,
+    Weakness, probe, with_causes,
 };
 pub use secrets::{self, VariableSource};
 pub use skill_store::{InstalledSkill, SkillId, SkillRef};

@@ -56,8 +56,10 @@ impl Session {
     fn of(runtime: &Runtime, dir: Arc<SessionDir>, state: &Path, source: ChangeSource) -> Self {
         let mirror =
             Mirror::builder(Arc::clone(&dir), Arc::new(InMemory::new()), Key::from("prefix"));
-        let mirror =
-            mirror.state_dir(state.to_owned()).deadline(Duration::from_secs(600)).changes(source);
+        let mirror = mirror
+            .state_dir(state.to_owned())
+            .deadline(Duration::from_secs(600))
+            .change_source(source);
         let session = Self { dir, mirror: mirror.open().unwrap() };
         assert!(runtime.block_on(session.mirror.sync()).pending.is_empty());
         let hears = matches!(session.mirror.change_source(), ChangeSourceReport::Events { .. });

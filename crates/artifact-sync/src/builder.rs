@@ -102,7 +102,7 @@ impl MirrorBuilder {
 
     /// How changes are found; by events unless set. [`Mirror::change_source`] tells how they are.
     #[must_use]
-    pub fn changes(mut self, source: ChangeSource) -> Self {
+    pub fn change_source(mut self, source: ChangeSource) -> Self {
         self.changes = source;
         self
     }

@@ -4,13 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt;
 use object_store::path::Path as Key;
-use sandbox_core::RelativePath;
+use sandbox_core::{RelativePath, with_causes};
 
 use crate::attributes;
 use crate::conditional::Expected;
 use crate::conflict::Kept;
 use crate::diff::Changes;
-use crate::error::with_causes;
 use crate::index::{Failure, Known, Origin, Stored};
 use crate::keys;
 use crate::mirror::{Counter, Inner, relative};

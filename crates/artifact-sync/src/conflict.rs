@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use object_store::path::Path as Key;
 use object_store::{Error, ObjectStoreExt};
-use sandbox_core::{FileErrorKind, RelativePath};
+use sandbox_core::{FileErrorKind, RelativePath, with_causes};
 
 use crate::conditional::{Expected, Version};
-use crate::error::with_causes;
 use crate::index::{Origin, Stored};
 use crate::keys;
 use crate::mirror::Inner;

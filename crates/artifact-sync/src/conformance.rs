@@ -15,7 +15,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use sandbox_core::SessionDir;
 
-use crate::keys::below;
+use crate::keys::strip_prefix;
 use crate::mirror::Mirror;
 use crate::report::SyncReport;
 
@@ -85,7 +85,7 @@ impl Side {
     async fn objects(&self) -> Vec<String> {
         let listed: Vec<_> =
             self.store.list(Some(&self.prefix)).try_collect().await.expect("a listing");
-        let paths = listed.iter().filter_map(|meta| below(&self.prefix, &meta.location));
+        let paths = listed.iter().filter_map(|meta| strip_prefix(&self.prefix, &meta.location));
         let mut paths: Vec<String> = paths.map(str::to_owned).collect();
         paths.sort();
         paths

@@ -34,15 +34,15 @@ pub enum SyncError {
         /// What the store says.
         source: object_store::Error,
     },
-    /// The object broke off, or is not what the store announced.
-    #[error("{key:?} has {announced} bytes, but {arrived} arrived")]
-    Torn {
+    /// The object's content does not have the size that the store announced.
+    #[error("{key:?} has {expected} bytes, but {received} arrived")]
+    SizeMismatch {
         /// The object.
         key: String,
-        /// The size that the store announced.
-        announced: u64,
-        /// What came.
-        arrived: u64,
+        /// The size that the store announced, in bytes.
+        expected: u64,
+        /// The bytes that arrived.
+        received: u64,
     },
     /// The key is not under the mirror's prefix.
     #[error("the key {key:?} does not belong here: keys of this session begin with {:?}", format!("{prefix}/"))]
@@ -79,18 +79,4 @@ pub enum SyncError {
         #[from]
         source: FileError,
     },
-}
-
-/// An error and its causes on one line, without what a cause merely repeats.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -47,7 +47,7 @@ pub struct PatternError {
 impl Default for IgnoreRules {
     /// Virtual environments, installed packages, caches, and `.git`, at any depth.
     fn default() -> Self {
-        Self::patterns(REFERENCE).expect("plain names are patterns")
+        Self::from_patterns(REFERENCE).expect("plain names are patterns")
     }
 }
 
@@ -57,7 +57,7 @@ impl IgnoreRules {
     ///
     /// # Errors
     /// [`PatternError`] for the first one that cannot be one.
-    pub fn patterns<P: AsRef<str>>(
+    pub fn from_patterns<P: AsRef<str>>(
         patterns: impl IntoIterator<Item = P>,
     ) -> Result<Self, PatternError> {
         let patterns: Vec<P> = patterns.into_iter().collect();
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn patterns_mean_what_they_mean_to_git() {
-        let rules = IgnoreRules::patterns([
+        let rules = IgnoreRules::from_patterns([
             "# a comment",
             "",
             "*.log",
@@ -154,7 +154,7 @@ mod tests {
             &["x.log", "d/x.log", "build/x", "docs/a/b/c.tmp", "a b", "d/a b/c", "build/keep.log"],
             &["keep.log", "d/keep.log", "d/build/x", "build", "docs.tmp", "node_modules/a"],
         );
-        assert!(IgnoreRules::patterns(["a{b"]).is_err());
-        assert!(!IgnoreRules::patterns::<&str>([]).unwrap().covers("node_modules/a"));
+        assert!(IgnoreRules::from_patterns(["a{b"]).is_err());
+        assert!(!IgnoreRules::from_patterns::<&str>([]).unwrap().covers("node_modules/a"));
     }
 }

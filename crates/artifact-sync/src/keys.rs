@@ -34,8 +34,8 @@ pub(crate) fn key(prefix: &Key, path: &str) -> Result<Key, &'static str> {
     }
 }
 
-/// What of a key stands below a prefix, as it is; `None` for a key that is not below it.
-pub fn below<'k>(prefix: &Key, key: &'k Key) -> Option<&'k str> {
+/// Strips `prefix` from `key`. Returns `None` if `key` is not below `prefix`.
+pub fn strip_prefix<'k>(prefix: &Key, key: &'k Key) -> Option<&'k str> {
     let key = key.as_ref();
     if prefix.as_ref().is_empty() {
         return Some(key);
@@ -58,7 +58,7 @@ mod tests {
         for path in ["a", "d/a b", "é🎉 %20#?.txt", "a%2Fb", "~x/{y}*"] {
             let key = key(&prefix, path).unwrap();
             assert_eq!(key.as_ref(), format!("general/user_1/sessions/s/{path}"));
-            assert_eq!(below(&prefix, &key), Some(path));
+            assert_eq!(strip_prefix(&prefix, &key), Some(path));
         }
         assert_eq!(key(&Key::default(), "a").unwrap().as_ref(), "a");
         for refused in ["tab\there", "new\nline", "del\u{7f}"] {
@@ -70,8 +70,8 @@ mod tests {
     #[test]
     fn only_whole_components_count_as_a_prefix() {
         let prefix = Key::from("user_1/sessions/s");
-        assert_eq!(below(&prefix, &Key::from("user_1/sessions/s2/a")), None);
-        assert_eq!(below(&prefix, &Key::from("user_1/sessions/s")), None);
+        assert_eq!(strip_prefix(&prefix, &Key::from("user_1/sessions/s2/a")), None);
+        assert_eq!(strip_prefix(&prefix, &Key::from("user_1/sessions/s")), None);
     }
 
     #[test]

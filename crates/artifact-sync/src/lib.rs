@@ -48,7 +48,7 @@
 //! |---|---|
 //! | `conformance` | the suite of what a mirror needs of a store, for stores of one's own |
 //! | `fs` | `file:///…`, a directory of the local disk as the store |
-//! | `aws`, `gcp`, `azure` | `s3://…`, `gs://…`, `az://…`, each with presigned links |
+//! | `s3`, `gcs`, `azure` | `s3://…`, `gs://…`, `az://…`, each with presigned links |
 //!
 //! Without features a mirror works on any [`ObjectStore`](object_store::ObjectStore) that it is
 //! given.
@@ -88,14 +88,14 @@ mod upload;
 pub use crate::ignore::{IgnoreRules, PatternError};
 pub use builder::MirrorBuilder;
 pub use conditional::StoreProbe;
-pub use error::{SyncError, with_causes};
-pub use keys::{below, key_for, session_prefix};
+pub use error::SyncError;
+pub use keys::{key_for, session_prefix, strip_prefix};
 pub use links::{LinkError, Linker};
 pub use look::{ChangeSource, ChangeSourceReport};
 pub use mirror::Mirror;
 pub use objects::{Listing, Object, get_object, list_tree, put_object};
 pub use report::{
-    Conflict, Direction, Mirrored, NotRestored, Pending, Progress, RestoreReport, SkipReason,
-    Skipped, SyncReport,
+    ChangedFile, ConflictCopy, Direction, Pending, Progress, RestoreFailure, RestoreReport,
+    SkipReason, Skipped, SyncReport,
 };
 pub use stores::{OpenedStore, StoreError, open_directory, open_store};

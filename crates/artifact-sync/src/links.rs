@@ -68,7 +68,7 @@ mod presigned {
     /// The keys that `object_store` 0.14 signs rightly.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     #[cfg_attr(
-        not(all(feature = "aws", feature = "gcp", feature = "azure")),
+        not(all(feature = "s3", feature = "gcs", feature = "azure")),
         expect(dead_code, reason = "one for each cloud")
     )]
     pub(crate) enum Signable {

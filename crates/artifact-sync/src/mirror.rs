@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use object_store::ObjectStore;
 use object_store::path::Path as Key;
-use sandbox_core::{RelativePath, SessionDir};
+use sandbox_core::{RelativePath, SessionDir, with_causes};
 use tokio::sync::mpsc::{self, error::SendError};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::builder::MirrorBuilder;
 use crate::diff::Changes;
-use crate::error::{SyncError, with_causes};
+use crate::error::SyncError;
 use crate::ignore::IgnoreRules;
 use crate::index::{Index, Known, Origin};
 use crate::keys;
 use crate::links::Linker;
 use crate::look::{ChangeSourceReport, Lookout, Scope};
-use crate::report::{Direction, Mirrored, Pending, Progress, RestoreReport, SyncReport};
+use crate::report::{ChangedFile, Direction, Pending, Progress, RestoreReport, SyncReport};
 use crate::snapshot::Snapshot;
 use crate::tally::{Tally, Told};
 use crate::upload::{Uploader, blocking};
@@ -269,7 +269,7 @@ impl Inner {
     }
 
     /// The file as the store holds it, where that is what is there.
-    async fn held(&self, path: &RelativePath) -> Option<Mirrored> {
+    async fn held(&self, path: &RelativePath) -> Option<ChangedFile> {
         let there = Snapshot::of_file(self.uploader.dir.as_fd(), path, &self.rules);
         let signature = there.find(path.as_str())?;
         if self.index().stored(path.as_str())?.signature != *signature {
@@ -277,7 +277,7 @@ impl Inner {
         }
         let key = keys::key(&self.prefix, path.as_str()).ok()?;
         let url = self.link(&key).await;
-        Some(Mirrored { path: path.clone(), key: Some(key), url })
+        Some(ChangedFile { path: path.clone(), key: Some(key), url })
     }
 
     pub(crate) async fn link(&self, key: &Key) -> Option<String> {
@@ -310,7 +310,7 @@ impl<'m> Counter<'m> {
     pub(crate) fn count(&self) {
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(progress) = self.progress {
-            progress.moved(self.direction, done, self.total);
+            progress.advanced(self.direction, done, self.total);
         }
     }
 }

@@ -6,11 +6,11 @@ use object_store::path::Path as Key;
 use object_store::{
     Attributes, Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult,
 };
+use sandbox_core::with_causes;
 
 use crate::attributes::{attributes, is_executable};
-use crate::error::with_causes;
 use crate::index::Origin;
-use crate::report::NotRestored;
+use crate::report::RestoreFailure;
 
 /// The objects under a prefix.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Listing {
     /// All that could be listed. A directory marker may be among them, without its slash.
     pub objects: Vec<ObjectMeta>,
     /// Directories of keys that the store cannot list, because a key in them is no path.
-    pub unlisted: Vec<NotRestored>,
+    pub unlisted: Vec<RestoreFailure>,
 }
 
 /// Lists everything under a prefix. One key that is no path ends a store's own listing; then only
@@ -50,7 +50,7 @@ async fn list_level_by_level(store: &dyn ObjectStore, top: &Key) -> Result<Listi
             Err(error) if prefix == *top => return Err(error),
             Err(error) => listing
                 .unlisted
-                .push(NotRestored { key: format!("{prefix}/"), reason: with_causes(&error) }),
+                .push(RestoreFailure { key: format!("{prefix}/"), reason: with_causes(&error) }),
         }
     }
     Ok(listing)

@@ -10,7 +10,7 @@ use sandbox_core::RelativePath;
 #[non_exhaustive]
 pub struct SyncReport {
     /// The files that were made or changed since the last report, by path.
-    pub changed: Vec<Mirrored>,
+    pub changed: Vec<ChangedFile>,
     /// The files that are gone since the last report.
     pub deleted: Vec<RelativePath>,
     /// What the store does not have yet, and why. The next synchronisation tries again.
@@ -22,13 +22,13 @@ pub struct SyncReport {
     /// removes them.
     pub held_back: Vec<RelativePath>,
     /// Files that had changed in the store too, and where that version is now.
-    pub conflicts: Vec<Conflict>,
+    pub conflicts: Vec<ConflictCopy>,
 }
 
 /// A file that both sides had changed. It has what was written in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Conflict {
+pub struct ConflictCopy {
     /// The file.
     pub path: RelativePath,
     /// Beside it, in the directory and in the store: what was written in the store.
@@ -38,7 +38,7 @@ pub struct Conflict {
 /// A file that was made or changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Mirrored {
+pub struct ChangedFile {
     /// Where it is in the directory.
     pub path: RelativePath,
     /// Its key, once the store has it.
@@ -140,13 +140,13 @@ pub struct RestoreReport {
     /// The files that were fetched, by path.
     pub restored: Vec<RelativePath>,
     /// The objects that were not, though they should have been.
-    pub failed: Vec<NotRestored>,
+    pub failed: Vec<RestoreFailure>,
 }
 
 /// An object that could not be fetched or must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct NotRestored {
+pub struct RestoreFailure {
     /// Its key, or the directory of keys that could not be listed.
     pub key: String,
     /// Why.
@@ -177,5 +177,5 @@ pub enum Direction {
 pub trait Progress: fmt::Debug + Send + Sync {
     /// `done` of `total` files have been dealt with. Called often, and from any thread: it must not
     /// block.
-    fn moved(&self, direction: Direction, done: usize, total: usize);
+    fn advanced(&self, direction: Direction, done: usize, total: usize);
 }

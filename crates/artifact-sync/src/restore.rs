@@ -8,18 +8,18 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStoreExt};
-use sandbox_core::{FileError, RelativePath, StagedFile};
+use sandbox_core::{FileError, RelativePath, StagedFile, with_causes};
 
 use crate::attributes;
 use crate::conditional::Version;
-use crate::error::{SyncError, with_causes};
+use crate::error::SyncError;
 use crate::ignore::IgnoreRules;
 use crate::index::{Index, Known, Origin, Stored};
 use crate::keys;
 use crate::mirror::{Counter, Inner, Mirror};
 use crate::objects::{Listing, list_tree};
 use crate::paths::{ancestors, parents};
-use crate::report::{Direction, NotRestored, RestoreReport};
+use crate::report::{Direction, RestoreFailure, RestoreReport};
 use crate::signature::Signature;
 use crate::snapshot::Snapshot;
 use crate::upload::blocking;
@@ -58,7 +58,7 @@ impl Mirror {
         if unlisted.is_empty() {
             let listed: HashSet<&str> = objects
                 .iter()
-                .filter_map(|meta| keys::below(&inner.prefix, &meta.location))
+                .filter_map(|meta| keys::strip_prefix(&inner.prefix, &meta.location))
                 .collect();
             let mut index = inner.index();
             let gone: Vec<(String, bool)> = index
@@ -102,7 +102,7 @@ impl Mirror {
                 Err(SyncError::Fetch { source: object_store::Error::NotFound { .. }, .. })
                     if fetch.meta.size == 0 => {}
                 Err(error) => {
-                    report.failed.push(NotRestored {
+                    report.failed.push(RestoreFailure {
                         key: fetch.meta.location.into(),
                         reason: with_causes(&error),
                     });
@@ -136,7 +136,7 @@ impl Mirror {
         if parsed == inner.prefix {
             return if key.ends_with('/') { Ok(None) } else { Err(foreign()) };
         }
-        let path = keys::safe_path(keys::below(&inner.prefix, &parsed).ok_or_else(foreign)?)
+        let path = keys::safe_path(keys::strip_prefix(&inner.prefix, &parsed).ok_or_else(foreign)?)
             .map_err(unsafe_key)?;
         if key.ends_with('/') {
             return Ok(None);
@@ -216,7 +216,11 @@ impl Inner {
             }
         }
         if arrived != announced {
-            return Err(SyncError::Torn { key: meta.location.to_string(), announced, arrived });
+            return Err(SyncError::SizeMismatch {
+                key: meta.location.to_string(),
+                expected: announced,
+                received: arrived,
+            });
         }
         let writer = blocking(move || writer.write(&chunks)).await?;
         Ok(Fetched { writer, executable, origin, version })
@@ -279,7 +283,7 @@ impl Writer {
 #[derive(Debug, Default)]
 struct Plan {
     fetch: Vec<Fetch>,
-    failed: Vec<NotRestored>,
+    failed: Vec<RestoreFailure>,
 }
 
 #[derive(Debug)]
@@ -301,7 +305,8 @@ fn plan(
     let not_files: HashMap<&str, ()> =
         snapshot.skipped.iter().map(|skipped| (skipped.path.as_str(), ())).collect();
     for meta in objects {
-        let Some(below) = keys::below(prefix, &meta.location).filter(|below| !below.is_empty())
+        let Some(below) =
+            keys::strip_prefix(prefix, &meta.location).filter(|below| !below.is_empty())
         else {
             continue;
         };
@@ -312,7 +317,7 @@ fn plan(
         let path = match keys::safe_path(below) {
             Ok(path) => path,
             Err(reason) => {
-                plan.failed.push(NotRestored { key: meta.location.to_string(), reason });
+                plan.failed.push(RestoreFailure { key: meta.location.to_string(), reason });
                 continue;
             }
         };
@@ -342,6 +347,6 @@ fn plan(
 
 /// The paths that have objects below them.
 fn holders<'o>(prefix: &Key, objects: &'o [ObjectMeta]) -> HashSet<&'o str> {
-    let paths = objects.iter().filter_map(|meta| keys::below(prefix, &meta.location));
+    let paths = objects.iter().filter_map(|meta| keys::strip_prefix(prefix, &meta.location));
     paths.flat_map(parents).collect()
 }

@@ -30,8 +30,8 @@ pub struct OpenedStore {
 ///
 /// | URL | store | credentials |
 /// |---|---|---|
-/// | `s3://bucket/prefix` | S3 and what speaks like it (feature `aws`) | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, …; `AWS_ENDPOINT` for another server |
-/// | `gs://bucket/prefix` | Google Cloud Storage (feature `gcp`) | `GOOGLE_SERVICE_ACCOUNT_PATH`, `GOOGLE_APPLICATION_CREDENTIALS`, … |
+/// | `s3://bucket/prefix` | S3 and what speaks like it (feature `s3`) | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, …; `AWS_ENDPOINT` for another server |
+/// | `gs://bucket/prefix` | Google Cloud Storage (feature `gcs`) | `GOOGLE_SERVICE_ACCOUNT_PATH`, `GOOGLE_APPLICATION_CREDENTIALS`, … |
 /// | `az://container/prefix` | Azure Blob Storage (feature `azure`) | `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`, … |
 /// | `file:///directory` | a directory on the local disk, made where it is absent (feature `fs`) | |
 /// | `memory:///` | this process's memory | |
@@ -44,13 +44,13 @@ pub struct OpenedStore {
 /// [`StoreError`] for a URL that names no store, and for settings that are missing.
 pub fn open_store(url: &str) -> Result<OpenedStore, StoreError> {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(StoreError::NoUrl { schemes: SCHEMES });
+        return Err(StoreError::NotAUrl { schemes: SCHEMES });
     };
     match scheme {
         "s3" | "gs" | "az" => open_cloud(scheme, rest),
         "file" => {
             let path = url::Url::parse(url).ok().and_then(|url| url.to_file_path().ok());
-            open_directory(&path.ok_or_else(|| StoreError::BadUrl {
+            open_directory(&path.ok_or_else(|| StoreError::InvalidUrl {
                 problem: "file: wants an absolute path, as in file:///srv/store",
             })?)
         }
@@ -60,7 +60,9 @@ pub fn open_store(url: &str) -> Result<OpenedStore, StoreError> {
             linker: None,
             name: "memory".to_owned(),
         }),
-        "memory" => Err(StoreError::BadUrl { problem: "memory: wants no name, as in memory:///" }),
+        "memory" => {
+            Err(StoreError::InvalidUrl { problem: "memory: wants no name, as in memory:///" })
+        }
         other => Err(StoreError::UnknownScheme { scheme: other.to_owned(), schemes: SCHEMES }),
     }
 }
@@ -81,7 +83,7 @@ pub fn open_directory(dir: &Path) -> Result<OpenedStore, StoreError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
     let root = dir.canonicalize().map_err(failed)?;
     let store = object_store::local::LocalFileSystem::new_with_prefix(&root)
-        .map_err(|source| StoreError::Refused { source })?
+        .map_err(|source| StoreError::InvalidSettings { source })?
         .with_automatic_cleanup(true);
     let name = root
         .file_name()
@@ -93,34 +95,36 @@ pub fn open_directory(dir: &Path) -> Result<OpenedStore, StoreError> {
 /// Opens a directory on the local disk; this build cannot.
 ///
 /// # Errors
-/// Always [`StoreError::NotBuilt`].
+/// Always [`StoreError::FeatureDisabled`].
 #[cfg(not(feature = "fs"))]
 pub fn open_directory(_dir: &Path) -> Result<OpenedStore, StoreError> {
-    Err(StoreError::NotBuilt { scheme: "file".to_owned(), feature: "fs" })
+    Err(StoreError::FeatureDisabled { scheme: "file".to_owned(), feature: "fs" })
 }
 
 fn open_cloud(scheme: &str, rest: &str) -> Result<OpenedStore, StoreError> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.contains('@') {
-        return Err(StoreError::BadUrl {
+        return Err(StoreError::InvalidUrl {
             problem: "credentials do not belong in it; they come from the environment",
         });
     }
     if bucket.is_empty()
         || !bucket.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     {
-        return Err(StoreError::BadUrl { problem: "it names no bucket, as in s3://bucket/prefix" });
+        return Err(StoreError::InvalidUrl {
+            problem: "it names no bucket, as in s3://bucket/prefix",
+        });
     }
-    let prefix = Key::parse(prefix).map_err(|_| StoreError::BadUrl {
+    let prefix = Key::parse(prefix).map_err(|_| StoreError::InvalidUrl {
         problem: "its prefix is no object key: no empty, `.` or `..` component and no control character may stand in it",
     })?;
     let (feature, opened) = match scheme {
-        "s3" => ("aws", open_s3(bucket)),
-        "gs" => ("gcp", open_gcs(bucket)),
+        "s3" => ("s3", open_s3(bucket)),
+        "gs" => ("gcs", open_gcs(bucket)),
         _ => ("azure", open_azure(bucket)),
     };
-    let (store, linker) =
-        opened.ok_or_else(|| StoreError::NotBuilt { scheme: scheme.to_owned(), feature })??;
+    let (store, linker) = opened
+        .ok_or_else(|| StoreError::FeatureDisabled { scheme: scheme.to_owned(), feature })??;
     Ok(OpenedStore { store, prefix, linker, name: bucket.to_owned() })
 }
 
@@ -129,17 +133,17 @@ type Opened = Option<Result<(Arc<dyn ObjectStore>, Option<Arc<dyn Linker>>), Sto
 
 #[cfg(feature = "azure")]
 use clouds::open_azure;
-#[cfg(feature = "gcp")]
+#[cfg(feature = "gcs")]
 use clouds::open_gcs;
-#[cfg(feature = "aws")]
+#[cfg(feature = "s3")]
 use clouds::open_s3;
 
-#[cfg(not(feature = "aws"))]
+#[cfg(not(feature = "s3"))]
 fn open_s3(_bucket: &str) -> Opened {
     None
 }
 
-#[cfg(not(feature = "gcp"))]
+#[cfg(not(feature = "gcs"))]
 fn open_gcs(_bucket: &str) -> Opened {
     None
 }
@@ -155,7 +159,7 @@ fn open_azure(_container: &str) -> Opened {
 pub enum StoreError {
     /// The text is no URL.
     #[error("a store is given by its URL: {schemes}")]
-    NoUrl {
+    NotAUrl {
         /// What is known.
         schemes: &'static str,
     },
@@ -169,13 +173,13 @@ pub enum StoreError {
     },
     /// The URL cannot be used.
     #[error("the store's URL cannot be used: {problem}")]
-    BadUrl {
+    InvalidUrl {
         /// Why.
         problem: &'static str,
     },
     /// The build lacks this store.
     #[error("this build has no {scheme}: stores; build it with the feature {feature:?}")]
-    NotBuilt {
+    FeatureDisabled {
         /// The scheme.
         scheme: String,
         /// The feature that brings it.
@@ -199,7 +203,7 @@ pub enum StoreError {
     },
     /// The settings do not make a store.
     #[error("the store cannot be opened")]
-    Refused {
+    InvalidSettings {
         /// What the client says.
         source: object_store::Error,
     },

@@ -8,7 +8,7 @@ use sandbox_core::RelativePath;
 
 use crate::diff::Changes;
 use crate::mirror::relative;
-use crate::report::{Conflict, Mirrored, Pending, SkipReason, Skipped, SyncReport};
+use crate::report::{ChangedFile, ConflictCopy, Pending, SkipReason, Skipped, SyncReport};
 use crate::signature::Signature;
 
 /// What became of one change.
@@ -37,7 +37,7 @@ struct Named {
     pending: HashMap<String, Signature>,
     skipped: HashSet<Skipped>,
     /// What was stored after the call that had found it.
-    late: BTreeMap<String, Mirrored>,
+    late: BTreeMap<String, ChangedFile>,
 }
 
 impl Told {
@@ -59,7 +59,7 @@ impl Told {
         }
         named.pending.remove(&path);
         if let (Outcome::Stored { key, url, .. }, Some(relative)) = (outcome, relative(&path)) {
-            named.late.insert(path, Mirrored { path: relative, key: Some(key), url });
+            named.late.insert(path, ChangedFile { path: relative, key: Some(key), url });
         }
     }
 
@@ -111,8 +111,8 @@ impl<'m> Tally<'m> {
             Outcome::Stored { key, url, copy } => {
                 self.report
                     .conflicts
-                    .extend(copy.map(|kept_as| Conflict { path: relative.clone(), kept_as }));
-                self.report.changed.push(Mirrored { path: relative, key: Some(key), url });
+                    .extend(copy.map(|kept_as| ConflictCopy { path: relative.clone(), kept_as }));
+                self.report.changed.push(ChangedFile { path: relative, key: Some(key), url });
             }
             Outcome::Deleted => self.report.deleted.push(relative),
             Outcome::Skipped(reason) => self.skip(Skipped { path: path.clone(), reason }),
@@ -125,7 +125,7 @@ impl<'m> Tally<'m> {
         if let Some(signature) = signature {
             let before = self.told.lock().pending.insert(path.as_str().to_owned(), signature);
             if before != Some(signature) {
-                self.report.changed.push(Mirrored { path: path.clone(), key: None, url: None });
+                self.report.changed.push(ChangedFile { path: path.clone(), key: None, url: None });
             }
         }
         self.report.pending.push(Pending { path, reason });

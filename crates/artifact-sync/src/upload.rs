@@ -14,12 +14,11 @@ use object_store::{
     Attributes, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions,
     PutOptions,
 };
-use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir};
+use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir, with_causes};
 use tokio::sync::Semaphore;
 
 use crate::attributes;
 use crate::conditional::{self, Expected, StoreProbe, Version};
-use crate::error::with_causes;
 use crate::index::{Origin, Stored};
 use crate::signature::Signature;
 

@@ -63,10 +63,12 @@
 
 #![forbid(unsafe_code)]
 
+mod causes;
 mod files;
 mod id;
 mod path;
 
+pub use causes::with_causes;
 pub use files::{
     FileError, FileErrorKind, STAGED_PREFIX, SessionDir, StagedFile, read_open, real_path,
 };

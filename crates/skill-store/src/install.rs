@@ -164,7 +164,7 @@ impl SkillStore {
         let mut size = 0;
         let paths: Vec<&str> = objects
             .iter()
-            .map(|meta| artifact_sync::below(&prefix, &meta.location).unwrap_or_default())
+            .map(|meta| artifact_sync::strip_prefix(&prefix, &meta.location).unwrap_or_default())
             .collect();
         for (meta, below) in objects.iter().zip(&paths) {
             // A directory marker: nothing, or the name of a directory.

@@ -11,7 +11,7 @@ use crate::links::{Linker, PresignedLinks, Signable};
 /// Lets the clients ask an instance's metadata address for credentials.
 const INSTANCE: &str = "AGENT_TOOLS_INSTANCE_CREDENTIALS";
 
-#[cfg(feature = "aws")]
+#[cfg(feature = "s3")]
 pub(super) fn open_s3(bucket: &str) -> Opened {
     use object_store::aws::AmazonS3Builder;
 
@@ -36,12 +36,12 @@ pub(super) fn open_s3(bucket: &str) -> Opened {
             .with_client_options(client().with_allow_http(plain))
             .with_retry(retries())
             .build()
-            .map_err(|source| StoreError::Refused { source })?;
+            .map_err(|source| StoreError::InvalidSettings { source })?;
         Ok(linked(store, Signable::All))
     }))
 }
 
-#[cfg(feature = "gcp")]
+#[cfg(feature = "gcs")]
 pub(super) fn open_gcs(bucket: &str) -> Opened {
     use object_store::gcp::GoogleCloudStorageBuilder;
 
@@ -63,7 +63,7 @@ pub(super) fn open_gcs(bucket: &str) -> Opened {
             .with_client_options(client())
             .with_retry(retries())
             .build()
-            .map_err(|source| StoreError::Refused { source })?;
+            .map_err(|source| StoreError::InvalidSettings { source })?;
         Ok(linked(store, Signable::WithoutUrlSyntax))
     }))
 }
@@ -96,7 +96,7 @@ pub(super) fn open_azure(container: &str) -> Opened {
             .with_client_options(client().with_allow_http(plain))
             .with_retry(retries())
             .build()
-            .map_err(|source| StoreError::Refused { source })?;
+            .map_err(|source| StoreError::InvalidSettings { source })?;
         Ok(linked(store, Signable::Plain))
     }))
 }

@@ -88,7 +88,7 @@ impl World {
             let dir = Arc::new(SessionDir::create(&place.path().join("session")).unwrap());
             Mirror::builder(dir, Arc::new(InMemory::new()), Key::from("p"))
                 .state_dir(place.path().join(name))
-                .changes(source)
+                .change_source(source)
                 .open()
                 .unwrap()
         };

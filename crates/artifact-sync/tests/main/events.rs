@@ -227,7 +227,7 @@ async fn what_the_mirror_writes_itself_is_not_uploaded_again() {
 #[tokio::test]
 async fn events_can_be_turned_off() {
     let machine = Machine::in_memory();
-    let mirror = machine.open_with(|mirror| mirror.changes(ChangeSource::Walks));
+    let mirror = machine.open_with(|mirror| mirror.change_source(ChangeSource::Walks));
     machine.write("a", "1");
     assert_eq!(changed(&mirror.sync().await), ["a"]);
     assert_eq!(

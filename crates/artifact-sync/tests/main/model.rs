@@ -328,7 +328,7 @@ impl World {
     }
 
     fn open(&mut self) {
-        self.mirror = Some(self.machine.open_with(|mirror| mirror.changes(self.source)));
+        self.mirror = Some(self.machine.open_with(|mirror| mirror.change_source(self.source)));
     }
 
     fn mirror(&self) -> &Mirror {

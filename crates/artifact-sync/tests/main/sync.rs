@@ -171,7 +171,7 @@ async fn ignored_and_excluded_trees_stay_here_and_links_and_special_files_are_to
 async fn what_other_rules_have_stored_is_left_as_it_is() {
     let machine = Machine::in_memory();
     let open = |patterns: &[&str]| {
-        machine.open_with(|mirror| mirror.ignore(IgnoreRules::patterns(patterns).unwrap()))
+        machine.open_with(|mirror| mirror.ignore(IgnoreRules::from_patterns(patterns).unwrap()))
     };
     let mirror = open(&["*.tmp"]);
     machine.write("node_modules/a", "1");
@@ -326,7 +326,7 @@ async fn links_are_made_by_the_linker() {
 struct Seen(std::sync::Mutex<Vec<(Direction, usize, usize)>>);
 
 impl Progress for Seen {
-    fn moved(&self, direction: Direction, done: usize, total: usize) {
+    fn advanced(&self, direction: Direction, done: usize, total: usize) {
         self.0.lock().unwrap().push((direction, done, total));
     }
 }

@@ -24,7 +24,7 @@ struct Transfer {
 }
 
 impl Progress for Bar {
-    fn moved(&self, direction: Direction, done: usize, total: usize) {
+    fn advanced(&self, direction: Direction, done: usize, total: usize) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let transfer = match &mut *state {
             Some(transfer) if transfer.direction == direction => transfer,

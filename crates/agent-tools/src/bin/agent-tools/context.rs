@@ -121,7 +121,7 @@ impl Context {
         builder = builder.tier(self.tier());
         if !self.global.ignore.is_empty() {
             builder = builder
-                .ignore(IgnoreRules::patterns(&self.global.ignore).map_err(Failure::setting)?);
+                .ignore(IgnoreRules::from_patterns(&self.global.ignore).map_err(Failure::setting)?);
         }
         if let Some(dir) = application_dir() {
             builder = builder.application_dir(dir);
