@@ -97,7 +97,7 @@ pub(crate) fn find(
 }
 
 /// Something that was made where the policy allows nothing.
-pub(crate) fn of_quarantined(quarantined: &Quarantined, reason: Option<Reason>) -> Denial {
+pub(crate) fn from_quarantined(quarantined: &Quarantined, reason: Option<Reason>) -> Denial {
     let shown = |path: &Path| path.to_string_lossy().into_owned();
     let unknown = || Reason { rule: "it is protected".to_owned(), remedy: None };
     let Reason { rule, remedy } = reason.unwrap_or_else(unknown);

@@ -37,7 +37,7 @@ impl Home {
 
     /// The user's own: `$XDG_DATA_HOME/agent-tools`, or `~/.local/share/agent-tools` (XDG Base
     /// Directory Specification 0.8). `None` where the user has no home directory.
-    pub fn of_user() -> Option<Self> {
+    pub fn for_current_user() -> Option<Self> {
         let data =
             std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         let data = data.or_else(|| {
@@ -165,7 +165,7 @@ impl SessionState {
             return if owner.as_ref() == user {
                 Ok(())
             } else {
-                Err(StateError::OfAnother { session: session.clone() })
+                Err(StateError::WrongUser { session: session.clone() })
             };
         }
         let record = Record { user: user.map(|user| user.as_str().to_owned()) };
@@ -219,7 +219,7 @@ pub enum StateError {
     },
     /// The session on this machine is another user's.
     #[error("session {session} belongs to another user; close it first, or take another session")]
-    OfAnother {
+    WrongUser {
         /// The session.
         session: SessionId,
     },
@@ -259,9 +259,9 @@ mod tests {
         state.claim(&session("s"), Some(&ann)).unwrap();
         assert!(matches!(
             state.claim(&session("s"), Some(&bob)),
-            Err(StateError::OfAnother { .. })
+            Err(StateError::WrongUser { .. })
         ));
-        assert!(matches!(state.claim(&session("s"), None), Err(StateError::OfAnother { .. })));
+        assert!(matches!(state.claim(&session("s"), None), Err(StateError::WrongUser { .. })));
         state.disclaim().unwrap();
         state.claim(&session("s"), Some(&bob)).unwrap();
         assert_eq!(state.user().unwrap(), Some(bob));

@@ -47,7 +47,7 @@
 //!
 //! # Errors
 //! [`SessionError`] for a session that cannot be opened, [`ToolError`] for a call that failed,
-//! [`EndError`] for a session that cannot be removed without losing something. [`with_causes`]
+//! [`CloseError`] for a session that cannot be removed without losing something. [`with_causes`]
 //! makes one line of any of them.
 
 #![forbid(unsafe_code)]
@@ -80,11 +80,11 @@ pub use skill_store::{InstalledSkill, SkillId, SkillRef};
 
 pub use denials::Denial;
 pub use home::{Home, StateError};
-pub use output::{Artifact, BashOutput, Conflict, FileNote, ReadFileOutput, WriteFileOutput};
-pub use runtimes::{HostRuntimes, OutOfReach};
+pub use output::{Artifact, BashOutput, ConflictNote, FileNote, ReadFileOutput, WriteFileOutput};
+pub use runtimes::{HostRuntimes, UnreachableRuntime};
 pub use session::{BashOptions, LineRange, Session};
-pub use sessions::{EndError, SessionError, SessionSpec, Sessions, SessionsBuilder};
+pub use sessions::{SessionError, SessionSpec, Sessions, SessionsBuilder};
 pub use storage::Storage;
 pub use tool_error::ToolError;
 pub use tools::{BASH, READ_FILE, Tool, WRITE_FILE};
-pub use workspace::{CloseError, PullError, Removals, Workspace, WorkspaceError};
+pub use workspace::{CloseError, RemovalMode, TransferError, Workspace, WorkspaceError};

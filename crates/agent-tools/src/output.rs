@@ -52,7 +52,7 @@ pub struct BashOutput {
     /// Files that somebody else had changed in the store too, and where that version is now; at
     /// most 50.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub conflicts: Vec<Conflict>,
+    pub conflicts: Vec<ConflictNote>,
     /// Files that cannot be kept in the store, at most 50, each told once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<FileNote>,
@@ -64,13 +64,13 @@ pub struct BashOutput {
     pub warnings: Vec<String>,
     /// How much of `stdout` is the command's own; the block of links follows.
     #[serde(skip)]
-    pub(crate) own_stdout_bytes: usize,
+    pub(crate) command_stdout_bytes: usize,
 }
 
 impl BashOutput {
     /// Standard output without the block of links.
-    pub fn own_stdout(&self) -> &str {
-        &self.stdout[..self.own_stdout_bytes]
+    pub fn command_stdout(&self) -> &str {
+        &self.stdout[..self.command_stdout_bytes]
     }
 }
 
@@ -95,14 +95,14 @@ pub struct Artifact {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Conflict {
+pub struct ConflictNote {
     /// The file, which has what this session wrote.
     pub relative_path: String,
     /// The file that has the other version.
     pub kept_as: String,
 }
 
-impl Conflict {
+impl ConflictNote {
     pub(crate) fn new(path: &impl fmt::Display, kept_as: &impl fmt::Display) -> Self {
         Self { relative_path: path.to_string(), kept_as: kept_as.to_string() }
     }
@@ -178,7 +178,7 @@ fn is_false(flag: &bool) -> bool {
 ///
 /// Characters are counted as UTF-16 units; of what was not even kept only the bytes are known, and
 /// each counts as one.
-pub(crate) fn shown(name: &str, stream: &CapturedStream) -> String {
+pub(crate) fn for_display(name: &str, stream: &CapturedStream) -> String {
     let text = String::from_utf8_lossy(&stream.bytes);
     let mut units = 0;
     let cut = text.char_indices().find_map(|(at, character)| {
@@ -218,7 +218,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, dropped_bytes: u64, expected: &str) {
         let stream = CapturedStream { bytes: text.as_bytes().to_vec(), dropped_bytes };
-        assert_eq!(shown("stdout", &stream), expected);
+        assert_eq!(for_display("stdout", &stream), expected);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct HostRuntimes {
 
 /// A runtime of the host that the policy of a session keeps out of reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutOfReach {
+pub struct UnreachableRuntime {
     /// The program's name.
     pub name: &'static str,
     /// Where it is.
@@ -58,7 +58,7 @@ impl HostRuntimes {
 
     /// The known runtimes that the host would start, or has in another place, but that no session
     /// under this policy can reach.
-    pub fn out_of_reach(&self, policy: &Policy, home: &Path) -> Vec<OutOfReach> {
+    pub fn unreachable(&self, policy: &Policy, home: &Path) -> Vec<UnreachableRuntime> {
         let reachable = self.reachable(policy);
         let mut found = Vec::new();
         for name in KNOWN {
@@ -68,7 +68,11 @@ impl HostRuntimes {
             if let Some(path) = find_program(&self.path, name) {
                 let target = path.canonicalize().unwrap_or_else(|_| path.clone());
                 let hidden = if readable(policy, &path) { target } else { path.clone() };
-                found.push(OutOfReach { name, allow_read: installation(&hidden, home), path });
+                found.push(UnreachableRuntime {
+                    name,
+                    allow_read: installation(&hidden, home),
+                    path,
+                });
             }
         }
         found
@@ -230,7 +234,7 @@ mod tests {
         let session = home.join("s");
         fs::create_dir(&session).unwrap();
         let closed = Policy::reference(&session).home(&home).build().unwrap();
-        let missing = runtimes.out_of_reach(&closed, &home);
+        let missing = runtimes.unreachable(&closed, &home);
         assert_eq!((missing[0].name, &missing[0].allow_read), ("python3", &home.join(".pyenv")));
         assert_eq!(runtimes.reachable_path(&closed).collect::<Vec<_>>(), [usr.join("bin")]);
         let opened = Policy::reference(&session)
@@ -238,7 +242,7 @@ mod tests {
             .allow_read(&home.join(".pyenv"))
             .build()
             .unwrap();
-        assert!(runtimes.out_of_reach(&opened, &home).is_empty());
+        assert!(runtimes.unreachable(&opened, &home).is_empty());
     }
 
     #[test]

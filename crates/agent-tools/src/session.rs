@@ -20,12 +20,12 @@ use skill_store::InstalledSkill;
 use crate::denials::{self, Denial, Reason};
 use crate::environment::Environment;
 use crate::output::{
-    Artifact, BashOutput, Conflict, FileNote, MAX_LISTED, ReadFileOutput, WriteFileOutput,
-    link_block, shown,
+    Artifact, BashOutput, ConflictNote, FileNote, MAX_LISTED, ReadFileOutput, WriteFileOutput,
+    for_display, link_block,
 };
 use crate::tool_error::ToolError;
 use crate::tools::{self, Tool};
-use crate::workspace::{CloseError, Workspace};
+use crate::workspace::{CloseError, RemovalMode, TransferError, Workspace};
 
 /// The largest file that `readFile` gives back.
 const MAX_READ_BYTES: u64 = 32 << 20;
@@ -42,7 +42,7 @@ pub struct Session {
     pub(crate) skills: Vec<InstalledSkill>,
     pub(crate) settings: SessionSettings,
     /// What the first result tells about how the session was opened.
-    pub(crate) untold: Mutex<Vec<String>>,
+    pub(crate) unreported_warnings: Mutex<Vec<String>>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -173,8 +173,8 @@ impl Session {
             }
         };
         let mut result = BashOutput {
-            stdout: shown("stdout", &output.stdout),
-            stderr: shown("stderr", &output.stderr),
+            stdout: for_display("stdout", &output.stdout),
+            stderr: for_display("stderr", &output.stderr),
             exit_code: output.status.code(),
             timed_out: output.status == CommandStatus::TimedOut,
             limit_reached: match output.limit_reached() {
@@ -185,15 +185,15 @@ impl Session {
                 _ => None,
             },
             warnings: std::mem::take(
-                &mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner),
+                &mut *self.unreported_warnings.lock().unwrap_or_else(PoisonError::into_inner),
             ),
             ..BashOutput::default()
         };
-        result.own_stdout_bytes = result.stdout.len();
+        result.command_stdout_bytes = result.stdout.len();
         result.denied = self.denials(&result.stderr);
         let quarantined = output.quarantined.iter();
-        let quarantined =
-            quarantined.map(|it| denials::of_quarantined(it, self.denies(&it.path, Access::Write)));
+        let quarantined = quarantined
+            .map(|it| denials::from_quarantined(it, self.denies(&it.path, Access::Write)));
         result.denied.extend(quarantined);
         if let Some(mirror) = &self.workspace.mirror {
             self.add_artifacts(&mut result, mirror.sync().await);
@@ -232,15 +232,16 @@ impl Session {
         result.pending =
             pending.map(|pending| FileNote::new(&pending.path, &pending.reason)).collect();
         let conflicts = report.conflicts.iter().take(MAX_LISTED);
-        result.conflicts =
-            conflicts.map(|conflict| Conflict::new(&conflict.path, &conflict.kept_as)).collect();
+        result.conflicts = conflicts
+            .map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as))
+            .collect();
         result.skipped =
             skipped.map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
         for changed in report.changed.into_iter().take(MAX_LISTED) {
             result.artifacts.push(Artifact {
                 path: self.dir().join(changed.path.as_str()).to_string_lossy().into_owned(),
                 relative_path: changed.path.to_string(),
-                key: changed.key.map(|key| self.workspace.shown_key(&key)),
+                key: changed.key.map(|key| self.workspace.display_key(&key)),
                 url: changed.url,
             });
         }
@@ -319,7 +320,7 @@ impl Session {
                 .map_err(ToolError::file)?;
         }
         if self.sandbox().affects_policy(relative.as_ref()) {
-            self.cover_arrivals().await;
+            self.reapply_policy().await;
         }
         let mut output = WriteFileOutput {
             success: true,
@@ -332,7 +333,7 @@ impl Session {
             let report = mirror.put_file(&relative).await;
             if let Some(changed) = report.changed.into_iter().next() {
                 output.url = changed.url;
-                output.key = changed.key.map(|key| self.workspace.shown_key(&key));
+                output.key = changed.key.map(|key| self.workspace.display_key(&key));
             }
             output.pending = report.pending.first().map(|pending| pending.reason.to_string());
         }
@@ -344,11 +345,9 @@ impl Session {
     ///
     /// # Errors
     /// As [`Workspace::refresh`].
-    pub async fn refresh(
-        &self,
-    ) -> Result<artifact_sync::RestoreReport, crate::workspace::PullError> {
+    pub async fn refresh(&self) -> Result<artifact_sync::RestoreReport, TransferError> {
         let report = self.workspace.refresh().await?;
-        self.cover_arrivals().await;
+        self.reapply_policy().await;
         Ok(report)
     }
 
@@ -356,23 +355,17 @@ impl Session {
     ///
     /// # Errors
     /// As [`Workspace::sync`].
-    pub async fn sync(
-        &self,
-        removals: crate::Removals,
-    ) -> Result<SyncReport, crate::workspace::PullError> {
+    pub async fn sync(&self, removals: RemovalMode) -> Result<SyncReport, TransferError> {
         self.workspace.sync(removals).await
     }
 
     /// Fetches one object of the session's prefix into its directory; see [`Workspace::pull`].
     ///
     /// # Errors
-    /// [`PullError`](crate::PullError) for a key of another session, or when the store fails.
-    pub async fn pull(
-        &self,
-        key: &str,
-    ) -> Result<Option<RelativePath>, crate::workspace::PullError> {
+    /// [`TransferError`] for a key of another session, or when the store fails.
+    pub async fn pull(&self, key: &str) -> Result<Option<RelativePath>, TransferError> {
         let pulled = self.workspace.pull(key).await?;
-        self.cover_arrivals().await;
+        self.reapply_policy().await;
         Ok(pulled)
     }
 
@@ -393,7 +386,7 @@ impl Session {
 
     /// Has the sandbox hide and protect what was put into the session from outside, and the policy
     /// covers.
-    pub(crate) async fn cover_arrivals(&self) {
+    pub(crate) async fn reapply_policy(&self) {
         let sandbox = self.sandbox();
         match blocking(move || sandbox.refresh()).await {
             Ok(Ok(())) => {}

@@ -17,7 +17,7 @@ use crate::home::{Home, StateError};
 use crate::runtimes::HostRuntimes;
 use crate::session::{Session, SessionSettings};
 use crate::storage::Storage;
-use crate::workspace::{CloseError, Opened, Outside, Workspace, WorkspaceError};
+use crate::workspace::{Backends, CloseError, OpenedWorkspace, Workspace, WorkspaceError};
 
 /// Opens and keeps the sessions of one host process.
 #[derive(Debug)]
@@ -221,7 +221,7 @@ impl Sessions {
         match &session {
             Err(_) => self.forget(&spec.id, &cell),
             Ok(session) if session.user() != spec.user.as_ref() => {
-                return Err(StateError::OfAnother { session: spec.id }.into());
+                return Err(WorkspaceError::from(StateError::WrongUser { session: spec.id }).into());
             }
             Ok(_) => {}
         }
@@ -232,8 +232,8 @@ impl Sessions {
     /// what the store could not hold and which is gone with the directory.
     ///
     /// # Errors
-    /// [`EndError`]; the directory stays when something could not be uploaded.
-    pub async fn close(&self, id: &SessionId) -> Result<Vec<Skipped>, EndError> {
+    /// [`CloseError`]; the directory stays when something could not be uploaded.
+    pub async fn close(&self, id: &SessionId) -> Result<Vec<Skipped>, CloseError> {
         let cell = self.lock().get(id).cloned();
         let lost = match cell.as_ref().and_then(|cell| cell.get()) {
             Some(session) => session.close().await?,
@@ -250,13 +250,13 @@ impl Sessions {
     /// # Errors
     /// [`WorkspaceError`], also when the session is not on this machine or in use.
     pub async fn workspace(&self, id: &SessionId) -> Result<Workspace, WorkspaceError> {
-        Workspace::open_existing(&self.settings.home, self.outside(), id).await
+        Workspace::open_existing(&self.settings.home, self.backends(), id).await
     }
 
     /// The policy that a session would have, without opening it.
     ///
     /// # Errors
-    /// [`SessionError::Policy`] and [`SessionError::NoPath`].
+    /// [`SessionError::Policy`] and [`SessionError::MissingPath`].
     pub fn policy(&self, spec: &SessionSpec) -> Result<Policy, SessionError> {
         let mut dir = self.settings.home.session_dir(&spec.id);
         // The directory may not exist yet; its parents may be reached through symlinks all the
@@ -270,9 +270,9 @@ impl Sessions {
         self.policy_for(spec, &dir)
     }
 
-    fn outside(&self) -> Outside<'_> {
+    fn backends(&self) -> Backends<'_> {
         let SessionsBuilder { storage, progress, ignore, .. } = &self.settings;
-        Outside { storage: storage.as_ref(), progress: progress.as_ref(), ignore: ignore.as_ref() }
+        Backends { storage: storage.as_ref(), progress: progress.as_ref(), ignore: ignore.as_ref() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<OnceCell<Arc<Session>>>>> {
@@ -290,21 +290,19 @@ impl Sessions {
     async fn open_new(&self, spec: &SessionSpec) -> Result<Arc<Session>, SessionError> {
         // What cannot work at all is said before anything is made.
         self.policy(spec)?;
-        let outside = self.outside();
-        let outside = Outside { ignore: spec.ignore.as_ref().or(outside.ignore), ..outside };
+        let backends = self.backends();
+        let backends = Backends { ignore: spec.ignore.as_ref().or(backends.ignore), ..backends };
         // The database is asked while the store is.
         let (opened, (loaded, warnings)) = tokio::join!(
-            Workspace::open(&self.settings.home, outside, &spec.id, spec.user.as_ref()),
+            Workspace::open(&self.settings.home, backends, &spec.id, spec.user.as_ref()),
             self.load_variables(),
         );
-        let Opened { workspace, cold, warnings: about_files } = opened?;
+        let OpenedWorkspace { workspace, created, warnings: about_files } = opened?;
         let warnings = warnings.into_iter().chain(about_files).collect();
         match self.prepare(spec, &workspace, &loaded, warnings).await {
-            Ok(prepared) => {
-                Ok(Arc::new(prepared.into_session(workspace, self.settings.session.clone())))
-            }
+            Ok(parts) => Ok(Arc::new(parts.into_session(workspace, self.settings.session.clone()))),
             Err(error) => {
-                if cold {
+                if created {
                     workspace.discard().await;
                 }
                 Err(error)
@@ -319,7 +317,7 @@ impl Sessions {
         workspace: &Workspace,
         loaded: &LoadedVariables,
         mut warnings: Vec<String>,
-    ) -> Result<Prepared, SessionError> {
+    ) -> Result<SessionParts, SessionError> {
         let skills = self.install_skills(spec, workspace, &mut warnings).await?;
         let policy = self.policy_for(spec, workspace.dir.path())?;
         let venv = self.settings.python_venv.as_deref();
@@ -357,7 +355,7 @@ impl Sessions {
         for warning in &warnings {
             tracing::warn!(session = %spec.id, "{warning}");
         }
-        Ok(Prepared { policy, sandbox, environment, skills, warnings })
+        Ok(SessionParts { policy, sandbox, environment, skills, warnings })
     }
 
     /// The variables, or none and why: commands run without them all the same.
@@ -405,7 +403,7 @@ impl Sessions {
             .unwrap_or_else(|| PathBuf::from("/root"));
         let existing = |path: &PathBuf| {
             path.canonicalize()
-                .map_err(|source| SessionError::NoPath { path: path.clone(), source })
+                .map_err(|source| SessionError::MissingPath { path: path.clone(), source })
         };
         let mut reads: Vec<PathBuf> =
             spec.allow_read.iter().map(existing).collect::<Result<_, _>>()?;
@@ -446,7 +444,7 @@ impl Sessions {
 }
 
 /// All of a session but its files.
-struct Prepared {
+struct SessionParts {
     policy: Policy,
     sandbox: NativeSandbox,
     environment: Environment,
@@ -454,7 +452,7 @@ struct Prepared {
     warnings: Vec<String>,
 }
 
-impl Prepared {
+impl SessionParts {
     fn into_session(self, workspace: Workspace, settings: SessionSettings) -> Session {
         Session {
             workspace,
@@ -463,7 +461,7 @@ impl Prepared {
             environment: self.environment,
             skills: self.skills,
             settings,
-            untold: Mutex::new(self.warnings.clone()),
+            unreported_warnings: Mutex::new(self.warnings.clone()),
             warnings: self.warnings,
         }
     }
@@ -479,13 +477,6 @@ pub enum SessionError {
         /// The cause.
         #[from]
         source: WorkspaceError,
-    },
-    /// Its state cannot be used.
-    #[error(transparent)]
-    State {
-        /// The cause.
-        #[from]
-        source: StateError,
     },
     /// A skill could not be installed.
     #[error("skill {skill} could not be installed")]
@@ -509,7 +500,7 @@ pub enum SessionError {
     },
     /// A path that should be opened for the session is not there.
     #[error("cannot open {} for the session", path.display())]
-    NoPath {
+    MissingPath {
         /// The path.
         path: PathBuf,
         /// The system's own error.
@@ -520,25 +511,5 @@ pub enum SessionError {
     Sandbox {
         /// The layer, the reason and the remedy.
         source: OpenError,
-    },
-}
-
-/// Why a session could not be ended.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EndError {
-    /// Its files cannot be reached.
-    #[error(transparent)]
-    Workspace {
-        /// The cause.
-        #[from]
-        source: WorkspaceError,
-    },
-    /// It was not removed.
-    #[error(transparent)]
-    Close {
-        /// The cause.
-        #[from]
-        source: CloseError,
     },
 }

@@ -93,7 +93,7 @@ impl Storage {
     }
 
     /// A key without the name that callers see before it.
-    pub(crate) fn without_name<'a>(&self, key: &'a str) -> &'a str {
+    pub(crate) fn strip_name<'a>(&self, key: &'a str) -> &'a str {
         key.strip_prefix(&self.name).and_then(|key| key.strip_prefix('/')).unwrap_or(key)
     }
 }

@@ -28,18 +28,18 @@ pub struct Workspace {
     storage: Option<Storage>,
 }
 
-/// Which removals a synchronisation carries out.
+/// Handling of files that are deleted locally, by a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removals {
-    /// Not those that are so many at one time that they may be a mistake.
-    UpToMany,
-    /// All.
-    All,
+pub enum RemovalMode {
+    /// Keeps the stored copies if suspiciously many files are deleted at once.
+    HoldBackMany,
+    /// Deletes all stored copies.
+    ApplyAll,
 }
 
 /// What a workspace is connected with.
 #[derive(Clone, Copy)]
-pub(crate) struct Outside<'s> {
+pub(crate) struct Backends<'s> {
     pub(crate) storage: Option<&'s Storage>,
     pub(crate) progress: Option<&'s Arc<dyn Progress>>,
     /// What is not mirrored; the default list when absent.
@@ -47,10 +47,10 @@ pub(crate) struct Outside<'s> {
 }
 
 /// What opening a workspace had to tell.
-pub(crate) struct Opened {
+pub(crate) struct OpenedWorkspace {
     pub(crate) workspace: Workspace,
     /// Whether the session was not on this machine before.
-    pub(crate) cold: bool,
+    pub(crate) created: bool,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -60,14 +60,14 @@ impl Workspace {
     /// store is fetched.
     pub(crate) async fn open(
         home: &Home,
-        outside: Outside<'_>,
+        backends: Backends<'_>,
         id: &SessionId,
         user: Option<&UserId>,
-    ) -> Result<Opened, WorkspaceError> {
+    ) -> Result<OpenedWorkspace, WorkspaceError> {
         let state = SessionState::take(home, id).await?;
         state.claim(id, user)?;
         let path = home.session_dir(id);
-        let cold = !path.exists();
+        let created = !path.exists();
         let dir = Arc::new(SessionDir::create(&path)?);
         let mut opened = Workspace {
             id: id.clone(),
@@ -78,12 +78,12 @@ impl Workspace {
             storage: None,
         };
         let mut warnings = Vec::new();
-        if let (Some(storage), Some(user)) = (outside.storage, user) {
-            let mirror = opened.open_mirror(storage, outside, user)?;
+        if let (Some(storage), Some(user)) = (backends.storage, user) {
+            let mirror = opened.open_mirror(storage, backends, user)?;
             match mirror.restore().await {
                 Ok(report) => warnings.extend(report.problems()),
                 // Local files are complete without the store, so a session that is here goes on.
-                Err(error) if !cold => {
+                Err(error) if !created => {
                     warnings.push(format!(
                         "nothing could be fetched from the store: {}",
                         crate::with_causes(&error)
@@ -97,13 +97,13 @@ impl Workspace {
             opened.mirror = Some(mirror);
             opened.storage = Some(storage.clone());
         }
-        Ok(Opened { workspace: opened, cold, warnings })
+        Ok(OpenedWorkspace { workspace: opened, created, warnings })
     }
 
     /// Opens the files of a session that is on this machine, as its user; nothing is fetched.
     pub(crate) async fn open_existing(
         home: &Home,
-        outside: Outside<'_>,
+        backends: Backends<'_>,
         id: &SessionId,
     ) -> Result<Workspace, WorkspaceError> {
         let path = home.session_dir(id);
@@ -115,8 +115,8 @@ impl Workspace {
         let dir = Arc::new(SessionDir::open(&path)?);
         let mut workspace =
             Workspace { id: id.clone(), user, dir, state, mirror: None, storage: None };
-        if let (Some(storage), Some(user)) = (outside.storage, workspace.user.clone()) {
-            workspace.mirror = Some(workspace.open_mirror(storage, outside, &user)?);
+        if let (Some(storage), Some(user)) = (backends.storage, workspace.user.clone()) {
+            workspace.mirror = Some(workspace.open_mirror(storage, backends, &user)?);
             workspace.storage = Some(storage.clone());
         }
         Ok(workspace)
@@ -125,7 +125,7 @@ impl Workspace {
     fn open_mirror(
         &self,
         storage: &Storage,
-        outside: Outside<'_>,
+        backends: Backends<'_>,
         user: &UserId,
     ) -> Result<Mirror, WorkspaceError> {
         let prefix = storage.session_prefix(user, &self.id);
@@ -136,10 +136,10 @@ impl Workspace {
         if let Some(linker) = &storage.linker {
             mirror = mirror.linker(Arc::clone(linker));
         }
-        if let Some(rules) = outside.ignore {
+        if let Some(rules) = backends.ignore {
             mirror = mirror.ignore(rules.clone());
         }
-        if let Some(progress) = outside.progress {
+        if let Some(progress) = backends.progress {
             mirror = mirror.progress(Arc::clone(progress));
         }
         mirror.open().map_err(|source| WorkspaceError::Mirror { source })
@@ -159,7 +159,7 @@ impl Workspace {
     }
 
     /// The key as callers see it: `<bucket>/<full key>`.
-    pub(crate) fn shown_key(&self, key: &Key) -> String {
+    pub(crate) fn display_key(&self, key: &Key) -> String {
         match &self.storage {
             Some(storage) => format!("{}/{key}", storage.name),
             None => key.to_string(),
@@ -204,23 +204,23 @@ impl Workspace {
     /// Fetches what is new in the store, or newer and not changed here.
     ///
     /// # Errors
-    /// [`PullError`] for a session without a store, and when the store cannot be listed.
-    pub async fn refresh(&self) -> Result<RestoreReport, PullError> {
+    /// [`TransferError`] for a session without a store, and when the store cannot be listed.
+    pub async fn refresh(&self) -> Result<RestoreReport, TransferError> {
         let mirror =
-            self.mirror.as_ref().ok_or_else(|| PullError::NoStore { id: self.id.clone() })?;
-        mirror.refresh().await.map_err(|source| PullError::Sync { source })
+            self.mirror.as_ref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })?;
+        mirror.refresh().await.map_err(|source| TransferError::Mirror { source })
     }
 
     /// Brings the store up to date.
     ///
     /// # Errors
-    /// [`PullError::NoStore`]. A store that fails is none: the report says what is pending.
-    pub async fn sync(&self, removals: Removals) -> Result<SyncReport, PullError> {
+    /// [`TransferError::NoStore`]. A store that fails is none: the report says what is pending.
+    pub async fn sync(&self, removals: RemovalMode) -> Result<SyncReport, TransferError> {
         let mirror =
-            self.mirror.as_ref().ok_or_else(|| PullError::NoStore { id: self.id.clone() })?;
+            self.mirror.as_ref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })?;
         Ok(match removals {
-            Removals::UpToMany => mirror.sync().await,
-            Removals::All => mirror.sync_with_removals().await,
+            RemovalMode::HoldBackMany => mirror.sync().await,
+            RemovalMode::ApplyAll => mirror.sync_with_removals().await,
         })
     }
 
@@ -228,13 +228,13 @@ impl Workspace {
     /// directory marker.
     ///
     /// # Errors
-    /// [`PullError`] for a key that is not this session's or would lead out of its directory, for a
+    /// [`TransferError`] for a key that is not this session's or would lead out of its directory, for a
     /// session without a store, and when the store fails.
-    pub async fn pull(&self, key: &str) -> Result<Option<RelativePath>, PullError> {
+    pub async fn pull(&self, key: &str) -> Result<Option<RelativePath>, TransferError> {
         let mirror =
-            self.mirror.as_ref().ok_or_else(|| PullError::NoStore { id: self.id.clone() })?;
-        let key = self.storage.as_ref().map_or(key, |storage| storage.without_name(key));
-        mirror.pull_key(key).await.map_err(|source| PullError::Sync { source })
+            self.mirror.as_ref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })?;
+        let key = self.storage.as_ref().map_or(key, |storage| storage.strip_name(key));
+        mirror.pull_key(key).await.map_err(|source| TransferError::Mirror { source })
     }
 
     /// Uploads what is pending, then removes the session's directory from this machine. Gives what
@@ -298,19 +298,19 @@ pub enum WorkspaceError {
     },
 }
 
-/// Why a key could not be fetched.
+/// Errors returned when a session exchanges files with its store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PullError {
+pub enum TransferError {
     /// The session has no store, or no user.
-    #[error("session {id} has no store to fetch from")]
+    #[error("session {id} has no store: it was opened without one, or without a user")]
     NoStore {
         /// The session.
         id: SessionId,
     },
-    /// The key was refused, or the store failed.
+    /// The mirror rejected the key, or the store failed.
     #[error(transparent)]
-    Sync {
+    Mirror {
         /// The cause.
         source: SyncError,
     },
@@ -320,6 +320,13 @@ pub enum PullError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
+    /// The session's files cannot be opened.
+    #[error(transparent)]
+    Workspace {
+        /// The cause.
+        #[from]
+        source: WorkspaceError,
+    },
     /// Something is not in the store; removing the directory would lose it.
     #[error(
         "session {id} stays on this machine, changes that are not in the store: {count}; the first is {path}: {reason}"

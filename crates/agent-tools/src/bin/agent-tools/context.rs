@@ -26,7 +26,7 @@ impl Context {
     pub(crate) fn home(&self) -> Result<Home, Failure> {
         let home = match &self.global.home {
             Some(path) => Some(Home::new(std::path::absolute(path).map_err(Failure::setting)?)),
-            None => Home::of_user(),
+            None => Home::for_current_user(),
         };
         home.ok_or_else(|| {
             Failure::setting_text(

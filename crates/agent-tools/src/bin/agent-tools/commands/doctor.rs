@@ -65,7 +65,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         .into_iter()
         .map(|(name, path)| Runtime { name, path: path.display().to_string(), open_with: None })
         .collect();
-    runtimes.extend(sessions.runtimes().out_of_reach(&policy, &home).into_iter().map(|missing| {
+    runtimes.extend(sessions.runtimes().unreachable(&policy, &home).into_iter().map(|missing| {
         Runtime {
             name: missing.name,
             path: missing.path.display().to_string(),

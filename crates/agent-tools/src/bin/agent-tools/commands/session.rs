@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent_tools::{FileNote, Removals, SessionId};
+use agent_tools::{FileNote, RemovalMode, SessionId};
 use serde::Serialize;
 
 use crate::args::SessionCommand;
@@ -75,7 +75,7 @@ async fn sync(
 ) -> Result<ExitCode, Failure> {
     let workspace = context.sessions()?.workspace(id).await.map_err(Failure::new)?;
     let fetched = workspace.refresh().await.map_err(Failure::new)?;
-    let removals = if confirm_removals { Removals::All } else { Removals::UpToMany };
+    let removals = if confirm_removals { RemovalMode::ApplyAll } else { RemovalMode::HoldBackMany };
     let report = workspace.sync(removals).await.map_err(Failure::new)?;
     let text = |path: &dyn std::fmt::Display| path.to_string();
     let synced = Synced {

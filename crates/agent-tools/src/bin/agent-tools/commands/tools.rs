@@ -37,7 +37,7 @@ pub(crate) async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Fail
 
 /// Output to where a shell would send it; what is about it to standard error.
 fn show(output: &BashOutput) {
-    let _ = std::io::stdout().write_all(output.own_stdout().as_bytes());
+    let _ = std::io::stdout().write_all(output.command_stdout().as_bytes());
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().write_all(output.stderr.as_bytes());
     let mut about = String::new();
