@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use artifact_sync::{IgnoreRules, Progress, Skipped};
-use policy::{Gap, Policy, PolicyError, SandboxRuntimeConfig};
+use policy::{Policy, PolicyError, SandboxRuntimeConfig, UnenforcedReason};
 use sandbox_core::{Limits, NativeSandbox, OpenError, SessionId, Tier, UserId};
 use secrets::{LoadedVariables, VariableSource};
 use skill_store::{InstalledSkill, SkillError, SkillRef};
@@ -349,7 +349,8 @@ impl Sessions {
         .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
         .map_err(|source| SessionError::Sandbox { source })?;
         // What is not there needs no protection now, and presets name many such paths.
-        let gaps = sandbox.unenforced().into_iter().filter(|gap| gap.reason != Gap::Absent);
+        let gaps =
+            sandbox.unenforced().into_iter().filter(|gap| gap.reason != UnenforcedReason::Absent);
         warnings
             .extend(gaps.map(|gap| format!("policy: {} {}: {}", gap.list, gap.rule, gap.reason)));
         for warning in &warnings {

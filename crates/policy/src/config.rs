@@ -428,7 +428,7 @@ pub enum ParseError {
 
 impl SandboxRuntimeConfig {
     /// Parses settings strictly: syntax, types and keys. What the values mean is judged by
-    /// [`accepts`](SandboxRuntimeConfig::accepts).
+    /// [`validate`](SandboxRuntimeConfig::validate).
     ///
     /// # Errors
     /// [`ParseError`], which names the key.

@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::explain::Access;
-use crate::mounts::{BindAccess, MountError, MountOp, MountPlan};
+use crate::plan::{BindAccess, MountError, MountOp, MountPlan};
 use crate::tree::{NodeKind, Tree};
 
 /// How many rules a list may have; each costs an open file while a session opens.

@@ -24,47 +24,51 @@
 //! # Limits
 //! Settings are those of srt 0.0.78. `filterRequest` is a function there and cannot stand in JSON.
 //! A path rule is absolute or begins with `~/`; srt would resolve a relative one against the
-//! directory of its own process. Mounts cover what exists when they are compiled; [`Arrivals`] says
+//! directory of its own process. Mounts cover what exists when they are compiled; [`CreationRules`] says
 //! what must not come into being, and [`MountPlan::unenforced`] names the rest.
 //!
 //! # Errors
-//! [`ParseError`] for text, [`Refusal`] for what srt would refuse, [`PolicyError`] for settings
+//! [`ParseError`] for text, [`ValidationError`] for what srt would refuse, [`PolicyError`] for settings
 //! that are no policy, and [`MountError`] for a policy that cannot be compiled. [`Policy::lint`]
 //! says what is taken and not enforced.
 
 #![forbid(unsafe_code)]
 
-mod accepts;
-mod arrivals;
+mod absent;
+mod compile;
 mod config;
+mod creation;
 mod domain;
 mod explain;
 #[expect(unreachable_pub, reason = "an engine compiles the file into its init program too")]
 mod glob;
 mod landlock;
-mod layers;
 mod lint;
 mod mandatory;
 mod merge;
-mod mounts;
+mod order;
+mod plan;
 mod policy;
 mod repositories;
 mod rules;
 mod tree;
+mod validate;
 
-pub use accepts::Refusal;
-pub use arrivals::{Arrivals, Refused};
 pub use config::{
     AwsPair, CredentialDecoding, CredentialFile, CredentialMode, CredentialVariable,
     CredentialsConfig, FilesystemConfig, GitConfig, MitmProxyConfig, NetworkConfig,
     OnExtractNoMatch, ParentProxyConfig, ParseError, RipgrepConfig, SandboxRuntimeConfig,
     SeccompConfig, Sigv4Action, Sigv4Config, SrtWinConfig, TlsTerminateConfig, WindowsConfig,
 };
+pub use creation::{CreationRules, DeniedPath};
 pub use explain::{Access, Rule, Verdict};
 pub use landlock::{AllowList, AllowRule};
 pub use lint::Lint;
 pub use merge::Override;
-pub use mounts::{BindAccess, Gap, MountError, MountOp, MountOptions, MountPlan, Unenforced};
+pub use plan::{
+    BindAccess, MountError, MountOp, MountOptions, MountPlan, Unenforced, UnenforcedReason,
+};
 pub use policy::{Policy, PolicyBuilder, PolicyError};
 pub use rules::RuleError;
 pub use tree::{NodeKind, Tree};
+pub use validate::ValidationError;

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::accepts::Refusal;
 use crate::config::SandboxRuntimeConfig;
 use crate::rules::{PathRule, RuleError};
+use crate::validate::ValidationError;
 
 /// What one session may do.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,7 +127,7 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`] for what srt itself would refuse, and for path rules that cannot be used.
     pub fn from_config(config: SandboxRuntimeConfig, home: &Path) -> Result<Self, PolicyError> {
-        config.accepts().map_err(|source| PolicyError::Refused { source })?;
+        config.validate().map_err(|source| PolicyError::Invalid { source })?;
         let read = |list: &[String]| -> Result<Vec<PathRule>, PolicyError> {
             list.iter()
                 .map(|rule| {
@@ -289,9 +289,9 @@ fn text(path: &Path) -> String {
 pub enum PolicyError {
     /// srt itself would refuse them.
     #[error(transparent)]
-    Refused {
+    Invalid {
         /// What is wrong.
-        source: Refusal,
+        source: ValidationError,
     },
     /// A path rule cannot be used.
     #[error(transparent)]

@@ -106,7 +106,9 @@ impl Inner {
     /// Takes away and covers what commands have made whose ends were not heard.
     fn recover_unreported(&self) {
         let Some(begun) = self.unchecked.begun() else { return };
-        for quarantined in self.unchecked.quarantine(&self.mounts().arrivals.refused, begun) {
+        for quarantined in
+            self.unchecked.quarantine(&self.mounts().creation_rules.denied_paths, begun)
+        {
             tracing::warn!(path = %quarantined.path.display(), "taken away: the policy allows nothing to be made there");
         }
         if let Err(error) = refresh::refresh(self) {
@@ -216,7 +218,7 @@ impl NativeSandbox {
         let open = cgroup::is_open_to_commands(&mounts)
             .then_some("the policy lets commands write to control groups");
         let (init, resources) = start(limits, open, |group| {
-            plan::encode_rules(&list, &mounts.arrivals, limits, attributes, group)
+            plan::encode_rules(&list, &mounts.creation_rules, limits, attributes, group)
         })?;
         init.keep(temporary);
         let signals_leave = init.landlock_abi() < probe::SCOPES_SINCE;
@@ -301,7 +303,8 @@ impl NativeSandbox {
     /// their own.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
         let mounts = self.inner.mounts();
-        mounts.allows(path, access) && (access == Access::Read || !mounts.arrivals.refuses(path))
+        mounts.allows(path, access)
+            && (access == Access::Read || !mounts.creation_rules.denies(path))
     }
 
     /// A string which, run by any shell of this user on this host, runs a command in the sandbox,
@@ -329,7 +332,7 @@ impl NativeSandbox {
     /// Whether the policy may cover more once something is at this path; then
     /// [`NativeSandbox::refresh`] is due.
     pub fn affects_policy(&self, path: &Path) -> bool {
-        self.inner.mounts().arrivals.concerns(path)
+        self.inner.mounts().creation_rules.affects_policy(path)
     }
 
     /// Hides and protects what the policy covers by now, and did not when it was compiled last.
@@ -359,7 +362,9 @@ impl Sandbox for NativeSandbox {
     async fn close(&self) {
         self.inner.init.end().await;
         if let Some(begun) = self.inner.unchecked.begun() {
-            self.inner.unchecked.quarantine(&self.inner.mounts().arrivals.refused, begun);
+            self.inner
+                .unchecked
+                .quarantine(&self.inner.mounts().creation_rules.denied_paths, begun);
         }
     }
 }

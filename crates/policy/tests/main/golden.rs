@@ -41,8 +41,8 @@ fn shown(plan: &MountPlan) -> String {
             MountOp::Root => writeln!(text, "root {path} ro"),
             MountOp::RootWritable => writeln!(text, "root {path} rw"),
             MountOp::Private { .. } => writeln!(text, "private {path}"),
-            MountOp::HideDirectory { holds_mounts, .. } => {
-                writeln!(text, "hide {path}/{}", if *holds_mounts { " around" } else { "" })
+            MountOp::HideDirectory { contains_mounts, .. } => {
+                writeln!(text, "hide {path}/{}", if *contains_mounts { " around" } else { "" })
             }
             MountOp::HideFile { .. } => writeln!(text, "hide {path}"),
             MountOp::Bind { access: BindAccess::ReadOnly, .. } => writeln!(text, "bind {path} ro"),
@@ -50,14 +50,14 @@ fn shown(plan: &MountPlan) -> String {
             other => panic!("{other:?}"),
         };
     }
-    for refused in &plan.arrivals.refused {
+    for refused in &plan.creation_rules.denied_paths {
         let _ = writeln!(text, "refuse {} in {}", refused.rest.display(), refused.dir.display());
     }
-    for pattern in &plan.arrivals.refused_patterns {
+    for pattern in &plan.creation_rules.denied_patterns {
         let _ = writeln!(text, "refuse {pattern}");
     }
-    if !plan.arrivals.watched.is_empty() {
-        let _ = writeln!(text, "watch {}", plan.arrivals.watched.join(" "));
+    if !plan.creation_rules.watched_names.is_empty() {
+        let _ = writeln!(text, "watch {}", plan.creation_rules.watched_names.join(" "));
     }
     for unenforced in &plan.unenforced {
         let _ = writeln!(

@@ -36,7 +36,7 @@ fn srt_accepts_every_preset_and_refuses_what_we_refuse() {
         judged.push((policy.config().clone(), true));
         let mut refused = policy.config().clone();
         refused.network.allowed_domains.push("*.com".to_owned());
-        assert!(refused.accepts().is_err());
+        assert!(refused.validate().is_err());
         judged.push((refused, false));
     }
     std::fs::write(dir.path().join("judge.mjs"), SCRIPT).unwrap();

@@ -81,6 +81,8 @@ impl AttachedCommand {
     /// After the end: takes away what the command has made where the policy allows nothing to be
     /// made.
     pub fn quarantine(&self) -> Vec<Quarantined> {
-        self.sandbox.unchecked.quarantine(&self.sandbox.mounts().arrivals.refused, self.began)
+        self.sandbox
+            .unchecked
+            .quarantine(&self.sandbox.mounts().creation_rules.denied_paths, self.began)
     }
 }

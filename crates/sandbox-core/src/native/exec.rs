@@ -91,7 +91,9 @@ impl CompletionGuard<'_> {
         let began = self.began.take();
         let mounts = self.sandbox.mounts();
         began
-            .map(|began| self.sandbox.unchecked.quarantine(&mounts.arrivals.refused, began))
+            .map(|began| {
+                self.sandbox.unchecked.quarantine(&mounts.creation_rules.denied_paths, began)
+            })
             .unwrap_or_default()
     }
 }

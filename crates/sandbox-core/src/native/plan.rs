@@ -5,7 +5,7 @@ use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use policy::{AllowList, Arrivals, BindAccess, MountOp, MountPlan, Refused};
+use policy::{AllowList, BindAccess, CreationRules, DeniedPath, MountOp, MountPlan};
 use rustix::process::{Resource, getrlimit};
 
 use super::cgroup::SessionGroup;
@@ -38,7 +38,7 @@ pub(super) fn encode(
 ) -> Vec<u8> {
     let max_pid =
         if limits_processes() && group.is_none() { limits.processes.max(MIN_PROCESSES) } else { 0 };
-    let mark = mark(&mounts.arrivals);
+    let mark = mark(&mounts.creation_rules);
     let filters = Filters {
         mark,
         of_init: filter::program(unix_sockets, mark),
@@ -46,12 +46,12 @@ pub(super) fn encode(
     };
     let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, &filters, group);
     plan.operations(&mounts.ops, limits);
-    plan.arrivals(&mounts.arrivals);
+    plan.arrivals(&mounts.creation_rules);
     plan.0
 }
 
 /// What comes to a plan later, by the layout of `wire`.
-pub(super) fn encode_additions(ops: &[MountOp], arrivals: &Arrivals) -> Vec<u8> {
+pub(super) fn encode_additions(ops: &[MountOp], arrivals: &CreationRules) -> Vec<u8> {
     let mut plan = Encoder::default();
     plan.operations(ops, &Limits::default());
     plan.arrivals(arrivals);
@@ -77,7 +77,7 @@ const FACTS: [&str; 9] = [
 /// Limits, filters and rules of Landlock, in the same way.
 pub(super) fn encode_rules(
     list: &AllowList,
-    arrivals: &Arrivals,
+    arrivals: &CreationRules,
     limits: &Limits,
     attributes: Attributes,
     group: Option<&SessionGroup>,
@@ -191,7 +191,7 @@ fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u6
 
 /// A number that commands do not know, where there is something to ask about. Who knew it would not
 /// be asked; what a command has made is looked at all the same.
-fn mark(arrivals: &Arrivals) -> Option<u32> {
+fn mark(arrivals: &CreationRules) -> Option<u32> {
     if arrivals.is_empty() {
         return None;
     }
@@ -238,8 +238,10 @@ impl Encoder {
                 MountOp::Root => (wire::OP_ROOT, wire::READ_ONLY),
                 MountOp::RootWritable => (wire::OP_ROOT, wire::READ_WRITE),
                 MountOp::Private { .. } => (wire::OP_PRIVATE, limits.tmp_mib),
-                MountOp::HideDirectory { holds_mounts: false, .. } => (wire::OP_HIDE_DIRECTORY, 0),
-                MountOp::HideDirectory { holds_mounts: true, .. } => (wire::OP_HIDE_AROUND, 0),
+                MountOp::HideDirectory { contains_mounts: false, .. } => {
+                    (wire::OP_HIDE_DIRECTORY, 0)
+                }
+                MountOp::HideDirectory { contains_mounts: true, .. } => (wire::OP_HIDE_AROUND, 0),
                 MountOp::HideFile { .. } => (wire::OP_HIDE_FILE, 0),
                 MountOp::Bind { access: how, .. } => (wire::OP_BIND, access(how)),
                 // Init refuses an operation that it does not know.
@@ -257,9 +259,14 @@ impl Encoder {
     }
 
     /// What init sees to when something is made.
-    pub(super) fn arrivals(&mut self, arrivals: &Arrivals) {
-        let Arrivals { refused, refused_patterns, watched, .. } = arrivals;
-        let paths: Vec<PathBuf> = refused.iter().map(Refused::path).collect();
+    pub(super) fn arrivals(&mut self, arrivals: &CreationRules) {
+        let CreationRules {
+            denied_paths: refused,
+            denied_patterns: refused_patterns,
+            watched_names: watched,
+            ..
+        } = arrivals;
+        let paths: Vec<PathBuf> = refused.iter().map(DeniedPath::path).collect();
         // Whatever stands on the way to a path could be brought there with the path in it.
         let parts =
             paths.iter().flat_map(|path| path.iter().skip(1)).map(OsStr::as_bytes).map(literal);

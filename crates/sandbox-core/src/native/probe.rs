@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use policy::{AllowList, Arrivals};
+use policy::{AllowList, CreationRules};
 
 use super::filter::{Attributes, UnixSockets};
 use super::{OpenError, Resources, cgroup, plan, start, wire};
@@ -27,7 +27,7 @@ pub fn probe(tier: &Tier) -> EngineReport {
         Tier::Landlock { accepted } => {
             let (list, attributes) = (AllowList::default(), Attributes::of(accepted));
             let encoded = |group: Option<&_>| {
-                plan::encode_rules(&list, &Arrivals::default(), &limits, attributes, group)
+                plan::encode_rules(&list, &CreationRules::default(), &limits, attributes, group)
             };
             match start(&limits, None, encoded) {
                 Ok((init, resources)) => {

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use policy::Refused;
+use policy::DeniedPath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
@@ -48,7 +48,11 @@ impl Unchecked {
 
     /// Takes away what was made at refused paths since a command began. What stood there before is
     /// somebody else's.
-    pub(super) fn quarantine(&self, refused: &[Refused], started: SystemTime) -> Vec<Quarantined> {
+    pub(super) fn quarantine(
+        &self,
+        refused: &[DeniedPath],
+        started: SystemTime,
+    ) -> Vec<Quarantined> {
         let since = self.since(started).checked_sub(LAG).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut quarantined = Vec::new();
         for of_one in refused.chunk_by(|a, b| a.dir == b.dir) {
@@ -63,7 +67,7 @@ impl Unchecked {
             ) {
                 Ok(dir) => {
                     let was_written_to = stat(&dir, "").is_ok_and(|stat| changed(&stat) >= since);
-                    for Refused { rest, .. } in of_one {
+                    for DeniedPath { rest, .. } in of_one {
                         let is_deep = rest.components().nth(1).is_some();
                         if was_written_to || is_deep {
                             quarantined.extend(look(&dir, &first.dir, rest, since));
@@ -148,11 +152,11 @@ mod tests {
 
     use super::*;
 
-    fn refused(dir: &Path, rest: &str) -> Refused {
-        Refused { dir: dir.to_owned(), rest: rest.into() }
+    fn refused(dir: &Path, rest: &str) -> DeniedPath {
+        DeniedPath { dir: dir.to_owned(), rest: rest.into() }
     }
 
-    fn taken(refused: &[Refused], since: SystemTime) -> Vec<(PathBuf, Option<PathBuf>)> {
+    fn taken(refused: &[DeniedPath], since: SystemTime) -> Vec<(PathBuf, Option<PathBuf>)> {
         Unchecked::default()
             .quarantine(refused, since)
             .into_iter()

@@ -53,11 +53,11 @@ pub(super) fn refresh(sandbox: &Inner) -> Result<(), OpenError> {
         .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
     let old = sandbox.mounts();
     let ops = if sandbox.has_namespaces { additions(&old, &fresh) } else { Vec::new() };
-    if ops.is_empty() && fresh.arrivals == old.arrivals {
+    if ops.is_empty() && fresh.creation_rules == old.creation_rules {
         return Ok(());
     }
     let host = |source: io::Error| OpenError::Host { operation: "refresh the mounts", source };
-    sandbox.init.add(&plan::encode_additions(&ops, &fresh.arrivals)).map_err(host)?;
+    sandbox.init.add(&plan::encode_additions(&ops, &fresh.creation_rules)).map_err(host)?;
     // What is open stays open, and what was closed stays closed: the mounts are those of before,
     // with the new ones over them.
     fresh.ops = old.ops.iter().cloned().chain(ops).collect();
@@ -84,7 +84,7 @@ fn additions(old: &MountPlan, fresh: &MountPlan) -> Vec<MountOp> {
                 added.push(match op {
                     // What lies in it and is to be shown, is at the next opening.
                     MountOp::HideDirectory { .. } => {
-                        MountOp::HideDirectory { path: path.to_owned(), holds_mounts: false }
+                        MountOp::HideDirectory { path: path.to_owned(), contains_mounts: false }
                     }
                     other => other.clone(),
                 });

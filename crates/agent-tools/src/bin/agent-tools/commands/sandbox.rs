@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Gap, Policy, SandboxRuntimeConfig};
+use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, UnenforcedReason};
 use sandbox_core::{CommandSpec, Limits, NativeSandbox, Sandbox as _, Tier};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,7 +30,8 @@ pub(crate) async fn run(args: Sandbox, tier: &Tier) -> Result<ExitCode, Failure>
     };
     let sandbox = NativeSandbox::open_on(tier, &policy, &cwd, &Limits::default())
         .map_err(Failure::setting)?;
-    for gap in sandbox.unenforced().into_iter().filter(|gap| gap.reason != Gap::Absent) {
+    for gap in sandbox.unenforced().into_iter().filter(|gap| gap.reason != UnenforcedReason::Absent)
+    {
         eprintln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
     }
     let mut spec = CommandSpec::new(command);

@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::explain::is_inside;
-use crate::mounts::{BindAccess, MountError, MountOp, MountOptions};
+use crate::plan::{BindAccess, MountError, MountOp, MountOptions};
 use crate::rules::depth;
 use crate::tree::{NodeKind, Tree};
 
 /// The canonical paths of a policy's lists.
-pub(crate) struct Sets {
+pub(crate) struct PathSets {
     pub(crate) hidden: BTreeSet<PathBuf>,
     pub(crate) shown: BTreeSet<PathBuf>,
     pub(crate) writable: BTreeSet<PathBuf>,
@@ -32,13 +32,13 @@ enum Layer {
     Hide,
     Show,
     Write,
-    Pin,
+    AnchorDirectory,
     Protect,
 }
 
 /// Puts what the lists say in order; the numbers of the rules are those of `mounts`.
-pub(crate) fn layered(
-    sets: &Sets,
+pub(crate) fn order_mounts(
+    sets: &PathSets,
     options: &MountOptions,
     tree: &dyn Tree,
 ) -> Result<Vec<MountOp>, MountError> {
@@ -49,7 +49,7 @@ pub(crate) fn layered(
         (Layer::Hide, sets.hidden.iter().collect()),
         (Layer::Show, sets.shown.difference(&sets.writable).collect()),
         (Layer::Write, sets.writable.iter().collect()),
-        (Layer::Pin, pins.iter().collect()),
+        (Layer::AnchorDirectory, pins.iter().collect()),
         (Layer::Protect, sets.protected.iter().collect()),
     ];
     let mut layers: Vec<(usize, &Path, Layer)> = lists
@@ -89,7 +89,9 @@ pub(crate) fn layered(
             | (Layer::Write, State::Hidden | State::Private) => {
                 (bind(BindAccess::ReadOnly), State::Shown)
             }
-            (Layer::Pin, State::Writable) => (bind(BindAccess::ReadWrite), State::Writable),
+            (Layer::AnchorDirectory, State::Writable) => {
+                (bind(BindAccess::ReadWrite), State::Writable)
+            }
             (Layer::Protect, State::Writable) => (bind(BindAccess::ReadOnly), State::Shown),
             _ => continue,
         };
@@ -101,7 +103,7 @@ pub(crate) fn layered(
 }
 
 /// The directories between a writable path and what is hidden or protected inside it (rule 6).
-fn pins(sets: &Sets) -> BTreeSet<PathBuf> {
+fn pins(sets: &PathSets) -> BTreeSet<PathBuf> {
     let mut pins = BTreeSet::new();
     for inner in sets.hidden.iter().chain(&sets.protected) {
         let root = sets
@@ -127,7 +129,7 @@ fn hide(path: &Path, tree: &dyn Tree) -> Result<MountOp, MountError> {
         tree.kind(path).map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
     Ok(match kind {
         Some(NodeKind::Directory) => {
-            MountOp::HideDirectory { path: path.to_owned(), holds_mounts: false }
+            MountOp::HideDirectory { path: path.to_owned(), contains_mounts: false }
         }
         _ => MountOp::HideFile { path: path.to_owned() },
     })
@@ -143,8 +145,8 @@ fn mark_holders(ops: &mut [MountOp]) {
         .map(Path::to_owned)
         .collect();
     for op in ops {
-        if let MountOp::HideDirectory { path, holds_mounts } = op {
-            *holds_mounts = holders.contains(path);
+        if let MountOp::HideDirectory { path, contains_mounts } = op {
+            *contains_mounts = holders.contains(path);
         }
     }
 }

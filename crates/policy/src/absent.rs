@@ -1,24 +1,14 @@
-//! What must not come into being, and what asks for a new compilation when it does.
-//!
-//! Mounts cover what is there. A path that is denied and at which nothing is yet cannot be mounted
-//! over, and a file that was made there to mount over would show on the host. So an engine is told
-//! of such paths, and sees to them when something is made:
-//!
-//! 1. At a refused path nothing may be made. On the way to it directories may be made, but nothing
-//!    may be moved or linked there: that could bring a denied path along.
-//! 2. Nothing may be made that a refused pattern matches.
-//! 3. When something is made under a watched name, the policy may cover more than before: a
-//!    repository, for one. Compiling it again tells.
+//! Derivation of the creation rules from rules whose paths do not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use crate::creation::{CreationRules, DeniedPath, literal};
 use crate::explain::Access;
-use crate::glob;
 use crate::mandatory;
-use crate::mounts::{MountError, MountPlan};
+use crate::plan::{MountError, MountPlan};
 use crate::policy::Policy;
 use crate::rules::{PathRule, is_glob};
 use crate::tree::Tree;
@@ -26,62 +16,6 @@ use crate::tree::Tree;
 /// How many symlinks are followed, one after another, to a target that does not exist; as many as
 /// the kernel follows (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
-
-/// What must not come into being, and what asks for a new compilation when it does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Arrivals {
-    /// Canonical paths in writable directories.
-    pub refused: Vec<Refused>,
-    /// Patterns on whole paths.
-    pub refused_patterns: Vec<String>,
-    /// Patterns on names.
-    pub watched: Vec<String>,
-}
-
-/// A path at which nothing may be made.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Refused {
-    /// How far the way to it exists: a directory, or a file in the place of one.
-    pub dir: PathBuf,
-    /// The rest of the path; never empty.
-    pub rest: PathBuf,
-}
-
-impl Refused {
-    /// The whole path.
-    pub fn path(&self) -> PathBuf {
-        self.dir.join(&self.rest)
-    }
-}
-
-impl Arrivals {
-    /// Whether there is nothing to see to.
-    pub fn is_empty(&self) -> bool {
-        self.refused.is_empty() && self.refused_patterns.is_empty() && self.watched.is_empty()
-    }
-
-    /// Whether nothing may be made at a canonical path.
-    pub fn refuses(&self, path: &Path) -> bool {
-        let is_refused = |refused: &Refused| {
-            path.strip_prefix(&refused.dir).is_ok_and(|at| at.starts_with(&refused.rest))
-        };
-        let text = path.as_os_str().as_encoded_bytes();
-        self.refused.iter().any(is_refused)
-            || self.refused_patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), text))
-    }
-
-    /// Whether a path has a watched name on it, so that the policy may cover more once something is
-    /// there.
-    pub fn concerns(&self, path: &Path) -> bool {
-        let is_watched = |name: &OsStr| {
-            self.watched
-                .iter()
-                .any(|pattern| glob::component(pattern.as_bytes(), name.as_encoded_bytes()))
-        };
-        path.iter().any(is_watched)
-    }
-}
 
 /// Paths of rules at which nothing is.
 #[derive(Debug, Default)]
@@ -96,16 +30,16 @@ pub(crate) struct Absent {
 
 /// Finds out where nothing may be made, and what is to be looked out for. `writable` are the
 /// canonical paths of `allowWrite`.
-pub(crate) fn arrivals(
+pub(crate) fn creation_rules(
     policy: &Policy,
     tree: &dyn Tree,
     plan: &MountPlan,
     writable: &BTreeSet<PathBuf>,
     absent: &Absent,
-) -> Result<Arrivals, MountError> {
-    let mut arrivals = Arrivals::default();
+) -> Result<CreationRules, MountError> {
+    let mut rules = CreationRules::default();
     if writable.is_empty() {
-        return Ok(arrivals);
+        return Ok(rules);
     }
     // Most of them are in the same few directories.
     let mut known = BTreeMap::new();
@@ -125,7 +59,7 @@ pub(crate) fn arrivals(
     for path in &absent.leading_nowhere {
         refused.extend(settled(path, Stands::PerhapsLink)?);
     }
-    arrivals.refused = refused.into_iter().collect();
+    rules.denied_paths = refused.into_iter().collect();
     let mut watched: BTreeSet<String> = BTreeSet::from([".git".to_owned()]);
     for name in mandatory::FILES.iter().chain(&mandatory::DIRECTORIES) {
         watched.extend(name.split('/').map(str::to_owned));
@@ -135,15 +69,15 @@ pub(crate) fn arrivals(
             watched.extend(found.rest.iter().map(|name| literal(&name.to_string_lossy())));
         }
     }
-    arrivals.refused_patterns = patterns(&policy.deny_write).map(str::to_owned).collect();
+    rules.denied_patterns = patterns(&policy.deny_write).map(str::to_owned).collect();
     for pattern in patterns(&policy.deny_read) {
         let (at, names) = ahead(tree, pattern);
         if writable.iter().any(|root| at.starts_with(root) || root.starts_with(&at)) {
             watched.extend(names);
         }
     }
-    arrivals.watched = watched.into_iter().collect();
-    Ok(arrivals)
+    rules.watched_names = watched.into_iter().collect();
+    Ok(rules)
 }
 
 fn patterns(rules: &[PathRule]) -> impl Iterator<Item = &str> {
@@ -151,13 +85,6 @@ fn patterns(rules: &[PathRule]) -> impl Iterator<Item = &str> {
         PathRule::Glob(pattern) => Some(pattern.as_str()),
         PathRule::Path(_) => None,
     })
-}
-
-/// A pattern that matches one name only.
-fn literal(name: &str) -> String {
-    name.chars()
-        .map(|c| if matches!(c, '*' | '?' | '[') { format!("[{c}]") } else { c.to_string() })
-        .collect()
 }
 
 /// How far the way to what a rule covers leads through what exists, and the names from there on.
@@ -187,7 +114,7 @@ fn settle(
     path: &Path,
     mut what: Stands,
     known: &mut BTreeMap<PathBuf, PathBuf>,
-) -> io::Result<Vec<Refused>> {
+) -> io::Result<Vec<DeniedPath>> {
     let mut found = Vec::new();
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -201,7 +128,7 @@ fn settle(
             Ok(dir) => {
                 known.insert(at, dir.clone());
                 if !rest.as_os_str().is_empty() {
-                    found.push(Refused { dir, rest });
+                    found.push(DeniedPath { dir, rest });
                 }
                 break;
             }
@@ -215,7 +142,7 @@ fn settle(
                 let below = |at: &Path| {
                     if rest.as_os_str().is_empty() { at.to_owned() } else { at.join(&rest) }
                 };
-                found.push(Refused { dir: dir.clone(), rest: below(Path::new(name)) });
+                found.push(DeniedPath { dir: dir.clone(), rest: below(Path::new(name)) });
                 path = folded(&dir, &below(&target));
             }
             // A circle leads nowhere, and neither does what lies below a file.

@@ -7,7 +7,7 @@ use crate::domain::{self, List};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error("{path}: {problem}")]
-pub struct Refusal {
+pub struct ValidationError {
     /// The value's place, such as `network.allowedDomains[2]`.
     pub path: String,
     /// What is wrong with it.
@@ -18,8 +18,8 @@ impl SandboxRuntimeConfig {
     /// Judges settings as srt 0.0.78 does when it loads them.
     ///
     /// # Errors
-    /// The first [`Refusal`], in the order of the file's parts.
-    pub fn accepts(&self) -> Result<(), Refusal> {
+    /// The first [`ValidationError`], in the order of the file's parts.
+    pub fn validate(&self) -> Result<(), ValidationError> {
         self.check_network()?;
         self.check_filesystem()?;
         self.check_programs()?;
@@ -29,7 +29,7 @@ impl SandboxRuntimeConfig {
         }
     }
 
-    fn check_network(&self) -> Result<(), Refusal> {
+    fn check_network(&self) -> Result<(), ValidationError> {
         let network = &self.network;
         each("network.allowedDomains", &network.allowed_domains, |entry| {
             domain::is_accepted(entry, List::Allowed).then_some(()).ok_or(
@@ -92,7 +92,7 @@ impl SandboxRuntimeConfig {
         Ok(())
     }
 
-    fn check_filesystem(&self) -> Result<(), Refusal> {
+    fn check_filesystem(&self) -> Result<(), ValidationError> {
         let filesystem = &self.filesystem;
         let enabled = filesystem.disabled != Some(true);
         for (name, list, denies) in [
@@ -117,7 +117,7 @@ impl SandboxRuntimeConfig {
         Ok(())
     }
 
-    fn check_programs(&self) -> Result<(), Refusal> {
+    fn check_programs(&self) -> Result<(), ValidationError> {
         for (name, path) in [
             ("bwrapPath", &self.bwrap_path),
             ("socatPath", &self.socat_path),
@@ -159,7 +159,7 @@ impl SandboxRuntimeConfig {
         Ok(())
     }
 
-    fn check_credentials(&self, credentials: &CredentialsConfig) -> Result<(), Refusal> {
+    fn check_credentials(&self, credentials: &CredentialsConfig) -> Result<(), ValidationError> {
         let mut masked = false;
         for (at, file) in credentials.files.iter().flatten().enumerate() {
             let path = format!("credentials.files[{at}]");
@@ -213,7 +213,7 @@ impl SandboxRuntimeConfig {
         decoded: bool,
         claims: Option<&Vec<String>>,
         inject: Option<&Vec<String>>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ValidationError> {
         if let Some(claims) = claims
             && (!decoded || claims.is_empty())
         {
@@ -249,7 +249,7 @@ impl SandboxRuntimeConfig {
         Ok(())
     }
 
-    fn check_aws_pairs(&self, credentials: &CredentialsConfig) -> Result<(), Refusal> {
+    fn check_aws_pairs(&self, credentials: &CredentialsConfig) -> Result<(), ValidationError> {
         let mut seen = Vec::new();
         for (at, pair) in credentials.aws_pairs.iter().flatten().enumerate() {
             for name in [
@@ -283,15 +283,15 @@ impl SandboxRuntimeConfig {
     }
 }
 
-fn refuse<T>(path: impl Into<String>, problem: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { path: path.into(), problem: problem.into() })
+fn refuse<T>(path: impl Into<String>, problem: impl Into<String>) -> Result<T, ValidationError> {
+    Err(ValidationError { path: path.into(), problem: problem.into() })
 }
 
 fn each(
     path: &str,
     list: &[String],
     judge: impl Fn(&str) -> Result<(), &'static str>,
-) -> Result<(), Refusal> {
+) -> Result<(), ValidationError> {
     for (at, entry) in list.iter().enumerate() {
         judge(entry)
             .or_else(|problem| refuse(format!("{path}[{at}]"), format!("{entry:?} {problem}")))?;
@@ -299,7 +299,7 @@ fn each(
     Ok(())
 }
 
-fn hosts(path: &str, list: &[String]) -> Result<(), Refusal> {
+fn hosts(path: &str, list: &[String]) -> Result<(), ValidationError> {
     each(path, list, |entry| {
         domain::is_accepted(entry, List::Hosts)
             .then_some(())
@@ -363,7 +363,7 @@ mod tests {
         }
         let config = SandboxRuntimeConfig::from_json(&value.to_string()).unwrap();
         assert_eq!(
-            config.accepts().map_err(|refusal| refusal.path),
+            config.validate().map_err(|refusal| refusal.path),
             expected.map_err(str::to_owned)
         );
     }

@@ -17,7 +17,7 @@
 //! 6. Between a writable path and something inside it that is hidden or protected, each directory
 //!    is bound onto itself: a mount point cannot be renamed or removed, so nobody moves the parent
 //!    of a protected path away (`EBUSY`).
-//! 7. Where nothing is yet, nothing is mounted: see `arrivals`.
+//! 7. Where nothing is yet, nothing is mounted: see `creation`.
 //! 8. Every path is canonical when the plan is made. An engine that meets a symlink at one of them
 //!    refuses.
 
@@ -26,11 +26,13 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::arrivals::{Absent, Arrivals, arrivals};
-use crate::explain::{Access, is_inside};
+use crate::absent::{Absent, creation_rules};
+use crate::creation::CreationRules;
+use crate::explain::is_inside;
 use crate::glob;
-use crate::layers::{Sets, layered};
 use crate::mandatory;
+use crate::order::{PathSets, order_mounts};
+use crate::plan::{MountError, MountOp, MountOptions, MountPlan, Unenforced, UnenforcedReason};
 use crate::policy::Policy;
 use crate::repositories::Search;
 use crate::rules::{PathRule, is_glob};
@@ -42,168 +44,11 @@ const MAX_VISITED: usize = 200_000;
 /// The list whose rules also hold where nothing is yet.
 const DENY_WRITE: &str = "denyWrite";
 
-/// What an engine adds of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MountOptions {
-    /// Directories that a session has for itself, empty and writable, in the place of the host's:
-    /// `/tmp`.
-    pub private: Vec<PathBuf>,
-}
-
-/// One mount. Inside the session a path is what it is on the host.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum MountOp {
-    /// The host's whole tree, read-only.
-    Root,
-    /// The host's whole tree, as writable as it is.
-    RootWritable,
-    /// An empty, writable directory of the session's own.
-    Private {
-        /// Where.
-        path: PathBuf,
-    },
-    /// An empty directory that cannot be written to.
-    HideDirectory {
-        /// Where.
-        path: PathBuf,
-        /// Whether later operations mount something inside it.
-        holds_mounts: bool,
-    },
-    /// A file that cannot be opened.
-    HideFile {
-        /// Where.
-        path: PathBuf,
-    },
-    /// The host's own file or directory.
-    Bind {
-        /// Where.
-        path: PathBuf,
-        /// Whether it may be written to.
-        access: BindAccess,
-    },
-}
-
-/// Whether a bound path may be written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum BindAccess {
-    /// It may not.
-    ReadOnly,
-    /// It may.
-    ReadWrite,
-}
-
-/// The mounts of a session, in order, and what they do not cover.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MountPlan {
-    /// The mounts.
-    pub ops: Vec<MountOp>,
-    /// What must not come into being.
-    pub arrivals: Arrivals,
-    /// Rules that do not hold as things stand.
-    pub unenforced: Vec<Unenforced>,
-}
-
-/// A rule that does not hold as things stand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Unenforced {
-    /// The list that the rule stands in.
-    pub list: &'static str,
-    /// The rule.
-    pub rule: String,
-    /// Why not.
-    pub reason: Gap,
-}
-
-/// Why a rule does not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Gap {
-    /// Nothing is at the path, so nothing is hidden or opened.
-    Absent,
-    /// A symlink in a writable directory could be an agent's, so where it leads out it opens
-    /// nothing.
-    LeadsOut,
-    /// A pattern stands for the files that match it now, and opens or hides no others.
-    Later,
-    /// There is too much in a writable directory to find every repository.
-    TooLarge,
-}
-
-impl fmt::Display for Gap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Absent => "does not exist",
-            Self::LeadsOut => "is a symlink in a writable directory, and leads out of it",
-            Self::Later => "files that appear later are not covered at once",
-            Self::TooLarge => "has too many directories to find every repository in it",
-        })
-    }
-}
-
-impl MountPlan {
-    /// A plan that shows the host's tree, read-only, and nothing else.
-    pub fn read_only() -> Self {
-        Self { ops: vec![MountOp::Root], ..Self::default() }
-    }
-
-    /// Whether a canonical path can be read, or written to, once the mounts are made: the last one
-    /// that lies over it decides.
-    pub fn allows(&self, path: &Path, access: Access) -> bool {
-        let over = |op: &&MountOp| op.path().is_none_or(|at| path.starts_with(at));
-        match self.ops.iter().rev().find(over) {
-            Some(MountOp::Root | MountOp::Bind { access: BindAccess::ReadOnly, .. }) => {
-                access == Access::Read
-            }
-            Some(MountOp::RootWritable | MountOp::Private { .. } | MountOp::Bind { .. }) => true,
-            Some(MountOp::HideDirectory { .. } | MountOp::HideFile { .. }) | None => false,
-        }
-    }
-}
-
-/// Why a policy cannot be compiled.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MountError {
-    /// The file system cannot be looked at.
-    #[error("cannot look at {}", path.display())]
-    Tree {
-        /// Where.
-        path: PathBuf,
-        /// The system's own error.
-        source: io::Error,
-    },
-    /// A pattern has no fixed beginning, so the whole machine would have to be searched.
-    #[error("the pattern {pattern:?} begins with a wildcard; begin it with a directory")]
-    PatternTooBroad {
-        /// The pattern.
-        pattern: String,
-    },
-    /// The patterns would have to be compared with too many files.
-    #[error("the pattern {pattern:?} would have to be compared with more than {max} files")]
-    TooManyFiles {
-        /// The pattern.
-        pattern: String,
-        /// The limit.
-        max: usize,
-    },
-    /// What is hidden lies among too many files to open each of the others by a rule.
-    #[error("more than {max} rules are needed to open what is not denied, such as {}", path.display())]
-    TooManyRules {
-        /// The one that is too many.
-        path: PathBuf,
-        /// The limit.
-        max: usize,
-    },
-}
-
 impl Policy {
     /// Compiles the policy to mounts, against the files that are there now.
     ///
     /// What does not exist is not created, on the host or anywhere: where it may not be written to,
-    /// it stands in [`MountPlan::arrivals`].
+    /// it stands in [`MountPlan::creation_rules`].
     ///
     /// # Errors
     /// [`MountError`], when the tree cannot be looked at, or a pattern cannot be evaluated.
@@ -225,11 +70,14 @@ impl Policy {
         for root in &writable {
             compiler.protect_root(self, root, &writable, &mut protected)?;
         }
-        let sets = Sets { hidden, shown, writable, protected };
-        let ops = layered(&sets, options, tree)?;
-        let mut plan =
-            MountPlan { ops, unenforced: compiler.unenforced, arrivals: Arrivals::default() };
-        plan.arrivals = arrivals(self, tree, &plan, &sets.writable, &compiler.absent)?;
+        let sets = PathSets { hidden, shown, writable, protected };
+        let ops = order_mounts(&sets, options, tree)?;
+        let mut plan = MountPlan {
+            ops,
+            unenforced: compiler.unenforced,
+            creation_rules: CreationRules::default(),
+        };
+        plan.creation_rules = creation_rules(self, tree, &plan, &sets.writable, &compiler.absent)?;
         Ok(plan)
     }
 }
@@ -245,7 +93,7 @@ struct Compiler<'t> {
 }
 
 impl Compiler<'_> {
-    fn skip(&mut self, list: &'static str, rule: &dyn fmt::Display, reason: Gap) {
+    fn skip(&mut self, list: &'static str, rule: &dyn fmt::Display, reason: UnenforcedReason) {
         self.unenforced.push(Unenforced { list, rule: rule.to_string(), reason });
     }
 
@@ -281,7 +129,7 @@ impl Compiler<'_> {
         for rule in rules {
             for path in self.candidates(list, rule)? {
                 let Some(canonical) = self.resolve(&path)? else {
-                    self.skip(list, rule, Gap::Absent);
+                    self.skip(list, rule, UnenforcedReason::Absent);
                     continue;
                 };
                 let roots = writable.iter().chain(&found);
@@ -290,7 +138,7 @@ impl Compiler<'_> {
                         .clone()
                         .any(|root| is_inside(&path, root) && !canonical.starts_with(root))
                 {
-                    self.skip(list, rule, Gap::LeadsOut);
+                    self.skip(list, rule, UnenforcedReason::EscapingSymlink);
                     continue;
                 }
                 found.insert(canonical);
@@ -316,7 +164,7 @@ impl Compiler<'_> {
                         self.absent.leading_nowhere.insert(path);
                     }
                     None => {
-                        self.skip(list, rule, Gap::Absent);
+                        self.skip(list, rule, UnenforcedReason::Absent);
                         self.absent.unreadable.insert(path);
                     }
                 }
@@ -368,7 +216,7 @@ impl Compiler<'_> {
             return Err(MountError::PatternTooBroad { pattern: pattern.clone() });
         }
         if list != DENY_WRITE {
-            self.skip(list, rule, Gap::Later);
+            self.skip(list, rule, UnenforcedReason::FutureFiles);
         }
         let mut found = Vec::new();
         let mut rest = vec![literal];
@@ -431,7 +279,7 @@ impl Compiler<'_> {
             }
         }
         if !is_complete {
-            self.skip("allowWrite", &root.display(), Gap::TooLarge);
+            self.skip("allowWrite", &root.display(), UnenforcedReason::TooLarge);
         }
         Ok(())
     }
@@ -457,18 +305,5 @@ impl Compiler<'_> {
         let exists = found.is_some();
         protected.extend(found);
         Ok(exists)
-    }
-}
-
-impl MountOp {
-    /// Where it mounts; `None` for the root.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Root | Self::RootWritable => None,
-            Self::Private { path }
-            | Self::HideDirectory { path, .. }
-            | Self::HideFile { path }
-            | Self::Bind { path, .. } => Some(path),
-        }
     }
 }
