@@ -25,7 +25,7 @@ use crate::output::{
 };
 use crate::tool_error::ToolError;
 use crate::tools::{self, Tool};
-use crate::workspace::{CloseError, RemovalMode, TransferError, Workspace};
+use crate::workspace::{CloseError, RemovalMode, TransferError, Workspace, is_artifact};
 
 /// The largest file that `readFile` gives back.
 const MAX_READ_BYTES: u64 = 32 << 20;
@@ -329,7 +329,7 @@ impl Session {
             key: None,
             pending: None,
         };
-        if let Some(mirror) = self.workspace.mirror.as_ref().filter(|_| relative.is_artifact()) {
+        if let Some(mirror) = self.workspace.mirror.as_ref().filter(|_| is_artifact(&relative)) {
             let report = mirror.put_file(&relative).await;
             if let Some(changed) = report.changed.into_iter().next() {
                 output.url = changed.url;

@@ -356,3 +356,20 @@ pub enum CloseError {
         source: StateError,
     },
 }
+
+/// Returns whether a path is mirrored as an artifact: true for everything outside `skills/`.
+pub(crate) fn is_artifact(path: &RelativePath) -> bool {
+    path.components().next() != Some(NOT_MIRRORED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skills_are_not_artifacts() {
+        let artifact = |text| is_artifact(&RelativePath::parse(text).unwrap());
+        assert!(!artifact("skills/a/b") && !artifact("skills"));
+        assert!(artifact("a/skills/b") && artifact("skillset"));
+    }
+}

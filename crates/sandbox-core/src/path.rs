@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 const MAX_PATH_BYTES: usize = 4096;
 /// The longest name of one directory entry (`NAME_MAX`, `limits.h`).
 const MAX_COMPONENT_BYTES: usize = 255;
-/// The directory that holds the session's skills; nothing in it is an artifact.
-const SKILLS: &str = "skills";
 
 /// A path inside a session directory: UTF-8, `/`-separated, with at least one component, none of
 /// them empty, `.` or `..`, and no NUL.
@@ -56,12 +54,6 @@ impl RelativePath {
     /// As [`RelativePath::parse`].
     pub fn join(&self, rest: &str) -> Result<Self, PathError> {
         Self::parse(&format!("{}/{rest}", self.0))
-    }
-
-    /// Whether mirroring treats the path as something the agent produced: all but what lies in
-    /// `skills/`.
-    pub fn is_artifact(&self) -> bool {
-        self.components().next() != Some(SKILLS)
     }
 }
 
@@ -300,13 +292,6 @@ mod tests {
         check(&"x".repeat(256), Err("one component"));
         check(&"x/".repeat(2500), Err("a path"));
         check(&"é".repeat(127), Ok(&"é".repeat(127)));
-    }
-
-    #[test]
-    fn skills_are_not_artifacts() {
-        let artifact = |text| RelativePath::parse(text).unwrap().is_artifact();
-        assert!(!artifact("skills/a/b") && !artifact("skills"));
-        assert!(artifact("a/skills/b") && artifact("skillset"));
     }
 
     #[test]
