@@ -403,9 +403,8 @@ impl Session {
     async fn reopen_sandbox(&self, ended: &Arc<NativeSandbox>) {
         let (policy, dir) = (self.policy.clone(), self.dir().to_owned());
         let SessionSettings { tier, limits, .. } = self.settings.clone();
-        if let Ok(Ok(fresh)) =
-            blocking(move || NativeSandbox::open_on(&tier, &policy, &dir, &limits)).await
-        {
+        let builder = NativeSandbox::builder(&policy, dir).limits(limits).tier(tier);
+        if let Ok(Ok(fresh)) = blocking(move || builder.open()).await {
             let mut current = self.sandbox.write().unwrap_or_else(PoisonError::into_inner);
             if Arc::ptr_eq(&current, ended) {
                 *current = Arc::new(fresh);

@@ -343,7 +343,7 @@ impl Sessions {
         let (for_sandbox, dir) = (policy.clone(), workspace.dir.path().to_owned());
         let SessionSettings { tier, limits, .. } = self.settings.session.clone();
         let sandbox = tokio::task::spawn_blocking(move || {
-            NativeSandbox::open_on(&tier, &for_sandbox, &dir, &limits)
+            NativeSandbox::builder(&for_sandbox, dir).limits(limits).tier(tier).open()
         })
         .await
         .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))

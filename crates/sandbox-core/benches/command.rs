@@ -17,7 +17,7 @@ fn command(criterion: &mut Criterion) {
     let root = tempfile::tempdir().unwrap();
     let dir = SessionDir::create(&root.path().join("s1")).unwrap().path().to_owned();
     let policy = Policy::session(&dir).home("/root".as_ref()).build().unwrap();
-    let sandbox = NativeSandbox::open(&policy, &dir).unwrap();
+    let sandbox = NativeSandbox::builder(&policy, &dir).open().unwrap();
 
     for (size, resident_bytes) in [("small host", 0usize), ("1 GB resident", 1 << 30)] {
         // Under `--test` each bench runs once, and nobody needs the gigabyte.
@@ -45,7 +45,7 @@ fn command(criterion: &mut Criterion) {
 
     criterion.bench_function("open and close a session", |bencher| {
         bencher.to_async(&runtime).iter(|| async {
-            let sandbox = NativeSandbox::open(&policy, &dir).unwrap();
+            let sandbox = NativeSandbox::builder(&policy, &dir).open().unwrap();
             sandbox.close().await;
         });
     });

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use library::Library;
 use policy::Policy;
-use sandbox_core::{CommandSpec, Limits, NativeSandbox, Sandbox, SessionDir};
+use sandbox_core::{CommandSpec, NativeSandbox, Sandbox, SessionDir, Tier};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -74,7 +74,8 @@ async fn main() {
     let policy = Policy::session(&dir).home("/root".as_ref()).build().unwrap();
     std::fs::write(&settings, policy.absolute_config().to_json()).unwrap();
 
-    let open = |count| (0..count).map(|_| NativeSandbox::open(&policy, &dir).unwrap()).collect();
+    let open =
+        |count| (0..count).map(|_| NativeSandbox::builder(&policy, &dir).open().unwrap()).collect();
     println!("| `bash -c true` | median | ÷ bare spawn (quartiles) |\n|---|---|---|");
     let mut rows = rows(&settings, &policy, &dir).await;
     measure(&mut rows, rounds, &policy, &dir).await;
@@ -122,9 +123,11 @@ async fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
         Way::OpenOnly(Box::new(many.clone())),
         4,
     ));
-    let other = NativeSandbox::open(&many, dir).unwrap();
+    let other = NativeSandbox::builder(&many, dir).open().unwrap();
     rows.push(row("session with 800 denied paths, at once", Way::Other(other), 1));
-    if let Ok(weaker) = NativeSandbox::open_landlock(policy, dir, &Limits::default(), &[]) {
+    if let Ok(weaker) =
+        NativeSandbox::builder(policy, dir).tier(Tier::Landlock { accepted: Vec::new() }).open()
+    {
         rows.push(row("session without namespaces (Landlock), at once", Way::Weaker(weaker), 1));
     }
     let settings = settings.to_str().unwrap();
@@ -177,7 +180,7 @@ fn with_denied_paths(dir: &Path) -> Policy {
 }
 
 async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
-    let sandbox = NativeSandbox::open(policy, dir).unwrap();
+    let sandbox = NativeSandbox::builder(policy, dir).open().unwrap();
     for round in 0..rounds {
         for row in rows.iter_mut().filter(|row| round % row.every == 0) {
             // A shell that another row's time was long enough for would be used here; so one
@@ -226,8 +229,10 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
                 Way::Session | Way::SessionAfterPause => in_session(&sandbox).await,
                 Way::Weaker(other) | Way::Other(other) => in_session(other).await,
                 Way::Library(library) => library.run().await,
-                Way::OpenOnly(policy) => opened = Some(NativeSandbox::open(policy, dir).unwrap()),
-                Way::Open => NativeSandbox::open(policy, dir).unwrap().close().await,
+                Way::OpenOnly(policy) => {
+                    opened = Some(NativeSandbox::builder(policy, dir).open().unwrap());
+                }
+                Way::Open => NativeSandbox::builder(policy, dir).open().unwrap().close().await,
             }
             row.times.push(started.elapsed() / commands);
             if let Some(opened) = opened {

@@ -31,7 +31,7 @@
 //! # let dir = tempfile::tempdir()?;
 //! # let session_dir = dir.path().canonicalize()?;
 //! let policy = Policy::session(&session_dir).home("/root".as_ref()).build()?;
-//! let sandbox = NativeSandbox::open(&policy, &session_dir)?;
+//! let sandbox = NativeSandbox::builder(&policy, &session_dir).open()?;
 //! let output = sandbox.exec(CommandSpec::new("echo hello > f && cat f")).await?;
 //! assert_eq!(output.status, CommandStatus::Exited(0));
 //! assert_eq!(output.stdout.bytes, b"hello\n");
@@ -45,7 +45,7 @@
 //!
 //! # Limits
 //! Linux; the native engine needs x86-64, Linux 5.12 or newer, and user namespaces; where these are refused,
-//! `NativeSandbox::open_landlock` is a weaker tier on Linux 6.2 or newer. Memory, processes and processor time are limited for a command as a
+//! `Tier::Landlock` is a weaker tier on Linux 6.2 or newer. Memory, processes and processor time are limited for a command as a
 //! whole where a control group is delegated to the host process, and for each process otherwise (see `Limits` and `Cgroups`).
 //! Symlinks at paths that a policy denies are resolved when the sandbox opens.
 //!
@@ -82,7 +82,7 @@ mod sandbox;
 mod srt;
 
 #[cfg(feature = "native")]
-pub use native::{AttachedCommand, NativeSandbox, OpenError, probe};
+pub use native::{AttachedCommand, NativeSandbox, NativeSandboxBuilder, OpenError, probe};
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
     CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport,

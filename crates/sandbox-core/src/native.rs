@@ -20,6 +20,7 @@
 #![cfg(target_os = "linux")]
 
 mod attached;
+mod builder;
 mod cgroup;
 mod exec;
 mod filter;
@@ -47,7 +48,7 @@ use async_trait::async_trait;
 use policy::{Access, BindAccess, MountOp, MountOptions, MountPlan, Policy, Unenforced};
 
 use crate::sandbox::{
-    Cgroups, CommandOutput, CommandSpec, EngineReport, ExecError, Limits, Sandbox, Tier, Weakness,
+    Cgroups, CommandOutput, CommandSpec, EngineReport, ExecError, Limits, Sandbox, Weakness,
 };
 use cgroup::SessionGroup;
 use filter::{Attributes, UnixSockets};
@@ -55,6 +56,7 @@ use process::InitProcess;
 use temporary::TemporaryDir;
 
 pub use attached::AttachedCommand;
+pub use builder::NativeSandboxBuilder;
 pub use probe::probe;
 
 /// An open sandbox of one session.
@@ -125,26 +127,19 @@ impl Inner {
 }
 
 impl NativeSandbox {
-    /// Opens a sandbox: compiles the policy against the host's files as they are now, starts the
-    /// session's init and waits until it takes commands. Blocks for a few milliseconds.
+    /// Returns a builder with default limits on the namespace tier.
     ///
-    /// `session_dir` is the default working directory; the policy says what may be done with it.
-    ///
-    /// # Errors
-    /// [`OpenError`] with the layer that cannot be had, why, and the remedy.
-    pub fn open(policy: &Policy, session_dir: &Path) -> Result<Self, OpenError> {
-        Self::open_with(policy, session_dir, &Limits::default())
+    /// Commands start in `session_dir` unless they name another directory. The policy decides how
+    /// they may use it.
+    pub fn builder(policy: &Policy, session_dir: impl Into<PathBuf>) -> NativeSandboxBuilder {
+        NativeSandboxBuilder::new(policy, session_dir.into())
     }
 
     /// As [`NativeSandbox::open`], with limits of the caller's own.
     ///
     /// # Errors
     /// As [`NativeSandbox::open`].
-    pub fn open_with(
-        policy: &Policy,
-        session_dir: &Path,
-        limits: &Limits,
-    ) -> Result<Self, OpenError> {
+    fn open_with(policy: &Policy, session_dir: &Path, limits: &Limits) -> Result<Self, OpenError> {
         if let Some(what) = policy.beyond_native() {
             return Err(OpenError::UnsupportedPolicy { what });
         }
@@ -182,7 +177,7 @@ impl NativeSandbox {
     /// # Errors
     /// As [`NativeSandbox::open`], and [`OpenError::WeaknessNotAccepted`] for a weakness that applies and
     /// is not among `accepted`.
-    pub fn open_landlock(
+    fn open_landlock(
         policy: &Policy,
         session_dir: &Path,
         limits: &Limits,
@@ -232,24 +227,6 @@ impl NativeSandbox {
             probe::enforced_by_landlock(&list, attributes, init.landlock_abi(), &resources);
         let compiled = Compiled { policy, mounts, private: Vec::new(), has_namespaces: false };
         Self::with(init, session_dir, &temporary_dir, report, compiled)
-    }
-
-    /// Opens a sandbox on the tier that is named.
-    ///
-    /// # Errors
-    /// As [`NativeSandbox::open_with`] and [`NativeSandbox::open_landlock`].
-    pub fn open_on(
-        tier: &Tier,
-        policy: &Policy,
-        session_dir: &Path,
-        limits: &Limits,
-    ) -> Result<Self, OpenError> {
-        match tier {
-            Tier::Namespaces => Self::open_with(policy, session_dir, limits),
-            Tier::Landlock { accepted } => {
-                Self::open_landlock(policy, session_dir, limits, accepted)
-            }
-        }
     }
 
     fn with(

@@ -25,7 +25,7 @@ pub(crate) async fn print(policy: &Policy, dir: &Path, is_test: bool) {
 }
 
 async fn idle_sessions(policy: &Policy, dir: &Path, count: usize) {
-    let open = || NativeSandbox::open(policy, dir).unwrap();
+    let open = || NativeSandbox::builder(policy, dir).open().unwrap();
     let alone = open();
     let mut times = [Vec::new(), Vec::new()];
     let mut opening = Vec::new();
@@ -71,7 +71,7 @@ async fn output(policy: &Policy, dir: &Path, rounds: usize) {
         ("8 KB", format!("head -c {count}M /dev/zero")),
         ("1 MB", format!("dd if=/dev/zero bs=1M count={count} status=none")),
     ] {
-        let sandbox = NativeSandbox::open(policy, dir).unwrap();
+        let sandbox = NativeSandbox::builder(policy, dir).open().unwrap();
         let (mut session, mut plain) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             let mut spec = CommandSpec::new(&script);

@@ -9,7 +9,7 @@ use policy::{Access, Policy, SandboxRuntimeConfig};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
-use sandbox_core::{Limits, NativeSandbox, Sandbox, Weakness};
+use sandbox_core::{NativeSandbox, Sandbox, Tier, Weakness};
 
 use crate::native::{NO_PLACE, directory_in_sight, spec, without_namespaces};
 use crate::reruns::skipped;
@@ -94,13 +94,12 @@ async fn what_commands_can_do_is_what_the_policy_says() {
         let (files, config) = case.make(&root);
         let policy = Policy::from_config(config, Path::new("/nonexistent")).unwrap();
         // Any directory that is in sight will do to start in.
-        let sandbox = if without_namespaces() {
-            let accepted = [Weakness::InnerRules];
-            NativeSandbox::open_landlock(&policy, Path::new("/usr"), &Limits::default(), &accepted)
-                .unwrap()
+        let tier = if without_namespaces() {
+            Tier::Landlock { accepted: vec![Weakness::InnerRules] }
         } else {
-            NativeSandbox::open(&policy, Path::new("/usr")).unwrap()
+            Tier::Namespaces
         };
+        let sandbox = NativeSandbox::builder(&policy, "/usr").tier(tier).open().unwrap();
         let found = look(&sandbox, &files).await;
         let expected: Vec<String> = files
             .iter()

@@ -419,7 +419,7 @@ impl Place {
 async fn native(case: &Case) -> (Outcome, String) {
     let place = Place::new();
     let policy = Policy::from_config(settings(case, &place), Path::new("/nonexistent")).unwrap();
-    let sandbox = NativeSandbox::open(&policy, &place.dir).unwrap();
+    let sandbox = NativeSandbox::builder(&policy, &place.dir).open().unwrap();
     let outcome = place.outcome(&sandbox, case.command).await;
     sandbox.close().await;
     outcome

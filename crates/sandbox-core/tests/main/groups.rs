@@ -15,7 +15,7 @@ use sandbox_core::{
 };
 
 use crate::native::{
-    Place, alive, eventually, open_with, place, spec, unique_seconds, without_namespaces,
+    Place, alive, eventually, open_with, place, spec, tier, unique_seconds, without_namespaces,
 };
 use crate::reruns::PART;
 
@@ -261,10 +261,7 @@ fn a_group_that_is_named_is_used_or_nothing_opens() {
     let open = |at: &Path| {
         let mut limits = Limits::default();
         limits.cgroups = Cgroups::At(at.to_owned());
-        match without_namespaces() {
-            true => NativeSandbox::open_landlock(&place.policy(), &place.dir, &limits, &[]),
-            false => NativeSandbox::open_with(&place.policy(), &place.dir, &limits),
-        }
+        NativeSandbox::builder(&place.policy(), &place.dir).limits(limits).tier(tier()).open()
     };
     for not_one in ["/tmp", "/no/such/group"] {
         let error = open(not_one.as_ref()).unwrap_err();

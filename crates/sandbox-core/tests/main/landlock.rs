@@ -3,19 +3,28 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use policy::Policy;
 use sandbox_core::{
-    CommandOutput, CommandStatus, Limits, NativeSandbox, OpenError, Sandbox, Weakness,
+    CommandOutput, CommandStatus, NativeSandbox, OpenError, Sandbox, Tier, Weakness,
 };
 
 use crate::native::{Place, alive, eventually, place, spec, unique_seconds};
 use crate::reruns::skipped;
 
 fn open(place: &Place, accepted: &[Weakness]) -> Result<NativeSandbox, OpenError> {
-    NativeSandbox::open_landlock(&place.policy(), &place.dir, &Limits::default(), accepted)
+    landlock(&place.policy(), &place.dir, accepted)
+}
+
+fn landlock(
+    policy: &Policy,
+    dir: &Path,
+    accepted: &[Weakness],
+) -> Result<NativeSandbox, OpenError> {
+    NativeSandbox::builder(policy, dir).tier(Tier::Landlock { accepted: accepted.to_vec() }).open()
 }
 
 /// `None` where the kernel cannot hold this tier.
@@ -223,9 +232,7 @@ async fn what_cannot_be_held_is_refused_until_it_is_accepted_by_name() {
     let mut config = Policy::session(&place.dir).build().unwrap().config().clone();
     config.network.allow_all_unix_sockets = Some(true);
     let sockets = Policy::from_config(config, "/root".as_ref()).unwrap();
-    let error =
-        NativeSandbox::open_landlock(&sockets, &place.dir, &Limits::default(), &Weakness::ALL)
-            .unwrap_err();
+    let error = landlock(&sockets, &place.dir, &Weakness::ALL).unwrap_err();
     assert!(matches!(error, OpenError::UnsupportedPolicy { .. }), "{error:?}");
 }
 
@@ -245,7 +252,7 @@ async fn many_files_beside_a_denied_one_are_opened_each() {
         .deny_read(&tree.join("7"))
         .build()
         .unwrap();
-    let sandbox = match NativeSandbox::open_landlock(&policy, &place.dir, &Limits::default(), &[]) {
+    let sandbox = match landlock(&policy, &place.dir, &[]) {
         Ok(sandbox) => sandbox,
         Err(error) => return skipped("the tier without namespaces", &error.to_string()),
     };

@@ -46,10 +46,12 @@ pub(crate) fn open(policy: &Policy, dir: &Path) -> NativeSandbox {
 }
 
 pub(crate) fn open_with(policy: &Policy, dir: &Path, limits: &Limits) -> NativeSandbox {
-    if without_namespaces() {
-        return NativeSandbox::open_landlock(policy, dir, limits, &[]).unwrap();
-    }
-    NativeSandbox::open_with(policy, dir, limits).unwrap()
+    NativeSandbox::builder(policy, dir).limits(limits.clone()).tier(tier()).open().unwrap()
+}
+
+/// Returns the tier that is being tested.
+pub(crate) fn tier() -> Tier {
+    if without_namespaces() { Tier::Landlock { accepted: Vec::new() } } else { Tier::Namespaces }
 }
 
 pub(crate) struct Place {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, UnenforcedReason};
-use sandbox_core::{CommandSpec, Limits, NativeSandbox, Sandbox as _, Tier};
+use sandbox_core::{CommandSpec, NativeSandbox, Sandbox as _, Tier};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Sandbox;
@@ -28,7 +28,9 @@ pub(crate) async fn run(args: Sandbox, tier: &Tier) -> Result<ExitCode, Failure>
         }
         (None, []) => return Err(Failure::usage("no command is given")),
     };
-    let sandbox = NativeSandbox::open_on(tier, &policy, &cwd, &Limits::default())
+    let sandbox = NativeSandbox::builder(&policy, &cwd)
+        .tier(tier.clone())
+        .open()
         .map_err(Failure::setting)?;
     for gap in sandbox.unenforced().into_iter().filter(|gap| gap.reason != UnenforcedReason::Absent)
     {
