@@ -6,13 +6,15 @@ use std::process::ExitCode;
 use crate::layers;
 use crate::peers;
 use crate::step::{Outcome, Runner};
+use crate::tidy;
 use crate::vm;
 
 /// What a step is called, and what it does.
 type Step = (&'static str, fn(&mut Runner) -> Outcome);
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     ("fmt", fmt),
+    ("tidy", tidy::check),
     ("layers", layers::check),
     ("clippy", clippy),
     ("init", init),
@@ -45,7 +47,9 @@ pub(crate) fn run(workspace: &Path, only: &[String]) -> ExitCode {
         }
     };
     for (name, step) in STEPS {
-        if only.is_empty() || only.iter().any(|one| one == name) {
+        // Only by name until the workspace has no findings.
+        let is_default = only.is_empty() && name != "tidy";
+        if is_default || only.iter().any(|one| one == name) {
             runner.run(name, step);
         }
     }

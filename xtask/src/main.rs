@@ -7,6 +7,7 @@ mod layers;
 mod peers;
 mod step;
 mod summary;
+mod tidy;
 mod vm;
 
 use std::env;
@@ -17,18 +18,21 @@ const HELP: &str = "\
 The workspace's own tasks.
 
 Usage: cargo xtask ci [STEP]...
+       cargo xtask tidy [PATH]...
        cargo xtask peers
        cargo xtask bench
 
   ci            runs every check and test, or only the named steps
-  peers         installs the packages of npm and Python that tests compare with and talk to, in target/xtask/peers; from then on ci uses them
-  bench         runs one command by every way that is installed, side by side, and writes the table into README.md
+  tidy          checks the text of all files, or of the files at PATH
+  peers         installs the npm and Python packages that tests use in target/xtask/peers;
+                ci finds them there
+  bench         measures, and writes the tables into README.md
   --help        shows this text
 
-Steps: fmt layers clippy init features test vm doctest doc bench
+Steps: fmt tidy layers clippy init features test vm doctest doc bench
 
-Each step prints one line; its whole output is in target/xtask/STEP.log and is shown when it fails. What a test could
-not check on this machine is listed as `SKIPPED: …`; with CI=true a skip is a failure.
+Each step prints one line. Its output is in target/xtask/STEP.log and is shown if the step fails.
+Checks that this machine cannot run are listed as `SKIPPED: …`; with CI=true a skip is a failure.
 ";
 
 fn main() -> ExitCode {
@@ -38,6 +42,11 @@ fn main() -> ExitCode {
             if command == "ci" && !steps.iter().any(|step| step.starts_with('-')) =>
         {
             ci::run(&workspace(), steps)
+        }
+        Some((command, paths))
+            if command == "tidy" && !paths.iter().any(|path| path.starts_with('-')) =>
+        {
+            tidy::run(&workspace(), paths)
         }
         Some((command, [])) if command == "bench" => bench::run(&workspace()),
         Some((command, [])) if command == "peers" => peers::install(&workspace()),

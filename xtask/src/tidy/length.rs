@@ -1,0 +1,47 @@
+//! Rust files of at most 400 lines before their tests, or a stated reason.
+
+use super::Finding;
+use super::repository::Repository;
+
+const MAX_LINES: usize = 400;
+const REASON: &str = "// Long because ";
+/// The reason stands within so many lines from the top.
+const TOP: usize = 40;
+
+pub(super) fn check(repository: &Repository) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in repository.rust() {
+        let count = file.text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        let has_reason = file.text.lines().take(TOP).any(|line| line.starts_with(REASON));
+        if count > MAX_LINES && !has_reason {
+            let message = format!(
+                "{count} lines before the tests: split at {MAX_LINES}, or begin with `{REASON}…`"
+            );
+            findings.push(Finding::new(&file.path, 1, message));
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn count(text: &str, expected: usize) {
+        assert_eq!(check(&Repository::of(&[("a.rs", text)])).len(), expected);
+    }
+
+    #[test]
+    fn a_file_of_401_lines_is_found_unless_the_rest_is_tests() {
+        count(&"x\n".repeat(400), 0);
+        count(&"x\n".repeat(401), 1);
+        count(&format!("{}#[cfg(test)]\n{}", "x\n".repeat(400), "y\n".repeat(400)), 0);
+    }
+
+    #[test]
+    fn a_reason_near_the_top_is_accepted() {
+        count(&format!("//! A.\n// Long because of b.\n{}", "x\n".repeat(400)), 0);
+        count(&format!("{}// Long because of b.\n", "x\n".repeat(400)), 1);
+    }
+}
