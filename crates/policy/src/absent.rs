@@ -66,7 +66,8 @@ pub(crate) fn creation_rules(
     }
     for path in &absent.unreadable {
         for found in settled(path, Stands::PerhapsLink)? {
-            watched.extend(found.rest.iter().map(|name| literal(&name.to_string_lossy())));
+            let pattern = |name| String::from_utf8_lossy(&literal(name)).into_owned();
+            watched.extend(found.rest.iter().map(pattern));
         }
     }
     rules.denied_patterns = patterns(&policy.deny_write).map(str::to_owned).collect();

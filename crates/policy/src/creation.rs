@@ -10,6 +10,7 @@
 //! 3. When something is made under a watched name, the policy may cover more than before: a
 //!    repository, for one. Compiling it again tells.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,23 @@ impl CreationRules {
             || self.denied_patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), text))
     }
 
+    /// Returns patterns on single names that cover every denied creation.
+    ///
+    /// An engine that supervises creation can skip a call whose name matches none of them. Each name
+    /// on the way to a denied path is among them, because a directory that is moved to that place
+    /// could bring the denied path with it.
+    pub fn intercepted_names(&self) -> BTreeSet<Vec<u8>> {
+        let on_the_way = self.denied_paths.iter().flat_map(|denied| {
+            let path = denied.path();
+            path.iter().skip(1).map(literal).collect::<Vec<_>>()
+        });
+        let last_names = self.denied_patterns.iter().filter_map(|pattern| {
+            let name = pattern.rsplit('/').next()?;
+            Some(if name == "**" { b"*".to_vec() } else { name.as_bytes().to_vec() })
+        });
+        on_the_way.chain(last_names).collect()
+    }
+
     /// Whether a path has a watched name on it, so that the policy may cover more once something is
     /// there.
     pub fn affects_policy(&self, path: &Path) -> bool {
@@ -73,9 +91,37 @@ impl CreationRules {
     }
 }
 
-/// A pattern that matches one name only.
-pub(crate) fn literal(name: &str) -> String {
-    name.chars()
-        .map(|c| if matches!(c, '*' | '?' | '[') { format!("[{c}]") } else { c.to_string() })
-        .collect()
+/// Returns a pattern that matches `name` only.
+pub(crate) fn literal(name: &OsStr) -> Vec<u8> {
+    let escape = |byte: &u8| match byte {
+        b'*' | b'?' | b'[' => vec![b'[', *byte, b']'],
+        // A closing bracket alone stands for itself.
+        other => vec![*other],
+    };
+    name.as_encoded_bytes().iter().flat_map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_literal_pattern_matches_its_name_and_no_other() {
+        for name in ["a", "*", "?", "[a]", "a]", "[", "\u{e9}*"] {
+            let pattern = literal(name.as_ref());
+            assert!(glob::component(&pattern, name.as_bytes()), "{name}");
+            assert!(!glob::component(&pattern, b"b"), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_name_on_the_way_to_a_denied_path_is_intercepted() {
+        let rules = CreationRules {
+            denied_paths: vec![DeniedPath { dir: "/w".into(), rest: "a/b*".into() }],
+            denied_patterns: vec!["/w/*/*.pem".into(), "/w/x/**".into()],
+            ..CreationRules::default()
+        };
+        let names: Vec<_> = rules.intercepted_names().into_iter().collect();
+        assert_eq!(names, [&b"*"[..], b"*.pem", b"a", b"b[*]", b"w"]);
+    }
 }

@@ -16,6 +16,44 @@ pub struct Lint {
     pub problem: String,
 }
 
+impl Lint {
+    /// Creates a lint, such as one of an engine.
+    pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { path: path.into(), problem: problem.into() }
+    }
+
+    /// Combines the lints of srt with those of an engine, in the order of the lists. A setting
+    /// comes before its entries. Two lints about one setting become one.
+    pub fn combine(srt: Vec<Self>, engine: Vec<Self>) -> Vec<Self> {
+        const ORDER: [&str; 8] = [
+            "filesystem.allowWrite",
+            "filesystem.denyWrite",
+            "filesystem.denyRead",
+            "network.allowedDomains",
+            "network.deniedDomains",
+            "network.allowUnixSockets",
+            "network.allowAllUnixSockets",
+            "credentials",
+        ];
+        let mut all: Vec<Self> = srt.into_iter().chain(engine).collect();
+        all.sort_by_key(|lint| {
+            let (list, is_entry) =
+                lint.path.split_once('[').map_or((&*lint.path, false), |(list, _)| (list, true));
+            (ORDER.iter().position(|known| *known == list).unwrap_or(ORDER.len()), is_entry)
+        });
+        let mut combined: Vec<Self> = Vec::new();
+        for lint in all {
+            match combined.last_mut() {
+                Some(last) if last.path == lint.path && !lint.path.contains('[') => {
+                    last.problem += &format!("; {}", lint.problem);
+                }
+                _ => combined.push(lint),
+            }
+        }
+        combined
+    }
+}
+
 impl fmt::Display for Lint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.problem)
@@ -23,8 +61,7 @@ impl fmt::Display for Lint {
 }
 
 impl Policy {
-    /// What srt would take and then not enforce on Linux, and what the native engine cannot
-    /// express.
+    /// Returns the settings that srt accepts and does not enforce on Linux.
     pub fn lint(&self) -> Vec<Lint> {
         let mut lints = Vec::new();
         let mut say = |path: String, problem: &str| {
@@ -61,12 +98,6 @@ impl Policy {
             }
         }
         let network = &self.config().network;
-        if !network.allowed_domains.is_empty() {
-            say(
-                "network.allowedDomains".to_owned(),
-                "the native engine has no network proxy, and refuses to open with this",
-            );
-        }
         for (name, list) in [
             ("allowedDomains", &network.allowed_domains),
             ("deniedDomains", &network.denied_domains),
@@ -85,29 +116,10 @@ impl Policy {
         if network.allow_all_unix_sockets == Some(true) {
             say(
                 "network.allowAllUnixSockets".to_owned(),
-                "turns srt's whole system call filter off; the native engine allows Unix sockets and nothing else, and with \
-                 them every socket that the session can see",
-            );
-        }
-        if self.config().credentials.is_some() {
-            say(
-                "credentials".to_owned(),
-                "the native engine replaces no credentials, and refuses to open with this",
+                "turns srt's whole system call filter off",
             );
         }
         lints
-    }
-
-    /// Settings that the native engine cannot carry out; it refuses to open with any of them.
-    pub fn beyond_native(&self) -> Option<&'static str> {
-        let config = self.config();
-        if !config.network.allowed_domains.is_empty() {
-            Some("network.allowedDomains names domains")
-        } else if config.credentials.is_some() {
-            Some("credentials is set")
-        } else {
-            None
-        }
     }
 }
 
@@ -132,7 +144,6 @@ mod tests {
             [
                 "filesystem.allowWrite[0]",
                 "filesystem.denyRead[0]",
-                "network.allowedDomains",
                 "network.allowedDomains[0]",
                 "network.allowUnixSockets"
             ]
@@ -142,6 +153,33 @@ mod tests {
     #[test]
     fn the_default_policy_is_clean() {
         let policy = Policy::session(Path::new("/s")).build().unwrap();
-        assert_eq!((policy.lint(), policy.beyond_native()), (vec![], None));
+        assert_eq!(policy.lint(), []);
+    }
+
+    #[test]
+    fn lints_of_two_engines_are_combined_in_the_order_of_the_settings() {
+        let combined = Lint::combine(
+            vec![
+                Lint::new("filesystem.denyRead[0]", "a"),
+                Lint::new("network.allowedDomains[0]", "b"),
+                Lint::new("network.allowAllUnixSockets", "c"),
+            ],
+            vec![
+                Lint::new("network.allowedDomains", "d"),
+                Lint::new("network.allowAllUnixSockets", "e"),
+                Lint::new("credentials", "f"),
+            ],
+        );
+        let lines: Vec<String> = combined.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "filesystem.denyRead[0]: a",
+                "network.allowedDomains: d",
+                "network.allowedDomains[0]: b",
+                "network.allowAllUnixSockets: c; e",
+                "credentials: f",
+            ]
+        );
     }
 }

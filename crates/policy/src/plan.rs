@@ -1,5 +1,6 @@
 //! Mount plans: the operations that an engine performs, and the rules that they do not enforce.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -139,6 +140,43 @@ impl MountPlan {
             Some(MountOp::HideDirectory { .. } | MountOp::HideFile { .. }) | None => false,
         }
     }
+
+    /// Returns the operations of this plan that hide or protect more than the plan `applied` does,
+    /// in their order.
+    ///
+    /// An engine performs them on the mounts of an open session. Nothing that is closed opens: a
+    /// path inside a newly hidden directory appears when the policy is next compiled for a new
+    /// session.
+    pub fn restrictions_beyond(&self, applied: &Self) -> Vec<MountOp> {
+        let known: HashSet<&MountOp> = applied.ops.iter().collect();
+        let mut hidden: Vec<&Path> = Vec::new();
+        let mut added = Vec::new();
+        for op in self.ops.iter().filter(|op| !known.contains(op)) {
+            let Some(path) = op.path() else { continue };
+            if hidden.iter().any(|above| path.starts_with(above)) {
+                continue;
+            }
+            match op {
+                MountOp::HideDirectory { .. } if applied.allows(path, Access::Read) => {
+                    hidden.push(path);
+                    added.push(MountOp::HideDirectory {
+                        path: path.to_owned(),
+                        contains_mounts: false,
+                    });
+                }
+                MountOp::HideFile { .. } if applied.allows(path, Access::Read) => {
+                    hidden.push(path);
+                    added.push(op.clone());
+                }
+                // A writable bind onto itself anchors a directory above a new operation.
+                MountOp::Bind { .. } if applied.allows(path, Access::Write) => {
+                    added.push(op.clone());
+                }
+                _ => {}
+            }
+        }
+        added
+    }
 }
 
 /// Why a policy cannot be compiled.
@@ -175,4 +213,63 @@ pub enum MountError {
         /// The limit.
         max: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(ops: &[MountOp]) -> MountPlan {
+        MountPlan { ops: ops.to_vec(), ..MountPlan::default() }
+    }
+
+    fn bind(path: &str, access: BindAccess) -> MountOp {
+        MountOp::Bind { path: path.into(), access }
+    }
+
+    fn hide(path: &str, contains_mounts: bool) -> MountOp {
+        MountOp::HideDirectory { path: path.into(), contains_mounts }
+    }
+
+    fn hide_file(path: &str) -> MountOp {
+        MountOp::HideFile { path: path.into() }
+    }
+
+    #[track_caller]
+    fn check(applied: &[MountOp], fresh: &[MountOp], expected: &[MountOp]) {
+        assert_eq!(plan(fresh).restrictions_beyond(&plan(applied)), expected);
+    }
+
+    const WRITABLE: BindAccess = BindAccess::ReadWrite;
+    const READ_ONLY: BindAccess = BindAccess::ReadOnly;
+
+    #[test]
+    fn an_unchanged_plan_adds_nothing() {
+        let ops = [MountOp::Root, bind("/w", WRITABLE), hide("/w/h", true), hide_file("/w/f")];
+        check(&ops, &ops, &[]);
+    }
+
+    #[test]
+    fn a_new_repository_is_anchored_and_its_hooks_are_protected() {
+        let applied = [MountOp::Root, bind("/w", WRITABLE)];
+        let new =
+            [bind("/w/.git", WRITABLE), bind("/w/.git/config", READ_ONLY), hide_file("/w/key")];
+        check(&applied, &[&applied[..], &new].concat(), &new);
+    }
+
+    #[test]
+    fn a_hidden_directory_is_hidden_whole_and_nothing_inside_it_is_mounted() {
+        let applied = [MountOp::Root, bind("/w", WRITABLE)];
+        let inner = [bind("/w/h/shown", READ_ONLY), hide_file("/w/h/shown/f")];
+        let fresh = [&applied[..], &[hide("/w/h", true)], &inner].concat();
+        check(&applied, &fresh, &[hide("/w/h", false)]);
+    }
+
+    #[test]
+    fn an_operation_that_would_open_a_closed_path_is_left_out() {
+        let applied = [MountOp::Root, hide("/h", false)];
+        let fresh =
+            [MountOp::Root, hide("/h", true), bind("/h/new", READ_ONLY), bind("/new", WRITABLE)];
+        check(&applied, &fresh, &[]);
+    }
 }

@@ -30,6 +30,7 @@ mod probe;
 mod process;
 mod quarantine;
 mod refresh;
+mod support;
 mod temporary;
 mod tree;
 #[path = "../init/wire.rs"]
@@ -140,7 +141,7 @@ impl NativeSandbox {
     /// # Errors
     /// As [`NativeSandbox::open`].
     fn open_with(policy: &Policy, session_dir: &Path, limits: &Limits) -> Result<Self, OpenError> {
-        if let Some(what) = policy.beyond_native() {
+        if let Some(what) = support::unsupported_by_native(policy) {
             return Err(OpenError::UnsupportedPolicy { what });
         }
         let private = plan::private_directories();
@@ -183,8 +184,7 @@ impl NativeSandbox {
         limits: &Limits,
         accepted: &[Weakness],
     ) -> Result<Self, OpenError> {
-        let beyond = policy.allows_unix_sockets().then_some("network.allowAllUnixSockets is set");
-        if let Some(what) = policy.beyond_native().or(beyond) {
+        if let Some(what) = support::unsupported_by_landlock(policy) {
             return Err(OpenError::UnsupportedPolicy { what });
         }
         let temporary = TemporaryDir::new().map_err(|source| OpenError::Host {

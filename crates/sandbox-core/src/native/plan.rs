@@ -1,7 +1,6 @@
 //! The plan that a session's init carries out, encoded for it.
 
-use std::collections::BTreeSet;
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -46,15 +45,15 @@ pub(super) fn encode(
     };
     let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, &filters, group);
     plan.operations(&mounts.ops, limits);
-    plan.arrivals(&mounts.creation_rules);
+    plan.creation_rules(&mounts.creation_rules);
     plan.0
 }
 
 /// What comes to a plan later, by the layout of `wire`.
-pub(super) fn encode_additions(ops: &[MountOp], arrivals: &CreationRules) -> Vec<u8> {
+pub(super) fn encode_additions(ops: &[MountOp], rules: &CreationRules) -> Vec<u8> {
     let mut plan = Encoder::default();
     plan.operations(ops, &Limits::default());
-    plan.arrivals(arrivals);
+    plan.creation_rules(rules);
     plan.0
 }
 
@@ -77,12 +76,12 @@ const FACTS: [&str; 9] = [
 /// Limits, filters and rules of Landlock, in the same way.
 pub(super) fn encode_rules(
     list: &AllowList,
-    arrivals: &CreationRules,
+    rules: &CreationRules,
     limits: &Limits,
     attributes: Attributes,
     group: Option<&SessionGroup>,
 ) -> Vec<u8> {
-    let mark = mark(arrivals);
+    let mark = mark(rules);
     let of_init = filter::program(UnixSockets::Denied, mark);
     let filters =
         Filters { mark, of_init, of_slots: filter::program_without_namespaces(attributes) };
@@ -102,7 +101,7 @@ pub(super) fn encode_rules(
     }
     DEVICES.iter().for_each(|path| rule(wire::DEVICE, path.as_ref()));
     FACTS.iter().for_each(|path| rule(wire::READ_ONLY, path.as_ref()));
-    plan.arrivals(arrivals);
+    plan.creation_rules(rules);
     plan.0
 }
 
@@ -191,23 +190,13 @@ fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u6
 
 /// A number that commands do not know, where there is something to ask about. Who knew it would not
 /// be asked; what a command has made is looked at all the same.
-fn mark(arrivals: &CreationRules) -> Option<u32> {
-    if arrivals.is_empty() {
+fn mark(rules: &CreationRules) -> Option<u32> {
+    if rules.is_empty() {
         return None;
     }
     let mut random = [0; 4];
     let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
     Some(u32::from_ne_bytes(random) | 1)
-}
-
-/// A pattern that matches one name only.
-fn literal(name: &[u8]) -> Vec<u8> {
-    // A lone bracket stands for itself.
-    let escaped = |byte: &u8| match byte {
-        b'*' | b'?' | b'[' => vec![b'[', *byte, b']'],
-        other => vec![*other],
-    };
-    name.iter().flat_map(escaped).collect()
 }
 
 /// Writes the layout that `wire` describes.
@@ -258,26 +247,14 @@ impl Encoder {
         self.0.extend_from_slice(filter);
     }
 
-    /// What init sees to when something is made.
-    pub(super) fn arrivals(&mut self, arrivals: &CreationRules) {
-        let CreationRules {
-            denied_paths: refused,
-            denied_patterns: refused_patterns,
-            watched_names: watched,
-            ..
-        } = arrivals;
-        let paths: Vec<PathBuf> = refused.iter().map(DeniedPath::path).collect();
-        // Whatever stands on the way to a path could be brought there with the path in it.
-        let parts =
-            paths.iter().flat_map(|path| path.iter().skip(1)).map(OsStr::as_bytes).map(literal);
-        let last = refused_patterns.iter().filter_map(|pattern| pattern.rsplit('/').next());
-        let last =
-            last.map(|name| if name == "**" { b"*".to_vec() } else { name.as_bytes().to_vec() });
-        let names: BTreeSet<Vec<u8>> = parts.chain(last).collect();
-        self.texts(watched.iter().map(String::as_bytes));
+    /// Writes the rules that init applies when a command creates a path.
+    pub(super) fn creation_rules(&mut self, rules: &CreationRules) {
+        let names = rules.intercepted_names();
+        let paths: Vec<PathBuf> = rules.denied_paths.iter().map(DeniedPath::path).collect();
+        self.texts(rules.watched_names.iter().map(String::as_bytes));
         self.texts(names.iter().map(Vec::as_slice));
         self.texts(paths.iter().map(|path| path.as_os_str().as_bytes()));
-        self.texts(refused_patterns.iter().map(String::as_bytes));
+        self.texts(rules.denied_patterns.iter().map(String::as_bytes));
     }
 
     fn texts<'t>(&mut self, texts: impl ExactSizeIterator<Item = &'t [u8]>) {

@@ -10,13 +10,11 @@
 //! 3. On the tier without namespaces nothing can be taken back, so there only what must not come
 //!    into being is brought up to date.
 
-use std::collections::HashSet;
 use std::io;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use policy::{Access, BindAccess, MountOp, MountOptions, MountPlan};
+use policy::MountOptions;
 
 use super::{Inner, OpenError, plan, tree};
 
@@ -52,7 +50,7 @@ pub(super) fn refresh(sandbox: &Inner) -> Result<(), OpenError> {
         .mounts(&tree::HostTree, &options)
         .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
     let old = sandbox.mounts();
-    let ops = if sandbox.has_namespaces { additions(&old, &fresh) } else { Vec::new() };
+    let ops = if sandbox.has_namespaces { fresh.restrictions_beyond(&old) } else { Vec::new() };
     if ops.is_empty() && fresh.creation_rules == old.creation_rules {
         return Ok(());
     }
@@ -63,45 +61,4 @@ pub(super) fn refresh(sandbox: &Inner) -> Result<(), OpenError> {
     fresh.ops = old.ops.iter().cloned().chain(ops).collect();
     sandbox.set_mounts(fresh);
     Ok(())
-}
-
-/// The operations of a fresh plan that hide or protect more than the old one, in its order.
-fn additions(old: &MountPlan, fresh: &MountPlan) -> Vec<MountOp> {
-    let known: HashSet<&MountOp> = old.ops.iter().collect();
-    let mut hidden: Vec<&Path> = Vec::new();
-    let mut added = Vec::new();
-    for op in fresh.ops.iter().filter(|op| !known.contains(op)) {
-        let Some(path) =
-            op.path().filter(|path| !hidden.iter().any(|above| path.starts_with(above)))
-        else {
-            continue;
-        };
-        match op {
-            MountOp::HideDirectory { .. } | MountOp::HideFile { .. }
-                if old.allows(path, Access::Read) =>
-            {
-                hidden.push(path);
-                added.push(match op {
-                    // What lies in it and is to be shown, is at the next opening.
-                    MountOp::HideDirectory { .. } => {
-                        MountOp::HideDirectory { path: path.to_owned(), contains_mounts: false }
-                    }
-                    other => other.clone(),
-                });
-            }
-            MountOp::Bind { access: BindAccess::ReadOnly, .. }
-                if old.allows(path, Access::Write) =>
-            {
-                added.push(op.clone());
-            }
-            // It keeps a directory in its place that holds something of these.
-            MountOp::Bind { access: BindAccess::ReadWrite, .. }
-                if old.allows(path, Access::Write) =>
-            {
-                added.push(op.clone());
-            }
-            _ => {}
-        }
-    }
-    added
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, Verdict};
+use agent_tools::policy::{Access, Lint, Policy, SandboxRuntimeConfig, Verdict};
+use sandbox_core::NativeSandbox;
 use serde::Serialize;
 
 use crate::args::{PolicyCommand, SessionArgs};
@@ -109,7 +110,8 @@ fn check(context: &Context, file: &PathBuf) -> Result<ExitCode, Failure> {
     let policy = Policy::from_config(read(file)?, &home).map_err(|error| {
         Failure::setting_text(format!("{}: {}", file.display(), agent_tools::with_causes(&error)))
     })?;
-    let lints: Vec<String> = policy.lint().iter().map(ToString::to_string).collect();
+    let lints = Lint::combine(policy.lint(), NativeSandbox::lint(&policy));
+    let lints: Vec<String> = lints.iter().map(ToString::to_string).collect();
     context.print(&serde_json::json!({ "valid": true, "lints": lints }), || {
         println!("{} is valid", file.display());
         lints.iter().for_each(|lint| println!("note: {lint}"));
