@@ -4,6 +4,7 @@
 //! error, and asks the policy about each path and host that they name. It explains; it decides
 //! nothing, and an agent that prints such lines gets an explanation.
 
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use policy::Access;
@@ -31,6 +32,21 @@ pub struct Denial {
     /// Where it is now, when the command had made it all the same and it was taken away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<String>,
+}
+
+/// The denial as one line for a person.
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { target, access, rule, remedy, moved_to } = self;
+        write!(f, "{access} {target}: {rule}")?;
+        if let Some(remedy) = remedy {
+            write!(f, "; {remedy}")?;
+        }
+        match moved_to {
+            Some(path) => write!(f, "; it is {path} now"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A rule that denies something, and what would allow it.

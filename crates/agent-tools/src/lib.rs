@@ -80,11 +80,14 @@ pub use skill_store::{InstalledSkill, SkillId, SkillRef};
 
 pub use denials::Denial;
 pub use home::{Home, StateError};
-pub use output::{Artifact, BashOutput, ConflictNote, FileNote, ReadFileOutput, WriteFileOutput};
+pub use output::{Artifact, ConflictNote, FileNote};
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
-pub use session::{BashOptions, LineRange, Session};
+pub use session::Session;
 pub use sessions::{SessionError, SessionSpec, Sessions, SessionsBuilder};
 pub use storage::Storage;
 pub use tool_error::ToolError;
-pub use tools::{BASH, READ_FILE, Tool, WRITE_FILE};
+pub use tools::Tool;
+pub use tools::bash::{BashOptions, BashOutput, NAME as BASH};
+pub use tools::read_file::{LineRange, NAME as READ_FILE, ReadFileOutput};
+pub use tools::write_file::{NAME as WRITE_FILE, WriteFileOutput};
 pub use workspace::{CloseError, RemovalMode, TransferError, Workspace, WorkspaceError};

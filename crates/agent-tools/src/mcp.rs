@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::session::Session;
 use crate::tool_error::ToolError;
-use crate::tools::{self, READ_FILE};
+use crate::tools;
 
 /// Serves a session until the client closes standard input.
 ///
@@ -104,6 +104,6 @@ fn described(tool: tools::Tool) -> Tool {
         Value::Object(schema) => schema,
         _ => JsonObject::new(),
     };
-    let annotations = ToolAnnotations::new().read_only(tool.name == READ_FILE).open_world(false);
+    let annotations = ToolAnnotations::new().read_only(tool.is_read_only).open_world(false);
     Tool::new(tool.name, tool.description, Arc::new(schema)).with_annotations(annotations)
 }

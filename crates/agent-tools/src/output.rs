@@ -1,80 +1,19 @@
-//! What the tools give back, and how much of a command's output the model is shown.
+//! Parts of the tools' results: streams cut for a model, links, and notes about files.
 
 use std::fmt::{self, Write};
 
+use artifact_sync::SyncReport;
 use sandbox_core::CapturedStream;
 use serde::Serialize;
 
-use crate::denials::Denial;
+use crate::workspace::Workspace;
 
-/// How much of each stream a result shows, in UTF-16 units, as the reference counts.
-pub(crate) const MAX_STREAM_UNITS: usize = 30_000;
-/// How many artifacts a result lists, how many pending changes, and how many skipped files.
-pub(crate) const MAX_LISTED: usize = 50;
+/// The maximum length of each stream in a result, in UTF-16 units, as the reference counts.
+const MAX_STREAM_UNITS: usize = 30_000;
+/// The maximum length of each list of files in a result.
+const MAX_LISTED: usize = 50;
 
-/// The result of the tool `bash`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct BashOutput {
-    /// Standard output, cut to 30,000 UTF-16 units, and after it the block of artifact links.
-    pub stdout: String,
-    /// Standard error, cut the same way.
-    pub stderr: String,
-    /// The exit code as a shell gives it: 128 + n after signal n, 124 after a timeout.
-    pub exit_code: i32,
-    /// Files that the command made or changed, at most 50.
-    pub artifacts: Vec<Artifact>,
-    /// How many further files it made or changed.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub artifacts_omitted: usize,
-    /// Whether the time was up and everything was killed.
-    #[serde(skip_serializing_if = "is_false")]
-    pub timed_out: bool,
-    /// `memory`, `processes`, `cpuTime` or `fileSize`: the limit of the session that the command
-    /// ran into, as far as it shows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit_reached: Option<&'static str>,
-    /// What the policy denied of what standard error tells of, at most 5.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub denied: Vec<Denial>,
-    /// Changes that are not in the store yet, at most 50; they are tried again by later calls and
-    /// at close.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub pending: Vec<FileNote>,
-    /// How many further changes are pending.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub pending_omitted: usize,
-    /// How many files are gone whose stored copies were kept, because they are so many at one time
-    /// that it may be a mistake.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub removals_held_back: usize,
-    /// Files that somebody else had changed in the store too, and where that version is now; at
-    /// most 50.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub conflicts: Vec<ConflictNote>,
-    /// Files that cannot be kept in the store, at most 50, each told once.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub skipped: Vec<FileNote>,
-    /// How many further files cannot be kept.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub skipped_omitted: usize,
-    /// What was not as asked for when the session was opened; in the first result only.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-    /// How much of `stdout` is the command's own; the block of links follows.
-    #[serde(skip)]
-    pub(crate) command_stdout_bytes: usize,
-}
-
-impl BashOutput {
-    /// Standard output without the block of links.
-    pub fn command_stdout(&self) -> &str {
-        &self.stdout[..self.command_stdout_bytes]
-    }
-}
-
-/// A file that the agent made or changed.
+/// A file that the agent created or changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -86,19 +25,19 @@ pub struct Artifact {
     /// `<bucket>/<full key>` once the file is in the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// A link that opens the stored file, where the store can make one.
+    /// A link that opens the stored file, if the store can make one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
-/// A file that was changed on both sides; the other side's version is kept beside it.
+/// A file that the session and another writer of the store both changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ConflictNote {
-    /// The file, which has what this session wrote.
+    /// The file, with the content that this session wrote.
     pub relative_path: String,
-    /// The file that has the other version.
+    /// The file with the other writer's content.
     pub kept_as: String,
 }
 
@@ -108,76 +47,79 @@ impl ConflictNote {
     }
 }
 
-/// A file and what there is to say about it.
+/// A file and the reason why it is pending or skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct FileNote {
     /// The path below the session directory.
     pub relative_path: String,
-    /// Why it is pending or skipped.
+    /// The reason why the file is pending or skipped.
     pub reason: String,
 }
 
 impl FileNote {
-    /// A note about a path below the session directory.
+    /// Creates a note about a path below the session directory.
     pub fn new(path: &impl fmt::Display, reason: &impl fmt::Display) -> Self {
         Self { relative_path: path.to_string(), reason: reason.to_string() }
     }
 }
 
-/// The result of the tool `readFile`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct ReadFileOutput {
-    /// The content: text, or base64 where `encoding` says so.
-    pub content: String,
-    /// `base64` for content that is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<&'static str>,
-    /// The media type of binary content, by the file's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// How many lines the whole file has, where a range was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub total_lines: Option<usize>,
+/// The report of a sync in the form of a tool's result: at most [`MAX_LISTED`] files per list.
+pub(crate) struct MirrorNotes {
+    pub(crate) artifacts: Vec<Artifact>,
+    pub(crate) artifacts_omitted: usize,
+    pub(crate) pending: Vec<FileNote>,
+    pub(crate) pending_omitted: usize,
+    pub(crate) removals_held_back: usize,
+    pub(crate) conflicts: Vec<ConflictNote>,
+    pub(crate) skipped: Vec<FileNote>,
+    pub(crate) skipped_omitted: usize,
 }
 
-/// The result of the tool `writeFile`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct WriteFileOutput {
-    /// Always true: a failure is an error.
-    pub success: bool,
-    /// The path on the host and in the sandbox.
-    pub path: String,
-    /// A link that opens the stored file, where the store can make one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// `<bucket>/<full key>` once the file is in the store.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Why the file is not in the store yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pending: Option<String>,
+impl MirrorNotes {
+    pub(crate) fn new(report: SyncReport, workspace: &Workspace) -> Self {
+        let omitted = |count: usize| count.saturating_sub(MAX_LISTED);
+        let artifacts_omitted = omitted(report.changed.len());
+        let changed = report.changed.into_iter().take(MAX_LISTED);
+        let pending = report.pending.iter().take(MAX_LISTED);
+        let conflicts = report.conflicts.iter().take(MAX_LISTED);
+        let skipped = report.skipped.iter().take(MAX_LISTED);
+        Self {
+            artifacts: changed
+                .map(|changed| Artifact {
+                    path: workspace.dir().join(changed.path.as_str()).to_string_lossy().into(),
+                    relative_path: changed.path.to_string(),
+                    key: changed.key.map(|key| workspace.display_key(&key)),
+                    url: changed.url,
+                })
+                .collect(),
+            artifacts_omitted,
+            pending: pending.map(|pending| FileNote::new(&pending.path, &pending.reason)).collect(),
+            pending_omitted: omitted(report.pending.len()),
+            removals_held_back: report.held_back.len(),
+            conflicts: conflicts
+                .map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as))
+                .collect(),
+            skipped: skipped.map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect(),
+            skipped_omitted: omitted(report.skipped.len()),
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_zero(number: &usize) -> bool {
+pub(crate) fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_false(flag: &bool) -> bool {
+pub(crate) fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// A stream as text for the model: its head, and a note of what was removed.
+/// Renders a stream for the model: the beginning, and a note about the removed rest.
 ///
-/// Characters are counted as UTF-16 units; of what was not even kept only the bytes are known, and
-/// each counts as one.
+/// Lengths are in UTF-16 units. Each byte that the engine did not capture counts as one unit.
 pub(crate) fn for_display(name: &str, stream: &CapturedStream) -> String {
     let text = String::from_utf8_lossy(&stream.bytes);
     let mut units = 0;
@@ -194,7 +136,7 @@ pub(crate) fn for_display(name: &str, stream: &CapturedStream) -> String {
     }
 }
 
-/// The block after stdout that gives the model the links, or nothing when there are none.
+/// Renders the block of links that follows standard output; empty if there are no links.
 pub(crate) fn link_block(label: &str, artifacts: &[Artifact], omitted: usize) -> String {
     let mut block = String::new();
     for (artifact, url) in
@@ -255,12 +197,5 @@ mod tests {
             3,
         );
         assert_eq!(block, "\n\n[artifacts]\n  b c: file:///b%20c\n  and 3 more");
-    }
-
-    #[test]
-    fn a_plain_result_has_exactly_the_fields_of_the_reference() {
-        let output = BashOutput { stdout: "x".into(), ..BashOutput::default() };
-        let json = serde_json::to_string(&output).unwrap();
-        assert_eq!(json, r#"{"stdout":"x","stderr":"","exitCode":0,"artifacts":[]}"#);
     }
 }

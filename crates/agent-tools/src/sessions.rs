@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use artifact_sync::{IgnoreRules, Progress, Skipped};
@@ -12,10 +12,10 @@ use secrets::{LoadedVariables, VariableSource};
 use skill_store::{InstalledSkill, SkillError, SkillRef};
 use tokio::sync::OnceCell;
 
-use crate::environment::{self, Environment};
+use crate::environment;
 use crate::home::{Home, StateError};
 use crate::runtimes::HostRuntimes;
-use crate::session::{Session, SessionSettings};
+use crate::session::{Session, SessionParts, SessionSettings};
 use crate::storage::Storage;
 use crate::workspace::{Backends, CloseError, OpenedWorkspace, Workspace, WorkspaceError};
 
@@ -300,7 +300,9 @@ impl Sessions {
         let OpenedWorkspace { workspace, created, warnings: about_files } = opened?;
         let warnings = warnings.into_iter().chain(about_files).collect();
         match self.prepare(spec, &workspace, &loaded, warnings).await {
-            Ok(parts) => Ok(Arc::new(parts.into_session(workspace, self.settings.session.clone()))),
+            Ok(parts) => {
+                Ok(Arc::new(Session::new(workspace, self.settings.session.clone(), parts)))
+            }
             Err(error) => {
                 if created {
                     workspace.discard().await;
@@ -441,30 +443,6 @@ impl Sessions {
             builder = builder.allow_write(path);
         }
         builder.build().map_err(|source| SessionError::Policy { source })
-    }
-}
-
-/// All of a session but its files.
-struct SessionParts {
-    policy: Policy,
-    sandbox: NativeSandbox,
-    environment: Environment,
-    skills: Vec<InstalledSkill>,
-    warnings: Vec<String>,
-}
-
-impl SessionParts {
-    fn into_session(self, workspace: Workspace, settings: SessionSettings) -> Session {
-        Session {
-            workspace,
-            policy: self.policy,
-            sandbox: RwLock::new(Arc::new(self.sandbox)),
-            environment: self.environment,
-            skills: self.skills,
-            settings,
-            unreported_warnings: Mutex::new(self.warnings.clone()),
-            warnings: self.warnings,
-        }
     }
 }
 

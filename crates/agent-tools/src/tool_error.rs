@@ -21,10 +21,10 @@ pub enum ToolError {
         input: String,
     },
     /// The policy of the session denies it.
-    #[error("the session's policy denies {what} {}: {rule}", path.display())]
+    #[error("the session's policy denies {operation} {}: {rule}", path.display())]
     Denied {
         /// `reading` or `writing`.
-        what: &'static str,
+        operation: &'static str,
         /// The file.
         path: PathBuf,
         /// The rule that denies it.
@@ -51,10 +51,12 @@ pub enum ToolError {
         source: ExecError,
     },
     /// No tool has this name.
-    #[error("there is no tool {name:?}; the tools are bash, readFile and writeFile")]
+    #[error("there is no tool {name:?}; the tools are {}", known.join(", "))]
     UnknownTool {
-        /// The name.
+        /// The name that the caller asked for.
         name: String,
+        /// The names of the tools.
+        known: Vec<&'static str>,
     },
     /// The input is not shaped as the tool's schema says.
     #[error("the input of {tool} is not as its schema says")]

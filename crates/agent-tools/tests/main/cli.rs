@@ -82,6 +82,14 @@ fn the_exit_code_is_the_commands_own_or_says_what_went_wrong() {
 }
 
 #[test]
+fn the_limit_that_a_command_reached_is_printed() {
+    let cli = Cli::new();
+    let ran = cli.run(&["bash", "exec truncate -s 17G f"]);
+    assert_ne!(ran.code, 0);
+    assert!(ran.stderr.contains("limit reached: file size\n"), "{}", ran.stderr);
+}
+
+#[test]
 fn files_are_written_and_read_by_every_shape_of_a_path() {
     let cli = Cli::new();
     let written = cli.run_with(&["--json", "write-file", "/a/b.txt"], "content\n").ok().json();

@@ -9,9 +9,10 @@ use agent_tools::{
 };
 use serde::Serialize;
 
-use crate::args::{Global, SessionArgs};
 use crate::bar::Bar;
 use crate::failure::Failure;
+use crate::options::{Global, SessionArgs};
+use crate::settings;
 
 /// The global options, resolved when a command needs them.
 pub(crate) struct Context {
@@ -135,7 +136,7 @@ impl Context {
         spec.skills.clone_from(&args.skills);
         spec.allow_read.clone_from(&args.allow_read);
         spec.allow_write.clone_from(&args.allow_write);
-        spec.policy = args.policy.as_ref().map(crate::commands::policy::read).transpose()?;
+        spec.policy = args.policy.as_deref().map(settings::read).transpose()?;
         Ok(spec)
     }
 

@@ -2,19 +2,65 @@
 
 #![forbid(unsafe_code)]
 
-mod args;
 mod bar;
 mod commands;
 mod context;
 mod failure;
+mod options;
+mod settings;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use args::{Cli, Command};
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use commands::policy::PolicyCommand;
+use commands::sandbox::SandboxArgs;
+use commands::session::SessionCommand;
+use commands::skill::SkillCommand;
+use commands::tools::ToolCommand;
+use commands::variable::VariableCommand;
 use context::Context;
 use failure::Failure;
+use options::{Global, SessionArgs};
+
+/// Gives an LLM agent a kernel-sandboxed working session: bash, files, skills, variables and
+/// mirrored artifacts.
+#[derive(Debug, Parser)]
+#[command(name = "agent-tools", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Tool(ToolCommand),
+    /// See and end sessions.
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Publish and see skills.
+    #[command(subcommand)]
+    Skill(SkillCommand),
+    /// Set and see the variables of every session's environment.
+    #[command(subcommand)]
+    Variable(VariableCommand),
+    /// See and check policies.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Run one command under sandbox-runtime settings, without a session, as the command srt does.
+    ///
+    /// The command has this process's standard streams, environment, directory and signals, and no
+    /// timeout. Exits with its code, 128 + the signal that killed it, or 125 when it could not be
+    /// run.
+    Sandbox(SandboxArgs),
+    /// Serve one session's tools over the Model Context Protocol on standard input and output.
+    Mcp(SessionArgs),
+    /// Tell what this machine enforces, what is in reach, and how to get what is missing.
+    Doctor(SessionArgs),
+}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -39,9 +85,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let context = Context::new(cli.global);
     match cli.command {
-        Command::Bash(args) => commands::tools::bash(&context, args).await,
-        Command::ReadFile(args) => commands::tools::read_file(&context, args).await,
-        Command::WriteFile(args) => commands::tools::write_file(&context, args).await,
+        Command::Tool(command) => commands::tools::run(&context, command).await,
         Command::Session(command) => commands::session::run(&context, command).await,
         Command::Skill(command) => commands::skill::run(&context, command).await,
         Command::Variable(command) => commands::variable::run(&context, command).await,
@@ -49,5 +93,16 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Sandbox(args) => commands::sandbox::run(args, &context.tier()).await,
         Command::Mcp(args) => commands::mcp::run(&context, &args).await,
         Command::Doctor(args) => commands::doctor::run(&context, &args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
     }
 }

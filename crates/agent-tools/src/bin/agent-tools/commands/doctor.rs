@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use agent_tools::{Enforcement, Tier};
 use serde::Serialize;
 
-use crate::args::SessionArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::options::SessionArgs;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

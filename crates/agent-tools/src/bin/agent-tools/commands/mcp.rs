@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use crate::args::SessionArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::options::SessionArgs;
 
 pub(crate) async fn run(context: &Context, args: &SessionArgs) -> Result<ExitCode, Failure> {
     let session = context.open(args).await?;

@@ -1,15 +1,37 @@
 //! `policy`: what sessions may do, as sandbox-runtime settings.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Lint, Policy, SandboxRuntimeConfig, Verdict};
+use agent_tools::policy::{Access, Lint, Policy, Verdict};
+use clap::Subcommand;
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
 
-use crate::args::{PolicyCommand, SessionArgs};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::options::SessionArgs;
+use crate::settings;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Print the policy that a session would have, as sandbox-runtime settings.
+    Show(SessionArgs),
+    /// Say whether a session may read and write a path, or reach a host, by which rule, and what
+    /// would change it.
+    Explain {
+        #[command(flatten)]
+        session: SessionArgs,
+        /// An absolute path, one that begins with ~/ or ./, or a host with or without a port.
+        #[arg(value_name = "PATH|HOST[:PORT]")]
+        target: String,
+    },
+    /// Check sandbox-runtime settings: errors, and what would not be enforced.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+}
 
 pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode, Failure> {
     match command {
@@ -105,9 +127,9 @@ fn host_of(target: &str) -> Result<(String, Option<u16>), Failure> {
     if is_host { Ok((host.to_owned(), port)) } else { Err(bad()) }
 }
 
-fn check(context: &Context, file: &PathBuf) -> Result<ExitCode, Failure> {
+fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure> {
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/root"));
-    let policy = Policy::from_config(read(file)?, &home).map_err(|error| {
+    let policy = Policy::from_config(settings::read(file)?, &home).map_err(|error| {
         Failure::setting_text(format!("{}: {}", file.display(), agent_tools::with_causes(&error)))
     })?;
     let lints = Lint::combine(policy.lint(), NativeSandbox::lint(&policy));
@@ -117,17 +139,4 @@ fn check(context: &Context, file: &PathBuf) -> Result<ExitCode, Failure> {
         lints.iter().for_each(|lint| println!("note: {lint}"));
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Reads settings from a file; an error names it.
-pub(crate) fn read(file: &PathBuf) -> Result<SandboxRuntimeConfig, Failure> {
-    let fail = |error: &dyn std::error::Error| {
-        Failure::setting_text(format!(
-            "settings {}: {}",
-            file.display(),
-            agent_tools::with_causes(error)
-        ))
-    };
-    let text = std::fs::read_to_string(file).map_err(|error| fail(&error))?;
-    SandboxRuntimeConfig::from_json(&text).map_err(|error| fail(&error))
 }

@@ -7,19 +7,34 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, UnenforcedReason};
+use clap::Args;
 use sandbox_core::{CommandSpec, NativeSandbox, Sandbox as _, Tier};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::Sandbox;
 use crate::failure::Failure;
+use crate::settings;
+
+#[derive(Args, Debug)]
+pub(crate) struct SandboxArgs {
+    /// The settings (JSON) [default: ~/.srt-settings.json, or nothing may be written where that is
+    /// absent].
+    #[arg(short, long, value_name = "FILE", env = "AGENT_TOOLS_SETTINGS")]
+    settings: Option<PathBuf>,
+    /// A command line for bash, in the place of a program and its arguments.
+    #[arg(short = 'c', value_name = "CMD", allow_hyphen_values = true)]
+    script: Option<String>,
+    /// A program and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGV")]
+    command: Vec<std::ffi::OsString>,
+}
 
 /// Where srt looks for settings, below the home directory.
 const DEFAULT_SETTINGS: &str = ".srt-settings.json";
 
-pub(crate) async fn run(args: Sandbox, tier: &Tier) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(args: SandboxArgs, tier: &Tier) -> Result<ExitCode, Failure> {
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/nonexistent"));
     let cwd = std::env::current_dir().map_err(Failure::setting)?;
-    let policy = policy(&settings(args.settings.as_ref(), &home)?, &cwd, &home)?;
+    let policy = policy(&read_settings(args.settings.as_ref(), &home)?, &cwd, &home)?;
     let command = match (args.script, args.command.as_slice()) {
         (Some(script), []) => script,
         (None, [_, ..]) => quoted(&args.command)?,
@@ -90,11 +105,11 @@ fn passed_on() -> [SignalKind; 7] {
 }
 
 /// The settings of a file. The default one may be absent; one that was asked for may not.
-fn settings(file: Option<&PathBuf>, home: &Path) -> Result<SandboxRuntimeConfig, Failure> {
+fn read_settings(file: Option<&PathBuf>, home: &Path) -> Result<SandboxRuntimeConfig, Failure> {
     let default = home.join(DEFAULT_SETTINGS);
     match file {
         None if !default.exists() => Ok(SandboxRuntimeConfig::default()),
-        file => super::policy::read(file.unwrap_or(&default)),
+        file => settings::read(file.unwrap_or(&default)),
     }
 }
 

@@ -3,11 +3,43 @@
 use std::process::ExitCode;
 
 use agent_tools::{FileNote, RemovalMode, SessionId};
+use clap::Subcommand;
 use serde::Serialize;
 
-use crate::args::SessionCommand;
 use crate::context::Context;
 use crate::failure::Failure;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionCommand {
+    /// List the sessions that are on this machine.
+    List,
+    /// Show one session: its user, its directory, and what is not in the store yet.
+    Show {
+        /// The session.
+        id: SessionId,
+    },
+    /// Make a session's directory and the store equal: fetch what is new, upload what is pending.
+    Sync {
+        /// The session.
+        id: SessionId,
+        /// Also carry out removals that were held back because they were so many at one time.
+        #[arg(long)]
+        confirm_removals: bool,
+    },
+    /// Upload what is pending, then remove the session from this machine; it can be opened again
+    /// anywhere.
+    Close {
+        /// The session.
+        id: SessionId,
+    },
+    /// Fetch one object of the session's prefix into its directory.
+    Pull {
+        /// The session.
+        id: SessionId,
+        /// The object's key, such as user_local/sessions/default/report.pdf.
+        key: String,
+    },
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

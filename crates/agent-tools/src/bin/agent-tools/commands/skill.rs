@@ -1,13 +1,39 @@
 //! `skill`: publishing and seeing skills.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_tools::{SkillId, SkillRef, Storage};
+use clap::Subcommand;
 
-use crate::args::SkillCommand;
 use crate::context::Context;
 use crate::failure::Failure;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SkillCommand {
+    /// Store a directory with a SKILL.md as the skill's next version.
+    Publish {
+        /// The directory.
+        dir: PathBuf,
+        /// The skill's id; without it, the name in SKILL.md.
+        #[arg(long, value_name = "ID")]
+        id: Option<SkillId>,
+    },
+    /// List the skills.
+    List,
+    /// List the versions of one skill.
+    Versions {
+        /// The skill.
+        id: SkillId,
+    },
+    /// Put a skill into a directory, as DIR/skills/NAME.
+    Install {
+        /// The skill, as ID[@VERSION][=NAME].
+        skill: SkillRef,
+        /// The directory.
+        dir: PathBuf,
+    },
+}
 
 pub(crate) async fn run(context: &Context, command: SkillCommand) -> Result<ExitCode, Failure> {
     let storage = context.storage().map_err(Failure::plain)?;

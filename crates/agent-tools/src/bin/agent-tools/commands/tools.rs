@@ -2,20 +2,72 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use agent_tools::{BashOptions, BashOutput};
 use base64::Engine;
+use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Bash, ReadFile, WriteFile};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::options::SessionArgs;
 
 /// What a shell gives for a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
 
-pub(crate) async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
+/// The subcommands that call one tool.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ToolCommand {
+    /// Run a bash command in a session; exits with its code (124: timeout, 125: could not be run).
+    Bash(Bash),
+    /// Print a file of a session.
+    ReadFile(ReadFile),
+    /// Write a file of a session, from standard input or --content.
+    WriteFile(WriteFile),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Bash {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// How long the command may run.
+    #[arg(long, value_name = "SECS", default_value = "120", value_parser = seconds, env = "AGENT_TOOLS_TIMEOUT")]
+    timeout: Duration,
+    /// The command, as for bash -c.
+    #[arg(allow_hyphen_values = true)]
+    command: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReadFile {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// The file, relative to the session directory.
+    path: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WriteFile {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// The file, relative to the session directory.
+    path: String,
+    /// The content; without it, standard input is read to its end.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    content: Option<String>,
+}
+
+pub(crate) async fn run(context: &Context, command: ToolCommand) -> Result<ExitCode, Failure> {
+    match command {
+        ToolCommand::Bash(args) => bash(context, args).await,
+        ToolCommand::ReadFile(args) => read_file(context, args).await,
+        ToolCommand::WriteFile(args) => write_file(context, args).await,
+    }
+}
+
+async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::setting)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::setting)?;
     let mut options = BashOptions::default();
@@ -40,57 +92,10 @@ fn show(output: &BashOutput) {
     let _ = std::io::stdout().write_all(output.command_stdout().as_bytes());
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().write_all(output.stderr.as_bytes());
-    let mut about = String::new();
-    for artifact in &output.artifacts {
-        let link =
-            artifact.url.as_deref().or(artifact.key.as_deref()).unwrap_or("not in the store yet");
-        about += &format!("  {}: {link}\n", artifact.relative_path);
-    }
-    if output.artifacts_omitted > 0 {
-        about += &format!("  and {} more\n", output.artifacts_omitted);
-    }
-    if !about.is_empty() {
-        about.insert_str(0, "artifacts:\n");
-    }
-    for (what, notes, omitted) in [
-        ("pending", &output.pending, output.pending_omitted),
-        ("not mirrored", &output.skipped, output.skipped_omitted),
-    ] {
-        for note in notes {
-            about += &format!("{what}: {}: {}\n", note.relative_path, note.reason);
-        }
-        if omitted > 0 {
-            about += &format!("{what}: and {omitted} more\n");
-        }
-    }
-    if output.removals_held_back > 0 {
-        let count = output.removals_held_back;
-        about += &format!(
-            "removals held back: {count} files are gone at one time; `session sync --confirm-removals` removes their stored copies\n"
-        );
-    }
-    for conflict in &output.conflicts {
-        about += &format!(
-            "changed on both sides: {}; the other version is {}\n",
-            conflict.relative_path, conflict.kept_as
-        );
-    }
-    for denial in &output.denied {
-        let remedy = denial.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        let moved =
-            denial.moved_to.as_ref().map(|to| format!("; it is {to} now")).unwrap_or_default();
-        about += &format!(
-            "denied: {} {}: {}{remedy}{moved}\n",
-            denial.access, denial.target, denial.rule
-        );
-    }
-    if output.timed_out {
-        about += "the time was up: the command and all that it had started were killed\n";
-    }
-    eprint!("{about}");
+    eprint!("{}", output.notes());
 }
 
-pub(crate) async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failure> {
+async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failure> {
     let session = context.open(&args.session).await.map_err(Failure::plain)?;
     let output = session.read_file(&args.path).await.map_err(Failure::new)?;
     context.print(&output, || {
@@ -105,7 +110,7 @@ pub(crate) async fn read_file(context: &Context, args: ReadFile) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Failure> {
+async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Failure> {
     let content = match args.content {
         Some(content) => content.into_bytes(),
         None => standard_input("the content")?,
@@ -114,9 +119,7 @@ pub(crate) async fn write_file(context: &Context, args: WriteFile) -> Result<Exi
     let output = session.write_file(&args.path, &content).await.map_err(Failure::new)?;
     context.print(&output, || {
         println!("{}", output.url.as_deref().unwrap_or(&output.path));
-        if let Some(reason) = &output.pending {
-            eprintln!("pending: {reason}");
-        }
+        eprint!("{}", output.notes());
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -130,4 +133,26 @@ pub(crate) fn standard_input(what: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes).map_err(Failure::new)?;
     Ok(bytes)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 =
+        text.parse().map_err(|_| "expected a number of seconds, such as 30 or 0.5".to_owned())?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "expected a number of seconds above 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_a_positive_number_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["0", "-1", "abc", "inf", "NaN", ""] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 }

@@ -4,12 +4,31 @@
 use std::process::ExitCode;
 
 use agent_tools::secrets::sql::Encryption;
+use clap::Subcommand;
 use secrecy::SecretString;
 
 use super::tools::standard_input;
-use crate::args::VariableCommand;
 use crate::context::Context;
 use crate::failure::Failure;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VariableCommand {
+    /// Set a variable to what is on standard input, without one trailing line end.
+    Set {
+        /// The variable.
+        name: String,
+        /// Store it encrypted with the passphrase.
+        #[arg(long)]
+        encrypted: bool,
+    },
+    /// List the names, never the values.
+    List,
+    /// Remove a variable.
+    Remove {
+        /// The variable.
+        name: String,
+    },
+}
 
 pub(crate) async fn run(context: &Context, command: VariableCommand) -> Result<ExitCode, Failure> {
     match command {

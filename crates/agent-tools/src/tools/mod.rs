@@ -1,0 +1,81 @@
+//! The tools of a session: one file per tool, and the list that a model, MCP and
+//! [`Session::call`] work from.
+//!
+//! To add a tool, write its file and add one line to [`DEFINITIONS`].
+
+pub(crate) mod bash;
+mod definition;
+pub(crate) mod read_file;
+pub(crate) mod write_file;
+
+use serde_json::Value;
+
+use crate::session::Session;
+use crate::tool_error::ToolError;
+use definition::{Definition, Surroundings};
+
+pub use definition::Tool;
+
+const DEFINITIONS: &[Definition] =
+    &[bash::DEFINITION, read_file::DEFINITION, write_file::DEFINITION];
+
+impl Session {
+    /// Describes the tools for a model.
+    pub fn tools(&self) -> Vec<Tool> {
+        describe(&Surroundings {
+            session_dir: self.dir(),
+            file_names: self.workspace.file_names(),
+            instructions: self.settings.instructions.as_deref(),
+        })
+    }
+
+    /// Calls a tool by its name, with input of the tool's schema, and returns its output as JSON.
+    ///
+    /// # Errors
+    /// Returns [`ToolError::UnknownTool`] if there is no such tool, [`ToolError::Input`] if the
+    /// input does not match the schema, and otherwise the errors of the tool.
+    ///
+    /// # Cancel safety
+    /// Like the tool itself: dropping the future kills a running command.
+    pub async fn call(&self, name: &str, input: Value) -> Result<Value, ToolError> {
+        match DEFINITIONS.iter().find(|definition| definition.name == name) {
+            Some(definition) => (definition.call)(self, input).await,
+            None => Err(ToolError::UnknownTool {
+                name: name.to_owned(),
+                known: DEFINITIONS.iter().map(|definition| definition.name).collect(),
+            }),
+        }
+    }
+}
+
+fn describe(surroundings: &Surroundings<'_>) -> Vec<Tool> {
+    DEFINITIONS.iter().map(|definition| definition.tool(surroundings)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn names_and_required_inputs_match_the_reference() {
+        let tools = describe(&Surroundings {
+            session_dir: Path::new("/s/1"),
+            file_names: Vec::new(),
+            instructions: None,
+        });
+        let required: Vec<_> = tools
+            .iter()
+            .map(|tool| (tool.name, tool.input_schema["required"].to_string()))
+            .collect();
+        assert_eq!(
+            required,
+            [
+                ("bash", r#"["command"]"#.to_owned()),
+                ("readFile", r#"["path"]"#.to_owned()),
+                ("writeFile", r#"["path","content"]"#.to_owned()),
+            ]
+        );
+        assert!(tools.iter().all(|tool| tool.input_schema["additionalProperties"] == false));
+    }
+}

@@ -1,0 +1,142 @@
+//! The tool `writeFile`: writes a whole file of the session, then mirrors it.
+
+use std::io::Write;
+
+use policy::Access;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::definition::{Definition, object_schema, parse, to_json};
+use crate::session::{INLINE_BYTES, Session, blocking};
+use crate::tool_error::ToolError;
+use crate::workspace::is_artifact;
+
+/// The name of the tool that writes a file.
+pub const NAME: &str = "writeFile";
+
+pub(super) const DEFINITION: Definition = Definition {
+    name: NAME,
+    is_read_only: false,
+    describe: |_| {
+        "Write a file of the session, replacing what was there. \
+         Missing directories are created."
+            .to_owned()
+    },
+    input_schema,
+    call: |session, input| {
+        Box::pin(async move {
+            let WriteFileInput { path, content } = parse(NAME, input)?;
+            to_json(&session.write_file(&path, content.as_bytes()).await?)
+        })
+    },
+};
+
+fn input_schema() -> Value {
+    object_schema(
+        &json!({
+            "path": {
+                "type": "string",
+                "description": "The path where the file should be written",
+            },
+            "content": { "type": "string", "description": "The content to write to the file" },
+        }),
+        &["path", "content"],
+    )
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WriteFileInput {
+    path: String,
+    content: String,
+}
+
+/// The result of the tool `writeFile`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct WriteFileOutput {
+    /// Always true: a failure is an error.
+    pub success: bool,
+    /// The path on the host and in the sandbox.
+    pub path: String,
+    /// A link that opens the stored file, if the store can make one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// `<bucket>/<full key>` once the file is in the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The reason if the file is not in the store yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending: Option<String>,
+}
+
+impl WriteFileOutput {
+    /// Renders everything but the path and the link as lines for a person.
+    pub fn notes(&self) -> String {
+        let Self { success: _, path: _, url: _, key: _, pending } = self;
+        pending.iter().map(|reason| format!("pending: {reason}\n")).collect()
+    }
+}
+
+impl Session {
+    /// Writes a whole file of the session, creating missing directories, then mirrors it. Starts no
+    /// process.
+    ///
+    /// A failing store never fails the call: the result reports the file as pending.
+    ///
+    /// # Errors
+    /// Returns [`ToolError::Path`] if the path leaves the session, [`ToolError::Denied`] if the
+    /// policy denies writing, and [`ToolError::File`] or [`ToolError::Write`] if the system call
+    /// fails.
+    ///
+    /// # Cancel safety
+    /// The file has its old or its new content. The next call mirrors a file that was written and
+    /// not mirrored.
+    #[tracing::instrument(
+        name = "execute_tool",
+        skip_all,
+        fields(gen_ai.tool.name = NAME, gen_ai.conversation.id = %self.workspace.id)
+    )]
+    pub async fn write_file(
+        &self,
+        path: &str,
+        content: &[u8],
+    ) -> Result<WriteFileOutput, ToolError> {
+        let (absolute, relative) = self.resolve(path)?;
+        self.check_access(&absolute, Access::Write)?;
+        let mut staged = self.workspace.dir.stage(&relative).map_err(ToolError::file)?;
+        self.check_access(&staged.real_path().map_err(ToolError::file)?, Access::Write)?;
+        let failed = |source| ToolError::Write { path: relative.clone(), source };
+        if content.len() <= INLINE_BYTES {
+            staged.write_all(content).map_err(failed)?;
+            staged.commit().map_err(ToolError::file)?;
+        } else {
+            let content = content.to_vec();
+            blocking(move || staged.write_all(&content).map(|()| staged))
+                .await?
+                .map_err(failed)?
+                .commit()
+                .map_err(ToolError::file)?;
+        }
+        if self.sandbox().affects_policy(relative.as_ref()) {
+            self.reapply_policy().await;
+        }
+        let mut output = WriteFileOutput {
+            success: true,
+            path: absolute.to_string_lossy().into_owned(),
+            url: None,
+            key: None,
+            pending: None,
+        };
+        if let Some(mirror) = self.workspace.mirror.as_ref().filter(|_| is_artifact(&relative)) {
+            let report = mirror.put_file(&relative).await;
+            if let Some(changed) = report.changed.into_iter().next() {
+                output.url = changed.url;
+                output.key = changed.key.map(|key| self.workspace.display_key(&key));
+            }
+            output.pending = report.pending.first().map(|pending| pending.reason.to_string());
+        }
+        Ok(output)
+    }
+}
