@@ -15,6 +15,9 @@ const FLOORS: [&[&str]; 5] = [
     &["agent-tools"],
 ];
 
+/// Crates for tests, which no crate may use outside its tests and which use no crate of a floor.
+const TEST_SUPPORT: [&str; 1] = ["testkit"];
+
 /// The crates that are useful by themselves and must compile without their features.
 pub(crate) const LIBRARIES: [&str; 5] =
     ["policy", "secrets", "sandbox-core", "artifact-sync", "skill-store"];
@@ -51,6 +54,17 @@ pub(crate) fn check(runner: &mut Runner) -> Outcome {
         if name != UNSAFE {
             broken.extend(without_forbid(&runner.workspace().join("crates").join(&name))?);
         }
+        let shipped = packages(runner, &name, &["--all-features", "--edges", "normal,build"])?;
+        for found in TEST_SUPPORT.iter().filter(|support| shipped.contains(**support)) {
+            broken.push(format!("{name} uses {found} outside its tests"));
+        }
+    }
+    for name in TEST_SUPPORT {
+        let used = packages(runner, name, &["--all-features", "--edges", "all"])?;
+        for found in used.iter().filter(|used| floor_of(used).is_some()) {
+            broken.push(format!("{name} uses {found}"));
+        }
+        broken.extend(without_forbid(&runner.workspace().join("crates").join(name))?);
     }
     for (name, features, never) in NEVER {
         let used = packages(runner, name, &[features, "--edges", "normal"])?;
@@ -79,6 +93,7 @@ fn crates(workspace: &Path, broken: &mut Vec<String>) -> Result<Vec<(usize, Stri
     for entry in files(&workspace.join("crates"))? {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match floor_of(&name) {
+            None if TEST_SUPPORT.contains(&name.as_str()) => {}
             Some(floor) => found.push((floor, name)),
             None => broken.push(format!("crates/{name} has no floor")),
         }

@@ -36,12 +36,8 @@ fn the_weaker_engine_is_chosen_by_name_and_says_what_it_does_not_hold() {
     let cli = Cli::with_environment(&[("AGENT_TOOLS_ENGINE", "landlock")]);
     let doctor = cli.run(&["doctor"]);
     if doctor.code != 0 {
-        println!(
-            "SKIPPED: the engine without namespaces (Linux 6.12 with Landlock): {}",
-            doctor.stdout
-        );
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
-        return;
+        println!("{}", doctor.stdout);
+        return testkit::skipped("the engine without namespaces", "Linux 6.12 with Landlock");
     }
     assert!(doctor.stdout.contains("weaker: names, sizes and times"), "{}", doctor.stdout);
     let command = "echo kept > \"$TMPDIR/f\" && cat \"$HOME/f\" && echo x > f; ls /; cat ../../store/x; echo x > /tmp/x";

@@ -90,10 +90,7 @@ impl Cli {
     }
 
     pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.home.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, content).unwrap();
-        path
+        testkit::write_file(self.home.path(), name, content)
     }
 
     pub(crate) fn dir(&self) -> &Path {

@@ -141,9 +141,7 @@ fn the_official_inspector_lists_and_calls_the_tools() {
     let (Some(node), Some(dir)) =
         (std::env::var_os("NODE22"), std::env::var_os("MCP_INSPECTOR_DIR"))
     else {
-        println!("SKIPPED: the MCP inspector (`cargo xtask peers` installs it)");
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
-        return;
+        return testkit::skipped("the MCP inspector", "`cargo xtask peers` installs it");
     };
     let cli = Cli::new();
     let inspect = |args: &[&str]| {

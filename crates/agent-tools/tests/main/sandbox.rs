@@ -5,11 +5,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-struct Place {
+struct Fixture {
     dir: tempfile::TempDir,
 }
 
-impl Place {
+impl Fixture {
     fn new(settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("settings.json"), settings).unwrap();
@@ -47,20 +47,20 @@ const OPEN: &str = r#"{"network":{"allowedDomains":[],"deniedDomains":[]},
 
 #[test]
 fn arguments_arrive_as_they_are() {
-    let place = Place::new(OPEN);
+    let fixture = Fixture::new(OPEN);
     let arguments = ["printf", "%s|", "a b", "it's", "$HOME", "", "-c", "\n", "é"];
-    assert_eq!(place.run(&arguments), (0, "a b|it's|$HOME||-c|\n|é|".to_owned(), String::new()));
+    assert_eq!(fixture.run(&arguments), (0, "a b|it's|$HOME||-c|\n|é|".to_owned(), String::new()));
     let with_dashes = [&["--"][..], &arguments].concat();
-    assert_eq!(place.run(&with_dashes).1, "a b|it's|$HOME||-c|\n|é|");
+    assert_eq!(fixture.run(&with_dashes).1, "a b|it's|$HOME||-c|\n|é|");
     assert_eq!(
-        place.run(&["-c", "echo $((1 + 1)); echo err >&2"]),
+        fixture.run(&["-c", "echo $((1 + 1)); echo err >&2"]),
         (0, "2\n".to_owned(), "err\n".to_owned())
     );
 }
 
 #[test]
 fn exit_codes_are_those_of_a_shell() {
-    let place = Place::new(OPEN);
+    let fixture = Fixture::new(OPEN);
     for (script, code) in [
         ("exit 0", 0),
         ("exit 42", 42),
@@ -68,33 +68,33 @@ fn exit_codes_are_those_of_a_shell() {
         ("kill -TERM $$", 143),
         ("kill -KILL $$", 137),
     ] {
-        assert_eq!(place.run(&["-c", script]).0, code, "{script}");
+        assert_eq!(fixture.run(&["-c", script]).0, code, "{script}");
     }
-    assert_eq!(place.run(&["nosuchcommand"]).0, 127);
-    assert_eq!(place.run(&[]).0, 2);
-    assert_eq!(place.run(&["-c", "true", "true"]).0, 2);
+    assert_eq!(fixture.run(&["nosuchcommand"]).0, 127);
+    assert_eq!(fixture.run(&[]).0, 2);
+    assert_eq!(fixture.run(&["-c", "true", "true"]).0, 2);
 }
 
 #[test]
 fn settings_mean_what_they_mean_from_the_working_directory() {
-    let place = Place::new(OPEN);
-    std::fs::write(place.dir.path().join("denied"), "as it was").unwrap();
-    std::fs::create_dir(place.dir.path().join("hidden")).unwrap();
-    std::fs::write(place.dir.path().join("hidden/file"), "secret").unwrap();
-    assert_eq!(place.run(&["-c", "echo x > new && cat new"]).1, "x\n");
-    assert_ne!(place.run(&["-c", "echo x > denied"]).0, 0);
-    assert_ne!(place.run(&["cat", "hidden/file"]).0, 0);
-    assert_eq!(place.run(&["printenv", "SANDBOX_RUNTIME"]).1, "1\n");
+    let fixture = Fixture::new(OPEN);
+    std::fs::write(fixture.dir.path().join("denied"), "as it was").unwrap();
+    std::fs::create_dir(fixture.dir.path().join("hidden")).unwrap();
+    std::fs::write(fixture.dir.path().join("hidden/file"), "secret").unwrap();
+    assert_eq!(fixture.run(&["-c", "echo x > new && cat new"]).1, "x\n");
+    assert_ne!(fixture.run(&["-c", "echo x > denied"]).0, 0);
+    assert_ne!(fixture.run(&["cat", "hidden/file"]).0, 0);
+    assert_eq!(fixture.run(&["printenv", "SANDBOX_RUNTIME"]).1, "1\n");
     // Without a file of its own there are no rules, and nothing may be written.
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent-tools"));
     command
         .args(["sandbox", "-c", "pwd; echo x > more"])
-        .current_dir(place.dir.path())
-        .env("HOME", place.dir.path());
+        .current_dir(fixture.dir.path())
+        .env("HOME", fixture.dir.path());
     let (code, stdout, _) = said(&command.output().unwrap());
     assert_eq!(
         (code, stdout),
-        (1, format!("{}\n", place.dir.path().canonicalize().unwrap().display()))
+        (1, format!("{}\n", fixture.dir.path().canonicalize().unwrap().display()))
     );
 }
 
@@ -102,21 +102,21 @@ fn settings_mean_what_they_mean_from_the_working_directory() {
 fn settings_that_cannot_be_used_run_nothing() {
     for (settings, message) in [("", "EOF"), ("{", "EOF"), (r#"{"network":{}}"#, "allowedDomains")]
     {
-        let place = Place::new(settings);
-        let (code, stdout, stderr) = place.run(&["-c", "echo ran"]);
+        let fixture = Fixture::new(settings);
+        let (code, stdout, stderr) = fixture.run(&["-c", "echo ran"]);
         assert_eq!((code, stdout.as_str()), (125, ""), "{stderr}");
         assert!(stderr.contains("settings.json") && stderr.contains(message), "{stderr}");
     }
-    let place = Place::new(OPEN);
-    std::fs::remove_file(place.dir.path().join("settings.json")).unwrap();
-    assert_eq!(place.run(&["true"]).0, 125, "a file that was asked for must be there");
+    let fixture = Fixture::new(OPEN);
+    std::fs::remove_file(fixture.dir.path().join("settings.json")).unwrap();
+    assert_eq!(fixture.run(&["true"]).0, 125, "a file that was asked for must be there");
 }
 
 #[test]
 fn input_and_output_go_straight_through() {
-    let place = Place::new(OPEN);
+    let fixture = Fixture::new(OPEN);
     let mut child =
-        place.command(&["-c", "head -n 1; wc -c"]).stdin(Stdio::piped()).spawn().unwrap();
+        fixture.command(&["-c", "head -n 1; wc -c"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || {
         stdin.write_all(b"first line\n").unwrap();
@@ -131,16 +131,16 @@ fn input_and_output_go_straight_through() {
 
 #[test]
 fn a_signal_reaches_the_command_and_leftovers_hold_nobody_up() {
-    let place = Place::new(OPEN);
+    let fixture = Fixture::new(OPEN);
     let begun = Instant::now();
-    let (code, stdout, _) = place.run(&["-c", "sleep 1000 & setsid sleep 1000 & echo started"]);
+    let (code, stdout, _) = fixture.run(&["-c", "sleep 1000 & setsid sleep 1000 & echo started"]);
     assert_eq!((code, stdout.as_str()), (0, "started\n"));
     assert!(begun.elapsed() < Duration::from_secs(30));
 
     let script =
         "trap 'echo caught; exit 9' INT TERM; echo ready; for i in {1..300}; do sleep 0.1; done";
     for signal in ["INT", "TERM"] {
-        let mut child = place.command(&["-c", script]).spawn().unwrap();
+        let mut child = fixture.command(&["-c", script]).spawn().unwrap();
         let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();

@@ -11,27 +11,27 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 
-struct Place {
+struct Fixture {
     _dir: tempfile::TempDir,
     store: Arc<InMemory>,
     sessions: Sessions,
 }
 
-fn place() -> Place {
+fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(InMemory::new());
     let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
     let sessions = Sessions::builder(Home::new(dir.path().canonicalize().unwrap().join("home")))
         .storage(storage)
         .build();
-    Place { _dir: dir, store, sessions }
+    Fixture { _dir: dir, store, sessions }
 }
 
 fn spec(id: &str) -> SessionSpec {
     SessionSpec::new(SessionId::parse(id).unwrap()).user(UserId::parse("7").unwrap())
 }
 
-impl Place {
+impl Fixture {
     async fn open(&self, id: &str) -> Arc<Session> {
         self.sessions.open(spec(id)).await.unwrap()
     }
@@ -39,37 +39,37 @@ impl Place {
 
 #[tokio::test]
 async fn keys_are_those_of_the_reference_under_the_general_prefix() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     let result = session.bash("mkdir d && echo x > 'd/a b.txt'").await.unwrap();
     assert_eq!(
         result.artifacts[0].key.as_deref(),
         Some("bucket/general/user_7/sessions/s1/d/a b.txt")
     );
     let key = Key::parse("general/user_7/sessions/s1/d/a b.txt").unwrap();
-    assert_eq!(place.store.get(&key).await.unwrap().bytes().await.unwrap(), "x\n");
+    assert_eq!(fixture.store.get(&key).await.unwrap().bytes().await.unwrap(), "x\n");
 }
 
 #[tokio::test]
 async fn concurrent_opens_of_one_session_share_one() {
-    let place = place();
-    let (a, b) = tokio::join!(place.open("s1"), place.open("s1"));
+    let fixture = fixture();
+    let (a, b) = tokio::join!(fixture.open("s1"), fixture.open("s1"));
     assert!(Arc::ptr_eq(&a, &b));
     let other = SessionSpec::new(SessionId::parse("s1").unwrap()).user(UserId::parse("8").unwrap());
-    assert!(place.sessions.open(other).await.is_err());
+    assert!(fixture.sessions.open(other).await.is_err());
 }
 
 #[tokio::test]
 async fn a_wrapped_command_runs_in_the_session_and_the_next_call_mirrors_what_it_changed() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     let wrapped =
         session.wrap_command("echo \"it's here\" > 'a b' && cat 'a b' && echo $HOME").unwrap();
     let output = std::process::Command::new("sh").args(["-c", &wrapped]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "it's here\n/tmp\n");
     let next = session.bash("true").await.unwrap();
     assert_eq!(next.artifacts[0].relative_path, "a b");
-    place.sessions.close(session.id()).await.unwrap();
+    fixture.sessions.close(session.id()).await.unwrap();
     assert!(
         !std::process::Command::new("sh").args(["-c", &wrapped]).output().unwrap().status.success()
     );
@@ -77,8 +77,8 @@ async fn a_wrapped_command_runs_in_the_session_and_the_next_call_mirrors_what_it
 
 #[tokio::test]
 async fn a_result_says_what_was_denied_by_which_rule_and_what_would_allow_it() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     session.write_file("mine", b"").await.unwrap();
     let command = "cat /root/secret; echo x > /usr/x; cat missing /tmp/missing; chmod 000 mine; cat /mnt/x; \
                    echo 'curl: (6) Could not resolve host: example.com' >&2";
@@ -106,8 +106,8 @@ async fn a_result_says_what_was_denied_by_which_rule_and_what_would_allow_it() {
 
 #[tokio::test]
 async fn what_may_not_come_into_being_is_refused_or_taken_away_and_the_result_says_so() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     let ran = session.bash("echo x > .bashrc; ln -s .profile l; echo y > l").await.unwrap();
     let path = |name: &str| session.dir().join(name).to_string_lossy().into_owned();
     let told: Vec<_> =
@@ -133,8 +133,8 @@ async fn what_may_not_come_into_being_is_refused_or_taken_away_and_the_result_sa
 
 #[tokio::test]
 async fn one_session_sees_nothing_of_another() {
-    let place = place();
-    let (a, b) = (place.open("a").await, place.open("b").await);
+    let fixture = fixture();
+    let (a, b) = (fixture.open("a").await, fixture.open("b").await);
     a.write_file("secret.txt", b"of a").await.unwrap();
     let spied = b
         .bash(&format!(
@@ -159,12 +159,12 @@ async fn one_session_sees_nothing_of_another() {
 
 #[tokio::test]
 async fn closing_uploads_removes_and_the_next_open_restores() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     let result = session.bash("echo kept > f; ln -s f l").await.unwrap();
     assert_eq!(result.skipped.len(), 1, "{result:?}");
     let dir = session.dir().to_owned();
-    let lost = place.sessions.close(session.id()).await.unwrap();
+    let lost = fixture.sessions.close(session.id()).await.unwrap();
     assert_eq!(
         lost.iter().map(|skipped| skipped.path.as_str()).collect::<Vec<_>>(),
         ["l"],
@@ -173,20 +173,20 @@ async fn closing_uploads_removes_and_the_next_open_restores() {
     assert!(!dir.exists());
     assert!(session.bash("true").await.is_err(), "a closed session runs nothing");
     drop(session);
-    let again = place.open("s1").await;
+    let again = fixture.open("s1").await;
     assert_eq!(again.read_file("f").await.unwrap().content, "kept\n");
 }
 
 #[tokio::test]
 async fn a_restarted_process_finds_local_files_and_uploads_what_was_not() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     session.write_file("f", b"1").await.unwrap();
     // Written behind the mirror's back, as by a process that was killed.
     std::fs::write(session.dir().join("g"), "2").unwrap();
     std::fs::write(session.dir().join("f"), "local").unwrap();
-    let home = place.sessions.home().clone();
-    let Place { _dir, store, sessions } = place;
+    let home = fixture.sessions.home().clone();
+    let Fixture { _dir, store, sessions } = fixture;
     drop((session, sessions));
     let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
     let sessions = Sessions::builder(home).storage(storage).build();
@@ -201,8 +201,8 @@ async fn a_restarted_process_finds_local_files_and_uploads_what_was_not() {
 
 #[tokio::test]
 async fn the_file_tools_obey_the_policy_and_never_follow_a_link_out() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     symlink("/etc/passwd", session.dir().join("out")).unwrap();
     assert!(session.read_file("out").await.is_err());
     assert!(session.write_file("out", b"x").await.is_err());
@@ -219,8 +219,8 @@ async fn the_file_tools_obey_the_policy_and_never_follow_a_link_out() {
 
 #[tokio::test]
 async fn results_are_cut_and_say_so() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     let result = session
         .bash("head -c 40000 /dev/zero | tr '\\0' x; for i in $(seq 60); do echo $i > f$i; done")
         .await
@@ -231,8 +231,8 @@ async fn results_are_cut_and_say_so() {
 
 #[tokio::test]
 async fn a_timeout_is_a_result() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     let mut options = BashOptions::default();
     options.timeout = Some(Duration::from_millis(200));
     let result = session.bash_with("echo begun > f; sleep 100", options).await.unwrap();
@@ -242,9 +242,9 @@ async fn a_timeout_is_a_result() {
 
 #[tokio::test]
 async fn without_a_user_nothing_is_mirrored() {
-    let place = place();
+    let fixture = fixture();
     let session =
-        place.sessions.open(SessionSpec::new(SessionId::parse("local").unwrap())).await.unwrap();
+        fixture.sessions.open(SessionSpec::new(SessionId::parse("local").unwrap())).await.unwrap();
     let result = session.bash("echo x > f").await.unwrap();
     assert_eq!(result.artifacts, []);
     assert_eq!(session.read_file("f").await.unwrap().content, "x\n");
@@ -252,8 +252,8 @@ async fn without_a_user_nothing_is_mirrored() {
 
 #[tokio::test]
 async fn tools_are_called_by_name_with_json() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     let call = async |name: &str, input: serde_json::Value| session.call(name, input).await;
     let written = call("writeFile", serde_json::json!({ "path": "a/b", "content": "1\n2\n3\n" }))
         .await
@@ -275,8 +275,8 @@ async fn tools_are_called_by_name_with_json() {
 
 #[tokio::test]
 async fn calls_of_one_session_overlap() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     // Each waits for the other's file, so one after the other would never end.
     let (a, b) = tokio::join!(
         session.bash("touch a; until [ -e b ]; do sleep 0.01; done; echo a"),
@@ -287,13 +287,13 @@ async fn calls_of_one_session_overlap() {
 
 #[tokio::test]
 async fn the_file_tools_obey_what_only_a_look_at_the_files_can_tell() {
-    let place = place();
-    let session = place.open("s1").await;
+    let fixture = fixture();
+    let session = fixture.open("s1").await;
     let made = "mkdir -p store.git/hooks tree && echo ref > store.git/HEAD && echo as it was > store.git/hooks/pre-commit && \
                 echo gitdir: ../store.git > tree/.git";
     assert_eq!(session.bash(made).await.unwrap().exit_code, 0);
-    let home = place.sessions.home().clone();
-    let Place { _dir, store, sessions } = place;
+    let home = fixture.sessions.home().clone();
+    let Fixture { _dir, store, sessions } = fixture;
     drop((session, sessions));
     // What is protected is found when a session opens.
     let sessions = Sessions::builder(home).storage(Storage::new(store, "bucket")).build();

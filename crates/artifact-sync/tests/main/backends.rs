@@ -12,9 +12,9 @@ use artifact_sync::{conformance, open_directory, open_store};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as Key;
 use object_store::{ClientOptions, ObjectStore};
+use testkit::{S3Server, assert_passed, http_get, rerun, s3_environment, skipped};
 
-use crate::place::{Machine, PREFIX, changed};
-use crate::s3::{get, serve};
+use crate::machine::{Machine, PREFIX, changed};
 
 /// Names the Python environment with the servers and a second client.
 const PYTHON_DIR: &str = "PEERS_PYTHON_DIR";
@@ -24,11 +24,6 @@ const AZURITE_DIR: &str = "AZURITE_DIR";
 const ACCOUNT: &str = "devstoreaccount1";
 const ACCOUNT_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-
-fn skipped(what: &str, remedy: &str) {
-    println!("SKIPPED: {what} ({remedy})");
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
-}
 
 /// A program that serves on loopback, killed with this value.
 struct Server {
@@ -107,31 +102,16 @@ fn python(arguments: &[&str], input: &str) -> String {
 /// Runs one test of this file again, in a process that has these variables in its environment,
 /// where stores are opened by their URLs.
 fn again(test: &str, variables: &[(&str, String)]) {
-    let ran = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("backends::{test}"), "--nocapture"])
+    let ran = rerun(&format!("backends::{test}"))
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .env("ARTIFACT_SYNC_BACKEND", test)
         .output()
         .unwrap();
-    let stdout = String::from_utf8_lossy(&ran.stdout);
-    assert!(
-        ran.status.success() && stdout.contains("1 passed"),
-        "{stdout}{}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
+    assert_passed(&ran);
 }
 
 fn is_again() -> bool {
     std::env::var_os("ARTIFACT_SYNC_BACKEND").is_some()
-}
-
-fn s3_variables(endpoint: String) -> Vec<(&'static str, String)> {
-    vec![
-        ("AWS_ACCESS_KEY_ID", "access".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
-        ("AWS_REGION", "us-east-1".to_owned()),
-        ("AWS_ENDPOINT", endpoint),
-    ]
 }
 
 async fn check(url: &str) {
@@ -157,8 +137,7 @@ async fn s3_in_this_process() {
     if is_again() {
         return check("s3://bucket").await;
     }
-    let root = tempfile::tempdir().unwrap();
-    again("s3_in_this_process", &s3_variables(format!("http://{}", serve(root.path()))));
+    again("s3_in_this_process", &S3Server::start().environment());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,7 +161,7 @@ async fn seaweedfs() {
     // It listens before it can store.
     std::thread::sleep(Duration::from_secs(5));
     python(&["s3.py", &server.url(), "make"], "");
-    again("seaweedfs", &s3_variables(server.url()));
+    again("seaweedfs", &s3_environment(server.url()));
 }
 
 /// Keys are what another client lists, and links open what they name and nothing else.
@@ -202,8 +181,12 @@ async fn as_others_see_it(endpoint: &str) {
     assert_eq!(listed, names.map(|name| format!("{PREFIX}/{name}")));
     for mirrored in &report.changed {
         let link = mirrored.url.as_ref().unwrap();
-        assert_eq!(get(link), (200, mirrored.path.as_str().as_bytes().to_vec()), "{link}");
-        assert_eq!(get(&link.replace("X-Amz-Expires=3600", "X-Amz-Expires=7200")).0, 403, "{link}");
+        assert_eq!(http_get(link), (200, mirrored.path.as_str().as_bytes().to_vec()), "{link}");
+        assert_eq!(
+            http_get(&link.replace("X-Amz-Expires=3600", "X-Amz-Expires=7200")).0,
+            403,
+            "{link}"
+        );
     }
 }
 
@@ -220,7 +203,7 @@ async fn moto() {
         ["-H", "127.0.0.1", "-p", &ports[0].to_string()].map(str::to_owned).into()
     });
     python(&["s3.py", &server.url(), "make"], "");
-    again("moto", &s3_variables(server.url()));
+    again("moto", &s3_environment(server.url()));
 }
 
 /// Keys that others wrote and that are no paths cost their own directory of keys and nothing else,
@@ -316,6 +299,6 @@ async fn azure_links() {
     machine.write("with space", "2");
     let report = mirror.sync().await;
     let link = |at: usize| report.changed[at].url.as_deref();
-    assert_eq!(get(link(0).unwrap()), (200, b"1".to_vec()));
+    assert_eq!(http_get(link(0).unwrap()), (200, b"1".to_vec()));
     assert_eq!(link(1), None, "it would be refused");
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,12 +107,9 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn
     // come to tell of.
     let mut newest = 0;
     for kill in 0..kills {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "crash::what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn",
-                "--nocapture",
-            ])
+        let test = "crash::what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn";
+        let mut child = testkit::rerun(test)
+            .arg("--nocapture")
             .env(PLACE, place)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

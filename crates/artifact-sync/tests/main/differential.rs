@@ -7,7 +7,6 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +17,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rustix::fs::{CWD, FileType, Mode};
 use sandbox_core::{RelativePath, SessionDir};
+use testkit::{as_ordinary_user, assert_passed, copy_of_this_program, skipped};
 
 /// More by the variable of the same name as proptest's.
 const CASES: u32 = 500;
@@ -26,44 +26,44 @@ const NAMES: [&[u8]; 7] = [b"a", b"b", b"d", b"e", b"\xff", b"\xfe", "\u{FFFD}".
 const IGNORED: &[u8] = b"node_modules";
 
 /// Numbers of names; one more than there are names is the ignored one.
-type Place = Vec<usize>;
+type Location = Vec<usize>;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Write(Place, u8),
+    Write(Location, u8),
     /// Opens a file, which stays open while it is renamed and removed.
-    Hold(Place),
+    Hold(Location),
     WriteHeld(u8),
-    Rename(Place, Place),
-    Remove(Place),
-    Link(Place, Place),
-    MakeDirectory(Place),
-    Symlink(Place),
-    Fifo(Place),
-    Mode(Place, u32),
-    TouchOld(Place),
-    PutFile(Place),
+    Rename(Location, Location),
+    Remove(Location),
+    Link(Location, Location),
+    MakeDirectory(Location),
+    Symlink(Location),
+    Fifo(Location),
+    Mode(Location, u32),
+    TouchOld(Location),
+    PutFile(Location),
     Pending,
     Sync,
     Flush,
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let place = || prop::collection::vec(0..=NAMES.len(), 1..4);
+    let location = || prop::collection::vec(0..=NAMES.len(), 1..4);
     let mode = prop::sample::select(vec![0, 0o400, 0o644, 0o755]);
     prop_oneof![
-        8 => (place(), 0u8..4).prop_map(|(at, content)| Op::Write(at, content)),
-        1 => place().prop_map(Op::Hold),
+        8 => (location(), 0u8..4).prop_map(|(at, content)| Op::Write(at, content)),
+        1 => location().prop_map(Op::Hold),
         3 => (0u8..4).prop_map(Op::WriteHeld),
-        6 => (place(), place()).prop_map(|(from, to)| Op::Rename(from, to)),
-        4 => place().prop_map(Op::Remove),
-        2 => (place(), place()).prop_map(|(from, to)| Op::Link(from, to)),
-        2 => place().prop_map(Op::MakeDirectory),
-        1 => place().prop_map(Op::Symlink),
-        1 => place().prop_map(Op::Fifo),
-        2 => (place(), mode).prop_map(|(at, mode)| Op::Mode(at, mode)),
-        1 => place().prop_map(Op::TouchOld),
-        1 => place().prop_map(Op::PutFile),
+        6 => (location(), location()).prop_map(|(from, to)| Op::Rename(from, to)),
+        4 => location().prop_map(Op::Remove),
+        2 => (location(), location()).prop_map(|(from, to)| Op::Link(from, to)),
+        2 => location().prop_map(Op::MakeDirectory),
+        1 => location().prop_map(Op::Symlink),
+        1 => location().prop_map(Op::Fifo),
+        2 => (location(), mode).prop_map(|(at, mode)| Op::Mode(at, mode)),
+        1 => location().prop_map(Op::TouchOld),
+        1 => location().prop_map(Op::PutFile),
         1 => Just(Op::Pending),
         8 => Just(Op::Sync),
         1 => Just(Op::Flush),
@@ -97,19 +97,19 @@ impl World {
         Self { by_events, by_walks, held: None, links, place }
     }
 
-    fn path(&self, place: &Place) -> PathBuf {
+    fn path(&self, location: &Location) -> PathBuf {
         let name = |number: &usize| match NAMES.get(*number) {
             Some(name) if !self.links || str::from_utf8(name).is_ok() => name,
             _ if self.links => NAMES[0],
             _ => IGNORED,
         };
-        let names = place.iter().map(|number| OsStr::from_bytes(name(number)));
+        let names = location.iter().map(|number| OsStr::from_bytes(name(number)));
         self.place.path().join("session").join(names.collect::<PathBuf>())
     }
 
     /// Makes the directories above, where nothing else is in their place.
-    fn room_for(&self, place: &Place) -> PathBuf {
-        let path = self.path(place);
+    fn room_for(&self, location: &Location) -> PathBuf {
+        let path = self.path(location);
         let _ = fs::create_dir_all(path.parent().unwrap());
         path
     }
@@ -246,28 +246,16 @@ fn they_find_the_same_where_directories_cannot_be_read() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let dir =
-        tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
-    let program = dir.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let run = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-        .arg(&program)
+    let (_dir, program) = copy_of_this_program();
+    let run = as_ordinary_user(program)
         .args(["--exact", "differential::events_and_walks_find_the_same_changes"])
         .env_remove("TMPDIR")
         .current_dir("/")
         .output();
     let Ok(run) = run else {
-        println!("SKIPPED: looks as an ordinary user (package util-linux)");
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
-        return;
+        return skipped("scans as an ordinary user", "package util-linux");
     };
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert!(
-        run.status.success() && text.contains("1 passed"),
-        "{text}{}",
-        String::from_utf8_lossy(&run.stderr)
-    );
+    assert_passed(&run);
 }
 
 fn open_up(dir: &std::path::Path) {

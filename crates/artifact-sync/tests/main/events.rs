@@ -8,17 +8,12 @@ use std::time::Duration;
 use artifact_sync::{ChangeSource, ChangeSourceReport, Mirror};
 use object_store::ObjectStoreExt;
 use sandbox_core::RelativePath;
+use testkit::{Calls, FailingStore, skipped};
 
-use crate::faulty::Faulty;
-use crate::place::{Machine, changed, expected, key};
+use crate::machine::{Machine, changed, expected, key};
 
 fn hears(mirror: &Mirror) -> bool {
     matches!(mirror.change_source(), ChangeSourceReport::Events { .. })
-}
-
-fn skipped(what: &str, remedy: &str) {
-    println!("SKIPPED: {what} ({remedy})");
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
 }
 
 /// A mirror that has walked, and has seen that all it found then is settled: from now on only
@@ -183,7 +178,7 @@ async fn mirrors_of_one_directory_and_of_others_hear_each_their_own() {
 
 #[tokio::test]
 async fn what_is_not_settled_is_tried_again_though_no_event_names_it() {
-    let store = Faulty::new();
+    let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = watching(&machine).await;
     machine.write("d/a", "1");
@@ -191,12 +186,12 @@ async fn what_is_not_settled_is_tried_again_though_no_event_names_it() {
     mirror.sync().await;
     machine.write("d/b", "2");
     machine.remove("d/gone");
-    store.fail(0, usize::MAX);
+    store.fail(Calls::All, 0, usize::MAX);
     for _ in 0..2 {
         assert_eq!(mirror.sync().await.pending.len(), 2);
         assert_eq!(mirror.pending().len(), 2);
     }
-    store.fail(0, 0);
+    store.recover();
     let report = mirror.sync().await;
     assert_eq!((changed(&report), report.deleted.len()), (vec!["d/b"], 1));
     assert!(mirror.pending().is_empty());
@@ -204,7 +199,7 @@ async fn what_is_not_settled_is_tried_again_though_no_event_names_it() {
 
 #[tokio::test]
 async fn what_the_mirror_writes_itself_is_not_uploaded_again() {
-    let store = Faulty::new();
+    let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = watching(&machine).await;
     machine.write("d/a", "1");
@@ -212,10 +207,10 @@ async fn what_the_mirror_writes_itself_is_not_uploaded_again() {
     machine.put("upload/b", "2").await;
     assert_eq!(mirror.refresh().await.unwrap().restored.len(), 1);
     mirror.pull_key(key("upload/b").as_ref()).await.unwrap();
-    let puts = store.puts();
+    let puts = store.count(Calls::Puts);
     let report = mirror.sync().await;
     assert!(report.changed.is_empty() && report.pending.is_empty(), "{report:?}");
-    assert_eq!(store.puts(), puts);
+    assert_eq!(store.count(Calls::Puts), puts);
     // A store that has lost everything is filled again, though nothing happened to the files.
     for path in ["d/a", "upload/b"] {
         machine.store.delete(&key(path)).await.unwrap();

@@ -6,9 +6,9 @@ use std::time::Duration;
 use artifact_sync::Mirror;
 use object_store::path::Path as Key;
 use sandbox_core::SessionDir;
+use testkit::{Calls, FailingStore, Fault};
 
-use crate::faulty::{Fault, Faulty};
-use crate::place::{Machine, changed, expected};
+use crate::machine::{Machine, changed, expected};
 
 /// A session with a little of everything; gives what both sides must have in the end.
 async fn session(machine: &Machine) -> std::collections::BTreeMap<String, String> {
@@ -28,22 +28,22 @@ async fn session(machine: &Machine) -> std::collections::BTreeMap<String, String
 #[tokio::test]
 async fn a_failure_at_any_call_loses_nothing_and_the_next_session_makes_it_good() {
     let count = {
-        let store = Faulty::new();
+        let store = FailingStore::new();
         let machine = Machine::new(store.clone());
         session(&machine).await;
-        store.calls()
+        store.count(Calls::All)
     };
     assert!(count > 6, "the session talks to the store: {count}");
-    let faults = [Fault::Refused, Fault::AnswerLost, Fault::CutShort];
+    let faults = [Fault::Rejected, Fault::ResponseLost, Fault::Truncated];
     for (fault, lasting) in faults.into_iter().flat_map(|fault| [(fault, 1), (fault, usize::MAX)]) {
         // The first call is the upload of the user.
         for first in 1..=count {
-            let store = Faulty::new();
+            let store = FailingStore::new();
             let machine = Machine::new(store.clone());
             store.set_fault(fault);
-            store.fail(first, lasting);
+            store.fail(Calls::All, first, lasting);
             let wanted = session(&machine).await;
-            store.fail(usize::MAX, 0);
+            store.recover();
             let mirror = machine.open();
             let report = mirror.restore().await.unwrap();
             assert!(report.problems().is_empty(), "{report:?}");
@@ -61,11 +61,11 @@ async fn a_failure_at_any_call_loses_nothing_and_the_next_session_makes_it_good(
 
 #[tokio::test]
 async fn a_store_of_which_every_third_call_fails_has_everything_in_the_end() {
-    let store = Faulty::new();
+    let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = machine.open();
     store.set_fault(Fault::Random);
-    store.fail(0, usize::MAX);
+    store.fail(Calls::All, 0, usize::MAX);
     for round in 0..40 {
         machine.write(&format!("f{}", round % 7), &format!("{round}"));
         if round % 5 == 4 {
@@ -80,20 +80,20 @@ async fn a_store_of_which_every_third_call_fails_has_everything_in_the_end() {
         rounds += 1;
         assert!(rounds < 50, "{:?}", mirror.pending());
     }
-    store.fail(usize::MAX, 0);
+    store.recover();
     assert_eq!(machine.objects().await, machine.files());
     assert!(machine.files().len() >= 5);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_pending_is_tried_again_while_nobody_calls_and_the_next_report_tells_of_it() {
-    let store = Faulty::new();
+    let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = machine.open();
     machine.write("a", "1");
-    store.fail(0, usize::MAX);
+    store.fail(Calls::All, 0, usize::MAX);
     assert_eq!(mirror.sync().await.pending.len(), 1);
-    store.fail(usize::MAX, 0);
+    store.recover();
     machine.write("b", "of the next call");
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -109,15 +109,15 @@ async fn what_is_pending_is_tried_again_while_nobody_calls_and_the_next_report_t
 
 #[tokio::test]
 async fn what_the_store_does_not_take_is_pending_with_the_reason_until_it_does() {
-    let store = Faulty::new();
+    let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = machine.open();
     machine.write("a", "1");
-    store.fail(0, usize::MAX);
+    store.fail(Calls::All, 0, usize::MAX);
     let report = mirror.sync().await;
     assert_eq!(changed(&report), ["a"], "a change is told even when it is not stored");
     assert_eq!(report.changed[0].key, None);
-    assert!(report.pending[0].reason.contains("the line is cut"), "{report:?}");
+    assert!(report.pending[0].reason.contains("the connection was lost"), "{report:?}");
     let report = mirror.sync().await;
     assert_eq!((report.changed.len(), report.pending.len()), (0, 1), "but not again");
     drop(mirror);
@@ -126,10 +126,10 @@ async fn what_the_store_does_not_take_is_pending_with_the_reason_until_it_does()
     let pending = mirror.pending();
     assert_eq!((pending.len(), pending[0].path.as_str()), (1, "a"));
     assert!(
-        pending[0].reason.contains("the line is cut"),
+        pending[0].reason.contains("the connection was lost"),
         "the reason outlives the process: {pending:?}"
     );
-    store.fail(usize::MAX, 0);
+    store.recover();
     let report = mirror.sync().await;
     assert_eq!((changed(&report), report.pending.len()), (vec!["a"], 0));
     assert!(mirror.pending().is_empty());
@@ -140,7 +140,7 @@ async fn a_store_that_does_not_answer_holds_a_call_up_to_the_deadline_only() {
     let place = tempfile::tempdir().unwrap();
     let dir = Arc::new(SessionDir::create(&place.path().join("session")).unwrap());
     std::fs::write(dir.path().join("a"), "1").unwrap();
-    let mirror = Mirror::builder(dir, Faulty::hanging(), Key::from("p"))
+    let mirror = Mirror::builder(dir, FailingStore::hanging(), Key::from("p"))
         .state_dir(place.path().join("state"))
         .deadline(Duration::from_millis(50))
         .open()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use artifact_sync::{SyncError, open_directory};
 
-use crate::place::{Machine, PREFIX, expected, key};
+use crate::machine::{Machine, PREFIX, expected, key};
 
 #[tokio::test]
 async fn a_key_of_this_session_is_fetched() {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::process::Command;
 use std::sync::Arc;
 
 use artifact_sync::Mirror;
@@ -16,6 +15,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 use sandbox_core::SessionDir;
+use testkit::{assert_passed, rerun};
 
 const CHILD: &str = "ARTIFACT_SYNC_MEMORY_CHILD";
 const LARGE_BYTES: u64 = 2 << 30;
@@ -118,18 +118,8 @@ impl ObjectStore for Forgetful {
 async fn two_gigabytes_go_through_64_megabytes() {
     if std::env::var_os(CHILD).is_none() {
         // In a process of its own, whose memory is nobody else's.
-        let ran = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "memory::two_gigabytes_go_through_64_megabytes", "--nocapture"])
-            .env(CHILD, "1")
-            .output()
-            .unwrap();
-        let stdout = String::from_utf8_lossy(&ran.stdout);
-        assert!(
-            ran.status.success() && stdout.contains("1 passed"),
-            "{stdout}{}",
-            String::from_utf8_lossy(&ran.stderr)
-        );
-        return;
+        let mut ran = rerun("memory::two_gigabytes_go_through_64_megabytes");
+        return assert_passed(&ran.env(CHILD, "1").output().unwrap());
     }
     let place = tempfile::tempdir().unwrap();
     let dir = Arc::new(SessionDir::create(&place.path().join("session")).unwrap());

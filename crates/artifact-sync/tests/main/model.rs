@@ -10,9 +10,9 @@ use artifact_sync::{ChangeSource, Mirror};
 use object_store::ObjectStoreExt;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use testkit::{Conditions, FailingStore};
 
-use crate::faulty::{Conditions, Faulty};
-use crate::place::{Machine, key};
+use crate::machine::{Machine, key};
 
 /// More by the variable of the same name as proptest's.
 const CASES: u32 = 2_000;
@@ -318,7 +318,7 @@ struct World {
 impl World {
     fn new(conditions: Conditions, source: ChangeSource) -> Self {
         let mut world = Self {
-            machine: Machine::new(Faulty::with(conditions)),
+            machine: Machine::new(FailingStore::with_conditions(conditions)),
             source,
             mirror: None,
             model: Model::default(),
@@ -631,7 +631,7 @@ fn run(source: ChangeSource) {
             // A sequence tells by itself on which kind of store it runs, so that it can be run
             // again.
             let conditions =
-                [Conditions::Kept, Conditions::Ignored, Conditions::OnlyCreate][ops.len() % 3];
+                [Conditions::Honored, Conditions::Ignored, Conditions::CreateOnly][ops.len() % 3];
             let mut world = World::new(conditions, source);
             for (number, op) in ops.iter().enumerate() {
                 world.run(op).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use object_store::ObjectStoreExt;
 
-use crate::place::{Machine, changed, expected, key, machines};
+use crate::machine::{Machine, changed, expected, key, machines};
 
 #[tokio::test]
 async fn another_machine_gets_everything_and_has_nothing_to_upload() {

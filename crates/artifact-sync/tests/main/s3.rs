@@ -1,43 +1,12 @@
 //! A server that speaks S3 and checks signatures.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use artifact_sync::{OpenedStore, open_store};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
 use object_store::path::Path as Key;
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
+use testkit::{S3Server, assert_passed, http_get, rerun};
 
-use crate::place::{Machine, PREFIX, expected};
-
-/// Serves a directory with one bucket on loopback, from a thread of its own.
-pub(crate) fn serve(root: &std::path::Path) -> SocketAddr {
-    std::fs::create_dir(root.join("bucket")).unwrap();
-    let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
-    service.set_auth(SimpleAuth::from_single("access", "secret"));
-    let service = service.build();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            while let Ok((socket, _)) = listener.accept().await {
-                let service = service.clone();
-                tokio::spawn(async move {
-                    let _ = Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(socket), service)
-                        .await;
-                });
-            }
-        });
-    });
-    address
-}
+use crate::machine::{Machine, PREFIX, expected};
 
 /// Runs one test of this file again, in a process that has a server's address and its credentials
 /// in the environment, where stores are opened by their URLs. `true` in that process.
@@ -45,22 +14,7 @@ fn in_a_process_with_a_server(test: &str) -> bool {
     if std::env::var_os("AWS_ENDPOINT").is_some() {
         return true;
     }
-    let root = tempfile::tempdir().unwrap();
-    let address = serve(root.path());
-    let ran = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test])
-        .env("AWS_ACCESS_KEY_ID", "access")
-        .env("AWS_SECRET_ACCESS_KEY", "secret")
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ENDPOINT", format!("http://{address}"))
-        .output()
-        .unwrap();
-    let stdout = String::from_utf8_lossy(&ran.stdout);
-    assert!(
-        ran.status.success() && stdout.contains("1 passed"),
-        "{stdout}{}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
+    assert_passed(&rerun(test).envs(S3Server::start().environment()).output().unwrap());
     false
 }
 
@@ -68,20 +22,6 @@ fn machine(store: &OpenedStore) -> Machine {
     let mut machine = Machine::new(Arc::clone(&store.store));
     machine.linker = store.linker.clone();
     machine
-}
-
-/// A plain GET, without any credentials: the status and the body.
-pub(crate) fn get(url: &str) -> (u16, Vec<u8>) {
-    let url = url::Url::parse(url).unwrap();
-    let host = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
-    let mut stream = TcpStream::connect(&host).unwrap();
-    let target = &url[url::Position::BeforePath..];
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
-    let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
-    (status, answer[head + 4..].to_vec())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,14 +51,14 @@ async fn files_go_there_and_back_and_their_links_open_without_credentials() {
             .clone()
             .unwrap()
     };
-    assert_eq!(get(&link("a b é+&%20#?.txt")), (200, b"odd".to_vec()));
-    assert!(get(&link("large")) == (200, large.clone().into_bytes()), "byte for byte");
+    assert_eq!(http_get(&link("a b é+&%20#?.txt")), (200, b"odd".to_vec()));
+    assert!(http_get(&link("large")) == (200, large.clone().into_bytes()), "byte for byte");
     assert_eq!(
-        get(&link("large").replace("/large?", "/other?")).0,
+        http_get(&link("large").replace("/large?", "/other?")).0,
         403,
         "a link opens one object only"
     );
-    assert_eq!(get(link("large").split('?').next().unwrap()).0, 403);
+    assert_eq!(http_get(link("large").split('?').next().unwrap()).0, 403);
 
     let second = machine(&open_store("s3://bucket").unwrap());
     let mirror = second.open();
@@ -153,8 +93,8 @@ async fn a_bucket_that_is_not_there_is_an_error_of_the_restore() {
 
 #[test]
 fn missing_credentials_are_named_and_nobody_is_asked_for_them() {
-    let ran = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "s3::without_credentials", "--nocapture"])
+    let ran = rerun("s3::without_credentials")
+        .arg("--nocapture")
         .env_clear()
         .env("AGENT_TOOLS_TEST_WITHOUT_CREDENTIALS", "1")
         .output()

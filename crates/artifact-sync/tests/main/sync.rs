@@ -9,8 +9,9 @@ use object_store::path::Path as Key;
 use object_store::{Attribute, ObjectStoreExt};
 use sandbox_core::{RelativePath, SessionDir};
 
-use crate::faulty::Faulty;
-use crate::place::{Machine, changed, expected, key, machines};
+use testkit::{Calls, FailingStore};
+
+use crate::machine::{Machine, changed, expected, key, machines};
 
 #[tokio::test]
 async fn what_is_made_changed_and_removed_is_so_in_the_store() {
@@ -36,32 +37,32 @@ async fn what_is_made_changed_and_removed_is_so_in_the_store() {
 
 #[tokio::test]
 async fn a_renamed_large_file_is_copied_by_the_store_and_a_small_or_changed_one_is_sent() {
-    let store = Faulty::new();
+    let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = machine.open();
     let large = "x".repeat(300_000);
     machine.write("a.txt", &large);
     machine.write("small", "1");
     mirror.sync().await;
-    let puts = store.puts();
+    let puts = store.count(Calls::Puts);
     machine.rename("a.txt", "d/b.txt");
     let report = mirror.sync().await;
     assert_eq!((changed(&report), report.deleted.len()), (vec!["d/b.txt"], 1));
-    assert_eq!(store.puts(), puts, "nothing was sent");
+    assert_eq!(store.count(Calls::Puts), puts, "nothing was sent");
     assert_eq!(machine.objects().await, machine.files());
 
     // Another media type, and a small file.
     machine.rename("d/b.txt", "b.md");
     machine.rename("small", "little");
     mirror.sync().await;
-    assert_eq!(store.puts(), puts + 2);
+    assert_eq!(store.count(Calls::Puts), puts + 2);
     // The object under the old name is somebody else's by now: not to be copied, and not to be
     // removed.
     machine.rename("b.md", "c.md");
     machine.put("b.md", &"y".repeat(300_000)).await;
-    let puts = store.puts();
+    let puts = store.count(Calls::Puts);
     mirror.sync().await;
-    assert_eq!(store.puts(), puts + 1);
+    assert_eq!(store.count(Calls::Puts), puts + 1);
     let objects = machine.objects().await;
     assert!(objects["c.md"] == large && objects["b.md"].starts_with('y'));
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use policy::Policy;
+use testkit::skipped;
 
 /// Says for each settings file whether srt's schema takes it.
 const SCRIPT: &str = r#"
@@ -19,9 +20,7 @@ for (const file of files) console.log(SandboxRuntimeConfigSchema.safeParse(JSON.
 #[test]
 fn srt_accepts_every_preset_and_refuses_what_we_refuse() {
     let Some(package) = std::env::var_os("SRT_PACKAGE_DIR") else {
-        println!("SKIPPED: settings judged by the real srt (`cargo xtask peers` installs it)");
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
-        return;
+        return skipped("settings judged by the real srt", "`cargo xtask peers` installs it");
     };
     let dir = tempfile::tempdir().unwrap();
     let (session, home) = (Path::new("/srv/s1"), Path::new("/home/ann"));

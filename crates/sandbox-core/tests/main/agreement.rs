@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 use sandbox_core::{NativeSandbox, Sandbox, Tier, Weakness};
 
 use crate::native::{NO_PLACE, directory_in_sight, spec, without_namespaces};
-use crate::reruns::skipped;
+use testkit::skipped;
 
 /// Each costs a session and a command.
 const CASES: u32 = 120;

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use sandbox_core::{CommandOutput, CommandStatus, Sandbox};
 
-use crate::native::{Place, alive, eventually, place, spec, unique_seconds, without_namespaces};
+use crate::native::{
+    Fixture, alive, eventually, fixture, spec, unique_seconds, without_namespaces,
+};
 
 /// Long enough for a session to be idle and a shell to wait.
 const IDLE: Duration = Duration::from_millis(40);
@@ -104,7 +106,7 @@ fn seen(output: &CommandOutput) -> Seen {
     (text(&output.stdout.bytes), text(&output.stderr.bytes), output.status)
 }
 
-impl Place {
+impl Fixture {
     async fn idle_then(&self, script: &str) -> CommandOutput {
         tokio::time::sleep(IDLE).await;
         self.run(script).await
@@ -125,8 +127,8 @@ impl Place {
 
 #[tokio::test]
 async fn every_script_does_what_it_does_in_a_fresh_shell() {
-    let place = place();
-    assert!(place.is_ahead().await);
+    let fixture = fixture();
+    assert!(fixture.is_ahead().await);
     for script in SCRIPTS {
         if without_namespaces()
             && ["$$", "$!", "$PPID", "/proc", "/tmp"].iter().any(|what| script.contains(what))
@@ -134,77 +136,78 @@ async fn every_script_does_what_it_does_in_a_fresh_shell() {
             // Process ids are those of the host, and there are no such places.
             continue;
         }
-        let fresh = place.again().run(script).await;
-        let ahead = place.idle_then(script).await;
+        let fresh = fixture.again().run(script).await;
+        let ahead = fixture.idle_then(script).await;
         // One line for the arguments, with spaces; see init/ahead.rs.
         let same = |seen: Seen| (seen.0.trim_end().to_owned(), seen.1, seen.2);
         assert_eq!(same(seen(&ahead)), same(seen(&fresh)), "{script}");
     }
-    assert!(place.is_ahead().await);
+    assert!(fixture.is_ahead().await);
 }
 
 #[tokio::test]
 async fn a_script_of_any_length_runs() {
-    let place = place();
-    place.run("true").await;
+    let fixture = fixture();
+    fixture.run("true").await;
     for length in [16_000, 16_382, 16_383, 16_384, 100_000] {
         let script = format!("echo ${{#BASH_EXECUTION_STRING}} #{}", "'".repeat(length - 32));
-        let (stdout, ..) = seen(&place.idle_then(&script).await);
+        let (stdout, ..) = seen(&fixture.idle_then(&script).await);
         assert_eq!(stdout, format!("{}\n", script.len()));
     }
 }
 
 #[tokio::test]
 async fn a_command_that_starts_otherwise_gets_a_shell_of_its_own() {
-    let place = place();
-    place.run("mkdir sub").await;
+    let fixture = fixture();
+    fixture.run("mkdir sub").await;
     let mut other = spec("echo $X; pwd");
     other.env.push(("X".into(), "1".into()));
-    other.cwd = Some(place.dir.join("sub"));
+    other.cwd = Some(fixture.dir.join("sub"));
     tokio::time::sleep(IDLE).await;
-    let (stdout, ..) = seen(&place.sandbox.exec(other).await.unwrap());
-    assert_eq!(stdout, format!("1\n{}\n", place.dir.join("sub").display()));
+    let (stdout, ..) = seen(&fixture.sandbox.exec(other).await.unwrap());
+    assert_eq!(stdout, format!("1\n{}\n", fixture.dir.join("sub").display()));
     let mut reading = spec("cat");
     reading.stdin = b"given".to_vec();
     tokio::time::sleep(IDLE).await;
-    assert_eq!(seen(&place.sandbox.exec(reading).await.unwrap()).0, "given");
+    assert_eq!(seen(&fixture.sandbox.exec(reading).await.unwrap()).0, "given");
     let mut hooked = spec("echo mine");
     hooked.env.push(("BASH_ENV".into(), "/proc/self/fd/60".into()));
-    assert_eq!(seen(&place.sandbox.exec(hooked.clone()).await.unwrap()).0, "mine\n");
+    assert_eq!(seen(&fixture.sandbox.exec(hooked.clone()).await.unwrap()).0, "mine\n");
     tokio::time::sleep(IDLE).await;
-    assert_eq!(seen(&place.sandbox.exec(hooked).await.unwrap()).0, "mine\n");
+    assert_eq!(seen(&fixture.sandbox.exec(hooked).await.unwrap()).0, "mine\n");
 }
 
 #[tokio::test]
 async fn it_is_killed_whole_like_any_other() {
-    let place = place();
-    place.run("true").await;
+    let fixture = fixture();
+    fixture.run("true").await;
     let seconds = unique_seconds();
     let mut slow = spec(&format!("trap '' TERM; setsid sleep {seconds} & sleep 1000"));
     slow.timeout = Duration::from_millis(300);
     tokio::time::sleep(IDLE).await;
-    assert_eq!(place.sandbox.exec(slow.clone()).await.unwrap().status, CommandStatus::TimedOut);
+    assert_eq!(fixture.sandbox.exec(slow.clone()).await.unwrap().status, CommandStatus::TimedOut);
     assert!(!alive(&seconds));
     slow.timeout = Duration::from_secs(60);
     tokio::time::sleep(IDLE).await;
-    let dropped = tokio::time::timeout(Duration::from_millis(300), place.sandbox.exec(slow)).await;
+    let dropped =
+        tokio::time::timeout(Duration::from_millis(300), fixture.sandbox.exec(slow)).await;
     assert!(dropped.is_err());
     eventually("what was dropped is dead", || !alive(&seconds)).await;
-    place.run("true").await;
-    assert!(place.is_ahead().await);
+    fixture.run("true").await;
+    assert!(fixture.is_ahead().await);
 }
 
 #[tokio::test]
 async fn a_time_that_is_up_before_the_shell_has_its_command_is_a_timeout_too() {
-    let place = place();
+    let fixture = fixture();
     let mut hasty = spec("sleep 1000");
     hasty.timeout = Duration::ZERO;
     for pause in 0..60 {
-        place.run("true").await;
+        fixture.run("true").await;
         // Some of these find a shell that has been started and is not ready yet.
         tokio::time::sleep(Duration::from_micros(2000 + pause % 20 * 100)).await;
         assert_eq!(
-            place.sandbox.exec(hasty.clone()).await.unwrap().status,
+            fixture.sandbox.exec(hasty.clone()).await.unwrap().status,
             CommandStatus::TimedOut
         );
     }
@@ -222,30 +225,30 @@ fn with_environment(mark: &str) -> Vec<i32> {
 
 #[tokio::test]
 async fn a_waiting_shell_that_was_killed_is_replaced_by_a_fresh_one() {
-    let place = place();
+    let fixture = fixture();
     let mark = unique_seconds();
     let mut marked = spec("env; echo $0");
     marked.env.push(("MARK".into(), mark.clone().into()));
-    let first = place.sandbox.exec(marked.clone()).await.unwrap();
+    let first = fixture.sandbox.exec(marked.clone()).await.unwrap();
     eventually("a shell waits", || !with_environment(&mark).is_empty()).await;
     for pid in with_environment(&mark) {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
     eventually("it is dead", || with_environment(&mark).is_empty()).await;
-    let second = place.sandbox.exec(marked).await.unwrap();
+    let second = fixture.sandbox.exec(marked).await.unwrap();
     assert_eq!(seen(&second), seen(&first));
 }
 
 #[tokio::test]
 async fn a_closed_session_leaves_no_waiting_shell() {
-    let place = place();
+    let fixture = fixture();
     let mark = unique_seconds();
     let mut marked = spec("true");
     marked.env.push(("MARK".into(), mark.clone().into()));
-    place.sandbox.exec(marked).await.unwrap();
+    fixture.sandbox.exec(marked).await.unwrap();
     eventually("a shell waits", || !with_environment(&mark).is_empty()).await;
     let begun = Instant::now();
-    place.sandbox.close().await;
+    fixture.sandbox.close().await;
     assert!(with_environment(&mark).is_empty(), "after {:?}", begun.elapsed());
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use policy::Policy;
 use sandbox_core::{CommandOutput, CommandStatus, NativeSandbox, Sandbox};
 
-use crate::native::{NO_PLACE, Place, directory_in_sight, open, place, spec, without_namespaces};
-use crate::reruns::skipped;
+use crate::native::{
+    Fixture, NO_PLACE, directory_in_sight, fixture, open, spec, without_namespaces,
+};
+use testkit::skipped;
 
 async fn run(sandbox: &NativeSandbox, command: &str) -> CommandOutput {
     sandbox.exec(spec(command)).await.unwrap()
@@ -30,7 +32,7 @@ fn is_quarantined(ran: &CommandOutput, path: &Path, moved_to: &Path) {
 
 #[tokio::test]
 async fn an_absent_protected_name_is_refused_at_once_and_leaves_no_trace() {
-    let Place { dir, sandbox, .. } = &place();
+    let Fixture { dir, sandbox, .. } = &fixture();
     for attempt in [
         "echo x > .bashrc",
         "mkdir .vscode",
@@ -65,7 +67,7 @@ async fn an_absent_protected_name_is_refused_at_once_and_leaves_no_trace() {
 
 #[tokio::test]
 async fn what_gets_through_is_taken_away_when_the_command_has_ended() {
-    let Place { dir, sandbox, .. } = &place();
+    let Fixture { dir, sandbox, .. } = &fixture();
     let ran = run(sandbox, "ln -s .bashrc link && echo content > link && cat .bashrc").await;
     assert_eq!(String::from_utf8_lossy(&ran.stdout.bytes), "content\n");
     is_quarantined(&ran, &dir.join(".bashrc"), &dir.join(".bashrc.refused"));
@@ -75,7 +77,7 @@ async fn what_gets_through_is_taken_away_when_the_command_has_ended() {
 
 #[tokio::test]
 async fn a_race_with_the_one_who_looks_is_lost() {
-    let Place { dir, sandbox, .. } = &place();
+    let Fixture { dir, sandbox, .. } = &fixture();
     if !works(sandbox, "command -v python3").await {
         return skipped("a race for a protected name", "package python3");
     }
@@ -104,7 +106,7 @@ stop = True; thread.join()
 
 #[tokio::test]
 async fn what_a_cancelled_command_has_made_is_taken_away_after_the_next() {
-    let Place { dir, sandbox, .. } = &place();
+    let Fixture { dir, sandbox, .. } = &fixture();
     let path = dir.join(".profile");
     let cancelled = sandbox.exec(spec("ln -s .profile l; echo x > l; sleep 1000"));
     let appears = async {
@@ -121,7 +123,7 @@ async fn what_a_cancelled_command_has_made_is_taken_away_after_the_next() {
 
 #[tokio::test]
 async fn what_the_host_puts_there_is_left_alone() {
-    let Place { dir, sandbox, .. } = &place();
+    let Fixture { dir, sandbox, .. } = &fixture();
     assert!(works(sandbox, "true").await);
     fs::write(dir.join(".bashrc"), "of the user").unwrap();
     // Times of files are rough.
@@ -135,7 +137,7 @@ async fn a_new_repository_is_protected_from_the_next_command_on() {
     if without_namespaces() {
         return;
     }
-    let Place { dir, sandbox, .. } = &place();
+    let Fixture { dir, sandbox, .. } = &fixture();
     let make = "mkdir -p a/b/.git/hooks && echo old > a/b/.git/config && echo old > a/b/.git/hooks/x && echo x > a/b/.git/config";
     assert!(works(sandbox, make).await, "the command that makes it may fill it");
     for attempt in [
@@ -173,7 +175,7 @@ async fn a_protected_name_deeper_down_is_protected_from_the_next_command_on() {
     if without_namespaces() {
         return;
     }
-    let Place { sandbox, .. } = &place();
+    let Fixture { sandbox, .. } = &fixture();
     assert!(
         works(sandbox, "mkdir -p p/.vscode q && echo x > p/.vscode/s && echo x > q/.mcp.json")
             .await

@@ -12,7 +12,7 @@ use policy::{Policy, SandboxRuntimeConfig};
 use sandbox_core::{CommandSpec, CommandStatus, NativeSandbox, Sandbox, SrtSandbox};
 
 use crate::native::{BASE, NO_PLACE, directory_in_sight};
-use crate::reruns::{copy_of_this_program, skipped};
+use testkit::{copy_of_this_program, skipped};
 
 /// What a command comes to: it ends with 0, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,11 +272,11 @@ const CASES: &[Case] = &[
 ];
 
 /// What every case starts with, before its own settings.
-fn settings(case: &Case, place: &Place) -> SandboxRuntimeConfig {
+fn settings(case: &Case, fixture: &Fixture) -> SandboxRuntimeConfig {
     let path = |rule: &str| match rule.strip_prefix('W') {
-        Some(rest) => format!("{}{rest}", place.dir.display()),
+        Some(rest) => format!("{}{rest}", fixture.dir.display()),
         None => match rule.strip_prefix('O') {
-            Some(rest) => format!("{}{rest}", place.outside.display()),
+            Some(rest) => format!("{}{rest}", fixture.outside.display()),
             None => rule.to_owned(),
         },
     };
@@ -304,7 +304,7 @@ fn settings(case: &Case, place: &Place) -> SandboxRuntimeConfig {
 }
 
 /// A tree with a session directory and one beside it.
-struct Place {
+struct Fixture {
     _temporary: tempfile::TempDir,
     dir: PathBuf,
     outside: PathBuf,
@@ -368,7 +368,7 @@ const OUTSIDE: &[&str] = &[
     "hidden/shown/not/but/file",
 ];
 
-impl Place {
+impl Fixture {
     fn new() -> Self {
         let temporary = directory_in_sight().unwrap();
         let root = temporary.path().canonicalize().unwrap();
@@ -417,19 +417,19 @@ impl Place {
 }
 
 async fn native(case: &Case) -> (Outcome, String) {
-    let place = Place::new();
-    let policy = Policy::from_config(settings(case, &place), Path::new("/nonexistent")).unwrap();
-    let sandbox = NativeSandbox::builder(&policy, &place.dir).open().unwrap();
-    let outcome = place.outcome(&sandbox, case.command).await;
+    let fixture = Fixture::new();
+    let policy = Policy::from_config(settings(case, &fixture), Path::new("/nonexistent")).unwrap();
+    let sandbox = NativeSandbox::builder(&policy, &fixture.dir).open().unwrap();
+    let outcome = fixture.outcome(&sandbox, case.command).await;
     sandbox.close().await;
     outcome
 }
 
 async fn srt(case: &Case, program: &[OsString]) -> (Outcome, String) {
-    let place = Place::new();
-    let policy = Policy::from_config(settings(case, &place), Path::new("/nonexistent")).unwrap();
-    match SrtSandbox::open(&policy, &place.dir, program.to_vec(), &place.settings).await {
-        Ok(sandbox) => place.outcome(&sandbox, case.command).await,
+    let fixture = Fixture::new();
+    let policy = Policy::from_config(settings(case, &fixture), Path::new("/nonexistent")).unwrap();
+    match SrtSandbox::open(&policy, &fixture.dir, program.to_vec(), &fixture.settings).await {
+        Ok(sandbox) => fixture.outcome(&sandbox, case.command).await,
         Err(error) => (Fails, error.to_string()),
     }
 }

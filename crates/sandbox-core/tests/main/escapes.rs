@@ -10,7 +10,7 @@ use policy::Policy;
 use sandbox_core::{CommandOutput, CommandStatus, Enforcement, NativeSandbox, Sandbox, SessionDir};
 
 use crate::native::{open, spec, without_namespaces};
-use crate::reruns::skipped;
+use testkit::skipped;
 
 /// A session whose policy denies a little of everything, and what must stay as it is outside of it
 /// and in it.

@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sandbox_core::{FileErrorKind, RelativePath, SessionDir};
 
-struct Place {
+struct Fixture {
     outer: tempfile::TempDir,
     dir: SessionDir,
 }
 
-fn place() -> Place {
+fn fixture() -> Fixture {
     let outer = tempfile::tempdir().unwrap();
     fs::write(outer.path().join("secret"), "outside").unwrap();
     let dir = SessionDir::create(&outer.path().join("sessions/s1")).unwrap();
-    Place { outer, dir }
+    Fixture { outer, dir }
 }
 
 fn rel(path: &str) -> RelativePath {
@@ -24,11 +24,11 @@ fn rel(path: &str) -> RelativePath {
 
 #[test]
 fn what_is_written_is_read_back_and_parents_are_created() {
-    let place = place();
-    place.dir.write(&rel("a/b/c.bin"), &[0, 159, 146, 150]).unwrap();
-    assert_eq!(place.dir.read(&rel("a/b/c.bin"), 1024).unwrap(), [0, 159, 146, 150]);
+    let fixture = fixture();
+    fixture.dir.write(&rel("a/b/c.bin"), &[0, 159, 146, 150]).unwrap();
+    assert_eq!(fixture.dir.read(&rel("a/b/c.bin"), 1024).unwrap(), [0, 159, 146, 150]);
     assert_eq!(
-        fs::read_dir(place.dir.path().join("a/b")).unwrap().count(),
+        fs::read_dir(fixture.dir.path().join("a/b")).unwrap().count(),
         1,
         "nothing staged is left"
     );
@@ -36,7 +36,7 @@ fn what_is_written_is_read_back_and_parents_are_created() {
 
 #[test]
 fn a_missing_file_is_an_error_with_the_systems_own_message() {
-    let error = place().dir.read(&rel("nope.txt"), 10).unwrap_err();
+    let error = fixture().dir.read(&rel("nope.txt"), 10).unwrap_err();
     assert_eq!(error.kind(), FileErrorKind::NotFound);
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("No such file or directory"), "{source}");
@@ -44,40 +44,40 @@ fn a_missing_file_is_an_error_with_the_systems_own_message() {
 
 #[test]
 fn the_mode_is_kept_when_a_file_is_replaced() {
-    let place = place();
-    let path = place.dir.path().join("run.sh");
+    let fixture = fixture();
+    let path = fixture.dir.path().join("run.sh");
     fs::write(&path, "old").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
-    place.dir.write(&rel("run.sh"), b"new").unwrap();
+    fixture.dir.write(&rel("run.sh"), b"new").unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o750);
     assert_eq!(fs::read(&path).unwrap(), b"new");
 }
 
 #[test]
 fn a_dropped_staged_file_leaves_nothing() {
-    let place = place();
-    let mut staged = place.dir.stage(&rel("x")).unwrap();
+    let fixture = fixture();
+    let mut staged = fixture.dir.stage(&rel("x")).unwrap();
     staged.write_all(b"half").unwrap();
     drop(staged);
-    assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(fixture.dir.path()).unwrap().count(), 0);
 }
 
 #[test]
 fn write_through_an_outward_symlink_is_refused() {
-    let place = place();
-    let secret = place.outer.path().join("secret");
-    symlink(&secret, place.dir.path().join("absolute")).unwrap();
-    symlink("../../secret", place.dir.path().join("relative")).unwrap();
-    symlink("../..", place.dir.path().join("up")).unwrap();
-    symlink("/proc/self/root", place.dir.path().join("magic")).unwrap();
+    let fixture = fixture();
+    let secret = fixture.outer.path().join("secret");
+    symlink(&secret, fixture.dir.path().join("absolute")).unwrap();
+    symlink("../../secret", fixture.dir.path().join("relative")).unwrap();
+    symlink("../..", fixture.dir.path().join("up")).unwrap();
+    symlink("/proc/self/root", fixture.dir.path().join("magic")).unwrap();
     for name in ["absolute", "relative", "up/secret", "magic/tmp/x"] {
         assert_eq!(
-            place.dir.write(&rel(name), b"x").unwrap_err().kind(),
+            fixture.dir.write(&rel(name), b"x").unwrap_err().kind(),
             FileErrorKind::Escapes,
             "{name}"
         );
         assert_eq!(
-            place.dir.read(&rel(name), 100).unwrap_err().kind(),
+            fixture.dir.read(&rel(name), 100).unwrap_err().kind(),
             FileErrorKind::Escapes,
             "{name}"
         );
@@ -87,44 +87,45 @@ fn write_through_an_outward_symlink_is_refused() {
 
 #[test]
 fn symlinks_that_stay_inside_are_followed() {
-    let place = place();
-    place.dir.write(&rel("real/file"), b"1").unwrap();
-    symlink("real", place.dir.path().join("dir")).unwrap();
-    symlink("../real/file", place.dir.path().join("real/again")).unwrap();
-    symlink(place.dir.path().join("real/new"), place.dir.path().join("whole")).unwrap();
-    assert_eq!(place.dir.read(&rel("dir/file"), 10).unwrap(), b"1");
-    place.dir.write(&rel("real/again"), b"2").unwrap();
-    assert_eq!(fs::read(place.dir.path().join("real/file")).unwrap(), b"2");
-    place.dir.write(&rel("whole"), b"3").unwrap();
-    assert_eq!(fs::read(place.dir.path().join("real/new")).unwrap(), b"3");
-    assert!(place.dir.path().join("whole").is_symlink(), "the link itself stands");
+    let fixture = fixture();
+    fixture.dir.write(&rel("real/file"), b"1").unwrap();
+    symlink("real", fixture.dir.path().join("dir")).unwrap();
+    symlink("../real/file", fixture.dir.path().join("real/again")).unwrap();
+    symlink(fixture.dir.path().join("real/new"), fixture.dir.path().join("whole")).unwrap();
+    assert_eq!(fixture.dir.read(&rel("dir/file"), 10).unwrap(), b"1");
+    fixture.dir.write(&rel("real/again"), b"2").unwrap();
+    assert_eq!(fs::read(fixture.dir.path().join("real/file")).unwrap(), b"2");
+    fixture.dir.write(&rel("whole"), b"3").unwrap();
+    assert_eq!(fs::read(fixture.dir.path().join("real/new")).unwrap(), b"3");
+    assert!(fixture.dir.path().join("whole").is_symlink(), "the link itself stands");
 }
 
 #[test]
 fn a_symlink_cycle_ends() {
-    let place = place();
-    symlink("b", place.dir.path().join("a")).unwrap();
-    symlink("a", place.dir.path().join("b")).unwrap();
-    assert!(place.dir.write(&rel("a"), b"x").is_err());
-    assert!(place.dir.read(&rel("a"), 10).is_err());
+    let fixture = fixture();
+    symlink("b", fixture.dir.path().join("a")).unwrap();
+    symlink("a", fixture.dir.path().join("b")).unwrap();
+    assert!(fixture.dir.write(&rel("a"), b"x").is_err());
+    assert!(fixture.dir.read(&rel("a"), 10).is_err());
 }
 
 #[test]
 fn fifos_sockets_and_directories_are_not_read_and_do_not_block() {
-    let place = place();
-    let fifo = place.dir.path().join("fifo");
+    let fixture = fixture();
+    let fifo = fixture.dir.path().join("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o644.into(), 0)
         .unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(place.dir.path().join("socket")).unwrap();
-    fs::create_dir(place.dir.path().join("dir")).unwrap();
+    let _socket =
+        std::os::unix::net::UnixListener::bind(fixture.dir.path().join("socket")).unwrap();
+    fs::create_dir(fixture.dir.path().join("dir")).unwrap();
     for name in ["fifo", "socket", "dir"] {
         assert_eq!(
-            place.dir.read(&rel(name), 10).unwrap_err().kind(),
+            fixture.dir.read(&rel(name), 10).unwrap_err().kind(),
             FileErrorKind::NotAFile,
             "{name}"
         );
         assert_eq!(
-            place.dir.write(&rel(name), b"x").unwrap_err().kind(),
+            fixture.dir.write(&rel(name), b"x").unwrap_err().kind(),
             FileErrorKind::NotAFile,
             "{name}"
         );
@@ -133,36 +134,36 @@ fn fifos_sockets_and_directories_are_not_read_and_do_not_block() {
 
 #[test]
 fn a_file_over_the_limit_is_refused_before_it_is_read() {
-    let place = place();
-    fs::File::create(place.dir.path().join("huge")).unwrap().set_len(1 << 40).unwrap();
-    assert_eq!(place.dir.read(&rel("huge"), 1024).unwrap_err().kind(), FileErrorKind::TooLarge);
+    let fixture = fixture();
+    fs::File::create(fixture.dir.path().join("huge")).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(fixture.dir.read(&rel("huge"), 1024).unwrap_err().kind(), FileErrorKind::TooLarge);
 }
 
 #[test]
 fn remove_says_whether_something_was_there_and_does_not_follow_links() {
-    let place = place();
-    symlink(place.outer.path().join("secret"), place.dir.path().join("link")).unwrap();
-    assert!(place.dir.remove(&rel("link")).unwrap());
-    assert!(!place.dir.remove(&rel("link")).unwrap());
-    assert!(!place.dir.remove(&rel("no/such")).unwrap());
-    assert!(place.outer.path().join("secret").exists());
+    let fixture = fixture();
+    symlink(fixture.outer.path().join("secret"), fixture.dir.path().join("link")).unwrap();
+    assert!(fixture.dir.remove(&rel("link")).unwrap());
+    assert!(!fixture.dir.remove(&rel("link")).unwrap());
+    assert!(!fixture.dir.remove(&rel("no/such")).unwrap());
+    assert!(fixture.outer.path().join("secret").exists());
 }
 
 #[test]
 fn a_session_directory_is_private_and_must_be_a_directory_of_ours() {
-    let place = place();
-    assert_eq!(fs::metadata(place.dir.path()).unwrap().mode() & 0o777, 0o700);
-    let link = place.outer.path().join("sessions/link");
-    symlink(place.dir.path(), &link).unwrap();
+    let fixture = fixture();
+    assert_eq!(fs::metadata(fixture.dir.path()).unwrap().mode() & 0o777, 0o700);
+    let link = fixture.outer.path().join("sessions/link");
+    symlink(fixture.dir.path(), &link).unwrap();
     assert!(SessionDir::create(&link).unwrap_err().to_string().contains("symlink"));
-    assert!(SessionDir::create(&place.outer.path().join("secret")).is_err());
+    assert!(SessionDir::create(&fixture.outer.path().join("secret")).is_err());
     let absent = SessionDir::open(Path::new("/no/such/place")).unwrap_err();
     assert_eq!(absent.kind(), FileErrorKind::NotFound);
 }
 
 #[test]
 fn the_whole_directory_goes_even_where_the_owner_was_locked_out() {
-    let Place { outer, dir } = place();
+    let Fixture { outer, dir } = fixture();
     dir.write(&rel("a/b/c"), b"x").unwrap();
     symlink(outer.path(), dir.path().join("a/out")).unwrap();
     fs::set_permissions(dir.path().join("a/b"), fs::Permissions::from_mode(0o000)).unwrap();
@@ -174,13 +175,13 @@ fn the_whole_directory_goes_even_where_the_owner_was_locked_out() {
 
 #[test]
 fn a_symlink_swapped_in_a_race_leads_nowhere() {
-    let place = place();
-    place.dir.write(&rel("d/secret"), b"inside").unwrap();
-    let root = place.dir.path().to_owned();
+    let fixture = fixture();
+    fixture.dir.write(&rel("d/secret"), b"inside").unwrap();
+    let root = fixture.dir.path().to_owned();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            symlink(place.outer.path(), root.join("evil")).unwrap();
+            symlink(fixture.outer.path(), root.join("evil")).unwrap();
             while !stop.load(Ordering::Relaxed) {
                 let swap = rustix::fs::RenameFlags::EXCHANGE;
                 let (a, b) = (root.join("d"), root.join("evil"));
@@ -188,56 +189,57 @@ fn a_symlink_swapped_in_a_race_leads_nowhere() {
             }
         });
         for _ in 0..5000 {
-            if let Ok(content) = place.dir.read(&rel("d/secret"), 100) {
+            if let Ok(content) = fixture.dir.read(&rel("d/secret"), 100) {
                 assert_eq!(content, b"inside");
             }
-            let _ = place.dir.write(&rel("d/planted"), b"x");
+            let _ = fixture.dir.write(&rel("d/planted"), b"x");
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert!(!place.outer.path().join("planted").exists());
+    assert!(!fixture.outer.path().join("planted").exists());
 }
 
 #[test]
 fn a_tree_is_replaced_in_one_step_whatever_was_there() {
-    let place = place();
-    let dir = place.dir.path();
-    place.dir.create_directory(&rel("skills")).unwrap();
+    let fixture = fixture();
+    let dir = fixture.dir.path();
+    fixture.dir.create_directory(&rel("skills")).unwrap();
     for before in ["nothing", "a tree", "a file", "a symlink"] {
         match before {
-            "a tree" => place.dir.write(&rel("skills/s/old/deep"), b"old").unwrap(),
+            "a tree" => fixture.dir.write(&rel("skills/s/old/deep"), b"old").unwrap(),
             "a file" => fs::write(dir.join("skills/s"), "old").unwrap(),
-            "a symlink" => symlink(place.outer.path(), dir.join("skills/s")).unwrap(),
+            "a symlink" => symlink(fixture.outer.path(), dir.join("skills/s")).unwrap(),
             _ => {}
         }
-        place.dir.write(&rel("skills/.new/a/b"), before.as_bytes()).unwrap();
-        place.dir.replace_tree(&rel("skills/.new"), &rel("skills/s")).unwrap();
+        fixture.dir.write(&rel("skills/.new/a/b"), before.as_bytes()).unwrap();
+        fixture.dir.replace_tree(&rel("skills/.new"), &rel("skills/s")).unwrap();
         assert_eq!(fs::read_to_string(dir.join("skills/s/a/b")).unwrap(), before);
-        assert_eq!(place.dir.names(&rel("skills")).unwrap(), ["s"], "after {before}");
-        assert!(place.dir.has_plain_directory(&rel("skills/s")));
-        place.dir.remove_tree(&rel("skills/s")).unwrap();
+        assert_eq!(fixture.dir.names(&rel("skills")).unwrap(), ["s"], "after {before}");
+        assert!(fixture.dir.has_plain_directory(&rel("skills/s")));
+        fixture.dir.remove_tree(&rel("skills/s")).unwrap();
     }
-    assert_eq!(fs::read_to_string(place.outer.path().join("secret")).unwrap(), "outside");
+    assert_eq!(fs::read_to_string(fixture.outer.path().join("secret")).unwrap(), "outside");
 }
 
 #[test]
 fn trees_are_never_reached_through_a_symlink() {
-    let place = place();
-    fs::create_dir(place.outer.path().join("victim")).unwrap();
-    fs::write(place.outer.path().join("victim/f"), "x").unwrap();
-    symlink("../..", place.dir.path().join("skills")).unwrap();
-    fs::create_dir(place.dir.path().join("new")).unwrap();
-    assert!(!place.dir.has_plain_directory(&rel("skills/victim")));
-    assert!(place.dir.create_directory(&rel("skills")).is_err());
-    assert!(place.dir.create_directory(&rel("skills/made")).is_err());
-    assert!(place.dir.names(&rel("skills")).is_err());
-    assert!(place.dir.replace_tree(&rel("new"), &rel("skills/victim")).is_err());
-    place.dir.remove_tree(&rel("skills/victim")).unwrap();
-    place.dir.remove_tree(&rel("absent/too")).unwrap();
+    let fixture = fixture();
+    fs::create_dir(fixture.outer.path().join("victim")).unwrap();
+    fs::write(fixture.outer.path().join("victim/f"), "x").unwrap();
+    symlink("../..", fixture.dir.path().join("skills")).unwrap();
+    fs::create_dir(fixture.dir.path().join("new")).unwrap();
+    assert!(!fixture.dir.has_plain_directory(&rel("skills/victim")));
+    assert!(fixture.dir.create_directory(&rel("skills")).is_err());
+    assert!(fixture.dir.create_directory(&rel("skills/made")).is_err());
+    assert!(fixture.dir.names(&rel("skills")).is_err());
+    assert!(fixture.dir.replace_tree(&rel("new"), &rel("skills/victim")).is_err());
+    fixture.dir.remove_tree(&rel("skills/victim")).unwrap();
+    fixture.dir.remove_tree(&rel("absent/too")).unwrap();
     assert!(
-        place.outer.path().join("victim/f").exists() && !place.outer.path().join("made").exists()
+        fixture.outer.path().join("victim/f").exists()
+            && !fixture.outer.path().join("made").exists()
     );
-    place.dir.remove_tree(&rel("skills")).unwrap();
-    assert!(place.outer.path().join("secret").exists(), "the link is gone, not what it led to");
-    assert!(place.dir.path().join("skills").symlink_metadata().is_err());
+    fixture.dir.remove_tree(&rel("skills")).unwrap();
+    assert!(fixture.outer.path().join("secret").exists(), "the link is gone, not what it led to");
+    assert!(fixture.dir.path().join("skills").symlink_metadata().is_err());
 }

@@ -5,7 +5,7 @@
 //! virtual machine that does, where they must hold.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use policy::Policy;
@@ -15,19 +15,19 @@ use sandbox_core::{
 };
 
 use crate::native::{
-    Place, alive, eventually, open_with, place, spec, tier, unique_seconds, without_namespaces,
+    Fixture, alive, eventually, fixture, open_with, spec, tier, unique_seconds, without_namespaces,
 };
 use crate::reruns::PART;
 
 /// Says that this machine hands groups on.
 const GROUPS: &str = "SANDBOX_CORE_TEST_GROUPS";
 
-/// A sandbox of the place with some limits set otherwise; `None` where this machine hands no group
+/// A sandbox of the fixture with some limits set otherwise; `None` where this machine hands no group
 /// on.
-fn limited(place: &Place, set: impl FnOnce(&mut Limits)) -> Option<NativeSandbox> {
+fn limited(fixture: &Fixture, set: impl FnOnce(&mut Limits)) -> Option<NativeSandbox> {
     let mut limits = Limits::default();
     set(&mut limits);
-    let sandbox = open_with(&place.policy(), &place.dir, &limits);
+    let sandbox = open_with(&fixture.policy(), &fixture.dir, &limits);
     if sandbox.report().resources.to_string().contains("not for a command as a whole") {
         assert!(std::env::var_os(GROUPS).is_none(), "{}", sandbox.report().resources);
         println!("left to `cargo xtask ci vm`: {}", sandbox.report().resources);
@@ -58,8 +58,8 @@ const HOG: &str =
 
 #[tokio::test]
 async fn memory_of_all_processes_together() {
-    let place = place();
-    let Some(sandbox) = limited(&place, |limits| limits.command_memory_bytes = 64 << 20) else {
+    let fixture = fixture();
+    let Some(sandbox) = limited(&fixture, |limits| limits.command_memory_bytes = 64 << 20) else {
         return;
     };
     let seconds = unique_seconds();
@@ -77,8 +77,8 @@ async fn memory_of_all_processes_together() {
 
 #[tokio::test]
 async fn memory_that_files_take_counts_against_the_command_that_writes_them() {
-    let place = place();
-    let Some(sandbox) = limited(&place, |limits| limits.command_memory_bytes = 64 << 20) else {
+    let fixture = fixture();
+    let Some(sandbox) = limited(&fixture, |limits| limits.command_memory_bytes = 64 << 20) else {
         return;
     };
     if without_namespaces() {
@@ -98,8 +98,8 @@ async fn memory_that_files_take_counts_against_the_command_that_writes_them() {
 
 #[tokio::test]
 async fn processes_exactly_also_of_root() {
-    let place = place();
-    let Some(sandbox) = limited(&place, |limits| limits.processes = 20) else { return };
+    let fixture = fixture();
+    let Some(sandbox) = limited(&fixture, |limits| limits.processes = 20) else { return };
     const BOMB: &str = "perl -e 'while (defined($child = fork)) { if (!$child) { sleep 100; exit } $n++ } print $n'; true";
     let ran = run(&sandbox, BOMB).await;
     // The shell and the first perl are two of them.
@@ -121,8 +121,8 @@ async fn processes_exactly_also_of_root() {
 
 #[tokio::test]
 async fn processor_time_of_many_short_processes() {
-    let place = place();
-    let Some(sandbox) = limited(&place, |limits| limits.cpu_time = Some(Duration::from_secs(2)))
+    let fixture = fixture();
+    let Some(sandbox) = limited(&fixture, |limits| limits.cpu_time = Some(Duration::from_secs(2)))
     else {
         return;
     };
@@ -138,10 +138,10 @@ async fn processor_time_of_many_short_processes() {
 
 #[tokio::test]
 async fn of_two_commands_at_a_time_only_the_guilty_one_is_told() {
-    let place = place();
+    let fixture = fixture();
     let set =
         |limits: &mut Limits| (limits.command_memory_bytes, limits.processes) = (64 << 20, 20);
-    let Some(sandbox) = limited(&place, set) else { return };
+    let Some(sandbox) = limited(&fixture, set) else { return };
     let seconds = unique_seconds();
     let innocent =
         format!("sleep {seconds} & while [ ! -e go ]; do sleep 0.05; done; kill $!; echo fine");
@@ -151,7 +151,7 @@ async fn of_two_commands_at_a_time_only_the_guilty_one_is_told() {
         let bomb = "for i in {1..30}; do sleep 100 & done 2>/dev/null; kill -9 $$";
         assert_eq!(run(&sandbox, bomb).await.limit_reached(), Some(Limit::Processes));
         assert!(alive(&seconds));
-        std::fs::write(place.dir.join("go"), "").unwrap();
+        std::fs::write(fixture.dir.join("go"), "").unwrap();
     };
     let (ran, ()) = tokio::join!(run(&sandbox, &innocent), guilty);
     assert_eq!((stdout(&ran).as_str(), ran.limit_reached()), ("fine\n", None), "{ran:?}");
@@ -160,8 +160,8 @@ async fn of_two_commands_at_a_time_only_the_guilty_one_is_told() {
 #[tokio::test]
 async fn everything_of_a_session_is_in_its_group_which_no_command_can_change_and_which_goes_with_it()
  {
-    let place = place();
-    let Some(sandbox) = limited(&place, |_| ()) else { return };
+    let fixture = fixture();
+    let Some(sandbox) = limited(&fixture, |_| ()) else { return };
     let group = group_of(&sandbox);
     let name = group.file_name().unwrap().to_str().unwrap();
     assert!(name.starts_with(&format!("agent-sandbox-{}-", std::process::id())), "{name}");
@@ -176,7 +176,7 @@ async fn everything_of_a_session_is_in_its_group_which_no_command_can_change_and
             processes.lines().count() >= 3,
             "the slot, the shell, and what it has left: {processes}"
         );
-        std::fs::write(place.dir.join("go"), "").unwrap();
+        std::fs::write(fixture.dir.join("go"), "").unwrap();
     };
     let (ran, ()) = tokio::join!(run(&sandbox, &command), looking);
     let own = if without_namespaces() { "" } else { "0::/\n" };
@@ -200,14 +200,15 @@ async fn everything_of_a_session_is_in_its_group_which_no_command_can_change_and
 
 #[tokio::test]
 async fn a_policy_that_lets_commands_write_everywhere_does_not_reach_groups() {
-    let place = place();
-    if without_namespaces() || limited(&place, |_| ()).is_none() {
+    let fixture = fixture();
+    if without_namespaces() || limited(&fixture, |_| ()).is_none() {
         return;
     }
     for open in ["/", "/sys/fs/cgroup", "/sys/fs/cgroup/delegated"] {
-        let policy =
-            Policy::reference(&place.dir).home("/nonexistent".as_ref()).allow_write(open.as_ref());
-        let sandbox = open_with(&policy.build().unwrap(), &place.dir, &Limits::default());
+        let policy = Policy::reference(&fixture.dir)
+            .home("/nonexistent".as_ref())
+            .allow_write(open.as_ref());
+        let sandbox = open_with(&policy.build().unwrap(), &fixture.dir, &Limits::default());
         let group = group_of(&sandbox);
         assert_eq!(run(&sandbox, "echo x > f && cat f").await.status, CommandStatus::Exited(0));
         let write = format!("echo max > {}/slot-0/pids.max", group.display());
@@ -224,22 +225,20 @@ async fn a_policy_that_lets_commands_write_everywhere_does_not_reach_groups() {
 async fn what_a_killed_host_leaves_goes_when_the_next_one_opens() {
     const THIS: &str = "groups::what_a_killed_host_leaves_goes_when_the_next_one_opens";
     if let Some(part) = std::env::var_os(PART) {
-        let place = place();
+        let fixture = fixture();
         if part == "again" {
-            return place.sandbox.close().await;
+            return fixture.sandbox.close().await;
         }
-        std::fs::write(&part, group_of(&place.sandbox).to_str().unwrap()).unwrap();
-        place.sandbox.exec(spec("sleep 1000")).await.unwrap();
+        std::fs::write(&part, group_of(&fixture.sandbox).to_str().unwrap()).unwrap();
+        fixture.sandbox.exec(spec("sleep 1000")).await.unwrap();
     }
-    let place = place();
-    if limited(&place, |_| ()).is_none() {
+    let fixture = fixture();
+    if limited(&fixture, |_| ()).is_none() {
         return;
     }
-    let told = place.root.join("group");
-    let host = |part: &Path| {
-        let mut host = Command::new(std::env::current_exe().unwrap());
-        host.args(["--exact", THIS]).env(PART, part).stdout(Stdio::null()).spawn().unwrap()
-    };
+    let told = fixture.root.join("group");
+    let host =
+        |part: &Path| testkit::rerun(THIS).env(PART, part).stdout(Stdio::null()).spawn().unwrap();
     let mut killed = host(&told);
     let read = || std::fs::read_to_string(&told).unwrap_or_default();
     eventually("the other host has a session", || !read().is_empty()).await;
@@ -252,16 +251,16 @@ async fn what_a_killed_host_leaves_goes_when_the_next_one_opens() {
     eventually("its session is gone", is_empty).await;
     assert!(host(Path::new("again")).wait().unwrap().success());
     assert!(!group.exists());
-    assert!(group_of(&place.sandbox).exists(), "what is in use stays");
+    assert!(group_of(&fixture.sandbox).exists(), "what is in use stays");
 }
 
 #[test]
 fn a_group_that_is_named_is_used_or_nothing_opens() {
-    let place = place();
+    let fixture = fixture();
     let open = |at: &Path| {
         let mut limits = Limits::default();
         limits.cgroups = Cgroups::At(at.to_owned());
-        NativeSandbox::builder(&place.policy(), &place.dir).limits(limits).tier(tier()).open()
+        NativeSandbox::builder(&fixture.policy(), &fixture.dir).limits(limits).tier(tier()).open()
     };
     for not_one in ["/tmp", "/no/such/group"] {
         let error = open(not_one.as_ref()).unwrap_err();
@@ -274,7 +273,7 @@ fn a_group_that_is_named_is_used_or_nothing_opens() {
         );
         assert!(remedy.contains("DelegateSubgroup="), "{error}");
     }
-    let Some(sandbox) = limited(&place, |_| ()) else { return };
+    let Some(sandbox) = limited(&fixture, |_| ()) else { return };
     let parent = group_of(&sandbox).parent().unwrap().to_owned();
     let named = open(&parent).unwrap();
     assert_eq!(group_of(&named).parent(), Some(parent.as_path()));
@@ -293,9 +292,9 @@ fn a_group_that_is_named_is_used_or_nothing_opens() {
 
 #[test]
 fn groups_can_be_turned_off() {
-    let place = place();
+    let fixture = fixture();
     let mut limits = Limits::default();
     limits.cgroups = Cgroups::Off;
-    let report = open_with(&place.policy(), &place.dir, &limits).report().resources.to_string();
+    let report = open_with(&fixture.policy(), &fixture.dir, &limits).report().resources.to_string();
     assert!(report.contains("control groups are turned off"), "{report}");
 }

@@ -12,11 +12,11 @@ use sandbox_core::{
     CommandOutput, CommandStatus, NativeSandbox, OpenError, Sandbox, Tier, Weakness,
 };
 
-use crate::native::{Place, alive, eventually, place, spec, unique_seconds};
-use crate::reruns::skipped;
+use crate::native::{Fixture, alive, eventually, fixture, spec, unique_seconds};
+use testkit::skipped;
 
-fn open(place: &Place, accepted: &[Weakness]) -> Result<NativeSandbox, OpenError> {
-    landlock(&place.policy(), &place.dir, accepted)
+fn open(fixture: &Fixture, accepted: &[Weakness]) -> Result<NativeSandbox, OpenError> {
+    landlock(&fixture.policy(), &fixture.dir, accepted)
 }
 
 fn landlock(
@@ -28,8 +28,8 @@ fn landlock(
 }
 
 /// `None` where the kernel cannot hold this tier.
-fn opened(place: &Place, accepted: &[Weakness]) -> Option<NativeSandbox> {
-    match open(place, accepted) {
+fn opened(fixture: &Fixture, accepted: &[Weakness]) -> Option<NativeSandbox> {
+    match open(fixture, accepted) {
         Ok(sandbox) => Some(sandbox),
         Err(
             error @ (OpenError::LayerUnavailable { .. }
@@ -53,8 +53,8 @@ async fn text(sandbox: &NativeSandbox, command: &str) -> String {
 
 #[tokio::test]
 async fn another_session_is_closed() {
-    let place = place();
-    let Some(sandbox) = opened(&place, &[]) else { return };
+    let fixture = fixture();
+    let Some(sandbox) = opened(&fixture, &[]) else { return };
     for attempt in [
         "cat ../s2/secret",
         "ls ..",
@@ -73,13 +73,13 @@ async fn another_session_is_closed() {
         .await,
         "kept\nf\n0\n"
     );
-    assert_eq!(fs::read_to_string(place.root.join("sessions/s2/secret")).unwrap(), "of another");
+    assert_eq!(fs::read_to_string(fixture.root.join("sessions/s2/secret")).unwrap(), "of another");
 }
 
 #[tokio::test]
 async fn the_processes_of_the_same_user_are_out_of_reach() {
-    let place = place();
-    let Some(sandbox) = opened(&place, &[]) else { return };
+    let fixture = fixture();
+    let Some(sandbox) = opened(&fixture, &[]) else { return };
     let mut other = Command::new("sleep")
         .arg("1000")
         .stdout(Stdio::null())
@@ -115,8 +115,8 @@ async fn the_processes_of_the_same_user_are_out_of_reach() {
 
 #[tokio::test]
 async fn two_commands_are_out_of_reach_of_each_other() {
-    let place = place();
-    let Some(sandbox) = opened(&place, &[]) else { return };
+    let fixture = fixture();
+    let Some(sandbox) = opened(&fixture, &[]) else { return };
     let seconds = unique_seconds();
     let first = format!("echo $$ > pid; exec sleep {seconds}");
     let mut first = spec(&first);
@@ -133,8 +133,8 @@ async fn two_commands_are_out_of_reach_of_each_other() {
 
 #[tokio::test]
 async fn who_forks_faster_than_anybody_looks_dies_too() {
-    let place = place();
-    let Some(sandbox) = opened(&place, &[]) else { return };
+    let fixture = fixture();
+    let Some(sandbox) = opened(&fixture, &[]) else { return };
     if text(&sandbox, "command -v perl").await.is_empty() {
         return skipped("a chain of forks", "package perl-base");
     }
@@ -154,10 +154,10 @@ async fn who_forks_faster_than_anybody_looks_dies_too() {
 
 #[tokio::test]
 async fn attributes_are_nobodys_to_change_unless_that_is_accepted() {
-    let place = place();
-    let Some(sandbox) = opened(&place, &[]) else { return };
-    fs::write(place.dir.join("script"), "").unwrap();
-    let secret = place.root.join("sessions/s2/secret");
+    let fixture = fixture();
+    let Some(sandbox) = opened(&fixture, &[]) else { return };
+    fs::write(fixture.dir.join("script"), "").unwrap();
+    let secret = fixture.root.join("sessions/s2/secret");
     fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).unwrap();
     for attempt in [
         "chmod +x script",
@@ -174,17 +174,17 @@ async fn attributes_are_nobodys_to_change_unless_that_is_accepted() {
     );
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&secret), 0o600);
-    let Some(lenient) = opened(&place, &[Weakness::Attributes]) else { return };
+    let Some(lenient) = opened(&fixture, &[Weakness::Attributes]) else { return };
     assert_eq!(text(&lenient, "chmod 700 script && touch -d 2001-01-01 script").await, "");
-    assert_eq!(mode(&place.dir.join("script")), 0o700);
+    assert_eq!(mode(&fixture.dir.join("script")), 0o700);
     assert!(lenient.report().filesystem.to_string().contains("attributes"));
 }
 
 #[tokio::test]
 async fn temporary_files_are_the_sessions_own_and_go_with_it() {
-    let place = place();
-    let Some(sandbox) = opened(&place, &[]) else { return };
-    let other = opened(&place, &[]).unwrap();
+    let fixture = fixture();
+    let Some(sandbox) = opened(&fixture, &[]) else { return };
+    let other = opened(&fixture, &[]).unwrap();
     let dir = sandbox.temporary_dir().to_owned();
     assert!(dir.is_dir() && dir != other.temporary_dir());
     assert_eq!(
@@ -209,12 +209,12 @@ async fn temporary_files_are_the_sessions_own_and_go_with_it() {
 
 #[tokio::test]
 async fn what_cannot_be_held_is_refused_until_it_is_accepted_by_name() {
-    let place = place();
-    if opened(&place, &[]).is_none() {
+    let fixture = fixture();
+    if opened(&fixture, &[]).is_none() {
         return;
     }
-    fs::write(place.dir.join(".bashrc"), "").unwrap();
-    let error = open(&place, &[]).unwrap_err();
+    fs::write(fixture.dir.join(".bashrc"), "").unwrap();
+    let error = open(&fixture, &[]).unwrap_err();
     assert!(
         matches!(error, OpenError::WeaknessNotAccepted { weakness: Weakness::InnerRules, .. }),
         "{error:?}"
@@ -223,22 +223,22 @@ async fn what_cannot_be_held_is_refused_until_it_is_accepted_by_name() {
         error.to_string().contains(".bashrc") && error.to_string().contains("`inner-rules`"),
         "{error}"
     );
-    let accepted = open(&place, &["inner-rules".parse().unwrap()]).unwrap();
+    let accepted = open(&fixture, &["inner-rules".parse().unwrap()]).unwrap();
     assert!(accepted.report().filesystem.to_string().contains(".bashrc"));
     assert_eq!(text(&accepted, "echo x >> .bashrc").await, "");
     // The file tools ask the policy itself.
-    assert!(!accepted.allows(&place.dir.join(".bashrc"), policy::Access::Write));
+    assert!(!accepted.allows(&fixture.dir.join(".bashrc"), policy::Access::Write));
 
-    let mut config = Policy::session(&place.dir).build().unwrap().config().clone();
+    let mut config = Policy::session(&fixture.dir).build().unwrap().config().clone();
     config.network.allow_all_unix_sockets = Some(true);
     let sockets = Policy::from_config(config, "/root".as_ref()).unwrap();
-    let error = landlock(&sockets, &place.dir, &Weakness::ALL).unwrap_err();
+    let error = landlock(&sockets, &fixture.dir, &Weakness::ALL).unwrap_err();
     assert!(matches!(error, OpenError::UnsupportedPolicy { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn many_files_beside_a_denied_one_are_opened_each() {
-    let place = place();
+    let fixture = fixture();
     let Some(tree) = crate::native::directory_in_sight() else {
         return skipped("files beside a denied one", crate::native::NO_PLACE);
     };
@@ -247,12 +247,12 @@ async fn many_files_beside_a_denied_one_are_opened_each() {
         fs::write(tree.join(name.to_string()), "open").unwrap();
     }
     fs::set_permissions(&tree, PermissionsExt::from_mode(0o755)).unwrap();
-    let policy = Policy::reference(&place.dir)
+    let policy = Policy::reference(&fixture.dir)
         .home("/nonexistent".as_ref())
         .deny_read(&tree.join("7"))
         .build()
         .unwrap();
-    let sandbox = match landlock(&policy, &place.dir, &[]) {
+    let sandbox = match landlock(&policy, &fixture.dir, &[]) {
         Ok(sandbox) => sandbox,
         Err(error) => return skipped("the tier without namespaces", &error.to_string()),
     };
@@ -264,8 +264,8 @@ async fn many_files_beside_a_denied_one_are_opened_each() {
 
 #[tokio::test]
 async fn closing_waits_until_everything_is_dead() {
-    let place = place();
-    let Some(sandbox) = opened(&place, &[]) else { return };
+    let fixture = fixture();
+    let Some(sandbox) = opened(&fixture, &[]) else { return };
     let seconds = unique_seconds();
     let command = format!("(setsid sleep {seconds} &) ; sleep 1000");
     let running = sandbox.exec(spec(&command));

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use sandbox_core::{CommandOutput, CommandStatus, Limit, Limits, NativeSandbox, Sandbox};
 
-use crate::native::{Place, open_with, place, spec};
-use crate::reruns::skipped;
+use crate::native::{Fixture, fixture, open_with, spec};
+use testkit::skipped;
 
-/// A sandbox of the place with one limit set otherwise.
-fn limited(place: &Place, set: impl FnOnce(&mut Limits)) -> NativeSandbox {
+/// A sandbox of the fixture with one limit set otherwise.
+fn limited(fixture: &Fixture, set: impl FnOnce(&mut Limits)) -> NativeSandbox {
     let mut limits = Limits::default();
     set(&mut limits);
-    open_with(&place.policy(), &place.dir, &limits)
+    open_with(&fixture.policy(), &fixture.dir, &limits)
 }
 
 async fn run(sandbox: &NativeSandbox, command: &str) -> CommandOutput {
@@ -24,8 +24,8 @@ fn stdout(output: &CommandOutput) -> String {
 
 #[tokio::test]
 async fn processor_time() {
-    let place = place();
-    let sandbox = limited(&place, |limits| limits.cpu_time = Some(Duration::from_secs(1)));
+    let fixture = fixture();
+    let sandbox = limited(&fixture, |limits| limits.cpu_time = Some(Duration::from_secs(1)));
     for command in ["while :; do :; done", "trap '' XCPU; (trap - XCPU; while :; do :; done)"] {
         let ran = run(&sandbox, command).await;
         assert_eq!(ran.limit_reached(), Some(Limit::CpuTime), "{command}: {ran:?}");
@@ -35,8 +35,8 @@ async fn processor_time() {
 
 #[tokio::test]
 async fn memory() {
-    let place = place();
-    let sandbox = limited(&place, |limits| limits.memory_bytes = 128 << 20);
+    let fixture = fixture();
+    let sandbox = limited(&fixture, |limits| limits.memory_bytes = 128 << 20);
     assert_eq!(
         stdout(&run(&sandbox, "head -c 20M /dev/zero | tail -c 20M | wc -c").await),
         "20971520\n"
@@ -48,8 +48,8 @@ async fn memory() {
 
 #[tokio::test]
 async fn processes() {
-    let place = place();
-    let sandbox = limited(&place, |limits| limits.processes = 100);
+    let fixture = fixture();
+    let sandbox = limited(&fixture, |limits| limits.processes = 100);
     if sandbox.report().resources.to_string().contains("the number of processes is not limited") {
         return skipped("the limit on processes, for root", "Linux 6.14");
     }
@@ -64,8 +64,8 @@ async fn processes() {
 
 #[tokio::test]
 async fn open_files() {
-    let place = place();
-    let sandbox = limited(&place, |limits| limits.open_files = 100);
+    let fixture = fixture();
+    let sandbox = limited(&fixture, |limits| limits.open_files = 100);
     assert_eq!(stdout(&run(&sandbox, "ulimit -n; ulimit -Hn").await), "100\n100\n");
     let ran =
         run(&sandbox, "for i in {1..200}; do exec {fd}</dev/null || break; done; echo $i").await;
@@ -74,30 +74,30 @@ async fn open_files() {
 
 #[tokio::test]
 async fn the_size_of_a_file() {
-    let place = place();
-    let sandbox = limited(&place, |limits| limits.file_bytes = 1 << 20);
+    let fixture = fixture();
+    let sandbox = limited(&fixture, |limits| limits.file_bytes = 1 << 20);
     let ran = run(&sandbox, "head -c 2000000 /dev/zero > f").await;
     assert_eq!(ran.limit_reached(), Some(Limit::FileSize), "{ran:?}");
-    assert_eq!(std::fs::metadata(place.dir.join("f")).unwrap().len(), 1 << 20);
+    assert_eq!(std::fs::metadata(fixture.dir.join("f")).unwrap().len(), 1 << 20);
 }
 
 #[tokio::test]
 async fn the_private_directories() {
-    let place = place();
-    let sandbox = limited(&place, |limits| limits.tmp_mib = 1);
+    let fixture = fixture();
+    let sandbox = limited(&fixture, |limits| limits.tmp_mib = 1);
     let ran = run(&sandbox, "head -c 2000000 /dev/zero > /tmp/f").await;
     assert!(String::from_utf8_lossy(&ran.stderr.bytes).contains("No space left"), "{ran:?}");
 }
 
 #[tokio::test]
 async fn wall_time_and_output() {
-    let place = place();
+    let fixture = fixture();
     let mut short = spec("sleep 100");
     short.timeout = Duration::from_millis(200);
-    let ran = place.sandbox.exec(short).await.unwrap();
+    let ran = fixture.sandbox.exec(short).await.unwrap();
     assert_eq!((ran.status, ran.limit_reached()), (CommandStatus::TimedOut, Some(Limit::WallTime)));
     let mut long = spec("head -c 3000 /dev/zero");
     long.max_output_bytes = 1000;
-    let ran = place.sandbox.exec(long).await.unwrap();
+    let ran = fixture.sandbox.exec(long).await.unwrap();
     assert_eq!((ran.limit_reached(), ran.stdout.dropped_bytes), (Some(Limit::Output), 2000));
 }

@@ -16,7 +16,7 @@ use sandbox_core::{
 pub(crate) const BASE: &str = "SANDBOX_CORE_TEST_BASE";
 
 /// A new directory where the engine puts nothing of its own: not below `/tmp` and `/var/tmp`.
-/// `None` where this user has no such place.
+/// `None` where this user has no such fixture.
 pub(crate) fn directory_in_sight() -> Option<tempfile::TempDir> {
     let named = std::env::var_os(BASE).map(PathBuf::from);
     let usual = [
@@ -54,7 +54,7 @@ pub(crate) fn tier() -> Tier {
     if without_namespaces() { Tier::Landlock { accepted: Vec::new() } } else { Tier::Namespaces }
 }
 
-pub(crate) struct Place {
+pub(crate) struct Fixture {
     temporary: Arc<tempfile::TempDir>,
     pub(crate) root: PathBuf,
     pub(crate) dir: PathBuf,
@@ -62,17 +62,17 @@ pub(crate) struct Place {
 }
 
 /// A session `s1` beside another one, `s2`, that has a file.
-pub(crate) fn place() -> Place {
-    place_in(Arc::new(tempfile::tempdir().unwrap()))
+pub(crate) fn fixture() -> Fixture {
+    fixture_in(Arc::new(tempfile::tempdir().unwrap()))
 }
 
-fn place_in(temporary: Arc<tempfile::TempDir>) -> Place {
+fn fixture_in(temporary: Arc<tempfile::TempDir>) -> Fixture {
     let root = temporary.path().canonicalize().unwrap();
     let dir = SessionDir::create(&root.join("sessions/s1")).unwrap().path().to_owned();
     fs::create_dir_all(root.join("sessions/s2")).unwrap();
     fs::write(root.join("sessions/s2/secret"), "of another").unwrap();
     let sandbox = open(&policy(&root, &dir), &dir);
-    Place { temporary, root, dir, sandbox }
+    Fixture { temporary, root, dir, sandbox }
 }
 
 fn policy(root: &Path, dir: &Path) -> Policy {
@@ -86,14 +86,14 @@ pub(crate) fn spec(command: &str) -> CommandSpec {
     spec
 }
 
-impl Place {
+impl Fixture {
     pub(crate) fn policy(&self) -> Policy {
         policy(&self.root, &self.dir)
     }
 
     /// The same session in another sandbox.
-    pub(crate) fn again(&self) -> Place {
-        place_in(Arc::clone(&self.temporary))
+    pub(crate) fn again(&self) -> Fixture {
+        fixture_in(Arc::clone(&self.temporary))
     }
 
     pub(crate) async fn run(&self, command: &str) -> CommandOutput {
@@ -145,48 +145,51 @@ pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_command_gives_its_output_and_its_exit_code() {
-    let place = place();
-    let output = place.run("echo out; echo err >&2; exit 42").await;
+    let fixture = fixture();
+    let output = fixture.run("echo out; echo err >&2; exit 42").await;
     assert_eq!(output.status, CommandStatus::Exited(42));
     assert_eq!(
         (&output.stdout.bytes[..], &output.stderr.bytes[..]),
         (&b"out\n"[..], &b"err\n"[..])
     );
-    assert_eq!(place.run("kill -9 $$").await.status, CommandStatus::Signaled(9));
-    assert_eq!(place.run("no-such-program").await.status, CommandStatus::Exited(127));
+    assert_eq!(fixture.run("kill -9 $$").await.status, CommandStatus::Signaled(9));
+    assert_eq!(fixture.run("no-such-program").await.status, CommandStatus::Exited(127));
     assert_eq!(
-        place.text("echo $0 $#; echo ${BASH_EXECUTION_STRING:0:7}").await,
+        fixture.text("echo $0 $#; echo ${BASH_EXECUTION_STRING:0:7}").await,
         "bash 0\necho $0\n"
     );
 }
 
 #[tokio::test]
 async fn it_starts_in_the_session_directory_and_may_write_there_and_nowhere_else() {
-    let place = place();
+    let fixture = fixture();
     assert_eq!(
-        place.text("pwd && echo x > f && cat f").await,
-        format!("{}\nx\n", place.dir.display())
+        fixture.text("pwd && echo x > f && cat f").await,
+        format!("{}\nx\n", fixture.dir.display())
     );
-    assert_eq!(fs::read_to_string(place.dir.join("f")).unwrap(), "x\n");
-    Place::refused(&place.run("touch /usr/x").await, "Read-only file system");
+    assert_eq!(fs::read_to_string(fixture.dir.join("f")).unwrap(), "x\n");
+    Fixture::refused(&fixture.run("touch /usr/x").await, "Read-only file system");
     // Beside the session directory there is nothing of the host's, so what arises there is not the
     // host's.
-    place.run(&format!("touch {}/x", place.root.display())).await;
-    assert!(!place.root.join("x").exists());
-    Place::refused(&place.run("ln /etc/passwd ./passwd").await, "cross-device");
-    let outside = place.root.join("outside");
+    fixture.run(&format!("touch {}/x", fixture.root.display())).await;
+    assert!(!fixture.root.join("x").exists());
+    Fixture::refused(&fixture.run("ln /etc/passwd ./passwd").await, "cross-device");
+    let outside = fixture.root.join("outside");
     fs::write(&outside, "untouched").unwrap();
-    std::os::unix::fs::symlink(&outside, place.dir.join("link")).unwrap();
-    place.run("echo x > link").await;
+    std::os::unix::fs::symlink(&outside, fixture.dir.join("link")).unwrap();
+    fixture.run("echo x > link").await;
     assert_eq!(fs::read_to_string(&outside).unwrap(), "untouched");
 }
 
 #[tokio::test]
 async fn another_session_and_the_home_directory_are_out_of_sight() {
-    let place = place();
-    fs::write(place.root.join("home-file"), "private").unwrap();
-    let listing = place
-        .text(&format!("ls -A {0} {0}/sessions; cat {0}/sessions/s2/secret", place.root.display()))
+    let fixture = fixture();
+    fs::write(fixture.root.join("home-file"), "private").unwrap();
+    let listing = fixture
+        .text(&format!(
+            "ls -A {0} {0}/sessions; cat {0}/sessions/s2/secret",
+            fixture.root.display()
+        ))
         .await;
     assert!(
         !listing.contains("s2\n")
@@ -199,8 +202,8 @@ async fn another_session_and_the_home_directory_are_out_of_sight() {
 
 #[tokio::test]
 async fn it_has_no_privileges() {
-    let place = place();
-    let status = place.text("cat /proc/self/status").await;
+    let fixture = fixture();
+    let status = fixture.text("cat /proc/self/status").await;
     for line in [
         "CapPrm:\t0000000000000000",
         "CapEff:\t0000000000000000",
@@ -213,40 +216,43 @@ async fn it_has_no_privileges() {
     for command in
         ["unshare --user true", "unshare --mount true", "mount -t tmpfs none /tmp", "umount /proc"]
     {
-        assert_ne!(place.run(command).await.status, CommandStatus::Exited(0), "{command}");
+        assert_ne!(fixture.run(command).await.status, CommandStatus::Exited(0), "{command}");
     }
-    Place::refused(&place.run("echo 1 > /proc/sys/kernel/panic").await, "Read-only file system");
+    Fixture::refused(
+        &fixture.run("echo 1 > /proc/sys/kernel/panic").await,
+        "Read-only file system",
+    );
 }
 
 #[tokio::test]
 async fn it_sees_only_its_own_processes_and_cannot_reach_the_first() {
-    let place = place();
-    let pids = place.text("cd /proc; echo [0-9]*; echo $$").await;
+    let fixture = fixture();
+    let pids = fixture.text("cd /proc; echo [0-9]*; echo $$").await;
     assert_eq!(pids, "1 2\n2\n");
     for file in ["environ", "mem", "root", "exe", "fd"] {
-        let output = place.run(&format!("ls /proc/1/{file}/ && cat /proc/1/{file}")).await;
+        let output = fixture.run(&format!("ls /proc/1/{file}/ && cat /proc/1/{file}")).await;
         assert_ne!(output.status, CommandStatus::Exited(0), "{file}");
     }
-    assert_eq!(place.run("kill -9 1; exit 7").await.status, CommandStatus::Exited(7));
+    assert_eq!(fixture.run("kill -9 1; exit 7").await.status, CommandStatus::Exited(7));
 }
 
 #[tokio::test]
 async fn it_has_its_own_tmp_dev_and_host_name() {
-    let place = place();
+    let fixture = fixture();
     let marker = tempfile::NamedTempFile::new_in("/tmp").unwrap();
     let name = marker.path().file_name().unwrap().to_str().unwrap().to_owned();
-    assert!(!place.text("ls -A /tmp").await.contains(&name));
+    assert!(!fixture.text("ls -A /tmp").await.contains(&name));
     assert_eq!(
-        place.text("echo kept > /tmp/x; ls /dev | sort | tr '\\n' ' '").await,
+        fixture.text("echo kept > /tmp/x; ls /dev | sort | tr '\\n' ' '").await,
         "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero "
     );
     assert_eq!(
-        place.text("cat /tmp/x; hostname 2>/dev/null || cat /proc/sys/kernel/hostname").await,
+        fixture.text("cat /tmp/x; hostname 2>/dev/null || cat /proc/sys/kernel/hostname").await,
         "kept\nsandbox\n"
     );
     assert!(!Path::new("/tmp/x").exists());
     assert_eq!(
-        place
+        fixture
             .text("echo x > /dev/null && head -c 3 /dev/zero | wc -c; echo ok > /dev/stderr")
             .await,
         "3\nok\n"
@@ -255,21 +261,22 @@ async fn it_has_its_own_tmp_dev_and_host_name() {
 
 #[tokio::test]
 async fn it_has_no_network_but_its_own_loopback() {
-    let place = place();
+    let fixture = fixture();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    Place::refused(&place.run(&format!("echo x > /dev/tcp/127.0.0.1/{port}")).await, "refused");
-    Place::refused(&place.run("echo x > /dev/tcp/192.0.2.1/80").await, "unreachable");
-    let devices = place.text("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '").await;
+    Fixture::refused(&fixture.run(&format!("echo x > /dev/tcp/127.0.0.1/{port}")).await, "refused");
+    Fixture::refused(&fixture.run("echo x > /dev/tcp/192.0.2.1/80").await, "unreachable");
+    let devices = fixture.text("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '").await;
     assert_eq!(devices, "lo\n");
 }
 
 #[tokio::test]
 async fn nothing_is_inherited_from_the_host() {
-    let place = place();
+    let fixture = fixture();
     let file = fs::File::open("/etc/passwd").unwrap();
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
-    let second = open(&Policy::session(&place.dir).home(&place.root).build().unwrap(), &place.dir);
+    let second =
+        open(&Policy::session(&fixture.dir).home(&fixture.root).build().unwrap(), &fixture.dir);
     let names = "env | cut -d= -f1 | sort | tr '\\n' ' '";
     let descriptors = "for fd in {0..200}; do [ -e /proc/self/fd/$fd ] && echo -n \"$fd \"; done";
     let output = second.exec(spec(&format!("{descriptors}; {names}"))).await.unwrap();
@@ -278,30 +285,30 @@ async fn nothing_is_inherited_from_the_host() {
 
 #[tokio::test]
 async fn what_a_command_leaves_behind_is_dead_when_it_returns() {
-    let place = place();
+    let fixture = fixture();
     let seconds = unique_seconds();
     let daemon = format!(
         "(setsid bash -c 'trap \"\" TERM HUP; setsid sleep {seconds} & sleep {seconds}' &) ; sleep 0.2; exit 3"
     );
-    assert_eq!(place.run(&daemon).await.status, CommandStatus::Exited(3));
+    assert_eq!(fixture.run(&daemon).await.status, CommandStatus::Exited(3));
     assert!(!alive(&seconds));
 }
 
 #[tokio::test]
 async fn overlapping_commands_die_each_for_itself() {
-    let place = place();
+    let fixture = fixture();
     let (long, short) = (unique_seconds(), unique_seconds());
     let long_command = format!("(sleep {long} &); while [ ! -e go ]; do sleep 0.01; done");
     let short_command = format!("(setsid sleep {short} &); exit 5");
-    let waiting = place.run(&long_command);
+    let waiting = fixture.run(&long_command);
     let others = async {
         eventually("the long command runs", || alive(&long)).await;
         for _ in 0..3 {
-            assert_eq!(place.run(&short_command).await.status, CommandStatus::Exited(5));
+            assert_eq!(fixture.run(&short_command).await.status, CommandStatus::Exited(5));
             assert!(!alive(&short), "the short one is gone whole");
             assert!(alive(&long), "the long one goes on");
         }
-        fs::write(place.dir.join("go"), "").unwrap();
+        fs::write(fixture.dir.join("go"), "").unwrap();
     };
     let (output, ()) = tokio::join!(waiting, others);
     assert_eq!(output.status, CommandStatus::Exited(0));
@@ -310,10 +317,10 @@ async fn overlapping_commands_die_each_for_itself() {
 
 #[tokio::test]
 async fn many_commands_at_once_all_give_their_own_output() {
-    let place = place();
+    let fixture = fixture();
     let runs = (0..40).map(|n| {
-        let place = &place;
-        async move { (n, place.text(&format!("sleep 0.0{}; echo {n}", n % 7)).await) }
+        let fixture = &fixture;
+        async move { (n, fixture.text(&format!("sleep 0.0{}; echo {n}", n % 7)).await) }
     });
     let mut pending: Vec<_> = runs.map(Box::pin).collect();
     let mut done = 0;
@@ -334,12 +341,12 @@ async fn many_commands_at_once_all_give_their_own_output() {
 
 #[tokio::test]
 async fn a_timeout_kills_even_what_ignores_signals() {
-    let place = place();
+    let fixture = fixture();
     let seconds = unique_seconds();
     let mut spec = spec(&format!("trap '' TERM INT; echo begun; sleep {seconds}"));
     // Enough for a shell to begin on a machine that is emulated.
     spec.timeout = Duration::from_secs(2);
-    let output = place.sandbox.exec(spec).await.unwrap();
+    let output = fixture.sandbox.exec(spec).await.unwrap();
     assert_eq!(
         (output.status, &output.stdout.bytes[..]),
         (CommandStatus::TimedOut, &b"begun\n"[..])
@@ -350,10 +357,11 @@ async fn a_timeout_kills_even_what_ignores_signals() {
 
 #[tokio::test]
 async fn dropping_the_future_kills_the_command() {
-    let place = place();
+    let fixture = fixture();
     let seconds = unique_seconds();
-    let running =
-        Box::pin(place.sandbox.exec(spec(&format!("(setsid sleep {seconds} &); sleep {seconds}"))));
+    let running = Box::pin(
+        fixture.sandbox.exec(spec(&format!("(setsid sleep {seconds} &); sleep {seconds}"))),
+    );
     let begun = Box::pin(eventually("the command runs", || alive(&seconds)));
     let mut both = (running, begun);
     std::future::poll_fn(|context| {
@@ -363,56 +371,59 @@ async fn dropping_the_future_kills_the_command() {
     .await;
     drop(both);
     eventually("the command is dead", || !alive(&seconds)).await;
-    assert_eq!(place.text("echo alive").await, "alive\n");
+    assert_eq!(fixture.text("echo alive").await, "alive\n");
 }
 
 #[tokio::test]
 async fn closing_ends_what_runs_and_refuses_what_comes() {
-    let place = place();
+    let fixture = fixture();
     let seconds = unique_seconds();
     let command = format!("sleep {seconds}");
-    let running = place.sandbox.exec(spec(&command));
+    let running = fixture.sandbox.exec(spec(&command));
     let closing = async {
         eventually("the command runs", || alive(&seconds)).await;
-        place.sandbox.close().await;
+        fixture.sandbox.close().await;
         assert!(!alive(&seconds));
     };
     let (result, ()) = tokio::join!(running, closing);
     assert_eq!(result.unwrap_err().kind(), ExecErrorKind::Ended);
-    assert_eq!(place.sandbox.exec(spec("true")).await.unwrap_err().kind(), ExecErrorKind::Ended);
-    assert!(!Path::new(&format!("/proc/{}", place.sandbox.init_pid())).exists(), "init is reaped");
+    assert_eq!(fixture.sandbox.exec(spec("true")).await.unwrap_err().kind(), ExecErrorKind::Ended);
+    assert!(
+        !Path::new(&format!("/proc/{}", fixture.sandbox.init_pid())).exists(),
+        "init is reaped"
+    );
 }
 
 #[tokio::test]
 async fn output_over_the_cap_is_counted_and_dropped() {
-    let place = place();
+    let fixture = fixture();
     let mut spec = spec("head -c 5000000 /dev/zero; head -c 10 /dev/zero >&2");
     spec.max_output_bytes = 1_000_000;
-    let output = place.sandbox.exec(spec).await.unwrap();
+    let output = fixture.sandbox.exec(spec).await.unwrap();
     assert_eq!((output.stdout.bytes.len(), output.stdout.dropped_bytes), (1_000_000, 4_000_000));
     assert_eq!((output.stderr.bytes.len(), output.stderr.dropped_bytes), (10, 0));
 }
 
 #[tokio::test]
 async fn standard_input_reaches_the_command_and_is_empty_otherwise() {
-    let place = place();
+    let fixture = fixture();
     let mut with_input = spec("wc -c");
     with_input.stdin = vec![b'x'; 3_000_000];
-    let output = place.sandbox.exec(with_input).await.unwrap();
+    let output = fixture.sandbox.exec(with_input).await.unwrap();
     assert_eq!(output.stdout.bytes, b"3000000\n");
-    assert_eq!(place.text("wc -c").await, "0\n");
+    assert_eq!(fixture.text("wc -c").await, "0\n");
     let mut unread = spec("exit 4");
     unread.stdin = vec![b'x'; 3_000_000];
-    assert_eq!(place.sandbox.exec(unread).await.unwrap().status, CommandStatus::Exited(4));
+    assert_eq!(fixture.sandbox.exec(unread).await.unwrap().status, CommandStatus::Exited(4));
 }
 
 #[tokio::test]
 async fn long_commands_and_environments_arrive_whole_and_too_long_ones_are_refused() {
-    let place = place();
+    let fixture = fixture();
     let mut spec = spec(&format!("x={}; echo ${{#x}} ${{#BIG}} $N299", "y".repeat(100_000)));
     spec.env.push(("BIG".into(), OsString::from("z".repeat(100_000))));
     spec.env.extend((0..300).map(|n| (format!("N{n}").into(), format!("{n}").into())));
-    let output = place.sandbox.exec(spec.clone()).await.unwrap();
+    let output = fixture.sandbox.exec(spec.clone()).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout.bytes), "100000 100000 299\n");
     for (command, value) in [
         ("y".repeat(200_000), "v".to_owned()),
@@ -422,7 +433,7 @@ async fn long_commands_and_environments_arrive_whole_and_too_long_ones_are_refus
         spec.command = command;
         spec.env = vec![("BIG".into(), value.into())];
         assert_eq!(
-            place.sandbox.exec(spec.clone()).await.unwrap_err().kind(),
+            fixture.sandbox.exec(spec.clone()).await.unwrap_err().kind(),
             ExecErrorKind::BadRequest
         );
     }
@@ -431,12 +442,12 @@ async fn long_commands_and_environments_arrive_whole_and_too_long_ones_are_refus
 
 #[tokio::test]
 async fn a_working_directory_that_is_not_there_is_an_error_that_names_it() {
-    let place = place();
+    let fixture = fixture();
     let mut spec = spec("true");
     spec.cwd = Some("/no/such/place".into());
-    let error = place.sandbox.exec(spec).await.unwrap_err();
+    let error = fixture.sandbox.exec(spec).await.unwrap_err();
     assert!(error.to_string().contains("/no/such/place"), "{error}");
-    assert_eq!(place.text("echo fine").await, "fine\n");
+    assert_eq!(fixture.text("echo fine").await, "fine\n");
 }
 
 #[tokio::test]
@@ -445,8 +456,8 @@ async fn an_engine_reports_every_layer() {
     let report =
         sandbox_core::probe(if without_namespaces() { &landlock } else { &Tier::Namespaces });
     assert!(report.is_usable(), "{report:?}");
-    let place = place();
-    let opened = place.sandbox.report();
+    let fixture = fixture();
+    let opened = fixture.sandbox.report();
     assert_eq!((report.engine, &report.network), (opened.engine, &opened.network));
     assert!(without_namespaces() || &report == opened);
 }

@@ -1,33 +1,16 @@
 //! Tests that run a part of this test program again: as another user, without user namespaces, to
 //! be killed.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sandbox_core::Sandbox;
+use testkit::{as_ordinary_user, copy_of_this_program, rerun, skipped};
 
-use crate::native::{BASE, WITHOUT_NAMESPACES, alive, eventually, place, spec, unique_seconds};
+use crate::native::{BASE, WITHOUT_NAMESPACES, alive, eventually, fixture, spec, unique_seconds};
 
 /// Tells a rerun which part it is.
 pub(crate) const PART: &str = "SANDBOX_CORE_TEST_PART";
-
-/// A copy of this program that every user can execute, and its directory.
-pub(crate) fn copy_of_this_program() -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::Builder::new()
-        .permissions(std::fs::Permissions::from_mode(0o755))
-        .tempdir()
-        .unwrap();
-    let program = dir.path().join("tests");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    (dir, program)
-}
-
-pub(crate) fn skipped(what: &str, remedy: &str) {
-    println!("SKIPPED: {what} ({remedy})");
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "a skipped check is a failure here");
-}
 
 #[test]
 fn everything_holds_for_an_ordinary_user_too() {
@@ -35,10 +18,7 @@ fn everything_holds_for_an_ordinary_user_too() {
         return;
     }
     let (_dir, program) = copy_of_this_program();
-    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];
-    let run = Command::new("setpriv")
-        .args(nobody)
-        .arg(&program)
+    let run = as_ordinary_user(program)
         .args(["ahead::", "native::", "files::", "escapes::", "limits::", "wrapped::"])
         .env_remove("TMPDIR")
         .output();
@@ -79,7 +59,7 @@ fn without_user_namespaces_the_rest_holds_by_landlock() {
     let (_dir, program) = copy_of_this_program();
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
     // A place that everybody can reach, in mounts of its own, where this user may make them.
-    let place = [
+    let mounts = [
         "unshare",
         "--mount",
         "bash",
@@ -89,7 +69,7 @@ fn without_user_namespaces_the_rest_holds_by_landlock() {
     ];
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
     let users: Vec<Vec<&str>> = match rustix::process::geteuid().is_root() {
-        true => vec![place.to_vec(), [&place[..], &nobody].concat()],
+        true => vec![mounts.to_vec(), [&mounts[..], &nobody].concat()],
         false => vec![Vec::new()],
     };
     for user in users {
@@ -178,8 +158,7 @@ async fn many_sessions_and_commands_leave_nothing_behind() {
     // In a process of its own, so that nothing of other tests is counted.
     if std::env::var_os(PART).is_none() {
         let temporary = tempfile::tempdir().unwrap();
-        let run = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "reruns::many_sessions_and_commands_leave_nothing_behind"])
+        let run = rerun("reruns::many_sessions_and_commands_leave_nothing_behind")
             .env(PART, "leaks")
             .env("TMPDIR", temporary.path())
             .output()
@@ -188,7 +167,7 @@ async fn many_sessions_and_commands_leave_nothing_behind() {
         return;
     }
     let temporary = std::env::temp_dir();
-    let first = place();
+    let first = fixture();
     for _ in 0..AT_ONCE {
         first.sandbox.exec(spec("true")).await.unwrap();
         first.again().sandbox.close().await;
@@ -238,14 +217,13 @@ async fn many_sessions_and_commands_leave_nothing_behind() {
 #[tokio::test]
 async fn a_killed_host_takes_its_sessions_down() {
     if let Some(seconds) = std::env::var_os(PART) {
-        let place = place();
+        let fixture = fixture();
         let command = format!("setsid sleep {} & sleep 1000", seconds.to_str().unwrap());
-        place.sandbox.exec(spec(&command)).await.unwrap();
+        fixture.sandbox.exec(spec(&command)).await.unwrap();
         return;
     }
     let seconds = unique_seconds();
-    let mut host = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "reruns::a_killed_host_takes_its_sessions_down"])
+    let mut host = rerun("reruns::a_killed_host_takes_its_sessions_down")
         .env(PART, &seconds)
         .stdout(Stdio::null())
         .spawn()
@@ -258,13 +236,14 @@ async fn a_killed_host_takes_its_sessions_down() {
 
 #[tokio::test]
 async fn a_killed_init_is_noticed_and_nothing_hangs() {
-    let place = place();
+    let fixture = fixture();
     let seconds = unique_seconds();
     let command = format!("sleep {seconds}");
-    let running = place.sandbox.exec(spec(&command));
+    let running = fixture.sandbox.exec(spec(&command));
     let killing = async {
         eventually("the command runs", || alive(&seconds)).await;
-        let init = rustix::process::Pid::from_raw(place.sandbox.init_pid().cast_signed()).unwrap();
+        let init =
+            rustix::process::Pid::from_raw(fixture.sandbox.init_pid().cast_signed()).unwrap();
         rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
     };
     let (result, ()) =
@@ -272,21 +251,21 @@ async fn a_killed_init_is_noticed_and_nothing_hangs() {
             .await
             .unwrap();
     assert!(result.is_err());
-    assert!(place.sandbox.exec(spec("true")).await.is_err());
+    assert!(fixture.sandbox.exec(spec("true")).await.is_err());
     assert!(!alive(&seconds));
 }
 
 #[tokio::test]
 async fn what_is_killed_while_it_waits_costs_no_command() {
-    let place = place();
+    let fixture = fixture();
     let children = |pid: u32| {
         let listed =
             std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         listed.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>()
     };
-    let init = place.sandbox.init_pid();
+    let init = fixture.sandbox.init_pid();
     for _ in 0..5 {
-        tokio::join!(place.run("true"), place.run("true"), place.run("true"));
+        tokio::join!(fixture.run("true"), fixture.run("true"), fixture.run("true"));
         let waiting = children(init);
         assert!(!waiting.is_empty());
         for &pid in &waiting {
@@ -300,7 +279,7 @@ async fn what_is_killed_while_it_waits_costs_no_command() {
             .await;
         let next = tokio::time::timeout(
             Duration::from_secs(20),
-            place.sandbox.exec(spec("echo $((40 + 2))")),
+            fixture.sandbox.exec(spec("echo $((40 + 2))")),
         )
         .await;
         match next.expect("the command ends") {

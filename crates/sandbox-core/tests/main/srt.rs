@@ -11,11 +11,11 @@ use sandbox_core::{CommandSpec, CommandStatus, ExecErrorKind, Sandbox, SrtError,
 const STAND_IN: [&str; 4] =
     ["/bin/bash", "-c", "test -s \"$2\" && exec /bin/bash -c \"$4\"", "srt"];
 
-struct Place {
+struct Fixture {
     dir: tempfile::TempDir,
 }
 
-impl Place {
+impl Fixture {
     async fn open(&self, program: &[&str]) -> Result<SrtSandbox, SrtError> {
         let policy = Policy::session(self.dir.path()).home(self.dir.path()).build().unwrap();
         let program = program.iter().map(OsString::from).collect();
@@ -24,8 +24,8 @@ impl Place {
     }
 }
 
-fn place() -> Place {
-    Place { dir: tempfile::tempdir().unwrap() }
+fn fixture() -> Fixture {
+    Fixture { dir: tempfile::tempdir().unwrap() }
 }
 
 fn spec(command: &str) -> CommandSpec {
@@ -36,8 +36,8 @@ fn spec(command: &str) -> CommandSpec {
 
 #[tokio::test]
 async fn a_command_gives_its_output_and_its_exit_code() {
-    let place = place();
-    let sandbox = place.open(&STAND_IN).await.unwrap();
+    let fixture = fixture();
+    let sandbox = fixture.open(&STAND_IN).await.unwrap();
     let mut reading = spec("cat; echo err >&2; exit 7");
     reading.stdin = b"given".to_vec();
     let ran = sandbox.exec(reading).await.unwrap();
@@ -53,8 +53,8 @@ async fn a_command_gives_its_output_and_its_exit_code() {
 
 #[tokio::test]
 async fn a_timeout_ends_the_whole_group() {
-    let place = place();
-    let sandbox = place.open(&STAND_IN).await.unwrap();
+    let fixture = fixture();
+    let sandbox = fixture.open(&STAND_IN).await.unwrap();
     let mut slow = spec("sleep 1000 & sleep 1000");
     slow.timeout = Duration::from_millis(200);
     assert_eq!(sandbox.exec(slow).await.unwrap().status, CommandStatus::TimedOut);
@@ -62,8 +62,8 @@ async fn a_timeout_ends_the_whole_group() {
 
 #[tokio::test]
 async fn closing_ends_what_runs_and_refuses_what_comes_later() {
-    let place = place();
-    let sandbox = place.open(&STAND_IN).await.unwrap();
+    let fixture = fixture();
+    let sandbox = fixture.open(&STAND_IN).await.unwrap();
     let (ran, ()) = tokio::join!(sandbox.exec(spec("sleep 1000")), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         sandbox.close().await;
@@ -74,11 +74,11 @@ async fn closing_ends_what_runs_and_refuses_what_comes_later() {
 
 #[tokio::test]
 async fn a_program_that_runs_nothing_is_refused_with_what_it_said() {
-    let place = place();
+    let fixture = fixture();
     let error =
-        place.open(&["/bin/bash", "-c", "echo no bwrap >&2; exit 1", "srt"]).await.unwrap_err();
+        fixture.open(&["/bin/bash", "-c", "echo no bwrap >&2; exit 1", "srt"]).await.unwrap_err();
     assert!(error.to_string().contains("no bwrap"), "{error}");
-    let error = place.open(&["/no/such/program"]).await.unwrap_err();
+    let error = fixture.open(&["/no/such/program"]).await.unwrap_err();
     assert!(
         matches!(error, SrtError::Start { .. }) && error.to_string().contains("npm install"),
         "{error}"

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use sandbox_core::{CommandSpec, ExecErrorKind, Sandbox};
 
-use crate::native::{Place, alive, eventually, place, spec, unique_seconds, without_namespaces};
-use crate::reruns::skipped;
+use crate::native::{
+    Fixture, alive, eventually, fixture, spec, unique_seconds, without_namespaces,
+};
+use testkit::skipped;
 
 /// Runs a wrapped command in a shell, without the runtime that the sandbox was opened in having a
 /// part in it.
@@ -26,15 +28,15 @@ fn in_shell(shell: &str, wrapped: &str, input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn wrap(place: &Place, command: &str) -> String {
-    place.sandbox.wrap_command(&spec(command)).unwrap()
+fn wrap(fixture: &Fixture, command: &str) -> String {
+    fixture.sandbox.wrap_command(&spec(command)).unwrap()
 }
 
 #[tokio::test]
 async fn any_shell_runs_what_is_hard_to_quote_as_it_stands() {
-    let place = place();
+    let fixture = fixture();
     let hard = "printf '%s|' \"it's\" '$HOME `x` !! %40 \\' \"é\n\u{1f600}\"; cat; pwd; echo ghost >&2; exit 42";
-    let wrapped = wrap(&place, hard);
+    let wrapped = wrap(&fixture, hard);
     let mut shells = 0;
     for shell in ["sh", "bash", "dash", "zsh", "fish"] {
         if Command::new(shell).args(["-c", "true"]).output().is_err() {
@@ -43,7 +45,7 @@ async fn any_shell_runs_what_is_hard_to_quote_as_it_stands() {
         shells += 1;
         let output = in_shell(shell, &wrapped, "input\n");
         let expected =
-            format!("it's|$HOME `x` !! %40 \\|é\n\u{1f600}|input\n{}\n", place.dir.display());
+            format!("it's|$HOME `x` !! %40 \\|é\n\u{1f600}|input\n{}\n", fixture.dir.display());
         assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{shell}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "ghost\n", "{shell}");
         assert_eq!(output.status.code(), Some(42), "{shell}");
@@ -58,12 +60,12 @@ async fn any_shell_runs_what_is_hard_to_quote_as_it_stands() {
 
 #[tokio::test]
 async fn it_is_confined_and_gets_the_session_environment_alone() {
-    let place = place();
+    let fixture = fixture();
     let mut command = spec(
         "cat /etc/shadow; echo \"$TOKEN\" ${LEAK-none}; ls /proc | grep -c '^[0-9]'; touch /etc/x",
     );
     command.env.push(("TOKEN".into(), "from the session".into()));
-    let wrapped = place.sandbox.wrap_command(&command).unwrap();
+    let wrapped = fixture.sandbox.wrap_command(&command).unwrap();
     assert!(!wrapped.contains("from"));
     let output = Command::new("sh").args(["-c", &wrapped]).env("LEAK", "host").output().unwrap();
     let (stdout, stderr) =
@@ -74,30 +76,30 @@ async fn it_is_confined_and_gets_the_session_environment_alone() {
 
 #[tokio::test]
 async fn its_end_is_the_end_of_the_command() {
-    let place = place();
-    assert_eq!(in_shell("sh", &wrap(&place, "kill -SEGV $$"), "").status.code(), Some(128 + 11));
+    let fixture = fixture();
+    assert_eq!(in_shell("sh", &wrap(&fixture, "kill -SEGV $$"), "").status.code(), Some(128 + 11));
 
     let mut late = spec("trap '' TERM; sleep 1000");
     late.timeout = Duration::from_millis(100);
-    let late = place.sandbox.wrap_command(&late).unwrap();
+    let late = fixture.sandbox.wrap_command(&late).unwrap();
     assert_eq!(in_shell("sh", &late, "").status.code(), Some(124));
 
     let mut nowhere = spec("true");
     nowhere.cwd = Some("/nonexistent".into());
-    let output = in_shell("sh", &place.sandbox.wrap_command(&nowhere).unwrap(), "");
+    let output = in_shell("sh", &fixture.sandbox.wrap_command(&nowhere).unwrap(), "");
     assert_eq!(output.status.code(), Some(125));
     assert!(String::from_utf8_lossy(&output.stderr).contains("working directory"));
 
-    let broken = place.sandbox.wrap_command(&CommandSpec::new("nul\0")).unwrap_err();
+    let broken = fixture.sandbox.wrap_command(&CommandSpec::new("nul\0")).unwrap_err();
     assert_eq!(broken.kind(), ExecErrorKind::BadRequest);
 }
 
 #[tokio::test]
 async fn signals_reach_it_and_a_killed_client_takes_it_down() {
-    let place = place();
+    let fixture = fixture();
     let seconds = unique_seconds();
     let start = |command: &str| {
-        let wrapped = format!("exec {}", wrap(&place, command));
+        let wrapped = format!("exec {}", wrap(&fixture, command));
         Command::new("sh").args(["-c", &wrapped]).stdout(Stdio::piped()).spawn().unwrap()
     };
     let polite = start(&format!("trap 'echo bye; exit 7' TERM; sleep {seconds} & wait"));
@@ -118,19 +120,19 @@ async fn signals_reach_it_and_a_killed_client_takes_it_down() {
 
 #[tokio::test]
 async fn it_works_while_the_session_lives_and_for_this_user_alone() {
-    let place = place();
-    let wrapped = wrap(&place, "echo again >> f");
+    let fixture = fixture();
+    let wrapped = wrap(&fixture, "echo again >> f");
     for _ in 0..3 {
         assert!(in_shell("sh", &wrapped, "").status.success());
     }
-    assert_eq!(fs::read_to_string(place.dir.join("f")).unwrap(), "again\nagain\nagain\n");
+    assert_eq!(fs::read_to_string(fixture.dir.join("f")).unwrap(), "again\nagain\nagain\n");
 
     if rustix::process::geteuid().is_root() {
         // The program's path is closed to others, so the client is asked for by a copy of it.
         let (program, rest) = wrapped.split_once(' ').unwrap();
-        let copy = place.root.join("client");
+        let copy = fixture.root.join("client");
         fs::copy(program, &copy).unwrap();
-        for dir in [place.root.as_path(), &copy] {
+        for dir in [fixture.root.as_path(), &copy] {
             fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         }
         let other = Command::new("setpriv")
@@ -153,31 +155,31 @@ async fn it_works_while_the_session_lives_and_for_this_user_alone() {
         }
     }
 
-    place.sandbox.close().await;
+    fixture.sandbox.close().await;
     let closed = in_shell("sh", &wrapped, "");
     assert_eq!(closed.status.code(), Some(125));
-    drop(place);
+    drop(fixture);
     assert!(!in_shell("sh", &wrapped, "").status.success());
 }
 
 #[tokio::test]
 async fn what_wrapped_commands_bring_about_is_seen_to_by_the_next_and_at_the_end() {
-    let place = place();
-    let path = place.dir.join(".bashrc");
-    let through_a_link = wrap(&place, "ln -sf .bashrc l; echo x > l");
-    let there = wrap(&place, "test -e .bashrc || echo gone");
+    let fixture = fixture();
+    let path = fixture.dir.join(".bashrc");
+    let through_a_link = wrap(&fixture, "ln -sf .bashrc l; echo x > l");
+    let there = wrap(&fixture, "test -e .bashrc || echo gone");
     assert_eq!(in_shell("sh", &through_a_link, "").status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&in_shell("sh", &there, "").stdout), "gone\n");
     if !without_namespaces() {
-        let make = wrap(&place, "mkdir -p r/.git && echo x > r/.git/config");
+        let make = wrap(&fixture, "mkdir -p r/.git && echo x > r/.git/config");
         assert_eq!(in_shell("sh", &make, "").status.code(), Some(0));
         assert_ne!(
-            in_shell("sh", &wrap(&place, "echo y > r/.git/config"), "").status.code(),
+            in_shell("sh", &wrap(&fixture, "echo y > r/.git/config"), "").status.code(),
             Some(0)
         );
     }
     in_shell("sh", &through_a_link, "");
     assert!(path.exists(), "nobody has looked yet");
-    place.sandbox.close().await;
+    fixture.sandbox.close().await;
     assert!(!path.exists());
 }

@@ -8,8 +8,8 @@ use secrets::ExposeSecret as _;
 use secrets::cryptojs::{decrypt, encrypt};
 use serde::{Deserialize, Serialize};
 
-use crate::skip::skipped;
 use crate::vectors;
+use testkit::skipped;
 
 const VERSION: &str = "4.2.0";
 

@@ -3,7 +3,6 @@
 mod crypto_js;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod skip;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod vectors;

@@ -11,7 +11,7 @@ use secrets::{ExposeSecret as _, SecretString, SourceError, SourceErrorKind, Var
 use sqlx::Connection as _;
 
 use self::server::{PASSWORD, Server};
-use crate::skip::skipped;
+use testkit::skipped;
 
 const PASSPHRASE: &str = "correct horse";
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use secrets::sql::{Encryption, VariableStore};
 use secrets::{ExposeSecret as _, SecretString, SkipReason, SourceErrorKind, VariableSource as _};
@@ -229,8 +229,7 @@ fn six_processes_that_open_one_fresh_file_all_succeed() {
         let path = directory.path().join("new/variables.db");
         let processes: Vec<_> = (0..6)
             .map(|_| {
-                Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "sqlite::a_process_stores_its_variable_in_the_shared_file"])
+                testkit::rerun("sqlite::a_process_stores_its_variable_in_the_shared_file")
                     .env(SHARED_FILE, &path)
                     .stdout(Stdio::null())
                     .spawn()

@@ -1,112 +1,112 @@
 //! Out of the store, into a session.
 
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::Ordering;
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
 
-use crate::place::{Faulty, Place};
+use testkit::{Calls, FailingStore};
+
+use crate::fixture::Fixture;
 
 #[tokio::test]
 async fn a_skill_is_installed_under_its_name_or_another() {
-    let place = Place::in_memory();
-    place.publish(&[("scripts/run.sh", "#!/bin/sh\n"), ("data.bin", "x")]).await;
-    let report = place.install("greet@1").await.unwrap();
+    let fixture = Fixture::in_memory();
+    fixture.publish(&[("scripts/run.sh", "#!/bin/sh\n"), ("data.bin", "x")]).await;
+    let report = fixture.install("greet@1").await.unwrap();
     assert_eq!(report.skill.description.as_deref(), Some("Says hello. Use it to greet."));
     assert!(report.warnings.is_empty() && !report.was_there, "{report:?}");
-    assert_eq!(place.read("greet/scripts/run.sh"), "#!/bin/sh\n");
+    assert_eq!(fixture.read("greet/scripts/run.sh"), "#!/bin/sh\n");
     let mode =
-        |path| std::fs::metadata(place.installed(path)).unwrap().permissions().mode() & 0o111;
+        |path| std::fs::metadata(fixture.installed(path)).unwrap().permissions().mode() & 0o111;
     assert_ne!(mode("greet/scripts/run.sh"), 0, "a script can be run");
     assert_eq!(mode("greet/data.bin"), 0);
-    place.install("greet@1=hello").await.unwrap();
-    assert_eq!(place.names(""), ["greet", "hello"]);
+    fixture.install("greet@1=hello").await.unwrap();
+    assert_eq!(fixture.names(""), ["greet", "hello"]);
 }
 
 #[tokio::test]
 async fn programs_stay_programs() {
-    let place = Place::in_memory();
-    let source = place.source(&[("tool", "\x7fELF")]);
+    let fixture = Fixture::in_memory();
+    let source = fixture.source(&[("tool", "\x7fELF")]);
     std::fs::set_permissions(source.join("tool"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    place.skills.publish(&source, None).await.unwrap();
-    place.install("greet@1").await.unwrap();
+    fixture.skills.publish(&source, None).await.unwrap();
+    fixture.install("greet@1").await.unwrap();
     assert_ne!(
-        std::fs::metadata(place.installed("greet/tool")).unwrap().permissions().mode() & 0o100,
+        std::fs::metadata(fixture.installed("greet/tool")).unwrap().permissions().mode() & 0o100,
         0
     );
 }
 
 #[tokio::test]
 async fn the_same_version_is_left_alone_and_another_replaces_the_whole_directory() {
-    let store = Faulty::new();
-    let place = Place::new(store.clone());
-    place.publish(&[("old", "1"), ("both", "1")]).await;
-    place.publish(&[("new", "2"), ("both", "2")]).await;
-    place.install("greet@1").await.unwrap();
-    std::fs::write(place.installed("greet/notes"), "of the agent").unwrap();
-    let gets = store.gets.load(Ordering::SeqCst);
-    assert!(place.install("greet@1").await.unwrap().was_there);
-    assert_eq!(store.gets.load(Ordering::SeqCst), gets, "nothing is fetched");
-    assert_eq!(place.read("greet/notes"), "of the agent");
-    let report = place.install("greet@2").await.unwrap();
+    let store = FailingStore::new();
+    let fixture = Fixture::new(store.clone());
+    fixture.publish(&[("old", "1"), ("both", "1")]).await;
+    fixture.publish(&[("new", "2"), ("both", "2")]).await;
+    fixture.install("greet@1").await.unwrap();
+    std::fs::write(fixture.installed("greet/notes"), "of the agent").unwrap();
+    let gets = store.count(Calls::Gets);
+    assert!(fixture.install("greet@1").await.unwrap().was_there);
+    assert_eq!(store.count(Calls::Gets), gets, "nothing is fetched");
+    assert_eq!(fixture.read("greet/notes"), "of the agent");
+    let report = fixture.install("greet@2").await.unwrap();
     assert!(!report.was_there);
-    assert_eq!(place.names("greet"), ["SKILL.md", "both", "new"]);
-    assert_eq!(place.names(""), ["greet"], "nothing is left beside it");
-    place.install("greet@1").await.unwrap();
-    assert_eq!(place.names("greet"), ["SKILL.md", "both", "old"]);
+    assert_eq!(fixture.names("greet"), ["SKILL.md", "both", "new"]);
+    assert_eq!(fixture.names(""), ["greet"], "nothing is left beside it");
+    fixture.install("greet@1").await.unwrap();
+    assert_eq!(fixture.names("greet"), ["SKILL.md", "both", "old"]);
 }
 
 #[tokio::test]
 async fn a_version_that_was_changed_in_the_store_or_removed_here_is_installed_again() {
-    let place = Place::in_memory();
-    place.publish(&[("f", "1")]).await;
-    place.install("greet@1").await.unwrap();
-    place.store.put(&Key::from("general/skills/greet/v1/f"), "changed".into()).await.unwrap();
-    place.install("greet@1").await.unwrap();
-    assert_eq!(place.read("greet/f"), "changed");
-    std::fs::remove_dir_all(place.installed("greet")).unwrap();
-    place.install("greet@1").await.unwrap();
-    assert_eq!(place.read("greet/f"), "changed");
+    let fixture = Fixture::in_memory();
+    fixture.publish(&[("f", "1")]).await;
+    fixture.install("greet@1").await.unwrap();
+    fixture.store.put(&Key::from("general/skills/greet/v1/f"), "changed".into()).await.unwrap();
+    fixture.install("greet@1").await.unwrap();
+    assert_eq!(fixture.read("greet/f"), "changed");
+    std::fs::remove_dir_all(fixture.installed("greet")).unwrap();
+    fixture.install("greet@1").await.unwrap();
+    assert_eq!(fixture.read("greet/f"), "changed");
 }
 
 #[tokio::test]
 async fn a_failing_download_leaves_what_was_there() {
     let files = [("a", "2"), ("b", "2")];
     for failing in 0..3 {
-        let store = Faulty::new();
-        let place = Place::new(store.clone());
-        place.publish(&[("a", "1")]).await;
-        place.publish(&files).await;
-        place.install("greet@1").await.unwrap();
-        store.gets.store(0, Ordering::SeqCst);
-        store.fails_at.store(failing, Ordering::SeqCst);
-        place.install("greet@2").await.unwrap_err();
+        let store = FailingStore::new();
+        let fixture = Fixture::new(store.clone());
+        fixture.publish(&[("a", "1")]).await;
+        fixture.publish(&files).await;
+        fixture.install("greet@1").await.unwrap();
+        store.fail(Calls::Gets, failing, 1);
+        fixture.install("greet@2").await.unwrap_err();
         assert_eq!(
-            (place.names(""), place.names("greet")),
+            (fixture.names(""), fixture.names("greet")),
             (vec!["greet".into()], vec!["SKILL.md".into(), "a".into()])
         );
-        assert_eq!(place.read("greet/a"), "1");
-        place.install("greet@2").await.unwrap();
-        assert_eq!(place.read("greet/b"), "2");
+        assert_eq!(fixture.read("greet/a"), "1");
+        fixture.install("greet@2").await.unwrap();
+        assert_eq!(fixture.read("greet/b"), "2");
     }
 }
 
 #[tokio::test]
 async fn no_version_means_the_first_with_a_warning() {
-    let place = Place::in_memory();
-    place.publish(&[("f", "1")]).await;
-    place.publish(&[("f", "2")]).await;
-    let report = place.install("greet").await.unwrap();
-    assert_eq!((report.skill.version.get(), place.read("greet/f").as_str()), (1, "1"));
+    let fixture = Fixture::in_memory();
+    fixture.publish(&[("f", "1")]).await;
+    fixture.publish(&[("f", "2")]).await;
+    let report = fixture.install("greet").await.unwrap();
+    assert_eq!((report.skill.version.get(), fixture.read("greet/f").as_str()), (1, "1"));
     assert!(report.warnings[0].contains("greet@VERSION"), "{report:?}");
 }
 
 #[tokio::test]
 async fn skills_that_others_have_put_there_are_taken_as_they_are() {
-    let place = Place::in_memory();
+    let fixture = Fixture::in_memory();
     let put = async |key: &str, content: &str| {
-        place
+        fixture
             .store
             .put(&Key::parse(format!("general/skills/{key}")).unwrap(), content.to_owned().into())
             .await
@@ -117,22 +117,22 @@ async fn skills_that_others_have_put_there_are_taken_as_they_are() {
     put("old/v3/sub/f", "x").await;
     put("odd/v1/SKILL.md", "---\nname: Not Valid\ndescription: Still told.\nauthor: x\n---\n")
         .await;
-    let report = place.install("old@3").await.unwrap();
+    let report = fixture.install("old@3").await.unwrap();
     assert_eq!(report.skill.description, None);
     assert!(report.warnings[0].contains("no SKILL.md"), "{report:?}");
-    assert_eq!(place.names("old"), ["run.py", "sub"]);
+    assert_eq!(fixture.names("old"), ["run.py", "sub"]);
     assert_eq!(
-        place.install("odd@1").await.unwrap().skill.description.as_deref(),
+        fixture.install("odd@1").await.unwrap().skill.description.as_deref(),
         Some("Still told.")
     );
-    assert_eq!(place.skills.list().await.unwrap().len(), 2);
+    assert_eq!(fixture.skills.list().await.unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn it_can_be_installed_into_any_directory() {
-    let place = Place::in_memory();
-    place.publish(&[("f", "1")]).await;
-    let into = place.root.path().join("a/b");
-    place.skills.install_into(&"greet@1".parse().unwrap(), &into).await.unwrap();
+    let fixture = Fixture::in_memory();
+    fixture.publish(&[("f", "1")]).await;
+    let into = fixture.root.path().join("a/b");
+    fixture.skills.install_into(&"greet@1".parse().unwrap(), &into).await.unwrap();
     assert_eq!(std::fs::read_to_string(into.join("skills/greet/f")).unwrap(), "1");
 }

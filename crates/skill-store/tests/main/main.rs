@@ -1,6 +1,6 @@
 //! Skills, published and installed.
 
+mod fixture;
 mod hostile;
 mod install;
-mod place;
 mod publish;

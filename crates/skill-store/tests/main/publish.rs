@@ -1,42 +1,45 @@
 //! Into the store.
 
 use std::os::unix::fs::symlink;
-use std::sync::atomic::Ordering;
 
 use artifact_sync::open_directory;
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
 use skill_store::{SkillError, SkillId};
 
-use crate::place::{Faulty, Place};
+use testkit::{Calls, FailingStore};
+
+use crate::fixture::Fixture;
 
 #[tokio::test]
 async fn versions_count_from_one_and_lie_where_the_reference_has_them() {
     let disk = tempfile::tempdir().unwrap();
-    for place in [Place::in_memory(), Place::new(open_directory(disk.path()).unwrap().store)] {
-        assert_eq!(place.publish(&[("scripts/a b.sh", "1")]).await, 1);
-        assert_eq!(place.publish(&[("scripts/a b.sh", "2")]).await, 2);
+    for fixture in [Fixture::in_memory(), Fixture::new(open_directory(disk.path()).unwrap().store)]
+    {
+        assert_eq!(fixture.publish(&[("scripts/a b.sh", "1")]).await, 1);
+        assert_eq!(fixture.publish(&[("scripts/a b.sh", "2")]).await, 2);
         let key = Key::parse("general/skills/greet/v2/scripts/a b.sh").unwrap();
-        assert_eq!(place.store.get(&key).await.unwrap().bytes().await.unwrap(), "2");
+        assert_eq!(fixture.store.get(&key).await.unwrap().bytes().await.unwrap(), "2");
         let other = SkillId::parse("other").unwrap();
-        let published = place.skills.publish(&place.source(&[]), Some(&other)).await.unwrap();
+        let published = fixture.skills.publish(&fixture.source(&[]), Some(&other)).await.unwrap();
         assert_eq!((published.id, published.version.get(), published.files), (other.clone(), 1, 1));
-        let listed: Vec<_> = place.skills.list().await.unwrap();
+        let listed: Vec<_> = fixture.skills.list().await.unwrap();
         let listed: Vec<_> =
             listed.iter().map(|skill| (skill.id.as_str(), skill.latest.get())).collect();
         assert_eq!(listed, [("greet", 2), ("other", 1)]);
-        let versions = place.skills.versions(&SkillId::parse("greet").unwrap()).await.unwrap();
+        let versions = fixture.skills.versions(&SkillId::parse("greet").unwrap()).await.unwrap();
         assert_eq!(versions.iter().map(|version| version.get()).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(place.skills.latest(&SkillId::parse("absent").unwrap()).await.unwrap(), None);
+        assert_eq!(fixture.skills.latest(&SkillId::parse("absent").unwrap()).await.unwrap(), None);
     }
 }
 
 #[tokio::test]
 async fn publishers_at_the_same_time_get_versions_of_their_own() {
     let disk = tempfile::tempdir().unwrap();
-    for place in [Place::in_memory(), Place::new(open_directory(disk.path()).unwrap().store)] {
-        let source = place.source(&[("f", "x")]);
-        let publishing = (0..20).map(|_| place.skills.publish(&source, None));
+    for fixture in [Fixture::in_memory(), Fixture::new(open_directory(disk.path()).unwrap().store)]
+    {
+        let source = fixture.source(&[("f", "x")]);
+        let publishing = (0..20).map(|_| fixture.skills.publish(&source, None));
         let mut versions: Vec<u32> = futures::future::join_all(publishing)
             .await
             .into_iter()
@@ -52,31 +55,31 @@ async fn a_version_that_was_not_stored_whole_never_counts() {
     let files = [("a", "1"), ("b", "2")];
     // The number, two files, and SKILL.md.
     for failing in 0..4 {
-        let store = Faulty::new();
-        let place = Place::new(store.clone());
-        store.put_fails_at.store(failing, Ordering::SeqCst);
-        place.skills.publish(&place.source(&files), None).await.unwrap_err();
+        let store = FailingStore::new();
+        let fixture = Fixture::new(store.clone());
+        store.fail(Calls::Puts, failing, 1);
+        fixture.skills.publish(&fixture.source(&files), None).await.unwrap_err();
         let id = SkillId::parse("greet").unwrap();
-        assert_eq!(place.skills.versions(&id).await.unwrap(), [], "failing at {failing}");
-        assert!(place.skills.list().await.unwrap().is_empty());
-        assert!(place.install("greet@1").await.is_err(), "failing at {failing}");
-        assert!(place.names("").is_empty());
-        let version = place.publish(&files).await;
+        assert_eq!(fixture.skills.versions(&id).await.unwrap(), [], "failing at {failing}");
+        assert!(fixture.skills.list().await.unwrap().is_empty());
+        assert!(fixture.install("greet@1").await.is_err(), "failing at {failing}");
+        assert!(fixture.names("").is_empty());
+        let version = fixture.publish(&files).await;
         assert_eq!(version, if failing == 0 { 1 } else { 2 }, "failing at {failing}");
-        place.install(&format!("greet@{version}")).await.unwrap();
+        fixture.install(&format!("greet@{version}")).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn what_is_no_skill_is_refused_before_anything_is_stored() {
-    let place = Place::in_memory();
+    let fixture = Fixture::in_memory();
     let refusal = async |prepare: fn(&std::path::Path)| {
-        let source = place.source(&[("f", "x")]);
+        let source = fixture.source(&[("f", "x")]);
         prepare(&source);
-        let error = place.skills.publish(&source, None).await.unwrap_err();
+        let error = fixture.skills.publish(&source, None).await.unwrap_err();
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        assert!(place.skills.list().await.unwrap().is_empty());
-        assert_eq!(place.store.list_with_delimiter(None).await.unwrap().common_prefixes.len(), 0);
+        assert!(fixture.skills.list().await.unwrap().is_empty());
+        assert_eq!(fixture.store.list_with_delimiter(None).await.unwrap().common_prefixes.len(), 0);
         format!("{error} {cause}")
     };
     type Prepare = fn(&std::path::Path);
@@ -102,25 +105,27 @@ async fn what_is_no_skill_is_refused_before_anything_is_stored() {
 
 #[tokio::test]
 async fn history_is_left_out() {
-    let place = Place::in_memory();
-    place.publish(&[(".git/HEAD", "ref"), ("f", "x")]).await;
-    place.install("greet@1").await.unwrap();
-    assert_eq!(place.names("greet"), ["SKILL.md", "f"]);
+    let fixture = Fixture::in_memory();
+    fixture.publish(&[(".git/HEAD", "ref"), ("f", "x")]).await;
+    fixture.install("greet@1").await.unwrap();
+    assert_eq!(fixture.names("greet"), ["SKILL.md", "f"]);
 }
 
 #[tokio::test]
 async fn a_version_that_is_not_there_is_an_error_that_names_those_that_are() {
-    let place = Place::in_memory();
-    place.publish(&[]).await;
-    place.publish(&[]).await;
-    let error = place.install("greet@7").await.unwrap_err();
+    let fixture = Fixture::in_memory();
+    fixture.publish(&[]).await;
+    fixture.publish(&[]).await;
+    let error = fixture.install("greet@7").await.unwrap_err();
     assert!(matches!(error, SkillError::NotFound { .. }));
     assert!(
         error.to_string().contains("version 7") && error.to_string().contains("1, 2"),
         "{error}"
     );
-    assert!(place.install("absent@1").await.unwrap_err().to_string().contains("no version of it"));
-    let into = place.root.path().join("into");
-    place.skills.install_into(&"absent@1".parse().unwrap(), &into).await.unwrap_err();
+    assert!(
+        fixture.install("absent@1").await.unwrap_err().to_string().contains("no version of it")
+    );
+    let into = fixture.root.path().join("into");
+    fixture.skills.install_into(&"absent@1".parse().unwrap(), &into).await.unwrap_err();
     assert!(!into.exists(), "nothing is half done");
 }

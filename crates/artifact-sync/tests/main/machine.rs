@@ -1,7 +1,7 @@
 //! A directory, a store, and the mirror between them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use artifact_sync::{Linker, Mirror, MirrorBuilder, SyncReport, open_directory};
@@ -10,6 +10,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use sandbox_core::SessionDir;
+use testkit::{read_files, write_file};
 
 pub(crate) const PREFIX: &str = "general/user_7/sessions/s1";
 
@@ -55,9 +56,7 @@ impl Machine {
     }
 
     pub(crate) fn write(&self, path: &str, content: &str) {
-        let path = self.dir().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
+        write_file(&self.dir(), path, content);
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) {
@@ -81,9 +80,7 @@ impl Machine {
 
     /// The regular files of the directory, by path.
     pub(crate) fn files(&self) -> BTreeMap<String, String> {
-        let mut files = BTreeMap::new();
-        collect(&self.dir(), &self.dir(), &mut files);
-        files
+        read_files(&self.dir())
     }
 
     /// The objects under the prefix, by path.
@@ -107,19 +104,6 @@ impl Machine {
 
 pub(crate) fn key(path: &str) -> Key {
     Key::parse(format!("{PREFIX}/{path}")).unwrap()
-}
-
-fn collect(root: &Path, dir: &Path, files: &mut BTreeMap<String, String>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let entry = entry.unwrap();
-        let kind = entry.file_type().unwrap();
-        if kind.is_dir() {
-            collect(root, &entry.path(), files);
-        } else if kind.is_file() {
-            let path = entry.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            files.insert(path, std::fs::read_to_string(entry.path()).unwrap());
-        }
-    }
 }
 
 /// Every kind of store that works without a server, each with what must stay alive.

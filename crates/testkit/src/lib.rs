@@ -1,0 +1,19 @@
+//! Shared test support of this workspace. Crates use it as a dev-dependency only.
+
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "failing-store")]
+mod failing_store;
+mod files;
+mod rerun;
+#[cfg(feature = "s3")]
+mod s3;
+mod skip;
+
+#[cfg(feature = "failing-store")]
+pub use failing_store::{Calls, Conditions, FailingStore, Fault};
+pub use files::{read_files, write_file};
+pub use rerun::{as_ordinary_user, assert_passed, copy_of_this_program, rerun};
+#[cfg(feature = "s3")]
+pub use s3::{S3Server, http_get, s3_environment};
+pub use skip::skipped;

@@ -1,0 +1,50 @@
+//! Tests that run the current test program again, in another environment or as another user.
+
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// Returns a command that runs one test of this test program alone.
+///
+/// # Panics
+/// Panics if the path of the test program is unknown.
+#[track_caller]
+pub fn rerun(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test]);
+    command
+}
+
+/// Asserts that a rerun ran exactly one test and that it passed.
+///
+/// # Panics
+/// Panics with the output of the rerun if it ran another number of tests or failed.
+#[track_caller]
+pub fn assert_passed(output: &Output) {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
+}
+
+/// Creates a copy of this test program that every user can execute. Returns it with its directory.
+///
+/// # Panics
+/// Panics if the program cannot be copied.
+#[track_caller]
+pub fn copy_of_this_program() -> (tempfile::TempDir, PathBuf) {
+    let readable = Permissions::from_mode(0o755);
+    let dir = tempfile::Builder::new().permissions(readable).tempdir().unwrap();
+    let program = dir.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    (dir, program)
+}
+
+/// Returns a command that runs `program` as an ordinary user. Only root can spawn it, and only with
+/// the package util-linux.
+pub fn as_ordinary_user(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
+    command
+}
