@@ -67,6 +67,8 @@ mod causes;
 mod files;
 mod id;
 mod path;
+#[cfg(feature = "sandbox")]
+mod transient;
 
 pub use causes::with_causes;
 pub use files::{
@@ -82,7 +84,9 @@ mod sandbox;
 mod srt;
 
 #[cfg(feature = "native")]
-pub use native::{AttachedCommand, NativeSandbox, NativeSandboxBuilder, OpenError, probe};
+pub use native::{
+    AttachedCommand, NativeSandbox, NativeSandboxBuilder, OpenError, OpenErrorKind, probe,
+};
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
     CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport,

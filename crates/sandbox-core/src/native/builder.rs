@@ -1,11 +1,37 @@
-//! Settings of a native sandbox before it opens.
+//! Settings of a native sandbox, and its opening on either tier.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use policy::Policy;
+use policy::{AllowList, BindAccess, MountOp, Policy};
 
-use super::{NativeSandbox, OpenError};
-use crate::sandbox::{Limits, Tier};
+use super::cgroup;
+use super::connection::Connection;
+use super::engine::NativeSandbox;
+use super::error::{OpenError, host_error};
+use super::filter::{Attributes, UnixSockets};
+use super::launch::{Resources, launch};
+use super::plan;
+use super::probe;
+use super::refresh::CompiledPolicy;
+use super::support;
+use super::temporary::TemporaryDir;
+use super::tree::{HostTree, compile};
+use crate::sandbox::{Limits, Tier, Weakness};
+
+impl NativeSandbox {
+    /// Returns a builder with default limits on the namespace tier.
+    ///
+    /// Commands start in `session_dir` unless they name another directory. The policy decides how
+    /// they may use it.
+    pub fn builder(policy: &Policy, session_dir: impl Into<PathBuf>) -> NativeSandboxBuilder {
+        NativeSandboxBuilder {
+            policy: policy.clone(),
+            session_dir: session_dir.into(),
+            limits: Limits::default(),
+            tier: Tier::default(),
+        }
+    }
+}
 
 /// Settings of a [`NativeSandbox`] that is not open yet.
 #[derive(Clone, Debug)]
@@ -17,11 +43,6 @@ pub struct NativeSandboxBuilder {
 }
 
 impl NativeSandboxBuilder {
-    pub(super) fn new(policy: &Policy, session_dir: PathBuf) -> Self {
-        let (limits, tier) = Default::default();
-        Self { policy: policy.clone(), session_dir, limits, tier }
-    }
-
     /// Sets the limits of commands, and the location of the session's control group.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -31,7 +52,7 @@ impl NativeSandboxBuilder {
 
     /// Sets the tier; [`Tier::Namespaces`] by default.
     ///
-    /// [`Tier::Landlock`] works on hosts that refuse user namespaces, from Linux 6.2. It is weaker,
+    /// [`Tier::Landlock`] works on hosts that deny user namespaces, from Linux 6.2. It is weaker,
     /// and is never chosen automatically. [`Sandbox::report`](crate::Sandbox::report) lists its
     /// gaps. For example, commands can probe for denied names. `/proc`, sockets and `chmod` are
     /// unavailable, and [`NativeSandbox::temporary_dir`] replaces `/tmp`.
@@ -52,13 +73,94 @@ impl NativeSandboxBuilder {
     /// the tier does not accept by name.
     pub fn open(self) -> Result<NativeSandbox, OpenError> {
         match &self.tier {
-            Tier::Namespaces => {
-                NativeSandbox::open_with(&self.policy, &self.session_dir, &self.limits)
-            }
-            Tier::Landlock { accepted } => {
-                let Self { policy, session_dir, limits, .. } = &self;
-                NativeSandbox::open_landlock(policy, session_dir, limits, accepted)
-            }
+            Tier::Namespaces => self.open_in_namespaces(),
+            Tier::Landlock { accepted } => self.open_with_landlock(accepted),
         }
     }
+
+    fn open_in_namespaces(&self) -> Result<NativeSandbox, OpenError> {
+        let Self { policy, session_dir, limits, .. } = self;
+        if let Some(what) = support::unsupported_by_native(policy) {
+            return Err(OpenError::UnsupportedPolicy { what });
+        }
+        let private = plan::private_directories();
+        let mounts = compile(policy, private.clone())?;
+        let protected = cgroup::protected(&mounts);
+        let unix_sockets =
+            if policy.allows_unix_sockets() { UnixSockets::Allowed } else { UnixSockets::Denied };
+        let (init, resources) = launch(limits, None, |group| {
+            let mounts = if group.is_some() { protected.as_ref() } else { &mounts };
+            plan::encode(mounts, limits, unix_sockets, group)
+        })?;
+        let mounts = match resources {
+            Resources::Group => protected.into_owned(),
+            Resources::Processes { .. } => {
+                drop(protected);
+                mounts
+            }
+        };
+        Ok(NativeSandbox::new(
+            Connection::new(init, session_dir)?,
+            CompiledPolicy { policy: policy.clone(), plan: mounts, private, has_namespaces: true },
+            Path::new("/tmp"),
+            probe::enforced(unix_sockets, &resources),
+        ))
+    }
+
+    fn open_with_landlock(&self, accepted: &[Weakness]) -> Result<NativeSandbox, OpenError> {
+        let Self { policy, session_dir, limits, .. } = self;
+        if let Some(what) = support::unsupported_by_landlock(policy) {
+            return Err(OpenError::UnsupportedPolicy { what });
+        }
+        let temporary =
+            TemporaryDir::new().map_err(host_error("make a directory for temporary files"))?;
+        let temporary_dir = temporary.path().to_owned();
+        let mut mounts = compile(policy, Vec::new())?;
+        let own = MountOp::Bind { path: temporary_dir.clone(), access: BindAccess::ReadWrite };
+        mounts.ops.push(own);
+        let closed = ["/proc", "/dev"].map(Path::new);
+        let list = mounts
+            .allow_list(&HostTree, &closed)
+            .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
+        check_inner_rules(&list, accepted)?;
+        let attributes = Attributes::of(accepted);
+        let veto = cgroup::is_open_to_commands(&mounts)
+            .then_some("the policy lets commands write to control groups");
+        let (init, resources) = launch(limits, veto, |group| {
+            plan::encode_rules(&list, &mounts.creation_rules, limits, attributes, group)
+        })?;
+        init.process.keep(temporary);
+        check_signals(init.landlock_abi, accepted)?;
+        let report = probe::enforced_by_landlock(&list, attributes, init.landlock_abi, &resources);
+        let policy = policy.clone();
+        Ok(NativeSandbox::new(
+            Connection::new(init, session_dir)?,
+            CompiledPolicy { policy, plan: mounts, private: Vec::new(), has_namespaces: false },
+            &temporary_dir,
+            report,
+        ))
+    }
+}
+
+/// Returns an error if the policy has a rule inside a writable directory and the caller does not
+/// accept that it is not enforced.
+fn check_inner_rules(list: &AllowList, accepted: &[Weakness]) -> Result<(), OpenError> {
+    let weakness = Weakness::InnerRules;
+    let Some(path) = list.uncovered.first().filter(|_| !accepted.contains(&weakness)) else {
+        return Ok(());
+    };
+    let what =
+        format!("{} lies in a writable directory, and would not be protected", path.display());
+    Err(OpenError::WeaknessNotAccepted { what, weakness })
+}
+
+/// Returns an error if the kernel does not confine signals and the caller does not accept that.
+fn check_signals(landlock_abi: u32, accepted: &[Weakness]) -> Result<(), OpenError> {
+    let weakness = Weakness::Signals;
+    if landlock_abi >= probe::SCOPES_SINCE || accepted.contains(&weakness) {
+        return Ok(());
+    }
+    let what =
+        "signals of commands would reach every process of the user before Linux 6.12".to_owned();
+    Err(OpenError::WeaknessNotAccepted { what, weakness })
 }

@@ -14,7 +14,7 @@ use policy::{BindAccess, MountOp, MountPlan};
 use rustix::fs::{Access, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::OpenError;
+use super::error::OpenError;
 use crate::sandbox::{Cgroups, Limits};
 
 /// What the names of such groups begin with; behind it the process id of the host, and something
@@ -46,33 +46,51 @@ pub(super) struct SessionGroup {
     lock: Option<File>,
 }
 
+/// Result of choosing a control group for a session.
+#[derive(Debug)]
+pub(super) enum GroupChoice {
+    Created(SessionGroup),
+    Unavailable {
+        /// The reason.
+        why: String,
+    },
+}
+
 impl SessionGroup {
-    /// Makes the group of a new session. Where none can be had, and the caller has not said where
-    /// it must be, the error is the reason. `against` is what speaks against any.
-    pub(super) fn make(
-        limits: &Limits,
-        against: Option<&str>,
-    ) -> Result<Result<Self, String>, OpenError> {
-        let judged =
-            |group: &Path| against.map_or_else(|| usable(group), |why| Err(why.to_owned()));
+    /// Creates the control group of a new session. `veto` is a reason not to use a control group.
+    ///
+    /// # Errors
+    /// Returns [`OpenError`] if the caller named a parent group that is not usable.
+    pub(super) fn choose(limits: &Limits, veto: Option<&str>) -> Result<GroupChoice, OpenError> {
+        let unavailable = |why: &str| Ok(GroupChoice::Unavailable { why: why.to_owned() });
         match &limits.cgroups {
-            Cgroups::Off => Ok(Err("control groups are turned off".to_owned())),
-            Cgroups::Automatic if let Some(why) = against => Ok(Err(why.to_owned())),
-            Cgroups::Automatic => Ok(find().and_then(|parent| {
-                Self::below(&parent).map_err(|source| {
-                    format!("no group can be made in {}: {source}", parent.display())
-                })
-            })),
-            Cgroups::At(parent) => {
-                let refused = |source: io::Error| OpenError::LayerUnavailable {
-                    step: format!("make a control group in {}", parent.display()),
-                    remedy: REMEDY.to_owned(),
-                    source,
-                };
-                judged(parent).map_err(|why| refused(io::Error::other(why)))?;
-                Self::below(parent).map(Ok).map_err(refused)
-            }
+            Cgroups::Off => unavailable("control groups are turned off"),
+            Cgroups::Automatic => match veto {
+                Some(why) => unavailable(why),
+                None => match Self::find_and_create() {
+                    Ok(group) => Ok(GroupChoice::Created(group)),
+                    Err(why) => Ok(GroupChoice::Unavailable { why }),
+                },
+            },
+            Cgroups::At(parent) => Self::create_at(parent, veto).map(GroupChoice::Created),
         }
+    }
+
+    fn find_and_create() -> Result<Self, String> {
+        let parent = find()?;
+        Self::below(&parent)
+            .map_err(|source| format!("no group can be made in {}: {source}", parent.display()))
+    }
+
+    fn create_at(parent: &Path, veto: Option<&str>) -> Result<Self, OpenError> {
+        let failed = |source: io::Error| OpenError::LayerUnavailable {
+            step: format!("make a control group in {}", parent.display()),
+            remedy: REMEDY.to_owned(),
+            source,
+        };
+        veto.map_or_else(|| usable(parent), |why| Err(why.to_owned()))
+            .map_err(|why| failed(io::Error::other(why)))?;
+        Self::below(parent).map_err(failed)
     }
 
     fn below(parent: &Path) -> io::Result<Self> {
@@ -111,8 +129,8 @@ impl SessionGroup {
         &self.path
     }
 
-    /// The session's init lives in the group.
-    pub(super) fn is_in_use(&mut self) {
+    /// Releases the lock. Init now runs in the group, which protects it from removal.
+    pub(super) fn unlock(&mut self) {
         self.lock = None;
     }
 }

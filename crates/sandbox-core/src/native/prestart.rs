@@ -1,97 +1,102 @@
-//! The shell that is started before its command is known; how it waits is told in `init/ahead.rs`.
+//! The shell that starts before its command is known; `init/prestart.rs` is its other half.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::net::SendFlags;
 
-use super::exec::{self, Lines};
-use super::{Inner, wire};
+use super::connection::Connection;
+use super::request::{self, CommandText};
+use super::streams::{CommandPipes, command_pipes};
+use super::wire;
 use crate::sandbox::CommandSpec;
 
-/// How long a session is idle before a shell is started ahead: commands that follow at once would
-/// only wait for it.
-const IDLE: Duration = Duration::from_millis(2);
-/// How long a shell waits for a command.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Idle time of a session before a shell is prestarted. A command that follows at once would only
+/// wait for the new shell.
+const IDLE_TIME: Duration = Duration::from_millis(2);
+/// Time after which an unused shell exits.
+const LIFETIME: Duration = Duration::from_secs(30);
 
-/// The shell of a session that waits, if one does.
-#[derive(Default)]
+/// The prestarted shell of a session, if one is waiting.
+#[derive(Debug, Default)]
 pub(super) struct PrestartedShell {
-    shell: Mutex<Option<Waiting>>,
-    /// Commands that are running.
-    running: AtomicUsize,
-    /// How often a shell was started ahead.
+    waiting: Mutex<Option<WaitingShell>>,
+    running_commands: AtomicUsize,
+    /// Number of shells prestarted so far.
     started: AtomicU64,
 }
 
-struct Waiting {
+#[derive(Debug)]
+struct WaitingShell {
     number: u64,
-    /// A command with what the shell was started with; its text is not looked at.
-    like: CommandSpec,
-    lines: Lines,
+    /// Environment and working directory of the shell; the command is empty.
+    template: CommandSpec,
+    pipes: CommandPipes,
 }
 
-/// One command that is running.
-pub(super) struct Running<'w>(&'w PrestartedShell);
+/// A running command. While it exists, the session is not idle.
+pub(super) struct RunningCommand<'s>(&'s PrestartedShell);
 
-impl Drop for Running<'_> {
+impl Drop for RunningCommand<'_> {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
+        self.0.running_commands.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl PrestartedShell {
-    pub(super) fn begin(&self) -> Running<'_> {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        Running(self)
+    pub(super) fn begin(&self) -> RunningCommand<'_> {
+        self.running_commands.fetch_add(1, Ordering::Relaxed);
+        RunningCommand(self)
     }
 
-    /// Gives the waiting shell a command. `None` when no shell waits that this command could have.
-    pub(super) fn give(&self, spec: &CommandSpec, session_dir: &Path) -> Option<Lines> {
-        if !may_come_later(spec) {
+    /// Sends a command to the waiting shell and returns the pipes of that shell. Returns `None` if
+    /// no suitable shell is waiting.
+    pub(super) fn take(&self, connection: &Connection, spec: &CommandSpec) -> Option<CommandPipes> {
+        if !is_deferrable(spec) {
             return None;
         }
-        let waiting = self.shell().take_if(|waiting| is_like(&waiting.like, spec, session_dir))?;
+        let waiting =
+            self.waiting().take_if(|waiting| matches(connection, &waiting.template, spec))?;
         let length = u32::try_from(spec.command.len()).ok()?;
         let message = [&length.to_le_bytes()[..], spec.command.as_bytes(), b"\0"].concat();
-        // The message is shorter than the socket's buffer, which is empty. A slot that has received
-        // a part of it only runs nothing.
+        // The socket's buffer is empty and larger than the message. A worker that receives only a
+        // part runs nothing.
         let sent = rustix::net::send(
-            &waiting.lines.channel,
+            &waiting.pipes.channel,
             &message,
             SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
         );
-        (sent.ok()? == message.len()).then_some(waiting.lines)
+        (sent.ok()? == message.len()).then_some(waiting.pipes)
     }
 
-    fn shell(&self) -> MutexGuard<'_, Option<Waiting>> {
-        self.shell.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Option<WaitingShell>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_idle(&self) -> bool {
-        self.running.load(Ordering::Relaxed) == 0
+        self.running_commands.load(Ordering::Relaxed) == 0
     }
 }
 
-/// Whether both start with the same environment in the same directory.
-fn is_like(a: &CommandSpec, b: &CommandSpec, session_dir: &Path) -> bool {
-    let cwd = |spec: &CommandSpec| spec.cwd.clone().unwrap_or_else(|| session_dir.to_owned());
-    a.env == b.env && cwd(a) == cwd(b)
+/// Returns whether two commands start with the same environment in the same directory.
+fn matches(connection: &Connection, a: &CommandSpec, b: &CommandSpec) -> bool {
+    a.env == b.env && connection.working_dir(a) == connection.working_dir(b)
 }
 
-/// Whether a shell that was started ahead can run it: nothing to read, nothing long, and no
-/// variable by which bash would act before it looks at its command, or which the waiting would
-/// change.
-fn may_come_later(spec: &CommandSpec) -> bool {
+/// Returns whether a prestarted shell can run the command.
+///
+/// The command must be short and have no input. No variable may make bash act before it reads its
+/// command, or change its value while the shell waits.
+fn is_deferrable(spec: &CommandSpec) -> bool {
     let is_special = |name: &OsStr| {
         name.as_bytes().starts_with(b"BASH")
-            || ["SHELLOPTS", "POSIXLY_CORRECT", "SECONDS", "_"].iter().any(|it| name == *it)
+            || ["SHELLOPTS", "POSIXLY_CORRECT", "SECONDS", "_"]
+                .iter()
+                .any(|special| name == *special)
     };
     spec.stdin.is_empty()
         && spec.command.len() <= wire::MAX_LATER_BYTES
@@ -99,45 +104,52 @@ fn may_come_later(spec: &CommandSpec) -> bool {
         && !spec.env.iter().any(|(name, _)| is_special(name))
 }
 
-/// Has a shell wait for a next command like this one, once the session has been idle for a moment.
-pub(super) fn wait_for_next(sandbox: &Arc<Inner>, mut like: CommandSpec) {
-    like.command = String::new();
-    like.stdin = Vec::new();
-    if !may_come_later(&like) {
+/// Prestarts a shell like the one of `template` once the session has been idle for a moment.
+pub(super) fn prepare_next(
+    connection: &Arc<Connection>,
+    prestarted: &Arc<PrestartedShell>,
+    mut template: CommandSpec,
+) {
+    template.command = String::new();
+    template.stdin = Vec::new();
+    if !is_deferrable(&template) {
         return;
     }
-    let sandbox = Arc::downgrade(sandbox);
+    let (connection, prestarted) = (Arc::downgrade(connection), Arc::downgrade(prestarted));
     tokio::spawn(async move {
-        tokio::time::sleep(IDLE).await;
-        let Some(number) = start(&sandbox, like) else { return };
-        tokio::time::sleep(PATIENCE).await;
-        if let Some(sandbox) = sandbox.upgrade() {
-            drop(sandbox.waiting.shell().take_if(|waiting| waiting.number == number));
+        tokio::time::sleep(IDLE_TIME).await;
+        let Some(number) = start(&connection, &prestarted, template) else { return };
+        tokio::time::sleep(LIFETIME).await;
+        if let Some(prestarted) = prestarted.upgrade() {
+            drop(prestarted.waiting().take_if(|waiting| waiting.number == number));
         }
     });
 }
 
-/// Starts a shell ahead, where the session is idle; gives its number. What goes wrong costs only
-/// the time that it would have saved.
-fn start(sandbox: &Weak<Inner>, like: CommandSpec) -> Option<u64> {
-    let sandbox = sandbox.upgrade()?;
-    let mut shell = sandbox.waiting.shell();
-    let waits =
-        shell.as_ref().is_some_and(|waiting| is_like(&waiting.like, &like, &sandbox.session_dir));
-    if waits || !sandbox.waiting.is_idle() {
+/// Prestarts a shell if the session is idle, and returns the shell's number. A failure costs only
+/// the time that the shell would have saved.
+fn start(
+    connection: &Weak<Connection>,
+    prestarted: &Weak<PrestartedShell>,
+    template: CommandSpec,
+) -> Option<u64> {
+    let (connection, prestarted) = (connection.upgrade()?, prestarted.upgrade()?);
+    let mut waiting = prestarted.waiting();
+    let is_waiting =
+        waiting.as_ref().is_some_and(|shell| matches(&connection, &shell.template, &template));
+    if is_waiting || !prestarted.is_idle() {
         return None;
     }
-    let body = exec::encode(&sandbox, &like, wire::COMMAND_LATER).ok()?;
+    let body = request::encode(&connection, &template, CommandText::Deferred).ok()?;
     if body.len() > wire::MAX_MESSAGE_BYTES {
         return None;
     }
-    let (lines, ends) = exec::lines().ok()?;
-    let fds =
-        [sandbox.null.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd(), ends.channel.as_fd()];
-    if !sandbox.init.send(&body, &fds).ok()? {
+    let (pipes, ends) = command_pipes().ok()?;
+    let fds = [connection.null(), &ends.stdout, &ends.stderr, &ends.channel];
+    if !connection.try_send(&body, fds.map(AsFd::as_fd)).ok()? {
         return None;
     }
-    let number = sandbox.waiting.started.fetch_add(1, Ordering::Relaxed);
-    *shell = Some(Waiting { number, like, lines });
+    let number = prestarted.started.fetch_add(1, Ordering::Relaxed);
+    *waiting = Some(WaitingShell { number, template, pipes });
     Some(number)
 }

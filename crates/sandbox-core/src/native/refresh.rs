@@ -1,64 +1,156 @@
-//! The refresh of an open sandbox: what its policy covers by now, and did not when it was opened.
+//! The policy in force in an open sandbox, and its reapplication as files appear.
 //!
-//! 1. Init counts what is made under a name that may concern the policy: a repository, a name that
-//!    is always protected, what a pattern hides. A command's report brings the count, and when it
-//!    has grown, the policy is compiled again before the result is given out. So what a command has
-//!    brought is covered from the next one on.
-//! 2. Only what hides and protects is carried out, on the session's mounts as they are; commands
-//!    that run meanwhile see it too, but for one whose working directory lies below it. What the
-//!    policy allows, and was absent, opens when the sandbox is opened next.
-//! 3. On the tier without namespaces nothing can be taken back, so there only what must not come
-//!    into being is brought up to date.
+//! 1. Init counts the files that commands create under a watched name: a repository, a name that is
+//!    always protected, a name that a pattern hides. The report of a command contains the count. If
+//!    the count has grown, the host recompiles the policy before it returns the result. So new
+//!    files are covered before the next command.
+//! 2. Init adds only mounts that hide or protect. Running commands see them too, except commands
+//!    whose working directory lies below such a mount. A path that the policy allows, and that was
+//!    absent at open, becomes accessible when the sandbox is opened next.
+//! 3. The Landlock tier cannot revoke access. There, only the creation rules are updated.
 
-use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
-use policy::MountOptions;
+use policy::{MountPlan, Policy};
 
-use super::{Inner, OpenError, plan, tree};
+use super::connection::Connection;
+use super::error::{OpenError, host_error};
+use super::plan;
+use super::quarantine::Unchecked;
+use super::tree::compile;
+use crate::sandbox::Quarantined;
 
-/// Compiles the policy again if something was made since that may concern it.
-pub(super) async fn after_command(sandbox: &Arc<Inner>, arrivals: u32) {
-    // A shell that could not be started has no count to tell.
-    if arrivals == 0 || sandbox.compiled_at.load(Ordering::Relaxed) == arrivals {
-        return;
+/// A policy compiled for one session.
+#[derive(Debug)]
+pub(super) struct CompiledPolicy {
+    pub(super) policy: Policy,
+    pub(super) plan: MountPlan,
+    /// Directories that every session has a private copy of.
+    pub(super) private: Vec<PathBuf>,
+    pub(super) has_namespaces: bool,
+}
+
+/// The mounts and creation rules of an open session.
+pub(super) struct Mounts {
+    connection: Arc<Connection>,
+    policy: Policy,
+    private: Vec<PathBuf>,
+    has_namespaces: bool,
+    plan: RwLock<Arc<MountPlan>>,
+    /// Held during a reapplication, so that an older plan never replaces a newer one.
+    reapplying: Mutex<()>,
+    /// Count of watched creations that the plan includes.
+    included_creations: AtomicU32,
+    unchecked: Unchecked,
+}
+
+impl fmt::Debug for Mounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mounts").field("connection", &self.connection).finish_non_exhaustive()
     }
-    let again = Arc::clone(sandbox);
-    let refreshed = tokio::task::spawn_blocking(move || refresh(&again)).await;
-    match refreshed {
-        Ok(Ok(())) => sandbox.compiled_at.store(arrivals, Ordering::Relaxed),
-        // The next command tries again.
-        Ok(Err(error)) => tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "the policy could not be refreshed"
-        ),
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the refresh was interrupted");
+}
+
+impl Mounts {
+    pub(super) fn new(connection: Arc<Connection>, compiled: CompiledPolicy) -> Self {
+        let CompiledPolicy { policy, plan, private, has_namespaces } = compiled;
+        Self {
+            connection,
+            policy,
+            private,
+            has_namespaces,
+            plan: RwLock::new(Arc::new(plan)),
+            reapplying: Mutex::default(),
+            included_creations: AtomicU32::new(0),
+            unchecked: Unchecked::default(),
+        }
+    }
+
+    /// Returns the current plan.
+    pub(super) fn plan(&self) -> Arc<MountPlan> {
+        Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Recompiles the policy against the host's current files, then hides and protects what is new.
+    /// Blocks for a few milliseconds.
+    pub(super) fn reapply_policy(&self) -> Result<(), OpenError> {
+        let _exclusive = self.reapplying.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = compile(&self.policy, self.private.clone())?;
+        let old = self.plan();
+        let ops = if self.has_namespaces { fresh.restrictions_beyond(&old) } else { Vec::new() };
+        if ops.is_empty() && fresh.creation_rules == old.creation_rules {
+            return Ok(());
+        }
+        self.connection
+            .update(&plan::encode_additions(&ops, &fresh.creation_rules))
+            .map_err(host_error("refresh the mounts"))?;
+        // Open paths stay open and closed paths stay closed: the old mounts remain, with the new
+        // ones over them.
+        fresh.ops = old.ops.iter().cloned().chain(ops).collect();
+        *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        Ok(())
+    }
+
+    /// Reapplies the policy if commands have created watched files since the last time. Logs a
+    /// failure; the next command tries again.
+    pub(super) async fn after_command(self: &Arc<Self>, watched_creations: u32) {
+        // The report of a command whose shell did not start has no count.
+        if watched_creations == 0
+            || self.included_creations.load(Ordering::Relaxed) == watched_creations
+        {
+            return;
+        }
+        let mounts = Arc::clone(self);
+        let reapplied = tokio::task::spawn_blocking(move || mounts.reapply_policy()).await;
+        match reapplied {
+            Ok(Ok(())) => self.included_creations.store(watched_creations, Ordering::Relaxed),
+            Ok(Err(error)) => warn_not_refreshed(&error),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the refresh was interrupted"
+                );
+            }
+        }
+    }
+
+    /// Quarantines forbidden paths created since a command began. No process of the command may be
+    /// alive.
+    pub(super) fn quarantine(&self, began: SystemTime) -> Vec<Quarantined> {
+        self.unchecked.quarantine(&self.plan().creation_rules.denied_paths, began)
+    }
+
+    /// Records the start of a command whose exit may not be reported to the host.
+    pub(super) fn expect_unreported(&self, began: SystemTime) {
+        self.unchecked.record(began);
+    }
+
+    /// Quarantines forbidden paths created by commands whose exit was not reported.
+    pub(super) fn quarantine_unreported(&self) -> Vec<Quarantined> {
+        self.unchecked.began().map(|began| self.quarantine(began)).unwrap_or_default()
+    }
+
+    /// Quarantines forbidden paths created by commands whose exit was not reported, then reapplies
+    /// the policy.
+    pub(super) fn recover_unreported(&self) {
+        if self.unchecked.began().is_none() {
+            return;
+        }
+        for quarantined in self.quarantine_unreported() {
+            tracing::warn!(
+                path = %quarantined.path.display(),
+                "quarantined: the policy denies creating this path"
+            );
+        }
+        if let Err(error) = self.reapply_policy() {
+            warn_not_refreshed(&error);
         }
     }
 }
 
-/// Compiles the policy against the files as they are now, and hides and protects what is new.
-/// Blocks for some milliseconds.
-pub(super) fn refresh(sandbox: &Inner) -> Result<(), OpenError> {
-    // One at a time, or an older look could take the place of a newer one.
-    let _one = sandbox.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-    let options = MountOptions { private: sandbox.private.clone() };
-    let mut fresh = sandbox
-        .policy
-        .mounts(&tree::HostTree, &options)
-        .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
-    let old = sandbox.mounts();
-    let ops = if sandbox.has_namespaces { fresh.restrictions_beyond(&old) } else { Vec::new() };
-    if ops.is_empty() && fresh.creation_rules == old.creation_rules {
-        return Ok(());
-    }
-    let host = |source: io::Error| OpenError::Host { operation: "refresh the mounts", source };
-    sandbox.init.add(&plan::encode_additions(&ops, &fresh.creation_rules)).map_err(host)?;
-    // What is open stays open, and what was closed stays closed: the mounts are those of before,
-    // with the new ones over them.
-    fresh.ops = old.ops.iter().cloned().chain(ops).collect();
-    sandbox.set_mounts(fresh);
-    Ok(())
+fn warn_not_refreshed(error: &OpenError) {
+    tracing::warn!(error = error as &dyn std::error::Error, "the policy could not be refreshed");
 }

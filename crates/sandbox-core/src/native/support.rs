@@ -2,7 +2,7 @@
 
 use policy::{Lint, Policy};
 
-use super::NativeSandbox;
+use super::engine::NativeSandbox;
 
 /// Returns the first setting that the engine cannot enforce on the namespaces tier. Opening fails
 /// with it.

@@ -1,14 +1,23 @@
-//! The host's file system, as the policy compiler looks at it.
+//! The host's file system as input of the policy compiler.
 
 use std::ffi::OsString;
 use std::fs::FileType;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use policy::{NodeKind, Tree};
+use policy::{MountOptions, MountPlan, NodeKind, Policy, Tree};
 use rustix::fs::{Mode, OFlags};
 
-/// The host's files as they are at the moment of each question.
+use super::error::OpenError;
+
+/// Compiles a policy against the current files of the host.
+pub(super) fn compile(policy: &Policy, private: Vec<PathBuf>) -> Result<MountPlan, OpenError> {
+    policy
+        .mounts(&HostTree, &MountOptions { private })
+        .map_err(|source| OpenError::Policy { source: Box::new(source) })
+}
+
+/// The current files of the host. Each query reads the file system.
 #[derive(Debug)]
 pub(super) struct HostTree;
 
@@ -37,14 +46,14 @@ impl Tree for HostTree {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<(OsString, NodeKind)>> {
-        // The listing tells the kind nearly everywhere, without another look.
+        // Most file systems return the kind with the listing, without a further system call.
         std::fs::read_dir(path)?
             .map(|entry| entry.and_then(|entry| Ok((entry.file_name(), kind(entry.file_type()?)))))
             .collect()
     }
 
     fn read_start(&self, path: &Path, max: usize) -> io::Result<Vec<u8>> {
-        // What was a file may be a symlink or a FIFO by now.
+        // Another process may have replaced the file by a symlink or a FIFO.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
         let mut content = Vec::new();

@@ -1,5 +1,7 @@
-//! Commands as shell strings. A string starts the init program as a client (`init/client.rs`),
-//! which brings its streams to a thread of the host, and the thread has the command run on them.
+//! Commands as shell strings.
+//!
+//! A string starts the init program as a client (`init/client.rs`). The client sends its standard
+//! streams to a thread of the host, which has init run the command on them.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,58 +18,78 @@ use rustix::net::{
 };
 use rustix::process::geteuid;
 
-use super::process::{PROGRAM, memory_file};
-use super::{Inner, exec, wire};
+use super::connection::Connection;
+use super::memory_file::memory_file;
+use super::process::PROGRAM;
+use super::refresh::Mounts;
+use super::request::{self, CommandText};
 use crate::sandbox::{CommandSpec, ExecError};
 
-/// How long a client may take to say what it wants, and a session that is flooded with commands to
-/// take one more.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum time for a client to send its request, and for a busy session to accept the command.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The wrapped commands of one sandbox, and who listens for their clients. Both last as long as the
-/// sandbox.
+/// The wrapped commands of one sandbox, with the listener for their clients.
 #[derive(Default)]
-pub(super) struct Wrapped(Mutex<Option<Listening>>);
+pub(super) struct WrappedCommands(Mutex<Option<Listener>>);
 
-struct Listening {
+struct Listener {
     socket: Arc<UnixListener>,
     name: String,
-    /// Opened by the path of this descriptor.
+    /// The init program. Clients execute it by the path of this descriptor.
     program: OwnedFd,
     commands: Arc<Mutex<Vec<CommandSpec>>>,
 }
 
-impl Drop for Wrapped {
+impl Drop for WrappedCommands {
     fn drop(&mut self) {
-        if let Some(listening) = lock(&self.0).take() {
-            // Wakes the thread.
-            let _ = rustix::net::shutdown(&listening.socket, Shutdown::Both);
+        if let Some(listener) = lock(&self.0).take() {
+            // Wakes the thread, which then exits.
+            let _ = rustix::net::shutdown(&listener.socket, Shutdown::Both);
         }
     }
 }
 
-/// The shell string of a command; it holds nothing that a shell would look at twice.
-pub(super) fn wrap(sandbox: &Arc<Inner>, spec: &CommandSpec) -> Result<String, ExecError> {
-    // What cannot be run is refused here and now.
-    exec::encode(sandbox, spec, wire::COMMAND_NOW)?;
-    let mut listening = lock(&sandbox.wrapped.0);
-    let listening = match &mut *listening {
-        Some(listening) => listening,
-        none => none.insert(listen(Arc::downgrade(sandbox)).map_err(|source| ExecError::Host {
-            operation: "listen for wrapped commands",
-            source,
-        })?),
-    };
-    let mut commands = lock(&listening.commands);
-    let number = commands.iter().position(|known| known == spec).unwrap_or_else(|| {
-        commands.push(spec.clone());
-        commands.len() - 1
-    });
-    let (process, program) = (std::process::id(), listening.program.as_raw_fd());
-    Ok(format!("/proc/{process}/fd/{program} {} {number}", listening.name))
+impl WrappedCommands {
+    /// Returns the shell string of a command. No shell expands any character of it.
+    pub(super) fn wrap(
+        &self,
+        connection: &Arc<Connection>,
+        mounts: &Arc<Mounts>,
+        spec: &CommandSpec,
+    ) -> Result<String, ExecError> {
+        // Reports a command that could never run to the caller, not to a later client.
+        request::encode(connection, spec, CommandText::Included)?;
+        let mut listener = lock(&self.0);
+        let listener = match &mut *listener {
+            Some(listener) => listener,
+            none => {
+                let session = Session {
+                    connection: Arc::downgrade(connection),
+                    mounts: Arc::downgrade(mounts),
+                };
+                none.insert(listen(session).map_err(|source| ExecError::Host {
+                    operation: "listen for wrapped commands",
+                    source,
+                })?)
+            }
+        };
+        let mut commands = lock(&listener.commands);
+        let number = commands.iter().position(|known| known == spec).unwrap_or_else(|| {
+            commands.push(spec.clone());
+            commands.len() - 1
+        });
+        let (process, program) = (std::process::id(), listener.program.as_raw_fd());
+        Ok(format!("/proc/{process}/fd/{program} {} {number}", listener.name))
+    }
 }
 
-fn listen(sandbox: Weak<Inner>) -> io::Result<Listening> {
+/// The session of a listener. The listener does not keep it open.
+struct Session {
+    connection: Weak<Connection>,
+    mounts: Weak<Mounts>,
+}
+
+fn listen(session: Session) -> io::Result<Listener> {
     let mut random = [0u8; 16];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
     let name = format!("sandbox-{:032x}", u128::from_le_bytes(random));
@@ -78,42 +100,45 @@ fn listen(sandbox: Weak<Inner>) -> io::Result<Listening> {
     std::thread::Builder::new().name("sandbox-wrapped".to_owned()).stack_size(256 * 1024).spawn(
         move || {
             while let Ok((client, _)) = listener.accept() {
-                // A client that gets no answer says so.
-                let _ = serve(&client, &sandbox, &known);
+                // A client without an answer reports the failure itself.
+                let _ = serve(&client, &session, &known);
             }
         },
     )?;
-    Ok(Listening { socket, name, program, commands })
+    Ok(Listener { socket, name, program, commands })
 }
 
-/// Has the command of one client run on the client's streams.
+/// Starts the command of one client on the client's streams.
 fn serve(
     client: &UnixStream,
-    sandbox: &Weak<Inner>,
+    session: &Session,
     commands: &Mutex<Vec<CommandSpec>>,
 ) -> io::Result<()> {
     let owner = rustix::net::sockopt::socket_peercred(client)?.uid;
     if owner != geteuid() && !owner.is_root() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_read_timeout(Some(TIMEOUT))?;
     let (number, streams) = receive(client)?;
     let spec = lock(commands).get(number).cloned().ok_or(io::ErrorKind::NotFound)?;
-    let sandbox = sandbox.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-    // The client hears the end of its command, not this process: what came of earlier ones is seen
-    // to now.
-    sandbox.recover_unreported();
-    sandbox.unchecked.begin(SystemTime::now());
+    let closed = || io::Error::from(io::ErrorKind::NotConnected);
+    let connection = session.connection.upgrade().ok_or_else(closed)?;
+    let mounts = session.mounts.upgrade().ok_or_else(closed)?;
+    // The exit of a wrapped command is reported to its client, not to this process. So the paths
+    // that earlier ones created are checked now.
+    mounts.recover_unreported();
+    mounts.expect_unreported(SystemTime::now());
     let (channel, end) = UnixStream::pair()?;
-    let body = exec::encode(&sandbox, &spec, wire::COMMAND_NOW).map_err(io::Error::other)?;
+    let body =
+        request::encode(&connection, &spec, CommandText::Included).map_err(io::Error::other)?;
     let [stdin, stdout, stderr] = &streams;
     let ends = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), end.as_fd()];
-    exec::send_blocking(&sandbox, &body, ends, PATIENCE).map_err(io::Error::other)?;
+    connection.send_blocking(&body, ends, TIMEOUT).map_err(io::Error::other)?;
     let timeout_ms = i32::try_from(spec.timeout.as_millis()).unwrap_or(i32::MAX);
     send(client, &timeout_ms.to_le_bytes(), channel.as_fd())
 }
 
-/// The number of a command, in decimal digits, and the client's standard streams.
+/// Receives the number of a command, in decimal digits, and the client's standard streams.
 fn receive(client: &UnixStream) -> io::Result<(usize, [OwnedFd; 3])> {
     let mut buffer = [0; 20];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];

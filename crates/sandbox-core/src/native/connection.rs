@@ -1,0 +1,192 @@
+//! The connection to a session's init: requests for commands, and updates of the mounts.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+use super::error::{OpenError, host_error};
+use super::memory_file::memory_file;
+use super::process::{InitProcess, SETUP_TIMEOUT, StartedInit};
+use super::wire;
+use crate::sandbox::{CommandSpec, ExecError};
+
+/// Pause before a retry while the control socket is full.
+const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(1);
+
+/// The connection to the init of one session, and the fixed parts of every request.
+///
+/// Dropping it ends every process of the session.
+pub(super) struct Connection {
+    /// `None` after the end of the session.
+    control: Mutex<Option<OwnedFd>>,
+    updates: Mutex<OwnedFd>,
+    init: InitProcess,
+    shell: PathBuf,
+    session_dir: PathBuf,
+    null: OwnedFd,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("session_dir", &self.session_dir)
+            .field("init", &self.init.pid())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub(super) fn new(init: StartedInit, session_dir: &Path) -> Result<Self, OpenError> {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(host_error("open /dev/null"))?;
+        let StartedInit { control, updates, process, .. } = init;
+        Ok(Self {
+            control: Mutex::new(Some(control)),
+            updates: Mutex::new(updates),
+            init: process,
+            shell: find_shell(),
+            session_dir: session_dir.to_owned(),
+            null,
+        })
+    }
+
+    pub(super) fn init_pid(&self) -> u32 {
+        self.init.pid()
+    }
+
+    pub(super) fn shell(&self) -> &Path {
+        &self.shell
+    }
+
+    /// Returns an open `/dev/null`.
+    pub(super) fn null(&self) -> &OwnedFd {
+        &self.null
+    }
+
+    /// Returns the directory in which a command starts.
+    pub(super) fn working_dir<'s>(&'s self, spec: &'s CommandSpec) -> &'s Path {
+        spec.cwd.as_deref().unwrap_or(&self.session_dir)
+    }
+
+    /// Sends a request with the command's ends of its streams and of its channel. Waits while the
+    /// socket is full.
+    pub(super) async fn send(
+        &self,
+        body: &[u8],
+        ends: [BorrowedFd<'_>; 4],
+    ) -> Result<(), ExecError> {
+        while !self.try_send(body, ends)? {
+            tokio::time::sleep(FULL_SOCKET_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Like [`Connection::send`], for a thread that waits no longer than `timeout`.
+    pub(super) fn send_blocking(
+        &self,
+        body: &[u8],
+        ends: [BorrowedFd<'_>; 4],
+        timeout: Duration,
+    ) -> Result<(), ExecError> {
+        let started = Instant::now();
+        while !self.try_send(body, ends)? {
+            if started.elapsed() > timeout {
+                let source = io::ErrorKind::TimedOut.into();
+                return Err(ExecError::Host { operation: "send the request", source });
+            }
+            std::thread::sleep(FULL_SOCKET_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Sends a request without waiting. Returns `Ok(false)` if the socket is full.
+    ///
+    /// A long body travels in a file in memory.
+    pub(super) fn try_send(
+        &self,
+        body: &[u8],
+        ends: [BorrowedFd<'_>; 4],
+    ) -> Result<bool, ExecError> {
+        let host =
+            |operation| move |errno: Errno| ExecError::Host { operation, source: errno.into() };
+        let file = if body.len() > wire::MAX_MESSAGE_BYTES {
+            let file = memory_file("command", body, MemfdFlags::NOEXEC_SEAL);
+            Some(file.map_err(host("make a file in memory"))?)
+        } else {
+            None
+        };
+        let message = if file.is_some() { &wire::VERSION.to_le_bytes()[..] } else { body };
+        let fds: Vec<_> = ends.into_iter().chain(file.as_ref().map(AsFd::as_fd)).collect();
+        self.send_message(message, &fds).map_err(|errno| match errno {
+            Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => {
+                ExecError::Ended { reason: "it was closed, or its init process was killed" }
+            }
+            errno => host("send the request")(errno),
+        })
+    }
+
+    fn send_message(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<bool> {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let control = control.as_ref().ok_or(Errno::PIPE)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(fds));
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match rustix::net::sendmsg(control, &[IoSlice::new(message)], &mut ancillary, flags) {
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN | Errno::NOBUFS) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Sends additional mounts and new creation rules, and waits until init has applied them.
+    pub(super) fn update(&self, body: &[u8]) -> io::Result<()> {
+        let updates = self.updates.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = memory_file("session-additions", body, MemfdFlags::NOEXEC_SEAL)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = [file.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        let message = wire::VERSION.to_le_bytes();
+        let message = [IoSlice::new(&message)];
+        rustix::net::sendmsg(&*updates, &message, &mut ancillary, SendFlags::NOSIGNAL)?;
+        if poll(&mut [PollFd::new(&*updates, PollFlags::IN)], Some(&SETUP_TIMEOUT))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut answer = [0; 4];
+        let (received, _) = rustix::net::recv(&*updates, &mut answer, RecvFlags::empty())?;
+        match (received, i32::from_le_bytes(answer)) {
+            (4, 0) => Ok(()),
+            (4, errno) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// Ends init, and with it every process of the session, and waits until they have exited.
+    pub(super) async fn end(&self) {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.init.wait().await;
+    }
+}
+
+/// Returns the path of bash: `/bin/bash` if it exists, else the first one on the host's `PATH`.
+fn find_shell() -> PathBuf {
+    let usual = PathBuf::from("/bin/bash");
+    if usual.exists() {
+        return usual;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join("bash"))
+        .find(|bash| bash.is_file())
+        .unwrap_or(usual)
+}

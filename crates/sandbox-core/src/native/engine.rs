@@ -1,0 +1,154 @@
+//! An open native sandbox.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use policy::{Access, Unenforced};
+
+use super::attached::{self, AttachedCommand};
+use super::connection::Connection;
+use super::error::OpenError;
+use super::exec;
+use super::prestart::PrestartedShell;
+use super::refresh::{CompiledPolicy, Mounts};
+use super::wrapped::WrappedCommands;
+use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox};
+
+/// An open sandbox of one session.
+///
+/// While no command runs, a prestarted shell waits for the next one. It has the environment and the
+/// working directory of the last command. A command that has the same starts in a third of the
+/// time. The shell exits after 30 s without a command, which frees its memory.
+pub struct NativeSandbox {
+    connection: Arc<Connection>,
+    mounts: Arc<Mounts>,
+    prestarted: Arc<PrestartedShell>,
+    wrapped: WrappedCommands,
+    temporary_dir: PathBuf,
+    report: EngineReport,
+}
+
+impl fmt::Debug for NativeSandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NativeSandbox")
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}
+
+impl NativeSandbox {
+    pub(super) fn new(
+        connection: Connection,
+        compiled: CompiledPolicy,
+        temporary_dir: &Path,
+        report: EngineReport,
+    ) -> Self {
+        let connection = Arc::new(connection);
+        let mounts = Arc::new(Mounts::new(Arc::clone(&connection), compiled));
+        Self {
+            connection,
+            mounts,
+            prestarted: Arc::default(),
+            wrapped: WrappedCommands::default(),
+            temporary_dir: temporary_dir.to_owned(),
+            report,
+        }
+    }
+
+    /// Returns the sandbox's directory for temporary files, as commands see it. `HOME` and
+    /// `TMPDIR` should name it. No other session can see its content.
+    pub fn temporary_dir(&self) -> &Path {
+        &self.temporary_dir
+    }
+
+    /// Returns the process id of the session's init, as the host sees it.
+    pub fn init_pid(&self) -> u32 {
+        self.connection.init_pid()
+    }
+
+    /// Returns whether the mounts and the creation rules of this sandbox let commands read or write
+    /// a canonical path.
+    ///
+    /// The answer does not include file permissions, because no system call is made.
+    pub fn allows(&self, path: &Path, access: Access) -> bool {
+        let plan = self.mounts.plan();
+        plan.allows(path, access) && (access == Access::Read || !plan.creation_rules.denies(path))
+    }
+
+    /// Returns a string that runs a command in this sandbox when any shell of this user on this
+    /// host runs the string. It works any number of times while this sandbox is open.
+    ///
+    /// The command runs on the standard streams of that shell; the input in `spec` is ignored. The
+    /// command's text, directory, environment and timeout stay in this process until the sandbox is
+    /// dropped. So quoting cannot go wrong, and no list of processes shows them.
+    ///
+    /// The exit code is that of the command, 128 plus the number of the signal that killed it, 124
+    /// after a timeout, and 125 if the command could not be run. Signals to the process that the
+    /// string starts reach the command. Killing that process kills the command.
+    ///
+    /// # Errors
+    /// Returns [`ExecError`] if the command could never be run, or if the host is out of
+    /// descriptors.
+    pub fn wrap_command(&self, spec: &CommandSpec) -> Result<String, ExecError> {
+        self.wrapped.wrap(&self.connection, &self.mounts, spec)
+    }
+
+    /// Returns the rules of the policy that are not enforced on the current files, with reasons.
+    pub fn unenforced(&self) -> Vec<Unenforced> {
+        self.mounts.plan().unenforced.clone()
+    }
+
+    /// Returns whether creating `path` can activate further rules; if so, call
+    /// [`NativeSandbox::refresh`].
+    pub fn affects_policy(&self, path: &Path) -> bool {
+        self.mounts.plan().creation_rules.affects_policy(path)
+    }
+
+    /// Hides and protects the files that the policy covers now and did not cover when it was
+    /// compiled last.
+    ///
+    /// After a command that has created such a file, this happens automatically. A host that writes
+    /// files into the session calls it. Blocks for a few milliseconds. A path that the policy
+    /// allows, and that was absent, stays closed until the sandbox is opened again.
+    ///
+    /// # Errors
+    /// Returns [`OpenError`] if the policy cannot be compiled, or if the kernel denies a mount. The
+    /// previous mounts then stay in force.
+    pub fn refresh(&self) -> Result<(), OpenError> {
+        self.mounts.reapply_policy()
+    }
+
+    /// Starts a command on the caller's standard input, output and error.
+    ///
+    /// Uses the command, the directory and the environment of `spec`. There is no timeout, and no
+    /// output is captured. The command has no controlling terminal, even if a stream is one:
+    /// signals reach it through [`AttachedCommand::signal`].
+    ///
+    /// # Errors
+    /// Returns [`ExecError`] if the request could not be sent.
+    pub async fn start(
+        &self,
+        spec: &CommandSpec,
+        streams: [std::os::fd::BorrowedFd<'_>; 3],
+    ) -> Result<AttachedCommand, ExecError> {
+        attached::start(&self.connection, &self.mounts, spec, streams).await
+    }
+}
+
+#[async_trait]
+impl Sandbox for NativeSandbox {
+    async fn exec(&self, command: CommandSpec) -> Result<CommandOutput, ExecError> {
+        exec::exec(&self.connection, &self.mounts, &self.prestarted, command).await
+    }
+
+    fn report(&self) -> &EngineReport {
+        &self.report
+    }
+
+    async fn close(&self) {
+        self.connection.end().await;
+        self.mounts.quarantine_unreported();
+    }
+}

@@ -1,0 +1,102 @@
+//! The end of a command: the worker's report and the status it means.
+
+use std::io;
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+
+use super::wire;
+use crate::sandbox::{CommandStatus, ExecError, Limit};
+
+/// `SIGKILL` (`signal(7)`).
+const SIGKILL: u32 = 9;
+
+/// A worker's report; see `wire`.
+pub(super) struct Report {
+    kind: u32,
+    value: u32,
+    limit: u32,
+    /// Number of files created in this session under a watched name.
+    pub(super) watched_creations: u32,
+}
+
+/// The end of a command.
+pub(super) struct Outcome {
+    pub(super) report: Report,
+    pub(super) timed_out: bool,
+}
+
+impl Outcome {
+    /// Returns the limit that the command's control group reports.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        match self.report.limit {
+            wire::LIMIT_MEMORY => Some(Limit::Memory),
+            wire::LIMIT_PROCESSES => Some(Limit::Processes),
+            wire::LIMIT_PROCESSOR_TIME => Some(Limit::CpuTime),
+            _ => None,
+        }
+    }
+
+    /// Returns the command's status.
+    ///
+    /// # Errors
+    /// Returns [`ExecError`] if the command did not start. `shell` and `cwd` are the paths that the
+    /// error names.
+    pub(super) fn status(&self, shell: &Path, cwd: &Path) -> Result<CommandStatus, ExecError> {
+        let value = self.report.value.cast_signed();
+        let source = io::Error::from_raw_os_error(value);
+        match self.report.kind {
+            wire::RESULT_EXITED | wire::RESULT_SIGNALED if self.timed_out => {
+                Ok(CommandStatus::TimedOut)
+            }
+            wire::RESULT_EXITED => Ok(CommandStatus::Exited(value)),
+            wire::RESULT_SIGNALED => Ok(CommandStatus::Signaled(value)),
+            wire::RESULT_NO_DIRECTORY => {
+                Err(ExecError::WorkingDirectory { path: cwd.to_owned(), source })
+            }
+            wire::RESULT_NO_SHELL => Err(ExecError::Shell { path: shell.to_owned(), source }),
+            _ => Err(ExecError::Host { operation: "start a process", source }),
+        }
+    }
+}
+
+/// Waits for the report of a command. After the timeout, closes the host's sending side of the
+/// channel; the worker then kills everything and reports.
+pub(super) async fn wait_exit(
+    channel: UnixStream,
+    timeout: Duration,
+) -> Result<Outcome, ExecError> {
+    let (mut receiver, sender) = channel.into_split();
+    let mut report = pin!(read_report(&mut receiver));
+    let in_time = tokio::time::timeout(timeout, &mut report).await;
+    drop(sender);
+    let timed_out = in_time.is_err();
+    let report = match in_time {
+        Ok(report) => report?,
+        // A worker that had not started the command yet exits without a report. Then no process of
+        // the command is alive either.
+        Err(_) => report.await.unwrap_or(Report {
+            kind: wire::RESULT_SIGNALED,
+            value: SIGKILL,
+            limit: wire::LIMIT_NONE,
+            watched_creations: 0,
+        }),
+    };
+    Ok(Outcome { report, timed_out })
+}
+
+/// Reads the report of a command from its channel.
+pub(super) async fn read_report(channel: &mut OwnedReadHalf) -> Result<Report, ExecError> {
+    let mut report = [0; wire::REPORT_BYTES];
+    let read = channel.read_exact(&mut report).await;
+    read.map_err(|_| ExecError::Ended { reason: "the command's supervising process was killed" })?;
+    let mut words =
+        report.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+    let [kind, value, limit, watched_creations] =
+        std::array::from_fn(|_| words.next().unwrap_or_default());
+    Ok(Report { kind, value, limit, watched_creations })
+}

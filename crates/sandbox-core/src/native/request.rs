@@ -1,0 +1,93 @@
+//! Encoding of a command as a request to init.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use super::connection::Connection;
+use super::plan::Encoder;
+use super::wire;
+use crate::sandbox::{CommandSpec, ExecError};
+
+/// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without
+/// its NUL.
+const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
+/// The limit for all variables. The kernel allows a quarter of the stack limit for arguments and
+/// variables together: 2 MiB by default.
+const MAX_ENVIRONMENT_BYTES: usize = 1024 * 1024;
+/// The kernel's limit for a path, without its NUL (`PATH_MAX`, `linux/limits.h`).
+const MAX_PATH_BYTES: usize = 4095;
+
+/// Moment at which init receives the text of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CommandText {
+    /// The request contains the text.
+    Included,
+    /// The host sends the text later, on the command's channel.
+    Deferred,
+}
+
+/// Encodes the body of a request.
+///
+/// # Errors
+/// Returns [`ExecError`] if the kernel could never execute the command.
+pub(super) fn encode(
+    connection: &Connection,
+    spec: &CommandSpec,
+    text: CommandText,
+) -> Result<Vec<u8>, ExecError> {
+    let cwd = connection.working_dir(spec).as_os_str();
+    check("command", OsStr::new(&spec.command), MAX_ARGUMENT_BYTES)?;
+    check("working directory", cwd, MAX_PATH_BYTES)?;
+    let mut body = Encoder::default();
+    body.u32(wire::VERSION);
+    body.u32(match text {
+        CommandText::Included => wire::COMMAND_NOW,
+        CommandText::Deferred => wire::COMMAND_LATER,
+    });
+    body.text(connection.shell().as_os_str().as_bytes());
+    body.text(cwd.as_bytes());
+    body.text(if text == CommandText::Included { spec.command.as_bytes() } else { b"" });
+    encode_environment(&mut body, spec)?;
+    Ok(body.0)
+}
+
+fn encode_environment(body: &mut Encoder, spec: &CommandSpec) -> Result<(), ExecError> {
+    let environment = || "environment".to_owned();
+    let count = spec.env.len();
+    if count > wire::MAX_VARIABLES {
+        return Err(too_large(environment(), count, "variables", wire::MAX_VARIABLES));
+    }
+    body.count(count);
+    let before = body.0.len();
+    for (name, value) in &spec.env {
+        let variable = [name.as_bytes(), b"=", value.as_bytes()].concat();
+        if variable.contains(&0) {
+            return Err(ExecError::Nul { what: "environment" });
+        }
+        if variable.len() > MAX_ARGUMENT_BYTES {
+            let what = format!("variable {}", name.to_string_lossy());
+            return Err(too_large(what, variable.len(), "bytes", MAX_ARGUMENT_BYTES));
+        }
+        body.text(&variable);
+    }
+    let size = body.0.len() - before;
+    if size > MAX_ENVIRONMENT_BYTES {
+        return Err(too_large(environment(), size, "bytes", MAX_ENVIRONMENT_BYTES));
+    }
+    Ok(())
+}
+
+fn check(what: &'static str, text: &OsStr, limit: usize) -> Result<(), ExecError> {
+    let bytes = text.as_bytes();
+    if bytes.contains(&0) {
+        return Err(ExecError::Nul { what });
+    }
+    if bytes.len() > limit {
+        return Err(too_large(what.to_owned(), bytes.len(), "bytes", limit));
+    }
+    Ok(())
+}
+
+fn too_large(what: String, size: usize, unit: &'static str, limit: usize) -> ExecError {
+    ExecError::TooLarge { what, size, unit, limit }
+}
