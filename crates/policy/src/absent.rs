@@ -1,79 +1,75 @@
 //! Derivation of the creation rules from rules whose paths do not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::creation::{CreationRules, DeniedPath, literal};
 use crate::explain::Access;
 use crate::mandatory;
 use crate::plan::{MountError, MountPlan};
 use crate::policy::Policy;
-use crate::rules::{PathRule, is_glob};
+use crate::rules::{PathRule, is_glob, resolve_lexically};
 use crate::tree::Tree;
 
-/// How many symlinks are followed, one after another, to a target that does not exist; as many as
-/// the kernel follows (`path_resolution(7)`).
+/// Maximum number of dangling symlinks that one path is followed through; the kernel has the same
+/// limit (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
-/// Paths of rules at which nothing is.
+/// Paths of rules at which no file exists.
 #[derive(Debug, Default)]
-pub(crate) struct Absent {
-    /// Nothing may be written there.
-    pub(crate) unwritable: BTreeSet<PathBuf>,
-    /// The same, and perhaps there is a symlink that leads nowhere.
-    pub(crate) leading_nowhere: BTreeSet<PathBuf>,
-    /// It is to be hidden when it is there.
-    pub(crate) unreadable: BTreeSet<PathBuf>,
+pub(crate) struct AbsentPaths {
+    /// Read-only paths without an entry.
+    pub(crate) read_only: BTreeSet<PathBuf>,
+    /// Read-only paths without an entry, or with a dangling symlink.
+    pub(crate) read_only_or_link: BTreeSet<PathBuf>,
+    /// Hidden paths without an entry, or with a dangling symlink.
+    pub(crate) hidden: BTreeSet<PathBuf>,
 }
 
-/// Finds out where nothing may be made, and what is to be looked out for. `writable` are the
-/// canonical paths of `allowWrite`.
+/// Returns the creation rules of a policy. `writable` are the canonical paths of `allowWrite`.
 pub(crate) fn creation_rules(
     policy: &Policy,
     tree: &dyn Tree,
     plan: &MountPlan,
     writable: &BTreeSet<PathBuf>,
-    absent: &Absent,
+    absent: &AbsentPaths,
 ) -> Result<CreationRules, MountError> {
     let mut rules = CreationRules::default();
     if writable.is_empty() {
         return Ok(rules);
     }
-    // Most of them are in the same few directories.
+    // Many absent paths share a few directories.
     let mut known = BTreeMap::new();
-    let mut settled = |path: &Path, what: Stands| {
-        let found = settle(tree, path, what, &mut known);
-        let found = found.map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
-        // Where nothing can be written, nothing can arise.
-        Ok(found
-            .into_iter()
-            .filter(|found| plan.allows(&found.dir, Access::Write))
-            .collect::<Vec<_>>())
+    let mut locate = |path: &Path, entry: Entry| {
+        let targets = creation_targets(tree, path, entry, &mut known)
+            .map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
+        // In a read-only directory nothing can be created anyway.
+        let is_writable = |target: &DeniedPath| plan.allows(&target.dir, Access::Write);
+        Ok::<Vec<_>, MountError>(targets.into_iter().filter(is_writable).collect())
     };
-    let mut refused = BTreeSet::new();
-    for path in &absent.unwritable {
-        refused.extend(settled(path, Stands::Nothing)?);
+    let mut denied = BTreeSet::new();
+    for path in &absent.read_only {
+        denied.extend(locate(path, Entry::Absent)?);
     }
-    for path in &absent.leading_nowhere {
-        refused.extend(settled(path, Stands::PerhapsLink)?);
+    for path in &absent.read_only_or_link {
+        denied.extend(locate(path, Entry::AbsentOrLink)?);
     }
-    rules.denied_paths = refused.into_iter().collect();
+    rules.denied_paths = denied.into_iter().collect();
     let mut watched: BTreeSet<String> = BTreeSet::from([".git".to_owned()]);
     for name in mandatory::FILES.iter().chain(&mandatory::DIRECTORIES) {
         watched.extend(name.split('/').map(str::to_owned));
     }
-    for path in &absent.unreadable {
-        for found in settled(path, Stands::PerhapsLink)? {
+    for path in &absent.hidden {
+        for target in locate(path, Entry::AbsentOrLink)? {
             let pattern = |name| String::from_utf8_lossy(&literal(name)).into_owned();
-            watched.extend(found.rest.iter().map(pattern));
+            watched.extend(target.rest.iter().map(pattern));
         }
     }
     rules.denied_patterns = patterns(&policy.deny_write).map(str::to_owned).collect();
     for pattern in patterns(&policy.deny_read) {
-        let (at, names) = ahead(tree, pattern);
-        if writable.iter().any(|root| at.starts_with(root) || root.starts_with(&at)) {
+        let (prefix, names) = split_pattern(tree, pattern);
+        if writable.iter().any(|root| prefix.starts_with(root) || root.starts_with(&prefix)) {
             watched.extend(names);
         }
     }
@@ -88,99 +84,83 @@ fn patterns(rules: &[PathRule]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// How far the way to what a rule covers leads through what exists, and the names from there on.
-fn ahead(tree: &dyn Tree, rule: &str) -> (PathBuf, Vec<String>) {
-    let mut at = PathBuf::from("/");
+/// Splits a rule into its longest existing prefix and the remaining name patterns.
+fn split_pattern(tree: &dyn Tree, rule: &str) -> (PathBuf, Vec<String>) {
+    let mut prefix = PathBuf::from("/");
     let mut names = rule.split('/').filter(|name| !name.is_empty()).peekable();
     while let Some(name) =
-        names.next_if(|name| !is_glob(name) && matches!(tree.kind(&at.join(name)), Ok(Some(_))))
+        names.next_if(|name| !is_glob(name) && matches!(tree.kind(&prefix.join(name)), Ok(Some(_))))
     {
-        at.push(name);
+        prefix.push(name);
     }
-    // What lies at any depth is known by the names that follow.
-    (at, names.filter(|name| *name != "**").map(str::to_owned).collect())
+    // `**` matches every name. The names after it suffice to recognise a match.
+    (prefix, names.filter(|name| *name != "**").map(str::to_owned).collect())
 }
 
-/// What is known to be at a path.
+/// Possible entries at an absent path.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stands {
-    Nothing,
-    PerhapsLink,
+enum Entry {
+    Absent,
+    AbsentOrLink,
 }
 
-/// Where something would arise at a path: there, and where symlinks that lead nowhere would have
-/// it. `known` remembers directories.
-fn settle(
+/// Resolves where creating `path` would create a file, following dangling symlinks. `known` caches
+/// canonical directories.
+fn creation_targets(
     tree: &dyn Tree,
     path: &Path,
-    mut what: Stands,
+    mut entry: Entry,
     known: &mut BTreeMap<PathBuf, PathBuf>,
 ) -> io::Result<Vec<DeniedPath>> {
-    let mut found = Vec::new();
+    let mut targets = Vec::new();
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
-        let Some((at, rest)) = split(tree, &path, what, known)? else { break };
-        what = Stands::PerhapsLink;
-        let canonical = match known.get(&at) {
+        let Some((existing, rest)) = split_existing(tree, &path, entry, known)? else { break };
+        entry = Entry::AbsentOrLink;
+        let canonical = match known.get(&existing) {
             Some(dir) => Ok(dir.clone()),
-            None => tree.canonicalize(&at),
+            None => tree.canonicalize(&existing),
         };
         match canonical {
             Ok(dir) => {
-                known.insert(at, dir.clone());
+                known.insert(existing, dir.clone());
                 if !rest.as_os_str().is_empty() {
-                    found.push(DeniedPath { dir, rest });
+                    targets.push(DeniedPath { dir, rest });
                 }
                 break;
             }
-            // A symlink whose target is missing: it can be removed, and something else be made in
-            // its place.
+            // The prefix ends in a dangling symlink. A command could also remove the link and
+            // create a file in its place.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let (parent, name) =
-                    (at.parent().unwrap_or(&at), at.file_name().unwrap_or_default());
+                let parent = existing.parent().unwrap_or(&existing);
+                let name = existing.file_name().unwrap_or_default();
                 let dir = tree.canonicalize(parent)?;
-                let target = tree.read_link(&at)?;
-                let below = |at: &Path| {
-                    if rest.as_os_str().is_empty() { at.to_owned() } else { at.join(&rest) }
+                let target = tree.read_link(&existing)?;
+                let with_rest = |path: &Path| {
+                    if rest.as_os_str().is_empty() { path.to_owned() } else { path.join(&rest) }
                 };
-                found.push(DeniedPath { dir: dir.clone(), rest: below(Path::new(name)) });
-                path = folded(&dir, &below(&target));
+                path = resolve_lexically(&dir, &with_rest(&target));
+                targets.push(DeniedPath { dir, rest: with_rest(Path::new(name)) });
             }
-            // A circle leads nowhere, and neither does what lies below a file.
+            // Nothing can be created through a cycle of symlinks or below a file.
             Err(_) => break,
         }
     }
-    Ok(found)
+    Ok(targets)
 }
 
-/// A path in two: as far as something is there, and the rest.
-fn split(
+/// Splits `path` into its longest existing prefix and the rest.
+fn split_existing(
     tree: &dyn Tree,
     path: &Path,
-    what: Stands,
+    entry: Entry,
     known: &BTreeMap<PathBuf, PathBuf>,
 ) -> io::Result<Option<(PathBuf, PathBuf)>> {
-    for at in path.ancestors().skip(usize::from(what == Stands::Nothing)) {
-        if known.contains_key(at) || tree.kind(at)?.is_some() {
-            let rest = path.strip_prefix(at).unwrap_or(Path::new("")).to_owned();
-            return Ok(Some((at.to_owned(), rest)));
+    for prefix in path.ancestors().skip(usize::from(entry == Entry::Absent)) {
+        if known.contains_key(prefix) || tree.kind(prefix)?.is_some() {
+            let rest = path.strip_prefix(prefix).unwrap_or(Path::new("")).to_owned();
+            return Ok(Some((prefix.to_owned(), rest)));
         }
     }
     Ok(None)
-}
-
-/// What a symlink's target is when its directory is known.
-fn folded(dir: &Path, target: &Path) -> PathBuf {
-    let mut path = dir.to_owned();
-    for component in target.components() {
-        match component {
-            Component::RootDir => path = PathBuf::from("/"),
-            Component::ParentDir => {
-                path.pop();
-            }
-            Component::Normal(name) => path.push(OsStr::new(name)),
-            _ => {}
-        }
-    }
-    path
 }

@@ -1,72 +1,69 @@
-//! The compilation of a policy to mounts, for an engine that builds a session's own view of the
+//! Compilation of a policy to mounts, for an engine that gives each session its own view of the
 //! file system.
 //!
-//! The operations are carried out in order, and a later one lies over an earlier one. So:
+//! An engine performs the operations in order, and a later one covers an earlier one. So:
 //!
 //! 1. [`MountOp::Root`] comes first: the host's tree, read-only.
-//! 2. All others are sorted by depth, the shallow first: what is more specific comes later and
-//!    wins.
-//! 3. At one path, a private directory comes before a hidden one, and a bind last: where a path is
-//!    both denied and allowed, it is shown, and writable only where `allowWrite` has that very
-//!    path.
-//! 4. An operation that would change nothing is left out: hiding what is hidden, showing what is in
-//!    sight.
-//! 5. A path that may be written to is bound read-only where `denyWrite` or a protected name covers
-//!    it from above; inside a writable path, what may not be written to is bound read-only at its
-//!    own depth. So denying wins in any nesting.
-//! 6. Between a writable path and something inside it that is hidden or protected, each directory
-//!    is bound onto itself: a mount point cannot be renamed or removed, so nobody moves the parent
-//!    of a protected path away (`EBUSY`).
-//! 7. Where nothing is yet, nothing is mounted: see `creation`.
-//! 8. Every path is canonical when the plan is made. An engine that meets a symlink at one of them
-//!    refuses.
+//! 2. All others are sorted by depth. The more specific one comes later and wins.
+//! 3. At one path, a private directory comes before a hidden one, and a bind comes last. A path
+//!    that is both denied and allowed is therefore readable. It is writable only if `allowWrite`
+//!    contains this very path.
+//! 4. Operations without effect are omitted: hiding a hidden path, showing a visible one.
+//! 5. A writable path is bound read-only if `denyWrite` or a protected name covers it from above.
+//!    Inside a writable path, each read-only path is bound at its own depth. Denying therefore wins
+//!    at any nesting.
+//! 6. Between a writable path and a hidden or protected path inside it, each directory is bound
+//!    onto itself. A mount point cannot be renamed or removed (`EBUSY`), so a command cannot move
+//!    the parent of a protected path.
+//! 7. A path that does not exist gets no mount: see `creation`.
+//! 8. Every path is canonical at the time of compilation. An engine fails if one of them has become
+//!    a symlink.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::absent::{Absent, creation_rules};
+use crate::absent::{AbsentPaths, creation_rules};
 use crate::creation::CreationRules;
-use crate::explain::is_inside;
 use crate::glob;
 use crate::mandatory;
 use crate::order::{PathSets, order_mounts};
 use crate::plan::{MountError, MountOp, MountOptions, MountPlan, Unenforced, UnenforcedReason};
 use crate::policy::Policy;
-use crate::repositories::Search;
-use crate::rules::{PathRule, is_glob};
+use crate::repositories::RepositorySearch;
+use crate::rules::{PathRule, is_glob, is_inside};
 use crate::tree::{NodeKind, Tree};
 
-/// How many files and directories the patterns of a policy may be compared with.
+/// Maximum number of files and directories that the patterns of one policy are compared with.
 const MAX_VISITED: usize = 200_000;
 
-/// The list whose rules also hold where nothing is yet.
+/// Name of the list whose rules also apply to paths that do not exist.
 const DENY_WRITE: &str = "denyWrite";
 
 impl Policy {
-    /// Compiles the policy to mounts, against the files that are there now.
+    /// Compiles the policy to mounts for the files that exist now.
     ///
-    /// What does not exist is not created, on the host or anywhere: where it may not be written to,
-    /// it stands in [`MountPlan::creation_rules`].
+    /// Compiling creates nothing, on the host or in the session. Denied paths that do not exist are
+    /// in [`MountPlan::creation_rules`].
     ///
     /// # Errors
-    /// [`MountError`], when the tree cannot be looked at, or a pattern cannot be evaluated.
+    /// Returns [`MountError`] if the tree cannot be inspected or a pattern matches too much.
     pub fn mounts(&self, tree: &dyn Tree, options: &MountOptions) -> Result<MountPlan, MountError> {
-        if self.files_are_free() {
+        if self.has_no_file_rules() {
             return Ok(MountPlan { ops: vec![MountOp::RootWritable], ..MountPlan::default() });
         }
-        let mut compiler = Compiler {
+        let mut compiler = MountCompiler {
             tree,
             unenforced: Vec::new(),
-            absent: Absent::default(),
+            absent: AbsentPaths::default(),
             visited: 0,
             searched: 0,
         };
-        let writable = compiler.allowed("allowWrite", &self.allow_write, &BTreeSet::new())?;
-        let shown = compiler.allowed("allowRead", &self.allow_read, &writable)?;
-        let hidden = compiler.hidden(self, &shown, &writable)?;
-        let mut protected = compiler.existing(DENY_WRITE, &self.deny_write)?;
+        let writable = compiler.allowed_paths("allowWrite", &self.allow_write, &BTreeSet::new())?;
+        let shown = compiler.allowed_paths("allowRead", &self.allow_read, &writable)?;
+        let hidden = compiler.hidden_paths(self, &shown, &writable)?;
+        let mut protected = compiler.denied_paths(DENY_WRITE, &self.deny_write)?;
         for root in &writable {
             compiler.protect_root(self, root, &writable, &mut protected)?;
         }
@@ -82,18 +79,24 @@ impl Policy {
     }
 }
 
-struct Compiler<'t> {
+/// State of one compilation.
+struct MountCompiler<'t> {
     tree: &'t dyn Tree,
     unenforced: Vec<Unenforced>,
-    absent: Absent,
-    /// Files that patterns were compared with.
+    absent: AbsentPaths,
+    /// Number of files that patterns were compared with.
     visited: usize,
-    /// Directories that protected names were looked for in.
+    /// Number of directories that were searched for protected names.
     searched: usize,
 }
 
-impl Compiler<'_> {
-    fn skip(&mut self, list: &'static str, rule: &dyn fmt::Display, reason: UnenforcedReason) {
+impl MountCompiler<'_> {
+    fn report_unenforced(
+        &mut self,
+        list: &'static str,
+        rule: &dyn fmt::Display,
+        reason: UnenforcedReason,
+    ) {
         self.unenforced.push(Unenforced { list, rule: rule.to_string(), reason });
     }
 
@@ -101,7 +104,7 @@ impl Compiler<'_> {
         self.tree.kind(path).map_err(|source| MountError::Tree { path: path.to_owned(), source })
     }
 
-    /// The canonical path, where something is there.
+    /// Returns the canonical path, or `None` if no file exists.
     fn resolve(&self, path: &Path) -> Result<Option<PathBuf>, MountError> {
         match self.tree.canonicalize(path) {
             Ok(path) => Ok(Some(path)),
@@ -117,9 +120,9 @@ impl Compiler<'_> {
         }
     }
 
-    /// The paths of an allowing list. A symlink in a writable place could be an agent's, so it
-    /// opens nothing.
-    fn allowed(
+    /// Returns the canonical paths of an allowing list. An agent could have created a symlink in a
+    /// writable directory, so such a link opens nothing outside it.
+    fn allowed_paths(
         &mut self,
         list: &'static str,
         rules: &[PathRule],
@@ -129,7 +132,7 @@ impl Compiler<'_> {
         for rule in rules {
             for path in self.candidates(list, rule)? {
                 let Some(canonical) = self.resolve(&path)? else {
-                    self.skip(list, rule, UnenforcedReason::Absent);
+                    self.report_unenforced(list, rule, UnenforcedReason::Absent);
                     continue;
                 };
                 let roots = writable.iter().chain(&found);
@@ -138,7 +141,7 @@ impl Compiler<'_> {
                         .clone()
                         .any(|root| is_inside(&path, root) && !canonical.starts_with(root))
                 {
-                    self.skip(list, rule, UnenforcedReason::EscapingSymlink);
+                    self.report_unenforced(list, rule, UnenforcedReason::EscapingSymlink);
                     continue;
                 }
                 found.insert(canonical);
@@ -147,8 +150,8 @@ impl Compiler<'_> {
         Ok(found)
     }
 
-    /// The paths of a denying list that exist.
-    fn existing(
+    /// Returns the canonical paths of a denying list that exist, and records those that do not.
+    fn denied_paths(
         &mut self,
         list: &'static str,
         rules: &[PathRule],
@@ -161,11 +164,11 @@ impl Compiler<'_> {
                         found.insert(canonical);
                     }
                     None if list == DENY_WRITE => {
-                        self.absent.leading_nowhere.insert(path);
+                        self.absent.read_only_or_link.insert(path);
                     }
                     None => {
-                        self.skip(list, rule, UnenforcedReason::Absent);
-                        self.absent.unreadable.insert(path);
+                        self.report_unenforced(list, rule, UnenforcedReason::Absent);
+                        self.absent.hidden.insert(path);
                     }
                 }
             }
@@ -173,13 +176,14 @@ impl Compiler<'_> {
         Ok(found)
     }
 
-    fn hidden(
+    /// Returns the hidden paths. `/` stands for every entry in it except the kernel's trees.
+    fn hidden_paths(
         &mut self,
         policy: &Policy,
         shown: &BTreeSet<PathBuf>,
         writable: &BTreeSet<PathBuf>,
     ) -> Result<BTreeSet<PathBuf>, MountError> {
-        let mut hidden = self.existing("denyRead", &policy.deny_read)?;
+        let mut hidden = self.denied_paths("denyRead", &policy.deny_read)?;
         let root = Path::new("/");
         if hidden.remove(root) && !shown.contains(root) && !writable.contains(root) {
             let names = self
@@ -187,10 +191,12 @@ impl Compiler<'_> {
                 .read_dir(root)
                 .map_err(|source| MountError::Tree { path: root.to_owned(), source })?;
             for path in names.into_iter().map(|(name, _)| root.join(name)) {
-                let kernels_own = [Path::new("/proc"), Path::new("/dev"), Path::new("/sys")]
+                let is_kernel_tree = [Path::new("/proc"), Path::new("/dev"), Path::new("/sys")]
                     .contains(&path.as_path());
-                // What a symlink leads to is hidden or shown for itself.
-                if !kernels_own && self.kind(&path)?.is_some_and(|kind| kind != NodeKind::Symlink) {
+                // The target of a symlink is hidden or shown at its own path.
+                if !is_kernel_tree
+                    && self.kind(&path)?.is_some_and(|kind| kind != NodeKind::Symlink)
+                {
                     hidden.insert(path);
                 }
             }
@@ -198,7 +204,7 @@ impl Compiler<'_> {
         Ok(hidden)
     }
 
-    /// The paths that a rule stands for: its own, or those that its pattern matches now.
+    /// Returns the path of a rule, or the paths that its pattern matches now.
     fn candidates(
         &mut self,
         list: &'static str,
@@ -216,7 +222,7 @@ impl Compiler<'_> {
             return Err(MountError::PatternTooBroad { pattern: pattern.clone() });
         }
         if list != DENY_WRITE {
-            self.skip(list, rule, UnenforcedReason::FutureFiles);
+            self.report_unenforced(list, rule, UnenforcedReason::FutureFiles);
         }
         let mut found = Vec::new();
         let mut rest = vec![literal];
@@ -233,8 +239,8 @@ impl Compiler<'_> {
             } else if self.kind(&path)? == Some(NodeKind::Directory) {
                 match self.tree.read_dir(&path) {
                     Ok(names) => rest.extend(names.into_iter().map(|(name, _)| path.join(name))),
-                    // What cannot be listed cannot be compared; it is hidden whole, and never
-                    // opened.
+                    // The entries of a directory that cannot be listed are unknown. It is hidden as
+                    // a whole, and never opened.
                     Err(_) if list == "denyRead" => found.push(path),
                     Err(_) => {}
                 }
@@ -244,8 +250,8 @@ impl Compiler<'_> {
         Ok(found)
     }
 
-    /// The protected names in a writable directory that exist, and those of every repository in it.
-    /// At its top, and in a repository, they are protected also where nothing is yet.
+    /// Protects the names in a writable directory and in every repository in it. At its top level
+    /// and in a repository, names that do not exist are protected too.
     fn protect_root(
         &mut self,
         policy: &Policy,
@@ -256,18 +262,18 @@ impl Compiler<'_> {
         if self.kind(root)? != Some(NodeKind::Directory) {
             return Ok(());
         }
-        let mut search = Search::new(self.tree, writable, &mut self.searched);
+        let mut search = RepositorySearch::new(self.tree, writable, &mut self.searched);
         let is_complete = search.find(root, policy.config().mandatory_deny_search_depth);
-        let Search { repositories, names, .. } = search;
-        let at_the_top =
+        let RepositorySearch { repositories, names, .. } = search;
+        let top_level =
             mandatory::FILES.iter().chain(&mandatory::DIRECTORIES).map(|name| root.join(name));
-        // What the search has not come across is not there.
+        // A name that the search has not found does not exist.
         let found: HashSet<&PathBuf> = names.iter().collect();
-        self.absent.unwritable.extend(at_the_top.clone().filter(|name| !found.contains(name)));
-        let tops: HashSet<PathBuf> = at_the_top.collect();
+        self.absent.read_only.extend(top_level.clone().filter(|name| !found.contains(name)));
+        let tops: HashSet<PathBuf> = top_level.collect();
         for name in &names {
             if !self.protect_existing(name, protected)? && tops.contains(name) {
-                self.absent.leading_nowhere.insert(name.clone());
+                self.absent.read_only_or_link.insert(name.clone());
             }
         }
         for repository in repositories {
@@ -279,23 +285,24 @@ impl Compiler<'_> {
             }
         }
         if !is_complete {
-            self.skip("allowWrite", &root.display(), UnenforcedReason::TooLarge);
+            self.report_unenforced("allowWrite", &root.display(), UnenforcedReason::TooLarge);
         }
         Ok(())
     }
 
+    /// Protects a path, also if it does not exist.
     fn protect(
         &mut self,
         path: &Path,
         protected: &mut BTreeSet<PathBuf>,
     ) -> Result<(), MountError> {
         if !self.protect_existing(path, protected)? {
-            self.absent.leading_nowhere.insert(path.to_owned());
+            self.absent.read_only_or_link.insert(path.to_owned());
         }
         Ok(())
     }
 
-    /// `false` where nothing is, or a symlink that leads nowhere.
+    /// Protects a path if it exists. Returns `false` for an absent path and a dangling symlink.
     fn protect_existing(
         &mut self,
         path: &Path,

@@ -1,14 +1,14 @@
-//! What must not come into being, and what asks for a new compilation when it does.
+//! Rules for paths that a command creates.
 //!
-//! Mounts cover what is there. A path that is denied and at which nothing is yet cannot be mounted
-//! over, and a file that was made there to mount over would show on the host. So an engine is told
-//! of such paths, and sees to them when something is made:
+//! Mounts cover existing paths only. A denied path that does not exist cannot be covered by a
+//! mount, and a placeholder file would be visible on the host. An engine therefore receives these
+//! rules and applies them when a command creates a path:
 //!
-//! 1. At a refused path nothing may be made. On the way to it directories may be made, but nothing
-//!    may be moved or linked there: that could bring a denied path along.
-//! 2. Nothing may be made that a refused pattern matches.
-//! 3. When something is made under a watched name, the policy may cover more than before: a
-//!    repository, for one. Compiling it again tells.
+//! 1. Nothing may be created at a denied path. Directories may be created on the way to it. Nothing
+//!    may be moved or linked onto that way, because it could bring the denied path with it.
+//! 2. Nothing may be created at a path that a denied pattern matches.
+//! 3. A watched name can extend the reach of the policy. A new repository, for example, brings
+//!    hooks that must be protected. The engine then compiles the policy again.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -16,56 +16,66 @@ use std::path::{Path, PathBuf};
 
 use crate::glob;
 
-/// What must not come into being, and what asks for a new compilation when it does.
+/// Paths that must not be created, and names whose creation requires another compilation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CreationRules {
-    /// Canonical paths in writable directories.
+    /// Canonical paths in writable directories at which nothing may be created.
     pub denied_paths: Vec<DeniedPath>,
-    /// Patterns on whole paths.
+    /// Patterns on whole paths at which nothing may be created.
     pub denied_patterns: Vec<String>,
-    /// Patterns on names.
+    /// Patterns on single names. After a match the policy must be compiled again.
     pub watched_names: Vec<String>,
 }
 
-/// A path at which nothing may be made.
+/// A path at which nothing may be created.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeniedPath {
-    /// How far the way to it exists: a directory, or a file in the place of one.
+    /// The existing part: a directory, or a file in the place of one.
     pub dir: PathBuf,
-    /// The rest of the path; never empty.
+    /// The missing part; never empty.
     pub rest: PathBuf,
 }
 
 impl DeniedPath {
-    /// The whole path.
+    /// Returns the whole path.
     pub fn path(&self) -> PathBuf {
         self.dir.join(&self.rest)
     }
 }
 
 impl CreationRules {
-    /// Whether there is nothing to see to.
+    /// Returns whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.denied_paths.is_empty()
             && self.denied_patterns.is_empty()
             && self.watched_names.is_empty()
     }
 
-    /// Whether nothing may be made at a canonical path.
+    /// Returns whether the canonical `path` must not be created.
     pub fn denies(&self, path: &Path) -> bool {
-        let is_refused = |refused: &DeniedPath| {
-            path.strip_prefix(&refused.dir).is_ok_and(|at| at.starts_with(&refused.rest))
+        let is_denied = |denied: &DeniedPath| {
+            path.strip_prefix(&denied.dir).is_ok_and(|rest| rest.starts_with(&denied.rest))
         };
         let text = path.as_os_str().as_encoded_bytes();
-        self.denied_paths.iter().any(is_refused)
+        self.denied_paths.iter().any(is_denied)
             || self.denied_patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), text))
+    }
+
+    /// Returns whether creating `path` can activate further rules of the policy.
+    pub fn affects_policy(&self, path: &Path) -> bool {
+        let is_watched = |name: &OsStr| {
+            self.watched_names
+                .iter()
+                .any(|pattern| glob::component(pattern.as_bytes(), name.as_encoded_bytes()))
+        };
+        path.iter().any(is_watched)
     }
 
     /// Returns patterns on single names that cover every denied creation.
     ///
-    /// An engine that supervises creation can skip a call whose name matches none of them. Each name
-    /// on the way to a denied path is among them, because a directory that is moved to that place
+    /// An engine that supervises creation can skip a call whose name matches none of them. The list
+    /// includes each name on the way to a denied path, because a directory that is moved there
     /// could bring the denied path with it.
     pub fn intercepted_names(&self) -> BTreeSet<Vec<u8>> {
         let on_the_way = self.denied_paths.iter().flat_map(|denied| {
@@ -78,24 +88,13 @@ impl CreationRules {
         });
         on_the_way.chain(last_names).collect()
     }
-
-    /// Whether a path has a watched name on it, so that the policy may cover more once something is
-    /// there.
-    pub fn affects_policy(&self, path: &Path) -> bool {
-        let is_watched = |name: &OsStr| {
-            self.watched_names
-                .iter()
-                .any(|pattern| glob::component(pattern.as_bytes(), name.as_encoded_bytes()))
-        };
-        path.iter().any(is_watched)
-    }
 }
 
 /// Returns a pattern that matches `name` only.
 pub(crate) fn literal(name: &OsStr) -> Vec<u8> {
     let escape = |byte: &u8| match byte {
         b'*' | b'?' | b'[' => vec![b'[', *byte, b']'],
-        // A closing bracket alone stands for itself.
+        // A closing bracket without an opening one matches itself.
         other => vec![*other],
     };
     name.as_encoded_bytes().iter().flat_map(escape).collect()
@@ -107,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_literal_pattern_matches_its_name_and_no_other() {
-        for name in ["a", "*", "?", "[a]", "a]", "[", "\u{e9}*"] {
+        for name in ["a", "*", "?", "[a]", "a]", "[", "é*"] {
             let pattern = literal(name.as_ref());
             assert!(glob::component(&pattern, name.as_bytes()), "{name}");
             assert!(!glob::component(&pattern, b"b"), "{name}");

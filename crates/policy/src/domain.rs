@@ -1,19 +1,19 @@
-//! The grammar of domain patterns, as srt judges it.
+//! Grammar of domain patterns, the same as in srt.
 
 use core::net::IpAddr;
 
-/// In which list an entry stands.
+/// Kind of list that contains an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum List {
     /// `allowedDomains`.
     Allowed,
-    /// `deniedDomains`, where everything can be meant.
+    /// `deniedDomains`, which also accepts `*`.
     Denied,
-    /// Lists of hosts without ports, such as `injectHosts`.
+    /// A list of hosts without ports, such as `injectHosts`.
     Hosts,
 }
 
-/// Whether srt's own schema takes an entry, sloppy ones included.
+/// Returns whether srt's schema accepts an entry. It also accepts some that match nothing.
 pub(crate) fn is_accepted(entry: &str, list: List) -> bool {
     if list == List::Hosts {
         return entry.parse::<core::net::Ipv6Addr>().is_ok() || is_host(entry);
@@ -55,8 +55,8 @@ fn is_host(host: &str) -> bool {
     !host.contains('*') && host.contains('.') && !host.starts_with('.') && !host.ends_with('.')
 }
 
-/// Whether an entry means what it seems to: plain host labels, or an address in its usual form.
-pub(crate) fn is_tidy(entry: &str) -> bool {
+/// Returns whether an entry is well-formed: valid host labels, or an address in canonical form.
+pub(crate) fn is_well_formed(entry: &str) -> bool {
     let host = entry.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or_else(
         || entry.split_once(':').map_or(entry, |(host, _)| host),
         |(address, _)| address,
@@ -81,8 +81,8 @@ pub(crate) fn is_tidy(entry: &str) -> bool {
                 .is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether an entry covers a host and a port. An entry without a port covers all; `*.x` covers what
-/// is below `x`, not `x` itself; case and a closing dot do not count.
+/// Returns whether an entry covers a host and a port. An entry without a port covers all ports.
+/// `*.x` covers the names below `x`, but not `x` itself. Case and a final dot are ignored.
 pub(crate) fn covers(entry: &str, host: &str, port: Option<u16>) -> bool {
     let (pattern, entry_port) = match entry.strip_prefix('[').and_then(|rest| rest.split_once(']'))
     {
@@ -103,8 +103,8 @@ pub(crate) fn covers(entry: &str, host: &str, port: Option<u16>) -> bool {
     same_port && same_host
 }
 
-/// Whether srt takes an entry of `deniedResolvedAddresses`: an address or a CIDR block, without
-/// brackets.
+/// Returns whether srt accepts an entry of `deniedResolvedAddresses`: an address or a CIDR block,
+/// without brackets.
 pub(crate) fn is_accepted_address(entry: &str) -> bool {
     let (address, bits) = match entry.split_once('/') {
         Some((address, bits)) => (address, Some(bits)),
@@ -114,14 +114,14 @@ pub(crate) fn is_accepted_address(entry: &str) -> bool {
     let Ok(address) = address.parse::<IpAddr>() else {
         return false;
     };
-    let (most, least) = match address {
+    let (max_bits, min_bits) = match address {
         IpAddr::V4(_) => (32, 0),
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => (128, 96),
         IpAddr::V6(_) => (128, 0),
     };
     bits.is_none_or(|bits| {
         bits.bytes().all(|b| b.is_ascii_digit())
-            && bits.parse::<u8>().is_ok_and(|bits| bits >= least && bits <= most)
+            && bits.parse::<u8>().is_ok_and(|bits| bits >= min_bits && bits <= max_bits)
     })
 }
 
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_judged_as_the_reference_judges_them() {
+    fn the_grammar_is_that_of_srt() {
         check(
             &[
                 "example.com",
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn sloppy_entries_are_accepted_but_not_tidy() {
+    fn some_accepted_entries_are_not_well_formed() {
         for entry in [
             "exa mple.com",
             "exa_mple.com",
@@ -226,12 +226,12 @@ mod tests {
             "0x7f.1",
             "256.256.256.256",
         ] {
-            assert!(!is_tidy(entry), "{entry}");
+            assert!(!is_well_formed(entry), "{entry}");
         }
         for entry in
             ["example.com", "*.example.com:443", "localhost", "[::1]:443", "127.0.0.1", "*"]
         {
-            assert!(is_tidy(entry), "{entry}");
+            assert!(is_well_formed(entry), "{entry}");
         }
     }
 
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_blocks() {
+    fn addresses_and_cidr_blocks_are_accepted() {
         for entry in ["10.0.0.0/8", "10.0.0.0/08", "fe80::1%eth0", "::ffff:10.0.0.0/104"] {
             assert!(is_accepted_address(entry), "{entry}");
         }

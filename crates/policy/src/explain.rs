@@ -1,4 +1,4 @@
-//! What a policy says about one path or one host, and why.
+//! Decisions of a policy about single paths and hosts, with reason and remedy.
 
 use std::fmt;
 use std::path::Path;
@@ -6,51 +6,50 @@ use std::path::Path;
 use crate::domain;
 use crate::mandatory;
 use crate::policy::Policy;
-use crate::rules::{PathRule, depth};
+use crate::rules::PathRule;
 
-/// What is to be done with a path.
+/// Access to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Access {
-    /// Reading a file, listing a directory.
+    /// Reading a file or listing a directory.
     Read,
-    /// Making, changing, or removing it.
+    /// Creating, changing or removing a file.
     Write,
 }
 
-/// What a policy says.
+/// Decision of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verdict {
-    /// Whether it is allowed.
+    /// `true` if the policy allows the access.
     pub allowed: bool,
-    /// The rule that decides.
+    /// The deciding rule.
     pub rule: Rule,
-    /// What would allow it, where something can.
+    /// Change of the settings that would allow the access, if there is one.
     pub remedy: Option<String>,
 }
 
-/// The rule that decides.
+/// Rule that decides about an access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rule {
-    /// `filesystem.disabled`: there are no rules for files.
+    /// `filesystem.disabled` is set, so there are no rules for files.
     Disabled,
-    /// No entry of this list covers it: what `denyRead` does not cover can be read, what
-    /// `allowWrite` does not cover cannot be written to, and what `allowedDomains` does not cover
-    /// cannot be reached.
+    /// No entry of the list covers the path or host. Outside `denyRead` a path is readable; outside
+    /// `allowWrite` it is read-only. A host outside `allowedDomains` is denied.
     Unlisted {
-        /// The list.
+        /// Name of the list.
         list: &'static str,
     },
-    /// An entry of a list, such as `denyRead`.
+    /// An entry of a list such as `denyRead` covers the path or host.
     Listed {
-        /// The list.
+        /// Name of the list.
         list: &'static str,
-        /// The entry, made absolute.
+        /// The entry; a path is absolute.
         entry: String,
     },
-    /// It is protected because other programs would execute it.
+    /// The name is protected because other programs would execute the file.
     Mandatory {
         /// The protected name, such as `.git/hooks`.
         name: String,
@@ -69,13 +68,13 @@ impl fmt::Display for Rule {
 }
 
 impl Policy {
-    /// Judges an absolute path that has no symlink on it. Pure: nothing is looked up.
+    /// Decides about an absolute path without symlinks. It does not access the file system.
     ///
-    /// The most specific of the rules for reading wins, an allowing one where two are equally
-    /// specific. For writing, an entry of `denyWrite` and a protected name win over every entry of
-    /// `allowWrite`, and what is hidden cannot be written to.
+    /// The most specific rule for reading wins; of two equally specific rules, the allowing one
+    /// does. For writing, `denyWrite` and protected names take precedence over `allowWrite`. A
+    /// hidden path is never writable.
     pub fn explain(&self, path: &Path, access: Access) -> Verdict {
-        if self.files_are_free() {
+        if self.has_no_file_rules() {
             return Verdict { allowed: true, rule: Rule::Disabled, remedy: None };
         }
         match access {
@@ -84,11 +83,10 @@ impl Policy {
         }
     }
 
-    /// Judges a connection to a host, a name or an address without brackets; `port` when it is
-    /// known. Pure: no name is resolved.
+    /// Decides about a connection to `host`, a name or an address without brackets. It resolves no
+    /// names. `port` is `None` if it is unknown.
     ///
-    /// An entry of `deniedDomains` wins over every entry of `allowedDomains`; what neither covers
-    /// is denied.
+    /// `deniedDomains` takes precedence over `allowedDomains`. A host in neither list is denied.
     pub fn explain_host(&self, host: &str, port: Option<u16>) -> Verdict {
         let network = &self.config().network;
         let find = |list: &'static str, entries: &[String]| {
@@ -97,7 +95,7 @@ impl Policy {
         };
         if let Some(rule) = find("deniedDomains", &network.denied_domains) {
             let remedy =
-                Some(format!("take the entry that covers {host} out of network.deniedDomains"));
+                Some(format!("remove the entry that covers {host} from network.deniedDomains"));
             return Verdict { allowed: false, rule, remedy };
         }
         match find("allowedDomains", &network.allowed_domains) {
@@ -110,10 +108,11 @@ impl Policy {
     }
 
     fn explain_read(&self, path: &Path) -> Verdict {
-        // The root stands for everything below it but the kernel's own trees (srt: "denyRead /").
-        let kernels_own = ["/proc", "/dev", "/sys"].iter().any(|own| path.starts_with(own))
+        // As in srt, an entry `/` of `denyRead` does not hide the kernel's own trees.
+        let is_kernel_tree = ["/proc", "/dev", "/sys"].iter().any(|own| path.starts_with(own))
             || path == Path::new("/");
-        let denied = most_specific(&self.deny_read, path).filter(|(at, _)| *at > 0 || !kernels_own);
+        let denied =
+            most_specific(&self.deny_read, path).filter(|(at, _)| *at > 0 || !is_kernel_tree);
         let shown = [("allowRead", &self.allow_read), ("allowWrite", &self.allow_write)]
             .into_iter()
             .filter_map(|(list, rules)| {
@@ -136,20 +135,19 @@ impl Policy {
 
     fn explain_write(&self, path: &Path) -> Verdict {
         if let Some((_, rule)) = most_specific(&self.deny_write, path) {
-            let remedy = Some(format!("take {rule} out of filesystem.denyWrite"));
+            let remedy = Some(format!("remove {rule} from filesystem.denyWrite"));
             return Verdict { allowed: false, rule: listed("denyWrite", rule), remedy };
         }
         let Some((root_at, root)) = most_specific(&self.allow_write, path) else {
             let remedy = Some(format!("add {} to filesystem.allowWrite", path.display()));
             return Verdict { allowed: false, rule: Rule::Unlisted { list: "allowWrite" }, remedy };
         };
-        if let Some(name) = self.mandatory(path) {
+        if let Some(name) = self.protected_name(path) {
             let remedy =
                 (name == ".git/config").then(|| "set filesystem.allowGitConfig".to_owned());
             return Verdict { allowed: false, rule: Rule::Mandatory { name }, remedy };
         }
-        // What is hidden inside a writable path is not writable again because an entry of allowRead
-        // shows it.
+        // An entry of `allowRead` inside a hidden path does not make the path writable again.
         if let Some((_, hidden)) =
             most_specific(&self.deny_read, path).filter(|(at, _)| *at > root_at)
         {
@@ -159,8 +157,8 @@ impl Policy {
         Verdict { allowed: true, rule: listed("allowWrite", root), remedy: None }
     }
 
-    /// The protected name that covers a path in one of the write roots.
-    fn mandatory(&self, path: &Path) -> Option<String> {
+    /// Returns the protected name that covers a path in one of the writable directories.
+    fn protected_name(&self, path: &Path) -> Option<String> {
         let roots = self.allow_write.iter().filter_map(|rule| match rule {
             PathRule::Path(root) => path.strip_prefix(root).ok(),
             PathRule::Glob(_) => None,
@@ -169,7 +167,7 @@ impl Policy {
             let mut rest = below.components();
             while let Some(name) = rest.as_path().iter().next() {
                 let at = rest.as_path();
-                if name == mandatory::LEFT_OUT {
+                if name == mandatory::UNSEARCHED {
                     break;
                 }
                 if let Some(name) = mandatory::FILES
@@ -182,7 +180,7 @@ impl Policy {
                 if name == ".git" {
                     let inside: Vec<&str> =
                         at.iter().skip(1).filter_map(|name| name.to_str()).collect();
-                    if let Some(name) = self.mandatory_in_repository(&inside) {
+                    if let Some(name) = self.protected_name_in_repository(&inside) {
                         return Some(format!(".git/{name}"));
                     }
                     break;
@@ -193,16 +191,17 @@ impl Policy {
         None
     }
 
-    /// The protected name that covers a path in a repository, given by its names.
-    fn mandatory_in_repository(&self, path: &[&str]) -> Option<String> {
+    /// Returns the protected name that covers a path in a git directory. `path` lists its
+    /// components.
+    fn protected_name_in_repository(&self, path: &[&str]) -> Option<String> {
         let protected = |name: &str| {
             name == mandatory::GIT_HOOKS
                 || mandatory::GIT_CONFIGS.contains(&name) && !self.allows_git_config()
         };
         match path {
             [first, ..] if protected(first) => Some((*first).to_owned()),
-            // Where the name of a submodule ends is known to the compiler, which looks; here more
-            // is protected.
+            // The name of a submodule can contain slashes. The compiler finds its end in the file
+            // system; without access to it, this match protects more paths.
             [mandatory::GIT_MODULES, inside @ ..] => {
                 inside.iter().find(|name| protected(name)).map(|name| format!("modules/…/{name}"))
             }
@@ -212,7 +211,7 @@ impl Policy {
     }
 }
 
-/// The rule that covers the path deepest, and how deep.
+/// Returns the rule that covers `path` at the greatest depth, with this depth.
 fn most_specific<'a>(rules: &'a [PathRule], path: &Path) -> Option<(usize, &'a PathRule)> {
     rules
         .iter()
@@ -222,9 +221,4 @@ fn most_specific<'a>(rules: &'a [PathRule], path: &Path) -> Option<(usize, &'a P
 
 fn listed(list: &'static str, rule: &PathRule) -> Rule {
     Rule::Listed { list, entry: rule.to_string() }
-}
-
-/// Whether one path lies strictly inside another.
-pub(crate) fn is_inside(path: &Path, dir: &Path) -> bool {
-    path.starts_with(dir) && depth(path) > depth(dir)
 }

@@ -1,14 +1,14 @@
 //! Path patterns: `*` and `?` within one component, `[…]` for one character of a set, `**` across
 //! components.
 //!
-//! Names are bytes: what is not UTF-8 is matched too, a stray byte as one character. Nothing here
-//! allocates, and no pattern takes longer than the product of its length and the path's; an
-//! engine's init compiles this file too, and judges with it.
+//! Names are bytes. A byte that is not UTF-8 counts as one character. Matching does not allocate
+//! and takes at most time proportional to the lengths of pattern and path multiplied. The init
+//! program of an engine includes this file.
 
-/// Whether a pattern matches a whole path; both are absolute.
+/// Returns whether a pattern matches a whole path; both are absolute.
 pub fn matches(pattern: &[u8], path: &[u8]) -> bool {
     let (mut pattern, mut path) = (pattern, path);
-    // Where to go on when the last `**` takes one component more.
+    // State to resume from, with one more component for the last `**`.
     let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
         let next = match (split_first(pattern), split_first(path)) {
@@ -33,7 +33,7 @@ pub fn matches(pattern: &[u8], path: &[u8]) -> bool {
     }
 }
 
-/// The first component, and what comes after it.
+/// Splits a path into its first component and the rest.
 fn split_first(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let start = path.iter().position(|byte| *byte != b'/')?;
     let path = &path[start..];
@@ -41,10 +41,10 @@ fn split_first(path: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&path[..end], &path[end..]))
 }
 
-/// Whether a pattern without slashes matches a name.
+/// Returns whether a pattern without slashes matches a name.
 pub fn component(pattern: &[u8], name: &[u8]) -> bool {
     let (mut pattern, mut name) = (pattern, name);
-    // Where to go on when the last `*` takes one character more.
+    // State to resume from, with one more character for the last `*`.
     let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
         let next = match (pattern.split_first(), character(name)) {
@@ -67,7 +67,7 @@ pub fn component(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
-/// Matches one character with the beginning of a pattern; gives the rest of the pattern.
+/// Matches one character with the start of a pattern. Returns the rest of the pattern.
 fn one(pattern: &[u8], found: u32) -> Option<&[u8]> {
     let (expected, rest) = character(pattern)?;
     if expected == u32::from(b'?') {
@@ -102,8 +102,8 @@ fn in_set(set: &[u8], found: u32) -> bool {
     is_in != negated
 }
 
-/// The first character, and what comes after it. A byte that begins none stands for itself, above
-/// all characters.
+/// Splits a text into its first character and the rest. A byte that starts no valid character gets
+/// a number above all characters.
 fn character(text: &[u8]) -> Option<(u32, &[u8])> {
     let first = *text.first()?;
     let len = match first {
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_match_as_a_shell_reads_them() {
+    fn patterns_match_like_in_a_shell() {
         for (pattern, path, expected) in [
             ("/a/*.pem", "/a/x.pem", true),
             ("/a/*.pem", "/a/b/x.pem", false),
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_not_text_are_matched_byte_by_byte() {
+    fn invalid_utf8_is_matched_byte_by_byte() {
         assert!(matches(b"/a/*.pem", b"/a/\xff\xfe.pem"));
         assert!(matches(b"/a/?.pem", b"/a/\xff.pem"));
         assert!(!matches(b"/a/?.pem", b"/a/\xff\xfe.pem"));
     }
 
     #[test]
-    fn a_pattern_full_of_wildcards_is_not_slow() {
+    fn matching_many_wildcards_takes_little_time() {
         let (pattern, name) = ("*a".repeat(60) + "b", "a".repeat(255));
         assert!(!component(pattern.as_bytes(), name.as_bytes()));
         let (pattern, path) = ("/**/a".repeat(60) + "/b", "/a".repeat(255));

@@ -1,17 +1,17 @@
-//! The compilation of mounts to a list of what may be opened, for an engine that can only open what
-//! is closed (Landlock).
+//! Compilation of mounts to an allow list, for an engine that can only open closed paths
+//! (Landlock).
 //!
-//! A rule opens a path and everything below it, and no other rule takes that back. So:
+//! A rule opens a path and everything below it, and no other rule can close a part of it. So:
 //!
-//! 1. A tree in which nothing is less open than its top gets one rule, and what is more open in it
-//!    a rule of its own.
-//! 2. A readable tree with something hidden in it is taken apart: each entry gets what it is due.
-//!    The directory itself cannot be listed ([`AllowList::unlistable`]), and what appears in it
-//!    later is closed.
-//! 3. A writable tree with something in it that is less open cannot be taken apart, or nobody could
-//!    make a file in it. It is opened whole, and what that uncovers is named
-//!    ([`AllowList::uncovered`]); an engine refuses, or asks first.
-//! 4. Nothing is opened through a symlink: what it leads to is opened, or not, at its own path.
+//! 1. A tree without a less open path inside gets one rule. Each more open path inside gets
+//!    another.
+//! 2. A readable tree with a hidden path inside is split into rules for its entries. The directory
+//!    itself cannot be listed ([`AllowList::unlistable`]), and files that appear in it later stay
+//!    closed.
+//! 3. A writable tree with a less open path inside is not split, because commands could then not
+//!    create files in it. It is opened as a whole, and [`AllowList::uncovered`] lists the paths
+//!    that stay accessible. An engine fails, or requires the caller's consent.
+//! 4. Nothing is opened through a symlink. Its target is opened, or not, at its own path.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,72 +20,71 @@ use crate::explain::Access;
 use crate::plan::{BindAccess, MountError, MountOp, MountPlan};
 use crate::tree::{NodeKind, Tree};
 
-/// How many rules a list may have; each costs an open file while a session opens.
+/// Maximum number of rules in a list. Each needs an open file while a session opens.
 const MAX_RULES: usize = 100_000;
 
-/// What may be opened; all else is closed.
+/// Paths that may be opened; all others are closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AllowList {
-    /// Each opens a path and everything below it.
+    /// Rules that each open a path and everything below it.
     pub rules: Vec<AllowRule>,
-    /// What the policy protects or hides, and the list opens all the same, because it lies in
-    /// something writable.
+    /// Denied or protected paths that stay accessible because they lie in a writable directory.
     pub uncovered: Vec<PathBuf>,
-    /// Directories that the policy shows, and that cannot be listed.
+    /// Directories that the policy shows, but that cannot be listed.
     pub unlistable: Vec<PathBuf>,
 }
 
-/// A path that is opened with everything below it.
+/// A rule that opens a path and everything below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowRule {
-    /// The path.
+    /// The opened path.
     pub path: PathBuf,
-    /// Whether it may be written to.
+    /// Access that the rule opens.
     pub access: BindAccess,
 }
 
 impl MountPlan {
-    /// What may be opened so that the same can be read and written to as with these mounts.
-    /// `closed` names trees of the kernel's own that mounts would replace, `/proc` and `/dev`.
+    /// Returns the list that gives the same access as these mounts. `closed` names the kernel's own
+    /// trees that mounts would replace, `/proc` and `/dev`.
     ///
     /// # Errors
-    /// [`MountError`] when the tree cannot be looked at, or the list would be too long.
+    /// Returns [`MountError`] if the tree cannot be inspected or the list would be too long.
     pub fn allow_list(&self, tree: &dyn Tree, closed: &[&Path]) -> Result<AllowList, MountError> {
-        let mut paths: Vec<(&Path, Open)> = Vec::new();
-        let mut root = Open::No;
+        let mut paths: Vec<(&Path, Openness)> = Vec::new();
+        let mut root = Openness::No;
         for op in &self.ops {
             match op.path() {
-                Some(path) => paths.push((path, Open::of(op))),
-                None => root = Open::of(op),
+                Some(path) => paths.push((path, Openness::of(op))),
+                None => root = Openness::of(op),
             }
         }
-        paths.extend(closed.iter().map(|path| (*path, Open::No)));
-        let mut compiler = Compiler { tree, root, paths, list: AllowList::default() };
+        paths.extend(closed.iter().map(|path| (*path, Openness::No)));
+        let mut compiler = ListCompiler { tree, root, paths, list: AllowList::default() };
         compiler.visit(Path::new("/"), NodeKind::Directory)?;
         Ok(compiler.list)
     }
 }
 
 impl AllowList {
-    /// Whether a canonical path can be opened to read, or to write. A directory above one that is
-    /// closed cannot be read, which is to list it.
+    /// Returns whether a canonical path can be opened with `access`. A directory with a closed path
+    /// inside cannot be listed.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
-        let serves =
+        let grants =
             |rule: &AllowRule| rule.access == BindAccess::ReadWrite || access == Access::Read;
-        self.rules.iter().any(|rule| serves(rule) && path.starts_with(&rule.path))
+        self.rules.iter().any(|rule| grants(rule) && path.starts_with(&rule.path))
     }
 }
 
-/// How far a path is open.
+/// Access that a path is opened for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Open {
+enum Openness {
     No,
     ToRead,
     ToWrite,
 }
 
-impl Open {
+impl Openness {
     fn of(op: &MountOp) -> Self {
         match op {
             MountOp::Root | MountOp::Bind { access: BindAccess::ReadOnly, .. } => Self::ToRead,
@@ -95,40 +94,41 @@ impl Open {
     }
 }
 
-struct Compiler<'t> {
+/// State of one compilation.
+struct ListCompiler<'t> {
     tree: &'t dyn Tree,
-    root: Open,
-    /// What the operations say, a later one over an earlier one.
-    paths: Vec<(&'t Path, Open)>,
+    root: Openness,
+    /// Openness of each mount point; a later one covers an earlier one.
+    paths: Vec<(&'t Path, Openness)>,
     list: AllowList,
 }
 
-impl<'t> Compiler<'t> {
-    fn at(&self, path: &Path) -> Open {
+impl<'t> ListCompiler<'t> {
+    fn openness(&self, path: &Path) -> Openness {
         self.paths
             .iter()
             .rev()
-            .find(|(over, _)| path.starts_with(over))
+            .find(|(point, _)| path.starts_with(point))
             .map_or(self.root, |(_, open)| *open)
     }
 
-    /// The paths strictly below one that operations name, and how far each is open.
-    fn below(&self, path: &Path) -> Vec<(&'t Path, Open)> {
+    /// Returns the mount points strictly below a path with their openness.
+    fn below(&self, path: &Path) -> Vec<(&'t Path, Openness)> {
         let inside =
             self.paths.iter().map(|(at, _)| *at).filter(|at| *at != path && at.starts_with(path));
-        inside.map(|at| (at, self.at(at))).collect()
+        inside.map(|at| (at, self.openness(at))).collect()
     }
 
     fn visit(&mut self, path: &Path, kind: NodeKind) -> Result<(), MountError> {
-        let (own, below) = (self.at(path), self.below(path));
-        let is_less = |(_, open): &(&Path, Open)| *open < own;
-        if own == Open::ToRead && below.iter().any(is_less) && kind == NodeKind::Directory {
-            return self.take_apart(path);
+        let (own, below) = (self.openness(path), self.below(path));
+        let is_less = |(_, open): &(&Path, Openness)| *open < own;
+        if own == Openness::ToRead && below.iter().any(is_less) && kind == NodeKind::Directory {
+            return self.split(path);
         }
         match own {
-            Open::No => {}
-            Open::ToRead => self.open(path, BindAccess::ReadOnly)?,
-            Open::ToWrite => {
+            Openness::No => {}
+            Openness::ToRead => self.open(path, BindAccess::ReadOnly)?,
+            Openness::ToWrite => {
                 self.open(path, BindAccess::ReadWrite)?;
                 self.list
                     .uncovered
@@ -136,27 +136,29 @@ impl<'t> Compiler<'t> {
                 return Ok(());
             }
         }
-        let mut opened: Vec<&Path> = Vec::new();
-        let mut more: Vec<&Path> =
+        let mut visited: Vec<&Path> = Vec::new();
+        let mut more_open: Vec<&Path> =
             below.into_iter().filter(|(_, open)| *open > own).map(|(at, _)| at).collect();
-        more.sort();
-        for at in more {
-            if opened.last().is_some_and(|above| at.starts_with(above)) {
+        more_open.sort();
+        for at in more_open {
+            if visited.last().is_some_and(|above| at.starts_with(above)) {
                 continue;
             }
-            opened.push(at);
-            if let Some(kind) = self.look(at, |tree| tree.kind(at))? {
+            visited.push(at);
+            let kind = self.tree.kind(at);
+            let kind = kind.map_err(|source| MountError::Tree { path: at.to_owned(), source })?;
+            if let Some(kind) = kind {
                 self.visit(at, kind)?;
             }
         }
         Ok(())
     }
 
-    /// Opens each entry of a directory for itself.
-    fn take_apart(&mut self, path: &Path) -> Result<(), MountError> {
+    /// Visits each entry of a directory instead of opening the directory as a whole.
+    fn split(&mut self, path: &Path) -> Result<(), MountError> {
         self.list.unlistable.push(path.to_owned());
         let entries = match self.tree.read_dir(path) {
-            // What this process cannot list, its commands could not either.
+            // Commands run as the same user, and could not list the directory either.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
             other => other.map_err(|source| MountError::Tree { path: path.to_owned(), source })?,
         };
@@ -174,13 +176,5 @@ impl<'t> Compiler<'t> {
         }
         self.list.rules.push(AllowRule { path: path.to_owned(), access });
         Ok(())
-    }
-
-    fn look<T>(
-        &self,
-        path: &Path,
-        ask: impl Fn(&dyn Tree) -> io::Result<T>,
-    ) -> Result<T, MountError> {
-        ask(self.tree).map_err(|source| MountError::Tree { path: path.to_owned(), source })
     }
 }

@@ -1,4 +1,4 @@
-//! What settings say and nobody enforces: srt on Linux, or the native engine.
+//! Lints: settings that srt accepts and does not enforce on Linux.
 
 use std::fmt;
 
@@ -6,51 +6,59 @@ use crate::domain;
 use crate::policy::Policy;
 use crate::rules::is_glob;
 
-/// A setting that does not do what it seems to.
+/// Order of the settings in a combined list of lints.
+const ORDER: [&str; 8] = [
+    "filesystem.allowWrite",
+    "filesystem.denyWrite",
+    "filesystem.denyRead",
+    "network.allowedDomains",
+    "network.deniedDomains",
+    "network.allowUnixSockets",
+    "network.allowAllUnixSockets",
+    "credentials",
+];
+
+/// A setting whose effect differs from what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lint {
-    /// The setting's place, such as `filesystem.denyWrite[0]`.
+    /// Path of the setting, such as `filesystem.denyWrite[0]`.
     pub path: String,
-    /// What it does not do.
+    /// Description of the difference.
     pub problem: String,
 }
 
 impl Lint {
-    /// Creates a lint, such as one of an engine.
+    /// Creates a lint, for example one of an engine.
     pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { path: path.into(), problem: problem.into() }
     }
 
-    /// Combines the lints of srt with those of an engine, in the order of the lists. A setting
-    /// comes before its entries. Two lints about one setting become one.
+    /// Combines the lints of srt with those of an engine, in the order of the settings. A setting
+    /// precedes its entries, and two lints about one setting become one.
     pub fn combine(srt: Vec<Self>, engine: Vec<Self>) -> Vec<Self> {
-        const ORDER: [&str; 8] = [
-            "filesystem.allowWrite",
-            "filesystem.denyWrite",
-            "filesystem.denyRead",
-            "network.allowedDomains",
-            "network.deniedDomains",
-            "network.allowUnixSockets",
-            "network.allowAllUnixSockets",
-            "credentials",
-        ];
-        let mut all: Vec<Self> = srt.into_iter().chain(engine).collect();
-        all.sort_by_key(|lint| {
-            let (list, is_entry) =
-                lint.path.split_once('[').map_or((&*lint.path, false), |(list, _)| (list, true));
-            (ORDER.iter().position(|known| *known == list).unwrap_or(ORDER.len()), is_entry)
-        });
+        let mut lints: Vec<Self> = srt.into_iter().chain(engine).collect();
+        lints.sort_by_key(Self::position);
         let mut combined: Vec<Self> = Vec::new();
-        for lint in all {
+        for lint in lints {
             match combined.last_mut() {
-                Some(last) if last.path == lint.path && !lint.path.contains('[') => {
+                Some(last) if last.path == lint.path && !lint.is_about_entry() => {
                     last.problem += &format!("; {}", lint.problem);
                 }
                 _ => combined.push(lint),
             }
         }
         combined
+    }
+
+    fn is_about_entry(&self) -> bool {
+        self.path.contains('[')
+    }
+
+    fn position(&self) -> (usize, bool) {
+        let setting = self.path.split('[').next().unwrap_or_default();
+        let position = ORDER.iter().position(|known| *known == setting);
+        (position.unwrap_or(ORDER.len()), self.is_about_entry())
     }
 }
 
@@ -63,61 +71,71 @@ impl fmt::Display for Lint {
 impl Policy {
     /// Returns the settings that srt accepts and does not enforce on Linux.
     pub fn lint(&self) -> Vec<Lint> {
+        let mut lints = self.lint_filesystem();
+        lints.extend(self.lint_network());
+        lints
+    }
+
+    fn lint_filesystem(&self) -> Vec<Lint> {
         let mut lints = Vec::new();
-        let mut say = |path: String, problem: &str| {
-            lints.push(Lint { path, problem: problem.to_owned() });
-        };
         let filesystem = &self.config().filesystem;
         for (name, list) in
             [("allowWrite", &filesystem.allow_write), ("denyWrite", &filesystem.deny_write)]
         {
-            for (at, rule) in
-                list.iter().enumerate().filter(|(_, rule)| is_glob(rule.trim_end_matches("/**")))
-            {
-                say(
-                    format!("filesystem.{name}[{at}]"),
-                    &format!(
-                        "srt drops the pattern {rule:?} on Linux; here it covers the files that exist when a session opens"
-                    ),
-                );
+            for (at, rule) in list.iter().enumerate() {
+                if is_glob(rule.trim_end_matches("/**")) {
+                    lints.push(Lint::new(
+                        format!("filesystem.{name}[{at}]"),
+                        format!(
+                            "srt drops the pattern {rule:?} on Linux; here it covers the files \
+                             that exist when a session opens"
+                        ),
+                    ));
+                }
             }
         }
         for (at, rule) in filesystem.deny_read.iter().enumerate() {
-            if is_glob(rule) && rule.starts_with('/') && rule.split('/').nth(1).is_some_and(is_glob)
-            {
-                say(
+            let first_name = rule.strip_prefix('/').and_then(|rest| rest.split('/').next());
+            if first_name.is_some_and(is_glob) {
+                lints.push(Lint::new(
                     format!("filesystem.denyRead[{at}]"),
-                    "srt skips a pattern that begins with a wildcard; here it is refused",
-                );
+                    "srt skips a pattern that begins with a wildcard; here it is an error",
+                ));
             }
             if rule == "/" {
-                say(
+                lints.push(Lint::new(
                     format!("filesystem.denyRead[{at}]"),
                     "srt hides its own helper too, and then starts nothing",
-                );
+                ));
             }
         }
+        lints
+    }
+
+    fn lint_network(&self) -> Vec<Lint> {
+        let mut lints = Vec::new();
         let network = &self.config().network;
         for (name, list) in [
             ("allowedDomains", &network.allowed_domains),
             ("deniedDomains", &network.denied_domains),
         ] {
-            for (at, entry) in list.iter().enumerate().filter(|(_, entry)| !domain::is_tidy(entry))
-            {
-                say(
-                    format!("network.{name}[{at}]"),
-                    &format!("{entry:?} is no host name or address, and matches nothing"),
-                );
+            for (at, entry) in list.iter().enumerate() {
+                if !domain::is_well_formed(entry) {
+                    lints.push(Lint::new(
+                        format!("network.{name}[{at}]"),
+                        format!("{entry:?} is no host name or address, and matches nothing"),
+                    ));
+                }
             }
         }
         if network.allow_unix_sockets.is_some() {
-            say("network.allowUnixSockets".to_owned(), "has no effect on Linux");
+            lints.push(Lint::new("network.allowUnixSockets", "has no effect on Linux"));
         }
         if network.allow_all_unix_sockets == Some(true) {
-            say(
-                "network.allowAllUnixSockets".to_owned(),
+            lints.push(Lint::new(
+                "network.allowAllUnixSockets",
                 "turns srt's whole system call filter off",
-            );
+            ));
         }
         lints
     }
@@ -131,16 +149,18 @@ mod tests {
     use crate::SandboxRuntimeConfig;
 
     #[test]
-    fn what_is_not_enforced_is_said_with_its_place() {
+    fn each_unenforced_setting_is_reported_with_its_path() {
         let config = SandboxRuntimeConfig::from_json(
-            r#"{"network":{"allowedDomains":["a_b.com"],"deniedDomains":[],"allowUnixSockets":["/x"]},
-                "filesystem":{"denyRead":["/**/*.pem"],"allowWrite":["/w/*.log","/w/**"],"denyWrite":[]}}"#,
+            r#"{"network":{"allowedDomains":["a_b.com"],"deniedDomains":[],
+                           "allowUnixSockets":["/x"]},
+                "filesystem":{"denyRead":["/**/*.pem"],"allowWrite":["/w/*.log","/w/**"],
+                              "denyWrite":[]}}"#,
         )
         .unwrap();
         let lints = Policy::from_config(config, Path::new("/root")).unwrap().lint();
-        let places: Vec<&str> = lints.iter().map(|lint| lint.path.as_str()).collect();
+        let paths: Vec<&str> = lints.iter().map(|lint| lint.path.as_str()).collect();
         assert_eq!(
-            places,
+            paths,
             [
                 "filesystem.allowWrite[0]",
                 "filesystem.denyRead[0]",
@@ -151,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_policy_is_clean() {
+    fn the_default_policy_has_no_lints() {
         let policy = Policy::session(Path::new("/s")).build().unwrap();
         assert_eq!(policy.lint(), []);
     }

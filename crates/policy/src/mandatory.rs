@@ -1,11 +1,11 @@
-//! What is never written to, because other programs would execute it: hooks, start-up files,
-//! editors' settings.
+//! Names that stay read-only because other programs would execute their content: hooks, start-up
+//! files and editor settings.
 //!
-//! The list is that of srt 0.0.78. There it hangs on the directory that srt runs in, and is looked
-//! for three levels deep and not where git ignores files; here it hangs on every path of
-//! `allowWrite`, to the bottom. Neither looks into `node_modules`.
+//! The list is that of srt 0.0.78. srt searches the directory that it runs in, three levels deep,
+//! and skips files that git ignores. This crate searches every path of `allowWrite` completely.
+//! Neither searches `node_modules`.
 
-/// Files, wherever they are in a write root.
+/// Protected files, at any depth of a writable directory.
 pub(crate) const FILES: [&str; 9] = [
     ".gitconfig",
     ".gitmodules",
@@ -18,16 +18,17 @@ pub(crate) const FILES: [&str; 9] = [
     ".mcp.json",
 ];
 
-/// Directories, wherever they are in a write root.
+/// Protected directories, at any depth of a writable directory.
 pub(crate) const DIRECTORIES: [&str; 4] =
     [".vscode", ".idea", ".claude/commands", ".claude/agents"];
 
-/// In the `.git` of every repository in a write root.
+/// Protected name in the git directory of every repository in a writable directory.
 pub(crate) const GIT_HOOKS: &str = "hooks";
-/// The same, unless `allowGitConfig` lifts it; the second is that of one worktree
-/// (`git-worktree(1)`).
+/// Names with the same protection, unless `allowGitConfig` lifts it. The second one belongs to one
+/// worktree (`git-worktree(1)`).
 pub(crate) const GIT_CONFIGS: [&str; 2] = ["config", "config.worktree"];
-/// Below `.git`, the repositories of submodules (`gitrepository-layout(5)`).
+/// Name of the directory below `.git` with the repositories of submodules
+/// (`gitrepository-layout(5)`).
 pub(crate) const GIT_MODULES: &str = "modules";
-/// What is not looked into.
-pub(crate) const LEFT_OUT: &str = "node_modules";
+/// Name of directories that are not searched.
+pub(crate) const UNSEARCHED: &str = "node_modules";

@@ -1,8 +1,8 @@
-//! Settings of one command over those of a session, as srt's `wrapWithSandbox` combines them.
+//! Settings of one command, combined with those of a session like in srt's `wrapWithSandbox`.
 
 use crate::config::{CredentialsConfig, FilesystemConfig, SandboxRuntimeConfig};
 
-/// Settings that replace a part of others; what is absent stays.
+/// Settings that replace a part of others. A `None` leaves the setting unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Override {
     /// Replaces `filesystem.denyRead`.
@@ -13,19 +13,19 @@ pub struct Override {
     pub allow_write: Option<Vec<String>>,
     /// Replaces `filesystem.denyWrite`.
     pub deny_write: Option<Vec<String>>,
-    /// Replaces `network.allowedDomains`, which srt itself would not enforce for one command.
+    /// Replaces `network.allowedDomains`. srt itself does not enforce this for one command.
     pub allowed_domains: Option<Vec<String>>,
     /// Replaces `network.deniedDomains`.
     pub denied_domains: Option<Vec<String>>,
-    /// Replaces `credentials` whole.
+    /// Replaces the whole section `credentials`.
     pub credentials: Option<CredentialsConfig>,
     /// Added to `git.safeDirectories`.
     pub safe_directories: Vec<String>,
 }
 
 impl SandboxRuntimeConfig {
-    /// These settings with a part replaced: a list that is given replaces the list,
-    /// `git.safeDirectories` are united.
+    /// Returns these settings with the parts of `over` in place of their own. The entries of
+    /// `git.safeDirectories` are added.
     #[must_use]
     pub fn merge(&self, over: &Override) -> Self {
         let mut merged = self.clone();
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_given_list_replaces_and_an_absent_one_stays() {
+    fn a_list_replaces_the_list_and_an_absent_one_changes_nothing() {
         let mut base = SandboxRuntimeConfig::default();
         base.filesystem.deny_read = vec!["/a".into()];
         base.filesystem.allow_write = vec!["/w".into()];

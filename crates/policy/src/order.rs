@@ -1,14 +1,13 @@
-//! The layers of a policy's mounts: which operation stands at each path, and in which order.
+//! Order of a policy's mounts, by depth and layer.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::explain::is_inside;
 use crate::plan::{BindAccess, MountError, MountOp, MountOptions};
-use crate::rules::depth;
+use crate::rules::{depth, is_inside};
 use crate::tree::{NodeKind, Tree};
 
-/// The canonical paths of a policy's lists.
+/// Canonical paths of a policy's lists.
 pub(crate) struct PathSets {
     pub(crate) hidden: BTreeSet<PathBuf>,
     pub(crate) shown: BTreeSet<PathBuf>,
@@ -16,7 +15,7 @@ pub(crate) struct PathSets {
     pub(crate) protected: BTreeSet<PathBuf>,
 }
 
-/// What a path is like after the operations so far.
+/// State of a path after the operations so far.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Shown,
@@ -25,7 +24,7 @@ enum State {
     Writable,
 }
 
-/// Where an operation stands at its path (rule 3).
+/// Position of an operation among those at the same path (rule 3).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Layer {
     Private,
@@ -36,20 +35,20 @@ enum Layer {
     Protect,
 }
 
-/// Puts what the lists say in order; the numbers of the rules are those of `mounts`.
+/// Returns the operations for `sets` in order. The documentation of `compile` numbers the rules.
 pub(crate) fn order_mounts(
     sets: &PathSets,
     options: &MountOptions,
     tree: &dyn Tree,
 ) -> Result<Vec<MountOp>, MountError> {
     let root = Path::new("/");
-    let pins = pins(sets);
+    let anchors = anchor_directories(sets);
     let lists: [(Layer, Vec<&PathBuf>); 6] = [
         (Layer::Private, options.private.iter().collect()),
         (Layer::Hide, sets.hidden.iter().collect()),
         (Layer::Show, sets.shown.difference(&sets.writable).collect()),
         (Layer::Write, sets.writable.iter().collect()),
-        (Layer::AnchorDirectory, pins.iter().collect()),
+        (Layer::AnchorDirectory, anchors.iter().collect()),
         (Layer::Protect, sets.protected.iter().collect()),
     ];
     let mut layers: Vec<(usize, &Path, Layer)> = lists
@@ -61,8 +60,8 @@ pub(crate) fn order_mounts(
 
     let root_is_writable = sets.writable.contains(root) && !sets.protected.contains(root);
     let mut ops = vec![if root_is_writable { MountOp::RootWritable } else { MountOp::Root }];
-    // What each path is like is looked up by its ancestors: policies may have a thousand paths,
-    // which are a few levels deep.
+    // The state of a path is that of its nearest known ancestor. Looking up a few ancestors is
+    // cheap even for a policy with a thousand paths.
     let protected: HashSet<&Path> = sets.protected.iter().map(PathBuf::as_path).collect();
     let mut states =
         HashMap::from([(root, if root_is_writable { State::Writable } else { State::Shown })]);
@@ -70,13 +69,13 @@ pub(crate) fn order_mounts(
         let state =
             path.ancestors().find_map(|above| states.get(above)).copied().unwrap_or(State::Shown);
         let is_protected = path.ancestors().any(|above| protected.contains(above));
-        let opened = sets.shown.contains(path) || sets.writable.contains(path);
+        let is_opened = sets.shown.contains(path) || sets.writable.contains(path);
         let bind = |access| MountOp::Bind { path: path.to_owned(), access };
         let (op, next) = match (layer, state) {
-            (Layer::Private, _) if !opened => {
+            (Layer::Private, _) if !is_opened => {
                 (MountOp::Private { path: path.to_owned() }, State::Private)
             }
-            (Layer::Hide, State::Shown | State::Writable) if !opened => {
+            (Layer::Hide, State::Shown | State::Writable) if !is_opened => {
                 (hide(path, tree)?, State::Hidden)
             }
             (Layer::Hide, State::Writable) if !sets.writable.contains(path) => {
@@ -98,13 +97,14 @@ pub(crate) fn order_mounts(
         ops.push(op);
         states.insert(path, next);
     }
-    mark_holders(&mut ops);
+    mark_containers(&mut ops);
     Ok(ops)
 }
 
-/// The directories between a writable path and what is hidden or protected inside it (rule 6).
-fn pins(sets: &PathSets) -> BTreeSet<PathBuf> {
-    let mut pins = BTreeSet::new();
+/// Returns the directories between a writable path and the hidden or protected paths inside it
+/// (rule 6).
+fn anchor_directories(sets: &PathSets) -> BTreeSet<PathBuf> {
+    let mut anchors = BTreeSet::new();
     for inner in sets.hidden.iter().chain(&sets.protected) {
         let root = sets
             .writable
@@ -112,7 +112,7 @@ fn pins(sets: &PathSets) -> BTreeSet<PathBuf> {
             .filter(|root| is_inside(inner, root))
             .min_by_key(|root| depth(root));
         if let Some(root) = root {
-            pins.extend(
+            anchors.extend(
                 inner
                     .ancestors()
                     .skip(1)
@@ -121,7 +121,7 @@ fn pins(sets: &PathSets) -> BTreeSet<PathBuf> {
             );
         }
     }
-    pins
+    anchors
 }
 
 fn hide(path: &Path, tree: &dyn Tree) -> Result<MountOp, MountError> {
@@ -135,10 +135,10 @@ fn hide(path: &Path, tree: &dyn Tree) -> Result<MountOp, MountError> {
     })
 }
 
-/// Notes at each hidden directory whether a later operation needs a mount point in it.
-fn mark_holders(ops: &mut [MountOp]) {
-    // What lies inside another path is deeper, and so comes later.
-    let holders: HashSet<PathBuf> = ops
+/// Sets `contains_mounts` of each hidden directory that has a mount point inside.
+fn mark_containers(ops: &mut [MountOp]) {
+    // A path inside another one is deeper, and therefore later in the list.
+    let containers: HashSet<PathBuf> = ops
         .iter()
         .filter_map(MountOp::path)
         .flat_map(|path| path.ancestors().skip(1))
@@ -146,7 +146,7 @@ fn mark_holders(ops: &mut [MountOp]) {
         .collect();
     for op in ops {
         if let MountOp::HideDirectory { path, contains_mounts } = op {
-            *contains_mounts = holders.contains(path);
+            *contains_mounts = containers.contains(path);
         }
     }
 }

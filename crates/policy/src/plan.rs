@@ -6,52 +6,52 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::creation::CreationRules;
+use crate::error::ErrorKind;
 use crate::explain::Access;
 
-/// What an engine adds of its own.
+/// Mounts that an engine adds to those of the policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountOptions {
-    /// Directories that a session has for itself, empty and writable, in the place of the host's:
-    /// `/tmp`.
+    /// Directories such as `/tmp` that a session sees empty and writable instead of the host's.
     pub private: Vec<PathBuf>,
 }
 
-/// One mount. Inside the session a path is what it is on the host.
+/// One mount. Every path is the same inside the session and on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum MountOp {
-    /// The host's whole tree, read-only.
+    /// The whole tree of the host, read-only.
     Root,
-    /// The host's whole tree, as writable as it is.
+    /// The whole tree of the host, as writable as it is there.
     RootWritable,
-    /// An empty, writable directory of the session's own.
+    /// An empty, writable directory that only the session sees.
     Private {
-        /// Where.
+        /// Mount point.
         path: PathBuf,
     },
-    /// An empty directory that cannot be written to.
+    /// An empty, read-only directory.
     HideDirectory {
-        /// Where.
+        /// Mount point.
         path: PathBuf,
-        /// Whether later operations mount something inside it.
+        /// `true` if a later operation has its mount point inside the directory.
         contains_mounts: bool,
     },
     /// A file that cannot be opened.
     HideFile {
-        /// Where.
+        /// Mount point.
         path: PathBuf,
     },
-    /// The host's own file or directory.
+    /// The file or directory of the host.
     Bind {
-        /// Where.
+        /// Mount point.
         path: PathBuf,
-        /// Whether it may be written to.
+        /// Access through the mount.
         access: BindAccess,
     },
 }
 
 impl MountOp {
-    /// Where it mounts; `None` for the root.
+    /// Returns the mount point, or `None` for the root.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Root | Self::RootWritable => None,
@@ -63,51 +63,51 @@ impl MountOp {
     }
 }
 
-/// Whether a bound path may be written to.
+/// Access to a path that a mount or a rule opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BindAccess {
-    /// It may not.
+    /// Reading.
     ReadOnly,
-    /// It may.
+    /// Reading and writing.
     ReadWrite,
 }
 
-/// The mounts of a session, in order, and what they do not cover.
+/// Mounts of a session in order, rules for new paths, and rules that are not enforced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MountPlan {
-    /// The mounts.
+    /// Mounts in the order in which an engine performs them.
     pub ops: Vec<MountOp>,
-    /// What must not come into being.
+    /// Rules for paths that a command creates.
     pub creation_rules: CreationRules,
-    /// Rules that do not hold as things stand.
+    /// Rules that the plan does not enforce.
     pub unenforced: Vec<Unenforced>,
 }
 
-/// A rule that does not hold as things stand.
+/// A rule that a mount plan does not enforce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unenforced {
-    /// The list that the rule stands in.
+    /// List of the rule, such as `denyRead`.
     pub list: &'static str,
-    /// The rule.
+    /// The rule, made absolute.
     pub rule: String,
-    /// Why not.
+    /// The reason.
     pub reason: UnenforcedReason,
 }
 
-/// Why a rule does not hold.
+/// Reason for which a mount plan does not enforce a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnenforcedReason {
-    /// Nothing is at the path, so nothing is hidden or opened.
+    /// The path does not exist, so there is nothing to hide or to open.
     Absent,
-    /// A symlink in a writable directory could be an agent's, so where it leads out it opens
-    /// nothing.
+    /// The path is a symlink that leads out of a writable directory. An agent could have created
+    /// it, so it opens nothing.
     EscapingSymlink,
-    /// A pattern stands for the files that match it now, and opens or hides no others.
+    /// A pattern covers the files that match it now. Later files are not hidden or opened at once.
     FutureFiles,
-    /// There is too much in a writable directory to find every repository.
+    /// A writable directory contains too many directories to find every repository.
     TooLarge,
 }
 
@@ -123,16 +123,16 @@ impl fmt::Display for UnenforcedReason {
 }
 
 impl MountPlan {
-    /// A plan that shows the host's tree, read-only, and nothing else.
+    /// Returns a plan that shows the host's tree read-only, without any other mount.
     pub fn read_only() -> Self {
         Self { ops: vec![MountOp::Root], ..Self::default() }
     }
 
-    /// Whether a canonical path can be read, or written to, once the mounts are made: the last one
-    /// that lies over it decides.
+    /// Returns whether the mounts allow `access` to a canonical path. The last mount above the path
+    /// decides.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
-        let over = |op: &&MountOp| op.path().is_none_or(|at| path.starts_with(at));
-        match self.ops.iter().rev().find(over) {
+        let covers = |op: &&MountOp| op.path().is_none_or(|point| path.starts_with(point));
+        match self.ops.iter().rev().find(covers) {
             Some(MountOp::Root | MountOp::Bind { access: BindAccess::ReadOnly, .. }) => {
                 access == Access::Read
             }
@@ -179,40 +179,59 @@ impl MountPlan {
     }
 }
 
-/// Why a policy cannot be compiled.
+/// Errors of [`Policy::mounts`](crate::Policy::mounts) and [`MountPlan::allow_list`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MountError {
-    /// The file system cannot be looked at.
-    #[error("cannot look at {}", path.display())]
+    /// The file system reported an error.
+    #[error("cannot inspect {}", path.display())]
     Tree {
-        /// Where.
+        /// Path that was inspected.
         path: PathBuf,
-        /// The system's own error.
+        /// Error of the file system.
         source: io::Error,
     },
-    /// A pattern has no fixed beginning, so the whole machine would have to be searched.
+    /// A pattern has no fixed beginning, so the compiler would search the whole machine.
     #[error("the pattern {pattern:?} begins with a wildcard; begin it with a directory")]
     PatternTooBroad {
         /// The pattern.
         pattern: String,
     },
-    /// The patterns would have to be compared with too many files.
+    /// The patterns would be compared with too many files.
     #[error("the pattern {pattern:?} would have to be compared with more than {max} files")]
     TooManyFiles {
-        /// The pattern.
+        /// The pattern that exceeded the limit.
         pattern: String,
         /// The limit.
         max: usize,
     },
-    /// What is hidden lies among too many files to open each of the others by a rule.
-    #[error("more than {max} rules are needed to open what is not denied, such as {}", path.display())]
+    /// A hidden path has so many neighbours that a list cannot open each of them.
+    #[error(
+        "more than {max} rules are needed to open the files beside hidden ones, such as {}",
+        path.display()
+    )]
     TooManyRules {
-        /// The one that is too many.
+        /// The path that exceeded the limit.
         path: PathBuf,
         /// The limit.
         max: usize,
     },
+}
+
+impl MountError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Tree { source, .. } => ErrorKind::of_io(source),
+            Self::PatternTooBroad { .. } => ErrorKind::InvalidRule,
+            Self::TooManyFiles { .. } | Self::TooManyRules { .. } => ErrorKind::LimitExceeded,
+        }
+    }
+
+    /// Returns whether compiling again can succeed without a change of the policy.
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
 }
 
 #[cfg(test)]

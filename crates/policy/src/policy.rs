@@ -1,12 +1,13 @@
-//! A policy: valid settings with their path rules made absolute.
+//! Policies: valid settings with absolute path rules.
 
 use std::path::{Path, PathBuf};
 
 use crate::config::SandboxRuntimeConfig;
+use crate::error::ErrorKind;
 use crate::rules::{PathRule, RuleError};
 use crate::validate::ValidationError;
 
-/// What one session may do.
+/// Files and hosts that the commands of one session may access.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     config: SandboxRuntimeConfig,
@@ -16,7 +17,7 @@ pub struct Policy {
     pub(crate) deny_write: Vec<PathRule>,
 }
 
-/// Settings for a [`Policy`], from a preset on.
+/// Builder of a [`Policy`] that starts with a preset.
 #[derive(Clone, Debug)]
 pub struct PolicyBuilder {
     session_dir: PathBuf,
@@ -24,8 +25,8 @@ pub struct PolicyBuilder {
     config: SandboxRuntimeConfig,
 }
 
-/// Where other people's and the host's own data live; the preset `session` hides them.
-const OTHERS: [&str; 19] = [
+/// Directories with data of the host and of other users; the preset `session` hides them.
+const HOST_DATA: [&str; 19] = [
     "/home",
     "/root",
     "/srv",
@@ -47,8 +48,8 @@ const OTHERS: [&str; 19] = [
     "/etc/ssl/private",
 ];
 
-/// What programs need of `/var`.
-const NEEDED_OF_VAR: [&str; 6] = [
+/// Paths below `/var` that common programs read.
+const VAR_OF_PROGRAMS: [&str; 6] = [
     "/var/cache/fontconfig",
     "/var/cache/ldconfig",
     "/var/lib/dpkg",
@@ -57,7 +58,7 @@ const NEEDED_OF_VAR: [&str; 6] = [
     "/var/lib/texmf",
 ];
 
-/// What programs need at all; the preset `closed` shows nothing else.
+/// Paths that programs need in order to run; the preset `closed` shows no others.
 const SYSTEM: [&str; 34] = [
     "/bin",
     "/lib",
@@ -96,39 +97,40 @@ const SYSTEM: [&str; 34] = [
 ];
 
 impl Policy {
-    /// The policy of the system that this one follows: everything but the home directory may be
-    /// read, the session directory written, nobody talked to.
+    /// Starts with the policy of the reference system. Everything except the home directory is
+    /// readable, the session directory is writable, and there is no network.
     pub fn reference(session_dir: &Path) -> PolicyBuilder {
         let mut builder = PolicyBuilder::new(session_dir);
         builder.config.filesystem.deny_read.push("~".to_owned());
         builder
     }
 
-    /// The default: as [`Policy::reference`], and no place is shown where other people's data
-    /// lives, among them all other sessions.
+    /// Starts with the default policy: like [`Policy::reference`], but directories with data of
+    /// other users are hidden, and so are all other sessions.
     pub fn session(session_dir: &Path) -> PolicyBuilder {
         let mut builder = Self::reference(session_dir);
-        builder.config.filesystem.deny_read.extend(OTHERS.map(str::to_owned));
-        builder.reads().extend(NEEDED_OF_VAR.map(str::to_owned));
+        builder.config.filesystem.deny_read.extend(HOST_DATA.map(str::to_owned));
+        builder.readable_paths().extend(VAR_OF_PROGRAMS.map(str::to_owned));
         builder
     }
 
-    /// Nothing may be read but the system's programs and the session directory.
+    /// Starts with the closed policy. Only the system's programs and the session directory are
+    /// readable.
     pub fn closed(session_dir: &Path) -> PolicyBuilder {
         let mut builder = PolicyBuilder::new(session_dir);
         builder.config.filesystem.deny_read.push("/".to_owned());
-        builder.reads().extend(SYSTEM.map(str::to_owned));
+        builder.readable_paths().extend(SYSTEM.map(str::to_owned));
         builder
     }
 
-    /// Takes settings over. `~` stands for `home`. Relative paths are refused: srt would resolve
-    /// them against the directory that its process happens to run in.
+    /// Creates a policy from settings. `~` is expanded to `home`.
     ///
     /// # Errors
-    /// [`PolicyError`] for what srt itself would refuse, and for path rules that cannot be used.
+    /// Returns [`PolicyError`] if srt would reject the settings or a path rule is relative. srt
+    /// itself resolves a relative path against the working directory of its own process.
     pub fn from_config(config: SandboxRuntimeConfig, home: &Path) -> Result<Self, PolicyError> {
         config.validate().map_err(|source| PolicyError::Invalid { source })?;
-        let read = |list: &[String]| -> Result<Vec<PathRule>, PolicyError> {
+        let parse = |list: &[String]| -> Result<Vec<PathRule>, PolicyError> {
             list.iter()
                 .map(|rule| {
                     PathRule::parse(rule, home).map_err(|source| PolicyError::Rule { source })
@@ -137,21 +139,21 @@ impl Policy {
         };
         let filesystem = &config.filesystem;
         Ok(Self {
-            deny_read: read(&filesystem.deny_read)?,
-            allow_read: read(filesystem.allow_read.as_deref().unwrap_or_default())?,
-            allow_write: read(&filesystem.allow_write)?,
-            deny_write: read(&filesystem.deny_write)?,
+            deny_read: parse(&filesystem.deny_read)?,
+            allow_read: parse(filesystem.allow_read.as_deref().unwrap_or_default())?,
+            allow_write: parse(&filesystem.allow_write)?,
+            deny_write: parse(&filesystem.deny_write)?,
             config,
         })
     }
 
-    /// The settings.
+    /// Returns the settings.
     pub fn config(&self) -> &SandboxRuntimeConfig {
         &self.config
     }
 
-    /// The settings as srt is to be given them, with every path of a rule absolute: srt would
-    /// resolve `~` against the home directory of its own process.
+    /// Returns the settings for srt, with an absolute path in every rule. srt would expand `~` to
+    /// the home directory of its own process.
     pub fn absolute_config(&self) -> SandboxRuntimeConfig {
         let text = |rules: &[PathRule]| rules.iter().map(ToString::to_string).collect();
         let mut config = self.config.clone();
@@ -162,17 +164,17 @@ impl Policy {
         config
     }
 
-    /// Whether there are no rules for files at all.
-    pub(crate) fn files_are_free(&self) -> bool {
+    /// Returns whether `filesystem.disabled` lifts every rule for files.
+    pub(crate) fn has_no_file_rules(&self) -> bool {
         self.config.filesystem.disabled == Some(true)
     }
 
-    /// Whether commands may use Unix sockets (`network.allowAllUnixSockets`).
+    /// Returns whether commands may use Unix sockets (`network.allowAllUnixSockets`).
     pub fn allows_unix_sockets(&self) -> bool {
         self.config.network.allow_all_unix_sockets == Some(true)
     }
 
-    /// Whether `.git/config` may be written.
+    /// Returns whether `.git/config` is writable.
     pub(crate) fn allows_git_config(&self) -> bool {
         self.config.filesystem.allow_git_config == Some(true)
     }
@@ -187,18 +189,18 @@ impl PolicyBuilder {
         }
     }
 
-    fn reads(&mut self) -> &mut Vec<String> {
+    fn readable_paths(&mut self) -> &mut Vec<String> {
         self.config.filesystem.allow_read.get_or_insert_default()
     }
 
-    /// The home directory that `~` stands for; `/root` unless given.
+    /// Sets the home directory that `~` is expanded to; the default is `/root`.
     #[must_use]
     pub fn home(mut self, home: &Path) -> Self {
         self.home = home.to_owned();
         self
     }
 
-    /// Hides the directory that holds all sessions; this one's own stays in sight.
+    /// Hides the directory of all sessions. The session's own directory stays visible.
     #[must_use]
     pub fn sessions_root(self, dir: &Path) -> Self {
         self.deny_read(dir)
@@ -210,49 +212,49 @@ impl PolicyBuilder {
         self.deny_read(dir)
     }
 
-    /// Hides a path.
+    /// Hides a path and everything below it.
     #[must_use]
     pub fn deny_read(mut self, path: &Path) -> Self {
         self.config.filesystem.deny_read.push(text(path));
         self
     }
 
-    /// Shows a path inside a hidden one.
+    /// Makes a path inside a hidden one readable.
     #[must_use]
     pub fn allow_read(mut self, path: &Path) -> Self {
-        self.reads().push(text(path));
+        self.readable_paths().push(text(path));
         self
     }
 
-    /// Lets a path be written to, and shows it.
+    /// Makes a path readable and writable.
     #[must_use]
     pub fn allow_write(mut self, path: &Path) -> Self {
         self.config.filesystem.allow_write.push(text(path));
         self
     }
 
-    /// Keeps a path from being written to, whatever else says.
+    /// Makes a path read-only; this takes precedence over every other rule.
     #[must_use]
     pub fn deny_write(mut self, path: &Path) -> Self {
         self.config.filesystem.deny_write.push(text(path));
         self
     }
 
-    /// Lets `.git/config` be written to, which is protected otherwise.
+    /// Makes `.git/config` writable, which is read-only by default.
     #[must_use]
     pub fn allow_git_config(mut self) -> Self {
         self.config.filesystem.allow_git_config = Some(true);
         self
     }
 
-    /// The policy: the session directory is shown and may be written to; each path stands once in
-    /// its list.
+    /// Builds the policy. The session directory becomes readable and writable, and repeated paths
+    /// are dropped.
     ///
     /// # Errors
-    /// [`PolicyError`] for relative paths, and paths that are not UTF-8.
+    /// Returns [`PolicyError`] if a path is relative or not UTF-8.
     pub fn build(mut self) -> Result<Policy, PolicyError> {
         let session_dir = text(&self.session_dir);
-        self.reads().push(session_dir.clone());
+        self.readable_paths().push(session_dir.clone());
         self.config.filesystem.allow_write.insert(0, session_dir);
         let filesystem = &mut self.config.filesystem;
         for list in [
@@ -271,37 +273,53 @@ impl PolicyBuilder {
             .flatten()
             .any(|path| path.contains(char::REPLACEMENT_CHARACTER))
         {
-            return Err(PolicyError::NotText);
+            return Err(PolicyError::NotUtf8);
         }
         Policy::from_config(self.config, &self.home)
     }
 }
 
-/// Settings are JSON, so a path that is not UTF-8 cannot stand in them; [`PolicyBuilder::build`]
-/// refuses it.
+/// Converts a path for the settings, which are JSON. [`PolicyBuilder::build`] rejects the
+/// replacement characters of a path that is not UTF-8.
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Why settings are not a policy.
+/// Errors of [`Policy::from_config`] and [`PolicyBuilder::build`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// srt itself would refuse them.
+    /// srt would reject the settings.
     #[error(transparent)]
     Invalid {
-        /// What is wrong.
+        /// The invalid value.
         source: ValidationError,
     },
-    /// A path rule cannot be used.
+    /// A path rule cannot be applied.
     #[error(transparent)]
     Rule {
-        /// What is wrong.
+        /// The path rule.
         source: RuleError,
     },
     /// A path is not UTF-8.
     #[error("a path of the policy is not UTF-8")]
-    NotText,
+    NotUtf8,
+}
+
+impl PolicyError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid { source } => source.kind(),
+            Self::Rule { source } => source.kind(),
+            Self::NotUtf8 => ErrorKind::InvalidRule,
+        }
+    }
+
+    /// Returns whether the same call can succeed later; always `false`.
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
 }
 
 #[cfg(test)]
@@ -309,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn presets_open_the_session_directory_and_nothing_for_writing_else() {
+    fn presets_make_only_the_session_directory_writable() {
         for builder in [Policy::reference, Policy::session, Policy::closed] {
             let policy = builder(Path::new("/s/1")).home(Path::new("/home/ann")).build().unwrap();
             assert_eq!(policy.config().filesystem.allow_write, ["/s/1"]);
@@ -327,13 +345,13 @@ mod tests {
     }
 
     #[test]
-    fn relative_paths_are_refused_by_name() {
+    fn a_relative_path_is_rejected_by_name() {
         let error = Policy::session(Path::new("s/1")).build().unwrap_err();
         assert!(error.to_string().contains("\"s/1\" is relative"), "{error}");
     }
 
     #[test]
-    fn the_home_directory_stands_for_the_tilde() {
+    fn a_tilde_is_expanded_to_the_home_directory() {
         let policy =
             Policy::reference(Path::new("/s")).home(Path::new("/home/ann")).build().unwrap();
         assert_eq!(policy.deny_read, [PathRule::Path("/home/ann".into())]);

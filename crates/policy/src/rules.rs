@@ -1,21 +1,23 @@
-//! The path rules of a policy, made absolute.
+//! Path rules of a policy, made absolute.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::error::ErrorKind;
 use crate::glob;
 
-/// One path of a list.
+/// One entry of a list of paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PathRule {
-    /// A path and all below it.
+    /// A path and everything below it.
     Path(PathBuf),
-    /// A pattern; what it matches, and all below that.
+    /// A pattern: every path that it matches, and everything below.
     Glob(String),
 }
 
 impl PathRule {
-    /// Reads a rule: `~` stands for `home`, `/**` at the end says nothing, `.` and `..` are folded.
+    /// Parses a rule. `~` is expanded to `home`, `/**` at the end is dropped, and `.` and `..` are
+    /// resolved lexically.
     pub(crate) fn parse(text: &str, home: &Path) -> Result<Self, RuleError> {
         let error = |problem| RuleError { rule: text.to_owned(), problem };
         if text.contains('\0') {
@@ -27,26 +29,17 @@ impl PathRule {
             _ => text.to_owned(),
         };
         if !expanded.starts_with('/') {
-            return Err(error("is relative; a session's rules are absolute, or start with `~/`"));
+            return Err(error("is relative; write an absolute path, or one that starts with `~/`"));
         }
         let trimmed = expanded.trim_end_matches("/**");
         if is_glob(trimmed) {
             return Ok(Self::Glob(trimmed.to_owned()));
         }
-        let mut path = PathBuf::from("/");
-        for component in Path::new(if trimmed.is_empty() { "/" } else { trimmed }).components() {
-            match component {
-                Component::Normal(name) => path.push(name),
-                Component::ParentDir => {
-                    path.pop();
-                }
-                _ => {}
-            }
-        }
-        Ok(Self::Path(path))
+        Ok(Self::Path(resolve_lexically(Path::new("/"), Path::new(trimmed))))
     }
 
-    /// How deep the part of `path` lies that the rule covers; `None` when it does not cover it.
+    /// Returns the depth of the deepest path that the rule matches among `path` and its ancestors,
+    /// or `None` if the rule does not cover `path`.
     pub(crate) fn depth_covering(&self, path: &Path) -> Option<usize> {
         match self {
             Self::Path(rule) => path.starts_with(rule).then(|| depth(rule)),
@@ -69,23 +62,56 @@ impl fmt::Display for PathRule {
     }
 }
 
-/// Whether a rule is a pattern rather than a path.
+/// Returns whether a rule is a pattern and not a path.
 pub(crate) fn is_glob(text: &str) -> bool {
     text.contains(['*', '?', '[', ']'])
 }
 
-/// How many components a path has.
+/// Returns the number of components of an absolute path; that of `/` is 0.
 pub(crate) fn depth(path: &Path) -> usize {
     path.components().count() - 1
 }
 
-/// Why a path rule cannot be used.
+/// Resolves `path` against `dir` without access to the file system; an absolute path replaces it.
+pub(crate) fn resolve_lexically(dir: &Path, path: &Path) -> PathBuf {
+    let mut resolved = dir.to_owned();
+    for component in path.components() {
+        match component {
+            Component::RootDir => resolved = PathBuf::from("/"),
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            Component::Normal(name) => resolved.push(name),
+            Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    resolved
+}
+
+/// Returns whether `path` lies strictly inside `dir`.
+pub(crate) fn is_inside(path: &Path, dir: &Path) -> bool {
+    path.starts_with(dir) && depth(path) > depth(dir)
+}
+
+/// Error for a path rule that cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error("path rule {rule:?} {problem}")]
 pub struct RuleError {
-    /// The rule.
+    /// The rule as written.
     pub rule: String,
-    /// What is wrong with it.
+    /// Description of the problem.
     pub problem: &'static str,
+}
+
+impl RuleError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidRule
+    }
+
+    /// Returns whether the same call can succeed later; always `false`.
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
 }

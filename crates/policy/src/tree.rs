@@ -1,11 +1,11 @@
-//! The file system as the compiler looks at it; handed in by the caller, so that this crate does no
+//! The compiler's view of the file system. The caller implements it, because this crate does no
 //! I/O.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What stands at a path; a symlink is not followed.
+/// Type of a directory entry; a symlink is not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeKind {
@@ -19,35 +19,35 @@ pub enum NodeKind {
     Other,
 }
 
-/// A file system to look at.
+/// A file system that the compiler inspects.
 pub trait Tree {
-    /// What stands at a path; `None` where nothing does.
+    /// Returns the type of the entry at `path`, or `None` if there is no entry.
     ///
     /// # Errors
-    /// Where it cannot be told.
+    /// Returns an error if the entry cannot be inspected.
     fn kind(&self, path: &Path) -> io::Result<Option<NodeKind>>;
 
-    /// The path with every symlink resolved.
+    /// Returns `path` with every symlink resolved.
     ///
     /// # Errors
-    /// Where a part is missing, or symlinks go in a circle.
+    /// Returns an error if a component does not exist, or if symlinks form a cycle.
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf>;
 
-    /// Where a symlink leads, as it says itself.
+    /// Returns the target that a symlink contains, unresolved.
     ///
     /// # Errors
-    /// Where it is none.
+    /// Returns an error if `path` is not a symlink.
     fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
 
-    /// The names in a directory, and what stands at each.
+    /// Returns the names in a directory with their types.
     ///
     /// # Errors
-    /// Where it cannot be listed.
+    /// Returns an error if the directory cannot be listed.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<(OsString, NodeKind)>>;
 
-    /// The beginning of a regular file, at most `max` bytes.
+    /// Returns the first bytes of a regular file, at most `max`.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Returns an error if the file cannot be read.
     fn read_start(&self, path: &Path, max: usize) -> io::Result<Vec<u8>>;
 }

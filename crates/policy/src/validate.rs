@@ -1,24 +1,37 @@
-//! What srt's own schema takes beyond types: patterns, ranges, and what must fit together.
+//! Validation of values like in srt's own schema: patterns, ranges and combinations.
 
 use crate::config::{CredentialMode, CredentialsConfig, SandboxRuntimeConfig};
 use crate::domain::{self, List};
+use crate::error::ErrorKind;
 
-/// Why srt would refuse settings.
+/// Error for settings that srt would reject.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error("{path}: {problem}")]
 pub struct ValidationError {
-    /// The value's place, such as `network.allowedDomains[2]`.
+    /// Path of the value, such as `network.allowedDomains[2]`.
     pub path: String,
-    /// What is wrong with it.
+    /// Description of the problem.
     pub problem: String,
 }
 
+impl ValidationError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidValue
+    }
+
+    /// Returns whether the same call can succeed later; always `false`.
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+}
+
 impl SandboxRuntimeConfig {
-    /// Judges settings as srt 0.0.78 does when it loads them.
+    /// Checks the values like srt 0.0.78 does when it loads the settings.
     ///
     /// # Errors
-    /// The first [`ValidationError`], in the order of the file's parts.
+    /// Returns the first [`ValidationError`], in the order of the sections.
     pub fn validate(&self) -> Result<(), ValidationError> {
         self.check_network()?;
         self.check_filesystem()?;
@@ -31,22 +44,22 @@ impl SandboxRuntimeConfig {
 
     fn check_network(&self) -> Result<(), ValidationError> {
         let network = &self.network;
-        each("network.allowedDomains", &network.allowed_domains, |entry| {
+        check_each("network.allowedDomains", &network.allowed_domains, |entry| {
             domain::is_accepted(entry, List::Allowed).then_some(()).ok_or(
-                "is not a domain pattern; give host[:port], *.domain[:port] or [ipv6][:port]",
+                "is not a domain pattern; write host[:port], *.domain[:port] or [ipv6][:port]",
             )
         })?;
-        each("network.deniedDomains", &network.denied_domains, |entry| {
+        check_each("network.deniedDomains", &network.denied_domains, |entry| {
             domain::is_accepted(entry, List::Denied).then_some(()).ok_or(
-                "is not a domain pattern; give host[:port], *.domain[:port], * or [ipv6][:port]",
+                "is not a domain pattern; write host[:port], *.domain[:port], * or [ipv6][:port]",
             )
         })?;
         for (entry, reason) in network.denied_domain_reasons.iter().flatten() {
             if reason.is_empty() {
-                return refuse(format!("network.deniedDomainReasons[{entry:?}]"), "is empty");
+                return invalid(format!("network.deniedDomainReasons[{entry:?}]"), "is empty");
             }
         }
-        each(
+        check_each(
             "network.deniedResolvedAddresses",
             network.denied_resolved_addresses.as_deref().unwrap_or_default(),
             |entry| {
@@ -55,38 +68,43 @@ impl SandboxRuntimeConfig {
                     .ok_or("is not an address or a CIDR block")
             },
         )?;
+        self.check_proxies()
+    }
+
+    fn check_proxies(&self) -> Result<(), ValidationError> {
+        let network = &self.network;
         for (name, port) in [
             ("httpProxyPort", network.http_proxy_port),
             ("socksProxyPort", network.socks_proxy_port),
         ] {
             if port == Some(0) {
-                return refuse(format!("network.{name}"), "is not a port from 1 to 65535");
+                return invalid(format!("network.{name}"), "is not a port from 1 to 65535");
             }
         }
         if let Some(mitm) = &network.mitm_proxy {
             if mitm.socket_path.is_empty() {
-                return refuse("network.mitmProxy.socketPath", "is empty");
+                return invalid("network.mitmProxy.socketPath", "is empty");
             }
             if mitm.domains.is_empty() {
-                return refuse("network.mitmProxy.domains", "names no domain");
+                return invalid("network.mitmProxy.domains", "is empty");
             }
-            hosts("network.mitmProxy.domains", &mitm.domains)?;
+            check_hosts("network.mitmProxy.domains", &mitm.domains)?;
         }
         if let Some(tls) = &network.tls_terminate {
             if tls.ca_cert_path.is_some() != tls.ca_key_path.is_some() {
-                return refuse(
+                return invalid(
                     "network.tlsTerminate",
-                    "caCertPath and caKeyPath are given both or neither",
+                    "needs both caCertPath and caKeyPath, or neither",
                 );
             }
-            hosts(
+            check_hosts(
                 "network.tlsTerminate.excludeDomains",
                 tls.exclude_domains.as_deref().unwrap_or_default(),
             )?;
-            each(
+            check_each(
                 "network.tlsTerminate.extraCaCertPaths",
                 tls.extra_ca_cert_paths.as_deref().unwrap_or_default(),
-                not_empty,
+                check_not_empty,
             )?;
         }
         Ok(())
@@ -101,14 +119,14 @@ impl SandboxRuntimeConfig {
             ("allowWrite", filesystem.allow_write.as_slice(), false),
             ("denyWrite", filesystem.deny_write.as_slice(), true),
         ] {
-            each(&format!("filesystem.{name}"), list, |entry| {
-                not_empty(entry)?;
+            check_each(&format!("filesystem.{name}"), list, |entry| {
+                check_not_empty(entry)?;
                 let slashed_glob = crate::rules::is_glob(entry)
                     && entry.ends_with('/')
                     && entry.starts_with(['/', '~']);
                 if denies && enabled && slashed_glob {
                     return Err(
-                        "is a pattern that ends in `/`, which matches nothing; leave the slash out",
+                        "is a pattern that ends in `/` and matches nothing; leave the slash out",
                     );
                 }
                 Ok(())
@@ -124,11 +142,11 @@ impl SandboxRuntimeConfig {
             ("javaAgentJarPath", &self.java_agent_jar_path),
         ] {
             if path.as_ref().is_some_and(|path| !path.starts_with('/')) {
-                return refuse(name, "is not an absolute path");
+                return invalid(name, "is not an absolute path");
             }
         }
         if self.mandatory_deny_search_depth.is_some_and(|depth| !(1..=10).contains(&depth)) {
-            return refuse("mandatoryDenySearchDepth", "is not a number from 1 to 10");
+            return invalid("mandatoryDenySearchDepth", "is not a number from 1 to 10");
         }
         if let Some(windows) = &self.windows {
             if windows
@@ -136,21 +154,21 @@ impl SandboxRuntimeConfig {
                 .as_ref()
                 .is_some_and(|user| user.is_empty() || user.encode_utf16().count() > 20)
             {
-                return refuse("windows.sandboxUser", "does not have 1 to 20 characters");
+                return invalid("windows.sandboxUser", "does not have 1 to 20 characters");
             }
             for (name, guid) in [
                 ("sublayerGuid", &windows.sublayer_guid),
                 ("wfpSublayerGuid", &windows.wfp_sublayer_guid),
             ] {
                 if guid.as_ref().is_some_and(|guid| !is_uuid(guid)) {
-                    return refuse(format!("windows.{name}"), "is not a UUID");
+                    return invalid(format!("windows.{name}"), "is not a UUID");
                 }
             }
             if windows
                 .proxy_port_range
                 .is_some_and(|(first, last)| first == 0 || last < first || last - first > 64)
             {
-                return refuse(
+                return invalid(
                     "windows.proxyPortRange",
                     "is not a first and a last port, at most 64 apart",
                 );
@@ -163,9 +181,13 @@ impl SandboxRuntimeConfig {
         let mut masked = false;
         for (at, file) in credentials.files.iter().flatten().enumerate() {
             let path = format!("credentials.files[{at}]");
-            not_empty(&file.path).or_else(|problem| refuse(format!("{path}.path"), problem))?;
+            check_not_empty(&file.path)
+                .or_else(|problem| invalid(format!("{path}.path"), problem))?;
             if file.mode == CredentialMode::Mask && file.path.ends_with('/') {
-                return refuse(format!("{path}.path"), "is a directory; a file is masked");
+                return invalid(
+                    format!("{path}.path"),
+                    "is a directory; only a file can be masked",
+                );
             }
             self.check_credential(
                 &path,
@@ -179,9 +201,9 @@ impl SandboxRuntimeConfig {
         for (at, variable) in credentials.env_vars.iter().flatten().enumerate() {
             let path = format!("credentials.envVars[{at}]");
             let mut bytes = variable.name.bytes();
-            let head = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-            if !head || !bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-                return refuse(format!("{path}.name"), "is not the name of a variable");
+            let starts_well = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+            if !starts_well || !bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                return invalid(format!("{path}.name"), "is not the name of a variable");
             }
             let hosts = variable.inject_hosts.as_ref();
             self.check_credential(
@@ -198,9 +220,9 @@ impl SandboxRuntimeConfig {
             && self.network.tls_terminate.is_none()
             && credentials.allow_plaintext_inject != Some(true)
         {
-            return refuse(
+            return invalid(
                 "credentials",
-                "masking needs network.tlsTerminate, or allowPlaintextInject",
+                "masking needs network.tlsTerminate or allowPlaintextInject",
             );
         }
         Ok(())
@@ -217,17 +239,17 @@ impl SandboxRuntimeConfig {
         if let Some(claims) = claims
             && (!decoded || claims.is_empty())
         {
-            return refuse(format!("{path}.maskClaims"), "needs decode, and at least one claim");
+            return invalid(format!("{path}.maskClaims"), "needs decode and at least one claim");
         }
         if let Some(inject) = inject {
-            hosts(&format!("{path}.injectHosts"), inject)?;
+            check_hosts(&format!("{path}.injectHosts"), inject)?;
             if mode == CredentialMode::Mask && inject.is_empty() {
-                return refuse(
+                return invalid(
                     format!("{path}.injectHosts"),
                     "is empty, so the credential would never be used",
                 );
             }
-            each(&format!("{path}.injectHosts"), inject, |host| {
+            check_each(&format!("{path}.injectHosts"), inject, |host| {
                 let allowed =
                     self.network.allowed_domains.iter().any(|pattern| covers(pattern, host));
                 allowed.then_some(()).ok_or("is not covered by network.allowedDomains")
@@ -240,9 +262,9 @@ impl SandboxRuntimeConfig {
             let is_excluded =
                 |host: &String| excluded.iter().any(|pattern| covers(pattern, without_port(host)));
             if !targets.is_empty() && targets.iter().all(is_excluded) {
-                return refuse(
+                return invalid(
                     path,
-                    "every host that could be given it is in tlsTerminate.excludeDomains",
+                    "every host that could receive it is in tlsTerminate.excludeDomains",
                 );
             }
         }
@@ -262,19 +284,19 @@ impl SandboxRuntimeConfig {
             {
                 let path = format!("credentials.awsPairs[{at}]");
                 if seen.contains(&name) {
-                    return refuse(path, format!("{name:?} is named twice"));
+                    return invalid(path, format!("{name:?} is named twice"));
                 }
                 seen.push(name);
-                let whole = credentials.env_vars.iter().flatten().any(|variable| {
+                let is_masked_whole = credentials.env_vars.iter().flatten().any(|variable| {
                     variable.name == *name
                         && variable.mode == CredentialMode::Mask
                         && variable.extract.is_none()
                         && variable.decode.is_none()
                 });
-                if !whole {
-                    return refuse(
+                if !is_masked_whole {
+                    return invalid(
                         path,
-                        format!("{name:?} is not masked whole in credentials.envVars"),
+                        format!("{name:?} is not masked as a whole in credentials.envVars"),
                     );
                 }
             }
@@ -283,31 +305,31 @@ impl SandboxRuntimeConfig {
     }
 }
 
-fn refuse<T>(path: impl Into<String>, problem: impl Into<String>) -> Result<T, ValidationError> {
+fn invalid<T>(path: impl Into<String>, problem: impl Into<String>) -> Result<T, ValidationError> {
     Err(ValidationError { path: path.into(), problem: problem.into() })
 }
 
-fn each(
+fn check_each(
     path: &str,
     list: &[String],
-    judge: impl Fn(&str) -> Result<(), &'static str>,
+    check: impl Fn(&str) -> Result<(), &'static str>,
 ) -> Result<(), ValidationError> {
     for (at, entry) in list.iter().enumerate() {
-        judge(entry)
-            .or_else(|problem| refuse(format!("{path}[{at}]"), format!("{entry:?} {problem}")))?;
+        check(entry)
+            .or_else(|problem| invalid(format!("{path}[{at}]"), format!("{entry:?} {problem}")))?;
     }
     Ok(())
 }
 
-fn hosts(path: &str, list: &[String]) -> Result<(), ValidationError> {
-    each(path, list, |entry| {
+fn check_hosts(path: &str, list: &[String]) -> Result<(), ValidationError> {
+    check_each(path, list, |entry| {
         domain::is_accepted(entry, List::Hosts)
             .then_some(())
-            .ok_or("is not a host pattern; ports are not meant here")
+            .ok_or("is not a host pattern; leave the port out")
     })
 }
 
-fn not_empty(entry: &str) -> Result<(), &'static str> {
+fn check_not_empty(entry: &str) -> Result<(), &'static str> {
     if entry.is_empty() { Err("is empty") } else { Ok(()) }
 }
 
@@ -330,7 +352,8 @@ fn without_port(pattern: &str) -> &str {
     }
 }
 
-/// Whether a pattern of a list covers a host pattern: the same, or `*.x` for something below `x`.
+/// Returns whether a pattern covers a host pattern: both are equal, or `*.x` covers a name below
+/// `x`.
 fn covers(pattern: &str, host: &str) -> bool {
     let (pattern, host) = (without_port(pattern).to_lowercase(), host.to_lowercase());
     pattern == host
@@ -346,7 +369,8 @@ mod tests {
     #[track_caller]
     fn check(patch: &str, expected: Result<(), &str>) {
         let mut value: serde_json::Value = serde_json::from_str(
-            r#"{"network":{"allowedDomains":["api.example.com"],"deniedDomains":[]},"filesystem":{"denyRead":[],"allowWrite":[],"denyWrite":[]}}"#,
+            r#"{"network":{"allowedDomains":["api.example.com"],"deniedDomains":[]},
+                "filesystem":{"denyRead":[],"allowWrite":[],"denyWrite":[]}}"#,
         )
         .unwrap();
         let patch: serde_json::Value = serde_json::from_str(patch).unwrap();
@@ -362,14 +386,11 @@ mod tests {
             }
         }
         let config = SandboxRuntimeConfig::from_json(&value.to_string()).unwrap();
-        assert_eq!(
-            config.validate().map_err(|refusal| refusal.path),
-            expected.map_err(str::to_owned)
-        );
+        assert_eq!(config.validate().map_err(|error| error.path), expected.map_err(str::to_owned));
     }
 
     #[test]
-    fn single_values_are_judged() {
+    fn single_values_are_checked() {
         check("{}", Ok(()));
         check(
             r#"{"network":{"allowedDomains":["a.com","*.com"]}}"#,
@@ -382,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_pattern_does_not_end_in_a_slash() {
+    fn a_denied_pattern_must_not_end_in_a_slash() {
         check(r#"{"filesystem":{"denyRead":["/a/*/"]}}"#, Err("filesystem.denyRead[0]"));
         check(r#"{"filesystem":{"denyWrite":["~/*/"]}}"#, Err("filesystem.denyWrite[0]"));
         check(r#"{"filesystem":{"denyRead":["a/*/"]}}"#, Ok(()));
@@ -391,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn masking_needs_a_way_to_give_the_real_value() {
+    fn masking_needs_a_host_that_receives_the_real_value() {
         let masked = |more: &str| {
             format!(r#"{{"credentials":{{"envVars":[{{"name":"K","mode":"mask"{more}}}]}}}}"#)
         };
@@ -402,12 +423,17 @@ mod tests {
             Err("credentials.envVars[0].injectHosts[0]"),
         );
         check(&masked(r#","maskClaims":["sub"]"#), Err("credentials.envVars[0].maskClaims"));
-        let plain = r#"{"credentials":{"allowPlaintextInject":true,"envVars":[{"name":"K","mode":"mask"}]}}"#;
+        let plain = r#"{"credentials":{"allowPlaintextInject":true,
+                                       "envVars":[{"name":"K","mode":"mask"}]}}"#;
         check(plain, Ok(()));
         check(&plain.replace("\"K\"", "\"1K\""), Err("credentials.envVars[0].name"));
-        let excluded = r#"{"network":{"tlsTerminate":{"excludeDomains":["*.example.com"]}},"credentials":{"envVars":[{"name":"K","mode":"mask"}]}}"#;
+        let excluded = r#"{"network":{"tlsTerminate":{"excludeDomains":["*.example.com"]}},
+                           "credentials":{"envVars":[{"name":"K","mode":"mask"}]}}"#;
         check(excluded, Err("credentials.envVars[0]"));
-        let pairs = r#"{"credentials":{"allowPlaintextInject":true,"envVars":[{"name":"A","mode":"mask"}],"awsPairs":[{"accessKeyIdVar":"A","secretAccessKeyVar":"B"}]}}"#;
+        let pairs = r#"{"credentials":{"allowPlaintextInject":true,
+                                       "envVars":[{"name":"A","mode":"mask"}],
+                                       "awsPairs":[{"accessKeyIdVar":"A",
+                                                    "secretAccessKeyVar":"B"}]}}"#;
         check(pairs, Err("credentials.awsPairs[0]"));
     }
 }

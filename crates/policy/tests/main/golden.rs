@@ -1,4 +1,4 @@
-//! The exact compiled form. `UPDATE_GOLDEN=1` writes the files anew.
+//! Golden files of the exact compiled form. `UPDATE_GOLDEN=1` rewrites them.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -33,7 +33,8 @@ fn host() -> Model {
     .file("/var/agents/agent-tools.db")
 }
 
-fn shown(plan: &MountPlan) -> String {
+/// Formats a plan for a golden file.
+fn format_plan(plan: &MountPlan) -> String {
     let mut text = String::new();
     for op in &plan.ops {
         let path = op.path().unwrap_or(Path::new("/")).display();
@@ -50,8 +51,8 @@ fn shown(plan: &MountPlan) -> String {
             other => panic!("{other:?}"),
         };
     }
-    for refused in &plan.creation_rules.denied_paths {
-        let _ = writeln!(text, "refuse {} in {}", refused.rest.display(), refused.dir.display());
+    for denied in &plan.creation_rules.denied_paths {
+        let _ = writeln!(text, "refuse {} in {}", denied.rest.display(), denied.dir.display());
     }
     for pattern in &plan.creation_rules.denied_patterns {
         let _ = writeln!(text, "refuse {pattern}");
@@ -69,8 +70,8 @@ fn shown(plan: &MountPlan) -> String {
     text
 }
 
-/// The allow list of the same policy.
-fn opened(plan: &MountPlan, tree: &Model) -> String {
+/// Formats the allow list of a plan for a golden file.
+fn format_allow_list(plan: &MountPlan, tree: &Model) -> String {
     let list = plan.allow_list(tree, &["/proc", "/dev"].map(Path::new)).unwrap();
     let mut text = String::new();
     for rule in &list.rules {
@@ -89,8 +90,8 @@ fn opened(plan: &MountPlan, tree: &Model) -> String {
 #[track_caller]
 fn check(name: &str, policy: &Policy, tree: &Model) {
     let options = MountOptions { private: vec!["/tmp".into(), "/var/tmp".into()] };
-    let mut found = shown(&policy.mounts(tree, &options).unwrap());
-    found += &opened(&policy.mounts(tree, &MountOptions::default()).unwrap(), tree);
+    let mut found = format_plan(&policy.mounts(tree, &options).unwrap());
+    found += &format_allow_list(&policy.mounts(tree, &MountOptions::default()).unwrap(), tree);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -109,7 +110,7 @@ fn settings(filesystem: &str) -> Policy {
 }
 
 #[test]
-fn the_presets() {
+fn the_presets_compile_to_their_golden_form() {
     let session = Path::new("/var/agents/sessions/s1");
     let build = |builder: PolicyBuilder| {
         let home = Path::new("/home/ann");
@@ -126,16 +127,17 @@ fn the_presets() {
 }
 
 #[test]
-fn carve_outs_at_any_nesting() {
+fn allowed_and_denied_paths_nest_to_any_depth() {
     let tree = host().file("/d/f").file("/d/a/f").file("/d/a/b/f").file("/d/a/b/c/f");
     let policy = settings(
-        r#"{"denyRead":["/d","/d/a/b"],"allowRead":["/d/a","/d/a/b/c"],"allowWrite":[],"denyWrite":[]}"#,
+        r#"{"denyRead":["/d","/d/a/b"],"allowRead":["/d/a","/d/a/b/c"],
+            "allowWrite":[],"denyWrite":[]}"#,
     );
     check("carve-outs.txt", &policy, &tree);
 }
 
 #[test]
-fn denying_a_write_wins_in_any_nesting() {
+fn denying_a_write_wins_at_any_nesting() {
     let tree = host()
         .file("/w/a/b/f")
         .file("/w/keep/f")
@@ -144,24 +146,26 @@ fn denying_a_write_wins_in_any_nesting() {
         .file("/w/.bashrc")
         .dir("/w/sub/repo/.git/hooks");
     let policy = settings(
-        r#"{"denyRead":["/w/a/b"],"allowWrite":["/w","/w/keep/in"],"denyWrite":["/w/keep","/w/absent"]}"#,
+        r#"{"denyRead":["/w/a/b"],"allowWrite":["/w","/w/keep/in"],
+            "denyWrite":["/w/keep","/w/absent"]}"#,
     );
     check("deny-write.txt", &policy, &tree.dir("/w/keep/in"));
 }
 
 #[test]
-fn everything_hidden_but_what_is_allowed() {
+fn denying_the_root_hides_everything_except_allowed_paths() {
     check(
         "deny-root.txt",
         &settings(
-            r#"{"denyRead":["/"],"allowRead":["/usr","/etc/passwd"],"allowWrite":["/opt"],"denyWrite":[]}"#,
+            r#"{"denyRead":["/"],"allowRead":["/usr","/etc/passwd"],
+                "allowWrite":["/opt"],"denyWrite":[]}"#,
         ),
         &host(),
     );
 }
 
 #[test]
-fn symlinks_are_resolved_and_an_agents_own_opens_nothing() {
+fn symlinks_are_resolved_and_those_of_an_agent_open_nothing() {
     let tree = host().dir("/w").link("/w/out", "/home/ann").link("/alias", "/opt");
     check(
         "symlinks.txt",
@@ -173,7 +177,7 @@ fn symlinks_are_resolved_and_an_agents_own_opens_nothing() {
 }
 
 #[test]
-fn patterns_cover_what_exists_and_say_what_they_do_not() {
+fn patterns_cover_existing_files_and_report_the_rest_as_unenforced() {
     let tree = host().file("/k/a.pem").file("/k/d/b.pem").file("/k/c.txt");
     check(
         "patterns.txt",
@@ -191,7 +195,7 @@ fn patterns_cover_what_exists_and_say_what_they_do_not() {
 }
 
 #[test]
-fn what_is_denied_and_absent_is_refused_where_it_would_arise() {
+fn denied_paths_that_do_not_exist_become_creation_rules() {
     let tree = host()
         .dir("/w/.claude")
         .file("/w/file")
@@ -210,7 +214,7 @@ fn what_is_denied_and_absent_is_refused_where_it_would_arise() {
 }
 
 #[test]
-fn without_rules_for_files_there_is_one_mount() {
+fn a_disabled_section_compiles_to_one_mount() {
     check(
         "disabled.txt",
         &settings(r#"{"disabled":true,"denyRead":["/opt"],"allowWrite":[],"denyWrite":[]}"#),
@@ -219,7 +223,7 @@ fn without_rules_for_files_there_is_one_mount() {
 }
 
 #[test]
-fn a_host_is_judged_by_the_entry_that_decides() {
+fn the_verdict_about_a_host_names_the_deciding_entry() {
     let mut config = SandboxRuntimeConfig::default();
     config.network.allowed_domains = vec!["*.example.com".to_owned(), "example.org:443".to_owned()];
     config.network.denied_domains = vec!["evil.example.com".to_owned()];

@@ -1,5 +1,5 @@
-//! Compiled mounts: their exact form on a model of a host, and their agreement with `explain` and a
-//! plain oracle.
+//! Tests of compiled mounts: their exact form on a model of a host, and their agreement with
+//! `explain` and a simple oracle.
 
 mod golden;
 mod model;

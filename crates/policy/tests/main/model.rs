@@ -69,16 +69,16 @@ impl Tree for Model {
     }
 
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        let mut at = PathBuf::from("/");
+        let mut resolved = PathBuf::from("/");
         for component in path.components().skip(1) {
-            at.push(component);
-            match self.nodes.get(&at) {
+            resolved.push(component);
+            match self.nodes.get(&resolved) {
                 None => return Err(io::ErrorKind::NotFound.into()),
-                Some(Some(Target::Link(target))) => at = self.canonicalize(target)?,
+                Some(Some(Target::Link(target))) => resolved = self.canonicalize(target)?,
                 Some(_) => {}
             }
         }
-        Ok(at)
+        Ok(resolved)
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
@@ -92,8 +92,8 @@ impl Tree for Model {
         Ok(self
             .nodes
             .iter()
-            .filter(|(at, _)| at.parent() == Some(path))
-            .filter_map(|(at, node)| Some((at.file_name()?.to_owned(), kind(node.as_ref()))))
+            .filter(|(node_path, _)| node_path.parent() == Some(path))
+            .filter_map(|(path, node)| Some((path.file_name()?.to_owned(), kind(node.as_ref()))))
             .collect())
     }
 
