@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use artifact_sync::{ChangeSourceReport, RestoreReport, Skipped, SyncReport};
 use policy::{Access, Policy, Verdict};
+use sandbox_core::internal::lock;
 use sandbox_core::{
     CommandSpec, EngineReport, Limits, NativeSandbox, RelativePath, Sandbox, SessionId,
     SessionPath, Tier, UserId,
@@ -181,9 +182,7 @@ impl Session {
 
     /// Returns the warnings from opening the session, once.
     pub(crate) fn take_unreported_warnings(&self) -> Vec<String> {
-        std::mem::take(
-            &mut *self.unreported_warnings.lock().unwrap_or_else(PoisonError::into_inner),
-        )
+        std::mem::take(&mut *lock(&self.unreported_warnings))
     }
 
     /// Returns a command with the session's environment and time limit.

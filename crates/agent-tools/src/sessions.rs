@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use artifact_sync::{IgnoreRules, Progress, Skipped};
 use policy::{Policy, PolicyError, SandboxRuntimeConfig, UnenforcedReason};
+use sandbox_core::internal::{blocking, lock};
 use sandbox_core::{Limits, NativeSandbox, OpenError, SessionId, Tier, UserId};
 use secrets::{LoadedVariables, VariableSource};
 use skill_store::{InstalledSkill, SkillError, SkillRef};
@@ -276,7 +277,7 @@ impl Sessions {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<OnceCell<Arc<Session>>>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
 
     /// Forgets a cell, unless another one has taken its place.
@@ -344,11 +345,10 @@ impl Sessions {
         );
         let (for_sandbox, dir) = (policy.clone(), workspace.dir.path().to_owned());
         let SessionSettings { tier, limits, .. } = self.settings.session.clone();
-        let sandbox = tokio::task::spawn_blocking(move || {
+        let sandbox = blocking(move || {
             NativeSandbox::builder(&for_sandbox, dir).limits(limits).tier(tier).open()
         })
         .await
-        .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
         .map_err(|source| SessionError::Sandbox { source })?;
         // What is not there needs no protection now, and presets name many such paths.
         let gaps =

@@ -9,13 +9,12 @@ use artifact_sync::{
     SyncReport,
 };
 use object_store::path::Path as Key;
+use sandbox_core::internal::blocking;
 use sandbox_core::{FileError, RelativePath, SessionDir, SessionId, UserId};
+use skill_store::SKILLS_DIRECTORY;
 
 use crate::home::{Home, SessionState, StateError};
 use crate::storage::Storage;
-
-/// The top directory of a session that is not mirrored: its content comes from the skill store.
-const NOT_MIRRORED: &str = "skills";
 
 /// A session's files, held by this process alone until dropped.
 #[derive(Debug)]
@@ -132,7 +131,7 @@ impl Workspace {
         let mut mirror = Mirror::builder(Arc::clone(&self.dir), Arc::clone(&storage.store), prefix)
             .state_dir(self.state.mirror_dir())
             .probe(storage.probe.clone())
-            .exclude(NOT_MIRRORED);
+            .exclude(SKILLS_DIRECTORY);
         if let Some(linker) = &storage.linker {
             mirror = mirror.linker(Arc::clone(linker));
         }
@@ -152,9 +151,7 @@ impl Workspace {
 
     async fn remove(&self) -> Result<(), CloseError> {
         let dir = SessionDir::open(self.dir.path())?;
-        tokio::task::spawn_blocking(move || dir.remove_all())
-            .await
-            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        blocking(move || dir.remove_all()).await?;
         Ok(self.state.disclaim()?)
     }
 
@@ -359,7 +356,7 @@ pub enum CloseError {
 
 /// Returns whether a path is mirrored as an artifact: true for everything outside `skills/`.
 pub(crate) fn is_artifact(path: &RelativePath) -> bool {
-    path.components().next() != Some(NOT_MIRRORED)
+    path.components().next() != Some(SKILLS_DIRECTORY)
 }
 
 #[cfg(test)]

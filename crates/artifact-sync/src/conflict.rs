@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use object_store::path::Path as Key;
 use object_store::{Error, ObjectStoreExt};
+use sandbox_core::internal::blocking;
 use sandbox_core::{FileErrorKind, RelativePath, with_causes};
 
 use crate::conditional::{Expected, Version};
@@ -17,7 +18,7 @@ use crate::mirror::Inner;
 use crate::restore::Fetched;
 use crate::signature::Signature;
 use crate::snapshot::Snapshot;
-use crate::upload::{self, Before, Upload, UploadError, blocking};
+use crate::upload::{self, Before, Upload, UploadError};
 
 /// How often the other side may change the file while this one looks.
 const ATTEMPTS: usize = 3;

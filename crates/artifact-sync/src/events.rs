@@ -15,12 +15,13 @@ use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::inotify::{self, CreateFlags, Event, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
 use crate::paths::{name, parents, take_under};
+use sandbox_core::internal::lock;
 
 /// More than this many paths to look at, and a walk costs less.
 const MAX_SUSPECTS: usize = 4_096;
@@ -80,7 +81,7 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     pub(crate) fn new() -> io::Result<Self> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = lock(&SHARED);
         let instance = match &*shared {
             Some(instance) => Arc::clone(instance),
             None => {
@@ -150,7 +151,7 @@ impl Drop for Subscription {
 
 impl Instance {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 

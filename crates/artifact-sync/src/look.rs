@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use sandbox_core::RelativePath;
+use sandbox_core::internal::lock;
 use tokio::time::Instant;
 
 use crate::diff::{Changes, diff, diff_under, gone_unheard};
@@ -296,8 +297,4 @@ fn is_unnamed(path: &str) -> bool {
     name(path)
         .strip_prefix('#')
         .is_some_and(|inode| !inode.is_empty() && inode.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use object_store::ObjectStore;
 use object_store::path::Path as Key;
+use sandbox_core::internal::{blocking, lock};
 use sandbox_core::{RelativePath, SessionDir, with_causes};
 use tokio::sync::mpsc::{self, error::SendError};
 use tokio::task::AbortHandle;
@@ -23,7 +24,7 @@ use crate::look::{ChangeSourceReport, Lookout, Scope};
 use crate::report::{ChangedFile, Direction, Pending, Progress, RestoreReport, SyncReport};
 use crate::snapshot::Snapshot;
 use crate::tally::{Tally, Told};
-use crate::upload::{Uploader, blocking};
+use crate::upload::Uploader;
 
 /// How long [`Mirror::flush`] waits.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
@@ -191,7 +192,7 @@ impl Mirror {
             working.carry_out(changes, tell).await;
             drop(turn);
         });
-        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = Some(work.abort_handle());
+        *lock(&self.work) = Some(work.abort_handle());
         while let Ok(Some((path, outcome))) = timeout_at(deadline, outcomes.recv()).await {
             tally.add(path, outcome);
         }
@@ -204,7 +205,7 @@ impl Mirror {
 
     /// Tries again what is pending, also while nobody calls, until all of it is stored.
     fn try_again_later(&self) {
-        let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut retries = lock(&self.retries);
         if retries.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
@@ -248,7 +249,7 @@ impl Drop for Mirror {
 
 impl Inner {
     pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.index)
     }
 
     /// Takes removals out of the changes when they are too many to be meant.

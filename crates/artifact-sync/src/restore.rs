@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStoreExt};
+use sandbox_core::internal::blocking;
 use sandbox_core::{FileError, RelativePath, StagedFile, with_causes};
 
 use crate::attributes;
@@ -22,7 +23,6 @@ use crate::paths::{ancestors, parents};
 use crate::report::{Direction, RestoreFailure, RestoreReport};
 use crate::signature::Signature;
 use crate::snapshot::Snapshot;
-use crate::upload::blocking;
 
 /// How many objects are fetched at once.
 const FETCHES_AT_ONCE: usize = 32;

@@ -1,10 +1,11 @@
 //! The report of a synchronisation, gathered outcome by outcome.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use object_store::path::Path as Key;
 use sandbox_core::RelativePath;
+use sandbox_core::internal::lock;
 
 use crate::diff::Changes;
 use crate::mirror::relative;
@@ -64,7 +65,7 @@ impl Told {
     }
 
     fn lock(&self) -> MutexGuard<'_, Named> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -14,6 +14,7 @@ use object_store::{
     Attributes, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions,
     PutOptions,
 };
+use sandbox_core::internal::blocking;
 use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir, with_causes};
 use tokio::sync::Semaphore;
 
@@ -421,13 +422,6 @@ impl Uploader {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Runs what blocks on a thread for it.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 pub(crate) fn signature(file: &File) -> io::Result<Signature> {

@@ -1,18 +1,7 @@
 //! Names of sessions and users, safe to use as one path component and in an object key.
 
-use std::fmt;
-use std::str::FromStr;
-
 /// The longest id, in bytes.
 const MAX_ID_BYTES: usize = 128;
-
-/// The id of one session: 1–128 of `[A-Za-z0-9._-]`, not `.` or `..`, not starting with `-`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(String);
-
-/// The id of one user: the same rule as [`SessionId`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UserId(String);
 
 /// Why a text is not an id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,33 +41,48 @@ pub fn check_id(kind: &'static str, input: &str) -> Result<(), IdError> {
     Err(IdError { kind, input: input.chars().take(160).collect(), problem })
 }
 
-macro_rules! id {
-    ($name:ident, $kind:literal) => {
+/// Defines a string type that follows the rule of [`check_id`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! string_id {
+    ($(#[$attribute:meta])* pub struct $name:ident($kind:literal);) => {
+        $(#[$attribute])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
         impl $name {
-            /// Checks and takes over a text.
+            /// Parses a text: 1–128 of `[A-Za-z0-9._-]`, not `.` or `..`, not starting with `-`.
             ///
             /// # Errors
-            /// [`IdError`] when the text breaks the rule of the type.
-            pub fn parse(input: &str) -> Result<Self, IdError> {
-                check_id($kind, input).map(|()| Self(input.to_owned()))
+            /// Returns [`IdError`]($crate::IdError) if the text breaks this rule.
+            pub fn parse(input: &str) -> Result<Self, $crate::IdError> {
+                $crate::check_id($kind, input).map(|()| Self(input.to_owned()))
             }
 
-            /// The id as text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
-        impl FromStr for $name {
-            type Err = IdError;
+        impl std::str::FromStr for $name {
+            type Err = $crate::IdError;
 
-            fn from_str(input: &str) -> Result<Self, IdError> {
+            fn from_str(input: &str) -> Result<Self, $crate::IdError> {
                 Self::parse(input)
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl TryFrom<String> for $name {
+            type Error = $crate::IdError;
+
+            fn try_from(input: String) -> Result<Self, $crate::IdError> {
+                $crate::check_id($kind, &input).map(|()| Self(input))
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
@@ -91,8 +95,15 @@ macro_rules! id {
     };
 }
 
-id!(SessionId, "session id");
-id!(UserId, "user id");
+string_id! {
+    /// The id of one session.
+    pub struct SessionId("session id");
+}
+
+string_id! {
+    /// The id of one user.
+    pub struct UserId("user id");
+}
 
 #[cfg(test)]
 mod tests {

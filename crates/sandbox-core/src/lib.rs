@@ -66,6 +66,8 @@
 mod causes;
 mod files;
 mod id;
+#[doc(hidden)]
+pub mod internal;
 mod path;
 #[cfg(feature = "sandbox")]
 mod transient;

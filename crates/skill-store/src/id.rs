@@ -4,55 +4,22 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-use sandbox_core::{IdError, check_id};
+use sandbox_core::{IdError, string_id};
 use serde::{Deserialize, Serialize};
 
-macro_rules! id {
-    ($name:ident, $kind:literal, $doc:literal) => {
-        #[doc = $doc]
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        pub struct $name(String);
-
-        impl $name {
-            /// Checks and takes over a text: 1–128 of `[A-Za-z0-9._-]`, not `.` or `..`, not
-            /// starting with `-`.
-            ///
-            /// # Errors
-            /// [`IdError`] when the text breaks the rule.
-            pub fn parse(input: &str) -> Result<Self, IdError> {
-                check_id($kind, input).map(|()| Self(input.to_owned()))
-            }
-
-            /// The text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = IdError;
-
-            fn from_str(input: &str) -> Result<Self, IdError> {
-                Self::parse(input)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-            }
-        }
-    };
+string_id! {
+    /// The id of a skill in the store.
+    #[derive(Serialize, Deserialize)]
+    #[serde(try_from = "String")]
+    pub struct SkillId("skill id");
 }
 
-id!(SkillId, "skill id", "What a skill is known by in the store.");
-id!(SkillName, "skill name", "The directory that a skill gets in a session, below `skills/`.");
+string_id! {
+    /// The name of a skill in a session: its directory below `skills/`.
+    #[derive(Serialize, Deserialize)]
+    #[serde(try_from = "String")]
+    pub struct SkillName("skill name");
+}
 
 /// A version of a skill, from 1 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -8,18 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use artifact_sync::{Listing, Object, get_object, list_tree};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
+use sandbox_core::internal::blocking;
 use sandbox_core::{FileError, RelativePath, SessionDir};
 use serde::{Deserialize, Serialize};
 
+use crate::SKILLS_DIRECTORY;
 use crate::error::SkillError;
 use crate::front_matter::{SKILL_FILE, description};
 use crate::id::{SkillId, SkillName, SkillRef, Version};
 use crate::record::{Fingerprint, Record};
 use crate::source::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES};
-use crate::store::{SkillStore, blocking, store_error};
+use crate::store::{SkillStore, store_error};
 
-/// Where skills stand in a session.
-const SKILLS: &str = "skills";
 /// How the directory is called in which a skill arises.
 const STAGING_PREFIX: &str = ".installing-";
 const FETCHES_AT_ONCE: usize = 16;
@@ -107,7 +107,7 @@ impl SkillStore {
         let mut installed =
             InstalledSkill { id: skill.id.clone(), name: skill.name(), version, description: None };
         warnings.extend(version_files.warnings);
-        let target = relative(&format!("{SKILLS}/{}", installed.name))?;
+        let target = relative(&format!("{SKILLS_DIRECTORY}/{}", installed.name))?;
         let record = state_dir.and_then(|state_dir| Record::read(state_dir, &installed));
         if let Some(record) = record.filter(|record| {
             let is_same = (&record.skill.id, record.skill.version) == (&installed.id, version);
@@ -243,7 +243,7 @@ fn materialise(
     target: &RelativePath,
     files: &[(RelativePath, Object)],
 ) -> Result<(), SkillError> {
-    let skills = relative(SKILLS)?;
+    let skills = relative(SKILLS_DIRECTORY)?;
     if !dir.has_plain_directory(&skills) {
         // The name is not the agent's to give to something else.
         dir.remove_tree(&skills)?;
@@ -287,7 +287,7 @@ fn relative(path: &str) -> Result<RelativePath, SkillError> {
 }
 
 fn path_error(error: sandbox_core::PathError) -> SkillError {
-    SkillError::Unfit { path: SKILLS.into(), problem: error.to_string() }
+    SkillError::Unfit { path: SKILLS_DIRECTORY.into(), problem: error.to_string() }
 }
 
 /// A name that no other installation of this machine has.

@@ -52,4 +52,7 @@ pub use front_matter::{FrontMatter, FrontMatterError};
 pub use id::{SkillId, SkillName, SkillRef, SkillRefError, Version};
 pub use install::{InstallReport, InstalledSkill};
 pub use prompt::prompt;
+/// Directory of skills in a session, and of their keys below the prefix of a [`SkillStore`].
+pub const SKILLS_DIRECTORY: &str = "skills";
+
 pub use store::{Published, SkillStore, SkillSummary};

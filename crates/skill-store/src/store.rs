@@ -18,13 +18,14 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode};
 use sandbox_core::RelativePath;
+use sandbox_core::internal::blocking;
 
+use crate::SKILLS_DIRECTORY;
 use crate::error::SkillError;
 use crate::front_matter::SKILL_FILE;
 use crate::id::{SkillId, Version};
 use crate::source::Source;
 
-const SKILLS: &str = "skills";
 const VERSIONS: &str = ".versions";
 /// How many requests are on their way at once.
 const AT_ONCE: usize = 16;
@@ -177,7 +178,7 @@ impl SkillStore {
     /// # Errors
     /// [`SkillError::Store`].
     pub async fn list(&self) -> Result<Vec<SkillSummary>, SkillError> {
-        let prefix = self.prefix.clone().join(SKILLS);
+        let prefix = self.prefix.clone().join(SKILLS_DIRECTORY);
         let level =
             self.store.list_with_delimiter(Some(&prefix)).await.map_err(store_error(&prefix))?;
         // What others keep there under names that are no ids is none of ours.
@@ -238,7 +239,7 @@ impl SkillStore {
 
     fn skill_prefix(&self, id: &SkillId) -> Key {
         // Ids are of `[A-Za-z0-9._-]`, so nothing is encoded here.
-        self.prefix.clone().join(SKILLS).join(id.as_str())
+        self.prefix.clone().join(SKILLS_DIRECTORY).join(id.as_str())
     }
 
     /// `skills/<id>/v<n>` under the general prefix.
@@ -266,11 +267,4 @@ fn directory(version: Version) -> String {
 
 pub(crate) fn store_error(key: &Key) -> impl Fn(Error) -> SkillError {
     move |source| SkillError::Store { key: key.to_string(), source }
-}
-
-/// Runs what blocks on a thread for it.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

@@ -7,7 +7,7 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use policy::{BindAccess, MountOp, MountPlan};
@@ -15,6 +15,7 @@ use rustix::fs::{Access, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::OpenError;
+use crate::internal::lock;
 use crate::sandbox::{Cgroups, Limits};
 
 /// What the names of such groups begin with; behind it the process id of the host, and something
@@ -196,7 +197,7 @@ fn open(path: &Path) -> io::Result<File> {
 /// many sessions there is much to look at.
 fn sweep_once(parent: &Path) {
     static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-    if SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(parent.to_owned()) {
+    if lock(&SWEPT).insert(parent.to_owned()) {
         sweep(parent);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -17,6 +17,7 @@ use super::error::{OpenError, host_error};
 use super::memory_file::memory_file;
 use super::process::{InitProcess, SETUP_TIMEOUT, StartedInit};
 use super::wire;
+use crate::internal::lock;
 use crate::sandbox::{CommandSpec, ExecError};
 
 /// Pause before a retry while the control socket is full.
@@ -135,7 +136,7 @@ impl Connection {
     }
 
     fn send_message(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<bool> {
-        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let control = lock(&self.control);
         let control = control.as_ref().ok_or(Errno::PIPE)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -150,7 +151,7 @@ impl Connection {
 
     /// Sends additional mounts and new creation rules, and waits until init has applied them.
     pub(super) fn update(&self, body: &[u8]) -> io::Result<()> {
-        let updates = self.updates.lock().unwrap_or_else(PoisonError::into_inner);
+        let updates = lock(&self.updates);
         let file = memory_file("session-additions", body, MemfdFlags::NOEXEC_SEAL)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -173,7 +174,7 @@ impl Connection {
 
     /// Ends init, and with it every process of the session, and waits until they have exited.
     pub(super) async fn end(&self) {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.control).take();
         self.init.wait().await;
     }
 }

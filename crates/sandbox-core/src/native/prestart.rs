@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use rustix::net::SendFlags;
@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::request::{self, CommandText};
 use super::streams::{CommandPipes, command_pipes};
 use super::wire;
+use crate::internal::lock;
 use crate::sandbox::CommandSpec;
 
 /// Idle time of a session before a shell is prestarted. A command that follows at once would only
@@ -74,7 +75,7 @@ impl PrestartedShell {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Option<WaitingShell>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 
     fn is_idle(&self) -> bool {

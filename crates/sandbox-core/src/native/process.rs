@@ -4,7 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
@@ -19,6 +19,7 @@ use super::error::{OpenError, host_error};
 use super::memory_file::memory_file;
 use super::temporary::TemporaryDir;
 use super::{remedy, wire};
+use crate::internal::lock;
 
 /// The init program; see `build.rs`. Empty on unsupported targets.
 #[cfg(native_init)]
@@ -102,7 +103,7 @@ pub(super) fn start(
 impl InitProcess {
     /// Keeps a directory for temporary files until init has exited.
     pub(super) fn keep(&self, temporary: TemporaryDir) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).temporary = Some(temporary);
+        lock(&self.kept).temporary = Some(temporary);
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -118,7 +119,7 @@ impl InitProcess {
     }
 
     fn take_kept(&self) -> KeptResources {
-        std::mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut lock(&self.kept))
     }
 }
 

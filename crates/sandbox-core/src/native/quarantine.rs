@@ -8,13 +8,14 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use policy::DeniedPath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use crate::internal::lock;
 use crate::sandbox::Quarantined;
 
 /// Lag of file times behind the clock: one tick of the kernel, 10 ms at most, doubled.
@@ -32,12 +33,12 @@ impl Unchecked {
     /// Records the start of a command whose exit may not be reported. Such a command was cancelled,
     /// or runs on streams of another process.
     pub(super) fn record(&self, started: SystemTime) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(started);
+        lock(&self.0).get_or_insert(started);
     }
 
     /// Returns the start time of the oldest such command.
     pub(super) fn began(&self) -> Option<SystemTime> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 
     /// Renames files that were created at denied paths since a command started, or since the oldest

@@ -22,6 +22,7 @@ use super::error::{OpenError, host_error};
 use super::plan;
 use super::quarantine::Unchecked;
 use super::tree::compile;
+use crate::internal::lock;
 use crate::sandbox::Quarantined;
 
 /// A policy compiled for one session.
@@ -77,7 +78,7 @@ impl Mounts {
     /// Recompiles the policy against the host's current files, then hides and protects what is new.
     /// Blocks for a few milliseconds.
     pub(super) fn reapply_policy(&self) -> Result<(), OpenError> {
-        let _exclusive = self.reapplying.lock().unwrap_or_else(PoisonError::into_inner);
+        let _exclusive = lock(&self.reapplying);
         let mut fresh = compile(&self.policy, self.private.clone())?;
         let old = self.plan();
         let ops = if self.has_namespaces { fresh.restrictions_beyond(&old) } else { Vec::new() };

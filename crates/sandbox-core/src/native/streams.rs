@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::net::unix::pipe;
 
+use crate::internal::blocking;
 use crate::sandbox::streams::{Filled, fill};
 use crate::sandbox::{CapturedStream, ExecError};
 
@@ -64,9 +65,8 @@ pub(super) async fn capture(
     }
     let (pipe, null) = (pipe.into_blocking_fd()?, null.try_clone()?);
     // The thread ends with the command, even if this future is dropped.
-    let drained = tokio::task::spawn_blocking(move || drain(&pipe, &null)).await;
-    stream.dropped_bytes +=
-        drained.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    let drained = blocking(move || drain(&pipe, &null)).await?;
+    stream.dropped_bytes += drained;
     Ok(stream)
 }
 

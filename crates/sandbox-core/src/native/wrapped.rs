@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::MemfdFlags;
@@ -23,6 +23,7 @@ use super::memory_file::memory_file;
 use super::process::PROGRAM;
 use super::refresh::Mounts;
 use super::request::{self, CommandText};
+use crate::internal::lock;
 use crate::sandbox::{CommandSpec, ExecError};
 
 /// Maximum time for a client to send its request, and for a busy session to accept the command.
@@ -164,8 +165,4 @@ fn send(client: &UnixStream, message: &[u8], channel: BorrowedFd<'_>) -> io::Res
     ancillary.push(SendAncillaryMessage::ScmRights(&fds));
     rustix::net::sendmsg(client, &[IoSlice::new(message)], &mut ancillary, SendFlags::NOSIGNAL)?;
     Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

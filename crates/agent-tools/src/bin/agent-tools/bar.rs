@@ -1,10 +1,11 @@
 //! A bar on the terminal while files are on their way.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use agent_tools::{Direction, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
+use sandbox_core::internal::lock;
 
 /// What is over sooner shows nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -25,7 +26,7 @@ struct Transfer {
 
 impl Progress for Bar {
     fn advanced(&self, direction: Direction, done: usize, total: usize) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let transfer = match &mut *state {
             Some(transfer) if transfer.direction == direction => transfer,
             other => other.insert(Transfer { direction, begun: Instant::now(), bar: None }),

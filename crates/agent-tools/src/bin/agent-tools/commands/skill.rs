@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use agent_tools::{SkillId, SkillRef, Storage};
 use clap::Subcommand;
+use skill_store::SKILLS_DIRECTORY;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -102,7 +103,7 @@ async fn install(
         eprintln!("agent-tools: warning: {warning}");
     }
     let installed = &report.skill;
-    let path = dir.join("skills").join(installed.name.as_str());
+    let path = dir.join(SKILLS_DIRECTORY).join(installed.name.as_str());
     let result = serde_json::json!({
         "id": installed.id.to_string(), "version": installed.version.get(), "path": path.to_string_lossy(),
     });
