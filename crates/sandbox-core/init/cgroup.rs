@@ -1,23 +1,23 @@
 //! The session's control group (`cgroups(7)`, version 2), where the host has one: the kernel counts
-//! and limits each slot, and so each command, as a whole.
+//! and limits each worker, and so each command, as a whole.
 //!
 //! ```text
 //! <the session's group>      made by the host, hands the controllers on, holds no process
 //! ├── init                   init
-//! └── slot-<place>           a slot and the command that it runs; has the limits
+//! └── worker-<index>           a worker and the command that it runs; has the limits
 //! ```
 //!
 //! Everybody is started in its group (`CLONE_INTO_CGROUP`), so nothing is ever outside, and nobody
 //! is moved: the kernel may take milliseconds for that.
 //!
-//! A slot shares the group of its commands, which cost nothing more for that. Therefore the group
+//! A worker shares the group of its commands, which cost nothing more for that. Therefore the group
 //! is not killed as one when memory runs out (`memory.oom.group`): the kernel kills the largest
-//! process, which is never the slot while there is a shell, and the slot, which hears of it, kills
+//! process, which is never the worker while there is a shell, and the worker, which hears of it, kills
 //! the rest.
 
 use core::cell::Cell;
 
-use crate::pool::Place;
+use crate::pool::WorkerIndex;
 use crate::reader::Reader;
 use crate::sys::{self, CStr, Errno, Fd, Poll, Result, c};
 use crate::tier::Tier;
@@ -75,46 +75,46 @@ impl Group {
         fork_into(self.dir, c(b"init\0"), flags)
     }
 
-    /// Forks a process into a new group with the limits of a command; `mark` is that of the guard.
-    pub fn fork_slot(&self, place: Place, flags: usize, mark: usize) -> Result<i32> {
+    /// Forks a process into a new group with the limits of a command; `bypass_tag` is that of the supervisor.
+    pub fn fork_worker(&self, index: WorkerIndex, flags: usize, bypass_tag: usize) -> Result<i32> {
         let mut buffer = [0; PATH_BYTES];
-        // Of a slot that is dead; what its commands have left in memory, such as files in /tmp,
+        // Of a worker that is dead; what its commands have left in memory, such as files in /tmp,
         // must not count for the next.
-        let _ = sys::remove_directory(self.dir, path(&mut buffer, place, b"")?);
-        sys::make_directory(self.dir, path(&mut buffer, place, b"")?, 0o755 | mark)?;
+        let _ = sys::remove_directory(self.dir, path(&mut buffer, index, b"")?);
+        sys::make_directory(self.dir, path(&mut buffer, index, b"")?, 0o755 | bypass_tag)?;
         let mut digits = [0; 20];
-        self.set(place, b"/memory.max", sys::decimal(&mut digits, self.spec.max_memory_bytes))?;
-        // The slot counts too.
+        self.set(index, b"/memory.max", sys::decimal(&mut digits, self.spec.max_memory_bytes))?;
+        // The worker counts too.
         let max_processes = (u64::from(self.spec.max_processes) + 1).min(MAX_PROCESSES);
-        self.set(place, b"/pids.max", sys::decimal(&mut digits, max_processes))?;
-        match self.set(place, b"/memory.swap.max", b"0") {
+        self.set(index, b"/pids.max", sys::decimal(&mut digits, max_processes))?;
+        match self.set(index, b"/memory.swap.max", b"0") {
             // The kernel has no swap, or does not count it.
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
-        fork_into(self.dir, path(&mut buffer, place, b"")?, flags)
+        fork_into(self.dir, path(&mut buffer, index, b"")?, flags)
     }
 
-    /// Removes the group of a slot that is dead. One that cannot be removed yet is removed before
+    /// Removes the group of a worker that is dead. One that cannot be removed yet is removed before
     /// the next is made.
-    pub fn remove_slot(&self, place: Place) {
+    pub fn remove_worker(&self, index: WorkerIndex) {
         let mut buffer = [0; PATH_BYTES];
-        if let Ok(path) = path(&mut buffer, place, b"") {
+        if let Ok(path) = path(&mut buffer, index, b"") {
             let _ = sys::remove_directory(self.dir, path);
         }
     }
 
-    fn set(&self, place: Place, file: &[u8], value: &[u8]) -> Result<()> {
+    fn set(&self, index: WorkerIndex, file: &[u8], value: &[u8]) -> Result<()> {
         let mut buffer = [0; PATH_BYTES];
-        let file = sys::open(self.dir, path(&mut buffer, place, file)?, sys::O_WRONLY, 0)?;
+        let file = sys::open(self.dir, path(&mut buffer, index, file)?, sys::O_WRONLY, 0)?;
         let written = sys::write(file, value);
         sys::close(file);
         written.map(drop)
     }
 
-    fn open_in(&self, place: Place, file: &[u8]) -> Result<Fd> {
+    fn open_in(&self, index: WorkerIndex, file: &[u8]) -> Result<Fd> {
         let mut buffer = [0; PATH_BYTES];
-        sys::open(self.dir, path(&mut buffer, place, file)?, 0, 0)
+        sys::open(self.dir, path(&mut buffer, index, file)?, 0, 0)
     }
 }
 
@@ -125,7 +125,7 @@ fn fork_into(dir: Fd, name: CStr<'_>, flags: usize) -> Result<i32> {
     forked
 }
 
-/// How a slot hears what its commands use. Without a group it hears nothing.
+/// How a worker hears what its commands use. Without a group it hears nothing.
 pub struct Watch {
     memory: Fd,
     held: Fd,
@@ -140,9 +140,9 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// In the slot's process, which from then on has no way to the group but these files, to be
+    /// In the worker's process, which from then on has no way to the group but these files, to be
     /// read.
-    pub fn new(group: Option<&Group>, place: Place, tier: &Tier) -> Result<Self> {
+    pub fn new(group: Option<&Group>, index: WorkerIndex, tier: &Tier) -> Result<Self> {
         let zero = || Cell::new(0);
         let mut watch = Self {
             memory: -1,
@@ -156,13 +156,13 @@ impl Watch {
             used_us: zero(),
         };
         let Some(group) = group else { return Ok(watch) };
-        watch.memory = group.open_in(place, b"/memory.events")?;
-        watch.held = group.open_in(place, b"/memory.current")?;
+        watch.memory = group.open_in(index, b"/memory.events")?;
+        watch.held = group.open_in(index, b"/memory.current")?;
         watch.max_memory_bytes = group.spec.max_memory_bytes;
-        watch.processes = group.open_in(place, b"/pids.events")?;
+        watch.processes = group.open_in(index, b"/pids.events")?;
         if group.spec.max_processor_us > 0 {
             watch.max_processor_us = group.spec.max_processor_us;
-            watch.processor = group.open_in(place, b"/cpu.stat")?;
+            watch.processor = group.open_in(index, b"/cpu.stat")?;
         }
         sys::close(group.dir);
         tier.enter_group()?;
@@ -240,11 +240,11 @@ fn count(file: Fd, key: &[u8]) -> u64 {
 
 const PATH_BYTES: usize = 64;
 
-/// `slot-<place><file>`.
-fn path<'b>(buffer: &'b mut [u8; PATH_BYTES], place: Place, file: &[u8]) -> Result<CStr<'b>> {
+/// `worker-<index><file>`.
+fn path<'b>(buffer: &'b mut [u8; PATH_BYTES], index: WorkerIndex, file: &[u8]) -> Result<CStr<'b>> {
     let mut digits = [0; 20];
     let mut at = 0;
-    for part in [b"slot-".as_slice(), sys::decimal(&mut digits, place.number()), file, b"\0"] {
+    for part in [b"worker-".as_slice(), sys::decimal(&mut digits, index.number()), file, b"\0"] {
         buffer[at..at + part.len()].copy_from_slice(part);
         at += part.len();
     }

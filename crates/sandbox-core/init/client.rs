@@ -24,7 +24,7 @@ pub fn run(socket: CStr<'_>, number: CStr<'_>) -> ! {
             Poll { fd: signals, events: sys::POLL_IN, found: 0 },
         ];
         if sys::poll(&mut fds, timeout) == Ok(0) {
-            // The slot kills everything of the command, and then reports.
+            // The worker kills everything of the command, and then reports.
             (is_over, timeout) = (true, -1);
             sys::shut_down_sending(channel);
         }

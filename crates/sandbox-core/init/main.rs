@@ -4,7 +4,7 @@
 //! 0, the plan as descriptor 1, and a socket for what comes to the plan later as descriptor 2. It
 //! makes the session's namespaces, forks into them and goes; the fork is the session's init. Where
 //! the plan says so it makes no namespaces, and its commands are kept to rules of Landlock. Init
-//! keeps a slot ready (see `slot`), and lives until the host closes the control socket, also by
+//! keeps a worker ready (see `worker`), and lives until the host closes the control socket, also by
 //! dying. When init ends, the kernel ends every process of the session with it.
 //!
 //! Started with arguments it is the client of a wrapped command instead (see `client`).
@@ -16,37 +16,39 @@
 #![no_main]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
-mod ahead;
+mod arch;
 mod cgroup;
 mod client;
 #[path = "../../policy/src/glob.rs"]
 mod glob;
-mod guard;
 mod landlock;
 mod memory;
 mod mounts;
+mod notify;
 mod pool;
+mod prestart;
 mod reader;
+mod reply;
 mod shell;
-mod slot;
 mod sys;
 mod tier;
 mod wire;
+mod worker;
 
 use cgroup::Group;
-use guard::Guard;
 use mounts::Failure;
+use notify::CreationSupervisor;
 use pool::Pool;
 use reader::Reader;
-use slot::{Announce, Session};
 use sys::{Errno, Fd, Mapping, Poll, Result, c};
 use tier::Tier;
+use worker::{Announce, Session};
 
 const CONTROL: Fd = 0;
 const PLAN: Fd = 1;
 /// On which the host brings what the policy covers beyond the plan.
 const ADDITIONS: Fd = 2;
-/// How many slots may fail one after another before the session is given up.
+/// How many workers may fail one after another before the session is given up.
 const MAX_FAILURES: u32 = 3;
 /// How long to wait after a fork that the machine had no room for.
 const FORK_PAUSE_MS: i32 = 10;
@@ -107,7 +109,7 @@ fn make_namespaces(has_group: bool) -> core::result::Result<(), Failure<'static>
     let others =
         tier::CLONE_NEWNS | tier::CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
     // What is below a namespace of control groups can reach only groups below it; so with a group
-    // of its own each slot makes its own.
+    // of its own each worker makes its own.
     let groups = if has_group { 0 } else { tier::CLONE_NEWCGROUP };
     sys::unshare(others | groups).map_err(at(wire::STEP_NAMESPACES))
 }
@@ -158,7 +160,7 @@ fn set_up(
     // user.
     sys::prctl(sys::PR_SET_DUMPABLE, 0).map_err(at(wire::STEP_PRIVILEGES))?;
     let mut reader = Reader(plan);
-    let Head { tier, max_pid, limits, mark, own_filter, filter, .. } =
+    let Head { tier, max_pid, limits, bypass_tag, own_filter, filter, .. } =
         read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
     let tier = if tier == wire::TIER_NAMESPACES {
         sys::set_umask(0);
@@ -174,20 +176,22 @@ fn set_up(
     };
     sys::set_umask(0o022);
     let taken = sys::event_counter().map_err(at(wire::STEP_PLAN))?;
-    // What slots inherit costs no command anything. Init never executes a program, so it keeps the
-    // capabilities that slots need to mount their /proc, though nothing could ever gain them again.
+    // What workers inherit costs no command anything. Init never executes a program, so it keeps the
+    // capabilities that workers need to mount their /proc, though nothing could ever gain them again.
     sys::reset_signals();
     sys::drop_bounding_set().map_err(at(wire::STEP_PRIVILEGES))?;
     let pool = Pool::new().map_err(at(wire::STEP_PLAN))?;
-    sys::set_receive_timeout(CONTROL, slot::LOOK_UP_SECONDS).map_err(at(wire::STEP_PLAN))?;
-    let guard = if mark == 0 {
+    sys::set_receive_timeout(CONTROL, worker::LOOK_UP_SECONDS).map_err(at(wire::STEP_PLAN))?;
+    let supervisor = if bypass_tag == 0 {
         sys::load_filter(own_filter).map(|()| None)
     } else {
         let begin = plan.len() - reader.0.len();
-        Mapping::of(PLAN).and_then(|rules| Guard::start(rules, begin, own_filter, mark)).map(Some)
+        Mapping::of(PLAN)
+            .and_then(|rules| CreationSupervisor::start(rules, begin, own_filter, bypass_tag))
+            .map(Some)
     };
-    let guard = guard.map_err(at(wire::STEP_PRIVILEGES))?;
-    Ok(Session { control: CONTROL, taken, pool, filter, limits, tier, group, guard })
+    let supervisor = supervisor.map_err(at(wire::STEP_PRIVILEGES))?;
+    Ok(Session { control: CONTROL, taken, pool, filter, limits, tier, group, supervisor })
 }
 
 /// The beginning of the plan.
@@ -195,32 +199,29 @@ struct Head {
     tier: u32,
     max_pid: u32,
     limits: &'static [u8],
-    mark: u32,
+    bypass_tag: u32,
     own_filter: &'static [u8],
-    /// That of slots.
+    /// That of workers.
     filter: &'static [u8],
     group: cgroup::Spec,
 }
 
 fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
-    if reader.u32()? != wire::VERSION {
-        return Err(Errno::INVAL);
-    }
     let (tier, max_pid) = (reader.u32()?, reader.u32()?);
     let count = reader.u32()? as usize;
     let limits = reader.bytes(count * 20)?;
-    let mark = reader.u32()?;
+    let bypass_tag = reader.u32()?;
     let count = reader.u32()? as usize;
     let own_filter = reader.bytes(count * 8)?;
     let count = reader.u32()? as usize;
     let filter = reader.bytes(count * 8)?;
     let group = cgroup::Spec::read(reader)?;
-    Ok(Head { tier, max_pid, limits, mark, own_filter, filter, group })
+    Ok(Head { tier, max_pid, limits, bypass_tag, own_filter, filter, group })
 }
 
-/// Keeps a slot waiting while the session is in use. Slots take their commands from the control
+/// Keeps a worker waiting while the session is in use. Workers take their commands from the control
 /// socket themselves; when the last one that waited has taken its command, the next is made while
-/// that command runs. Init looks at the socket only while no slot waits.
+/// that command runs. Init looks at the socket only while no worker waits.
 fn keep(session: &mut Session) -> ! {
     let (Ok(events), Ok(mut started)) = (sys::child_events(), pool::Started::new()) else {
         sys::exit(1)
@@ -232,32 +233,32 @@ fn keep(session: &mut Session) -> ! {
         let mut pause = -1;
         if start
             && !session.pool.has_waiting()
-            && let Some(place) = started.free_place()
+            && let Some(index) = started.free_index()
         {
-            session.pool.expect(place);
-            match session.fork_slot(place) {
-                Ok(0) => slot::run(session, place, announce),
-                Ok(pid) => started.put(place, pid),
+            session.pool.expect(index);
+            match session.fork_worker(index) {
+                Ok(0) => worker::run(session, index, announce),
+                Ok(pid) => started.put(index, pid),
                 // Without the group there is another way, so the host is not kept waiting.
                 Err(errno) if announce == Announce::Yes && session.group.is_some() => {
                     report_failure(session.control, wire::STEP_GROUP, errno, b"");
                     sys::exit(1);
                 }
                 Err(_) => {
-                    session.pool.forget(place);
+                    session.pool.forget(index);
                     pause = FORK_PAUSE_MS;
                 }
             }
             announce = Announce::No;
         }
-        let look = pause < 0 && !session.pool.has_waiting() && started.free_place().is_some();
+        let look = pause < 0 && !session.pool.has_waiting() && started.free_index().is_some();
         let mut fds = [
             Poll { fd: session.control, events: if look { sys::POLL_IN } else { 0 }, found: 0 },
             Poll { fd: events, events: sys::POLL_IN, found: 0 },
             Poll { fd: session.taken, events: sys::POLL_IN, found: 0 },
             Poll { fd: ADDITIONS, events: sys::POLL_IN, found: 0 },
             Poll {
-                fd: session.guard.as_ref().map_or(-1, Guard::listener),
+                fd: session.supervisor.as_ref().map_or(-1, CreationSupervisor::listener),
                 events: sys::POLL_IN,
                 found: 0,
             },
@@ -266,10 +267,10 @@ fn keep(session: &mut Session) -> ! {
         if fds[0].found & !sys::POLL_IN != 0 {
             end(session);
         }
-        if let Some(guard) = &session.guard
+        if let Some(supervisor) = &session.supervisor
             && fds[4].found & sys::POLL_IN != 0
         {
-            guard.answer(&session.pool);
+            supervisor.answer(&session.pool);
         }
         if fds[3].found & sys::POLL_IN != 0 {
             add(session);
@@ -283,12 +284,12 @@ fn keep(session: &mut Session) -> ! {
         if fds[1].found != 0 {
             sys::drain(events);
             while let Ok((pid @ 1.., status)) = sys::wait(false) {
-                if let Some(place) = started.take(pid) {
-                    session.pool.forget(place);
-                    session.remove_group(place);
+                if let Some(index) = started.take(pid) {
+                    session.pool.forget(index);
+                    session.remove_group(index);
                 }
                 session.tier.kill_strays(&started);
-                // A slot that nobody needs any more goes in peace, and one that somebody killed
+                // A worker that nobody needs any more goes in peace, and one that somebody killed
                 // says nothing about the next.
                 let is_failure = status & 0x7f == 0 && status != 0;
                 failures += u32::from(is_failure);
@@ -309,8 +310,8 @@ fn add(session: &mut Session) {
         let mut reader = Reader(file.bytes());
         session.tier.add(&mut reader)?;
         let at = file.bytes().len() - reader.0.len();
-        match &mut session.guard {
-            Some(guard) => guard.replace(file, at),
+        match &mut session.supervisor {
+            Some(supervisor) => supervisor.replace(file, at),
             None => Ok(()),
         }
     };
@@ -322,7 +323,7 @@ fn add(session: &mut Session) {
 /// The host has closed the session.
 fn end(session: &Session) -> ! {
     if let Tier::Landlock(_) = session.tier {
-        // Slots see it too, and end their commands before they go.
+        // Workers see it too, and end their commands before they go.
         while sys::wait(true).is_ok() {}
     }
     sys::exit(0)

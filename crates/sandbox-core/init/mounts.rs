@@ -9,7 +9,7 @@
 //! 3. `/dev` and `/proc`, fresh.
 //! 4. The copy becomes the root, and the host's mounts are let go.
 //!
-//! What is mounted later (`add`) reaches the slots that are there: their mounts follow those of
+//! What is mounted later (`add`) reaches the workers that are there: their mounts follow those of
 //! init.
 
 use crate::reader::Reader;
@@ -204,7 +204,7 @@ impl Tree {
         mount_copy(source, target, attributes(access))
     }
 
-    /// Makes a place to mount on, its parents too. They can only arise in memory: the host's tree
+    /// Makes a index to mount on, its parents too. They can only arise in memory: the host's tree
     /// is read-only in the copy, and what is bound for writing exists at its own path.
     fn make_mount_point(&self, path: CStr<'_>, directory: bool) -> Result<Fd> {
         let mut buffer = [0u8; 4096];

@@ -1,7 +1,7 @@
 //! A command's shell: a child that takes the command's streams and directory, and executes bash.
 
-use crate::ahead::Ahead;
-use crate::slot::report;
+use crate::prestart::Prestart;
+use crate::reply::Reply;
 use crate::sys::{self, CStr, Errno, Fd, Result, c};
 use crate::tier::Tier;
 use crate::wire;
@@ -22,9 +22,14 @@ impl Request<'_> {
         self.fds[3]
     }
 
-    /// Starts the shell with its command, or, ahead of it, with a blank one.
-    pub fn start(&mut self, tier: &Tier, ahead: Option<&Ahead>, stack: &mut [u8]) -> Result<i32> {
-        sys::start_sharing(stack, become_shell, &mut Shell { request: self, tier, ahead })
+    /// Starts the shell with its command, or, before it is known, with a blank one.
+    pub fn start(
+        &mut self,
+        tier: &Tier,
+        prestart: Option<&Prestart>,
+        stack: &mut [u8],
+    ) -> Result<i32> {
+        sys::start_sharing(stack, become_shell, &mut Shell { request: self, tier, prestart })
     }
 
     /// Leaves the shell's streams to the shell.
@@ -39,16 +44,16 @@ impl Request<'_> {
 struct Shell<'s, 'r> {
     request: &'s mut Request<'r>,
     tier: &'s Tier,
-    ahead: Option<&'s Ahead>,
+    prestart: Option<&'s Prestart>,
 }
 
 /// What `become_shell` needs, and room.
 pub const STACK_BYTES: usize = 64 * 1024;
 
-/// Turns the child into the shell; failures go to the command's channel. It shares the slot's
+/// Turns the child into the shell; failures go to the command's channel. It shares the worker's
 /// memory, so it changes nothing there but its own stack and what was made for it.
-extern "C" fn become_shell(Shell { request, tier, ahead }: &mut Shell<'_, '_>) -> ! {
-    let ahead = *ahead;
+extern "C" fn become_shell(Shell { request, tier, prestart }: &mut Shell<'_, '_>) -> ! {
+    let prestart = *prestart;
     let channel = request.channel();
     let mut start = || -> core::result::Result<Errno, (u32, Errno)> {
         sys::new_terminal_session();
@@ -61,12 +66,12 @@ extern "C" fn become_shell(Shell { request, tier, ahead }: &mut Shell<'_, '_>) -
         tier.enter_command().map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
         let mut command = request.command;
         let mut variable = core::ptr::null();
-        if let Some(ahead) = ahead {
-            ahead.enter().map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
-            command = ahead.blank();
-            variable = ahead.variable().as_ptr();
+        if let Some(prestart) = prestart {
+            prestart.enter().map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
+            command = prestart.blank();
+            variable = prestart.variable().as_ptr();
         }
-        // The memory is the slot's, and a shell may have been tried before.
+        // The memory is the worker's, and a shell may have been tried before.
         request.variables[request.count] = variable;
         let arguments =
             [c(b"bash\0").as_ptr(), c(b"-c\0").as_ptr(), command.as_ptr(), core::ptr::null()];
@@ -76,9 +81,10 @@ extern "C" fn become_shell(Shell { request, tier, ahead }: &mut Shell<'_, '_>) -
         Ok(errno) => (wire::RESULT_NO_SHELL, errno),
         Err(failure) => failure,
     };
-    // A shell that was started ahead is tried again with its command, and then reports.
-    if ahead.is_none() {
-        report(channel, kind, errno.0 as u32, wire::LIMIT_NONE, 0);
+    // A shell that was prestarted is tried again with its command, and then reports.
+    if prestart.is_none() {
+        let value = errno.0 as u32;
+        Reply { kind, value, limit: wire::LIMIT_NONE, creations: 0 }.send(channel);
     }
     sys::exit(127)
 }

@@ -1,4 +1,4 @@
-//! What holds a session's commands, and how they end: a process namespace for each slot, or rules
+//! What holds a session's commands, and how they end: a process namespace for each worker, or rules
 //! and the search for orphans.
 
 use crate::landlock::Rules;
@@ -13,18 +13,18 @@ pub const CLONE_NEWPID: usize = 0x2000_0000;
 
 /// What holds a session's commands.
 pub enum Tier {
-    /// A process namespace for each slot, among those of the session.
+    /// A process namespace for each worker, among those of the session.
     Namespaces {
         /// The highest process id of a command, or 0 where the kernel cannot limit it.
         max_pid: u32,
         view: View,
     },
-    /// Rules for each command's shell; a slot is found by its orphans.
+    /// Rules for each command's shell; a worker is found by its orphans.
     Landlock(Rules),
 }
 
 impl Tier {
-    pub fn slot_namespaces(&self) -> usize {
+    pub fn worker_namespaces(&self) -> usize {
         match self {
             Self::Namespaces { .. } => CLONE_NEWPID | CLONE_NEWNS,
             Self::Landlock(_) => 0,
@@ -40,8 +40,8 @@ impl Tier {
         }
     }
 
-    /// Makes a new process a slot.
-    pub fn enter_slot(&self) -> Result<()> {
+    /// Makes a new process a worker.
+    pub fn enter_worker(&self) -> Result<()> {
         match self {
             Self::Namespaces { max_pid, .. } => {
                 let _ = sys::prctl(sys::PR_SET_PDEATHSIG, 9);
@@ -51,7 +51,7 @@ impl Tier {
         }
     }
 
-    /// In a slot that has a control group of its own: what it and its commands see of groups begins
+    /// In a worker that has a control group of its own: what it and its commands see of groups begins
     /// there.
     pub fn enter_group(&self) -> Result<()> {
         match self {
@@ -60,7 +60,7 @@ impl Tier {
         }
     }
 
-    /// A descriptor that becomes readable when a child of the slot has ended; where no namespace
+    /// A descriptor that becomes readable when a child of the worker has ended; where no namespace
     /// ends with init, also when init has.
     pub fn events(&self) -> Result<Fd> {
         match self {
@@ -77,8 +77,8 @@ impl Tier {
         }
     }
 
-    /// Kills what is left of a command: everyone in the namespace, or the slot's children, whose
-    /// own become the slot's when they die.
+    /// Kills what is left of a command: everyone in the namespace, or the worker's children, whose
+    /// own become the worker's when they die.
     pub fn kill_all(&self) {
         match self {
             Self::Namespaces { .. } => sys::kill_all_others(),
@@ -88,11 +88,11 @@ impl Tier {
         }
     }
 
-    /// Kills what has become init's because its slot was killed.
-    pub fn kill_strays(&self, slots: &Started) {
+    /// Kills what has become init's because its worker was killed.
+    pub fn kill_strays(&self, workers: &Started) {
         if let Self::Landlock(_) = self {
             let _ = sys::each_child(|pid| {
-                if !slots.has(pid) {
+                if !workers.has(pid) {
                     sys::kill(pid);
                 }
             });

@@ -3,13 +3,12 @@
 //! All numbers are little-endian. The *plan* is a file in memory that init maps:
 //!
 //! ```text
-//! u32 VERSION
 //! u32 TIER_…
 //! u32 the highest process id in a command's namespace, or 0 where the kernel has one for all (before 6.14)
 //! u32 count, then each limit:      u32 resource, u64 soft, u64 hard        (setrlimit(2))
 //! u32 a number by which init's filter knows init's own calls when it has the kernel ask init about what is made; 0: it does not ask
 //! u32 count, then each instruction of init's filter: 8 bytes of struct sock_filter   (seccomp(2))
-//! u32 count, then each instruction of the filter that slots load over it
+//! u32 count, then each instruction of the filter that workers load over it
 //! text the session's control group, empty without one; u64 a command's memory in bytes, u32 its processes, u64 its processor time in µs or 0
 //! u32 count, then each operation:  u32 OP_…, u32 argument, text
 //! u32 count, then each text: a pattern on names of which the host wants to hear when one is made
@@ -21,29 +20,27 @@
 //!
 //! What comes to the plan later is one message on a socket of its own, with a file in memory that
 //! holds the part from the operations on; the answer is `i32` an errno, or 0. Operations can only
-//! hide and protect then, and the lists take the place of those before.
+//! hide and protect then, and the lists take the index of those before.
 //!
 //! A *command* is one message on the control socket, with the descriptors standard input, output,
 //! error and the command's own channel. Its body stands in the message, or, where it is too long,
 //! in a file in memory that is passed as fifth descriptor:
 //!
 //! ```text
-//! u32 VERSION, u32 COMMAND_…, text shell, text working directory, text command, u32 count, each variable: text NAME=value
+//! u32 COMMAND_…, text shell, text working directory, text command, u32 count, each variable: text NAME=value
 //! ```
 //!
 //! The client of a *wrapped command* sends the command's number, in decimal digits, with its
 //! standard input, output and error, and gets the command's channel with `i32` how long the command
 //! may run in milliseconds.
 //!
-//! A command that comes later ([`COMMAND_LATER`]) leaves its text empty. The shell is started at
+//! A command that comes later ([`COMMAND_DEFERRED`]) leaves its text empty. The shell is started at
 //! once, and waits for `u32 length, the bytes, NUL` on the command's channel.
 
 #![allow(dead_code, reason = "each side uses its own half")]
 
-/// Changes with every change of this file; both sides come from one build, so a mismatch is a build
-/// defect.
-pub const VERSION: u32 = 4;
-
+/// The message that is sent in place of a body, if the body is in a file.
+pub const BODY_IN_FILE: u32 = 0;
 /// The longest message on the control socket; a longer body travels in a file in memory.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// The most variables in one command's environment.
@@ -52,9 +49,9 @@ pub const MAX_VARIABLES: usize = 4096;
 /// The command stands in the message.
 pub const COMMAND_NOW: u32 = 0;
 /// The command comes on the channel.
-pub const COMMAND_LATER: u32 = 1;
+pub const COMMAND_DEFERRED: u32 = 1;
 /// The longest command that may come later, in bytes without its NUL.
-pub const MAX_LATER_BYTES: usize = 16 * 1024 - 1;
+pub const MAX_DEFERRED_BYTES: usize = 16 * 1024 - 1;
 
 /// Namespaces of the session's own, with the operations as mounts.
 pub const TIER_NAMESPACES: u32 = 1;
@@ -96,7 +93,7 @@ pub const MSG_READY: u32 = 2;
 pub const MSG_FAILED: u32 = 3;
 
 /// On a command's channel, from the host: `u32` the number of a signal for the shell's process
-/// group. From the slot: `u32 RESULT_…, u32 value, u32 LIMIT_…`, and `u32` how often in this
+/// group. From the worker: `u32 RESULT_…, u32 value, u32 LIMIT_…`, and `u32` how often in this
 /// session something was made under a name that the host wants to hear of.
 pub const RESULT_EXITED: u32 = 1;
 /// The shell was killed by the signal in the value.
@@ -108,7 +105,7 @@ pub const RESULT_NO_SHELL: u32 = 4;
 /// The request cannot be carried out as it stands; the value is the errno.
 pub const RESULT_BAD_REQUEST: u32 = 5;
 
-/// How long a slot's report is.
+/// How long a worker's report is.
 pub const REPORT_BYTES: usize = 16;
 /// The command ran into no limit that its control group has, or has no group.
 pub const LIMIT_NONE: u32 = 0;

@@ -1,11 +1,11 @@
 //! Sets of rules that the kernel keeps a process to (`landlock(7)`).
 
-use super::{Fd, Result, call, nr, padded};
+use super::{Fd, Result};
 
 /// The kernel's version of Landlock.
 pub fn landlock_abi() -> Result<u32> {
     // LANDLOCK_CREATE_RULESET_VERSION
-    sys!(nr::LANDLOCK_CREATE_RULESET, 0, 0, 1).map(|abi| abi as u32)
+    sys!(landlock_create_ruleset, 0, 0, 1).map(|abi| abi as u32)
 }
 
 /// An empty set that restricts what `handled` has: rights on files, rights on the network, scopes
@@ -16,7 +16,7 @@ pub fn landlock_ruleset(handled: &[u64; 3], abi: u32) -> Result<Fd> {
         4 | 5 => 16,
         _ => 24,
     };
-    sys!(nr::LANDLOCK_CREATE_RULESET, handled.as_ptr(), size, 0).map(|fd| fd as Fd)
+    sys!(landlock_create_ruleset, handled.as_ptr(), size, 0).map(|fd| fd as Fd)
 }
 
 /// Allows `rights` on what `target` refers to, and below it.
@@ -26,10 +26,10 @@ pub fn landlock_allow(ruleset: Fd, target: Fd, rights: u64) -> Result<()> {
     rule[..8].copy_from_slice(&rights.to_ne_bytes());
     rule[8..].copy_from_slice(&target.to_ne_bytes());
     // LANDLOCK_RULE_PATH_BENEATH
-    sys!(nr::LANDLOCK_ADD_RULE, ruleset, 1, rule.as_ptr(), 0).map(drop)
+    sys!(landlock_add_rule, ruleset, 1, rule.as_ptr(), 0).map(drop)
 }
 
 /// Keeps this process, and what it starts from now on, to the rules.
 pub fn landlock_restrict(ruleset: Fd) -> Result<()> {
-    sys!(nr::LANDLOCK_RESTRICT_SELF, ruleset, 0).map(drop)
+    sys!(landlock_restrict_self, ruleset, 0).map(drop)
 }

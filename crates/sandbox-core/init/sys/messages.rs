@@ -1,23 +1,23 @@
 //! Waiting for descriptors, and messages between processes.
 
-use super::{Errno, Fd, IoVec, O_CLOEXEC, Result, call, close, nr, padded};
+use super::{Errno, Fd, IoVec, O_CLOEXEC, Result, close};
 
 /// Brings the loopback device of the network namespace up (`netdevice(7)`).
 pub fn loopback_up() -> Result<()> {
     // AF_INET, SOCK_DGRAM | SOCK_CLOEXEC
-    let socket = sys!(nr::SOCKET, 2, 2 | O_CLOEXEC, 0)? as Fd;
+    let socket = sys!(socket, 2, 2 | O_CLOEXEC, 0)? as Fd;
     let mut request = [0u8; 40];
     request[..2].copy_from_slice(b"lo");
     // IFF_UP | IFF_RUNNING
     request[16..18].copy_from_slice(&0x41u16.to_le_bytes());
-    let up = sys!(nr::IOCTL, socket, 0x8914, request.as_ptr()).map(drop);
+    let up = sys!(ioctl, socket, 0x8914, request.as_ptr()).map(drop);
     close(socket);
     up
 }
 
 pub fn event_counter() -> Result<Fd> {
     // EFD_NONBLOCK | EFD_CLOEXEC
-    sys!(nr::EVENTFD2, 0, 0o4000 | O_CLOEXEC).map(|fd| fd as Fd)
+    sys!(eventfd2, 0, 0o4000 | O_CLOEXEC).map(|fd| fd as Fd)
 }
 
 /// `struct pollfd`.
@@ -32,10 +32,13 @@ pub const POLL_IN: i16 = 1;
 pub const POLL_PRI: i16 = 2;
 pub const POLL_RDHUP: i16 = 0x2000;
 
-/// Waits until one of `fds` has something, or for `timeout_ms` (-1: for ever).
+/// Waits until one of `fds` is ready, or for `timeout_ms`; -1 waits without a limit.
 pub fn poll(fds: &mut [Poll], timeout_ms: i32) -> Result<usize> {
+    // struct timespec. The kernel writes the remaining time into it.
+    let mut time = [i64::from(timeout_ms / 1000), i64::from(timeout_ms % 1000) * 1_000_000];
+    let time = if timeout_ms < 0 { core::ptr::null_mut() } else { time.as_mut_ptr() };
     loop {
-        match sys!(nr::POLL, fds.as_mut_ptr(), fds.len(), timeout_ms as isize) {
+        match sys!(ppoll, fds.as_mut_ptr(), fds.len(), time, 0, 0) {
             Err(Errno::INTR) => {}
             other => return other,
         }
@@ -60,14 +63,14 @@ pub fn connect_abstract(name: &[u8]) -> Result<Fd> {
     address[..2].copy_from_slice(&1u16.to_ne_bytes());
     address.get_mut(3..3 + name.len()).ok_or(Errno::INVAL)?.copy_from_slice(name);
     // AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC
-    let socket = sys!(nr::SOCKET, 1, 1 | O_CLOEXEC, 0)? as Fd;
-    sys!(nr::CONNECT, socket, address.as_ptr(), 3 + name.len())?;
+    let socket = sys!(socket, 1, 1 | O_CLOEXEC, 0)? as Fd;
+    sys!(connect, socket, address.as_ptr(), 3 + name.len())?;
     Ok(socket)
 }
 
 pub fn shut_down_sending(socket: Fd) {
     // SHUT_WR
-    let _ = sys!(nr::SHUTDOWN, socket, 1);
+    let _ = sys!(shutdown, socket, 1);
 }
 
 /// Sends one message with three descriptors.
@@ -78,6 +81,15 @@ pub fn send_with(socket: Fd, message: &[u8], fds: &[Fd; 3]) -> Result<()> {
     for (word, fd) in control[4..].iter_mut().zip(fds) {
         *word = *fd as u32;
     }
+    send_control(socket, message, &mut control)
+}
+
+/// Sends one message without descriptors.
+pub fn send(socket: Fd, message: &[u8]) -> Result<()> {
+    send_control(socket, message, &mut [])
+}
+
+fn send_control(socket: Fd, message: &[u8], control: &mut [u32]) -> Result<()> {
     let mut iov = IoVec { base: message.as_ptr().cast_mut(), len: message.len() };
     let header = MessageHeader {
         name: 0,
@@ -85,34 +97,18 @@ pub fn send_with(socket: Fd, message: &[u8], fds: &[Fd; 3]) -> Result<()> {
         iov: &raw mut iov,
         iov_len: 1,
         control: control.as_mut_ptr().cast(),
-        control_len: 32,
+        control_len: size_of_val(control),
         flags: 0,
     };
     // MSG_NOSIGNAL
-    sys!(nr::SENDMSG, socket, &raw const header, 0x4000).map(drop)
-}
-
-/// Sends one message without descriptors.
-pub fn send(socket: Fd, message: &[u8]) -> Result<()> {
-    let mut iov = IoVec { base: message.as_ptr().cast_mut(), len: message.len() };
-    let header = MessageHeader {
-        name: 0,
-        name_len: 0,
-        iov: &raw mut iov,
-        iov_len: 1,
-        control: core::ptr::null_mut(),
-        control_len: 0,
-        flags: 0,
-    };
-    // MSG_NOSIGNAL
-    sys!(nr::SENDMSG, socket, &raw const header, 0x4000).map(drop)
+    sys!(sendmsg, socket, &raw const header, 0x4000).map(drop)
 }
 
 /// How long receiving may wait, for everyone who shares the socket.
 pub fn set_receive_timeout(socket: Fd, seconds: u64) -> Result<()> {
     let timeout = [seconds, 0];
     // SOL_SOCKET, SO_RCVTIMEO
-    sys!(nr::SETSOCKOPT, socket, 1, 20, timeout.as_ptr(), 16).map(drop)
+    sys!(setsockopt, socket, 1, 20, timeout.as_ptr(), 16).map(drop)
 }
 
 /// The most descriptors that one message brings.
@@ -137,7 +133,7 @@ pub fn receive(socket: Fd, buffer: &mut [u8], fds: &mut [Fd; MAX_FDS]) -> Result
     };
     // MSG_CMSG_CLOEXEC
     let len = loop {
-        match sys!(nr::RECVMSG, socket, &raw mut header, 0x4000_0000) {
+        match sys!(recvmsg, socket, &raw mut header, 0x4000_0000) {
             Err(Errno::INTR) => {}
             other => break other?,
         }

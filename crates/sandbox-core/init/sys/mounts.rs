@@ -1,6 +1,6 @@
 //! Mounting, and changing the root.
 
-use super::{AT_EMPTY_PATH, AT_RECURSIVE, CStr, Fd, O_CLOEXEC, Result, c, call, chdir, nr, padded};
+use super::{AT_EMPTY_PATH, AT_RECURSIVE, CStr, Fd, O_CLOEXEC, Result, c, chdir};
 
 pub const MS_RDONLY: usize = 1;
 pub const MS_NOSUID: usize = 2;
@@ -9,32 +9,31 @@ pub const MS_NOEXEC: usize = 8;
 
 /// Mounts a new file system on the current directory.
 pub fn mount_here(kind: CStr<'_>, flags: usize, options: CStr<'_>) -> Result<()> {
-    sys!(nr::MOUNT, kind.as_ptr(), c(b".\0").as_ptr(), kind.as_ptr(), flags, options.as_ptr())
-        .map(drop)
+    sys!(mount, kind.as_ptr(), c(b".\0").as_ptr(), kind.as_ptr(), flags, options.as_ptr()).map(drop)
 }
 
 /// Cuts the mount namespace off from what the host mounts later.
 pub fn make_mounts_private() -> Result<()> {
     // MS_REC | MS_PRIVATE
-    sys!(nr::MOUNT, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x4_0000, 0).map(drop)
+    sys!(mount, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x4_0000, 0).map(drop)
 }
 
 /// Has namespaces that are made from this one see what is mounted later.
 pub fn share_mounts() -> Result<()> {
     // MS_REC | MS_SHARED
-    sys!(nr::MOUNT, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x10_0000, 0).map(drop)
+    sys!(mount, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x10_0000, 0).map(drop)
 }
 
 /// Keeps what is mounted here from the namespace that this one was made from, which it goes on
 /// following.
 pub fn follow_mounts() -> Result<()> {
     // MS_REC | MS_SLAVE
-    sys!(nr::MOUNT, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x8_0000, 0).map(drop)
+    sys!(mount, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x8_0000, 0).map(drop)
 }
 
 /// A detached copy of the mounts at and below what `fd` refers to.
 pub fn clone_mounts(fd: Fd) -> Result<Fd> {
-    sys!(nr::OPEN_TREE, fd, c(b"\0").as_ptr(), 1 | AT_EMPTY_PATH | AT_RECURSIVE | O_CLOEXEC)
+    sys!(open_tree, fd, c(b"\0").as_ptr(), 1 | AT_EMPTY_PATH | AT_RECURSIVE | O_CLOEXEC)
         .map(|fd| fd as Fd)
 }
 
@@ -43,36 +42,29 @@ pub fn clone_mounts(fd: Fd) -> Result<Fd> {
 pub fn restrict_mounts(mounts: Fd, attributes: usize) -> Result<()> {
     // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
     let attr = [attributes as u64, 0, 0, 0];
-    sys!(
-        nr::MOUNT_SETATTR,
-        mounts,
-        c(b"\0").as_ptr(),
-        AT_EMPTY_PATH | AT_RECURSIVE,
-        attr.as_ptr(),
-        32
-    )
-    .map(drop)
+    sys!(mount_setattr, mounts, c(b"\0").as_ptr(), AT_EMPTY_PATH | AT_RECURSIVE, attr.as_ptr(), 32)
+        .map(drop)
 }
 
 /// The same for the one mount that `fd` is the root of.
 pub fn restrict_mount(fd: Fd, attributes: usize) -> Result<()> {
     let attr = [attributes as u64, 0, 0, 0];
-    sys!(nr::MOUNT_SETATTR, fd, c(b"\0").as_ptr(), AT_EMPTY_PATH, attr.as_ptr(), 32).map(drop)
+    sys!(mount_setattr, fd, c(b"\0").as_ptr(), AT_EMPTY_PATH, attr.as_ptr(), 32).map(drop)
 }
 
 /// Attaches detached mounts on what `at` refers to.
 pub fn attach(mounts: Fd, at: Fd) -> Result<()> {
     // MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
     let empty = c(b"\0").as_ptr();
-    sys!(nr::MOVE_MOUNT, mounts, empty, at, empty, 0x44).map(drop)
+    sys!(move_mount, mounts, empty, at, empty, 0x44).map(drop)
 }
 
 /// Makes the current directory the root and lets go of the old one (`pivot_root(2)`,
 /// "pivot_root(".", ".")").
 pub fn enter_root() -> Result<()> {
     let here = c(b".\0").as_ptr();
-    sys!(nr::PIVOT_ROOT, here, here)?;
+    sys!(pivot_root, here, here)?;
     // MNT_DETACH
-    sys!(nr::UMOUNT2, here, 2)?;
+    sys!(umount2, here, 2)?;
     chdir(c(b"/\0"))
 }

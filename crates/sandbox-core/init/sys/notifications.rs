@@ -1,7 +1,8 @@
 //! Calls of other processes about which the kernel asks this one (`seccomp_unotify(2)`), and their
 //! memory.
 
-use super::{Errno, Fd, IoVec, Result, call, nr, padded};
+use super::{Errno, Fd, IoVec, Result};
+use crate::arch;
 
 /// A question (`struct seccomp_notif`).
 pub struct Notification {
@@ -25,7 +26,7 @@ pub fn load_asking_filter(program: &[u8]) -> Result<Fd> {
     };
     // SECCOMP_IOCTL_NOTIF_SET_FLAGS with SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, since Linux 6.6: who
     // asks waits for nothing but the answer.
-    let _ = sys!(nr::IOCTL, listener, 0x4008_2104, 1);
+    let _ = sys!(ioctl, listener, 0x4008_2104, 1);
     Ok(listener as Fd)
 }
 
@@ -33,7 +34,7 @@ pub fn load_asking_filter(program: &[u8]) -> Result<Fd> {
 pub fn next_notification(listener: Fd) -> Result<Notification> {
     let mut words = [0u64; 10];
     // SECCOMP_IOCTL_NOTIF_RECV
-    sys!(nr::IOCTL, listener, 0xc050_2100u32, words.as_mut_ptr())?;
+    sys!(ioctl, listener, 0xc050_2100u32, words.as_mut_ptr())?;
     let [id, pid, call, _, arguments @ ..] = words;
     // The halves of these hold two numbers each.
     Ok(Notification { id, pid: pid as u32 as i32, call: call as u32, arguments })
@@ -48,15 +49,15 @@ pub fn answer(listener: Fd, id: u64, error: Option<Errno>) {
     };
     let words = [id, 0, halves];
     // SECCOMP_IOCTL_NOTIF_SEND
-    let _ = sys!(nr::IOCTL, listener, 0xc018_2101u32, words.as_ptr());
+    let _ = sys!(ioctl, listener, 0xc018_2101u32, words.as_ptr());
 }
 
 /// Reads the memory of another process, which this one must be allowed to trace; all of it, or
 /// nothing.
 pub fn read_memory(pid: i32, at: u64, buffer: &mut [u8]) -> Result<()> {
     let to = IoVec { base: buffer.as_mut_ptr(), len: buffer.len() };
-    let from = IoVec { base: at as usize as *mut u8, len: buffer.len() };
-    let read = sys!(nr::PROCESS_VM_READV, pid, &raw const to, 1, &raw const from, 1, 0)?;
+    let from = IoVec { base: arch::untagged(at) as usize as *mut u8, len: buffer.len() };
+    let read = sys!(process_vm_readv, pid, &raw const to, 1, &raw const from, 1, 0)?;
     if read == buffer.len() { Ok(()) } else { Err(Errno::FAULT) }
 }
 

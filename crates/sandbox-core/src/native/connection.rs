@@ -125,7 +125,7 @@ impl Connection {
         } else {
             None
         };
-        let message = if file.is_some() { &wire::VERSION.to_le_bytes()[..] } else { body };
+        let message = if file.is_some() { &wire::BODY_IN_FILE.to_le_bytes()[..] } else { body };
         let fds: Vec<_> = ends.into_iter().chain(file.as_ref().map(AsFd::as_fd)).collect();
         self.send_message(message, &fds).map_err(|errno| match errno {
             Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => {
@@ -157,7 +157,7 @@ impl Connection {
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let fds = [file.as_fd()];
         ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-        let message = wire::VERSION.to_le_bytes();
+        let message = wire::BODY_IN_FILE.to_le_bytes();
         let message = [IoSlice::new(&message)];
         rustix::net::sendmsg(&*updates, &message, &mut ancillary, SendFlags::NOSIGNAL)?;
         if poll(&mut [PollFd::new(&*updates, PollFlags::IN)], Some(&SETUP_TIMEOUT))? == 0 {

@@ -37,11 +37,11 @@ pub(super) fn encode(
 ) -> Vec<u8> {
     let max_pid =
         if limits_processes() && group.is_none() { limits.processes.max(MIN_PROCESSES) } else { 0 };
-    let mark = mark(&mounts.creation_rules);
+    let bypass_tag = bypass_tag(&mounts.creation_rules);
     let filters = Filters {
-        mark,
-        of_init: filter::program(unix_sockets, mark),
-        of_slots: filter::program_of_slots(),
+        bypass_tag,
+        of_init: filter::session_program(unix_sockets, bypass_tag),
+        of_workers: filter::worker_program(),
     };
     let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, &filters, group);
     plan.operations(&mounts.ops, limits);
@@ -81,10 +81,13 @@ pub(super) fn encode_rules(
     attributes: Attributes,
     group: Option<&SessionGroup>,
 ) -> Vec<u8> {
-    let mark = mark(rules);
-    let of_init = filter::program(UnixSockets::Denied, mark);
-    let filters =
-        Filters { mark, of_init, of_slots: filter::program_without_namespaces(attributes) };
+    let bypass_tag = bypass_tag(rules);
+    let of_init = filter::session_program(UnixSockets::Denied, bypass_tag);
+    let filters = Filters {
+        bypass_tag,
+        of_init,
+        of_workers: filter::worker_program_without_namespaces(attributes),
+    };
     let mut plan = head(wire::TIER_LANDLOCK, 0, limits, &filters, group);
     plan.count(list.rules.len() + DEVICES.len() + FACTS.len());
     let mut rule = |argument, path: &Path| {
@@ -107,9 +110,9 @@ pub(super) fn encode_rules(
 
 /// The filter that init loads, by which it may be asked, and that of slots.
 struct Filters {
-    mark: Option<u32>,
+    bypass_tag: Option<u32>,
     of_init: Vec<u8>,
-    of_slots: Vec<u8>,
+    of_workers: Vec<u8>,
 }
 
 fn head(
@@ -120,7 +123,6 @@ fn head(
     group: Option<&SessionGroup>,
 ) -> Encoder {
     let mut plan = Encoder::default();
-    plan.u32(wire::VERSION);
     plan.u32(tier);
     plan.u32(max_pid);
     let resources = resources(limits, group);
@@ -130,9 +132,9 @@ fn head(
         plan.u64(soft);
         plan.u64(hard);
     }
-    plan.u32(filters.mark.unwrap_or(0));
+    plan.u32(filters.bypass_tag.unwrap_or(0));
     plan.filter(&filters.of_init);
-    plan.filter(&filters.of_slots);
+    plan.filter(&filters.of_workers);
     plan.text(group.map_or(&b""[..], |group| group.path().as_os_str().as_bytes()));
     plan.u64(limits.command_memory_bytes);
     plan.u32(limits.processes);
@@ -190,7 +192,7 @@ fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u6
 
 /// A number that commands do not know, where there is something to ask about. Who knew it would not
 /// be asked; what a command has made is looked at all the same.
-fn mark(rules: &CreationRules) -> Option<u32> {
+fn bypass_tag(rules: &CreationRules) -> Option<u32> {
     if rules.is_empty() {
         return None;
     }

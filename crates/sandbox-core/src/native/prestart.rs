@@ -100,7 +100,7 @@ fn is_deferrable(spec: &CommandSpec) -> bool {
                 .any(|special| name == *special)
     };
     spec.stdin.is_empty()
-        && spec.command.len() <= wire::MAX_LATER_BYTES
+        && spec.command.len() <= wire::MAX_DEFERRED_BYTES
         && !spec.command.contains('\0')
         && !spec.env.iter().any(|(name, _)| is_special(name))
 }

@@ -39,10 +39,9 @@ pub(super) fn encode(
     check("command", OsStr::new(&spec.command), MAX_ARGUMENT_BYTES)?;
     check("working directory", cwd, MAX_PATH_BYTES)?;
     let mut body = Encoder::default();
-    body.u32(wire::VERSION);
     body.u32(match text {
         CommandText::Included => wire::COMMAND_NOW,
-        CommandText::Deferred => wire::COMMAND_LATER,
+        CommandText::Deferred => wire::COMMAND_DEFERRED,
     });
     body.text(connection.shell().as_os_str().as_bytes());
     body.text(cwd.as_bytes());

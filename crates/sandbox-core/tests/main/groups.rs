@@ -171,7 +171,7 @@ async fn everything_of_a_session_is_in_its_group_which_no_command_can_change_and
     );
     let looking = async {
         eventually("the command runs", || alive(&seconds)).await;
-        let processes = std::fs::read_to_string(group.join("slot-0/cgroup.procs")).unwrap();
+        let processes = std::fs::read_to_string(group.join("worker-0/cgroup.procs")).unwrap();
         assert!(
             processes.lines().count() >= 3,
             "the slot, the shell, and what it has left: {processes}"
@@ -182,18 +182,18 @@ async fn everything_of_a_session_is_in_its_group_which_no_command_can_change_and
     let own = if without_namespaces() { "" } else { "0::/\n" };
     assert_eq!(stdout(&ran), own, "{ran:?}");
     let write = format!(
-        "echo max > {0}/slot-0/pids.max; echo $$ > {0}/../cgroup.procs; mkdir {0}/x",
+        "echo max > {0}/worker-0/pids.max; echo $$ > {0}/../cgroup.procs; mkdir {0}/x",
         group.display()
     );
     assert_ne!(run(&sandbox, &write).await.status, CommandStatus::Exited(0));
-    assert_eq!(std::fs::read_to_string(group.join("slot-0/pids.max")).unwrap(), "4097\n");
+    assert_eq!(std::fs::read_to_string(group.join("worker-0/pids.max")).unwrap(), "4097\n");
     assert!(!group.join("x").exists());
     tokio::join!(
         run(&sandbox, "sleep 0.1"),
         run(&sandbox, "sleep 0.1"),
         run(&sandbox, "sleep 0.1")
     );
-    assert!(group.join("slot-1").exists());
+    assert!(group.join("worker-1").exists());
     sandbox.close().await;
     assert!(!group.exists());
 }
@@ -211,10 +211,10 @@ async fn a_policy_that_lets_commands_write_everywhere_does_not_reach_groups() {
         let sandbox = open_with(&policy.build().unwrap(), &fixture.dir, &Limits::default());
         let group = group_of(&sandbox);
         assert_eq!(run(&sandbox, "echo x > f && cat f").await.status, CommandStatus::Exited(0));
-        let write = format!("echo max > {}/slot-0/pids.max", group.display());
+        let write = format!("echo max > {}/worker-0/pids.max", group.display());
         assert_ne!(run(&sandbox, &write).await.status, CommandStatus::Exited(0), "{open}");
         assert_eq!(
-            std::fs::read_to_string(group.join("slot-0/pids.max")).unwrap(),
+            std::fs::read_to_string(group.join("worker-0/pids.max")).unwrap(),
             "4097\n",
             "{open}"
         );

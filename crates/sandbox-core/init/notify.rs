@@ -8,6 +8,7 @@
 //! another thread of the caller may have changed it by then. So this makes attempts fail at once,
 //! and is no wall: what gets through all the same, the host takes away when the command has ended.
 
+use crate::arch::{ARCHITECTURE, Condition, CreatedName, O_CREAT};
 use crate::glob;
 use crate::pool::Pool;
 use crate::reader::{Reader, Span};
@@ -16,16 +17,13 @@ use crate::sys::{self, CStr, Errno, Fd, Mapping, Notification, Result};
 /// `PATH_MAX`, and room for one name more.
 const PATH_BYTES: usize = 4096;
 const NAME_BYTES: usize = 256;
-const O_CREAT: u64 = 0o100;
-const RENAMEAT2: u32 = 316;
-const RENAME_EXCHANGE: u64 = 2;
 
 /// Who answers.
-pub struct Guard {
+pub struct CreationSupervisor {
     listener: Fd,
     /// Where the kernel does not look at it, in the mode of a directory that init makes
     /// (`mkdirat(2)`), so that it does not ask init about init.
-    mark: usize,
+    bypass_tag: usize,
     rules: Rules,
 }
 
@@ -42,27 +40,22 @@ struct Rules {
     patterns: Span,
 }
 
-/// A name that a call makes.
-struct Made {
-    /// What a relative path begins in.
-    dir: Fd,
-    /// Where the path stands in the caller's memory.
-    path: u64,
-    is_directory: bool,
-}
-
-impl Guard {
+impl CreationSupervisor {
     /// Reads the rules from `at` on in a file, and loads a filter by which the kernel asks about
     /// this process's children from now on, and about itself: it would wait for its own answer, so
-    /// from then on it makes no name but directories with the mark, and does not call `openat2`.
-    pub fn start(file: Mapping, at: usize, filter: &[u8], mark: u32) -> Result<Self> {
+    /// from then on it makes no name but directories with the bypass_tag, and does not call `openat2`.
+    pub fn start(file: Mapping, at: usize, filter: &[u8], bypass_tag: u32) -> Result<Self> {
         let rules = Rules::read(file, at)?;
-        Ok(Self { listener: sys::load_asking_filter(filter)?, mark: (mark as usize) << 32, rules })
+        Ok(Self {
+            listener: sys::load_asking_filter(filter)?,
+            bypass_tag: (bypass_tag as usize) << 32,
+            rules,
+        })
     }
 
     /// To be added to the mode of a directory that init makes.
-    pub fn mark(&self) -> usize {
-        self.mark
+    pub fn bypass_tag(&self) -> usize {
+        self.bypass_tag
     }
 
     /// Takes other rules.
@@ -80,7 +73,7 @@ impl Guard {
     pub fn answer(&self, pool: &Pool) {
         // Who asked may be gone by now.
         let Ok(asked) = sys::next_notification(self.listener) else { return };
-        let error = self.rules.refuse(&asked, pool).then_some(Errno::ROFS);
+        let error = self.rules.check(&asked, pool).err();
         sys::answer(self.listener, asked.id, error);
     }
 }
@@ -94,26 +87,40 @@ impl Rules {
         Ok(Self { watched, names, paths, patterns, file })
     }
 
-    fn refuse(&self, asked: &Notification, pool: &Pool) -> bool {
-        let Some(made) = made(asked) else { return false };
-        let [old_dir, old_path, _, _, flags, _] = asked.arguments;
-        // An exchange makes both names.
-        let exchanges = asked.call == RENAMEAT2 && flags & RENAME_EXCHANGE != 0;
-        self.refuse_one(asked.pid, &made, pool)
-            || exchanges && self.refuse_one(asked.pid, &at(old_dir, old_path), pool)
+    /// Decides whether a call may go on.
+    ///
+    /// # Errors
+    /// Returns `ROFS` if the policy denies a name that the call creates, like a read-only mount.
+    /// Returns `PERM` if the system-call table does not say what the call creates.
+    fn check(&self, asked: &Notification, pool: &Pool) -> Result<()> {
+        let call = ARCHITECTURE.call(asked.call).ok_or(Errno::PERM)?;
+        if let Condition::CreateFlagInMemory { how } = call.notified().ok_or(Errno::PERM)? {
+            let mut flags = [0; 4];
+            // A call without readable flags fails in the kernel.
+            let read = sys::read_memory(asked.pid, asked.arguments[usize::from(how)], &mut flags);
+            if read.is_err() || u32::from_ne_bytes(flags) & O_CREAT == 0 {
+                return Ok(());
+            }
+        }
+        let mut names = call.created_names(asked.arguments);
+        if names.any(|name| self.denies(asked.pid, &name, pool)) {
+            Err(Errno::ROFS)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the name may not be made. What cannot be looked at makes the call fail by itself, or
     /// is found by the host.
-    fn refuse_one(&self, pid: i32, made: &Made, pool: &Pool) -> bool {
+    fn denies(&self, pid: i32, created: &CreatedName, pool: &Pool) -> bool {
         let (mut path, mut whole) = ([0; PATH_BYTES], [0; PATH_BYTES + NAME_BYTES]);
-        let Ok(path) = sys::read_text(pid, made.path, &mut path) else { return false };
+        let Ok(path) = sys::read_text(pid, created.path, &mut path) else { return false };
         let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
         let start = path[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         let name = &path[start..end];
         let file = self.file.bytes();
         if self.watched.of(file).any(|pattern| glob::component(pattern, name)) {
-            pool.note_arrival();
+            pool.note_creation();
         }
         if !self.names.of(file).any(|pattern| glob::component(pattern, name)) {
             return false;
@@ -122,12 +129,15 @@ impl Rules {
         if path.starts_with(b"/proc/") || path.starts_with(b"/dev/fd/") {
             return true;
         }
-        let Some(whole) = whole_path(pid, made.dir, &path[..start], name, &mut whole) else {
+        let Some(whole) = whole_path(pid, created.directory, &path[..start], name, &mut whole)
+        else {
             return false;
         };
         let is_on_the_way =
             |path: &[u8]| path.starts_with(whole) && path.get(whole.len()) == Some(&b'/');
-        self.paths.of(file).any(|path| path == whole || (!made.is_directory && is_on_the_way(path)))
+        self.paths
+            .of(file)
+            .any(|path| path == whole || (!created.is_directory && is_on_the_way(path)))
             || self.patterns.of(file).any(|pattern| glob::matches(pattern, whole))
     }
 }
@@ -191,32 +201,4 @@ fn terminated<'b>(buffer: &'b mut [u8; PATH_BYTES], parts: &[&[u8]]) -> Option<C
     }
     *buffer.get_mut(len)? = 0;
     CStr::new(&buffer[..=len])
-}
-
-/// The name that a call makes, if it makes one.
-fn made(asked: &Notification) -> Option<Made> {
-    let Notification { pid, call, arguments: [a, b, c, d, ..], .. } = *asked;
-    let here = sys::AT_FDCWD as u64;
-    let directory = |made: Made| Some(Made { is_directory: true, ..made });
-    match call {
-        // open and openat are asked about only when they may make a file.
-        2 | 85 | 133 => Some(at(here, a)), // open, creat, mknod
-        257 | 259 => Some(at(a, b)),       // openat, mknodat
-        437 => {
-            // openat2; struct open_how begins with its flags.
-            let mut flags = [0; 8];
-            sys::read_memory(pid, c, &mut flags).ok()?;
-            (u64::from_ne_bytes(flags) & O_CREAT != 0).then(|| at(a, b))
-        }
-        83 => directory(at(here, a)),      // mkdir
-        258 => directory(at(a, b)),        // mkdirat
-        82 | 86 | 88 => Some(at(here, b)), // rename, link, symlink
-        266 => Some(at(b, c)),             // symlinkat
-        264 | 265 | 316 => Some(at(c, d)), // renameat, linkat, renameat2
-        _ => None,
-    }
-}
-
-fn at(dir: u64, path: u64) -> Made {
-    Made { dir: dir as Fd, path, is_directory: false }
 }

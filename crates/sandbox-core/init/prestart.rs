@@ -33,17 +33,17 @@ const STAGE_END: &[u8] = b"'";
 
 /// What the shell's arguments begin with in its memory: `bash`, `-c`, and the text.
 const BEFORE_TEXT: usize = b"bash\0-c\0".len();
-const BLANK_BYTES: usize = wire::MAX_LATER_BYTES + 1;
+const BLANK_BYTES: usize = wire::MAX_DEFERRED_BYTES + 1;
 
 /// The pipes of one waiting shell.
-pub struct Ahead {
+pub struct Prestart {
     first: Fd,
     second: (Fd, Fd),
     ready: (Fd, Fd),
     blank: &'static [u8],
 }
 
-impl Ahead {
+impl Prestart {
     pub fn new() -> Result<Self> {
         let (first, write_first) = sys::pipe()?;
         sys::write_all(write_first, FIRST_STAGE)?;
@@ -61,7 +61,7 @@ impl Ahead {
         Ok(())
     }
 
-    /// The text that the command will take the place of.
+    /// The text that the command will replace.
     pub fn blank(&self) -> CStr<'static> {
         CStr::new(self.blank).unwrap_or(c(b"\0"))
     }
@@ -71,7 +71,7 @@ impl Ahead {
         BASH_ENV
     }
 
-    /// In the slot's process: keeps its own ends only.
+    /// In the worker's process: keeps its own ends only.
     pub fn forked(&self) {
         for fd in [self.first, self.second.0, self.ready.1] {
             sys::close(fd);

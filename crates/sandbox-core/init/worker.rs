@@ -1,37 +1,38 @@
-//! A slot: the first process of a process namespace in which one command runs at a time.
+//! A worker: the first process of a process namespace in which one command runs at a time.
 //!
-//! It is made ahead, with everything that does not depend on the command, and waits for one on the
+//! It is made in advance, with everything that does not depend on the command, and waits for one on the
 //! control socket. It then starts the shell, and when that has ended, or the host has let go of the
 //! command's channel, it kills all that is left in its namespace, reaps it, and only then reports.
 //! So whoever reads the report knows that nothing of the command is alive. Then it waits for the
 //! next command: its namespace is empty again, and what the last command could change was never its
 //! own.
 
-use crate::ahead::Ahead;
 use crate::cgroup::{Group, Watch};
-use crate::guard::Guard;
-use crate::pool::{Place, Pool};
+use crate::notify::CreationSupervisor;
+use crate::pool::{Pool, WorkerIndex};
+use crate::prestart::Prestart;
 use crate::reader::Reader;
+use crate::reply::Reply;
 use crate::shell::{self, Request};
 use crate::sys::{self, CStr, Errno, Fd, MAX_FDS, Poll, Result};
 use crate::tier::Tier;
 use crate::wire;
 
-/// How often a slot that waits looks up. It goes if another one waits too.
+/// How often a worker that waits looks up. It goes if another one waits too.
 pub const LOOK_UP_SECONDS: u64 = 1;
 /// How often the last one looks up before it goes. After that it has given its memory back, and the
 /// next command pays half a millisecond for a new one.
 const MAX_LOOKS: u32 = 30;
-/// How many commands a slot runs. Its own processor time counts against the limits of a command.
+/// How many commands a worker runs. Its own processor time counts against the limits of a command.
 const MAX_COMMANDS: u32 = 1000;
 
 /// After how long what was killed and is not dead yet is looked at again.
 const KILL_AGAIN_MS: i32 = 10;
 
-/// What a slot needs of the session.
+/// What a worker needs of the session.
 pub struct Session {
     pub control: Fd,
-    /// Wakes init when the last slot that waited has taken a command.
+    /// Wakes init when the last worker that waited has taken a command.
     pub taken: Fd,
     pub pool: Pool,
     pub filter: &'static [u8],
@@ -39,30 +40,32 @@ pub struct Session {
     pub tier: Tier,
     pub group: Option<Group>,
     /// What init alone sees to.
-    pub guard: Option<Guard>,
+    pub supervisor: Option<CreationSupervisor>,
 }
 
 impl Session {
-    /// Forks a process that is to become a slot.
-    pub fn fork_slot(&self, place: Place) -> Result<i32> {
-        let namespaces = self.tier.slot_namespaces();
+    /// Forks a process that is to become a worker.
+    pub fn fork_worker(&self, index: WorkerIndex) -> Result<i32> {
+        let namespaces = self.tier.worker_namespaces();
         match &self.group {
-            Some(group) => {
-                group.fork_slot(place, namespaces, self.guard.as_ref().map_or(0, Guard::mark))
-            }
+            Some(group) => group.fork_worker(
+                index,
+                namespaces,
+                self.supervisor.as_ref().map_or(0, CreationSupervisor::bypass_tag),
+            ),
             None => sys::fork(namespaces),
         }
     }
 
-    /// Removes what was made for a slot that is dead.
-    pub fn remove_group(&self, place: Place) {
+    /// Removes what was made for a worker that is dead.
+    pub fn remove_group(&self, index: WorkerIndex) {
         if let Some(group) = &self.group {
-            group.remove_slot(place);
+            group.remove_worker(index);
         }
     }
 }
 
-/// Whether the slot tells the host that the session takes commands.
+/// Whether the worker tells the host that the session takes commands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Announce {
     Yes,
@@ -70,11 +73,11 @@ pub enum Announce {
 }
 
 /// Runs commands, one after another, and ends the process.
-pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
-    if let Some(guard) = &session.guard {
-        sys::close(guard.listener());
+pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
+    if let Some(supervisor) = &session.supervisor {
+        sys::close(supervisor.listener());
     }
-    let (events, watch) = match prepare(session, place) {
+    let (events, watch) = match prepare(session, index) {
         Ok(prepared) => prepared,
         Err((step, errno)) => {
             if announce == Announce::Yes {
@@ -96,11 +99,11 @@ pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
     else {
         sys::exit(1)
     };
-    let slot = Slot { session, events, watch };
+    let worker = Worker { session, events, watch };
     for _ in 0..MAX_COMMANDS {
         let mut fds = [-1; MAX_FDS];
-        let received = slot.receive(place, buffer, &mut fds);
-        if session.pool.forget(place) {
+        let received = worker.receive(index, buffer, &mut fds);
+        if session.pool.forget(index) {
             let _ = sys::write(session.taken, &1u64.to_le_bytes());
         }
         let (message, count) = match received {
@@ -110,19 +113,19 @@ pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
             _ => sys::exit(0),
         };
         let channel = fds[3];
-        let (kind, value, next) = match slot.execute(message, &fds[..count], stack) {
+        let (kind, value, next) = match worker.execute(message, &fds[..count], stack) {
             Ok((kind, value, next)) => (kind, value, next),
             Err(errno) => {
-                slot.end_all(0);
+                worker.end_all(0);
                 (wire::RESULT_BAD_REQUEST, errno.0 as u32, Next::End)
             }
         };
-        let limit = slot.watch.limit();
-        let next = if slot.watch.is_much_held() { Next::End } else { next };
+        let limit = worker.watch.limit();
+        let next = if worker.watch.is_much_held() { Next::End } else { next };
         if next == Next::Wait {
-            session.pool.expect(place);
+            session.pool.expect(index);
         }
-        report(channel, kind, value, limit, session.pool.arrivals());
+        Reply { kind, value, limit, creations: session.pool.creations() }.send(channel);
         sys::close(channel);
         if next == Next::End {
             break;
@@ -131,7 +134,7 @@ pub fn run(session: &Session, place: Place, announce: Announce) -> ! {
     sys::exit(0)
 }
 
-/// What a slot does after a command.
+/// What a worker does after a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Wait,
@@ -139,10 +142,13 @@ enum Next {
     End,
 }
 
-fn prepare(session: &Session, place: Place) -> core::result::Result<(Fd, Watch), (u32, Errno)> {
-    let watch = Watch::new(session.group.as_ref(), place, &session.tier)
+fn prepare(
+    session: &Session,
+    index: WorkerIndex,
+) -> core::result::Result<(Fd, Watch), (u32, Errno)> {
+    let watch = Watch::new(session.group.as_ref(), index, &session.tier)
         .map_err(|errno| (wire::STEP_GROUP, errno))?;
-    session.tier.enter_slot().map_err(|errno| (wire::STEP_PROC, errno))?;
+    session.tier.enter_worker().map_err(|errno| (wire::STEP_PROC, errno))?;
     let restrict = || {
         let events = session.tier.events()?;
         let mut limits = Reader(session.limits);
@@ -157,18 +163,18 @@ fn prepare(session: &Session, place: Place) -> core::result::Result<(Fd, Watch),
 }
 
 /// This process, as what runs commands.
-struct Slot<'s> {
+struct Worker<'s> {
     session: &'s Session,
     /// Readable when a child has ended.
     events: Fd,
     watch: Watch,
 }
 
-impl Slot<'_> {
+impl Worker<'_> {
     /// Waits for a command; ends the process when none comes for long.
     fn receive<'b>(
         &self,
-        place: Place,
+        index: WorkerIndex,
         buffer: &'b mut [u8],
         fds: &mut [Fd; MAX_FDS],
     ) -> Result<(&'b [u8], usize)> {
@@ -176,7 +182,7 @@ impl Slot<'_> {
         for _ in 0..MAX_LOOKS {
             match sys::receive(*control, buffer, fds) {
                 Err(Errno::AGAIN)
-                    if sys::is_orphaned(self.events) || pool.leave_to_others(place) =>
+                    if sys::is_orphaned(self.events) || pool.leave_to_others(index) =>
                 {
                     sys::exit(0)
                 }
@@ -196,11 +202,8 @@ impl Slot<'_> {
             None => message,
         };
         let mut reader = Reader(body);
-        if reader.u32()? != wire::VERSION {
-            return Err(Errno::INVAL);
-        }
         self.watch.begin();
-        let is_later = reader.u32()? == wire::COMMAND_LATER;
+        let is_deferred = reader.u32()? == wire::COMMAND_DEFERRED;
         let (shell, directory, command) = (reader.text()?, reader.text()?, reader.text()?);
         let count = reader.u32()? as usize;
         if count > wire::MAX_VARIABLES {
@@ -212,8 +215,8 @@ impl Slot<'_> {
             *variable = reader.text()?.as_ptr();
         }
         let mut request = Request { shell, directory, command, variables, count, fds };
-        if is_later {
-            let (kind, value) = self.run_later(&mut request, stack)?;
+        if is_deferred {
+            let (kind, value) = self.run_deferred(&mut request, stack)?;
             return Ok((kind, value, Next::End));
         }
         let child = request.start(&self.session.tier, None, stack)?;
@@ -224,16 +227,16 @@ impl Slot<'_> {
     }
 
     /// Starts the shell at once, and gives it its command when that is known.
-    fn run_later(&self, request: &mut Request<'_>, stack: &mut [u8]) -> Result<(u32, u32)> {
-        let ahead = Ahead::new()?;
-        let mut child = Some(request.start(&self.session.tier, Some(&ahead), stack)?);
-        ahead.forked();
-        let buffer = sys::memory(4 + wire::MAX_LATER_BYTES + 1)?;
+    fn run_deferred(&self, request: &mut Request<'_>, stack: &mut [u8]) -> Result<(u32, u32)> {
+        let prestart = Prestart::new()?;
+        let mut child = Some(request.start(&self.session.tier, Some(&prestart), stack)?);
+        prestart.forked();
+        let buffer = sys::memory(4 + wire::MAX_DEFERRED_BYTES + 1)?;
         let (mut received, mut is_ready) = (0, false);
         loop {
             let length =
                 Reader(&buffer[..received]).u32().map_or(usize::MAX, |length| length as usize);
-            if length != usize::MAX && length > wire::MAX_LATER_BYTES {
+            if length != usize::MAX && length > wire::MAX_DEFERRED_BYTES {
                 return Err(Errno::TOO_BIG);
             }
             let is_whole = received >= 4 && received == 4 + length + 1;
@@ -245,7 +248,7 @@ impl Slot<'_> {
                 Poll { fd: self.events, events: sys::POLL_IN, found: 0 },
                 // Of a shell that is dead the pipe is at its end, and would not let anybody sleep.
                 Poll {
-                    fd: if is_ready || child.is_none() { -1 } else { ahead.ready() },
+                    fd: if is_ready || child.is_none() { -1 } else { prestart.ready() },
                     events: sys::POLL_IN,
                     found: 0,
                 },
@@ -277,7 +280,7 @@ impl Slot<'_> {
         }
         request.command = CStr::new(&buffer[4..received]).ok_or(Errno::INVAL)?;
         let given = match child {
-            Some(pid) => ahead.give(pid, request.command).is_ok().then_some(pid),
+            Some(pid) => prestart.give(pid, request.command).is_ok().then_some(pid),
             None => None,
         };
         let child = match given {
@@ -361,12 +364,4 @@ impl Slot<'_> {
             }
         }
     }
-}
-
-pub fn report(channel: Fd, kind: u32, value: u32, limit: u32, arrivals: u32) {
-    let mut message = [0; wire::REPORT_BYTES];
-    for (part, word) in message.chunks_exact_mut(4).zip([kind, value, limit, arrivals]) {
-        part.copy_from_slice(&word.to_le_bytes());
-    }
-    let _ = sys::send(channel, &message);
 }

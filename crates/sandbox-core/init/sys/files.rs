@@ -1,0 +1,159 @@
+//! Descriptors, files and directories.
+
+use super::{CStr, Errno, Fd, Result, c};
+use crate::arch::ARCHITECTURE;
+
+pub(super) const AT_EMPTY_PATH: usize = 0x1000;
+pub(super) const AT_RECURSIVE: usize = 0x8000;
+pub const AT_FDCWD: Fd = -100;
+pub(super) const O_CLOEXEC: usize = 0o2_000_000;
+pub const O_PATH: usize = 0o10_000_000;
+pub const O_DIRECTORY: usize = ARCHITECTURE.o_directory;
+pub const O_CREAT_EXCL: usize = 0o300;
+const O_NOFOLLOW: usize = ARCHITECTURE.o_nofollow;
+pub const O_WRONLY: usize = 1;
+
+pub fn close(fd: Fd) {
+    let _ = sys!(close, fd);
+}
+
+/// Closes every descriptor from `first` on.
+pub fn close_from(first: Fd) -> Result<()> {
+    sys!(close_range, first, u32::MAX, 0).map(drop)
+}
+
+pub fn dup_to(fd: Fd, to: Fd) -> Result<()> {
+    if fd == to { Ok(()) } else { sys!(dup3, fd, to, 0).map(drop) }
+}
+
+/// Reads what a signalfd or an eventfd holds, to empty it.
+pub fn drain(fd: Fd) {
+    let mut buffer = [0u8; 128];
+    let _ = sys!(read, fd, buffer.as_mut_ptr(), buffer.len());
+}
+
+/// Reads once; 0 at the end.
+pub fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match sys!(read, fd, buffer.as_mut_ptr(), buffer.len()) {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Reads a file from its beginning, wherever reading has come to.
+pub fn read_from_start(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
+    sys!(pread64, fd, buffer.as_mut_ptr(), buffer.len(), 0)
+}
+
+pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match write(fd, bytes) {
+            Err(Errno::INTR) => {}
+            other => bytes = &bytes[other?..],
+        }
+    }
+    Ok(())
+}
+
+/// A pipe: its reading and its writing end.
+pub fn pipe() -> Result<(Fd, Fd)> {
+    let mut ends = [0; 2];
+    sys!(pipe2, ends.as_mut_ptr(), O_CLOEXEC)?;
+    Ok((ends[0], ends[1]))
+}
+
+pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize> {
+    sys!(write, fd, bytes.as_ptr(), bytes.len())
+}
+
+/// `struct statx`, of which init reads the mode (offset 28) and the size (offset 40).
+#[repr(C, align(8))]
+struct Statx([u8; 256]);
+
+fn statx(fd: Fd) -> Result<Statx> {
+    let mut stat = Statx([0; 256]);
+    // STATX_TYPE | STATX_SIZE
+    sys!(statx, fd, c(b"\0").as_ptr(), AT_EMPTY_PATH, 0x201, &raw mut stat)?;
+    Ok(stat)
+}
+
+pub(super) fn file_size(fd: Fd) -> Result<usize> {
+    let Statx(bytes) = statx(fd)?;
+    let mut size = [0; 8];
+    size.copy_from_slice(&bytes[40..48]);
+    Ok(u64::from_le_bytes(size) as usize)
+}
+
+/// `S_IFLNK` and `S_IFDIR` (`inode(7)`).
+const SYMLINK: u16 = 0o120_000;
+const DIRECTORY: u16 = 0o040_000;
+
+fn file_type(fd: Fd) -> Result<u16> {
+    let Statx(bytes) = statx(fd)?;
+    Ok(u16::from_le_bytes([bytes[28], bytes[29]]) & 0o170_000)
+}
+
+pub fn is_directory(fd: Fd) -> Result<bool> {
+    Ok(file_type(fd)? == DIRECTORY)
+}
+
+pub fn open(dir: Fd, path: CStr<'_>, flags: usize, mode: usize) -> Result<Fd> {
+    sys!(openat, dir, path.as_ptr(), flags | O_CLOEXEC, mode).map(|fd| fd as Fd)
+}
+
+/// Opens a path for reference, following no symlink anywhere, with `root` as its root.
+pub fn open_plain(root: Fd, path: CStr<'_>) -> Result<Fd> {
+    // struct open_how: flags, mode, resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
+    // RESOLVE_IN_ROOT
+    let how = [(O_PATH | O_CLOEXEC) as u64, 0, 0x04 | 0x02 | 0x10];
+    sys!(openat2, root, path.as_ptr(), how.as_ptr(), 24).map(|fd| fd as Fd)
+}
+
+/// The same from the process's own root, without `openat2`, by which a filter cannot tell that no
+/// file is made.
+pub fn open_in_steps(path: CStr<'_>) -> Result<Fd> {
+    let mut at = open(AT_FDCWD, c(b"/\0"), O_PATH, 0)?;
+    let mut name = [0; 256];
+    for part in path.bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        let end = part.len();
+        name.get_mut(..end).ok_or(Errno::INVAL)?.copy_from_slice(part);
+        *name.get_mut(end).ok_or(Errno::INVAL)? = 0;
+        // A symlink is opened itself; it has nothing below it, and nothing is mounted on it.
+        let next = open(at, CStr::new(&name[..=end]).ok_or(Errno::INVAL)?, O_PATH | O_NOFOLLOW, 0);
+        close(at);
+        at = next?;
+    }
+    if file_type(at)? == SYMLINK {
+        close(at);
+        return Err(Errno::LOOP);
+    }
+    Ok(at)
+}
+
+pub fn make_directory(dir: Fd, path: CStr<'_>, mode: usize) -> Result<()> {
+    sys!(mkdirat, dir, path.as_ptr(), mode).map(drop)
+}
+
+pub fn remove_directory(dir: Fd, path: CStr<'_>) -> Result<()> {
+    // AT_REMOVEDIR
+    sys!(unlinkat, dir, path.as_ptr(), 0x200).map(drop)
+}
+
+pub fn symlink(target: CStr<'_>, dir: Fd, path: CStr<'_>) -> Result<()> {
+    sys!(symlinkat, target.as_ptr(), dir, path.as_ptr()).map(drop)
+}
+
+/// Where a symlink leads; gives the length of that.
+pub fn read_link(path: CStr<'_>, buffer: &mut [u8]) -> Result<usize> {
+    sys!(readlinkat, AT_FDCWD as isize, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())
+}
+
+pub fn chdir(path: CStr<'_>) -> Result<()> {
+    sys!(chdir, path.as_ptr()).map(drop)
+}
+
+pub fn fchdir(fd: Fd) -> Result<()> {
+    sys!(fchdir, fd).map(drop)
+}
