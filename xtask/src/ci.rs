@@ -1,44 +1,78 @@
-//! The steps of `cargo xtask ci`.
+//! `cargo xtask ci`: the steps, and the tiers that select them.
 
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::deny;
+use crate::dependencies;
+use crate::features;
 use crate::layers;
+use crate::package;
 use crate::peers;
 use crate::step::{Outcome, Runner};
 use crate::tidy;
 use crate::vm;
 
-/// What a step is called, and what it does.
+/// A step's name and function.
 type Step = (&'static str, fn(&mut Runner) -> Outcome);
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 16] = [
     ("fmt", fmt),
     ("tidy", tidy::check),
     ("layers", layers::check),
+    ("deps", dependencies::check),
+    ("deny", deny::check),
     ("clippy", clippy),
     ("init", init),
-    ("features", features),
+    ("unit", unit),
+    ("features", features::check),
+    ("package", package::check),
     ("test", test),
     ("vm", vm::test),
     ("doctest", doctest),
     ("doc", doc),
     ("bench", bench),
+    ("soak", soak),
 ];
 
-/// The session's init: a build script compiles it, so cargo's own commands do not reach it.
+/// Names of sets of steps.
+const TIERS: [(&str, &[&str]); 3] = [
+    // Minutes, before every commit.
+    ("quick", &["fmt", "layers", "deps", "deny", "clippy", "init", "unit"]),
+    // Everything that a change must pass, as `.ci/run` does.
+    (
+        "full",
+        &[
+            "fmt", "layers", "deps", "deny", "clippy", "init", "features", "package", "test", "vm",
+            "doctest", "doc", "bench",
+        ],
+    ),
+    // By hand, for an hour or more.
+    ("soak", &["soak"]),
+];
+const DEFAULT_TIER: &str = "full";
+
+/// Source of the session's init. A build script compiles it, so cargo's commands miss it.
 const INIT: &str = "crates/sandbox-core/init/main.rs";
 
-/// `--show-output` also prints what passing tests say, among it what they skipped.
+/// Arguments of all test runs, which are followed by `--show-output`: it prints the output of tests
+/// that pass, such as their lines `SKIPPED: …`.
 const TEST: [&str; 5] = ["test", "--locked", "--workspace", "--all-features", "--no-fail-fast"];
 
-/// Runs the named steps, or all when none is named.
-pub(crate) fn run(workspace: &Path, only: &[String]) -> ExitCode {
-    if let Some(unknown) = only.iter().find(|name| !STEPS.iter().any(|(step, _)| step == name)) {
-        let known = STEPS.map(|(name, _)| name).join(" ");
-        eprintln!("xtask: there is no step {unknown:?}; the steps are: {known}");
-        return ExitCode::from(2);
-    }
+/// Counts for the step `soak`: cases of random tests, and kills in the crash test.
+const SOAK: [(&str, &str); 2] = [("PROPTEST_CASES", "50000"), ("ARTIFACT_SYNC_KILLS", "5000")];
+
+/// Runs the named tiers and steps, or the default tier.
+pub(crate) fn run(workspace: &Path, names: &[String]) -> ExitCode {
+    let selected = match select(names) {
+        Ok(selected) => selected,
+        Err(unknown) => {
+            let tiers = TIERS.map(|(name, _)| name).join(" ");
+            let steps = STEPS.map(|(name, _)| name).join(" ");
+            eprintln!("xtask: {unknown:?} is neither a tier ({tiers}) nor a step ({steps})");
+            return ExitCode::from(2);
+        }
+    };
     let mut runner = match Runner::new(workspace) {
         Ok(runner) => runner,
         Err(error) => {
@@ -47,13 +81,27 @@ pub(crate) fn run(workspace: &Path, only: &[String]) -> ExitCode {
         }
     };
     for (name, step) in STEPS {
-        // Only by name until the workspace has no findings.
-        let is_default = only.is_empty() && name != "tidy";
-        if is_default || only.iter().any(|one| one == name) {
+        if selected.contains(&name) {
             runner.run(name, step);
         }
     }
     runner.finish()
+}
+
+/// Returns the steps of the named tiers and steps. The error is a name that is neither.
+fn select(names: &[String]) -> Result<Vec<&'static str>, String> {
+    let mut selected = Vec::new();
+    let default = [DEFAULT_TIER.to_owned()];
+    for name in if names.is_empty() { &default[..] } else { names } {
+        if let Some((_, steps)) = TIERS.iter().find(|(tier, _)| tier == name) {
+            selected.extend_from_slice(steps);
+        } else if let Some((step, _)) = STEPS.iter().find(|(step, _)| step == name) {
+            selected.push(*step);
+        } else {
+            return Err(name.clone());
+        }
+    }
+    Ok(selected)
 }
 
 fn fmt(runner: &mut Runner) -> Outcome {
@@ -85,19 +133,24 @@ fn init(runner: &mut Runner) -> Outcome {
     runner.command(clippy)
 }
 
-/// Each library compiles without its optional features.
-fn features(runner: &mut Runner) -> Outcome {
-    for library in layers::LIBRARIES {
-        let check =
-            runner.cargo(["check", "--locked", "--no-default-features", "--package", library]);
-        runner.command(check)?;
-    }
-    Ok(())
-}
-
 fn test(runner: &mut Runner) -> Outcome {
     let mut test = runner.cargo(TEST);
     test.envs(peers::variables(runner.workspace()));
+    test.args(["--lib", "--bins", "--tests", "--", "--show-output"]);
+    runner.tests(test)
+}
+
+/// Tests in the libraries and programs themselves, without those that start servers.
+fn unit(runner: &mut Runner) -> Outcome {
+    let mut test = runner.cargo(TEST);
+    test.args(["--lib", "--bins", "--", "--show-output"]);
+    runner.tests(test)
+}
+
+/// The step `test` with many more random cases.
+fn soak(runner: &mut Runner) -> Outcome {
+    let mut test = runner.cargo(TEST);
+    test.envs(peers::variables(runner.workspace())).envs(SOAK);
     test.args(["--lib", "--bins", "--tests", "--", "--show-output"]);
     runner.tests(test)
 }
@@ -114,11 +167,32 @@ fn doc(runner: &mut Runner) -> Outcome {
     runner.command(doc)
 }
 
-/// Runs every benchmark once, without measuring; so the profile of the tests does, which is
-/// compiled by now.
+/// Runs every benchmark once without measuring. The profile of the tests suffices for that and is
+/// compiled by then.
 fn bench(runner: &mut Runner) -> Outcome {
     let mut bench =
         runner.cargo(["bench", "--locked", "--workspace", "--all-features", "--profile", "dev"]);
     bench.args(["--bench", "*", "--", "--test"]);
     runner.tests(bench)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiers_consist_of_existing_steps() {
+        for name in TIERS.iter().flat_map(|(_, steps)| *steps) {
+            assert!(STEPS.iter().any(|(step, _)| step == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_select_tiers_and_steps_and_no_name_selects_the_default() {
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(select(&names(&["soak", "vm"])).unwrap(), ["soak", "vm"]);
+        assert!(select(&[]).unwrap().contains(&"vm"));
+        assert_eq!(select(&names(&["fmt", "fast"])).unwrap_err(), "fast");
+    }
 }

@@ -1,10 +1,16 @@
-//! The workspace's own tasks: `cargo xtask ci` runs every check and test, `cargo xtask peers`
-//! installs what some compare with.
+//! The workspace's own tasks: checks, tests, benchmarks, and the programs that some of them need.
 
 mod bench;
 mod ci;
+mod deny;
+mod dependencies;
+mod features;
+mod json;
 mod layers;
+mod metadata;
+mod package;
 mod peers;
+mod scan;
 mod step;
 mod summary;
 mod tidy;
@@ -17,19 +23,41 @@ use std::process::ExitCode;
 const HELP: &str = "\
 The workspace's own tasks.
 
-Usage: cargo xtask ci [STEP]...
+Usage: cargo xtask ci [TIER|STEP]...
        cargo xtask tidy [PATH]...
        cargo xtask peers
        cargo xtask bench
 
-  ci            runs every check and test, or only the named steps
+  ci            runs a tier of checks and tests, by default `full`, or single steps
   tidy          checks the text of all files, or of the files at PATH
   peers         installs the npm and Python packages that tests use in target/xtask/peers;
                 ci finds them there
-  bench         measures, and writes the tables into README.md
+  bench         measures, and writes the tables into README.md and docs/performance.md
   --help        shows this text
 
-Steps: fmt tidy layers clippy init features test vm doctest doc bench
+Tiers:
+  quick         minutes, before every commit: formatting, text, layers, lints and unit tests
+  full          everything that a change must pass, with virtual machines and real peers;
+                `.ci/run` installs what the machine lacks and runs it
+  soak          by hand, an hour or more: random tests with many more cases
+
+Steps:
+  fmt           formatting
+  tidy          summaries, columns, words, names, file lengths, references
+  layers        imports only go down, and what a crate must not contain
+  deps          unused dependencies
+  deny          licences and duplicates of dependencies
+  clippy        lints of all crates with all features
+  init          lints of the session's init
+  unit          tests in libraries and programs
+  features      lints of each crate without features, and with each feature alone
+  package       packages of all crates
+  test          all tests
+  vm            tests of the engine in a virtual machine with control groups
+  doctest       examples in comments
+  doc           warnings of rustdoc
+  bench         runs each benchmark once, without measuring
+  soak          all tests, with many more random cases
 
 Each step prints one line. Its output is in target/xtask/STEP.log and is shown if the step fails.
 Checks that this machine cannot run are listed as `SKIPPED: …`; with CI=true a skip is a failure.
@@ -38,14 +66,10 @@ Checks that this machine cannot run are listed as `SKIPPED: …`; with CI=true a
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.split_first() {
-        Some((command, steps))
-            if command == "ci" && !steps.iter().any(|step| step.starts_with('-')) =>
-        {
-            ci::run(&workspace(), steps)
+        Some((command, names)) if command == "ci" && are_names(names) => {
+            ci::run(&workspace(), names)
         }
-        Some((command, paths))
-            if command == "tidy" && !paths.iter().any(|path| path.starts_with('-')) =>
-        {
+        Some((command, paths)) if command == "tidy" && are_names(paths) => {
             tidy::run(&workspace(), paths)
         }
         Some((command, [])) if command == "bench" => bench::run(&workspace()),
@@ -61,7 +85,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The workspace's folder: the one above this crate's.
+fn are_names(arguments: &[String]) -> bool {
+    !arguments.iter().any(|argument| argument.starts_with('-'))
+}
+
+/// Returns the workspace's folder, which holds this crate's.
 fn workspace() -> PathBuf {
     let manifest =
         env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());

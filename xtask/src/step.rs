@@ -1,4 +1,4 @@
-//! Runs steps one after another, keeps what they print and says how they ended.
+//! Runs steps one after another, logs their output and reports their results.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -10,35 +10,35 @@ use std::time::Instant;
 
 use crate::summary::Tests;
 
-/// Of a failed step's log, so much is shown.
+/// Lines shown from the end of a failed step's log.
 const SHOWN_LINES: usize = 300;
 
-/// How a step ends; an error ends it early.
+/// Result of a step.
 pub(crate) type Outcome = Result<(), Ended>;
 
-/// Why a step ended before its end.
+/// Reasons for a step to stop early.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// What it checks does not hold.
+    /// The check failed, with the reason.
     Failed(String),
-    /// It cannot be checked here.
+    /// This machine cannot run the check.
     Skipped,
 }
 
-/// Runs steps and remembers their results.
+/// Runs steps and collects their results.
 pub(crate) struct Runner {
     workspace: PathBuf,
     directory: PathBuf,
     log: PathBuf,
     passed: usize,
     failed: Vec<&'static str>,
-    /// The steps that were skipped, each as a line.
+    /// A line for each skipped step.
     skipped: Vec<String>,
     tests: Tests,
 }
 
 impl Runner {
-    /// A runner for this workspace, whose logs go to `target/xtask`.
+    /// Creates a runner that writes its logs to `target/xtask` of the workspace.
     pub(crate) fn new(workspace: &Path) -> io::Result<Self> {
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
         let directory = workspace.join(target).join("xtask");
@@ -58,7 +58,7 @@ impl Runner {
         &self.workspace
     }
 
-    /// Where steps may put what they make.
+    /// Directory for files that steps create.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -66,7 +66,7 @@ impl Runner {
     /// Runs one step and prints its line.
     pub(crate) fn run(&mut self, name: &'static str, step: fn(&mut Self) -> Outcome) {
         print!("{name:<10}");
-        // Only the terminal's reader would miss it.
+        // Without the flush the name would only appear later.
         let _ = io::stdout().flush();
         self.log = self.directory.join(format!("{name}.log"));
         let started = Instant::now();
@@ -86,7 +86,7 @@ impl Runner {
         }
     }
 
-    /// A call of cargo in the workspace, as if it were not called from a program that cargo runs.
+    /// Returns a call of cargo in the workspace, without the variables that cargo set for xtask.
     pub(crate) fn cargo<const N: usize>(&self, arguments: [&str; N]) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         for (name, _) in env::vars_os() {
@@ -100,14 +100,14 @@ impl Runner {
         cargo
     }
 
-    /// A program of the Rust toolchain.
+    /// Returns a call of a program of the Rust toolchain.
     pub(crate) fn tool(&self, name: &str) -> Command {
         let mut tool = Command::new(self.sysroot().join("bin").join(name));
         tool.current_dir(&self.workspace);
         tool
     }
 
-    /// Skips the step when the toolchain came without a component.
+    /// Skips the step if the toolchain lacks a component.
     pub(crate) fn need_component(&mut self, component: &str) -> Outcome {
         let program = self.sysroot().join("bin").join(if component == "clippy" {
             "clippy-driver"
@@ -120,13 +120,13 @@ impl Runner {
         self.skip(component, &format!("rustup component add {component}"))
     }
 
-    /// Skips the step, saying what would make it possible.
+    /// Skips the step and reports how the machine could run it.
     pub(crate) fn skip(&mut self, what: &str, how: &str) -> Outcome {
         self.skipped.push(format!("SKIPPED: {what} ({how})"));
         Err(Ended::Skipped)
     }
 
-    /// Says what the step leaves out on purpose.
+    /// Reports a check that the step omits on purpose.
     pub(crate) fn leave_out(&mut self, what: String) {
         self.tests.left_out.insert(what);
     }
@@ -134,7 +134,7 @@ impl Runner {
     /// Runs a command into the step's log.
     pub(crate) fn command(&self, mut command: Command) -> Outcome {
         let mut log = File::options().append(true).open(&self.log).map_err(failed)?;
-        writeln!(log, "$ {}", shown(&command)).map_err(failed)?;
+        writeln!(log, "$ {}", for_display(&command)).map_err(failed)?;
         let status = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
@@ -146,12 +146,11 @@ impl Runner {
         if status.success() {
             Ok(())
         } else {
-            Err(Ended::Failed(format!("the last command ended with {status}")))
+            Err(Ended::Failed(format!("the last command exited with {status}")))
         }
     }
 
-    /// Runs a command whose output is that of tests or benchmarks, counts the tests and collects
-    /// what was skipped.
+    /// Runs tests or benchmarks, counts them and collects their skips.
     pub(crate) fn tests(&mut self, command: Command) -> Outcome {
         let outcome = self.command(command);
         let log = fs::read(&self.log).map_err(failed)?;
@@ -159,8 +158,8 @@ impl Runner {
         outcome
     }
 
-    /// The same where some things are left out on purpose: what a test skips is no skip if it
-    /// begins with one of these. Gives the log.
+    /// Runs tests that omit some checks on purpose: a skip that begins with an entry of `left_out`
+    /// does not count as one. Returns the log.
     pub(crate) fn tests_elsewhere(
         &mut self,
         command: Command,
@@ -173,7 +172,7 @@ impl Runner {
         outcome.map(|()| log)
     }
 
-    /// What a command prints on standard output.
+    /// Returns the standard output of a command.
     pub(crate) fn output(&self, mut command: Command) -> Result<String, Ended> {
         let output = command.stdin(Stdio::null()).output().map_err(failed)?;
         if output.status.success() {
@@ -181,12 +180,12 @@ impl Runner {
         }
         Err(Ended::Failed(format!(
             "$ {}\n{}",
-            shown(&command),
+            for_display(&command),
             String::from_utf8_lossy(&output.stderr)
         )))
     }
 
-    /// Prints the closing lines and gives the exit code.
+    /// Prints the closing lines and returns the exit code.
     pub(crate) fn finish(self) -> ExitCode {
         let mut skips: BTreeMap<&str, usize> =
             self.skipped.iter().map(|line| (line.as_str(), 1)).collect();
@@ -201,11 +200,11 @@ impl Runner {
             );
         }
         for line in &self.tests.left_out {
-            println!("LEFT OUT in the virtual machine: {line}");
+            println!("LEFT OUT in a virtual machine: {line}");
         }
         let strict = env::var_os("CI").is_some_and(|ci| ci == "true");
-        let refused = strict && !skips.is_empty();
-        if refused {
+        let fails_by_skips = strict && !skips.is_empty();
+        if fails_by_skips {
             println!("with CI=true nothing may be skipped");
         }
         print!(
@@ -226,7 +225,11 @@ impl Runner {
             "{} passed, {} failed, {} skipped",
             self.tests.passed, self.tests.failed, self.tests.skipped
         );
-        if refused || !self.failed.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        if fails_by_skips || !self.failed.is_empty() {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        }
     }
 
     fn sysroot(&self) -> PathBuf {
@@ -241,7 +244,7 @@ impl Runner {
         let lines: Vec<_> = log.lines().collect();
         let from = lines.len().saturating_sub(SHOWN_LINES);
         if from > 0 {
-            println!("    … {from} lines more in {}", self.log.display());
+            println!("    … {from} more lines in {}", self.log.display());
         }
         for line in &lines[from..] {
             println!("    {line}");
@@ -250,7 +253,7 @@ impl Runner {
     }
 }
 
-fn shown(command: &Command) -> String {
+fn for_display(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

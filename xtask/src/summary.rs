@@ -1,4 +1,4 @@
-//! Counts what Rust's test harness prints.
+//! Counts test results in the output of Rust's test harness.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,11 @@ pub(crate) struct Tests {
     /// Tests that passed and skipped nothing.
     pub(crate) passed: u64,
     pub(crate) failed: u64,
-    /// Tests that were ignored, and those that passed by saying what they skipped.
+    /// Ignored tests, and tests that passed but printed `SKIPPED: …`.
     pub(crate) skipped: u64,
-    /// What they said, line by line.
+    /// The lines that they printed.
     pub(crate) skips: Vec<String>,
-    /// What was left out on purpose, each once.
+    /// Checks omitted on purpose.
     pub(crate) left_out: BTreeSet<String>,
 }
 
@@ -22,7 +22,8 @@ impl Tests {
         self.read_without(output, &[]);
     }
 
-    /// The same where tests skip some things on purpose, by how what they say begins.
+    /// Reads the output of tests that omit some checks on purpose. `left_out` has the beginnings of
+    /// their texts.
     pub(crate) fn read_without(&mut self, output: &str, left_out: &[&str]) {
         let mut of_passed = false;
         let mut counted = false;
@@ -57,7 +58,7 @@ impl Tests {
     }
 }
 
-/// The number in front of a word, as in `ok. 3 passed; 0 failed`.
+/// Returns the number before a word, such as 3 for "passed" in `ok. 3 passed; 0 failed`.
 fn number(result: &str, word: &str) -> u64 {
     let words: Vec<&str> = result.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
     words.windows(2).find(|pair| pair[1] == word).and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
@@ -77,22 +78,29 @@ mod tests {
 
     #[test]
     fn the_results_of_several_harnesses_are_summed() {
-        let output = "test a ... ok\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\
-                      noise\ntest result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 9 filtered out\n";
+        let output = "test a ... ok\n\
+            test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\
+            noise\n\
+            test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 9 filtered out\n";
         check(output, 5, 4, 1, &[]);
     }
 
     #[test]
-    fn a_test_that_says_what_it_skipped_counts_as_skipped_once() {
-        let output = "successes:\n\n---- a stdout ----\nSKIPPED: x (y)\nSKIPPED: z (y)\n\n---- b stdout ----\nhello\n\n\
-                      successes:\n    a\n    b\n\ntest result: ok. 2 passed; 0 failed; 0 ignored\n";
+    fn a_test_that_prints_skips_counts_as_skipped_once() {
+        let output = "successes:\n\n\
+            ---- a stdout ----\nSKIPPED: x (y)\nSKIPPED: z (y)\n\n\
+            ---- b stdout ----\nhello\n\n\
+            successes:\n    a\n    b\n\n\
+            test result: ok. 2 passed; 0 failed; 0 ignored\n";
         check(output, 1, 0, 1, &["SKIPPED: x (y)", "SKIPPED: z (y)"]);
     }
 
     #[test]
-    fn what_is_left_out_on_purpose_is_told_apart() {
+    fn checks_omitted_on_purpose_are_no_skips() {
         let mut tests = Tests::default();
-        let output = "successes:\n\n---- a stdout ----\nSKIPPED: x (y)\nSKIPPED: z (y)\n\ntest result: ok. 2 passed; 0 failed\n";
+        let output = "successes:\n\n\
+            ---- a stdout ----\nSKIPPED: x (y)\nSKIPPED: z (y)\n\n\
+            test result: ok. 2 passed; 0 failed\n";
         tests.read_without(output, &["z"]);
         assert_eq!(
             (tests.passed, tests.skipped, tests.skips.as_slice()),
@@ -102,8 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn a_skip_that_failed_stays_a_failure() {
-        let output = "failures:\n\n---- a stdout ----\nSKIPPED: x (y)\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored\n";
+    fn a_failed_test_that_prints_a_skip_counts_as_failed() {
+        let output = "failures:\n\n\
+            ---- a stdout ----\nSKIPPED: x (y)\n\n\
+            test result: FAILED. 0 passed; 1 failed; 0 ignored\n";
         check(output, 0, 1, 0, &["SKIPPED: x (y)"]);
     }
 }

@@ -8,7 +8,6 @@ mod markers;
 mod names;
 mod references;
 mod repository;
-mod scan;
 mod summaries;
 mod words;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::scan::{Scan, scan};
+use crate::scan::{Scan, scan};
 
 /// Directories that hold build output or other projects' files.
 const SKIPPED_DIRECTORIES: [&str; 3] = ["target", ".git", "node_modules"];

@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::repository::Repository;
-use super::scan::Style;
+use crate::scan::Style;
 
 /// First words of a clause that names nothing.
 const CLAUSES: [&str; 14] = [

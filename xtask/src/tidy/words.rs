@@ -3,7 +3,7 @@
 
 use super::Finding;
 use super::repository::{Repository, SourceFile};
-use super::scan::{Block, Style, line_at};
+use crate::scan::{Block, Style, line_at};
 
 const WORDS: &str = include_str!("words.txt");
 

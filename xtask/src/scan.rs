@@ -3,17 +3,17 @@
 
 /// The parts of one Rust file.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     /// Each line without its comments and with `""` in the place of each string literal.
-    pub(super) code: Vec<String>,
+    pub(crate) code: Vec<String>,
     /// Comments that follow each other on lines of their own, of one style, are one block.
-    pub(super) comments: Vec<Block>,
-    pub(super) literals: Vec<Block>,
+    pub(crate) comments: Vec<Block>,
+    pub(crate) literals: Vec<Block>,
 }
 
 /// The style of a comment, or a string literal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     /// `//` or `/* */`.
     Plain,
     /// `///` or `/** */`.
@@ -25,14 +25,14 @@ pub(super) enum Style {
 
 /// Text with the number of each of its lines.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Block {
-    pub(super) style: Style,
-    pub(super) lines: Vec<(usize, String)>,
+pub(crate) struct Block {
+    pub(crate) style: Style,
+    pub(crate) lines: Vec<(usize, String)>,
 }
 
 impl Block {
     /// Joins the lines by spaces and returns the text with the offset at which each line starts.
-    pub(super) fn joined(&self) -> (String, Vec<(usize, usize)>) {
+    pub(crate) fn joined(&self) -> (String, Vec<(usize, usize)>) {
         let (mut text, mut starts) = (String::new(), Vec::new());
         for (number, line) in &self.lines {
             if !text.is_empty() {
@@ -46,12 +46,12 @@ impl Block {
 }
 
 /// Returns the line that holds the byte at `offset` of a joined block.
-pub(super) fn line_at(starts: &[(usize, usize)], offset: usize) -> usize {
+pub(crate) fn line_at(starts: &[(usize, usize)], offset: usize) -> usize {
     starts.iter().rev().find(|(start, _)| *start <= offset).map_or(1, |(_, line)| *line)
 }
 
 /// Splits a file.
-pub(super) fn scan(text: &str) -> Scan {
+pub(crate) fn scan(text: &str) -> Scan {
     let mut scanner = Scanner {
         rest: text,
         line: 1,
@@ -229,10 +229,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_literals_and_code_are_told_apart() {
+    fn comments_literals_and_code_are_distinguished() {
         let text = concat!(
             "/// One\n/// two.\nfn f<'a>(x: &'a str) -> char { '\"' } // three\n",
-            "const S: &str = \"a // b\\\" c\";\nlet r = br#\"raw \"quote\" // x\"#; /* four\nfive */ g();\n",
+            "const S: &str = \"a // b\\\" c\";\n",
+            "let r = br#\"raw \"quote\" // x\"#; /* four\nfive */ g();\n",
         );
         let scan = scan(text);
         let texts = |blocks: &[Block]| -> Vec<_> {
