@@ -79,3 +79,7 @@ pub use policy::{Policy, PolicyBuilder, PolicyError};
 pub use rules::RuleError;
 pub use tree::{NodeKind, Tree};
 pub use validate::ValidationError;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
