@@ -1,6 +1,8 @@
-//! A kernel-sandboxed working session for every conversation of an LLM agent: a directory, skills,
-//! a policy that the kernel enforces, variables, and the tools `bash`, `readFile` and `writeFile`,
-//! whose files are mirrored to object storage and come back as links.
+//! A kernel-sandboxed session for every conversation of an LLM agent.
+//!
+//! A session has a directory, skills, a policy that the kernel enforces, variables, and the tools
+//! `bash`, `readFile` and `writeFile`. Its files are mirrored to object storage and come back as
+//! links.
 //!
 //! ```
 //! use agent_tools::{Home, SessionId, SessionSpec, Sessions, Storage, UserId};
@@ -28,27 +30,31 @@
 //! ```
 //!
 //! # What it does not do
-//! It runs no model, and gives a command no network. It shares nothing between sessions but the
-//! skills and variables that the embedder gives to both. One machine at a time writes to a session.
+//! It runs no model. It gives commands no network. Sessions share nothing but the skills and
+//! variables that the embedder gives to both. Only one process at a time opens a session.
 //!
 //! # Limits
-//! Those of [`sandbox_core`] for commands and of [`artifact_sync`] for files. A result shows 30,000
-//! UTF-16 units of each stream and 50 artifacts; `readFile` gives back at most 32 MiB.
+//! The limits of [`sandbox_core`] apply to commands, those of [`artifact_sync`] to files. A result
+//! shows 30,000 UTF-16 units of each stream and 50 artifacts. `readFile` returns at most 32 MiB.
 //!
 //! # Features
-//! | feature | brings |
-//! |---|---|
-//! | `fs`, `s3`, `gcs`, `azure` | stores by URL: `file://`, `s3://`, `gs://`, `az://`; `memory://` is always there |
-//! | `sqlite`, `postgres` | variables from a database by URL |
-//! | `mcp` | the MCP server on standard input and output |
-//! | `cli` | the command `agent-tools` |
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `fs` | yes | stores on the local disk: `file://` |
+//! | `s3`, `gcs`, `azure` | no | cloud stores: `s3://`, `gs://`, `az://` |
+//! | `sqlite` | yes | variables from `sqlite:` URLs |
+//! | `postgres` | no | variables from `postgres://` URLs |
+//! | `mcp` | yes | the MCP server on standard input and output |
+//! | `cli` | yes | the command `agent-tools`, with `fs`, `mcp` and `sqlite` |
+//! | `full` | no | all of them |
 //!
-//! All are on by default; a library wants `default-features = false` and what it uses.
+//! Stores in memory (`memory://`) need no feature. A library wants `default-features = false` and
+//! the features it uses.
 //!
 //! # Errors
-//! [`SessionError`] for a session that cannot be opened, [`ToolError`] for a call that failed,
-//! [`CloseError`] for a session that cannot be removed without losing something. [`with_causes`]
-//! makes one line of any of them.
+//! Opening a session returns [`SessionError`], a tool call [`ToolError`], an exchange with the
+//! store [`TransferError`], and closing [`CloseError`]. [`with_causes`] renders any of them and its
+//! causes as one line.
 
 #![forbid(unsafe_code)]
 

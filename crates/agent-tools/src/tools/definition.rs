@@ -1,8 +1,8 @@
 //! A tool as one row: its name, its description and schema for a model, and its call with JSON.
 
 use std::path::Path;
+use std::pin::Pin;
 
-use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -24,6 +24,9 @@ pub struct Tool {
     pub is_read_only: bool,
 }
 
+/// The future of a call with JSON.
+type CallFuture<'s> = Pin<Box<dyn Future<Output = Result<Value, ToolError>> + Send + 's>>;
+
 /// One row of the list of tools.
 #[derive(Debug)]
 pub(super) struct Definition {
@@ -31,7 +34,7 @@ pub(super) struct Definition {
     pub(super) is_read_only: bool,
     pub(super) describe: fn(&Surroundings<'_>) -> String,
     pub(super) input_schema: fn() -> Value,
-    pub(super) call: for<'s> fn(&'s Session, Value) -> BoxFuture<'s, Result<Value, ToolError>>,
+    pub(super) call: for<'s> fn(&'s Session, Value) -> CallFuture<'s>,
 }
 
 /// The parts of a session that a tool's description mentions.

@@ -262,8 +262,9 @@ fn encrypted_variables_without_a_passphrase_are_skipped_and_said_so() {
     );
 }
 
+#[cfg(feature = "postgres")]
 #[test]
-fn a_database_that_is_down_or_damaged_costs_only_the_variables() {
+fn a_database_that_is_down_costs_only_the_variables() {
     let cli = Cli::new();
     let down = cli
         .run(&[
@@ -276,6 +277,11 @@ fn a_database_that_is_down_or_damaged_costs_only_the_variables() {
         .ok();
     assert!(down.json()["warnings"][0].as_str().unwrap().contains("variables"), "{}", down.stdout);
     assert!(!down.stderr.contains("topsecret") && !down.stdout.contains("topsecret"));
+}
+
+#[test]
+fn a_database_that_is_damaged_costs_only_the_variables() {
+    let cli = Cli::new();
     let file = cli.write("damaged.db", &"this is no database ".repeat(100));
     let url = format!("sqlite:{}", file.display());
     let odd = cli.run(&["--variables", "mysql://u:topsecret@127.0.0.1/db", "bash", "echo works"]);
@@ -408,6 +414,24 @@ fn doctor_names_every_layer_and_what_is_out_of_reach() {
     assert!(ran.stdout.contains(&open), "{open}: {}", ran.stdout);
 }
 
+#[test]
+fn doctor_lists_the_url_schemes_and_how_to_get_the_missing_ones() {
+    let ran = Cli::new().run(&["--json", "doctor"]).ok().json();
+    let schemes = ran["schemes"].as_array().unwrap();
+    let find = |name: &str| schemes.iter().find(|scheme| scheme["scheme"] == name).unwrap();
+    assert_eq!(find("file://")["builtIn"], true);
+    let cloud = find("gs://");
+    assert_eq!(cloud["builtIn"], cfg!(feature = "gcs"));
+    if !cfg!(feature = "gcs") {
+        let remedy = "needs the feature `gcs`; install with `--features full`";
+        assert_eq!(cloud["remedy"], remedy);
+        let ran = Cli::with_store("gs://bucket", &[]).run(&["bash", "true"]);
+        assert_eq!(ran.code, 125);
+        assert!(ran.stderr.contains(remedy), "{}", ran.stderr);
+    }
+}
+
+#[cfg(feature = "s3")]
 #[test]
 fn a_store_that_is_not_reachable_stops_a_new_session_and_leaves_nothing() {
     let credentials = [

@@ -3,6 +3,7 @@
 mod cli;
 mod command;
 mod mcp;
+#[cfg(feature = "s3")]
 mod s3;
 mod sandbox;
 mod session;

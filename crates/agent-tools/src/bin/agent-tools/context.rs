@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::bar::Bar;
 use crate::failure::Failure;
 use crate::options::{Global, SessionArgs};
-use crate::settings;
+use crate::{schemes, settings};
 
 /// The global options, resolved when a command needs them.
 pub(crate) struct Context {
@@ -43,7 +43,10 @@ impl Context {
     /// The store of `--store`, or the one under the home.
     pub(crate) fn storage(&self) -> Result<Storage, Failure> {
         match &self.global.store {
-            Some(url) => Storage::open(url).map_err(Failure::setting),
+            Some(url) => {
+                schemes::check(url, &schemes::STORES)?;
+                Storage::open(url).map_err(Failure::setting)
+            }
             None => Storage::local(&self.home()?.path().join("store")).map_err(Failure::setting),
         }
     }
@@ -51,7 +54,10 @@ impl Context {
     /// Where the variables are: the given URL, or a SQLite file under the home.
     fn variables_url(&self) -> Result<String, Failure> {
         match &self.global.variables {
-            Some(url) => Ok(url.clone()),
+            Some(url) => {
+                schemes::check(url, &schemes::VARIABLES)?;
+                Ok(url.clone())
+            }
             None => {
                 let file = self.home()?.path().join("agent-tools.db");
                 let file = file

@@ -7,6 +7,7 @@ mod commands;
 mod context;
 mod failure;
 mod options;
+mod schemes;
 mod settings;
 
 use std::io::Write;

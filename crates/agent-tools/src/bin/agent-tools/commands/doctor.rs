@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
+use crate::schemes::{self, Scheme};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -23,6 +24,7 @@ struct Report {
     home: String,
     store: Check,
     variables: Check,
+    schemes: Vec<SchemeCheck>,
     usable: bool,
 }
 
@@ -46,6 +48,27 @@ struct Runtime {
 struct Check {
     ok: bool,
     detail: String,
+}
+
+/// A URL scheme of stores or variables.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SchemeCheck {
+    scheme: &'static str,
+    built_in: bool,
+    /// The way to get a scheme that this build lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+impl SchemeCheck {
+    fn new(scheme: &Scheme) -> Self {
+        Self {
+            scheme: scheme.prefix,
+            built_in: scheme.is_built_in,
+            remedy: (!scheme.is_built_in).then(|| scheme.remedy()),
+        }
+    }
 }
 
 pub(crate) async fn run(context: &Context, args: &SessionArgs) -> Result<ExitCode, Failure> {
@@ -105,6 +128,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         home: sessions.home().path().display().to_string(),
         store,
         variables,
+        schemes: schemes::STORES.iter().chain(&schemes::VARIABLES).map(SchemeCheck::new).collect(),
         usable,
     })
 }
@@ -133,5 +157,9 @@ fn show(report: &Report) {
     println!("home            {}", report.home);
     for (name, check) in [("store", &report.store), ("variables", &report.variables)] {
         println!("{name:<15} {}{}", if check.ok { "" } else { "FAILS: " }, check.detail);
+    }
+    println!("URL schemes");
+    for SchemeCheck { scheme, remedy, .. } in &report.schemes {
+        println!("  {scheme:<13} {}", remedy.as_deref().unwrap_or("built in"));
     }
 }

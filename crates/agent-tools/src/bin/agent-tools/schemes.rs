@@ -1,0 +1,80 @@
+//! The URL schemes of stores and of variables, and the features that add them.
+
+use crate::failure::Failure;
+
+/// A URL scheme, and the feature that this build needs for it.
+pub(crate) struct Scheme {
+    /// The beginning of a URL, such as `s3://`.
+    pub(crate) prefix: &'static str,
+    feature: &'static str,
+    pub(crate) is_built_in: bool,
+}
+
+/// The schemes of `--store`, except `memory://`, which every build has.
+pub(crate) const STORES: [Scheme; 4] = [
+    Scheme { prefix: "file://", feature: "fs", is_built_in: cfg!(feature = "fs") },
+    Scheme { prefix: "s3://", feature: "s3", is_built_in: cfg!(feature = "s3") },
+    Scheme { prefix: "gs://", feature: "gcs", is_built_in: cfg!(feature = "gcs") },
+    Scheme { prefix: "az://", feature: "azure", is_built_in: cfg!(feature = "azure") },
+];
+
+/// The schemes of `--variables`.
+pub(crate) const VARIABLES: [Scheme; 3] = [
+    Scheme { prefix: "sqlite:", feature: "sqlite", is_built_in: cfg!(feature = "sqlite") },
+    Scheme { prefix: "postgres://", feature: "postgres", is_built_in: cfg!(feature = "postgres") },
+    Scheme {
+        prefix: "postgresql://",
+        feature: "postgres",
+        is_built_in: cfg!(feature = "postgres"),
+    },
+];
+
+impl Scheme {
+    /// Describes how to get a scheme that this build lacks.
+    pub(crate) fn remedy(&self) -> String {
+        format!("needs the feature `{}`; install with `--features full`", self.feature)
+    }
+}
+
+/// Returns an error with the remedy if `url` has a scheme that this build lacks.
+pub(crate) fn check(url: &str, schemes: &[Scheme]) -> Result<(), Failure> {
+    match schemes.iter().find(|scheme| !scheme.is_built_in && has_prefix(url, scheme.prefix)) {
+        Some(scheme) => {
+            Err(Failure::setting_text(format!("{} {}", scheme.prefix, scheme.remedy())))
+        }
+        None => Ok(()),
+    }
+}
+
+fn has_prefix(url: &str, prefix: &str) -> bool {
+    url.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_tools::secrets::sql::VariableStore;
+    use agent_tools::{Storage, StoreError};
+
+    #[test]
+    fn the_table_agrees_with_the_libraries() {
+        for scheme in &STORES {
+            let opened = Storage::open(&format!("{}bucket/prefix", scheme.prefix));
+            let is_missing = matches!(opened, Err(StoreError::FeatureDisabled { .. }));
+            assert_eq!(is_missing, !scheme.is_built_in, "{}", scheme.prefix);
+        }
+        for scheme in &VARIABLES {
+            let accepted = VariableStore::check_url(&format!("{}host/database", scheme.prefix));
+            assert_eq!(accepted.is_ok(), scheme.is_built_in, "{}", scheme.prefix);
+        }
+    }
+
+    #[test]
+    fn a_missing_scheme_is_reported_with_its_remedy() {
+        let missing = [Scheme { prefix: "gs://", feature: "gcs", is_built_in: false }];
+        let failure = check("GS://bucket", &missing).unwrap_err();
+        let expected = "gs:// needs the feature `gcs`; install with `--features full`";
+        assert_eq!(failure.message(), expected);
+        assert!(check("s3://bucket", &missing).is_ok() && check("gs", &missing).is_ok());
+    }
+}
