@@ -48,14 +48,8 @@ impl Tree for HostTree {
     fn kind(&self, path: &Path) -> io::Result<Option<NodeKind>> {
         match fs::symlink_metadata(path) {
             Ok(metadata) => Ok(Some(node_kind(metadata.file_type()))),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(None)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -3,7 +3,6 @@
 mod credentials;
 mod filesystem;
 mod network;
-mod parse;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -16,7 +15,6 @@ pub use credentials::{
 };
 pub use filesystem::FilesystemConfig;
 pub use network::{MitmProxyConfig, NetworkConfig, ParentProxyConfig, TlsTerminateConfig};
-pub use parse::ParseError;
 pub use programs::{GitConfig, RipgrepConfig, SeccompConfig, SrtWinConfig, WindowsConfig};
 
 /// A whole settings file (`srt --settings`). An unknown key is an error; srt itself ignores it.

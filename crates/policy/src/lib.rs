@@ -53,6 +53,7 @@ mod lint;
 mod mandatory;
 mod merge;
 mod order;
+mod parse;
 mod plan;
 mod policy;
 mod repositories;
@@ -63,8 +64,8 @@ mod validate;
 pub use config::{
     AwsPair, CredentialDecoding, CredentialFile, CredentialMode, CredentialVariable,
     CredentialsConfig, FilesystemConfig, GitConfig, MitmProxyConfig, NetworkConfig,
-    OnExtractNoMatch, ParentProxyConfig, ParseError, RipgrepConfig, SandboxRuntimeConfig,
-    SeccompConfig, Sigv4Action, Sigv4Config, SrtWinConfig, TlsTerminateConfig, WindowsConfig,
+    OnExtractNoMatch, ParentProxyConfig, RipgrepConfig, SandboxRuntimeConfig, SeccompConfig,
+    Sigv4Action, Sigv4Config, SrtWinConfig, TlsTerminateConfig, WindowsConfig,
 };
 pub use creation::{CreationRules, DeniedPath};
 pub use error::ErrorKind;
@@ -72,6 +73,7 @@ pub use explain::{Access, Rule, Verdict};
 pub use landlock::{AllowList, AllowRule};
 pub use lint::Lint;
 pub use merge::Override;
+pub use parse::ParseError;
 pub use plan::{
     BindAccess, MountError, MountOp, MountOptions, MountPlan, Unenforced, UnenforcedReason,
 };

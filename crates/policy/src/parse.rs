@@ -1,6 +1,6 @@
 //! The strict parser of settings.
 
-use super::SandboxRuntimeConfig;
+use crate::config::SandboxRuntimeConfig;
 use crate::error::ErrorKind;
 
 /// Errors of [`SandboxRuntimeConfig::from_json`].
