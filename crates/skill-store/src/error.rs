@@ -1,76 +1,91 @@
-//! Why a skill cannot be published, found, or installed.
+//! Errors returned by [`SkillStore`](crate::SkillStore).
 
 use std::io;
 use std::path::PathBuf;
 
-use sandbox_core::{FileError, IdError};
+use sandbox_core::{FileError, IdError, PathError};
 
+use crate::error_kind::ErrorKind;
 use crate::front_matter::FrontMatterError;
 use crate::id::{SkillId, Version};
 
-/// Why a skill cannot be published, found, or installed.
+/// Errors returned by [`SkillStore`](crate::SkillStore).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SkillError {
-    /// The directory to be published cannot be read.
+    /// A file or directory to publish cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// The system's own error.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Something in the directory cannot be published.
+    /// A file or directory is not allowed in a skill.
     #[error("{} cannot be published: {problem}", path.display())]
-    Unfit {
+    InvalidSource {
         /// The file or directory.
         path: PathBuf,
-        /// Why, and what would be right.
+        /// The reason, with a remedy.
         problem: String,
     },
-    /// SKILL.md is not one.
+    /// SKILL.md is invalid.
     #[error("{} is not valid", path.display())]
-    SkillFile {
+    InvalidSkillFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         source: FrontMatterError,
     },
-    /// The skill's name cannot be its id.
+    /// The name in SKILL.md is not an id.
     #[error(transparent)]
     Id {
-        /// Why.
+        /// The error of the id.
         #[from]
         source: IdError,
     },
-    /// There is no such version.
-    #[error("there is no version {version} of the skill {id}; {there}")]
+    /// The path of a file in the session directory is invalid.
+    #[error(transparent)]
+    Path {
+        /// The error of the path.
+        #[from]
+        source: PathError,
+    },
+    /// Other publishers took every version number that was tried.
+    #[error("no number is free for a new version of the skill {id}")]
+    NoFreeVersion {
+        /// The skill.
+        id: SkillId,
+    },
+    /// The version does not exist.
+    #[error("there is no version {version} of the skill {id}; {}", list(available))]
     NotFound {
         /// The skill.
         id: SkillId,
         /// The version.
         version: Version,
-        /// What there is instead.
-        there: String,
+        /// The versions in the store.
+        available: Vec<Version>,
     },
-    /// A version is not whole: its publisher has not finished, or failed.
+    /// The version is incomplete: its publisher has not finished, or failed.
     #[error(
-        "version {version} of the skill {id} was never published whole; publish it again as a new version"
+        "version {version} of the skill {id} was never published whole; \
+         publish it again as a new version"
     )]
-    Unfinished {
+    Incomplete {
         /// The skill.
         id: SkillId,
         /// The version.
         version: Version,
     },
-    /// The version in the store is not one that is installed.
+    /// The version exceeds a limit.
     #[error("version {version} of the skill {id} cannot be installed: {problem}")]
-    Refused {
+    TooLarge {
         /// The skill.
         id: SkillId,
         /// The version.
         version: Version,
-        /// Why.
+        /// The size and the limit.
         problem: String,
     },
     /// The store failed.
@@ -78,22 +93,71 @@ pub enum SkillError {
     Store {
         /// The object or prefix.
         key: String,
-        /// What the store says.
+        /// The error of the store.
         source: object_store::Error,
     },
-    /// The skill's directory cannot be written.
+    /// A file of the session directory cannot be written.
     #[error(transparent)]
     File {
-        /// The file error.
+        /// The error of the file.
         #[from]
         source: FileError,
     },
-    /// The record of what is installed cannot be written.
+    /// The state file of an installed skill cannot be written.
     #[error("cannot write {}", path.display())]
-    Record {
-        /// The record.
+    State {
+        /// The state file.
         path: PathBuf,
-        /// The system's own error.
+        /// The error of the operating system.
         source: io::Error,
     },
+}
+
+impl SkillError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InvalidSource { .. }
+            | Self::InvalidSkillFile { .. }
+            | Self::Id { .. }
+            | Self::Path { .. } => ErrorKind::InvalidInput,
+            Self::NoFreeVersion { .. } => ErrorKind::Contended,
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Incomplete { .. } | Self::TooLarge { .. } => ErrorKind::Unusable,
+            Self::Store { source, .. } => ErrorKind::of_store(source),
+            Self::Read { .. } | Self::File { .. } | Self::State { .. } => ErrorKind::Io,
+        }
+    }
+
+    /// Returns whether the same call can succeed later, without a change of its arguments.
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+}
+
+fn list(versions: &[Version]) -> String {
+    if versions.is_empty() {
+        return "the store has no version of it".to_owned();
+    }
+    let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+    format!("the store has {}", versions.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_busy_store_and_a_lost_race_are_worth_another_attempt() {
+        let store = |source| SkillError::Store { key: "k".to_owned(), source };
+        let generic = || object_store::Error::Generic { store: "S3", source: "timed out".into() };
+        let denied =
+            object_store::Error::PermissionDenied { path: "k".to_owned(), source: "denied".into() };
+        let id = SkillId::parse("pdf").unwrap();
+        assert!(store(generic()).is_retryable());
+        assert!(SkillError::NoFreeVersion { id: id.clone() }.is_retryable());
+        assert_eq!(store(denied).kind(), ErrorKind::Denied);
+        let absent = SkillError::NotFound { id, version: Version::FIRST, available: Vec::new() };
+        assert!(!absent.is_retryable());
+    }
 }

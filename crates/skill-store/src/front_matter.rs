@@ -1,11 +1,11 @@
-//! What SKILL.md says of a skill, by the Agent Skills specification (agentskills.io).
+//! The front matter of SKILL.md, which the Agent Skills specification defines (agentskills.io).
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// The file that makes a directory a skill.
-pub(crate) const SKILL_FILE: &str = "SKILL.md";
+use crate::error_kind::ErrorKind;
+
 const MAX_NAME: usize = 64;
 const MAX_DESCRIPTION: usize = 1024;
 const MAX_COMPATIBILITY: usize = 500;
@@ -15,40 +15,41 @@ const MAX_COMPATIBILITY: usize = 500;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct FrontMatter {
-    /// 1–64 lower-case letters, digits and single hyphens.
+    /// Name of the skill: 1–64 lower-case letters, digits and single hyphens.
     pub name: String,
-    /// What the skill does and when to use it, up to 1,024 characters.
+    /// Purpose of the skill and occasions to use it, at most 1,024 characters.
     pub description: String,
-    /// The licence.
+    /// Licence of the skill.
     #[serde(default)]
     pub license: Option<String>,
-    /// What it needs, up to 500 characters.
+    /// Requirements of the skill, at most 500 characters.
     #[serde(default)]
     pub compatibility: Option<String>,
-    /// Whatever a client wants to keep.
+    /// Further values, for clients that know them.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
-    /// Tools that it may use, separated by spaces.
+    /// Tools that the skill may use, separated by spaces.
     #[serde(default)]
     pub allowed_tools: Option<String>,
 }
 
-/// Why SKILL.md is not one.
+/// Errors of a SKILL.md.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrontMatterError {
-    /// It is not UTF-8.
+    /// The file is not UTF-8.
     #[error("it is not UTF-8")]
     NotUtf8,
-    /// There is no front matter.
+    /// The file has no front matter.
     #[error(
-        "it does not begin with front matter: a line `---`, then `name: …` and `description: …`, then a line `---`"
+        "it does not begin with front matter: a line `---`, then `name: …` and `description: …`, \
+         then a line `---`"
     )]
     Absent,
-    /// The front matter is no YAML, or has another shape.
+    /// The front matter is not YAML, or its fields are wrong.
     #[error("its front matter cannot be read: {problem}")]
     Yaml {
-        /// The parser's message.
+        /// The message of the parser.
         problem: String,
     },
     /// A field breaks its rule.
@@ -56,16 +57,28 @@ pub enum FrontMatterError {
     Field {
         /// The field.
         field: &'static str,
-        /// What is wrong with it.
+        /// The rule that it breaks.
         problem: &'static str,
     },
 }
 
+impl FrontMatterError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+
+    /// Returns whether the same call can succeed later, without a change of its arguments.
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+}
+
 impl FrontMatter {
-    /// Reads and checks the front matter of SKILL.md.
+    /// Parses the front matter of SKILL.md and checks it strictly.
     ///
     /// # Errors
-    /// [`FrontMatterError`], which says what would be right.
+    /// Returns [`FrontMatterError`] if the front matter is absent or breaks the specification.
     pub fn parse(skill_file: &[u8]) -> Result<Self, FrontMatterError> {
         let yaml = front_matter(skill_file)?;
         let parsed: Self = serde_saphyr::from_str(yaml).map_err(|error| yaml_error(&error))?;
@@ -97,24 +110,24 @@ impl FrontMatter {
     }
 }
 
-/// What an installed skill says it does, as far as that can be made out.
+/// Returns the description in a SKILL.md, also if other fields break the specification.
 pub(crate) fn description(skill_file: &[u8]) -> Result<String, FrontMatterError> {
     #[derive(Deserialize)]
-    struct Loose {
+    struct Lenient {
         description: String,
     }
-    let loose: Loose =
+    let lenient: Lenient =
         serde_saphyr::from_str(front_matter(skill_file)?).map_err(|error| yaml_error(&error))?;
-    Ok(loose.description.chars().take(MAX_DESCRIPTION).collect())
+    Ok(lenient.description.chars().take(MAX_DESCRIPTION).collect())
 }
 
 fn yaml_error(error: &serde_saphyr::Error) -> FrontMatterError {
-    // The message's first line says what and where; the rest draws the text.
+    // The first line of the message has the problem and the position. The rest quotes the text.
     let text = error.to_string();
     FrontMatterError::Yaml { problem: text.lines().next().unwrap_or_default().to_owned() }
 }
 
-/// The YAML between the two lines `---`.
+/// Returns the YAML between the two lines `---`.
 fn front_matter(skill_file: &[u8]) -> Result<&str, FrontMatterError> {
     let text = std::str::from_utf8(skill_file).map_err(|_| FrontMatterError::NotUtf8)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -140,8 +153,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_specification_has_is_read() {
-        let text = "name: pdf-2\ndescription: >-\n  Reads PDF files.\n  Use it for them.\nlicense: MIT\ncompatibility: poppler\n\
+    fn every_field_of_the_specification_is_parsed() {
+        let text = "name: pdf-2\ndescription: >-\n  Reads PDF files.\n  Use it for them.\n\
+                    license: MIT\ncompatibility: poppler\n\
                     metadata:\n  author: ann\n  version: \"1.0\"\nallowed-tools: Bash Read";
         let parsed = FrontMatter::parse(&skill(text)).unwrap();
         assert_eq!(parsed.description, "Reads PDF files. Use it for them.");
@@ -154,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_rule_is_named() {
+    fn an_error_names_the_broken_rule() {
         let long = format!("name: {}\ndescription: x", "a".repeat(65));
         let wordy = format!("name: a\ndescription: {}", "x".repeat(1025));
         for (yaml, expected) in [
@@ -186,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_is_made_out_of_what_is_not_quite_right() {
+    fn a_description_is_read_from_an_invalid_front_matter() {
         assert_eq!(
             description(&skill("name: Not Allowed\ndescription: x\nextra: [1]")).unwrap(),
             "x"

@@ -1,4 +1,4 @@
-//! How a skill is named: its id, its version, and the directory that it gets in a session.
+//! Names of a skill: its id, its version, and its directory in a session.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use sandbox_core::{IdError, string_id};
 use serde::{Deserialize, Serialize};
+
+use crate::error_kind::ErrorKind;
 
 string_id! {
     /// The id of a skill in the store.
@@ -21,35 +23,40 @@ string_id! {
     pub struct SkillName("skill name");
 }
 
-/// A version of a skill, from 1 on.
+/// The number of a version of a skill, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Version(NonZeroU32);
 
 impl Version {
-    /// The first one.
+    /// The first version.
     pub const FIRST: Self = Self(NonZeroU32::MIN);
 
-    /// A version by its number; `None` for 0.
+    /// Returns the version with a number, or `None` for 0.
     pub fn new(number: u32) -> Option<Self> {
         NonZeroU32::new(number).map(Self)
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> u32 {
         self.0.get()
     }
 
-    /// The version after this one.
+    /// Returns the next version, or `None` after the last possible one.
     pub(crate) fn next(self) -> Option<Self> {
         self.0.checked_add(1).map(Self)
     }
 
-    /// The version that a directory of keys, such as `v3`, stands for.
+    /// Returns the name of the directory of keys for this version, such as `v3`.
+    pub(crate) fn directory(self) -> String {
+        format!("v{self}")
+    }
+
+    /// Parses the name of a directory of keys.
     pub(crate) fn from_directory(name: &str) -> Option<Self> {
         let digits = name.strip_prefix('v')?;
-        let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
-        plain.then(|| digits.parse().ok().and_then(Self::new)).flatten()
+        let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+        is_plain.then(|| digits.parse().ok().and_then(Self::new)).flatten()
     }
 }
 
@@ -59,19 +66,19 @@ impl fmt::Display for Version {
     }
 }
 
-/// Which skill a session is to have: `ID[@VERSION][=NAME]`.
+/// A reference to a skill for a session: `ID[@VERSION][=NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SkillRef {
     /// The skill.
     pub id: SkillId,
-    /// Its version; without one the first is meant.
+    /// The version. `None` stands for the first one.
     pub version: Option<Version>,
-    /// The directory that it gets; without one it is called like the skill.
+    /// The directory in the session. `None` stands for the id of the skill.
     pub name: Option<SkillName>,
 }
 
 impl SkillRef {
-    /// The directory that the skill gets.
+    /// Returns the directory of the skill in the session.
     pub fn name(&self) -> SkillName {
         self.name.clone().unwrap_or_else(|| SkillName(self.id.0.clone()))
     }
@@ -87,15 +94,10 @@ impl FromStr for SkillRef {
         };
         let (id, version) = match rest.split_once('@') {
             Some((id, version)) => {
-                let plain = version.bytes().all(|byte| byte.is_ascii_digit());
-                let number = version.parse().ok().filter(|_| plain).and_then(Version::new);
-                (
-                    id,
-                    Some(
-                        number
-                            .ok_or_else(|| SkillRefError::Version { input: version.to_owned() })?,
-                    ),
-                )
+                let is_plain = version.bytes().all(|byte| byte.is_ascii_digit());
+                let number = version.parse().ok().filter(|_| is_plain).and_then(Version::new);
+                let invalid = || SkillRefError::Version { input: version.to_owned() };
+                (id, Some(number.ok_or_else(invalid)?))
             }
             None => (rest, None),
         };
@@ -116,25 +118,44 @@ impl fmt::Display for SkillRef {
     }
 }
 
-/// Why a text names no skill.
+/// Errors of a text that names no skill.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SkillRefError {
-    /// The id or the name breaks its rule.
-    #[error("{source}; a skill is written ID[@VERSION][=NAME], such as pdf@3 or pdf@3=reports")]
+    /// The id or the name is invalid.
+    #[error("{problem}; a skill is written ID[@VERSION][=NAME], such as pdf@3 or pdf@3=reports")]
     Id {
-        /// Which, and why.
-        #[from]
-        source: IdError,
+        /// The error of the id or the name. It is part of the text, because a parser of command
+        /// lines shows only that.
+        problem: IdError,
     },
-    /// The version is no number from 1 on.
+    /// The version is not a whole number from 1.
     #[error(
-        "the version {input:?} is no whole number from 1 on; a skill is written ID[@VERSION][=NAME], such as pdf@3"
+        "the version {input:?} is no whole number from 1 on; a skill is written \
+         ID[@VERSION][=NAME], such as pdf@3"
     )]
     Version {
-        /// What stands after the `@`.
+        /// The text after the `@`.
         input: String,
     },
+}
+
+impl SkillRefError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+
+    /// Returns whether the same call can succeed later, without a change of its arguments.
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+}
+
+impl From<IdError> for SkillRefError {
+    fn from(problem: IdError) -> Self {
+        Self::Id { problem }
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_come_back_as_they_were_written() {
+    fn a_reference_is_displayed_in_the_form_that_was_parsed() {
         for text in ["pdf", "pdf@3", "pdf=reports", "a.b_c-1@4294967295=x"] {
             assert_eq!(text.parse::<SkillRef>().unwrap().to_string(), text);
         }
@@ -150,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_references_say_what_is_wrong() {
+    fn the_error_of_a_reference_has_the_problem_and_the_syntax() {
         for (text, expected) in [
             ("a/b", "skill id \"a/b\""),
             ("", "is empty"),
@@ -169,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_numbers_are_versions_of_the_layout() {
+    fn only_directories_with_plain_numbers_are_versions() {
         assert_eq!(Version::from_directory("v12").unwrap().get(), 12);
         for other in ["v0", "v", "v01", "v+1", "1", "v1x", "v99999999999"] {
             assert_eq!(Version::from_directory(other), None, "{other}");

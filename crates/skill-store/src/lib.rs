@@ -1,7 +1,11 @@
 //! Versioned skills in an object store: published whole, installed whole.
 //!
+//! A skill is a directory with a `SKILL.md`, as the [Agent Skills](https://agentskills.io)
+//! specification defines it.
+//!
 //! ```
 //! use std::sync::Arc;
+//!
 //! use object_store::memory::InMemory;
 //! use object_store::path::Path as Key;
 //! use sandbox_core::SessionDir;
@@ -12,13 +16,15 @@
 //! # let root = tempfile::tempdir()?;
 //! # let source = root.path().join("greet");
 //! # std::fs::create_dir(&source)?;
-//! std::fs::write(source.join("SKILL.md"), "---\nname: greet\ndescription: Says hello.\n---\nRun `hello.sh`.\n")?;
+//! let skill_file = "---\nname: greet\ndescription: Says hello.\n---\nRun `hello.sh`.\n";
+//! std::fs::write(source.join("SKILL.md"), skill_file)?;
 //! let skills = SkillStore::new(Arc::new(InMemory::new()), Key::default());
 //! let published = skills.publish(&source, None).await?;
 //! assert_eq!((published.id.as_str(), published.version.get()), ("greet", 1));
 //!
 //! let session = Arc::new(SessionDir::create(&root.path().join("session"))?);
-//! let installed = skills.install(&"greet@1".parse()?, &session, &root.path().join("state")).await?;
+//! let state_dir = root.path().join("state");
+//! let installed = skills.install(&"greet@1".parse()?, &session, &state_dir).await?;
 //! assert!(session.path().join("skills/greet/SKILL.md").exists());
 //! assert!(prompt(&[installed.skill]).contains("Says hello."));
 //! # Ok(())
@@ -26,33 +32,41 @@
 //! ```
 //!
 //! # What it does not do
-//! It runs nothing of a skill, and does not say which skill a session should have.
+//!
+//! It does not run the files of a skill, and it does not choose the skills of a session.
 //!
 //! # Limits
-//! A skill has at most 512 files, 16 MiB, and paths of 512 bytes; no symlinks. Versions count from
-//! 1 and are never changed. On a store without conditional puts, one publisher at a time.
+//!
+//! A skill has at most 512 files and 16 MiB, paths of at most 512 bytes, and no symlinks. Version
+//! numbers start at 1, and a published version never changes. A store without conditional puts
+//! supports one publisher at a time.
 //!
 //! # Errors
-//! [`SkillRefError`] for what somebody wrote, [`SkillError`] for all else. What can be tolerated
-//! when installing is a warning of the [`InstallReport`].
+//!
+//! [`SkillRefError`] for a text that names no skill, [`FrontMatterError`] for a SKILL.md, and
+//! [`SkillError`] for every operation. Each has an [`ErrorKind`]. Tolerable defects of an installed
+//! skill are warnings in the [`InstallReport`].
 
 #![forbid(unsafe_code)]
 
 mod error;
+mod error_kind;
 mod front_matter;
 mod id;
 mod install;
+mod installed;
+mod layout;
 mod prompt;
-mod record;
 mod source;
 mod store;
+mod version_files;
 
 pub use error::SkillError;
+pub use error_kind::ErrorKind;
 pub use front_matter::{FrontMatter, FrontMatterError};
 pub use id::{SkillId, SkillName, SkillRef, SkillRefError, Version};
-pub use install::{InstallReport, InstalledSkill};
+pub use install::InstallReport;
+pub use installed::InstalledSkill;
+pub use layout::SKILLS_DIRECTORY;
 pub use prompt::prompt;
-/// Directory of skills in a session, and of their keys below the prefix of a [`SkillStore`].
-pub const SKILLS_DIRECTORY: &str = "skills";
-
-pub use store::{Published, SkillStore, SkillSummary};
+pub use store::{PublishReport, SkillStore, SkillSummary};

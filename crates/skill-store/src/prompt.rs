@@ -1,27 +1,28 @@
-//! Skills in a system prompt.
+//! Descriptions of skills for a system prompt.
 
-use crate::install::InstalledSkill;
+use crate::installed::InstalledSkill;
+use crate::layout::{SKILL_FILE, SKILLS_DIRECTORY};
 
-/// Describes the installed skills for a system prompt: name, what it is for, and the file to read
-/// before using it. In the form that the Agent Skills specification recommends (agentskills.io,
-/// "Adding skills support").
+/// Describes installed skills for a system prompt: the name, the purpose, and the file to read
+/// before use.
+///
+/// The form is the one that the Agent Skills specification recommends (agentskills.io, "Adding
+/// skills support").
 pub fn prompt(skills: &[InstalledSkill]) -> String {
     let mut text = "<available_skills>\n".to_owned();
-    for skill in skills {
-        let description = skill.description.as_deref().unwrap_or("(its SKILL.md does not say)");
+    for InstalledSkill { name, description, .. } in skills {
+        let description = description.as_deref().unwrap_or("(its SKILL.md does not say)");
         text += &format!(
-            "  <skill>\n    <name>{}</name>\n    <description>{}</description>\n    \
-             <location>skills/{}/SKILL.md</location>\n  </skill>\n",
-            skill.name,
-            escaped(description),
-            skill.name,
+            "  <skill>\n    <name>{name}</name>\n    <description>{}</description>\n    \
+             <location>{SKILLS_DIRECTORY}/{name}/{SKILL_FILE}</location>\n  </skill>\n",
+            escape(description),
         );
     }
     text + "</available_skills>"
 }
 
-/// A description stays what it is: no text of a skill closes its own element.
-fn escaped(text: &str) -> String {
+/// Escapes markup, so that a description cannot close its own element.
+fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
@@ -31,7 +32,7 @@ mod tests {
     use crate::id::{SkillId, SkillName, Version};
 
     #[test]
-    fn each_skill_stands_with_its_file_and_cannot_break_out() {
+    fn a_skill_is_listed_with_its_file_and_its_description_is_escaped() {
         let skill = InstalledSkill {
             id: SkillId::parse("pdf").unwrap(),
             name: SkillName::parse("reports").unwrap(),

@@ -1,40 +1,33 @@
-//! A directory that is to be published.
+//! Directories to publish.
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use artifact_sync::Object;
+use rustix::fs::OFlags;
 use sandbox_core::RelativePath;
 
 use crate::error::SkillError;
-use crate::front_matter::{FrontMatter, SKILL_FILE};
+use crate::front_matter::FrontMatter;
+use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES, SKILL_FILE};
 
-/// The most files of one skill.
-pub(crate) const MAX_FILES: usize = 512;
-/// The most bytes of one skill.
-pub(crate) const MAX_BYTES: u64 = 16 << 20;
-/// The longest path of a file in a skill, in bytes.
-pub(crate) const MAX_PATH_BYTES: usize = 512;
-/// `O_NOFOLLOW | O_NONBLOCK` of Linux (`asm-generic/fcntl.h`): a symlink or a FIFO that is swapped
-/// in is not opened or waited for.
-const OPEN_FLAGS: i32 = 0o400_000 | 0o4_000;
-/// History is no part of a skill.
-const LEFT_OUT: &str = ".git";
+/// Directory that is not published: the history of a repository.
+const EXCLUDED: &str = ".git";
 
 /// The files of a skill, in memory.
-pub(crate) struct Source {
+pub(crate) struct SkillSource {
     pub(crate) files: Vec<(RelativePath, Object)>,
     pub(crate) front_matter: FrontMatter,
 }
 
-impl Source {
-    /// Reads a directory and checks it whole, before anything is published.
+impl SkillSource {
+    /// Reads a directory and checks it completely.
     pub(crate) fn read(dir: &Path) -> Result<Self, SkillError> {
-        let mut reading = Reading { root: dir, files: Vec::new(), bytes: 0 };
-        reading.directory(dir, "")?;
-        let mut files = reading.files;
+        let mut reader = Reader { root: dir, files: Vec::new(), bytes: 0 };
+        reader.read_directory(dir, "")?;
+        let mut files = reader.files;
         files.sort_by(|(a, _), (b, _)| a.cmp(b));
         let path = dir.join(SKILL_FILE);
         let Some((_, skill_file)) = files.iter().find(|(path, _)| path.as_str() == SKILL_FILE)
@@ -42,83 +35,87 @@ impl Source {
             let problem = format!(
                 "it has no {SKILL_FILE}, which says what the skill is called and when to use it"
             );
-            return Err(SkillError::Unfit { path: dir.to_owned(), problem });
+            return Err(SkillError::InvalidSource { path: dir.to_owned(), problem });
         };
         let front_matter = FrontMatter::parse(&skill_file.content)
-            .map_err(|source| SkillError::SkillFile { path, source })?;
+            .map_err(|source| SkillError::InvalidSkillFile { path, source })?;
         Ok(Self { files, front_matter })
     }
 }
 
-struct Reading<'d> {
+/// State of a walk through the directory.
+struct Reader<'d> {
     root: &'d Path,
     files: Vec<(RelativePath, Object)>,
     bytes: u64,
 }
 
-impl Reading<'_> {
-    fn directory(&mut self, dir: &Path, prefix: &str) -> Result<(), SkillError> {
-        let failed = |source| SkillError::Read { path: dir.to_owned(), source };
-        for entry in std::fs::read_dir(dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let path = entry.path();
-            let name = entry.file_name();
-            let name = name.to_str().ok_or_else(|| unfit(&path, "its name is not UTF-8"))?;
-            if name == LEFT_OUT {
-                continue;
-            }
-            let below = format!("{prefix}{name}");
-            let kind = entry
-                .file_type()
-                .map_err(|source| SkillError::Read { path: path.clone(), source })?;
-            if kind.is_dir() {
-                self.directory(&path, &format!("{below}/"))?;
-            } else if kind.is_file() {
-                self.file(path, &below)?;
-            } else if kind.is_symlink() {
-                return Err(unfit(
-                    &path,
-                    "symlinks are no part of a skill; put the file itself there",
-                ));
-            } else {
-                return Err(unfit(&path, "it is no regular file"));
-            }
+impl Reader<'_> {
+    fn read_directory(&mut self, dir: &Path, prefix: &str) -> Result<(), SkillError> {
+        for entry in std::fs::read_dir(dir).map_err(unreadable(dir))? {
+            self.read_entry(&entry.map_err(unreadable(dir))?, prefix)?;
         }
         Ok(())
     }
 
-    fn file(&mut self, path: PathBuf, below: &str) -> Result<(), SkillError> {
+    fn read_entry(&mut self, entry: &DirEntry, prefix: &str) -> Result<(), SkillError> {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_str().ok_or_else(|| invalid(&path, "its name is not UTF-8"))?;
+        if name == EXCLUDED {
+            return Ok(());
+        }
+        let relative = format!("{prefix}{name}");
+        let kind = entry.file_type().map_err(unreadable(&path))?;
+        if kind.is_dir() {
+            self.read_directory(&path, &format!("{relative}/"))
+        } else if kind.is_file() {
+            self.read_file(path, &relative)
+        } else if kind.is_symlink() {
+            Err(invalid(&path, "symlinks are no part of a skill; put the file itself there"))
+        } else {
+            Err(invalid(&path, "it is no regular file"))
+        }
+    }
+
+    fn read_file(&mut self, path: PathBuf, relative: &str) -> Result<(), SkillError> {
         if self.files.len() == MAX_FILES {
-            return Err(unfit(self.root, format!("it has more than {MAX_FILES} files")));
+            return Err(invalid(self.root, format!("it has more than {MAX_FILES} files")));
         }
-        let relative =
-            RelativePath::parse(below).map_err(|error| unfit(&path, error.to_string()))?;
-        if below.len() > MAX_PATH_BYTES {
-            return Err(unfit(&path, format!("its path is longer than {MAX_PATH_BYTES} bytes")));
+        let parsed =
+            RelativePath::parse(relative).map_err(|error| invalid(&path, error.to_string()))?;
+        if relative.len() > MAX_PATH_BYTES {
+            return Err(invalid(&path, format!("its path is longer than {MAX_PATH_BYTES} bytes")));
         }
-        if artifact_sync::key_for(&Default::default(), &relative).is_err() {
-            return Err(unfit(&path, "its name has a character that object keys cannot have"));
+        if artifact_sync::key_for(&Default::default(), &parsed).is_err() {
+            return Err(invalid(&path, "its name has a character that object keys cannot have"));
         }
-        let read = || {
-            let file = File::options().read(true).custom_flags(OPEN_FLAGS).open(&path)?;
-            let metadata = file.metadata()?;
-            if !metadata.is_file() {
-                return Err(io::ErrorKind::InvalidInput.into());
-            }
-            let mut content = Vec::new();
-            file.take(MAX_BYTES + 1).read_to_end(&mut content)?;
-            Ok(Object::new(content, metadata.permissions().mode() & 0o100 != 0))
-        };
-        let object = read().map_err(|source| SkillError::Read { path: path.clone(), source })?;
+        let object = read_object(&path).map_err(unreadable(&path))?;
         self.bytes += object.content.len() as u64;
         if self.bytes > MAX_BYTES {
-            return Err(unfit(self.root, format!("it has more than {} MiB", MAX_BYTES >> 20)));
+            return Err(invalid(self.root, format!("it has more than {} MiB", MAX_BYTES >> 20)));
         }
-        self.files.push((relative, object));
+        self.files.push((parsed, object));
         Ok(())
     }
 }
 
-fn unfit(path: &Path, problem: impl Into<String>) -> SkillError {
-    SkillError::Unfit { path: path.to_owned(), problem: problem.into() }
+fn read_object(path: &Path) -> io::Result<Object> {
+    // If another process replaces the file by a symlink or a FIFO, it is not followed or waited for.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut content = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+    Ok(Object::new(content, metadata.permissions().mode() & 0o100 != 0))
+}
+
+fn unreadable(path: &Path) -> impl Fn(io::Error) -> SkillError {
+    move |source| SkillError::Read { path: path.to_owned(), source }
+}
+
+fn invalid(path: &Path, problem: impl Into<String>) -> SkillError {
+    SkillError::InvalidSource { path: path.to_owned(), problem: problem.into() }
 }

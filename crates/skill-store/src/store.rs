@@ -1,13 +1,13 @@
 //! Versions of skills in an object store.
 //!
-//! | key | what |
+//! | key | content |
 //! |---|---|
 //! | `skills/<id>/v<n>/<path>` | one file of one version |
-//! | `skills/<id>/.versions/v<n>` | the number is taken: made before the first file of the version |
+//! | `skills/<id>/.versions/v<n>` | empty: a publisher has reserved the number |
 //!
-//! A publisher takes a number with a conditional put, then stores all files, SKILL.md last. So two
-//! publishers never share a version, and one whose number is taken but whose SKILL.md is not there
-//! is not whole. What others have put there without taking a number counts as it is.
+//! A publisher reserves a number with a conditional put, then stores the files, SKILL.md last. Two
+//! publishers therefore never share a version, and a reserved version without SKILL.md is
+//! incomplete. A version that another program stored without a reservation counts as complete.
 
 use std::fmt;
 use std::path::Path;
@@ -20,70 +20,73 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode};
 use sandbox_core::RelativePath;
 use sandbox_core::internal::blocking;
 
-use crate::SKILLS_DIRECTORY;
 use crate::error::SkillError;
-use crate::front_matter::SKILL_FILE;
 use crate::id::{SkillId, Version};
-use crate::source::Source;
+use crate::layout::{CONCURRENT_REQUESTS, RESERVATIONS, SKILL_FILE, SKILLS_DIRECTORY};
+use crate::source::SkillSource;
 
-const VERSIONS: &str = ".versions";
-/// How many requests are on their way at once.
-const AT_ONCE: usize = 16;
-/// How many numbers are tried when other publishers take them first.
-const ATTEMPTS: usize = 100;
+/// Maximum number of version numbers to try while other publishers reserve them.
+const RESERVATION_ATTEMPTS: usize = 100;
 
-/// The skills under a prefix of an object store.
+/// The skills below a prefix of an object store.
 #[derive(Clone)]
 pub struct SkillStore {
     pub(crate) store: Arc<dyn ObjectStore>,
     prefix: Key,
 }
 
-/// What was published.
+/// Report of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Published {
+pub struct PublishReport {
     /// The skill.
     pub id: SkillId,
-    /// The version that it became.
+    /// The new version.
     pub version: Version,
-    /// How many files it has.
+    /// The number of its files.
     pub files: usize,
 }
 
-/// A skill of the store.
+/// A skill in a listing of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SkillSummary {
     /// The skill.
     pub id: SkillId,
-    /// Its newest version.
+    /// Its latest version.
     pub latest: Version,
 }
 
 impl SkillStore {
-    /// The skills of a store below a general prefix, which may be empty.
+    /// Creates a view of the skills below `prefix`, which can be empty. Sends no request.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: Key) -> Self {
         Self { store, prefix }
     }
 
-    /// Publishes a directory as the next version; `id` is the name in its SKILL.md when absent. The
-    /// directory is checked whole first: SKILL.md by the specification, no symlinks, at most 512
-    /// files and 16 MiB. `.git` is left out.
+    /// Publishes a directory as the next version of a skill.
+    ///
+    /// `id` defaults to the name in SKILL.md. The directory is checked before anything is stored:
+    /// SKILL.md by the specification, no symlinks, at most 512 files and 16 MiB. `.git` is
+    /// excluded.
     ///
     /// # Errors
-    /// [`SkillError`]; a version that could not be stored whole never counts.
+    /// Returns [`SkillError`] if the directory is invalid or the store fails. An incomplete version
+    /// is never listed or installed.
     ///
     /// # Cancel safety
-    /// As with an error: the number is used up, the version never counts.
-    pub async fn publish(&self, dir: &Path, id: Option<&SkillId>) -> Result<Published, SkillError> {
+    /// A cancelled publication uses up a number, like a failed one. Its version is never listed.
+    pub async fn publish(
+        &self,
+        dir: &Path,
+        id: Option<&SkillId>,
+    ) -> Result<PublishReport, SkillError> {
         let dir = dir.to_owned();
-        let source = blocking(move || Source::read(&dir)).await?;
+        let source = blocking(move || SkillSource::read(&dir)).await?;
         let id = match id {
             Some(id) => id.clone(),
             None => SkillId::parse(&source.front_matter.name)?,
         };
-        let version = self.take_version(&id).await?;
+        let version = self.reserve_version(&id).await?;
         let prefix = self.version_prefix(&id, version);
         let files = source.files.len();
         let (skill_file, others): (Vec<_>, Vec<_>) =
@@ -91,10 +94,12 @@ impl SkillStore {
         for group in [others, skill_file] {
             futures::stream::iter(group)
                 .map(Ok)
-                .try_for_each_concurrent(AT_ONCE, |(path, object)| self.put(&prefix, path, object))
+                .try_for_each_concurrent(CONCURRENT_REQUESTS, |(path, object)| {
+                    self.put(&prefix, path, object)
+                })
                 .await?;
         }
-        Ok(Published { id, version, files })
+        Ok(PublishReport { id, version, files })
     }
 
     async fn put(
@@ -103,10 +108,9 @@ impl SkillStore {
         path: RelativePath,
         object: Object,
     ) -> Result<(), SkillError> {
-        // The path was checked when the directory was read; only the length of the whole is new.
-        let key = artifact_sync::key_for(prefix, &path).map_err(|problem| SkillError::Unfit {
-            path: path.as_str().into(),
-            problem: problem.to_owned(),
+        // The path is valid by itself, but the whole key can be too long.
+        let key = artifact_sync::key_for(prefix, &path).map_err(|problem| {
+            SkillError::InvalidSource { path: path.as_str().into(), problem: problem.to_owned() }
         })?;
         put_object(&*self.store, &key, object, PutMode::Overwrite)
             .await
@@ -114,26 +118,26 @@ impl SkillStore {
             .map_err(store_error(&key))
     }
 
-    /// Takes the next free number.
-    async fn take_version(&self, id: &SkillId) -> Result<Version, SkillError> {
+    /// Reserves the next free number.
+    async fn reserve_version(&self, id: &SkillId) -> Result<Version, SkillError> {
         let numbers = self.numbers(id).await?;
-        let highest = numbers.published.iter().chain(&numbers.taken).max().copied();
+        let highest = numbers.published.iter().chain(&numbers.reserved).max().copied();
         let mut version = match highest {
             Some(highest) => highest.next(),
             None => Some(Version::FIRST),
         };
-        for _ in 0..ATTEMPTS {
+        for _ in 0..RESERVATION_ATTEMPTS {
             let Some(candidate) = version else { break };
-            let key = self.skill_prefix(id).join(VERSIONS).join(directory(candidate));
+            let key = self.reservation(id, candidate);
             let put = |mode| put_object(&*self.store, &key, Object::new("", false), mode);
-            let taken = match put(PutMode::Create).await {
-                // A store without conditional puts serves one publisher at a time.
+            let reserved = match put(PutMode::Create).await {
+                // A store without conditional puts supports one publisher at a time.
                 Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
                     put(PutMode::Overwrite).await
                 }
                 other => other,
             };
-            match taken {
+            match reserved {
                 Ok(_) => return Ok(candidate),
                 Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                     version = candidate.next();
@@ -141,52 +145,51 @@ impl SkillStore {
                 Err(source) => return Err(store_error(&key)(source)),
             }
         }
-        let problem = format!("no number is free for a new version of the skill {id}");
-        Err(SkillError::Unfit { path: id.as_str().into(), problem })
+        Err(SkillError::NoFreeVersion { id: id.clone() })
     }
 
-    /// The versions that can be installed, the oldest first.
+    /// Returns the complete versions, the oldest first.
     ///
     /// # Errors
-    /// [`SkillError::Store`].
+    /// Returns [`SkillError::Store`] if the store fails.
     pub async fn versions(&self, id: &SkillId) -> Result<Vec<Version>, SkillError> {
         let numbers = self.numbers(id).await?;
-        let whole: Vec<Option<Version>> = futures::stream::iter(numbers.published)
+        let complete: Vec<Option<Version>> = futures::stream::iter(numbers.published)
             .map(|version| {
-                let is_ours = numbers.taken.contains(&version);
+                let is_reserved = numbers.reserved.contains(&version);
                 async move {
-                    let counts = !is_ours || self.has_skill_file(id, version).await?;
-                    Ok::<_, SkillError>(counts.then_some(version))
+                    let is_complete = !is_reserved || self.has_skill_file(id, version).await?;
+                    Ok::<_, SkillError>(is_complete.then_some(version))
                 }
             })
-            .buffered(AT_ONCE)
+            .buffered(CONCURRENT_REQUESTS)
             .try_collect()
             .await?;
-        Ok(whole.into_iter().flatten().collect())
+        Ok(complete.into_iter().flatten().collect())
     }
 
-    /// The newest version.
+    /// Returns the latest complete version, if there is one.
     ///
     /// # Errors
-    /// [`SkillError::Store`].
+    /// Returns [`SkillError::Store`] if the store fails.
     pub async fn latest(&self, id: &SkillId) -> Result<Option<Version>, SkillError> {
         Ok(self.versions(id).await?.last().copied())
     }
 
-    /// All skills that have a version, by id.
+    /// Returns all skills that have a complete version, by id.
     ///
     /// # Errors
-    /// [`SkillError::Store`].
+    /// Returns [`SkillError::Store`] if the store fails.
     pub async fn list(&self) -> Result<Vec<SkillSummary>, SkillError> {
         let prefix = self.prefix.clone().join(SKILLS_DIRECTORY);
         let level =
             self.store.list_with_delimiter(Some(&prefix)).await.map_err(store_error(&prefix))?;
-        // What others keep there under names that are no ids is none of ours.
+        // Names that are not ids belong to other programs.
         let ids =
             level.common_prefixes.iter().filter_map(|below| SkillId::parse(below.filename()?).ok());
         let mut skills: Vec<SkillSummary> = futures::stream::iter(ids)
             .map(|id| async move { Ok::<_, SkillError>((self.latest(&id).await?, id)) })
-            .buffered(AT_ONCE)
+            .buffered(CONCURRENT_REQUESTS)
             .try_filter_map(|(latest, id)| async move {
                 Ok(latest.map(|latest| SkillSummary { id, latest }))
             })
@@ -196,13 +199,13 @@ impl SkillStore {
         Ok(skills)
     }
 
-    /// Whether the number of a version was taken by a publisher, who puts SKILL.md last.
-    pub(crate) async fn is_taken(
+    /// Returns whether a publisher has reserved the number of a version.
+    pub(crate) async fn is_reserved(
         &self,
         id: &SkillId,
         version: Version,
     ) -> Result<bool, SkillError> {
-        self.exists(&self.skill_prefix(id).join(VERSIONS).join(directory(version))).await
+        self.exists(&self.reservation(id, version)).await
     }
 
     async fn has_skill_file(&self, id: &SkillId, version: Version) -> Result<bool, SkillError> {
@@ -218,33 +221,34 @@ impl SkillStore {
     }
 
     async fn numbers(&self, id: &SkillId) -> Result<Numbers, SkillError> {
-        let prefix = self.skill_prefix(id);
-        let taken = prefix.clone().join(VERSIONS);
-        let (versions, taken_numbers) = futures::future::join(
-            self.store.list_with_delimiter(Some(&prefix)),
-            self.store.list_with_delimiter(Some(&taken)),
+        let versions = self.skill_prefix(id);
+        let reservations = versions.clone().join(RESERVATIONS);
+        let (published, reserved) = futures::future::join(
+            self.store.list_with_delimiter(Some(&versions)),
+            self.store.list_with_delimiter(Some(&reservations)),
         )
         .await;
         let number = |key: &Key| Version::from_directory(key.filename()?);
-        let versions = versions.map_err(store_error(&prefix))?;
-        let taken_numbers = taken_numbers.map_err(store_error(&taken))?;
-        let mut published: Vec<Version> =
-            versions.common_prefixes.iter().filter_map(number).collect();
+        let published = published.map_err(store_error(&versions))?.common_prefixes;
+        let reserved = reserved.map_err(store_error(&reservations))?.objects;
+        let mut published: Vec<Version> = published.iter().filter_map(number).collect();
         published.sort_unstable();
-        Ok(Numbers {
-            published,
-            taken: taken_numbers.objects.iter().filter_map(|meta| number(&meta.location)).collect(),
-        })
+        let reserved = reserved.iter().filter_map(|meta| number(&meta.location)).collect();
+        Ok(Numbers { published, reserved })
     }
 
     fn skill_prefix(&self, id: &SkillId) -> Key {
-        // Ids are of `[A-Za-z0-9._-]`, so nothing is encoded here.
+        // Ids consist of `[A-Za-z0-9._-]`, so no character is encoded.
         self.prefix.clone().join(SKILLS_DIRECTORY).join(id.as_str())
     }
 
-    /// `skills/<id>/v<n>` under the general prefix.
+    fn reservation(&self, id: &SkillId, version: Version) -> Key {
+        self.skill_prefix(id).join(RESERVATIONS).join(version.directory())
+    }
+
+    /// Returns the prefix of a version's files: `skills/<id>/v<n>` below the prefix of the store.
     pub(crate) fn version_prefix(&self, id: &SkillId, version: Version) -> Key {
-        self.skill_prefix(id).join(directory(version))
+        self.skill_prefix(id).join(version.directory())
     }
 }
 
@@ -254,15 +258,12 @@ impl fmt::Debug for SkillStore {
     }
 }
 
+/// The version numbers of a skill.
 struct Numbers {
-    /// Those that have a file, in order.
+    /// Numbers with at least one file, sorted.
     published: Vec<Version>,
-    /// Those that a publisher has taken.
-    taken: Vec<Version>,
-}
-
-fn directory(version: Version) -> String {
-    format!("v{version}")
+    /// Numbers that a publisher has reserved.
+    reserved: Vec<Version>,
 }
 
 pub(crate) fn store_error(key: &Key) -> impl Fn(Error) -> SkillError {

@@ -27,7 +27,7 @@ async fn a_symlink_of_the_agents_leads_nowhere() {
         std::fs::remove_dir_all(fixture.installed("")).unwrap();
         std::fs::create_dir_all(link.parent().unwrap()).unwrap();
         symlink(outside.path(), &link).unwrap();
-        assert!(!fixture.install("greet@1").await.unwrap().was_there);
+        assert!(!fixture.install("greet@1").await.unwrap().was_installed);
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1, "{planted}");
     }
 }
@@ -65,7 +65,7 @@ async fn what_is_too_much_is_refused_before_it_is_fetched() {
     put("general/skills/large/v1/f".to_owned(), vec![0; 17 << 20]).await;
     for skill in ["many@1", "large@1"] {
         let error = fixture.install(skill).await.unwrap_err();
-        assert!(matches!(error, SkillError::Refused { .. }), "{error}");
+        assert!(matches!(error, SkillError::TooLarge { .. }), "{error}");
     }
     assert!(fixture.names("").is_empty());
 }

@@ -15,7 +15,7 @@ async fn a_skill_is_installed_under_its_name_or_another() {
     fixture.publish(&[("scripts/run.sh", "#!/bin/sh\n"), ("data.bin", "x")]).await;
     let report = fixture.install("greet@1").await.unwrap();
     assert_eq!(report.skill.description.as_deref(), Some("Says hello. Use it to greet."));
-    assert!(report.warnings.is_empty() && !report.was_there, "{report:?}");
+    assert!(report.warnings.is_empty() && !report.was_installed, "{report:?}");
     assert_eq!(fixture.read("greet/scripts/run.sh"), "#!/bin/sh\n");
     let mode =
         |path| std::fs::metadata(fixture.installed(path)).unwrap().permissions().mode() & 0o111;
@@ -47,11 +47,11 @@ async fn the_same_version_is_left_alone_and_another_replaces_the_whole_directory
     fixture.install("greet@1").await.unwrap();
     std::fs::write(fixture.installed("greet/notes"), "of the agent").unwrap();
     let gets = store.count(Calls::Gets);
-    assert!(fixture.install("greet@1").await.unwrap().was_there);
+    assert!(fixture.install("greet@1").await.unwrap().was_installed);
     assert_eq!(store.count(Calls::Gets), gets, "nothing is fetched");
     assert_eq!(fixture.read("greet/notes"), "of the agent");
     let report = fixture.install("greet@2").await.unwrap();
-    assert!(!report.was_there);
+    assert!(!report.was_installed);
     assert_eq!(fixture.names("greet"), ["SKILL.md", "both", "new"]);
     assert_eq!(fixture.names(""), ["greet"], "nothing is left beside it");
     fixture.install("greet@1").await.unwrap();
@@ -72,7 +72,7 @@ async fn a_version_that_was_changed_in_the_store_or_removed_here_is_installed_ag
 }
 
 #[tokio::test]
-async fn a_failing_download_leaves_what_was_there() {
+async fn a_failing_download_leaves_what_was_installed() {
     let files = [("a", "2"), ("b", "2")];
     for failing in 0..3 {
         let store = FailingStore::new();
