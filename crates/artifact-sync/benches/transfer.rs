@@ -1,8 +1,9 @@
 //! What transfers cost beside plain ways to do the same, on a store that takes 20 ms for each call,
 //! and on one in memory. Prints a table in Markdown.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,28 +99,20 @@ async fn main() {
     let before = processor_time();
     assert!(large.sync().await.pending.is_empty());
     let ours = processor_time() - before;
-    let children = || {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let fields: Vec<u64> = stat
-            .rsplit_once(')')
-            .unwrap()
-            .1
-            .split_whitespace()
-            .skip(13)
-            .take(2)
-            .map(|field| field.parse().unwrap())
-            .collect();
-        Duration::from_millis((fields[0] + fields[1]) * 10)
-    };
-    let before = children();
-    assert!(
-        Command::new("cp")
-            .arg(dir.path().join("large"))
-            .arg(place.path().join("copy"))
-            .status()
-            .unwrap()
-            .success()
-    );
-    let copied = (children() - before).max(Duration::from_millis(1));
-    row("uploading 1 GB, processor time ÷ `cp`", ours, Some(copied));
+    let before = processor_time();
+    copy(&dir.path().join("large"), &place.path().join("copy"));
+    let copied = (processor_time() - before).max(Duration::from_millis(1));
+    row("uploading 1 GB, processor time ÷ a copy by read and write", ours, Some(copied));
+}
+
+/// Copies a file through memory. `cp` may share the blocks of a file instead of copying them.
+fn copy(from: &Path, to: &Path) {
+    let (mut from, mut to) = (File::open(from).unwrap(), File::create(to).unwrap());
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match from.read(&mut buffer).unwrap() {
+            0 => break,
+            count => to.write_all(&buffer[..count]).unwrap(),
+        }
+    }
 }

@@ -72,7 +72,7 @@ async fn main() {
     let dir = SessionDir::create(&root.path().join("s1")).unwrap().path().to_owned();
     let settings = root.path().join("settings.json");
     let policy = Policy::session(&dir).home("/root".as_ref()).build().unwrap();
-    std::fs::write(&settings, policy.absolute_config().to_json()).unwrap();
+    std::fs::write(&settings, settings_of_peers(&dir).absolute_config().to_json()).unwrap();
 
     let open =
         |count| (0..count).map(|_| NativeSandbox::builder(&policy, &dir).open().unwrap()).collect();
@@ -98,6 +98,20 @@ async fn main() {
     print(&large);
     black_box(ballast);
     others::print(&policy, &dir, is_test).await;
+}
+
+/// Returns the policy of `agent-tools sandbox` and srt: that of a session, and srt's package is
+/// readable, because srt runs a program of it inside the sandbox.
+fn settings_of_peers(dir: &Path) -> Policy {
+    let policy = Policy::session(dir).home("/root".as_ref());
+    match srt_package() {
+        Some(package) => policy.allow_read(&package).build().unwrap(),
+        None => policy.build().unwrap(),
+    }
+}
+
+fn srt_package() -> Option<PathBuf> {
+    std::env::var_os("SRT_PACKAGE_DIR").map(PathBuf::from)
 }
 
 fn row(name: &'static str, way: Way, every: usize) -> Row {
@@ -152,7 +166,7 @@ async fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
         ];
         rows.push(row("bwrap", spawn(&[&bwrap[..], &["/bin/bash", "-c", "true"]].concat()), 4));
     }
-    if let Some(package) = std::env::var_os("SRT_PACKAGE_DIR").map(PathBuf::from) {
+    if let Some(package) = srt_package() {
         let started = Library::start(&package, settings.as_ref(), dir.parent().unwrap()).await;
         rows.extend(started.map(|library| row(LIBRARY, Way::Library(Box::new(library)), 4)));
         let program = package.join("dist/cli.js");
