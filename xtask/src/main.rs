@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod deny;
 mod dependencies;
+mod diagrams;
 mod features;
 mod json;
 mod layers;
@@ -27,12 +28,14 @@ Usage: cargo xtask ci [TIER|STEP]...
        cargo xtask tidy [PATH]...
        cargo xtask peers
        cargo xtask bench
+       cargo xtask diagrams
 
   ci            runs a tier of checks and tests, by default `full`, or single steps
   tidy          checks the text of all files, or of the files at PATH
   peers         installs the npm and Python packages that tests use in target/xtask/peers;
                 ci finds them there
   bench         measures, and writes the tables into README.md and docs/performance.md
+  diagrams      draws docs/diagrams/NAME.svg from NAME.txt
   --help        shows this text
 
 Tiers:
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
             tidy::run(&workspace(), paths)
         }
         Some((command, [])) if command == "bench" => bench::run(&workspace()),
+        Some((command, [])) if command == "diagrams" => diagrams::run(&workspace()),
         Some((command, [])) if command == "peers" => peers::install(&workspace()),
         Some((help, _)) if matches!(help.as_str(), "--help" | "-h" | "help") => {
             print!("{HELP}");
