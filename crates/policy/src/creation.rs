@@ -75,8 +75,8 @@ impl CreationRules {
     /// Returns patterns on single names that cover every denied creation.
     ///
     /// An engine that supervises creation can skip a call whose name matches none of them. The list
-    /// includes each name on the way to a denied path, because a directory that is moved there
-    /// could bring the denied path with it.
+    /// includes each name on the way to a denied path. A directory that is moved there could bring
+    /// the denied path with it.
     pub fn intercepted_names(&self) -> BTreeSet<Vec<u8>> {
         let on_the_way = self.denied_paths.iter().flat_map(|denied| {
             let path = denied.path();
