@@ -1,8 +1,9 @@
-//! What a mirror is made with.
+//! Builder of a mirror.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::ObjectStore;
@@ -10,21 +11,17 @@ use object_store::path::Path as Key;
 use rustix::fs::{AtFlags, StatxFlags};
 use sandbox_core::SessionDir;
 
-use crate::conditional::StoreProbe;
 use crate::error::SyncError;
-use crate::ignore::IgnoreRules;
-use crate::index::{DirectoryId, Index};
-use crate::links::Linker;
-use crate::look::{ChangeSource, Lookout};
-use crate::mirror::{Inner, Mirror};
+use crate::mirror::Mirror;
 use crate::report::Progress;
-use crate::tally::Told;
-use crate::upload::Uploader;
+use crate::scan::{ChangeSource, ChangeTracker, IgnoreRules};
+use crate::state::{DirectoryId, Index};
+use crate::transfer::{Applier, FileTransfers, Linker, Links, Remote, StoreProbe};
 
-/// How long a synchronisation waits for the store by default.
+/// Default time that a call waits for the store.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// What [`Mirror::builder`] sets.
+/// Builder of a [`Mirror`].
 #[derive(Debug)]
 pub struct MirrorBuilder {
     dir: Arc<SessionDir>,
@@ -32,82 +29,89 @@ pub struct MirrorBuilder {
     prefix: Key,
     state_dir: Option<PathBuf>,
     rules: IgnoreRules,
-    excluded: Vec<String>,
     linker: Option<Arc<dyn Linker>>,
     progress: Option<Arc<dyn Progress>>,
     deadline: Duration,
     probe: StoreProbe,
-    changes: ChangeSource,
+    change_source: ChangeSource,
+    excluded: Vec<String>,
 }
 
-impl MirrorBuilder {
-    pub(crate) fn new(dir: Arc<SessionDir>, store: Arc<dyn ObjectStore>, prefix: Key) -> Self {
-        Self {
+impl Mirror {
+    /// Returns a builder for a mirror of `dir` below `prefix`. The prefix itself is not an object.
+    pub fn builder(
+        dir: Arc<SessionDir>,
+        store: Arc<dyn ObjectStore>,
+        prefix: Key,
+    ) -> MirrorBuilder {
+        MirrorBuilder {
             dir,
             store,
             prefix,
             state_dir: None,
             rules: IgnoreRules::default(),
-            excluded: Vec::new(),
             linker: None,
             progress: None,
             deadline: DEADLINE,
             probe: StoreProbe::default(),
-            changes: ChangeSource::default(),
+            change_source: ChangeSource::default(),
+            excluded: Vec::new(),
         }
     }
+}
 
-    /// Where the record of what the store holds is kept: a directory of its own, out of the agent's
-    /// reach. Required.
+impl MirrorBuilder {
+    /// Sets the directory of the local state. It is used by this mirror only and must be out of the
+    /// agent's reach. Required.
     #[must_use]
     pub fn state_dir(mut self, dir: PathBuf) -> Self {
         self.state_dir = Some(dir);
         self
     }
 
-    /// Leaves alone an entry of the directory itself.
+    /// Excludes one top-level entry of the directory.
     #[must_use]
     pub fn exclude(mut self, name: &str) -> Self {
         self.excluded.push(name.to_owned());
         self
     }
 
-    /// What is left alone at any depth, in the place of the default list.
+    /// Replaces the default ignore rules.
     #[must_use]
     pub fn ignore(mut self, rules: IgnoreRules) -> Self {
         self.rules = rules;
         self
     }
 
-    /// Makes links to what is stored.
+    /// Sets the linker for stored files. By default, reports contain no links.
     #[must_use]
     pub fn linker(mut self, linker: Arc<dyn Linker>) -> Self {
         self.linker = Some(linker);
         self
     }
 
-    /// Is told how far transfers have come.
+    /// Sets the receiver of transfer progress.
     #[must_use]
     pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = Some(progress);
         self
     }
 
-    /// Shares what is found out about the store with other mirrors of it.
+    /// Shares the probe results of a store with its other mirrors.
     #[must_use]
     pub fn probe(mut self, probe: StoreProbe) -> Self {
         self.probe = probe;
         self
     }
 
-    /// How changes are found; by events unless set. [`Mirror::change_source`] tells how they are.
+    /// Sets how changes are found. [`Mirror::change_source`] reports the method in use.
     #[must_use]
     pub fn change_source(mut self, source: ChangeSource) -> Self {
-        self.changes = source;
+        self.change_source = source;
         self
     }
 
-    /// How long a call waits for the store, 10 s by default. What is not done by then goes on in
+    /// Sets how long a call waits for the store; 10 s by default. Unfinished uploads continue in
     /// the background.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -115,17 +119,15 @@ impl MirrorBuilder {
         self
     }
 
-    /// Opens the record. Nothing is transferred.
+    /// Opens the mirror. Transfers nothing.
     ///
     /// # Errors
-    /// [`SyncError::Index`] when the record cannot be used.
+    /// Returns [`SyncError::Index`] if the local state cannot be used.
     pub fn open(mut self) -> Result<Mirror, SyncError> {
         let index_error = |(path, source)| SyncError::Index { path, source };
         let state_dir = self.state_dir.ok_or_else(|| {
-            index_error((
-                PathBuf::new(),
-                std::io::Error::new(std::io::ErrorKind::InvalidInput, "no state directory is set"),
-            ))
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "no state directory is set");
+            index_error((PathBuf::new(), error))
         })?;
         let mut index = Index::open(&state_dir).map_err(index_error)?;
         let id = identity(self.dir.as_fd())
@@ -134,29 +136,26 @@ impl MirrorBuilder {
             index.begin_directory(id);
         }
         self.excluded.into_iter().for_each(|name| self.rules.add_top_level(name));
-        let uploader = Uploader::new(self.dir, self.store, self.prefix.clone(), self.probe);
-        let inner = Inner {
-            prefix: self.prefix,
-            rules: self.rules,
-            uploader,
-            linker: self.linker,
+        let rules = Arc::new(self.rules);
+        let tracker =
+            ChangeTracker::new(Arc::clone(&self.dir), Arc::clone(&rules), self.change_source);
+        let remote = Remote::new(self.store, self.prefix, self.probe);
+        let applier = Applier {
+            files: FileTransfers::new(self.dir, remote, index),
+            links: Links(self.linker),
             progress: self.progress,
-            deadline: self.deadline,
-            index: Mutex::new(index),
-            turn: Arc::default(),
-            told: Told::default(),
-            lookout: Lookout::new(self.changes),
+            rules,
         };
-        Ok(Mirror::of(inner))
+        Ok(Mirror::new(tracker, applier, self.deadline))
     }
 }
 
 fn identity(dir: impl AsFd) -> rustix::io::Result<DirectoryId> {
-    let stat =
-        rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::BTIME)?;
-    let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    let wanted = StatxFlags::INO | StatxFlags::BTIME;
+    let stat = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, wanted)?;
+    let has_birth_time = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
     Ok(DirectoryId {
         inode: stat.stx_ino,
-        born: told.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
+        born: has_birth_time.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
     })
 }

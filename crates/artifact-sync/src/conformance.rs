@@ -1,8 +1,7 @@
-//! What a mirror needs of a store, as a suite that runs on any: memory, a disk, a cloud, an
-//! embedder's own.
+//! Test suite for stores: checks that a mirror works on an implementation of `ObjectStore`.
 //!
-//! Each check works below a prefix of its own and leaves its objects there. A check that fails
-//! panics and says what was found.
+//! Each check uses its own prefix and leaves its objects there. A failed check panics with the
+//! difference.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +18,7 @@ use crate::keys::strip_prefix;
 use crate::mirror::Mirror;
 use crate::report::SyncReport;
 
-/// Names that are right for every store, and that one or another makes something else of.
+/// Valid names that some stores alter or reject.
 const NAMES: [&str; 14] = [
     "plain.txt",
     "with space",
@@ -36,52 +35,52 @@ const NAMES: [&str; 14] = [
     "-dash",
     "*.star",
 ];
-/// More than one page of a listing.
+/// Number of objects that exceeds one page of a listing.
 const MANY: usize = 1_100;
-/// More than two parts.
+/// Size of a file that is uploaded in more than two parts.
 const LARGE_BYTES: usize = 17 << 20;
 
-/// Runs every check. `scratch` is an empty directory for the other side of the mirrors.
+/// Runs every check below `prefix`. `scratch` is an empty directory for the mirrored directories.
 ///
 /// # Panics
-/// When the store does not do what a mirror needs.
+/// Panics if a check fails.
 pub async fn check(store: &Arc<dyn ObjectStore>, prefix: &Key, scratch: &Path) {
-    let side = |check: &str| Side {
+    let fixture = |check: &str| Fixture {
         store: Arc::clone(store),
         prefix: prefix.clone().join(check),
         scratch: scratch.join(check),
     };
-    names(&side("names")).await;
-    changes(&side("changes")).await;
-    conflicts(&side("conflicts")).await;
-    large(&side("large")).await;
-    many(&side("many")).await;
+    names(&fixture("names")).await;
+    changes(&fixture("changes")).await;
+    conflicts(&fixture("conflicts")).await;
+    large(&fixture("large")).await;
+    many(&fixture("many")).await;
 }
 
-/// One prefix, and directories that are mirrored to it.
-struct Side {
+/// One prefix, and the directories that are mirrored to it.
+struct Fixture {
     store: Arc<dyn ObjectStore>,
     prefix: Key,
     scratch: PathBuf,
 }
 
-/// One machine's directory.
-struct Place {
+/// Directory of one machine, with its mirror.
+struct Machine {
     dir: PathBuf,
     mirror: Mirror,
 }
 
-impl Side {
-    fn place(&self, name: &str) -> Place {
+impl Fixture {
+    fn machine(&self, name: &str) -> Machine {
         let dir = Arc::new(SessionDir::create(&self.scratch.join(name)).expect("a directory"));
         let mirror =
             Mirror::builder(Arc::clone(&dir), Arc::clone(&self.store), self.prefix.clone());
         let mirror =
             mirror.state_dir(self.scratch.join(format!("{name}-state"))).open().expect("a mirror");
-        Place { dir: dir.path().to_owned(), mirror }
+        Machine { dir: dir.path().to_owned(), mirror }
     }
 
-    /// What stands in the store, as the store itself tells.
+    /// Returns the paths of all objects, as the store lists them.
     async fn objects(&self) -> Vec<String> {
         let listed: Vec<_> =
             self.store.list(Some(&self.prefix)).try_collect().await.expect("a listing");
@@ -92,7 +91,7 @@ impl Side {
     }
 }
 
-impl Place {
+impl Machine {
     fn write(&self, path: &str, content: &[u8]) {
         let path = self.dir.join(path);
         fs::create_dir_all(path.parent().expect("below the directory")).expect("a directory");
@@ -132,10 +131,10 @@ impl Place {
     }
 }
 
-/// Odd names are the same there and back, and a file that can be executed comes back as one, where
-/// attributes are kept.
-async fn names(side: &Side) {
-    let here = side.place("here");
+/// Checks that odd names survive a round trip, and the executable bit if the store keeps
+/// attributes.
+async fn names(fixture: &Fixture) {
+    let here = fixture.machine("here");
     for name in NAMES {
         here.write(name, name.as_bytes());
     }
@@ -144,20 +143,21 @@ async fn names(side: &Side) {
     here.sync().await;
     let mut expected: Vec<String> = NAMES.map(str::to_owned).into();
     expected.sort();
-    assert_eq!(side.objects().await, expected, "keys are paths, byte for byte");
-    let there = side.place("there");
+    assert_eq!(fixture.objects().await, expected, "keys equal paths byte for byte");
+    let there = fixture.machine("there");
     there.restore().await;
     assert_eq!(there.files(), here.files());
-    let key = side.prefix.clone().join("-dash");
-    let attributes = side.store.get(&key).await.expect("an object").attributes;
+    let key = fixture.prefix.clone().join("-dash");
+    let attributes = fixture.store.get(&key).await.expect("an object").attributes;
     let mode = fs::metadata(there.dir.join("-dash")).expect("a file").permissions().mode();
-    assert_eq!(mode & 0o100 != 0, crate::attributes::is_executable(&attributes));
-    assert!(there.sync().await.changed.is_empty(), "what came is not sent back");
+    assert_eq!(mode & 0o100 != 0, crate::transfer::is_executable(&attributes));
+    assert!(there.sync().await.changed.is_empty(), "restored files are not uploaded again");
 }
 
-/// What is changed, renamed and removed is so in the store; what is gone already is no error.
-async fn changes(side: &Side) {
-    let here = side.place("here");
+/// Checks that changes, renames and removals reach the store, and that an absent object is no
+/// error.
+async fn changes(fixture: &Fixture) {
+    let here = fixture.machine("here");
     for (path, content) in [("a", "1"), ("b", "1"), ("c", "1"), ("d/x", "1")] {
         here.write(path, content.as_bytes());
     }
@@ -170,26 +170,27 @@ async fn changes(side: &Side) {
         fs::remove_file(here.dir.join(gone)).expect("a file");
     }
     fs::rename(here.dir.join("e"), here.dir.join("g")).expect("a file");
-    side.store.delete(&side.prefix.clone().join("c")).await.expect("an object");
+    fixture.store.delete(&fixture.prefix.clone().join("c")).await.expect("an object");
     here.sync().await;
-    assert_eq!(side.objects().await, ["a", "f/empty", "g"]);
-    let there = side.place("there");
+    assert_eq!(fixture.objects().await, ["a", "f/empty", "g"]);
+    let there = fixture.machine("there");
     there.restore().await;
     assert_eq!(there.files(), here.files());
     assert_eq!(there.files()["g"], large);
     assert!(here.mirror.pending().is_empty());
 }
 
-/// Two machines that write one file lose neither version, whether or not the store has conditions.
-async fn conflicts(side: &Side) {
-    let (here, there) = (side.place("here"), side.place("there"));
+/// Checks that two machines that write one file lose neither version, with and without conditional
+/// puts.
+async fn conflicts(fixture: &Fixture) {
+    let (here, there) = (fixture.machine("here"), fixture.machine("there"));
     here.write("old", b"1");
     here.sync().await;
     there.restore().await;
-    for (place, content) in [(&here, "from here"), (&there, "from there")] {
-        place.write("old", content.as_bytes());
-        place.write("new", content.as_bytes());
-        place.write("same", b"both");
+    for (machine, content) in [(&here, "from here"), (&there, "from there")] {
+        machine.write("old", content.as_bytes());
+        machine.write("new", content.as_bytes());
+        machine.write("same", b"both");
     }
     here.sync().await;
     let report = there.sync().await;
@@ -204,27 +205,27 @@ async fn conflicts(side: &Side) {
     assert_eq!(contents, [&b"both"[..], b"from here", b"from here", b"from there", b"from there"]);
 }
 
-/// A large file goes in parts and comes back whole.
-async fn large(side: &Side) {
-    let here = side.place("here");
+/// Checks that a large file survives a round trip in parts.
+async fn large(fixture: &Fixture) {
+    let here = fixture.machine("here");
     let content: Vec<u8> = (0..LARGE_BYTES).map(|at| (at * 31 % 251) as u8).collect();
     here.write("large", &content);
     here.sync().await;
-    let there = side.place("there");
+    let there = fixture.machine("there");
     there.restore().await;
     assert!(there.files()["large"] == content, "byte for byte");
 }
 
-/// A listing of several pages is whole.
-async fn many(side: &Side) {
-    let here = side.place("here");
+/// Checks that a listing of several pages is complete.
+async fn many(fixture: &Fixture) {
+    let here = fixture.machine("here");
     for number in 0..MANY {
         here.write(&format!("d{}/{number}", number % 7), number.to_string().as_bytes());
     }
-    // A slow store may need longer than a call waits.
+    // A slow store may take longer than the deadline of a call.
     while !here.mirror.sync().await.pending.is_empty() {}
-    assert_eq!(side.objects().await.len(), MANY);
-    let there = side.place("there");
+    assert_eq!(fixture.objects().await.len(), MANY);
+    let there = fixture.machine("there");
     there.restore().await;
     assert_eq!(there.files(), here.files());
 }

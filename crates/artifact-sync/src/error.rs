@@ -1,4 +1,4 @@
-//! Why a mirror cannot do what was asked.
+//! Errors of a mirror.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,77 +6,186 @@ use std::path::PathBuf;
 use object_store::path::Path as Key;
 use sandbox_core::{FileError, RelativePath};
 
-/// Why a mirror could not be opened, restored, or made to fetch.
+/// Error returned by [`Mirror`](crate::Mirror).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyncError {
-    /// The record of what the store holds cannot be used.
+    /// The local state of the mirror cannot be used.
     #[error("cannot use {}", path.display())]
     Index {
-        /// The record.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// The system's own error.
+        /// Error of the system.
         source: io::Error,
     },
     /// The store cannot be listed.
     #[error("cannot list {prefix:?} in the store")]
     List {
-        /// The prefix.
+        /// Prefix of the mirror.
         prefix: String,
-        /// What the store says.
+        /// Error of the store.
         source: object_store::Error,
     },
-    /// The store did not give the object.
+    /// The object cannot be fetched.
     #[error("cannot fetch {key:?}")]
     Fetch {
-        /// The object.
+        /// Key of the object.
         key: String,
-        /// What the store says.
+        /// Error of the store.
         source: object_store::Error,
     },
     /// The object's content does not have the size that the store announced.
     #[error("{key:?} has {expected} bytes, but {received} arrived")]
     SizeMismatch {
-        /// The object.
+        /// Key of the object.
         key: String,
-        /// The size that the store announced, in bytes.
+        /// Announced size in bytes.
         expected: u64,
-        /// The bytes that arrived.
+        /// Number of received bytes.
         received: u64,
     },
-    /// The key is not under the mirror's prefix.
-    #[error("the key {key:?} does not belong here: keys of this session begin with {:?}", format!("{prefix}/"))]
+    /// The key is not below the mirror's prefix.
+    #[error("the key {key:?} is not below the prefix of this session, {:?}", format!("{prefix}/"))]
     ForeignKey {
-        /// The key as it was given.
+        /// Key that the caller passed.
         key: String,
-        /// The mirror's prefix.
+        /// Prefix of the mirror.
         prefix: Key,
     },
-    /// The key cannot stand for a path inside the directory.
-    #[error("the key {key:?} stands for no path inside the session directory: {reason}")]
+    /// The key does not represent a path in the directory.
+    #[error("the key {key:?} does not represent a path in the session directory: {reason}")]
     UnsafeKey {
-        /// The key as it was given.
+        /// Key that the caller passed.
         key: String,
-        /// Why.
+        /// Explanation for a user.
         reason: String,
     },
-    /// The path is one that is not mirrored.
+    /// The path is not mirrored.
     #[error("{path} is not mirrored, so nothing is fetched to it")]
     NotMirrored {
-        /// The path.
+        /// Path of the file.
         path: RelativePath,
     },
-    /// Fetching would overwrite a change that is nowhere else.
+    /// A fetch would overwrite a change that is not in the store.
     #[error("{path} has a change that is not in the store yet; fetching would lose it")]
     LocalChange {
-        /// The path.
+        /// Path of the file.
         path: RelativePath,
     },
     /// The file cannot be written.
     #[error(transparent)]
     File {
-        /// The file error.
+        /// Error of the file operation.
         #[from]
         source: FileError,
     },
+}
+
+/// Classification of a [`SyncError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SyncErrorKind {
+    /// The local state of the mirror cannot be used.
+    State,
+    /// The store failed.
+    Store,
+    /// The key cannot be fetched by this mirror.
+    InvalidKey,
+    /// The path is not mirrored.
+    NotMirrored,
+    /// A local change is in the way.
+    LocalChange,
+    /// The file cannot be written.
+    File,
+}
+
+impl SyncError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> SyncErrorKind {
+        match self {
+            Self::Index { .. } => SyncErrorKind::State,
+            Self::List { .. } | Self::Fetch { .. } | Self::SizeMismatch { .. } => {
+                SyncErrorKind::Store
+            }
+            Self::ForeignKey { .. } | Self::UnsafeKey { .. } => SyncErrorKind::InvalidKey,
+            Self::NotMirrored { .. } => SyncErrorKind::NotMirrored,
+            Self::LocalChange { .. } => SyncErrorKind::LocalChange,
+            Self::File { .. } => SyncErrorKind::File,
+        }
+    }
+
+    /// Returns whether a retry may succeed. A [`SyncError::LocalChange`] is retryable because the
+    /// next synchronisation stores the change.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Index { source, .. } => is_transient_io(source),
+            Self::List { source, .. } | Self::Fetch { source, .. } => is_transient(source),
+            Self::SizeMismatch { .. } | Self::LocalChange { .. } => true,
+            Self::ForeignKey { .. }
+            | Self::UnsafeKey { .. }
+            | Self::NotMirrored { .. }
+            | Self::File { .. } => false,
+        }
+    }
+}
+
+/// Returns whether a retry of a store request may succeed.
+pub fn is_transient(error: &object_store::Error) -> bool {
+    use object_store::Error;
+
+    !matches!(
+        error,
+        Error::NotFound { .. }
+            | Error::InvalidPath { .. }
+            | Error::NotSupported { .. }
+            | Error::AlreadyExists { .. }
+            | Error::Precondition { .. }
+            | Error::NotModified { .. }
+            | Error::NotImplemented { .. }
+            | Error::PermissionDenied { .. }
+            | Error::Unauthenticated { .. }
+            | Error::UnknownConfigurationKey { .. }
+    )
+}
+
+/// Returns whether a retry of a system call may succeed.
+pub(crate) fn is_transient_io(error: &io::Error) -> bool {
+    use io::ErrorKind;
+
+    matches!(
+        error.kind(),
+        ErrorKind::Interrupted
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::ResourceBusy
+            | ErrorKind::StorageFull
+            | ErrorKind::TimedOut
+            | ErrorKind::WouldBlock
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retryable_errors_are_those_that_pass_without_a_change() {
+        let index = |kind: io::ErrorKind| SyncError::Index {
+            path: PathBuf::from("/state"),
+            source: kind.into(),
+        };
+        let fetch = |source| SyncError::Fetch { key: "k".to_owned(), source };
+        let not_found =
+            object_store::Error::NotFound { path: "k".to_owned(), source: "absent".into() };
+        let generic = object_store::Error::Generic { store: "s", source: "timeout".into() };
+        let not_mirrored = SyncError::NotMirrored { path: RelativePath::parse("a").unwrap() };
+        for (error, kind, is_retryable) in [
+            (index(io::ErrorKind::ResourceBusy), SyncErrorKind::State, true),
+            (index(io::ErrorKind::PermissionDenied), SyncErrorKind::State, false),
+            (fetch(not_found), SyncErrorKind::Store, false),
+            (fetch(generic), SyncErrorKind::Store, true),
+            (not_mirrored, SyncErrorKind::NotMirrored, false),
+        ] {
+            assert_eq!((error.kind(), error.is_retryable()), (kind, is_retryable), "{error}");
+        }
+    }
 }

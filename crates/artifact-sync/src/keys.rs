@@ -1,33 +1,34 @@
-//! How paths and object keys correspond.
+//! Mapping between paths and object keys.
 
 use object_store::path::Path as Key;
 use sandbox_core::{RelativePath, SessionId, UserId};
 
-/// The longest key that S3 and GCS take, in bytes.
+/// Longest key that S3 and GCS accept, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// `user_<user>/sessions/<session>` under a general prefix: where the objects of one session stand.
+/// Returns the prefix of a session's objects: `user_<user>/sessions/<session>` under a general
+/// prefix.
 pub fn session_prefix(general: &Key, user: &UserId, session: &SessionId) -> Key {
-    // Ids are of `[A-Za-z0-9._-]`, so nothing is encoded here.
+    // Ids consist of `[A-Za-z0-9._-]`, so nothing is encoded here.
     general.clone().join(format!("user_{user}")).join("sessions").join(session.as_str())
 }
 
-/// The key of a file, byte for byte its path below the prefix.
+/// Returns the key of a file. Below the prefix, it equals the path byte for byte.
 ///
 /// # Errors
-/// Why no store could take it.
+/// Returns an explanation if no store could accept the key.
 pub fn key_for(prefix: &Key, path: &RelativePath) -> Result<Key, &'static str> {
     key(prefix, path.as_str())
 }
 
-/// As [`key_for`].
+/// Like [`key_for`], for a path that was not parsed.
 pub(crate) fn key(prefix: &Key, path: &str) -> Result<Key, &'static str> {
     let text =
         if prefix.as_ref().is_empty() { path.to_owned() } else { format!("{prefix}/{path}") };
     if text.len() > MAX_KEY_BYTES {
         return Err("its object key would be longer than 1,024 bytes");
     }
-    // `Path::from` would encode what it does not like, and make another key of it.
+    // `Path::from` would encode some characters and so return another key.
     match Key::parse(&text) {
         Ok(key) if key.as_ref() == text => Ok(key),
         _ => Err("its name has a character that object keys cannot have"),
@@ -43,7 +44,7 @@ pub fn strip_prefix<'k>(prefix: &Key, key: &'k Key) -> Option<&'k str> {
     key.strip_prefix(prefix.as_ref())?.strip_prefix('/')
 }
 
-/// A path that is safe to write to: no `..`, no empty component, nothing absolute, no NUL.
+/// Parses a path that is safe to write to: not absolute, without `..`, empty components and NUL.
 pub(crate) fn safe_path(below: &str) -> Result<RelativePath, String> {
     RelativePath::parse(below).map_err(|error| error.to_string())
 }
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_the_paths_byte_for_byte() {
+    fn keys_equal_paths_byte_for_byte() {
         let prefix = Key::from("general/user_1/sessions/s");
         for path in ["a", "d/a b", "é🎉 %20#?.txt", "a%2Fb", "~x/{y}*"] {
             let key = key(&prefix, path).unwrap();
@@ -61,21 +62,21 @@ mod tests {
             assert_eq!(strip_prefix(&prefix, &key), Some(path));
         }
         assert_eq!(key(&Key::default(), "a").unwrap().as_ref(), "a");
-        for refused in ["tab\there", "new\nline", "del\u{7f}"] {
-            assert!(key(&prefix, refused).is_err(), "{refused:?}");
+        for invalid in ["tab\there", "new\nline", "del\u{7f}"] {
+            assert!(key(&prefix, invalid).is_err(), "{invalid:?}");
         }
         assert!(key(&prefix, &"x".repeat(1024)).is_err());
     }
 
     #[test]
-    fn only_whole_components_count_as_a_prefix() {
+    fn a_prefix_matches_whole_components_only() {
         let prefix = Key::from("user_1/sessions/s");
         assert_eq!(strip_prefix(&prefix, &Key::from("user_1/sessions/s2/a")), None);
         assert_eq!(strip_prefix(&prefix, &Key::from("user_1/sessions/s")), None);
     }
 
     #[test]
-    fn a_session_has_the_references_prefix() {
+    fn a_session_has_the_prefix_of_the_reference() {
         let (user, session) = (UserId::parse("7").unwrap(), SessionId::parse("s.1").unwrap());
         assert_eq!(
             session_prefix(&Key::default(), &user, &session).as_ref(),

@@ -1,4 +1,4 @@
-//! A directory and a prefix of an object store, kept equal in both directions.
+//! Keeps a directory and a prefix of an object store equal, in both directions.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -26,76 +26,74 @@
 //! ```
 //!
 //! # What it does not do
-//! It knows nothing of agents, skills or tools. It does nothing by itself when something changes:
-//! the next call finds the change, by the kernel's events or by a walk ([`ChangeSource`]). Empty
-//! directories are not mirrored, nor are symlinks, devices, and names that are not UTF-8: they are
-//! reported.
+//! It knows nothing of agents, skills or tools. It does not act when something changes: the next
+//! call finds the change, by kernel events or by a walk ([`ChangeSource`]). It does not mirror
+//! empty directories, symlinks, devices, and names that are not UTF-8; the report names them.
 //!
 //! # Limits
-//! Events take one inotify watch for each directory that is mirrored, of those that the user may
-//! have (`fs.inotify.max_user_watches`); where there are none left, and where `/proc` is not
-//! mounted, each call walks, and [`Mirror::change_source`] says why. What no event tells is found
-//! by a walk within a minute of calls, and by [`Mirror::flush`]: a write by another name of the
-//! same file that lies in an ignored tree, or was there only between two calls; a change that
-//! another machine makes in a shared file system.
+//! Events need one inotify watch per mirrored directory, out of a limited number per user
+//! (`fs.inotify.max_user_watches`). Without watches or without `/proc`, each call walks, and
+//! [`Mirror::change_source`] reports the reason. Some changes raise no event: a write through a
+//! hard link in an ignored tree, or through a name that existed only between two calls, and a
+//! change by another machine in a shared file system. The next walk finds them, within a minute of
+//! calls or by [`Mirror::flush`].
 //!
-//! Files up to 5 GiB, directories nested up to 256 deep, keys up to 1,024 bytes. One mirror a
-//! directory at a time, on one machine. What changed on both sides is kept twice; a store without
-//! conditional puts leaves a moment in which another writer's version can be lost.
+//! Files have at most 5 GiB, directories are nested at most 256 deep, and keys have at most 1,024
+//! bytes. A directory has one mirror at a time, on one machine. If both sides changed a file, both
+//! versions are kept. On a store without conditional puts, there is a moment in which another
+//! writer's version can be lost.
 //!
 //! # Features
-//! | feature | brings |
+//! | feature | adds |
 //! |---|---|
-//! | `conformance` | the suite of what a mirror needs of a store, for stores of one's own |
-//! | `fs` | `file:///…`, a directory of the local disk as the store |
+//! | `conformance` | a test suite for implementations of `ObjectStore` |
+//! | `fs` | `file:///…`: a directory of the local disk as the store |
 //! | `s3`, `gcs`, `azure` | `s3://…`, `gs://…`, `az://…`, each with presigned links |
 //!
-//! Without features a mirror works on any [`ObjectStore`](object_store::ObjectStore) that it is
-//! given.
+//! Without features, a mirror works on any [`ObjectStore`](object_store::ObjectStore) that the
+//! application passes in.
 //!
 //! # Errors
-//! [`StoreError`] for a URL or a setting, [`SyncError`] for a mirror. Synchronising has none: what
-//! the store does not take is pending in the [`SyncReport`], with the reason.
+//! [`StoreError`] for a URL or a setting, [`SyncError`] for a mirror, [`PatternError`] for ignore
+//! rules, [`LinkError`] for links. Each has `kind()` and `is_retryable()`. Synchronisation itself
+//! does not fail: the [`SyncReport`] names pending changes and the reasons.
 
 #![forbid(unsafe_code)]
 
-mod attributes;
 mod builder;
-mod carry_out;
-mod conditional;
-mod conflict;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-mod diff;
 mod error;
-mod events;
-mod ignore;
-mod index;
 mod keys;
-mod links;
-mod look;
+mod limits;
 mod mirror;
-mod objects;
 mod paths;
 mod report;
-mod restore;
-mod signature;
-mod snapshot;
-mod stores;
-mod tally;
-mod upload;
+mod scan;
+mod state;
+mod transfer;
 
-pub use crate::ignore::{IgnoreRules, PatternError};
 pub use builder::MirrorBuilder;
-pub use conditional::StoreProbe;
-pub use error::SyncError;
-pub use keys::{key_for, session_prefix, strip_prefix};
-pub use links::{LinkError, Linker};
-pub use look::{ChangeSource, ChangeSourceReport};
+pub use error::{SyncError, SyncErrorKind};
+pub use keys::session_prefix;
 pub use mirror::Mirror;
-pub use objects::{Listing, Object, get_object, list_tree, put_object};
 pub use report::{
     ChangedFile, ConflictCopy, Direction, Pending, Progress, RestoreFailure, RestoreReport,
-    SkipReason, Skipped, SyncReport,
+    SyncReport,
 };
-pub use stores::{OpenedStore, StoreError, open_directory, open_store};
+pub use scan::{
+    ChangeSource, ChangeSourceReport, IgnoreRules, PatternError, PatternErrorKind, SkipReason,
+    Skipped,
+};
+pub use transfer::{
+    LinkError, LinkErrorKind, Linker, OpenedStore, StoreError, StoreErrorKind, StoreProbe,
+    open_directory, open_store,
+};
+
+// Used by skill-store.
+#[doc(hidden)]
+pub use error::is_transient;
+#[doc(hidden)]
+pub use keys::{key_for, strip_prefix};
+#[doc(hidden)]
+pub use transfer::{Listing, Object, get_object, list_tree, put_object};

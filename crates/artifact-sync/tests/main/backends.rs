@@ -1,5 +1,5 @@
-//! The suite of `artifact_sync::conformance` on every store that can be had: in this process, and
-//! on loopback from programs of others.
+//! The suite of `artifact_sync::conformance` on every available store: in this process, and on
+//! loopback in other programs.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -16,16 +16,16 @@ use testkit::{S3Server, assert_passed, http_get, rerun, s3_environment, skipped}
 
 use crate::machine::{Machine, PREFIX, changed};
 
-/// Names the Python environment with the servers and a second client.
+/// Environment variable with the Python environment of the servers and the second client.
 const PYTHON_DIR: &str = "PEERS_PYTHON_DIR";
-/// Names the npm package.
+/// Environment variable with the npm package of Azurite.
 const AZURITE_DIR: &str = "AZURITE_DIR";
-/// Azurite's own well-known account.
+/// Azurite's well-known account.
 const ACCOUNT: &str = "devstoreaccount1";
 const ACCOUNT_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// A program that serves on loopback, killed with this value.
+/// Server program on loopback. Dropping it kills the program.
 struct Server {
     child: Child,
     port: u16,
@@ -40,8 +40,8 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts a program that listens on the first of some free ports; `arguments` gets a directory
-    /// and the ports.
+    /// Starts a program that listens on the first of four free ports. `arguments` receives a
+    /// directory and the ports.
     fn start(program: &Path, arguments: impl FnOnce(&Path, &[u16; 4]) -> Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ports = [0; 4].map(|_: u8| free_port());
@@ -71,7 +71,7 @@ impl Server {
     }
 }
 
-/// A port that is free, and the one 10,000 above it, which some servers use too.
+/// Returns a free port. The port 10,000 above it, which some servers use too, is also free.
 fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -99,8 +99,8 @@ fn python(arguments: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs one test of this file again, in a process that has these variables in its environment,
-/// where stores are opened by their URLs.
+/// Runs one test of this file again, in a process with these environment variables. That process
+/// opens stores by URL.
 fn again(test: &str, variables: &[(&str, String)]) {
     let ran = rerun(&format!("backends::{test}"))
         .envs(variables.iter().map(|(name, value)| (name, value)))
@@ -144,28 +144,33 @@ async fn s3_in_this_process() {
 async fn seaweedfs() {
     if is_again() {
         check("s3://bucket").await;
-        return as_others_see_it(&std::env::var("AWS_ENDPOINT").unwrap()).await;
+        return other_clients_agree(&std::env::var("AWS_ENDPOINT").unwrap()).await;
     }
     let Some(dir) = std::env::var_os(PYTHON_DIR).map(PathBuf::from) else {
         return skipped("SeaweedFS", "cargo xtask peers");
     };
     let server = Server::start(&dir.join("bin/weed"), |dir, [s3, master, volume, filer]| {
-        let identity = r#"{"identities":[{"name":"t","credentials":[{"accessKey":"access","secretKey":"secret"}],"actions":["Admin","Read","Write","List","Tagging"]}]}"#;
-        std::fs::write(dir.join("s3.json"), identity).unwrap();
+        let identities = serde_json::json!({ "identities": [{
+            "name": "t",
+            "credentials": [{ "accessKey": "access", "secretKey": "secret" }],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }] });
+        std::fs::write(dir.join("s3.json"), identities.to_string()).unwrap();
         let ports = format!(
             "-s3.port={s3} -master.port={master} -volume.port={volume} -filer.port={filer}"
         );
-        let rest = "server -ip=127.0.0.1 -ip.bind=127.0.0.1 -dir=. -s3 -s3.config=s3.json -volume.max=20 -master.volumeSizeLimitMB=64 -master.telemetry=false";
+        let rest = "server -ip=127.0.0.1 -ip.bind=127.0.0.1 -dir=. -s3 -s3.config=s3.json \
+                    -volume.max=20 -master.volumeSizeLimitMB=64 -master.telemetry=false";
         rest.split(' ').chain(ports.split(' ')).map(str::to_owned).collect()
     });
-    // It listens before it can store.
+    // The server listens before it can store objects.
     std::thread::sleep(Duration::from_secs(5));
     python(&["s3.py", &server.url(), "make"], "");
     again("seaweedfs", &s3_environment(server.url()));
 }
 
-/// Keys are what another client lists, and links open what they name and nothing else.
-async fn as_others_see_it(endpoint: &str) {
+/// Checks that another client lists the same keys, and that a link opens only its object.
+async fn other_clients_agree(endpoint: &str) {
     let opened = open_store("s3://bucket").unwrap();
     let mut machine = Machine::new(opened.store);
     machine.linker = opened.linker;
@@ -206,8 +211,8 @@ async fn moto() {
     again("moto", &s3_environment(server.url()));
 }
 
-/// Keys that others wrote and that are no paths cost their own directory of keys and nothing else,
-/// and are named.
+/// Checks that an invalid key from another client costs only its own directory of keys, and is
+/// reported.
 async fn hostile_keys(endpoint: &str) {
     let keys = ["ok", "d/ok", "x//y", "e/../f", "tab/a\tb", "marker/", "marker/ok", "deep/a/./b"];
     let whole: Vec<String> = keys.iter().map(|key| format!("{PREFIX}/{key}")).collect();
@@ -237,7 +242,11 @@ async fn gcs_stand_in() {
     });
     let _ = rustls::crypto::ring::default_provider().install_default();
     let account = serde_json::json!({
-        "gcs_base_url": server.url(), "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": "",
+        "gcs_base_url": server.url(),
+        "disable_oauth": true,
+        "client_email": "",
+        "private_key": "",
+        "private_key_id": "",
     });
     let store = GoogleCloudStorageBuilder::new()
         .with_bucket_name("bucket")
@@ -289,7 +298,7 @@ async fn azurite() {
     again("azurite", &variables);
 }
 
-/// A link opens its object, and where no right one could be made there is none.
+/// Checks that a link opens its object, and that a key without a correct link gets none.
 async fn azure_links() {
     let opened = open_store("az://container").unwrap();
     let mut machine = Machine::new(opened.store);
@@ -300,5 +309,5 @@ async fn azure_links() {
     let report = mirror.sync().await;
     let link = |at: usize| report.changed[at].url.as_deref();
     assert_eq!(http_get(link(0).unwrap()), (200, b"1".to_vec()));
-    assert_eq!(link(1), None, "it would be refused");
+    assert_eq!(link(1), None, "the server would reject it");
 }

@@ -1,5 +1,5 @@
-//! A process that is killed at any moment: what it was told is stored is stored or pending, and
-//! nothing is torn.
+//! A process that is killed at any moment: acknowledged changes are stored or pending, and no file
+//! is torn.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -12,9 +12,9 @@ use artifact_sync::{Mirror, open_directory};
 use object_store::path::Path as Key;
 use sandbox_core::SessionDir;
 
-/// Tells the child where to work.
+/// Environment variable with the working directory of the child.
 const PLACE: &str = "ARTIFACT_SYNC_CRASH_PLACE";
-/// More by this variable.
+/// Environment variable with the number of kills.
 const KILLS: &str = "ARTIFACT_SYNC_KILLS";
 const FILES: u64 = 9;
 const PREFIX: &str = "user_7/sessions/s1";
@@ -28,18 +28,19 @@ fn open(place: &Path) -> Mirror {
         .unwrap()
 }
 
-/// A content that shows when a part of it is missing.
+/// Returns a content that shows whether a part is missing.
 fn content(number: u64) -> String {
     format!("{number}:{}:{number}", "x".repeat((number * 7919 % 40_000) as usize))
 }
 
-/// The number of a content that is whole.
+/// Returns the number of a complete content.
 fn number(content: &str) -> Option<u64> {
     let number = content.split(':').next()?.parse().ok()?;
     (content == self::content(number)).then_some(number)
 }
 
-/// Writes, removes and synchronises until it is killed; says what was acknowledged.
+/// Writes, removes and synchronises until the parent kills this process. Prints the acknowledged
+/// changes.
 async fn child(place: &Path) -> ! {
     let mirror = open(place);
     let _ = mirror.restore().await;
@@ -49,7 +50,7 @@ async fn child(place: &Path) -> ! {
     loop {
         let path = place.join(format!("session/f{}", next % FILES));
         let is_removal = next % 11 == 10;
-        // Whole by a rename, as the tools write.
+        // The file tools rename complete files in the same way.
         if is_removal {
             let _ = std::fs::remove_file(&path);
         } else {
@@ -87,27 +88,27 @@ fn read_all(dir: PathBuf) -> BTreeMap<String, String> {
                 std::fs::read_to_string(entry.path()).unwrap(),
             )
         })
-        // What an upload of a killed process left beside its target; the store hides it.
+        // An upload of a killed process leaves this file beside its target. The store hides it.
         .filter(|(name, _)| !name.contains('#'))
         .collect()
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn() {
+async fn acknowledged_changes_survive_a_kill_at_any_moment_and_no_file_is_torn() {
     if let Some(place) = std::env::var_os(PLACE) {
         child(Path::new(&place)).await;
     }
     let kills: u64 = std::env::var(KILLS).ok().and_then(|count| count.parse().ok()).unwrap_or(300);
     let temporary = tempfile::tempdir().unwrap();
     let place = temporary.path();
-    // By file: the last change that was acknowledged.
+    // Last acknowledged change of each file.
     let mut acknowledged: BTreeMap<String, (u64, bool)> = BTreeMap::new();
-    let mut heard = 0;
-    // The highest change that may have been made: each child makes at most one that it does not
-    // come to tell of.
+    let mut received = 0;
+    // Highest change that a child may have made. Each child makes at most one change that it does
+    // not acknowledge.
     let mut newest = 0;
     for kill in 0..kills {
-        let test = "crash::what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn";
+        let test = "crash::acknowledged_changes_survive_a_kill_at_any_moment_and_no_file_is_torn";
         let mut child = testkit::rerun(test)
             .arg("--nocapture")
             .env(PLACE, place)
@@ -115,7 +116,7 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // Any moment from the start of the program on, in steps that meet no rhythm of its own.
+        // Any moment after the start of the program, in steps that share no rhythm with it.
         tokio::time::sleep(Duration::from_micros(4_000 + kill * 7_919 % 41_000)).await;
         child.kill().unwrap();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
@@ -128,7 +129,7 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn
             let [file, number, what] = words.as_slice() else { continue };
             acknowledged.insert(format!("f{file}"), (number.parse().unwrap(), *what == "removed"));
             newest = newest.max(number.parse().unwrap());
-            heard += 1;
+            received += 1;
         }
         newest += 1;
         assert!(!child.wait().unwrap().success());
@@ -157,7 +158,7 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn
                     there > *last || (there == *last && !is_removed),
                     "kill {kill}: {file} is old: {there}, {last}"
                 ),
-                // A later removal may have been made and not acknowledged.
+                // A later removal may have been made without an acknowledgement.
                 None => {
                     let removes =
                         |next: u64| next % 11 == 10 && format!("f{}", next % FILES) == *file;
@@ -169,5 +170,5 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment_and_nothing_is_torn
             }
         }
     }
-    assert!(heard > kills, "the child comes to something: {heard}");
+    assert!(received > kills, "the child makes progress: {received}");
 }

@@ -1,5 +1,5 @@
-//! Random changes to one directory, looked at by two mirrors: one hears of them by events, the
-//! other walks. Their reports must be the same.
+//! Random changes to one directory with two mirrors: one uses events, the other walks. Their
+//! reports must be equal.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -19,19 +19,19 @@ use rustix::fs::{CWD, FileType, Mode};
 use sandbox_core::{RelativePath, SessionDir};
 use testkit::{as_ordinary_user, assert_passed, copy_of_this_program, skipped};
 
-/// More by the variable of the same name as proptest's.
+/// Number of cases, unless `PROPTEST_CASES` is set.
 const CASES: u32 = 500;
 const NAMES: [&[u8]; 7] = [b"a", b"b", b"d", b"e", b"\xff", b"\xfe", "\u{FFFD}".as_bytes()];
-/// Nobody looks in it.
+/// Directory that mirrors ignore.
 const IGNORED: &[u8] = b"node_modules";
 
-/// Numbers of names; one more than there are names is the ignored one.
+/// Path as indices into `NAMES`. The index after the last one is the ignored directory.
 type Location = Vec<usize>;
 
 #[derive(Clone, Debug)]
 enum Op {
     Write(Location, u8),
-    /// Opens a file, which stays open while it is renamed and removed.
+    /// Opens a file and keeps it open across renames and removals.
     Hold(Location),
     WriteHeld(u8),
     Rename(Location, Location),
@@ -75,9 +75,9 @@ struct World {
     by_events: Mirror,
     by_walks: Mirror,
     held: Option<File>,
-    /// Whether files get several names here; if not, there are places where nobody looks, an
-    /// ignored tree and directories whose names are not UTF-8. What is written there to a file that
-    /// has another name elsewhere is found by the next walk only.
+    /// Set if files get several names. Otherwise the paths include unscanned places: an ignored
+    /// tree, and directories whose names are not UTF-8. A write there to a file with another name
+    /// elsewhere is found only by the next walk, so the two are not combined.
     links: bool,
 }
 
@@ -107,7 +107,7 @@ impl World {
         self.place.path().join("session").join(names.collect::<PathBuf>())
     }
 
-    /// Makes the directories above, where nothing else is in their place.
+    /// Creates the parent directories, if no other file is in their place.
     fn room_for(&self, location: &Location) -> PathBuf {
         let path = self.path(location);
         let _ = fs::create_dir_all(path.parent().unwrap());
@@ -119,7 +119,7 @@ impl World {
         assert_eq!(format!("{:?}", reports.0), format!("{:?}", reports.1));
     }
 
-    /// What cannot be done is not done.
+    /// Runs one operation. An operation that is impossible has no effect.
     async fn run(&mut self, op: &Op) {
         match op {
             Op::Write(at, content) => {
@@ -152,11 +152,11 @@ impl World {
             }
             Op::Link(from, to) => {
                 if self.links {
-                    // An open file of which the name goes is heard of by that name only.
+                    // A write through a removed name raises an event for that name only.
                     self.held = None;
                     let _ = fs::hard_link(self.path(from), self.room_for(to));
-                    // What is written by a name that comes and goes between two looks is found by
-                    // the next walk only.
+                    // A write through a name that exists only between two scans is found by the
+                    // next walk.
                     self.sync().await;
                 }
             }
@@ -230,7 +230,7 @@ fn events_and_walks_find_the_same_changes() {
                     world.by_events.change_source(),
                     ChangeSourceReport::Events { .. }
                 ));
-                // Whoever removes the directory may have to enter it.
+                // The removal of the directory must be able to enter it.
                 open_up(&world.place.path().join("session"));
             });
             Ok(())
@@ -240,8 +240,8 @@ fn events_and_walks_find_the_same_changes() {
 }
 
 #[test]
-fn they_find_the_same_where_directories_cannot_be_read() {
-    // Modes mean nothing to root, so an ordinary user runs it again, from a copy that everybody can
+fn events_and_walks_agree_on_unreadable_directories() {
+    // Root ignores modes, so an ordinary user runs the test again, from a copy that every user can
     // execute.
     if !rustix::process::geteuid().is_root() {
         return;

@@ -1,4 +1,4 @@
-//! A mirror that hears of changes.
+//! Change detection by kernel events.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,21 +12,21 @@ use testkit::{Calls, FailingStore, skipped};
 
 use crate::machine::{Machine, changed, expected, key};
 
-fn hears(mirror: &Mirror) -> bool {
+fn uses_events(mirror: &Mirror) -> bool {
     matches!(mirror.change_source(), ChangeSourceReport::Events { .. })
 }
 
-/// A mirror that has walked, and has seen that all it found then is settled: from now on only
-/// events tell it anything.
+/// Opens a mirror that has walked and has no dirty paths, so that only events reveal changes.
 async fn watching(machine: &Machine) -> Mirror {
     let mirror = machine.open();
     mirror.sync().await;
     mirror.sync().await;
-    assert!(hears(&mirror));
+    assert!(uses_events(&mirror));
     mirror
 }
 
-/// Runs a script of Python in the session directory. `false`, and told, where there is no Python.
+/// Runs a Python script in the session directory. Prints a SKIPPED line and returns `false` if
+/// Python is not installed.
 fn python(machine: &Machine, what: &str, script: &str) -> bool {
     let ran = Command::new("python3").args(["-c", script]).current_dir(machine.dir()).status();
     let Ok(status) = ran else {
@@ -38,11 +38,12 @@ fn python(machine: &Machine, what: &str, script: &str) -> bool {
 }
 
 #[tokio::test]
-async fn writing_through_a_mapping_is_heard_of() {
+async fn a_write_through_a_mapping_raises_an_event() {
     let machine = Machine::in_memory();
     machine.write("d/a", "1234");
     let mirror = watching(&machine).await;
-    let script = "import mmap\nf = open('d/a', 'r+b')\nm = mmap.mmap(f.fileno(), 0)\nf.close()\nm[0:1] = b'x'\nm.close()";
+    let script = "import mmap\nf = open('d/a', 'r+b')\nm = mmap.mmap(f.fileno(), 0)\n\
+                  f.close()\nm[0:1] = b'x'\nm.close()";
     if python(&machine, "writes through a mapping", script) {
         assert_eq!(changed(&mirror.sync().await), ["d/a"]);
         assert_eq!(machine.objects().await, expected(&[("d/a", "x234")]));
@@ -50,7 +51,7 @@ async fn writing_through_a_mapping_is_heard_of() {
 }
 
 #[tokio::test]
-async fn truncating_by_path_is_heard_of() {
+async fn a_truncation_by_path_raises_an_event() {
     let machine = Machine::in_memory();
     machine.write("d/a", "1234");
     let mirror = watching(&machine).await;
@@ -61,7 +62,7 @@ async fn truncating_by_path_is_heard_of() {
 }
 
 #[tokio::test]
-async fn a_file_with_an_older_time_in_the_place_of_another_is_heard_of() {
+async fn replacing_a_file_by_one_with_an_older_time_raises_an_event() {
     let machine = Machine::in_memory();
     machine.write("a", "1");
     machine.write("b", "2");
@@ -83,7 +84,7 @@ async fn a_file_with_an_older_time_in_the_place_of_another_is_heard_of() {
 }
 
 #[tokio::test]
-async fn a_write_by_another_name_is_found_wherever_the_names_are() {
+async fn a_write_through_another_name_is_found_for_every_name() {
     let machine = Machine::in_memory();
     machine.write("d/a", "1");
     let mirror = watching(&machine).await;
@@ -92,18 +93,18 @@ async fn a_write_by_another_name_is_found_wherever_the_names_are() {
     assert_eq!(changed(&mirror.sync().await), ["e/b"]);
     machine.write("e/b", "2");
     assert_eq!(changed(&mirror.sync().await), ["d/a", "e/b"]);
-    // The name by which it was opened goes before it is written to.
+    // The name through which the file was opened is removed before the write.
     let mut open = File::options().append(true).open(machine.dir().join("d/a")).unwrap();
     machine.remove("d/a");
     mirror.sync().await;
     open.write_all(b"3").unwrap();
     assert_eq!(changed(&mirror.sync().await), ["e/b"]);
     assert_eq!(machine.objects().await, expected(&[("e/b", "23")]));
-    assert!(hears(&mirror));
+    assert!(uses_events(&mirror));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_no_event_tells_is_found_by_the_next_walk() {
+async fn a_change_without_an_event_is_found_by_the_next_walk() {
     let machine = Machine::in_memory();
     machine.write("a", "1");
     machine.write("node_modules/x", "");
@@ -114,11 +115,11 @@ async fn what_no_event_tells_is_found_by_the_next_walk() {
     tokio::time::advance(Duration::from_secs(61)).await;
     assert_eq!(changed(&mirror.sync().await), ["a"]);
     machine.write("node_modules/b", "3");
-    assert_eq!(changed(&mirror.flush().await), ["a"], "closing a session walks");
+    assert_eq!(changed(&mirror.flush().await), ["a"], "flush walks");
 }
 
 #[tokio::test]
-async fn more_events_than_the_kernel_keeps_lead_to_a_walk() {
+async fn an_overflow_of_the_event_queue_leads_to_a_walk() {
     let machine = Machine::in_memory();
     machine.write("a", "");
     machine.write("b", "");
@@ -126,7 +127,7 @@ async fn more_events_than_the_kernel_keeps_lead_to_a_walk() {
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let open = |path| File::options().append(true).open(machine.dir().join(path)).unwrap();
     let (mut a, mut b) = (open("a"), open("b"));
-    // Equal events one after another are kept as one.
+    // The kernel merges consecutive equal events, so two files alternate.
     for _ in 0..limit.trim().parse().unwrap() {
         a.write_all(b"x").unwrap();
         b.write_all(b"x").unwrap();
@@ -135,11 +136,11 @@ async fn more_events_than_the_kernel_keeps_lead_to_a_walk() {
     assert_eq!(changed(&mirror.sync().await), ["a", "b", "lost/c"]);
     machine.write("lost/d", "1");
     assert_eq!(changed(&mirror.sync().await), ["lost/d"]);
-    assert!(hears(&mirror));
+    assert!(uses_events(&mirror));
 }
 
 #[tokio::test]
-async fn more_changes_than_are_worth_a_look_each_lead_to_a_walk() {
+async fn too_many_changes_lead_to_a_walk() {
     let machine = Machine::in_memory();
     let mirror = watching(&machine).await;
     for number in 0..5_000 {
@@ -151,18 +152,17 @@ async fn more_changes_than_are_worth_a_look_each_lead_to_a_walk() {
 }
 
 #[tokio::test]
-async fn mirrors_of_one_directory_and_of_others_hear_each_their_own() {
+async fn each_mirror_receives_the_events_of_its_own_directory() {
     let (machine, other) = (Machine::in_memory(), Machine::in_memory());
     machine.write("d/a", "1");
     other.write("d/a", "1");
     let first = watching(&machine).await;
     let beside = watching(&other).await;
-    // What a mirror that is closed had under way may hold on to its watches while the next one is
-    // open.
+    // A task of a closed mirror may keep its watches while the next mirror is open.
     let second = machine.open_beside("second");
     second.sync().await;
     machine.write("d/b", "2");
-    // Each takes what is queued for all.
+    // Each mirror drains the queue for all.
     assert!(changed(&beside.sync().await).is_empty());
     assert_eq!(changed(&first.sync().await), ["d/b"]);
     drop(first);
@@ -177,7 +177,7 @@ async fn mirrors_of_one_directory_and_of_others_hear_each_their_own() {
 }
 
 #[tokio::test]
-async fn what_is_not_settled_is_tried_again_though_no_event_names_it() {
+async fn an_unfinished_change_is_retried_without_an_event() {
     let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = watching(&machine).await;
@@ -198,7 +198,7 @@ async fn what_is_not_settled_is_tried_again_though_no_event_names_it() {
 }
 
 #[tokio::test]
-async fn what_the_mirror_writes_itself_is_not_uploaded_again() {
+async fn files_that_the_mirror_wrote_are_not_uploaded_again() {
     let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = watching(&machine).await;
@@ -211,7 +211,7 @@ async fn what_the_mirror_writes_itself_is_not_uploaded_again() {
     let report = mirror.sync().await;
     assert!(report.changed.is_empty() && report.pending.is_empty(), "{report:?}");
     assert_eq!(store.count(Calls::Puts), puts);
-    // A store that has lost everything is filled again, though nothing happened to the files.
+    // A store that lost everything is filled again, although no file changed.
     for path in ["d/a", "upload/b"] {
         machine.store.delete(&key(path)).await.unwrap();
     }
@@ -231,14 +231,15 @@ async fn events_can_be_turned_off() {
     );
 }
 
-/// Tells a child that it may have few watches.
+/// Environment variable of a child that may have few watches.
 const FEW: &str = "ARTIFACT_SYNC_FEW_WATCHES";
 
 #[tokio::test]
-async fn a_mirror_that_gets_no_more_watches_walks() {
+async fn a_mirror_without_watches_walks() {
     if std::env::var_os(FEW).is_none() {
-        // In a user namespace of its own, whose limits are nobody else's.
-        let script = "echo 3 > /proc/sys/user/max_inotify_watches && exec \"$0\" --exact events::a_mirror_that_gets_no_more_watches_walks --nocapture";
+        // A separate user namespace has its own limits.
+        let script = "echo 3 > /proc/sys/user/max_inotify_watches && exec \"$0\" \
+                      --exact events::a_mirror_without_watches_walks --nocapture";
         let ran = Command::new("unshare")
             .args(["--user", "--map-root-user", "sh", "-c", script])
             .arg(std::env::current_exe().unwrap())
@@ -255,21 +256,21 @@ async fn a_mirror_that_gets_no_more_watches_walks() {
     }
     let (small, large) = (Machine::in_memory(), Machine::in_memory());
     small.write("d/a", "1");
-    let hearing = watching(&small).await;
+    let with_events = watching(&small).await;
     for number in 0..5 {
         large.write(&format!("d{number}/a"), "1");
     }
-    let walking = large.open();
+    let without_watches = large.open();
     for content in ["2", "3"] {
         large.write("d4/a", content);
-        assert!(changed(&walking.sync().await).contains(&"d4/a"));
-        let ChangeSourceReport::Walks { reason } = walking.change_source() else {
-            panic!("it hears of changes")
+        assert!(changed(&without_watches.sync().await).contains(&"d4/a"));
+        let ChangeSourceReport::Walks { reason } = without_watches.change_source() else {
+            panic!("it uses events")
         };
         assert!(reason.contains("max_user_watches"), "{reason}");
     }
-    // What it had before it gave up is free again.
+    // The watches of the other mirror were released.
     small.write("e/a", "1");
-    assert_eq!(changed(&hearing.sync().await), ["e/a"]);
-    assert!(hears(&hearing));
+    assert_eq!(changed(&with_events.sync().await), ["e/a"]);
+    assert!(uses_events(&with_events));
 }

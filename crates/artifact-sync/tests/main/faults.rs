@@ -1,4 +1,4 @@
-//! A store that fails: nothing is lost, and trying again brings it all.
+//! Failing stores: nothing is lost, and retries store everything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use testkit::{Calls, FailingStore, Fault};
 
 use crate::machine::{Machine, changed, expected};
 
-/// A session with a little of everything; gives what both sides must have in the end.
+/// Runs a session with every kind of change. Returns the files that both sides must have in the
+/// end.
 async fn session(machine: &Machine) -> std::collections::BTreeMap<String, String> {
     machine.put("upload", "u").await;
     let mirror = machine.open();
@@ -26,7 +27,7 @@ async fn session(machine: &Machine) -> std::collections::BTreeMap<String, String
 }
 
 #[tokio::test]
-async fn a_failure_at_any_call_loses_nothing_and_the_next_session_makes_it_good() {
+async fn a_failure_at_any_call_loses_nothing_and_the_next_session_recovers() {
     let count = {
         let store = FailingStore::new();
         let machine = Machine::new(store.clone());
@@ -36,7 +37,7 @@ async fn a_failure_at_any_call_loses_nothing_and_the_next_session_makes_it_good(
     assert!(count > 6, "the session talks to the store: {count}");
     let faults = [Fault::Rejected, Fault::ResponseLost, Fault::Truncated];
     for (fault, lasting) in faults.into_iter().flat_map(|fault| [(fault, 1), (fault, usize::MAX)]) {
-        // The first call is the upload of the user.
+        // The first call is the user's upload.
         for first in 1..=count {
             let store = FailingStore::new();
             let machine = Machine::new(store.clone());
@@ -60,7 +61,7 @@ async fn a_failure_at_any_call_loses_nothing_and_the_next_session_makes_it_good(
 }
 
 #[tokio::test]
-async fn a_store_of_which_every_third_call_fails_has_everything_in_the_end() {
+async fn a_store_that_fails_every_third_call_receives_everything_in_the_end() {
     let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = machine.open();
@@ -71,7 +72,7 @@ async fn a_store_of_which_every_third_call_fails_has_everything_in_the_end() {
         if round % 5 == 4 {
             machine.remove(&format!("f{}", round % 7));
         }
-        // A report, whatever the store says; what is written stays.
+        // The call returns a report whatever the store answers, and written files are kept.
         let report = mirror.sync().await;
         assert!(report.conflicts.is_empty(), "{round}: {report:?}");
     }
@@ -86,7 +87,7 @@ async fn a_store_of_which_every_third_call_fails_has_everything_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_pending_is_tried_again_while_nobody_calls_and_the_next_report_tells_of_it() {
+async fn pending_changes_are_retried_in_the_background_and_reported_by_the_next_call() {
     let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = machine.open();
@@ -94,7 +95,7 @@ async fn what_is_pending_is_tried_again_while_nobody_calls_and_the_next_report_t
     store.fail(Calls::All, 0, usize::MAX);
     assert_eq!(mirror.sync().await.pending.len(), 1);
     store.recover();
-    machine.write("b", "of the next call");
+    machine.write("b", "for the next call");
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if !machine.objects().await.is_empty() {
@@ -108,14 +109,14 @@ async fn what_is_pending_is_tried_again_while_nobody_calls_and_the_next_report_t
 }
 
 #[tokio::test]
-async fn what_the_store_does_not_take_is_pending_with_the_reason_until_it_does() {
+async fn a_rejected_change_is_pending_with_the_reason_until_it_is_stored() {
     let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = machine.open();
     machine.write("a", "1");
     store.fail(Calls::All, 0, usize::MAX);
     let report = mirror.sync().await;
-    assert_eq!(changed(&report), ["a"], "a change is told even when it is not stored");
+    assert_eq!(changed(&report), ["a"], "a change is reported even if it is not stored");
     assert_eq!(report.changed[0].key, None);
     assert!(report.pending[0].reason.contains("the connection was lost"), "{report:?}");
     let report = mirror.sync().await;
@@ -136,7 +137,7 @@ async fn what_the_store_does_not_take_is_pending_with_the_reason_until_it_does()
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_holds_a_call_up_to_the_deadline_only() {
+async fn a_call_waits_for_a_hanging_store_only_until_the_deadline() {
     let place = tempfile::tempdir().unwrap();
     let dir = Arc::new(SessionDir::create(&place.path().join("session")).unwrap());
     std::fs::write(dir.path().join("a"), "1").unwrap();

@@ -1,4 +1,4 @@
-//! Keys from elsewhere.
+//! Fetching of single keys that a caller passes.
 
 use std::sync::Arc;
 
@@ -23,10 +23,10 @@ async fn a_key_of_this_session_is_fetched() {
 }
 
 #[tokio::test]
-async fn keys_of_others_and_keys_that_lead_out_are_refused_by_what_is_wrong_with_them() {
+async fn foreign_and_escaping_keys_are_rejected_with_the_reason() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
-    let refusal = async |key: &str| mirror.pull_key(key).await.unwrap_err();
+    let pull_error = async |key: &str| mirror.pull_key(key).await.unwrap_err();
     for foreign in [
         "general/user_7/sessions/s12/f",
         "general/user_8/sessions/s1/f",
@@ -35,22 +35,22 @@ async fn keys_of_others_and_keys_that_lead_out_are_refused_by_what_is_wrong_with
         PREFIX,
         &format!("/{PREFIX}/f"),
     ] {
-        assert!(matches!(refusal(foreign).await, SyncError::ForeignKey { .. }), "{foreign}");
+        assert!(matches!(pull_error(foreign).await, SyncError::ForeignKey { .. }), "{foreign}");
     }
     for hostile in ["../s2/f", "a/../../f", "./f", "a//b", "tab\there", "nul\0"] {
         let key = format!("{PREFIX}/{hostile}");
-        assert!(matches!(refusal(&key).await, SyncError::UnsafeKey { .. }), "{hostile}");
+        assert!(matches!(pull_error(&key).await, SyncError::UnsafeKey { .. }), "{hostile}");
     }
     assert!(matches!(
-        refusal(&format!("{PREFIX}/skills/s/SKILL.md")).await,
+        pull_error(&format!("{PREFIX}/skills/s/SKILL.md")).await,
         SyncError::NotMirrored { .. }
     ));
-    assert!(matches!(refusal(&format!("{PREFIX}/absent")).await, SyncError::Fetch { .. }));
+    assert!(matches!(pull_error(&format!("{PREFIX}/absent")).await, SyncError::Fetch { .. }));
     assert!(machine.files().is_empty());
 }
 
 #[tokio::test]
-async fn a_change_that_is_nowhere_else_is_not_overwritten() {
+async fn a_change_that_is_not_stored_is_not_overwritten() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
     machine.write("f", "mine");
@@ -63,7 +63,7 @@ async fn a_change_that_is_nowhere_else_is_not_overwritten() {
 }
 
 #[tokio::test]
-async fn one_odd_key_does_not_end_a_listing() {
+async fn one_invalid_key_does_not_end_a_listing() {
     let root = tempfile::tempdir().unwrap();
     let store = open_directory(root.path()).unwrap();
     let machine = Machine::new(Arc::clone(&store.store));

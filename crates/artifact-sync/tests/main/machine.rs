@@ -1,4 +1,4 @@
-//! A directory, a store, and the mirror between them.
+//! Fixture: a directory, a store, and the mirror between them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use testkit::{read_files, write_file};
 
 pub(crate) const PREFIX: &str = "general/user_7/sessions/s1";
 
-/// One machine: a session directory, which may be removed and made again, and the state beside it.
+/// Machine with a session directory, which a test may remove and recreate, and its local state.
 pub(crate) struct Machine {
     root: tempfile::TempDir,
     pub(crate) store: Arc<dyn ObjectStore>,
@@ -34,12 +34,12 @@ impl Machine {
         self.root.path().join("session")
     }
 
-    /// A session that is opened as the engine opens it: the directory is made where it is absent.
+    /// Opens a mirror like a session does: an absent directory is created.
     pub(crate) fn open(&self) -> Mirror {
         self.open_with(|mirror| mirror)
     }
 
-    /// Another mirror of the same directory, with a record of its own.
+    /// Opens another mirror of the same directory, with separate state.
     pub(crate) fn open_beside(&self, state: &str) -> Mirror {
         self.open_with(|mirror| mirror.state_dir(self.root.path().join(state)))
     }
@@ -69,7 +69,7 @@ impl Machine {
         std::fs::remove_file(self.dir().join(path)).unwrap();
     }
 
-    /// Takes the directory away, as closing a session does.
+    /// Removes the directory, like closing a session.
     pub(crate) fn remove_all(&self) {
         std::fs::remove_dir_all(self.dir()).unwrap();
     }
@@ -78,12 +78,12 @@ impl Machine {
         self.store.put(&key(path), content.to_owned().into()).await.unwrap();
     }
 
-    /// The regular files of the directory, by path.
+    /// Returns the regular files of the directory, by path.
     pub(crate) fn files(&self) -> BTreeMap<String, String> {
         read_files(&self.dir())
     }
 
-    /// The objects under the prefix, by path.
+    /// Returns the objects below the prefix, by path.
     pub(crate) async fn objects(&self) -> BTreeMap<String, String> {
         let listed: Vec<_> =
             self.store.list(Some(&Key::parse(PREFIX).unwrap())).try_collect().await.unwrap();
@@ -92,7 +92,7 @@ impl Machine {
             let content = self.store.get(&meta.location).await.unwrap().bytes().await.unwrap();
             let path =
                 meta.location.as_ref().strip_prefix(&format!("{PREFIX}/")).unwrap().to_owned();
-            // The object that a store was probed with, where the store then failed to remove it.
+            // A probe leaves its object behind if the store fails to delete it.
             if path.starts_with(sandbox_core::STAGED_PREFIX) {
                 continue;
             }
@@ -106,7 +106,7 @@ pub(crate) fn key(path: &str) -> Key {
     Key::parse(format!("{PREFIX}/{path}")).unwrap()
 }
 
-/// Every kind of store that works without a server, each with what must stay alive.
+/// Returns a machine for each store that needs no server, with the directory that it needs.
 pub(crate) fn machines() -> Vec<(Machine, Option<tempfile::TempDir>)> {
     let dir = tempfile::tempdir().unwrap();
     let local = open_directory(&dir.path().join("store")).unwrap();

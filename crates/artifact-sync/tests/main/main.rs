@@ -1,4 +1,4 @@
-//! A mirror and its stores.
+//! Integration tests of mirrors and stores.
 
 mod backends;
 mod crash;

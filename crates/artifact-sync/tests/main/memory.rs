@@ -1,4 +1,4 @@
-//! How much memory a large file takes on its way.
+//! Memory use of large uploads.
 
 use std::fmt;
 use std::ops::Range;
@@ -19,10 +19,10 @@ use testkit::{assert_passed, rerun};
 
 const CHILD: &str = "ARTIFACT_SYNC_MEMORY_CHILD";
 const LARGE_BYTES: u64 = 2 << 30;
-/// Parts in flight, and what a program has anyway.
+/// Memory for parts in flight and for the program itself.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Forgets the parts of what it is given.
+/// Store that discards the parts of uploads.
 #[derive(Debug, Default)]
 struct Forgetful(InMemory);
 
@@ -36,7 +36,7 @@ impl MultipartUpload for Parts {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         self.bytes += data.content_length() as u64;
         Box::pin(async move {
-            // As long as it is on its way it is in memory.
+            // A part occupies memory until it was sent.
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             drop(data);
             Ok(())
@@ -115,22 +115,22 @@ impl ObjectStore for Forgetful {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_gigabytes_go_through_64_megabytes() {
+async fn uploading_two_gigabytes_needs_64_megabytes_of_memory() {
     if std::env::var_os(CHILD).is_none() {
-        // In a process of its own, whose memory is nobody else's.
-        let mut ran = rerun("memory::two_gigabytes_go_through_64_megabytes");
+        // A separate process, so that no other test affects its memory.
+        let mut ran = rerun("memory::uploading_two_gigabytes_needs_64_megabytes_of_memory");
         return assert_passed(&ran.env(CHILD, "1").output().unwrap());
     }
     let place = tempfile::tempdir().unwrap();
     let dir = Arc::new(SessionDir::create(&place.path().join("session")).unwrap());
-    // A hole takes no room on the disk.
+    // A sparse file takes no disk space.
     std::fs::File::create(dir.path().join("large")).unwrap().set_len(LARGE_BYTES).unwrap();
     let mirror = Mirror::builder(dir, Arc::new(Forgetful::default()), Key::from("p"))
         .state_dir(place.path().join("state"))
         .deadline(std::time::Duration::from_secs(300))
         .open()
         .unwrap();
-    // How much of this program's own file is in memory is up to the machine.
+    // The resident part of this program's own file depends on the machine.
     let before = status_kilobytes("VmRSS:");
     let report = mirror.sync().await;
     assert_eq!((report.changed.len(), report.pending.len()), (1, 0), "{report:?}");
@@ -138,7 +138,7 @@ async fn two_gigabytes_go_through_64_megabytes() {
     assert!(kilobytes * 1024 <= MAX_BYTES, "{kilobytes} kB");
 }
 
-/// A figure of `/proc/self/status` (`proc_pid_status(5)`).
+/// Returns a value of `/proc/self/status` (`proc_pid_status(5)`).
 fn status_kilobytes(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let figure = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();

@@ -1,4 +1,7 @@
-//! Random sequences of what an agent, a user and a machine do, against a plain model of the rules.
+//! Random sequences of operations by an agent, a user and a machine, against a plain model of the
+//! rules.
+
+// Long because the model, the operations and the comparison only make sense together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,12 +17,12 @@ use testkit::{Conditions, FailingStore};
 
 use crate::machine::{Machine, key};
 
-/// More by the variable of the same name as proptest's.
+/// Number of cases, unless `PROPTEST_CASES` is set.
 const CASES: u32 = 2_000;
 const PATHS: [&str; 7] = ["a", "b.txt", "d/a", "d/e/b", "é #%+.md", "p/a", "p/e/b"];
-/// Two directories of the same shape, each of which may take the other's place.
+/// Two directories of the same shape. Each may replace the other.
 const DIRECTORIES: [&str; 2] = ["d", "p"];
-/// Where nobody looks.
+/// Directory below an ignored one.
 const HIDDEN: &str = "node_modules/hidden";
 
 #[derive(Clone, Debug)]
@@ -30,16 +33,17 @@ enum Op {
     Rename(usize, usize),
     Delete(usize),
     DeleteDirectory(usize),
-    /// Gives the first of two directories the name of the other, where nothing has it.
+    /// Renames one of the two directories to the other's name, if that is free.
     RenameDirectory(usize),
-    /// Moves a directory where nobody looks, and takes it back under its name or the other's.
+    /// Moves a directory below an ignored one.
     Hide(usize),
+    /// Moves it back, under its own name or the other's.
     Show(usize),
-    /// As root it may still be entered.
+    /// Removes all permissions of a directory. Root can still enter it.
     CloseDirectory(usize),
     OpenDirectory(usize),
-    /// Another name for a file, and a look at it: what is written by a name that comes and goes
-    /// between two looks is found by the next walk only.
+    /// Adds a name to a file and synchronises. A write through a name that exists only between two
+    /// scans would be found only by the next walk.
     LinkAndSync(usize, usize),
     ToggleExecutable(usize),
     TouchOld(usize),
@@ -58,7 +62,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let path = || 0..PATHS.len();
     let which = || 0..DIRECTORIES.len();
-    // Few contents, so that two sides write the same at times.
+    // There are few contents, so that two sides sometimes write the same.
     let content = || 0u8..4;
     prop_oneof![
         4 => (path(), content()).prop_map(|(path, content)| Op::Write(path, content)),
@@ -88,36 +92,37 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A file as the model sees it.
+/// File of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct File {
     content: Vec<u8>,
     executable: bool,
 }
 
-/// An object: its content, which put made it, and whether a session's attributes are on it.
+/// Object of the model, with the number of the put that created it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Object {
     content: Vec<u8>,
     put: u64,
+    /// Set if the object has a session's attributes.
     of_session: bool,
     executable: bool,
 }
 
-/// What the record says of a path.
+/// Index entry of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Base {
-    /// The file as it was when the store was known to hold it under this put; and whether it is the
-    /// session's own.
+    /// The file when the store was last known to hold it, with the put that stored it.
     Stored {
         file: File,
         put: u64,
+        /// Set if the session created the file.
         own: bool,
     },
     Removed {
         put: u64,
     },
-    Awaited {
+    ExpectedRemote {
         put: u64,
         own: bool,
     },
@@ -128,22 +133,21 @@ struct Model {
     local: BTreeMap<String, File>,
     remote: BTreeMap<String, Object>,
     base: BTreeMap<String, Base>,
-    /// Files that were written to since they were last looked at, be it with the same content: they
-    /// stand until they are looked at.
+    /// Files that were written since the last scan, even with the same content. A restore keeps
+    /// them until the next scan.
     touched: BTreeSet<String>,
-    /// Which file each path names: several may name one.
+    /// File that each path names. Several paths may name one file.
     inodes: BTreeMap<String, u64>,
     last_inode: u64,
-    /// Files that are where nobody looks, by their path below that place.
+    /// Files below the ignored directory, by relative path.
     hidden: BTreeMap<String, File>,
     puts: u64,
-    /// Versions of the other side that were kept: the path, and the content. They are never touched
-    /// again.
+    /// Conflict copies: path and content. No later operation touches them.
     kept: Vec<(String, Vec<u8>)>,
 }
 
 impl Model {
-    /// All names of the file at a path.
+    /// Returns all names of the file at a path.
     fn names(&self, path: &str) -> Vec<String> {
         let inode = self.inodes[path];
         self.inodes
@@ -153,14 +157,14 @@ impl Model {
             .collect()
     }
 
-    /// A file that is new here.
-    fn make(&mut self, path: &str, file: File) {
+    /// Adds a new file.
+    fn create(&mut self, path: &str, file: File) {
         self.last_inode += 1;
         self.inodes.insert(path.to_owned(), self.last_inode);
         self.local.insert(path.to_owned(), file);
     }
 
-    /// Changes the file at a path, and with it what its other names name.
+    /// Changes the file at a path, under all its names.
     fn change(&mut self, path: &str, change: impl Fn(&mut File)) {
         for name in self.names(path) {
             change(self.local.get_mut(&name).unwrap());
@@ -168,7 +172,7 @@ impl Model {
         }
     }
 
-    /// Takes a name away. The file's other names see that it has one less.
+    /// Removes a name. The file's other names notice the smaller link count.
     fn remove(&mut self, path: &str) -> Option<File> {
         let file = self.local.remove(path)?;
         let names = self.names(path);
@@ -185,8 +189,7 @@ impl Model {
             .collect()
     }
 
-    /// Whether versions that were kept lie in a directory. They are nobody's to move or remove
-    /// here.
+    /// Returns whether a directory contains conflict copies, which no operation moves or removes.
     fn keeps_in(&self, directory: &str) -> bool {
         self.kept.iter().any(|(path, _)| path.starts_with(&format!("{directory}/")))
     }
@@ -217,7 +220,7 @@ impl Model {
             Some(Base::Stored { file: before, .. }) if *before == file => return,
             Some(Base::Stored { put, own, .. }) => (Some(*put), *own),
             Some(Base::Removed { put }) => (Some(*put), false),
-            Some(Base::Awaited { own, .. }) => (None, *own),
+            Some(Base::ExpectedRemote { own, .. }) => (None, *own),
             None => (None, true),
         };
         let there = self.remote.get(path).cloned();
@@ -251,7 +254,7 @@ impl Model {
         self.base.retain(|path, base| {
             remote.contains_key(path) || (matches!(base, Base::Stored { .. }) && !is_empty)
         });
-        // All of them are decided on before the first is fetched.
+        // All decisions precede the first fetch.
         let mut replaced = BTreeSet::new();
         let before = self.clone();
         for (path, object) in before.remote {
@@ -264,13 +267,13 @@ impl Model {
                 (None, Some(Base::Stored { put, .. } | Base::Removed { put })) => {
                     *put != object.put
                 }
-                (None, Some(Base::Awaited { .. }) | None) => true,
+                (None, Some(Base::ExpectedRemote { .. }) | None) => true,
             };
             if !wanted {
                 continue;
             }
             let own = match self.base.get(&path) {
-                Some(Base::Stored { put, own, .. } | Base::Awaited { put, own })
+                Some(Base::Stored { put, own, .. } | Base::ExpectedRemote { put, own })
                     if *put == object.put =>
                 {
                     *own
@@ -278,12 +281,12 @@ impl Model {
                 Some(Base::Removed { .. }) => false,
                 _ => object.of_session,
             };
-            // What takes a file's place keeps its mode: a store may keep no attributes.
+            // A replaced file keeps its mode, because a store may lose attributes.
             let executable = object.executable || local.is_some_and(|file| file.executable);
             let file = File { content: object.content, executable };
             replaced.extend(self.inodes.get(&path).copied());
             self.touched.remove(&path);
-            self.make(&path, file.clone());
+            self.create(&path, file.clone());
             self.base.insert(path, Base::Stored { file, put: object.put, own });
         }
         let others = self.inodes.iter().filter(|(_, inode)| replaced.contains(inode));
@@ -297,12 +300,12 @@ impl Model {
         self.hidden.clear();
     }
 
-    /// The directory is made anew.
+    /// Recreates the directory.
     fn lose_directory(&mut self) {
         self.lose_files();
         for base in self.base.values_mut() {
             if let Base::Stored { put, own, .. } = *base {
-                *base = Base::Awaited { put, own };
+                *base = Base::ExpectedRemote { put, own };
             }
         }
     }
@@ -346,13 +349,13 @@ impl World {
         if self.model.local.contains_key(PATHS[at]) {
             self.model.change(PATHS[at], |file| file.content = content.to_vec());
         } else {
-            self.model.make(PATHS[at], File { content: content.to_vec(), executable: false });
+            self.model.create(PATHS[at], File { content: content.to_vec(), executable: false });
             self.model.touched.insert(PATHS[at].to_owned());
         }
     }
 
-    /// Moves a directory with all in it, and changes each file, so that it is another one than the
-    /// record may know from before.
+    /// Moves a directory. Changes the change time of each file first, so that no file matches an
+    /// old index entry.
     fn move_directory(&mut self, from: &str, to: &str) -> bool {
         let [from, to] = [from, to].map(|path| self.machine.dir().join(path));
         if !from.exists() || to.exists() {
@@ -390,7 +393,7 @@ impl World {
         }
         for (path, file) in std::mem::take(&mut self.model.hidden) {
             let path = format!("{}/{path}", DIRECTORIES[which]);
-            self.model.make(&path, file);
+            self.model.create(&path, file);
             self.model.touched.insert(path);
         }
     }
@@ -451,7 +454,7 @@ impl World {
             Op::Rename(from, to) => {
                 let (old, new) = (PATHS[from], PATHS[to]);
                 let inode = |path| self.model.inodes.get(path);
-                // A file that gets a name which it has keeps both.
+                // Renaming a file to another of its names keeps both names.
                 if inode(old).is_none() || inode(old) == inode(new) {
                     return;
                 }
@@ -486,7 +489,7 @@ impl World {
                 }
             }
             Op::DeleteDirectory(which) => {
-                // Versions that were kept are nobody's to remove here.
+                // Conflict copies are not removed.
                 for path in self.model.below(DIRECTORIES[which]) {
                     self.model.remove(&path);
                     fs::remove_file(self.machine.dir().join(path)).unwrap();
@@ -565,7 +568,7 @@ impl World {
         }
     }
 
-    /// Both sides are what the model says, but for the names of versions that were kept.
+    /// Asserts that both sides equal the model, except for the names of conflict copies.
     async fn check(&self, what: &str) {
         let split = |files: BTreeMap<String, String>| {
             let (mut plain, mut kept) = (BTreeMap::new(), Vec::new());
@@ -592,7 +595,7 @@ impl World {
             .map(|(path, object)| (path.clone(), object.content.clone()))
             .collect();
         assert_eq!(stored, remote, "the store, {what}");
-        assert_eq!(kept, expected_kept, "versions kept in the store, {what}");
+        assert_eq!(kept, expected_kept, "conflict copies in the store, {what}");
         let mut seen = self.machine.files();
         seen.retain(|path, _| !path.starts_with(HIDDEN));
         let (files, kept) = split(seen);
@@ -603,21 +606,21 @@ impl World {
             .map(|(path, file)| (path.clone(), file.content.clone()))
             .collect();
         assert_eq!(files, local, "the directory, {what}");
-        assert_eq!(kept, expected_kept, "versions kept in the directory, {what}");
+        assert_eq!(kept, expected_kept, "conflict copies in the directory, {what}");
         for (at, file) in &self.model.local {
             let mode = fs::metadata(self.machine.dir().join(at)).unwrap().permissions().mode();
-            assert_eq!(mode & 0o100 != 0, file.executable, "whether {at} is executable, {what}");
+            assert_eq!(mode & 0o100 != 0, file.executable, "the executable bit of {at}, {what}");
         }
     }
 }
 
 #[test]
-fn any_sequence_leaves_both_sides_as_the_rules_say() {
+fn any_sequence_follows_the_rules() {
     run(ChangeSource::Events);
 }
 
 #[test]
-fn any_sequence_leaves_both_sides_as_the_rules_say_where_there_are_no_events() {
+fn any_sequence_follows_the_rules_without_events() {
     run(ChangeSource::Walks);
 }
 
@@ -628,8 +631,7 @@ fn run(source: ChangeSource) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let run = TestRunner::new(config).run(&prop::collection::vec(op(), 1..24), |ops| {
         runtime.block_on(async {
-            // A sequence tells by itself on which kind of store it runs, so that it can be run
-            // again.
+            // The length of a sequence selects the store, so that a failing sequence is repeatable.
             let conditions =
                 [Conditions::Honored, Conditions::Ignored, Conditions::CreateOnly][ops.len() % 3];
             let mut world = World::new(conditions, source);
@@ -639,7 +641,7 @@ fn run(source: ChangeSource) {
                     world.check(&format!("after {number} {op:?}")).await;
                 }
             }
-            // Quiet: nobody changes anything any more.
+            // No more changes: both sides must settle.
             world.sync().await;
             world.refresh().await;
             world.sync().await;

@@ -1,4 +1,4 @@
-//! From the store to the directory.
+//! Restore from the store into the directory.
 
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ async fn another_machine_gets_everything_and_has_nothing_to_upload() {
 }
 
 #[tokio::test]
-async fn a_restart_takes_local_files_for_the_truth_and_fetches_what_is_new_or_newer() {
+async fn after_a_restart_local_files_win_and_newer_objects_are_fetched() {
     for (machine, _store) in machines() {
         let mirror = machine.open();
         for path in ["kept", "edited", "replaced", "both", "removed"] {
@@ -58,19 +58,19 @@ async fn a_restart_takes_local_files_for_the_truth_and_fetches_what_is_new_or_ne
         assert_eq!(machine.files(), files);
         let report = mirror.sync().await;
         assert_eq!(changed(&report), ["both", "edited", "made"]);
-        // What both sides had changed is there twice, on both sides.
+        // Both sides hold both versions of the conflicting file.
         let [conflict] = report.conflicts.as_slice() else { panic!("{report:?}") };
         assert_eq!(conflict.path.as_str(), "both");
         let mut files = files;
         files.insert(conflict.kept_as.to_string(), "from elsewhere".to_owned());
         assert_eq!(machine.files(), files);
         assert_eq!(machine.objects().await, files);
-        assert!(mirror.sync().await.conflicts.is_empty(), "told once");
+        assert!(mirror.sync().await.conflicts.is_empty(), "reported once");
     }
 }
 
 #[tokio::test]
-async fn nothing_is_replaced_in_the_store_before_its_version_is_kept() {
+async fn an_object_is_replaced_only_after_a_copy_was_kept() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
     machine.write("a", "1");
@@ -79,7 +79,7 @@ async fn nothing_is_replaced_in_the_store_before_its_version_is_kept() {
     machine.write("a", "2");
     let kept_as = mirror.sync().await.conflicts[0].kept_as.to_string();
     drop(mirror);
-    // The same once more, where something else has that name already, here or in the store.
+    // The same conflict if the name of the copy is taken, in the directory or in the store.
     for taken_here in [true, false] {
         let machine = Machine::in_memory();
         let mirror = machine.open();
@@ -90,7 +90,7 @@ async fn nothing_is_replaced_in_the_store_before_its_version_is_kept() {
         if taken_here {
             std::os::unix::fs::symlink("a", machine.dir().join(&kept_as)).unwrap();
         } else {
-            machine.put(&kept_as, "of somebody else").await;
+            machine.put(&kept_as, "of another writer").await;
         }
         let report = mirror.sync().await;
         assert!(
@@ -102,7 +102,7 @@ async fn nothing_is_replaced_in_the_store_before_its_version_is_kept() {
 }
 
 #[tokio::test]
-async fn what_the_agent_made_it_may_remove_and_what_came_from_elsewhere_stays_in_the_store() {
+async fn removing_a_file_deletes_its_object_only_if_the_session_created_it() {
     for (machine, _store) in machines() {
         machine.put("upload", "the user's").await;
         let mirror = machine.open();
@@ -115,7 +115,7 @@ async fn what_the_agent_made_it_may_remove_and_what_came_from_elsewhere_stays_in
         assert_eq!(report.deleted.len(), 2);
         assert_eq!(machine.objects().await, expected(&[("upload", "the user's")]));
 
-        // Neither comes back: not at the next open, and not after the directory was away.
+        // Neither file returns, at the next open or after a removal of the directory.
         drop(mirror);
         let mirror = machine.open();
         assert!(mirror.restore().await.unwrap().restored.is_empty());
@@ -124,7 +124,7 @@ async fn what_the_agent_made_it_may_remove_and_what_came_from_elsewhere_stays_in
         let mirror = machine.open();
         assert!(mirror.restore().await.unwrap().restored.is_empty());
 
-        // A new version of it does.
+        // A new version is fetched.
         machine.put("upload", "the user's second").await;
         assert_eq!(mirror.restore().await.unwrap().restored.len(), 1);
         assert_eq!(machine.files(), expected(&[("upload", "the user's second")]));
@@ -132,7 +132,7 @@ async fn what_the_agent_made_it_may_remove_and_what_came_from_elsewhere_stays_in
 }
 
 #[tokio::test]
-async fn who_made_a_file_is_known_after_the_directory_was_away_and_on_another_machine() {
+async fn the_origin_of_a_file_survives_a_close_and_another_machine() {
     for (machine, store) in machines() {
         let mirror = machine.open();
         machine.write("own", "1");
@@ -155,13 +155,13 @@ async fn who_made_a_file_is_known_after_the_directory_was_away_and_on_another_ma
         mirror.restore().await.unwrap();
         second.remove("other");
         mirror.sync().await;
-        // A store without attributes cannot tell who made it; then it stays.
+        // A store without attributes loses the origin, and the object is kept.
         assert_eq!(second.objects().await.contains_key("other"), store.is_some());
     }
 }
 
 #[tokio::test]
-async fn a_directory_that_was_made_anew_is_never_taken_for_one_that_was_emptied() {
+async fn a_recreated_directory_is_never_taken_for_an_emptied_one() {
     for (machine, _store) in machines() {
         let mirror = machine.open();
         machine.write("precious", "1");
@@ -169,7 +169,7 @@ async fn a_directory_that_was_made_anew_is_never_taken_for_one_that_was_emptied(
         drop(mirror);
         machine.remove_all();
         let mirror = machine.open();
-        // Even when nobody restores first.
+        // Even without a restore first.
         let report = mirror.sync().await;
         assert!(report.deleted.is_empty());
         assert_eq!(machine.objects().await, expected(&[("precious", "1")]));
@@ -177,7 +177,7 @@ async fn a_directory_that_was_made_anew_is_never_taken_for_one_that_was_emptied(
 }
 
 #[tokio::test]
-async fn an_object_that_was_lost_is_uploaded_again() {
+async fn a_lost_object_is_uploaded_again() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
     machine.write("a", "1");
@@ -203,7 +203,7 @@ async fn directory_markers_ignored_trees_and_excluded_names_are_not_fetched() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_through_a_symlink_that_leads_out() {
+async fn no_file_is_written_through_a_symlink_that_leads_out() {
     let machine = Machine::in_memory();
     let outside = tempfile::tempdir().unwrap();
     let mirror = machine.open();
@@ -219,7 +219,7 @@ async fn nothing_is_written_through_a_symlink_that_leads_out() {
 }
 
 #[tokio::test]
-async fn one_object_that_cannot_be_written_does_not_hold_up_the_others() {
+async fn one_object_that_cannot_be_written_does_not_block_the_others() {
     let machine = Machine::in_memory();
     machine.put("a", "file").await;
     machine.put("a/b", "below a file").await;

@@ -1,4 +1,4 @@
-//! A server that speaks S3 and checks signatures.
+//! Mirrors on an S3 server that verifies signatures.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use testkit::{S3Server, assert_passed, http_get, rerun};
 
 use crate::machine::{Machine, PREFIX, expected};
 
-/// Runs one test of this file again, in a process that has a server's address and its credentials
-/// in the environment, where stores are opened by their URLs. `true` in that process.
+/// Runs one test of this file again, in a process whose environment has a server's address and
+/// credentials. Returns `true` in that process.
 fn in_a_process_with_a_server(test: &str) -> bool {
     if std::env::var_os("AWS_ENDPOINT").is_some() {
         return true;
@@ -25,9 +25,9 @@ fn machine(store: &OpenedStore) -> Machine {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_go_there_and_back_and_their_links_open_without_credentials() {
+async fn files_survive_a_round_trip_and_links_open_without_credentials() {
     if !in_a_process_with_a_server(
-        "s3::files_go_there_and_back_and_their_links_open_without_credentials",
+        "s3::files_survive_a_round_trip_and_links_open_without_credentials",
     ) {
         return;
     }
@@ -56,7 +56,7 @@ async fn files_go_there_and_back_and_their_links_open_without_credentials() {
     assert_eq!(
         http_get(&link("large").replace("/large?", "/other?")).0,
         403,
-        "a link opens one object only"
+        "a link opens only its object"
     );
     assert_eq!(http_get(link("large").split('?').next().unwrap()).0, 403);
 
@@ -71,14 +71,14 @@ async fn files_go_there_and_back_and_their_links_open_without_credentials() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_not_there_is_an_error_of_the_restore() {
-    if !in_a_process_with_a_server("s3::a_bucket_that_is_not_there_is_an_error_of_the_restore") {
+async fn an_absent_bucket_fails_the_restore() {
+    if !in_a_process_with_a_server("s3::an_absent_bucket_fails_the_restore") {
         return;
     }
     let opened = open_store("s3://no-such-bucket-here").unwrap();
     let machine = machine(&opened);
     let mirror = machine.open();
-    assert!(mirror.restore().await.is_err(), "a bucket that is not there cannot be listed");
+    assert!(mirror.restore().await.is_err(), "an absent bucket cannot be listed");
     assert_eq!(
         opened
             .linker
@@ -92,7 +92,7 @@ async fn a_bucket_that_is_not_there_is_an_error_of_the_restore() {
 }
 
 #[test]
-fn missing_credentials_are_named_and_nobody_is_asked_for_them() {
+fn missing_credentials_are_named_without_a_request() {
     let ran = rerun("s3::without_credentials")
         .arg("--nocapture")
         .env_clear()

@@ -1,4 +1,4 @@
-//! From the directory to the store.
+//! Synchronisation of the directory to the store.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use testkit::{Calls, FailingStore};
 use crate::machine::{Machine, changed, expected, key, machines};
 
 #[tokio::test]
-async fn what_is_made_changed_and_removed_is_so_in_the_store() {
+async fn created_changed_and_removed_files_reach_the_store() {
     for (machine, _store) in machines() {
         let mirror = machine.open();
         machine.write("a.txt", "1");
@@ -36,7 +36,7 @@ async fn what_is_made_changed_and_removed_is_so_in_the_store() {
 }
 
 #[tokio::test]
-async fn a_renamed_large_file_is_copied_by_the_store_and_a_small_or_changed_one_is_sent() {
+async fn the_store_copies_a_large_renamed_file_and_others_are_uploaded() {
     let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = machine.open();
@@ -48,16 +48,15 @@ async fn a_renamed_large_file_is_copied_by_the_store_and_a_small_or_changed_one_
     machine.rename("a.txt", "d/b.txt");
     let report = mirror.sync().await;
     assert_eq!((changed(&report), report.deleted.len()), (vec!["d/b.txt"], 1));
-    assert_eq!(store.count(Calls::Puts), puts, "nothing was sent");
+    assert_eq!(store.count(Calls::Puts), puts, "no upload");
     assert_eq!(machine.objects().await, machine.files());
 
-    // Another media type, and a small file.
+    // A new media type prevents a copy, and a small file is uploaded.
     machine.rename("d/b.txt", "b.md");
     machine.rename("small", "little");
     mirror.sync().await;
     assert_eq!(store.count(Calls::Puts), puts + 2);
-    // The object under the old name is somebody else's by now: not to be copied, and not to be
-    // removed.
+    // Another writer replaced the object under the old name, so it is neither copied nor removed.
     machine.rename("b.md", "c.md");
     machine.put("b.md", &"y".repeat(300_000)).await;
     let puts = store.count(Calls::Puts);
@@ -68,7 +67,7 @@ async fn a_renamed_large_file_is_copied_by_the_store_and_a_small_or_changed_one_
 }
 
 #[tokio::test]
-async fn many_removals_at_once_wait_to_be_confirmed() {
+async fn many_removals_at_once_wait_for_confirmation() {
     let machine = Machine::in_memory();
     machine.put("upload", "the user's").await;
     let mirror = machine.open();
@@ -89,7 +88,7 @@ async fn many_removals_at_once_wait_to_be_confirmed() {
     assert_eq!(machine.objects().await.len(), 61);
     assert!(mirror.pending()[0].reason.contains("confirmed"));
     drop(mirror);
-    // Nor are they fetched again while the directory is here.
+    // The held-back files are not fetched again while the directory exists.
     let mirror = machine.open();
     assert!(mirror.refresh().await.unwrap().restored.is_empty());
     let report = mirror.sync_with_removals().await;
@@ -99,7 +98,7 @@ async fn many_removals_at_once_wait_to_be_confirmed() {
 }
 
 #[tokio::test]
-async fn what_somebody_removes_from_the_store_stays_removed_until_it_changes_here() {
+async fn an_object_that_another_writer_removed_stays_removed_until_the_file_changes() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
     machine.write("a", "1");
@@ -111,7 +110,7 @@ async fn what_somebody_removes_from_the_store_stays_removed_until_it_changes_her
     assert_eq!(machine.objects().await, expected(&[("b", "1")]));
     machine.write("a", "2");
     assert_eq!(changed(&mirror.sync().await), ["a"]);
-    // A store that has lost everything is filled again.
+    // A store that lost everything is filled again.
     for path in ["a", "b"] {
         machine.store.delete(&key(path)).await.unwrap();
     }
@@ -139,7 +138,7 @@ async fn a_file_replaced_by_one_with_an_older_time_and_the_same_size_is_a_change
 }
 
 #[tokio::test]
-async fn a_touched_file_with_the_same_content_is_no_change() {
+async fn a_touched_file_with_the_same_content_is_not_reported() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
     machine.write("a", "1");
@@ -150,7 +149,7 @@ async fn a_touched_file_with_the_same_content_is_no_change() {
 }
 
 #[tokio::test]
-async fn ignored_and_excluded_trees_stay_here_and_links_and_special_files_are_told_once() {
+async fn ignored_trees_are_not_stored_and_special_files_are_reported_once() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
     for ignored in ["node_modules/a", "x/.git/config", "skills/s/SKILL.md", "x/__pycache__/y.pyc"] {
@@ -164,12 +163,12 @@ async fn ignored_and_excluded_trees_stay_here_and_links_and_special_files_are_to
     let skipped: Vec<_> =
         report.skipped.iter().map(|skipped| (skipped.path.as_str(), &skipped.reason)).collect();
     assert_eq!(skipped, [("link", &SkipReason::Symlink), ("socket", &SkipReason::Special)]);
-    assert!(mirror.sync().await.skipped.is_empty(), "told once");
+    assert!(mirror.sync().await.skipped.is_empty(), "reported once");
     assert_eq!(machine.objects().await, expected(&[("x/skills/kept", "1")]));
 }
 
 #[tokio::test]
-async fn what_other_rules_have_stored_is_left_as_it_is() {
+async fn objects_stored_under_other_ignore_rules_are_kept() {
     let machine = Machine::in_memory();
     let open = |patterns: &[&str]| {
         machine.open_with(|mirror| mirror.ignore(IgnoreRules::from_patterns(patterns).unwrap()))
@@ -187,7 +186,7 @@ async fn what_other_rules_have_stored_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_directory_may_take_the_place_of_a_file_and_the_other_way_round() {
+async fn a_directory_can_replace_a_file_and_the_reverse() {
     for (machine, _store) in machines() {
         let mirror = machine.open();
         machine.write("a", "file");
@@ -204,7 +203,7 @@ async fn a_directory_may_take_the_place_of_a_file_and_the_other_way_round() {
 }
 
 #[tokio::test]
-async fn names_that_no_key_can_have_are_skipped_with_the_reason_and_are_not_pending() {
+async fn names_without_a_valid_key_are_skipped_and_not_pending() {
     for (machine, store) in machines() {
         let mirror = machine.open();
         machine.write("new\nline", "x");
@@ -214,8 +213,7 @@ async fn names_that_no_key_can_have_are_skipped_with_the_reason_and_are_not_pend
         machine.write("a%20b#.txt", "kept");
         let report = mirror.sync().await;
         let skipped: Vec<_> = report.skipped.iter().map(|skipped| skipped.path.as_str()).collect();
-        // A local store keeps uploads that are under way beside their targets, so it cannot take
-        // every name.
+        // A local store keeps running uploads beside their targets, so it rejects some names.
         let expected =
             if store.is_some() { vec!["new\nline", &long, "staged#1"] } else { vec!["new\nline"] };
         let mut sorted = skipped.clone();
@@ -229,7 +227,7 @@ async fn names_that_no_key_can_have_are_skipped_with_the_reason_and_are_not_pend
 }
 
 #[tokio::test]
-async fn large_files_go_in_parts_and_come_back_whole() {
+async fn large_files_survive_a_round_trip_in_parts() {
     for (machine, _store) in machines() {
         let mirror = machine.open();
         let content: String = (0..2_500_000).map(|number: u32| format!("{number:08}")).collect();
@@ -245,7 +243,7 @@ async fn large_files_go_in_parts_and_come_back_whole() {
 }
 
 #[tokio::test]
-async fn media_type_and_executable_bit_travel_where_the_store_keeps_them() {
+async fn media_type_and_executable_bit_are_stored_as_attributes() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
     machine.write("run.sh", "#!/bin/sh");
@@ -265,7 +263,7 @@ async fn media_type_and_executable_bit_travel_where_the_store_keeps_them() {
 }
 
 #[tokio::test]
-async fn one_file_is_stored_without_a_look_at_the_others() {
+async fn one_file_is_stored_without_a_scan_of_the_others() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
     machine.write("a", "1");
@@ -275,7 +273,7 @@ async fn one_file_is_stored_without_a_look_at_the_others() {
     assert_eq!(machine.objects().await, expected(&[("a", "1")]));
     machine.write("a", "1");
     let again = mirror.put_file(&RelativePath::parse("a").unwrap()).await;
-    assert_eq!(again.changed, report.changed, "its key is told again when the content is the same");
+    assert_eq!(again.changed, report.changed, "the key is reported again for the same content");
     for nothing in ["absent", "absent/too", "node_modules/x"] {
         let report = mirror.put_file(&RelativePath::parse(nothing).unwrap()).await;
         assert!(report.changed.is_empty() && report.deleted.is_empty(), "{report:?}");
@@ -284,7 +282,7 @@ async fn one_file_is_stored_without_a_look_at_the_others() {
 }
 
 #[tokio::test]
-async fn overlapping_calls_name_each_change_once() {
+async fn overlapping_calls_report_each_change_once() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
     for number in 0..50 {
@@ -295,12 +293,12 @@ async fn overlapping_calls_name_each_change_once() {
 }
 
 #[tokio::test]
-async fn a_file_that_grew_too_large_is_told_and_its_last_version_stays() {
+async fn a_file_that_grew_too_large_is_reported_and_its_object_is_kept() {
     let machine = Machine::in_memory();
     let mirror = machine.open();
     machine.write("f", "1");
     mirror.sync().await;
-    // A sparse file takes no room.
+    // A sparse file takes no disk space.
     std::fs::File::options()
         .write(true)
         .open(machine.dir().join("f"))
@@ -314,7 +312,7 @@ async fn a_file_that_grew_too_large_is_told_and_its_last_version_stays() {
 }
 
 #[tokio::test]
-async fn links_are_made_by_the_linker() {
+async fn links_come_from_the_linker() {
     let (machine, _store) = machines().pop().unwrap();
     let mirror: Mirror = machine.open();
     machine.write("a b.txt", "linked");
@@ -323,20 +321,21 @@ async fn links_are_made_by_the_linker() {
     assert_eq!(std::fs::read_to_string(url.to_file_path().unwrap()).unwrap(), "linked");
 }
 
+/// Receiver that records every report.
 #[derive(Debug, Default)]
-struct Seen(std::sync::Mutex<Vec<(Direction, usize, usize)>>);
+struct Recorder(std::sync::Mutex<Vec<(Direction, usize, usize)>>);
 
-impl Progress for Seen {
+impl Progress for Recorder {
     fn advanced(&self, direction: Direction, done: usize, total: usize) {
         self.0.lock().unwrap().push((direction, done, total));
     }
 }
 
 #[tokio::test]
-async fn progress_is_told_file_by_file() {
+async fn progress_is_reported_file_by_file() {
     let place = tempfile::tempdir().unwrap();
     let store = Arc::new(InMemory::new());
-    let seen = Arc::new(Seen::default());
+    let recorder = Arc::new(Recorder::default());
     let open = |name: &str| {
         let dir = Arc::new(SessionDir::create(&place.path().join(name)).unwrap());
         for file in ["a", "b", "c"].iter().filter(|_| name == "first") {
@@ -344,11 +343,12 @@ async fn progress_is_told_file_by_file() {
         }
         let mirror = Mirror::builder(dir, store.clone(), Key::from("p"))
             .state_dir(place.path().join(format!("{name}-state")));
-        mirror.progress(seen.clone()).open().unwrap()
+        mirror.progress(recorder.clone()).open().unwrap()
     };
     open("first").sync().await;
     open("second").restore().await.unwrap();
-    let told = |direction| (1..=3).map(move |done| (direction, done, 3));
-    let expected: Vec<_> = told(Direction::Upload).chain(told(Direction::Download)).collect();
-    assert_eq!(*seen.0.lock().unwrap(), expected);
+    let reported = |direction| (1..=3).map(move |done| (direction, done, 3));
+    let expected: Vec<_> =
+        reported(Direction::Upload).chain(reported(Direction::Download)).collect();
+    assert_eq!(*recorder.0.lock().unwrap(), expected);
 }

@@ -1,4 +1,4 @@
-//! The report of a synchronisation, gathered outcome by outcome.
+//! Construction of a [`SyncReport`] from single outcomes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
@@ -7,97 +7,98 @@ use object_store::path::Path as Key;
 use sandbox_core::RelativePath;
 use sandbox_core::internal::lock;
 
-use crate::diff::Changes;
-use crate::mirror::relative;
-use crate::report::{ChangedFile, ConflictCopy, Pending, SkipReason, Skipped, SyncReport};
-use crate::signature::Signature;
+use crate::paths::relative;
+use crate::report::types::{ChangedFile, ConflictCopy, Pending, SyncReport};
+use crate::scan::{Changes, Signature, SkipReason, Skipped};
 
-/// What became of one change.
+/// Outcome of one change.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Stored {
         key: Key,
         url: Option<String>,
-        /// Where the store's own version is now, where it had changed too.
+        /// Path of the store's version, if the store had changed too.
         copy: Option<RelativePath>,
     },
-    /// The content is what the store held; or the file is no longer there.
-    Nothing,
+    /// The store had this content already, or the file no longer exists.
+    Unchanged,
     Deleted,
     Pending(String),
     Skipped(SkipReason),
 }
 
-/// What reports have named already.
+/// State that earlier reports of a mirror have named.
 #[derive(Debug, Default)]
-pub(crate) struct Told(Mutex<Named>);
+pub(crate) struct ReportedState(Mutex<Reported>);
 
 #[derive(Debug, Default)]
-struct Named {
-    /// Changes that are pending, as they were.
+struct Reported {
+    /// Pending files, with the signatures that were reported.
     pending: HashMap<String, Signature>,
     skipped: HashSet<Skipped>,
-    /// What was stored after the call that had found it.
-    late: BTreeMap<String, ChangedFile>,
+    /// Files that were stored after the call that found them.
+    completed_late: BTreeMap<String, ChangedFile>,
 }
 
-impl Told {
-    /// Has the next report name everything that is skipped.
+impl ReportedState {
+    /// Makes the next report name all skipped files again.
     pub(crate) fn forget_skipped(&self) {
         self.lock().skipped.clear();
     }
 
-    /// Whether a report has named this state of a file as pending.
+    /// Returns whether a report has named this state of a file as pending.
     pub(crate) fn is_pending(&self, path: &str, signature: &Signature) -> bool {
         self.lock().pending.get(path) == Some(signature)
     }
 
-    /// Keeps for the next report what has become of a change that an earlier one named as pending.
-    pub(crate) fn add_late(&self, path: String, outcome: Outcome) {
-        let mut named = self.lock();
+    /// Keeps the outcome of a change that an earlier report named as pending. The next report
+    /// includes it.
+    pub(crate) fn add_completed_late(&self, path: String, outcome: Outcome) {
+        let mut reported = self.lock();
         if matches!(outcome, Outcome::Pending(_)) {
             return;
         }
-        named.pending.remove(&path);
+        reported.pending.remove(&path);
         if let (Outcome::Stored { key, url, .. }, Some(relative)) = (outcome, relative(&path)) {
-            named.late.insert(path, ChangedFile { path: relative, key: Some(key), url });
+            let changed = ChangedFile { path: relative, key: Some(key), url };
+            reported.completed_late.insert(path, changed);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Named> {
+    fn lock(&self) -> MutexGuard<'_, Reported> {
         lock(&self.0)
     }
 }
 
-/// A report in the making.
-pub(crate) struct Tally<'m> {
-    told: &'m Told,
-    /// Changes of which the outcome is not known yet: files with their signatures, removals
-    /// without.
+/// Builder of one report.
+pub(crate) struct ReportBuilder<'r> {
+    reported: &'r ReportedState,
+    /// Changes without an outcome: modified files with their signatures, removed ones without.
     waiting: BTreeMap<String, Option<Signature>>,
     report: SyncReport,
 }
 
-impl<'m> Tally<'m> {
+impl<'r> ReportBuilder<'r> {
     pub(crate) fn new(
-        told: &'m Told,
+        reported: &'r ReportedState,
         changes: &Changes,
         skipped: Vec<Skipped>,
         held_back: Vec<String>,
     ) -> Self {
-        let touched =
-            changes.touched.iter().map(|entry| (entry.path.clone(), Some(entry.signature)));
-        let waiting = touched.chain(changes.gone.iter().map(|path| (path.clone(), None))).collect();
+        let modified =
+            changes.modified.iter().map(|entry| (entry.path.clone(), Some(entry.signature)));
+        let removed = changes.removed.iter().map(|path| (path.clone(), None));
+        let waiting = modified.chain(removed).collect();
         let held_back = held_back.iter().filter_map(|path| relative(path)).collect();
-        let mut tally =
-            Self { told, waiting, report: SyncReport { held_back, ..SyncReport::default() } };
-        skipped.into_iter().for_each(|skipped| tally.skip(skipped));
-        tally
+        let report = SyncReport { held_back, ..SyncReport::default() };
+        let mut builder = Self { reported, waiting, report };
+        skipped.into_iter().for_each(|skipped| builder.skip(skipped));
+        builder
     }
 
-    /// Names what is skipped once in the life of a mirror.
+    /// Adds a skipped file, unless an earlier report of this mirror has named it.
     fn skip(&mut self, skipped: Skipped) {
-        if self.told.lock().skipped.insert(skipped.clone()) {
+        if self.reported.lock().skipped.insert(skipped.clone()) {
             self.report.skipped.push(skipped);
         }
     }
@@ -117,14 +118,14 @@ impl<'m> Tally<'m> {
             }
             Outcome::Deleted => self.report.deleted.push(relative),
             Outcome::Skipped(reason) => self.skip(Skipped { path: path.clone(), reason }),
-            Outcome::Nothing => {}
+            Outcome::Unchanged => {}
         }
-        self.told.lock().pending.remove(&path);
+        self.reported.lock().pending.remove(&path);
     }
 
     fn add_pending(&mut self, path: RelativePath, signature: Option<Signature>, reason: String) {
         if let Some(signature) = signature {
-            let before = self.told.lock().pending.insert(path.as_str().to_owned(), signature);
+            let before = self.reported.lock().pending.insert(path.as_str().to_owned(), signature);
             if before != Some(signature) {
                 self.report.changed.push(ChangedFile { path: path.clone(), key: None, url: None });
             }
@@ -132,7 +133,7 @@ impl<'m> Tally<'m> {
         self.report.pending.push(Pending { path, reason });
     }
 
-    /// The report; what is still waiting is pending for this reason.
+    /// Returns the report. Changes without an outcome become pending for this reason.
     pub(crate) fn finish(mut self, reason: &str) -> SyncReport {
         for (path, signature) in std::mem::take(&mut self.waiting) {
             match relative(&path) {
@@ -140,10 +141,10 @@ impl<'m> Tally<'m> {
                 None => self.skip(Skipped { path, reason: SkipReason::PathTooLong }),
             }
         }
-        let late = std::mem::take(&mut self.told.lock().late);
-        for (_, mirrored) in late {
-            if self.report.changed.iter().all(|changed| changed.path != mirrored.path) {
-                self.report.changed.push(mirrored);
+        let completed_late = std::mem::take(&mut self.reported.lock().completed_late);
+        for (_, late) in completed_late {
+            if self.report.changed.iter().all(|changed| changed.path != late.path) {
+                self.report.changed.push(late);
             }
         }
         self.report.changed.sort_by(|a, b| a.path.cmp(&b.path));

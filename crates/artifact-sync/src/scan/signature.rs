@@ -1,13 +1,14 @@
-//! What tells one state of a file from another.
+//! Signatures that distinguish states of a file without reading it.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use serde::{Deserialize, Serialize};
 
 /// Size, times, inode and mode of a regular file. Writing to a file, replacing it, or changing its
-/// mode changes at least one field: what keeps size and modification time changes the inode or the
-/// change time.
+/// mode changes at least one field. A change that keeps size and modification time still changes
+/// the inode or the change time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Signature {
     pub(crate) size: u64,
@@ -20,7 +21,12 @@ pub(crate) struct Signature {
 }
 
 impl Signature {
-    /// What stays when a file is renamed.
+    /// Reads the signature of an open file.
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        Ok(Self::from(&file.metadata()?))
+    }
+
+    /// Returns the fields that survive a rename.
     pub(crate) fn identity(&self) -> (u64, u64, (i64, u32)) {
         (self.inode, self.size, self.modified)
     }
@@ -32,7 +38,7 @@ impl Signature {
 
 impl From<&Metadata> for Signature {
     fn from(metadata: &Metadata) -> Self {
-        // Nanoseconds are below a thousand million.
+        // Nanoseconds are below one billion, so the casts keep their values.
         Self {
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec() as u32),

@@ -1,38 +1,81 @@
 //! Links that open an object without credentials.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use object_store::path::Path as Key;
+use sandbox_core::with_causes;
 
-/// Makes links to objects. An embedder may bring one of its own, for short or lasting links.
+use crate::error::is_transient;
+
+/// Creator of links to objects. Implement it for short or lasting links.
 #[async_trait]
 pub trait Linker: fmt::Debug + Send + Sync {
-    /// A link that opens this object, or `None` where no right one can be made for the key.
+    /// Returns a link that opens an object, or `None` if no correct link exists for the key.
     ///
     /// # Errors
-    /// [`LinkError`]; the file is stored all the same.
+    /// Returns [`LinkError`] if the link cannot be created. The file is stored nevertheless.
     async fn link(&self, key: &Key) -> Result<Option<String>, LinkError>;
 }
 
-/// Why a link could not be made.
+/// Error returned by a [`Linker`].
 #[derive(Debug, thiserror::Error)]
-#[error("no link can be made to {key}")]
+#[error("cannot create a link to {key}")]
 #[non_exhaustive]
 pub struct LinkError {
-    /// The object.
+    /// Key of the object.
     pub key: Key,
-    /// The cause.
+    /// Cause of the failure.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 impl LinkError {
-    /// An error of an embedder's linker.
+    /// Creates an error for an implementation of [`Linker`].
     pub fn new(key: &Key, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { key: key.clone(), source: source.into() }
     }
+
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> LinkErrorKind {
+        match self.source.downcast_ref::<object_store::Error>() {
+            Some(_) => LinkErrorKind::Store,
+            None => LinkErrorKind::Linker,
+        }
+    }
+
+    /// Returns whether a retry may succeed.
+    pub fn is_retryable(&self) -> bool {
+        self.source.downcast_ref::<object_store::Error>().is_some_and(is_transient)
+    }
 }
 
+/// Classification of a [`LinkError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkErrorKind {
+    /// The store's client could not sign the link.
+    Store,
+    /// A linker of the embedding application failed.
+    Linker,
+}
+
+/// The linker of a mirror, if it has one.
+#[derive(Debug)]
+pub(crate) struct Links(pub(crate) Option<Arc<dyn Linker>>);
+
+impl Links {
+    /// Returns a link to an object. A failure is logged.
+    pub(crate) async fn link(&self, key: &Key) -> Option<String> {
+        let linked = self.0.as_ref()?.link(key).await;
+        linked.unwrap_or_else(|error| {
+            tracing::warn!(%key, error = with_causes(&error), "no link could be created");
+            None
+        })
+    }
+}
+
+/// `file://` links into a directory on the local disk.
 #[cfg(feature = "fs")]
 #[derive(Debug)]
 pub(crate) struct FileLinks {
@@ -62,21 +105,21 @@ mod presigned {
 
     use super::{LinkError, Linker};
 
-    /// How long a link works.
+    /// Validity of a link.
     const EXPIRY: Duration = Duration::from_secs(60 * 60);
 
-    /// The keys that `object_store` 0.14 signs rightly.
+    /// Keys for which `object_store` 0.14 creates correct links.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     #[cfg_attr(
         not(all(feature = "s3", feature = "gcs", feature = "azure")),
-        expect(dead_code, reason = "one for each cloud")
+        expect(dead_code, reason = "each cloud store uses one variant")
     )]
     pub(crate) enum Signable {
-        /// All (S3).
+        /// All keys (S3).
         All,
-        /// What has no meaning in a URL: it is built without encoding (GCS).
+        /// Keys without URL syntax, because the URL is built without encoding (GCS).
         WithoutUrlSyntax,
-        /// What is the same encoded and not: the encoded path is signed (Azure).
+        /// Keys that encoding does not change, because the encoded path is signed (Azure).
         Plain,
     }
 
@@ -92,7 +135,7 @@ mod presigned {
         }
     }
 
-    /// GET links with the store's own signature, which expire.
+    /// Expiring GET links with the store's own signature.
     #[derive(Debug)]
     pub(crate) struct PresignedLinks {
         pub(crate) signer: Arc<dyn Signer>,
@@ -115,7 +158,7 @@ mod presigned {
         use super::Signable;
 
         #[test]
-        fn keys_that_a_backend_signs_wrongly_are_left_out() {
+        fn keys_with_incorrect_signatures_get_no_link() {
             for (signable, key, expected) in [
                 (Signable::All, "a b%#?é", true),
                 (Signable::WithoutUrlSyntax, "a b é+&", true),

@@ -1,4 +1,4 @@
-//! Single objects and listings, with what the oddities of stores ask for.
+//! Small objects and listings, with workarounds for single stores.
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -8,29 +8,30 @@ use object_store::{
 };
 use sandbox_core::with_causes;
 
-use crate::attributes::{attributes, is_executable};
-use crate::index::Origin;
 use crate::report::RestoreFailure;
+use crate::state::Origin;
+use crate::transfer::attributes::{attributes, is_executable};
+use crate::transfer::quirks;
 
-/// The objects under a prefix.
+/// Objects below a prefix.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Listing {
-    /// All that could be listed. A directory marker may be among them, without its slash.
+    /// Listed objects. They can include directory markers, without the closing slash.
     pub objects: Vec<ObjectMeta>,
-    /// Directories of keys that the store cannot list, because a key in them is no path.
+    /// Directories of keys that the store cannot list, because they contain an invalid key.
     pub unlisted: Vec<RestoreFailure>,
 }
 
-/// Lists everything under a prefix. One key that is no path ends a store's own listing; then only
-/// its directory is lost.
+/// Lists all objects below a prefix. An invalid key ends a store's own listing; the prefix is then
+/// listed level by level, and only the directory of that key is lost.
 ///
 /// # Errors
-/// What the store says, when it lists nothing at all.
+/// Returns the store's error if nothing can be listed.
 pub async fn list_tree(store: &dyn ObjectStore, prefix: &Key) -> Result<Listing, Error> {
     match store.list(Some(prefix)).try_collect().await {
         Ok(objects) => Ok(Listing { objects, unlisted: Vec::new() }),
-        Err(Error::InvalidPath { .. } | Error::Generic { store: "LocalFileSystem", .. }) => {
+        Err(error) if quirks::is_invalid_key_in_listing(&error) => {
             list_level_by_level(store, prefix).await
         }
         Err(error) => Err(error),
@@ -56,31 +57,31 @@ async fn list_level_by_level(store: &dyn ObjectStore, top: &Key) -> Result<Listi
     Ok(listing)
 }
 
-/// A whole object.
+/// Small object in memory.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Object {
-    /// Its content.
+    /// Content of the object.
     pub content: Bytes,
-    /// Whether it was stored as a program.
+    /// Executable bit of the file.
     pub is_executable: bool,
 }
 
-/// Fetches a small object whole.
+/// Fetches a small object.
 ///
 /// # Errors
-/// What the store says.
+/// Returns the store's error.
 pub async fn get_object(store: &dyn ObjectStore, key: &Key) -> Result<Object, Error> {
     let got = store.get(key).await?;
     let is_executable = is_executable(&got.attributes);
     Ok(Object { content: got.bytes().await?, is_executable })
 }
 
-/// Stores a small object, with its media type and whether it is a program where the store keeps
-/// attributes.
+/// Stores a small object, with its media type and executable bit if the store supports attributes.
 ///
 /// # Errors
-/// What the store says; with [`PutMode::Create`], `AlreadyExists` when the key is taken.
+/// Returns the store's error, such as `AlreadyExists` if the key is taken and the mode is
+/// [`PutMode::Create`].
 pub async fn put_object(
     store: &dyn ObjectStore,
     key: &Key,
@@ -99,7 +100,7 @@ pub async fn put_object(
 }
 
 impl Object {
-    /// An object to be stored.
+    /// Creates an object to store.
     pub fn new(content: impl Into<Bytes>, is_executable: bool) -> Self {
         Self { content: content.into(), is_executable }
     }

@@ -1,19 +1,19 @@
-//! What travels beside an object's content, where the store has room for it.
+//! Attributes of objects: media type, executable bit, origin and hash.
 
 use std::path::Path;
 
 use object_store::{Attribute, Attributes};
 
-use crate::index::Origin;
+use crate::state::Origin;
 
-/// Metadata keys: all clouds take lower-case letters, and values of visible ASCII.
+/// Metadata keys. All clouds accept lower-case letters as keys and visible ASCII as values.
 const EXECUTABLE: &str = "executable";
 const ORIGIN: &str = "origin";
 const HASH: &str = "blake3";
 const YES: &str = "1";
 const FROM_SESSION: &str = "session";
 
-/// Media types that the table of extensions lacks or gives to something else.
+/// Media types that `mime_guess` lacks or assigns differently.
 const MEDIA_TYPES: [(&str, &str); 9] = [
     ("cts", "text/typescript"),
     ("ipynb", "application/json"),
@@ -26,7 +26,7 @@ const MEDIA_TYPES: [(&str, &str); 9] = [
     ("tsx", "text/typescript"),
 ];
 
-/// The media type that a file's name stands for; `application/octet-stream` where it says nothing.
+/// Returns the media type for a file name, or `application/octet-stream` if the name implies none.
 pub(crate) fn media_type(path: &str) -> &'static str {
     let extension =
         Path::new(path).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
@@ -36,7 +36,7 @@ pub(crate) fn media_type(path: &str) -> &'static str {
     }
 }
 
-/// The attributes of a file that this side stores.
+/// Returns the attributes for an upload.
 pub(crate) fn attributes(path: &str, executable: bool, origin: Origin) -> Attributes {
     let mut attributes = Attributes::new();
     attributes.insert(Attribute::ContentType, media_type(path).into());
@@ -49,7 +49,7 @@ pub(crate) fn attributes(path: &str, executable: bool, origin: Origin) -> Attrib
     attributes
 }
 
-/// Adds the hash of the content, in hexadecimal, for whoever compares without fetching.
+/// Adds the hash of the content in hexadecimal, so that clients can compare without fetching.
 pub(crate) fn with_hash(mut attributes: Attributes, hash: &str) -> Attributes {
     attributes.insert(Attribute::Metadata(HASH.into()), hash.to_owned().into());
     attributes
@@ -59,7 +59,7 @@ pub(crate) fn is_executable(attributes: &Attributes) -> bool {
     has(attributes, EXECUTABLE, YES)
 }
 
-/// Who made the object, as far as its attributes tell.
+/// Returns the origin according to the attributes. An object without them is remote.
 pub(crate) fn origin(attributes: &Attributes) -> Origin {
     if has(attributes, ORIGIN, FROM_SESSION) { Origin::Local } else { Origin::Remote }
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_the_media_type() {
+    fn media_types_follow_from_names() {
         for (path, expected) in [
             ("a/b.txt", "text/plain"),
             ("a.HTML", "text/html"),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn attributes_round_trip() {
         let attributes = attributes("run.sh", true, Origin::Local);
         assert!(is_executable(&attributes));
         assert_eq!(origin(&attributes), Origin::Local);

@@ -1,12 +1,12 @@
-//! What is not mirrored.
+//! Rules for paths that are not mirrored.
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use sandbox_core::STAGED_PREFIX;
 
 use crate::paths::name;
 
-/// Names of directories that programs make again by themselves.
-const REFERENCE: [&str; 12] = [
+/// Names of directories that programs can recreate.
+const DEFAULT_NAMES: [&str; 12] = [
     "venv",
     ".venv",
     "env",
@@ -21,42 +21,62 @@ const REFERENCE: [&str; 12] = [
     ".ipynb_checkpoints",
 ];
 
-/// Which paths are left alone, in both directions: patterns in the syntax of `gitignore(5)`,
-/// relative to the directory.
+/// Paths that are ignored in both directions, as patterns in the syntax of `gitignore(5)` relative
+/// to the directory.
 ///
-/// As there, what is in an ignored directory cannot be taken back by a later pattern: ignored
+/// As in git, a later pattern cannot re-include the content of an ignored directory: ignored
 /// directories are never entered.
 #[derive(Clone, Debug)]
 pub struct IgnoreRules {
-    /// Where all patterns are plain names they are these: comparing costs less than matching.
+    /// The patterns, if all of them are plain names. Comparing names is cheaper than matching.
     names: Vec<String>,
     patterns: Gitignore,
     top_level: Vec<String>,
 }
 
-/// A pattern that cannot be one.
+/// Error for text that is not a pattern of `gitignore(5)`.
 #[derive(Debug, thiserror::Error)]
-#[error("{pattern:?} is no pattern of gitignore(5)")]
+#[error("{pattern:?} is not a gitignore pattern")]
 pub struct PatternError {
-    /// The pattern.
+    /// The rejected pattern.
     pub pattern: String,
-    /// What is wrong with it.
+    /// Explanation of the parser.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+/// Classification of a [`PatternError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PatternErrorKind {
+    /// The pattern has a syntax error.
+    Syntax,
+}
+
+impl PatternError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> PatternErrorKind {
+        PatternErrorKind::Syntax
+    }
+
+    /// Returns `false`: the same pattern fails again.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
 impl Default for IgnoreRules {
-    /// Virtual environments, installed packages, caches, and `.git`, at any depth.
+    /// Ignores virtual environments, installed packages, caches, and `.git`, at any depth.
     fn default() -> Self {
-        Self::from_patterns(REFERENCE).expect("plain names are patterns")
+        Self::from_patterns(DEFAULT_NAMES).expect("plain names are patterns")
     }
 }
 
 impl IgnoreRules {
-    /// Rules with these patterns, one after another, and no others. Empty ones and comments are
-    /// allowed, as in a file.
+    /// Creates rules from patterns in order, without the default names. Empty patterns and comments
+    /// are allowed, as in a `.gitignore` file.
     ///
     /// # Errors
-    /// [`PatternError`] for the first one that cannot be one.
+    /// Returns [`PatternError`] for the first invalid pattern.
     pub fn from_patterns<P: AsRef<str>>(
         patterns: impl IntoIterator<Item = P>,
     ) -> Result<Self, PatternError> {
@@ -82,8 +102,8 @@ impl IgnoreRules {
         self.top_level.push(name);
     }
 
-    /// Whether an entry, and all in it, is left alone. `path` is relative to the directory, and no
-    /// directory above it is left alone.
+    /// Returns whether an entry and everything below it is ignored. `path` is relative to the
+    /// directory, and none of its parent directories is ignored.
     pub(crate) fn covers_entry(&self, path: &str, is_directory: bool) -> bool {
         let name = name(path);
         self.names.iter().any(|ignored| ignored == name)
@@ -92,7 +112,8 @@ impl IgnoreRules {
             || self.patterns.matched(path, is_directory).is_ignore()
     }
 
-    /// Whether a file, relative to the directory, is left alone, or something above it.
+    /// Returns whether a file or one of its parent directories is ignored. `path` is relative to
+    /// the directory.
     pub(crate) fn covers(&self, path: &str) -> bool {
         let above = path.match_indices('/').map(|(at, _)| &path[..at]);
         above.into_iter().any(|above| self.covers_entry(above, true))
@@ -100,7 +121,7 @@ impl IgnoreRules {
     }
 }
 
-/// Whether a pattern stands for entries of this name and nothing else.
+/// Returns whether a pattern matches entries of this name and nothing else.
 fn is_name(pattern: &str) -> bool {
     !pattern.is_empty()
         && pattern.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
@@ -121,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn names_count_at_any_depth_and_excluded_ones_at_the_top_only() {
+    fn names_match_at_any_depth_and_excluded_entries_at_the_top_only() {
         let mut rules = IgnoreRules::default();
         rules.add_top_level("skills".to_owned());
         check(
@@ -138,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_mean_what_they_mean_to_git() {
+    fn patterns_match_as_in_git() {
         let rules = IgnoreRules::from_patterns([
             "# a comment",
             "",

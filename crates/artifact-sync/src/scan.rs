@@ -1,0 +1,23 @@
+//! Detection of changes in a directory.
+//!
+//! A scan reads the paths that kernel events name, or walks the whole tree, and compares signatures
+//! with a [`Baseline`]. This module knows nothing of object stores.
+
+mod changes;
+mod diff;
+mod events;
+mod ignore;
+mod signature;
+mod skipped;
+mod snapshot;
+mod walk;
+
+pub use changes::{ChangeSource, ChangeSourceReport};
+pub use ignore::{IgnoreRules, PatternError, PatternErrorKind};
+pub use skipped::{SkipReason, Skipped};
+
+pub(crate) use changes::{ChangeTracker, Scope};
+pub(crate) use diff::{Baseline, Changes};
+pub(crate) use signature::Signature;
+pub(crate) use snapshot::{Entry, Snapshot};
+pub(crate) use walk::inspect;

@@ -1,0 +1,33 @@
+//! Transfers between a directory and an object store.
+//!
+//! This module receives changes as data; it knows nothing of kernel events.
+
+mod apply;
+mod attributes;
+mod conditional;
+mod conflict;
+mod content;
+mod download;
+mod files;
+mod links;
+mod objects;
+mod quirks;
+mod remote;
+mod restore;
+mod store_error;
+mod stores;
+mod upload;
+
+pub use conditional::StoreProbe;
+pub use links::{LinkError, LinkErrorKind, Linker};
+pub use objects::{Listing, Object, get_object, list_tree, put_object};
+pub use store_error::{StoreError, StoreErrorKind};
+pub use stores::{OpenedStore, open_directory, open_store};
+
+pub(crate) use apply::Applier;
+#[cfg(feature = "conformance")]
+pub(crate) use attributes::is_executable;
+pub(crate) use files::FileTransfers;
+pub(crate) use links::Links;
+pub(crate) use remote::Remote;
+pub(crate) use restore::{fetch_all, forget_missing, plan};

@@ -1,0 +1,158 @@
+//! The side of the store: one prefix of an object store, with the features found so far.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use object_store::path::Path as Key;
+use object_store::{
+    Attributes, Error, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutMultipartOptions, PutOptions, PutResult, Result,
+};
+
+use crate::keys;
+use crate::state::Version;
+use crate::transfer::conditional::{self, Expected, StoreProbe};
+use crate::transfer::quirks;
+
+/// Objects below one prefix of a store.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    store: Arc<dyn ObjectStore>,
+    prefix: Key,
+    probe: StoreProbe,
+    /// Cleared once the store has rejected attributes.
+    keeps_attributes: AtomicBool,
+    copies_by_hard_link: bool,
+}
+
+impl Remote {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: Key, probe: StoreProbe) -> Self {
+        let copies_by_hard_link = quirks::copies_by_hard_link(&*store);
+        let keeps_attributes = AtomicBool::new(true);
+        Self { store, prefix, probe, keeps_attributes, copies_by_hard_link }
+    }
+
+    pub(crate) fn store(&self) -> &dyn ObjectStore {
+        &*self.store
+    }
+
+    pub(crate) fn prefix(&self) -> &Key {
+        &self.prefix
+    }
+
+    /// Returns the key of a file, or an explanation if no key can represent the path.
+    pub(crate) fn key(&self, path: &str) -> std::result::Result<Key, &'static str> {
+        keys::key(&self.prefix, path)
+    }
+
+    /// Returns whether the store copies an object without sharing its content.
+    pub(super) fn has_server_copy(&self) -> bool {
+        !self.copies_by_hard_link
+    }
+
+    /// Returns the metadata of an object, or `None` if it does not exist.
+    pub(super) async fn head(&self, key: &Key) -> Result<Option<ObjectMeta>> {
+        match self.store.head(key).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns whether a key holds the expected object, by a HEAD request.
+    pub(super) async fn holds(&self, key: &Key, expected: &Expected) -> Result<bool> {
+        conditional::holds(&*self.store, key, expected).await
+    }
+
+    /// Returns a put mode for the condition. If the store does not enforce it, the key is checked
+    /// first; `None` means that it holds another object.
+    pub(super) async fn put_mode(&self, key: &Key, expected: &Expected) -> Result<Option<PutMode>> {
+        match self.probe.mode(&*self.store, &self.prefix, expected).await {
+            Some(mode) => Ok(Some(mode)),
+            None if self.holds(key, expected).await? => Ok(Some(PutMode::Overwrite)),
+            None => Ok(None),
+        }
+    }
+
+    /// Puts an object, without its attributes if the store does not support them.
+    pub(super) async fn put(
+        &self,
+        key: &Key,
+        content: Bytes,
+        attributes: Attributes,
+        mode: &PutMode,
+    ) -> Result<PutResult> {
+        let put = |attributes: Attributes| {
+            let options = PutOptions { attributes, mode: mode.clone(), ..PutOptions::default() };
+            self.store.put_opts(key, content.clone().into(), options)
+        };
+        let attributes = self.supported(attributes);
+        let has_attributes = !attributes.is_empty();
+        match put(attributes).await {
+            Err(Error::NotImplemented { .. }) if has_attributes => {
+                self.keeps_attributes.store(false, Ordering::Relaxed);
+                put(Attributes::new()).await
+            }
+            other => other,
+        }
+    }
+
+    /// Begins a multipart upload, without attributes if the store does not support them.
+    pub(super) async fn begin_multipart(
+        &self,
+        key: &Key,
+        attributes: Attributes,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let begin = |attributes: Attributes| {
+            let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+            self.store.put_multipart_opts(key, options)
+        };
+        let attributes = self.supported(attributes);
+        let has_attributes = !attributes.is_empty();
+        match begin(attributes).await {
+            Err(Error::NotImplemented { .. }) if has_attributes => {
+                self.keeps_attributes.store(false, Ordering::Relaxed);
+                begin(Attributes::new()).await
+            }
+            other => other,
+        }
+    }
+
+    fn supported(&self, attributes: Attributes) -> Attributes {
+        if self.keeps_attributes.load(Ordering::Relaxed) { attributes } else { Attributes::new() }
+    }
+
+    /// Hashes an object's content and returns the hash with the version, or `None` if the object
+    /// does not exist.
+    pub(super) async fn hash_of(&self, key: &Key) -> Result<Option<(String, Version)>> {
+        let got = match self.store.get(key).await {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            other => other?,
+        };
+        let version = Version::from(&got.meta);
+        let mut hasher = blake3::Hasher::new();
+        let mut content = got.into_stream();
+        while let Some(chunk) = content.next().await {
+            hasher.update(&chunk?);
+        }
+        Ok(Some((hasher.finalize().to_hex().to_string(), version)))
+    }
+
+    /// Deletes an object that may be absent already. Returns `false` if the key holds another
+    /// version, which another writer put there; it is kept.
+    pub(super) async fn delete(&self, key: &Key, version: &Version) -> Result<bool> {
+        match self.head(key).await? {
+            None => return Ok(true),
+            Some(meta) if version.etag.is_some() && !version.is(&Version::from(&meta)) => {
+                return Ok(false);
+            }
+            Some(_) => {}
+        }
+        match self.store.delete(key).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Cloud stores, with settings from their standard environment variables.
+
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+
+use crate::transfer::links::{Linker, PresignedLinks, Signable};
+use crate::transfer::store_error::StoreError;
+
+/// Permission for clients to request credentials from an instance's metadata address.
+const INSTANCE: &str = "AGENT_TOOLS_INSTANCE_CREDENTIALS";
+
+#[cfg(feature = "s3")]
+pub(super) fn open_s3(bucket: &str) -> Result<Linked, StoreError> {
+    use object_store::aws::AmazonS3Builder;
+
+    install_crypto_provider();
+    let roles = [
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    if !any_set(&roles) && !from_instance() {
+        let remedy = "s3: stores need AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role \
+                      from AWS_WEB_IDENTITY_TOKEN_FILE or AWS_CONTAINER_CREDENTIALS_FULL_URI; \
+                      AGENT_TOOLS_INSTANCE_CREDENTIALS=1 allows requests to the instance metadata";
+        require(&["AWS_ACCESS_KEY_ID"], remedy)?;
+        require(&["AWS_SECRET_ACCESS_KEY"], remedy)?;
+    }
+    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+        .iter()
+        .find_map(|name| value(name));
+    let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let store = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_client_options(client().with_allow_http(plain))
+        .with_retry(retries())
+        .build()
+        .map_err(|source| StoreError::InvalidSettings { source })?;
+    Ok(linked(store, Signable::All))
+}
+
+#[cfg(feature = "gcs")]
+pub(super) fn open_gcs(bucket: &str) -> Result<Linked, StoreError> {
+    use object_store::gcp::GoogleCloudStorageBuilder;
+
+    install_crypto_provider();
+    let keys = [
+        "GOOGLE_SERVICE_ACCOUNT_PATH",
+        "GOOGLE_SERVICE_ACCOUNT",
+        "GOOGLE_SERVICE_ACCOUNT_KEY",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_BEARER_TOKEN",
+    ];
+    if !from_instance() {
+        let remedy = "gs: stores need the path of a service account key in it or in \
+                      GOOGLE_APPLICATION_CREDENTIALS, or the key in \
+                      GOOGLE_SERVICE_ACCOUNT_KEY; AGENT_TOOLS_INSTANCE_CREDENTIALS=1 allows \
+                      requests to the instance metadata";
+        require(&keys, remedy)?;
+    }
+    let store = GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(bucket)
+        .with_client_options(client())
+        .with_retry(retries())
+        .build()
+        .map_err(|source| StoreError::InvalidSettings { source })?;
+    Ok(linked(store, Signable::WithoutUrlSyntax))
+}
+
+#[cfg(feature = "azure")]
+pub(super) fn open_azure(container: &str) -> Result<Linked, StoreError> {
+    use object_store::azure::MicrosoftAzureBuilder;
+
+    install_crypto_provider();
+    require(&["AZURE_STORAGE_ACCOUNT_NAME"], "az: stores need the account name in it")?;
+    let keys = [
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_ACCESS_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "AZURE_STORAGE_SAS_KEY",
+        "AZURE_STORAGE_CLIENT_SECRET",
+        "AZURE_CLIENT_SECRET",
+        "AZURE_FEDERATED_TOKEN_FILE",
+        "AZURE_STORAGE_TOKEN",
+    ];
+    if !from_instance() {
+        let remedy = "az: stores need AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN, or \
+                      AZURE_CLIENT_SECRET with AZURE_CLIENT_ID and AZURE_TENANT_ID; \
+                      AGENT_TOOLS_INSTANCE_CREDENTIALS=1 allows requests to the instance metadata";
+        require(&keys, remedy)?;
+    }
+    let plain =
+        value("AZURE_STORAGE_ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let store = MicrosoftAzureBuilder::from_env()
+        .with_container_name(container)
+        .with_client_options(client().with_allow_http(plain))
+        .with_retry(retries())
+        .build()
+        .map_err(|source| StoreError::InvalidSettings { source })?;
+    Ok(linked(store, Signable::Plain))
+}
+
+type Linked = (Arc<dyn ObjectStore>, Arc<dyn Linker>);
+
+/// Installs a cryptography provider, unless the application has installed one. The clients are
+/// built without.
+fn install_crypto_provider() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+fn linked<S: ObjectStore + object_store::signer::Signer>(store: S, signable: Signable) -> Linked {
+    let store = Arc::new(store);
+    let linker: Arc<dyn Linker> =
+        Arc::new(PresignedLinks { signer: Arc::clone(&store) as _, signable });
+    (store, linker)
+}
+
+fn value(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn any_set(names: &[&str]) -> bool {
+    names.iter().any(|name| value(name).is_some())
+}
+
+fn from_instance() -> bool {
+    value(INSTANCE).as_deref() == Some("1")
+}
+
+fn require(names: &[&'static str], remedy: &'static str) -> Result<(), StoreError> {
+    if any_set(names) {
+        Ok(())
+    } else {
+        Err(StoreError::MissingVariable { variable: names[0], remedy })
+    }
+}
+
+fn client() -> ClientOptions {
+    // A large object takes long, but a server that sends nothing for half a minute counts as
+    // unreachable.
+    ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(5))
+        .with_read_timeout(Duration::from_secs(30))
+        .with_timeout(Duration::from_secs(15 * 60))
+}
+
+/// Returns few and short retries. A change that fails stays pending, and the next call retries it.
+fn retries() -> RetryConfig {
+    RetryConfig {
+        max_retries: 3,
+        retry_timeout: Duration::from_secs(20),
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(2),
+            base: 2.0,
+        },
+    }
+}
