@@ -24,7 +24,7 @@ const TABLES: [Table; 4] = [
         bench: "side_by_side",
     },
     Table { place: "transfers", package: "artifact-sync", features: &[], bench: "transfer" },
-    Table { place: "looks", package: "artifact-sync", features: &[], bench: "looks" },
+    Table { place: "looks", package: "artifact-sync", features: &[], bench: "scans" },
     Table { place: "calls", package: "agent-tools", features: &[], bench: "calls" },
 ];
 

@@ -1,5 +1,5 @@
-//! What transfers cost beside plain ways to do the same, on a store that takes 20 ms for each call,
-//! and on one in memory. Prints a table in Markdown.
+//! Cost of transfers compared with plain ways to do the same, on a store that takes 20 ms per
+//! request and on one in memory. Prints a Markdown table.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -54,7 +54,20 @@ fn row(what: &str, ours: Duration, other: Option<Duration>) {
     println!("| {what} | {:.3} s | {ratio} |", ours.as_secs_f64());
 }
 
-/// Processor time of this process so far.
+/// Copies a file by read and write. `std::io::copy` and `cp` may share extents instead.
+fn copy(from: &Path, to: &Path) {
+    let (mut from, mut to) = (File::open(from).unwrap(), File::create(to).unwrap());
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = from.read(&mut buffer).unwrap();
+        if count == 0 {
+            return;
+        }
+        to.write_all(&buffer[..count]).unwrap();
+    }
+}
+
+/// Returns the processor time that this process has used.
 fn processor_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
@@ -103,16 +116,4 @@ async fn main() {
     copy(&dir.path().join("large"), &place.path().join("copy"));
     let copied = (processor_time() - before).max(Duration::from_millis(1));
     row("uploading 1 GB, processor time ÷ a copy by read and write", ours, Some(copied));
-}
-
-/// Copies a file through memory. `cp` may share the blocks of a file instead of copying them.
-fn copy(from: &Path, to: &Path) {
-    let (mut from, mut to) = (File::open(from).unwrap(), File::create(to).unwrap());
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match from.read(&mut buffer).unwrap() {
-            0 => break,
-            count => to.write_all(&buffer[..count]).unwrap(),
-        }
-    }
 }

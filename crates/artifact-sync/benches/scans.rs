@@ -1,5 +1,5 @@
-//! What it costs to find changes, by events and by walks, beside plain ways to do the same. Prints
-//! a table in Markdown: medians, and ratios of medians.
+//! Cost of finding changes, by events and by walks, compared with plain ways to do the same. Prints
+//! a Markdown table of medians and their ratios.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,8 +14,8 @@ use tokio::runtime::Runtime;
 
 const FILES_A_DIRECTORY: usize = 50;
 
-/// Two walks, one after another, each file looked at before the next: what the reference does
-/// around each command. Prints milliseconds, without the start of the program.
+/// Two sequential walks, as the reference performs around each command. Prints the milliseconds
+/// without the start of the program.
 const NODE: &str = r#"
 const { readdir, stat } = require("node:fs/promises");
 const seen = async (directory, found = new Map()) => {
@@ -35,7 +35,7 @@ const seen = async (directory, found = new Map()) => {
 })();
 "#;
 
-/// A directory with a number of files, and a mirror of it that has stored them.
+/// Directory with stored files, and its mirror.
 struct Session {
     dir: Arc<SessionDir>,
     mirror: Mirror,
@@ -62,12 +62,13 @@ impl Session {
             .change_source(source);
         let session = Self { dir, mirror: mirror.open().unwrap() };
         assert!(runtime.block_on(session.mirror.sync()).pending.is_empty());
-        let hears = matches!(session.mirror.change_source(), ChangeSourceReport::Events { .. });
-        assert_eq!(hears, source == ChangeSource::Events);
+        let has_events =
+            matches!(session.mirror.change_source(), ChangeSourceReport::Events { .. });
+        assert_eq!(has_events, source == ChangeSource::Events);
         session
     }
 
-    /// A call that finds nothing.
+    /// Measures a call that finds nothing.
     fn idle(&self, runtime: &Runtime) -> Duration {
         let started = Instant::now();
         let report = runtime.block_on(self.mirror.sync());
@@ -75,7 +76,7 @@ impl Session {
         started.elapsed()
     }
 
-    /// A look that finds some files changed.
+    /// Measures a scan that finds some changed files.
     fn changed(&self, runtime: &Runtime, files: usize) -> Duration {
         for number in 0..files {
             let path = self.dir.path().join(format!("d0/e{number}"));
@@ -101,20 +102,20 @@ fn find(dir: &Path) -> Duration {
     started.elapsed()
 }
 
-/// `None` where there is no node.
+/// Runs the two walks. Returns `None` if node is not installed.
 fn node(dir: &Path) -> Option<Duration> {
     let output = Command::new("node").args(["-e", NODE]).arg(dir).output().ok()?;
     let milliseconds: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
     Some(Duration::from_secs_f64(milliseconds / 1e3))
 }
 
-/// The medians of two ways to do something, taken in turn, so that what disturbs the machine
-/// disturbs both.
-fn medians(rounds: usize, mut ways: [&mut dyn FnMut() -> Duration; 2]) -> [Duration; 2] {
+/// Returns the medians of two alternatives. They run in turn, so that a disturbance of the machine
+/// affects both.
+fn medians(rounds: usize, mut alternatives: [&mut dyn FnMut() -> Duration; 2]) -> [Duration; 2] {
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
-        for (way, times) in ways.iter_mut().zip(&mut times) {
-            times.push(way());
+        for (alternative, times) in alternatives.iter_mut().zip(&mut times) {
+            times.push(alternative());
         }
     }
     times.map(|mut times| {
