@@ -1,7 +1,7 @@
 //! Rendering of an error together with its causes.
 
-/// Returns an error and its causes on one line, joined by colons. A cause that an outer error already
-/// quotes is left out.
+/// Returns an error and its causes on one line, joined by colons. A cause that an outer error
+/// already quotes is left out.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -23,18 +23,16 @@
 //!
 #![cfg_attr(feature = "native", doc = "```")]
 #![cfg_attr(not(feature = "native"), doc = "```ignore")]
-//! use policy::Policy;
-//! use sandbox_core::{CommandSpec, CommandStatus, NativeSandbox, Sandbox};
+//! use policy::Policy; use sandbox_core::{CommandSpec, CommandStatus, NativeSandbox, Sandbox};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let session_dir = dir.path().canonicalize()?;
-//! let policy = Policy::session(&session_dir).home("/root".as_ref()).build()?;
-//! let sandbox = NativeSandbox::builder(&policy, &session_dir).open()?;
-//! let output = sandbox.exec(CommandSpec::new("echo hello > f && cat f")).await?;
-//! assert_eq!(output.status, CommandStatus::Exited(0));
-//! assert_eq!(output.stdout.bytes, b"hello\n");
+//! let policy = Policy::session(&session_dir).home("/root".as_ref()).build()?; let sandbox =
+//! NativeSandbox::builder(&policy, &session_dir).open()?; let output =
+//! sandbox.exec(CommandSpec::new("echo hello > f && cat f")).await?; assert_eq!(output.status,
+//! CommandStatus::Exited(0)); assert_eq!(output.stdout.bytes, b"hello\n");
 //! # Ok(())
 //! # }
 //! ```
@@ -69,7 +67,6 @@ mod id;
 #[doc(hidden)]
 pub mod internal;
 mod path;
-#[cfg(feature = "sandbox")]
 mod transient;
 
 pub use causes::with_causes;
@@ -77,7 +74,7 @@ pub use files::{
     FileError, FileErrorKind, STAGED_PREFIX, SessionDir, StagedFile, read_open, real_path,
 };
 pub use id::{IdError, SessionId, UserId, check_id};
-pub use path::{PathError, RelativePath, SessionPath};
+pub use path::{PathError, PathErrorKind, RelativePath, SessionPath};
 #[cfg(feature = "native")]
 mod native;
 #[cfg(feature = "sandbox")]
@@ -95,4 +92,4 @@ pub use sandbox::{
     ExecError, ExecErrorKind, Limit, Limits, Quarantined, Sandbox, Tier, UnknownWeakness, Weakness,
 };
 #[cfg(feature = "srt")]
-pub use srt::{SrtError, SrtSandbox};
+pub use srt::{SrtError, SrtErrorKind, SrtSandbox};

@@ -1,24 +1,25 @@
-//! Paths that an agent gives, resolved to a place inside its session directory or refused.
+//! Paths from an agent, resolved inside its session directory.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The longest path that the kernel takes, its closing NUL included (`PATH_MAX`, `limits.h`).
+/// Maximum length of a path in the kernel, including its NUL (`PATH_MAX`, `limits.h`).
 const MAX_PATH_BYTES: usize = 4096;
-/// The longest name of one directory entry (`NAME_MAX`, `limits.h`).
+/// Maximum length of one file name (`NAME_MAX`, `limits.h`).
 const MAX_COMPONENT_BYTES: usize = 255;
 
-/// A path inside a session directory: UTF-8, `/`-separated, with at least one component, none of
-/// them empty, `.` or `..`, and no NUL.
+/// A path inside a session directory: UTF-8, without NUL, and separated by `/`.
+///
+/// It has at least one component. No component is empty, `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelativePath(String);
 
 impl RelativePath {
-    /// Checks and takes over a text; nothing is normalised.
+    /// Parses a text without normalising it.
     ///
     /// # Errors
-    /// [`PathError::NotRelative`] when the text is not already in its plain form,
-    /// [`PathError::Nul`] and [`PathError::TooLong`] as in [`SessionPath::resolve`].
+    /// Returns [`PathError::NotRelative`] if the text is not in plain form already. Returns
+    /// [`PathError::Nul`] and [`PathError::TooLong`] like [`SessionPath::resolve`].
     pub fn parse(input: &str) -> Result<Self, PathError> {
         check_bytes(input)?;
         if input.split('/').any(|component| matches!(component, "" | "." | "..")) {
@@ -28,30 +29,30 @@ impl RelativePath {
         Ok(Self(input.to_owned()))
     }
 
-    /// The path as text, such as `reports/may.txt`.
+    /// Returns the path as text, such as `reports/may.txt`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The components, from the session directory down.
+    /// Returns the components, from the session directory down.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/')
     }
 
-    /// The last component.
+    /// Returns the last component.
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The path without its last component; `None` when it has only one.
+    /// Returns the path without its last component, or `None` if it has only one.
     pub fn parent(&self) -> Option<Self> {
         self.0.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
     }
 
-    /// This path with one more relative path after it.
+    /// Appends a relative path.
     ///
     /// # Errors
-    /// As [`RelativePath::parse`].
+    /// Like [`RelativePath::parse`].
     pub fn join(&self, rest: &str) -> Result<Self, PathError> {
         Self::parse(&format!("{}/{rest}", self.0))
     }
@@ -69,7 +70,7 @@ impl AsRef<Path> for RelativePath {
     }
 }
 
-/// A place inside one session directory, made from what an agent wrote.
+/// A path that an agent wrote, resolved inside one session directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionPath {
     absolute: PathBuf,
@@ -77,21 +78,24 @@ pub struct SessionPath {
 }
 
 impl SessionPath {
-    /// Resolves what an agent wrote against its session directory, without touching the disk.
+    /// Resolves a path that an agent wrote against its session directory, without disk access.
     ///
-    /// The input is normalised as POSIX does (`//`, `.` and `..` folded by text). Then one of three
-    /// shapes applies: a path already below `session_dir` is taken as it is; another absolute path
-    /// loses its leading slash and is anchored at `session_dir`; a relative path is resolved
-    /// against it. So `/notes.txt`, `notes.txt` and `<session dir>/notes.txt` are one file.
-    /// Symlinks are a matter for [`SessionDir`](crate::SessionDir).
+    /// The text is normalised first: `//`, `.` and `..` are folded. Then one of three rules
+    /// applies:
+    /// 1. A path below `session_dir` stays unchanged.
+    /// 2. Another absolute path is anchored at `session_dir`, without its leading slash.
+    /// 3. A relative path is resolved against `session_dir`.
     ///
-    /// `session_dir` is absolute and normalised, as [`SessionDir::path`](crate::SessionDir::path)
-    /// gives it.
+    /// So `/notes.txt`, `notes.txt` and `<session dir>/notes.txt` name the same file.
+    /// [`SessionDir`](crate::SessionDir) handles symlinks.
+    ///
+    /// `session_dir` is absolute and normalised, like the result of
+    /// [`SessionDir::path`](crate::SessionDir::path).
     ///
     /// # Errors
-    /// [`PathError::Escapes`] when a relative path climbs out, [`PathError::Nul`],
-    /// [`PathError::TooLong`], and [`PathError::SessionDirectory`] when `session_dir` itself is not
-    /// absolute UTF-8.
+    /// Returns [`PathError::Escapes`] if a relative path leads out of the session directory.
+    /// Returns [`PathError::Nul`] or [`PathError::TooLong`] if no file can have the path, and
+    /// [`PathError::SessionDirectory`] if `session_dir` is not an absolute path in UTF-8.
     pub fn resolve(session_dir: &Path, input: &str) -> Result<Self, PathError> {
         check_bytes(input)?;
         let root = session_dir
@@ -131,63 +135,94 @@ impl SessionPath {
         })
     }
 
-    /// The whole path on the host, which is also the path inside the sandbox.
+    /// Returns the absolute path, which is the same on the host and inside the sandbox.
     pub fn absolute(&self) -> &Path {
         &self.absolute
     }
 
-    /// The path below the session directory; `None` for the session directory itself.
+    /// Returns the path below the session directory, or `None` for the session directory itself.
     pub fn relative(&self) -> Option<&RelativePath> {
         self.relative.as_ref()
     }
 }
 
-/// Why a path that an agent gave was refused; the text helps a model to correct itself.
+/// Errors returned for invalid paths. The texts help a model to correct the path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
     /// The path leads out of the session directory.
     #[error(
-        "path {input:?} leads out of the session directory {}; give a path inside it, such as `notes.txt` or \
-         `skills/<name>/SKILL.md`",
+        "path {input:?} leads out of the session directory {}; give a path inside it, such as \
+         `notes.txt` or `skills/<name>/SKILL.md`",
         session_dir.display()
     )]
     Escapes {
-        /// What the agent wrote.
+        /// The path as the agent wrote it.
         input: String,
-        /// The directory that it may use.
+        /// The session directory.
         session_dir: PathBuf,
     },
-    /// The path contains a NUL character, which no file name can hold.
+    /// The path contains a NUL character, which no file name can contain.
     #[error("path {input:?} contains a NUL character")]
     Nul {
-        /// What the agent wrote, at most its first 160 characters.
+        /// At most 160 characters of the path as the agent wrote it.
         input: String,
     },
-    /// The path, or one of its components, is longer than the kernel takes.
+    /// The path, or one of its components, is longer than the kernel allows.
     #[error("path {input:?}… is too long: {limit} bytes at most for {what}")]
     TooLong {
-        /// The beginning of what the agent wrote.
+        /// The beginning of the path as the agent wrote it.
         input: String,
         /// `a path` or `one component`.
         what: &'static str,
         /// The limit, in bytes.
         limit: usize,
     },
-    /// A path that must be plain and relative is not.
+    /// The path is not plain and relative.
     #[error(
-        "path {input:?} is not a plain relative path: it is empty, starts or ends with `/`, or has a component that is empty, `.` or `..`"
+        "path {input:?} is not a plain relative path: it is empty, starts or ends with `/`, or has \
+         a component that is empty, `.` or `..`"
     )]
     NotRelative {
-        /// The refused text.
+        /// The invalid path.
         input: String,
     },
-    /// The session directory itself cannot be used.
+    /// The session directory is not an absolute path in UTF-8.
     #[error("session directory {} is not an absolute path in UTF-8", path.display())]
     SessionDirectory {
         /// The directory.
         path: PathBuf,
     },
+}
+
+/// Kinds of [`PathError`] for callers to branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathErrorKind {
+    /// The path leads out of the session directory.
+    Escapes,
+    /// No file can have the path.
+    Invalid,
+    /// The caller gave an unusable session directory.
+    SessionDirectory,
+}
+
+impl PathError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> PathErrorKind {
+        match self {
+            Self::Escapes { .. } => PathErrorKind::Escapes,
+            Self::Nul { .. } | Self::TooLong { .. } | Self::NotRelative { .. } => {
+                PathErrorKind::Invalid
+            }
+            Self::SessionDirectory { .. } => PathErrorKind::SessionDirectory,
+        }
+    }
+
+    /// Returns `false`: the same path never becomes valid.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
 }
 
 fn check_bytes(input: &str) -> Result<(), PathError> {
@@ -212,9 +247,10 @@ fn beginning(input: &str) -> String {
     input.chars().take(160).collect()
 }
 
-/// Folds `//`, `.` and `..` by text. Absolute input stays absolute and cannot climb above `/`;
-/// relative input keeps the `..` that it cannot fold in front. Never empty, never ends in `/` (but
-/// for `/` itself).
+/// Folds `//`, `.` and `..` in a text.
+///
+/// An absolute path stays absolute and cannot climb above `/`. A relative path keeps leading `..`
+/// components. The result is never empty, and only `/` itself ends in `/`.
 fn normalize(input: &str) -> String {
     let absolute = input.starts_with('/');
     let mut kept: Vec<&str> = Vec::new();
@@ -237,6 +273,8 @@ fn normalize(input: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Component;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -257,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_shapes_lead_to_one_file() {
+    fn the_three_spellings_name_the_same_file() {
         check("skills/x", Ok("skills/x"));
         check("/skills/x", Ok("skills/x"));
         check("/srv/sessions/s1/skills/x", Ok("skills/x"));
@@ -280,14 +318,14 @@ mod tests {
     }
 
     #[test]
-    fn relative_paths_that_climb_out_are_refused_with_a_hint() {
+    fn relative_paths_that_lead_out_are_rejected_with_a_hint() {
         for input in ["..", "../x", "a/../../x", "./../s1/x"] {
             check(input, Err("skills/<name>/SKILL.md"));
         }
     }
 
     #[test]
-    fn nul_and_over_long_paths_are_refused() {
+    fn nul_and_overlong_paths_are_rejected() {
         check("a\0b", Err("NUL"));
         check(&"x".repeat(256), Err("one component"));
         check(&"x/".repeat(2500), Err("a path"));
@@ -295,20 +333,20 @@ mod tests {
     }
 
     #[test]
-    fn relative_paths_are_taken_only_in_their_plain_form() {
+    fn relative_paths_are_accepted_in_plain_form_only() {
         for text in ["", "/a", "a/", "a//b", "a/./b", "..", "a/../b", "a\0"] {
             assert!(RelativePath::parse(text).is_err(), "{text:?}");
         }
         assert_eq!(RelativePath::parse("a/b").unwrap().parent().unwrap().as_str(), "a");
     }
 
-    /// What the kernel's own walk would do, one component after another, on a tree without
-    /// symlinks.
+    /// Resolves a path like the kernel does on a tree without symlinks: one component after
+    /// another.
     fn oracle(input: &str) -> Option<Vec<String>> {
         let anchored = input.starts_with('/');
         let root: Vec<&str> = DIR.split('/').filter(|c| !c.is_empty()).collect();
-        // Where the walk stands: components from `/`, or, for a relative input, from the session
-        // directory with a count of how far above it the walk has climbed.
+        // The current directory: components from `/`, or from the session directory for a relative
+        // input. `above` counts the levels above the session directory.
         let mut at: Vec<&str> = Vec::new();
         let mut above = 0;
         for component in input.split('/') {
@@ -358,39 +396,40 @@ mod tests {
         fn resolution_agrees_with_the_oracle(input in input()) {
             let found = SessionPath::resolve(Path::new(DIR), &input);
             if input.contains('\0') {
-                let refused = matches!(found, Err(PathError::Nul { .. }));
-                prop_assert!(refused);
+                let is_rejected = matches!(found, Err(PathError::Nul { .. }));
+                prop_assert!(is_rejected);
             } else {
-                let found = found.ok().map(|path| {
-                    path.relative().map_or(vec![], |r| r.components().map(str::to_owned).collect::<Vec<_>>())
-                });
+                let components =
+                    |path: &RelativePath| path.components().map(str::to_owned).collect::<Vec<_>>();
+                let found = found.ok().map(|path| path.relative().map_or(vec![], components));
                 prop_assert_eq!(found, oracle(&input));
             }
         }
 
         #[test]
         fn a_resolved_path_never_escapes_and_is_stable(input in input()) {
-            if let Ok(path) = SessionPath::resolve(Path::new(DIR), &input) {
+            let resolve = |input: &str| SessionPath::resolve(Path::new(DIR), input);
+            if let Ok(path) = resolve(&input) {
                 prop_assert!(path.absolute().starts_with(DIR));
-                prop_assert!(!path.absolute().components().any(|c| c == std::path::Component::ParentDir));
-                let again = SessionPath::resolve(Path::new(DIR), path.absolute().to_str().unwrap()).unwrap();
+                let climbs = path.absolute().components().any(|c| c == Component::ParentDir);
+                prop_assert!(!climbs);
+                let again = resolve(path.absolute().to_str().unwrap()).unwrap();
                 prop_assert_eq!(&again, &path);
                 if let Some(relative) = path.relative() {
                     prop_assert_eq!(&RelativePath::parse(relative.as_str()).unwrap(), relative);
-                    // The other two shapes, where `/`-anchoring cannot be mistaken for the host's
-                    // path.
-                    let shape = SessionPath::resolve(Path::new(DIR), relative.as_str()).unwrap();
+                    // The other two spellings, unless the anchored one looks like a host path.
+                    let shape = resolve(relative.as_str()).unwrap();
                     prop_assert_eq!(&shape, &path);
                     let anchored = format!("/{relative}");
                     if !anchored.starts_with(DIR) {
-                        prop_assert_eq!(&SessionPath::resolve(Path::new(DIR), &anchored).unwrap(), &path);
+                        prop_assert_eq!(&resolve(&anchored).unwrap(), &path);
                     }
                 }
             }
         }
 
         #[test]
-        fn no_text_makes_it_panic(input in "\\PC*") {
+        fn no_text_causes_a_panic(input in "\\PC*") {
             let _ = SessionPath::resolve(Path::new(DIR), &input);
             let _ = RelativePath::parse(&input);
         }

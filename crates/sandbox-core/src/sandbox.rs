@@ -1,4 +1,4 @@
-//! The contract between a session and whatever confines its commands.
+//! The contract between a session and the engine that confines its commands.
 
 mod command;
 mod limits;
@@ -19,24 +19,24 @@ pub use weakness::{Tier, UnknownWeakness, Weakness};
 
 /// Runs commands of one session under one policy.
 ///
-/// The policy and the session directory are fixed when an engine is opened. Commands may overlap.
+/// The policy and the session directory are fixed when an engine opens. Commands may overlap.
 #[async_trait]
 pub trait Sandbox: std::fmt::Debug + Send + Sync {
-    /// Runs one command to its end. When this returns, no process of the command is alive.
+    /// Runs one command until every process of it has exited.
     ///
-    /// A non-zero exit, a signal and a timeout are results, not errors.
+    /// A non-zero exit code, a signal and a timeout are results, not errors.
     ///
     /// # Errors
-    /// [`ExecError`] when the command could not be started, or the engine broke down under it.
+    /// Returns [`ExecError`] if the command could not be started, or if the engine ended under it.
     ///
     /// # Cancel safety
-    /// Dropping the future kills the command and all that it started.
+    /// Dropping the future kills the command and every process that it started.
     async fn exec(&self, command: CommandSpec) -> Result<CommandOutput, ExecError>;
 
-    /// What the engine enforces on this machine.
+    /// Returns the report of what the engine enforces on this machine.
     fn report(&self) -> &EngineReport;
 
-    /// Ends every process of the session; later commands fail. Dropping the engine does the same,
-    /// without waiting.
+    /// Ends every process of the session and waits for that. Later commands fail. Dropping the
+    /// engine does the same without waiting.
     async fn close(&self);
 }

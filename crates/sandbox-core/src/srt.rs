@@ -1,7 +1,7 @@
-//! The engine that runs the program `srt` of Anthropic's sandbox-runtime, one process a command.
+//! The engine that runs the program `srt` of Anthropic's sandbox-runtime, one process per command.
 //!
-//! It is what the native engine is compared with, and a way to carry out what that one refuses,
-//! allowed domains for one. A command costs some 300 ms and eight processes.
+//! It is the reference for the native engine. It also enforces settings that the native engine does
+//! not support, such as allowed domains. A command takes about 300 ms and eight processes.
 
 use std::ffi::OsString;
 use std::io;
@@ -21,16 +21,17 @@ use crate::sandbox::streams::{capture, feed};
 use crate::sandbox::{
     CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError, Sandbox,
 };
+use crate::transient::is_transient;
 
-/// How long srt may take to clean up behind a command that is ended.
+/// Maximum time for srt to clean up after a command that timed out.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long the trial at the opening may take.
+/// Maximum duration of the trial command at open.
 const TRIAL: Duration = Duration::from_secs(20);
 
 /// A sandbox of one session whose commands run under `srt`.
 #[derive(Debug)]
 pub struct SrtSandbox {
-    /// The program and its first arguments.
+    /// The program that starts srt, with its first arguments.
     program: Vec<OsString>,
     settings: PathBuf,
     session_dir: PathBuf,
@@ -39,8 +40,8 @@ pub struct SrtSandbox {
     closed: watch::Sender<bool>,
 }
 
-/// Where srt makes its sockets. It leaves them behind, named by its process id, and fails when it
-/// meets an old one.
+/// The directory for srt's sockets. srt names them by its process id, never removes them, and fails
+/// if one exists already.
 #[derive(Debug)]
 struct SocketDir {
     path: PathBuf,
@@ -50,7 +51,7 @@ impl SocketDir {
     fn new() -> Result<Self, SrtError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // Short: the path of a socket has at most 107 bytes (`unix(7)`).
+        // The path is short because a socket's path has at most 107 bytes (`unix(7)`).
         let path = std::env::temp_dir().join(format!("srt-{}-{number}", std::process::id()));
         match std::fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => Ok(Self { path }),
@@ -66,14 +67,15 @@ impl Drop for SocketDir {
 }
 
 impl SrtSandbox {
-    /// Writes the policy to a settings file, which later commands are run by, and tries it once.
+    /// Writes the policy to the settings file of later commands, and runs a trial command.
     ///
-    /// `program` starts srt: `["srt"]`, or `["node", ".../dist/cli.js"]`. The file must lie where
-    /// no command can write to. `PATH` in a command's environment must lead to node, bwrap, socat
-    /// and rg; without one it is the host's.
+    /// `program` starts srt: `["srt"]`, or `["node", ".../dist/cli.js"]`. Commands must not be able
+    /// to write to the settings file. `PATH` in a command's environment must contain node, bwrap,
+    /// socat and rg. A command without `PATH` gets the host's.
     ///
     /// # Errors
-    /// [`SrtError`] when the file cannot be written, and when srt does not run a command.
+    /// Returns [`SrtError`] if the file cannot be written, or if srt does not run the trial
+    /// command.
     pub async fn open(
         policy: &Policy,
         session_dir: &Path,
@@ -151,7 +153,7 @@ impl Sandbox for SrtSandbox {
                 feed(stdin, &spec.stdin),
             )
         };
-        // Leaving kills what is running.
+        // An early return drops the group, which kills its processes.
         let (status, stdout, stderr, ()) = tokio::select! {
             ran = run => ran,
             _ = closed.wait_for(|closed| *closed) => return Err(ended()),
@@ -176,7 +178,7 @@ impl Sandbox for SrtSandbox {
     }
 }
 
-/// srt and the processes beside it; killed when it is dropped.
+/// The process group of srt. Dropping it kills the group.
 struct Group {
     child: Child,
     id: Option<Pid>,
@@ -195,8 +197,7 @@ impl Group {
         }
     }
 
-    /// Waits for the end. When the time is up srt is asked to end, and can clean up; then all is
-    /// killed.
+    /// Waits until srt exits. After the timeout, first lets srt clean up. Then kills the group.
     async fn end(&mut self, timeout: Duration) -> io::Result<CommandStatus> {
         use std::os::unix::process::ExitStatusExt;
         let in_time = tokio::time::timeout(timeout, self.child.wait()).await;
@@ -231,25 +232,25 @@ fn report() -> EngineReport {
     EngineReport {
         engine: "srt",
         filesystem: weaker(
-            "patterns for writing are dropped, and what appears later is not covered",
+            "patterns for writing are dropped, and files that appear later are not covered",
         ),
         network: Enforcement::Full,
         processes: weaker("shared memory and message queues of the host are visible"),
-        system_calls: weaker("Unix sockets and io_uring are refused, and nothing else"),
-        resources: weaker("wall time and output are limited; nothing else is"),
+        system_calls: weaker("only Unix sockets and io_uring are denied"),
+        resources: weaker("only wall time and output are limited"),
     }
 }
 
-/// Why a sandbox with srt cannot be had.
+/// Errors returned by [`SrtSandbox::open`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SrtError {
-    /// The settings file, or the directory for srt's sockets, cannot be made.
+    /// The settings file, or the directory for srt's sockets, cannot be created.
     #[error("cannot write to {}", path.display())]
     Settings {
-        /// Where.
+        /// The file or the directory.
         path: PathBuf,
-        /// The system's own error.
+        /// The system's error.
         source: io::Error,
     },
     /// srt cannot be started.
@@ -258,12 +259,44 @@ pub enum SrtError {
         /// The cause.
         source: ExecError,
     },
-    /// srt did not run a command under these settings.
+    /// srt did not run the trial command under these settings.
     #[error("srt ended with {status} instead of running a command: {message}")]
     TrialFailed {
         /// Its exit code.
         status: i32,
-        /// What it wrote to standard error.
+        /// The text that srt wrote to standard error.
         message: String,
     },
+}
+
+/// Kinds of [`SrtError`] for callers to branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SrtErrorKind {
+    /// A file or directory of the host cannot be written.
+    Settings,
+    /// srt is not installed, or cannot be started.
+    Unavailable,
+    /// srt rejected the settings, or lacks one of its programs.
+    TrialFailed,
+}
+
+impl SrtError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> SrtErrorKind {
+        match self {
+            Self::Settings { .. } => SrtErrorKind::Settings,
+            Self::Start { .. } => SrtErrorKind::Unavailable,
+            Self::TrialFailed { .. } => SrtErrorKind::TrialFailed,
+        }
+    }
+
+    /// Returns whether the same call may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Settings { source, .. } => is_transient(source),
+            Self::Start { source } => source.is_retryable(),
+            Self::TrialFailed { .. } => false,
+        }
+    }
 }

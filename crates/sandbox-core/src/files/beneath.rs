@@ -1,4 +1,4 @@
-//! Opening a path beneath a directory, as the kernel itself guarantees it.
+//! Opening of paths beneath a directory, enforced by the kernel.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
@@ -6,13 +6,13 @@ use std::path::{Component, Path};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// How often `openat2` is asked again when a concurrent rename made the kernel unsure (`EAGAIN`).
+/// Number of attempts while concurrent renames make `openat2` fail with `EAGAIN`.
 const RACE_RETRIES: usize = 64;
 
-/// Opens `path` relative to `dir`; no component may lead out of `dir`.
+/// Opens `path` relative to `dir`. No component may lead out of `dir`.
 ///
-/// Symlinks that stay inside are followed. On kernels without `openat2` (before 5.6) every symlink
-/// is refused instead.
+/// Symlinks inside `dir` are followed. On kernels without `openat2` (before 5.6) every symlink is
+/// an error.
 pub(super) fn open(
     dir: impl AsFd,
     path: &Path,
@@ -22,8 +22,8 @@ pub(super) fn open(
     open_with(dir, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
-/// Opens a directory on whose path no symlink stands, the last component included (`ELOOP`, or
-/// `ENOTDIR` for the last).
+/// Opens a directory whose path contains no symlink. Otherwise fails with `ELOOP`, or with
+/// `ENOTDIR` if the last component is the symlink.
 pub(super) fn open_plain_directory(dir: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     open_with(dir, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
@@ -47,7 +47,7 @@ fn open_with(
     Err(Errno::AGAIN)
 }
 
-/// The slow way: one component after another, none of which may be a symlink.
+/// Opens one component after another, for kernels without `openat2`. No component may be a symlink.
 fn open_by_component(
     dir: impl AsFd,
     path: &Path,
@@ -78,7 +78,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn the_slow_way_opens_plain_paths_and_refuses_every_symlink() {
+    fn opening_by_component_accepts_plain_paths_and_rejects_every_symlink() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("a")).unwrap();
         std::fs::write(dir.path().join("a/f"), "x").unwrap();

@@ -1,4 +1,4 @@
-//! A session directory, held by descriptor.
+//! A session directory, opened by descriptor.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
@@ -12,19 +12,19 @@ use rustix::io::Errno;
 
 use super::beneath;
 use super::error::FileError;
+use super::remove::remove_tree;
 use super::staged::StagedFile;
-use super::trees;
 use crate::path::RelativePath;
 
-/// How many symlinks in a row a write follows; the kernel's own number (`path_resolution(7)`).
+/// Maximum number of symlinks that a write follows, like in the kernel (`path_resolution(7)`).
 const MAX_SYMLINKS: usize = 40;
 
-/// One session directory, owned by descriptor.
+/// A session directory, owned by descriptor.
 ///
-/// Every access is relative to the descriptor and resolved by the kernel beneath it
-/// (`openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)`), so no symlink leads out, however it was
-/// planted and whatever races with the access. All methods block; a call on a small local file
-/// costs microseconds.
+/// Every access is relative to the descriptor, and the kernel resolves the path beneath it
+/// (`openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)`). So no symlink leads out, even if a command
+/// creates it during the access. All methods block. A call on a small local file takes
+/// microseconds.
 #[derive(Debug)]
 pub struct SessionDir {
     fd: OwnedFd,
@@ -32,26 +32,26 @@ pub struct SessionDir {
 }
 
 impl SessionDir {
-    /// Makes the directory where it is absent, its parents too, for its owner alone (0700), and
-    /// opens it.
+    /// Opens the directory. Creates it first if it is absent, with its parents, for its owner only
+    /// (mode 0700).
     ///
     /// # Errors
-    /// [`FileError::UnsafeDirectory`] when a symlink, a file, or another user's directory is there;
-    /// [`FileError::Io`] when the system refuses.
+    /// Returns [`FileError::UnsafeDirectory`] if `path` is a symlink, a file, or a directory of
+    /// another user. Returns [`FileError::Io`] if the system reports an error.
     pub fn create(path: &Path) -> Result<Self, FileError> {
         match DirBuilder::new().recursive(true).mode(0o700).create(path) {
             Ok(()) => {}
-            // `open` says what is there instead of a directory.
+            // `open` reports a file that exists instead of a directory.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(FileError::io("create", path, error)),
         }
         Self::open(path)
     }
 
-    /// Opens a directory that is there.
+    /// Opens an existing directory.
     ///
     /// # Errors
-    /// As [`SessionDir::create`]; an absent directory has the kind
+    /// Like [`SessionDir::create`]. The error for an absent directory has the kind
     /// [`NotFound`](super::FileErrorKind::NotFound).
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let unsafe_directory =
@@ -70,7 +70,7 @@ impl SessionDir {
         Ok(Self { fd, path })
     }
 
-    /// The directory's canonical path on the host.
+    /// Returns the canonical path of the directory on the host.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -78,11 +78,12 @@ impl SessionDir {
     /// Opens a regular file for reading.
     ///
     /// # Errors
-    /// [`FileError::NotAFile`] for directories, FIFOs, sockets and devices, without waiting on
-    /// them; [`FileError::Escapes`]; [`FileError::Io`].
+    /// Returns [`FileError::NotAFile`] for directories, FIFOs, sockets and devices, without waiting
+    /// for them. Returns [`FileError::Escapes`] if a symlink leads out, and [`FileError::Io`] if
+    /// the system reports an error.
     pub fn open_file(&self, path: &RelativePath) -> Result<File, FileError> {
         let name = path.as_ref();
-        // Without O_NONBLOCK a FIFO would hold the open until somebody writes to it.
+        // Without O_NONBLOCK, opening a FIFO would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd =
             beneath::open(&self.fd, name, flags, Mode::empty()).map_err(|errno| match errno {
@@ -102,7 +103,8 @@ impl SessionDir {
     /// Opens a directory inside the session directory, for relative access and listing.
     ///
     /// # Errors
-    /// [`FileError::Escapes`], or [`FileError::Io`] when it is absent or not a directory.
+    /// Returns [`FileError::Escapes`] if a symlink leads out, and [`FileError::Io`] if the path is
+    /// absent or not a directory.
     pub fn open_directory(&self, path: &RelativePath) -> Result<OwnedFd, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         beneath::open(&self.fd, path.as_ref(), flags, Mode::empty())
@@ -112,31 +114,33 @@ impl SessionDir {
     /// Reads a whole regular file of at most `max_bytes` bytes.
     ///
     /// # Errors
-    /// As [`SessionDir::open_file`], and [`FileError::TooLarge`].
+    /// Like [`SessionDir::open_file`]. Also returns [`FileError::TooLarge`] for a larger file.
     pub fn read(&self, path: &RelativePath, max_bytes: u64) -> Result<Vec<u8>, FileError> {
         super::read_open(&self.open_file(path)?, path.as_ref(), max_bytes)
     }
 
-    /// Writes a whole file atomically: whoever opens it sees the old content or the new, never a
-    /// part.
+    /// Writes a whole file atomically: a reader sees either the old content or the new.
     ///
-    /// Parents are created, the mode of an existing file is kept, a symlink that stays inside is
-    /// written through.
+    /// Creates parent directories, keeps the mode of an existing file, and writes through a symlink
+    /// that stays inside.
     ///
     /// # Errors
-    /// As [`SessionDir::stage`] and [`StagedFile::commit`].
+    /// Like [`SessionDir::stage`] and [`StagedFile::commit`].
     pub fn write(&self, path: &RelativePath, content: &[u8]) -> Result<(), FileError> {
         let mut staged = self.stage(path)?;
         staged.write_all(content).map_err(|error| FileError::io("write", path.as_ref(), error))?;
         staged.commit().map(|_| ())
     }
 
-    /// Starts to write a file: content goes to an unnamed file beside the target and takes its name
-    /// at [`StagedFile::commit`]. Parents are created.
+    /// Starts to write a file. Creates parent directories.
+    ///
+    /// The content goes to an unnamed file in the same directory. [`StagedFile::commit`] gives it
+    /// the name of the target.
     ///
     /// # Errors
-    /// [`FileError::Escapes`] when a symlink on the way, or at the target, leads out;
-    /// [`FileError::NotAFile`] when something else has the name; [`FileError::Io`].
+    /// Returns [`FileError::Escapes`] if a symlink on the path, or at its end, leads out. Returns
+    /// [`FileError::NotAFile`] if the target exists and is not a regular file, and
+    /// [`FileError::Io`] if the system reports an error.
     pub fn stage(&self, path: &RelativePath) -> Result<StagedFile, FileError> {
         let asked = path.as_ref();
         let mut target = path.clone();
@@ -165,10 +169,11 @@ impl SessionDir {
         Err(FileError::io("resolve", asked, Errno::LOOP))
     }
 
-    /// Removes a file or a symlink; `false` when nothing was there.
+    /// Removes a file or a symlink. Returns `false` if the path is absent.
     ///
     /// # Errors
-    /// [`FileError::Escapes`], or [`FileError::Io`], also for a directory.
+    /// Returns [`FileError::Escapes`] if a symlink leads out, and [`FileError::Io`] for a directory
+    /// or if the system reports an error.
     pub fn remove(&self, path: &RelativePath) -> Result<bool, FileError> {
         let name = path.as_ref();
         let parent = match path.parent() {
@@ -194,16 +199,17 @@ impl SessionDir {
         }
     }
 
-    /// Deletes the whole directory, following no symlink, even where its owner was denied access to
-    /// a part.
+    /// Deletes the whole directory without following symlinks, including parts that deny access to
+    /// their owner.
     ///
     /// # Errors
-    /// [`FileError::Io`]; what could be deleted is gone then.
+    /// Returns [`FileError::Io`] if a file cannot be deleted. The other files may be deleted
+    /// already.
     pub fn remove_all(self) -> Result<(), FileError> {
-        trees::remove(&self.path).map_err(|error| FileError::io("remove", &self.path, error))
+        remove_tree(&self.path).map_err(|error| FileError::io("remove", &self.path, error))
     }
 
-    /// Opens the directory that holds `path`, making what is missing on the way.
+    /// Opens the directory that contains `path`. Creates missing directories.
     fn create_parents(&self, path: &RelativePath) -> Result<OwnedFd, FileError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let Some(parent) = path.parent() else {
@@ -269,7 +275,7 @@ impl AsFd for SessionDir {
     }
 }
 
-/// What a mode says is there; `None` for a regular file.
+/// Returns the name of a file type, or `None` for a regular file.
 fn file_type_name(mode: rustix::fs::RawMode) -> Option<&'static str> {
     match FileType::from_raw_mode(mode) {
         FileType::RegularFile => None,

@@ -1,81 +1,82 @@
-//! What can go wrong with a file of a session.
+//! Errors of file access in a session directory.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// Why a file of a session could not be reached.
+use crate::transient::is_transient;
+
+/// Errors returned by [`SessionDir`](super::SessionDir) and [`StagedFile`](super::StagedFile).
 ///
-/// Paths are relative to the session directory where the file lies inside it. Contents never
-/// appear.
+/// The path of a file inside the session directory is relative to it. File contents never appear.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The system refused; the source says why.
+    /// The system reported an error.
     #[error("cannot {operation} {}", path.display())]
     Io {
-        /// What was tried, such as `open` or `write`.
+        /// The failed operation, such as `open` or `write`.
         operation: &'static str,
         /// The file.
         path: PathBuf,
-        /// The system's own error.
+        /// The system's error.
         source: io::Error,
     },
-    /// A symlink on the way leads out of the session directory.
+    /// A symlink on the path leads out of the session directory.
     #[error("{} leads out of the session directory through a symlink", path.display())]
     Escapes {
-        /// The path as it was asked for.
+        /// The path as the caller gave it.
         path: PathBuf,
     },
-    /// The path names something whose content cannot be read or replaced.
+    /// The path names a file of another type, which cannot be read or replaced.
     #[error("{} is {found}, not a regular file", path.display())]
     NotAFile {
-        /// The path as it was asked for.
+        /// The path as the caller gave it.
         path: PathBuf,
-        /// What is there, such as `a directory`.
+        /// The type that was found, such as `a directory`.
         found: &'static str,
     },
     /// The file is larger than the caller accepts.
     #[error("{} has {size} bytes; at most {max_bytes} are read", path.display())]
     TooLarge {
-        /// The path as it was asked for.
+        /// The path as the caller gave it.
         path: PathBuf,
         /// The file's size in bytes.
         size: u64,
-        /// What the caller accepts, in bytes.
+        /// The caller's limit, in bytes.
         max_bytes: u64,
     },
-    /// A session directory that must not be used.
+    /// The session directory is not safe to use.
     #[error("session directory {} {problem}", path.display())]
     UnsafeDirectory {
         /// The directory.
         path: PathBuf,
-        /// What is wrong with it, such as `is a symlink`.
+        /// The problem, such as `is a symlink`.
         problem: &'static str,
     },
 }
 
-/// The kinds of [`FileError`] that callers branch on.
+/// Kinds of [`FileError`] for callers to branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileErrorKind {
-    /// Nothing is there.
+    /// The file does not exist.
     NotFound,
     /// The path leads out of the session directory.
     Escapes,
-    /// Something other than a regular file is there.
+    /// The path names something other than a regular file.
     NotAFile,
-    /// The file is over the caller's limit.
+    /// The file is larger than the caller's limit.
     TooLarge,
     /// The disk or the quota is full.
     StorageFull,
-    /// Anything else.
+    /// Any other error.
     Other,
 }
 
 impl FileError {
-    /// The kind, for callers that branch.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> FileErrorKind {
         match self {
             Self::Escapes { .. } => FileErrorKind::Escapes,
@@ -92,13 +93,19 @@ impl FileError {
         }
     }
 
-    /// The error of a system call that worked on `path`.
+    /// Returns whether the same call may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_transient(source))
+    }
+
+    /// Creates the error of a failed system call on `path`.
     pub(crate) fn io(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Io { operation, path: path.to_owned(), source: source.into() }
     }
 
-    /// As [`FileError::io`], for calls that resolve the path beneath the session directory: the
-    /// kernel says `EXDEV` when a symlink leads out and `ELOOP` when it meets a magic link
+    /// Like [`FileError::io`], for calls that resolve the path beneath the session directory.
+    ///
+    /// The kernel reports `EXDEV` if a symlink leads out, and `ELOOP` for a magic link
     /// (`openat2(2)`).
     pub(super) fn beneath(operation: &'static str, path: &Path, errno: Errno) -> Self {
         match errno {

@@ -1,4 +1,4 @@
-//! A file that is being written and not yet there.
+//! A file that is being written and has no name yet.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
@@ -11,25 +11,25 @@ use rustix::io::Errno;
 
 use super::error::FileError;
 
-/// How the names of files begin that stand beside their target for the moment of the replacement.
-/// One that is left after a crash is nobody's artifact.
+/// Prefix of the temporary names that files have while they replace their target. A crash can leave
+/// such a file behind; it is not an artifact.
 pub const STAGED_PREFIX: &str = ".agent-tools-staged-";
 
-/// New content for a file of a session; [`StagedFile::commit`] puts it in place, dropping it
+/// New content for a file of a session. [`StagedFile::commit`] puts it in place; dropping the value
 /// discards it.
 #[derive(Debug)]
 pub struct StagedFile {
     file: File,
     parent: OwnedFd,
     name: String,
-    /// The name it has meanwhile, where the file system has no unnamed files.
+    /// Temporary name, if the file system does not support unnamed files.
     staged_name: Option<String>,
     replaces: bool,
     asked: PathBuf,
 }
 
 impl StagedFile {
-    /// `old_mode` is the mode of the file that it will replace.
+    /// Creates the file. `old_mode` is the mode of the file that it will replace.
     pub(super) fn begin(
         parent: OwnedFd,
         name: &str,
@@ -65,10 +65,10 @@ impl StagedFile {
         })
     }
 
-    /// Sets or clears the executable bits, each where the file may be read.
+    /// Sets the executable bit for everyone who may read the file, or clears all executable bits.
     ///
     /// # Errors
-    /// [`FileError::Io`].
+    /// Returns [`FileError::Io`] if the system reports an error.
     pub fn set_executable(&mut self, executable: bool) -> Result<(), FileError> {
         let error = |errno| FileError::io("change the mode of", &self.asked, errno);
         let mode = rustix::fs::fstat(&self.file).map_err(error)?.st_mode & 0o777;
@@ -77,19 +77,18 @@ impl StagedFile {
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)).map_err(error)
     }
 
-    /// The path that the file will have, every symlink resolved, as the kernel sees it at this
-    /// moment.
+    /// Returns the path that the file will have, with every symlink currently resolved.
     ///
     /// # Errors
-    /// [`FileError::Io`], also where `/proc` is not mounted.
+    /// Returns [`FileError::Io`] if the kernel denies the query or `/proc` is not mounted.
     pub fn real_path(&self) -> Result<PathBuf, FileError> {
         super::real_path(&self.parent, &self.asked).map(|parent| parent.join(&self.name))
     }
 
-    /// Puts the content in place under its name, in one step, and tells what the file is now.
+    /// Gives the content its name in one step, and returns the metadata of the file.
     ///
     /// # Errors
-    /// [`FileError::Io`]; the target then is as it was.
+    /// Returns [`FileError::Io`] if the system reports an error. The target is then unchanged.
     pub fn commit(mut self) -> Result<Metadata, FileError> {
         self.place().map_err(|error| FileError::io("write", &self.asked, error))?;
         self.file.metadata().map_err(|error| FileError::io("inspect", &self.asked, error))
@@ -101,7 +100,7 @@ impl StagedFile {
             match self.link(&name) {
                 Ok(()) if !self.replaces => return Ok(()),
                 Ok(()) => self.staged_name = Some(name),
-                // Somebody made the target meanwhile: replace it after all.
+                // Another writer has created the target in the meantime, so it is replaced.
                 Err(Errno::EXIST) => {
                     let name = staged_name();
                     self.link(&name)?;
@@ -141,7 +140,7 @@ impl Drop for StagedFile {
     }
 }
 
-/// A name that no other staged file of this machine has: process, counter, and the time in
+/// Returns a name that is unique on this machine, from the process id, a counter, and the time in
 /// nanoseconds.
 fn staged_name() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);

@@ -1,29 +1,29 @@
-//! Whole trees inside a session directory: making, replacing and removing them.
+//! Directories inside a session directory: creating, listing, replacing and removing.
 
-use std::fs::Permissions;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::fs::{Mode, RenameFlags};
 use rustix::io::Errno;
 
 use super::beneath;
 use super::directory::SessionDir;
 use super::error::FileError;
+use super::remove::{by_descriptor, remove_tree};
 use crate::path::RelativePath;
 
 impl SessionDir {
-    /// Whether a directory is at `path`, and no symlink on the way to it or in its place.
+    /// Returns whether `path` is a directory and no component of it is a symlink.
     pub fn has_plain_directory(&self, path: &RelativePath) -> bool {
         beneath::open_plain_directory(self, path.as_ref()).is_ok()
     }
 
-    /// Makes one directory, in a parent that is there; one that is there already is left as it is.
+    /// Creates one directory in an existing parent. An existing directory stays unchanged.
     ///
     /// # Errors
-    /// [`FileError::Io`], also when something else has the name or a symlink stands on the way.
+    /// Returns [`FileError::Io`] if another file has the name, if a component is a symlink, or if
+    /// the system reports an error.
     pub fn create_directory(&self, path: &RelativePath) -> Result<(), FileError> {
         let failed = |errno: Errno| FileError::io("create", path.as_ref(), errno);
         let parent = self.plain_parent(path).map_err(failed)?;
@@ -34,10 +34,10 @@ impl SessionDir {
         }
     }
 
-    /// The names in a directory, in no order; those that are not UTF-8 are left out.
+    /// Returns the names in a directory, unordered, without names that are not UTF-8.
     ///
     /// # Errors
-    /// [`FileError::Io`] when no directory is there or a symlink stands on the way.
+    /// Returns [`FileError::Io`] if the directory does not exist or a component is a symlink.
     pub fn names(&self, path: &RelativePath) -> Result<Vec<String>, FileError> {
         let failed = |error: io::Error| FileError::io("list", path.as_ref(), error);
         let dir = beneath::open_plain_directory(self, path.as_ref())
@@ -47,12 +47,13 @@ impl SessionDir {
         names.filter_map(Result::transpose).collect::<io::Result<_>>().map_err(failed)
     }
 
-    /// Moves a tree to a place, whatever is there, in one step: at any moment the place has the old
-    /// or the new. The old is removed then.
+    /// Moves a tree to `to` in one step, and removes the file or tree that was there before.
+    ///
+    /// At every moment, `to` is either the old tree or the new one.
     ///
     /// # Errors
-    /// [`FileError::Io`]. When only the removal failed, the new is in place and the old stands at
-    /// `from`.
+    /// Returns [`FileError::Io`] if the system reports an error. If only the removal failed, the
+    /// new tree is at `to` and the old one at `from`.
     pub fn replace_tree(&self, from: &RelativePath, to: &RelativePath) -> Result<(), FileError> {
         let failed = |errno: Errno| FileError::io("replace", to.as_ref(), errno);
         let (source, target) =
@@ -70,20 +71,21 @@ impl SessionDir {
         }
     }
 
-    /// Removes whatever is at `path`, following no symlink; nothing there is fine.
+    /// Removes the file or tree at `path` without following symlinks. Succeeds if it is absent.
     ///
     /// # Errors
-    /// [`FileError::Io`]; what could be removed is gone then.
+    /// Returns [`FileError::Io`] if a file cannot be removed. The other files may be removed
+    /// already.
     pub fn remove_tree(&self, path: &RelativePath) -> Result<(), FileError> {
         let failed = |error: io::Error| FileError::io("remove", path.as_ref(), error);
         let parent = match self.plain_parent(path) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             other => other.map_err(|errno| failed(errno.into()))?,
         };
-        remove(&by_descriptor(&parent).join(path.file_name())).map_err(failed)
+        remove_tree(&by_descriptor(&parent).join(path.file_name())).map_err(failed)
     }
 
-    /// The directory that holds `path`, without a symlink on the way.
+    /// Opens the directory that contains `path`. No component may be a symlink.
     fn plain_parent(&self, path: &RelativePath) -> rustix::io::Result<OwnedFd> {
         match path.parent() {
             Some(parent) => beneath::open_plain_directory(self, parent.as_ref()),
@@ -91,45 +93,3 @@ impl SessionDir {
         }
     }
 }
-
-/// A path that leads to an open directory and cannot be turned elsewhere.
-fn by_descriptor(dir: &impl AsFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()))
-}
-
-/// Removes a tree, following no symlink in it, even where its owner was denied access to a part.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    let removed = match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path).and_then(|()| std::fs::remove_dir_all(path))
-        }
-        // A file, or a symlink, which some systems tell apart from a directory by an error only.
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(path),
-        other => other,
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Gives the owner back the right to list and change every directory below `path`, following no
-/// symlink.
-fn open_up(path: &Path) -> io::Result<()> {
-    let top = rustix::fs::open(path, DIRECTORY_ONLY, Mode::empty())?;
-    let mut rest = vec![top];
-    while let Some(dir) = rest.pop() {
-        std::fs::set_permissions(by_descriptor(&dir), Permissions::from_mode(0o700))?;
-        for entry in std::fs::read_dir(by_descriptor(&dir))? {
-            match rustix::fs::openat(&dir, entry?.file_name(), DIRECTORY_ONLY, Mode::empty()) {
-                Ok(below) => rest.push(below),
-                Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-    }
-    Ok(())
-}
-
-const DIRECTORY_ONLY: OFlags =
-    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

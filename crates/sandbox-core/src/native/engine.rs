@@ -57,8 +57,8 @@ impl NativeSandbox {
         }
     }
 
-    /// Returns the sandbox's directory for temporary files, as commands see it. `HOME` and
-    /// `TMPDIR` should name it. No other session can see its content.
+    /// Returns the sandbox's directory for temporary files, as commands see it. `HOME` and `TMPDIR`
+    /// should name it. No other session can see its content.
     pub fn temporary_dir(&self) -> &Path {
         &self.temporary_dir
     }

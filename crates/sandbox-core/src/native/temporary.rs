@@ -1,4 +1,4 @@
-//! The directory for temporary files of a session that has no `/tmp` of its own.
+//! The directory for temporary files of a session without a private `/tmp`.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use crate::files::remove_tree_at;
+use crate::files::remove_tree;
 
-/// What the names of such directories begin with.
+/// Prefix of the names of such directories.
 const PREFIX: &str = "agent-sandbox-";
 
-/// A directory that is removed with this value, or, where the process was killed, by the next
-/// process that makes one.
+/// A temporary directory, removed when the value is dropped. If the process is killed, the next
+/// process that creates one removes it.
 #[derive(Debug)]
 pub(super) struct TemporaryDir {
     path: PathBuf,
@@ -28,7 +28,8 @@ impl TemporaryDir {
         let mut random = [0u8; 8];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
         let number = u64::from_le_bytes(random);
-        // Nobody sweeps it before it is locked and has its name.
+        // Other processes sweep unlocked directories with the final prefix. So the directory gets
+        // its final name after it is locked.
         let (new, path) = (
             parent.join(format!("new-{PREFIX}{number:016x}")),
             parent.join(format!("{PREFIX}{number:016x}")),
@@ -47,8 +48,8 @@ impl TemporaryDir {
 
 impl Drop for TemporaryDir {
     fn drop(&mut self) {
-        // What cannot be removed is tried again by the next sweep.
-        let _ = remove_tree_at(&self.path);
+        // The next sweep tries again to remove a directory that cannot be removed now.
+        let _ = remove_tree(&self.path);
     }
 }
 
@@ -57,7 +58,7 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
-/// Removes what killed processes of this user have left.
+/// Removes the directories that killed processes of this user left behind.
 fn sweep(parent: &Path) {
     let user = rustix::process::geteuid().as_raw();
     let Ok(entries) = std::fs::read_dir(parent) else { return };
@@ -69,7 +70,7 @@ fn sweep(parent: &Path) {
         let Ok(dir) = open(&path) else { continue };
         let is_ours = dir.metadata().is_ok_and(|metadata| metadata.uid() == user);
         if is_ours && rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = remove_tree_at(&path);
+            let _ = remove_tree(&path);
         }
     }
 }
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_use_stays_and_what_was_left_goes() {
+    fn directories_in_use_stay_and_leftovers_are_removed() {
         let used = TemporaryDir::new().unwrap();
         let left = used.path().with_file_name(format!("{PREFIX}left-by-a-test"));
         std::fs::create_dir(&left).unwrap();

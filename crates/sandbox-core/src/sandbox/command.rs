@@ -1,4 +1,4 @@
-//! One command: what is asked, and what came of it.
+//! One command: its request, its result, and its errors.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Limit;
+use crate::transient::is_transient;
 
 /// A command for `bash -c`.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,20 +15,21 @@ use super::Limit;
 pub struct CommandSpec {
     /// The script, at most 131,071 bytes (the kernel's limit for one argument), without NUL.
     pub command: String,
-    /// Where it starts; the session directory when absent.
+    /// The working directory; by default the session directory.
     pub cwd: Option<PathBuf>,
-    /// The whole environment; nothing is inherited.
+    /// The whole environment. The command inherits no variable.
     pub env: Vec<(OsString, OsString)>,
-    /// What the command reads on standard input; empty input is `/dev/null`.
+    /// The standard input. If empty, the command reads `/dev/null`.
     pub stdin: Vec<u8>,
-    /// How long it may run; 120 s by default.
+    /// Maximum duration; 120 s by default.
     pub timeout: Duration,
-    /// How much of each stream is kept; 32 MiB by default. The rest is read, counted and dropped.
+    /// Maximum number of bytes kept of each output stream; 32 MiB by default. The engine reads,
+    /// counts and drops the rest.
     pub max_output_bytes: usize,
 }
 
 impl CommandSpec {
-    /// A command with an empty environment, no input, and the default limits.
+    /// Creates a command with an empty environment, no input, and the default limits.
     pub fn new(command: impl Into<String>) -> Self {
         Self {
             command: command.into(),
@@ -40,7 +42,7 @@ impl CommandSpec {
     }
 }
 
-/// Names the command and the variables, but no value: values may be secret.
+/// Shows the command and the names of the variables. Values may be secret.
 impl fmt::Debug for CommandSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommandSpec")
@@ -54,7 +56,7 @@ impl fmt::Debug for CommandSpec {
     }
 }
 
-/// What a command left behind.
+/// The result of a command that has exited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommandOutput {
@@ -62,52 +64,53 @@ pub struct CommandOutput {
     pub stdout: CapturedStream,
     /// Standard error.
     pub stderr: CapturedStream,
-    /// How it ended.
+    /// The exit status.
     pub status: CommandStatus,
-    /// What it had brought into being where the policy allows nothing, and what became of that.
+    /// Files that the command created although the policy denies their paths.
     pub quarantined: Vec<Quarantined>,
-    /// The limit of the command as a whole that the kernel has seen it run into.
-    /// [`CommandOutput::limit_reached`] also tells those that show otherwise.
+    /// The limit that the kernel reports for the command as a whole.
+    /// [`CommandOutput::limit_reached`] also derives limits from the status and the output.
     pub limit: Option<Limit>,
-    /// From the request to the last byte of output.
+    /// Time from the request to the last byte of output.
     pub elapsed: Duration,
 }
 
-/// Something that a command had brought into being where the policy allows nothing. It was taken
-/// away when the command had ended.
+/// A file that a command created although the policy denies its path. It was renamed after the
+/// command had exited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quarantined {
-    /// Where it was.
+    /// The denied path.
     pub path: PathBuf,
-    /// Where it is now, in the same directory; absent when it could not be moved, and is still
-    /// there.
+    /// The new path, in the same directory. `None` if the file could not be renamed and still has
+    /// its denied path.
     pub moved_to: Option<PathBuf>,
 }
 
-/// One output stream: its head, and how much was dropped after it.
+/// The beginning of an output stream, and the size of the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CapturedStream {
-    /// The first bytes of the stream, at most the limit that was asked for.
+    /// The first bytes of the stream, up to the requested limit.
     pub bytes: Vec<u8>,
-    /// How many bytes came after them.
+    /// Number of bytes after them.
     pub dropped_bytes: u64,
 }
 
-/// How a command ended.
+/// The exit status of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommandStatus {
     /// The shell exited with this code.
     Exited(i32),
-    /// The shell was killed by this signal.
+    /// This signal killed the shell.
     Signaled(i32),
-    /// The time was up, and everything was killed.
+    /// The command exceeded its timeout, and all its processes were killed.
     TimedOut,
 }
 
 impl CommandStatus {
-    /// The code that a shell would give: the exit code, 128 + the signal, or 124 for a timeout.
+    /// Returns the exit code in a shell's convention: the code, 128 + the signal, or 124 for a
+    /// timeout.
     pub fn code(self) -> i32 {
         match self {
             Self::Exited(code) => code,
@@ -117,36 +120,38 @@ impl CommandStatus {
     }
 }
 
-/// Why a command could not be run.
+/// Errors returned when a command cannot be run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecError {
-    /// The command, a variable or the working directory has a NUL, which no argument can hold.
+    /// The command, a variable or the working directory contains a NUL, which no argument can
+    /// contain.
     #[error("the {what} contains a NUL character")]
     Nul {
         /// `command`, `working directory` or `environment`.
         what: &'static str,
     },
-    /// The request is larger than the kernel takes.
+    /// The request is larger than the kernel allows.
     #[error(
-        "the {what} has {size} {unit}; the limit is {limit}; write long scripts to a file and run that"
+        "the {what} has {size} {unit}; the limit is {limit}; write long scripts to a file and run \
+         that"
     )]
     TooLarge {
         /// `command`, `variable NAME` or `environment`.
         what: String,
-        /// How large it is.
+        /// The size.
         size: usize,
         /// `bytes` or `variables`.
         unit: &'static str,
         /// The limit, in the same unit.
         limit: usize,
     },
-    /// The working directory cannot be entered by the sandboxed command.
+    /// The sandboxed command cannot enter the working directory.
     #[error("cannot enter the working directory {}", path.display())]
     WorkingDirectory {
         /// The directory.
         path: PathBuf,
-        /// The system's own error.
+        /// The system's error.
         source: io::Error,
     },
     /// The shell cannot be started inside the sandbox.
@@ -154,39 +159,39 @@ pub enum ExecError {
     Shell {
         /// The shell.
         path: PathBuf,
-        /// The system's own error.
+        /// The system's error.
         source: io::Error,
     },
-    /// The session's processes are gone; open it again.
+    /// The session's processes have exited. The session can be opened again.
     #[error("the sandbox of the session has ended: {reason}")]
     Ended {
-        /// What is known about it.
+        /// The cause, as far as it is known.
         reason: &'static str,
     },
-    /// The host is out of something, such as descriptors.
+    /// An operation on the host failed, for example because descriptors ran out.
     #[error("cannot {operation} for the command")]
     Host {
-        /// What was tried.
+        /// The failed operation.
         operation: &'static str,
-        /// The system's own error.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The kinds of [`ExecError`] that callers branch on.
+/// Kinds of [`ExecError`] for callers to branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExecErrorKind {
-    /// The request can never work as it stands.
+    /// The request never works in this form.
     BadRequest,
     /// The session must be opened again.
     Ended,
-    /// The machine refused; it may work later.
+    /// The host or the sandbox could not start the command.
     Host,
 }
 
 impl ExecError {
-    /// The kind, for callers that branch.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ExecErrorKind {
         match self {
             Self::Nul { .. } | Self::TooLarge { .. } | Self::WorkingDirectory { .. } => {
@@ -194,6 +199,14 @@ impl ExecError {
             }
             Self::Ended { .. } => ExecErrorKind::Ended,
             Self::Shell { .. } | Self::Host { .. } => ExecErrorKind::Host,
+        }
+    }
+
+    /// Returns whether the same command may run later in the same session.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Shell { source, .. } | Self::Host { source, .. } => is_transient(source),
+            _ => false,
         }
     }
 }

@@ -1,55 +1,57 @@
-//! How much a command may use, and which limit it ran into.
+//! Resource limits of commands, and the limit that a command reached.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{CommandOutput, CommandStatus};
 
-/// How much the commands of one sandbox may use. Wall time and kept output are set for each
-/// command, by [`CommandSpec`](super::CommandSpec).
+/// Resource limits of the commands of one sandbox. [`CommandSpec`](super::CommandSpec) sets wall
+/// time and kept output for each command.
 ///
-/// The kernel enforces these for each process, or for each command where that is said; a limit of
-/// the host's own that is lower wins. Commands as a whole are limited where the session has a
-/// control group, which [`EngineReport::resources`](super::EngineReport) tells.
+/// The kernel enforces a limit for each process, unless its documentation names the command as a
+/// whole. A lower limit of the host takes precedence. Limits of a whole command need a control
+/// group for the session; [`EngineReport::resources`](super::EngineReport) reports whether it has
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Processes and threads of one command; 4096. Without a control group never below 320, of
-    /// which the kernel keeps 300 for itself, and for root from Linux 6.14 on only.
+    /// Maximum processes and threads per command (4096). Without a control group: at least 320, of
+    /// which the kernel reserves 300, and enforced for root only on Linux 6.14+.
     pub processes: u32,
-    /// Open files of one process; 4096.
+    /// Maximum open files per process (4096).
     pub open_files: u64,
-    /// The size of one file, in bytes; 16 GiB.
+    /// Maximum size of one file in bytes (16 GiB).
     pub file_bytes: u64,
-    /// The private memory of one process that can be written to, in bytes; 8 GiB. What exceeds it
-    /// is refused to the process, as when memory is short (`RLIMIT_DATA`).
+    /// Maximum private writable memory per process in bytes (8 GiB). Above it, the kernel denies
+    /// the process further memory (`RLIMIT_DATA`).
     pub memory_bytes: u64,
-    /// The memory of one command as a whole, in bytes; 8 GiB. It counts what the kernel holds for
-    /// the command too, such as files in `/tmp`, and none of it is swapped out. A command that
-    /// needs more is killed whole. With a control group only.
+    /// Maximum memory of one command as a whole in bytes (8 GiB). Needs a control group.
+    ///
+    /// It includes kernel memory of the command, such as files in `/tmp`. The memory is never
+    /// swapped out. If a command needs more, all its processes are killed.
     pub command_memory_bytes: u64,
-    /// The processor time of one command as a whole, to a tenth of a second or so, and of one
-    /// process, in whole seconds; none, because wall time bounds it. Without a control group of one
-    /// process only.
+    /// Maximum processor time of one command as a whole, with a precision of about 0.1 s, and of
+    /// one process, in whole seconds. Without a control group only the latter is enforced. No limit
+    /// by default, because wall time bounds it.
     pub cpu_time: Option<Duration>,
-    /// What the private `/tmp` holds, and `/var/tmp`, each in MiB; 512.
+    /// Maximum size of the private `/tmp`, and of `/var/tmp`, in MiB (512 each).
     pub tmp_mib: u32,
-    /// Where the session's control group is made.
+    /// Location of the session's control group.
     pub cgroups: Cgroups,
 }
 
-/// Where control groups of sessions are made (`cgroups(7)`, version 2).
+/// Location of the control groups of sessions (`cgroups(7)`, version 2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cgroups {
-    /// Below this process's own group or beside it, where that was delegated to this user; nowhere
-    /// otherwise, and the report says why. Under systemd, `Delegate=memory pids` and
-    /// `DelegateSubgroup=` in the unit do that.
+    /// Below the group of this process or beside it, if that group was delegated to this user.
+    /// Otherwise no group is used, and the report contains the reason. Under systemd,
+    /// `Delegate=memory pids` and `DelegateSubgroup=` in the unit delegate a group.
     #[default]
     Automatic,
-    /// Below this group. A sandbox does not open where the kernel or the permissions refuse that.
+    /// Below this group. A sandbox does not open if the kernel or the permissions deny that.
     At(PathBuf),
-    /// Nowhere.
+    /// No control groups.
     Off,
 }
 
@@ -68,23 +70,23 @@ impl Default for Limits {
     }
 }
 
-/// A limit that a command ran into.
+/// A limit that a command reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
-    /// The time was up.
+    /// The timeout of the command.
     WallTime,
-    /// The command, or the shell, or the last program that it waited for, used up its processor
-    /// time.
+    /// Processor time of the command, of the shell, or of the last program that the shell waited
+    /// for.
     CpuTime,
-    /// The command as a whole needed more memory than it may have, or the machine had no more to
-    /// give; it was killed whole.
+    /// Memory of the command as a whole, or of the machine. All processes of the command were
+    /// killed.
     Memory,
-    /// The command as a whole was refused a process; it may have gone on without.
+    /// Processes of the command as a whole. The command may have continued without another one.
     Processes,
-    /// The shell, or the last program that it waited for, was killed because a file grew too large.
+    /// File size. The kernel killed the shell, or the last program that the shell waited for.
     FileSize,
-    /// More was written than is kept.
+    /// Output. The command wrote more than the engine keeps.
     Output,
 }
 
@@ -93,16 +95,17 @@ const CPU_TIME_SIGNAL: i32 = 24;
 const FILE_SIZE_SIGNAL: i32 = 25;
 
 impl CommandOutput {
-    /// The limit that the command ran into, as far as the kernel tells and its end shows. A program
-    /// that is refused memory or an open file for itself is told so by the kernel, and ends in its
-    /// own way.
+    /// Returns the limit that the command reached, from the kernel's report, the status and the
+    /// output.
+    ///
+    /// A program whose request for memory or an open file fails receives an error from the kernel.
+    /// It handles the error itself, so no limit is returned for it.
     pub fn limit_reached(&self) -> Option<Limit> {
-        // What kept a command from its end says more than that the time was up, which the status
-        // says too.
+        // The kernel's report is more specific than a timeout, which the status shows anyway.
         if self.limit.is_some() {
             return self.limit;
         }
-        // A shell gives 128 and the signal's number for a program that was killed.
+        // A shell returns 128 plus the signal's number for a killed program.
         let signal = match self.status {
             CommandStatus::TimedOut => return Some(Limit::WallTime),
             CommandStatus::Signaled(signal) => signal,

@@ -1,47 +1,47 @@
-//! What an engine really enforces.
+//! Reports of what an engine enforces.
 
 use std::fmt;
 
-/// What an engine enforces on this machine, layer by layer.
+/// A report of what an engine enforces on this machine, layer by layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineReport {
     /// The engine's name, such as `native`.
     pub engine: &'static str,
-    /// Which files a command can read and write.
+    /// Access of commands to files.
     pub filesystem: Enforcement,
-    /// Whom it can talk to.
+    /// Access of commands to the network.
     pub network: Enforcement,
-    /// Which processes it sees, and that none outlives it.
+    /// Visibility of processes, and the end of all processes of a command.
     pub processes: Enforcement,
-    /// Which calls into the kernel it can make.
+    /// Access of commands to system calls.
     pub system_calls: Enforcement,
-    /// How much time, memory and space it can use.
+    /// Limits on time, memory and space.
     pub resources: Enforcement,
 }
 
-/// How far one layer is enforced.
+/// The degree to which one layer is enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Enforcement {
-    /// As the policy says.
+    /// The layer enforces the policy fully.
     Full,
-    /// With a gap.
+    /// The layer has gaps.
     Weaker {
-        /// The gap.
+        /// The gaps.
         why: String,
     },
-    /// Not at all; an engine with this refuses to open.
+    /// The layer is not available. The engine does not open.
     None {
-        /// What is missing.
+        /// The cause.
         why: String,
-        /// How to get it.
+        /// Advice to the operator of the host.
         remedy: String,
     },
 }
 
 impl EngineReport {
-    /// The layers with their names, in the order in which they are shown.
+    /// Returns the layers with their names, in display order.
     pub fn layers(&self) -> [(&'static str, &Enforcement); 5] {
         [
             ("filesystem", &self.filesystem),
@@ -52,7 +52,7 @@ impl EngineReport {
         ]
     }
 
-    /// Whether every layer is enforced at least in part.
+    /// Returns whether every layer is enforced at least in part.
     pub fn is_usable(&self) -> bool {
         self.layers().iter().all(|(_, layer)| !matches!(layer, Enforcement::None { .. }))
     }

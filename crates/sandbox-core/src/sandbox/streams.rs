@@ -1,4 +1,4 @@
-//! What a command writes and reads.
+//! Reading and writing the streams of a command.
 
 use std::io;
 
@@ -6,10 +6,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::CapturedStream;
 
-/// How much is read from a pipe at once.
+/// Size of one read from a pipe.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Reads a stream to its end, keeps its head, and counts the rest.
+/// Reads a stream to its end, keeps its first `max_bytes`, and counts the rest.
 #[cfg(feature = "srt")]
 pub(crate) async fn capture(
     mut pipe: impl AsyncRead + Unpin,
@@ -28,14 +28,14 @@ pub(crate) async fn capture(
     }
 }
 
-/// How far a stream was read.
+/// Position at which reading a stream stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Filled {
     ToTheEnd,
     ToTheLimit,
 }
 
-/// Reads the head of a stream.
+/// Reads the first `max_bytes` of a stream.
 pub(crate) async fn fill(
     pipe: &mut (impl AsyncRead + Unpin),
     max_bytes: usize,
@@ -53,7 +53,7 @@ pub(crate) async fn fill(
     Ok(Filled::ToTheLimit)
 }
 
-/// Writes the input; a command that does not read it to the end is no error.
+/// Writes the input. Succeeds even if the command does not read all of it.
 pub(crate) async fn feed(pipe: Option<impl AsyncWrite + Unpin>, input: &[u8]) {
     if let Some(mut pipe) = pipe {
         let _ = pipe.write_all(input).await;

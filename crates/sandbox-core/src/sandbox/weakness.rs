@@ -1,27 +1,28 @@
-//! What a weaker engine cannot hold, by name, for those who accept it.
+//! Tiers of the native engine, and the weaknesses that a caller accepts by name.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Something that a session without namespaces cannot hold. It does not open until each that
-/// applies is accepted by name.
+/// A gap of the Landlock tier. A session opens only if the caller accepts each gap that applies by
+/// name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Weakness {
-    /// What a policy protects or hides inside a writable directory can be changed and read.
+    /// Rules inside writable directories: files that such a rule protects can be changed, and
+    /// hidden files can be read.
     InnerRules,
-    /// Signals reach every process of the same user (before Linux 6.12).
+    /// Signals reach every process of the same user before Linux 6.12.
     Signals,
     /// The permissions, times and extended attributes of every file of the same user can be
-    /// changed. Without this, nobody's can, and `chmod` fails.
+    /// changed. If not accepted, none can be changed, and `chmod` fails.
     Attributes,
 }
 
 impl Weakness {
-    /// All of them.
+    /// All weaknesses.
     pub const ALL: [Self; 3] = [Self::InnerRules, Self::Signals, Self::Attributes];
 
-    /// The name by which it is accepted.
+    /// Returns the name by which a caller accepts the weakness.
     pub fn name(self) -> &'static str {
         match self {
             Self::InnerRules => "inner-rules",
@@ -45,20 +46,20 @@ impl FromStr for Weakness {
     }
 }
 
-/// What a native sandbox stands on.
+/// The kernel mechanism that confines the commands of a native sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Tier {
-    /// Namespaces of the session's own.
+    /// Namespaces of the session.
     #[default]
     Namespaces,
-    /// Landlock, on a host that refuses user namespaces; weaker, and chosen by name only.
+    /// Landlock, for hosts that deny user namespaces. It is weaker, and never chosen automatically.
     Landlock {
-        /// What is accepted not to hold.
+        /// Weaknesses that the caller accepts.
         accepted: Vec<Weakness>,
     },
 }
 
-/// A name that is none of a [`Weakness`].
+/// Error returned for a name that is not the name of a [`Weakness`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of inner-rules, signals, attributes")]
 pub struct UnknownWeakness;
