@@ -1,30 +1,52 @@
-//! Names of sessions and users, safe to use as one path component and in an object key.
+//! Ids of sessions and users, safe as one path component and in an object key.
 
-/// The longest id, in bytes.
+/// Maximum length of an id in bytes.
 const MAX_ID_BYTES: usize = 128;
 
-/// Why a text is not an id.
+/// Error returned for a text that is not a valid id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error(
-    "{kind} {input:?} {problem}; an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -, not `.` or `..`, and does not start with `-`"
+    "{id_type} {input:?} {problem}; an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -, not `.` \
+     or `..`, and does not start with `-`"
 )]
 pub struct IdError {
-    /// `session id`, `user id`, or what else it is.
-    pub kind: &'static str,
-    /// The text that was refused, at most its first 160 characters.
+    /// The type of the id, such as `session id`.
+    pub id_type: &'static str,
+    /// At most 160 characters of the invalid text.
     pub input: String,
-    /// What is wrong with it.
+    /// The problem, such as `is empty`.
     pub problem: &'static str,
+}
+
+impl IdError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> IdErrorKind {
+        IdErrorKind::Invalid
+    }
+
+    /// Returns `false`: the same text never becomes valid.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+/// Kinds of [`IdError`] for callers to branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdErrorKind {
+    /// The text breaks the rule for ids.
+    Invalid,
 }
 
 /// Checks the rule that session, user and skill ids share.
 ///
-/// `kind` says in the error what it is, as `session id`.
+/// `id_type` names the type of the id in the error, such as `session id`.
 ///
 /// # Errors
-/// [`IdError`] when the text breaks the rule.
-pub fn check_id(kind: &'static str, input: &str) -> Result<(), IdError> {
+/// Returns [`IdError`] if the text breaks the rule.
+#[doc(hidden)]
+pub fn check_id(id_type: &'static str, input: &str) -> Result<(), IdError> {
     let problem = if input.is_empty() {
         "is empty"
     } else if input.len() > MAX_ID_BYTES {
@@ -38,7 +60,7 @@ pub fn check_id(kind: &'static str, input: &str) -> Result<(), IdError> {
     } else {
         return Ok(());
     };
-    Err(IdError { kind, input: input.chars().take(160).collect(), problem })
+    Err(IdError { id_type, input: input.chars().take(160).collect(), problem })
 }
 
 /// Defines a string type that follows the rule of [`check_id`].
@@ -118,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_could_leave_their_place_are_refused() {
+    fn ids_that_could_lead_to_another_directory_are_rejected() {
         for id in ["", ".", "..", "a/b", "../a", "-rf", "a b", "é", "a\0b", "a\n", &"x".repeat(129)]
         {
             assert!(SessionId::parse(id).is_err(), "{id:?}");

@@ -73,7 +73,7 @@ pub use causes::with_causes;
 pub use files::{
     FileError, FileErrorKind, STAGED_PREFIX, SessionDir, StagedFile, read_open, real_path,
 };
-pub use id::{IdError, SessionId, UserId, check_id};
+pub use id::{IdError, IdErrorKind, SessionId, UserId, check_id};
 pub use path::{PathError, PathErrorKind, RelativePath, SessionPath};
 #[cfg(feature = "native")]
 mod native;

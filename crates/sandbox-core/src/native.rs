@@ -23,6 +23,7 @@ mod attached;
 mod builder;
 mod cgroup;
 mod connection;
+mod encoder;
 mod engine;
 mod error;
 mod exec;

@@ -1,5 +1,5 @@
-//! The control group of a session (`cgroups(7)`, version 2): where it can be, making it, and
-//! removing it. What is in it is told in `init/cgroup.rs`.
+//! The control group of a session (`cgroups(7)`, version 2): choice of its parent, creation, and
+//! removal. `init/cgroup.rs` describes its content.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -18,32 +18,32 @@ use super::error::OpenError;
 use crate::internal::lock;
 use crate::sandbox::{Cgroups, Limits};
 
-/// What the names of such groups begin with; behind it the process id of the host, and something
-/// random.
+/// Prefix of the names of such groups. The host's process id and a random number follow.
 const PREFIX: &str = "agent-sandbox-";
-/// What commands are limited by. Processor time is counted without a controller.
+/// Controllers that limit commands. The kernel counts processor time without a controller.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
-/// The group of a session's init.
+/// Name of the group of a session's init.
 const INIT: &str = "init";
 const MODE: u32 = 0o755;
 
-/// How often a new name is tried when another process takes the group for left over before it is in
-/// use.
+/// Number of names tried if another process removes each new group as a leftover.
 const MAX_NAMES: usize = 5;
-/// How often removing is tried, and after how many times what is still alive in the group is
-/// killed.
+/// Number of attempts to remove a group.
 const MAX_REMOVALS: usize = 100;
+/// Failed attempts after which the processes in the group are killed.
 const KILL_AFTER: usize = 5;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(2);
 
-/// What an operator can do where no group can be had.
-pub(super) const REMEDY: &str = "delegate a control group to this process; with systemd, `Delegate=memory pids` and `DelegateSubgroup=host` in its unit";
+/// Advice to an operator if no group is available.
+pub(super) const REMEDY: &str = "delegate a control group to this process; with systemd, \
+                                 `Delegate=memory pids` and `DelegateSubgroup=host` in its unit";
 
-/// The group of one session. It is removed with this value, when nothing of the session is alive.
+/// The group of one session. Drop this value, which removes the group, after the session's
+/// processes have exited.
 #[derive(Debug)]
 pub(super) struct SessionGroup {
     path: PathBuf,
-    /// Until something lives in the group, nobody else is to take it for left over.
+    /// Keeps other processes from removing the group as a leftover until a process runs in it.
     lock: Option<File>,
 }
 
@@ -100,7 +100,7 @@ impl SessionGroup {
         loop {
             tries += 1;
             match Self::try_below(parent) {
-                // Another process was quicker to take it for left over.
+                // Another process removed it as a leftover.
                 Err(error)
                     if tries < MAX_NAMES
                         && matches!(
@@ -144,8 +144,7 @@ impl Drop for SessionGroup {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return,
                 Err(_) => {}
             }
-            // Processes that are dead may still count for a moment. Nobody else is left, unless
-            // init was killed.
+            // Dead processes count for a moment. Others are alive only if init was killed.
             if attempt == KILL_AFTER {
                 let _ = std::fs::write(self.path.join("cgroup.kill"), "1");
             }
@@ -154,8 +153,8 @@ impl Drop for SessionGroup {
     }
 }
 
-/// Mounts that keep commands from the files of groups, whatever else they may write to: a limit
-/// that they could lift would be none.
+/// Adds a mount that denies commands write access to the files of control groups, so that they
+/// cannot lift their limits.
 pub(super) fn protected(mounts: &MountPlan) -> Cow<'_, MountPlan> {
     let mut mounts = Cow::Borrowed(mounts);
     if let Some(mount) = mount().filter(|_| is_open_to_commands(&mounts)) {
@@ -167,7 +166,7 @@ pub(super) fn protected(mounts: &MountPlan) -> Cow<'_, MountPlan> {
     mounts
 }
 
-/// Whether a policy lets commands write to such files.
+/// Returns whether a policy lets commands write to the files of control groups.
 pub(super) fn is_open_to_commands(mounts: &MountPlan) -> bool {
     mount().is_some_and(|mount| {
         let is_below = |op: &MountOp| match op {
@@ -178,7 +177,7 @@ pub(super) fn is_open_to_commands(mounts: &MountPlan) -> bool {
     })
 }
 
-/// Removes a group and those in it; they hold no process, or nothing of them is removed that does.
+/// Removes a group and the groups in it. The kernel keeps a group that contains a process.
 fn remove(path: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(path)?.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -193,8 +192,8 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
-/// Removes what killed processes have left below `parent`; this process does so once, because with
-/// many sessions there is much to look at.
+/// Removes the groups that killed processes left below `parent`. Each process does so only once,
+/// because a check of many sessions takes long.
 fn sweep_once(parent: &Path) {
     static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     if lock(&SWEPT).insert(parent.to_owned()) {
@@ -220,22 +219,22 @@ fn sweep(parent: &Path) {
     }
 }
 
-/// Where this process may make groups: below its own, or beside it, as systemd's
-/// `DelegateSubgroup=` has it. The error is why nowhere.
+/// Returns the group below which this process may create groups: its own or its parent, which
+/// systemd's `DelegateSubgroup=` delegates. Returns the reason if no location is usable.
 fn find() -> Result<PathBuf, String> {
-    let none = || "control groups of version 2 are not mounted".to_owned();
-    let mount = mount().ok_or_else(none)?;
+    let not_mounted = || "control groups of version 2 are not mounted".to_owned();
+    let mount = mount().ok_or_else(not_mounted)?;
     let own = mount
         .group(&std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
-        .ok_or_else(none)?;
+        .ok_or_else(not_mounted)?;
     let top = Some(mount.point.as_path());
-    let mut refusals = Vec::new();
+    let mut reasons = Vec::new();
     for group in
         [Some(own.as_path()), own.parent().filter(|_| top != Some(&own))].into_iter().flatten()
     {
-        // Root may write everywhere, so for root only what somebody has handed on counts, or what
-        // is nobody's because it is the topmost.
-        let judged = if rustix::process::geteuid().is_root()
+        // Root may write to every group, so write access proves nothing. Root needs a delegated
+        // group, or the topmost one.
+        let usability = if rustix::process::geteuid().is_root()
             && top != Some(group)
             && !is_marked_delegated(group)
         {
@@ -243,22 +242,22 @@ fn find() -> Result<PathBuf, String> {
         } else {
             usable(group)
         };
-        match judged {
+        match usability {
             Ok(()) => return Ok(group.to_owned()),
-            Err(why) => refusals.push(format!("{}: {why}", group.display())),
+            Err(why) => reasons.push(format!("{}: {why}", group.display())),
         }
     }
-    Err(refusals.join(", "))
+    Err(reasons.join(", "))
 }
 
-/// The mount of this process; it is looked for once.
+/// Returns the mount of this process. The result is cached.
 fn mount() -> Option<&'static Mount> {
     static MOUNT: OnceLock<Option<Mount>> = OnceLock::new();
     let find = || Mount::of(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     MOUNT.get_or_init(find).as_ref()
 }
 
-/// Where the file system of groups is mounted.
+/// The mount of the cgroup file system.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
     /// The group that the mount shows as its root.
@@ -267,30 +266,30 @@ struct Mount {
 }
 
 impl Mount {
-    /// By `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
+    /// Finds the mount in the content of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
     fn of(mounts: &str) -> Option<Self> {
         mounts.lines().find_map(|line| {
             let (mount, kind) = line.split_once(" - ")?;
             let mut fields = mount.split(' ').skip(3);
             let (root, point) = (fields.next()?, fields.next()?);
-            // Spaces and the like are written as octal numbers; nobody mounts this file system at
-            // such a place.
+            // Special characters are escaped as octal numbers. In practice, no path of this mount
+            // contains one.
             kind.starts_with("cgroup2 ").then(|| Self { root: root.into(), point: point.into() })
         })
     }
 
-    /// The directory of a process's group, by its `/proc/PID/cgroup`.
+    /// Returns the directory of a process's group from the content of `/proc/PID/cgroup`.
     fn group(&self, groups: &str) -> Option<PathBuf> {
         let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
         let below = Path::new(path).strip_prefix(&self.root).ok()?;
-        // `join` of nothing would leave a slash at the end.
+        // `join` with an empty path would append a slash.
         let directory =
             if below.as_os_str().is_empty() { self.point.clone() } else { self.point.join(below) };
         directory.is_dir().then_some(directory)
     }
 }
 
-/// Whether systemd has marked a group as delegated.
+/// Returns whether systemd has marked a group as delegated.
 fn is_marked_delegated(group: &Path) -> bool {
     ["user.delegate", "trusted.delegate"].into_iter().any(|name| {
         let mut value = [0u8; 8];
@@ -298,7 +297,8 @@ fn is_marked_delegated(group: &Path) -> bool {
     })
 }
 
-/// Whether groups with the limits of commands can be made below this one; the error is why not.
+/// Checks whether groups with the limits of commands can be created below `group`. Returns the
+/// reason if not.
 fn usable(group: &Path) -> Result<(), String> {
     let listed = std::fs::read_to_string(group.join("cgroup.controllers"))
         .map_err(|_| "it is no control group of version 2".to_owned())?;
@@ -311,8 +311,10 @@ fn usable(group: &Path) -> Result<(), String> {
             .map_err(|_| "this user may not write to it".to_owned())?;
     }
     enable(group).map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::BUSY) => "processes are in it, so it cannot hand its controllers on".to_owned(),
-        _ => format!("it does not hand its controllers on: {error}"),
+        Some(Errno::BUSY) => {
+            "it contains processes, so it cannot delegate its controllers".to_owned()
+        }
+        _ => format!("it does not delegate its controllers: {error}"),
     })
 }
 
@@ -320,7 +322,7 @@ fn has(list: &str, name: &str) -> bool {
     list.split_whitespace().any(|listed| listed == name)
 }
 
-/// Has a group hand the controllers on to those below it.
+/// Enables the controllers for the groups below `group`.
 fn enable(group: &Path) -> io::Result<()> {
     let file = group.join("cgroup.subtree_control");
     let enabled = std::fs::read_to_string(&file)?;
@@ -335,11 +337,12 @@ mod tests {
     use super::*;
 
     const HYBRID: &str = "30 22 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
-                          31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:10 - cgroup2 cgroup2 rw,nsdelegate\n";
+                          31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:10 - \
+                          cgroup2 cgroup2 rw,nsdelegate\n";
     const CONTAINER: &str = "40 22 0:26 /docker/1 /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n";
 
     #[test]
-    fn the_mount_is_found_by_its_kind() {
+    fn the_mount_is_found_by_its_file_system_type() {
         let mount = |mounts| Mount::of(mounts).map(|mount| (mount.root, mount.point));
         assert_eq!(mount(HYBRID), Some(("/".into(), "/sys/fs/cgroup/unified".into())));
         assert_eq!(mount(CONTAINER), Some(("/docker/1".into(), "/sys/fs/cgroup".into())));
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_of_a_process_is_where_its_mount_shows_it() {
+    fn the_group_of_a_process_is_below_the_mount() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
         let mount = Mount { root: "/docker/1".into(), point: dir.path().to_owned() };
@@ -359,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_group_is_told() {
+    fn a_directory_that_is_not_a_group_is_rejected_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(usable(dir.path()).unwrap_err(), "it is no control group of version 2");
         std::fs::write(dir.path().join("cgroup.controllers"), "cpu memory\n").unwrap();

@@ -11,7 +11,7 @@ use super::attached::{self, AttachedCommand};
 use super::connection::Connection;
 use super::error::OpenError;
 use super::exec;
-use super::prestart::PrestartedShell;
+use super::prestart::Prestart;
 use super::refresh::{CompiledPolicy, Mounts};
 use super::wrapped::WrappedCommands;
 use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox};
@@ -24,7 +24,7 @@ use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbo
 pub struct NativeSandbox {
     connection: Arc<Connection>,
     mounts: Arc<Mounts>,
-    prestarted: Arc<PrestartedShell>,
+    prestart: Arc<Prestart>,
     wrapped: WrappedCommands,
     temporary_dir: PathBuf,
     report: EngineReport,
@@ -50,7 +50,7 @@ impl NativeSandbox {
         Self {
             connection,
             mounts,
-            prestarted: Arc::default(),
+            prestart: Arc::default(),
             wrapped: WrappedCommands::default(),
             temporary_dir: temporary_dir.to_owned(),
             report,
@@ -140,7 +140,7 @@ impl NativeSandbox {
 #[async_trait]
 impl Sandbox for NativeSandbox {
     async fn exec(&self, command: CommandSpec) -> Result<CommandOutput, ExecError> {
-        exec::exec(&self.connection, &self.mounts, &self.prestarted, command).await
+        exec::exec(&self.connection, &self.mounts, &self.prestart, command).await
     }
 
     fn report(&self) -> &EngineReport {

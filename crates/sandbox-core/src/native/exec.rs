@@ -10,7 +10,7 @@ use tokio::net::unix::pipe;
 
 use super::connection::Connection;
 use super::outcome::wait_exit;
-use super::prestart::{self, PrestartedShell};
+use super::prestart::{self, Prestart};
 use super::refresh::Mounts;
 use super::request::{self, CommandText};
 use super::streams::{CommandPipes, capture, command_pipes, pipe_pair};
@@ -21,14 +21,14 @@ use crate::sandbox::{CommandOutput, CommandSpec, ExecError, Quarantined};
 pub(super) async fn exec(
     connection: &Arc<Connection>,
     mounts: &Arc<Mounts>,
-    prestarted: &Arc<PrestartedShell>,
+    prestart: &Arc<Prestart>,
     spec: CommandSpec,
 ) -> Result<CommandOutput, ExecError> {
     let (started, began) = (Instant::now(), SystemTime::now());
-    let running = prestarted.begin();
+    let running = prestart.begin();
     let guard = CompletionGuard { mounts, began: Some(began) };
     let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
-    let (pipes, stdin) = match prestarted.take(connection, &spec) {
+    let (pipes, stdin) = match prestart.take(connection, &spec) {
         Some(pipes) => (pipes, None),
         None => start(connection, &spec).await?,
     };
@@ -56,7 +56,7 @@ pub(super) async fn exec(
         elapsed: started.elapsed(),
     };
     drop(running);
-    prestart::prepare_next(connection, prestarted, spec);
+    prestart::prepare_next(connection, prestart, spec);
     Ok(output)
 }
 

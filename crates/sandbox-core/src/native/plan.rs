@@ -1,24 +1,24 @@
-//! The plan that a session's init carries out, encoded for it.
+//! The plan of a session's setup, encoded for init.
 
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use policy::{AllowList, BindAccess, CreationRules, DeniedPath, MountOp, MountPlan};
+use policy::{AllowList, BindAccess, CreationRules, MountOp, MountPlan};
 use rustix::process::{Resource, getrlimit};
 
 use super::cgroup::SessionGroup;
+use super::encoder::Encoder;
 use super::filter::{self, Attributes, UnixSockets};
 use super::wire;
 use crate::sandbox::Limits;
 
-/// Fewer than this the kernel does not take as the highest process id: it keeps the first 300 for
-/// itself.
+/// The smallest limit that the kernel accepts as the highest process id. It reserves the first 300.
 const MIN_PROCESSES: u32 = 320;
-/// How long after `SIGXCPU` a process that ignores it is killed.
+/// Time between `SIGXCPU` and `SIGKILL` for a process that ignores the former.
 const CPU_GRACE_SECONDS: u64 = 5;
 
-/// The directories that every session has for itself, where the host has them.
+/// Returns the directories that are private to every session, if they exist on the host.
 pub(super) fn private_directories() -> Vec<PathBuf> {
     ["/tmp", "/var/tmp"]
         .into_iter()
@@ -27,8 +27,8 @@ pub(super) fn private_directories() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Limits, filters and mounts, by the layout of `wire`; `group` is the session's control group, if
-/// it has one.
+/// Encodes limits, filters and mounts in the layout of `wire`. `group` is the session's control
+/// group, if it has one.
 pub(super) fn encode(
     mounts: &MountPlan,
     limits: &Limits,
@@ -49,7 +49,7 @@ pub(super) fn encode(
     plan.0
 }
 
-/// What comes to a plan later, by the layout of `wire`.
+/// Encodes an update of the mounts and the creation rules in the layout of `wire`.
 pub(super) fn encode_additions(ops: &[MountOp], rules: &CreationRules) -> Vec<u8> {
     let mut plan = Encoder::default();
     plan.operations(ops, &Limits::default());
@@ -57,10 +57,10 @@ pub(super) fn encode_additions(ops: &[MountOp], rules: &CreationRules) -> Vec<u8
     plan.0
 }
 
-/// What every command may use beside the files of its policy: devices without a state, and what the
-/// kernel tells of the machine as a whole.
+/// Stateless devices that every command may use on the Landlock tier.
 const DEVICES: [&str; 6] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+/// Facts about the whole machine that every command may read on the Landlock tier.
 const FACTS: [&str; 9] = [
     "/proc/cpuinfo",
     "/proc/filesystems",
@@ -73,7 +73,7 @@ const FACTS: [&str; 9] = [
     "/proc/version",
 ];
 
-/// Limits, filters and rules of Landlock, in the same way.
+/// Encodes limits, filters and Landlock rules in the layout of `wire`.
 pub(super) fn encode_rules(
     list: &AllowList,
     rules: &CreationRules,
@@ -108,8 +108,9 @@ pub(super) fn encode_rules(
     plan.0
 }
 
-/// The filter that init loads, by which it may be asked, and that of slots.
+/// The system call filters of init and of its workers.
 struct Filters {
+    /// Tag that exempts init's own calls from notification; `None` without notification.
     bypass_tag: Option<u32>,
     of_init: Vec<u8>,
     of_workers: Vec<u8>,
@@ -146,8 +147,8 @@ fn head(
     plan
 }
 
-/// Whether `kernel.pid_max` belongs to the process namespace (Linux 6.14). Before that it is the
-/// whole machine's, and nobody's to change here.
+/// Returns whether `kernel.pid_max` belongs to the process namespace (Linux 6.14). On older kernels
+/// it belongs to the whole machine, so the engine does not change it.
 pub(super) fn limits_processes() -> bool {
     has_limit(rustix::system::uname().release())
 }
@@ -161,8 +162,8 @@ fn has_limit(release: &CStr) -> bool {
     (numbers.next(), numbers.next()) >= (Some(6), Some(14))
 }
 
-/// `RLIMIT_…` numbers of x86-64 (`asm-generic/resource.h`) with their soft and hard values; none
-/// above the host's own.
+/// Returns `RLIMIT_…` numbers (`asm-generic/resource.h`) with their soft and hard values, none
+/// above the host's.
 fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u64)> {
     let within = |resource, wanted: u64| {
         getrlimit(resource).maximum.map_or(wanted, |maximum| maximum.min(wanted))
@@ -177,12 +178,12 @@ fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u6
         (4, 0, 0),
         same(7, Resource::Nofile, limits.open_files),
     ];
-    // A group counts those of one command; this would count all of the user.
+    // A control group counts the processes of one command. This limit counts all of the user.
     if group.is_none() {
         resources.push(same(6, Resource::Nproc, limits.processes.max(MIN_PROCESSES).into()));
     }
     if let Some(time) = limits.cpu_time {
-        // Zero would be taken for a second anyway.
+        // The kernel treats zero as one second.
         let soft = time.as_secs().max(1);
         let hard = within(Resource::Cpu, soft + CPU_GRACE_SECONDS);
         resources.push((0, soft.min(hard), hard));
@@ -190,8 +191,10 @@ fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u6
     resources
 }
 
-/// A number that commands do not know, where there is something to ask about. Who knew it would not
-/// be asked; what a command has made is looked at all the same.
+/// Returns a random tag that exempts init's own `mkdirat` calls from notification, or `None` if
+/// there are no creation rules.
+///
+/// A command that guessed it would skip the early denial but not the check after it exits.
 fn bypass_tag(rules: &CreationRules) -> Option<u32> {
     if rules.is_empty() {
         return None;
@@ -201,82 +204,12 @@ fn bypass_tag(rules: &CreationRules) -> Option<u32> {
     Some(u32::from_ne_bytes(random) | 1)
 }
 
-/// Writes the layout that `wire` describes.
-#[derive(Debug, Default)]
-pub(super) struct Encoder(pub(super) Vec<u8>);
-
-impl Encoder {
-    pub(super) fn u32(&mut self, value: u32) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn u64(&mut self, value: u64) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    pub(super) fn count(&mut self, count: usize) {
-        self.u32(u32::try_from(count).expect("far fewer than four thousand million of anything"));
-    }
-
-    fn operations(&mut self, ops: &[MountOp], limits: &Limits) {
-        self.count(ops.len());
-        for op in ops {
-            let access = |access: &BindAccess| match access {
-                BindAccess::ReadOnly => wire::READ_ONLY,
-                BindAccess::ReadWrite => wire::READ_WRITE,
-            };
-            let (operation, argument) = match op {
-                MountOp::Root => (wire::OP_ROOT, wire::READ_ONLY),
-                MountOp::RootWritable => (wire::OP_ROOT, wire::READ_WRITE),
-                MountOp::Private { .. } => (wire::OP_PRIVATE, limits.tmp_mib),
-                MountOp::HideDirectory { contains_mounts: false, .. } => {
-                    (wire::OP_HIDE_DIRECTORY, 0)
-                }
-                MountOp::HideDirectory { contains_mounts: true, .. } => (wire::OP_HIDE_AROUND, 0),
-                MountOp::HideFile { .. } => (wire::OP_HIDE_FILE, 0),
-                MountOp::Bind { access: how, .. } => (wire::OP_BIND, access(how)),
-                // Init refuses an operation that it does not know.
-                _ => (u32::MAX, 0),
-            };
-            self.u32(operation);
-            self.u32(argument);
-            self.text(op.path().unwrap_or(Path::new("/")).as_os_str().as_bytes());
-        }
-    }
-
-    fn filter(&mut self, filter: &[u8]) {
-        self.count(filter.len() / 8);
-        self.0.extend_from_slice(filter);
-    }
-
-    /// Writes the rules that init applies when a command creates a path.
-    pub(super) fn creation_rules(&mut self, rules: &CreationRules) {
-        let names = rules.intercepted_names();
-        let paths: Vec<PathBuf> = rules.denied_paths.iter().map(DeniedPath::path).collect();
-        self.texts(rules.watched_names.iter().map(String::as_bytes));
-        self.texts(names.iter().map(Vec::as_slice));
-        self.texts(paths.iter().map(|path| path.as_os_str().as_bytes()));
-        self.texts(rules.denied_patterns.iter().map(String::as_bytes));
-    }
-
-    fn texts<'t>(&mut self, texts: impl ExactSizeIterator<Item = &'t [u8]>) {
-        self.count(texts.len());
-        texts.for_each(|text| self.text(text));
-    }
-
-    pub(super) fn text(&mut self, bytes: &[u8]) {
-        self.count(bytes.len());
-        self.0.extend_from_slice(bytes);
-        self.0.push(0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_kernels_that_have_the_limit_are_asked_for_it() {
+    fn kernels_before_6_14_have_no_limit_per_namespace() {
         for (release, expected) in [
             (c"6.14.0", true),
             (c"6.18.5-generic", true),

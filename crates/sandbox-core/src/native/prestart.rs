@@ -22,17 +22,17 @@ const IDLE_TIME: Duration = Duration::from_millis(2);
 /// Time after which an unused shell exits.
 const LIFETIME: Duration = Duration::from_secs(30);
 
-/// The prestarted shell of a session, if one is waiting.
+/// State of the shells that a session prestarts: at most one waits.
 #[derive(Debug, Default)]
-pub(super) struct PrestartedShell {
-    waiting: Mutex<Option<WaitingShell>>,
+pub(super) struct Prestart {
+    waiting: Mutex<Option<PrestartedShell>>,
     running_commands: AtomicUsize,
     /// Number of shells prestarted so far.
     started: AtomicU64,
 }
 
 #[derive(Debug)]
-struct WaitingShell {
+struct PrestartedShell {
     number: u64,
     /// Environment and working directory of the shell; the command is empty.
     template: CommandSpec,
@@ -40,7 +40,7 @@ struct WaitingShell {
 }
 
 /// A running command. While it exists, the session is not idle.
-pub(super) struct RunningCommand<'s>(&'s PrestartedShell);
+pub(super) struct RunningCommand<'s>(&'s Prestart);
 
 impl Drop for RunningCommand<'_> {
     fn drop(&mut self) {
@@ -48,7 +48,7 @@ impl Drop for RunningCommand<'_> {
     }
 }
 
-impl PrestartedShell {
+impl Prestart {
     pub(super) fn begin(&self) -> RunningCommand<'_> {
         self.running_commands.fetch_add(1, Ordering::Relaxed);
         RunningCommand(self)
@@ -74,7 +74,7 @@ impl PrestartedShell {
         (sent.ok()? == message.len()).then_some(waiting.pipes)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Option<WaitingShell>> {
+    fn waiting(&self) -> MutexGuard<'_, Option<PrestartedShell>> {
         lock(&self.waiting)
     }
 
@@ -108,7 +108,7 @@ fn is_deferrable(spec: &CommandSpec) -> bool {
 /// Prestarts a shell like the one of `template` once the session has been idle for a moment.
 pub(super) fn prepare_next(
     connection: &Arc<Connection>,
-    prestarted: &Arc<PrestartedShell>,
+    prestart: &Arc<Prestart>,
     mut template: CommandSpec,
 ) {
     template.command = String::new();
@@ -116,13 +116,13 @@ pub(super) fn prepare_next(
     if !is_deferrable(&template) {
         return;
     }
-    let (connection, prestarted) = (Arc::downgrade(connection), Arc::downgrade(prestarted));
+    let (connection, prestart) = (Arc::downgrade(connection), Arc::downgrade(prestart));
     tokio::spawn(async move {
         tokio::time::sleep(IDLE_TIME).await;
-        let Some(number) = start(&connection, &prestarted, template) else { return };
+        let Some(number) = start(&connection, &prestart, template) else { return };
         tokio::time::sleep(LIFETIME).await;
-        if let Some(prestarted) = prestarted.upgrade() {
-            drop(prestarted.waiting().take_if(|waiting| waiting.number == number));
+        if let Some(prestart) = prestart.upgrade() {
+            drop(prestart.waiting().take_if(|waiting| waiting.number == number));
         }
     });
 }
@@ -131,14 +131,14 @@ pub(super) fn prepare_next(
 /// the time that the shell would have saved.
 fn start(
     connection: &Weak<Connection>,
-    prestarted: &Weak<PrestartedShell>,
+    prestart: &Weak<Prestart>,
     template: CommandSpec,
 ) -> Option<u64> {
-    let (connection, prestarted) = (connection.upgrade()?, prestarted.upgrade()?);
-    let mut waiting = prestarted.waiting();
+    let (connection, prestart) = (connection.upgrade()?, prestart.upgrade()?);
+    let mut waiting = prestart.waiting();
     let is_waiting =
         waiting.as_ref().is_some_and(|shell| matches(&connection, &shell.template, &template));
-    if is_waiting || !prestarted.is_idle() {
+    if is_waiting || !prestart.is_idle() {
         return None;
     }
     let body = request::encode(&connection, &template, CommandText::Deferred).ok()?;
@@ -150,7 +150,7 @@ fn start(
     if !connection.try_send(&body, fds.map(AsFd::as_fd)).ok()? {
         return None;
     }
-    let number = prestarted.started.fetch_add(1, Ordering::Relaxed);
-    *waiting = Some(WaitingShell { number, template, pipes });
+    let number = prestart.started.fetch_add(1, Ordering::Relaxed);
+    *waiting = Some(PrestartedShell { number, template, pipes });
     Some(number)
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::connection::Connection;
-use super::plan::Encoder;
+use super::encoder::Encoder;
 use super::wire;
 use crate::sandbox::{CommandSpec, ExecError};
 
