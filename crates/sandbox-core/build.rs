@@ -11,7 +11,6 @@ const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 
 fn main() {
     println!("cargo::rerun-if-changed=init");
-    println!("cargo::rerun-if-changed=../policy/src/glob.rs");
     println!("cargo::rustc-check-cfg=cfg(native_init)");
     let is_wanted = env::var_os("CARGO_FEATURE_NATIVE").is_some();
     let architecture = variable("CARGO_CFG_TARGET_ARCH");

@@ -19,7 +19,6 @@
 mod arch;
 mod cgroup;
 mod client;
-#[path = "../../policy/src/glob.rs"]
 mod glob;
 mod landlock;
 mod memory;

@@ -1,5 +1,7 @@
 //! Ids of sessions and users, safe as one path component and in an object key.
 
+use std::fmt;
+
 /// Maximum length of an id in bytes.
 const MAX_ID_BYTES: usize = 128;
 
@@ -7,7 +9,7 @@ const MAX_ID_BYTES: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error(
-    "{id_type} {input:?} {problem}; an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -, not `.` \
+    "{id_type} {input:?} {kind}; an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -, not `.` \
      or `..`, and does not start with `-`"
 )]
 pub struct IdError {
@@ -15,14 +17,13 @@ pub struct IdError {
     pub id_type: &'static str,
     /// At most 160 characters of the invalid text.
     pub input: String,
-    /// The problem, such as `is empty`.
-    pub problem: &'static str,
+    kind: IdErrorKind,
 }
 
 impl IdError {
     /// Returns the kind of the error.
     pub fn kind(&self) -> IdErrorKind {
-        IdErrorKind::Invalid
+        self.kind
     }
 
     /// Returns `false`: the same text never becomes valid.
@@ -35,8 +36,28 @@ impl IdError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IdErrorKind {
-    /// The text breaks the rule for ids.
-    Invalid,
+    /// The text is empty.
+    Empty,
+    /// The text has more than 128 bytes.
+    TooLong,
+    /// The text is `.` or `..`.
+    DirectoryName,
+    /// The text starts with `-`.
+    LeadingHyphen,
+    /// The text has a character outside `[A-Za-z0-9._-]`.
+    ForbiddenCharacter,
+}
+
+impl fmt::Display for IdErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "is empty",
+            Self::TooLong => "is too long",
+            Self::DirectoryName => "names a directory",
+            Self::LeadingHyphen => "starts with `-`",
+            Self::ForbiddenCharacter => "has a character that is not allowed",
+        })
+    }
 }
 
 /// Checks the rule that session, user and skill ids share.
@@ -47,20 +68,20 @@ pub enum IdErrorKind {
 /// Returns [`IdError`] if the text breaks the rule.
 #[doc(hidden)]
 pub fn check_id(id_type: &'static str, input: &str) -> Result<(), IdError> {
-    let problem = if input.is_empty() {
-        "is empty"
+    let kind = if input.is_empty() {
+        IdErrorKind::Empty
     } else if input.len() > MAX_ID_BYTES {
-        "is too long"
+        IdErrorKind::TooLong
     } else if input == "." || input == ".." {
-        "names a directory"
+        IdErrorKind::DirectoryName
     } else if input.starts_with('-') {
-        "starts with `-`"
+        IdErrorKind::LeadingHyphen
     } else if !input.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-        "has a character that is not allowed"
+        IdErrorKind::ForbiddenCharacter
     } else {
         return Ok(());
     };
-    Err(IdError { id_type, input: input.chars().take(160).collect(), problem })
+    Err(IdError { id_type, input: input.chars().take(160).collect(), kind })
 }
 
 /// Defines a string type that follows the rule of [`check_id`].
@@ -152,5 +173,6 @@ mod tests {
     fn the_error_names_the_id_and_the_rule() {
         let text = UserId::parse("a/b").unwrap_err().to_string();
         assert!(text.starts_with("user id \"a/b\" has a character"), "{text}");
+        assert_eq!(UserId::parse("..").unwrap_err().kind(), IdErrorKind::DirectoryName);
     }
 }

@@ -1,7 +1,7 @@
-//! Session ids, the paths that agents give, files inside a session directory, and the sandbox that
-//! a session's commands run in.
+//! Sessions of LLM agents: ids, paths from an agent, files inside a session directory, and a sandbox
+//! for the session's commands.
 //!
-//! Without features this crate is about names and files:
+//! Without features, this crate handles names and files:
 //!
 //! ```
 //! use sandbox_core::{SessionDir, SessionPath};
@@ -9,7 +9,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let root = tempfile::tempdir()?;
 //! let session = SessionDir::create(&root.path().join("s1"))?;
-//! // Three ways to write one path; `../x` would be an error that says how to do better.
+//! // Three spellings of one path. `../x` is an error whose text helps a model to correct it.
 //! let path = SessionPath::resolve(session.path(), "/notes/may.txt")?;
 //! assert_eq!(path, SessionPath::resolve(session.path(), "notes//./may.txt")?);
 //!
@@ -23,41 +23,49 @@
 //!
 #![cfg_attr(feature = "native", doc = "```")]
 #![cfg_attr(not(feature = "native"), doc = "```ignore")]
-//! use policy::Policy; use sandbox_core::{CommandSpec, CommandStatus, NativeSandbox, Sandbox};
+//! use policy::Policy;
+//! use sandbox_core::{CommandSpec, CommandStatus, NativeSandbox, Sandbox};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let session_dir = dir.path().canonicalize()?;
-//! let policy = Policy::session(&session_dir).home("/root".as_ref()).build()?; let sandbox =
-//! NativeSandbox::builder(&policy, &session_dir).open()?; let output =
-//! sandbox.exec(CommandSpec::new("echo hello > f && cat f")).await?; assert_eq!(output.status,
-//! CommandStatus::Exited(0)); assert_eq!(output.stdout.bytes, b"hello\n");
+//! let policy = Policy::session(&session_dir).home("/root".as_ref()).build()?;
+//! let sandbox = NativeSandbox::builder(&policy, &session_dir).open()?;
+//! let output = sandbox.exec(CommandSpec::new("echo hello > f && cat f")).await?;
+//! assert_eq!(output.status, CommandStatus::Exited(0));
+//! assert_eq!(output.stdout.bytes, b"hello\n");
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # What it does not do
-//! It knows nothing of agents, tools or storage, resolves no path outside a session directory, and never runs a
-//! command without a sandbox: where the kernel refuses a layer, opening fails with the reason and the remedy.
+//! It knows nothing of agents, tools or storage. It resolves no path outside a session directory.
+//! It never runs a command without a sandbox: if the kernel denies a layer, opening fails with the
+//! cause and the remedy.
 //!
 //! # Limits
-//! Linux; the native engine needs x86-64, Linux 5.12 or newer, and user namespaces; where these are refused,
-//! `Tier::Landlock` is a weaker tier on Linux 6.2 or newer. Memory, processes and processor time are limited for a command as a
-//! whole where a control group is delegated to the host process, and for each process otherwise (see `Limits` and `Cgroups`).
-//! Symlinks at paths that a policy denies are resolved when the sandbox opens.
+//! - Linux only. The native engine needs x86-64 or AArch64, Linux 5.12 or newer, and user
+//!   namespaces. `Tier::Landlock` is a weaker tier without user namespaces, on Linux 6.2 or newer.
+//! - Memory, processes and processor time are limited for a command as a whole if a control group is
+//!   delegated to the host process, and for each process otherwise (see `Limits` and `Cgroups`).
+//! - Symlinks at paths that a policy denies are resolved when the sandbox opens.
 //!
 //! # Features
-//! | feature | brings |
+//! | feature | adds |
 //! |---|---|
 //! | `sandbox` | the trait `Sandbox` and its types |
 //! | `native` | the native engine, on kernel namespaces and seccomp |
-//! | `srt` | the engine that runs the program `srt`, to compare with |
+//! | `srt` | the engine that runs the program `srt`, for comparison |
 //!
 //! # Errors
-//! [`IdError`] and [`PathError`] for what an agent or a caller wrote, [`FileError`] for what the system refuses;
-//! with `native` also `OpenError` for a sandbox that cannot be had and `ExecError` for a command that
-//! cannot be run.
+//! - [`IdError`]: a text is not an id.
+//! - [`PathError`]: a path from an agent is invalid.
+//! - [`FileError`]: a file cannot be accessed.
+//! - `OpenError` and `SrtError`: a sandbox cannot be opened.
+//! - `ExecError`: a command cannot be run.
+//!
+//! Each has `kind()`, and `is_retryable()`.
 
 #![forbid(unsafe_code)]
 
@@ -69,12 +77,16 @@ pub mod internal;
 mod path;
 mod transient;
 
-pub use causes::with_causes;
-pub use files::{
-    FileError, FileErrorKind, STAGED_PREFIX, SessionDir, StagedFile, read_open, real_path,
-};
-pub use id::{IdError, IdErrorKind, SessionId, UserId, check_id};
+pub use files::{FileError, FileErrorKind, STAGED_PREFIX, SessionDir, StagedFile};
+pub use id::{IdError, IdErrorKind, SessionId, UserId};
+// For the crates of this workspace only.
 pub use path::{PathError, PathErrorKind, RelativePath, SessionPath};
+#[doc(hidden)]
+pub use {
+    causes::with_causes,
+    files::{read_open, real_path},
+    id::check_id,
+};
 #[cfg(feature = "native")]
 mod native;
 #[cfg(feature = "sandbox")]

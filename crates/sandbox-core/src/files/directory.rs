@@ -230,8 +230,10 @@ impl SessionDir {
         .map_err(|errno| FileError::beneath("open", parent.as_ref(), errno))
     }
 
-    /// Where the symlink `link` in `parent` leads, by text; every step is opened beneath the
-    /// session directory again, so a text that lies only ends in another place inside.
+    /// Returns the target of the symlink `link` in `parent`, resolved as text.
+    ///
+    /// Every component is then opened beneath the session directory. So a forged target leads to
+    /// another path inside at most.
     fn follow(
         &self,
         parent: &OwnedFd,

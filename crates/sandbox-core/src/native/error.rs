@@ -44,7 +44,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The engine does not support this operating system or architecture.
-    #[error("the native engine is built for Linux on x86-64 only")]
+    #[error("the native engine needs Linux on x86-64 or AArch64")]
     Unsupported,
     /// An operation on the host failed, for example because descriptors or memory ran out.
     #[error("cannot {operation} for the sandbox")]

@@ -160,7 +160,7 @@ fn with_cause(error: &OpenError) -> String {
 fn remedy_of(error: &OpenError) -> &str {
     match error {
         OpenError::LayerUnavailable { remedy, .. } => remedy,
-        OpenError::Unsupported => "use Linux on x86-64",
+        OpenError::Unsupported => "use Linux on x86-64 or AArch64",
         _ => "see the error",
     }
 }

@@ -8,6 +8,7 @@ mod ahead;
 mod arrivals;
 #[cfg(all(feature = "native", feature = "srt"))]
 mod conformance;
+mod copies;
 #[cfg(feature = "native")]
 mod escapes;
 mod files;
