@@ -1,8 +1,8 @@
-//! What of a command's errors the session's policy explains.
+//! Explanations of a command's failures by the session's policy.
 //!
-//! The kernel tells nobody else what it refuses, so this reads what programs say of it on standard
-//! error, and asks the policy about each path and host that they name. It explains; it decides
-//! nothing, and an agent that prints such lines gets an explanation.
+//! The kernel reports a denial to the failing program only. This module therefore searches standard
+//! error for the messages of programs, and asks the policy about each path and host they name. It
+//! decides nothing: an agent that prints such a line gets an explanation.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -11,11 +11,12 @@ use policy::Access;
 use sandbox_core::Quarantined;
 use serde::Serialize;
 
-/// How many denials a result tells, and from how many of the last lines.
+/// The maximum number of explained failures in a result.
 const MAX_DENIALS: usize = 5;
+/// The number of lines that are searched, counted from the last one.
 const MAX_LINES: usize = 200;
 
-/// Something that a command was refused, by which rule, and what would allow it.
+/// A denied access, the rule that denies it, and the setting that would allow it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -26,10 +27,10 @@ pub struct Denial {
     pub access: &'static str,
     /// The rule that denies it.
     pub rule: String,
-    /// What would allow it, where something can.
+    /// The setting that would allow the access, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// Where it is now, when the command had made it all the same and it was taken away.
+    /// The new path of a file that the command created despite the rule and that was quarantined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<String>,
 }
@@ -49,31 +50,32 @@ impl fmt::Display for Denial {
     }
 }
 
-/// A rule that denies something, and what would allow it.
+/// A rule that denies an access, and the setting that would allow it.
 pub(crate) struct Reason {
     pub(crate) rule: String,
     pub(crate) remedy: Option<String>,
 }
 
-/// What a line on standard error complains of.
+/// A failure that a line on standard error reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Complaint {
-    /// Access was refused, or the file is hidden.
-    Path(String, Refused),
+    Path(String, FailedAccess),
     Host(String),
 }
 
+/// The access to a path that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
-    /// Whatever was tried.
-    Access,
-    Writing,
-    /// A file in a hidden directory is not there.
-    Finding,
+enum FailedAccess {
+    /// Reading or writing.
+    Any,
+    Write,
+    /// Looking up the name; files in a hidden directory do not exist.
+    Lookup,
 }
 
-/// What standard error tells of, and the policy denies. `path` and `host` say why something is
-/// denied, if it is; relative paths begin in `dir`.
+/// Finds the failures on standard error that the policy denies.
+///
+/// `path` and `host` return the reason for a denial. Relative paths begin in `dir`.
 pub(crate) fn find(
     stderr: &str,
     dir: &Path,
@@ -87,12 +89,12 @@ pub(crate) fn find(
                 let reason = host(&name);
                 (name, "connect", reason)
             }
-            Complaint::Path(name, refused) => {
+            Complaint::Path(name, failed) => {
                 let at = normalized(&dir.join(&name));
-                let asked: &[Access] = match refused {
-                    Refused::Access => &[Access::Read, Access::Write],
-                    Refused::Writing => &[Access::Write],
-                    Refused::Finding => &[Access::Read],
+                let asked: &[Access] = match failed {
+                    FailedAccess::Any => &[Access::Read, Access::Write],
+                    FailedAccess::Write => &[Access::Write],
+                    FailedAccess::Lookup => &[Access::Read],
                 };
                 let denied = asked.iter().find_map(|access| Some((*access, path(&at, *access)?)));
                 let Some((access, reason)) = denied else { continue };
@@ -112,23 +114,23 @@ pub(crate) fn find(
     denials
 }
 
-/// Something that was made where the policy allows nothing.
+/// Explains the quarantine of a file that the policy forbids to create.
 pub(crate) fn from_quarantined(quarantined: &Quarantined, reason: Option<Reason>) -> Denial {
-    let shown = |path: &Path| path.to_string_lossy().into_owned();
+    let text = |path: &Path| path.to_string_lossy().into_owned();
     let unknown = || Reason { rule: "it is protected".to_owned(), remedy: None };
     let Reason { rule, remedy } = reason.unwrap_or_else(unknown);
-    let moved_to = quarantined.moved_to.as_deref().map(shown);
-    Denial { target: shown(&quarantined.path), access: "write", rule, remedy, moved_to }
+    let moved_to = quarantined.moved_to.as_deref().map(text);
+    Denial { target: text(&quarantined.path), access: "write", rule, remedy, moved_to }
 }
 
-/// `strerror(3)` in the C locale and as node and Python write it, in lower case.
-const PATH_MESSAGES: [(&str, Refused); 4] = [
-    ("permission denied", Refused::Access),
-    ("operation not permitted", Refused::Access),
-    ("read-only file system", Refused::Writing),
-    ("no such file or directory", Refused::Finding),
+/// Messages of `strerror(3)` in lower case, in the C locale and in the spelling of Node and Python.
+const PATH_MESSAGES: [(&str, FailedAccess); 4] = [
+    ("permission denied", FailedAccess::Any),
+    ("operation not permitted", FailedAccess::Any),
+    ("read-only file system", FailedAccess::Write),
+    ("no such file or directory", FailedAccess::Lookup),
 ];
-/// What stands before the name of a host that was not found: curl, wget and git, ssh, node.
+/// Text in front of the name of a host that was not found, by curl, wget, git, ssh and Node.
 const HOST_MESSAGES: [&str; 5] = [
     "resolve host: ",
     "resolve host address ",
@@ -138,7 +140,7 @@ const HOST_MESSAGES: [&str; 5] = [
 ];
 
 fn complaint(line: &str) -> Option<Complaint> {
-    // The same length as the line, so that places in one are places in the other.
+    // ASCII lower case has the same length, so offsets are valid in both texts.
     let lower = line.to_ascii_lowercase();
     for before in HOST_MESSAGES {
         if let Some(at) = lower.find(before) {
@@ -150,18 +152,18 @@ fn complaint(line: &str) -> Option<Complaint> {
             return Some(Complaint::Host(name.to_owned()));
         }
     }
-    let (at, message, refused) = PATH_MESSAGES
+    let (at, message, failed) = PATH_MESSAGES
         .iter()
-        .find_map(|(message, refused)| Some((lower.find(message)?, message, *refused)))?;
+        .find_map(|(message, failed)| Some((lower.find(message)?, message, *failed)))?;
     let (before, after) = (&line[..at], &line[at + message.len()..]);
     let name = quoted(after).or_else(|| quoted(before)).or_else(|| {
         let last = before.trim_end().trim_end_matches(':').rsplit(": ").next()?;
         Some(last.trim())
     })?;
-    (!name.is_empty()).then(|| Complaint::Path(name.to_owned(), refused))
+    (!name.is_empty()).then(|| Complaint::Path(name.to_owned(), failed))
 }
 
-/// The last quoted part of a text.
+/// Returns the last quoted part of a text.
 fn quoted(text: &str) -> Option<&str> {
     [('\'', '\''), ('‘', '’'), ('"', '"')].into_iter().find_map(|(open, close)| {
         let end = text.rfind(close)?;
@@ -170,7 +172,7 @@ fn quoted(text: &str) -> Option<&str> {
     })
 }
 
-/// Without `.` and `..`, by the names alone.
+/// Removes `.` and `..` without following symlinks.
 fn normalized(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {
@@ -194,35 +196,38 @@ mod tests {
         assert_eq!(complaint(line), expected, "{line}");
     }
 
-    fn path(name: &str, refused: Refused) -> Option<Complaint> {
-        Some(Complaint::Path(name.to_owned(), refused))
+    fn path(name: &str, failed: FailedAccess) -> Option<Complaint> {
+        Some(Complaint::Path(name.to_owned(), failed))
     }
 
     #[test]
-    fn what_programs_say_of_a_path_is_understood() {
-        check("cat: /etc/shadow: Permission denied", path("/etc/shadow", Refused::Access));
-        check("bash: line 1: /usr/x: Read-only file system", path("/usr/x", Refused::Writing));
+    fn messages_about_paths_are_recognised() {
+        check("cat: /etc/shadow: Permission denied", path("/etc/shadow", FailedAccess::Any));
+        check("bash: line 1: /usr/x: Read-only file system", path("/usr/x", FailedAccess::Write));
         check(
             "touch: cannot touch '/usr/a b': Read-only file system",
-            path("/usr/a b", Refused::Writing),
+            path("/usr/a b", FailedAccess::Write),
         );
         check(
             "ls: cannot open directory ‘../s2’: Permission denied",
-            path("../s2", Refused::Access),
+            path("../s2", FailedAccess::Any),
         );
         check(
             "PermissionError: [Errno 13] Permission denied: '/etc/x'",
-            path("/etc/x", Refused::Access),
+            path("/etc/x", FailedAccess::Any),
         );
-        check("Error: EACCES: permission denied, open '/root/f'", path("/root/f", Refused::Access));
-        check("cat: notes.txt: No such file or directory", path("notes.txt", Refused::Finding));
-        check("rm: cannot remove 'it's': Operation not permitted", path("s", Refused::Access));
+        check(
+            "Error: EACCES: permission denied, open '/root/f'",
+            path("/root/f", FailedAccess::Any),
+        );
+        check("cat: notes.txt: No such file or directory", path("notes.txt", FailedAccess::Lookup));
+        check("rm: cannot remove 'it's': Operation not permitted", path("s", FailedAccess::Any));
         check("Permission denied", None);
         check("all is well", None);
     }
 
     #[test]
-    fn what_programs_say_of_a_host_is_understood() {
+    fn messages_about_hosts_are_recognised() {
         let host = |name: &str| Some(Complaint::Host(name.to_owned()));
         check("curl: (6) Could not resolve host: example.com", host("example.com"));
         check("wget: unable to resolve host address ‘example.com’", host("example.com"));
@@ -239,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_denied_is_told_once_and_the_last_first_when_there_is_too_much() {
+    fn each_denial_is_reported_once_and_the_last_ones_win() {
         let path = |path: &Path, access| {
             let reason = || Some(Reason { rule: "the rule".to_owned(), remedy: None });
             (path.starts_with("/hidden") || (access == Access::Write && path.starts_with("/usr")))
@@ -255,8 +260,11 @@ mod tests {
         };
         assert_eq!(
             found(
-                "cat: /hidden/a: Permission denied\ncat: ../../hidden/../hidden/a: No such file or directory\n\
-                   x: /usr/f: Permission denied\ncat: mine: Permission denied\ncurl: (6) Could not resolve host: a.b"
+                "cat: /hidden/a: Permission denied\n\
+                 cat: ../../hidden/../hidden/a: No such file or directory\n\
+                 x: /usr/f: Permission denied\n\
+                 cat: mine: Permission denied\n\
+                 curl: (6) Could not resolve host: a.b"
             ),
             ["read /hidden/a", "write /usr/f"]
         );

@@ -1,14 +1,14 @@
 //! The environment of a session's commands.
 //!
-//! In this order, a later entry never overriding an earlier one:
+//! It consists of the following variables. A later one never overrides an earlier one.
 //!
-//! 1. from the host, by an allow list: `LANG`, `LC_*`, `TZ`, `TERM`;
-//! 2. `PATH`, of which only the directories stay that can be read inside, behind the `bin` of a
-//!    Python virtual environment if one is named; `VIRTUAL_ENV`; `NODE_PATH`;
-//! 3. `HOME` and `TMPDIR`, the session's own directory for temporary files, `/tmp`;
+//! 1. `LANG`, `LC_*`, `TZ` and `TERM` of the host;
+//! 2. `PATH`, with the `bin` of the Python virtual environment and those directories of the host's
+//!    `PATH` that commands can read; `VIRTUAL_ENV`; `NODE_PATH`;
+//! 3. `HOME` and `TMPDIR`, which name the session's private directory for temporary files;
 //! 4. the session's variables.
 //!
-//! Nothing else of the host's environment reaches a command.
+//! No other variable of the host reaches a command.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -19,18 +19,18 @@ use secrets::Variables;
 
 use crate::runtimes::{self, HostRuntimes};
 
-/// What name the session's own directory for temporary files, which no other session sees.
+/// Variables that name the session's private directory for temporary files.
 const TEMPORARY: [&str; 2] = ["HOME", "TMPDIR"];
 
-/// An environment, and the variables that could not be part of it.
+/// An environment, and the session's variables that it does not contain.
 #[derive(Clone, Default)]
 pub(crate) struct Environment {
     variables: Vec<(OsString, OsString)>,
-    /// Names of the session's variables that the runtime already sets.
+    /// Names of the session's variables that have a fixed value.
     pub(crate) overridden: Vec<String>,
 }
 
-/// Composes the environment; `host` lists the host's own.
+/// Composes the environment from that of the host and the session's variables.
 pub(crate) fn compose(
     host: impl Iterator<Item = (OsString, OsString)>,
     runtimes: &HostRuntimes,
@@ -62,14 +62,14 @@ pub(crate) fn compose(
 }
 
 impl Environment {
-    /// All of it, for a sandbox with this directory.
+    /// Returns all variables for a sandbox with this directory for temporary files.
     pub(crate) fn with_temporary_dir(&self, dir: &Path) -> Vec<(OsString, OsString)> {
-        let own = TEMPORARY.iter().map(|name| (name.into(), dir.into()));
-        own.chain(self.variables.iter().cloned()).collect()
+        let temporary = TEMPORARY.iter().map(|name| (name.into(), dir.into()));
+        temporary.chain(self.variables.iter().cloned()).collect()
     }
 }
 
-/// Whether a variable of the host says only how the host shows things.
+/// Returns whether a variable of the host only affects language, time zone and terminal.
 fn is_harmless(name: &std::ffi::OsStr) -> bool {
     name.to_str()
         .is_some_and(|name| matches!(name, "LANG" | "TZ" | "TERM") || name.starts_with("LC_"))
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn only_harmless_variables_of_the_host_come_through_and_the_runtime_wins() {
+    fn only_harmless_host_variables_pass_and_fixed_values_win() {
         let session = tempfile::tempdir().unwrap();
         let policy = Policy::session(session.path()).home(Path::new("/root")).build().unwrap();
         let host = [

@@ -1,14 +1,13 @@
-//! The one directory under which an embedder or the command keeps everything, and each session's
-//! state in it.
+//! The home: the directory that holds all sessions of an embedder or the command, and their state.
 //!
 //! ```text
-//! <home>/sessions/<session id>/   the session directory: all that a command may write to, and the model sees
-//! <home>/state/<session id>/      whose session it is, what the store holds, which skills are installed
-//! <home>/store/                   the default object store of the command
-//! <home>/agent-tools.db           the default database of variables of the command
+//! <home>/sessions/<session id>/   the session directory, which commands read and write
+//! <home>/state/<session id>/      the owner, the index of the store and the installed skills
+//! <home>/store/                   the command's default object store
+//! <home>/agent-tools.db           the command's default database of variables
 //! ```
 //!
-//! A session's commands can read and write the first and see nothing of the others.
+//! A session's commands can read and write the session directory. They cannot see the rest.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -19,24 +18,25 @@ use std::time::{Duration, Instant};
 use sandbox_core::{SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
-/// How long an open waits for another process that has the session.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-const LOCK_POLL: Duration = Duration::from_millis(20);
+/// The time that opening a session waits for another process to release it.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Where the state of sessions lives.
+/// The directory under which sessions and their state live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
     path: PathBuf,
 }
 
 impl Home {
-    /// Uses a directory, which is made when it is first needed, for its owner alone.
+    /// Uses a directory. The first session creates it, readable by its owner only.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// The user's own: `$XDG_DATA_HOME/agent-tools`, or `~/.local/share/agent-tools` (XDG Base
-    /// Directory Specification 0.8). `None` where the user has no home directory.
+    /// Returns the current user's home: `$XDG_DATA_HOME/agent-tools`, or
+    /// `~/.local/share/agent-tools` (XDG Base Directory Specification 0.8). Returns `None` if the
+    /// user has no home directory.
     pub fn for_current_user() -> Option<Self> {
         let data =
             std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
@@ -46,17 +46,17 @@ impl Home {
         Some(Self::new(data.join("agent-tools")))
     }
 
-    /// The directory itself.
+    /// Returns the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The directory whose children are the session directories.
+    /// Returns the parent of all session directories.
     pub fn sessions_root(&self) -> PathBuf {
         self.path.join("sessions")
     }
 
-    /// The directory of one session.
+    /// Returns the directory of one session.
     pub fn session_dir(&self, session: &SessionId) -> PathBuf {
         self.sessions_root().join(session.as_str())
     }
@@ -65,10 +65,10 @@ impl Home {
         self.path.join("state").join(session.as_str())
     }
 
-    /// The sessions that have a directory here, in order.
+    /// Returns the sessions that have a directory in this home, sorted.
     ///
     /// # Errors
-    /// [`StateError`] when the directory cannot be listed.
+    /// Returns [`StateError`] if the directory cannot be listed.
     pub fn sessions(&self) -> Result<Vec<SessionId>, StateError> {
         let root = self.sessions_root();
         let error = |source| StateError::Io { operation: "list", path: root.clone(), source };
@@ -86,13 +86,13 @@ impl Home {
     }
 }
 
-/// What is remembered of a session on this machine.
+/// The content of `session.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
+struct Ownership {
     user: Option<String>,
 }
 
-/// The state of one session, out of its commands' reach, held by this process alone until it is
+/// The state of one session, which its commands cannot reach. Locked against other processes until
 /// dropped.
 #[derive(Debug)]
 pub(crate) struct SessionState {
@@ -101,8 +101,8 @@ pub(crate) struct SessionState {
 }
 
 impl SessionState {
-    /// Takes a session's state over; waits for a moment when another process has it.
-    pub(crate) async fn take(home: &Home, session: &SessionId) -> Result<Self, StateError> {
+    /// Locks a session's state. Waits up to [`LOCK_TIMEOUT`] for another process.
+    pub(crate) async fn acquire(home: &Home, session: &SessionId) -> Result<Self, StateError> {
         let dir = home.state_dir(session);
         let error = |operation, path: &Path| {
             let path = path.to_owned();
@@ -124,8 +124,8 @@ impl SessionState {
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(Self { dir, _lock: lock }),
-                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
-                    tokio::time::sleep(LOCK_POLL).await;
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_TIMEOUT => {
+                    tokio::time::sleep(LOCK_POLL_INTERVAL).await;
                 }
                 Err(TryLockError::WouldBlock) => {
                     return Err(StateError::InUse { session: session.clone() });
@@ -135,9 +135,9 @@ impl SessionState {
         }
     }
 
-    /// Whose session it is; `None` when nobody's, or new.
+    /// Returns the user who owns the session; `None` if it has no user or is new.
     pub(crate) fn user(&self) -> Result<Option<UserId>, StateError> {
-        let path = self.record_path();
+        let path = self.ownership_path();
         let damaged = || StateError::Damaged { path: path.clone() };
         let text = match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -147,19 +147,19 @@ impl SessionState {
                 source,
             })?,
         };
-        let record: Record = serde_json::from_str(&text).map_err(|_| damaged())?;
-        record.user.map(|user| UserId::parse(&user).map_err(|_| damaged())).transpose()
+        let ownership: Ownership = serde_json::from_str(&text).map_err(|_| damaged())?;
+        ownership.user.map(|user| UserId::parse(&user).map_err(|_| damaged())).transpose()
     }
 
-    /// Notes whose session it is.
+    /// Records the user who owns the session.
     ///
-    /// A session belongs to one user for good: another one would be shown the first one's files.
+    /// A session never changes its owner: a second user would see the first user's files.
     pub(crate) fn claim(
         &self,
         session: &SessionId,
         user: Option<&UserId>,
     ) -> Result<(), StateError> {
-        let path = self.record_path();
+        let path = self.ownership_path();
         if path.exists() {
             let owner = self.user()?;
             return if owner.as_ref() == user {
@@ -168,8 +168,8 @@ impl SessionState {
                 Err(StateError::WrongUser { session: session.clone() })
             };
         }
-        let record = Record { user: user.map(|user| user.as_str().to_owned()) };
-        let text = serde_json::to_string(&record).unwrap_or_default();
+        let ownership = Ownership { user: user.map(|user| user.as_str().to_owned()) };
+        let text = serde_json::to_string(&ownership).unwrap_or_default();
         let staged = self.dir.join("session.json.new");
         std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &path)).map_err(
             |source| {
@@ -179,9 +179,9 @@ impl SessionState {
         )
     }
 
-    /// Forgets the owner, when the session has left this machine.
+    /// Deletes the record of the owner after the session has left this machine.
     pub(crate) fn disclaim(&self) -> Result<(), StateError> {
-        let path = self.record_path();
+        let path = self.ownership_path();
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StateError::Io { operation: "remove", path, source: error })
@@ -190,53 +190,54 @@ impl SessionState {
         }
     }
 
-    /// Where the mirror keeps what it knows of the store.
+    /// Returns the directory of the mirror's index.
     pub(crate) fn mirror_dir(&self) -> PathBuf {
         self.dir.join("mirror")
     }
 
-    /// Where it is kept which skills are installed.
+    /// Returns the directory of the records of installed skills.
     pub(crate) fn skills_dir(&self) -> PathBuf {
         self.dir.join("skills")
     }
 
-    fn record_path(&self) -> PathBuf {
+    fn ownership_path(&self) -> PathBuf {
         self.dir.join("session.json")
     }
 }
 
-/// Why the state of a session cannot be used.
+/// Errors returned when the state of sessions is read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
     /// Another process has the session open.
     #[error(
-        "session {session} is in use by another process; wait until it is closed there, or take another session"
+        "session {session} is in use by another process; \
+         wait until it is closed there, or use another session"
     )]
     InUse {
         /// The session.
         session: SessionId,
     },
-    /// The session on this machine is another user's.
-    #[error("session {session} belongs to another user; close it first, or take another session")]
+    /// The session on this machine belongs to another user.
+    #[error("session {session} belongs to another user; close it first, or use another session")]
     WrongUser {
         /// The session.
         session: SessionId,
     },
-    /// A file of the state is not what was written there.
-    #[error("{} is damaged; remove it if the session may be opened by any user again", path.display())]
+    /// A file of the state has invalid content.
+    #[error("{} is damaged; remove it to let any user open the session", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {operation} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation, such as `read`.
         operation: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The system's own error.
+        /// The error of the system call.
         source: io::Error,
     },
 }
@@ -254,7 +255,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let home = Home::new(home.path());
         let (ann, bob) = (UserId::parse("ann").unwrap(), UserId::parse("bob").unwrap());
-        let state = SessionState::take(&home, &session("s")).await.unwrap();
+        let state = SessionState::acquire(&home, &session("s")).await.unwrap();
         state.claim(&session("s"), Some(&ann)).unwrap();
         state.claim(&session("s"), Some(&ann)).unwrap();
         assert!(matches!(
@@ -268,17 +269,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_holder_is_told_that_the_session_is_in_use() {
+    async fn a_second_process_waits_for_the_session() {
         let home = tempfile::tempdir().unwrap();
         let home = Home::new(home.path());
-        let first = SessionState::take(&home, &session("s")).await.unwrap();
-        // The lock belongs to the open file, so a second opening stands for another process.
+        let first = SessionState::acquire(&home, &session("s")).await.unwrap();
+        // The lock belongs to the open file, so a second open file acts like another process.
         let id = session("s");
-        let busy = SessionState::take(&home, &id);
+        let busy = SessionState::acquire(&home, &id);
         let busy = tokio::time::timeout(Duration::from_millis(100), busy).await;
         assert!(busy.is_err(), "it waits");
         drop(first);
-        SessionState::take(&home, &session("s")).await.unwrap();
+        SessionState::acquire(&home, &session("s")).await.unwrap();
     }
 
     #[test]

@@ -17,13 +17,12 @@ use crate::tools;
 
 /// Serves a session until the client closes standard input.
 ///
-/// A tool's result object stands in `structuredContent`, and as JSON text in `content`. What a tool
-/// refuses is a result with `isError`, so that the model can read why. When the client cancels a
-/// call, a running command is killed.
+/// `structuredContent` has the output of a tool as an object, and `content` has it as JSON text. A
+/// failed call is a result with `isError`, so that the model can read the reason. If the client
+/// cancels a call, its command is killed.
 ///
 /// # Errors
-/// [`McpError`] when the client does not follow the protocol from the start, or the connection
-/// breaks.
+/// Returns [`McpError`] if the client violates the protocol at the start, or the connection breaks.
 pub async fn serve_stdio(session: Arc<Session>) -> Result<(), McpError> {
     let server = Server { session };
     let running = server
@@ -34,11 +33,11 @@ pub async fn serve_stdio(session: Arc<Session>) -> Result<(), McpError> {
     Ok(())
 }
 
-/// Why serving ended early.
+/// Errors returned by [`serve_stdio`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum McpError {
-    /// The client did not begin as the protocol asks.
+    /// The client did not begin with the handshake of the protocol.
     #[error("the client did not complete the handshake")]
     Handshake {
         /// The protocol error.
@@ -71,7 +70,7 @@ impl ServerHandler for Server {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, rmcp::ErrorData> {
         Ok(ListToolsResult::with_all_items(
-            self.session.tools().into_iter().map(described).collect(),
+            self.session.tools().into_iter().map(to_mcp_tool).collect(),
         ))
     }
 
@@ -84,8 +83,10 @@ impl ServerHandler for Server {
             request.arguments.map_or_else(|| Value::Object(JsonObject::new()), Value::Object);
         let result = tokio::select! {
             result = self.session.call(&request.name, input) => result,
-            // Dropping the call kills a running command; the client waits for no answer.
-            () = context.ct.cancelled() => return Err(rmcp::ErrorData::internal_error("the call was cancelled", None)),
+            // Dropping the call kills its command. The client expects no answer.
+            () = context.ct.cancelled() => {
+                return Err(rmcp::ErrorData::internal_error("the call was cancelled", None));
+            }
         };
         match result {
             Ok(output) => Ok(CallToolResult::structured(output).into()),
@@ -99,7 +100,7 @@ impl ServerHandler for Server {
     }
 }
 
-fn described(tool: tools::Tool) -> Tool {
+fn to_mcp_tool(tool: tools::Tool) -> Tool {
     let schema = match tool.input_schema {
         Value::Object(schema) => schema,
         _ => JsonObject::new(),

@@ -1,36 +1,36 @@
-//! Language runtimes on the host: where they are, and whether a session can reach them.
+//! Language runtimes of the host: their location, and their accessibility from a session.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use policy::{Access, Policy};
 
-/// The programs that are looked for, by the name they are started with.
+/// The names of the programs that are searched.
 const KNOWN: [&str; 12] =
     ["python3", "node", "npm", "ruby", "perl", "php", "java", "go", "cargo", "deno", "bun", "uv"];
 
-/// What the host offers, found by looking at its files: no process is started.
+/// The runtimes of the host, found by searching its files. No process is started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostRuntimes {
     /// The directories of the host's `PATH` that exist.
     pub path: Vec<PathBuf>,
-    /// npm's global root, such as `/usr/lib/node_modules`, where npm is installed.
+    /// npm's global root, such as `/usr/lib/node_modules`, if npm is installed.
     pub node_path: Option<PathBuf>,
 }
 
-/// A runtime of the host that the policy of a session keeps out of reach.
+/// A runtime of the host that a session's policy makes unreachable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreachableRuntime {
     /// The program's name.
     pub name: &'static str,
-    /// Where it is.
+    /// The program's path.
     pub path: PathBuf,
-    /// What to open for reading so that a session can use it.
+    /// The path to allow for reading so that a session can use the program.
     pub allow_read: PathBuf,
 }
 
 impl HostRuntimes {
-    /// Looks at the host; `variable` reads the host's environment.
+    /// Searches the host. `variable` returns variables of the host's environment.
     pub fn find(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Self {
         let path = variable("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         let mut dirs: Vec<PathBuf> = Vec::new();
@@ -43,12 +43,12 @@ impl HostRuntimes {
         Self { path: dirs, node_path }
     }
 
-    /// The directories of `PATH` that can be read under a policy, in order.
+    /// Returns the directories of `PATH` that a policy allows to read, in order.
     pub fn reachable_path<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = &'a Path> {
         self.path.iter().map(PathBuf::as_path).filter(move |dir| readable(policy, dir))
     }
 
-    /// Where each known runtime is that a session under this policy can start.
+    /// Returns the name and path of each known runtime that a session with this policy can start.
     pub fn reachable(&self, policy: &Policy) -> Vec<(&'static str, PathBuf)> {
         let find = |name| {
             self.reachable_path(policy).map(|dir| dir.join(name)).find(|path| runs(policy, path))
@@ -56,8 +56,7 @@ impl HostRuntimes {
         KNOWN.into_iter().filter_map(|name| Some((name, find(name)?))).collect()
     }
 
-    /// The known runtimes that the host would start, or has in another place, but that no session
-    /// under this policy can reach.
+    /// Returns the known runtimes of the host that no session with this policy can start.
     pub fn unreachable(&self, policy: &Policy, home: &Path) -> Vec<UnreachableRuntime> {
         let reachable = self.reachable(policy);
         let mut found = Vec::new();
@@ -93,8 +92,10 @@ fn find_program(path: &[PathBuf], name: &str) -> Option<PathBuf> {
     path.iter().map(|dir| dir.join(name)).find(|program| program.is_file())
 }
 
-/// The directory that a program's installation is likely to lie in: `~/.pyenv` for
-/// `~/.pyenv/shims/python3`, `/opt/go` for `/opt/go/bin/go`, else the program's own directory.
+/// Guesses the directory of a program's installation.
+///
+/// This is `~/.pyenv` for `~/.pyenv/shims/python3`, `/opt/go` for `/opt/go/bin/go`, and otherwise
+/// the parent of the program.
 fn installation(program: &Path, home: &Path) -> PathBuf {
     for root in [home, Path::new("/opt"), Path::new("/home"), Path::new("/srv")] {
         if let Some(first) =
@@ -109,10 +110,11 @@ fn installation(program: &Path, home: &Path) -> PathBuf {
     program.parent().unwrap_or(program).to_owned()
 }
 
-/// npm's global root, by npm's own rule: `<prefix>/lib/node_modules`, where the prefix is the
-/// setting `prefix` of the environment, of `~/.npmrc`, of `<prefix of node>/etc/npmrc` or of npm's
-/// own `npmrc`, and else the directory above node's `bin` (npm documentation: "folders", "config",
-/// "npmrc").
+/// Returns npm's global root, `<prefix>/lib/node_modules`, by the rule of npm.
+///
+/// The prefix is the setting `prefix` of the environment, of `~/.npmrc`, of `<prefix of
+/// node>/etc/npmrc` or of npm's built-in `npmrc`. Without a setting it is the parent of node's
+/// `bin` (npm documentation: "folders", "config", "npmrc").
 fn node_path(
     path: &[PathBuf],
     variable: &impl Fn(&str) -> Option<std::ffi::OsString>,
@@ -132,7 +134,7 @@ fn node_path(
     root.is_dir().then_some(root)
 }
 
-/// The setting `prefix` of an npmrc, with `~` and `${HOME}` put in place.
+/// Returns the setting `prefix` of an npmrc, with `~` and `${HOME}` expanded.
 fn prefix_setting(
     npmrc: &str,
     variable: &impl Fn(&str) -> Option<std::ffi::OsString>,
@@ -147,13 +149,12 @@ fn prefix_setting(
     path.is_absolute().then_some(path)
 }
 
-/// The `bin` directory of a Python virtual environment.
+/// Returns the `bin` directory of a Python virtual environment.
 pub(crate) fn venv_bin(venv: &Path) -> PathBuf {
     venv.join("bin")
 }
 
-/// Directories joined for a variable such as `PATH`; one with `:` in its name cannot be written
-/// down there.
+/// Joins directories for a variable such as `PATH`, which cannot express names with `:`.
 pub(crate) fn joined<'a>(dirs: impl Iterator<Item = &'a Path>) -> std::ffi::OsString {
     let mut text = std::ffi::OsString::new();
     for dir in dirs.filter(|dir| !contains_colon(dir.as_os_str())) {
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_in_the_home_directory_is_out_of_reach_until_it_is_opened() {
+    fn a_runtime_in_the_home_directory_is_unreachable_until_it_is_allowed() {
         let (_host, usr, home) = host();
         let path = std::env::join_paths([home.join(".pyenv/shims"), usr.join("bin")]).unwrap();
         let runtimes =
@@ -246,15 +247,15 @@ mod tests {
     }
 
     #[test]
-    fn where_npm_is_installed_the_rule_agrees_with_npm_itself() {
+    fn the_global_root_agrees_with_npm_if_it_is_installed() {
         let host = HostRuntimes::find(|name| std::env::var_os(name));
         let Ok(output) = std::process::Command::new("npm").args(["root", "-g"]).output() else {
             return testkit::skipped("npm's own global root", "package npm");
         };
-        let told = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+        let root = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
         assert_eq!(
-            host.node_path.filter(|_| told.is_dir()),
-            Some(told.clone()).filter(|told| told.is_dir())
+            host.node_path.filter(|_| root.is_dir()),
+            Some(root.clone()).filter(|root| root.is_dir())
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Where artifacts and skills are kept.
+//! The object store of artifacts and skills.
 
 use std::fmt;
 use std::path::Path;
@@ -10,54 +10,55 @@ use object_store::path::Path as Key;
 use sandbox_core::{SessionId, UserId};
 use skill_store::SkillStore;
 
-/// An object store, the prefix under which everything lies in it, and how links to it are made.
+/// An object store with a prefix for all its keys, and a linker that makes links to its objects.
 #[derive(Clone, Debug)]
 pub struct Storage {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) prefix: Key,
     pub(crate) linker: Option<Arc<dyn Linker>>,
     pub(crate) name: String,
-    /// What sessions have found out about the store.
+    /// Properties of the store that sessions have detected.
     pub(crate) probe: StoreProbe,
 }
 
 impl Storage {
-    /// Opens a store by its URL: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///directory`,
-    /// `memory:///`, as far as the features of this build go. Credentials come from the clouds'
-    /// standard environment variables.
+    /// Opens a store by its URL: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///directory` or
+    /// `memory:///`. All but the last need a feature.
+    ///
+    /// Credentials come from the clouds' standard environment variables. The first request is made
+    /// later, so an unreachable store is not an error here.
     ///
     /// # Errors
-    /// [`StoreError`] for a URL or a setting that cannot work. Whether the store answers shows at
-    /// first use.
+    /// Returns [`StoreError`] if the URL or a setting is invalid, or the feature is disabled.
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let opened = artifact_sync::open_store(url)?;
-        Ok(Self::opened(opened))
+        Ok(Self::from_opened(opened))
     }
 
-    /// Uses a directory on the local disk, made where it is absent; `dir` is absolute.
+    /// Opens a directory on the local disk by its absolute path, and creates it if it is absent.
     ///
     /// # Errors
-    /// [`StoreError`] when the directory cannot be made, or the feature `fs` is off.
+    /// Returns [`StoreError`] if the directory cannot be created or the feature `fs` is disabled.
     pub fn local(dir: &Path) -> Result<Self, StoreError> {
         let opened = artifact_sync::open_directory(dir)?;
-        Ok(Self::opened(opened))
+        Ok(Self::from_opened(opened))
     }
 
-    fn opened(opened: OpenedStore) -> Self {
+    fn from_opened(opened: OpenedStore) -> Self {
         let OpenedStore { store, prefix, linker, name, .. } = opened;
         Self { store, prefix, linker, name, probe: StoreProbe::default() }
     }
 
-    /// Asks the store for a listing, to see whether it answers.
+    /// Lists the prefix to check that the store answers.
     ///
     /// # Errors
-    /// What the store says.
+    /// Returns the error of the store.
     pub async fn check(&self) -> Result<(), object_store::Error> {
         self.store.list_with_delimiter(Some(&self.prefix)).await.map(drop)
     }
 
-    /// Uses a store of the embedder's; `name` is what stands before the keys that callers see, a
-    /// bucket's name for one.
+    /// Uses the embedder's store. Callers see keys with `name` in front, such as the name of a
+    /// bucket.
     pub fn new(store: Arc<dyn ObjectStore>, name: impl Into<String>) -> Self {
         Self {
             store,
@@ -68,37 +69,37 @@ impl Storage {
         }
     }
 
-    /// Puts everything under a general prefix.
+    /// Sets a prefix for all keys.
     #[must_use]
     pub fn with_prefix(mut self, prefix: Key) -> Self {
         self.prefix = prefix;
         self
     }
 
-    /// Makes links with a linker of the embedder's.
+    /// Makes links with the embedder's linker.
     #[must_use]
     pub fn with_linker(mut self, linker: Arc<dyn Linker>) -> Self {
         self.linker = Some(linker);
         self
     }
 
-    /// The skills of the store.
+    /// Returns the skills in the store.
     pub fn skills(&self) -> SkillStore {
         SkillStore::new(Arc::clone(&self.store), self.prefix.clone())
     }
 
-    /// `user_<user>/sessions/<session>` under the general prefix.
+    /// Returns the prefix of a session's artifacts: `user_<user>/sessions/<session>`.
     pub(crate) fn session_prefix(&self, user: &UserId, session: &SessionId) -> Key {
         artifact_sync::session_prefix(&self.prefix, user, session)
     }
 
-    /// A key without the name that callers see before it.
+    /// Removes the name that callers see in front of a key.
     pub(crate) fn strip_name<'a>(&self, key: &'a str) -> &'a str {
         key.strip_prefix(&self.name).and_then(|key| key.strip_prefix('/')).unwrap_or(key)
     }
 }
 
-/// The bucket's name and the general prefix.
+/// The name of the bucket and the prefix.
 impl fmt::Display for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;

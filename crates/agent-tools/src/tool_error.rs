@@ -1,26 +1,26 @@
-//! Why a tool call failed.
+//! Errors returned by tool calls.
 
 use std::path::PathBuf;
 
 use sandbox_core::{ExecError, FileError, PathError, RelativePath};
 
-/// Why a tool call failed. [`ToolError::message`] is what a model should be told.
+/// Errors returned by tool calls. [`ToolError::message`] renders one for a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ToolError {
-    /// The path leads out of the session directory, or is no path.
+    /// The path leaves the session directory or is invalid.
     #[error(transparent)]
     Path {
-        /// What is wrong with it.
+        /// The cause.
         source: PathError,
     },
-    /// The path is the session directory, where a file was asked for.
+    /// The path is the session directory, but the tool needs a file.
     #[error("path {input:?} is the session directory itself, not a file")]
     SessionDirectory {
-        /// What the agent wrote.
+        /// The path as the agent wrote it.
         input: String,
     },
-    /// The policy of the session denies it.
+    /// The policy of the session denies the access.
     #[error("the session's policy denies {operation} {}: {rule}", path.display())]
     Denied {
         /// `reading` or `writing`.
@@ -30,10 +30,10 @@ pub enum ToolError {
         /// The rule that denies it.
         rule: String,
     },
-    /// The file could not be reached.
+    /// The file cannot be accessed.
     #[error(transparent)]
     File {
-        /// The file error.
+        /// The cause.
         source: FileError,
     },
     /// The file could not be written.
@@ -41,13 +41,13 @@ pub enum ToolError {
     Write {
         /// The file.
         path: RelativePath,
-        /// The system's own error.
+        /// The error of the system call.
         source: std::io::Error,
     },
     /// The command could not be run.
     #[error("the command could not be run")]
     Exec {
-        /// Why not.
+        /// The cause.
         source: ExecError,
     },
     /// No tool has this name.
@@ -58,12 +58,12 @@ pub enum ToolError {
         /// The names of the tools.
         known: Vec<&'static str>,
     },
-    /// The input is not shaped as the tool's schema says.
-    #[error("the input of {tool} is not as its schema says")]
+    /// The input does not match the tool's schema.
+    #[error("the input of {tool} does not match its schema")]
     Input {
         /// The tool.
         tool: &'static str,
-        /// What is wrong with it.
+        /// The mismatch.
         source: serde_json::Error,
     },
     /// The result cannot be expressed as JSON.
@@ -72,7 +72,7 @@ pub enum ToolError {
         /// The cause.
         source: serde_json::Error,
     },
-    /// The runtime shut down under the call.
+    /// The async runtime shut down during the call, or a task panicked.
     #[error("the call was interrupted")]
     Interrupted {
         /// The cause.
@@ -85,7 +85,7 @@ impl ToolError {
         Self::File { source }
     }
 
-    /// The error with its causes in one line.
+    /// Renders the error and its causes as one line.
     pub fn message(&self) -> String {
         crate::with_causes(self)
     }

@@ -1,22 +1,24 @@
-//! The files of one session: its directory, its state, and its mirror; with or without a sandbox
-//! around them.
+//! The files of one session, with or without a sandbox: its directory, its state and its mirror.
 
-use std::path::PathBuf;
+mod error;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use artifact_sync::{
-    ChangeSourceReport, IgnoreRules, Mirror, Pending, Progress, RestoreReport, Skipped, SyncError,
-    SyncReport,
+    ChangeSourceReport, IgnoreRules, Mirror, Pending, Progress, RestoreReport, Skipped, SyncReport,
 };
 use object_store::path::Path as Key;
 use sandbox_core::internal::blocking;
-use sandbox_core::{FileError, RelativePath, SessionDir, SessionId, UserId};
+use sandbox_core::{RelativePath, SessionDir, SessionId, UserId};
 use skill_store::SKILLS_DIRECTORY;
 
-use crate::home::{Home, SessionState, StateError};
+use crate::home::{Home, SessionState};
 use crate::storage::Storage;
 
-/// A session's files, held by this process alone until dropped.
+pub use self::error::{CloseError, TransferError, WorkspaceError};
+
+/// The files of one session. No other process can open them until this value is dropped.
 #[derive(Debug)]
 pub struct Workspace {
     pub(crate) id: SessionId,
@@ -27,79 +29,77 @@ pub struct Workspace {
     storage: Option<Storage>,
 }
 
-/// Handling of files that are deleted locally, by a sync.
+/// Treatment of locally deleted files by a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalMode {
-    /// Keeps the stored copies if suspiciously many files are deleted at once.
+    /// Keeps the stored copies if suspiciously many files were deleted at once.
     HoldBackMany,
     /// Deletes all stored copies.
     ApplyAll,
 }
 
-/// What a workspace is connected with.
+/// The parts of the host that workspaces are connected to.
 #[derive(Clone, Copy)]
 pub(crate) struct Backends<'s> {
     pub(crate) storage: Option<&'s Storage>,
     pub(crate) progress: Option<&'s Arc<dyn Progress>>,
-    /// What is not mirrored; the default list when absent.
+    /// Rules for files that are not mirrored, instead of the default list.
     pub(crate) ignore: Option<&'s IgnoreRules>,
 }
 
-/// What opening a workspace had to tell.
+/// A workspace that was opened, and how that went.
 pub(crate) struct OpenedWorkspace {
     pub(crate) workspace: Workspace,
-    /// Whether the session was not on this machine before.
+    /// True if this call created the session directory.
     pub(crate) created: bool,
     pub(crate) warnings: Vec<String>,
 }
 
 impl Workspace {
-    /// Opens a session's files: makes the directory and restores it from the store where it is
-    /// absent on this machine; where it is there, its files stand, and only what is new in the
-    /// store is fetched.
+    /// Opens a session's files.
+    ///
+    /// If the session is not on this machine, creates its directory and restores it from the store.
+    /// Otherwise the local files win, and only new objects are fetched.
     pub(crate) async fn open(
         home: &Home,
         backends: Backends<'_>,
         id: &SessionId,
         user: Option<&UserId>,
     ) -> Result<OpenedWorkspace, WorkspaceError> {
-        let state = SessionState::take(home, id).await?;
+        let state = SessionState::acquire(home, id).await?;
         state.claim(id, user)?;
         let path = home.session_dir(id);
         let created = !path.exists();
-        let dir = Arc::new(SessionDir::create(&path)?);
-        let mut opened = Workspace {
+        let mut workspace = Workspace {
             id: id.clone(),
             user: user.cloned(),
-            dir,
+            dir: Arc::new(SessionDir::create(&path)?),
             state,
             mirror: None,
             storage: None,
         };
         let mut warnings = Vec::new();
         if let (Some(storage), Some(user)) = (backends.storage, user) {
-            let mirror = opened.open_mirror(storage, backends, user)?;
+            let mirror = workspace.open_mirror(storage, backends, user)?;
             match mirror.restore().await {
                 Ok(report) => warnings.extend(report.problems()),
-                // Local files are complete without the store, so a session that is here goes on.
+                // Local files are complete without the store.
                 Err(error) if !created => {
-                    warnings.push(format!(
-                        "nothing could be fetched from the store: {}",
-                        crate::with_causes(&error)
-                    ));
+                    let cause = crate::with_causes(&error);
+                    warnings.push(format!("nothing could be fetched from the store: {cause}"));
                 }
                 Err(source) => {
-                    opened.discard().await;
+                    workspace.discard().await;
                     return Err(WorkspaceError::Restore { source });
                 }
             }
-            opened.mirror = Some(mirror);
-            opened.storage = Some(storage.clone());
+            workspace.mirror = Some(mirror);
+            workspace.storage = Some(storage.clone());
         }
-        Ok(OpenedWorkspace { workspace: opened, created, warnings })
+        Ok(OpenedWorkspace { workspace, created, warnings })
     }
 
-    /// Opens the files of a session that is on this machine, as its user; nothing is fetched.
+    /// Opens the files of a session that is on this machine, as its user. Fetches nothing.
     pub(crate) async fn open_existing(
         home: &Home,
         backends: Backends<'_>,
@@ -109,7 +109,7 @@ impl Workspace {
         if !path.exists() {
             return Err(WorkspaceError::NoSession { id: id.clone(), path });
         }
-        let state = SessionState::take(home, id).await?;
+        let state = SessionState::acquire(home, id).await?;
         let user = state.user()?;
         let dir = Arc::new(SessionDir::open(&path)?);
         let mut workspace =
@@ -144,7 +144,7 @@ impl Workspace {
         mirror.open().map_err(|source| WorkspaceError::Mirror { source })
     }
 
-    /// Takes back what an open that failed had made on this machine; the store keeps what it has.
+    /// Removes the session from this machine after opening it failed. The store is not changed.
     pub(crate) async fn discard(&self) {
         let _ = self.remove().await;
     }
@@ -155,7 +155,7 @@ impl Workspace {
         Ok(self.state.disclaim()?)
     }
 
-    /// The key as callers see it: `<bucket>/<full key>`.
+    /// Returns a key as callers see it: `<bucket>/<full key>`.
     pub(crate) fn display_key(&self, key: &Key) -> String {
         match &self.storage {
             Some(storage) => format!("{}/{key}", storage.name),
@@ -163,13 +163,13 @@ impl Workspace {
         }
     }
 
-    /// The names in the session directory, directories with a slash, in order.
+    /// Returns the sorted names in the session directory; those of directories end with a slash.
     pub(crate) fn file_names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
             .filter_map(|entry| {
-                let slash =
-                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) { "/" } else { "" };
+                let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                let slash = if is_dir { "/" } else { "" };
                 entry.file_name().to_str().map(|name| format!("{name}{slash}"))
             })
             .collect();
@@ -177,181 +177,86 @@ impl Workspace {
         names
     }
 
-    /// What is not in the store yet, and why.
+    /// Returns the changes that are not in the store yet, with reasons.
     pub fn pending(&self) -> Vec<Pending> {
         self.mirror.as_ref().map(Mirror::pending).unwrap_or_default()
     }
 
-    /// How changes to the files are found, and where it is not by events, why; `None` without a
-    /// store.
+    /// Returns the way in which changes of files are detected, and the reason if that is not by
+    /// events; `None` without a store.
     pub fn change_source(&self) -> Option<ChangeSourceReport> {
         self.mirror.as_ref().map(Mirror::change_source)
     }
 
-    /// Whose session it is.
+    /// Returns the user who owns the session.
     pub fn user(&self) -> Option<&UserId> {
         self.user.as_ref()
     }
 
-    /// Where its files are.
-    pub fn dir(&self) -> &std::path::Path {
+    /// Returns the session directory.
+    pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Fetches what is new in the store, or newer and not changed here.
+    /// Fetches objects that are new in the store, and newer versions of files that did not change
+    /// locally.
     ///
     /// # Errors
-    /// [`TransferError`] for a session without a store, and when the store cannot be listed.
+    /// Returns [`TransferError`] if the session has no store or the store cannot be listed.
     pub async fn refresh(&self) -> Result<RestoreReport, TransferError> {
-        let mirror =
-            self.mirror.as_ref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })?;
-        mirror.refresh().await.map_err(|source| TransferError::Mirror { source })
+        self.mirror()?.refresh().await.map_err(|source| TransferError::Mirror { source })
     }
 
-    /// Brings the store up to date.
+    /// Uploads local changes. If the store fails, the report lists them as pending.
     ///
     /// # Errors
-    /// [`TransferError::NoStore`]. A store that fails is none: the report says what is pending.
+    /// Returns [`TransferError::NoStore`] if the session has no store.
     pub async fn sync(&self, removals: RemovalMode) -> Result<SyncReport, TransferError> {
-        let mirror =
-            self.mirror.as_ref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })?;
+        let mirror = self.mirror()?;
         Ok(match removals {
             RemovalMode::HoldBackMany => mirror.sync().await,
             RemovalMode::ApplyAll => mirror.sync_with_removals().await,
         })
     }
 
-    /// Fetches one object of the session's prefix into the session directory; `None` for a
-    /// directory marker.
+    /// Fetches one object of the session's prefix into the session directory. Returns `None` if the
+    /// object is a directory marker.
     ///
     /// # Errors
-    /// [`TransferError`] for a key that is not this session's or would lead out of its directory, for a
-    /// session without a store, and when the store fails.
+    /// Returns [`TransferError`] if the session has no store, if the store fails, or if the key
+    /// belongs to another session or leaves the session directory.
     pub async fn pull(&self, key: &str) -> Result<Option<RelativePath>, TransferError> {
-        let mirror =
-            self.mirror.as_ref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })?;
+        let mirror = self.mirror()?;
         let key = self.storage.as_ref().map_or(key, |storage| storage.strip_name(key));
         mirror.pull_key(key).await.map_err(|source| TransferError::Mirror { source })
     }
 
-    /// Uploads what is pending, then removes the session's directory from this machine. Gives what
-    /// the store could not hold, a symlink for one, and which is gone with the directory.
+    fn mirror(&self) -> Result<&Mirror, TransferError> {
+        self.mirror.as_ref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })
+    }
+
+    /// Uploads pending changes, then removes the session's directory from this machine. Returns the
+    /// files that cannot be stored, such as symlinks, and were deleted with the directory.
     ///
     /// # Errors
-    /// [`CloseError::Pending`] when something could not be uploaded: the directory stays.
+    /// Returns [`CloseError::Pending`] if a change could not be uploaded. The directory then stays.
     pub async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
         let mut lost = Vec::new();
         if let Some(mirror) = &self.mirror {
             let report = mirror.flush().await;
             if let Some(first) = report.pending.first() {
-                let (count, path, reason) =
-                    (report.pending.len(), first.path.to_string(), first.reason.to_string());
-                return Err(CloseError::Pending { id: self.id.clone(), count, path, reason });
+                return Err(CloseError::Pending {
+                    id: self.id.clone(),
+                    count: report.pending.len(),
+                    path: first.path.to_string(),
+                    reason: first.reason.to_string(),
+                });
             }
             lost = report.skipped;
         }
         self.remove().await?;
         Ok(lost)
     }
-}
-
-/// Why the files of a session cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WorkspaceError {
-    /// The session's state cannot be used.
-    #[error(transparent)]
-    State {
-        /// The state error.
-        #[from]
-        source: StateError,
-    },
-    /// The session directory cannot be used.
-    #[error(transparent)]
-    Directory {
-        /// The file error.
-        #[from]
-        source: FileError,
-    },
-    /// What the store holds of the session could not be fetched, so nothing was opened.
-    #[error("the session could not be restored from the store")]
-    Restore {
-        /// The cause.
-        source: SyncError,
-    },
-    /// The record of what the store holds cannot be used.
-    #[error("the session's mirror cannot be opened")]
-    Mirror {
-        /// The cause.
-        source: SyncError,
-    },
-    /// The session is not on this machine.
-    #[error("there is no session {id} on this machine (no {}); `session list` names those that are", path.display())]
-    NoSession {
-        /// The session.
-        id: SessionId,
-        /// Where its directory would be.
-        path: PathBuf,
-    },
-}
-
-/// Errors returned when a session exchanges files with its store.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TransferError {
-    /// The session has no store, or no user.
-    #[error("session {id} has no store: it was opened without one, or without a user")]
-    NoStore {
-        /// The session.
-        id: SessionId,
-    },
-    /// The mirror rejected the key, or the store failed.
-    #[error(transparent)]
-    Mirror {
-        /// The cause.
-        source: SyncError,
-    },
-}
-
-/// Why a session was not removed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CloseError {
-    /// The session's files cannot be opened.
-    #[error(transparent)]
-    Workspace {
-        /// The cause.
-        #[from]
-        source: WorkspaceError,
-    },
-    /// Something is not in the store; removing the directory would lose it.
-    #[error(
-        "session {id} stays on this machine, changes that are not in the store: {count}; the first is {path}: {reason}"
-    )]
-    Pending {
-        /// The session.
-        id: SessionId,
-        /// How many changes are pending.
-        count: usize,
-        /// The first of them.
-        path: String,
-        /// Why it is pending.
-        reason: String,
-    },
-    /// The directory could not be removed whole.
-    #[error(transparent)]
-    Directory {
-        /// The file error.
-        #[from]
-        source: FileError,
-    },
-    /// The state could not be updated.
-    #[error(transparent)]
-    State {
-        /// The state error.
-        #[from]
-        source: StateError,
-    },
 }
 
 /// Returns whether a path is mirrored as an artifact: true for everything outside `skills/`.

@@ -122,7 +122,7 @@ pub struct BashOutput {
     /// The number of further files that the command created or changed.
     #[serde(skip_serializing_if = "is_zero")]
     pub artifacts_omitted: usize,
-    /// Whether the command was killed because it exceeded its time limit.
+    /// True if the command was killed because it exceeded its time limit.
     #[serde(skip_serializing_if = "is_false")]
     pub timed_out: bool,
     /// The limit of the session that the command reached, if one is known: `memory`, `processes`,

@@ -20,7 +20,7 @@ pub struct Tool {
     pub description: String,
     /// The input as a JSON Schema (draft 07).
     pub input_schema: Value,
-    /// Whether the tool changes nothing.
+    /// True if the tool changes nothing.
     pub is_read_only: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The tools of a session: one file per tool, and the list that a model, MCP and
-//! [`Session::call`] work from.
+//! The tools of a session: one file per tool, and the list that a model, MCP and [`Session::call`]
+//! work from.
 //!
 //! To add a tool, write its file and add one line to [`DEFINITIONS`].
 

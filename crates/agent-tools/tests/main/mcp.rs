@@ -1,4 +1,4 @@
-//! The MCP server, driven by hand and by a client that is not ours.
+//! The MCP server, driven by hand and by the official inspector.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::command::Cli;
+use crate::cli::Cli;
 
-/// A server on its standard input and output, and the count of requests.
+/// A running server and the number of requests so far.
 struct Server {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -87,10 +87,8 @@ fn the_tools_work_over_standard_input_and_output() {
         server.call("readFile", json!({ "path": "f" }))["structuredContent"]["content"],
         "hi\n"
     );
-    assert_eq!(
-        server.call("writeFile", json!({ "path": "g", "content": "x" }))["structuredContent"]["success"],
-        true
-    );
+    let written = server.call("writeFile", json!({ "path": "g", "content": "x" }));
+    assert_eq!(written["structuredContent"]["success"], true);
     let escaping = server.call("readFile", json!({ "path": "../x" }));
     assert_eq!(escaping["isError"], true);
     assert!(
@@ -112,13 +110,20 @@ fn a_cancelled_call_kills_its_command() {
     let mut server = Server::start(&cli);
     server.requests += 1;
     let id = server.requests;
-    let call = json!({ "name": "bash", "arguments": { "command": "echo $$ > begun; sleep 100; touch survived" } });
+    let command = "echo $$ > begun; sleep 100; touch survived";
+    let call = json!({ "name": "bash", "arguments": { "command": command } });
     server.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": call }));
-    while server.call("bash", json!({ "command": "test -e begun" }))["structuredContent"]["exitCode"]
-        != 0
-    {}
-    server.send(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": id, "reason": "test" } }));
-    // Each command sees only its own processes, so the host is asked.
+    let exit_code = |server: &mut Server, command: &str| {
+        server.call("bash", json!({ "command": command }))["structuredContent"]["exitCode"].clone()
+    };
+    while exit_code(&mut server, "test -e begun") != 0 {}
+    let cancelled = json!({ "requestId": id, "reason": "test" });
+    server.send(&json!({
+        "jsonrpc": "2.0",
+        "method": "notifications/cancelled",
+        "params": cancelled,
+    }));
+    // A command cannot see the processes of another one, so the test searches /proc of the host.
     let alive = || {
         std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
             let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -128,10 +133,7 @@ fn a_cancelled_call_kills_its_command() {
     while alive() {
         std::thread::yield_now();
     }
-    assert_eq!(
-        server.call("bash", json!({ "command": "ls survived" }))["structuredContent"]["exitCode"],
-        2
-    );
+    assert_eq!(exit_code(&mut server, "ls survived"), 2);
     drop(server.child.stdin.take());
     server.child.wait().unwrap();
 }

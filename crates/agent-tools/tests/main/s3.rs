@@ -1,16 +1,16 @@
-//! The whole flow against a server that speaks S3 and checks signatures.
+//! Sessions with an S3 server that checks signatures.
 
 use testkit::{S3Server, http_get};
 
-use crate::command::Cli;
+use crate::cli::Cli;
 
-/// Another machine: another home, the same bucket.
+/// Returns a machine with a new home and the shared bucket.
 fn machine(server: &S3Server) -> Cli {
     Cli::with_store(&format!("s3://{}/general", S3Server::BUCKET), &server.environment())
 }
 
 #[test]
-fn skills_go_in_artifacts_come_out_and_another_machine_restores_them() {
+fn skills_are_used_artifacts_are_linked_and_another_machine_restores_them() {
     let server = S3Server::start();
     let first = machine(&server);
     let skill = first.write(
@@ -20,7 +20,8 @@ fn skills_go_in_artifacts_come_out_and_another_machine_restores_them() {
     first.write("src/hello.sh", "echo hello > \"$1\"");
     first.run(&["skill", "publish", skill.parent().unwrap().to_str().unwrap()]).ok();
 
-    let command = "sh skills/greet/hello.sh 'a b é+&%#.txt'; head -c 70000 /dev/urandom > bytes; base64 -w0 bytes";
+    let command = "sh skills/greet/hello.sh 'a b é+&%#.txt'; \
+                   head -c 70000 /dev/urandom > bytes; base64 -w0 bytes";
     let result = first.run(&["--json", "bash", "--skill", "greet@1", command]).ok().json();
     let artifacts = result["artifacts"].as_array().unwrap();
     let artifact =
@@ -50,7 +51,7 @@ fn skills_go_in_artifacts_come_out_and_another_machine_restores_them() {
 }
 
 #[test]
-fn wrong_credentials_are_said_and_nothing_is_half_done() {
+fn wrong_credentials_are_reported_without_the_secret() {
     let server = S3Server::start();
     let mut cli = machine(&server);
     cli.environment.retain(|(name, _)| name != "AWS_SECRET_ACCESS_KEY");

@@ -1,4 +1,4 @@
-//! `agent-tools sandbox`, the way a script that used `srt` would.
+//! `agent-tools sandbox` as a replacement for `srt` in scripts.
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -32,13 +32,13 @@ impl Fixture {
     }
 
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        said(&self.command(arguments).output().unwrap())
+        outcome(&self.command(arguments).output().unwrap())
     }
 }
 
-fn said(output: &Output) -> (i32, String, String) {
+fn outcome(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert_eq!(output.status.signal(), None, "the command itself ends, by its own will");
+    assert_eq!(output.status.signal(), None, "a signal killed agent-tools");
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
@@ -76,7 +76,7 @@ fn exit_codes_are_those_of_a_shell() {
 }
 
 #[test]
-fn settings_mean_what_they_mean_from_the_working_directory() {
+fn relative_settings_begin_in_the_working_directory() {
     let fixture = Fixture::new(OPEN);
     std::fs::write(fixture.dir.path().join("denied"), "as it was").unwrap();
     std::fs::create_dir(fixture.dir.path().join("hidden")).unwrap();
@@ -85,13 +85,13 @@ fn settings_mean_what_they_mean_from_the_working_directory() {
     assert_ne!(fixture.run(&["-c", "echo x > denied"]).0, 0);
     assert_ne!(fixture.run(&["cat", "hidden/file"]).0, 0);
     assert_eq!(fixture.run(&["printenv", "SANDBOX_RUNTIME"]).1, "1\n");
-    // Without a file of its own there are no rules, and nothing may be written.
+    // Without a settings file, nothing is writable.
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent-tools"));
     command
         .args(["sandbox", "-c", "pwd; echo x > more"])
         .current_dir(fixture.dir.path())
         .env("HOME", fixture.dir.path());
-    let (code, stdout, _) = said(&command.output().unwrap());
+    let (code, stdout, _) = outcome(&command.output().unwrap());
     assert_eq!(
         (code, stdout),
         (1, format!("{}\n", fixture.dir.path().canonicalize().unwrap().display()))
@@ -99,7 +99,7 @@ fn settings_mean_what_they_mean_from_the_working_directory() {
 }
 
 #[test]
-fn settings_that_cannot_be_used_run_nothing() {
+fn invalid_settings_run_nothing() {
     for (settings, message) in [("", "EOF"), ("{", "EOF"), (r#"{"network":{}}"#, "allowedDomains")]
     {
         let fixture = Fixture::new(settings);
@@ -113,7 +113,7 @@ fn settings_that_cannot_be_used_run_nothing() {
 }
 
 #[test]
-fn input_and_output_go_straight_through() {
+fn input_and_output_pass_through() {
     let fixture = Fixture::new(OPEN);
     let mut child =
         fixture.command(&["-c", "head -n 1; wc -c"]).stdin(Stdio::piped()).spawn().unwrap();
@@ -122,15 +122,15 @@ fn input_and_output_go_straight_through() {
         stdin.write_all(b"first line\n").unwrap();
         let _ = stdin.write_all(&vec![b'x'; 3_000_000]);
     });
-    let (code, stdout, _) = said(&child.wait_with_output().unwrap());
+    let (code, stdout, _) = outcome(&child.wait_with_output().unwrap());
     writer.join().unwrap();
-    // head may read more than it prints.
+    // `head` may read more than it prints.
     assert_eq!(code, 0);
     assert!(stdout.starts_with("first line\n"), "{stdout}");
 }
 
 #[test]
-fn a_signal_reaches_the_command_and_leftovers_hold_nobody_up() {
+fn signals_reach_the_command_and_leftover_processes_delay_nothing() {
     let fixture = Fixture::new(OPEN);
     let begun = Instant::now();
     let (code, stdout, _) = fixture.run(&["-c", "sleep 1000 & setsid sleep 1000 & echo started"]);

@@ -1,4 +1,4 @@
-//! Sessions by the library: sharing, limits of results, policy on the file tools, failing stores.
+//! Sessions through the library: sharing, results, policies and restarts.
 
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
@@ -17,21 +17,22 @@ struct Fixture {
     sessions: Sessions,
 }
 
-fn fixture() -> Fixture {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Arc::new(InMemory::new());
-    let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
-    let sessions = Sessions::builder(Home::new(dir.path().canonicalize().unwrap().join("home")))
-        .storage(storage)
-        .build();
-    Fixture { _dir: dir, store, sessions }
-}
-
 fn spec(id: &str) -> SessionSpec {
     SessionSpec::new(SessionId::parse(id).unwrap()).user(UserId::parse("7").unwrap())
 }
 
 impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(InMemory::new());
+        let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
+        let sessions =
+            Sessions::builder(Home::new(dir.path().canonicalize().unwrap().join("home")))
+                .storage(storage)
+                .build();
+        Self { _dir: dir, store, sessions }
+    }
+
     async fn open(&self, id: &str) -> Arc<Session> {
         self.sessions.open(spec(id)).await.unwrap()
     }
@@ -39,7 +40,7 @@ impl Fixture {
 
 #[tokio::test]
 async fn keys_are_those_of_the_reference_under_the_general_prefix() {
-    let fixture = fixture();
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
     let result = session.bash("mkdir d && echo x > 'd/a b.txt'").await.unwrap();
     assert_eq!(
@@ -52,7 +53,7 @@ async fn keys_are_those_of_the_reference_under_the_general_prefix() {
 
 #[tokio::test]
 async fn concurrent_opens_of_one_session_share_one() {
-    let fixture = fixture();
+    let fixture = Fixture::new();
     let (a, b) = tokio::join!(fixture.open("s1"), fixture.open("s1"));
     assert!(Arc::ptr_eq(&a, &b));
     let other = SessionSpec::new(SessionId::parse("s1").unwrap()).user(UserId::parse("8").unwrap());
@@ -60,8 +61,8 @@ async fn concurrent_opens_of_one_session_share_one() {
 }
 
 #[tokio::test]
-async fn a_wrapped_command_runs_in_the_session_and_the_next_call_mirrors_what_it_changed() {
-    let fixture = fixture();
+async fn a_wrapped_command_runs_in_the_session_and_the_next_call_mirrors_its_changes() {
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
     let wrapped =
         session.wrap_command("echo \"it's here\" > 'a b' && cat 'a b' && echo $HOME").unwrap();
@@ -76,17 +77,17 @@ async fn a_wrapped_command_runs_in_the_session_and_the_next_call_mirrors_what_it
 }
 
 #[tokio::test]
-async fn a_result_says_what_was_denied_by_which_rule_and_what_would_allow_it() {
-    let fixture = fixture();
+async fn a_result_explains_denials_with_rule_and_remedy() {
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
     session.write_file("mine", b"").await.unwrap();
-    let command = "cat /root/secret; echo x > /usr/x; cat missing /tmp/missing; chmod 000 mine; cat /mnt/x; \
-                   echo 'curl: (6) Could not resolve host: example.com' >&2";
+    let command = "cat /root/secret; echo x > /usr/x; cat missing /tmp/missing; chmod 000 mine; \
+                   cat /mnt/x; echo 'curl: (6) Could not resolve host: example.com' >&2";
     let ran = session.bash(command).await.unwrap();
-    let told: Vec<_> =
+    let denied: Vec<_> =
         ran.denied.iter().map(|denial| (denial.access, denial.target.as_str())).collect();
     assert_eq!(
-        told,
+        denied,
         [
             ("read", "/root/secret"),
             ("write", "/usr/x"),
@@ -105,15 +106,15 @@ async fn a_result_says_what_was_denied_by_which_rule_and_what_would_allow_it() {
 }
 
 #[tokio::test]
-async fn what_may_not_come_into_being_is_refused_or_taken_away_and_the_result_says_so() {
-    let fixture = fixture();
+async fn forbidden_files_are_denied_or_quarantined_and_reported() {
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
     let ran = session.bash("echo x > .bashrc; ln -s .profile l; echo y > l").await.unwrap();
     let path = |name: &str| session.dir().join(name).to_string_lossy().into_owned();
-    let told: Vec<_> =
+    let denied: Vec<_> =
         ran.denied.iter().map(|denial| (denial.target.clone(), denial.moved_to.clone())).collect();
     assert_eq!(
-        told,
+        denied,
         [(path(".bashrc"), None), (path(".profile"), Some(path(".profile.refused")))],
         "{}",
         ran.stderr
@@ -123,9 +124,9 @@ async fn what_may_not_come_into_being_is_refused_or_taken_away_and_the_result_sa
     );
     let names: Vec<_> =
         ran.artifacts.iter().map(|artifact| artifact.relative_path.as_str()).collect();
-    assert_eq!(names, [".profile.refused"], "what was taken away is stored under its new name");
+    assert_eq!(names, [".profile.refused"], "quarantined files are stored under their new names");
 
-    // A repository that the other tools have made is protected like one that a command has made.
+    // A repository that writeFile creates is protected like one that a command creates.
     session.write_file("repo/.git/HEAD", b"ref: refs/heads/main").await.unwrap();
     assert_ne!(session.bash("echo x > repo/.git/config").await.unwrap().exit_code, 0);
     assert_eq!(session.bash("echo x > repo/.git/index").await.unwrap().exit_code, 0);
@@ -133,7 +134,7 @@ async fn what_may_not_come_into_being_is_refused_or_taken_away_and_the_result_sa
 
 #[tokio::test]
 async fn one_session_sees_nothing_of_another() {
-    let fixture = fixture();
+    let fixture = Fixture::new();
     let (a, b) = (fixture.open("a").await, fixture.open("b").await);
     a.write_file("secret.txt", b"of a").await.unwrap();
     let spied = b
@@ -144,7 +145,7 @@ async fn one_session_sees_nothing_of_another() {
         ))
         .await
         .unwrap();
-    // The directories of the tests have random names, which may end in anything.
+    // Test directories have random names, so only whole lines are compared.
     assert!(
         !spied.stdout.contains("of a") && !spied.stdout.lines().any(|name| name == "a"),
         "{}",
@@ -159,7 +160,7 @@ async fn one_session_sees_nothing_of_another() {
 
 #[tokio::test]
 async fn closing_uploads_removes_and_the_next_open_restores() {
-    let fixture = fixture();
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
     let result = session.bash("echo kept > f; ln -s f l").await.unwrap();
     assert_eq!(result.skipped.len(), 1, "{result:?}");
@@ -168,7 +169,7 @@ async fn closing_uploads_removes_and_the_next_open_restores() {
     assert_eq!(
         lost.iter().map(|skipped| skipped.path.as_str()).collect::<Vec<_>>(),
         ["l"],
-        "what has no copy is named again"
+        "files without a copy are reported again"
     );
     assert!(!dir.exists());
     assert!(session.bash("true").await.is_err(), "a closed session runs nothing");
@@ -178,11 +179,11 @@ async fn closing_uploads_removes_and_the_next_open_restores() {
 }
 
 #[tokio::test]
-async fn a_restarted_process_finds_local_files_and_uploads_what_was_not() {
-    let fixture = fixture();
+async fn a_restarted_process_uploads_local_changes() {
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
     session.write_file("f", b"1").await.unwrap();
-    // Written behind the mirror's back, as by a process that was killed.
+    // The mirror does not see these writes, like those of a process that was killed.
     std::fs::write(session.dir().join("g"), "2").unwrap();
     std::fs::write(session.dir().join("f"), "local").unwrap();
     let home = fixture.sessions.home().clone();
@@ -201,7 +202,7 @@ async fn a_restarted_process_finds_local_files_and_uploads_what_was_not() {
 
 #[tokio::test]
 async fn the_file_tools_obey_the_policy_and_never_follow_a_link_out() {
-    let fixture = fixture();
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
     symlink("/etc/passwd", session.dir().join("out")).unwrap();
     assert!(session.read_file("out").await.is_err());
@@ -218,8 +219,8 @@ async fn the_file_tools_obey_the_policy_and_never_follow_a_link_out() {
 }
 
 #[tokio::test]
-async fn results_are_cut_and_say_so() {
-    let fixture = fixture();
+async fn long_results_are_cut_with_a_note() {
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
     let result = session
         .bash("head -c 40000 /dev/zero | tr '\\0' x; for i in $(seq 60); do echo $i > f$i; done")
@@ -231,7 +232,7 @@ async fn results_are_cut_and_say_so() {
 
 #[tokio::test]
 async fn a_timeout_is_a_result() {
-    let fixture = fixture();
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
     let mut options = BashOptions::default();
     options.timeout = Some(Duration::from_millis(200));
@@ -242,7 +243,7 @@ async fn a_timeout_is_a_result() {
 
 #[tokio::test]
 async fn without_a_user_nothing_is_mirrored() {
-    let fixture = fixture();
+    let fixture = Fixture::new();
     let session =
         fixture.sessions.open(SessionSpec::new(SessionId::parse("local").unwrap())).await.unwrap();
     let result = session.bash("echo x > f").await.unwrap();
@@ -252,7 +253,7 @@ async fn without_a_user_nothing_is_mirrored() {
 
 #[tokio::test]
 async fn tools_are_called_by_name_with_json() {
-    let fixture = fixture();
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
     let call = async |name: &str, input: serde_json::Value| session.call(name, input).await;
     let written = call("writeFile", serde_json::json!({ "path": "a/b", "content": "1\n2\n3\n" }))
@@ -275,9 +276,9 @@ async fn tools_are_called_by_name_with_json() {
 
 #[tokio::test]
 async fn calls_of_one_session_overlap() {
-    let fixture = fixture();
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
-    // Each waits for the other's file, so one after the other would never end.
+    // Each command waits for the other's file, so running one after the other would never end.
     let (a, b) = tokio::join!(
         session.bash("touch a; until [ -e b ]; do sleep 0.01; done; echo a"),
         session.bash("touch b; until [ -e a ]; do sleep 0.01; done; echo b"),
@@ -286,16 +287,17 @@ async fn calls_of_one_session_overlap() {
 }
 
 #[tokio::test]
-async fn the_file_tools_obey_what_only_a_look_at_the_files_can_tell() {
-    let fixture = fixture();
+async fn the_file_tools_obey_rules_derived_from_files() {
+    let fixture = Fixture::new();
     let session = fixture.open("s1").await;
-    let made = "mkdir -p store.git/hooks tree && echo ref > store.git/HEAD && echo as it was > store.git/hooks/pre-commit && \
-                echo gitdir: ../store.git > tree/.git";
-    assert_eq!(session.bash(made).await.unwrap().exit_code, 0);
+    let command = "mkdir -p store.git/hooks tree && echo ref > store.git/HEAD && \
+                   echo as it was > store.git/hooks/pre-commit && \
+                   echo gitdir: ../store.git > tree/.git";
+    assert_eq!(session.bash(command).await.unwrap().exit_code, 0);
     let home = fixture.sessions.home().clone();
     let Fixture { _dir, store, sessions } = fixture;
     drop((session, sessions));
-    // What is protected is found when a session opens.
+    // Protected files are searched when a session opens.
     let sessions = Sessions::builder(home).storage(Storage::new(store, "bucket")).build();
     let session = sessions.open(spec("s1")).await.unwrap();
     for path in ["store.git/hooks/pre-commit", "store.git/hooks/new"] {

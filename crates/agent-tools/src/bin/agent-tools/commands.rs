@@ -1,4 +1,4 @@
-//! The subcommands.
+//! The subcommands, one file each.
 
 pub(crate) mod doctor;
 pub(crate) mod mcp;

@@ -1,20 +1,22 @@
-//! What the global options stand for: home, store, variables, secret.
+//! The global options, resolved: home, store, variables and passphrase.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_tools::secrets::sql::VariableStore;
+use agent_tools::secrets::{LoadedVariables, SourceError};
 use agent_tools::{
     Home, IgnoreRules, Session, SessionSpec, Sessions, Storage, Tier, VariableSource,
 };
+use secrecy::SecretString;
 use serde::Serialize;
 
-use crate::bar::Bar;
 use crate::failure::Failure;
 use crate::options::{Global, SessionArgs};
+use crate::progress_bar::TerminalProgress;
 use crate::{schemes, settings};
 
-/// The global options, resolved when a command needs them.
+/// The global options, resolved when a subcommand needs them.
 pub(crate) struct Context {
     global: Global,
 }
@@ -26,12 +28,12 @@ impl Context {
 
     pub(crate) fn home(&self) -> Result<Home, Failure> {
         let home = match &self.global.home {
-            Some(path) => Some(Home::new(std::path::absolute(path).map_err(Failure::setting)?)),
+            Some(path) => Some(Home::new(std::path::absolute(path).map_err(Failure::not_run)?)),
             None => Home::for_current_user(),
         };
         home.ok_or_else(|| {
-            Failure::setting_text(
-                "there is no home directory; give one with --home or AGENT_TOOLS_HOME",
+            Failure::not_run_text(
+                "there is no home directory; set one with --home or AGENT_TOOLS_HOME",
             )
         })
     }
@@ -40,18 +42,18 @@ impl Context {
         self.global.tier()
     }
 
-    /// The store of `--store`, or the one under the home.
+    /// Opens the store of `--store`, or the default one under the home.
     pub(crate) fn storage(&self) -> Result<Storage, Failure> {
         match &self.global.store {
             Some(url) => {
                 schemes::check(url, &schemes::STORES)?;
-                Storage::open(url).map_err(Failure::setting)
+                Storage::open(url).map_err(Failure::not_run)
             }
-            None => Storage::local(&self.home()?.path().join("store")).map_err(Failure::setting),
+            None => Storage::local(&self.home()?.path().join("store")).map_err(Failure::not_run),
         }
     }
 
-    /// Where the variables are: the given URL, or a SQLite file under the home.
+    /// Returns the URL of `--variables`, or that of the default database under the home.
     fn variables_url(&self) -> Result<String, Failure> {
         match &self.global.variables {
             Some(url) => {
@@ -62,32 +64,32 @@ impl Context {
                 let file = self.home()?.path().join("agent-tools.db");
                 let file = file
                     .to_str()
-                    .ok_or_else(|| Failure::setting_text("the home directory is not UTF-8"))?;
+                    .ok_or_else(|| Failure::not_run_text("the home directory is not UTF-8"))?;
                 Ok(format!("sqlite:{file}"))
             }
         }
     }
 
-    /// Whether the default database is not there yet, so that there is nothing to load.
+    /// Returns whether the default database is used and does not exist yet.
     fn has_no_variables(&self) -> bool {
         self.global.variables.is_none()
             && self.home().is_ok_and(|home| !home.path().join("agent-tools.db").exists())
     }
 
-    /// Opens the database of variables, making the default one where it is not there.
+    /// Opens the database of variables. Creates the default one if it does not exist.
     pub(crate) async fn variables(&self) -> Result<VariableStore, Failure> {
         VariableStore::connect(&self.variables_url()?, self.passphrase()?)
             .await
-            .map_err(Failure::setting)
+            .map_err(Failure::not_run)
     }
 
-    /// The passphrase, from the file or the environment; never from the command line, which others
-    /// can read.
-    pub(crate) fn passphrase(&self) -> Result<Option<secrecy::SecretString>, Failure> {
+    /// Returns the passphrase from the file or the environment. It is no option, because other
+    /// users can read the command line of a process.
+    pub(crate) fn passphrase(&self) -> Result<Option<SecretString>, Failure> {
         match &self.global.secret_file {
             Some(file) => {
                 let text = std::fs::read_to_string(file).map_err(|error| {
-                    Failure::setting_text(format!(
+                    Failure::not_run_text(format!(
                         "cannot read the secret file {}: {error}",
                         file.display()
                     ))
@@ -99,36 +101,36 @@ impl Context {
                 Ok(secret) => Ok(Some(secret.into())),
                 Err(std::env::VarError::NotPresent) => Ok(None),
                 Err(std::env::VarError::NotUnicode(_)) => {
-                    Err(Failure::setting_text("AGENT_TOOLS_SECRET is not UTF-8"))
+                    Err(Failure::not_run_text("AGENT_TOOLS_SECRET is not UTF-8"))
                 }
             },
         }
     }
 
-    /// All that sessions need.
+    /// Returns the sessions of these options.
     pub(crate) fn sessions(&self) -> Result<Sessions, Failure> {
         let mut builder = Sessions::builder(self.home()?)
             .storage(self.storage()?)
-            .progress(Arc::new(Bar::default()));
+            .progress(Arc::new(TerminalProgress::default()))
+            .tier(self.tier());
         if !self.has_no_variables() {
             let url = self.variables_url()?;
-            VariableStore::check_url(&url).map_err(Failure::setting)?;
+            VariableStore::check_url(&url).map_err(Failure::not_run)?;
             builder =
                 builder.variables(Arc::new(LazyVariables { url, passphrase: self.passphrase()? }));
         }
         if let Some(venv) = &self.global.python_venv {
             if !venv.join("bin").is_dir() {
-                return Err(Failure::setting_text(format!(
+                return Err(Failure::not_run_text(format!(
                     "{} is not a Python virtual environment: it has no bin",
                     venv.display()
                 )));
             }
-            builder = builder.python_venv(std::path::absolute(venv).map_err(Failure::setting)?);
+            builder = builder.python_venv(std::path::absolute(venv).map_err(Failure::not_run)?);
         }
-        builder = builder.tier(self.tier());
         if !self.global.ignore.is_empty() {
             builder = builder
-                .ignore(IgnoreRules::from_patterns(&self.global.ignore).map_err(Failure::setting)?);
+                .ignore(IgnoreRules::from_patterns(&self.global.ignore).map_err(Failure::not_run)?);
         }
         if let Some(dir) = application_dir() {
             builder = builder.application_dir(dir);
@@ -136,7 +138,7 @@ impl Context {
         Ok(builder.build())
     }
 
-    /// What the options say about one session.
+    /// Returns the request to open the session of these options.
     pub(crate) fn spec(&self, args: &SessionArgs) -> Result<SessionSpec, Failure> {
         let mut spec = SessionSpec::new(args.session.clone()).user(args.user.clone());
         spec.skills.clone_from(&args.skills);
@@ -146,23 +148,23 @@ impl Context {
         Ok(spec)
     }
 
-    /// Opens a session, and tells on standard error what was not as asked for.
+    /// Opens a session and prints its warnings.
     pub(crate) async fn open(&self, args: &SessionArgs) -> Result<Arc<Session>, Failure> {
-        let session = self.sessions()?.open(self.spec(args)?).await.map_err(Failure::setting)?;
+        let session = self.sessions()?.open(self.spec(args)?).await.map_err(Failure::not_run)?;
         for warning in session.warnings() {
             eprintln!("agent-tools: warning: {warning}");
         }
         Ok(session)
     }
 
-    /// Prints a result: as JSON, or as `human` writes it.
+    /// Prints a result as JSON with `--json`, and otherwise by calling `human`.
     pub(crate) fn print(
         &self,
         result: &impl Serialize,
         human: impl FnOnce(),
     ) -> Result<(), Failure> {
         if self.global.json {
-            println!("{}", serde_json::to_string(result).map_err(Failure::new)?);
+            println!("{}", serde_json::to_string(result).map_err(Failure::failed)?);
         } else {
             human();
         }
@@ -170,8 +172,7 @@ impl Context {
     }
 }
 
-/// The directory that the command runs in, which is the caller's business and not the agent's;
-/// system directories stay readable.
+/// Returns the working directory, which sessions cannot see, unless it is a system directory.
 fn application_dir() -> Option<PathBuf> {
     const SYSTEM: [&str; 12] = [
         "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/dev", "/proc", "/sys",
@@ -182,19 +183,17 @@ fn application_dir() -> Option<PathBuf> {
     (!is_system).then_some(dir)
 }
 
-/// Variables of a database that is asked only when a session opens, so that a database that is down
-/// costs the variables and nothing else.
+/// The variables of a database that is opened with the session. If the database is down, the
+/// session opens without them.
 #[derive(Debug)]
 struct LazyVariables {
     url: String,
-    passphrase: Option<secrecy::SecretString>,
+    passphrase: Option<SecretString>,
 }
 
 #[async_trait::async_trait]
 impl VariableSource for LazyVariables {
-    async fn load(
-        &self,
-    ) -> Result<agent_tools::secrets::LoadedVariables, agent_tools::secrets::SourceError> {
+    async fn load(&self) -> Result<LoadedVariables, SourceError> {
         VariableStore::connect(&self.url, self.passphrase.clone()).await?.load().await
     }
 }

@@ -1,16 +1,16 @@
-//! What is said, and with which code the command exits, when something cannot be done.
+//! Failures of the command: a message and an exit code.
 
 use std::process::ExitCode;
 
-/// The exit code when the engine or a setting failed, so that no script takes it for the command's
-/// own.
-pub(crate) const NOT_RUN: u8 = 125;
-/// The exit code of everything else that failed.
+/// The exit code if the engine or a setting failed, so that a script does not mistake it for the
+/// exit code of the command that it runs.
+const NOT_RUN: u8 = 125;
+/// The exit code of all other failures.
 const FAILED: u8 = 1;
-/// The exit code of bad usage, also what the parser of the command line uses.
+/// The exit code of invalid usage, which the parser of the command line also uses.
 const BAD_USAGE: u8 = 2;
 
-/// A message for standard error, and the exit code.
+/// A message for standard error, and an exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,
@@ -18,46 +18,44 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Something that was asked for failed.
-    pub(crate) fn new(error: impl std::error::Error) -> Self {
-        Self { message: agent_tools::with_causes(&error), code: FAILED }
+    /// Reports that a valid request failed.
+    pub(crate) fn failed(error: impl std::error::Error) -> Self {
+        Self::failed_text(agent_tools::with_causes(&error))
     }
 
-    /// The engine or a setting failed before the request could be carried out.
-    pub(crate) fn setting(error: impl std::error::Error) -> Self {
-        Self { message: agent_tools::with_causes(&error), code: NOT_RUN }
+    /// Like [`Self::failed`], with a message.
+    pub(crate) fn failed_text(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: FAILED }
     }
 
-    /// The same with a text of our own.
-    pub(crate) fn setting_text(message: impl Into<String>) -> Self {
+    /// Reports that the engine or a setting failed before the request started.
+    pub(crate) fn not_run(error: impl std::error::Error) -> Self {
+        Self::not_run_text(agent_tools::with_causes(&error))
+    }
+
+    /// Like [`Self::not_run`], with a message.
+    pub(crate) fn not_run_text(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: NOT_RUN }
     }
 
-    /// The command line asks for something that does not exist.
+    /// Reports an invalid command line.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: BAD_USAGE }
     }
 
-    /// The same failure for a command that has no exit code of its own to protect.
-    pub(crate) fn plain(mut self) -> Self {
+    /// Replaces exit code 125 by 1, for subcommands that do not pass on another exit code.
+    pub(crate) fn into_failed(mut self) -> Self {
         if self.code == NOT_RUN {
             self.code = FAILED;
         }
         self
     }
 
-    /// The same message for something that was asked for rightly and is not there.
-    pub(crate) fn failed(mut self) -> Self {
-        self.code = FAILED;
-        self
-    }
-
-    /// The message.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
-    /// Says it, and gives the exit code.
+    /// Prints the message and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         eprintln!("agent-tools: {}", self.message);
         ExitCode::from(self.code)

@@ -2,13 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-mod bar;
 mod commands;
 mod context;
 mod failure;
 mod options;
+mod progress_bar;
 mod schemes;
 mod settings;
+mod stdin;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -39,27 +40,27 @@ struct Cli {
 enum Command {
     #[command(flatten)]
     Tool(ToolCommand),
-    /// See and end sessions.
+    /// List, show, sync and close sessions.
     #[command(subcommand)]
     Session(SessionCommand),
-    /// Publish and see skills.
+    /// Publish, list and install skills.
     #[command(subcommand)]
     Skill(SkillCommand),
-    /// Set and see the variables of every session's environment.
+    /// Set, list and remove the variables of every session's environment.
     #[command(subcommand)]
     Variable(VariableCommand),
-    /// See and check policies.
+    /// Show, explain and check policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Run one command under sandbox-runtime settings, without a session, as the command srt does.
+    /// Run one command under sandbox-runtime settings, without a session, like the command srt.
     ///
-    /// The command has this process's standard streams, environment, directory and signals, and no
-    /// timeout. Exits with its code, 128 + the signal that killed it, or 125 when it could not be
-    /// run.
+    /// The command gets the standard streams, environment, directory and signals of this process.
+    /// It has no timeout. Exits with its code, 128 + the signal that killed it, or 125 if it could
+    /// not be run.
     Sandbox(SandboxArgs),
     /// Serve one session's tools over the Model Context Protocol on standard input and output.
     Mcp(SessionArgs),
-    /// Tell what this machine enforces, what is in reach, and how to get what is missing.
+    /// Check this machine: sandbox layers, runtimes, store, variables, and remedies.
     Doctor(SessionArgs),
 }
 
@@ -71,13 +72,13 @@ fn main() -> ExitCode {
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return Failure::setting(error).report(),
+            Err(error) => return Failure::not_run(error).report(),
         };
     let code = match runtime.block_on(run(cli)) {
         Ok(code) => code,
         Err(failure) => failure.report(),
     };
-    // A read of standard input that is still waiting must not hold the process.
+    // A pending read of standard input must not delay the exit.
     runtime.shutdown_background();
     let _ = std::io::stdout().flush();
     code

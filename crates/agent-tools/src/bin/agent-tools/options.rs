@@ -1,4 +1,4 @@
-//! Options that all subcommands or several of them have.
+//! The options that several subcommands share.
 
 use std::path::PathBuf;
 
@@ -7,14 +7,14 @@ use clap::{Args, ValueEnum};
 
 #[derive(Args, Debug)]
 pub(crate) struct Global {
-    /// Where sessions and all other state live [default: agent-tools in the XDG data directory].
+    /// Directory of sessions and all other state [default: agent-tools in the XDG data directory].
     #[arg(long, value_name = "DIR", env = "AGENT_TOOLS_HOME", global = true)]
     pub(crate) home: Option<PathBuf>,
-    /// Where artifacts and skills live: s3://BUCKET/PREFIX, gs://…, az://…, file:///DIR, memory:///
-    /// [default: DIR/store under the home].
+    /// Store of artifacts and skills: s3://BUCKET/PREFIX, gs://…, az://…, file:///DIR or memory:///
+    /// [default: the directory `store` under the home].
     #[arg(long, value_name = "URL", env = "AGENT_TOOLS_STORE", global = true)]
     pub(crate) store: Option<String>,
-    /// Where variables live: sqlite:PATH or postgres://… [default: a SQLite file under the home].
+    /// Database of variables: sqlite:PATH or postgres://… [default: agent-tools.db under the home].
     #[arg(
         long,
         value_name = "URL",
@@ -23,18 +23,17 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) variables: Option<String>,
-    /// A file with the passphrase of encrypted variables; without it, AGENT_TOOLS_SECRET is used.
+    /// File with the passphrase of encrypted variables [default: the variable AGENT_TOOLS_SECRET].
     #[arg(long, value_name = "FILE", env = "AGENT_TOOLS_SECRET_FILE", global = true)]
     pub(crate) secret_file: Option<PathBuf>,
-    /// A Python virtual environment whose programs come first.
+    /// Python virtual environment whose programs come first.
     #[arg(long, value_name = "DIR", env = "AGENT_TOOLS_PYTHON_VENV", global = true)]
     pub(crate) python_venv: Option<PathBuf>,
-    /// What sandboxes stand on: namespaces of their own (native), or, on a host that refuses user
-    /// namespaces, Landlock, which is weaker.
+    /// Engine of the sandboxes: `native` uses namespaces; `landlock` is weaker, for hosts without
+    /// user namespaces.
     #[arg(long, value_enum, default_value = "native", env = "AGENT_TOOLS_ENGINE", global = true)]
     pub(crate) engine: Engine,
-    /// What is accepted not to hold with --engine landlock: inner-rules, signals, attributes; may
-    /// be given more than once.
+    /// Weaknesses to accept with --engine landlock: inner-rules, signals, attributes. Repeatable.
     #[arg(
         long,
         value_name = "WEAKNESS",
@@ -43,8 +42,8 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) accept: Vec<Weakness>,
-    /// A pattern (gitignore syntax) of what is not mirrored, in the place of the default list; may
-    /// be given more than once.
+    /// Pattern of files that are not mirrored (gitignore syntax), instead of the default list.
+    /// Repeatable.
     #[arg(
         long,
         value_name = "PATTERN",
@@ -53,12 +52,12 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) ignore: Vec<String>,
-    /// Print results as JSON, and nothing else, on standard output.
+    /// Print only the result on standard output, as JSON.
     #[arg(long, env = "AGENT_TOOLS_JSON", global = true)]
     pub(crate) json: bool,
 }
 
-/// What sandboxes stand on.
+/// The engine of the sandboxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Engine {
     Native,
@@ -74,25 +73,25 @@ impl Global {
     }
 }
 
-/// Which session, and what it may do.
+/// The session, and the access that it gets.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SessionArgs {
     /// The session.
     #[arg(long, value_name = "ID", default_value = "default", env = "AGENT_TOOLS_SESSION")]
     pub(crate) session: SessionId,
-    /// Whose artifacts they are.
+    /// Owner of the session's artifacts.
     #[arg(long, value_name = "ID", default_value = "local", env = "AGENT_TOOLS_USER")]
     pub(crate) user: UserId,
-    /// A skill to install, as ID[@VERSION][=NAME]; may be given more than once.
+    /// Skill to install, as ID[@VERSION][=NAME]. Repeatable.
     #[arg(long = "skill", value_name = "SKILL", env = "AGENT_TOOLS_SKILL", value_delimiter = ',')]
     pub(crate) skills: Vec<SkillRef>,
-    /// A policy as sandbox-runtime settings (JSON), in place of the default policy.
+    /// File of sandbox-runtime settings (JSON), instead of the default policy.
     #[arg(long, value_name = "FILE", env = "AGENT_TOOLS_POLICY")]
     pub(crate) policy: Option<PathBuf>,
-    /// A path of the host that commands may read too; may be given more than once.
+    /// Path of the host that commands may also read. Repeatable.
     #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_READ", value_delimiter = ':')]
     pub(crate) allow_read: Vec<PathBuf>,
-    /// A path of the host that commands may read and write too; may be given more than once.
+    /// Path of the host that commands may also read and write. Repeatable.
     #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_WRITE", value_delimiter = ':')]
     pub(crate) allow_write: Vec<PathBuf>,
 }

@@ -40,7 +40,7 @@ impl Scheme {
 pub(crate) fn check(url: &str, schemes: &[Scheme]) -> Result<(), Failure> {
     match schemes.iter().find(|scheme| !scheme.is_built_in && has_prefix(url, scheme.prefix)) {
         Some(scheme) => {
-            Err(Failure::setting_text(format!("{} {}", scheme.prefix, scheme.remedy())))
+            Err(Failure::not_run_text(format!("{} {}", scheme.prefix, scheme.remedy())))
         }
         None => Ok(()),
     }

@@ -6,10 +6,10 @@ use agent_tools::policy::SandboxRuntimeConfig;
 
 use crate::failure::Failure;
 
-/// Reads settings from a file; an error names it.
+/// Reads settings from a file. An error names the file.
 pub(crate) fn read(file: &Path) -> Result<SandboxRuntimeConfig, Failure> {
     let fail = |error: &dyn std::error::Error| {
-        Failure::setting_text(format!(
+        Failure::not_run_text(format!(
             "settings {}: {}",
             file.display(),
             agent_tools::with_causes(error)

@@ -1,5 +1,5 @@
-//! `doctor`: what this machine enforces, what is in reach of a session, and how to get what is
-//! missing.
+//! The subcommand `doctor`: sandbox layers, runtimes, store and variables of this machine, and
+//! remedies.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use crate::schemes::{self, Scheme};
 #[serde(rename_all = "camelCase")]
 struct Report {
     engine: &'static str,
-    /// What can be had in the place of an engine that cannot.
+    /// A weaker engine that works, if the requested one does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     weaker: Option<&'static str>,
     layers: Vec<Layer>,
@@ -39,7 +39,7 @@ struct Layer {
 struct Runtime {
     name: &'static str,
     path: String,
-    /// The option that opens a runtime that is out of reach.
+    /// The option that makes an unreachable runtime usable.
     #[serde(skip_serializing_if = "Option::is_none")]
     open_with: Option<String>,
 }
@@ -72,7 +72,7 @@ impl SchemeCheck {
 }
 
 pub(crate) async fn run(context: &Context, args: &SessionArgs) -> Result<ExitCode, Failure> {
-    let report = examine(context, args).await.map_err(Failure::plain)?;
+    let report = examine(context, args).await.map_err(Failure::into_failed)?;
     context.print(&report, || show(&report))?;
     Ok(ExitCode::from(u8::from(!report.usable)))
 }
@@ -80,7 +80,7 @@ pub(crate) async fn run(context: &Context, args: &SessionArgs) -> Result<ExitCod
 async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failure> {
     let engine = agent_tools::probe(&context.tier());
     let sessions = context.sessions()?;
-    let policy = sessions.policy(&context.spec(args)?).map_err(Failure::new)?;
+    let policy = sessions.policy(&context.spec(args)?).map_err(Failure::failed)?;
     let home = std::env::home_dir().unwrap_or_default();
     let mut runtimes: Vec<Runtime> = sessions
         .runtimes()
@@ -113,7 +113,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
     let weaker = (!engine.is_usable()
         && context.tier() == Tier::Namespaces
         && agent_tools::probe(&landlock).is_usable())
-    .then_some("--engine landlock works here, and holds less; try it with doctor");
+    .then_some("--engine landlock works here and is weaker; check it with doctor");
     let usable = engine.is_usable() && store.ok && variables.ok;
     let layers = engine.layers().map(|(name, enforcement): (_, &Enforcement)| Layer {
         name,
@@ -146,7 +146,7 @@ fn show(report: &Report) {
         match &runtime.open_with {
             None => println!("  {:<13} {}", runtime.name, runtime.path),
             Some(option) => println!(
-                "  {:<13} {} is out of reach; {option} opens it",
+                "  {:<13} {} is unreachable; {option} allows it",
                 runtime.name, runtime.path
             ),
         }

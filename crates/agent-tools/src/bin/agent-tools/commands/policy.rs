@@ -1,4 +1,4 @@
-//! `policy`: what sessions may do, as sandbox-runtime settings.
+//! The subcommand `policy`: policies of sessions as sandbox-runtime settings.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,18 +15,18 @@ use crate::settings;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// Print the policy that a session would have, as sandbox-runtime settings.
+    /// Print the policy of a session as sandbox-runtime settings.
     Show(SessionArgs),
-    /// Say whether a session may read and write a path, or reach a host, by which rule, and what
-    /// would change it.
+    /// Explain whether a session can read and write a path or reach a host, with the rule and the
+    /// remedy.
     Explain {
         #[command(flatten)]
         session: SessionArgs,
-        /// An absolute path, one that begins with ~/ or ./, or a host with or without a port.
+        /// Path that begins with /, ~/ or ./, or a host with or without a port.
         #[arg(value_name = "PATH|HOST[:PORT]")]
         target: String,
     },
-    /// Check sandbox-runtime settings: errors, and what would not be enforced.
+    /// Check sandbox-runtime settings for errors and for rules that are not enforced.
     Check {
         /// The file.
         file: PathBuf,
@@ -36,19 +36,20 @@ pub(crate) enum PolicyCommand {
 pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode, Failure> {
     match command {
         PolicyCommand::Show(args) => {
-            let policy = context.sessions()?.policy(&context.spec(&args)?).map_err(Failure::new)?;
+            let policy =
+                context.sessions()?.policy(&context.spec(&args)?).map_err(Failure::failed)?;
             println!("{}", policy.config().to_json());
             Ok(ExitCode::SUCCESS)
         }
         PolicyCommand::Explain { session, target } => explain(context, &session, &target),
         PolicyCommand::Check { file } => check(context, &file),
     }
-    .map_err(Failure::plain)
+    .map_err(Failure::into_failed)
 }
 
 fn explain(context: &Context, args: &SessionArgs, target: &str) -> Result<ExitCode, Failure> {
-    let policy = context.sessions()?.policy(&context.spec(args)?).map_err(Failure::new)?;
-    let (shown, verdicts) = match path_of(target)? {
+    let policy = context.sessions()?.policy(&context.spec(args)?).map_err(Failure::failed)?;
+    let (subject, verdicts) = match path_of(target)? {
         Some(path) => {
             let judge = |name, access| (name, policy.explain(&path, access));
             (
@@ -70,8 +71,8 @@ fn explain(context: &Context, args: &SessionArgs, target: &str) -> Result<ExitCo
             remedy,
         })
         .collect();
-    context.print(&serde_json::json!({ "target": shown, "verdicts": verdicts }), || {
-        println!("{shown}");
+    context.print(&serde_json::json!({ "target": subject, "verdicts": verdicts }), || {
+        println!("{subject}");
         for Explained { access, allowed, rule, remedy } in &verdicts {
             println!("  {access}: {}: {rule}", if *allowed { "allowed" } else { "denied" });
             remedy.iter().for_each(|remedy| println!("    to allow it, {remedy}"));
@@ -89,7 +90,7 @@ struct Explained {
     remedy: Option<String>,
 }
 
-/// The path that is meant, symlinks resolved as far as something is there; `None` for a host.
+/// Returns the path that `target` names, with its existing part canonical; `None` for a host.
 fn path_of(target: &str) -> Result<Option<PathBuf>, Failure> {
     let path = match target
         .strip_prefix('~')
@@ -97,7 +98,7 @@ fn path_of(target: &str) -> Result<Option<PathBuf>, Failure> {
     {
         Some(below) => std::env::home_dir().unwrap_or_default().join(below.trim_start_matches('/')),
         None if target.starts_with(['/', '.']) => {
-            std::path::absolute(target).map_err(Failure::setting)?
+            std::path::absolute(target).map_err(Failure::not_run)?
         }
         None => return Ok(None),
     };
@@ -130,7 +131,7 @@ fn host_of(target: &str) -> Result<(String, Option<u16>), Failure> {
 fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure> {
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/root"));
     let policy = Policy::from_config(settings::read(file)?, &home).map_err(|error| {
-        Failure::setting_text(format!("{}: {}", file.display(), agent_tools::with_causes(&error)))
+        Failure::not_run_text(format!("{}: {}", file.display(), agent_tools::with_causes(&error)))
     })?;
     let lints = Lint::combine(policy.lint(), NativeSandbox::lint(&policy));
     let lints: Vec<String> = lints.iter().map(ToString::to_string).collect();

@@ -1,5 +1,5 @@
-//! `sandbox`: one command under sandbox-runtime settings, without a session; in the place of the
-//! command `srt`.
+//! The subcommand `sandbox`: one command under sandbox-runtime settings, without a session. It can
+//! replace the command `srt`.
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -8,33 +8,33 @@ use std::process::ExitCode;
 
 use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, UnenforcedReason};
 use clap::Args;
-use sandbox_core::{CommandSpec, NativeSandbox, Sandbox as _, Tier};
+use sandbox_core::{CommandSpec, NativeSandbox, Quarantined, Sandbox as _, Tier};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::failure::Failure;
 use crate::settings;
 
 #[derive(Args, Debug)]
 pub(crate) struct SandboxArgs {
-    /// The settings (JSON) [default: ~/.srt-settings.json, or nothing may be written where that is
-    /// absent].
+    /// Settings (JSON) [default: ~/.srt-settings.json; without that file nothing is writable].
     #[arg(short, long, value_name = "FILE", env = "AGENT_TOOLS_SETTINGS")]
     settings: Option<PathBuf>,
-    /// A command line for bash, in the place of a program and its arguments.
+    /// Command line for bash, instead of a program and its arguments.
     #[arg(short = 'c', value_name = "CMD", allow_hyphen_values = true)]
     script: Option<String>,
-    /// A program and its arguments.
+    /// Program and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGV")]
     command: Vec<std::ffi::OsString>,
 }
 
-/// Where srt looks for settings, below the home directory.
+/// The file with srt's settings, below the home directory.
 const DEFAULT_SETTINGS: &str = ".srt-settings.json";
 
 pub(crate) async fn run(args: SandboxArgs, tier: &Tier) -> Result<ExitCode, Failure> {
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/nonexistent"));
-    let cwd = std::env::current_dir().map_err(Failure::setting)?;
-    let policy = policy(&read_settings(args.settings.as_ref(), &home)?, &cwd, &home)?;
+    let cwd = std::env::current_dir().map_err(Failure::not_run)?;
+    let policy = compile(&read_settings(args.settings.as_ref(), &home)?, &cwd, &home)?;
     let command = match (args.script, args.command.as_slice()) {
         (Some(script), []) => script,
         (None, [_, ..]) => quoted(&args.command)?,
@@ -46,7 +46,7 @@ pub(crate) async fn run(args: SandboxArgs, tier: &Tier) -> Result<ExitCode, Fail
     let sandbox = NativeSandbox::builder(&policy, &cwd)
         .tier(tier.clone())
         .open()
-        .map_err(Failure::setting)?;
+        .map_err(Failure::not_run)?;
     for gap in sandbox.unenforced().into_iter().filter(|gap| gap.reason != UnenforcedReason::Absent)
     {
         eprintln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
@@ -56,44 +56,38 @@ pub(crate) async fn run(args: SandboxArgs, tier: &Tier) -> Result<ExitCode, Fail
     if *tier != Tier::Namespaces {
         spec.env.push(("TMPDIR".into(), sandbox.temporary_dir().into()));
     }
-    // As under srt, programs can tell that they are in a sandbox.
+    // As with srt, programs can detect the sandbox.
     spec.env.push(("SANDBOX_RUNTIME".into(), "1".into()));
 
-    // Caught before the command starts, so that none is lost and none ends this process alone.
-    let (caught, mut signals) = tokio::sync::mpsc::unbounded_channel();
-    for kind in passed_on() {
-        let mut stream = signal(kind).map_err(Failure::setting)?;
-        let caught = caught.clone();
-        tokio::spawn(async move {
-            while stream.recv().await.is_some() && caught.send(kind.as_raw_value()).is_ok() {}
-        });
-    }
+    // Handled before the command starts, so that none is lost and none kills only this process.
+    let mut signals = receive_signals()?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let mut running = sandbox.start(&spec, streams).await.map_err(Failure::setting)?;
+    let mut running = sandbox.start(&spec, streams).await.map_err(Failure::not_run)?;
     let status = loop {
         tokio::select! {
-            status = running.wait() => break status.map_err(Failure::setting)?,
+            status = running.wait() => break status.map_err(Failure::not_run)?,
             Some(signal) = signals.recv() => running.signal(signal),
         }
     };
-    for quarantined in running.quarantine() {
-        let end = match quarantined.moved_to {
-            Some(to) => format!("it is {} now", to.display()),
-            None => "and it could not be moved away".to_owned(),
+    for Quarantined { path, moved_to, .. } in running.quarantine() {
+        let path = path.display();
+        let outcome = match moved_to {
+            Some(moved_to) => format!("it is {} now", moved_to.display()),
+            None => "it could not be moved".to_owned(),
         };
         eprintln!(
-            "agent-tools: warning: {} was made where the settings allow nothing, {end}",
-            quarantined.path.display()
+            "agent-tools: warning: {path} was created although the settings deny it; {outcome}"
         );
     }
     sandbox.close().await;
     Ok(ExitCode::from(u8::try_from(status.code()).unwrap_or(1)))
 }
 
-/// The signals that the command gets in the place of this process.
-fn passed_on() -> [SignalKind; 7] {
-    [
+/// Receives the signals that this process forwards to the command.
+fn receive_signals() -> Result<UnboundedReceiver<i32>, Failure> {
+    let (sender, receiver) = unbounded_channel();
+    for kind in [
         SignalKind::hangup(),
         SignalKind::interrupt(),
         SignalKind::quit(),
@@ -101,10 +95,17 @@ fn passed_on() -> [SignalKind; 7] {
         SignalKind::user_defined1(),
         SignalKind::user_defined2(),
         SignalKind::window_change(),
-    ]
+    ] {
+        let mut stream = signal(kind).map_err(Failure::not_run)?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() && sender.send(kind.as_raw_value()).is_ok() {}
+        });
+    }
+    Ok(receiver)
 }
 
-/// The settings of a file. The default one may be absent; one that was asked for may not.
+/// Reads the settings. The default file may be absent, a requested one may not.
 fn read_settings(file: Option<&PathBuf>, home: &Path) -> Result<SandboxRuntimeConfig, Failure> {
     let default = home.join(DEFAULT_SETTINGS);
     match file {
@@ -113,9 +114,9 @@ fn read_settings(file: Option<&PathBuf>, home: &Path) -> Result<SandboxRuntimeCo
     }
 }
 
-/// As srt reads settings: relative paths begin in the working directory, which the command can see
-/// unless it is denied.
-fn policy(config: &SandboxRuntimeConfig, cwd: &Path, home: &Path) -> Result<Policy, Failure> {
+/// Compiles settings like srt: relative paths begin in the working directory, which is readable
+/// unless a rule denies that.
+fn compile(config: &SandboxRuntimeConfig, cwd: &Path, home: &Path) -> Result<Policy, Failure> {
     let mut config = config.clone();
     let files = &mut config.filesystem;
     let lists = [&mut files.deny_read, &mut files.allow_write, &mut files.deny_write];
@@ -124,18 +125,18 @@ fn policy(config: &SandboxRuntimeConfig, cwd: &Path, home: &Path) -> Result<Poli
             *rule = cwd.join(rule.trim_start_matches("./")).to_string_lossy().into_owned();
         }
     }
-    let policy = Policy::from_config(config.clone(), home).map_err(Failure::setting)?;
+    let policy = Policy::from_config(config.clone(), home).map_err(Failure::not_run)?;
     if !policy.explain(cwd, Access::Read).allowed {
         return Ok(policy);
     }
-    // The private /tmp would hide it.
+    // A private /tmp would hide a working directory below /tmp.
     let cwd =
-        cwd.to_str().ok_or_else(|| Failure::setting_text("the working directory is not UTF-8"))?;
+        cwd.to_str().ok_or_else(|| Failure::not_run_text("the working directory is not UTF-8"))?;
     config.filesystem.allow_read.get_or_insert_default().push(cwd.to_owned());
-    Policy::from_config(config, home).map_err(Failure::setting)
+    Policy::from_config(config, home).map_err(Failure::not_run)
 }
 
-/// One command line that runs a program with these arguments, whatever they contain.
+/// Quotes a program and its arguments as one command line for bash.
 fn quoted(arguments: &[OsString]) -> Result<String, Failure> {
     let mut line = String::from("exec --");
     for argument in arguments {

@@ -1,4 +1,4 @@
-//! `session`: what is on this machine, and ending it.
+//! The subcommand `session`: listing, showing, syncing and closing sessions.
 
 use std::process::ExitCode;
 
@@ -11,23 +11,23 @@ use crate::failure::Failure;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
-    /// List the sessions that are on this machine.
+    /// List the sessions on this machine.
     List,
-    /// Show one session: its user, its directory, and what is not in the store yet.
+    /// Show a session's user, directory and pending changes.
     Show {
         /// The session.
         id: SessionId,
     },
-    /// Make a session's directory and the store equal: fetch what is new, upload what is pending.
+    /// Fetch new objects from the store, then upload pending changes.
     Sync {
         /// The session.
         id: SessionId,
-        /// Also carry out removals that were held back because they were so many at one time.
+        /// Also delete the stored copies of files that were deleted in suspiciously large numbers.
         #[arg(long)]
         confirm_removals: bool,
     },
-    /// Upload what is pending, then remove the session from this machine; it can be opened again
-    /// anywhere.
+    /// Upload pending changes, then remove the session from this machine. Any machine can open it
+    /// again.
     Close {
         /// The session.
         id: SessionId,
@@ -43,7 +43,7 @@ pub(crate) enum SessionCommand {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Shown {
+struct SessionSummary {
     id: String,
     user: Option<String>,
     directory: String,
@@ -58,31 +58,31 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
         SessionCommand::Close { id } => close(context, &id).await,
         SessionCommand::Pull { id, key } => pull(context, &id, &key).await,
     }
-    .map_err(Failure::plain)
+    .map_err(Failure::into_failed)
 }
 
 async fn list(context: &Context) -> Result<ExitCode, Failure> {
-    let ids = context.home()?.sessions().map_err(Failure::new)?;
+    let ids = context.home()?.sessions().map_err(Failure::failed)?;
     let ids: Vec<&str> = ids.iter().map(SessionId::as_str).collect();
     context.print(&ids, || ids.iter().for_each(|id| println!("{id}")))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
-    let workspace = context.sessions()?.workspace(id).await.map_err(Failure::new)?;
+    let workspace = context.sessions()?.workspace(id).await.map_err(Failure::failed)?;
     let pending = workspace.pending();
-    let shown = Shown {
+    let summary = SessionSummary {
         id: id.to_string(),
         user: workspace.user().map(ToString::to_string),
         directory: workspace.dir().to_string_lossy().into_owned(),
         pending: pending.iter().map(|change| FileNote::new(&change.path, &change.reason)).collect(),
     };
-    context.print(&shown, || {
-        println!("session    {}", shown.id);
-        println!("user       {}", shown.user.as_deref().unwrap_or("none"));
-        println!("directory  {}", shown.directory);
-        println!("pending    {}", shown.pending.len());
-        for change in &shown.pending {
+    context.print(&summary, || {
+        println!("session    {}", summary.id);
+        println!("user       {}", summary.user.as_deref().unwrap_or("none"));
+        println!("directory  {}", summary.directory);
+        println!("pending    {}", summary.pending.len());
+        for change in &summary.pending {
             println!("  {}: {}", change.relative_path, change.reason);
         }
     })?;
@@ -105,18 +105,18 @@ async fn sync(
     id: &SessionId,
     confirm_removals: bool,
 ) -> Result<ExitCode, Failure> {
-    let workspace = context.sessions()?.workspace(id).await.map_err(Failure::new)?;
-    let fetched = workspace.refresh().await.map_err(Failure::new)?;
+    let workspace = context.sessions()?.workspace(id).await.map_err(Failure::failed)?;
+    let fetched = workspace.refresh().await.map_err(Failure::failed)?;
     let removals = if confirm_removals { RemovalMode::ApplyAll } else { RemovalMode::HoldBackMany };
-    let report = workspace.sync(removals).await.map_err(Failure::new)?;
+    let report = workspace.sync(removals).await.map_err(Failure::failed)?;
     let text = |path: &dyn std::fmt::Display| path.to_string();
     let synced = Synced {
         restored: fetched.restored.iter().map(|path| text(path)).collect(),
         stored: report
             .changed
             .iter()
-            .filter(|it| it.key.is_some())
-            .map(|it| text(&it.path))
+            .filter(|file| file.key.is_some())
+            .map(|file| text(&file.path))
             .collect(),
         removed: report.deleted.iter().map(|path| text(path)).collect(),
         removals_held_back: report.held_back.len(),
@@ -128,16 +128,16 @@ async fn sync(
         problems: fetched.problems(),
     };
     context.print(&synced, || {
-        for (what, paths) in [
+        for (label, paths) in [
             ("fetched", &synced.restored),
             ("stored", &synced.stored),
             ("removed", &synced.removed),
         ] {
-            paths.iter().for_each(|path| println!("{what:<10} {path}"));
+            paths.iter().for_each(|path| println!("{label:<10} {path}"));
         }
         if synced.removals_held_back > 0 {
             println!(
-                "held back  {} removals; --confirm-removals carries them out",
+                "held back  {} removals; --confirm-removals applies them",
                 synced.removals_held_back
             );
         }
@@ -151,7 +151,7 @@ async fn sync(
 }
 
 async fn close(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
-    let lost = context.sessions()?.close(id).await.map_err(Failure::new)?;
+    let lost = context.sessions()?.close(id).await.map_err(Failure::failed)?;
     let lost: Vec<FileNote> =
         lost.iter().map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
     context.print(&serde_json::json!({ "closed": id.as_str(), "skipped": lost }), || {
@@ -168,10 +168,10 @@ async fn pull(context: &Context, id: &SessionId, key: &str) -> Result<ExitCode, 
         .sessions()?
         .workspace(id)
         .await
-        .map_err(Failure::new)?
+        .map_err(Failure::failed)?
         .pull(key)
         .await
-        .map_err(Failure::new)?;
+        .map_err(Failure::failed)?;
     let pulled = pulled.map(|path| path.to_string());
     context.print(&serde_json::json!({ "pulled": pulled }), || match &pulled {
         Some(path) => println!("{path}"),

@@ -1,4 +1,4 @@
-//! `skill`: publishing and seeing skills.
+//! The subcommand `skill`: publishing, listing and installing skills.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ pub(crate) enum SkillCommand {
     Publish {
         /// The directory.
         dir: PathBuf,
-        /// The skill's id; without it, the name in SKILL.md.
+        /// The skill's id [default: the name in SKILL.md].
         #[arg(long, value_name = "ID")]
         id: Option<SkillId>,
     },
@@ -27,7 +27,7 @@ pub(crate) enum SkillCommand {
         /// The skill.
         id: SkillId,
     },
-    /// Put a skill into a directory, as DIR/skills/NAME.
+    /// Copy a skill to DIR/skills/NAME.
     Install {
         /// The skill, as ID[@VERSION][=NAME].
         skill: SkillRef,
@@ -37,7 +37,7 @@ pub(crate) enum SkillCommand {
 }
 
 pub(crate) async fn run(context: &Context, command: SkillCommand) -> Result<ExitCode, Failure> {
-    let storage = context.storage().map_err(Failure::plain)?;
+    let storage = context.storage().map_err(Failure::into_failed)?;
     match command {
         SkillCommand::Publish { dir, id } => publish(context, &storage, &dir, id).await,
         SkillCommand::List => list(context, &storage).await,
@@ -52,7 +52,7 @@ async fn publish(
     dir: &Path,
     id: Option<SkillId>,
 ) -> Result<ExitCode, Failure> {
-    let published = storage.skills().publish(dir, id.as_ref()).await.map_err(Failure::new)?;
+    let published = storage.skills().publish(dir, id.as_ref()).await.map_err(Failure::failed)?;
     let (id, version) = (published.id.to_string(), published.version.get());
     let result = serde_json::json!({ "id": id, "version": version, "files": published.files });
     context.print(&result, || println!("published {id}@{version} ({} files)", published.files))?;
@@ -60,14 +60,14 @@ async fn publish(
 }
 
 async fn list(context: &Context, storage: &Storage) -> Result<ExitCode, Failure> {
-    let skills = storage.skills().list().await.map_err(Failure::new)?;
-    let shown: Vec<_> = skills
+    let skills = storage.skills().list().await.map_err(Failure::failed)?;
+    let listed: Vec<_> = skills
         .iter()
         .map(
             |skill| serde_json::json!({ "id": skill.id.to_string(), "latest": skill.latest.get() }),
         )
         .collect();
-    context.print(&shown, || {
+    context.print(&listed, || {
         skills.iter().for_each(|skill| println!("{}@{}", skill.id, skill.latest.get()));
     })?;
     Ok(ExitCode::SUCCESS)
@@ -78,15 +78,14 @@ async fn versions(context: &Context, storage: &Storage, id: &SkillId) -> Result<
         .skills()
         .versions(id)
         .await
-        .map_err(Failure::new)?
+        .map_err(Failure::failed)?
         .into_iter()
         .map(|version| version.get())
         .collect();
     if versions.is_empty() {
-        return Err(Failure::usage(format!(
+        return Err(Failure::failed_text(format!(
             "there is no skill {id}; `skill list` names those that are"
-        ))
-        .failed());
+        )));
     }
     context.print(&versions, || versions.iter().for_each(|version| println!("{version}")))?;
     Ok(ExitCode::SUCCESS)
@@ -98,14 +97,16 @@ async fn install(
     skill: &SkillRef,
     dir: &Path,
 ) -> Result<ExitCode, Failure> {
-    let report = storage.skills().install_into(skill, dir).await.map_err(Failure::new)?;
+    let report = storage.skills().install_into(skill, dir).await.map_err(Failure::failed)?;
     for warning in &report.warnings {
         eprintln!("agent-tools: warning: {warning}");
     }
     let installed = &report.skill;
     let path = dir.join(SKILLS_DIRECTORY).join(installed.name.as_str());
     let result = serde_json::json!({
-        "id": installed.id.to_string(), "version": installed.version.get(), "path": path.to_string_lossy(),
+        "id": installed.id.to_string(),
+        "version": installed.version.get(),
+        "path": path.to_string_lossy(),
     });
     context.print(&result, || println!("{}", path.display()))?;
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
-//! `bash`, `read-file`, `write-file`: the three tools from a shell.
+//! The subcommands `bash`, `read-file` and `write-file`.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,15 +12,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
+use crate::stdin;
 
-/// What a shell gives for a command that Ctrl-C ended.
+/// The exit code of a shell after SIGINT.
 const INTERRUPTED: u8 = 130;
+/// The exit code of a shell after SIGTERM.
 const TERMINATED: u8 = 143;
 
 /// The subcommands that call one tool.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolCommand {
-    /// Run a bash command in a session; exits with its code (124: timeout, 125: could not be run).
+    /// Run a bash command in a session and exit with its code (124: timeout, 125: not run).
     Bash(Bash),
     /// Print a file of a session.
     ReadFile(ReadFile),
@@ -32,10 +34,16 @@ pub(crate) enum ToolCommand {
 pub(crate) struct Bash {
     #[command(flatten)]
     session: SessionArgs,
-    /// How long the command may run.
-    #[arg(long, value_name = "SECS", default_value = "120", value_parser = seconds, env = "AGENT_TOOLS_TIMEOUT")]
+    /// Time limit of the command.
+    #[arg(
+        long,
+        value_name = "SECS",
+        default_value = "120",
+        value_parser = seconds,
+        env = "AGENT_TOOLS_TIMEOUT"
+    )]
     timeout: Duration,
-    /// The command, as for bash -c.
+    /// Command, like for bash -c.
     #[arg(allow_hyphen_values = true)]
     command: String,
 }
@@ -44,7 +52,7 @@ pub(crate) struct Bash {
 pub(crate) struct ReadFile {
     #[command(flatten)]
     session: SessionArgs,
-    /// The file, relative to the session directory.
+    /// File, relative to the session directory.
     path: String,
 }
 
@@ -52,9 +60,9 @@ pub(crate) struct ReadFile {
 pub(crate) struct WriteFile {
     #[command(flatten)]
     session: SessionArgs,
-    /// The file, relative to the session directory.
+    /// File, relative to the session directory.
     path: String,
-    /// The content; without it, standard input is read to its end.
+    /// Content [default: standard input].
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     content: Option<String>,
 }
@@ -68,16 +76,15 @@ pub(crate) async fn run(context: &Context, command: ToolCommand) -> Result<ExitC
 }
 
 async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::setting)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::setting)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::not_run)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::not_run)?;
     let mut options = BashOptions::default();
     options.timeout = Some(args.timeout);
     let running = async {
         let session = context.open(&args.session).await?;
-        session.bash_with(&args.command, options).await.map_err(Failure::setting)
+        session.bash_with(&args.command, options).await.map_err(Failure::not_run)
     };
-    // Dropping the call kills the command; what it changed is mirrored when the session is used
-    // next.
+    // Dropping the call kills the command. The next use of the session mirrors its changes.
     let output = tokio::select! {
         output = running => output?,
         _ = interrupt.recv() => return Ok(ExitCode::from(INTERRUPTED)),
@@ -87,7 +94,7 @@ async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(u8::try_from(output.exit_code).unwrap_or(1)))
 }
 
-/// Output to where a shell would send it; what is about it to standard error.
+/// Prints both streams like a shell, and the notes to standard error.
 fn show(output: &BashOutput) {
     let _ = std::io::stdout().write_all(output.command_stdout().as_bytes());
     let _ = std::io::stdout().flush();
@@ -96,8 +103,8 @@ fn show(output: &BashOutput) {
 }
 
 async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failure> {
-    let session = context.open(&args.session).await.map_err(Failure::plain)?;
-    let output = session.read_file(&args.path).await.map_err(Failure::new)?;
+    let session = context.open(&args.session).await.map_err(Failure::into_failed)?;
+    let output = session.read_file(&args.path).await.map_err(Failure::failed)?;
     context.print(&output, || {
         let bytes = match output.encoding {
             Some(_) => base64::engine::general_purpose::STANDARD
@@ -113,26 +120,15 @@ async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failur
 async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Failure> {
     let content = match args.content {
         Some(content) => content.into_bytes(),
-        None => standard_input("the content")?,
+        None => stdin::read("the content")?,
     };
-    let session = context.open(&args.session).await.map_err(Failure::plain)?;
-    let output = session.write_file(&args.path, &content).await.map_err(Failure::new)?;
+    let session = context.open(&args.session).await.map_err(Failure::into_failed)?;
+    let output = session.write_file(&args.path, &content).await.map_err(Failure::failed)?;
     context.print(&output, || {
         println!("{}", output.url.as_deref().unwrap_or(&output.path));
         eprint!("{}", output.notes());
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Reads standard input to its end; tells a person at a terminal what is waited for.
-pub(crate) fn standard_input(what: &str) -> Result<Vec<u8>, Failure> {
-    let mut input = std::io::stdin();
-    if input.is_terminal() {
-        eprintln!("agent-tools: type {what}, and end it with Ctrl-D");
-    }
-    let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes).map_err(Failure::new)?;
-    Ok(bytes)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -1,5 +1,5 @@
-//! `variable`: what stands in every session's environment. Values go in by standard input and never
-//! come out.
+//! The subcommand `variable`: variables of every session's environment. Reads values from standard
+//! input and never prints them.
 
 use std::process::ExitCode;
 
@@ -7,13 +7,13 @@ use agent_tools::secrets::sql::Encryption;
 use clap::Subcommand;
 use secrecy::SecretString;
 
-use super::tools::standard_input;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::stdin;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VariableCommand {
-    /// Set a variable to what is on standard input, without one trailing line end.
+    /// Set a variable to standard input, without one trailing line end.
     Set {
         /// The variable.
         name: String,
@@ -36,7 +36,7 @@ pub(crate) async fn run(context: &Context, command: VariableCommand) -> Result<E
         VariableCommand::List => list(context).await,
         VariableCommand::Remove { name } => remove(context, &name).await,
     }
-    .map_err(Failure::plain)
+    .map_err(Failure::into_failed)
 }
 
 async fn set(context: &Context, name: &str, encrypted: bool) -> Result<ExitCode, Failure> {
@@ -46,10 +46,10 @@ async fn set(context: &Context, name: &str, encrypted: bool) -> Result<ExitCode,
             "--encrypted needs the passphrase in AGENT_TOOLS_SECRET or --secret-file",
         ));
     }
-    let value = String::from_utf8(standard_input("the value")?)
+    let value = String::from_utf8(stdin::read("the value")?)
         .map_err(|_| Failure::usage("the value is not UTF-8"))?;
     let value = SecretString::from(value.strip_suffix('\n').unwrap_or(&value));
-    context.variables().await?.set(name, value, encryption).await.map_err(Failure::new)?;
+    context.variables().await?.set(name, value, encryption).await.map_err(Failure::failed)?;
     context.print(&serde_json::json!({ "set": name, "encrypted": encrypted }), || {
         println!("set {name}");
     })?;
@@ -57,12 +57,15 @@ async fn set(context: &Context, name: &str, encrypted: bool) -> Result<ExitCode,
 }
 
 async fn list(context: &Context) -> Result<ExitCode, Failure> {
-    let variables = context.variables().await?.list().await.map_err(Failure::new)?;
-    let shown: Vec<_> = variables
+    let variables = context.variables().await?.list().await.map_err(Failure::failed)?;
+    let listed: Vec<_> = variables
         .iter()
-        .map(|variable| serde_json::json!({ "name": variable.name, "encrypted": variable.encrypted }))
+        .map(|variable| {
+            let encrypted = variable.encrypted;
+            serde_json::json!({ "name": variable.name, "encrypted": encrypted })
+        })
         .collect();
-    context.print(&shown, || {
+    context.print(&listed, || {
         for variable in &variables {
             println!("{}{}", variable.name, if variable.encrypted { " (encrypted)" } else { "" });
         }
@@ -71,8 +74,8 @@ async fn list(context: &Context) -> Result<ExitCode, Failure> {
 }
 
 async fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
-    if !context.variables().await?.remove(name).await.map_err(Failure::new)? {
-        return Err(Failure::usage(format!("there is no variable {name}")).failed());
+    if !context.variables().await?.remove(name).await.map_err(Failure::failed)? {
+        return Err(Failure::failed_text(format!("there is no variable {name}")));
     }
     context.print(&serde_json::json!({ "removed": name }), || println!("removed {name}"))?;
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,129 @@
+//! Settings for all sessions of a host process.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use artifact_sync::{IgnoreRules, Progress};
+use sandbox_core::{Limits, Tier};
+use secrets::VariableSource;
+
+use crate::home::Home;
+use crate::session::SessionSettings;
+use crate::storage::Storage;
+
+/// Settings for all sessions of a host process, created by
+/// [`Sessions::builder`](crate::Sessions::builder).
+#[derive(Clone, Debug)]
+pub struct SessionsBuilder {
+    pub(super) home: Home,
+    pub(super) storage: Option<Storage>,
+    pub(super) progress: Option<Arc<dyn Progress>>,
+    pub(super) variables: Option<Arc<dyn VariableSource>>,
+    pub(super) python_venv: Option<PathBuf>,
+    pub(super) application_dirs: Vec<PathBuf>,
+    pub(super) ignore: Option<IgnoreRules>,
+    pub(super) session: SessionSettings,
+}
+
+impl SessionsBuilder {
+    pub(super) fn new(home: Home) -> Self {
+        let session = SessionSettings {
+            artifact_label: "artifacts".to_owned(),
+            instructions: None,
+            timeout: Duration::from_secs(120),
+            limits: Limits::default(),
+            tier: Tier::default(),
+        };
+        Self {
+            home,
+            storage: None,
+            progress: None,
+            variables: None,
+            python_venv: None,
+            application_dirs: Vec::new(),
+            ignore: None,
+            session,
+        }
+    }
+
+    /// Keeps artifacts and skills in a store. Without one, sessions are local.
+    #[must_use]
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// Loads the variables of every session's environment from `source`.
+    #[must_use]
+    pub fn variables(mut self, source: Arc<dyn VariableSource>) -> Self {
+        self.variables = Some(source);
+        self
+    }
+
+    /// Puts a Python virtual environment first on `PATH`.
+    #[must_use]
+    pub fn python_venv(mut self, venv: impl Into<PathBuf>) -> Self {
+        self.python_venv = Some(venv.into());
+        self
+    }
+
+    /// Hides a directory of the host application from every session. The home is always hidden.
+    #[must_use]
+    pub fn application_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.application_dirs.push(dir.into());
+        self
+    }
+
+    /// Excludes files from mirroring by `rules` instead of the default list.
+    #[must_use]
+    pub fn ignore(mut self, rules: IgnoreRules) -> Self {
+        self.ignore = Some(rules);
+        self
+    }
+
+    /// Sets the title of the block of links after a command's output; `artifacts` by default.
+    #[must_use]
+    pub fn artifact_label(mut self, label: impl Into<String>) -> Self {
+        self.session.artifact_label = label.into();
+        self
+    }
+
+    /// Appends a text to the description of the tool `bash`.
+    #[must_use]
+    pub fn instructions(mut self, instructions: impl Into<String>) -> Self {
+        self.session.instructions = Some(instructions.into());
+        self
+    }
+
+    /// Reports the progress of restores and uploads to `progress`.
+    #[must_use]
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Sets the time limit of commands that have none; 120 s by default.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.session.timeout = timeout;
+        self
+    }
+
+    /// Limits the resources that a session's commands may use.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.session.limits = limits;
+        self
+    }
+
+    /// Selects the kernel mechanism of the sandboxes; namespaces by default.
+    ///
+    /// A host without user namespaces needs [`Tier::Landlock`], which is weaker. There is no
+    /// automatic fallback.
+    #[must_use]
+    pub fn tier(mut self, tier: Tier) -> Self {
+        self.session.tier = tier;
+        self
+    }
+}

@@ -1,0 +1,56 @@
+//! Errors returned when a session is opened.
+
+use std::path::PathBuf;
+
+use policy::PolicyError;
+use sandbox_core::OpenError;
+use skill_store::SkillError;
+
+use crate::workspace::WorkspaceError;
+
+/// Errors returned when a session is opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The session's files or its state cannot be used.
+    #[error(transparent)]
+    Workspace {
+        /// The cause.
+        #[from]
+        source: WorkspaceError,
+    },
+    /// A skill could not be installed.
+    #[error("skill {skill} could not be installed")]
+    Skill {
+        /// The requested skill.
+        skill: String,
+        /// The cause.
+        source: SkillError,
+    },
+    /// A skill was requested, and no store is configured.
+    #[error("skill {skill} cannot be installed: no store is configured")]
+    NoSkillStore {
+        /// The requested skill.
+        skill: String,
+    },
+    /// The policy is invalid.
+    #[error("the session's policy is invalid")]
+    Policy {
+        /// The cause.
+        source: PolicyError,
+    },
+    /// A path that commands should access does not exist or cannot be reached.
+    #[error("cannot allow access to {}", path.display())]
+    MissingPath {
+        /// The path.
+        path: PathBuf,
+        /// The error of the system call.
+        source: std::io::Error,
+    },
+    /// The machine cannot provide the sandbox.
+    #[error("the sandbox cannot be opened")]
+    Sandbox {
+        /// The missing layer, the reason and the remedy.
+        source: OpenError,
+    },
+}

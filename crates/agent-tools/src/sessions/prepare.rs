@@ -1,0 +1,174 @@
+//! Preparation of a session whose files are open: skills, policy, environment and sandbox.
+
+use std::path::{Path, PathBuf};
+
+use policy::{Policy, SandboxRuntimeConfig, UnenforcedReason};
+use sandbox_core::NativeSandbox;
+use sandbox_core::internal::blocking;
+use secrets::LoadedVariables;
+use skill_store::InstalledSkill;
+
+use super::builder::SessionsBuilder;
+use super::error::SessionError;
+use super::spec::SessionSpec;
+use crate::environment;
+use crate::runtimes::HostRuntimes;
+use crate::session::{SessionParts, SessionSettings};
+use crate::workspace::Workspace;
+
+/// The inputs from which a session is prepared.
+#[derive(Clone, Copy)]
+pub(super) struct Preparation<'s> {
+    pub(super) settings: &'s SessionsBuilder,
+    pub(super) runtimes: &'s HostRuntimes,
+    pub(super) spec: &'s SessionSpec,
+}
+
+/// The canonical paths of the host that a session gets access to.
+struct Exceptions {
+    reads: Vec<PathBuf>,
+    writes: Vec<PathBuf>,
+}
+
+impl Preparation<'_> {
+    /// Installs the skills and opens the sandbox. Adds to `warnings`.
+    pub(super) async fn run(
+        &self,
+        workspace: &Workspace,
+        loaded: &LoadedVariables,
+        mut warnings: Vec<String>,
+    ) -> Result<SessionParts, SessionError> {
+        let skills = self.install_skills(workspace, &mut warnings).await?;
+        let policy = self.policy(workspace.dir.path())?;
+        let venv = self.settings.python_venv.as_deref();
+        let host = std::env::vars_os();
+        let environment =
+            environment::compose(host, self.runtimes, venv, &policy, &loaded.variables);
+        let skipped = loaded.skipped.iter();
+        warnings.extend(
+            skipped.map(|skipped| format!("variable {}: {}", skipped.name, skipped.reason)),
+        );
+        let overridden = environment.overridden.iter();
+        warnings
+            .extend(overridden.map(|name| format!("variable {name}: the session sets it itself")));
+        let sandbox = self.open_sandbox(&policy, workspace.dir.path()).await?;
+        // Absent paths need no protection now, and presets name many of them.
+        let unenforced = sandbox.unenforced();
+        let gaps = unenforced.iter().filter(|gap| gap.reason != UnenforcedReason::Absent);
+        warnings
+            .extend(gaps.map(|gap| format!("policy: {} {}: {}", gap.list, gap.rule, gap.reason)));
+        for warning in &warnings {
+            tracing::warn!(session = %self.spec.id, "{warning}");
+        }
+        Ok(SessionParts { policy, sandbox, environment, skills, warnings })
+    }
+
+    async fn open_sandbox(
+        &self,
+        policy: &Policy,
+        dir: &Path,
+    ) -> Result<NativeSandbox, SessionError> {
+        let SessionSettings { tier, limits, .. } = self.settings.session.clone();
+        let builder = NativeSandbox::builder(policy, dir).limits(limits).tier(tier);
+        blocking(move || builder.open()).await.map_err(|source| SessionError::Sandbox { source })
+    }
+
+    /// Loads the variables. If that fails, commands run without variables, and the warning says
+    /// why.
+    pub(super) async fn load_variables(&self) -> (LoadedVariables, Vec<String>) {
+        let Some(source) = &self.settings.variables else { return Default::default() };
+        match source.load().await {
+            Ok(loaded) => (loaded, Vec::new()),
+            Err(error) => {
+                let cause = crate::with_causes(&error);
+                let warning = format!("no variables could be loaded: {cause}");
+                (LoadedVariables::default(), vec![warning])
+            }
+        }
+    }
+
+    async fn install_skills(
+        &self,
+        workspace: &Workspace,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<InstalledSkill>, SessionError> {
+        let Some(storage) = &self.settings.storage else {
+            return match self.spec.skills.first() {
+                Some(skill) => Err(SessionError::NoSkillStore { skill: skill.to_string() }),
+                None => Ok(Vec::new()),
+            };
+        };
+        let store = storage.skills();
+        let mut installed = Vec::new();
+        for skill in &self.spec.skills {
+            let report = store
+                .install(skill, &workspace.dir, &workspace.state.skills_dir())
+                .await
+                .map_err(|source| SessionError::Skill { skill: skill.to_string(), source })?;
+            warnings
+                .extend(report.warnings.iter().map(|warning| format!("skill {skill}: {warning}")));
+            installed.push(report.skill);
+        }
+        Ok(installed)
+    }
+
+    /// Returns the policy of a session with this directory.
+    pub(super) fn policy(&self, session_dir: &Path) -> Result<Policy, SessionError> {
+        let home = std::env::home_dir()
+            .filter(|home| home.is_absolute())
+            .unwrap_or_else(|| PathBuf::from("/root"));
+        let exceptions = self.exceptions()?;
+        let policy = match &self.spec.policy {
+            Some(config) => {
+                let mut config = config.clone();
+                open_paths(&mut config, &exceptions, session_dir);
+                Policy::from_config(config, &home)
+            }
+            None => self.default_policy(&exceptions, session_dir, &home),
+        };
+        policy.map_err(|source| SessionError::Policy { source })
+    }
+
+    fn exceptions(&self) -> Result<Exceptions, SessionError> {
+        let existing = |path: &PathBuf| {
+            path.canonicalize()
+                .map_err(|source| SessionError::MissingPath { path: path.clone(), source })
+        };
+        let reads = self.spec.allow_read.iter().chain(&self.settings.python_venv);
+        let mut reads: Vec<PathBuf> = reads.map(existing).collect::<Result<_, _>>()?;
+        let writes = self.spec.allow_write.iter().map(existing).collect::<Result<_, _>>()?;
+        reads.extend(self.runtimes.node_path.clone());
+        Ok(Exceptions { reads, writes })
+    }
+
+    fn default_policy(
+        &self,
+        Exceptions { reads, writes }: &Exceptions,
+        session_dir: &Path,
+        home: &Path,
+    ) -> Result<Policy, policy::PolicyError> {
+        let mut builder = Policy::session(session_dir)
+            .home(home)
+            .sessions_root(&self.settings.home.sessions_root())
+            .application_dir(self.settings.home.path());
+        for dir in &self.settings.application_dirs {
+            builder = builder.application_dir(dir);
+        }
+        for path in reads.iter().chain(writes) {
+            builder = builder.allow_read(path);
+        }
+        for path in writes {
+            builder = builder.allow_write(path);
+        }
+        builder.build()
+    }
+}
+
+/// Adds the exceptions and the session directory to the lists of allowed paths.
+fn open_paths(config: &mut SandboxRuntimeConfig, exceptions: &Exceptions, session_dir: &Path) {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let writes = exceptions.writes.iter().map(PathBuf::as_path).chain([session_dir]);
+    let reads = exceptions.reads.iter().map(PathBuf::as_path).chain(writes.clone());
+    config.filesystem.allow_read.get_or_insert_default().extend(reads.map(text));
+    config.filesystem.allow_write.extend(writes.map(text));
+}

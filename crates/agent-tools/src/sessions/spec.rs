@@ -1,0 +1,58 @@
+//! The request to open one session.
+
+use std::path::PathBuf;
+
+use artifact_sync::IgnoreRules;
+use policy::SandboxRuntimeConfig;
+use sandbox_core::{SessionId, UserId};
+use skill_store::SkillRef;
+
+/// The session to open, and the access that it gets.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionSpec {
+    /// The session.
+    pub id: SessionId,
+    /// The owner of the artifacts. Without a user nothing is mirrored.
+    pub user: Option<UserId>,
+    /// The skills to install.
+    pub skills: Vec<SkillRef>,
+    /// Settings instead of the default policy. The session directory is readable and writable in
+    /// any case.
+    pub policy: Option<SandboxRuntimeConfig>,
+    /// Paths of the host that commands may also read.
+    pub allow_read: Vec<PathBuf>,
+    /// Paths of the host that commands may also read and write.
+    pub allow_write: Vec<PathBuf>,
+    /// Rules for files that are not mirrored, instead of the rules of all sessions.
+    pub ignore: Option<IgnoreRules>,
+}
+
+impl SessionSpec {
+    /// Requests a session without user, skills or exceptions.
+    pub fn new(id: SessionId) -> Self {
+        Self {
+            id,
+            user: None,
+            skills: Vec::new(),
+            policy: None,
+            allow_read: Vec::new(),
+            allow_write: Vec::new(),
+            ignore: None,
+        }
+    }
+
+    /// Mirrors the session's artifacts as those of `user`.
+    #[must_use]
+    pub fn user(mut self, user: UserId) -> Self {
+        self.user = Some(user);
+        self
+    }
+
+    /// Installs a skill.
+    #[must_use]
+    pub fn skill(mut self, skill: SkillRef) -> Self {
+        self.skills.push(skill);
+        self
+    }
+}

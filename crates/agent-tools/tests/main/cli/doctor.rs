@@ -1,0 +1,68 @@
+//! The subcommand `doctor`, and the choice of the engine.
+
+use super::Cli;
+
+#[test]
+fn the_weaker_engine_must_be_named_and_reports_its_weaknesses() {
+    let cli = Cli::with_environment(&[("AGENT_TOOLS_ENGINE", "landlock")]);
+    let doctor = cli.run(&["doctor"]);
+    if doctor.code != 0 {
+        println!("{}", doctor.stdout);
+        return testkit::skipped("the engine without namespaces", "Linux 6.12 with Landlock");
+    }
+    assert!(doctor.stdout.contains("weaker: names, sizes and times"), "{}", doctor.stdout);
+    let command = "echo kept > \"$TMPDIR/f\" && cat \"$HOME/f\" && echo x > f; \
+                   ls /; cat ../../store/x; echo x > /tmp/x";
+    let ran = cli.run(&["--json", "bash", command]).json();
+    assert_eq!(ran["exitCode"], 1);
+    assert!(ran["stdout"].as_str().unwrap().starts_with("kept\n"), "{ran}");
+    assert_eq!(ran["artifacts"][0]["relativePath"], "f");
+    assert_eq!(cli.run(&["read-file", "f"]).ok().stdout, "x\n");
+
+    // The next session names the directory that this engine cannot protect.
+    cli.run(&["bash", "mkdir -p repo/.git/hooks"]).ok();
+    let denied = cli.run(&["bash", "true"]);
+    assert_eq!(denied.code, 125);
+    assert!(
+        denied.stderr.contains("repo/.git/hooks") && denied.stderr.contains("`inner-rules`"),
+        "{}",
+        denied.stderr
+    );
+    cli.run(&["--accept", "inner-rules", "bash", "true"]).ok();
+    assert_eq!(cli.run(&["--accept", "nonsense", "bash", "true"]).code, 2);
+    assert_eq!(cli.run(&["sandbox", "-c", "exit 7"]).code, 7);
+}
+
+#[test]
+fn doctor_names_every_layer_and_unreachable_runtimes() {
+    let mut cli = Cli::new();
+    let program = cli.write(".tool/bin/uv", "#!/bin/sh\n");
+    cli.environment
+        .push(("PATH".into(), format!("{}:/usr/bin:/bin", program.parent().unwrap().display())));
+    let ran = cli.run(&["doctor"]).ok();
+    for word in
+        ["filesystem", "network", "processes", "system calls", "resources", "store", "variables"]
+    {
+        assert!(ran.stdout.contains(word), "{word}: {}", ran.stdout);
+    }
+    let open =
+        format!("--allow-read {}", cli.dir().canonicalize().unwrap().join(".tool").display());
+    assert!(ran.stdout.contains(&open), "{open}: {}", ran.stdout);
+}
+
+#[test]
+fn doctor_lists_url_schemes_and_how_to_get_missing_ones() {
+    let ran = Cli::new().run(&["--json", "doctor"]).ok().json();
+    let schemes = ran["schemes"].as_array().unwrap();
+    let find = |name: &str| schemes.iter().find(|scheme| scheme["scheme"] == name).unwrap();
+    assert_eq!(find("file://")["builtIn"], true);
+    let cloud = find("gs://");
+    assert_eq!(cloud["builtIn"], cfg!(feature = "gcs"));
+    if !cfg!(feature = "gcs") {
+        let remedy = "needs the feature `gcs`; install with `--features full`";
+        assert_eq!(cloud["remedy"], remedy);
+        let ran = Cli::with_store("gs://bucket", &[]).run(&["bash", "true"]);
+        assert_eq!(ran.code, 125);
+        assert!(ran.stderr.contains(remedy), "{}", ran.stderr);
+    }
+}

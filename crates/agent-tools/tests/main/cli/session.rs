@@ -1,0 +1,116 @@
+//! The subcommand `session`, and the restore of sessions.
+
+use super::Cli;
+
+#[test]
+fn many_removals_wait_for_confirmation_and_new_objects_are_fetched() {
+    let cli = Cli::new();
+    cli.run(&["bash", "touch f{1..80}"]).ok();
+    let removed = cli.run(&["--json", "bash", "rm f*; echo 1 > kept"]).ok().json();
+    assert_eq!(
+        (&removed["removalsHeldBack"], &removed["artifacts"][0]["relativePath"]),
+        (&80.into(), &"kept".into())
+    );
+    let store = cli.home().join("store/user_local/sessions/default");
+    assert!(store.join("f1").exists());
+    std::fs::write(store.join("upload"), "the user's").unwrap();
+    let synced = cli.run(&["--json", "session", "sync", "default"]).ok().json();
+    assert_eq!(
+        (&synced["restored"][0], &synced["removalsHeldBack"]),
+        (&"upload".into(), &80.into())
+    );
+    let synced =
+        cli.run(&["--json", "session", "sync", "default", "--confirm-removals"]).ok().json();
+    assert_eq!(
+        (synced["removed"].as_array().unwrap().len(), &synced["removalsHeldBack"]),
+        (80, &0.into())
+    );
+    assert!(!store.join("f1").exists() && store.join("kept").exists());
+    assert!(cli.run(&["session", "sync", "default"]).ok().stdout.is_empty());
+}
+
+#[test]
+fn a_closed_session_is_restored_from_the_store() {
+    let cli = Cli::new();
+    let command = "mkdir -p d; echo 1 > d/one; printf '#!/bin/sh\\necho ran' > run.sh; \
+                   head -c 100000 /dev/urandom > big; md5sum big > sum";
+    cli.run(&["bash", command]).ok();
+    assert_eq!(cli.run(&["session", "list"]).ok().stdout, "default\n");
+    let shown = cli.run(&["--json", "session", "show", "default"]).ok().json();
+    assert_eq!(
+        (shown["user"].as_str(), shown["pending"].as_array().map(Vec::len)),
+        (Some("local"), Some(0))
+    );
+    cli.run(&["session", "close", "default"]).ok();
+    assert_eq!(cli.run(&["session", "list"]).ok().stdout, "");
+    assert!(!cli.home().join("sessions/default").exists());
+    assert_eq!(
+        cli.run(&["bash", "cat d/one && md5sum -c sum && sh run.sh"]).ok().stdout,
+        "1\nbig: OK\nran\n"
+    );
+    let none = cli.run(&["session", "close", "other"]);
+    assert!(none.code == 1 && none.stderr.contains("there is no session other"), "{}", none.stderr);
+}
+
+#[test]
+fn deleted_files_do_not_come_back() {
+    let cli = Cli::new();
+    cli.run(&["bash", "echo a > a; echo b > b"]).ok();
+    cli.run(&["bash", "rm a; mv b c"]).ok();
+    cli.run(&["bash", "mkfifo p"]).ok();
+    let closed = cli.run(&["session", "close", "default"]).ok();
+    assert!(closed.stderr.contains("removed without a copy: p: "), "{}", closed.stderr);
+    assert_eq!(cli.run(&["bash", "ls"]).ok().stdout, "c\n");
+}
+
+#[test]
+fn only_keys_of_the_session_can_be_pulled() {
+    let cli = Cli::new();
+    cli.run(&["bash", "true"]).ok();
+    let uploaded = cli.home().join("store/user_local/sessions/default/in/put.txt");
+    std::fs::create_dir_all(uploaded.parent().unwrap()).unwrap();
+    std::fs::write(&uploaded, "from the user").unwrap();
+    cli.run(&["session", "pull", "default", "user_local/sessions/default/in/put.txt"]).ok();
+    assert_eq!(cli.run(&["read-file", "in/put.txt"]).ok().stdout, "from the user");
+    for key in [
+        "user_other/sessions/default/x",
+        "user_local/sessions/default/../x",
+        "user_local/sessions/defaultx/y",
+    ] {
+        assert_eq!(cli.run(&["session", "pull", "default", key]).code, 1, "{key}");
+    }
+    // The agent cannot delete the user's uploads from the store.
+    cli.run(&["bash", "rm in/put.txt"]).ok();
+    assert!(uploaded.exists());
+}
+
+#[test]
+fn a_session_belongs_to_one_user() {
+    let cli = Cli::new();
+    cli.run(&["bash", "--user", "ann", "echo private > f"]).ok();
+    let other = cli.run(&["bash", "--user", "bob", "cat f"]);
+    assert!(
+        other.code == 125 && other.stderr.contains("belongs to another user"),
+        "{}",
+        other.stderr
+    );
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn an_unreachable_store_fails_a_new_session_and_leaves_nothing() {
+    let credentials = [
+        ("AWS_ACCESS_KEY_ID", "k".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "s".to_owned()),
+        ("AWS_ENDPOINT", "http://127.0.0.1:1".to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+    ];
+    let cli = Cli::with_store("s3://bucket/prefix", &credentials);
+    let ran = cli.run(&["bash", "echo x > f"]);
+    assert!(
+        ran.code == 125 && ran.stderr.contains("could not be restored from the store"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!cli.home().join("sessions/default").exists());
+}

@@ -1,0 +1,134 @@
+//! The subcommands that call one tool, and their exit codes.
+
+use std::process::Stdio;
+
+use super::{Cli, open_link};
+
+#[test]
+fn the_first_command_of_the_readme_works() {
+    let cli = Cli::new();
+    let command = "echo \"hello from $PWD\" > hello.txt && cat hello.txt";
+    let ran = cli.run(&["bash", command]).ok();
+    assert_eq!(
+        ran.stdout,
+        format!("hello from {}\n", cli.home().join("sessions/default").display())
+    );
+    let link = ran.stderr.lines().find_map(|line| line.trim().strip_prefix("hello.txt: ")).unwrap();
+    assert_eq!(open_link(link), ran.stdout);
+
+    let again = cli.run(&["--json", "bash", "cat hello.txt; touch é.txt"]).ok().json();
+    assert_eq!(again["artifacts"][0]["relativePath"], "é.txt");
+    assert_eq!(again["exitCode"], 0);
+    assert!(
+        again["stdout"].as_str().unwrap().starts_with(&ran.stdout),
+        "the second sees the first one's files"
+    );
+}
+
+#[test]
+fn the_exit_code_is_that_of_the_command_or_names_the_failure() {
+    let cli = Cli::new();
+    let code = |args: &[&str]| cli.run(args).code;
+    assert_eq!(code(&["bash", "exit 42"]), 42);
+    assert_eq!(code(&["bash", "kill -9 $$"]), 137);
+    assert_eq!(code(&["bash", "--timeout", "0.3", "sleep 60"]), 124);
+    assert_eq!(code(&["--store", "ftp://x", "bash", "true"]), 125);
+    assert_eq!(code(&["bash", "--policy", "/no/such/file", "true"]), 125);
+    assert_eq!(code(&["bash", "--session", "../x", "true"]), 2);
+    assert_eq!(code(&["bash", "--skill", "a/b", "true"]), 2);
+    assert_eq!(code(&["bash"]), 2);
+    assert_eq!(code(&["no-such-command"]), 2);
+    assert_eq!(code(&["read-file", "missing"]), 1);
+}
+
+#[test]
+fn the_limit_that_a_command_reached_is_printed() {
+    let cli = Cli::new();
+    let ran = cli.run(&["bash", "exec truncate -s 17G f"]);
+    assert_ne!(ran.code, 0);
+    assert!(ran.stderr.contains("limit reached: file size\n"), "{}", ran.stderr);
+}
+
+#[test]
+fn files_are_written_and_read_by_every_shape_of_a_path() {
+    let cli = Cli::new();
+    let written = cli.run_with(&["--json", "write-file", "/a/b.txt"], "content\n").ok().json();
+    assert_eq!(written["success"], true);
+    assert_eq!(written["path"], cli.home().join("sessions/default/a/b.txt").to_str().unwrap());
+    assert_eq!(open_link(written["url"].as_str().unwrap()), "content\n");
+    assert_eq!(cli.run(&["read-file", "a/b.txt"]).ok().stdout, "content\n");
+    assert_eq!(
+        cli.run(&["--json", "read-file", "./a//b.txt"]).ok().stdout,
+        "{\"content\":\"content\\n\"}\n"
+    );
+    cli.run(&["write-file", "c", "--content", "-x"]).ok();
+    assert_eq!(cli.run(&["bash", "cat c"]).ok().stdout, "-x");
+
+    let escaping = cli.run(&["read-file", "../x"]);
+    assert!(
+        escaping.code == 1 && escaping.stderr.contains("leads out of the session directory"),
+        "{}",
+        escaping.stderr
+    );
+    let missing = cli.run(&["read-file", "nope"]);
+    assert!(missing.stderr.contains("No such file or directory"), "{}", missing.stderr);
+}
+
+#[test]
+fn ignore_patterns_exclude_files_from_mirroring() {
+    let cli = Cli::new();
+    let args = [
+        "--json",
+        "--ignore",
+        "*.log",
+        "--ignore",
+        "/build/",
+        "bash",
+        "mkdir -p build node_modules; touch a.log build/x node_modules/y b",
+    ];
+    let ran = cli.run(&args).ok().json();
+    let stored: Vec<_> = ran["artifacts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|artifact| artifact["relativePath"].as_str().unwrap())
+        .collect();
+    assert_eq!(stored, ["b", "node_modules/y"]);
+    let wrong = cli.run(&["--ignore", "a{b", "bash", "true"]);
+    assert!(wrong.code == 125 && wrong.stderr.contains("a{b"), "{}", wrong.stderr);
+}
+
+#[test]
+fn an_interrupt_kills_the_command_and_keeps_its_files() {
+    let cli = Cli::new();
+    cli.run(&["bash", "true"]).ok();
+    let mut child = cli
+        .command(&["bash", "echo early > early.txt; sleep 1000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let file = cli.home().join("sessions/default/early.txt");
+    for _ in 0..1000 {
+        if file.exists() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let next = cli.run(&["--json", "bash", "true"]).ok().json();
+    assert_eq!(next["artifacts"][0]["relativePath"], "early.txt");
+}
+
+#[test]
+fn options_may_come_from_the_environment() {
+    let mut cli = Cli::new();
+    cli.environment.extend([
+        ("AGENT_TOOLS_SESSION".into(), "from-env".into()),
+        ("AGENT_TOOLS_TIMEOUT".into(), "0.3".into()),
+    ]);
+    assert_eq!(cli.run(&["bash", "sleep 60"]).code, 124);
+    assert_eq!(cli.run(&["session", "list"]).ok().stdout, "from-env\n");
+}

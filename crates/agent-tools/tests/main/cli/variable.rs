@@ -1,0 +1,79 @@
+//! The subcommand `variable`, and variables in sessions.
+
+use super::Cli;
+
+#[test]
+fn variables_reach_the_command_and_are_never_printed() {
+    let cli = Cli::with_environment(&[("AGENT_TOOLS_SECRET", "a passphrase")]);
+    cli.run_with(&["variable", "set", "API_KEY", "--encrypted"], "hidden value\n").ok();
+    cli.run_with(&["variable", "set", "PLAIN"], "shown").ok();
+    let list = cli.run(&["variable", "list"]).ok();
+    assert_eq!(list.stdout, "API_KEY (encrypted)\nPLAIN\n");
+    assert_eq!(
+        cli.run(&["bash", "echo \"$API_KEY|$PLAIN|$AGENT_TOOLS_SECRET\""]).ok().stdout,
+        "hidden value|shown|\n"
+    );
+    let database = std::fs::read(cli.home().join("agent-tools.db")).unwrap();
+    assert!(!database.windows(12).any(|bytes| bytes == b"hidden value"));
+    cli.run(&["variable", "remove", "PLAIN"]).ok();
+    assert_eq!(cli.run(&["bash", "echo \"[$PLAIN]\""]).ok().stdout, "[]\n");
+    assert_eq!(cli.run(&["variable", "remove", "PLAIN"]).code, 1);
+    assert_ne!(cli.run_with(&["variable", "set", "LD_PRELOAD"], "x").code, 0);
+}
+
+#[test]
+fn encrypted_variables_without_a_passphrase_are_skipped_with_a_warning() {
+    let mut cli = Cli::with_environment(&[("AGENT_TOOLS_SECRET", "right")]);
+    cli.run_with(&["variable", "set", "API_KEY", "--encrypted"], "hidden").ok();
+    cli.environment.clear();
+    assert_eq!(cli.run_with(&["variable", "set", "OTHER", "--encrypted"], "x").code, 2);
+    let ran = cli.run(&["bash", "echo [$API_KEY]"]).ok();
+    assert!(ran.stdout == "[]\n" && ran.stderr.contains("API_KEY"), "{}", ran.stderr);
+    cli.environment = vec![("AGENT_TOOLS_SECRET".into(), "wrong".into())];
+    let ran = cli.run(&["bash", "echo [$API_KEY]"]).ok();
+    assert!(
+        ran.stdout == "[]\n" && ran.stderr.contains("API_KEY") && !ran.stderr.contains("hidden"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_database_that_is_down_affects_only_the_variables() {
+    let cli = Cli::new();
+    let down = cli
+        .run(&[
+            "--variables",
+            "postgres://u:topsecret@127.0.0.1:1/db",
+            "--json",
+            "bash",
+            "echo works",
+        ])
+        .ok();
+    assert!(down.json()["warnings"][0].as_str().unwrap().contains("variables"), "{}", down.stdout);
+    assert!(!down.stderr.contains("topsecret") && !down.stdout.contains("topsecret"));
+}
+
+#[test]
+fn a_damaged_database_affects_only_the_variables() {
+    let cli = Cli::new();
+    let file = cli.write("damaged.db", &"this is no database ".repeat(100));
+    let url = format!("sqlite:{}", file.display());
+    let odd = cli.run(&["--variables", "mysql://u:topsecret@127.0.0.1/db", "bash", "echo works"]);
+    assert_eq!((odd.code, odd.stdout.as_str()), (125, ""), "{}", odd.stderr);
+    assert!(
+        odd.stderr.contains("`postgres://` or `sqlite:`") && !odd.stderr.contains("topsecret"),
+        "{}",
+        odd.stderr
+    );
+
+    let damaged = cli.run(&["--variables", &url, "bash", "echo works"]).ok();
+    assert!(
+        damaged.stdout == "works\n" && damaged.stderr.contains("damaged.db"),
+        "{}",
+        damaged.stderr
+    );
+    let listed = cli.run(&["--variables", &url, "variable", "list"]);
+    assert!(listed.code == 1 && listed.stderr.contains("damaged.db"), "{}", listed.stderr);
+}
