@@ -120,32 +120,17 @@ impl SyncError {
         match self {
             Self::Index { source, .. } => is_transient_io(source),
             Self::List { source, .. } | Self::Fetch { source, .. } => is_transient(source),
+            Self::File { source } => source.is_retryable(),
             Self::SizeMismatch { .. } | Self::LocalChange { .. } => true,
-            Self::ForeignKey { .. }
-            | Self::UnsafeKey { .. }
-            | Self::NotMirrored { .. }
-            | Self::File { .. } => false,
+            Self::ForeignKey { .. } | Self::UnsafeKey { .. } | Self::NotMirrored { .. } => false,
         }
     }
 }
 
-/// Returns whether a retry of a store request may succeed.
-pub fn is_transient(error: &object_store::Error) -> bool {
-    use object_store::Error;
-
-    !matches!(
-        error,
-        Error::NotFound { .. }
-            | Error::InvalidPath { .. }
-            | Error::NotSupported { .. }
-            | Error::AlreadyExists { .. }
-            | Error::Precondition { .. }
-            | Error::NotModified { .. }
-            | Error::NotImplemented { .. }
-            | Error::PermissionDenied { .. }
-            | Error::Unauthenticated { .. }
-            | Error::UnknownConfigurationKey { .. }
-    )
+/// Returns whether a retry of a store request may succeed. `object_store` uses the generic variant
+/// for timeouts, broken connections and errors of the server.
+pub(crate) fn is_transient(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::Generic { .. } | object_store::Error::JoinError { .. })
 }
 
 /// Returns whether a retry of a system call may succeed.

@@ -92,8 +92,6 @@ pub use transfer::{
 
 // Used by skill-store.
 #[doc(hidden)]
-pub use error::is_transient;
-#[doc(hidden)]
 pub use keys::{key_for, strip_prefix};
 #[doc(hidden)]
 pub use transfer::{Listing, Object, get_object, list_tree, put_object};

@@ -1,4 +1,4 @@
-"""Makes a container, with the signature of a shared key (the service's documentation, "Authorize with Shared Key")."""
+"""Creates a container. The request is signed as in Azure's "Authorize with Shared Key"."""
 
 import base64
 import datetime

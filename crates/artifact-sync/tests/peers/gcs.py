@@ -1,4 +1,4 @@
-"""A stand-in for the XML API of Google Cloud Storage, as far as a mirror uses it: one process, everything in memory."""
+"""In-memory server for the part of the XML API of Google Cloud Storage that a mirror uses."""
 
 import hashlib
 import itertools
@@ -16,7 +16,7 @@ objects, uploads, lock, numbers = {}, {}, threading.Lock(), itertools.count(1)
 def stored(body, headers):
     kept = {name.lower(): value for name, value in headers.items()}
     kept = {name: value for name, value in kept.items() if name.startswith("x-goog-meta-") or name == "content-type"}
-    # An ETag is of this generation, not of the content alone.
+    # The ETag identifies the generation, not only the content.
     generation = str(next(numbers))
     etag = '"%s"' % hashlib.md5(body + generation.encode()).hexdigest()
     return {"body": body, "headers": kept, "generation": generation, "etag": etag, "modified": formatdate(usegmt=True)}
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         return [("ETag", entry["etag"]), ("x-goog-generation", entry["generation"]), ("Last-Modified", entry["modified"])]
 
     def put(self, key, body, headers):
-        """The entry, or None where a condition is not met."""
+        """Returns the entry, or None if a condition is not met."""
         wanted = self.headers.get("x-goog-if-generation-match")
         there = objects[key]["generation"] if key in objects else "0"
         if wanted is not None and wanted != there:

@@ -1,4 +1,4 @@
-"""Another client of S3: makes a bucket, puts keys that are no paths, and lists keys as it sees them."""
+"""Second S3 client: creates a bucket, puts invalid keys, and lists keys."""
 
 import json
 import sys
