@@ -11,6 +11,8 @@ mod layers;
 mod metadata;
 mod package;
 mod peers;
+#[cfg(test)]
+mod readme;
 mod scan;
 mod step;
 mod summary;

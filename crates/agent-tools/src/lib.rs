@@ -97,3 +97,8 @@ pub use tools::bash::{BashOptions, BashOutput, NAME as BASH};
 pub use tools::read_file::{LineRange, NAME as READ_FILE, ReadFileOutput};
 pub use tools::write_file::{NAME as WRITE_FILE, WriteFileOutput};
 pub use workspace::{CloseError, RemovalMode, TransferError, Workspace, WorkspaceError};
+
+/// Compiles and runs the example of the README.
+#[cfg(all(doctest, feature = "fs"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
