@@ -1,14 +1,14 @@
-//! The passphrase format of the npm package `crypto-js`: what `AES.encrypt(text,
-//! passphrase).toString()` gives.
+//! The passphrase format of the npm package `crypto-js`: the result of `AES.encrypt(text,
+//! passphrase).toString()`.
 //!
-//! The text is the base64 of `Salted__`, 8 bytes of salt and AES-256-CBC with PKCS#7 padding. Key
-//! and initialisation vector are the 48 bytes of OpenSSL's `EVP_BytesToKey` with MD5 and one round
-//! over passphrase and salt, so `openssl enc -d -aes-256-cbc -md md5 -base64` reads the same
+//! A value is the base64 of `Salted__`, 8 bytes of salt, and AES-256-CBC with PKCS#7 padding. Key
+//! and initialisation vector are 48 bytes of OpenSSL's `EVP_BytesToKey`, with MD5 and one round
+//! over passphrase and salt. `openssl enc -d -aes-256-cbc -md md5 -base64` therefore reads the same
 //! values.
 //!
-//! The format has no checksum. A wrong passphrase and a damaged value look alike, and both are
-//! refused as one error; about one damaged value in many millions decrypts to something else
-//! unnoticed.
+//! The format has no checksum. A wrong passphrase and a damaged value are indistinguishable and
+//! cause the same error. Out of many millions of damaged values, about one decrypts to another text
+//! without an error.
 
 use aes::Aes256;
 use aes::cipher::block_padding::Pkcs7;
@@ -20,12 +20,14 @@ use md5::{Digest, Md5};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
+use crate::error_kind::ErrorKind;
+
 const HEADER: &[u8; 8] = b"Salted__";
 const SALT_BYTES: usize = 8;
 const BLOCK_BYTES: usize = 16;
 
-/// Reads base64 as leniently as `crypto-js` where that is harmless: padding may be missing, spare
-/// bits are ignored.
+/// Base64 with optional padding and arbitrary spare bits. `crypto-js` accepts both, and both are
+/// harmless.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -33,46 +35,76 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Why a value was not decrypted.
+/// Errors returned by [`decrypt`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecryptError {
-    /// The text has characters that base64 has not.
+    /// The text has characters that are not base64.
     #[error("the encrypted value is not base64")]
     Base64,
-    /// The bytes do not begin with `Salted__`, so this never was a value encrypted with a
-    /// passphrase.
+    /// The bytes do not begin with `Salted__`, so the value was not encrypted with a passphrase.
     #[error("the encrypted value does not begin with the `Salted__` header")]
     MissingHeader,
-    /// The salt or a whole cipher block is missing.
+    /// The salt or a part of a cipher block is missing.
     #[error("the encrypted value is cut short")]
     Truncated,
-    /// The bytes do not decrypt to UTF-8 text. The format cannot tell the two causes apart.
+    /// The bytes do not decrypt to UTF-8 text. The format does not distinguish the two causes.
     #[error("the passphrase is wrong or the encrypted value is damaged")]
     Undecryptable,
 }
 
-/// Why a value was not encrypted.
+impl DecryptError {
+    /// Returns the kind of the error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Base64 | Self::MissingHeader => ErrorKind::InvalidInput,
+            Self::Truncated | Self::Undecryptable => ErrorKind::Damaged,
+        }
+    }
+
+    /// Returns whether the same call can succeed later, without a change of its arguments.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+}
+
+/// Errors returned by [`encrypt`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncryptError {
-    /// The operating system gave no random bytes for the salt.
+    /// The operating system provided no random bytes for the salt.
     #[error("the operating system gave no random bytes")]
     Randomness {
-        /// What it said instead.
+        /// The error of the operating system.
         #[source]
         source: getrandom::Error,
     },
 }
 
-/// Decrypts a value made by `crypto-js` (or by [`encrypt`]).
+impl EncryptError {
+    /// Returns the kind of the error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Failed
+    }
+
+    /// Returns whether the same call can succeed later, without a change of its arguments.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+}
+
+/// Decrypts a value that `crypto-js` or [`encrypt`] encrypted.
 ///
-/// Surrounding and enclosed ASCII whitespace and missing `=` padding are accepted; an encrypted
-/// empty text is the empty string, and nothing else is.
+/// ASCII whitespace anywhere and missing `=` padding are accepted. The result is empty only if the
+/// encrypted text was empty.
 ///
 /// # Errors
 ///
-/// [`DecryptError`] says which step refused the value. No variant carries any of it.
+/// Returns [`DecryptError`] if the value cannot be decrypted. The error contains nothing of it.
 pub fn decrypt(ciphertext: &str, passphrase: &str) -> Result<SecretString, DecryptError> {
     let text: String = ciphertext.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     let mut bytes = Zeroizing::new(LENIENT.decode(text).map_err(|_| DecryptError::Base64)?);
@@ -92,11 +124,11 @@ pub fn decrypt(ciphertext: &str, passphrase: &str) -> Result<SecretString, Decry
     Ok(SecretString::from(plain))
 }
 
-/// Encrypts a text so that `crypto-js` (and [`decrypt`]) can read it, under a fresh random salt.
+/// Encrypts a text with a new random salt, for `crypto-js` and [`decrypt`].
 ///
 /// # Errors
 ///
-/// [`EncryptError::Randomness`] when the operating system gives no random bytes.
+/// Returns [`EncryptError::Randomness`] if the operating system provides no random bytes.
 pub fn encrypt(plaintext: &str, passphrase: &str) -> Result<String, EncryptError> {
     let mut salt = [0; SALT_BYTES];
     getrandom::fill(&mut salt).map_err(|source| EncryptError::Randomness { source })?;
@@ -108,8 +140,8 @@ pub fn encrypt(plaintext: &str, passphrase: &str) -> Result<String, EncryptError
     Ok(STANDARD.encode(bytes))
 }
 
-/// `EVP_BytesToKey` of OpenSSL with MD5 and a count of one: 32 bytes of key and 16 of
-/// initialisation vector.
+/// Derives 32 bytes of key and 16 bytes of initialisation vector, like OpenSSL's `EVP_BytesToKey`
+/// with MD5 and a count of one.
 fn derive_key(passphrase: &str, salt: &[u8]) -> Zeroizing<[u8; 48]> {
     let mut derived = Zeroizing::new([0; 48]);
     let mut previous: &[u8] = &[];
@@ -133,35 +165,43 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encrypted_decrypts_to_itself(plain in any::<String>(), passphrase in any::<String>()) {
+        fn an_encrypted_text_decrypts_to_itself(
+            plain in any::<String>(),
+            passphrase in any::<String>(),
+        ) {
             let encrypted = encrypt(&plain, &passphrase).unwrap();
             let decrypted = decrypt(&encrypted, &passphrase).unwrap();
             prop_assert_eq!(decrypted.expose_secret(), plain.as_str());
         }
 
         #[test]
-        fn any_text_is_refused_or_decrypted_without_a_panic(text in any::<String>(), passphrase in any::<String>()) {
+        fn decrypting_any_text_does_not_panic(
+            text in any::<String>(),
+            passphrase in any::<String>(),
+        ) {
             let _ = decrypt(&text, &passphrase);
         }
 
         #[test]
-        fn any_bytes_behind_the_header_are_refused_or_decrypted_without_a_panic(
+        fn decrypting_any_bytes_after_the_header_does_not_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
             let text = STANDARD.encode([HEADER.as_slice(), &bytes].concat());
-            let refused = decrypt(&text, "secret").err();
-            prop_assert!(!matches!(refused, Some(DecryptError::Base64 | DecryptError::MissingHeader)), "{:?}", refused);
+            let error = decrypt(&text, "secret").err();
+            let unexpected = [DecryptError::Base64, DecryptError::MissingHeader].map(Some);
+            prop_assert!(!unexpected.contains(&error), "{:?}", error);
         }
 
         #[test]
-        fn another_passphrase_is_refused(plain in any::<String>(), passphrase in "[a-z]{1,8}") {
+        fn another_passphrase_is_an_error(plain in any::<String>(), passphrase in "[a-z]{1,8}") {
             let encrypted = encrypt(&plain, &passphrase).unwrap();
-            prop_assert_eq!(decrypt(&encrypted, "another").err(), Some(DecryptError::Undecryptable));
+            let error = decrypt(&encrypted, "another").err();
+            prop_assert_eq!(error, Some(DecryptError::Undecryptable));
         }
     }
 
     #[test]
-    fn every_cut_of_a_value_is_refused() {
+    fn a_value_that_is_cut_anywhere_is_an_error() {
         let bytes = STANDARD
             .decode(encrypt("a value of two whole blocks and more", "secret").unwrap())
             .unwrap();
@@ -180,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn encrypting_twice_gives_two_salts() {
+    fn each_encryption_has_another_salt() {
         assert_ne!(encrypt("value", "secret").unwrap(), encrypt("value", "secret").unwrap());
     }
 }

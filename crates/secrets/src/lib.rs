@@ -1,5 +1,5 @@
-//! Secrets of an agent's session: values that `crypto-js` encrypted, sets of environment variables
-//! and where they come from, and the removal of their values from what commands print.
+//! Secrets of an agent's session: decryption of `crypto-js` values, sets of environment variables,
+//! their sources, and redaction of their values in the output of commands.
 //!
 //! ```
 //! use secrets::{DotenvSource, Redactor, SecretString, VariableSource as _, Variables, cryptojs};
@@ -18,18 +18,19 @@
 //!
 //! # What it does not do
 //!
-//! - It does not compose an environment: `PATH`, `HOME` and the like are the caller's to set over
-//!   the variables.
-//! - The `crypto-js` format is for values that exist already. It has no integrity check and a weak
-//!   key derivation; a passphrase should be long and random.
-//! - A [`Redactor`] keeps secrets out of logs by accident. A program that wants to tell one will.
-//! - It cannot wipe the copies that a database driver or the environment of a process makes.
+//! - It does not compose an environment. The caller sets `PATH`, `HOME` and similar variables, and
+//!   these override the variables of the set.
+//! - The `crypto-js` format is for existing values. It has no integrity check and a weak key
+//!   derivation. A passphrase must be long and random.
+//! - A [`Redactor`] keeps secrets out of logs by accident. It does not stop a program that reveals
+//!   them deliberately.
+//! - It cannot wipe copies in a database driver or in the environment of a process.
 //!
 //! # Limits
 //!
-//! A name and its value have at most 131,070 bytes together (the kernel's limit), a dotenv file 4
-//! MiB, a redacted value at least [`Redactor::MIN_SECRET_BYTES`]. A database is given 5 seconds to
-//! answer.
+//! A name and its value have at most 131,070 bytes together, which is the limit of the kernel. A
+//! dotenv file has at most 4 MiB. A value shorter than [`Redactor::MIN_SECRET_BYTES`] is not
+//! redacted. An operation on a database fails after 5 seconds.
 //!
 //! # Features
 //!
@@ -39,26 +40,35 @@
 //! | `sqlite` | no | `sql::VariableStore` on `sqlite:` URLs, with SQLite built in |
 //! | `sql` | no | both |
 //!
-//! Without them the crate needs no async runtime.
+//! Without these features, the crate needs no async runtime.
 //!
 //! # Errors
 //!
-//! [`cryptojs::DecryptError`] and [`cryptojs::EncryptError`] for single values, [`SkipReason`] for
-//! single variables, which is data and stops nothing, and [`SourceError`] for whole sources. None
-//! carries a value, a passphrase or a password.
+//! [`cryptojs::DecryptError`] and [`cryptojs::EncryptError`] for single values, and [`SourceError`]
+//! for whole sources. [`SkipReason`] is data: a skipped variable does not stop the others. Each has
+//! an [`ErrorKind`]. No error contains a value, a passphrase or a password.
+
 #![forbid(unsafe_code)]
 
 pub mod cryptojs;
+mod dotenv;
+mod error_kind;
+mod map;
 mod name;
 mod redactor;
 mod source;
+mod source_error;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub mod sql;
 mod variables;
 
 pub use secrecy::{ExposeSecret, SecretString};
 
+pub use self::dotenv::DotenvSource;
+pub use self::error_kind::ErrorKind;
+pub use self::map::MapSource;
 pub use self::name::{SkipReason, check_name};
 pub use self::redactor::{RedactionStream, Redactor};
-pub use self::source::{DotenvSource, MapSource, SourceError, SourceErrorKind, VariableSource};
+pub use self::source::VariableSource;
+pub use self::source_error::SourceError;
 pub use self::variables::{LoadedVariables, SkippedVariable, Variables};

@@ -1,13 +1,14 @@
-//! Which names and values may become environment variables of an agent's commands.
+//! Names and values that are allowed as environment variables of an agent's commands.
 
 use crate::cryptojs::DecryptError;
+use crate::error_kind::ErrorKind;
 
-/// Linux refuses a longer `NAME=value` (`MAX_ARG_STRLEN`, its closing NUL included), and with it
-/// the whole command.
+/// Maximum length of `NAME=value` with its closing NUL (`MAX_ARG_STRLEN` of Linux). A longer entry
+/// makes `execve` fail.
 const MAX_ENTRY_BYTES: usize = 131_072;
 
-/// Names, by their whole or by their beginning, that make a program load code, run a command or
-/// read a configuration, and what each takes over.
+/// Names that make a program load code, run a command or read a configuration, with the part of the
+/// program that they control.
 const HIJACKING: &[(&str, Match, &str)] = &[
     ("LD_", Match::Prefix, "the dynamic loader"),
     ("DYLD_", Match::Prefix, "the dynamic loader"),
@@ -56,44 +57,44 @@ enum Match {
     Prefix,
 }
 
-/// Why a variable does not reach the commands.
+/// Reasons to skip a variable.
 ///
-/// The text of each completes "the variable X was skipped: …". None carries a value.
+/// The texts continue "the variable X was skipped: …". No reason contains a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SkipReason {
-    /// The name is empty or absent.
+    /// The name is empty.
     #[error("its name is empty")]
     EmptyName,
-    /// The name contains a NUL character, which no environment can hold.
+    /// The name contains a NUL character, which an environment cannot contain.
     #[error("its name contains a NUL character")]
     NulInName,
-    /// The name contains `=`, which ends a name in every environment.
+    /// The name contains `=`, which ends a name in an environment.
     #[error("its name contains `=`")]
     EqualsSign,
     /// The name starts with `_`, which marks a variable as not meant for commands.
     #[error("its name starts with `_`")]
     LeadingUnderscore,
-    /// The name makes programs load code or run commands of the value's choice.
+    /// The name lets the value choose code or commands that a program runs.
     #[error("its name would take over {target}")]
     Hijack {
-        /// What would be taken over.
+        /// The part of the program that the value would control.
         target: &'static str,
     },
-    /// The value contains a NUL character, which no environment can hold.
+    /// The value contains a NUL character, which an environment cannot contain.
     #[error("its value contains a NUL character")]
     NulInValue,
-    /// Name and value together are longer than the kernel takes.
+    /// Name and value together exceed the limit of the kernel.
     #[error(
         "name and value have {bytes} bytes, more than the {max_bytes} that a command can be given"
     )]
     TooLong {
-        /// The length of name and value.
+        /// The length of name and value together.
         bytes: usize,
-        /// The longest that is possible.
+        /// The maximum length.
         max_bytes: usize,
     },
-    /// The source has the name, and no value with it.
+    /// The source has no value for the name.
     #[error("it has no value")]
     NoValue,
     /// The value is not UTF-8 text.
@@ -102,7 +103,7 @@ pub enum SkipReason {
     /// An earlier entry of the same source has the same name.
     #[error("another entry has the same name")]
     Duplicate,
-    /// The value is encrypted and the source was given no passphrase.
+    /// The value is encrypted, and the source has no passphrase.
     #[error("it is encrypted and no passphrase was given")]
     NoPassphrase,
     /// The value is encrypted and cannot be decrypted.
@@ -110,18 +111,37 @@ pub enum SkipReason {
     Undecryptable(#[from] DecryptError),
 }
 
-/// Says whether a name may be an agent's environment variable: not empty, without `=` and NUL, not
-/// starting with `_`, and none of those that make a loader, shell, interpreter or git run code of
-/// the value's choice.
+impl SkipReason {
+    /// Returns the kind of the error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Undecryptable(error) => error.kind(),
+            _ => ErrorKind::InvalidInput,
+        }
+    }
+
+    /// Returns whether the same call can succeed later, without a change of its arguments.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+}
+
+/// Checks the name of an environment variable. It must not be empty, contain `=` or NUL, begin with
+/// `_`, or control a program.
+///
+/// Everything else is allowed, also lower case and characters that a shell cannot name.
 ///
 /// # Errors
 ///
-/// The [`SkipReason`] that stands against it.
+/// Returns the [`SkipReason`] of the first rule that the name breaks.
 ///
 /// ```
 /// # use secrets::{SkipReason, check_name};
 /// assert!(check_name("OPENAI_API_KEY").is_ok());
-/// assert_eq!(check_name("LD_PRELOAD"), Err(SkipReason::Hijack { target: "the dynamic loader" }));
+/// let hijack = SkipReason::Hijack { target: "the dynamic loader" };
+/// assert_eq!(check_name("LD_PRELOAD"), Err(hijack));
 /// ```
 pub fn check_name(name: &str) -> Result<(), SkipReason> {
     if name.is_empty() {
@@ -143,12 +163,12 @@ pub fn check_name(name: &str) -> Result<(), SkipReason> {
     hijacked.map_or(Ok(()), |&(_, _, target)| Err(SkipReason::Hijack { target }))
 }
 
-/// Says whether a value can stand in an environment under its name.
+/// Checks the value of an environment variable with this name.
 pub(crate) fn check_value(name: &str, value: &str) -> Result<(), SkipReason> {
     if value.contains('\0') {
         return Err(SkipReason::NulInValue);
     }
-    // The `=` between the two and the closing NUL count too.
+    // The `=` and the closing NUL count too.
     let max_bytes = MAX_ENTRY_BYTES - 2;
     let bytes = name.len() + value.len();
     if bytes > max_bytes {
@@ -167,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_names_are_taken() {
+    fn ordinary_names_are_allowed() {
         for name in [
             "A",
             "openai_key",
@@ -195,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_hijack_a_process_are_skipped() {
+    fn names_that_control_a_program_are_skipped() {
         for name in [
             "LD_PRELOAD",
             "LD_LIBRARY_PATH",
@@ -217,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_longer_than_the_kernel_takes_is_skipped() {
+    fn a_value_that_exceeds_the_limit_of_the_kernel_is_skipped() {
         assert_eq!(check_value("A", &"x".repeat(131_069)), Ok(()));
         let too_long = Err(SkipReason::TooLong { bytes: 131_071, max_bytes: 131_070 });
         assert_eq!(check_value("A", &"x".repeat(131_070)), too_long);

@@ -1,4 +1,4 @@
-//! Replaces the values of variables in what a program prints.
+//! Redaction: replacing the values of variables in the output of a program.
 
 mod automaton;
 mod forms;
@@ -13,24 +13,28 @@ use zeroize::Zeroizing;
 use self::automaton::Automaton;
 use crate::variables::Variables;
 
-/// Replaces every occurrence of a variable's value by `[redacted:NAME]`: the value itself, its
-/// URL-encoded forms, and its base64 forms in both alphabets, also inside a longer encoded text and
-/// across line breaks.
+/// Replaces every occurrence of a variable's value by `[redacted:NAME]`.
 ///
-/// It guards against a secret that slips into a log, not against a program that wants to tell it:
-/// any other encoding passes, so do parts of a value. Values shorter than
-/// [`Redactor::MIN_SECRET_BYTES`] are left alone, since `1` or `true` are in every text;
-/// [`Redactor::unguarded`] names them. Of the last character or two of a base64 text that a value
-/// shares with its surroundings, up to four bits of the value may stay.
+/// It finds the value, its URL-encoded forms, and its base64 forms in both alphabets. Base64 is
+/// also found inside a longer encoded text and across line breaks.
 ///
-/// Time grows with the text alone, whatever is in it. A clone shares everything.
+/// A redactor keeps secrets out of logs by accident. It does not stop a program that reveals them
+/// deliberately: other encodings and parts of a value remain. Values shorter than
+/// [`Redactor::MIN_SECRET_BYTES`] remain too, because every text contains `1` or `true`.
+/// [`Redactor::unredacted`] returns their names. If a base64 character encodes bits of the value
+/// and of its surroundings, up to four bits of the value can remain.
+///
+/// The time depends only on the length of the text. Clones share their data.
 ///
 /// ```
 /// # use secrets::{Redactor, SecretString, Variables};
 /// let mut variables = Variables::new();
 /// variables.insert("TOKEN", SecretString::from("hunter2!")).unwrap();
 /// let redactor = Redactor::new(&variables);
-/// assert_eq!(redactor.redact("Bearer hunter2!; ?t=hunter2%21"), "Bearer [redacted:TOKEN]; ?t=[redacted:TOKEN]");
+/// assert_eq!(
+///     redactor.redact("Bearer hunter2!; ?t=hunter2%21"),
+///     "Bearer [redacted:TOKEN]; ?t=[redacted:TOKEN]"
+/// );
 /// ```
 #[derive(Clone)]
 pub struct Redactor {
@@ -39,26 +43,26 @@ pub struct Redactor {
 
 struct Patterns {
     names: Vec<String>,
-    unguarded: Vec<String>,
-    /// Finds values and their URL-encoded forms in the text as it is.
+    unredacted: Vec<String>,
+    /// Finds values and their URL-encoded forms in the unchanged text.
     text: Automaton,
     /// Finds base64 forms in the text without its line breaks.
     base64: Automaton,
 }
 
 impl Redactor {
-    /// Shorter values are not replaced.
+    /// Minimum length of a value that is replaced.
     pub const MIN_SECRET_BYTES: usize = 6;
 
-    /// A redactor of the values of these variables.
+    /// Creates a redactor of the values of these variables.
     #[must_use]
     pub fn new(variables: &Variables) -> Self {
-        let (guarded, unguarded): (Vec<_>, Vec<_>) = variables
+        let (redacted, unredacted): (Vec<_>, Vec<_>) = variables
             .iter()
             .partition(|(_, value)| value.expose_secret().len() >= Self::MIN_SECRET_BYTES);
         let build = |forms: fn(&str) -> Vec<forms::Form>| {
             let forms: Vec<_> =
-                guarded.iter().map(|(_, value)| forms(value.expose_secret())).collect();
+                redacted.iter().map(|(_, value)| forms(value.expose_secret())).collect();
             let numbered = forms
                 .iter()
                 .enumerate()
@@ -70,29 +74,29 @@ impl Redactor {
             patterns: Arc::new(Patterns {
                 text: build(forms::plain_and_url),
                 base64: build(forms::base64),
-                names: names(&guarded),
-                unguarded: names(&unguarded),
+                names: names(&redacted),
+                unredacted: names(&unredacted),
             }),
         }
     }
 
-    /// The names of the variables whose values are too short to be replaced.
+    /// Returns the names of the variables whose values are too short to be replaced.
     #[must_use]
-    pub fn unguarded(&self) -> &[String] {
-        &self.patterns.unguarded
+    pub fn unredacted(&self) -> &[String] {
+        &self.patterns.unredacted
     }
 
-    /// The text with every secret replaced.
+    /// Replaces every secret in a text.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         let redacted = self.redact_bytes(text.as_bytes());
-        // Every pattern is whole UTF-8 text, so no character is ever cut; a lossy conversion
-        // changes nothing.
+        // Every pattern is UTF-8, so no character is split and the lossy conversion changes
+        // nothing.
         String::from_utf8(redacted)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
-    /// The bytes with every secret replaced.
+    /// Replaces every secret in a byte string.
     #[must_use]
     pub fn redact_bytes(&self, bytes: &[u8]) -> Vec<u8> {
         let mut redacted = Vec::with_capacity(bytes.len());
@@ -102,7 +106,7 @@ impl Redactor {
         redacted
     }
 
-    /// Begins to redact a text that comes in pieces.
+    /// Starts the redaction of a text that arrives in pieces.
     #[must_use]
     pub fn stream(&self) -> RedactionStream {
         RedactionStream {
@@ -113,7 +117,7 @@ impl Redactor {
             position: 0,
             held: Zeroizing::default(),
             held_from: 0,
-            covers: VecDeque::new(),
+            secrets: VecDeque::new(),
         }
     }
 }
@@ -124,37 +128,39 @@ impl fmt::Debug for Redactor {
     }
 }
 
-/// A text on its way through a [`Redactor`].
+/// The redaction of a text that arrives in pieces.
 ///
-/// What comes out does not depend on how the text is cut. Only what may be the beginning of a
+/// The output does not depend on the boundaries of the pieces. Only a possible beginning of a
 /// secret is held back.
 pub struct RedactionStream {
     patterns: Arc<Patterns>,
     text_state: u32,
     base64_state: u32,
-    /// Where the bytes stand that led to `base64_state`: as many as its depth, line breaks not
-    /// counted.
+    /// Positions of the bytes that led to `base64_state`, without line breaks. Their number is the
+    /// depth of the state.
     base64_offsets: VecDeque<u64>,
-    /// How many bytes were pushed.
+    /// Number of bytes pushed.
     position: u64,
-    /// The bytes that did not go out yet, and the place of the first.
+    /// Bytes that are held back.
     held: Zeroizing<Vec<u8>>,
+    /// Position of the first byte of `held`.
     held_from: u64,
-    /// The secrets within `held`, in order, none overlapping another.
-    covers: VecDeque<Cover>,
+    /// Secrets within `held`, in order and without overlaps.
+    secrets: VecDeque<Secret>,
 }
 
+/// Range of a secret in the text, with the index of its name.
 #[derive(Clone, Copy)]
-struct Cover {
+struct Secret {
     start: u64,
     end: u64,
     owner: usize,
 }
 
 impl RedactionStream {
-    /// Takes the next piece and appends to `out` what is certain by now.
+    /// Processes the next piece and appends the redacted text to `out`.
     pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
-        // Pieces of a bounded size bound what is held of a long one.
+        // Parts of a bounded size bound the copy in `held`.
         for part in piece.chunks(64 * 1024) {
             self.held.extend_from_slice(part);
             for &byte in part {
@@ -165,7 +171,7 @@ impl RedactionStream {
         }
     }
 
-    /// Appends what was held back.
+    /// Appends the rest of the text to `out`.
     pub fn finish(mut self, out: &mut Vec<u8>) {
         self.release(self.position, out);
     }
@@ -175,7 +181,7 @@ impl RedactionStream {
         self.position += 1;
         self.text_state = self.patterns.text.step(self.text_state, byte);
         if let Some(found) = self.patterns.text.found(self.text_state) {
-            self.cover(self.position - found.length as u64, found.owner);
+            self.record(self.position - found.length as u64, found.owner);
         }
         if matches!(byte, b'\r' | b'\n') {
             return;
@@ -185,49 +191,52 @@ impl RedactionStream {
         self.base64_offsets.push_back(offset);
         self.base64_offsets.drain(..self.base64_offsets.len() - depth);
         if let Some(found) = self.patterns.base64.found(self.base64_state) {
-            self.cover(self.base64_offsets[depth - found.length], found.owner);
+            self.record(self.base64_offsets[depth - found.length], found.owner);
         }
     }
 
-    /// Notes a secret that ends here; what overlaps becomes one, named by the secret that reaches
-    /// furthest back.
-    fn cover(&mut self, start: u64, owner: usize) {
-        let mut cover = Cover { start, end: self.position, owner };
-        while let Some(last) = self.covers.back().filter(|last| last.end > cover.start) {
-            if last.start < cover.start || (last.start == cover.start && last.end == cover.end) {
-                cover.start = last.start;
-                cover.owner = last.owner;
+    /// Records a secret that ends at the current position. Overlapping secrets become one, with the
+    /// name of the secret that starts first.
+    fn record(&mut self, start: u64, owner: usize) {
+        let mut secret = Secret { start, end: self.position, owner };
+        while let Some(last) = self.secrets.back().filter(|last| last.end > secret.start) {
+            if last.start < secret.start || (last.start == secret.start && last.end == secret.end) {
+                secret.start = last.start;
+                secret.owner = last.owner;
             }
-            self.covers.pop_back();
+            self.secrets.pop_back();
         }
-        self.covers.push_back(cover);
+        self.secrets.push_back(secret);
     }
 
-    /// Before this place, nothing can become part of a secret any more.
+    /// Returns the position before which no byte can become part of a secret.
     fn undecided_from(&self) -> u64 {
         let text = self.position - self.patterns.text.depth(self.text_state) as u64;
         self.base64_offsets.front().map_or(text, |&base64| base64.min(text))
     }
 
+    /// Appends the text before the position `until` to `out`, except the beginning of a secret that
+    /// ends later.
     fn release(&mut self, until: u64, out: &mut Vec<u8>) {
-        let mut at = self.held_from;
-        while let Some(cover) = self.covers.front().copied().filter(|cover| cover.end <= until) {
-            self.covers.pop_front();
-            out.extend_from_slice(&self.held[self.index(at)..self.index(cover.start)]);
+        let mut from = self.held_from;
+        while let Some(secret) = self.secrets.front().copied().filter(|secret| secret.end <= until)
+        {
+            self.secrets.pop_front();
+            out.extend_from_slice(&self.held[self.index(from)..self.index(secret.start)]);
             out.extend_from_slice(b"[redacted:");
-            out.extend_from_slice(self.patterns.names[cover.owner].as_bytes());
+            out.extend_from_slice(self.patterns.names[secret.owner].as_bytes());
             out.push(b']');
-            at = cover.end;
+            from = secret.end;
         }
-        let end = self.covers.front().map_or(until, |cover| cover.start.min(until));
-        out.extend_from_slice(&self.held[self.index(at)..self.index(end)]);
+        let end = self.secrets.front().map_or(until, |secret| secret.start.min(until));
+        out.extend_from_slice(&self.held[self.index(from)..self.index(end)]);
         let released = self.index(end);
         self.held.drain(..released);
         self.held_from = end;
     }
 
-    fn index(&self, place: u64) -> usize {
-        usize::try_from(place - self.held_from).expect("what is held fits into memory")
+    fn index(&self, position: u64) -> usize {
+        usize::try_from(position - self.held_from).expect("the held bytes are in memory")
     }
 }
 
@@ -264,7 +273,7 @@ mod tests {
     const TOKEN: &[(&str, &str)] = &[("TOKEN", "hunter2!")];
 
     #[test]
-    fn a_secret_is_replaced_wherever_it_stands() {
+    fn a_secret_is_replaced_at_every_position() {
         check(TOKEN, "", "");
         check(TOKEN, "hunter2", "hunter2");
         check(TOKEN, "hunter2!", "[redacted:TOKEN]");
@@ -284,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_that_is_wrapped_into_lines_is_replaced() {
+    fn base64_with_line_breaks_is_replaced() {
         let secret = "a key that is long enough to be wrapped when base64 prints it, as keys are";
         let encoded = STANDARD.encode(secret);
         let wrapped = format!("{}\r\n{}\n", &encoded[..76], &encoded[76..]);
@@ -292,17 +301,17 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_secrets_leave_nothing_of_either() {
+    fn overlapping_secrets_are_replaced_together() {
         check(&[("A", "abcdefgh"), ("B", "efghijkl")], "-abcdefghijkl-", "-[redacted:A]-");
         check(&[("A", "cdefgh"), ("B", "abcdefghij")], "-abcdefghij-", "-[redacted:B]-");
         check(&[("A", "cdefgh"), ("B", "abcdefghij")], "-abcdefghi-", "-ab[redacted:A]i-");
     }
 
     #[test]
-    fn short_values_are_left_alone_and_named() {
+    fn short_values_remain_and_are_reported() {
         let redactor = redactor(&[("DEBUG", "true"), ("TOKEN", "hunter2!")]);
         assert_eq!(redactor.redact("true"), "true");
-        assert_eq!(redactor.unguarded(), ["DEBUG"]);
+        assert_eq!(redactor.unredacted(), ["DEBUG"]);
     }
 
     #[test]
@@ -326,9 +335,10 @@ mod tests {
         assert_eq!(format!("{redactor:?} {stream:?}").matches("hunter").count(), 0);
     }
 
-    /// Marks every byte that any occurrence of any form covers, one occurrence after another.
-    fn covered_slowly(secrets: &[String], text: &[u8]) -> Vec<bool> {
-        let mut covered = vec![false; text.len()];
+    /// Returns for each byte whether it is part of a secret, by a search for one form after
+    /// another.
+    fn secret_bytes(secrets: &[String], text: &[u8]) -> Vec<bool> {
+        let mut is_secret = vec![false; text.len()];
         let unbroken: Vec<usize> =
             (0..text.len()).filter(|&at| !matches!(text[at], b'\r' | b'\n')).collect();
         let all: Vec<usize> = (0..text.len()).collect();
@@ -339,18 +349,18 @@ mod tests {
                 for form in forms {
                     for window in offsets.windows(form.len()) {
                         if window.iter().zip(form.iter()).all(|(&at, &byte)| text[at] == byte) {
-                            covered[window[0]..=window[form.len() - 1]].fill(true);
+                            is_secret[window[0]..=window[form.len() - 1]].fill(true);
                         }
                     }
                 }
             }
         }
-        covered
+        is_secret
     }
 
     proptest! {
         #[test]
-        fn what_stays_is_what_a_slow_search_leaves(
+        fn the_result_agrees_with_a_slow_search(
             secrets in proptest::collection::vec("[ab ]{6,9}", 1..4),
             pieces in proptest::collection::vec((0..6_usize, "[ab \n%é]{0,5}"), 0..8),
             cuts in proptest::collection::vec(1..7_usize, 1..5),
@@ -365,7 +375,6 @@ mod tests {
                     _ => secret.replace(' ', "%20"),
                 };
             }
-            // A redactor of nameless variables is not possible, so the names are the alphabet's.
             let mut variables = Variables::new();
             for (at, secret) in secrets.iter().enumerate() {
                 variables.insert(format!("N{at}"), SecretString::from(secret.as_str())).unwrap();
@@ -373,21 +382,23 @@ mod tests {
             let redactor = Redactor::new(&variables);
             let whole = redactor.redact_bytes(text.as_bytes());
 
-            let covered = covered_slowly(&secrets, text.as_bytes());
-            let left: Vec<u8> = text.bytes().zip(&covered).filter(|(_, covered)| !**covered).map(|(byte, _)| byte).collect();
+            let is_secret = secret_bytes(&secrets, text.as_bytes());
+            let bytes = text.bytes().zip(&is_secret);
+            let remaining: Vec<u8> =
+                bytes.filter(|(_, is_secret)| !**is_secret).map(|(byte, _)| byte).collect();
             let mut shown = String::from_utf8(whole.clone()).unwrap();
             for at in 0..secrets.len() {
                 shown = shown.replace(&format!("[redacted:N{at}]"), "");
             }
-            prop_assert_eq!(shown.as_bytes(), left);
+            prop_assert_eq!(shown.as_bytes(), remaining);
 
             let mut streamed = Vec::new();
             let mut stream = redactor.stream();
             let mut rest = text.as_bytes();
             for cut in cuts.iter().cycle() {
-                let (piece, behind) = rest.split_at((*cut).min(rest.len()));
+                let (piece, remaining) = rest.split_at((*cut).min(rest.len()));
                 stream.push(piece, &mut streamed);
-                rest = behind;
+                rest = remaining;
                 if rest.is_empty() {
                     break;
                 }

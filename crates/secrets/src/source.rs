@@ -1,29 +1,23 @@
-//! Where variables come from.
-
-mod dotenv;
-mod error;
-mod map;
+//! Sources of variables.
 
 use async_trait::async_trait;
 
-pub use self::dotenv::DotenvSource;
-pub use self::error::{SourceError, SourceErrorKind};
-pub use self::map::MapSource;
+use crate::source_error::SourceError;
 use crate::variables::LoadedVariables;
 
-/// Something that variables can be loaded from, as often as a session is opened.
+/// A source that variables are loaded from each time a session opens.
 #[async_trait]
 pub trait VariableSource: std::fmt::Debug + Send + Sync {
-    /// Loads all variables. One that cannot be used is in [`LoadedVariables::skipped`] and does not
-    /// stop the others.
+    /// Loads all variables. Unusable ones are in [`LoadedVariables::skipped`] and do not stop the
+    /// others.
     ///
     /// # Errors
     ///
-    /// [`SourceError`] when the source as a whole cannot be read. An implementation outside this
-    /// crate reports with [`SourceError::Unreachable`].
+    /// Returns [`SourceError`] if the source as a whole cannot be read. An implementation outside
+    /// this crate returns [`SourceError::Unreachable`].
     ///
     /// # Cancel safety
     ///
-    /// Loading changes nothing, so the future may be dropped at any point.
+    /// The future can be dropped at any point, because loading changes nothing.
     async fn load(&self) -> Result<LoadedVariables, SourceError>;
 }

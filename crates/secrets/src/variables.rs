@@ -1,4 +1,4 @@
-//! A set of environment variables whose values are secrets.
+//! Environment variables whose values are secrets.
 
 use std::collections::BTreeMap;
 
@@ -6,26 +6,27 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::name::{SkipReason, check_name, check_value};
 
-/// Variables in the order of their names; values are wiped from memory when dropped and never shown
-/// by `Debug`.
+/// Environment variables in the order of their names.
+///
+/// Values are wiped from memory when they are dropped, and `Debug` does not show them.
 #[derive(Clone, Debug, Default)]
 pub struct Variables {
     values: BTreeMap<String, SecretString>,
 }
 
 impl Variables {
-    /// An empty set.
+    /// Creates an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a variable, in place of one of the same name.
+    /// Adds a variable, or replaces the one with the same name.
     ///
     /// # Errors
     ///
-    /// The [`SkipReason`] when the name or the value may not stand in a command's environment; the
-    /// set is unchanged.
+    /// Returns the [`SkipReason`] if the name or the value is not allowed in the environment of a
+    /// command. The set is unchanged.
     pub fn insert(
         &mut self,
         name: impl Into<String>,
@@ -38,59 +39,59 @@ impl Variables {
         Ok(())
     }
 
-    /// The value of a name.
+    /// Returns the value of a name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&SecretString> {
         self.values.get(name)
     }
 
-    /// Names and values in the order of the names.
+    /// Returns names and values in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &SecretString)> {
         self.values.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// How many variables there are.
+    /// Returns the number of variables.
     #[must_use]
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 }
 
-/// A variable that a source has and that the commands do not get.
+/// A variable of a source that commands do not get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SkippedVariable {
-    /// Its name as the source has it.
+    /// The name in the source.
     pub name: String,
-    /// Why it was skipped.
+    /// The reason.
     pub reason: SkipReason,
 }
 
-/// What a source gave: the variables, and those it had to leave out.
+/// The variables of a source, and the ones that were skipped.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadedVariables {
-    /// The variables that may stand in a command's environment.
+    /// The variables that are allowed in the environment of a command.
     pub variables: Variables,
-    /// The others, in the order they were met.
+    /// The skipped ones, in the order of the source.
     pub skipped: Vec<SkippedVariable>,
 }
 
 impl LoadedVariables {
-    /// Adds a variable, or notes why it was left out.
+    /// Adds a variable, or records the reason to skip it.
     pub fn insert(&mut self, name: &str, value: SecretString) {
         if let Err(reason) = self.variables.insert(name, value) {
             self.skip(name, reason);
         }
     }
 
-    /// Notes a variable that was left out.
+    /// Records a skipped variable.
     pub fn skip(&mut self, name: &str, reason: SkipReason) {
         self.skipped.push(SkippedVariable { name: name.to_owned(), reason });
     }
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_variable_leaves_the_set_unchanged() {
+    fn an_invalid_variable_leaves_the_set_unchanged() {
         let mut variables = Variables::new();
         variables.insert("A", SecretString::from("kept")).unwrap();
         assert_eq!(variables.insert("A", SecretString::from("a\0b")), Err(SkipReason::NulInValue));
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_names_and_no_value() {
+    fn debug_shows_names_but_no_value() {
         let mut loaded = LoadedVariables::default();
         loaded.insert("TOKEN", SecretString::from("hunter2"));
         loaded.insert("_HIDDEN", SecretString::from("hunter3"));

@@ -28,7 +28,7 @@ const STAGING_PREFIX: &str = ".installing-";
 pub struct InstallReport {
     /// The skill.
     pub skill: InstalledSkill,
-    /// Whether the version was installed before, so that nothing was downloaded.
+    /// `true` if the version was installed before, so that nothing was downloaded.
     pub was_installed: bool,
     /// Defects that the installation tolerated.
     pub warnings: Vec<String>,

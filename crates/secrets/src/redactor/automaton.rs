@@ -1,41 +1,41 @@
-//! Finds many byte strings in a stream in one pass (Aho and Corasick, 1975).
+//! Search for many byte strings in one pass over a stream (Aho and Corasick, 1975).
 
 use zeroize::Zeroize as _;
 
 const ROOT: u32 = 0;
 
-/// A state is a node of the trie of all patterns: the longest beginning of any pattern that the
-/// text so far ends with.
+/// A state: a node in the trie of all patterns. It stands for the longest beginning of a pattern
+/// with which the text ends.
 #[derive(Clone)]
 struct Node {
-    /// Children, in the order of their bytes.
+    /// Children, sorted by byte.
     edges: Vec<(u8, u32)>,
-    /// The node of the longest shorter ending that is also a beginning of a pattern.
+    /// Node of the longest proper suffix that is also the beginning of a pattern.
     fallback: u32,
     depth: u32,
-    /// The longest pattern that ends here.
+    /// Longest pattern that ends here.
     found: Option<Found>,
 }
 
-/// A pattern that ends at the current place.
+/// A pattern that ends at the current position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Its length in bytes.
+    /// Length in bytes.
     pub(super) length: usize,
-    /// The number that it was added with.
+    /// Number of its owner.
     pub(super) owner: usize,
 }
 
-/// The automaton over a set of patterns.
+/// An automaton that finds a set of patterns.
 #[derive(Clone)]
 pub(super) struct Automaton {
     nodes: Vec<Node>,
-    /// The children of the root by their byte; most text never leaves it.
+    /// Children of the root by byte. Most text never leaves the root.
     root: [u32; 256],
 }
 
 impl Automaton {
-    /// Builds it from patterns, none of them empty, each with the number of its owner.
+    /// Builds an automaton from patterns with the numbers of their owners. No pattern may be empty.
     pub(super) fn new<'a>(patterns: impl IntoIterator<Item = (&'a [u8], usize)>) -> Self {
         let mut automaton = Self { nodes: vec![Node::at(0)], root: [ROOT; 256] };
         for (pattern, owner) in patterns {
@@ -66,7 +66,7 @@ impl Automaton {
         self.nodes[at as usize].found.get_or_insert(Found { length: pattern.len(), owner });
     }
 
-    /// Sets the fallbacks, level by level, since each rests on shallower ones.
+    /// Sets the fallbacks, level by level, because a fallback depends on shallower ones.
     fn link(&mut self) {
         let mut level: Vec<u32> = self.nodes[0].edges.iter().map(|&(_, child)| child).collect();
         while !level.is_empty() {
@@ -91,7 +91,7 @@ impl Automaton {
         edges.binary_search_by_key(&byte, |&(byte, _)| byte).map(|place| edges[place].1)
     }
 
-    /// The state after one more byte; `0` is the state at the start.
+    /// Returns the state after one more byte. The initial state is `0`.
     pub(super) fn step(&self, mut at: u32, byte: u8) -> u32 {
         loop {
             if at == ROOT {
@@ -104,12 +104,12 @@ impl Automaton {
         }
     }
 
-    /// How many of the last bytes may be the beginning of a pattern.
+    /// Returns the number of last bytes that can be the beginning of a pattern.
     pub(super) fn depth(&self, at: u32) -> usize {
         self.nodes[at as usize].depth as usize
     }
 
-    /// The longest pattern that ends in this state.
+    /// Returns the longest pattern that ends in this state.
     pub(super) fn found(&self, at: u32) -> Option<Found> {
         self.nodes[at as usize].found
     }
@@ -146,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_patterns_are_all_found_at_their_ends() {
+    fn overlapping_patterns_are_found_at_their_ends() {
         let found = ends(&["he", "she", "his", "hers"], "ushers");
         assert_eq!(found, [(4, Found { length: 3, owner: 1 }), (6, Found { length: 4, owner: 3 })]);
     }
 
     #[test]
-    fn a_pattern_inside_another_is_found_when_the_longer_one_fails() {
+    fn a_pattern_inside_another_is_found_if_the_longer_one_does_not_match() {
         assert_eq!(ends(&["abcd", "bc"], "abce"), [(3, Found { length: 2, owner: 1 })]);
     }
 }

@@ -1,19 +1,19 @@
-//! The forms in which a secret may turn up in a program's output.
+//! Forms of a secret in the output of a program.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
-/// RFC 3986: everything but the unreserved characters (Python's `quote(safe="")`, Rust, Go's path
-/// segments).
+/// All characters except the unreserved ones of RFC 3986. Python's `quote(safe="")`, Rust, and Go's
+/// path segments encode these.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// Python's `quote` as it is.
+/// The characters that Python's `quote` encodes by default.
 const KEEPING_SLASH: &AsciiSet = &UNRESERVED.remove(b'/');
-/// JavaScript's `encodeURIComponent`.
+/// The characters that JavaScript's `encodeURIComponent` encodes.
 const COMPONENT: &AsciiSet =
     &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
-/// JavaScript's `encodeURI`.
+/// The characters that JavaScript's `encodeURI` encodes.
 const WHOLE_URI: &AsciiSet = &COMPONENT
     .remove(b';')
     .remove(b'/')
@@ -26,12 +26,12 @@ const WHOLE_URI: &AsciiSet = &COMPONENT
     .remove(b'$')
     .remove(b',')
     .remove(b'#');
-/// `application/x-www-form-urlencoded`, where a blank is `+`.
+/// The characters that `application/x-www-form-urlencoded` encodes. A blank becomes `+`.
 const FORM: &AsciiSet = &UNRESERVED.remove(b'*').add(b'~').remove(b' ');
 
 pub(super) type Form = Zeroizing<Vec<u8>>;
 
-/// The secret itself and its URL-encoded forms.
+/// Returns the secret and its URL-encoded forms.
 pub(super) fn plain_and_url(secret: &str) -> Vec<Form> {
     let mut encoded =
         [UNRESERVED, KEEPING_SLASH, COMPONENT, WHOLE_URI].map(|set| encode(secret, set)).to_vec();
@@ -59,11 +59,11 @@ fn with_lower_case_escapes(encoded: &[u8]) -> Form {
     lower
 }
 
-/// The base64 forms, in both alphabets.
+/// Returns the base64 forms, in both alphabets.
 ///
-/// Base64 turns three bytes into four characters, so a secret inside a longer text has three forms,
-/// by where it begins. Characters that also hold bits of a neighbour are unknown and left out, but
-/// for the form of the secret alone, which is whole.
+/// Base64 encodes three bytes as four characters. A secret inside a longer text therefore has three
+/// forms, one for each alignment. Characters that also encode bits of a neighbour are unknown, so
+/// these forms omit them. The form of the secret alone is complete.
 pub(super) fn base64(secret: &str) -> Vec<Form> {
     let mut forms = Vec::new();
     for engine in [STANDARD, URL_SAFE] {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_encoded_secret_has_the_forms_of_the_common_encoders() {
+    fn the_forms_of_common_url_encoders_are_known() {
         let forms = texts(plain_and_url("a b/é!~"));
         for expected in [
             "a b/é!~",
@@ -109,12 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn a_percent_sign_of_the_secret_itself_keeps_its_neighbours_case() {
+    fn lower_case_applies_only_to_escapes_and_not_to_text_after_a_percent_sign() {
         assert!(texts(plain_and_url("%AB?")).contains(&"%25AB%3f".to_owned()));
     }
 
     #[test]
-    fn one_base64_form_is_in_the_encoding_wherever_the_secret_begins() {
+    fn a_base64_form_is_found_at_every_alignment() {
         let forms = texts(base64("hunter2?>"));
         for before in 0..7 {
             for after in 0..4 {

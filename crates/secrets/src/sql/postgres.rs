@@ -1,17 +1,23 @@
-//! The table in PostgreSQL.
+//! The table of variables in PostgreSQL.
 
 use std::future::Future;
 
+use async_trait::async_trait;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use crate::source::SourceError;
-use crate::sql::slots::Slots;
-use crate::sql::table::{self, StoredVariable};
-use crate::sql::{CONNECTIONS, DEADLINE, VariableSummary, fault};
+use crate::source_error::SourceError;
+use crate::sql::connection_pool::ConnectionPool;
+use crate::sql::driver_error::{self, ConnectionError};
+use crate::sql::table::{
+    self, CONNECTIONS, DEADLINE, Encryption, StoredVariable, VariableSummary, VariableTable,
+};
+
+/// Serializes changes of one name, until the end of the transaction.
+const LOCK_NAME: &str = "SELECT pg_advisory_xact_lock(hashtextextended('variables.' || $1, 0))";
 
 pub(super) struct PostgresTable {
-    slots: Slots<PgConnection>,
+    pool: ConnectionPool<PgConnection>,
     origin: String,
 }
 
@@ -20,103 +26,101 @@ impl PostgresTable {
         options: PgConnectOptions,
         origin: String,
     ) -> Result<Self, SourceError> {
-        // Statements are not kept by name, since a pooler between may change the server under them.
-        let this =
-            Self { slots: Slots::new(options.statement_cache_capacity(0), CONNECTIONS), origin };
-        this.within("open the table", async {
-            let mut lease = this.slots.lease().await?;
-            sqlx::query(table::CHECK).persistent(false).execute(&mut lease.connection).await?;
-            lease.keep().await;
-            Ok(())
-        })
-        .await?;
-        Ok(this)
+        // A pooler can change the server between statements, and a prepared statement would be
+        // missing there.
+        let options = options.statement_cache_capacity(0);
+        let table = Self { pool: ConnectionPool::new(options, CONNECTIONS), origin };
+        table
+            .with_deadline("open the table", async {
+                let mut lease = table.pool.lease().await?;
+                sqlx::query(table::CHECK).persistent(false).execute(&mut lease.connection).await?;
+                lease.release().await;
+                Ok(())
+            })
+            .await?;
+        Ok(table)
     }
 
-    pub(super) fn origin(&self) -> &str {
-        &self.origin
-    }
-
-    pub(super) async fn load(&self) -> Result<Vec<StoredVariable>, SourceError> {
-        self.within("read the variables", async {
-            let mut lease = self.slots.lease().await?;
-            let rows =
-                sqlx::query(table::LOAD).persistent(false).fetch_all(&mut lease.connection).await?;
-            lease.keep().await;
-            Ok(rows.iter().map(table::stored).collect())
-        })
-        .await
-    }
-
-    pub(super) async fn list(&self) -> Result<Vec<VariableSummary>, SourceError> {
-        self.within("list the variables", async {
-            let mut lease = self.slots.lease().await?;
-            let rows =
-                sqlx::query(table::LIST).persistent(false).fetch_all(&mut lease.connection).await?;
-            lease.keep().await;
-            Ok(rows
-                .iter()
-                .map(table::summary)
-                .map(|(name, encrypted)| VariableSummary { name, encrypted })
-                .collect())
-        })
-        .await
-    }
-
-    pub(super) async fn set(
-        &self,
-        name: &str,
-        value: &str,
-        encrypted: bool,
-    ) -> Result<(), SourceError> {
-        self.within("store the variable", async {
-            let mut lease = self.slots.lease().await?;
-            let mut transaction = lease.connection.begin().await?;
-            // Two that add the same name at once must not give two rows.
-            let lock = sqlx::query(
-                "SELECT pg_advisory_xact_lock(hashtextextended('variables.' || $1, 0))",
-            )
-            .bind(name);
-            lock.persistent(false).execute(&mut *transaction).await?;
-            for statement in [table::UPDATE, table::INSERT] {
-                let written =
-                    sqlx::query(statement).bind(name).bind(value).bind(encrypted).persistent(false);
-                if written.execute(&mut *transaction).await?.rows_affected() > 0 {
-                    break;
-                }
-            }
-            transaction.commit().await?;
-            lease.keep().await;
-            Ok(())
-        })
-        .await
-    }
-
-    pub(super) async fn remove(&self, name: &str) -> Result<bool, SourceError> {
-        self.within("remove the variable", async {
-            let mut lease = self.slots.lease().await?;
-            let removed = sqlx::query(table::REMOVE).bind(name).persistent(false);
-            let removed = removed.execute(&mut lease.connection).await?.rows_affected() > 0;
-            lease.keep().await;
-            Ok(removed)
-        })
-        .await
-    }
-
-    async fn within<T>(
+    async fn with_deadline<T>(
         &self,
         action: &'static str,
         operation: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, SourceError> {
         match tokio::time::timeout(DEADLINE, operation).await {
-            Ok(done) => done.map_err(|error| fault::postgres(error, &self.origin, action)),
+            Ok(result) => {
+                result.map_err(|error| driver_error::postgres(error, &self.origin, action))
+            }
             Err(_) => {
-                let source = Box::new(fault::Broken(format!(
-                    "no answer within {} seconds",
-                    DEADLINE.as_secs()
-                )));
+                let message = format!("no response within {} seconds", DEADLINE.as_secs());
+                let source = Box::new(ConnectionError(message));
                 Err(SourceError::Unreachable { origin: self.origin.clone(), source })
             }
         }
+    }
+}
+
+#[async_trait]
+impl VariableTable for PostgresTable {
+    fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    async fn load(&self) -> Result<Vec<StoredVariable>, SourceError> {
+        self.with_deadline("read the variables", async {
+            let mut lease = self.pool.lease().await?;
+            let query = sqlx::query(table::LOAD).persistent(false);
+            let rows = query.fetch_all(&mut lease.connection).await?;
+            lease.release().await;
+            Ok(rows.iter().map(table::stored).collect())
+        })
+        .await
+    }
+
+    async fn list(&self) -> Result<Vec<VariableSummary>, SourceError> {
+        self.with_deadline("list the variables", async {
+            let mut lease = self.pool.lease().await?;
+            let query = sqlx::query(table::LIST).persistent(false);
+            let rows = query.fetch_all(&mut lease.connection).await?;
+            lease.release().await;
+            Ok(rows.iter().map(table::summary).collect())
+        })
+        .await
+    }
+
+    async fn set(
+        &self,
+        name: &str,
+        value: &str,
+        encryption: Encryption,
+    ) -> Result<(), SourceError> {
+        self.with_deadline("store the variable", async {
+            let mut lease = self.pool.lease().await?;
+            let mut transaction = lease.connection.begin().await?;
+            // Without the lock, two writers of a new name could create two rows.
+            let lock = sqlx::query(LOCK_NAME).bind(name).persistent(false);
+            lock.execute(&mut *transaction).await?;
+            for statement in [table::UPDATE, table::INSERT] {
+                let query = sqlx::query(statement).bind(name).bind(value);
+                let query = query.bind(encryption.is_encrypted()).persistent(false);
+                if query.execute(&mut *transaction).await?.rows_affected() > 0 {
+                    break;
+                }
+            }
+            transaction.commit().await?;
+            lease.release().await;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove(&self, name: &str) -> Result<bool, SourceError> {
+        self.with_deadline("remove the variable", async {
+            let mut lease = self.pool.lease().await?;
+            let query = sqlx::query(table::REMOVE).bind(name).persistent(false);
+            let removed = query.execute(&mut lease.connection).await?.rows_affected() > 0;
+            lease.release().await;
+            Ok(removed)
+        })
+        .await
     }
 }

@@ -1,31 +1,87 @@
-//! The statements, which both databases understand, and what their rows mean.
+//! The table of variables: its operations, the statements that both databases support, and the
+//! meaning of its rows.
 
+use std::time::Duration;
+
+use async_trait::async_trait;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use zeroize::Zeroizing;
 
 use crate::name::SkipReason;
+use crate::source_error::SourceError;
 
-/// Only text comes back whatever the columns' types are: of a foreign table no more is known than
-/// their names.
-pub(super) const CHECK: &str = "SELECT CAST(name AS TEXT), CAST(value AS TEXT), CAST(encrypted AS TEXT) FROM variables LIMIT 0";
-pub(super) const LOAD: &str = "SELECT CAST(name AS TEXT), CAST(encrypted AS TEXT), CAST(value AS TEXT) FROM variables ORDER BY 1";
+/// Time limit of one operation on a database, including the connection.
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Maximum number of concurrent operations. A few are enough, because a store is read only when a
+/// session opens.
+pub(super) const CONNECTIONS: usize = 4;
+
+// Casts make every value a text. Only the names of the columns of a foreign table are known, not
+// their types.
+pub(super) const CHECK: &str = "SELECT CAST(name AS TEXT), CAST(value AS TEXT), \
+    CAST(encrypted AS TEXT) FROM variables LIMIT 0";
+pub(super) const LOAD: &str = "SELECT CAST(name AS TEXT), CAST(encrypted AS TEXT), \
+    CAST(value AS TEXT) FROM variables ORDER BY 1";
 pub(super) const LIST: &str =
     "SELECT CAST(name AS TEXT), CAST(encrypted AS TEXT) FROM variables ORDER BY 1";
-/// A foreign table need not have a unique name, so there is no `ON CONFLICT` to rely on.
+// There is no `ON CONFLICT`, because the names of a foreign table need not be unique.
 pub(super) const UPDATE: &str = "UPDATE variables SET value = $2, encrypted = $3 WHERE name = $1";
 pub(super) const INSERT: &str =
     "INSERT INTO variables (name, value, encrypted) VALUES ($1, $2, $3)";
 pub(super) const REMOVE: &str = "DELETE FROM variables WHERE name = $1";
 
-/// A row as it is stored.
+/// Form of a value in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// The plain text.
+    #[default]
+    Plain,
+    /// The format of [`cryptojs`](crate::cryptojs), with the passphrase of the store.
+    CryptoJs,
+}
+
+impl Encryption {
+    pub(super) fn is_encrypted(self) -> bool {
+        self == Self::CryptoJs
+    }
+}
+
+/// A stored variable without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VariableSummary {
+    /// The name.
+    pub name: String,
+    /// `true` if the value is encrypted.
+    pub encrypted: bool,
+}
+
+/// A row of the table.
 pub(super) struct StoredVariable {
     pub(super) name: String,
     pub(super) encrypted: bool,
     pub(super) value: Result<Zeroizing<String>, SkipReason>,
 }
 
-/// Name and whether the value is encrypted, from the first two columns.
-pub(super) fn summary<R>(row: &R) -> (String, bool)
+/// A table of variables in one kind of database.
+#[async_trait]
+pub(super) trait VariableTable: Send + Sync {
+    /// Returns the database for messages, without user and password.
+    fn origin(&self) -> &str;
+
+    async fn load(&self) -> Result<Vec<StoredVariable>, SourceError>;
+
+    async fn list(&self) -> Result<Vec<VariableSummary>, SourceError>;
+
+    async fn set(&self, name: &str, value: &str, encryption: Encryption)
+    -> Result<(), SourceError>;
+
+    async fn remove(&self, name: &str) -> Result<bool, SourceError>;
+}
+
+/// Converts the first two columns of a row.
+pub(super) fn summary<R>(row: &R) -> VariableSummary
 where
     R: Row,
     usize: ColumnIndex<R>,
@@ -34,16 +90,17 @@ where
     let text =
         |column: usize| row.try_get::<Option<String>, _>(column).ok().flatten().unwrap_or_default();
     let encrypted = matches!(text(1).to_ascii_lowercase().as_str(), "1" | "t" | "true");
-    (text(0), encrypted)
+    VariableSummary { name: text(0), encrypted }
 }
 
+/// Converts a row with a value in its third column.
 pub(super) fn stored<R>(row: &R) -> StoredVariable
 where
     R: Row,
     usize: ColumnIndex<R>,
     for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
 {
-    let (name, encrypted) = summary(row);
+    let VariableSummary { name, encrypted } = summary(row);
     let value = match row.try_get::<Option<String>, _>(2) {
         Ok(Some(value)) => Ok(Zeroizing::new(value)),
         Ok(None) => Err(SkipReason::NoValue),

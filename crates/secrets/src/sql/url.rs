@@ -1,12 +1,12 @@
-//! Which database a URL names, and how that is told to others.
+//! URLs of databases, and their form without secrets.
 
 #[cfg(feature = "sqlite")]
 use std::path::PathBuf;
 
-use crate::source::SourceError;
+use crate::source_error::SourceError;
 
-/// The parameters of a PostgreSQL URL that mean something. The driver would log others with their
-/// values.
+/// Parameters of a PostgreSQL URL that are supported. Others are errors here, because the driver
+/// would log them with their values.
 #[cfg(feature = "postgres")]
 const POSTGRES_PARAMETERS: &[&str] = &[
     "application_name",
@@ -28,13 +28,13 @@ const POSTGRES_PARAMETERS: &[&str] = &[
     "user",
 ];
 
-/// A URL that was understood.
+/// A parsed URL.
 pub(super) enum DatabaseUrl {
     #[cfg(feature = "postgres")]
     Postgres {
         options: Box<sqlx::postgres::PgConnectOptions>,
         /// The URL without user, password and parameters.
-        shown: String,
+        for_display: String,
     },
     #[cfg(feature = "sqlite")]
     Sqlite { path: PathBuf },
@@ -42,15 +42,17 @@ pub(super) enum DatabaseUrl {
 
 impl DatabaseUrl {
     pub(super) fn parse(url: &str) -> Result<Self, SourceError> {
-        let shown = shown(url);
-        let refuse =
-            |problem: &str| SourceError::Url { url: shown.clone(), problem: problem.to_owned() };
+        let for_display = without_secrets(url);
+        let invalid = |problem: &str| SourceError::InvalidUrl {
+            url: for_display.clone(),
+            problem: problem.to_owned(),
+        };
         match url.split_once(':').map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest)) {
-            Some((scheme, rest)) if scheme == "sqlite" => sqlite(rest).map_err(refuse),
+            Some((scheme, rest)) if scheme == "sqlite" => sqlite(rest).map_err(invalid),
             Some((scheme, rest)) if matches!(scheme.as_str(), "postgres" | "postgresql") => {
-                postgres(url, rest, &shown)
+                postgres(url, rest, &for_display)
             }
-            _ => Err(refuse("it must begin with `postgres://` or `sqlite:`")),
+            _ => Err(invalid("it must begin with `postgres://` or `sqlite:`")),
         }
     }
 }
@@ -79,10 +81,11 @@ fn sqlite(_rest: &str) -> Result<DatabaseUrl, &'static str> {
 }
 
 #[cfg(feature = "postgres")]
-fn postgres(url: &str, rest: &str, shown: &str) -> Result<DatabaseUrl, SourceError> {
-    let refuse = |problem: String| SourceError::Url { url: shown.to_owned(), problem };
+fn postgres(url: &str, rest: &str, for_display: &str) -> Result<DatabaseUrl, SourceError> {
+    let invalid =
+        |problem: String| SourceError::InvalidUrl { url: for_display.to_owned(), problem };
     if !rest.starts_with("//") {
-        return Err(refuse("it must begin with `postgres://`".to_owned()));
+        return Err(invalid("it must begin with `postgres://`".to_owned()));
     }
     let parameters = rest.split_once('?').map_or("", |(_, parameters)| parameters);
     let parameters = parameters.split('#').next().unwrap_or_default();
@@ -91,12 +94,12 @@ fn postgres(url: &str, rest: &str, shown: &str) -> Result<DatabaseUrl, SourceErr
         let key = percent_encoding::percent_decode_str(key).decode_utf8_lossy();
         let is_setting = key.starts_with("options[") && key.ends_with(']');
         if !is_setting && !POSTGRES_PARAMETERS.contains(&key.as_ref()) {
-            return Err(refuse(format!("the parameter {key:?} is not known")));
+            return Err(invalid(format!("the parameter {key:?} is not known")));
         }
     }
-    // The cause could quote a parameter's value, so only what is surely harmless of it is kept.
+    // The text of the driver can quote the value of a parameter, so only two known texts are kept.
     let options = url.parse::<sqlx::postgres::PgConnectOptions>().map_err(|error| {
-        refuse(match error {
+        invalid(match error {
             sqlx::Error::Configuration(cause) => match cause.to_string() {
                 cause if cause == "invalid port number" || cause == "empty host" => cause,
                 _ => "it is not a valid URL; escape special characters of the password with %"
@@ -105,20 +108,20 @@ fn postgres(url: &str, rest: &str, shown: &str) -> Result<DatabaseUrl, SourceErr
             _ => "it is not a valid URL".to_owned(),
         })
     })?;
-    Ok(DatabaseUrl::Postgres { options: Box::new(options), shown: shown.to_owned() })
+    Ok(DatabaseUrl::Postgres { options: Box::new(options), for_display: for_display.to_owned() })
 }
 
 #[cfg(not(feature = "postgres"))]
-fn postgres(_url: &str, _rest: &str, shown: &str) -> Result<DatabaseUrl, SourceError> {
+fn postgres(_url: &str, _rest: &str, for_display: &str) -> Result<DatabaseUrl, SourceError> {
     let problem = "this program was built without PostgreSQL (the feature `postgres`)".to_owned();
-    Err(SourceError::Url { url: shown.to_owned(), problem })
+    Err(SourceError::InvalidUrl { url: for_display.to_owned(), problem })
 }
 
-/// A URL without anything that may be a secret: user, password, parameters.
+/// Removes the possible secrets of a URL: user, password and parameters.
 ///
-/// A password with unescaped special characters must not slip through, so everything up to the last
-/// `@` goes.
-fn shown(url: &str) -> String {
+/// Everything before the last `@` is removed, so that a password with unescaped special characters
+/// is removed completely.
+fn without_secrets(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once(':') else {
         return "(without a scheme)".to_owned();
     };
@@ -128,7 +131,7 @@ fn shown(url: &str) -> String {
     let Some(rest) = rest.strip_prefix("//") else {
         return format!("{scheme}:…");
     };
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, behind)| behind);
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     format!("{scheme}://{}", rest.split(['?', '#']).next().unwrap_or_default())
 }
 
@@ -137,12 +140,12 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check_shown(url: &str, expected: &str) {
-        assert_eq!(shown(url), expected);
+    fn check_display(url: &str, expected: &str) {
+        assert_eq!(without_secrets(url), expected);
     }
 
     #[track_caller]
-    fn check_refused(url: &str, expected: &str) {
+    fn check_invalid(url: &str, expected: &str) {
         let error =
             DatabaseUrl::parse(url).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains(expected), "{url}: {error}");
@@ -150,19 +153,19 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_shown_without_user_password_and_parameters() {
-        check_shown(
+    fn a_url_is_displayed_without_user_password_and_parameters() {
+        check_display(
             "postgres://app:hunter2@db:5432/main?password=hunter2",
             "postgres://db:5432/main",
         );
-        check_shown("postgres://app:hun@ter/2?x@db/main", "postgres://db/main");
-        check_shown("postgres:///main?host=/run&password=hunter2", "postgres:///main");
-        check_shown("app:hunter2@db/main", "app:…");
-        check_shown("hunter2", "(without a scheme)");
+        check_display("postgres://app:hun@ter/2?x@db/main", "postgres://db/main");
+        check_display("postgres:///main?host=/run&password=hunter2", "postgres:///main");
+        check_display("app:hunter2@db/main", "app:…");
+        check_display("hunter2", "(without a scheme)");
     }
 
     #[test]
-    fn urls_of_no_known_database_are_refused() {
+    fn a_url_of_an_unknown_database_is_an_error() {
         for url in [
             "",
             "hunter2",
@@ -170,13 +173,13 @@ mod tests {
             "/var/lib/variables.db",
             "http://hunter2@x/",
         ] {
-            check_refused(url, "it must begin with `postgres://` or `sqlite:`");
+            check_invalid(url, "it must begin with `postgres://` or `sqlite:`");
         }
     }
 
     #[cfg(feature = "sqlite")]
     #[test]
-    fn sqlite_urls_name_a_file() {
+    fn an_sqlite_url_names_a_file() {
         for (url, expected) in [
             ("sqlite:a.db", "a.db"),
             ("sqlite://a.db", "a.db"),
@@ -184,25 +187,25 @@ mod tests {
             ("SQLite:/data/a.db", "/data/a.db"),
         ] {
             let Ok(DatabaseUrl::Sqlite { path }) = DatabaseUrl::parse(url) else {
-                panic!("{url} is refused")
+                panic!("{url} is not supported")
             };
             assert_eq!(path.to_str(), Some(expected));
         }
-        check_refused("sqlite:", "the path of the file is missing");
-        check_refused("sqlite::memory:", "name a file");
-        check_refused("sqlite:a.db?mode=ro", "parameters are not known");
+        check_invalid("sqlite:", "the path of the file is missing");
+        check_invalid("sqlite::memory:", "name a file");
+        check_invalid("sqlite:a.db?mode=ro", "parameters are not known");
     }
 
     #[cfg(feature = "postgres")]
     #[test]
-    fn postgres_urls_that_cannot_be_used_are_refused_without_their_secrets() {
-        check_refused("postgres:app:hunter2", "it must begin with `postgres://`");
-        check_refused("postgres://app:hunter2@db:nonsense/main", "port");
-        check_refused(
+    fn the_error_of_a_postgres_url_has_no_secrets() {
+        check_invalid("postgres:app:hunter2", "it must begin with `postgres://`");
+        check_invalid("postgres://app:hunter2@db:nonsense/main", "port");
+        check_invalid(
             "postgres://app@db/main?pasword=hunter2",
             "the parameter \"pasword\" is not known",
         );
-        check_refused("postgres://app@db/main?sslmode=hunter2", "not a valid URL");
+        check_invalid("postgres://app@db/main?sslmode=hunter2", "not a valid URL");
         assert!(
             DatabaseUrl::parse("postgresql://app:x@db/main?sslmode=require&options[search_path]=a")
                 .is_ok()

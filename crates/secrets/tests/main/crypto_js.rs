@@ -1,5 +1,4 @@
-//! Both directions against the npm package itself, whose `node_modules` directory `CRYPTO_JS_DIR`
-//! names.
+//! Both directions against the npm package. Its `node_modules` directory is `CRYPTO_JS_DIR`.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -7,13 +6,13 @@ use std::process::{Command, Stdio};
 use secrets::ExposeSecret as _;
 use secrets::cryptojs::{decrypt, encrypt};
 use serde::{Deserialize, Serialize};
+use testkit::skipped;
 
 use crate::vectors;
-use testkit::skipped;
 
 const VERSION: &str = "4.2.0";
 
-/// Encrypts each text and decrypts each value, which come as JSON on standard input.
+/// A program that encrypts each text and decrypts each value. Its input and output are JSON.
 const PROGRAM: &str = r"
     const CryptoJS = require('crypto-js');
     const cases = JSON.parse(require('fs').readFileSync(0, 'utf8'));
@@ -35,13 +34,13 @@ struct Case {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Response {
     version: String,
     cases: Vec<Case>,
 }
 
 #[test]
-fn crypto_js_reads_what_we_encrypt_and_we_read_what_it_encrypts() {
+fn crypto_js_and_this_crate_decrypt_each_others_values() {
     let Some(modules) = std::env::var_os("CRYPTO_JS_DIR") else {
         return skipped(
             "cross-check with the npm package crypto-js",
@@ -70,11 +69,11 @@ fn crypto_js_reads_what_we_encrypt_and_we_read_what_it_encrypts() {
     node.stdin.take().unwrap().write_all(&serde_json::to_vec(&cases).unwrap()).unwrap();
     let output = node.wait_with_output().unwrap();
     assert!(output.status.success(), "node failed; CRYPTO_JS_DIR must hold crypto-js@{VERSION}");
-    let answer: Answer = serde_json::from_slice(&output.stdout).unwrap();
+    let response: Response = serde_json::from_slice(&output.stdout).unwrap();
 
-    assert_eq!(answer.version, VERSION);
-    assert_eq!(answer.cases.len(), 31);
-    for (ours, theirs) in cases.iter().zip(&answer.cases) {
+    assert_eq!(response.version, VERSION);
+    assert_eq!(response.cases.len(), 31);
+    for (ours, theirs) in cases.iter().zip(&response.cases) {
         assert_eq!(
             theirs.plain, ours.plain,
             "crypto-js does not read our value under {:?}",

@@ -1,4 +1,4 @@
-//! The crate against data, programs and databases that are not its own.
+//! Tests against data, programs and databases from elsewhere.
 
 mod crypto_js;
 #[cfg(feature = "postgres")]

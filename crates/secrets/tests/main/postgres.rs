@@ -1,4 +1,4 @@
-//! Variables in a PostgreSQL table that another application made.
+//! Variables in a PostgreSQL table that another application created.
 
 mod server;
 
@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use secrets::cryptojs;
 use secrets::sql::{Encryption, VariableStore};
-use secrets::{ExposeSecret as _, SecretString, SourceError, SourceErrorKind, VariableSource as _};
+use secrets::{ErrorKind, ExposeSecret as _, SecretString, SourceError, VariableSource as _};
 use sqlx::Connection as _;
+use testkit::skipped;
 
 use self::server::{PASSWORD, Server};
-use testkit::skipped;
 
 const PASSPHRASE: &str = "correct horse";
 
-/// The table as the application makes it, with columns that no variable needs.
+/// The table of the application, with columns that this crate does not need.
 const TABLE: &str = r#"
     CREATE TABLE variables (
         id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -38,9 +38,9 @@ async fn connect(url: &str) -> Result<VariableStore, SourceError> {
     VariableStore::connect(url, Some(SecretString::from(PASSPHRASE))).await
 }
 
-/// The whole chain of an error, which must never tell user or password.
+/// Returns an error with its causes. Asserts that they contain neither user nor password.
 #[track_caller]
-fn told(error: &SourceError) -> String {
+fn text_with_causes(error: &SourceError) -> String {
     let mut text = error.to_string();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(one) = cause {
@@ -53,7 +53,7 @@ fn told(error: &SourceError) -> String {
 }
 
 #[tokio::test]
-async fn a_foreign_table_is_read_whatever_else_it_has() {
+async fn a_table_with_further_columns_and_invalid_rows_is_loaded() {
     let Some(server) = server() else { return };
     let url = server.database("foreign_table", TABLE).await;
     let mut connection = server.connect("foreign_table").await;
@@ -95,7 +95,7 @@ async fn a_foreign_table_is_read_whatever_else_it_has() {
 }
 
 #[tokio::test]
-async fn what_is_set_is_loaded_listed_and_removed() {
+async fn a_stored_variable_is_loaded_listed_and_removed() {
     let Some(server) = server() else { return };
     let url = server.database("set_and_removed", TABLE).await;
     let store = connect(&url).await.unwrap();
@@ -113,7 +113,7 @@ async fn what_is_set_is_loaded_listed_and_removed() {
 }
 
 #[tokio::test]
-async fn two_stores_that_set_one_new_name_at_once_make_one_row() {
+async fn two_stores_that_set_one_new_name_concurrently_create_one_row() {
     let Some(server) = server() else { return };
     let url = server.database("at_once", TABLE).await;
     let (one, other) = (connect(&url).await.unwrap(), connect(&url).await.unwrap());
@@ -127,7 +127,7 @@ async fn two_stores_that_set_one_new_name_at_once_make_one_row() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_server_ended_is_made_anew() {
+async fn a_connection_that_the_server_closed_is_replaced() {
     let Some(server) = server() else { return };
     let url = server.database("ended", TABLE).await;
     let store = connect(&url).await.unwrap();
@@ -141,7 +141,7 @@ async fn a_connection_that_the_server_ended_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_missing_table_or_column_is_said_and_not_made() {
+async fn a_missing_table_or_column_is_an_error_and_not_created() {
     let Some(server) = server() else { return };
     for (name, statements) in
         [("no_table", "SELECT 1"), ("no_column", "CREATE TABLE variables (name text, value text)")]
@@ -149,23 +149,23 @@ async fn a_missing_table_or_column_is_said_and_not_made() {
         let url = server.database(name, statements).await;
         let error = connect(&url).await.unwrap_err();
         assert!(matches!(error, SourceError::Schema { .. }), "{error:?}");
-        assert!(told(&error).contains(name));
+        assert!(text_with_causes(&error).contains(name));
     }
     let mut connection = server.connect("no_table").await;
-    let made: i64 =
+    let count: i64 =
         sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE tablename = 'variables'")
             .fetch_one(&mut connection)
             .await
             .unwrap();
-    assert_eq!(made, 0);
+    assert_eq!(count, 0);
 }
 
 #[tokio::test]
-async fn a_refused_row_is_not_quoted() {
+async fn the_error_of_an_invalid_row_does_not_quote_it() {
     let Some(server) = server() else { return };
     let url = server
         .database(
-            "refused_row",
+            "invalid_row",
             "CREATE TABLE variables (name text, value varchar(3), encrypted bool)",
         )
         .await;
@@ -175,22 +175,34 @@ async fn a_refused_row_is_not_quoted() {
         .set("A", "hunter2".into(), Encryption::Plain)
         .await
         .unwrap_err();
-    assert!(told(&error).ends_with("the row is refused (SQLSTATE 22001)"), "{}", told(&error));
+    assert!(
+        text_with_causes(&error).ends_with("the row is invalid (SQLSTATE 22001)"),
+        "{}",
+        text_with_causes(&error)
+    );
 }
 
 #[tokio::test]
-async fn a_wrong_password_and_a_missing_database_are_told_apart() {
+async fn a_wrong_password_and_a_missing_database_have_different_errors() {
     let Some(server) = server() else { return };
     let wrong = format!(
         "postgres://app:hunter2wrong@localhost/postgres?host={}",
         server.socket_directory()
     );
     let error = connect(&wrong).await.unwrap_err();
-    assert_eq!(error.kind(), SourceErrorKind::Denied, "{error:?}");
-    assert!(told(&error).contains("postgres://localhost/postgres"), "{}", told(&error));
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    assert!(
+        text_with_causes(&error).contains("postgres://localhost/postgres"),
+        "{}",
+        text_with_causes(&error)
+    );
 
     let error = connect(&server.url("absent")).await.unwrap_err();
-    assert!(told(&error).contains("database \"absent\" does not exist"), "{}", told(&error));
+    assert!(
+        text_with_causes(&error).contains("database \"absent\" does not exist"),
+        "{}",
+        text_with_causes(&error)
+    );
 }
 
 #[tokio::test]
@@ -206,7 +218,7 @@ async fn debug_of_a_store_shows_no_password() {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_said_at_once() {
+async fn a_closed_port_is_reported_immediately() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -218,14 +230,18 @@ async fn a_closed_port_is_said_at_once() {
         error.to_string(),
         format!("the variables in postgres://{address}/main cannot be reached")
     );
-    assert!(told(&error).contains("refused"), "{}", told(&error));
+    assert!(text_with_causes(&error).contains("refused"), "{}", text_with_causes(&error));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_never_answers_is_given_up() {
+async fn a_server_that_never_responds_is_unreachable_after_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let error = connect(&format!("postgres://app:hunter2@{address}/main")).await.unwrap_err();
-    assert!(told(&error).ends_with("no answer within 5 seconds"), "{}", told(&error));
+    assert!(
+        text_with_causes(&error).ends_with("no response within 5 seconds"),
+        "{}",
+        text_with_causes(&error)
+    );
     assert!(error.is_retryable());
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use secrets::sql::{Encryption, VariableStore};
-use secrets::{ExposeSecret as _, SecretString, SkipReason, SourceErrorKind, VariableSource as _};
+use secrets::{ErrorKind, ExposeSecret as _, SecretString, SkipReason, VariableSource as _};
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
@@ -20,7 +20,7 @@ fn url(path: &Path) -> String {
     format!("sqlite://{}", path.display())
 }
 
-/// Runs statements that the store itself would not.
+/// Executes statements that the store never executes.
 async fn tamper(path: &Path, statements: &'static str) {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
@@ -42,7 +42,7 @@ fn pair(name: &str, value: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn what_is_set_is_loaded_listed_and_removed() {
+async fn a_stored_variable_is_loaded_listed_and_removed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("variables.db");
     let store = open(&path, Some(PASSPHRASE)).await;
@@ -65,7 +65,7 @@ async fn what_is_set_is_loaded_listed_and_removed() {
 }
 
 #[tokio::test]
-async fn an_encrypted_value_does_not_stand_in_the_file() {
+async fn the_file_contains_neither_encrypted_nor_removed_values() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("variables.db");
     let store = open(&path, Some(PASSPHRASE)).await;
@@ -77,7 +77,7 @@ async fn an_encrypted_value_does_not_stand_in_the_file() {
     assert!(holds("a value to be found"));
     assert!(!holds("a value to be hidden"));
     store.remove("PLAIN").await.unwrap();
-    assert!(!holds("a value to be found"), "a removed value is still in the file");
+    assert!(!holds("a value to be found"), "the file contains a removed value");
 }
 
 #[tokio::test]
@@ -89,8 +89,8 @@ async fn a_value_that_cannot_be_decrypted_is_skipped_and_the_others_load() {
     store.set("B", "two".into(), Encryption::Plain).await.unwrap();
     tamper(
         &path,
-        "INSERT INTO variables VALUES ('CUT', 'U2FsdGVkX1+8', 1), ('_HIDDEN', 'x', 0), ('LD_PRELOAD', 'x.so', 0),
-         ('BYTES', x'ff', 0), ('C', 'three', 0)",
+        "INSERT INTO variables VALUES ('CUT', 'U2FsdGVkX1+8', 1), ('_HIDDEN', 'x', 0), \
+         ('LD_PRELOAD', 'x.so', 0), ('BYTES', x'ff', 0), ('C', 'three', 0)",
     )
     .await;
 
@@ -126,14 +126,14 @@ async fn a_value_that_cannot_be_decrypted_is_skipped_and_the_others_load() {
 }
 
 #[tokio::test]
-async fn what_a_load_would_skip_is_not_stored() {
+async fn a_variable_that_a_load_would_skip_is_not_stored() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("variables.db"), None).await;
     for (name, value) in
         [("BASH_ENV", "x"), ("", "x"), ("A=B", "x"), ("_A", "x"), ("A", "hunter2\0")]
     {
         let error = store.set(name, value.into(), Encryption::Plain).await.unwrap_err();
-        assert_eq!(error.kind(), SourceErrorKind::InvalidInput, "{name}");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
     let error = store.set("A", "x".into(), Encryption::CryptoJs).await.unwrap_err();
@@ -145,7 +145,7 @@ async fn what_a_load_would_skip_is_not_stored() {
 }
 
 #[tokio::test]
-async fn the_file_and_its_directories_are_made_for_their_owner_alone() {
+async fn only_the_owner_can_access_the_created_file_and_directories() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("deep/er/variables.db");
     open(&path, None).await;
@@ -155,7 +155,7 @@ async fn the_file_and_its_directories_are_made_for_their_owner_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_named_and_left_as_it_is() {
+async fn a_file_that_is_not_a_database_is_an_error_and_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("variables.db");
     let mut damaged = vec![0; 8192];
@@ -163,14 +163,14 @@ async fn a_file_that_is_no_database_is_named_and_left_as_it_is() {
     for content in [b"garbage".to_vec(), vec![b'x'; 5000], damaged] {
         fs::write(&path, &content).unwrap();
         let error = VariableStore::connect(&url(&path), None).await.unwrap_err();
-        assert_eq!(error.kind(), SourceErrorKind::Damaged, "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{error:?}");
         assert!(error.to_string().starts_with(path.to_str().unwrap()), "{error}");
         assert_eq!(fs::read(&path).unwrap(), content);
     }
 }
 
 #[tokio::test]
-async fn a_database_with_another_table_or_of_a_newer_version_is_refused() {
+async fn a_database_with_another_table_or_a_newer_version_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let other = directory.path().join("other.db");
     tamper(&other, "CREATE TABLE variables (id INTEGER, content TEXT)").await;
@@ -184,7 +184,7 @@ async fn a_database_with_another_table_or_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
-async fn a_path_that_cannot_be_a_file_is_refused_by_name() {
+async fn the_error_of_a_path_that_cannot_be_a_file_has_the_path() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
@@ -203,7 +203,7 @@ async fn debug_of_a_store_shows_no_passphrase() {
 }
 
 #[tokio::test]
-async fn many_operations_at_once_wait_for_each_other() {
+async fn concurrent_operations_wait_for_a_connection() {
     let directory = tempfile::tempdir().unwrap();
     let store = std::sync::Arc::new(open(&directory.path().join("variables.db"), None).await);
     let tasks: Vec<_> = (0..40)
@@ -245,7 +245,7 @@ fn six_processes_that_open_one_fresh_file_all_succeed() {
     }
 }
 
-/// What each of the six processes above does; by itself, one process on a file of its own.
+/// The part of each of the six processes above. Alone, it uses a file that no other process opens.
 #[tokio::test]
 async fn a_process_stores_its_variable_in_the_shared_file() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Values that `crypto-js` itself encrypted, and what it makes of bad ones.
+//! Values that `crypto-js` encrypted, and invalid values.
 
 use secrets::ExposeSecret as _;
 use secrets::cryptojs::{DecryptError, decrypt};
@@ -29,8 +29,8 @@ pub(crate) fn read() -> File {
     serde_json::from_str(include_str!("../data/cryptojs_vectors.json")).unwrap()
 }
 
-/// What is expected of each bad value. `crypto-js` takes the three that are `hello`, and also
-/// `newline inside base64` is undamaged: it is how `openssl` wraps its output.
+/// The expected result for each invalid value. Values with whitespace or without padding are valid:
+/// `crypto-js` accepts most of them, and `openssl` wraps its output into lines.
 const EXPECTED: &[(&str, Result<&str, DecryptError>)] = &[
     ("wrong key", Err(DecryptError::Undecryptable)),
     ("wrong key 0", Err(DecryptError::Undecryptable)),
@@ -63,7 +63,7 @@ const EXPECTED: &[(&str, Result<&str, DecryptError>)] = &[
 ];
 
 #[test]
-fn every_value_of_crypto_js_decrypts_to_its_text() {
+fn every_value_from_crypto_js_decrypts_to_its_text() {
     let vectors = read().vectors;
     assert_eq!(vectors.len(), 31);
     for vector in vectors {
@@ -74,7 +74,7 @@ fn every_value_of_crypto_js_decrypts_to_its_text() {
 }
 
 #[test]
-fn every_bad_value_is_refused_for_its_own_reason() {
+fn every_invalid_value_has_the_expected_error() {
     let negative = read().negative;
     assert_eq!(negative.len(), 28);
     assert_eq!(negative.len(), EXPECTED.len());
@@ -88,7 +88,7 @@ fn every_bad_value_is_refused_for_its_own_reason() {
 }
 
 #[test]
-fn a_wrong_passphrase_and_a_damaged_value_read_alike_and_show_nothing() {
+fn a_wrong_passphrase_and_a_damaged_value_have_the_same_error_without_secrets() {
     for (ciphertext, passphrase) in [
         ("U2FsdGVkX1+882TqWjLfR50eXXnthImLYYcqDreQ238=", "hunter2"),
         ("U2FsdGVkX1+882TqWjLfR50eXXnthImLYYcqDreQ234=", "secret"),

@@ -1,4 +1,4 @@
-//! A throw-away PostgreSQL server on a socket in a temporary directory.
+//! A temporary PostgreSQL server on a socket.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -12,19 +12,18 @@ use sqlx::{ConnectOptions as _, Connection as _};
 pub(super) const USER: &str = "app";
 pub(super) const PASSWORD: &str = "hunter2/?@";
 
-/// The user and group `nobody`, whom the server runs as when the tests run as root: it refuses
-/// root.
-const NOBODY: u32 = 65534;
+/// User and group of the server if the tests run as root. PostgreSQL does not run as root.
+const ORDINARY_USER: u32 = 65534;
 
 pub(super) struct Server {
     programs: PathBuf,
     directory: tempfile::TempDir,
-    as_nobody: bool,
+    as_ordinary_user: bool,
 }
 
 impl Server {
-    /// The server that all tests running now share, or `None` where PostgreSQL is not installed. It
-    /// ends with the last of them.
+    /// Returns the server that concurrent tests share, or `None` if PostgreSQL is not installed. It
+    /// stops after the last of them.
     pub(super) fn shared() -> Option<Arc<Self>> {
         static RUNNING: Mutex<Weak<Server>> = Mutex::new(Weak::new());
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,15 +37,15 @@ impl Server {
 
     fn start(programs: PathBuf) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let as_nobody = directory.path().metadata().unwrap().uid() == 0;
+        let as_ordinary_user = directory.path().metadata().unwrap().uid() == 0;
         let password_file = directory.path().join("password");
         fs::write(&password_file, PASSWORD).unwrap();
-        if as_nobody {
+        if as_ordinary_user {
             for path in [directory.path(), &password_file] {
-                chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+                chown(path, Some(ORDINARY_USER), Some(ORDINARY_USER)).unwrap();
             }
         }
-        let server = Self { programs, directory, as_nobody };
+        let server = Self { programs, directory, as_ordinary_user };
         let data = server.directory.path().join("data");
         let init = ["--auth=scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C", "-U", USER];
         server.run(
@@ -63,7 +62,7 @@ impl Server {
         server
     }
 
-    /// A URL of a database, with the password and with special characters escaped.
+    /// Returns the URL of a database, with the password and with escaped special characters.
     pub(super) fn url(&self, database: &str) -> String {
         format!(
             "postgres://{USER}:hunter2%2F%3F%40@localhost/{database}?host={}",
@@ -75,10 +74,10 @@ impl Server {
         path(self.directory.path())
     }
 
-    /// Makes a database of its own for one test, runs these statements in it, and gives its URL.
+    /// Creates a database for one test, executes statements in it, and returns its URL.
     pub(super) async fn database(&self, name: &str, statements: &'static str) -> String {
         let mut connection = self.connect("postgres").await;
-        // The names are written in the tests.
+        // The names are constants of the tests.
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
         sqlx::raw_sql(create).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
@@ -94,17 +93,12 @@ impl Server {
 
     fn run(&self, program: &str, arguments: &[&str]) {
         let program = self.programs.join(program);
-        let mut command = if self.as_nobody {
-            let mut command = Command::new("setpriv");
-            let nobody = format!("{NOBODY}");
-            command
-                .args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--"])
-                .arg(program);
-            command
-        } else {
-            Command::new(program)
+        let mut command = match self.as_ordinary_user {
+            true => testkit::as_ordinary_user(program),
+            false => Command::new(program),
         };
-        // The server keeps what it inherits, and whoever reads the tests' output would wait for it.
+        // A file and not a pipe: the server inherits it, and a reader of the pipe would wait for
+        // the server.
         let output = self.directory.path().join("output");
         let file = fs::File::create(&output).unwrap();
         let status = command
@@ -129,7 +123,7 @@ impl Drop for Server {
     }
 }
 
-/// The directory of `initdb` and `pg_ctl`: Debian's newest, or one of `PATH`.
+/// Returns the directory of `initdb` and `pg_ctl`: Debian's latest version, or one in `PATH`.
 fn find_programs() -> Option<PathBuf> {
     let mut debian: Vec<_> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()

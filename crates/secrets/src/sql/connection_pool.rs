@@ -1,42 +1,44 @@
-//! A few connections, kept between operations.
+//! A pool of a few database connections.
 
 use sqlx::{ConnectOptions as _, Connection};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
-/// A place for a few connections, each used by one operation at a time.
+/// A pool of connections. One operation uses a connection at a time.
 ///
-/// A pool of the driver would say that it timed out where this says why nothing connects.
-pub(super) struct Slots<C: Connection> {
+/// The pool of the driver would report a timeout and hide the reason that a connection fails.
+pub(super) struct ConnectionPool<C: Connection> {
     options: C::Options,
     idle: Mutex<Vec<C>>,
     permits: Semaphore,
 }
 
-/// A connection while an operation has it. Dropped without [`Lease::keep`], as when the operation
-/// failed or was cancelled half-way, the connection is closed.
+/// A connection that is leased to one operation.
+///
+/// If it is dropped without [`Lease::release`], because the operation failed or was cancelled, the
+/// connection is closed.
 pub(super) struct Lease<'a, C> {
     pub(super) connection: C,
     idle: &'a Mutex<Vec<C>>,
-    /// Given back last.
+    /// The last field, so that it is dropped last.
     _permit: SemaphorePermit<'a>,
 }
 
-impl<C: Connection> Slots<C> {
+impl<C: Connection> ConnectionPool<C> {
     pub(super) fn new(options: C::Options, count: usize) -> Self {
         let options = options.disable_statement_logging();
         Self { options, idle: Mutex::default(), permits: Semaphore::new(count) }
     }
 
-    /// A kept connection if one still answers, else a new one.
+    /// Leases an idle connection that still responds, or a new one.
     pub(super) async fn lease(&self) -> Result<Lease<'_, C>, sqlx::Error> {
         let permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        let mut kept = self.idle.lock().await.pop();
-        if let Some(connection) = &mut kept
+        let mut idle = self.idle.lock().await.pop();
+        if let Some(connection) = &mut idle
             && connection.ping().await.is_err()
         {
-            kept = None;
+            idle = None;
         }
-        let connection = match kept {
+        let connection = match idle {
             Some(connection) => connection,
             None => self.options.connect().await?,
         };
@@ -45,7 +47,8 @@ impl<C: Connection> Slots<C> {
 }
 
 impl<C> Lease<'_, C> {
-    pub(super) async fn keep(self) {
+    /// Returns the connection to the pool.
+    pub(super) async fn release(self) {
         self.idle.lock().await.push(self.connection);
     }
 }

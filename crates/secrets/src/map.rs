@@ -1,19 +1,20 @@
-//! Variables that the host program holds itself.
+//! Variables that the host program holds.
 
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::source::{SourceError, VariableSource};
+use crate::source::VariableSource;
+use crate::source_error::SourceError;
 use crate::variables::LoadedVariables;
 
-/// A fixed list of variables. The later of two entries with one name wins.
+/// A fixed list of variables. If two entries have the same name, the later one wins.
 #[derive(Clone, Debug, Default)]
 pub struct MapSource {
     entries: Vec<(String, SecretString)>,
 }
 
 impl MapSource {
-    /// A source of these names and values.
+    /// Creates a source of these names and values.
     pub fn new<N: Into<String>>(entries: impl IntoIterator<Item = (N, SecretString)>) -> Self {
         Self { entries: entries.into_iter().map(|(name, value)| (name.into(), value)).collect() }
     }
@@ -36,7 +37,7 @@ mod tests {
     use crate::name::SkipReason;
 
     #[tokio::test]
-    async fn a_map_gives_its_variables_and_reports_the_others() {
+    async fn usable_variables_are_loaded_and_the_others_are_reported() {
         let value = || SecretString::from("value");
         let source = MapSource::new([("TOKEN", value()), ("BASH_ENV", value()), ("_X", value())]);
         let loaded = source.load().await.unwrap();

@@ -8,27 +8,29 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::source::{SourceError, VariableSource};
+use crate::source::VariableSource;
+use crate::source_error::SourceError;
 use crate::variables::LoadedVariables;
 
-/// More than any set of variables that a command could be given.
+/// Maximum size of a file. It exceeds every set of variables that a command can have.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A file of `NAME=VALUE` lines, read anew by each load.
+/// A file with `NAME=VALUE` lines. Each load reads it again.
 ///
-/// Empty lines and lines that begin with `#` are skipped, `export ` before a name is ignored. A
-/// value without quotes ends at the line's end or at a `#` that follows a blank. `'…'` and `` `…`
-/// `` are taken as they are, `"…"` knows `\n`, `\r`, `\t`, `\"`, `\$` and `\\`; all three may span
-/// lines. Nothing is expanded. The later of two lines with one name wins.
+/// Empty lines, lines that begin with `#`, and `export ` before a name are ignored. A value without
+/// quotes ends at the end of the line, or at a `#` after a blank. The values of `'…'` and `` `…` ``
+/// are literal. `"…"` has the escapes `\n`, `\r`, `\t`, `\"`, `\$` and `\\`. A quoted value can
+/// contain line breaks. Variables are not expanded. If two lines have the same name, the later one
+/// wins.
 ///
-/// The file is read with blocking calls; it is small and local.
+/// The file is read with blocking calls, because it is small and local.
 #[derive(Clone, Debug)]
 pub struct DotenvSource {
     path: PathBuf,
 }
 
 impl DotenvSource {
-    /// A source that reads this file.
+    /// Creates a source that reads this file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
@@ -37,7 +39,7 @@ impl DotenvSource {
         let file = fs::File::open(&self.path)?;
         let length =
             usize::try_from(file.metadata()?.len().min(MAX_FILE_BYTES)).unwrap_or_default();
-        // Room for the whole file, so that growing leaves no copies behind.
+        // Enough capacity for the whole file. A reallocation would leave a copy in memory.
         let mut text = Zeroizing::new(String::with_capacity(length + 1));
         file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
         if text.len() as u64 > MAX_FILE_BYTES {
@@ -91,7 +93,8 @@ fn parse(text: &str) -> Result<LoadedVariables, Malformed> {
 
 type Entry<'a> = (&'a str, Zeroizing<String>);
 
-/// Reads one line, or several when a quoted value spans them, and says how many bytes it took.
+/// Parses a line, or several if a quoted value contains line breaks. Returns the entry, if there is
+/// one, and the number of bytes.
 fn parse_entry(text: &str) -> Result<(Option<Entry<'_>>, usize), &'static str> {
     let line_end = text.find('\n').map_or(text.len(), |at| at + 1);
     let line = &text[..line_end];
@@ -107,8 +110,8 @@ fn parse_entry(text: &str) -> Result<(Option<Entry<'_>>, usize), &'static str> {
     if name.contains(char::is_whitespace) {
         return Err("has a blank inside the name");
     }
-    let behind = &text[equals + 1..];
-    let value = behind.trim_start_matches([' ', '\t']);
+    let value = &text[equals + 1..];
+    let value = value.trim_start_matches([' ', '\t']);
     let start = text.len() - value.len();
     let Some(quote) = value.chars().next().filter(|first| matches!(first, '"' | '\'' | '`')) else {
         return Ok((Some((name, unquoted(&text[start..line_end.max(start)]))), line_end));
@@ -129,7 +132,7 @@ fn unquoted(line: &str) -> Zeroizing<String> {
     Zeroizing::new(line[..comment.map_or(line.len(), |(at, _)| at)].trim().to_owned())
 }
 
-/// The value up to its closing quote, and the length of what was read, the quote included.
+/// Returns the value before the closing quote, and its length in `text` including the quote.
 fn quoted(text: &str, quote: char) -> Option<(Zeroizing<String>, usize)> {
     let mut value = Zeroizing::new(String::with_capacity(text.len()));
     let mut characters = text.char_indices().peekable();
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_lines_comments_and_blanks_are_read() {
+    fn values_without_quotes_comments_and_blank_lines_are_parsed() {
         check("", &[]);
         let text = "\u{feff}A=1\r\n\r\n# B=2\r\n  export C = 3 # three\nD=a#b\nE=\nF=";
         check(text, &[("A", "1"), ("C", "3"), ("D", "a#b"), ("E", ""), ("F", "")]);
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_keep_what_they_enclose() {
+    fn a_quoted_value_keeps_blanks_line_breaks_and_comments() {
         check(
             "A=' a # b '\nB=\"x\\ny\\\\\\\"\\$\\q\" # c\nC=`'\"`",
             &[("A", " a # b "), ("B", "x\ny\\\"$\\q"), ("C", "'\"")],
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_lines_are_named_by_their_number() {
+    fn the_error_of_a_malformed_line_has_its_number() {
         check_malformed("A=1\n\nnonsense\n", 3, "is not NAME=VALUE");
         check_malformed("A='1\n2'\nB C=1\n", 3, "has a blank inside the name");
         check_malformed("A=\"1\nB=2\n", 1, "opens a quote that is not closed");
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_absent_malformed_or_not_text_is_named_without_its_content() {
+    async fn the_error_of_an_unreadable_file_has_its_path_and_not_its_content() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("variables.env");
         for content in [None, Some(b"A=1\nhunter2".as_slice()), Some(b"A=hunter2\xff")] {
@@ -221,12 +224,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_parsed_or_refused_without_a_panic(text in "[A='\"`\\\\\n\r #é\0]{0,24}|\\PC*") {
+        fn parsing_any_text_does_not_panic(text in "[A='\"`\\\\\n\r #é\0]{0,24}|\\PC*") {
             let _ = parse(&text);
         }
 
         #[test]
-        fn a_value_in_single_quotes_is_kept(value in "[^'\0]{0,40}") {
+        fn a_value_in_single_quotes_is_literal(value in "[^'\0]{0,40}") {
             let loaded = parse(&format!("B=1\nA='{value}'\nC=2")).unwrap();
             prop_assert_eq!(loaded.variables.get("A").unwrap().expose_secret(), value.as_str());
             prop_assert_eq!(loaded.variables.len(), 3);

@@ -1,39 +1,37 @@
-//! What a database driver's error means, in words that hold no secret.
+//! Conversion of driver errors into errors without secrets.
 
 use std::error::Error;
 
-use crate::source::SourceError;
+use crate::source_error::SourceError;
 
-/// The part of a database's answer that may be shown.
-///
-/// The driver's own error may quote the row it was about, so nothing else of it is kept.
+/// The part of a database error without secrets. The rest is dropped, because the driver can quote
+/// the affected row.
 #[derive(Debug, thiserror::Error)]
 #[error("{message} ({code})")]
-struct Refusal {
+struct DatabaseMessage {
     message: String,
     code: String,
 }
 
-/// Trouble of the line, told by the driver in words only.
+/// A connection error that the driver reports only as text.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Broken(pub(super) String);
+pub(super) struct ConnectionError(pub(super) String);
 
-/// A driver's error as one of ours.
+/// Converts an error of PostgreSQL. The codes are in its appendix "Error Codes".
 #[cfg(feature = "postgres")]
 pub(super) fn postgres(error: sqlx::Error, origin: &str, action: &'static str) -> SourceError {
     let origin = origin.to_owned();
     let error = match error {
         sqlx::Error::Database(error) => error,
-        other => return line(other, origin, action),
+        other => return connection(other, origin, action),
     };
-    // The classes are those of PostgreSQL's appendix on error codes.
     let code = error.code().unwrap_or_default().into_owned();
     let message = match code.get(..2) {
-        Some("22" | "23") => "the row is refused".to_owned(),
+        Some("22" | "23") => "the row is invalid".to_owned(),
         _ => error.message().to_owned(),
     };
-    let source = Box::new(Refusal { message, code: format!("SQLSTATE {code}") });
+    let source = Box::new(DatabaseMessage { message, code: format!("SQLSTATE {code}") });
     match code.as_str() {
         "42501" => SourceError::Denied { origin, code },
         code if code.starts_with("28") => SourceError::Denied { origin, code: code.to_owned() },
@@ -45,43 +43,46 @@ pub(super) fn postgres(error: sqlx::Error, origin: &str, action: &'static str) -
     }
 }
 
-/// A driver's error as one of ours.
+/// Converts an error of SQLite.
 #[cfg(feature = "sqlite")]
 pub(super) fn sqlite(
     error: sqlx::Error,
     path: &std::path::Path,
     action: &'static str,
 ) -> SourceError {
+    const SQLITE_ERROR: u32 = 1;
+    const SQLITE_BUSY: u32 = 5;
+    const SQLITE_LOCKED: u32 = 6;
+    const SQLITE_CORRUPT: u32 = 11;
+    const SQLITE_NOTADB: u32 = 26;
     let origin = path.display().to_string();
     let error = match error {
         sqlx::Error::Database(error) => error,
-        other => return line(other, origin, action),
+        other => return connection(other, origin, action),
     };
     let code = error.code().unwrap_or_default();
     let primary = code.parse::<u32>().unwrap_or_default() & 0xff;
-    let source = Box::new(Refusal {
-        message: error.message().to_owned(),
-        code: format!("SQLite error {code}"),
-    });
+    let (message, code) = (error.message().to_owned(), format!("SQLite error {code}"));
+    let source = Box::new(DatabaseMessage { message, code });
     match primary {
-        // SQLITE_BUSY and SQLITE_LOCKED
-        5 | 6 => SourceError::Unreachable { origin, source },
-        // SQLITE_CORRUPT and SQLITE_NOTADB
-        11 | 26 => SourceError::Damaged { path: path.to_owned(), source },
-        // SQLITE_ERROR: of the few statements there are, only a missing table or column gives it.
-        1 => SourceError::Schema { origin, source },
+        SQLITE_BUSY | SQLITE_LOCKED => SourceError::Unreachable { origin, source },
+        SQLITE_CORRUPT | SQLITE_NOTADB => SourceError::Damaged { path: path.to_owned(), source },
+        // The statements are fixed, so only a missing table or column causes this code.
+        SQLITE_ERROR => SourceError::Schema { origin, source },
         _ => SourceError::Database { origin, action, source },
     }
 }
 
-fn line(error: sqlx::Error, origin: String, action: &'static str) -> SourceError {
+/// Converts an error of the connection.
+fn connection(error: sqlx::Error, origin: String, action: &'static str) -> SourceError {
+    let text = |text: &str| Box::new(ConnectionError(text.to_owned()));
     let source: Box<dyn Error + Send + Sync> = match error {
         sqlx::Error::Io(error) => Box::new(error),
         sqlx::Error::Tls(error) => error,
-        sqlx::Error::Protocol(_) => Box::new(Broken("the answer is not understood".to_owned())),
-        sqlx::Error::WorkerCrashed => Box::new(Broken("the database's thread ended".to_owned())),
+        sqlx::Error::Protocol(_) => text("the response is malformed"),
+        sqlx::Error::WorkerCrashed => text("the thread of the database exited"),
         _ => {
-            let source = Box::new(Broken("the answer has an unexpected form".to_owned()));
+            let source = text("the response has an unexpected form");
             return SourceError::Database { origin, action, source };
         }
     };
