@@ -100,7 +100,8 @@ impl Reader<'_> {
 }
 
 fn read_object(path: &Path) -> io::Result<Object> {
-    // Another process can replace the file by a symlink or a FIFO. Neither is followed or waited for.
+    // Another process can replace the file by a symlink or a FIFO. Neither is followed or waited
+    // for.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let metadata = file.metadata()?;

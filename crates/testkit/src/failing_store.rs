@@ -38,7 +38,7 @@ pub enum Calls {
 
 /// The effect of a failing call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fault {
+pub enum Failure {
     /// The store does nothing.
     #[default]
     Rejected,
@@ -72,7 +72,7 @@ enum Puts {
 struct State {
     counts: [usize; 3],
     failing: Option<(Calls, Range<usize>)>,
-    fault: Fault,
+    failure: Failure,
 }
 
 impl Conditions {
@@ -121,8 +121,8 @@ impl FailingStore {
     }
 
     /// Sets the effect of failing calls.
-    pub fn set_fault(&self, fault: Fault) {
-        self.lock().fault = fault;
+    pub fn set_failure(&self, failure: Failure) {
+        self.lock().failure = failure;
     }
 
     /// Returns the number of calls since the store was created or the count was restarted.
@@ -134,8 +134,8 @@ impl FailingStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call. Returns its fault, if it fails.
-    fn next_fault(&self, group: Option<Calls>) -> Option<Fault> {
+    /// Counts a call. Returns the failure, if it fails.
+    fn next_failure(&self, group: Option<Calls>) -> Option<Failure> {
         let mut state = self.lock();
         let mut failing = None;
         for calls in [Some(Calls::All), group].into_iter().flatten() {
@@ -149,22 +149,22 @@ impl FailingStore {
             }
         }
         let number = failing?;
-        match state.fault {
-            Fault::Random => {
+        match state.failure {
+            Failure::Random => {
                 // Multiplicative hashing, so that a test fails the same way every time.
                 let scrambled = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
                 match scrambled % 10 {
-                    0 | 1 => Some(Fault::Rejected),
-                    2 => Some(Fault::ResponseLost),
+                    0 | 1 => Some(Failure::Rejected),
+                    2 => Some(Failure::ResponseLost),
                     _ => None,
                 }
             }
-            fault => Some(fault),
+            failure => Some(failure),
         }
     }
 
     fn read(&self) -> Result<()> {
-        match self.next_fault(None) {
+        match self.next_failure(None) {
             None => Ok(()),
             Some(_) => Err(connection_lost()),
         }
@@ -175,9 +175,9 @@ impl FailingStore {
         group: Option<Calls>,
         change: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        match self.next_fault(group) {
+        match self.next_failure(group) {
             None => change.await,
-            Some(Fault::ResponseLost) => {
+            Some(Failure::ResponseLost) => {
                 let _ = change.await;
                 Err(connection_lost())
             }
@@ -217,16 +217,16 @@ impl ObjectStore for FailingStore {
         location: &Key,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        match self.next_fault(Some(Calls::Puts)) {
+        match self.next_failure(Some(Calls::Puts)) {
             None => self.inner.put_multipart_opts(location, options).await,
             Some(_) => Err(connection_lost()),
         }
     }
 
     async fn get_opts(&self, location: &Key, options: GetOptions) -> Result<GetResult> {
-        match self.next_fault((!options.head).then_some(Calls::Gets)) {
+        match self.next_failure((!options.head).then_some(Calls::Gets)) {
             None => self.inner.get_opts(location, options).await,
-            Some(Fault::Truncated) if !options.head => {
+            Some(Failure::Truncated) if !options.head => {
                 let mut result = self.inner.get_opts(location, options).await?;
                 result.payload = GetResultPayload::Stream(futures::stream::empty().boxed());
                 Ok(result)
@@ -244,9 +244,9 @@ impl ObjectStore for FailingStore {
         &self,
         locations: BoxStream<'static, Result<Key>>,
     ) -> BoxStream<'static, Result<Key>> {
-        match self.next_fault(None) {
+        match self.next_failure(None) {
             None => self.inner.delete_stream(locations),
-            Some(Fault::ResponseLost) => {
+            Some(Failure::ResponseLost) => {
                 self.inner.delete_stream(locations).map(|_| Err(connection_lost())).boxed()
             }
             Some(_) => locations.map(|_| Err(connection_lost())).boxed(),

@@ -11,7 +11,7 @@ mod s3;
 mod skip;
 
 #[cfg(feature = "failing-store")]
-pub use failing_store::{Calls, Conditions, FailingStore, Fault};
+pub use failing_store::{Calls, Conditions, FailingStore, Failure};
 pub use files::{read_files, write_file};
 pub use rerun::{as_ordinary_user, assert_passed, copy_of_this_program, rerun};
 #[cfg(feature = "s3")]

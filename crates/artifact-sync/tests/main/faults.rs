@@ -6,7 +6,7 @@ use std::time::Duration;
 use artifact_sync::Mirror;
 use object_store::path::Path as Key;
 use sandbox_core::SessionDir;
-use testkit::{Calls, FailingStore, Fault};
+use testkit::{Calls, FailingStore, Failure};
 
 use crate::machine::{Machine, changed, expected};
 
@@ -35,13 +35,13 @@ async fn a_failure_at_any_call_loses_nothing_and_the_next_session_recovers() {
         store.count(Calls::All)
     };
     assert!(count > 6, "the session talks to the store: {count}");
-    let faults = [Fault::Rejected, Fault::ResponseLost, Fault::Truncated];
+    let faults = [Failure::Rejected, Failure::ResponseLost, Failure::Truncated];
     for (fault, lasting) in faults.into_iter().flat_map(|fault| [(fault, 1), (fault, usize::MAX)]) {
         // The first call is the user's upload.
         for first in 1..=count {
             let store = FailingStore::new();
             let machine = Machine::new(store.clone());
-            store.set_fault(fault);
+            store.set_failure(fault);
             store.fail(Calls::All, first, lasting);
             let wanted = session(&machine).await;
             store.recover();
@@ -65,7 +65,7 @@ async fn a_store_that_fails_every_third_call_receives_everything_in_the_end() {
     let store = FailingStore::new();
     let machine = Machine::new(store.clone());
     let mirror = machine.open();
-    store.set_fault(Fault::Random);
+    store.set_failure(Failure::Random);
     store.fail(Calls::All, 0, usize::MAX);
     for round in 0..40 {
         machine.write(&format!("f{}", round % 7), &format!("{round}"));
