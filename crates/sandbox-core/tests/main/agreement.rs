@@ -11,7 +11,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 use sandbox_core::{NativeSandbox, Sandbox, Tier, Weakness};
 
-use crate::native::{NO_PLACE, directory_in_sight, spec, without_namespaces};
+use crate::fixture::{NO_DIRECTORY_IN_SIGHT, directory_in_sight, spec, without_namespaces};
 use testkit::skipped;
 
 /// Each costs a session and a command.
@@ -82,13 +82,13 @@ async fn look(sandbox: &NativeSandbox, files: &[PathBuf]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_commands_can_do_is_what_the_policy_says() {
+async fn commands_can_access_exactly_the_allowed_paths() {
     let mut runner = TestRunner::new(Config::default());
     let mut seen = std::collections::BTreeSet::new();
     for number in 0..CASES {
         let case = case().new_tree(&mut runner).unwrap().current();
         let Some(temporary) = directory_in_sight() else {
-            return skipped("random policies in a real sandbox", NO_PLACE);
+            return skipped("random policies in a real sandbox", NO_DIRECTORY_IN_SIGHT);
         };
         let root = temporary.path().canonicalize().unwrap();
         let (files, config) = case.make(&root);

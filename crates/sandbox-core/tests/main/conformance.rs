@@ -11,7 +11,7 @@ use std::time::Duration;
 use policy::{Policy, SandboxRuntimeConfig};
 use sandbox_core::{CommandSpec, CommandStatus, NativeSandbox, Sandbox, SrtSandbox};
 
-use crate::native::{BASE, NO_PLACE, directory_in_sight};
+use crate::fixture::{BASE, NO_DIRECTORY_IN_SIGHT, directory_in_sight};
 use testkit::{copy_of_this_program, skipped};
 
 /// What a command comes to: it ends with 0, or not.
@@ -435,9 +435,9 @@ async fn srt(case: &Case, program: &[OsString]) -> (Outcome, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_native_engine_means_what_the_table_says() {
+async fn the_native_engine_matches_the_table() {
     if directory_in_sight().is_none() {
-        return skipped("the table of cases", NO_PLACE);
+        return skipped("the table of cases", NO_DIRECTORY_IN_SIGHT);
     }
     let mut wrong = Vec::new();
     for case in CASES {
@@ -450,7 +450,7 @@ async fn the_native_engine_means_what_the_table_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn srt_means_the_same_but_for_the_differences_that_are_named() {
+async fn srt_matches_the_table_except_for_the_named_differences() {
     let Some(package) = std::env::var_os("SRT_PACKAGE_DIR").map(PathBuf::from) else {
         return skipped("the same settings run by the real srt", "`cargo xtask peers` installs it");
     };
@@ -461,7 +461,7 @@ async fn srt_means_the_same_but_for_the_differences_that_are_named() {
         );
     }
     if directory_in_sight().is_none() {
-        return skipped("the table of cases, run by the real srt", NO_PLACE);
+        return skipped("the table of cases, run by the real srt", NO_DIRECTORY_IN_SIGHT);
     }
     let program = [OsString::from("node"), package.join("dist/cli.js").into()];
     // srt waits more than it works.
@@ -485,7 +485,7 @@ async fn srt_means_the_same_but_for_the_differences_that_are_named() {
 }
 
 #[test]
-fn the_table_holds_for_an_ordinary_user_too() {
+fn the_table_holds_for_an_ordinary_user() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -498,7 +498,7 @@ fn the_table_holds_for_an_ordinary_user_too() {
         .as_deref()
         .and_then(|package| package.ancestors().find(|above| above.ends_with("node_modules")));
     let script = "set -e; mount -t tmpfs -o mode=1777 none /mnt; if [ -n \"$1\" ]; then mount --bind \"$1\" \"$2\"; fi; \
-                  exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$0\" conformance:: agreement:: arrivals::";
+                  exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$0\" conformance:: agreement:: creation::";
     let mut run = Command::new("unshare");
     run.args(["--mount", "bash", "-c", script])
         .arg(&program)
@@ -513,5 +513,5 @@ fn the_table_holds_for_an_ordinary_user_too() {
     };
     let text = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{text}\n{}", String::from_utf8_lossy(&run.stderr));
-    assert!(text.contains("the_native_engine_means_what_the_table_says ... ok"), "{text}");
+    assert!(text.contains("the_native_engine_matches_the_table ... ok"), "{text}");
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use policy::Policy;
 use sandbox_core::{CommandOutput, CommandStatus, Enforcement, NativeSandbox, Sandbox, SessionDir};
 
-use crate::native::{open, spec, without_namespaces};
+use crate::fixture::{open, spec, without_namespaces};
 use testkit::skipped;
 
 /// A session whose policy denies a little of everything, and what must stay as it is outside of it
@@ -118,7 +118,7 @@ fn call(number: u32, arguments: &str) -> String {
 }
 
 #[tokio::test]
-async fn system_calls_against_the_walls_are_refused() {
+async fn dangerous_system_calls_are_denied() {
     const EPERM: &str = "1";
     const ENOSYS: &str = "38";
     const READ_MEMORY: &str = ", 1, pack(\"QQ\", unpack(\"Q\", pack(\"p\", my $b = \"x\" x 8)), 8), 1, pack(\"QQ\", 0x400000, 8), 1, 0";
@@ -176,7 +176,7 @@ async fn system_calls_against_the_walls_are_refused() {
 }
 
 #[tokio::test]
-async fn nothing_that_is_denied_can_be_changed_by_any_way_of_naming_it() {
+async fn no_protected_file_can_be_changed_under_any_name() {
     let target = target();
     let root = target.root.display();
     let exchange = |a: &str, b: &str| call(316, &format!(", -100, \"{a}\", -100, \"{b}\", 2"));
@@ -253,7 +253,7 @@ async fn nothing_that_is_denied_can_be_changed_by_any_way_of_naming_it() {
 }
 
 #[tokio::test]
-async fn neither_the_machine_nor_the_engine_can_be_reached_through_proc() {
+async fn proc_gives_no_access_to_the_machine_or_the_engine() {
     let target = target();
     for attempt in [
         "echo c > /proc/sysrq-trigger",
@@ -286,7 +286,7 @@ async fn neither_the_machine_nor_the_engine_can_be_reached_through_proc() {
 }
 
 #[tokio::test]
-async fn what_processes_of_the_host_share_is_out_of_reach() {
+async fn resources_that_host_processes_share_are_not_accessible() {
     let target = target();
     let socket = target.root.join("sessions/s1/host.sock");
     let _by_path = UnixListener::bind(&socket).unwrap();
@@ -376,7 +376,7 @@ const MOVES: [&str; 27] = [
 const SEQUENCES: u64 = 60;
 
 #[tokio::test]
-async fn random_moves_racing_with_each_other_lead_nowhere() {
+async fn concurrent_random_moves_lead_nowhere() {
     let target = target();
     let outside = target.root.join("outside").display().to_string();
     for seed in 1..=SEQUENCES {

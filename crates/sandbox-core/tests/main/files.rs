@@ -23,7 +23,7 @@ fn rel(path: &str) -> RelativePath {
 }
 
 #[test]
-fn what_is_written_is_read_back_and_parents_are_created() {
+fn a_written_file_is_read_back_and_its_parents_are_created() {
     let fixture = fixture();
     fixture.dir.write(&rel("a/b/c.bin"), &[0, 159, 146, 150]).unwrap();
     assert_eq!(fixture.dir.read(&rel("a/b/c.bin"), 1024).unwrap(), [0, 159, 146, 150]);
@@ -35,7 +35,7 @@ fn what_is_written_is_read_back_and_parents_are_created() {
 }
 
 #[test]
-fn a_missing_file_is_an_error_with_the_systems_own_message() {
+fn the_error_for_a_missing_file_contains_the_systems_message() {
     let error = fixture().dir.read(&rel("nope.txt"), 10).unwrap_err();
     assert_eq!(error.kind(), FileErrorKind::NotFound);
     let source = std::error::Error::source(&error).unwrap().to_string();
@@ -133,14 +133,14 @@ fn fifos_sockets_and_directories_are_not_read_and_do_not_block() {
 }
 
 #[test]
-fn a_file_over_the_limit_is_refused_before_it_is_read() {
+fn a_file_over_the_limit_is_rejected_before_it_is_read() {
     let fixture = fixture();
     fs::File::create(fixture.dir.path().join("huge")).unwrap().set_len(1 << 40).unwrap();
     assert_eq!(fixture.dir.read(&rel("huge"), 1024).unwrap_err().kind(), FileErrorKind::TooLarge);
 }
 
 #[test]
-fn remove_says_whether_something_was_there_and_does_not_follow_links() {
+fn remove_reports_whether_the_file_existed_and_follows_no_symlink() {
     let fixture = fixture();
     symlink(fixture.outer.path().join("secret"), fixture.dir.path().join("link")).unwrap();
     assert!(fixture.dir.remove(&rel("link")).unwrap());
@@ -150,7 +150,7 @@ fn remove_says_whether_something_was_there_and_does_not_follow_links() {
 }
 
 #[test]
-fn a_session_directory_is_private_and_must_be_a_directory_of_ours() {
+fn a_session_directory_is_private_and_belongs_to_the_user() {
     let fixture = fixture();
     assert_eq!(fs::metadata(fixture.dir.path()).unwrap().mode() & 0o777, 0o700);
     let link = fixture.outer.path().join("sessions/link");
@@ -162,7 +162,7 @@ fn a_session_directory_is_private_and_must_be_a_directory_of_ours() {
 }
 
 #[test]
-fn the_whole_directory_goes_even_where_the_owner_was_locked_out() {
+fn remove_all_deletes_directories_that_deny_access_to_their_owner() {
     let Fixture { outer, dir } = fixture();
     dir.write(&rel("a/b/c"), b"x").unwrap();
     symlink(outer.path(), dir.path().join("a/out")).unwrap();
@@ -174,7 +174,7 @@ fn the_whole_directory_goes_even_where_the_owner_was_locked_out() {
 }
 
 #[test]
-fn a_symlink_swapped_in_a_race_leads_nowhere() {
+fn a_symlink_swapped_in_during_a_race_leads_nowhere() {
     let fixture = fixture();
     fixture.dir.write(&rel("d/secret"), b"inside").unwrap();
     let root = fixture.dir.path().to_owned();
@@ -200,7 +200,7 @@ fn a_symlink_swapped_in_a_race_leads_nowhere() {
 }
 
 #[test]
-fn a_tree_is_replaced_in_one_step_whatever_was_there() {
+fn replace_tree_replaces_a_tree_a_file_or_a_symlink() {
     let fixture = fixture();
     let dir = fixture.dir.path();
     fixture.dir.create_directory(&rel("skills")).unwrap();
@@ -222,7 +222,7 @@ fn a_tree_is_replaced_in_one_step_whatever_was_there() {
 }
 
 #[test]
-fn trees_are_never_reached_through_a_symlink() {
+fn tree_operations_follow_no_symlink() {
     let fixture = fixture();
     fs::create_dir(fixture.outer.path().join("victim")).unwrap();
     fs::write(fixture.outer.path().join("victim/f"), "x").unwrap();

@@ -14,7 +14,7 @@ use sandbox_core::{
     Sandbox,
 };
 
-use crate::native::{
+use crate::fixture::{
     Fixture, alive, eventually, fixture, open_with, spec, tier, unique_seconds, without_namespaces,
 };
 use crate::reruns::PART;
@@ -57,7 +57,7 @@ const HOG: &str =
     "for i in 1 2 3 4; do perl -e '$x = \"x\" x (30 << 20); sleep 100' & done; wait; echo survived";
 
 #[tokio::test]
-async fn memory_of_all_processes_together() {
+async fn memory_of_all_processes_together_is_limited() {
     let fixture = fixture();
     let Some(sandbox) = limited(&fixture, |limits| limits.command_memory_bytes = 64 << 20) else {
         return;
@@ -76,7 +76,7 @@ async fn memory_of_all_processes_together() {
 }
 
 #[tokio::test]
-async fn memory_that_files_take_counts_against_the_command_that_writes_them() {
+async fn memory_of_files_counts_against_the_command_that_writes_them() {
     let fixture = fixture();
     let Some(sandbox) = limited(&fixture, |limits| limits.command_memory_bytes = 64 << 20) else {
         return;
@@ -97,7 +97,7 @@ async fn memory_that_files_take_counts_against_the_command_that_writes_them() {
 }
 
 #[tokio::test]
-async fn processes_exactly_also_of_root() {
+async fn processes_are_limited_exactly_even_for_root() {
     let fixture = fixture();
     let Some(sandbox) = limited(&fixture, |limits| limits.processes = 20) else { return };
     const BOMB: &str = "perl -e 'while (defined($child = fork)) { if (!$child) { sleep 100; exit } $n++ } print $n'; true";
@@ -120,7 +120,7 @@ async fn processes_exactly_also_of_root() {
 }
 
 #[tokio::test]
-async fn processor_time_of_many_short_processes() {
+async fn processor_time_of_many_short_processes_is_limited() {
     let fixture = fixture();
     let Some(sandbox) = limited(&fixture, |limits| limits.cpu_time = Some(Duration::from_secs(2)))
     else {
@@ -137,7 +137,7 @@ async fn processor_time_of_many_short_processes() {
 }
 
 #[tokio::test]
-async fn of_two_commands_at_a_time_only_the_guilty_one_is_told() {
+async fn only_the_command_that_reached_a_limit_reports_it() {
     let fixture = fixture();
     let set =
         |limits: &mut Limits| (limits.command_memory_bytes, limits.processes) = (64 << 20, 20);
@@ -158,8 +158,7 @@ async fn of_two_commands_at_a_time_only_the_guilty_one_is_told() {
 }
 
 #[tokio::test]
-async fn everything_of_a_session_is_in_its_group_which_no_command_can_change_and_which_goes_with_it()
- {
+async fn a_session_runs_in_its_group_which_no_command_can_change() {
     let fixture = fixture();
     let Some(sandbox) = limited(&fixture, |_| ()) else { return };
     let group = group_of(&sandbox);
@@ -199,7 +198,7 @@ async fn everything_of_a_session_is_in_its_group_which_no_command_can_change_and
 }
 
 #[tokio::test]
-async fn a_policy_that_lets_commands_write_everywhere_does_not_reach_groups() {
+async fn a_policy_that_allows_writing_everywhere_does_not_open_groups() {
     let fixture = fixture();
     if without_namespaces() || limited(&fixture, |_| ()).is_none() {
         return;
@@ -222,8 +221,8 @@ async fn a_policy_that_lets_commands_write_everywhere_does_not_reach_groups() {
 }
 
 #[tokio::test]
-async fn what_a_killed_host_leaves_goes_when_the_next_one_opens() {
-    const THIS: &str = "groups::what_a_killed_host_leaves_goes_when_the_next_one_opens";
+async fn the_group_of_a_killed_host_is_removed_by_the_next_one() {
+    const THIS: &str = "groups::the_group_of_a_killed_host_is_removed_by_the_next_one";
     if let Some(part) = std::env::var_os(PART) {
         let fixture = fixture();
         if part == "again" {
@@ -255,7 +254,7 @@ async fn what_a_killed_host_leaves_goes_when_the_next_one_opens() {
 }
 
 #[test]
-fn a_group_that_is_named_is_used_or_nothing_opens() {
+fn a_named_group_is_used_or_opening_fails() {
     let fixture = fixture();
     let open = |at: &Path| {
         let mut limits = Limits::default();

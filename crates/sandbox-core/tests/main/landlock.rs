@@ -12,7 +12,7 @@ use sandbox_core::{
     CommandOutput, CommandStatus, NativeSandbox, OpenError, Sandbox, Tier, Weakness,
 };
 
-use crate::native::{Fixture, alive, eventually, fixture, spec, unique_seconds};
+use crate::fixture::{Fixture, alive, eventually, fixture, spec, unique_seconds};
 use testkit::skipped;
 
 fn open(fixture: &Fixture, accepted: &[Weakness]) -> Result<NativeSandbox, OpenError> {
@@ -52,7 +52,7 @@ async fn text(sandbox: &NativeSandbox, command: &str) -> String {
 }
 
 #[tokio::test]
-async fn another_session_is_closed() {
+async fn another_session_is_not_accessible() {
     let fixture = fixture();
     let Some(sandbox) = opened(&fixture, &[]) else { return };
     for attempt in [
@@ -77,7 +77,7 @@ async fn another_session_is_closed() {
 }
 
 #[tokio::test]
-async fn the_processes_of_the_same_user_are_out_of_reach() {
+async fn other_processes_of_the_user_are_not_accessible() {
     let fixture = fixture();
     let Some(sandbox) = opened(&fixture, &[]) else { return };
     let mut other = Command::new("sleep")
@@ -114,7 +114,7 @@ async fn the_processes_of_the_same_user_are_out_of_reach() {
 }
 
 #[tokio::test]
-async fn two_commands_are_out_of_reach_of_each_other() {
+async fn two_commands_cannot_access_each_other() {
     let fixture = fixture();
     let Some(sandbox) = opened(&fixture, &[]) else { return };
     let seconds = unique_seconds();
@@ -132,7 +132,7 @@ async fn two_commands_are_out_of_reach_of_each_other() {
 }
 
 #[tokio::test]
-async fn who_forks_faster_than_anybody_looks_dies_too() {
+async fn a_chain_of_fast_forks_is_killed() {
     let fixture = fixture();
     let Some(sandbox) = opened(&fixture, &[]) else { return };
     if text(&sandbox, "command -v perl").await.is_empty() {
@@ -153,7 +153,7 @@ async fn who_forks_faster_than_anybody_looks_dies_too() {
 }
 
 #[tokio::test]
-async fn attributes_are_nobodys_to_change_unless_that_is_accepted() {
+async fn attributes_cannot_be_changed_unless_the_weakness_is_accepted() {
     let fixture = fixture();
     let Some(sandbox) = opened(&fixture, &[]) else { return };
     fs::write(fixture.dir.join("script"), "").unwrap();
@@ -181,7 +181,7 @@ async fn attributes_are_nobodys_to_change_unless_that_is_accepted() {
 }
 
 #[tokio::test]
-async fn temporary_files_are_the_sessions_own_and_go_with_it() {
+async fn temporary_files_are_private_and_removed_with_the_session() {
     let fixture = fixture();
     let Some(sandbox) = opened(&fixture, &[]) else { return };
     let other = opened(&fixture, &[]).unwrap();
@@ -208,7 +208,7 @@ async fn temporary_files_are_the_sessions_own_and_go_with_it() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_held_is_refused_until_it_is_accepted_by_name() {
+async fn an_unenforceable_rule_prevents_opening_until_it_is_accepted() {
     let fixture = fixture();
     if opened(&fixture, &[]).is_none() {
         return;
@@ -237,10 +237,10 @@ async fn what_cannot_be_held_is_refused_until_it_is_accepted_by_name() {
 }
 
 #[tokio::test]
-async fn many_files_beside_a_denied_one_are_opened_each() {
+async fn every_file_beside_a_denied_one_is_accessible() {
     let fixture = fixture();
-    let Some(tree) = crate::native::directory_in_sight() else {
-        return skipped("files beside a denied one", crate::native::NO_PLACE);
+    let Some(tree) = crate::fixture::directory_in_sight() else {
+        return skipped("files beside a denied one", crate::fixture::NO_DIRECTORY_IN_SIGHT);
     };
     let tree = tree.path().canonicalize().unwrap();
     for name in 0..300 {
@@ -263,7 +263,7 @@ async fn many_files_beside_a_denied_one_are_opened_each() {
 }
 
 #[tokio::test]
-async fn closing_waits_until_everything_is_dead() {
+async fn closing_waits_until_every_process_is_dead() {
     let fixture = fixture();
     let Some(sandbox) = opened(&fixture, &[]) else { return };
     let seconds = unique_seconds();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandbox_core::{CommandOutput, CommandStatus, Limit, Limits, NativeSandbox, Sandbox};
 
-use crate::native::{Fixture, fixture, open_with, spec};
+use crate::fixture::{Fixture, fixture, open_with, spec};
 use testkit::skipped;
 
 /// A sandbox of the fixture with one limit set otherwise.
@@ -23,7 +23,7 @@ fn stdout(output: &CommandOutput) -> String {
 }
 
 #[tokio::test]
-async fn processor_time() {
+async fn processor_time_is_limited() {
     let fixture = fixture();
     let sandbox = limited(&fixture, |limits| limits.cpu_time = Some(Duration::from_secs(1)));
     for command in ["while :; do :; done", "trap '' XCPU; (trap - XCPU; while :; do :; done)"] {
@@ -34,7 +34,7 @@ async fn processor_time() {
 }
 
 #[tokio::test]
-async fn memory() {
+async fn memory_is_limited() {
     let fixture = fixture();
     let sandbox = limited(&fixture, |limits| limits.memory_bytes = 128 << 20);
     assert_eq!(
@@ -47,7 +47,7 @@ async fn memory() {
 }
 
 #[tokio::test]
-async fn processes() {
+async fn the_number_of_processes_is_limited() {
     let fixture = fixture();
     let sandbox = limited(&fixture, |limits| limits.processes = 100);
     if sandbox.report().resources.to_string().contains("the number of processes is not limited") {
@@ -63,7 +63,7 @@ async fn processes() {
 }
 
 #[tokio::test]
-async fn open_files() {
+async fn open_files_are_limited() {
     let fixture = fixture();
     let sandbox = limited(&fixture, |limits| limits.open_files = 100);
     assert_eq!(stdout(&run(&sandbox, "ulimit -n; ulimit -Hn").await), "100\n100\n");
@@ -73,7 +73,7 @@ async fn open_files() {
 }
 
 #[tokio::test]
-async fn the_size_of_a_file() {
+async fn the_size_of_a_file_is_limited() {
     let fixture = fixture();
     let sandbox = limited(&fixture, |limits| limits.file_bytes = 1 << 20);
     let ran = run(&sandbox, "head -c 2000000 /dev/zero > f").await;
@@ -82,7 +82,7 @@ async fn the_size_of_a_file() {
 }
 
 #[tokio::test]
-async fn the_private_directories() {
+async fn private_directories_are_limited() {
     let fixture = fixture();
     let sandbox = limited(&fixture, |limits| limits.tmp_mib = 1);
     let ran = run(&sandbox, "head -c 2000000 /dev/zero > /tmp/f").await;
@@ -90,7 +90,7 @@ async fn the_private_directories() {
 }
 
 #[tokio::test]
-async fn wall_time_and_output() {
+async fn wall_time_and_output_are_limited() {
     let fixture = fixture();
     let mut short = spec("sleep 100");
     short.timeout = Duration::from_millis(200);

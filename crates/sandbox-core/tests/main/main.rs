@@ -2,16 +2,16 @@
 
 #[cfg(feature = "native")]
 mod agreement;
-#[cfg(feature = "native")]
-mod ahead;
-#[cfg(feature = "native")]
-mod arrivals;
 #[cfg(all(feature = "native", feature = "srt"))]
 mod conformance;
 mod copies;
 #[cfg(feature = "native")]
+mod creation;
+#[cfg(feature = "native")]
 mod escapes;
 mod files;
+#[cfg(feature = "native")]
+mod fixture;
 #[cfg(feature = "native")]
 mod groups;
 #[cfg(feature = "native")]
@@ -20,6 +20,8 @@ mod landlock;
 mod limits;
 #[cfg(feature = "native")]
 mod native;
+#[cfg(feature = "native")]
+mod prestart;
 #[cfg(feature = "native")]
 mod reruns;
 #[cfg(feature = "srt")]

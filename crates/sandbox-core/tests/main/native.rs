@@ -1,150 +1,19 @@
-//! The native engine: what a command can do, what it cannot, and what is left of it.
+//! Commands in the native engine: their abilities, their limits, and their end.
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use policy::Policy;
-use sandbox_core::{
-    CommandOutput, CommandSpec, CommandStatus, ExecErrorKind, Limits, NativeSandbox, Sandbox,
-    SessionDir, Tier,
+use sandbox_core::{CommandStatus, ExecErrorKind, Sandbox, Tier};
+
+use crate::fixture::{
+    Fixture, alive, eventually, fixture, open, spec, unique_seconds, without_namespaces,
 };
 
-/// Names a directory for trees in the host's view; without it one is looked for.
-pub(crate) const BASE: &str = "SANDBOX_CORE_TEST_BASE";
-
-/// A new directory where the engine puts nothing of its own: not below `/tmp` and `/var/tmp`.
-/// `None` where this user has no such fixture.
-pub(crate) fn directory_in_sight() -> Option<tempfile::TempDir> {
-    let named = std::env::var_os(BASE).map(PathBuf::from);
-    let usual = [
-        env!("CARGO_TARGET_TMPDIR").into(),
-        std::env::home_dir().unwrap_or_default(),
-        "/var/lib".into(),
-    ];
-    let places = named.into_iter().chain(usual).filter_map(|place| place.canonicalize().ok());
-    let mut in_sight =
-        places.filter(|place| !place.starts_with("/tmp") && !place.starts_with("/var/tmp"));
-    in_sight.find_map(|place| tempfile::tempdir_in(place).ok())
-}
-
-/// What is said where there is none.
-pub(crate) const NO_PLACE: &str = "a build directory or a home outside /tmp";
-
-/// Has sandboxes opened on the weaker tier.
-pub(crate) const WITHOUT_NAMESPACES: &str = "SANDBOX_CORE_TEST_WITHOUT_NAMESPACES";
-
-pub(crate) fn without_namespaces() -> bool {
-    std::env::var_os(WITHOUT_NAMESPACES).is_some()
-}
-
-/// Opens a sandbox on the tier that is being tested.
-pub(crate) fn open(policy: &Policy, dir: &Path) -> NativeSandbox {
-    open_with(policy, dir, &Limits::default())
-}
-
-pub(crate) fn open_with(policy: &Policy, dir: &Path, limits: &Limits) -> NativeSandbox {
-    NativeSandbox::builder(policy, dir).limits(limits.clone()).tier(tier()).open().unwrap()
-}
-
-/// Returns the tier that is being tested.
-pub(crate) fn tier() -> Tier {
-    if without_namespaces() { Tier::Landlock { accepted: Vec::new() } } else { Tier::Namespaces }
-}
-
-pub(crate) struct Fixture {
-    temporary: Arc<tempfile::TempDir>,
-    pub(crate) root: PathBuf,
-    pub(crate) dir: PathBuf,
-    pub(crate) sandbox: NativeSandbox,
-}
-
-/// A session `s1` beside another one, `s2`, that has a file.
-pub(crate) fn fixture() -> Fixture {
-    fixture_in(Arc::new(tempfile::tempdir().unwrap()))
-}
-
-fn fixture_in(temporary: Arc<tempfile::TempDir>) -> Fixture {
-    let root = temporary.path().canonicalize().unwrap();
-    let dir = SessionDir::create(&root.join("sessions/s1")).unwrap().path().to_owned();
-    fs::create_dir_all(root.join("sessions/s2")).unwrap();
-    fs::write(root.join("sessions/s2/secret"), "of another").unwrap();
-    let sandbox = open(&policy(&root, &dir), &dir);
-    Fixture { temporary, root, dir, sandbox }
-}
-
-fn policy(root: &Path, dir: &Path) -> Policy {
-    Policy::session(dir).sessions_root(&root.join("sessions")).home(root).build().unwrap()
-}
-
-pub(crate) fn spec(command: &str) -> CommandSpec {
-    let mut spec = CommandSpec::new(command);
-    spec.env = vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())];
-    spec.timeout = Duration::from_secs(60);
-    spec
-}
-
-impl Fixture {
-    pub(crate) fn policy(&self) -> Policy {
-        policy(&self.root, &self.dir)
-    }
-
-    /// The same session in another sandbox.
-    pub(crate) fn again(&self) -> Fixture {
-        fixture_in(Arc::clone(&self.temporary))
-    }
-
-    pub(crate) async fn run(&self, command: &str) -> CommandOutput {
-        self.sandbox.exec(spec(command)).await.unwrap()
-    }
-
-    async fn text(&self, command: &str) -> String {
-        let output = self.run(command).await;
-        String::from_utf8_lossy(&output.stdout.bytes).into_owned()
-            + &String::from_utf8_lossy(&output.stderr.bytes)
-    }
-
-    #[track_caller]
-    fn refused(output: &CommandOutput, message: &str) {
-        let stderr = String::from_utf8_lossy(&output.stderr.bytes);
-        assert!(
-            output.status != CommandStatus::Exited(0) && stderr.contains(message),
-            "{:?}: {stderr}",
-            output.status
-        );
-    }
-}
-
-/// Whether a process with this unusual argument is alive anywhere on the machine.
-pub(crate) fn alive(argument: &str) -> bool {
-    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        command.split(|byte| *byte == 0).any(|part| part == argument.as_bytes())
-    })
-}
-
-/// A number of seconds that no other test sleeps.
-pub(crate) fn unique_seconds() -> String {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{}.{}", 5000 + std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// Waits until a condition holds, for at most ten seconds.
-pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if condition() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not within ten seconds: {what}");
-}
-
 #[tokio::test]
-async fn a_command_gives_its_output_and_its_exit_code() {
+async fn a_command_returns_its_output_and_its_exit_code() {
     let fixture = fixture();
     let output = fixture.run("echo out; echo err >&2; exit 42").await;
     assert_eq!(output.status, CommandStatus::Exited(42));
@@ -161,19 +30,19 @@ async fn a_command_gives_its_output_and_its_exit_code() {
 }
 
 #[tokio::test]
-async fn it_starts_in_the_session_directory_and_may_write_there_and_nowhere_else() {
+async fn a_command_starts_in_the_session_directory_and_can_write_only_there() {
     let fixture = fixture();
     assert_eq!(
         fixture.text("pwd && echo x > f && cat f").await,
         format!("{}\nx\n", fixture.dir.display())
     );
     assert_eq!(fs::read_to_string(fixture.dir.join("f")).unwrap(), "x\n");
-    Fixture::refused(&fixture.run("touch /usr/x").await, "Read-only file system");
+    Fixture::failed(&fixture.run("touch /usr/x").await, "Read-only file system");
     // Beside the session directory there is nothing of the host's, so what arises there is not the
     // host's.
     fixture.run(&format!("touch {}/x", fixture.root.display())).await;
     assert!(!fixture.root.join("x").exists());
-    Fixture::refused(&fixture.run("ln /etc/passwd ./passwd").await, "cross-device");
+    Fixture::failed(&fixture.run("ln /etc/passwd ./passwd").await, "cross-device");
     let outside = fixture.root.join("outside");
     fs::write(&outside, "untouched").unwrap();
     std::os::unix::fs::symlink(&outside, fixture.dir.join("link")).unwrap();
@@ -182,7 +51,7 @@ async fn it_starts_in_the_session_directory_and_may_write_there_and_nowhere_else
 }
 
 #[tokio::test]
-async fn another_session_and_the_home_directory_are_out_of_sight() {
+async fn another_session_and_the_home_directory_are_hidden() {
     let fixture = fixture();
     fs::write(fixture.root.join("home-file"), "private").unwrap();
     let listing = fixture
@@ -201,7 +70,7 @@ async fn another_session_and_the_home_directory_are_out_of_sight() {
 }
 
 #[tokio::test]
-async fn it_has_no_privileges() {
+async fn a_command_has_no_privileges() {
     let fixture = fixture();
     let status = fixture.text("cat /proc/self/status").await;
     for line in [
@@ -218,14 +87,11 @@ async fn it_has_no_privileges() {
     {
         assert_ne!(fixture.run(command).await.status, CommandStatus::Exited(0), "{command}");
     }
-    Fixture::refused(
-        &fixture.run("echo 1 > /proc/sys/kernel/panic").await,
-        "Read-only file system",
-    );
+    Fixture::failed(&fixture.run("echo 1 > /proc/sys/kernel/panic").await, "Read-only file system");
 }
 
 #[tokio::test]
-async fn it_sees_only_its_own_processes_and_cannot_reach_the_first() {
+async fn a_command_sees_only_its_own_processes_and_cannot_access_the_first() {
     let fixture = fixture();
     let pids = fixture.text("cd /proc; echo [0-9]*; echo $$").await;
     assert_eq!(pids, "1 2\n2\n");
@@ -237,7 +103,7 @@ async fn it_sees_only_its_own_processes_and_cannot_reach_the_first() {
 }
 
 #[tokio::test]
-async fn it_has_its_own_tmp_dev_and_host_name() {
+async fn a_session_has_a_private_tmp_and_dev_and_a_host_name() {
     let fixture = fixture();
     let marker = tempfile::NamedTempFile::new_in("/tmp").unwrap();
     let name = marker.path().file_name().unwrap().to_str().unwrap().to_owned();
@@ -260,18 +126,18 @@ async fn it_has_its_own_tmp_dev_and_host_name() {
 }
 
 #[tokio::test]
-async fn it_has_no_network_but_its_own_loopback() {
+async fn a_session_has_no_network_except_its_loopback() {
     let fixture = fixture();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    Fixture::refused(&fixture.run(&format!("echo x > /dev/tcp/127.0.0.1/{port}")).await, "refused");
-    Fixture::refused(&fixture.run("echo x > /dev/tcp/192.0.2.1/80").await, "unreachable");
+    Fixture::failed(&fixture.run(&format!("echo x > /dev/tcp/127.0.0.1/{port}")).await, "refused");
+    Fixture::failed(&fixture.run("echo x > /dev/tcp/192.0.2.1/80").await, "unreachable");
     let devices = fixture.text("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '").await;
     assert_eq!(devices, "lo\n");
 }
 
 #[tokio::test]
-async fn nothing_is_inherited_from_the_host() {
+async fn a_command_inherits_nothing_from_the_host() {
     let fixture = fixture();
     let file = fs::File::open("/etc/passwd").unwrap();
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
@@ -284,7 +150,7 @@ async fn nothing_is_inherited_from_the_host() {
 }
 
 #[tokio::test]
-async fn what_a_command_leaves_behind_is_dead_when_it_returns() {
+async fn every_process_of_a_command_is_dead_when_it_returns() {
     let fixture = fixture();
     let seconds = unique_seconds();
     let daemon = format!(
@@ -295,7 +161,7 @@ async fn what_a_command_leaves_behind_is_dead_when_it_returns() {
 }
 
 #[tokio::test]
-async fn overlapping_commands_die_each_for_itself() {
+async fn overlapping_commands_end_independently() {
     let fixture = fixture();
     let (long, short) = (unique_seconds(), unique_seconds());
     let long_command = format!("(sleep {long} &); while [ ! -e go ]; do sleep 0.01; done");
@@ -316,7 +182,7 @@ async fn overlapping_commands_die_each_for_itself() {
 }
 
 #[tokio::test]
-async fn many_commands_at_once_all_give_their_own_output() {
+async fn concurrent_commands_return_their_own_output() {
     let fixture = fixture();
     let runs = (0..40).map(|n| {
         let fixture = &fixture;
@@ -340,7 +206,7 @@ async fn many_commands_at_once_all_give_their_own_output() {
 }
 
 #[tokio::test]
-async fn a_timeout_kills_even_what_ignores_signals() {
+async fn a_timeout_kills_a_command_that_ignores_signals() {
     let fixture = fixture();
     let seconds = unique_seconds();
     let mut spec = spec(&format!("trap '' TERM INT; echo begun; sleep {seconds}"));
@@ -375,7 +241,7 @@ async fn dropping_the_future_kills_the_command() {
 }
 
 #[tokio::test]
-async fn closing_ends_what_runs_and_refuses_what_comes() {
+async fn closing_ends_the_running_command_and_rejects_later_ones() {
     let fixture = fixture();
     let seconds = unique_seconds();
     let command = format!("sleep {seconds}");
@@ -418,7 +284,7 @@ async fn standard_input_reaches_the_command_and_is_empty_otherwise() {
 }
 
 #[tokio::test]
-async fn long_commands_and_environments_arrive_whole_and_too_long_ones_are_refused() {
+async fn long_commands_and_environments_arrive_whole_and_overlong_ones_are_rejected() {
     let fixture = fixture();
     let mut spec = spec(&format!("x={}; echo ${{#x}} ${{#BIG}} $N299", "y".repeat(100_000)));
     spec.env.push(("BIG".into(), OsString::from("z".repeat(100_000))));
@@ -441,7 +307,7 @@ async fn long_commands_and_environments_arrive_whole_and_too_long_ones_are_refus
 }
 
 #[tokio::test]
-async fn a_working_directory_that_is_not_there_is_an_error_that_names_it() {
+async fn the_error_for_an_absent_working_directory_names_it() {
     let fixture = fixture();
     let mut spec = spec("true");
     spec.cwd = Some("/no/such/place".into());

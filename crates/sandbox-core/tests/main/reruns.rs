@@ -7,19 +7,19 @@ use std::time::Duration;
 use sandbox_core::Sandbox;
 use testkit::{as_ordinary_user, copy_of_this_program, rerun, skipped};
 
-use crate::native::{BASE, WITHOUT_NAMESPACES, alive, eventually, fixture, spec, unique_seconds};
+use crate::fixture::{BASE, WITHOUT_NAMESPACES, alive, eventually, fixture, spec, unique_seconds};
 
 /// Tells a rerun which part it is.
 pub(crate) const PART: &str = "SANDBOX_CORE_TEST_PART";
 
 #[test]
-fn everything_holds_for_an_ordinary_user_too() {
+fn the_engine_works_for_an_ordinary_user() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
     let (_dir, program) = copy_of_this_program();
     let run = as_ordinary_user(program)
-        .args(["ahead::", "native::", "files::", "escapes::", "limits::", "wrapped::"])
+        .args(["prestart::", "native::", "files::", "escapes::", "limits::", "wrapped::"])
         .env_remove("TMPDIR")
         .output();
     let Ok(run) = run else {
@@ -27,24 +27,24 @@ fn everything_holds_for_an_ordinary_user_too() {
     };
     let text = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{text}\n{}", String::from_utf8_lossy(&run.stderr));
-    assert!(text.contains("a_command_gives_its_output_and_its_exit_code ... ok"), "{text}");
+    assert!(text.contains("a_command_returns_its_output_and_its_exit_code ... ok"), "{text}");
 }
 
 /// What holds on namespaces only: the files, processes and devices of a session's own, and
 /// loopback. What holds instead is in `landlock`.
 const OF_NAMESPACES: [&str; 8] = [
-    "another_session_and_the_home_directory_are_out_of_sight",
-    "it_has_its_own_tmp_dev_and_host_name",
-    "it_has_no_network_but_its_own_loopback",
-    "it_has_no_privileges",
-    "it_sees_only_its_own_processes_and_cannot_reach_the_first",
-    "it_starts_in_the_session_directory_and_may_write_there_and_nowhere_else",
-    "limits::processes",
-    "the_private_directories",
+    "another_session_and_the_home_directory_are_hidden",
+    "a_session_has_a_private_tmp_and_dev_and_a_host_name",
+    "a_session_has_no_network_except_its_loopback",
+    "a_command_has_no_privileges",
+    "a_command_sees_only_its_own_processes_and_cannot_access_the_first",
+    "a_command_starts_in_the_session_directory_and_can_write_only_there",
+    "the_number_of_processes_is_limited",
+    "private_directories_are_limited",
 ];
 
 #[test]
-fn without_user_namespaces_the_rest_holds_by_landlock() {
+fn without_user_namespaces_the_other_tests_pass_on_landlock() {
     if let Some(reason) =
         sandbox_core::probe(&sandbox_core::Tier::Landlock { accepted: Vec::new() })
             .layers()
@@ -81,15 +81,15 @@ fn without_user_namespaces_the_rest_holds_by_landlock() {
         run.args(&command[1..]).arg(&program).arg("--test-threads=1");
         run.args([
             "agreement::",
-            "ahead::",
-            "arrivals::",
+            "prestart::",
+            "creation::",
             "escapes::",
             "landlock::",
             "limits::",
             "native::",
             "wrapped::",
         ]);
-        run.args(["a_killed_host", "a_killed_init", "what_is_killed", "leave_nothing_behind"]);
+        run.args(["killing_the_host", "killing_init", "killing_an_idle", "leave_nothing_behind"]);
         run.args(OF_NAMESPACES.iter().flat_map(|test| ["--skip", test]));
         if rustix::process::geteuid().is_root() {
             run.env(BASE, "/mnt").env("HOME", "/nonexistent");
@@ -99,12 +99,12 @@ fn without_user_namespaces_the_rest_holds_by_landlock() {
         };
         let text = String::from_utf8_lossy(&run.stdout);
         assert!(run.status.success(), "{user:?} {text}\n{}", String::from_utf8_lossy(&run.stderr));
-        assert!(text.contains("landlock::another_session_is_closed ... ok"), "{text}");
+        assert!(text.contains("landlock::another_session_is_not_accessible ... ok"), "{text}");
     }
 }
 
 #[test]
-fn without_user_namespaces_it_refuses_with_the_reason_and_the_remedy() {
+fn without_user_namespaces_the_probe_reports_the_cause_and_the_remedy() {
     if std::env::var_os(PART).is_some_and(|part| part == "refused") {
         let report = sandbox_core::probe(&sandbox_core::Tier::Namespaces);
         assert!(!report.is_usable());
@@ -113,7 +113,7 @@ fn without_user_namespaces_it_refuses_with_the_reason_and_the_remedy() {
     }
     // Inside a user namespace of its own, the limit can be set to zero without touching the host's.
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" --exact --nocapture \
-                  reruns::without_user_namespaces_it_refuses_with_the_reason_and_the_remedy";
+                  reruns::without_user_namespaces_the_probe_reports_the_cause_and_the_remedy";
     let (_dir, program) = copy_of_this_program();
     let run = Command::new("unshare")
         .args(["--user", "--map-root-user", "bash", "-c", script])
@@ -215,7 +215,7 @@ async fn many_sessions_and_commands_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_killed_host_takes_its_sessions_down() {
+async fn killing_the_host_ends_its_sessions() {
     if let Some(seconds) = std::env::var_os(PART) {
         let fixture = fixture();
         let command = format!("setsid sleep {} & sleep 1000", seconds.to_str().unwrap());
@@ -223,7 +223,7 @@ async fn a_killed_host_takes_its_sessions_down() {
         return;
     }
     let seconds = unique_seconds();
-    let mut host = rerun("reruns::a_killed_host_takes_its_sessions_down")
+    let mut host = rerun("reruns::killing_the_host_ends_its_sessions")
         .env(PART, &seconds)
         .stdout(Stdio::null())
         .spawn()
@@ -235,7 +235,7 @@ async fn a_killed_host_takes_its_sessions_down() {
 }
 
 #[tokio::test]
-async fn a_killed_init_is_noticed_and_nothing_hangs() {
+async fn killing_init_fails_the_running_command_and_later_ones() {
     let fixture = fixture();
     let seconds = unique_seconds();
     let command = format!("sleep {seconds}");
@@ -256,7 +256,7 @@ async fn a_killed_init_is_noticed_and_nothing_hangs() {
 }
 
 #[tokio::test]
-async fn what_is_killed_while_it_waits_costs_no_command() {
+async fn killing_an_idle_worker_costs_no_command() {
     let fixture = fixture();
     let children = |pid: u32| {
         let listed =

@@ -35,7 +35,7 @@ fn spec(command: &str) -> CommandSpec {
 }
 
 #[tokio::test]
-async fn a_command_gives_its_output_and_its_exit_code() {
+async fn a_command_returns_its_output_and_its_exit_code() {
     let fixture = fixture();
     let sandbox = fixture.open(&STAND_IN).await.unwrap();
     let mut reading = spec("cat; echo err >&2; exit 7");
@@ -61,7 +61,7 @@ async fn a_timeout_ends_the_whole_group() {
 }
 
 #[tokio::test]
-async fn closing_ends_what_runs_and_refuses_what_comes_later() {
+async fn closing_ends_running_commands_and_rejects_later_ones() {
     let fixture = fixture();
     let sandbox = fixture.open(&STAND_IN).await.unwrap();
     let (ran, ()) = tokio::join!(sandbox.exec(spec("sleep 1000")), async {
@@ -73,7 +73,7 @@ async fn closing_ends_what_runs_and_refuses_what_comes_later() {
 }
 
 #[tokio::test]
-async fn a_program_that_runs_nothing_is_refused_with_what_it_said() {
+async fn the_error_for_a_failed_trial_contains_its_output() {
     let fixture = fixture();
     let error =
         fixture.open(&["/bin/bash", "-c", "echo no bwrap >&2; exit 1", "srt"]).await.unwrap_err();

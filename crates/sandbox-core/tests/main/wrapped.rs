@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sandbox_core::{CommandSpec, ExecErrorKind, Sandbox};
 
-use crate::native::{
+use crate::fixture::{
     Fixture, alive, eventually, fixture, spec, unique_seconds, without_namespaces,
 };
 use testkit::skipped;
@@ -33,7 +33,7 @@ fn wrap(fixture: &Fixture, command: &str) -> String {
 }
 
 #[tokio::test]
-async fn any_shell_runs_what_is_hard_to_quote_as_it_stands() {
+async fn any_shell_runs_a_command_that_is_hard_to_quote() {
     let fixture = fixture();
     let hard = "printf '%s|' \"it's\" '$HOME `x` !! %40 \\' \"é\n\u{1f600}\"; cat; pwd; echo ghost >&2; exit 42";
     let wrapped = wrap(&fixture, hard);
@@ -59,7 +59,7 @@ async fn any_shell_runs_what_is_hard_to_quote_as_it_stands() {
 }
 
 #[tokio::test]
-async fn it_is_confined_and_gets_the_session_environment_alone() {
+async fn a_wrapped_command_is_confined_and_has_the_session_environment() {
     let fixture = fixture();
     let mut command = spec(
         "cat /etc/shadow; echo \"$TOKEN\" ${LEAK-none}; ls /proc | grep -c '^[0-9]'; touch /etc/x",
@@ -75,7 +75,7 @@ async fn it_is_confined_and_gets_the_session_environment_alone() {
 }
 
 #[tokio::test]
-async fn its_end_is_the_end_of_the_command() {
+async fn the_exit_code_is_that_of_the_command() {
     let fixture = fixture();
     assert_eq!(in_shell("sh", &wrap(&fixture, "kill -SEGV $$"), "").status.code(), Some(128 + 11));
 
@@ -95,7 +95,7 @@ async fn its_end_is_the_end_of_the_command() {
 }
 
 #[tokio::test]
-async fn signals_reach_it_and_a_killed_client_takes_it_down() {
+async fn signals_reach_the_command_and_killing_the_client_kills_it() {
     let fixture = fixture();
     let seconds = unique_seconds();
     let start = |command: &str| {
@@ -119,7 +119,7 @@ async fn signals_reach_it_and_a_killed_client_takes_it_down() {
 }
 
 #[tokio::test]
-async fn it_works_while_the_session_lives_and_for_this_user_alone() {
+async fn a_wrapped_command_works_for_this_user_while_the_session_is_open() {
     let fixture = fixture();
     let wrapped = wrap(&fixture, "echo again >> f");
     for _ in 0..3 {
@@ -163,7 +163,7 @@ async fn it_works_while_the_session_lives_and_for_this_user_alone() {
 }
 
 #[tokio::test]
-async fn what_wrapped_commands_bring_about_is_seen_to_by_the_next_and_at_the_end() {
+async fn files_of_wrapped_commands_are_checked_before_the_next_one_and_at_close() {
     let fixture = fixture();
     let path = fixture.dir.join(".bashrc");
     let through_a_link = wrap(&fixture, "ln -sf .bashrc l; echo x > l");

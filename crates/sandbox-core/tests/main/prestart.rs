@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sandbox_core::{CommandOutput, CommandStatus, Sandbox};
 
-use crate::native::{
+use crate::fixture::{
     Fixture, alive, eventually, fixture, spec, unique_seconds, without_namespaces,
 };
 
@@ -126,7 +126,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn every_script_does_what_it_does_in_a_fresh_shell() {
+async fn every_script_behaves_like_in_a_new_shell() {
     let fixture = fixture();
     assert!(fixture.is_ahead().await);
     for script in SCRIPTS {
@@ -157,7 +157,7 @@ async fn a_script_of_any_length_runs() {
 }
 
 #[tokio::test]
-async fn a_command_that_starts_otherwise_gets_a_shell_of_its_own() {
+async fn a_command_with_another_environment_gets_a_new_shell() {
     let fixture = fixture();
     fixture.run("mkdir sub").await;
     let mut other = spec("echo $X; pwd");
@@ -178,7 +178,7 @@ async fn a_command_that_starts_otherwise_gets_a_shell_of_its_own() {
 }
 
 #[tokio::test]
-async fn it_is_killed_whole_like_any_other() {
+async fn a_prestarted_shell_is_killed_with_all_its_processes() {
     let fixture = fixture();
     fixture.run("true").await;
     let seconds = unique_seconds();
@@ -198,7 +198,7 @@ async fn it_is_killed_whole_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_time_that_is_up_before_the_shell_has_its_command_is_a_timeout_too() {
+async fn a_timeout_before_the_shell_receives_its_command_is_a_timeout() {
     let fixture = fixture();
     let mut hasty = spec("sleep 1000");
     hasty.timeout = Duration::ZERO;
@@ -224,7 +224,7 @@ fn with_environment(mark: &str) -> Vec<i32> {
 }
 
 #[tokio::test]
-async fn a_waiting_shell_that_was_killed_is_replaced_by_a_fresh_one() {
+async fn a_killed_prestarted_shell_is_replaced() {
     let fixture = fixture();
     let mark = unique_seconds();
     let mut marked = spec("env; echo $0");
@@ -241,7 +241,7 @@ async fn a_waiting_shell_that_was_killed_is_replaced_by_a_fresh_one() {
 }
 
 #[tokio::test]
-async fn a_closed_session_leaves_no_waiting_shell() {
+async fn a_closed_session_leaves_no_prestarted_shell() {
     let fixture = fixture();
     let mark = unique_seconds();
     let mut marked = spec("true");

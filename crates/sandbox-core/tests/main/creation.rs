@@ -8,8 +8,8 @@ use std::time::Duration;
 use policy::Policy;
 use sandbox_core::{CommandOutput, CommandStatus, NativeSandbox, Sandbox};
 
-use crate::native::{
-    Fixture, NO_PLACE, directory_in_sight, fixture, open, spec, without_namespaces,
+use crate::fixture::{
+    Fixture, NO_DIRECTORY_IN_SIGHT, directory_in_sight, fixture, open, spec, without_namespaces,
 };
 use testkit::skipped;
 
@@ -31,7 +31,7 @@ fn is_quarantined(ran: &CommandOutput, path: &Path, moved_to: &Path) {
 }
 
 #[tokio::test]
-async fn an_absent_protected_name_is_refused_at_once_and_leaves_no_trace() {
+async fn creating_a_protected_name_is_denied_and_leaves_no_trace() {
     let Fixture { dir, sandbox, .. } = &fixture();
     for attempt in [
         "echo x > .bashrc",
@@ -66,7 +66,7 @@ async fn an_absent_protected_name_is_refused_at_once_and_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn what_gets_through_is_taken_away_when_the_command_has_ended() {
+async fn a_file_that_evades_the_denial_is_quarantined_after_the_command() {
     let Fixture { dir, sandbox, .. } = &fixture();
     let ran = run(sandbox, "ln -s .bashrc link && echo content > link && cat .bashrc").await;
     assert_eq!(String::from_utf8_lossy(&ran.stdout.bytes), "content\n");
@@ -76,7 +76,7 @@ async fn what_gets_through_is_taken_away_when_the_command_has_ended() {
 }
 
 #[tokio::test]
-async fn a_race_with_the_one_who_looks_is_lost() {
+async fn a_race_against_the_denial_is_lost() {
     let Fixture { dir, sandbox, .. } = &fixture();
     if !works(sandbox, "command -v python3").await {
         return skipped("a race for a protected name", "package python3");
@@ -105,7 +105,7 @@ stop = True; thread.join()
 }
 
 #[tokio::test]
-async fn what_a_cancelled_command_has_made_is_taken_away_after_the_next() {
+async fn files_of_a_cancelled_command_are_quarantined_after_the_next_one() {
     let Fixture { dir, sandbox, .. } = &fixture();
     let path = dir.join(".profile");
     let cancelled = sandbox.exec(spec("ln -s .profile l; echo x > l; sleep 1000"));
@@ -122,7 +122,7 @@ async fn what_a_cancelled_command_has_made_is_taken_away_after_the_next() {
 }
 
 #[tokio::test]
-async fn what_the_host_puts_there_is_left_alone() {
+async fn files_that_the_host_creates_stay() {
     let Fixture { dir, sandbox, .. } = &fixture();
     assert!(works(sandbox, "true").await);
     fs::write(dir.join(".bashrc"), "of the user").unwrap();
@@ -133,7 +133,7 @@ async fn what_the_host_puts_there_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_new_repository_is_protected_from_the_next_command_on() {
+async fn a_new_repository_is_protected_before_the_next_command() {
     if without_namespaces() {
         return;
     }
@@ -171,7 +171,7 @@ async fn a_new_repository_is_protected_from_the_next_command_on() {
 }
 
 #[tokio::test]
-async fn a_protected_name_deeper_down_is_protected_from_the_next_command_on() {
+async fn a_new_protected_name_is_protected_before_the_next_command() {
     if without_namespaces() {
         return;
     }
@@ -203,12 +203,12 @@ fn with_patterns() -> Option<(tempfile::TempDir, std::path::PathBuf, NativeSandb
 }
 
 #[tokio::test]
-async fn what_a_pattern_covers_when_it_appears_is_covered_from_the_next_command_on() {
+async fn a_new_file_that_matches_a_pattern_is_covered_before_the_next_command() {
     if without_namespaces() {
         return;
     }
     let Some((_root, dir, sandbox)) = &with_patterns() else {
-        return skipped("patterns of a policy", NO_PLACE);
+        return skipped("patterns of a policy", NO_DIRECTORY_IN_SIGHT);
     };
     assert!(
         works(sandbox, "mkdir d && echo secret > d/a.key && mkdir later && echo secret > later/f")
@@ -225,12 +225,12 @@ async fn what_a_pattern_covers_when_it_appears_is_covered_from_the_next_command_
 }
 
 #[tokio::test]
-async fn what_the_host_brings_is_covered_after_a_refresh() {
+async fn files_that_the_host_adds_are_covered_after_a_refresh() {
     if without_namespaces() {
         return;
     }
     let Some((_root, dir, sandbox)) = &with_patterns() else {
-        return skipped("patterns of a policy", NO_PLACE);
+        return skipped("patterns of a policy", NO_DIRECTORY_IN_SIGHT);
     };
     assert!(works(sandbox, "true").await);
     fs::write(dir.join("of-the-user.key"), "secret").unwrap();
@@ -252,12 +252,12 @@ async fn what_the_host_brings_is_covered_after_a_refresh() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_running_is_kept_to_what_comes_later() {
+async fn a_running_command_is_subject_to_new_rules() {
     if without_namespaces() {
         return;
     }
     let Some((_root, dir, sandbox)) = &with_patterns() else {
-        return skipped("patterns of a policy", NO_PLACE);
+        return skipped("patterns of a policy", NO_DIRECTORY_IN_SIGHT);
     };
     let waits =
         "until [ -e go ]; do read -rt 0.01 <> <(:) || :; done; cat d/a.key && exit 1; exit 0";
