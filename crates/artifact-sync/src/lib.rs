@@ -33,10 +33,13 @@
 //! # Limits
 //! Events need one inotify watch per mirrored directory, out of a limited number per user
 //! (`fs.inotify.max_user_watches`). Without watches or without `/proc`, each call walks, and
-//! [`Mirror::change_source`] reports the reason. Some changes raise no event: a write through a
-//! hard link in an ignored tree, or through a name that existed only between two calls, and a
-//! change by another machine in a shared file system. The next walk finds them, within a minute of
-//! calls or by [`Mirror::flush`].
+//! [`Mirror::change_source`] reports the reason.
+//!
+//! Some changes raise no event. The next walk finds them, within a minute of calls or by
+//! [`Mirror::flush`]:
+//! - a write through a hard link in an ignored tree;
+//! - a write through a name that existed only between two calls;
+//! - a change by another machine in a shared file system.
 //!
 //! Files have at most 5 GiB, directories are nested at most 256 deep, and keys have at most 1,024
 //! bytes. A directory has one mirror at a time, on one machine. If both sides changed a file, both
