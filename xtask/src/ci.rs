@@ -16,7 +16,7 @@ use crate::vm;
 /// A step's name and function.
 type Step = (&'static str, fn(&mut Runner) -> Outcome);
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     ("fmt", fmt),
     ("tidy", tidy::check),
     ("layers", layers::check),
@@ -29,6 +29,7 @@ const STEPS: [Step; 16] = [
     ("package", package::check),
     ("test", test),
     ("vm", vm::test),
+    ("vm-arm", vm::arm::test),
     ("doctest", doctest),
     ("doc", doc),
     ("bench", bench),
@@ -44,7 +45,7 @@ const TIERS: [(&str, &[&str]); 3] = [
         "full",
         &[
             "fmt", "layers", "deps", "deny", "clippy", "init", "features", "package", "test", "vm",
-            "doctest", "doc", "bench",
+            "vm-arm", "doctest", "doc", "bench",
         ],
     ),
     // By hand, for an hour or more.
@@ -123,8 +124,8 @@ fn clippy(runner: &mut Runner) -> Outcome {
 
 fn init(runner: &mut Runner) -> Outcome {
     runner.need_component("clippy")?;
-    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        return runner.skip("lints of the session's init", "run them on x86-64 Linux");
+    if !cfg!(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))) {
+        return runner.skip("lints of the session's init", "run them on x86-64 or AArch64 Linux");
     }
     let mut clippy = runner.tool("clippy-driver");
     clippy.args(["--edition", "2024", "--crate-type", "bin", "--crate-name", "session_init", INIT]);

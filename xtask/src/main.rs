@@ -59,6 +59,7 @@ Steps:
   package       packages of all crates
   test          all tests
   vm            tests of the engine in a virtual machine with control groups
+  vm-arm        the same on AArch64, in an emulated machine
   doctest       examples in comments
   doc           warnings of rustdoc
   bench         runs each benchmark once, without measuring

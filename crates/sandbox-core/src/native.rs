@@ -28,6 +28,8 @@ mod engine;
 mod error;
 mod exec;
 mod filter;
+#[cfg(test)]
+mod init_tests;
 mod launch;
 mod memory_file;
 mod outcome;

@@ -1,8 +1,10 @@
 #!/bin/bash
-# The first process of the machine. The kernel's first root cannot be left by pivot_root(2), as the engine does, so everything moves to another.
+# The first process of the machine. The engine leaves a root by pivot_root(2), which the kernel's
+# first root does not allow, so everything moves to another root.
 if [[ $1 != again ]]; then
     mount -t tmpfs -o mode=755 tmpfs /new
-    cp -a /bin /dev /etc /home /init /lib /lib64 /mnt /opt /proc /root /run /sandbox-core-tests /sbin /srv /sys /tmp /usr /var /new
+    cp -a /bin /dev /etc /home /init /lib /lib64 /mnt /opt /proc /root /run /sandbox-core-* /sbin \
+        /srv /sys /tmp /usr /var /new
     cd /new
     mount --move . /
     exec chroot . /init again
@@ -19,9 +21,10 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp
 chmod 1777 /var/tmp
 ln -s /proc/self/fd /dev/fd
 # SIOCSIFFLAGS: brings loopback up.
-perl -MSocket -e 'socket(my $s, AF_INET, SOCK_DGRAM, 0); my $up = pack("a16 s x22", "lo", 1); ioctl($s, 0x8914, $up) or die $!'
+perl -MSocket -e 'socket(my $s, AF_INET, SOCK_DGRAM, 0); my $up = pack("a16 s x22", "lo", 1);
+    ioctl($s, 0x8914, $up) or die $!'
 
-# As systemd mounts and delegates it.
+# The mount and the delegation of systemd.
 groups=/sys/fs/cgroup
 mount -t cgroup2 -o nsdelegate cgroup2 $groups
 echo +memory +pids > $groups/cgroup.subtree_control
@@ -29,21 +32,24 @@ delegated=$groups/delegated
 mkdir $delegated $delegated/host
 chown nobody $delegated{,/host}{,/cgroup.procs,/cgroup.threads,/cgroup.subtree_control}
 
-# Which tests, as the kernel's command line has it, separated by commas.
+# The kernel's command line has the prefixes of the tests to run, separated by commas.
 read -r line < /proc/cmdline
 line=${line##*tests=}
 IFS=, read -ra tests <<< "${line%% *}"
 uname -r
+/sandbox-core-library-tests
+echo "of the library: $?"
 export SANDBOX_CORE_TEST_GROUPS=1
 /sandbox-core-tests --show-output "${tests[@]}"
 echo "as root: $?"
 
 cd /
 echo $$ > $delegated/host/cgroup.procs
-# Where an ordinary user may make directories that sessions see as they are.
+# Sessions see this directory unchanged, and an ordinary user needs one to create files in.
 chmod 1777 /mnt
 export SANDBOX_CORE_TEST_BASE=/mnt
-HOME=/nonexistent setpriv --reuid=65534 --regid=65534 --clear-groups -- /sandbox-core-tests --show-output "${tests[@]}"
+HOME=/nonexistent setpriv --reuid=65534 --regid=65534 --clear-groups -- \
+    /sandbox-core-tests --show-output "${tests[@]}"
 echo "as an ordinary user with a delegated group: $?"
 
 echo o > /proc/sysrq-trigger

@@ -278,5 +278,22 @@ impl Assembler {
     }
 }
 
+/// Changes an encoded session program so that init is asked about the call `number` instead of the
+/// named one.
+#[cfg(test)]
+pub(super) fn notify_instead_of(program: &mut [u8], name: &str, number: u32) {
+    let block = |number| {
+        let mut filter = Assembler::default();
+        filter.if_equal(number, &[ret(NOTIFY)]);
+        let mut bytes = filter.finish(ret(ALLOW));
+        bytes.truncate(16);
+        bytes
+    };
+    let (from, to) = (block(current().number(name)), block(number));
+    let at = program.windows(from.len()).position(|window| window == from);
+    let at = at.expect("the program notifies about the call");
+    program[at..at + to.len()].copy_from_slice(&to);
+}
+
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use policy::Policy;
 use sandbox_core::{CommandOutput, CommandStatus, NativeSandbox, Sandbox};
 
+use crate::calls;
 use crate::fixture::{
     Fixture, NO_DIRECTORY_IN_SIGHT, directory_in_sight, fixture, open, spec, without_namespaces,
 };
@@ -44,7 +45,10 @@ async fn creating_a_protected_name_is_denied_and_leaves_no_trace() {
         "mkdir -p d/commands && mv -T d .claude",
         "cd /; exec 3< $OLDPWD; echo x > $OLDPWD/.bashrc",
         "perl -e 'open(F, \">\", \".bashrc\") or exit 1'",
-        "perl -e 'exit(syscall(85, my $path = \".bashrc\", 0644) == -1)'",
+        &format!(
+            "perl -e 'exit(syscall({creat}, my $path = \".bashrc\", 0644) == -1)'",
+            creat = calls::find("creat").unwrap_or(u32::MAX),
+        ),
     ] {
         let ran = run(sandbox, attempt).await;
         assert_ne!(ran.status, CommandStatus::Exited(0), "{attempt}");

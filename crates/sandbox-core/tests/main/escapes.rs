@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use policy::Policy;
 use sandbox_core::{CommandOutput, CommandStatus, Enforcement, NativeSandbox, Sandbox, SessionDir};
 
+use crate::calls::number;
 use crate::fixture::{open, spec, without_namespaces};
 use testkit::skipped;
 
@@ -122,50 +123,52 @@ async fn dangerous_system_calls_are_denied() {
     const EPERM: &str = "1";
     const ENOSYS: &str = "38";
     const READ_MEMORY: &str = ", 1, pack(\"QQ\", unpack(\"Q\", pack(\"p\", my $b = \"x\" x 8)), 8), 1, pack(\"QQ\", 0x400000, 8), 1, 0";
+    // pidfd_open has this number on every architecture.
+    const GET_FD: &str = ", syscall(434, 1, 0), 0, 0";
     let target = target();
     if target.text("command -v perl").await.is_empty() {
         return skipped("system calls against the walls", "package perl-base");
     }
-    assert_eq!(target.text(&call(39, "")).await, "done", "getpid works");
-    for (name, number, arguments, expected) in [
-        ("unshare of a user namespace", 272, ", 0x10000000", EPERM),
-        ("unshare of a mount namespace", 272, ", 0x20000", EPERM),
-        ("unshare of a process namespace", 272, ", 0x20000000", EPERM),
-        ("clone of a user namespace", 56, ", 0x10000011, 0, 0, 0, 0", EPERM),
-        ("clone3", 435, ", 0, 0", ENOSYS),
-        ("setns", 308, ", 0, 0", EPERM),
-        ("mount", 165, ", \"none\", \"/tmp\", \"tmpfs\", 0, 0", EPERM),
-        ("umount2", 166, ", \"/proc\", 2", EPERM),
-        ("pivot_root", 155, ", \".\", \".\"", EPERM),
-        ("chroot", 161, ", \".\"", EPERM),
-        ("open_tree", 428, ", -100, \"/\", 1", EPERM),
-        ("move_mount", 429, ", 0, \"\", -100, \"/tmp\", 4", EPERM),
-        ("fsopen", 430, ", \"tmpfs\", 0", EPERM),
-        ("fsmount", 432, ", 0, 0, 0", EPERM),
-        ("mount_setattr", 442, ", -100, \"/\", 0, 0, 0", EPERM),
-        ("open_by_handle_at", 304, ", 0, 0, 0", EPERM),
-        ("mknod of a device", 133, ", \"device\", 0x2180, 0x103", EPERM),
-        ("io_uring_setup", 425, ", 8, 0", EPERM),
-        ("bpf", 321, ", 0, 0, 0", EPERM),
-        ("perf_event_open", 298, ", 0, 0, 0, 0, 0", EPERM),
-        ("userfaultfd", 323, ", 0", EPERM),
-        ("kexec_load", 246, ", 0, 0, 0, 0", EPERM),
-        ("add_key", 248, ", \"user\", \"a\", \"b\", 1, -3", EPERM),
-        ("keyctl", 250, ", 0, -3, 0", EPERM),
-        ("reboot", 169, ", 0, 0, 0", EPERM),
-        ("sethostname", 170, ", \"x\", 1", EPERM),
+    assert_eq!(target.text(&call(number("getpid"), "")).await, "done", "getpid works");
+    for (name, call_number, arguments, expected) in [
+        ("unshare of a user namespace", number("unshare"), ", 0x10000000", EPERM),
+        ("unshare of a mount namespace", number("unshare"), ", 0x20000", EPERM),
+        ("unshare of a process namespace", number("unshare"), ", 0x20000000", EPERM),
+        ("clone of a user namespace", number("clone"), ", 0x10000011, 0, 0, 0, 0", EPERM),
+        ("clone3", number("clone3"), ", 0, 0", ENOSYS),
+        ("setns", number("setns"), ", 0, 0", EPERM),
+        ("mount", number("mount"), ", \"none\", \"/tmp\", \"tmpfs\", 0, 0", EPERM),
+        ("umount2", number("umount2"), ", \"/proc\", 2", EPERM),
+        ("pivot_root", number("pivot_root"), ", \".\", \".\"", EPERM),
+        ("chroot", number("chroot"), ", \".\"", EPERM),
+        ("open_tree", number("open_tree"), ", -100, \"/\", 1", EPERM),
+        ("move_mount", number("move_mount"), ", 0, \"\", -100, \"/tmp\", 4", EPERM),
+        ("fsopen", number("fsopen"), ", \"tmpfs\", 0", EPERM),
+        ("fsmount", number("fsmount"), ", 0, 0, 0", EPERM),
+        ("mount_setattr", number("mount_setattr"), ", -100, \"/\", 0, 0, 0", EPERM),
+        ("open_by_handle_at", number("open_by_handle_at"), ", 0, 0, 0", EPERM),
+        ("mknod of a device", number("mknodat"), ", -100, \"device\", 0x2180, 0x103", EPERM),
+        ("io_uring_setup", number("io_uring_setup"), ", 8, 0", EPERM),
+        ("bpf", number("bpf"), ", 0, 0, 0", EPERM),
+        ("perf_event_open", number("perf_event_open"), ", 0, 0, 0, 0, 0", EPERM),
+        ("userfaultfd", number("userfaultfd"), ", 0", EPERM),
+        ("kexec_load", number("kexec_load"), ", 0, 0, 0, 0", EPERM),
+        ("add_key", number("add_key"), ", \"user\", \"a\", \"b\", 1, -3", EPERM),
+        ("keyctl", number("keyctl"), ", 0, -3, 0", EPERM),
+        ("reboot", number("reboot"), ", 0, 0, 0", EPERM),
+        ("sethostname", number("sethostname"), ", \"x\", 1", EPERM),
         ("an x32 call", 0x4000_0027, "", ENOSYS),
         ("a call of the future", 9_999, "", ENOSYS),
-        ("a unix socket", 41, ", 1, 1, 0", EPERM),
-        ("a pair of datagram sockets", 53, ", 1, 2, 0, \"12345678\"", EPERM),
-        ("a raw socket", 41, ", 2, 3, 1", EPERM),
-        ("a packet socket", 41, ", 17, 3, 0", "97"),
-        ("a vsock socket", 41, ", 40, 1, 0", "97"),
-        ("ptrace of the first process", 101, ", 16, 1, 0, 0", EPERM),
-        ("process_vm_readv of the first process", 310, READ_MEMORY, EPERM),
-        ("pidfd_getfd of the first process", 438, ", syscall(434, 1, 0), 0, 0", EPERM),
+        ("a unix socket", number("socket"), ", 1, 1, 0", EPERM),
+        ("a pair of datagram sockets", number("socketpair"), ", 1, 2, 0, \"12345678\"", EPERM),
+        ("a raw socket", number("socket"), ", 2, 3, 1", EPERM),
+        ("a packet socket", number("socket"), ", 17, 3, 0", "97"),
+        ("a vsock socket", number("socket"), ", 40, 1, 0", "97"),
+        ("ptrace of the first process", number("ptrace"), ", 16, 1, 0, 0", EPERM),
+        ("process_vm_readv of the first process", number("process_vm_readv"), READ_MEMORY, EPERM),
+        ("pidfd_getfd of the first process", number("pidfd_getfd"), GET_FD, EPERM),
     ] {
-        let found = target.text(&call(number, arguments)).await;
+        let found = target.text(&call(call_number, arguments)).await;
         // Where another wall stands in the way first, it may say so in its own way.
         const EACCES: &str = "13";
         let is_refused = found == expected
@@ -175,11 +178,78 @@ async fn dangerous_system_calls_are_denied() {
     target.is_untouched("system calls");
 }
 
+/// Returns a 32-bit program that exits with 0 after its first system call, which is getpid(2).
+fn program_of_32_bits() -> Vec<u8> {
+    // The machine and its flags (`elf(5)`), and the code.
+    let (machine, flags, code): (u16, u32, &[u8]) = if cfg!(target_arch = "x86_64") {
+        // mov eax, 20; int 0x80; mov eax, 1; xor ebx, ebx; int 0x80
+        (3, 0, b"\xb8\x14\0\0\0\xcd\x80\xb8\x01\0\0\0\x31\xdb\xcd\x80")
+    } else {
+        // mov r7, #20; svc 0; mov r7, #1; mov r0, #0; svc 0
+        let code = b"\x14\x70\xa0\xe3\0\0\0\xef\x01\x70\xa0\xe3\0\0\xa0\xe3\0\0\0\xef";
+        (40, 0x0500_0000, code)
+    };
+    const HEADERS: u32 = 52 + 32;
+    const ADDRESS: u32 = 0x10000;
+    let size = HEADERS + u32::try_from(code.len()).unwrap();
+    let mut program = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let halves = |program: &mut Vec<u8>, halves: &[u16]| {
+        program.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
+    };
+    let words = |program: &mut Vec<u8>, words: &[u32]| {
+        program.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    };
+    halves(&mut program, &[2, machine]);
+    words(&mut program, &[1, ADDRESS + HEADERS, 52, 0, flags]);
+    halves(&mut program, &[52, 32, 1, 0, 0, 0]);
+    // One segment, readable and executable, with the whole file.
+    words(&mut program, &[1, 0, ADDRESS, ADDRESS, size, size, 5, 0x1000]);
+    program.extend_from_slice(code);
+    program
+}
+
+#[tokio::test]
+async fn the_calls_of_32_bit_programs_are_no_way_around() {
+    const SIGSYS: i32 = 31;
+    let target = target();
+    let program = target.dir().join("program");
+    fs::write(&program, program_of_32_bits()).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    // The kernel may have no such calls at all.
+    let works = std::process::Command::new(&program).status().is_ok_and(|status| status.success());
+    let ran = target.run("./program").await;
+    let expected = if works { CommandStatus::Signaled(SIGSYS) } else { CommandStatus::Exited(126) };
+    assert_eq!(ran.status, expected, "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_tagged_address_of_a_path_is_no_way_around() {
+    // PR_SET_TAGGED_ADDR_CTRL and PR_TAGGED_ADDR_ENABLE: the kernel then ignores the upper byte of
+    // addresses, as the processor does. x86-64 has no such calls.
+    const CREATE: &str = "perl -e 'my $path = \"ghost\"; my $at = unpack(\"Q\", pack(\"p\", $path)); \
+        exit 3 if syscall(PRCTL, 55, 1, 0, 0, 0) != 0; \
+        exit(syscall(MKDIRAT, -100, $at | TAG, 0755) == -1 && $! == 30 ? 4 : 0)'";
+    if !cfg!(target_arch = "aarch64") {
+        return;
+    }
+    let target = target();
+    let command = CREATE
+        .replace("PRCTL", &number("prctl").to_string())
+        .replace("MKDIRAT", &number("mkdirat").to_string());
+    for tag in ["0", "(0x5a << 56)"] {
+        let ran = target.run(&command.replace("TAG", tag)).await;
+        assert_eq!(ran.status, CommandStatus::Exited(4), "{tag}: {ran:?}");
+        assert!(ran.quarantined.is_empty(), "{tag}: {ran:?}");
+    }
+    target.is_untouched("a tagged address");
+}
+
 #[tokio::test]
 async fn no_protected_file_can_be_changed_under_any_name() {
     let target = target();
     let root = target.root.display();
-    let exchange = |a: &str, b: &str| call(316, &format!(", -100, \"{a}\", -100, \"{b}\", 2"));
+    let exchange =
+        |a: &str, b: &str| call(number("renameat2"), &format!(", -100, \"{a}\", -100, \"{b}\", 2"));
     let open_for_writing = |path: &str| format!("exec 3<{path} && echo x >/proc/self/fd/3");
     let attempts = [
         format!("echo x > {root}/outside/canary"),
@@ -234,9 +304,10 @@ async fn no_protected_file_can_be_changed_under_any_name() {
         "mkdir -p d3/where && mv -T d3 no".to_owned(),
         "mkdir -p d4/where && ln -s d4 no2 && mv -T no2 no".to_owned(),
         "mkdir -p no d5/where; ".to_owned() + &exchange("d5", "no"),
-        "exec 3<. ; cd /; ".to_owned() + &call(83, ", \"/proc/self/fd/3/ghost\", 0755"),
         "exec 3<. ; cd /; ".to_owned()
-            + &call(264, ", 3, \"denied.txt\", 3, \"through-a-descriptor\""),
+            + &call(number("mkdirat"), ", -100, \"/proc/self/fd/3/ghost\", 0755"),
+        "exec 3<. ; cd /; ".to_owned()
+            + &call(number("renameat"), ", 3, \"denied.txt\", 3, \"through-a-descriptor\""),
     ];
     for attempt in &attempts {
         let ran = target.run(attempt).await;
@@ -348,7 +419,7 @@ const MOVES: [&str; 27] = [
     "mkdir -p a/b",
     "ln -sfn ../ghost a/l; echo x > a/l",
     "echo x > a/x; mv -T a/x ghost; ln a/x .gitconfig",
-    "mkdir -p a/where; mv -T a no; mkdir -p no; perl -e 'syscall(316, -100, \"a\", -100, \"no\", 2)'",
+    "mkdir -p a/where; mv -T a no; mkdir -p no; perl -e 'syscall(RENAMEAT2, -100, \"a\", -100, \"no\", 2)'",
     "ln -sfn a no; ln -sfn a .vscode; mkdir .vscode",
     "mv -T no a; rm -rf no",
     "ln -sfn OUTSIDE a/out",
@@ -370,8 +441,8 @@ const MOVES: [&str; 27] = [
     "mv -T a secret; cat secret/*",
     "chmod -R 777 . ; chmod 000 locked",
     "truncate -s 0 a/out/* a/* denied.txt",
-    "perl -e 'syscall(316, -100, \"a\", -100, \"locked\", 2)'",
-    "perl -e 'syscall(316, -100, \"deep/repo/.git\", -100, \"a\", 2)'",
+    "perl -e 'syscall(RENAMEAT2, -100, \"a\", -100, \"locked\", 2)'",
+    "perl -e 'syscall(RENAMEAT2, -100, \"deep/repo/.git\", -100, \"a\", 2)'",
 ];
 const SEQUENCES: u64 = 60;
 
@@ -386,7 +457,9 @@ async fn concurrent_random_moves_lead_nowhere() {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            MOVES[(state % MOVES.len() as u64) as usize].replace("OUTSIDE", &outside)
+            MOVES[(state % MOVES.len() as u64) as usize]
+                .replace("OUTSIDE", &outside)
+                .replace("RENAMEAT2", &number("renameat2").to_string())
         };
         let mut sequence = |length| (0..length).map(|_| pick()).collect::<Vec<_>>().join("; ");
         let command = format!("( {} ) & ( {} ) & {}; wait", sequence(6), sequence(6), sequence(6));

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "native")]
 mod agreement;
+#[cfg(feature = "native")]
+mod calls;
 #[cfg(all(feature = "native", feature = "srt"))]
 mod conformance;
 mod copies;

@@ -1,0 +1,47 @@
+//! The engine on AArch64, in an emulated machine with Debian's kernel for clouds.
+//!
+//! Compiler, emulator, kernel and programs are Debian packages, unpacked beside the system.
+
+use std::process::Command;
+
+use super::packages::Packages;
+use super::{Machine, build_tests, contents};
+use crate::step::{Outcome, Runner};
+
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+const TRIPLET: &str = "aarch64-linux-gnu";
+
+pub(crate) fn test(runner: &mut Runner) -> Outcome {
+    let what = "the engine on AArch64 in a virtual machine";
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return runner.skip(what, "run it on x86-64 Linux");
+    }
+    let packages = match Packages::install(runner) {
+        Ok(packages) => packages,
+        Err(_) => return runner.skip(what, "apt-get with Debian's packages for arm64"),
+    };
+    let Some(kernel) = packages.kernel() else {
+        return runner.skip(what, "package linux-image-cloud-arm64");
+    };
+    let tools = packages.tools();
+    let libraries = tools.join("usr/lib/x86_64-linux-gnu");
+    let bin = tools.join("usr/bin");
+    let sysroot = format!("--sysroot={}", tools.display());
+    let tests = build_tests(runner, |cargo| {
+        cargo.args(["--package", "sandbox-core", "--target", TARGET]);
+        cargo.env("CARGO_TARGET_DIR", packages.target());
+        cargo.env("LD_LIBRARY_PATH", &libraries).env("RUSTC", bin.join("rustc"));
+        let linker = bin.join("aarch64-linux-gnu-gcc-12");
+        let name = TARGET.replace('-', "_");
+        cargo.env(format!("CC_{name}"), &linker).env(format!("CFLAGS_{name}"), &sysroot);
+        cargo.env(format!("AR_{name}"), bin.join("aarch64-linux-gnu-ar"));
+        let name = name.to_uppercase();
+        cargo.env(format!("CARGO_TARGET_{name}_LINKER"), linker);
+        cargo.env(format!("CARGO_TARGET_{name}_RUSTFLAGS"), format!("-C link-arg={sysroot}"));
+    })?;
+    let root = contents::of_packages(&packages.root(), TRIPLET, &tests);
+    let mut qemu = Command::new(bin.join("qemu-system-aarch64"));
+    qemu.env("LD_LIBRARY_PATH", &libraries);
+    qemu.args(["-machine", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi"]);
+    Machine { name: "vm-arm", qemu, kernel, console: "ttyAMA0", selected: &[] }.run(runner, root)
+}
