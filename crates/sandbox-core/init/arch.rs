@@ -6,6 +6,7 @@
 #[cfg_attr(target_arch = "x86_64", path = "arch/x86_64/machine.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "arch/aarch64/machine.rs")]
 mod machine;
+#[expect(dead_code, reason = "only the host reads the rules of the filters")]
 mod table;
 
 pub use machine::{start_sharing, system_call, untagged};

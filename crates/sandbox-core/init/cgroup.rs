@@ -1,18 +1,18 @@
-//! The session's control group (`cgroups(7)`, version 2), where the host has one: the kernel counts
+//! The session's control group (`cgroups(7)`, version 2), if the host has one. The kernel counts
 //! and limits each worker, and so each command, as a whole.
 //!
 //! ```text
-//! <the session's group>      made by the host, hands the controllers on, holds no process
+//! <the session's group>      created by the host, delegates the controllers, has no process
 //! ├── init                   init
-//! └── worker-<index>           a worker and the command that it runs; has the limits
+//! └── worker-<index>         a worker and the command that it runs; has the limits
 //! ```
 //!
-//! Everybody is started in its group (`CLONE_INTO_CGROUP`), so nothing is ever outside, and nobody
-//! is moved: the kernel may take milliseconds for that.
+//! Every process starts in its group (`CLONE_INTO_CGROUP`), so none is ever outside. No process is
+//! moved to another group, because the kernel may take milliseconds for that.
 //!
-//! A worker shares the group of its commands, which cost nothing more for that. Therefore the group
-//! is not killed as one when memory runs out (`memory.oom.group`): the kernel kills the largest
-//! process, which is never the worker while there is a shell, and the worker, which hears of it, kills
+//! A worker shares the group of its commands, which saves them the cost of a group. Therefore the
+//! group is not killed as a whole when memory runs out (`memory.oom.group`). The kernel kills the
+//! largest process, which is never the worker while the shell runs. The worker notices, and kills
 //! the rest.
 
 use core::cell::Cell;
@@ -23,22 +23,22 @@ use crate::sys::{self, CStr, Errno, Fd, Poll, Result, c};
 use crate::tier::Tier;
 use crate::wire;
 
-/// How often the processor time of a command is looked at, where it is limited.
-const LOOK_AT_TIME_MS: i32 = 50;
-/// The kernel takes no higher limit (`PID_MAX_LIMIT`, `linux/threads.h`).
+/// Interval of the check for used processor time, if the time is limited.
+const TIME_CHECK_MS: i32 = 50;
+/// Highest limit that the kernel accepts (`PID_MAX_LIMIT`, `linux/threads.h`).
 const MAX_PROCESSES: u64 = 1 << 22;
-/// In `memory.events`: how many processes were killed because memory had run out, that of the group
-/// or all of the machine's.
+/// Key in `memory.events`: the number of processes that were killed because the memory of the group
+/// or of the machine had run out.
 const KILLED: &[u8] = b"oom_kill ";
 
-/// What the plan says about the group.
+/// The part of the plan about the group.
 #[derive(Clone, Copy)]
 pub struct Spec {
-    /// Empty where there is none.
+    /// Empty if the session has no group.
     path: CStr<'static>,
     max_memory_bytes: u64,
     max_processes: u32,
-    /// 0 where it is not limited.
+    /// 0 if the time is not limited.
     max_processor_us: u64,
 }
 
@@ -52,7 +52,7 @@ impl Spec {
         })
     }
 
-    /// Opens the group while its path can still be seen.
+    /// Opens the group, while its path is still visible.
     pub fn open(self) -> Result<Option<Group>> {
         if self.path.bytes().is_empty() {
             return Ok(None);
@@ -62,7 +62,7 @@ impl Spec {
     }
 }
 
-/// The session's group, as init has it.
+/// The session's group, as init uses it.
 #[derive(Clone, Copy)]
 pub struct Group {
     dir: Fd,
@@ -75,28 +75,29 @@ impl Group {
         fork_into(self.dir, c(b"init\0"), flags)
     }
 
-    /// Forks a process into a new group with the limits of a command; `bypass_tag` is that of the supervisor.
+    /// Forks a process into a new group with the limits of a command. `bypass_tag` is that of the
+    /// supervisor.
     pub fn fork_worker(&self, index: WorkerIndex, flags: usize, bypass_tag: usize) -> Result<i32> {
         let mut buffer = [0; PATH_BYTES];
-        // Of a worker that is dead; what its commands have left in memory, such as files in /tmp,
-        // must not count for the next.
+        // The group of a dead worker. Memory of its commands, such as files in /tmp, must not count
+        // for the next worker.
         let _ = sys::remove_directory(self.dir, path(&mut buffer, index, b"")?);
         sys::make_directory(self.dir, path(&mut buffer, index, b"")?, 0o755 | bypass_tag)?;
         let mut digits = [0; 20];
         self.set(index, b"/memory.max", sys::decimal(&mut digits, self.spec.max_memory_bytes))?;
-        // The worker counts too.
+        // The worker is one of the processes.
         let max_processes = (u64::from(self.spec.max_processes) + 1).min(MAX_PROCESSES);
         self.set(index, b"/pids.max", sys::decimal(&mut digits, max_processes))?;
         match self.set(index, b"/memory.swap.max", b"0") {
-            // The kernel has no swap, or does not count it.
+            // The kernel has no swap, or does not account for it.
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
         fork_into(self.dir, path(&mut buffer, index, b"")?, flags)
     }
 
-    /// Removes the group of a worker that is dead. One that cannot be removed yet is removed before
-    /// the next is made.
+    /// Removes the group of a dead worker. If that is not possible yet, the next worker with the
+    /// index removes the group.
     pub fn remove_worker(&self, index: WorkerIndex) {
         let mut buffer = [0; PATH_BYTES];
         if let Ok(path) = path(&mut buffer, index, b"") {
@@ -125,7 +126,7 @@ fn fork_into(dir: Fd, name: CStr<'_>, flags: usize) -> Result<i32> {
     forked
 }
 
-/// How a worker hears what its commands use. Without a group it hears nothing.
+/// A worker's view of the resources that its commands use. Without a group it reports nothing.
 pub struct Watch {
     memory: Fd,
     held: Fd,
@@ -133,15 +134,14 @@ pub struct Watch {
     processor: Fd,
     max_memory_bytes: u64,
     max_processor_us: u64,
-    /// What was counted before the current command.
+    /// Counts before the current command.
     killed: Cell<u64>,
-    refused: Cell<u64>,
+    denied: Cell<u64>,
     used_us: Cell<u64>,
 }
 
 impl Watch {
-    /// In the worker's process, which from then on has no way to the group but these files, to be
-    /// read.
+    /// Opens the files of the group for reading, and closes the worker's other access to the group.
     pub fn new(group: Option<&Group>, index: WorkerIndex, tier: &Tier) -> Result<Self> {
         let zero = || Cell::new(0);
         let mut watch = Self {
@@ -152,7 +152,7 @@ impl Watch {
             max_memory_bytes: 0,
             max_processor_us: 0,
             killed: zero(),
-            refused: zero(),
+            denied: zero(),
             used_us: zero(),
         };
         let Some(group) = group else { return Ok(watch) };
@@ -166,27 +166,28 @@ impl Watch {
         }
         sys::close(group.dir);
         tier.enter_group()?;
-        // Until it is read once, such a file counts as changed.
+        // Before the first read the kernel reports such a file as changed.
         watch.killed.set(count(watch.memory, KILLED));
         Ok(watch)
     }
 
-    /// A command begins.
+    /// Notes the counts at the start of a command.
     pub fn begin(&self) {
         self.used_us.set(self.processor_us());
     }
 
-    /// Becomes ready when the kernel has killed a process for its memory, and at other events.
+    /// Returns an entry for `poll` that is ready after the kernel has killed a process for its
+    /// memory, and at other events.
     pub fn poll(&self) -> Poll {
         Poll { fd: self.memory, events: sys::POLL_PRI, found: 0 }
     }
 
-    /// How long to wait before looking at a command again, for `poll`.
-    pub fn look_again_ms(&self) -> i32 {
-        if self.processor < 0 { -1 } else { LOOK_AT_TIME_MS }
+    /// Returns the time until the next check, for `poll`.
+    pub fn next_check_ms(&self) -> i32 {
+        if self.processor < 0 { -1 } else { TIME_CHECK_MS }
     }
 
-    /// Whether the command has to end; `memory` is what waiting has found.
+    /// Returns whether the command must end. `memory` is the entry for `poll` after the wait.
     pub fn is_exceeded(&self, memory: &Poll) -> bool {
         let is_killed = memory.found != 0 && count(self.memory, KILLED) > self.killed.get();
         is_killed || self.is_over_time()
@@ -201,21 +202,21 @@ impl Watch {
         count(self.processor, b"usage_usec ")
     }
 
-    /// Whether so much memory is held when everything of a command is dead that the next one would
-    /// have to do with less: files in `/tmp`, and what the kernel keeps of other files. A new group
-    /// begins with none, and only this one is forgotten.
+    /// Returns whether the group still holds so much memory after the end of a command that the
+    /// next one would lack it: files in `/tmp`, and cached content of other files. The worker then
+    /// exits, because a new group starts without memory.
     pub fn is_much_held(&self) -> bool {
         self.held >= 0 && count(self.held, b"") > self.max_memory_bytes / 4
     }
 
-    /// The limit that the command has run into, as `LIMIT_…`, when everything of it is dead. The
-    /// next one begins with nothing against it.
+    /// Returns the limit that the command has reached, as `LIMIT_…`. No process of the command is
+    /// alive. Resets the counts for the next command.
     pub fn limit(&self) -> u32 {
         let is_over_time = self.is_over_time();
         let more = |before: &Cell<u64>, now| before.replace(now) < now;
         let is_killed = more(&self.killed, count(self.memory, KILLED));
-        let is_refused = more(&self.refused, count(self.processes, b"max "));
-        match (is_killed, is_over_time, is_refused) {
+        let is_denied = more(&self.denied, count(self.processes, b"max "));
+        match (is_killed, is_over_time, is_denied) {
             (true, ..) => wire::LIMIT_MEMORY,
             (_, true, _) => wire::LIMIT_PROCESSOR_TIME,
             (.., true) => wire::LIMIT_PROCESSES,
@@ -224,7 +225,7 @@ impl Watch {
     }
 }
 
-/// The number behind a key at the beginning of a line; 0 where there is none, or no file.
+/// Returns the number after a key at the beginning of a line, or 0 without such a line or file.
 fn count(file: Fd, key: &[u8]) -> u64 {
     if file < 0 {
         return 0;

@@ -1,13 +1,13 @@
 //! The client of a wrapped command: `PROGRAM SOCKET NUMBER`, started by any shell on the host.
 //!
-//! It hands its standard streams to the host process, by the session's socket, and gets the
-//! command's channel back. It passes signals on, and ends as the command ended; when it is killed,
-//! its end of the channel closes, and the command dies.
+//! It sends its standard streams to the host process on the session's socket, and receives the
+//! command's channel. It forwards signals, and exits with the status of the command. If it is
+//! killed, its end of the channel closes, and the worker kills the command.
 
 use crate::sys::{self, CStr, Fd, MAX_FDS, Poll, Result};
 use crate::wire;
 
-/// What a shell gives when a command could not be run for a reason that is not the command's.
+/// Exit code if the command could not be run for a reason outside of it.
 const NOT_RUN: i32 = 125;
 const TIMED_OUT: i32 = 124;
 
@@ -16,7 +16,7 @@ pub fn run(socket: CStr<'_>, number: CStr<'_>) -> ! {
         Ok(handed) => handed,
         Err(_) => fail(b"the session of this command is closed, or not this user's\n"),
     };
-    let Ok(signals) = sys::passed_signals() else { fail(b"signals cannot be heard\n") };
+    let Ok(signals) = sys::forwarded_signals() else { fail(b"cannot receive signals\n") };
     let (mut is_over, mut timeout) = (false, timeout_ms);
     loop {
         let mut fds = [
@@ -24,7 +24,7 @@ pub fn run(socket: CStr<'_>, number: CStr<'_>) -> ! {
             Poll { fd: signals, events: sys::POLL_IN, found: 0 },
         ];
         if sys::poll(&mut fds, timeout) == Ok(0) {
-            // The worker kills everything of the command, and then reports.
+            // The worker kills the processes of the command, and then reports.
             (is_over, timeout) = (true, -1);
             sys::shut_down_sending(channel);
         }
@@ -39,7 +39,7 @@ pub fn run(socket: CStr<'_>, number: CStr<'_>) -> ! {
     }
 }
 
-/// Gives the command's channel, and how long it may run in milliseconds.
+/// Sends the standard streams. Returns the command's channel and its timeout in milliseconds.
 fn hand_over(socket: CStr<'_>, number: CStr<'_>) -> Result<(Fd, i32)> {
     let connection = sys::connect_abstract(socket.bytes())?;
     sys::send_with(connection, number.bytes(), &[0, 1, 2])?;

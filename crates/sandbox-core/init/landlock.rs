@@ -1,5 +1,5 @@
-//! What commands can open where there are no namespaces: a set of rules of Landlock
-//! (`landlock(7)`), made once, and entered by each command's shell.
+//! Landlock rules of a session without namespaces (`landlock(7)`). Init creates them once, and the
+//! shell of each command enters them.
 
 use crate::mounts::Failure;
 use crate::reader::Reader;
@@ -14,14 +14,14 @@ const MAKE_CHAR: u64 = 1 << 6;
 const MAKE_BLOCK: u64 = 1 << 11;
 const TRUNCATE: u64 = 1 << 14;
 const IOCTL_DEV: u64 = 1 << 15;
-/// All that the kernel's version 3 can restrict; version 5 adds `IOCTL_DEV`.
+/// All rights that version 3 of Landlock can restrict. Version 5 adds `IOCTL_DEV`.
 const SINCE_3: u64 = (1 << 15) - 1;
-/// What can be done to a file.
+/// Rights that apply to a file.
 const OF_FILES: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
 
 /// Connecting and binding over TCP, since version 4.
 const NETWORK: u64 = 3;
-/// Abstract Unix sockets and signals, since version 6: none leave the command.
+/// Abstract Unix sockets and signals, since version 6. They stay inside the command.
 const SCOPES: u64 = 3;
 
 /// The rules of a session.
@@ -30,7 +30,7 @@ pub struct Rules {
     pub abi: u32,
 }
 
-/// Makes the rules from the operations of the plan.
+/// Creates the rules from the operations of the plan.
 pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<Rules, Failure<'a>> {
     let at = |step, path: &'a [u8]| move |errno| Failure { step, errno, path };
     let abi = sys::landlock_abi().map_err(at(wire::STEP_LANDLOCK, b""))?;
@@ -68,7 +68,7 @@ fn rights(argument: u32) -> u64 {
 
 fn allow(ruleset: Fd, root: Fd, path: CStr<'_>, rights: u64) -> Result<()> {
     let target = match sys::open_plain(root, path.below_root()) {
-        // It went away: there is nothing to open.
+        // It was deleted in the meantime.
         Err(Errno::NOENT) => return Ok(()),
         other => other?,
     };

@@ -1,22 +1,21 @@
-//! The session's view of the file system, made from the plan.
+//! The session's view of the file system, built from the plan.
 //!
-//! The order is the plan's and matters: a later operation lies over an earlier one.
+//! The plan determines the order, because a later mount covers an earlier one.
 //!
-//! 1. The host's tree is copied, without any right to devices or set-user-id, and laid over the
-//!    root. The host's original mounts stay reachable by absolute paths until the end: they are
-//!    what is bound.
-//! 2. The operations of the plan, each on the copy, following no symlink.
-//! 3. `/dev` and `/proc`, fresh.
-//! 4. The copy becomes the root, and the host's mounts are let go.
+//! 1. Init copies the host's tree, without devices and set-user-id programs, and mounts the copy
+//!    over the root. The original mounts stay reachable by absolute paths until the end, as sources
+//!    of bind mounts.
+//! 2. Init applies the operations of the plan to the copy, and follows no symlink.
+//! 3. Init mounts a new `/dev` and a new `/proc`.
+//! 4. The copy becomes the root, and init detaches the host's mounts.
 //!
-//! What is mounted later (`add`) reaches the workers that are there: their mounts follow those of
-//! init.
+//! Later mounts (`add`) reach the existing workers, whose mounts follow those of init.
 
 use crate::reader::Reader;
 use crate::sys::{self, CStr, Errno, Fd, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, Result, c};
 use crate::wire;
 
-/// What failed, and where.
+/// A failed step of the setup.
 pub struct Failure<'a> {
     pub step: u32,
     pub errno: Errno,
@@ -27,9 +26,9 @@ const ROOT: CStr<'static> = c(b"/\0");
 const PROC: CStr<'static> = c(b"/proc\0");
 const PROC_FLAGS: usize = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
-/// What is needed to mount something later.
+/// The view of a running session, for later mounts.
 pub struct View {
-    /// Files and directories that are mounted over what is hidden.
+    /// Directory with the empty file and directory that cover hidden paths.
     pool: Fd,
 }
 
@@ -67,8 +66,8 @@ pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<View, Fail
     Ok(View { pool })
 }
 
-/// Hides and protects what has appeared since. What is gone again, or lies in something hidden, is
-/// left out.
+/// Hides and protects paths that have appeared since the setup. Skips a path that is absent again,
+/// or that is inside a hidden directory.
 pub fn add(view: &View, operations: &mut Reader<'_>) -> Result<()> {
     for _ in 0..operations.u32()? {
         let (operation, argument, path) = read_operation(operations)?;
@@ -88,11 +87,11 @@ pub fn add(view: &View, operations: &mut Reader<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A `/proc` for the current process's own process namespace, over the session's. `max_pid` bounds
-/// how many processes and threads the namespace can have; 0 sets no bound.
+/// Mounts a `/proc` for the process namespace of the caller over that of the session. `max_pid`
+/// limits the processes and threads of the namespace; 0 sets no limit.
 pub fn mount_proc(max_pid: u32) -> Result<()> {
     let proc = c(b"proc\0");
-    // What init mounts later shows here too, and nothing the other way round.
+    // Later mounts of init appear here too, and mounts here do not appear in init.
     sys::follow_mounts()?;
     sys::chdir(PROC)?;
     if max_pid == 0 {
@@ -117,8 +116,8 @@ fn read_operation<'a>(reader: &mut Reader<'a>) -> Result<(u32, u32, CStr<'a>)> {
 struct Tree {
     /// The root of the copy.
     root: Fd,
-    /// A file system in memory, out of everyone's sight, whose files and directories are mounted
-    /// over what is hidden.
+    /// Root of an invisible file system in memory, with the empty file and directory that cover
+    /// hidden paths.
     pool: Fd,
 }
 
@@ -131,7 +130,7 @@ impl Tree {
         sys::close(host);
         self.root = copy;
 
-        // Nobody needs the host's own /proc from here on; the copy has one.
+        // The host's own /proc is no longer needed; the copy has one.
         sys::chdir(PROC)?;
         sys::mount_here(c(b"tmpfs\0"), MS_NOSUID | MS_NODEV | MS_NOEXEC, c(b"mode=755,size=4m\0"))?;
         self.pool = sys::open(sys::AT_FDCWD, PROC, sys::O_PATH | sys::O_DIRECTORY, 0)?;
@@ -144,7 +143,7 @@ impl Tree {
         sys::open_plain(self.root, path.below_root())
     }
 
-    /// The directory to mount on; made where it lies in something hidden.
+    /// Opens the directory to mount on. Creates it if it is inside a hidden directory.
     fn target_directory(&self, path: CStr<'_>) -> Result<Fd> {
         match self.target(path) {
             Err(Errno::NOENT) => self.make_mount_point(path, true),
@@ -176,7 +175,7 @@ impl Tree {
 
     fn hide(&self, path: CStr<'_>, with: CStr<'_>) -> Result<()> {
         let target = match self.target(path) {
-            // It went away, or lies in something hidden: there is nothing to hide.
+            // It was deleted, or is inside a hidden directory.
             Err(Errno::NOENT) => return Ok(()),
             other => other?,
         };
@@ -188,7 +187,7 @@ impl Tree {
         let target = self.target_directory(path)?;
         sys::fchdir(target)?;
         sys::close(target);
-        // Writable until the mount points in it are made; `close_hidden` ends that.
+        // Writable until its mount points exist; `close_hidden` makes it read-only.
         sys::mount_here(c(b"tmpfs\0"), MS_NOSUID | MS_NODEV, c(b"mode=755,size=1m\0"))
     }
 
@@ -204,8 +203,8 @@ impl Tree {
         mount_copy(source, target, attributes(access))
     }
 
-    /// Makes a index to mount on, its parents too. They can only arise in memory: the host's tree
-    /// is read-only in the copy, and what is bound for writing exists at its own path.
+    /// Creates a mount point and its parents. They can only be in memory: the host's tree is
+    /// read-only in the copy, and a writable bind mount exists at its own path on the host.
     fn make_mount_point(&self, path: CStr<'_>, directory: bool) -> Result<Fd> {
         let mut buffer = [0u8; 4096];
         let path = path.below_root();
@@ -245,7 +244,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Mounts the pool where the session's `/proc` will lie over it, so that it outlives the host's
+    /// Mounts the pool where the session's `/proc` will cover it, so that it outlives the host's
     /// tree.
     fn keep_pool(&self) -> Result<Fd> {
         let copy = sys::clone_mounts(self.pool)?;
@@ -295,8 +294,7 @@ impl Tree {
             MS_NOSUID | MS_NODEV,
             c(b"mode=1777,size=64m\0"),
         )?;
-        // Terminals need user 0 in the namespace; without it there are none, and nothing else
-        // changes.
+        // Terminals need user 0 in the namespace. Without that user the session has no terminals.
         let _ = self.mount_on(
             c(b"/dev/pts\0"),
             c(b"devpts\0"),
@@ -319,18 +317,19 @@ fn mount_copy(source: Fd, target: Fd, attributes: usize) -> Result<()> {
     Ok(())
 }
 
-/// `MOUNT_ATTR_RDONLY`, `_NOSUID` and `_NODEV` have the numbers of the old mount flags.
+/// Returns mount attributes. `MOUNT_ATTR_RDONLY`, `_NOSUID` and `_NODEV` have the numbers of the
+/// old mount flags.
 fn attributes(access: u32) -> usize {
     let always = MS_NOSUID | MS_NODEV;
     if access == wire::READ_WRITE { always } else { always | MS_RDONLY }
 }
 
-/// `mount_on(PROC, PROC, …)` reads well; the kernel wants the kind without the slash.
+/// Removes the slash from `/proc`, so that one constant serves as path and as kind.
 fn kind_name(kind: CStr<'_>) -> CStr<'_> {
     kind.below_root()
 }
 
-/// `mode=1777,size=<size_mib>m`.
+/// Returns `mode=1777,size=<size_mib>m`.
 fn size_option(buffer: &mut [u8; 32], size_mib: u32) -> Result<CStr<'_>> {
     const START: &[u8] = b"mode=1777,size=";
     let mut digits = [0; 10];

@@ -1,12 +1,12 @@
-//! What commands may not bring into being.
+//! Early denial of file creation by seccomp user notification. Not a security boundary: see below.
 //!
-//! A mount covers what is there. Where the policy denies a path at which nothing is yet, the kernel
-//! asks init about each call that makes a name (`seccomp_unotify(2)`), and the call waits for the
+//! A mount can only cover a path that exists. If the policy denies an absent path, the kernel asks
+//! init about each call that creates a name (`seccomp_unotify(2)`), and the call waits for the
 //! answer.
 //!
-//! An answer rests on what the caller's memory held a moment before the kernel reads it again, and
-//! another thread of the caller may have changed it by then. So this makes attempts fail at once,
-//! and is no wall: what gets through all the same, the host takes away when the command has ended.
+//! Init decides by the memory of the caller. The kernel reads that memory again after the answer,
+//! and another thread of the caller may have changed it by then. So the answer makes attempts fail
+//! early, and the host checks again: it quarantines denied paths after the command has exited.
 
 use crate::arch::{ARCHITECTURE, Condition, CreatedName, O_CREAT};
 use crate::glob;
@@ -18,60 +18,63 @@ use crate::sys::{self, CStr, Errno, Fd, Mapping, Notification, Result};
 const PATH_BYTES: usize = 4096;
 const NAME_BYTES: usize = 256;
 
-/// Who answers.
+/// Answers the kernel's questions about calls that create names.
 pub struct CreationSupervisor {
     listener: Fd,
-    /// Where the kernel does not look at it, in the mode of a directory that init makes
-    /// (`mkdirat(2)`), so that it does not ask init about init.
+    /// Tag in the mode of a directory that init creates (`mkdirat(2)`), in bits that the kernel
+    /// ignores. The filter allows calls with the tag, because init cannot answer its own question.
     bypass_tag: usize,
     rules: Rules,
 }
 
-/// The rules, where the host wrote them.
+/// Creation rules, in the file that the host wrote.
 struct Rules {
     file: Mapping,
-    /// Patterns on names of which the host wants to hear.
+    /// Patterns of the names that the host watches for.
     watched: Span,
-    /// Patterns on the names of what may be refused; any other name is not looked at further.
+    /// Patterns of the names that a denied path can have. Any other name is allowed without a
+    /// further check.
     names: Span,
-    /// Paths at which nothing may be made.
+    /// Denied paths.
     paths: Span,
-    /// Patterns on whole paths.
+    /// Patterns of denied paths.
     patterns: Span,
 }
 
 impl CreationSupervisor {
-    /// Reads the rules from `at` on in a file, and loads a filter by which the kernel asks about
-    /// this process's children from now on, and about itself: it would wait for its own answer, so
-    /// from then on it makes no name but directories with the bypass_tag, and does not call `openat2`.
+    /// Reads the rules in a file from `at`, and loads a filter by which the kernel asks about the
+    /// calls of this process and of its future children.
+    ///
+    /// Init itself must not wait for its own answer. So afterwards it creates no name except
+    /// directories with the tag, and does not call `openat2`.
     pub fn start(file: Mapping, at: usize, filter: &[u8], bypass_tag: u32) -> Result<Self> {
         let rules = Rules::read(file, at)?;
         Ok(Self {
-            listener: sys::load_asking_filter(filter)?,
+            listener: sys::load_notifying_filter(filter)?,
             bypass_tag: (bypass_tag as usize) << 32,
             rules,
         })
     }
 
-    /// To be added to the mode of a directory that init makes.
+    /// Returns the bits to add to the mode of a directory that init creates.
     pub fn bypass_tag(&self) -> usize {
         self.bypass_tag
     }
 
-    /// Takes other rules.
+    /// Replaces the rules.
     pub fn replace(&mut self, file: Mapping, at: usize) -> Result<()> {
         self.rules = Rules::read(file, at)?;
         Ok(())
     }
 
-    /// Becomes readable when the kernel asks.
+    /// Returns a descriptor that becomes readable when the kernel asks.
     pub fn listener(&self) -> Fd {
         self.listener
     }
 
     /// Answers one question.
     pub fn answer(&self, pool: &Pool) {
-        // Who asked may be gone by now.
+        // The caller may have been killed in the meantime.
         let Ok(asked) = sys::next_notification(self.listener) else { return };
         let error = self.rules.check(&asked, pool).err();
         sys::answer(self.listener, asked.id, error);
@@ -110,8 +113,8 @@ impl Rules {
         }
     }
 
-    /// Whether the name may not be made. What cannot be looked at makes the call fail by itself, or
-    /// is found by the host.
+    /// Returns whether the rules deny a name. A path that init cannot read fails in the kernel too,
+    /// or the host finds the file after the command.
     fn denies(&self, pid: i32, created: &CreatedName, pool: &Pool) -> bool {
         let (mut path, mut whole) = ([0; PATH_BYTES], [0; PATH_BYTES + NAME_BYTES]);
         let Ok(path) = sys::read_text(pid, created.path, &mut path) else { return false };
@@ -125,7 +128,7 @@ impl Rules {
         if !self.names.of(file).any(|pattern| glob::component(pattern, name)) {
             return false;
         }
-        // What leads through the caller's own view of itself, init cannot follow.
+        // Init cannot follow a path through the caller's own view of its process.
         if path.starts_with(b"/proc/") || path.starts_with(b"/dev/fd/") {
             return true;
         }
@@ -142,7 +145,7 @@ impl Rules {
     }
 }
 
-/// The path of a name as the kernel sees it now, without any symlink.
+/// Returns the current path of a name without symlinks.
 fn whole_path<'b>(
     pid: i32,
     dir: Fd,
@@ -152,7 +155,7 @@ fn whole_path<'b>(
 ) -> Option<&'b [u8]> {
     let mut text = [0; PATH_BYTES];
     let opened = if parent.first() == Some(&b'/') {
-        // The session's mounts are the same for init.
+        // Init has the mounts of the session.
         sys::open(
             sys::AT_FDCWD,
             terminated(&mut text, &[parent])?,
@@ -192,7 +195,7 @@ fn whole_path<'b>(
     Some(&buffer[..len + name.len()])
 }
 
-/// The parts as one text.
+/// Joins the parts into one text.
 fn terminated<'b>(buffer: &'b mut [u8; PATH_BYTES], parts: &[&[u8]]) -> Option<CStr<'b>> {
     let mut len = 0;
     for part in parts {

@@ -1,18 +1,19 @@
-//! Which workers wait for a command: a count and a mark for each, in memory that init and its workers
-//! share.
+//! The idle workers of a session: a count, and a flag for each worker, in memory that init and the
+//! workers share.
 //!
-//! A mark is there so that init can take a worker out of the count that was killed while it waited.
-//! Count and mark change one after the other, in an order in which a kill between the two makes the
-//! count too low: then a worker more is made than is needed, and never one less.
+//! Each worker has a flag so that init can discount one that was killed while idle. Count and flag
+//! change one after the other. A kill between the two changes makes the count too low, never too
+//! high. So init may start one worker too many, and never one too few.
 
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use crate::sys::{self, Result};
 
-/// The most workers, and so the most commands that overlap; later ones wait for one of these to end.
+/// Maximum number of workers, and so of overlapping commands. Further commands wait until a worker
+/// is idle.
 const MAX_WORKERS: usize = 1024;
 
-/// Where a worker stands in the pool.
+/// Index of a worker in the pool.
 #[derive(Clone, Copy)]
 pub struct WorkerIndex(usize);
 
@@ -23,12 +24,12 @@ impl WorkerIndex {
 }
 
 struct Shared {
-    waiting: AtomicI32,
+    idle_count: AtomicI32,
     creations: AtomicU32,
-    waits: [AtomicBool; MAX_WORKERS],
+    is_idle: [AtomicBool; MAX_WORKERS],
 }
 
-// SAFETY: counts of 0, and no marks.
+// SAFETY: zero bytes are counts of 0 and flags that are false.
 unsafe impl sys::Zero for Shared {}
 
 pub struct Pool(&'static Shared);
@@ -38,52 +39,53 @@ impl Pool {
         sys::shared_memory::<Shared>().map(Self)
     }
 
-    /// Something was made, or may be, under a name that the host wants to hear of.
+    /// Counts a call that may create a name that the host watches for.
     pub fn note_creation(&self) {
         self.0.creations.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// How often that was.
+    /// Returns the number of counted calls.
     pub fn creations(&self) -> u32 {
         self.0.creations.load(Ordering::SeqCst)
     }
 
-    pub fn has_waiting(&self) -> bool {
-        self.0.waiting.load(Ordering::SeqCst) > 0
+    pub fn has_idle(&self) -> bool {
+        self.0.idle_count.load(Ordering::SeqCst) > 0
     }
 
-    /// A worker is being made, or has ended its command: it counts as waiting.
-    pub fn expect(&self, WorkerIndex(index): WorkerIndex) {
-        self.0.waits[index].store(true, Ordering::SeqCst);
-        self.0.waiting.fetch_add(1, Ordering::SeqCst);
+    /// Counts a worker as idle: it is about to start, or has finished its command.
+    pub fn add_idle(&self, WorkerIndex(index): WorkerIndex) {
+        self.0.is_idle[index].store(true, Ordering::SeqCst);
+        self.0.idle_count.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A worker takes a command, or does not exist any more. Gives whether it was the last that
-    /// waited.
-    pub fn forget(&self, WorkerIndex(index): WorkerIndex) -> bool {
-        if !self.0.waits[index].load(Ordering::SeqCst) {
+    /// Discounts a worker that takes a command or has exited. Returns whether it was the last idle
+    /// one.
+    pub fn remove_idle(&self, WorkerIndex(index): WorkerIndex) -> bool {
+        if !self.0.is_idle[index].load(Ordering::SeqCst) {
             return false;
         }
-        let before = self.0.waiting.fetch_sub(1, Ordering::SeqCst);
-        self.0.waits[index].store(false, Ordering::SeqCst);
+        let before = self.0.idle_count.fetch_sub(1, Ordering::SeqCst);
+        self.0.is_idle[index].store(false, Ordering::SeqCst);
         before <= 1
     }
 
-    /// A worker goes if others wait. Gives whether it may.
-    pub fn leave_to_others(&self, WorkerIndex(index): WorkerIndex) -> bool {
-        let leave = |waiting| (waiting > 1).then_some(waiting - 1);
-        let may = self.0.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, leave).is_ok();
+    /// Discounts a worker that wants to exit, if another worker is idle. Returns whether it may
+    /// exit.
+    pub fn try_leave(&self, WorkerIndex(index): WorkerIndex) -> bool {
+        let leave = |count| (count > 1).then_some(count - 1);
+        let may = self.0.idle_count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, leave).is_ok();
         if may {
-            self.0.waits[index].store(false, Ordering::SeqCst);
+            self.0.is_idle[index].store(false, Ordering::SeqCst);
         }
         may
     }
 }
 
-// SAFETY: no process.
+// SAFETY: zero bytes are process ids of 0.
 unsafe impl sys::Zero for [i32; MAX_WORKERS] {}
 
-/// The process of each index, for init alone.
+/// Process ids of the workers, in memory of init alone; 0 for a free index.
 pub struct Started(&'static mut [i32; MAX_WORKERS]);
 
 impl Started {
@@ -103,7 +105,7 @@ impl Started {
         self.0.contains(&pid)
     }
 
-    /// Frees the index of a process that has ended.
+    /// Frees the index of a worker that has exited.
     pub fn take(&mut self, pid: i32) -> Option<WorkerIndex> {
         let index = self.0.iter().position(|started| *started == pid)?;
         self.0[index] = 0;

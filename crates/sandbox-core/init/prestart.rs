@@ -1,27 +1,26 @@
-//! A shell that is started before its command is known.
+//! A shell that starts before its command is known.
 //!
 //! It is a plain `bash -c TEXT` with a blank text. Bash reads the file that `BASH_ENV` names before
-//! it looks at the text, and that file is a pipe of ours:
+//! it parses the text, and this file is a pipe of the worker:
 //!
-//! 1. The *first stage* says that bash has come so far, and sources the second, which is not there
-//!    yet: bash waits.
-//! 2. When the command is known, it is written over the blank text in the memory of the waiting
-//!    process (`process_vm_writev(2)`; a process may trace its own child), and
-//! 3. the *second stage* undoes what the waiting has left behind: its descriptors, `BASH_ENV`,
-//!    `SECONDS`, and `BASH_EXECUTION_STRING`, which bash has set from the blank text; the end of
-//!    the first one undoes `_`, the last argument.
+//! 1. The *first stage* reports that bash is ready, and sources the second stage from another pipe.
+//!    That pipe is empty, so bash waits.
+//! 2. When the command arrives, the worker writes it over the blank text in the memory of the shell
+//!    (`process_vm_writev(2)`; a process may trace its own child).
+//! 3. The *second stage* restores what the wait has changed: descriptors, `BASH_ENV`, `SECONDS`,
+//!    and `BASH_EXECUTION_STRING`, which bash has set from the blank text. The end of the first
+//!    stage restores `_`, the last argument.
 //!
-//! Bash then parses and runs the text as it always does with `-c`. Three traces remain:
-//! `/proc/PID/environ`, the environment that the shell started with, names `BASH_ENV`;
-//! `/proc/PID/cmdline` has spaces between the arguments; and before the first pipeline `PIPESTATUS`
-//! is 0 instead of empty. Where any of this fails nothing has been run yet, and the command gets a
-//! fresh shell.
+//! Bash then parses and runs the text like any text of `-c`. Three traces remain. The initial
+//! environment in `/proc/PID/environ` names `BASH_ENV`. `/proc/PID/cmdline` has spaces between the
+//! arguments. `PIPESTATUS` is 0 instead of empty before the first pipeline. If any of this fails,
+//! no part of the command has run yet, and the command gets a fresh shell.
 
 use crate::sys::{self, CStr, Errno, Fd, Result, c};
 use crate::wire;
 
-/// Descriptors of the waiting shell; low enough for every limit on descriptors, above what bash
-/// takes for itself.
+/// Descriptors of the prestarted shell. They are low enough for every limit on descriptors, and
+/// above those that bash uses itself.
 const FIRST: Fd = 60;
 const SECOND: Fd = 61;
 const READY: Fd = 62;
@@ -31,11 +30,11 @@ const SECOND_STAGE: &[u8] =
     b"exec 60<&- 61<&- 62>&-; unset BASH_ENV; SECONDS=0; BASH_EXECUTION_STRING='";
 const STAGE_END: &[u8] = b"'";
 
-/// What the shell's arguments begin with in its memory: `bash`, `-c`, and the text.
+/// Offset of the text in the shell's arguments: `bash`, `-c`, and the text.
 const BEFORE_TEXT: usize = b"bash\0-c\0".len();
 const BLANK_BYTES: usize = wire::MAX_DEFERRED_BYTES + 1;
 
-/// The pipes of one waiting shell.
+/// The pipes of one prestarted shell.
 pub struct Prestart {
     first: Fd,
     second: (Fd, Fd),
@@ -53,7 +52,7 @@ impl Prestart {
         Ok(Self { first, second: sys::pipe()?, ready: sys::pipe()?, blank })
     }
 
-    /// In the shell's process: the descriptors that it waits on.
+    /// Gives the child the descriptors that the shell waits on.
     pub fn enter(&self) -> Result<()> {
         for (fd, to) in [(self.first, FIRST), (self.second.0, SECOND), (self.ready.1, READY)] {
             sys::dup_to(fd, to)?;
@@ -61,29 +60,29 @@ impl Prestart {
         Ok(())
     }
 
-    /// The text that the command will replace.
+    /// Returns the blank text that the command replaces.
     pub fn blank(&self) -> CStr<'static> {
         CStr::new(self.blank).unwrap_or(c(b"\0"))
     }
 
-    /// The variable that makes bash wait.
+    /// Returns the environment variable that makes bash wait.
     pub fn variable(&self) -> CStr<'static> {
         BASH_ENV
     }
 
-    /// In the worker's process: keeps its own ends only.
-    pub fn forked(&self) {
+    /// Closes the shell's ends of the pipes in the worker.
+    pub fn close_shell_ends(&self) {
         for fd in [self.first, self.second.0, self.ready.1] {
             sys::close(fd);
         }
     }
 
-    /// Becomes readable when the shell waits for its command.
+    /// Returns a descriptor that becomes readable when the shell waits for its command.
     pub fn ready(&self) -> Fd {
         self.ready.0
     }
 
-    /// Gives the waiting shell its command. After an error nothing of it has been run.
+    /// Passes the command to the waiting shell. After an error no part of it has run.
     pub fn give(&self, pid: i32, command: CStr<'_>) -> Result<()> {
         let text = command.bytes();
         let stage = sys::memory(SECOND_STAGE.len() + text.len() * 4 + STAGE_END.len())?;
@@ -93,8 +92,8 @@ impl Prestart {
         stage.add(STAGE_END);
 
         let arguments = arguments_of(pid)?;
-        // Arguments whose last byte is not NUL are one line for those who list processes, up to the
-        // first NUL.
+        // If the last byte of the arguments is not NUL, the kernel shows them in lists of processes
+        // as one text up to the first NUL.
         let last = arguments + BEFORE_TEXT + BLANK_BYTES;
         let begin = arguments + BEFORE_TEXT;
         sys::write_memory(
@@ -119,7 +118,7 @@ impl Text {
         self.len += bytes.len();
     }
 
-    /// For between single quotes.
+    /// Adds bytes that will be between single quotes.
     fn add_quoted(&mut self, bytes: &[u8]) {
         for byte in bytes {
             match byte {
@@ -130,7 +129,7 @@ impl Text {
     }
 }
 
-/// Where the arguments of a process are in its memory: the field `arg_start` of `/proc/PID/stat`
+/// Returns the address of the arguments of a process: the field `arg_start` of `/proc/PID/stat`
 /// (`proc_pid_stat(5)`).
 fn arguments_of(pid: i32) -> Result<usize> {
     const ARG_START: usize = 48;
@@ -146,7 +145,7 @@ fn arguments_of(pid: i32) -> Result<usize> {
     let read = sys::read(file, &mut content);
     sys::close(file);
     let content = &content[..read?];
-    // The second field is the program's name in parentheses, whatever it contains.
+    // The second field is the program's name in parentheses, and may contain any byte.
     let name_end = content.iter().rposition(|byte| *byte == b')').ok_or(Errno::INVAL)?;
     let mut fields = content[name_end..].split(|byte| *byte == b' ');
     let field = fields.nth(ARG_START - 2).ok_or(Errno::INVAL)?;
@@ -161,6 +160,6 @@ fn arguments_of(pid: i32) -> Result<usize> {
             .and_then(|address| address.checked_add(digit.into()))
             .ok_or(Errno::INVAL)?;
     }
-    // Hidden from those who may not trace the process.
+    // The kernel shows 0 to a process that may not trace this one.
     if address == 0 { Err(Errno::INVAL) } else { Ok(address) }
 }

@@ -1,4 +1,4 @@
-//! Reading what the host wrote, by the layout of `wire`.
+//! Decoding of the plan and of requests, by the layout of `wire`.
 
 use crate::sys::{CStr, Errno, Result};
 
@@ -31,7 +31,8 @@ impl<'a> Reader<'a> {
         CStr::new(self.bytes(len.saturating_add(1))?).ok_or(Errno::INVAL)
     }
 
-    /// A count, then as many texts. Gives where they stand in the file, whose end is this reader's.
+    /// Reads a count and that number of texts. Returns their position in `file`, at whose end this
+    /// reader ends too.
     pub fn texts(&mut self, file: &[u8]) -> Result<Span> {
         let count = self.u32()?;
         let start = file.len() - self.0.len();
@@ -42,7 +43,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Where a list of texts stands in a file that outlives whoever reads it.
+/// Position of a list of texts in a mapped file.
 #[derive(Clone, Copy)]
 pub struct Span {
     count: u32,
@@ -50,7 +51,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// The texts, without their NULs; they were checked when the span was read.
+    /// Returns the texts without their NULs. [`Reader::texts`] has checked them.
     pub fn of(self, file: &[u8]) -> impl Iterator<Item = &[u8]> {
         let mut reader = Reader(&file[self.start..]);
         (0..self.count).map_while(move |_| {

@@ -1,26 +1,52 @@
-//! The report of a worker on a command.
+//! Messages to the host: the state of the session, and the report on a command.
 
-use crate::sys::{self, Fd};
+use crate::sys::{self, Errno, Fd, Result};
 use crate::wire;
 
-/// Result of one command, by the layout of `wire`.
+/// Reports the process id of init.
+pub fn report_init(control: Fd, pid: i32) -> Result<()> {
+    send_words(control, [wire::MSG_INIT, pid as u32])
+}
+
+/// Reports that the session accepts commands. `landlock_abi` is 0 in a session without Landlock.
+pub fn report_ready(control: Fd, landlock_abi: u32) -> Result<()> {
+    send_words(control, [wire::MSG_READY, landlock_abi])
+}
+
+/// Reports that the setup of the session failed.
+pub fn report_failure(control: Fd, step: u32, errno: Errno, path: &[u8]) {
+    let mut message = [0; 512];
+    let path = &path[..path.len().min(500)];
+    message[..4].copy_from_slice(&wire::MSG_FAILED.to_le_bytes());
+    message[4..8].copy_from_slice(&step.to_le_bytes());
+    message[8..12].copy_from_slice(&(errno.0 as u32).to_le_bytes());
+    message[12..12 + path.len()].copy_from_slice(path);
+    let _ = sys::send(control, &message[..12 + path.len()]);
+}
+
+/// Report on one command.
 pub struct Reply {
     /// `RESULT_…`.
     pub kind: u32,
     pub value: u32,
     /// `LIMIT_…`.
     pub limit: u32,
-    /// Number of created names in this session that the host watches for.
+    /// Number of calls in this session that may have created a watched name.
     pub creations: u32,
 }
 
 impl Reply {
+    /// Sends the report on the command's channel.
     pub fn send(self, channel: Fd) {
-        let mut message = [0; wire::REPORT_BYTES];
-        let words = [self.kind, self.value, self.limit, self.creations];
-        for (part, word) in message.chunks_exact_mut(4).zip(words) {
-            part.copy_from_slice(&word.to_le_bytes());
-        }
-        let _ = sys::send(channel, &message);
+        const { assert!(wire::REPORT_BYTES == 16, "four words") };
+        let _ = send_words(channel, [self.kind, self.value, self.limit, self.creations]);
     }
+}
+
+fn send_words<const N: usize>(socket: Fd, words: [u32; N]) -> Result<()> {
+    let mut message = [0; 16];
+    for (part, word) in message.chunks_exact_mut(4).zip(words) {
+        part.copy_from_slice(&word.to_le_bytes());
+    }
+    sys::send(socket, &message[..N * 4])
 }

@@ -1,4 +1,5 @@
-//! A command's shell: a child that takes the command's streams and directory, and executes bash.
+//! The shell of a command: a child that takes the command's streams and directory, and executes
+//! bash.
 
 use crate::prestart::Prestart;
 use crate::reply::Reply;
@@ -6,14 +7,14 @@ use crate::sys::{self, CStr, Errno, Fd, Result, c};
 use crate::tier::Tier;
 use crate::wire;
 
-/// One command, and what its shell starts with.
+/// One command, and the start conditions of its shell.
 pub struct Request<'r> {
     pub shell: CStr<'r>,
     pub directory: CStr<'r>,
     pub command: CStr<'r>,
     pub variables: [*const u8; wire::MAX_VARIABLES + 2],
     pub count: usize,
-    /// Standard input, output, error, and the command's channel.
+    /// Standard input, output and error, then the command's channel.
     pub fds: &'r [Fd],
 }
 
@@ -22,7 +23,7 @@ impl Request<'_> {
         self.fds[3]
     }
 
-    /// Starts the shell with its command, or, before it is known, with a blank one.
+    /// Starts the shell with its command, or with a blank text if the command is deferred.
     pub fn start(
         &mut self,
         tier: &Tier,
@@ -32,7 +33,7 @@ impl Request<'_> {
         sys::start_sharing(stack, become_shell, &mut Shell { request: self, tier, prestart })
     }
 
-    /// Leaves the shell's streams to the shell.
+    /// Closes the worker's copies of the shell's streams.
     pub fn close_streams(&self) {
         for fd in &self.fds[..3] {
             sys::close(*fd);
@@ -40,25 +41,25 @@ impl Request<'_> {
     }
 }
 
-/// What the shell's process needs until it is the shell.
+/// Data of the child until it executes the shell.
 struct Shell<'s, 'r> {
     request: &'s mut Request<'r>,
     tier: &'s Tier,
     prestart: Option<&'s Prestart>,
 }
 
-/// What `become_shell` needs, and room.
+/// Size of the child's stack, several times what `become_shell` uses.
 pub const STACK_BYTES: usize = 64 * 1024;
 
-/// Turns the child into the shell; failures go to the command's channel. It shares the worker's
-/// memory, so it changes nothing there but its own stack and what was made for it.
+/// Turns the child into the shell, or reports the failure on the command's channel. The child
+/// shares the worker's memory, so it changes nothing there except its own stack and `Shell`.
 extern "C" fn become_shell(Shell { request, tier, prestart }: &mut Shell<'_, '_>) -> ! {
     let prestart = *prestart;
     let channel = request.channel();
     let mut start = || -> core::result::Result<Errno, (u32, Errno)> {
         sys::new_terminal_session();
         sys::chdir(request.directory).map_err(|errno| (wire::RESULT_NO_DIRECTORY, errno))?;
-        // 0, 1 and 2 are taken since the beginning, so no descriptor of the message is one of them.
+        // Init keeps 0, 1 and 2 open, so no descriptor of the message is one of them.
         for (to, fd) in request.fds[..3].iter().enumerate() {
             sys::dup_to(*fd, to as Fd).map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
         }
@@ -71,7 +72,7 @@ extern "C" fn become_shell(Shell { request, tier, prestart }: &mut Shell<'_, '_>
             command = prestart.blank();
             variable = prestart.variable().as_ptr();
         }
-        // The memory is the worker's, and a shell may have been tried before.
+        // An earlier attempt to start a shell may have set it in the worker's memory.
         request.variables[request.count] = variable;
         let arguments =
             [c(b"bash\0").as_ptr(), c(b"-c\0").as_ptr(), command.as_ptr(), core::ptr::null()];
@@ -81,7 +82,7 @@ extern "C" fn become_shell(Shell { request, tier, prestart }: &mut Shell<'_, '_>
         Ok(errno) => (wire::RESULT_NO_SHELL, errno),
         Err(failure) => failure,
     };
-    // A shell that was prestarted is tried again with its command, and then reports.
+    // After a failed prestart the worker starts another shell, which then reports.
     if prestart.is_none() {
         let value = errno.0 as u32;
         Reply { kind, value, limit: wire::LIMIT_NONE, creations: 0 }.send(channel);

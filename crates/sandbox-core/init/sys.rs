@@ -2,7 +2,7 @@
 
 use crate::arch;
 
-/// An error number of the kernel (`errno(3)`).
+/// Error number of the kernel (`errno(3)`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
@@ -21,15 +21,15 @@ impl Errno {
 
 pub type Result<T> = core::result::Result<T, Errno>;
 
-/// A descriptor. Init has few, knows each, and closes by hand.
+/// A descriptor. Init uses few, and closes each explicitly.
 pub type Fd = i32;
 
-/// A text that ends in NUL, as the kernel takes paths.
+/// A text that ends in NUL, such as a path for the kernel.
 #[derive(Clone, Copy)]
 pub struct CStr<'a>(&'a [u8]);
 
 impl<'a> CStr<'a> {
-    /// `bytes` ends in NUL and has no other.
+    /// Returns `None` unless `bytes` ends in NUL and has no other NUL.
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         match bytes.split_last() {
             Some((0, rest)) if !rest.contains(&0) => Some(Self(bytes)),
@@ -40,7 +40,7 @@ impl<'a> CStr<'a> {
     /// # Safety
     /// `start` points to a text that ends in NUL and lives as long as the result.
     unsafe fn from_ptr(start: *const u8) -> Self {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller vouches for the same condition.
         Self(unsafe { core::ffi::CStr::from_ptr(start.cast()) }.to_bytes_with_nul())
     }
 
@@ -52,7 +52,7 @@ impl<'a> CStr<'a> {
         self.0.as_ptr()
     }
 
-    /// The path without its leading slash, `.` for the root.
+    /// Returns the path without its leading slash, or `.` for the root.
     pub fn below_root(self) -> CStr<'a> {
         match self.0 {
             [b'/', 0] => c(b".\0"),
@@ -62,7 +62,7 @@ impl<'a> CStr<'a> {
     }
 }
 
-/// A literal such as `c(b"/proc\0")`.
+/// Returns a literal as a text, for example `c(b"/proc\0")`.
 pub const fn c(literal: &'static [u8]) -> CStr<'static> {
     CStr(literal)
 }
@@ -91,7 +91,7 @@ fn padded<const N: usize>(given: [usize; N]) -> [usize; 6] {
     arguments
 }
 
-// After the macro, which they use.
+// These modules use the macro, so they come after it.
 mod files;
 mod landlock;
 mod memory;
@@ -118,7 +118,7 @@ struct IoVec {
     len: usize,
 }
 
-/// A number as the kernel's files take it.
+/// Returns a number in decimal digits, as the kernel's files expect it.
 pub fn decimal<const N: usize>(buffer: &mut [u8; N], number: impl Into<u64>) -> &[u8] {
     let mut at = buffer.len();
     let mut rest: u64 = number.into();

@@ -1,5 +1,4 @@
-//! What holds a session's commands, and how they end: a process namespace for each worker, or rules
-//! and the search for orphans.
+//! The two tiers of a session: with namespaces, or with Landlock rules and a search for orphans.
 
 use crate::landlock::Rules;
 use crate::mounts::{self, View};
@@ -11,15 +10,16 @@ pub const CLONE_NEWNS: usize = 0x2_0000;
 pub const CLONE_NEWCGROUP: usize = 0x200_0000;
 pub const CLONE_NEWPID: usize = 0x2000_0000;
 
-/// What holds a session's commands.
+/// Tier of a session, which confines the commands and ends them.
 pub enum Tier {
     /// A process namespace for each worker, among those of the session.
     Namespaces {
-        /// The highest process id of a command, or 0 where the kernel cannot limit it.
+        /// Highest process id of a command, or 0 if the kernel cannot limit it.
         max_pid: u32,
         view: View,
     },
-    /// Rules for each command's shell; a worker is found by its orphans.
+    /// Landlock rules for the shell of each command. A worker finds the processes of its command as
+    /// its orphans.
     Landlock(Rules),
 }
 
@@ -31,16 +31,16 @@ impl Tier {
         }
     }
 
-    /// Carries out operations on a session that is open.
+    /// Applies operations to an open session.
     pub fn add(&self, operations: &mut Reader<'_>) -> Result<()> {
         match self {
             Self::Namespaces { view, .. } => mounts::add(view, operations),
-            // Rules of Landlock open, and nothing takes that back.
+            // A Landlock rule grants access, and cannot be revoked.
             Self::Landlock(_) => operations.u32().map(drop),
         }
     }
 
-    /// Makes a new process a worker.
+    /// Sets up a new process as a worker.
     pub fn enter_worker(&self) -> Result<()> {
         match self {
             Self::Namespaces { max_pid, .. } => {
@@ -51,8 +51,7 @@ impl Tier {
         }
     }
 
-    /// In a worker that has a control group of its own: what it and its commands see of groups begins
-    /// there.
+    /// Makes the worker's control group the root of the groups that it and its commands see.
     pub fn enter_group(&self) -> Result<()> {
         match self {
             Self::Namespaces { .. } => sys::unshare(CLONE_NEWCGROUP),
@@ -60,8 +59,8 @@ impl Tier {
         }
     }
 
-    /// A descriptor that becomes readable when a child of the worker has ended; where no namespace
-    /// ends with init, also when init has.
+    /// Returns a descriptor that becomes readable when a child of the worker exits. Without a
+    /// namespace that ends with init, it also becomes readable when init exits.
     pub fn events(&self) -> Result<Fd> {
         match self {
             Self::Namespaces { .. } => sys::child_events(),
@@ -69,7 +68,7 @@ impl Tier {
         }
     }
 
-    /// In the process that becomes the shell.
+    /// Confines the process that becomes the shell.
     pub fn enter_command(&self) -> Result<()> {
         match self {
             Self::Namespaces { .. } => Ok(()),
@@ -77,8 +76,8 @@ impl Tier {
         }
     }
 
-    /// Kills what is left of a command: everyone in the namespace, or the worker's children, whose
-    /// own become the worker's when they die.
+    /// Kills the processes of a command: all others in the namespace, or the children of the
+    /// worker. Their own children become the worker's when they die.
     pub fn kill_all(&self) {
         match self {
             Self::Namespaces { .. } => sys::kill_all_others(),
@@ -88,7 +87,7 @@ impl Tier {
         }
     }
 
-    /// Kills what has become init's because its worker was killed.
+    /// Kills children of init that are no workers: orphans of a worker that was killed.
     pub fn kill_strays(&self, workers: &Started) {
         if let Self::Landlock(_) = self {
             let _ = sys::each_child(|pid| {

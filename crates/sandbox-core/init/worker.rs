@@ -1,50 +1,49 @@
 //! A worker: the first process of a process namespace in which one command runs at a time.
 //!
-//! It is made in advance, with everything that does not depend on the command, and waits for one on the
-//! control socket. It then starts the shell, and when that has ended, or the host has let go of the
-//! command's channel, it kills all that is left in its namespace, reaps it, and only then reports.
-//! So whoever reads the report knows that nothing of the command is alive. Then it waits for the
-//! next command: its namespace is empty again, and what the last command could change was never its
-//! own.
+//! It starts in advance, with everything that does not depend on a command, and waits for a command
+//! on the control socket. It then starts the shell. When the shell has exited, or the host has
+//! closed the command's channel, the worker kills and reaps all other processes in its namespace.
+//! Only then does it report. So a report means that no process of the command is alive. Afterwards
+//! the namespace is empty again, and the worker waits for the next command.
 
 use crate::cgroup::{Group, Watch};
 use crate::notify::CreationSupervisor;
 use crate::pool::{Pool, WorkerIndex};
 use crate::prestart::Prestart;
 use crate::reader::Reader;
-use crate::reply::Reply;
+use crate::reply::{Reply, report_failure, report_ready};
 use crate::shell::{self, Request};
 use crate::sys::{self, CStr, Errno, Fd, MAX_FDS, Poll, Result};
 use crate::tier::Tier;
 use crate::wire;
 
-/// How often a worker that waits looks up. It goes if another one waits too.
-pub const LOOK_UP_SECONDS: u64 = 1;
-/// How often the last one looks up before it goes. After that it has given its memory back, and the
-/// next command pays half a millisecond for a new one.
-const MAX_LOOKS: u32 = 30;
-/// How many commands a worker runs. Its own processor time counts against the limits of a command.
+/// Interval at which an idle worker wakes. It exits if another worker is idle.
+pub const WAKE_INTERVAL_SECONDS: u64 = 1;
+/// Number of times that the last idle worker wakes before it exits. The exit frees its memory, and
+/// the next command pays half a millisecond for a new worker.
+const MAX_WAKES: u32 = 30;
+/// Maximum number of commands of a worker, whose own processor time counts against their limits.
 const MAX_COMMANDS: u32 = 1000;
 
-/// After how long what was killed and is not dead yet is looked at again.
+/// Interval between attempts to kill processes that are still alive.
 const KILL_AGAIN_MS: i32 = 10;
 
-/// What a worker needs of the session.
+/// The state of a session that workers inherit.
 pub struct Session {
     pub control: Fd,
-    /// Wakes init when the last worker that waited has taken a command.
+    /// Wakes init when the last idle worker has taken a command.
     pub taken: Fd,
     pub pool: Pool,
     pub filter: &'static [u8],
     pub limits: &'static [u8],
     pub tier: Tier,
     pub group: Option<Group>,
-    /// What init alone sees to.
+    /// In use by init alone.
     pub supervisor: Option<CreationSupervisor>,
 }
 
 impl Session {
-    /// Forks a process that is to become a worker.
+    /// Forks a process that becomes a worker.
     pub fn fork_worker(&self, index: WorkerIndex) -> Result<i32> {
         let namespaces = self.tier.worker_namespaces();
         match &self.group {
@@ -57,7 +56,7 @@ impl Session {
         }
     }
 
-    /// Removes what was made for a worker that is dead.
+    /// Removes the control group of a dead worker.
     pub fn remove_group(&self, index: WorkerIndex) {
         if let Some(group) = &self.group {
             group.remove_worker(index);
@@ -65,14 +64,14 @@ impl Session {
     }
 }
 
-/// Whether the worker tells the host that the session takes commands.
+/// Readiness report to the host, which only the first worker sends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Announce {
     Yes,
     No,
 }
 
-/// Runs commands, one after another, and ends the process.
+/// Runs commands one after another, then exits.
 pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
     if let Some(supervisor) = &session.supervisor {
         sys::close(supervisor.listener());
@@ -81,18 +80,15 @@ pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
         Ok(prepared) => prepared,
         Err((step, errno)) => {
             if announce == Announce::Yes {
-                crate::report_failure(session.control, step, errno, b"");
+                report_failure(session.control, step, errno, b"");
             }
             sys::exit(1)
         }
     };
-    if announce == Announce::Yes {
-        let mut message = [0; 8];
-        message[..4].copy_from_slice(&wire::MSG_READY.to_le_bytes());
-        message[4..].copy_from_slice(&session.tier.landlock_abi().to_le_bytes());
-        if sys::send(session.control, &message).is_err() {
-            sys::exit(1);
-        }
+    if announce == Announce::Yes
+        && report_ready(session.control, session.tier.landlock_abi()).is_err()
+    {
+        sys::exit(1);
     }
     let (Ok(buffer), Ok(stack)) =
         (sys::memory(wire::MAX_MESSAGE_BYTES), sys::memory(shell::STACK_BYTES))
@@ -103,27 +99,27 @@ pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
     for _ in 0..MAX_COMMANDS {
         let mut fds = [-1; MAX_FDS];
         let received = worker.receive(index, buffer, &mut fds);
-        if session.pool.forget(index) {
+        if session.pool.remove_idle(index) {
             let _ = sys::write(session.taken, &1u64.to_le_bytes());
         }
         let (message, count) = match received {
             Ok((message, count)) if count >= 4 => (message, count),
-            // The host is gone, or sent what no host of ours sends; closing the descriptors tells
-            // it so.
+            // The host has exited, or has sent a malformed message. The exit closes the
+            // descriptors, which the host notices.
             _ => sys::exit(0),
         };
         let channel = fds[3];
         let (kind, value, next) = match worker.execute(message, &fds[..count], stack) {
             Ok((kind, value, next)) => (kind, value, next),
             Err(errno) => {
-                worker.end_all(0);
+                worker.kill_all(0);
                 (wire::RESULT_BAD_REQUEST, errno.0 as u32, Next::End)
             }
         };
         let limit = worker.watch.limit();
         let next = if worker.watch.is_much_held() { Next::End } else { next };
         if next == Next::Wait {
-            session.pool.expect(index);
+            session.pool.add_idle(index);
         }
         Reply { kind, value, limit, creations: session.pool.creations() }.send(channel);
         sys::close(channel);
@@ -134,11 +130,11 @@ pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
     sys::exit(0)
 }
 
-/// What a worker does after a command.
+/// Action of a worker after a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Wait,
-    /// The command has left something in this process, if only memory that is in use.
+    /// The command has left state in this process, such as memory in use.
     End,
 }
 
@@ -162,16 +158,16 @@ fn prepare(
     restrict().map(|events| (events, watch)).map_err(|errno| (wire::STEP_PRIVILEGES, errno))
 }
 
-/// This process, as what runs commands.
+/// State of this process while it runs commands.
 struct Worker<'s> {
     session: &'s Session,
-    /// Readable when a child has ended.
+    /// Becomes readable when a child exits.
     events: Fd,
     watch: Watch,
 }
 
 impl Worker<'_> {
-    /// Waits for a command; ends the process when none comes for long.
+    /// Waits for a command. Exits if none arrives for a long time.
     fn receive<'b>(
         &self,
         index: WorkerIndex,
@@ -179,15 +175,13 @@ impl Worker<'_> {
         fds: &mut [Fd; MAX_FDS],
     ) -> Result<(&'b [u8], usize)> {
         let Session { control, pool, .. } = self.session;
-        for _ in 0..MAX_LOOKS {
+        for _ in 0..MAX_WAKES {
             match sys::receive(*control, buffer, fds) {
-                Err(Errno::AGAIN)
-                    if sys::is_orphaned(self.events) || pool.leave_to_others(index) =>
-                {
+                Err(Errno::AGAIN) if sys::is_orphaned(self.events) || pool.try_leave(index) => {
                     sys::exit(0)
                 }
                 Err(Errno::AGAIN) => {}
-                // The session is not whole any more; closing the descriptors tells the host.
+                // Init is dead. The exit closes the descriptors, which the host notices.
                 Ok(_) if sys::is_orphaned(self.events) => sys::exit(0),
                 Ok((len, count)) => return Ok((&buffer[..len], count)),
                 Err(errno) => return Err(errno),
@@ -209,7 +203,7 @@ impl Worker<'_> {
         if count > wire::MAX_VARIABLES {
             return Err(Errno::TOO_BIG);
         }
-        // Room for one of ours, and for the null at the end.
+        // Room for one variable of a prestarted shell, and for the null at the end.
         let mut variables = [core::ptr::null(); wire::MAX_VARIABLES + 2];
         for variable in variables.iter_mut().take(count) {
             *variable = reader.text()?.as_ptr();
@@ -226,11 +220,11 @@ impl Worker<'_> {
         Ok((kind, value, if fds.len() > 4 { Next::End } else { Next::Wait }))
     }
 
-    /// Starts the shell at once, and gives it its command when that is known.
+    /// Starts the shell at once, and passes the command to it when the command arrives.
     fn run_deferred(&self, request: &mut Request<'_>, stack: &mut [u8]) -> Result<(u32, u32)> {
         let prestart = Prestart::new()?;
         let mut child = Some(request.start(&self.session.tier, Some(&prestart), stack)?);
-        prestart.forked();
+        prestart.close_shell_ends();
         let buffer = sys::memory(4 + wire::MAX_DEFERRED_BYTES + 1)?;
         let (mut received, mut is_ready) = (0, false);
         loop {
@@ -246,7 +240,7 @@ impl Worker<'_> {
             let mut fds = [
                 Poll { fd: request.channel(), events: sys::POLL_IN, found: 0 },
                 Poll { fd: self.events, events: sys::POLL_IN, found: 0 },
-                // Of a shell that is dead the pipe is at its end, and would not let anybody sleep.
+                // The pipe of a dead shell is at its end, and would end every wait at once.
                 Poll {
                     fd: if is_ready || child.is_none() { -1 } else { prestart.ready() },
                     events: sys::POLL_IN,
@@ -261,7 +255,7 @@ impl Worker<'_> {
             is_ready |= fds[2].found & sys::POLL_IN != 0;
             if fds[1].found != 0 {
                 if sys::is_orphaned(self.events) {
-                    self.end_unused();
+                    self.abandon();
                 }
                 while let Ok((pid @ 1.., _)) = sys::wait(false) {
                     if child == Some(pid) {
@@ -272,10 +266,10 @@ impl Worker<'_> {
             if fds[0].found & sys::POLL_IN != 0 && !is_whole {
                 match sys::read(request.channel(), &mut buffer[received..]) {
                     Ok(count @ 1..) => received += count,
-                    _ => self.end_unused(),
+                    _ => self.abandon(),
                 }
             } else if fds[0].found != 0 || fds[3].found != 0 {
-                self.end_unused();
+                self.abandon();
             }
         }
         request.command = CStr::new(&buffer[4..received]).ok_or(Errno::INVAL)?;
@@ -286,7 +280,7 @@ impl Worker<'_> {
         let child = match given {
             Some(pid) => pid,
             None => {
-                self.end_all(0);
+                self.kill_all(0);
                 request.start(&self.session.tier, None, stack)?
             }
         };
@@ -294,13 +288,14 @@ impl Worker<'_> {
         Ok(self.supervise(child, request.channel()))
     }
 
-    /// The host has no use for the waiting shell any more.
-    fn end_unused(&self) -> ! {
-        self.end_all(0);
+    /// Kills the processes of a command that the host has given up, and exits.
+    fn abandon(&self) -> ! {
+        self.kill_all(0);
         sys::exit(0)
     }
 
-    /// Waits for the shell or for the host to let go, then ends and reaps everything.
+    /// Waits until the shell exits or the host closes the channel. Then kills and reaps all
+    /// processes of the command. Returns the kind and the value of the report.
     fn supervise(&self, shell: i32, channel: Fd) -> (u32, u32) {
         let mut status = None;
         while status.is_none() {
@@ -310,18 +305,17 @@ impl Worker<'_> {
                 Poll { fd: self.session.control, events: 0, found: 0 },
                 self.watch.poll(),
             ];
-            let _ = sys::poll(&mut fds, self.watch.look_again_ms());
+            let _ = sys::poll(&mut fds, self.watch.next_check_ms());
             if fds[2].found != 0 {
-                // The session is closed; who still waits for this command hears so from the closing
-                // of its channel.
-                self.end_unused();
+                // The host has closed the session. A caller that waits for this command notices
+                // that its channel closes.
+                self.abandon();
             }
             if fds[1].found & !sys::POLL_IN != 0 || self.watch.is_exceeded(&fds[3]) {
                 break;
             }
             if fds[1].found != 0 {
-                // The host has a signal for the command. The shell leads a process group, as in a
-                // terminal.
+                // The host forwards a signal. The shell leads a process group, like in a terminal.
                 let mut signal = [0; 4];
                 match sys::read(channel, &mut signal) {
                     Ok(4) => sys::kill_group(shell, u32::from_le_bytes(signal)),
@@ -329,7 +323,7 @@ impl Worker<'_> {
                 }
             }
             if sys::is_orphaned(self.events) {
-                self.end_unused();
+                self.abandon();
             }
             while let Ok((pid @ 1.., ended)) = sys::wait(false) {
                 if pid == shell {
@@ -337,17 +331,18 @@ impl Worker<'_> {
                 }
             }
         }
-        let status = self.end_all(shell).or(status).unwrap_or(9);
+        let status = self.kill_all(shell).or(status).unwrap_or(9);
         match status & 0x7f {
             0 => (wire::RESULT_EXITED, (status >> 8) & 0xff),
             signal => (wire::RESULT_SIGNALED, signal),
         }
     }
 
-    /// Kills and reaps everything of a command. Gives the status of the shell, if it was among it.
-    fn end_all(&self, shell: i32) -> Option<u32> {
+    /// Kills and reaps all processes of a command. Returns the status of the shell, if it was one
+    /// of them.
+    fn kill_all(&self, shell: i32) -> Option<u32> {
         let mut status = None;
-        // A kill that meets a fork may miss the newborn, so again until nobody is left to wait for.
+        // A kill may miss a process that is being forked, so repeat it until no child is left.
         loop {
             self.session.tier.kill_all();
             match sys::wait(false) {

@@ -70,8 +70,9 @@ pub(super) fn of_packages(root: &Path, triplet: &str, tests: &Tests) -> Result<V
     }
     let mut needed = BTreeSet::new();
     for program in PROGRAMS {
-        let places = PROGRAM_DIRECTORIES.map(|dir| root.join(dir).join(program));
-        needed.extend(places.into_iter().find(|place| place.is_file()));
+        let mut places = PROGRAM_DIRECTORIES.iter().map(|dir| root.join(dir).join(program));
+        let place = places.find(|place| place.is_file());
+        needed.insert(place.ok_or_else(|| format!("no package has {program}"))?);
     }
     for lib in ["lib", "usr/lib"] {
         let libraries = entries(&root.join(lib).join(triplet));

@@ -4,8 +4,6 @@
 //! notified calls from it, and the host builds the filters from it. So a call that the kernel
 //! reports to init always has a row here.
 
-#![allow(dead_code, reason = "init and the host use different parts of the tables")]
-
 #[path = "aarch64.rs"]
 pub mod aarch64;
 #[path = "x86_64.rs"]
@@ -52,8 +50,8 @@ pub enum Rule {
     /// Changes the attributes of a file, which Landlock does not control. In a session without
     /// namespaces it is denied, unless the caller of the engine accepted that weakness.
     ChangesAttributes,
-    /// Affects the process whose id is in an argument. In a session without namespaces the
-    /// argument must be 0, which means the caller.
+    /// Affects the process whose id is in an argument. In a session without namespaces the argument
+    /// must be 0, which means the caller.
     AffectsProcess {
         /// Position of the process id.
         process: u8,

@@ -17,7 +17,7 @@ pub fn close(fd: Fd) {
     let _ = sys!(close, fd);
 }
 
-/// Closes every descriptor from `first` on.
+/// Closes all descriptors at and above `first`.
 pub fn close_from(first: Fd) -> Result<()> {
     sys!(close_range, first, u32::MAX, 0).map(drop)
 }
@@ -26,13 +26,13 @@ pub fn dup_to(fd: Fd, to: Fd) -> Result<()> {
     if fd == to { Ok(()) } else { sys!(dup3, fd, to, 0).map(drop) }
 }
 
-/// Reads what a signalfd or an eventfd holds, to empty it.
+/// Empties a signalfd or an eventfd.
 pub fn drain(fd: Fd) {
     let mut buffer = [0u8; 128];
     let _ = sys!(read, fd, buffer.as_mut_ptr(), buffer.len());
 }
 
-/// Reads once; 0 at the end.
+/// Reads once. Returns 0 at the end of the file.
 pub fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
     loop {
         match sys!(read, fd, buffer.as_mut_ptr(), buffer.len()) {
@@ -42,7 +42,7 @@ pub fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
     }
 }
 
-/// Reads a file from its beginning, wherever reading has come to.
+/// Reads a file from its beginning, independent of its position.
 pub fn read_from_start(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
     sys!(pread64, fd, buffer.as_mut_ptr(), buffer.len(), 0)
 }
@@ -57,7 +57,7 @@ pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A pipe: its reading and its writing end.
+/// Creates a pipe. Returns its reading and its writing end.
 pub fn pipe() -> Result<(Fd, Fd)> {
     let mut ends = [0; 2];
     sys!(pipe2, ends.as_mut_ptr(), O_CLOEXEC)?;
@@ -68,7 +68,7 @@ pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize> {
     sys!(write, fd, bytes.as_ptr(), bytes.len())
 }
 
-/// `struct statx`, of which init reads the mode (offset 28) and the size (offset 40).
+/// `struct statx`. Init reads the mode at offset 28 and the size at offset 40.
 #[repr(C, align(8))]
 struct Statx([u8; 256]);
 
@@ -103,7 +103,7 @@ pub fn open(dir: Fd, path: CStr<'_>, flags: usize, mode: usize) -> Result<Fd> {
     sys!(openat, dir, path.as_ptr(), flags | O_CLOEXEC, mode).map(|fd| fd as Fd)
 }
 
-/// Opens a path for reference, following no symlink anywhere, with `root` as its root.
+/// Opens a path below `root` for reference, and follows no symlink in it.
 pub fn open_plain(root: Fd, path: CStr<'_>) -> Result<Fd> {
     // struct open_how: flags, mode, resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
     // RESOLVE_IN_ROOT
@@ -111,8 +111,8 @@ pub fn open_plain(root: Fd, path: CStr<'_>) -> Result<Fd> {
     sys!(openat2, root, path.as_ptr(), how.as_ptr(), 24).map(|fd| fd as Fd)
 }
 
-/// The same from the process's own root, without `openat2`, by which a filter cannot tell that no
-/// file is made.
+/// Like [`open_plain`] from the root of the process, without `openat2`, about which the kernel
+/// would ask init.
 pub fn open_in_steps(path: CStr<'_>) -> Result<Fd> {
     let mut at = open(AT_FDCWD, c(b"/\0"), O_PATH, 0)?;
     let mut name = [0; 256];
@@ -120,7 +120,7 @@ pub fn open_in_steps(path: CStr<'_>) -> Result<Fd> {
         let end = part.len();
         name.get_mut(..end).ok_or(Errno::INVAL)?.copy_from_slice(part);
         *name.get_mut(end).ok_or(Errno::INVAL)? = 0;
-        // A symlink is opened itself; it has nothing below it, and nothing is mounted on it.
+        // This opens a symlink itself. The next component below it fails, and the last is checked.
         let next = open(at, CStr::new(&name[..=end]).ok_or(Errno::INVAL)?, O_PATH | O_NOFOLLOW, 0);
         close(at);
         at = next?;
@@ -145,7 +145,7 @@ pub fn symlink(target: CStr<'_>, dir: Fd, path: CStr<'_>) -> Result<()> {
     sys!(symlinkat, target.as_ptr(), dir, path.as_ptr()).map(drop)
 }
 
-/// Where a symlink leads; gives the length of that.
+/// Reads the target of a symlink. Returns its length.
 pub fn read_link(path: CStr<'_>, buffer: &mut [u8]) -> Result<usize> {
     sys!(readlinkat, AT_FDCWD as isize, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())
 }

@@ -2,36 +2,36 @@
 
 use super::{Errno, Fd, Result, file_size};
 
-/// Anonymous memory, zeroed, that lives as long as the process.
+/// Returns zeroed memory that stays mapped until the process exits.
 pub fn memory(len: usize) -> Result<&'static mut [u8]> {
     // PROT_READ|WRITE, MAP_PRIVATE|MAP_ANONYMOUS
     let at = sys!(mmap, 0, len, 3, 0x22, -1isize, 0)?;
-    // SAFETY: the kernel has just given this mapping to nobody else, and it is never unmapped.
+    // SAFETY: the mapping is new, has no other user, and is never unmapped.
     Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut u8, len) })
 }
 
-/// Something for which zeros are a value, in memory of its own, zeroed.
+/// Returns a zeroed value in new memory.
 pub fn zeroed<T: Zero>() -> Result<&'static mut T> {
-    // SAFETY: pages are aligned for every type here, zeros are a value of it, and the mapping is
-    // nobody else's.
+    // SAFETY: pages are aligned for every type here, zero bytes are a value of the type, and the
+    // mapping has no other user.
     memory(size_of::<T>()).map(|bytes| unsafe { &mut *bytes.as_mut_ptr().cast() })
 }
 
-/// The same, in memory that stays common to the processes that are forked later.
+/// Like [`zeroed`], in memory that this process shares with its later children.
 pub fn shared_memory<T: Zero + Sync>() -> Result<&'static T> {
     // PROT_READ|WRITE, MAP_SHARED|MAP_ANONYMOUS
     let at = sys!(mmap, 0, size_of::<T>(), 3, 0x21, -1isize, 0)?;
-    // SAFETY: as above; what is shared is made to be changed by several at once.
+    // SAFETY: the same reasons; `Sync` types allow access by several processes at once.
     Ok(unsafe { &*(at as *const T) })
 }
 
-/// A type for which zeros in every byte are a value.
+/// Types with a value whose bytes are all zero.
 ///
 /// # Safety
-/// They are.
+/// The type has such a value.
 pub unsafe trait Zero {}
 
-/// A file's content as it is now. The file must not shrink: it is one of ours, sealed.
+/// Maps the current content of a file, which must not shrink.
 pub fn map_file(fd: Fd) -> Result<&'static [u8]> {
     let len = file_size(fd)?;
     if len == 0 {
@@ -39,11 +39,11 @@ pub fn map_file(fd: Fd) -> Result<&'static [u8]> {
     }
     // PROT_READ, MAP_PRIVATE
     let at = sys!(mmap, 0, len, 1, 2, fd, 0)?;
-    // SAFETY: the mapping is ours alone, and its file is sealed against shrinking by the host.
+    // SAFETY: the mapping is private, and the host has sealed its file against shrinking.
     Ok(unsafe { core::slice::from_raw_parts(at as *const u8, len) })
 }
 
-/// A file's content as it is now, until this is dropped.
+/// The mapped content of a file.
 pub struct Mapping(&'static [u8]);
 
 impl Mapping {

@@ -1,4 +1,4 @@
-//! Waiting for descriptors, and messages between processes.
+//! Polling of descriptors, and messages between processes.
 
 use super::{Errno, Fd, IoVec, O_CLOEXEC, Result, close};
 
@@ -104,19 +104,21 @@ fn send_control(socket: Fd, message: &[u8], control: &mut [u32]) -> Result<()> {
     sys!(sendmsg, socket, &raw const header, 0x4000).map(drop)
 }
 
-/// How long receiving may wait, for everyone who shares the socket.
+/// Limits the time that a process waits for a message. The limit belongs to the socket, so it
+/// applies to all processes that share it.
 pub fn set_receive_timeout(socket: Fd, seconds: u64) -> Result<()> {
     let timeout = [seconds, 0];
     // SOL_SOCKET, SO_RCVTIMEO
     sys!(setsockopt, socket, 1, 20, timeout.as_ptr(), 16).map(drop)
 }
 
-/// The most descriptors that one message brings.
+/// Maximum number of descriptors in one message.
 pub const MAX_FDS: usize = 5;
 
-/// Receives one message with its descriptors, and gives its length and their count; an empty
-/// message means that the other side is gone, and `AGAIN` that none came in time. The kernel wakes
-/// one of those that wait for a message.
+/// Receives one message with its descriptors. Returns its length and their count.
+///
+/// An empty message means that the other side has closed the socket, and `AGAIN` that none arrived
+/// in time. The kernel wakes one of the processes that wait for a message.
 pub fn receive(socket: Fd, buffer: &mut [u8], fds: &mut [Fd; MAX_FDS]) -> Result<(usize, usize)> {
     #[repr(C, align(8))]
     struct Control([u8; 64]);

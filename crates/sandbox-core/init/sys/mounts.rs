@@ -1,4 +1,4 @@
-//! Mounting, and changing the root.
+//! Mounts, and the change of the root.
 
 use super::{AT_EMPTY_PATH, AT_RECURSIVE, CStr, Fd, O_CLOEXEC, Result, c, chdir};
 
@@ -12,33 +12,31 @@ pub fn mount_here(kind: CStr<'_>, flags: usize, options: CStr<'_>) -> Result<()>
     sys!(mount, kind.as_ptr(), c(b".\0").as_ptr(), kind.as_ptr(), flags, options.as_ptr()).map(drop)
 }
 
-/// Cuts the mount namespace off from what the host mounts later.
+/// Isolates the mount namespace from later mounts of the host.
 pub fn make_mounts_private() -> Result<()> {
     // MS_REC | MS_PRIVATE
     sys!(mount, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x4_0000, 0).map(drop)
 }
 
-/// Has namespaces that are made from this one see what is mounted later.
+/// Propagates later mounts to namespaces that are created from this one.
 pub fn share_mounts() -> Result<()> {
     // MS_REC | MS_SHARED
     sys!(mount, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x10_0000, 0).map(drop)
 }
 
-/// Keeps what is mounted here from the namespace that this one was made from, which it goes on
-/// following.
+/// Keeps mounts of this namespace out of its origin, whose later mounts still appear here.
 pub fn follow_mounts() -> Result<()> {
     // MS_REC | MS_SLAVE
     sys!(mount, 0, c(b"/\0").as_ptr(), 0, 0x4000 | 0x8_0000, 0).map(drop)
 }
 
-/// A detached copy of the mounts at and below what `fd` refers to.
+/// Returns a detached copy of the mounts at and below `fd`.
 pub fn clone_mounts(fd: Fd) -> Result<Fd> {
     sys!(open_tree, fd, c(b"\0").as_ptr(), 1 | AT_EMPTY_PATH | AT_RECURSIVE | O_CLOEXEC)
         .map(|fd| fd as Fd)
 }
 
-/// Adds attributes to every mount of a copy, for good: a sandboxed process has no right to take
-/// them off.
+/// Adds attributes to every mount of a copy. A sandboxed process lacks the right to remove them.
 pub fn restrict_mounts(mounts: Fd, attributes: usize) -> Result<()> {
     // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
     let attr = [attributes as u64, 0, 0, 0];
@@ -46,20 +44,20 @@ pub fn restrict_mounts(mounts: Fd, attributes: usize) -> Result<()> {
         .map(drop)
 }
 
-/// The same for the one mount that `fd` is the root of.
+/// Adds attributes to the one mount whose root is `fd`.
 pub fn restrict_mount(fd: Fd, attributes: usize) -> Result<()> {
     let attr = [attributes as u64, 0, 0, 0];
     sys!(mount_setattr, fd, c(b"\0").as_ptr(), AT_EMPTY_PATH, attr.as_ptr(), 32).map(drop)
 }
 
-/// Attaches detached mounts on what `at` refers to.
+/// Attaches detached mounts at `at`.
 pub fn attach(mounts: Fd, at: Fd) -> Result<()> {
     // MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
     let empty = c(b"\0").as_ptr();
     sys!(move_mount, mounts, empty, at, empty, 0x44).map(drop)
 }
 
-/// Makes the current directory the root and lets go of the old one (`pivot_root(2)`,
+/// Makes the current directory the root, and detaches the old root (`pivot_root(2)`,
 /// "pivot_root(".", ".")").
 pub fn enter_root() -> Result<()> {
     let here = c(b".\0").as_ptr();

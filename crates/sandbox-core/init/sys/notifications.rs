@@ -1,10 +1,9 @@
-//! Calls of other processes about which the kernel asks this one (`seccomp_unotify(2)`), and their
-//! memory.
+//! Notifications about calls of other processes (`seccomp_unotify(2)`), and access to their memory.
 
 use super::{Errno, Fd, IoVec, Result};
 use crate::arch;
 
-/// A question (`struct seccomp_notif`).
+/// A call that waits for an answer (`struct seccomp_notif`).
 pub struct Notification {
     pub id: u64,
     pub pid: i32,
@@ -13,34 +12,34 @@ pub struct Notification {
     pub arguments: [u64; 6],
 }
 
-/// Loads a seccomp filter whose verdict may be to ask; gives the descriptor on which the kernel
-/// asks.
-pub fn load_asking_filter(program: &[u8]) -> Result<Fd> {
+/// Loads a seccomp filter that can notify this process. Returns the descriptor for the
+/// notifications.
+pub fn load_notifying_filter(program: &[u8]) -> Result<Fd> {
     // SECCOMP_FILTER_FLAG_NEW_LISTENER, and SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV since Linux
-    // 5.19: a signal does not make a call ask again.
+    // 5.19, with which a signal does not repeat the notification.
     const NEW_LISTENER: usize = 1 << 3;
     const WAIT_KILLABLE: usize = 1 << 5;
     let listener = match super::processes::load_filter_with(program, NEW_LISTENER | WAIT_KILLABLE) {
         Err(Errno::INVAL) => super::processes::load_filter_with(program, NEW_LISTENER)?,
         other => other?,
     };
-    // SECCOMP_IOCTL_NOTIF_SET_FLAGS with SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, since Linux 6.6: who
-    // asks waits for nothing but the answer.
+    // SECCOMP_IOCTL_NOTIF_SET_FLAGS with SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, since Linux 6.6, for a
+    // faster switch to the caller and back.
     let _ = sys!(ioctl, listener, 0x4008_2104, 1);
     Ok(listener as Fd)
 }
 
-/// The next question. Sleeps while there is none.
+/// Waits for the next notification.
 pub fn next_notification(listener: Fd) -> Result<Notification> {
     let mut words = [0u64; 10];
     // SECCOMP_IOCTL_NOTIF_RECV
     sys!(ioctl, listener, 0xc050_2100u32, words.as_mut_ptr())?;
     let [id, pid, call, _, arguments @ ..] = words;
-    // The halves of these hold two numbers each.
+    // The second and the third word contain two numbers each.
     Ok(Notification { id, pid: pid as u32 as i32, call: call as u32, arguments })
 }
 
-/// Lets the call go on, or fail with an error.
+/// Continues the call, or makes it fail with an error.
 pub fn answer(listener: Fd, id: u64, error: Option<Errno>) {
     // struct seccomp_notif_resp: id, val, error and flags; SECCOMP_USER_NOTIF_FLAG_CONTINUE
     let halves = match error {
@@ -52,8 +51,7 @@ pub fn answer(listener: Fd, id: u64, error: Option<Errno>) {
     let _ = sys!(ioctl, listener, 0xc018_2101u32, words.as_ptr());
 }
 
-/// Reads the memory of another process, which this one must be allowed to trace; all of it, or
-/// nothing.
+/// Fills a buffer from the memory of another process, which this one must be allowed to trace.
 pub fn read_memory(pid: i32, at: u64, buffer: &mut [u8]) -> Result<()> {
     let to = IoVec { base: buffer.as_mut_ptr(), len: buffer.len() };
     let from = IoVec { base: arch::untagged(at) as usize as *mut u8, len: buffer.len() };
@@ -61,12 +59,12 @@ pub fn read_memory(pid: i32, at: u64, buffer: &mut [u8]) -> Result<()> {
     if read == buffer.len() { Ok(()) } else { Err(Errno::FAULT) }
 }
 
-/// Reads a text from the memory of another process, without its NUL.
+/// Reads a text from the memory of another process. Returns it without its NUL.
 pub fn read_text(pid: i32, at: u64, buffer: &mut [u8]) -> Result<&[u8]> {
     const PAGE: usize = 4096;
     let mut len = 0;
     while len < buffer.len() {
-        // The page after the text may not be there.
+        // The page after the text may be unmapped.
         let from = at + len as u64;
         let end = (len + PAGE - (from as usize % PAGE)).min(buffer.len());
         read_memory(pid, from, &mut buffer[len..end])?;

@@ -1,4 +1,4 @@
-//! Starting and ending processes, and what they may do.
+//! Start, end and privileges of processes.
 
 use super::{CStr, Errno, Fd, IoVec, Result, open, read};
 use crate::arch;
@@ -10,16 +10,16 @@ pub fn unshare(flags: usize) -> Result<()> {
     sys!(unshare, flags).map(drop)
 }
 
-/// Forks, with `clone(2)` flags; `Ok(0)` in the child.
+/// Forks with flags of `clone(2)`. Returns 0 in the child.
 pub fn fork(flags: usize) -> Result<i32> {
     sys!(clone, flags | SIGCHLD, 0, 0, 0, 0).map(|pid| pid as i32)
 }
 
-/// The same, in another control group, which an open directory names (`clone3(2)`).
+/// Like [`fork`], into the control group of an open directory (`clone3(2)`).
 pub fn fork_into(flags: usize, group: Fd) -> Result<i32> {
     const CLONE_PARENT: usize = 0x8000;
     const CLONE_INTO_CGROUP: u64 = 2 << 32;
-    // The kernel wants none for a sibling, which has that of its parent.
+    // The kernel requires 0 for a sibling, which has the exit signal of its parent.
     let exit_signal = if flags & CLONE_PARENT == 0 { SIGCHLD as u64 } else { 0 };
     // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls,
     // set_tid, set_tid_size, cgroup
@@ -49,7 +49,8 @@ pub fn start_sharing<T>(
     if result < 0 { Err(Errno(-result as i32)) } else { Ok(result as i32) }
 }
 
-/// Waits for any child: its id and its status; `block` says whether to wait for one to end.
+/// Collects an exited child. Returns its process id and its status. With `block` it waits until a
+/// child exits; otherwise it returns the id 0 if no child has.
 pub fn wait(block: bool) -> Result<(i32, u32)> {
     let mut status = 0u32;
     // __WALL, WNOHANG
@@ -66,7 +67,7 @@ pub fn kill_group(leader: i32, signal: u32) {
     let _ = sys!(kill, -(leader as isize), signal);
 }
 
-/// Kills every process that this one can see but itself.
+/// Kills all processes that this one can see, except itself.
 pub fn kill_all_others() {
     let _ = sys!(kill, -1isize, 9);
 }
@@ -76,13 +77,13 @@ pub fn adopt_orphans() -> Result<()> {
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 }
 
-/// Gives each child of this process, which has one thread, to `visit`. One that is made or ends
-/// meanwhile may be left out.
+/// Calls `visit` with each child of this process, which has one thread. A child that starts or
+/// exits in the meantime may be missing.
 pub fn each_child(mut visit: impl FnMut(i32)) -> Result<()> {
     let list = open(super::AT_FDCWD, super::c(b"/proc/thread-self/children\0"), 0, 0)?;
     let (mut buffer, mut pid) = ([0; 4096], 0);
     while let Ok(count @ 1..) = read(list, &mut buffer) {
-        // Numbers, each with a space behind it.
+        // Decimal numbers, each with a space after it.
         for byte in &buffer[..count] {
             match byte {
                 b'0'..=b'9' => pid = pid * 10 + i32::from(byte - b'0'),
@@ -120,7 +121,8 @@ pub fn drop_groups() -> Result<()> {
     sys!(setgroups, 0, 0).map(drop)
 }
 
-/// A keyring of its own, so that the host's session keyring is not inherited (`keyctl(2)`).
+/// Creates a keyring, so that this process does not inherit the session keyring of the host
+/// (`keyctl(2)`).
 pub fn new_session_keyring() {
     let _ = sys!(keyctl, 1, 0);
 }
@@ -149,14 +151,13 @@ pub fn prctl(option: usize, value: usize) -> Result<()> {
     sys!(prctl, option, value, 0, 0, 0).map(drop)
 }
 
-/// Sees to it that no program that is ever executed gains a capability.
+/// Prevents every program that is executed later from gaining a capability.
 pub fn drop_bounding_set() -> Result<()> {
     for capability in 0..64 {
         match prctl(PR_CAPBSET_DROP, capability) {
-            // Past the last capability that the kernel knows.
+            // This is past the last capability that the kernel knows.
             Err(Errno::INVAL) => break,
-            // Without namespaces of its own a process may not; then `no_new_privs` alone keeps it
-            // from gaining any.
+            // Only a process with a capability may drop it. Otherwise `no_new_privs` suffices.
             Err(Errno::PERM) => break,
             other => other?,
         }
@@ -166,7 +167,7 @@ pub fn drop_bounding_set() -> Result<()> {
     prctl(PR_SET_NO_NEW_PRIVS, 1)
 }
 
-/// Gives up the capabilities that this process has.
+/// Drops all capabilities of this process.
 pub fn drop_capabilities() -> Result<()> {
     // struct __user_cap_header_struct (version 3, this process) and two empty
     // __user_cap_data_struct
@@ -175,7 +176,7 @@ pub fn drop_capabilities() -> Result<()> {
     sys!(capset, header.as_ptr(), none.as_ptr()).map(drop)
 }
 
-/// Loads a seccomp filter: `program` is a row of `struct sock_filter`, 8 bytes each.
+/// Loads a seccomp filter. `program` is an array of `struct sock_filter`, 8 bytes each.
 pub fn load_filter(program: &[u8]) -> Result<()> {
     load_filter_with(program, 0).map(drop)
 }

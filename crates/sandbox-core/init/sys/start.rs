@@ -1,20 +1,20 @@
-//! The beginning and the end of the program.
+//! Start and exit of the program.
 
 use super::CStr;
 
-/// The arguments of the program, as the kernel leaves them on the stack: their count, then a
-/// pointer to each (System V x86-64 ABI, 3.4.1).
+/// Arguments of the program as the kernel passes them on the stack: their count, then a pointer to
+/// each.
 #[repr(transparent)]
 pub struct Arguments(*const usize);
 
 impl Arguments {
-    /// The first few, where there are as many.
+    /// Returns the first arguments, as far as they exist.
     pub fn first<const N: usize>(&self) -> [Option<CStr<'static>>; N] {
-        // SAFETY: `_start` passes the stack pointer that the kernel set, and nothing has changed
-        // that part of the stack.
+        // SAFETY: `_start` passes the stack pointer that the kernel has set, and that part of the
+        // stack has not changed.
         let count = unsafe { self.0.read() };
         core::array::from_fn(|at| {
-            // SAFETY: as above; each is a text that ends in NUL.
+            // SAFETY: the same reason; each argument is a text that ends in NUL.
             (at < count).then(|| unsafe { CStr::from_ptr(self.0.add(1 + at).read() as *const u8) })
         })
     }
@@ -25,7 +25,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     exit(101)
 }
 
-/// `core` was compiled for unwinding and names this function; nothing here unwinds.
+/// Unused function that `core` names, because it was compiled for unwinding.
 #[unsafe(no_mangle)]
 pub extern "C" fn rust_eh_personality() {}
 

@@ -12,6 +12,7 @@
 
 mod assembler;
 #[path = "../../init/arch/table.rs"]
+#[cfg_attr(not(test), expect(dead_code, reason = "only init uses the positions of arguments"))]
 #[expect(unreachable_pub, reason = "the file is compiled into the init program too")]
 mod table;
 
@@ -68,8 +69,8 @@ pub(super) enum UnixSockets {
     Allowed,
 }
 
-/// Policy for changes of file attributes in a session without namespaces, because Landlock does
-/// not control them.
+/// Policy for changes of file attributes in a session without namespaces, because Landlock does not
+/// control them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attributes {
     /// None may be changed, except the times of an open file.

@@ -3,7 +3,7 @@
 use std::env::consts::ARCH;
 
 #[path = "../../init/arch/table.rs"]
-#[expect(unreachable_pub, reason = "the file is compiled into the init program too")]
+#[expect(dead_code, unreachable_pub, reason = "the file is compiled into the init program too")]
 mod table;
 
 use table::Architecture;

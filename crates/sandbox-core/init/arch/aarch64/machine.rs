@@ -38,8 +38,8 @@ pub unsafe fn start_sharing(
     argument: *mut (),
 ) -> isize {
     let result;
-    // SAFETY: the child runs on a stack of its own, and calls a function that never returns. In
-    // the kernel's convention no register but x0 changes, and the child's registers are its own.
+    // SAFETY: the child runs on a stack of its own, and calls a function that never returns. In the
+    // kernel's convention no register but x0 changes, and the child's registers are its own.
     unsafe {
         asm!(
             "svc #0",
@@ -60,8 +60,8 @@ pub unsafe fn start_sharing(
     result
 }
 
-/// Returns an address of another process as the kernel needs it to find the memory: without the
-/// tag in the upper byte, which programs may use (`Documentation/arm64/tagged-pointers.rst`).
+/// Returns an address of another process as the kernel needs it to find the memory: without the tag
+/// in the upper byte, which programs may use (`Documentation/arm64/tagged-pointers.rst`).
 pub fn untagged(address: u64) -> u64 {
     address & (u64::MAX >> 8)
 }
