@@ -16,8 +16,9 @@ const TOOLS: [&str; 4] =
 /// Standard library for the other architecture. The packages that it depends on are not needed.
 const LIBRARY: &str = "libstd-rust-web-dev:arm64";
 /// Programs of the machine.
-const PROGRAMS: [&str; 12] = [
+const PROGRAMS: [&str; 13] = [
     "bash",
+    "bsdutils",
     "coreutils",
     "dash",
     "debianutils",
