@@ -209,7 +209,7 @@ fn program_of_32_bits() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_calls_of_32_bit_programs_are_no_way_around() {
+async fn calls_of_32_bit_programs_are_denied() {
     const SIGSYS: i32 = 31;
     let target = target();
     let program = target.dir().join("program");
@@ -223,7 +223,7 @@ async fn the_calls_of_32_bit_programs_are_no_way_around() {
 }
 
 #[tokio::test]
-async fn a_tagged_address_of_a_path_is_no_way_around() {
+async fn a_tagged_address_of_a_path_is_denied_too() {
     // PR_SET_TAGGED_ADDR_CTRL and PR_TAGGED_ADDR_ENABLE: the kernel then ignores the upper byte of
     // addresses, as the processor does. x86-64 has no such calls.
     const CREATE: &str = "perl -e 'my $path = \"ghost\"; my $at = unpack(\"Q\", pack(\"p\", $path)); \

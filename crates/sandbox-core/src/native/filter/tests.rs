@@ -218,7 +218,7 @@ fn typing_into_a_terminal_is_denied_with_any_upper_half() {
 }
 
 #[test]
-fn other_abis_and_unknown_calls_are_no_way_around() {
+fn other_abis_and_unknown_calls_are_denied() {
     for architecture in ARCHITECTURES {
         let session = session_program_for(architecture, UnixSockets::Denied, None);
         // The 32-bit ABIs of x86 and ARM.
