@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use sandbox_core::{SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
+use crate::error_kind::ErrorKind;
+
 /// The time that opening a session waits for another process to release it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -242,6 +244,22 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InUse { .. } => ErrorKind::InUse,
+            Self::WrongUser { .. } => ErrorKind::Denied,
+            Self::Damaged { .. } | Self::Io { .. } => ErrorKind::Io,
+        }
+    }
+
+    /// Returns whether the same call may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::InUse { .. })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,7 +280,8 @@ mod tests {
             state.claim(&session("s"), Some(&bob)),
             Err(StateError::WrongUser { .. })
         ));
-        assert!(matches!(state.claim(&session("s"), None), Err(StateError::WrongUser { .. })));
+        let error = state.claim(&session("s"), None).unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Denied, false));
         state.disclaim().unwrap();
         state.claim(&session("s"), Some(&bob)).unwrap();
         assert_eq!(state.user().unwrap(), Some(bob));

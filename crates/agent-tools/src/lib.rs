@@ -53,13 +53,14 @@
 //!
 //! # Errors
 //! Opening a session returns [`SessionError`], a tool call [`ToolError`], an exchange with the
-//! store [`TransferError`], and closing [`CloseError`]. [`with_causes`] renders any of them and its
-//! causes as one line.
+//! store [`TransferError`], and closing [`CloseError`]. Each has `kind()` with an [`ErrorKind`],
+//! and `is_retryable()`. [`with_causes`] renders an error and its causes as one line.
 
 #![forbid(unsafe_code)]
 
 mod denials;
 mod environment;
+mod error_kind;
 mod home;
 #[cfg(feature = "mcp")]
 pub mod mcp;
@@ -85,6 +86,7 @@ pub use secrets::{self, VariableSource};
 pub use skill_store::{InstalledSkill, SkillId, SkillRef};
 
 pub use denials::Denial;
+pub use error_kind::ErrorKind;
 pub use home::{Home, StateError};
 pub use output::{Artifact, ConflictNote, FileNote};
 pub use runtimes::{HostRuntimes, UnreachableRuntime};

@@ -11,6 +11,7 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer, ServiceExt};
 use serde_json::Value;
 
+use crate::error_kind::ErrorKind;
 use crate::session::Session;
 use crate::tool_error::ToolError;
 use crate::tools;
@@ -49,6 +50,21 @@ pub enum McpError {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl McpError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Handshake { .. } | Self::Connection { .. } => ErrorKind::Client,
+        }
+    }
+
+    /// Returns whether the same call may succeed later; always `false`, because standard input has
+    /// ended.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Debug)]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use sandbox_core::{ExecError, FileError, PathError, RelativePath};
 
+use crate::error_kind::ErrorKind;
+
 /// Errors returned by tool calls. [`ToolError::message`] renders one for a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -81,6 +83,30 @@ pub enum ToolError {
 }
 
 impl ToolError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Path { .. } | Self::SessionDirectory { .. } | Self::Input { .. } => {
+                ErrorKind::InvalidInput
+            }
+            Self::Denied { .. } => ErrorKind::Denied,
+            Self::File { source } => source.into(),
+            Self::Write { .. } => ErrorKind::Io,
+            Self::Exec { source } => source.into(),
+            Self::UnknownTool { .. } => ErrorKind::NotFound,
+            Self::Output { .. } | Self::Interrupted { .. } => ErrorKind::Interrupted,
+        }
+    }
+
+    /// Returns whether the same call may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::File { source } => source.is_retryable(),
+            Self::Exec { source } => source.is_retryable(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn file(source: FileError) -> Self {
         Self::File { source }
     }

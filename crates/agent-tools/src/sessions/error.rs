@@ -6,6 +6,7 @@ use policy::PolicyError;
 use sandbox_core::OpenError;
 use skill_store::SkillError;
 
+use crate::error_kind::{self, ErrorKind};
 use crate::workspace::WorkspaceError;
 
 /// Errors returned when a session is opened.
@@ -53,4 +54,28 @@ pub enum SessionError {
         /// The missing layer, the reason and the remedy.
         source: OpenError,
     },
+}
+
+impl SessionError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Workspace { source } => source.kind(),
+            Self::Skill { source, .. } => source.into(),
+            Self::NoSkillStore { .. } => ErrorKind::NoStore,
+            Self::Policy { .. } => ErrorKind::InvalidInput,
+            Self::MissingPath { source, .. } => error_kind::of_io(source),
+            Self::Sandbox { source } => source.into(),
+        }
+    }
+
+    /// Returns whether opening the session may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Workspace { source } => source.is_retryable(),
+            Self::Skill { source, .. } => source.is_retryable(),
+            Self::Sandbox { source } => source.is_retryable(),
+            Self::NoSkillStore { .. } | Self::Policy { .. } | Self::MissingPath { .. } => false,
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use artifact_sync::SyncError;
 use sandbox_core::{FileError, SessionId};
 
+use crate::error_kind::ErrorKind;
 use crate::home::StateError;
 
 /// Errors returned when the files of a session are opened.
@@ -50,6 +51,28 @@ pub enum WorkspaceError {
     },
 }
 
+impl WorkspaceError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::State { source } => source.kind(),
+            Self::Directory { source } => source.into(),
+            Self::Restore { source } | Self::Mirror { source } => source.into(),
+            Self::NoSession { .. } => ErrorKind::NotFound,
+        }
+    }
+
+    /// Returns whether opening the session may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::State { source } => source.is_retryable(),
+            Self::Directory { source } => source.is_retryable(),
+            Self::Restore { source } | Self::Mirror { source } => source.is_retryable(),
+            Self::NoSession { .. } => false,
+        }
+    }
+}
+
 /// Errors returned when a session exchanges files with its store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,6 +89,21 @@ pub enum TransferError {
         /// The cause.
         source: SyncError,
     },
+}
+
+impl TransferError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoStore { .. } => ErrorKind::NoStore,
+            Self::Mirror { source } => source.into(),
+        }
+    }
+
+    /// Returns whether the same call may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Mirror { source } if source.is_retryable())
+    }
 }
 
 /// Errors returned when a session is closed.
@@ -108,4 +146,26 @@ pub enum CloseError {
         #[from]
         source: StateError,
     },
+}
+
+impl CloseError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Workspace { source } => source.kind(),
+            Self::Pending { .. } => ErrorKind::Pending,
+            Self::Directory { source } => source.into(),
+            Self::State { source } => source.kind(),
+        }
+    }
+
+    /// Returns whether closing may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Workspace { source } => source.is_retryable(),
+            Self::Pending { .. } => true,
+            Self::Directory { source } => source.is_retryable(),
+            Self::State { source } => source.is_retryable(),
+        }
+    }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_tools::{
-    BashOptions, Home, Session, SessionId, SessionSpec, Sessions, Storage, ToolError, UserId,
+    BashOptions, ErrorKind, Home, Session, SessionId, SessionSpec, Sessions, Storage, ToolError,
+    UserId,
 };
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
@@ -57,7 +58,8 @@ async fn concurrent_opens_of_one_session_share_one() {
     let (a, b) = tokio::join!(fixture.open("s1"), fixture.open("s1"));
     assert!(Arc::ptr_eq(&a, &b));
     let other = SessionSpec::new(SessionId::parse("s1").unwrap()).user(UserId::parse("8").unwrap());
-    assert!(fixture.sessions.open(other).await.is_err());
+    let error = fixture.sessions.open(other).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
 }
 
 #[tokio::test]
@@ -213,7 +215,8 @@ async fn the_file_tools_obey_the_policy_and_never_follow_a_link_out() {
         .unwrap();
     for path in [".git/hooks/pre-commit", "innocent/pre-commit", ".bashrc"] {
         let error = session.write_file(path, b"x").await.unwrap_err();
-        assert!(matches!(error, ToolError::Denied { .. }), "{path}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Denied, "{path}: {error}");
+        assert!(!error.is_retryable());
     }
     session.write_file(".git/description", b"fine").await.unwrap();
 }
