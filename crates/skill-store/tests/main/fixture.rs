@@ -1,4 +1,4 @@
-//! A skill's source, a store that can fail, and sessions.
+//! A source directory, a store, and a session.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,9 @@ pub(crate) struct Fixture {
     pub(crate) session: Arc<SessionDir>,
 }
 
-pub(crate) const FRONT: &str = "---\nname: greet\ndescription: Says hello. Use it to greet.\n---\n";
+/// The SKILL.md of the source directory.
+pub(crate) const SKILL_FILE: &str =
+    "---\nname: greet\ndescription: Says hello. Use it to greet.\n---\n";
 
 impl Fixture {
     pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
@@ -31,11 +33,11 @@ impl Fixture {
         Self::new(Arc::new(InMemory::new()))
     }
 
-    /// Writes the source of a skill anew: SKILL.md and these files.
+    /// Replaces the source directory by SKILL.md and these files.
     pub(crate) fn source(&self, files: &[(&str, &str)]) -> PathBuf {
         let dir = self.root.path().join("source");
         let _ = std::fs::remove_dir_all(&dir);
-        for (path, content) in [("SKILL.md", FRONT)].iter().chain(files) {
+        for (path, content) in [("SKILL.md", SKILL_FILE)].iter().chain(files) {
             write_file(&dir, path, content);
         }
         dir
@@ -59,9 +61,9 @@ impl Fixture {
         std::fs::read_to_string(self.installed(path)).unwrap()
     }
 
-    /// The names in `skills/<below>`, in order.
-    pub(crate) fn names(&self, below: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.installed(below)).into_iter().flatten().flatten();
+    /// Returns the sorted names in `skills/<path>`.
+    pub(crate) fn names(&self, path: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.installed(path)).into_iter().flatten().flatten();
         let mut names: Vec<_> =
             entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
         names.sort();

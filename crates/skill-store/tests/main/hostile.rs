@@ -1,4 +1,4 @@
-//! Keys that others wrote, and a session whose agent has been there first.
+//! Installation of untrusted objects, and in a session that the agent has prepared.
 
 use std::os::unix::fs::symlink;
 
@@ -7,10 +7,10 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
 use skill_store::SkillError;
 
-use crate::fixture::{FRONT, Fixture};
+use crate::fixture::{Fixture, SKILL_FILE};
 
 #[tokio::test]
-async fn a_symlink_of_the_agents_leads_nowhere() {
+async fn a_symlink_by_the_agent_is_replaced_and_not_followed() {
     for planted in ["skills", "skills/greet"] {
         let fixture = Fixture::in_memory();
         fixture.publish(&[("f", "1")]).await;
@@ -23,7 +23,7 @@ async fn a_symlink_of_the_agents_leads_nowhere() {
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1, "{planted}");
         assert!(fixture.installed("greet").symlink_metadata().unwrap().is_dir());
         assert_eq!(fixture.read("greet/f"), "1");
-        // And the same later, in the place of what is recorded as installed.
+        // The same after the installation, although the state file has the skill.
         std::fs::remove_dir_all(fixture.installed("")).unwrap();
         std::fs::create_dir_all(link.parent().unwrap()).unwrap();
         symlink(outside.path(), &link).unwrap();
@@ -33,7 +33,7 @@ async fn a_symlink_of_the_agents_leads_nowhere() {
 }
 
 #[tokio::test]
-async fn a_file_in_the_place_of_the_directory_gives_way() {
+async fn a_file_with_the_name_of_the_directory_is_replaced() {
     let fixture = Fixture::in_memory();
     fixture.publish(&[("f", "1")]).await;
     std::fs::write(fixture.session.path().join("skills"), "a file").unwrap();
@@ -42,7 +42,7 @@ async fn a_file_in_the_place_of_the_directory_gives_way() {
 }
 
 #[tokio::test]
-async fn an_odd_key_is_left_out_and_told() {
+async fn a_key_that_is_no_path_is_left_out_with_a_warning() {
     let disk = tempfile::tempdir().unwrap();
     let fixture = Fixture::new(open_directory(disk.path()).unwrap().store);
     fixture.publish(&[("f", "1"), ("d/g", "2")]).await;
@@ -53,7 +53,7 @@ async fn an_odd_key_is_left_out_and_told() {
 }
 
 #[tokio::test]
-async fn what_is_too_much_is_refused_before_it_is_fetched() {
+async fn a_version_that_exceeds_a_limit_is_an_error_before_any_download() {
     let fixture = Fixture::in_memory();
     let put = async |key: String, content: Vec<u8>| {
         fixture.store.put(&Key::parse(key).unwrap(), content.into()).await.unwrap();
@@ -61,7 +61,7 @@ async fn what_is_too_much_is_refused_before_it_is_fetched() {
     for number in 0..513 {
         put(format!("general/skills/many/v1/f{number}"), b"x".to_vec()).await;
     }
-    put("general/skills/large/v1/SKILL.md".to_owned(), FRONT.as_bytes().to_vec()).await;
+    put("general/skills/large/v1/SKILL.md".to_owned(), SKILL_FILE.as_bytes().to_vec()).await;
     put("general/skills/large/v1/f".to_owned(), vec![0; 17 << 20]).await;
     for skill in ["many@1", "large@1"] {
         let error = fixture.install(skill).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Out of the store, into a session.
+//! Installation in a session.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -10,7 +10,7 @@ use testkit::{Calls, FailingStore};
 use crate::fixture::Fixture;
 
 #[tokio::test]
-async fn a_skill_is_installed_under_its_name_or_another() {
+async fn a_skill_is_installed_with_its_name_or_another() {
     let fixture = Fixture::in_memory();
     fixture.publish(&[("scripts/run.sh", "#!/bin/sh\n"), ("data.bin", "x")]).await;
     let report = fixture.install("greet@1").await.unwrap();
@@ -19,14 +19,14 @@ async fn a_skill_is_installed_under_its_name_or_another() {
     assert_eq!(fixture.read("greet/scripts/run.sh"), "#!/bin/sh\n");
     let mode =
         |path| std::fs::metadata(fixture.installed(path)).unwrap().permissions().mode() & 0o111;
-    assert_ne!(mode("greet/scripts/run.sh"), 0, "a script can be run");
+    assert_ne!(mode("greet/scripts/run.sh"), 0, "a script is executable");
     assert_eq!(mode("greet/data.bin"), 0);
     fixture.install("greet@1=hello").await.unwrap();
     assert_eq!(fixture.names(""), ["greet", "hello"]);
 }
 
 #[tokio::test]
-async fn programs_stay_programs() {
+async fn an_executable_file_stays_executable() {
     let fixture = Fixture::in_memory();
     let source = fixture.source(&[("tool", "\x7fELF")]);
     std::fs::set_permissions(source.join("tool"), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -39,7 +39,7 @@ async fn programs_stay_programs() {
 }
 
 #[tokio::test]
-async fn the_same_version_is_left_alone_and_another_replaces_the_whole_directory() {
+async fn the_same_version_is_unchanged_and_another_replaces_the_directory() {
     let store = FailingStore::new();
     let fixture = Fixture::new(store.clone());
     fixture.publish(&[("old", "1"), ("both", "1")]).await;
@@ -48,18 +48,18 @@ async fn the_same_version_is_left_alone_and_another_replaces_the_whole_directory
     std::fs::write(fixture.installed("greet/notes"), "of the agent").unwrap();
     let gets = store.count(Calls::Gets);
     assert!(fixture.install("greet@1").await.unwrap().was_installed);
-    assert_eq!(store.count(Calls::Gets), gets, "nothing is fetched");
+    assert_eq!(store.count(Calls::Gets), gets, "nothing is downloaded");
     assert_eq!(fixture.read("greet/notes"), "of the agent");
     let report = fixture.install("greet@2").await.unwrap();
     assert!(!report.was_installed);
     assert_eq!(fixture.names("greet"), ["SKILL.md", "both", "new"]);
-    assert_eq!(fixture.names(""), ["greet"], "nothing is left beside it");
+    assert_eq!(fixture.names(""), ["greet"], "no staging directory remains");
     fixture.install("greet@1").await.unwrap();
     assert_eq!(fixture.names("greet"), ["SKILL.md", "both", "old"]);
 }
 
 #[tokio::test]
-async fn a_version_that_was_changed_in_the_store_or_removed_here_is_installed_again() {
+async fn a_version_that_was_changed_in_the_store_or_deleted_here_is_installed_again() {
     let fixture = Fixture::in_memory();
     fixture.publish(&[("f", "1")]).await;
     fixture.install("greet@1").await.unwrap();
@@ -72,7 +72,7 @@ async fn a_version_that_was_changed_in_the_store_or_removed_here_is_installed_ag
 }
 
 #[tokio::test]
-async fn a_failing_download_leaves_what_was_installed() {
+async fn a_failing_download_keeps_the_installed_version() {
     let files = [("a", "2"), ("b", "2")];
     for failing in 0..3 {
         let store = FailingStore::new();
@@ -93,7 +93,7 @@ async fn a_failing_download_leaves_what_was_installed() {
 }
 
 #[tokio::test]
-async fn no_version_means_the_first_with_a_warning() {
+async fn without_a_version_the_first_is_installed_with_a_warning() {
     let fixture = Fixture::in_memory();
     fixture.publish(&[("f", "1")]).await;
     fixture.publish(&[("f", "2")]).await;
@@ -103,7 +103,7 @@ async fn no_version_means_the_first_with_a_warning() {
 }
 
 #[tokio::test]
-async fn skills_that_others_have_put_there_are_taken_as_they_are() {
+async fn a_skill_from_another_program_is_installed_although_it_breaks_the_specification() {
     let fixture = Fixture::in_memory();
     let put = async |key: &str, content: &str| {
         fixture
@@ -115,7 +115,7 @@ async fn skills_that_others_have_put_there_are_taken_as_they_are() {
     put("old/v3/run.py", "print()").await;
     put("old/v3/sub", "").await;
     put("old/v3/sub/f", "x").await;
-    put("odd/v1/SKILL.md", "---\nname: Not Valid\ndescription: Still told.\nauthor: x\n---\n")
+    put("odd/v1/SKILL.md", "---\nname: Not Valid\ndescription: Still read.\nauthor: x\n---\n")
         .await;
     let report = fixture.install("old@3").await.unwrap();
     assert_eq!(report.skill.description, None);
@@ -123,13 +123,13 @@ async fn skills_that_others_have_put_there_are_taken_as_they_are() {
     assert_eq!(fixture.names("old"), ["run.py", "sub"]);
     assert_eq!(
         fixture.install("odd@1").await.unwrap().skill.description.as_deref(),
-        Some("Still told.")
+        Some("Still read.")
     );
     assert_eq!(fixture.skills.list().await.unwrap().len(), 2);
 }
 
 #[tokio::test]
-async fn it_can_be_installed_into_any_directory() {
+async fn a_skill_is_installed_in_any_directory() {
     let fixture = Fixture::in_memory();
     fixture.publish(&[("f", "1")]).await;
     let into = fixture.root.path().join("a/b");

@@ -1,4 +1,4 @@
-//! Into the store.
+//! Publication in a store.
 
 use std::os::unix::fs::symlink;
 
@@ -12,7 +12,7 @@ use testkit::{Calls, FailingStore};
 use crate::fixture::Fixture;
 
 #[tokio::test]
-async fn versions_count_from_one_and_lie_where_the_reference_has_them() {
+async fn versions_count_from_one_and_have_the_keys_of_the_layout() {
     let disk = tempfile::tempdir().unwrap();
     for fixture in [Fixture::in_memory(), Fixture::new(open_directory(disk.path()).unwrap().store)]
     {
@@ -34,7 +34,7 @@ async fn versions_count_from_one_and_lie_where_the_reference_has_them() {
 }
 
 #[tokio::test]
-async fn publishers_at_the_same_time_get_versions_of_their_own() {
+async fn concurrent_publishers_get_different_versions() {
     let disk = tempfile::tempdir().unwrap();
     for fixture in [Fixture::in_memory(), Fixture::new(open_directory(disk.path()).unwrap().store)]
     {
@@ -51,9 +51,9 @@ async fn publishers_at_the_same_time_get_versions_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_version_that_was_not_stored_whole_never_counts() {
+async fn an_incomplete_version_is_never_listed_or_installed() {
     let files = [("a", "1"), ("b", "2")];
-    // The number, two files, and SKILL.md.
+    // The reservation, two files, and SKILL.md.
     for failing in 0..4 {
         let store = FailingStore::new();
         let fixture = Fixture::new(store.clone());
@@ -71,9 +71,9 @@ async fn a_version_that_was_not_stored_whole_never_counts() {
 }
 
 #[tokio::test]
-async fn what_is_no_skill_is_refused_before_anything_is_stored() {
+async fn an_invalid_directory_is_an_error_and_nothing_is_stored() {
     let fixture = Fixture::in_memory();
-    let refusal = async |prepare: fn(&std::path::Path)| {
+    let error_of = async |prepare: fn(&std::path::Path)| {
         let source = fixture.source(&[("f", "x")]);
         prepare(&source);
         let error = fixture.skills.publish(&source, None).await.unwrap_err();
@@ -98,13 +98,13 @@ async fn what_is_no_skill_is_refused_before_anything_is_stored() {
         ("cannot read", |dir| std::fs::remove_dir_all(dir).unwrap()),
     ];
     for (expected, prepare) in cases {
-        let text = refusal(prepare).await;
+        let text = error_of(prepare).await;
         assert!(text.contains(expected), "{expected}: {text}");
     }
 }
 
 #[tokio::test]
-async fn history_is_left_out() {
+async fn the_history_of_a_repository_is_not_published() {
     let fixture = Fixture::in_memory();
     fixture.publish(&[(".git/HEAD", "ref"), ("f", "x")]).await;
     fixture.install("greet@1").await.unwrap();
@@ -112,7 +112,7 @@ async fn history_is_left_out() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_not_there_is_an_error_that_names_those_that_are() {
+async fn the_error_of_an_absent_version_names_the_available_ones() {
     let fixture = Fixture::in_memory();
     fixture.publish(&[]).await;
     fixture.publish(&[]).await;
@@ -127,5 +127,5 @@ async fn a_version_that_is_not_there_is_an_error_that_names_those_that_are() {
     );
     let into = fixture.root.path().join("into");
     fixture.skills.install_into(&"absent@1".parse().unwrap(), &into).await.unwrap_err();
-    assert!(!into.exists(), "nothing is half done");
+    assert!(!into.exists(), "the directory was created");
 }
