@@ -1,5 +1,5 @@
-//! `bash -c true` in an open session, beside the same spawned bare, with a small and with a large
-//! host process, at once and after a pause.
+//! `bash -c true` in an open session compared with a bare spawn, in a small and a large host
+//! process, without and with a pause before it.
 
 use std::hint::black_box;
 use std::process::Stdio;
@@ -20,7 +20,7 @@ fn command(criterion: &mut Criterion) {
     let sandbox = NativeSandbox::builder(&policy, &dir).open().unwrap();
 
     for (size, resident_bytes) in [("small host", 0usize), ("1 GB resident", 1 << 30)] {
-        // Under `--test` each bench runs once, and nobody needs the gigabyte.
+        // With `--test`, each bench runs once and does not need the gigabyte.
         let resident_bytes =
             if std::env::args().any(|arg| arg == "--test") { 0 } else { resident_bytes };
         let ballast = vec![1u8; resident_bytes];
@@ -63,7 +63,7 @@ async fn bare_spawn() {
     bash.output().await.unwrap();
 }
 
-/// What the rounds take without the pauses before them, in which a session starts a shell ahead.
+/// Returns the duration of the rounds without the pauses, in which a session prestarts a shell.
 async fn after_pauses<F: Future<Output = ()>>(rounds: u64, run: impl Fn() -> F) -> Duration {
     let mut total = Duration::ZERO;
     for _ in 0..rounds {

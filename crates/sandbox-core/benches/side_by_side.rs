@@ -1,11 +1,11 @@
-//! One command, `bash -c true`, by every way to run it that this machine has, in turn, so that what
-//! disturbs the machine disturbs them all. Prints a table in Markdown: medians, and ratios to a
-//! bare spawn with their quartiles.
+//! The command `bash -c true`, run in turn in every way that this machine supports, so that other
+//! load affects them all. Prints a table in Markdown: medians, and ratios to a bare spawn with
+//! their quartiles.
 //!
-//! A second table is of many idle sessions and of much output.
+//! A second table covers many idle sessions and large output.
 //!
 //! `SRT_PACKAGE_DIR` names the npm package of srt, and `AGENT_TOOLS_PROGRAM` the command
-//! `agent-tools`; rows of what is not there are left out.
+//! `agent-tools`. A row is left out if its program is absent.
 
 #[path = "side_by_side/library.rs"]
 mod library;
@@ -24,42 +24,43 @@ use sandbox_core::{CommandSpec, NativeSandbox, Sandbox, SessionDir, Tier};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
-const LIBRARY: &str = "srt's library, in a node process that lives on";
+const LIBRARY: &str = "srt's library, in one node process";
 const DENIED_PATHS: usize = 800;
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-/// Long enough for a session to start its next shell ahead.
+/// Time in which a session prestarts its next shell.
 const PAUSE: Duration = Duration::from_millis(8);
 
-/// How many callers run commands at the same time, and how many each of them.
+/// Number of concurrent callers.
 const CALLERS: usize = 16;
+/// Number of commands of each caller.
 const CALLS: u32 = 20;
 
 /// One way to run the command.
 enum Way {
-    /// A process of its own.
+    /// A new process.
     Spawn(Vec<String>),
     Session,
     SessionAfterPause,
-    /// A command at once after another in a session without namespaces.
+    /// A command right after another one in a session without namespaces.
     Weaker(NativeSandbox),
-    /// A session opened and closed, without a command.
+    /// Opening and closing a session without a command.
     Open,
-    /// The same, of which the opening counts, under one policy or another.
+    /// Opening a session under this policy.
     OpenOnly(Box<Policy>),
-    /// A command at once after another in a session of its own.
+    /// A command right after another one in this session.
     Other(NativeSandbox),
-    /// A command by srt's library.
+    /// A command in srt's library.
     Library(Box<Library>),
-    /// Processes of their own, so many at a time.
+    /// New processes of all callers at the same time.
     SpawnsTogether,
-    /// So many commands at a time, in a session each, or all in the first of these.
+    /// Commands of all callers at the same time, distributed over these sessions.
     SessionsTogether(Arc<[NativeSandbox]>),
 }
 
 struct Row {
     name: &'static str,
     way: Way,
-    /// Only one round in so many: what is slow would hold up the rest.
+    /// Measured only every n-th round, because slow rows would delay the others.
     every: usize,
     times: Vec<Duration>,
 }
@@ -122,7 +123,7 @@ fn spawn(arguments: &[&str]) -> Way {
     Way::Spawn(arguments.iter().map(|argument| (*argument).to_owned()).collect())
 }
 
-/// The first row is what the others are compared with.
+/// Returns the rows. The first one is the reference of the others.
 async fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
     let mut rows = vec![
         row("bare spawn", spawn(&["/bin/bash", "-c", "true"]), 1),
@@ -179,7 +180,7 @@ async fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
     rows
 }
 
-/// The policy of a session with files beside it that are denied one by one.
+/// Returns the policy of a session with denied files beside it.
 fn with_denied_paths(dir: &Path) -> Policy {
     let denied = dir.with_file_name("denied");
     std::fs::create_dir(&denied).unwrap();
@@ -197,8 +198,7 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
     let sandbox = NativeSandbox::builder(policy, dir).open().unwrap();
     for round in 0..rounds {
         for row in rows.iter_mut().filter(|row| round % row.every == 0) {
-            // A shell that another row's time was long enough for would be used here; so one
-            // command comes first.
+            // The session may have prestarted a shell during another row. A first command uses it.
             if matches!(row.way, Way::Session | Way::SessionAfterPause) {
                 in_session(&sandbox).await;
             }
@@ -229,7 +229,7 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
                         .env_clear()
                         .env("PATH", PATH)
                         .env("HOME", "/nonexistent")
-                        // srt leaves its sockets behind.
+                        // srt does not remove its sockets.
                         .env("TMPDIR", dir.parent().unwrap())
                         .current_dir("/");
                     let output = command.stdin(Stdio::null()).output().await.unwrap();
@@ -256,7 +256,7 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
     }
 }
 
-/// Has every caller run its commands one after another, and gives how many there were in all.
+/// Runs the commands of every caller, one after another for each, and returns their total number.
 async fn together<F: Future<Output = ()> + Send + 'static>(
     command: impl Fn(usize) -> F + Clone + Send + 'static,
 ) -> u32 {

@@ -1,5 +1,5 @@
-// Runs `bash -c true` in srt by its library, once for each line of standard input, and answers each with a line.
-// Arguments: the package's folder, the settings file.
+// Runs `bash -c true` in srt's library for each line of standard input, and answers with a line.
+// Arguments: the package's directory, the settings file.
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';

@@ -1,4 +1,4 @@
-//! The library of srt in a node process that lives on, as a backend in node would use it.
+//! The library of srt in one node process, like a backend in node uses it.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -14,12 +14,12 @@ pub(crate) struct Library {
 }
 
 impl Library {
-    /// `None` where node or the package does not work here.
+    /// Starts node. Returns `None` if node or the package does not work here.
     pub(crate) async fn start(package: &Path, settings: &Path, temporary: &Path) -> Option<Self> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/side_by_side/library.mjs");
         let mut node = Command::new("node")
             .args([Path::new(script), package, settings])
-            // srt leaves its sockets behind.
+            // srt does not remove its sockets.
             .env("TMPDIR", temporary)
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -32,7 +32,7 @@ impl Library {
         (library.answers.next_line().await.ok()?? == "ready").then_some(library)
     }
 
-    /// One command, from the request to the answer.
+    /// Runs one command.
     pub(crate) async fn run(&mut self) {
         self.requests.write_all(b"\n").await.unwrap();
         assert_eq!(self.answers.next_line().await.unwrap().as_deref(), Some("0"));

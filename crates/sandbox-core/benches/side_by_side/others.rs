@@ -1,4 +1,4 @@
-//! What is not one command: many idle sessions, and much output.
+//! Measurements beyond one command: many idle sessions, and large output.
 
 use std::io::Read;
 use std::path::Path;
@@ -11,9 +11,9 @@ use sandbox_core::{CommandSpec, NativeSandbox, Sandbox};
 use crate::{in_session, quantile};
 
 const IDLE_SESSIONS: usize = 1000;
-/// After that long the last slot that waits has gone, and init alone is left.
+/// Time after which the last idle worker has exited and only init is left.
 const UNTIL_IDLE: Duration = Duration::from_secs(33);
-/// The kernel takes namespaces apart behind everybody's back.
+/// Time in which the kernel removes namespaces in the background.
 const UNTIL_RETURNED: Duration = Duration::from_secs(5);
 const OUTPUT_ROUNDS: usize = 10;
 
@@ -41,14 +41,15 @@ async fn idle_sessions(policy: &Policy, dir: &Path, count: usize) {
     let sessions: Vec<_> = (0..count).map(|_| open()).collect();
     let took = started.elapsed();
     tokio::time::sleep(UNTIL_IDLE).await;
-    let with_them = memory_available_kb();
+    let with_sessions = memory_available_kb();
     for session in sessions.iter().cycle().step_by(7).take(count.min(50)) {
         in_session(session).await;
         times[1].push(timed(in_session(session)).await);
     }
     let plain = quantile(&opening, 0.5).as_secs_f64() * count as f64;
     println!(
-        "| {count} idle sessions, opened one after another ÷ one alone, so many times | {:.2} s | {:.2} |",
+        "| {count} idle sessions, opened one after another ÷ {count} times one alone | {:.2} s \
+         | {:.2} |",
         took.as_secs_f64(),
         took.as_secs_f64() / plain
     );
@@ -60,11 +61,11 @@ async fn idle_sessions(policy: &Policy, dir: &Path, count: usize) {
         session.close().await;
     }
     tokio::time::sleep(UNTIL_RETURNED).await;
-    let each_kb = memory_available_kb().saturating_sub(with_them) / count as u64;
+    let each_kb = memory_available_kb().saturating_sub(with_sessions) / count as u64;
     println!("| memory of an idle session, in the kernel and outside | {each_kb} KB | – |");
 }
 
-/// Programs write in pieces: `head` in 8 KB, `dd` as it is told.
+/// Measures programs that write in pieces: `head` in 8 KB, `dd` in 1 MB.
 async fn output(policy: &Policy, dir: &Path, rounds: usize) {
     let count = if rounds == 1 { 4 } else { 1024 };
     for (size, script) in [
@@ -86,7 +87,8 @@ async fn output(policy: &Policy, dir: &Path, rounds: usize) {
             plain.push(started.elapsed());
         }
         println!(
-            "| a command that prints 1 GB in pieces of {size}, 1 MiB kept ÷ a loop that reads a pipe 64 KiB at a time | {} |",
+            "| a command that prints 1 GB in pieces of {size}, 1 MiB kept ÷ a loop that reads a \
+             pipe 64 KiB at a time | {} |",
             compared(&session, &plain, "s", 1.0)
         );
     }
@@ -113,7 +115,7 @@ async fn timed(command: impl Future<Output = ()>) -> Duration {
     started.elapsed()
 }
 
-/// The median, and its ratio to that of `plain` with the quartiles.
+/// Returns the median, and its ratio to that of `plain` with the quartiles.
 fn compared(times: &[Duration], plain: &[Duration], unit: &str, factor: f64) -> String {
     let plain = quantile(plain, 0.5).as_secs_f64();
     let [low, median, high] = [0.25, 0.5, 0.75].map(|at| quantile(times, at).as_secs_f64());
@@ -126,7 +128,7 @@ fn compared(times: &[Duration], plain: &[Duration], unit: &str, factor: f64) -> 
     )
 }
 
-/// `proc_meminfo(5)`.
+/// Returns the available memory (`proc_meminfo(5)`).
 fn memory_available_kb() -> u64 {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
     let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();

@@ -1,5 +1,5 @@
-//! Random policies on random trees, in a real sandbox: what commands can do with each path is what
-//! the policy says.
+//! Random policies on random trees in a real sandbox: commands can access exactly the paths that
+//! the policy allows.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,18 +14,18 @@ use sandbox_core::{NativeSandbox, Sandbox, Tier, Weakness};
 use crate::fixture::{NO_DIRECTORY_IN_SIGHT, directory_in_sight, spec, without_namespaces};
 use testkit::skipped;
 
-/// Each costs a session and a command.
+/// Number of random policies. Each takes a session and a command.
 const CASES: u32 = 120;
 const CONTENT: &str = "content";
 
-/// Lists of paths below the root of the tree, each path as a row of names.
+/// Files and rules: lists of paths below the root of the tree.
 #[derive(Clone, Debug)]
 struct Case {
     files: Vec<String>,
     lists: [Vec<String>; 4],
 }
 
-/// Few names, so that rules and files meet; some are protected ones.
+/// Generates paths of few names, so that rules match files. Some names are protected.
 fn path() -> impl Strategy<Value = String> {
     let name =
         prop::sample::select(vec!["a", "b", "c", ".git", "hooks", "config", ".bashrc", ".vscode"]);
@@ -44,16 +44,15 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
-    /// Makes the files; a path that a file stands in the way of is left out. Rules are for what
-    /// exists.
-    fn make(&self, root: &Path) -> (Vec<PathBuf>, SandboxRuntimeConfig) {
-        let mut made = Vec::new();
+    /// Creates the files, except paths below another file. Rules name existing files only.
+    fn create(&self, root: &Path) -> (Vec<PathBuf>, SandboxRuntimeConfig) {
+        let mut created = Vec::new();
         for file in &self.files {
             let path = root.join(file);
             if fs::create_dir_all(path.parent().unwrap()).is_ok() && !path.exists() {
                 fs::write(&path, CONTENT).unwrap();
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-                made.push(path);
+                created.push(path);
             }
         }
         let rules = |list: &[String]| -> Vec<String> {
@@ -66,18 +65,19 @@ impl Case {
         config.filesystem.allow_read = Some(rules(shown));
         config.filesystem.allow_write = rules(writable);
         config.filesystem.deny_write = rules(protected);
-        (made, config)
+        (created, config)
     }
 }
 
-/// For each file of `$@`: `r` if its content can be read, `w` if it can be written to.
-const LOOK: &str = "for file in FILES; do r=-; w=-; \
-                    { read -r content < \"$file\" || [ -n \"$content\" ]; } 2>/dev/null && [ \"$content\" = content ] && r=r; \
-                    { : >> \"$file\"; } 2>/dev/null && w=w; echo $r$w; content=; done";
+/// Prints for each file of `FILES`: `r` if its content can be read, `w` if it can be written.
+const CHECK: &str = "for file in FILES; do r=-; w=-; \
+                     { read -r content < \"$file\" || [ -n \"$content\" ]; } 2>/dev/null && \
+                     [ \"$content\" = content ] && r=r; \
+                     { : >> \"$file\"; } 2>/dev/null && w=w; echo $r$w; content=; done";
 
-async fn look(sandbox: &NativeSandbox, files: &[PathBuf]) -> Vec<String> {
+async fn check(sandbox: &NativeSandbox, files: &[PathBuf]) -> Vec<String> {
     let files: Vec<String> = files.iter().map(|file| format!("'{}'", file.display())).collect();
-    let ran = sandbox.exec(spec(&LOOK.replace("FILES", &files.join(" ")))).await.unwrap();
+    let ran = sandbox.exec(spec(&CHECK.replace("FILES", &files.join(" ")))).await.unwrap();
     String::from_utf8_lossy(&ran.stdout.bytes).lines().map(str::to_owned).collect()
 }
 
@@ -91,52 +91,52 @@ async fn commands_can_access_exactly_the_allowed_paths() {
             return skipped("random policies in a real sandbox", NO_DIRECTORY_IN_SIGHT);
         };
         let root = temporary.path().canonicalize().unwrap();
-        let (files, config) = case.make(&root);
+        let (files, config) = case.create(&root);
         let policy = Policy::from_config(config, Path::new("/nonexistent")).unwrap();
-        // Any directory that is in sight will do to start in.
+        // Commands can start in any visible directory.
         let tier = if without_namespaces() {
             Tier::Landlock { accepted: vec![Weakness::InnerRules] }
         } else {
             Tier::Namespaces
         };
         let sandbox = NativeSandbox::builder(&policy, "/usr").tier(tier).open().unwrap();
-        let found = look(&sandbox, &files).await;
+        let found = check(&sandbox, &files).await;
         let expected: Vec<String> = files
             .iter()
             .map(|file| {
-                let may = |access, letter| {
+                let letter_if = |access, letter| {
                     if policy.explain(file, access).allowed { letter } else { "-" }
                 };
-                format!("{}{}", may(Access::Read, "r"), may(Access::Write, "w"))
+                format!("{}{}", letter_if(Access::Read, "r"), letter_if(Access::Write, "w"))
             })
             .collect();
         let names: Vec<&Path> =
             files.iter().map(|file| file.strip_prefix(&root).unwrap()).collect();
-        let mut held = expected.clone();
+        let mut enforced = expected.clone();
         if without_namespaces() {
-            // What is writable is writable whole, and that is what was accepted.
+            // A writable directory is writable as a whole, which is the accepted weakness.
             let is_writable =
                 |file: &Path| case.lists[2].iter().any(|above| file.starts_with(root.join(above)));
-            for ((file, expected), found) in files.iter().zip(&mut held).zip(&found) {
+            for ((file, expected), found) in files.iter().zip(&mut enforced).zip(&found) {
                 if is_writable(file) && found == "rw" {
                     "rw".clone_into(expected);
                 }
             }
         }
-        assert_eq!(found, held, "case {number}: {names:?} under {:?}", case.lists);
+        assert_eq!(found, enforced, "case {number}: {names:?} under {:?}", case.lists);
         let by_mounts = |file: &PathBuf| {
             (sandbox.allows(file, Access::Read), sandbox.allows(file, Access::Write))
         };
         let mounted: Vec<(bool, bool)> = files.iter().map(by_mounts).collect();
-        let said =
+        let explained =
             expected.iter().map(|verdict| (verdict.starts_with('r'), verdict.ends_with('w')));
         assert_eq!(
             mounted,
-            said.collect::<Vec<_>>(),
+            explained.collect::<Vec<_>>(),
             "case {number}: {names:?} under {:?}",
             case.lists
         );
-        // What nobody may see was never touched.
+        // Hidden files are unchanged.
         assert!(files.iter().all(|file| fs::read_to_string(file).unwrap() == CONTENT));
         seen.extend(found);
         sandbox.close().await;
@@ -144,6 +144,6 @@ async fn commands_can_access_exactly_the_allowed_paths() {
     assert_eq!(
         seen.iter().map(String::as_str).collect::<Vec<_>>(),
         ["--", "r-", "rw"],
-        "every answer was needed"
+        "every answer occurred"
     );
 }

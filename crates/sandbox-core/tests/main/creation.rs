@@ -1,5 +1,5 @@
-//! What comes into being while a session lives: what may not, is refused; what may, is covered from
-//! the next command on.
+//! Files that appear in an open session. Forbidden ones are denied or quarantined; others are
+//! covered before the next command.
 
 use std::fs;
 use std::path::Path;
@@ -22,11 +22,14 @@ async fn works(sandbox: &NativeSandbox, command: &str) -> bool {
     run(sandbox, command).await.status == CommandStatus::Exited(0)
 }
 
-/// A file whose name the policy does not allow is gone, and has another name.
+/// Asserts that a file at a denied path was renamed.
 #[track_caller]
 fn is_quarantined(ran: &CommandOutput, path: &Path, moved_to: &Path) {
-    let found: Vec<_> =
-        ran.quarantined.iter().map(|it| (it.path.as_path(), it.moved_to.as_deref())).collect();
+    let found: Vec<_> = ran
+        .quarantined
+        .iter()
+        .map(|file| (file.path.as_path(), file.moved_to.as_deref()))
+        .collect();
     assert_eq!(found, [(path, Some(moved_to))]);
     assert!(!path.exists() && moved_to.exists());
 }
@@ -60,8 +63,12 @@ async fn creating_a_protected_name_is_denied_and_leaves_no_trace() {
         "{ran:?}"
     );
     assert!(
-        works(sandbox, "echo x > .bashrc2 && mkdir -p .claude/other vscode && mv .bashrc2 n && ls .bash* || rm n")
-            .await
+        works(
+            sandbox,
+            "echo x > .bashrc2 && mkdir -p .claude/other vscode && mv .bashrc2 n && ls .bash* \
+             || rm n"
+        )
+        .await
     );
     let mut names: Vec<_> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -85,7 +92,7 @@ async fn a_race_against_the_denial_is_lost() {
     if !works(sandbox, "command -v python3").await {
         return skipped("a race for a protected name", "package python3");
     }
-    // One thread changes the name in memory while another has it made.
+    // One thread changes the name in memory while another one creates the file.
     const RACE: &str = "
 import ctypes, threading
 libc = ctypes.CDLL(None)
@@ -104,8 +111,8 @@ stop = True; thread.join()
     fs::write(dir.join("race.py"), RACE).unwrap();
     let ran = run(sandbox, "python3 race.py; ls -a").await;
     assert!(!dir.join(".bashrc").exists(), "{ran:?}");
-    let made = String::from_utf8_lossy(&ran.stdout.bytes).lines().any(|name| name == ".bashrc");
-    assert_eq!(ran.quarantined.len(), usize::from(made), "{ran:?}");
+    let created = String::from_utf8_lossy(&ran.stdout.bytes).lines().any(|name| name == ".bashrc");
+    assert_eq!(ran.quarantined.len(), usize::from(created), "{ran:?}");
 }
 
 #[tokio::test]
@@ -130,7 +137,7 @@ async fn files_that_the_host_creates_stay() {
     let Fixture { dir, sandbox, .. } = &fixture();
     assert!(works(sandbox, "true").await);
     fs::write(dir.join(".bashrc"), "of the user").unwrap();
-    // Times of files are rough.
+    // File times are coarse.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(run(sandbox, "cat .bashrc").await.quarantined.is_empty());
     assert_eq!(fs::read_to_string(dir.join(".bashrc")).unwrap(), "of the user");
@@ -142,8 +149,9 @@ async fn a_new_repository_is_protected_before_the_next_command() {
         return;
     }
     let Fixture { dir, sandbox, .. } = &fixture();
-    let make = "mkdir -p a/b/.git/hooks && echo old > a/b/.git/config && echo old > a/b/.git/hooks/x && echo x > a/b/.git/config";
-    assert!(works(sandbox, make).await, "the command that makes it may fill it");
+    let create = "mkdir -p a/b/.git/hooks && echo old > a/b/.git/config && \
+                  echo old > a/b/.git/hooks/x && echo x > a/b/.git/config";
+    assert!(works(sandbox, create).await, "the command that creates it can fill it");
     for attempt in [
         "echo x > a/b/.git/config",
         "echo x > a/b/.git/hooks/x",
@@ -163,7 +171,7 @@ async fn a_new_repository_is_protected_before_the_next_command() {
         .await
     );
     assert_eq!(fs::read_to_string(dir.join("a/b/.git/config")).unwrap(), "x\n");
-    // A shell that was started before the repository was there.
+    // The next shell was started before the repository existed.
     assert!(works(sandbox, "mkdir -p e/.git && echo x > e/.git/config").await);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(works(sandbox, "mkdir -p g/.git && echo x > g/.git/config").await);
@@ -191,7 +199,7 @@ async fn a_new_protected_name_is_protected_before_the_next_command() {
     assert!(works(sandbox, "cat p/.vscode/s q/.mcp.json && echo x > q/new").await);
 }
 
-/// A session whose policy hides and protects what is not there yet.
+/// Opens a session whose policy hides and protects absent files.
 fn with_patterns() -> Option<(tempfile::TempDir, std::path::PathBuf, NativeSandbox)> {
     let root = directory_in_sight()?;
     let dir = root.path().canonicalize().unwrap();
@@ -223,7 +231,7 @@ async fn a_new_file_that_matches_a_pattern_is_covered_before_the_next_command() 
     assert!(
         !works(sandbox, "echo x > d/b.lock").await && works(sandbox, "echo x > d/b.locked").await
     );
-    // The host's own view is as it was.
+    // The host still sees the files.
     assert_eq!(fs::read_to_string(dir.join("d/a.key")).unwrap(), "secret\n");
     assert_eq!(fs::read_to_string(dir.join("later/f")).unwrap(), "secret\n");
 }

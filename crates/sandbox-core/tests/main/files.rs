@@ -1,3 +1,5 @@
+//! Files in a session directory.
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -97,7 +99,7 @@ fn symlinks_that_stay_inside_are_followed() {
     assert_eq!(fs::read(fixture.dir.path().join("real/file")).unwrap(), b"2");
     fixture.dir.write(&rel("whole"), b"3").unwrap();
     assert_eq!(fs::read(fixture.dir.path().join("real/new")).unwrap(), b"3");
-    assert!(fixture.dir.path().join("whole").is_symlink(), "the link itself stands");
+    assert!(fixture.dir.path().join("whole").is_symlink(), "the symlink remains");
 }
 
 #[test]
@@ -240,6 +242,9 @@ fn tree_operations_follow_no_symlink() {
             && !fixture.outer.path().join("made").exists()
     );
     fixture.dir.remove_tree(&rel("skills")).unwrap();
-    assert!(fixture.outer.path().join("secret").exists(), "the link is gone, not what it led to");
+    assert!(
+        fixture.outer.path().join("secret").exists(),
+        "the symlink is gone, its target remains"
+    );
     assert!(fixture.dir.path().join("skills").symlink_metadata().is_err());
 }

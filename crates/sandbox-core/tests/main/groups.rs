@@ -1,8 +1,8 @@
-//! The limits of a command as a whole, which a control group holds: each run into, by root and by
-//! an ordinary user; and nothing of a group stays.
+//! The limits of a command as a whole, which a control group enforces: each reached by root and by
+//! an ordinary user. No group remains.
 //!
-//! Few machines hand control groups on to those who build. `cargo xtask ci vm` runs these in a
-//! virtual machine that does, where they must hold.
+//! Few build machines delegate control groups. `cargo xtask ci vm` runs these tests in a virtual
+//! machine that delegates one, so that none is left out there.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,11 +19,11 @@ use crate::fixture::{
 };
 use crate::reruns::PART;
 
-/// Says that this machine hands groups on.
+/// Environment variable that requires this machine to delegate a group.
 const GROUPS: &str = "SANDBOX_CORE_TEST_GROUPS";
 
-/// A sandbox of the fixture with some limits set otherwise; `None` where this machine hands no group
-/// on.
+/// Opens a sandbox of the fixture with some limits changed. Returns `None` if this machine
+/// delegates no group.
 fn limited(fixture: &Fixture, set: impl FnOnce(&mut Limits)) -> Option<NativeSandbox> {
     let mut limits = Limits::default();
     set(&mut limits);
@@ -45,14 +45,14 @@ fn stdout(output: &CommandOutput) -> String {
     String::from_utf8_lossy(&output.stdout.bytes).into_owned()
 }
 
-/// The group of the session, by that of its init.
+/// Returns the group of the session, above the group of its init.
 fn group_of(sandbox: &NativeSandbox) -> PathBuf {
     let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", sandbox.init_pid())).unwrap();
     let init = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
     Path::new("/sys/fs/cgroup").join(init).parent().unwrap().to_owned()
 }
 
-/// Four processes of which none takes much, and all together do.
+/// Four processes that together exceed the limit although none does alone.
 const HOG: &str =
     "for i in 1 2 3 4; do perl -e '$x = \"x\" x (30 << 20); sleep 100' & done; wait; echo survived";
 
@@ -70,7 +70,7 @@ async fn memory_of_all_processes_together_is_limited() {
         "{ran:?}"
     );
     assert_eq!(stdout(&ran), "");
-    assert!(!alive(&seconds), "it died whole");
+    assert!(!alive(&seconds), "all its processes are dead");
     let ran = run(&sandbox, "echo again").await;
     assert_eq!((stdout(&ran).as_str(), ran.limit_reached()), ("again\n", None));
 }
@@ -82,7 +82,7 @@ async fn memory_of_files_counts_against_the_command_that_writes_them() {
         return;
     };
     if without_namespaces() {
-        // There its temporary files are on a disk.
+        // On the Landlock tier, temporary files are on a disk.
         return;
     }
     let fill = |name: &str| format!("head -c 40M /dev/zero > /tmp/{name}");
@@ -100,9 +100,10 @@ async fn memory_of_files_counts_against_the_command_that_writes_them() {
 async fn processes_are_limited_exactly_even_for_root() {
     let fixture = fixture();
     let Some(sandbox) = limited(&fixture, |limits| limits.processes = 20) else { return };
-    const BOMB: &str = "perl -e 'while (defined($child = fork)) { if (!$child) { sleep 100; exit } $n++ } print $n'; true";
+    const BOMB: &str = "perl -e 'while (defined($child = fork)) \
+                        { if (!$child) { sleep 100; exit } $n++ } print $n'; true";
     let ran = run(&sandbox, BOMB).await;
-    // The shell and the first perl are two of them.
+    // The shell and the first perl count too.
     assert_eq!(
         (stdout(&ran).as_str(), ran.limit_reached()),
         ("18", Some(Limit::Processes)),
@@ -133,7 +134,11 @@ async fn processor_time_of_many_short_processes_is_limited() {
         (Some(Limit::CpuTime), CommandStatus::Signaled(9)),
         "{ran:?}"
     );
-    assert_eq!(run(&sandbox, "true").await.limit_reached(), None, "the next one begins anew");
+    assert_eq!(
+        run(&sandbox, "true").await.limit_reached(),
+        None,
+        "the next command starts from zero"
+    );
 }
 
 #[tokio::test]
@@ -168,16 +173,16 @@ async fn a_session_runs_in_its_group_which_no_command_can_change() {
     let command = format!(
         "(setsid sleep {seconds} &) ; while [ ! -e go ]; do sleep 0.05; done; cat /proc/self/cgroup"
     );
-    let looking = async {
+    let checking = async {
         eventually("the command runs", || alive(&seconds)).await;
         let processes = std::fs::read_to_string(group.join("worker-0/cgroup.procs")).unwrap();
         assert!(
             processes.lines().count() >= 3,
-            "the slot, the shell, and what it has left: {processes}"
+            "the worker, the shell, and its background process: {processes}"
         );
         std::fs::write(fixture.dir.join("go"), "").unwrap();
     };
-    let (ran, ()) = tokio::join!(run(&sandbox, &command), looking);
+    let (ran, ()) = tokio::join!(run(&sandbox, &command), checking);
     let own = if without_namespaces() { "" } else { "0::/\n" };
     assert_eq!(stdout(&ran), own, "{ran:?}");
     let write = format!(
@@ -235,11 +240,11 @@ async fn the_group_of_a_killed_host_is_removed_by_the_next_one() {
     if limited(&fixture, |_| ()).is_none() {
         return;
     }
-    let told = fixture.root.join("group");
+    let report = fixture.root.join("group");
     let host =
         |part: &Path| testkit::rerun(THIS).env(PART, part).stdout(Stdio::null()).spawn().unwrap();
-    let mut killed = host(&told);
-    let read = || std::fs::read_to_string(&told).unwrap_or_default();
+    let mut killed = host(&report);
+    let read = || std::fs::read_to_string(&report).unwrap_or_default();
     eventually("the other host has a session", || !read().is_empty()).await;
     let group = PathBuf::from(read());
     assert!(group.exists());
@@ -247,10 +252,10 @@ async fn the_group_of_a_killed_host_is_removed_by_the_next_one() {
     killed.wait().unwrap();
     let is_empty =
         || std::fs::read_to_string(group.join("cgroup.events")).unwrap().contains("populated 0");
-    eventually("its session is gone", is_empty).await;
+    eventually("its session has ended", is_empty).await;
     assert!(host(Path::new("again")).wait().unwrap().success());
     assert!(!group.exists());
-    assert!(group_of(&fixture.sandbox).exists(), "what is in use stays");
+    assert!(group_of(&fixture.sandbox).exists(), "a group in use stays");
 }
 
 #[test]
@@ -276,7 +281,7 @@ fn a_named_group_is_used_or_opening_fails() {
     let parent = group_of(&sandbox).parent().unwrap().to_owned();
     let named = open(&parent).unwrap();
     assert_eq!(group_of(&named).parent(), Some(parent.as_path()));
-    // That of init holds a process.
+    // The group of init contains a process.
     let error = open(&group_of(&sandbox).join("init")).unwrap_err();
     assert!(matches!(error, OpenError::LayerUnavailable { .. }), "{error:?}");
     if !rustix::process::geteuid().is_root() {

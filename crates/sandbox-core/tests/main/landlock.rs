@@ -1,5 +1,5 @@
-//! What a session without namespaces holds in other ways than one with them, and what it refuses to
-//! open with.
+//! The Landlock tier: guarantees that it enforces differently from the namespace tier, and
+//! weaknesses that prevent it from opening.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -27,7 +27,7 @@ fn landlock(
     NativeSandbox::builder(policy, dir).tier(Tier::Landlock { accepted: accepted.to_vec() }).open()
 }
 
-/// `None` where the kernel cannot hold this tier.
+/// Opens a sandbox. Returns `None` if the kernel does not support this tier.
 fn opened(fixture: &Fixture, accepted: &[Weakness]) -> Option<NativeSandbox> {
     match open(fixture, accepted) {
         Ok(sandbox) => Some(sandbox),
@@ -101,13 +101,13 @@ async fn other_processes_of_the_user_are_not_accessible() {
         assert_ne!(ran.status, CommandStatus::Exited(0), "{attempt}");
         assert!(ran.stdout.bytes.is_empty(), "{attempt}: {ran:?}");
     }
-    // Everyone but what can be signalled, which is the command itself.
+    // Signals every accessible process, which is only the command itself.
     run(&sandbox, "kill -9 -1").await;
     assert!(other.try_wait().unwrap().is_none());
     assert_eq!(
         text(&sandbox, "sleep 100 & kill $! && wait $!; echo $?").await,
         "143\n",
-        "its own it may"
+        "a command can signal its own processes"
     );
     other.kill().unwrap();
     other.wait().unwrap();
@@ -138,17 +138,18 @@ async fn a_chain_of_fast_forks_is_killed() {
     if text(&sandbox, "command -v perl").await.is_empty() {
         return skipped("a chain of forks", "package perl-base");
     }
-    let marks = [unique_seconds(), unique_seconds()];
-    // Each process of the chain lives only to make the next one; and a tree of sessions that ignore
+    let markers = [unique_seconds(), unique_seconds()];
+    // A chain in which each process only forks the next one, and a tree of sessions that ignore
     // every signal they can.
     let command = format!(
         "perl -e 'while (1) {{ my $p = fork; exit if $p }}' {} & \
-         (trap '' TERM HUP INT; setsid setsid bash -c 'sleep {} & sleep 1000 & wait' &) ; sleep 0.2; exit 3",
-        marks[0], marks[1]
+         (trap '' TERM HUP INT; setsid setsid bash -c 'sleep {} & sleep 1000 & wait' &) ; \
+         sleep 0.2; exit 3",
+        markers[0], markers[1]
     );
     for _ in 0..5 {
         assert_eq!(run(&sandbox, &command).await.status, CommandStatus::Exited(3));
-        assert!(!alive(&marks[0]) && !alive(&marks[1]));
+        assert!(!alive(&markers[0]) && !alive(&markers[1]));
     }
 }
 
@@ -204,7 +205,7 @@ async fn temporary_files_are_private_and_removed_with_the_session() {
     assert!(!dir.exists());
     let dir = other.temporary_dir().to_owned();
     drop(other);
-    eventually("it goes with a dropped session too", || !dir.exists()).await;
+    eventually("dropping the session removes it too", || !dir.exists()).await;
 }
 
 #[tokio::test]
@@ -226,7 +227,7 @@ async fn an_unenforceable_rule_prevents_opening_until_it_is_accepted() {
     let accepted = open(&fixture, &["inner-rules".parse().unwrap()]).unwrap();
     assert!(accepted.report().filesystem.to_string().contains(".bashrc"));
     assert_eq!(text(&accepted, "echo x >> .bashrc").await, "");
-    // The file tools ask the policy itself.
+    // `allows` follows the policy, not the weaker enforcement.
     assert!(!accepted.allows(&fixture.dir.join(".bashrc"), policy::Access::Write));
 
     let mut config = Policy::session(&fixture.dir).build().unwrap().config().clone();

@@ -1,4 +1,4 @@
-//! Each limit, run into.
+//! The limits of a process, each reached by a command.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sandbox_core::{CommandOutput, CommandStatus, Limit, Limits, NativeSandbox, S
 use crate::fixture::{Fixture, fixture, open_with, spec};
 use testkit::skipped;
 
-/// A sandbox of the fixture with one limit set otherwise.
+/// Opens a sandbox of the fixture with one limit changed.
 fn limited(fixture: &Fixture, set: impl FnOnce(&mut Limits)) -> NativeSandbox {
     let mut limits = Limits::default();
     set(&mut limits);
@@ -56,7 +56,8 @@ async fn the_number_of_processes_is_limited() {
     if stdout(&run(&sandbox, "command -v perl").await).is_empty() {
         return skipped("the limit on processes", "package perl-base");
     }
-    const MANY: &str = "perl -e 'while (defined($child = fork)) { if (!$child) { sleep 100; exit } last if ++$n == 1000 } print $n'";
+    const MANY: &str = "perl -e 'while (defined($child = fork)) \
+                        { if (!$child) { sleep 100; exit } last if ++$n == 1000 } print $n'";
     let started: u32 = stdout(&run(&sandbox, MANY).await).parse().unwrap();
     assert!((1..320).contains(&started), "{started}");
     assert_eq!(stdout(&run(&sandbox, "echo again").await), "again\n");

@@ -1,4 +1,4 @@
-//! Files and the native engine, as the public API shows them.
+//! Tests of the crate through its public API.
 
 #[cfg(feature = "native")]
 mod agreement;

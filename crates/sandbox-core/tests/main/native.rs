@@ -38,8 +38,7 @@ async fn a_command_starts_in_the_session_directory_and_can_write_only_there() {
     );
     assert_eq!(fs::read_to_string(fixture.dir.join("f")).unwrap(), "x\n");
     Fixture::failed(&fixture.run("touch /usr/x").await, "Read-only file system");
-    // Beside the session directory there is nothing of the host's, so what arises there is not the
-    // host's.
+    // The directory above the session is private, so a new file there does not reach the host.
     fixture.run(&format!("touch {}/x", fixture.root.display())).await;
     assert!(!fixture.root.join("x").exists());
     Fixture::failed(&fixture.run("ln /etc/passwd ./passwd").await, "cross-device");
@@ -154,7 +153,8 @@ async fn every_process_of_a_command_is_dead_when_it_returns() {
     let fixture = fixture();
     let seconds = unique_seconds();
     let daemon = format!(
-        "(setsid bash -c 'trap \"\" TERM HUP; setsid sleep {seconds} & sleep {seconds}' &) ; sleep 0.2; exit 3"
+        "(setsid bash -c 'trap \"\" TERM HUP; setsid sleep {seconds} & sleep {seconds}' &) ; \
+         sleep 0.2; exit 3"
     );
     assert_eq!(fixture.run(&daemon).await.status, CommandStatus::Exited(3));
     assert!(!alive(&seconds));
@@ -171,8 +171,8 @@ async fn overlapping_commands_end_independently() {
         eventually("the long command runs", || alive(&long)).await;
         for _ in 0..3 {
             assert_eq!(fixture.run(&short_command).await.status, CommandStatus::Exited(5));
-            assert!(!alive(&short), "the short one is gone whole");
-            assert!(alive(&long), "the long one goes on");
+            assert!(!alive(&short), "every process of the short one is dead");
+            assert!(alive(&long), "the long one still runs");
         }
         fs::write(fixture.dir.join("go"), "").unwrap();
     };
@@ -210,7 +210,7 @@ async fn a_timeout_kills_a_command_that_ignores_signals() {
     let fixture = fixture();
     let seconds = unique_seconds();
     let mut spec = spec(&format!("trap '' TERM INT; echo begun; sleep {seconds}"));
-    // Enough for a shell to begin on a machine that is emulated.
+    // Enough time for a shell to start on an emulated machine.
     spec.timeout = Duration::from_secs(2);
     let output = fixture.sandbox.exec(spec).await.unwrap();
     assert_eq!(

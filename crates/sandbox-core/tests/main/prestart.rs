@@ -1,4 +1,4 @@
-//! A shell that was started ahead runs a command as a fresh `bash -c` does.
+//! Prestarted shells: a command behaves the same as in a new `bash -c`.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use crate::fixture::{
     Fixture, alive, eventually, fixture, spec, unique_seconds, without_namespaces,
 };
 
-/// Long enough for a session to be idle and a shell to wait.
+/// Time after which an idle session has prestarted a shell.
 const IDLE: Duration = Duration::from_millis(40);
-/// Prints how long the shell has been running, in hundredths of a second.
+/// Prints the age of the shell in hundredths of a second.
 const AGE: &str =
     "read -r up _ < /proc/uptime; read -ra stat < /proc/$$/stat; echo $((10#${up/./} - stat[21]))";
 
-/// What a script can see of the shell that runs it.
+/// Scripts that inspect the shell that runs them.
 const SCRIPTS: &[&str] = &[
     "true",
     "false",
@@ -99,24 +99,26 @@ const SCRIPTS: &[&str] = &[
     "times >/dev/null; echo $?; echo $EPOCHSECONDS | wc -c",
 ];
 
-type Seen = (String, String, CommandStatus);
+/// Output, error output, and status of a command.
+type Observed = (String, String, CommandStatus);
 
-fn seen(output: &CommandOutput) -> Seen {
+fn observed(output: &CommandOutput) -> Observed {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout.bytes), text(&output.stderr.bytes), output.status)
 }
 
 impl Fixture {
+    /// Runs a script after an idle period.
     async fn idle_then(&self, script: &str) -> CommandOutput {
         tokio::time::sleep(IDLE).await;
         self.run(script).await
     }
 
-    /// Whether the shell of a next command is there before the command, on a machine that may be
-    /// busy.
-    async fn is_ahead(&self) -> bool {
+    /// Returns whether the shell of a command was prestarted. Tries several times, because the
+    /// machine may be busy.
+    async fn is_prestarted(&self) -> bool {
         for _ in 0..20 {
-            let (age, ..) = seen(&self.idle_then(AGE).await);
+            let (age, ..) = observed(&self.idle_then(AGE).await);
             if age.trim().parse::<i32>().unwrap() >= 2 {
                 return true;
             }
@@ -128,21 +130,21 @@ impl Fixture {
 #[tokio::test]
 async fn every_script_behaves_like_in_a_new_shell() {
     let fixture = fixture();
-    assert!(fixture.is_ahead().await);
+    assert!(fixture.is_prestarted().await);
     for script in SCRIPTS {
         if without_namespaces()
             && ["$$", "$!", "$PPID", "/proc", "/tmp"].iter().any(|what| script.contains(what))
         {
-            // Process ids are those of the host, and there are no such places.
+            // The process ids are those of the host, and these directories do not exist.
             continue;
         }
-        let fresh = fixture.again().run(script).await;
-        let ahead = fixture.idle_then(script).await;
-        // One line for the arguments, with spaces; see init/ahead.rs.
-        let same = |seen: Seen| (seen.0.trim_end().to_owned(), seen.1, seen.2);
-        assert_eq!(same(seen(&ahead)), same(seen(&fresh)), "{script}");
+        let new = fixture.again().run(script).await;
+        let prestarted = fixture.idle_then(script).await;
+        // The arguments are one line padded with spaces; see `init/prestart.rs`.
+        let same = |observed: Observed| (observed.0.trim_end().to_owned(), observed.1, observed.2);
+        assert_eq!(same(observed(&prestarted)), same(observed(&new)), "{script}");
     }
-    assert!(fixture.is_ahead().await);
+    assert!(fixture.is_prestarted().await);
 }
 
 #[tokio::test]
@@ -151,7 +153,7 @@ async fn a_script_of_any_length_runs() {
     fixture.run("true").await;
     for length in [16_000, 16_382, 16_383, 16_384, 100_000] {
         let script = format!("echo ${{#BASH_EXECUTION_STRING}} #{}", "'".repeat(length - 32));
-        let (stdout, ..) = seen(&fixture.idle_then(&script).await);
+        let (stdout, ..) = observed(&fixture.idle_then(&script).await);
         assert_eq!(stdout, format!("{}\n", script.len()));
     }
 }
@@ -164,17 +166,17 @@ async fn a_command_with_another_environment_gets_a_new_shell() {
     other.env.push(("X".into(), "1".into()));
     other.cwd = Some(fixture.dir.join("sub"));
     tokio::time::sleep(IDLE).await;
-    let (stdout, ..) = seen(&fixture.sandbox.exec(other).await.unwrap());
+    let (stdout, ..) = observed(&fixture.sandbox.exec(other).await.unwrap());
     assert_eq!(stdout, format!("1\n{}\n", fixture.dir.join("sub").display()));
     let mut reading = spec("cat");
     reading.stdin = b"given".to_vec();
     tokio::time::sleep(IDLE).await;
-    assert_eq!(seen(&fixture.sandbox.exec(reading).await.unwrap()).0, "given");
+    assert_eq!(observed(&fixture.sandbox.exec(reading).await.unwrap()).0, "given");
     let mut hooked = spec("echo mine");
     hooked.env.push(("BASH_ENV".into(), "/proc/self/fd/60".into()));
-    assert_eq!(seen(&fixture.sandbox.exec(hooked.clone()).await.unwrap()).0, "mine\n");
+    assert_eq!(observed(&fixture.sandbox.exec(hooked.clone()).await.unwrap()).0, "mine\n");
     tokio::time::sleep(IDLE).await;
-    assert_eq!(seen(&fixture.sandbox.exec(hooked).await.unwrap()).0, "mine\n");
+    assert_eq!(observed(&fixture.sandbox.exec(hooked).await.unwrap()).0, "mine\n");
 }
 
 #[tokio::test]
@@ -192,9 +194,9 @@ async fn a_prestarted_shell_is_killed_with_all_its_processes() {
     let dropped =
         tokio::time::timeout(Duration::from_millis(300), fixture.sandbox.exec(slow)).await;
     assert!(dropped.is_err());
-    eventually("what was dropped is dead", || !alive(&seconds)).await;
+    eventually("the dropped command is dead", || !alive(&seconds)).await;
     fixture.run("true").await;
-    assert!(fixture.is_ahead().await);
+    assert!(fixture.is_prestarted().await);
 }
 
 #[tokio::test]
@@ -204,7 +206,7 @@ async fn a_timeout_before_the_shell_receives_its_command_is_a_timeout() {
     hasty.timeout = Duration::ZERO;
     for pause in 0..60 {
         fixture.run("true").await;
-        // Some of these find a shell that has been started and is not ready yet.
+        // In some rounds the shell has been started and is not ready yet.
         tokio::time::sleep(Duration::from_micros(2000 + pause % 20 * 100)).await;
         assert_eq!(
             fixture.sandbox.exec(hasty.clone()).await.unwrap().status,
@@ -213,7 +215,7 @@ async fn a_timeout_before_the_shell_receives_its_command_is_a_timeout() {
     }
 }
 
-/// The processes on this machine that have this text in their environment.
+/// Returns the processes on this machine that have this text in their environment.
 fn with_environment(mark: &str) -> Vec<i32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let marked = processes.filter(|entry| {
@@ -230,14 +232,14 @@ async fn a_killed_prestarted_shell_is_replaced() {
     let mut marked = spec("env; echo $0");
     marked.env.push(("MARK".into(), mark.clone().into()));
     let first = fixture.sandbox.exec(marked.clone()).await.unwrap();
-    eventually("a shell waits", || !with_environment(&mark).is_empty()).await;
+    eventually("a shell is waiting", || !with_environment(&mark).is_empty()).await;
     for pid in with_environment(&mark) {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
     eventually("it is dead", || with_environment(&mark).is_empty()).await;
     let second = fixture.sandbox.exec(marked).await.unwrap();
-    assert_eq!(seen(&second), seen(&first));
+    assert_eq!(observed(&second), observed(&first));
 }
 
 #[tokio::test]
@@ -247,7 +249,7 @@ async fn a_closed_session_leaves_no_prestarted_shell() {
     let mut marked = spec("true");
     marked.env.push(("MARK".into(), mark.clone().into()));
     fixture.sandbox.exec(marked).await.unwrap();
-    eventually("a shell waits", || !with_environment(&mark).is_empty()).await;
+    eventually("a shell is waiting", || !with_environment(&mark).is_empty()).await;
     let begun = Instant::now();
     fixture.sandbox.close().await;
     assert!(with_environment(&mark).is_empty(), "after {:?}", begun.elapsed());

@@ -1,5 +1,5 @@
-//! Tests that run a part of this test program again: as another user, without user namespaces, to
-//! be killed.
+//! Tests that run a part of this test program again: as another user, without user namespaces, or
+//! in a process that is killed.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use testkit::{as_ordinary_user, copy_of_this_program, rerun, skipped};
 
 use crate::fixture::{BASE, WITHOUT_NAMESPACES, alive, eventually, fixture, spec, unique_seconds};
 
-/// Tells a rerun which part it is.
+/// Environment variable that selects the part of a rerun.
 pub(crate) const PART: &str = "SANDBOX_CORE_TEST_PART";
 
 #[test]
@@ -30,9 +30,9 @@ fn the_engine_works_for_an_ordinary_user() {
     assert!(text.contains("a_command_returns_its_output_and_its_exit_code ... ok"), "{text}");
 }
 
-/// What holds on namespaces only: the files, processes and devices of a session's own, and
-/// loopback. What holds instead is in `landlock`.
-const OF_NAMESPACES: [&str; 8] = [
+/// Tests that need namespaces: private files, processes and devices, and a loopback. `landlock`
+/// tests the other tier instead.
+const NAMESPACE_TESTS: [&str; 8] = [
     "another_session_and_the_home_directory_are_hidden",
     "a_session_has_a_private_tmp_and_dev_and_a_host_name",
     "a_session_has_no_network_except_its_loopback",
@@ -58,7 +58,7 @@ fn without_user_namespaces_the_other_tests_pass_on_landlock() {
     }
     let (_dir, program) = copy_of_this_program();
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
-    // A place that everybody can reach, in mounts of its own, where this user may make them.
+    // A directory that every user can access, in a private mount namespace if this user is root.
     let mounts = [
         "unshare",
         "--mount",
@@ -76,8 +76,8 @@ fn without_user_namespaces_the_other_tests_pass_on_landlock() {
         let denied = ["unshare", "--user", "--map-root-user", "bash", "-c", script, "bash"];
         let command: Vec<_> = user.iter().chain(&denied).collect();
         let mut run = Command::new(command[0]);
-        // The processes of one user are counted together here, and one of the tests makes as many
-        // as it can.
+        // Without namespaces, the limit counts all processes of the user, and one test starts as
+        // many as it can.
         run.args(&command[1..]).arg(&program).arg("--test-threads=1");
         run.args([
             "agreement::",
@@ -90,7 +90,7 @@ fn without_user_namespaces_the_other_tests_pass_on_landlock() {
             "wrapped::",
         ]);
         run.args(["killing_the_host", "killing_init", "killing_an_idle", "leave_nothing_behind"]);
-        run.args(OF_NAMESPACES.iter().flat_map(|test| ["--skip", test]));
+        run.args(NAMESPACE_TESTS.iter().flat_map(|test| ["--skip", test]));
         if rustix::process::geteuid().is_root() {
             run.env(BASE, "/mnt").env("HOME", "/nonexistent");
         }
@@ -105,23 +105,23 @@ fn without_user_namespaces_the_other_tests_pass_on_landlock() {
 
 #[test]
 fn without_user_namespaces_the_probe_reports_the_cause_and_the_remedy() {
-    if std::env::var_os(PART).is_some_and(|part| part == "refused") {
+    if std::env::var_os(PART).is_some_and(|part| part == "denied") {
         let report = sandbox_core::probe(&sandbox_core::Tier::Namespaces);
         assert!(!report.is_usable());
         println!("{}", report.filesystem);
         return;
     }
-    // Inside a user namespace of its own, the limit can be set to zero without touching the host's.
+    // In a new user namespace, the limit can be set to zero without changing the host's.
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" --exact --nocapture \
                   reruns::without_user_namespaces_the_probe_reports_the_cause_and_the_remedy";
     let (_dir, program) = copy_of_this_program();
     let run = Command::new("unshare")
         .args(["--user", "--map-root-user", "bash", "-c", script])
         .arg(&program)
-        .env(PART, "refused")
+        .env(PART, "denied")
         .output();
     let Ok(run) = run else {
-        return skipped("the refusal without user namespaces", "package util-linux");
+        return skipped("the remedy without user namespaces", "package util-linux");
     };
     let text = String::from_utf8_lossy(&run.stdout);
     assert!(
@@ -132,9 +132,9 @@ fn without_user_namespaces_the_probe_reports_the_cause_and_the_remedy() {
     assert!(text.contains("sysctl -w user.max_user_namespaces"), "{text}");
 }
 
-/// What this process holds: descriptors, child processes, threads, mounts, and files in the
-/// directory of temporary ones.
-fn held(temporary: &std::path::Path) -> [usize; 5] {
+/// Counts the descriptors, child processes, threads and mounts of this process, and the files in
+/// the directory for temporary files.
+fn resources(temporary: &std::path::Path) -> [usize; 5] {
     let count = |dir: &str| std::fs::read_dir(dir).unwrap().count();
     let own = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let children =
@@ -155,7 +155,7 @@ async fn many_sessions_and_commands_leave_nothing_behind() {
     const SESSIONS: usize = 1_000;
     const COMMANDS: usize = 10_000;
     const AT_ONCE: usize = 16;
-    // In a process of its own, so that nothing of other tests is counted.
+    // A separate process, so that other tests do not count.
     if std::env::var_os(PART).is_none() {
         let temporary = tempfile::tempdir().unwrap();
         let run = rerun("reruns::many_sessions_and_commands_leave_nothing_behind")
@@ -174,9 +174,9 @@ async fn many_sessions_and_commands_leave_nothing_behind() {
     }
     first.sandbox.close().await;
     let settled = || async {
-        // A closing session's thread, and what the runtime made for it, may last a moment.
+        // The thread of a closing session, and threads of the runtime, may live a moment longer.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        held(&temporary)
+        resources(&temporary)
     };
     let before = settled().await;
     for _ in 0..SESSIONS {
@@ -199,10 +199,10 @@ async fn many_sessions_and_commands_leave_nothing_behind() {
     }
     session.sandbox.close().await;
     drop(session);
-    // A thread of the runtime that was there before may have gone.
+    // A thread of the runtime may have exited since, so lower counts are fine.
     let is_no_more = |now: [usize; 5]| now.iter().zip(&before).all(|(now, before)| now <= before);
     for _ in 0..50 {
-        if is_no_more(held(&temporary)) {
+        if is_no_more(resources(&temporary)) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -266,16 +266,16 @@ async fn killing_an_idle_worker_costs_no_command() {
     let init = fixture.sandbox.init_pid();
     for _ in 0..5 {
         tokio::join!(fixture.run("true"), fixture.run("true"), fixture.run("true"));
-        let waiting = children(init);
-        assert!(!waiting.is_empty());
-        for &pid in &waiting {
+        let idle = children(init);
+        assert!(!idle.is_empty());
+        for &pid in &idle {
             let _ = rustix::process::kill_process(
                 rustix::process::Pid::from_raw(pid).unwrap(),
                 rustix::process::Signal::KILL,
             );
         }
-        // One that is dying could still take a command with it.
-        eventually("they are gone", || children(init).iter().all(|pid| !waiting.contains(pid)))
+        // A dying worker could still accept a command.
+        eventually("the workers are dead", || children(init).iter().all(|pid| !idle.contains(pid)))
             .await;
         let next = tokio::time::timeout(
             Duration::from_secs(20),
@@ -284,8 +284,8 @@ async fn killing_an_idle_worker_costs_no_command() {
         .await;
         match next.expect("the command ends") {
             Ok(output) => assert_eq!(output.stdout.bytes, b"42\n"),
-            // The shell that waited ahead was killed with its slot, which is not hidden; nothing of
-            // the command was run.
+            // The prestarted shell was killed with its worker, which is reported. No part of the
+            // command ran.
             Err(error) => assert_eq!(error.kind(), sandbox_core::ExecErrorKind::Ended, "{error}"),
         }
     }

@@ -1,5 +1,5 @@
-//! The srt engine as an engine: what it does with any program that takes srt's arguments. What srt
-//! itself does is in `conformance`.
+//! The srt engine with a substitute for srt, a program that accepts the same arguments.
+//! `conformance` tests srt itself.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use policy::Policy;
 use sandbox_core::{CommandSpec, CommandStatus, ExecErrorKind, Sandbox, SrtError, SrtSandbox};
 
-/// Takes `--settings FILE -c COMMAND`, and runs the command without any sandbox.
-const STAND_IN: [&str; 4] =
+/// Accepts `--settings FILE -c COMMAND`, and runs the command without any sandbox.
+const SUBSTITUTE: [&str; 4] =
     ["/bin/bash", "-c", "test -s \"$2\" && exec /bin/bash -c \"$4\"", "srt"];
 
 struct Fixture {
@@ -37,7 +37,7 @@ fn spec(command: &str) -> CommandSpec {
 #[tokio::test]
 async fn a_command_returns_its_output_and_its_exit_code() {
     let fixture = fixture();
-    let sandbox = fixture.open(&STAND_IN).await.unwrap();
+    let sandbox = fixture.open(&SUBSTITUTE).await.unwrap();
     let mut reading = spec("cat; echo err >&2; exit 7");
     reading.stdin = b"given".to_vec();
     let ran = sandbox.exec(reading).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_command_returns_its_output_and_its_exit_code() {
 #[tokio::test]
 async fn a_timeout_ends_the_whole_group() {
     let fixture = fixture();
-    let sandbox = fixture.open(&STAND_IN).await.unwrap();
+    let sandbox = fixture.open(&SUBSTITUTE).await.unwrap();
     let mut slow = spec("sleep 1000 & sleep 1000");
     slow.timeout = Duration::from_millis(200);
     assert_eq!(sandbox.exec(slow).await.unwrap().status, CommandStatus::TimedOut);
@@ -63,7 +63,7 @@ async fn a_timeout_ends_the_whole_group() {
 #[tokio::test]
 async fn closing_ends_running_commands_and_rejects_later_ones() {
     let fixture = fixture();
-    let sandbox = fixture.open(&STAND_IN).await.unwrap();
+    let sandbox = fixture.open(&SUBSTITUTE).await.unwrap();
     let (ran, ()) = tokio::join!(sandbox.exec(spec("sleep 1000")), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         sandbox.close().await;

@@ -11,8 +11,7 @@ use crate::fixture::{
 };
 use testkit::skipped;
 
-/// Runs a wrapped command in a shell, without the runtime that the sandbox was opened in having a
-/// part in it.
+/// Runs a wrapped command in a shell, independently of the runtime in which the sandbox was opened.
 fn in_shell(shell: &str, wrapped: &str, input: &str) -> Output {
     let mut child = Command::new(shell)
         .args(["-c", wrapped])
@@ -23,7 +22,7 @@ fn in_shell(shell: &str, wrapped: &str, input: &str) -> Output {
         .spawn()
         .unwrap();
     use std::io::Write;
-    // A command that does not read is no error.
+    // The command may not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -35,7 +34,8 @@ fn wrap(fixture: &Fixture, command: &str) -> String {
 #[tokio::test]
 async fn any_shell_runs_a_command_that_is_hard_to_quote() {
     let fixture = fixture();
-    let hard = "printf '%s|' \"it's\" '$HOME `x` !! %40 \\' \"é\n\u{1f600}\"; cat; pwd; echo ghost >&2; exit 42";
+    let hard = "printf '%s|' \"it's\" '$HOME `x` !! %40 \\' \"é\n\u{1f600}\"; cat; pwd; \
+                echo ghost >&2; exit 42";
     let wrapped = wrap(&fixture, hard);
     let mut shells = 0;
     for shell in ["sh", "bash", "dash", "zsh", "fish"] {
@@ -51,7 +51,7 @@ async fn any_shell_runs_a_command_that_is_hard_to_quote() {
         assert_eq!(output.status.code(), Some(42), "{shell}");
     }
     assert!(shells >= 2);
-    // As a part of a larger script, several times.
+    // The string also works several times in a larger script.
     let script = format!(
         "{wrapped} </dev/null | head -c 4; {wrapped} </dev/null >/dev/null 2>&1 || echo $?"
     );
@@ -115,7 +115,7 @@ async fn signals_reach_the_command_and_killing_the_client_kills_it() {
     eventually("the command runs", || alive(&seconds)).await;
     killed.kill().unwrap();
     killed.wait().unwrap();
-    eventually("it is gone with its client", || !alive(&seconds)).await;
+    eventually("the command is dead like its client", || !alive(&seconds)).await;
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_wrapped_command_works_for_this_user_while_the_session_is_open() {
     assert_eq!(fs::read_to_string(fixture.dir.join("f")).unwrap(), "again\nagain\nagain\n");
 
     if rustix::process::geteuid().is_root() {
-        // The program's path is closed to others, so the client is asked for by a copy of it.
+        // Other users cannot access the program's path, so they run a copy of the client.
         let (program, rest) = wrapped.split_once(' ').unwrap();
         let copy = fixture.root.join("client");
         fs::copy(program, &copy).unwrap();
@@ -140,7 +140,7 @@ async fn a_wrapped_command_works_for_this_user_while_the_session_is_open() {
             .arg(format!("{} {rest}", copy.display()))
             .output();
         match other {
-            // In a user namespace there may be no other user.
+            // A user namespace may have no other user.
             Ok(output) if String::from_utf8_lossy(&output.stderr).contains("setresuid failed") => {}
             Ok(output) => {
                 assert_eq!(
@@ -179,7 +179,7 @@ async fn files_of_wrapped_commands_are_checked_before_the_next_one_and_at_close(
         );
     }
     in_shell("sh", &through_a_link, "");
-    assert!(path.exists(), "nobody has looked yet");
+    assert!(path.exists(), "the path is not checked yet");
     fixture.sandbox.close().await;
     assert!(!path.exists());
 }
