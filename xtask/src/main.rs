@@ -6,7 +6,6 @@ mod deny;
 mod dependencies;
 mod diagrams;
 mod features;
-mod json;
 mod layers;
 mod metadata;
 mod package;

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::json::Json;
+use serde_json::Value;
+
 use crate::step::{Ended, Runner};
 
 /// The workspace's members.
@@ -52,38 +53,37 @@ impl Metadata {
         let mut metadata = runner.cargo(["metadata", "--locked", "--format-version", "1"]);
         metadata.args(["--all-features", "--filter-platform", "x86_64-unknown-linux-gnu"]);
         let output = runner.output(metadata)?;
-        let document = Json::parse(&output)
-            .ok_or_else(|| Ended::Failed("cargo metadata prints no JSON".to_owned()))?;
+        let document = serde_json::from_str(&output)
+            .map_err(|error| Ended::Failed(format!("cargo metadata prints no JSON: {error}")))?;
         Ok(Self::of(&document))
     }
 
-    fn of(document: &Json) -> Self {
-        let members = document.at(&["workspace_members"]).texts();
-        let nodes = document.at(&["resolve", "nodes"]).list();
-        let packages = document.at(&["packages"]).list();
+    fn of(document: &Value) -> Self {
+        let members = texts(&document["workspace_members"]);
+        let nodes = list(&document["resolve"]["nodes"]);
+        let packages = list(&document["packages"]);
         let name_of = |id: &str| {
-            let package = packages.iter().find(|package| package.at(&["id"]).text() == id);
-            package.map_or_else(String::new, |package| package.at(&["name"]).text().to_owned())
+            let package = packages.iter().find(|package| text(&package["id"]) == id);
+            package.map_or_else(String::new, |package| text(&package["name"]).to_owned())
         };
         let mut own = Vec::new();
         for node in nodes {
-            let id = node.at(&["id"]).text();
+            let id = text(&node["id"]);
             if !members.iter().any(|member| member == id) {
                 continue;
             }
-            let Some(found) = packages.iter().find(|package| package.at(&["id"]).text() == id)
-            else {
+            let Some(found) = packages.iter().find(|package| text(&package["id"]) == id) else {
                 continue;
             };
             let mut package = package(found);
-            for dependency in node.at(&["deps"]).list() {
-                let name = name_of(dependency.at(&["pkg"]).text());
-                let crate_name = dependency.at(&["name"]).text();
-                for kind in dependency.at(&["dep_kinds"]).list() {
+            for dependency in list(&node["deps"]) {
+                let name = name_of(text(&dependency["pkg"]));
+                let crate_name = text(&dependency["name"]);
+                for kind in list(&dependency["dep_kinds"]) {
                     let dependency = Dependency {
                         package: name.clone(),
                         crate_name: crate_name.to_owned(),
-                        kind: kind_of(kind.at(&["kind"]).text()),
+                        kind: kind_of(text(&kind["kind"])),
                     };
                     if !package.dependencies.contains(&dependency) {
                         package.dependencies.push(dependency);
@@ -96,27 +96,37 @@ impl Metadata {
     }
 }
 
-fn package(found: &Json) -> Package {
-    let text = |key: &str| found.at(&[key]).text().to_owned();
-    let manifest = PathBuf::from(text("manifest_path"));
-    let features = found.at(&["features"]).entries();
+fn package(found: &Value) -> Package {
+    let manifest = PathBuf::from(text(&found["manifest_path"]));
+    let features = found["features"].as_object();
+    let declared = list(&found["dependencies"]).iter();
     Package {
-        name: text("name"),
-        description: text("description"),
-        keywords: found.at(&["keywords"]).texts(),
+        name: text(&found["name"]).to_owned(),
+        description: text(&found["description"]).to_owned(),
+        keywords: texts(&found["keywords"]),
         directory: manifest.parent().map(PathBuf::from).unwrap_or_default(),
-        features: features.iter().map(|(name, _)| name.clone()).collect(),
+        features: features.into_iter().flatten().map(|(name, _)| name.clone()).collect(),
         // `publish = false` is an empty list of registries.
-        is_published: found.at(&["publish"]) == &Json::Null,
-        declared: found
-            .at(&["dependencies"])
-            .list()
-            .iter()
-            .map(|dependency| dependency.at(&["name"]).text().to_owned())
-            .collect(),
+        is_published: found["publish"].is_null(),
+        declared: declared.map(|dependency| text(&dependency["name"]).to_owned()).collect(),
         dependencies: Vec::new(),
-        feature_only: found.at(&["metadata", "xtask", "feature-only"]).texts(),
+        feature_only: texts(&found["metadata"]["xtask"]["feature-only"]),
     }
+}
+
+/// Returns a text, which is empty for other kinds of values.
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Returns the elements of a list. Other kinds of values have none.
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Returns the texts of a list.
+fn texts(value: &Value) -> Vec<String> {
+    list(value).iter().map(|value| text(value).to_owned()).collect()
 }
 
 fn kind_of(kind: &str) -> Kind {
@@ -150,7 +160,7 @@ mod tests {
 
     #[test]
     fn packages_have_their_features_and_dependencies() {
-        let metadata = Metadata::of(&Json::parse(DOCUMENT).unwrap());
+        let metadata = Metadata::of(&serde_json::from_str(DOCUMENT).unwrap());
         let [member] = &metadata.members[..] else { panic!("{metadata:?}") };
         assert_eq!((member.name.as_str(), member.is_published), ("a", false));
         assert_eq!(member.features, ["default", "x"]);
