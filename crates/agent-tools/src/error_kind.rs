@@ -30,8 +30,8 @@ pub enum ErrorKind {
     Io,
     /// The client broke the protocol or the connection.
     Client,
-    /// The host program interrupted the call.
-    Interrupted,
+    /// The async runtime shut down, a task panicked, or a result cannot be expressed as JSON.
+    Internal,
 }
 
 impl From<&FileError> for ErrorKind {

@@ -112,9 +112,9 @@ fn installation(program: &Path, home: &Path) -> PathBuf {
 
 /// Returns npm's global root, `<prefix>/lib/node_modules`, by the rule of npm.
 ///
-/// The prefix is the setting `prefix` of the environment, of `~/.npmrc`, of `<prefix of
-/// node>/etc/npmrc` or of npm's built-in `npmrc`. Without a setting it is the parent of node's
-/// `bin` (npm documentation: "folders", "config", "npmrc").
+/// The prefix is the setting `prefix` of the environment, of `~/.npmrc`, of `etc/npmrc` beside
+/// node's `bin`, or of npm's built-in `npmrc`. Without a setting it is the parent of node's `bin`
+/// (npm documentation: "folders", "config", "npmrc").
 fn node_path(
     path: &[PathBuf],
     variable: &impl Fn(&str) -> Option<std::ffi::OsString>,

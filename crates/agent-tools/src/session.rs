@@ -199,7 +199,7 @@ impl Session {
         match blocking(move || sandbox.refresh()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                let error = crate::with_causes(&error);
+                let error = sandbox_core::with_causes(&error);
                 tracing::warn!(session = %self.id(), error, "the policy could not be refreshed");
             }
             Err(error) => tracing::warn!(session = %self.id(), "{error}"),

@@ -94,7 +94,7 @@ impl ToolError {
             Self::Write { .. } => ErrorKind::Io,
             Self::Exec { source } => source.into(),
             Self::UnknownTool { .. } => ErrorKind::NotFound,
-            Self::Output { .. } | Self::Interrupted { .. } => ErrorKind::Interrupted,
+            Self::Output { .. } | Self::Interrupted { .. } => ErrorKind::Internal,
         }
     }
 
@@ -113,6 +113,6 @@ impl ToolError {
 
     /// Renders the error and its causes as one line.
     pub fn message(&self) -> String {
-        crate::with_causes(self)
+        sandbox_core::with_causes(self)
     }
 }

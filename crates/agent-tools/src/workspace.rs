@@ -29,7 +29,7 @@ pub struct Workspace {
     storage: Option<Storage>,
 }
 
-/// Treatment of locally deleted files by a sync.
+/// Treatment of stored copies whose files were deleted locally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalMode {
     /// Keeps the stored copies if suspiciously many files were deleted at once.
@@ -85,7 +85,7 @@ impl Workspace {
                 Ok(report) => warnings.extend(report.problems()),
                 // Local files are complete without the store.
                 Err(error) if !created => {
-                    let cause = crate::with_causes(&error);
+                    let cause = sandbox_core::with_causes(&error);
                     warnings.push(format!("nothing could be fetched from the store: {cause}"));
                 }
                 Err(source) => {

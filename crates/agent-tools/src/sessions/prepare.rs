@@ -80,7 +80,7 @@ impl Preparation<'_> {
         match source.load().await {
             Ok(loaded) => (loaded, Vec::new()),
             Err(error) => {
-                let cause = crate::with_causes(&error);
+                let cause = sandbox_core::with_causes(&error);
                 let warning = format!("no variables could be loaded: {cause}");
                 (LoadedVariables::default(), vec![warning])
             }
