@@ -1,5 +1,5 @@
-//! Sessions of LLM agents: ids, paths from an agent, files inside a session directory, and a sandbox
-//! for the session's commands.
+//! Sessions of LLM agents: ids, paths from an agent, files inside a session directory, and a
+//! sandbox for the session's commands.
 //!
 //! Without features, this crate handles names and files:
 //!
@@ -47,8 +47,8 @@
 //! # Limits
 //! - Linux only. The native engine needs x86-64 or AArch64, Linux 5.12 or newer, and user
 //!   namespaces. `Tier::Landlock` is a weaker tier without user namespaces, on Linux 6.2 or newer.
-//! - Memory, processes and processor time are limited for a command as a whole if a control group is
-//!   delegated to the host process, and for each process otherwise (see `Limits` and `Cgroups`).
+//! - Memory, processes and processor time are limited for a command as a whole if a control group
+//!   is delegated to the host process, and for each process otherwise (see `Limits` and `Cgroups`).
 //! - Symlinks at paths that a policy denies are resolved when the sandbox opens.
 //!
 //! # Features
