@@ -174,6 +174,7 @@ fn bench(runner: &mut Runner) -> Outcome {
     let mut bench =
         runner.cargo(["bench", "--locked", "--workspace", "--all-features", "--profile", "dev"]);
     bench.args(["--bench", "*", "--", "--test"]);
+    bench.envs(peers::variables(runner.workspace()));
     runner.tests(bench)
 }
 

@@ -16,9 +16,12 @@ pub(crate) struct Library {
 impl Library {
     /// Starts node. Returns `None` if node or the package does not work here.
     pub(crate) async fn start(package: &Path, settings: &Path, temporary: &Path) -> Option<Self> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/side_by_side/library.mjs");
+        // The variable names the present folder, also of a clone that was moved after its build.
+        let package_of_bench = std::env::var_os("CARGO_MANIFEST_DIR")
+            .unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let script = Path::new(&package_of_bench).join("benches/side_by_side/library.mjs");
         let mut node = Command::new("node")
-            .args([Path::new(script), package, settings])
+            .args([script.as_path(), package, settings])
             // srt does not remove its sockets.
             .env("TMPDIR", temporary)
             .current_dir("/")
