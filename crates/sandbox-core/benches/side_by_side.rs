@@ -101,8 +101,8 @@ async fn main() {
     others::print(&policy, &dir, is_test).await;
 }
 
-/// Returns the policy of `agent-tools sandbox` and srt: that of a session, and srt's package is
-/// readable, because srt runs a program of it inside the sandbox.
+/// Returns the policy of `agent-tools sandbox` and srt: that of a session with srt's package
+/// readable. srt runs a program of the package inside the sandbox.
 fn settings_of_peers(dir: &Path) -> Policy {
     let policy = Policy::session(dir).home("/root".as_ref());
     match srt_package() {

@@ -47,8 +47,8 @@
 //! # Limits
 //! - Linux only. The native engine needs x86-64 or AArch64, Linux 5.12 or newer, and user
 //!   namespaces. `Tier::Landlock` is a weaker tier without user namespaces, on Linux 6.2 or newer.
-//! - Memory, processes and processor time are limited for a command as a whole if a control group
-//!   is delegated to the host process, and for each process otherwise (see `Limits` and `Cgroups`).
+//! - Memory, processes and processor time are limited for a command as a whole if the host process
+//!   has a delegated control group. Otherwise they are limited for each process (see `Limits`).
 //! - Symlinks at paths that a policy denies are resolved when the sandbox opens.
 //!
 //! # Features

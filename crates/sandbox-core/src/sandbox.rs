@@ -33,7 +33,7 @@ pub trait Sandbox: std::fmt::Debug + Send + Sync {
     /// Dropping the future kills the command and every process that it started.
     async fn exec(&self, command: CommandSpec) -> Result<CommandOutput, ExecError>;
 
-    /// Returns the report of what the engine enforces on this machine.
+    /// Returns a report of the enforcement on this machine.
     fn report(&self) -> &EngineReport;
 
     /// Ends every process of the session and waits for that. Later commands fail. Dropping the

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::error::FileError;
 
 /// Prefix of the temporary names that files have while they replace their target. A crash can leave
-/// such a file behind; it is not an artifact.
+/// such a file behind. Programs should ignore it.
 pub const STAGED_PREFIX: &str = ".agent-tools-staged-";
 
 /// New content for a file of a session. [`StagedFile::commit`] puts it in place; dropping the value

@@ -38,7 +38,7 @@ pub(super) async fn start(
     mounts.expect_unreported(began);
     let body = request::encode(connection, spec, CommandText::Included)?;
     let (channel, end) = UnixStream::pair()
-        .map_err(|source| ExecError::Host { operation: "make a socket", source })?;
+        .map_err(|source| ExecError::Host { operation: "create a socket", source })?;
     let [stdin, stdout, stderr] = streams;
     connection.send(&body, [stdin, stdout, stderr, end.as_fd()]).await?;
     let (report, signals) = channel.into_split();
@@ -68,7 +68,7 @@ impl AttachedCommand {
         self.report
             .readable()
             .await
-            .map_err(|source| ExecError::Host { operation: "hear", source })?;
+            .map_err(|source| ExecError::Host { operation: "wait for the exit report", source })?;
         let report = read_report(&mut self.report).await?;
         self.mounts.after_command(report.watched_creations).await;
         Outcome { report, timed_out: false }.status(self.connection.shell(), &self.cwd)

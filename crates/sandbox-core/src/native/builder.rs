@@ -113,7 +113,7 @@ impl NativeSandboxBuilder {
             return Err(OpenError::UnsupportedPolicy { what });
         }
         let temporary =
-            TemporaryDir::new().map_err(host_error("make a directory for temporary files"))?;
+            TemporaryDir::new().map_err(host_error("create a directory for temporary files"))?;
         let temporary_dir = temporary.path().to_owned();
         let mut mounts = compile(policy, Vec::new())?;
         let own = MountOp::Bind { path: temporary_dir.clone(), access: BindAccess::ReadWrite };

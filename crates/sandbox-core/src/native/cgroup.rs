@@ -80,12 +80,12 @@ impl SessionGroup {
     fn find_and_create() -> Result<Self, String> {
         let parent = find()?;
         Self::below(&parent)
-            .map_err(|source| format!("no group can be made in {}: {source}", parent.display()))
+            .map_err(|source| format!("no group can be created in {}: {source}", parent.display()))
     }
 
     fn create_at(parent: &Path, veto: Option<&str>) -> Result<Self, OpenError> {
         let failed = |source: io::Error| OpenError::LayerUnavailable {
-            step: format!("make a control group in {}", parent.display()),
+            step: format!("create a control group in {}", parent.display()),
             remedy: REMEDY.to_owned(),
             source,
         };

@@ -121,7 +121,7 @@ impl Connection {
             |operation| move |errno: Errno| ExecError::Host { operation, source: errno.into() };
         let file = if body.len() > wire::MAX_MESSAGE_BYTES {
             let file = memory_file("command", body, MemfdFlags::NOEXEC_SEAL);
-            Some(file.map_err(host("make a file in memory"))?)
+            Some(file.map_err(host("create a file in memory"))?)
         } else {
             None
         };

@@ -1,4 +1,4 @@
-//! Reports of what this machine lets the engine enforce.
+//! Reports of enforcement on this machine.
 
 use policy::{AllowList, CreationRules, MountPlan};
 

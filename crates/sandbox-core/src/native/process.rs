@@ -70,11 +70,11 @@ pub(super) fn start(
         return Err(OpenError::Unsupported);
     }
     let program = memory_file("session-init", PROGRAM, MemfdFlags::EXEC)
-        .map_err(host_error("make a file in memory"))?;
+        .map_err(host_error("create a file in memory"))?;
     let plan = memory_file("session-plan", plan, MemfdFlags::empty())
-        .map_err(host_error("make a file in memory"))?;
-    let (control, init_control) = socket_pair().map_err(host_error("make a socket"))?;
-    let (updates, init_updates) = socket_pair().map_err(host_error("make a socket"))?;
+        .map_err(host_error("create a file in memory"))?;
+    let (control, init_control) = socket_pair().map_err(host_error("create a socket"))?;
+    let (updates, init_updates) = socket_pair().map_err(host_error("create a socket"))?;
 
     // The standard library uses `posix_spawn` here because no `pre_exec` hook is set.
     let mut launcher = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
@@ -177,7 +177,7 @@ fn wait_ready(control: &OwnedFd) -> Result<(Pid, u32), OpenError> {
 }
 
 fn receive(control: &OwnedFd) -> Result<SetupMessage, OpenError> {
-    let failed = host_error::<Errno>("hear from init");
+    let failed = host_error::<Errno>("receive the report of init");
     loop {
         match poll(&mut [PollFd::new(control, PollFlags::IN)], Some(&SETUP_TIMEOUT)) {
             Ok(0) => return Err(failed(Errno::TIMEDOUT)),
@@ -221,7 +221,7 @@ fn parse(message: &[u8]) -> Result<SetupMessage, OpenError> {
 
 /// Returns the error for an init that was killed from outside before it could report.
 fn killed() -> OpenError {
-    host_error("hear from init")(io::Error::from(io::ErrorKind::UnexpectedEof))
+    host_error("receive the report of init")(io::Error::from(io::ErrorKind::UnexpectedEof))
 }
 
 /// Creates a connected pair of sockets that preserves message boundaries.

@@ -75,7 +75,7 @@ impl Mounts {
         Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Recompiles the policy against the host's current files, then hides and protects what is new.
+    /// Recompiles the policy against the host's current files, then hides and protects new ones.
     /// Blocks for a few milliseconds.
     pub(super) fn reapply_policy(&self) -> Result<(), OpenError> {
         let _exclusive = lock(&self.reapplying);

@@ -27,13 +27,13 @@ pub(super) fn setup_error(step: u32, source: io::Error, path: &[u8]) -> OpenErro
 
 fn step_name(step: u32, path: &str) -> String {
     let name = match step {
-        wire::STEP_USER_NAMESPACE => "make a user namespace",
+        wire::STEP_USER_NAMESPACE => "create a user namespace",
         wire::STEP_ID_MAP => "map the current user into the user namespace",
-        wire::STEP_NAMESPACES => "make the session's namespaces",
+        wire::STEP_NAMESPACES => "create the session's namespaces",
         wire::STEP_FORK => "start the session's init",
         wire::STEP_ROOT => "copy the host's mounts",
         wire::STEP_MOUNT => return format!("mount {path}"),
-        wire::STEP_DEV => "make /dev",
+        wire::STEP_DEV => "create /dev",
         wire::STEP_PROC => "mount /proc",
         wire::STEP_PIVOT => "change the root",
         wire::STEP_PRIVILEGES => "drop privileges and load the filter",

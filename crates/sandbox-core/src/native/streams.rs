@@ -41,7 +41,7 @@ pub(super) fn command_pipes() -> Result<(CommandPipes, ChildEnds), ExecError> {
     let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
     let (stdout, stdout_end) = pipe_pair()?;
     let (stderr, stderr_end) = pipe_pair()?;
-    let (channel, channel_end) = UnixStream::pair().map_err(host("make a socket"))?;
+    let (channel, channel_end) = UnixStream::pair().map_err(host("create a socket"))?;
     channel.set_nonblocking(true).map_err(host("use a socket"))?;
     let ends = ChildEnds { stdout: stdout_end, stderr: stderr_end, channel: channel_end.into() };
     Ok((CommandPipes { stdout, stderr, channel }, ends))
@@ -50,7 +50,7 @@ pub(super) fn command_pipes() -> Result<(CommandPipes, ChildEnds), ExecError> {
 /// Creates a pipe; returns its reading and its writing end.
 pub(super) fn pipe_pair() -> Result<(OwnedFd, OwnedFd), ExecError> {
     pipe_with(PipeFlags::CLOEXEC)
-        .map_err(|errno| ExecError::Host { operation: "make a pipe", source: errno.into() })
+        .map_err(|errno| ExecError::Host { operation: "create a pipe", source: errno.into() })
 }
 
 /// Reads a stream to its end, keeps its first `max_bytes`, and counts the rest.

@@ -1,8 +1,8 @@
-//! Reports of what an engine enforces.
+//! Reports of enforcement.
 
 use std::fmt;
 
-/// A report of what an engine enforces on this machine, layer by layer.
+/// A report of the enforcement on this machine, layer by layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineReport {

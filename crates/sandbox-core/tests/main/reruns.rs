@@ -125,7 +125,7 @@ fn without_user_namespaces_the_probe_reports_the_cause_and_the_remedy() {
     };
     let text = String::from_utf8_lossy(&run.stdout);
     assert!(
-        text.contains("none: cannot make a user namespace"),
+        text.contains("none: cannot create a user namespace"),
         "{text}{}",
         String::from_utf8_lossy(&run.stderr)
     );
