@@ -2,46 +2,52 @@
 
 use crate::failure::Failure;
 
-/// A URL scheme, and the feature that this build needs for it.
+/// A URL scheme, and the feature that adds it.
 pub(crate) struct Scheme {
     /// The beginning of a URL, such as `s3://`.
     pub(crate) prefix: &'static str,
-    feature: &'static str,
+    /// `None` if every build has the scheme.
+    feature: Option<&'static str>,
     pub(crate) is_built_in: bool,
 }
 
-/// The schemes of `--store`, except `memory://`, which every build has.
-pub(crate) const STORES: [Scheme; 4] = [
-    Scheme { prefix: "file://", feature: "fs", is_built_in: cfg!(feature = "fs") },
-    Scheme { prefix: "s3://", feature: "s3", is_built_in: cfg!(feature = "s3") },
-    Scheme { prefix: "gs://", feature: "gcs", is_built_in: cfg!(feature = "gcs") },
-    Scheme { prefix: "az://", feature: "azure", is_built_in: cfg!(feature = "azure") },
+/// The schemes of `--store`.
+pub(crate) const STORES: [Scheme; 5] = [
+    Scheme { prefix: "memory://", feature: None, is_built_in: true },
+    Scheme { prefix: "file://", feature: Some("fs"), is_built_in: cfg!(feature = "fs") },
+    Scheme { prefix: "s3://", feature: Some("s3"), is_built_in: cfg!(feature = "s3") },
+    Scheme { prefix: "gs://", feature: Some("gcs"), is_built_in: cfg!(feature = "gcs") },
+    Scheme { prefix: "az://", feature: Some("azure"), is_built_in: cfg!(feature = "azure") },
 ];
 
 /// The schemes of `--variables`.
 pub(crate) const VARIABLES: [Scheme; 3] = [
-    Scheme { prefix: "sqlite:", feature: "sqlite", is_built_in: cfg!(feature = "sqlite") },
-    Scheme { prefix: "postgres://", feature: "postgres", is_built_in: cfg!(feature = "postgres") },
+    Scheme { prefix: "sqlite:", feature: Some("sqlite"), is_built_in: cfg!(feature = "sqlite") },
+    Scheme {
+        prefix: "postgres://",
+        feature: Some("postgres"),
+        is_built_in: cfg!(feature = "postgres"),
+    },
     Scheme {
         prefix: "postgresql://",
-        feature: "postgres",
+        feature: Some("postgres"),
         is_built_in: cfg!(feature = "postgres"),
     },
 ];
 
 impl Scheme {
-    /// Describes how to get a scheme that this build lacks.
-    pub(crate) fn remedy(&self) -> String {
-        format!("needs the feature `{}`; install with `--features full`", self.feature)
+    /// Returns the way to get the scheme if this build lacks it.
+    pub(crate) fn remedy(&self) -> Option<String> {
+        let feature = self.feature.filter(|_| !self.is_built_in)?;
+        Some(format!("needs the feature `{feature}`; install with `--features full`"))
     }
 }
 
 /// Returns an error with the remedy if `url` has a scheme that this build lacks.
 pub(crate) fn check(url: &str, schemes: &[Scheme]) -> Result<(), Failure> {
-    match schemes.iter().find(|scheme| !scheme.is_built_in && has_prefix(url, scheme.prefix)) {
-        Some(scheme) => {
-            Err(Failure::not_run_text(format!("{} {}", scheme.prefix, scheme.remedy())))
-        }
+    let scheme = schemes.iter().find(|scheme| has_prefix(url, scheme.prefix));
+    match scheme.and_then(|scheme| Some((scheme.prefix, scheme.remedy()?))) {
+        Some((prefix, remedy)) => Err(Failure::not_run_text(format!("{prefix} {remedy}"))),
         None => Ok(()),
     }
 }
@@ -71,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_missing_scheme_is_reported_with_its_remedy() {
-        let missing = [Scheme { prefix: "gs://", feature: "gcs", is_built_in: false }];
+        let missing = [Scheme { prefix: "gs://", feature: Some("gcs"), is_built_in: false }];
         let failure = check("GS://bucket", &missing).unwrap_err();
         let expected = "gs:// needs the feature `gcs`; install with `--features full`";
         assert_eq!(failure.message(), expected);

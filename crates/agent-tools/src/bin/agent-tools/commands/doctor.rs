@@ -63,11 +63,7 @@ struct SchemeCheck {
 
 impl SchemeCheck {
     fn new(scheme: &Scheme) -> Self {
-        Self {
-            scheme: scheme.prefix,
-            built_in: scheme.is_built_in,
-            remedy: (!scheme.is_built_in).then(|| scheme.remedy()),
-        }
+        Self { scheme: scheme.prefix, built_in: scheme.is_built_in, remedy: scheme.remedy() }
     }
 }
 
