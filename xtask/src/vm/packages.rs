@@ -95,9 +95,24 @@ impl Packages {
         fs::write(self.directory.join("apt/no-packages"), "")
     }
 
+    /// Writes the list of installed packages without the tools, so that apt downloads them anyway.
+    fn system_without_tools(&self) -> io::Result<PathBuf> {
+        const TOOLS: [&str; 4] =
+            ["rust-web", "aarch64-linux-gnu", "arm64-cross", "qemu-system-arm"];
+        let is_tool = |package: &&str| {
+            let name = package.lines().next().unwrap_or_default();
+            TOOLS.iter().any(|tool| name.contains(tool))
+        };
+        let installed = fs::read_to_string("/var/lib/dpkg/status")?;
+        let others = installed.split_inclusive("\n\n").filter(|package| !is_tool(package));
+        let path = self.directory.join("apt/system");
+        fs::write(&path, others.collect::<String>())?;
+        Ok(path)
+    }
+
     fn download_and_unpack(&self, runner: &Runner) -> Result<(), Ended> {
-        let system = Path::new("/var/lib/dpkg/status");
-        let tools = self.configure("tools", system, &["amd64", "arm64"]).map_err(failed)?;
+        let system = self.system_without_tools().map_err(failed)?;
+        let tools = self.configure("tools", &system, &["amd64", "arm64"]).map_err(failed)?;
         let none = self.directory.join("apt/no-packages");
         let root = self.configure("root", &none, &["arm64"]).map_err(failed)?;
         self.apt(runner, &tools, "apt-get", ["update", "--quiet"])?;
