@@ -43,18 +43,20 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
     })?;
     let root = contents::of_this_system(runner, &tests);
     let mut qemu = Command::new(qemu);
-    let selected: &[&str] = if has_hardware() {
+    let (speed, selected): (_, &[&str]) = if has_hardware() {
         qemu.args(["-accel", "kvm"]);
-        &[]
+        (Speed::Native, &[])
     } else {
         runner.leave_out(format!(
             "all tests but {}, without hardware for it",
             WITHOUT_HARDWARE.join(" ")
         ));
         qemu.args(["-accel", "tcg,thread=multi"]);
-        &WITHOUT_HARDWARE
+        (Speed::Emulated, &WITHOUT_HARDWARE)
     };
-    Machine { name: "vm", qemu, kernel, console: "ttyS0", selected }.run(runner, root)
+    let (as_root, as_user) = (selected, selected);
+    Machine { name: "vm", qemu, kernel, console: "ttyS0", speed, as_root, as_user }
+        .run(runner, root)
 }
 
 /// A virtual machine that runs the tests and stops.
@@ -66,8 +68,18 @@ struct Machine<'t> {
     kernel: PathBuf,
     /// Name of the device that the kernel prints to.
     console: &'t str,
-    /// Prefixes of the API tests to run; all of them run if it is empty.
-    selected: &'t [&'t str],
+    speed: Speed,
+    /// Arguments of the API tests as root. Without a name of tests, all of them run.
+    as_root: &'t [&'t str],
+    /// Arguments of the API tests as an ordinary user.
+    as_user: &'t [&'t str],
+}
+
+/// Speed of a machine. Random tests have fewer cases in an emulated one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speed {
+    Native,
+    Emulated,
 }
 
 impl Machine<'_> {
@@ -85,9 +97,13 @@ impl Machine<'_> {
         }
         machine.args(["-smp", "2", "-m", "2G", "-nographic", "-no-reboot", "-nic", "none"]);
         machine.arg("-kernel").arg(self.kernel).arg("-initrd").arg(image);
-        let (console, tests) = (self.console, self.selected.join(","));
-        machine.arg("-append");
-        machine.arg(format!("console={console} quiet panic=-1 rdinit=/init tests={tests}"));
+        let emulated = if self.speed == Speed::Emulated { " emulated" } else { "" };
+        machine.arg("-append").arg(format!(
+            "console={} quiet panic=-1 rdinit=/init{emulated} root={} ordinary={}",
+            self.console,
+            self.as_root.join(","),
+            self.as_user.join(","),
+        ));
         let log = runner.tests_elsewhere(machine, &LEFT_OUT)?;
         for run in RUNS {
             if !log.lines().any(|line| line.trim_end() == format!("{run}: 0")) {

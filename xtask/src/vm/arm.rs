@@ -5,11 +5,15 @@
 use std::process::Command;
 
 use super::packages::Packages;
-use super::{Machine, build_tests, contents};
+use super::{Machine, Speed, build_tests, contents};
 use crate::step::{Outcome, Runner};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const TRIPLET: &str = "aarch64-linux-gnu";
+/// A test that runs tests again as an ordinary user, which the second run of the machine does.
+const RERUN: &str = "the_engine_works_for_an_ordinary_user";
+/// Tests of the second run: those that depend on the kernel most.
+const AS_USER: [&str; 4] = ["escapes::", "groups::", "limits::", "native::"];
 
 pub(crate) fn test(runner: &mut Runner) -> Outcome {
     let what = "the engine on AArch64 in a virtual machine";
@@ -43,5 +47,17 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
     let mut qemu = Command::new(bin.join("qemu-system-aarch64"));
     qemu.env("LD_LIBRARY_PATH", &libraries);
     qemu.args(["-machine", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi"]);
-    Machine { name: "vm-arm", qemu, kernel, console: "ttyAMA0", selected: &[] }.run(runner, root)
+    runner
+        .leave_out(format!("as an ordinary user on AArch64, all tests but {}", AS_USER.join(" ")));
+    runner.leave_out(format!("on AArch64 {}, because a run of its own does the same", RERUN));
+    Machine {
+        name: "vm-arm",
+        qemu,
+        kernel,
+        console: "ttyAMA0",
+        speed: Speed::Emulated,
+        as_root: &["--skip", RERUN],
+        as_user: &AS_USER,
+    }
+    .run(runner, root)
 }

@@ -32,15 +32,22 @@ delegated=$groups/delegated
 mkdir $delegated $delegated/host
 chown nobody $delegated{,/host}{,/cgroup.procs,/cgroup.threads,/cgroup.subtree_control}
 
-# The kernel's command line has the prefixes of the tests to run, separated by commas.
+# The kernel's command line has the arguments of each run of the tests, separated by commas.
+arguments_of() {
+    local line
+    read -r line < /proc/cmdline
+    line=${line##* "$1"=}
+    IFS=, read -ra arguments <<< "${line%% *}"
+}
+
 read -r line < /proc/cmdline
-line=${line##*tests=}
-IFS=, read -ra tests <<< "${line%% *}"
-uname -r
+[[ $line != *" emulated "* ]] || export SANDBOX_CORE_TEST_EMULATED=1
+uname -rm
 /sandbox-core-library-tests
 echo "of the library: $?"
 export SANDBOX_CORE_TEST_GROUPS=1
-/sandbox-core-tests --show-output "${tests[@]}"
+arguments_of root
+/sandbox-core-tests --show-output "${arguments[@]}"
 echo "as root: $?"
 
 cd /
@@ -48,8 +55,9 @@ echo $$ > $delegated/host/cgroup.procs
 # Sessions see this directory unchanged, and an ordinary user needs one to create files in.
 chmod 1777 /mnt
 export SANDBOX_CORE_TEST_BASE=/mnt
+arguments_of ordinary
 HOME=/nonexistent setpriv --reuid=65534 --regid=65534 --clear-groups -- \
-    /sandbox-core-tests --show-output "${tests[@]}"
+    /sandbox-core-tests --show-output "${arguments[@]}"
 echo "as an ordinary user with a delegated group: $?"
 
 echo o > /proc/sysrq-trigger

@@ -11,11 +11,13 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 use sandbox_core::{NativeSandbox, Sandbox, Tier, Weakness};
 
-use crate::fixture::{NO_DIRECTORY_IN_SIGHT, directory_in_sight, spec, without_namespaces};
+use crate::fixture::{
+    NO_DIRECTORY_IN_SIGHT, directory_in_sight, repetitions, spec, without_namespaces,
+};
 use testkit::skipped;
 
 /// Number of random policies. Each takes a session and a command.
-const CASES: u32 = 120;
+const CASES: usize = 120;
 const CONTENT: &str = "content";
 
 /// Files and rules: lists of paths below the root of the tree.
@@ -85,7 +87,7 @@ async fn check(sandbox: &NativeSandbox, files: &[PathBuf]) -> Vec<String> {
 async fn commands_can_access_exactly_the_allowed_paths() {
     let mut runner = TestRunner::new(Config::default());
     let mut seen = std::collections::BTreeSet::new();
-    for number in 0..CASES {
+    for number in 0..repetitions(CASES) {
         let case = case().new_tree(&mut runner).unwrap().current();
         let Some(temporary) = directory_in_sight() else {
             return skipped("random policies in a real sandbox", NO_DIRECTORY_IN_SIGHT);

@@ -12,7 +12,7 @@ use sandbox_core::{CommandStatus, Sandbox};
 use testkit::skipped;
 
 use crate::calls::number;
-use crate::fixture::without_namespaces;
+use crate::fixture::{repetitions, without_namespaces};
 use calls::call;
 use target::{CONTENT, target};
 
@@ -221,13 +221,13 @@ const MOVES: [&str; 27] = [
     "perl -e 'syscall(RENAMEAT2, -100, \"a\", -100, \"locked\", 2)'",
     "perl -e 'syscall(RENAMEAT2, -100, \"deep/repo/.git\", -100, \"a\", 2)'",
 ];
-const SEQUENCES: u64 = 60;
+const SEQUENCES: usize = 60;
 
 #[tokio::test]
 async fn concurrent_random_moves_lead_nowhere() {
     let target = target();
     let outside = target.root.join("outside").display().to_string();
-    for seed in 1..=SEQUENCES {
+    for seed in 1..=repetitions(SEQUENCES) as u64 {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut pick = || {
             // xorshift64 is random enough here, and reproducible on every machine.

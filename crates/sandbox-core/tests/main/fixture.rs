@@ -31,6 +31,13 @@ pub(crate) fn directory_in_sight() -> Option<tempfile::TempDir> {
 /// Remedy if [`directory_in_sight`] finds no directory.
 pub(crate) const NO_DIRECTORY_IN_SIGHT: &str = "a build directory or a home outside /tmp";
 
+/// Returns the number of repetitions for a test that usually has `count`: a tenth of it in an
+/// emulated machine, which is some twenty times slower.
+pub(crate) fn repetitions(count: usize) -> usize {
+    let is_emulated = std::env::var_os("SANDBOX_CORE_TEST_EMULATED").is_some();
+    if is_emulated { count.div_ceil(10) } else { count }
+}
+
 /// Environment variable that selects the Landlock tier.
 pub(crate) const WITHOUT_NAMESPACES: &str = "SANDBOX_CORE_TEST_WITHOUT_NAMESPACES";
 

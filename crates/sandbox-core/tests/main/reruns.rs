@@ -7,7 +7,9 @@ use std::time::Duration;
 use sandbox_core::Sandbox;
 use testkit::{as_ordinary_user, copy_of_this_program, rerun, skipped};
 
-use crate::fixture::{BASE, WITHOUT_NAMESPACES, alive, eventually, fixture, spec, unique_seconds};
+use crate::fixture::{
+    BASE, WITHOUT_NAMESPACES, alive, eventually, fixture, repetitions, spec, unique_seconds,
+};
 
 /// Environment variable that selects the part of a rerun.
 pub(crate) const PART: &str = "SANDBOX_CORE_TEST_PART";
@@ -179,7 +181,7 @@ async fn many_sessions_and_commands_leave_nothing_behind() {
         resources(&temporary)
     };
     let before = settled().await;
-    for _ in 0..SESSIONS {
+    for _ in 0..repetitions(SESSIONS) {
         let session = first.again();
         session.sandbox.wrap_command(&spec("true")).unwrap();
         drop(session);
@@ -188,7 +190,7 @@ async fn many_sessions_and_commands_leave_nothing_behind() {
     let workers = (0..AT_ONCE).map(|_| {
         let session = std::sync::Arc::clone(&session);
         tokio::spawn(async move {
-            for _ in 0..COMMANDS / AT_ONCE {
+            for _ in 0..repetitions(COMMANDS) / AT_ONCE {
                 let output = session.sandbox.exec(spec(": & :")).await.unwrap();
                 assert_eq!(output.status, sandbox_core::CommandStatus::Exited(0));
             }
