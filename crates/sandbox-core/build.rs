@@ -26,7 +26,13 @@ fn main() {
     rustc.args(["--edition", "2024", "--crate-type", "bin", "--crate-name", "session_init"]);
     rustc.arg("init/main.rs").arg("-o").arg(&program);
     rustc.args(["--target", &variable("TARGET")]);
-    for option in ["opt-level=s", "panic=abort", "relocation-model=static", "strip=symbols"] {
+    for option in [
+        "opt-level=s",
+        "codegen-units=1",
+        "panic=abort",
+        "relocation-model=static",
+        "strip=symbols",
+    ] {
         rustc.args(["-C", option]);
     }
     for argument in ["-nostartfiles", "-nostdlib", "-static"] {

@@ -8,7 +8,7 @@
 //! and another thread of the caller may have changed it by then. So the answer makes attempts fail
 //! early, and the host checks again: it quarantines denied paths after the command has exited.
 
-use crate::arch::{ARCHITECTURE, Condition, CreatedName, O_CREAT};
+use crate::arch::{ARCHITECTURE, Call, Condition, CreatedName, O_CREAT};
 use crate::glob;
 use crate::pool::Pool;
 use crate::reader::{Reader, Span};
@@ -17,6 +17,9 @@ use crate::sys::{self, CStr, Errno, Fd, Mapping, Notification, Result};
 /// `PATH_MAX`, and room for one name more.
 const PATH_BYTES: usize = 4096;
 const NAME_BYTES: usize = 256;
+
+/// The rows of the system-call table that init needs at run time.
+static NOTIFIED: [Call; ARCHITECTURE.count_notified()] = ARCHITECTURE.notified_calls();
 
 /// Answers the kernel's questions about calls that create names.
 pub struct CreationSupervisor {
@@ -96,7 +99,7 @@ impl Rules {
     /// Returns `ROFS` if the policy denies a name that the call creates, like a read-only mount.
     /// Returns `PERM` if the system-call table does not say what the call creates.
     fn check(&self, asked: &Notification, pool: &Pool) -> Result<()> {
-        let call = ARCHITECTURE.call(asked.call).ok_or(Errno::PERM)?;
+        let call = NOTIFIED.iter().find(|call| call.number == asked.call).ok_or(Errno::PERM)?;
         if let Condition::CreateFlagInMemory { how } = call.notified().ok_or(Errno::PERM)? {
             let mut flags = [0; 4];
             // A call without readable flags fails in the kernel.

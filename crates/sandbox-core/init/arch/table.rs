@@ -28,7 +28,7 @@ pub struct Architecture {
 }
 
 /// One system call.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     pub number: u32,
     pub name: &'static str,
@@ -162,9 +162,30 @@ pub struct CreatedName {
 }
 
 impl Architecture {
-    /// Returns the row of a call.
-    pub fn call(&self, number: u32) -> Option<&'static Call> {
-        self.calls.iter().find(|call| call.number == number)
+    /// Returns the number of calls about which the kernel can ask init.
+    pub const fn count_notified(&self) -> usize {
+        let (mut at, mut count) = (0, 0);
+        while at < self.calls.len() {
+            if self.calls[at].notified().is_some() {
+                count += 1;
+            }
+            at += 1;
+        }
+        count
+    }
+
+    /// Returns the calls about which the kernel can ask init; `N` is their number.
+    pub const fn notified_calls<const N: usize>(&self) -> [Call; N] {
+        let mut notified = [self.calls[0]; N];
+        let (mut at, mut count) = (0, 0);
+        while at < self.calls.len() {
+            if self.calls[at].notified().is_some() {
+                notified[count] = self.calls[at];
+                count += 1;
+            }
+            at += 1;
+        }
+        notified
     }
 
     /// Returns the number of a call that this architecture has.
@@ -185,11 +206,15 @@ impl Architecture {
 
 impl Call {
     /// Returns the condition under which the kernel asks init about this call.
-    pub fn notified(&self) -> Option<Condition> {
-        self.rules.iter().find_map(|rule| match rule {
-            Rule::Notified(condition) => Some(*condition),
-            _ => None,
-        })
+    pub const fn notified(&self) -> Option<Condition> {
+        let mut at = 0;
+        while at < self.rules.len() {
+            if let Rule::Notified(condition) = self.rules[at] {
+                return Some(condition);
+            }
+            at += 1;
+        }
+        None
     }
 
     /// Returns the names that the call creates with `arguments`.
