@@ -27,7 +27,6 @@ const LEFT_OUT: [&str; 3] = [
     "the tier without namespaces",
     "a race for a protected name",
 ];
-const TIME_LIMIT_SECONDS: &str = "600";
 
 /// The step `vm`: a machine like this one.
 pub(crate) fn test(runner: &mut Runner) -> Outcome {
@@ -55,7 +54,8 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         (Speed::Emulated, &WITHOUT_HARDWARE)
     };
     let (as_root, as_user) = (selected, selected);
-    Machine { name: "vm", qemu, kernel, console: "ttyS0", speed, as_root, as_user }
+    let console = "ttyS0";
+    Machine { name: "vm", qemu, kernel, console, speed, as_root, as_user, time_limit_seconds: 600 }
         .run(runner, root)
 }
 
@@ -73,6 +73,7 @@ struct Machine<'t> {
     as_root: &'t [&'t str],
     /// Arguments of the API tests as an ordinary user.
     as_user: &'t [&'t str],
+    time_limit_seconds: u32,
 }
 
 /// Speed of a machine. Random tests have fewer cases in an emulated one.
@@ -89,7 +90,8 @@ impl Machine<'_> {
         fs::write(&image, root)
             .map_err(|error| Ended::Failed(format!("{}: {error}", image.display())))?;
         let mut machine = Command::new("timeout");
-        machine.arg(TIME_LIMIT_SECONDS).arg(self.qemu.get_program()).args(self.qemu.get_args());
+        machine.arg(self.time_limit_seconds.to_string());
+        machine.arg(self.qemu.get_program()).args(self.qemu.get_args());
         for (name, value) in self.qemu.get_envs() {
             if let Some(value) = value {
                 machine.env(name, value);
