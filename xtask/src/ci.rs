@@ -39,13 +39,13 @@ const STEPS: [Step; 17] = [
 /// Names of sets of steps.
 const TIERS: [(&str, &[&str]); 3] = [
     // Minutes, before every commit.
-    ("quick", &["fmt", "layers", "deps", "deny", "clippy", "init", "unit"]),
+    ("quick", &["fmt", "tidy", "layers", "deps", "deny", "clippy", "init", "unit"]),
     // Everything that a change must pass, as `.ci/run` does.
     (
         "full",
         &[
-            "fmt", "layers", "deps", "deny", "clippy", "init", "features", "package", "test", "vm",
-            "vm-arm", "doctest", "doc", "bench",
+            "fmt", "tidy", "layers", "deps", "deny", "clippy", "init", "features", "package",
+            "test", "vm", "vm-arm", "doctest", "doc", "bench",
         ],
     ),
     // By hand, for an hour or more.
