@@ -24,7 +24,7 @@ const TABLES: [Table; 4] = [
         bench: "side_by_side",
     },
     Table { place: "transfers", package: "artifact-sync", features: &[], bench: "transfer" },
-    Table { place: "looks", package: "artifact-sync", features: &[], bench: "scans" },
+    Table { place: "scans", package: "artifact-sync", features: &[], bench: "scans" },
     Table { place: "calls", package: "agent-tools", features: &[], bench: "calls" },
 ];
 
@@ -57,7 +57,7 @@ const SUMMARY: [SummaryRow; 5] = [
         compared_with: "bare spawn",
     },
     SummaryRow {
-        place: "looks",
+        place: "scans",
         row: "a call that finds nothing, 10,000 files ÷ an empty directory",
         label: "a call that finds no change, 10,000 files",
         compared_with: "an empty directory",
@@ -192,6 +192,22 @@ mod tests {
             }
         }
         tables
+    }
+
+    #[test]
+    fn benchmarks_print_the_rows_of_the_summary_and_documents_have_a_place_for_each_table() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let performance = fs::read_to_string(workspace.join(PERFORMANCE)).unwrap();
+        for table in TABLES {
+            let source = format!("crates/{}/benches/{}.rs", table.package, table.bench);
+            let source = fs::read_to_string(workspace.join(source)).unwrap();
+            for row in SUMMARY.iter().filter(|row| row.place == table.place) {
+                assert!(source.contains(&format!("\"{}\"", row.row)), "{}", row.row);
+            }
+            assert!(with_table(&performance, table.place, "").is_some(), "{}", table.place);
+        }
+        let readme = fs::read_to_string(workspace.join(README)).unwrap();
+        assert!(with_table(&readme, "summary", "").is_some());
     }
 
     #[test]
