@@ -84,9 +84,9 @@ impl NativeSandbox {
     /// command's text, directory, environment and timeout stay in this process until the sandbox is
     /// dropped. So quoting cannot go wrong, and no list of processes shows them.
     ///
-    /// The exit code is that of the command, or 128 plus the number of the signal that killed it. It
-    /// is 124 after a timeout, and 125 if the command could not be run. Signals to the process that
-    /// the string starts reach the command. Killing that process kills the command.
+    /// The exit code is that of the command, or 128 plus the number of the signal that killed it.
+    /// It is 124 after a timeout, and 125 if the command could not be run. Signals to the process
+    /// that the string starts reach the command. Killing that process kills the command.
     ///
     /// # Errors
     /// Returns [`ExecError`] if the command could never be run, or if the host is out of
