@@ -60,8 +60,10 @@ const INIT: &str = "crates/sandbox-core/init/main.rs";
 /// that pass, such as their lines `SKIPPED: …`.
 const TEST: [&str; 5] = ["test", "--locked", "--workspace", "--all-features", "--no-fail-fast"];
 
-/// Counts for the step `soak`: cases of random tests, and kills in the crash test.
-const SOAK: [(&str, &str); 2] = [("PROPTEST_CASES", "50000"), ("ARTIFACT_SYNC_KILLS", "5000")];
+/// Counts for the step `soak`: cases of random tests, kills in the crash test, and states of each
+/// search in the model of the session log.
+const SOAK: [(&str, &str); 3] =
+    [("PROPTEST_CASES", "50000"), ("ARTIFACT_SYNC_KILLS", "5000"), ("LOG_MODEL_STATES", "500000")];
 
 /// Runs the named tiers and steps, or the default tier.
 pub(crate) fn run(workspace: &Path, names: &[String]) -> ExitCode {
