@@ -101,7 +101,8 @@ pub use native::{
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
     CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport,
-    ExecError, ExecErrorKind, Limit, Limits, Quarantined, Sandbox, Tier, UnknownWeakness, Weakness,
+    ExecError, ExecErrorKind, Limit, Limits, Quarantined, Sandbox, Tier, UnknownWeakness,
+    UnknownWeaknessKind, Weakness,
 };
 #[cfg(feature = "srt")]
 pub use srt::{SrtError, SrtErrorKind, SrtSandbox};

@@ -15,7 +15,7 @@ pub use command::{
 };
 pub use limits::{Cgroups, Limit, Limits};
 pub use report::{Enforcement, EngineReport};
-pub use weakness::{Tier, UnknownWeakness, Weakness};
+pub use weakness::{Tier, UnknownWeakness, UnknownWeaknessKind, Weakness};
 
 /// Runs commands of one session under one policy.
 ///

@@ -84,6 +84,7 @@ impl OpenError {
     /// Returns whether the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
         match self {
+            Self::Policy { source } => source.is_retryable(),
             Self::LayerUnavailable { source, .. } | Self::Host { source, .. } => {
                 is_transient(source)
             }

@@ -25,7 +25,7 @@ pub(super) fn unsupported_by_landlock(policy: &Policy) -> Option<&'static str> {
 }
 
 impl NativeSandbox {
-    /// Returns the settings that this engine refuses, or enforces differently from srt.
+    /// Returns the settings that this engine rejects, or enforces differently from srt.
     ///
     /// [`Policy::lint`] returns those that srt accepts and does not enforce; [`Lint::combine`]
     /// unites the two lists.
@@ -35,7 +35,7 @@ impl NativeSandbox {
         if !config.network.allowed_domains.is_empty() {
             lints.push(Lint::new(
                 "network.allowedDomains",
-                "the native engine has no network proxy, and refuses to open with this",
+                "the native engine has no network proxy, and does not open with this",
             ));
         }
         if policy.allows_unix_sockets() {
@@ -48,7 +48,7 @@ impl NativeSandbox {
         if config.credentials.is_some() {
             lints.push(Lint::new(
                 "credentials",
-                "the native engine replaces no credentials, and refuses to open with this",
+                "the native engine replaces no credentials, and does not open with this",
             ));
         }
         lints

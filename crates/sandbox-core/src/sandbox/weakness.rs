@@ -63,3 +63,23 @@ pub enum Tier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of inner-rules, signals, attributes")]
 pub struct UnknownWeakness;
+
+/// Kinds of [`UnknownWeakness`] for callers to branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnknownWeaknessKind {
+    /// No weakness has this name.
+    UnknownName,
+}
+
+impl UnknownWeakness {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> UnknownWeaknessKind {
+        UnknownWeaknessKind::UnknownName
+    }
+
+    /// Returns `false`: the same name fails again.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
