@@ -5,10 +5,12 @@ use crate::step::{Outcome, Runner};
 
 pub(crate) fn check(runner: &mut Runner) -> Outcome {
     runner.need_component("clippy")?;
-    for package in &Metadata::read(runner)?.members {
+    // The step `clippy` checks packages without features.
+    let members = Metadata::read(runner)?.members;
+    for package in members.iter().filter(|package| !package.features.is_empty()) {
         for feature in selections(package) {
             let mut clippy = runner.cargo(["clippy", "--locked", "--no-default-features"]);
-            clippy.args(["--package", &package.name]);
+            clippy.args(["--package", &package.name, "--lib", "--bins", "--examples"]);
             if let Some(feature) = feature {
                 clippy.args(["--features", feature]);
             }

@@ -150,12 +150,18 @@ fn build_tests(runner: &Runner, configure: impl FnOnce(&mut Command)) -> Result<
     configure(&mut build);
     build.args(["--lib", "--bins", "--tests", "--message-format", "json"]);
     let messages = runner.output(build)?;
-    let executable =
-        |line: &str| line.split_once("\"executable\":\"")?.1.split('"').next().map(PathBuf::from);
+    let messages: Vec<serde_json::Value> =
+        messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let find = |source: &str| {
-        let source = format!("/sandbox-core/{source}\"");
-        let found = messages.lines().filter(|line| line.contains(&source)).find_map(executable);
-        found.ok_or_else(|| Ended::Failed(format!("cargo built no tests from {source}")))
+        let source = format!("/sandbox-core/{source}");
+        let is_built = |message: &&serde_json::Value| {
+            message["target"]["src_path"].as_str().is_some_and(|path| path.ends_with(&source))
+                && message["executable"].is_string()
+        };
+        let found = messages.iter().find(is_built).and_then(|found| found["executable"].as_str());
+        found
+            .map(PathBuf::from)
+            .ok_or_else(|| Ended::Failed(format!("cargo built no tests from {source}")))
     };
     Ok(Tests { library: find("src/lib.rs")?, api: find("tests/main/main.rs")? })
 }

@@ -11,7 +11,7 @@ const TOP: usize = 40;
 pub(super) fn check(repository: &Repository) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in repository.rust() {
-        let count = file.text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        let count = lines_before_tests(&file.text);
         let has_reason = file.text.lines().take(TOP).any(|line| line.starts_with(REASON));
         if count > MAX_LINES && !has_reason {
             let message = format!(
@@ -21,6 +21,15 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Counts the lines before the unit tests. Other items for tests count like any code.
+fn lines_before_tests(text: &str) -> usize {
+    let lines: Vec<_> = text.lines().collect();
+    let tests = lines
+        .windows(2)
+        .position(|pair| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod tests"));
+    tests.unwrap_or(lines.len())
 }
 
 #[cfg(test)]
@@ -36,7 +45,9 @@ mod tests {
     fn a_file_of_401_lines_is_found_unless_the_rest_is_tests() {
         count(&"x\n".repeat(400), 0);
         count(&"x\n".repeat(401), 1);
-        count(&format!("{}#[cfg(test)]\n{}", "x\n".repeat(400), "y\n".repeat(400)), 0);
+        count(&format!("{}#[cfg(test)]\n{}", "x\n".repeat(400), "y\n".repeat(400)), 1);
+        let tests = format!("#[cfg(test)]\nmod tests {{\n{}", "y\n".repeat(400));
+        count(&format!("{}{tests}", "x\n".repeat(400)), 0);
     }
 
     #[test]

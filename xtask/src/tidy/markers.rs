@@ -25,9 +25,13 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
         for (index, code) in file.scan.code.iter().enumerate() {
             let code = code.trim_start();
             let attribute = code.strip_prefix("#[").or_else(|| code.strip_prefix("#!["));
-            let found = ATTRIBUTES
-                .iter()
-                .find(|(name, _)| attribute.is_some_and(|text| text.starts_with(name)));
+            let conditional = attribute
+                .filter(|text| text.starts_with("cfg_attr("))
+                .and_then(|text| text.rsplit_once(", "))
+                .map(|(_, text)| text);
+            let found = ATTRIBUTES.iter().find(|(name, _)| {
+                attribute.into_iter().chain(conditional).any(|text| text.starts_with(name))
+            });
             if let Some((name, remedy)) = found {
                 let message = format!("the attribute `{}`: {remedy}", name.trim_end_matches('('));
                 findings.push(Finding::new(&file.path, index + 1, message));

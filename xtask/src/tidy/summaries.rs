@@ -5,9 +5,9 @@ use super::repository::Repository;
 use crate::scan::Style;
 
 /// First words of a clause that names nothing.
-const CLAUSES: [&str; 14] = [
+const CLAUSES: [&str; 15] = [
     "What", "Whatever", "Whether", "Who", "Whoever", "Whom", "Whose", "Where", "How", "Why",
-    "Which", "When", "That", "As",
+    "Which", "When", "That", "As", "If",
 ];
 
 pub(super) fn check(repository: &Repository) -> Vec<Finding> {
@@ -20,7 +20,9 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
             };
             let words = text.trim_start_matches(|character: char| !character.is_alphanumeric());
             let first = words.split(|character: char| !character.is_alphanumeric()).next();
-            if let Some(first) = first.filter(|first| CLAUSES.contains(first)) {
+            let is_clause =
+                |first: &&str| CLAUSES.iter().any(|word| word.eq_ignore_ascii_case(first));
+            if let Some(first) = first.filter(is_clause) {
                 let message = format!(
                     "a summary starts with {first:?}: use a noun phrase or a third-person verb"
                 );
@@ -46,6 +48,7 @@ mod tests {
         lines("//! What a mirror does.\n\n/// Whether it is ours.\nfn a() {}\n", &[1, 3]);
         lines("struct A {\n    /// Why a text is not an id.\n    b: u8,\n}\n", &[2]);
         lines("///\n/// As [`other`], later.\n", &[2]);
+        lines("/// what a mirror does\n", &[1]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::packages::Packages;
 use super::{Machine, Speed, build_tests, contents};
-use crate::step::{Outcome, Runner};
+use crate::step::{Ended, Outcome, Runner};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const TRIPLET: &str = "aarch64-linux-gnu";
@@ -25,7 +25,11 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
     }
     let packages = match Packages::install(runner) {
         Ok(packages) => packages,
-        Err(_) => return runner.skip(what, "apt-get with Debian's packages for arm64"),
+        Err(Ended::Failed(reason)) => {
+            let remedy = format!("apt-get with Debian's packages for arm64: {reason}");
+            return runner.skip(what, &remedy);
+        }
+        Err(ended) => return Err(ended),
     };
     let Some(kernel) = packages.kernel() else {
         return runner.skip(what, "package linux-image-cloud-arm64");
