@@ -9,6 +9,10 @@ use std::time::Duration;
 use super::Limit;
 use crate::transient::is_transient;
 
+/// `SIGXCPU` and `SIGXFSZ` (`signal(7)`).
+const CPU_TIME_SIGNAL: i32 = 24;
+const FILE_SIZE_SIGNAL: i32 = 25;
+
 /// A command for `bash -c`.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -106,6 +110,33 @@ pub enum CommandStatus {
     Signaled(i32),
     /// The command exceeded its timeout, and all its processes were killed.
     TimedOut,
+}
+
+impl CommandOutput {
+    /// Returns the limit that the command reached, from the kernel's report, the status and the
+    /// output.
+    ///
+    /// A program whose request for memory or an open file fails receives an error from the kernel.
+    /// It handles the error itself, so no limit is returned for it.
+    pub fn limit_reached(&self) -> Option<Limit> {
+        // The kernel's report is more specific than a timeout, which the status shows anyway.
+        if self.limit.is_some() {
+            return self.limit;
+        }
+        // A shell returns 128 plus the signal's number for a killed program.
+        let signal = match self.status {
+            CommandStatus::TimedOut => return Some(Limit::WallTime),
+            CommandStatus::Signaled(signal) => signal,
+            CommandStatus::Exited(code) => code - 128,
+        };
+        match signal {
+            CPU_TIME_SIGNAL => Some(Limit::CpuTime),
+            FILE_SIZE_SIGNAL => Some(Limit::FileSize),
+            _ => {
+                (self.stdout.dropped_bytes + self.stderr.dropped_bytes > 0).then_some(Limit::Output)
+            }
+        }
+    }
 }
 
 impl CommandStatus {

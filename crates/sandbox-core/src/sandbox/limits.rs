@@ -1,9 +1,7 @@
-//! Resource limits of commands, and the limit that a command reached.
+//! Resource limits of commands, and the kinds of limits that a command can reach.
 
 use std::path::PathBuf;
 use std::time::Duration;
-
-use super::{CommandOutput, CommandStatus};
 
 /// Resource limits of the commands of one sandbox. [`CommandSpec`](super::CommandSpec) sets wall
 /// time and kept output for each command.
@@ -88,35 +86,4 @@ pub enum Limit {
     FileSize,
     /// Output. The command wrote more than the engine keeps.
     Output,
-}
-
-/// `SIGXCPU` and `SIGXFSZ` (`signal(7)`).
-const CPU_TIME_SIGNAL: i32 = 24;
-const FILE_SIZE_SIGNAL: i32 = 25;
-
-impl CommandOutput {
-    /// Returns the limit that the command reached, from the kernel's report, the status and the
-    /// output.
-    ///
-    /// A program whose request for memory or an open file fails receives an error from the kernel.
-    /// It handles the error itself, so no limit is returned for it.
-    pub fn limit_reached(&self) -> Option<Limit> {
-        // The kernel's report is more specific than a timeout, which the status shows anyway.
-        if self.limit.is_some() {
-            return self.limit;
-        }
-        // A shell returns 128 plus the signal's number for a killed program.
-        let signal = match self.status {
-            CommandStatus::TimedOut => return Some(Limit::WallTime),
-            CommandStatus::Signaled(signal) => signal,
-            CommandStatus::Exited(code) => code - 128,
-        };
-        match signal {
-            CPU_TIME_SIGNAL => Some(Limit::CpuTime),
-            FILE_SIZE_SIGNAL => Some(Limit::FileSize),
-            _ => {
-                (self.stdout.dropped_bytes + self.stderr.dropped_bytes > 0).then_some(Limit::Output)
-            }
-        }
-    }
 }
