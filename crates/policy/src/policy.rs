@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::SandboxRuntimeConfig;
+use crate::config::{FilesystemConfig, SandboxRuntimeConfig};
 use crate::error::ErrorKind;
 use crate::rules::{PathRule, RuleError};
 use crate::validate::ValidationError;
@@ -121,6 +121,12 @@ impl Policy {
         builder.config.filesystem.deny_read.push("/".to_owned());
         builder.readable_paths().extend(SYSTEM.map(str::to_owned));
         builder
+    }
+
+    /// Starts with settings of the caller. The builder adds the session directory to the readable
+    /// and the writable paths.
+    pub fn custom(session_dir: &Path, config: SandboxRuntimeConfig) -> PolicyBuilder {
+        PolicyBuilder { config, ..PolicyBuilder::new(session_dir) }
     }
 
     /// Creates a policy from settings. `~` is expanded to `home`.
@@ -265,14 +271,10 @@ impl PolicyBuilder {
             let mut seen = std::collections::HashSet::new();
             list.retain(|entry| seen.insert(entry.clone()));
         }
-        if self
-            .config
-            .filesystem
-            .allow_read
-            .iter()
-            .flatten()
-            .any(|path| path.contains(char::REPLACEMENT_CHARACTER))
-        {
+        let FilesystemConfig { deny_read, allow_read, allow_write, deny_write, .. } = filesystem;
+        let paths = [deny_read, allow_read.get_or_insert_default(), allow_write, deny_write];
+        let is_utf8 = |path: &String| !path.contains(char::REPLACEMENT_CHARACTER);
+        if !paths.iter().all(|list| list.iter().all(is_utf8)) {
             return Err(PolicyError::NotUtf8);
         }
         Policy::from_config(self.config, &self.home)
@@ -325,6 +327,7 @@ impl PolicyError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explain::Access;
 
     #[test]
     fn presets_make_only_the_session_directory_writable() {
@@ -342,6 +345,27 @@ mod tests {
             );
             assert!(policy.config().network.allowed_domains.is_empty());
         }
+    }
+
+    #[test]
+    fn custom_settings_get_the_session_directory_and_hidden_paths() {
+        let mut config = SandboxRuntimeConfig::default();
+        config.filesystem.allow_write.push("/work".to_owned());
+        let builder = Policy::custom(Path::new("/h/s/1"), config);
+        let policy = builder.application_dir(Path::new("/h")).build().unwrap();
+        let readable = |path: &str| policy.explain(Path::new(path), Access::Read).allowed;
+        let writable = |path: &str| policy.explain(Path::new(path), Access::Write).allowed;
+        assert!(writable("/h/s/1/f") && writable("/work/f"));
+        assert!(readable("/h/s/1/f") && !readable("/h/s/2/f"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_hidden_path_that_is_not_utf8_is_rejected() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = Path::new(std::ffi::OsStr::from_bytes(b"/a\xff"));
+        let error = Policy::session(Path::new("/s")).application_dir(dir).build().unwrap_err();
+        assert_eq!(error, PolicyError::NotUtf8);
     }
 
     #[test]

@@ -68,7 +68,10 @@ impl SessionsBuilder {
         self
     }
 
-    /// Hides a directory of the host application from every session. The home is always hidden.
+    /// Hides a directory of the host application from every session. The home is hidden too.
+    ///
+    /// A session's own settings can open such a directory: with its path in `allowRead` or
+    /// `allowWrite`, or with `filesystem.disabled`.
     #[must_use]
     pub fn application_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.application_dirs.push(dir.into());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use policy::{Policy, SandboxRuntimeConfig, UnenforcedReason};
+use policy::{Policy, UnenforcedReason};
 use sandbox_core::NativeSandbox;
 use sandbox_core::internal::blocking;
 use secrets::LoadedVariables;
@@ -117,16 +117,24 @@ impl Preparation<'_> {
         let home = std::env::home_dir()
             .filter(|home| home.is_absolute())
             .unwrap_or_else(|| PathBuf::from("/root"));
-        let exceptions = self.exceptions()?;
-        let policy = match &self.spec.policy {
-            Some(config) => {
-                let mut config = config.clone();
-                open_paths(&mut config, &exceptions, session_dir);
-                Policy::from_config(config, &home)
-            }
-            None => self.default_policy(&exceptions, session_dir, &home),
-        };
-        policy.map_err(|source| SessionError::Policy { source })
+        let Exceptions { reads, writes } = self.exceptions()?;
+        let mut builder = match &self.spec.policy {
+            Some(config) => Policy::custom(session_dir, config.clone()),
+            None => Policy::session(session_dir),
+        }
+        .home(&home)
+        .sessions_root(&self.settings.home.sessions_root())
+        .application_dir(self.settings.home.path());
+        for dir in &self.settings.application_dirs {
+            builder = builder.application_dir(dir);
+        }
+        for path in reads.iter().chain(&writes) {
+            builder = builder.allow_read(path);
+        }
+        for path in &writes {
+            builder = builder.allow_write(path);
+        }
+        builder.build().map_err(|source| SessionError::Policy { source })
     }
 
     fn exceptions(&self) -> Result<Exceptions, SessionError> {
@@ -140,35 +148,4 @@ impl Preparation<'_> {
         reads.extend(self.runtimes.node_path.clone());
         Ok(Exceptions { reads, writes })
     }
-
-    fn default_policy(
-        &self,
-        Exceptions { reads, writes }: &Exceptions,
-        session_dir: &Path,
-        home: &Path,
-    ) -> Result<Policy, policy::PolicyError> {
-        let mut builder = Policy::session(session_dir)
-            .home(home)
-            .sessions_root(&self.settings.home.sessions_root())
-            .application_dir(self.settings.home.path());
-        for dir in &self.settings.application_dirs {
-            builder = builder.application_dir(dir);
-        }
-        for path in reads.iter().chain(writes) {
-            builder = builder.allow_read(path);
-        }
-        for path in writes {
-            builder = builder.allow_write(path);
-        }
-        builder.build()
-    }
-}
-
-/// Adds the exceptions and the session directory to the lists of allowed paths.
-fn open_paths(config: &mut SandboxRuntimeConfig, exceptions: &Exceptions, session_dir: &Path) {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    let writes = exceptions.writes.iter().map(PathBuf::as_path).chain([session_dir]);
-    let reads = exceptions.reads.iter().map(PathBuf::as_path).chain(writes.clone());
-    config.filesystem.allow_read.get_or_insert_default().extend(reads.map(text));
-    config.filesystem.allow_write.extend(writes.map(text));
 }

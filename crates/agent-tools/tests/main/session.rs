@@ -161,6 +161,38 @@ async fn one_session_sees_nothing_of_another() {
 }
 
 #[tokio::test]
+async fn settings_of_the_caller_hide_the_home_too() {
+    // The settings of docs/policy.md do not hide this directory.
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    let home = Home::new(dir.join("home"));
+    let application = testkit::write_file(&dir, "app/key", "of the host");
+    let sessions = Sessions::builder(home.clone()).application_dir(dir.join("app")).build();
+    let settings = r#"{
+        "network": { "allowedDomains": [], "deniedDomains": [] },
+        "filesystem": {
+            "denyRead": ["/home", "/root", "/srv", "/tmp"],
+            "allowRead": [],
+            "allowWrite": [],
+            "denyWrite": []
+        }
+    }"#;
+    let database = testkit::write_file(home.path(), "agent-tools.db", "of the host");
+    let mut spec = spec("b");
+    spec.policy = Some(policy::SandboxRuntimeConfig::from_json(settings).unwrap());
+    let other = testkit::write_file(&home.sessions_root().join("a"), "secret.txt", "of a");
+    let session = sessions.open(spec).await.unwrap();
+    for hidden in [&application, &database, &other] {
+        let ran = session.bash(&format!("cat '{}'", hidden.display())).await.unwrap();
+        assert_ne!(ran.exit_code, 0, "{} is readable", hidden.display());
+        assert_eq!(ran.command_stdout(), "");
+    }
+    let ran = session.bash("echo own > f && cat f").await.unwrap();
+    assert_eq!(ran.command_stdout(), "own\n", "{}", ran.stderr);
+    session.write_file("g", b"own").await.unwrap();
+}
+
+#[tokio::test]
 async fn closing_uploads_removes_and_the_next_open_restores() {
     let fixture = Fixture::new();
     let session = fixture.open("s1").await;
