@@ -52,6 +52,14 @@ pub enum ToolError {
         /// The cause.
         source: ExecError,
     },
+    /// The tool cannot do this with the session's files as they are.
+    #[error("{tool}: {problem}")]
+    Failed {
+        /// The tool.
+        tool: &'static str,
+        /// The problem, and the remedy if there is one.
+        problem: String,
+    },
     /// No tool has this name.
     #[error("there is no tool {name:?}; the tools are {}", known.join(", "))]
     UnknownTool {
@@ -86,9 +94,10 @@ impl ToolError {
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Path { .. } | Self::SessionDirectory { .. } | Self::Input { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Self::Path { .. }
+            | Self::SessionDirectory { .. }
+            | Self::Input { .. }
+            | Self::Failed { .. } => ErrorKind::InvalidInput,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::File { source } => source.into(),
             Self::Write { .. } => ErrorKind::Io,

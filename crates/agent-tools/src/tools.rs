@@ -1,7 +1,9 @@
 //! The tools of a session: one file per tool, and the list that a model, MCP and [`Session::call`]
 //! work from.
 //!
-//! To add a tool, write its file and add one line to [`DEFINITIONS`].
+//! To add a tool, write its file, declare it here, and add its row to [`DEFINITIONS`]. Models and
+//! MCP clients then see it, and [`Session::call`] runs it. Its items are `pub` only if `lib.rs`
+//! exports them for callers in Rust; otherwise they are private or `pub(super)`.
 
 pub(crate) mod bash;
 mod definition;
@@ -64,18 +66,16 @@ mod tests {
             file_names: Vec::new(),
             instructions: None,
         });
-        let required: Vec<_> = tools
-            .iter()
-            .map(|tool| (tool.name, tool.input_schema["required"].to_string()))
-            .collect();
-        assert_eq!(
-            required,
-            [
-                ("bash", r#"["command"]"#.to_owned()),
-                ("readFile", r#"["path"]"#.to_owned()),
-                ("writeFile", r#"["path","content"]"#.to_owned()),
-            ]
-        );
+        for (name, required) in [
+            ("bash", r#"["command"]"#),
+            ("readFile", r#"["path"]"#),
+            ("writeFile", r#"["path","content"]"#),
+        ] {
+            let tool = tools.iter().find(|tool| tool.name == name).unwrap();
+            assert_eq!(tool.input_schema["required"].to_string(), required, "{name}");
+        }
+        let names: std::collections::BTreeSet<_> = tools.iter().map(|tool| tool.name).collect();
+        assert_eq!(names.len(), tools.len(), "each name is used once");
         assert!(tools.iter().all(|tool| tool.input_schema["additionalProperties"] == false));
     }
 }

@@ -74,7 +74,9 @@ fn the_tools_work_over_standard_input_and_output() {
         .iter()
         .map(|tool| tool["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["bash", "readFile", "writeFile"]);
+    for name in ["bash", "readFile", "writeFile"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
     let ran = server.call("bash", json!({ "command": "echo hi | tee f; exit 3" }));
     assert_eq!(ran["structuredContent"]["exitCode"], 3);
     assert!(
