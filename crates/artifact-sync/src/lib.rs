@@ -93,8 +93,9 @@ pub use transfer::{
     open_directory, open_store,
 };
 
-// Used by skill-store.
+/// Items that the crates of this workspace share. Not covered by semantic versioning.
 #[doc(hidden)]
-pub use keys::{key_for, strip_prefix};
-#[doc(hidden)]
-pub use transfer::{Listing, Object, get_object, list_tree, put_object};
+pub mod internal {
+    pub use crate::keys::{key_for, strip_prefix};
+    pub use crate::transfer::{Listing, Object, get_object, list_tree, put_object};
+}

@@ -66,7 +66,6 @@ impl fmt::Display for IdErrorKind {
 ///
 /// # Errors
 /// Returns [`IdError`] if the text breaks the rule.
-#[doc(hidden)]
 pub fn check_id(id_type: &'static str, input: &str) -> Result<(), IdError> {
     let kind = if input.is_empty() {
         IdErrorKind::Empty
@@ -99,7 +98,7 @@ macro_rules! string_id {
             /// # Errors
             /// Returns [`IdError`]($crate::IdError) if the text breaks this rule.
             pub fn parse(input: &str) -> Result<Self, $crate::IdError> {
-                $crate::check_id($kind, input).map(|()| Self(input.to_owned()))
+                $crate::internal::check_id($kind, input).map(|()| Self(input.to_owned()))
             }
 
             /// Returns the text.
@@ -120,7 +119,7 @@ macro_rules! string_id {
             type Error = $crate::IdError;
 
             fn try_from(input: String) -> Result<Self, $crate::IdError> {
-                $crate::check_id($kind, &input).map(|()| Self(input))
+                $crate::internal::check_id($kind, &input).map(|()| Self(input))
             }
         }
 

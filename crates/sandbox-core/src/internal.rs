@@ -2,6 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use crate::files::{read_open, real_path};
+pub use crate::id::check_id;
+
 /// Locks a mutex. Ignores poisoning: its data must be valid after a panic at any point.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

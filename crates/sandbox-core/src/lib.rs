@@ -77,16 +77,10 @@ pub mod internal;
 mod path;
 mod transient;
 
+pub use causes::with_causes;
 pub use files::{FileError, FileErrorKind, STAGED_PREFIX, SessionDir, StagedFile};
 pub use id::{IdError, IdErrorKind, SessionId, UserId};
-// For the crates of this workspace only.
 pub use path::{PathError, PathErrorKind, RelativePath, SessionPath};
-#[doc(hidden)]
-pub use {
-    causes::with_causes,
-    files::{read_open, real_path},
-    id::check_id,
-};
 #[cfg(feature = "native")]
 mod native;
 #[cfg(feature = "sandbox")]

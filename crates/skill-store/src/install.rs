@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use artifact_sync::{Object, get_object};
+use artifact_sync::internal::{Object, get_object};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
 use sandbox_core::internal::blocking;

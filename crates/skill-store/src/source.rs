@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use artifact_sync::Object;
+use artifact_sync::internal::{Object, key_for};
 use rustix::fs::OFlags;
 use sandbox_core::RelativePath;
 
@@ -71,7 +71,7 @@ impl Reader<'_> {
         } else if kind.is_file() {
             self.read_file(path, &relative)
         } else if kind.is_symlink() {
-            Err(invalid(&path, "symlinks are no part of a skill; put the file itself there"))
+            Err(invalid(&path, "a skill cannot contain symlinks; put the file itself there"))
         } else {
             Err(invalid(&path, "it is no regular file"))
         }
@@ -86,7 +86,7 @@ impl Reader<'_> {
         if relative.len() > MAX_PATH_BYTES {
             return Err(invalid(&path, format!("its path is longer than {MAX_PATH_BYTES} bytes")));
         }
-        if artifact_sync::key_for(&Default::default(), &parsed).is_err() {
+        if key_for(&Default::default(), &parsed).is_err() {
             return Err(invalid(&path, "its name has a character that object keys cannot have"));
         }
         let object = read_object(&path).map_err(unreadable(&path))?;

@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use artifact_sync::{Object, put_object};
+use artifact_sync::internal::{Object, key_for, put_object};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode};
@@ -109,8 +109,9 @@ impl SkillStore {
         object: Object,
     ) -> Result<(), SkillError> {
         // The path is valid by itself, but the whole key can be too long.
-        let key = artifact_sync::key_for(prefix, &path).map_err(|problem| {
-            SkillError::InvalidSource { path: path.as_str().into(), problem: problem.to_owned() }
+        let key = key_for(prefix, &path).map_err(|problem| SkillError::InvalidSource {
+            path: path.as_str().into(),
+            problem: problem.to_owned(),
         })?;
         put_object(&*self.store, &key, object, PutMode::Overwrite)
             .await

@@ -1,6 +1,6 @@
 //! The files of a version in the store, checked before any is downloaded.
 
-use artifact_sync::{Listing, list_tree, strip_prefix};
+use artifact_sync::internal::{Listing, list_tree, strip_prefix};
 use object_store::ObjectMeta;
 use object_store::path::Path as Key;
 use sandbox_core::RelativePath;

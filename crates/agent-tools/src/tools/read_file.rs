@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 
 use base64::Engine;
 use policy::Access;
-use sandbox_core::{FileError, RelativePath, read_open, real_path};
+use sandbox_core::internal::{read_open, real_path};
+use sandbox_core::{FileError, RelativePath};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
