@@ -214,7 +214,7 @@ pub enum StateError {
     /// Another process has the session open.
     #[error(
         "session {session} is in use by another process; \
-         wait until it is closed there, or use another session"
+         wait until that process ends, or use another session"
     )]
     InUse {
         /// The session.

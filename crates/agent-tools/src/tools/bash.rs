@@ -154,6 +154,9 @@ pub struct BashOutput {
     /// Warnings from opening the session; only the first result has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The id of the session, for [`BashOutput::notes`].
+    #[serde(skip)]
+    session: String,
     /// The length of the command's output in `stdout`, which the block of links follows.
     #[serde(skip)]
     command_stdout_bytes: usize,
@@ -186,6 +189,7 @@ impl BashOutput {
             skipped_omitted,
             // `Session::warnings` has them before the first command runs.
             warnings: _,
+            session,
             command_stdout_bytes: _,
         } = self;
         let mut notes = String::new();
@@ -196,7 +200,7 @@ impl BashOutput {
             let _ = writeln!(
                 notes,
                 "removals held back: {removals_held_back} files were deleted at once; \
-                 `session sync --confirm-removals` deletes their stored copies"
+                 `agent-tools session sync {session} --confirm-removals` deletes their stored copies"
             );
         }
         for ConflictNote { relative_path, kept_as } in conflicts {
@@ -342,6 +346,7 @@ impl Session {
             limit_reached: output.limit_reached().and_then(limit_key),
             denied,
             warnings: self.take_unreported_warnings(),
+            session: self.workspace.id.to_string(),
             ..BashOutput::default()
         };
         if let Some(mirror) = &self.workspace.mirror {
@@ -396,6 +401,7 @@ mod tests {
             pending: note("p"),
             pending_omitted: 2,
             removals_held_back: 60,
+            session: "s1".into(),
             conflicts: vec![ConflictNote::new(&"c", &"c.other")],
             skipped: note("s"),
             skipped_omitted: 3,
@@ -407,7 +413,7 @@ mod tests {
              pending: p: why\npending: and 2 more\n\
              not mirrored: s: why\nnot mirrored: and 3 more\n\
              removals held back: 60 files were deleted at once; \
-             `session sync --confirm-removals` deletes their stored copies\n\
+             `agent-tools session sync s1 --confirm-removals` deletes their stored copies\n\
              changed on both sides: c; the other version is c.other\n\
              denied: write /x: the rule; the remedy; it is /x.moved now\n\
              timed out: the command and its children were killed\n\

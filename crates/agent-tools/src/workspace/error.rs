@@ -40,7 +40,8 @@ pub enum WorkspaceError {
     },
     /// The session is not on this machine.
     #[error(
-        "there is no session {id} on this machine (no {}); `session list` names those that are",
+        "there is no session {id} on this machine (no {}); \
+         `agent-tools session list` shows the existing ones",
         path.display()
     )]
     NoSession {

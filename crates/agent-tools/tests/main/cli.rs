@@ -111,3 +111,39 @@ fn open_link(link: &str) -> String {
     let path = url::Url::parse(link).unwrap().to_file_path().unwrap();
     std::fs::read_to_string(path).unwrap()
 }
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let cli = Cli::new();
+    let commands: [&[&str]; 4] = [
+        &["policy", "show"],
+        &["doctor"],
+        &["--json", "policy", "explain", "/etc/shadow"],
+        &["bash", "echo x"],
+    ];
+    for args in commands {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = cli.command(args).stdin(Stdio::null()).stdout(writer).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = cli.command(&["skill", "versions", "none"]).stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = cli.command(&["policy", "show"]).stdout(full).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("cannot write to standard output"), "{stderr}");
+}
+
+#[test]
+fn a_variable_switches_json_on_and_off() {
+    for (value, is_json) in [("1", true), ("yes", true), ("true", true), ("0", false)] {
+        let ran = Cli::with_environment(&[("AGENT_TOOLS_JSON", value)]).run(&["session", "list"]);
+        assert_eq!(ran.ok().stdout, if is_json { "[]\n" } else { "" }, "{value}");
+    }
+}

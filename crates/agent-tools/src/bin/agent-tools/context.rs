@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::options::{Global, SessionArgs};
+use crate::output::{errln, outln};
 use crate::progress_bar::TerminalProgress;
 use crate::{schemes, settings};
 
@@ -51,6 +52,16 @@ impl Context {
             }
             None => Storage::local(&self.home()?.path().join("store")).map_err(Failure::not_run),
         }
+    }
+
+    /// Returns the URL of `--store`, or the directory of the default store.
+    ///
+    /// [`Self::storage`] rejects a URL with credentials, so call it first.
+    pub(crate) fn store_location(&self) -> Result<String, Failure> {
+        Ok(match &self.global.store {
+            Some(url) => url.clone(),
+            None => self.home()?.path().join("store").display().to_string(),
+        })
     }
 
     /// Returns the URL of `--variables`, or that of the default database under the home.
@@ -152,7 +163,7 @@ impl Context {
     pub(crate) async fn open(&self, args: &SessionArgs) -> Result<Arc<Session>, Failure> {
         let session = self.sessions()?.open(self.spec(args)?).await.map_err(Failure::not_run)?;
         for warning in session.warnings() {
-            eprintln!("agent-tools: warning: {warning}");
+            errln!("agent-tools: warning: {warning}");
         }
         Ok(session)
     }
@@ -164,7 +175,7 @@ impl Context {
         human: impl FnOnce(),
     ) -> Result<(), Failure> {
         if self.global.json {
-            println!("{}", serde_json::to_string(result).map_err(Failure::failed)?);
+            outln!("{}", serde_json::to_string(result).map_err(Failure::failed)?);
         } else {
             human();
         }

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::output::errln;
+
 /// The exit code if the engine or a setting failed, so that a script does not mistake it for the
 /// exit code of the command that it runs.
 const NOT_RUN: u8 = 125;
@@ -57,7 +59,7 @@ impl Failure {
 
     /// Prints the message and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("agent-tools: {}", self.message);
+        errln!("agent-tools: {}", self.message);
         ExitCode::from(self.code)
     }
 }

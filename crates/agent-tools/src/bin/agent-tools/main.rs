@@ -1,17 +1,19 @@
 //! The command `agent-tools`.
 
 #![forbid(unsafe_code)]
+// These macros panic if the reader has closed its pipe; `output` has replacements.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod commands;
 mod context;
 mod failure;
 mod options;
+mod output;
 mod progress_bar;
 mod schemes;
 mod settings;
 mod stdin;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -80,7 +82,7 @@ fn main() -> ExitCode {
     };
     // A pending read of standard input must not delay the exit.
     runtime.shutdown_background();
-    let _ = std::io::stdout().flush();
+    output::flush();
     code
 }
 

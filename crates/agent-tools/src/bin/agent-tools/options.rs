@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use agent_tools::{SessionId, SkillRef, Tier, UserId, Weakness};
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 #[derive(Args, Debug)]
@@ -53,7 +54,12 @@ pub(crate) struct Global {
     )]
     pub(crate) ignore: Vec<String>,
     /// Print only the result on standard output, as JSON.
-    #[arg(long, env = "AGENT_TOOLS_JSON", global = true)]
+    #[arg(
+        long,
+        env = "AGENT_TOOLS_JSON",
+        value_parser = BoolishValueParser::new(),
+        global = true
+    )]
     pub(crate) json: bool,
 }
 

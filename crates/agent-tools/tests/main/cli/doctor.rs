@@ -45,6 +45,8 @@ fn doctor_names_every_layer_and_unreachable_runtimes() {
     {
         assert!(ran.stdout.contains(word), "{word}: {}", ran.stdout);
     }
+    let store = format!("store           {}", cli.home().join("store").display());
+    assert!(ran.stdout.contains(&store), "{store}: {}", ran.stdout);
     let open =
         format!("--allow-read {}", cli.dir().canonicalize().unwrap().join(".tool").display());
     assert!(ran.stdout.contains(&open), "{open}: {}", ran.stdout);

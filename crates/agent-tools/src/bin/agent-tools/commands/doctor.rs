@@ -9,12 +9,15 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
+use crate::output::outln;
 use crate::schemes::{self, Scheme};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
     engine: &'static str,
+    #[serde(skip)]
+    is_open: bool,
     /// A weaker engine that works, if the requested one does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     weaker: Option<&'static str>,
@@ -92,10 +95,11 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         }
     }));
     let storage = context.storage()?;
+    let location = context.store_location()?;
     let store = match storage.check().await {
-        Ok(()) => Check { ok: true, detail: storage.to_string() },
+        Ok(()) => Check { ok: true, detail: location },
         Err(error) => {
-            Check { ok: false, detail: format!("{storage}: {}", agent_tools::with_causes(&error)) }
+            Check { ok: false, detail: format!("{location}: {}", agent_tools::with_causes(&error)) }
         }
     };
     let variables = match context.variables().await {
@@ -117,6 +121,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
     });
     Ok(Report {
         engine: engine.engine,
+        is_open: engine.is_usable(),
         weaker,
         layers: layers.into(),
         runtimes,
@@ -130,32 +135,42 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
 }
 
 fn show(report: &Report) {
-    println!("engine {}", report.engine);
-    for layer in &report.layers {
-        println!("  {:<13} {}", layer.name, layer.enforced);
+    outln!("engine {}", report.engine);
+    // An engine that cannot open has the same reason for each layer.
+    let shared = report.layers.first().filter(|_| !report.is_open).map(|layer| &layer.enforced);
+    match shared {
+        Some(reason) => outln!("  {:<13} {reason}", "all layers"),
+        None => {
+            for layer in &report.layers {
+                outln!("  {:<13} {}", layer.name, layer.enforced);
+            }
+        }
     }
     if let Some(weaker) = report.weaker {
-        println!("  {:<13} {weaker}", "weaker");
+        outln!("  {:<13} {weaker}", "weaker");
     }
-    println!("runtimes");
+    outln!("runtimes");
     for runtime in &report.runtimes {
         match &runtime.open_with {
-            None => println!("  {:<13} {}", runtime.name, runtime.path),
-            Some(option) => println!(
-                "  {:<13} {} is unreachable; {option} allows it",
-                runtime.name, runtime.path
-            ),
+            None => outln!("  {:<13} {}", runtime.name, runtime.path),
+            Some(option) => {
+                outln!(
+                    "  {:<13} {} is unreachable; {option} allows it",
+                    runtime.name,
+                    runtime.path
+                );
+            }
         }
     }
     if let Some(node_path) = &report.node_path {
-        println!("  {:<13} {node_path}", "NODE_PATH");
+        outln!("  {:<13} {node_path}", "NODE_PATH");
     }
-    println!("home            {}", report.home);
+    outln!("home            {}", report.home);
     for (name, check) in [("store", &report.store), ("variables", &report.variables)] {
-        println!("{name:<15} {}{}", if check.ok { "" } else { "FAILS: " }, check.detail);
+        outln!("{name:<15} {}{}", if check.ok { "" } else { "FAILS: " }, check.detail);
     }
-    println!("URL schemes");
+    outln!("URL schemes");
     for SchemeCheck { scheme, remedy, .. } in &report.schemes {
-        println!("  {scheme:<13} {}", remedy.as_deref().unwrap_or("built in"));
+        outln!("  {scheme:<13} {}", remedy.as_deref().unwrap_or("built in"));
     }
 }

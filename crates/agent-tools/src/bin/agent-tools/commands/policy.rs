@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
+use crate::output::outln;
 use crate::settings;
 
 #[derive(Debug, Subcommand)]
@@ -38,7 +39,7 @@ pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode,
         PolicyCommand::Show(args) => {
             let policy =
                 context.sessions()?.policy(&context.spec(&args)?).map_err(Failure::failed)?;
-            println!("{}", policy.config().to_json());
+            outln!("{}", policy.config().to_json());
             Ok(ExitCode::SUCCESS)
         }
         PolicyCommand::Explain { session, target } => explain(context, &session, &target),
@@ -72,10 +73,10 @@ fn explain(context: &Context, args: &SessionArgs, target: &str) -> Result<ExitCo
         })
         .collect();
     context.print(&serde_json::json!({ "target": subject, "verdicts": verdicts }), || {
-        println!("{subject}");
+        outln!("{subject}");
         for Explained { access, allowed, rule, remedy } in &verdicts {
-            println!("  {access}: {}: {rule}", if *allowed { "allowed" } else { "denied" });
-            remedy.iter().for_each(|remedy| println!("    to allow it, {remedy}"));
+            outln!("  {access}: {}: {rule}", if *allowed { "allowed" } else { "denied" });
+            remedy.iter().for_each(|remedy| outln!("    to allow it, {remedy}"));
         }
     })?;
     Ok(ExitCode::SUCCESS)
@@ -136,8 +137,8 @@ fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure> {
     let lints = Lint::combine(policy.lint(), NativeSandbox::lint(&policy));
     let lints: Vec<String> = lints.iter().map(ToString::to_string).collect();
     context.print(&serde_json::json!({ "valid": true, "lints": lints }), || {
-        println!("{} is valid", file.display());
-        lints.iter().for_each(|lint| println!("note: {lint}"));
+        outln!("{} is valid", file.display());
+        lints.iter().for_each(|lint| outln!("note: {lint}"));
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::failure::Failure;
+use crate::output::errln;
 use crate::settings;
 
 #[derive(Args, Debug)]
@@ -49,7 +50,7 @@ pub(crate) async fn run(args: SandboxArgs, tier: &Tier) -> Result<ExitCode, Fail
         .map_err(Failure::not_run)?;
     for gap in sandbox.unenforced().into_iter().filter(|gap| gap.reason != UnenforcedReason::Absent)
     {
-        eprintln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
+        errln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
     }
     let mut spec = CommandSpec::new(command);
     spec.env = std::env::vars_os().filter(|(name, _)| name != "TMPDIR").collect();
@@ -76,9 +77,7 @@ pub(crate) async fn run(args: SandboxArgs, tier: &Tier) -> Result<ExitCode, Fail
             Some(moved_to) => format!("it is {} now", moved_to.display()),
             None => "it could not be moved".to_owned(),
         };
-        eprintln!(
-            "agent-tools: warning: {path} was created although the settings deny it; {outcome}"
-        );
+        errln!("agent-tools: warning: {path} was created although the settings deny it; {outcome}");
     }
     sandbox.close().await;
     Ok(ExitCode::from(u8::try_from(status.code()).unwrap_or(1)))

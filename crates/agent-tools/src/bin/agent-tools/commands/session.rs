@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::{errln, outln};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
@@ -64,7 +65,7 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
 async fn list(context: &Context) -> Result<ExitCode, Failure> {
     let ids = context.home()?.sessions().map_err(Failure::failed)?;
     let ids: Vec<&str> = ids.iter().map(SessionId::as_str).collect();
-    context.print(&ids, || ids.iter().for_each(|id| println!("{id}")))?;
+    context.print(&ids, || ids.iter().for_each(|id| outln!("{id}")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -78,12 +79,12 @@ async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
         pending: pending.iter().map(|change| FileNote::new(&change.path, &change.reason)).collect(),
     };
     context.print(&summary, || {
-        println!("session    {}", summary.id);
-        println!("user       {}", summary.user.as_deref().unwrap_or("none"));
-        println!("directory  {}", summary.directory);
-        println!("pending    {}", summary.pending.len());
+        outln!("session    {}", summary.id);
+        outln!("user       {}", summary.user.as_deref().unwrap_or("none"));
+        outln!("directory  {}", summary.directory);
+        outln!("pending    {}", summary.pending.len());
         for change in &summary.pending {
-            println!("  {}: {}", change.relative_path, change.reason);
+            outln!("  {}: {}", change.relative_path, change.reason);
         }
     })?;
     Ok(ExitCode::SUCCESS)
@@ -133,19 +134,20 @@ async fn sync(
             ("stored", &synced.stored),
             ("removed", &synced.removed),
         ] {
-            paths.iter().for_each(|path| println!("{label:<10} {path}"));
+            paths.iter().for_each(|path| outln!("{label:<10} {path}"));
         }
         if synced.removals_held_back > 0 {
-            println!(
-                "held back  {} removals; --confirm-removals applies them",
+            outln!(
+                "held back  {} removals; `agent-tools session sync {id} --confirm-removals` applies \
+                 them",
                 synced.removals_held_back
             );
         }
         synced
             .pending
             .iter()
-            .for_each(|note| println!("pending    {}: {}", note.relative_path, note.reason));
-        synced.problems.iter().for_each(|problem| eprintln!("agent-tools: warning: {problem}"));
+            .for_each(|note| outln!("pending    {}: {}", note.relative_path, note.reason));
+        synced.problems.iter().for_each(|problem| errln!("agent-tools: warning: {problem}"));
     })?;
     Ok(ExitCode::from(u8::from(!synced.pending.is_empty())))
 }
@@ -155,9 +157,9 @@ async fn close(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
     let lost: Vec<FileNote> =
         lost.iter().map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
     context.print(&serde_json::json!({ "closed": id.as_str(), "skipped": lost }), || {
-        println!("closed {id}");
+        outln!("closed {id}");
         for note in &lost {
-            eprintln!("removed without a copy: {}: {}", note.relative_path, note.reason);
+            errln!("removed without a copy: {}: {}", note.relative_path, note.reason);
         }
     })?;
     Ok(ExitCode::SUCCESS)
@@ -174,8 +176,8 @@ async fn pull(context: &Context, id: &SessionId, key: &str) -> Result<ExitCode, 
         .map_err(Failure::failed)?;
     let pulled = pulled.map(|path| path.to_string());
     context.print(&serde_json::json!({ "pulled": pulled }), || match &pulled {
-        Some(path) => println!("{path}"),
-        None => println!("nothing to fetch: the key is a directory marker"),
+        Some(path) => outln!("{path}"),
+        None => outln!("nothing to fetch: the key is a directory marker"),
     })?;
     Ok(ExitCode::SUCCESS)
 }

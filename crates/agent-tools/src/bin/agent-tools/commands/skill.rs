@@ -9,6 +9,7 @@ use skill_store::SKILLS_DIRECTORY;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::{errln, outln};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SkillCommand {
@@ -55,7 +56,8 @@ async fn publish(
     let published = storage.skills().publish(dir, id.as_ref()).await.map_err(Failure::failed)?;
     let (id, version) = (published.id.to_string(), published.version.get());
     let result = serde_json::json!({ "id": id, "version": version, "files": published.files });
-    context.print(&result, || println!("published {id}@{version} ({} files)", published.files))?;
+    let noun = if published.files == 1 { "file" } else { "files" };
+    context.print(&result, || outln!("published {id}@{version} ({} {noun})", published.files))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,7 +70,7 @@ async fn list(context: &Context, storage: &Storage) -> Result<ExitCode, Failure>
         )
         .collect();
     context.print(&listed, || {
-        skills.iter().for_each(|skill| println!("{}@{}", skill.id, skill.latest.get()));
+        skills.iter().for_each(|skill| outln!("{}@{}", skill.id, skill.latest.get()));
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -84,10 +86,10 @@ async fn versions(context: &Context, storage: &Storage, id: &SkillId) -> Result<
         .collect();
     if versions.is_empty() {
         return Err(Failure::failed_text(format!(
-            "there is no skill {id}; `skill list` names those that are"
+            "there is no skill {id}; `agent-tools skill list` shows the existing ones"
         )));
     }
-    context.print(&versions, || versions.iter().for_each(|version| println!("{version}")))?;
+    context.print(&versions, || versions.iter().for_each(|version| outln!("{version}")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -99,7 +101,7 @@ async fn install(
 ) -> Result<ExitCode, Failure> {
     let report = storage.skills().install_into(skill, dir).await.map_err(Failure::failed)?;
     for warning in &report.warnings {
-        eprintln!("agent-tools: warning: {warning}");
+        errln!("agent-tools: warning: {warning}");
     }
     let installed = &report.skill;
     let path = dir.join(SKILLS_DIRECTORY).join(installed.name.as_str());
@@ -108,6 +110,6 @@ async fn install(
         "version": installed.version.get(),
         "path": path.to_string_lossy(),
     });
-    context.print(&result, || println!("{}", path.display()))?;
+    context.print(&result, || outln!("{}", path.display()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,5 @@
 //! The subcommands `bash`, `read-file` and `write-file`.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
+use crate::output::{outln, print_bytes, print_error};
 use crate::stdin;
 
 /// The exit code of a shell after SIGINT.
@@ -96,10 +96,8 @@ async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
 
 /// Prints both streams like a shell, and the notes to standard error.
 fn show(output: &BashOutput) {
-    let _ = std::io::stdout().write_all(output.command_stdout().as_bytes());
-    let _ = std::io::stdout().flush();
-    let _ = std::io::stderr().write_all(output.stderr.as_bytes());
-    eprint!("{}", output.notes());
+    print_bytes(output.command_stdout().as_bytes());
+    print_error(format_args!("{}{}", output.stderr, output.notes()));
 }
 
 async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failure> {
@@ -112,7 +110,7 @@ async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failur
                 .unwrap_or_default(),
             None => output.content.clone().into_bytes(),
         };
-        let _ = std::io::stdout().write_all(&bytes);
+        print_bytes(&bytes);
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -125,8 +123,8 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
     let session = context.open(&args.session).await.map_err(Failure::into_failed)?;
     let output = session.write_file(&args.path, &content).await.map_err(Failure::failed)?;
     context.print(&output, || {
-        println!("{}", output.url.as_deref().unwrap_or(&output.path));
-        eprint!("{}", output.notes());
+        outln!("{}", output.url.as_deref().unwrap_or(&output.path));
+        print_error(format_args!("{}", output.notes()));
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::outln;
 use crate::stdin;
 
 #[derive(Debug, Subcommand)]
@@ -51,7 +52,7 @@ async fn set(context: &Context, name: &str, encrypted: bool) -> Result<ExitCode,
     let value = SecretString::from(value.strip_suffix('\n').unwrap_or(&value));
     context.variables().await?.set(name, value, encryption).await.map_err(Failure::failed)?;
     context.print(&serde_json::json!({ "set": name, "encrypted": encrypted }), || {
-        println!("set {name}");
+        outln!("set {name}");
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -67,7 +68,7 @@ async fn list(context: &Context) -> Result<ExitCode, Failure> {
         .collect();
     context.print(&listed, || {
         for variable in &variables {
-            println!("{}{}", variable.name, if variable.encrypted { " (encrypted)" } else { "" });
+            outln!("{}{}", variable.name, if variable.encrypted { " (encrypted)" } else { "" });
         }
     })?;
     Ok(ExitCode::SUCCESS)
@@ -77,6 +78,6 @@ async fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
     if !context.variables().await?.remove(name).await.map_err(Failure::failed)? {
         return Err(Failure::failed_text(format!("there is no variable {name}")));
     }
-    context.print(&serde_json::json!({ "removed": name }), || println!("removed {name}"))?;
+    context.print(&serde_json::json!({ "removed": name }), || outln!("removed {name}"))?;
     Ok(ExitCode::SUCCESS)
 }
