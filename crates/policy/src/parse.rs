@@ -26,7 +26,7 @@ pub enum ParseError {
         nearest: Option<String>,
     },
     /// A value has the wrong type, or a key is missing.
-    #[error("{path}: {problem}")]
+    #[error("{}{problem}", if path == "." { String::new() } else { format!("{path}: ") })]
     Value {
         /// Path of the value; `.` is the whole file.
         path: String,
@@ -156,6 +156,7 @@ mod tests {
             "filesystem.allowWrite[1]: invalid type: integer `3`, expected a string",
         );
         check(&MINIMAL.replace(",\"denyWrite\":[]", ""), "filesystem: missing field `denyWrite`");
+        check("{}", "missing field `network`");
         assert!(matches!(
             SandboxRuntimeConfig::from_json("{"),
             Err(ParseError::Syntax { line: 1, .. })

@@ -76,7 +76,7 @@ pub enum SkipReason {
     #[error("its name starts with `_`")]
     LeadingUnderscore,
     /// The name lets the value choose code or commands that a program runs.
-    #[error("its name would take over {target}")]
+    #[error("its name could hijack {target}")]
     Hijack {
         /// The part of the program that the value would control.
         target: &'static str,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_saphyr::{DefaultMessageFormatter, MessageFormatter};
 
 use crate::error_kind::ErrorKind;
 
@@ -122,9 +123,9 @@ pub(crate) fn description(skill_file: &[u8]) -> Result<String, FrontMatterError>
 }
 
 fn yaml_error(error: &serde_saphyr::Error) -> FrontMatterError {
-    // The first line of the message has the problem and the position. The rest quotes the text.
-    let text = error.to_string();
-    FrontMatterError::Yaml { problem: text.lines().next().unwrap_or_default().to_owned() }
+    // Without the position, which counts from the line after `---`, and without the quoted text.
+    let problem = DefaultMessageFormatter.format_message(error.without_snippet());
+    FrontMatterError::Yaml { problem: problem.lines().next().unwrap_or_default().to_owned() }
 }
 
 /// Returns the YAML between the two lines `---`.
@@ -189,6 +190,10 @@ mod tests {
             let error = FrontMatter::parse(&skill(yaml)).unwrap_err().to_string();
             assert!(error.contains(expected), "{yaml}: {error}");
         }
+        assert_eq!(
+            FrontMatter::parse(&skill("name: a")).unwrap_err().to_string(),
+            "its front matter cannot be read: missing field `description`"
+        );
         for text in ["# No front matter", "", "---\nname: a\ndescription: never closed"] {
             assert_eq!(
                 FrontMatter::parse(text.as_bytes()),

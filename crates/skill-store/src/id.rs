@@ -118,7 +118,7 @@ impl fmt::Display for SkillRef {
     }
 }
 
-/// Errors of a text that names no skill.
+/// Errors returned for an invalid skill reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SkillRefError {
@@ -129,9 +129,9 @@ pub enum SkillRefError {
         /// lines shows only that.
         problem: IdError,
     },
-    /// The version is not a whole number from 1.
+    /// The version is not a whole number of 1 or more.
     #[error(
-        "the version {input:?} is no whole number from 1 on; a skill is written \
+        "the version {input:?} is not a whole number of 1 or more; a skill is written \
          ID[@VERSION][=NAME], such as pdf@3"
     )]
     Version {

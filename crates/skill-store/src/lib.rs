@@ -43,7 +43,7 @@
 //!
 //! # Errors
 //!
-//! [`SkillRefError`] for a text that names no skill, [`FrontMatterError`] for a SKILL.md, and
+//! [`SkillRefError`] for an invalid skill reference, [`FrontMatterError`] for a SKILL.md, and
 //! [`SkillError`] for every operation. Each has an [`ErrorKind`]. Tolerable defects of an installed
 //! skill are warnings in the [`InstallReport`].
 

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum StoreError {
     /// The text is not a URL.
-    #[error("it is not the URL of a store; expected {schemes}")]
+    #[error("{text:?} is not the URL of a store; expected {schemes}")]
     NotAUrl {
+        /// The text.
+        text: String,
         /// Supported forms.
         schemes: &'static str,
     },

@@ -50,7 +50,9 @@ pub struct OpenedStore {
 /// Returns [`StoreError`] if the URL names no supported store, or if a setting is missing.
 pub fn open_store(url: &str) -> Result<OpenedStore, StoreError> {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(StoreError::NotAUrl { schemes: SCHEMES });
+        // The part before an `@` may be a password.
+        let text = url.rsplit_once('@').map_or(url.to_owned(), |(_, rest)| format!("…@{rest}"));
+        return Err(StoreError::NotAUrl { text, schemes: SCHEMES });
     };
     match scheme {
         "s3" | "gs" | "az" => open_cloud(scheme, rest),

@@ -34,7 +34,9 @@ pub enum OpenError {
         weakness: Weakness,
     },
     /// The kernel denies a layer of the sandbox. The engine never runs commands without it.
-    #[error("cannot {step}; {remedy}")]
+    ///
+    /// The text contains the system's error, because a remedy after its cause is easier to read.
+    #[error("cannot {step}: {source}; {remedy}")]
     LayerUnavailable {
         /// The failed step, with its path if it has one.
         step: String,

@@ -20,7 +20,7 @@ pub(super) fn setup_error(step: u32, source: io::Error, path: &[u8]) -> OpenErro
     };
     let mut remedy = remedy(step, &source, sysctl);
     if needs_user_namespaces(step) {
-        remedy += "; or choose the weaker tier, Landlock, by name";
+        remedy += "; or use the weaker engine: `--engine landlock`, in Rust `Tier::Landlock`";
     }
     OpenError::LayerUnavailable { remedy, step: step_name, source }
 }

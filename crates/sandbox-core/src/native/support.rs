@@ -35,7 +35,8 @@ impl NativeSandbox {
         if !config.network.allowed_domains.is_empty() {
             lints.push(Lint::new(
                 "network.allowedDomains",
-                "the native engine has no network proxy, and does not open with this",
+                "the native engine has no network proxy; a session with this setting cannot be \
+                 opened",
             ));
         }
         if policy.allows_unix_sockets() {
@@ -48,7 +49,8 @@ impl NativeSandbox {
         if config.credentials.is_some() {
             lints.push(Lint::new(
                 "credentials",
-                "the native engine replaces no credentials, and does not open with this",
+                "the native engine replaces no credentials; a session with this setting cannot be \
+                 opened",
             ));
         }
         lints

@@ -109,7 +109,7 @@ async fn a_value_that_cannot_be_decrypted_is_skipped_and_the_others_load() {
     let always = [
         "BYTES: its value is not text",
         "CUT: the encrypted value is cut short",
-        "LD_PRELOAD: its name would take over the dynamic loader",
+        "LD_PRELOAD: its name could hijack the dynamic loader",
         "_HIDDEN: its name starts with `_`",
     ];
     let (names, skipped) = reasons(Some(PASSPHRASE)).await;

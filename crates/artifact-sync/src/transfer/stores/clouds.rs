@@ -54,10 +54,9 @@ pub(super) fn open_gcs(bucket: &str) -> Result<Linked, StoreError> {
         "GOOGLE_BEARER_TOKEN",
     ];
     if !from_instance() {
-        let remedy = "gs: stores need the path of a service account key in it or in \
-                      GOOGLE_APPLICATION_CREDENTIALS, or the key in \
-                      GOOGLE_SERVICE_ACCOUNT_KEY; AGENT_TOOLS_INSTANCE_CREDENTIALS=1 allows \
-                      requests to the instance metadata";
+        let remedy = "set it or GOOGLE_APPLICATION_CREDENTIALS to the path of a service account \
+                      key, or GOOGLE_SERVICE_ACCOUNT_KEY to the key; \
+                      AGENT_TOOLS_INSTANCE_CREDENTIALS=1 allows requests to the instance metadata";
         require(&keys, remedy)?;
     }
     let store = GoogleCloudStorageBuilder::from_env()
@@ -74,7 +73,7 @@ pub(super) fn open_azure(container: &str) -> Result<Linked, StoreError> {
     use object_store::azure::MicrosoftAzureBuilder;
 
     install_crypto_provider();
-    require(&["AZURE_STORAGE_ACCOUNT_NAME"], "az: stores need the account name in it")?;
+    require(&["AZURE_STORAGE_ACCOUNT_NAME"], "set it to the account name")?;
     let keys = [
         "AZURE_STORAGE_ACCOUNT_KEY",
         "AZURE_STORAGE_ACCESS_KEY",
