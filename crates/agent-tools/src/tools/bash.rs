@@ -200,7 +200,8 @@ impl BashOutput {
             let _ = writeln!(
                 notes,
                 "removals held back: {removals_held_back} files were deleted at once; \
-                 `agent-tools session sync {session} --confirm-removals` deletes their stored copies"
+                 `agent-tools session sync {session} --confirm-removals` deletes their stored \
+                 copies"
             );
         }
         for ConflictNote { relative_path, kept_as } in conflicts {

@@ -10,7 +10,9 @@ macro_rules! outln {
 
 /// Prints a line to standard error, like `eprintln!`.
 macro_rules! errln {
-    ($($text:tt)*) => { $crate::output::print_error(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => {
+        $crate::output::print_error(format_args!("{}\n", format_args!($($text)*)))
+    };
 }
 
 pub(crate) use {errln, outln};

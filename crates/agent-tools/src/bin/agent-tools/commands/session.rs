@@ -138,8 +138,8 @@ async fn sync(
         }
         if synced.removals_held_back > 0 {
             outln!(
-                "held back  {} removals; `agent-tools session sync {id} --confirm-removals` applies \
-                 them",
+                "held back  {} removals; \
+                 `agent-tools session sync {id} --confirm-removals` applies them",
                 synced.removals_held_back
             );
         }
