@@ -42,7 +42,8 @@ pub struct ConflictNote {
 }
 
 impl ConflictNote {
-    pub(crate) fn new(path: &impl fmt::Display, kept_as: &impl fmt::Display) -> Self {
+    /// Creates a note from the two paths.
+    pub fn new(path: &impl fmt::Display, kept_as: &impl fmt::Display) -> Self {
         Self { relative_path: path.to_string(), kept_as: kept_as.to_string() }
     }
 }

@@ -264,26 +264,18 @@ fn note_files(notes: &mut String, subject: &str, files: &[FileNote], omitted: us
     }
 }
 
-/// Returns the wire name of a limit.
+/// Returns the key of a limit that no other field of the result reports.
 fn limit_key(limit: Limit) -> Option<&'static str> {
     match limit {
-        Limit::CpuTime => Some("cpuTime"),
-        Limit::FileSize => Some("fileSize"),
-        Limit::Memory => Some("memory"),
-        Limit::Processes => Some("processes"),
-        _ => None,
+        Limit::WallTime | Limit::Output => None,
+        other => Some(other.key()),
     }
 }
 
 /// Returns the name of a limit for a person.
 fn limit_name(key: &str) -> &str {
-    match key {
-        "cpuTime" => "CPU time",
-        "fileSize" => "file size",
-        "memory" => "memory",
-        "processes" => "number of processes",
-        other => other,
-    }
+    let limit = Limit::ALL.into_iter().find(|limit| limit.key() == key);
+    limit.map_or(key, |limit| limit.name())
 }
 
 impl Session {

@@ -87,3 +87,39 @@ pub enum Limit {
     /// Output. The command wrote more than the engine keeps.
     Output,
 }
+
+impl Limit {
+    /// All limits.
+    pub const ALL: [Self; 6] = [
+        Self::WallTime,
+        Self::CpuTime,
+        Self::Memory,
+        Self::Processes,
+        Self::FileSize,
+        Self::Output,
+    ];
+
+    /// Returns the name for programs, such as `cpuTime`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::WallTime => "wallTime",
+            Self::CpuTime => "cpuTime",
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::FileSize => "fileSize",
+            Self::Output => "output",
+        }
+    }
+
+    /// Returns the name for people, such as `CPU time`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WallTime => "wall time",
+            Self::CpuTime => "CPU time",
+            Self::Memory => "memory",
+            Self::Processes => "number of processes",
+            Self::FileSize => "file size",
+            Self::Output => "output",
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent_tools::{FileNote, RemovalMode, SessionId};
+use agent_tools::{ConflictNote, FileNote, RemovalMode, SessionId};
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -98,6 +98,10 @@ struct Synced {
     removed: Vec<String>,
     removals_held_back: usize,
     pending: Vec<FileNote>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<ConflictNote>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<FileNote>,
     problems: Vec<String>,
 }
 
@@ -126,6 +130,16 @@ async fn sync(
             .iter()
             .map(|change| FileNote::new(&change.path, &change.reason))
             .collect(),
+        conflicts: report
+            .conflicts
+            .iter()
+            .map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as))
+            .collect(),
+        skipped: report
+            .skipped
+            .iter()
+            .map(|skipped| FileNote::new(&skipped.path, &skipped.reason))
+            .collect(),
         problems: fetched.problems(),
     };
     context.print(&synced, || {
@@ -143,10 +157,14 @@ async fn sync(
                 synced.removals_held_back
             );
         }
-        synced
-            .pending
-            .iter()
-            .for_each(|note| outln!("pending    {}: {}", note.relative_path, note.reason));
+        for (label, notes) in [("pending", &synced.pending), ("skipped", &synced.skipped)] {
+            for note in notes {
+                outln!("{label:<10} {}: {}", note.relative_path, note.reason);
+            }
+        }
+        for note in &synced.conflicts {
+            outln!("conflict   {}: kept as {}", note.relative_path, note.kept_as);
+        }
         synced.problems.iter().for_each(|problem| errln!("agent-tools: warning: {problem}"));
     })?;
     Ok(ExitCode::from(u8::from(!synced.pending.is_empty())))
