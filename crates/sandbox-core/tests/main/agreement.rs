@@ -143,9 +143,9 @@ async fn commands_can_access_exactly_the_allowed_paths() {
         seen.extend(found);
         sandbox.close().await;
     }
-    assert_eq!(
-        seen.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["--", "r-", "rw"],
-        "every answer occurred"
-    );
+    // The few cases of an emulated machine may miss an answer.
+    if repetitions(CASES) == CASES {
+        let seen: Vec<_> = seen.iter().map(String::as_str).collect();
+        assert_eq!(seen, ["--", "r-", "rw"], "every answer occurred");
+    }
 }
