@@ -350,12 +350,12 @@ mod tests {
     #[test]
     fn custom_settings_get_the_session_directory_and_hidden_paths() {
         let mut config = SandboxRuntimeConfig::default();
-        config.filesystem.allow_write.push("/work".to_owned());
+        config.filesystem.allow_write.push("/data".to_owned());
         let builder = Policy::custom(Path::new("/h/s/1"), config);
         let policy = builder.application_dir(Path::new("/h")).build().unwrap();
         let readable = |path: &str| policy.explain(Path::new(path), Access::Read).allowed;
         let writable = |path: &str| policy.explain(Path::new(path), Access::Write).allowed;
-        assert!(writable("/h/s/1/f") && writable("/work/f"));
+        assert!(writable("/h/s/1/f") && writable("/data/f"));
         assert!(readable("/h/s/1/f") && !readable("/h/s/2/f"));
     }
 
