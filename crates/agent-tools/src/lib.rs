@@ -75,7 +75,7 @@ mod workspace;
 
 pub use artifact_sync::{
     ChangeSourceReport, Direction, IgnoreRules, Linker, PatternError, Pending, Progress,
-    RestoreReport, SkipReason, Skipped, StoreError, SyncReport,
+    RestoreReport, SkipReason, Skipped, StoreCapabilities, StoreError, SyncReport,
 };
 pub use policy;
 pub use sandbox_core::{

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use artifact_sync::{Linker, OpenedStore, StoreError, StoreProbe};
+use artifact_sync::{Linker, OpenedStore, StoreCapabilities, StoreError, StoreProbe};
 use object_store::ObjectStore;
 use object_store::path::Path as Key;
 use sandbox_core::{SessionId, UserId};
@@ -17,6 +17,8 @@ pub struct Storage {
     pub(crate) prefix: Key,
     pub(crate) linker: Option<Arc<dyn Linker>>,
     pub(crate) name: String,
+    /// Abilities of the store beyond `ObjectStore`.
+    pub(crate) capabilities: StoreCapabilities,
     /// Properties of the store that sessions have detected.
     pub(crate) probe: StoreProbe,
 }
@@ -45,8 +47,8 @@ impl Storage {
     }
 
     fn from_opened(opened: OpenedStore) -> Self {
-        let OpenedStore { store, prefix, linker, name, .. } = opened;
-        Self { store, prefix, linker, name, probe: StoreProbe::default() }
+        let OpenedStore { store, prefix, linker, name, capabilities, .. } = opened;
+        Self { store, prefix, linker, name, capabilities, probe: StoreProbe::default() }
     }
 
     /// Lists the prefix to check that the store answers.
@@ -65,6 +67,7 @@ impl Storage {
             prefix: Key::default(),
             linker: None,
             name: name.into(),
+            capabilities: StoreCapabilities::default(),
             probe: StoreProbe::default(),
         }
     }
@@ -80,6 +83,13 @@ impl Storage {
     #[must_use]
     pub fn with_linker(mut self, linker: Arc<dyn Linker>) -> Self {
         self.linker = Some(linker);
+        self
+    }
+
+    /// Sets abilities of the embedder's store beyond `ObjectStore`, such as uploads that resume.
+    #[must_use]
+    pub fn with_capabilities(mut self, capabilities: StoreCapabilities) -> Self {
+        self.capabilities = capabilities;
         self
     }
 

@@ -131,6 +131,7 @@ impl Workspace {
         let mut mirror = Mirror::builder(Arc::clone(&self.dir), Arc::clone(&storage.store), prefix)
             .state_dir(self.state.mirror_dir())
             .probe(storage.probe.clone())
+            .capabilities(storage.capabilities.clone())
             .exclude(SKILLS_DIRECTORY);
         if let Some(linker) = &storage.linker {
             mirror = mirror.linker(Arc::clone(linker));

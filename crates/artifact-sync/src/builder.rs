@@ -16,7 +16,9 @@ use crate::mirror::Mirror;
 use crate::report::Progress;
 use crate::scan::{ChangeSource, ChangeTracker, IgnoreRules};
 use crate::state::{DirectoryId, Index};
-use crate::transfer::{Applier, FileTransfers, Linker, Links, Remote, StoreProbe};
+use crate::transfer::{
+    Applier, FileTransfers, Linker, Links, Remote, StoreCapabilities, StoreProbe,
+};
 
 /// Default time that a call waits for the store.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -33,6 +35,7 @@ pub struct MirrorBuilder {
     progress: Option<Arc<dyn Progress>>,
     deadline: Duration,
     probe: StoreProbe,
+    capabilities: StoreCapabilities,
     change_source: ChangeSource,
     excluded: Vec<String>,
 }
@@ -54,6 +57,7 @@ impl Mirror {
             progress: None,
             deadline: DEADLINE,
             probe: StoreProbe::default(),
+            capabilities: StoreCapabilities::default(),
             change_source: ChangeSource::default(),
             excluded: Vec::new(),
         }
@@ -104,6 +108,13 @@ impl MirrorBuilder {
         self
     }
 
+    /// Sets the abilities of the store beyond `ObjectStore`. By default, none are known.
+    #[must_use]
+    pub fn capabilities(mut self, capabilities: StoreCapabilities) -> Self {
+        self.capabilities = capabilities;
+        self
+    }
+
     /// Sets how changes are found. [`Mirror::change_source`] reports the method in use.
     #[must_use]
     pub fn change_source(mut self, source: ChangeSource) -> Self {
@@ -139,7 +150,7 @@ impl MirrorBuilder {
         let rules = Arc::new(self.rules);
         let tracker =
             ChangeTracker::new(Arc::clone(&self.dir), Arc::clone(&rules), self.change_source);
-        let remote = Remote::new(self.store, self.prefix, self.probe);
+        let remote = Remote::new(self.store, self.prefix, self.probe, self.capabilities);
         let applier = Applier {
             files: FileTransfers::new(self.dir, remote, index),
             links: Links(self.linker),

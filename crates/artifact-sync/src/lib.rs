@@ -89,8 +89,8 @@ pub use scan::{
     Skipped,
 };
 pub use transfer::{
-    LinkError, LinkErrorKind, Linker, OpenedStore, StoreError, StoreErrorKind, StoreProbe,
-    open_directory, open_store,
+    LinkError, LinkErrorKind, Linker, OpenedStore, StoreCapabilities, StoreError, StoreErrorKind,
+    StoreProbe, open_directory, open_store,
 };
 
 /// Items that the crates of this workspace share. Not covered by semantic versioning.

@@ -22,7 +22,7 @@ pub use conditional::StoreProbe;
 pub use links::{LinkError, LinkErrorKind, Linker};
 pub use objects::{Listing, Object, get_object, list_tree, put_object};
 pub use store_error::{StoreError, StoreErrorKind};
-pub use stores::{OpenedStore, open_directory, open_store};
+pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};
 
 pub(crate) use apply::Applier;
 #[cfg(feature = "conformance")]

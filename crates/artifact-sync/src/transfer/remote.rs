@@ -15,6 +15,7 @@ use crate::keys;
 use crate::state::Version;
 use crate::transfer::conditional::{self, Expected, StoreProbe};
 use crate::transfer::quirks;
+use crate::transfer::stores::StoreCapabilities;
 
 /// Objects below one prefix of a store.
 #[derive(Debug)]
@@ -28,8 +29,14 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: Key, probe: StoreProbe) -> Self {
-        let copies_by_hard_link = quirks::copies_by_hard_link(&*store);
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        prefix: Key,
+        probe: StoreProbe,
+        capabilities: StoreCapabilities,
+    ) -> Self {
+        let copies_by_hard_link =
+            capabilities.root.is_some() || quirks::copies_by_hard_link(&*store);
         let keeps_attributes = AtomicBool::new(true);
         Self { store, prefix, probe, keeps_attributes, copies_by_hard_link }
     }

@@ -10,8 +10,11 @@ use object_store::path::Path as Key;
 use crate::transfer::links::Linker;
 use crate::transfer::store_error::StoreError;
 
+mod capabilities;
 #[cfg(feature = "_cloud")]
 mod clouds;
+
+pub use capabilities::StoreCapabilities;
 
 /// Store that was opened by URL.
 #[derive(Clone, Debug)]
@@ -25,6 +28,11 @@ pub struct OpenedStore {
     pub linker: Option<Arc<dyn Linker>>,
     /// Name of the bucket, container, or directory.
     pub name: String,
+    /// Identity of the bucket and its server, without credentials. Stores of one endpoint have the
+    /// same properties.
+    pub endpoint: String,
+    /// Abilities of the store beyond `ObjectStore`.
+    pub capabilities: StoreCapabilities,
 }
 
 /// Opens a store by URL.
@@ -62,12 +70,18 @@ pub fn open_store(url: &str) -> Result<OpenedStore, StoreError> {
                 problem: "file: needs an absolute path, as in file:///srv/store",
             })?)
         }
-        "memory" if matches!(rest, "" | "/") => Ok(OpenedStore {
-            store: Arc::new(InMemory::new()),
-            prefix: Key::default(),
-            linker: None,
-            name: "memory".to_owned(),
-        }),
+        "memory" if matches!(rest, "" | "/") => {
+            let store = Arc::new(InMemory::new());
+            let multipart = Some(Arc::clone(&store) as _);
+            Ok(OpenedStore {
+                store,
+                prefix: Key::default(),
+                linker: None,
+                name: "memory".to_owned(),
+                endpoint: "memory:///".to_owned(),
+                capabilities: StoreCapabilities { multipart, ..StoreCapabilities::default() },
+            })
+        }
         "memory" => {
             Err(StoreError::InvalidUrl { problem: "memory: takes no name, as in memory:///" })
         }
@@ -96,8 +110,17 @@ pub fn open_directory(dir: &Path) -> Result<OpenedStore, StoreError> {
     let name = root
         .file_name()
         .map_or_else(|| "local".to_owned(), |name| name.to_string_lossy().into_owned());
-    let linker: Arc<dyn Linker> = Arc::new(crate::transfer::links::FileLinks { root });
-    Ok(OpenedStore { store: Arc::new(store), prefix: Key::default(), linker: Some(linker), name })
+    let endpoint = format!("file://{}", root.display());
+    let linker: Arc<dyn Linker> =
+        Arc::new(crate::transfer::links::FileLinks { root: root.clone() });
+    Ok(OpenedStore {
+        store: Arc::new(store),
+        prefix: Key::default(),
+        linker: Some(linker),
+        name,
+        endpoint,
+        capabilities: StoreCapabilities { root: Some(root), ..StoreCapabilities::default() },
+    })
 }
 
 /// Opens a directory on the local disk as a store, which this build does not support.
@@ -126,14 +149,31 @@ fn open_cloud(scheme: &str, rest: &str) -> Result<OpenedStore, StoreError> {
     let prefix = Key::parse(prefix).map_err(|_| StoreError::InvalidUrl {
         problem: "its prefix must not contain empty, `.` or `..` components, or control characters",
     })?;
-    let (store, linker) = open_client(scheme, bucket)?;
-    Ok(OpenedStore { store, prefix, linker: Some(linker), name: bucket.to_owned() })
+    let client = open_client(scheme, bucket)?;
+    Ok(OpenedStore {
+        store: client.store,
+        prefix,
+        linker: Some(client.linker),
+        name: bucket.to_owned(),
+        endpoint: match client.server {
+            Some(server) => format!("{scheme}://{bucket} at {server}"),
+            None => format!("{scheme}://{bucket}"),
+        },
+        capabilities: client.capabilities,
+    })
 }
 
-type LinkedStore = (Arc<dyn ObjectStore>, Arc<dyn Linker>);
+/// Client of one bucket.
+struct Client {
+    store: Arc<dyn ObjectStore>,
+    linker: Arc<dyn Linker>,
+    /// Address of the server or name of the account, unless the bucket's name is unique.
+    server: Option<String>,
+    capabilities: StoreCapabilities,
+}
 
 #[cfg_attr(not(feature = "_cloud"), expect(unused_variables, reason = "no cloud is enabled"))]
-fn open_client(scheme: &str, bucket: &str) -> Result<LinkedStore, StoreError> {
+fn open_client(scheme: &str, bucket: &str) -> Result<Client, StoreError> {
     match scheme {
         #[cfg(feature = "s3")]
         "s3" => clouds::open_s3(bucket),
@@ -192,6 +232,9 @@ mod tests {
         let opened = open_store(url::Url::from_file_path(&root).unwrap().as_str()).unwrap();
         assert_eq!(std::fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(opened.name, "store");
+        assert_eq!(opened.endpoint, format!("file://{}", root.display()));
+        assert_eq!(opened.capabilities.root.as_deref(), Some(root.as_path()));
+        assert!(opened.capabilities.multipart.is_none());
         let key = Key::parse("d/é %20#?.txt").unwrap();
         opened.store.put(&key, "content".into()).await.unwrap();
         let link = opened.linker.unwrap().link(&key).await.unwrap().unwrap();

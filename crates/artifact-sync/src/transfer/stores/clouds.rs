@@ -3,16 +3,20 @@
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use object_store::list::PaginatedListStore;
+use object_store::multipart::MultipartStore;
+use object_store::signer::Signer;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
-use crate::transfer::links::{Linker, PresignedLinks, Signable};
+use super::{Client, StoreCapabilities};
+use crate::transfer::links::{PresignedLinks, Signable};
 use crate::transfer::store_error::StoreError;
 
 /// Permission for clients to request credentials from an instance's metadata address.
 const INSTANCE: &str = "AGENT_TOOLS_INSTANCE_CREDENTIALS";
 
 #[cfg(feature = "s3")]
-pub(super) fn open_s3(bucket: &str) -> Result<Linked, StoreError> {
+pub(super) fn open_s3(bucket: &str) -> Result<Client, StoreError> {
     use object_store::aws::AmazonS3Builder;
 
     install_crypto_provider();
@@ -31,18 +35,18 @@ pub(super) fn open_s3(bucket: &str) -> Result<Linked, StoreError> {
     let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
         .iter()
         .find_map(|name| value(name));
-    let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let plain = endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let store = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_client_options(client().with_allow_http(plain))
         .with_retry(retries())
         .build()
         .map_err(|source| StoreError::InvalidSettings { source })?;
-    Ok(linked(store, Signable::All))
+    Ok(opened(store, Signable::All, endpoint.as_deref().and_then(address)))
 }
 
 #[cfg(feature = "gcs")]
-pub(super) fn open_gcs(bucket: &str) -> Result<Linked, StoreError> {
+pub(super) fn open_gcs(bucket: &str) -> Result<Client, StoreError> {
     use object_store::gcp::GoogleCloudStorageBuilder;
 
     install_crypto_provider();
@@ -65,11 +69,11 @@ pub(super) fn open_gcs(bucket: &str) -> Result<Linked, StoreError> {
         .with_retry(retries())
         .build()
         .map_err(|source| StoreError::InvalidSettings { source })?;
-    Ok(linked(store, Signable::WithoutUrlSyntax))
+    Ok(opened(store, Signable::WithoutUrlSyntax, None))
 }
 
 #[cfg(feature = "azure")]
-pub(super) fn open_azure(container: &str) -> Result<Linked, StoreError> {
+pub(super) fn open_azure(container: &str) -> Result<Client, StoreError> {
     use object_store::azure::MicrosoftAzureBuilder;
 
     install_crypto_provider();
@@ -90,18 +94,17 @@ pub(super) fn open_azure(container: &str) -> Result<Linked, StoreError> {
                       AGENT_TOOLS_INSTANCE_CREDENTIALS=1 allows requests to the instance metadata";
         require(&keys, remedy)?;
     }
-    let plain =
-        value("AZURE_STORAGE_ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let endpoint = value("AZURE_STORAGE_ENDPOINT");
+    let plain = endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let store = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
         .with_client_options(client().with_allow_http(plain))
         .with_retry(retries())
         .build()
         .map_err(|source| StoreError::InvalidSettings { source })?;
-    Ok(linked(store, Signable::Plain))
+    let account = value("AZURE_STORAGE_ACCOUNT_NAME");
+    Ok(opened(store, Signable::Plain, endpoint.as_deref().and_then(address).or(account)))
 }
-
-type Linked = (Arc<dyn ObjectStore>, Arc<dyn Linker>);
 
 /// Installs a cryptography provider, unless the application has installed one. The clients are
 /// built without.
@@ -112,11 +115,33 @@ fn install_crypto_provider() {
     });
 }
 
-fn linked<S: ObjectStore + object_store::signer::Signer>(store: S, signable: Signable) -> Linked {
+fn opened<S>(store: S, signable: Signable, server: Option<String>) -> Client
+where
+    S: ObjectStore + MultipartStore + PaginatedListStore + Signer,
+{
     let store = Arc::new(store);
-    let linker: Arc<dyn Linker> =
-        Arc::new(PresignedLinks { signer: Arc::clone(&store) as _, signable });
-    (store, linker)
+    let signer: Arc<dyn Signer> = Arc::clone(&store) as _;
+    Client {
+        capabilities: StoreCapabilities {
+            multipart: Some(Arc::clone(&store) as _),
+            pages: Some(Arc::clone(&store) as _),
+            root: None,
+        },
+        store,
+        linker: Arc::new(PresignedLinks { signer, signable }),
+        server,
+    }
+}
+
+/// Returns the scheme, host, port and path of a server's URL, without its credentials.
+#[cfg(any(feature = "azure", feature = "s3"))]
+fn address(endpoint: &str) -> Option<String> {
+    let mut url = url::Url::parse(endpoint).ok()?;
+    url.set_username("").ok()?;
+    url.set_password(None).ok()?;
+    url.set_query(None);
+    url.set_fragment(None);
+    Some(url.as_str().trim_end_matches('/').to_owned())
 }
 
 fn value(name: &str) -> Option<String> {
@@ -158,5 +183,17 @@ fn retries() -> RetryConfig {
             max_backoff: Duration::from_secs(2),
             base: 2.0,
         },
+    }
+}
+
+#[cfg(all(test, any(feature = "azure", feature = "s3")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_contains_no_credentials() {
+        let address = |endpoint| address(endpoint).unwrap();
+        assert_eq!(address("http://127.0.0.1:9000/"), "http://127.0.0.1:9000");
+        assert_eq!(address("https://key:private@h/a?token=private#x"), "https://h/a");
     }
 }
