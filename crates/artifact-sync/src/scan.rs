@@ -7,10 +7,13 @@ mod changes;
 mod diff;
 mod events;
 mod ignore;
+mod inspect;
+mod queue;
 mod signature;
 mod skipped;
 mod snapshot;
 mod walk;
+mod walker;
 
 pub use changes::{ChangeSource, ChangeSourceReport};
 pub use ignore::{IgnoreRules, PatternError, PatternErrorKind};
@@ -18,6 +21,6 @@ pub use skipped::{SkipReason, Skipped};
 
 pub(crate) use changes::{ChangeTracker, Scope};
 pub(crate) use diff::{Baseline, Changes};
+pub(crate) use inspect::inspect;
 pub(crate) use signature::Signature;
 pub(crate) use snapshot::{Entry, Snapshot};
-pub(crate) use walk::inspect;

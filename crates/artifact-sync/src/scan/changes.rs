@@ -21,7 +21,7 @@ use crate::scan::events::{EventKind, Subscription};
 use crate::scan::ignore::IgnoreRules;
 use crate::scan::skipped::{SkipReason, Skipped};
 use crate::scan::snapshot::{Links, Snapshot};
-use crate::scan::walk;
+use crate::scan::{inspect, walk};
 
 /// Longest time between two walks while calls arrive. Bounds how long a write can go unnoticed that
 /// raises no event, such as one through a hard link in an ignored tree.
@@ -166,7 +166,7 @@ impl ChangeTracker {
 
     /// Inspects one path.
     pub(crate) fn inspect(&self, path: &RelativePath) -> Snapshot {
-        walk::inspect(self.dir.as_fd(), path, &self.rules)
+        inspect::inspect(self.dir.as_fd(), path, &self.rules)
     }
 
     fn scan_file(
@@ -177,7 +177,7 @@ impl ChangeTracker {
         let Snapshot { files: mut modified, skipped, .. } = self.inspect(path);
         let baseline = lock(baseline);
         modified.retain(|entry| baseline.signature(&entry.path) != Some(&entry.signature));
-        (Changes { modified, removed: Vec::new() }, skipped)
+        (Changes { modified, ..Changes::default() }, skipped)
     }
 
     fn walk_locked(
@@ -309,6 +309,8 @@ impl ScanState {
         // still dirty.
         self.dirty.extend(changes.modified.iter().map(|entry| entry.path.clone()));
         self.dirty.extend(changes.removed.iter().cloned());
+        self.dirty.extend(changes.directories.iter().map(|entry| entry.path.clone()));
+        self.dirty.extend(changes.symlinks.iter().map(|entry| entry.path.clone()));
         let is_unreadable =
             |skipped: &&Skipped| matches!(skipped.reason, SkipReason::Unreadable { .. });
         let unreadable = found.skipped.iter().filter(is_unreadable);

@@ -2,7 +2,7 @@
 
 use crate::paths::covers;
 use crate::scan::signature::Signature;
-use crate::scan::snapshot::{Entry, Snapshot};
+use crate::scan::snapshot::{DirectoryEntry, Entry, Snapshot, SymlinkEntry};
 
 /// Recorded state of a directory that a scan compares with.
 pub(crate) trait Baseline {
@@ -16,6 +16,21 @@ pub(crate) trait Baseline {
     /// Returns the paths whose recorded state is uncertain. Every scan inspects them, and reports
     /// them as removed if they are absent.
     fn uncertain(&self) -> impl Iterator<Item = &str>;
+
+    /// Returns whether the record agrees with a directory. It does if directories are not recorded.
+    fn has_directory(&self, _entry: &DirectoryEntry) -> bool {
+        true
+    }
+
+    /// Returns whether the record agrees with a symlink. It does if symlinks are not recorded.
+    fn has_symlink(&self, _entry: &SymlinkEntry) -> bool {
+        true
+    }
+
+    /// Returns the recorded directories and symlinks at and below a path.
+    fn recorded_others<'b>(&'b self, _path: &str) -> impl Iterator<Item = &'b str> {
+        std::iter::empty()
+    }
 }
 
 /// Difference between a directory and its recorded state.
@@ -23,13 +38,21 @@ pub(crate) trait Baseline {
 pub(crate) struct Changes {
     /// Files whose signature differs from the recorded one, by path. Their content may be equal.
     pub(crate) modified: Vec<Entry>,
-    /// Recorded files that no longer exist, by path.
+    /// Recorded files, directories and symlinks that no longer exist, by path. A file that was
+    /// replaced by a directory or a symlink is included.
     pub(crate) removed: Vec<String>,
+    /// Directories that differ from the record, by path.
+    pub(crate) directories: Vec<DirectoryEntry>,
+    /// Symlinks that differ from the record, by path.
+    pub(crate) symlinks: Vec<SymlinkEntry>,
 }
 
 impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
-        self.modified.is_empty() && self.removed.is_empty()
+        self.modified.is_empty()
+            && self.removed.is_empty()
+            && self.directories.is_empty()
+            && self.symlinks.is_empty()
     }
 }
 
@@ -53,6 +76,7 @@ pub(crate) fn diff(snapshot: &Snapshot, baseline: &impl Baseline) -> Changes {
         }
     }
     recorded.for_each(|(path, _)| missing(path));
+    changes.add_others(&[""], snapshot, baseline);
     changes
 }
 
@@ -67,7 +91,30 @@ pub(crate) fn diff_under(paths: &[&str], snapshot: &Snapshot, baseline: &impl Ba
     removed.sort_unstable();
     let is_modified = |entry: &&Entry| baseline.signature(&entry.path) != Some(&entry.signature);
     let modified = snapshot.files.iter().filter(is_modified).cloned().collect();
-    Changes { modified, removed }
+    let mut changes = Changes { modified, removed, ..Changes::default() };
+    changes.add_others(paths, snapshot, baseline);
+    changes
+}
+
+impl Changes {
+    /// Adds the directories and symlinks at and below some paths that differ from the record.
+    fn add_others(&mut self, paths: &[&str], snapshot: &Snapshot, baseline: &impl Baseline) {
+        let directories = snapshot.directories.iter();
+        self.directories =
+            directories.filter(|entry| !baseline.has_directory(entry)).cloned().collect();
+        let symlinks = snapshot.symlinks.iter();
+        self.symlinks = symlinks.filter(|entry| !baseline.has_symlink(entry)).cloned().collect();
+        let blind_spots = snapshot.blind_spots();
+        let recorded = paths.iter().flat_map(|path| baseline.recorded_others(path));
+        let missing = recorded
+            .filter(|path| !snapshot.has_directory(path) && !snapshot.has(path))
+            .filter(|path| !is_hidden(path, &blind_spots));
+        let before = self.removed.len();
+        self.removed.extend(missing.map(str::to_owned));
+        if self.removed.len() > before {
+            self.removed.sort_unstable();
+        }
+    }
 }
 
 /// Returns the absent files whose recorded state is uncertain.
@@ -96,6 +143,70 @@ mod tests {
     use crate::scan::skipped::{SkipReason, Skipped};
 
     struct Recorded(BTreeMap<String, Signature>);
+
+    /// Record of empty directories and symlinks, without files.
+    struct Others(BTreeMap<String, &'static str>);
+
+    impl Baseline for Others {
+        fn signature(&self, _path: &str) -> Option<&Signature> {
+            None
+        }
+
+        fn recorded_under<'b>(
+            &'b self,
+            _path: &str,
+        ) -> impl Iterator<Item = (&'b str, &'b Signature)> {
+            std::iter::empty()
+        }
+
+        fn uncertain(&self) -> impl Iterator<Item = &str> {
+            std::iter::empty()
+        }
+
+        fn has_directory(&self, entry: &DirectoryEntry) -> bool {
+            (self.0.get(&entry.path) == Some(&"directory")) == entry.is_empty
+        }
+
+        fn has_symlink(&self, entry: &SymlinkEntry) -> bool {
+            self.0.get(&entry.path) == Some(&&*entry.target)
+        }
+
+        fn recorded_others<'b>(&'b self, path: &str) -> impl Iterator<Item = &'b str> {
+            under(&self.0, path).map(|(path, _)| path.as_str())
+        }
+    }
+
+    #[test]
+    fn directories_and_symlinks_are_compared_with_their_record() {
+        let directory =
+            |path: &str, is_empty| DirectoryEntry { path: path.to_owned(), mode: 0o755, is_empty };
+        let symlink = |path: &str, target: &str| SymlinkEntry {
+            path: path.to_owned(),
+            target: target.to_owned(),
+        };
+        let snapshot = Snapshot {
+            directories: [("filled", false), ("new", true), ("same", true)]
+                .map(|(path, is_empty)| directory(path, is_empty))
+                .into(),
+            symlinks: vec![symlink("changed", "b"), symlink("kept", "a")],
+            ..Snapshot::default()
+        };
+        let recorded = [
+            ("changed", "a"),
+            ("filled", "directory"),
+            ("gone", "directory"),
+            ("kept", "a"),
+            ("lost", "a"),
+            ("same", "directory"),
+        ];
+        let baseline =
+            Others(recorded.map(|(path, state)| (path.to_owned(), state)).into_iter().collect());
+        let changes = diff(&snapshot, &baseline);
+        assert_eq!(changes.directories, [directory("filled", false), directory("new", true)]);
+        assert_eq!(changes.symlinks, [symlink("changed", "b")]);
+        assert_eq!(changes.removed, ["gone", "lost"]);
+        assert_eq!(diff_under(&["gone", "same"], &snapshot, &baseline).removed, ["gone"]);
+    }
 
     impl Baseline for Recorded {
         fn signature(&self, path: &str) -> Option<&Signature> {

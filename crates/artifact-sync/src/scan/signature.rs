@@ -6,6 +6,9 @@ use std::os::unix::fs::MetadataExt;
 
 use serde::{Deserialize, Serialize};
 
+/// Bits of a mode that are mirrored.
+const PERMISSIONS: u16 = 0o777;
+
 /// Size, times, inode and mode of a regular file. Writing to a file, replacing it, or changing its
 /// mode changes at least one field. A change that keeps size and modification time still changes
 /// the inode or the change time.
@@ -17,7 +20,8 @@ pub(crate) struct Signature {
     /// Seconds and nanoseconds since 1970.
     pub(crate) changed: (i64, u32),
     pub(crate) inode: u64,
-    pub(crate) mode: u32,
+    /// The nine permission bits. Other bits, such as the one for set-user-ID, are not mirrored.
+    pub(crate) mode: u16,
 }
 
 impl Signature {
@@ -38,13 +42,13 @@ impl Signature {
 
 impl From<&Metadata> for Signature {
     fn from(metadata: &Metadata) -> Self {
-        // Nanoseconds are below one billion, so the casts keep their values.
+        // Nanoseconds are below one billion and modes have 16 bits, so the casts keep their values.
         Self {
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec() as u32),
             changed: (metadata.ctime(), metadata.ctime_nsec() as u32),
             inode: metadata.ino(),
-            mode: metadata.mode(),
+            mode: permissions(metadata.mode() as u16),
         }
     }
 }
@@ -56,7 +60,12 @@ impl From<&rustix::fs::Statx> for Signature {
             modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
             changed: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
             inode: stat.stx_ino,
-            mode: u32::from(stat.stx_mode),
+            mode: permissions(stat.stx_mode),
         }
     }
+}
+
+/// Returns the nine permission bits of a mode.
+pub(crate) fn permissions(mode: u16) -> u16 {
+    mode & PERMISSIONS
 }

@@ -1,7 +1,8 @@
-//! State of a directory at one time: every regular file with its signature.
+//! State of a directory at one time: its files with their signatures, directories and symlinks.
 
 use std::io;
 
+use crate::paths::parents;
 use crate::scan::signature::Signature;
 use crate::scan::skipped::{SkipReason, Skipped};
 
@@ -12,11 +13,34 @@ pub(crate) struct Entry {
     pub(crate) signature: Signature,
 }
 
+/// One directory below the top.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DirectoryEntry {
+    pub(crate) path: String,
+    /// The nine permission bits.
+    pub(crate) mode: u16,
+    /// Set if it contains no mirrored file, directory or symlink. Ignored and skipped entries do
+    /// not count.
+    pub(crate) is_empty: bool,
+}
+
+/// One symlink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SymlinkEntry {
+    pub(crate) path: String,
+    /// Text of the symlink, which may lead anywhere.
+    pub(crate) target: String,
+}
+
 /// Result of a walk.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     /// Files, by path.
     pub(crate) files: Vec<Entry>,
+    /// Directories, by path. A snapshot of some paths includes the directories that contain them.
+    pub(crate) directories: Vec<DirectoryEntry>,
+    /// Symlinks, by path.
+    pub(crate) symlinks: Vec<SymlinkEntry>,
     /// Skipped files, by path.
     pub(crate) skipped: Vec<Skipped>,
     /// Files with several names.
@@ -40,14 +64,31 @@ impl Snapshot {
         hiding.map(|skipped| skipped.path.as_str()).collect()
     }
 
+    /// Returns the number of files and symlinks.
+    pub(super) fn mirrored_entries(&self) -> usize {
+        self.files.len() + self.symlinks.len()
+    }
+
     pub(crate) fn find(&self, path: &str) -> Option<&Signature> {
         let at = self.files.binary_search_by(|entry| entry.path.as_str().cmp(path)).ok()?;
         Some(&self.files[at].signature)
     }
 
-    /// Returns whether a path is a file, mirrored or skipped.
+    /// Returns whether a path is a directory that was entered.
+    pub(crate) fn has_directory(&self, path: &str) -> bool {
+        self.directories.binary_search_by(|entry| entry.path.as_str().cmp(path)).is_ok()
+    }
+
+    /// Returns whether a path is a symlink.
+    pub(crate) fn has_symlink(&self, path: &str) -> bool {
+        self.symlinks.binary_search_by(|entry| entry.path.as_str().cmp(path)).is_ok()
+    }
+
+    /// Returns whether a path is a file or a symlink, mirrored or skipped.
     pub(crate) fn has(&self, path: &str) -> bool {
-        self.find(path).is_some() || self.skipped.iter().any(|skipped| skipped.path == path)
+        self.find(path).is_some()
+            || self.has_symlink(path)
+            || self.skipped.iter().any(|skipped| skipped.path == path)
     }
 
     pub(crate) fn skip(&mut self, path: String, reason: SkipReason) {
@@ -57,14 +98,29 @@ impl Snapshot {
     /// Adds the findings of another walk.
     pub(crate) fn merge(&mut self, other: Self) {
         self.files.extend(other.files);
+        self.directories.extend(other.directories);
+        self.symlinks.extend(other.symlinks);
         self.skipped.extend(other.skipped);
         self.linked.extend(other.linked);
         self.unwatched = self.unwatched.take().or(other.unwatched);
     }
 
-    /// Sorts the findings by path.
+    /// Sorts the findings by path. Directories that contain other directories are not empty.
     pub(crate) fn sort(&mut self) {
         self.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        self.symlinks.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        self.directories.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        // Neighbours in a list of paths may name their directory more than once.
+        self.directories.dedup_by(|a, b| a.path == b.path);
+        for at in 0..self.directories.len() {
+            let above = parents(&self.directories[at].path).next();
+            let above = above.and_then(|above| {
+                self.directories.binary_search_by(|entry| entry.path.as_str().cmp(above)).ok()
+            });
+            if let Some(above) = above {
+                self.directories[above].is_empty = false;
+            }
+        }
         self.skipped.sort_unstable();
         // Two names that are not UTF-8 may be shown alike.
         self.skipped.dedup();

@@ -1,25 +1,21 @@
 //! Parallel walk over a directory, relative to descriptors and without following symlinks.
 
-use std::ffi::{CStr, CString};
-use std::io;
-use std::mem::MaybeUninit;
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use sandbox_core::RelativePath;
-use sandbox_core::internal::lock;
 
-use crate::limits::{MAX_DEPTH, MAX_FILE_BYTES, MAX_PATH_BYTES};
 use crate::scan::events::Subscription;
 use crate::scan::ignore::IgnoreRules;
-use crate::scan::skipped::SkipReason;
-use crate::scan::snapshot::{Entry, Links, Snapshot};
+use crate::scan::inspect::{open_beneath, unreadable};
+use crate::scan::queue::{Job, Queue};
+use crate::scan::snapshot::Snapshot;
+use crate::scan::walker::Walker;
 
 /// Threads of a walk. More threads than cores only wait for each other.
 const WALKERS: usize = 2;
-const BUFFER_BYTES: usize = 32 * 1024;
 
 /// Walks a directory. Symlinks are not followed; ignored directories are not entered. With a
 /// subscription, each directory is watched before it is listed. A change in it is therefore either
@@ -32,16 +28,15 @@ pub(crate) fn walk(
     let mut found = Snapshot::default();
     let mut jobs = Vec::new();
     match reopen(&dir) {
-        Ok(root) => {
-            jobs.push(Job { parent: Arc::new(root), name: None, prefix: String::new(), depth: 0 });
-        }
+        Ok(root) => jobs.push(Job::of(Arc::new(root), String::new())),
         Err(errno) => found.skip(String::new(), unreadable(errno)),
     }
     run(&mut found, jobs, rules, subscription);
     found
 }
 
-/// Inspects some paths and everything below them, like [`walk`]. No path may be below another.
+/// Inspects some paths and everything below them, like [`walk`], and the directories that contain
+/// them without their other entries. No path may be below another.
 /// Returns `None` if only a walk can find the changes.
 pub(crate) fn walk_under(
     dir: impl AsFd,
@@ -55,9 +50,11 @@ pub(crate) fn walk_under(
     let mut last: Option<(&str, Arc<OwnedFd>)> = None;
     for path in paths {
         let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
-        let parent = match &last {
-            Some((opened, parent)) if *opened == above => Arc::clone(parent),
-            _ => match open_beneath(&dir, above, OFlags::PATH | OFlags::DIRECTORY) {
+        let known = last.as_ref().filter(|(opened, _)| *opened == above);
+        let is_new_parent = known.is_none();
+        let parent = match known {
+            Some((_, parent)) => Arc::clone(parent),
+            None => match open_beneath(&dir, above, OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(parent) => Arc::new(parent),
                 // The parent no longer exists.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
@@ -65,32 +62,16 @@ pub(crate) fn walk_under(
             },
         };
         last = Some((above, Arc::clone(&parent)));
-        let prefix = path[..path.len() - name.len()].to_owned();
-        let depth = prefix.matches('/').count();
-        let job = Job { parent: Arc::clone(&parent), name: None, prefix, depth };
+        let job = Job::of(Arc::clone(&parent), path[..path.len() - name.len()].to_owned());
         let name = CString::new(name).ok()?;
         let mut walker = Walker { found: &mut found, rules, subscription };
         jobs.extend(walker.entry(&parent, &job, &name, FileType::Unknown));
+        if is_new_parent && above != "." {
+            walker.outline(&job);
+        }
     }
     run(&mut found, jobs, rules, subscription);
     Some(found)
-}
-
-/// Inspects one path.
-pub(crate) fn inspect(dir: impl AsFd, path: &RelativePath, rules: &IgnoreRules) -> Snapshot {
-    let mut found = Snapshot::default();
-    if rules.covers(path.as_str()) {
-        return found;
-    }
-    let opened = open_beneath(dir, path.as_str(), OFlags::PATH)
-        .and_then(|file| rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS));
-    match opened {
-        Ok(stat) => add(&mut found, path.as_str().to_owned(), &stat),
-        Err(Errno::NOENT | Errno::NOTDIR) => {}
-        Err(Errno::LOOP) => found.skip(path.as_str().to_owned(), SkipReason::Symlink),
-        Err(errno) => found.skip(path.as_str().to_owned(), unreadable(errno)),
-    }
-    found
 }
 
 /// Walks directories and adds their files to `found`.
@@ -125,210 +106,93 @@ fn run(
     found.sort();
 }
 
-fn add(found: &mut Snapshot, path: String, stat: &Statx) {
-    match FileType::from_raw_mode(stat.stx_mode.into()) {
-        FileType::RegularFile if stat.stx_size > MAX_FILE_BYTES => {
-            found.skip(path, SkipReason::TooLarge { size: stat.stx_size });
-        }
-        FileType::RegularFile => {
-            if stat.stx_nlink > 1 {
-                let links = Links { inode: stat.stx_ino, count: stat.stx_nlink };
-                found.linked.push((path.clone(), links));
-            }
-            found.files.push(Entry { path, signature: stat.into() });
-        }
-        FileType::Symlink => found.skip(path, SkipReason::Symlink),
-        FileType::Directory => {}
-        _ => found.skip(path, SkipReason::Special),
-    }
-}
-
-fn unreadable(errno: Errno) -> SkipReason {
-    SkipReason::Unreadable { reason: io::Error::from(errno).to_string() }
-}
-
-/// Opens a path below the directory, without following symlinks.
-fn open_beneath(dir: impl AsFd, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), how)
-}
-
 /// Opens the directory again, so that the new descriptor has its own read position.
-fn reopen(dir: &impl AsFd) -> rustix::io::Result<OwnedFd> {
+pub(super) fn reopen(dir: &impl AsFd) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(dir, ".", flags, Mode::empty())
 }
 
-/// Directory to list.
-struct Job {
-    parent: Arc<OwnedFd>,
-    /// Name in the parent; `None` for the parent itself.
-    name: Option<Box<CStr>>,
-    /// Path with a closing slash; empty for the root.
-    prefix: String,
-    depth: usize,
-}
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, Permissions};
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
-/// Stack of directories to list. Taking the newest first keeps few descriptors open.
-struct Queue {
-    state: Mutex<QueueState>,
-    changed: Condvar,
-}
+    use testkit::write_file;
 
-struct QueueState {
-    jobs: Vec<Job>,
-    /// Number of jobs that are queued or running.
-    unfinished: usize,
-}
+    use super::*;
 
-impl Queue {
-    fn new(jobs: Vec<Job>) -> Self {
-        let unfinished = jobs.len();
-        Self { state: Mutex::new(QueueState { jobs, unfinished }), changed: Condvar::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        lock(&self.state)
-    }
-
-    /// Waits for the next job. Returns `None` after the last one has finished.
-    fn next(&self) -> Option<Job> {
-        let mut state = self.lock();
-        loop {
-            if let Some(job) = state.jobs.pop() {
-                return Some(job);
-            }
-            if state.unfinished == 0 {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Finishes a job and adds the jobs that it found.
-    fn done(&self, jobs: Vec<Job>) {
-        let mut state = self.lock();
-        state.unfinished += jobs.len();
-        state.unfinished -= 1;
-        let must_wake = !jobs.is_empty() || state.unfinished == 0;
-        state.jobs.extend(jobs);
-        drop(state);
-        if must_wake {
-            self.changed.notify_all();
-        }
-    }
-}
-
-struct Walker<'w> {
-    found: &'w mut Snapshot,
-    rules: &'w IgnoreRules,
-    subscription: Option<&'w Subscription>,
-}
-
-impl Walker<'_> {
-    /// Adds the files of a directory and returns its subdirectories.
-    fn directory(&mut self, job: Job) -> Vec<Job> {
-        let opened = match &job.name {
-            None => Ok(Arc::clone(&job.parent)),
-            Some(name) => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                rustix::fs::openat(&job.parent, &**name, flags, Mode::empty()).map(Arc::new)
-            }
-        };
-        let path = job.prefix.trim_end_matches('/');
-        let mut jobs = Vec::new();
-        let dir = match opened {
-            Ok(dir) => dir,
-            // It was removed or replaced after its parent was read.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return jobs,
-            Err(errno) => {
-                self.found.skip(path.to_owned(), unreadable(errno));
-                return jobs;
-            }
-        };
-        if let Some(subscription) = self.subscription.filter(|_| self.found.unwatched.is_none())
-            && let Err(error) = subscription.watch(dir.as_fd(), path)
+    /// Tree with a file, empty directories, modes and symlinks.
+    fn tree() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        write_file(root.path(), "full/file", "x");
+        write_file(root.path(), "only-ignored/node_modules/x", "x");
+        fs::create_dir_all(root.path().join("above/empty")).unwrap();
+        symlink("../no/such", root.path().join("full/link")).unwrap();
+        fs::create_dir(root.path().join("linked")).unwrap();
+        symlink("/", root.path().join("linked/link")).unwrap();
+        let not_utf8 = std::ffi::OsStr::from_bytes(b"\xff");
+        symlink(not_utf8, root.path().join("linked/odd")).unwrap();
+        for (path, mode) in
+            [("full", 0o4750), ("only-ignored", 0o1777), ("above/empty", 0o700), ("above", 0o755)]
         {
-            self.found.unwatched = Some(error);
+            fs::set_permissions(root.path().join(path), Permissions::from_mode(mode)).unwrap();
         }
-        let mut buffer = [MaybeUninit::<u8>::uninit(); BUFFER_BYTES];
-        let mut entries = RawDir::new(&dir, &mut buffer);
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(errno) => {
-                    self.found.skip(path.to_owned(), unreadable(errno));
-                    break;
-                }
-            };
-            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                continue;
-            }
-            jobs.extend(self.entry(&dir, &job, entry.file_name(), entry.file_type()));
-        }
-        jobs
+        root
     }
 
-    /// Adds a file, or returns a directory to list.
-    fn entry(
-        &mut self,
-        dir: &Arc<OwnedFd>,
-        job: &Job,
-        name: &CStr,
-        mut kind: FileType,
-    ) -> Option<Job> {
-        let Ok(text) = name.to_str() else {
-            let path = format!("{}{}", job.prefix, name.to_string_lossy());
-            self.found.skip(path, SkipReason::NotUtf8);
-            return None;
+    fn directories(snapshot: &Snapshot) -> Vec<(&str, u16, bool)> {
+        let entries = snapshot.directories.iter();
+        entries.map(|entry| (entry.path.as_str(), entry.mode, entry.is_empty)).collect()
+    }
+
+    #[test]
+    fn a_walk_finds_directories_with_their_permissions_and_symlinks_with_their_targets() {
+        let root = tree();
+        let snapshot = walk(File::open(root.path()).unwrap(), &IgnoreRules::default(), None);
+        assert_eq!(
+            directories(&snapshot),
+            [
+                ("above", 0o755, false),
+                ("above/empty", 0o700, true),
+                ("full", 0o750, false),
+                ("linked", 0o755, false),
+                ("only-ignored", 0o777, true),
+            ]
+        );
+        let links = snapshot.symlinks.iter();
+        let links: Vec<_> = links.map(|link| (link.path.as_str(), link.target.as_str())).collect();
+        assert_eq!(links, [("full/link", "../no/such"), ("linked/link", "/")]);
+        assert!(snapshot.skipped.iter().any(|skipped| skipped.path == "linked/odd"));
+    }
+
+    #[test]
+    fn a_walk_of_some_paths_finds_out_whether_the_directories_above_became_empty() {
+        let root = tree();
+        fs::remove_file(root.path().join("full/file")).unwrap();
+        let dir = File::open(root.path()).unwrap();
+        let rules = IgnoreRules::default();
+        let under = |paths: &[&str]| walk_under(&dir, paths, &rules, None).unwrap();
+        assert_eq!(directories(&under(&["full/file"])), [("full", 0o750, false)]);
+        fs::remove_file(root.path().join("full/link")).unwrap();
+        assert_eq!(directories(&under(&["full/file", "full/link"])), [("full", 0o750, true)]);
+        let found = under(&["only-ignored/node_modules", "above/empty", "gone/a"]);
+        let expected =
+            [("above", 0o755, false), ("above/empty", 0o700, true), ("only-ignored", 0o777, true)];
+        assert_eq!(directories(&found), expected);
+    }
+
+    #[test]
+    fn special_mode_bits_do_not_change_a_signature() {
+        let root = tree();
+        let file = root.path().join("full/file");
+        let signature = || {
+            let found = walk(File::open(root.path()).unwrap(), &IgnoreRules::default(), None);
+            *found.find("full/file").unwrap()
         };
-        let mut path = String::with_capacity(job.prefix.len() + text.len() + 1);
-        path.push_str(&job.prefix);
-        path.push_str(text);
-        let stat =
-            || rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS);
-        let mut known = None;
-        // Some file systems do not report the kind in the listing.
-        if kind == FileType::Unknown {
-            let stat = known.insert(stat());
-            kind = stat.as_ref().map_or(kind, |stat| FileType::from_raw_mode(stat.stx_mode.into()));
-        }
-        if self.rules.covers_entry(&path, kind == FileType::Directory) {
-            return None;
-        }
-        if matches!(known, Some(Err(Errno::NOENT))) {
-            return None;
-        }
-        if path.len() > MAX_PATH_BYTES {
-            self.found.skip(path, SkipReason::PathTooLong);
-            return None;
-        }
-        if kind != FileType::Directory {
-            match known.unwrap_or_else(stat) {
-                // A directory has replaced the file since it was listed.
-                Ok(stat)
-                    if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory => {}
-                Ok(stat) => {
-                    add(self.found, path, &stat);
-                    return None;
-                }
-                Err(Errno::NOENT) => return None,
-                Err(errno) => {
-                    self.found.skip(path, unreadable(errno));
-                    return None;
-                }
-            }
-        }
-        if job.depth + 1 > MAX_DEPTH {
-            self.found.skip(path, SkipReason::TooDeep);
-            return None;
-        }
-        path.push('/');
-        Some(Job {
-            parent: Arc::clone(dir),
-            name: Some(name.into()),
-            prefix: path,
-            depth: job.depth + 1,
-        })
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        let before = signature();
+        fs::set_permissions(&file, Permissions::from_mode(0o6640)).unwrap();
+        assert_eq!((before.mode, signature().mode), (0o640, 0o640));
     }
 }

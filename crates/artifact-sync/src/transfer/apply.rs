@@ -189,6 +189,7 @@ mod tests {
         let changes = Changes {
             modified: ["a/b/c", "d", "new"].map(entry).into(),
             removed: ["a", "d/e/f", "old", "dd"].map(str::to_owned).into(),
+            ..Changes::default()
         };
         assert_eq!(
             partition_removals(&changes),
