@@ -97,5 +97,8 @@ pub use transfer::{
 #[doc(hidden)]
 pub mod internal {
     pub use crate::keys::{key_for, strip_prefix};
-    pub use crate::transfer::{Listing, Object, get_object, list_tree, put_object};
+    pub use crate::transfer::{
+        FreshUploadError, FreshUploads, Listing, MemoryBudget, Object, OnStep, PartRecord,
+        UploadRecord, UploadStep, Uploaded, get_object, list_tree, put_object,
+    };
 }

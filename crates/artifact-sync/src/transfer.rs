@@ -4,12 +4,14 @@
 
 mod apply;
 mod attributes;
+mod budget;
 mod conditional;
 mod conflict;
 mod content;
 mod download;
 mod files;
 mod links;
+mod multipart;
 mod objects;
 mod quirks;
 mod remote;
@@ -18,8 +20,12 @@ mod store_error;
 mod stores;
 mod upload;
 
+pub use budget::MemoryBudget;
 pub use conditional::StoreProbe;
 pub use links::{LinkError, LinkErrorKind, Linker};
+pub use multipart::{
+    FreshUploadError, FreshUploads, OnStep, PartRecord, UploadRecord, UploadStep, Uploaded,
+};
 pub use objects::{Listing, Object, get_object, list_tree, put_object};
 pub use store_error::{StoreError, StoreErrorKind};
 pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};

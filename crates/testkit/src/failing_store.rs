@@ -1,5 +1,6 @@
 //! An object store in memory that fails on request.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +10,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as Key;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    RenameOptions, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, RenameOptions, Result,
 };
 
 /// An object store that counts its calls and fails a range of them.
@@ -34,6 +36,8 @@ pub enum Calls {
     Gets,
     /// Uploads of an object, whole or in parts.
     Puts,
+    /// Parts of an upload that has a name.
+    Parts,
 }
 
 /// The effect of a failing call.
@@ -70,9 +74,10 @@ enum Puts {
 
 #[derive(Debug, Default)]
 struct State {
-    counts: [usize; 3],
+    counts: [usize; 4],
     failing: Option<(Calls, Range<usize>)>,
     failure: Failure,
+    uploads: BTreeSet<MultipartId>,
 }
 
 impl Conditions {
@@ -128,6 +133,23 @@ impl FailingStore {
     /// Returns the number of calls since the store was created or the count was restarted.
     pub fn count(&self, calls: Calls) -> usize {
         self.lock().counts[calls as usize]
+    }
+
+    /// Returns the names of the multipart uploads that were neither completed nor aborted.
+    pub fn open_uploads(&self) -> Vec<MultipartId> {
+        self.lock().uploads.iter().cloned().collect()
+    }
+
+    /// Drops a multipart upload, as a store does after a time.
+    pub fn expire_upload(&self, id: &MultipartId) {
+        self.lock().uploads.remove(id);
+    }
+
+    fn check_upload(&self, id: &MultipartId) -> Result<()> {
+        if self.lock().uploads.contains(id) {
+            return Ok(());
+        }
+        Err(Error::NotFound { path: id.clone(), source: "the upload does not exist".into() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -283,5 +305,62 @@ impl ObjectStore for FailingStore {
     async fn rename_opts(&self, from: &Key, to: &Key, options: RenameOptions) -> Result<()> {
         self.read()?;
         self.inner.rename_opts(from, to, options).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl MultipartStore for FailingStore {
+    async fn create_multipart(&self, path: &Key) -> Result<MultipartId> {
+        self.create_multipart_opts(path, PutMultipartOptions::default()).await
+    }
+
+    async fn create_multipart_opts(
+        &self,
+        path: &Key,
+        options: PutMultipartOptions,
+    ) -> Result<MultipartId> {
+        let created = async {
+            let id = self.inner.create_multipart_opts(path, options).await?;
+            self.lock().uploads.insert(id.clone());
+            Ok(id)
+        };
+        self.change(None, created).await
+    }
+
+    async fn put_part(
+        &self,
+        path: &Key,
+        id: &MultipartId,
+        number: usize,
+        data: PutPayload,
+    ) -> Result<PartId> {
+        self.check_upload(id)?;
+        self.change(Some(Calls::Parts), self.inner.put_part(path, id, number, data)).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        path: &Key,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
+        self.check_upload(id)?;
+        let completed = async {
+            let put = self.inner.complete_multipart(path, id, parts).await?;
+            self.lock().uploads.remove(id);
+            Ok(put)
+        };
+        self.change(None, completed).await
+    }
+
+    async fn abort_multipart(&self, path: &Key, id: &MultipartId) -> Result<()> {
+        self.check_upload(id)?;
+        let aborted = async {
+            self.inner.abort_multipart(path, id).await?;
+            self.lock().uploads.remove(id);
+            Ok(())
+        };
+        self.change(None, aborted).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
@@ -17,7 +18,7 @@ const SECRET_KEY: &str = "secret";
 pub struct S3Server {
     address: SocketAddr,
     _stop: oneshot::Sender<()>,
-    _root: tempfile::TempDir,
+    root: tempfile::TempDir,
 }
 
 impl S3Server {
@@ -49,12 +50,24 @@ impl S3Server {
                 }
             });
         });
-        Self { address, _stop: stop, _root: root }
+        Self { address, _stop: stop, root }
     }
 
     /// Environment variables with the address of the server and the credentials.
     pub fn environment(&self) -> [(&'static str, String); 4] {
         s3_environment(format!("http://{}", self.address))
+    }
+
+    /// Returns the files of multipart uploads that were neither completed nor aborted.
+    ///
+    /// # Panics
+    /// Panics if the directory of the server cannot be read.
+    pub fn leftover_uploads(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.root.path()).unwrap();
+        let is_upload = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".upload"))
+        };
+        entries.map(|entry| entry.unwrap().path()).filter(is_upload).collect()
     }
 }
 

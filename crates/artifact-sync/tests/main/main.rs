@@ -9,6 +9,7 @@ mod keys;
 mod machine;
 mod memory;
 mod model;
+mod multipart;
 mod restore;
 mod s3;
 mod sync;
