@@ -2,6 +2,7 @@
 
 mod restore;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::paths::relative;
 use crate::report::{ChangedFile, Pending, ReportBuilder, ReportedState, SyncReport};
-use crate::scan::{ChangeSourceReport, ChangeTracker, Changes, Scope, Skipped};
+use crate::scan::{ChangeSourceReport, ChangeTracker, Changes, Entry, Scope, Skipped, Snapshot};
 use crate::state::{IndexEntry, Origin};
 use crate::transfer::Applier;
 
@@ -222,11 +223,25 @@ impl Drop for Mirror {
 
 impl Shared {
     fn scan(&self, scope: &Scope) -> (Changes, Vec<Skipped>) {
-        self.tracker.scan(scope, self.applier.files.baseline())
+        let (mut changes, skipped) = self.tracker.scan(scope, self.applier.files.baseline());
+        self.applier.files.settle(&mut changes);
+        (changes, skipped)
     }
 
     fn scan_changed(&self) -> Changes {
-        self.tracker.scan_changed(self.applier.files.baseline())
+        let mut changes = self.tracker.scan_changed(self.applier.files.baseline());
+        self.applier.files.settle(&mut changes);
+        changes
+    }
+
+    /// Walks the directory. Returns its state and the files whose content is not the recorded one.
+    fn walk_and_compare(&self) -> (Snapshot, HashSet<String>) {
+        let files = &self.applier.files;
+        let snapshot = self.tracker.walk(files.baseline());
+        let is_changed = |entry: &&Entry| !files.is_unchanged(&entry.path, &entry.signature);
+        let changed = snapshot.files.iter().filter(is_changed);
+        let changed = changed.map(|entry| entry.path.clone()).collect();
+        (snapshot, changed)
     }
 
     /// Takes implausibly many removals out of the changes and returns them.
@@ -259,7 +274,7 @@ impl Shared {
         let files = &self.applier.files;
         let current = self.tracker.inspect(path);
         let signature = current.find(path.as_str())?;
-        if files.index().stored(path.as_str())?.signature != *signature {
+        if files.index().stored(path.as_str())?.signature.signature != *signature {
             return None;
         }
         let key = files.remote().key(path.as_str()).ok()?;

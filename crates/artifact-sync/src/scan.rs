@@ -22,5 +22,5 @@ pub use skipped::{SkipReason, Skipped};
 pub(crate) use changes::{ChangeTracker, Scope};
 pub(crate) use diff::{Baseline, Changes};
 pub(crate) use inspect::inspect;
-pub(crate) use signature::Signature;
+pub(crate) use signature::{RecordedSignature, Signature, StampTime};
 pub(crate) use snapshot::{Entry, Snapshot};

@@ -34,11 +34,12 @@ impl Mirror {
         let listing = list_tree(store, prefix).await;
         let Listing { objects, unlisted } =
             listing.map_err(|source| SyncError::List { prefix: prefix.to_string(), source })?;
-        let snapshot = {
+        let (snapshot, changed) = {
             let shared = Arc::clone(shared);
-            blocking(move || shared.tracker.walk(shared.applier.files.baseline())).await
+            blocking(move || shared.walk_and_compare()).await
         };
-        let plan = plan(prefix, &objects, &snapshot, &files.index(), rules);
+        let is_unchanged = |path: &str| !changed.contains(path);
+        let plan = plan(prefix, &objects, &snapshot, &files.index(), rules, is_unchanged);
         if unlisted.is_empty() {
             let forgotten = forget_missing(prefix, &objects, &mut files.index());
             // No event names these files, but they must be stored again.
@@ -91,11 +92,11 @@ impl Mirror {
         }
         let _turn = shared.turn.lock().await;
         let current = shared.tracker.inspect(&path);
-        let is_replaceable = match current.find(path.as_str()) {
-            Some(signature) => files
-                .index()
-                .stored(path.as_str())
-                .is_some_and(|stored| stored.signature == *signature),
+        let is_replaceable = match current.find(path.as_str()).copied() {
+            Some(signature) => {
+                let (shared, path) = (Arc::clone(shared), path.clone());
+                blocking(move || shared.applier.files.is_unchanged(path.as_str(), &signature)).await
+            }
             None => current.skipped.is_empty(),
         };
         if !is_replaceable {

@@ -176,7 +176,10 @@ impl ChangeTracker {
     ) -> (Changes, Vec<Skipped>) {
         let Snapshot { files: mut modified, skipped, .. } = self.inspect(path);
         let baseline = lock(baseline);
-        modified.retain(|entry| baseline.signature(&entry.path) != Some(&entry.signature));
+        modified.retain(|entry| {
+            let recorded = baseline.signature(&entry.path);
+            !recorded.is_some_and(|recorded| recorded.proves(&entry.signature))
+        });
         (Changes { modified, ..Changes::default() }, skipped)
     }
 
@@ -237,7 +240,7 @@ impl ChangeTracker {
         let dir = self.dir.as_fd();
         let found = walk::walk_under(dir, &paths, &self.rules, Some(subscription))?;
         let has_stray_writer = topmost.iter().any(|(path, kind)| {
-            *kind == EventKind::Content
+            matches!(kind, EventKind::Content | EventKind::Attributes)
                 && !found.has(path)
                 && !self.rules.covers(path)
                 && !is_unnamed(path)
@@ -254,7 +257,8 @@ impl ChangeTracker {
         }
         let changes = {
             let baseline = lock(baseline);
-            let mut changes = diff_under(&paths, &found, &*baseline);
+            let mut changes =
+                diff_under(&paths, &found, &*baseline, |path| pending.has_change(path));
             changes.removed.extend(removed_uncertain(&found, &*baseline));
             self.without_ignored(changes)
         };

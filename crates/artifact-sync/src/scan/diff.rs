@@ -1,17 +1,20 @@
 //! Pure comparison of a directory with its recorded state.
 
 use crate::paths::covers;
-use crate::scan::signature::Signature;
+use crate::scan::signature::RecordedSignature;
 use crate::scan::snapshot::{DirectoryEntry, Entry, Snapshot, SymlinkEntry};
 
 /// Recorded state of a directory that a scan compares with.
 pub(crate) trait Baseline {
     /// Returns the recorded signature of a file.
-    fn signature(&self, path: &str) -> Option<&Signature>;
+    fn signature(&self, path: &str) -> Option<&RecordedSignature>;
 
     /// Returns the recorded files at and below a path. The empty path is the whole directory, whose
     /// files are returned in path order.
-    fn recorded_under<'b>(&'b self, path: &str) -> impl Iterator<Item = (&'b str, &'b Signature)>;
+    fn recorded_under<'b>(
+        &'b self,
+        path: &str,
+    ) -> impl Iterator<Item = (&'b str, &'b RecordedSignature)>;
 
     /// Returns the paths whose recorded state is uncertain. Every scan inspects them, and reports
     /// them as removed if they are absent.
@@ -36,7 +39,8 @@ pub(crate) trait Baseline {
 /// Difference between a directory and its recorded state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
-    /// Files whose signature differs from the recorded one, by path. Their content may be equal.
+    /// Files that may differ from the record, by path: the signature differs, the recorded one is
+    /// racy, or an event named the path. Their content may be equal.
     pub(crate) modified: Vec<Entry>,
     /// Recorded files, directories and symlinks that no longer exist, by path. A file that was
     /// replaced by a directory or a symlink is included.
@@ -71,7 +75,7 @@ pub(crate) fn diff(snapshot: &Snapshot, baseline: &impl Baseline) -> Changes {
             missing(path);
         }
         let before = recorded.next_if(|(path, _)| *path == entry.path);
-        if before.is_none_or(|(_, signature)| *signature != entry.signature) {
+        if before.is_none_or(|(_, recorded)| !recorded.proves(&entry.signature)) {
             changes.modified.push(entry.clone());
         }
     }
@@ -80,8 +84,14 @@ pub(crate) fn diff(snapshot: &Snapshot, baseline: &impl Baseline) -> Changes {
     changes
 }
 
-/// Compares like [`diff`] if the snapshot covers only some paths and everything below them.
-pub(crate) fn diff_under(paths: &[&str], snapshot: &Snapshot, baseline: &impl Baseline) -> Changes {
+/// Compares like [`diff`] if the snapshot covers only some paths and everything below them. A file
+/// that an event named counts as modified, because its times may lag behind its content.
+pub(crate) fn diff_under(
+    paths: &[&str],
+    snapshot: &Snapshot,
+    baseline: &impl Baseline,
+    has_event: impl Fn(&str) -> bool,
+) -> Changes {
     let blind_spots = snapshot.blind_spots();
     let recorded = paths.iter().flat_map(|path| baseline.recorded_under(path));
     let missing = recorded
@@ -89,7 +99,11 @@ pub(crate) fn diff_under(paths: &[&str], snapshot: &Snapshot, baseline: &impl Ba
         .filter(|path| snapshot.find(path).is_none() && !is_hidden(path, &blind_spots));
     let mut removed: Vec<String> = missing.map(str::to_owned).collect();
     removed.sort_unstable();
-    let is_modified = |entry: &&Entry| baseline.signature(&entry.path) != Some(&entry.signature);
+    let is_modified = |entry: &&Entry| {
+        let recorded = baseline.signature(&entry.path);
+        !recorded.is_some_and(|recorded| recorded.proves(&entry.signature))
+            || has_event(&entry.path)
+    };
     let modified = snapshot.files.iter().filter(is_modified).cloned().collect();
     let mut changes = Changes { modified, removed, ..Changes::default() };
     changes.add_others(paths, snapshot, baseline);
@@ -140,22 +154,23 @@ mod tests {
 
     use super::*;
     use crate::paths::under;
+    use crate::scan::signature::Signature;
     use crate::scan::skipped::{SkipReason, Skipped};
 
-    struct Recorded(BTreeMap<String, Signature>);
+    struct Recorded(BTreeMap<String, RecordedSignature>);
 
     /// Record of empty directories and symlinks, without files.
     struct Others(BTreeMap<String, &'static str>);
 
     impl Baseline for Others {
-        fn signature(&self, _path: &str) -> Option<&Signature> {
+        fn signature(&self, _path: &str) -> Option<&RecordedSignature> {
             None
         }
 
         fn recorded_under<'b>(
             &'b self,
             _path: &str,
-        ) -> impl Iterator<Item = (&'b str, &'b Signature)> {
+        ) -> impl Iterator<Item = (&'b str, &'b RecordedSignature)> {
             std::iter::empty()
         }
 
@@ -205,18 +220,21 @@ mod tests {
         assert_eq!(changes.directories, [directory("filled", false), directory("new", true)]);
         assert_eq!(changes.symlinks, [symlink("changed", "b")]);
         assert_eq!(changes.removed, ["gone", "lost"]);
-        assert_eq!(diff_under(&["gone", "same"], &snapshot, &baseline).removed, ["gone"]);
+        assert_eq!(
+            diff_under(&["gone", "same"], &snapshot, &baseline, |_| false).removed,
+            ["gone"]
+        );
     }
 
     impl Baseline for Recorded {
-        fn signature(&self, path: &str) -> Option<&Signature> {
+        fn signature(&self, path: &str) -> Option<&RecordedSignature> {
             self.0.get(path)
         }
 
         fn recorded_under<'b>(
             &'b self,
             path: &str,
-        ) -> impl Iterator<Item = (&'b str, &'b Signature)> {
+        ) -> impl Iterator<Item = (&'b str, &'b RecordedSignature)> {
             under(&self.0, path).map(|(path, signature)| (path.as_str(), signature))
         }
 
@@ -244,7 +262,8 @@ mod tests {
         #[test]
         fn diff_agrees_with_a_comparison_path_by_path(
             present in prop::collection::btree_map(paths(), 0u8..3, 0..8),
-            recorded in prop::collection::btree_map(paths(), 0u8..3, 0..8),
+            recorded in prop::collection::btree_map(paths(), (0u8..3, any::<bool>()), 0..8),
+            named in prop::option::of(paths()),
             hidden in prop::option::of(paths()),
         ) {
             let entry = |(path, state): (&String, &u8)| Entry {
@@ -260,13 +279,16 @@ mod tests {
                 skipped: hidden.iter().map(skipped).collect(),
                 ..Snapshot::default()
             };
-            let signatures = recorded.iter().map(|(path, state)| (path.clone(), signature(*state)));
+            let signatures = recorded.iter().map(|(path, (state, is_racy))| {
+                let signature = signature(*state);
+                (path.clone(), RecordedSignature { signature, is_racy: *is_racy })
+            });
             let baseline = Recorded(signatures.collect());
             let changes = diff(&snapshot, &baseline);
             let modified: Vec<&String> = changes.modified.iter().map(|entry| &entry.path).collect();
             let expected: Vec<&String> = present
                 .iter()
-                .filter(|(path, state)| recorded.get(*path) != Some(state))
+                .filter(|(path, state)| recorded.get(*path) != Some(&(**state, false)))
                 .map(|(path, _)| path)
                 .collect();
             prop_assert_eq!(modified, expected);
@@ -279,7 +301,14 @@ mod tests {
                 .collect();
             prop_assert_eq!(changes.removed.iter().collect::<Vec<_>>(), removed);
             let everything = ["a", "a.b", "a b", "b", "é"];
-            prop_assert_eq!(diff_under(&everything, &snapshot, &baseline), changes);
+            let has_event = |path: &str| named.as_deref() == Some(path);
+            let with_events = diff_under(&everything, &snapshot, &baseline, has_event);
+            let is_expected = |entry: &&Entry| {
+                changes.modified.contains(entry) || has_event(&entry.path)
+            };
+            let expected: Vec<&Entry> = snapshot.files.iter().filter(is_expected).collect();
+            prop_assert_eq!(with_events.modified.iter().collect::<Vec<_>>(), expected);
+            prop_assert_eq!(diff_under(&everything, &snapshot, &baseline, |_| false), changes);
         }
     }
 }

@@ -76,12 +76,16 @@ pub(crate) struct PendingEvents {
     pub(crate) is_incomplete: bool,
 }
 
-/// Kind of the last event of a path.
+/// Kind of the last event of a path. Weaker kinds do not replace stronger ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventKind {
+    /// No event named the path, but it must be inspected.
+    None,
+    /// The mode or the times changed of the file that has this name, or had it when it was opened.
+    Attributes,
     /// The name was created or removed, or refers to another file.
     Name,
-    /// The content or mode changed of the file that has this name, or had it when it was opened.
+    /// The content changed of the file that has this name, or had it when it was opened.
     Content,
 }
 
@@ -248,6 +252,13 @@ impl Table {
         let is_removal = flags.intersects(ReadFlags::MOVED_FROM | ReadFlags::DELETE);
         let is_name =
             is_directory || is_removal || flags.intersects(ReadFlags::MOVED_TO | ReadFlags::CREATE);
+        let kind = if is_name {
+            EventKind::Name
+        } else if flags.contains(ReadFlags::ATTRIB) {
+            EventKind::Attributes
+        } else {
+            EventKind::Content
+        };
         let mut removed_directories = Vec::new();
         for (number, at) in self.watches.get(&descriptor).into_iter().flatten() {
             let name = event.file_name().map(CStr::to_str);
@@ -257,7 +268,7 @@ impl Table {
                 None | Some(Err(_)) => (at.clone(), EventKind::Name),
                 Some(Ok(name)) => {
                     let path = if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
-                    (path, if is_name { EventKind::Name } else { EventKind::Content })
+                    (path, kind)
                 }
             };
             if let Some(subscriber) = self.subscribers.get_mut(number) {
@@ -279,6 +290,16 @@ impl Table {
     }
 }
 
+impl EventKind {
+    fn is_weaker_than(self, other: Self) -> bool {
+        match self {
+            Self::None => other != Self::None,
+            Self::Attributes => matches!(other, Self::Name | Self::Content),
+            Self::Name | Self::Content => false,
+        }
+    }
+}
+
 impl PendingEvents {
     fn add(&mut self, mut path: String, mut kind: EventKind) {
         if self.is_incomplete {
@@ -293,14 +314,22 @@ impl PendingEvents {
         if path.is_empty() || is_full && !self.paths.contains_key(&path) {
             return self.mark_incomplete();
         }
-        self.paths.insert(path, kind);
+        let known = self.paths.entry(path).or_insert(kind);
+        if !kind.is_weaker_than(*known) {
+            *known = kind;
+        }
     }
 
-    /// Adds a path, unless an event has named it.
+    /// Adds a path that no event has named.
     pub(crate) fn mark_dirty(&mut self, path: &str) {
         if !self.paths.contains_key(path) {
-            self.add(path.to_owned(), EventKind::Name);
+            self.add(path.to_owned(), EventKind::None);
         }
+    }
+
+    /// Returns whether an event says that the file of this name or its content changed.
+    pub(crate) fn has_change(&self, path: &str) -> bool {
+        matches!(self.paths.get(path), Some(EventKind::Name | EventKind::Content))
     }
 
     fn mark_incomplete(&mut self) {

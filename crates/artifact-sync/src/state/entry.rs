@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::scan::Signature;
+use crate::scan::RecordedSignature;
 use crate::state::version::Version;
 
 /// Side that created a file.
@@ -19,7 +19,7 @@ pub(crate) enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StoredFile {
-    pub(crate) signature: Signature,
+    pub(crate) signature: RecordedSignature,
     /// BLAKE3 hash of the content, in hexadecimal.
     pub(crate) hash: String,
     #[serde(flatten)]

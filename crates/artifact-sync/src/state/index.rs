@@ -10,7 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::paths::under;
-use crate::scan::{Baseline, Signature};
+use crate::scan::{Baseline, RecordedSignature};
 use crate::state::entry::{DirectoryId, Failure, IndexEntry, StoredFile};
 use crate::state::journal::{Journal, JournalEntry, options};
 use crate::state::version::Version;
@@ -234,11 +234,14 @@ impl Index {
 }
 
 impl Baseline for Index {
-    fn signature(&self, path: &str) -> Option<&Signature> {
+    fn signature(&self, path: &str) -> Option<&RecordedSignature> {
         self.stored(path).map(|stored| &stored.signature)
     }
 
-    fn recorded_under<'b>(&'b self, path: &str) -> impl Iterator<Item = (&'b str, &'b Signature)> {
+    fn recorded_under<'b>(
+        &'b self,
+        path: &str,
+    ) -> impl Iterator<Item = (&'b str, &'b RecordedSignature)> {
         under(&self.entries, path)
             .filter_map(|(path, entry)| Some((path.as_str(), &entry.stored()?.signature)))
     }
@@ -252,10 +255,12 @@ impl Baseline for Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::Signature;
     use crate::state::entry::Origin;
 
     fn stored(size: u64) -> StoredFile {
         let signature = Signature { size, modified: (1, 2), changed: (3, 4), inode: 5, mode: 6 };
+        let signature = RecordedSignature { signature, is_racy: size.is_multiple_of(2) };
         let version = Version { etag: Some("\"e\"".to_owned()), version: None };
         StoredFile { signature, hash: "h".to_owned(), version, origin: Origin::Local }
     }

@@ -62,14 +62,15 @@ impl Applier {
         let removed = changes.removed.iter().filter_map(|path| {
             let stored = index.stored(path)?.clone();
             let key = self.files.remote().key(path).ok()?;
-            Some((stored.signature.identity(), (path, RenameSource { key, stored })))
+            Some((stored.signature.signature.identity(), (path, RenameSource { key, stored })))
         });
         let removed: HashMap<_, _> = removed.collect();
         let renamed = changes.modified.iter().filter_map(|entry| {
             let (path, source) = removed.get(&entry.signature.identity())?;
             let has_same_attributes = attributes::media_type(path)
                 == attributes::media_type(&entry.path)
-                && source.stored.signature.is_executable() == entry.signature.is_executable();
+                && source.stored.signature.signature.is_executable()
+                    == entry.signature.is_executable();
             has_same_attributes.then(|| (entry.path.clone(), source.clone()))
         });
         renamed.collect()

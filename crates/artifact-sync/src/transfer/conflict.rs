@@ -10,7 +10,7 @@ use object_store::path::Path as Key;
 use sandbox_core::internal::blocking;
 use sandbox_core::{FileErrorKind, RelativePath, with_causes};
 
-use crate::scan::{IgnoreRules, Signature, inspect};
+use crate::scan::{IgnoreRules, RecordedSignature, Signature, inspect};
 use crate::state::{Origin, StoredFile, Version};
 use crate::transfer::conditional::Expected;
 use crate::transfer::content::hash_of;
@@ -74,7 +74,7 @@ pub(super) async fn keep_both(
 async fn local_hash(
     files: &FileTransfers,
     path: &RelativePath,
-) -> Result<Option<(Signature, String)>, UploadError> {
+) -> Result<Option<(RecordedSignature, String)>, UploadError> {
     let (dir, name) = (Arc::clone(files.dir()), path.clone());
     let hashed = blocking(move || {
         let file = match dir.open_file(&name) {
@@ -82,9 +82,9 @@ async fn local_hash(
             other => other.map_err(|error| with_causes(&error))?,
         };
         let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
-        let signature = Signature::of(&file).map_err(unreadable)?;
+        let signature = Signature::record(&file).map_err(unreadable)?;
         let hash = hash_of(&file).map_err(unreadable)?;
-        if Signature::of(&file).map_err(unreadable)? == signature {
+        if Signature::of(&file).map_err(unreadable)? == signature.signature {
             Ok(Some((signature, hash)))
         } else {
             Err("it changes while it is read".to_owned())

@@ -10,7 +10,7 @@ use sandbox_core::internal::blocking;
 use sandbox_core::{FileError, RelativePath, SessionDir, StagedFile};
 
 use crate::error::SyncError;
-use crate::scan::Signature;
+use crate::scan::{RecordedSignature, Signature, StampTime};
 use crate::state::{Origin, Version};
 use crate::transfer::attributes;
 use crate::transfer::remote::Remote;
@@ -83,7 +83,7 @@ impl Download {
     }
 
     /// Gives the file its name and returns its signature.
-    pub(crate) async fn commit(self) -> Result<Signature, FileError> {
+    pub(crate) async fn commit(self) -> Result<RecordedSignature, FileError> {
         let Self { writer, is_executable, .. } = self;
         blocking(move || writer.commit(is_executable)).await
     }
@@ -116,12 +116,13 @@ impl Writer {
         self.hasher.finalize().to_hex().to_string()
     }
 
-    fn commit(mut self, is_executable: bool) -> Result<Signature, FileError> {
+    fn commit(mut self, is_executable: bool) -> Result<RecordedSignature, FileError> {
         let mut staged = self.take_staged()?;
         if is_executable {
             staged.set_executable(true)?;
         }
-        Ok(Signature::from(&staged.commit()?))
+        let now = StampTime::now();
+        Ok(Signature::from(&staged.commit()?).recorded_at(now))
     }
 
     /// Takes the staged file, or stages it on first use.

@@ -8,8 +8,11 @@ use sandbox_core::internal::lock;
 use sandbox_core::{RelativePath, SessionDir};
 
 use crate::error::SyncError;
+use crate::paths::relative;
+use crate::scan::{Changes, RecordedSignature, Signature};
 use crate::state::{Index, IndexEntry, Origin, StoredFile, Version};
 use crate::transfer::conditional::Expected;
+use crate::transfer::content::hash_of;
 use crate::transfer::download::{Download, Downloader};
 use crate::transfer::remote::Remote;
 use crate::transfer::upload::{PriorState, UploadError, UploadOutcome, Uploader};
@@ -48,6 +51,46 @@ impl FileTransfers {
     /// Returns the index as the baseline of scans.
     pub(crate) fn baseline(&self) -> &Mutex<Index> {
         &self.index
+    }
+
+    /// Drops the files from the changes whose content is the recorded one although their signatures
+    /// did not prove it.
+    pub(crate) fn settle(&self, changes: &mut Changes) {
+        changes.modified.retain(|entry| !self.has_recorded_content(&entry.path, &entry.signature));
+    }
+
+    /// Returns whether a file with this signature has its recorded content.
+    pub(crate) fn is_unchanged(&self, path: &str, signature: &Signature) -> bool {
+        let stored = self.index().stored(path).map(|stored| stored.signature);
+        stored.is_some_and(|stored| stored.proves(signature))
+            || self.has_recorded_content(path, signature)
+    }
+
+    /// Compares the content of a file whose signature is the recorded one, and records equal
+    /// content again.
+    fn has_recorded_content(&self, path: &str, signature: &Signature) -> bool {
+        let stored = self.index().stored(path).cloned();
+        let Some(stored) = stored.filter(|stored| stored.signature.signature == *signature) else {
+            return false;
+        };
+        let Some(recorded) = self.hashed(path, &stored.hash) else { return false };
+        let mut index = self.index();
+        // A transfer may have recorded another version meanwhile.
+        if index.stored(path) != Some(&stored) {
+            return false;
+        }
+        if recorded != stored.signature {
+            index.set_stored(path, StoredFile { signature: recorded, ..stored });
+        }
+        true
+    }
+
+    /// Reads a file. Returns its signature if the content has this hash.
+    fn hashed(&self, path: &str, hash: &str) -> Option<RecordedSignature> {
+        let file = self.dir.open_file(&relative(path)?).ok()?;
+        let recorded = Signature::record(&file).ok()?;
+        let is_equal = hash_of(&file).ok()? == hash;
+        (is_equal && Signature::of(&file).ok()? == recorded.signature).then_some(recorded)
     }
 
     /// Uploads a file like [`Uploader::upload`]. The index records the hash before the request is

@@ -34,13 +34,15 @@ struct Fetch {
     meta: ObjectMeta,
 }
 
-/// Plans which objects to fetch. Pure.
+/// Plans which objects to fetch. Pure. `is_unchanged` tells whether a local file has its recorded
+/// content.
 pub(crate) fn plan(
     prefix: &Key,
     objects: &[ObjectMeta],
     snapshot: &Snapshot,
     index: &Index,
     rules: &IgnoreRules,
+    is_unchanged: impl Fn(&str) -> bool,
 ) -> RestorePlan {
     let mut plan = RestorePlan::default();
     let directories = directories(prefix, objects);
@@ -64,8 +66,8 @@ pub(crate) fn plan(
         let is_taken = ancestors(below).any(|at| skipped.contains(at));
         let is_newer = |version: &Version| version.etag != meta.e_tag;
         let is_wanted = match (snapshot.find(below), index.get(below)) {
-            (Some(now), Some(IndexEntry::Stored(stored))) => {
-                is_newer(&stored.version) && stored.signature == *now
+            (Some(_), Some(IndexEntry::Stored(stored))) => {
+                is_newer(&stored.version) && is_unchanged(below)
             }
             // A local file that the store may not have is kept.
             (Some(_), _) => false,

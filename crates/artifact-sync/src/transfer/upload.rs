@@ -101,17 +101,18 @@ impl Uploader {
             let (dir, name) = (Arc::clone(&self.dir), path.clone());
             let opened = blocking(move || {
                 let file = dir.open_file(&name)?;
-                let signature = Signature::of(&file).map_err(|source| FileError::Io {
+                let signature = Signature::record(&file).map_err(|source| FileError::Io {
                     operation: "inspect",
                     path: name.as_ref().to_owned(),
                     source,
                 })?;
                 Ok((Arc::new(file), signature))
             });
-            let (file, signature) = match opened.await {
+            let (file, recorded) = match opened.await {
                 Ok(opened) => opened,
                 Err(error) => return gone_or_pending(&error),
             };
+            let signature = recorded.signature;
             let is_executable = signature.is_executable();
             let attributes = attributes::attributes(path.as_str(), is_executable, origin);
             let attempt = Attempt {
@@ -132,7 +133,7 @@ impl Uploader {
             match outcome {
                 AttemptOutcome::Stored { hash, version, is_unchanged } => {
                     return Ok(UploadOutcome::Stored {
-                        stored: StoredFile { signature, hash, version, origin },
+                        stored: StoredFile { signature: recorded, hash, version, origin },
                         is_unchanged,
                     });
                 }
@@ -203,8 +204,10 @@ impl Attempt<'_> {
 
     /// Uploads a large file in parts. Stores have no conditions for that.
     async fn in_parts(self) -> Result<AttemptOutcome, UploadError> {
-        let has_same_size =
-            self.prior.stored.is_some_and(|prior| prior.signature.size == self.signature.size);
+        let has_same_size = self
+            .prior
+            .stored
+            .is_some_and(|prior| prior.signature.signature.size == self.signature.size);
         if has_same_size || self.prior.renamed_from.is_some() {
             // Reading costs less than an upload.
             let source = Arc::clone(&self.file);
@@ -323,7 +326,8 @@ impl Attempt<'_> {
 
     /// Returns whether the store already has this content and mode.
     fn is_same(&self, prior: &StoredFile, hash: &str) -> bool {
-        prior.hash == hash && prior.signature.is_executable() == self.signature.is_executable()
+        prior.hash == hash
+            && prior.signature.signature.is_executable() == self.signature.is_executable()
     }
 
     fn failed(&self, error: &object_store::Error) -> UploadError {

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use artifact_sync::{ChangeSource, ChangeSourceReport, Mirror};
 use object_store::ObjectStoreExt;
@@ -19,7 +19,11 @@ fn uses_events(mirror: &Mirror) -> bool {
 /// Opens a mirror that has walked and has no dirty paths, so that only events reveal changes.
 async fn watching(machine: &Machine) -> Mirror {
     let mirror = machine.open();
-    mirror.sync().await;
+    // Signatures become evidence once the clock has ticked.
+    let opened = Instant::now();
+    while opened.elapsed() < Duration::from_millis(30) {
+        mirror.sync().await;
+    }
     mirror.sync().await;
     assert!(uses_events(&mirror));
     mirror

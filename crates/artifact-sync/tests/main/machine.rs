@@ -1,7 +1,7 @@
 //! Fixture: a directory, a store, and the mirror between them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use artifact_sync::{Linker, Mirror, MirrorBuilder, SyncReport, open_directory};
@@ -30,6 +30,16 @@ impl Machine {
         Self::new(Arc::new(InMemory::new()))
     }
 
+    /// Creates a machine whose directories lie below `place`.
+    pub(crate) fn at(place: &Path, store: Arc<dyn ObjectStore>) -> Self {
+        Self { root: tempfile::tempdir_in(place).unwrap(), store, linker: None }
+    }
+
+    /// Returns the directory of the mirror's local state.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root.path().join("state")
+    }
+
     pub(crate) fn dir(&self) -> PathBuf {
         self.root.path().join("session")
     }
@@ -47,7 +57,7 @@ impl Machine {
     pub(crate) fn open_with(&self, set: impl FnOnce(MirrorBuilder) -> MirrorBuilder) -> Mirror {
         let dir = Arc::new(SessionDir::create(&self.dir()).unwrap());
         let mut mirror = Mirror::builder(dir, Arc::clone(&self.store), Key::parse(PREFIX).unwrap())
-            .state_dir(self.root.path().join("state"))
+            .state_dir(self.state())
             .exclude("skills");
         if let Some(linker) = &self.linker {
             mirror = mirror.linker(Arc::clone(linker));

@@ -10,6 +10,7 @@ mod machine;
 mod memory;
 mod model;
 mod multipart;
+mod racy;
 mod restore;
 mod s3;
 mod sync;
