@@ -3,6 +3,7 @@
 //! ```text
 //! <home>/sessions/<session id>/   the session directory, which commands read and write
 //! <home>/state/<session id>/      the owner, the index of the store and the installed skills
+//! <home>/probes.json              detected properties of stores
 //! <home>/store/                   the command's default object store
 //! <home>/agent-tools.db           the command's default database of variables
 //! ```
@@ -51,6 +52,11 @@ impl Home {
     /// Returns the directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the file of the stores' detected properties.
+    pub(crate) fn probe_file(&self) -> PathBuf {
+        self.path.join("probes.json")
     }
 
     /// Returns the parent of all session directories.

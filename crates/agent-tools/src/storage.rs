@@ -1,7 +1,7 @@
 //! The object store of artifacts and skills.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use artifact_sync::{Linker, OpenedStore, StoreCapabilities, StoreError, StoreProbe};
@@ -19,6 +19,8 @@ pub struct Storage {
     pub(crate) name: String,
     /// Abilities of the store beyond `ObjectStore`.
     pub(crate) capabilities: StoreCapabilities,
+    /// Identity of the endpoint, unless the embedder has opened the store.
+    endpoint: Option<String>,
     /// Properties of the store that sessions have detected.
     pub(crate) probe: StoreProbe,
 }
@@ -47,8 +49,9 @@ impl Storage {
     }
 
     fn from_opened(opened: OpenedStore) -> Self {
-        let OpenedStore { store, prefix, linker, name, capabilities, .. } = opened;
-        Self { store, prefix, linker, name, capabilities, probe: StoreProbe::default() }
+        let OpenedStore { store, prefix, linker, name, endpoint, capabilities, .. } = opened;
+        let probe = StoreProbe::default().below(&prefix);
+        Self { store, prefix, linker, name, capabilities, endpoint: Some(endpoint), probe }
     }
 
     /// Lists the prefix to check that the store answers.
@@ -68,13 +71,15 @@ impl Storage {
             linker: None,
             name: name.into(),
             capabilities: StoreCapabilities::default(),
-            probe: StoreProbe::default(),
+            endpoint: None,
+            probe: StoreProbe::default().below(&Key::default()),
         }
     }
 
     /// Sets a prefix for all keys.
     #[must_use]
     pub fn with_prefix(mut self, prefix: Key) -> Self {
+        self.probe = self.probe.below(&prefix);
         self.prefix = prefix;
         self
     }
@@ -90,6 +95,14 @@ impl Storage {
     #[must_use]
     pub fn with_capabilities(mut self, capabilities: StoreCapabilities) -> Self {
         self.capabilities = capabilities;
+        self
+    }
+
+    /// Keeps the detected properties of the store in a file.
+    pub(crate) fn with_probe_file(mut self, file: PathBuf) -> Self {
+        if let Some(endpoint) = &self.endpoint {
+            self.probe = self.probe.persistent(file, endpoint.clone());
+        }
         self
     }
 

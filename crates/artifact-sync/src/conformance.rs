@@ -17,6 +17,7 @@ use sandbox_core::SessionDir;
 use crate::keys::strip_prefix;
 use crate::mirror::Mirror;
 use crate::report::SyncReport;
+use crate::transfer::StoreCapabilities;
 
 /// Valid names that some stores alter or reject.
 const NAMES: [&str; 14] = [
@@ -45,8 +46,22 @@ const LARGE_BYTES: usize = 17 << 20;
 /// # Panics
 /// Panics if a check fails.
 pub async fn check(store: &Arc<dyn ObjectStore>, prefix: &Key, scratch: &Path) {
+    check_with(store, &StoreCapabilities::default(), prefix, scratch).await;
+}
+
+/// Runs every check with a store's abilities beyond `ObjectStore`.
+///
+/// # Panics
+/// Panics if a check fails.
+pub async fn check_with(
+    store: &Arc<dyn ObjectStore>,
+    capabilities: &StoreCapabilities,
+    prefix: &Key,
+    scratch: &Path,
+) {
     let fixture = |check: &str| Fixture {
         store: Arc::clone(store),
+        capabilities: capabilities.clone(),
         prefix: prefix.clone().join(check),
         scratch: scratch.join(check),
     };
@@ -60,6 +75,7 @@ pub async fn check(store: &Arc<dyn ObjectStore>, prefix: &Key, scratch: &Path) {
 /// One prefix, and the directories that are mirrored to it.
 struct Fixture {
     store: Arc<dyn ObjectStore>,
+    capabilities: StoreCapabilities,
     prefix: Key,
     scratch: PathBuf,
 }
@@ -75,6 +91,7 @@ impl Fixture {
         let dir = Arc::new(SessionDir::create(&self.scratch.join(name)).expect("a directory"));
         let mirror =
             Mirror::builder(Arc::clone(&dir), Arc::clone(&self.store), self.prefix.clone());
+        let mirror = mirror.capabilities(self.capabilities.clone());
         let mirror =
             mirror.state_dir(self.scratch.join(format!("{name}-state"))).open().expect("a mirror");
         Machine { dir: dir.path().to_owned(), mirror }

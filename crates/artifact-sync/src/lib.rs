@@ -88,9 +88,11 @@ pub use scan::{
     ChangeSource, ChangeSourceReport, IgnoreRules, PatternError, PatternErrorKind, SkipReason,
     Skipped,
 };
+#[cfg(feature = "_cloud")]
+pub use transfer::PresignedDelete;
 pub use transfer::{
-    LinkError, LinkErrorKind, Linker, OpenedStore, StoreCapabilities, StoreError, StoreErrorKind,
-    StoreProbe, open_directory, open_store,
+    ConditionalDelete, ConditionalDeletion, LinkError, LinkErrorKind, Linker, OpenedStore,
+    StoreCapabilities, StoreError, StoreErrorKind, StoreProbe, open_directory, open_store,
 };
 
 /// Items that the crates of this workspace share. Not covered by semantic versioning.

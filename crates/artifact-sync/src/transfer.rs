@@ -8,11 +8,13 @@ mod budget;
 mod conditional;
 mod conflict;
 mod content;
+mod deletion;
 mod download;
 mod files;
 mod links;
 mod multipart;
 mod objects;
+mod probe;
 mod quirks;
 mod remote;
 mod restore;
@@ -21,12 +23,15 @@ mod stores;
 mod upload;
 
 pub use budget::MemoryBudget;
-pub use conditional::StoreProbe;
+#[cfg(feature = "_cloud")]
+pub use deletion::presigned::PresignedDelete;
+pub use deletion::{ConditionalDelete, ConditionalDeletion};
 pub use links::{LinkError, LinkErrorKind, Linker};
 pub use multipart::{
     FreshUploadError, FreshUploads, OnStep, PartRecord, UploadRecord, UploadStep, Uploaded,
 };
 pub use objects::{Listing, Object, get_object, list_tree, put_object};
+pub use probe::StoreProbe;
 pub use store_error::{StoreError, StoreErrorKind};
 pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};
 

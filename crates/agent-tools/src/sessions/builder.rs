@@ -50,7 +50,7 @@ impl SessionsBuilder {
     /// Keeps artifacts and skills in a store. Without one, sessions are local.
     #[must_use]
     pub fn storage(mut self, storage: Storage) -> Self {
-        self.storage = Some(storage);
+        self.storage = Some(storage.with_probe_file(self.home.probe_file()));
         self
     }
 

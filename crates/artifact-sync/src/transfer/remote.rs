@@ -8,12 +8,14 @@ use futures::StreamExt;
 use object_store::path::Path as Key;
 use object_store::{
     Attributes, Error, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutMultipartOptions, PutOptions, PutResult, Result,
+    PutMultipartOptions, PutOptions, PutResult, Result, UpdateVersion,
 };
 
 use crate::keys;
 use crate::state::Version;
-use crate::transfer::conditional::{self, Expected, StoreProbe};
+use crate::transfer::conditional::{self, Expected};
+use crate::transfer::deletion::ConditionalDeletion;
+use crate::transfer::probe::{StoreProbe, StoreProperties};
 use crate::transfer::quirks;
 use crate::transfer::stores::StoreCapabilities;
 
@@ -23,6 +25,7 @@ pub(crate) struct Remote {
     store: Arc<dyn ObjectStore>,
     prefix: Key,
     probe: StoreProbe,
+    capabilities: StoreCapabilities,
     /// Cleared once the store has rejected attributes.
     keeps_attributes: AtomicBool,
     copies_by_hard_link: bool,
@@ -38,7 +41,7 @@ impl Remote {
         let copies_by_hard_link =
             capabilities.root.is_some() || quirks::copies_by_hard_link(&*store);
         let keeps_attributes = AtomicBool::new(true);
-        Self { store, prefix, probe, keeps_attributes, copies_by_hard_link }
+        Self { store, prefix, probe, capabilities, keeps_attributes, copies_by_hard_link }
     }
 
     pub(crate) fn store(&self) -> &dyn ObjectStore {
@@ -73,10 +76,17 @@ impl Remote {
         conditional::holds(&*self.store, key, expected).await
     }
 
+    /// Returns the properties of the store, which are probed once.
+    pub(crate) async fn properties(&self) -> Result<StoreProperties> {
+        self.probe.properties(&*self.store, &self.capabilities, &self.prefix).await
+    }
+
     /// Returns a put mode for the condition. If the store does not enforce it, the key is checked
     /// first; `None` means that it holds another object.
     pub(super) async fn put_mode(&self, key: &Key, expected: &Expected) -> Result<Option<PutMode>> {
-        match self.probe.mode(&*self.store, &self.prefix, expected).await {
+        // If the probe fails, the next put tries again.
+        let properties = self.properties().await.ok();
+        match properties.and_then(|properties| conditional::mode(&properties, expected)) {
             Some(mode) => Ok(Some(mode)),
             None if self.holds(key, expected).await? => Ok(Some(PutMode::Overwrite)),
             None => Ok(None),
@@ -147,9 +157,31 @@ impl Remote {
         Ok(Some((hasher.finalize().to_hex().to_string(), version)))
     }
 
+    /// Deletes an object only if the store itself checks its version.
+    pub(crate) async fn delete_if(
+        &self,
+        key: &Key,
+        version: &Version,
+    ) -> Result<ConditionalDeletion> {
+        let Some(deleter) = &self.capabilities.conditional_delete else {
+            return Ok(ConditionalDeletion::NotSupported);
+        };
+        if !self.properties().await.is_ok_and(|properties| properties.delete == Some(true)) {
+            return Ok(ConditionalDeletion::NotSupported);
+        }
+        let Version { etag, version } = version.clone();
+        deleter.delete_if(key, &UpdateVersion { e_tag: etag, version }).await
+    }
+
     /// Deletes an object that may be absent already. Returns `false` if the key holds another
     /// version, which another writer put there; it is kept.
     pub(super) async fn delete(&self, key: &Key, version: &Version) -> Result<bool> {
+        match self.delete_if(key, version).await? {
+            ConditionalDeletion::Deleted => return Ok(true),
+            ConditionalDeletion::OtherVersion => return Ok(self.head(key).await?.is_none()),
+            ConditionalDeletion::NotSupported => {}
+        }
+        // Between this check and the deletion, another version can be lost.
         match self.head(key).await? {
             None => return Ok(true),
             Some(meta) if version.etag.is_some() && !version.is(&Version::from(&meta)) => {

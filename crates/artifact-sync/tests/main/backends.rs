@@ -8,10 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use artifact_sync::{conformance, open_directory, open_store};
+use artifact_sync::{
+    ConditionalDelete, ConditionalDeletion, OpenedStore, PresignedDelete, conformance,
+    open_directory, open_store,
+};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as Key;
-use object_store::{ClientOptions, ObjectStore};
+use object_store::{ClientOptions, Error, ObjectStore, ObjectStoreExt, UpdateVersion};
 use testkit::{S3Server, assert_passed, http_get, rerun, s3_environment, skipped};
 
 use crate::machine::{Machine, PREFIX, changed};
@@ -117,7 +120,36 @@ fn is_again() -> bool {
 async fn check(url: &str) {
     let opened = open_store(url).unwrap();
     let scratch = tempfile::tempdir().unwrap();
-    conformance::check(&opened.store, &Key::from("conformance"), scratch.path()).await;
+    let prefix = Key::from("conformance");
+    conformance::check_with(&opened.store, &opened.capabilities, &prefix, scratch.path()).await;
+}
+
+/// Deletes a stale version of an object and then the current one. Returns whether the server kept
+/// the object the first time. A server may not know conditional deletion, but the current version
+/// must be deleted.
+async fn keeps_other_versions(store: &dyn ObjectStore, deleter: &dyn ConditionalDelete) -> bool {
+    let key = Key::from("deletion/d/a-b_c.txt");
+    let version =
+        |put: object_store::PutResult| UpdateVersion { e_tag: put.e_tag, version: put.version };
+    let stale = version(store.put(&key, "1".into()).await.unwrap());
+    let current = version(store.put(&key, "2".into()).await.unwrap());
+    let keeps = match deleter.delete_if(&key, &stale).await.unwrap() {
+        ConditionalDeletion::OtherVersion => true,
+        ConditionalDeletion::Deleted => false,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(store.head(&key).await.is_ok(), keeps);
+    let deleted = deleter.delete_if(&key, &current).await.unwrap();
+    assert_eq!(deleted, ConditionalDeletion::Deleted);
+    assert!(matches!(store.head(&key).await, Err(Error::NotFound { .. })));
+    // A repeated request, after a lost answer, is no error.
+    deleter.delete_if(&key, &current).await.unwrap();
+    keeps
+}
+
+async fn opened_keeps_other_versions(opened: &OpenedStore) -> bool {
+    let deleter = opened.capabilities.conditional_delete.as_deref().unwrap();
+    keeps_other_versions(&*opened.store, deleter).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,12 +161,14 @@ async fn memory() {
 async fn local_disk() {
     let (dir, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let opened = open_directory(dir.path()).unwrap();
-    conformance::check(&opened.store, &Key::from("conformance"), scratch.path()).await;
+    let prefix = Key::from("conformance");
+    conformance::check_with(&opened.store, &opened.capabilities, &prefix, scratch.path()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_in_this_process() {
     if is_again() {
+        assert!(!opened_keeps_other_versions(&open_store("s3://bucket").unwrap()).await);
         return check("s3://bucket").await;
     }
     again("s3_in_this_process", &S3Server::start().environment());
@@ -143,6 +177,7 @@ async fn s3_in_this_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn seaweedfs() {
     if is_again() {
+        assert!(opened_keeps_other_versions(&open_store("s3://bucket").unwrap()).await);
         check("s3://bucket").await;
         return other_clients_agree(&std::env::var("AWS_ENDPOINT").unwrap()).await;
     }
@@ -198,6 +233,7 @@ async fn other_clients_agree(endpoint: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn moto() {
     if is_again() {
+        assert!(opened_keeps_other_versions(&open_store("s3://bucket").unwrap()).await);
         check("s3://bucket").await;
         return hostile_keys(&std::env::var("AWS_ENDPOINT").unwrap()).await;
     }
@@ -257,11 +293,37 @@ async fn gcs_stand_in() {
     let (store, scratch): (Arc<dyn ObjectStore>, _) =
         (Arc::new(store), tempfile::tempdir().unwrap());
     conformance::check(&store, &Key::from("conformance"), scratch.path()).await;
+
+    let Some(private_key) = new_private_key() else {
+        return skipped("signatures of GCS", "package openssl");
+    };
+    let account = serde_json::json!({
+        "gcs_base_url": server.url(),
+        "client_email": "a@b",
+        "private_key": private_key,
+        "private_key_id": "1",
+    });
+    let store = GoogleCloudStorageBuilder::new()
+        .with_bucket_name("bucket")
+        .with_service_account_key(account.to_string())
+        .with_client_options(ClientOptions::new().with_allow_http(true))
+        .build()
+        .unwrap();
+    let store = Arc::new(store);
+    let deleter = PresignedDelete::gcs(Arc::clone(&store) as _).unwrap();
+    assert!(keeps_other_versions(&*store, &deleter).await);
+}
+
+/// Returns a new RSA key. The client signs with it, and the stand-in accepts any signature.
+fn new_private_key() -> Option<String> {
+    let output = Command::new("openssl").args(["genrsa", "-traditional", "2048"]).output().ok()?;
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn azurite() {
     if is_again() {
+        assert!(opened_keeps_other_versions(&open_store("az://container").unwrap()).await);
         check("az://container").await;
         return azure_links().await;
     }

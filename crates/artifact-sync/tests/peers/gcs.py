@@ -100,7 +100,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self):
         key, query = self.split()
+        wanted = self.headers.get("x-goog-if-generation-match")
         with lock:
+            if wanted is not None:
+                # The service ignores this header in a signed URL that does not name it.
+                if "x-goog-if-generation-match" not in query.get("X-Goog-SignedHeaders", ""):
+                    return self.answer(400)
+                if key in objects and objects[key]["generation"] != wanted:
+                    return self.answer(412)
             found = uploads.pop(query["uploadId"], None) if "uploadId" in query else objects.pop(key, None)
         self.answer(404 if found is None else 204)
 

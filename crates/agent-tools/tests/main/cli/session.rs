@@ -53,6 +53,20 @@ fn a_closed_session_is_restored_from_the_store() {
 }
 
 #[test]
+fn the_store_is_probed_once_per_home() {
+    let cli = Cli::new();
+    cli.run(&["bash", "echo 1 > a"]).ok();
+    let probes = cli.home().join("probes.json");
+    let results = std::fs::read_to_string(&probes).unwrap();
+    assert!(results.contains(cli.home().join("store").to_str().unwrap()), "{results}");
+    let modified = || std::fs::metadata(&probes).unwrap().modified().unwrap();
+    let before = modified();
+    cli.run(&["bash", "echo 2 > a"]).ok();
+    assert_eq!(modified(), before, "a second process does not probe");
+    assert!(!cli.home().join("store/probes").exists(), "the temporary object is deleted");
+}
+
+#[test]
 fn deleted_files_do_not_come_back() {
     let cli = Cli::new();
     cli.run(&["bash", "echo a > a; echo b > b"]).ok();

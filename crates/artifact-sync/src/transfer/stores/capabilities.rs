@@ -7,6 +7,8 @@ use std::sync::Arc;
 use object_store::list::PaginatedListStore;
 use object_store::multipart::MultipartStore;
 
+use crate::transfer::deletion::ConditionalDelete;
+
 /// Abilities that a store loses as `Arc<dyn ObjectStore>`.
 ///
 /// The default is a store of which nothing more is known. Everything works with it, but with more
@@ -19,6 +21,8 @@ pub struct StoreCapabilities {
     pub multipart: Option<Arc<dyn MultipartStore>>,
     /// Listings by page, which continue after an invalid key.
     pub pages: Option<Arc<dyn PaginatedListStore>>,
+    /// Deletion of an object only if it still has one version.
+    pub conditional_delete: Option<Arc<dyn ConditionalDelete>>,
     /// Root directory of a store on the local disk.
     pub root: Option<PathBuf>,
 }
@@ -28,6 +32,7 @@ impl fmt::Debug for StoreCapabilities {
         f.debug_struct("StoreCapabilities")
             .field("multipart", &self.multipart.is_some())
             .field("pages", &self.pages.is_some())
+            .field("conditional_delete", &self.conditional_delete)
             .field("root", &self.root)
             .finish()
     }

@@ -9,6 +9,7 @@ use object_store::signer::Signer;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use super::{Client, StoreCapabilities};
+use crate::transfer::deletion::presigned::PresignedDelete;
 use crate::transfer::links::{PresignedLinks, Signable};
 use crate::transfer::store_error::StoreError;
 
@@ -42,7 +43,7 @@ pub(super) fn open_s3(bucket: &str) -> Result<Client, StoreError> {
         .with_retry(retries())
         .build()
         .map_err(|source| StoreError::InvalidSettings { source })?;
-    Ok(opened(store, Signable::All, endpoint.as_deref().and_then(address)))
+    opened(store, Signable::All, PresignedDelete::s3, endpoint.as_deref().and_then(address))
 }
 
 #[cfg(feature = "gcs")]
@@ -69,7 +70,7 @@ pub(super) fn open_gcs(bucket: &str) -> Result<Client, StoreError> {
         .with_retry(retries())
         .build()
         .map_err(|source| StoreError::InvalidSettings { source })?;
-    Ok(opened(store, Signable::WithoutUrlSyntax, None))
+    opened(store, Signable::WithoutUrlSyntax, PresignedDelete::gcs, None)
 }
 
 #[cfg(feature = "azure")]
@@ -103,7 +104,12 @@ pub(super) fn open_azure(container: &str) -> Result<Client, StoreError> {
         .build()
         .map_err(|source| StoreError::InvalidSettings { source })?;
     let account = value("AZURE_STORAGE_ACCOUNT_NAME");
-    Ok(opened(store, Signable::Plain, endpoint.as_deref().and_then(address).or(account)))
+    opened(
+        store,
+        Signable::Plain,
+        PresignedDelete::azure,
+        endpoint.as_deref().and_then(address).or(account),
+    )
 }
 
 /// Installs a cryptography provider, unless the application has installed one. The clients are
@@ -115,22 +121,30 @@ fn install_crypto_provider() {
     });
 }
 
-fn opened<S>(store: S, signable: Signable, server: Option<String>) -> Client
+fn opened<S>(
+    store: S,
+    signable: Signable,
+    deleter: fn(Arc<dyn Signer>) -> Result<PresignedDelete, object_store::Error>,
+    server: Option<String>,
+) -> Result<Client, StoreError>
 where
     S: ObjectStore + MultipartStore + PaginatedListStore + Signer,
 {
     let store = Arc::new(store);
     let signer: Arc<dyn Signer> = Arc::clone(&store) as _;
-    Client {
+    let deleter =
+        deleter(Arc::clone(&signer)).map_err(|source| StoreError::InvalidSettings { source })?;
+    Ok(Client {
         capabilities: StoreCapabilities {
             multipart: Some(Arc::clone(&store) as _),
             pages: Some(Arc::clone(&store) as _),
+            conditional_delete: Some(Arc::new(deleter)),
             root: None,
         },
         store,
         linker: Arc::new(PresignedLinks { signer, signable }),
         server,
-    }
+    })
 }
 
 /// Returns the scheme, host, port and path of a server's URL, without its credentials.
