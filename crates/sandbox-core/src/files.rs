@@ -3,6 +3,7 @@
 mod beneath;
 mod directory;
 mod error;
+mod readable;
 mod remove;
 mod staged;
 mod trees;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use directory::SessionDir;
 pub use error::{FileError, FileErrorKind};
+pub use readable::{ReadableDirectory, is_opened_by_grant};
 #[cfg(feature = "native")]
 pub(crate) use remove::remove_tree;
 pub use staged::{STAGED_PREFIX, StagedFile};

@@ -195,6 +195,9 @@ impl ChangeTracker {
             subscription.take_pending();
         }
         let snapshot = walk::walk(self.dir.as_fd(), &self.rules, subscription.as_deref());
+        if let Some(subscription) = &subscription {
+            subscription.forget_modes(&snapshot.granted);
+        }
         let changes = {
             let baseline = lock(baseline);
             let mut changes = diff(&snapshot, &*baseline);
@@ -239,9 +242,11 @@ impl ChangeTracker {
         paths.iter().for_each(|path| subscription.unwatch(path));
         let dir = self.dir.as_fd();
         let found = walk::walk_under(dir, &paths, &self.rules, Some(subscription))?;
+        subscription.forget_modes(&found.granted);
         let has_stray_writer = topmost.iter().any(|(path, kind)| {
             matches!(kind, EventKind::Content | EventKind::Attributes)
                 && !found.has(path)
+                && !found.has_directory(path)
                 && !self.rules.covers(path)
                 && !is_unnamed(path)
         });

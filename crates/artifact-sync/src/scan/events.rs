@@ -148,6 +148,22 @@ impl Subscription {
             .unwrap_or_default()
     }
 
+    /// Drops the events about the modes of directories that this process has changed for a moment.
+    pub(crate) fn forget_modes(&self, directories: &[String]) {
+        if directories.is_empty() {
+            return;
+        }
+        let mut table = self.instance.table();
+        table.drain(&self.instance.queue);
+        let Some(subscriber) = table.subscribers.get_mut(&self.number) else { return };
+        let paths = &mut subscriber.pending.paths;
+        for directory in directories {
+            if paths.get(directory) == Some(&EventKind::Attributes) {
+                paths.remove(directory);
+            }
+        }
+    }
+
     /// Returns the number of watched directories.
     pub(crate) fn watches(&self) -> usize {
         self.instance
@@ -252,10 +268,10 @@ impl Table {
         let is_removal = flags.intersects(ReadFlags::MOVED_FROM | ReadFlags::DELETE);
         let is_name =
             is_directory || is_removal || flags.intersects(ReadFlags::MOVED_TO | ReadFlags::CREATE);
-        let kind = if is_name {
-            EventKind::Name
-        } else if flags.contains(ReadFlags::ATTRIB) {
+        let kind = if flags.contains(ReadFlags::ATTRIB) {
             EventKind::Attributes
+        } else if is_name {
+            EventKind::Name
         } else {
             EventKind::Content
         };
@@ -265,6 +281,7 @@ impl Table {
             let (path, kind) = match name {
                 // The event is about the directory, or about a name that is not UTF-8. Such a name
                 // is shown like others, so the scan inspects all names in the directory.
+                None if kind == EventKind::Attributes => (at.clone(), kind),
                 None | Some(Err(_)) => (at.clone(), EventKind::Name),
                 Some(Ok(name)) => {
                     let path = if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };

@@ -1,12 +1,14 @@
 //! Inspection of one path.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use sandbox_core::RelativePath;
+use sandbox_core::internal::ReadableDirectory;
 
 use crate::limits::{MAX_FILE_BYTES, MAX_PATH_BYTES};
 use crate::scan::ignore::IgnoreRules;
@@ -19,23 +21,35 @@ pub(crate) fn inspect(dir: impl AsFd, path: &RelativePath, rules: &IgnoreRules) 
     if rules.covers(path.as_str()) {
         return found;
     }
-    let opened =
-        open_beneath(dir, path.as_str(), OFlags::PATH | OFlags::NOFOLLOW).and_then(|file| {
-            let stat = rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
-            Ok((file, stat))
-        });
-    match opened {
-        Ok((file, stat)) => add(&mut found, path.as_str().to_owned(), &stat, &file, c""),
-        Err(Errno::NOENT | Errno::NOTDIR) => {}
-        Err(Errno::LOOP) => found.skip(path.as_str().to_owned(), SkipReason::Symlink),
+    let above = path.parent();
+    let above = above.as_ref().map_or(Path::new(""), |above| above.as_ref());
+    let parent = match ReadableDirectory::open_beneath(dir, above) {
+        Ok(parent) => parent,
+        Err(Errno::NOENT | Errno::NOTDIR) => return found,
+        Err(errno) => {
+            let is_symlink = errno == Errno::LOOP;
+            let reason = if is_symlink { SkipReason::Symlink } else { unreadable(errno) };
+            found.skip(path.as_str().to_owned(), reason);
+            return found;
+        }
+    };
+    let Ok(name) = CString::new(path.file_name()) else { return found };
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    match rustix::fs::statx(&parent, &*name, flags, StatxFlags::BASIC_STATS) {
+        Ok(stat) => add(&mut found, path.as_str().to_owned(), &stat, &parent, &name),
+        Err(Errno::NOENT) => {}
         Err(errno) => found.skip(path.as_str().to_owned(), unreadable(errno)),
     }
     found
 }
 
 /// Adds an entry that is not a directory. `name` names it relative to `at`.
-pub(super) fn add(found: &mut Snapshot, path: String, stat: &Statx, at: &OwnedFd, name: &CStr) {
-    match FileType::from_raw_mode(stat.stx_mode.into()) {
+pub(super) fn add(found: &mut Snapshot, path: String, stat: &Statx, at: impl AsFd, name: &CStr) {
+    let kind = FileType::from_raw_mode(stat.stx_mode.into());
+    if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) && kind != FileType::Directory {
+        return found.skip(path, SkipReason::MountPoint);
+    }
+    match kind {
         FileType::RegularFile if stat.stx_size > MAX_FILE_BYTES => {
             found.skip(path, SkipReason::TooLarge { size: stat.stx_size });
         }
@@ -67,14 +81,4 @@ pub(super) fn add(found: &mut Snapshot, path: String, stat: &Statx, at: &OwnedFd
 
 pub(super) fn unreadable(errno: Errno) -> SkipReason {
     SkipReason::Unreadable { reason: io::Error::from(errno).to_string() }
-}
-
-/// Opens a path below the directory, without following symlinks.
-pub(super) fn open_beneath(
-    dir: impl AsFd,
-    path: &str,
-    flags: OFlags,
-) -> rustix::io::Result<OwnedFd> {
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), how)
 }

@@ -1,14 +1,13 @@
 //! Stack of directories that the threads of a walk share.
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use sandbox_core::internal::lock;
+use sandbox_core::internal::{ReadableDirectory, lock};
 
 /// Directory to list.
 pub(super) struct Job {
-    pub(super) parent: Arc<OwnedFd>,
+    pub(super) parent: Arc<ReadableDirectory>,
     /// Name in the parent; `None` for the parent itself.
     pub(super) name: Option<Box<CStr>>,
     /// Path with a closing slash; empty for the root.
@@ -30,7 +29,7 @@ struct QueueState {
 
 impl Job {
     /// Creates the job of an open directory, whose entries get this prefix.
-    pub(super) fn of(parent: Arc<OwnedFd>, prefix: String) -> Self {
+    pub(super) fn of(parent: Arc<ReadableDirectory>, prefix: String) -> Self {
         let depth = prefix.matches('/').count();
         Self { parent, name: None, prefix, depth }
     }

@@ -4,6 +4,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
+use sandbox_core::internal::is_opened_by_grant;
 use serde::{Deserialize, Serialize};
 
 /// Granularity of times without a fraction of a second. ext4 with small inodes stores whole
@@ -69,7 +70,11 @@ impl Signature {
         let (changed, fraction) = self.changed;
         let granularity = if fraction == 0 { COARSEST_NANOSECONDS } else { COARSE_NANOSECONDS };
         let age = now.nanoseconds() - StampTime(changed, fraction).nanoseconds();
-        let is_racy = (-LONGEST_AHEAD_NANOSECONDS..=granularity).contains(&age);
+        // Opening a file that denies reading changes its mode for a moment, and its change time
+        // with it. Such a signature would always be racy. A write to it raises an event or needs
+        // another change of its mode, unless the file was opened before.
+        let is_racy = !is_opened_by_grant(self.mode)
+            && (-LONGEST_AHEAD_NANOSECONDS..=granularity).contains(&age);
         RecordedSignature { signature: self, is_racy }
     }
 

@@ -33,6 +33,8 @@ pub enum SkipReason {
         /// File size in bytes.
         size: u64,
     },
+    /// Another file system is mounted on it.
+    MountPoint,
     /// No object key can represent the path, or the store rejects the key permanently.
     Key {
         /// Explanation for a user.
@@ -56,6 +58,7 @@ impl fmt::Display for SkipReason {
             Self::TooLarge { size } => {
                 write!(f, "it has {size} bytes; at most {MAX_FILE_BYTES} are mirrored")
             }
+            Self::MountPoint => f.write_str("another file system is mounted on it"),
             Self::Key { reason } => f.write_str(reason),
             Self::Unreadable { reason } => write!(f, "it cannot be read: {reason}"),
         }
@@ -68,9 +71,11 @@ impl SkipReason {
     pub(crate) fn hides_a_file(&self) -> bool {
         match self {
             Self::Symlink | Self::Special | Self::NotUtf8 | Self::Key { .. } => false,
-            Self::PathTooLong | Self::TooDeep | Self::TooLarge { .. } | Self::Unreadable { .. } => {
-                true
-            }
+            Self::PathTooLong
+            | Self::TooDeep
+            | Self::TooLarge { .. }
+            | Self::MountPoint
+            | Self::Unreadable { .. } => true,
         }
     }
 }

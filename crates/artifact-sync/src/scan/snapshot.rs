@@ -45,6 +45,8 @@ pub(crate) struct Snapshot {
     pub(crate) skipped: Vec<Skipped>,
     /// Files with several names.
     pub(crate) linked: Vec<(String, Links)>,
+    /// Directories that were made readable during the walk, in any order.
+    pub(crate) granted: Vec<String>,
     /// Error of the first directory that could not be watched. No later directory is watched.
     pub(crate) unwatched: Option<io::Error>,
 }
@@ -102,6 +104,7 @@ impl Snapshot {
         self.symlinks.extend(other.symlinks);
         self.skipped.extend(other.skipped);
         self.linked.extend(other.linked);
+        self.granted.extend(other.granted);
         self.unwatched = self.unwatched.take().or(other.unwatched);
     }
 

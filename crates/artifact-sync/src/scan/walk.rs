@@ -1,15 +1,17 @@
 //! Parallel walk over a directory, relative to descriptors and without following symlinks.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::FileType;
 use rustix::io::Errno;
+use sandbox_core::internal::ReadableDirectory;
 
 use crate::scan::events::Subscription;
 use crate::scan::ignore::IgnoreRules;
-use crate::scan::inspect::{open_beneath, unreadable};
+use crate::scan::inspect::unreadable;
 use crate::scan::queue::{Job, Queue};
 use crate::scan::snapshot::Snapshot;
 use crate::scan::walker::Walker;
@@ -27,7 +29,7 @@ pub(crate) fn walk(
 ) -> Snapshot {
     let mut found = Snapshot::default();
     let mut jobs = Vec::new();
-    match reopen(&dir) {
+    match ReadableDirectory::open_beneath(dir, Path::new("")) {
         Ok(root) => jobs.push(Job::of(Arc::new(root), String::new())),
         Err(errno) => found.skip(String::new(), unreadable(errno)),
     }
@@ -47,14 +49,14 @@ pub(crate) fn walk_under(
     let mut found = Snapshot::default();
     let mut jobs = Vec::new();
     // Neighbours share the directory above.
-    let mut last: Option<(&str, Arc<OwnedFd>)> = None;
+    let mut last: Option<(&str, Arc<ReadableDirectory>)> = None;
     for path in paths {
-        let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
         let known = last.as_ref().filter(|(opened, _)| *opened == above);
         let is_new_parent = known.is_none();
         let parent = match known {
             Some((_, parent)) => Arc::clone(parent),
-            None => match open_beneath(&dir, above, OFlags::PATH | OFlags::DIRECTORY) {
+            None => match ReadableDirectory::open_beneath(&dir, Path::new(above)) {
                 Ok(parent) => Arc::new(parent),
                 // The parent no longer exists.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
@@ -66,7 +68,7 @@ pub(crate) fn walk_under(
         let name = CString::new(name).ok()?;
         let mut walker = Walker { found: &mut found, rules, subscription };
         jobs.extend(walker.entry(&parent, &job, &name, FileType::Unknown));
-        if is_new_parent && above != "." {
+        if is_new_parent && !above.is_empty() {
             walker.outline(&job);
         }
     }
@@ -104,12 +106,6 @@ fn run(
         });
     }
     found.sort();
-}
-
-/// Opens the directory again, so that the new descriptor has its own read position.
-pub(super) fn reopen(dir: &impl AsFd) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, ".", flags, Mode::empty())
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, StatxFlags};
+use rustix::fs::{AtFlags, FileType, RawDir, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
+use sandbox_core::internal::ReadableDirectory;
 
 use crate::limits::{MAX_DEPTH, MAX_PATH_BYTES};
 use crate::scan::events::Subscription;
@@ -16,7 +18,6 @@ use crate::scan::queue::Job;
 use crate::scan::signature::permissions;
 use crate::scan::skipped::SkipReason;
 use crate::scan::snapshot::{DirectoryEntry, Snapshot};
-use crate::scan::walk::reopen;
 
 /// Size of the buffer for a directory's entries.
 const BUFFER_BYTES: usize = 32 * 1024;
@@ -32,8 +33,12 @@ impl Walker<'_> {
     /// Adds a directory with its files and symlinks, and returns its subdirectories.
     pub(super) fn directory(&mut self, job: Job) -> Vec<Job> {
         let path = job.path();
-        let dir = match open(&job) {
-            Ok(dir) => dir,
+        let (dir, stat) = match open(&job) {
+            Ok(opened) => opened,
+            Err(Errno::XDEV) => {
+                self.found.skip(path.to_owned(), SkipReason::MountPoint);
+                return Vec::new();
+            }
             // It was removed or replaced after its parent was read.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Vec::new(),
             Err(errno) => {
@@ -54,7 +59,7 @@ impl Walker<'_> {
         }) {
             self.found.skip(path.to_owned(), unreadable(errno));
         }
-        self.add_directory(&dir, path, self.found.mirrored_entries() == before);
+        self.add_directory(&dir, &stat, path, self.found.mirrored_entries() == before);
         jobs
     }
 
@@ -62,30 +67,29 @@ impl Walker<'_> {
     pub(super) fn outline(&mut self, job: &Job) {
         let mut seen = Snapshot::default();
         let mut has_directory = false;
-        let listed = reopen(&job.parent).map(Arc::new).and_then(|dir| {
+        let listed = ReadableDirectory::open_beneath(&*job.parent, Path::new("")).map(Arc::new);
+        let listed = listed.and_then(|dir| {
             let mut walker = Walker { found: &mut seen, rules: self.rules, subscription: None };
             walker.entries(&dir, job, |walker, below| {
                 has_directory |= below.is_some_and(|job| open(&job).is_ok());
                 !has_directory && walker.found.mirrored_entries() == 0
-            })
+            })?;
+            stat(&dir)
         });
-        if listed.is_ok() {
+        if let Ok(stat) = listed {
             let is_empty = !has_directory && seen.mirrored_entries() == 0;
-            self.add_directory(&job.parent, job.path(), is_empty);
+            self.add_directory(&job.parent, &stat, job.path(), is_empty);
         }
     }
 
-    fn add_directory(&mut self, dir: &OwnedFd, path: &str, is_empty: bool) {
-        if path.is_empty() {
-            return;
+    fn add_directory(&mut self, dir: &ReadableDirectory, stat: &Statx, path: &str, is_empty: bool) {
+        let original = dir.original_mode();
+        if original.is_some() {
+            self.found.granted.push(path.to_owned());
         }
-        match rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::MODE) {
-            Ok(stat) => self.found.directories.push(DirectoryEntry {
-                path: path.to_owned(),
-                mode: permissions(stat.stx_mode),
-                is_empty,
-            }),
-            Err(errno) => self.found.skip(path.to_owned(), unreadable(errno)),
+        if !path.is_empty() {
+            let mode = permissions(original.unwrap_or(stat.stx_mode));
+            self.found.directories.push(DirectoryEntry { path: path.to_owned(), mode, is_empty });
         }
     }
 
@@ -93,12 +97,12 @@ impl Walker<'_> {
     /// `more`.
     fn entries(
         &mut self,
-        dir: &Arc<OwnedFd>,
+        dir: &Arc<ReadableDirectory>,
         job: &Job,
         mut more: impl FnMut(&mut Self, Option<Job>) -> bool,
     ) -> rustix::io::Result<()> {
         let mut buffer = [MaybeUninit::<u8>::uninit(); BUFFER_BYTES];
-        let mut entries = RawDir::new(dir, &mut buffer);
+        let mut entries = RawDir::new(&**dir, &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
             if matches!(entry.file_name().to_bytes(), b"." | b"..") {
@@ -115,7 +119,7 @@ impl Walker<'_> {
     /// Adds a file, or returns a directory to list.
     pub(super) fn entry(
         &mut self,
-        dir: &Arc<OwnedFd>,
+        dir: &Arc<ReadableDirectory>,
         job: &Job,
         name: &CStr,
         mut kind: FileType,
@@ -129,7 +133,7 @@ impl Walker<'_> {
         path.push_str(&job.prefix);
         path.push_str(text);
         let stat =
-            || rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS);
+            || rustix::fs::statx(&**dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS);
         let mut known = None;
         // Some file systems do not report the kind in the listing.
         if kind == FileType::Unknown {
@@ -152,7 +156,7 @@ impl Walker<'_> {
                 Ok(stat)
                     if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory => {}
                 Ok(stat) => {
-                    add(self.found, path, &stat, dir, name);
+                    add(self.found, path, &stat, &**dir, name);
                     return None;
                 }
                 Err(Errno::NOENT) => return None,
@@ -176,13 +180,21 @@ impl Walker<'_> {
     }
 }
 
-/// Opens the directory of a job for listing.
-fn open(job: &Job) -> rustix::io::Result<Arc<OwnedFd>> {
-    match &job.name {
-        None => Ok(Arc::clone(&job.parent)),
-        Some(name) => {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::openat(&job.parent, &**name, flags, Mode::empty()).map(Arc::new)
-        }
+/// Opens the directory of a job for listing. Fails with `EXDEV` for a mount point.
+fn open(job: &Job) -> rustix::io::Result<(Arc<ReadableDirectory>, Statx)> {
+    let Some(name) = &job.name else {
+        return Ok((Arc::clone(&job.parent), stat(&job.parent)?));
+    };
+    let mut dir = ReadableDirectory::open_at(&*job.parent, name)?;
+    let stat = stat(&dir)?;
+    // Kernels before 5.6 open a mount point like any directory.
+    if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Err(Errno::XDEV);
     }
+    dir.make_accessible(stat.stx_mode)?;
+    Ok((Arc::new(dir), stat))
+}
+
+fn stat(dir: &ReadableDirectory) -> rustix::io::Result<Statx> {
+    rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::MODE)
 }

@@ -1,5 +1,6 @@
 //! Integration tests of mirrors and stores.
 
+mod access;
 mod backends;
 mod crash;
 mod differential;

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::beneath;
 use super::error::FileError;
+use super::readable::{self, ReadableDirectory};
 use super::remove::remove_tree;
 use super::staged::StagedFile;
 use crate::path::RelativePath;
@@ -75,7 +76,8 @@ impl SessionDir {
         &self.path
     }
 
-    /// Opens a regular file for reading.
+    /// Opens a regular file for reading, even if it denies that to its owner: the mode is changed
+    /// for a moment, unless the path contains a symlink.
     ///
     /// # Errors
     /// Returns [`FileError::NotAFile`] for directories, FIFOs, sockets and devices, without waiting
@@ -85,14 +87,19 @@ impl SessionDir {
         let name = path.as_ref();
         // Without O_NONBLOCK, opening a FIFO would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd =
-            beneath::open(&self.fd, name, flags, Mode::empty()).map_err(|errno| match errno {
-                // A socket cannot be opened at all.
-                Errno::NXIO => {
-                    FileError::NotAFile { path: name.to_owned(), found: "a socket or a device" }
-                }
-                errno => FileError::beneath("open", name, errno),
-            })?;
+        let opened = match beneath::open(&self.fd, name, flags, Mode::empty()) {
+            Err(Errno::ACCESS) => {
+                readable::open_file(&self.fd, name, flags).map_err(|_| Errno::ACCESS)
+            }
+            other => other,
+        };
+        let fd = opened.map_err(|errno| match errno {
+            // A socket cannot be opened at all.
+            Errno::NXIO => {
+                FileError::NotAFile { path: name.to_owned(), found: "a socket or a device" }
+            }
+            errno => FileError::beneath("open", name, errno),
+        })?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| FileError::io("inspect", name, errno))?;
         match file_type_name(stat.st_mode) {
             None => Ok(File::from(fd)),
@@ -100,7 +107,8 @@ impl SessionDir {
         }
     }
 
-    /// Opens a directory inside the session directory, for relative access and listing.
+    /// Opens a directory inside the session directory, for relative access and listing. Use
+    /// [`SessionDir::open_readable_directory`] for one that may deny that to its owner.
     ///
     /// # Errors
     /// Returns [`FileError::Escapes`] if a symlink leads out, and [`FileError::Io`] if the path is
@@ -108,6 +116,20 @@ impl SessionDir {
     pub fn open_directory(&self, path: &RelativePath) -> Result<OwnedFd, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         beneath::open(&self.fd, path.as_ref(), flags, Mode::empty())
+            .map_err(|errno| FileError::beneath("open", path.as_ref(), errno))
+    }
+
+    /// Opens a directory inside the session directory, even if it denies access to its owner. No
+    /// component may be a symlink. The mode is restored when the value is dropped.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Escapes`] for a symlink, and [`FileError::Io`] if the path is absent or
+    /// not a directory.
+    pub fn open_readable_directory(
+        &self,
+        path: &RelativePath,
+    ) -> Result<ReadableDirectory, FileError> {
+        ReadableDirectory::open_beneath(&self.fd, path.as_ref())
             .map_err(|errno| FileError::beneath("open", path.as_ref(), errno))
     }
 
@@ -200,13 +222,16 @@ impl SessionDir {
     }
 
     /// Deletes the whole directory without following symlinks, including parts that deny access to
-    /// their owner.
+    /// their owner. Mount points below are not entered.
     ///
     /// # Errors
+    /// Returns [`FileError::MountPoints`] if mount points were kept; everything else is deleted.
     /// Returns [`FileError::Io`] if a file cannot be deleted. The other files may be deleted
     /// already.
     pub fn remove_all(self) -> Result<(), FileError> {
-        remove_tree(&self.path).map_err(|error| FileError::io("remove", &self.path, error))
+        let removed = remove_tree(&self.path);
+        let kept = removed.map_err(|error| FileError::io("remove", &self.path, error))?;
+        FileError::check_mount_points(&self.path, kept)
     }
 
     /// Opens the directory that contains `path`. Creates missing directories.

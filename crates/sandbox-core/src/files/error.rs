@@ -47,6 +47,15 @@ pub enum FileError {
         /// The caller's limit, in bytes.
         max_bytes: u64,
     },
+    /// Other file systems are mounted inside a removed tree. They and the directories above them
+    /// were kept.
+    #[error("{} was not removed: mount points at {}", path.display(), listed(mount_points))]
+    MountPoints {
+        /// The tree, as the caller gave it.
+        path: PathBuf,
+        /// The mount points, relative to the tree.
+        mount_points: Vec<PathBuf>,
+    },
     /// The session directory is not safe to use.
     #[error("session directory {} {problem}", path.display())]
     UnsafeDirectory {
@@ -69,6 +78,8 @@ pub enum FileErrorKind {
     NotAFile,
     /// The file is larger than the caller's limit.
     TooLarge,
+    /// A mount point lies inside a tree that was to be removed.
+    MountPoint,
     /// The disk or the quota is full.
     StorageFull,
     /// Any other error.
@@ -83,6 +94,7 @@ impl FileError {
             Self::NotAFile { .. } => FileErrorKind::NotAFile,
             Self::TooLarge { .. } => FileErrorKind::TooLarge,
             Self::UnsafeDirectory { .. } => FileErrorKind::Other,
+            Self::MountPoints { .. } => FileErrorKind::MountPoint,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => FileErrorKind::NotFound,
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -96,6 +108,14 @@ impl FileError {
     /// Returns whether the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_transient(source))
+    }
+
+    /// Fails if mount points were kept in a removed tree.
+    pub(super) fn check_mount_points(path: &Path, kept: Vec<PathBuf>) -> Result<(), Self> {
+        if kept.is_empty() {
+            return Ok(());
+        }
+        Err(Self::MountPoints { path: path.to_owned(), mount_points: kept })
     }
 
     /// Creates the error of a failed system call on `path`.
@@ -113,4 +133,9 @@ impl FileError {
             errno => Self::io(operation, path, errno),
         }
     }
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    names.join(", ")
 }

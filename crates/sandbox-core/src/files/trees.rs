@@ -72,8 +72,10 @@ impl SessionDir {
     }
 
     /// Removes the file or tree at `path` without following symlinks. Succeeds if it is absent.
+    /// Mount points below are not entered.
     ///
     /// # Errors
+    /// Returns [`FileError::MountPoints`] if mount points were kept; everything else is removed.
     /// Returns [`FileError::Io`] if a file cannot be removed. The other files may be removed
     /// already.
     pub fn remove_tree(&self, path: &RelativePath) -> Result<(), FileError> {
@@ -82,7 +84,8 @@ impl SessionDir {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             other => other.map_err(|errno| failed(errno.into()))?,
         };
-        remove_tree(&by_descriptor(&parent).join(path.file_name())).map_err(failed)
+        let kept = remove_tree(&by_descriptor(&parent).join(path.file_name())).map_err(failed)?;
+        FileError::check_mount_points(path.as_ref(), kept)
     }
 
     /// Opens the directory that contains `path`. No component may be a symlink.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sandbox_core::{FileErrorKind, RelativePath, SessionDir};
+use testkit::{as_ordinary_user, assert_passed, copy_of_this_program, skipped};
 
 struct Fixture {
     outer: tempfile::TempDir,
@@ -173,6 +174,50 @@ fn remove_all_deletes_directories_that_deny_access_to_their_owner() {
     dir.remove_all().unwrap();
     assert!(!path.exists());
     assert!(outer.path().join("secret").exists());
+}
+
+#[test]
+fn files_that_deny_access_to_their_owner_are_read_and_keep_their_modes() {
+    // Root ignores modes, so an ordinary user runs the test.
+    if rustix::process::geteuid().is_root() {
+        let (_dir, program) = copy_of_this_program();
+        let test = "files::files_that_deny_access_to_their_owner_are_read_and_keep_their_modes";
+        let ran = as_ordinary_user(program)
+            .args(["--exact", test])
+            .env_remove("TMPDIR")
+            .current_dir("/")
+            .output();
+        return match ran {
+            Ok(ran) => assert_passed(&ran),
+            Err(_) => skipped("unreadable files", "package util-linux"),
+        };
+    }
+    let Fixture { outer, dir } = fixture();
+    dir.write(&rel("a/b/c"), b"inside").unwrap();
+    fs::set_permissions(outer.path().join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
+    symlink("../../../../secret", dir.path().join("a/b/out")).unwrap();
+    let closed = ["a/b/c", "a/b", "a"];
+    let set = |path: &str, mode| {
+        fs::set_permissions(dir.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    closed.iter().for_each(|path| set(path, 0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    assert_eq!(dir.read(&rel("a/b/c"), 100).unwrap(), b"inside");
+                    dir.open_readable_directory(&rel("a/b")).unwrap();
+                }
+            });
+        }
+    });
+    assert!(dir.open_file(&rel("a/b/out")).is_err());
+    for path in closed.into_iter().rev() {
+        assert_eq!(fs::metadata(dir.path().join(path)).unwrap().mode() & 0o777, 0, "{path}");
+        set(path, 0o700);
+    }
+    let secret = fs::metadata(outer.path().join("secret")).unwrap();
+    assert_eq!(secret.mode() & 0o777, 0);
 }
 
 #[test]
