@@ -100,7 +100,8 @@ pub use transfer::{
 pub mod internal {
     pub use crate::keys::{key_for, strip_prefix};
     pub use crate::transfer::{
-        FreshUploadError, FreshUploads, Listing, MemoryBudget, Object, OnStep, PartRecord,
-        UploadRecord, UploadStep, Uploaded, get_object, list_tree, put_object,
+        FreshUploadError, FreshUploads, KeyLimits, Listing, MemoryBudget, Object, OnStep,
+        PartRecord, UploadRecord, UploadStep, Uploaded, get_object, list_tree,
+        projection_key_problem, put_object, sweep_local, sync_filesystem,
     };
 }

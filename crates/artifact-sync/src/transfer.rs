@@ -12,6 +12,7 @@ mod deletion;
 mod download;
 mod files;
 mod links;
+mod local;
 mod multipart;
 mod objects;
 mod probe;
@@ -27,11 +28,13 @@ pub use budget::MemoryBudget;
 pub use deletion::presigned::PresignedDelete;
 pub use deletion::{ConditionalDelete, ConditionalDeletion};
 pub use links::{LinkError, LinkErrorKind, Linker};
+pub use local::{sweep_local, sync_filesystem};
 pub use multipart::{
     FreshUploadError, FreshUploads, OnStep, PartRecord, UploadRecord, UploadStep, Uploaded,
 };
 pub use objects::{Listing, Object, get_object, list_tree, put_object};
 pub use probe::StoreProbe;
+pub use quirks::{KeyLimits, projection_key_problem};
 pub use store_error::{StoreError, StoreErrorKind};
 pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};
 

@@ -8,6 +8,8 @@ use std::io;
 use object_store::path::Path as Key;
 use object_store::{Error, ObjectStore};
 
+use crate::transfer::stores::StoreCapabilities;
+
 /// Name of the local disk store in `Display`, `Debug`, and [`Error::Generic`].
 const LOCAL_DISK: &str = "LocalFileSystem";
 
@@ -55,18 +57,60 @@ pub(super) fn rejects_key_permanently(error: &Error, key: &Key) -> bool {
     }
     match error {
         Error::InvalidPath { .. } => true,
-        Error::Generic { store, .. } => *store == LOCAL_DISK && is_upload_name(key),
+        Error::Generic { store, .. } => {
+            *store == LOCAL_DISK && key.filename().is_some_and(is_upload_name)
+        }
         _ => false,
     }
 }
 
-/// Returns whether the local disk store reserves this name for uploads in progress:
-/// `<name>#<number>`.
-fn is_upload_name(key: &Key) -> bool {
-    let number = key.as_ref().rsplit_once('#').map(|(_, number)| number);
-    number.is_some_and(|number| {
+/// Returns whether the local disk store reserves a file name for uploads in progress:
+/// `<name>#<number>`. Only the first `#` counts.
+pub(super) fn is_upload_name(name: &str) -> bool {
+    name.split_once('#').is_some_and(|(_, number)| {
         !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
     })
+}
+
+/// Group of stores whose keys have the same limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyLimits {
+    /// Each key is a file on the local disk.
+    LocalDisk,
+    /// Keys are texts.
+    Text,
+}
+
+impl KeyLimits {
+    /// Returns the limits of a store.
+    pub fn of(store: &dyn ObjectStore, capabilities: &StoreCapabilities) -> Self {
+        if capabilities.root.is_some() || copies_by_hard_link(store) {
+            Self::LocalDisk
+        } else {
+            Self::Text
+        }
+    }
+}
+
+/// Longest file name of Linux file systems (`NAME_MAX`, `limits.h`).
+const MAX_NAME_BYTES: usize = 255;
+/// Shortest suffix of an upload in progress.
+const UPLOAD_SUFFIX_BYTES: usize = "#1".len();
+
+/// Returns an explanation if a store cannot hold an object with this key. The content of such a
+/// file can still be stored under another key.
+pub fn projection_key_problem(key: &Key, limits: KeyLimits) -> Option<&'static str> {
+    let name = key.filename()?;
+    if limits == KeyLimits::Text {
+        return None;
+    }
+    if is_upload_name(name) {
+        Some("a store on the local disk reserves names that end with # and a number")
+    } else if name.len() > MAX_NAME_BYTES - UPLOAD_SUFFIX_BYTES {
+        Some("a store on the local disk holds no name of more than 253 bytes")
+    } else {
+        None
+    }
 }
 
 #[cfg(all(test, feature = "fs"))]
@@ -117,6 +161,24 @@ mod tests {
         assert_eq!(memory.to_string(), "InMemory");
         assert!(!copies_by_hard_link(&memory));
         assert!(!copies_by_hard_link(&PrefixStore::new(memory, "LocalFile")));
+    }
+
+    #[tokio::test]
+    async fn a_key_without_a_problem_can_be_stored_and_one_with_a_problem_cannot() {
+        let root = tempfile::tempdir().unwrap();
+        let local = LocalFileSystem::new_with_prefix(root.path()).unwrap();
+        let limits = KeyLimits::of(&local, &StoreCapabilities::default());
+        assert_eq!(limits, KeyLimits::LocalDisk);
+        let (short, long) = ("n".repeat(253), "n".repeat(254));
+        for name in ["a", "a#", "a#1", "#7", "a#1x", "a#b#1", "d#1/x", "d/x#1", &short, &long] {
+            let key = Key::parse(name).unwrap();
+            let problem = projection_key_problem(&key, limits);
+            let stored = local.put(&key, "x".into()).await;
+            assert_eq!(problem.is_none(), stored.is_ok(), "{name}: {problem:?} {stored:?}");
+            assert_eq!(projection_key_problem(&key, KeyLimits::Text), None);
+        }
+        let memory = KeyLimits::of(&InMemory::new(), &StoreCapabilities::default());
+        assert_eq!(memory, KeyLimits::Text);
     }
 
     #[tokio::test]
