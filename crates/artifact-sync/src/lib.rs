@@ -100,8 +100,8 @@ pub use transfer::{
 pub mod internal {
     pub use crate::keys::{key_for, strip_prefix};
     pub use crate::transfer::{
-        FreshUploadError, FreshUploads, KeyLimits, Listing, MemoryBudget, Object, OnStep,
-        PartRecord, UploadRecord, UploadStep, Uploaded, get_object, list_tree,
+        FreshUploadError, FreshUploads, KeyLimits, Listed, Listing, MemoryBudget, Object, OnStep,
+        PartRecord, UploadRecord, UploadStep, Uploaded, get_object, list_pages, list_tree,
         projection_key_problem, put_object, sweep_local, sync_filesystem,
     };
 }

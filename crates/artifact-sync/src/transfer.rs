@@ -12,6 +12,7 @@ mod deletion;
 mod download;
 mod files;
 mod links;
+mod listing;
 mod local;
 mod multipart;
 mod objects;
@@ -28,6 +29,7 @@ pub use budget::MemoryBudget;
 pub use deletion::presigned::PresignedDelete;
 pub use deletion::{ConditionalDelete, ConditionalDeletion};
 pub use links::{LinkError, LinkErrorKind, Linker};
+pub use listing::{Listed, list_pages};
 pub use local::{sweep_local, sync_filesystem};
 pub use multipart::{
     FreshUploadError, FreshUploads, OnStep, PartRecord, UploadRecord, UploadStep, Uploaded,

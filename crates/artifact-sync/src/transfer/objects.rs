@@ -6,11 +6,11 @@ use object_store::path::Path as Key;
 use object_store::{
     Attributes, Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult,
 };
-use sandbox_core::with_causes;
 
 use crate::report::RestoreFailure;
 use crate::state::Origin;
 use crate::transfer::attributes::{attributes, is_executable};
+use crate::transfer::listing::{Bounds, Listed, flatten, list_by_level};
 use crate::transfer::quirks;
 
 /// Objects below a prefix.
@@ -24,34 +24,26 @@ pub struct Listing {
 }
 
 /// Lists all objects below a prefix. An invalid key ends a store's own listing; the prefix is then
-/// listed level by level, and only the directory of that key is lost.
+/// listed level by level, and only objects beside that key are lost.
 ///
 /// # Errors
-/// Returns the store's error if nothing can be listed.
+/// Returns the store's error.
 pub async fn list_tree(store: &dyn ObjectStore, prefix: &Key) -> Result<Listing, Error> {
     match store.list(Some(prefix)).try_collect().await {
-        Ok(objects) => Ok(Listing { objects, unlisted: Vec::new() }),
-        Err(error) if quirks::is_invalid_key_in_listing(&error) => {
-            list_level_by_level(store, prefix).await
-        }
-        Err(error) => Err(error),
+        Ok(objects) => return Ok(Listing { objects, unlisted: Vec::new() }),
+        Err(error) if quirks::is_invalid_key_in_listing(&error) => {}
+        Err(error) => return Err(error),
     }
-}
-
-async fn list_level_by_level(store: &dyn ObjectStore, top: &Key) -> Result<Listing, Error> {
     let mut listing = Listing::default();
-    let mut rest = vec![top.clone()];
-    while let Some(prefix) = rest.pop() {
-        match store.list_with_delimiter(Some(&prefix)).await {
-            Ok(level) => {
-                listing.objects.extend(level.objects);
-                let below = level.common_prefixes.into_iter();
-                rest.extend(below.filter(|below| below.as_ref().len() > prefix.as_ref().len()));
+    let mut found = flatten(list_by_level(store, None, prefix.clone(), Bounds::default()));
+    while let Some(found) = found.try_next().await? {
+        match found {
+            Listed::Object(meta) => listing.objects.push(meta),
+            Listed::Incomplete { prefix: key, reason } => {
+                listing.unlisted.push(RestoreFailure { key, reason });
             }
-            Err(error) if prefix == *top => return Err(error),
-            Err(error) => listing
-                .unlisted
-                .push(RestoreFailure { key: format!("{prefix}/"), reason: with_causes(&error) }),
+            // Its directory is named.
+            Listed::OddKey { .. } => {}
         }
     }
     Ok(listing)

@@ -17,6 +17,7 @@ use object_store::path::Path as Key;
 use object_store::{ClientOptions, Error, ObjectStore, ObjectStoreExt, UpdateVersion};
 use testkit::{S3Server, assert_passed, http_get, rerun, s3_environment, skipped};
 
+use crate::listing;
 use crate::machine::{Machine, PREFIX, changed};
 
 /// Environment variable with the Python environment of the servers and the second client.
@@ -264,6 +265,18 @@ async fn hostile_keys(endpoint: &str) {
     }
     machine.write("mine", "1");
     assert_eq!(changed(&mirror.sync().await), ["mine"]);
+
+    // By page, an odd key costs nothing but itself, also at the top of the prefix.
+    let top = ["hostile//x", "hostile/a", "hostile/d/./x", "hostile/d/b", "hostile/tab\there"];
+    let mut all: Vec<String> = top.map(str::to_owned).into();
+    all.extend((0..1_200).map(|number| format!("hostile/e/{number:04}")));
+    python(&["s3.py", endpoint, "put"], &serde_json::to_string(&all).unwrap());
+    let opened = open_store("s3://bucket").unwrap();
+    let found = listing::list(&*opened.store, &opened.capabilities, "hostile").await;
+    all.sort();
+    let (valid, odd): (Vec<_>, Vec<_>) = all.into_iter().partition(|key| Key::parse(key).is_ok());
+    assert_eq!((found.objects, found.odd), (valid, odd));
+    assert!(found.incomplete.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

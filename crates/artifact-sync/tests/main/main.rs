@@ -7,6 +7,7 @@ mod differential;
 mod events;
 mod faults;
 mod keys;
+mod listing;
 mod machine;
 mod memory;
 mod model;
