@@ -8,6 +8,7 @@ mod diff;
 mod events;
 mod ignore;
 mod inspect;
+mod markers;
 mod queue;
 mod signature;
 mod skipped;

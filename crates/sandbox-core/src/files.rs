@@ -18,7 +18,7 @@ pub use error::{FileError, FileErrorKind};
 pub use readable::{ReadableDirectory, is_opened_by_grant};
 #[cfg(feature = "native")]
 pub(crate) use remove::remove_tree;
-pub use staged::{STAGED_PREFIX, StagedFile};
+pub use staged::{STAGED_PREFIX, StagedFile, is_own_staged_name, is_staged_name};
 
 /// Returns the current path of an open file or directory, with every symlink resolved.
 ///

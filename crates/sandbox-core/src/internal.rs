@@ -2,7 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use crate::files::{ReadableDirectory, is_opened_by_grant, read_open, real_path};
+pub use crate::files::{
+    ReadableDirectory, is_opened_by_grant, is_own_staged_name, is_staged_name, read_open, real_path,
+};
 pub use crate::id::check_id;
 
 /// Locks a mutex. Ignores poisoning: its data must be valid after a panic at any point.

@@ -15,7 +15,7 @@ use sandbox_core::internal::lock;
 use sandbox_core::{RelativePath, SessionDir};
 use tokio::time::Instant;
 
-use crate::paths::{covers, name, take_under};
+use crate::paths::{covers, name, parents, take_under};
 use crate::scan::diff::{Baseline, Changes, diff, diff_under, removed_uncertain};
 use crate::scan::events::{EventKind, Subscription};
 use crate::scan::ignore::IgnoreRules;
@@ -89,6 +89,8 @@ struct ScanState {
     walked: Option<Instant>,
     /// Paths that differed from the baseline or could not be inspected.
     dirty: BTreeSet<String>,
+    /// Directories that are ignored because of a marker in them.
+    ignored: BTreeSet<String>,
     /// Files with several names. A write through one name raises an event for that name only.
     linked: BTreeMap<String, Links>,
 }
@@ -236,17 +238,21 @@ impl ChangeTracker {
         if pending.is_incomplete {
             return None;
         }
+        // These directories stay watched, because their markers may be removed.
+        let is_ignored = |path: &str| parents(path).any(|above| state.ignored.contains(above));
+        pending.paths.retain(|path, _| !is_ignored(path));
         let topmost = pending.topmost();
         let paths: Vec<&str> = topmost.iter().map(|(path, _)| *path).collect();
         // Directories are watched anew: what was below one may have moved.
         paths.iter().for_each(|path| subscription.unwatch(path));
         let dir = self.dir.as_fd();
-        let found = walk::walk_under(dir, &paths, &self.rules, Some(subscription))?;
+        let mut found = walk::walk_under(dir, &paths, &self.rules, Some(subscription))?;
+        state.ignored.retain(|ignored| !paths.iter().any(|path| covers(path, ignored)));
+        found.ignored.extend(state.ignored.iter().cloned());
         subscription.forget_modes(&found.granted);
         let has_stray_writer = topmost.iter().any(|(path, kind)| {
             matches!(kind, EventKind::Content | EventKind::Attributes)
-                && !found.has(path)
-                && !found.has_directory(path)
+                && !found.has_anything(path)
                 && !self.rules.covers(path)
                 && !is_unnamed(path)
         });
@@ -325,6 +331,7 @@ impl ScanState {
         let unreadable = found.skipped.iter().filter(is_unreadable);
         self.dirty.extend(unreadable.map(|skipped| skipped.path.clone()));
         self.linked.extend(found.linked.iter().cloned());
+        self.ignored.extend(found.ignored.iter().cloned());
     }
 }
 

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use sandbox_core::internal::lock;
 
 use crate::paths::{name, parents, take_under};
+use crate::scan::markers::is_marker_name;
 
 /// Most paths that one scan inspects. Above this, a walk costs less.
 const MAX_PENDING_PATHS: usize = 4_096;
@@ -321,6 +322,11 @@ impl PendingEvents {
     fn add(&mut self, mut path: String, mut kind: EventKind) {
         if self.is_incomplete {
             return;
+        }
+        // A marker decides about the whole directory, unless that is the top one.
+        let marked = parents(&path).next().filter(|_| is_marker_name(name(&path)));
+        if let Some(above) = marked.map(str::to_owned) {
+            (path, kind) = (above, EventKind::Name);
         }
         // A name that is not UTF-8 may be shown like this one, so the scan inspects the directory.
         while name(&path).contains(char::REPLACEMENT_CHARACTER) {

@@ -11,14 +11,16 @@ use sandbox_core::RelativePath;
 use sandbox_core::internal::ReadableDirectory;
 
 use crate::limits::{MAX_FILE_BYTES, MAX_PATH_BYTES};
+use crate::paths::parents;
 use crate::scan::ignore::IgnoreRules;
+use crate::scan::markers;
 use crate::scan::skipped::SkipReason;
 use crate::scan::snapshot::{Entry, Links, Snapshot, SymlinkEntry};
 
 /// Inspects one path.
 pub(crate) fn inspect(dir: impl AsFd, path: &RelativePath, rules: &IgnoreRules) -> Snapshot {
     let mut found = Snapshot::default();
-    if rules.covers(path.as_str()) {
+    if rules.covers(path.as_str()) || has_marker(&dir, path.as_str(), rules) {
         return found;
     }
     let above = path.parent();
@@ -41,6 +43,11 @@ pub(crate) fn inspect(dir: impl AsFd, path: &RelativePath, rules: &IgnoreRules) 
         Err(errno) => found.skip(path.as_str().to_owned(), unreadable(errno)),
     }
     found
+}
+
+/// Returns whether a marker in a directory above makes the rules ignore a path.
+fn has_marker(dir: impl AsFd, path: &str, rules: &IgnoreRules) -> bool {
+    parents(path).any(|above| rules.honours_marker(above) && markers::is_in(&dir, above))
 }
 
 /// Adds an entry that is not a directory. `name` names it relative to `at`.

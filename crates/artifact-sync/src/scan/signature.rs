@@ -83,6 +83,11 @@ impl Signature {
         (self.inode, self.size, self.modified)
     }
 
+    /// Returns whether all fields but the change time are equal.
+    pub(crate) fn differs_in_change_time_only(&self, other: &Self) -> bool {
+        Self { changed: other.changed, ..*self } == *other
+    }
+
     pub(crate) fn is_executable(&self) -> bool {
         self.mode & 0o100 != 0
     }

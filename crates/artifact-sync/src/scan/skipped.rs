@@ -35,6 +35,8 @@ pub enum SkipReason {
     },
     /// Another file system is mounted on it.
     MountPoint,
+    /// It has the name of a file that a process of agent-tools was writing when it ended.
+    Staged,
     /// No object key can represent the path, or the store rejects the key permanently.
     Key {
         /// Explanation for a user.
@@ -59,6 +61,7 @@ impl fmt::Display for SkipReason {
                 write!(f, "it has {size} bytes; at most {MAX_FILE_BYTES} are mirrored")
             }
             Self::MountPoint => f.write_str("another file system is mounted on it"),
+            Self::Staged => f.write_str("it is left over from an interrupted write"),
             Self::Key { reason } => f.write_str(reason),
             Self::Unreadable { reason } => write!(f, "it cannot be read: {reason}"),
         }
@@ -70,7 +73,9 @@ impl SkipReason {
     /// not be removed.
     pub(crate) fn hides_a_file(&self) -> bool {
         match self {
-            Self::Symlink | Self::Special | Self::NotUtf8 | Self::Key { .. } => false,
+            Self::Symlink | Self::Special | Self::NotUtf8 | Self::Staged | Self::Key { .. } => {
+                false
+            }
             Self::PathTooLong
             | Self::TooDeep
             | Self::TooLarge { .. }

@@ -45,6 +45,8 @@ pub(crate) struct Snapshot {
     pub(crate) skipped: Vec<Skipped>,
     /// Files with several names.
     pub(crate) linked: Vec<(String, Links)>,
+    /// Directories that are ignored because of a marker in them, by path.
+    pub(crate) ignored: Vec<String>,
     /// Directories that were made readable during the walk, in any order.
     pub(crate) granted: Vec<String>,
     /// Error of the first directory that could not be watched. No later directory is watched.
@@ -59,11 +61,41 @@ pub(crate) struct Links {
     pub(crate) count: u32,
 }
 
+/// Sizes of the lists of a snapshot.
+pub(super) struct Sizes {
+    files: usize,
+    symlinks: usize,
+    skipped: usize,
+    linked: usize,
+}
+
+impl Sizes {
+    /// Returns the number of files and symlinks.
+    pub(super) fn mirrored(&self) -> usize {
+        self.files + self.symlinks
+    }
+}
+
 impl Snapshot {
     /// Returns the paths at or below which unseen files may still exist.
     pub(crate) fn blind_spots(&self) -> Vec<&str> {
         let hiding = self.skipped.iter().filter(|skipped| skipped.reason.hides_a_file());
-        hiding.map(|skipped| skipped.path.as_str()).collect()
+        let ignored = self.ignored.iter().map(String::as_str);
+        hiding.map(|skipped| skipped.path.as_str()).chain(ignored).collect()
+    }
+
+    /// Returns the sizes of the lists that entries of a directory are added to.
+    pub(super) fn sizes(&self) -> Sizes {
+        let (files, symlinks) = (self.files.len(), self.symlinks.len());
+        Sizes { files, symlinks, skipped: self.skipped.len(), linked: self.linked.len() }
+    }
+
+    /// Drops the entries that were added after this state.
+    pub(super) fn truncate(&mut self, before: &Sizes) {
+        self.files.truncate(before.files);
+        self.symlinks.truncate(before.symlinks);
+        self.skipped.truncate(before.skipped);
+        self.linked.truncate(before.linked);
     }
 
     /// Returns the number of files and symlinks.
@@ -79,6 +111,11 @@ impl Snapshot {
     /// Returns whether a path is a directory that was entered.
     pub(crate) fn has_directory(&self, path: &str) -> bool {
         self.directories.binary_search_by(|entry| entry.path.as_str().cmp(path)).is_ok()
+    }
+
+    /// Returns whether something was found under a path.
+    pub(crate) fn has_anything(&self, path: &str) -> bool {
+        self.has(path) || self.has_directory(path) || self.ignored.iter().any(|known| known == path)
     }
 
     /// Returns whether a path is a symlink.
@@ -105,6 +142,7 @@ impl Snapshot {
         self.skipped.extend(other.skipped);
         self.linked.extend(other.linked);
         self.granted.extend(other.granted);
+        self.ignored.extend(other.ignored);
         self.unwatched = self.unwatched.take().or(other.unwatched);
     }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, RawDir, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
-use sandbox_core::internal::ReadableDirectory;
+use sandbox_core::internal::{ReadableDirectory, is_own_staged_name};
 
 use crate::limits::{MAX_DEPTH, MAX_PATH_BYTES};
 use crate::scan::events::Subscription;
-use crate::scan::ignore::IgnoreRules;
+use crate::scan::ignore::{IgnoreRules, Rule};
 use crate::scan::inspect::{add, unreadable};
+use crate::scan::markers::{self, Marker};
 use crate::scan::queue::Job;
 use crate::scan::signature::permissions;
 use crate::scan::skipped::SkipReason;
@@ -51,15 +52,25 @@ impl Walker<'_> {
         {
             self.found.unwatched = Some(error);
         }
-        let before = self.found.mirrored_entries();
+        if dir.original_mode().is_some() {
+            self.found.granted.push(path.to_owned());
+        }
+        let before = self.found.sizes();
         let mut jobs = Vec::new();
-        if let Err(errno) = self.entries(&dir, &job, |_, below| {
+        let listed = self.entries(&dir, &job, |_, below| {
             jobs.extend(below);
             true
-        }) {
-            self.found.skip(path.to_owned(), unreadable(errno));
+        });
+        match listed {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                self.found.truncate(&before);
+                self.found.ignored.push(path.to_owned());
+                return Vec::new();
+            }
+            Err(errno) => self.found.skip(path.to_owned(), unreadable(errno)),
         }
-        self.add_directory(&dir, &stat, path, self.found.mirrored_entries() == before);
+        self.add_directory(&dir, &stat, path, self.found.mirrored_entries() == before.mirrored());
         jobs
     }
 
@@ -71,7 +82,7 @@ impl Walker<'_> {
         let listed = listed.and_then(|dir| {
             let mut walker = Walker { found: &mut seen, rules: self.rules, subscription: None };
             walker.entries(&dir, job, |walker, below| {
-                has_directory |= below.is_some_and(|job| open(&job).is_ok());
+                has_directory |= below.is_some_and(|job| walker.is_mirrored(&job));
                 !has_directory && walker.found.mirrored_entries() == 0
             })?;
             stat(&dir)
@@ -83,24 +94,27 @@ impl Walker<'_> {
     }
 
     fn add_directory(&mut self, dir: &ReadableDirectory, stat: &Statx, path: &str, is_empty: bool) {
-        let original = dir.original_mode();
-        if original.is_some() {
-            self.found.granted.push(path.to_owned());
-        }
         if !path.is_empty() {
-            let mode = permissions(original.unwrap_or(stat.stx_mode));
+            let mode = permissions(dir.original_mode().unwrap_or(stat.stx_mode));
             self.found.directories.push(DirectoryEntry { path: path.to_owned(), mode, is_empty });
         }
     }
 
+    /// Returns whether a directory below is mirrored.
+    fn is_mirrored(&self, job: &Job) -> bool {
+        open(job).is_ok_and(|(dir, _)| {
+            !self.rules.honours_marker(job.path()) || markers::find(&*dir).is_none()
+        })
+    }
+
     /// Adds the entries of a directory, until `more` returns `false`. Passes each subdirectory to
-    /// `more`.
+    /// `more`. Stops at a marker that makes the directory ignored, and returns it.
     fn entries(
         &mut self,
         dir: &Arc<ReadableDirectory>,
         job: &Job,
         mut more: impl FnMut(&mut Self, Option<Job>) -> bool,
-    ) -> rustix::io::Result<()> {
+    ) -> rustix::io::Result<Option<Marker>> {
         let mut buffer = [MaybeUninit::<u8>::uninit(); BUFFER_BYTES];
         let mut entries = RawDir::new(&**dir, &mut buffer);
         while let Some(entry) = entries.next() {
@@ -108,12 +122,17 @@ impl Walker<'_> {
             if matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 continue;
             }
+            if let Some(marker) = markers::of_entry(&**dir, entry.file_name())
+                && self.rules.honours_marker(job.path())
+            {
+                return Ok(Some(marker));
+            }
             let below = self.entry(dir, job, entry.file_name(), entry.file_type());
             if !more(self, below) {
                 break;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Adds a file, or returns a directory to list.
@@ -140,8 +159,14 @@ impl Walker<'_> {
             let stat = known.insert(stat());
             kind = stat.as_ref().map_or(kind, |stat| FileType::from_raw_mode(stat.stx_mode.into()));
         }
-        if self.rules.covers_entry(&path, kind == FileType::Directory) {
-            return None;
+        match self.rules.rule(&path, kind == FileType::Directory) {
+            // A process that was killed may have left it behind.
+            Some(Rule::Staged) if !is_own_staged_name(text) => {
+                self.found.skip(path, SkipReason::Staged);
+                return None;
+            }
+            Some(_) => return None,
+            None => {}
         }
         if matches!(known, Some(Err(Errno::NOENT))) {
             return None;

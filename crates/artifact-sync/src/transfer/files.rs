@@ -66,13 +66,13 @@ impl FileTransfers {
             || self.has_recorded_content(path, signature)
     }
 
-    /// Compares the content of a file whose signature is the recorded one, and records equal
-    /// content again.
+    /// Compares the content of a file whose signature is the recorded one apart from the change
+    /// time, and records equal content again. Opening a file that denies reading moves that time.
     fn has_recorded_content(&self, path: &str, signature: &Signature) -> bool {
         let stored = self.index().stored(path).cloned();
-        let Some(stored) = stored.filter(|stored| stored.signature.signature == *signature) else {
-            return false;
-        };
+        let is_similar =
+            |stored: &StoredFile| stored.signature.signature.differs_in_change_time_only(signature);
+        let Some(stored) = stored.filter(is_similar) else { return false };
         let Some(recorded) = self.hashed(path, &stored.hash) else { return false };
         let mut index = self.index();
         // A transfer may have recorded another version meanwhile.

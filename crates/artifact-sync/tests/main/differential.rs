@@ -22,6 +22,7 @@ use testkit::{as_ordinary_user, assert_passed, copy_of_this_program, skipped};
 /// Number of cases, unless `PROPTEST_CASES` is set.
 const CASES: u32 = 500;
 const NAMES: [&[u8]; 7] = [b"a", b"b", b"d", b"e", b"\xff", b"\xfe", "\u{FFFD}".as_bytes()];
+const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55";
 /// Directory that mirrors ignore.
 const IGNORED: &[u8] = b"node_modules";
 
@@ -38,6 +39,8 @@ enum Op {
     Remove(Location),
     Link(Location, Location),
     MakeDirectory(Location),
+    /// Marks a directory as a cache, or writes other content to the marker.
+    Mark(Location, bool),
     Symlink(Location),
     Fifo(Location),
     Mode(Location, u32),
@@ -59,6 +62,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => location().prop_map(Op::Remove),
         2 => (location(), location()).prop_map(|(from, to)| Op::Link(from, to)),
         2 => location().prop_map(Op::MakeDirectory),
+        2 => (location(), any::<bool>()).prop_map(|(at, valid)| Op::Mark(at, valid)),
         1 => location().prop_map(Op::Symlink),
         1 => location().prop_map(Op::Fifo),
         2 => (location(), mode).prop_map(|(at, mode)| Op::Mode(at, mode)),
@@ -162,6 +166,15 @@ impl World {
             }
             Op::MakeDirectory(at) => {
                 let _ = fs::create_dir_all(self.path(at));
+            }
+            Op::Mark(at, is_valid) => {
+                let path = self.path(at);
+                // A write in an ignored tree to a file with another name elsewhere is found only by
+                // the next walk.
+                if !self.links && fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir()) {
+                    let content = if *is_valid { TAG } else { "" };
+                    let _ = fs::write(path.join("CACHEDIR.TAG"), content);
+                }
             }
             Op::Symlink(at) => {
                 let _ = symlink("a", self.room_for(at));

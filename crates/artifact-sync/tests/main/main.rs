@@ -6,6 +6,7 @@ mod crash;
 mod differential;
 mod events;
 mod faults;
+mod ignored;
 mod keys;
 mod listing;
 mod machine;

@@ -1,9 +1,9 @@
 //! Synchronisation of the directory to the store.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use artifact_sync::{Direction, IgnoreRules, Mirror, Progress, SkipReason};
+use artifact_sync::{Direction, Mirror, Progress, SkipReason};
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{Attribute, ObjectStoreExt};
@@ -145,43 +145,6 @@ async fn a_touched_file_with_the_same_content_is_not_reported() {
     mirror.sync().await;
     machine.write("a", "1");
     assert!(changed(&mirror.sync().await).is_empty());
-    assert!(mirror.pending().is_empty());
-}
-
-#[tokio::test]
-async fn ignored_trees_are_not_stored_and_special_files_are_reported_once() {
-    let machine = Machine::in_memory();
-    let mirror = machine.open();
-    for ignored in ["node_modules/a", "x/.git/config", "skills/s/SKILL.md", "x/__pycache__/y.pyc"] {
-        machine.write(ignored, "ignored");
-    }
-    machine.write("x/skills/kept", "1");
-    symlink("/etc/passwd", machine.dir().join("link")).unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(machine.dir().join("socket")).unwrap();
-    let report = mirror.sync().await;
-    assert_eq!(changed(&report), ["x/skills/kept"]);
-    let skipped: Vec<_> =
-        report.skipped.iter().map(|skipped| (skipped.path.as_str(), &skipped.reason)).collect();
-    assert_eq!(skipped, [("link", &SkipReason::Symlink), ("socket", &SkipReason::Special)]);
-    assert!(mirror.sync().await.skipped.is_empty(), "reported once");
-    assert_eq!(machine.objects().await, expected(&[("x/skills/kept", "1")]));
-}
-
-#[tokio::test]
-async fn objects_stored_under_other_ignore_rules_are_kept() {
-    let machine = Machine::in_memory();
-    let open = |patterns: &[&str]| {
-        machine.open_with(|mirror| mirror.ignore(IgnoreRules::from_patterns(patterns).unwrap()))
-    };
-    let mirror = open(&["*.tmp"]);
-    machine.write("node_modules/a", "1");
-    machine.write("b.tmp", "2");
-    assert_eq!(changed(&mirror.sync().await), ["node_modules/a"]);
-    drop(mirror);
-    let mirror = open(&["node_modules"]);
-    let report = mirror.sync().await;
-    assert_eq!((changed(&report), report.deleted.len()), (vec!["b.tmp"], 0));
-    assert_eq!(machine.objects().await.len(), 2);
     assert!(mirror.pending().is_empty());
 }
 

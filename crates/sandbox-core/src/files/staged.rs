@@ -1,9 +1,11 @@
 //! A file that is being written and has no name yet.
 
 use std::fs::{File, Metadata};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -14,6 +16,8 @@ use super::error::FileError;
 /// Prefix of the temporary names that files have while they replace their target. A crash can leave
 /// such a file behind. Programs should ignore it.
 pub const STAGED_PREFIX: &str = ".agent-tools-staged-";
+/// Hexadecimal digits of one random number in a temporary name.
+const TOKEN_DIGITS: usize = 16;
 
 /// New content for a file of a session. [`StagedFile::commit`] puts it in place; dropping the value
 /// discards it.
@@ -140,11 +144,56 @@ impl Drop for StagedFile {
     }
 }
 
-/// Returns a name that is unique on this machine, from the process id, a counter, and the time in
-/// nanoseconds.
+/// Returns whether a file of this name is being written, or was when a process ended. Another
+/// program's file has such a name only if it is a copy of one.
+pub fn is_staged_name(name: &str) -> bool {
+    let is_random = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    name.strip_prefix(STAGED_PREFIX).is_some_and(|rest| {
+        is_random(rest, 2 * TOKEN_DIGITS)
+            || rest.strip_prefix("probe-").is_some_and(|rest| is_random(rest, TOKEN_DIGITS))
+    })
+}
+
+/// Returns whether this process uses the name for a file that it is writing.
+pub fn is_own_staged_name(name: &str) -> bool {
+    is_staged_name(name)
+        && name.get(STAGED_PREFIX.len()..).is_some_and(|rest| rest.starts_with(process_token()))
+}
+
+/// Returns a name that no other program can guess.
 fn staged_name() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
-    format!("{STAGED_PREFIX}{:x}-{count:x}-{now:x}", std::process::id())
+    format!("{STAGED_PREFIX}{}{:016x}", process_token(), random().hash_one(count))
+}
+
+/// Returns the digits that all names of this process have in common.
+fn process_token() -> &'static str {
+    static TOKEN: OnceLock<String> = OnceLock::new();
+    TOKEN.get_or_init(|| format!("{:016x}", random().hash_one(std::process::id())))
+}
+
+/// Returns the keyed hash of this process. Its keys come from the operating system.
+fn random() -> &'static RandomState {
+    static STATE: OnceLock<RandomState> = OnceLock::new();
+    STATE.get_or_init(RandomState::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_unfinished_files_are_recognised_and_all_different() {
+        let names: std::collections::HashSet<String> = (0..1_000).map(|_| staged_name()).collect();
+        assert_eq!(names.len(), 1_000);
+        assert!(names.iter().all(|name| is_staged_name(name) && is_own_staged_name(name)));
+        let other = format!("{STAGED_PREFIX}{:032x}", 1);
+        assert!(is_staged_name(&other) && !is_own_staged_name(&other));
+        for name in ["", "a", STAGED_PREFIX, &format!("{STAGED_PREFIX}1-2-3"), &other[1..]] {
+            assert!(!is_staged_name(name), "{name}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use agent_tools::secrets::sql::VariableStore;
 use agent_tools::secrets::{LoadedVariables, SourceError};
 use agent_tools::{
-    Home, IgnoreRules, Session, SessionSpec, Sessions, Storage, Tier, VariableSource,
+    Home, IgnoreRules, PatternError, Session, SessionSpec, Sessions, Storage, Tier, VariableSource,
 };
 use secrecy::SecretString;
 use serde::Serialize;
@@ -140,8 +140,7 @@ impl Context {
             builder = builder.python_venv(std::path::absolute(venv).map_err(Failure::not_run)?);
         }
         if !self.global.ignore.is_empty() {
-            builder = builder
-                .ignore(IgnoreRules::from_patterns(&self.global.ignore).map_err(Failure::not_run)?);
+            builder = builder.ignore(ignore_rules(&self.global.ignore).map_err(Failure::not_run)?);
         }
         if let Some(dir) = application_dir() {
             builder = builder.application_dir(dir);
@@ -184,6 +183,17 @@ impl Context {
 }
 
 /// Returns the working directory, which sessions cannot see, unless it is a system directory.
+/// Creates ignore rules from the patterns of `--ignore`. They replace the default rules unless all
+/// of them begin with `+`.
+fn ignore_rules(patterns: &[String]) -> Result<IgnoreRules, PatternError> {
+    let added = patterns.iter().map(|pattern| pattern.strip_prefix('+').unwrap_or(pattern));
+    if patterns.iter().all(|pattern| pattern.starts_with('+')) {
+        IgnoreRules::default().with_patterns(added)
+    } else {
+        IgnoreRules::from_patterns(added)
+    }
+}
+
 fn application_dir() -> Option<PathBuf> {
     const SYSTEM: [&str; 12] = [
         "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/dev", "/proc", "/sys",

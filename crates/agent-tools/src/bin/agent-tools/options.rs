@@ -43,8 +43,8 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) accept: Vec<Weakness>,
-    /// Pattern of files that are not mirrored (gitignore syntax), instead of the default list.
-    /// Repeatable.
+    /// Pattern of files that are not mirrored (gitignore syntax). `+PATTERN` extends the default
+    /// rules; a pattern without `+` replaces them. Repeatable.
     #[arg(
         long,
         value_name = "PATTERN",

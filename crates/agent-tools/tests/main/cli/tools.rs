@@ -86,14 +86,18 @@ fn ignore_patterns_exclude_files_from_mirroring() {
         "bash",
         "mkdir -p build node_modules; touch a.log build/x node_modules/y b",
     ];
-    let ran = cli.run(&args).ok().json();
-    let stored: Vec<_> = ran["artifacts"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|artifact| artifact["relativePath"].as_str().unwrap())
-        .collect();
-    assert_eq!(stored, ["b", "node_modules/y"]);
+    let stored = |args: &[&str]| -> Vec<String> {
+        let ran = cli.run(args).ok().json();
+        let artifacts = ran["artifacts"].as_array().unwrap().iter();
+        let paths = artifacts.map(|artifact| artifact["relativePath"].as_str().unwrap());
+        paths.map(str::to_owned).collect()
+    };
+    assert_eq!(stored(&args), ["b", "node_modules/y"]);
+    let added = ["--json", "--ignore", "+*.log", "bash", "touch c c.log node_modules/z"];
+    assert_eq!(stored(&added), ["build/x", "c"]);
+    let mixed =
+        ["--json", "--ignore", "+*.log", "--ignore", "d", "bash", "touch d d.log node_modules/w"];
+    assert_eq!(stored(&mixed), ["node_modules/w", "node_modules/z"]);
     let wrong = cli.run(&["--ignore", "a{b", "bash", "true"]);
     assert!(wrong.code == 125 && wrong.stderr.contains("a{b"), "{}", wrong.stderr);
 }
