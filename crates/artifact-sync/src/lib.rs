@@ -85,8 +85,8 @@ pub use report::{
     SyncReport,
 };
 pub use scan::{
-    ChangeSource, ChangeSourceReport, IgnoreRules, PatternError, PatternErrorKind, SkipReason,
-    Skipped,
+    ChangeSource, ChangeSourceReport, IgnoreReason, IgnoreRules, Ignored, PatternError,
+    PatternErrorKind, SkipReason, Skipped,
 };
 #[cfg(feature = "_cloud")]
 pub use transfer::PresignedDelete;

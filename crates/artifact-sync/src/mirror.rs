@@ -14,7 +14,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::paths::relative;
 use crate::report::{ChangedFile, Pending, ReportBuilder, ReportedState, SyncReport};
-use crate::scan::{ChangeSourceReport, ChangeTracker, Changes, Entry, Scope, Skipped, Snapshot};
+use crate::scan::{
+    ChangeSourceReport, ChangeTracker, Changes, Entry, Ignored, Scope, Skipped, Snapshot,
+};
 use crate::state::{IndexEntry, Origin};
 use crate::transfer::Applier;
 
@@ -136,6 +138,12 @@ impl Mirror {
             Some((reason.to_owned(), relative(path)?))
         });
         paths.chain(held_back).map(|(reason, path)| Pending { path, reason }).collect()
+    }
+
+    /// Lists the ignored files and the topmost ignored directories, which have no copy in the
+    /// store. Blocks while it walks the directory.
+    pub fn ignored(&self) -> Vec<Ignored> {
+        self.shared.tracker.ignored()
     }
 
     async fn run(&self, scope: Scope, removals: MassRemoval, deadline: Duration) -> SyncReport {

@@ -7,6 +7,7 @@ mod changes;
 mod diff;
 mod events;
 mod ignore;
+mod ignored;
 mod inspect;
 mod markers;
 mod queue;
@@ -18,6 +19,7 @@ mod walker;
 
 pub use changes::{ChangeSource, ChangeSourceReport};
 pub use ignore::{IgnoreRules, PatternError, PatternErrorKind};
+pub use ignored::{IgnoreReason, Ignored};
 pub use skipped::{SkipReason, Skipped};
 
 pub(crate) use changes::{ChangeTracker, Scope};

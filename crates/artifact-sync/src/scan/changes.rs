@@ -19,6 +19,7 @@ use crate::paths::{covers, name, parents, take_under};
 use crate::scan::diff::{Baseline, Changes, diff, diff_under, removed_uncertain};
 use crate::scan::events::{EventKind, Subscription};
 use crate::scan::ignore::IgnoreRules;
+use crate::scan::ignored::{Ignored, ignored};
 use crate::scan::skipped::{SkipReason, Skipped};
 use crate::scan::snapshot::{Links, Snapshot};
 use crate::scan::{inspect, walk};
@@ -169,6 +170,11 @@ impl ChangeTracker {
     /// Inspects one path.
     pub(crate) fn inspect(&self, path: &RelativePath) -> Snapshot {
         inspect::inspect(self.dir.as_fd(), path, &self.rules)
+    }
+
+    /// Lists what the rules ignore.
+    pub(crate) fn ignored(&self) -> Vec<Ignored> {
+        ignored(self.dir.as_fd(), &self.rules)
     }
 
     fn scan_file(
