@@ -16,7 +16,8 @@
 //!    onto itself. A mount point cannot be renamed or removed (`EBUSY`), so a command cannot move
 //!    the parent of a protected path.
 //! 7. A path that does not exist gets no mount: see `creation`.
-//! 8. Every path is canonical at the time of compilation. An engine fails if one of them has become
+//! 8. A sealed path is hidden, and no rule opens a path at or inside it.
+//! 9. Every path is canonical at the time of compilation. An engine fails if one of them has become
 //!    a symlink.
 
 use std::collections::{BTreeSet, HashSet};
@@ -29,7 +30,7 @@ use crate::creation::CreationRules;
 use crate::glob;
 use crate::mandatory;
 use crate::order::{PathSets, order_mounts};
-use crate::plan::{MountError, MountOp, MountOptions, MountPlan, Unenforced, UnenforcedReason};
+use crate::plan::{MountError, MountOptions, MountPlan, Unenforced, UnenforcedReason};
 use crate::policy::Policy;
 use crate::repositories::RepositorySearch;
 use crate::rules::{PathRule, is_glob, is_inside};
@@ -50,9 +51,6 @@ impl Policy {
     /// # Errors
     /// Returns [`MountError`] if the tree cannot be inspected or a pattern matches too much.
     pub fn mounts(&self, tree: &dyn Tree, options: &MountOptions) -> Result<MountPlan, MountError> {
-        if self.has_no_file_rules() {
-            return Ok(MountPlan { ops: vec![MountOp::RootWritable], ..MountPlan::default() });
-        }
         let mut compiler = MountCompiler {
             tree,
             unenforced: Vec::new(),
@@ -60,9 +58,18 @@ impl Policy {
             visited: 0,
             searched: 0,
         };
-        let writable = compiler.allowed_paths("allowWrite", &self.allow_write, &BTreeSet::new())?;
-        let shown = compiler.allowed_paths("allowRead", &self.allow_read, &writable)?;
-        let hidden = compiler.hidden_paths(self, &shown, &writable)?;
+        let sealed = compiler.sealed_paths(&self.sealed)?;
+        if self.has_no_file_rules() {
+            return plan_without_rules(sealed, tree);
+        }
+        let is_open = |path: &PathBuf| !sealed.iter().any(|sealed| path.starts_with(sealed));
+        let mut writable =
+            compiler.allowed_paths("allowWrite", &self.allow_write, &BTreeSet::new())?;
+        writable.retain(is_open);
+        let mut shown = compiler.allowed_paths("allowRead", &self.allow_read, &writable)?;
+        shown.retain(is_open);
+        let mut hidden = compiler.hidden_paths(self, &shown, &writable)?;
+        hidden.extend(sealed.iter().cloned());
         let mut protected = compiler.denied_paths(DENY_WRITE, &self.deny_write)?;
         for root in &writable {
             compiler.protect_root(self, root, &writable, &mut protected)?;
@@ -73,10 +80,23 @@ impl Policy {
             ops,
             unenforced: compiler.unenforced,
             creation_rules: CreationRules::default(),
+            sealed,
         };
         plan.creation_rules = creation_rules(self, tree, &plan, &sets.writable, &compiler.absent)?;
         Ok(plan)
     }
+}
+
+/// Returns the plan of a policy that lifts every rule for files. Only sealed paths are hidden.
+fn plan_without_rules(sealed: BTreeSet<PathBuf>, tree: &dyn Tree) -> Result<MountPlan, MountError> {
+    let sets = PathSets {
+        hidden: sealed.clone(),
+        shown: BTreeSet::new(),
+        writable: BTreeSet::from([PathBuf::from("/")]),
+        protected: BTreeSet::new(),
+    };
+    let ops = order_mounts(&sets, &MountOptions::default(), tree)?;
+    Ok(MountPlan { ops, sealed, ..MountPlan::default() })
 }
 
 /// State of one compilation.
@@ -170,6 +190,22 @@ impl MountCompiler<'_> {
                         self.report_unenforced(list, rule, UnenforcedReason::Absent);
                         self.absent.hidden.insert(path);
                     }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the canonical sealed paths that exist.
+    fn sealed_paths(&mut self, paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>, MountError> {
+        let mut found = BTreeSet::new();
+        for path in paths {
+            match self.resolve(path)? {
+                Some(canonical) => {
+                    found.insert(canonical);
+                }
+                None => {
+                    self.absent.hidden.insert(path.clone());
                 }
             }
         }

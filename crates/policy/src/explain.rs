@@ -1,7 +1,7 @@
 //! Decisions of a policy about single paths and hosts, with reason and remedy.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::domain;
 use crate::mandatory;
@@ -34,6 +34,11 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rule {
+    /// The path lies in one that is hidden whatever the settings say.
+    Sealed {
+        /// The hidden path.
+        path: PathBuf,
+    },
     /// `filesystem.disabled` is set, so there are no rules for files.
     Disabled,
     /// No entry of the list covers the path or host. Outside `denyRead` a path is readable; outside
@@ -59,6 +64,7 @@ pub enum Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Sealed { path } => write!(f, "{} is never accessible", path.display()),
             Self::Disabled => f.write_str("filesystem.disabled"),
             Self::Unlisted { list } => write!(f, "no entry of {list} covers it"),
             Self::Listed { list, entry } => write!(f, "{list} has {entry}"),
@@ -74,6 +80,10 @@ impl Policy {
     /// does. For writing, `denyWrite` and protected names take precedence over `allowWrite`. A
     /// hidden path is never writable.
     pub fn explain(&self, path: &Path, access: Access) -> Verdict {
+        if let Some(sealed) = self.sealed.iter().find(|sealed| path.starts_with(sealed)) {
+            let rule = Rule::Sealed { path: sealed.clone() };
+            return Verdict { allowed: false, rule, remedy: None };
+        }
         if self.has_no_file_rules() {
             return Verdict { allowed: true, rule: Rule::Disabled, remedy: None };
         }

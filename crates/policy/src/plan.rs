@@ -1,6 +1,6 @@
 //! Mount plans: the operations that an engine performs, and the rules that they do not enforce.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -82,6 +82,8 @@ pub struct MountPlan {
     pub creation_rules: CreationRules,
     /// Rules that the plan does not enforce.
     pub unenforced: Vec<Unenforced>,
+    /// Canonical paths that must be hidden. An engine that cannot hide one does not open.
+    pub sealed: BTreeSet<PathBuf>,
 }
 
 /// A rule that a mount plan does not enforce.

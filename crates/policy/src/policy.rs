@@ -15,6 +15,8 @@ pub struct Policy {
     pub(crate) allow_read: Vec<PathRule>,
     pub(crate) allow_write: Vec<PathRule>,
     pub(crate) deny_write: Vec<PathRule>,
+    /// Paths that stay hidden whatever the rules say.
+    pub(crate) sealed: Vec<PathBuf>,
 }
 
 /// Builder of a [`Policy`] that starts with a preset.
@@ -23,6 +25,7 @@ pub struct PolicyBuilder {
     session_dir: PathBuf,
     home: PathBuf,
     config: SandboxRuntimeConfig,
+    sealed: Vec<PathBuf>,
 }
 
 /// Directories with data of the host and of other users; the preset `session` hides them.
@@ -149,8 +152,16 @@ impl Policy {
             allow_read: parse(filesystem.allow_read.as_deref().unwrap_or_default())?,
             allow_write: parse(&filesystem.allow_write)?,
             deny_write: parse(&filesystem.deny_write)?,
+            sealed: Vec::new(),
             config,
         })
+    }
+
+    /// Hides a path and everything below it whatever the rules say; see [`PolicyBuilder::seal`].
+    #[must_use]
+    pub fn seal(mut self, path: &Path) -> Self {
+        self.sealed.push(path.to_owned());
+        self
     }
 
     /// Returns the settings.
@@ -160,14 +171,26 @@ impl Policy {
 
     /// Returns the settings for srt, with an absolute path in every rule. srt would expand `~` to
     /// the home directory of its own process.
+    ///
+    /// Sealed paths are in `denyRead`, and rules that open a path inside them are dropped. With
+    /// `filesystem.disabled`, srt shows them all the same.
     pub fn absolute_config(&self) -> SandboxRuntimeConfig {
-        let text = |rules: &[PathRule]| rules.iter().map(ToString::to_string).collect();
+        let text = |rules: &[PathRule]| {
+            rules.iter().map(ToString::to_string).filter(|rule| !self.is_sealed(rule)).collect()
+        };
         let mut config = self.config.clone();
         config.filesystem.deny_read = text(&self.deny_read);
+        let sealed = self.sealed.iter().map(|path| self::text(path));
+        config.filesystem.deny_read.extend(sealed);
         config.filesystem.allow_read = config.filesystem.allow_read.map(|_| text(&self.allow_read));
         config.filesystem.allow_write = text(&self.allow_write);
         config.filesystem.deny_write = text(&self.deny_write);
         config
+    }
+
+    /// Returns whether a path lies in a sealed one.
+    pub(crate) fn is_sealed(&self, path: impl AsRef<Path>) -> bool {
+        self.sealed.iter().any(|sealed| path.as_ref().starts_with(sealed))
     }
 
     /// Returns whether `filesystem.disabled` lifts every rule for files.
@@ -192,6 +215,7 @@ impl PolicyBuilder {
             session_dir: session_dir.to_owned(),
             home: PathBuf::from("/root"),
             config: SandboxRuntimeConfig::default(),
+            sealed: Vec::new(),
         }
     }
 
@@ -216,6 +240,14 @@ impl PolicyBuilder {
     #[must_use]
     pub fn application_dir(self, dir: &Path) -> Self {
         self.deny_read(dir)
+    }
+
+    /// Hides a path and everything below it whatever the rules say, also from a policy that opens a
+    /// path inside it or sets `filesystem.disabled`.
+    #[must_use]
+    pub fn seal(mut self, path: &Path) -> Self {
+        self.sealed.push(path.to_owned());
+        self
     }
 
     /// Hides a path and everything below it.
@@ -277,7 +309,8 @@ impl PolicyBuilder {
         if !paths.iter().all(|list| list.iter().all(is_utf8)) {
             return Err(PolicyError::NotUtf8);
         }
-        Policy::from_config(self.config, &self.home)
+        let policy = Policy::from_config(self.config, &self.home)?;
+        Ok(Policy { sealed: self.sealed, ..policy })
     }
 }
 
@@ -366,6 +399,29 @@ mod tests {
         let dir = Path::new(std::ffi::OsStr::from_bytes(b"/a\xff"));
         let error = Policy::session(Path::new("/s")).application_dir(dir).build().unwrap_err();
         assert_eq!(error, PolicyError::NotUtf8);
+    }
+
+    #[test]
+    fn a_sealed_path_stays_hidden_under_every_rule() {
+        let mut disabled = SandboxRuntimeConfig::default();
+        disabled.filesystem.disabled = Some(true);
+        let session = Path::new("/h/s/1");
+        for builder in [
+            Policy::session(session).allow_read(Path::new("/h")),
+            Policy::session(session).allow_write(Path::new("/h")).deny_read(Path::new("/h")),
+            Policy::closed(session).allow_read(Path::new("/h/state/1")),
+            Policy::custom(session, disabled),
+        ] {
+            let policy = builder.seal(Path::new("/h/state")).build().unwrap();
+            for access in [Access::Read, Access::Write] {
+                let verdict = policy.explain(Path::new("/h/state/1/token"), access);
+                assert!(!verdict.allowed && verdict.remedy.is_none(), "{verdict:?}");
+                assert!(policy.explain(Path::new("/h/s/1/f"), access).allowed);
+            }
+            let config = policy.absolute_config().filesystem;
+            assert!(config.deny_read.contains(&"/h/state".to_owned()));
+            assert!(!config.allow_read.unwrap_or_default().contains(&"/h/state/1".to_owned()));
+        }
     }
 
     #[test]

@@ -122,6 +122,10 @@ impl NativeSandboxBuilder {
         let list = mounts
             .allow_list(&HostTree, &closed)
             .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
+        if list.uncovered.iter().any(|path| mounts.sealed.contains(path)) {
+            let what = "a writable directory contains a path that must stay hidden";
+            return Err(OpenError::UnsupportedPolicy { what });
+        }
         check_inner_rules(&list, accepted)?;
         let attributes = Attributes::of(accepted);
         let veto = cgroup::is_open_to_commands(&mounts)
