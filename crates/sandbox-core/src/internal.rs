@@ -6,6 +6,25 @@ pub use crate::files::{
     ReadableDirectory, is_opened_by_grant, is_own_staged_name, is_staged_name, read_open, real_path,
 };
 pub use crate::id::check_id;
+#[cfg(all(feature = "native", target_os = "linux"))]
+pub use crate::local::{LocalListener, LocalStream, MAX_DESCRIPTORS, Peer, PeerError};
+
+/// Creates a sealed file in memory with this content.
+///
+/// # Errors
+/// Returns the error of the system call.
+#[cfg(all(feature = "native", target_os = "linux"))]
+pub fn memory_file(name: &str, content: &[u8]) -> std::io::Result<std::os::fd::OwnedFd> {
+    Ok(crate::native::memory_file(name, content, rustix::fs::MemfdFlags::NOEXEC_SEAL)?)
+}
+
+/// Returns a report that another process made, with the layers in the order of
+/// [`EngineReport::layers`](crate::EngineReport::layers).
+#[cfg(feature = "sandbox")]
+pub fn engine_report(engine: &'static str, layers: [crate::Enforcement; 5]) -> crate::EngineReport {
+    let [filesystem, network, processes, system_calls, resources] = layers;
+    crate::EngineReport { engine, filesystem, network, processes, system_calls, resources }
+}
 
 /// Locks a mutex. Ignores poisoning: its data must be valid after a panic at any point.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -57,6 +57,7 @@
 //! | `sandbox` | the trait `Sandbox` and its types |
 //! | `native` | the native engine, on kernel namespaces and seccomp |
 //! | `srt` | the engine that runs the program `srt`, for comparison |
+//! | `serde` | relative paths as texts in serde's data model |
 //!
 //! # Errors
 //! - [`IdError`]: a text is not an id.
@@ -74,7 +75,11 @@ mod files;
 mod id;
 #[doc(hidden)]
 pub mod internal;
+#[cfg(feature = "native")]
+mod local;
 mod path;
+#[cfg(feature = "serde")]
+mod serialized;
 mod transient;
 
 pub use causes::with_causes;

@@ -54,4 +54,5 @@ pub use attached::AttachedCommand;
 pub use builder::NativeSandboxBuilder;
 pub use engine::NativeSandbox;
 pub use error::{OpenError, OpenErrorKind};
+pub(crate) use memory_file::memory_file;
 pub use probe::probe;

@@ -6,7 +6,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
 /// Creates a file in memory with this content and seals it against every change.
-pub(super) fn memory_file(
+pub(crate) fn memory_file(
     name: &str,
     content: &[u8],
     kind: MemfdFlags,
