@@ -2,11 +2,13 @@
 
 use object_store::path::Path as Key;
 use sandbox_core::RelativePath;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::scan::Skipped;
 
 /// Result of one synchronisation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct SyncReport {
     /// Files that were created or modified since the last report, by path.
@@ -26,7 +28,8 @@ pub struct SyncReport {
 }
 
 /// File that both sides had changed. The path keeps the version of the directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ConflictCopy {
     /// Path of the file.
@@ -36,19 +39,22 @@ pub struct ConflictCopy {
 }
 
 /// File that was created or modified.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ChangedFile {
     /// Path in the directory.
     pub path: RelativePath,
     /// Object key; `None` until the file is stored.
+    #[serde(serialize_with = "serialize_key", deserialize_with = "deserialize_key")]
     pub key: Option<Key>,
     /// Link to the object; `None` until the file is stored, or if no link can be created.
     pub url: Option<String>,
 }
 
 /// Change that is not in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Pending {
     /// Path of the file, which may have been deleted.
@@ -58,7 +64,8 @@ pub struct Pending {
 }
 
 /// Result of a restore.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RestoreReport {
     /// Files that were fetched, by path.
@@ -68,7 +75,8 @@ pub struct RestoreReport {
 }
 
 /// Object that could not be fetched, or must not be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RestoreFailure {
     /// Key of the object, or of a directory of keys that could not be listed.
@@ -85,4 +93,13 @@ impl RestoreReport {
             .map(|failed| format!("{:?} was not restored: {}", failed.key, failed.reason))
             .collect()
     }
+}
+
+fn serialize_key<S: Serializer>(key: &Option<Key>, serializer: S) -> Result<S::Ok, S::Error> {
+    key.as_ref().map(Key::as_ref).serialize(serializer)
+}
+
+fn deserialize_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Key>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| Key::parse(text).map_err(serde::de::Error::custom)).transpose()
 }

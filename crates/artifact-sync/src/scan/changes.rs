@@ -40,7 +40,8 @@ pub enum ChangeSource {
 }
 
 /// Method of finding changes that is in use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum ChangeSourceReport {
     /// Kernel events.

@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::{MAX_DEPTH, MAX_FILE_BYTES};
 
 /// A file or directory that is not mirrored.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Skipped {
     /// Path in the directory. A name that is not UTF-8 is shown with replacement characters.
@@ -15,7 +18,8 @@ pub struct Skipped {
 }
 
 /// Reason for not mirroring a file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum SkipReason {
     /// It is a symlink, which no object can represent.
