@@ -9,7 +9,9 @@ use std::path::{Component, Path, PathBuf};
 
 use policy::Access;
 use sandbox_core::Quarantined;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::sharing::{FixedText, parse_access};
 
 /// The maximum number of explained failures in a result.
 const MAX_DENIALS: usize = 5;
@@ -17,14 +19,15 @@ const MAX_DENIALS: usize = 5;
 const MAX_LINES: usize = 200;
 
 /// A denied access, the rule that denies it, and the setting that would allow it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Denial {
     /// The path or the host.
     pub target: String,
     /// `read`, `write` or `connect`.
-    pub access: &'static str,
+    #[serde(deserialize_with = "parse_access")]
+    pub access: FixedText,
     /// The rule that denies it.
     pub rule: String,
     /// The setting that would allow the access, if there is one.

@@ -4,10 +4,12 @@ use std::io;
 
 use artifact_sync::{SyncError, SyncErrorKind};
 use sandbox_core::{ExecError, ExecErrorKind, FileError, FileErrorKind, OpenError, OpenErrorKind};
+use serde::{Deserialize, Serialize};
 use skill_store::SkillError;
 
 /// Kind of an error of this crate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A path, key, policy, skill or tool input is invalid.
@@ -16,8 +18,14 @@ pub enum ErrorKind {
     NotFound,
     /// The policy or the store denies the access, or the session belongs to another user.
     Denied,
-    /// Another process has the session open.
+    /// Another process holds the session and does not serve it.
     InUse,
+    /// The session is open with other settings.
+    Differs,
+    /// The process that served the session ended during the call.
+    ServerLost,
+    /// The session was closed.
+    Closed,
     /// Changes are not in the store yet.
     Pending,
     /// The session has no store.
@@ -31,6 +39,7 @@ pub enum ErrorKind {
     /// The client broke the protocol or the connection.
     Client,
     /// The async runtime shut down, a task panicked, or a result cannot be expressed as JSON.
+    #[serde(other)]
     Internal,
 }
 

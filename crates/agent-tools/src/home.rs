@@ -8,22 +8,21 @@
 //! <home>/agent-tools.db           the command's default database of variables
 //! ```
 //!
-//! A session's commands can read and write the session directory. They cannot see the rest.
+//! A session's commands can read and write the session directory. They cannot see the rest, and no
+//! policy can show them `state/`.
 
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
 
+use sandbox_core::internal::lock;
 use sandbox_core::{SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::error_kind::ErrorKind;
-
-/// The time that opening a session waits for another process to release it.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The directory under which sessions and their state live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +68,13 @@ impl Home {
         self.sessions_root().join(session.as_str())
     }
 
+    /// Returns the parent of the state of all sessions, which no session can see.
+    pub fn state_root(&self) -> PathBuf {
+        self.path.join("state")
+    }
+
     fn state_dir(&self, session: &SessionId) -> PathBuf {
-        self.path.join("state").join(session.as_str())
+        self.state_root().join(session.as_str())
     }
 
     /// Returns the sessions that have a directory in this home, sorted.
@@ -100,47 +104,44 @@ struct Ownership {
     user: Option<String>,
 }
 
-/// The state of one session, which its commands cannot reach. Locked against other processes until
-/// dropped.
+/// The directory with the state of one session, which its commands cannot reach.
 #[derive(Debug)]
-pub(crate) struct SessionState {
-    dir: PathBuf,
-    _lock: File,
+pub(crate) struct StateDir {
+    session: SessionId,
+    path: PathBuf,
+    fd: File,
 }
 
-impl SessionState {
-    /// Locks a session's state. Waits up to [`LOCK_TIMEOUT`] for another process.
-    pub(crate) async fn acquire(home: &Home, session: &SessionId) -> Result<Self, StateError> {
-        let dir = home.state_dir(session);
-        let error = |operation, path: &Path| {
-            let path = path.to_owned();
-            move |source| StateError::Io { operation, path, source }
-        };
+impl StateDir {
+    /// Opens the directory. Creates it first if it is absent.
+    pub(crate) fn create(home: &Home, session: &SessionId) -> Result<Self, StateError> {
+        let path = home.state_dir(session);
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&dir)
-            .map_err(error("create", &dir))?;
-        let path = dir.join("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(error("open", &path))?;
-        let begun = Instant::now();
-        loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok(Self { dir, _lock: lock }),
-                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_TIMEOUT => {
-                    tokio::time::sleep(LOCK_POLL_INTERVAL).await;
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(StateError::InUse { session: session.clone() });
-                }
-                Err(TryLockError::Error(source)) => return Err(error("lock", &path)(source)),
-            }
-        }
+            .create(&path)
+            .map_err(StateError::io("create", &path))?;
+        let fd = File::open(&path).map_err(StateError::io("open", &path))?;
+        Ok(Self { session: session.clone(), path, fd })
+    }
+
+    pub(crate) fn try_clone(&self) -> Result<Self, StateError> {
+        let fd = self.fd.try_clone().map_err(StateError::io("open", &self.path))?;
+        Ok(Self { session: self.session.clone(), path: self.path.clone(), fd })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the process that holds the lock, as far as it is known.
+    pub(crate) fn holder(&self) -> Option<u32> {
+        std::fs::read_to_string(self.lock_path()).ok()?.trim().parse().ok()
+    }
+
+    /// Returns whether the session is on this machine.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.ownership_path().exists()
     }
 
     /// Returns the user who owns the session; `None` if it has no user or is new.
@@ -149,14 +150,69 @@ impl SessionState {
         let damaged = || StateError::Damaged { path: path.clone() };
         let text = match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|source| StateError::Io {
-                operation: "read",
-                path: path.clone(),
-                source,
-            })?,
+            other => other.map_err(StateError::io("read", &path))?,
         };
         let ownership: Ownership = serde_json::from_str(&text).map_err(|_| damaged())?;
         ownership.user.map(|user| UserId::parse(&user).map_err(|_| damaged())).transpose()
+    }
+
+    fn ownership_path(&self) -> PathBuf {
+        self.path.join("session.json")
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+}
+
+impl AsFd for StateDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The state of one session, locked against other processes until dropped or unlocked.
+#[derive(Debug)]
+pub(crate) struct SessionState {
+    dir: StateDir,
+    lock: Mutex<Option<File>>,
+}
+
+impl SessionState {
+    /// Locks a session's state. Returns `None` if it is locked already.
+    pub(crate) fn try_lock(dir: StateDir) -> Result<Option<Self>, StateError> {
+        let path = dir.lock_path();
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(StateError::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(source)) => {
+                return Err(StateError::Io { operation: "lock", path, source });
+            }
+        }
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(StateError::io("write", &path))?;
+        Ok(Some(Self { dir, lock: Mutex::new(Some(file)) }))
+    }
+
+    /// Unlocks the state before this value is dropped.
+    pub(crate) fn unlock(&self) {
+        lock(&self.lock).take();
+    }
+
+    pub(crate) fn dir(&self) -> &StateDir {
+        &self.dir
+    }
+
+    /// Returns the user who owns the session; `None` if it has no user or is new.
+    pub(crate) fn user(&self) -> Result<Option<UserId>, StateError> {
+        self.dir.user()
     }
 
     /// Records the user who owns the session.
@@ -167,7 +223,7 @@ impl SessionState {
         session: &SessionId,
         user: Option<&UserId>,
     ) -> Result<(), StateError> {
-        let path = self.ownership_path();
+        let path = self.dir.ownership_path();
         if path.exists() {
             let owner = self.user()?;
             return if owner.as_ref() == user {
@@ -178,7 +234,7 @@ impl SessionState {
         }
         let ownership = Ownership { user: user.map(|user| user.as_str().to_owned()) };
         let text = serde_json::to_string(&ownership).unwrap_or_default();
-        let staged = self.dir.join("session.json.new");
+        let staged = self.dir.path.join("session.json.new");
         std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &path)).map_err(
             |source| {
                 let _ = std::fs::remove_file(&staged);
@@ -189,7 +245,7 @@ impl SessionState {
 
     /// Deletes the record of the owner after the session has left this machine.
     pub(crate) fn disclaim(&self) -> Result<(), StateError> {
-        let path = self.ownership_path();
+        let path = self.dir.ownership_path();
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StateError::Io { operation: "remove", path, source: error })
@@ -200,16 +256,12 @@ impl SessionState {
 
     /// Returns the directory of the mirror's index.
     pub(crate) fn mirror_dir(&self) -> PathBuf {
-        self.dir.join("mirror")
+        self.dir.path.join("mirror")
     }
 
     /// Returns the directory of the records of installed skills.
     pub(crate) fn skills_dir(&self) -> PathBuf {
-        self.dir.join("skills")
-    }
-
-    fn ownership_path(&self) -> PathBuf {
-        self.dir.join("session.json")
+        self.dir.path.join("skills")
     }
 }
 
@@ -217,14 +269,20 @@ impl SessionState {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
-    /// Another process has the session open.
+    /// Another process holds the session and does not serve it.
     #[error(
-        "session {session} is in use by another process; \
-         wait until that process ends, or use another session"
+        "session {session} is in use by {}, which does not answer; \
+         wait until that process ends, or use another session",
+        match pid {
+            Some(pid) => format!("process {pid}"),
+            None => "another process".to_owned(),
+        }
     )]
     InUse {
         /// The session.
         session: SessionId,
+        /// The process, if it is known.
+        pid: Option<u32>,
     },
     /// The session on this machine belongs to another user.
     #[error("session {session} belongs to another user; close it first, or use another session")]
@@ -251,6 +309,15 @@ pub enum StateError {
 }
 
 impl StateError {
+    pub(crate) fn in_use(session: &SessionId, pid: Option<u32>) -> Self {
+        Self::InUse { session: session.clone(), pid }
+    }
+
+    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { operation, path, source }
+    }
+
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -274,12 +341,16 @@ mod tests {
         SessionId::parse(id).unwrap()
     }
 
-    #[tokio::test]
-    async fn a_session_belongs_to_its_first_user_until_it_leaves() {
+    fn try_lock(home: &Home) -> Option<SessionState> {
+        SessionState::try_lock(StateDir::create(home, &session("s")).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_session_belongs_to_its_first_user_until_it_leaves() {
         let home = tempfile::tempdir().unwrap();
         let home = Home::new(home.path());
         let (ann, bob) = (UserId::parse("ann").unwrap(), UserId::parse("bob").unwrap());
-        let state = SessionState::acquire(&home, &session("s")).await.unwrap();
+        let state = try_lock(&home).unwrap();
         state.claim(&session("s"), Some(&ann)).unwrap();
         state.claim(&session("s"), Some(&ann)).unwrap();
         assert!(matches!(
@@ -293,18 +364,18 @@ mod tests {
         assert_eq!(state.user().unwrap(), Some(bob));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_second_process_waits_for_the_session() {
+    #[test]
+    fn the_lock_separates_two_open_files_of_one_process_and_names_the_holder() {
         let home = tempfile::tempdir().unwrap();
         let home = Home::new(home.path());
-        let first = SessionState::acquire(&home, &session("s")).await.unwrap();
-        // The lock belongs to the open file, so a second open file acts like another process.
-        let id = session("s");
-        let busy = SessionState::acquire(&home, &id);
-        let busy = tokio::time::timeout(Duration::from_millis(100), busy).await;
-        assert!(busy.is_err(), "it waits");
-        drop(first);
-        SessionState::acquire(&home, &session("s")).await.unwrap();
+        let first = try_lock(&home).unwrap();
+        assert!(try_lock(&home).is_none());
+        assert_eq!(first.dir().holder(), Some(std::process::id()));
+        first.unlock();
+        let second = try_lock(&home).unwrap();
+        assert!(try_lock(&home).is_none());
+        drop(second);
+        try_lock(&home).unwrap();
     }
 
     #[test]

@@ -31,7 +31,15 @@
 //!
 //! # What it does not do
 //! It runs no model. It gives commands no network. Sessions share nothing but the skills and
-//! variables that the embedder gives to both. Only one process at a time opens a session.
+//! variables that the embedder gives to both.
+//!
+//! # Several processes
+//! Processes with one home share its sessions, and so do several [`Sessions`] of one process. The
+//! first one that opens a session serves the others over a socket in its state directory. Sandboxed
+//! commands reach neither the socket nor its token. The others must have the same user, policy,
+//! network, engine, store and variables. After the first one has ended, the next call of another
+//! one takes over. A call that runs at a kill fails with [`ErrorKind::ServerLost`]; it is never
+//! repeated.
 //!
 //! # Limits
 //! The limits of [`sandbox_core`] apply to commands, those of [`artifact_sync`] to files. A result
@@ -68,6 +76,7 @@ mod output;
 mod runtimes;
 mod session;
 mod sessions;
+mod sharing;
 mod storage;
 mod tool_error;
 mod tools;
@@ -91,14 +100,17 @@ pub use home::{Home, StateError};
 pub use output::{Artifact, ConflictNote, FileNote};
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
 pub use session::Session;
-pub use sessions::{SessionError, SessionSpec, Sessions, SessionsBuilder};
+pub use sessions::{
+    SessionError, SessionFiles, SessionSpec, SessionSummary, Sessions, SessionsBuilder,
+};
+pub use sharing::{Difference, SharingError};
 pub use storage::Storage;
 pub use tool_error::ToolError;
 pub use tools::Tool;
 pub use tools::bash::{BashOptions, BashOutput, NAME as BASH};
 pub use tools::read_file::{LineRange, NAME as READ_FILE, ReadFileOutput};
 pub use tools::write_file::{NAME as WRITE_FILE, WriteFileOutput};
-pub use workspace::{CloseError, RemovalMode, TransferError, Workspace, WorkspaceError};
+pub use workspace::{CloseError, RemovalMode, TransferError, WorkspaceError};
 
 /// Compiles and runs the example of the README.
 #[cfg(all(doctest, feature = "fs"))]

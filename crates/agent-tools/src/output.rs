@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use artifact_sync::SyncReport;
 use sandbox_core::CapturedStream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::workspace::Workspace;
 
@@ -14,7 +14,7 @@ const MAX_STREAM_UNITS: usize = 30_000;
 const MAX_LISTED: usize = 50;
 
 /// A file that the agent created or changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Artifact {
@@ -31,7 +31,7 @@ pub struct Artifact {
 }
 
 /// A file that the session and another writer of the store both changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ConflictNote {
@@ -49,7 +49,7 @@ impl ConflictNote {
 }
 
 /// A file and the reason why it is pending or skipped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct FileNote {

@@ -1,49 +1,101 @@
-//! One open session: its files, its sandbox, its policy and its settings.
+//! One open session, which this process serves or another one.
+
+mod local;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use artifact_sync::{ChangeSourceReport, RestoreReport, Skipped, SyncReport};
-use policy::{Access, Policy, Verdict};
+use policy::Policy;
 use sandbox_core::internal::lock;
-use sandbox_core::{
-    CommandSpec, EngineReport, Limits, NativeSandbox, RelativePath, Sandbox, SessionId,
-    SessionPath, Tier, UserId,
-};
+use sandbox_core::{EngineReport, Limits, RelativePath, SessionId, SessionPath, Tier, UserId};
 use skill_store::InstalledSkill;
 
-use crate::denials::{self, Denial, Reason};
-use crate::environment::Environment;
+use crate::sessions::{Opener, SessionError, SessionSpec};
+use crate::sharing::{
+    Call, CallError, Client, Close, NotAdmitted, Pull, Refresh, SessionFacts, SharingError,
+    SyncFiles, WrapCommand,
+};
 use crate::tool_error::ToolError;
-use crate::workspace::{CloseError, RemovalMode, TransferError, Workspace};
+use crate::workspace::{CloseError, RemovalMode, TransferError, WorkspaceError};
+
+pub(crate) use self::local::{LocalSession, SessionParts};
 
 /// The size up to which the caller's thread reads and writes a file itself: handing the work to
 /// another thread takes longer than the system call.
 pub(crate) const INLINE_BYTES: usize = 64 * 1024;
+/// The maximum number of servers that one call asks.
+const MAX_SERVERS: usize = 20;
 
 /// An open session. Calls may overlap. Dropping the session kills its processes and keeps its
 /// files.
+///
+/// If another process has opened the session first, calls run there, with the same results. After
+/// that process has ended, the next call makes this process serve the session.
+///
+/// Calls of other processes outlast the session. To wait for them, use [`Session::release`].
 pub struct Session {
-    pub(crate) workspace: Workspace,
+    id: SessionId,
+    user: Option<UserId>,
     pub(crate) settings: SessionSettings,
     policy: Policy,
-    sandbox: RwLock<Arc<NativeSandbox>>,
-    environment: Environment,
-    skills: Vec<InstalledSkill>,
+    /// The facts from opening the session.
+    facts: SessionFacts,
     /// The warnings for the first result.
     unreported_warnings: Mutex<Vec<String>>,
-    warnings: Vec<String>,
+    spec: SessionSpec,
+    opener: Arc<Opener>,
+    link: RwLock<Link>,
+    /// Held while the session is opened again.
+    reopening: tokio::sync::Mutex<()>,
 }
 
-/// Everything that a session consists of, except its files and settings.
-pub(crate) struct SessionParts {
-    pub(crate) policy: Policy,
-    pub(crate) sandbox: NativeSandbox,
-    pub(crate) environment: Environment,
-    pub(crate) skills: Vec<InstalledSkill>,
-    pub(crate) warnings: Vec<String>,
+/// The place in which the calls of a session run.
+#[derive(Clone, Debug)]
+pub(crate) enum Link {
+    /// This process.
+    Serving(Arc<LocalSession>),
+    /// Another process, or another `Sessions` of this one.
+    Connected(Arc<Client>),
+    /// None yet. The next call opens the session again.
+    Released,
+    /// None. The session was closed.
+    Closed,
+}
+
+/// A session that was opened.
+pub(crate) enum OpenedSession {
+    Serving(Arc<LocalSession>),
+    Connected(Arc<Client>),
+}
+
+impl OpenedSession {
+    fn facts(&self, spec: &SessionSpec) -> SessionFacts {
+        let client = match self {
+            Self::Serving(session) => return SessionFacts::of(session),
+            Self::Connected(client) => client,
+        };
+        let mut facts = client.facts().clone();
+        for skill in &spec.skills {
+            if !facts.skills.iter().any(|installed| installed.id == skill.id) {
+                facts.warnings.push(format!(
+                    "skill {skill}: the session is open without it; close the session first"
+                ));
+            }
+        }
+        facts
+    }
+}
+
+impl From<OpenedSession> for Link {
+    fn from(opened: OpenedSession) -> Self {
+        match opened {
+            OpenedSession::Serving(session) => Self::Serving(session),
+            OpenedSession::Connected(client) => Self::Connected(client),
+        }
+    }
 }
 
 /// Settings that all sessions of one [`Sessions`](crate::Sessions) share.
@@ -56,38 +108,55 @@ pub(crate) struct SessionSettings {
     pub(crate) tier: Tier,
 }
 
+impl Link {
+    /// Returns whether both run calls in the same place.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Serving(a), Self::Serving(b)) => Arc::ptr_eq(a, b),
+            (Self::Connected(a), Self::Connected(b)) => Arc::ptr_eq(a, b),
+            (Self::Released, Self::Released) | (Self::Closed, Self::Closed) => true,
+            _ => false,
+        }
+    }
+}
+
 impl Session {
+    /// Creates the handle of a session that this process serves, or another one.
     pub(crate) fn new(
-        workspace: Workspace,
+        opener: Arc<Opener>,
+        spec: SessionSpec,
         settings: SessionSettings,
-        parts: SessionParts,
+        policy: Policy,
+        opened: OpenedSession,
     ) -> Self {
-        let SessionParts { policy, sandbox, environment, skills, warnings } = parts;
+        let facts = opened.facts(&spec);
         Self {
-            workspace,
+            id: spec.id.clone(),
+            user: spec.user.clone(),
             settings,
             policy,
-            sandbox: RwLock::new(Arc::new(sandbox)),
-            environment,
-            skills,
-            unreported_warnings: Mutex::new(warnings.clone()),
-            warnings,
+            unreported_warnings: Mutex::new(facts.warnings.clone()),
+            facts,
+            spec,
+            opener,
+            link: RwLock::new(opened.into()),
+            reopening: tokio::sync::Mutex::default(),
         }
     }
 
     /// Returns the session's id.
     pub fn id(&self) -> &SessionId {
-        &self.workspace.id
+        &self.id
     }
 
     /// Returns the user who owns the session.
     pub fn user(&self) -> Option<&UserId> {
-        self.workspace.user.as_ref()
+        self.user.as_ref()
     }
 
     /// Returns the session directory, which has the same path on the host and in the sandbox.
     pub fn dir(&self) -> &Path {
-        self.workspace.dir.path()
+        &self.facts.dir
     }
 
     /// Returns the policy of the session's commands.
@@ -97,87 +166,157 @@ impl Session {
 
     /// Returns a report of the layers that the engine enforces.
     pub fn report(&self) -> EngineReport {
-        self.sandbox().report().clone()
+        match self.link() {
+            Link::Serving(session) => session.report(),
+            _ => self.facts.report.clone(),
+        }
     }
 
-    /// Returns the way in which changes of files are detected; see [`Workspace::change_source`].
+    /// Returns the way in which changes of files are detected, and the reason if that is not by
+    /// events; `None` without a store. If another process serves the session, the answer is that
+    /// from opening it.
     pub fn change_source(&self) -> Option<ChangeSourceReport> {
-        self.workspace.change_source()
+        match self.link() {
+            Link::Serving(session) => session.workspace.change_source(),
+            _ => self.facts.change_source.clone(),
+        }
     }
 
     /// Returns the warnings from opening the session, such as skipped variables and skills without
     /// a version.
     pub fn warnings(&self) -> &[String] {
-        &self.warnings
+        &self.facts.warnings
     }
 
-    /// Returns the installed skills.
+    /// Returns the skills that were installed when the session was opened.
     pub fn skills(&self) -> &[InstalledSkill] {
-        &self.skills
+        &self.facts.skills
     }
 
     /// Renders the skills for a system prompt; `None` without skills.
     pub fn skills_prompt(&self) -> Option<String> {
-        (!self.skills.is_empty()).then(|| skill_store::prompt(&self.skills))
+        (!self.skills().is_empty()).then(|| skill_store::prompt(self.skills()))
+    }
+
+    /// Returns whether another process, or another `Sessions` of this one, serves the session.
+    pub fn is_served_elsewhere(&self) -> bool {
+        matches!(self.link(), Link::Connected(_))
     }
 
     /// Returns a shell command that runs `command` like [`Session::bash`] would, with the standard
-    /// streams of the calling shell; see [`NativeSandbox::wrap_command`].
+    /// streams of the calling shell; see
+    /// [`NativeSandbox::wrap_command`](sandbox_core::NativeSandbox::wrap_command).
     ///
-    /// Any shell of this user on this host can run it while the session is open. The next call
-    /// mirrors the files it changed.
+    /// Any shell of this user on this host can run it while the process that serves the session
+    /// has it open. The next call mirrors the files it changed.
     ///
     /// # Errors
-    /// Returns [`ToolError::Exec`] if the command can never be run.
-    pub fn wrap_command(&self, command: &str) -> Result<String, ToolError> {
-        let sandbox = self.sandbox();
-        sandbox
-            .wrap_command(&self.command_spec(command, &sandbox))
-            .map_err(|source| ToolError::Exec { source })
+    /// Returns [`ToolError::Exec`] if the command can never be run, and [`ToolError::Sharing`] if
+    /// the process that serves the session fails.
+    pub async fn wrap_command(&self, command: &str) -> Result<String, ToolError> {
+        self.run(WrapCommand { command: command.into(), timeout: self.settings.timeout }).await
     }
 
     /// Fetches objects that are new in the store, and newer versions of files that did not change
     /// locally.
     ///
     /// # Errors
-    /// Like [`Workspace::refresh`].
+    /// Returns [`TransferError`] if the session has no store or the store cannot be listed.
     pub async fn refresh(&self) -> Result<RestoreReport, TransferError> {
-        let report = self.workspace.refresh().await?;
-        self.reapply_policy().await;
-        Ok(report)
+        self.run(Refresh {}).await
     }
 
-    /// Uploads local changes, as every call does automatically.
+    /// Uploads local changes, as every call does automatically. If the store fails, the report
+    /// lists them as pending.
     ///
     /// # Errors
-    /// Like [`Workspace::sync`].
+    /// Returns [`TransferError::NoStore`] if the session has no store.
     pub async fn sync(&self, removals: RemovalMode) -> Result<SyncReport, TransferError> {
-        self.workspace.sync(removals).await
+        self.run(SyncFiles { removals }).await
     }
 
-    /// Fetches one object of the session's prefix into its directory; see [`Workspace::pull`].
+    /// Fetches one object of the session's prefix into its directory. Returns `None` if the object
+    /// is a directory marker.
     ///
     /// # Errors
-    /// Like [`Workspace::pull`].
+    /// Returns [`TransferError`] if the session has no store, if the store fails, or if the key
+    /// belongs to another session or leaves the session directory.
     pub async fn pull(&self, key: &str) -> Result<Option<RelativePath>, TransferError> {
-        let pulled = self.workspace.pull(key).await?;
-        self.reapply_policy().await;
-        Ok(pulled)
+        self.run(Pull { key: key.into() }).await
     }
 
     /// Uploads pending changes, ends every process of the session and removes its directory.
     /// Returns the files that cannot be stored and were deleted with the directory.
     ///
+    /// Afterwards, the calls of every process that shares the session fail with
+    /// [`SharingError::Closed`].
+    ///
     /// # Errors
     /// Returns [`CloseError`] if a change could not be uploaded. The directory then stays, and the
     /// session can be opened again or closed later.
     pub async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
-        self.sandbox().close().await;
-        self.workspace.close().await
+        let lost = self.run(Close {}).await?;
+        self.set_link(Link::Closed);
+        Ok(lost)
     }
 
-    pub(crate) fn sandbox(&self) -> Arc<NativeSandbox> {
-        self.sandbox.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Waits for the running calls, also those of other processes, ends every process of the
+    /// session, and unlocks it. Its files stay.
+    ///
+    /// Another process that shares the session serves it with its next call. A program that exits
+    /// without waiting fails the running calls of other processes. The next call on this handle
+    /// opens the session again.
+    ///
+    /// # Cancel safety
+    /// The session admits no further calls, and ends after the last one.
+    pub async fn release(&self) {
+        let Link::Serving(session) = self.set_link(Link::Released) else { return };
+        session.gate.drain();
+        session.gate.idle().await;
+        session.end().await;
+    }
+
+    /// Returns whether the session was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        match self.link() {
+            Link::Serving(session) => session.gate.is_closed(),
+            Link::Closed => true,
+            Link::Connected(_) | Link::Released => false,
+        }
+    }
+
+    /// Runs a call in the place that serves the session.
+    ///
+    /// # Cancel safety
+    /// That of the call, also in another process.
+    pub(crate) async fn run<C: Call>(&self, call: C) -> Result<C::Output, C::Error> {
+        for _ in 0..MAX_SERVERS {
+            let link = self.link();
+            match &link {
+                Link::Serving(session) => match session.gate.begin() {
+                    Ok(_guard) => return call.run_on(session).await,
+                    Err(NotAdmitted::Closed) => return Err(self.closed().into()),
+                    Err(NotAdmitted::Draining) => {}
+                },
+                Link::Connected(client) => match client.call(&call).await {
+                    Ok(output) => return Ok(output),
+                    Err(CallError::Failed(error)) => return Err(error),
+                    Err(CallError::Closed) => return Err(self.closed().into()),
+                    Err(CallError::NotStarted) => {}
+                },
+                Link::Released => {}
+                Link::Closed => return Err(self.closed().into()),
+            }
+            self.reopen(&link).await?;
+        }
+        let reason = format!("{MAX_SERVERS} processes have ended before the call began");
+        Err(SharingError::Rejected { session: self.id.clone(), pid: 0, reason }.into())
+    }
+
+    /// Resolves a path of a call as the agent wrote it, so that an invalid one is a typed error
+    /// wherever the call runs.
+    pub(crate) fn check_path(&self, input: &str) -> Result<(), ToolError> {
+        resolve(self.dir(), input).map(drop)
     }
 
     /// Returns the warnings from opening the session, once.
@@ -185,99 +324,69 @@ impl Session {
         std::mem::take(&mut *lock(&self.unreported_warnings))
     }
 
-    /// Returns a command with the session's environment and time limit.
-    pub(crate) fn command_spec(&self, command: &str, sandbox: &NativeSandbox) -> CommandSpec {
-        let mut spec = CommandSpec::new(command);
-        spec.env = self.environment.with_temporary_dir(sandbox.temporary_dir());
-        spec.timeout = self.settings.timeout;
-        spec
+    fn link(&self) -> Link {
+        self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes the sandbox apply the policy to files that the host has put into the session.
-    pub(crate) async fn reapply_policy(&self) {
-        let sandbox = self.sandbox();
-        match blocking(move || sandbox.refresh()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                let error = sandbox_core::with_causes(&error);
-                tracing::warn!(session = %self.id(), error, "the policy could not be refreshed");
+    /// Replaces the link and returns the former one.
+    fn set_link(&self, link: Link) -> Link {
+        std::mem::replace(&mut *self.link.write().unwrap_or_else(PoisonError::into_inner), link)
+    }
+
+    fn closed(&self) -> SharingError {
+        self.set_link(Link::Closed);
+        SharingError::Closed { session: self.id.clone() }
+    }
+
+    /// Opens the session again, unless another call has replaced `former` already.
+    async fn reopen(&self, former: &Link) -> Result<(), SharingError> {
+        let _turn = self.reopening.lock().await;
+        if !self.link().is(former) {
+            return Ok(());
+        }
+        match self.opener.reopen(&self.spec).await {
+            Ok(opened) => {
+                self.set_link(opened.into());
+                Ok(())
             }
-            Err(error) => tracing::warn!(session = %self.id(), "{error}"),
-        }
-    }
-
-    /// Replaces a sandbox whose processes were killed, for the next call.
-    pub(crate) async fn reopen_sandbox(&self, ended: &Arc<NativeSandbox>) {
-        let (policy, dir) = (self.policy.clone(), self.dir().to_owned());
-        let SessionSettings { tier, limits, .. } = self.settings.clone();
-        let builder = NativeSandbox::builder(&policy, dir).limits(limits).tier(tier);
-        if let Ok(Ok(fresh)) = blocking(move || builder.open()).await {
-            let mut current = self.sandbox.write().unwrap_or_else(PoisonError::into_inner);
-            if Arc::ptr_eq(&current, ended) {
-                *current = Arc::new(fresh);
+            Err(SessionError::Workspace {
+                source: WorkspaceError::Sharing { source: SharingError::Closed { .. } },
+            }) => Err(self.closed()),
+            Err(SessionError::Workspace { source: WorkspaceError::Sharing { source } }) => {
+                Err(source)
             }
-        }
-    }
-
-    /// Resolves the path of a file as the agent wrote it: absolute, and below the session
-    /// directory.
-    pub(crate) fn resolve(&self, input: &str) -> Result<(PathBuf, RelativePath), ToolError> {
-        let path =
-            SessionPath::resolve(self.dir(), input).map_err(|source| ToolError::Path { source })?;
-        match path.relative() {
-            Some(relative) => Ok((path.absolute().to_owned(), relative.clone())),
-            None => Err(ToolError::SessionDirectory { input: input.to_owned() }),
-        }
-    }
-
-    /// Returns an error if the policy denies access to a path as the kernel sees it.
-    pub(crate) fn check_access(&self, path: &Path, access: Access) -> Result<(), ToolError> {
-        let operation = match access {
-            Access::Read => "reading",
-            _ => "writing",
-        };
-        match self.denial_reason(path, access) {
-            None => Ok(()),
-            Some(Reason { rule, .. }) => {
-                Err(ToolError::Denied { operation, path: path.to_owned(), rule })
+            Err(source) => {
+                let session = self.id.clone();
+                Err(SharingError::Reopen { session, source: Box::new(source) })
             }
         }
     }
+}
 
-    /// Returns the rule that denies access to a path, if there is one.
-    pub(crate) fn denial_reason(&self, path: &Path, access: Access) -> Option<Reason> {
-        let Verdict { allowed, rule, remedy, .. } = self.policy.explain(path, access);
-        // The sandbox also protects files that it found on disk, such as the repository of a
-        // worktree.
-        let is_mounted = self.sandbox().allows(path, access);
-        match (allowed, is_mounted) {
-            (true, true) => None,
-            (true, false) => Some(Reason {
-                rule: "it was protected when the session was opened".to_owned(),
-                remedy: None,
-            }),
-            (false, _) => Some(Reason { rule: rule.to_string(), remedy }),
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The calls of other processes keep the session open until they end.
+        if let Link::Serving(session) = self.link() {
+            session.gate.drain();
         }
-    }
-
-    /// Explains the failures on a command's standard error that the policy caused.
-    pub(crate) fn explain_stderr(&self, stderr: &str) -> Vec<Denial> {
-        let sandbox = self.sandbox();
-        let path = |path: &Path, access| {
-            // A private directory replaces one that the policy denies, so the kernel decides.
-            if sandbox.allows(path, access) { None } else { self.denial_reason(path, access) }
-        };
-        let host = |name: &str| {
-            let Verdict { allowed, rule, remedy, .. } = self.policy.explain_host(name, None);
-            (!allowed).then(|| Reason { rule: rule.to_string(), remedy })
-        };
-        denials::find(stderr, self.dir(), path, host)
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("workspace", &self.workspace).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("link", &self.link())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Resolves the path of a file as the agent wrote it: absolute, and below the session directory.
+fn resolve(dir: &Path, input: &str) -> Result<(std::path::PathBuf, RelativePath), ToolError> {
+    let path = SessionPath::resolve(dir, input).map_err(|source| ToolError::Path { source })?;
+    match path.relative() {
+        Some(relative) => Ok((path.absolute().to_owned(), relative.clone())),
+        None => Err(ToolError::SessionDirectory { input: input.to_owned() }),
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod builder;
 mod error;
+mod files;
+mod opener;
 mod prepare;
 mod spec;
 
@@ -14,21 +16,21 @@ use sandbox_core::SessionId;
 use sandbox_core::internal::lock;
 use tokio::sync::OnceCell;
 
-use self::prepare::Preparation;
 use crate::home::{Home, StateError};
 use crate::runtimes::HostRuntimes;
 use crate::session::Session;
-use crate::workspace::{Backends, CloseError, OpenedWorkspace, Workspace, WorkspaceError};
+use crate::workspace::{CloseError, WorkspaceError};
 
 pub use self::builder::SessionsBuilder;
 pub use self::error::SessionError;
+pub use self::files::{SessionFiles, SessionSummary};
+pub(crate) use self::opener::Opener;
 pub use self::spec::SessionSpec;
 
 /// The sessions of one host process, and the settings that they share.
 #[derive(Debug)]
 pub struct Sessions {
-    settings: SessionsBuilder,
-    runtimes: HostRuntimes,
+    opener: Arc<Opener>,
     open: Mutex<HashMap<SessionId, SessionCell>>,
 }
 
@@ -39,7 +41,7 @@ impl SessionsBuilder {
     /// Inspects the host's runtimes and returns the sessions. Creates nothing on disk yet.
     pub fn build(self) -> Sessions {
         let runtimes = HostRuntimes::find(|name| std::env::var_os(name));
-        Sessions { settings: self, runtimes, open: Mutex::default() }
+        Sessions { opener: Arc::new(Opener { settings: self, runtimes }), open: Mutex::default() }
     }
 }
 
@@ -51,25 +53,28 @@ impl Sessions {
 
     /// Returns the language runtimes of the host.
     pub fn runtimes(&self) -> &HostRuntimes {
-        &self.runtimes
+        &self.opener.runtimes
     }
 
     /// Returns the directory under which sessions live.
     pub fn home(&self) -> &Home {
-        &self.settings.home
+        &self.opener.settings.home
     }
 
-    /// Opens a session, or returns the open one. Concurrent opens of one session share it.
+    /// Opens a session, or returns the open one. Concurrent opens of one session share it, also
+    /// those of other processes with the same home.
     ///
     /// Skills, policy and exceptions of `spec` apply if this call opens the session. They do not
-    /// change an open session.
+    /// change an open session. If another process has it open, they must be the same.
     ///
     /// # Errors
-    /// Returns [`SessionError`] if the session cannot be opened, or if the open session belongs to
-    /// another user.
+    /// Returns [`SessionError`] if the session cannot be opened, if the open session belongs to
+    /// another user, or if another process has it open with other settings.
     pub async fn open(&self, spec: SessionSpec) -> Result<Arc<Session>, SessionError> {
-        let cell = Arc::clone(self.lock().entry(spec.id.clone()).or_default());
-        let session = cell.get_or_try_init(|| self.open_new(&spec)).await.cloned();
+        let cell = self.cell(&spec.id);
+        let session =
+            cell.get_or_try_init(|| async { self.opener.open(&spec).await.map(Arc::new) }).await;
+        let session = session.cloned();
         match &session {
             Err(_) => self.forget(&spec.id, &cell),
             Ok(session) if session.user() != spec.user.as_ref() => {
@@ -83,13 +88,15 @@ impl Sessions {
     /// Uploads pending changes of a session, ends its processes and removes its directory. Returns
     /// the files that cannot be stored and were deleted with the directory.
     ///
+    /// If another process has the session open, that process closes it.
+    ///
     /// # Errors
     /// Returns [`CloseError`]. The directory stays if a change could not be uploaded.
     pub async fn close(&self, id: &SessionId) -> Result<Vec<Skipped>, CloseError> {
         let cell = self.lock().get(id).cloned();
         let lost = match cell.as_ref().and_then(|cell| cell.get()) {
-            Some(session) => session.close().await?,
-            None => self.workspace(id).await?.close().await?,
+            Some(session) if !session.is_closed() => session.close().await?,
+            _ => self.files(id).await?.close().await?,
         };
         if let Some(cell) = cell {
             self.forget(id, &cell);
@@ -97,12 +104,33 @@ impl Sessions {
         Ok(lost)
     }
 
-    /// Opens the files of a session that is on this machine, without a sandbox.
+    /// Releases a session of this value: waits for its running calls, also those of other
+    /// processes, ends its processes, and unlocks it. Its files stay.
+    ///
+    /// # Cancel safety
+    /// Like [`Session::release`].
+    pub async fn release(&self, id: &SessionId) {
+        let cell = self.lock().remove(id);
+        if let Some(session) = cell.as_ref().and_then(|cell| cell.get()) {
+            session.release().await;
+        }
+    }
+
+    /// Opens the files of a session that is on this machine, without a sandbox. If another process
+    /// has the session open, that process does the work.
     ///
     /// # Errors
-    /// Returns [`WorkspaceError`], also if the session is in use or not on this machine.
-    pub async fn workspace(&self, id: &SessionId) -> Result<Workspace, WorkspaceError> {
-        Workspace::open_existing(&self.settings.home, self.backends(), id).await
+    /// Returns [`WorkspaceError`], also if the session is not on this machine.
+    pub async fn files(&self, id: &SessionId) -> Result<SessionFiles, WorkspaceError> {
+        SessionFiles::open(Arc::clone(&self.opener), id).await
+    }
+
+    /// Describes a session that is on this machine. Never waits for its lock.
+    ///
+    /// # Errors
+    /// Returns [`WorkspaceError`] if the session is not on this machine or its state is damaged.
+    pub async fn summary(&self, id: &SessionId) -> Result<SessionSummary, WorkspaceError> {
+        files::summary(&self.opener, id).await
     }
 
     /// Returns the policy that a session would have, without opening it.
@@ -111,23 +139,16 @@ impl Sessions {
     /// Returns [`SessionError::Policy`] if the policy is invalid, and [`SessionError::MissingPath`]
     /// if a path of `spec` does not exist.
     pub fn policy(&self, spec: &SessionSpec) -> Result<Policy, SessionError> {
-        let mut dir = self.settings.home.session_dir(&spec.id);
-        // The directory may not exist yet, and its parents may be symlinks.
-        if let Some((canonical, above)) =
-            dir.ancestors().find_map(|above| Some((above.canonicalize().ok()?, above.to_owned())))
-        {
-            dir = canonical.join(dir.strip_prefix(&above).unwrap_or(&dir));
+        self.opener.policy(spec)
+    }
+
+    /// Returns the cell of a session; a new one if the session was closed.
+    fn cell(&self, id: &SessionId) -> SessionCell {
+        let mut open = self.lock();
+        if open.get(id).and_then(|cell| cell.get()).is_some_and(|session| session.is_closed()) {
+            open.remove(id);
         }
-        self.preparation(spec).policy(&dir)
-    }
-
-    fn preparation<'s>(&'s self, spec: &'s SessionSpec) -> Preparation<'s> {
-        Preparation { settings: &self.settings, runtimes: &self.runtimes, spec }
-    }
-
-    fn backends(&self) -> Backends<'_> {
-        let SessionsBuilder { storage, progress, ignore, .. } = &self.settings;
-        Backends { storage: storage.as_ref(), progress: progress.as_ref(), ignore: ignore.as_ref() }
+        Arc::clone(open.entry(id.clone()).or_default())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, SessionCell>> {
@@ -139,31 +160,6 @@ impl Sessions {
         let mut open = self.lock();
         if open.get(id).is_some_and(|current| Arc::ptr_eq(current, cell)) {
             open.remove(id);
-        }
-    }
-
-    async fn open_new(&self, spec: &SessionSpec) -> Result<Arc<Session>, SessionError> {
-        // An invalid request fails before anything is created.
-        self.policy(spec)?;
-        let backends = self.backends();
-        let backends = Backends { ignore: spec.ignore.as_ref().or(backends.ignore), ..backends };
-        let preparation = self.preparation(spec);
-        let (opened, (loaded, warnings)) = tokio::join!(
-            Workspace::open(&self.settings.home, backends, &spec.id, spec.user.as_ref()),
-            preparation.load_variables(),
-        );
-        let OpenedWorkspace { workspace, created, warnings: workspace_warnings } = opened?;
-        let warnings = warnings.into_iter().chain(workspace_warnings).collect();
-        match preparation.run(&workspace, &loaded, warnings).await {
-            Ok(parts) => {
-                Ok(Arc::new(Session::new(workspace, self.settings.session.clone(), parts)))
-            }
-            Err(error) => {
-                if created {
-                    workspace.discard().await;
-                }
-                Err(error)
-            }
         }
     }
 }

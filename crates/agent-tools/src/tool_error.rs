@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use sandbox_core::{ExecError, FileError, PathError, RelativePath};
 
 use crate::error_kind::ErrorKind;
+use crate::sharing::SharingError;
 
 /// Errors returned by tool calls. [`ToolError::message`] renders one for a model.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,13 @@ pub enum ToolError {
         /// The cause.
         source: serde_json::Error,
     },
+    /// The call failed in the process that serves the session, or that process was lost.
+    #[error(transparent)]
+    Sharing {
+        /// The cause.
+        #[from]
+        source: SharingError,
+    },
     /// The async runtime shut down during the call, or a task panicked.
     #[error("the call was interrupted")]
     Interrupted {
@@ -103,6 +111,7 @@ impl ToolError {
             Self::Write { .. } => ErrorKind::Io,
             Self::Exec { source } => source.into(),
             Self::UnknownTool { .. } => ErrorKind::NotFound,
+            Self::Sharing { source } => source.kind(),
             Self::Output { .. } | Self::Interrupted { .. } => ErrorKind::Internal,
         }
     }
@@ -112,6 +121,7 @@ impl ToolError {
         match self {
             Self::File { source } => source.is_retryable(),
             Self::Exec { source } => source.is_retryable(),
+            Self::Sharing { source } => source.is_retryable(),
             _ => false,
         }
     }

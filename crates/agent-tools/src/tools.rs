@@ -10,6 +10,8 @@ mod definition;
 pub(crate) mod read_file;
 pub(crate) mod write_file;
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::session::Session;
@@ -26,7 +28,7 @@ impl Session {
     pub fn tools(&self) -> Vec<Tool> {
         describe(&Surroundings {
             session_dir: self.dir(),
-            file_names: self.workspace.file_names(),
+            file_names: file_names(self.dir()),
             instructions: self.settings.instructions.as_deref(),
         })
     }
@@ -50,6 +52,20 @@ impl Session {
     }
 }
 
+/// Returns the sorted names in a directory; those of directories end with a slash.
+fn file_names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let slash = if is_dir { "/" } else { "" };
+            entry.file_name().to_str().map(|name| format!("{name}{slash}"))
+        })
+        .collect();
+    names.sort();
+    names
+}
+
 fn describe(surroundings: &Surroundings<'_>) -> Vec<Tool> {
     DEFINITIONS.iter().map(|definition| definition.tool(surroundings)).collect()
 }
@@ -57,7 +73,6 @@ fn describe(surroundings: &Surroundings<'_>) -> Vec<Tool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn names_and_required_inputs_match_the_reference() {

@@ -11,6 +11,7 @@ use artifact_sync::{
 use object_store::path::Path as Key;
 use sandbox_core::internal::blocking;
 use sandbox_core::{RelativePath, SessionDir, SessionId, UserId};
+use serde::{Deserialize, Serialize};
 use skill_store::SKILLS_DIRECTORY;
 
 use crate::home::{Home, SessionState};
@@ -20,7 +21,7 @@ pub use self::error::{CloseError, TransferError, WorkspaceError};
 
 /// The files of one session. No other process can open them until this value is dropped.
 #[derive(Debug)]
-pub struct Workspace {
+pub(crate) struct Workspace {
     pub(crate) id: SessionId,
     pub(crate) user: Option<UserId>,
     pub(crate) dir: Arc<SessionDir>,
@@ -30,7 +31,8 @@ pub struct Workspace {
 }
 
 /// Treatment of stored copies whose files were deleted locally.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum RemovalMode {
     /// Keeps the stored copies if suspiciously many files were deleted at once.
     HoldBackMany,
@@ -63,10 +65,10 @@ impl Workspace {
     pub(crate) async fn open(
         home: &Home,
         backends: Backends<'_>,
+        state: SessionState,
         id: &SessionId,
         user: Option<&UserId>,
     ) -> Result<OpenedWorkspace, WorkspaceError> {
-        let state = SessionState::acquire(home, id).await?;
         state.claim(id, user)?;
         let path = home.session_dir(id);
         let created = !path.exists();
@@ -100,16 +102,16 @@ impl Workspace {
     }
 
     /// Opens the files of a session that is on this machine, as its user. Fetches nothing.
-    pub(crate) async fn open_existing(
+    pub(crate) fn open_existing(
         home: &Home,
         backends: Backends<'_>,
+        state: SessionState,
         id: &SessionId,
     ) -> Result<Workspace, WorkspaceError> {
         let path = home.session_dir(id);
         if !path.exists() {
             return Err(WorkspaceError::NoSession { id: id.clone(), path });
         }
-        let state = SessionState::acquire(home, id).await?;
         let user = state.user()?;
         let dir = Arc::new(SessionDir::open(&path)?);
         let mut workspace =
@@ -164,38 +166,24 @@ impl Workspace {
         }
     }
 
-    /// Returns the sorted names in the session directory; those of directories end with a slash.
-    pub(crate) fn file_names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries
-            .filter_map(|entry| {
-                let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                let slash = if is_dir { "/" } else { "" };
-                entry.file_name().to_str().map(|name| format!("{name}{slash}"))
-            })
-            .collect();
-        names.sort();
-        names
-    }
-
     /// Returns the changes that are not in the store yet, with reasons.
-    pub fn pending(&self) -> Vec<Pending> {
+    pub(crate) fn pending(&self) -> Vec<Pending> {
         self.mirror.as_ref().map(Mirror::pending).unwrap_or_default()
     }
 
     /// Returns the way in which changes of files are detected, and the reason if that is not by
     /// events; `None` without a store.
-    pub fn change_source(&self) -> Option<ChangeSourceReport> {
+    pub(crate) fn change_source(&self) -> Option<ChangeSourceReport> {
         self.mirror.as_ref().map(Mirror::change_source)
     }
 
     /// Returns the user who owns the session.
-    pub fn user(&self) -> Option<&UserId> {
+    pub(crate) fn user(&self) -> Option<&UserId> {
         self.user.as_ref()
     }
 
     /// Returns the session directory.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
@@ -204,7 +192,7 @@ impl Workspace {
     ///
     /// # Errors
     /// Returns [`TransferError`] if the session has no store or the store cannot be listed.
-    pub async fn refresh(&self) -> Result<RestoreReport, TransferError> {
+    pub(crate) async fn refresh(&self) -> Result<RestoreReport, TransferError> {
         self.mirror()?.refresh().await.map_err(|source| TransferError::Mirror { source })
     }
 
@@ -212,7 +200,7 @@ impl Workspace {
     ///
     /// # Errors
     /// Returns [`TransferError::NoStore`] if the session has no store.
-    pub async fn sync(&self, removals: RemovalMode) -> Result<SyncReport, TransferError> {
+    pub(crate) async fn sync(&self, removals: RemovalMode) -> Result<SyncReport, TransferError> {
         let mirror = self.mirror()?;
         Ok(match removals {
             RemovalMode::HoldBackMany => mirror.sync().await,
@@ -226,7 +214,7 @@ impl Workspace {
     /// # Errors
     /// Returns [`TransferError`] if the session has no store, if the store fails, or if the key
     /// belongs to another session or leaves the session directory.
-    pub async fn pull(&self, key: &str) -> Result<Option<RelativePath>, TransferError> {
+    pub(crate) async fn pull(&self, key: &str) -> Result<Option<RelativePath>, TransferError> {
         let mirror = self.mirror()?;
         let key = self.storage.as_ref().map_or(key, |storage| storage.strip_name(key));
         mirror.pull_key(key).await.map_err(|source| TransferError::Mirror { source })
@@ -236,12 +224,13 @@ impl Workspace {
         self.mirror.as_ref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })
     }
 
-    /// Uploads pending changes, then removes the session's directory from this machine. Returns the
-    /// files that cannot be stored, such as symlinks, and were deleted with the directory.
+    /// Uploads pending changes, then removes the session's directory from this machine, and unlocks
+    /// the state. Returns the files that cannot be stored, such as symlinks, and were deleted with
+    /// the directory.
     ///
     /// # Errors
     /// Returns [`CloseError::Pending`] if a change could not be uploaded. The directory then stays.
-    pub async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
+    pub(crate) async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
         let mut lost = Vec::new();
         if let Some(mirror) = &self.mirror {
             let report = mirror.flush().await;
@@ -256,6 +245,7 @@ impl Workspace {
             lost = report.skipped;
         }
         self.remove().await?;
+        self.state.unlock();
         Ok(lost)
     }
 }

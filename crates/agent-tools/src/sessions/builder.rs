@@ -16,7 +16,7 @@ use crate::storage::Storage;
 /// [`Sessions::builder`](crate::Sessions::builder).
 #[derive(Clone, Debug)]
 pub struct SessionsBuilder {
-    pub(super) home: Home,
+    pub(crate) home: Home,
     pub(super) storage: Option<Storage>,
     pub(super) progress: Option<Arc<dyn Progress>>,
     pub(super) variables: Option<Arc<dyn VariableSource>>,

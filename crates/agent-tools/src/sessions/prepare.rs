@@ -10,6 +10,7 @@ use skill_store::InstalledSkill;
 
 use super::builder::SessionsBuilder;
 use super::error::SessionError;
+use super::opener::canonical;
 use super::spec::SessionSpec;
 use crate::environment;
 use crate::runtimes::HostRuntimes;
@@ -22,6 +23,14 @@ pub(super) struct Preparation<'s> {
     pub(super) settings: &'s SessionsBuilder,
     pub(super) runtimes: &'s HostRuntimes,
     pub(super) spec: &'s SessionSpec,
+}
+
+/// Treatment of the directories of the host application in a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ApplicationDirs {
+    Hidden,
+    /// Leaves them out. Two processes that share a session compare them on their own.
+    Ignored,
 }
 
 /// The canonical paths of the host that a session gets access to.
@@ -39,7 +48,7 @@ impl Preparation<'_> {
         mut warnings: Vec<String>,
     ) -> Result<SessionParts, SessionError> {
         let skills = self.install_skills(workspace, &mut warnings).await?;
-        let policy = self.policy(workspace.dir.path())?;
+        let policy = self.policy(workspace.dir.path(), ApplicationDirs::Hidden)?;
         let venv = self.settings.python_venv.as_deref();
         let host = std::env::vars_os();
         let environment =
@@ -113,7 +122,14 @@ impl Preparation<'_> {
     }
 
     /// Returns the policy of a session with this directory.
-    pub(super) fn policy(&self, session_dir: &Path) -> Result<Policy, SessionError> {
+    ///
+    /// No rule shows the state of sessions, because a command that reads the token of a server
+    /// would have the rights of a client.
+    pub(super) fn policy(
+        &self,
+        session_dir: &Path,
+        application_dirs: ApplicationDirs,
+    ) -> Result<Policy, SessionError> {
         let home = std::env::home_dir()
             .filter(|home| home.is_absolute())
             .unwrap_or_else(|| PathBuf::from("/root"));
@@ -125,8 +141,11 @@ impl Preparation<'_> {
         .home(&home)
         .sessions_root(&self.settings.home.sessions_root())
         .application_dir(self.settings.home.path());
-        for dir in &self.settings.application_dirs {
-            builder = builder.application_dir(dir);
+        builder = builder.seal(&canonical(self.settings.home.state_root()));
+        if application_dirs == ApplicationDirs::Hidden {
+            for dir in &self.settings.application_dirs {
+                builder = builder.application_dir(dir);
+            }
         }
         for path in reads.iter().chain(&writes) {
             builder = builder.allow_read(path);

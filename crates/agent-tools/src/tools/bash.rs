@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use policy::Access;
-use sandbox_core::{CommandStatus, ExecErrorKind, Limit, Sandbox};
+use sandbox_core::{CommandStatus, ExecErrorKind, Limit, Sandbox, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -14,7 +14,8 @@ use crate::denials::{self, Denial};
 use crate::output::{
     Artifact, ConflictNote, FileNote, MirrorNotes, for_display, is_false, is_zero, link_block,
 };
-use crate::session::Session;
+use crate::session::{LocalSession, Session};
+use crate::sharing::{Bash, FixedText, parse_limit};
 use crate::tool_error::ToolError;
 
 /// The name of the tool that runs a command.
@@ -107,8 +108,8 @@ pub struct BashOptions {
 }
 
 /// The result of the tool `bash`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct BashOutput {
     /// Standard output, cut to 30,000 UTF-16 units, followed by the block of artifact links.
@@ -127,8 +128,8 @@ pub struct BashOutput {
     pub timed_out: bool,
     /// The limit of the session that the command reached, if one is known: `memory`, `processes`,
     /// `cpuTime` or `fileSize`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit_reached: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "parse_limit")]
+    pub limit_reached: Option<FixedText>,
     /// Failures on standard error that the policy explains, at most 5, and quarantined paths.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denial>,
@@ -296,26 +297,65 @@ impl Session {
     /// the result lists the files that could not be uploaded as pending.
     ///
     /// # Errors
-    /// Returns [`ToolError::Exec`] if the command could not be run.
+    /// Returns [`ToolError::Exec`] if the command could not be run, and [`ToolError::Sharing`] if
+    /// the process that serves the session fails the call.
     ///
     /// # Cancel safety
     /// Dropping the future kills the command. The next call mirrors the files it had changed.
     #[tracing::instrument(
         name = "execute_tool",
         skip_all,
-        fields(gen_ai.tool.name = NAME, gen_ai.conversation.id = %self.workspace.id)
+        fields(gen_ai.tool.name = NAME, gen_ai.conversation.id = %self.id())
     )]
     pub async fn bash_with(
         &self,
         command: &str,
         options: BashOptions,
     ) -> Result<BashOutput, ToolError> {
+        let BashOptions { timeout, stdin } = options;
+        let result = self
+            .run(Bash {
+                command: command.into(),
+                timeout: timeout.unwrap_or(self.settings.timeout),
+                stdin: stdin.into(),
+                artifact_label: self.settings.artifact_label.as_str().into(),
+            })
+            .await?;
+        let warnings = self.take_unreported_warnings();
+        Ok(result.into_output(self.id(), warnings))
+    }
+}
+
+/// The result of a command in the process that serves the session.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BashResult {
+    output: BashOutput,
+    command_stdout_bytes: usize,
+}
+
+impl BashResult {
+    fn into_output(self, session: &SessionId, warnings: Vec<String>) -> BashOutput {
+        let Self { output, command_stdout_bytes } = self;
+        let is_valid = output.stdout.is_char_boundary(command_stdout_bytes);
+        let all = output.stdout.len();
+        BashOutput {
+            warnings,
+            session: session.to_string(),
+            command_stdout_bytes: if is_valid { command_stdout_bytes } else { all },
+            ..output
+        }
+    }
+}
+
+impl LocalSession {
+    pub(crate) async fn bash(&self, call: Bash<'_>) -> Result<BashResult, ToolError> {
         let sandbox = self.sandbox();
-        let mut spec = self.command_spec(command, &sandbox);
-        spec.stdin = options.stdin;
-        spec.timeout = options.timeout.unwrap_or(spec.timeout);
-        let output = match sandbox.exec(spec).await {
-            Ok(output) => output,
+        let mut spec = self.command_spec(&call.command, &sandbox);
+        spec.stdin = call.stdin.into_owned();
+        spec.timeout = call.timeout;
+        let ran = match sandbox.exec(spec).await {
+            Ok(ran) => ran,
             Err(source) => {
                 if source.kind() == ExecErrorKind::Ended {
                     self.reopen_sandbox(&sandbox).await;
@@ -323,30 +363,28 @@ impl Session {
                 return Err(ToolError::Exec { source });
             }
         };
-        let stdout = for_display("stdout", &output.stdout);
-        let stderr = for_display("stderr", &output.stderr);
+        let stdout = for_display("stdout", &ran.stdout);
+        let stderr = for_display("stderr", &ran.stderr);
         let mut denied = self.explain_stderr(&stderr);
-        denied.extend(output.quarantined.iter().map(|quarantined| {
+        denied.extend(ran.quarantined.iter().map(|quarantined| {
             let reason = self.denial_reason(&quarantined.path, Access::Write);
             denials::from_quarantined(quarantined, reason)
         }));
-        let mut result = BashOutput {
-            command_stdout_bytes: stdout.len(),
+        let command_stdout_bytes = stdout.len();
+        let mut output = BashOutput {
             stdout,
             stderr,
-            exit_code: output.status.code(),
-            timed_out: output.status == CommandStatus::TimedOut,
-            limit_reached: output.limit_reached().and_then(limit_key),
+            exit_code: ran.status.code(),
+            timed_out: ran.status == CommandStatus::TimedOut,
+            limit_reached: ran.limit_reached().and_then(limit_key),
             denied,
-            warnings: self.take_unreported_warnings(),
-            session: self.workspace.id.to_string(),
             ..BashOutput::default()
         };
         if let Some(mirror) = &self.workspace.mirror {
             let notes = MirrorNotes::new(mirror.sync().await, &self.workspace);
-            result.add_mirror_notes(notes, &self.settings.artifact_label);
+            output.add_mirror_notes(notes, &call.artifact_label);
         }
-        Ok(result)
+        Ok(BashResult { output, command_stdout_bytes })
     }
 }
 

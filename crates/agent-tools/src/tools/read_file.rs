@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::definition::{Definition, object_schema, parse, to_json};
-use crate::session::{INLINE_BYTES, Session, blocking};
+use crate::session::{INLINE_BYTES, LocalSession, Session, blocking};
+use crate::sharing::{FixedText, ReadFile, parse_encoding};
 use crate::tool_error::ToolError;
 
 /// The name of the tool that reads a file.
@@ -68,7 +69,7 @@ struct ReadFileInput {
 }
 
 /// A range of lines, counted from 1, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineRange {
     /// The first line.
     pub first: usize,
@@ -77,15 +78,15 @@ pub struct LineRange {
 }
 
 /// The result of the tool `readFile`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct ReadFileOutput {
     /// The content: text, or base64 if `encoding` says so.
     pub content: String,
     /// `base64` for content that is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "parse_encoding")]
+    pub encoding: Option<FixedText>,
     /// The media type of binary content, guessed from the file's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
@@ -140,9 +141,20 @@ impl Session {
     #[tracing::instrument(
         name = "execute_tool",
         skip_all,
-        fields(gen_ai.tool.name = NAME, gen_ai.conversation.id = %self.workspace.id)
+        fields(gen_ai.tool.name = NAME, gen_ai.conversation.id = %self.id())
     )]
     pub async fn read_file_lines(
+        &self,
+        path: &str,
+        range: Option<LineRange>,
+    ) -> Result<ReadFileOutput, ToolError> {
+        self.check_path(path)?;
+        self.run(ReadFile { path: path.into(), range }).await
+    }
+}
+
+impl LocalSession {
+    pub(crate) async fn read_file_lines(
         &self,
         path: &str,
         range: Option<LineRange>,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::definition::{Definition, object_schema, parse, to_json};
-use crate::session::{INLINE_BYTES, Session, blocking};
+use crate::session::{INLINE_BYTES, LocalSession, Session, blocking};
+use crate::sharing::WriteFile;
 use crate::tool_error::ToolError;
 use crate::workspace::is_artifact;
 
@@ -52,7 +53,7 @@ struct WriteFileInput {
 }
 
 /// The result of the tool `writeFile`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct WriteFileOutput {
@@ -96,9 +97,20 @@ impl Session {
     #[tracing::instrument(
         name = "execute_tool",
         skip_all,
-        fields(gen_ai.tool.name = NAME, gen_ai.conversation.id = %self.workspace.id)
+        fields(gen_ai.tool.name = NAME, gen_ai.conversation.id = %self.id())
     )]
     pub async fn write_file(
+        &self,
+        path: &str,
+        content: &[u8],
+    ) -> Result<WriteFileOutput, ToolError> {
+        self.check_path(path)?;
+        self.run(WriteFile { path: path.into(), content: content.into() }).await
+    }
+}
+
+impl LocalSession {
+    pub(crate) async fn write_file(
         &self,
         path: &str,
         content: &[u8],

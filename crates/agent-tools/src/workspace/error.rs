@@ -7,6 +7,7 @@ use sandbox_core::{FileError, SessionId};
 
 use crate::error_kind::ErrorKind;
 use crate::home::StateError;
+use crate::sharing::SharingError;
 
 /// Errors returned when the files of a session are opened.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,13 @@ pub enum WorkspaceError {
         /// The cause.
         source: SyncError,
     },
+    /// The process that serves the session refused or was lost.
+    #[error(transparent)]
+    Sharing {
+        /// The cause.
+        #[from]
+        source: SharingError,
+    },
     /// The session is not on this machine.
     #[error(
         "there is no session {id} on this machine (no {}); \
@@ -59,6 +67,7 @@ impl WorkspaceError {
             Self::State { source } => source.kind(),
             Self::Directory { source } => source.into(),
             Self::Restore { source } | Self::Mirror { source } => source.into(),
+            Self::Sharing { source } => source.kind(),
             Self::NoSession { .. } => ErrorKind::NotFound,
         }
     }
@@ -69,6 +78,7 @@ impl WorkspaceError {
             Self::State { source } => source.is_retryable(),
             Self::Directory { source } => source.is_retryable(),
             Self::Restore { source } | Self::Mirror { source } => source.is_retryable(),
+            Self::Sharing { source } => source.is_retryable(),
             Self::NoSession { .. } => false,
         }
     }
@@ -84,6 +94,13 @@ pub enum TransferError {
         /// The session.
         id: SessionId,
     },
+    /// The process that serves the session refused or was lost.
+    #[error(transparent)]
+    Sharing {
+        /// The cause.
+        #[from]
+        source: SharingError,
+    },
     /// The mirror rejected the key, or the store failed.
     #[error(transparent)]
     Mirror {
@@ -97,13 +114,18 @@ impl TransferError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoStore { .. } => ErrorKind::NoStore,
+            Self::Sharing { source } => source.kind(),
             Self::Mirror { source } => source.into(),
         }
     }
 
     /// Returns whether the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Mirror { source } if source.is_retryable())
+        match self {
+            Self::NoStore { .. } => false,
+            Self::Sharing { source } => source.is_retryable(),
+            Self::Mirror { source } => source.is_retryable(),
+        }
     }
 }
 
@@ -133,6 +155,13 @@ pub enum CloseError {
         /// The reason why it is pending.
         reason: String,
     },
+    /// The process that serves the session refused or was lost.
+    #[error(transparent)]
+    Sharing {
+        /// The cause.
+        #[from]
+        source: SharingError,
+    },
     /// The directory could not be removed completely.
     #[error(transparent)]
     Directory {
@@ -155,6 +184,7 @@ impl CloseError {
         match self {
             Self::Workspace { source } => source.kind(),
             Self::Pending { .. } => ErrorKind::Pending,
+            Self::Sharing { source } => source.kind(),
             Self::Directory { source } => source.into(),
             Self::State { source } => source.kind(),
         }
@@ -165,6 +195,7 @@ impl CloseError {
         match self {
             Self::Workspace { source } => source.is_retryable(),
             Self::Pending { .. } => true,
+            Self::Sharing { source } => source.is_retryable(),
             Self::Directory { source } => source.is_retryable(),
             Self::State { source } => source.is_retryable(),
         }

@@ -3,6 +3,7 @@
 mod doctor;
 mod policy;
 mod session;
+mod sharing;
 mod skill;
 mod tools;
 mod variable;

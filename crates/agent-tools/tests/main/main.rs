@@ -6,3 +6,4 @@ mod mcp;
 mod s3;
 mod sandbox;
 mod session;
+mod sharing;

@@ -9,20 +9,21 @@ use serde_json::{Value, json};
 use crate::cli::Cli;
 
 /// A running server and the number of requests so far.
-struct Server {
-    child: Child,
+pub(crate) struct Server {
+    pub(crate) child: Child,
     output: BufReader<ChildStdout>,
     requests: u64,
 }
 
 impl Server {
     fn start(cli: &Cli) -> Self {
-        let mut child = cli
-            .command(&["mcp", "--session", "m"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_with(cli, &["mcp", "--session", "m"])
+    }
+
+    /// Starts the server with these arguments of the command.
+    pub(crate) fn start_with(cli: &Cli, args: &[&str]) -> Self {
+        let mut child =
+            cli.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut server = Self { child, output, requests: 0 };
         let client = json!({ "name": "test", "version": "0" });
@@ -35,7 +36,7 @@ impl Server {
         server
     }
 
-    fn send(&mut self, message: &Value) {
+    pub(crate) fn send(&mut self, message: &Value) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{message}").unwrap();
     }
 
@@ -46,7 +47,7 @@ impl Server {
         self.answer(id)
     }
 
-    fn answer(&mut self, id: u64) -> Value {
+    pub(crate) fn answer(&mut self, id: u64) -> Value {
         loop {
             let mut line = String::new();
             assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the server ended");
@@ -57,9 +58,17 @@ impl Server {
         }
     }
 
-    fn call(&mut self, tool: &str, arguments: Value) -> Value {
+    pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> Value {
         self.request("tools/call", json!({ "name": tool, "arguments": arguments }))["result"]
             .clone()
+    }
+}
+
+/// Ends the server at the end of a test, also of one that failed.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

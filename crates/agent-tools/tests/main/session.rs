@@ -66,8 +66,10 @@ async fn concurrent_opens_of_one_session_share_one() {
 async fn a_wrapped_command_runs_in_the_session_and_the_next_call_mirrors_its_changes() {
     let fixture = Fixture::new();
     let session = fixture.open("s1").await;
-    let wrapped =
-        session.wrap_command("echo \"it's here\" > 'a b' && cat 'a b' && echo $HOME").unwrap();
+    let wrapped = session
+        .wrap_command("echo \"it's here\" > 'a b' && cat 'a b' && echo $HOME")
+        .await
+        .unwrap();
     let output = std::process::Command::new("sh").args(["-c", &wrapped]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "it's here\n/tmp\n");
     let next = session.bash("true").await.unwrap();

@@ -12,6 +12,7 @@ mod output;
 mod progress_bar;
 mod schemes;
 mod settings;
+mod signals;
 mod stdin;
 
 use std::process::ExitCode;
@@ -94,7 +95,9 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Skill(command) => commands::skill::run(&context, command).await,
         Command::Variable(command) => commands::variable::run(&context, command).await,
         Command::Policy(command) => commands::policy::run(&context, command),
-        Command::Sandbox(args) => commands::sandbox::run(args, &context.tier()).await,
+        Command::Sandbox(args) => {
+            commands::sandbox::run(args, &context.tier(), context.home().ok().as_ref()).await
+        }
         Command::Mcp(args) => commands::mcp::run(&context, &args).await,
         Command::Doctor(args) => commands::doctor::run(&context, &args).await,
     }

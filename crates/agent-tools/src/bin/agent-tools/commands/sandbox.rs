@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use agent_tools::Home;
 use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, UnenforcedReason};
 use clap::Args;
 use sandbox_core::{CommandSpec, NativeSandbox, Quarantined, Sandbox as _, Tier};
@@ -32,10 +33,18 @@ pub(crate) struct SandboxArgs {
 /// The file with srt's settings, below the home directory.
 const DEFAULT_SETTINGS: &str = ".srt-settings.json";
 
-pub(crate) async fn run(args: SandboxArgs, tier: &Tier) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(
+    args: SandboxArgs,
+    tier: &Tier,
+    sessions: Option<&Home>,
+) -> Result<ExitCode, Failure> {
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/nonexistent"));
     let cwd = std::env::current_dir().map_err(Failure::not_run)?;
-    let policy = compile(&read_settings(args.settings.as_ref(), &home)?, &cwd, &home)?;
+    let mut policy = compile(&read_settings(args.settings.as_ref(), &home)?, &cwd, &home)?;
+    // A command that reads the token of a session could call its tools.
+    if let Some(state) = sessions.and_then(|home| home.state_root().canonicalize().ok()) {
+        policy = policy.seal(&state);
+    }
     let command = match (args.script, args.command.as_slice()) {
         (Some(script), []) => script,
         (None, [_, ..]) => quoted(&args.command)?,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent_tools::{ConflictNote, FileNote, RemovalMode, SessionId};
+use agent_tools::{ConflictNote, FileNote, Pending, RemovalMode, SessionId};
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -48,7 +48,8 @@ struct SessionSummary {
     id: String,
     user: Option<String>,
     directory: String,
-    pending: Vec<FileNote>,
+    /// `null` if the process that holds the session does not answer.
+    pending: Option<Vec<FileNote>>,
 }
 
 pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<ExitCode, Failure> {
@@ -70,20 +71,25 @@ async fn list(context: &Context) -> Result<ExitCode, Failure> {
 }
 
 async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
-    let workspace = context.sessions()?.workspace(id).await.map_err(Failure::failed)?;
-    let pending = workspace.pending();
+    let found = context.sessions()?.summary(id).await.map_err(Failure::failed)?;
+    let notes = |pending: Vec<Pending>| {
+        pending.iter().map(|change| FileNote::new(&change.path, &change.reason)).collect()
+    };
     let summary = SessionSummary {
         id: id.to_string(),
-        user: workspace.user().map(ToString::to_string),
-        directory: workspace.dir().to_string_lossy().into_owned(),
-        pending: pending.iter().map(|change| FileNote::new(&change.path, &change.reason)).collect(),
+        user: found.user.map(|user| user.to_string()),
+        directory: found.dir.to_string_lossy().into_owned(),
+        pending: found.pending.map(notes),
     };
     context.print(&summary, || {
         outln!("session    {}", summary.id);
         outln!("user       {}", summary.user.as_deref().unwrap_or("none"));
         outln!("directory  {}", summary.directory);
-        outln!("pending    {}", summary.pending.len());
-        for change in &summary.pending {
+        match &summary.pending {
+            Some(pending) => outln!("pending    {}", pending.len()),
+            None => outln!("pending    unknown: the server of the session does not answer"),
+        }
+        for change in summary.pending.iter().flatten() {
             outln!("  {}: {}", change.relative_path, change.reason);
         }
     })?;
@@ -110,10 +116,10 @@ async fn sync(
     id: &SessionId,
     confirm_removals: bool,
 ) -> Result<ExitCode, Failure> {
-    let workspace = context.sessions()?.workspace(id).await.map_err(Failure::failed)?;
-    let fetched = workspace.refresh().await.map_err(Failure::failed)?;
+    let files = context.sessions()?.files(id).await.map_err(Failure::failed)?;
+    let fetched = files.refresh().await.map_err(Failure::failed)?;
     let removals = if confirm_removals { RemovalMode::ApplyAll } else { RemovalMode::HoldBackMany };
-    let report = workspace.sync(removals).await.map_err(Failure::failed)?;
+    let report = files.sync(removals).await.map_err(Failure::failed)?;
     let text = |path: &dyn std::fmt::Display| path.to_string();
     let synced = Synced {
         restored: fetched.restored.iter().map(|path| text(path)).collect(),
@@ -186,7 +192,7 @@ async fn close(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
 async fn pull(context: &Context, id: &SessionId, key: &str) -> Result<ExitCode, Failure> {
     let pulled = context
         .sessions()?
-        .workspace(id)
+        .files(id)
         .await
         .map_err(Failure::failed)?
         .pull(key)

@@ -6,18 +6,13 @@ use std::time::Duration;
 use agent_tools::{BashOptions, BashOutput};
 use base64::Engine;
 use clap::{Args, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
 use crate::output::{outln, print_bytes, print_error};
+use crate::signals::use_session;
 use crate::stdin;
-
-/// The exit code of a shell after SIGINT.
-const INTERRUPTED: u8 = 130;
-/// The exit code of a shell after SIGTERM.
-const TERMINATED: u8 = 143;
 
 /// The subcommands that call one tool.
 #[derive(Debug, Subcommand)]
@@ -76,22 +71,14 @@ pub(crate) async fn run(context: &Context, command: ToolCommand) -> Result<ExitC
 }
 
 async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::not_run)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::not_run)?;
     let mut options = BashOptions::default();
     options.timeout = Some(args.timeout);
-    let running = async {
-        let session = context.open(&args.session).await?;
-        session.bash_with(&args.command, options).await.map_err(Failure::not_run)
-    };
-    // Dropping the call kills the command. The next use of the session mirrors its changes.
-    let output = tokio::select! {
-        output = running => output?,
-        _ = interrupt.recv() => return Ok(ExitCode::from(INTERRUPTED)),
-        _ = terminate.recv() => return Ok(ExitCode::from(TERMINATED)),
-    };
-    context.print(&output, || show(&output))?;
-    Ok(ExitCode::from(u8::try_from(output.exit_code).unwrap_or(1)))
+    use_session(context.open(&args.session), async |session| {
+        let output = session.bash_with(&args.command, options).await.map_err(Failure::not_run)?;
+        context.print(&output, || show(&output))?;
+        Ok(ExitCode::from(u8::try_from(output.exit_code).unwrap_or(1)))
+    })
+    .await
 }
 
 /// Prints both streams like a shell, and the notes to standard error.
@@ -101,18 +88,21 @@ fn show(output: &BashOutput) {
 }
 
 async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failure> {
-    let session = context.open(&args.session).await.map_err(Failure::into_failed)?;
-    let output = session.read_file(&args.path).await.map_err(Failure::failed)?;
-    context.print(&output, || {
-        let bytes = match output.encoding {
-            Some(_) => base64::engine::general_purpose::STANDARD
-                .decode(&output.content)
-                .unwrap_or_default(),
-            None => output.content.clone().into_bytes(),
-        };
-        print_bytes(&bytes);
-    })?;
-    Ok(ExitCode::SUCCESS)
+    use_session(context.open(&args.session), async |session| {
+        let output = session.read_file(&args.path).await.map_err(Failure::failed)?;
+        context.print(&output, || {
+            let bytes = match output.encoding {
+                Some(_) => base64::engine::general_purpose::STANDARD
+                    .decode(&output.content)
+                    .unwrap_or_default(),
+                None => output.content.clone().into_bytes(),
+            };
+            print_bytes(&bytes);
+        })?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+    .map_err(Failure::into_failed)
 }
 
 async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Failure> {
@@ -120,13 +110,16 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
         Some(content) => content.into_bytes(),
         None => stdin::read("the content")?,
     };
-    let session = context.open(&args.session).await.map_err(Failure::into_failed)?;
-    let output = session.write_file(&args.path, &content).await.map_err(Failure::failed)?;
-    context.print(&output, || {
-        outln!("{}", output.url.as_deref().unwrap_or(&output.path));
-        print_error(format_args!("{}", output.notes()));
-    })?;
-    Ok(ExitCode::SUCCESS)
+    use_session(context.open(&args.session), async |session| {
+        let output = session.write_file(&args.path, &content).await.map_err(Failure::failed)?;
+        context.print(&output, || {
+            outln!("{}", output.url.as_deref().unwrap_or(&output.path));
+            print_error(format_args!("{}", output.notes()));
+        })?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+    .map_err(Failure::into_failed)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

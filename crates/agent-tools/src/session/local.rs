@@ -1,0 +1,206 @@
+//! A session that this process serves: its files, its sandbox, its policy and its environment.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use artifact_sync::{RestoreReport, Skipped};
+use policy::{Access, Policy, Verdict};
+use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox};
+use skill_store::InstalledSkill;
+
+use super::SessionSettings;
+use crate::denials::{self, Denial, Reason};
+use crate::environment::Environment;
+use crate::sharing::Gate;
+use crate::tool_error::ToolError;
+use crate::workspace::{CloseError, TransferError, Workspace};
+
+/// A session that this process serves. Dropping it kills its processes and unlocks it.
+pub(crate) struct LocalSession {
+    sandbox: RwLock<Arc<NativeSandbox>>,
+    policy: Policy,
+    environment: Environment,
+    settings: SessionSettings,
+    pub(crate) skills: Vec<InstalledSkill>,
+    /// The warnings from opening the session.
+    pub(crate) warnings: Vec<String>,
+    pub(crate) gate: Arc<Gate>,
+    /// The last field, because dropping it unlocks the session.
+    pub(crate) workspace: Workspace,
+}
+
+/// Everything that a session consists of, except its files and settings.
+pub(crate) struct SessionParts {
+    pub(crate) policy: Policy,
+    pub(crate) sandbox: NativeSandbox,
+    pub(crate) environment: Environment,
+    pub(crate) skills: Vec<InstalledSkill>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Drop for LocalSession {
+    fn drop(&mut self) {
+        self.gate.end();
+    }
+}
+
+impl LocalSession {
+    pub(crate) fn new(
+        workspace: Workspace,
+        settings: SessionSettings,
+        parts: SessionParts,
+    ) -> Self {
+        let SessionParts { policy, sandbox, environment, skills, warnings } = parts;
+        Self {
+            sandbox: RwLock::new(Arc::new(sandbox)),
+            policy,
+            environment,
+            settings,
+            skills,
+            warnings,
+            gate: Arc::default(),
+            workspace,
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.workspace.dir()
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(crate) fn report(&self) -> EngineReport {
+        self.sandbox().report().clone()
+    }
+
+    pub(crate) fn wrap_command(
+        &self,
+        command: &str,
+        timeout: Duration,
+    ) -> Result<String, ToolError> {
+        let sandbox = self.sandbox();
+        let mut spec = self.command_spec(command, &sandbox);
+        spec.timeout = timeout;
+        sandbox.wrap_command(&spec).map_err(|source| ToolError::Exec { source })
+    }
+
+    pub(crate) async fn refresh(&self) -> Result<RestoreReport, TransferError> {
+        let report = self.workspace.refresh().await?;
+        self.reapply_policy().await;
+        Ok(report)
+    }
+
+    pub(crate) async fn pull(&self, key: &str) -> Result<Option<RelativePath>, TransferError> {
+        let pulled = self.workspace.pull(key).await?;
+        self.reapply_policy().await;
+        Ok(pulled)
+    }
+
+    /// Ends every process of the session.
+    pub(crate) async fn end(&self) {
+        self.sandbox().close().await;
+    }
+
+    pub(crate) async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
+        self.end().await;
+        let lost = self.workspace.close().await?;
+        self.gate.close();
+        Ok(lost)
+    }
+
+    pub(crate) fn sandbox(&self) -> Arc<NativeSandbox> {
+        self.sandbox.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns a command with the session's environment.
+    pub(crate) fn command_spec(&self, command: &str, sandbox: &NativeSandbox) -> CommandSpec {
+        let mut spec = CommandSpec::new(command);
+        spec.env = self.environment.with_temporary_dir(sandbox.temporary_dir());
+        spec
+    }
+
+    /// Makes the sandbox apply the policy to files that the host has put into the session.
+    pub(crate) async fn reapply_policy(&self) {
+        let sandbox = self.sandbox();
+        match super::blocking(move || sandbox.refresh()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let (session, error) = (&self.workspace.id, sandbox_core::with_causes(&error));
+                tracing::warn!(%session, error, "the policy could not be refreshed");
+            }
+            Err(error) => tracing::warn!(session = %self.workspace.id, "{error}"),
+        }
+    }
+
+    /// Replaces a sandbox whose processes were killed, for the next call.
+    pub(crate) async fn reopen_sandbox(&self, ended: &Arc<NativeSandbox>) {
+        let (policy, dir) = (self.policy.clone(), self.dir().to_owned());
+        let SessionSettings { tier, limits, .. } = self.settings.clone();
+        let builder = NativeSandbox::builder(&policy, dir).limits(limits).tier(tier);
+        if let Ok(Ok(fresh)) = super::blocking(move || builder.open()).await {
+            let mut current = self.sandbox.write().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&current, ended) {
+                *current = Arc::new(fresh);
+            }
+        }
+    }
+
+    /// Resolves the path of a file as the agent wrote it: absolute, and below the session
+    /// directory.
+    pub(crate) fn resolve(&self, input: &str) -> Result<(PathBuf, RelativePath), ToolError> {
+        super::resolve(self.dir(), input)
+    }
+
+    /// Returns an error if the policy denies access to a path as the kernel sees it.
+    pub(crate) fn check_access(&self, path: &Path, access: Access) -> Result<(), ToolError> {
+        let operation = match access {
+            Access::Read => "reading",
+            _ => "writing",
+        };
+        match self.denial_reason(path, access) {
+            None => Ok(()),
+            Some(Reason { rule, .. }) => {
+                Err(ToolError::Denied { operation, path: path.to_owned(), rule })
+            }
+        }
+    }
+
+    /// Returns the rule that denies access to a path, if there is one.
+    pub(crate) fn denial_reason(&self, path: &Path, access: Access) -> Option<Reason> {
+        let Verdict { allowed, rule, remedy, .. } = self.policy.explain(path, access);
+        // The sandbox also protects files that it found on disk, such as the repository of a
+        // worktree.
+        let is_mounted = self.sandbox().allows(path, access);
+        match (allowed, is_mounted) {
+            (true, true) => None,
+            (true, false) => Some(Reason {
+                rule: "it was protected when the session was opened".to_owned(),
+                remedy: None,
+            }),
+            (false, _) => Some(Reason { rule: rule.to_string(), remedy }),
+        }
+    }
+
+    /// Explains the failures on a command's standard error that the policy caused.
+    pub(crate) fn explain_stderr(&self, stderr: &str) -> Vec<Denial> {
+        let sandbox = self.sandbox();
+        let path = |path: &Path, access| {
+            // A private directory replaces one that the policy denies, so the kernel decides.
+            if sandbox.allows(path, access) { None } else { self.denial_reason(path, access) }
+        };
+        let host = |name: &str| {
+            let Verdict { allowed, rule, remedy, .. } = self.policy.explain_host(name, None);
+            (!allowed).then(|| Reason { rule: rule.to_string(), remedy })
+        };
+        denials::find(stderr, self.dir(), path, host)
+    }
+}
+
+impl std::fmt::Debug for LocalSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalSession").field("workspace", &self.workspace).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,175 @@
+//! The settings of a session in a form that two processes can compare.
+
+use std::path::PathBuf;
+
+use policy::Policy;
+use sandbox_core::Tier;
+use secrecy::ExposeSecret;
+use secrets::Variables;
+use serde::{Deserialize, Serialize};
+
+use super::error::Difference;
+use super::token::Token;
+use crate::session::SessionSettings;
+use crate::storage::Storage;
+
+/// Keyed hashes of the settings that decide about the access of commands and the place of files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Fingerprint {
+    policy: String,
+    network: String,
+    variables: String,
+    engine: String,
+    store: String,
+    user: Option<String>,
+    /// Directories that must be hidden. The server may hide more.
+    hidden: Vec<PathBuf>,
+}
+
+/// The settings that a fingerprint is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings<'s> {
+    /// The policy without the directories of the host application, which are in `hidden`.
+    pub(crate) policy: &'s Policy,
+    pub(crate) hidden: &'s [PathBuf],
+    pub(crate) variables: &'s Variables,
+    pub(crate) session: &'s SessionSettings,
+    pub(crate) storage: Option<&'s Storage>,
+    pub(crate) user: Option<&'s str>,
+}
+
+impl Fingerprint {
+    /// Hashes the settings with the key of a server.
+    pub(super) fn new(token: &Token, settings: &Settings<'_>) -> Self {
+        let Settings { policy, hidden, variables, session, storage, user } = *settings;
+        let hash = |subject: &str, parts: &[&[u8]]| {
+            let mut hasher = blake3::Hasher::new_keyed(token.key());
+            for part in [subject.as_bytes()].iter().chain(parts) {
+                hasher.update(&(part.len() as u64).to_le_bytes());
+                hasher.update(part);
+            }
+            hasher.finalize().to_hex().to_string()
+        };
+        let config = policy.absolute_config();
+        let network = serde_json::to_vec(&config.network).unwrap_or_default();
+        let mut files = config;
+        files.network = Default::default();
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for (name, value) in variables.iter() {
+            parts.extend([name.as_bytes(), value.expose_secret().as_bytes()]);
+        }
+        let tier = match &session.tier {
+            Tier::Namespaces => "namespaces".to_owned(),
+            Tier::Landlock { accepted } => {
+                let mut accepted: Vec<_> =
+                    accepted.iter().map(|weakness| weakness.name()).collect();
+                accepted.sort_unstable();
+                accepted.dedup();
+                format!("landlock {}", accepted.join(","))
+            }
+        };
+        let limits = format!("{:?}", session.limits);
+        let store =
+            storage.map_or_else(String::new, |storage| format!("{} {storage}", storage.store));
+        Self {
+            policy: hash("policy", &[files.to_json().as_bytes()]),
+            network: hash("network", &[&network]),
+            variables: hash("variables", &parts),
+            engine: hash("engine", &[tier.as_bytes(), limits.as_bytes()]),
+            store: hash("store", &[store.as_bytes()]),
+            user: user.map(str::to_owned),
+            hidden: hidden.to_owned(),
+        }
+    }
+
+    /// Returns whether both have the same user.
+    pub(super) fn has_user_of(&self, client: &Self) -> bool {
+        self.user == client.user
+    }
+
+    /// Returns the settings of a client that differ from these. `policy` is that of this server.
+    pub(super) fn differences(&self, client: &Self, policy: &Policy) -> Vec<Difference> {
+        let pairs = [
+            (Difference::Policy, &self.policy, &client.policy),
+            (Difference::Network, &self.network, &client.network),
+            (Difference::Variables, &self.variables, &client.variables),
+            (Difference::Engine, &self.engine, &client.engine),
+            (Difference::Store, &self.store, &client.store),
+        ];
+        let differing = pairs.into_iter().filter(|(_, own, other)| own != other);
+        let mut found: Vec<Difference> = differing.map(|(what, ..)| what).collect();
+        let visible =
+            client.hidden.iter().filter(|dir| policy.explain(dir, policy::Access::Read).allowed);
+        found.extend(visible.map(|path| Difference::VisibleDirectory { path: path.clone() }));
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use sandbox_core::Limits;
+
+    use super::*;
+
+    fn session() -> SessionSettings {
+        SessionSettings {
+            artifact_label: String::new(),
+            instructions: None,
+            timeout: Duration::from_secs(1),
+            limits: Limits::default(),
+            tier: Tier::Namespaces,
+        }
+    }
+
+    #[test]
+    fn each_differing_setting_is_named_and_no_value_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = Token::create(dir.path()).unwrap();
+        let build = |read: &str| {
+            Policy::session(Path::new("/h/s/1")).allow_read(Path::new(read)).build().unwrap()
+        };
+        let (policy, variables, plain) = (build("/srv/a"), Variables::default(), session());
+        let own = Settings {
+            policy: &policy,
+            hidden: &[],
+            variables: &variables,
+            session: &plain,
+            storage: None,
+            user: Some("ann"),
+        };
+        let server = Fingerprint::new(&token, &own);
+        let check = |client: Settings<'_>, expected: &[Difference]| {
+            let client = Fingerprint::new(&token, &client);
+            assert_eq!(server.differences(&client, &policy), expected);
+        };
+        check(own, &[]);
+        check(Settings { policy: &build("/srv/b"), ..own }, &[Difference::Policy]);
+        let mut open = policy::SandboxRuntimeConfig::default();
+        open.network.allow_all_unix_sockets = Some(true);
+        let open = Policy::custom(Path::new("/h/s/1"), open).build().unwrap();
+        check(Settings { policy: &open, ..own }, &[Difference::Policy, Difference::Network]);
+        let mut secret = Variables::default();
+        secret.insert("KEY", "hunter2".to_owned().into()).unwrap();
+        check(Settings { variables: &secret, ..own }, &[Difference::Variables]);
+        let shown =
+            format!("{:?}", Fingerprint::new(&token, &Settings { variables: &secret, ..own }));
+        assert!(!shown.contains("hunter2") && !shown.contains("KEY"));
+        let mut limited = session();
+        limited.limits.open_files = 7;
+        check(Settings { session: &limited, ..own }, &[Difference::Engine]);
+        let mut weaker = session();
+        weaker.tier = Tier::Landlock { accepted: Vec::new() };
+        check(Settings { session: &weaker, ..own }, &[Difference::Engine]);
+        assert!(!server.has_user_of(&Fingerprint::new(&token, &Settings { user: None, ..own })));
+        let storage = Storage::open("memory:///").unwrap();
+        check(Settings { storage: Some(&storage), ..own }, &[Difference::Store]);
+        let [hidden, visible] = [PathBuf::from("/home/ann/app"), PathBuf::from("/data/app")];
+        check(Settings { hidden: &[hidden], ..own }, &[]);
+        let expected = [Difference::VisibleDirectory { path: visible.clone() }];
+        check(Settings { hidden: &[visible], ..own }, &expected);
+    }
+}

@@ -1,0 +1,163 @@
+//! The gate of a served session: it admits calls, and ends the session after the last one.
+
+use std::sync::{Arc, Mutex};
+
+use sandbox_core::internal::lock;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+/// Admission of calls to a session that this process serves.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    state: Mutex<State>,
+    idle: Notify,
+    ended: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    /// Running calls that began before the gate began to drain.
+    early: usize,
+    /// Running calls that began later.
+    late: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Open,
+    /// The owner has released the session. New calls are admitted while an early one runs.
+    Draining,
+    /// The session has left this machine.
+    Closed,
+}
+
+/// The reason for which a call is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum NotAdmitted {
+    /// The server ends. Another process can serve the session next.
+    Draining,
+    /// The session was closed.
+    Closed,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let state = Mutex::default();
+        Self { state, idle: Notify::new(), ended: watch::Sender::new(false) }
+    }
+}
+
+impl Gate {
+    /// Admits a call. The call runs until the guard is dropped.
+    pub(crate) fn begin(self: &Arc<Self>) -> Result<CallGuard, NotAdmitted> {
+        let mut state = lock(&self.state);
+        let is_early = match state.phase {
+            Phase::Open => true,
+            Phase::Draining if state.early > 0 => false,
+            Phase::Draining => return Err(NotAdmitted::Draining),
+            Phase::Closed => return Err(NotAdmitted::Closed),
+        };
+        let count = if is_early { &mut state.early } else { &mut state.late };
+        *count += 1;
+        Ok(CallGuard { gate: Arc::clone(self), is_early })
+    }
+
+    /// Admits no further calls, except while calls run that have begun before.
+    pub(crate) fn drain(&self) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Open {
+            state.phase = Phase::Draining;
+        }
+    }
+
+    /// Admits no further calls, because the session has left this machine.
+    pub(crate) fn close(&self) {
+        lock(&self.state).phase = Phase::Closed;
+        self.end();
+    }
+
+    /// Returns whether the session has left this machine.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.state).phase == Phase::Closed
+    }
+
+    /// Waits until no call runs.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let notified = self.idle.notified();
+            {
+                let state = lock(&self.state);
+                if state.early + state.late == 0 {
+                    return;
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// Ends the server and its connections.
+    pub(crate) fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// Waits for the end of the server.
+    pub(super) async fn ended(&self) {
+        // The sender lives as long as this gate.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+}
+
+/// A call that runs.
+#[derive(Debug)]
+pub(crate) struct CallGuard {
+    gate: Arc<Gate>,
+    is_early: bool,
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        let mut state = lock(&self.gate.state);
+        let count = if self.is_early { &mut state.early } else { &mut state.late };
+        *count -= 1;
+        if state.early + state.late == 0 {
+            self.gate.idle.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_draining_gate_admits_calls_only_while_an_earlier_one_runs() {
+        let gate = Arc::new(Gate::default());
+        let early = gate.begin().unwrap();
+        gate.drain();
+        let late = gate.begin().unwrap();
+        drop(early);
+        assert_eq!(gate.begin().unwrap_err(), NotAdmitted::Draining);
+        let waiting = gate.idle();
+        tokio::pin!(waiting);
+        assert!(futures_ready(waiting.as_mut()).await.is_none(), "a call still runs");
+        drop(late);
+        waiting.await;
+        gate.close();
+        assert_eq!(gate.begin().unwrap_err(), NotAdmitted::Closed);
+        gate.ended().await;
+    }
+
+    /// Polls a future once.
+    async fn futures_ready<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(match std::pin::Pin::new(&mut future).poll(context) {
+                std::task::Poll::Ready(output) => Some(output),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
+    }
+}

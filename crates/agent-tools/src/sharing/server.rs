@@ -1,0 +1,181 @@
+//! The server of a session: it runs the calls of other processes.
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use sandbox_core::internal::LocalListener;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::fingerprint::{Fingerprint, Settings};
+use super::frame::{Channel, Frame};
+use super::gate::{Gate, NotAdmitted};
+use super::greeting::{HELLO, Hello, SessionFacts, Welcome};
+use super::methods::{
+    Bash, Call, CallFailure, Close, ListPending, Pull, ReadFile, Refresh, SyncFiles, WrapCommand,
+    WriteFile,
+};
+use super::opening::Door;
+use super::token::Token;
+use super::wire::{Rejection, answer};
+use crate::session::LocalSession;
+
+/// The time in which a client must send its hello and accept an answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a connection could not be accepted, for example because descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves a session with these settings until its gate ends. Does not keep the session open.
+pub(crate) fn serve(session: &Arc<LocalSession>, door: Door, settings: &Settings<'_>) {
+    let Door { listener, token } = door;
+    let server = Arc::new(Server {
+        session: Arc::downgrade(session),
+        gate: Arc::clone(&session.gate),
+        settings: Fingerprint::new(&token, settings),
+        token,
+    });
+    tokio::spawn(accept(listener, server));
+}
+
+#[derive(Debug)]
+struct Server {
+    session: Weak<LocalSession>,
+    gate: Arc<Gate>,
+    token: Token,
+    settings: Fingerprint,
+}
+
+async fn accept(listener: LocalListener, server: Arc<Server>) {
+    loop {
+        let accepted = tokio::select! {
+            () = server.gate.ended() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok(stream) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let server = Arc::clone(&server);
+        tokio::spawn(async move {
+            let channel = Channel::new(stream);
+            if let Err(error) = server.converse(&channel).await {
+                tracing::debug!("a client of the session broke off: {error}");
+            }
+        });
+    }
+}
+
+impl Server {
+    async fn converse(&self, channel: &Channel) -> io::Result<()> {
+        if let Some(rejection) = self.greet(channel).await? {
+            return self.reject(channel, 0, rejection).await;
+        }
+        loop {
+            let frame = tokio::select! {
+                () = self.gate.ended() => return Ok(()),
+                frame = channel.receive() => frame?,
+            };
+            let Some(frame) = frame else { return Ok(()) };
+            if let Some(rejection) = self.dispatch(channel, &frame).await? {
+                return self.reject(channel, frame.id, rejection).await;
+            }
+        }
+    }
+
+    /// Answers the hello of a client. Returns the reason if the client is rejected.
+    async fn greet(&self, channel: &Channel) -> io::Result<Option<Rejection>> {
+        if let Err(error) = channel.stream().peer() {
+            return Ok(Some(Rejection::Peer(sandbox_core::with_causes(&error))));
+        }
+        let frame = timeout(CLIENT_TIMEOUT, channel.receive()).await??;
+        let Some(frame) = frame else { return Ok(None) };
+        if frame.method != HELLO {
+            return Ok(Some(Rejection::UnknownMethod(frame.method)));
+        }
+        let hello: Hello = frame.parse()?;
+        if !hello.proves(&self.token) {
+            return Ok(Some(Rejection::Peer("the token is wrong".to_owned())));
+        }
+        // The guard keeps the session open until the welcome is sent.
+        let _guard = match self.gate.begin() {
+            Ok(guard) => guard,
+            Err(refusal) => return Ok(Some(Rejection::Gate(refusal))),
+        };
+        let Some(session) = self.session.upgrade() else {
+            return Ok(Some(Rejection::Gate(NotAdmitted::Draining)));
+        };
+        if let Some(settings) = &hello.settings {
+            if !self.settings.has_user_of(settings) {
+                return Ok(Some(Rejection::WrongUser));
+            }
+            let differences = self.settings.differences(settings, session.policy());
+            if !differences.is_empty() {
+                return Ok(Some(Rejection::Differs(differences)));
+            }
+        }
+        let welcome =
+            Frame::new(answer::WELCOME, frame.id, &Welcome::from(SessionFacts::of(&session)))?;
+        timeout(CLIENT_TIMEOUT, channel.send(&welcome)).await??;
+        Ok(None)
+    }
+
+    async fn reject(&self, channel: &Channel, id: u64, rejection: Rejection) -> io::Result<()> {
+        let frame = Frame::new(answer::REFUSED, id, &rejection)?;
+        timeout(CLIENT_TIMEOUT, channel.send(&frame)).await??;
+        if let Rejection::Gate(_) = rejection {
+            // The client waits for the end of the connection, and then tries the lock.
+            tokio::select! {
+                () = self.gate.ended() => {}
+                _ = channel.receive() => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn dispatch(&self, channel: &Channel, frame: &Frame) -> io::Result<Option<Rejection>> {
+        match frame.method {
+            Bash::METHOD => self.run::<Bash<'static>>(channel, frame).await,
+            ReadFile::METHOD => self.run::<ReadFile<'static>>(channel, frame).await,
+            WriteFile::METHOD => self.run::<WriteFile<'static>>(channel, frame).await,
+            SyncFiles::METHOD => self.run::<SyncFiles>(channel, frame).await,
+            Refresh::METHOD => self.run::<Refresh>(channel, frame).await,
+            Pull::METHOD => self.run::<Pull<'static>>(channel, frame).await,
+            Close::METHOD => self.run::<Close>(channel, frame).await,
+            ListPending::METHOD => self.run::<ListPending>(channel, frame).await,
+            WrapCommand::METHOD => self.run::<WrapCommand<'static>>(channel, frame).await,
+            unknown => Ok(Some(Rejection::UnknownMethod(unknown))),
+        }
+    }
+
+    /// Runs a call and sends its output. Cancels the call if the client closes the connection.
+    async fn run<C: Call + DeserializeOwned>(
+        &self,
+        channel: &Channel,
+        frame: &Frame,
+    ) -> io::Result<Option<Rejection>> {
+        let call: C = frame.parse()?;
+        let guard = match self.gate.begin() {
+            Ok(guard) => guard,
+            Err(refusal) => return Ok(Some(Rejection::Gate(refusal))),
+        };
+        let Some(session) = self.session.upgrade() else {
+            return Ok(Some(Rejection::Gate(NotAdmitted::Draining)));
+        };
+        channel.send(&Frame::new(answer::ACCEPTED, frame.id, &())?).await?;
+        let output = tokio::select! {
+            output = call.run_on(&session) => output,
+            // The client sends nothing while it waits.
+            _ = channel.receive() => return Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        let answer = match output {
+            Ok(output) => Frame::new(answer::DONE, frame.id, &output)?,
+            Err(error) => Frame::new(answer::FAILED, frame.id, &error.to_failure())?,
+        };
+        timeout(CLIENT_TIMEOUT, channel.send(&answer)).await??;
+        // The owner waits for the guard, and then releases the session.
+        drop(session);
+        drop(guard);
+        Ok(None)
+    }
+}

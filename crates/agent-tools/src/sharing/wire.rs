@@ -1,0 +1,160 @@
+//! The parts of messages: answers, failures, bytes, and texts with fixed values.
+
+use sandbox_core::internal::engine_report;
+use sandbox_core::{Enforcement, EngineReport, Limit};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::error::{Difference, SharingError};
+use super::gate::NotAdmitted;
+use crate::error_kind::ErrorKind;
+
+/// The methods of frames that answer a call.
+pub(super) mod answer {
+    /// The hello was accepted; the body is the welcome.
+    pub(in super::super) const WELCOME: u16 = 0x8000;
+    /// The call begins.
+    pub(in super::super) const ACCEPTED: u16 = 0x8001;
+    /// The call succeeded; the body is its output.
+    pub(in super::super) const DONE: u16 = 0x8002;
+    /// The call failed; the body is a [`Failure`](super::Failure).
+    pub(in super::super) const FAILED: u16 = 0x8003;
+    /// The call did not begin; the body is a [`Rejection`](super::Rejection).
+    pub(in super::super) const REFUSED: u16 = 0x8004;
+}
+
+/// The reason for which a hello or a call is refused.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Rejection {
+    /// The server ends, or the session was closed.
+    Gate(NotAdmitted),
+    /// The client has other settings.
+    Differs(Vec<Difference>),
+    /// The session belongs to another user.
+    WrongUser,
+    /// The client is not accepted.
+    Peer(String),
+    /// The server does not know the method.
+    UnknownMethod(u16),
+}
+
+/// An error of a call.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Failure {
+    kind: ErrorKind,
+    is_retryable: bool,
+    message: String,
+}
+
+impl Failure {
+    pub(super) fn new(kind: ErrorKind, is_retryable: bool, error: &dyn std::error::Error) -> Self {
+        Self { kind, is_retryable, message: sandbox_core::with_causes(error) }
+    }
+}
+
+impl From<Failure> for SharingError {
+    fn from(failure: Failure) -> Self {
+        let Failure { kind, is_retryable, message } = failure;
+        Self::Served { kind, is_retryable, message }
+    }
+}
+
+/// Bytes as base64.
+pub(super) mod base64_bytes {
+    use std::borrow::Cow;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        bytes: &[u8],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(in super::super) fn deserialize<'de, 'a, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Cow<'a, [u8]>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(Cow::Owned).map_err(D::Error::custom)
+    }
+}
+
+/// A text with one of a few fixed values. The alias keeps serde from borrowing it.
+pub(crate) type FixedText = &'static str;
+
+/// Finds a text among its possible values.
+fn fixed<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    values: &[FixedText],
+) -> Result<FixedText, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let found = values.iter().find(|value| **value == text).copied();
+    found.ok_or_else(|| D::Error::custom("unknown value"))
+}
+
+/// Parses the access of a denial.
+pub(crate) fn parse_access<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<FixedText, D::Error> {
+    fixed(deserializer, &["read", "write", "connect"])
+}
+
+/// Parses the key of a limit.
+pub(crate) fn parse_limit<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<FixedText>, D::Error> {
+    fixed(deserializer, &Limit::ALL.map(Limit::key)).map(Some)
+}
+
+/// Parses the encoding of a file's content.
+pub(crate) fn parse_encoding<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<FixedText>, D::Error> {
+    fixed(deserializer, &["base64"]).map(Some)
+}
+
+/// An [`EngineReport`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ReportText {
+    engine: String,
+    layers: [Layer; 5],
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Layer {
+    Full,
+    Weaker { why: String },
+    None { why: String, remedy: String },
+}
+
+impl From<&EngineReport> for ReportText {
+    fn from(report: &EngineReport) -> Self {
+        let layers = report.layers().map(|(_, layer)| match layer.clone() {
+            Enforcement::Weaker { why } => Layer::Weaker { why },
+            Enforcement::None { why, remedy } => Layer::None { why, remedy },
+            _ => Layer::Full,
+        });
+        Self { engine: report.engine.to_owned(), layers }
+    }
+}
+
+impl From<ReportText> for EngineReport {
+    fn from(report: ReportText) -> Self {
+        let ReportText { engine, layers } = report;
+        let engine =
+            ["native", "native without namespaces"].into_iter().find(|known| *known == engine);
+        let layers = layers.map(|layer| match layer {
+            Layer::Full => Enforcement::Full,
+            Layer::Weaker { why } => Enforcement::Weaker { why },
+            Layer::None { why, remedy } => Enforcement::None { why, remedy },
+        });
+        engine_report(engine.unwrap_or("unknown"), layers)
+    }
+}
