@@ -5,6 +5,8 @@
 #[cfg(feature = "failing-store")]
 mod failing_store;
 mod files;
+#[cfg(feature = "latency-store")]
+mod latency_store;
 mod rerun;
 #[cfg(feature = "s3")]
 mod s3;
@@ -13,6 +15,8 @@ mod skip;
 #[cfg(feature = "failing-store")]
 pub use failing_store::{Calls, Conditions, FailingStore, Failure};
 pub use files::{read_files, write_file};
+#[cfg(feature = "latency-store")]
+pub use latency_store::{LatencyStore, Requests};
 pub use rerun::{as_ordinary_user, assert_passed, copy_of_this_program, rerun};
 #[cfg(feature = "s3")]
 pub use s3::{S3Server, http_get, s3_environment};
