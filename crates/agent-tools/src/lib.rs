@@ -39,7 +39,8 @@
 //! commands reach neither the socket nor its token. The others must have the same user, policy,
 //! network, engine, store and variables. After the first one has ended, the next call of another
 //! one takes over. A call that runs at a kill fails with [`ErrorKind::ServerLost`]; it is never
-//! repeated.
+//! repeated. Calls of other processes run on the tokio runtime that opened the session, so that
+//! runtime must outlive the session. Ignore rules, links and skills are those of the first process.
 //!
 //! # Limits
 //! The limits of [`sandbox_core`] apply to commands, those of [`artifact_sync`] to files. A result

@@ -99,33 +99,41 @@ impl Client {
     /// Dropping the future closes the connection, and the server cancels the call.
     pub(crate) async fn call<C: Call>(&self, call: &C) -> Result<C::Output, CallError<C::Error>> {
         let failed = |error: SharingError| CallError::Failed(C::Error::from(error));
-        let refused = |reason: &str| failed(self.refused(reason));
+        let rejected = |reason: &str| failed(self.rejected(reason));
         let Some(channel) = self.channel().await.map_err(failed)? else {
             return Err(CallError::NotStarted);
         };
         let id = self.calls.fetch_add(1, Ordering::Relaxed);
-        let frame = Frame::new(C::METHOD, id, call).map_err(|error| refused(&error.to_string()))?;
+        let frame =
+            Frame::new(C::METHOD, id, call).map_err(|error| rejected(&error.to_string()))?;
         match channel.send(&frame).await {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                return Err(refused(&error.to_string()));
+                return Err(rejected(&error.to_string()));
             }
             Err(_) => return Err(CallError::NotStarted),
         }
-        let Ok(Some(first)) = channel.receive().await else { return Err(CallError::NotStarted) };
+        let first = match channel.receive().await {
+            Ok(Some(first)) => first,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(rejected(&error.to_string()));
+            }
+            Ok(None) | Err(_) => return Err(CallError::NotStarted),
+        };
         match first.method {
             answer::ACCEPTED if first.id == id => {}
             answer::REFUSED => {
-                return match first.parse().map_err(|error| refused(&error.to_string()))? {
+                return match first.parse().map_err(|error| rejected(&error.to_string()))? {
                     Rejection::Gate(NotAdmitted::Draining) => {
                         wait_for_end(&channel).await;
                         Err(CallError::NotStarted)
                     }
                     Rejection::Gate(NotAdmitted::Closed) => Err(CallError::Closed),
-                    _ => Err(refused("it does not know this call")),
+                    Rejection::Invalid(reason) => Err(rejected(&reason)),
+                    _ => Err(rejected("it does not know this call")),
                 };
             }
-            _ => return Err(refused("its answer is not one of this version")),
+            _ => return Err(rejected("its answer is not one of this version")),
         }
         let Ok(Some(last)) = channel.receive().await else {
             return Err(failed(SharingError::ServerLost {
@@ -134,13 +142,14 @@ impl Client {
             }));
         };
         let output = match last.method {
-            _ if last.id != id => return Err(refused("it has answered another call")),
-            answer::DONE => last.parse().map_err(|error| refused(&error.to_string())),
+            _ if last.id != id => return Err(rejected("it has answered another call")),
+            answer::DONE => last.parse().map_err(|error| rejected(&error.to_string())),
             answer::FAILED => {
-                let failure: Failure = last.parse().map_err(|error| refused(&error.to_string()))?;
+                let failure: Failure =
+                    last.parse().map_err(|error| rejected(&error.to_string()))?;
                 Err(failed(failure.into()))
             }
-            _ => return Err(refused("its answer is not one of this version")),
+            _ => return Err(rejected("its answer is not one of this version")),
         };
         let mut idle = lock(&self.idle);
         if idle.len() < MAX_IDLE {
@@ -167,7 +176,7 @@ impl Client {
         }
     }
 
-    fn refused(&self, reason: &str) -> SharingError {
+    fn rejected(&self, reason: &str) -> SharingError {
         SharingError::Rejected {
             session: self.session.clone(),
             pid: self.pid,
@@ -224,10 +233,10 @@ async fn greet(
     hello: &Hello,
     patience: Patience,
 ) -> Result<Option<(Channel, Welcome)>, WorkspaceError> {
-    let refused = |reason: String| {
+    let rejected = |reason: String| {
         WorkspaceError::from(SharingError::Rejected { session: session.clone(), pid, reason })
     };
-    let frame = Frame::new(HELLO, 0, hello).map_err(|error| refused(error.to_string()))?;
+    let frame = Frame::new(HELLO, 0, hello).map_err(|error| rejected(error.to_string()))?;
     if channel.send(&frame).await.is_err() {
         return Ok(None);
     }
@@ -238,12 +247,12 @@ async fn greet(
     let answer = match timeout(limit, channel.receive()).await {
         Ok(Ok(Some(answer))) => answer,
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-            return Err(refused(error.to_string()));
+            return Err(rejected(error.to_string()));
         }
         Ok(_) => return Ok(None),
         Err(_) => return Err(StateError::in_use(session, Some(pid)).into()),
     };
-    let invalid = |error: io::Error| refused(error.to_string());
+    let invalid = |error: io::Error| rejected(error.to_string());
     match answer.method {
         answer::WELCOME => Ok(Some((channel, answer.parse().map_err(invalid)?))),
         answer::REFUSED => match answer.parse().map_err(invalid)? {
@@ -257,10 +266,10 @@ async fn greet(
                 Err(SharingError::Differs { session: session.clone(), pid, what }.into())
             }
             Rejection::WrongUser => Err(StateError::WrongUser { session: session.clone() }.into()),
-            Rejection::Peer(reason) => Err(refused(reason)),
-            Rejection::UnknownMethod(_) => Err(refused("it does not know the hello".to_owned())),
+            Rejection::Peer(reason) | Rejection::Invalid(reason) => Err(rejected(reason)),
+            Rejection::UnknownMethod(_) => Err(rejected("it does not know the hello".to_owned())),
         },
-        _ => Err(refused("its answer is not one of this version".to_owned())),
+        _ => Err(rejected("its answer is not one of this version".to_owned())),
     }
 }
 

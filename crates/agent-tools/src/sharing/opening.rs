@@ -16,8 +16,9 @@ use crate::workspace::WorkspaceError;
 /// The time that opening waits for a process that holds the session and does not answer.
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// The maximum number of servers that may end while this process tries to connect.
+/// The maximum number of servers that may end while this process tries to connect, and the time.
 const MAX_ENDED: usize = 1000;
+const ENDED_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A locked session. Clients can connect, and wait for the welcome.
 #[derive(Debug)]
@@ -73,7 +74,8 @@ pub(crate) async fn enter(
     wish: &Wish<'_>,
 ) -> Result<Entered, WorkspaceError> {
     let dir = StateDir::create(home, session)?;
-    let (mut begun, mut ended) = (Instant::now(), 0);
+    let first = Instant::now();
+    let (mut begun, mut ended) = (first, 0);
     loop {
         if let Some(claim) = Claim::try_lock(dir.try_clone()?)? {
             return Ok(Entered::Owner(claim));
@@ -81,7 +83,7 @@ pub(crate) async fn enter(
         match Client::connect(&dir, session, wish, Patience::Long).await? {
             Attempt::Welcome(client) => return Ok(Entered::Client(client)),
             // Its lock is free in a moment.
-            Attempt::Ended if ended < MAX_ENDED => {
+            Attempt::Ended if ended < MAX_ENDED && first.elapsed() < ENDED_TIMEOUT => {
                 ended += 1;
                 begun = Instant::now();
             }

@@ -74,7 +74,13 @@ impl Server {
         loop {
             let frame = tokio::select! {
                 () = self.gate.ended() => return Ok(()),
-                frame = channel.receive() => frame?,
+                frame = channel.receive() => frame,
+            };
+            let frame = match frame {
+                Err(error) if is_invalid(&error) => {
+                    return self.reject(channel, 0, invalid(&error)).await;
+                }
+                frame => frame?,
             };
             let Some(frame) = frame else { return Ok(()) };
             if let Some(rejection) = self.dispatch(channel, &frame).await? {
@@ -88,12 +94,18 @@ impl Server {
         if let Err(error) = channel.stream().peer() {
             return Ok(Some(Rejection::Peer(sandbox_core::with_causes(&error))));
         }
-        let frame = timeout(CLIENT_TIMEOUT, channel.receive()).await??;
+        let frame = match timeout(CLIENT_TIMEOUT, channel.receive()).await? {
+            Err(error) if is_invalid(&error) => return Ok(Some(invalid(&error))),
+            frame => frame?,
+        };
         let Some(frame) = frame else { return Ok(None) };
         if frame.method != HELLO {
             return Ok(Some(Rejection::UnknownMethod(frame.method)));
         }
-        let hello: Hello = frame.parse()?;
+        let hello: Hello = match frame.parse() {
+            Ok(hello) => hello,
+            Err(error) => return Ok(Some(invalid(&error))),
+        };
         if !hello.proves(&self.token) {
             return Ok(Some(Rejection::Peer("the token is wrong".to_owned())));
         }
@@ -154,7 +166,10 @@ impl Server {
         channel: &Channel,
         frame: &Frame,
     ) -> io::Result<Option<Rejection>> {
-        let call: C = frame.parse()?;
+        let call: C = match frame.parse() {
+            Ok(call) => call,
+            Err(error) => return Ok(Some(invalid(&error))),
+        };
         let guard = match self.gate.begin() {
             Ok(guard) => guard,
             Err(refusal) => return Ok(Some(Rejection::Gate(refusal))),
@@ -178,4 +193,13 @@ impl Server {
         drop(guard);
         Ok(None)
     }
+}
+
+/// Returns whether a client sent a frame of another format.
+fn is_invalid(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+}
+
+fn invalid(error: &io::Error) -> Rejection {
+    Rejection::Invalid(error.to_string())
 }

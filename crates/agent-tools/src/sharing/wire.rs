@@ -37,6 +37,8 @@ pub(super) enum Rejection {
     Peer(String),
     /// The server does not know the method.
     UnknownMethod(u16),
+    /// The server cannot parse the frame.
+    Invalid(String),
 }
 
 /// An error of a call.

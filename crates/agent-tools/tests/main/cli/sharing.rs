@@ -1,6 +1,6 @@
 //! One session in several processes.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -262,6 +262,33 @@ fn a_client_without_the_token_is_refused() {
     }
     std::fs::write(&token, valid).unwrap();
     cli.run(&["bash", "--session", "m", "true"]).ok();
+}
+
+#[test]
+fn a_frame_of_another_format_is_answered_with_the_reason() {
+    let cli = Cli::new();
+    let mut server = Server::start_with(&cli, &["mcp", "--session", "m"]);
+    assert_eq!(exit_code(&mut server, "true"), 0);
+    let socket = cli.home().join("state/m/socket");
+    let format = |number: u16, body: &[u8]| {
+        let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+        [&number.to_le_bytes()[..], &[1, 0], &length, &[0; 12], body].concat()
+    };
+    for (frame, expected) in [
+        (format(2, b"{}"), "another format number"),
+        (format(1, b"{}"), "missing field `proof`"),
+        (format(1, br#"{"proof":"00","settings":null}"#), "the token is wrong"),
+        (format(1, &[0; 70_000]), "too long"),
+    ] {
+        let mut client = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        // The server may answer before it has read everything.
+        let _ = client.write_all(&frame);
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains(expected), "{answer}");
+    }
+    assert_eq!(exit_code(&mut server, "true"), 0);
 }
 
 #[test]
