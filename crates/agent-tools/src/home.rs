@@ -12,9 +12,9 @@
 //! policy can show them `state/`.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -182,7 +182,7 @@ impl SessionState {
     /// Locks a session's state. Returns `None` if it is locked already.
     pub(crate) fn try_lock(dir: StateDir) -> Result<Option<Self>, StateError> {
         let path = dir.lock_path();
-        let mut file = File::options()
+        let file = File::options()
             .create(true)
             .truncate(false)
             .write(true)
@@ -195,9 +195,9 @@ impl SessionState {
                 return Err(StateError::Io { operation: "lock", path, source });
             }
         }
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(StateError::io("write", &path))?;
+        // The text always has the same length, because truncating the file takes longer.
+        let holder = format!("{:10}\n", std::process::id());
+        file.write_all_at(holder.as_bytes(), 0).map_err(StateError::io("write", &path))?;
         Ok(Some(Self { dir, lock: Mutex::new(Some(file)) }))
     }
 

@@ -67,12 +67,23 @@ impl Client {
         patience: Patience,
     ) -> Result<Attempt, WorkspaceError> {
         let Some((channel, pid)) = dial(state, session)? else { return Ok(Attempt::Absent) };
-        // The server has written the token before it listened.
-        let token = Token::read(state.path()).map_err(|source| SharingError::Io {
-            operation: "read",
-            path: state.path().join(TOKEN),
-            source,
-        })?;
+        // The server has written the token before it listened. Without one, the next server has
+        // removed it.
+        let token = match Token::read(state.path()) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                return Ok(Attempt::Ended);
+            }
+            read => read.map_err(|source| SharingError::Io {
+                operation: "read",
+                path: state.path().join(TOKEN),
+                source,
+            })?,
+        };
         let hello = Hello::new(&token, wish);
         Ok(match greet(channel, session, pid, &hello, patience).await? {
             None => Attempt::Ended,

@@ -14,17 +14,19 @@ pub(super) struct Token([u8; 32]);
 
 impl Token {
     /// Creates the token of a new server, in place of that of the last one.
+    ///
+    /// A rename onto the last one would be slower, because file systems then write the content to
+    /// the disk at once. A client that reads an incomplete token is a client of the last server.
     pub(super) fn create(state_dir: &Path) -> io::Result<Self> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        let staged = state_dir.join("token.new");
-        match std::fs::remove_file(&staged) {
+        let path = state_dir.join(TOKEN);
+        match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&staged)?;
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(&bytes)?;
-        std::fs::rename(&staged, state_dir.join(TOKEN))?;
         Ok(Self(bytes))
     }
 
