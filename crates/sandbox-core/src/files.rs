@@ -3,6 +3,7 @@
 mod beneath;
 mod directory;
 mod error;
+mod exchange;
 mod readable;
 mod remove;
 mod staged;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use directory::SessionDir;
 pub use error::{FileError, FileErrorKind};
+pub use exchange::Replaced;
 pub use readable::{ReadableDirectory, is_opened_by_grant};
 #[cfg(feature = "native")]
 pub(crate) use remove::remove_tree;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::error::FileError;
@@ -42,7 +42,7 @@ impl StagedFile {
     ) -> Result<Self, FileError> {
         let error = |errno| FileError::io("create", asked, errno);
         let mode = Mode::from_raw_mode(0o644);
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let (fd, staged_name) =
             match rustix::fs::openat(&parent, ".", flags | OFlags::TMPFILE, mode) {
                 Ok(fd) => (fd, None),
@@ -79,6 +79,27 @@ impl StagedFile {
         let bits = (mode & 0o444) >> 2;
         let mode = if executable { mode | bits } else { mode & !0o111 };
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)).map_err(error)
+    }
+
+    /// Sets the nine permission bits.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Io`] if the system reports an error.
+    pub fn set_mode(&mut self, mode: u16) -> Result<(), FileError> {
+        let mode = Mode::from_raw_mode(u32::from(mode) & 0o777);
+        rustix::fs::fchmod(&self.file, mode)
+            .map_err(|errno| FileError::io("change the mode of", &self.asked, errno))
+    }
+
+    /// Sets the modification time, in seconds and nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Io`] if the system reports an error.
+    pub fn set_modified(&mut self, (seconds, nanoseconds): (i64, u32)) -> Result<(), FileError> {
+        let modified = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+        let times = Timestamps { last_access: modified, last_modification: modified };
+        rustix::fs::futimens(&self.file, &times)
+            .map_err(|errno| FileError::io("set the times of", &self.asked, errno))
     }
 
     /// Returns the path that the file will have, with every symlink currently resolved.
@@ -118,6 +139,37 @@ impl StagedFile {
             self.staged_name = None;
         }
         Ok(())
+    }
+
+    /// Passes a temporary name of the file to `rename`, which gives it its final name.
+    pub(super) fn with_temporary_name<T>(
+        &mut self,
+        rename: impl FnOnce(&OwnedFd, &str, &str) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let staged = match &self.staged_name {
+            Some(staged) => staged.clone(),
+            None => {
+                let staged = staged_name();
+                self.link(&staged)?;
+                self.staged_name.insert(staged).clone()
+            }
+        };
+        let renamed = rename(&self.parent, &staged, &self.name)?;
+        self.staged_name = None;
+        Ok(renamed)
+    }
+
+    /// Returns the file, for reading what was written.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+
+    pub(super) fn error(&self, operation: &'static str, source: io::Error) -> FileError {
+        FileError::io(operation, &self.asked, source)
     }
 
     fn link(&self, name: &str) -> rustix::io::Result<()> {
@@ -163,7 +215,7 @@ pub fn is_own_staged_name(name: &str) -> bool {
 }
 
 /// Returns a name that no other program can guess.
-fn staged_name() -> String {
+pub(super) fn staged_name() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!("{STAGED_PREFIX}{}{:016x}", process_token(), random().hash_one(count))

@@ -89,7 +89,7 @@ impl SessionDir {
     }
 
     /// Opens the directory that contains `path`. No component may be a symlink.
-    fn plain_parent(&self, path: &RelativePath) -> rustix::io::Result<OwnedFd> {
+    pub(super) fn plain_parent(&self, path: &RelativePath) -> rustix::io::Result<OwnedFd> {
         match path.parent() {
             Some(parent) => beneath::open_plain_directory(self, parent.as_ref()),
             None => beneath::open_plain_directory(self, Path::new(".")),
