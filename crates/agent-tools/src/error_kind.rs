@@ -20,13 +20,17 @@ pub enum ErrorKind {
     Denied,
     /// Another process holds the session and does not serve it.
     InUse,
+    /// Another machine has the session open.
+    OwnedElsewhere,
+    /// Another machine took the session over while it was open here.
+    LeaseLost,
     /// The session is open with other settings.
     Differs,
     /// The process that served the session ended during the call.
     ServerLost,
-    /// The session was closed.
+    /// The session was closed or deleted.
     Closed,
-    /// Changes are not in the store yet.
+    /// Files are not in the store: not yet, or because they cannot be stored.
     Pending,
     /// The session has no store.
     NoStore,
@@ -60,7 +64,12 @@ impl From<&SyncError> for ErrorKind {
         match error.kind() {
             SyncErrorKind::InvalidKey | SyncErrorKind::NotMirrored => Self::InvalidInput,
             SyncErrorKind::LocalChange => Self::Pending,
-            SyncErrorKind::Store => Self::Store,
+            SyncErrorKind::Store | SyncErrorKind::StoreDamaged => Self::Store,
+            SyncErrorKind::Owned => match error {
+                SyncError::LeaseLost => Self::LeaseLost,
+                _ => Self::OwnedElsewhere,
+            },
+            SyncErrorKind::Closed => Self::Closed,
             _ => Self::Io,
         }
     }

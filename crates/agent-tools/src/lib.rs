@@ -74,6 +74,7 @@ mod home;
 #[cfg(feature = "mcp")]
 pub mod mcp;
 mod output;
+mod printable;
 mod runtimes;
 mod session;
 mod sessions;
@@ -84,8 +85,8 @@ mod tools;
 mod workspace;
 
 pub use artifact_sync::{
-    ChangeSourceReport, Direction, IgnoreRules, Linker, PatternError, Pending, Progress,
-    RestoreReport, SkipReason, Skipped, StoreCapabilities, StoreError, SyncReport,
+    ChangeSourceReport, CloseMode, Direction, IgnoreRules, Linker, PatternError, Pending, Progress,
+    RestoreReport, SkipReason, Skipped, StoreCapabilities, StoreError, SyncReport, Takeover,
 };
 pub use policy;
 pub use sandbox_core::{
@@ -98,11 +99,13 @@ pub use skill_store::{InstalledSkill, SkillId, SkillRef};
 pub use denials::Denial;
 pub use error_kind::ErrorKind;
 pub use home::{Home, StateError};
-pub use output::{Artifact, ConflictNote, FileNote};
+pub use output::{Artifact, ConflictNote, FileNote, PendingGroup};
+pub use printable::{printable, printable_lines};
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
 pub use session::Session;
 pub use sessions::{
-    SessionError, SessionFiles, SessionSpec, SessionSummary, Sessions, SessionsBuilder,
+    SessionError, SessionFiles, SessionOwner, SessionSpec, SessionStatus, SessionSummary, Sessions,
+    SessionsBuilder,
 };
 pub use sharing::{Difference, SharingError};
 pub use storage::Storage;
@@ -111,7 +114,9 @@ pub use tools::Tool;
 pub use tools::bash::{BashOptions, BashOutput, NAME as BASH};
 pub use tools::read_file::{LineRange, NAME as READ_FILE, ReadFileOutput};
 pub use tools::write_file::{NAME as WRITE_FILE, WriteFileOutput};
-pub use workspace::{CloseError, RemovalMode, TransferError, WorkspaceError};
+pub use workspace::{
+    CloseError, CloseReport, IgnoredContent, RemovalMode, TransferError, WorkspaceError,
+};
 
 /// Compiles and runs the example of the README.
 #[cfg(all(doctest, feature = "fs"))]

@@ -1,116 +1,27 @@
 //! Parts of the tools' results: streams cut for a model, links, and notes about files.
 
-use std::fmt::{self, Write};
+mod notes;
 
-use artifact_sync::SyncReport;
+use std::fmt::Write;
+
 use sandbox_core::CapturedStream;
-use serde::{Deserialize, Serialize};
 
-use crate::workspace::Workspace;
+use crate::printable::Printable;
+
+pub use self::notes::{Artifact, ConflictNote, FileNote, PendingGroup};
+pub(crate) use self::notes::{MirrorNotes, note_pending};
 
 /// The maximum length of each stream in a result, in UTF-16 units, as the reference counts.
 const MAX_STREAM_UNITS: usize = 30_000;
-/// The maximum length of each list of files in a result.
-const MAX_LISTED: usize = 50;
-
-/// A file that the agent created or changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Artifact {
-    /// The path on the host and in the sandbox.
-    pub path: String,
-    /// The path below the session directory.
-    pub relative_path: String,
-    /// `<bucket>/<full key>` once the file is in the store.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// A link that opens the stored file, if the store can make one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-}
-
-/// A file that the session and another writer of the store both changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct ConflictNote {
-    /// The file, with the content that this session wrote.
-    pub relative_path: String,
-    /// The file with the other writer's content.
-    pub kept_as: String,
-}
-
-impl ConflictNote {
-    /// Creates a note from the two paths.
-    pub fn new(path: &impl fmt::Display, kept_as: &impl fmt::Display) -> Self {
-        Self { relative_path: path.to_string(), kept_as: kept_as.to_string() }
-    }
-}
-
-/// A file and the reason why it is pending or skipped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct FileNote {
-    /// The path below the session directory.
-    pub relative_path: String,
-    /// The reason why the file is pending or skipped.
-    pub reason: String,
-}
-
-impl FileNote {
-    /// Creates a note about a path below the session directory.
-    pub fn new(path: &impl fmt::Display, reason: &impl fmt::Display) -> Self {
-        Self { relative_path: path.to_string(), reason: reason.to_string() }
-    }
-}
-
-/// The report of a sync in the form of a tool's result: at most [`MAX_LISTED`] files per list.
-pub(crate) struct MirrorNotes {
-    pub(crate) artifacts: Vec<Artifact>,
-    pub(crate) artifacts_omitted: usize,
-    pub(crate) pending: Vec<FileNote>,
-    pub(crate) pending_omitted: usize,
-    pub(crate) removals_held_back: usize,
-    pub(crate) conflicts: Vec<ConflictNote>,
-    pub(crate) skipped: Vec<FileNote>,
-    pub(crate) skipped_omitted: usize,
-}
-
-impl MirrorNotes {
-    pub(crate) fn new(report: SyncReport, workspace: &Workspace) -> Self {
-        let omitted = |count: usize| count.saturating_sub(MAX_LISTED);
-        let artifacts_omitted = omitted(report.changed.len());
-        let changed = report.changed.into_iter().take(MAX_LISTED);
-        let pending = report.pending.iter().take(MAX_LISTED);
-        let conflicts = report.conflicts.iter().take(MAX_LISTED);
-        let skipped = report.skipped.iter().take(MAX_LISTED);
-        Self {
-            artifacts: changed
-                .map(|changed| Artifact {
-                    path: workspace.dir().join(changed.path.as_str()).to_string_lossy().into(),
-                    relative_path: changed.path.to_string(),
-                    key: changed.key.map(|key| workspace.display_key(&key)),
-                    url: changed.url,
-                })
-                .collect(),
-            artifacts_omitted,
-            pending: pending.map(|pending| FileNote::new(&pending.path, &pending.reason)).collect(),
-            pending_omitted: omitted(report.pending.len()),
-            removals_held_back: report.held_back.len(),
-            conflicts: conflicts
-                .map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as))
-                .collect(),
-            skipped: skipped.map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect(),
-            skipped_omitted: omitted(report.skipped.len()),
-        }
-    }
-}
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 pub(crate) fn is_zero(number: &usize) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+pub(crate) fn is_zero_entry(entry: &u64) -> bool {
+    *entry == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -146,7 +57,8 @@ pub(crate) fn link_block(label: &str, artifacts: &[Artifact], omitted: usize) ->
         if block.is_empty() {
             let _ = write!(block, "\n\n[{label}]");
         }
-        let _ = write!(block, "\n  {}: {url}", artifact.relative_path);
+        let name = Printable(&artifact.relative_path);
+        let _ = write!(block, "\n  {name}: {}", Printable(url));
     }
     if !block.is_empty() && omitted > 0 {
         let _ = write!(block, "\n  and {omitted} more");
@@ -198,5 +110,10 @@ mod tests {
             3,
         );
         assert_eq!(block, "\n\n[artifacts]\n  b c: file:///b%20c\n  and 3 more");
+        let hostile = artifact("x\n  fake: \u{1b}[31m", Some("file:///x"));
+        assert_eq!(
+            link_block("artifacts", &[hostile], 0),
+            "\n\n[artifacts]\n  x\\n  fake: \\u{1b}[31m: file:///x"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! One open session, which this process serves or another one.
 
+mod link;
 mod local;
 
 use std::fmt;
@@ -7,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use artifact_sync::{ChangeSourceReport, RestoreReport, Skipped, SyncReport};
+use artifact_sync::{ChangeSourceReport, CloseMode, RestoreReport, SyncReport};
 use policy::Policy;
 use sandbox_core::internal::lock;
 use sandbox_core::{EngineReport, Limits, RelativePath, SessionId, SessionPath, Tier, UserId};
@@ -15,12 +16,13 @@ use skill_store::InstalledSkill;
 
 use crate::sessions::{Opener, SessionError, SessionSpec};
 use crate::sharing::{
-    Call, CallError, Client, Close, NotAdmitted, Pull, Refresh, SessionFacts, SharingError,
+    Call, CallError, Close, Delete, NotAdmitted, Pull, Refresh, SessionFacts, SharingError,
     SyncFiles, WrapCommand,
 };
 use crate::tool_error::ToolError;
-use crate::workspace::{CloseError, RemovalMode, TransferError, WorkspaceError};
+use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, WorkspaceError};
 
+pub(crate) use self::link::{Link, OpenedSession};
 pub(crate) use self::local::{LocalSession, SessionParts};
 
 /// The size up to which the caller's thread reads and writes a file itself: handing the work to
@@ -52,52 +54,6 @@ pub struct Session {
     reopening: tokio::sync::Mutex<()>,
 }
 
-/// The place in which the calls of a session run.
-#[derive(Clone, Debug)]
-pub(crate) enum Link {
-    /// This process.
-    Serving(Arc<LocalSession>),
-    /// Another process, or another `Sessions` of this one.
-    Connected(Arc<Client>),
-    /// None yet. The next call opens the session again.
-    Released,
-    /// None. The session was closed.
-    Closed,
-}
-
-/// A session that was opened.
-pub(crate) enum OpenedSession {
-    Serving(Arc<LocalSession>),
-    Connected(Arc<Client>),
-}
-
-impl OpenedSession {
-    fn facts(&self, spec: &SessionSpec) -> SessionFacts {
-        let client = match self {
-            Self::Serving(session) => return SessionFacts::of(session),
-            Self::Connected(client) => client,
-        };
-        let mut facts = client.facts().clone();
-        for skill in &spec.skills {
-            if !facts.skills.iter().any(|installed| installed.id == skill.id) {
-                facts.warnings.push(format!(
-                    "skill {skill}: the session is open without it; close the session first"
-                ));
-            }
-        }
-        facts
-    }
-}
-
-impl From<OpenedSession> for Link {
-    fn from(opened: OpenedSession) -> Self {
-        match opened {
-            OpenedSession::Serving(session) => Self::Serving(session),
-            OpenedSession::Connected(client) => Self::Connected(client),
-        }
-    }
-}
-
 /// Settings that all sessions of one [`Sessions`](crate::Sessions) share.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionSettings {
@@ -106,18 +62,6 @@ pub(crate) struct SessionSettings {
     pub(crate) timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) tier: Tier,
-}
-
-impl Link {
-    /// Returns whether both run calls in the same place.
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Serving(a), Self::Serving(b)) => Arc::ptr_eq(a, b),
-            (Self::Connected(a), Self::Connected(b)) => Arc::ptr_eq(a, b),
-            (Self::Released, Self::Released) | (Self::Closed, Self::Closed) => true,
-            _ => false,
-        }
-    }
 }
 
 impl Session {
@@ -217,22 +161,21 @@ impl Session {
         self.run(WrapCommand { command: command.into(), timeout: self.settings.timeout }).await
     }
 
-    /// Fetches objects that are new in the store, and newer versions of files that did not change
-    /// locally.
+    /// Adopts what other programs changed in the store: new, changed and removed objects.
     ///
     /// # Errors
     /// Returns [`TransferError`] if the session has no store or the store cannot be listed.
-    pub async fn refresh(&self) -> Result<RestoreReport, TransferError> {
-        self.run(Refresh {}).await
+    pub async fn refresh(&self, removals: RemovalMode) -> Result<RestoreReport, TransferError> {
+        self.run(Refresh { removals }).await
     }
 
-    /// Uploads local changes, as every call does automatically. If the store fails, the report
-    /// lists them as pending.
+    /// Uploads local changes, as every call does automatically, but names every pending change and
+    /// skipped file again. If the store fails, the report lists the changes as pending.
     ///
     /// # Errors
-    /// Returns [`TransferError::NoStore`] if the session has no store.
-    pub async fn sync(&self, removals: RemovalMode) -> Result<SyncReport, TransferError> {
-        self.run(SyncFiles { removals }).await
+    /// Returns [`TransferError`] if the session has no store, or if another machine took it over.
+    pub async fn sync(&self) -> Result<SyncReport, TransferError> {
+        self.run(SyncFiles {}).await
     }
 
     /// Fetches one object of the session's prefix into its directory. Returns `None` if the object
@@ -245,19 +188,39 @@ impl Session {
         self.run(Pull { key: key.into() }).await
     }
 
-    /// Uploads pending changes, ends every process of the session and removes its directory.
-    /// Returns the files that cannot be stored and were deleted with the directory.
+    /// Closes the session and keeps it if a file is not in the store; see [`Session::close_with`].
+    ///
+    /// # Errors
+    /// Like [`Session::close_with`].
+    pub async fn close(&self) -> Result<CloseReport, CloseError> {
+        self.close_with(CloseMode::KeepPending).await
+    }
+
+    /// Uploads pending changes, ends every process of the session, and removes its directory and
+    /// its state from this machine. The report names the files that had no copy.
     ///
     /// Afterwards, the calls of every process that shares the session fail with
     /// [`SharingError::Closed`].
     ///
     /// # Errors
-    /// Returns [`CloseError`] if a change could not be uploaded. The directory then stays, and the
-    /// session can be opened again or closed later.
-    pub async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
-        let lost = self.run(Close {}).await?;
+    /// Returns [`CloseError`], such as [`CloseError::Pending`]. The directory then stays, and the
+    /// session can be opened again or closed later. [`CloseMode::Discard`] deletes files that are
+    /// not in the store.
+    pub async fn close_with(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
+        let report = self.run(Close::new(mode)).await?;
         self.set_link(Link::Closed);
-        Ok(lost)
+        Ok(report)
+    }
+
+    /// Deletes the session everywhere, for good: its files and its history, in the store and on
+    /// this machine. No machine can use its id again.
+    ///
+    /// # Errors
+    /// Returns [`CloseError`] if the store or the disk fails.
+    pub async fn delete(&self) -> Result<(), CloseError> {
+        self.run(Delete {}).await?;
+        self.set_link(Link::Closed);
+        Ok(())
     }
 
     /// Waits for the running calls, also those of other processes, ends every process of the

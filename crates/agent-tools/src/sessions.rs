@@ -6,11 +6,12 @@ mod files;
 mod opener;
 mod prepare;
 mod spec;
+mod status;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use artifact_sync::Skipped;
+use artifact_sync::CloseMode;
 use policy::Policy;
 use sandbox_core::SessionId;
 use sandbox_core::internal::lock;
@@ -19,13 +20,14 @@ use tokio::sync::OnceCell;
 use crate::home::{Home, StateError};
 use crate::runtimes::HostRuntimes;
 use crate::session::Session;
-use crate::workspace::{CloseError, WorkspaceError};
+use crate::workspace::{CloseError, CloseReport, WorkspaceError};
 
 pub use self::builder::SessionsBuilder;
 pub use self::error::SessionError;
-pub use self::files::{SessionFiles, SessionSummary};
+pub use self::files::SessionFiles;
 pub(crate) use self::opener::Opener;
 pub use self::spec::SessionSpec;
+pub use self::status::{SessionOwner, SessionStatus, SessionSummary};
 
 /// The sessions of one host process, and the settings that they share.
 #[derive(Debug)]
@@ -85,23 +87,55 @@ impl Sessions {
         session
     }
 
-    /// Uploads pending changes of a session, ends its processes and removes its directory. Returns
-    /// the files that cannot be stored and were deleted with the directory.
+    /// Closes a session and keeps it if a file is not in the store; see [`Sessions::close_with`].
+    ///
+    /// # Errors
+    /// Like [`Sessions::close_with`].
+    pub async fn close(&self, id: &SessionId) -> Result<CloseReport, CloseError> {
+        self.close_with(id, CloseMode::KeepPending).await
+    }
+
+    /// Uploads pending changes of a session, ends its processes, and removes its directory and its
+    /// state from this machine. The report names the files that had no copy.
     ///
     /// If another process has the session open, that process closes it.
     ///
     /// # Errors
-    /// Returns [`CloseError`]. The directory stays if a change could not be uploaded.
-    pub async fn close(&self, id: &SessionId) -> Result<Vec<Skipped>, CloseError> {
+    /// Returns [`CloseError`]. With [`CloseMode::KeepPending`], the directory stays if a file is
+    /// not in the store, and always if the session has files and no store. With
+    /// [`CloseMode::Discard`], these files are deleted, also if the store does not answer.
+    pub async fn close_with(
+        &self,
+        id: &SessionId,
+        mode: CloseMode,
+    ) -> Result<CloseReport, CloseError> {
         let cell = self.lock().get(id).cloned();
-        let lost = match cell.as_ref().and_then(|cell| cell.get()) {
-            Some(session) if !session.is_closed() => session.close().await?,
-            _ => self.files(id).await?.close().await?,
+        let report = match cell.as_ref().and_then(|cell| cell.get()) {
+            Some(session) if !session.is_closed() => session.close_with(mode).await?,
+            _ => files::close(&self.opener, id, mode).await?,
         };
         if let Some(cell) = cell {
             self.forget(id, &cell);
         }
-        Ok(lost)
+        Ok(report)
+    }
+
+    /// Deletes a session everywhere, for good: its files and its history, in the store and on this
+    /// machine. No machine can use its id again.
+    ///
+    /// # Errors
+    /// Returns [`CloseError`] if the session is not on this machine, or the store or the disk
+    /// fails.
+    pub async fn delete(&self, id: &SessionId) -> Result<(), CloseError> {
+        let cell = self.lock().get(id).cloned();
+        match cell.as_ref().and_then(|cell| cell.get()) {
+            Some(session) if !session.is_closed() => session.delete().await?,
+            _ => files::delete(&self.opener, id).await?,
+        }
+        if let Some(cell) = cell {
+            self.forget(id, &cell);
+        }
+        Ok(())
     }
 
     /// Releases a session of this value: waits for its running calls, also those of other
@@ -130,7 +164,7 @@ impl Sessions {
     /// # Errors
     /// Returns [`WorkspaceError`] if the session is not on this machine or its state is damaged.
     pub async fn summary(&self, id: &SessionId) -> Result<SessionSummary, WorkspaceError> {
-        files::summary(&self.opener, id).await
+        status::summary(&self.opener, id).await
     }
 
     /// Returns the policy that a session would have, without opening it.

@@ -43,7 +43,8 @@ pub(crate) use fingerprint::Settings;
 pub(crate) use gate::{Gate, NotAdmitted};
 pub(crate) use greeting::{SessionFacts, Wish};
 pub(crate) use methods::{
-    Bash, Call, Close, ListPending, Pull, ReadFile, Refresh, SyncFiles, WrapCommand, WriteFile,
+    Bash, Call, Close, Delete, Pull, ReadFile, Refresh, ReportStatus, SyncFiles, WrapCommand,
+    WriteFile,
 };
 pub(crate) use opening::{Claim, Door, Entered, enter, visit};
 pub(crate) use server::serve;

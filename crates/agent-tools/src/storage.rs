@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use artifact_sync::{Linker, OpenedStore, StoreCapabilities, StoreError, StoreProbe};
+use artifact_sync::{Linker, OpenedStore, SessionKeys, StoreCapabilities, StoreError, StoreProbe};
 use object_store::ObjectStore;
 use object_store::path::Path as Key;
 use sandbox_core::{SessionId, UserId};
@@ -111,9 +111,9 @@ impl Storage {
         SkillStore::new(Arc::clone(&self.store), self.prefix.clone())
     }
 
-    /// Returns the prefix of a session's artifacts: `user_<user>/sessions/<session>`.
-    pub(crate) fn session_prefix(&self, user: &UserId, session: &SessionId) -> Key {
-        artifact_sync::session_prefix(&self.prefix, user, session)
+    /// Returns the prefixes of a session's artifacts and of its log.
+    pub(crate) fn session_keys(&self, user: &UserId, session: &SessionId) -> SessionKeys {
+        SessionKeys::new(&self.prefix, user, session)
     }
 
     /// Removes the name that callers see in front of a key.

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use sandbox_core::{ExecError, FileError, PathError, RelativePath};
+use artifact_sync::SyncError;
+use sandbox_core::{ExecError, FileError, PathError, RelativePath, SessionId};
 
 use crate::error_kind::ErrorKind;
+use crate::printable::printable;
 use crate::sharing::SharingError;
 
 /// Errors returned by tool calls. [`ToolError::message`] renders one for a model.
@@ -83,6 +85,22 @@ pub enum ToolError {
         /// The cause.
         source: serde_json::Error,
     },
+    /// Another machine took the session over. Calls are refused until the session is released and
+    /// opened again.
+    #[error(
+        "another machine took session {session} over; nothing more is stored from here, and the \
+         files stay in its directory for inspection"
+    )]
+    LeaseLost {
+        /// The session.
+        session: SessionId,
+    },
+    /// The changes of the call cannot be stored.
+    #[error("the changes cannot be stored")]
+    Store {
+        /// The cause.
+        source: SyncError,
+    },
     /// The call failed in the process that serves the session, or that process was lost.
     #[error(transparent)]
     Sharing {
@@ -111,6 +129,8 @@ impl ToolError {
             Self::Write { .. } => ErrorKind::Io,
             Self::Exec { source } => source.into(),
             Self::UnknownTool { .. } => ErrorKind::NotFound,
+            Self::LeaseLost { .. } => ErrorKind::LeaseLost,
+            Self::Store { source } => source.into(),
             Self::Sharing { source } => source.kind(),
             Self::Output { .. } | Self::Interrupted { .. } => ErrorKind::Internal,
         }
@@ -121,6 +141,7 @@ impl ToolError {
         match self {
             Self::File { source } => source.is_retryable(),
             Self::Exec { source } => source.is_retryable(),
+            Self::Store { source } => source.is_retryable(),
             Self::Sharing { source } => source.is_retryable(),
             _ => false,
         }
@@ -130,8 +151,9 @@ impl ToolError {
         Self::File { source }
     }
 
-    /// Renders the error and its causes as one line.
+    /// Renders the error and its causes as one line. Control characters, such as those of file
+    /// names, are escaped.
     pub fn message(&self) -> String {
-        sandbox_core::with_causes(self)
+        printable(&sandbox_core::with_causes(self)).into_owned()
     }
 }

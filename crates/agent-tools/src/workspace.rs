@@ -1,12 +1,15 @@
 //! The files of one session, with or without a sandbox: its directory, its state and its mirror.
 
+mod close;
 mod error;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use artifact_sync::{
-    ChangeSourceReport, IgnoreRules, Mirror, Pending, Progress, RestoreReport, Skipped, SyncReport,
+    ChangeSourceReport, IgnoreRules, Mirror, MirrorBuilder, Progress, RestoreReport, SyncError,
+    SyncReport, Takeover,
 };
 use object_store::path::Path as Key;
 use sandbox_core::internal::blocking;
@@ -14,10 +17,21 @@ use sandbox_core::{RelativePath, SessionDir, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 use skill_store::SKILLS_DIRECTORY;
 
-use crate::home::{Home, SessionState};
+use crate::home::{Home, SessionState, StateDir, StateError};
+use crate::output::ConflictNote;
+use crate::sessions::SessionStatus;
+use crate::sharing::SharingError;
 use crate::storage::Storage;
+use crate::tool_error::ToolError;
 
+use self::error::OpeningError;
+pub(crate) use self::error::at_url;
+
+pub use self::close::{CloseReport, IgnoredContent};
 pub use self::error::{CloseError, TransferError, WorkspaceError};
+
+/// The maximum number of conflicts from opening that warnings name.
+const MAX_CONFLICTS_WARNED: usize = 5;
 
 /// The files of one session. No other process can open them until this value is dropped.
 #[derive(Debug)]
@@ -26,17 +40,17 @@ pub(crate) struct Workspace {
     pub(crate) user: Option<UserId>,
     pub(crate) dir: Arc<SessionDir>,
     pub(crate) state: SessionState,
-    pub(crate) mirror: Option<Mirror>,
+    pub(crate) mirror: Option<Arc<Mirror>>,
     storage: Option<Storage>,
 }
 
-/// Treatment of stored copies whose files were deleted locally.
+/// Treatment of files whose objects another program removed from the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RemovalMode {
-    /// Keeps the stored copies if suspiciously many files were deleted at once.
+    /// Keeps the files if suspiciously many objects vanished at once.
     HoldBackMany,
-    /// Deletes all stored copies.
+    /// Removes all of these files from the session.
     ApplyAll,
 }
 
@@ -47,6 +61,8 @@ pub(crate) struct Backends<'s> {
     pub(crate) progress: Option<&'s Arc<dyn Progress>>,
     /// Rules for files that are not mirrored, instead of the default list.
     pub(crate) ignore: Option<&'s IgnoreRules>,
+    /// Treatment of sessions that another home owns.
+    pub(crate) takeover: Takeover,
 }
 
 /// A workspace that was opened, and how that went.
@@ -60,8 +76,8 @@ pub(crate) struct OpenedWorkspace {
 impl Workspace {
     /// Opens a session's files.
     ///
-    /// If the session is not on this machine, creates its directory and restores it from the store.
-    /// Otherwise the local files win, and only new objects are fetched.
+    /// If the session is not on this machine, restores it from the store, or creates its directory.
+    /// Otherwise applies what other machines and programs have changed since.
     pub(crate) async fn open(
         home: &Home,
         backends: Backends<'_>,
@@ -70,92 +86,70 @@ impl Workspace {
         user: Option<&UserId>,
     ) -> Result<OpenedWorkspace, WorkspaceError> {
         state.claim(id, user)?;
+        home.create()?;
         let path = home.session_dir(id);
         let created = !path.exists();
-        let mut workspace = Workspace {
-            id: id.clone(),
-            user: user.cloned(),
-            dir: Arc::new(SessionDir::create(&path)?),
-            state,
-            mirror: None,
-            storage: None,
-        };
-        let mut warnings = Vec::new();
-        if let (Some(storage), Some(user)) = (backends.storage, user) {
-            let mirror = workspace.open_mirror(storage, backends, user)?;
-            match mirror.restore().await {
-                Ok(report) => warnings.extend(report.problems()),
-                // Local files are complete without the store.
-                Err(error) if !created => {
-                    let cause = sandbox_core::with_causes(&error);
-                    warnings.push(format!("nothing could be fetched from the store: {cause}"));
-                }
-                Err(source) => {
-                    workspace.discard().await;
-                    return Err(WorkspaceError::Restore { source });
-                }
+        let opened = match (backends.storage, user) {
+            (Some(storage), Some(user)) => {
+                let opened = open_mirror(home, storage, backends, &state, id, user).await;
+                opened.map(|mirror| (Arc::clone(mirror.dir()), Some(Arc::new(mirror))))
             }
-            workspace.mirror = Some(mirror);
-            workspace.storage = Some(storage.clone());
-        }
+            _ => Ok((Arc::new(SessionDir::create(&path)?), None)),
+        };
+        let (dir, mirror) = match opened {
+            Ok(opened) => opened,
+            Err(source) => {
+                if created {
+                    abandon(home, &state, id);
+                }
+                return Err(WorkspaceError::from_opening(id, source, created));
+            }
+        };
+        let warnings = mirror.as_deref().map_or_else(Vec::new, |mirror| warnings(mirror.opened()));
+        let storage = mirror.as_ref().and(backends.storage).cloned();
+        let (id, user) = (id.clone(), user.cloned());
+        let workspace = Workspace { id, user, dir, state, mirror, storage };
         Ok(OpenedWorkspace { workspace, created, warnings })
     }
 
-    /// Opens the files of a session that is on this machine, as its user. Fetches nothing.
-    pub(crate) fn open_existing(
+    /// Opens the files of a session that is on this machine, as its user.
+    pub(crate) async fn open_existing(
         home: &Home,
         backends: Backends<'_>,
         state: SessionState,
         id: &SessionId,
     ) -> Result<Workspace, WorkspaceError> {
-        let path = home.session_dir(id);
-        if !path.exists() {
-            return Err(WorkspaceError::NoSession { id: id.clone(), path });
-        }
-        let user = state.user()?;
-        let dir = Arc::new(SessionDir::open(&path)?);
-        let mut workspace =
-            Workspace { id: id.clone(), user, dir, state, mirror: None, storage: None };
-        if let (Some(storage), Some(user)) = (backends.storage, workspace.user.clone()) {
-            workspace.mirror = Some(workspace.open_mirror(storage, backends, &user)?);
-            workspace.storage = Some(storage.clone());
-        }
-        Ok(workspace)
+        let (Some(storage), Some(user)) = (backends.storage, state.user()?) else {
+            return Self::open_without_store(home, state, id);
+        };
+        let mirror = open_mirror(home, storage, backends, &state, id, &user).await;
+        let mirror = mirror.map_err(|source| WorkspaceError::from_opening(id, source, false))?;
+        Ok(Workspace {
+            id: id.clone(),
+            user: Some(user),
+            dir: Arc::clone(mirror.dir()),
+            state,
+            mirror: Some(Arc::new(mirror)),
+            storage: Some(storage.clone()),
+        })
     }
 
-    fn open_mirror(
-        &self,
-        storage: &Storage,
-        backends: Backends<'_>,
-        user: &UserId,
-    ) -> Result<Mirror, WorkspaceError> {
-        let prefix = storage.session_prefix(user, &self.id);
-        let mut mirror = Mirror::builder(Arc::clone(&self.dir), Arc::clone(&storage.store), prefix)
-            .state_dir(self.state.mirror_dir())
-            .probe(storage.probe.clone())
-            .capabilities(storage.capabilities.clone())
-            .exclude(SKILLS_DIRECTORY);
-        if let Some(linker) = &storage.linker {
-            mirror = mirror.linker(Arc::clone(linker));
-        }
-        if let Some(rules) = backends.ignore {
-            mirror = mirror.ignore(rules.clone());
-        }
-        if let Some(progress) = backends.progress {
-            mirror = mirror.progress(Arc::clone(progress));
-        }
-        mirror.open().map_err(|source| WorkspaceError::Mirror { source })
+    /// Opens the files of a session that is on this machine, and nothing in the store.
+    pub(crate) fn open_without_store(
+        home: &Home,
+        state: SessionState,
+        id: &SessionId,
+    ) -> Result<Workspace, WorkspaceError> {
+        let user = state.user()?;
+        let dir = Arc::new(SessionDir::open(&home.session_dir(id))?);
+        Ok(Workspace { id: id.clone(), user, dir, state, mirror: None, storage: None })
     }
 
     /// Removes the session from this machine after opening it failed. The store is not changed.
-    pub(crate) async fn discard(&self) {
+    pub(crate) async fn discard(mut self) {
+        // Nothing may take the removal of the directory for a change.
+        self.mirror = None;
         let _ = self.remove().await;
-    }
-
-    async fn remove(&self) -> Result<(), CloseError> {
-        let dir = SessionDir::open(self.dir.path())?;
-        blocking(move || dir.remove_all()).await?;
-        Ok(self.state.disclaim()?)
     }
 
     /// Returns a key as callers see it: `<bucket>/<full key>`.
@@ -166,15 +160,36 @@ impl Workspace {
         }
     }
 
-    /// Returns the changes that are not in the store yet, with reasons.
-    pub(crate) fn pending(&self) -> Vec<Pending> {
-        self.mirror.as_ref().map(Mirror::pending).unwrap_or_default()
+    /// Returns the session's place in the log, and the changes that are not in the store yet.
+    pub(crate) async fn status(&self) -> SessionStatus {
+        let Some(mirror) = self.mirror.clone() else { return SessionStatus::default() };
+        blocking(move || mirror.status()).await.into()
+    }
+
+    /// Describes a session that no process has open, without its store.
+    pub(crate) async fn inspect(
+        home: &Home,
+        backends: Backends<'_>,
+        state: &SessionState,
+        id: &SessionId,
+    ) -> Result<SessionStatus, WorkspaceError> {
+        let (Some(storage), Some(user)) = (backends.storage, state.user()?) else {
+            return Ok(SessionStatus::default());
+        };
+        let builder = mirror_builder(home, storage, backends, state.dir(), id, &user)?;
+        let status = blocking(move || builder.inspect()).await;
+        Ok(status.map_err(|source| WorkspaceError::Mirror { source })?.into())
+    }
+
+    /// Returns the report from opening the mirror; `None` without a store.
+    pub(crate) fn opened(&self) -> Option<&RestoreReport> {
+        self.mirror.as_deref().map(Mirror::opened)
     }
 
     /// Returns the way in which changes of files are detected, and the reason if that is not by
     /// events; `None` without a store.
     pub(crate) fn change_source(&self) -> Option<ChangeSourceReport> {
-        self.mirror.as_ref().map(Mirror::change_source)
+        self.mirror.as_deref().map(Mirror::change_source)
     }
 
     /// Returns the user who owns the session.
@@ -187,25 +202,51 @@ impl Workspace {
         self.dir.path()
     }
 
-    /// Fetches objects that are new in the store, and newer versions of files that did not change
-    /// locally.
+    /// Adopts what other programs changed in the store.
     ///
     /// # Errors
     /// Returns [`TransferError`] if the session has no store or the store cannot be listed.
-    pub(crate) async fn refresh(&self) -> Result<RestoreReport, TransferError> {
-        self.mirror()?.refresh().await.map_err(|source| TransferError::Mirror { source })
+    pub(crate) async fn refresh(
+        &self,
+        removals: RemovalMode,
+    ) -> Result<RestoreReport, TransferError> {
+        let mirror = self.mirror()?;
+        let refreshed = match removals {
+            RemovalMode::HoldBackMany => mirror.refresh().await,
+            RemovalMode::ApplyAll => mirror.refresh_with_removals().await,
+        };
+        refreshed.map_err(|source| TransferError::Mirror { source })
     }
 
-    /// Uploads local changes. If the store fails, the report lists them as pending.
+    /// Uploads local changes, and names every pending change and skipped file again. If the store
+    /// fails, the report lists them as pending.
     ///
     /// # Errors
-    /// Returns [`TransferError::NoStore`] if the session has no store.
-    pub(crate) async fn sync(&self, removals: RemovalMode) -> Result<SyncReport, TransferError> {
+    /// Returns [`TransferError`] if the session has no store, or if another process took it over.
+    pub(crate) async fn sync(&self) -> Result<SyncReport, TransferError> {
         let mirror = self.mirror()?;
-        Ok(match removals {
-            RemovalMode::HoldBackMany => mirror.sync().await,
-            RemovalMode::ApplyAll => mirror.sync_with_removals().await,
-        })
+        let synced = mirror.flush().await.and_then(|report| mirror.check().map(|()| report));
+        synced.map_err(|source| TransferError::Mirror { source })
+    }
+
+    /// Returns an error if this process must not run calls any more.
+    pub(crate) fn check_access(&self) -> Result<(), ToolError> {
+        match &self.mirror {
+            Some(mirror) => mirror.check().map_err(|error| self.lost(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the error of a call whose changes cannot be stored any more.
+    pub(crate) fn lost(&self, error: SyncError) -> ToolError {
+        let session = self.id.clone();
+        match error {
+            SyncError::LeaseLost => ToolError::LeaseLost { session },
+            SyncError::Closing | SyncError::Erased => {
+                ToolError::Sharing { source: SharingError::Closed { session } }
+            }
+            source => ToolError::Store { source },
+        }
     }
 
     /// Fetches one object of the session's prefix into the session directory. Returns `None` if the
@@ -221,33 +262,73 @@ impl Workspace {
     }
 
     fn mirror(&self) -> Result<&Mirror, TransferError> {
-        self.mirror.as_ref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })
+        self.mirror.as_deref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })
     }
+}
 
-    /// Uploads pending changes, then removes the session's directory from this machine, and unlocks
-    /// the state. Returns the files that cannot be stored, such as symlinks, and were deleted with
-    /// the directory.
-    ///
-    /// # Errors
-    /// Returns [`CloseError::Pending`] if a change could not be uploaded. The directory then stays.
-    pub(crate) async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
-        let mut lost = Vec::new();
-        if let Some(mirror) = &self.mirror {
-            let report = mirror.flush().await;
-            if let Some(first) = report.pending.first() {
-                return Err(CloseError::Pending {
-                    id: self.id.clone(),
-                    count: report.pending.len(),
-                    path: first.path.to_string(),
-                    reason: first.reason.to_string(),
-                });
-            }
-            lost = report.skipped;
-        }
-        self.remove().await?;
-        self.state.unlock();
-        Ok(lost)
+/// Opens the mirror of a session.
+async fn open_mirror(
+    home: &Home,
+    storage: &Storage,
+    backends: Backends<'_>,
+    state: &SessionState,
+    id: &SessionId,
+    user: &UserId,
+) -> Result<Mirror, OpeningError> {
+    let builder = mirror_builder(home, storage, backends, state.dir(), id, user)?;
+    Ok(builder.open().await?)
+}
+
+/// Returns the builder of a session's mirror.
+fn mirror_builder(
+    home: &Home,
+    storage: &Storage,
+    backends: Backends<'_>,
+    state: &StateDir,
+    id: &SessionId,
+    user: &UserId,
+) -> Result<MirrorBuilder, StateError> {
+    let keys = storage.session_keys(user, id);
+    let mut mirror = Mirror::builder(home.session_dir(id), Arc::clone(&storage.store), keys)
+        .state_dir(state.mirror_dir())
+        .home(home.id()?, backends.takeover)
+        .probe(storage.probe.clone())
+        .capabilities(storage.capabilities.clone())
+        .exclude(SKILLS_DIRECTORY);
+    if let Some(linker) = &storage.linker {
+        mirror = mirror.linker(Arc::clone(linker));
     }
+    if let Some(rules) = backends.ignore {
+        mirror = mirror.ignore(rules.clone());
+    }
+    if let Some(progress) = backends.progress {
+        mirror = mirror.progress(Arc::clone(progress));
+    }
+    Ok(mirror)
+}
+
+/// Deletes the state of a session that could not be created. An interrupted restore stays, with the
+/// record of its user, and the next opening continues it.
+fn abandon(home: &Home, state: &SessionState, id: &SessionId) {
+    let restoring = home.restoring_dir(id);
+    let is_absent = match std::fs::remove_dir(&restoring) {
+        Ok(()) => true,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if is_absent && let Err(error) = state.delete() {
+        let error = sandbox_core::with_causes(&error);
+        tracing::warn!(session = %id, error, "the state of the session stays");
+    }
+}
+
+/// Renders the result of opening a mirror as warnings for the first call.
+fn warnings(opened: &RestoreReport) -> Vec<String> {
+    let conflicts = opened.conflicts.iter().take(MAX_CONFLICTS_WARNED);
+    let conflicts =
+        conflicts.map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as).to_string());
+    let omitted = opened.conflicts.len().saturating_sub(MAX_CONFLICTS_WARNED);
+    let omitted = (omitted > 0).then(|| format!("changed on both sides: {omitted} more files"));
+    opened.problems().into_iter().chain(conflicts).chain(omitted).collect()
 }
 
 /// Returns whether a path is mirrored as an artifact: true for everything outside `skills/`.

@@ -1,14 +1,14 @@
 //! Time of operations on a store that takes 20 ms per request, with their requests. Prints a
 //! Markdown table.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use artifact_sync::{Mirror, StoreCapabilities};
-use object_store::ObjectStore;
+use artifact_sync::{CloseMode, Mirror, SessionKeys, StoreCapabilities, StoreProbe};
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
-use sandbox_core::SessionDir;
+use object_store::{ObjectStore, ObjectStoreExt};
 use testkit::LatencyStore;
 
 const LATENCY: Duration = Duration::from_millis(20);
@@ -17,33 +17,52 @@ const LATENCY: Duration = Duration::from_millis(20);
 struct Bench {
     place: tempfile::TempDir,
     store: Arc<LatencyStore>,
+    /// Properties of the store, which a home keeps.
+    probe: StoreProbe,
 }
 
 /// Session directory of one machine, with its mirror.
 struct Machine {
-    dir: Arc<SessionDir>,
+    dir: PathBuf,
     mirror: Mirror,
 }
 
 impl Bench {
     fn new() -> Self {
         let (place, store) = (tempfile::tempdir().unwrap(), LatencyStore::new(LATENCY));
-        Self { place, store }
+        Self { place, store, probe: StoreProbe::default() }
     }
 
     /// Opens the mirror of a machine, whose directory and state survive.
-    fn machine(&self, name: &str) -> Machine {
-        let dir = Arc::new(SessionDir::create(&self.place.path().join(name)).unwrap());
+    async fn machine(&self, name: &str) -> Machine {
+        let dir = self.place.path().join(name);
         let store: Arc<dyn ObjectStore> = Arc::clone(&self.store) as _;
         let mut capabilities = StoreCapabilities::default();
         capabilities.multipart = Some(Arc::clone(&self.store) as _);
-        let mirror = Mirror::builder(Arc::clone(&dir), store, Key::from("user_1/sessions/s"))
+        let keys = SessionKeys::at(Key::from("user_1/sessions/s"), Key::from("logs/user_1/s"));
+        let mirror = Mirror::builder(&dir, store, keys)
             .state_dir(self.place.path().join(format!("{name}-state")))
             .capabilities(capabilities)
+            .probe(self.probe.clone())
             .deadline(Duration::from_secs(600))
             .open()
+            .await
             .unwrap();
         Machine { dir, mirror }
+    }
+
+    async fn blobs(&self) -> Vec<Key> {
+        let prefix = Key::from("logs/user_1/s/blobs");
+        let listed: Vec<_> = self.store.list(Some(&prefix)).try_collect().await.unwrap();
+        listed.into_iter().map(|meta| meta.location).collect()
+    }
+
+    async fn fetch(&self, keys: Vec<Key>) {
+        futures::stream::iter(keys)
+            .for_each_concurrent(32, async |key| {
+                self.store.get(&key).await.unwrap().bytes().await.unwrap();
+            })
+            .await;
     }
 
     /// Measures an operation and prints its row.
@@ -60,8 +79,8 @@ impl Bench {
 }
 
 async fn sync(machine: &Machine) {
-    let report = machine.mirror.sync().await;
-    assert!(report.pending.is_empty(), "{report:?}");
+    let report = machine.mirror.sync().await.unwrap();
+    assert!(report.is_complete(), "{report:?}");
 }
 
 fn write(dir: &Path, path: &str, bytes: usize) {
@@ -77,10 +96,10 @@ async fn main() {
     println!("| operation | sequential requests | requests | time |\n|---|---|---|---|");
 
     let bench = Bench::new();
-    let here = bench.machine("here");
-    let dir = here.dir.path();
+    let here = bench.row("opening a new session", bench.machine("here")).await;
+    let dir = &here.dir;
     write(dir, "first", 1);
-    bench.row("the first call, with one small file", sync(&here)).await;
+    bench.row("the first call, with the probe of the store", sync(&here)).await;
     bench.row("a call that changes nothing", sync(&here)).await;
     write(dir, "small", 4 << 10);
     bench.row("a call that changes one small file", sync(&here)).await;
@@ -95,13 +114,21 @@ async fn main() {
     bench.row(&format!("a call that creates {files} files"), sync(&here)).await;
     std::fs::rename(dir.join("d"), dir.join("e")).unwrap();
     bench.row(&format!("a call that renames a directory of {files} files"), sync(&here)).await;
+    here.mirror.flush().await.unwrap();
 
     drop(here);
-    let here = bench.machine("here");
-    let restored = bench.row("a warm open, nothing new", here.mirror.restore()).await.unwrap();
-    assert!(restored.restored.is_empty(), "{restored:?}");
-    let there = bench.machine("there");
+    let here = bench.row("a warm open, nothing new", bench.machine("here")).await;
+    assert!(here.mirror.opened().restored.is_empty());
+    let keys: Vec<Key> = bench.blobs().await;
+    let what = format!("fetching {} objects, 32 at once", keys.len());
+    bench.row(&what, bench.fetch(keys)).await;
     let what = format!("a cold restore of {} files", files + 2);
-    let restored = bench.row(&what, there.mirror.restore()).await.unwrap();
-    assert_eq!(restored.restored.len(), files + 2);
+    let there = bench.row(&what, bench.machine("there")).await;
+    assert_eq!(there.mirror.opened().restored.len(), files + 2);
+    bench
+        .row("closing, nothing pending", there.mirror.close(CloseMode::KeepPending))
+        .await
+        .unwrap();
+    let again = bench.row("a cold restore after a close", bench.machine("again")).await;
+    assert_eq!(again.mirror.opened().restored.len(), files + 2);
 }

@@ -1,15 +1,14 @@
 //! Cost of finding changes, by events and by walks, compared with plain ways to do the same. Prints
 //! a Markdown table of medians and their ratios.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use artifact_sync::{ChangeSource, ChangeSourceReport, Mirror};
+use artifact_sync::{ChangeSource, ChangeSourceReport, Mirror, SessionKeys};
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
-use sandbox_core::SessionDir;
 use tokio::runtime::Runtime;
 
 const FILES_A_DIRECTORY: usize = 50;
@@ -37,31 +36,30 @@ const seen = async (directory, found = new Map()) => {
 
 /// Directory with stored files, and its mirror.
 struct Session {
-    dir: Arc<SessionDir>,
+    dir: PathBuf,
     mirror: Mirror,
 }
 
 impl Session {
     fn with(runtime: &Runtime, place: &Path, name: &str, files: usize) -> Self {
-        let dir = Arc::new(SessionDir::create(&place.join(name)).unwrap());
+        let dir = place.join(name);
         for number in 0..files {
-            let parent =
-                dir.path().join(format!("d{}/e{}", number / 1_000, number / FILES_A_DIRECTORY));
+            let parent = dir.join(format!("d{}/e{}", number / 1_000, number / FILES_A_DIRECTORY));
             std::fs::create_dir_all(&parent).unwrap();
             std::fs::write(parent.join(format!("file-{number}.txt")), number.to_string()).unwrap();
         }
         Self::of(runtime, dir, &place.join(format!("{name}-state")), ChangeSource::Events)
     }
 
-    fn of(runtime: &Runtime, dir: Arc<SessionDir>, state: &Path, source: ChangeSource) -> Self {
-        let mirror =
-            Mirror::builder(Arc::clone(&dir), Arc::new(InMemory::new()), Key::from("prefix"));
-        let mirror = mirror
+    fn of(runtime: &Runtime, dir: PathBuf, state: &Path, source: ChangeSource) -> Self {
+        let keys = SessionKeys::at(Key::from("prefix"), Key::from("log"));
+        std::fs::create_dir_all(&dir).unwrap();
+        let mirror = Mirror::builder(&dir, Arc::new(InMemory::new()), keys)
             .state_dir(state.to_owned())
             .deadline(Duration::from_secs(600))
             .change_source(source);
-        let session = Self { dir, mirror: mirror.open().unwrap() };
-        assert!(runtime.block_on(session.mirror.sync()).pending.is_empty());
+        let session = Self { dir, mirror: runtime.block_on(mirror.open()).unwrap() };
+        assert!(runtime.block_on(session.mirror.sync()).unwrap().is_complete());
         let has_events =
             matches!(session.mirror.change_source(), ChangeSourceReport::Events { .. });
         assert_eq!(has_events, source == ChangeSource::Events);
@@ -71,7 +69,7 @@ impl Session {
     /// Measures a call that finds nothing.
     fn idle(&self, runtime: &Runtime) -> Duration {
         let started = Instant::now();
-        let report = runtime.block_on(self.mirror.sync());
+        let report = runtime.block_on(self.mirror.sync()).unwrap();
         assert!(report.changed.is_empty() && report.deleted.is_empty());
         started.elapsed()
     }
@@ -79,7 +77,7 @@ impl Session {
     /// Measures a scan that finds some changed files.
     fn changed(&self, runtime: &Runtime, files: usize) -> Duration {
         for number in 0..files {
-            let path = self.dir.path().join(format!("d0/e{number}"));
+            let path = self.dir.join(format!("d0/e{number}"));
             let changed = path.join(format!("file-{}.txt", number * FILES_A_DIRECTORY));
             if path.exists() {
                 let content = std::fs::read_to_string(&changed).unwrap();
@@ -89,7 +87,7 @@ impl Session {
         let started = Instant::now();
         self.mirror.pending();
         let took = started.elapsed();
-        runtime.block_on(self.mirror.sync());
+        runtime.block_on(self.mirror.sync()).unwrap();
         took
     }
 }
@@ -143,8 +141,8 @@ fn main() {
     let medians_of_idle =
         medians(scale(1_000), [&mut || some.idle(&runtime), &mut || empty.idle(&runtime)]);
     row("a call that finds nothing, 10,000 files ÷ an empty directory", medians_of_idle);
-    if node(some.dir.path()).is_some() {
-        let mut walks = || node(some.dir.path()).unwrap();
+    if node(&some.dir).is_some() {
+        let mut walks = || node(&some.dir).unwrap();
         let medians = medians(scale(7), [&mut || some.changed(&runtime, 3), &mut walks]);
         row(
             "finding 3 changes among 10,000 files ÷ two walks of node, one file after another",
@@ -153,13 +151,12 @@ fn main() {
     }
 
     let many = Session::with(&runtime, place.path(), "many", scale(100_000));
-    let by_events = medians(scale(9), [&mut || many.idle(&runtime), &mut || find(many.dir.path())]);
+    let by_events = medians(scale(9), [&mut || many.idle(&runtime), &mut || find(&many.dir)]);
     row("finding nothing among 100,000 files, by events ÷ `find -printf`", by_events);
-    let dir = Arc::clone(&many.dir);
+    let dir = many.dir.clone();
     drop(many);
     let walking =
         Session::of(&runtime, dir, &place.path().join("walking-state"), ChangeSource::Walks);
-    let by_walks =
-        medians(scale(9), [&mut || walking.idle(&runtime), &mut || find(walking.dir.path())]);
+    let by_walks = medians(scale(9), [&mut || walking.idle(&runtime), &mut || find(&walking.dir)]);
     row("finding nothing among 100,000 files, by a walk ÷ `find -printf`", by_walks);
 }

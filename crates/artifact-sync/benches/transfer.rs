@@ -3,17 +3,16 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use artifact_sync::Mirror;
+use artifact_sync::{Mirror, SessionKeys};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use object_store::{ObjectStore, ObjectStoreExt};
-use sandbox_core::SessionDir;
 
 const LATENCY: Duration = Duration::from_millis(20);
 
@@ -28,13 +27,14 @@ fn slow() -> Arc<dyn ObjectStore> {
     Arc::new(ThrottledStore::new(InMemory::new(), wait))
 }
 
-fn mirror(place: &Path, name: &str, store: &Arc<dyn ObjectStore>) -> (Arc<SessionDir>, Mirror) {
-    let dir = Arc::new(SessionDir::create(&place.join(name)).unwrap());
-    let mirror = Mirror::builder(Arc::clone(&dir), Arc::clone(store), Key::from("prefix"));
-    let mirror = mirror
+async fn mirror(place: &Path, name: &str, store: &Arc<dyn ObjectStore>) -> (PathBuf, Mirror) {
+    let dir = place.join(name);
+    let keys = SessionKeys::at(Key::from("prefix"), Key::from("log"));
+    let mirror = Mirror::builder(&dir, Arc::clone(store), keys)
         .state_dir(place.join(format!("{name}-state")))
         .deadline(Duration::from_secs(600))
         .open()
+        .await
         .unwrap();
     (dir, mirror)
 }
@@ -83,23 +83,23 @@ async fn main() {
 
     let place = tempfile::tempdir().unwrap();
     let store = slow();
-    let (dir, first) = mirror(place.path(), "first", &store);
-    fill(dir.path(), scale(200), 4096);
+    let (dir, first) = mirror(place.path(), "first", &store).await;
+    fill(&dir, scale(200), 4096);
     let started = Instant::now();
-    assert!(first.sync().await.pending.is_empty());
+    assert!(first.sync().await.unwrap().is_complete());
     row("uploading 200 new files of 4 KB, 20 ms a call", started.elapsed(), None);
 
-    fill(dir.path(), scale(1_000), 4096);
-    assert!(first.sync().await.pending.is_empty());
+    fill(&dir, scale(1_000), 4096);
+    assert!(first.sync().await.unwrap().is_complete());
     let listed: Vec<_> = store.list(Some(&Key::from("prefix"))).try_collect().await.unwrap();
     let started = Instant::now();
     for meta in &listed {
         store.get(&meta.location).await.unwrap().bytes().await.unwrap();
     }
     let one_by_one = started.elapsed();
-    let (_, second) = mirror(place.path(), "second", &store);
     let started = Instant::now();
-    assert_eq!(second.restore().await.unwrap().restored.len(), listed.len());
+    let (_, second) = mirror(place.path(), "second", &store).await;
+    assert_eq!(second.opened().restored.len(), listed.len());
     row(
         "restoring 1,000 files of 4 KB, 20 ms a call ÷ fetching one after another",
         started.elapsed(),
@@ -107,13 +107,13 @@ async fn main() {
     );
 
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let (dir, large) = mirror(place.path(), "large", &store);
-    std::fs::write(dir.path().join("large"), vec![7; scale(1 << 30)]).unwrap();
+    let (dir, large) = mirror(place.path(), "large", &store).await;
+    std::fs::write(dir.join("large"), vec![7; scale(1 << 30)]).unwrap();
     let before = processor_time();
-    assert!(large.sync().await.pending.is_empty());
+    assert!(large.sync().await.unwrap().is_complete());
     let ours = processor_time() - before;
     let before = processor_time();
-    copy(&dir.path().join("large"), &place.path().join("copy"));
+    copy(&dir.join("large"), &place.path().join("copy"));
     let copied = (processor_time() - before).max(Duration::from_millis(1));
     row("uploading 1 GB, processor time ÷ a copy by read and write", ours, Some(copied));
 }

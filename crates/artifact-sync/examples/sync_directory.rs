@@ -11,8 +11,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use artifact_sync::{Mirror, OpenedStore, open_store, session_prefix};
-use sandbox_core::{SessionDir, SessionId, UserId};
+use artifact_sync::{Mirror, OpenedStore, SessionKeys, open_store};
+use sandbox_core::{SessionId, UserId};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -20,18 +20,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = open_store(&url)?;
     let root = tempfile::tempdir()?;
 
-    let mirror = open_mirror(&store, &root.path().join("first"))?;
+    let mirror = open_mirror(&store, &root.path().join("first")).await?;
     let files = root.path().join("first/files");
     fs::write(files.join("report.md"), "# May")?;
     fs::write(files.join("data.csv"), "month,total\nMay,7\n")?;
-    print_changes("first call", &mirror.sync().await);
+    print_changes("first call", &mirror.sync().await?);
 
     fs::write(files.join("report.md"), "# June")?;
     fs::remove_file(files.join("data.csv"))?;
-    print_changes("second call", &mirror.sync().await);
+    print_changes("second call", &mirror.sync().await?);
 
-    let second = open_mirror(&store, &root.path().join("second"))?;
-    let restored = second.restore().await?;
+    let second = open_mirror(&store, &root.path().join("second")).await?;
+    let restored = second.opened();
     println!("another directory: restored {} file(s)", restored.restored.len());
     restored.problems().iter().for_each(|problem| println!("  {problem}"));
     assert_eq!(fs::read_to_string(root.path().join("second/files/report.md"))?, "# June");
@@ -39,16 +39,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Opens a mirror of `<root>/files`, with its local state in `<root>/state`.
-fn open_mirror(store: &OpenedStore, root: &Path) -> Result<Mirror, Box<dyn Error>> {
-    let dir = Arc::new(SessionDir::create(&root.join("files"))?);
+async fn open_mirror(store: &OpenedStore, root: &Path) -> Result<Mirror, Box<dyn Error>> {
+    fs::create_dir_all(root)?;
     let (user, session) = (UserId::parse("7")?, SessionId::parse("example")?);
-    let prefix = session_prefix(&store.prefix, &user, &session);
-    let mut builder =
-        Mirror::builder(dir, Arc::clone(&store.store), prefix).state_dir(root.join("state"));
+    let keys = SessionKeys::new(&store.prefix, &user, &session);
+    let mut builder = Mirror::builder(root.join("files"), Arc::clone(&store.store), keys)
+        .capabilities(store.capabilities.clone())
+        .state_dir(root.join("state"));
     if let Some(linker) = &store.linker {
         builder = builder.linker(Arc::clone(linker));
     }
-    Ok(builder.open()?)
+    Ok(builder.open().await?)
 }
 
 fn print_changes(call: &str, report: &artifact_sync::SyncReport) {

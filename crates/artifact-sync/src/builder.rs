@@ -1,24 +1,16 @@
 //! Builder of a mirror.
 
-use std::io;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::ObjectStore;
-use object_store::path::Path as Key;
-use rustix::fs::{AtFlags, StatxFlags};
-use sandbox_core::SessionDir;
 
-use crate::error::SyncError;
+use crate::keys::SessionKeys;
 use crate::mirror::Mirror;
 use crate::report::Progress;
-use crate::scan::{ChangeSource, ChangeTracker, IgnoreRules};
-use crate::state::{DirectoryId, Index};
-use crate::transfer::{
-    Applier, FileTransfers, Linker, Links, Remote, StoreCapabilities, StoreProbe,
-};
+use crate::scan::{ChangeSource, IgnoreRules};
+use crate::transfer::{Linker, StoreCapabilities, StoreProbe};
 
 /// Default time that a call waits for the store.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -26,31 +18,57 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Builder of a [`Mirror`].
 #[derive(Debug)]
 pub struct MirrorBuilder {
-    dir: Arc<SessionDir>,
-    store: Arc<dyn ObjectStore>,
-    prefix: Key,
-    state_dir: Option<PathBuf>,
-    rules: IgnoreRules,
-    linker: Option<Arc<dyn Linker>>,
-    progress: Option<Arc<dyn Progress>>,
-    deadline: Duration,
-    probe: StoreProbe,
-    capabilities: StoreCapabilities,
-    change_source: ChangeSource,
-    excluded: Vec<String>,
+    pub(crate) dir: PathBuf,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) keys: SessionKeys,
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) rules: IgnoreRules,
+    pub(crate) linker: Option<Arc<dyn Linker>>,
+    pub(crate) progress: Option<Arc<dyn Progress>>,
+    pub(crate) deadline: Duration,
+    pub(crate) probe: StoreProbe,
+    pub(crate) capabilities: StoreCapabilities,
+    pub(crate) change_source: ChangeSource,
+    pub(crate) excluded: Vec<String>,
+    pub(crate) ownership: Ownership,
+    /// Set unless the projection is turned off.
+    pub(crate) projection: bool,
+    /// Age up to which an earlier listing of the projection is recent enough to open the mirror.
+    pub(crate) listing_age: Duration,
+}
+
+/// Home for which a mirror owns its session.
+#[derive(Clone, Debug)]
+pub(crate) struct Ownership {
+    /// Id of the home; by default, the state directory counts as a home.
+    pub(crate) home: Option<String>,
+    pub(crate) url: Option<String>,
+    pub(crate) takeover: Takeover,
+}
+
+/// Treatment of a session that another home owns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Takeover {
+    /// Opening fails with [`SyncError::OwnedElsewhere`](crate::SyncError::OwnedElsewhere).
+    Refuse,
+    /// This home becomes the owner at once. The other one can store nothing more.
+    #[default]
+    Steal,
 }
 
 impl Mirror {
-    /// Returns a builder for a mirror of `dir` below `prefix`. The prefix itself is not an object.
+    /// Returns a builder for a mirror of `dir`. An absent directory is restored when the mirror is
+    /// opened; its parent must exist.
     pub fn builder(
-        dir: Arc<SessionDir>,
+        dir: impl Into<PathBuf>,
         store: Arc<dyn ObjectStore>,
-        prefix: Key,
+        keys: SessionKeys,
     ) -> MirrorBuilder {
         MirrorBuilder {
-            dir,
+            dir: dir.into(),
             store,
-            prefix,
+            keys,
             state_dir: None,
             rules: IgnoreRules::default(),
             linker: None,
@@ -60,6 +78,9 @@ impl Mirror {
             capabilities: StoreCapabilities::default(),
             change_source: ChangeSource::default(),
             excluded: Vec::new(),
+            ownership: Ownership { home: None, url: None, takeover: Takeover::default() },
+            projection: true,
+            listing_age: Duration::ZERO,
         }
     }
 }
@@ -130,43 +151,27 @@ impl MirrorBuilder {
         self
     }
 
-    /// Opens the mirror. Transfers nothing.
-    ///
-    /// # Errors
-    /// Returns [`SyncError::Index`] if the local state cannot be used.
-    pub fn open(mut self) -> Result<Mirror, SyncError> {
-        let index_error = |(path, source)| SyncError::Index { path, source };
-        let state_dir = self.state_dir.ok_or_else(|| {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, "no state directory is set");
-            index_error((PathBuf::new(), error))
-        })?;
-        let mut index = Index::open(&state_dir).map_err(index_error)?;
-        let id = identity(self.dir.as_fd())
-            .map_err(|errno| index_error((self.dir.path().to_owned(), errno.into())))?;
-        if index.directory() != Some(id) {
-            index.begin_directory(id);
-        }
-        self.excluded.into_iter().for_each(|name| self.rules.add_top_level(name));
-        let rules = Arc::new(self.rules);
-        let tracker =
-            ChangeTracker::new(Arc::clone(&self.dir), Arc::clone(&rules), self.change_source);
-        let remote = Remote::new(self.store, self.prefix, self.probe, self.capabilities);
-        let applier = Applier {
-            files: FileTransfers::new(self.dir, remote, index),
-            links: Links(self.linker),
-            progress: self.progress,
-            rules,
-        };
-        Ok(Mirror::new(tracker, applier, self.deadline))
+    /// Sets the home for which the mirror owns the session, and the treatment of other owners. By
+    /// default, each state directory counts as a home and takes the session over at once.
+    #[must_use]
+    pub fn home(mut self, id: impl Into<String>, takeover: Takeover) -> Self {
+        self.ownership.home = Some(id.into());
+        self.ownership.takeover = takeover;
+        self
     }
-}
 
-fn identity(dir: impl AsFd) -> rustix::io::Result<DirectoryId> {
-    let wanted = StatxFlags::INO | StatxFlags::BTIME;
-    let stat = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, wanted)?;
-    let has_birth_time = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
-    Ok(DirectoryId {
-        inode: stat.stx_ino,
-        born: has_birth_time.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
-    })
+    /// Sets the time for which opening does not list the projection again. By default, each opening
+    /// finds the changes of other programs.
+    #[must_use]
+    pub fn listing_age(mut self, age: Duration) -> Self {
+        self.listing_age = age;
+        self
+    }
+
+    /// Turns the projection off: the store gets the log and the blobs only.
+    #[must_use]
+    pub fn without_projection(mut self) -> Self {
+        self.projection = false;
+        self
+    }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use object_store::path::Path as Key;
 use sandbox_core::{FileError, RelativePath};
 
+use crate::log::{AppendError, ReadError};
+
 /// Error returned by [`Mirror`](crate::Mirror).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -25,6 +27,51 @@ pub enum SyncError {
         prefix: String,
         /// Error of the store.
         source: object_store::Error,
+    },
+    /// The session log cannot be read.
+    #[error(transparent)]
+    Log {
+        /// Cause of the failure.
+        source: ReadError,
+    },
+    /// The store does not hold the log that the working copy follows: it was replaced or rolled
+    /// back.
+    #[error(
+        "the store no longer holds the session log up to entry {number}; if its loss is known, \
+         `agent-tools session sync --refill` stores the files of this machine again"
+    )]
+    StoreReplaced {
+        /// Number of the entry that the working copy follows.
+        number: u64,
+    },
+    /// Another home owns the session.
+    #[error("another machine has the session open{}", at_url(url.as_deref()))]
+    OwnedElsewhere {
+        /// Address of the owner, if it has one.
+        url: Option<String>,
+    },
+    /// Another process became the owner. This mirror stores nothing any more.
+    #[error("another process took the session over; nothing more is stored from here")]
+    LeaseLost,
+    /// The mirror is being closed.
+    #[error("the session is being closed")]
+    Closing,
+    /// The session was deleted.
+    #[error("the session was deleted")]
+    Erased,
+    /// The store did not confirm a change.
+    #[error("the session log cannot be written")]
+    Append {
+        /// Error of the store.
+        source: object_store::Error,
+    },
+    /// The content of a file version is gone or damaged.
+    #[error("{path} cannot be restored: {problem}")]
+    Damaged {
+        /// Path of the file.
+        path: RelativePath,
+        /// Explanation for a user.
+        problem: String,
     },
     /// The object cannot be fetched.
     #[error("cannot fetch {key:?}")]
@@ -95,6 +142,12 @@ pub enum SyncErrorKind {
     NotMirrored,
     /// A local change is in the way.
     LocalChange,
+    /// Another home or process owns the session.
+    Owned,
+    /// The session is being closed or was deleted.
+    Closed,
+    /// The store lost the session log or a content.
+    StoreDamaged,
     /// The file cannot be written.
     File,
 }
@@ -104,8 +157,15 @@ impl SyncError {
     pub fn kind(&self) -> SyncErrorKind {
         match self {
             Self::Index { .. } => SyncErrorKind::State,
-            Self::List { .. } | Self::Fetch { .. } | Self::SizeMismatch { .. } => {
-                SyncErrorKind::Store
+            Self::List { .. }
+            | Self::Fetch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::Append { .. }
+            | Self::Log { source: ReadError::Store { .. } } => SyncErrorKind::Store,
+            Self::OwnedElsewhere { .. } | Self::LeaseLost => SyncErrorKind::Owned,
+            Self::Closing | Self::Erased => SyncErrorKind::Closed,
+            Self::Log { .. } | Self::StoreReplaced { .. } | Self::Damaged { .. } => {
+                SyncErrorKind::StoreDamaged
             }
             Self::ForeignKey { .. } | Self::UnsafeKey { .. } => SyncErrorKind::InvalidKey,
             Self::NotMirrored { .. } => SyncErrorKind::NotMirrored,
@@ -119,12 +179,37 @@ impl SyncError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Index { source, .. } => is_transient_io(source),
-            Self::List { source, .. } | Self::Fetch { source, .. } => is_transient(source),
+            Self::List { source, .. }
+            | Self::Fetch { source, .. }
+            | Self::Append { source }
+            | Self::Log { source: ReadError::Store { source } } => is_transient(source),
+            Self::OwnedElsewhere { .. } => true,
             Self::File { source } => source.is_retryable(),
             Self::SizeMismatch { .. } | Self::LocalChange { .. } => true,
-            Self::ForeignKey { .. } | Self::UnsafeKey { .. } | Self::NotMirrored { .. } => false,
+            Self::ForeignKey { .. }
+            | Self::UnsafeKey { .. }
+            | Self::NotMirrored { .. }
+            | Self::Log { .. }
+            | Self::StoreReplaced { .. }
+            | Self::LeaseLost
+            | Self::Closing
+            | Self::Erased
+            | Self::Damaged { .. } => false,
         }
     }
+}
+
+impl From<AppendError> for SyncError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Fenced => Self::LeaseLost,
+            AppendError::Store(source) => Self::Append { source },
+        }
+    }
+}
+
+fn at_url(url: Option<&str>) -> String {
+    url.map(|url| format!(", at {url}")).unwrap_or_default()
 }
 
 /// Returns whether a retry of a store request may succeed. `object_store` uses the generic variant

@@ -6,11 +6,31 @@ use sandbox_core::{RelativePath, SessionId, UserId};
 /// Longest key that S3 and GCS accept, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// Returns the prefix of a session's objects: `user_<user>/sessions/<session>` under a general
-/// prefix.
-pub fn session_prefix(general: &Key, user: &UserId, session: &SessionId) -> Key {
-    // Ids consist of `[A-Za-z0-9._-]`, so nothing is encoded here.
-    general.clone().join(format!("user_{user}")).join("sessions").join(session.as_str())
+/// Prefixes of a session's objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionKeys {
+    /// Prefix of the projection, the current files: `user_<user>/sessions/<session>`.
+    pub projection: Key,
+    /// Prefix of the log and the blobs: `logs/user_<user>/<session>`.
+    pub log: Key,
+}
+
+impl SessionKeys {
+    /// Returns the prefixes of a session under a general prefix.
+    pub fn new(general: &Key, user: &UserId, session: &SessionId) -> Self {
+        // Ids consist of `[A-Za-z0-9._-]`, so nothing is encoded here.
+        let user = format!("user_{user}");
+        Self {
+            projection: general.clone().join(&*user).join("sessions").join(session.as_str()),
+            log: general.clone().join("logs").join(user).join(session.as_str()),
+        }
+    }
+
+    /// Returns prefixes that the caller chose. Neither may be below the other.
+    pub fn at(projection: Key, log: Key) -> Self {
+        Self { projection, log }
+    }
 }
 
 /// Returns the key of a file. Below the prefix, it equals the path byte for byte.
@@ -79,11 +99,11 @@ mod tests {
     fn a_session_has_the_prefix_of_the_reference() {
         let (user, session) = (UserId::parse("7").unwrap(), SessionId::parse("s.1").unwrap());
         assert_eq!(
-            session_prefix(&Key::default(), &user, &session).as_ref(),
+            SessionKeys::new(&Key::default(), &user, &session).projection.as_ref(),
             "user_7/sessions/s.1"
         );
         assert_eq!(
-            session_prefix(&Key::from("a/b"), &user, &session).as_ref(),
+            SessionKeys::new(&Key::from("a/b"), &user, &session).projection.as_ref(),
             "a/b/user_7/sessions/s.1"
         );
     }

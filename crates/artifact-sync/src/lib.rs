@@ -1,34 +1,43 @@
-//! Keeps a directory and a prefix of an object store equal, in both directions.
+//! Keeps a directory in an object store through a session log, so that no acknowledged change of a
+//! file is lost and no removed file returns.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use artifact_sync::{Mirror, session_prefix};
+//! use artifact_sync::{CloseMode, Mirror, SessionKeys};
 //! use object_store::memory::InMemory;
 //! use object_store::path::Path as Key;
-//! use sandbox_core::{SessionDir, SessionId, UserId};
+//! use sandbox_core::{SessionId, UserId};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let root = tempfile::tempdir()?;
-//! let dir = Arc::new(SessionDir::create(&root.path().join("sessions/s1"))?);
-//! let prefix = session_prefix(&Key::default(), &UserId::parse("7")?, &SessionId::parse("s1")?);
-//! let mirror = Mirror::builder(dir.clone(), Arc::new(InMemory::new()), prefix)
+//! let dir = root.path().join("s1");
+//! let keys = SessionKeys::new(&Key::default(), &UserId::parse("7")?, &SessionId::parse("s1")?);
+//! let mirror = Mirror::builder(&dir, Arc::new(InMemory::new()), keys)
 //!     .state_dir(root.path().join("state/s1"))
-//!     .open()?;
-//! mirror.restore().await?;
+//!     .open()
+//!     .await?;
 //!
-//! std::fs::write(dir.path().join("report.md"), "# May")?;
-//! let report = mirror.sync().await;
+//! std::fs::write(dir.join("report.md"), "# May")?;
+//! let report = mirror.sync().await?;
 //! assert_eq!(report.changed[0].key.as_ref().unwrap().as_ref(), "user_7/sessions/s1/report.md");
-//! assert!(report.pending.is_empty());
+//! assert!(report.is_complete());
+//!
+//! mirror.close(CloseMode::KeepPending).await?;
+//! assert!(!dir.exists());
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! The store has three kinds of objects. The *log* is the truth: each change appends an immutable
+//! entry. *Blobs* hold contents under names that are never reused. The *projection* is a copy of
+//! the current files for people, other programs and links; it is repaired from the log. Files that
+//! other programs write there are adopted at opening and by [`Mirror::refresh`].
+//!
 //! # What it does not do
 //! It knows nothing of agents, skills or tools. It does not act when something changes: the next
 //! call finds the change, by kernel events or by a walk ([`ChangeSource`]). It does not mirror
-//! empty directories, symlinks, devices, and names that are not UTF-8; the report names them.
+//! devices, sockets, and names that are not UTF-8; the report names them.
 //!
 //! # Limits
 //! Events need one inotify watch per mirrored directory, out of a limited number per user
@@ -41,10 +50,14 @@
 //! - a write through a name that existed only between two calls;
 //! - a change by another machine in a shared file system.
 //!
-//! Files have at most 5 GiB, directories are nested at most 256 deep, and keys have at most 1,024
-//! bytes. A directory has one mirror at a time, on one machine. If both sides changed a file, both
-//! versions are kept. On a store without conditional puts, there is a moment in which another
-//! writer's version can be lost.
+//! Files have at most 5 GiB, and directories are nested at most 256 deep. Of modes, the nine
+//! permission bits are kept. A file whose name no key can represent is stored, but has no object in
+//! the projection. A directory has one mirror at a time, on one machine.
+//!
+//! If another program and the directory changed a file, both versions are kept. An object that
+//! another program removed before a cold opening is put again. Objects of more than 8 MiB, and
+//! stores without conditional requests, are checked right before they are replaced; in between,
+//! another program's version can be lost from the projection.
 //!
 //! # Features
 //! | feature | adds |
@@ -69,6 +82,7 @@ pub mod conformance;
 mod error;
 mod keys;
 mod limits;
+mod log;
 mod mirror;
 mod paths;
 mod report;
@@ -76,10 +90,11 @@ mod scan;
 mod state;
 mod transfer;
 
-pub use builder::MirrorBuilder;
+pub use builder::{MirrorBuilder, Takeover};
 pub use error::{SyncError, SyncErrorKind};
-pub use keys::session_prefix;
-pub use mirror::Mirror;
+pub use keys::SessionKeys;
+pub use log::ReadError;
+pub use mirror::{CloseError, CloseMode, CloseReport, LocalStatus, Mirror, SessionOwner};
 pub use report::{
     ChangedFile, ConflictCopy, Direction, Pending, Progress, RestoreFailure, RestoreReport,
     SyncReport,

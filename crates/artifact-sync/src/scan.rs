@@ -26,4 +26,5 @@ pub(crate) use changes::{ChangeTracker, Scope};
 pub(crate) use diff::{Baseline, Changes};
 pub(crate) use inspect::inspect;
 pub(crate) use signature::{RecordedSignature, Signature, StampTime};
-pub(crate) use snapshot::{Entry, Snapshot};
+pub(crate) use snapshot::{DirectoryEntry, Entry, SymlinkEntry};
+pub(crate) use walk::walk;

@@ -1,10 +1,10 @@
-//! Durable record of the objects that the store holds.
+//! Local state: the log as the working copy follows it, and facts about this machine.
 
 mod entry;
-mod index;
 mod journal;
+mod ledger;
 mod version;
 
-pub(crate) use entry::{DirectoryId, Failure, IndexEntry, Origin, StoredFile};
-pub(crate) use index::Index;
+pub(crate) use entry::{Failure, Stage};
+pub(crate) use ledger::{Batch, KnownObject, Ledger};
 pub(crate) use version::Version;

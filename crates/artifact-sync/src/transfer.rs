@@ -2,27 +2,23 @@
 //!
 //! This module receives changes as data; it knows nothing of kernel events.
 
-mod apply;
 mod attributes;
+mod blobs;
 mod budget;
 mod conditional;
-mod conflict;
-mod content;
 mod deletion;
-mod download;
-mod files;
+mod fetch;
 mod links;
 mod listing;
 mod local;
 mod multipart;
 mod objects;
 mod probe;
+mod projection;
 mod quirks;
 mod remote;
-mod restore;
 mod store_error;
 mod stores;
-mod upload;
 
 pub use budget::MemoryBudget;
 #[cfg(feature = "_cloud")]
@@ -40,10 +36,11 @@ pub use quirks::{KeyLimits, projection_key_problem};
 pub use store_error::{StoreError, StoreErrorKind};
 pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};
 
-pub(crate) use apply::Applier;
-#[cfg(feature = "conformance")]
 pub(crate) use attributes::is_executable;
-pub(crate) use files::FileTransfers;
+pub(crate) use blobs::{
+    Blobs, ContentError, KnownContents, PART_BYTES, StoredContent, UploadJournal, read_at,
+};
+pub(crate) use fetch::{Fetched, Fetcher};
 pub(crate) use links::Links;
+pub(crate) use projection::{Observed, Projected, Projection};
 pub(crate) use remote::Remote;
-pub(crate) use restore::{fetch_all, forget_missing, plan};

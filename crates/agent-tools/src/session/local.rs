@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use artifact_sync::{RestoreReport, Skipped};
+use artifact_sync::{CloseMode, RestoreReport, SyncError};
 use policy::{Access, Policy, Verdict};
 use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox};
 use skill_store::InstalledSkill;
@@ -14,7 +14,7 @@ use crate::denials::{self, Denial, Reason};
 use crate::environment::Environment;
 use crate::sharing::Gate;
 use crate::tool_error::ToolError;
-use crate::workspace::{CloseError, TransferError, Workspace};
+use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, Workspace};
 
 /// A session that this process serves. Dropping it kills its processes and unlocks it.
 pub(crate) struct LocalSession {
@@ -87,8 +87,11 @@ impl LocalSession {
         sandbox.wrap_command(&spec).map_err(|source| ToolError::Exec { source })
     }
 
-    pub(crate) async fn refresh(&self) -> Result<RestoreReport, TransferError> {
-        let report = self.workspace.refresh().await?;
+    pub(crate) async fn refresh(
+        &self,
+        removals: RemovalMode,
+    ) -> Result<RestoreReport, TransferError> {
+        let report = self.workspace.refresh(removals).await?;
         self.reapply_policy().await;
         Ok(report)
     }
@@ -104,11 +107,42 @@ impl LocalSession {
         self.sandbox().close().await;
     }
 
-    pub(crate) async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
-        self.end().await;
-        let lost = self.workspace.close().await?;
-        self.gate.close();
-        Ok(lost)
+    pub(crate) async fn close(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
+        self.leave(self.workspace.close(mode)).await
+    }
+
+    pub(crate) async fn delete(&self) -> Result<(), CloseError> {
+        self.leave(self.workspace.delete()).await
+    }
+
+    /// Ends the processes of the session, and then the session, unless `leaving` fails.
+    async fn leave<T>(
+        &self,
+        leaving: impl Future<Output = Result<T, CloseError>>,
+    ) -> Result<T, CloseError> {
+        let sandbox = self.sandbox();
+        sandbox.close().await;
+        match leaving.await {
+            Ok(left) => {
+                self.gate.close();
+                self.workspace.state.unlock();
+                Ok(left)
+            }
+            Err(error) => {
+                self.reopen_sandbox(&sandbox).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the error of a call whose changes could not be stored. If the session was lost, ends
+    /// its processes.
+    pub(crate) async fn sync_failed(&self, error: SyncError) -> ToolError {
+        let error = self.workspace.lost(error);
+        if matches!(error, ToolError::LeaseLost { .. }) {
+            self.end().await;
+        }
+        error
     }
 
     pub(crate) fn sandbox(&self) -> Arc<NativeSandbox> {

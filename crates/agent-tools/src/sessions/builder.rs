@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_sync::{IgnoreRules, Progress};
+use artifact_sync::{IgnoreRules, Progress, Takeover};
 use sandbox_core::{Limits, Tier};
 use secrets::VariableSource;
 
@@ -23,6 +23,7 @@ pub struct SessionsBuilder {
     pub(super) python_venv: Option<PathBuf>,
     pub(super) application_dirs: Vec<PathBuf>,
     pub(super) ignore: Option<IgnoreRules>,
+    pub(super) takeover: Takeover,
     pub(super) session: SessionSettings,
 }
 
@@ -43,6 +44,7 @@ impl SessionsBuilder {
             python_venv: None,
             application_dirs: Vec::new(),
             ignore: None,
+            takeover: Takeover::default(),
             session,
         }
     }
@@ -82,6 +84,14 @@ impl SessionsBuilder {
     #[must_use]
     pub fn ignore(mut self, rules: IgnoreRules) -> Self {
         self.ignore = Some(rules);
+        self
+    }
+
+    /// Sets the treatment of sessions that another home owns. By default they are taken over: the
+    /// calls of the other home fail with [`ToolError::LeaseLost`](crate::ToolError::LeaseLost).
+    #[must_use]
+    pub fn takeover(mut self, takeover: Takeover) -> Self {
+        self.takeover = takeover;
         self
     }
 

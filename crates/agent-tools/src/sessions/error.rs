@@ -7,7 +7,7 @@ use sandbox_core::OpenError;
 use skill_store::SkillError;
 
 use crate::error_kind::{self, ErrorKind};
-use crate::workspace::WorkspaceError;
+use crate::workspace::{WorkspaceError, at_url};
 
 /// Errors returned when a session is opened.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +17,13 @@ pub enum SessionError {
     #[error(transparent)]
     Workspace {
         /// The cause.
-        #[from]
         source: WorkspaceError,
+    },
+    /// Another home owns the session, and its sessions are not taken over.
+    #[error("the session is open on another machine{}", at_url(url.as_deref()))]
+    OwnedElsewhere {
+        /// The address of the owner, if it has one.
+        url: Option<String>,
     },
     /// A skill could not be installed.
     #[error("skill {skill} could not be installed")]
@@ -61,6 +66,7 @@ impl SessionError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Workspace { source } => source.kind(),
+            Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
             Self::Skill { source, .. } => source.into(),
             Self::NoSkillStore { .. } => ErrorKind::NoStore,
             Self::Policy { .. } => ErrorKind::InvalidInput,
@@ -73,9 +79,19 @@ impl SessionError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Workspace { source } => source.is_retryable(),
+            Self::OwnedElsewhere { .. } => true,
             Self::Skill { source, .. } => source.is_retryable(),
             Self::Sandbox { source } => source.is_retryable(),
             Self::NoSkillStore { .. } | Self::Policy { .. } | Self::MissingPath { .. } => false,
+        }
+    }
+}
+
+impl From<WorkspaceError> for SessionError {
+    fn from(error: WorkspaceError) -> Self {
+        match error {
+            WorkspaceError::OwnedElsewhere { url, .. } => Self::OwnedElsewhere { url },
+            source => Self::Workspace { source },
         }
     }
 }

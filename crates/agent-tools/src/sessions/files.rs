@@ -1,20 +1,23 @@
-//! The files of a session without a sandbox, and the description of a session.
+//! The files of a session without a sandbox.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use artifact_sync::{Pending, RestoreReport, Skipped, SyncReport};
-use sandbox_core::{RelativePath, SessionId, UserId};
+use artifact_sync::{CloseMode, RestoreReport, SyncReport};
+use sandbox_core::internal::blocking;
+use sandbox_core::{RelativePath, SessionDir, SessionId, UserId};
 use tokio::sync::Mutex;
 
 use super::error::SessionError;
 use super::opener::Opener;
-use crate::home::StateDir;
+use super::status::SessionStatus;
 use crate::sharing::{
-    Call, CallError, Claim, Client, Close, Door, Entered, ListPending, Pull, Refresh, SharingError,
-    SyncFiles, Wish, enter, visit,
+    Call, CallError, Claim, Client, Close, Delete, Door, Entered, Pull, Refresh, ReportStatus,
+    SharingError, SyncFiles, Wish, enter,
 };
-use crate::workspace::{CloseError, RemovalMode, TransferError, Workspace, WorkspaceError};
+use crate::workspace::{
+    CloseError, CloseReport, RemovalMode, TransferError, Workspace, WorkspaceError,
+};
 
 /// The files of a session that is on this machine, without a sandbox.
 ///
@@ -49,7 +52,8 @@ impl FilesLink {
         Ok(match enter(home, id, &Wish::Files).await? {
             Entered::Client(client) => Self::Served(client),
             Entered::Owner(Claim { state, door }) => {
-                let workspace = Workspace::open_existing(home, opener.backends(), state, id)?;
+                let workspace =
+                    Workspace::open_existing(home, opener.backends(), state, id).await?;
                 Self::Local { workspace: Box::new(workspace), _door: door }
             }
         })
@@ -78,21 +82,29 @@ impl SessionFiles {
         &self.dir
     }
 
-    /// Fetches objects that are new in the store, and newer versions of files that did not change
-    /// locally.
+    /// Adopts what other programs changed in the store: new, changed and removed objects.
     ///
     /// # Errors
     /// Returns [`TransferError`] if the session has no store or the store cannot be listed.
-    pub async fn refresh(&self) -> Result<RestoreReport, TransferError> {
-        self.run(Refresh {}, async |files, _| files.refresh().await).await
+    pub async fn refresh(&self, removals: RemovalMode) -> Result<RestoreReport, TransferError> {
+        let call = Refresh { removals };
+        self.run(call, async |files, call| files.refresh(call.removals).await).await
     }
 
-    /// Uploads local changes. If the store fails, the report lists them as pending.
+    /// Uploads local changes. The report names every pending change and skipped file again.
     ///
     /// # Errors
-    /// Returns [`TransferError::NoStore`] if the session has no store.
-    pub async fn sync(&self, removals: RemovalMode) -> Result<SyncReport, TransferError> {
-        self.run(SyncFiles { removals }, async |files, call| files.sync(call.removals).await).await
+    /// Returns [`TransferError`] if the session has no store, or if another machine took it over.
+    pub async fn sync(&self) -> Result<SyncReport, TransferError> {
+        self.run(SyncFiles {}, async |files, _| files.sync().await).await
+    }
+
+    /// Returns the report from opening the files; `None` if another process serves the session.
+    pub async fn opened(&self) -> Option<RestoreReport> {
+        match &*self.link.lock().await {
+            FilesLink::Local { workspace, .. } => workspace.opened().cloned(),
+            FilesLink::Served(_) => None,
+        }
     }
 
     /// Fetches one object of the session's prefix into the session directory. Returns `None` if the
@@ -105,22 +117,39 @@ impl SessionFiles {
         self.run(Pull { key: key.into() }, async |files, call| files.pull(&call.key).await).await
     }
 
-    /// Returns the changes that are not in the store yet, with reasons.
+    /// Returns the session's place in the log, and the changes that are not in the store yet.
     ///
     /// # Errors
     /// Returns [`TransferError::Sharing`] if the process that serves the session fails.
-    pub async fn pending(&self) -> Result<Vec<Pending>, TransferError> {
-        self.run(ListPending {}, async |files, _| Ok(files.pending())).await
+    pub async fn status(&self) -> Result<SessionStatus, TransferError> {
+        self.run(ReportStatus {}, async |files, _| Ok(files.status().await)).await
     }
 
-    /// Uploads pending changes, then removes the session from this machine, also from the process
-    /// that serves it. Returns the files that cannot be stored, such as symlinks, and were deleted
-    /// with the directory.
+    /// Removes the session from this machine, also from the process that serves it; see
+    /// [`Sessions::close_with`](crate::Sessions::close_with).
     ///
     /// # Errors
-    /// Returns [`CloseError::Pending`] if a change could not be uploaded. The directory then stays.
-    pub async fn close(&self) -> Result<Vec<Skipped>, CloseError> {
-        self.run(Close {}, async |files, _| files.close().await).await
+    /// Returns [`CloseError`], such as [`CloseError::Pending`]. The directory then stays.
+    pub async fn close_with(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
+        self.run(Close::new(mode), async |files, call| {
+            let report = files.close(call.mode()).await?;
+            files.state.unlock();
+            Ok(report)
+        })
+        .await
+    }
+
+    /// Deletes the session everywhere, for good; see [`Sessions::delete`](crate::Sessions::delete).
+    ///
+    /// # Errors
+    /// Returns [`CloseError`] if the store or the disk fails.
+    pub async fn delete(&self) -> Result<(), CloseError> {
+        self.run(Delete {}, async |files, _| {
+            files.delete().await?;
+            files.state.unlock();
+            Ok(())
+        })
+        .await
     }
 
     /// Runs a call here or in the process that serves the session. One call runs at a time.
@@ -150,40 +179,88 @@ impl SessionFiles {
     }
 }
 
-/// The description of a session that is on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SessionSummary {
-    /// The user who owns the session.
-    pub user: Option<UserId>,
-    /// The session directory.
-    pub dir: PathBuf,
-    /// The changes that are not in the store yet; `None` if the process that holds the session does
-    /// not answer.
-    pub pending: Option<Vec<Pending>>,
+/// Closes a session that this process does not have open.
+pub(super) async fn close(
+    opener: &Arc<Opener>,
+    id: &SessionId,
+    mode: CloseMode,
+) -> Result<CloseReport, CloseError> {
+    match SessionFiles::open(Arc::clone(opener), id).await {
+        Ok(files) => files.close_with(mode).await,
+        Err(error) if mode == CloseMode::Discard && is_unusable(&error) => {
+            let workspace = without_store(opener, id, error).await?;
+            let report = workspace.close(mode).await?;
+            workspace.state.unlock();
+            Ok(report)
+        }
+        Err(error @ WorkspaceError::NoSession { .. }) => match finish_closing(opener, id).await? {
+            Finished::Yes => Ok(CloseReport::default()),
+            Finished::NothingToDo => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// Describes a session from the files of its state, and asks the process that serves it, if there
-/// is one.
-pub(super) async fn summary(
+/// The result of finishing the removal of a session.
+enum Finished {
+    Yes,
+    NothingToDo,
+}
+
+/// Finishes the removal of a session that was interrupted after its directory had been renamed. The
+/// store has everything by then.
+async fn finish_closing(opener: &Opener, id: &SessionId) -> Result<Finished, CloseError> {
+    let home = &opener.settings.home;
+    let path = home.closing_dir(id);
+    if !path.exists() {
+        return Ok(Finished::NothingToDo);
+    }
+    match Claim::try_new(home, id)? {
+        Some(Claim { state, door: _ }) if !home.session_dir(id).exists() => {
+            let dir = SessionDir::open(&path)?;
+            blocking(move || dir.remove_all()).await?;
+            state.delete()?;
+            Ok(Finished::Yes)
+        }
+        _ => Ok(Finished::NothingToDo),
+    }
+}
+
+/// Deletes a session that this process does not have open.
+pub(super) async fn delete(opener: &Arc<Opener>, id: &SessionId) -> Result<(), CloseError> {
+    match SessionFiles::open(Arc::clone(opener), id).await {
+        Ok(files) => files.delete().await,
+        // Another machine has deleted it, except for the files here.
+        Err(error @ WorkspaceError::Deleted { .. }) => {
+            let workspace = without_store(opener, id, error).await?;
+            workspace.delete().await?;
+            workspace.state.unlock();
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns whether the files of a session are here, but cannot be used with its store.
+fn is_unusable(error: &WorkspaceError) -> bool {
+    matches!(
+        error,
+        WorkspaceError::Mirror { .. }
+            | WorkspaceError::OwnedElsewhere { .. }
+            | WorkspaceError::Deleted { .. }
+    )
+}
+
+/// Opens the files of a session without its store. Returns `error` if another process has locked
+/// the session meanwhile.
+async fn without_store(
     opener: &Opener,
     id: &SessionId,
-) -> Result<SessionSummary, WorkspaceError> {
+    error: WorkspaceError,
+) -> Result<Workspace, WorkspaceError> {
     let home = &opener.settings.home;
-    let path = home.session_dir(id);
-    if !path.exists() {
-        return Err(WorkspaceError::NoSession { id: id.clone(), path });
+    match Claim::try_new(home, id)? {
+        Some(Claim { state, door: _ }) => Workspace::open_without_store(home, state, id),
+        None => Err(error),
     }
-    let dir = StateDir::create(home, id)?;
-    let user = dir.user()?;
-    let pending = match visit(&dir, id).await? {
-        Some(client) => client.call(&ListPending {}).await.ok(),
-        None => match Claim::try_new(home, id)? {
-            Some(Claim { state, door: _door }) => {
-                Some(Workspace::open_existing(home, opener.backends(), state, id)?.pending())
-            }
-            None => None,
-        },
-    };
-    Ok(SessionSummary { user, dir: path, pending })
 }

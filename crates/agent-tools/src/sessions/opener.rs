@@ -58,8 +58,13 @@ impl Opener {
     }
 
     pub(super) fn backends(&self) -> Backends<'_> {
-        let SessionsBuilder { storage, progress, ignore, .. } = &self.settings;
-        Backends { storage: storage.as_ref(), progress: progress.as_ref(), ignore: ignore.as_ref() }
+        let SessionsBuilder { storage, progress, ignore, takeover, .. } = &self.settings;
+        Backends {
+            storage: storage.as_ref(),
+            progress: progress.as_ref(),
+            ignore: ignore.as_ref(),
+            takeover: *takeover,
+        }
     }
 
     /// Serves the session if no other process does, or connects to that process. The caller judges
@@ -85,6 +90,7 @@ impl Opener {
             }
         };
         if !is_accepted(&claim) {
+            claim.state.delete().map_err(WorkspaceError::from)?;
             let closed = SharingError::Closed { session: spec.id.clone() };
             return Err(WorkspaceError::from(closed).into());
         }

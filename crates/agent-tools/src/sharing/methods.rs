@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::time::Duration;
 
-use artifact_sync::{Pending, RestoreReport, Skipped, SyncReport};
+use artifact_sync::{CloseMode, RestoreReport, SyncReport};
 use sandbox_core::RelativePath;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::error::SharingError;
 use super::wire::{Failure, base64_bytes};
 use crate::session::LocalSession;
+use crate::sessions::SessionStatus;
 use crate::tool_error::ToolError;
 use crate::tools::bash::BashResult;
 use crate::tools::read_file::{LineRange, ReadFileOutput};
 use crate::tools::write_file::WriteFileOutput;
-use crate::workspace::{CloseError, RemovalMode, TransferError};
+use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError};
 
 /// A call with its input.
 ///
@@ -111,10 +112,7 @@ impl Call for WriteFile<'_> {
 
 /// Uploads local changes.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct SyncFiles {
-    pub(crate) removals: RemovalMode,
-}
+pub(crate) struct SyncFiles {}
 
 impl Call for SyncFiles {
     const METHOD: u16 = 5;
@@ -122,13 +120,15 @@ impl Call for SyncFiles {
     type Error = TransferError;
 
     async fn run_on(self, session: &LocalSession) -> Result<SyncReport, TransferError> {
-        session.workspace.sync(self.removals).await
+        session.workspace.sync().await
     }
 }
 
-/// Fetches new objects.
+/// Adopts changes of other programs.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Refresh {}
+pub(crate) struct Refresh {
+    pub(crate) removals: RemovalMode,
+}
 
 impl Call for Refresh {
     const METHOD: u16 = 6;
@@ -136,7 +136,7 @@ impl Call for Refresh {
     type Error = TransferError;
 
     async fn run_on(self, session: &LocalSession) -> Result<RestoreReport, TransferError> {
-        session.refresh().await
+        session.refresh(self.removals).await
     }
 }
 
@@ -158,29 +158,55 @@ impl Call for Pull<'_> {
 
 /// Closes the session.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Close {}
+pub(crate) struct Close {
+    discard: bool,
+}
 
-impl Call for Close {
-    const METHOD: u16 = 8;
-    type Output = Vec<Skipped>;
-    type Error = CloseError;
+impl Close {
+    pub(crate) fn new(mode: CloseMode) -> Self {
+        Self { discard: mode == CloseMode::Discard }
+    }
 
-    async fn run_on(self, session: &LocalSession) -> Result<Vec<Skipped>, CloseError> {
-        session.close().await
+    pub(crate) fn mode(&self) -> CloseMode {
+        if self.discard { CloseMode::Discard } else { CloseMode::KeepPending }
     }
 }
 
-/// Lists pending changes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ListPending {}
+impl Call for Close {
+    const METHOD: u16 = 8;
+    type Output = CloseReport;
+    type Error = CloseError;
 
-impl Call for ListPending {
+    async fn run_on(self, session: &LocalSession) -> Result<CloseReport, CloseError> {
+        session.close(self.mode()).await
+    }
+}
+
+/// Describes the session's place in the log, and lists pending changes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ReportStatus {}
+
+impl Call for ReportStatus {
     const METHOD: u16 = 9;
-    type Output = Vec<Pending>;
+    type Output = SessionStatus;
     type Error = TransferError;
 
-    async fn run_on(self, session: &LocalSession) -> Result<Vec<Pending>, TransferError> {
-        Ok(session.workspace.pending())
+    async fn run_on(self, session: &LocalSession) -> Result<SessionStatus, TransferError> {
+        Ok(session.workspace.status().await)
+    }
+}
+
+/// Deletes the session everywhere.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Delete {}
+
+impl Call for Delete {
+    const METHOD: u16 = 11;
+    type Output = ();
+    type Error = CloseError;
+
+    async fn run_on(self, session: &LocalSession) -> Result<(), CloseError> {
+        session.delete().await
     }
 }
 

@@ -48,11 +48,7 @@ impl Claim {
         home: &Home,
         session: &SessionId,
     ) -> Result<Option<Self>, WorkspaceError> {
-        Self::try_lock(StateDir::create(home, session)?)
-    }
-
-    fn try_lock(dir: StateDir) -> Result<Option<Self>, WorkspaceError> {
-        let Some(state) = SessionState::try_lock(dir)? else { return Ok(None) };
+        let Some(state) = SessionState::try_lock(home, session)? else { return Ok(None) };
         let io = |operation, name: &str| {
             let path = state.dir().path().join(name);
             move |source| SharingError::Io { operation, path, source }
@@ -73,13 +69,14 @@ pub(crate) async fn enter(
     session: &SessionId,
     wish: &Wish<'_>,
 ) -> Result<Entered, WorkspaceError> {
-    let dir = StateDir::create(home, session)?;
     let first = Instant::now();
     let (mut begun, mut ended) = (first, 0);
     loop {
-        if let Some(claim) = Claim::try_lock(dir.try_clone()?)? {
+        if let Some(claim) = Claim::try_new(home, session)? {
             return Ok(Entered::Owner(claim));
         }
+        // A process that closes the session deletes its state.
+        let dir = StateDir::create(home, session)?;
         match Client::connect(&dir, session, wish, Patience::Long).await? {
             Attempt::Welcome(client) => return Ok(Entered::Client(client)),
             // Its lock is free in a moment.

@@ -13,8 +13,8 @@ use super::frame::{Channel, Frame};
 use super::gate::{Gate, NotAdmitted};
 use super::greeting::{HELLO, Hello, SessionFacts, Welcome};
 use super::methods::{
-    Bash, Call, CallFailure, Close, ListPending, Pull, ReadFile, Refresh, SyncFiles, WrapCommand,
-    WriteFile,
+    Bash, Call, CallFailure, Close, Delete, Pull, ReadFile, Refresh, ReportStatus, SyncFiles,
+    WrapCommand, WriteFile,
 };
 use super::opening::Door;
 use super::token::Token;
@@ -154,7 +154,8 @@ impl Server {
             Refresh::METHOD => self.run::<Refresh>(channel, frame).await,
             Pull::METHOD => self.run::<Pull<'static>>(channel, frame).await,
             Close::METHOD => self.run::<Close>(channel, frame).await,
-            ListPending::METHOD => self.run::<ListPending>(channel, frame).await,
+            ReportStatus::METHOD => self.run::<ReportStatus>(channel, frame).await,
+            Delete::METHOD => self.run::<Delete>(channel, frame).await,
             WrapCommand::METHOD => self.run::<WrapCommand<'static>>(channel, frame).await,
             unknown => Ok(Some(Rejection::UnknownMethod(unknown))),
         }

@@ -3,10 +3,12 @@
 use std::io::Write;
 
 use policy::Access;
+use sandbox_core::RelativePath;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::definition::{Definition, object_schema, parse, to_json};
+use crate::printable::Printable;
 use crate::session::{INLINE_BYTES, LocalSession, Session, blocking};
 use crate::sharing::WriteFile;
 use crate::tool_error::ToolError;
@@ -70,13 +72,16 @@ pub struct WriteFileOutput {
     /// The reason if the file is not in the store yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
+    /// The number of the entry in the session log that holds the file; absent if it is not stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<u64>,
 }
 
 impl WriteFileOutput {
     /// Renders everything but the path and the link as lines for a person.
     pub fn notes(&self) -> String {
-        let Self { success: _, path: _, url: _, key: _, pending } = self;
-        pending.iter().map(|reason| format!("pending: {reason}\n")).collect()
+        let Self { success: _, path: _, url: _, key: _, pending, entry: _ } = self;
+        pending.iter().map(|reason| format!("pending: {}\n", Printable(reason))).collect()
     }
 }
 
@@ -115,6 +120,7 @@ impl LocalSession {
         path: &str,
         content: &[u8],
     ) -> Result<WriteFileOutput, ToolError> {
+        self.workspace.check_access()?;
         let (absolute, relative) = self.resolve(path)?;
         self.check_access(&absolute, Access::Write)?;
         let mut staged = self.workspace.dir.stage(&relative).map_err(ToolError::file)?;
@@ -140,14 +146,23 @@ impl LocalSession {
             url: None,
             key: None,
             pending: None,
+            entry: None,
         };
         if let Some(mirror) = self.workspace.mirror.as_ref().filter(|_| is_artifact(&relative)) {
-            let report = mirror.put_file(&relative).await;
-            if let Some(changed) = report.changed.into_iter().next() {
+            let stored = mirror.put_file(&relative).await;
+            let report = match stored.and_then(|report| mirror.check().map(|()| report)) {
+                Ok(report) => report,
+                Err(error) => return Err(self.sync_failed(error).await),
+            };
+            let is_written = |path: &RelativePath| *path == relative;
+            let changed = report.changed.into_iter().find(|changed| is_written(&changed.path));
+            if let Some(changed) = changed {
+                output.entry = changed.entry;
                 output.url = changed.url;
                 output.key = changed.key.map(|key| self.workspace.display_key(&key));
             }
-            output.pending = report.pending.first().map(|pending| pending.reason.to_string());
+            let pending = report.pending.into_iter().find(|pending| is_written(&pending.path));
+            output.pending = pending.map(|pending| pending.reason);
         }
         Ok(output)
     }

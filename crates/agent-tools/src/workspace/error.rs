@@ -39,6 +39,20 @@ pub enum WorkspaceError {
         /// The cause.
         source: SyncError,
     },
+    /// Another home owns the session, and its sessions are not taken over.
+    #[error("session {id} is open on another machine{}", at_url(url.as_deref()))]
+    OwnedElsewhere {
+        /// The session.
+        id: SessionId,
+        /// The address of the owner, if it has one.
+        url: Option<String>,
+    },
+    /// The session was deleted everywhere, perhaps by another machine.
+    #[error("session {id} was deleted for good; use another id")]
+    Deleted {
+        /// The session.
+        id: SessionId,
+    },
     /// The process that serves the session refused or was lost.
     #[error(transparent)]
     Sharing {
@@ -67,6 +81,8 @@ impl WorkspaceError {
             Self::State { source } => source.kind(),
             Self::Directory { source } => source.into(),
             Self::Restore { source } | Self::Mirror { source } => source.into(),
+            Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
+            Self::Deleted { .. } => ErrorKind::Closed,
             Self::Sharing { source } => source.kind(),
             Self::NoSession { .. } => ErrorKind::NotFound,
         }
@@ -78,10 +94,49 @@ impl WorkspaceError {
             Self::State { source } => source.is_retryable(),
             Self::Directory { source } => source.is_retryable(),
             Self::Restore { source } | Self::Mirror { source } => source.is_retryable(),
+            Self::OwnedElsewhere { .. } => true,
             Self::Sharing { source } => source.is_retryable(),
-            Self::NoSession { .. } => false,
+            Self::Deleted { .. } | Self::NoSession { .. } => false,
         }
     }
+
+    /// Returns the error for a mirror that could not be opened.
+    pub(super) fn from_opening(id: &SessionId, error: OpeningError, created: bool) -> Self {
+        let id = id.clone();
+        match error {
+            OpeningError::State(source) => Self::State { source },
+            OpeningError::Mirror(SyncError::OwnedElsewhere { url }) => {
+                Self::OwnedElsewhere { id, url }
+            }
+            OpeningError::Mirror(SyncError::Erased) => Self::Deleted { id },
+            OpeningError::Mirror(source) if created => Self::Restore { source },
+            OpeningError::Mirror(source) => Self::Mirror { source },
+        }
+    }
+}
+
+/// Error of opening a mirror.
+#[derive(Debug)]
+pub(super) enum OpeningError {
+    State(StateError),
+    Mirror(SyncError),
+}
+
+impl From<StateError> for OpeningError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+impl From<SyncError> for OpeningError {
+    fn from(error: SyncError) -> Self {
+        Self::Mirror(error)
+    }
+}
+
+/// Renders the address of an owner as the end of a message.
+pub(crate) fn at_url(url: Option<&str>) -> String {
+    url.map(|url| format!(", at {url}")).unwrap_or_default()
 }
 
 /// Errors returned when a session exchanges files with its store.
@@ -143,7 +198,7 @@ pub enum CloseError {
     /// Changes are not in the store. Removing the directory would lose them.
     #[error(
         "session {id} has changes that are not in the store ({count}), so it stays on this \
-         machine; the first is {path}: {reason}"
+         machine; the first is {path}: {reason}; to lose them, close with --discard"
     )]
     Pending {
         /// The session.
@@ -154,6 +209,46 @@ pub enum CloseError {
         path: String,
         /// The reason why it is pending.
         reason: String,
+    },
+    /// Files cannot be stored at all, such as files over 5 GiB.
+    #[error(
+        "session {id} has files that cannot be stored ({count}), so it stays on this machine; \
+         the first is {path}: {reason}; to delete them without a copy, close with --discard"
+    )]
+    Unstorable {
+        /// The session.
+        id: SessionId,
+        /// The number of these files.
+        count: usize,
+        /// The first of them.
+        path: String,
+        /// The reason why it cannot be stored.
+        reason: String,
+    },
+    /// The session has no store or no user, so its directory is the only copy of its files.
+    #[error(
+        "session {id} has no store, and this machine has the only copy of its files; \
+         to delete them, close with --discard"
+    )]
+    OnlyCopy {
+        /// The session.
+        id: SessionId,
+    },
+    /// Another file system is mounted below the session directory.
+    #[error("another file system is mounted on {path} in session {id}; unmount it first")]
+    MountPoint {
+        /// The session.
+        id: SessionId,
+        /// The mount point, below the session directory.
+        path: String,
+    },
+    /// The store failed, or does not hold what the session log refers to.
+    #[error("session {id} stays on this machine")]
+    Store {
+        /// The session.
+        id: SessionId,
+        /// The cause.
+        source: SyncError,
     },
     /// The process that serves the session refused or was lost.
     #[error(transparent)]
@@ -183,7 +278,11 @@ impl CloseError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Workspace { source } => source.kind(),
-            Self::Pending { .. } => ErrorKind::Pending,
+            Self::Pending { .. } | Self::Unstorable { .. } | Self::OnlyCopy { .. } => {
+                ErrorKind::Pending
+            }
+            Self::MountPoint { .. } => ErrorKind::Io,
+            Self::Store { source, .. } => source.into(),
             Self::Sharing { source } => source.kind(),
             Self::Directory { source } => source.into(),
             Self::State { source } => source.kind(),
@@ -195,6 +294,8 @@ impl CloseError {
         match self {
             Self::Workspace { source } => source.is_retryable(),
             Self::Pending { .. } => true,
+            Self::Unstorable { .. } | Self::OnlyCopy { .. } | Self::MountPoint { .. } => false,
+            Self::Store { source, .. } => source.is_retryable(),
             Self::Sharing { source } => source.is_retryable(),
             Self::Directory { source } => source.is_retryable(),
             Self::State { source } => source.is_retryable(),

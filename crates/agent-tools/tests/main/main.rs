@@ -1,6 +1,7 @@
 //! Sessions end to end: the library, the command, the MCP server, and a store that speaks S3.
 
 mod cli;
+mod closing;
 mod mcp;
 #[cfg(feature = "s3")]
 mod s3;

@@ -78,7 +78,7 @@ fn a_store_that_fails_later_leaves_the_change_pending_and_close_refuses() {
     cli.environment.retain(|(name, _)| name != "AWS_ENDPOINT");
     cli.environment.push(("AWS_ENDPOINT".into(), "http://127.0.0.1:1".into()));
     let ran = cli.run(&["--json", "bash", "echo 2 > later; cat later"]).ok();
-    assert_eq!(ran.json()["pending"][0]["relativePath"], "later", "{}", ran.stdout);
+    assert_eq!(ran.json()["pending"][0]["files"][0], "later", "{}", ran.stdout);
     let closed = cli.run(&["session", "close", "default"]);
     assert!(closed.code == 1 && closed.stderr.contains("later"), "{}", closed.stderr);
     assert!(cli.home().join("sessions/default/later").exists());

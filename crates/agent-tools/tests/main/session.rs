@@ -11,19 +11,20 @@ use agent_tools::{
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
+use testkit::{Calls, FailingStore};
 
-struct Fixture {
-    _dir: tempfile::TempDir,
-    store: Arc<InMemory>,
-    sessions: Sessions,
+pub(crate) struct Fixture {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) store: Arc<InMemory>,
+    pub(crate) sessions: Sessions,
 }
 
-fn spec(id: &str) -> SessionSpec {
+pub(crate) fn spec(id: &str) -> SessionSpec {
     SessionSpec::new(SessionId::parse(id).unwrap()).user(UserId::parse("7").unwrap())
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(InMemory::new());
         let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
@@ -31,10 +32,10 @@ impl Fixture {
             Sessions::builder(Home::new(dir.path().canonicalize().unwrap().join("home")))
                 .storage(storage)
                 .build();
-        Self { _dir: dir, store, sessions }
+        Self { dir, store, sessions }
     }
 
-    async fn open(&self, id: &str) -> Arc<Session> {
+    pub(crate) async fn open(&self, id: &str) -> Arc<Session> {
         self.sessions.open(spec(id)).await.unwrap()
     }
 }
@@ -198,23 +199,19 @@ async fn settings_of_the_caller_hide_the_home_too() {
 }
 
 #[tokio::test]
-async fn closing_uploads_removes_and_the_next_open_restores() {
+async fn a_result_names_removed_files_and_its_entry() {
     let fixture = Fixture::new();
     let session = fixture.open("s1").await;
-    let result = session.bash("echo kept > f; ln -s f l").await.unwrap();
-    assert_eq!(result.skipped.len(), 1, "{result:?}");
-    let dir = session.dir().to_owned();
-    let lost = fixture.sessions.close(session.id()).await.unwrap();
-    assert_eq!(
-        lost.iter().map(|skipped| skipped.path.as_str()).collect::<Vec<_>>(),
-        ["l"],
-        "files without a copy are reported again"
-    );
-    assert!(!dir.exists());
-    assert!(session.bash("true").await.is_err(), "a closed session runs nothing");
-    drop(session);
-    let again = fixture.open("s1").await;
-    assert_eq!(again.read_file("f").await.unwrap().content, "kept\n");
+    let made = session.bash("echo 1 > a; echo 2 > b; touch f{1..60}").await.unwrap();
+    assert!(made.entry > 0);
+    let removed = session.bash("rm a f*; mv b c").await.unwrap();
+    assert_eq!((removed.removed.len(), removed.removed_omitted), (50, 12), "{removed:?}");
+    assert_eq!(removed.removed[..2], ["a", "b"]);
+    assert_eq!(removed.artifacts[0].relative_path, "c");
+    assert!(removed.entry > made.entry);
+    assert_eq!(session.bash("true").await.unwrap().entry, removed.entry);
+    let written = session.write_file("d", b"3").await.unwrap();
+    assert_eq!(written.entry, Some(removed.entry + 1));
 }
 
 #[tokio::test]
@@ -226,7 +223,7 @@ async fn a_restarted_process_uploads_local_changes() {
     std::fs::write(session.dir().join("g"), "2").unwrap();
     std::fs::write(session.dir().join("f"), "local").unwrap();
     let home = fixture.sessions.home().clone();
-    let Fixture { _dir, store, sessions } = fixture;
+    let Fixture { dir: _dir, store, sessions } = fixture;
     drop((session, sessions));
     let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
     let sessions = Sessions::builder(home).storage(storage).build();
@@ -335,10 +332,11 @@ async fn the_file_tools_obey_rules_derived_from_files() {
                    echo gitdir: ../store.git > tree/.git";
     assert_eq!(session.bash(command).await.unwrap().exit_code, 0);
     let home = fixture.sessions.home().clone();
-    let Fixture { _dir, store, sessions } = fixture;
+    let Fixture { dir: _dir, store, sessions } = fixture;
     drop((session, sessions));
     // Protected files are searched when a session opens.
-    let sessions = Sessions::builder(home).storage(Storage::new(store, "bucket")).build();
+    let storage = Storage::new(store, "bucket").with_prefix(Key::from("general"));
+    let sessions = Sessions::builder(home).storage(storage).build();
     let session = sessions.open(spec("s1")).await.unwrap();
     for path in ["store.git/hooks/pre-commit", "store.git/hooks/new"] {
         let error = session.write_file(path, b"changed").await.unwrap_err().to_string();
@@ -349,4 +347,26 @@ async fn the_file_tools_obey_rules_derived_from_files() {
         "as it was\n"
     );
     session.write_file("store.git/index", b"git's own").await.unwrap();
+}
+
+#[tokio::test]
+async fn pending_changes_are_told_once_and_grouped_by_their_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FailingStore::new();
+    let sessions = Sessions::builder(Home::new(dir.path().canonicalize().unwrap()))
+        .storage(Storage::new(store.clone(), "bucket"))
+        .build();
+    let session = sessions.open(spec("s1")).await.unwrap();
+    session.bash("true").await.unwrap();
+    store.fail(Calls::All, 0, usize::MAX);
+    let failed = session.bash("touch f{1..80}").await.unwrap();
+    assert_eq!(failed.pending.len(), 1, "{:?}", failed.pending);
+    assert_eq!((failed.pending[0].count, failed.pending[0].files.len()), (80, 5));
+    let next = session.bash("true").await.unwrap();
+    assert_eq!((next.pending.len(), next.still_pending), (0, 80), "{:?}", next.pending);
+    assert_eq!(next.notes(), "still pending: 80 changes of earlier calls\n");
+    store.recover();
+    let recovered = session.bash("true").await.unwrap();
+    assert_eq!((recovered.pending.len(), recovered.still_pending), (0, 0));
+    assert_eq!(recovered.artifacts.len() + recovered.artifacts_omitted, 80);
 }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_tools::{
-    BashOptions, Difference, ErrorKind, Home, LineRange, RemovalMode, Session, SessionError,
-    SessionId, SessionSpec, Sessions, SharingError, Storage, ToolError, UserId, WorkspaceError,
+    BashOptions, CloseMode, Difference, ErrorKind, Home, LineRange, RemovalMode, Session,
+    SessionError, SessionId, SessionSpec, Sessions, SharingError, Storage, ToolError, UserId,
+    WorkspaceError,
 };
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::path::Path as Key;
 
 struct Fixture {
     _dir: tempfile::TempDir,
@@ -85,9 +88,9 @@ async fn a_second_value_uses_the_session_of_the_first_one() {
     let output = tokio::process::Command::new("sh").args(["-c", &wrapped]).output().await.unwrap();
     assert_eq!(output.stdout, b"private\n");
     std::fs::write(second.dir().join("host"), "h").unwrap();
-    let synced = second.sync(RemovalMode::HoldBackMany).await.unwrap();
+    let synced = second.sync().await.unwrap();
     assert_eq!((synced.changed.len(), synced.changed[0].path.as_str()), (1, "host"));
-    assert!(second.refresh().await.unwrap().failed.is_empty());
+    assert!(second.refresh(RemovalMode::HoldBackMany).await.unwrap().failed.is_empty());
     assert_eq!(second.pull("bucket/user_7/sessions/s1/f").await.unwrap().unwrap().as_str(), "f");
     let foreign = second.pull("bucket/user_8/sessions/s1/f").await.unwrap_err();
     assert_eq!(foreign.kind(), ErrorKind::InvalidInput);
@@ -234,19 +237,52 @@ async fn files_and_summary_work_with_and_without_a_server() {
         std::fs::write(server.dir().join("new"), is_served.to_string()).unwrap();
         let summary = sessions.summary(&id()).await.unwrap();
         assert_eq!(summary.user, Some(UserId::parse("7").unwrap()));
-        assert_eq!(summary.pending.unwrap()[0].path.as_str(), "new");
+        let status = summary.status.unwrap();
+        assert_eq!(status.pending[0].path.as_str(), "new");
+        assert!(status.entry > 0 && status.owner.is_some(), "{status:?}");
         let files = sessions.files(&id()).await.unwrap();
         assert_eq!((files.user(), files.dir()), (server.user(), server.dir()));
-        assert_eq!(files.pending().await.unwrap().len(), 1);
-        let synced = files.sync(RemovalMode::HoldBackMany).await.unwrap();
+        assert_eq!(files.status().await.unwrap().pending.len(), 1);
+        let synced = files.sync().await.unwrap();
         assert_eq!(synced.changed[0].path.as_str(), "new");
-        assert!(files.refresh().await.unwrap().failed.is_empty());
+        assert!(files.refresh(RemovalMode::HoldBackMany).await.unwrap().failed.is_empty());
         assert!(files.pull("user_7/sessions/s1/f").await.unwrap().is_some());
         if !is_served {
             // The files hold the lock. A description does not wait for it.
-            assert_eq!(sessions.summary(&id()).await.unwrap().pending, None);
-            files.close().await.unwrap();
+            assert_eq!(sessions.summary(&id()).await.unwrap().status, None);
+            files.close_with(CloseMode::KeepPending).await.unwrap();
             assert!(!server.dir().exists());
+            assert!(!fixture.home.path().join("state/s1").exists(), "the state goes too");
         }
     }
+}
+
+#[tokio::test]
+async fn a_second_value_closes_with_a_report_and_deletes_for_good() {
+    let fixture = Fixture::new();
+    let (first, second) = (fixture.open().await, fixture.open().await);
+    first.bash("mkdir node_modules && echo 12345 > node_modules/m; mkfifo p").await.unwrap();
+    let closed = second.close_with(CloseMode::KeepPending).await.unwrap();
+    let ignored = &closed.ignored[0];
+    assert_eq!(
+        (ignored.relative_path.as_str(), ignored.files, ignored.bytes),
+        ("node_modules", 1, 6)
+    );
+    assert_eq!((closed.ignored.len(), closed.skipped[0].path.as_str()), (1, "p"));
+    drop((first, second));
+
+    let (first, second) = (fixture.open().await, fixture.open().await);
+    first.bash("echo 1 > f").await.unwrap();
+    second.delete().await.unwrap();
+    assert_eq!(first.bash("true").await.unwrap_err().kind(), ErrorKind::Closed);
+    assert!(!first.dir().exists() && !fixture.home.path().join("state/s1").exists());
+    let prefix = Key::from("user_7/sessions/s1");
+    let left = fixture.store.list_with_delimiter(Some(&prefix)).await.unwrap();
+    assert_eq!(left.objects, []);
+    drop((first, second));
+    let error = fixture.sessions().open(spec()).await.unwrap_err();
+    assert!(
+        matches!(error, SessionError::Workspace { source: WorkspaceError::Deleted { .. } }),
+        "{error}"
+    );
 }

@@ -9,16 +9,16 @@ use sandbox_core::internal::lock;
 
 use crate::paths::relative;
 use crate::report::types::{ChangedFile, ConflictCopy, Pending, SyncReport};
-use crate::scan::{Changes, Signature, SkipReason, Skipped};
+use crate::scan::{SkipReason, Skipped};
 
 /// Outcome of one change.
 #[derive(Debug)]
 pub(crate) enum Outcome {
+    /// The log has the version since this entry. The object may still be missing.
     Stored {
-        key: Key,
+        key: Option<Key>,
         url: Option<String>,
-        /// Path of the store's version, if the store had changed too.
-        copy: Option<RelativePath>,
+        number: u64,
     },
     /// The store had this content already, or the file no longer exists.
     Unchanged,
@@ -33,36 +33,72 @@ pub(crate) struct ReportedState(Mutex<Reported>);
 
 #[derive(Debug, Default)]
 struct Reported {
-    /// Pending files, with the signatures that were reported.
-    pending: HashMap<String, Signature>,
+    /// Pending changes with the reasons that were reported.
+    pending: HashMap<String, String>,
     skipped: HashSet<Skipped>,
-    /// Files that were stored after the call that found them.
-    completed_late: BTreeMap<String, ChangedFile>,
+    /// Stored files whose object is still missing, so that no report has had its link.
+    awaited: HashSet<String>,
+    /// Changes that no report has named, because their call had returned or was dropped.
+    late: Late,
+}
+
+#[derive(Debug, Default)]
+struct Late {
+    changed: BTreeMap<String, ChangedFile>,
+    deleted: BTreeMap<String, RelativePath>,
+    conflicts: Vec<ConflictCopy>,
+    skipped: Vec<Skipped>,
 }
 
 impl ReportedState {
-    /// Makes the next report name all skipped files again.
-    pub(crate) fn forget_skipped(&self) {
-        self.lock().skipped.clear();
+    /// Makes the next report name all skipped files and pending changes again.
+    pub(crate) fn forget(&self) {
+        let mut reported = self.lock();
+        reported.skipped.clear();
+        reported.pending.clear();
     }
 
-    /// Returns whether a report has named this state of a file as pending.
-    pub(crate) fn is_pending(&self, path: &str, signature: &Signature) -> bool {
-        self.lock().pending.get(path) == Some(signature)
+    /// Returns whether a report has named the change of a path as pending.
+    pub(crate) fn is_pending(&self, path: &str) -> bool {
+        self.lock().pending.contains_key(path)
     }
 
-    /// Keeps the outcome of a change that an earlier report named as pending. The next report
-    /// includes it.
+    /// Keeps the outcome of a change for the next report.
     pub(crate) fn add_completed_late(&self, path: String, outcome: Outcome) {
         let mut reported = self.lock();
         if matches!(outcome, Outcome::Pending(_)) {
             return;
         }
         reported.pending.remove(&path);
-        if let (Outcome::Stored { key, url, .. }, Some(relative)) = (outcome, relative(&path)) {
-            let changed = ChangedFile { path: relative, key: Some(key), url };
-            reported.completed_late.insert(path, changed);
+        let Some(relative) = relative(&path) else { return };
+        match outcome {
+            Outcome::Stored { key, url, number } => {
+                reported.late.deleted.remove(&path);
+                let changed = ChangedFile { path: relative, entry: Some(number), key, url };
+                reported.late.changed.insert(path, changed);
+            }
+            Outcome::Deleted => {
+                reported.late.changed.remove(&path);
+                reported.late.deleted.insert(path, relative);
+            }
+            Outcome::Skipped(reason) => reported.late.skipped.push(Skipped { path, reason }),
+            Outcome::Unchanged | Outcome::Pending(_) => {}
         }
+    }
+
+    /// Makes a later report name a file again once its object exists.
+    pub(crate) fn await_object(&self, path: &str) {
+        self.lock().awaited.insert(path.to_owned());
+    }
+
+    /// Returns whether a report should name a file again, because its object exists now.
+    pub(crate) fn take_awaited(&self, path: &str) -> bool {
+        self.lock().awaited.remove(path)
+    }
+
+    /// Keeps conflicts for the next report.
+    pub(crate) fn add_conflicts(&self, conflicts: Vec<ConflictCopy>) {
+        self.lock().late.conflicts.extend(conflicts);
     }
 
     fn lock(&self) -> MutexGuard<'_, Reported> {
@@ -70,28 +106,22 @@ impl ReportedState {
     }
 }
 
-/// Builder of one report.
+/// Builder of one report. If it is dropped unfinished, the next report names what it had.
 pub(crate) struct ReportBuilder<'r> {
     reported: &'r ReportedState,
-    /// Changes without an outcome: modified files with their signatures, removed ones without.
-    waiting: BTreeMap<String, Option<Signature>>,
+    /// Changes without an outcome.
+    waiting: HashSet<String>,
     report: SyncReport,
 }
 
 impl<'r> ReportBuilder<'r> {
     pub(crate) fn new(
         reported: &'r ReportedState,
-        changes: &Changes,
+        waiting: impl IntoIterator<Item = String>,
         skipped: Vec<Skipped>,
-        held_back: Vec<String>,
     ) -> Self {
-        let modified =
-            changes.modified.iter().map(|entry| (entry.path.clone(), Some(entry.signature)));
-        let removed = changes.removed.iter().map(|path| (path.clone(), None));
-        let waiting = modified.chain(removed).collect();
-        let held_back = held_back.iter().filter_map(|path| relative(path)).collect();
-        let report = SyncReport { held_back, ..SyncReport::default() };
-        let mut builder = Self { reported, waiting, report };
+        let waiting = waiting.into_iter().collect();
+        let mut builder = Self { reported, waiting, report: SyncReport::default() };
         skipped.into_iter().for_each(|skipped| builder.skip(skipped));
         builder
     }
@@ -104,17 +134,15 @@ impl<'r> ReportBuilder<'r> {
     }
 
     pub(crate) fn add(&mut self, path: String, outcome: Outcome) {
-        let signature = self.waiting.remove(&path).flatten();
+        self.waiting.remove(&path);
         let Some(relative) = relative(&path) else {
             return self.skip(Skipped { path, reason: SkipReason::PathTooLong });
         };
         match outcome {
-            Outcome::Pending(reason) => return self.add_pending(relative, signature, reason),
-            Outcome::Stored { key, url, copy } => {
-                self.report
-                    .conflicts
-                    .extend(copy.map(|kept_as| ConflictCopy { path: relative.clone(), kept_as }));
-                self.report.changed.push(ChangedFile { path: relative, key: Some(key), url });
+            Outcome::Pending(reason) => return self.add_pending(relative, reason),
+            Outcome::Stored { key, url, number } => {
+                let changed = ChangedFile { path: relative, entry: Some(number), key, url };
+                self.report.changed.push(changed);
             }
             Outcome::Deleted => self.report.deleted.push(relative),
             Outcome::Skipped(reason) => self.skip(Skipped { path: path.clone(), reason }),
@@ -123,33 +151,80 @@ impl<'r> ReportBuilder<'r> {
         self.reported.lock().pending.remove(&path);
     }
 
-    fn add_pending(&mut self, path: RelativePath, signature: Option<Signature>, reason: String) {
-        if let Some(signature) = signature {
-            let before = self.reported.lock().pending.insert(path.as_str().to_owned(), signature);
-            if before != Some(signature) {
-                self.report.changed.push(ChangedFile { path: path.clone(), key: None, url: None });
-            }
+    fn add_pending(&mut self, path: RelativePath, reason: String) {
+        let is_new = !self.reported.is_pending(path.as_str());
+        if is_new {
+            let (entry, key, url) = (None, None, None);
+            self.report.changed.push(ChangedFile { path: path.clone(), entry, key, url });
         }
-        self.report.pending.push(Pending { path, reason });
+        self.add_pending_elsewhere(path, reason);
     }
 
-    /// Returns the report. Changes without an outcome become pending for this reason.
-    pub(crate) fn finish(mut self, reason: &str) -> SyncReport {
-        for (path, signature) in std::mem::take(&mut self.waiting) {
+    /// Counts a change that another call is storing, if an earlier report has named it.
+    pub(crate) fn count_pending(&mut self, path: &str) {
+        if self.reported.is_pending(path) {
+            self.report.still_pending += 1;
+        }
+    }
+
+    /// Adds a change that another call is storing.
+    pub(crate) fn add_pending_elsewhere(&mut self, path: RelativePath, reason: String) {
+        let before = self.reported.lock().pending.insert(path.as_str().to_owned(), reason.clone());
+        if before.as_ref() == Some(&reason) {
+            self.report.still_pending += 1;
+        } else {
+            self.report.pending.push(Pending { path, reason });
+        }
+    }
+
+    /// Returns the report. Changes without an outcome become pending for this reason. `entry` is
+    /// the number of the last known entry.
+    pub(crate) fn finish(mut self, reason: &str, entry: u64) -> SyncReport {
+        for path in std::mem::take(&mut self.waiting) {
             match relative(&path) {
-                Some(relative) => self.add_pending(relative, signature, reason.to_owned()),
+                Some(relative) => self.add_pending(relative, reason.to_owned()),
                 None => self.skip(Skipped { path, reason: SkipReason::PathTooLong }),
             }
         }
-        let completed_late = std::mem::take(&mut self.reported.lock().completed_late);
-        for (_, late) in completed_late {
-            if self.report.changed.iter().all(|changed| changed.path != late.path) {
-                self.report.changed.push(late);
+        let late = std::mem::take(&mut self.reported.lock().late);
+        for (_, changed) in late.changed {
+            if self.report.changed.iter().all(|other| other.path != changed.path) {
+                self.report.changed.push(changed);
             }
         }
+        for (_, path) in late.deleted {
+            if !self.report.deleted.contains(&path) {
+                self.report.deleted.push(path);
+            }
+        }
+        late.skipped.into_iter().for_each(|skipped| self.skip(skipped));
+        self.report.conflicts.extend(late.conflicts);
         self.report.changed.sort_by(|a, b| a.path.cmp(&b.path));
         self.report.deleted.sort();
         self.report.pending.sort_by(|a, b| a.path.cmp(&b.path));
-        self.report
+        self.report.entry = entry;
+        std::mem::take(&mut self.report)
+    }
+}
+
+impl Drop for ReportBuilder<'_> {
+    fn drop(&mut self) {
+        let SyncReport { changed, deleted, pending, skipped, conflicts, .. } =
+            std::mem::take(&mut self.report);
+        let mut reported = self.reported.lock();
+        for pending in pending {
+            reported.pending.remove(pending.path.as_str());
+        }
+        for skipped in skipped {
+            reported.skipped.remove(&skipped);
+        }
+        // Pending changes have no entry yet; the next scan finds them again.
+        for changed in changed.into_iter().filter(|changed| changed.entry.is_some()) {
+            reported.late.changed.entry(changed.path.to_string()).or_insert(changed);
+        }
+        for path in deleted {
+            reported.late.deleted.entry(path.to_string()).or_insert(path);
+        }
+        reported.late.conflicts.extend(conflicts);
     }
 }

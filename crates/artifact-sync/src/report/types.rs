@@ -13,28 +13,37 @@ use crate::scan::Skipped;
 pub struct SyncReport {
     /// Files that were created or modified since the last report, by path.
     pub changed: Vec<ChangedFile>,
-    /// Files that were deleted since the last report, by path.
+    /// Files that were removed from the session since the last report, by path. Their objects are
+    /// deleted, and the session log keeps their versions for the retention time.
     pub deleted: Vec<RelativePath>,
-    /// Changes that the store does not have yet. The next synchronisation retries them.
+    /// Changes that the store does not have yet, and that no earlier report has named with this
+    /// reason. The next synchronisation retries them.
     pub pending: Vec<Pending>,
+    /// Number of further pending changes, which earlier reports have named.
+    pub still_pending: usize,
     /// Files that cannot be mirrored. Each is reported once.
     pub skipped: Vec<Skipped>,
-    /// Deleted files whose objects were kept, because so many files vanished at once that it may be
-    /// a mistake. [`Mirror::sync_with_removals`](crate::Mirror::sync_with_removals) removes the
-    /// objects.
-    pub held_back: Vec<RelativePath>,
-    /// Files that had also changed in the store.
+    /// Files that another writer had changed too.
     pub conflicts: Vec<ConflictCopy>,
+    /// Number of the last entry of the session log that this mirror knows.
+    pub entry: u64,
 }
 
-/// File that both sides had changed. The path keeps the version of the directory.
+impl SyncReport {
+    /// Returns whether the store has every change.
+    pub fn is_complete(&self) -> bool {
+        self.pending.is_empty() && self.still_pending == 0
+    }
+}
+
+/// File that two writers had changed. Both versions are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ConflictCopy {
     /// Path of the file.
     pub path: RelativePath,
-    /// Path of the store's version, in the directory and in the store.
+    /// Path of the version that the other one replaced.
     pub kept_as: RelativePath,
 }
 
@@ -45,10 +54,13 @@ pub struct ConflictCopy {
 pub struct ChangedFile {
     /// Path in the directory.
     pub path: RelativePath,
-    /// Object key; `None` until the file is stored.
+    /// Number of the entry of the session log that holds the version; `None` until the file is
+    /// stored.
+    pub entry: Option<u64>,
+    /// Key of the object; `None` until the object exists.
     #[serde(serialize_with = "serialize_key", deserialize_with = "deserialize_key")]
     pub key: Option<Key>,
-    /// Link to the object; `None` until the file is stored, or if no link can be created.
+    /// Link to the object; `None` until the object exists, or if no link can be created.
     pub url: Option<String>,
 }
 
@@ -63,15 +75,24 @@ pub struct Pending {
     pub reason: String,
 }
 
-/// Result of a restore.
+/// Result of a restore or of a refresh.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RestoreReport {
     /// Files that were fetched, by path.
     pub restored: Vec<RelativePath>,
+    /// Files that were removed here because they were removed elsewhere, by path.
+    pub removed: Vec<RelativePath>,
     /// Objects that could not be fetched, by key.
     pub failed: Vec<RestoreFailure>,
+    /// Files that were changed on both sides.
+    pub conflicts: Vec<ConflictCopy>,
+    /// Files whose objects vanished from the store, so many at once that it may be a mistake.
+    /// [`Mirror::refresh_with_removals`](crate::Mirror::refresh_with_removals) removes them.
+    pub held_back: Vec<RelativePath>,
+    /// Reason why the store could not be asked.
+    pub unavailable: Option<String>,
 }
 
 /// Object that could not be fetched, or must not be.
@@ -86,12 +107,33 @@ pub struct RestoreFailure {
 }
 
 impl RestoreReport {
-    /// Returns one sentence for each object that was not fetched.
+    /// Returns one sentence for each problem.
     pub fn problems(&self) -> Vec<String> {
-        self.failed
+        let unavailable = self.unavailable.iter();
+        let unavailable =
+            unavailable.map(|cause| format!("nothing could be fetched from the store: {cause}"));
+        let failed = self
+            .failed
             .iter()
-            .map(|failed| format!("{:?} was not restored: {}", failed.key, failed.reason))
-            .collect()
+            .map(|failed| format!("{:?} was not restored: {}", failed.key, failed.reason));
+        let held_back = (!self.held_back.is_empty()).then(|| {
+            let count = self.held_back.len();
+            format!(
+                "{count} files vanished from the store at once; they stay here until \
+                 `agent-tools session sync --confirm-removals` removes them"
+            )
+        });
+        unavailable.chain(failed).chain(held_back).collect()
+    }
+
+    pub(crate) fn extend(&mut self, other: Self) {
+        let Self { restored, removed, failed, conflicts, held_back, unavailable } = other;
+        self.restored.extend(restored);
+        self.removed.extend(removed);
+        self.failed.extend(failed);
+        self.conflicts.extend(conflicts);
+        self.held_back.extend(held_back);
+        self.unavailable = self.unavailable.take().or(unavailable);
     }
 }
 

@@ -163,11 +163,6 @@ impl ChangeTracker {
         by_events.unwrap_or_else(|| self.walk_locked(&mut state, baseline).1)
     }
 
-    /// Walks the whole directory.
-    pub(crate) fn walk(&self, baseline: &Mutex<impl Baseline>) -> Snapshot {
-        self.walk_locked(&mut lock(&self.state), baseline).0
-    }
-
     /// Inspects one path.
     pub(crate) fn inspect(&self, path: &RelativePath) -> Snapshot {
         inspect::inspect(self.dir.as_fd(), path, &self.rules)

@@ -69,17 +69,16 @@ pub(super) fn add(found: &mut Snapshot, path: String, stat: &Statx, at: impl AsF
         }
         FileType::Symlink => {
             match rustix::fs::readlinkat(at, name, Vec::new()) {
-                Ok(target) if target.as_bytes().len() <= MAX_PATH_BYTES => {
-                    if let Ok(target) = target.into_string() {
-                        found.symlinks.push(SymlinkEntry { path: path.clone(), target });
+                Ok(target) => match target.into_string() {
+                    Ok(target) if target.len() <= MAX_PATH_BYTES => {
+                        found.symlinks.push(SymlinkEntry { path, target });
                     }
-                }
+                    _ => found.skip(path, SkipReason::Symlink),
+                },
                 // It was removed or replaced.
-                Err(Errno::NOENT | Errno::INVAL) => return,
-                Ok(_) | Err(_) => {}
+                Err(Errno::NOENT | Errno::INVAL) => {}
+                Err(errno) => found.skip(path, unreadable(errno)),
             }
-            // The engine does not store symlinks yet.
-            found.skip(path, SkipReason::Symlink);
         }
         FileType::Directory => {}
         _ => found.skip(path, SkipReason::Special),

@@ -78,18 +78,10 @@ impl Signature {
         RecordedSignature { signature: self, is_racy }
     }
 
-    /// Returns the fields that survive a rename.
-    pub(crate) fn identity(&self) -> (u64, u64, (i64, u32)) {
-        (self.inode, self.size, self.modified)
-    }
-
-    /// Returns whether all fields but the change time are equal.
-    pub(crate) fn differs_in_change_time_only(&self, other: &Self) -> bool {
+    /// Returns whether both are the same file with the same content. Renaming a file changes its
+    /// change time, which is not compared.
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         Self { changed: other.changed, ..*self } == *other
-    }
-
-    pub(crate) fn is_executable(&self) -> bool {
-        self.mode & 0o100 != 0
     }
 }
 

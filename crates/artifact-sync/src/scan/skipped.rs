@@ -56,7 +56,7 @@ pub enum SkipReason {
 impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Symlink => f.write_str("symlinks are not mirrored"),
+            Self::Symlink => f.write_str("it is a symlink whose target is not UTF-8"),
             Self::Special => f.write_str("it is not a regular file"),
             Self::NotUtf8 => f.write_str("its name is not UTF-8"),
             Self::PathTooLong => f.write_str("its path is too long"),

@@ -1,73 +1,112 @@
-//! Entries of the index.
+//! Records of the journal.
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::{Line, Position, Token};
 use crate::scan::RecordedSignature;
 use crate::state::version::Version;
+use crate::transfer::{PartRecord, UploadRecord};
 
-/// Side that created a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Origin {
-    /// The directory. Removing the file removes the object.
-    Local,
-    /// The store. Removing the file keeps the object.
-    Remote,
-}
+/// Version of the format of journals.
+pub(super) const FORMAT: u32 = 2;
 
-/// File whose content the store holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct StoredFile {
-    pub(crate) signature: RecordedSignature,
-    /// BLAKE3 hash of the content, in hexadecimal.
-    pub(crate) hash: String,
-    #[serde(flatten)]
-    pub(crate) version: Version,
-    pub(crate) origin: Origin,
-}
-
-/// Knowledge about a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum IndexEntry {
-    Stored(StoredFile),
-    /// The file came from the store and was removed here. The object is kept and is not fetched
-    /// again, unless its version changes.
-    Removed {
+/// One line of the journal.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "camelCase")]
+pub(super) enum JournalEntry {
+    /// First record: format of the journal, and the log that it follows.
+    Journal {
+        format: u32,
+        log: String,
+    },
+    /// Id under which this state directory owns its session, unless the caller names a home.
+    Home {
+        id: String,
+    },
+    /// Lines of the log. They count from the next [`JournalEntry::Position`] on.
+    Lines {
+        number: u64,
+        lines: Vec<Line>,
+    },
+    /// End of the log as far as the working copy follows it.
+    Position {
+        position: Position,
+    },
+    /// An entry is sent that the working copy follows already. Only the next
+    /// [`JournalEntry::Acknowledged`] makes it part of the log.
+    Sent {
+        position: Position,
+        lines: Vec<Line>,
+        signatures: Vec<(String, RecordedSignature)>,
+    },
+    /// The log holds the entry that was sent last.
+    Acknowledged {
+        number: u64,
+    },
+    /// The working copy holds the current version of a file, with this signature.
+    Local {
+        path: String,
+        #[serde(flatten)]
+        signature: RecordedSignature,
+    },
+    /// The projection was seen with this version of a path.
+    KnownObject {
+        path: String,
+        token: Token,
+        #[serde(flatten)]
         version: Version,
     },
-    /// The store held the file when the previous directory was last seen. The current directory is
-    /// a new one that does not have the file yet.
-    ExpectedRemote {
-        version: Version,
-        origin: Origin,
+    /// The projection was seen without the path.
+    NoObject {
+        path: String,
+    },
+    Failed {
+        path: String,
+        #[serde(flatten)]
+        failure: Failure,
+    },
+    /// A blob is being uploaded. Garbage collection spares it.
+    Uploading {
+        blob: Token,
+        path: String,
+    },
+    /// A multipart upload of the blob has begun.
+    Parts {
+        blob: Token,
+        upload: UploadRecord,
+    },
+    /// The store holds one more part of the blob.
+    Part {
+        blob: Token,
+        part: PartRecord,
+    },
+    Stage {
+        stage: Stage,
+    },
+    /// The projection was listed at this time, in seconds since 1970.
+    Listed {
+        at: i64,
     },
 }
 
-/// Identity of the directory that the index describes. A directory that was recreated under the
-/// same name is another directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Stage in the life of a working copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct DirectoryId {
-    pub(crate) inode: u64,
-    /// Creation time; `None` if the file system does not report it.
-    pub(crate) born: Option<(i64, u32)>,
+pub(crate) enum Stage {
+    /// Nothing is known, or a restore is under way.
+    #[default]
+    Restoring,
+    /// The working copy was restored completely.
+    Open,
+    /// The closing entry was acknowledged, and the working copy is being deleted.
+    Closing,
 }
 
-/// Failed upload or removal of a file.
+/// Failure to store a change of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Failure {
     pub(crate) reason: String,
     /// Set if no retry can succeed.
     pub(crate) is_final: bool,
-}
-
-impl IndexEntry {
-    pub(super) fn stored(&self) -> Option<&StoredFile> {
-        match self {
-            Self::Stored(stored) => Some(stored),
-            Self::Removed { .. } | Self::ExpectedRemote { .. } => None,
-        }
-    }
 }

@@ -1,60 +1,15 @@
-//! Journal of the index: a file that a crash cannot corrupt.
+//! Journal: a file of records that a crash cannot corrupt.
 //!
-//! The journal has one line per change: sixteen hexadecimal digits of the BLAKE3 hash of the rest,
-//! a space, and JSON. Lines are only appended. When the journal is opened, it is cut at the first
-//! incomplete line.
+//! The journal has one line per record, with a checksum like the lines of log entries. Lines are
+//! only appended. When the journal is opened, it is cut at the first incomplete line.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-use crate::state::entry::{DirectoryId, Failure, Origin, StoredFile};
-use crate::state::version::Version;
-
-const CHECKSUM_DIGITS: usize = 16;
-
-/// One line of the journal.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "camelCase")]
-pub(super) enum JournalEntry {
-    Directory {
-        id: DirectoryId,
-    },
-    Stored {
-        path: String,
-        #[serde(flatten)]
-        stored: StoredFile,
-    },
-    Removed {
-        path: String,
-        #[serde(flatten)]
-        version: Version,
-    },
-    #[serde(rename = "awaited")]
-    ExpectedRemote {
-        path: String,
-        #[serde(flatten)]
-        version: Version,
-        origin: Origin,
-    },
-    Forgotten {
-        path: String,
-    },
-    Failed {
-        path: String,
-        #[serde(flatten)]
-        failure: Failure,
-    },
-    /// An upload has begun. The store may hold this content even if its answer is lost.
-    #[serde(rename = "sending")]
-    Uploading {
-        path: String,
-        hash: String,
-    },
-}
+use crate::log::{checksummed, parse};
+use crate::state::entry::JournalEntry;
 
 /// The journal file.
 #[derive(Debug)]
@@ -65,37 +20,42 @@ pub(super) struct Journal {
     length: u64,
     /// Lines that could not be written yet.
     unsaved: Vec<u8>,
+    /// Number of records in the file.
+    pub(super) records: usize,
 }
 
 impl Journal {
-    /// Opens or creates a journal and returns its entries. The file is cut after the last complete
-    /// line.
-    pub(super) fn open(path: PathBuf) -> io::Result<(Self, Vec<JournalEntry>)> {
+    /// Opens or creates a journal, with a reader of its records. [`Self::end_reading`] must follow.
+    pub(super) fn open(path: PathBuf) -> io::Result<(Self, Reader)> {
         let file = options().open(&path)?;
-        let content = std::fs::read(&path)?;
-        let mut journal = Self { path, file, length: 0, unsaved: Vec::new() };
-        let mut entries = Vec::new();
-        let mut rest = content.as_slice();
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let Some(entry) = parse(&rest[..end]) else { break };
-            entries.push(entry);
-            journal.length += end as u64 + 1;
-            rest = &rest[end + 1..];
-        }
-        if !rest.is_empty() {
-            let (path, bytes) = (journal.path.display(), rest.len());
-            tracing::warn!(%path, bytes, "the damaged end of the index is cut off");
-            journal.file.set_len(journal.length)?;
-        }
-        Ok((journal, entries))
+        let reader = Reader {
+            lines: BufReader::with_capacity(1 << 16, File::open(&path)?),
+            line: Vec::new(),
+            length: 0,
+            records: 0,
+            is_damaged: false,
+        };
+        Ok((Self { path, file, length: 0, unsaved: Vec::new(), records: 0 }, reader))
     }
 
-    /// Adds an entry to those that the next save writes.
-    pub(super) fn stage(&mut self, entry: &JournalEntry) {
-        self.unsaved.extend_from_slice(line(entry).as_bytes());
+    /// Cuts the file after the last complete line that the reader returned.
+    pub(super) fn end_reading(&mut self, reader: &Reader) -> io::Result<()> {
+        (self.length, self.records) = (reader.length, reader.records);
+        if reader.is_damaged {
+            let path = self.path.display();
+            tracing::warn!(%path, "the damaged end of the journal is cut off");
+            self.file.set_len(self.length)?;
+        }
+        Ok(())
     }
 
-    /// Writes the staged entries. If this fails, the next call retries.
+    /// Adds a record to those that the next save writes.
+    pub(super) fn stage(&mut self, record: &JournalEntry) {
+        self.unsaved.extend_from_slice(checksummed(record).as_bytes());
+        self.records += 1;
+    }
+
+    /// Writes the staged records. If this fails, the next call retries.
     pub(super) fn save(&mut self) -> io::Result<()> {
         if let Err(error) = self.file.write_all(&self.unsaved) {
             // A partial line may have been written, and no line may follow it.
@@ -107,42 +67,65 @@ impl Journal {
         Ok(())
     }
 
-    /// Replaces the journal with these entries. If this fails, the old journal remains valid.
+    /// Replaces the journal with these records. If this fails, the old journal remains valid.
     pub(super) fn rewrite(
         &mut self,
-        entries: impl Iterator<Item = JournalEntry>,
+        records: impl Iterator<Item = JournalEntry>,
     ) -> io::Result<()> {
         let beside = self.path.with_extension("new");
-        let text: String = entries.map(|entry| line(&entry)).collect();
         let mut file = options().open(&beside)?;
         file.set_len(0)?;
-        file.write_all(text.as_bytes())?;
+        let (mut length, mut count) = (0, 0);
+        {
+            let mut writer = BufWriter::with_capacity(1 << 16, &mut file);
+            for record in records {
+                let line = checksummed(&record);
+                writer.write_all(line.as_bytes())?;
+                length += line.len() as u64;
+                count += 1;
+            }
+            writer.flush()?;
+        }
         file.sync_all()?;
         std::fs::rename(&beside, &self.path)?;
-        self.file = file;
-        self.length = text.len() as u64;
+        (self.file, self.length, self.records) = (file, length, count);
+        self.unsaved.clear();
         Ok(())
     }
 }
 
-/// Options to open a file of the index for appending.
+/// Reader of a journal's records.
+#[derive(Debug)]
+pub(super) struct Reader {
+    lines: BufReader<File>,
+    line: Vec<u8>,
+    length: u64,
+    records: usize,
+    is_damaged: bool,
+}
+
+impl Reader {
+    /// Returns the next record, or `None` at the end or at the first damaged line.
+    pub(super) fn next(&mut self) -> io::Result<Option<JournalEntry>> {
+        self.line.clear();
+        if self.is_damaged || self.lines.read_until(b'\n', &mut self.line)? == 0 {
+            return Ok(None);
+        }
+        let record = self.line.strip_suffix(b"\n").and_then(parse);
+        match &record {
+            Some(_) => {
+                self.length += self.line.len() as u64;
+                self.records += 1;
+            }
+            None => self.is_damaged = true,
+        }
+        Ok(record)
+    }
+}
+
+/// Options to open a file of the state for appending.
 pub(super) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600);
     options
-}
-
-fn line(entry: &JournalEntry) -> String {
-    let json = serde_json::to_string(entry).expect("text and numbers only");
-    format!("{} {json}\n", checksum(json.as_bytes()))
-}
-
-fn parse(line: &[u8]) -> Option<JournalEntry> {
-    let (sum, rest) = line.split_at_checked(CHECKSUM_DIGITS)?;
-    let json = rest.strip_prefix(b" ")?;
-    (sum == checksum(json).as_bytes()).then(|| serde_json::from_slice(json).ok()).flatten()
-}
-
-fn checksum(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex()[..CHECKSUM_DIGITS].to_owned()
 }

@@ -1,17 +1,18 @@
-//! Attributes of objects: media type, executable bit, origin and hash.
+//! Attributes of objects: media type, executable bit, hash, and the marker of the session log.
 
 use std::path::Path;
 
 use object_store::{Attribute, Attributes};
 
-use crate::state::Origin;
+use crate::log::{FileVersion, Hash, Token};
 
 /// Metadata keys. All clouds accept lower-case letters as keys and visible ASCII as values.
 const EXECUTABLE: &str = "executable";
-const ORIGIN: &str = "origin";
 const HASH: &str = "blake3";
+const MARKER: &str = "sessionlog";
 const YES: &str = "1";
-const FROM_SESSION: &str = "session";
+/// Hexadecimal digits of the hash of a path in a marker.
+const PATH_DIGITS: usize = 16;
 
 /// Media types that `mime_guess` lacks or assigns differently.
 const MEDIA_TYPES: [(&str, &str); 9] = [
@@ -26,6 +27,14 @@ const MEDIA_TYPES: [(&str, &str); 9] = [
     ("tsx", "text/typescript"),
 ];
 
+/// Mark of an object that the log describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marker {
+    /// Number of the entry that introduced the token.
+    pub(crate) number: u64,
+    pub(crate) token: Token,
+}
+
 /// Returns the media type for a file name, or `application/octet-stream` if the name implies none.
 pub(crate) fn media_type(path: &str) -> &'static str {
     let extension =
@@ -36,41 +45,52 @@ pub(crate) fn media_type(path: &str) -> &'static str {
     }
 }
 
-/// Returns the attributes for an upload.
-pub(crate) fn attributes(path: &str, executable: bool, origin: Origin) -> Attributes {
+/// Returns the attributes of an object without a log.
+pub(crate) fn attributes(path: &str, executable: bool) -> Attributes {
     let mut attributes = Attributes::new();
     attributes.insert(Attribute::ContentType, media_type(path).into());
     if executable {
         attributes.insert(Attribute::Metadata(EXECUTABLE.into()), YES.into());
     }
-    if origin == Origin::Local {
-        attributes.insert(Attribute::Metadata(ORIGIN.into()), FROM_SESSION.into());
-    }
     attributes
 }
 
-/// Adds the hash of the content in hexadecimal, so that clients can compare without fetching.
-pub(crate) fn with_hash(mut attributes: Attributes, hash: &str) -> Attributes {
-    attributes.insert(Attribute::Metadata(HASH.into()), hash.to_owned().into());
+/// Returns the attributes of the object of a file version in the projection.
+pub(crate) fn projected(path: &str, file: &FileVersion) -> Attributes {
+    let mut attributes = attributes(path, file.mode & 0o100 != 0);
+    let (number, token) = (file.number, file.token);
+    let marker = format!("{number} {token} {}", digest(path));
+    attributes.insert(Attribute::Metadata(MARKER.into()), marker.into());
+    attributes.insert(Attribute::Metadata(HASH.into()), file.hash.to_string().into());
     attributes
 }
 
 pub(crate) fn is_executable(attributes: &Attributes) -> bool {
-    has(attributes, EXECUTABLE, YES)
+    value(attributes, EXECUTABLE) == Some(YES)
 }
 
-/// Returns the origin according to the attributes. An object without them is remote.
-pub(crate) fn origin(attributes: &Attributes) -> Origin {
-    if has(attributes, ORIGIN, FROM_SESSION) { Origin::Local } else { Origin::Remote }
+/// Returns the marker for this path. An object that was copied from another path has none.
+pub(crate) fn marker(path: &str, attributes: &Attributes) -> Option<Marker> {
+    let mut fields = value(attributes, MARKER)?.split(' ');
+    let number = fields.next()?.parse().ok()?;
+    let token = Token::parse(fields.next()?)?;
+    (fields.next()? == digest(path)).then_some(Marker { number, token })
 }
 
-fn has(attributes: &Attributes, key: &'static str, value: &str) -> bool {
-    attributes.get(&Attribute::Metadata(key.into())).is_some_and(|found| found.as_ref() == value)
+fn digest(path: &str) -> String {
+    let mut digest = Hash::of(path.as_bytes()).to_string();
+    digest.truncate(PATH_DIGITS);
+    digest
+}
+
+fn value<'a>(attributes: &'a Attributes, key: &'static str) -> Option<&'a str> {
+    attributes.get(&Attribute::Metadata(key.into())).map(AsRef::as_ref)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::{Content, Origin};
 
     #[test]
     fn media_types_follow_from_names() {
@@ -88,11 +108,23 @@ mod tests {
     }
 
     #[test]
-    fn attributes_round_trip() {
-        let attributes = attributes("run.sh", true, Origin::Local);
+    fn a_marker_belongs_to_its_path() {
+        let token = Token::random();
+        let file = FileVersion {
+            size: 1,
+            hash: Hash::of(b"a"),
+            mode: 0o755,
+            modified: (0, 0),
+            token,
+            number: 7,
+            content: Content::Blob(token),
+            origin: Origin::Agent,
+            adopted: None,
+        };
+        let attributes = projected("é.sh", &file);
         assert!(is_executable(&attributes));
-        assert_eq!(origin(&attributes), Origin::Local);
-        assert_eq!(origin(&Attributes::new()), Origin::Remote);
-        assert!(has(&with_hash(attributes, "0af1"), HASH, "0af1"));
+        assert_eq!(marker("é.sh", &attributes), Some(Marker { number: 7, token }));
+        assert_eq!(marker("other", &attributes), None);
+        assert_eq!(marker("é.sh", &Attributes::new()), None);
     }
 }

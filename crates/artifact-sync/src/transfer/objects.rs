@@ -8,7 +8,6 @@ use object_store::{
 };
 
 use crate::report::RestoreFailure;
-use crate::state::Origin;
 use crate::transfer::attributes::{attributes, is_executable};
 use crate::transfer::listing::{Bounds, Listed, flatten, list_by_level};
 use crate::transfer::quirks;
@@ -80,7 +79,7 @@ pub async fn put_object(
     object: Object,
     mode: PutMode,
 ) -> Result<PutResult, Error> {
-    let attributes = attributes(key.as_ref(), object.is_executable, Origin::Remote);
+    let attributes = attributes(key.as_ref(), object.is_executable);
     let put = |attributes: Attributes| {
         let options = PutOptions { attributes, mode: mode.clone(), ..PutOptions::default() };
         store.put_opts(key, object.content.clone().into(), options)

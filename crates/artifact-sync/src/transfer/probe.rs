@@ -69,6 +69,11 @@ impl StoreProbe {
         self
     }
 
+    /// Like [`StoreProbe::below`], unless a place was set before.
+    pub(crate) fn or_below(self, prefix: &Key) -> Self {
+        if self.directory.is_some() { self } else { self.below(prefix) }
+    }
+
     /// Returns the properties of the store, from memory, the file, or a probe. `prefix` is used if
     /// no place was set by [`StoreProbe::below`]. After an error, the next call tries again.
     pub(crate) async fn properties(

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures::StreamExt;
 use object_store::path::Path as Key;
 use object_store::{
     Attributes, Error, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
@@ -16,7 +15,7 @@ use crate::state::Version;
 use crate::transfer::conditional::{self, Expected};
 use crate::transfer::deletion::ConditionalDeletion;
 use crate::transfer::probe::{StoreProbe, StoreProperties};
-use crate::transfer::quirks;
+use crate::transfer::quirks::{self, KeyLimits, projection_key_problem};
 use crate::transfer::stores::StoreCapabilities;
 
 /// Objects below one prefix of a store.
@@ -28,7 +27,7 @@ pub(crate) struct Remote {
     capabilities: StoreCapabilities,
     /// Cleared once the store has rejected attributes.
     keeps_attributes: AtomicBool,
-    copies_by_hard_link: bool,
+    key_limits: KeyLimits,
 }
 
 impl Remote {
@@ -38,10 +37,9 @@ impl Remote {
         probe: StoreProbe,
         capabilities: StoreCapabilities,
     ) -> Self {
-        let copies_by_hard_link =
-            capabilities.root.is_some() || quirks::copies_by_hard_link(&*store);
+        let key_limits = KeyLimits::of(&*store, &capabilities);
         let keeps_attributes = AtomicBool::new(true);
-        Self { store, prefix, probe, capabilities, keeps_attributes, copies_by_hard_link }
+        Self { store, prefix, probe, capabilities, keeps_attributes, key_limits }
     }
 
     pub(crate) fn store(&self) -> &dyn ObjectStore {
@@ -55,11 +53,6 @@ impl Remote {
     /// Returns the key of a file, or an explanation if no key can represent the path.
     pub(crate) fn key(&self, path: &str) -> std::result::Result<Key, &'static str> {
         keys::key(&self.prefix, path)
-    }
-
-    /// Returns whether the store copies an object without sharing its content.
-    pub(super) fn has_server_copy(&self) -> bool {
-        !self.copies_by_hard_link
     }
 
     /// Returns the metadata of an object, or `None` if it does not exist.
@@ -141,20 +134,32 @@ impl Remote {
         if self.keeps_attributes.load(Ordering::Relaxed) { attributes } else { Attributes::new() }
     }
 
-    /// Hashes an object's content and returns the hash with the version, or `None` if the object
-    /// does not exist.
-    pub(super) async fn hash_of(&self, key: &Key) -> Result<Option<(String, Version)>> {
-        let got = match self.store.get(key).await {
-            Err(Error::NotFound { .. }) => return Ok(None),
-            other => other?,
+    /// Puts an object under a key that nothing else writes.
+    pub(super) async fn put_fresh(&self, key: &Key, content: Bytes) -> Result<PutResult> {
+        self.put(key, content, Attributes::new(), &PutMode::Overwrite).await
+    }
+
+    /// Returns whether the store keeps attributes.
+    pub(crate) async fn keeps_attributes(&self) -> bool {
+        let keeps = match self.properties().await {
+            Ok(properties) => properties.keeps_attributes,
+            Err(_) => true,
         };
-        let version = Version::from(&got.meta);
-        let mut hasher = blake3::Hasher::new();
-        let mut content = got.into_stream();
-        while let Some(chunk) = content.next().await {
-            hasher.update(&chunk?);
-        }
-        Ok(Some((hasher.finalize().to_hex().to_string(), version)))
+        keeps && self.keeps_attributes.load(Ordering::Relaxed)
+    }
+
+    /// Returns an explanation if the store cannot hold an object with this key.
+    pub(super) fn key_problem(&self, key: &Key) -> Option<&'static str> {
+        projection_key_problem(key, self.key_limits)
+    }
+
+    pub(crate) fn capabilities(&self) -> &StoreCapabilities {
+        &self.capabilities
+    }
+
+    /// Returns whether the store can never hold an object with this key.
+    pub(super) fn rejects_key(&self, error: &Error, key: &Key) -> bool {
+        quirks::rejects_key_permanently(error, key)
     }
 
     /// Deletes an object only if the store itself checks its version.

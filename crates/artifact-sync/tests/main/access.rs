@@ -59,21 +59,21 @@ async fn files_that_deny_access_to_their_owner_are_stored_and_keep_their_modes()
         for (path, mode) in modes {
             set_mode(&machine, path, mode);
         }
-        let mirror = machine.open_with(|mirror| mirror.change_source(source));
-        let report = mirror.sync().await;
+        let mirror = machine.open_with(|mirror| mirror.change_source(source)).await;
+        let report = mirror.sync().await.unwrap();
         assert!(report.skipped.is_empty() && report.pending.is_empty(), "{report:?}");
         assert_eq!(machine.objects().await, expected(&files));
         // Signatures become evidence once the clock has ticked.
         let stored = Instant::now();
         while stored.elapsed() < Duration::from_millis(30) {
-            mirror.sync().await;
+            mirror.sync().await.unwrap();
         }
         // Reading changes the modes for a moment, which must not look like a change.
         let puts = store.count(Calls::Puts);
-        let index = machine.state().join("index.log");
+        let index = machine.state().join("journal");
         let length = fs::metadata(&index).unwrap().len();
         for _ in 0..20 {
-            assert!(changed(&mirror.sync().await).is_empty());
+            assert!(changed(&mirror.sync().await.unwrap()).is_empty());
         }
         assert!(mirror.pending().is_empty());
         assert_eq!(store.count(Calls::Puts), puts);
@@ -111,8 +111,8 @@ async fn a_mount_point_is_reported_and_not_entered() {
         fs::write(foreign.path().join("foreign"), "x").unwrap();
         machine.write("d/data/own", "1");
         machine.write("d/file", "2");
-        let mirror = machine.open_with(|mirror| mirror.change_source(source));
-        mirror.sync().await;
+        let mirror = machine.open_with(|mirror| mirror.change_source(source)).await;
+        mirror.sync().await.unwrap();
         let mount = |from: &Path, to: &str| {
             let at = machine.dir().join(to);
             let ran = Command::new("mount").arg("--bind").arg(from).arg(at).status();
@@ -120,7 +120,7 @@ async fn a_mount_point_is_reported_and_not_entered() {
         };
         mount(foreign.path(), "d/data");
         mount(&foreign.path().join("foreign"), "d/file");
-        let report = mirror.flush().await;
+        let report = mirror.flush().await.unwrap();
         let skipped: Vec<_> = report.skipped.iter().map(|skip| skip.path.as_str()).collect();
         assert_eq!(skipped, ["d/data", "d/file"]);
         assert!(report.skipped.iter().all(|skip| skip.reason == SkipReason::MountPoint));
@@ -129,7 +129,7 @@ async fn a_mount_point_is_reported_and_not_entered() {
         let stored = expected(&[("d/data/own", "1"), ("d/file", "2")]);
         assert_eq!(machine.objects().await, stored);
         machine.write("d/beside", "3");
-        assert_eq!(changed(&mirror.sync().await), ["d/beside"]);
+        assert_eq!(changed(&mirror.sync().await.unwrap()), ["d/beside"]);
         drop(mirror);
 
         let remove_all = || SessionDir::open(&machine.dir()).unwrap().remove_all();

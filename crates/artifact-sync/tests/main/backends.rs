@@ -210,12 +210,12 @@ async fn other_clients_agree(endpoint: &str) {
     let opened = open_store("s3://bucket").unwrap();
     let mut machine = Machine::new(opened.store);
     machine.linker = opened.linker;
-    let mirror = machine.open();
+    let mirror = machine.open().await;
     let names = ["a b é+&%20#?.txt", "d/emoji 🎉", "plain"];
     for name in names {
         machine.write(name, name);
     }
-    let report = mirror.sync().await;
+    let report = mirror.sync().await.unwrap();
     assert_eq!(changed(&report), names);
     let listed: Vec<String> =
         serde_json::from_str(&python(&["s3.py", endpoint, "list", PREFIX], "")).unwrap();
@@ -255,8 +255,8 @@ async fn hostile_keys(endpoint: &str) {
     let whole: Vec<String> = keys.iter().map(|key| format!("{PREFIX}/{key}")).collect();
     python(&["s3.py", endpoint, "put"], &serde_json::to_string(&whole).unwrap());
     let machine = Machine::new(open_store("s3://bucket").unwrap().store);
-    let mirror = machine.open();
-    let report = mirror.restore().await.unwrap();
+    let mirror = machine.open().await;
+    let report = mirror.opened().clone();
     let files: Vec<String> = machine.files().into_keys().collect();
     assert_eq!(files, ["d/ok", "marker/ok", "ok"]);
     let named: Vec<&str> = report.failed.iter().map(|failed| failed.key.as_str()).collect();
@@ -264,7 +264,7 @@ async fn hostile_keys(endpoint: &str) {
         assert!(named.iter().any(|key| *key == format!("{PREFIX}/{part}")), "{part} of {named:?}");
     }
     machine.write("mine", "1");
-    assert_eq!(changed(&mirror.sync().await), ["mine"]);
+    assert_eq!(changed(&mirror.sync().await.unwrap()), ["mine"]);
 
     // By page, an odd key costs nothing but itself, also at the top of the prefix.
     let top = ["hostile//x", "hostile/a", "hostile/d/./x", "hostile/d/b", "hostile/tab\there"];
@@ -378,10 +378,10 @@ async fn azure_links() {
     let opened = open_store("az://container").unwrap();
     let mut machine = Machine::new(opened.store);
     machine.linker = opened.linker;
-    let mirror = machine.open();
+    let mirror = machine.open().await;
     machine.write("plain.txt", "1");
     machine.write("with space", "2");
-    let report = mirror.sync().await;
+    let report = mirror.sync().await.unwrap();
     let link = |at: usize| report.changed[at].url.as_deref();
     assert_eq!(http_get(link(0).unwrap()), (200, b"1".to_vec()));
     assert_eq!(link(1), None, "the server would reject it");

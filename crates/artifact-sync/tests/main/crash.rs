@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_sync::{Mirror, open_directory};
+use artifact_sync::{Mirror, SessionKeys, open_directory};
 use object_store::path::Path as Key;
-use sandbox_core::SessionDir;
 
 /// Environment variable with the working directory of the child.
 const PLACE: &str = "ARTIFACT_SYNC_CRASH_PLACE";
@@ -19,12 +17,14 @@ const KILLS: &str = "ARTIFACT_SYNC_KILLS";
 const FILES: u64 = 9;
 const PREFIX: &str = "user_7/sessions/s1";
 
-fn open(place: &Path) -> Mirror {
-    let dir = Arc::new(SessionDir::create(&place.join("session")).unwrap());
-    let store = open_directory(&place.join("store")).unwrap().store;
-    Mirror::builder(dir, store, Key::parse(PREFIX).unwrap())
+async fn open(place: &Path) -> Mirror {
+    let store = open_directory(&place.join("store")).unwrap();
+    let keys = SessionKeys::at(Key::parse(PREFIX).unwrap(), Key::from("logs/user_7/s1"));
+    Mirror::builder(place.join("session"), store.store, keys)
+        .capabilities(store.capabilities)
         .state_dir(place.join("state"))
         .open()
+        .await
         .unwrap()
 }
 
@@ -42,8 +42,7 @@ fn number(content: &str) -> Option<u64> {
 /// Writes, removes and synchronises until the parent kills this process. Prints the acknowledged
 /// changes.
 async fn child(place: &Path) -> ! {
-    let mirror = open(place);
-    let _ = mirror.restore().await;
+    let mirror = open(place).await;
     let counter = place.join("counter");
     let mut next: u64 =
         std::fs::read_to_string(&counter).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
@@ -58,7 +57,7 @@ async fn child(place: &Path) -> ! {
             std::fs::write(&beside, content(next)).unwrap();
             std::fs::rename(&beside, &path).unwrap();
         }
-        let report = mirror.sync().await;
+        let report = mirror.sync().await.unwrap();
         assert!(report.conflicts.is_empty(), "{report:?}");
         std::fs::write(place.join("counter.new"), (next + 1).to_string()).unwrap();
         std::fs::rename(place.join("counter.new"), &counter).unwrap();
@@ -134,10 +133,10 @@ async fn acknowledged_changes_survive_a_kill_at_any_moment_and_no_file_is_torn()
         newest += 1;
         assert!(!child.wait().unwrap().success());
 
-        let mirror = open(place);
-        let restored = mirror.restore().await.unwrap();
+        let mirror = open(place).await;
+        let restored = mirror.opened();
         assert!(restored.failed.is_empty(), "kill {kill}: {restored:?}");
-        let report = mirror.sync().await;
+        let report = mirror.sync().await.unwrap();
         assert!(
             report.pending.is_empty() && report.conflicts.is_empty(),
             "kill {kill}: {report:?}"

@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use artifact_sync::{ChangeSource, ChangeSourceReport, Mirror};
+use artifact_sync::{ChangeSource, ChangeSourceReport, Mirror, SessionKeys};
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rustix::fs::{CWD, FileType, Mode};
-use sandbox_core::{RelativePath, SessionDir};
+use sandbox_core::RelativePath;
 use testkit::{as_ordinary_user, assert_passed, copy_of_this_program, skipped};
 
 /// Number of cases, unless `PROPTEST_CASES` is set.
@@ -86,18 +86,23 @@ struct World {
 }
 
 impl World {
-    fn new(links: bool) -> Self {
+    async fn new(links: bool) -> Self {
         let place = tempfile::tempdir().unwrap();
-        let open = |name: &str, source| {
-            let dir = Arc::new(SessionDir::create(&place.path().join("session")).unwrap());
-            Mirror::builder(dir, Arc::new(InMemory::new()), Key::from("p"))
+        let dir = place.path().join("session");
+        std::fs::create_dir(&dir).unwrap();
+        let open = async |name: &str, source| {
+            let keys = SessionKeys::at(Key::from("p"), Key::from("l"));
+            Mirror::builder(&dir, Arc::new(InMemory::new()), keys)
                 .state_dir(place.path().join(name))
                 .change_source(source)
+                // Reports name late objects at any time.
+                .without_projection()
                 .open()
+                .await
                 .unwrap()
         };
-        let (by_events, by_walks) =
-            (open("events", ChangeSource::Events), open("walks", ChangeSource::Walks));
+        let by_events = open("events", ChangeSource::Events).await;
+        let by_walks = open("walks", ChangeSource::Walks).await;
         Self { by_events, by_walks, held: None, links, place }
     }
 
@@ -119,7 +124,7 @@ impl World {
     }
 
     async fn sync(&self) {
-        let reports = (self.by_events.sync().await, self.by_walks.sync().await);
+        let reports = (self.by_events.sync().await.unwrap(), self.by_walks.sync().await.unwrap());
         assert_eq!(format!("{:?}", reports.0), format!("{:?}", reports.1));
     }
 
@@ -211,14 +216,17 @@ impl World {
                     return;
                 };
                 let path = RelativePath::parse(path).unwrap();
-                let reports =
-                    (self.by_events.put_file(&path).await, self.by_walks.put_file(&path).await);
+                let reports = (
+                    self.by_events.put_file(&path).await.unwrap(),
+                    self.by_walks.put_file(&path).await.unwrap(),
+                );
                 assert_eq!(format!("{:?}", reports.0), format!("{:?}", reports.1));
             }
             Op::Pending => assert_eq!(self.by_events.pending(), self.by_walks.pending()),
             Op::Sync => self.sync().await,
             Op::Flush => {
-                let reports = (self.by_events.flush().await, self.by_walks.flush().await);
+                let reports =
+                    (self.by_events.flush().await.unwrap(), self.by_walks.flush().await.unwrap());
                 assert_eq!(format!("{:?}", reports.0), format!("{:?}", reports.1));
             }
         }
@@ -235,7 +243,7 @@ fn events_and_walks_find_the_same_changes() {
         &(prop::collection::vec(op(), 1..40), any::<bool>()),
         |(ops, links)| {
             runtime.block_on(async {
-                let mut world = World::new(links);
+                let mut world = World::new(links).await;
                 for op in ops.iter().chain([&Op::Sync, &Op::Flush]) {
                     world.run(op).await;
                 }

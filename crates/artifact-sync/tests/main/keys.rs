@@ -9,7 +9,7 @@ use crate::machine::{Machine, PREFIX, expected, key};
 #[tokio::test]
 async fn a_key_of_this_session_is_fetched() {
     let machine = Machine::in_memory();
-    let mirror = machine.open();
+    let mirror = machine.open().await;
     machine.put("d/é #%20.txt", "uploaded").await;
     let pulled = mirror.pull_key(key("d/é #%20.txt").as_ref()).await.unwrap();
     assert_eq!(pulled.unwrap().as_str(), "d/é #%20.txt");
@@ -19,13 +19,13 @@ async fn a_key_of_this_session_is_fetched() {
         None,
         "a directory marker"
     );
-    assert!(mirror.sync().await.changed.is_empty());
+    assert!(mirror.sync().await.unwrap().changed.is_empty());
 }
 
 #[tokio::test]
 async fn foreign_and_escaping_keys_are_rejected_with_the_reason() {
     let machine = Machine::in_memory();
-    let mirror = machine.open();
+    let mirror = machine.open().await;
     let pull_error = async |key: &str| mirror.pull_key(key).await.unwrap_err();
     for foreign in [
         "general/user_7/sessions/s12/f",
@@ -52,7 +52,7 @@ async fn foreign_and_escaping_keys_are_rejected_with_the_reason() {
 #[tokio::test]
 async fn a_change_that_is_not_stored_is_not_overwritten() {
     let machine = Machine::in_memory();
-    let mirror = machine.open();
+    let mirror = machine.open().await;
     machine.write("f", "mine");
     machine.put("f", "theirs").await;
     assert!(matches!(
@@ -70,8 +70,8 @@ async fn one_invalid_key_does_not_end_a_listing() {
     machine.put("fine", "1").await;
     machine.put("odd/fine", "2").await;
     std::fs::write(root.path().join(PREFIX).join("odd/tab\there"), "x").unwrap();
-    let mirror = machine.open();
-    let report = mirror.restore().await.unwrap();
+    let mirror = machine.open().await;
+    let report = mirror.opened().clone();
     assert!(machine.files().contains_key("fine"));
     assert_eq!(report.failed.len(), 1, "{report:?}");
     assert!(report.problems()[0].contains("odd"));

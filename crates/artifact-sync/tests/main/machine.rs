@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use artifact_sync::{Linker, Mirror, MirrorBuilder, SyncReport, open_directory};
+use artifact_sync::{
+    Linker, Mirror, MirrorBuilder, SessionKeys, SyncError, SyncReport, open_directory,
+};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
-use sandbox_core::SessionDir;
 use testkit::{read_files, write_file};
 
 pub(crate) const PREFIX: &str = "general/user_7/sessions/s1";
+pub(crate) const LOG: &str = "general/logs/user_7/s1";
 
 /// Machine with a session directory, which a test may remove and recreate, and its local state.
 pub(crate) struct Machine {
@@ -45,24 +47,36 @@ impl Machine {
     }
 
     /// Opens a mirror like a session does: an absent directory is created.
-    pub(crate) fn open(&self) -> Mirror {
-        self.open_with(|mirror| mirror)
+    pub(crate) async fn open(&self) -> Mirror {
+        self.open_with(|mirror| mirror).await
     }
 
-    /// Opens another mirror of the same directory, with separate state.
-    pub(crate) fn open_beside(&self, state: &str) -> Mirror {
-        self.open_with(|mirror| mirror.state_dir(self.root.path().join(state)))
+    /// Opens a mirror of the same directory in another place of the store.
+    pub(crate) async fn open_beside(&self, name: &str) -> Mirror {
+        let keys = SessionKeys::at(Key::from(name), Key::from(format!("{name}-log")));
+        let state = self.root.path().join(name);
+        let mirror = Mirror::builder(self.dir(), Arc::clone(&self.store), keys).state_dir(state);
+        mirror.open().await.unwrap()
     }
 
-    pub(crate) fn open_with(&self, set: impl FnOnce(MirrorBuilder) -> MirrorBuilder) -> Mirror {
-        let dir = Arc::new(SessionDir::create(&self.dir()).unwrap());
-        let mut mirror = Mirror::builder(dir, Arc::clone(&self.store), Key::parse(PREFIX).unwrap())
+    pub(crate) async fn open_with(
+        &self,
+        set: impl FnOnce(MirrorBuilder) -> MirrorBuilder,
+    ) -> Mirror {
+        self.try_open_with(set).await.unwrap()
+    }
+
+    pub(crate) async fn try_open_with(
+        &self,
+        set: impl FnOnce(MirrorBuilder) -> MirrorBuilder,
+    ) -> Result<Mirror, SyncError> {
+        let mut mirror = Mirror::builder(self.dir(), Arc::clone(&self.store), keys())
             .state_dir(self.state())
             .exclude("skills");
         if let Some(linker) = &self.linker {
             mirror = mirror.linker(Arc::clone(linker));
         }
-        set(mirror).open().unwrap()
+        set(mirror).open().await
     }
 
     pub(crate) fn write(&self, path: &str, content: &str) {
@@ -93,6 +107,16 @@ impl Machine {
         read_files(&self.dir())
     }
 
+    /// Returns the names of the blobs.
+    pub(crate) async fn blobs(&self) -> Vec<String> {
+        let prefix = Key::parse(LOG).unwrap().join("blobs");
+        let listed: Vec<_> = self.store.list(Some(&prefix)).try_collect().await.unwrap();
+        let mut names: Vec<String> =
+            listed.into_iter().map(|meta| meta.location.to_string()).collect();
+        names.sort();
+        names
+    }
+
     /// Returns the objects below the prefix, by path.
     pub(crate) async fn objects(&self) -> BTreeMap<String, String> {
         let listed: Vec<_> =
@@ -102,14 +126,15 @@ impl Machine {
             let content = self.store.get(&meta.location).await.unwrap().bytes().await.unwrap();
             let path =
                 meta.location.as_ref().strip_prefix(&format!("{PREFIX}/")).unwrap().to_owned();
-            // A probe leaves its object behind if the store fails to delete it.
-            if path.starts_with(sandbox_core::STAGED_PREFIX) {
-                continue;
-            }
             objects.insert(path, String::from_utf8(content.to_vec()).unwrap());
         }
         objects
     }
+}
+
+/// Returns the prefixes of the session.
+pub(crate) fn keys() -> SessionKeys {
+    SessionKeys::at(Key::parse(PREFIX).unwrap(), Key::parse(LOG).unwrap())
 }
 
 pub(crate) fn key(path: &str) -> Key {

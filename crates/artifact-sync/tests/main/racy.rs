@@ -21,7 +21,7 @@ const PLACE: &str = "ARTIFACT_SYNC_TEST_COARSE_TIMES";
 /// of rewrites that kept the time of the file.
 async fn no_version_stays_stale(place: &Path, source: ChangeSource) -> usize {
     let machine = Machine::at(place, Arc::new(InMemory::new()));
-    let mirror = machine.open_with(|mirror| mirror.change_source(source));
+    let mirror = machine.open_with(|mirror| mirror.change_source(source)).await;
     let mut same_signatures = 0;
     for round in 0..ROUNDS {
         let path = format!("f{}", round % 7);
@@ -31,10 +31,10 @@ async fn no_version_stays_stale(place: &Path, source: ChangeSource) -> usize {
         };
         machine.write(&path, &format!("A{round:03}"));
         let before = stamp();
-        mirror.sync().await;
+        mirror.sync().await.unwrap();
         machine.write(&path, &format!("B{round:03}"));
         same_signatures += usize::from(stamp() == before);
-        assert_eq!(changed(&mirror.sync().await), [path.as_str()], "round {round}");
+        assert_eq!(changed(&mirror.sync().await.unwrap()), [path.as_str()], "round {round}");
         assert_eq!(machine.objects().await[&path], format!("B{round:03}"));
     }
     assert!(mirror.pending().is_empty());
@@ -96,21 +96,22 @@ async fn a_rewrite_within_one_second_is_stored_if_times_have_whole_seconds() {
 async fn a_file_is_compared_by_content_only_until_its_times_are_evidence() {
     let machine = Machine::in_memory();
     machine.write("a", "1");
-    let mirror: Mirror = machine.open_with(|mirror| mirror.change_source(ChangeSource::Walks));
-    mirror.sync().await;
-    let index = machine.state().join("index.log");
+    let mirror: Mirror =
+        machine.open_with(|mirror| mirror.change_source(ChangeSource::Walks)).await;
+    mirror.sync().await.unwrap();
+    let index = machine.state().join("journal");
     let lines = || fs::read_to_string(&index).unwrap().lines().count();
     // Each comparison appends a line, and the last one records evidence.
     let waited = Instant::now();
     let mut known = 0;
     while known != lines() || waited.elapsed() < Duration::from_millis(100) {
         known = lines();
-        assert!(changed(&mirror.sync().await).is_empty());
+        assert!(changed(&mirror.sync().await.unwrap()).is_empty());
     }
     let last = fs::read_to_string(&index).unwrap();
     assert!(!last.lines().last().unwrap().contains("isRacy"), "{last}");
     for _ in 0..20 {
-        mirror.sync().await;
+        mirror.sync().await.unwrap();
     }
     assert_eq!(lines(), known);
     assert_eq!(machine.objects().await, expected(&[("a", "1")]));

@@ -35,11 +35,11 @@ async fn files_survive_a_round_trip_and_links_open_without_credentials() {
     assert_eq!((opened.name.as_str(), opened.prefix.as_ref()), ("bucket", "general/user_7"));
     assert!(PREFIX.starts_with(opened.prefix.as_ref()));
     let first = machine(&opened);
-    let mirror = first.open();
+    let mirror = first.open().await;
     first.write("a b é+&%20#?.txt", "odd");
     let large = "0123456789abcdef".repeat(600_000);
     first.write("large", &large);
-    let report = mirror.sync().await;
+    let report = mirror.sync().await.unwrap();
     assert!(report.pending.is_empty() && report.skipped.is_empty(), "{report:?}");
     let link = |path: &str| {
         report
@@ -61,12 +61,12 @@ async fn files_survive_a_round_trip_and_links_open_without_credentials() {
     assert_eq!(http_get(link("large").split('?').next().unwrap()).0, 403);
 
     let second = machine(&open_store("s3://bucket").unwrap());
-    let mirror = second.open();
-    let report = mirror.restore().await.unwrap();
+    let mirror = second.open().await;
+    let report = mirror.opened().clone();
     assert!(report.problems().is_empty(), "{report:?}");
     assert_eq!(second.files(), first.files());
     second.remove("large");
-    assert_eq!(mirror.sync().await.deleted.len(), 1);
+    assert_eq!(mirror.sync().await.unwrap().deleted.len(), 1);
     assert_eq!(second.objects().await, expected(&[("a b é+&%20#?.txt", "odd")]));
 }
 
@@ -77,8 +77,8 @@ async fn an_absent_bucket_fails_the_restore() {
     }
     let opened = open_store("s3://no-such-bucket-here").unwrap();
     let machine = machine(&opened);
-    let mirror = machine.open();
-    assert!(mirror.restore().await.is_err(), "an absent bucket cannot be listed");
+    let opened_mirror = machine.try_open_with(|mirror| mirror).await;
+    assert!(opened_mirror.is_err(), "an absent bucket cannot be listed");
     assert_eq!(
         opened
             .linker

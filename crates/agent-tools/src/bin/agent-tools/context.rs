@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::options::{Global, SessionArgs};
-use crate::output::{errln, outln};
+use crate::output::{errln, print_json};
 use crate::progress_bar::TerminalProgress;
 use crate::{schemes, settings};
 
@@ -174,7 +174,7 @@ impl Context {
         human: impl FnOnce(),
     ) -> Result<(), Failure> {
         if self.global.json {
-            outln!("{}", serde_json::to_string(result).map_err(Failure::failed)?);
+            print_json(&serde_json::to_string(result).map_err(Failure::failed)?);
         } else {
             human();
         }

@@ -3,6 +3,8 @@
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Result, Write};
 
+use agent_tools::printable_lines;
+
 /// Prints a line to standard output, like `println!`.
 macro_rules! outln {
     ($($text:tt)*) => { $crate::output::print_line(format_args!($($text)*)) };
@@ -17,7 +19,15 @@ macro_rules! errln {
 
 pub(crate) use {errln, outln};
 
+/// Prints a line to standard output. Escapes characters that would act on a terminal, except line
+/// feeds and tabs.
 pub(crate) fn print_line(text: Arguments<'_>) {
+    let text = text.to_string();
+    check(writeln!(std::io::stdout(), "{}", printable_lines(&text)));
+}
+
+/// Prints JSON to standard output as it is.
+pub(crate) fn print_json(text: &str) {
     check(writeln!(std::io::stdout(), "{text}"));
 }
 
@@ -27,9 +37,16 @@ pub(crate) fn print_bytes(bytes: &[u8]) {
     check(stdout.write_all(bytes).and_then(|()| stdout.flush()));
 }
 
-/// Prints a text to standard error. A failure cannot be reported anywhere.
+/// Prints the standard error of a session's command as it is.
+pub(crate) fn print_command_error(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Prints a text to standard error, escaped like standard output. A failure cannot be reported
+/// anywhere.
 pub(crate) fn print_error(text: Arguments<'_>) {
-    let _ = std::io::stderr().write_fmt(text);
+    let text = text.to_string();
+    let _ = std::io::stderr().write_all(printable_lines(&text).as_bytes());
 }
 
 /// Writes buffered output. Called before the process exits.

@@ -3,30 +3,123 @@
 use super::Cli;
 
 #[test]
-fn many_removals_wait_for_confirmation_and_new_objects_are_fetched() {
+fn many_vanished_objects_wait_for_confirmation_and_new_objects_are_fetched() {
     let cli = Cli::new();
-    cli.run(&["bash", "touch f{1..80}"]).ok();
-    let removed = cli.run(&["--json", "bash", "rm f*; echo 1 > kept"]).ok().json();
-    assert_eq!(
-        (&removed["removalsHeldBack"], &removed["artifacts"][0]["relativePath"]),
-        (&80.into(), &"kept".into())
-    );
+    cli.run(&["bash", "touch f{1..80}; echo 1 > kept"]).ok();
     let store = cli.home().join("store/user_local/sessions/default");
-    assert!(store.join("f1").exists());
+    for number in 1..=80 {
+        std::fs::remove_file(store.join(format!("f{number}"))).unwrap();
+    }
     std::fs::write(store.join("upload"), "the user's").unwrap();
     let synced = cli.run(&["--json", "session", "sync", "default"]).ok().json();
     assert_eq!(
         (&synced["restored"][0], &synced["removalsHeldBack"]),
-        (&"upload".into(), &80.into())
+        (&"upload".into(), &80.into()),
+        "{synced}"
     );
+    assert!(cli.home().join("sessions/default/f1").exists());
     let synced =
         cli.run(&["--json", "session", "sync", "default", "--confirm-removals"]).ok().json();
     assert_eq!(
         (synced["removed"].as_array().unwrap().len(), &synced["removalsHeldBack"]),
-        (80, &0.into())
+        (80, &0.into()),
+        "{synced}"
     );
-    assert!(!store.join("f1").exists() && store.join("kept").exists());
+    assert!(!cli.home().join("sessions/default/f1").exists());
     assert!(cli.run(&["session", "sync", "default"]).ok().stdout.is_empty());
+}
+
+#[test]
+fn many_files_are_removed_and_named_at_once() {
+    let cli = Cli::new();
+    cli.run(&["bash", "touch f{1..80}"]).ok();
+    let removed = cli.run(&["--json", "bash", "rm f*; echo 1 > kept"]).ok().json();
+    assert_eq!(
+        (removed["removed"].as_array().unwrap().len(), &removed["removedOmitted"]),
+        (50, &30.into())
+    );
+    let store = cli.home().join("store/user_local/sessions/default");
+    assert!(!store.join("f1").exists() && store.join("kept").exists());
+}
+
+#[test]
+fn close_lists_what_it_leaves_behind_and_discards_on_request() {
+    let cli = Cli::new();
+    let command = "mkdir -p node_modules/m && echo 12345 > node_modules/m/f; touch $'\\xff\\t'";
+    cli.run(&["bash", command]).ok();
+    let refused = cli.run(&["session", "close", "default"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("cannot be stored (1)"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--discard"), "{}", refused.stderr);
+    let closed = cli.run(&["session", "close", "default", "--discard"]).ok();
+    assert!(
+        closed.stderr.contains("removed without a copy: node_modules (1 file, 6 bytes)"),
+        "{}",
+        closed.stderr
+    );
+    assert!(closed.stderr.contains("removed without a copy: \u{fffd}\\t: "), "{}", closed.stderr);
+    for name in ["sessions/default", "state/default"] {
+        assert!(!cli.home().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn close_asks_the_store_before_it_deletes_the_last_copy() {
+    let cli = Cli::new();
+    cli.run(&["bash", "echo 1 > f"]).ok();
+    std::fs::remove_dir_all(cli.home().join("store")).unwrap();
+    let refused = cli.run(&["session", "close", "default"]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(cli.home().join("sessions/default/f").exists(), "{}", refused.stderr);
+    cli.run(&["session", "close", "default", "--discard"]).ok();
+    assert!(!cli.home().join("sessions/default").exists());
+    assert!(!cli.home().join("state/default").exists());
+}
+
+#[test]
+fn delete_asks_for_a_confirmation_and_erases_the_session_everywhere() {
+    let cli = Cli::new();
+    cli.run(&["bash", "echo 1 > f"]).ok();
+    let refused = cli.run_with(&["session", "delete", "default"], "yes\n");
+    assert!(refused.code == 2 && refused.stderr.contains("--yes"), "{}", refused.stderr);
+    assert!(cli.home().join("sessions/default/f").exists());
+    assert_eq!(
+        cli.run(&["session", "delete", "default", "--yes"]).ok().stdout,
+        "deleted default\n"
+    );
+    for name in ["sessions/default", "state/default", "store/user_local/sessions/default/f"] {
+        assert!(!cli.home().join(name).exists(), "{name}");
+    }
+    let again = cli.run(&["bash", "true"]);
+    assert!(again.code == 125 && again.stderr.contains("was deleted"), "{}", again.stderr);
+}
+
+#[test]
+fn show_names_the_owner_and_the_place_in_the_log_without_the_store() {
+    let cli = Cli::new();
+    cli.run(&["bash", "echo 1 > a"]).ok();
+    std::fs::write(cli.home().join("sessions/default/new"), "x").unwrap();
+    std::fs::rename(cli.home().join("store"), cli.home().join("away")).unwrap();
+    let shown = cli.run(&["session", "show", "default"]).ok().stdout;
+    let id = std::fs::read_to_string(cli.home().join("id")).unwrap();
+    for line in ["user       local", &format!("owner      home {id}, since entry 1")] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    assert!(shown.contains("entry      1\npending    1\n  new: it was not tried yet\n"), "{shown}");
+}
+
+#[test]
+fn names_that_act_on_a_terminal_are_escaped() {
+    let cli = Cli::new();
+    let ran = cli.run(&["bash", "touch $'a\\e]0;x\\a' $'b\\xe2\\x80\\xaec'; rm -f none"]).ok();
+    let shown = cli.run(&["session", "sync", "default"]);
+    let closed = cli.run(&["session", "close", "default", "--discard"]).ok();
+    for text in [&ran.stderr, &shown.stdout, &shown.stderr, &closed.stderr, &closed.stdout] {
+        let raw = |character: char| character == '\u{1b}' || character == '\u{202e}';
+        assert!(!text.contains(raw), "{text:?}");
+    }
+    assert!(ran.stderr.contains("a\\u{1b}]0;x\\u{7}"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("b\\u{202e}c"), "{}", ran.stderr);
 }
 
 #[test]
@@ -93,9 +186,9 @@ fn only_keys_of_the_session_can_be_pulled() {
     ] {
         assert_eq!(cli.run(&["session", "pull", "default", key]).code, 1, "{key}");
     }
-    // The agent cannot delete the user's uploads from the store.
+    // The upload is a part of the session now, so the agent can remove it.
     cli.run(&["bash", "rm in/put.txt"]).ok();
-    assert!(uploaded.exists());
+    assert!(!uploaded.exists());
 }
 
 #[test]

@@ -14,8 +14,8 @@ use sandbox_core::internal::blocking;
 
 use super::{OnStep, PART_BYTES, PartRecord, UploadRecord, UploadStep};
 use crate::scan::Signature;
+use crate::transfer::blobs::read_at;
 use crate::transfer::budget::MemoryBudget;
-use crate::transfer::content::read_at;
 
 /// Most parts of an upload, on S3 and GCS.
 const MAX_PARTS: u64 = 10_000;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
-use crate::output::outln;
+use crate::output::{outln, print_json};
 use crate::settings;
 
 #[derive(Debug, Subcommand)]
@@ -39,7 +39,7 @@ pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode,
         PolicyCommand::Show(args) => {
             let policy =
                 context.sessions()?.policy(&context.spec(&args)?).map_err(Failure::failed)?;
-            outln!("{}", policy.config().to_json());
+            print_json(&policy.config().to_json());
             Ok(ExitCode::SUCCESS)
         }
         PolicyCommand::Explain { session, target } => explain(context, &session, &target),

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
-use crate::output::{outln, print_bytes, print_error};
+use crate::output::{outln, print_bytes, print_command_error, print_error};
 use crate::signals::use_session;
 use crate::stdin;
 
@@ -84,7 +84,8 @@ async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
 /// Prints both streams like a shell, and the notes to standard error.
 fn show(output: &BashOutput) {
     print_bytes(output.command_stdout().as_bytes());
-    print_error(format_args!("{}{}", output.stderr, output.notes()));
+    print_command_error(&output.stderr);
+    print_error(format_args!("{}", output.notes()));
 }
 
 async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failure> {

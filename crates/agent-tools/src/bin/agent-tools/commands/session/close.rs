@@ -1,0 +1,101 @@
+//! The subcommands `session close` and `session delete`.
+
+use std::io::{BufRead, IsTerminal};
+use std::process::ExitCode;
+
+use agent_tools::{
+    CloseMode, CloseReport, FileNote, IgnoredContent, PendingGroup, SessionId, printable,
+};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{errln, outln};
+
+pub(super) async fn close(
+    context: &Context,
+    id: &SessionId,
+    discard: bool,
+) -> Result<ExitCode, Failure> {
+    let mode = if discard { CloseMode::Discard } else { CloseMode::KeepPending };
+    let closed = context.sessions()?.close_with(id, mode).await.map_err(Failure::failed)?;
+    let CloseReport { ignored, skipped, discarded, .. } = closed;
+    let skipped: Vec<FileNote> =
+        skipped.iter().map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
+    let discarded = PendingGroup::group(&discarded);
+    let result = serde_json::json!({
+        "closed": id.as_str(),
+        "ignored": ignored,
+        "skipped": skipped,
+        "discarded": discarded,
+    });
+    context.print(&result, || {
+        outln!("closed {id}");
+        ignored.iter().for_each(|ignored| errln!("removed without a copy: {}", text_of(ignored)));
+        skipped.iter().for_each(|note| errln!("removed without a copy: {note}"));
+        discarded.iter().for_each(|group| errln!("discarded: {group}"));
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Renders ignored content, such as `node_modules (1,204 files, 12.5 MB): a rule ignores it`.
+fn text_of(ignored: &IgnoredContent) -> String {
+    let IgnoredContent { relative_path, reason, files, bytes, is_complete, .. } = ignored;
+    let at_least = if *is_complete { "" } else { "at least " };
+    let files = match files {
+        1 => "1 file".to_owned(),
+        files => format!("{files} files"),
+    };
+    format!("{} ({at_least}{files}, {}): {reason}", printable(relative_path), size(*bytes))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one decimal place is shown")]
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+pub(super) async fn delete(
+    context: &Context,
+    id: &SessionId,
+    yes: bool,
+) -> Result<ExitCode, Failure> {
+    let sessions = context.sessions()?;
+    let found = sessions.summary(id).await.map_err(Failure::failed)?;
+    let user = found.user.map(|user| format!(" of user {user}")).unwrap_or_default();
+    if !yes && !confirm(&format!("delete session {id}{user} everywhere, with its history?"))? {
+        return Err(Failure::failed_text(format!("session {id} was not deleted")));
+    }
+    sessions.delete(id).await.map_err(Failure::failed)?;
+    context.print(&serde_json::json!({ "deleted": id.as_str() }), || outln!("deleted {id}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks a question at the terminal.
+fn confirm(question: &str) -> Result<bool, Failure> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return Err(Failure::usage("deleting a session needs --yes if no terminal can confirm it"));
+    }
+    errln!("agent-tools: {question} Type yes to confirm.");
+    let mut answer = String::new();
+    input.lock().read_line(&mut answer).map_err(Failure::failed)?;
+    Ok(answer.trim() == "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_one_decimal_place_and_a_unit() {
+        for (bytes, expected) in
+            [(0, "0 bytes"), (999, "999 bytes"), (1_500, "1.5 kB"), (12_540_000, "12.5 MB")]
+        {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+}

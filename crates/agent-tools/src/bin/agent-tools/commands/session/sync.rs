@@ -1,0 +1,92 @@
+//! The subcommand `session sync`.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use agent_tools::{
+    ConflictNote, FileNote, PendingGroup, RemovalMode, RestoreReport, SessionId, printable,
+};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{errln, outln};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Synced {
+    restored: Vec<String>,
+    stored: Vec<String>,
+    removed: Vec<String>,
+    /// The number of files that stay although their objects vanished.
+    removals_held_back: usize,
+    pending: Vec<PendingGroup>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<ConflictNote>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<FileNote>,
+    problems: Vec<String>,
+    entry: u64,
+}
+
+pub(super) async fn run(
+    context: &Context,
+    id: &SessionId,
+    confirm_removals: bool,
+) -> Result<ExitCode, Failure> {
+    let files = context.sessions()?.files(id).await.map_err(Failure::failed)?;
+    let opened = files.opened().await.unwrap_or_default();
+    let removals = if confirm_removals { RemovalMode::ApplyAll } else { RemovalMode::HoldBackMany };
+    let refreshed = files.refresh(removals).await.map_err(Failure::failed)?;
+    let report = files.sync().await.map_err(Failure::failed)?;
+    let problems = refreshed.problems();
+    let RestoreReport { restored, removed, conflicts, held_back, .. } = refreshed;
+    let both = |before: &[_], after: &[_]| sorted(before.iter().chain(after));
+    let conflicts = opened.conflicts.iter().chain(&conflicts).chain(&report.conflicts);
+    let skipped = report.skipped.iter();
+    let mut stored = report.changed.iter().filter(|file| file.entry.is_some());
+    let synced = Synced {
+        restored: both(&opened.restored, &restored),
+        stored: sorted(stored.by_ref().map(|file| &file.path)),
+        removed: sorted(opened.removed.iter().chain(&removed).chain(&report.deleted)),
+        removals_held_back: held_back.len(),
+        pending: PendingGroup::group(&report.pending),
+        conflicts: conflicts
+            .map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as))
+            .collect(),
+        skipped: skipped.map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect(),
+        problems,
+        entry: report.entry,
+    };
+    context.print(&synced, || print(&synced, id))?;
+    Ok(ExitCode::from(u8::from(!report.is_complete())))
+}
+
+/// Returns paths as sorted texts, each once.
+fn sorted(paths: impl Iterator<Item = impl Display>) -> Vec<String> {
+    let mut paths: Vec<String> = paths.map(|path| path.to_string()).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+fn print(synced: &Synced, id: &SessionId) {
+    for (label, paths) in
+        [("fetched", &synced.restored), ("stored", &synced.stored), ("removed", &synced.removed)]
+    {
+        paths.iter().for_each(|path| outln!("{label:<10} {}", printable(path)));
+    }
+    if synced.removals_held_back > 0 {
+        outln!(
+            "held back  {} files vanished from the store; \
+             `agent-tools session sync {id} --confirm-removals` removes them here",
+            synced.removals_held_back
+        );
+    }
+    synced.pending.iter().for_each(|group| outln!("pending    {group}"));
+    synced.skipped.iter().for_each(|note| outln!("skipped    {note}"));
+    for ConflictNote { relative_path, kept_as, .. } in &synced.conflicts {
+        outln!("conflict   {}: kept as {}", printable(relative_path), printable(kept_as));
+    }
+    synced.problems.iter().for_each(|problem| errln!("agent-tools: warning: {problem}"));
+}

@@ -1,0 +1,65 @@
+//! The place in which the calls of a session run.
+
+use std::sync::Arc;
+
+use super::LocalSession;
+use crate::sessions::SessionSpec;
+use crate::sharing::{Client, SessionFacts};
+
+/// The place in which the calls of a session run.
+#[derive(Clone, Debug)]
+pub(crate) enum Link {
+    /// This process.
+    Serving(Arc<LocalSession>),
+    /// Another process, or another `Sessions` of this one.
+    Connected(Arc<Client>),
+    /// None yet. The next call opens the session again.
+    Released,
+    /// None. The session was closed.
+    Closed,
+}
+
+/// A session that was opened.
+pub(crate) enum OpenedSession {
+    Serving(Arc<LocalSession>),
+    Connected(Arc<Client>),
+}
+
+impl OpenedSession {
+    pub(super) fn facts(&self, spec: &SessionSpec) -> SessionFacts {
+        let client = match self {
+            Self::Serving(session) => return SessionFacts::of(session),
+            Self::Connected(client) => client,
+        };
+        let mut facts = client.facts().clone();
+        for skill in &spec.skills {
+            if !facts.skills.iter().any(|installed| installed.id == skill.id) {
+                facts.warnings.push(format!(
+                    "skill {skill}: the session is open without it; close the session first"
+                ));
+            }
+        }
+        facts
+    }
+}
+
+impl From<OpenedSession> for Link {
+    fn from(opened: OpenedSession) -> Self {
+        match opened {
+            OpenedSession::Serving(session) => Self::Serving(session),
+            OpenedSession::Connected(client) => Self::Connected(client),
+        }
+    }
+}
+
+impl Link {
+    /// Returns whether both run calls in the same place.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Serving(a), Self::Serving(b)) => Arc::ptr_eq(a, b),
+            (Self::Connected(a), Self::Connected(b)) => Arc::ptr_eq(a, b),
+            (Self::Released, Self::Released) | (Self::Closed, Self::Closed) => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The result of the tool `bash`.
+
+use std::fmt::Write;
+
+use sandbox_core::Limit;
+use serde::{Deserialize, Serialize};
+
+use crate::denials::Denial;
+use crate::output::{
+    Artifact, ConflictNote, FileNote, MirrorNotes, PendingGroup, is_false, is_zero, is_zero_entry,
+    link_block, note_pending,
+};
+use crate::printable::Printable;
+use crate::sharing::{FixedText, parse_limit};
+
+/// The result of the tool `bash`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct BashOutput {
+    /// Standard output, cut to 30,000 UTF-16 units, followed by the block of artifact links.
+    pub stdout: String,
+    /// Standard error, cut the same way.
+    pub stderr: String,
+    /// The exit code as a shell reports it: 128 + n after signal n, 124 after a timeout.
+    pub exit_code: i32,
+    /// Files that the command created or changed, at most 50.
+    pub artifacts: Vec<Artifact>,
+    /// The number of further files that the command created or changed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub artifacts_omitted: usize,
+    /// Files that the command removed and that were in the store, at most 50.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+    /// The number of further removed files.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub removed_omitted: usize,
+    /// True if the command was killed because it exceeded its time limit.
+    #[serde(skip_serializing_if = "is_false")]
+    pub timed_out: bool,
+    /// The limit of the session that the command reached, if one is known: `memory`, `processes`,
+    /// `cpuTime` or `fileSize`.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "parse_limit")]
+    pub limit_reached: Option<FixedText>,
+    /// Failures on standard error that the policy explains, at most 5, and quarantined paths.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Denial>,
+    /// Changes that are not in the store yet, by reason, at most 5 reasons. Each change is reported
+    /// once for each reason. Later calls and closing try again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<PendingGroup>,
+    /// The number of changes with further reasons.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pending_omitted: usize,
+    /// The number of pending changes that earlier results have reported.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub still_pending: usize,
+    /// Files that another writer had changed in the store too, at most 50.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<ConflictNote>,
+    /// Files that cannot be stored, at most 50. Each is reported once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<FileNote>,
+    /// The number of further files that cannot be stored.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub skipped_omitted: usize,
+    /// The number of the entry in the session log that the files have after the command; absent
+    /// without a store.
+    #[serde(skip_serializing_if = "is_zero_entry")]
+    pub entry: u64,
+    /// Warnings from opening the session; only the first result has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// The length of the command's output in `stdout`, which the block of links follows.
+    #[serde(skip)]
+    command_stdout_bytes: usize,
+}
+
+impl BashOutput {
+    /// Returns standard output without the block of links.
+    pub fn command_stdout(&self) -> &str {
+        &self.stdout[..self.command_stdout_bytes]
+    }
+
+    /// Renders everything but the two streams, the exit code and the warnings as lines for a
+    /// person.
+    pub fn notes(&self) -> String {
+        // Without `..`, so that a new field cannot be forgotten here.
+        let Self {
+            stdout: _,
+            stderr: _,
+            exit_code: _,
+            artifacts,
+            artifacts_omitted,
+            removed,
+            removed_omitted,
+            timed_out,
+            limit_reached,
+            denied,
+            pending,
+            pending_omitted,
+            still_pending,
+            conflicts,
+            skipped,
+            skipped_omitted,
+            // `session show` prints it.
+            entry: _,
+            // `Session::warnings` has them before the first command runs.
+            warnings: _,
+            command_stdout_bytes: _,
+        } = self;
+        let mut notes = String::new();
+        note_artifacts(&mut notes, artifacts, *artifacts_omitted);
+        note_removed(&mut notes, removed, *removed_omitted);
+        note_pending(&mut notes, pending, *pending_omitted, *still_pending);
+        note_skipped(&mut notes, skipped, *skipped_omitted);
+        for conflict in conflicts {
+            let _ = writeln!(notes, "{conflict}");
+        }
+        for denial in denied {
+            let _ = writeln!(notes, "denied: {}", Printable(denial));
+        }
+        if *timed_out {
+            notes += "timed out: the command and its children were killed\n";
+        }
+        if let Some(limit) = limit_reached {
+            let _ = writeln!(notes, "limit reached: {}", limit_name(limit));
+        }
+        notes
+    }
+
+    pub(super) fn add_mirror_notes(&mut self, notes: MirrorNotes, artifact_label: &str) {
+        let MirrorNotes {
+            artifacts,
+            artifacts_omitted,
+            removed,
+            removed_omitted,
+            pending,
+            pending_omitted,
+            still_pending,
+            conflicts,
+            skipped,
+            skipped_omitted,
+            entry,
+        } = notes;
+        self.stdout += &link_block(artifact_label, &artifacts, artifacts_omitted);
+        (self.artifacts, self.artifacts_omitted) = (artifacts, artifacts_omitted);
+        (self.removed, self.removed_omitted) = (removed, removed_omitted);
+        (self.pending, self.pending_omitted) = (pending, pending_omitted);
+        self.still_pending = still_pending;
+        self.conflicts = conflicts;
+        (self.skipped, self.skipped_omitted) = (skipped, skipped_omitted);
+        self.entry = entry;
+    }
+}
+
+fn note_artifacts(notes: &mut String, artifacts: &[Artifact], omitted: usize) {
+    if !artifacts.is_empty() {
+        notes.push_str("artifacts:\n");
+    }
+    for Artifact { path: _, relative_path, key, url } in artifacts {
+        let link = url.as_deref().or(key.as_deref()).unwrap_or("not in the store yet");
+        let _ = writeln!(notes, "  {}: {}", Printable(relative_path), Printable(link));
+    }
+    if omitted > 0 {
+        let _ = writeln!(notes, "  and {omitted} more");
+    }
+}
+
+fn note_removed(notes: &mut String, removed: &[String], omitted: usize) {
+    for path in removed {
+        let _ = writeln!(notes, "removed: {}", Printable(path));
+    }
+    if omitted > 0 {
+        let _ = writeln!(notes, "removed: and {omitted} more");
+    }
+}
+
+fn note_skipped(notes: &mut String, skipped: &[FileNote], omitted: usize) {
+    for note in skipped {
+        let _ = writeln!(notes, "not mirrored: {note}");
+    }
+    if omitted > 0 {
+        let _ = writeln!(notes, "not mirrored: and {omitted} more");
+    }
+}
+
+/// Returns the key of a limit that no other field of the result reports.
+pub(super) fn limit_key(limit: Limit) -> Option<&'static str> {
+    match limit {
+        Limit::WallTime | Limit::Output => None,
+        other => Some(other.key()),
+    }
+}
+
+/// Returns the name of a limit for a person.
+fn limit_name(key: &str) -> &str {
+    let limit = Limit::ALL.into_iter().find(|limit| limit.key() == key);
+    limit.map_or(key, |limit| limit.name())
+}
+
+/// The result of a command in the process that serves the session.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BashResult {
+    output: BashOutput,
+    command_stdout_bytes: usize,
+}
+
+impl BashResult {
+    pub(super) fn new(output: BashOutput, command_stdout_bytes: usize) -> Self {
+        Self { output, command_stdout_bytes }
+    }
+
+    pub(super) fn into_output(self, warnings: Vec<String>) -> BashOutput {
+        let Self { output, command_stdout_bytes } = self;
+        let is_valid = output.stdout.is_char_boundary(command_stdout_bytes);
+        let all = output.stdout.len();
+        BashOutput {
+            warnings,
+            command_stdout_bytes: if is_valid { command_stdout_bytes } else { all },
+            ..output
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_result_has_exactly_the_fields_of_the_reference() {
+        let output = BashOutput { stdout: "x".into(), ..BashOutput::default() };
+        let json = serde_json::to_string(&output).unwrap();
+        assert_eq!(json, r#"{"stdout":"x","stderr":"","exitCode":0,"artifacts":[]}"#);
+        assert_eq!(output.notes(), "");
+    }
+
+    #[test]
+    fn notes_name_every_field_that_is_set() {
+        let note = |path: &str| vec![FileNote::new(&path, &"why")];
+        let output = BashOutput {
+            artifacts: vec![Artifact {
+                path: "/s/a".into(),
+                relative_path: "a".into(),
+                key: None,
+                url: Some("file:///a".into()),
+            }],
+            artifacts_omitted: 1,
+            timed_out: true,
+            limit_reached: Some("fileSize"),
+            denied: vec![Denial {
+                target: "/x".into(),
+                access: "write",
+                rule: "the rule".into(),
+                remedy: Some("the remedy".into()),
+                moved_to: Some("/x.moved".into()),
+            }],
+            removed: vec!["r\n".into()],
+            removed_omitted: 7,
+            pending: vec![PendingGroup {
+                reason: "why".into(),
+                count: 9,
+                files: vec!["p".into(), "q".into()],
+            }],
+            pending_omitted: 2,
+            still_pending: 4,
+            entry: 12,
+            conflicts: vec![ConflictNote::new(&"c", &"c.other")],
+            skipped: note("s"),
+            skipped_omitted: 3,
+            ..BashOutput::default()
+        };
+        assert_eq!(
+            output.notes(),
+            "artifacts:\n  a: file:///a\n  and 1 more\n\
+             removed: r\\n\nremoved: and 7 more\n\
+             pending: p, q and 7 more: why\npending: and 2 more\n\
+             still pending: 4 changes of earlier calls\n\
+             not mirrored: s: why\nnot mirrored: and 3 more\n\
+             changed on both sides: c; the other version is c.other\n\
+             denied: write /x: the rule; the remedy; it is /x.moved now\n\
+             timed out: the command and its children were killed\n\
+             limit reached: file size\n"
+        );
+    }
+}

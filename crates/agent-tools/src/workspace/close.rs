@@ -1,0 +1,162 @@
+//! Closing and deleting a session.
+
+use std::sync::Arc;
+
+use artifact_sync::{CloseMode, IgnoreReason, Ignored, Mirror, Pending, SkipReason, Skipped};
+use sandbox_core::SessionDir;
+use sandbox_core::internal::blocking;
+use serde::{Deserialize, Serialize};
+use skill_store::SKILLS_DIRECTORY;
+
+use super::{CloseError, Workspace};
+
+/// Result of closing a session: the files that were deleted without a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Files and directories that are not mirrored on purpose.
+    pub ignored: Vec<IgnoredContent>,
+    /// Files that cannot be stored, such as FIFOs.
+    pub skipped: Vec<Skipped>,
+    /// Changes that were discarded.
+    pub discarded: Vec<Pending>,
+}
+
+/// A file or directory that is not mirrored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct IgnoredContent {
+    /// The path below the session directory.
+    pub relative_path: String,
+    /// The reason, such as the rule that ignores it.
+    pub reason: String,
+    /// The number of files; at least that many if `is_complete` is false.
+    pub files: u64,
+    /// The size of the files in bytes.
+    pub bytes: u64,
+    /// True if everything was counted.
+    pub is_complete: bool,
+}
+
+impl From<Ignored> for IgnoredContent {
+    fn from(ignored: Ignored) -> Self {
+        let Ignored { path, reason, files, bytes, is_complete, .. } = ignored;
+        let reason = match reason {
+            IgnoreReason::Pattern => "a rule ignores it",
+            IgnoreReason::CacheDirectory => "it is marked as a cache",
+            IgnoreReason::VirtualEnvironment => "it is a Python environment",
+            IgnoreReason::Excluded => "skills are not mirrored",
+            _ => "it is ignored",
+        };
+        Self { relative_path: path, reason: reason.to_owned(), files, bytes, is_complete }
+    }
+}
+
+impl Workspace {
+    /// Uploads pending changes, removes the session from this machine, and deletes its state. The
+    /// lock stays until the state is unlocked.
+    ///
+    /// # Errors
+    /// Returns [`CloseError`]. Unless the directory could be removed only partly, everything stays.
+    pub(crate) async fn close(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
+        let Some(mirror) = &self.mirror else {
+            if mode == CloseMode::KeepPending && self.has_files() {
+                return Err(CloseError::OnlyCopy { id: self.id.clone() });
+            }
+            self.remove().await?;
+            return Ok(CloseReport::default());
+        };
+        let report = match self.close_mirror(mirror, mode).await {
+            Err(CloseError::Store { .. }) if mode == CloseMode::Discard => {
+                self.remove_directory().await?;
+                CloseReport::default()
+            }
+            other => other?,
+        };
+        self.state.delete()?;
+        Ok(report)
+    }
+
+    async fn close_mirror(
+        &self,
+        mirror: &Arc<Mirror>,
+        mode: CloseMode,
+    ) -> Result<CloseReport, CloseError> {
+        let failed = |source| CloseError::Store { id: self.id.clone(), source };
+        let skipped = mirror.flush().await.map_err(failed)?.skipped;
+        let is_mount = |skipped: &&Skipped| skipped.reason == SkipReason::MountPoint;
+        if let Some(mount) = skipped.iter().find(is_mount) {
+            return Err(CloseError::MountPoint { id: self.id.clone(), path: mount.path.clone() });
+        }
+        let mut unstorable = skipped.iter().filter(|skipped| holds_content(&skipped.reason));
+        if mode == CloseMode::KeepPending
+            && let Some(first) = unstorable.next()
+        {
+            return Err(CloseError::Unstorable {
+                id: self.id.clone(),
+                count: unstorable.count() + 1,
+                path: first.path.clone(),
+                reason: first.reason.to_string(),
+            });
+        }
+        let ignored = {
+            let mirror = Arc::clone(mirror);
+            blocking(move || mirror.ignored()).await
+        };
+        let closed = mirror.close(mode).await.map_err(|error| match error {
+            artifact_sync::CloseError::Pending { pending } => self.pending_error(&pending),
+            artifact_sync::CloseError::Sync { source } => failed(source),
+            _ => self.pending_error(&[]),
+        })?;
+        let ignored = ignored.into_iter().filter(|ignored| ignored.files > 0);
+        let ignored = ignored.map(IgnoredContent::from).collect();
+        Ok(CloseReport { ignored, skipped: closed.skipped, discarded: closed.discarded })
+    }
+
+    fn pending_error(&self, pending: &[Pending]) -> CloseError {
+        let first = pending.first();
+        CloseError::Pending {
+            id: self.id.clone(),
+            count: pending.len(),
+            path: first.map(|pending| pending.path.to_string()).unwrap_or_default(),
+            reason: first.map(|pending| pending.reason.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Deletes the session everywhere, with its history.
+    ///
+    /// # Errors
+    /// Returns [`CloseError`]. A repeated call continues.
+    pub(crate) async fn delete(&self) -> Result<(), CloseError> {
+        if let Some(mirror) = &self.mirror {
+            let failed = |source| CloseError::Store { id: self.id.clone(), source };
+            mirror.erase().await.map_err(failed)?;
+            return Ok(self.state.delete()?);
+        }
+        self.remove().await
+    }
+
+    /// Removes the directory and the state of the session from this machine.
+    pub(super) async fn remove(&self) -> Result<(), CloseError> {
+        self.remove_directory().await?;
+        Ok(self.state.delete()?)
+    }
+
+    async fn remove_directory(&self) -> Result<(), CloseError> {
+        let dir = SessionDir::open(self.dir.path())?;
+        Ok(blocking(move || dir.remove_all()).await?)
+    }
+
+    /// Returns whether the directory has anything but skills, or cannot be read.
+    fn has_files(&self) -> bool {
+        let Ok(mut entries) = std::fs::read_dir(self.dir.path()) else { return true };
+        entries.any(|entry| entry.map_or(true, |entry| entry.file_name() != SKILLS_DIRECTORY))
+    }
+}
+
+/// Returns whether deleting a skipped file loses content that an agent has made.
+fn holds_content(reason: &SkipReason) -> bool {
+    !matches!(reason, SkipReason::Special | SkipReason::Staged)
+}

@@ -1,0 +1,194 @@
+//! Objects of the log in the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path as Key;
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+
+use crate::log::entry::{Entry, EntryError};
+use crate::log::ids::{Hash, Token};
+
+/// Digits of an entry's number in its key.
+const DIGITS: usize = 20;
+const BLOBS: &str = "blobs";
+/// Entries that are read at once.
+const READS_AT_ONCE: usize = 32;
+
+/// Log of one session in a store.
+#[derive(Clone, Debug)]
+pub(crate) struct LogStore {
+    store: Arc<dyn ObjectStore>,
+    prefix: Key,
+}
+
+/// Entry with the hash of its bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredEntry {
+    pub(crate) entry: Entry,
+    pub(crate) hash: Hash,
+}
+
+/// Error of reading the log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The store failed.
+    #[error("the session log cannot be read")]
+    Store {
+        /// Error of the store.
+        #[from]
+        source: Error,
+    },
+    /// An entry has invalid content.
+    #[error("entry {number} of the session log cannot be used: {problem}")]
+    Entry {
+        /// Number of the entry.
+        number: u64,
+        /// Explanation for a user.
+        problem: String,
+    },
+    /// Entries are missing between the newest snapshot and the end.
+    #[error("the session log has no entry {number}, but later ones")]
+    Missing {
+        /// Number of the missing entry.
+        number: u64,
+    },
+}
+
+/// Outcome of creating an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Created {
+    Yes,
+    /// The number has an entry.
+    Taken,
+}
+
+impl LogStore {
+    /// Returns the log below a prefix: `logs/user_<user>/<session>`.
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: Key) -> Self {
+        Self { store, prefix }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    pub(crate) fn prefix(&self) -> &Key {
+        &self.prefix
+    }
+
+    pub(crate) fn entry_key(&self, number: u64) -> Key {
+        self.prefix.clone().join(format!("{number:0DIGITS$}"))
+    }
+
+    pub(crate) fn blob_key(&self, name: Token) -> Key {
+        self.blobs().join(name.to_string())
+    }
+
+    pub(crate) fn blobs(&self) -> Key {
+        self.prefix.clone().join(BLOBS)
+    }
+
+    /// Creates an entry if its number is free. `mode` is [`PutMode::Create`] wherever the store
+    /// enforces it.
+    pub(crate) async fn create(
+        &self,
+        number: u64,
+        content: Bytes,
+        mode: PutMode,
+    ) -> Result<Created, Error> {
+        let options = PutOptions { mode, ..PutOptions::default() };
+        match self.store.put_opts(&self.entry_key(number), content.into(), options).await {
+            Ok(_) => Ok(Created::Yes),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Created::Taken),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns whether a number has an entry.
+    pub(crate) async fn exists(&self, number: u64) -> Result<bool, Error> {
+        match self.store.head(&self.entry_key(number)).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads an entry. Returns `None` if the number has none.
+    pub(crate) async fn read(&self, number: u64) -> Result<Option<StoredEntry>, ReadError> {
+        let bytes = match self.store.get(&self.entry_key(number)).await {
+            Ok(got) => got.bytes().await?,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(source.into()),
+        };
+        let entry = Entry::decode(number, &bytes)
+            .map_err(|error| ReadError::Entry { number, problem: error.to_string() })?;
+        Ok(Some(StoredEntry { entry, hash: Hash::of(&bytes) }))
+    }
+
+    /// Lists the numbers that have entries, in order, with the objects.
+    pub(crate) async fn list(&self) -> Result<Vec<(u64, ObjectMeta)>, Error> {
+        let listing = match self.store.list_with_delimiter(Some(&self.prefix)).await {
+            Err(Error::NotFound { .. }) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let number = |meta: &ObjectMeta| {
+            let name = meta.location.filename().filter(|name| name.len() == DIGITS)?;
+            name.bytes().all(|byte| byte.is_ascii_digit()).then(|| name.parse().ok())?
+        };
+        let mut entries: Vec<(u64, ObjectMeta)> =
+            listing.objects.into_iter().filter_map(|meta| Some((number(&meta)?, meta))).collect();
+        entries.sort_unstable_by_key(|(number, _)| *number);
+        Ok(entries)
+    }
+
+    /// Reads entries by their numbers, in this order.
+    pub(crate) async fn read_all(
+        &self,
+        numbers: impl IntoIterator<Item = u64>,
+    ) -> Result<Vec<StoredEntry>, ReadError> {
+        let read = async |number| self.read(number).await?.ok_or(ReadError::Missing { number });
+        futures::stream::iter(numbers).map(read).buffered(READS_AT_ONCE).try_collect().await
+    }
+
+    /// Reads the entries from a number to the end. The caller knows that the number exists.
+    #[cfg(test)]
+    pub(crate) async fn read_from(&self, first: u64) -> Result<Vec<StoredEntry>, ReadError> {
+        let numbers: Vec<u64> = self.list().await?.into_iter().map(|(number, _)| number).collect();
+        let Some(&last) = numbers.last().filter(|last| **last >= first) else {
+            return Ok(Vec::new());
+        };
+        let entries = self.read_all(first..=last).await?;
+        check_chain(&entries)?;
+        Ok(entries)
+    }
+
+    /// Deletes entries below a number.
+    pub(crate) async fn delete(&self, keys: Vec<Key>) -> Result<(), Error> {
+        let keys = futures::stream::iter(keys).map(Ok).boxed();
+        let deleted = self.store.delete_stream(keys);
+        deleted.try_for_each(async |_| Ok(())).await.or_else(|error| {
+            if matches!(error, Error::NotFound { .. }) { Ok(()) } else { Err(error) }
+        })
+    }
+}
+
+/// Checks that each entry names the hash of the one before it.
+pub(crate) fn check_chain(entries: &[StoredEntry]) -> Result<(), ReadError> {
+    for pair in entries.windows(2) {
+        if pair[1].entry.header.previous != Some(pair[0].hash) {
+            let number = pair[0].entry.header.number;
+            let problem = "it is not the entry that the next one follows".to_owned();
+            return Err(ReadError::Entry { number, problem });
+        }
+    }
+    Ok(())
+}
+
+impl From<(u64, EntryError)> for ReadError {
+    fn from((number, error): (u64, EntryError)) -> Self {
+        Self::Entry { number, problem: error.to_string() }
+    }
+}

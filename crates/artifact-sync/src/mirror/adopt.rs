@@ -1,0 +1,338 @@
+//! Adoption of external objects: they become versions of the log, and then files.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use object_store::{ObjectMeta, ObjectStoreExt};
+use sandbox_core::internal::{blocking, lock};
+use sandbox_core::{FileError, RelativePath, Replaced, with_causes};
+
+use crate::error::SyncError;
+use crate::log::{
+    Author, Content, FileVersion, Hash, Line, MAX_INLINE_BYTES_PER_ENTRY, Node, Origin, Token,
+    unix_seconds,
+};
+use crate::mirror::place::{Expected, conflict_path, place_file, remove};
+use crate::mirror::shared::{FollowUp, SentBatch, Shared};
+use crate::paths::{parents, under};
+use crate::report::{ConflictCopy, RestoreFailure, RestoreReport};
+use crate::scan::{RecordedSignature, Signature};
+use crate::state::{KnownObject, Ledger, Version};
+use crate::transfer::{
+    ContentError, Fetched, Observed, PART_BYTES, Projection, is_executable, read_at,
+};
+
+/// External objects that one entry adopts at most.
+const PER_ENTRY: usize = 256;
+/// Concurrent downloads.
+const FETCHES_AT_ONCE: usize = 16;
+/// Mode of a file that another program wrote.
+const MODE: u16 = 0o644;
+const EXECUTABLE_MODE: u16 = 0o755;
+
+/// External object that was fetched, and whose content the store has as a blob or inline.
+struct External {
+    path: RelativePath,
+    fetched: Fetched,
+    version: Version,
+    content: Content,
+    modified: (i64, u32),
+    is_executable: bool,
+}
+
+/// External object with the lines that adopt it.
+#[derive(Debug)]
+pub(super) struct Adoption {
+    /// Path of the file; another one if the object's path is taken by a directory or below a file.
+    path: RelativePath,
+    object: RelativePath,
+    fetched: Fetched,
+    file: FileVersion,
+    /// Path for the version of the log that the other writer did not see.
+    beside: Option<(RelativePath, FileVersion)>,
+}
+
+impl Shared {
+    /// Adopts external objects. The working copy changes after the log has them.
+    pub(super) async fn adopt(
+        self: &Arc<Self>,
+        projection: &Projection,
+        external: Vec<(String, ObjectMeta)>,
+        report: &mut RestoreReport,
+    ) -> Result<(), SyncError> {
+        let mut external = external.into_iter().peekable();
+        while external.peek().is_some() {
+            let some: Vec<_> = external.by_ref().take(PER_ENTRY).collect();
+            let inline_left = AtomicU64::new(MAX_INLINE_BYTES_PER_ENTRY);
+            let fetched: Vec<_> = futures::stream::iter(some)
+                .map(async |(path, meta)| {
+                    let key = meta.location.to_string();
+                    (key, self.fetch_external(projection, &path, &meta, &inline_left).await)
+                })
+                .buffered(FETCHES_AT_ONCE)
+                .collect()
+                .await;
+            let mut ready = Vec::new();
+            for (key, fetched) in fetched {
+                match fetched {
+                    Ok(external) => ready.extend(external),
+                    // A directory marker: it is listed without its slash but does not exist under
+                    // that key.
+                    Err(SyncError::Fetch {
+                        source: object_store::Error::NotFound { .. }, ..
+                    }) => {}
+                    Err(error) => {
+                        report.failed.push(RestoreFailure { key, reason: with_causes(&error) });
+                    }
+                }
+            }
+            self.append_adoptions(ready, report).await?;
+        }
+        Ok(())
+    }
+
+    /// Fetches an object. Returns `None` if it has the content that the log has.
+    async fn fetch_external(
+        &self,
+        projection: &Projection,
+        path: &str,
+        meta: &ObjectMeta,
+        inline_left: &AtomicU64,
+    ) -> Result<Option<External>, SyncError> {
+        let Ok(relative) = RelativePath::parse(path) else { return Ok(None) };
+        let failed = |source| SyncError::Fetch { key: meta.location.to_string(), source };
+        let Some(observed) = projection.inspect_object(path).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let Observed { meta, attributes, .. } = observed;
+        let fetched = self.fetcher.fetch_object(&relative, &meta.location).await?;
+        let version = Version::from(&meta);
+        // Another version may have come in between, which the next refresh adopts.
+        let now = projection.remote.store().head(&meta.location).await.map_err(failed)?;
+        if !version.is(&Version::from(&now)) && version.etag.is_some() {
+            return Ok(None);
+        }
+        {
+            let mut ledger = self.ledger();
+            let current = ledger.log().file(path);
+            if let Some(token) = current.filter(|file| file.hash == fetched.hash).map(|f| f.token) {
+                ledger.set_seen(path, KnownObject { token, version });
+                return Ok(None);
+            }
+        }
+        let content = self.store_fetched(&relative, &fetched, inline_left).await?;
+        let modified = (
+            meta.last_modified.timestamp(),
+            meta.last_modified.timestamp_subsec_nanos().min(999_999_999),
+        );
+        let is_executable = is_executable(&attributes);
+        Ok(Some(External { path: relative, fetched, version, content, modified, is_executable }))
+    }
+
+    /// Stores a fetched content as a blob, or returns it inline.
+    async fn store_fetched(
+        &self,
+        path: &RelativePath,
+        fetched: &Fetched,
+        inline_left: &AtomicU64,
+    ) -> Result<Content, SyncError> {
+        let io =
+            |source| FileError::Io { operation: "read", path: path.as_ref().to_owned(), source };
+        let source = Arc::new(fetched.staged.file().try_clone().map_err(io)?);
+        let size = fetched.size;
+        if size <= PART_BYTES {
+            let _memory = self.blobs.reserve(size).await;
+            let read = Arc::clone(&source);
+            let content = blocking(move || read_at(&read, 0, size)).await;
+            let content = Bytes::from(content.map_err(io)?);
+            let stored = self.blobs.store_bytes(path.as_str(), content, inline_left, self).await;
+            return stored.map_err(|source| SyncError::Append { source });
+        }
+        let stored = self.blobs.store_open_file(path.as_str(), &source, self).await;
+        match stored {
+            Ok(Some((_, content))) => Ok(content),
+            Ok(None) => Err(SyncError::LocalChange { path: path.clone() }),
+            Err(ContentError::Retryable(problem) | ContentError::Permanent(problem)) => {
+                Err(SyncError::Damaged { path: path.clone(), problem })
+            }
+            Err(ContentError::Gone) => Err(SyncError::LocalChange { path: path.clone() }),
+        }
+    }
+
+    async fn append_adoptions(
+        self: &Arc<Self>,
+        externals: Vec<External>,
+        report: &mut RestoreReport,
+    ) -> Result<(), SyncError> {
+        if externals.is_empty() {
+            return Ok(());
+        }
+        let mut appender = self.appender.lock().await;
+        self.settle(&mut appender).await?;
+        let (mut lines, mut adoptions) = (Vec::new(), Vec::new());
+        {
+            let ledger = self.ledger();
+            for external in externals {
+                // The change that is being stored conflicts with the object, and comes back here.
+                if ledger.is_claimed(external.path.as_str()) {
+                    lock(&self.external).insert(external.path.to_string());
+                    continue;
+                }
+                adoptions.extend(plan_adoption(&ledger, external, &mut lines));
+            }
+        }
+        if adoptions.is_empty() {
+            return Ok(());
+        }
+        let adopt = |adoption| FollowUp::Adopt(Box::new(adoption));
+        let follow_ups = adoptions.into_iter().map(adopt).collect();
+        let sent = SentBatch { follow_ups, ..SentBatch::default() };
+        report.extend(self.append(&mut appender, lines, sent).await?);
+        Ok(())
+    }
+
+    /// Makes the working copy follow an external change that the log has.
+    pub(super) async fn follow(
+        &self,
+        follow_up: FollowUp,
+        number: u64,
+        report: &mut RestoreReport,
+        signatures: &mut Vec<(String, RecordedSignature)>,
+    ) {
+        let (path, followed) = match follow_up {
+            FollowUp::Adopt(adoption) => {
+                let path = adoption.object.clone();
+                (path, self.follow_adoption(*adoption, number, report, signatures).await)
+            }
+            FollowUp::Remove { path, local, hash } => {
+                let beside = conflict_path(&path, hash);
+                let removed = remove(&self.dir, &path, Expected::File(local), &beside).await;
+                self.tracker.mark_dirty(path.as_str());
+                self.ledger().set_unseen(path.as_str());
+                report.removed.push(path.clone());
+                (path, removed.map(drop).map_err(SyncError::from))
+            }
+        };
+        if let Err(error) = followed {
+            let reason = with_causes(&error);
+            report.failed.push(RestoreFailure { key: path.to_string(), reason });
+        }
+    }
+
+    /// Puts an adopted file in place. A file that was changed here is kept beside.
+    async fn follow_adoption(
+        &self,
+        adoption: Adoption,
+        number: u64,
+        report: &mut RestoreReport,
+        signatures: &mut Vec<(String, RecordedSignature)>,
+    ) -> Result<(), SyncError> {
+        let Adoption { path, object, fetched, file, beside } = adoption;
+        let file = FileVersion { number, ..file };
+        // A working copy without a journal may have the content already.
+        if let Some(signature) = self.hashed(path.as_str(), file.hash).filter(|_| beside.is_none())
+        {
+            // A mode or a time that differs is a change, which the next scan finds.
+            let Signature { mode, modified, .. } = signature.signature;
+            if (mode, modified) == (file.mode, file.modified) {
+                signatures.push((path.as_str().to_owned(), signature));
+            }
+            self.tracker.mark_dirty(path.as_str());
+            if let Some(version) = file.adopted.as_deref().cloned().filter(|_| path == object) {
+                self.ledger().set_seen(path.as_str(), KnownObject { token: file.token, version });
+            }
+            return Ok(());
+        }
+        let local = self.ledger().local(path.as_str()).map(|recorded| recorded.signature);
+        let expected = local.filter(|_| beside.is_none());
+        let hash = match &beside {
+            Some((_, old)) => old.hash,
+            None => hash_of(self, &path).await.unwrap_or(file.hash),
+        };
+        let kept_as = beside.as_ref().map_or_else(|| conflict_path(&path, hash), |b| b.0.clone());
+        let (signature, replaced) =
+            place_file(fetched, &file, Expected::file(expected), &kept_as).await?;
+        signatures.push((path.as_str().to_owned(), signature));
+        let adopted = file.adopted.as_deref().cloned();
+        if let Some(version) = adopted.filter(|_| path == object) {
+            self.ledger().set_seen(path.as_str(), KnownObject { token: file.token, version });
+        }
+        if let Some((kept_as, old)) = &beside
+            && replaced == Replaced::Nothing
+        {
+            let fetched = self.fetcher.fetch(kept_as, old).await?;
+            let (signature, _) = place_file(fetched, old, Expected::Nothing, kept_as).await?;
+            signatures.push((kept_as.to_string(), signature));
+        }
+        if replaced == Replaced::Preserved {
+            self.tracker.mark_dirty(kept_as.as_str());
+        }
+        if replaced == Replaced::Preserved || path != object {
+            let kept_as = if path == object { kept_as } else { path.clone() };
+            report.conflicts.push(ConflictCopy { path: object.clone(), kept_as });
+        }
+        self.tracker.mark_dirty(path.as_str());
+        report.restored.push(path);
+        Ok(())
+    }
+}
+
+async fn hash_of(shared: &Shared, path: &RelativePath) -> Option<Hash> {
+    let (dir, path) = (Arc::clone(&shared.dir), path.clone());
+    blocking(move || Some(Hash::of_file(&dir.open_file(&path).ok()?).ok()?.0)).await
+}
+
+/// Plans the lines that adopt an external object.
+fn plan_adoption(ledger: &Ledger, external: External, lines: &mut Vec<Line>) -> Option<Adoption> {
+    let External { path: object, fetched, version, content, modified, is_executable } = external;
+    let nodes = &ledger.log().nodes;
+    let text = object.as_str();
+    let is_leaf =
+        |path: &str| matches!(nodes.get(path), Some(Node::File(_) | Node::Symlink { .. }));
+    let is_taken = parents(text).any(is_leaf)
+        || under(nodes, text).any(|(below, _)| below != text)
+        || parents(text).any(|above| ledger.is_claimed(above));
+    let before = ledger.log().file(text);
+    let mode = before.map_or(if is_executable { EXECUTABLE_MODE } else { MODE }, |file| file.mode);
+    let file = FileVersion {
+        size: fetched.size,
+        hash: fetched.hash,
+        mode,
+        modified,
+        token: Token::random(),
+        number: 0,
+        content,
+        origin: Origin::External,
+        adopted: Some(Box::new(version.clone())),
+    };
+    if is_taken {
+        // A file system cannot hold both, so the external file gets another name.
+        let path = conflict_path(&object, file.hash);
+        let file = FileVersion { adopted: None, ..file };
+        lines.push(Line::Adopted { path: text.to_owned(), version });
+        if before.is_none() && !nodes.contains_key(text) {
+            lines.push(Line::Removed {
+                path: text.to_owned(),
+                by: Author::Engine,
+                at: unix_seconds(),
+                number: 0,
+            });
+        }
+        lines.push(Line::File { path: path.as_str().to_owned(), file: file.clone() });
+        return Some(Adoption { path, object, fetched, file, beside: None });
+    }
+    lines.push(Line::File { path: text.to_owned(), file: file.clone() });
+    // The other writer replaced the current version knowingly only if its object was seen.
+    let unseen =
+        before.filter(|before| ledger.seen(text).is_none_or(|seen| seen.token != before.token));
+    let beside = unseen.map(|before| {
+        let copy =
+            FileVersion { token: Token::random(), number: 0, adopted: None, ..before.clone() };
+        let path = conflict_path(&object, before.hash);
+        lines.push(Line::File { path: path.as_str().to_owned(), file: copy.clone() });
+        (path, copy)
+    });
+    Some(Adoption { path: object.clone(), object, fetched, file, beside })
+}

@@ -1,0 +1,240 @@
+//! Closing and deleting a session.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use sandbox_core::SessionDir;
+use sandbox_core::internal::blocking;
+
+use crate::error::SyncError;
+use crate::log::{Content, Line, Token};
+use crate::mirror::Mirror;
+use crate::mirror::open::restoring;
+use crate::mirror::shared::{SentBatch, Shared};
+use crate::report::{Pending, SyncReport};
+use crate::scan::Skipped;
+use crate::state::{Ledger, Stage};
+
+/// End of the name of a directory that is being deleted. Session ids cannot contain it.
+const CLOSING: &str = "~closing";
+
+/// Treatment of changes that cannot be stored when a session is closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CloseMode {
+    /// Keeps the directory if a change cannot be stored.
+    #[default]
+    KeepPending,
+    /// Deletes the directory in any case.
+    Discard,
+}
+
+/// Result of closing a mirror.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Files that could not be mirrored, and were deleted with the directory.
+    pub skipped: Vec<Skipped>,
+    /// Changes that were discarded.
+    pub discarded: Vec<Pending>,
+}
+
+/// Error of closing a mirror. The directory stays, and the mirror can be used further.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// Changes are not in the store. Deleting the directory would lose them.
+    #[error("{} changes are not in the store", pending.len())]
+    Pending {
+        /// The changes.
+        pending: Vec<Pending>,
+    },
+    /// The store or the disk failed.
+    #[error(transparent)]
+    Sync {
+        /// Cause of the failure.
+        #[from]
+        source: SyncError,
+    },
+}
+
+impl Mirror {
+    /// Stores the remaining changes, releases the session, and deletes the directory with its local
+    /// state.
+    ///
+    /// # Errors
+    /// Returns [`CloseError::Pending`] if a change could not be stored. Nothing is deleted then.
+    ///
+    /// # Cancel safety
+    /// After the log has the closing entry, the next opening finishes the deletion.
+    pub async fn close(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
+        let shared = &self.shared;
+        shared.access.begin_closing();
+        let closed = self.release(mode).await;
+        match &closed {
+            Ok(_) => {}
+            Err(_) => shared.access.end_closing(),
+        }
+        let report = closed?;
+        shared.delete_local().await?;
+        Ok(report)
+    }
+
+    async fn release(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
+        let shared = &self.shared;
+        let SyncReport { pending, skipped, .. } = self.flush_closing().await?;
+        let discarded = match mode {
+            CloseMode::KeepPending if !pending.is_empty() => {
+                return Err(CloseError::Pending { pending });
+            }
+            _ => pending,
+        };
+        shared.project_all().await;
+        match (shared.append_closing().await, mode) {
+            (Ok(()), _) | (Err(_), CloseMode::Discard) => {}
+            (Err(source), CloseMode::KeepPending) => return Err(source.into()),
+        }
+        Ok(CloseReport { skipped, discarded })
+    }
+
+    /// Deletes the session everywhere: its files, its log except for a final entry, and the local
+    /// copy. Its history is gone too.
+    ///
+    /// # Errors
+    /// Returns the error of the store or of the disk. A repeated call continues.
+    pub async fn erase(&self) -> Result<(), SyncError> {
+        let shared = &self.shared;
+        {
+            let mut appender = shared.appender.lock().await;
+            shared.settle(&mut appender).await?;
+            shared.append(&mut appender, vec![Line::Erased], SentBatch::default()).await?;
+            shared.access.begin_closing();
+        }
+        shared.delete_objects().await?;
+        shared.delete_local().await
+    }
+}
+
+impl Shared {
+    /// Appends the snapshot that releases the session, after checking that the store has all
+    /// contents.
+    async fn append_closing(&self) -> Result<(), SyncError> {
+        self.check_contents().await?;
+        let mut appender = self.appender.lock().await;
+        self.settle(&mut appender).await?;
+        let mut lines = self.snapshot();
+        lines.push(Line::Release);
+        self.append(&mut appender, lines, SentBatch::default()).await.map(drop)
+    }
+
+    /// Returns the lines of a snapshot of the current state.
+    pub(super) fn snapshot(&self) -> Vec<Line> {
+        let ledger = self.ledger();
+        let mut lines = ledger.log().snapshot();
+        let current = ledger.all_seen().filter(|(path, seen)| {
+            ledger.log().file(path).is_some_and(|file| file.token == seen.token)
+        });
+        lines.extend(current.map(|(path, seen)| Line::Projected {
+            path: path.clone(),
+            version: seen.version.clone(),
+        }));
+        lines
+    }
+
+    /// Checks that the store holds every content that the log refers to.
+    async fn check_contents(&self) -> Result<(), SyncError> {
+        let list_error = |source: object_store::Error| SyncError::List {
+            prefix: self.log.prefix().to_string(),
+            source,
+        };
+        let (blobs, entries) =
+            tokio::try_join!(self.list_blobs(), self.log.list()).map_err(list_error)?;
+        let entries: HashSet<u64> = entries.into_iter().map(|(number, _)| number).collect();
+        let ledger = self.ledger();
+        let missing = ledger.log().files().find(|(_, file)| match &file.content {
+            Content::Blob(name) => !blobs.contains(name),
+            Content::Entry(number) => !entries.contains(number),
+            Content::Inline(_) => false,
+        });
+        match missing {
+            None => Ok(()),
+            Some((path, _)) => {
+                let path = sandbox_core::RelativePath::parse(path).map_err(|error| {
+                    SyncError::UnsafeKey { key: path.clone(), reason: error.to_string() }
+                })?;
+                let problem = "the store lost its content".to_owned();
+                Err(SyncError::Damaged { path, problem })
+            }
+        }
+    }
+
+    /// Lists the names of all blobs.
+    pub(super) async fn list_blobs(&self) -> object_store::Result<HashSet<Token>> {
+        let listed = self.log.store().list(Some(&self.log.blobs()));
+        let names =
+            listed.try_filter_map(async |meta| Ok(meta.location.filename().and_then(Token::parse)));
+        names.try_collect().await
+    }
+
+    /// Deletes the projection, the blobs, and all entries but the last.
+    async fn delete_objects(&self) -> Result<(), SyncError> {
+        let last = self.log.entry_key(self.ledger().position().number);
+        let mut prefixes = vec![self.log.prefix().clone()];
+        prefixes.extend(self.projection.as_ref().map(|to| to.remote.prefix().clone()));
+        for prefix in prefixes {
+            let error = |source| SyncError::List { prefix: prefix.to_string(), source };
+            let listing = crate::transfer::list_tree(&**self.log.store(), &prefix).await;
+            let keys = listing.map_err(error)?.objects.into_iter().map(|meta| meta.location);
+            let keys = keys.filter(|key| *key != last).collect();
+            self.log.delete(keys).await.map_err(error)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the directory and the local state.
+    async fn delete_local(self: &Arc<Self>) -> Result<(), SyncError> {
+        self.ledger().set_stage(Stage::Closing);
+        let path = self.dir.path().to_owned();
+        delete_directory(&path).await?;
+        self.ledger().delete();
+        Ok(())
+    }
+}
+
+/// Finishes the deletion that a crash has interrupted.
+pub(super) async fn finish_closing(dir: &Path, ledger: &mut Ledger) -> Result<(), SyncError> {
+    delete_directory(dir).await?;
+    ledger.clear();
+    Ok(())
+}
+
+/// Renames a directory away and deletes it, with the rest of interrupted deletions and restores.
+async fn delete_directory(dir: &Path) -> Result<(), SyncError> {
+    let closing = closing(dir);
+    let (from, to) = (dir.to_owned(), closing.clone());
+    let renamed = |source| SyncError::Index { path: dir.to_owned(), source };
+    blocking(move || {
+        if to.exists() {
+            SessionDir::open(&to)?.remove_all()?;
+        }
+        match std::fs::rename(&from, &to) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Ok(Err(error)),
+            _ => {}
+        }
+        for path in [to, restoring(&from)] {
+            if path.exists() {
+                SessionDir::open(&path)?.remove_all()?;
+            }
+        }
+        Ok::<_, SyncError>(Ok(()))
+    })
+    .await?
+    .map_err(renamed)
+}
+
+fn closing(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(CLOSING);
+    dir.with_file_name(name)
+}

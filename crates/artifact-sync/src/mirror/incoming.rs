@@ -1,0 +1,124 @@
+//! Reading of the log at opening: the part that the working copy does not follow yet.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::error::SyncError;
+use crate::log::{End, Hash, LogState, LogStore, Node, Position, StoredEntry, end_of};
+use crate::transfer::Fetcher;
+
+/// Log after the position of a working copy.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) state: LogState,
+    pub(super) position: Position,
+    /// Contents of each path in the entries after the position, also where a later one replaced
+    /// them.
+    pub(super) versions: HashMap<String, HashSet<Hash>>,
+    /// Set if entries after the position are no longer retained.
+    pub(super) missed_entries: bool,
+    /// Paths that may differ between the two states; `None` means all.
+    pub(super) touched: Option<BTreeSet<String>>,
+}
+
+/// Reads the log after a position. Returns `None` if there is nothing new.
+pub(super) async fn read(
+    log: &LogStore,
+    fetcher: &Fetcher,
+    base: &LogState,
+    position: Position,
+) -> Result<Option<Incoming>, SyncError> {
+    let failed = |source| SyncError::Log { source };
+    if position.number > 0 && matches!(end_of(log, position).await.map_err(failed)?, End::Here) {
+        return Ok(None);
+    }
+    let listed = log.list().await.map_err(|source| failed(source.into()))?;
+    let numbers: Vec<u64> = listed.into_iter().map(|(number, _)| number).collect();
+    let Some(&last) = numbers.last() else {
+        return match position.number {
+            0 => Ok(None),
+            number => Err(SyncError::StoreReplaced { number }),
+        };
+    };
+    let newest = log.read_all([last]).await.map_err(failed)?;
+    // The erased log has no other entries.
+    if newest.iter().any(|end| end.entry.lines.contains(&crate::log::Line::Erased)) {
+        return Err(SyncError::Erased);
+    }
+    let snapshot = newest.first().map_or(1, |end| end.entry.header.snapshot.max(1));
+    let is_behind_snapshot = position.number < snapshot;
+    if last < position.number {
+        return Err(SyncError::StoreReplaced { number: position.number });
+    }
+    let first = if is_behind_snapshot { snapshot } else { position.number };
+    let mut entries = log.read_all(first..last).await.map_err(failed)?;
+    entries.extend(newest);
+    check(&entries)?;
+    let mut state = if is_behind_snapshot { LogState::default() } else { base.clone() };
+    if !is_behind_snapshot {
+        // The first entry is the one at the position, and must be the one that was applied.
+        let own = entries.remove(0);
+        if Some(own.hash) != position.hash {
+            return Err(SyncError::StoreReplaced { number: position.number });
+        }
+    }
+    entries.iter().for_each(|stored| fetcher.remember(&stored.entry));
+    entries.iter().for_each(|stored| state.apply_entry(&stored.entry));
+    let Some(end) = entries.last() else { return Ok(None) };
+    let end = Position::of(end);
+    let older = older_entries(log, &numbers, position, snapshot).await;
+    let missed_entries = is_behind_snapshot && position.number > 0 && !older.is_complete;
+    let lines = || older.entries.iter().chain(&entries).flat_map(|stored| &stored.entry.lines);
+    let mut versions: HashMap<String, HashSet<Hash>> = HashMap::new();
+    for line in lines() {
+        if let crate::log::Line::File { path, file } = line {
+            versions.entry(path.clone()).or_default().insert(file.hash);
+        }
+    }
+    let touched = (!is_behind_snapshot).then(|| {
+        let named = lines().filter_map(|line| Some(line.path()?.to_owned()));
+        let gone = base.nodes.keys().filter(|path| !state.nodes.contains_key(*path)).cloned();
+        named.chain(gone).collect()
+    });
+    Ok(Some(Incoming { state, position: end, versions, missed_entries, touched }))
+}
+
+/// Entries between the position and the newest snapshot that are still retained.
+struct Older {
+    entries: Vec<StoredEntry>,
+    is_complete: bool,
+}
+
+async fn older_entries(
+    log: &LogStore,
+    numbers: &[u64],
+    position: Position,
+    snapshot: u64,
+) -> Older {
+    let wanted = position.number + 1..snapshot;
+    let retained: Vec<u64> =
+        numbers.iter().copied().filter(|number| wanted.contains(number)).collect();
+    let is_whole = retained.len() as u64 == wanted.end.saturating_sub(wanted.start);
+    match log.read_all(retained).await {
+        Ok(entries) => {
+            let is_chain = check(&entries).is_ok();
+            Older { entries, is_complete: is_whole && is_chain }
+        }
+        // What cannot be read is treated like what was deleted: changed files are kept beside.
+        Err(_) => Older { entries: Vec::new(), is_complete: false },
+    }
+}
+
+fn check(entries: &[StoredEntry]) -> Result<(), SyncError> {
+    crate::log::check_chain(entries).map_err(|source| SyncError::Log { source })
+}
+
+impl Incoming {
+    /// Returns whether an entry after the position had this content for the path.
+    pub(super) fn has_version(&self, path: &str, hash: Hash) -> bool {
+        self.versions.get(path).is_some_and(|versions| versions.contains(&hash))
+    }
+
+    pub(super) fn node(&self, path: &str) -> Option<&Node> {
+        self.state.nodes.get(path)
+    }
+}

@@ -1,0 +1,341 @@
+//! Opening of a mirror: the working copy is restored, or follows what the log has in addition.
+
+mod inspect;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbox_core::internal::blocking;
+use sandbox_core::{SessionDir, with_causes};
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::builder::{MirrorBuilder, Takeover};
+use crate::error::SyncError;
+use crate::log::{Appended, Line, LogState, LogStore, LogWriter, Owner, Position, unix_seconds};
+use crate::mirror::Mirror;
+use crate::mirror::apply::{Application, Applied, Base};
+use crate::mirror::close::finish_closing;
+use crate::mirror::incoming::{self, Incoming};
+use crate::mirror::refresh::{MassRemoval, list};
+use crate::mirror::shared::{Access, Appender, Shared};
+use crate::report::{ReportedState, RestoreReport};
+use crate::scan::{ChangeTracker, Changes, RecordedSignature, StampTime};
+use crate::state::{Ledger, Stage};
+use crate::transfer::{Blobs, Fetcher, Links, Listing, Projection, Remote};
+
+pub use inspect::{LocalStatus, SessionOwner};
+
+/// End of the name of a directory that is being restored. Session ids cannot contain it.
+const RESTORING: &str = "~restoring";
+
+/// Longest tick of the clock that stamps files, with a margin.
+const CLOCK_TICK: Duration = Duration::from_millis(12);
+
+/// Parts that exist before the working copy does.
+struct Parts {
+    settings: MirrorBuilder,
+    remote: Arc<Remote>,
+    log: LogStore,
+}
+
+impl MirrorBuilder {
+    /// Opens the mirror. Restores the directory if it is absent. Otherwise applies what the session
+    /// log has in addition, and adopts external changes.
+    ///
+    /// # Errors
+    /// Returns [`SyncError::Index`] if the local state cannot be used,
+    /// [`SyncError::OwnedElsewhere`] if another home owns the session, and
+    /// [`SyncError::StoreReplaced`] if the store lost the log. Returns other variants if the store
+    /// or the disk fails.
+    ///
+    /// # Cancel safety
+    /// An interrupted restore continues with the next opening.
+    pub async fn open(mut self) -> Result<Mirror, SyncError> {
+        let state_dir = self.take_state_dir()?;
+        let log = LogStore::new(Arc::clone(&self.store), self.keys.log.clone());
+        let index_error = |(path, source)| SyncError::Index { path, source };
+        let mut ledger = Ledger::open(&state_dir, self.keys.log.as_ref()).map_err(index_error)?;
+        if ledger.stage() == Stage::Closing {
+            finish_closing(&self.dir, &mut ledger).await?;
+        }
+        let remote = Arc::new(Remote::new(
+            Arc::clone(&self.store),
+            self.keys.projection.clone(),
+            self.probe.clone().or_below(&self.keys.log),
+            self.capabilities.clone(),
+        ));
+        let has_directory = self.dir.is_dir();
+        let parts = Parts { settings: self, remote, log };
+        if has_directory { parts.open_present(ledger).await } else { parts.restore(ledger).await }
+    }
+
+    fn take_state_dir(&mut self) -> Result<PathBuf, SyncError> {
+        self.state_dir.take().ok_or_else(|| {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "no state directory is set");
+            SyncError::Index { path: PathBuf::new(), source }
+        })
+    }
+}
+
+impl Parts {
+    /// Opens a mirror of a directory that exists.
+    async fn open_present(self, mut ledger: Ledger) -> Result<Mirror, SyncError> {
+        let dir = Arc::new(SessionDir::open(&self.settings.dir)?);
+        let fetcher = self.fetcher(&dir);
+        let found = self.find_sent(&mut ledger).await;
+        let (base, listed) = (ledger.log().clone(), ledger.listed());
+        let read = async {
+            found?;
+            incoming::read(&self.log, &fetcher, &base, ledger.position()).await
+        };
+        let (read, listing) = tokio::join!(read, self.list_projection(listed));
+        let (incoming, warning) = match read {
+            Ok(incoming) => (incoming, None),
+            // The working copy is usable without the store, unless another home may own it.
+            Err(error) if error.is_retryable() && ledger.stage() == Stage::Open => {
+                (None, Some(error))
+            }
+            Err(error) => return Err(error),
+        };
+        let state = incoming.as_ref().map_or(&base, |incoming| &incoming.state);
+        if state.is_erased {
+            return Err(SyncError::Erased);
+        }
+        let owner = state.owner.clone();
+        let position = incoming.as_ref().map_or(ledger.position(), |incoming| incoming.position);
+        let (appender, owned) =
+            self.appender(ledger.home(), position, owner.as_ref(), warning.is_some()).await?;
+        let shared = self.shared(dir, fetcher, ledger, appender);
+        let mut report = RestoreReport::default();
+        if let Some(incoming) = incoming {
+            report = shared.0.follow_log(incoming).await?;
+        }
+        shared.0.ledger().record_own(owned);
+        shared.0.ledger().set_stage(Stage::Open);
+        finish(shared, report, warning.map_or(listing, Err)).await
+    }
+
+    /// Restores the directory beside its final place, and opens a mirror of it.
+    async fn restore(self, mut ledger: Ledger) -> Result<Mirror, SyncError> {
+        ledger.set_stage(Stage::Restoring);
+        let beside = restoring(&self.settings.dir);
+        let dir = Arc::new(SessionDir::create(&beside)?);
+        let fetcher = self.fetcher(&dir);
+        let nothing = LogState::default();
+        let read = incoming::read(&self.log, &fetcher, &nothing, Position::default());
+        let (incoming, listing) = tokio::join!(read, self.list_projection(0));
+        let incoming = incoming?;
+        let state = incoming.as_ref().map(|incoming| &incoming.state);
+        if state.is_some_and(|state| state.is_erased) {
+            return Err(SyncError::Erased);
+        }
+        let owner = state.and_then(|state| state.owner.clone());
+        let position = incoming.as_ref().map_or(Position::default(), |incoming| incoming.position);
+        let (appender, owned) =
+            self.appender(ledger.home(), position, owner.as_ref(), false).await?;
+        let mut report = RestoreReport::default();
+        if let Some(incoming) = incoming {
+            let base = Base { nodes: Default::default(), local: Default::default() };
+            let changes = self.present_files(&dir).await;
+            let application = Application {
+                dir: &dir,
+                fetcher: &fetcher,
+                progress: self.settings.progress.as_deref(),
+            };
+            let Applied { report: applied, signatures } =
+                application.apply(&incoming, &base, &changes).await?;
+            report = applied;
+            let signatures = settle_signatures(signatures).await;
+            ledger.replace_log(incoming.state, incoming.position, signatures);
+        } else {
+            ledger.replace_log(nothing, Position::default(), Vec::new());
+        }
+        ledger.record_own(owned);
+        drop(dir);
+        std::fs::rename(&beside, &self.settings.dir)
+            .map_err(|source| SyncError::Index { path: beside, source })?;
+        ledger.set_stage(Stage::Open);
+        let dir = Arc::new(SessionDir::open(&self.settings.dir)?);
+        let fetcher = self.fetcher(&dir);
+        let shared = self.shared(dir, fetcher, ledger, appender);
+        finish(shared, report, listing).await
+    }
+
+    /// Finds out whether the log has the entry that an earlier process sent without an answer.
+    async fn find_sent(&self, ledger: &mut Ledger) -> Result<(), SyncError> {
+        let Some(sent) = ledger.sent() else { return Ok(()) };
+        let stored = self.log.read(sent.number).await;
+        let stored = stored.map_err(|source| SyncError::Log { source })?;
+        if stored.is_some_and(|stored| Some(stored.hash) == sent.hash) {
+            let batch = ledger.begin_batch();
+            ledger.record_acknowledged(batch);
+        }
+        Ok(())
+    }
+
+    /// Returns the files that an interrupted restore has left.
+    async fn present_files(&self, dir: &Arc<SessionDir>) -> Changes {
+        let (dir, rules) = (Arc::clone(dir), self.settings.rules.clone());
+        let found = blocking(move || crate::scan::walk(&*dir, &rules, None)).await;
+        Changes { modified: found.files, ..Changes::default() }
+    }
+
+    /// Lists the projection, unless a listing that is recent enough was made before.
+    async fn list_projection(&self, listed: i64) -> Result<Option<Listing>, SyncError> {
+        let age = u64::try_from(unix_seconds() - listed).unwrap_or(u64::MAX);
+        if !self.settings.projection || age < self.settings.listing_age.as_secs() {
+            return Ok(None);
+        }
+        list(&self.remote).await.map(Some)
+    }
+
+    fn fetcher(&self, dir: &Arc<SessionDir>) -> Fetcher {
+        Fetcher::new(Arc::clone(dir), self.log.clone(), Arc::clone(&self.remote))
+    }
+
+    /// Becomes the owner, or prepares the line with which the first entry begins.
+    async fn appender(
+        &self,
+        home: &str,
+        position: Position,
+        owner: Option<&Owner>,
+        is_offline: bool,
+    ) -> Result<(Appender, Option<Appended>), SyncError> {
+        let ownership = &self.settings.ownership;
+        let mut writer = match is_offline {
+            true => LogWriter::unproven(self.log.clone(), position),
+            false => LogWriter::new(self.log.clone(), position),
+        };
+        let home = ownership.home.clone().unwrap_or_else(|| home.to_owned());
+        let foreign = owner.filter(|owner| owner.home != home);
+        let own = Line::Own { home, url: ownership.url.clone() };
+        match (foreign, ownership.takeover) {
+            (None, _) => {}
+            (Some(owner), Takeover::Refuse) => {
+                return Err(SyncError::OwnedElsewhere { url: owner.url.clone() });
+            }
+            (Some(_), Takeover::Steal) if !is_offline => {
+                let properties = self.remote.properties().await;
+                let properties = properties.map_err(|source| SyncError::Append { source })?;
+                writer.set_conditional_create(properties.create);
+                let appended = writer.append(vec![own]).await?;
+                return Ok((Appender { writer, sent: None, own: None }, Some(appended)));
+            }
+            (Some(_), Takeover::Steal) => {}
+        }
+        Ok((Appender { writer, sent: None, own: Some(own) }, None))
+    }
+
+    fn shared(
+        self,
+        dir: Arc<SessionDir>,
+        fetcher: Fetcher,
+        ledger: Ledger,
+        appender: Appender,
+    ) -> (Arc<Shared>, Duration) {
+        let MirrorBuilder {
+            mut rules,
+            excluded,
+            linker,
+            progress,
+            deadline,
+            change_source,
+            projection: has_projection,
+            ..
+        } = self.settings;
+        excluded.into_iter().for_each(|name| rules.add_top_level(name));
+        let rules = Arc::new(rules);
+        let tracker = ChangeTracker::new(Arc::clone(&dir), Arc::clone(&rules), change_source);
+        let (log, remote) = (self.log, self.remote);
+        let blobs = Arc::new(Blobs::new(Arc::clone(&dir), log.clone(), Arc::clone(&remote)));
+        let fetcher = Arc::new(fetcher);
+        let projection = has_projection.then(|| Projection {
+            remote: Arc::clone(&remote),
+            blobs: Arc::clone(&blobs),
+            fetcher: Arc::clone(&fetcher),
+        });
+        let shared = Shared {
+            dir,
+            rules,
+            tracker,
+            ledger: std::sync::Mutex::new(ledger),
+            appender: AsyncMutex::new(appender),
+            log,
+            remote: Arc::clone(&remote),
+            blobs,
+            fetcher,
+            projection,
+            links: Links(linker),
+            progress,
+            reported: ReportedState::default(),
+            access: Access::default(),
+            external: Default::default(),
+            refreshing: AsyncMutex::default(),
+            projecting: AsyncMutex::default(),
+        };
+        (Arc::new(shared), deadline)
+    }
+}
+
+/// Waits until the signatures of restored files are evidence. Nothing else can have changed the
+/// files, because no program knows the directory yet.
+async fn settle_signatures(
+    signatures: Vec<(String, RecordedSignature)>,
+) -> Vec<(String, RecordedSignature)> {
+    if signatures.is_empty() {
+        return signatures;
+    }
+    tokio::time::sleep(CLOCK_TICK).await;
+    let now = StampTime::now();
+    let settle =
+        |(path, recorded): (String, RecordedSignature)| (path, recorded.signature.recorded_at(now));
+    signatures.into_iter().map(settle).collect()
+}
+
+/// Returns the directory in which a restore takes place.
+pub(super) fn restoring(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(RESTORING);
+    dir.with_file_name(name)
+}
+
+impl Shared {
+    /// Makes the working copy follow the log.
+    async fn follow_log(self: &Arc<Self>, incoming: Incoming) -> Result<RestoreReport, SyncError> {
+        let shared = Arc::clone(self);
+        let changes = blocking(move || shared.walk()).await;
+        let base = Base::of(&self.ledger());
+        let application = Application {
+            dir: &self.dir,
+            fetcher: &self.fetcher,
+            progress: self.progress.as_deref(),
+        };
+        let Applied { report, signatures } = application.apply(&incoming, &base, &changes).await?;
+        self.ledger().replace_log(incoming.state, incoming.position, signatures);
+        self.fetcher.forget();
+        Ok(report)
+    }
+}
+
+/// Adopts external changes, and returns the mirror.
+async fn finish(
+    (shared, deadline): (Arc<Shared>, Duration),
+    mut report: RestoreReport,
+    listing: Result<Option<Listing>, SyncError>,
+) -> Result<Mirror, SyncError> {
+    let refreshed = match listing {
+        Ok(None) => Ok(RestoreReport::default()),
+        Ok(Some(listing)) => shared.refresh_from(listing, MassRemoval::HoldBack).await,
+        Err(error) => Err(error),
+    };
+    match refreshed {
+        Ok(refreshed) => report.extend(refreshed),
+        // The working copy is usable without the store.
+        Err(error) if error.is_retryable() => report.unavailable = Some(with_causes(&error)),
+        Err(error) => return Err(error),
+    }
+    shared.fetcher.forget();
+    Ok(Mirror::new(shared, report, deadline))
+}

@@ -1,0 +1,119 @@
+//! Facts about a session that need no store.
+
+use std::sync::Arc;
+
+use sandbox_core::SessionDir;
+
+use super::Parts;
+use crate::builder::MirrorBuilder;
+use crate::error::SyncError;
+use crate::log::{LogStore, LogWriter};
+use crate::mirror::Mirror;
+use crate::mirror::shared::Appender;
+use crate::report::{Pending, RestoreReport};
+use crate::scan::ChangeSource;
+use crate::state::Ledger;
+use crate::transfer::Remote;
+
+/// State of a session on this machine, as its journal and its directory show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalStatus {
+    /// Number of the last entry of the session log that this machine knows.
+    pub entry: u64,
+    /// Owner of the session as of that entry; `None` if it was released.
+    pub owner: Option<SessionOwner>,
+    /// Changes that the store does not have.
+    pub pending: Vec<Pending>,
+}
+
+/// Home that owns a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionOwner {
+    /// Id of the home.
+    pub home: String,
+    /// Number of the entry with which it became the owner.
+    pub epoch: u64,
+    /// Address of the home, if it has one.
+    pub url: Option<String>,
+}
+
+impl MirrorBuilder {
+    /// Describes the session from its journal and its directory. Sends no request and changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// Returns [`SyncError::Index`] if the state cannot be used or another mirror has it open, and
+    /// [`SyncError::File`] if the directory cannot be opened.
+    pub fn inspect(mut self) -> Result<LocalStatus, SyncError> {
+        let state_dir = self.take_state_dir()?;
+        let ledger = Ledger::open(&state_dir, self.keys.log.as_ref())
+            .map_err(|(path, source)| SyncError::Index { path, source })?;
+        self.change_source = ChangeSource::Walks;
+        let dir = Arc::new(SessionDir::open(&self.dir)?);
+        let log = LogStore::new(Arc::clone(&self.store), self.keys.log.clone());
+        let remote = Arc::new(Remote::new(
+            Arc::clone(&self.store),
+            self.keys.projection.clone(),
+            self.probe.clone(),
+            self.capabilities.clone(),
+        ));
+        let deadline = self.deadline;
+        let writer = LogWriter::unproven(log.clone(), ledger.position());
+        let appender = Appender { writer, sent: None, own: None };
+        let parts = Parts { settings: self, remote, log };
+        let fetcher = parts.fetcher(&dir);
+        let (shared, _) = parts.shared(dir, fetcher, ledger, appender);
+        let mirror = Mirror {
+            shared,
+            opened: RestoreReport::default(),
+            deadline,
+            uploads: Default::default(),
+            retries: Default::default(),
+        };
+        Ok(mirror.status())
+    }
+}
+
+impl Mirror {
+    /// Describes the session like [`MirrorBuilder::inspect`]. Blocks while it scans the directory.
+    pub fn status(&self) -> LocalStatus {
+        let pending = self.pending();
+        let ledger = self.shared.ledger();
+        let owner = ledger.log().owner.as_ref().map(|owner| SessionOwner {
+            home: owner.home.clone(),
+            epoch: owner.epoch,
+            url: owner.url.clone(),
+        });
+        LocalStatus { entry: ledger.position().number, owner, pending }
+    }
+
+    /// Returns the error with which the next call would fail.
+    ///
+    /// # Errors
+    /// Returns [`SyncError::LeaseLost`] if another process owns the session now, and
+    /// [`SyncError::Closing`] while the mirror is being closed.
+    pub fn check(&self) -> Result<(), SyncError> {
+        self.shared.access.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_send<T: Send>(future: T) -> T {
+        future
+    }
+
+    /// Callers spawn these futures, so this must compile.
+    #[expect(dead_code, reason = "compiling it is the test")]
+    async fn futures_can_be_sent(builder: MirrorBuilder, mirror: &Mirror) {
+        let _ = check_send(builder.open()).await;
+        let _ = check_send(mirror.refresh()).await;
+        let _ = check_send(mirror.sync()).await;
+        let _ = check_send(mirror.pull_key("")).await;
+        let _ = check_send(mirror.erase()).await;
+    }
+}

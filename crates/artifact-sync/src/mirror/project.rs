@@ -1,0 +1,266 @@
+//! Repair of the projection: objects follow the log.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use object_store::Error;
+use sandbox_core::internal::lock;
+use sandbox_core::{RelativePath, with_causes};
+
+use crate::error::SyncError;
+use crate::log::{FileVersion, Hash, Token};
+use crate::mirror::shared::{ChangeKind, Shared};
+use crate::state::{Failure, KnownObject, Version};
+use crate::transfer::{ContentError, Observed, Projected, Projection};
+
+/// Concurrent changes of the projection.
+const REQUESTS_AT_ONCE: usize = 16;
+/// Attempts while another writer keeps changing an object.
+const ATTEMPTS: usize = 4;
+
+/// Difference between an object and the log.
+enum Difference {
+    None,
+    /// The object has to be put. The key should hold this version, or nothing.
+    Outdated(FileVersion, Option<Version>),
+    /// The object has to be deleted.
+    Superfluous(KnownObject),
+}
+
+/// Relation of an object to the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// It is the object of the current version.
+    Current,
+    /// The log explains it, so it may be replaced or deleted.
+    Explained,
+    /// Another program wrote it.
+    External,
+}
+
+impl Shared {
+    /// Brings the objects of these paths up to date. Removals go before creations, so that a file
+    /// can become a directory. What fails is left to the background.
+    pub(super) async fn project(self: &Arc<Self>, paths: Vec<String>) {
+        let Some(projection) = &self.projection else { return };
+        let is_file = |path: &String| self.ledger().log().file(path).is_some();
+        let (created, removed): (Vec<_>, Vec<_>) = paths.into_iter().partition(is_file);
+        for paths in [removed, created] {
+            futures::stream::iter(paths)
+                .for_each_concurrent(REQUESTS_AT_ONCE, async |path| {
+                    if self.access.is_lost() {
+                        return;
+                    }
+                    match self.project_path(projection, &path).await {
+                        Ok(()) if self.reported.take_awaited(&path) => {
+                            let outcome = self.stored_outcome(&path, ChangeKind::File).await;
+                            self.reported.add_completed_late(path, outcome);
+                        }
+                        Ok(()) => {}
+                        Err(error) => self.note_failure(&path, error),
+                    }
+                })
+                .await;
+        }
+    }
+
+    /// Brings all objects that lag behind up to date.
+    pub(super) async fn project_all(self: &Arc<Self>) {
+        let _projecting = self.projecting.lock().await;
+        let paths: Vec<String> = self.ledger().unprojected().iter().cloned().collect();
+        self.project(paths).await;
+    }
+
+    fn note_failure(&self, path: &str, error: ContentError) {
+        let reason = match error {
+            ContentError::Gone => return,
+            ContentError::Retryable(reason) => {
+                tracing::debug!(path, reason, "an object is not up to date yet");
+                return;
+            }
+            ContentError::Permanent(reason) => reason,
+        };
+        // The log holds the content; only the object cannot exist.
+        self.ledger().set_failed(path, Failure { reason, is_final: true });
+    }
+
+    fn difference(&self, path: &str) -> Difference {
+        let ledger = self.ledger();
+        let (file, seen) = (ledger.log().file(path), ledger.seen(path));
+        match (file, seen) {
+            (Some(file), Some(seen)) if file.token == seen.token => Difference::None,
+            (Some(file), seen) => {
+                Difference::Outdated(file.clone(), seen.map(|seen| seen.version.clone()))
+            }
+            (None, Some(seen)) => Difference::Superfluous(seen.clone()),
+            (None, None) => Difference::None,
+        }
+    }
+
+    async fn project_path(
+        self: &Arc<Self>,
+        projection: &Projection,
+        path: &str,
+    ) -> Result<(), ContentError> {
+        let retryable = |error: &Error| ContentError::Retryable(with_causes(error));
+        let Ok(relative) = RelativePath::parse(path) else { return Ok(()) };
+        for _ in 0..ATTEMPTS {
+            let conflict = match self.difference(path) {
+                Difference::None => {
+                    let mut ledger = self.ledger();
+                    if ledger.seen(path).is_none() {
+                        ledger.set_unseen(path);
+                    }
+                    return Ok(());
+                }
+                Difference::Outdated(file, expected) => {
+                    match projection.put(&relative, &file, expected.as_ref()).await? {
+                        Projected::Put(version) => {
+                            let seen = KnownObject { token: file.token, version };
+                            self.ledger().set_seen(path, seen);
+                            false
+                        }
+                        Projected::Deleted | Projected::Conflict => true,
+                    }
+                }
+                Difference::Superfluous(seen) => {
+                    let deleted = projection.delete(path, &seen).await;
+                    match deleted.map_err(|error| retryable(&error))? {
+                        Projected::Deleted => {
+                            self.ledger().set_unseen(path);
+                            false
+                        }
+                        Projected::Put(_) | Projected::Conflict => true,
+                    }
+                }
+            };
+            if conflict {
+                let observed =
+                    projection.inspect_object(path).await.map_err(|error| retryable(&error))?;
+                if !self.resolve(path, observed).await? {
+                    return Ok(());
+                }
+            }
+        }
+        Err(ContentError::Retryable("another writer keeps changing the object".to_owned()))
+    }
+
+    /// Learns from an object that was not the expected one. Returns `false` if it is left alone for
+    /// now: an external change, which the next refresh adopts.
+    async fn resolve(&self, path: &str, observed: Option<Observed>) -> Result<bool, ContentError> {
+        let Some(observed) = observed else {
+            self.ledger().set_unseen(path);
+            return Ok(true);
+        };
+        let relation = self.relation(path, &observed).await;
+        let relation = relation.map_err(|error| ContentError::Retryable(with_causes(&error)))?;
+        let is_ours = self.record_relation(path, &observed, &relation);
+        if !is_ours {
+            lock(&self.external).insert(path.to_owned());
+        }
+        Ok(is_ours)
+    }
+
+    /// Records an object that was looked at. Returns `false` if it is an external one.
+    pub(super) fn record_relation(
+        &self,
+        path: &str,
+        observed: &Observed,
+        relation: &Relation,
+    ) -> bool {
+        let version = Version::from(&observed.meta);
+        let mut ledger = self.ledger();
+        let current = ledger.log().file(path).map(|file| file.token);
+        match (relation, current) {
+            (Relation::External, _) => return false,
+            (Relation::Current, Some(token)) => {
+                ledger.set_seen(path, KnownObject { token, version });
+            }
+            // A token that no line has makes the object outdated or superfluous.
+            (Relation::Explained | Relation::Current, _) => {
+                ledger.set_seen(path, KnownObject { token: Token::random(), version });
+            }
+        }
+        true
+    }
+
+    /// Compares an object with the log.
+    pub(super) async fn relation(
+        &self,
+        path: &str,
+        observed: &Observed,
+    ) -> Result<Relation, SyncError> {
+        let version = Version::from(&observed.meta);
+        let (current, is_adopted, position) = {
+            let ledger = self.ledger();
+            let is_adopted = ledger.log().is_adopted(path, &version);
+            (ledger.log().file(path).cloned(), is_adopted, ledger.position().number)
+        };
+        if let Some(marker) = observed.marker {
+            if current.as_ref().is_some_and(|file| file.token == marker.token) {
+                return Ok(Relation::Current);
+            }
+            if marker.number > position {
+                // Another owner may have written that entry, or this mirror's own is unanswered.
+                let mut appender = self.appender.lock().await;
+                self.settle(&mut appender).await?;
+                let proven = appender.writer.prove().await;
+                proven.map_err(|error| self.failed(error))?;
+            }
+            return Ok(Relation::Explained);
+        }
+        if let Some(file) = &current
+            && file.adopted.as_ref().is_some_and(|adopted| adopted.is(&version))
+        {
+            return Ok(Relation::Current);
+        }
+        if is_adopted {
+            return Ok(Relation::Explained);
+        }
+        if self.remote.keeps_attributes().await {
+            return Ok(Relation::External);
+        }
+        self.relation_by_content(path, observed, current.as_ref()).await
+    }
+
+    /// Compares an object of a store without attributes: a content that the log has held under this
+    /// path is known, unless the object is newer than the removal of the path.
+    async fn relation_by_content(
+        &self,
+        path: &str,
+        observed: &Observed,
+        current: Option<&FileVersion>,
+    ) -> Result<Relation, SyncError> {
+        let Ok(relative) = RelativePath::parse(path) else { return Ok(Relation::External) };
+        let hash = self.fetcher.fetch_object(&relative, &observed.meta.location).await?.hash;
+        if current.is_some_and(|file| file.hash == hash) {
+            return Ok(Relation::Current);
+        }
+        let removal = self.ledger().log().removed.get(path).copied();
+        let is_newer =
+            removal.is_some_and(|removal| observed.meta.last_modified.timestamp() > removal.at);
+        if is_newer {
+            return Ok(Relation::External);
+        }
+        let known = self.has_held(path, hash).await?;
+        Ok(if known { Relation::Explained } else { Relation::External })
+    }
+
+    /// Returns whether a retained entry has this content for the path.
+    async fn has_held(&self, path: &str, hash: Hash) -> Result<bool, SyncError> {
+        let log_error = |source: Error| SyncError::Log { source: source.into() };
+        let numbers = self.log.list().await.map_err(log_error)?;
+        for (number, _) in numbers.into_iter().rev() {
+            let stored = self.log.read(number).await.map_err(|source| SyncError::Log { source })?;
+            let lines = stored.into_iter().flat_map(|stored| stored.entry.lines);
+            let mut held = lines.filter_map(|line| match line {
+                crate::log::Line::File { path: of, file } if of == path => Some(file.hash),
+                _ => None,
+            });
+            if held.any(|held| held == hash) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,330 @@
+//! Parts of a mirror that background tasks use too.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use sandbox_core::internal::lock;
+use sandbox_core::{RelativePath, SessionDir};
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::error::SyncError;
+use crate::log::{
+    AppendError, Appended, Content, FileVersion, Hash, Line, LogStore, LogWriter, Token,
+};
+use crate::mirror::adopt::Adoption;
+use crate::paths::relative;
+use crate::report::{Progress, ReportedState, RestoreReport};
+use crate::scan::{
+    ChangeTracker, Changes, IgnoreRules, RecordedSignature, Scope, Signature, Skipped,
+};
+use crate::state::{Batch, Ledger};
+use crate::transfer::{
+    Blobs, Fetcher, KnownContents, Links, Projection, Remote, UploadJournal, UploadRecord,
+    UploadStep,
+};
+
+/// Everything that a mirror consists of, except its background tasks.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) dir: Arc<SessionDir>,
+    pub(super) rules: Arc<IgnoreRules>,
+    pub(super) tracker: ChangeTracker,
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) appender: AsyncMutex<Appender>,
+    pub(super) log: LogStore,
+    pub(super) remote: Arc<Remote>,
+    pub(super) blobs: Arc<Blobs>,
+    pub(super) fetcher: Arc<Fetcher>,
+    /// `None` if the projection is turned off.
+    pub(super) projection: Option<Projection>,
+    pub(super) links: Links,
+    pub(super) progress: Option<Arc<dyn Progress>>,
+    pub(super) reported: ReportedState,
+    pub(super) access: Access,
+    /// Paths whose object another program has replaced.
+    pub(super) external: Mutex<BTreeSet<String>>,
+    /// Held while external changes are found and adopted.
+    pub(super) refreshing: AsyncMutex<()>,
+    /// Held while the background brings the projection up to date.
+    pub(super) projecting: AsyncMutex<()>,
+}
+
+/// The only place from which entries are appended.
+#[derive(Debug)]
+pub(super) struct Appender {
+    pub(super) writer: LogWriter,
+    /// Batch of the entry that was sent and not answered.
+    pub(super) sent: Option<SentBatch>,
+    /// Line with which the next entry begins, if this home has not yet confirmed its ownership.
+    pub(super) own: Option<Line>,
+}
+
+/// Facts about the files of an entry that the store has not confirmed.
+#[derive(Debug, Default)]
+pub(super) struct SentBatch {
+    pub(super) batch: Batch,
+    pub(super) signatures: Vec<(String, RecordedSignature)>,
+    /// Changes that reports name.
+    pub(super) changes: Vec<(String, ChangeKind)>,
+    /// Changes of the working copy that follow once the log has the entry.
+    pub(super) follow_ups: Vec<FollowUp>,
+}
+
+/// Change of the working copy that an external change leads to.
+#[derive(Debug)]
+pub(super) enum FollowUp {
+    Adopt(Box<Adoption>),
+    Remove { path: RelativePath, local: Signature, hash: Hash },
+}
+
+/// Kind of a change in reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChangeKind {
+    File,
+    RemovedFile,
+    /// A directory, a symlink, or the times of a file, which reports do not name.
+    Unreported,
+}
+
+/// Permission to change the store.
+#[derive(Debug, Default)]
+pub(super) struct Access(AtomicU8);
+
+const OPEN: u8 = 0;
+const CLOSING: u8 = 1;
+const LOST: u8 = 2;
+
+impl Access {
+    /// Returns an error if the mirror must not store anything any more.
+    pub(super) fn check(&self) -> Result<(), SyncError> {
+        match self.0.load(Ordering::Acquire) {
+            OPEN => Ok(()),
+            CLOSING => Err(SyncError::Closing),
+            _ => Err(SyncError::LeaseLost),
+        }
+    }
+
+    /// Refuses later calls, because another owner wrote to the log.
+    pub(super) fn lose(&self) {
+        self.0.store(LOST, Ordering::Release);
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.0.load(Ordering::Acquire) == LOST
+    }
+
+    /// Refuses later calls, because the mirror is being closed.
+    pub(super) fn begin_closing(&self) {
+        let _ = self.0.compare_exchange(OPEN, CLOSING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Accepts calls again after closing failed.
+    pub(super) fn end_closing(&self) {
+        let _ = self.0.compare_exchange(CLOSING, OPEN, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+impl Shared {
+    /// Locks the ledger.
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    /// Resolves the entry that was sent and not answered.
+    pub(super) async fn settle(&self, appender: &mut Appender) -> Result<(), SyncError> {
+        self.learn_conditions(appender).await?;
+        match appender.writer.settle().await {
+            Ok(None) => Ok(()),
+            Ok(Some(appended)) => {
+                let (late, report) = self.acknowledge(appender, appended).await;
+                self.reported.add_conflicts(report.conflicts);
+                for (path, kind) in late {
+                    let outcome = self.stored_outcome(&path, kind).await;
+                    self.reported.add_completed_late(path, outcome);
+                }
+                Ok(())
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Appends lines and records them. Returns what followed in the working copy.
+    pub(super) async fn append(
+        &self,
+        appender: &mut Appender,
+        lines: Vec<Line>,
+        sent: SentBatch,
+    ) -> Result<RestoreReport, SyncError> {
+        self.stage(appender, lines, sent);
+        self.send(appender).await
+    }
+
+    /// Learns how the store creates entries, before the first append.
+    async fn learn_conditions(&self, appender: &mut Appender) -> Result<(), SyncError> {
+        if appender.writer.needs_conditions() {
+            let properties = self.remote.properties().await;
+            let properties = properties.map_err(|source| SyncError::Append { source })?;
+            appender.writer.set_conditional_create(properties.create);
+        }
+        Ok(())
+    }
+
+    /// Prepares an entry and returns its number.
+    pub(super) fn stage(&self, appender: &mut Appender, lines: Vec<Line>, sent: SentBatch) -> u64 {
+        let own = appender.own.clone();
+        let number = appender.writer.stage(own.into_iter().chain(lines).collect());
+        // After a crash, the next process finds out whether the log has this entry. An entry that
+        // the working copy does not follow yet is applied like one of another machine.
+        if let Some(staged) = appender.writer.staged().filter(|_| sent.follow_ups.is_empty()) {
+            self.ledger().record_sent(staged, sent.signatures.clone());
+        }
+        appender.sent = Some(sent);
+        number
+    }
+
+    /// Sends the prepared entry and records it. Returns what followed in the working copy.
+    pub(super) async fn send(&self, appender: &mut Appender) -> Result<RestoreReport, SyncError> {
+        let appended = appender.writer.send().await.map_err(|error| self.failed(error))?;
+        Ok(self.acknowledge(appender, appended).await.1)
+    }
+
+    /// Turns an error of the writer into the error of a call.
+    pub(super) fn failed(&self, error: AppendError) -> SyncError {
+        if matches!(error, AppendError::Fenced) {
+            self.access.lose();
+        }
+        error.into()
+    }
+
+    /// Records an entry that the log holds. Returns its changes, and what followed in the working
+    /// copy.
+    async fn acknowledge(
+        &self,
+        appender: &mut Appender,
+        appended: Appended,
+    ) -> (Vec<(String, ChangeKind)>, RestoreReport) {
+        appender.own = None;
+        let SentBatch { batch, mut signatures, changes, follow_ups } =
+            appender.sent.take().unwrap_or_default();
+        let mut report = RestoreReport::default();
+        if follow_ups.is_empty() {
+            self.ledger().record_acknowledged(batch);
+        } else {
+            // The working copy follows before the position advances. After a crash in between, the
+            // next opening applies the entry.
+            let number = appended.position.number;
+            for follow_up in follow_ups {
+                self.follow(follow_up, number, &mut report, &mut signatures).await;
+            }
+            self.ledger().record_followed(appended, signatures);
+        }
+        let mut ledger = self.ledger();
+        // A removal has no signature, and its claim ends here too.
+        changes.iter().for_each(|(path, _)| ledger.release_claim(batch, path));
+        (changes, report)
+    }
+}
+
+/// Contents of file versions that the current state refers to, by hash.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    by_hash: HashMap<Hash, Content>,
+    sizes: std::collections::HashSet<u64>,
+}
+
+impl Contents {
+    pub(super) fn add(&mut self, file: &FileVersion) {
+        self.by_hash.insert(file.hash, file.content.clone());
+        self.sizes.insert(file.size);
+    }
+}
+
+impl KnownContents for Contents {
+    fn has_size(&self, size: u64) -> bool {
+        self.sizes.contains(&size)
+    }
+
+    fn find(&self, hash: &Hash) -> Option<Content> {
+        self.by_hash.get(hash).cloned()
+    }
+}
+
+impl UploadJournal for Shared {
+    fn interrupted(&self, path: &str) -> Option<(Token, UploadRecord)> {
+        let ledger = self.ledger();
+        ledger.uploads().iter().find_map(|(blob, upload)| {
+            let record = upload.record.clone().filter(|_| upload.path == path)?;
+            Some((*blob, record))
+        })
+    }
+
+    fn begin(&self, path: &str, blob: Token) {
+        self.ledger().set_uploading(blob, path);
+    }
+
+    fn step(&self, blob: Token, step: UploadStep<'_>) {
+        self.ledger().set_upload_step(blob, step);
+    }
+}
+
+impl Shared {
+    /// Scans a part of the directory.
+    pub(super) fn scan(&self, scope: &Scope) -> (Changes, Vec<Skipped>) {
+        let (mut changes, skipped) = self.tracker.scan(scope, &self.ledger);
+        self.drop_unchanged(&mut changes);
+        (changes, skipped)
+    }
+
+    /// Scans everything that may have changed.
+    pub(super) fn scan_changed(&self) -> Changes {
+        let mut changes = self.tracker.scan_changed(&self.ledger);
+        self.drop_unchanged(&mut changes);
+        changes
+    }
+
+    /// Walks the directory.
+    pub(super) fn walk(&self) -> Changes {
+        let mut changes = self.tracker.scan(&Scope::Walk, &self.ledger).0;
+        self.drop_unchanged(&mut changes);
+        changes
+    }
+
+    /// Drops the files from the changes whose content is that of the log although their signatures
+    /// did not prove it.
+    fn drop_unchanged(&self, changes: &mut Changes) {
+        changes.modified.retain(|entry| !self.has_known_content(&entry.path, &entry.signature));
+    }
+
+    /// Compares the content of a file whose signature is the recorded one, and records equal
+    /// content again.
+    fn has_known_content(&self, path: &str, signature: &Signature) -> bool {
+        let (recorded, hash) = {
+            let ledger = self.ledger();
+            let recorded = ledger.local(path).copied();
+            let hash = ledger.log().file(path).map(|file| file.hash);
+            match recorded.zip(hash).filter(|_| !ledger.is_claimed(path)) {
+                Some((recorded, hash)) if recorded.signature == *signature => (recorded, hash),
+                _ => return false,
+            }
+        };
+        let Some(current) = self.hashed(path, hash) else { return false };
+        let mut ledger = self.ledger();
+        // A transfer may have recorded another version meanwhile.
+        if ledger.local(path) != Some(&recorded) || current.signature != *signature {
+            return false;
+        }
+        if current != recorded {
+            ledger.set_local(path, current);
+        }
+        true
+    }
+
+    /// Reads a file. Returns its signature if the content has this hash.
+    pub(super) fn hashed(&self, path: &str, hash: Hash) -> Option<RecordedSignature> {
+        let file = self.dir.open_file(&relative(path)?).ok()?;
+        let recorded = Signature::record(&file).ok()?;
+        let is_equal = Hash::of_file(&file).ok()?.0 == hash;
+        (is_equal && Signature::of(&file).ok()? == recorded.signature).then_some(recorded)
+    }
+}

@@ -1,0 +1,593 @@
+//! Ledger: the log as far as the working copy follows it, and facts about this machine.
+//!
+//! The journal keeps both. A record that is lost with a crash costs requests or a comparison of
+//! contents, but no file.
+
+mod baseline;
+mod claims;
+mod replay;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::log::{Appended, Content, Line, LogState, Node, Position, Token};
+use crate::scan::RecordedSignature;
+use crate::state::entry::{FORMAT, Failure, JournalEntry, Stage};
+use crate::state::journal::{Journal, options};
+use crate::state::version::Version;
+use crate::transfer::{UploadRecord, UploadStep};
+
+const FILE: &str = "journal";
+const LOCK: &str = "lock";
+/// Smallest number of records that is worth compacting.
+const MIN_HISTORY: usize = 1_000;
+
+/// State of one working copy, with its journal on disk.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    journal: Journal,
+    log_key: String,
+    home: String,
+    log: LogState,
+    position: Position,
+    stage: Stage,
+    /// Signatures of files that hold the current version of their path, or a version that a batch
+    /// is storing.
+    local: BTreeMap<String, RecordedSignature>,
+    /// Objects of the projection as this machine last saw them.
+    seen: BTreeMap<String, KnownObject>,
+    /// Paths whose object may differ from the log.
+    unprojected: BTreeSet<String>,
+    failures: BTreeMap<String, Failure>,
+    /// Uploads of blobs that no line refers to yet.
+    uploads: BTreeMap<Token, Upload>,
+    /// Time of the last listing of the projection, in seconds since 1970.
+    listed: i64,
+    sent: Option<SentEntry>,
+    claims: HashMap<String, Claim>,
+    last_batch: Batch,
+    /// `None` after the ledger was released.
+    lock: Option<File>,
+}
+
+/// Number of a group of changes that one call stores.
+pub(crate) type Batch = u64;
+
+/// Object of the projection that carries the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownObject {
+    pub(crate) token: Token,
+    pub(crate) version: Version,
+}
+
+/// Entry that was sent and not acknowledged.
+#[derive(Debug)]
+struct SentEntry {
+    position: Position,
+    lines: Vec<Line>,
+    signatures: Vec<(String, RecordedSignature)>,
+}
+
+/// Upload of a blob.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) path: String,
+    /// Multipart upload that another process can resume.
+    pub(crate) record: Option<UploadRecord>,
+}
+
+/// Change that a batch is storing.
+#[derive(Debug)]
+struct Claim {
+    batch: Batch,
+    /// Signature of the version that the log holds.
+    before: Option<RecordedSignature>,
+}
+
+impl Ledger {
+    /// Opens the ledger in its directory, or creates an empty one. `log_key` names the log that it
+    /// follows. The error names the path.
+    pub(crate) fn open(dir: &Path, log_key: &str) -> Result<Self, (PathBuf, io::Error)> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |error| (path, error)
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
+        let lock_path = dir.join(LOCK);
+        let lock = options().open(&lock_path).map_err(at(&lock_path))?;
+        lock.try_lock().map_err(|error| match error {
+            std::fs::TryLockError::WouldBlock => (
+                lock_path.clone(),
+                io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "another mirror of this session is open",
+                ),
+            ),
+            std::fs::TryLockError::Error(error) => (lock_path.clone(), error),
+        })?;
+        let path = dir.join(FILE);
+        let (journal, mut records) = Journal::open(path.clone()).map_err(at(&path))?;
+        let mut ledger = Self {
+            journal,
+            log_key: log_key.to_owned(),
+            home: String::new(),
+            log: LogState::default(),
+            position: Position::default(),
+            stage: Stage::default(),
+            local: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            unprojected: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            listed: 0,
+            sent: None,
+            claims: HashMap::new(),
+            last_batch: 0,
+            lock: Some(lock),
+        };
+        let mut is_first = true;
+        while let Some(record) = records.next().map_err(at(&path))? {
+            let header = JournalEntry::Journal { format: FORMAT, log: log_key.to_owned() };
+            if std::mem::take(&mut is_first) && record != header {
+                let problem = "it belongs to another store or another version of the program";
+                return Err((path, io::Error::new(io::ErrorKind::InvalidData, problem)));
+            }
+            ledger.apply(record);
+        }
+        ledger.journal.end_reading(&records).map_err(at(&path))?;
+        if is_first {
+            ledger.stage_record(JournalEntry::Journal { format: FORMAT, log: log_key.to_owned() });
+            ledger.append(JournalEntry::Home { id: Token::random().to_string() });
+        } else if ledger.journal.records > MIN_HISTORY && ledger.journal.records > 3 * ledger.size()
+        {
+            ledger.compact();
+        }
+        Ok(ledger)
+    }
+
+    /// Returns the id under which this state directory owns its session by default.
+    pub(crate) fn home(&self) -> &str {
+        &self.home
+    }
+
+    pub(crate) fn log(&self) -> &LogState {
+        &self.log
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    pub(crate) fn local(&self, path: &str) -> Option<&RecordedSignature> {
+        self.local.get(path)
+    }
+
+    pub(crate) fn locals(&self) -> &BTreeMap<String, RecordedSignature> {
+        &self.local
+    }
+
+    pub(crate) fn seen(&self, path: &str) -> Option<&KnownObject> {
+        self.seen.get(path)
+    }
+
+    pub(crate) fn all_seen(&self) -> impl Iterator<Item = (&String, &KnownObject)> {
+        self.seen.iter()
+    }
+
+    pub(crate) fn failure(&self, path: &str) -> Option<&Failure> {
+        self.failures.get(path)
+    }
+
+    pub(crate) fn uploads(&self) -> &BTreeMap<Token, Upload> {
+        &self.uploads
+    }
+
+    pub(crate) fn listed(&self) -> i64 {
+        self.listed
+    }
+
+    /// Returns the paths whose object may differ from the log.
+    pub(crate) fn unprojected(&self) -> &BTreeSet<String> {
+        &self.unprojected
+    }
+
+    /// Records an entry before it is sent. The working copy has its changes already; `signatures`
+    /// are those of its files.
+    pub(crate) fn record_sent(
+        &mut self,
+        Appended { position, lines }: Appended,
+        signatures: Vec<(String, RecordedSignature)>,
+    ) {
+        let lines = without_content(lines, position.number);
+        self.append(JournalEntry::Sent { position, lines, signatures });
+    }
+
+    /// Returns the entry that was sent last, if it is not acknowledged.
+    pub(crate) fn sent(&self) -> Option<Position> {
+        self.sent.as_ref().map(|sent| sent.position)
+    }
+
+    /// Records that the log holds the entry that was sent last, which belongs to a batch.
+    pub(crate) fn record_acknowledged(&mut self, batch: Batch) {
+        let Some(sent) = &self.sent else { return };
+        for (path, signature) in sent.signatures.clone() {
+            match self.claims.get_mut(&path) {
+                // A newer batch stores a later version. Until then, the log has this one.
+                Some(claim) if claim.batch != batch => claim.before = Some(signature),
+                _ => {
+                    self.claims.remove(&path);
+                }
+            }
+        }
+        let number = self.sent.as_ref().map_or(0, |sent| sent.position.number);
+        self.append(JournalEntry::Acknowledged { number });
+    }
+
+    /// Records an entry that the working copy follows now. `signatures` are those of its files.
+    pub(crate) fn record_followed(
+        &mut self,
+        Appended { position, lines }: Appended,
+        signatures: Vec<(String, RecordedSignature)>,
+    ) {
+        let lines = without_content(lines, position.number);
+        for (path, signature) in signatures {
+            self.stage_record(JournalEntry::Local { path, signature });
+        }
+        self.stage_record(JournalEntry::Lines { number: position.number, lines });
+        self.append(JournalEntry::Position { position });
+    }
+
+    /// Records the entry with which this home became the owner.
+    pub(crate) fn record_own(&mut self, appended: Option<Appended>) {
+        if let Some(appended) = appended {
+            self.record_followed(appended, Vec::new());
+        }
+    }
+
+    /// Replaces the state of the log, with the signatures of files that were put in place.
+    pub(crate) fn replace_log(
+        &mut self,
+        log: LogState,
+        position: Position,
+        signatures: Vec<(String, RecordedSignature)>,
+    ) {
+        self.log = log;
+        self.position = position;
+        self.sent = None;
+        let nodes = &self.log.nodes;
+        self.local.retain(|path, _| matches!(nodes.get(path), Some(Node::File(_))));
+        self.local.extend(signatures);
+        self.unprojected.clear();
+        let paths: Vec<String> = self
+            .log
+            .files()
+            .map(|(path, _)| path.clone())
+            .chain(self.seen.keys().cloned())
+            .collect();
+        paths.iter().for_each(|path| self.update_projection(path));
+        self.compact();
+    }
+
+    pub(crate) fn set_local(&mut self, path: &str, signature: RecordedSignature) {
+        self.append(JournalEntry::Local { path: path.to_owned(), signature });
+    }
+
+    pub(crate) fn set_seen(&mut self, path: &str, seen: KnownObject) {
+        if self.seen.get(path) != Some(&seen) {
+            let KnownObject { token, version } = seen;
+            self.append(JournalEntry::KnownObject { path: path.to_owned(), token, version });
+        }
+    }
+
+    pub(crate) fn set_unseen(&mut self, path: &str) {
+        if self.seen.contains_key(path) || self.unprojected.contains(path) {
+            self.append(JournalEntry::NoObject { path: path.to_owned() });
+        }
+    }
+
+    pub(crate) fn set_failed(&mut self, path: &str, failure: Failure) {
+        if self.failure(path) != Some(&failure) {
+            self.append(JournalEntry::Failed { path: path.to_owned(), failure });
+        }
+    }
+
+    /// Records a blob before its upload begins.
+    pub(crate) fn set_uploading(&mut self, blob: Token, path: &str) {
+        self.append(JournalEntry::Uploading { blob, path: path.to_owned() });
+    }
+
+    /// Records a step of a multipart upload.
+    pub(crate) fn set_upload_step(&mut self, blob: Token, step: UploadStep<'_>) {
+        match step {
+            UploadStep::Begun(upload) => {
+                self.append(JournalEntry::Parts { blob, upload: upload.clone() });
+            }
+            UploadStep::PartSent(part) => {
+                self.append(JournalEntry::Part { blob, part: part.clone() });
+            }
+            // The blob stays recorded until a line refers to it.
+            _ => {}
+        }
+    }
+
+    pub(crate) fn set_stage(&mut self, stage: Stage) {
+        if self.stage != stage {
+            self.append(JournalEntry::Stage { stage });
+        }
+    }
+
+    pub(crate) fn set_listed(&mut self, at: i64) {
+        self.append(JournalEntry::Listed { at });
+    }
+
+    pub(crate) fn drop_projected(&mut self) -> BTreeMap<String, Version> {
+        std::mem::take(&mut self.log.projected)
+    }
+
+    /// Forgets everything, after the working copy was deleted.
+    pub(crate) fn clear(&mut self) {
+        self.log = LogState::default();
+        self.position = Position::default();
+        self.stage = Stage::default();
+        self.local.clear();
+        self.seen.clear();
+        self.unprojected.clear();
+        self.failures.clear();
+        self.uploads.clear();
+        self.listed = 0;
+        self.sent = None;
+        self.compact();
+    }
+
+    /// Deletes the journal. Afterwards, the ledger writes nothing.
+    pub(crate) fn delete(&mut self) {
+        let _ = std::fs::remove_file(&self.journal.path);
+        self.release();
+    }
+
+    /// Releases the ledger for another mirror. Afterwards, this one writes nothing.
+    pub(crate) fn release(&mut self) {
+        if let Some(lock) = self.lock.take() {
+            // Closing is not enough: a child process that the host is starting holds a copy of the
+            // descriptor until it executes its program.
+            let _ = lock.unlock();
+        }
+    }
+
+    fn append(&mut self, record: JournalEntry) {
+        self.stage_record(record);
+        self.save();
+    }
+
+    fn stage_record(&mut self, record: JournalEntry) {
+        if self.lock.is_some() {
+            self.journal.stage(&record);
+        }
+        self.apply(record);
+    }
+
+    fn save(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
+        if let Err(error) = self.journal.save() {
+            // The next append retries. A crash before that costs comparisons with the log.
+            let path = self.journal.path.display();
+            tracing::warn!(%path, %error, "the journal cannot be written");
+        }
+    }
+}
+
+/// Replaces contents by references, because the working copy has them.
+fn without_content(mut lines: Vec<Line>, number: u64) -> Vec<Line> {
+    for line in &mut lines {
+        if let Line::File { file, .. } = line
+            && matches!(file.content, Content::Inline(_))
+        {
+            file.content = Content::Entry(number);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Author, FileVersion, Hash, Origin};
+    use crate::scan::{Baseline, Signature};
+
+    const LOG: &str = "logs/user_u/s";
+
+    fn signature(size: u64) -> RecordedSignature {
+        let (modified, changed) = ((1, 2), (3, 4));
+        let signature = Signature { size, modified, changed, inode: 5, mode: 0o644 };
+        RecordedSignature { signature, is_racy: false }
+    }
+
+    fn file(path: &str) -> Line {
+        let file = FileVersion {
+            size: 1,
+            hash: Hash::of(path.as_bytes()),
+            mode: 0o644,
+            modified: (1, 2),
+            token: Token::random(),
+            number: 0,
+            content: Content::Blob(Token::random()),
+            origin: Origin::Agent,
+            adopted: None,
+        };
+        Line::File { path: path.to_owned(), file }
+    }
+
+    fn removed(path: &str) -> Line {
+        Line::Removed { path: path.to_owned(), by: Author::Agent, at: 9, number: 0 }
+    }
+
+    fn position(number: u64) -> Position {
+        Position { number, hash: Some(Hash::of(b"entry")), snapshot: 0 }
+    }
+
+    /// Records an entry with one file.
+    fn store(ledger: &mut Ledger, number: u64, path: &str) {
+        let batch = ledger.begin_batch();
+        ledger.claim(batch, path, Some(signature(number).signature));
+        let appended = Appended { position: position(number), lines: vec![file(path)] };
+        ledger.record_sent(appended, vec![(path.to_owned(), signature(number))]);
+        ledger.record_acknowledged(batch);
+    }
+
+    fn open(dir: &Path) -> Ledger {
+        Ledger::open(dir, LOG).unwrap()
+    }
+
+    fn filled(dir: &Path) -> (LogState, Position) {
+        let mut ledger = open(dir);
+        ledger.set_stage(Stage::Open);
+        store(&mut ledger, 1, "a\nb");
+        store(&mut ledger, 2, "gone");
+        let lines = vec![removed("gone")];
+        ledger.record_followed(Appended { position: position(3), lines }, Vec::new());
+        ledger.set_failed("f", Failure { reason: "no answer".to_owned(), is_final: false });
+        ledger.set_uploading(Token::random(), "large");
+        (ledger.log().clone(), ledger.position())
+    }
+
+    #[test]
+    fn a_ledger_reopens_unchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, at) = filled(dir.path());
+        let ledger = open(dir.path());
+        assert_eq!((ledger.log(), ledger.position(), ledger.stage()), (&log, at, Stage::Open));
+        assert_eq!(ledger.local("a\nb"), Some(&signature(1)));
+        assert_eq!(ledger.local("gone"), None);
+        assert_eq!(ledger.failure("f").unwrap().reason, "no answer");
+        assert_eq!(ledger.uploads().values().next().unwrap().path, "large");
+        assert_eq!(ledger.unprojected().iter().collect::<Vec<_>>(), ["a\nb"]);
+    }
+
+    #[test]
+    fn a_journal_damaged_anywhere_keeps_the_lines_before_and_accepts_new_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let path = dir.path().join(FILE);
+        let whole = std::fs::read(&path).unwrap();
+        let header = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        for cut in header..whole.len() {
+            for damaged in
+                [whole[..cut].to_vec(), [&whole[..cut], b"\xff", &whole[cut + 1..]].concat()]
+            {
+                std::fs::write(&path, damaged).unwrap();
+                let mut ledger = open(dir.path());
+                let known = ledger.position().number;
+                store(&mut ledger, known + 1, "later");
+                drop(ledger);
+                let ledger = open(dir.path());
+                assert_eq!(ledger.position().number, known + 1, "cut at {cut}");
+                assert!(ledger.local("later").is_some(), "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn compaction_drops_history_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let mut ledger = open(dir.path());
+        for number in 4..2_000 {
+            store(&mut ledger, number, "often");
+        }
+        let (log, at) = (ledger.log().clone(), ledger.position());
+        drop(ledger);
+        let long = std::fs::metadata(dir.path().join(FILE)).unwrap().len();
+        let ledger = open(dir.path());
+        assert_eq!((ledger.log(), ledger.position()), (&log, at));
+        assert!(std::fs::metadata(dir.path().join(FILE)).unwrap().len() * 100 < long);
+        drop(ledger);
+        let ledger = open(dir.path());
+        assert_eq!((ledger.log(), ledger.position(), ledger.stage()), (&log, at, Stage::Open));
+        assert_eq!(ledger.local("often"), Some(&signature(1_999)));
+        assert_eq!(ledger.uploads().len(), 1);
+    }
+
+    #[test]
+    fn an_entry_without_an_answer_is_known_to_the_next_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = open(dir.path());
+        let appended = Appended { position: position(1), lines: vec![file("a")] };
+        ledger.record_sent(appended, vec![("a".to_owned(), signature(1))]);
+        drop(ledger);
+        let mut ledger = open(dir.path());
+        assert_eq!((ledger.sent(), ledger.position().number), (Some(position(1)), 0));
+        assert!(ledger.log().nodes.is_empty());
+        ledger.record_acknowledged(0);
+        assert_eq!((ledger.sent(), ledger.position()), (None, position(1)));
+        assert_eq!(ledger.local("a"), Some(&signature(1)));
+    }
+
+    #[test]
+    fn a_change_belongs_to_the_last_batch_that_claimed_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = open(dir.path());
+        store(&mut ledger, 1, "a");
+        let (first, second) = (ledger.begin_batch(), ledger.begin_batch());
+        ledger.claim(first, "a", Some(signature(2).signature));
+        ledger.claim(second, "a", None);
+        assert!(!ledger.owns(first, "a") && ledger.owns(second, "a"));
+        assert!(!ledger.give_up(first, "a"), "the claim has passed on");
+        assert_eq!(ledger.signature("a"), None);
+        assert!(ledger.give_up(second, "a"));
+        assert_eq!(ledger.signature("a"), Some(&signature(1)), "the next scan finds the change");
+    }
+
+    #[test]
+    fn a_ledger_of_another_log_is_rejected() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let (path, error) = Ledger::open(dir.path(), "logs/user_u/other").unwrap_err();
+        assert!(path.ends_with(FILE) && error.to_string().contains("another store"), "{error}");
+    }
+
+    #[test]
+    fn a_second_mirror_of_the_same_ledger_fails_to_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path());
+        let (path, error) = Ledger::open(dir.path(), LOG).unwrap_err();
+        assert!(path.ends_with(LOCK) && error.to_string().contains("another mirror"), "{error}");
+        drop(first);
+    }
+
+    #[test]
+    fn a_released_ledger_can_be_opened_and_has_one_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = open(dir.path());
+        first.release();
+        let mut second = open(dir.path());
+        store(&mut first, 1, "of the first");
+        store(&mut second, 1, "of the second");
+        drop((first, second));
+        let ledger = open(dir.path());
+        assert_eq!(ledger.log().nodes.keys().collect::<Vec<_>>(), ["of the second"]);
+    }
+
+    #[test]
+    fn a_failed_write_loses_nothing_that_is_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = open(dir.path());
+        let unwritable = File::open(dir.path().join(FILE)).unwrap();
+        let good = std::mem::replace(&mut ledger.journal.file, unwritable);
+        store(&mut ledger, 1, "a");
+        assert_eq!(ledger.position().number, 1);
+        ledger.journal.file = good;
+        store(&mut ledger, 2, "b");
+        drop(ledger);
+        let ledger = open(dir.path());
+        assert!(ledger.local("a").is_some() && ledger.local("b").is_some());
+    }
+}

@@ -1,0 +1,152 @@
+//! Effects of journal entries on the ledger, and the compact journal with the same effects.
+
+use crate::log::{Content, Line};
+use crate::state::entry::{FORMAT, JournalEntry};
+use crate::state::ledger::{KnownObject, Ledger, SentEntry, Upload};
+use crate::transfer::{UploadRecord, UploadStep};
+
+/// Lines of the log in one record of a compacted journal.
+const LINES_PER_RECORD: usize = 256;
+
+impl Ledger {
+    pub(super) fn size(&self) -> usize {
+        self.log.nodes.len() + self.local.len() + self.seen.len() + self.log.removed.len()
+    }
+
+    pub(super) fn apply(&mut self, record: JournalEntry) {
+        match record {
+            JournalEntry::Journal { .. } => {}
+            JournalEntry::Home { id } => self.home = id,
+            JournalEntry::Lines { number, lines } => self.apply_lines(number, lines),
+            JournalEntry::Sent { position, lines, signatures } => {
+                self.sent = Some(SentEntry { position, lines, signatures });
+            }
+            JournalEntry::Acknowledged { number } => {
+                let sent = self.sent.take().filter(|sent| sent.position.number == number);
+                if let Some(SentEntry { position, lines, signatures }) = sent {
+                    for (path, signature) in signatures {
+                        if !self.claims.contains_key(&path) {
+                            self.local.insert(path, signature);
+                        }
+                    }
+                    self.apply_lines(number, lines);
+                    self.position = position;
+                }
+            }
+            JournalEntry::Position { position } => self.position = position,
+            JournalEntry::Local { path, signature } => {
+                self.failures.remove(&path);
+                self.local.insert(path, signature);
+            }
+            JournalEntry::KnownObject { path, token, version } => {
+                self.seen.insert(path.clone(), KnownObject { token, version });
+                self.update_projection(&path);
+            }
+            JournalEntry::NoObject { path } => {
+                self.seen.remove(&path);
+                self.update_projection(&path);
+            }
+            JournalEntry::Failed { path, failure } => {
+                self.failures.insert(path, failure);
+            }
+            JournalEntry::Uploading { blob, path } => {
+                self.uploads.insert(blob, Upload { path, record: None });
+            }
+            JournalEntry::Parts { blob, upload } => {
+                if let Some(known) = self.uploads.get_mut(&blob) {
+                    known.record = Some(upload);
+                }
+            }
+            JournalEntry::Part { blob, part } => {
+                if let Some(known) = self.uploads.get_mut(&blob) {
+                    UploadRecord::apply(&mut known.record, UploadStep::PartSent(&part));
+                }
+            }
+            JournalEntry::Stage { stage } => self.stage = stage,
+            JournalEntry::Listed { at } => self.listed = at,
+        }
+    }
+
+    fn apply_lines(&mut self, number: u64, lines: Vec<Line>) {
+        for line in lines {
+            let path = line.path().map(str::to_owned);
+            if let Line::File { file, .. } = &line
+                && let Content::Blob(blob) = &file.content
+            {
+                self.uploads.remove(blob);
+            }
+            self.log.apply(number, line);
+            if let Some(path) = path {
+                if self.log.file(&path).is_none() && !self.claims.contains_key(&path) {
+                    self.local.remove(&path);
+                }
+                self.failures.remove(&path);
+                self.update_projection(&path);
+            }
+        }
+    }
+
+    /// Updates whether the object of a path may differ from the log.
+    pub(super) fn update_projection(&mut self, path: &str) {
+        let token = self.log.file(path).map(|file| file.token);
+        let seen = self.seen.get(path).map(|seen| seen.token);
+        if token == seen {
+            self.unprojected.remove(path);
+        } else {
+            self.unprojected.insert(path.to_owned());
+        }
+    }
+
+    pub(super) fn compact(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
+        let header = JournalEntry::Journal { format: FORMAT, log: self.log_key.clone() };
+        let home = JournalEntry::Home { id: self.home.clone() };
+        let stage = JournalEntry::Stage { stage: self.stage };
+        let lines = self.log.snapshot();
+        let number = self.position.number;
+        let mut lines = lines.into_iter().peekable();
+        let lines = std::iter::from_fn(move || {
+            lines.peek()?;
+            let lines = lines.by_ref().take(LINES_PER_RECORD).collect();
+            Some(JournalEntry::Lines { number, lines })
+        });
+        let local = self.local.iter().filter(|(path, _)| !self.claims.contains_key(*path));
+        let claimed = self.claims.iter();
+        let claimed = claimed.filter_map(|(path, claim)| Some((path, claim.before.as_ref()?)));
+        let local = local.chain(claimed).map(|(path, signature)| JournalEntry::Local {
+            path: path.clone(),
+            signature: *signature,
+        });
+        let seen = self.seen.iter().map(|(path, seen)| {
+            let KnownObject { token, version } = seen.clone();
+            JournalEntry::KnownObject { path: path.clone(), token, version }
+        });
+        let failed = self.failures.iter().map(|(path, failure)| {
+            let (path, failure) = (path.clone(), failure.clone());
+            JournalEntry::Failed { path, failure }
+        });
+        let uploads = self.uploads.iter().flat_map(|(blob, upload)| {
+            let (blob, path) = (*blob, upload.path.clone());
+            let parts = upload.record.clone().map(|upload| JournalEntry::Parts { blob, upload });
+            [JournalEntry::Uploading { blob, path }].into_iter().chain(parts)
+        });
+        let sent = self.sent.iter().map(|sent| JournalEntry::Sent {
+            position: sent.position,
+            lines: sent.lines.clone(),
+            signatures: sent.signatures.clone(),
+        });
+        let last = [
+            JournalEntry::Position { position: self.position },
+            JournalEntry::Listed { at: self.listed },
+        ];
+        let records = [header, home, stage].into_iter().chain(lines).chain(local).chain(seen);
+        let records = records.chain(failed).chain(uploads).chain(last).chain(sent);
+        // The old journal remains valid, so a full disk does not matter.
+        if let Err(error) = self.journal.rewrite(records) {
+            let path = self.journal.path.display();
+            tracing::warn!(%path, %error, "the journal cannot be compacted");
+        }
+    }
+}

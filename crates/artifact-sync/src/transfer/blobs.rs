@@ -1,0 +1,354 @@
+//! Contents of files in the store: blobs under names that are never reused.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use object_store::path::Path as Key;
+use object_store::{Attributes, Error, MultipartUpload};
+use sandbox_core::internal::blocking;
+use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir, with_causes};
+
+use crate::error::is_transient;
+use crate::log::{Content, Hash, Inline, LogStore, MAX_INLINE_BYTES, Token};
+use crate::scan::{RecordedSignature, Signature};
+use crate::transfer::budget::{MemoryBudget, Reserved};
+use crate::transfer::multipart::{FreshUploadError, FreshUploads, UploadRecord, UploadStep};
+use crate::transfer::remote::Remote;
+
+/// Largest file that is read at once and put in one request; size of the parts of larger files.
+pub(crate) const PART_BYTES: u64 = 8 << 20;
+/// Concurrent parts of one file.
+const PARTS_AT_ONCE: usize = 3;
+/// Attempts to read a file that changes meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Uploader of contents.
+#[derive(Debug)]
+pub(crate) struct Blobs {
+    dir: Arc<SessionDir>,
+    log: LogStore,
+    remote: Arc<Remote>,
+    budget: MemoryBudget,
+    fresh: FreshUploads,
+}
+
+/// Content of a file that is ready to be recorded in the log.
+#[derive(Debug)]
+pub(crate) struct StoredContent {
+    pub(crate) signature: RecordedSignature,
+    pub(crate) hash: Hash,
+    pub(crate) content: Content,
+}
+
+/// Error of reading or storing a content.
+#[derive(Debug)]
+pub(crate) enum ContentError {
+    /// The file no longer exists.
+    Gone,
+    /// A retry may succeed. The text explains the failure to a user.
+    Retryable(String),
+    /// No retry can succeed.
+    Permanent(String),
+}
+
+/// Journal of uploads.
+pub(crate) trait UploadJournal: Sync {
+    /// Returns an upload of this file that an earlier attempt has begun.
+    fn interrupted(&self, path: &str) -> Option<(Token, UploadRecord)>;
+
+    /// Records a blob before its upload begins.
+    fn begin(&self, path: &str, blob: Token);
+
+    /// Records a step of a multipart upload.
+    fn step(&self, blob: Token, step: UploadStep<'_>);
+}
+
+/// Contents that the store holds already.
+pub(crate) trait KnownContents: Sync {
+    /// Returns whether a content of this size is known.
+    fn has_size(&self, size: u64) -> bool;
+
+    /// Returns a known content.
+    fn find(&self, hash: &Hash) -> Option<Content>;
+}
+
+impl Blobs {
+    pub(crate) fn new(dir: Arc<SessionDir>, log: LogStore, remote: Arc<Remote>) -> Self {
+        let budget = MemoryBudget::default();
+        let (store, capabilities) = (Arc::clone(log.store()), remote.capabilities().clone());
+        let fresh = FreshUploads::new(store, capabilities, budget.clone());
+        Self { dir, log, remote, budget, fresh }
+    }
+
+    /// Reserves memory for a content.
+    pub(crate) async fn reserve(&self, bytes: u64) -> Reserved {
+        self.budget.reserve(bytes).await
+    }
+
+    /// Stores the current content of a file. Small contents are returned inline while `inline_left`
+    /// has bytes left. The journal learns of a blob before its upload begins.
+    pub(crate) async fn store(
+        &self,
+        path: &RelativePath,
+        known: &dyn KnownContents,
+        inline_left: &AtomicU64,
+        journal: &dyn UploadJournal,
+    ) -> Result<StoredContent, ContentError> {
+        for _ in 0..ATTEMPTS {
+            let (file, recorded) = self.open(path).await?;
+            let (signature, path) = (&recorded.signature, path.as_str());
+            let stored = if signature.size <= PART_BYTES {
+                self.store_whole(path, &file, signature, known, inline_left, journal).await?
+            } else {
+                self.store_in_parts(path, &file, signature, known, journal).await?
+            };
+            if let Some((hash, content)) = stored {
+                return Ok(StoredContent { signature: recorded, hash, content });
+            }
+        }
+        Err(ContentError::Retryable("it changes while it is read".to_owned()))
+    }
+
+    /// Stores a content that is in memory, like [`Self::store`].
+    pub(crate) async fn store_bytes(
+        &self,
+        path: &str,
+        content: Bytes,
+        inline_left: &AtomicU64,
+        journal: &dyn UploadJournal,
+    ) -> Result<Content, Error> {
+        let size = content.len() as u64;
+        if size <= MAX_INLINE_BYTES && take(inline_left, size) {
+            return Ok(Content::Inline(Inline(content)));
+        }
+        self.put(path, content, journal).await
+    }
+
+    /// Opens a file with its signature.
+    pub(crate) async fn open(
+        &self,
+        path: &RelativePath,
+    ) -> Result<(Arc<File>, RecordedSignature), ContentError> {
+        let (dir, name) = (Arc::clone(&self.dir), path.clone());
+        let opened = blocking(move || {
+            let file = dir.open_file(&name)?;
+            let signature = Signature::record(&file).map_err(|source| FileError::Io {
+                operation: "inspect",
+                path: name.as_ref().to_owned(),
+                source,
+            })?;
+            Ok((Arc::new(file), signature))
+        });
+        opened.await.map_err(|error: FileError| match error.kind() {
+            FileErrorKind::NotFound | FileErrorKind::NotAFile => ContentError::Gone,
+            _ => ContentError::Retryable(with_causes(&error)),
+        })
+    }
+
+    /// Stores a file in one request. Returns `None` if it changed meanwhile.
+    async fn store_whole(
+        &self,
+        path: &str,
+        file: &Arc<File>,
+        signature: &Signature,
+        known: &dyn KnownContents,
+        inline_left: &AtomicU64,
+        journal: &dyn UploadJournal,
+    ) -> Result<Option<(Hash, Content)>, ContentError> {
+        let size = signature.size;
+        let _memory = self.reserve(size).await;
+        let source = Arc::clone(file);
+        let content = blocking(move || read_at(&source, 0, size)).await.map_err(unreadable)?;
+        if has_changed(file, signature)? || content.len() as u64 != size {
+            return Ok(None);
+        }
+        let hash = Hash::of(&content);
+        if let Some(content) = known.find(&hash) {
+            return Ok(Some((hash, content)));
+        }
+        if size <= MAX_INLINE_BYTES && take(inline_left, size) {
+            return Ok(Some((hash, Content::Inline(Inline(content.into())))));
+        }
+        let content =
+            self.put(path, content.into(), journal).await.map_err(|error| failed(&error))?;
+        Ok(Some((hash, content)))
+    }
+
+    async fn put(
+        &self,
+        path: &str,
+        content: Bytes,
+        journal: &dyn UploadJournal,
+    ) -> Result<Content, Error> {
+        let name = Token::random();
+        journal.begin(path, name);
+        let key = self.log.blob_key(name);
+        self.remote.put_fresh(&key, content).await?;
+        Ok(Content::Blob(name))
+    }
+
+    /// Stores a large file in parts. Returns `None` if it changed meanwhile.
+    async fn store_in_parts(
+        &self,
+        path: &str,
+        file: &Arc<File>,
+        signature: &Signature,
+        known: &dyn KnownContents,
+        journal: &dyn UploadJournal,
+    ) -> Result<Option<(Hash, Content)>, ContentError> {
+        if known.has_size(signature.size) {
+            // Reading costs less than an upload.
+            let source = Arc::clone(file);
+            let (hash, _) = blocking(move || Hash::of_file(&source)).await.map_err(unreadable)?;
+            if has_changed(file, signature)? {
+                return Ok(None);
+            }
+            if let Some(content) = known.find(&hash) {
+                return Ok(Some((hash, content)));
+            }
+        }
+        self.store_open_file(path, file, journal).await
+    }
+
+    /// Stores a large open file as a blob, and resumes an earlier upload of the same path. Returns
+    /// `None` if the file changed meanwhile.
+    pub(crate) async fn store_open_file(
+        &self,
+        path: &str,
+        file: &Arc<File>,
+        journal: &dyn UploadJournal,
+    ) -> Result<Option<(Hash, Content)>, ContentError> {
+        let (name, record) = match journal.interrupted(path) {
+            Some((name, record)) => (name, Some(record)),
+            None => (Token::random(), None),
+        };
+        if record.is_none() {
+            journal.begin(path, name);
+        }
+        let key = self.log.blob_key(name);
+        let on_step = |step: UploadStep<'_>| journal.step(name, step);
+        let file = Arc::clone(file);
+        match self.fresh.upload(&key, file, Attributes::new(), record, &on_step).await {
+            Ok(uploaded) => Ok(Some((uploaded.hash.into(), Content::Blob(name)))),
+            Err(FreshUploadError::FileChanged) => Ok(None),
+            Err(FreshUploadError::Read(error)) => Err(unreadable(error)),
+            Err(FreshUploadError::Store(error)) => Err(failed(&error)),
+        }
+    }
+
+    /// Uploads a large file in parts, under a key that the caller may write. Returns the hash, or
+    /// `None` if the file changed meanwhile or has not the expected hash; then nothing is stored.
+    pub(crate) async fn put_parts(
+        &self,
+        key: &Key,
+        attributes: Attributes,
+        file: &Arc<File>,
+        signature: &Signature,
+        expected: Option<Hash>,
+    ) -> Result<Option<Hash>, ContentError> {
+        let begun = self.remote.begin_multipart(key, attributes).await;
+        let mut upload = begun.map_err(|error| failed(&error))?;
+        let outcome = match self.send_parts(upload.as_mut(), file, signature).await {
+            Ok(Some(hash)) if expected.is_none_or(|expected| expected == hash) => {
+                match upload.complete().await {
+                    Ok(_) => return Ok(Some(hash)),
+                    Err(error) => Err(failed(&error)),
+                }
+            }
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
+        // If this fails, the bucket's lifecycle rules remove the parts.
+        let _ = upload.abort().await;
+        outcome
+    }
+
+    async fn send_parts(
+        &self,
+        upload: &mut dyn MultipartUpload,
+        file: &Arc<File>,
+        signature: &Signature,
+    ) -> Result<Option<Hash>, ContentError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut sending = FuturesUnordered::new();
+        let mut offset = 0;
+        while offset < signature.size {
+            if sending.len() == PARTS_AT_ONCE {
+                let sent = sending.next().await.unwrap_or(Ok(()));
+                sent.map_err(|error| failed(&error))?;
+            }
+            let length = PART_BYTES.min(signature.size - offset);
+            let memory = self.reserve(length).await;
+            let source = Arc::clone(file);
+            let read = blocking(move || {
+                let part = read_at(&source, offset, length)?;
+                hasher.update(&part);
+                Ok::<_, io::Error>((part, hasher))
+            });
+            let (part, returned_hasher) = read.await.map_err(unreadable)?;
+            hasher = returned_hasher;
+            if part.len() as u64 != length {
+                return Ok(None);
+            }
+            offset += length;
+            let part = upload.put_part(part.into());
+            sending.push(async move {
+                let sent = part.await;
+                drop(memory);
+                sent
+            });
+        }
+        while let Some(sent) = sending.next().await {
+            sent.map_err(|error| failed(&error))?;
+        }
+        Ok((!has_changed(file, signature)?).then_some(hasher.finalize().into()))
+    }
+}
+
+/// Reads `length` bytes, or fewer at the end of the file.
+pub(crate) fn read_at(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    let mut content = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    let mut filled = 0;
+    while filled < content.len() {
+        match file.read_at(&mut content[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    content.truncate(filled);
+    Ok(content)
+}
+
+/// Takes bytes from a budget if it has enough.
+fn take(left: &AtomicU64, bytes: u64) -> bool {
+    let take = |left: u64| left.checked_sub(bytes);
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+}
+
+fn has_changed(file: &File, signature: &Signature) -> Result<bool, ContentError> {
+    Ok(Signature::of(file).map_err(unreadable)? != *signature)
+}
+
+fn unreadable(error: io::Error) -> ContentError {
+    ContentError::Retryable(format!("it cannot be read: {error}"))
+}
+
+/// Classifies an error of the store.
+pub(crate) fn failed(error: &Error) -> ContentError {
+    let reason = with_causes(error);
+    match error {
+        Error::InvalidPath { .. } => ContentError::Permanent(reason),
+        error => {
+            tracing::debug!(%error, is_transient = is_transient(error), "a request failed");
+            ContentError::Retryable(reason)
+        }
+    }
+}

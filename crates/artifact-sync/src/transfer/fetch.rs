@@ -1,0 +1,245 @@
+//! Contents from the store: into memory, or into a file of the directory.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path as Key;
+use sandbox_core::internal::{blocking, lock};
+use sandbox_core::{FileError, RelativePath, SessionDir, StagedFile, with_causes};
+
+use crate::error::SyncError;
+use crate::log::{Content, Entry, FileVersion, Hash, Line, LogStore};
+use crate::transfer::remote::Remote;
+
+/// Content that is held in memory before it is written.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Most inline contents that are kept in memory, in bytes.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// Reader of contents.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    dir: Arc<SessionDir>,
+    log: LogStore,
+    remote: Arc<Remote>,
+    inline: Mutex<InlineCache>,
+    /// Held while an entry is read for its contents.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// Inline contents of entries that were read.
+#[derive(Debug, Default)]
+struct InlineCache {
+    contents: HashMap<Hash, Bytes>,
+    bytes: usize,
+}
+
+/// Content in a file that has no name yet.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) staged: StagedFile,
+    pub(crate) hash: Hash,
+    pub(crate) size: u64,
+}
+
+impl Fetcher {
+    pub(crate) fn new(dir: Arc<SessionDir>, log: LogStore, remote: Arc<Remote>) -> Self {
+        let (inline, reading) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { dir, log, remote, inline, reading }
+    }
+
+    /// Keeps the inline contents of an entry for the next fetches.
+    pub(crate) fn remember(&self, entry: &Entry) {
+        let mut cache = lock(&self.inline);
+        for line in &entry.lines {
+            if let Line::File {
+                file: FileVersion { hash, content: Content::Inline(inline), .. },
+                ..
+            } = line
+                && cache.bytes + inline.0.len() <= CACHE_BYTES
+            {
+                cache.bytes += inline.0.len();
+                cache.contents.insert(*hash, inline.0.clone());
+            }
+        }
+    }
+
+    /// Forgets the remembered contents.
+    pub(crate) fn forget(&self) {
+        *lock(&self.inline) = InlineCache::default();
+    }
+
+    /// Fetches a file version into a file without a name, and verifies its hash. If its blob is
+    /// damaged or absent, an object of the projection with the right hash replaces it.
+    pub(crate) async fn fetch(
+        &self,
+        path: &RelativePath,
+        file: &FileVersion,
+    ) -> Result<Fetched, SyncError> {
+        let damaged = match self.fetch_from_log(path, file).await {
+            Ok(fetched) if fetched.hash == file.hash => return Ok(fetched),
+            Ok(fetched) => SyncError::Damaged {
+                path: path.clone(),
+                problem: format!("its content has the hash {}, not {}", fetched.hash, file.hash),
+            },
+            Err(error) => error,
+        };
+        let Ok(key) = self.remote.key(path.as_str()) else { return Err(damaged) };
+        match self.fetch_object(path, &key).await {
+            Ok(fetched) if fetched.hash == file.hash => {
+                tracing::warn!(%path, error = with_causes(&damaged), "a copy was used");
+                Ok(fetched)
+            }
+            _ => Err(damaged),
+        }
+    }
+
+    /// Reads a file version into memory, and verifies its hash.
+    pub(crate) async fn read(&self, path: &str, file: &FileVersion) -> Result<Bytes, SyncError> {
+        let content = match self.inline(path, file).await? {
+            Some(content) => content,
+            None => {
+                let key = self.key(path, file)?;
+                let fetched = async { self.log.store().get(&key).await?.bytes().await };
+                fetched.await.map_err(|source| SyncError::Fetch { key: key.to_string(), source })?
+            }
+        };
+        if Hash::of(&content) == file.hash {
+            Ok(content)
+        } else {
+            Err(damaged(path, "its content has another hash"))
+        }
+    }
+
+    async fn fetch_from_log(
+        &self,
+        path: &RelativePath,
+        file: &FileVersion,
+    ) -> Result<Fetched, SyncError> {
+        if let Some(content) = self.inline(path.as_str(), file).await? {
+            let size = content.len() as u64;
+            let content = futures::stream::iter([Ok(content)]).boxed();
+            return self.stage(path, "", size, content).await;
+        }
+        let key = self.key(path.as_str(), file)?;
+        self.fetch_object(path, &key).await
+    }
+
+    /// Fetches an object into a file without a name.
+    pub(crate) async fn fetch_object(
+        &self,
+        path: &RelativePath,
+        key: &Key,
+    ) -> Result<Fetched, SyncError> {
+        let got = self.log.store().get(key).await;
+        let got = got.map_err(|source| SyncError::Fetch { key: key.to_string(), source })?;
+        let size = got.meta.size;
+        self.stage(path, key.as_ref(), size, got.into_stream()).await
+    }
+
+    fn key(&self, path: &str, file: &FileVersion) -> Result<Key, SyncError> {
+        match &file.content {
+            Content::Blob(name) => Ok(self.log.blob_key(*name)),
+            Content::Inline(_) | Content::Entry(_) => {
+                Err(damaged(path, "no entry of the session log has its content"))
+            }
+        }
+    }
+
+    /// Returns the content of a small file that an entry holds.
+    async fn inline(&self, path: &str, file: &FileVersion) -> Result<Option<Bytes>, SyncError> {
+        let number = match &file.content {
+            Content::Blob(_) => return Ok(None),
+            Content::Inline(inline) => return Ok(Some(inline.0.clone())),
+            Content::Entry(number) => *number,
+        };
+        let cached = || lock(&self.inline).contents.get(&file.hash).cloned();
+        if let Some(content) = cached() {
+            return Ok(Some(content));
+        }
+        // Files of one entry wait for the first of them to read it.
+        let _reading = self.reading.lock().await;
+        if let Some(content) = cached() {
+            return Ok(Some(content));
+        }
+        let stored = self.log.read(number).await.map_err(|source| SyncError::Log { source })?;
+        let Some(stored) = stored else {
+            return Err(damaged(path, "the entry of the session log with its content is gone"));
+        };
+        self.remember(&stored.entry);
+        let found = stored.entry.lines.into_iter().find_map(|line| match line {
+            Line::File { file: other, .. } if other.hash == file.hash => match other.content {
+                Content::Inline(inline) => Some(inline.0),
+                Content::Blob(_) | Content::Entry(_) => None,
+            },
+            _ => None,
+        });
+        Ok(found)
+    }
+
+    async fn stage(
+        &self,
+        path: &RelativePath,
+        key: &str,
+        size: u64,
+        mut content: BoxStream<'_, object_store::Result<Bytes>>,
+    ) -> Result<Fetched, SyncError> {
+        let failed = |source| SyncError::Fetch { key: key.to_owned(), source };
+        let (dir, name) = (Arc::clone(&self.dir), path.clone());
+        let staged = blocking(move || dir.stage_exact(&name)).await?;
+        let mut writer = Writer { path: path.clone(), staged, hasher: blake3::Hasher::new() };
+        let (mut received, mut chunks, mut held) = (0, Vec::new(), 0);
+        while let Some(chunk) = content.try_next().await.map_err(failed)? {
+            received += chunk.len() as u64;
+            held += chunk.len();
+            chunks.push(chunk);
+            if held >= CHUNK_BYTES {
+                let content = std::mem::take(&mut chunks);
+                writer = blocking(move || writer.write(&content)).await?;
+                held = 0;
+            }
+        }
+        if received != size {
+            let key = key.to_owned();
+            return Err(SyncError::SizeMismatch { key, expected: size, received });
+        }
+        if !chunks.is_empty() {
+            writer = blocking(move || writer.write(&chunks)).await?;
+        }
+        let Writer { staged, hasher, .. } = writer;
+        Ok(Fetched { staged, hash: hasher.finalize().into(), size })
+    }
+}
+
+fn damaged(path: &str, problem: &str) -> SyncError {
+    match RelativePath::parse(path) {
+        Ok(path) => SyncError::Damaged { path, problem: problem.to_owned() },
+        Err(error) => SyncError::UnsafeKey { key: path.to_owned(), reason: error.to_string() },
+    }
+}
+
+/// Writer of a file that arrives in pieces.
+struct Writer {
+    path: RelativePath,
+    staged: StagedFile,
+    hasher: blake3::Hasher,
+}
+
+impl Writer {
+    fn write(mut self, chunks: &[Bytes]) -> Result<Self, FileError> {
+        for chunk in chunks {
+            self.hasher.update(chunk);
+            self.staged.write_all(chunk).map_err(|source| FileError::Io {
+                operation: "write",
+                path: self.path.as_ref().to_owned(),
+                source,
+            })?;
+        }
+        Ok(self)
+    }
+}
