@@ -7,7 +7,9 @@ use std::time::Duration;
 use object_store::ObjectStore;
 
 use crate::keys::SessionKeys;
+use crate::log::Line;
 use crate::mirror::Mirror;
+use crate::owners::{Heartbeat, Timings};
 use crate::report::Progress;
 use crate::scan::{ChangeSource, IgnoreRules};
 use crate::transfer::{Linker, StoreCapabilities, StoreProbe};
@@ -40,18 +42,25 @@ pub struct MirrorBuilder {
 /// Home for which a mirror owns its session.
 #[derive(Clone, Debug)]
 pub(crate) struct Ownership {
-    /// Id of the home; by default, the state directory counts as a home.
-    pub(crate) home: Option<String>,
+    /// Id of the home. If it is empty, the state directory counts as a home.
+    pub(crate) home: String,
     pub(crate) url: Option<String>,
     pub(crate) takeover: Takeover,
+    pub(crate) heartbeat: Option<Heartbeat>,
+    pub(crate) timings: Timings,
+    /// Time without a call after which the session is released.
+    pub(crate) release_after: Option<Duration>,
 }
 
 /// Treatment of a session that another home owns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Takeover {
-    /// Opening fails with [`SyncError::OwnedElsewhere`](crate::SyncError::OwnedElsewhere).
+    /// Opening fails with [`SyncError::OwnedElsewhere`](crate::SyncError::OwnedElsewhere) if the
+    /// owner is alive. It takes up to 10 s to see that, and 30 s to see that the owner is dead.
     Refuse,
+    /// Opening waits until the owner releases the session or counts as dead.
+    Wait,
     /// This home becomes the owner at once. The other one can store nothing more.
     #[default]
     Steal,
@@ -78,7 +87,14 @@ impl Mirror {
             capabilities: StoreCapabilities::default(),
             change_source: ChangeSource::default(),
             excluded: Vec::new(),
-            ownership: Ownership { home: None, url: None, takeover: Takeover::default() },
+            ownership: Ownership {
+                home: String::new(),
+                url: None,
+                takeover: Takeover::default(),
+                heartbeat: None,
+                timings: Timings::default(),
+                release_after: None,
+            },
             projection: true,
             listing_age: Duration::ZERO,
         }
@@ -155,7 +171,7 @@ impl MirrorBuilder {
     /// default, each state directory counts as a home and takes the session over at once.
     #[must_use]
     pub fn home(mut self, id: impl Into<String>, takeover: Takeover) -> Self {
-        self.ownership.home = Some(id.into());
+        self.ownership.home = id.into();
         self.ownership.takeover = takeover;
         self
     }
@@ -168,10 +184,45 @@ impl MirrorBuilder {
         self
     }
 
+    /// Sets the heartbeat of the home for which the mirror owns the session, and the treatment of
+    /// other owners. Required if homes share the store; without it, no other owner counts as dead.
+    #[must_use]
+    pub fn heartbeat(mut self, heartbeat: &Heartbeat, takeover: Takeover) -> Self {
+        self.ownership.home = heartbeat.home().to_string();
+        self.ownership.url = heartbeat.url().map(str::to_owned);
+        self.ownership.timings = heartbeat.timings();
+        self.ownership.heartbeat = Some(heartbeat.clone());
+        self.ownership.takeover = takeover;
+        self
+    }
+
+    /// Releases the session whenever no call ran for this time, as
+    /// [`Mirror::release_if_idle`] does. By default, it stays owned.
+    #[must_use]
+    pub fn release_after(mut self, idle: Duration) -> Self {
+        self.ownership.release_after = Some(idle);
+        self
+    }
+
+    /// Replaces the intervals of leases and takeovers.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn timings(mut self, timings: Timings) -> Self {
+        self.ownership.timings = timings;
+        self
+    }
+
     /// Turns the projection off: the store gets the log and the blobs only.
     #[must_use]
     pub fn without_projection(mut self) -> Self {
         self.projection = false;
         self
+    }
+}
+
+impl Ownership {
+    /// Returns the line with which this home becomes the owner.
+    pub(crate) fn line(&self) -> Line {
+        Line::Own { home: self.home.clone(), url: self.url.clone() }
     }
 }

@@ -52,7 +52,9 @@
 //!
 //! Files have at most 5 GiB, and directories are nested at most 256 deep. Of modes, the nine
 //! permission bits are kept. A file whose name no key can represent is stored, but has no object in
-//! the projection. A directory has one mirror at a time, on one machine.
+//! the projection. A directory has one mirror at a time. Homes that share a store own a session in
+//! turns ([`MirrorBuilder::heartbeat`]), if the store creates objects on the condition that they
+//! are absent; [`Mirror::warnings`] tells if it does not.
 //!
 //! If another program and the directory changed a file, both versions are kept. An object that
 //! another program removed before a cold opening is put again. Objects of more than 8 MiB, and
@@ -84,6 +86,7 @@ mod keys;
 mod limits;
 mod log;
 mod mirror;
+mod owners;
 mod paths;
 mod report;
 mod scan;
@@ -94,7 +97,10 @@ pub use builder::{MirrorBuilder, Takeover};
 pub use error::{SyncError, SyncErrorKind};
 pub use keys::SessionKeys;
 pub use log::ReadError;
-pub use mirror::{CloseError, CloseMode, CloseReport, LocalStatus, Mirror, SessionOwner};
+pub use mirror::{
+    CallGuard, CloseError, CloseMode, CloseReport, LocalStatus, Mirror, SessionOwner,
+};
+pub use owners::{Heartbeat, HomeId, OwnerReport, owners};
 pub use report::{
     ChangedFile, ConflictCopy, Direction, Pending, Progress, RestoreFailure, RestoreReport,
     SyncReport,
@@ -114,6 +120,7 @@ pub use transfer::{
 #[doc(hidden)]
 pub mod internal {
     pub use crate::keys::{key_for, strip_prefix};
+    pub use crate::owners::Timings;
     pub use crate::transfer::{
         FreshUploadError, FreshUploads, KeyLimits, Listed, Listing, MemoryBudget, Object, OnStep,
         PartRecord, UploadRecord, UploadStep, Uploaded, get_object, list_pages, list_tree,

@@ -14,7 +14,7 @@ mod writer;
 
 pub use store::ReadError;
 
-pub(crate) use clock::unix_seconds;
+pub(crate) use clock::{Moment, unix_seconds};
 pub(crate) use entry::{Entry, checksummed, parse};
 pub(crate) use ids::{Hash, Token};
 pub(crate) use line::{

@@ -1,10 +1,14 @@
 //! Mirror of a directory in an object store.
 
+mod access;
+mod acquire;
 mod adopt;
 mod apply;
+mod background;
 mod batch;
 mod close;
 mod incoming;
+mod lease;
 mod open;
 mod place;
 mod plan;
@@ -24,13 +28,16 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::SyncError;
+use crate::mirror::access::Call;
+use crate::mirror::background::changed_paths;
 use crate::mirror::refresh::MassRemoval;
-use crate::mirror::shared::{ChangeKind, Shared};
+use crate::mirror::shared::{Shared, Tenure};
 use crate::paths::relative;
-use crate::report::{ChangedFile, Outcome, Pending, ReportBuilder, RestoreReport, SyncReport};
-use crate::scan::{ChangeSourceReport, Changes, Ignored, Scope};
+use crate::report::{Outcome, Pending, ReportBuilder, RestoreReport, SyncReport};
+use crate::scan::{ChangeSourceReport, Ignored, Scope};
 
 pub use close::{CloseError, CloseMode, CloseReport};
+pub use lease::CallGuard;
 pub use open::{LocalStatus, SessionOwner};
 
 /// Longest time that [`Mirror::flush`] waits for the store.
@@ -53,12 +60,22 @@ pub struct Mirror {
     /// Uploads that may continue after a call has returned.
     uploads: Mutex<Vec<AbortHandle>>,
     retries: Mutex<Option<AbortHandle>>,
+    /// Task that releases the idle session.
+    releases: Option<AbortHandle>,
 }
 
 impl Mirror {
     fn new(shared: Arc<Shared>, opened: RestoreReport, deadline: Duration) -> Self {
-        let mirror =
-            Self { shared, opened, deadline, uploads: Mutex::default(), retries: Mutex::default() };
+        let mut mirror = Self {
+            shared,
+            opened,
+            deadline,
+            uploads: Mutex::default(),
+            retries: Mutex::default(),
+            releases: None,
+        };
+        let release_after = mirror.shared.ownership.release_after;
+        mirror.releases = release_after.map(|after| mirror.release_in_background(after));
         if mirror.shared.has_background_work() {
             mirror.retry_later();
         }
@@ -90,8 +107,8 @@ impl Mirror {
     /// # Cancel safety
     /// Running uploads continue, and the next call reports their changes.
     pub async fn sync(&self) -> Result<SyncReport, SyncError> {
-        self.shared.access.check()?;
-        Ok(self.run(Scope::Changed, self.deadline).await)
+        let call = self.enter().await?;
+        self.run(Scope::Changed, self.deadline, &call).await
     }
 
     /// Stores one file, without a walk. The report's `changed` names the file once the store holds
@@ -103,8 +120,8 @@ impl Mirror {
     /// # Cancel safety
     /// Like [`Mirror::sync`].
     pub async fn put_file(&self, path: &RelativePath) -> Result<SyncReport, SyncError> {
-        self.shared.access.check()?;
-        let mut report = self.run(Scope::File(path.clone()), self.deadline).await;
+        let call = self.enter().await?;
+        let mut report = self.run(Scope::File(path.clone()), self.deadline, &call).await?;
         let is_named = report.changed.iter().any(|changed| changed.path == *path);
         if !is_named && report.pending.iter().all(|pending| pending.path != *path) {
             report.changed.extend(self.shared.stored_file(path).await);
@@ -121,17 +138,19 @@ impl Mirror {
     /// # Cancel safety
     /// Like [`Mirror::sync`].
     pub async fn flush(&self) -> Result<SyncReport, SyncError> {
-        self.shared.access.check()?;
+        let _call = self.enter().await?;
         self.flush_closing().await
     }
 
     /// Flushes also while the mirror is being closed.
     async fn flush_closing(&self) -> Result<SyncReport, SyncError> {
-        if self.shared.access.is_lost() {
-            return Err(SyncError::LeaseLost);
+        let call = self.shared.calls.begin().await;
+        self.shared.access.check_lease()?;
+        if self.shared.is_released() {
+            self.shared.reacquire().await?;
         }
         self.shared.reported.forget();
-        Ok(self.run(Scope::Walk, FLUSH_DEADLINE.max(self.deadline)).await)
+        self.run(Scope::Walk, FLUSH_DEADLINE.max(self.deadline), &call).await
     }
 
     /// Adopts changes that other programs made to the objects of the session.
@@ -143,7 +162,7 @@ impl Mirror {
     /// # Cancel safety
     /// Each file is either complete or absent, and the next call continues.
     pub async fn refresh(&self) -> Result<RestoreReport, SyncError> {
-        self.shared.refresh(MassRemoval::HoldBack).await
+        self.refresh_as_call(MassRemoval::HoldBack).await
     }
 
     /// Like [`Mirror::refresh`], but also removes files whose objects vanished in suspiciously
@@ -155,7 +174,16 @@ impl Mirror {
     /// # Cancel safety
     /// Like [`Mirror::refresh`].
     pub async fn refresh_with_removals(&self) -> Result<RestoreReport, SyncError> {
-        self.shared.refresh(MassRemoval::Confirmed).await
+        self.refresh_as_call(MassRemoval::Confirmed).await
+    }
+
+    async fn refresh_as_call(&self, removals: MassRemoval) -> Result<RestoreReport, SyncError> {
+        let _call = self.enter().await?;
+        tokio::select! {
+            biased;
+            () = self.shared.access.lost() => Err(SyncError::LeaseLost),
+            report = self.shared.refresh(removals) => report,
+        }
     }
 
     /// Returns how changes are found.
@@ -165,23 +193,7 @@ impl Mirror {
 
     /// Scans the directory and returns the changes that the store does not have. Sends no request.
     pub fn pending(&self) -> Vec<Pending> {
-        let shared = &self.shared;
-        let changes = shared.scan_changed();
-        let ledger = shared.ledger();
-        let reason = |path: &str| match ledger.failure(path) {
-            Some(failure) if failure.is_final => None,
-            Some(failure) => Some(failure.reason.clone()),
-            None if ledger.is_claimed(path) => Some("it is being stored".to_owned()),
-            None => Some("it was not tried yet".to_owned()),
-        };
-        let paths = changed_paths(&changes).chain(ledger.claimed());
-        let mut pending: Vec<Pending> = paths
-            .filter_map(|path| Some((reason(path)?, relative(path)?)))
-            .map(|(reason, path)| Pending { path, reason })
-            .collect();
-        pending.sort_by(|a, b| a.path.cmp(&b.path));
-        pending.dedup_by(|a, b| a.path == b.path);
-        pending
+        self.shared.pending()
     }
 
     /// Lists the ignored files and the topmost ignored directories, which have no copy in the
@@ -190,7 +202,12 @@ impl Mirror {
         self.shared.tracker.ignored()
     }
 
-    async fn run(&self, scope: Scope, deadline: Duration) -> SyncReport {
+    async fn run(
+        &self,
+        scope: Scope,
+        deadline: Duration,
+        call: &Call,
+    ) -> Result<SyncReport, SyncError> {
         let deadline = Instant::now() + deadline;
         let shared = Arc::clone(&self.shared);
         let is_walk = matches!(scope, Scope::Walk);
@@ -204,11 +221,13 @@ impl Mirror {
             batches.iter().flat_map(|(_, changes)| changed_paths(changes)).cloned().collect();
         let mut report = ReportBuilder::new(&shared.reported, own.clone(), skipped);
         if batches.is_empty() && !is_walk {
-            return self.finish(report, &own, is_walk);
+            return Ok(self.finish(report, &own, is_walk));
         }
         let (sender, mut outcomes) = mpsc::unbounded_channel();
         let working = Arc::clone(&shared);
-        let uploads = tokio::spawn(async move {
+        // The call lasts until its last upload ends.
+        let call = call.clone();
+        let storing = async move {
             let on_outcome = |path: String, outcome: Outcome| {
                 // If the call has returned, the next report includes the outcome.
                 if let Err(SendError((path, outcome))) = sender.send((path, outcome)) {
@@ -227,12 +246,23 @@ impl Mirror {
             // The call returns now. The objects of renamed files come later.
             drop(sender);
             working.project_all().await;
+        };
+        let access = Arc::clone(&self.shared);
+        let uploads = tokio::spawn(async move {
+            // Nothing more is sent after another owner was found.
+            tokio::select! {
+                biased;
+                () = access.access.lost() => {}
+                () = storing => {}
+            }
+            drop(call);
         });
         self.track(uploads.abort_handle());
         while let Ok(Some((path, outcome))) = timeout_at(deadline, outcomes.recv()).await {
             report.add(path, outcome);
         }
-        self.finish(report, &own, is_walk)
+        shared.access.check_lease()?;
+        Ok(self.finish(report, &own, is_walk))
     }
 
     /// Finishes a report. It counts changes that earlier calls could not store in time. A flush
@@ -277,7 +307,16 @@ impl Mirror {
             loop {
                 tokio::time::sleep(pause).await;
                 let Some(shared) = shared.upgrade() else { return };
-                if shared.access.check().is_err() || !shared.retry().await {
+                let _call = shared.calls.begin().await;
+                if shared.access.check_start().is_err() || shared.is_released() {
+                    return;
+                }
+                let is_left = tokio::select! {
+                    biased;
+                    () = shared.access.lost() => false,
+                    is_left = shared.retry() => is_left,
+                };
+                if !is_left {
                     return;
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -291,94 +330,11 @@ impl Drop for Mirror {
     fn drop(&mut self) {
         let uploads = self.uploads.get_mut().unwrap_or_else(PoisonError::into_inner);
         let retries = self.retries.get_mut().unwrap_or_else(PoisonError::into_inner);
-        uploads.drain(..).chain(retries.take()).for_each(|task| task.abort());
+        let releases = self.releases.take();
+        let tasks = uploads.drain(..).chain(retries.take()).chain(releases);
+        tasks.for_each(|task| task.abort());
         // An aborted task may keep the shared parts for a moment.
         self.shared.ledger().release();
+        *lock(&self.shared.tenure) = Tenure::Released;
     }
-}
-
-impl Shared {
-    fn has_background_work(&self) -> bool {
-        let has_projection = self.projection.is_some();
-        has_projection && !self.ledger().unprojected().is_empty()
-            || !lock(&self.external).is_empty()
-    }
-
-    fn claimed_paths(&self) -> Vec<String> {
-        self.ledger().claimed().cloned().collect()
-    }
-
-    /// Resolves an entry without an answer, so that its changes end being claimed.
-    async fn settle_claims(&self) {
-        let mut appender = self.appender.lock().await;
-        if let Err(error) = self.settle(&mut appender).await {
-            let error = sandbox_core::with_causes(&error);
-            tracing::debug!(error, "an entry is still unanswered");
-        }
-    }
-
-    /// Adopts the external versions that batches have met.
-    async fn adopt_conflicts(self: &Arc<Self>) {
-        let paths = std::mem::take(&mut *lock(&self.external));
-        if paths.is_empty() {
-            return;
-        }
-        match self.refresh_paths(paths.clone()).await {
-            Ok(report) => self.reported.add_conflicts(report.conflicts),
-            Err(error) => {
-                let error = sandbox_core::with_causes(&error);
-                tracing::debug!(error, "an external version could not be adopted");
-                lock(&self.external).extend(paths);
-            }
-        }
-    }
-
-    /// Tries again what failed. Returns whether something is left.
-    async fn retry(self: &Arc<Self>) -> bool {
-        self.settle_claims().await;
-        let shared = Arc::clone(self);
-        let mut changes = blocking(move || shared.scan_changed()).await;
-        // The next call reports changes that no report has named.
-        changes.modified.retain(|entry| self.reported.is_pending(&entry.path));
-        changes.removed.retain(|path| self.reported.is_pending(path));
-        changes.directories.retain(|entry| self.reported.is_pending(&entry.path));
-        changes.symlinks.retain(|entry| self.reported.is_pending(&entry.path));
-        let batches = self.claim(changes);
-        let is_tried = !batches.is_empty();
-        let on_outcome = |path, outcome| self.reported.add_completed_late(path, outcome);
-        for (batch, changes) in batches {
-            self.store_batch(batch, changes, on_outcome).await;
-        }
-        self.adopt_conflicts().await;
-        self.project_all().await;
-        is_tried || self.has_background_work() || !self.claimed_paths().is_empty()
-    }
-
-    /// Returns a file that the store holds in its current state.
-    async fn stored_file(&self, path: &RelativePath) -> Option<ChangedFile> {
-        let current = self.tracker.inspect(path);
-        let signature = current.find(path.as_str())?;
-        let is_stored = {
-            let ledger = self.ledger();
-            let local = ledger.local(path.as_str()).map(|recorded| recorded.signature);
-            local == Some(*signature) && !ledger.is_claimed(path.as_str())
-        };
-        if !is_stored {
-            return None;
-        }
-        match self.stored_outcome(path.as_str(), ChangeKind::File).await {
-            Outcome::Stored { key, url, number } => {
-                Some(ChangedFile { path: path.clone(), entry: Some(number), key, url })
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Returns the paths of all changes.
-fn changed_paths(changes: &Changes) -> impl Iterator<Item = &String> {
-    let modified = changes.modified.iter().map(|entry| &entry.path);
-    let directories = changes.directories.iter().map(|entry| &entry.path);
-    let symlinks = changes.symlinks.iter().map(|entry| &entry.path);
-    modified.chain(&changes.removed).chain(directories).chain(symlinks)
 }

@@ -1,6 +1,7 @@
 //! Objects of the log in the store.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -112,6 +113,15 @@ impl LogStore {
         match self.store.head(&self.entry_key(number)).await {
             Ok(_) => Ok(true),
             Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the time at which an entry was stored, by the store's clock.
+    pub(crate) async fn written(&self, number: u64) -> Result<Option<SystemTime>, Error> {
+        match self.store.head(&self.entry_key(number)).await {
+            Ok(meta) => Ok(Some(meta.last_modified.into())),
+            Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

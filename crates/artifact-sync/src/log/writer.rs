@@ -89,9 +89,9 @@ impl Position {
 }
 
 impl LogWriter {
-    /// Creates a writer at the end of the log, which the caller has just read.
-    pub(crate) fn new(log: LogStore, position: Position) -> Self {
-        Self { proven: Some(Moment::now()), ..Self::unproven(log, position) }
+    /// Creates a writer at the end of the log. The caller began to read it at `read`.
+    pub(crate) fn new(log: LogStore, position: Position, read: Moment) -> Self {
+        Self { proven: Some(read), ..Self::unproven(log, position) }
     }
 
     /// Creates a writer at a position that may not be the end of the log.
@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn writer_at(log: LogStore, position: Position) -> LogWriter {
-        let mut writer = LogWriter::new(log, position);
+        let mut writer = LogWriter::new(log, position, Moment::now());
         writer.set_conditional_create(true);
         writer
     }

@@ -153,10 +153,10 @@ impl Shared {
         on_outcome: &impl Fn(String, Outcome),
     ) {
         let mut appender = self.appender.lock().await;
-        let settled = match self.access.check() {
-            // A change that a running call made before the close began is still stored.
-            Err(error @ SyncError::LeaseLost) => Err(error),
-            _ => self.settle(&mut appender).await,
+        // A change that a running call made before the close began is still stored.
+        let settled = match self.access.check_lease() {
+            Err(error) => Err(error),
+            Ok(()) => self.settle(&mut appender).await,
         };
         if let Err(error) = settled {
             drop(appender);

@@ -105,6 +105,7 @@ impl Mirror {
     /// Returns the error of the store or of the disk. A repeated call continues.
     pub async fn erase(&self) -> Result<(), SyncError> {
         let shared = &self.shared;
+        let _call = self.enter().await?;
         {
             let mut appender = shared.appender.lock().await;
             shared.settle(&mut appender).await?;

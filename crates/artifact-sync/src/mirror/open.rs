@@ -12,14 +12,16 @@ use sandbox_core::{SessionDir, with_causes};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::builder::{MirrorBuilder, Takeover};
-use crate::error::SyncError;
-use crate::log::{Appended, Line, LogState, LogStore, LogWriter, Owner, Position, unix_seconds};
+use crate::error::{SyncError, SyncErrorKind};
+use crate::log::{LogState, LogStore, LogWriter, Position, unix_seconds};
 use crate::mirror::Mirror;
+use crate::mirror::access::{Access, Calls};
+use crate::mirror::acquire::{Acquired, Acquisition, Claim};
 use crate::mirror::apply::{Application, Applied, Base};
 use crate::mirror::close::finish_closing;
-use crate::mirror::incoming::{self, Incoming};
+use crate::mirror::incoming::Incoming;
 use crate::mirror::refresh::{MassRemoval, list};
-use crate::mirror::shared::{Access, Appender, Shared};
+use crate::mirror::shared::{Appender, Shared, Tenure};
 use crate::report::{ReportedState, RestoreReport};
 use crate::scan::{ChangeTracker, Changes, RecordedSignature, StampTime};
 use crate::state::{Ledger, Stage};
@@ -57,6 +59,9 @@ impl MirrorBuilder {
         let log = LogStore::new(Arc::clone(&self.store), self.keys.log.clone());
         let index_error = |(path, source)| SyncError::Index { path, source };
         let mut ledger = Ledger::open(&state_dir, self.keys.log.as_ref()).map_err(index_error)?;
+        if self.ownership.home.is_empty() {
+            self.ownership.home = ledger.home().to_owned();
+        }
         if ledger.stage() == Stage::Closing {
             finish_closing(&self.dir, &mut ledger).await?;
         }
@@ -86,28 +91,25 @@ impl Parts {
         let fetcher = self.fetcher(&dir);
         let found = self.find_sent(&mut ledger).await;
         let (base, listed) = (ledger.log().clone(), ledger.listed());
-        let read = async {
+        let acquire = async {
             found?;
-            incoming::read(&self.log, &fetcher, &base, ledger.position()).await
+            self.acquire(&fetcher, &base, ledger.position()).await
         };
-        let (read, listing) = tokio::join!(read, self.list_projection(listed));
-        let (incoming, warning) = match read {
-            Ok(incoming) => (incoming, None),
+        let (acquired, listing) = tokio::join!(acquire, self.list_projection(listed));
+        let (acquired, warning) = match acquired {
+            Ok(acquired) => (acquired, None),
             // The working copy is usable without the store, unless another home may own it.
-            Err(error) if error.is_retryable() && ledger.stage() == Stage::Open => {
-                (None, Some(error))
+            Err(error)
+                if error.kind() == SyncErrorKind::Store
+                    && error.is_retryable()
+                    && ledger.stage() == Stage::Open =>
+            {
+                (self.without_store(&base, ledger.position())?, Some(error))
             }
             Err(error) => return Err(error),
         };
-        let state = incoming.as_ref().map_or(&base, |incoming| &incoming.state);
-        if state.is_erased {
-            return Err(SyncError::Erased);
-        }
-        let owner = state.owner.clone();
-        let position = incoming.as_ref().map_or(ledger.position(), |incoming| incoming.position);
-        let (appender, owned) =
-            self.appender(ledger.home(), position, owner.as_ref(), warning.is_some()).await?;
-        let shared = self.shared(dir, fetcher, ledger, appender);
+        let Acquired { incoming, appender, owned, tenure } = acquired;
+        let shared = self.shared(dir, fetcher, ledger, appender, tenure);
         let mut report = RestoreReport::default();
         if let Some(incoming) = incoming {
             report = shared.0.follow_log(incoming).await?;
@@ -124,17 +126,9 @@ impl Parts {
         let dir = Arc::new(SessionDir::create(&beside)?);
         let fetcher = self.fetcher(&dir);
         let nothing = LogState::default();
-        let read = incoming::read(&self.log, &fetcher, &nothing, Position::default());
-        let (incoming, listing) = tokio::join!(read, self.list_projection(0));
-        let incoming = incoming?;
-        let state = incoming.as_ref().map(|incoming| &incoming.state);
-        if state.is_some_and(|state| state.is_erased) {
-            return Err(SyncError::Erased);
-        }
-        let owner = state.and_then(|state| state.owner.clone());
-        let position = incoming.as_ref().map_or(Position::default(), |incoming| incoming.position);
-        let (appender, owned) =
-            self.appender(ledger.home(), position, owner.as_ref(), false).await?;
+        let acquire = self.acquire(&fetcher, &nothing, Position::default());
+        let (acquired, listing) = tokio::join!(acquire, self.list_projection(0));
+        let Acquired { incoming, appender, owned, tenure } = acquired?;
         let mut report = RestoreReport::default();
         if let Some(incoming) = incoming {
             let base = Base { nodes: Default::default(), local: Default::default() };
@@ -159,7 +153,7 @@ impl Parts {
         ledger.set_stage(Stage::Open);
         let dir = Arc::new(SessionDir::open(&self.settings.dir)?);
         let fetcher = self.fetcher(&dir);
-        let shared = self.shared(dir, fetcher, ledger, appender);
+        let shared = self.shared(dir, fetcher, ledger, appender, tenure);
         finish(shared, report, listing).await
     }
 
@@ -196,36 +190,34 @@ impl Parts {
     }
 
     /// Becomes the owner, or prepares the line with which the first entry begins.
-    async fn appender(
+    async fn acquire(
         &self,
-        home: &str,
+        fetcher: &Fetcher,
+        base: &LogState,
         position: Position,
-        owner: Option<&Owner>,
-        is_offline: bool,
-    ) -> Result<(Appender, Option<Appended>), SyncError> {
-        let ownership = &self.settings.ownership;
-        let mut writer = match is_offline {
-            true => LogWriter::unproven(self.log.clone(), position),
-            false => LogWriter::new(self.log.clone(), position),
+    ) -> Result<Acquired, SyncError> {
+        let acquisition = Acquisition {
+            log: &self.log,
+            remote: &self.remote,
+            fetcher,
+            ownership: &self.settings.ownership,
         };
-        let home = ownership.home.clone().unwrap_or_else(|| home.to_owned());
-        let foreign = owner.filter(|owner| owner.home != home);
-        let own = Line::Own { home, url: ownership.url.clone() };
-        match (foreign, ownership.takeover) {
-            (None, _) => {}
-            (Some(owner), Takeover::Refuse) => {
-                return Err(SyncError::OwnedElsewhere { url: owner.url.clone() });
-            }
-            (Some(_), Takeover::Steal) if !is_offline => {
-                let properties = self.remote.properties().await;
-                let properties = properties.map_err(|source| SyncError::Append { source })?;
-                writer.set_conditional_create(properties.create);
-                let appended = writer.append(vec![own]).await?;
-                return Ok((Appender { writer, sent: None, own: None }, Some(appended)));
-            }
-            (Some(_), Takeover::Steal) => {}
+        acquisition.acquire(base, position, Claim::WithFirstChange).await
+    }
+
+    /// Prepares a mirror of a store that does not answer.
+    fn without_store(&self, base: &LogState, position: Position) -> Result<Acquired, SyncError> {
+        let ownership = &self.settings.ownership;
+        let foreign = base.owner.as_ref().filter(|owner| owner.home != ownership.home);
+        if let Some(owner) = foreign
+            && ownership.takeover != Takeover::Steal
+        {
+            return Err(SyncError::OwnedElsewhere { url: owner.url.clone() });
         }
-        Ok((Appender { writer, sent: None, own: Some(own) }, None))
+        let writer = LogWriter::unproven(self.log.clone(), position);
+        let appender = Appender { writer, sent: None, own: Some(ownership.line()) };
+        let tenure = Tenure::held(ownership);
+        Ok(Acquired { incoming: None, appender, owned: None, tenure })
     }
 
     fn shared(
@@ -234,6 +226,7 @@ impl Parts {
         fetcher: Fetcher,
         ledger: Ledger,
         appender: Appender,
+        tenure: Tenure,
     ) -> (Arc<Shared>, Duration) {
         let MirrorBuilder {
             mut rules,
@@ -243,6 +236,7 @@ impl Parts {
             deadline,
             change_source,
             projection: has_projection,
+            ownership,
             ..
         } = self.settings;
         excluded.into_iter().for_each(|name| rules.add_top_level(name));
@@ -271,6 +265,9 @@ impl Parts {
             progress,
             reported: ReportedState::default(),
             access: Access::default(),
+            calls: Calls::default(),
+            ownership,
+            tenure: std::sync::Mutex::new(tenure),
             external: Default::default(),
             refreshing: AsyncMutex::default(),
             projecting: AsyncMutex::default(),
@@ -303,7 +300,10 @@ pub(super) fn restoring(dir: &Path) -> PathBuf {
 
 impl Shared {
     /// Makes the working copy follow the log.
-    async fn follow_log(self: &Arc<Self>, incoming: Incoming) -> Result<RestoreReport, SyncError> {
+    pub(super) async fn follow_log(
+        self: &Arc<Self>,
+        incoming: Incoming,
+    ) -> Result<RestoreReport, SyncError> {
         let shared = Arc::clone(self);
         let changes = blocking(move || shared.walk()).await;
         let base = Base::of(&self.ledger());

@@ -23,7 +23,7 @@ impl Mirror {
     /// Like [`Mirror::refresh`].
     pub async fn pull_key(&self, key: &str) -> Result<Option<RelativePath>, SyncError> {
         let shared = &self.shared;
-        shared.access.check()?;
+        let _call = self.enter().await?;
         let unsafe_key = |reason: String| SyncError::UnsafeKey { key: key.to_owned(), reason };
         let Some(projection) = &shared.projection else {
             return Err(unsafe_key("the session has no projection".to_owned()));

@@ -63,7 +63,7 @@ impl Shared {
     ) -> Result<RestoreReport, SyncError> {
         let Some(projection) = &self.projection else { return Ok(RestoreReport::default()) };
         let _refreshing = self.refreshing.lock().await;
-        self.access.check()?;
+        self.access.check(&self.calls)?;
         let Differences { unknown, missing, failed } = self.compare(projection, listing);
         let mut report = RestoreReport { failed, ..RestoreReport::default() };
         let looked: Vec<_> = futures::stream::iter(unknown)

@@ -1,18 +1,20 @@
 //! Parts of a mirror that background tasks use too.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sandbox_core::internal::lock;
 use sandbox_core::{RelativePath, SessionDir};
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::builder::Ownership;
 use crate::error::SyncError;
 use crate::log::{
     AppendError, Appended, Content, FileVersion, Hash, Line, LogStore, LogWriter, Token,
 };
+use crate::mirror::access::{Access, Calls};
 use crate::mirror::adopt::Adoption;
+use crate::owners::Hold;
 use crate::paths::relative;
 use crate::report::{Progress, ReportedState, RestoreReport};
 use crate::scan::{
@@ -42,6 +44,10 @@ pub(super) struct Shared {
     pub(super) progress: Option<Arc<dyn Progress>>,
     pub(super) reported: ReportedState,
     pub(super) access: Access,
+    pub(super) calls: Calls,
+    pub(super) ownership: Ownership,
+    /// Ownership of the session in the log. It changes only while the appender is locked.
+    pub(super) tenure: Mutex<Tenure>,
     /// Paths whose object another program has replaced.
     pub(super) external: Mutex<BTreeSet<String>>,
     /// Held while external changes are found and adopted.
@@ -58,6 +64,17 @@ pub(super) struct Appender {
     pub(super) sent: Option<SentBatch>,
     /// Line with which the next entry begins, if this home has not yet confirmed its ownership.
     pub(super) own: Option<Line>,
+}
+
+/// Ownership of the session, as far as this home knows the log.
+#[derive(Debug)]
+pub(super) enum Tenure {
+    /// This home is the owner, or becomes it with its first entry.
+    Held(#[expect(dead_code, reason = "the heartbeat counts it")] Option<Hold>),
+    /// The log has no owner. The first announced call becomes it.
+    Free,
+    /// This home has released the session, or is about to. Every call becomes the owner first.
+    Released,
 }
 
 /// Facts about the files of an entry that the store has not confirmed.
@@ -85,44 +102,6 @@ pub(super) enum ChangeKind {
     RemovedFile,
     /// A directory, a symlink, or the times of a file, which reports do not name.
     Unreported,
-}
-
-/// Permission to change the store.
-#[derive(Debug, Default)]
-pub(super) struct Access(AtomicU8);
-
-const OPEN: u8 = 0;
-const CLOSING: u8 = 1;
-const LOST: u8 = 2;
-
-impl Access {
-    /// Returns an error if the mirror must not store anything any more.
-    pub(super) fn check(&self) -> Result<(), SyncError> {
-        match self.0.load(Ordering::Acquire) {
-            OPEN => Ok(()),
-            CLOSING => Err(SyncError::Closing),
-            _ => Err(SyncError::LeaseLost),
-        }
-    }
-
-    /// Refuses later calls, because another owner wrote to the log.
-    pub(super) fn lose(&self) {
-        self.0.store(LOST, Ordering::Release);
-    }
-
-    pub(super) fn is_lost(&self) -> bool {
-        self.0.load(Ordering::Acquire) == LOST
-    }
-
-    /// Refuses later calls, because the mirror is being closed.
-    pub(super) fn begin_closing(&self) {
-        let _ = self.0.compare_exchange(OPEN, CLOSING, Ordering::AcqRel, Ordering::Acquire);
-    }
-
-    /// Accepts calls again after closing failed.
-    pub(super) fn end_closing(&self) {
-        let _ = self.0.compare_exchange(CLOSING, OPEN, Ordering::AcqRel, Ordering::Acquire);
-    }
 }
 
 impl Shared {
@@ -161,7 +140,7 @@ impl Shared {
     }
 
     /// Learns how the store creates entries, before the first append.
-    async fn learn_conditions(&self, appender: &mut Appender) -> Result<(), SyncError> {
+    pub(super) async fn learn_conditions(&self, appender: &mut Appender) -> Result<(), SyncError> {
         if appender.writer.needs_conditions() {
             let properties = self.remote.properties().await;
             let properties = properties.map_err(|source| SyncError::Append { source })?;
@@ -193,18 +172,23 @@ impl Shared {
     pub(super) fn failed(&self, error: AppendError) -> SyncError {
         if matches!(error, AppendError::Fenced) {
             self.access.lose();
+            *lock(&self.tenure) = Tenure::Released;
         }
         error.into()
     }
 
     /// Records an entry that the log holds. Returns its changes, and what followed in the working
     /// copy.
-    async fn acknowledge(
+    pub(super) async fn acknowledge(
         &self,
         appender: &mut Appender,
         appended: Appended,
     ) -> (Vec<(String, ChangeKind)>, RestoreReport) {
-        appender.own = None;
+        let releases = matches!(appended.lines.last(), Some(Line::Release));
+        appender.own = releases.then(|| self.ownership.line());
+        if !releases {
+            self.hold();
+        }
         let SentBatch { batch, mut signatures, changes, follow_ups } =
             appender.sent.take().unwrap_or_default();
         let mut report = RestoreReport::default();

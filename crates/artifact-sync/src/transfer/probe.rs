@@ -74,6 +74,11 @@ impl StoreProbe {
         if self.directory.is_some() { self } else { self.below(prefix) }
     }
 
+    /// Returns the properties of the store, if they are known already.
+    pub(crate) fn known(&self) -> Option<StoreProperties> {
+        self.properties.get().copied()
+    }
+
     /// Returns the properties of the store, from memory, the file, or a probe. `prefix` is used if
     /// no place was set by [`StoreProbe::below`]. After an error, the next call tries again.
     pub(crate) async fn properties(

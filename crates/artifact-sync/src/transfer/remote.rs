@@ -74,6 +74,11 @@ impl Remote {
         self.probe.properties(&*self.store, &self.capabilities, &self.prefix).await
     }
 
+    /// Returns the properties of the store, if they were probed.
+    pub(crate) fn known_properties(&self) -> Option<StoreProperties> {
+        self.probe.known()
+    }
+
     /// Returns a put mode for the condition. If the store does not enforce it, the key is checked
     /// first; `None` means that it holds another object.
     pub(super) async fn put_mode(&self, key: &Key, expected: &Expected) -> Result<Option<PutMode>> {

@@ -9,7 +9,7 @@ use crate::builder::MirrorBuilder;
 use crate::error::SyncError;
 use crate::log::{LogStore, LogWriter};
 use crate::mirror::Mirror;
-use crate::mirror::shared::Appender;
+use crate::mirror::shared::{Appender, Tenure};
 use crate::report::{Pending, RestoreReport};
 use crate::scan::ChangeSource;
 use crate::state::Ledger;
@@ -64,13 +64,14 @@ impl MirrorBuilder {
         let appender = Appender { writer, sent: None, own: None };
         let parts = Parts { settings: self, remote, log };
         let fetcher = parts.fetcher(&dir);
-        let (shared, _) = parts.shared(dir, fetcher, ledger, appender);
+        let (shared, _) = parts.shared(dir, fetcher, ledger, appender, Tenure::Free);
         let mirror = Mirror {
             shared,
             opened: RestoreReport::default(),
             deadline,
             uploads: Default::default(),
             retries: Default::default(),
+            releases: None,
         };
         Ok(mirror.status())
     }
@@ -95,7 +96,7 @@ impl Mirror {
     /// Returns [`SyncError::LeaseLost`] if another process owns the session now, and
     /// [`SyncError::Closing`] while the mirror is being closed.
     pub fn check(&self) -> Result<(), SyncError> {
-        self.shared.access.check()
+        self.shared.access.check(&self.shared.calls)
     }
 }
 

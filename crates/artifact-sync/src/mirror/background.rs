@@ -1,0 +1,117 @@
+//! Pending changes, and the retries that store them.
+
+use std::sync::Arc;
+
+use sandbox_core::RelativePath;
+use sandbox_core::internal::{blocking, lock};
+
+use crate::mirror::shared::{ChangeKind, Shared};
+use crate::paths::relative;
+use crate::report::{ChangedFile, Outcome, Pending};
+use crate::scan::Changes;
+
+impl Shared {
+    pub(super) fn has_background_work(&self) -> bool {
+        let has_projection = self.projection.is_some();
+        let lags = has_projection && !self.ledger().unprojected().is_empty();
+        lags || !lock(&self.external).is_empty()
+    }
+
+    /// Scans the directory and returns the changes that the store does not have.
+    pub(super) fn pending(&self) -> Vec<Pending> {
+        let changes = self.scan_changed();
+        let ledger = self.ledger();
+        let reason = |path: &str| match ledger.failure(path) {
+            Some(failure) if failure.is_final => None,
+            Some(failure) => Some(failure.reason.clone()),
+            None if ledger.is_claimed(path) => Some("it is being stored".to_owned()),
+            None => Some("it was not tried yet".to_owned()),
+        };
+        let paths = changed_paths(&changes).chain(ledger.claimed());
+        let mut pending: Vec<Pending> = paths
+            .filter_map(|path| Some((reason(path)?, relative(path)?)))
+            .map(|(reason, path)| Pending { path, reason })
+            .collect();
+        pending.sort_by(|a, b| a.path.cmp(&b.path));
+        pending.dedup_by(|a, b| a.path == b.path);
+        pending
+    }
+
+    pub(super) fn claimed_paths(&self) -> Vec<String> {
+        self.ledger().claimed().cloned().collect()
+    }
+
+    /// Resolves an entry without an answer, so that its changes end being claimed.
+    pub(super) async fn settle_claims(&self) {
+        let mut appender = self.appender.lock().await;
+        if let Err(error) = self.settle(&mut appender).await {
+            let error = sandbox_core::with_causes(&error);
+            tracing::debug!(error, "an entry is still unanswered");
+        }
+    }
+
+    /// Adopts the external versions that batches have met.
+    pub(super) async fn adopt_conflicts(self: &Arc<Self>) {
+        let paths = std::mem::take(&mut *lock(&self.external));
+        if paths.is_empty() {
+            return;
+        }
+        match self.refresh_paths(paths.clone()).await {
+            Ok(report) => self.reported.add_conflicts(report.conflicts),
+            Err(error) => {
+                let error = sandbox_core::with_causes(&error);
+                tracing::debug!(error, "an external version could not be adopted");
+                lock(&self.external).extend(paths);
+            }
+        }
+    }
+
+    /// Tries again what failed. Returns whether something is left.
+    pub(super) async fn retry(self: &Arc<Self>) -> bool {
+        self.settle_claims().await;
+        let shared = Arc::clone(self);
+        let mut changes = blocking(move || shared.scan_changed()).await;
+        // The next call reports changes that no report has named.
+        changes.modified.retain(|entry| self.reported.is_pending(&entry.path));
+        changes.removed.retain(|path| self.reported.is_pending(path));
+        changes.directories.retain(|entry| self.reported.is_pending(&entry.path));
+        changes.symlinks.retain(|entry| self.reported.is_pending(&entry.path));
+        let batches = self.claim(changes);
+        let is_tried = !batches.is_empty();
+        let on_outcome = |path, outcome| self.reported.add_completed_late(path, outcome);
+        for (batch, changes) in batches {
+            self.store_batch(batch, changes, on_outcome).await;
+        }
+        self.adopt_conflicts().await;
+        self.project_all().await;
+        is_tried || self.has_background_work() || !self.claimed_paths().is_empty()
+    }
+
+    /// Returns a file that the store holds in its current state.
+    pub(super) async fn stored_file(&self, path: &RelativePath) -> Option<ChangedFile> {
+        let current = self.tracker.inspect(path);
+        let signature = current.find(path.as_str())?;
+        let is_stored = {
+            let ledger = self.ledger();
+            let local = ledger.local(path.as_str()).map(|recorded| recorded.signature);
+            local == Some(*signature) && !ledger.is_claimed(path.as_str())
+        };
+        if !is_stored {
+            return None;
+        }
+        match self.stored_outcome(path.as_str(), ChangeKind::File).await {
+            Outcome::Stored { key, url, number } => {
+                Some(ChangedFile { path: path.clone(), entry: Some(number), key, url })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Returns the paths of all changes.
+pub(super) fn changed_paths(changes: &Changes) -> impl Iterator<Item = &String> {
+    let modified = changes.modified.iter().map(|entry| &entry.path);
+    let directories = changes.directories.iter().map(|entry| &entry.path);
+    let symlinks = changes.symlinks.iter().map(|entry| &entry.path);
+    modified.chain(&changes.removed).chain(directories).chain(symlinks)
+}
