@@ -18,8 +18,6 @@ pub(crate) struct LogState {
     /// Versions of the projection that the writer of the newest snapshot saw.
     pub(crate) projected: BTreeMap<String, Version>,
     pub(crate) owner: Option<Owner>,
-    /// Set if the session was deleted on purpose.
-    pub(crate) is_erased: bool,
 }
 
 /// Object of the file system that is part of a session.
@@ -73,7 +71,7 @@ impl LogState {
                 self.projected.insert(path, version);
             }
             Line::Snapshot { owner } => *self = Self { owner, ..Self::default() },
-            Line::Erased => *self = Self { is_erased: true, ..Self::default() },
+            Line::Erased => *self = Self::default(),
         }
     }
 

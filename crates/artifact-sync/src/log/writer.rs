@@ -144,7 +144,8 @@ impl LogWriter {
     pub(crate) fn stage(&mut self, lines: Vec<Line>) -> u64 {
         debug_assert!(self.unanswered.is_none(), "the caller settles first");
         let number = self.position.number + 1;
-        let has_snapshot = lines.iter().any(|line| matches!(line, Line::Snapshot { .. }));
+        let is_start = |line: &Line| matches!(line, Line::Snapshot { .. } | Line::Erased);
+        let has_snapshot = lines.iter().any(is_start);
         let snapshot = if has_snapshot { number } else { self.position.snapshot };
         let header = Header {
             format: FORMAT,

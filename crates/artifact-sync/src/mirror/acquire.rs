@@ -54,9 +54,6 @@ impl Acquisition<'_> {
             let read = Moment::now();
             let incoming = incoming::read(self.log, self.fetcher, base, position).await?;
             let state = incoming.as_ref().map_or(base, |incoming| &incoming.state);
-            if state.is_erased {
-                return Err(SyncError::Erased);
-            }
             let end = incoming.as_ref().map_or(position, |incoming| incoming.position);
             let foreign = state.owner.as_ref().filter(|owner| owner.home != self.ownership.home);
             let mut writer = LogWriter::new(self.log.clone(), end, read);

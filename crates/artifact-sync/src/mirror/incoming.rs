@@ -40,10 +40,6 @@ pub(super) async fn read(
         };
     };
     let newest = log.read_all([last]).await.map_err(failed)?;
-    // The erased log has no other entries.
-    if newest.iter().any(|end| end.entry.lines.contains(&crate::log::Line::Erased)) {
-        return Err(SyncError::Erased);
-    }
     let snapshot = newest.first().map_or(1, |end| end.entry.header.snapshot.max(1));
     let is_behind_snapshot = position.number < snapshot;
     if last < position.number {
@@ -53,6 +49,12 @@ pub(super) async fn read(
     let mut entries = log.read_all(first..last).await.map_err(failed)?;
     entries.extend(newest);
     check(&entries)?;
+    // A working copy from before the deletion must not fill the session again. Without one, the id
+    // begins anew.
+    let is_erasure = |stored: &StoredEntry| stored.entry.lines.contains(&crate::log::Line::Erased);
+    if position.number > 0 && entries.iter().any(is_erasure) {
+        return Err(SyncError::Erased);
+    }
     let mut state = if is_behind_snapshot { LogState::default() } else { base.clone() };
     if !is_behind_snapshot {
         // The first entry is the one at the position, and must be the one that was applied.

@@ -90,8 +90,9 @@ fn delete_asks_for_a_confirmation_and_erases_the_session_everywhere() {
     for name in ["sessions/default", "state/default", "store/user_local/sessions/default/f"] {
         assert!(!cli.home().join(name).exists(), "{name}");
     }
-    let again = cli.run(&["bash", "true"]);
-    assert!(again.code == 125 && again.stderr.contains("was deleted"), "{}", again.stderr);
+    assert_eq!(cli.run(&["bash", "ls; echo 2 > g"]).ok().stdout, "", "the id begins anew");
+    cli.run(&["session", "close", "default"]).ok();
+    assert_eq!(cli.run(&["bash", "ls"]).ok().stdout, "g\n");
 }
 
 #[test]
