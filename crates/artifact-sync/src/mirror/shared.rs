@@ -280,22 +280,24 @@ impl Shared {
         changes.modified.retain(|entry| !self.has_known_content(&entry.path, &entry.signature));
     }
 
-    /// Compares the content of a file whose signature is the recorded one, and records equal
-    /// content again.
+    /// Compares the content of a file whose signature is the recorded one but for the change time,
+    /// and records equal content again. Reading a file that denies it changes that time.
     fn has_known_content(&self, path: &str, signature: &Signature) -> bool {
         let (recorded, hash) = {
             let ledger = self.ledger();
             let recorded = ledger.local(path).copied();
             let hash = ledger.log().file(path).map(|file| file.hash);
             match recorded.zip(hash).filter(|_| !ledger.is_claimed(path)) {
-                Some((recorded, hash)) if recorded.signature == *signature => (recorded, hash),
+                Some((recorded, hash)) if recorded.signature.is_same_file(signature) => {
+                    (recorded, hash)
+                }
                 _ => return false,
             }
         };
         let Some(current) = self.hashed(path, hash) else { return false };
         let mut ledger = self.ledger();
         // A transfer may have recorded another version meanwhile.
-        if ledger.local(path) != Some(&recorded) || current.signature != *signature {
+        if ledger.local(path) != Some(&recorded) {
             return false;
         }
         if current != recorded {

@@ -261,7 +261,8 @@ async fn resumes_on_the_server_of_the_environment() {
                 *steps += 1;
             }) => {}
         }
-        assert_eq!(upload.acknowledged(), last);
+        // Answers that are there already count before the upload is dropped.
+        assert!(upload.acknowledged() >= last);
         check_hash(&upload.attempt().await.unwrap(), &content());
         check_object(&*opened.store, &content()).await;
     }
