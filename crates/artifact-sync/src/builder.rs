@@ -17,6 +17,9 @@ use crate::transfer::{Linker, StoreCapabilities, StoreProbe};
 /// Default time that a call waits for the store.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Default time for which the log keeps older versions.
+const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Builder of a [`Mirror`].
 #[derive(Debug)]
 pub struct MirrorBuilder {
@@ -37,6 +40,15 @@ pub struct MirrorBuilder {
     pub(crate) projection: bool,
     /// Age up to which an earlier listing of the projection is recent enough to open the mirror.
     pub(crate) listing_age: Duration,
+    pub(crate) retention: Duration,
+    pub(crate) lost_log: LostLog,
+}
+
+/// Treatment of a store that lost the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LostLog {
+    Refuse,
+    Refill,
 }
 
 /// Home for which a mirror owns its session.
@@ -97,6 +109,8 @@ impl Mirror {
             },
             projection: true,
             listing_age: Duration::ZERO,
+            retention: RETENTION,
+            lost_log: LostLog::Refuse,
         }
     }
 }
@@ -209,6 +223,22 @@ impl MirrorBuilder {
     #[must_use]
     pub fn timings(mut self, timings: Timings) -> Self {
         self.ownership.timings = timings;
+        self
+    }
+
+    /// Sets how long the session log keeps versions that are no longer current; one day by default,
+    /// and 15 minutes at least.
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// Stores the files of the working copy again if the store has lost or rolled back the session
+    /// log. A new log begins at the store's end. A session that was deleted is never refilled.
+    #[must_use]
+    pub fn refill(mut self) -> Self {
+        self.lost_log = LostLog::Refill;
         self
     }
 

@@ -73,6 +73,26 @@ pub enum SyncError {
         /// Explanation for a user.
         problem: String,
     },
+    /// The session log does not hold the state as of an entry, or the entry removed nothing.
+    #[error("the session log does not retain entry {number}, or it has no such change")]
+    NotRetained {
+        /// Number of the entry.
+        number: u64,
+    },
+    /// The path had no version as of an entry.
+    #[error("{path} was no file as of entry {number}")]
+    NoVersion {
+        /// Path of the file.
+        path: RelativePath,
+        /// Number of the entry.
+        number: u64,
+    },
+    /// The path is a directory, or lies below a file.
+    #[error("{path} is a directory now, or lies below a file")]
+    Occupied {
+        /// Path of the file.
+        path: RelativePath,
+    },
     /// The object cannot be fetched.
     #[error("cannot fetch {key:?}")]
     Fetch {
@@ -148,6 +168,8 @@ pub enum SyncErrorKind {
     Closed,
     /// The store lost the session log or a content.
     StoreDamaged,
+    /// The session log has no such version.
+    NoVersion,
     /// The file cannot be written.
     File,
 }
@@ -169,7 +191,8 @@ impl SyncError {
             }
             Self::ForeignKey { .. } | Self::UnsafeKey { .. } => SyncErrorKind::InvalidKey,
             Self::NotMirrored { .. } => SyncErrorKind::NotMirrored,
-            Self::LocalChange { .. } => SyncErrorKind::LocalChange,
+            Self::LocalChange { .. } | Self::Occupied { .. } => SyncErrorKind::LocalChange,
+            Self::NotRetained { .. } | Self::NoVersion { .. } => SyncErrorKind::NoVersion,
             Self::File { .. } => SyncErrorKind::File,
         }
     }
@@ -191,6 +214,9 @@ impl SyncError {
             | Self::NotMirrored { .. }
             | Self::Log { .. }
             | Self::StoreReplaced { .. }
+            | Self::NotRetained { .. }
+            | Self::NoVersion { .. }
+            | Self::Occupied { .. }
             | Self::LeaseLost
             | Self::Closing
             | Self::Erased

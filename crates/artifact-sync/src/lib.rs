@@ -98,7 +98,9 @@ pub use error::{SyncError, SyncErrorKind};
 pub use keys::SessionKeys;
 pub use log::ReadError;
 pub use mirror::{
-    CallGuard, CloseError, CloseMode, CloseReport, LocalStatus, Mirror, SessionOwner,
+    CallGuard, CloseError, CloseMode, CloseReport, GarbageOptions, GarbageReport, HistoryChange,
+    HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin, LocalStatus, LogView, LoggedFile,
+    Mirror, RestoredVersion, SessionOwner, Undelete, UndeleteReport,
 };
 pub use owners::{Heartbeat, HomeId, OwnerReport, owners};
 pub use report::{

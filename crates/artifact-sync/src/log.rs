@@ -8,6 +8,7 @@ mod clock;
 mod entry;
 mod ids;
 mod line;
+mod retained;
 mod state;
 mod store;
 mod writer;
@@ -21,6 +22,7 @@ pub(crate) use line::{
     Author, Content, FileVersion, Inline, Line, MAX_INLINE_BYTES, MAX_INLINE_BYTES_PER_ENTRY,
     Origin, Owner,
 };
+pub(crate) use retained::{Numbered, StateAt, unbroken_run};
 pub(crate) use state::{LogState, Node};
 pub(crate) use store::{LogStore, StoredEntry, check_chain};
 pub(crate) use writer::{AppendError, Appended, End, LogWriter, Position, end_of};

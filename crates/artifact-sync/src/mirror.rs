@@ -7,6 +7,8 @@ mod apply;
 mod background;
 mod batch;
 mod close;
+mod garbage;
+mod history;
 mod incoming;
 mod lease;
 mod open;
@@ -14,8 +16,11 @@ mod place;
 mod plan;
 mod project;
 mod pull;
+mod refill;
 mod refresh;
 mod shared;
+mod undelete;
+mod view;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,8 +42,12 @@ use crate::report::{Outcome, Pending, ReportBuilder, RestoreReport, SyncReport};
 use crate::scan::{ChangeSourceReport, Ignored, Scope};
 
 pub use close::{CloseError, CloseMode, CloseReport};
+pub use garbage::{GarbageOptions, GarbageReport};
+pub use history::{HistoryChange, HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin};
 pub use lease::CallGuard;
 pub use open::{LocalStatus, SessionOwner};
+pub use undelete::{RestoredVersion, Undelete, UndeleteReport};
+pub use view::{LogView, LoggedFile};
 
 /// Longest time that [`Mirror::flush`] waits for the store.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
@@ -246,6 +255,7 @@ impl Mirror {
             // The call returns now. The objects of renamed files come later.
             drop(sender);
             working.project_all().await;
+            working.maintain().await;
         };
         let access = Arc::clone(&self.shared);
         let uploads = tokio::spawn(async move {

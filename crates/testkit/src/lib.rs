@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "failing-store")]
+mod clock_store;
+#[cfg(feature = "failing-store")]
 mod failing_store;
 mod files;
 #[cfg(feature = "latency-store")]
@@ -12,6 +14,8 @@ mod rerun;
 mod s3;
 mod skip;
 
+#[cfg(feature = "failing-store")]
+pub use clock_store::ClockStore;
 #[cfg(feature = "failing-store")]
 pub use failing_store::{Calls, Conditions, FailingStore, Failure};
 pub use files::{read_files, write_file};

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::log::ids::{Hash, Token};
-use crate::log::line::Line;
+use crate::log::line::{Content, Line};
 
 /// Version of the format of entries.
 pub(crate) const FORMAT: u32 = 1;
@@ -22,6 +22,9 @@ pub(crate) struct Header {
     pub(crate) number: u64,
     /// Number of the newest snapshot, which may be this entry.
     pub(crate) snapshot: u64,
+    /// Number of the oldest entry as of which the state is retained; zero if all are.
+    #[serde(default)]
+    pub(crate) retained: u64,
     /// Hash of the previous entry.
     pub(crate) previous: Option<Hash>,
     pub(crate) token: Token,
@@ -78,6 +81,22 @@ impl Entry {
         }
         Ok(Self { header, lines })
     }
+
+    /// Returns the content with this hash that a line holds itself.
+    pub(crate) fn inline(&self, hash: &Hash) -> Option<Bytes> {
+        self.lines.iter().find_map(|line| match line {
+            Line::File { file, .. } if file.hash == *hash => match &file.content {
+                Content::Inline(inline) => Some(inline.0.clone()),
+                Content::Blob(_) | Content::Entry(_) => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// Returns whether the entry holds the complete state.
+    pub(crate) fn is_snapshot(&self) -> bool {
+        self.header.snapshot == self.header.number
+    }
 }
 
 #[derive(Deserialize)]
@@ -109,7 +128,7 @@ fn checksum(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::line::{Author, Content, FileVersion, Inline, Origin};
+    use crate::log::line::{Author, FileVersion, Inline, Origin};
     use crate::state::Version;
 
     fn entry() -> Entry {
@@ -132,6 +151,7 @@ mod tests {
                 format: FORMAT,
                 number: 7,
                 snapshot: 3,
+                retained: 2,
                 previous: Some(Hash::of(b"previous")),
                 token: Token::random(),
                 lines: 11,

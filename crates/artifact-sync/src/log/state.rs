@@ -18,6 +18,8 @@ pub(crate) struct LogState {
     /// Versions of the projection that the writer of the newest snapshot saw.
     pub(crate) projected: BTreeMap<String, Version>,
     pub(crate) owner: Option<Owner>,
+    /// Set if the session was deleted on purpose, and its id was not used again.
+    pub(crate) is_erased: bool,
 }
 
 /// Object of the file system that is part of a session.
@@ -38,6 +40,13 @@ pub(crate) struct Removal {
 }
 
 impl LogState {
+    /// Replays entries in order.
+    pub(crate) fn replay<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> Self {
+        let mut state = Self::default();
+        entries.into_iter().for_each(|entry| state.apply_entry(entry));
+        state
+    }
+
     pub(crate) fn apply_entry(&mut self, entry: &Entry) {
         entry.lines.iter().for_each(|line| self.apply(entry.header.number, line.clone()));
     }
@@ -45,7 +54,10 @@ impl LogState {
     /// Applies one line of the entry with this number.
     pub(crate) fn apply(&mut self, entry: u64, line: Line) {
         match line {
-            Line::Own { home, url } => self.owner = Some(Owner { home, url, epoch: entry }),
+            Line::Own { home, url } => {
+                self.is_erased = false;
+                self.owner = Some(Owner { home, url, epoch: entry });
+            }
             Line::Release => self.owner = None,
             Line::File { path, mut file } => {
                 if let Some(version) = &file.adopted {
@@ -63,6 +75,7 @@ impl LogState {
             Line::Symlink { path, target } => self.insert(path, Node::Symlink { target }),
             Line::Removed { path, by, at, number } => {
                 self.nodes.remove(&path);
+                self.projected.remove(&path);
                 let number = if number == 0 { entry } else { number };
                 self.removed.insert(path, Removal { number, at, by });
             }
@@ -71,7 +84,7 @@ impl LogState {
                 self.projected.insert(path, version);
             }
             Line::Snapshot { owner } => *self = Self { owner, ..Self::default() },
-            Line::Erased => *self = Self::default(),
+            Line::Erased => *self = Self { is_erased: true, ..Self::default() },
         }
     }
 
@@ -135,6 +148,8 @@ impl LogState {
             take_under(&mut self.nodes, &path);
         }
         self.removed.remove(&path);
+        // The recorded object is that of the version before.
+        self.projected.remove(&path);
         self.nodes.insert(path, node);
     }
 
@@ -221,6 +236,16 @@ mod tests {
         assert_eq!(paths(&state), ["d", "d.x", "d/x"]);
         let state = apply(vec![directory, file("d/x", b"1"), file("d.x", b"2"), file("d", b"3")]);
         assert_eq!(paths(&state), ["d", "d.x"]);
+    }
+
+    #[test]
+    fn a_newer_version_of_a_path_has_no_recorded_object() {
+        let version = Version { etag: Some("e".to_owned()), version: None };
+        let projected = Line::Projected { path: "a".to_owned(), version };
+        for newer in [file("a", b"2"), removed("a")] {
+            let state = apply(vec![file("a", b"1"), projected.clone(), newer]);
+            assert!(state.projected.is_empty());
+        }
     }
 
     #[test]

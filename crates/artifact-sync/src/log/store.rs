@@ -175,13 +175,14 @@ impl LogStore {
         Ok(entries)
     }
 
-    /// Deletes entries below a number.
+    /// Deletes objects of the log. Objects that are gone already do not matter.
     pub(crate) async fn delete(&self, keys: Vec<Key>) -> Result<(), Error> {
         let keys = futures::stream::iter(keys).map(Ok).boxed();
-        let deleted = self.store.delete_stream(keys);
-        deleted.try_for_each(async |_| Ok(())).await.or_else(|error| {
-            if matches!(error, Error::NotFound { .. }) { Ok(()) } else { Err(error) }
-        })
+        let deleted = self.store.delete_stream(keys).map(|deleted| match deleted {
+            Err(Error::NotFound { .. }) => Ok(()),
+            other => other.map(drop),
+        });
+        deleted.try_collect().await
     }
 }
 

@@ -29,6 +29,9 @@ pub(crate) struct Position {
     pub(crate) hash: Option<Hash>,
     /// Number of the newest snapshot; zero without one.
     pub(crate) snapshot: u64,
+    /// Number of the oldest entry as of which the state is retained; zero if all are.
+    #[serde(default)]
+    pub(crate) retained: u64,
 }
 
 /// Writer of the log for one epoch of ownership.
@@ -83,8 +86,8 @@ pub(crate) enum End {
 
 impl Position {
     pub(crate) fn of(stored: &StoredEntry) -> Self {
-        let Header { number, snapshot, .. } = stored.entry.header;
-        Self { number, hash: Some(stored.hash), snapshot }
+        let Header { number, snapshot, retained, .. } = stored.entry.header;
+        Self { number, hash: Some(stored.hash), snapshot, retained }
     }
 }
 
@@ -116,7 +119,6 @@ impl LogWriter {
         self.has_conditional_create = Some(is_enforced);
     }
 
-    #[cfg(test)]
     pub(crate) fn position(&self) -> Position {
         self.position
     }
@@ -142,6 +144,11 @@ impl LogWriter {
 
     /// Prepares the next entry and returns its number.
     pub(crate) fn stage(&mut self, lines: Vec<Line>) -> u64 {
+        self.stage_retaining(lines, self.position.retained)
+    }
+
+    /// Like [`Self::stage`]. States before the one as of `retained` are given up with the entry.
+    pub(crate) fn stage_retaining(&mut self, lines: Vec<Line>, retained: u64) -> u64 {
         debug_assert!(self.unanswered.is_none(), "the caller settles first");
         let number = self.position.number + 1;
         let is_start = |line: &Line| matches!(line, Line::Snapshot { .. } | Line::Erased);
@@ -151,13 +158,14 @@ impl LogWriter {
             format: FORMAT,
             number,
             snapshot,
+            retained,
             previous: self.position.hash,
             token: Token::random(),
             lines: lines.len(),
         };
         let entry = Entry { header, lines };
         let content = entry.encode();
-        let position = Position { number, hash: Some(Hash::of(&content)), snapshot };
+        let position = Position { number, hash: Some(Hash::of(&content)), snapshot, retained };
         self.unanswered = Some(Sent { position, content, lines: entry.lines });
         number
     }

@@ -14,7 +14,7 @@ use crate::log::{
     Author, Content, FileVersion, Hash, Line, MAX_INLINE_BYTES_PER_ENTRY, Node, Origin, Token,
     unix_seconds,
 };
-use crate::mirror::place::{Expected, conflict_path, place_file, remove};
+use crate::mirror::place::{Expected, conflict_path, place_file, place_other, remove};
 use crate::mirror::shared::{FollowUp, SentBatch, Shared};
 use crate::paths::{parents, under};
 use crate::report::{ConflictCopy, RestoreFailure, RestoreReport};
@@ -52,6 +52,13 @@ pub(super) struct Adoption {
     file: FileVersion,
     /// Path for the version of the log that the other writer did not see.
     beside: Option<(RelativePath, FileVersion)>,
+}
+
+impl Adoption {
+    /// Returns the adoption of an older version of the file.
+    pub(super) fn restored(path: RelativePath, fetched: Fetched, file: FileVersion) -> Self {
+        Self { path: path.clone(), object: path, fetched, file, beside: None }
+    }
 }
 
 impl Shared {
@@ -132,7 +139,7 @@ impl Shared {
     }
 
     /// Stores a fetched content as a blob, or returns it inline.
-    async fn store_fetched(
+    pub(super) async fn store_fetched(
         &self,
         path: &RelativePath,
         fetched: &Fetched,
@@ -206,6 +213,15 @@ impl Shared {
                 let path = adoption.object.clone();
                 (path, self.follow_adoption(*adoption, number, report, signatures).await)
             }
+            FollowUp::Restore { path, node } => {
+                let beside = conflict_path(&path, Hash::of(path.as_str().as_bytes()));
+                let placed = place_other(&self.dir, &path, &node, Expected::Nothing, &beside).await;
+                self.tracker.mark_dirty(path.as_str());
+                if placed.is_ok() {
+                    report.restored.push(path.clone());
+                }
+                (path, placed.map(drop).map_err(SyncError::from))
+            }
             FollowUp::Remove { path, local, hash } => {
                 let beside = conflict_path(&path, hash);
                 let removed = remove(&self.dir, &path, Expected::File(local), &beside).await;
@@ -245,15 +261,16 @@ impl Shared {
             }
             return Ok(());
         }
-        let local = self.ledger().local(path.as_str()).map(|recorded| recorded.signature);
-        let expected = local.filter(|_| beside.is_none());
+        let expected = match beside {
+            Some(_) => Expected::Nothing,
+            None => self.replaceable(&path),
+        };
         let hash = match &beside {
             Some((_, old)) => old.hash,
             None => hash_of(self, &path).await.unwrap_or(file.hash),
         };
         let kept_as = beside.as_ref().map_or_else(|| conflict_path(&path, hash), |b| b.0.clone());
-        let (signature, replaced) =
-            place_file(fetched, &file, Expected::file(expected), &kept_as).await?;
+        let (signature, replaced) = place_file(fetched, &file, expected, &kept_as).await?;
         signatures.push((path.as_str().to_owned(), signature));
         let adopted = file.adopted.as_deref().cloned();
         if let Some(version) = adopted.filter(|_| path == object) {
@@ -276,6 +293,26 @@ impl Shared {
         self.tracker.mark_dirty(path.as_str());
         report.restored.push(path);
         Ok(())
+    }
+}
+
+impl Shared {
+    /// Returns the object of the working copy that the log holds, so that it may be replaced.
+    fn replaceable(&self, path: &RelativePath) -> Expected {
+        let (local, hash) = {
+            let ledger = self.ledger();
+            if let Some(Node::Symlink { target }) = ledger.log().nodes.get(path.as_str()) {
+                let found = self.tracker.inspect(path).symlinks;
+                let is_stored = found.iter().any(|link| link.target == *target);
+                return if is_stored { Expected::Symlink } else { Expected::Nothing };
+            }
+            // A batch is storing a change that may not be in the store yet.
+            let local = ledger.local(path.as_str()).filter(|_| !ledger.is_claimed(path.as_str()));
+            (local.copied(), ledger.log().file(path.as_str()).map(|file| file.hash))
+        };
+        let Some((local, hash)) = local.zip(hash) else { return Expected::Nothing };
+        let is_stored = !local.is_racy || self.hashed(path.as_str(), hash).is_some();
+        if is_stored { Expected::File(local.signature) } else { Expected::Nothing }
     }
 }
 

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use sandbox_core::{RelativePath, with_causes};
 
 use crate::error::SyncError;
-use crate::log::{FileVersion, MAX_INLINE_BYTES_PER_ENTRY, Node};
+use crate::log::{Content, FileVersion, MAX_INLINE_BYTES_PER_ENTRY, Node};
 use crate::mirror::shared::{ChangeKind, Contents, Shared};
 use crate::paths::relative;
 use crate::report::{Direction, Outcome, ProgressCounter};
@@ -75,7 +75,9 @@ impl Shared {
         changes: Changes,
         on_outcome: impl Fn(String, Outcome),
     ) {
-        let known = self.known_contents(&changes);
+        // While the batch runs, garbage collection spares what it may refer to again.
+        let known = Arc::new(self.known_contents(&changes));
+        self.lend(&known);
         let inline_left = AtomicU64::new(MAX_INLINE_BYTES_PER_ENTRY);
         let progress = self.progress.as_deref();
         let counter = ProgressCounter::new(progress, Direction::Upload, changes.modified.len());
@@ -234,6 +236,11 @@ impl Shared {
         on_outcome: &impl Fn(String, Outcome),
     ) {
         let reason = with_causes(error);
+        for ready in &ready {
+            if let Content::Blob(blob) = ready.stored.content {
+                self.ledger().release_upload(blob);
+            }
+        }
         let others = rest.directories.into_iter().map(|entry| entry.path);
         let others = others.chain(rest.symlinks.into_iter().map(|entry| entry.path));
         let paths = ready.into_iter().map(|ready| ready.path).chain(rest.removed).chain(others);

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::TryStreamExt;
 use sandbox_core::SessionDir;
 use sandbox_core::internal::blocking;
 
 use crate::error::SyncError;
 use crate::log::{Content, Line, Token};
 use crate::mirror::Mirror;
+use crate::mirror::garbage::{Fence, Listing};
 use crate::mirror::open::restoring;
 use crate::mirror::shared::{SentBatch, Shared};
 use crate::report::{Pending, SyncReport};
@@ -76,12 +76,25 @@ impl Mirror {
             Ok(_) => {}
             Err(_) => shared.access.end_closing(),
         }
-        let report = closed?;
+        let (report, garbage) = closed?;
+        shared.abort_uploads().await;
         shared.delete_local().await?;
+        if let Some((listing, fence)) = garbage
+            && let Err(error) = shared.sweep(listing, fence, shared.retention).await
+        {
+            let error = sandbox_core::with_causes(&error);
+            tracing::debug!(
+                error,
+                "the garbage of the closed session stays for the next collection"
+            );
+        }
         Ok(report)
     }
 
-    async fn release(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
+    async fn release(
+        &self,
+        mode: CloseMode,
+    ) -> Result<(CloseReport, Option<(Listing, Fence)>), CloseError> {
         let shared = &self.shared;
         let SyncReport { pending, skipped, .. } = self.flush_closing().await?;
         let discarded = match mode {
@@ -91,11 +104,12 @@ impl Mirror {
             _ => pending,
         };
         shared.project_all().await;
-        match (shared.append_closing().await, mode) {
-            (Ok(()), _) | (Err(_), CloseMode::Discard) => {}
+        let garbage = match (shared.append_closing().await, mode) {
+            (Ok(garbage), _) => Some(garbage),
+            (Err(_), CloseMode::Discard) => None,
             (Err(source), CloseMode::KeepPending) => return Err(source.into()),
-        }
-        Ok(CloseReport { skipped, discarded })
+        };
+        Ok((CloseReport { skipped, discarded }, garbage))
     }
 
     /// Deletes the session everywhere: its files, its log except for a final entry, and the local
@@ -112,6 +126,7 @@ impl Mirror {
             shared.append(&mut appender, vec![Line::Erased], SentBatch::default()).await?;
             shared.access.begin_closing();
         }
+        shared.abort_uploads().await;
         shared.delete_objects().await?;
         shared.delete_local().await
     }
@@ -120,38 +135,23 @@ impl Mirror {
 impl Shared {
     /// Appends the snapshot that releases the session, after checking that the store has all
     /// contents.
-    async fn append_closing(&self) -> Result<(), SyncError> {
-        self.check_contents().await?;
+    async fn append_closing(&self) -> Result<(Listing, Fence), SyncError> {
+        let listing = self
+            .list_log()
+            .await
+            .map_err(|source| SyncError::List { prefix: self.log.prefix().to_string(), source })?;
+        self.check_contents(&listing)?;
         let mut appender = self.appender.lock().await;
         self.settle(&mut appender).await?;
-        let mut lines = self.snapshot();
-        lines.push(Line::Release);
-        self.append(&mut appender, lines, SentBatch::default()).await.map(drop)
-    }
-
-    /// Returns the lines of a snapshot of the current state.
-    pub(super) fn snapshot(&self) -> Vec<Line> {
-        let ledger = self.ledger();
-        let mut lines = ledger.log().snapshot();
-        let current = ledger.all_seen().filter(|(path, seen)| {
-            ledger.log().file(path).is_some_and(|file| file.token == seen.token)
-        });
-        lines.extend(current.map(|(path, seen)| Line::Projected {
-            path: path.clone(),
-            version: seen.version.clone(),
-        }));
-        lines
+        let release = vec![Line::Release];
+        let fence = self.fence(&mut appender, &listing.entries, self.retention, release).await?;
+        Ok((listing, fence))
     }
 
     /// Checks that the store holds every content that the log refers to.
-    async fn check_contents(&self) -> Result<(), SyncError> {
-        let list_error = |source: object_store::Error| SyncError::List {
-            prefix: self.log.prefix().to_string(),
-            source,
-        };
-        let (blobs, entries) =
-            tokio::try_join!(self.list_blobs(), self.log.list()).map_err(list_error)?;
-        let entries: HashSet<u64> = entries.into_iter().map(|(number, _)| number).collect();
+    fn check_contents(&self, listing: &Listing) -> Result<(), SyncError> {
+        let blobs: HashSet<Token> = listing.blobs.iter().map(|blob| blob.name).collect();
+        let entries: HashSet<u64> = listing.entries.iter().map(|entry| entry.number).collect();
         let ledger = self.ledger();
         let missing = ledger.log().files().find(|(_, file)| match &file.content {
             Content::Blob(name) => !blobs.contains(name),
@@ -170,12 +170,14 @@ impl Shared {
         }
     }
 
-    /// Lists the names of all blobs.
-    pub(super) async fn list_blobs(&self) -> object_store::Result<HashSet<Token>> {
-        let listed = self.log.store().list(Some(&self.log.blobs()));
-        let names =
-            listed.try_filter_map(async |meta| Ok(meta.location.filename().and_then(Token::parse)));
-        names.try_collect().await
+    /// Aborts the multipart uploads that the journal records, before it is deleted.
+    async fn abort_uploads(&self) {
+        let uploads = self.ledger().forget_uploads();
+        for record in uploads {
+            if let Err(error) = self.blobs.abort(&record).await {
+                tracing::warn!(key = record.key, %error, "cannot abort an upload");
+            }
+        }
     }
 
     /// Deletes the projection, the blobs, and all entries but the last.

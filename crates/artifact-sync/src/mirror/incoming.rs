@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::error::SyncError;
-use crate::log::{End, Hash, LogState, LogStore, Node, Position, StoredEntry, end_of};
+use crate::log::{End, Hash, Line, LogState, LogStore, Node, Position, StoredEntry, end_of};
 use crate::transfer::Fetcher;
 
 /// Log after the position of a working copy.
@@ -18,6 +18,8 @@ pub(super) struct Incoming {
     pub(super) missed_entries: bool,
     /// Paths that may differ between the two states; `None` means all.
     pub(super) touched: Option<BTreeSet<String>>,
+    /// Homes that owned the session after the position.
+    pub(super) owners: HashSet<String>,
 }
 
 /// Reads the log after a position. Returns `None` if there is nothing new.
@@ -51,7 +53,7 @@ pub(super) async fn read(
     check(&entries)?;
     // A working copy from before the deletion must not fill the session again. Without one, the id
     // begins anew.
-    let is_erasure = |stored: &StoredEntry| stored.entry.lines.contains(&crate::log::Line::Erased);
+    let is_erasure = |stored: &StoredEntry| stored.entry.lines.contains(&Line::Erased);
     if position.number > 0 && entries.iter().any(is_erasure) {
         return Err(SyncError::Erased);
     }
@@ -72,16 +74,22 @@ pub(super) async fn read(
     let lines = || older.entries.iter().chain(&entries).flat_map(|stored| &stored.entry.lines);
     let mut versions: HashMap<String, HashSet<Hash>> = HashMap::new();
     for line in lines() {
-        if let crate::log::Line::File { path, file } = line {
+        if let Line::File { path, file } = line {
             versions.entry(path.clone()).or_default().insert(file.hash);
         }
     }
+    let owners = lines().filter_map(|line| match line {
+        Line::Own { home, .. } => Some(home.clone()),
+        Line::Snapshot { owner } => Some(owner.as_ref()?.home.clone()),
+        _ => None,
+    });
+    let owners = owners.collect();
     let touched = (!is_behind_snapshot).then(|| {
         let named = lines().filter_map(|line| Some(line.path()?.to_owned()));
         let gone = base.nodes.keys().filter(|path| !state.nodes.contains_key(*path)).cloned();
         named.chain(gone).collect()
     });
-    Ok(Some(Incoming { state, position: end, versions, missed_entries, touched }))
+    Ok(Some(Incoming { state, position: end, versions, missed_entries, touched, owners }))
 }
 
 /// Entries between the position and the newest snapshot that are still retained.
@@ -115,6 +123,18 @@ fn check(entries: &[StoredEntry]) -> Result<(), SyncError> {
 }
 
 impl Incoming {
+    /// Returns a complete state for a directory that follows nothing yet.
+    pub(super) fn complete(state: LogState, position: Position) -> Self {
+        Self {
+            state,
+            position,
+            versions: HashMap::new(),
+            missed_entries: false,
+            touched: None,
+            owners: HashSet::new(),
+        }
+    }
+
     /// Returns whether an entry after the position had this content for the path.
     pub(super) fn has_version(&self, path: &str, hash: Hash) -> bool {
         self.versions.get(path).is_some_and(|versions| versions.contains(&hash))

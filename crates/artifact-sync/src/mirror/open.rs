@@ -5,13 +5,14 @@ mod inspect;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use sandbox_core::internal::blocking;
 use sandbox_core::{SessionDir, with_causes};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::builder::{MirrorBuilder, Takeover};
+use crate::builder::{LostLog, MirrorBuilder, Takeover};
 use crate::error::{SyncError, SyncErrorKind};
 use crate::log::{LogState, LogStore, LogWriter, Position, unix_seconds};
 use crate::mirror::Mirror;
@@ -25,7 +26,7 @@ use crate::mirror::shared::{Appender, Shared, Tenure};
 use crate::report::{ReportedState, RestoreReport};
 use crate::scan::{ChangeTracker, Changes, RecordedSignature, StampTime};
 use crate::state::{Ledger, Stage};
-use crate::transfer::{Blobs, Fetcher, Links, Listing, Projection, Remote};
+use crate::transfer::{Blobs, Fetcher, Links, Listing, Projection, Remote, UploadRecord};
 
 pub use inspect::{LocalStatus, SessionOwner};
 
@@ -36,10 +37,10 @@ const RESTORING: &str = "~restoring";
 const CLOCK_TICK: Duration = Duration::from_millis(12);
 
 /// Parts that exist before the working copy does.
-struct Parts {
-    settings: MirrorBuilder,
-    remote: Arc<Remote>,
-    log: LogStore,
+pub(super) struct Parts {
+    pub(super) settings: MirrorBuilder,
+    pub(super) remote: Arc<Remote>,
+    pub(super) log: LogStore,
 }
 
 impl MirrorBuilder {
@@ -106,10 +107,18 @@ impl Parts {
             {
                 (self.without_store(&base, ledger.position())?, Some(error))
             }
+            Err(SyncError::StoreReplaced { .. }) if self.settings.lost_log == LostLog::Refill => {
+                return self.refill(dir, fetcher, ledger).await;
+            }
             Err(error) => return Err(error),
         };
         let Acquired { incoming, appender, owned, tenure } = acquired;
+        let ended = self.end_uploads(&mut ledger, incoming.as_ref());
         let shared = self.shared(dir, fetcher, ledger, appender, tenure);
+        for record in ended {
+            // The parts of an upload that cannot be aborted are left to the rules of the bucket.
+            let _ = shared.0.blobs.abort(&record).await;
+        }
         let mut report = RestoreReport::default();
         if let Some(incoming) = incoming {
             report = shared.0.follow_log(incoming).await?;
@@ -122,6 +131,7 @@ impl Parts {
     /// Restores the directory beside its final place, and opens a mirror of it.
     async fn restore(self, mut ledger: Ledger) -> Result<Mirror, SyncError> {
         ledger.set_stage(Stage::Restoring);
+        let ended = ledger.forget_uploads();
         let beside = restoring(&self.settings.dir);
         let dir = Arc::new(SessionDir::create(&beside)?);
         let fetcher = self.fetcher(&dir);
@@ -154,6 +164,9 @@ impl Parts {
         let dir = Arc::new(SessionDir::open(&self.settings.dir)?);
         let fetcher = self.fetcher(&dir);
         let shared = self.shared(dir, fetcher, ledger, appender, tenure);
+        for record in ended {
+            let _ = shared.0.blobs.abort(&record).await;
+        }
         finish(shared, report, listing).await
     }
 
@@ -167,6 +180,17 @@ impl Parts {
             ledger.record_acknowledged(batch);
         }
         Ok(())
+    }
+
+    /// Forgets uploads of earlier processes to which nothing may refer any more, and returns those
+    /// to abort: after another home became the owner, it may have collected their blobs.
+    fn end_uploads(&self, ledger: &mut Ledger, incoming: Option<&Incoming>) -> Vec<UploadRecord> {
+        ledger.forget_ended_uploads();
+        let home = &self.settings.ownership.home;
+        let had_other_owner = incoming.is_some_and(|incoming| {
+            incoming.missed_entries || incoming.owners.iter().any(|owner| owner != home)
+        });
+        if had_other_owner { ledger.forget_uploads() } else { Vec::new() }
     }
 
     /// Returns the files that an interrupted restore has left.
@@ -190,7 +214,7 @@ impl Parts {
     }
 
     /// Becomes the owner, or prepares the line with which the first entry begins.
-    async fn acquire(
+    pub(super) async fn acquire(
         &self,
         fetcher: &Fetcher,
         base: &LogState,
@@ -220,7 +244,7 @@ impl Parts {
         Ok(Acquired { incoming: None, appender, owned: None, tenure })
     }
 
-    fn shared(
+    pub(super) fn shared(
         self,
         dir: Arc<SessionDir>,
         fetcher: Fetcher,
@@ -237,6 +261,7 @@ impl Parts {
             change_source,
             projection: has_projection,
             ownership,
+            retention,
             ..
         } = self.settings;
         excluded.into_iter().for_each(|name| rules.add_top_level(name));
@@ -271,6 +296,11 @@ impl Parts {
             external: Default::default(),
             refreshing: AsyncMutex::default(),
             projecting: AsyncMutex::default(),
+            collecting: AsyncMutex::default(),
+            retention,
+            compared: AtomicU64::default(),
+            is_refilling: AtomicBool::default(),
+            lent: Default::default(),
         };
         (Arc::new(shared), deadline)
     }
@@ -320,7 +350,7 @@ impl Shared {
 }
 
 /// Adopts external changes, and returns the mirror.
-async fn finish(
+pub(super) async fn finish(
     (shared, deadline): (Arc<Shared>, Duration),
     mut report: RestoreReport,
     listing: Result<Option<Listing>, SyncError>,

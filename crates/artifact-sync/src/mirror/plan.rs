@@ -53,6 +53,9 @@ impl Shared {
         for Ready { path, stored } in ready {
             // A later batch stores a newer version.
             if !ledger.owns(batch, &path) {
+                if let Content::Blob(blob) = stored.content {
+                    ledger.forget_upload(blob);
+                }
                 plan.unchanged.push(path);
                 continue;
             }

@@ -1,6 +1,7 @@
 //! Repair of the projection: objects follow the log.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
 use object_store::Error;
@@ -199,6 +200,10 @@ impl Shared {
         if let Some(marker) = observed.marker {
             if current.as_ref().is_some_and(|file| file.token == marker.token) {
                 return Ok(Relation::Current);
+            }
+            if self.is_refilling.load(Ordering::Acquire) {
+                // The log that explained the object is lost, and this may be the only copy.
+                return Ok(Relation::External);
             }
             if marker.number > position {
                 // Another owner may have written that entry, or this mirror's own is unanswered.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
 use object_store::ObjectMeta;
@@ -64,6 +65,7 @@ impl Shared {
         let Some(projection) = &self.projection else { return Ok(RestoreReport::default()) };
         let _refreshing = self.refreshing.lock().await;
         self.access.check(&self.calls)?;
+        let position = self.ledger().position().number;
         let Differences { unknown, missing, failed } = self.compare(projection, listing);
         let mut report = RestoreReport { failed, ..RestoreReport::default() };
         let looked: Vec<_> = futures::stream::iter(unknown)
@@ -89,6 +91,9 @@ impl Shared {
         self.adopt(projection, external, &mut report).await?;
         self.adopt_removals(projection, missing, removals, &mut report).await?;
         self.ledger().set_listed(unix_seconds());
+        if report.failed.is_empty() && report.held_back.is_empty() {
+            self.compared.store(position, Ordering::Release);
+        }
         self.project_all().await;
         report.restored.sort();
         report.removed.sort();

@@ -1,7 +1,9 @@
 //! Parts of a mirror that background tasks use too.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use sandbox_core::internal::lock;
 use sandbox_core::{RelativePath, SessionDir};
@@ -10,7 +12,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use crate::builder::Ownership;
 use crate::error::SyncError;
 use crate::log::{
-    AppendError, Appended, Content, FileVersion, Hash, Line, LogStore, LogWriter, Token,
+    AppendError, Appended, Content, FileVersion, Hash, Line, LogStore, LogWriter, Node, Token,
 };
 use crate::mirror::access::{Access, Calls};
 use crate::mirror::adopt::Adoption;
@@ -54,6 +56,16 @@ pub(super) struct Shared {
     pub(super) refreshing: AsyncMutex<()>,
     /// Held while the background brings the projection up to date.
     pub(super) projecting: AsyncMutex<()>,
+    /// Held while garbage is collected.
+    pub(super) collecting: AsyncMutex<()>,
+    /// Time for which the log keeps what it no longer needs.
+    pub(super) retention: Duration,
+    /// Number up to which the projection was compared with the log by this process.
+    pub(super) compared: AtomicU64,
+    /// Set while a lost log is replaced: only this journal tells which objects are known.
+    pub(super) is_refilling: AtomicBool,
+    /// Contents to which running batches may refer again.
+    pub(super) lent: Mutex<Vec<Weak<Contents>>>,
 }
 
 /// The only place from which entries are appended.
@@ -86,13 +98,27 @@ pub(super) struct SentBatch {
     pub(super) changes: Vec<(String, ChangeKind)>,
     /// Changes of the working copy that follow once the log has the entry.
     pub(super) follow_ups: Vec<FollowUp>,
+    /// Set if the entry is a snapshot: paths whose records it no longer has.
+    pub(super) snapshot: Option<BTreeSet<String>>,
+    /// Number of the oldest state that stays retained, if the entry gives up older ones.
+    pub(super) retained: Option<u64>,
 }
 
-/// Change of the working copy that an external change leads to.
+/// Change of the working copy that an entry leads to.
 #[derive(Debug)]
 pub(super) enum FollowUp {
+    /// A file that another program wrote, or an older version.
     Adopt(Box<Adoption>),
-    Remove { path: RelativePath, local: Signature, hash: Hash },
+    /// A directory or a symlink of an older state.
+    Restore {
+        path: RelativePath,
+        node: Node,
+    },
+    Remove {
+        path: RelativePath,
+        local: Signature,
+        hash: Hash,
+    },
 }
 
 /// Kind of a change in reports.
@@ -108,6 +134,13 @@ impl Shared {
     /// Locks the ledger.
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         lock(&self.ledger)
+    }
+
+    /// Makes garbage collection spare contents while a batch holds them.
+    pub(super) fn lend(&self, contents: &Arc<Contents>) {
+        let mut lent = lock(&self.lent);
+        lent.retain(|contents| contents.strong_count() > 0);
+        lent.push(Arc::downgrade(contents));
     }
 
     /// Resolves the entry that was sent and not answered.
@@ -152,10 +185,13 @@ impl Shared {
     /// Prepares an entry and returns its number.
     pub(super) fn stage(&self, appender: &mut Appender, lines: Vec<Line>, sent: SentBatch) -> u64 {
         let own = appender.own.clone();
-        let number = appender.writer.stage(own.into_iter().chain(lines).collect());
+        let retained = sent.retained.unwrap_or(appender.writer.position().retained);
+        let lines = own.into_iter().chain(lines).collect();
+        let number = appender.writer.stage_retaining(lines, retained);
         // After a crash, the next process finds out whether the log has this entry. An entry that
         // the working copy does not follow yet is applied like one of another machine.
-        if let Some(staged) = appender.writer.staged().filter(|_| sent.follow_ups.is_empty()) {
+        let is_followed = sent.follow_ups.is_empty() && sent.snapshot.is_none();
+        if let Some(staged) = is_followed.then(|| appender.writer.staged()).flatten() {
             self.ledger().record_sent(staged, sent.signatures.clone());
         }
         appender.sent = Some(sent);
@@ -189,10 +225,12 @@ impl Shared {
         if !releases {
             self.hold();
         }
-        let SentBatch { batch, mut signatures, changes, follow_ups } =
+        let SentBatch { batch, mut signatures, changes, follow_ups, snapshot, .. } =
             appender.sent.take().unwrap_or_default();
         let mut report = RestoreReport::default();
-        if follow_ups.is_empty() {
+        if let Some(forgotten) = snapshot {
+            self.ledger().record_snapshot(appended, &forgotten);
+        } else if follow_ups.is_empty() {
             self.ledger().record_acknowledged(batch);
         } else {
             // The working copy follows before the position advances. After a crash in between, the
@@ -224,6 +262,12 @@ impl Contents {
     }
 }
 
+impl Contents {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Content> {
+        self.by_hash.values()
+    }
+}
+
 impl KnownContents for Contents {
     fn has_size(&self, size: u64) -> bool {
         self.sizes.contains(&size)
@@ -236,11 +280,7 @@ impl KnownContents for Contents {
 
 impl UploadJournal for Shared {
     fn interrupted(&self, path: &str) -> Option<(Token, UploadRecord)> {
-        let ledger = self.ledger();
-        ledger.uploads().iter().find_map(|(blob, upload)| {
-            let record = upload.record.clone().filter(|_| upload.path == path)?;
-            Some((*blob, record))
-        })
+        self.ledger().resume_upload(path)
     }
 
     fn begin(&self, path: &str, blob: Token) {
@@ -249,6 +289,14 @@ impl UploadJournal for Shared {
 
     fn step(&self, blob: Token, step: UploadStep<'_>) {
         self.ledger().set_upload_step(blob, step);
+    }
+
+    fn release(&self, blob: Token) {
+        self.ledger().release_upload(blob);
+    }
+
+    fn forget(&self, blob: Token) {
+        self.ledger().forget_upload(blob);
     }
 }
 

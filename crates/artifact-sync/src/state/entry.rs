@@ -80,11 +80,19 @@ pub(super) enum JournalEntry {
         blob: Token,
         part: PartRecord,
     },
+    /// The upload ended, and nothing will refer to the blob.
+    Uploaded {
+        blob: Token,
+    },
     Stage {
         stage: Stage,
     },
     /// The projection was listed at this time, in seconds since 1970.
     Listed {
+        at: i64,
+    },
+    /// Garbage was collected at this time, in seconds since 1970.
+    Collected {
         at: i64,
     },
 }

@@ -3,9 +3,11 @@
 //! The journal keeps both. A record that is lost with a crash costs requests or a comparison of
 //! contents, but no file.
 
+mod appends;
 mod baseline;
 mod claims;
 mod replay;
+mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{DirBuilder, File};
@@ -13,12 +15,13 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::log::{Appended, Content, Line, LogState, Node, Position, Token};
+use crate::log::{Line, LogState, Node, Position, Token};
 use crate::scan::RecordedSignature;
 use crate::state::entry::{FORMAT, Failure, JournalEntry, Stage};
 use crate::state::journal::{Journal, options};
 use crate::state::version::Version;
-use crate::transfer::{UploadRecord, UploadStep};
+
+use uploads::Upload;
 
 const FILE: &str = "journal";
 const LOCK: &str = "lock";
@@ -46,6 +49,10 @@ pub(crate) struct Ledger {
     uploads: BTreeMap<Token, Upload>,
     /// Time of the last listing of the projection, in seconds since 1970.
     listed: i64,
+    /// Time of the last collection of garbage, in seconds since 1970; zero if it is unknown.
+    collected: i64,
+    /// Lines of the log since this process last wrote or read a snapshot.
+    lines_since_snapshot: usize,
     sent: Option<SentEntry>,
     claims: HashMap<String, Claim>,
     last_batch: Batch,
@@ -69,14 +76,6 @@ struct SentEntry {
     position: Position,
     lines: Vec<Line>,
     signatures: Vec<(String, RecordedSignature)>,
-}
-
-/// Upload of a blob.
-#[derive(Debug)]
-pub(crate) struct Upload {
-    pub(crate) path: String,
-    /// Multipart upload that another process can resume.
-    pub(crate) record: Option<UploadRecord>,
 }
 
 /// Change that a batch is storing.
@@ -123,6 +122,8 @@ impl Ledger {
             failures: BTreeMap::new(),
             uploads: BTreeMap::new(),
             listed: 0,
+            collected: 0,
+            lines_since_snapshot: 0,
             sent: None,
             claims: HashMap::new(),
             last_batch: 0,
@@ -137,6 +138,8 @@ impl Ledger {
             }
             ledger.apply(record);
         }
+        ledger.lines_since_snapshot = 0;
+        ledger.uploads.values_mut().for_each(|upload| upload.is_running = false);
         ledger.journal.end_reading(&records).map_err(at(&path))?;
         if is_first {
             ledger.stage_record(JournalEntry::Journal { format: FORMAT, log: log_key.to_owned() });
@@ -185,70 +188,21 @@ impl Ledger {
         self.failures.get(path)
     }
 
-    pub(crate) fn uploads(&self) -> &BTreeMap<Token, Upload> {
-        &self.uploads
-    }
-
     pub(crate) fn listed(&self) -> i64 {
         self.listed
+    }
+
+    pub(crate) fn collected(&self) -> i64 {
+        self.collected
+    }
+
+    pub(crate) fn lines_since_snapshot(&self) -> usize {
+        self.lines_since_snapshot
     }
 
     /// Returns the paths whose object may differ from the log.
     pub(crate) fn unprojected(&self) -> &BTreeSet<String> {
         &self.unprojected
-    }
-
-    /// Records an entry before it is sent. The working copy has its changes already; `signatures`
-    /// are those of its files.
-    pub(crate) fn record_sent(
-        &mut self,
-        Appended { position, lines }: Appended,
-        signatures: Vec<(String, RecordedSignature)>,
-    ) {
-        let lines = without_content(lines, position.number);
-        self.append(JournalEntry::Sent { position, lines, signatures });
-    }
-
-    /// Returns the entry that was sent last, if it is not acknowledged.
-    pub(crate) fn sent(&self) -> Option<Position> {
-        self.sent.as_ref().map(|sent| sent.position)
-    }
-
-    /// Records that the log holds the entry that was sent last, which belongs to a batch.
-    pub(crate) fn record_acknowledged(&mut self, batch: Batch) {
-        let Some(sent) = &self.sent else { return };
-        for (path, signature) in sent.signatures.clone() {
-            match self.claims.get_mut(&path) {
-                // A newer batch stores a later version. Until then, the log has this one.
-                Some(claim) if claim.batch != batch => claim.before = Some(signature),
-                _ => {
-                    self.claims.remove(&path);
-                }
-            }
-        }
-        let number = self.sent.as_ref().map_or(0, |sent| sent.position.number);
-        self.append(JournalEntry::Acknowledged { number });
-    }
-
-    /// Records an entry that the working copy follows now. `signatures` are those of its files.
-    pub(crate) fn record_followed(
-        &mut self,
-        Appended { position, lines }: Appended,
-        signatures: Vec<(String, RecordedSignature)>,
-    ) {
-        let lines = without_content(lines, position.number);
-        for (path, signature) in signatures {
-            self.stage_record(JournalEntry::Local { path, signature });
-        }
-        self.stage_record(JournalEntry::Lines { number: position.number, lines });
-        self.append(JournalEntry::Position { position });
-    }
-
-    /// Records the entry with which this home became the owner.
-    pub(crate) fn record_own(&mut self, appended: Option<Appended>) {
-        if let Some(appended) = appended {
-            self.record_followed(appended, Vec::new());
-        }
     }
 
     /// Replaces the state of the log, with the signatures of files that were put in place.
@@ -298,25 +252,6 @@ impl Ledger {
         }
     }
 
-    /// Records a blob before its upload begins.
-    pub(crate) fn set_uploading(&mut self, blob: Token, path: &str) {
-        self.append(JournalEntry::Uploading { blob, path: path.to_owned() });
-    }
-
-    /// Records a step of a multipart upload.
-    pub(crate) fn set_upload_step(&mut self, blob: Token, step: UploadStep<'_>) {
-        match step {
-            UploadStep::Begun(upload) => {
-                self.append(JournalEntry::Parts { blob, upload: upload.clone() });
-            }
-            UploadStep::PartSent(part) => {
-                self.append(JournalEntry::Part { blob, part: part.clone() });
-            }
-            // The blob stays recorded until a line refers to it.
-            _ => {}
-        }
-    }
-
     pub(crate) fn set_stage(&mut self, stage: Stage) {
         if self.stage != stage {
             self.append(JournalEntry::Stage { stage });
@@ -325,6 +260,10 @@ impl Ledger {
 
     pub(crate) fn set_listed(&mut self, at: i64) {
         self.append(JournalEntry::Listed { at });
+    }
+
+    pub(crate) fn set_collected(&mut self, at: i64) {
+        self.append(JournalEntry::Collected { at });
     }
 
     pub(crate) fn drop_projected(&mut self) -> BTreeMap<String, Version> {
@@ -342,6 +281,7 @@ impl Ledger {
         self.failures.clear();
         self.uploads.clear();
         self.listed = 0;
+        self.collected = 0;
         self.sent = None;
         self.compact();
     }
@@ -385,22 +325,10 @@ impl Ledger {
     }
 }
 
-/// Replaces contents by references, because the working copy has them.
-fn without_content(mut lines: Vec<Line>, number: u64) -> Vec<Line> {
-    for line in &mut lines {
-        if let Line::File { file, .. } = line
-            && matches!(file.content, Content::Inline(_))
-        {
-            file.content = Content::Entry(number);
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Author, FileVersion, Hash, Origin};
+    use crate::log::{Appended, Author, Content, FileVersion, Hash, Origin};
     use crate::scan::{Baseline, Signature};
 
     const LOG: &str = "logs/user_u/s";
@@ -431,7 +359,7 @@ mod tests {
     }
 
     fn position(number: u64) -> Position {
-        Position { number, hash: Some(Hash::of(b"entry")), snapshot: 0 }
+        Position { number, hash: Some(Hash::of(b"entry")), snapshot: 0, retained: 0 }
     }
 
     /// Records an entry with one file.

@@ -67,6 +67,12 @@ pub(crate) trait UploadJournal: Sync {
 
     /// Records a step of a multipart upload.
     fn step(&self, blob: Token, step: UploadStep<'_>);
+
+    /// Ends an upload that failed. If it has a record, a later attempt may resume it.
+    fn release(&self, blob: Token);
+
+    /// Forgets an upload that was aborted.
+    fn forget(&self, blob: Token);
 }
 
 /// Contents that the store holds already.
@@ -84,6 +90,11 @@ impl Blobs {
         let (store, capabilities) = (Arc::clone(log.store()), remote.capabilities().clone());
         let fresh = FreshUploads::new(store, capabilities, budget.clone());
         Self { dir, log, remote, budget, fresh }
+    }
+
+    /// Aborts the multipart upload of an ended process.
+    pub(crate) async fn abort(&self, record: &UploadRecord) -> Result<(), Error> {
+        self.fresh.abort(record).await
     }
 
     /// Reserves memory for a content.
@@ -189,8 +200,14 @@ impl Blobs {
         let name = Token::random();
         journal.begin(path, name);
         let key = self.log.blob_key(name);
-        self.remote.put_fresh(&key, content).await?;
-        Ok(Content::Blob(name))
+        match self.remote.put_fresh(&key, content).await {
+            Ok(_) => Ok(Content::Blob(name)),
+            Err(error) => {
+                // The request may still arrive, but the retry uses another name.
+                journal.release(name);
+                Err(error)
+            }
+        }
     }
 
     /// Stores a large file in parts. Returns `None` if it changed meanwhile.
@@ -224,21 +241,46 @@ impl Blobs {
         file: &Arc<File>,
         journal: &dyn UploadJournal,
     ) -> Result<Option<(Hash, Content)>, ContentError> {
-        let (name, record) = match journal.interrupted(path) {
-            Some((name, record)) => (name, Some(record)),
-            None => (Token::random(), None),
-        };
-        if record.is_none() {
-            journal.begin(path, name);
+        if let Some((name, record)) = journal.interrupted(path) {
+            let resumed = self.upload_open_file(name, file, Some(record), journal).await;
+            // The name had another content, so the file gets a new one.
+            if !matches!(resumed, Ok(None)) {
+                return resumed;
+            }
         }
+        let name = Token::random();
+        journal.begin(path, name);
+        self.upload_open_file(name, file, None, journal).await
+    }
+
+    async fn upload_open_file(
+        &self,
+        name: Token,
+        file: &Arc<File>,
+        record: Option<UploadRecord>,
+        journal: &dyn UploadJournal,
+    ) -> Result<Option<(Hash, Content)>, ContentError> {
         let key = self.log.blob_key(name);
         let on_step = |step: UploadStep<'_>| journal.step(name, step);
         let file = Arc::clone(file);
-        match self.fresh.upload(&key, file, Attributes::new(), record, &on_step).await {
+        let uploaded = match record {
+            Some(record) => self.fresh.resume(&key, file, record, &on_step).await,
+            None => self.fresh.upload(&key, file, Attributes::new(), None, &on_step).await,
+        };
+        match uploaded {
             Ok(uploaded) => Ok(Some((uploaded.hash.into(), Content::Blob(name)))),
-            Err(FreshUploadError::FileChanged) => Ok(None),
-            Err(FreshUploadError::Read(error)) => Err(unreadable(error)),
-            Err(FreshUploadError::Store(error)) => Err(failed(&error)),
+            Err(FreshUploadError::FileChanged) => {
+                journal.forget(name);
+                Ok(None)
+            }
+            Err(FreshUploadError::Read(error)) => {
+                journal.forget(name);
+                Err(unreadable(error))
+            }
+            Err(FreshUploadError::Store(error)) => {
+                journal.release(name);
+                Err(failed(&error))
+            }
         }
     }
 

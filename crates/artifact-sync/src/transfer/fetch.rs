@@ -172,14 +172,7 @@ impl Fetcher {
             return Err(damaged(path, "the entry of the session log with its content is gone"));
         };
         self.remember(&stored.entry);
-        let found = stored.entry.lines.into_iter().find_map(|line| match line {
-            Line::File { file: other, .. } if other.hash == file.hash => match other.content {
-                Content::Inline(inline) => Some(inline.0),
-                Content::Blob(_) | Content::Entry(_) => None,
-            },
-            _ => None,
-        });
-        Ok(found)
+        Ok(stored.entry.inline(&file.hash))
     }
 
     async fn stage(

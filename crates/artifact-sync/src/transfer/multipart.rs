@@ -35,6 +35,14 @@ pub struct FreshUploads {
     budget: MemoryBudget,
 }
 
+/// Treatment of a record whose upload had another content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OtherContent {
+    /// The upload begins again under the same key.
+    BeginAgain,
+    Stop,
+}
+
 /// Receiver of the steps of an upload.
 pub type OnStep<'s> = &'s (dyn Fn(UploadStep<'_>) + Send + Sync);
 
@@ -99,12 +107,41 @@ impl FreshUploads {
         record: Option<UploadRecord>,
         on_step: OnStep<'_>,
     ) -> Result<Uploaded, FreshUploadError> {
+        self.send(key, file, attributes, record, OtherContent::BeginAgain, on_step).await
+    }
+
+    /// Resumes the upload of a record. If the file or the upload is another one, aborts the upload
+    /// and returns [`FreshUploadError::FileChanged`], because a late request could still complete
+    /// it under this key.
+    pub(crate) async fn resume(
+        &self,
+        key: &Key,
+        file: Arc<File>,
+        record: UploadRecord,
+        on_step: OnStep<'_>,
+    ) -> Result<Uploaded, FreshUploadError> {
+        let record = Some(record);
+        self.send(key, file, Attributes::new(), record, OtherContent::Stop, on_step).await
+    }
+
+    async fn send(
+        &self,
+        key: &Key,
+        file: Arc<File>,
+        attributes: Attributes,
+        record: Option<UploadRecord>,
+        other_content: OtherContent,
+        on_step: OnStep<'_>,
+    ) -> Result<Uploaded, FreshUploadError> {
         let signature = Signature::of(&file).map_err(FreshUploadError::Read)?;
         let content = Content { file, signature, budget: &self.budget };
         let multipart = self.capabilities.multipart.as_deref();
         let Some(multipart) = multipart.filter(|_| signature.size > PART_BYTES) else {
             if let Some(record) = record {
                 self.abandon(&record, on_step).await;
+                if other_content == OtherContent::Stop {
+                    return Err(FreshUploadError::FileChanged);
+                }
             }
             return if signature.size > PART_BYTES {
                 self.send_without_record(key, &content, attributes).await
@@ -118,6 +155,9 @@ impl FreshUploads {
                 earlier = Some(record);
             } else {
                 self.abandon(&record, on_step).await;
+                if other_content == OtherContent::Stop {
+                    return Err(FreshUploadError::FileChanged);
+                }
             }
         }
         let upload = Upload { multipart, key, content: &content, on_step };
@@ -141,6 +181,9 @@ impl FreshUploads {
             }
             if !(is_resumed && (is_gone || matches!(stopped, Stopped::OtherContent))) {
                 return Err(stopped.into());
+            }
+            if other_content == OtherContent::Stop {
+                return Err(FreshUploadError::FileChanged);
             }
         }
     }

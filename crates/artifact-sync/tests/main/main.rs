@@ -6,6 +6,8 @@ mod crash;
 mod differential;
 mod events;
 mod faults;
+mod garbage;
+mod history;
 mod ignored;
 mod keys;
 mod listing;

@@ -2,7 +2,8 @@
 
 use crate::log::{Content, Line};
 use crate::state::entry::{FORMAT, JournalEntry};
-use crate::state::ledger::{KnownObject, Ledger, SentEntry, Upload};
+use crate::state::ledger::uploads::Upload;
+use crate::state::ledger::{KnownObject, Ledger, SentEntry};
 use crate::transfer::{UploadRecord, UploadStep};
 
 /// Lines of the log in one record of a compacted journal.
@@ -50,7 +51,7 @@ impl Ledger {
                 self.failures.insert(path, failure);
             }
             JournalEntry::Uploading { blob, path } => {
-                self.uploads.insert(blob, Upload { path, record: None });
+                self.uploads.insert(blob, Upload { path, record: None, is_running: true });
             }
             JournalEntry::Parts { blob, upload } => {
                 if let Some(known) = self.uploads.get_mut(&blob) {
@@ -62,12 +63,17 @@ impl Ledger {
                     UploadRecord::apply(&mut known.record, UploadStep::PartSent(&part));
                 }
             }
+            JournalEntry::Uploaded { blob } => {
+                self.uploads.remove(&blob);
+            }
             JournalEntry::Stage { stage } => self.stage = stage,
             JournalEntry::Listed { at } => self.listed = at,
+            JournalEntry::Collected { at } => self.collected = at,
         }
     }
 
     fn apply_lines(&mut self, number: u64, lines: Vec<Line>) {
+        self.lines_since_snapshot += lines.len();
         for line in lines {
             let path = line.path().map(str::to_owned);
             if let Line::File { file, .. } = &line
@@ -140,6 +146,7 @@ impl Ledger {
         let last = [
             JournalEntry::Position { position: self.position },
             JournalEntry::Listed { at: self.listed },
+            JournalEntry::Collected { at: self.collected },
         ];
         let records = [header, home, stage].into_iter().chain(lines).chain(local).chain(seen);
         let records = records.chain(failed).chain(uploads).chain(last).chain(sent);

@@ -1,0 +1,98 @@
+//! Refilling of a store that lost the session log: a new log begins with the working copy.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sandbox_core::SessionDir;
+use sandbox_core::internal::blocking;
+
+use crate::builder::Takeover;
+use crate::error::SyncError;
+use crate::log::{Line, LogState, LogWriter, Moment, Owner, Position, ReadError};
+use crate::mirror::Mirror;
+use crate::mirror::open::{Parts, finish};
+use crate::mirror::refresh::list;
+use crate::mirror::shared::{Appender, Shared, Tenure};
+use crate::report::RestoreReport;
+use crate::state::{Ledger, Stage};
+use crate::transfer::Fetcher;
+
+impl Parts {
+    /// Begins a new log at the store's end and stores the working copy again. Contents that the
+    /// store still has are not relied on. Objects of the projection that this machine does not know
+    /// are adopted, because they may be the only copies.
+    pub(super) async fn refill(
+        self,
+        dir: Arc<SessionDir>,
+        fetcher: Fetcher,
+        mut ledger: Ledger,
+    ) -> Result<Mirror, SyncError> {
+        let failed = |source| SyncError::Log { source };
+        let read = Moment::now();
+        let listed = self.log.list_numbers().await.map_err(|source| failed(source.into()))?;
+        let (mut position, mut owner) = (Position::default(), None);
+        if let Some(last) = listed.last().map(|entry| entry.number) {
+            let end = self.log.read(last).await.map_err(failed)?;
+            let end = end.ok_or_else(|| failed(ReadError::Missing { number: last }))?;
+            if end.entry.lines.contains(&Line::Erased) {
+                return Err(SyncError::Erased);
+            }
+            position = Position::of(&end);
+            // If the rest of the log is damaged, no home is known to own the session.
+            let state = self.log.state_at(None).await.unwrap_or_default();
+            owner = state.and_then(|found| found.state.owner);
+        }
+        let ownership = self.settings.ownership.clone();
+        let foreign = owner.filter(|owner| owner.home != ownership.home);
+        if let Some(owner) = foreign.filter(|_| ownership.takeover != Takeover::Steal) {
+            return Err(SyncError::OwnedElsewhere { url: owner.url });
+        }
+        let writer = LogWriter::new(self.log.clone(), position, read);
+        let mut appender = Appender { writer, sent: None, own: None };
+        let owner = Owner {
+            home: ownership.home.clone(),
+            url: ownership.url.clone(),
+            epoch: appender.writer.position().number + 1,
+        };
+        let own = ownership.line();
+        let state = LogState { owner: Some(owner), ..LogState::default() };
+        let lines = [own].into_iter().chain(state.snapshot()).collect();
+        if appender.writer.needs_conditions() {
+            let properties = self.remote.properties().await;
+            let properties = properties.map_err(|source| SyncError::Append { source })?;
+            appender.writer.set_conditional_create(properties.create);
+        }
+        let appended = appender.writer.append(lines).await?;
+        // After a crash before this line, the working copy still follows the lost log.
+        let ended = ledger.forget_uploads();
+        ledger.replace_log(state, appended.position, Vec::new());
+        ledger.set_stage(Stage::Open);
+        let shared = self.shared(dir, fetcher, ledger, appender, Tenure::held(&ownership));
+        for record in ended {
+            let _ = shared.0.blobs.abort(&record).await;
+        }
+        shared.0.is_refilling.store(true, Ordering::Release);
+        shared.0.store_everything().await;
+        let filled = Arc::clone(&shared.0);
+        let listing = match filled.projection {
+            Some(_) => list(&filled.remote).await.map(Some),
+            None => Ok(None),
+        };
+        let mirror = finish(shared, RestoreReport::default(), listing).await?;
+        if mirror.opened().unavailable.is_none() {
+            filled.is_refilling.store(false, Ordering::Release);
+        }
+        Ok(mirror)
+    }
+}
+
+impl Shared {
+    /// Stores all files before the projection is compared. What fails is pending.
+    async fn store_everything(self: &Arc<Self>) {
+        let shared = Arc::clone(self);
+        let changes = blocking(move || shared.walk()).await;
+        for (batch, changes) in self.claim(changes) {
+            self.store_batch(batch, changes, |_, _| {}).await;
+        }
+    }
+}
