@@ -280,9 +280,7 @@ async fn a_second_value_closes_with_a_report_and_deletes_for_good() {
     let left = fixture.store.list_with_delimiter(Some(&prefix)).await.unwrap();
     assert_eq!(left.objects, []);
     drop((first, second));
-    let error = fixture.sessions().open(spec()).await.unwrap_err();
-    assert!(
-        matches!(error, SessionError::Workspace { source: WorkspaceError::Deleted { .. } }),
-        "{error}"
-    );
+    let anew = fixture.open().await;
+    assert!(!anew.dir().join("f").exists(), "a deleted id begins anew, and empty");
+    assert!(!anew.dir().join("node_modules").exists());
 }

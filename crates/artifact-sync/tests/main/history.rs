@@ -35,7 +35,7 @@ fn large(seed: char) -> String {
 #[tokio::test]
 async fn history_names_the_changes_of_each_entry_and_begins_with_the_newest() {
     let machine = Machine::in_memory();
-    let mirror = machine.open().await;
+    let mirror = machine.open_with(|mirror| mirror.home("here", Takeover::Steal)).await;
     machine.write("a", "1");
     machine.write("d/b", "22");
     let first = sync(&mirror).await;
@@ -49,7 +49,7 @@ async fn history_names_the_changes_of_each_entry_and_begins_with_the_newest() {
     let numbers: Vec<u64> = history.iter().map(|entry| entry.number).collect();
     assert_eq!(numbers, (1..=mirror.entry()).rev().collect::<Vec<_>>());
     let find = |number| history.iter().find(|entry| entry.number == number).unwrap();
-    assert_eq!(find(1).owned_by.as_deref(), Some("local"));
+    assert_eq!(find(1).owned_by.as_deref(), Some("here"));
     let describe = |number| -> Vec<(String, HistoryKind, Option<u64>)> {
         let changes = find(number).changes.iter();
         changes.map(|change| (change.path.clone(), change.kind, change.size)).collect()
@@ -235,8 +235,18 @@ async fn a_deleted_session_is_recognised_without_its_history() {
     assert!(matches!(opened, Err(SyncError::Erased)), "{opened:?}");
     let opened = other.try_open_with(|mirror| mirror.home("other", Takeover::Steal).refill()).await;
     assert!(matches!(opened, Err(SyncError::Erased)), "{opened:?}");
+    // The id begins anew.
     let cold = Machine::new(Arc::clone(&machine.store));
-    assert!(matches!(cold.try_open_with(|mirror| mirror).await, Err(SyncError::Erased)));
+    let mirror = cold.open().await;
+    assert!(cold.files().is_empty());
+    cold.write("b", "2");
+    sync(&mirror).await;
+    drop(mirror);
+    let opened = other.try_open_with(|mirror| mirror.home("other", Takeover::Steal)).await;
+    assert!(matches!(opened, Err(SyncError::Erased)), "{opened:?}");
+    let cold = Machine::new(Arc::clone(&machine.store));
+    cold.open().await;
+    assert_eq!(cold.files().len(), 1);
 }
 
 #[tokio::test]
