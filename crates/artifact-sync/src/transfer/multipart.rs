@@ -171,7 +171,10 @@ impl FreshUploads {
                 Ok(sent) => return self.uploaded(sent, &content),
                 Err(stopped) => stopped,
             };
-            let is_gone = matches!(stopped, Stopped::Store(Error::NotFound { .. }));
+            // Some servers deny requests about an upload that they no longer have.
+            let is_denied =
+                is_resumed && matches!(stopped, Stopped::Store(Error::PermissionDenied { .. }));
+            let is_gone = is_denied || matches!(stopped, Stopped::Store(Error::NotFound { .. }));
             if is_gone && let Some(sent) = self.completed_earlier(key, &record).await {
                 on_step(UploadStep::Ended);
                 return self.uploaded(sent, &content);
@@ -183,7 +186,7 @@ impl FreshUploads {
                 return Err(stopped.into());
             }
             if other_content == OtherContent::Stop {
-                return Err(FreshUploadError::FileChanged);
+                return Err(if is_denied { stopped.into() } else { FreshUploadError::FileChanged });
             }
         }
     }
