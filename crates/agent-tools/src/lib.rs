@@ -85,13 +85,15 @@ mod tools;
 mod workspace;
 
 pub use artifact_sync::{
-    ChangeSourceReport, CloseMode, Direction, IgnoreRules, Linker, PatternError, Pending, Progress,
-    RestoreReport, SkipReason, Skipped, StoreCapabilities, StoreError, SyncReport, Takeover,
+    ChangeSourceReport, CloseMode, Direction, GarbageOptions, GarbageReport, HistoryChange,
+    HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin, IgnoreRules, Linker, PatternError,
+    Pending, Progress, RestoreReport, RestoredVersion, SkipReason, Skipped, StoreCapabilities,
+    StoreError, SyncReport, Takeover, Undelete, UndeleteReport,
 };
 pub use policy;
 pub use sandbox_core::{
-    Cgroups, Enforcement, EngineReport, IdError, Limits, SessionId, Tier, UnknownWeakness, UserId,
-    Weakness, probe, with_causes,
+    Cgroups, Enforcement, EngineReport, IdError, Limits, RelativePath, SessionId, Tier,
+    UnknownWeakness, UserId, Weakness, probe, with_causes,
 };
 pub use secrets::{self, VariableSource};
 pub use skill_store::{InstalledSkill, SkillId, SkillRef};

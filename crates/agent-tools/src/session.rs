@@ -1,5 +1,6 @@
 //! One open session, which this process serves or another one.
 
+mod history;
 mod link;
 mod local;
 
@@ -213,7 +214,7 @@ impl Session {
     }
 
     /// Deletes the session everywhere, for good: its files and its history, in the store and on
-    /// this machine. No machine can use its id again.
+    /// this machine. The next session of the same id is empty.
     ///
     /// # Errors
     /// Returns [`CloseError`] if the store or the disk fails.

@@ -2,10 +2,12 @@
 
 mod close;
 mod error;
+mod history;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use artifact_sync::{
     ChangeSourceReport, IgnoreRules, Mirror, MirrorBuilder, Progress, RestoreReport, SyncError,
@@ -63,6 +65,10 @@ pub(crate) struct Backends<'s> {
     pub(crate) ignore: Option<&'s IgnoreRules>,
     /// Treatment of sessions that another home owns.
     pub(crate) takeover: Takeover,
+    /// Time for which superseded versions stay, instead of the default.
+    pub(crate) retention: Option<Duration>,
+    /// Set to store the files again if the store has lost the log.
+    pub(crate) refill: bool,
 }
 
 /// A workspace that was opened, and how that went.
@@ -300,6 +306,12 @@ fn mirror_builder(
     }
     if let Some(rules) = backends.ignore {
         mirror = mirror.ignore(rules.clone());
+    }
+    if let Some(retention) = backends.retention {
+        mirror = mirror.retention(retention);
+    }
+    if backends.refill {
+        mirror = mirror.refill();
     }
     if let Some(progress) = backends.progress {
         mirror = mirror.progress(Arc::clone(progress));

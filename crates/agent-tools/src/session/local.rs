@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use artifact_sync::{CloseMode, RestoreReport, SyncError};
+use artifact_sync::{
+    CloseMode, RestoreReport, RestoredVersion, SyncError, Undelete, UndeleteReport,
+};
 use policy::{Access, Policy, Verdict};
 use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox};
 use skill_store::InstalledSkill;
@@ -100,6 +102,25 @@ impl LocalSession {
         let pulled = self.workspace.pull(key).await?;
         self.reapply_policy().await;
         Ok(pulled)
+    }
+
+    pub(crate) async fn restore_version(
+        &self,
+        path: &RelativePath,
+        at: u64,
+    ) -> Result<RestoredVersion, TransferError> {
+        let restored = self.workspace.restore_version(path, at).await?;
+        self.reapply_policy().await;
+        Ok(restored)
+    }
+
+    pub(crate) async fn undelete(
+        &self,
+        selection: Undelete,
+    ) -> Result<UndeleteReport, TransferError> {
+        let report = self.workspace.undelete(selection).await?;
+        self.reapply_policy().await;
+        Ok(report)
     }
 
     /// Ends every process of the session.

@@ -24,6 +24,9 @@ pub struct SessionsBuilder {
     pub(super) application_dirs: Vec<PathBuf>,
     pub(super) ignore: Option<IgnoreRules>,
     pub(super) takeover: Takeover,
+    pub(super) retention: Option<Duration>,
+    /// Set to store the files of this machine again if the store lost the log of a session.
+    pub(super) refill: bool,
     pub(super) session: SessionSettings,
 }
 
@@ -45,6 +48,8 @@ impl SessionsBuilder {
             application_dirs: Vec::new(),
             ignore: None,
             takeover: Takeover::default(),
+            retention: None,
+            refill: false,
             session,
         }
     }
@@ -92,6 +97,22 @@ impl SessionsBuilder {
     #[must_use]
     pub fn takeover(mut self, takeover: Takeover) -> Self {
         self.takeover = takeover;
+        self
+    }
+
+    /// Sets how long the store keeps versions of files that are no longer current; one day by
+    /// default, and 15 minutes at least.
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
+    /// Stores the files of this machine again if the store has lost the log of a session that is
+    /// opened. Its history is lost. By default, opening fails.
+    #[must_use]
+    pub fn refill(mut self) -> Self {
+        self.refill = true;
         self
     }
 

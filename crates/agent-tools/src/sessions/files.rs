@@ -1,9 +1,13 @@
 //! The files of a session without a sandbox.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use artifact_sync::{CloseMode, RestoreReport, SyncReport};
+use artifact_sync::{
+    CloseMode, GarbageOptions, GarbageReport, HistoryEntry, RestoreReport, RestoredVersion,
+    SyncReport, Undelete, UndeleteReport,
+};
 use sandbox_core::internal::blocking;
 use sandbox_core::{RelativePath, SessionDir, SessionId, UserId};
 use tokio::sync::Mutex;
@@ -12,8 +16,9 @@ use super::error::SessionError;
 use super::opener::Opener;
 use super::status::SessionStatus;
 use crate::sharing::{
-    Call, CallError, Claim, Client, Close, Delete, Door, Entered, Pull, Refresh, ReportStatus,
-    SharingError, SyncFiles, Wish, enter,
+    Call, CallError, Claim, Client, Close, CollectGarbage, Delete, Door, Entered, Pull,
+    ReadHistory, Refresh, ReportStatus, RestoreVersion, SharingError, SyncFiles, UndeleteFiles,
+    Wish, enter,
 };
 use crate::workspace::{
     CloseError, CloseReport, RemovalMode, TransferError, Workspace, WorkspaceError,
@@ -82,6 +87,11 @@ impl SessionFiles {
         &self.dir
     }
 
+    /// Returns whether another process, or another `Sessions` of this one, serves the session.
+    pub async fn is_served_elsewhere(&self) -> bool {
+        matches!(&*self.link.lock().await, FilesLink::Served(_))
+    }
+
     /// Adopts what other programs changed in the store: new, changed and removed objects.
     ///
     /// # Errors
@@ -123,6 +133,58 @@ impl SessionFiles {
     /// Returns [`TransferError::Sharing`] if the process that serves the session fails.
     pub async fn status(&self) -> Result<SessionStatus, TransferError> {
         self.run(ReportStatus {}, async |files, _| Ok(files.status().await)).await
+    }
+
+    /// Returns the retained entries of the session log, the newest first; with a path, those that
+    /// changed it or something below it.
+    ///
+    /// # Errors
+    /// Returns [`TransferError`] if the session has no store or the log cannot be read.
+    pub async fn history(
+        &self,
+        path: Option<&RelativePath>,
+    ) -> Result<Vec<HistoryEntry>, TransferError> {
+        let call = ReadHistory { path: path.map(Cow::Borrowed) };
+        self.run(call, async |files, call| files.history(call.path.as_deref()).await).await
+    }
+
+    /// Restores a file or symlink as it was as of entry `at`. The present version stays in the
+    /// history; if it is not in the store, it is kept under another name.
+    ///
+    /// # Errors
+    /// Returns [`TransferError`] if the session has no store, if the log does not hold the version,
+    /// or if the store fails.
+    pub async fn restore_version(
+        &self,
+        path: &RelativePath,
+        at: u64,
+    ) -> Result<RestoredVersion, TransferError> {
+        let call = RestoreVersion { path: Cow::Borrowed(path), at };
+        self.run(call, async |files, call| files.restore_version(&call.path, call.at).await).await
+    }
+
+    /// Brings removed files back, as they were before their removal. Paths that exist again are
+    /// left alone.
+    ///
+    /// # Errors
+    /// Returns [`TransferError`] if the session has no store, if the log does not hold the entry,
+    /// or if the store fails.
+    pub async fn undelete(&self, selection: Undelete) -> Result<UndeleteReport, TransferError> {
+        let call = UndeleteFiles { selection };
+        self.run(call, async |files, call| files.undelete(call.selection).await).await
+    }
+
+    /// Deletes versions from the store that are older than the retention time, or reports what
+    /// would be deleted.
+    ///
+    /// # Errors
+    /// Returns [`TransferError`] if the session has no store or the store fails.
+    pub async fn collect_garbage(
+        &self,
+        options: GarbageOptions,
+    ) -> Result<GarbageReport, TransferError> {
+        let call = CollectGarbage { options };
+        self.run(call, async |files, call| files.collect_garbage(call.options).await).await
     }
 
     /// Removes the session from this machine, also from the process that serves it; see

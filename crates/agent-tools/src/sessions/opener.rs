@@ -58,12 +58,15 @@ impl Opener {
     }
 
     pub(super) fn backends(&self) -> Backends<'_> {
-        let SessionsBuilder { storage, progress, ignore, takeover, .. } = &self.settings;
+        let SessionsBuilder { storage, progress, ignore, takeover, retention, refill, .. } =
+            &self.settings;
         Backends {
             storage: storage.as_ref(),
             progress: progress.as_ref(),
             ignore: ignore.as_ref(),
             takeover: *takeover,
+            retention: *retention,
+            refill: *refill,
         }
     }
 

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::time::Duration;
 
-use artifact_sync::{CloseMode, RestoreReport, SyncReport};
+use artifact_sync::{
+    CloseMode, GarbageOptions, GarbageReport, HistoryEntry, RestoreReport, RestoredVersion,
+    SyncReport, Undelete, UndeleteReport,
+};
 use sandbox_core::RelativePath;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -207,6 +210,71 @@ impl Call for Delete {
 
     async fn run_on(self, session: &LocalSession) -> Result<(), CloseError> {
         session.delete().await
+    }
+}
+
+/// Reads the history of the session or of one path.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ReadHistory<'c> {
+    pub(crate) path: Option<Cow<'c, RelativePath>>,
+}
+
+impl Call for ReadHistory<'_> {
+    const METHOD: u16 = 12;
+    type Output = Vec<HistoryEntry>;
+    type Error = TransferError;
+
+    async fn run_on(self, session: &LocalSession) -> Result<Vec<HistoryEntry>, TransferError> {
+        session.workspace.history(self.path.as_deref()).await
+    }
+}
+
+/// Restores an older version of a file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RestoreVersion<'c> {
+    pub(crate) path: Cow<'c, RelativePath>,
+    pub(crate) at: u64,
+}
+
+impl Call for RestoreVersion<'_> {
+    const METHOD: u16 = 13;
+    type Output = RestoredVersion;
+    type Error = TransferError;
+
+    async fn run_on(self, session: &LocalSession) -> Result<RestoredVersion, TransferError> {
+        session.restore_version(&self.path, self.at).await
+    }
+}
+
+/// Brings removed files back.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UndeleteFiles {
+    pub(crate) selection: Undelete,
+}
+
+impl Call for UndeleteFiles {
+    const METHOD: u16 = 14;
+    type Output = UndeleteReport;
+    type Error = TransferError;
+
+    async fn run_on(self, session: &LocalSession) -> Result<UndeleteReport, TransferError> {
+        session.undelete(self.selection).await
+    }
+}
+
+/// Deletes versions that are no longer retained.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CollectGarbage {
+    pub(crate) options: GarbageOptions,
+}
+
+impl Call for CollectGarbage {
+    const METHOD: u16 = 15;
+    type Output = GarbageReport;
+    type Error = TransferError;
+
+    async fn run_on(self, session: &LocalSession) -> Result<GarbageReport, TransferError> {
+        session.workspace.collect_garbage(self.options).await
     }
 }
 

@@ -13,8 +13,8 @@ use super::frame::{Channel, Frame};
 use super::gate::{Gate, NotAdmitted};
 use super::greeting::{HELLO, Hello, SessionFacts, Welcome};
 use super::methods::{
-    Bash, Call, CallFailure, Close, Delete, Pull, ReadFile, Refresh, ReportStatus, SyncFiles,
-    WrapCommand, WriteFile,
+    Bash, Call, CallFailure, Close, CollectGarbage, Delete, Pull, ReadFile, ReadHistory, Refresh,
+    ReportStatus, RestoreVersion, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
 };
 use super::opening::Door;
 use super::token::Token;
@@ -157,6 +157,10 @@ impl Server {
             ReportStatus::METHOD => self.run::<ReportStatus>(channel, frame).await,
             Delete::METHOD => self.run::<Delete>(channel, frame).await,
             WrapCommand::METHOD => self.run::<WrapCommand<'static>>(channel, frame).await,
+            ReadHistory::METHOD => self.run::<ReadHistory<'static>>(channel, frame).await,
+            RestoreVersion::METHOD => self.run::<RestoreVersion<'static>>(channel, frame).await,
+            UndeleteFiles::METHOD => self.run::<UndeleteFiles>(channel, frame).await,
+            CollectGarbage::METHOD => self.run::<CollectGarbage>(channel, frame).await,
             unknown => Ok(Some(Rejection::UnknownMethod(unknown))),
         }
     }

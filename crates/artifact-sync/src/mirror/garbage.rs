@@ -42,7 +42,8 @@ const NODES_PER_ENTRY: u64 = 64;
 const MIN_LINES: usize = 64;
 
 /// Options of [`Mirror::collect_garbage`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct GarbageOptions {
     /// Time for which superseded versions stay. By default, that of the mirror. It is 15 minutes at

@@ -40,7 +40,8 @@ pub struct RestoredVersion {
 }
 
 /// Selection of removed paths.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Undelete {
     /// These paths. Below a directory, everything returns that the newest removal there removed.

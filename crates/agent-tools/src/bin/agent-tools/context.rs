@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_tools::secrets::sql::VariableStore;
 use agent_tools::secrets::{LoadedVariables, SourceError};
 use agent_tools::{
-    Home, IgnoreRules, PatternError, Session, SessionSpec, Sessions, Storage, Tier, VariableSource,
+    Home, IgnoreRules, PatternError, Session, SessionSpec, Sessions, SessionsBuilder, Storage,
+    Tier, VariableSource,
 };
 use secrecy::SecretString;
 use serde::Serialize;
@@ -120,6 +122,10 @@ impl Context {
 
     /// Returns the sessions of these options.
     pub(crate) fn sessions(&self) -> Result<Sessions, Failure> {
+        Ok(self.sessions_builder()?.build())
+    }
+
+    pub(crate) fn sessions_builder(&self) -> Result<SessionsBuilder, Failure> {
         let mut builder = Sessions::builder(self.home()?)
             .storage(self.storage()?)
             .progress(Arc::new(TerminalProgress::default()))
@@ -145,7 +151,15 @@ impl Context {
         if let Some(dir) = application_dir() {
             builder = builder.application_dir(dir);
         }
-        Ok(builder.build())
+        if let Some(retention) = self.global.retention {
+            builder = builder.retention(retention);
+        }
+        Ok(builder)
+    }
+
+    /// Returns the time for which the store keeps superseded versions, if it is set.
+    pub(crate) fn retention(&self) -> Option<Duration> {
+        self.global.retention
     }
 
     /// Returns the request to open the session of these options.
@@ -182,7 +196,6 @@ impl Context {
     }
 }
 
-/// Returns the working directory, which sessions cannot see, unless it is a system directory.
 /// Creates ignore rules from the patterns of `--ignore`. They replace the default rules unless all
 /// of them begin with `+`.
 fn ignore_rules(patterns: &[String]) -> Result<IgnoreRules, PatternError> {
@@ -194,6 +207,7 @@ fn ignore_rules(patterns: &[String]) -> Result<IgnoreRules, PatternError> {
     }
 }
 
+/// Returns the working directory, which sessions cannot see, unless it is a system directory.
 fn application_dir() -> Option<PathBuf> {
     const SYSTEM: [&str; 12] = [
         "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/dev", "/proc", "/sys",

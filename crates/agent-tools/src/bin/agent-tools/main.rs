@@ -43,7 +43,7 @@ struct Cli {
 enum Command {
     #[command(flatten)]
     Tool(ToolCommand),
-    /// List, show, sync and close sessions.
+    /// List, show, sync, restore and close sessions.
     #[command(subcommand)]
     Session(SessionCommand),
     /// Publish, list and install skills.

@@ -1,6 +1,7 @@
 //! The options that several subcommands share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agent_tools::{SessionId, SkillRef, Tier, UserId, Weakness};
 use clap::builder::BoolishValueParser;
@@ -53,6 +54,16 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) ignore: Vec<String>,
+    /// Time for which the store keeps superseded versions of files, such as 1h or 7d; 15m at least
+    /// [default: 1d].
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        env = "AGENT_TOOLS_RETENTION",
+        global = true
+    )]
+    pub(crate) retention: Option<Duration>,
     /// Print only the result on standard output, as JSON.
     #[arg(
         long,

@@ -193,6 +193,66 @@ fn only_keys_of_the_session_can_be_pulled() {
 }
 
 #[test]
+fn older_versions_and_removed_files_come_back() {
+    let cli = Cli::new();
+    cli.run(&["bash", "echo one > a; mkdir d; echo 2 > d/b"]).ok();
+    cli.run(&["bash", "echo three > a"]).ok();
+    cli.run(&["bash", "rm -r d"]).ok();
+    let history = cli.run(&["--json", "session", "history", "default", "a"]).ok().json();
+    let changes: Vec<_> = history.as_array().unwrap().iter().collect();
+    let kinds: Vec<_> = changes.iter().map(|entry| &entry["changes"][0]["kind"]).collect();
+    assert_eq!(kinds, ["changed", "created"], "{history}");
+    let shown = cli.run(&["session", "history", "default"]).ok().stdout;
+    for line in ["\n  created  a (4 bytes)\n", "\n  changed  a (6 bytes)\n", "  removed  d/b\n"] {
+        assert!(shown.contains(line), "{shown}");
+    }
+
+    let first = changes[1]["number"].to_string();
+    let restored = cli.run(&["session", "restore", "default", "a", "--at", &first]).ok();
+    assert_eq!(restored.stdout, "restored   a\n");
+    let undeleted = cli.run(&["session", "undelete", "default"]).ok().stdout;
+    assert!(undeleted.contains("restored   d/b\n"), "{undeleted}");
+    assert_eq!(cli.run(&["bash", "cat a d/b"]).ok().stdout, "one\n2\n");
+    let again = cli.run(&["session", "undelete", "default", "d", "none"]);
+    assert!(again.code == 1 && again.stdout.contains("exists     d/b\n"), "{}", again.stdout);
+    assert!(again.stderr.contains("no removal of none is retained"), "{}", again.stderr);
+
+    let absent = cli.run(&["session", "restore", "default", "a", "--at", "99"]);
+    assert!(absent.code == 1 && absent.stderr.contains("99"), "{}", absent.stderr);
+    for path in ["../f", "/etc/passwd", ""] {
+        let refused = cli.run(&["session", "restore", "default", path, "--at", &first]);
+        assert_eq!(refused.code, 2, "{path}: {}", refused.stderr);
+    }
+}
+
+#[test]
+fn garbage_is_reported_by_a_dry_run_and_kept_within_the_retention_time() {
+    let cli = Cli::new();
+    cli.run(&["bash", "head -c 100000 /dev/urandom > f"]).ok();
+    cli.run(&["bash", "head -c 100000 /dev/urandom > f"]).ok();
+    let before = cli.run(&["session", "history", "default"]).ok().stdout;
+    let dry = cli.run(&["session", "gc", "default", "--dry-run"]).ok().stdout;
+    assert!(dry.starts_with("would delete 0 entries and 0 blobs (0 bytes)\n"), "{dry}");
+    assert_eq!(cli.run(&["session", "history", "default"]).ok().stdout, before);
+    let collected = cli.run(&["--json", "session", "gc", "default"]).ok().json();
+    assert!(collected["snapshot"].is_number(), "{collected}");
+    assert!(cli.run(&["session", "gc", "default", "--retention", "soon"]).code == 2);
+    cli.run(&["session", "gc", "default", "--retention", "7d"]).ok();
+}
+
+#[test]
+fn a_store_that_lost_a_session_is_filled_again_on_request() {
+    let cli = Cli::new();
+    cli.run(&["bash", "mkdir d; echo 1 > d/f; head -c 100000 /dev/zero > g"]).ok();
+    std::fs::remove_dir_all(cli.home().join("store")).unwrap();
+    let refused = cli.run(&["session", "sync", "default"]);
+    assert!(refused.code == 1 && refused.stderr.contains("--refill"), "{}", refused.stderr);
+    cli.run(&["session", "sync", "default", "--refill"]).ok();
+    cli.run(&["session", "close", "default"]).ok();
+    assert_eq!(cli.run(&["bash", "cat d/f; wc -c < g"]).ok().stdout, "1\n100000\n");
+}
+
+#[test]
 fn a_session_belongs_to_one_user() {
     let cli = Cli::new();
     cli.run(&["bash", "--user", "ann", "echo private > f"]).ok();

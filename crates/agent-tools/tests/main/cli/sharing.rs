@@ -115,6 +115,15 @@ fn every_command_works_while_a_server_holds_the_session() {
     std::fs::write(store.join("upload"), "u").unwrap();
     let synced = cli.run(&["--json", "session", "sync", "m"]).ok().json();
     assert_eq!(synced["restored"], json!(["upload"]));
+    session(&["bash", "rm g"]).ok();
+    assert_eq!(cli.run(&["session", "undelete", "m"]).ok().stdout, "restored   g\n");
+    let history = cli.run(&["--json", "session", "history", "m", "f"]).ok().json();
+    let first = history[0]["number"].to_string();
+    assert_eq!(
+        cli.run(&["session", "restore", "m", "f", "--at", &first]).ok().stdout,
+        "restored   f\n"
+    );
+    cli.run(&["session", "gc", "m", "--dry-run"]).ok();
     let mut second = Server::start_with(&cli, &["mcp", "--session", "m"]);
     assert_eq!(exit_code(&mut second, "cat upload g && grep -q shared /tmp/x"), 0);
     assert_eq!(exit_code(&mut server, "test \"$(cat g)\" = 2"), 0);

@@ -1,11 +1,14 @@
-//! The subcommand `session`: listing, showing, syncing, closing and deleting sessions.
+//! The subcommand `session`: sessions and the history of their files.
 
 mod close;
+mod garbage;
+mod history;
+mod restore;
 mod sync;
 
 use std::process::ExitCode;
 
-use agent_tools::{PendingGroup, SessionId, SessionOwner, SessionStatus};
+use agent_tools::{PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus};
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -29,6 +32,9 @@ pub(crate) enum SessionCommand {
         /// Also remove files whose objects vanished from the store in suspiciously large numbers.
         #[arg(long)]
         confirm_removals: bool,
+        /// Store the files of this machine again if the store has lost the session.
+        #[arg(long)]
+        refill: bool,
     },
     /// Upload pending changes, then remove the session from this machine. Any machine can open it
     /// again.
@@ -42,8 +48,46 @@ pub(crate) enum SessionCommand {
         #[arg(long)]
         discard: bool,
     },
-    /// Delete a session everywhere, with its history. This cannot be undone, and no machine can use
-    /// the id again.
+    /// List the retained entries of a session's log, the newest first, and what each changed.
+    History {
+        /// The session.
+        id: SessionId,
+        /// List only changes of this file, or of files below this directory.
+        #[arg(value_parser = path)]
+        path: Option<RelativePath>,
+    },
+    /// Restore a file as it was as of an entry of the log.
+    Restore {
+        /// The session.
+        id: SessionId,
+        /// File, relative to the session directory.
+        #[arg(value_parser = path)]
+        path: RelativePath,
+        /// Number of the entry, as `session history` lists it.
+        #[arg(long, value_name = "ENTRY")]
+        at: u64,
+    },
+    /// Bring removed files back: everything that the newest removal removed, or these paths.
+    Undelete {
+        /// The session.
+        id: SessionId,
+        /// Files and directories, relative to the session directory.
+        #[arg(value_parser = path)]
+        paths: Vec<RelativePath>,
+        /// Bring back what this entry of the log removed.
+        #[arg(long, value_name = "ENTRY", conflicts_with = "paths")]
+        removed_by: Option<u64>,
+    },
+    /// Delete from the store what was superseded longer ago than --retention.
+    Gc {
+        /// The session.
+        id: SessionId,
+        /// Report what would be deleted, and delete nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Delete a session everywhere, with its history. This cannot be undone. The next session of
+    /// the same id is empty.
     Delete {
         /// The session, which must be on this machine.
         id: SessionId,
@@ -64,14 +108,25 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
     match command {
         SessionCommand::List => list(context).await,
         SessionCommand::Show { id } => show(context, &id).await,
-        SessionCommand::Sync { id, confirm_removals } => {
-            sync::run(context, &id, confirm_removals).await
+        SessionCommand::Sync { id, confirm_removals, refill } => {
+            sync::run(context, &id, confirm_removals, refill).await
         }
+        SessionCommand::History { id, path } => history::run(context, &id, path.as_ref()).await,
+        SessionCommand::Restore { id, path, at } => restore::restore(context, &id, &path, at).await,
+        SessionCommand::Undelete { id, paths, removed_by } => {
+            restore::undelete(context, &id, paths, removed_by).await
+        }
+        SessionCommand::Gc { id, dry_run } => garbage::run(context, &id, dry_run).await,
         SessionCommand::Close { id, discard } => close::close(context, &id, discard).await,
         SessionCommand::Delete { id, yes } => close::delete(context, &id, yes).await,
         SessionCommand::Pull { id, key } => pull(context, &id, &key).await,
     }
     .map_err(Failure::into_failed)
+}
+
+/// Parses a path below the session directory.
+fn path(text: &str) -> Result<RelativePath, String> {
+    RelativePath::parse(text).map_err(|error| agent_tools::with_causes(&error))
 }
 
 async fn list(context: &Context) -> Result<ExitCode, Failure> {

@@ -49,7 +49,7 @@ fn text_of(ignored: &IgnoredContent) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal place is shown")]
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} bytes"),
         1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),

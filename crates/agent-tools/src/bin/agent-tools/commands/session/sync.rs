@@ -33,8 +33,16 @@ pub(super) async fn run(
     context: &Context,
     id: &SessionId,
     confirm_removals: bool,
+    refill: bool,
 ) -> Result<ExitCode, Failure> {
-    let files = context.sessions()?.files(id).await.map_err(Failure::failed)?;
+    let builder = context.sessions_builder()?;
+    let builder = if refill { builder.refill() } else { builder };
+    let files = builder.build().files(id).await.map_err(Failure::failed)?;
+    if refill && files.is_served_elsewhere().await {
+        return Err(Failure::failed_text(format!(
+            "another process has session {id} open; end it before you use --refill"
+        )));
+    }
     let opened = files.opened().await.unwrap_or_default();
     let removals = if confirm_removals { RemovalMode::ApplyAll } else { RemovalMode::HoldBackMany };
     let refreshed = files.refresh(removals).await.map_err(Failure::failed)?;

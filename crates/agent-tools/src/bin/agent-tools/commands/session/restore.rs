@@ -1,0 +1,61 @@
+//! The subcommands `session restore` and `session undelete`.
+
+use std::process::ExitCode;
+
+use agent_tools::{ConflictNote, RelativePath, SessionId, Undelete, UndeleteReport, printable};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{errln, outln};
+
+pub(super) async fn restore(
+    context: &Context,
+    id: &SessionId,
+    path: &RelativePath,
+    at: u64,
+) -> Result<ExitCode, Failure> {
+    let files = context.sessions()?.files(id).await.map_err(Failure::failed)?;
+    let restored = files.restore_version(path, at).await.map_err(Failure::failed)?;
+    context.print(&restored, || {
+        outln!("restored   {}", printable(path.as_str()));
+        for conflict in &restored.conflicts {
+            outln!("{}", ConflictNote::new(&conflict.path, &conflict.kept_as));
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn undelete(
+    context: &Context,
+    id: &SessionId,
+    paths: Vec<RelativePath>,
+    removed_by: Option<u64>,
+) -> Result<ExitCode, Failure> {
+    let selection = match removed_by {
+        Some(entry) => Undelete::RemovedBy(entry),
+        None if paths.is_empty() => Undelete::LastRemoval,
+        None => Undelete::Paths(paths),
+    };
+    let files = context.sessions()?.files(id).await.map_err(Failure::failed)?;
+    let report = files.undelete(selection).await.map_err(Failure::failed)?;
+    context.print(&report, || print(&report))?;
+    Ok(ExitCode::from(u8::from(!(report.unknown.is_empty() && report.failed.is_empty()))))
+}
+
+fn print(report: &UndeleteReport) {
+    let UndeleteReport { restored, existing, unknown, failed, conflicts, .. } = report;
+    restored.iter().for_each(|path| outln!("restored   {}", printable(path.as_str())));
+    existing.iter().for_each(|path| outln!("exists     {}", printable(path.as_str())));
+    for conflict in conflicts {
+        outln!("{}", ConflictNote::new(&conflict.path, &conflict.kept_as));
+    }
+    for path in unknown {
+        errln!("agent-tools: no removal of {} is retained", printable(path.as_str()));
+    }
+    for failure in failed {
+        errln!("agent-tools: {}: {}", printable(&failure.key), printable(&failure.reason));
+    }
+    if restored.is_empty() && existing.is_empty() && unknown.is_empty() && failed.is_empty() {
+        outln!("no removal is retained");
+    }
+}
