@@ -1,5 +1,5 @@
-//! A process that is killed at any moment: acknowledged changes are stored or pending, and no file
-//! is torn.
+//! A process that is killed at any moment of a session's life: acknowledged changes are stored or
+//! pending, and no file is torn.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use artifact_sync::{Mirror, SessionKeys, open_directory};
+use artifact_sync::{CloseMode, GarbageOptions, Mirror, SessionKeys, Takeover, open_directory};
 use object_store::path::Path as Key;
+use sandbox_core::RelativePath;
 
 /// Environment variable with the working directory of the child.
 const PLACE: &str = "ARTIFACT_SYNC_CRASH_PLACE";
@@ -18,14 +19,31 @@ const FILES: u64 = 9;
 const PREFIX: &str = "user_7/sessions/s1";
 
 async fn open(place: &Path) -> Mirror {
+    open_on(place, "").await
+}
+
+/// Opens the session on a machine. It takes the session over.
+async fn open_on(place: &Path, machine: &str) -> Mirror {
     let store = open_directory(&place.join("store")).unwrap();
     let keys = SessionKeys::at(Key::parse(PREFIX).unwrap(), Key::from("logs/user_7/s1"));
-    Mirror::builder(place.join("session"), store.store, keys)
+    Mirror::builder(place.join(format!("session{machine}")), store.store, keys)
         .capabilities(store.capabilities)
-        .state_dir(place.join("state"))
+        .state_dir(place.join(format!("state{machine}")))
+        .home(format!("home{machine}"), Takeover::Steal)
         .open()
         .await
         .unwrap()
+}
+
+/// Takes the session over on a new machine, and stores a file there.
+async fn write_elsewhere(place: &Path, name: &str, content: &str) {
+    for old in ["session-new", "state-new"] {
+        let _ = std::fs::remove_dir_all(place.join(old));
+    }
+    let mirror = open_on(place, "-new").await;
+    std::fs::write(place.join("session-new").join(name), content).unwrap();
+    let report = mirror.sync().await.unwrap();
+    assert!(report.is_complete() && report.conflicts.is_empty(), "{report:?}");
 }
 
 /// Returns a content that shows whether a part is missing.
@@ -39,26 +57,52 @@ fn number(content: &str) -> Option<u64> {
     (content == self::content(number)).then_some(number)
 }
 
-/// Writes, removes and synchronises until the parent kills this process. Prints the acknowledged
+/// Writes, removes and synchronises until the parent kills this process. Also closes the session,
+/// restores it, collects garbage and lets another machine take over. Prints the acknowledged
 /// changes.
 async fn child(place: &Path) -> ! {
-    let mirror = open(place).await;
+    let mut mirror = open(place).await;
     let counter = place.join("counter");
     let mut next: u64 =
         std::fs::read_to_string(&counter).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     loop {
-        let path = place.join(format!("session/f{}", next % FILES));
+        let name = format!("f{}", next % FILES);
+        let path = place.join("session").join(&name);
+        let relative = RelativePath::parse(&name).unwrap();
         let is_removal = next % 11 == 10;
-        // The file tools rename complete files in the same way.
-        if is_removal {
-            let _ = std::fs::remove_file(&path);
+        let step = if is_removal { None } else { Some(next % 8) };
+        if step == Some(1) {
+            drop(mirror);
+            write_elsewhere(place, &name, &content(next)).await;
+            mirror = open(place).await;
         } else {
-            let beside = place.join("session/.agent-tools-staged-child");
-            std::fs::write(&beside, content(next)).unwrap();
-            std::fs::rename(&beside, &path).unwrap();
+            // The file tools rename complete files in the same way.
+            if is_removal {
+                let _ = std::fs::remove_file(&path);
+            } else {
+                let beside = place.join("session/.agent-tools-staged-child");
+                std::fs::write(&beside, content(next)).unwrap();
+                std::fs::rename(&beside, &path).unwrap();
+            }
+            let report = match step {
+                Some(3) => mirror.put_file(&relative).await.unwrap(),
+                _ => mirror.sync().await.unwrap(),
+            };
+            assert!(report.conflicts.is_empty(), "{report:?}");
         }
-        let report = mirror.sync().await.unwrap();
-        assert!(report.conflicts.is_empty(), "{report:?}");
+        match step {
+            Some(5) => {
+                mirror.close(CloseMode::KeepPending).await.unwrap();
+                mirror = open(place).await;
+            }
+            Some(6) => {
+                mirror.collect_garbage(GarbageOptions::default()).await.unwrap();
+            }
+            Some(7) => {
+                mirror.restore_version(&relative, mirror.entry()).await.unwrap();
+            }
+            _ => {}
+        }
         std::fs::write(place.join("counter.new"), (next + 1).to_string()).unwrap();
         std::fs::rename(place.join("counter.new"), &counter).unwrap();
         let mut out = std::io::stdout().lock();
@@ -116,7 +160,7 @@ async fn acknowledged_changes_survive_a_kill_at_any_moment_and_no_file_is_torn()
             .spawn()
             .unwrap();
         // Any moment after the start of the program, in steps that share no rhythm with it.
-        tokio::time::sleep(Duration::from_micros(4_000 + kill * 7_919 % 41_000)).await;
+        tokio::time::sleep(Duration::from_micros(4_000 + kill * 7_919 % 163_000)).await;
         child.kill().unwrap();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
