@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Most file content that all uploads hold in memory.
-const BUDGET_BYTES: u64 = 48 << 20;
+const BUDGET_BYTES: u64 = 40 << 20;
 
 /// Shared limit on the memory of uploads.
 #[derive(Clone, Debug)]
