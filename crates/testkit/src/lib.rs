@@ -7,6 +7,7 @@ mod clock_store;
 #[cfg(feature = "failing-store")]
 mod failing_store;
 mod files;
+mod in_sight;
 #[cfg(feature = "latency-store")]
 mod latency_store;
 mod rerun;
@@ -19,6 +20,7 @@ pub use clock_store::ClockStore;
 #[cfg(feature = "failing-store")]
 pub use failing_store::{Calls, Conditions, FailingStore, Failure};
 pub use files::{read_files, write_file};
+pub use in_sight::{BASE, NO_DIRECTORY_IN_SIGHT, directory_in_sight};
 #[cfg(feature = "latency-store")]
 pub use latency_store::{LatencyStore, Requests};
 pub use rerun::{as_ordinary_user, assert_passed, copy_of_this_program, rerun};

@@ -10,26 +10,12 @@ use sandbox_core::{
     CommandOutput, CommandSpec, CommandStatus, Limits, NativeSandbox, Sandbox, SessionDir, Tier,
 };
 
-/// Environment variable that names a directory for trees in the host's view.
-pub(crate) const BASE: &str = "SANDBOX_CORE_TEST_BASE";
+pub(crate) use testkit::{BASE, NO_DIRECTORY_IN_SIGHT};
 
-/// Creates a directory outside `/tmp` and `/var/tmp`, which the engine replaces. Returns `None` if
-/// this user has no such directory.
+/// Creates a directory that the engine does not replace; see [`testkit::directory_in_sight`].
 pub(crate) fn directory_in_sight() -> Option<tempfile::TempDir> {
-    let named = std::env::var_os(BASE).map(PathBuf::from);
-    let usual = [
-        env!("CARGO_TARGET_TMPDIR").into(),
-        std::env::home_dir().unwrap_or_default(),
-        "/var/lib".into(),
-    ];
-    let parents = named.into_iter().chain(usual).filter_map(|parent| parent.canonicalize().ok());
-    let mut in_sight =
-        parents.filter(|parent| !parent.starts_with("/tmp") && !parent.starts_with("/var/tmp"));
-    in_sight.find_map(|parent| tempfile::tempdir_in(parent).ok())
+    testkit::directory_in_sight(env!("CARGO_TARGET_TMPDIR"))
 }
-
-/// Remedy if [`directory_in_sight`] finds no directory.
-pub(crate) const NO_DIRECTORY_IN_SIGHT: &str = "a build directory or a home outside /tmp";
 
 /// Returns the number of repetitions for a test that usually has `count`: a tenth of it in an
 /// emulated machine, which is some twenty times slower.
