@@ -142,7 +142,7 @@ pub(super) fn open_file(dir: impl AsFd, path: &Path, flags: OFlags) -> rustix::i
     opened
 }
 
-/// Returns whether this process opens a file with this mode only by [`Grant`].
+/// Returns whether this process opens a file with this mode only by a grant.
 pub fn is_opened_by_grant(mode: u16) -> bool {
     u32::from(mode) & READ == 0 && !rustix::process::geteuid().is_root()
 }
