@@ -1,5 +1,6 @@
 //! Settings of a native sandbox, and its opening on either tier.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use policy::{AllowList, BindAccess, MountOp, Policy};
@@ -17,6 +18,9 @@ use super::support;
 use super::temporary::TemporaryDir;
 use super::tree::{HostTree, compile};
 use crate::sandbox::{Limits, Tier, Weakness};
+
+/// The maximum number of times that a policy is compiled, if the host removes files meanwhile.
+const MAX_ATTEMPTS: usize = 5;
 
 impl NativeSandbox {
     /// Returns a builder with default limits on the namespace tier.
@@ -79,6 +83,16 @@ impl NativeSandboxBuilder {
     }
 
     fn open_in_namespaces(&self) -> Result<NativeSandbox, OpenError> {
+        for _ in 1..MAX_ATTEMPTS {
+            match self.try_open_in_namespaces() {
+                Err(error) if is_vanished_target(&error) => {}
+                other => return other,
+            }
+        }
+        self.try_open_in_namespaces()
+    }
+
+    fn try_open_in_namespaces(&self) -> Result<NativeSandbox, OpenError> {
         let Self { policy, session_dir, limits, .. } = self;
         if let Some(what) = support::unsupported_by_native(policy) {
             return Err(OpenError::UnsupportedPolicy { what });
@@ -144,6 +158,12 @@ impl NativeSandboxBuilder {
             report,
         ))
     }
+}
+
+/// Returns whether a file that the policy protects was removed after the policy was compiled.
+fn is_vanished_target(error: &OpenError) -> bool {
+    let OpenError::LayerUnavailable { step, source, .. } = error else { return false };
+    step.starts_with("mount ") && source.kind() == io::ErrorKind::NotFound
 }
 
 /// Returns an error if the policy has a rule inside a writable directory and the caller does not

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use policy::Policy;
@@ -10,7 +11,8 @@ use sandbox_core::{CommandOutput, CommandStatus, NativeSandbox, Sandbox};
 
 use crate::calls;
 use crate::fixture::{
-    Fixture, NO_DIRECTORY_IN_SIGHT, directory_in_sight, fixture, open, spec, without_namespaces,
+    Fixture, NO_DIRECTORY_IN_SIGHT, directory_in_sight, fixture, open, repetitions, spec,
+    without_namespaces,
 };
 use testkit::skipped;
 
@@ -280,4 +282,33 @@ async fn a_running_command_is_subject_to_new_rules() {
     };
     let (ran, ()) = tokio::join!(running, others);
     assert_eq!(ran.unwrap().status, CommandStatus::Exited(0));
+}
+
+#[test]
+fn a_sandbox_opens_while_the_host_removes_files_that_the_policy_protects() {
+    if without_namespaces() {
+        return;
+    }
+    let fixture = fixture();
+    let other = fixture.root.join("other");
+    let policy = Policy::session(&fixture.dir).allow_write(&fixture.root).build().unwrap();
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                testkit::write_file(&other, "a/.git/hooks/pre-commit", "");
+                testkit::write_file(&other, "a/.git/HEAD", "");
+                std::thread::sleep(Duration::from_millis(20));
+                fs::remove_dir_all(&other).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let opened: Vec<_> = (0..repetitions(200))
+            .map(|_| NativeSandbox::builder(&policy, &fixture.dir).open().map(drop))
+            .collect();
+        is_done.store(true, Ordering::Relaxed);
+        for sandbox in opened {
+            sandbox.unwrap();
+        }
+    });
 }
