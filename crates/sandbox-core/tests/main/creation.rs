@@ -299,7 +299,8 @@ fn a_sandbox_opens_while_the_host_removes_files_that_the_policy_protects() {
                 testkit::write_file(&other, "a/.git/hooks/pre-commit", "");
                 testkit::write_file(&other, "a/.git/HEAD", "");
                 std::thread::sleep(Duration::from_millis(20));
-                fs::remove_dir_all(&other).unwrap();
+                // Some kernels refuse to remove a directory while a mount covers it elsewhere.
+                let _ = fs::remove_dir_all(&other);
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
