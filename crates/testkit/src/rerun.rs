@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use crate::skip::skipped;
+
 /// Returns a command that runs one test of this test program alone.
 ///
 /// # Panics
@@ -47,4 +49,19 @@ pub fn as_ordinary_user(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
     command
+}
+
+/// Runs one test of this program again as an ordinary user, and asserts that it passed. Without the
+/// package util-linux, reports that `what` is not checked. Only root can call this.
+///
+/// # Panics
+/// Panics if the test fails, or if CI would skip it.
+#[track_caller]
+pub fn rerun_as_ordinary_user(test: &str, what: &str) {
+    let (_dir, program) = copy_of_this_program();
+    let mut run = as_ordinary_user(program);
+    match run.args(["--exact", test]).env_remove("TMPDIR").current_dir("/").output() {
+        Ok(ran) => assert_passed(&ran),
+        Err(_) => skipped(what, "package util-linux"),
+    }
 }

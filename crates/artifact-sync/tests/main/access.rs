@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use artifact_sync::{ChangeSource, SkipReason};
 use sandbox_core::{FileErrorKind, SessionDir};
-use testkit::{
-    Calls, FailingStore, as_ordinary_user, assert_passed, copy_of_this_program, rerun, skipped,
-};
+use testkit::{Calls, FailingStore, assert_passed, rerun, rerun_as_ordinary_user, skipped};
 
 use crate::machine::{Machine, changed, expected};
 
@@ -26,17 +24,8 @@ fn set_mode(machine: &Machine, path: &str, mode: u32) {
 async fn files_that_deny_access_to_their_owner_are_stored_and_keep_their_modes() {
     // Root ignores modes, so an ordinary user runs the test.
     if rustix::process::geteuid().is_root() {
-        let (_dir, program) = copy_of_this_program();
         let test = "access::files_that_deny_access_to_their_owner_are_stored_and_keep_their_modes";
-        let ran = as_ordinary_user(program)
-            .args(["--exact", test])
-            .env_remove("TMPDIR")
-            .current_dir("/")
-            .output();
-        return match ran {
-            Ok(ran) => assert_passed(&ran),
-            Err(_) => skipped("unreadable files", "package util-linux"),
-        };
+        return rerun_as_ordinary_user(test, "unreadable files");
     }
     for source in SOURCES {
         let store = FailingStore::new();

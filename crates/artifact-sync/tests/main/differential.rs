@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rustix::fs::{CWD, FileType, Mode};
 use sandbox_core::RelativePath;
-use testkit::{as_ordinary_user, assert_passed, copy_of_this_program, skipped};
+use testkit::rerun_as_ordinary_user;
 
 /// Number of cases, unless `PROPTEST_CASES` is set.
 const CASES: u32 = 500;
@@ -262,21 +262,12 @@ fn events_and_walks_find_the_same_changes() {
 
 #[test]
 fn events_and_walks_agree_on_unreadable_directories() {
-    // Root ignores modes, so an ordinary user runs the test again, from a copy that every user can
-    // execute.
+    // Root ignores modes, so an ordinary user runs the test again.
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let (_dir, program) = copy_of_this_program();
-    let run = as_ordinary_user(program)
-        .args(["--exact", "differential::events_and_walks_find_the_same_changes"])
-        .env_remove("TMPDIR")
-        .current_dir("/")
-        .output();
-    let Ok(run) = run else {
-        return skipped("scans as an ordinary user", "package util-linux");
-    };
-    assert_passed(&run);
+    let test = "differential::events_and_walks_find_the_same_changes";
+    rerun_as_ordinary_user(test, "scans as an ordinary user");
 }
 
 fn open_up(dir: &std::path::Path) {

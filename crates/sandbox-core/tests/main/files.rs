@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sandbox_core::{FileErrorKind, RelativePath, SessionDir};
-use testkit::{as_ordinary_user, assert_passed, copy_of_this_program, skipped};
+use testkit::rerun_as_ordinary_user;
 
 struct Fixture {
     outer: tempfile::TempDir,
@@ -180,17 +180,8 @@ fn remove_all_deletes_directories_that_deny_access_to_their_owner() {
 fn files_that_deny_access_to_their_owner_are_read_and_keep_their_modes() {
     // Root ignores modes, so an ordinary user runs the test.
     if rustix::process::geteuid().is_root() {
-        let (_dir, program) = copy_of_this_program();
         let test = "files::files_that_deny_access_to_their_owner_are_read_and_keep_their_modes";
-        let ran = as_ordinary_user(program)
-            .args(["--exact", test])
-            .env_remove("TMPDIR")
-            .current_dir("/")
-            .output();
-        return match ran {
-            Ok(ran) => assert_passed(&ran),
-            Err(_) => skipped("unreadable files", "package util-linux"),
-        };
+        return rerun_as_ordinary_user(test, "unreadable files");
     }
     let Fixture { outer, dir } = fixture();
     dir.write(&rel("a/b/c"), b"inside").unwrap();
