@@ -51,6 +51,22 @@ impl Upload {
         self.attempt_with(|_| ()).await
     }
 
+    /// Drops an attempt at the step with this number.
+    async fn attempt_dropped_at(&self, step: usize) {
+        let (dropped, steps) = (tokio::sync::Notify::new(), Mutex::new(0));
+        tokio::select! {
+            biased;
+            () = dropped.notified() => {}
+            _ = self.attempt_with(|_| {
+                let mut steps = steps.lock().unwrap();
+                if *steps == step {
+                    dropped.notify_one();
+                }
+                *steps += 1;
+            }) => {}
+        }
+    }
+
     async fn attempt_with(
         &self,
         on_step: impl Fn(&UploadStep<'_>) + Send + Sync,
@@ -118,19 +134,7 @@ async fn an_upload_that_is_dropped_at_any_step_resumes() {
     for last in 0..=PARTS {
         let store = FailingStore::new();
         let upload = Upload::on(&store);
-        let dropped = Arc::new(tokio::sync::Notify::new());
-        let steps = Mutex::new(0);
-        tokio::select! {
-            biased;
-            () = dropped.notified() => {}
-            _ = upload.attempt_with(|_| {
-                let mut steps = steps.lock().unwrap();
-                if *steps == last {
-                    dropped.notify_one();
-                }
-                *steps += 1;
-            }) => {}
-        }
+        upload.attempt_dropped_at(last).await;
         let before = upload.acknowledged();
         store.fail(Calls::Parts, usize::MAX, 1);
         check_hash(&upload.attempt().await.unwrap(), &content());
@@ -247,20 +251,11 @@ async fn resumes_on_the_server_of_the_environment() {
         return;
     }
     let opened = open_store("s3://bucket").unwrap();
-    for last in [0, 2, PARTS] {
+    // Not after the last part: this server answers while it still completes an upload. A completion
+    // whose answer is lost has a test of its own.
+    for last in [0, 2, PARTS - 1] {
         let upload = Upload::new(opened.store.clone(), opened.capabilities.clone());
-        let (dropped, steps) = (tokio::sync::Notify::new(), Mutex::new(0));
-        tokio::select! {
-            biased;
-            () = dropped.notified() => {}
-            _ = upload.attempt_with(|_| {
-                let mut steps = steps.lock().unwrap();
-                if *steps == last {
-                    dropped.notify_one();
-                }
-                *steps += 1;
-            }) => {}
-        }
+        upload.attempt_dropped_at(last).await;
         // Answers that are there already count before the upload is dropped.
         assert!(upload.acknowledged() >= last);
         check_hash(&upload.attempt().await.unwrap(), &content());
