@@ -95,6 +95,11 @@ impl NativeSandbox {
         self.wrapped.wrap(&self.connection, &self.mounts, spec)
     }
 
+    /// Returns whether a command of [`NativeSandbox::wrap_command`] is running.
+    pub fn runs_wrapped_commands(&self) -> bool {
+        self.wrapped.are_running()
+    }
+
     /// Returns the rules of the policy that are not enforced on the current files, with reasons.
     pub fn unenforced(&self) -> Vec<Unenforced> {
         self.mounts.plan().unenforced.clone()

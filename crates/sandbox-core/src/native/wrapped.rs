@@ -11,6 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -39,6 +40,31 @@ struct Listener {
     /// The init program. Clients execute it by the path of this descriptor.
     program: OwnedFd,
     commands: Arc<Mutex<Vec<CommandSpec>>>,
+    clients: Arc<Mutex<Clients>>,
+}
+
+/// Connections of clients whose commands have started. A client closes its connection by exiting.
+#[derive(Default)]
+struct Clients(Vec<UnixStream>);
+
+impl Clients {
+    fn add(&mut self, client: UnixStream) {
+        self.drop_exited();
+        self.0.push(client);
+    }
+
+    fn are_running(&mut self) -> bool {
+        self.drop_exited();
+        !self.0.is_empty()
+    }
+
+    fn drop_exited(&mut self) {
+        self.0.retain(|client| {
+            let mut fds = [PollFd::new(client, PollFlags::empty())];
+            let polled = rustix::event::poll(&mut fds, Some(&Timespec::default()));
+            polled.is_ok() && fds[0].revents().is_empty()
+        });
+    }
 }
 
 impl Drop for WrappedCommands {
@@ -51,6 +77,11 @@ impl Drop for WrappedCommands {
 }
 
 impl WrappedCommands {
+    /// Returns whether a command is running.
+    pub(super) fn are_running(&self) -> bool {
+        lock(&self.0).as_ref().is_some_and(|listener| lock(&listener.clients).are_running())
+    }
+
     /// Returns the shell string of a command. No shell expands any character of it.
     pub(super) fn wrap(
         &self,
@@ -97,16 +128,20 @@ fn listen(session: Session) -> io::Result<Listener> {
     let socket = Arc::new(UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?);
     let program = memory_file("sandbox-client", PROGRAM, MemfdFlags::EXEC)?;
     let commands = Arc::<Mutex<Vec<CommandSpec>>>::default();
+    let clients = Arc::<Mutex<Clients>>::default();
     let (listener, known) = (Arc::clone(&socket), Arc::clone(&commands));
+    let started = Arc::clone(&clients);
     std::thread::Builder::new().name("sandbox-wrapped".to_owned()).stack_size(256 * 1024).spawn(
         move || {
             while let Ok((client, _)) = listener.accept() {
                 // A client without an answer reports the failure itself.
-                let _ = serve(&client, &session, &known);
+                if serve(&client, &session, &known).is_ok() {
+                    lock(&started).add(client);
+                }
             }
         },
     )?;
-    Ok(Listener { socket, name, program, commands })
+    Ok(Listener { socket, name, program, commands, clients })
 }
 
 /// Starts the command of one client on the client's streams.

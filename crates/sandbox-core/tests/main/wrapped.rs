@@ -183,3 +183,24 @@ async fn files_of_wrapped_commands_are_checked_before_the_next_one_and_at_close(
     fixture.sandbox.close().await;
     assert!(!path.exists());
 }
+
+#[tokio::test]
+async fn the_host_sees_that_a_wrapped_command_is_running() {
+    let fixture = fixture();
+    let wrapped = wrap(&fixture, "echo started; read end");
+    assert!(!fixture.sandbox.runs_wrapped_commands());
+    let mut child = Command::new("sh")
+        .args(["-c", &wrapped])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    assert_eq!(line, "started\n");
+    assert!(fixture.sandbox.runs_wrapped_commands());
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(!fixture.sandbox.runs_wrapped_commands());
+}
