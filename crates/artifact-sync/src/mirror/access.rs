@@ -1,8 +1,10 @@
 //! Permission to use a mirror, and the calls that use it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::error::SyncError;
 
@@ -56,10 +58,15 @@ impl Access {
     }
 
     /// Waits until another owner was found in the log.
-    pub(super) async fn lost(&self) {
+    pub(super) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut permission = self.0.subscribe();
-        // The sender lives as long as this borrow.
-        let _ = permission.wait_for(|permission| *permission == Permission::Lost).await;
+        async move {
+            let is_lost = |permission: &Permission| *permission == Permission::Lost;
+            let is_dropped = permission.wait_for(is_lost).await.is_err();
+            if is_dropped {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Refuses new calls afterwards.
@@ -142,21 +149,19 @@ impl Calls {
         let _ = self.0.subscribe().wait_for(|running| running.count == 0).await;
     }
 
-    /// Returns a receiver that changes whenever a call starts or ends.
-    pub(super) fn changes(&self) -> impl Changes + use<> {
-        self.0.subscribe()
-    }
-}
-
-/// Source of changes of the running calls.
-pub(super) trait Changes: Send {
-    /// Waits for the next change. Returns `false` if there will be none.
-    fn next(&mut self) -> impl Future<Output = bool> + Send;
-}
-
-impl Changes for watch::Receiver<Running> {
-    async fn next(&mut self) -> bool {
-        self.changed().await.is_ok()
+    /// Waits until no call has started or ended for a time. Returns `false` if no more calls will
+    /// come.
+    pub(super) fn quiet_for(&self, time: Duration) -> impl Future<Output = bool> + Send + use<> {
+        let mut running = self.0.subscribe();
+        async move {
+            loop {
+                match timeout(time, running.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return false,
+                    Err(_) => return true,
+                }
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::log::{AppendError, Appended, LogState, LogStore, LogWriter, Moment, P
 use crate::mirror::incoming::{self, Incoming};
 use crate::mirror::shared::{Appender, SentBatch, Shared, Tenure};
 use crate::owners::{Verdict, Watch};
+use crate::report::Progress;
 use crate::transfer::{Fetcher, Remote};
 
 /// Context of an acquisition.
@@ -19,6 +20,7 @@ pub(super) struct Acquisition<'a> {
     pub(super) remote: &'a Remote,
     pub(super) fetcher: &'a Fetcher,
     pub(super) ownership: &'a Ownership,
+    pub(super) progress: Option<&'a dyn Progress>,
 }
 
 /// Time at which the log gets the line of the new owner.
@@ -79,6 +81,7 @@ impl Acquisition<'_> {
                 key: heartbeat.map(|heartbeat| heartbeat.key_of(&owner.home)),
                 timings: self.ownership.timings,
                 takeover: self.ownership.takeover,
+                progress: self.progress,
             };
             match watch.observe().await? {
                 Verdict::Dead => {}
@@ -133,17 +136,17 @@ impl Shared {
         matches!(*lock(&self.tenure), Tenure::Released)
     }
 
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         matches!(*lock(&self.tenure), Tenure::Held(_))
     }
 
     /// Becomes the owner again, with one request if no other home was the owner meanwhile.
-    /// Otherwise, the working copy follows the log.
-    pub(super) async fn reacquire(self: &Arc<Self>) -> Result<(), SyncError> {
+    /// Otherwise, the working copy follows the log, and the result is `true`.
+    pub(super) async fn reacquire(self: &Arc<Self>) -> Result<bool, SyncError> {
         let mut appender = self.appender.lock().await;
         self.access.check_lease()?;
         if self.is_held() {
-            return Ok(());
+            return Ok(false);
         }
         self.learn_conditions(&mut appender).await?;
         // The entry without an answer may be the release, or an earlier attempt of this.
@@ -156,12 +159,13 @@ impl Shared {
                     self.acknowledge(&mut appender, appended).await;
                 }
                 Err(AppendError::Fenced) => {
-                    return self.follow_other_owners(&mut appender).await;
+                    self.follow_other_owners(&mut appender).await?;
+                    return Ok(true);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Becomes the owner after other homes were.
@@ -178,6 +182,7 @@ impl Shared {
             remote: &self.remote,
             fetcher: &self.fetcher,
             ownership: &self.ownership,
+            progress: self.progress.as_deref(),
         };
         let acquired = acquisition.acquire(&base, position, Claim::AtOnce).await?;
         let Acquired { incoming, appender: acquired, owned, tenure } = acquired;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::error::SyncError;
 use crate::log::{Line, ReadError};
 use crate::mirror::Mirror;
-use crate::mirror::access::{Call, Changes as _};
+use crate::mirror::access::Call;
 use crate::mirror::shared::{Appender, SentBatch, Shared, Tenure};
 use crate::report::SyncReport;
 
@@ -20,10 +20,17 @@ use crate::report::SyncReport;
 pub struct CallGuard {
     shared: Arc<Shared>,
     deadline: Duration,
+    has_followed: bool,
     _call: Call,
 }
 
 impl CallGuard {
+    /// Returns whether the working copy has followed other owners, because the session was
+    /// released and acquired again.
+    pub fn has_followed(&self) -> bool {
+        self.has_followed
+    }
+
     /// Proves that no other home had become the owner shortly before. Call this right before the
     /// answer. Sends no request if the log was read or appended within the lease.
     ///
@@ -51,9 +58,7 @@ impl Mirror {
         shared.access.check_start()?;
         let call = shared.calls.begin().await;
         shared.access.check_start()?;
-        if !matches!(*lock(&shared.tenure), Tenure::Held(_)) {
-            shared.reacquire().await?;
-        }
+        let has_followed = !shared.is_held() && shared.reacquire().await?;
         let deadline = self.deadline;
         // A locked appender is about to prove the lease.
         let has_lease = shared.appender.try_lock().map_or(true, |appender| {
@@ -71,7 +76,20 @@ impl Mirror {
                 .abort_handle(),
             );
         }
-        Ok(CallGuard { shared: Arc::clone(shared), deadline, _call: call })
+        Ok(CallGuard { shared: Arc::clone(shared), deadline, has_followed, _call: call })
+    }
+
+    /// Proves that no other home has become the owner, unless that was proven within the lease.
+    /// While a call takes long, the caller repeats this, so that the call does not outlast the
+    /// ownership.
+    ///
+    /// # Errors
+    /// Like [`CallGuard::confirm`].
+    ///
+    /// # Cancel safety
+    /// Nothing is kept.
+    pub async fn confirm(&self) -> Result<(), SyncError> {
+        self.shared.prove_lease(self.deadline).await
     }
 
     /// Returns whether another process owns the session. Then the working copy stays as it is, and
@@ -81,16 +99,29 @@ impl Mirror {
     }
 
     /// Waits until it is found that another process owns the session. The caller then ends the
-    /// processes of the session.
-    ///
-    /// # Cancel safety
-    /// Nothing is kept.
-    pub async fn lost(&self) {
-        self.shared.access.lost().await;
+    /// processes of the session. The future does not keep the mirror, and never ends if the mirror
+    /// is dropped first.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.shared.access.lost()
     }
 
-    /// Releases the session by one append if no call is running and everything is stored. Returns
-    /// whether it is released. The next call acquires it again.
+    /// Lets another mirror of this home open the directory after the session was lost. Does nothing
+    /// before.
+    pub fn abandon(&self) {
+        if self.is_lost() {
+            self.shared.ledger().release();
+        }
+    }
+
+    /// Waits until no call has started or ended for a time. Returns `false` if the mirror was
+    /// dropped. The future does not keep the mirror.
+    pub fn quiet_for(&self, time: Duration) -> impl Future<Output = bool> + Send + use<> {
+        self.shared.calls.quiet_for(time)
+    }
+
+    /// Releases the session by one append if no call is running and everything is stored. Sends
+    /// nothing if this home has not become the owner. Returns whether another home can become the
+    /// owner now. The next call acquires the session again.
     ///
     /// # Errors
     /// Returns the error of the store. The session counts as released then, and the next call finds
@@ -145,14 +176,13 @@ impl Mirror {
     /// Releases the session in the background whenever it was idle for a time.
     pub(super) fn release_in_background(&self, after: Duration) -> AbortHandle {
         let (weak, deadline) = (Arc::downgrade(&self.shared), self.deadline);
-        let mut calls = self.shared.calls.changes();
         let task = tokio::spawn(async move {
             loop {
-                if let Ok(has_next) = timeout(after, calls.next()).await {
-                    if !has_next {
-                        return;
-                    }
-                    continue;
+                let Some(quiet) = weak.upgrade().map(|shared| shared.calls.quiet_for(after)) else {
+                    return;
+                };
+                if !quiet.await {
+                    return;
                 }
                 let Some(shared) = weak.upgrade() else { return };
                 if shared.access.check_start().is_err() {
@@ -187,6 +217,10 @@ impl Shared {
         let proof = async {
             let mut appender = self.appender.lock().await;
             self.access.check_lease()?;
+            if !self.is_held() {
+                // The entries of other homes are expected. The next call acquires the session.
+                return Ok(());
+            }
             if appender.writer.unproven_for() <= self.ownership.timings.lease {
                 return Ok(());
             }
@@ -213,7 +247,7 @@ impl Shared {
             return Ok(true);
         }
         let Some(_no_calls) = self.calls.exclude() else { return Ok(false) };
-        if !self.is_owner() || self.has_background_work() || !self.claimed_paths().is_empty() {
+        if self.has_background_work() || !self.claimed_paths().is_empty() {
             return Ok(false);
         }
         let shared = Arc::clone(self);
@@ -225,6 +259,9 @@ impl Shared {
         };
         if !is_clean || appender.writer.staged().is_some() {
             return Ok(false);
+        }
+        if !self.is_owner() {
+            return Ok(true);
         }
         match timeout(deadline, self.release(&mut appender)).await {
             Ok(released) => released.map(|()| true),

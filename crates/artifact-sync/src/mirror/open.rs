@@ -225,6 +225,7 @@ impl Parts {
             remote: &self.remote,
             fetcher,
             ownership: &self.settings.ownership,
+            progress: self.settings.progress.as_deref(),
         };
         acquisition.acquire(base, position, Claim::WithFirstChange).await
     }

@@ -18,6 +18,7 @@ use crate::log::{Moment, Token};
 use crate::owners::home::HomeId;
 use crate::owners::timings::Timings;
 use crate::owners::{Beat, FORMAT, key};
+use crate::transfer::StoreError;
 
 /// Longest time for one request. It is the same as in the model of the lease.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,7 +54,6 @@ impl Orders {
 
 /// Part that the thread uses too.
 struct Pulse {
-    store: Arc<dyn ObjectStore>,
     general: Key,
     key: Key,
     url: Option<String>,
@@ -69,18 +69,19 @@ impl Heartbeat {
     /// Starts the thread of a home's heartbeat, which is `<prefix>/owners/<home>` in the store.
     /// `url` is the address under which other machines reach this one.
     ///
-    /// The thread has its own runtime. A cloud store must therefore be opened for it alone, because
-    /// connections belong to a runtime.
+    /// The thread opens the store before the first beat, and has its own runtime. `open` must
+    /// return a client of its own for a cloud store, because connections belong to a runtime. If it
+    /// fails, the home has no heartbeat: other homes take its sessions over.
     ///
     /// # Errors
     /// Returns [`SyncError::Index`] if the thread cannot be started.
     pub fn start(
-        store: Arc<dyn ObjectStore>,
+        open: impl FnOnce() -> Result<Arc<dyn ObjectStore>, StoreError> + Send + 'static,
         prefix: &Key,
         home: HomeId,
         url: Option<String>,
     ) -> Result<Self, SyncError> {
-        Self::start_with(store, prefix, home, url, Timings::default())
+        Self::start_with(open, prefix, home, url, Timings::default())
     }
 
     /// Like [`Heartbeat::start`], with other intervals.
@@ -89,7 +90,7 @@ impl Heartbeat {
     /// Like [`Heartbeat::start`].
     #[doc(hidden)]
     pub fn start_with(
-        store: Arc<dyn ObjectStore>,
+        open: impl FnOnce() -> Result<Arc<dyn ObjectStore>, StoreError> + Send + 'static,
         prefix: &Key,
         home: HomeId,
         url: Option<String>,
@@ -97,7 +98,6 @@ impl Heartbeat {
     ) -> Result<Self, SyncError> {
         let (orders, received) = watch::channel(Orders::default());
         let pulse = Arc::new(Pulse {
-            store,
             general: prefix.clone(),
             key: key(prefix, home.as_str()),
             url,
@@ -108,7 +108,7 @@ impl Heartbeat {
         let locked = home.open();
         let thread = locked.and_then(|file| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let run = move || runtime.block_on(run(&working, received, &file));
+            let run = move || runtime.block_on(run(&working, received, &file, open));
             std::thread::Builder::new().name("heartbeat".to_owned()).spawn(run)
         });
         let failed = |source| SyncError::Index { path: home.as_str().into(), source };
@@ -182,7 +182,13 @@ impl Pulse {
 }
 
 /// Sends beats while sessions are owned, until the handle is dropped.
-async fn run(pulse: &Pulse, mut orders: watch::Receiver<Orders>, file: &File) {
+async fn run(
+    pulse: &Pulse,
+    mut orders: watch::Receiver<Orders>,
+    file: &File,
+    open: impl FnOnce() -> Result<Arc<dyn ObjectStore>, StoreError>,
+) {
+    let mut opening = Opening { open: Some(open), store: None };
     loop {
         let wanted = orders.wait_for(|orders| orders.held > 0 || orders.ends).await;
         if wanted.is_ok_and(|orders| orders.ends) {
@@ -192,12 +198,13 @@ async fn run(pulse: &Pulse, mut orders: watch::Receiver<Orders>, file: &File) {
             _ = orders.wait_for(|orders| !orders.beats()) => continue,
             () = sleep(pulse.timings.first_beat) => {}
         }
+        let Some(store) = opening.store() else { return };
         // Other processes of the home do not delete the object while this lock is held.
         let _ = file.lock_shared();
         loop {
             tokio::select! {
                 _ = orders.wait_for(|orders| !orders.beats()) => break,
-                beat = timeout(REQUEST_TIMEOUT, pulse.beat(&*pulse.store)) => {
+                beat = timeout(REQUEST_TIMEOUT, pulse.beat(&*store)) => {
                     if let Some(error) = failure(beat) {
                         tracing::warn!(error, "the heartbeat of this home was not stored");
                     }
@@ -211,11 +218,37 @@ async fn run(pulse: &Pulse, mut orders: watch::Receiver<Orders>, file: &File) {
         let _ = file.unlock();
     }
     let (held, has_beaten) = (orders.borrow().held, lock(&pulse.acknowledged).is_some());
-    if held == 0 && has_beaten && is_alone(file) {
-        let deleted = timeout(DELETION_TIMEOUT, pulse.store.delete(&pulse.key)).await;
+    if held == 0
+        && has_beaten
+        && is_alone(file)
+        && let Some(store) = opening.store()
+    {
+        let deleted = timeout(DELETION_TIMEOUT, store.delete(&pulse.key)).await;
         if let Some(error) = failure(deleted) {
             tracing::debug!(error, "the heartbeat of this home was not deleted");
         }
+    }
+}
+
+/// Store of the thread, which is opened when it is needed.
+struct Opening<F> {
+    open: Option<F>,
+    store: Option<Arc<dyn ObjectStore>>,
+}
+
+impl<F: FnOnce() -> Result<Arc<dyn ObjectStore>, StoreError>> Opening<F> {
+    /// Returns the store; `None` if it could not be opened.
+    fn store(&mut self) -> Option<Arc<dyn ObjectStore>> {
+        if let Some(open) = self.open.take() {
+            match open() {
+                Ok(store) => self.store = Some(store),
+                Err(error) => {
+                    let error = sandbox_core::with_causes(&error);
+                    tracing::warn!(error, "this home has no heartbeat");
+                }
+            }
+        }
+        self.store.clone()
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Timings {
     pub longest_gap: Duration,
     /// Time after a read or an append of the log in which calls are answered from memory.
     pub lease: Duration,
+    /// Time after the last call after which an application releases the session.
+    pub idle: Duration,
 }
 
 impl Default for Timings {
@@ -22,6 +24,7 @@ impl Default for Timings {
             first_beat: Duration::from_secs(5),
             longest_gap: Duration::from_secs(15),
             lease: Duration::from_secs(20),
+            idle: Duration::from_secs(30),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::error::SyncError;
 use crate::log::{End, LogStore, Moment, Owner, Position, ReadError, end_of};
 use crate::owners::Beat;
 use crate::owners::timings::Timings;
+use crate::report::Progress;
 
 /// Equal reads after which the home counts as dead.
 const EQUAL_READS: u32 = 4;
@@ -28,6 +29,7 @@ pub(crate) struct Watch<'a> {
     pub(crate) key: Option<Key>,
     pub(crate) timings: Timings,
     pub(crate) takeover: Takeover,
+    pub(crate) progress: Option<&'a dyn Progress>,
 }
 
 /// Result of an observation.
@@ -76,6 +78,9 @@ impl Watch<'_> {
                     if equal == 1 {
                         let url = self.url(current.as_ref());
                         tracing::info!(url, "waiting for the owner of the session");
+                        if let Some(progress) = self.progress.filter(|_| last.is_none()) {
+                            progress.waiting_for_owner(url.as_deref());
+                        }
                     }
                     last = Some((current, moment));
                 }

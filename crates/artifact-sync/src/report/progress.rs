@@ -18,6 +18,10 @@ pub trait Progress: fmt::Debug + Send + Sync {
     /// Reports that `done` of `total` files are finished. The mirror calls this often and from any
     /// thread, so it must not block.
     fn advanced(&self, direction: Direction, done: usize, total: usize);
+
+    /// Reports that opening waits until the home that owns the session releases it or counts as
+    /// dead. `url` is the address of that home, if it has one. By default, does nothing.
+    fn waiting_for_owner(&self, _url: Option<&str>) {}
 }
 
 /// Counter of the finished files of one transfer.

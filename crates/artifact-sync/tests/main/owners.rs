@@ -34,7 +34,8 @@ impl Home {
     fn of(machine: Machine, home: HomeId, name: &str, timings: Timings) -> Self {
         let (store, general) = (machine.store.clone(), Key::from(GENERAL));
         let url = Some(format!("http://{name}"));
-        let heartbeat = Heartbeat::start_with(store, &general, home, url, timings).unwrap();
+        let heartbeat =
+            Heartbeat::start_with(move || Ok(store), &general, home, url, timings).unwrap();
         Self { machine, heartbeat }
     }
 

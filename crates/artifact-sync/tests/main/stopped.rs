@@ -25,6 +25,7 @@ pub(crate) fn short() -> Timings {
         first_beat: Duration::from_millis(50),
         longest_gap: Duration::from_secs(1),
         lease: Duration::from_millis(200),
+        ..Timings::default()
     }
 }
 
@@ -49,7 +50,7 @@ pub(crate) fn heartbeat_at(place: &Path, name: &str, store: Arc<dyn ObjectStore>
     let home = place.join(name);
     std::fs::create_dir_all(&home).unwrap();
     let id = HomeId::load_or_create(&home.join("id")).unwrap();
-    Heartbeat::start_with(store, &Key::from(GENERAL), id, None, short()).unwrap()
+    Heartbeat::start_with(move || Ok(store), &Key::from(GENERAL), id, None, short()).unwrap()
 }
 
 pub(crate) fn store_at(place: &Path) -> Arc<dyn ObjectStore> {
