@@ -16,19 +16,15 @@
 mod error;
 mod state;
 
-use std::fmt::Write;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use artifact_sync::{HomeId, SyncError};
 use sandbox_core::SessionId;
 
 pub use self::error::StateError;
 pub(crate) use self::state::{SessionState, StateDir};
-
-/// The length of a home's id in random bytes.
-const ID_BYTES: usize = 16;
 
 /// The directory under which sessions and their state live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,34 +90,14 @@ impl Home {
         self.sessions_root().join(format!("{session}~closing"))
     }
 
-    /// Returns the name under which this home owns sessions in a store. Creates it once.
+    /// Returns the identity under which this home owns sessions in a store. Creates it once.
     ///
     /// # Errors
-    /// Returns [`StateError`] if the file with the name cannot be read or written.
-    pub(crate) fn id(&self) -> Result<String, StateError> {
-        let path = self.path.join("id");
-        if let Some(id) = read_id(&path)? {
-            return Ok(id);
-        }
-        let mut bytes = [0; ID_BYTES];
-        let random = |error| StateError::io("create", &path)(io::Error::other(error));
-        getrandom::fill(&mut bytes).map_err(random)?;
-        let mut id = String::new();
-        for byte in bytes {
-            let _ = write!(id, "{byte:02x}");
-        }
-        self.create()?;
-        let staged = self.path.join(format!("id.{id}"));
-        let linked = std::fs::write(&staged, &id).and_then(|()| std::fs::hard_link(&staged, &path));
-        let _ = std::fs::remove_file(&staged);
-        match linked {
-            Ok(()) => Ok(id),
-            // Another process was faster.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                read_id(&path)?.ok_or_else(|| StateError::io("read", &path)(error))
-            }
-            Err(source) => Err(StateError::Io { operation: "write", path, source }),
-        }
+    /// Returns [`SyncError`] if the file with the identity cannot be read or written.
+    pub(crate) fn id(&self) -> Result<HomeId, SyncError> {
+        // If the directory cannot be created, neither can the file.
+        let _ = self.create();
+        HomeId::load_or_create(&self.path.join("id"))
     }
 
     /// Creates the home and the parent of all session directories, readable by its owner only.
@@ -152,18 +128,6 @@ impl Home {
     }
 }
 
-/// Reads the id of a home. Returns `None` if it has none yet.
-fn read_id(path: &Path) -> Result<Option<String>, StateError> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(StateError::io("open", path))?,
-    };
-    let id = io::read_to_string(file).map_err(StateError::io("read", path))?;
-    let is_valid = id.len() == 2 * ID_BYTES && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it is not the id of a home");
-    if is_valid { Ok(Some(id)) } else { Err(StateError::io("read", path)(invalid())) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,17 +145,5 @@ mod tests {
             std::fs::create_dir_all(home.sessions_root().join(name)).unwrap();
         }
         assert_eq!(home.sessions().unwrap(), [session("a"), session("b")]);
-    }
-
-    #[test]
-    fn a_home_keeps_its_id_and_two_homes_differ() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::new(dir.path().join("new"));
-        let id = home.id().unwrap();
-        assert_eq!(home.id().unwrap(), id);
-        assert_ne!(Home::new(dir.path().join("other")).id().unwrap(), id);
-        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 2, "the id and the sessions");
-        std::fs::write(home.path().join("id"), "short").unwrap();
-        assert!(matches!(home.id(), Err(StateError::Io { .. })));
     }
 }

@@ -42,6 +42,10 @@
 //! repeated. Calls of other processes run on the tokio runtime that opened the session, so that
 //! runtime must outlive the session. Ignore rules, links and skills are those of the first process.
 //!
+//! # Several machines
+//! Machines that share a store own a session in turns ([`Ownership`]). A service that ends calls
+//! [`Sessions::drain`].
+//!
 //! # Limits
 //! The limits of [`sandbox_core`] apply to commands, those of [`artifact_sync`] to files. A result
 //! shows 30,000 UTF-16 units of each stream and 50 artifacts. `readFile` returns at most 32 MiB.
@@ -67,6 +71,7 @@
 
 #![forbid(unsafe_code)]
 
+mod boxed;
 mod denials;
 mod environment;
 mod error_kind;
@@ -86,9 +91,9 @@ mod workspace;
 
 pub use artifact_sync::{
     ChangeSourceReport, CloseMode, Direction, GarbageOptions, GarbageReport, HistoryChange,
-    HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin, IgnoreRules, Linker, PatternError,
-    Pending, Progress, RestoreReport, RestoredVersion, SkipReason, Skipped, StoreCapabilities,
-    StoreError, SyncReport, Takeover, Undelete, UndeleteReport,
+    HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin, IgnoreRules, Linker, OwnerReport,
+    PatternError, Pending, Progress, RestoreReport, RestoredVersion, SkipReason, Skipped,
+    StoreCapabilities, StoreError, SyncReport, Takeover, Undelete, UndeleteReport,
 };
 pub use policy;
 pub use sandbox_core::{
@@ -104,10 +109,10 @@ pub use home::{Home, StateError};
 pub use output::{Artifact, ConflictNote, FileNote, PendingGroup};
 pub use printable::{printable, printable_lines};
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
-pub use session::Session;
+pub use session::{DrainReport, Session};
 pub use sessions::{
-    SessionError, SessionFiles, SessionOwner, SessionSpec, SessionStatus, SessionSummary, Sessions,
-    SessionsBuilder,
+    Ownership, SessionError, SessionFiles, SessionOwner, SessionSpec, SessionStatus,
+    SessionSummary, Sessions, SessionsBuilder,
 };
 pub use sharing::{Difference, SharingError};
 pub use storage::Storage;

@@ -1,6 +1,7 @@
 //! One open session, which this process serves or another one.
 
 mod history;
+mod keeper;
 mod link;
 mod local;
 
@@ -14,7 +15,9 @@ use policy::Policy;
 use sandbox_core::internal::lock;
 use sandbox_core::{EngineReport, Limits, RelativePath, SessionId, SessionPath, Tier, UserId};
 use skill_store::InstalledSkill;
+use tokio::time::timeout;
 
+use crate::boxed::boxed;
 use crate::sessions::{Opener, SessionError, SessionSpec};
 use crate::sharing::{
     Call, CallError, Close, Delete, NotAdmitted, Pull, Refresh, SessionFacts, SharingError,
@@ -23,6 +26,7 @@ use crate::sharing::{
 use crate::tool_error::ToolError;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, WorkspaceError};
 
+pub(crate) use self::keeper::keep;
 pub(crate) use self::link::{Link, OpenedSession};
 pub(crate) use self::local::{LocalSession, SessionParts};
 
@@ -53,6 +57,16 @@ pub struct Session {
     link: RwLock<Link>,
     /// Held while the session is opened again.
     reopening: tokio::sync::Mutex<()>,
+}
+
+/// Result of ending a session before the process exits.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// The session.
+    pub session: SessionId,
+    /// The changes that were stored last, and those that are pending.
+    pub result: Result<SyncReport, TransferError>,
 }
 
 /// Settings that all sessions of one [`Sessions`](crate::Sessions) share.
@@ -225,7 +239,7 @@ impl Session {
     }
 
     /// Waits for the running calls, also those of other processes, ends every process of the
-    /// session, and unlocks it. Its files stay.
+    /// session, and unlocks it for other processes and machines. Its files stay.
     ///
     /// Another process that shares the session serves it with its next call. A program that exits
     /// without waiting fails the running calls of other processes. The next call on this handle
@@ -238,12 +252,34 @@ impl Session {
         session.gate.drain();
         session.gate.idle().await;
         session.end().await;
+        session.workspace.release().await;
     }
 
-    /// Returns whether the session was closed.
-    pub(crate) fn is_closed(&self) -> bool {
+    /// Ends the session before the process exits; see [`Sessions::drain`](crate::Sessions::drain).
+    /// The next call on this handle opens the session again. A session that another process serves
+    /// goes on there.
+    ///
+    /// # Cancel safety
+    /// The session admits no calls, and is not released.
+    pub async fn drain(&self, grace: Duration) -> DrainReport {
+        let result = match self.set_link(Link::Released) {
+            Link::Serving(session) => {
+                session.gate.drain();
+                if timeout(grace, session.gate.idle()).await.is_err() {
+                    tracing::warn!(session = %self.id, "calls are ended after the grace period");
+                }
+                session.end().await;
+                session.workspace.drain().await
+            }
+            _ => Ok(SyncReport::default()),
+        };
+        DrainReport { session: self.id.clone(), result }
+    }
+
+    /// Returns whether the session was closed, or taken over by another machine.
+    pub(crate) fn is_gone(&self) -> bool {
         match self.link() {
-            Link::Serving(session) => session.gate.is_closed(),
+            Link::Serving(session) => session.gate.is_closed() || session.workspace.is_lost(),
             Link::Closed => true,
             Link::Connected(_) | Link::Released => false,
         }
@@ -258,11 +294,11 @@ impl Session {
             let link = self.link();
             match &link {
                 Link::Serving(session) => match session.gate.begin() {
-                    Ok(_guard) => return call.run_on(session).await,
+                    Ok(_guard) => return boxed(|| call.run_on(session)).await,
                     Err(NotAdmitted::Closed) => return Err(self.closed().into()),
                     Err(NotAdmitted::Draining) => {}
                 },
-                Link::Connected(client) => match client.call(&call).await {
+                Link::Connected(client) => match boxed(|| client.call(&call)).await {
                     Ok(output) => return Ok(output),
                     Err(CallError::Failed(error)) => return Err(error),
                     Err(CallError::Closed) => return Err(self.closed().into()),
@@ -271,7 +307,7 @@ impl Session {
                 Link::Released => {}
                 Link::Closed => return Err(self.closed().into()),
             }
-            self.reopen(&link).await?;
+            boxed(|| self.reopen(&link)).await?;
         }
         let reason = format!("{MAX_SERVERS} processes have ended before the call began");
         Err(SharingError::Rejected { session: self.id.clone(), pid: 0, reason }.into())

@@ -4,28 +4,34 @@ mod builder;
 mod error;
 mod files;
 mod opener;
+mod ownership;
 mod prepare;
 mod spec;
 mod status;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use artifact_sync::CloseMode;
 use policy::Policy;
 use sandbox_core::SessionId;
 use sandbox_core::internal::lock;
 use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
 
+use crate::boxed::boxed;
 use crate::home::{Home, StateError};
 use crate::runtimes::HostRuntimes;
-use crate::session::Session;
+use crate::session::{DrainReport, Session};
 use crate::workspace::{CloseError, CloseReport, WorkspaceError};
 
 pub use self::builder::SessionsBuilder;
 pub use self::error::SessionError;
 pub use self::files::SessionFiles;
 pub(crate) use self::opener::Opener;
+pub(crate) use self::ownership::Owner;
+pub use self::ownership::Ownership;
 pub use self::spec::SessionSpec;
 pub use self::status::{SessionOwner, SessionStatus, SessionSummary};
 
@@ -43,7 +49,7 @@ impl SessionsBuilder {
     /// Inspects the host's runtimes and returns the sessions. Creates nothing on disk yet.
     pub fn build(self) -> Sessions {
         let runtimes = HostRuntimes::find(|name| std::env::var_os(name));
-        Sessions { opener: Arc::new(Opener { settings: self, runtimes }), open: Mutex::default() }
+        Sessions { opener: Arc::new(Opener::new(self, runtimes)), open: Mutex::default() }
     }
 }
 
@@ -74,8 +80,8 @@ impl Sessions {
     /// another user, or if another process has it open with other settings.
     pub async fn open(&self, spec: SessionSpec) -> Result<Arc<Session>, SessionError> {
         let cell = self.cell(&spec.id);
-        let session =
-            cell.get_or_try_init(|| async { self.opener.open(&spec).await.map(Arc::new) }).await;
+        let open = || async { boxed(|| self.opener.open(&spec)).await.map(Arc::new) };
+        let session = cell.get_or_try_init(open).await;
         let session = session.cloned();
         match &session {
             Err(_) => self.forget(&spec.id, &cell),
@@ -111,7 +117,7 @@ impl Sessions {
     ) -> Result<CloseReport, CloseError> {
         let cell = self.lock().get(id).cloned();
         let report = match cell.as_ref().and_then(|cell| cell.get()) {
-            Some(session) if !session.is_closed() => session.close_with(mode).await?,
+            Some(session) if !session.is_gone() => session.close_with(mode).await?,
             _ => files::close(&self.opener, id, mode).await?,
         };
         if let Some(cell) = cell {
@@ -129,7 +135,7 @@ impl Sessions {
     pub async fn delete(&self, id: &SessionId) -> Result<(), CloseError> {
         let cell = self.lock().get(id).cloned();
         match cell.as_ref().and_then(|cell| cell.get()) {
-            Some(session) if !session.is_closed() => session.delete().await?,
+            Some(session) if !session.is_gone() => session.delete().await?,
             _ => files::delete(&self.opener, id).await?,
         }
         if let Some(cell) = cell {
@@ -148,6 +154,21 @@ impl Sessions {
         if let Some(session) = cell.as_ref().and_then(|cell| cell.get()) {
             session.release().await;
         }
+    }
+
+    /// Ends all sessions of this value before the process exits, for example after SIGTERM. Refuses
+    /// further calls, waits for the running ones up to a grace period, ends the processes, stores
+    /// all changes, and releases the sessions for other machines. The reports name the changes that
+    /// are not stored; the next opening on this machine stores them.
+    ///
+    /// # Cancel safety
+    /// The sessions admit no calls, and a repeated call continues.
+    pub async fn drain(&self, grace: Duration) -> Vec<DrainReport> {
+        self.opener.begin_draining();
+        let open: Vec<_> = self.lock().drain().map(|(_, cell)| cell).collect();
+        let sessions = open.iter().filter_map(|cell| cell.get().cloned());
+        let drains = sessions.map(|session| async move { session.drain(grace).await });
+        drains.collect::<JoinSet<_>>().join_all().await
     }
 
     /// Opens the files of a session that is on this machine, without a sandbox. If another process
@@ -176,10 +197,10 @@ impl Sessions {
         self.opener.policy(spec)
     }
 
-    /// Returns the cell of a session; a new one if the session was closed.
+    /// Returns the cell of a session; a new one if the session was closed or lost.
     fn cell(&self, id: &SessionId) -> SessionCell {
         let mut open = self.lock();
-        if open.get(id).and_then(|cell| cell.get()).is_some_and(|session| session.is_closed()) {
+        if open.get(id).and_then(|cell| cell.get()).is_some_and(|session| session.is_gone()) {
             open.remove(id);
         }
         Arc::clone(open.entry(id.clone()).or_default())

@@ -4,11 +4,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use artifact_sync::{Linker, OpenedStore, SessionKeys, StoreCapabilities, StoreError, StoreProbe};
+use artifact_sync::{
+    Linker, OpenedStore, OwnerReport, SessionKeys, StoreCapabilities, StoreError, StoreProbe,
+    SyncError,
+};
 use object_store::ObjectStore;
 use object_store::path::Path as Key;
 use sandbox_core::{SessionId, UserId};
 use skill_store::SkillStore;
+
+use crate::home::Home;
 
 /// An object store with a prefix for all its keys, and a linker that makes links to its objects.
 #[derive(Clone, Debug)]
@@ -23,6 +28,21 @@ pub struct Storage {
     endpoint: Option<String>,
     /// Properties of the store that sessions have detected.
     pub(crate) probe: StoreProbe,
+    reach: Reach,
+}
+
+/// Processes that can use a store.
+#[derive(Clone, Debug)]
+enum Reach {
+    ThisProcess,
+    /// Those that can use the directory.
+    Directory(PathBuf),
+    /// Those on any machine. The URL opens the store again.
+    Cloud {
+        url: String,
+    },
+    /// Unknown, because the embedder opened the store. This client is for other runtimes.
+    Embedder(Arc<dyn ObjectStore>),
 }
 
 impl Storage {
@@ -36,7 +56,7 @@ impl Storage {
     /// Returns [`StoreError`] if the URL or a setting is invalid, or the feature is disabled.
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let opened = artifact_sync::open_store(url)?;
-        Ok(Self::from_opened(opened))
+        Ok(Self::from_opened(opened, url))
     }
 
     /// Opens a directory on the local disk by its absolute path, and creates it if it is absent.
@@ -45,13 +65,18 @@ impl Storage {
     /// Returns [`StoreError`] if the directory cannot be created or the feature `fs` is disabled.
     pub fn local(dir: &Path) -> Result<Self, StoreError> {
         let opened = artifact_sync::open_directory(dir)?;
-        Ok(Self::from_opened(opened))
+        Ok(Self::from_opened(opened, ""))
     }
 
-    fn from_opened(opened: OpenedStore) -> Self {
+    fn from_opened(opened: OpenedStore, url: &str) -> Self {
         let OpenedStore { store, prefix, linker, name, endpoint, capabilities, .. } = opened;
         let probe = StoreProbe::default().below(&prefix);
-        Self { store, prefix, linker, name, capabilities, endpoint: Some(endpoint), probe }
+        let reach = match &capabilities.root {
+            Some(root) => Reach::Directory(root.clone()),
+            None if url.starts_with("memory:") => Reach::ThisProcess,
+            None => Reach::Cloud { url: url.to_owned() },
+        };
+        Self { store, prefix, linker, name, capabilities, endpoint: Some(endpoint), probe, reach }
     }
 
     /// Lists the prefix to check that the store answers.
@@ -66,6 +91,7 @@ impl Storage {
     /// bucket.
     pub fn new(store: Arc<dyn ObjectStore>, name: impl Into<String>) -> Self {
         Self {
+            reach: Reach::Embedder(Arc::clone(&store)),
             store,
             prefix: Key::default(),
             linker: None,
@@ -96,6 +122,43 @@ impl Storage {
     pub fn with_capabilities(mut self, capabilities: StoreCapabilities) -> Self {
         self.capabilities = capabilities;
         self
+    }
+
+    /// Sets another client of the embedder's store for the thread that shows that this home is
+    /// alive. That thread has its own runtime, and some clients work in one runtime only. By
+    /// default, it uses the same client.
+    #[must_use]
+    pub fn with_heartbeat_client(mut self, store: Arc<dyn ObjectStore>) -> Self {
+        self.reach = Reach::Embedder(store);
+        self
+    }
+
+    /// Lists the homes that own sessions in the store and show that they are alive.
+    ///
+    /// # Errors
+    /// Returns [`SyncError`] if the store cannot be asked.
+    pub async fn owners(&self) -> Result<Vec<OwnerReport>, SyncError> {
+        artifact_sync::owners(&*self.store, &self.prefix).await
+    }
+
+    /// Returns whether processes with another home can use the store, as far as is known.
+    pub(crate) fn reaches_beyond(&self, home: &Home) -> bool {
+        match &self.reach {
+            Reach::ThisProcess => false,
+            Reach::Directory(root) => {
+                !home.path().canonicalize().is_ok_and(|home| root.starts_with(home))
+            }
+            Reach::Cloud { .. } | Reach::Embedder(_) => true,
+        }
+    }
+
+    /// Returns a client of the store for another runtime.
+    pub(crate) fn open_again(&self) -> Result<Arc<dyn ObjectStore>, StoreError> {
+        match &self.reach {
+            Reach::Cloud { url } => Ok(artifact_sync::open_store(url)?.store),
+            Reach::Embedder(store) => Ok(Arc::clone(store)),
+            Reach::ThisProcess | Reach::Directory(_) => Ok(Arc::clone(&self.store)),
+        }
     }
 
     /// Keeps the detected properties of the store in a file.

@@ -8,6 +8,7 @@ use sandbox_core::{ExecError, FileError, PathError, RelativePath, SessionId};
 use crate::error_kind::ErrorKind;
 use crate::printable::printable;
 use crate::sharing::SharingError;
+use crate::workspace::at_url;
 
 /// Errors returned by tool calls. [`ToolError::message`] renders one for a model.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +86,8 @@ pub enum ToolError {
         /// The cause.
         source: serde_json::Error,
     },
-    /// Another machine took the session over. Calls are refused until the session is released and
-    /// opened again.
+    /// Another machine took the session over. Calls are refused until the session is opened
+    /// again.
     #[error(
         "another machine took session {session} over; nothing more is stored from here, and the \
          files stay in its directory for inspection"
@@ -94,6 +95,14 @@ pub enum ToolError {
     LeaseLost {
         /// The session.
         session: SessionId,
+    },
+    /// Another machine has opened the session after this one had released it.
+    #[error("session {session} is open on another machine{}", at_url(url.as_deref()))]
+    OwnedElsewhere {
+        /// The session.
+        session: SessionId,
+        /// The address of the owner, if it has one.
+        url: Option<String>,
     },
     /// The changes of the call cannot be stored.
     #[error("the changes cannot be stored")]
@@ -130,6 +139,7 @@ impl ToolError {
             Self::Exec { source } => source.into(),
             Self::UnknownTool { .. } => ErrorKind::NotFound,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
+            Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
             Self::Store { source } => source.into(),
             Self::Sharing { source } => source.kind(),
             Self::Output { .. } | Self::Interrupted { .. } => ErrorKind::Internal,
@@ -143,6 +153,7 @@ impl ToolError {
             Self::Exec { source } => source.is_retryable(),
             Self::Store { source } => source.is_retryable(),
             Self::Sharing { source } => source.is_retryable(),
+            Self::OwnedElsewhere { .. } => true,
             _ => false,
         }
     }

@@ -3,12 +3,14 @@
 mod close;
 mod error;
 mod history;
+mod tenancy;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use artifact_sync::internal::Timings;
 use artifact_sync::{
     ChangeSourceReport, IgnoreRules, Mirror, MirrorBuilder, Progress, RestoreReport, SyncError,
     SyncReport, Takeover,
@@ -19,15 +21,15 @@ use sandbox_core::{RelativePath, SessionDir, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 use skill_store::SKILLS_DIRECTORY;
 
-use crate::home::{Home, SessionState, StateDir, StateError};
+use crate::home::{Home, SessionState, StateDir};
 use crate::output::ConflictNote;
-use crate::sessions::SessionStatus;
-use crate::sharing::SharingError;
+use crate::sessions::{Owner, SessionStatus};
 use crate::storage::Storage;
-use crate::tool_error::ToolError;
 
 use self::error::OpeningError;
 pub(crate) use self::error::at_url;
+
+pub(crate) use self::tenancy::Turn;
 
 pub use self::close::{CloseReport, IgnoredContent};
 pub use self::error::{CloseError, TransferError, WorkspaceError};
@@ -43,6 +45,8 @@ pub(crate) struct Workspace {
     pub(crate) dir: Arc<SessionDir>,
     pub(crate) state: SessionState,
     pub(crate) mirror: Option<Arc<Mirror>>,
+    /// Set if homes share the store, so that calls prove the ownership.
+    intervals: Option<Timings>,
     storage: Option<Storage>,
 }
 
@@ -63,12 +67,20 @@ pub(crate) struct Backends<'s> {
     pub(crate) progress: Option<&'s Arc<dyn Progress>>,
     /// Rules for files that are not mirrored, instead of the default list.
     pub(crate) ignore: Option<&'s IgnoreRules>,
-    /// Treatment of sessions that another home owns.
-    pub(crate) takeover: Takeover,
+    /// Ownership of sessions; `None` to read local files only.
+    pub(crate) owner: Option<&'s Owner>,
     /// Time for which superseded versions stay, instead of the default.
     pub(crate) retention: Option<Duration>,
     /// Set to store the files again if the store has lost the log.
     pub(crate) refill: bool,
+}
+
+impl Backends<'_> {
+    /// Returns the intervals of ownership if homes share the store.
+    fn intervals(&self) -> Option<Timings> {
+        let owner = self.owner?;
+        owner.heartbeat.as_ref().map(|_| owner.timings)
+    }
 }
 
 /// A workspace that was opened, and how that went.
@@ -111,10 +123,15 @@ impl Workspace {
                 return Err(WorkspaceError::from_opening(id, source, created));
             }
         };
-        let warnings = mirror.as_deref().map_or_else(Vec::new, |mirror| warnings(mirror.opened()));
+        let warnings = mirror.as_deref().map_or_else(Vec::new, |mirror| {
+            let limits =
+                if backends.intervals().is_some() { mirror.warnings() } else { Vec::new() };
+            warnings(mirror.opened()).into_iter().chain(limits).collect()
+        });
         let storage = mirror.as_ref().and(backends.storage).cloned();
         let (id, user) = (id.clone(), user.cloned());
-        let workspace = Workspace { id, user, dir, state, mirror, storage };
+        let intervals = mirror.as_ref().and(backends.intervals());
+        let workspace = Workspace { id, user, dir, state, mirror, intervals, storage };
         Ok(OpenedWorkspace { workspace, created, warnings })
     }
 
@@ -136,6 +153,7 @@ impl Workspace {
             dir: Arc::clone(mirror.dir()),
             state,
             mirror: Some(Arc::new(mirror)),
+            intervals: backends.intervals(),
             storage: Some(storage.clone()),
         })
     }
@@ -148,7 +166,8 @@ impl Workspace {
     ) -> Result<Workspace, WorkspaceError> {
         let user = state.user()?;
         let dir = Arc::new(SessionDir::open(&home.session_dir(id))?);
-        Ok(Workspace { id: id.clone(), user, dir, state, mirror: None, storage: None })
+        let id = id.clone();
+        Ok(Workspace { id, user, dir, state, mirror: None, intervals: None, storage: None })
     }
 
     /// Removes the session from this machine after opening it failed. The store is not changed.
@@ -182,9 +201,11 @@ impl Workspace {
         let (Some(storage), Some(user)) = (backends.storage, state.user()?) else {
             return Ok(SessionStatus::default());
         };
-        let builder = mirror_builder(home, storage, backends, state.dir(), id, &user)?;
+        let failed = |source| WorkspaceError::Mirror { source };
+        let builder = mirror_builder(home, storage, backends, state.dir(), id, &user);
+        let builder = builder.map_err(failed)?;
         let status = blocking(move || builder.inspect()).await;
-        Ok(status.map_err(|source| WorkspaceError::Mirror { source })?.into())
+        Ok(status.map_err(failed)?.into())
     }
 
     /// Returns the report from opening the mirror; `None` without a store.
@@ -235,26 +256,6 @@ impl Workspace {
         synced.map_err(|source| TransferError::Mirror { source })
     }
 
-    /// Returns an error if this process must not run calls any more.
-    pub(crate) fn check_access(&self) -> Result<(), ToolError> {
-        match &self.mirror {
-            Some(mirror) => mirror.check().map_err(|error| self.lost(error)),
-            None => Ok(()),
-        }
-    }
-
-    /// Returns the error of a call whose changes cannot be stored any more.
-    pub(crate) fn lost(&self, error: SyncError) -> ToolError {
-        let session = self.id.clone();
-        match error {
-            SyncError::LeaseLost => ToolError::LeaseLost { session },
-            SyncError::Closing | SyncError::Erased => {
-                ToolError::Sharing { source: SharingError::Closed { session } }
-            }
-            source => ToolError::Store { source },
-        }
-    }
-
     /// Fetches one object of the session's prefix into the session directory. Returns `None` if the
     /// object is a directory marker.
     ///
@@ -293,14 +294,20 @@ fn mirror_builder(
     state: &StateDir,
     id: &SessionId,
     user: &UserId,
-) -> Result<MirrorBuilder, StateError> {
+) -> Result<MirrorBuilder, SyncError> {
     let keys = storage.session_keys(user, id);
     let mut mirror = Mirror::builder(home.session_dir(id), Arc::clone(&storage.store), keys)
         .state_dir(state.mirror_dir())
-        .home(home.id()?, backends.takeover)
         .probe(storage.probe.clone())
         .capabilities(storage.capabilities.clone())
         .exclude(SKILLS_DIRECTORY);
+    mirror = match backends.owner {
+        Some(Owner { takeover, heartbeat: Some(heartbeat), .. }) => {
+            mirror.heartbeat(heartbeat, *takeover)
+        }
+        Some(Owner { takeover, .. }) => mirror.home(home.id()?.as_str(), *takeover),
+        None => mirror.home(home.id()?.as_str(), Takeover::Refuse),
+    };
     if let Some(linker) = &storage.linker {
         mirror = mirror.linker(Arc::clone(linker));
     }

@@ -16,7 +16,7 @@ use crate::denials::{self, Denial, Reason};
 use crate::environment::Environment;
 use crate::sharing::Gate;
 use crate::tool_error::ToolError;
-use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, Workspace};
+use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, Turn, Workspace};
 
 /// A session that this process serves. Dropping it kills its processes and unlocks it.
 pub(crate) struct LocalSession {
@@ -141,6 +141,10 @@ impl LocalSession {
         &self,
         leaving: impl Future<Output = Result<T, CloseError>>,
     ) -> Result<T, CloseError> {
+        if self.workspace.is_lost() {
+            let (id, source) = (self.workspace.id.clone(), SyncError::LeaseLost);
+            return Err(CloseError::Store { id, source });
+        }
         let sandbox = self.sandbox();
         sandbox.close().await;
         match leaving.await {
@@ -154,6 +158,16 @@ impl LocalSession {
                 Err(error)
             }
         }
+    }
+
+    /// Begins a call. If the files have followed another home, the policy covers them before the
+    /// call sees them.
+    pub(crate) async fn begin(&self) -> Result<Turn, ToolError> {
+        let turn = self.workspace.begin().await?;
+        if turn.has_followed() {
+            self.reapply_policy().await;
+        }
+        Ok(turn)
     }
 
     /// Returns the error of a call whose changes could not be stored. If the session was lost, ends
@@ -192,6 +206,9 @@ impl LocalSession {
 
     /// Replaces a sandbox whose processes were killed, for the next call.
     pub(crate) async fn reopen_sandbox(&self, ended: &Arc<NativeSandbox>) {
+        if self.workspace.is_lost() || !self.gate.is_open() {
+            return;
+        }
         let (policy, dir) = (self.policy.clone(), self.dir().to_owned());
         let SessionSettings { tier, limits, .. } = self.settings.clone();
         let builder = NativeSandbox::builder(&policy, dir).limits(limits).tier(tier);

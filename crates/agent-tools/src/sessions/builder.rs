@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_sync::{IgnoreRules, Progress, Takeover};
+use artifact_sync::{IgnoreRules, Progress};
 use sandbox_core::{Limits, Tier};
 use secrets::VariableSource;
 
+use super::ownership::Ownership;
 use crate::home::Home;
 use crate::session::SessionSettings;
 use crate::storage::Storage;
@@ -23,7 +24,7 @@ pub struct SessionsBuilder {
     pub(super) python_venv: Option<PathBuf>,
     pub(super) application_dirs: Vec<PathBuf>,
     pub(super) ignore: Option<IgnoreRules>,
-    pub(super) takeover: Takeover,
+    pub(super) ownership: Ownership,
     pub(super) retention: Option<Duration>,
     /// Set to store the files of this machine again if the store lost the log of a session.
     pub(super) refill: bool,
@@ -47,7 +48,7 @@ impl SessionsBuilder {
             python_venv: None,
             application_dirs: Vec::new(),
             ignore: None,
-            takeover: Takeover::default(),
+            ownership: Ownership::default(),
             retention: None,
             refill: false,
             session,
@@ -92,11 +93,12 @@ impl SessionsBuilder {
         self
     }
 
-    /// Sets the treatment of sessions that another home owns. By default they are taken over: the
-    /// calls of the other home fail with [`ToolError::LeaseLost`](crate::ToolError::LeaseLost).
+    /// Sets how this home and others that share the store own sessions. By default, a session that
+    /// a live home owns is refused with
+    /// [`SessionError::OwnedElsewhere`](crate::SessionError::OwnedElsewhere).
     #[must_use]
-    pub fn takeover(mut self, takeover: Takeover) -> Self {
-        self.takeover = takeover;
+    pub fn ownership(mut self, ownership: Ownership) -> Self {
+        self.ownership = ownership;
         self
     }
 

@@ -20,7 +20,11 @@ pub enum SessionError {
         source: WorkspaceError,
     },
     /// Another home owns the session, and its sessions are not taken over.
-    #[error("the session is open on another machine{}", at_url(url.as_deref()))]
+    #[error(
+        "the session is open on another machine{}; --takeover wait waits for its release, \
+         --takeover steal takes it over",
+        at_url(url.as_deref())
+    )]
     OwnedElsewhere {
         /// The address of the owner, if it has one.
         url: Option<String>,

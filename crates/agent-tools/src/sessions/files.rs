@@ -21,7 +21,7 @@ use crate::sharing::{
     Wish, enter,
 };
 use crate::workspace::{
-    CloseError, CloseReport, RemovalMode, TransferError, Workspace, WorkspaceError,
+    Backends, CloseError, CloseReport, RemovalMode, TransferError, Workspace, WorkspaceError,
 };
 
 /// The files of a session that is on this machine, without a sandbox.
@@ -57,8 +57,9 @@ impl FilesLink {
         Ok(match enter(home, id, &Wish::Files).await? {
             Entered::Client(client) => Self::Served(client),
             Entered::Owner(Claim { state, door }) => {
-                let workspace =
-                    Workspace::open_existing(home, opener.backends(), state, id).await?;
+                let owner = opener.owner()?;
+                let backends = Backends { owner: owner.as_ref(), ..opener.backends() };
+                let workspace = Workspace::open_existing(home, backends, state, id).await?;
                 Self::Local { workspace: Box::new(workspace), _door: door }
             }
         })
@@ -212,6 +213,17 @@ impl SessionFiles {
             Ok(())
         })
         .await
+    }
+
+    /// Releases the session for other machines and processes. Its files stay. Without this, another
+    /// machine may have to wait before it can open the session.
+    ///
+    /// # Cancel safety
+    /// As if the value was dropped.
+    pub async fn release(self) {
+        if let FilesLink::Local { workspace, .. } = self.link.into_inner() {
+            workspace.release().await;
+        }
     }
 
     /// Runs a call here or in the process that serves the session. One call runs at a time.

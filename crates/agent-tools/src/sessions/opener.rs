@@ -1,17 +1,22 @@
 //! Opening of one session, in this process or as a client of another one.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use artifact_sync::Takeover;
 use policy::Policy;
+use sandbox_core::internal::lock;
 use secrets::{LoadedVariables, Variables};
 
 use super::builder::SessionsBuilder;
 use super::error::SessionError;
+use super::ownership::Owner;
 use super::prepare::{ApplicationDirs, Preparation};
 use super::spec::SessionSpec;
+use crate::boxed::boxed;
 use crate::runtimes::HostRuntimes;
-use crate::session::{LocalSession, OpenedSession, Session};
+use crate::session::{LocalSession, OpenedSession, Session, keep};
 use crate::sharing::{Claim, Entered, Settings, SharingError, Wish, enter, serve};
 use crate::workspace::{Backends, OpenedWorkspace, Workspace, WorkspaceError};
 
@@ -20,12 +25,25 @@ use crate::workspace::{Backends, OpenedWorkspace, Workspace, WorkspaceError};
 pub(crate) struct Opener {
     pub(crate) settings: SessionsBuilder,
     pub(crate) runtimes: HostRuntimes,
+    /// The ownership of sessions. The first session that is opened starts the heartbeat.
+    owner: Mutex<Option<Owner>>,
+    /// Set once this process opens no sessions any more.
+    is_draining: AtomicBool,
 }
 
 /// Variables, and the warnings from loading them.
 type Loaded = (LoadedVariables, Vec<String>);
 
 impl Opener {
+    pub(super) fn new(settings: SessionsBuilder, runtimes: HostRuntimes) -> Self {
+        Self { settings, runtimes, owner: Mutex::default(), is_draining: AtomicBool::default() }
+    }
+
+    /// Opens no sessions afterwards.
+    pub(super) fn begin_draining(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
     /// Opens a session.
     pub(super) async fn open(
         self: &Arc<Self>,
@@ -33,14 +51,15 @@ impl Opener {
     ) -> Result<Session, SessionError> {
         // An invalid request fails before anything is created.
         let policy = self.policy(spec)?;
-        let opened = self.link(spec, |_| true).await?;
+        let opened = self.link(spec, |_| true, Retaking::Allowed).await?;
         let settings = self.settings.session.clone();
         Ok(Session::new(Arc::clone(self), spec.clone(), settings, policy, opened))
     }
 
     /// Opens a session again after the process that served it has ended.
     pub(crate) async fn reopen(&self, spec: &SessionSpec) -> Result<OpenedSession, SessionError> {
-        self.link(spec, |claim| claim.state.dir().is_claimed()).await
+        let is_claimed = |claim: &Claim| claim.state.dir().is_claimed();
+        self.link(spec, is_claimed, Retaking::Forbidden).await
     }
 
     /// Returns the policy of a session.
@@ -58,16 +77,29 @@ impl Opener {
     }
 
     pub(super) fn backends(&self) -> Backends<'_> {
-        let SessionsBuilder { storage, progress, ignore, takeover, retention, refill, .. } =
-            &self.settings;
+        let SessionsBuilder { storage, progress, ignore, retention, refill, .. } = &self.settings;
         Backends {
             storage: storage.as_ref(),
             progress: progress.as_ref(),
             ignore: ignore.as_ref(),
-            takeover: *takeover,
+            owner: None,
             retention: *retention,
             refill: *refill,
         }
+    }
+
+    /// Returns the ownership of sessions in the store. Starts the heartbeat of a shared store.
+    pub(super) fn owner(&self) -> Result<Option<Owner>, WorkspaceError> {
+        let SessionsBuilder { storage: Some(storage), home, ownership, .. } = &self.settings else {
+            return Ok(None);
+        };
+        let mut known = lock(&self.owner);
+        if let Some(owner) = &*known {
+            return Ok(Some(owner.clone()));
+        }
+        let owner = ownership.start(storage, home);
+        let owner = owner.map_err(|source| WorkspaceError::Mirror { source })?;
+        Ok(Some(known.insert(owner).clone()))
     }
 
     /// Serves the session if no other process does, or connects to that process. The caller judges
@@ -76,8 +108,13 @@ impl Opener {
         &self,
         spec: &SessionSpec,
         is_accepted: impl Fn(&Claim) -> bool,
+        retaking: Retaking,
     ) -> Result<OpenedSession, SessionError> {
         let home = &self.settings.home;
+        if self.is_draining.load(Ordering::Relaxed) {
+            let session = spec.id.clone();
+            return Err(WorkspaceError::from(SharingError::Draining { session }).into());
+        }
         let (claim, loaded) = match Claim::try_new(home, &spec.id)? {
             Some(claim) => (claim, None),
             None => {
@@ -97,7 +134,7 @@ impl Opener {
             let closed = SharingError::Closed { session: spec.id.clone() };
             return Err(WorkspaceError::from(closed).into());
         }
-        self.serve(spec, claim, loaded).await.map(OpenedSession::Serving)
+        self.serve(spec, claim, loaded, retaking).await.map(OpenedSession::Serving)
     }
 
     async fn serve(
@@ -105,10 +142,13 @@ impl Opener {
         spec: &SessionSpec,
         claim: Claim,
         loaded: Option<Loaded>,
+        retaking: Retaking,
     ) -> Result<Arc<LocalSession>, SessionError> {
         let Claim { state, door } = claim;
+        let owner = self.owner()?.map(|owner| retaking.limit(owner));
         let backends = self.backends();
-        let backends = Backends { ignore: spec.ignore.as_ref().or(backends.ignore), ..backends };
+        let ignore = spec.ignore.as_ref().or(backends.ignore);
+        let backends = Backends { ignore, owner: owner.as_ref(), ..backends };
         let preparation = self.preparation(spec);
         let load = async {
             match loaded {
@@ -117,10 +157,8 @@ impl Opener {
             }
         };
         let home = &self.settings.home;
-        let (opened, (loaded, warnings)) = tokio::join!(
-            Workspace::open(home, backends, state, &spec.id, spec.user.as_ref()),
-            load,
-        );
+        let open = || Workspace::open(home, backends, state, &spec.id, spec.user.as_ref());
+        let (opened, (loaded, warnings)) = tokio::join!(boxed(open), load);
         let OpenedWorkspace { workspace, created, warnings: workspace_warnings } = opened?;
         let warnings = warnings.into_iter().chain(workspace_warnings).collect();
         match preparation.run(&workspace, &loaded, warnings).await {
@@ -129,6 +167,7 @@ impl Opener {
                 let session = Arc::new(LocalSession::new(workspace, settings, parts));
                 let shared = SharedSettings::new(self, spec)?;
                 serve(&session, door, &shared.of(self, spec, &loaded.variables));
+                keep(&session);
                 Ok(session)
             }
             Err(error) => {
@@ -137,6 +176,26 @@ impl Opener {
                 }
                 Err(error)
             }
+        }
+    }
+}
+
+/// Permission to take a session over from a live owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retaking {
+    Allowed,
+    /// The session was open here before. Two homes must not take it from each other again and
+    /// again.
+    Forbidden,
+}
+
+impl Retaking {
+    fn limit(self, owner: Owner) -> Owner {
+        match (self, owner.takeover) {
+            (Self::Forbidden, Takeover::Steal) if owner.heartbeat.is_some() => {
+                Owner { takeover: Takeover::Refuse, ..owner }
+            }
+            _ => owner,
         }
     }
 }

@@ -41,6 +41,12 @@ pub enum SharingError {
         /// The session.
         session: SessionId,
     },
+    /// This process is about to exit, and opens no sessions.
+    #[error("session {session} was not opened, because this process ends its sessions")]
+    Draining {
+        /// The session.
+        session: SessionId,
+    },
     /// The session is open with other settings.
     #[error(
         "session {session} is open in process {pid} with other settings: {}; \
@@ -91,7 +97,7 @@ impl SharingError {
         match self {
             Self::Served { kind, .. } => *kind,
             Self::ServerLost { .. } => ErrorKind::ServerLost,
-            Self::Closed { .. } => ErrorKind::Closed,
+            Self::Closed { .. } | Self::Draining { .. } => ErrorKind::Closed,
             Self::Differs { .. } => ErrorKind::Differs,
             Self::Rejected { .. } => ErrorKind::Denied,
             Self::Reopen { source, .. } => source.kind(),

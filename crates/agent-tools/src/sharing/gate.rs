@@ -79,6 +79,17 @@ impl Gate {
         self.end();
     }
 
+    /// Returns whether a call runs.
+    pub(crate) fn is_busy(&self) -> bool {
+        let state = lock(&self.state);
+        state.early + state.late > 0
+    }
+
+    /// Returns whether the session goes on.
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.state).phase == Phase::Open
+    }
+
     /// Returns whether the session has left this machine.
     pub(crate) fn is_closed(&self) -> bool {
         lock(&self.state).phase == Phase::Closed

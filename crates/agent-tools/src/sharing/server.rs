@@ -114,7 +114,9 @@ impl Server {
             Ok(guard) => guard,
             Err(refusal) => return Ok(Some(Rejection::Gate(refusal))),
         };
-        let Some(session) = self.session.upgrade() else {
+        // A session that another home took over ends here.
+        let session = self.session.upgrade().filter(|session| !session.workspace.is_lost());
+        let Some(session) = session else {
             return Ok(Some(Rejection::Gate(NotAdmitted::Draining)));
         };
         if let Some(settings) = &hello.settings {

@@ -5,6 +5,7 @@ mod output;
 use std::path::Path;
 use std::time::Duration;
 
+use artifact_sync::SyncError;
 use policy::Access;
 use sandbox_core::{CommandStatus, ExecErrorKind, Sandbox};
 use serde::Deserialize;
@@ -130,8 +131,9 @@ impl Session {
     /// the result lists the files that could not be uploaded as pending.
     ///
     /// # Errors
-    /// Returns [`ToolError::Exec`] if the command could not be run, and [`ToolError::Sharing`] if
-    /// the process that serves the session fails the call.
+    /// Returns [`ToolError::Exec`] if the command could not be run, [`ToolError::Sharing`] if the
+    /// process that serves the session fails the call, and [`ToolError::LeaseLost`] or
+    /// [`ToolError::OwnedElsewhere`] if another machine has taken the session.
     ///
     /// # Cancel safety
     /// Dropping the future kills the command. The next call mirrors the files it had changed.
@@ -161,13 +163,16 @@ impl Session {
 
 impl LocalSession {
     pub(crate) async fn bash(&self, call: Bash<'_>) -> Result<BashResult, ToolError> {
-        self.workspace.check_access()?;
+        let turn = self.begin().await?;
         let sandbox = self.sandbox();
         let mut spec = self.command_spec(&call.command, &sandbox);
         spec.stdin = call.stdin.into_owned();
         spec.timeout = call.timeout;
         let ran = match sandbox.exec(spec).await {
             Ok(ran) => ran,
+            Err(_) if self.workspace.is_lost() => {
+                return Err(self.workspace.lost(SyncError::LeaseLost));
+            }
             Err(source) => {
                 if source.kind() == ExecErrorKind::Ended {
                     self.reopen_sandbox(&sandbox).await;
@@ -197,6 +202,13 @@ impl LocalSession {
                 }
                 Err(error) => return Err(self.sync_failed(error).await),
             }
+        }
+        match turn.confirm().await {
+            Ok(reason) => {
+                let is_known = output.still_pending > 0 || !output.pending.is_empty();
+                output.unconfirmed = reason.filter(|_| !is_known);
+            }
+            Err(error) => return Err(self.sync_failed(error).await),
         }
         Ok(BashResult::new(output, command_stdout_bytes))
     }

@@ -93,6 +93,9 @@ pub struct ReadFileOutput {
     /// The number of lines of the whole file, if a range was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_lines: Option<usize>,
+    /// The reason for which another machine may have changed the file: the store did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unconfirmed: Option<String>,
 }
 
 impl ReadFileOutput {
@@ -137,7 +140,9 @@ impl Session {
     ///
     /// # Errors
     /// Returns [`ToolError::Path`] if the path leaves the session, [`ToolError::Denied`] if the
-    /// policy denies reading, and [`ToolError::File`] if the file does not exist or cannot be read.
+    /// policy denies reading, [`ToolError::File`] if the file does not exist or cannot be read, and
+    /// [`ToolError::LeaseLost`] or [`ToolError::OwnedElsewhere`] if another machine has taken the
+    /// session.
     #[tracing::instrument(
         name = "execute_tool",
         skip_all,
@@ -159,6 +164,7 @@ impl LocalSession {
         path: &str,
         range: Option<LineRange>,
     ) -> Result<ReadFileOutput, ToolError> {
+        let turn = self.begin().await?;
         let (_, relative) = self.resolve(path)?;
         let file = self.workspace.dir.open_file(&relative).map_err(ToolError::file)?;
         let opened = real_path(file.as_fd(), relative.as_ref()).map_err(ToolError::file)?;
@@ -172,7 +178,12 @@ impl LocalSession {
             other => other,
         }
         .map_err(ToolError::file)?;
-        Ok(ReadFileOutput::new(content, &relative, range))
+        let mut output = ReadFileOutput::new(content, &relative, range);
+        match turn.confirm().await {
+            Ok(reason) => output.unconfirmed = reason,
+            Err(error) => return Err(self.sync_failed(error).await),
+        }
+        Ok(output)
     }
 }
 

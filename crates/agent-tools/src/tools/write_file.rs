@@ -120,7 +120,7 @@ impl LocalSession {
         path: &str,
         content: &[u8],
     ) -> Result<WriteFileOutput, ToolError> {
-        self.workspace.check_access()?;
+        let turn = self.begin().await?;
         let (absolute, relative) = self.resolve(path)?;
         self.check_access(&absolute, Access::Write)?;
         let mut staged = self.workspace.dir.stage(&relative).map_err(ToolError::file)?;
@@ -163,6 +163,10 @@ impl LocalSession {
             }
             let pending = report.pending.into_iter().find(|pending| is_written(&pending.path));
             output.pending = pending.map(|pending| pending.reason);
+        }
+        // Without an answer of the store, the file is pending.
+        if let Err(error) = turn.confirm().await {
+            return Err(self.sync_failed(error).await);
         }
         Ok(output)
     }

@@ -40,7 +40,11 @@ pub enum WorkspaceError {
         source: SyncError,
     },
     /// Another home owns the session, and its sessions are not taken over.
-    #[error("session {id} is open on another machine{}", at_url(url.as_deref()))]
+    #[error(
+        "session {id} is open on another machine{}; --takeover wait waits for its release, \
+         --takeover steal takes it over",
+        at_url(url.as_deref())
+    )]
     OwnedElsewhere {
         /// The session.
         id: SessionId,

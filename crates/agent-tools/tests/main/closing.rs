@@ -1,11 +1,8 @@
-//! Sessions that leave this machine: closing, and taking over by another home.
+//! Sessions that leave this machine.
 
-use agent_tools::{
-    CloseError, CloseMode, ErrorKind, Home, SessionError, SessionId, SessionSpec, Sessions,
-    Storage, Takeover, ToolError,
-};
+use agent_tools::{CloseError, CloseMode, ErrorKind, SessionId, SessionSpec};
 
-use crate::session::{Fixture, spec};
+use crate::session::Fixture;
 
 #[tokio::test]
 async fn closing_uploads_removes_and_the_next_open_restores() {
@@ -61,33 +58,6 @@ async fn closing_a_session_without_a_store_keeps_the_only_copy_unless_it_is_disc
     assert!(session.dir().join("f").exists());
     fixture.sessions.close_with(session.id(), CloseMode::Discard).await.unwrap();
     assert!(!session.dir().exists());
-}
-
-#[tokio::test]
-async fn another_home_takes_the_session_over_and_the_first_one_is_told() {
-    let fixture = Fixture::new();
-    let session = fixture.open("s1").await;
-    session.write_file("f", b"1").await.unwrap();
-    let storage = || Storage::new(fixture.store.clone(), "bucket").with_prefix("general".into());
-    let other = Home::new(fixture.dir.path().canonicalize().unwrap().join("other"));
-    let refusing =
-        Sessions::builder(other.clone()).storage(storage()).takeover(Takeover::Refuse).build();
-    let error = refusing.open(spec("s1")).await.unwrap_err();
-    assert!(matches!(error, SessionError::OwnedElsewhere { url: None }), "{error}");
-    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::OwnedElsewhere, true));
-    assert!(!other.path().join("state/s1").exists(), "a refused opening leaves nothing");
-    assert_eq!(std::fs::read_dir(other.sessions_root()).unwrap().count(), 0);
-
-    let stealing = Sessions::builder(other).storage(storage()).build();
-    let second = stealing.open(spec("s1")).await.unwrap();
-    second.write_file("f", b"2").await.unwrap();
-    let error = session.bash("echo late > f").await.unwrap_err();
-    assert!(matches!(error, ToolError::LeaseLost { .. }), "{error}");
-    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::LeaseLost, false));
-    let error = session.write_file("g", b"late").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::LeaseLost);
-    assert!(!session.dir().join("g").exists(), "a lost session changes nothing");
-    assert_eq!(second.read_file("f").await.unwrap().content, "2");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod cli;
 mod closing;
 mod mcp;
+mod ownership;
 #[cfg(feature = "s3")]
 mod s3;
 mod sandbox;

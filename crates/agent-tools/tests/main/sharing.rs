@@ -240,7 +240,7 @@ async fn files_and_summary_work_with_and_without_a_server() {
         assert_eq!(summary.user, Some(UserId::parse("7").unwrap()));
         let status = summary.status.unwrap();
         assert_eq!(status.pending[0].path.as_str(), "new");
-        assert!(status.entry > 0 && status.owner.is_some(), "{status:?}");
+        assert!(status.entry > 0 && status.owner.is_some() == is_served, "{status:?}");
         let files = sessions.files(&id()).await.unwrap();
         assert_eq!((files.user(), files.dir()), (server.user(), server.dir()));
         assert_eq!(files.status().await.unwrap().pending.len(), 1);

@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod mcp;
+pub(crate) mod owners;
 pub(crate) mod policy;
 pub(crate) mod sandbox;
 pub(crate) mod session;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use agent_tools::secrets::sql::VariableStore;
 use agent_tools::secrets::{LoadedVariables, SourceError};
 use agent_tools::{
-    Home, IgnoreRules, PatternError, Session, SessionSpec, Sessions, SessionsBuilder, Storage,
-    Tier, VariableSource,
+    Home, IgnoreRules, Ownership, PatternError, Session, SessionSpec, Sessions, SessionsBuilder,
+    Storage, Tier, VariableSource,
 };
 use secrecy::SecretString;
 use serde::Serialize;
@@ -154,7 +154,14 @@ impl Context {
         if let Some(retention) = self.global.retention {
             builder = builder.retention(retention);
         }
-        Ok(builder)
+        let mut ownership = Ownership::default();
+        if let Some(takeover) = self.global.takeover {
+            ownership = ownership.takeover(takeover.into());
+        }
+        if let Some(url) = &self.global.owner_url {
+            ownership = ownership.url(url);
+        }
+        Ok(builder.ownership(ownership))
     }
 
     /// Returns the time for which the store keeps superseded versions, if it is set.

@@ -63,6 +63,11 @@ enum Command {
     Sandbox(SandboxArgs),
     /// Serve one session's tools over the Model Context Protocol on standard input and output.
     Mcp(SessionArgs),
+    /// List the homes that have sessions of the store open, and when each was last seen alive.
+    ///
+    /// A home appears a few seconds after it has opened a session. `session show` names the owner
+    /// of one session.
+    Owners,
     /// Check this machine: sandbox layers, runtimes, store, variables, and remedies.
     Doctor(SessionArgs),
 }
@@ -99,6 +104,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             commands::sandbox::run(args, &context.tier(), context.home().ok().as_ref()).await
         }
         Command::Mcp(args) => commands::mcp::run(&context, &args).await,
+        Command::Owners => commands::owners::run(&context).await,
         Command::Doctor(args) => commands::doctor::run(&context, &args).await,
     }
 }

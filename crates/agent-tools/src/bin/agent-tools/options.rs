@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_tools::{SessionId, SkillRef, Tier, UserId, Weakness};
+use agent_tools::{SessionId, SkillRef, Takeover, Tier, UserId, Weakness};
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
@@ -64,6 +64,13 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) retention: Option<Duration>,
+    /// Treatment of a session that is open on another machine [default: refuse; steal in a store
+    /// that only this home uses].
+    #[arg(long, value_enum, value_name = "HOW", env = "AGENT_TOOLS_TAKEOVER", global = true)]
+    pub(crate) takeover: Option<TakeoverChoice>,
+    /// Address of this machine, which others name when they refuse a session that is open here.
+    #[arg(long, value_name = "URL", env = "AGENT_TOOLS_OWNER_URL", global = true)]
+    pub(crate) owner_url: Option<String>,
     /// Print only the result on standard output, as JSON.
     #[arg(
         long,
@@ -79,6 +86,27 @@ pub(crate) struct Global {
 pub(crate) enum Engine {
     Native,
     Landlock,
+}
+
+/// Treatment of a session that is open on another machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TakeoverChoice {
+    /// Fail if the other machine is alive.
+    Refuse,
+    /// Wait until the other machine releases the session or is dead.
+    Wait,
+    /// Take the session over at once; the other machine can store nothing more.
+    Steal,
+}
+
+impl From<TakeoverChoice> for Takeover {
+    fn from(choice: TakeoverChoice) -> Self {
+        match choice {
+            TakeoverChoice::Refuse => Self::Refuse,
+            TakeoverChoice::Wait => Self::Wait,
+            TakeoverChoice::Steal => Self::Steal,
+        }
+    }
 }
 
 impl Global {

@@ -3,9 +3,11 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use agent_tools::{Direction, Progress};
+use agent_tools::{Direction, Progress, printable};
 use indicatif::{ProgressBar, ProgressStyle};
 use sandbox_core::internal::lock;
+
+use crate::output::errln;
 
 /// The time after which a transfer shows a bar.
 const SHOW_AFTER: Duration = Duration::from_millis(500);
@@ -41,6 +43,11 @@ impl Progress for TerminalProgress {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         }
+    }
+
+    fn waiting_for_owner(&self, url: Option<&str>) {
+        let at = url.map(|url| format!(" ({})", printable(url))).unwrap_or_default();
+        errln!("agent-tools: waiting for the machine that has the session open{at}");
     }
 }
 

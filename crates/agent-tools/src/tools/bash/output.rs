@@ -68,6 +68,10 @@ pub struct BashOutput {
     /// without a store.
     #[serde(skip_serializing_if = "is_zero_entry")]
     pub entry: u64,
+    /// The reason for which another machine may have taken the session over: the store did not
+    /// answer. Absent if changes are pending for that reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unconfirmed: Option<String>,
     /// Warnings from opening the session; only the first result has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -105,6 +109,7 @@ impl BashOutput {
             skipped_omitted,
             // `session show` prints it.
             entry: _,
+            unconfirmed,
             // `Session::warnings` has them before the first command runs.
             warnings: _,
             command_stdout_bytes: _,
@@ -119,6 +124,9 @@ impl BashOutput {
         }
         for denial in denied {
             let _ = writeln!(notes, "denied: {}", Printable(denial));
+        }
+        if let Some(reason) = unconfirmed {
+            let _ = writeln!(notes, "another machine may own the session: {}", Printable(reason));
         }
         if *timed_out {
             notes += "timed out: the command and its children were killed\n";

@@ -103,7 +103,7 @@ fn show_names_the_owner_and_the_place_in_the_log_without_the_store() {
     std::fs::rename(cli.home().join("store"), cli.home().join("away")).unwrap();
     let shown = cli.run(&["session", "show", "default"]).ok().stdout;
     let id = std::fs::read_to_string(cli.home().join("id")).unwrap();
-    for line in ["user       local", &format!("owner      home {id}, since entry 1")] {
+    for line in ["user       local", &format!("owner      home {}, since entry 1", id.trim())] {
         assert!(shown.contains(line), "{shown}");
     }
     assert!(shown.contains("entry      1\npending    1\n  new: it was not tried yet\n"), "{shown}");

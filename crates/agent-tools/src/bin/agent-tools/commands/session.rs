@@ -8,7 +8,9 @@ mod sync;
 
 use std::process::ExitCode;
 
-use agent_tools::{PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus};
+use agent_tools::{
+    PendingGroup, RelativePath, SessionFiles, SessionId, SessionOwner, SessionStatus, Sessions,
+};
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -124,6 +126,18 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
     .map_err(Failure::into_failed)
 }
 
+/// Opens the files of a session, uses them, and releases the session for other machines.
+async fn with_files<T>(
+    sessions: &Sessions,
+    id: &SessionId,
+    work: impl AsyncFnOnce(&SessionFiles) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let files = sessions.files(id).await.map_err(Failure::failed)?;
+    let result = work(&files).await;
+    files.release().await;
+    result
+}
+
 /// Parses a path below the session directory.
 fn path(text: &str) -> Result<RelativePath, String> {
     RelativePath::parse(text).map_err(|error| agent_tools::with_causes(&error))
@@ -185,14 +199,10 @@ fn print_status(status: &SessionStatus, pending: &[PendingGroup]) {
 }
 
 async fn pull(context: &Context, id: &SessionId, key: &str) -> Result<ExitCode, Failure> {
-    let pulled = context
-        .sessions()?
-        .files(id)
-        .await
-        .map_err(Failure::failed)?
-        .pull(key)
-        .await
-        .map_err(Failure::failed)?;
+    let pulled = with_files(&context.sessions()?, id, async |files| {
+        files.pull(key).await.map_err(Failure::failed)
+    })
+    .await?;
     let pulled = pulled.map(|path| path.to_string());
     context.print(&serde_json::json!({ "pulled": pulled }), || match &pulled {
         Some(path) => outln!("{}", agent_tools::printable(path)),

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
 use crate::output::{outln, print_bytes, print_command_error, print_error};
-use crate::signals::use_session;
+use crate::signals::{OnSignal, use_session};
 use crate::stdin;
 
 /// The subcommands that call one tool.
@@ -73,7 +73,7 @@ pub(crate) async fn run(context: &Context, command: ToolCommand) -> Result<ExitC
 async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
     let mut options = BashOptions::default();
     options.timeout = Some(args.timeout);
-    use_session(context.open(&args.session), async |session| {
+    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
         let output = session.bash_with(&args.command, options).await.map_err(Failure::not_run)?;
         context.print(&output, || show(&output))?;
         Ok(ExitCode::from(u8::try_from(output.exit_code).unwrap_or(1)))
@@ -89,7 +89,7 @@ fn show(output: &BashOutput) {
 }
 
 async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failure> {
-    use_session(context.open(&args.session), async |session| {
+    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
         let output = session.read_file(&args.path).await.map_err(Failure::failed)?;
         context.print(&output, || {
             let bytes = match output.encoding {
@@ -111,7 +111,7 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
         Some(content) => content.into_bytes(),
         None => stdin::read("the content")?,
     };
-    use_session(context.open(&args.session), async |session| {
+    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
         let output = session.write_file(&args.path, &content).await.map_err(Failure::failed)?;
         context.print(&output, || {
             outln!("{}", output.url.as_deref().unwrap_or(&output.path));

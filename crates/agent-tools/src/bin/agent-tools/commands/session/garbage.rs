@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use agent_tools::{GarbageOptions, GarbageReport, SessionId};
 
+use super::close::size;
+use super::with_files;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::outln;
-
-use super::close::size;
 
 pub(super) async fn run(
     context: &Context,
@@ -18,8 +18,10 @@ pub(super) async fn run(
     let mut options = GarbageOptions::default();
     options.retention = context.retention();
     options.dry_run = dry_run;
-    let files = context.sessions()?.files(id).await.map_err(Failure::failed)?;
-    let report = files.collect_garbage(options).await.map_err(Failure::failed)?;
+    let report = with_files(&context.sessions()?, id, async |files| {
+        files.collect_garbage(options).await.map_err(Failure::failed)
+    })
+    .await?;
     context.print(&report, || {
         let GarbageReport { entries, blobs, bytes, kept_entries, kept_blobs, .. } = &report;
         let deleted = if dry_run { "would delete" } else { "deleted" };

@@ -9,6 +9,7 @@ use agent_tools::{
     SessionId, printable,
 };
 
+use super::with_files;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::outln;
@@ -18,8 +19,10 @@ pub(super) async fn run(
     id: &SessionId,
     path: Option<&RelativePath>,
 ) -> Result<ExitCode, Failure> {
-    let files = context.sessions()?.files(id).await.map_err(Failure::failed)?;
-    let entries = files.history(path).await.map_err(Failure::failed)?;
+    let entries = with_files(&context.sessions()?, id, async |files| {
+        files.history(path).await.map_err(Failure::failed)
+    })
+    .await?;
     let homes: HashSet<&str> =
         entries.iter().filter_map(|entry| entry.owned_by.as_deref()).collect();
     let several = homes.len() > 1;

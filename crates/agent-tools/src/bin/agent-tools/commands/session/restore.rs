@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use agent_tools::{ConflictNote, RelativePath, SessionId, Undelete, UndeleteReport, printable};
 
+use super::with_files;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
@@ -14,8 +15,10 @@ pub(super) async fn restore(
     path: &RelativePath,
     at: u64,
 ) -> Result<ExitCode, Failure> {
-    let files = context.sessions()?.files(id).await.map_err(Failure::failed)?;
-    let restored = files.restore_version(path, at).await.map_err(Failure::failed)?;
+    let restored = with_files(&context.sessions()?, id, async |files| {
+        files.restore_version(path, at).await.map_err(Failure::failed)
+    })
+    .await?;
     context.print(&restored, || {
         outln!("restored   {}", printable(path.as_str()));
         for conflict in &restored.conflicts {
@@ -36,8 +39,10 @@ pub(super) async fn undelete(
         None if paths.is_empty() => Undelete::LastRemoval,
         None => Undelete::Paths(paths),
     };
-    let files = context.sessions()?.files(id).await.map_err(Failure::failed)?;
-    let report = files.undelete(selection).await.map_err(Failure::failed)?;
+    let report = with_files(&context.sessions()?, id, async |files| {
+        files.undelete(selection).await.map_err(Failure::failed)
+    })
+    .await?;
     context.print(&report, || print(&report))?;
     Ok(ExitCode::from(u8::from(!(report.unknown.is_empty() && report.failed.is_empty()))))
 }

@@ -8,6 +8,7 @@ use agent_tools::{
 };
 use serde::Serialize;
 
+use super::with_files;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
@@ -37,16 +38,18 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Failure> {
     let builder = context.sessions_builder()?;
     let builder = if refill { builder.refill() } else { builder };
-    let files = builder.build().files(id).await.map_err(Failure::failed)?;
-    if refill && files.is_served_elsewhere().await {
-        return Err(Failure::failed_text(format!(
-            "another process has session {id} open; end it before you use --refill"
-        )));
-    }
-    let opened = files.opened().await.unwrap_or_default();
     let removals = if confirm_removals { RemovalMode::ApplyAll } else { RemovalMode::HoldBackMany };
-    let refreshed = files.refresh(removals).await.map_err(Failure::failed)?;
-    let report = files.sync().await.map_err(Failure::failed)?;
+    let (opened, refreshed, report) = with_files(&builder.build(), id, async |files| {
+        if refill && files.is_served_elsewhere().await {
+            return Err(Failure::failed_text(format!(
+                "another process has session {id} open; end it before you use --refill"
+            )));
+        }
+        let opened = files.opened().await.unwrap_or_default();
+        let refreshed = files.refresh(removals).await.map_err(Failure::failed)?;
+        Ok((opened, refreshed, files.sync().await.map_err(Failure::failed)?))
+    })
+    .await?;
     let problems = refreshed.problems();
     let RestoreReport { restored, removed, conflicts, held_back, .. } = refreshed;
     let both = |before: &[_], after: &[_]| sorted(before.iter().chain(after));

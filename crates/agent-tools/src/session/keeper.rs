@@ -1,0 +1,97 @@
+//! Background care for the ownership of a session: its end after a takeover, and the idle release.
+
+use std::sync::{Arc, Weak};
+
+use artifact_sync::internal::Timings;
+use sandbox_core::with_causes;
+use tokio::time::interval;
+
+use super::LocalSession;
+
+/// Watches the ownership of a session until it ends. Does not keep the session open.
+pub(crate) fn keep(session: &Arc<LocalSession>) {
+    if session.workspace.mirror.is_some() {
+        tokio::spawn(watch(Arc::downgrade(session)));
+    }
+}
+
+async fn watch(session: Weak<LocalSession>) {
+    let quiet = || {
+        let session = session.upgrade()?;
+        let Timings { idle, .. } = session.workspace.intervals();
+        Some(Box::pin(session.workspace.mirror.as_ref()?.quiet_for(idle)))
+    };
+    let begun = session.upgrade().and_then(|session| {
+        let Timings { lease, .. } = session.workspace.intervals();
+        Some((session.workspace.mirror.as_ref()?.lost(), interval(lease)))
+    });
+    let (Some((lost, mut leases)), Some(mut idle)) = (begun, quiet()) else { return };
+    tokio::pin!(lost);
+    loop {
+        let event = tokio::select! {
+            () = &mut lost => Event::Lost,
+            is_open = &mut idle => if is_open { Event::Idle } else { return },
+            _ = leases.tick() => Event::LeaseEnded,
+        };
+        let Some(session) = session.upgrade() else { return };
+        match event {
+            Event::Lost => return session.fence().await,
+            Event::Idle => {
+                session.release_if_idle().await;
+                let Some(next) = quiet() else { return };
+                idle = next;
+            }
+            Event::LeaseEnded => session.confirm_if_busy().await,
+        }
+    }
+}
+
+/// Reason to act.
+enum Event {
+    /// Another home is the owner.
+    Lost,
+    /// No call has begun or ended for a time.
+    Idle,
+    LeaseEnded,
+}
+
+impl LocalSession {
+    /// Ends the session here after another home took it over. The files stay for inspection.
+    async fn fence(&self) {
+        tracing::warn!(session = %self.workspace.id, "another machine took the session over");
+        self.end().await;
+        self.gate.idle().await;
+        self.gate.end();
+        self.workspace.abandon();
+    }
+
+    /// Releases the session for other homes, unless a process of it runs. Changes that wrapped
+    /// commands have made are stored first, and the next idle time releases the session.
+    async fn release_if_idle(&self) {
+        let Some(mirror) = self.workspace.shared_mirror() else { return };
+        if self.sandbox().runs_wrapped_commands() {
+            return;
+        }
+        let released = match mirror.release_if_idle().await {
+            Ok(false) => mirror.sync().await.map(drop),
+            released => released.map(drop),
+        };
+        if let Err(error) = released {
+            let error = with_causes(&error);
+            tracing::debug!(error, "the release of an idle session was not confirmed");
+        }
+    }
+
+    /// Proves the ownership while a call or a wrapped command runs, so that it does not go on for
+    /// long after a takeover.
+    async fn confirm_if_busy(&self) {
+        let Some(mirror) = self.workspace.shared_mirror() else { return };
+        if !self.gate.is_busy() && !self.sandbox().runs_wrapped_commands() {
+            return;
+        }
+        if let Err(error) = mirror.confirm().await {
+            let error = with_causes(&error);
+            tracing::debug!(error, "the ownership of the session is not proven");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Calls of a session that other homes may own, and the end of its ownership.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use artifact_sync::internal::Timings;
+use artifact_sync::{CallGuard, Mirror, SyncError, SyncReport};
+use sandbox_core::internal::blocking;
+use tokio::time::timeout;
+
+use super::{TransferError, Workspace};
+use crate::sharing::SharingError;
+use crate::tool_error::ToolError;
+
+/// The maximum time that a release waits for objects that are still being written.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A call that runs until this value is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn(Option<CallGuard>);
+
+impl Turn {
+    /// Returns whether the files have followed another home, which owned the session meanwhile.
+    pub(crate) fn has_followed(&self) -> bool {
+        self.0.as_ref().is_some_and(CallGuard::has_followed)
+    }
+
+    /// Proves right before the answer that no other home has taken the session over. If the store
+    /// does not answer, the result is the reason why that is not known.
+    ///
+    /// # Errors
+    /// Returns [`SyncError::LeaseLost`] if another home owns the session now.
+    pub(crate) async fn confirm(&self) -> Result<Option<String>, SyncError> {
+        let Some(guard) = &self.0 else { return Ok(None) };
+        match guard.confirm().await {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_retryable() => Ok(Some(sandbox_core::with_causes(&error))),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Workspace {
+    /// Begins a call. A session that this home had released is acquired first.
+    ///
+    /// # Errors
+    /// Returns [`ToolError::LeaseLost`] if another home took the session over, and
+    /// [`ToolError::OwnedElsewhere`] if another home owns the released session.
+    pub(crate) async fn begin(&self) -> Result<Turn, ToolError> {
+        match &self.mirror {
+            Some(mirror) if self.intervals.is_some() => {
+                let begun = mirror.begin_call().await;
+                begun.map(|guard| Turn(Some(guard))).map_err(|error| self.lost(error))
+            }
+            Some(mirror) => {
+                mirror.check().map_err(|error| self.lost(error))?;
+                Ok(Turn(None))
+            }
+            None => Ok(Turn(None)),
+        }
+    }
+
+    /// Returns whether another home took the session over. Nothing more is stored then.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.mirror.as_deref().is_some_and(Mirror::is_lost)
+    }
+
+    /// Lets another process of this home open a session that was lost.
+    pub(crate) fn abandon(&self) {
+        if let Some(mirror) = &self.mirror {
+            mirror.abandon();
+            self.state.unlock();
+        }
+    }
+
+    /// Returns the error of a call whose changes cannot be stored any more.
+    pub(crate) fn lost(&self, error: SyncError) -> ToolError {
+        let session = self.id.clone();
+        match error {
+            SyncError::LeaseLost => ToolError::LeaseLost { session },
+            SyncError::OwnedElsewhere { url } => ToolError::OwnedElsewhere { session, url },
+            SyncError::Closing | SyncError::Erased => {
+                ToolError::Sharing { source: SharingError::Closed { session } }
+            }
+            source => ToolError::Store { source },
+        }
+    }
+
+    /// Returns the mirror if other homes may own the session.
+    pub(crate) fn shared_mirror(&self) -> Option<&Arc<Mirror>> {
+        self.mirror.as_ref().filter(|_| self.intervals.is_some())
+    }
+
+    /// Returns the intervals of ownership.
+    pub(crate) fn intervals(&self) -> Timings {
+        self.intervals.unwrap_or_default()
+    }
+
+    /// Releases the session for other homes, unless changes are pending. Then this home stays the
+    /// owner until another one finds that it does not live.
+    ///
+    /// # Cancel safety
+    /// Another home may have to wait.
+    pub(crate) async fn release(&self) {
+        let Some(mirror) = self.shared_mirror() else { return };
+        let mut released = mirror.release_if_idle().await;
+        if matches!(released, Ok(false)) && !self.is_lost() {
+            let pending = {
+                let mirror = Arc::clone(mirror);
+                blocking(move || mirror.pending()).await
+            };
+            if pending.is_empty() {
+                // Renames continue in the background.
+                let _ = timeout(RELEASE_TIMEOUT, mirror.flush()).await;
+                released = mirror.release_if_idle().await;
+            }
+        }
+        match released {
+            Ok(true) => {}
+            Ok(false) => tracing::info!(session = %self.id, "the session stays owned"),
+            Err(error) => {
+                let error = sandbox_core::with_causes(&error);
+                tracing::info!(session = %self.id, error, "the session was not released");
+            }
+        }
+    }
+
+    /// Stores all changes, and releases the session. It accepts no calls afterwards.
+    ///
+    /// # Errors
+    /// Returns [`TransferError`] if another home took the session over, or if the store fails.
+    pub(crate) async fn drain(&self) -> Result<SyncReport, TransferError> {
+        let Some(mirror) = &self.mirror else { return Ok(SyncReport::default()) };
+        let drained = mirror.drain(Duration::ZERO).await;
+        drained.map_err(|source| TransferError::Mirror { source })
+    }
+}
