@@ -9,6 +9,8 @@ mod entry;
 mod ids;
 mod line;
 mod retained;
+#[cfg(test)]
+pub(crate) mod samples;
 mod state;
 mod store;
 mod writer;

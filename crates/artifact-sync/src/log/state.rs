@@ -174,26 +174,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Hash, Origin, Token};
-
-    fn file(path: &str, content: &[u8]) -> Line {
-        let file = FileVersion {
-            size: content.len() as u64,
-            hash: Hash::of(content),
-            mode: 0o644,
-            modified: (1, 2),
-            token: Token::random(),
-            number: 0,
-            content: Content::Blob(Token::random()),
-            origin: Origin::Agent,
-            adopted: None,
-        };
-        Line::File { path: path.to_owned(), file }
-    }
-
-    fn removed(path: &str) -> Line {
-        Line::Removed { path: path.to_owned(), by: Author::Agent, at: 9, number: 0 }
-    }
+    use crate::log::samples::{file, removed};
 
     fn apply(lines: Vec<Line>) -> LogState {
         let mut state = LogState::default();

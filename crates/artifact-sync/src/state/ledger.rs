@@ -328,7 +328,8 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Appended, Author, Content, FileVersion, Hash, Origin};
+    use crate::log::samples::{file, removed};
+    use crate::log::{Appended, Hash};
     use crate::scan::{Baseline, Signature};
 
     const LOG: &str = "logs/user_u/s";
@@ -339,25 +340,6 @@ mod tests {
         RecordedSignature { signature, is_racy: false }
     }
 
-    fn file(path: &str) -> Line {
-        let file = FileVersion {
-            size: 1,
-            hash: Hash::of(path.as_bytes()),
-            mode: 0o644,
-            modified: (1, 2),
-            token: Token::random(),
-            number: 0,
-            content: Content::Blob(Token::random()),
-            origin: Origin::Agent,
-            adopted: None,
-        };
-        Line::File { path: path.to_owned(), file }
-    }
-
-    fn removed(path: &str) -> Line {
-        Line::Removed { path: path.to_owned(), by: Author::Agent, at: 9, number: 0 }
-    }
-
     fn position(number: u64) -> Position {
         Position { number, hash: Some(Hash::of(b"entry")), snapshot: 0, retained: 0 }
     }
@@ -366,7 +348,7 @@ mod tests {
     fn store(ledger: &mut Ledger, number: u64, path: &str) {
         let batch = ledger.begin_batch();
         ledger.claim(batch, path, Some(signature(number).signature));
-        let appended = Appended { position: position(number), lines: vec![file(path)] };
+        let appended = Appended { position: position(number), lines: vec![file(path, b"1")] };
         ledger.record_sent(appended, vec![(path.to_owned(), signature(number))]);
         ledger.record_acknowledged(batch);
     }
@@ -448,7 +430,7 @@ mod tests {
     fn an_entry_without_an_answer_is_known_to_the_next_process() {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = open(dir.path());
-        let appended = Appended { position: position(1), lines: vec![file("a")] };
+        let appended = Appended { position: position(1), lines: vec![file("a", b"1")] };
         ledger.record_sent(appended, vec![("a".to_owned(), signature(1))]);
         drop(ledger);
         let mut ledger = open(dir.path());
