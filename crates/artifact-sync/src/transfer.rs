@@ -37,10 +37,9 @@ pub use store_error::{StoreError, StoreErrorKind};
 pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};
 
 pub(crate) use attributes::is_executable;
-pub(crate) use blobs::{
-    Blobs, ContentError, KnownContents, PART_BYTES, StoredContent, UploadJournal, read_at,
-};
+pub(crate) use blobs::{Blobs, ContentError, KnownContents, StoredContent, UploadJournal, read_at};
 pub(crate) use fetch::{Fetched, Fetcher};
 pub(crate) use links::Links;
+pub(crate) use multipart::PART_BYTES;
 pub(crate) use projection::{Observed, Projected, Projection};
 pub(crate) use remote::Remote;

@@ -77,7 +77,8 @@ impl Mirror {
             Err(_) => shared.access.end_closing(),
         }
         let (report, garbage) = closed?;
-        shared.abort_uploads().await;
+        let uploads = shared.ledger().forget_uploads();
+        shared.blobs.abort_all(&uploads).await;
         shared.delete_local().await?;
         if let Some((listing, fence)) = garbage
             && let Err(error) = shared.sweep(listing, fence, shared.retention).await
@@ -126,7 +127,8 @@ impl Mirror {
             shared.append(&mut appender, vec![Line::Erased], SentBatch::default()).await?;
             shared.access.begin_closing();
         }
-        shared.abort_uploads().await;
+        let uploads = shared.ledger().forget_uploads();
+        shared.blobs.abort_all(&uploads).await;
         shared.delete_objects().await?;
         shared.delete_local().await
     }
@@ -166,16 +168,6 @@ impl Shared {
                 })?;
                 let problem = "the store lost its content".to_owned();
                 Err(SyncError::Damaged { path, problem })
-            }
-        }
-    }
-
-    /// Aborts the multipart uploads that the journal records, before it is deleted.
-    async fn abort_uploads(&self) {
-        let uploads = self.ledger().forget_uploads();
-        for record in uploads {
-            if let Err(error) = self.blobs.abort(&record).await {
-                tracing::warn!(key = record.key, %error, "cannot abort an upload");
             }
         }
     }

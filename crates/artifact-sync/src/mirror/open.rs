@@ -115,10 +115,7 @@ impl Parts {
         let Acquired { incoming, appender, owned, tenure } = acquired;
         let ended = self.end_uploads(&mut ledger, incoming.as_ref());
         let shared = self.shared(dir, fetcher, ledger, appender, tenure);
-        for record in ended {
-            // The parts of an upload that cannot be aborted are left to the rules of the bucket.
-            let _ = shared.0.blobs.abort(&record).await;
-        }
+        shared.0.blobs.abort_all(&ended).await;
         let mut report = RestoreReport::default();
         if let Some(incoming) = incoming {
             report = shared.0.follow_log(incoming).await?;
@@ -164,9 +161,7 @@ impl Parts {
         let dir = Arc::new(SessionDir::open(&self.settings.dir)?);
         let fetcher = self.fetcher(&dir);
         let shared = self.shared(dir, fetcher, ledger, appender, tenure);
-        for record in ended {
-            let _ = shared.0.blobs.abort(&record).await;
-        }
+        shared.0.blobs.abort_all(&ended).await;
         finish(shared, report, listing).await
     }
 

@@ -68,9 +68,7 @@ impl Parts {
         ledger.replace_log(state, appended.position, Vec::new());
         ledger.set_stage(Stage::Open);
         let shared = self.shared(dir, fetcher, ledger, appender, Tenure::held(&ownership));
-        for record in ended {
-            let _ = shared.0.blobs.abort(&record).await;
-        }
+        shared.0.blobs.abort_all(&ended).await;
         shared.0.is_refilling.store(true, Ordering::Release);
         shared.0.store_everything().await;
         let filled = Arc::clone(&shared.0);

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use object_store::path::Path as Key;
-use object_store::{Attributes, Error, MultipartUpload};
+use object_store::{Attributes, Error};
 use sandbox_core::internal::blocking;
 use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir, with_causes};
 
@@ -18,13 +16,11 @@ use crate::error::is_transient;
 use crate::log::{Content, Hash, Inline, LogStore, MAX_INLINE_BYTES, Token};
 use crate::scan::{RecordedSignature, Signature};
 use crate::transfer::budget::{MemoryBudget, Reserved};
-use crate::transfer::multipart::{FreshUploadError, FreshUploads, UploadRecord, UploadStep};
+use crate::transfer::multipart::{
+    FreshUploadError, FreshUploads, PART_BYTES, UploadRecord, UploadStep,
+};
 use crate::transfer::remote::Remote;
 
-/// Largest file that is read at once and put in one request; size of the parts of larger files.
-pub(crate) const PART_BYTES: u64 = 8 << 20;
-/// Concurrent parts of one file.
-const PARTS_AT_ONCE: usize = 3;
 /// Attempts to read a file that changes meanwhile.
 const ATTEMPTS: usize = 3;
 
@@ -95,6 +91,16 @@ impl Blobs {
     /// Aborts the multipart upload of an ended process.
     pub(crate) async fn abort(&self, record: &UploadRecord) -> Result<(), Error> {
         self.fresh.abort(record).await
+    }
+
+    /// Aborts multipart uploads whose records the journal no longer holds. The parts of one that
+    /// cannot be aborted are left to the rules of the bucket.
+    pub(crate) async fn abort_all(&self, records: &[UploadRecord]) {
+        for record in records {
+            if let Err(error) = self.abort(record).await {
+                tracing::warn!(key = record.key, %error, "cannot abort an upload");
+            }
+        }
     }
 
     /// Reserves memory for a content.
@@ -284,72 +290,24 @@ impl Blobs {
         }
     }
 
-    /// Uploads a large file in parts, under a key that the caller may write. Returns the hash, or
-    /// `None` if the file changed meanwhile or has not the expected hash; then nothing is stored.
+    /// Uploads a large file in parts, under a key that the caller may write. Returns `false` if the
+    /// file changed meanwhile or has not the expected hash; then nothing is stored.
     pub(crate) async fn put_parts(
         &self,
         key: &Key,
         attributes: Attributes,
-        file: &Arc<File>,
-        signature: &Signature,
-        expected: Option<Hash>,
-    ) -> Result<Option<Hash>, ContentError> {
+        file: Arc<File>,
+        signature: Signature,
+        expected: Hash,
+    ) -> Result<bool, ContentError> {
         let begun = self.remote.begin_multipart(key, attributes).await;
-        let mut upload = begun.map_err(|error| failed(&error))?;
-        let outcome = match self.send_parts(upload.as_mut(), file, signature).await {
-            Ok(Some(hash)) if expected.is_none_or(|expected| expected == hash) => {
-                match upload.complete().await {
-                    Ok(_) => return Ok(Some(hash)),
-                    Err(error) => Err(failed(&error)),
-                }
-            }
-            Ok(_) => Ok(None),
-            Err(error) => Err(error),
-        };
-        // If this fails, the bucket's lifecycle rules remove the parts.
-        let _ = upload.abort().await;
-        outcome
-    }
-
-    async fn send_parts(
-        &self,
-        upload: &mut dyn MultipartUpload,
-        file: &Arc<File>,
-        signature: &Signature,
-    ) -> Result<Option<Hash>, ContentError> {
-        let mut hasher = blake3::Hasher::new();
-        let mut sending = FuturesUnordered::new();
-        let mut offset = 0;
-        while offset < signature.size {
-            if sending.len() == PARTS_AT_ONCE {
-                let sent = sending.next().await.unwrap_or(Ok(()));
-                sent.map_err(|error| failed(&error))?;
-            }
-            let length = PART_BYTES.min(signature.size - offset);
-            let memory = self.reserve(length).await;
-            let source = Arc::clone(file);
-            let read = blocking(move || {
-                let part = read_at(&source, offset, length)?;
-                hasher.update(&part);
-                Ok::<_, io::Error>((part, hasher))
-            });
-            let (part, returned_hasher) = read.await.map_err(unreadable)?;
-            hasher = returned_hasher;
-            if part.len() as u64 != length {
-                return Ok(None);
-            }
-            offset += length;
-            let part = upload.put_part(part.into());
-            sending.push(async move {
-                let sent = part.await;
-                drop(memory);
-                sent
-            });
+        let upload = begun.map_err(|error| failed(&error))?;
+        match self.fresh.send_anonymous(upload, file, signature, expected).await {
+            Ok(_) => Ok(true),
+            Err(FreshUploadError::FileChanged) => Ok(false),
+            Err(FreshUploadError::Read(error)) => Err(unreadable(error)),
+            Err(FreshUploadError::Store(error)) => Err(failed(&error)),
         }
-        while let Some(sent) = sending.next().await {
-            sent.map_err(|error| failed(&error))?;
-        }
-        Ok((!has_changed(file, signature)?).then_some(hasher.finalize().into()))
     }
 }
 

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use object_store::path::Path as Key;
 use object_store::{
-    Attributes, Error, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult,
+    Attributes, Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult,
 };
 
+use crate::log::Hash;
 use crate::scan::Signature;
 use crate::transfer::budget::MemoryBudget;
 use crate::transfer::stores::StoreCapabilities;
@@ -25,7 +26,7 @@ mod record;
 pub use record::{PartRecord, UploadRecord, UploadStep};
 
 /// Largest file that is sent in one request; size of the parts of larger files.
-const PART_BYTES: u64 = 8 << 20;
+pub(crate) const PART_BYTES: u64 = 8 << 20;
 
 /// Uploader of files to keys that were never used before.
 #[derive(Clone, Debug)]
@@ -273,19 +274,21 @@ impl FreshUploads {
             Err(error) if lacks_support(&error) => begin(Attributes::new()).await,
             other => other,
         };
-        let mut upload = begun.map_err(FreshUploadError::Store)?;
-        let sent = send_anonymous(upload.as_mut(), content).await;
-        let completed = match sent {
-            Ok(hash) => match upload.complete().await {
-                Ok(put) => return self.uploaded((hash, put), content),
-                Err(error) => Stopped::Store(error),
-            },
-            Err(stopped) => stopped,
-        };
-        if let Err(error) = upload.abort().await {
-            tracing::warn!(%key, %error, "cannot abort an upload");
-        }
-        Err(completed.into())
+        let upload = begun.map_err(FreshUploadError::Store)?;
+        self.uploaded(send_anonymous(upload, content, None).await?, content)
+    }
+
+    /// Sends a large file as an upload without a name, to a key that may hold another object. The
+    /// upload is completed only if the content has the expected hash.
+    pub(crate) async fn send_anonymous(
+        &self,
+        upload: Box<dyn MultipartUpload>,
+        file: Arc<File>,
+        signature: Signature,
+        expected: Hash,
+    ) -> Result<Uploaded, FreshUploadError> {
+        let content = Content { file, signature, budget: &self.budget };
+        self.uploaded(send_anonymous(upload, &content, Some(expected)).await?, &content)
     }
 }
 

@@ -16,9 +16,10 @@ use crate::log::{Content, FileVersion};
 use crate::scan::Signature;
 use crate::state::{KnownObject, Version};
 use crate::transfer::attributes::{self, Marker};
-use crate::transfer::blobs::{Blobs, ContentError, PART_BYTES, failed, read_at};
+use crate::transfer::blobs::{Blobs, ContentError, failed, read_at};
 use crate::transfer::conditional::{self, Expected};
 use crate::transfer::fetch::Fetcher;
+use crate::transfer::multipart::PART_BYTES;
 use crate::transfer::remote::Remote;
 
 /// Writer of the projection.
@@ -105,16 +106,14 @@ impl Projection {
         }
         let attributes = attributes::projected(path.as_str(), file);
         let local = self.blobs.open(path).await.ok();
-        let sent = match local.filter(|(_, recorded)| recorded.signature.size == file.size) {
-            Some((source, signature)) => {
-                let expected = Some(file.hash);
-                self.blobs
-                    .put_parts(key, attributes, &source, &signature.signature, expected)
-                    .await?
+        let is_sent = match local.filter(|(_, recorded)| recorded.signature.size == file.size) {
+            Some((source, recorded)) => {
+                let signature = recorded.signature;
+                self.blobs.put_parts(key, attributes, source, signature, file.hash).await?
             }
-            None => None,
+            None => false,
         };
-        if sent.is_none() {
+        if !is_sent {
             // The file has changed, and a later version replaces the object soon.
             return Err(ContentError::Retryable("the file changes".to_owned()));
         }

@@ -13,6 +13,7 @@ use object_store::{Attributes, Error, MultipartUpload, PutMultipartOptions, PutR
 use sandbox_core::internal::blocking;
 
 use super::{OnStep, PART_BYTES, PartRecord, UploadRecord, UploadStep};
+use crate::log::Hash;
 use crate::scan::Signature;
 use crate::transfer::blobs::read_at;
 use crate::transfer::budget::MemoryBudget;
@@ -159,8 +160,30 @@ impl Upload<'_> {
     }
 }
 
-/// Sends a file as an upload without a name and returns the hash of the content.
+/// Sends a file as an upload without a name. Completes it if the content has the expected hash.
 pub(super) async fn send_anonymous(
+    mut upload: Box<dyn MultipartUpload>,
+    content: &Content<'_>,
+    expected: Option<Hash>,
+) -> Result<(blake3::Hash, PutResult), Stopped> {
+    let stopped = match send_anonymous_parts(upload.as_mut(), content).await {
+        Ok(hash) if expected.is_none_or(|expected| expected == hash.into()) => {
+            match upload.complete().await {
+                Ok(put) => return Ok((hash, put)),
+                Err(error) => Stopped::Store(error),
+            }
+        }
+        Ok(_) => Stopped::FileChanged,
+        Err(stopped) => stopped,
+    };
+    // If this fails, the bucket's lifecycle rules remove the parts.
+    if let Err(error) = upload.abort().await {
+        tracing::warn!(%error, "cannot abort an upload");
+    }
+    Err(stopped)
+}
+
+async fn send_anonymous_parts(
     upload: &mut dyn MultipartUpload,
     content: &Content<'_>,
 ) -> Result<blake3::Hash, Stopped> {
