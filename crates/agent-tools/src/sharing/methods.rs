@@ -24,8 +24,8 @@ use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError};
 
 /// A call with its input.
 ///
-/// To add one, choose the next number and add its row to [`dispatch`](super::server). Numbers are
-/// never used again.
+/// To add one, choose the next number, and add a row to the table below and to
+/// [`dispatch`](super::server). Numbers are never used again.
 pub(crate) trait Call: Serialize + Send + Sync {
     /// The number of the method in frames.
     const METHOD: u16;
@@ -55,6 +55,55 @@ macro_rules! call_failure {
 }
 call_failure!(ToolError, TransferError, CloseError);
 
+/// Implements [`Call`] for the type of each row. The row has its number, its output and error, and
+/// the expression that runs it.
+macro_rules! calls {
+    ($($number:literal: $call:ty => $output:ty, $error:ty,
+        |$input:pat_param, $session:ident| $run:expr;)*) => {$(
+        impl Call for $call {
+            const METHOD: u16 = $number;
+            type Output = $output;
+            type Error = $error;
+
+            async fn run_on(self, $session: &LocalSession) -> Result<$output, $error> {
+                let $input = self;
+                $run
+            }
+        }
+    )*};
+}
+
+calls! {
+    2: Bash<'_> => BashResult, ToolError,
+        |call, session| session.bash(call).await;
+    3: ReadFile<'_> => ReadFileOutput, ToolError,
+        |call, session| session.read_file_lines(&call.path, call.range).await;
+    4: WriteFile<'_> => WriteFileOutput, ToolError,
+        |call, session| session.write_file(&call.path, &call.content).await;
+    5: SyncFiles => SyncReport, TransferError,
+        |_, session| session.workspace.sync().await;
+    6: Refresh => RestoreReport, TransferError,
+        |call, session| session.refresh(call.removals).await;
+    7: Pull<'_> => Option<RelativePath>, TransferError,
+        |call, session| session.pull(&call.key).await;
+    8: Close => CloseReport, CloseError,
+        |call, session| session.close(call.mode()).await;
+    9: ReportStatus => SessionStatus, TransferError,
+        |_, session| Ok(session.workspace.status().await);
+    10: WrapCommand<'_> => String, ToolError,
+        |call, session| session.wrap_command(&call.command, call.timeout);
+    11: Delete => (), CloseError,
+        |_, session| session.delete().await;
+    12: ReadHistory<'_> => Vec<HistoryEntry>, TransferError,
+        |call, session| session.workspace.history(call.path.as_deref()).await;
+    13: RestoreVersion<'_> => RestoredVersion, TransferError,
+        |call, session| session.restore_version(&call.path, call.at).await;
+    14: UndeleteFiles => UndeleteReport, TransferError,
+        |call, session| session.undelete(call.selection).await;
+    15: CollectGarbage => GarbageReport, TransferError,
+        |call, session| session.workspace.collect_garbage(call.options).await;
+}
+
 /// Runs a command.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,32 +115,12 @@ pub(crate) struct Bash<'c> {
     pub(crate) artifact_label: Cow<'c, str>,
 }
 
-impl Call for Bash<'_> {
-    const METHOD: u16 = 2;
-    type Output = BashResult;
-    type Error = ToolError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<BashResult, ToolError> {
-        session.bash(self).await
-    }
-}
-
 /// Reads a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReadFile<'c> {
     pub(crate) path: Cow<'c, str>,
     pub(crate) range: Option<LineRange>,
-}
-
-impl Call for ReadFile<'_> {
-    const METHOD: u16 = 3;
-    type Output = ReadFileOutput;
-    type Error = ToolError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<ReadFileOutput, ToolError> {
-        session.read_file_lines(&self.path, self.range).await
-    }
 }
 
 /// Writes a file.
@@ -103,29 +132,9 @@ pub(crate) struct WriteFile<'c> {
     pub(crate) content: Cow<'c, [u8]>,
 }
 
-impl Call for WriteFile<'_> {
-    const METHOD: u16 = 4;
-    type Output = WriteFileOutput;
-    type Error = ToolError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<WriteFileOutput, ToolError> {
-        session.write_file(&self.path, &self.content).await
-    }
-}
-
 /// Uploads local changes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SyncFiles {}
-
-impl Call for SyncFiles {
-    const METHOD: u16 = 5;
-    type Output = SyncReport;
-    type Error = TransferError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<SyncReport, TransferError> {
-        session.workspace.sync().await
-    }
-}
 
 /// Adopts changes of other programs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -133,30 +142,10 @@ pub(crate) struct Refresh {
     pub(crate) removals: RemovalMode,
 }
 
-impl Call for Refresh {
-    const METHOD: u16 = 6;
-    type Output = RestoreReport;
-    type Error = TransferError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<RestoreReport, TransferError> {
-        session.refresh(self.removals).await
-    }
-}
-
 /// Fetches one object.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Pull<'c> {
     pub(crate) key: Cow<'c, str>,
-}
-
-impl Call for Pull<'_> {
-    const METHOD: u16 = 7;
-    type Output = Option<RelativePath>;
-    type Error = TransferError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<Option<RelativePath>, TransferError> {
-        session.pull(&self.key).await
-    }
 }
 
 /// Closes the session.
@@ -175,58 +164,18 @@ impl Close {
     }
 }
 
-impl Call for Close {
-    const METHOD: u16 = 8;
-    type Output = CloseReport;
-    type Error = CloseError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<CloseReport, CloseError> {
-        session.close(self.mode()).await
-    }
-}
-
 /// Describes the session's place in the log, and lists pending changes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ReportStatus {}
-
-impl Call for ReportStatus {
-    const METHOD: u16 = 9;
-    type Output = SessionStatus;
-    type Error = TransferError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<SessionStatus, TransferError> {
-        Ok(session.workspace.status().await)
-    }
-}
 
 /// Deletes the session everywhere.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Delete {}
 
-impl Call for Delete {
-    const METHOD: u16 = 11;
-    type Output = ();
-    type Error = CloseError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<(), CloseError> {
-        session.delete().await
-    }
-}
-
 /// Reads the history of the session or of one path.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ReadHistory<'c> {
     pub(crate) path: Option<Cow<'c, RelativePath>>,
-}
-
-impl Call for ReadHistory<'_> {
-    const METHOD: u16 = 12;
-    type Output = Vec<HistoryEntry>;
-    type Error = TransferError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<Vec<HistoryEntry>, TransferError> {
-        session.workspace.history(self.path.as_deref()).await
-    }
 }
 
 /// Restores an older version of a file.
@@ -236,30 +185,10 @@ pub(crate) struct RestoreVersion<'c> {
     pub(crate) at: u64,
 }
 
-impl Call for RestoreVersion<'_> {
-    const METHOD: u16 = 13;
-    type Output = RestoredVersion;
-    type Error = TransferError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<RestoredVersion, TransferError> {
-        session.restore_version(&self.path, self.at).await
-    }
-}
-
 /// Brings removed files back.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct UndeleteFiles {
     pub(crate) selection: Undelete,
-}
-
-impl Call for UndeleteFiles {
-    const METHOD: u16 = 14;
-    type Output = UndeleteReport;
-    type Error = TransferError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<UndeleteReport, TransferError> {
-        session.undelete(self.selection).await
-    }
 }
 
 /// Deletes versions that are no longer retained.
@@ -268,30 +197,10 @@ pub(crate) struct CollectGarbage {
     pub(crate) options: GarbageOptions,
 }
 
-impl Call for CollectGarbage {
-    const METHOD: u16 = 15;
-    type Output = GarbageReport;
-    type Error = TransferError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<GarbageReport, TransferError> {
-        session.workspace.collect_garbage(self.options).await
-    }
-}
-
 /// Makes a shell command of a command.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WrapCommand<'c> {
     pub(crate) command: Cow<'c, str>,
     pub(crate) timeout: Duration,
-}
-
-impl Call for WrapCommand<'_> {
-    const METHOD: u16 = 10;
-    type Output = String;
-    type Error = ToolError;
-
-    async fn run_on(self, session: &LocalSession) -> Result<String, ToolError> {
-        session.wrap_command(&self.command, self.timeout)
-    }
 }
