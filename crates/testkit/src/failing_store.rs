@@ -18,6 +18,12 @@ use object_store::{
     PutResult, RenameOptions, Result,
 };
 
+mod failure;
+
+pub use failure::{Failure, LostUploads};
+
+use failure::connection_lost;
+
 /// An object store that counts its calls and fails a range of them.
 #[derive(Debug)]
 pub struct FailingStore {
@@ -38,20 +44,6 @@ pub enum Calls {
     Puts,
     /// Parts of an upload that has a name.
     Parts,
-}
-
-/// The effect of a failing call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Failure {
-    /// The store does nothing.
-    #[default]
-    Rejected,
-    /// The store does the work, but its response is lost.
-    ResponseLost,
-    /// A download ends early, without an error. Other calls are rejected.
-    Truncated,
-    /// Three of ten calls are rejected or lose their response, always the same ones.
-    Random,
 }
 
 /// The store's support for conditional puts.
@@ -77,6 +69,7 @@ struct State {
     counts: [usize; 4],
     failing: Option<(Calls, Range<usize>)>,
     failure: Failure,
+    lost_uploads: LostUploads,
     uploads: BTreeSet<MultipartId>,
 }
 
@@ -130,6 +123,11 @@ impl FailingStore {
         self.lock().failure = failure;
     }
 
+    /// Sets the answer to requests about uploads that do not exist.
+    pub fn set_lost_uploads(&self, answer: LostUploads) {
+        self.lock().lost_uploads = answer;
+    }
+
     /// Returns the number of calls since the store was created or the count was restarted.
     pub fn count(&self, calls: Calls) -> usize {
         self.lock().counts[calls as usize]
@@ -146,10 +144,11 @@ impl FailingStore {
     }
 
     fn check_upload(&self, id: &MultipartId) -> Result<()> {
-        if self.lock().uploads.contains(id) {
+        let state = self.lock();
+        if state.uploads.contains(id) {
             return Ok(());
         }
-        Err(Error::NotFound { path: id.clone(), source: "the upload does not exist".into() })
+        Err(state.lost_uploads.error(id))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -188,7 +187,7 @@ impl FailingStore {
     fn read(&self) -> Result<()> {
         match self.next_failure(None) {
             None => Ok(()),
-            Some(_) => Err(connection_lost()),
+            Some(failure) => Err(failure.error()),
         }
     }
 
@@ -203,13 +202,9 @@ impl FailingStore {
                 let _ = change.await;
                 Err(connection_lost())
             }
-            Some(_) => Err(connection_lost()),
+            Some(failure) => Err(failure.error()),
         }
     }
-}
-
-fn connection_lost() -> Error {
-    Error::Generic { store: "FailingStore", source: "the connection was lost".into() }
 }
 
 impl fmt::Display for FailingStore {
@@ -241,7 +236,7 @@ impl ObjectStore for FailingStore {
     ) -> Result<Box<dyn MultipartUpload>> {
         match self.next_failure(Some(Calls::Puts)) {
             None => self.inner.put_multipart_opts(location, options).await,
-            Some(_) => Err(connection_lost()),
+            Some(failure) => Err(failure.error()),
         }
     }
 
@@ -253,7 +248,7 @@ impl ObjectStore for FailingStore {
                 result.payload = GetResultPayload::Stream(futures::stream::empty().boxed());
                 Ok(result)
             }
-            Some(_) => Err(connection_lost()),
+            Some(failure) => Err(failure.error()),
         }
     }
 
@@ -271,7 +266,7 @@ impl ObjectStore for FailingStore {
             Some(Failure::ResponseLost) => {
                 self.inner.delete_stream(locations).map(|_| Err(connection_lost())).boxed()
             }
-            Some(_) => locations.map(|_| Err(connection_lost())).boxed(),
+            Some(failure) => locations.map(move |_| Err(failure.error())).boxed(),
         }
     }
 

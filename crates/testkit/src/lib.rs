@@ -18,7 +18,7 @@ mod skip;
 #[cfg(feature = "failing-store")]
 pub use clock_store::ClockStore;
 #[cfg(feature = "failing-store")]
-pub use failing_store::{Calls, Conditions, FailingStore, Failure};
+pub use failing_store::{Calls, Conditions, FailingStore, Failure, LostUploads};
 pub use files::{read_files, write_file};
 pub use in_sight::{BASE, NO_DIRECTORY_IN_SIGHT, directory_in_sight};
 #[cfg(feature = "latency-store")]

@@ -17,7 +17,7 @@ use crate::log::{Content, Hash, Inline, LogStore, MAX_INLINE_BYTES, Token};
 use crate::scan::{RecordedSignature, Signature};
 use crate::transfer::budget::{MemoryBudget, Reserved};
 use crate::transfer::multipart::{
-    FreshUploadError, FreshUploads, PART_BYTES, UploadRecord, UploadStep,
+    FreshUploadError, FreshUploads, PART_BYTES, UploadRecord, UploadStep, Uploaded,
 };
 use crate::transfer::remote::Remote;
 
@@ -247,47 +247,32 @@ impl Blobs {
         file: &Arc<File>,
         journal: &dyn UploadJournal,
     ) -> Result<Option<(Hash, Content)>, ContentError> {
+        let mut denied = None;
         if let Some((name, record)) = journal.interrupted(path) {
-            let resumed = self.upload_open_file(name, file, Some(record), journal).await;
-            // The name had another content, so the file gets a new one.
-            if !matches!(resumed, Ok(None)) {
-                return resumed;
+            let key = self.log.blob_key(name);
+            let on_step = |step: UploadStep<'_>| journal.step(name, step);
+            match self.fresh.resume(&key, Arc::clone(file), record, &on_step).await {
+                // The name had another content, so the file gets a new one.
+                Err(FreshUploadError::FileChanged) => journal.forget(name),
+                Err(FreshUploadError::Denied(_)) => denied = Some(name),
+                resumed => return end_upload(name, resumed, journal),
             }
         }
         let name = Token::random();
         journal.begin(path, name);
-        self.upload_open_file(name, file, None, journal).await
-    }
-
-    async fn upload_open_file(
-        &self,
-        name: Token,
-        file: &Arc<File>,
-        record: Option<UploadRecord>,
-        journal: &dyn UploadJournal,
-    ) -> Result<Option<(Hash, Content)>, ContentError> {
-        let key = self.log.blob_key(name);
-        let on_step = |step: UploadStep<'_>| journal.step(name, step);
-        let file = Arc::clone(file);
-        let uploaded = match record {
-            Some(record) => self.fresh.resume(&key, file, record, &on_step).await,
-            None => self.fresh.upload(&key, file, Attributes::new(), None, &on_step).await,
+        let on_step = |step: UploadStep<'_>| {
+            journal.step(name, step);
+            // The store accepts uploads, so it denied the earlier one because that one is gone.
+            if let (UploadStep::Begun(_), Some(gone)) = (step, denied) {
+                journal.forget(gone);
+            }
         };
-        match uploaded {
-            Ok(uploaded) => Ok(Some((uploaded.hash.into(), Content::Blob(name)))),
-            Err(FreshUploadError::FileChanged) => {
-                journal.forget(name);
-                Ok(None)
-            }
-            Err(FreshUploadError::Read(error)) => {
-                journal.forget(name);
-                Err(unreadable(error))
-            }
-            Err(FreshUploadError::Store(error)) => {
-                journal.release(name);
-                Err(failed(&error))
-            }
+        let (key, file) = (self.log.blob_key(name), Arc::clone(file));
+        let uploaded = self.fresh.upload(&key, file, Attributes::new(), None, &on_step).await;
+        if let Some(denied) = denied {
+            journal.release(denied);
         }
+        end_upload(name, uploaded, journal)
     }
 
     /// Uploads a large file in parts, under a key that the caller may write. Returns `false` if the
@@ -306,7 +291,32 @@ impl Blobs {
             Ok(_) => Ok(true),
             Err(FreshUploadError::FileChanged) => Ok(false),
             Err(FreshUploadError::Read(error)) => Err(unreadable(error)),
-            Err(FreshUploadError::Store(error)) => Err(failed(&error)),
+            Err(FreshUploadError::Store(error) | FreshUploadError::Denied(error)) => {
+                Err(failed(&error))
+            }
+        }
+    }
+}
+
+/// Records the end of a large file's upload.
+fn end_upload(
+    name: Token,
+    uploaded: Result<Uploaded, FreshUploadError>,
+    journal: &dyn UploadJournal,
+) -> Result<Option<(Hash, Content)>, ContentError> {
+    match uploaded {
+        Ok(uploaded) => Ok(Some((uploaded.hash.into(), Content::Blob(name)))),
+        Err(FreshUploadError::FileChanged) => {
+            journal.forget(name);
+            Ok(None)
+        }
+        Err(FreshUploadError::Read(error)) => {
+            journal.forget(name);
+            Err(unreadable(error))
+        }
+        Err(FreshUploadError::Store(error) | FreshUploadError::Denied(error)) => {
+            journal.release(name);
+            Err(failed(&error))
         }
     }
 }

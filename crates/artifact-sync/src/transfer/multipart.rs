@@ -72,6 +72,9 @@ pub enum FreshUploadError {
     /// The store failed. The journaled record stays valid, if there is one.
     #[error("the store failed")]
     Store(#[source] Error),
+    /// The store denied the upload of the record, which it may no longer have.
+    #[error("the store denied the upload")]
+    Denied(#[source] Error),
 }
 
 impl Uploaded {
@@ -113,7 +116,7 @@ impl FreshUploads {
 
     /// Resumes the upload of a record. If the file or the upload is another one, aborts the upload
     /// and returns [`FreshUploadError::FileChanged`], because a late request could still complete
-    /// it under this key.
+    /// it under this key. [`FreshUploadError::Denied`] leaves the upload as it is.
     pub(crate) async fn resume(
         &self,
         key: &Key,
@@ -180,6 +183,12 @@ impl FreshUploads {
                 on_step(UploadStep::Ended);
                 return self.uploaded(sent, &content);
             }
+            let stopped = match stopped {
+                Stopped::Store(error) if is_denied && other_content == OtherContent::Stop => {
+                    return Err(FreshUploadError::Denied(error));
+                }
+                stopped => stopped,
+            };
             if is_gone || !matches!(stopped, Stopped::Store(_)) {
                 self.abandon(&record, on_step).await;
             }
@@ -187,7 +196,7 @@ impl FreshUploads {
                 return Err(stopped.into());
             }
             if other_content == OtherContent::Stop {
-                return Err(if is_denied { stopped.into() } else { FreshUploadError::FileChanged });
+                return Err(FreshUploadError::FileChanged);
             }
         }
     }

@@ -2,21 +2,28 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use artifact_sync::internal::{
-    FreshUploadError, FreshUploads, MemoryBudget, UploadRecord, UploadStep, Uploaded,
+    FreshUploadError, FreshUploads, MemoryBudget, PartRecord, UploadRecord, UploadStep, Uploaded,
 };
-use artifact_sync::{StoreCapabilities, open_directory, open_store};
+use artifact_sync::{Mirror, StoreCapabilities, open_directory, open_store};
+use futures::FutureExt;
+use object_store::multipart::PartId;
 use object_store::path::Path as Key;
-use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt};
-use testkit::{Calls, FailingStore, Failure, S3Server, assert_passed, rerun};
+use object_store::{Attribute, Attributes, Error, ObjectStore, ObjectStoreExt};
+use testkit::{Calls, FailingStore, Failure, LostUploads, S3Server, assert_passed, rerun};
+
+use crate::machine::Machine;
 
 const PART_BYTES: usize = 8 << 20;
 const PARTS: usize = 5;
 /// Four whole parts and one byte.
 const BYTES: usize = (PARTS - 1) * PART_BYTES + 1;
+const LOST_UPLOADS: [LostUploads; 2] = [LostUploads::NotFound, LostUploads::Denied];
 
 fn content() -> Vec<u8> {
     (0..BYTES).map(|at| (at * 31 % 251) as u8).collect()
@@ -38,9 +45,7 @@ impl Upload {
     }
 
     fn on(store: &Arc<FailingStore>) -> Self {
-        let mut capabilities = StoreCapabilities::default();
-        capabilities.multipart = Some(Arc::clone(store) as _);
-        Self::new(Arc::clone(store) as _, capabilities)
+        Self::new(Arc::clone(store) as _, capabilities(store))
     }
 
     fn path(&self) -> PathBuf {
@@ -67,6 +72,20 @@ impl Upload {
         }
     }
 
+    /// Ends an attempt right before it completes the upload. Returns the record.
+    async fn attempt_without_completion(&self) -> UploadRecord {
+        let crash = |_: &UploadStep<'_>| {
+            if self.acknowledged() == PARTS {
+                resume_unwind(Box::new("a crash"));
+            }
+        };
+        let crashed = AssertUnwindSafe(self.attempt_with(crash)).catch_unwind().await;
+        assert!(crashed.is_err());
+        let mut record = self.journal.lock().unwrap().clone().unwrap();
+        record.parts.sort_by_key(|part| part.number);
+        record
+    }
+
     async fn attempt_with(
         &self,
         on_step: impl Fn(&UploadStep<'_>) + Send + Sync,
@@ -88,6 +107,12 @@ impl Upload {
     fn acknowledged(&self) -> usize {
         self.journal.lock().unwrap().as_ref().map_or(0, |record| record.parts.len())
     }
+}
+
+fn capabilities(store: &Arc<FailingStore>) -> StoreCapabilities {
+    let mut capabilities = StoreCapabilities::default();
+    capabilities.multipart = Some(Arc::clone(store) as _);
+    capabilities
 }
 
 fn key() -> Key {
@@ -146,16 +171,19 @@ async fn an_upload_that_is_dropped_at_any_step_resumes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_completion_whose_answer_was_lost_counts() {
-    let store = FailingStore::new();
-    store.set_failure(Failure::ResponseLost);
-    // One call creates the upload before the parts.
-    store.fail(Calls::All, 1 + PARTS, 1);
-    let upload = Upload::on(&store);
-    assert!(upload.attempt().await.is_err());
-    assert_eq!((upload.acknowledged(), store.open_uploads().len()), (PARTS, 0));
-    store.fail(Calls::Parts, usize::MAX, 1);
-    check_hash(&upload.attempt().await.unwrap(), &content());
-    assert_eq!((upload.acknowledged(), store.count(Calls::Parts)), (0, 0));
+    for answer in LOST_UPLOADS {
+        let store = FailingStore::new();
+        store.set_lost_uploads(answer);
+        store.set_failure(Failure::ResponseLost);
+        // One call creates the upload before the parts.
+        store.fail(Calls::All, 1 + PARTS, 1);
+        let upload = Upload::on(&store);
+        assert!(upload.attempt().await.is_err());
+        assert_eq!((upload.acknowledged(), store.open_uploads().len()), (PARTS, 0));
+        store.fail(Calls::Parts, usize::MAX, 1);
+        check_hash(&upload.attempt().await.unwrap(), &content());
+        assert_eq!((upload.acknowledged(), store.count(Calls::Parts)), (0, 0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,15 +227,72 @@ async fn content_that_changes_while_it_is_read_is_never_completed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_upload_begins_again() {
-    let store = FailingStore::new();
-    store.fail(Calls::Parts, 2, usize::MAX);
-    let upload = Upload::on(&store);
-    assert!(upload.attempt().await.is_err());
-    store.expire_upload(&store.open_uploads()[0]);
+    for answer in LOST_UPLOADS {
+        let store = FailingStore::new();
+        store.set_lost_uploads(answer);
+        store.fail(Calls::Parts, 2, usize::MAX);
+        let upload = Upload::on(&store);
+        assert!(upload.attempt().await.is_err());
+        store.expire_upload(&store.open_uploads()[0]);
+        store.recover();
+        check_hash(&upload.attempt().await.unwrap(), &content());
+        assert_eq!((upload.acknowledged(), store.open_uploads().len()), (0, 0));
+        check_object(&*store, &content()).await;
+    }
+}
+
+/// Machine whose next session finds the record of an upload that misses its completion.
+async fn interrupted(store: &Arc<FailingStore>) -> Machine {
+    let machine = Machine::new(Arc::clone(store) as _);
+    let mirror = open(&machine, store).await;
+    machine.write("large", &"x".repeat(BYTES));
+    store.fail(Calls::Parts, PARTS - 1, usize::MAX);
+    assert_eq!(mirror.sync().await.unwrap().pending.len(), 1);
+    assert_eq!(store.open_uploads().len(), 1);
     store.recover();
-    check_hash(&upload.attempt().await.unwrap(), &content());
-    assert_eq!((upload.acknowledged(), store.open_uploads().len()), (0, 0));
-    check_object(&*store, &content()).await;
+    machine
+}
+
+async fn open(machine: &Machine, store: &Arc<FailingStore>) -> Mirror {
+    let capabilities = capabilities(store);
+    machine.open_with(|mirror| mirror.capabilities(capabilities)).await
+}
+
+/// Stores what is pending in the next session. Returns the number of parts sent to the log.
+async fn parts_sent(machine: &Machine, store: &Arc<FailingStore>) -> usize {
+    let mirror = open(machine, store).await;
+    store.fail(Calls::Parts, usize::MAX, 1);
+    let report = mirror.flush().await.unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!((store.open_uploads().len(), machine.blobs().await.len()), (0, 1));
+    store.count(Calls::Parts)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_stores_a_file_whose_upload_expired() {
+    for answer in LOST_UPLOADS {
+        let store = FailingStore::new();
+        store.set_lost_uploads(answer);
+        let machine = interrupted(&store).await;
+        store.expire_upload(&store.open_uploads()[0]);
+        assert_eq!(parts_sent(&machine, &store).await, PARTS, "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_resumes_an_upload_after_access_was_denied_for_a_time() {
+    let store = FailingStore::new();
+    let machine = interrupted(&store).await;
+    store.set_failure(Failure::Denied);
+    let mirror = open(&machine, &store).await;
+    store.fail(Calls::All, 0, usize::MAX);
+    for _ in 0..3 {
+        let report = mirror.sync().await.unwrap();
+        assert_eq!(report.pending.len() + report.still_pending, 1, "{report:?}");
+    }
+    drop(mirror);
+    store.recover();
+    assert_eq!(parts_sent(&machine, &store).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,14 +336,37 @@ async fn resumes_on_the_server_of_the_environment() {
         return;
     }
     let opened = open_store("s3://bucket").unwrap();
-    // Not after the last part: this server answers while it still completes an upload. A completion
-    // whose answer is lost has a test of its own.
+    // Not after the last part: this server answers while it still completes an upload.
     for last in [0, 2, PARTS - 1] {
         let upload = Upload::new(opened.store.clone(), opened.capabilities.clone());
         upload.attempt_dropped_at(last).await;
         // Answers that are there already count before the upload is dropped.
         assert!(upload.acknowledged() >= last);
         check_hash(&upload.attempt().await.unwrap(), &content());
+        check_object(&*opened.store, &content()).await;
+    }
+    let server = opened.capabilities.multipart.clone().unwrap();
+    for is_completed in [true, false] {
+        let upload = Upload::new(opened.store.clone(), opened.capabilities.clone());
+        opened.store.delete(&key()).await.unwrap();
+        let record = upload.attempt_without_completion().await;
+        let (id, parts) = (&record.upload_id, record.parts);
+        if is_completed {
+            let id_of = |part: PartRecord| PartId { content_id: part.part_id };
+            let parts = parts.into_iter().map(id_of).collect();
+            server.complete_multipart(&key(), id, parts).await.unwrap();
+        } else {
+            server.abort_multipart(&key(), id).await.unwrap();
+        }
+        // This server denies requests about an upload that has ended.
+        let again = server.abort_multipart(&key(), id).await;
+        assert!(matches!(again, Err(Error::PermissionDenied { .. })), "{again:?}");
+        let sent = AtomicUsize::new(0);
+        let count = |step: &UploadStep<'_>| {
+            sent.fetch_add(usize::from(matches!(step, UploadStep::PartSent(_))), Ordering::Relaxed);
+        };
+        check_hash(&upload.attempt_with(count).await.unwrap(), &content());
+        assert_eq!(sent.into_inner(), if is_completed { 0 } else { PARTS });
         check_object(&*opened.store, &content()).await;
     }
     let upload = Upload::new(opened.store.clone(), opened.capabilities.clone());
