@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use directory::SessionDir;
 pub use error::{FileError, FileErrorKind};
-pub use exchange::Replaced;
+pub use exchange::{Found, Replaced};
 pub use readable::{ReadableDirectory, is_opened_by_grant};
 #[cfg(feature = "native")]
 pub(crate) use remove::remove_tree;

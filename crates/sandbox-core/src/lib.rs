@@ -83,7 +83,7 @@ mod serialized;
 mod transient;
 
 pub use causes::with_causes;
-pub use files::{FileError, FileErrorKind, Replaced, STAGED_PREFIX, SessionDir, StagedFile};
+pub use files::{FileError, FileErrorKind, Found, Replaced, STAGED_PREFIX, SessionDir, StagedFile};
 pub use id::{IdError, IdErrorKind, SessionId, UserId};
 pub use path::{PathError, PathErrorKind, RelativePath, SessionPath};
 #[cfg(feature = "native")]

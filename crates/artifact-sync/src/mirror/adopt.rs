@@ -224,10 +224,15 @@ impl Shared {
             }
             FollowUp::Remove { path, local, hash } => {
                 let beside = conflict_path(&path, hash);
-                let removed = remove(&self.dir, &path, Expected::File(local), &beside).await;
+                let expected = Expected::recorded(local, hash);
+                let removed = remove(&self.dir, &path, expected, &beside).await;
                 self.tracker.mark_dirty(path.as_str());
                 self.ledger().set_unseen(path.as_str());
                 report.removed.push(path.clone());
+                if matches!(removed, Ok(Replaced::Preserved)) {
+                    self.tracker.mark_dirty(beside.as_str());
+                    report.conflicts.push(ConflictCopy { path: path.clone(), kept_as: beside });
+                }
                 (path, removed.map(drop).map_err(SyncError::from))
             }
         };
@@ -310,9 +315,8 @@ impl Shared {
             let local = ledger.local(path.as_str()).filter(|_| !ledger.is_claimed(path.as_str()));
             (local.copied(), ledger.log().file(path.as_str()).map(|file| file.hash))
         };
-        let Some((local, hash)) = local.zip(hash) else { return Expected::Nothing };
-        let is_stored = !local.is_racy || self.hashed(path.as_str(), hash).is_some();
-        if is_stored { Expected::File(local.signature) } else { Expected::Nothing }
+        let recorded = |(local, hash)| Expected::recorded(local, hash);
+        local.zip(hash).map_or(Expected::Nothing, recorded)
     }
 }
 

@@ -31,7 +31,7 @@ const FETCHES_AT_ONCE: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Local {
     /// It has the version of the log that the working copy follows.
-    Unchanged(Option<Signature>),
+    Unchanged(Option<RecordedSignature>),
     /// It was changed here and not stored.
     Changed(Signature, Hash),
     /// It was removed here, and the removal is not stored.
@@ -198,7 +198,7 @@ impl Application<'_> {
         if let Some(signature) = step.has_content {
             let replaced = Replaced::Nothing;
             // The content was read before, so this is as late as the reading at least.
-            let signature = RecordedSignature { signature, is_racy: true };
+            let signature = signature.racy();
             return Ok(Placed { signature, beside, replaced, is_new: false });
         }
         let fetched = self.fetcher.fetch(&step.path, file).await?;
@@ -254,24 +254,32 @@ fn plan_path(
 ) -> Option<Step> {
     let relative = RelativePath::parse(path).ok()?;
     let (before, target) = (base.nodes.get(path), incoming.node(path));
-    let unchanged = Local::Unchanged(base.local.get(path).map(|recorded| recorded.signature));
+    let unchanged = Local::Unchanged(base.local.get(path).copied());
     let local = match (locals.get(path).copied(), before) {
         // Only the mode or the times were changed, so the file follows the log.
         (Some(Local::Changed(signature, hash)), Some(Node::File(file)))
             if file.hash == hash && Some(&Node::File(file.clone())) != target =>
         {
-            Local::Unchanged(Some(signature))
+            Local::Unchanged(Some(signature.racy()))
         }
         (local, _) => local.unwrap_or(unchanged),
     };
-    let step = |expected: Option<Signature>, has_content| {
+    let content = match (local, before) {
+        (Local::Changed(_, hash), _) => Some(hash),
+        (_, Some(Node::File(file))) => Some(file.hash),
+        _ => None,
+    };
+    let step = |expected: Option<RecordedSignature>, has_content| {
         let was_directory = matches!(before, Some(Node::Directory { .. }));
         let target = target.cloned();
         let expected = match before {
             Some(Node::Symlink { .. }) if !matches!(local, Local::ChangedOther) => {
                 Expected::Symlink
             }
-            _ => Expected::file(expected),
+            _ => match expected.zip(content) {
+                Some((recorded, content)) => Expected::recorded(recorded, content),
+                None => Expected::Nothing,
+            },
         };
         Some(Step { path: relative, target, expected, has_content, was_directory })
     };
@@ -297,10 +305,10 @@ fn plan_path(
                     true => step(None, Some(signature)),
                     // The mode or the times were changed here, which stays to be stored.
                     false if is_same || before.is_none() => None,
-                    false => step(Some(signature), None),
+                    false => step(Some(signature.racy()), None),
                 }
             }
-            _ if incoming.has_version(path, hash) => step(Some(signature), None),
+            _ if incoming.has_version(path, hash) => step(Some(signature.racy()), None),
             _ if incoming.missed_entries || !is_same => step(None, None),
             _ => None,
         },

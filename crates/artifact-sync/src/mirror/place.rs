@@ -1,10 +1,9 @@
 //! Changes of the working copy: nodes of the log are put in place, and other files are kept beside.
 
-use std::fs::Metadata;
 use std::sync::Arc;
 
 use sandbox_core::internal::blocking;
-use sandbox_core::{FileError, RelativePath, Replaced, SessionDir};
+use sandbox_core::{FileError, Found, RelativePath, Replaced, SessionDir};
 
 use crate::log::{FileVersion, Hash, Node};
 use crate::paths::name;
@@ -19,14 +18,19 @@ const MAX_STEM_BYTES: usize = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
     Nothing,
-    File(Signature),
+    File {
+        signature: Signature,
+        /// Content that the file must have if its signature does not prove it.
+        content: Option<Hash>,
+    },
     Symlink,
 }
 
 impl Expected {
-    /// Returns the expectation of a file with this signature, if there is one.
-    pub(super) fn file(signature: Option<Signature>) -> Self {
-        signature.map_or(Self::Nothing, Self::File)
+    /// Returns the expectation of a file with a content that was recorded under this signature.
+    pub(super) fn recorded(recorded: RecordedSignature, content: Hash) -> Self {
+        let RecordedSignature { signature, is_racy } = recorded;
+        Self::File { signature, content: is_racy.then_some(content) }
     }
 }
 
@@ -44,7 +48,7 @@ pub(super) async fn place_file(
         let mut staged = fetched.staged;
         staged.set_mode(mode)?;
         staged.set_modified(modified)?;
-        let is_expected = |found: &Metadata| is_replaceable(found, expected);
+        let is_expected = |found: &Found<'_>| is_replaceable(found, expected);
         let now = StampTime::now();
         let (metadata, replaced) = staged.exchange(is_expected, &keep_as)?;
         Ok((Signature::from(&metadata).recorded_at(now), replaced))
@@ -63,7 +67,7 @@ pub(super) async fn place_other(
     let (dir, path, node) = (Arc::clone(dir), path.clone(), node.clone());
     let keep_as = name(beside.as_str()).to_owned();
     blocking(move || {
-        let is_expected = |found: &Metadata| is_replaceable(found, expected);
+        let is_expected = |found: &Found<'_>| is_replaceable(found, expected);
         match node {
             Node::File(_) => Ok(Replaced::Nothing),
             Node::Symlink { target } => dir.exchange_symlink(&path, &target, is_expected, &keep_as),
@@ -91,18 +95,26 @@ pub(super) async fn remove(
     let (dir, path) = (Arc::clone(dir), path.clone());
     let keep_as = name(beside.as_str()).to_owned();
     blocking(move || {
-        let is_expected = |found: &Metadata| is_replaceable(found, expected);
+        let is_expected = |found: &Found<'_>| is_replaceable(found, expected);
         dir.remove_expected(&path, is_expected, &keep_as)
     })
     .await
 }
 
 /// Returns whether an object of the working copy may be deleted.
-fn is_replaceable(found: &Metadata, expected: Expected) -> bool {
+fn is_replaceable(found: &Found<'_>, expected: Expected) -> bool {
     match expected {
         Expected::Nothing => false,
-        Expected::File(signature) => signature.is_same_file(&Signature::from(found)),
-        Expected::Symlink => found.file_type().is_symlink(),
+        Expected::File { signature, content } => {
+            let has = |content| {
+                found
+                    .open()
+                    .and_then(|file| Hash::of_file(&file))
+                    .is_ok_and(|(hash, _)| hash == content)
+            };
+            signature.is_same_file(&Signature::from(found.metadata())) && content.is_none_or(has)
+        }
+        Expected::Symlink => found.metadata().file_type().is_symlink(),
     }
 }
 
@@ -142,5 +154,25 @@ mod tests {
             let path = RelativePath::parse(path).unwrap();
             assert_eq!(conflict_path(&path, hash).as_str(), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_racy_file_is_removed_only_with_the_recorded_content() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = Arc::new(SessionDir::create(&root.path().join("s")).unwrap());
+        let [path, beside] = ["f", "kept"].map(|name| RelativePath::parse(name).unwrap());
+        let file = dir.path().join("f");
+        for (content, is_racy, expected) in [
+            ("A", true, Replaced::Expected),
+            ("B", true, Replaced::Preserved),
+            ("B", false, Replaced::Expected),
+        ] {
+            std::fs::write(&file, "A").unwrap();
+            let signature = Signature::from(&std::fs::metadata(&file).unwrap());
+            let recorded = RecordedSignature { signature, is_racy };
+            let recorded = Expected::recorded(recorded, Hash::of(content.as_bytes()));
+            assert_eq!(remove(&dir, &path, recorded, &beside).await.unwrap(), expected);
+        }
+        assert_eq!(std::fs::read(dir.path().join("kept")).unwrap(), b"A");
     }
 }

@@ -46,18 +46,8 @@ impl Mirror {
             return Err(SyncError::NotMirrored { path });
         }
         let current = shared.tracker.inspect(&path);
-        let is_replaceable = {
-            let ledger = shared.ledger();
-            let local = ledger.local(path.as_str());
-            match current.find(path.as_str()) {
-                Some(signature) => {
-                    local.is_some_and(|local| local.signature == *signature)
-                        && !ledger.is_claimed(path.as_str())
-                }
-                None => !current.has(path.as_str()) && current.skipped.is_empty(),
-            }
-        };
-        if !is_replaceable {
+        let is_absent = !current.has(path.as_str()) && current.skipped.is_empty();
+        if !is_absent && shared.unchanged(&path).is_none() {
             return Err(SyncError::LocalChange { path });
         }
         let head = projection.remote.store().head(&parsed).await;

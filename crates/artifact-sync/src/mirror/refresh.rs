@@ -231,16 +231,7 @@ impl Shared {
         let Ok(relative) = RelativePath::parse(path) else { return Ok(()) };
         let mut appender = self.appender.lock().await;
         self.settle(&mut appender).await?;
-        let (local, hash) = {
-            let ledger = self.ledger();
-            let hash = ledger.log().file(path).map(|file| file.hash);
-            let local = ledger.local(path).filter(|_| !ledger.is_claimed(path));
-            let local = local.map(|recorded| recorded.signature);
-            (local, hash)
-        };
-        let current = self.tracker.inspect(&relative);
-        let unchanged = local.filter(|local| current.find(path) == Some(local));
-        let (Some(hash), Some(local)) = (hash, unchanged) else {
+        let Some((local, hash)) = self.unchanged(&relative) else {
             // A changed file stays. Its next version puts a new object.
             self.ledger().set_unseen(path);
             return Ok(());

@@ -116,7 +116,7 @@ pub(super) enum FollowUp {
     },
     Remove {
         path: RelativePath,
-        local: Signature,
+        local: RecordedSignature,
         hash: Hash,
     },
 }
@@ -352,6 +352,18 @@ impl Shared {
             ledger.set_local(path, current);
         }
         true
+    }
+
+    /// Returns the record and the hash of a file that has the content of the log.
+    pub(super) fn unchanged(&self, path: &RelativePath) -> Option<(RecordedSignature, Hash)> {
+        let (local, hash) = {
+            let ledger = self.ledger();
+            let local = ledger.local(path.as_str()).filter(|_| !ledger.is_claimed(path.as_str()));
+            (*local?, ledger.log().file(path.as_str())?.hash)
+        };
+        let is_unchanged = self.tracker.inspect(path).find(path.as_str()) == Some(&local.signature)
+            && (!local.is_racy || self.hashed(path.as_str(), hash).is_some());
+        is_unchanged.then_some((local, hash))
     }
 
     /// Reads a file. Returns its signature if the content has this hash.

@@ -78,6 +78,11 @@ impl Signature {
         RecordedSignature { signature: self, is_racy }
     }
 
+    /// Returns the signature for a record that proves nothing.
+    pub(crate) fn racy(self) -> RecordedSignature {
+        RecordedSignature { signature: self, is_racy: true }
+    }
+
     /// Returns whether both are the same file with the same content. Renaming a file changes its
     /// change time, which is not compared.
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {

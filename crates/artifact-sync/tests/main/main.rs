@@ -16,6 +16,7 @@ mod memory;
 mod model;
 mod multipart;
 mod owners;
+mod places;
 mod racy;
 mod restore;
 mod s3;

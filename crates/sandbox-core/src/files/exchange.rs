@@ -30,6 +30,30 @@ pub enum Replaced {
     Preserved,
 }
 
+/// Object that had the name. It is deleted if it is the expected one.
+#[derive(Debug)]
+pub struct Found<'f> {
+    parent: &'f OwnedFd,
+    name: &'f str,
+    metadata: Metadata,
+}
+
+impl Found<'_> {
+    /// Metadata of the object itself, also of a symlink.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Opens the object for reading, unless it is a symlink.
+    ///
+    /// # Errors
+    /// Returns the system's error.
+    pub fn open(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(self.parent, self.name, flags, Mode::empty())?.into())
+    }
+}
+
 impl SessionDir {
     /// Starts to write a file like [`SessionDir::stage`], but follows no symlink: the new file
     /// replaces whatever has the path.
@@ -50,7 +74,7 @@ impl SessionDir {
         &self,
         path: &RelativePath,
         target: &str,
-        is_expected: impl Fn(&Metadata) -> bool,
+        is_expected: impl Fn(&Found<'_>) -> bool,
         keep_as: &str,
     ) -> Result<Replaced, FileError> {
         let parent = self.create_plain_parent(path)?;
@@ -71,7 +95,7 @@ impl SessionDir {
     pub fn remove_expected(
         &self,
         path: &RelativePath,
-        is_expected: impl Fn(&Metadata) -> bool,
+        is_expected: impl Fn(&Found<'_>) -> bool,
         keep_as: &str,
     ) -> Result<Replaced, FileError> {
         let error = |source: io::Error| FileError::io("remove", path.as_ref(), source);
@@ -143,7 +167,7 @@ impl StagedFile {
     /// Returns [`FileError::Io`] if the system reports an error.
     pub fn exchange(
         mut self,
-        is_expected: impl Fn(&Metadata) -> bool,
+        is_expected: impl Fn(&Found<'_>) -> bool,
         keep_as: &str,
     ) -> Result<(Metadata, Replaced), FileError> {
         let replaced = self
@@ -162,7 +186,7 @@ fn swap(
     parent: &OwnedFd,
     staged: &str,
     name: &str,
-    is_expected: impl Fn(&Metadata) -> bool,
+    is_expected: impl Fn(&Found<'_>) -> bool,
     keep_as: &str,
 ) -> io::Result<Replaced> {
     let rename = |flags| rustix::fs::renameat_with(parent, staged, parent, name, flags);
@@ -193,7 +217,7 @@ fn swap_in_two_steps(
     parent: &OwnedFd,
     staged: &str,
     name: &str,
-    is_expected: impl Fn(&Metadata) -> bool,
+    is_expected: impl Fn(&Found<'_>) -> bool,
     keep_as: &str,
 ) -> io::Result<Replaced> {
     let aside = staged_name();
@@ -210,7 +234,7 @@ fn swap_in_two_steps(
 fn dispose(
     parent: &OwnedFd,
     staged: &str,
-    is_expected: impl Fn(&Metadata) -> bool,
+    is_expected: impl Fn(&Found<'_>) -> bool,
     keep_as: &str,
 ) -> io::Result<Replaced> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -221,7 +245,7 @@ fn dispose(
         if rustix::fs::unlinkat(parent, staged, AtFlags::REMOVEDIR).is_ok() {
             return Ok(Replaced::Expected);
         }
-    } else if is_expected(&metadata) {
+    } else if is_expected(&Found { parent, name: staged, metadata }) {
         rustix::fs::unlinkat(parent, staged, AtFlags::empty())?;
         return Ok(Replaced::Expected);
     }
@@ -271,7 +295,7 @@ mod tests {
     fn exchange(dir: &SessionDir, expected: Option<u64>) -> Replaced {
         let mut staged = dir.stage_exact(&path("f")).unwrap();
         staged.write_all(b"new").unwrap();
-        staged.exchange(|found| Some(found.ino()) == expected, "kept").unwrap().1
+        staged.exchange(|found| Some(found.metadata().ino()) == expected, "kept").unwrap().1
     }
 
     #[test]
