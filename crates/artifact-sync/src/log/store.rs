@@ -1,5 +1,7 @@
 //! Objects of the log in the store.
 
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -152,6 +154,22 @@ impl LogStore {
             listing.objects.into_iter().filter_map(|meta| Some((number(&meta)?, meta))).collect();
         entries.sort_unstable_by_key(|(number, _)| *number);
         Ok(entries)
+    }
+
+    /// Returns the first of these numbers that has no entry.
+    pub(crate) async fn first_missing(
+        &self,
+        numbers: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, Error> {
+        let listed: HashSet<u64> =
+            self.list().await?.into_iter().map(|(number, _)| number).collect();
+        for number in numbers.filter(|number| !listed.contains(number)) {
+            // The listing may be older than the entry.
+            if !self.exists(number).await? {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
     }
 
     /// Reads entries by their numbers, in this order.

@@ -92,6 +92,17 @@ pub(super) async fn read(
     Ok(Some(Incoming { state, position: end, versions, missed_entries, touched, owners }))
 }
 
+/// Checks that the store still has the entries that a working copy follows. Without them, its other
+/// objects prove nothing: it was rolled back.
+pub(super) async fn check_followed(log: &LogStore, position: Position) -> Result<(), SyncError> {
+    let followed = position.snapshot.max(1)..=position.number;
+    match log.first_missing(followed).await {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err(SyncError::StoreReplaced { number: position.number }),
+        Err(source) => Err(SyncError::Log { source: source.into() }),
+    }
+}
+
 /// Entries between the position and the newest snapshot that are still retained.
 struct Older {
     entries: Vec<StoredEntry>,

@@ -20,7 +20,7 @@ use crate::mirror::access::{Access, Calls};
 use crate::mirror::acquire::{Acquired, Acquisition, Claim};
 use crate::mirror::apply::{Application, Applied, Base};
 use crate::mirror::close::finish_closing;
-use crate::mirror::incoming::Incoming;
+use crate::mirror::incoming::{Incoming, check_followed};
 use crate::mirror::refresh::{MassRemoval, list};
 use crate::mirror::shared::{Appender, Shared, Tenure};
 use crate::report::{ReportedState, RestoreReport};
@@ -94,6 +94,9 @@ impl Parts {
         let (base, listed) = (ledger.log().clone(), ledger.listed());
         let acquire = async {
             found?;
+            if self.settings.lost_log == LostLog::Refill {
+                check_followed(&self.log, ledger.position()).await?;
+            }
             self.acquire(&fetcher, &base, ledger.position()).await
         };
         let (acquired, listing) = tokio::join!(acquire, self.list_projection(listed));

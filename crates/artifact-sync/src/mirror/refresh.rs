@@ -11,6 +11,7 @@ use sandbox_core::{RelativePath, with_causes};
 use crate::error::SyncError;
 use crate::keys;
 use crate::log::{Author, Line, unix_seconds};
+use crate::mirror::incoming::check_followed;
 use crate::mirror::shared::{FollowUp, SentBatch, Shared};
 use crate::paths::parents;
 use crate::report::{RestoreFailure, RestoreReport};
@@ -68,6 +69,9 @@ impl Shared {
         let position = self.ledger().position().number;
         let Differences { unknown, missing, failed } = self.compare(projection, listing);
         let mut report = RestoreReport { failed, ..RestoreReport::default() };
+        if !(unknown.is_empty() && missing.is_empty()) {
+            self.check_log().await?;
+        }
         let looked: Vec<_> = futures::stream::iter(unknown)
             .map(async |(path, meta)| {
                 let relation = self.is_external(projection, &path).await;
@@ -99,6 +103,19 @@ impl Shared {
         report.removed.sort();
         report.failed.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(report)
+    }
+
+    /// Checks that other objects than the last seen ones are no sign of a store that was rolled
+    /// back.
+    async fn check_log(&self) -> Result<(), SyncError> {
+        let position = self.ledger().position();
+        let checked = check_followed(&self.log, position).await;
+        // Entries before a new snapshot may have been collected meanwhile.
+        let has_new_snapshot = self.ledger().position().snapshot != position.snapshot;
+        match checked {
+            Err(SyncError::StoreReplaced { .. }) if has_new_snapshot => Ok(()),
+            checked => checked,
+        }
     }
 
     /// Adopts external changes of these paths.

@@ -19,6 +19,7 @@ mod owners;
 mod places;
 mod racy;
 mod restore;
+mod rolled_back;
 mod s3;
 mod shared_store;
 mod stopped;
