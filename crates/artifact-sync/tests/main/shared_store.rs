@@ -1,4 +1,5 @@
-//! Three processes that share one store, with partitions, stopped processes and kills.
+//! Three processes that share one store, with partitions, stopped processes, kills, and copies of
+//! their homes.
 //!
 //! Runs for 20 s, or for as many seconds as `SHARED_STORE_SECONDS` says.
 
@@ -6,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -106,6 +107,25 @@ impl ObjectStore for Partitioned {
         self.check()?;
         self.inner.copy_opts(from, to, options).await
     }
+}
+
+/// Suffix of the name of a home's copy.
+const COPY: &str = "-copy";
+
+/// Copies a home while its process is stopped. The copy has the same id.
+fn copy_home(place: &Path, name: &str, process: &Child) -> String {
+    let copy = format!("{name}{COPY}");
+    let _ = std::fs::remove_dir_all(place.join(&copy));
+    signal(process, Signal::STOP);
+    let copied = Command::new("cp").arg("-a").args([name, &copy]).current_dir(place).status();
+    signal(process, Signal::CONT);
+    assert!(copied.unwrap().success());
+    copy
+}
+
+fn end(child: &mut Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 fn cut(place: &Path, name: &str) -> PathBuf {
@@ -243,15 +263,15 @@ async fn acknowledged_changes_survive_partitions_zombies_and_kills() {
     store_at(place);
     let printed = Printed::default();
     let mut children: Vec<Child> = HOMES.iter().map(|name| spawn(place, name, &printed)).collect();
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let until = Instant::now() + Duration::from_secs(seconds);
     let mut random: u64 = 0x9e37_79b9;
-    while Instant::now() < end {
+    while Instant::now() < until {
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let draw = random >> 33;
         let at = (draw % 3) as usize;
         let pause = Duration::from_millis(200 + draw / 3 % 700);
-        match draw / 7 % 4 {
+        match draw / 7 % 5 {
             0 => {
                 signal(&children[at], Signal::STOP);
                 tokio::time::sleep(pause * 2).await;
@@ -263,17 +283,19 @@ async fn acknowledged_changes_survive_partitions_zombies_and_kills() {
                 std::fs::remove_file(cut(place, HOMES[at])).unwrap();
             }
             2 => {
-                children[at].kill().unwrap();
-                children[at].wait().unwrap();
+                end(&mut children[at]);
                 children[at] = spawn(place, HOMES[at], &printed);
+            }
+            3 => {
+                let copy = copy_home(place, HOMES[at], &children[at]);
+                let mut copy = spawn(place, &copy, &printed);
+                tokio::time::sleep(pause * 2).await;
+                end(&mut copy);
             }
             _ => tokio::time::sleep(pause).await,
         }
     }
-    for child in &mut children {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    children.iter_mut().for_each(end);
     let printed = printed.0.lock().unwrap().clone();
     let fatal: Vec<_> = printed.iter().filter(|line| line.starts_with("fatal")).collect();
     assert!(fatal.is_empty(), "{fatal:?}");
@@ -287,7 +309,7 @@ async fn acknowledged_changes_survive_partitions_zombies_and_kills() {
             (id.trim().to_owned(), *name)
         })
         .collect();
-    let mut owners = BTreeSet::new();
+    let (mut owners, mut copied) = (BTreeSet::new(), 0);
     let acknowledged: Vec<(&str, &str)> =
         printed.iter().filter_map(|line| line.strip_prefix("ack ")?.split_once(' ')).collect();
     for (path, content) in &acknowledged {
@@ -295,15 +317,19 @@ async fn acknowledged_changes_survive_partitions_zombies_and_kills() {
         let mut stored =
             versions.iter().filter(|version| version.path == *path && version.hash == hash);
         let writer = content.split(' ').next().unwrap();
+        copied += usize::from(writer.ends_with(COPY));
+        let writer = writer.trim_end_matches(COPY);
         let is_owned = stored.any(|version| {
             version.owner.as_ref().and_then(|owner| ids.get(owner)) == Some(&writer)
         });
         assert!(is_owned, "{path} {content} is not in the log of its owner");
         owners.insert(writer.to_owned());
     }
-    println!("{} calls by {owners:?}, {} versions", acknowledged.len(), versions.len());
+    let calls = acknowledged.len();
+    println!("{calls} calls by {owners:?}, {copied} by copies, {} versions", versions.len());
     assert!(acknowledged.len() as u64 > seconds, "too few calls: {}", acknowledged.len());
     assert!(owners.len() == 3 || seconds < 20, "{owners:?}");
+    assert!(copied > 0 || seconds < 60, "the copies acknowledge nothing");
 
     // The newest version of each path is live for the next home.
     let heartbeat = heartbeat_at(place, "last", store.clone());
