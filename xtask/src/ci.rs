@@ -60,10 +60,23 @@ const INIT: &str = "crates/sandbox-core/init/main.rs";
 /// that pass, such as their lines `SKIPPED: …`.
 const TEST: [&str; 5] = ["test", "--locked", "--workspace", "--all-features", "--no-fail-fast"];
 
-/// Counts for the step `soak`: cases of random tests, kills in the crash test, and states of each
-/// search in the model of the session log.
-const SOAK: [(&str, &str); 3] =
-    [("PROPTEST_CASES", "50000"), ("ARTIFACT_SYNC_KILLS", "5000"), ("LOG_MODEL_STATES", "500000")];
+/// Counts for the step `test`: sequences of each test of the rules of a session, and seconds of the
+/// run of three processes.
+const FULL: [(&str, &str); 2] =
+    [("ARTIFACT_SYNC_SEQUENCES", "2000"), ("SHARED_STORE_SECONDS", "120")];
+/// Counts for the step `soak`, also the cases of random tests, kills in the crash tests, and states
+/// of each search in the model of the session log.
+const SOAK: [(&str, &str); 6] = [
+    ("PROPTEST_CASES", "50000"),
+    ("ARTIFACT_SYNC_KILLS", "5000"),
+    ("AGENT_TOOLS_KILLS", "5000"),
+    ("LOG_MODEL_STATES", "500000"),
+    ("ARTIFACT_SYNC_SEQUENCES", "50000"),
+    ("SHARED_STORE_SECONDS", "1800"),
+];
+
+/// The run of three processes. It mostly waits, so it takes place beside the other tests.
+const BESIDE: &str = "shared_store::acknowledged_changes_survive_partitions_zombies_and_kills";
 
 /// Runs the named tiers and steps, or the default tier.
 pub(crate) fn run(workspace: &Path, names: &[String]) -> ExitCode {
@@ -137,10 +150,18 @@ fn init(runner: &mut Runner) -> Outcome {
 }
 
 fn test(runner: &mut Runner) -> Outcome {
-    let mut test = runner.cargo(TEST);
-    test.envs(peers::variables(runner.workspace()));
-    test.args(["--lib", "--bins", "--tests", "--", "--show-output"]);
-    runner.tests(test)
+    let tests = |runner: &Runner, arguments: &[&str]| {
+        let mut test = runner.cargo(TEST);
+        test.envs(peers::variables(runner.workspace())).envs(FULL).args(arguments);
+        test
+    };
+    let all = ["--lib", "--bins", "--tests"];
+    runner.command(tests(runner, &[&all[..], &["--no-run"]].concat()))?;
+    let beside = tests(runner, &["--test", "main", "--", "--show-output", "--exact", BESIDE]);
+    let beside = runner.start_tests("test-beside", beside)?;
+    let others = [&all[..], &["--", "--show-output", "--skip", BESIDE]].concat();
+    let others = runner.tests(tests(runner, &others));
+    others.and(runner.end_tests(beside))
 }
 
 /// Tests in the libraries and programs themselves, without those that start servers.

@@ -5,7 +5,7 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use crate::summary::Tests;
@@ -23,6 +23,12 @@ pub(crate) enum Ended {
     Failed(String),
     /// This machine cannot run the check.
     Skipped,
+}
+
+/// Tests that run beside other commands.
+pub(crate) struct Beside {
+    child: Child,
+    log: PathBuf,
 }
 
 /// Runs steps and collects their results.
@@ -132,22 +138,25 @@ impl Runner {
     }
 
     /// Runs a command into the step's log.
-    pub(crate) fn command(&self, mut command: Command) -> Outcome {
+    pub(crate) fn command(&self, command: Command) -> Outcome {
+        end(start(command, &self.log)?)
+    }
+
+    /// Starts tests that run beside the next commands of the step.
+    pub(crate) fn start_tests(&self, name: &str, command: Command) -> Result<Beside, Ended> {
+        let log = self.directory.join(format!("{name}.log"));
+        File::create(&log).map_err(failed)?;
+        Ok(Beside { child: start(command, &log)?, log })
+    }
+
+    /// Waits for tests that run beside others and counts them. Their output goes to the step's log.
+    pub(crate) fn end_tests(&mut self, beside: Beside) -> Outcome {
+        let outcome = end(beside.child);
+        let output = fs::read(&beside.log).map_err(failed)?;
+        self.tests.read(&String::from_utf8_lossy(&output));
         let mut log = File::options().append(true).open(&self.log).map_err(failed)?;
-        writeln!(log, "$ {}", for_display(&command)).map_err(failed)?;
-        let status = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(failed)?)
-            .stderr(log)
-            .status()
-            .map_err(|error| {
-                Ended::Failed(format!("cannot start {}: {error}", command.get_program().display()))
-            })?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(Ended::Failed(format!("the last command exited with {status}")))
-        }
+        log.write_all(&output).map_err(failed)?;
+        outcome
     }
 
     /// Runs tests or benchmarks, counts them and collects their skips.
@@ -250,6 +259,26 @@ impl Runner {
             println!("    {line}");
         }
         println!("    {why}");
+    }
+}
+
+/// Starts a command that appends its output to a log.
+fn start(mut command: Command, log: &Path) -> Result<Child, Ended> {
+    let mut log = File::options().append(true).open(log).map_err(failed)?;
+    writeln!(log, "$ {}", for_display(&command)).map_err(failed)?;
+    let output = log.try_clone().map_err(failed)?;
+    command.stdin(Stdio::null()).stdout(output).stderr(log).spawn().map_err(|error| {
+        Ended::Failed(format!("cannot start {}: {error}", command.get_program().display()))
+    })
+}
+
+/// Waits for a command.
+fn end(mut child: Child) -> Outcome {
+    let status = child.wait().map_err(failed)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Ended::Failed(format!("the last command exited with {status}")))
     }
 }
 

@@ -6,19 +6,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use artifact_sync::{ChangeSource, CloseMode, Mirror};
 use object_store::ObjectStoreExt;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use testkit::{Conditions, FailingStore};
+use testkit::FailingStore;
 
 use crate::machine::{Machine, key};
+use crate::places::{disk_and_tmpfs, whole_seconds};
 
-/// Number of cases, unless `PROPTEST_CASES` is set.
-const CASES: u32 = 1_000;
+/// Environment variable with the number of sequences of each test.
+const SEQUENCES: &str = "ARTIFACT_SYNC_SEQUENCES";
+const DEFAULT_SEQUENCES: u32 = 200;
+/// Share of the sequences on a file system whose times have whole seconds.
+const SHARE_WITH_WHOLE_SECONDS: u32 = 10;
+/// Sequences that run at the same time, because each often waits for the clock that stamps files.
+const WORKERS: u32 = 4;
 const PATHS: [&str; 6] = ["a", "b.txt", "d/a", "d/e/b", "é #%+.md", "d.x"];
 const MODES: [u32; 4] = [0o644, 0o755, 0o600, 0o444];
 
@@ -67,6 +73,7 @@ struct Side {
 }
 
 struct World {
+    place: PathBuf,
     sides: [Side; 2],
     active: usize,
     mirror: Option<Mirror>,
@@ -81,10 +88,12 @@ struct World {
 }
 
 impl World {
-    async fn new(conditions: Conditions, source: ChangeSource) -> Self {
-        let store = FailingStore::with_conditions(conditions);
-        let side = || Side { machine: Machine::new(store.clone()), dropped: BTreeSet::new() };
+    async fn new(place: &Path, source: ChangeSource) -> Self {
+        let store = FailingStore::new();
+        let machine = || Machine::at(place, store.clone());
+        let side = || Side { machine: machine(), dropped: BTreeSet::new() };
         let mut world = Self {
+            place: place.to_owned(),
             sides: [side(), side()],
             active: 0,
             mirror: None,
@@ -248,7 +257,7 @@ impl World {
     async fn check_restore(&mut self, files: &BTreeMap<String, String>) {
         let here = self.machine().dir();
         self.mirror = None;
-        let third = Machine::new(Arc::clone(&self.machine().store));
+        let third = Machine::at(&self.place, Arc::clone(&self.machine().store));
         third.open().await;
         assert_eq!(third.files(), *files, "a new machine");
         for path in files.keys() {
@@ -262,22 +271,50 @@ impl World {
 
 #[test]
 fn any_sequence_loses_nothing_and_converges() {
-    run(ChangeSource::Events);
+    run(&disk_and_tmpfs(), sequences(), ChangeSource::Events);
 }
 
 #[test]
 fn any_sequence_loses_nothing_and_converges_without_events() {
-    run(ChangeSource::Walks);
+    run(&disk_and_tmpfs(), sequences(), ChangeSource::Walks);
 }
 
-fn run(source: ChangeSource) {
+#[test]
+fn any_sequence_loses_nothing_and_converges_if_times_have_whole_seconds() {
+    let test = "model::any_sequence_loses_nothing_and_converges_if_times_have_whole_seconds";
+    let Some(place) = whole_seconds(test) else { return };
+    for source in [ChangeSource::Events, ChangeSource::Walks] {
+        run(&[&place], sequences().div_ceil(SHARE_WITH_WHOLE_SECONDS), source);
+    }
+}
+
+fn sequences() -> u32 {
+    let count = std::env::var(SEQUENCES).ok().and_then(|count| count.parse().ok());
+    count.unwrap_or(DEFAULT_SEQUENCES)
+}
+
+/// Runs sequences in several threads, which take the places in turns.
+fn run(places: &[impl AsRef<Path>], sequences: u32, source: ChangeSource) {
+    std::thread::scope(|scope| {
+        let places = places.iter().map(AsRef::as_ref).cycle();
+        let workers: Vec<_> = places
+            .take(WORKERS as usize)
+            .map(|place| scope.spawn(move || work(place, sequences.div_ceil(WORKERS), source)))
+            .collect();
+        for worker in workers {
+            if let Err(panic) = worker.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+}
+
+fn work(place: &Path, sequences: u32, source: ChangeSource) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let cases =
-        std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(CASES);
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: sequences, failure_persistence: None, ..Config::default() };
     let run = TestRunner::new(config).run(&prop::collection::vec(op(), 1..24), |ops| {
         runtime.block_on(async {
-            let mut world = World::new(Conditions::Honored, source).await;
+            let mut world = World::new(place, source).await;
             for op in &ops {
                 world.run(op).await;
             }
