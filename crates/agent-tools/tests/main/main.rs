@@ -2,6 +2,7 @@
 
 mod cli;
 mod closing;
+mod kills;
 mod mcp;
 mod ownership;
 #[cfg(feature = "s3")]
