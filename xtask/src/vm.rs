@@ -21,8 +21,13 @@ const QEMU: &str = "qemu-system-x86_64";
 const WITHOUT_HARDWARE: [&str; 3] = ["groups::", "limits::", "native::"];
 /// The runs of the tests, each as the script reports it before the exit code.
 const RUNS: [&str; 3] = ["of the library", "as root", "as an ordinary user with a delegated group"];
+/// The run of the tests of mirrors, if the machine has them.
+const RUN_OF_MIRRORS: &str = "of mirrors";
+/// Tests of mirrors that depend on the clock that stamps files. It is coarse before Linux 6.13.
+const OF_MIRRORS: [&str; 2] = ["model::", "racy::"];
 /// Tests that may skip: they need programs that the machine lacks, or a newer kernel.
-const LEFT_OUT: [&str; 3] = [
+const LEFT_OUT: [&str; 4] = [
+    "files with times of whole seconds",
     "the same settings run by the real srt",
     "the tier without namespaces",
     "a race for a protected name",
@@ -53,10 +58,18 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         qemu.args(["-accel", "tcg,thread=multi"]);
         (Speed::Emulated, &WITHOUT_HARDWARE)
     };
-    let (as_root, as_user) = (selected, selected);
-    let console = "ttyS0";
-    Machine { name: "vm", qemu, kernel, console, speed, as_root, as_user, time_limit_seconds: 600 }
-        .run(runner, root)
+    Machine {
+        name: "vm",
+        qemu,
+        kernel,
+        console: "ttyS0",
+        speed,
+        as_root: selected,
+        as_user: selected,
+        of_mirrors: &OF_MIRRORS,
+        time_limit_seconds: 900,
+    }
+    .run(runner, root)
 }
 
 /// A virtual machine that runs the tests and stops.
@@ -73,6 +86,8 @@ struct Machine<'t> {
     as_root: &'t [&'t str],
     /// Arguments of the API tests as an ordinary user.
     as_user: &'t [&'t str],
+    /// Arguments of the tests of mirrors. Without a name of tests, none of them run.
+    of_mirrors: &'t [&'t str],
     time_limit_seconds: u32,
 }
 
@@ -101,13 +116,15 @@ impl Machine<'_> {
         machine.arg("-kernel").arg(self.kernel).arg("-initrd").arg(image);
         let emulated = if self.speed == Speed::Emulated { " emulated" } else { "" };
         machine.arg("-append").arg(format!(
-            "console={} quiet panic=-1 rdinit=/init{emulated} root={} ordinary={}",
+            "console={} quiet panic=-1 rdinit=/init{emulated} root={} ordinary={} mirrors={}",
             self.console,
             self.as_root.join(","),
             self.as_user.join(","),
+            self.of_mirrors.join(","),
         ));
         let log = runner.tests_elsewhere(machine, &LEFT_OUT)?;
-        for run in RUNS {
+        let of_mirrors = (!self.of_mirrors.is_empty()).then_some(RUN_OF_MIRRORS);
+        for run in RUNS.into_iter().chain(of_mirrors) {
             if !log.lines().any(|line| line.trim_end() == format!("{run}: 0")) {
                 return Err(Ended::Failed(format!(
                     "the tests {run} failed in the machine, or did not end"
@@ -136,15 +153,17 @@ fn has_hardware() -> bool {
     is_able && fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
-/// Test programs of sandbox-core.
+/// Test programs.
 struct Tests {
-    /// Tests inside the library.
+    /// Tests inside the library of sandbox-core.
     library: PathBuf,
-    /// Tests of the public API.
+    /// Tests of the public API of sandbox-core.
     api: PathBuf,
+    /// Tests of artifact-sync, if cargo built them.
+    mirrors: Option<PathBuf>,
 }
 
-/// Builds the tests of sandbox-core with what `configure` adds to cargo's arguments.
+/// Builds the tests with what `configure` adds to cargo's arguments.
 fn build_tests(runner: &Runner, configure: impl FnOnce(&mut Command)) -> Result<Tests, Ended> {
     let mut build = runner.cargo(["test", "--locked", "--all-features", "--no-run"]);
     configure(&mut build);
@@ -153,15 +172,19 @@ fn build_tests(runner: &Runner, configure: impl FnOnce(&mut Command)) -> Result<
     let messages: Vec<serde_json::Value> =
         messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let find = |source: &str| {
-        let source = format!("/sandbox-core/{source}");
         let is_built = |message: &&serde_json::Value| {
-            message["target"]["src_path"].as_str().is_some_and(|path| path.ends_with(&source))
+            message["target"]["src_path"].as_str().is_some_and(|path| path.ends_with(source))
                 && message["executable"].is_string()
         };
         let found = messages.iter().find(is_built).and_then(|found| found["executable"].as_str());
-        found
-            .map(PathBuf::from)
-            .ok_or_else(|| Ended::Failed(format!("cargo built no tests from {source}")))
+        found.map(PathBuf::from)
     };
-    Ok(Tests { library: find("src/lib.rs")?, api: find("tests/main/main.rs")? })
+    let need = |source: &str| {
+        find(source).ok_or_else(|| Ended::Failed(format!("cargo built no tests from {source}")))
+    };
+    Ok(Tests {
+        library: need("/sandbox-core/src/lib.rs")?,
+        api: need("/sandbox-core/tests/main/main.rs")?,
+        mirrors: find("/artifact-sync/tests/main/main.rs"),
+    })
 }

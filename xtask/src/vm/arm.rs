@@ -73,6 +73,7 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         speed: Speed::Emulated,
         as_root: &as_root,
         as_user: &as_user,
+        of_mirrors: &[],
         time_limit_seconds: 900,
     }
     .run(runner, root)

@@ -31,6 +31,7 @@ const SCRIPT: &str = include_str!("init.sh");
 /// Names of the test programs in the root.
 const LIBRARY_TESTS: &str = "sandbox-core-library-tests";
 const API_TESTS: &str = "sandbox-core-tests";
+const TESTS_OF_MIRRORS: &str = "artifact-sync-tests";
 
 /// Returns the root with programs and libraries of this system.
 pub(super) fn of_this_system(runner: &Runner, tests: &Tests) -> Result<Vec<u8>, String> {
@@ -43,6 +44,7 @@ pub(super) fn of_this_system(runner: &Runner, tests: &Tests) -> Result<Vec<u8>, 
     let mut needed: BTreeSet<PathBuf> = PROGRAMS.iter().filter_map(|name| find(name)).collect();
     let mut programs: Vec<PathBuf> = needed.iter().cloned().collect();
     programs.extend([tests.library.clone(), tests.api.clone()]);
+    programs.extend(tests.mirrors.clone());
     for program in programs {
         let mut ldd = Command::new("ldd");
         ldd.arg(program);
@@ -106,6 +108,9 @@ fn skeleton(tests: &Tests) -> Result<Archive, String> {
     archive.file(Path::new("etc/shadow"), b"root:*:1::::::\n", 0o600);
     archive.file(Path::new(LIBRARY_TESTS), &content(&tests.library)?, 0o755);
     archive.file(Path::new(API_TESTS), &content(&tests.api)?, 0o755);
+    if let Some(mirrors) = &tests.mirrors {
+        archive.file(Path::new(TESTS_OF_MIRRORS), &content(mirrors)?, 0o755);
+    }
     Ok(archive)
 }
 

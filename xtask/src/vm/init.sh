@@ -3,8 +3,8 @@
 # first root does not allow, so everything moves to another root.
 if [[ $1 != again ]]; then
     mount -t tmpfs -o mode=755 tmpfs /new
-    cp -a /bin /dev /etc /home /init /lib /lib64 /mnt /opt /proc /root /run /sandbox-core-* /sbin \
-        /srv /sys /tmp /usr /var /new
+    cp -a /bin /dev /etc /home /init /lib /lib64 /mnt /opt /proc /root /run /sbin /srv /sys /tmp \
+        /usr /var /*-tests /new
     cd /new
     mount --move . /
     exec chroot . /init again
@@ -45,6 +45,11 @@ read -r line < /proc/cmdline
 uname -rm
 /sandbox-core-library-tests
 echo "of the library: $?"
+arguments_of mirrors
+if ((${#arguments[@]})); then
+    ARTIFACT_SYNC_SEQUENCES=40 /artifact-sync-tests --show-output "${arguments[@]}"
+    echo "of mirrors: $?"
+fi
 export SANDBOX_CORE_TEST_GROUPS=1
 arguments_of root
 /sandbox-core-tests --show-output "${arguments[@]}"

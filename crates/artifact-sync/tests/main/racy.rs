@@ -13,7 +13,7 @@ use object_store::memory::InMemory;
 use crate::machine::{Machine, changed, expected, key};
 use crate::places::{disk_and_tmpfs, whole_seconds};
 
-const ROUNDS: usize = 200;
+const ROUNDS: usize = 100;
 
 /// Rewrites a file with equally long content right after each synchronisation. Returns the number
 /// of rewrites that kept the time of the file.
