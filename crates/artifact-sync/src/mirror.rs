@@ -11,6 +11,7 @@ mod garbage;
 mod history;
 mod incoming;
 mod lease;
+mod migrate;
 mod open;
 mod place;
 mod plan;

@@ -25,6 +25,6 @@ pub use skipped::{SkipReason, Skipped};
 pub(crate) use changes::{ChangeTracker, Scope};
 pub(crate) use diff::{Baseline, Changes};
 pub(crate) use inspect::inspect;
-pub(crate) use signature::{RecordedSignature, Signature, StampTime};
+pub(crate) use signature::{RecordedSignature, Signature, StampTime, permissions};
 pub(crate) use snapshot::{DirectoryEntry, Entry, SymlinkEntry};
 pub(crate) use walk::walk;

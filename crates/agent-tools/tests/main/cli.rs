@@ -8,6 +8,7 @@ mod sharing;
 mod skill;
 mod tools;
 mod variable;
+mod version_0_1;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

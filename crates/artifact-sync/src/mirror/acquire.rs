@@ -187,7 +187,7 @@ impl Shared {
         let acquired = acquisition.acquire(&base, position, Claim::AtOnce).await?;
         let Acquired { incoming, appender: acquired, owned, tenure } = acquired;
         if let Some(incoming) = incoming {
-            let report = self.follow_log(incoming).await?;
+            let report = self.follow_log(incoming, None).await?;
             self.reported.add_conflicts(report.conflicts);
         }
         self.ledger().record_own(owned);

@@ -20,6 +20,8 @@ pub(super) struct Incoming {
     pub(super) touched: Option<BTreeSet<String>>,
     /// Homes that owned the session after the position.
     pub(super) owners: HashSet<String>,
+    /// Set if the session was deleted after the position, and its id was used again or not.
+    pub(super) was_erased: bool,
 }
 
 /// Reads the log after a position. Returns `None` if there is nothing new.
@@ -54,7 +56,8 @@ pub(super) async fn read(
     // A working copy from before the deletion must not fill the session again. Without one, the id
     // begins anew.
     let is_erasure = |stored: &StoredEntry| stored.entry.lines.contains(&Line::Erased);
-    if position.number > 0 && entries.iter().any(is_erasure) {
+    let was_erased = entries.iter().any(is_erasure);
+    if position.number > 0 && was_erased {
         return Err(SyncError::Erased);
     }
     let mut state = if is_behind_snapshot { LogState::default() } else { base.clone() };
@@ -89,7 +92,15 @@ pub(super) async fn read(
         let gone = base.nodes.keys().filter(|path| !state.nodes.contains_key(*path)).cloned();
         named.chain(gone).collect()
     });
-    Ok(Some(Incoming { state, position: end, versions, missed_entries, touched, owners }))
+    Ok(Some(Incoming {
+        state,
+        position: end,
+        versions,
+        missed_entries,
+        touched,
+        owners,
+        was_erased,
+    }))
 }
 
 /// Checks that the store still has the entries that a working copy follows. Without them, its other
@@ -143,6 +154,7 @@ impl Incoming {
             missed_entries: false,
             touched: None,
             owners: HashSet::new(),
+            was_erased: false,
         }
     }
 

@@ -1,9 +1,10 @@
 //! Opening of a mirror: the working copy is restored, or follows what the log has in addition.
 
 mod inspect;
+mod restore;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -21,20 +22,17 @@ use crate::mirror::acquire::{Acquired, Acquisition, Claim};
 use crate::mirror::apply::{Application, Applied, Base};
 use crate::mirror::close::finish_closing;
 use crate::mirror::incoming::{Incoming, check_followed};
+use crate::mirror::migrate::FormerCopy;
 use crate::mirror::refresh::{MassRemoval, list};
 use crate::mirror::shared::{Appender, Shared, Tenure};
 use crate::report::{ReportedState, RestoreReport};
-use crate::scan::{ChangeTracker, Changes, RecordedSignature, StampTime};
-use crate::state::{Ledger, Stage};
+use crate::scan::ChangeTracker;
+use crate::state::{FormerIndex, Ledger, Stage};
 use crate::transfer::{Blobs, Fetcher, Links, Listing, Projection, Remote, UploadRecord};
 
+pub(super) use restore::restoring;
+
 pub use inspect::{LocalStatus, SessionOwner};
-
-/// End of the name of a directory that is being restored. Session ids cannot contain it.
-const RESTORING: &str = "~restoring";
-
-/// Longest tick of the clock that stamps files, with a margin.
-const CLOCK_TICK: Duration = Duration::from_millis(12);
 
 /// Parts that exist before the working copy does.
 pub(super) struct Parts {
@@ -66,6 +64,12 @@ impl MirrorBuilder {
         if ledger.stage() == Stage::Closing {
             finish_closing(&self.dir, &mut ledger).await?;
         }
+        let mut former = FormerIndex::read(&state_dir)
+            .map_err(|source| index_error((state_dir.clone(), source)))?;
+        if former.is_some() && ledger.stage() == Stage::Open {
+            ledger.end_migration().map_err(index_error)?;
+            former = None;
+        }
         let remote = Arc::new(Remote::new(
             Arc::clone(&self.store),
             self.keys.projection.clone(),
@@ -74,7 +78,10 @@ impl MirrorBuilder {
         ));
         let has_directory = self.dir.is_dir();
         let parts = Parts { settings: self, remote, log };
-        if has_directory { parts.open_present(ledger).await } else { parts.restore(ledger).await }
+        match has_directory {
+            true => parts.open_present(ledger, former).await,
+            false => parts.restore(ledger, former).await,
+        }
     }
 
     fn take_state_dir(&mut self) -> Result<PathBuf, SyncError> {
@@ -86,9 +93,17 @@ impl MirrorBuilder {
 }
 
 impl Parts {
-    /// Opens a mirror of a directory that exists.
-    async fn open_present(self, mut ledger: Ledger) -> Result<Mirror, SyncError> {
+    /// Opens a mirror of a directory that exists. If version 0.1 kept it, its index is given.
+    async fn open_present(
+        self,
+        mut ledger: Ledger,
+        former: Option<FormerIndex>,
+    ) -> Result<Mirror, SyncError> {
         let dir = Arc::new(SessionDir::open(&self.settings.dir)?);
+        let former = match former {
+            Some(index) => Some(FormerCopy::of(&dir, index, &self.settings.rules).await),
+            None => None,
+        };
         let fetcher = self.fetcher(&dir);
         let found = self.find_sent(&mut ledger).await;
         let (base, listed) = (ledger.log().clone(), ledger.listed());
@@ -116,56 +131,23 @@ impl Parts {
             Err(error) => return Err(error),
         };
         let Acquired { incoming, appender, owned, tenure } = acquired;
+        // A working copy from before the deletion must not fill the session again.
+        if former.is_some() && incoming.as_ref().is_some_and(|incoming| incoming.was_erased) {
+            return Err(SyncError::Erased);
+        }
         let ended = self.end_uploads(&mut ledger, incoming.as_ref());
         let shared = self.shared(dir, fetcher, ledger, appender, tenure);
         shared.0.blobs.abort_all(&ended).await;
         let mut report = RestoreReport::default();
         if let Some(incoming) = incoming {
-            report = shared.0.follow_log(incoming).await?;
+            report = shared.0.follow_log(incoming, former.as_ref()).await?;
         }
         shared.0.ledger().record_own(owned);
+        if let Some(former) = former {
+            shared.0.migrate(&former, &mut report).await?;
+        }
         shared.0.ledger().set_stage(Stage::Open);
         finish(shared, report, warning.map_or(listing, Err)).await
-    }
-
-    /// Restores the directory beside its final place, and opens a mirror of it.
-    async fn restore(self, mut ledger: Ledger) -> Result<Mirror, SyncError> {
-        ledger.set_stage(Stage::Restoring);
-        let ended = ledger.forget_uploads();
-        let beside = restoring(&self.settings.dir);
-        let dir = Arc::new(SessionDir::create(&beside)?);
-        let fetcher = self.fetcher(&dir);
-        let nothing = LogState::default();
-        let acquire = self.acquire(&fetcher, &nothing, Position::default());
-        let (acquired, listing) = tokio::join!(acquire, self.list_projection(0));
-        let Acquired { incoming, appender, owned, tenure } = acquired?;
-        let mut report = RestoreReport::default();
-        if let Some(incoming) = incoming {
-            let base = Base { nodes: Default::default(), local: Default::default() };
-            let changes = self.present_files(&dir).await;
-            let application = Application {
-                dir: &dir,
-                fetcher: &fetcher,
-                progress: self.settings.progress.as_deref(),
-            };
-            let Applied { report: applied, signatures } =
-                application.apply(&incoming, &base, &changes).await?;
-            report = applied;
-            let signatures = settle_signatures(signatures).await;
-            ledger.replace_log(incoming.state, incoming.position, signatures);
-        } else {
-            ledger.replace_log(nothing, Position::default(), Vec::new());
-        }
-        ledger.record_own(owned);
-        drop(dir);
-        std::fs::rename(&beside, &self.settings.dir)
-            .map_err(|source| SyncError::Index { path: beside, source })?;
-        ledger.set_stage(Stage::Open);
-        let dir = Arc::new(SessionDir::open(&self.settings.dir)?);
-        let fetcher = self.fetcher(&dir);
-        let shared = self.shared(dir, fetcher, ledger, appender, tenure);
-        shared.0.blobs.abort_all(&ended).await;
-        finish(shared, report, listing).await
     }
 
     /// Finds out whether the log has the entry that an earlier process sent without an answer.
@@ -189,13 +171,6 @@ impl Parts {
             incoming.missed_entries || incoming.owners.iter().any(|owner| owner != home)
         });
         if had_other_owner { ledger.forget_uploads() } else { Vec::new() }
-    }
-
-    /// Returns the files that an interrupted restore has left.
-    async fn present_files(&self, dir: &Arc<SessionDir>) -> Changes {
-        let (dir, rules) = (Arc::clone(dir), self.settings.rules.clone());
-        let found = blocking(move || crate::scan::walk(&*dir, &rules, None)).await;
-        Changes { modified: found.files, ..Changes::default() }
     }
 
     /// Lists the projection, unless a listing that is recent enough was made before.
@@ -305,37 +280,19 @@ impl Parts {
     }
 }
 
-/// Waits until the signatures of restored files are evidence. Nothing else can have changed the
-/// files, because no program knows the directory yet.
-async fn settle_signatures(
-    signatures: Vec<(String, RecordedSignature)>,
-) -> Vec<(String, RecordedSignature)> {
-    if signatures.is_empty() {
-        return signatures;
-    }
-    tokio::time::sleep(CLOCK_TICK).await;
-    let now = StampTime::now();
-    let settle =
-        |(path, recorded): (String, RecordedSignature)| (path, recorded.signature.recorded_at(now));
-    signatures.into_iter().map(settle).collect()
-}
-
-/// Returns the directory in which a restore takes place.
-pub(super) fn restoring(dir: &Path) -> PathBuf {
-    let mut name = dir.file_name().unwrap_or_default().to_owned();
-    name.push(RESTORING);
-    dir.with_file_name(name)
-}
-
 impl Shared {
-    /// Makes the working copy follow the log.
+    /// Makes the working copy follow the log, also one that version 0.1 kept.
     pub(super) async fn follow_log(
         self: &Arc<Self>,
         incoming: Incoming,
+        former: Option<&FormerCopy>,
     ) -> Result<RestoreReport, SyncError> {
         let shared = Arc::clone(self);
-        let changes = blocking(move || shared.walk()).await;
-        let base = Base::of(&self.ledger());
+        let mut changes = blocking(move || shared.walk()).await;
+        let mut base = Base::of(&self.ledger());
+        if let Some(former) = former {
+            former.add_to(&mut base, &mut changes, &incoming.state);
+        }
         let application = Application {
             dir: &self.dir,
             fetcher: &self.fetcher,

@@ -67,6 +67,12 @@ impl Journal {
         Ok(())
     }
 
+    /// Writes everything to the disk, so that a crash of the machine does not lose it.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.save()?;
+        self.file.sync_all()
+    }
+
     /// Replaces the journal with these records. If this fails, the old journal remains valid.
     pub(super) fn rewrite(
         &mut self,

@@ -24,3 +24,4 @@ mod s3;
 mod shared_store;
 mod stopped;
 mod sync;
+mod version_0_1;

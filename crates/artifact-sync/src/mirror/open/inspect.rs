@@ -12,7 +12,7 @@ use crate::mirror::Mirror;
 use crate::mirror::shared::{Appender, Tenure};
 use crate::report::{Pending, RestoreReport};
 use crate::scan::ChangeSource;
-use crate::state::Ledger;
+use crate::state::{FormerIndex, Ledger, Stage};
 use crate::transfer::Remote;
 
 /// State of a session on this machine, as its journal and its directory show it.
@@ -48,8 +48,13 @@ impl MirrorBuilder {
     /// [`SyncError::File`] if the directory cannot be opened.
     pub fn inspect(mut self) -> Result<LocalStatus, SyncError> {
         let state_dir = self.take_state_dir()?;
-        let ledger = Ledger::open(&state_dir, self.keys.log.as_ref())
+        let mut ledger = Ledger::open(&state_dir, self.keys.log.as_ref())
             .map_err(|(path, source)| SyncError::Index { path, source })?;
+        if ledger.stage() != Stage::Open
+            && let Ok(Some(former)) = FormerIndex::read(&state_dir)
+        {
+            ledger.assume(&former);
+        }
         self.change_source = ChangeSource::Walks;
         let dir = Arc::new(SessionDir::open(&self.dir)?);
         let log = LogStore::new(Arc::clone(&self.store), self.keys.log.clone());

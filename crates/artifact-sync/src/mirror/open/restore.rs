@@ -1,0 +1,110 @@
+//! Cold opening: the directory is restored beside its final place.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbox_core::SessionDir;
+use sandbox_core::internal::blocking;
+
+use super::{Parts, finish};
+use crate::error::SyncError;
+use crate::log::{LogState, Position};
+use crate::mirror::Mirror;
+use crate::mirror::acquire::Acquired;
+use crate::mirror::apply::{Application, Applied, Base};
+use crate::mirror::migrate::FormerCopy;
+use crate::report::RestoreReport;
+use crate::scan::{Changes, RecordedSignature, StampTime};
+use crate::state::{FormerIndex, Ledger, Stage};
+
+/// End of the name of a directory that is being restored. Session ids cannot contain it.
+const RESTORING: &str = "~restoring";
+
+/// Longest tick of the clock that stamps files, with a margin.
+const CLOCK_TICK: Duration = Duration::from_millis(12);
+
+impl Parts {
+    /// Restores the directory beside its final place, and opens a mirror of it. If version 0.1
+    /// removed files from it, its index is given.
+    pub(super) async fn restore(
+        self,
+        mut ledger: Ledger,
+        former: Option<FormerIndex>,
+    ) -> Result<Mirror, SyncError> {
+        let former = former.map(|index| FormerCopy::absent(index, &self.settings.rules));
+        ledger.set_stage(Stage::Restoring);
+        let ended = ledger.forget_uploads();
+        let beside = restoring(&self.settings.dir);
+        let dir = Arc::new(SessionDir::create(&beside)?);
+        let fetcher = self.fetcher(&dir);
+        let nothing = LogState::default();
+        let acquire = self.acquire(&fetcher, &nothing, Position::default());
+        let (acquired, listing) = tokio::join!(acquire, self.list_projection(0));
+        let Acquired { incoming, appender, owned, tenure } = acquired?;
+        let mut report = RestoreReport::default();
+        if let Some(incoming) = incoming {
+            let mut base = Base { nodes: Default::default(), local: Default::default() };
+            let mut changes = self.present_files(&dir).await;
+            if let Some(former) = &former {
+                former.add_to(&mut base, &mut changes, &incoming.state);
+            }
+            let application = Application {
+                dir: &dir,
+                fetcher: &fetcher,
+                progress: self.settings.progress.as_deref(),
+            };
+            let Applied { report: applied, signatures } =
+                application.apply(&incoming, &base, &changes).await?;
+            report = applied;
+            let signatures = settle_signatures(signatures).await;
+            ledger.replace_log(incoming.state, incoming.position, signatures);
+        } else {
+            ledger.replace_log(nothing, Position::default(), Vec::new());
+        }
+        ledger.record_own(owned);
+        drop(dir);
+        std::fs::rename(&beside, &self.settings.dir)
+            .map_err(|source| SyncError::Index { path: beside, source })?;
+        if former.is_none() {
+            ledger.set_stage(Stage::Open);
+        }
+        let dir = Arc::new(SessionDir::open(&self.settings.dir)?);
+        let fetcher = self.fetcher(&dir);
+        let shared = self.shared(dir, fetcher, ledger, appender, tenure);
+        shared.0.blobs.abort_all(&ended).await;
+        if let Some(former) = former {
+            shared.0.migrate(&former, &mut report).await?;
+        }
+        finish(shared, report, listing).await
+    }
+
+    /// Returns the files that an interrupted restore has left.
+    async fn present_files(&self, dir: &Arc<SessionDir>) -> Changes {
+        let (dir, rules) = (Arc::clone(dir), self.settings.rules.clone());
+        let found = blocking(move || crate::scan::walk(&*dir, &rules, None)).await;
+        Changes { modified: found.files, ..Changes::default() }
+    }
+}
+
+/// Waits until the signatures of restored files are evidence. Nothing else can have changed the
+/// files, because no program knows the directory yet.
+async fn settle_signatures(
+    signatures: Vec<(String, RecordedSignature)>,
+) -> Vec<(String, RecordedSignature)> {
+    if signatures.is_empty() {
+        return signatures;
+    }
+    tokio::time::sleep(CLOCK_TICK).await;
+    let now = StampTime::now();
+    let settle =
+        |(path, recorded): (String, RecordedSignature)| (path, recorded.signature.recorded_at(now));
+    signatures.into_iter().map(settle).collect()
+}
+
+/// Returns the directory in which a restore takes place.
+pub(in crate::mirror) fn restoring(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(RESTORING);
+    dir.with_file_name(name)
+}
