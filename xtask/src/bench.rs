@@ -16,7 +16,7 @@ struct Table {
     bench: &'static str,
 }
 
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     Table {
         place: "commands",
         package: "sandbox-core",
@@ -24,6 +24,12 @@ const TABLES: [Table; 4] = [
         bench: "side_by_side",
     },
     Table { place: "transfers", package: "artifact-sync", features: &[], bench: "transfer" },
+    Table {
+        place: "durability",
+        package: "artifact-sync",
+        features: &["--features", "fs"],
+        bench: "durability",
+    },
     Table { place: "scans", package: "artifact-sync", features: &[], bench: "scans" },
     Table { place: "calls", package: "agent-tools", features: &[], bench: "calls" },
 ];

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use object_store::ObjectStore;
 
+use crate::durability::Durability;
 use crate::keys::SessionKeys;
-use crate::log::Line;
+use crate::log::{Line, LogStore};
 use crate::mirror::Mirror;
 use crate::owners::{Heartbeat, Timings};
 use crate::report::Progress;
@@ -41,6 +42,7 @@ pub struct MirrorBuilder {
     /// Age up to which an earlier listing of the projection is recent enough to open the mirror.
     pub(crate) listing_age: Duration,
     pub(crate) retention: Duration,
+    pub(crate) durability: Durability,
     pub(crate) lost_log: LostLog,
 }
 
@@ -110,6 +112,7 @@ impl Mirror {
             projection: true,
             listing_age: Duration::ZERO,
             retention: RETENTION,
+            durability: Durability::default(),
             lost_log: LostLog::Refuse,
         }
     }
@@ -234,6 +237,15 @@ impl MirrorBuilder {
         self
     }
 
+    /// Sets when a store on the local disk counts a change as stored; [`Durability::Disk`] by
+    /// default. It flushes stores with [`StoreCapabilities::root`] and
+    /// [`StoreCapabilities::flushing`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
     /// Stores the files of the working copy again if the store has lost or rolled back the session
     /// log. A new log begins at the store's end. A session that was deleted is never refilled.
     #[must_use]
@@ -247,6 +259,12 @@ impl MirrorBuilder {
     pub fn without_projection(mut self) -> Self {
         self.projection = false;
         self
+    }
+
+    /// Returns the log of the session.
+    pub(crate) fn log(&self) -> LogStore {
+        LogStore::new(Arc::clone(&self.store), self.keys.log.clone())
+            .with(&self.capabilities, self.durability)
     }
 }
 

@@ -81,6 +81,7 @@
 mod builder;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod durability;
 mod error;
 mod keys;
 mod limits;
@@ -94,6 +95,7 @@ mod state;
 mod transfer;
 
 pub use builder::{MirrorBuilder, Takeover};
+pub use durability::Durability;
 pub use error::{SyncError, SyncErrorKind};
 pub use keys::SessionKeys;
 pub use log::ReadError;
@@ -126,6 +128,6 @@ pub mod internal {
     pub use crate::transfer::{
         FreshUploadError, FreshUploads, KeyLimits, Listed, Listing, MemoryBudget, Object, OnStep,
         PartRecord, UploadRecord, UploadStep, Uploaded, get_object, list_pages, list_tree,
-        projection_key_problem, put_object, sweep_local, sync_filesystem,
+        projection_key_problem, put_object, sweep_local,
     };
 }

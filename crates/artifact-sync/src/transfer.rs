@@ -7,6 +7,7 @@ mod blobs;
 mod budget;
 mod conditional;
 mod deletion;
+mod disk;
 mod fetch;
 mod links;
 mod listing;
@@ -26,7 +27,7 @@ pub use deletion::presigned::PresignedDelete;
 pub use deletion::{ConditionalDelete, ConditionalDeletion};
 pub use links::{LinkError, LinkErrorKind, Linker};
 pub use listing::{Listed, list_pages};
-pub use local::{sweep_local, sync_filesystem};
+pub use local::sweep_local;
 pub use multipart::{
     FreshUploadError, FreshUploads, OnStep, PartRecord, UploadRecord, UploadStep, Uploaded,
 };
@@ -38,6 +39,7 @@ pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};
 
 pub(crate) use attributes::is_executable;
 pub(crate) use blobs::{Blobs, ContentError, KnownContents, StoredContent, UploadJournal, read_at};
+pub(crate) use disk::Disk;
 pub(crate) use fetch::{Fetched, Fetcher};
 pub(crate) use links::Links;
 pub(crate) use multipart::PART_BYTES;

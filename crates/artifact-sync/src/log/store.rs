@@ -10,8 +10,10 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
+use crate::durability::Durability;
 use crate::log::entry::{Entry, EntryError};
 use crate::log::ids::{Hash, Token};
+use crate::transfer::{Disk, StoreCapabilities};
 
 /// Digits of an entry's number in its key.
 const DIGITS: usize = 20;
@@ -24,6 +26,8 @@ const READS_AT_ONCE: usize = 32;
 pub(crate) struct LogStore {
     store: Arc<dyn ObjectStore>,
     prefix: Key,
+    /// Set if the log must survive a loss of power on the local disk.
+    disk: Option<Disk>,
 }
 
 /// Entry with the hash of its bytes.
@@ -71,7 +75,14 @@ pub(crate) enum Created {
 impl LogStore {
     /// Returns the log below a prefix: `logs/user_<user>/<session>`.
     pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: Key) -> Self {
-        Self { store, prefix }
+        Self { store, prefix, disk: None }
+    }
+
+    /// Sets the abilities of the store. With [`Durability::Disk`], entries and flushed blobs
+    /// survive a loss of power.
+    pub(crate) fn with(mut self, capabilities: &StoreCapabilities, durability: Durability) -> Self {
+        self.disk = Disk::of(capabilities, durability);
+        self
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
@@ -95,7 +106,8 @@ impl LogStore {
     }
 
     /// Creates an entry if its number is free. `mode` is [`PutMode::Create`] wherever the store
-    /// enforces it.
+    /// enforces it. On the local disk, the entry is flushed before it has its number, so that no
+    /// later entry follows one that a loss of power can cut off.
     pub(crate) async fn create(
         &self,
         number: u64,
@@ -103,10 +115,31 @@ impl LogStore {
         mode: PutMode,
     ) -> Result<Created, Error> {
         let options = PutOptions { mode, ..PutOptions::default() };
-        match self.store.put_opts(&self.entry_key(number), content.into(), options).await {
+        let store = self.disk.as_ref().map_or(&self.store, |disk| &disk.flushing);
+        match store.put_opts(&self.entry_key(number), content.into(), options).await {
             Ok(_) => Ok(Created::Yes),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Created::Taken),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Returns when the disk has the number of every entry. An interrupted [`Self::create`] may not
+    /// have waited for that.
+    pub(crate) async fn flush_numbers(&self) -> Result<(), Error> {
+        match &self.disk {
+            Some(disk) => disk.flush_directory(&self.prefix).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when the disk has these blobs.
+    pub(crate) async fn flush_blobs(&self, names: &[Token]) -> Result<(), Error> {
+        match &self.disk {
+            Some(disk) if !names.is_empty() => {
+                let keys: Vec<Key> = names.iter().map(|name| self.blob_key(*name)).collect();
+                disk.flush(&keys).await
+            }
+            _ => Ok(()),
         }
     }
 

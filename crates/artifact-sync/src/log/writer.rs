@@ -194,8 +194,11 @@ impl LogWriter {
             Created::Yes => self.unproven_for() > LONGEST_TRUST,
             Created::Taken => true,
         };
-        if taken && !self.holds_last(position).await? {
-            return Err(self.fence());
+        if taken {
+            if !self.holds_last(position).await? {
+                return Err(self.fence());
+            }
+            self.log.flush_numbers().await?;
         }
         self.proven = Some(before);
         self.position = position;

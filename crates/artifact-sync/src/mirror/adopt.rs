@@ -176,6 +176,8 @@ impl Shared {
         if externals.is_empty() {
             return Ok(());
         }
+        let flushed = self.flush_contents(externals.iter().map(|external| &external.content)).await;
+        flushed.map_err(|source| SyncError::Append { source })?;
         let mut appender = self.appender.lock().await;
         self.settle(&mut appender).await?;
         let (mut lines, mut adoptions) = (Vec::new(), Vec::new());

@@ -102,6 +102,12 @@ impl Shared {
             }
         }
         let rest = Changes { modified: Vec::new(), removed, directories, symlinks };
+        if let Err(source) =
+            self.flush_contents(ready.iter().map(|ready| &ready.stored.content)).await
+        {
+            let error = SyncError::Append { source };
+            return self.fail_batch(batch, ready, rest, &error, &on_outcome);
+        }
         self.commit(batch, ready, rest, &on_outcome).await;
     }
 

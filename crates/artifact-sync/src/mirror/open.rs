@@ -55,7 +55,7 @@ impl MirrorBuilder {
     /// An interrupted restore continues with the next opening.
     pub async fn open(mut self) -> Result<Mirror, SyncError> {
         let state_dir = self.take_state_dir()?;
-        let log = LogStore::new(Arc::clone(&self.store), self.keys.log.clone());
+        let log = self.log();
         let index_error = |(path, source)| SyncError::Index { path, source };
         let mut ledger = Ledger::open(&state_dir, self.keys.log.as_ref()).map_err(index_error)?;
         if self.ownership.home.is_empty() {
@@ -156,6 +156,9 @@ impl Parts {
         let stored = self.log.read(sent.number).await;
         let stored = stored.map_err(|source| SyncError::Log { source })?;
         if stored.is_some_and(|stored| Some(stored.hash) == sent.hash) {
+            // The process may have ended before the disk had the number.
+            let flushed = self.log.flush_numbers().await;
+            flushed.map_err(|source| SyncError::Log { source: source.into() })?;
             let batch = ledger.begin_batch();
             ledger.record_acknowledged(batch);
         }

@@ -143,6 +143,23 @@ impl Shared {
         lent.push(Arc::downgrade(contents));
     }
 
+    /// Returns when new contents are stored so that a loss of power cannot damage them. An entry
+    /// refers to them only afterwards.
+    pub(super) async fn flush_contents(
+        &self,
+        contents: impl Iterator<Item = &Content>,
+    ) -> Result<(), object_store::Error> {
+        let new: Vec<Token> = {
+            let ledger = self.ledger();
+            let blobs = contents.filter_map(|content| match content {
+                Content::Blob(name) => Some(*name),
+                Content::Inline(_) | Content::Entry(_) => None,
+            });
+            blobs.filter(|name| ledger.uploads().contains_key(name)).collect()
+        };
+        self.log.flush_blobs(&new).await
+    }
+
     /// Resolves the entry that was sent and not answered.
     pub(super) async fn settle(&self, appender: &mut Appender) -> Result<(), SyncError> {
         self.learn_conditions(appender).await?;

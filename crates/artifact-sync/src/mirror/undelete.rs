@@ -310,6 +310,12 @@ impl Shared {
         report: &mut RestoreReport,
         failed: &mut Vec<(RelativePath, SyncError)>,
     ) -> Result<(), SyncError> {
+        let contents = ready.iter().filter_map(|returning| match &returning.node {
+            Node::File(file) => Some(&file.content),
+            Node::Directory { .. } | Node::Symlink { .. } => None,
+        });
+        let flushed = self.flush_contents(contents).await;
+        flushed.map_err(|source| SyncError::Append { source })?;
         let mut appender = self.appender.lock().await;
         self.settle(&mut appender).await?;
         let (mut lines, mut files, mut others) = (Vec::new(), Vec::new(), Vec::new());

@@ -60,6 +60,10 @@ fn create(file: &Path, id: Token) -> io::Result<()> {
         .and_then(|()| new.sync_all())
         .and_then(|()| std::fs::hard_link(&beside, file));
     std::fs::remove_file(&beside)?;
+    if let Some(dir) = file.parent() {
+        // After a loss of power, a home with another identity would wait for this one.
+        let _ = File::open(dir).and_then(|dir| dir.sync_all());
+    }
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),

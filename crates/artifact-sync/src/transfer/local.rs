@@ -1,4 +1,4 @@
-//! Care for a store on the local disk: leftovers of killed uploads, and flushing to the disk.
+//! Removal of what killed uploads leave in a store on the local disk.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -35,15 +35,6 @@ pub fn sweep_local(root: &Path, prefix: &Key, older_than: Duration) -> io::Resul
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let oldest = now.saturating_sub(older_than).as_secs() as i64;
     sweep_directory(dir.as_fd(), oldest, MAX_DEPTH)
-}
-
-/// Writes everything that the file system of a store holds in memory to the disk. The store's own
-/// requests return before that.
-///
-/// # Errors
-/// Returns the system's error, such as one of an earlier write to the disk.
-pub fn sync_filesystem(root: &Path) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(File::open(root)?)?)
 }
 
 fn sweep_directory(dir: BorrowedFd<'_>, oldest: i64, depth: usize) -> io::Result<usize> {
@@ -140,12 +131,5 @@ mod tests {
         symlink("elsewhere", root.path().join("logs")).unwrap();
         assert!(sweep_local(root.path(), &Key::from("logs/s"), DAY).is_err());
         assert!(root.path().join("elsewhere/s/old#1").exists());
-    }
-
-    #[test]
-    fn an_absent_file_system_cannot_be_flushed() {
-        let root = tempfile::tempdir().unwrap();
-        sync_filesystem(root.path()).unwrap();
-        assert!(sync_filesystem(&root.path().join("absent")).is_err());
     }
 }

@@ -99,14 +99,13 @@ const SCHEMES: &str =
 /// Returns [`StoreError`] if the directory cannot be created, or without the feature `fs`.
 #[cfg(feature = "fs")]
 pub fn open_directory(dir: &Path) -> Result<OpenedStore, StoreError> {
-    use std::os::unix::fs::DirBuilderExt;
-
     let failed = |source| StoreError::Directory { path: dir.to_owned(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    crate::transfer::disk::create_directory(dir).map_err(failed)?;
     let root = dir.canonicalize().map_err(failed)?;
     let store = object_store::local::LocalFileSystem::new_with_prefix(&root)
         .map_err(|source| StoreError::InvalidSettings { source })?
         .with_automatic_cleanup(true);
+    let flushing: Arc<dyn ObjectStore> = Arc::new(store.clone().with_fsync(true));
     let name = root
         .file_name()
         .map_or_else(|| "local".to_owned(), |name| name.to_string_lossy().into_owned());
@@ -119,7 +118,11 @@ pub fn open_directory(dir: &Path) -> Result<OpenedStore, StoreError> {
         linker: Some(linker),
         name,
         endpoint,
-        capabilities: StoreCapabilities { root: Some(root), ..StoreCapabilities::default() },
+        capabilities: StoreCapabilities {
+            root: Some(root),
+            flushing: Some(flushing),
+            ..StoreCapabilities::default()
+        },
     })
 }
 

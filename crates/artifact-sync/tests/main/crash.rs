@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use artifact_sync::{CloseMode, GarbageOptions, Mirror, SessionKeys, Takeover, open_directory};
+use artifact_sync::{
+    CloseMode, Durability, GarbageOptions, Mirror, SessionKeys, Takeover, open_directory,
+};
 use object_store::path::Path as Key;
 use sandbox_core::RelativePath;
 
@@ -28,6 +30,8 @@ async fn open_on(place: &Path, machine: &str) -> Mirror {
     let keys = SessionKeys::at(Key::parse(PREFIX).unwrap(), Key::from("logs/user_7/s1"));
     Mirror::builder(place.join(format!("session{machine}")), store.store, keys)
         .capabilities(store.capabilities)
+        // The kernel survives, and waiting for the disk would leave few calls to each process.
+        .durability(Durability::Memory)
         .state_dir(place.join(format!("state{machine}")))
         .home(format!("home{machine}"), Takeover::Steal)
         .open()

@@ -7,7 +7,7 @@ use sandbox_core::SessionDir;
 use super::Parts;
 use crate::builder::MirrorBuilder;
 use crate::error::SyncError;
-use crate::log::{LogStore, LogWriter};
+use crate::log::LogWriter;
 use crate::mirror::Mirror;
 use crate::mirror::shared::{Appender, Tenure};
 use crate::report::{Pending, RestoreReport};
@@ -57,7 +57,7 @@ impl MirrorBuilder {
         }
         self.change_source = ChangeSource::Walks;
         let dir = Arc::new(SessionDir::open(&self.dir)?);
-        let log = LogStore::new(Arc::clone(&self.store), self.keys.log.clone());
+        let log = self.log();
         let remote = Arc::new(Remote::new(
             Arc::clone(&self.store),
             self.keys.projection.clone(),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use object_store::ObjectStore;
 use object_store::list::PaginatedListStore;
 use object_store::multipart::MultipartStore;
 
@@ -25,6 +26,8 @@ pub struct StoreCapabilities {
     pub conditional_delete: Option<Arc<dyn ConditionalDelete>>,
     /// Root directory of a store on the local disk.
     pub root: Option<PathBuf>,
+    /// The same store on the local disk, whose puts return when the disk has the object.
+    pub flushing: Option<Arc<dyn ObjectStore>>,
 }
 
 impl fmt::Debug for StoreCapabilities {
@@ -34,6 +37,7 @@ impl fmt::Debug for StoreCapabilities {
             .field("pages", &self.pages.is_some())
             .field("conditional_delete", &self.conditional_delete)
             .field("root", &self.root)
+            .field("flushing", &self.flushing.is_some())
             .finish()
     }
 }

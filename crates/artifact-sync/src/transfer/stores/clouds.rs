@@ -140,6 +140,7 @@ where
             pages: Some(Arc::clone(&store) as _),
             conditional_delete: Some(Arc::new(deleter)),
             root: None,
+            flushing: None,
         },
         store,
         linker: Arc::new(PresignedLinks { signer, signable }),
