@@ -130,11 +130,11 @@ impl AsFd for ReadableDirectory {
 /// Opens a file beneath a directory although it or a directory above denies access to its owner. No
 /// component may be a symlink. The mode is restored before this function returns.
 pub(super) fn open_file(dir: impl AsFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let (parents, file) = open_path(dir, path, OFlags::empty())?;
+    let (_parents, file) = open_path(dir, path, OFlags::empty())?;
     let grant = match Grant::of(duplicate(&file)?) {
         Ok(grant) => Some(grant),
-        // Only a directory above denied access.
-        Err(Errno::ACCESS) if !parents.is_empty() => None,
+        // Only a directory above denied access. It may have a grant of another thread by now.
+        Err(Errno::ACCESS) => None,
         Err(errno) => return Err(errno),
     };
     let opened = rustix::fs::open(by_descriptor(&file), flags | OFlags::CLOEXEC, Mode::empty());
