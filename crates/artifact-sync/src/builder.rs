@@ -8,11 +8,12 @@ use object_store::ObjectStore;
 
 use crate::durability::Durability;
 use crate::keys::SessionKeys;
-use crate::log::{Line, LogStore};
+use crate::log::{Line, LogStore, unix_seconds};
 use crate::mirror::Mirror;
 use crate::owners::{Heartbeat, Timings};
 use crate::report::Progress;
 use crate::scan::{ChangeSource, IgnoreRules};
+use crate::state::Boot;
 use crate::transfer::{Linker, StoreCapabilities, StoreProbe};
 
 /// Default time that a call waits for the store.
@@ -43,6 +44,8 @@ pub struct MirrorBuilder {
     pub(crate) listing_age: Duration,
     pub(crate) retention: Duration,
     pub(crate) durability: Durability,
+    /// Start of the machine; `None` if it is unknown.
+    pub(crate) boot: Option<Boot>,
     pub(crate) lost_log: LostLog,
 }
 
@@ -113,6 +116,7 @@ impl Mirror {
             listing_age: Duration::ZERO,
             retention: RETENTION,
             durability: Durability::default(),
+            boot: Boot::current(),
             lost_log: LostLog::Refuse,
         }
     }
@@ -258,6 +262,14 @@ impl MirrorBuilder {
     #[must_use]
     pub fn without_projection(mut self) -> Self {
         self.projection = false;
+        self
+    }
+
+    /// Behaves as if the machine had started with this id just now.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn booted(mut self, id: &str) -> Self {
+        self.boot = Some(Boot { id: id.to_owned(), began: unix_seconds() + 1 });
         self
     }
 

@@ -1,12 +1,14 @@
 //! Local state: the log as the working copy follows it, and facts about this machine.
 
+mod boot;
 mod entry;
 mod former;
 mod journal;
 mod ledger;
 mod version;
 
+pub(crate) use boot::Boot;
 pub(crate) use entry::{Failure, Stage};
 pub(crate) use former::{FormerFile, FormerIndex, FormerRecord};
-pub(crate) use ledger::{Batch, KnownObject, Ledger};
+pub(crate) use ledger::{Batch, KnownObject, Ledger, Objects};
 pub(crate) use version::Version;

@@ -25,11 +25,21 @@ impl Hash {
 
     /// Hashes an open file from its beginning, and returns the hash with the number of bytes.
     pub(crate) fn of_file(file: &File) -> io::Result<(Self, u64)> {
+        Self::read(file, u64::MAX)
+    }
+
+    /// Hashes the first bytes of an open file, or all if it has fewer.
+    pub(crate) fn of_beginning(file: &File, length: u64) -> io::Result<Self> {
+        Ok(Self::read(file, length)?.0)
+    }
+
+    fn read(file: &File, length: u64) -> io::Result<(Self, u64)> {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; CHUNK_BYTES];
         let mut offset = 0;
         loop {
-            match file.read_at(&mut buffer, offset) {
+            let left = usize::try_from(length - offset).unwrap_or(usize::MAX);
+            match file.read_at(&mut buffer[..left.min(CHUNK_BYTES)], offset) {
                 Ok(0) => return Ok((hasher.finalize().into(), offset)),
                 Ok(count) => {
                     hasher.update(&buffer[..count]);

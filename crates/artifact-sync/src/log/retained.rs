@@ -1,5 +1,7 @@
 //! The part of the log that is still retained, beyond what the current state needs.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{Error, ObjectStoreExt};
@@ -84,6 +86,31 @@ impl LogStore {
             }
         }
         Ok(described)
+    }
+
+    /// Returns the contents that readable entries have for some paths.
+    pub(crate) async fn versions_of(
+        &self,
+        paths: &BTreeSet<String>,
+    ) -> Result<HashMap<String, HashSet<Hash>>, ReadError> {
+        let numbers = self.list().await?.into_iter().map(|(number, _)| number);
+        let mut entries =
+            futures::stream::iter(numbers).map(|number| self.read(number)).buffered(READS_AT_ONCE);
+        let mut versions: HashMap<String, HashSet<Hash>> = HashMap::new();
+        while let Some(stored) = entries.next().await {
+            let stored = match stored {
+                Err(ReadError::Entry { .. }) => continue,
+                stored => stored?,
+            };
+            for line in stored.into_iter().flat_map(|stored| stored.entry.lines) {
+                if let Line::File { path, file } = line
+                    && paths.contains(&path)
+                {
+                    versions.entry(path).or_default().insert(file.hash);
+                }
+            }
+        }
+        Ok(versions)
     }
 
     /// Returns the state as of an entry, or as of the last one. Returns `None` if the log is empty

@@ -329,7 +329,8 @@ fn is_same_node(before: &Node, target: &Node) -> bool {
     }
 }
 
-async fn hash_of(dir: &Arc<SessionDir>, path: &str) -> Option<Hash> {
+/// Returns the hash of a file that can be read.
+pub(super) async fn hash_of(dir: &Arc<SessionDir>, path: &str) -> Option<Hash> {
     let path = RelativePath::parse(path).ok()?;
     let dir = Arc::clone(dir);
     blocking(move || {

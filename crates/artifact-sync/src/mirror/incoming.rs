@@ -145,6 +145,11 @@ fn check(entries: &[StoredEntry]) -> Result<(), SyncError> {
 }
 
 impl Incoming {
+    /// Returns the log that the working copy follows already.
+    pub(super) fn unchanged(state: LogState, position: Position) -> Self {
+        Self { touched: Some(BTreeSet::new()), ..Self::complete(state, position) }
+    }
+
     /// Returns a complete state for a directory that follows nothing yet.
     pub(super) fn complete(state: LogState, position: Position) -> Self {
         Self {
@@ -155,6 +160,15 @@ impl Incoming {
             touched: None,
             owners: HashSet::new(),
             was_erased: false,
+        }
+    }
+
+    /// Lets files follow the log whose content did not reach the disk. An empty file has nothing
+    /// that would be kept beside.
+    pub(super) fn replace_empty_files(&mut self) {
+        let paths = self.state.files().filter(|(_, file)| file.size > 0).map(|(path, _)| path);
+        for path in paths {
+            self.versions.entry(path.clone()).or_default().insert(Hash::of(b""));
         }
     }
 

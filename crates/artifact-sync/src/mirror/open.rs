@@ -1,6 +1,7 @@
 //! Opening of a mirror: the working copy is restored, or follows what the log has in addition.
 
 mod inspect;
+mod reboot;
 mod restore;
 
 use std::io;
@@ -27,7 +28,7 @@ use crate::mirror::refresh::{MassRemoval, list};
 use crate::mirror::shared::{Appender, Shared, Tenure};
 use crate::report::{ReportedState, RestoreReport};
 use crate::scan::ChangeTracker;
-use crate::state::{FormerIndex, Ledger, Stage};
+use crate::state::{FormerIndex, Ledger, Objects, Stage};
 use crate::transfer::{Blobs, Fetcher, Links, Listing, Projection, Remote, UploadRecord};
 
 pub(super) use restore::restoring;
@@ -105,8 +106,11 @@ impl Parts {
             None => None,
         };
         let fetcher = self.fetcher(&dir);
+        let boot = self.settings.boot.clone();
+        let is_rebooted = boot.as_ref().is_some_and(|boot| ledger.is_before(boot));
         let found = self.find_sent(&mut ledger).await;
-        let (base, listed) = (ledger.log().clone(), ledger.listed());
+        let base = ledger.log().clone();
+        let listed = if is_rebooted { 0 } else { ledger.listed() };
         let acquire = async {
             found?;
             if self.settings.lost_log == LostLog::Refill {
@@ -138,9 +142,15 @@ impl Parts {
         let ended = self.end_uploads(&mut ledger, incoming.as_ref());
         let shared = self.shared(dir, fetcher, ledger, appender, tenure);
         shared.0.blobs.abort_all(&ended).await;
-        let mut report = RestoreReport::default();
-        if let Some(incoming) = incoming {
-            report = shared.0.follow_log(incoming, former.as_ref()).await?;
+        let mut report = match incoming {
+            // An index of version 0.1 is compared with the files anyway.
+            incoming if is_rebooted && former.is_none() => shared.0.recover(incoming).await?,
+            Some(incoming) => shared.0.follow_log(incoming, former.as_ref()).await?,
+            None => RestoreReport::default(),
+        };
+        if let Some(boot) = boot {
+            let objects = if former.is_some() { Objects::Unknown } else { Objects::Older };
+            shared.0.ledger().record_boot(&boot, objects);
         }
         shared.0.ledger().record_own(owned);
         if let Some(former) = former {
@@ -239,6 +249,7 @@ impl Parts {
             projection: has_projection,
             ownership,
             retention,
+            boot,
             ..
         } = self.settings;
         excluded.into_iter().for_each(|name| rules.add_top_level(name));
@@ -275,6 +286,7 @@ impl Parts {
             projecting: AsyncMutex::default(),
             collecting: AsyncMutex::default(),
             retention,
+            boot,
             compared: AtomicU64::default(),
             is_refilling: AtomicBool::default(),
             lent: Default::default(),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
 use object_store::Error;
-use sandbox_core::internal::lock;
+use sandbox_core::internal::{blocking, lock};
 use sandbox_core::{RelativePath, with_causes};
 
 use crate::error::SyncError;
@@ -247,8 +247,48 @@ impl Shared {
         if is_newer {
             return Ok(Relation::External);
         }
+        if self.may_be_cut_off(observed) {
+            let is_cut_off = match current {
+                Some(file) => self.begins_with(&relative, file, observed.meta.size, hash).await?,
+                None => removal.is_some() && observed.meta.size == 0,
+            };
+            if is_cut_off {
+                return Ok(Relation::Explained);
+            }
+        }
         let known = self.has_held(path, hash).await?;
         Ok(if known { Relation::Explained } else { Relation::External })
+    }
+
+    /// Returns whether a loss of power may have removed objects since they were listed last.
+    pub(super) fn may_have_lost_objects(&self) -> bool {
+        self.remote.is_on_local_disk() && self.ledger().suspects_objects()
+    }
+
+    /// Returns whether a loss of power may have cut off the object.
+    fn may_be_cut_off(&self, observed: &Observed) -> bool {
+        // A machine without a journal of the session has the times only.
+        let written = observed.meta.last_modified.timestamp();
+        let is_old = self.boot.as_ref().is_some_and(|boot| written < boot.began);
+        let is_first = !self.ledger().has_listed();
+        self.may_have_lost_objects() || self.remote.is_on_local_disk() && is_first && is_old
+    }
+
+    /// Returns whether a file version is longer and begins with a content. Such an object has
+    /// nothing that the log lacks.
+    async fn begins_with(
+        &self,
+        path: &RelativePath,
+        file: &FileVersion,
+        size: u64,
+        hash: Hash,
+    ) -> Result<bool, SyncError> {
+        if size == 0 || size >= file.size {
+            return Ok(size == 0 && file.size > 0);
+        }
+        let fetched = self.fetcher.fetch(path, file).await?;
+        let beginning = blocking(move || Hash::of_beginning(fetched.staged.file(), size)).await;
+        Ok(beginning.is_ok_and(|beginning| beginning == hash))
     }
 
     /// Returns whether a retained entry has this content for the path.

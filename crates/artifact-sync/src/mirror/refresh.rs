@@ -211,11 +211,14 @@ impl Shared {
         report: &mut RestoreReport,
     ) -> Result<(), SyncError> {
         // Only an object that was seen with the current token tells of a removal.
+        let is_evidence = !self.may_have_lost_objects();
         let (gone, outdated): (Vec<String>, Vec<String>) = {
             let ledger = self.ledger();
             missing.into_iter().partition(|path| {
                 let (file, seen) = (ledger.log().file(path), ledger.seen(path));
-                file.zip(seen).is_some_and(|(file, seen)| file.token == seen.token)
+                let is_current =
+                    file.zip(seen).is_some_and(|(file, seen)| file.token == seen.token);
+                is_evidence && is_current
             })
         };
         outdated.iter().for_each(|path| self.ledger().set_unseen(path));

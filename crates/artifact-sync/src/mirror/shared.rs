@@ -22,7 +22,7 @@ use crate::report::{Progress, ReportedState, RestoreReport};
 use crate::scan::{
     ChangeTracker, Changes, IgnoreRules, RecordedSignature, Scope, Signature, Skipped,
 };
-use crate::state::{Batch, Ledger};
+use crate::state::{Batch, Boot, Ledger};
 use crate::transfer::{
     Blobs, Fetcher, KnownContents, Links, Projection, Remote, UploadJournal, UploadRecord,
     UploadStep,
@@ -60,6 +60,8 @@ pub(super) struct Shared {
     pub(super) collecting: AsyncMutex<()>,
     /// Time for which the log keeps what it no longer needs.
     pub(super) retention: Duration,
+    /// Start of the machine; `None` if it is unknown.
+    pub(super) boot: Option<Boot>,
     /// Number up to which the projection was compared with the log by this process.
     pub(super) compared: AtomicU64,
     /// Set while a lost log is replaced: only this journal tells which objects are known.

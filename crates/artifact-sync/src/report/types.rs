@@ -6,6 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::scan::Skipped;
 
+/// Most paths that one sentence names.
+const MAX_SHOWN: usize = 5;
+
 /// Result of one synchronisation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -93,6 +96,8 @@ pub struct RestoreReport {
     pub held_back: Vec<RelativePath>,
     /// Reason why the store could not be asked.
     pub unavailable: Option<String>,
+    /// Files of this machine that were lost or cut off when it stopped, and were fetched again.
+    pub recovered: Vec<RelativePath>,
 }
 
 /// Object that could not be fetched, or must not be.
@@ -123,16 +128,30 @@ impl RestoreReport {
                  `agent-tools session sync --confirm-removals` removes them"
             )
         });
-        unavailable.chain(failed).chain(held_back).collect()
+        let recovered = (!self.recovered.is_empty()).then(|| {
+            let count = self.recovered.len();
+            let shown = self.recovered.iter().take(MAX_SHOWN);
+            let shown: Vec<String> = shown.map(|path| format!("{:?}", path.as_str())).collect();
+            let more = count.saturating_sub(MAX_SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!(
+                "restored from the store, because the machine stopped before its disk had them: \
+                 {}{more}",
+                shown.join(", ")
+            )
+        });
+        unavailable.chain(failed).chain(held_back).chain(recovered).collect()
     }
 
     pub(crate) fn extend(&mut self, other: Self) {
-        let Self { restored, removed, failed, conflicts, held_back, unavailable } = other;
+        let Self { restored, removed, failed, conflicts, held_back, unavailable, recovered } =
+            other;
         self.restored.extend(restored);
         self.removed.extend(removed);
         self.failed.extend(failed);
         self.conflicts.extend(conflicts);
         self.held_back.extend(held_back);
+        self.recovered.extend(recovered);
         self.unavailable = self.unavailable.take().or(unavailable);
     }
 }

@@ -87,6 +87,12 @@ pub(super) enum JournalEntry {
     Stage {
         stage: Stage,
     },
+    /// The working copy was compared since the machine started with this id.
+    Boot {
+        id: String,
+        /// Set until the projection was listed too, if an earlier start may have lost objects.
+        suspects_objects: bool,
+    },
     /// The projection was listed at this time, in seconds since 1970.
     Listed {
         at: i64,

@@ -6,13 +6,14 @@
 mod appends;
 mod baseline;
 mod claims;
+mod reboot;
 mod replay;
 mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::log::{Line, LogState, Node, Position, Token};
@@ -22,6 +23,7 @@ use crate::state::former::{FormerIndex, FormerRecord, sync_names};
 use crate::state::journal::{Journal, options};
 use crate::state::version::Version;
 
+pub(crate) use reboot::Objects;
 use uploads::Upload;
 
 const FILE: &str = "journal";
@@ -48,7 +50,14 @@ pub(crate) struct Ledger {
     failures: BTreeMap<String, Failure>,
     /// Uploads of blobs that no line refers to yet.
     uploads: BTreeMap<Token, Upload>,
-    /// Time of the last listing of the projection, in seconds since 1970.
+    /// Start of the machine in which the working copy was last compared.
+    boot: Option<String>,
+    /// Time at which the journal was last written by an earlier process, in seconds since 1970.
+    last_written: i64,
+    /// Set if the machine may have lost objects that the journal knows.
+    suspects_objects: bool,
+    /// Time of the last listing of the projection, in seconds since 1970; zero if it was not listed
+    /// since the machine started.
     listed: i64,
     /// Time of the last collection of garbage, in seconds since 1970; zero if it is unknown.
     collected: i64,
@@ -109,6 +118,7 @@ impl Ledger {
             std::fs::TryLockError::Error(error) => (lock_path.clone(), error),
         })?;
         let path = dir.join(FILE);
+        let last_written = std::fs::metadata(&path).map_or(0, |journal| journal.mtime());
         let (journal, mut records) = Journal::open(path.clone()).map_err(at(&path))?;
         let mut ledger = Self {
             journal,
@@ -122,6 +132,9 @@ impl Ledger {
             unprojected: BTreeSet::new(),
             failures: BTreeMap::new(),
             uploads: BTreeMap::new(),
+            boot: None,
+            suspects_objects: false,
+            last_written,
             listed: 0,
             collected: 0,
             lines_since_snapshot: 0,

@@ -153,6 +153,11 @@ impl Remote {
         keeps && self.keeps_attributes.load(Ordering::Relaxed)
     }
 
+    /// Returns whether objects are files of a local disk, which a loss of power can change.
+    pub(crate) fn is_on_local_disk(&self) -> bool {
+        self.key_limits == KeyLimits::LocalDisk
+    }
+
     /// Returns an explanation if the store cannot hold an object with this key.
     pub(super) fn key_problem(&self, key: &Key) -> Option<&'static str> {
         projection_key_problem(key, self.key_limits)

@@ -17,6 +17,7 @@ mod model;
 mod multipart;
 mod owners;
 mod places;
+mod power;
 mod racy;
 mod restore;
 mod rolled_back;

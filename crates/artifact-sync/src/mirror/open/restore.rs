@@ -16,7 +16,7 @@ use crate::mirror::apply::{Application, Applied, Base};
 use crate::mirror::migrate::FormerCopy;
 use crate::report::RestoreReport;
 use crate::scan::{Changes, RecordedSignature, StampTime};
-use crate::state::{FormerIndex, Ledger, Stage};
+use crate::state::{FormerIndex, Ledger, Objects, Stage};
 
 /// End of the name of a directory that is being restored. Session ids cannot contain it.
 const RESTORING: &str = "~restoring";
@@ -43,7 +43,8 @@ impl Parts {
         let (acquired, listing) = tokio::join!(acquire, self.list_projection(0));
         let Acquired { incoming, appender, owned, tenure } = acquired?;
         let mut report = RestoreReport::default();
-        if let Some(incoming) = incoming {
+        if let Some(mut incoming) = incoming {
+            incoming.replace_empty_files();
             let mut base = Base { nodes: Default::default(), local: Default::default() };
             let mut changes = self.present_files(&dir).await;
             if let Some(former) = &former {
@@ -68,6 +69,9 @@ impl Parts {
             .map_err(|source| SyncError::Index { path: beside, source })?;
         if former.is_none() {
             ledger.set_stage(Stage::Open);
+        }
+        if let Some(boot) = &self.settings.boot {
+            ledger.record_boot(boot, Objects::Unknown);
         }
         let dir = Arc::new(SessionDir::open(&self.settings.dir)?);
         let fetcher = self.fetcher(&dir);

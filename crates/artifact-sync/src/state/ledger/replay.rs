@@ -67,7 +67,15 @@ impl Ledger {
                 self.uploads.remove(&blob);
             }
             JournalEntry::Stage { stage } => self.stage = stage,
-            JournalEntry::Listed { at } => self.listed = at,
+            JournalEntry::Boot { id, suspects_objects } => {
+                self.boot = Some(id);
+                self.suspects_objects = suspects_objects;
+                self.listed = 0;
+            }
+            JournalEntry::Listed { at } => {
+                self.suspects_objects &= at == 0;
+                self.listed = at;
+            }
             JournalEntry::Collected { at } => self.collected = at,
         }
     }
@@ -143,13 +151,17 @@ impl Ledger {
             lines: sent.lines.clone(),
             signatures: sent.signatures.clone(),
         });
+        let boot = self.boot.iter().map(|id| {
+            let (id, suspects_objects) = (id.clone(), self.suspects_objects);
+            JournalEntry::Boot { id, suspects_objects }
+        });
         let last = [
             JournalEntry::Position { position: self.position },
             JournalEntry::Listed { at: self.listed },
             JournalEntry::Collected { at: self.collected },
         ];
         let records = [header, home, stage].into_iter().chain(lines).chain(local).chain(seen);
-        let records = records.chain(failed).chain(uploads).chain(last).chain(sent);
+        let records = records.chain(failed).chain(uploads).chain(boot).chain(last).chain(sent);
         // The old journal remains valid, so a full disk does not matter.
         if let Err(error) = self.journal.rewrite(records) {
             let path = self.journal.path.display();
