@@ -250,8 +250,9 @@ impl MirrorBuilder {
         self
     }
 
-    /// Stores the files of the working copy again if the store has lost or rolled back the session
-    /// log. A new log begins at the store's end. A session that was deleted is never refilled.
+    /// Stores the files of the working copy again if the store has lost, rolled back or damaged the
+    /// session log. A new log begins at the store's end. A session that was deleted is never
+    /// refilled.
     #[must_use]
     pub fn refill(mut self) -> Self {
         self.lost_log = LostLog::Refill;

@@ -13,6 +13,7 @@ mod retained;
 pub(crate) mod samples;
 mod state;
 mod store;
+mod torn;
 mod writer;
 
 pub use store::ReadError;

@@ -44,4 +44,5 @@ pub(crate) use fetch::{Fetched, Fetcher};
 pub(crate) use links::Links;
 pub(crate) use multipart::PART_BYTES;
 pub(crate) use projection::{Observed, Projected, Projection};
+pub(crate) use quirks::is_on_local_disk;
 pub(crate) use remote::Remote;

@@ -12,7 +12,7 @@ use crate::log::line::{Content, Line};
 
 /// Version of the format of entries.
 pub(crate) const FORMAT: u32 = 1;
-const CHECKSUM_DIGITS: usize = 16;
+pub(super) const CHECKSUM_DIGITS: usize = 16;
 
 /// First line of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,7 +115,7 @@ pub(crate) fn parse<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     serde_json::from_slice(verified(line)?).ok()
 }
 
-fn verified(line: &[u8]) -> Option<&[u8]> {
+pub(super) fn verified(line: &[u8]) -> Option<&[u8]> {
     let (sum, rest) = line.split_at_checked(CHECKSUM_DIGITS)?;
     let json = rest.strip_prefix(b" ")?;
     (sum == checksum(json).as_bytes()).then_some(json)

@@ -65,7 +65,7 @@ impl LogStore {
         let mut state: Option<LogState> = None;
         let mut previous: Option<Hash> = None;
         while let Some((numbered, stored)) = entries.try_next().await? {
-            let Some(StoredEntry { entry, hash }) = stored else {
+            let Some(StoredEntry { entry, hash, .. }) = stored else {
                 described.clear();
                 (state, previous) = (None, None);
                 continue;

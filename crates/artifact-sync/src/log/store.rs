@@ -13,7 +13,8 @@ use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutO
 use crate::durability::Durability;
 use crate::log::entry::{Entry, EntryError};
 use crate::log::ids::{Hash, Token};
-use crate::transfer::{Disk, StoreCapabilities};
+use crate::log::torn::is_torn;
+use crate::transfer::{Disk, StoreCapabilities, is_on_local_disk};
 
 /// Digits of an entry's number in its key.
 const DIGITS: usize = 20;
@@ -28,6 +29,8 @@ pub(crate) struct LogStore {
     prefix: Key,
     /// Set if the log must survive a loss of power on the local disk.
     disk: Option<Disk>,
+    /// Set for a store on the local disk, where a loss of power can cut off the last entries.
+    can_be_torn: bool,
 }
 
 /// Entry with the hash of its bytes.
@@ -35,6 +38,8 @@ pub(crate) struct LogStore {
 pub(crate) struct StoredEntry {
     pub(crate) entry: Entry,
     pub(crate) hash: Hash,
+    /// Set if a loss of power has cut the entry off, so that it counts as one without lines.
+    pub(crate) is_torn: bool,
 }
 
 /// Error of reading the log.
@@ -75,13 +80,15 @@ pub(crate) enum Created {
 impl LogStore {
     /// Returns the log below a prefix: `logs/user_<user>/<session>`.
     pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: Key) -> Self {
-        Self { store, prefix, disk: None }
+        let can_be_torn = is_on_local_disk(&*store);
+        Self { store, prefix, disk: None, can_be_torn }
     }
 
     /// Sets the abilities of the store. With [`Durability::Disk`], entries and flushed blobs
     /// survive a loss of power.
     pub(crate) fn with(mut self, capabilities: &StoreCapabilities, durability: Durability) -> Self {
         self.disk = Disk::of(capabilities, durability);
+        self.can_be_torn |= capabilities.root.is_some();
         self
     }
 
@@ -168,9 +175,13 @@ impl LogStore {
             Err(Error::NotFound { .. }) => return Ok(None),
             Err(source) => return Err(source.into()),
         };
-        let entry = Entry::decode(number, &bytes)
-            .map_err(|error| ReadError::Entry { number, problem: error.to_string() })?;
-        Ok(Some(StoredEntry { entry, hash: Hash::of(&bytes) }))
+        match Entry::decode(number, &bytes) {
+            Ok(entry) => Ok(Some(StoredEntry { entry, hash: Hash::of(&bytes), is_torn: false })),
+            Err(_) if self.can_be_torn && is_torn(number, &bytes) => {
+                self.torn_entry(number, &bytes).await.map(Some)
+            }
+            Err(error) => Err((number, error).into()),
+        }
     }
 
     /// Lists the numbers that have entries, in order, with the objects.

@@ -81,6 +81,7 @@ impl Application<'_> {
         let mut applied = Applied::default();
         self.remove_all(&steps, incoming, &mut applied).await;
         self.place_all(steps, &mut applied).await?;
+        applied.report.torn_entries.clone_from(&incoming.torn);
         applied.report.restored.sort();
         applied.report.removed.sort();
         applied.report.failed.sort_by(|a, b| a.key.cmp(&b.key));

@@ -22,6 +22,8 @@ pub(super) struct Incoming {
     pub(super) owners: HashSet<String>,
     /// Set if the session was deleted after the position, and its id was used again or not.
     pub(super) was_erased: bool,
+    /// Numbers of entries after the position that a loss of power has cut off.
+    pub(super) torn: Vec<u64>,
 }
 
 /// Reads the log after a position. Returns `None` if there is nothing new.
@@ -70,6 +72,8 @@ pub(super) async fn read(
     }
     entries.iter().for_each(|stored| fetcher.remember(&stored.entry));
     entries.iter().for_each(|stored| state.apply_entry(&stored.entry));
+    let torn = entries.iter().filter(|stored| stored.is_torn);
+    let torn = torn.map(|stored| stored.entry.header.number).collect();
     let Some(end) = entries.last() else { return Ok(None) };
     let end = Position::of(end);
     let older = older_entries(log, &numbers, position, snapshot).await;
@@ -100,6 +104,7 @@ pub(super) async fn read(
         touched,
         owners,
         was_erased,
+        torn,
     }))
 }
 
@@ -160,6 +165,7 @@ impl Incoming {
             touched: None,
             owners: HashSet::new(),
             was_erased: false,
+            torn: Vec::new(),
         }
     }
 

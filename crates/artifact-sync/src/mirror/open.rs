@@ -16,7 +16,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::builder::{LostLog, MirrorBuilder, Takeover};
 use crate::error::{SyncError, SyncErrorKind};
-use crate::log::{LogState, LogStore, LogWriter, Position, unix_seconds};
+use crate::log::{LogState, LogStore, LogWriter, Position, ReadError, unix_seconds};
 use crate::mirror::Mirror;
 use crate::mirror::access::{Access, Calls};
 use crate::mirror::acquire::{Acquired, Acquisition, Claim};
@@ -129,7 +129,10 @@ impl Parts {
             {
                 (self.without_store(&base, ledger.position())?, Some(error))
             }
-            Err(SyncError::StoreReplaced { .. }) if self.settings.lost_log == LostLog::Refill => {
+            Err(
+                SyncError::StoreReplaced { .. }
+                | SyncError::Log { source: ReadError::Entry { .. } | ReadError::Missing { .. } },
+            ) if self.settings.lost_log == LostLog::Refill => {
                 return self.refill(dir, fetcher, ledger).await;
             }
             Err(error) => return Err(error),

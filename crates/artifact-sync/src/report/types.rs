@@ -98,6 +98,9 @@ pub struct RestoreReport {
     pub unavailable: Option<String>,
     /// Files of this machine that were lost or cut off when it stopped, and were fetched again.
     pub recovered: Vec<RelativePath>,
+    /// Numbers of entries of the session log that a loss of power has cut off. No call was
+    /// acknowledged with them, and they count as empty.
+    pub torn_entries: Vec<u64>,
 }
 
 /// Object that could not be fetched, or must not be.
@@ -128,6 +131,12 @@ impl RestoreReport {
                  `agent-tools session sync --confirm-removals` removes them"
             )
         });
+        let torn = self.torn_entries.iter().map(|number| {
+            format!(
+                "entry {number} of the session log was cut off by a loss of power; its call was \
+                 never acknowledged"
+            )
+        });
         let recovered = (!self.recovered.is_empty()).then(|| {
             let count = self.recovered.len();
             let shown = self.recovered.iter().take(MAX_SHOWN);
@@ -140,18 +149,27 @@ impl RestoreReport {
                 shown.join(", ")
             )
         });
-        unavailable.chain(failed).chain(held_back).chain(recovered).collect()
+        unavailable.chain(failed).chain(held_back).chain(recovered).chain(torn).collect()
     }
 
     pub(crate) fn extend(&mut self, other: Self) {
-        let Self { restored, removed, failed, conflicts, held_back, unavailable, recovered } =
-            other;
+        let Self {
+            restored,
+            removed,
+            failed,
+            conflicts,
+            held_back,
+            unavailable,
+            recovered,
+            torn_entries,
+        } = other;
         self.restored.extend(restored);
         self.removed.extend(removed);
         self.failed.extend(failed);
         self.conflicts.extend(conflicts);
         self.held_back.extend(held_back);
         self.recovered.extend(recovered);
+        self.torn_entries.extend(torn_entries);
         self.unavailable = self.unavailable.take().or(unavailable);
     }
 }

@@ -17,8 +17,9 @@ const LOCAL_DISK: &str = "LocalFileSystem";
 /// contains all objects.
 const MAX_DEBUG_BYTES: usize = 4_096;
 
-/// Returns whether a store, or the store that it wraps, copies an object by a hard link.
-pub(super) fn copies_by_hard_link(store: &dyn ObjectStore) -> bool {
+/// Returns whether a store, or the store that it wraps, is a directory of the local disk. It copies
+/// an object by a hard link then.
+pub(crate) fn is_on_local_disk(store: &dyn ObjectStore) -> bool {
     if store.to_string().contains(LOCAL_DISK) {
         return true;
     }
@@ -84,7 +85,7 @@ pub enum KeyLimits {
 impl KeyLimits {
     /// Returns the limits of a store.
     pub fn of(store: &dyn ObjectStore, capabilities: &StoreCapabilities) -> Self {
-        if capabilities.root.is_some() || copies_by_hard_link(store) {
+        if capabilities.root.is_some() || is_on_local_disk(store) {
             Self::LocalDisk
         } else {
             Self::Text
@@ -149,7 +150,7 @@ mod tests {
             Box::new(throttled),
         ];
         for store in stores {
-            assert!(copies_by_hard_link(&*store), "{store}");
+            assert!(is_on_local_disk(&*store), "{store}");
         }
     }
 
@@ -159,8 +160,8 @@ mod tests {
         memory.put(&Key::from("LocalFileSystem"), "LocalFileSystem".into()).await.unwrap();
         memory.put(&Key::from("large"), vec![b'x'; 1 << 20].into()).await.unwrap();
         assert_eq!(memory.to_string(), "InMemory");
-        assert!(!copies_by_hard_link(&memory));
-        assert!(!copies_by_hard_link(&PrefixStore::new(memory, "LocalFile")));
+        assert!(!is_on_local_disk(&memory));
+        assert!(!is_on_local_disk(&PrefixStore::new(memory, "LocalFile")));
     }
 
     #[tokio::test]

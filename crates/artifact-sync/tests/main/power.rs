@@ -1,5 +1,6 @@
-//! Loss of power: files and objects are older, empty or absent.
+//! Loss of power: entries are cut off, and files and objects are older, empty or absent.
 
+mod log;
 mod objects;
 mod working_copy;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use artifact_sync::{Mirror, MirrorBuilder, StoreCapabilities, SyncError, open_directory};
 use testkit::read_files;
 
-use crate::machine::{Machine, PREFIX};
+use crate::machine::{LOG, Machine, PREFIX};
 
 /// Machine with a store on the local disk.
 struct Computer {
@@ -52,6 +53,10 @@ impl Computer {
         let mirror = self.open(boot).await;
         files.iter().for_each(|(path, content)| self.machine.write(path, content));
         store(&mirror).await;
+    }
+
+    fn entry(&self, number: u64) -> PathBuf {
+        self.place.path().join("store").join(LOG).join(format!("{number:020}"))
     }
 
     fn object(&self, path: &str) -> PathBuf {
