@@ -16,7 +16,8 @@
 mod error;
 mod state;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -126,6 +127,13 @@ impl Home {
         sessions.sort();
         Ok(sessions)
     }
+}
+
+/// Writes a file that a loss of power must not cut off after it gets its name.
+fn write_to_disk(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use artifact_sync::internal::Timings;
 use artifact_sync::{
-    ChangeSourceReport, IgnoreRules, Mirror, MirrorBuilder, Progress, RestoreReport, SyncError,
-    SyncReport, Takeover,
+    ChangeSourceReport, Durability, IgnoreRules, Mirror, MirrorBuilder, Progress, RestoreReport,
+    SyncError, SyncReport, Takeover,
 };
 use object_store::path::Path as Key;
 use sandbox_core::internal::blocking;
@@ -71,6 +71,8 @@ pub(crate) struct Backends<'s> {
     pub(crate) owner: Option<&'s Owner>,
     /// Time for which superseded versions stay, instead of the default.
     pub(crate) retention: Option<Duration>,
+    /// Point at which a store on the local disk counts a change as stored.
+    pub(crate) durability: Durability,
     /// Set to store the files again if the store has lost the log.
     pub(crate) refill: bool,
 }
@@ -300,6 +302,7 @@ fn mirror_builder(
         .state_dir(state.mirror_dir())
         .probe(storage.probe.clone())
         .capabilities(storage.capabilities.clone())
+        .durability(backends.durability)
         .exclude(SKILLS_DIRECTORY);
     mirror = match backends.owner {
         Some(Owner { takeover, heartbeat: Some(heartbeat), .. }) => {

@@ -11,7 +11,7 @@ use sandbox_core::internal::lock;
 use sandbox_core::{SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::{Home, StateError};
+use super::{Home, StateError, write_to_disk};
 
 /// The name of the lock file.
 const LOCK: &str = "lock";
@@ -200,7 +200,7 @@ impl SessionState {
         let ownership = Ownership { user: user.map(|user| user.as_str().to_owned()) };
         let text = serde_json::to_string(&ownership).unwrap_or_default();
         let staged = self.dir.path.join("session.json.new");
-        std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &path)).map_err(
+        write_to_disk(&staged, &text).and_then(|()| std::fs::rename(&staged, &path)).map_err(
             |source| {
                 let _ = std::fs::remove_file(&staged);
                 StateError::Io { operation: "write", path: path.clone(), source }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_sync::{IgnoreRules, Progress};
+use artifact_sync::{Durability, IgnoreRules, Progress};
 use sandbox_core::{Limits, Tier};
 use secrets::VariableSource;
 
@@ -26,6 +26,7 @@ pub struct SessionsBuilder {
     pub(super) ignore: Option<IgnoreRules>,
     pub(super) ownership: Ownership,
     pub(super) retention: Option<Duration>,
+    pub(super) durability: Durability,
     /// Set to store the files of this machine again if the store lost the log of a session.
     pub(super) refill: bool,
     pub(super) session: SessionSettings,
@@ -50,6 +51,7 @@ impl SessionsBuilder {
             ignore: None,
             ownership: Ownership::default(),
             retention: None,
+            durability: Durability::default(),
             refill: false,
             session,
         }
@@ -107,6 +109,14 @@ impl SessionsBuilder {
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(retention);
+        self
+    }
+
+    /// Sets when a store on the local disk counts a change as stored. By default, the disk has it
+    /// then, and a call that changes something waits for that.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
         self
     }
 

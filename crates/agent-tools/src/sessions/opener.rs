@@ -77,13 +77,15 @@ impl Opener {
     }
 
     pub(super) fn backends(&self) -> Backends<'_> {
-        let SessionsBuilder { storage, progress, ignore, retention, refill, .. } = &self.settings;
+        let SessionsBuilder { storage, progress, ignore, retention, durability, refill, .. } =
+            &self.settings;
         Backends {
             storage: storage.as_ref(),
             progress: progress.as_ref(),
             ignore: ignore.as_ref(),
             owner: None,
             retention: *retention,
+            durability: *durability,
             refill: *refill,
         }
     }
@@ -238,6 +240,7 @@ impl SharedSettings {
             variables,
             session: &opener.settings.session,
             storage: opener.settings.storage.as_ref(),
+            durability: opener.settings.durability,
             user: spec.user.as_ref().map(sandbox_core::UserId::as_str),
         }
     }

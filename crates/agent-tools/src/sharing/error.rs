@@ -131,6 +131,8 @@ pub enum Difference {
     Engine,
     /// The store of the artifacts.
     Store,
+    /// Only this process asked that stored changes survive a loss of power.
+    Durability,
     /// A directory that only this process asked to hide.
     VisibleDirectory {
         /// The directory.
@@ -146,6 +148,7 @@ impl fmt::Display for Difference {
             Self::Variables => f.write_str("variables"),
             Self::Engine => f.write_str("engine"),
             Self::Store => f.write_str("store"),
+            Self::Durability => f.write_str("durability"),
             Self::VisibleDirectory { path } => {
                 write!(f, "policy ({} is visible)", path.display())
             }

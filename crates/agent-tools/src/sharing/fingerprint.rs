@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use artifact_sync::Durability;
 use policy::Policy;
 use sandbox_core::Tier;
 use secrecy::ExposeSecret;
@@ -22,6 +23,8 @@ pub(crate) struct Fingerprint {
     variables: String,
     engine: String,
     store: String,
+    /// Set if changes on the local disk survive a loss of power.
+    is_flushed: bool,
     user: Option<String>,
     /// Directories that must be hidden. The server may hide more.
     hidden: Vec<PathBuf>,
@@ -36,13 +39,14 @@ pub(crate) struct Settings<'s> {
     pub(crate) variables: &'s Variables,
     pub(crate) session: &'s SessionSettings,
     pub(crate) storage: Option<&'s Storage>,
+    pub(crate) durability: Durability,
     pub(crate) user: Option<&'s str>,
 }
 
 impl Fingerprint {
     /// Hashes the settings with the key of a server.
     pub(super) fn new(token: &Token, settings: &Settings<'_>) -> Self {
-        let Settings { policy, hidden, variables, session, storage, user } = *settings;
+        let Settings { policy, hidden, variables, session, storage, durability, user } = *settings;
         let hash = |subject: &str, parts: &[&[u8]]| {
             let mut hasher = blake3::Hasher::new_keyed(token.key());
             for part in [subject.as_bytes()].iter().chain(parts) {
@@ -72,12 +76,14 @@ impl Fingerprint {
         let limits = format!("{:?}", session.limits);
         let store =
             storage.map_or_else(String::new, |storage| format!("{} {storage}", storage.store));
+        let is_local = storage.is_some_and(|storage| storage.capabilities.root.is_some());
         Self {
             policy: hash("policy", &[files.to_json().as_bytes()]),
             network: hash("network", &[&network]),
             variables: hash("variables", &parts),
             engine: hash("engine", &[tier.as_bytes(), limits.as_bytes()]),
             store: hash("store", &[store.as_bytes()]),
+            is_flushed: is_local && durability == Durability::Disk,
             user: user.map(str::to_owned),
             hidden: hidden.to_owned(),
         }
@@ -99,6 +105,9 @@ impl Fingerprint {
         ];
         let differing = pairs.into_iter().filter(|(_, own, other)| own != other);
         let mut found: Vec<Difference> = differing.map(|(what, ..)| what).collect();
+        if client.is_flushed && !self.is_flushed {
+            found.push(Difference::Durability);
+        }
         let visible =
             client.hidden.iter().filter(|dir| policy.explain(dir, policy::Access::Read).allowed);
         found.extend(visible.map(|path| Difference::VisibleDirectory { path: path.clone() }));
@@ -139,6 +148,7 @@ mod tests {
             variables: &variables,
             session: &plain,
             storage: None,
+            durability: Durability::default(),
             user: Some("ann"),
         };
         let server = Fingerprint::new(&token, &own);
@@ -167,9 +177,35 @@ mod tests {
         assert!(!server.has_user_of(&Fingerprint::new(&token, &Settings { user: None, ..own })));
         let storage = Storage::open("memory:///").unwrap();
         check(Settings { storage: Some(&storage), ..own }, &[Difference::Store]);
+        check(Settings { durability: Durability::Memory, ..own }, &[]);
         let [hidden, visible] = [PathBuf::from("/home/ann/app"), PathBuf::from("/data/app")];
         check(Settings { hidden: &[hidden], ..own }, &[]);
         let expected = [Difference::VisibleDirectory { path: visible.clone() }];
         check(Settings { hidden: &[visible], ..own }, &expected);
+    }
+
+    #[cfg(feature = "fs")]
+    #[test]
+    fn a_client_that_waits_for_the_disk_needs_a_server_that_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = Token::create(dir.path()).unwrap();
+        let storage = Storage::local(&dir.path().join("store")).unwrap();
+        let policy = Policy::session(Path::new("/h/s/1")).build().unwrap();
+        let (variables, session) = (Variables::default(), session());
+        let fingerprint = |durability| {
+            let settings = Settings {
+                policy: &policy,
+                hidden: &[],
+                variables: &variables,
+                session: &session,
+                storage: Some(&storage),
+                durability,
+                user: None,
+            };
+            Fingerprint::new(&token, &settings)
+        };
+        let (disk, memory) = (fingerprint(Durability::Disk), fingerprint(Durability::Memory));
+        assert_eq!(memory.differences(&disk, &policy), [Difference::Durability]);
+        assert_eq!(disk.differences(&memory, &policy), []);
     }
 }

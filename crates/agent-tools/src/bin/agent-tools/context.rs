@@ -129,6 +129,7 @@ impl Context {
         let mut builder = Sessions::builder(self.home()?)
             .storage(self.storage()?)
             .progress(Arc::new(TerminalProgress::default()))
+            .durability(self.global.durability())
             .tier(self.tier());
         if !self.has_no_variables() {
             let url = self.variables_url()?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_tools::{SessionId, SkillRef, Takeover, Tier, UserId, Weakness};
+use agent_tools::{Durability, SessionId, SkillRef, Takeover, Tier, UserId, Weakness};
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
@@ -71,6 +71,10 @@ pub(crate) struct Global {
     /// Address of this machine, which others name when they refuse a session that is open here.
     #[arg(long, value_name = "URL", env = "AGENT_TOOLS_OWNER_URL", global = true)]
     pub(crate) owner_url: Option<String>,
+    /// Durability of changes on a store on the local disk: with `disk`, they survive a loss of
+    /// power; with `memory`, calls do not wait for the disk.
+    #[arg(long, value_enum, default_value = "disk", env = "AGENT_TOOLS_DURABILITY", global = true)]
+    pub(crate) durability: DurabilityArg,
     /// Print only the result on standard output, as JSON.
     #[arg(
         long,
@@ -79,6 +83,13 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) json: bool,
+}
+
+/// Point at which a store on the local disk counts a change as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityArg {
+    Disk,
+    Memory,
 }
 
 /// The engine of the sandboxes.
@@ -114,6 +125,13 @@ impl Global {
         match self.engine {
             Engine::Native => Tier::Namespaces,
             Engine::Landlock => Tier::Landlock { accepted: self.accept.clone() },
+        }
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        match self.durability {
+            DurabilityArg::Disk => Durability::Disk,
+            DurabilityArg::Memory => Durability::Memory,
         }
     }
 }

@@ -241,6 +241,16 @@ fn garbage_is_reported_by_a_dry_run_and_kept_within_the_retention_time() {
 }
 
 #[test]
+fn calls_wait_for_the_disk_unless_the_user_decides_otherwise() {
+    let cli = Cli::new();
+    cli.run(&["bash", "--durability", "memory", "echo 1 > f"]).ok();
+    cli.run(&["bash", "echo 2 > g"]).ok();
+    let refused = cli.run(&["bash", "--durability", "never", "true"]);
+    assert!(refused.code == 2 && refused.stderr.contains("[possible values: disk, memory]"));
+    assert_eq!(cli.run(&["read-file", "g"]).ok().stdout, "2\n");
+}
+
+#[test]
 fn a_store_that_lost_a_session_is_filled_again_on_request() {
     let cli = Cli::new();
     cli.run(&["bash", "mkdir d; echo 1 > d/f; head -c 100000 /dev/zero > g"]).ok();
