@@ -57,7 +57,8 @@ Steps:
   features      lints of each crate without features, and with each feature alone
   package       packages of all crates
   test          all tests
-  vm            tests of the engine in a virtual machine with control groups
+  vm            tests of the engine in a virtual machine with control groups, and of stored files
+                in one that loses its power
   vm-arm        the same on AArch64, in an emulated machine
   doctest       examples in comments
   doc           warnings of rustdoc

@@ -137,6 +137,11 @@ impl Runner {
         self.tests.left_out.insert(what);
     }
 
+    /// Opens the step's log for appending.
+    pub(crate) fn log(&self) -> Result<File, Ended> {
+        File::options().append(true).open(&self.log).map_err(failed)
+    }
+
     /// Runs a command into the step's log.
     pub(crate) fn command(&self, command: Command) -> Outcome {
         end(start(command, &self.log)?)
@@ -154,8 +159,7 @@ impl Runner {
         let outcome = end(beside.child);
         let output = fs::read(&beside.log).map_err(failed)?;
         self.tests.read(&String::from_utf8_lossy(&output));
-        let mut log = File::options().append(true).open(&self.log).map_err(failed)?;
-        log.write_all(&output).map_err(failed)?;
+        self.log()?.write_all(&output).map_err(failed)?;
         outcome
     }
 

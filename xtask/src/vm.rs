@@ -2,15 +2,16 @@
 //! the control groups that few build machines delegate.
 //!
 //! The machine's root is an archive of the tests, the programs that they call, and their libraries.
-//! So it needs no disk and no network.
+//! So it needs no disk and no network. A second machine has a disk, and loses its power.
 
 mod archive;
 pub(crate) mod arm;
 mod contents;
 mod packages;
+mod power;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::step::{Ended, Outcome, Runner};
@@ -39,8 +40,9 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return runner.skip(what, "run it on x86-64 Linux");
     }
-    let (Some(kernel), Some(qemu)) = (kernel(), contents::find(QEMU)) else {
-        return runner.skip(what, "packages qemu-system-x86 and linux-image-cloud-amd64");
+    let (Some(kernel), Some(qemu), Some(mkfs)) = (kernel(), contents::find(QEMU), mkfs()) else {
+        return runner
+            .skip(what, "packages qemu-system-x86, linux-image-cloud-amd64 and e2fsprogs");
     };
     let tests = build_tests(runner, |cargo| {
         cargo.arg("--workspace");
@@ -58,7 +60,7 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         qemu.args(["-accel", "tcg,thread=multi"]);
         (Speed::Emulated, &WITHOUT_HARDWARE)
     };
-    Machine {
+    let machine = Machine {
         name: "vm",
         qemu,
         kernel,
@@ -68,8 +70,12 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         as_user: selected,
         of_mirrors: &OF_MIRRORS,
         time_limit_seconds: 900,
-    }
-    .run(runner, root)
+    };
+    machine.run(runner, root)?;
+    let Some(program) = tests.mirrors else {
+        return Err(Ended::Failed("cargo built no tests of artifact-sync".to_owned()));
+    };
+    power::test(runner, &machine.qemu, &machine.kernel, &mkfs, &program)
 }
 
 /// A virtual machine that runs the tests and stops.
@@ -99,7 +105,7 @@ enum Speed {
 }
 
 impl Machine<'_> {
-    fn run(self, runner: &mut Runner, root: Result<Vec<u8>, String>) -> Outcome {
+    fn run(&self, runner: &mut Runner, root: Result<Vec<u8>, String>) -> Outcome {
         let root = root.map_err(|why| Ended::Failed(format!("the machine's root: {why}")))?;
         let image = runner.directory().join(format!("{}.cpio", self.name));
         fs::write(&image, root)
@@ -113,7 +119,7 @@ impl Machine<'_> {
             }
         }
         machine.args(["-smp", "2", "-m", "2G", "-nographic", "-no-reboot", "-nic", "none"]);
-        machine.arg("-kernel").arg(self.kernel).arg("-initrd").arg(image);
+        machine.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(image);
         let emulated = if self.speed == Speed::Emulated { " emulated" } else { "" };
         machine.arg("-append").arg(format!(
             "console={} quiet panic=-1 rdinit=/init{emulated} root={} ordinary={} mirrors={}",
@@ -143,6 +149,13 @@ fn kernel() -> Option<PathBuf> {
         name.starts_with("vmlinuz-") && name.ends_with("-cloud-amd64")
     };
     entries.filter(is_cloud).max()
+}
+
+/// Returns the program that creates a file system. The `PATH` of ordinary users may lack it.
+fn mkfs() -> Option<PathBuf> {
+    const NAME: &str = "mke2fs";
+    let elsewhere = || ["/usr/sbin", "/sbin"].into_iter().map(|dir| Path::new(dir).join(NAME));
+    contents::find(NAME).or_else(|| elsewhere().find(|path| path.is_file()))
 }
 
 /// Returns whether the processor can run the machine directly. A `/dev/kvm` alone is no proof: some

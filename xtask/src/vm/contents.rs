@@ -28,6 +28,7 @@ const EMPTY_DIRECTORIES: [&str; 13] = [
     "tmp",
 ];
 const SCRIPT: &str = include_str!("init.sh");
+const POWER_SCRIPT: &str = include_str!("power.sh");
 /// Names of the test programs in the root.
 const LIBRARY_TESTS: &str = "sandbox-core-library-tests";
 const API_TESTS: &str = "sandbox-core-tests";
@@ -36,15 +37,35 @@ const TESTS_OF_MIRRORS: &str = "artifact-sync-tests";
 /// Returns the root with programs and libraries of this system.
 pub(super) fn of_this_system(runner: &Runner, tests: &Tests) -> Result<Vec<u8>, String> {
     let mut archive = skeleton(tests)?;
-    for dir in MERGED {
-        if let Ok(target) = fs::read_link(Path::new("/").join(dir)) {
-            archive.symlink(dir, &target.to_string_lossy());
-        }
+    let tests: Vec<&PathBuf> =
+        [&tests.library, &tests.api].into_iter().chain(&tests.mirrors).collect();
+    let mut needed = with_libraries(runner, &PROGRAMS, &tests);
+    files_below(Path::new("/usr/lib/x86_64-linux-gnu/perl-base"), &mut needed);
+    add_from_this_system(&mut archive, needed)?;
+    Ok(archive.finish())
+}
+
+/// Returns the root of a machine whose disk has a test program.
+pub(super) fn with_disk(runner: &Runner, program: &Path) -> Result<Vec<u8>, String> {
+    let mut archive = Archive::default();
+    for dir in ["proc", "dev", "tmp", "mnt"] {
+        archive.directory(Path::new(dir));
     }
-    let mut needed: BTreeSet<PathBuf> = PROGRAMS.iter().filter_map(|name| find(name)).collect();
+    archive.file(Path::new("init"), POWER_SCRIPT.as_bytes(), 0o755);
+    let needed = with_libraries(runner, &["bash", "mount", "sleep"], &[program]);
+    add_from_this_system(&mut archive, needed)?;
+    Ok(archive.finish())
+}
+
+/// Returns the files of named programs, and the libraries of these and of the test programs.
+fn with_libraries(
+    runner: &Runner,
+    names: &[&str],
+    tests: &[impl AsRef<Path>],
+) -> BTreeSet<PathBuf> {
+    let mut needed: BTreeSet<PathBuf> = names.iter().filter_map(|name| find(name)).collect();
     let mut programs: Vec<PathBuf> = needed.iter().cloned().collect();
-    programs.extend([tests.library.clone(), tests.api.clone()]);
-    programs.extend(tests.mirrors.clone());
+    programs.extend(tests.iter().map(|test| test.as_ref().to_owned()));
     for program in programs {
         let mut ldd = Command::new("ldd");
         ldd.arg(program);
@@ -53,13 +74,21 @@ pub(super) fn of_this_system(runner: &Runner, tests: &Tests) -> Result<Vec<u8>, 
         let paths = libraries.split_whitespace().filter(|word| word.starts_with('/'));
         needed.extend(paths.map(PathBuf::from));
     }
-    files_below(Path::new("/usr/lib/x86_64-linux-gnu/perl-base"), &mut needed);
+    needed
+}
+
+fn add_from_this_system(archive: &mut Archive, needed: BTreeSet<PathBuf>) -> Result<(), String> {
+    for dir in MERGED {
+        if let Ok(target) = fs::read_link(Path::new("/").join(dir)) {
+            archive.symlink(dir, &target.to_string_lossy());
+        }
+    }
     for path in needed {
         let dir = path.parent().and_then(|dir| dir.canonicalize().ok()).unwrap_or_default();
         let place = dir.join(path.file_name().unwrap_or_default());
         archive.file(place.strip_prefix("/").unwrap_or(&place), &content(&path)?, 0o755);
     }
-    Ok(archive.finish())
+    Ok(())
 }
 
 /// Returns the root with programs and libraries from Debian packages that are unpacked in `root`,

@@ -1,6 +1,8 @@
 //! Loss of power: entries are cut off, and files and objects are older, empty or absent.
+//! `cargo xtask ci vm` loses the power of a virtual machine.
 
 mod log;
+mod machine;
 mod objects;
 mod working_copy;
 
