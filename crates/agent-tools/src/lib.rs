@@ -91,9 +91,10 @@ mod workspace;
 
 pub use artifact_sync::{
     ChangeSourceReport, CloseMode, Direction, Durability, GarbageOptions, GarbageReport,
-    HistoryChange, HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin, IgnoreRules, Linker,
-    OwnerReport, PatternError, Pending, Progress, RestoreReport, RestoredVersion, SkipReason,
-    Skipped, StoreCapabilities, StoreError, SyncReport, Takeover, Undelete, UndeleteReport,
+    HistoryChange, HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin, IgnoreRules,
+    LinkTarget, Linker, OwnerReport, PatternError, Pending, Progress, RestoreReport,
+    RestoredVersion, SkipReason, Skipped, StoreCapabilities, StoreError, SyncReport, Takeover,
+    Undelete, UndeleteReport,
 };
 pub use policy;
 pub use sandbox_core::{

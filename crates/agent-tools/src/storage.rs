@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use artifact_sync::{
-    Linker, OpenedStore, OwnerReport, SessionKeys, StoreCapabilities, StoreError, StoreProbe,
-    SyncError,
+    LinkTarget, Linker, OpenedStore, OwnerReport, SessionKeys, StoreCapabilities, StoreError,
+    StoreProbe, SyncError,
 };
 use object_store::ObjectStore;
 use object_store::path::Path as Key;
@@ -21,6 +21,7 @@ pub struct Storage {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) prefix: Key,
     pub(crate) linker: Option<Arc<dyn Linker>>,
+    pub(crate) link_target: LinkTarget,
     pub(crate) name: String,
     /// Abilities of the store beyond `ObjectStore`.
     pub(crate) capabilities: StoreCapabilities,
@@ -76,7 +77,17 @@ impl Storage {
             None if url.starts_with("memory:") => Reach::ThisProcess,
             None => Reach::Cloud { url: url.to_owned() },
         };
-        Self { store, prefix, linker, name, capabilities, endpoint: Some(endpoint), probe, reach }
+        Self {
+            store,
+            prefix,
+            linker,
+            link_target: LinkTarget::default(),
+            name,
+            capabilities,
+            endpoint: Some(endpoint),
+            probe,
+            reach,
+        }
     }
 
     /// Lists the prefix to check that the store answers.
@@ -95,6 +106,7 @@ impl Storage {
             store,
             prefix: Key::default(),
             linker: None,
+            link_target: LinkTarget::default(),
             name: name.into(),
             capabilities: StoreCapabilities::default(),
             endpoint: None,
@@ -114,6 +126,14 @@ impl Storage {
     #[must_use]
     pub fn with_linker(mut self, linker: Arc<dyn Linker>) -> Self {
         self.linker = Some(linker);
+        self
+    }
+
+    /// Sets the objects that links open; by default those of the projection, the file as it is when
+    /// the link is opened.
+    #[must_use]
+    pub fn with_links_to(mut self, target: LinkTarget) -> Self {
+        self.link_target = target;
         self
     }
 

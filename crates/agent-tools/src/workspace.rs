@@ -312,7 +312,7 @@ fn mirror_builder(
         None => mirror.home(home.id()?.as_str(), Takeover::Refuse),
     };
     if let Some(linker) = &storage.linker {
-        mirror = mirror.linker(Arc::clone(linker));
+        mirror = mirror.linker(Arc::clone(linker)).links_to(storage.link_target);
     }
     if let Some(rules) = backends.ignore {
         mirror = mirror.ignore(rules.clone());

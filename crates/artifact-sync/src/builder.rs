@@ -14,7 +14,7 @@ use crate::owners::{Heartbeat, Timings};
 use crate::report::Progress;
 use crate::scan::{ChangeSource, IgnoreRules};
 use crate::state::Boot;
-use crate::transfer::{Linker, StoreCapabilities, StoreProbe};
+use crate::transfer::{LinkTarget, Linker, StoreCapabilities, StoreProbe};
 
 /// Default time that a call waits for the store.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -31,6 +31,7 @@ pub struct MirrorBuilder {
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) rules: IgnoreRules,
     pub(crate) linker: Option<Arc<dyn Linker>>,
+    pub(crate) link_target: LinkTarget,
     pub(crate) progress: Option<Arc<dyn Progress>>,
     pub(crate) deadline: Duration,
     pub(crate) probe: StoreProbe,
@@ -98,6 +99,7 @@ impl Mirror {
             state_dir: None,
             rules: IgnoreRules::default(),
             linker: None,
+            link_target: LinkTarget::default(),
             progress: None,
             deadline: DEADLINE,
             probe: StoreProbe::default(),
@@ -149,6 +151,13 @@ impl MirrorBuilder {
     #[must_use]
     pub fn linker(mut self, linker: Arc<dyn Linker>) -> Self {
         self.linker = Some(linker);
+        self
+    }
+
+    /// Sets the objects that links open; those of the projection by default.
+    #[must_use]
+    pub fn links_to(mut self, target: LinkTarget) -> Self {
+        self.link_target = target;
         self
     }
 
@@ -259,7 +268,9 @@ impl MirrorBuilder {
         self
     }
 
-    /// Turns the projection off: the store gets the log and the blobs only.
+    /// Turns the projection off: the store gets the log and the blobs only. Changes by other
+    /// programs are not looked for, and links open versions ([`LinkTarget::Version`]). Objects of
+    /// the projection that exist stay as they are. A later mirror with a projection repairs them.
     #[must_use]
     pub fn without_projection(mut self) -> Self {
         self.projection = false;

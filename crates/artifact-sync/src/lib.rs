@@ -116,8 +116,9 @@ pub use scan::{
 #[cfg(feature = "_cloud")]
 pub use transfer::PresignedDelete;
 pub use transfer::{
-    ConditionalDelete, ConditionalDeletion, LinkError, LinkErrorKind, Linker, OpenedStore,
-    StoreCapabilities, StoreError, StoreErrorKind, StoreProbe, open_directory, open_store,
+    ConditionalDelete, ConditionalDeletion, LinkError, LinkErrorKind, LinkTarget, Linker,
+    OpenedStore, StoreCapabilities, StoreError, StoreErrorKind, StoreProbe, open_directory,
+    open_store,
 };
 
 /// Items that the crates of this workspace share. Not covered by semantic versioning.

@@ -25,7 +25,7 @@ pub use budget::MemoryBudget;
 #[cfg(feature = "_cloud")]
 pub use deletion::presigned::PresignedDelete;
 pub use deletion::{ConditionalDelete, ConditionalDeletion};
-pub use links::{LinkError, LinkErrorKind, Linker};
+pub use links::{LinkError, LinkErrorKind, LinkTarget, Linker};
 pub use listing::{Listed, list_pages};
 pub use local::sweep_local;
 pub use multipart::{
@@ -38,7 +38,9 @@ pub use store_error::{StoreError, StoreErrorKind};
 pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};
 
 pub(crate) use attributes::is_executable;
-pub(crate) use blobs::{Blobs, ContentError, KnownContents, StoredContent, UploadJournal, read_at};
+pub(crate) use blobs::{
+    Blobs, ContentError, KnownContents, Placement, StoredContent, UploadJournal, read_at,
+};
 pub(crate) use disk::Disk;
 pub(crate) use fetch::{Fetched, Fetcher};
 pub(crate) use links::Links;

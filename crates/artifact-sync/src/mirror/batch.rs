@@ -212,11 +212,12 @@ impl Shared {
 
     /// Returns the outcome of a change that the log holds.
     pub(super) async fn stored_outcome(&self, path: &str, kind: ChangeKind) -> Outcome {
-        let (number, has_object) = {
+        let (number, has_object, content) = {
             let ledger = self.ledger();
             let (file, seen) = (ledger.log().file(path), ledger.seen(path));
             let has_object = file.zip(seen).is_some_and(|(file, seen)| file.token == seen.token);
-            (ledger.position().number, has_object)
+            let content = file.map(|file| file.content.clone());
+            (ledger.position().number, has_object, content)
         };
         match kind {
             ChangeKind::Unreported => return Outcome::Unchanged,
@@ -224,13 +225,17 @@ impl Shared {
             ChangeKind::File => {}
         }
         let key = self.projection.as_ref().and_then(|to| to.remote.key(path).ok());
-        match key {
-            Some(key) if has_object => {
-                let url = self.links.link(&key).await;
-                Outcome::Stored { key: Some(key), url, number }
-            }
-            _ => Outcome::Stored { key: None, url: None, number },
-        }
+        let key = key.filter(|_| has_object);
+        let linked = match content {
+            _ if !self.links.open_versions() => key.clone(),
+            Some(Content::Blob(blob)) => Some(self.log.blob_key(blob)),
+            _ => None,
+        };
+        let url = match &linked {
+            Some(key) => self.links.link(key).await,
+            None => None,
+        };
+        Outcome::Stored { key, url, number }
     }
 
     fn fail_batch(

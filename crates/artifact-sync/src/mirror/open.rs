@@ -29,7 +29,9 @@ use crate::mirror::shared::{Appender, Shared, Tenure};
 use crate::report::{ReportedState, RestoreReport};
 use crate::scan::ChangeTracker;
 use crate::state::{FormerIndex, Ledger, Objects, Stage};
-use crate::transfer::{Blobs, Fetcher, Links, Listing, Projection, Remote, UploadRecord};
+use crate::transfer::{
+    Blobs, Fetcher, LinkTarget, Links, Listing, Placement, Projection, Remote, UploadRecord,
+};
 
 pub(super) use restore::restoring;
 
@@ -246,6 +248,7 @@ impl Parts {
             mut rules,
             excluded,
             linker,
+            link_target,
             progress,
             deadline,
             change_source,
@@ -259,7 +262,12 @@ impl Parts {
         let rules = Arc::new(rules);
         let tracker = ChangeTracker::new(Arc::clone(&dir), Arc::clone(&rules), change_source);
         let (log, remote) = (self.log, self.remote);
-        let blobs = Arc::new(Blobs::new(Arc::clone(&dir), log.clone(), Arc::clone(&remote)));
+        let target = if has_projection { link_target } else { LinkTarget::Version };
+        let links = Links { linker, target };
+        let placement =
+            if links.open_versions() { Placement::Linkable } else { Placement::Compact };
+        let blobs = Blobs::new(Arc::clone(&dir), log.clone(), Arc::clone(&remote), placement);
+        let blobs = Arc::new(blobs);
         let fetcher = Arc::new(fetcher);
         let projection = has_projection.then(|| Projection {
             remote: Arc::clone(&remote),
@@ -277,7 +285,7 @@ impl Parts {
             blobs,
             fetcher,
             projection,
-            links: Links(linker),
+            links,
             progress,
             reported: ReportedState::default(),
             access: Access::default(),

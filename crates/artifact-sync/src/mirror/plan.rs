@@ -123,7 +123,9 @@ impl Shared {
             if let Node::File(file) = &node
                 && file.number == 0
             {
-                let is_reused = reused.len() > MAX_AWAITED_OBJECTS && reused.contains(&path);
+                let is_reused = self.projection.is_some()
+                    && reused.len() > MAX_AWAITED_OBJECTS
+                    && reused.contains(&path);
                 if is_reused {
                     self.reported.await_object(&path);
                 } else {

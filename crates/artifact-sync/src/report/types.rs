@@ -60,10 +60,11 @@ pub struct ChangedFile {
     /// Number of the entry of the session log that holds the version; `None` until the file is
     /// stored.
     pub entry: Option<u64>,
-    /// Key of the object; `None` until the object exists.
+    /// Key of the object in the projection; `None` until the object exists.
     #[serde(serialize_with = "serialize_key", deserialize_with = "deserialize_key")]
     pub key: Option<Key>,
-    /// Link to the object; `None` until the object exists, or if no link can be created.
+    /// Link to the object, or to the content of this version
+    /// ([`LinkTarget`](crate::LinkTarget)). `None` until it exists, or if no link can be created.
     pub url: Option<String>,
 }
 

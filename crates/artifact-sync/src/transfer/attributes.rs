@@ -1,10 +1,12 @@
 //! Attributes of objects: media type, executable bit, hash, and the marker of the session log.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use object_store::{Attribute, Attributes};
 
 use crate::log::{FileVersion, Hash, Token};
+use crate::paths::name;
 
 /// Metadata keys. All clouds accept lower-case letters as keys and visible ASCII as values.
 const EXECUTABLE: &str = "executable";
@@ -65,6 +67,30 @@ pub(crate) fn projected(path: &str, file: &FileVersion) -> Attributes {
     attributes
 }
 
+/// Returns the attributes of a content that a link opens: browsers show it like the file, and save
+/// it under the file's name.
+pub(crate) fn linked(path: &str) -> Attributes {
+    let mut attributes = Attributes::new();
+    attributes.insert(Attribute::ContentType, media_type(path).into());
+    let name = encoded(name(path));
+    let disposition = format!("inline; filename*=UTF-8''{name}");
+    attributes.insert(Attribute::ContentDisposition, disposition.into());
+    attributes
+}
+
+/// Encodes a name for a header, like RFC 8187 does.
+fn encoded(name: &str) -> String {
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
 pub(crate) fn is_executable(attributes: &Attributes) -> bool {
     value(attributes, EXECUTABLE) == Some(YES)
 }
@@ -105,6 +131,16 @@ mod tests {
         ] {
             assert_eq!(media_type(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_linked_content_has_the_type_and_the_name_of_its_file() {
+        let attributes = linked("d/Bericht é 1.md");
+        assert_eq!(attributes.get(&Attribute::ContentType).unwrap().as_ref(), "text/markdown");
+        assert_eq!(
+            attributes.get(&Attribute::ContentDisposition).unwrap().as_ref(),
+            "inline; filename*=UTF-8''Bericht%20%C3%A9%201.md"
+        );
     }
 
     #[test]

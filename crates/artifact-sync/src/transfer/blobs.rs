@@ -15,6 +15,7 @@ use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir, with_caus
 use crate::error::is_transient;
 use crate::log::{Content, Hash, Inline, LogStore, MAX_INLINE_BYTES, Token};
 use crate::scan::{RecordedSignature, Signature};
+use crate::transfer::attributes;
 use crate::transfer::budget::{MemoryBudget, Reserved};
 use crate::transfer::multipart::{
     FreshUploadError, FreshUploads, PART_BYTES, UploadRecord, UploadStep, Uploaded,
@@ -30,8 +31,18 @@ pub(crate) struct Blobs {
     dir: Arc<SessionDir>,
     log: LogStore,
     remote: Arc<Remote>,
+    placement: Placement,
     budget: MemoryBudget,
     fresh: FreshUploads,
+}
+
+/// Places of contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// Small contents are part of the log entry.
+    Compact,
+    /// Every content is a blob that a link can open, with the media type and the name of its file.
+    Linkable,
 }
 
 /// Content of a file that is ready to be recorded in the log.
@@ -81,11 +92,36 @@ pub(crate) trait KnownContents: Sync {
 }
 
 impl Blobs {
-    pub(crate) fn new(dir: Arc<SessionDir>, log: LogStore, remote: Arc<Remote>) -> Self {
+    pub(crate) fn new(
+        dir: Arc<SessionDir>,
+        log: LogStore,
+        remote: Arc<Remote>,
+        placement: Placement,
+    ) -> Self {
         let budget = MemoryBudget::default();
         let (store, capabilities) = (Arc::clone(log.store()), remote.capabilities().clone());
         let fresh = FreshUploads::new(store, capabilities, budget.clone());
-        Self { dir, log, remote, budget, fresh }
+        Self { dir, log, remote, placement, budget, fresh }
+    }
+
+    /// Returns whether a content is to become part of the log entry.
+    fn is_inline(&self, size: u64, inline_left: &AtomicU64) -> bool {
+        self.placement == Placement::Compact && size <= MAX_INLINE_BYTES && take(inline_left, size)
+    }
+
+    /// Returns a known content, if links can open it where they must.
+    fn find_known(&self, known: &dyn KnownContents, hash: &Hash) -> Option<Content> {
+        let is_usable = |content: &Content| {
+            self.placement == Placement::Compact || matches!(content, Content::Blob(_))
+        };
+        known.find(hash).filter(is_usable)
+    }
+
+    fn attributes(&self, path: &str) -> Attributes {
+        match self.placement {
+            Placement::Compact => Attributes::new(),
+            Placement::Linkable => attributes::linked(path),
+        }
     }
 
     /// Aborts the multipart upload of an ended process.
@@ -141,7 +177,7 @@ impl Blobs {
         journal: &dyn UploadJournal,
     ) -> Result<Content, Error> {
         let size = content.len() as u64;
-        if size <= MAX_INLINE_BYTES && take(inline_left, size) {
+        if self.is_inline(size, inline_left) {
             return Ok(Content::Inline(Inline(content)));
         }
         self.put(path, content, journal).await
@@ -186,10 +222,10 @@ impl Blobs {
             return Ok(None);
         }
         let hash = Hash::of(&content);
-        if let Some(content) = known.find(&hash) {
+        if let Some(content) = self.find_known(known, &hash) {
             return Ok(Some((hash, content)));
         }
-        if size <= MAX_INLINE_BYTES && take(inline_left, size) {
+        if self.is_inline(size, inline_left) {
             return Ok(Some((hash, Content::Inline(Inline(content.into())))));
         }
         let content =
@@ -206,7 +242,7 @@ impl Blobs {
         let name = Token::random();
         journal.begin(path, name);
         let key = self.log.blob_key(name);
-        match self.remote.put_fresh(&key, content).await {
+        match self.remote.put_fresh(&key, content, self.attributes(path)).await {
             Ok(_) => Ok(Content::Blob(name)),
             Err(error) => {
                 // The request may still arrive, but the retry uses another name.
@@ -232,7 +268,7 @@ impl Blobs {
             if has_changed(file, signature)? {
                 return Ok(None);
             }
-            if let Some(content) = known.find(&hash) {
+            if let Some(content) = self.find_known(known, &hash) {
                 return Ok(Some((hash, content)));
             }
         }
@@ -268,7 +304,7 @@ impl Blobs {
             }
         };
         let (key, file) = (self.log.blob_key(name), Arc::clone(file));
-        let uploaded = self.fresh.upload(&key, file, Attributes::new(), None, &on_step).await;
+        let uploaded = self.fresh.upload(&key, file, self.attributes(path), None, &on_step).await;
         if let Some(denied) = denied {
             journal.release(denied);
         }

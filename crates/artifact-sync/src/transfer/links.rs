@@ -9,10 +9,67 @@ use sandbox_core::with_causes;
 
 use crate::error::is_transient;
 
+/// Object that the link of a changed file opens.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use artifact_sync::{LinkError, LinkTarget, Linker, Mirror, SessionKeys};
+/// # use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key};
+/// /// Links of an application that serves objects by their keys.
+/// #[derive(Debug)]
+/// struct AppLinks;
+///
+/// #[async_trait::async_trait]
+/// impl Linker for AppLinks {
+///     async fn link(&self, key: &Key) -> Result<Option<String>, LinkError> {
+///         Ok(Some(format!("https://app.example/files/{key}")))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let root = tempfile::tempdir()?;
+/// # let (dir, store) = (root.path().join("s1"), Arc::new(InMemory::new()));
+/// # let keys = SessionKeys::at(Key::from("files"), Key::from("log"));
+/// # let builder = Mirror::builder(&dir, store.clone(), keys).state_dir(root.path().join("state"));
+/// let mirror = builder.linker(Arc::new(AppLinks)).links_to(LinkTarget::Version).open().await?;
+///
+/// std::fs::write(dir.join("report.md"), "# May")?;
+/// let in_may = mirror.sync().await?.changed[0].url.clone().unwrap();
+/// std::fs::write(dir.join("report.md"), "# June")?;
+/// let in_june = mirror.sync().await?.changed[0].url.clone().unwrap();
+///
+/// // Each message of a chat keeps the link to the file that it talks about.
+/// # let read = async |link: &str| {
+/// #     let key = Key::from(link.strip_prefix("https://app.example/files/").unwrap());
+/// #     store.get(&key).await.unwrap().bytes().await.unwrap()
+/// # };
+/// assert_eq!(read(&in_may).await, "# May");
+/// assert_eq!(read(&in_june).await, "# June");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkTarget {
+    /// The object of the projection: the file as it is when the link is opened.
+    #[default]
+    Projection,
+    /// The content of this version: the file as it was when the link was made. It opens as long as
+    /// the version is retained: while it is current, and for the retention time after that.
+    ///
+    /// Every content then is an object of its own, with the media type and the name that the file
+    /// had first; on Azure, those of more than 8 MiB have neither. A change of a small file costs
+    /// one more request.
+    Version,
+}
+
 /// Creator of links to objects. Implement it for short or lasting links.
 #[async_trait]
 pub trait Linker: fmt::Debug + Send + Sync {
-    /// Returns a link that opens an object, or `None` if no correct link exists for the key.
+    /// Returns a link that opens an object, or `None` if no correct link exists for the key. The
+    /// key is that of the file in the projection, or, with [`LinkTarget::Version`], that of a
+    /// content in the session log, which does not name the file.
     ///
     /// # Errors
     /// Returns [`LinkError`] if the link cannot be created. The file is stored nevertheless.
@@ -60,14 +117,22 @@ pub enum LinkErrorKind {
     Linker,
 }
 
-/// The linker of a mirror, if it has one.
+/// The linker of a mirror, if it has one, and the objects that its links open.
 #[derive(Debug)]
-pub(crate) struct Links(pub(crate) Option<Arc<dyn Linker>>);
+pub(crate) struct Links {
+    pub(crate) linker: Option<Arc<dyn Linker>>,
+    pub(crate) target: LinkTarget,
+}
 
 impl Links {
+    /// Returns whether links open the contents of versions.
+    pub(crate) fn open_versions(&self) -> bool {
+        self.linker.is_some() && self.target == LinkTarget::Version
+    }
+
     /// Returns a link to an object. A failure is logged.
     pub(crate) async fn link(&self, key: &Key) -> Option<String> {
-        let linked = self.0.as_ref()?.link(key).await;
+        let linked = self.linker.as_ref()?.link(key).await;
         linked.unwrap_or_else(|error| {
             tracing::warn!(%key, error = with_causes(&error), "no link could be created");
             None
@@ -162,6 +227,8 @@ mod presigned {
                 (Signable::WithoutUrlSyntax, "a%20b", false),
                 (Signable::WithoutUrlSyntax, "a?b", false),
                 (Signable::Plain, "user_1/sessions/s-1/a.txt", true),
+                (Signable::Plain, "logs/user_a.b/s-1/blobs/0123456789abcdef", true),
+                (Signable::WithoutUrlSyntax, "logs/user_a.b/s-1/blobs/0123456789abcdef", true),
                 (Signable::Plain, "a b", false),
                 (Signable::Plain, "é", false),
             ] {

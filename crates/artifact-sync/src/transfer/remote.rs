@@ -140,8 +140,13 @@ impl Remote {
     }
 
     /// Puts an object under a key that nothing else writes.
-    pub(super) async fn put_fresh(&self, key: &Key, content: Bytes) -> Result<PutResult> {
-        self.put(key, content, Attributes::new(), &PutMode::Overwrite).await
+    pub(super) async fn put_fresh(
+        &self,
+        key: &Key,
+        content: Bytes,
+        attributes: Attributes,
+    ) -> Result<PutResult> {
+        self.put(key, content, attributes, &PutMode::Overwrite).await
     }
 
     /// Returns whether the store keeps attributes.

@@ -17,6 +17,7 @@ use object_store::path::Path as Key;
 use object_store::{ClientOptions, Error, ObjectStore, ObjectStoreExt, UpdateVersion};
 use testkit::{S3Server, assert_passed, http_get, rerun, s3_environment, skipped};
 
+use crate::links;
 use crate::listing;
 use crate::machine::{Machine, PREFIX, changed};
 
@@ -170,6 +171,7 @@ async fn local_disk() {
 async fn s3_in_this_process() {
     if is_again() {
         assert!(!opened_keeps_other_versions(&open_store("s3://bucket").unwrap()).await);
+        links::check_presigned(&open_store("s3://bucket").unwrap()).await;
         return check("s3://bucket").await;
     }
     again("s3_in_this_process", &S3Server::start().environment());
@@ -179,6 +181,7 @@ async fn s3_in_this_process() {
 async fn seaweedfs() {
     if is_again() {
         assert!(opened_keeps_other_versions(&open_store("s3://bucket").unwrap()).await);
+        links::check_presigned(&open_store("s3://bucket").unwrap()).await;
         check("s3://bucket").await;
         return other_clients_agree(&std::env::var("AWS_ENDPOINT").unwrap()).await;
     }
@@ -235,6 +238,7 @@ async fn other_clients_agree(endpoint: &str) {
 async fn moto() {
     if is_again() {
         assert!(opened_keeps_other_versions(&open_store("s3://bucket").unwrap()).await);
+        links::check_presigned(&open_store("s3://bucket").unwrap()).await;
         check("s3://bucket").await;
         return hostile_keys(&std::env::var("AWS_ENDPOINT").unwrap()).await;
     }
@@ -337,6 +341,7 @@ fn new_private_key() -> Option<String> {
 async fn azurite() {
     if is_again() {
         assert!(opened_keeps_other_versions(&open_store("az://container").unwrap()).await);
+        links::check_presigned(&open_store("az://container").unwrap()).await;
         check("az://container").await;
         return azure_links().await;
     }

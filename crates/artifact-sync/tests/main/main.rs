@@ -10,6 +10,7 @@ mod garbage;
 mod history;
 mod ignored;
 mod keys;
+mod links;
 mod listing;
 mod machine;
 mod memory;
