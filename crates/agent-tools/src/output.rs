@@ -102,6 +102,7 @@ mod tests {
             relative_path: name.to_owned(),
             key: None,
             url: url.map(str::to_owned),
+            entry: None,
         };
         assert_eq!(link_block("artifacts", &[artifact("a", None)], 3), "");
         let block = link_block(

@@ -73,6 +73,8 @@ pub(crate) struct Backends<'s> {
     pub(crate) retention: Option<Duration>,
     /// Point at which a store on the local disk counts a change as stored.
     pub(crate) durability: Durability,
+    /// Set to keep files in the session logs only.
+    pub(crate) without_projection: bool,
     /// Set to store the files again if the store has lost the log.
     pub(crate) refill: bool,
 }
@@ -319,6 +321,9 @@ fn mirror_builder(
     }
     if let Some(retention) = backends.retention {
         mirror = mirror.retention(retention);
+    }
+    if backends.without_projection {
+        mirror = mirror.without_projection();
     }
     if backends.refill {
         mirror = mirror.refill();

@@ -32,6 +32,9 @@ pub struct Artifact {
     /// A link that opens the stored file, if the store can make one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// The number of the entry in the session log that holds the file; absent until it is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<u64>,
 }
 
 /// Changes that are not in the store for the same reason.
@@ -173,6 +176,7 @@ impl MirrorNotes {
                     relative_path: changed.path.to_string(),
                     key: changed.key.map(|key| workspace.display_key(&key)),
                     url: changed.url,
+                    entry: changed.entry,
                 })
                 .collect(),
             artifacts_omitted,

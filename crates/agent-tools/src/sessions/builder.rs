@@ -27,6 +27,8 @@ pub struct SessionsBuilder {
     pub(super) ownership: Ownership,
     pub(super) retention: Option<Duration>,
     pub(super) durability: Durability,
+    /// Set to keep files in the session logs only.
+    pub(super) without_projection: bool,
     /// Set to store the files of this machine again if the store lost the log of a session.
     pub(super) refill: bool,
     pub(super) session: SessionSettings,
@@ -52,6 +54,7 @@ impl SessionsBuilder {
             ownership: Ownership::default(),
             retention: None,
             durability: Durability::default(),
+            without_projection: false,
             refill: false,
             session,
         }
@@ -117,6 +120,16 @@ impl SessionsBuilder {
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// Keeps files in the session logs only. The store then has no objects under the files' own
+    /// keys: other programs see no files and cannot add any, and links open the files as they were
+    /// ([`LinkTarget::Version`](crate::LinkTarget::Version)). Objects that exist stay as they are;
+    /// the next opening with a projection brings them up to date.
+    #[must_use]
+    pub fn without_projection(mut self) -> Self {
+        self.without_projection = true;
         self
     }
 

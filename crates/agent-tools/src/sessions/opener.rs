@@ -77,8 +77,16 @@ impl Opener {
     }
 
     pub(super) fn backends(&self) -> Backends<'_> {
-        let SessionsBuilder { storage, progress, ignore, retention, durability, refill, .. } =
-            &self.settings;
+        let SessionsBuilder {
+            storage,
+            progress,
+            ignore,
+            retention,
+            durability,
+            without_projection,
+            refill,
+            ..
+        } = &self.settings;
         Backends {
             storage: storage.as_ref(),
             progress: progress.as_ref(),
@@ -86,6 +94,7 @@ impl Opener {
             owner: None,
             retention: *retention,
             durability: *durability,
+            without_projection: *without_projection,
             refill: *refill,
         }
     }

@@ -175,11 +175,10 @@ impl Shared {
     /// Deletes the projection, the blobs, and all entries but the last.
     async fn delete_objects(&self) -> Result<(), SyncError> {
         let last = self.log.entry_key(self.ledger().position().number);
-        let mut prefixes = vec![self.log.prefix().clone()];
-        prefixes.extend(self.projection.as_ref().map(|to| to.remote.prefix().clone()));
-        for prefix in prefixes {
+        // Objects of a projection that was turned off are deleted too.
+        for prefix in [self.log.prefix(), self.remote.prefix()] {
             let error = |source| SyncError::List { prefix: prefix.to_string(), source };
-            let listing = crate::transfer::list_tree(&**self.log.store(), &prefix).await;
+            let listing = crate::transfer::list_tree(&**self.log.store(), prefix).await;
             let keys = listing.map_err(error)?.objects.into_iter().map(|meta| meta.location);
             let keys = keys.filter(|key| *key != last).collect();
             self.log.delete(keys).await.map_err(error)?;

@@ -336,20 +336,20 @@ impl Shared {
         let old = oldest_run(entries, newest, retention).map_or(0, |entry| entry.number);
         let compared = match self.projection {
             Some(_) => self.compared.load(Ordering::Acquire),
+            // An object that was seen before the projection was turned off keeps its records.
             None => u64::MAX,
         };
         let ledger = self.ledger();
         let log = ledger.log();
         let is_needless = |path: &&String| {
             let (file, seen) = (log.file(path), ledger.seen(path));
-            let agrees = file.map(|file| file.token) == seen.map(|seen| seen.token)
-                || self.projection.is_none();
+            let agrees = file.map(|file| file.token) == seen.map(|seen| seen.token);
             let numbers = [
                 file.map(|file| file.number),
                 log.removed.get(*path).map(|removal| removal.number),
             ];
             let number = numbers.into_iter().flatten().max().unwrap_or(0);
-            let is_projected = !ledger.unprojected().contains(*path) || self.projection.is_none();
+            let is_projected = !ledger.unprojected().contains(*path);
             agrees && is_projected && number <= old.min(compared)
         };
         log.removed.keys().chain(log.adopted.keys()).filter(is_needless).cloned().collect()

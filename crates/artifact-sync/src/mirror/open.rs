@@ -61,6 +61,10 @@ impl MirrorBuilder {
         let log = self.log();
         let index_error = |(path, source)| SyncError::Index { path, source };
         let mut ledger = Ledger::open(&state_dir, self.keys.log.as_ref()).map_err(index_error)?;
+        if !self.projection && ledger.listed() != 0 {
+            // The first opening with a projection looks for what happened in between.
+            ledger.set_listed(0);
+        }
         if self.ownership.home.is_empty() {
             self.ownership.home = ledger.home().to_owned();
         }

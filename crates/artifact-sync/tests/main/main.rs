@@ -19,6 +19,7 @@ mod multipart;
 mod owners;
 mod places;
 mod power;
+mod projection;
 mod racy;
 mod restore;
 mod rolled_back;

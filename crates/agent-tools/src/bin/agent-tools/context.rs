@@ -155,6 +155,9 @@ impl Context {
         if let Some(retention) = self.global.retention {
             builder = builder.retention(retention);
         }
+        if self.global.no_projection {
+            builder = builder.without_projection();
+        }
         let mut ownership = Ownership::default();
         if let Some(takeover) = self.global.takeover {
             ownership = ownership.takeover(takeover.into());

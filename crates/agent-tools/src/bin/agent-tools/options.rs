@@ -75,6 +75,15 @@ pub(crate) struct Global {
     /// power; with `memory`, calls do not wait for the disk.
     #[arg(long, value_enum, default_value = "disk", env = "AGENT_TOOLS_DURABILITY", global = true)]
     pub(crate) durability: DurabilityArg,
+    /// Keep files in the session logs only: the store gets no objects for people and other
+    /// programs, and links open the files as they were.
+    #[arg(
+        long,
+        env = "AGENT_TOOLS_NO_PROJECTION",
+        value_parser = BoolishValueParser::new(),
+        global = true
+    )]
+    pub(crate) no_projection: bool,
     /// Print only the result on standard output, as JSON.
     #[arg(
         long,

@@ -166,8 +166,9 @@ fn note_artifacts(notes: &mut String, artifacts: &[Artifact], omitted: usize) {
     if !artifacts.is_empty() {
         notes.push_str("artifacts:\n");
     }
-    for Artifact { path: _, relative_path, key, url } in artifacts {
-        let link = url.as_deref().or(key.as_deref()).unwrap_or("not in the store yet");
+    for Artifact { path: _, relative_path, key, url, entry } in artifacts {
+        let without_link = if entry.is_some() { "stored" } else { "not in the store yet" };
+        let link = url.as_deref().or(key.as_deref()).unwrap_or(without_link);
         let _ = writeln!(notes, "  {}: {}", Printable(relative_path), Printable(link));
     }
     if omitted > 0 {
@@ -253,6 +254,7 @@ mod tests {
                 relative_path: "a".into(),
                 key: None,
                 url: Some("file:///a".into()),
+                entry: Some(1),
             }],
             artifacts_omitted: 1,
             timed_out: true,

@@ -1,6 +1,6 @@
 //! The subcommand `session`, and the restore of sessions.
 
-use super::Cli;
+use super::{Cli, open_link};
 
 #[test]
 fn many_vanished_objects_wait_for_confirmation_and_new_objects_are_fetched() {
@@ -291,4 +291,26 @@ fn an_unreachable_store_fails_a_new_session_and_leaves_nothing() {
         ran.stderr
     );
     assert!(!cli.home().join("sessions/default").exists());
+}
+
+#[test]
+fn without_a_projection_the_store_has_no_files_and_links_open_them_as_they_were() {
+    let mut cli = Cli::new();
+    let projection = cli.home().join("store/user_local/sessions/default");
+    cli.environment.push(("AGENT_TOOLS_NO_PROJECTION".to_owned(), "1".to_owned()));
+    let link = |ran: &serde_json::Value| ran["artifacts"][0]["url"].as_str().unwrap().to_owned();
+    let first = cli.run(&["--json", "bash", "echo 1 > f"]).ok().json();
+    assert_eq!(first["artifacts"][0]["key"], serde_json::Value::Null);
+    let second = cli.run(&["--json", "write-file", "f"]);
+    assert_eq!(second.ok().json()["pending"], serde_json::Value::Null);
+    let third = cli.run(&["--json", "bash", "echo 3 > f"]).ok().json();
+    assert_eq!((open_link(&link(&first)), open_link(&link(&third))), ("1\n".into(), "3\n".into()));
+    cli.run(&["session", "close", "default"]).ok();
+    assert_eq!(cli.run(&["bash", "cat f"]).ok().stdout, "3\n");
+    assert!(!projection.exists());
+    cli.environment.clear();
+    cli.run(&["bash", "true"]).ok();
+    assert_eq!(std::fs::read_to_string(projection.join("f")).unwrap(), "3\n");
+    cli.run(&["--no-projection", "bash", "echo 4 > f"]).ok();
+    assert_eq!(std::fs::read_to_string(projection.join("f")).unwrap(), "3\n");
 }

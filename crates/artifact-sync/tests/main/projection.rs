@@ -1,0 +1,175 @@
+//! Sessions whose projection is turned off, and on again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use artifact_sync::{CloseMode, GarbageOptions, Mirror, MirrorBuilder, open_directory};
+use object_store::ObjectStoreExt;
+use testkit::ClockStore;
+
+use crate::machine::{Machine, changed, expected, key, machines};
+
+/// Age up to which a listing of the projection is recent.
+const LISTED_JUST_NOW: Duration = Duration::from_secs(60 * 60);
+
+async fn open_without(machine: &Machine) -> Mirror {
+    machine.open_with(MirrorBuilder::without_projection).await
+}
+
+/// Opens with a projection, like a process that does not list it again within an hour.
+async fn open_with(machine: &Machine) -> Mirror {
+    machine.open_with(|mirror| mirror.listing_age(LISTED_JUST_NOW)).await
+}
+
+async fn sync(mirror: &Mirror) {
+    let report = mirror.sync().await.unwrap();
+    assert!(report.is_complete() && report.conflicts.is_empty(), "{report:?}");
+}
+
+/// Asserts that opening changed no file.
+fn assert_quiet(mirror: &Mirror) {
+    let opened = mirror.opened();
+    assert!(opened.restored.is_empty() && opened.removed.is_empty(), "{opened:?}");
+    assert!(opened.conflicts.is_empty() && opened.problems().is_empty(), "{opened:?}");
+}
+
+#[tokio::test]
+async fn files_are_stored_and_restored_without_objects_and_get_them_later() {
+    for (machine, _place) in machines() {
+        let mirror = open_without(&machine).await;
+        machine.write("small", "1");
+        machine.write("d/large", &"2".repeat(40_000));
+        let report = mirror.sync().await.unwrap();
+        assert_eq!(changed(&report), ["d/large", "small"]);
+        assert!(report.changed.iter().all(|changed| changed.key.is_none()), "{report:?}");
+        mirror.close(CloseMode::KeepPending).await.unwrap();
+        assert!(machine.objects().await.is_empty());
+
+        let mirror = open_without(&machine).await;
+        let files = expected(&[("small", "1"), ("d/large", &"2".repeat(40_000))]);
+        assert_eq!(machine.files(), files);
+        drop(mirror);
+        let mirror = open_with(&machine).await;
+        assert_quiet(&mirror);
+        assert_eq!(machine.objects().await, files);
+    }
+}
+
+#[tokio::test]
+async fn objects_follow_what_happened_while_the_projection_was_off() {
+    for (machine, _place) in machines() {
+        let mirror = open_with(&machine).await;
+        for path in ["changed", "removed", "renamed", "kept"] {
+            machine.write(path, path);
+        }
+        sync(&mirror).await;
+        drop(mirror);
+
+        let mirror = open_without(&machine).await;
+        machine.write("changed", "again");
+        machine.remove("removed");
+        machine.rename("renamed", "d/new name");
+        machine.write("created", "created");
+        sync(&mirror).await;
+        let before = ["changed", "removed", "renamed", "kept"].map(|path| (path, path));
+        assert_eq!(machine.objects().await, expected(&before), "the objects stay");
+        drop(mirror);
+
+        let mirror = open_with(&machine).await;
+        assert_quiet(&mirror);
+        let files = expected(&[
+            ("changed", "again"),
+            ("d/new name", "renamed"),
+            ("created", "created"),
+            ("kept", "kept"),
+        ]);
+        assert_eq!((machine.files(), machine.objects().await), (files.clone(), files));
+    }
+}
+
+#[tokio::test]
+async fn another_machine_that_has_a_projection_repairs_it() {
+    for (machine, _place) in machines() {
+        let mirror = open_with(&machine).await;
+        machine.write("changed", "before");
+        machine.write("removed", "before");
+        sync(&mirror).await;
+        mirror.close(CloseMode::KeepPending).await.unwrap();
+
+        let second = Machine::new(Arc::clone(&machine.store));
+        let mirror = open_without(&second).await;
+        second.write("changed", "after");
+        second.remove("removed");
+        sync(&mirror).await;
+        mirror.close(CloseMode::KeepPending).await.unwrap();
+
+        let third = Machine::new(Arc::clone(&machine.store));
+        let mirror = open_with(&third).await;
+        assert!(mirror.opened().conflicts.is_empty(), "{:?}", mirror.opened());
+        let files = expected(&[("changed", "after")]);
+        assert_eq!((third.files(), third.objects().await), (files.clone(), files));
+    }
+}
+
+#[tokio::test]
+async fn external_changes_wait_until_the_projection_is_on() {
+    for (machine, _place) in machines() {
+        let mirror = open_with(&machine).await;
+        machine.write("replaced", "1");
+        machine.write("vanished", "1");
+        sync(&mirror).await;
+        drop(mirror);
+        let mirror = open_without(&machine).await;
+        machine.put("replaced", "by another program").await;
+        machine.put("new", "by another program").await;
+        machine.store.delete(&key("vanished")).await.unwrap();
+        let refreshed = mirror.refresh().await.unwrap();
+        assert!(refreshed.restored.is_empty() && refreshed.removed.is_empty());
+        assert_eq!(machine.files(), expected(&[("replaced", "1"), ("vanished", "1")]));
+        drop(mirror);
+
+        let mirror = open_with(&machine).await;
+        assert!(mirror.opened().conflicts.is_empty(), "{:?}", mirror.opened());
+        let by_another = "by another program";
+        let files = expected(&[("new", by_another), ("replaced", by_another)]);
+        assert_eq!((machine.files(), machine.objects().await), (files.clone(), files));
+    }
+}
+
+#[tokio::test]
+async fn a_removed_file_stays_removed_however_long_the_projection_was_off() {
+    let place = tempfile::tempdir().unwrap();
+    // The local disk has no attributes, so only the log tells that the object is known.
+    let clock = ClockStore::new(open_directory(&place.path().join("store")).unwrap().store);
+    let machine = Machine::new(clock.clone());
+    let mirror = open_with(&machine).await;
+    machine.write("removed", "1");
+    sync(&mirror).await;
+    drop(mirror);
+    let mirror = open_without(&machine).await;
+    machine.remove("removed");
+    sync(&mirror).await;
+    for content in ["2", "3", "4"] {
+        clock.advance(Duration::from_secs(2 * 24 * 60 * 60));
+        machine.write("kept", content);
+        sync(&mirror).await;
+        mirror.collect_garbage(GarbageOptions::default()).await.unwrap();
+    }
+    drop(mirror);
+    let mirror = open_with(&machine).await;
+    assert_quiet(&mirror);
+    let files = expected(&[("kept", "4")]);
+    assert_eq!((machine.files(), machine.objects().await), (files.clone(), files));
+}
+
+#[tokio::test]
+async fn erasing_a_session_deletes_the_objects_of_an_earlier_projection() {
+    let machine = Machine::in_memory();
+    let mirror = open_with(&machine).await;
+    machine.write("a", "1");
+    sync(&mirror).await;
+    drop(mirror);
+    let mirror = open_without(&machine).await;
+    mirror.erase().await.unwrap();
+    assert!(machine.objects().await.is_empty());
+}
