@@ -73,6 +73,8 @@ pub(crate) struct Backends<'s> {
     pub(crate) retention: Option<Duration>,
     /// Point at which a store on the local disk counts a change as stored.
     pub(crate) durability: Durability,
+    /// Age up to which an earlier listing of the projection is recent enough to open a session.
+    pub(crate) listing_age: Duration,
     /// Set to keep files in the session logs only.
     pub(crate) without_projection: bool,
     /// Set to store the files again if the store has lost the log.
@@ -305,6 +307,7 @@ fn mirror_builder(
         .probe(storage.probe.clone())
         .capabilities(storage.capabilities.clone())
         .durability(backends.durability)
+        .listing_age(backends.listing_age)
         .exclude(SKILLS_DIRECTORY);
     mirror = match backends.owner {
         Some(Owner { takeover, heartbeat: Some(heartbeat), .. }) => {

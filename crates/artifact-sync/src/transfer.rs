@@ -46,5 +46,5 @@ pub(crate) use fetch::{Fetched, Fetcher};
 pub(crate) use links::Links;
 pub(crate) use multipart::PART_BYTES;
 pub(crate) use projection::{Observed, Projected, Projection};
-pub(crate) use quirks::is_on_local_disk;
+pub(crate) use quirks::{is_invalid_key_in_listing, is_on_local_disk};
 pub(crate) use remote::Remote;

@@ -27,6 +27,7 @@ pub struct SessionsBuilder {
     pub(super) ownership: Ownership,
     pub(super) retention: Option<Duration>,
     pub(super) durability: Durability,
+    pub(super) listing_age: Duration,
     /// Set to keep files in the session logs only.
     pub(super) without_projection: bool,
     /// Set to store the files of this machine again if the store lost the log of a session.
@@ -54,6 +55,7 @@ impl SessionsBuilder {
             ownership: Ownership::default(),
             retention: None,
             durability: Durability::default(),
+            listing_age: Duration::ZERO,
             without_projection: false,
             refill: false,
             session,
@@ -120,6 +122,16 @@ impl SessionsBuilder {
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// Sets the time for which opening a session does not look for changes by other programs again.
+    /// By default, each opening lists the objects of the session. [`Session::refresh`] always does.
+    ///
+    /// [`Session::refresh`]: crate::Session::refresh
+    #[must_use]
+    pub fn listing_age(mut self, age: Duration) -> Self {
+        self.listing_age = age;
         self
     }
 

@@ -83,6 +83,7 @@ impl Opener {
             ignore,
             retention,
             durability,
+            listing_age,
             without_projection,
             refill,
             ..
@@ -94,6 +95,7 @@ impl Opener {
             owner: None,
             retention: *retention,
             durability: *durability,
+            listing_age: *listing_age,
             without_projection: *without_projection,
             refill: *refill,
         }

@@ -3,6 +3,7 @@
 mod cli;
 mod closing;
 mod kills;
+mod listing;
 mod mcp;
 mod ownership;
 #[cfg(feature = "s3")]

@@ -24,13 +24,13 @@ use crate::mirror::apply::{Application, Applied, Base};
 use crate::mirror::close::finish_closing;
 use crate::mirror::incoming::{Incoming, check_followed};
 use crate::mirror::migrate::FormerCopy;
-use crate::mirror::refresh::{MassRemoval, list};
+use crate::mirror::refresh::{MassRemoval, ProjectionListing};
 use crate::mirror::shared::{Appender, Shared, Tenure};
 use crate::report::{ReportedState, RestoreReport};
 use crate::scan::ChangeTracker;
 use crate::state::{FormerIndex, Ledger, Objects, Stage};
 use crate::transfer::{
-    Blobs, Fetcher, LinkTarget, Links, Listing, Placement, Projection, Remote, UploadRecord,
+    Blobs, Fetcher, LinkTarget, Links, Placement, Projection, Remote, UploadRecord,
 };
 
 pub(super) use restore::restoring;
@@ -114,9 +114,9 @@ impl Parts {
         let fetcher = self.fetcher(&dir);
         let boot = self.settings.boot.clone();
         let is_rebooted = boot.as_ref().is_some_and(|boot| ledger.is_before(boot));
+        let listing = self.list_projection(if is_rebooted { 0 } else { ledger.listed() });
         let found = self.find_sent(&mut ledger).await;
         let base = ledger.log().clone();
-        let listed = if is_rebooted { 0 } else { ledger.listed() };
         let acquire = async {
             found?;
             if self.settings.lost_log == LostLog::Refill {
@@ -124,8 +124,7 @@ impl Parts {
             }
             self.acquire(&fetcher, &base, ledger.position()).await
         };
-        let (acquired, listing) = tokio::join!(acquire, self.list_projection(listed));
-        let (acquired, warning) = match acquired {
+        let (acquired, warning) = match acquire.await {
             Ok(acquired) => (acquired, None),
             // The working copy is usable without the store, unless another home may own it.
             Err(error)
@@ -166,7 +165,7 @@ impl Parts {
             shared.0.migrate(&former, &mut report).await?;
         }
         shared.0.ledger().set_stage(Stage::Open);
-        finish(shared, report, warning.map_or(listing, Err)).await
+        finish(shared, report, warning.map_or(Ok(listing), Err)).await
     }
 
     /// Finds out whether the log has the entry that an earlier process sent without an answer.
@@ -195,13 +194,11 @@ impl Parts {
         if had_other_owner { ledger.forget_uploads() } else { Vec::new() }
     }
 
-    /// Lists the projection, unless a listing that is recent enough was made before.
-    async fn list_projection(&self, listed: i64) -> Result<Option<Listing>, SyncError> {
+    /// Begins to list the projection, unless a listing that is recent enough was made before.
+    fn list_projection(&self, listed: i64) -> Option<ProjectionListing> {
         let age = u64::try_from(unix_seconds() - listed).unwrap_or(u64::MAX);
-        if !self.settings.projection || age < self.settings.listing_age.as_secs() {
-            return Ok(None);
-        }
-        list(&self.remote).await.map(Some)
+        let is_recent = listed != 0 && age < self.settings.listing_age.as_secs();
+        (self.settings.projection && !is_recent).then(|| ProjectionListing::begin(&self.remote))
     }
 
     fn fetcher(&self, dir: &Arc<SessionDir>) -> Fetcher {
@@ -339,7 +336,7 @@ impl Shared {
 pub(super) async fn finish(
     (shared, deadline): (Arc<Shared>, Duration),
     mut report: RestoreReport,
-    listing: Result<Option<Listing>, SyncError>,
+    listing: Result<Option<ProjectionListing>, SyncError>,
 ) -> Result<Mirror, SyncError> {
     let refreshed = match listing {
         Ok(None) => Ok(RestoreReport::default()),

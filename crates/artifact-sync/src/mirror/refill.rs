@@ -11,7 +11,7 @@ use crate::error::SyncError;
 use crate::log::{Line, LogState, LogWriter, Moment, Owner, Position, ReadError};
 use crate::mirror::Mirror;
 use crate::mirror::open::{Parts, finish};
-use crate::mirror::refresh::list;
+use crate::mirror::refresh::ProjectionListing;
 use crate::mirror::shared::{Appender, Shared, Tenure};
 use crate::report::RestoreReport;
 use crate::state::{Ledger, Stage};
@@ -72,11 +72,9 @@ impl Parts {
         shared.0.is_refilling.store(true, Ordering::Release);
         shared.0.store_everything().await;
         let filled = Arc::clone(&shared.0);
-        let listing = match filled.projection {
-            Some(_) => list(&filled.remote).await.map(Some),
-            None => Ok(None),
-        };
-        let mirror = finish(shared, RestoreReport::default(), listing).await?;
+        let has_projection = filled.projection.is_some();
+        let listing = has_projection.then(|| ProjectionListing::begin(&filled.remote));
+        let mirror = finish(shared, RestoreReport::default(), Ok(listing)).await?;
         if mirror.opened().unavailable.is_none() {
             filled.is_refilling.store(false, Ordering::Release);
         }

@@ -1,49 +1,55 @@
 //! External changes: objects of the projection that another program wrote or removed.
+//!
+//! The listing is compared page by page, so that memory grows with the files of the session and not
+//! with the objects that other programs put there.
 
-use std::collections::{BTreeSet, HashSet};
+mod listing;
+mod removals;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
-use object_store::ObjectMeta;
-use sandbox_core::{RelativePath, with_causes};
+use object_store::path::Path as Key;
+use object_store::{Error, ObjectMeta};
+use sandbox_core::with_causes;
 
 use crate::error::SyncError;
 use crate::keys;
-use crate::log::{Author, Line, unix_seconds};
+use crate::log::unix_seconds;
 use crate::mirror::incoming::check_followed;
-use crate::mirror::shared::{FollowUp, SentBatch, Shared};
-use crate::paths::parents;
+use crate::mirror::shared::Shared;
 use crate::report::{RestoreFailure, RestoreReport};
 use crate::state::{KnownObject, Version};
-use crate::transfer::{Listing, Projection, Remote, list_tree};
+use crate::transfer::{Listed, Projection, is_invalid_key_in_listing};
+
+pub(super) use listing::ProjectionListing;
+pub(super) use removals::MassRemoval;
 
 /// Concurrent requests.
 const REQUESTS_AT_ONCE: usize = 32;
-/// Most external removals that are plausible at once. If more objects vanished, and more than half
-/// of them, the removals wait to be confirmed.
-const MAX_REMOVALS: usize = 50;
+/// Unknown objects that are held before they are looked at and adopted.
+const UNKNOWN_AT_ONCE: usize = 1_024;
+/// Most objects that a report names because they cannot be fetched.
+const MAX_FAILURES: usize = 1_000;
 
-/// Treatment of implausibly many external removals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MassRemoval {
-    HoldBack,
-    Confirmed,
-}
-
-/// Objects whose relation to the log only a closer look shows.
+/// Comparison of a listing with the objects that were last seen.
 #[derive(Debug, Default)]
-struct Differences {
+struct Comparison {
+    /// Versions of the projection that the newest snapshot names.
+    projected: BTreeMap<String, Version>,
+    /// Objects that were seen before and not listed yet.
+    unlisted: HashSet<String>,
+    /// Objects whose relation to the log only a closer look shows.
     unknown: Vec<(String, ObjectMeta)>,
-    missing: Vec<String>,
+    /// Set if keys may be missing in the listing.
+    is_incomplete: bool,
+    /// Set once the log was found to be the one that the working copy follows.
+    is_log_checked: bool,
     failed: Vec<RestoreFailure>,
-}
-
-/// Lists the projection.
-pub(super) async fn list(remote: &Remote) -> Result<Listing, SyncError> {
-    let prefix = remote.prefix();
-    let listing = list_tree(remote.store(), prefix).await;
-    listing.map_err(|source| SyncError::List { prefix: prefix.to_string(), source })
+    /// Number of further failures.
+    more_failed: usize,
 }
 
 impl Shared {
@@ -52,48 +58,40 @@ impl Shared {
         self: &Arc<Self>,
         removals: MassRemoval,
     ) -> Result<RestoreReport, SyncError> {
-        let Some(projection) = &self.projection else { return Ok(RestoreReport::default()) };
-        let listing = list(&projection.remote).await?;
-        self.refresh_from(listing, removals).await
+        if self.projection.is_none() {
+            return Ok(RestoreReport::default());
+        }
+        self.refresh_from(ProjectionListing::begin(&self.remote), removals).await
     }
 
     /// Adopts external changes from a listing of the projection, and repairs the rest.
     pub(super) async fn refresh_from(
         self: &Arc<Self>,
-        listing: Listing,
+        mut listing: ProjectionListing,
         removals: MassRemoval,
     ) -> Result<RestoreReport, SyncError> {
         let Some(projection) = &self.projection else { return Ok(RestoreReport::default()) };
         let _refreshing = self.refreshing.lock().await;
         self.access.check(&self.calls)?;
-        let position = self.ledger().position().number;
-        let Differences { unknown, missing, failed } = self.compare(projection, listing);
-        let mut report = RestoreReport { failed, ..RestoreReport::default() };
-        if !(unknown.is_empty() && missing.is_empty()) {
-            self.check_log().await?;
-        }
-        let looked: Vec<_> = futures::stream::iter(unknown)
-            .map(async |(path, meta)| {
-                let relation = self.is_external(projection, &path).await;
-                (path, meta, relation)
-            })
-            .buffer_unordered(REQUESTS_AT_ONCE)
-            .collect()
-            .await;
-        let mut external = Vec::new();
-        for (path, meta, relation) in looked {
-            match relation {
-                Ok(true) => external.push((path, meta)),
-                Ok(false) => {}
-                Err(error) => report.failed.push(RestoreFailure {
-                    key: meta.location.to_string(),
-                    reason: with_causes(&error),
-                }),
+        let prefix = projection.remote.prefix();
+        let unlisted = |source| SyncError::List { prefix: prefix.to_string(), source };
+        let mut report = RestoreReport::default();
+        let (position, mut comparison) = self.begin_comparison();
+        while let Some(batch) = listing.next().await.map_err(unlisted)? {
+            self.compare(projection, batch, &mut comparison);
+            if comparison.unknown.len() >= UNKNOWN_AT_ONCE {
+                self.adopt_unknown(projection, &mut comparison, &mut report).await?;
             }
         }
-        external.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        self.adopt(projection, external, &mut report).await?;
-        self.adopt_removals(projection, missing, removals, &mut report).await?;
+        self.adopt_unknown(projection, &mut comparison, &mut report).await?;
+        report.failed.extend(comparison.failures(prefix));
+        if !comparison.is_incomplete {
+            let missing: Vec<String> = comparison.unlisted.drain().collect();
+            if !missing.is_empty() {
+                self.check_log(&mut comparison).await?;
+            }
+            self.adopt_removals(projection, missing, removals, &mut report).await?;
+        }
         self.ledger().set_listed(unix_seconds());
         if report.failed.is_empty() && report.held_back.is_empty() {
             self.compared.store(position, Ordering::Release);
@@ -105,17 +103,22 @@ impl Shared {
         Ok(report)
     }
 
-    /// Checks that other objects than the last seen ones are no sign of a store that was rolled
-    /// back.
-    async fn check_log(&self) -> Result<(), SyncError> {
+    /// Checks once that other objects than the last seen ones are no sign of a store that was
+    /// rolled back.
+    async fn check_log(&self, comparison: &mut Comparison) -> Result<(), SyncError> {
+        if comparison.is_log_checked {
+            return Ok(());
+        }
         let position = self.ledger().position();
         let checked = check_followed(&self.log, position).await;
         // Entries before a new snapshot may have been collected meanwhile.
         let has_new_snapshot = self.ledger().position().snapshot != position.snapshot;
         match checked {
-            Err(SyncError::StoreReplaced { .. }) if has_new_snapshot => Ok(()),
-            checked => checked,
+            Err(SyncError::StoreReplaced { .. }) if has_new_snapshot => {}
+            checked => checked?,
         }
+        comparison.is_log_checked = true;
+        Ok(())
     }
 
     /// Adopts external changes of these paths.
@@ -132,7 +135,7 @@ impl Shared {
             let Some(observed) = projection.inspect_object(&path).await.map_err(failed)? else {
                 continue;
             };
-            if self.is_external(projection, &path).await? {
+            if self.is_external(projection, &path, &observed.meta).await? {
                 external.push((path, observed.meta));
             }
         }
@@ -140,52 +143,87 @@ impl Shared {
         Ok(report)
     }
 
-    /// Compares a listing with the objects that were last seen.
-    fn compare(&self, projection: &Projection, listing: Listing) -> Differences {
-        let prefix = projection.remote.prefix();
-        let Listing { objects, unlisted } = listing;
+    fn begin_comparison(&self) -> (u64, Comparison) {
         let mut ledger = self.ledger();
         let projected = ledger.drop_projected();
-        let mut differences = Differences { failed: unlisted, ..Differences::default() };
-        let is_complete = differences.failed.is_empty();
-        let directories: HashSet<String> = objects
-            .iter()
-            .filter_map(|meta| keys::strip_prefix(prefix, &meta.location))
-            .flat_map(parents)
-            .map(str::to_owned)
-            .collect();
-        let mut listed: HashSet<String> = HashSet::new();
-        for meta in objects {
-            let below = keys::strip_prefix(prefix, &meta.location);
-            let Some(below) = below.filter(|below| !below.is_empty()) else { continue };
-            let is_marker = meta.size == 0 && directories.contains(below);
-            if self.rules.covers(below) || is_marker {
-                continue;
-            }
-            if let Err(reason) = keys::safe_path(below) {
-                let key = meta.location.to_string();
-                differences.failed.push(RestoreFailure { key, reason });
-                continue;
-            }
-            let path = below.to_owned();
-            let version = Version::from(&meta);
-            let is_seen = ledger.seen(&path).is_some_and(|seen| seen.version.is(&version));
-            if !is_seen {
-                let token = ledger.log().file(&path).map(|file| file.token);
-                match token.filter(|_| projected.get(&path).is_some_and(|known| known.is(&version)))
-                {
-                    Some(token) => ledger.set_seen(&path, KnownObject { token, version }),
-                    None => differences.unknown.push((path.clone(), meta)),
+        let unlisted = ledger.all_seen().map(|(path, _)| path.clone()).collect();
+        let comparison = Comparison { projected, unlisted, ..Comparison::default() };
+        (ledger.position().number, comparison)
+    }
+
+    /// Compares a part of a listing with the objects that were last seen.
+    fn compare(&self, projection: &Projection, batch: Vec<Listed>, comparison: &mut Comparison) {
+        let prefix = projection.remote.prefix();
+        let mut ledger = self.ledger();
+        for listed in batch {
+            let meta = match listed {
+                Listed::Object(meta) => meta,
+                Listed::OddKey { key, reason } => {
+                    comparison.fail(key, reason);
+                    continue;
                 }
+                Listed::Incomplete { prefix, reason } => {
+                    // The directory is named instead of its odd key.
+                    let is_below = |key: &str| key.trim_start_matches('/').starts_with(&prefix);
+                    comparison.failed.retain(|failure| !is_below(&failure.key));
+                    comparison.is_incomplete = true;
+                    comparison.fail(prefix, reason);
+                    continue;
+                }
+            };
+            let below = keys::strip_prefix(prefix, &meta.location);
+            let Some(path) = below.filter(|below| !below.is_empty()) else { continue };
+            if self.rules.covers(path) {
+                continue;
             }
-            listed.insert(path);
+            if let Err(reason) = keys::safe_path(path) {
+                comparison.fail(meta.location.to_string(), reason);
+                continue;
+            }
+            comparison.unlisted.remove(path);
+            let version = Version::from(&meta);
+            if ledger.seen(path).is_some_and(|seen| seen.version.is(&version)) {
+                continue;
+            }
+            let token = ledger.log().file(path).map(|file| file.token);
+            let is_projected =
+                comparison.projected.get(path).is_some_and(|known| known.is(&version));
+            match token.filter(|_| is_projected) {
+                Some(token) => ledger.set_seen(path, KnownObject { token, version }),
+                None => comparison.unknown.push((path.to_owned(), meta)),
+            }
         }
-        if is_complete {
-            let seen = ledger.all_seen().map(|(path, _)| path);
-            let missing = seen.filter(|path| !listed.contains(*path)).cloned();
-            differences.missing = missing.collect();
+    }
+
+    /// Looks at the unknown objects, and adopts those that another program wrote.
+    async fn adopt_unknown(
+        self: &Arc<Self>,
+        projection: &Projection,
+        comparison: &mut Comparison,
+        report: &mut RestoreReport,
+    ) -> Result<(), SyncError> {
+        if comparison.unknown.is_empty() {
+            return Ok(());
         }
-        differences
+        self.check_log(comparison).await?;
+        let looked: Vec<_> = futures::stream::iter(std::mem::take(&mut comparison.unknown))
+            .map(async |(path, meta)| {
+                let relation = self.is_external(projection, &path, &meta).await;
+                (path, meta, relation)
+            })
+            .buffer_unordered(REQUESTS_AT_ONCE)
+            .collect()
+            .await;
+        let mut external = Vec::new();
+        for (path, meta, relation) in looked {
+            match relation {
+                Ok(true) => external.push((path, meta)),
+                Ok(false) => {}
+                Err(error) => comparison.fail(meta.location.to_string(), with_causes(&error)),
+            }
+        }
+        external.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        self.adopt(projection, external, report).await
     }
 
     /// Looks at an object that was not seen before. Returns whether another program wrote it.
@@ -193,78 +231,72 @@ impl Shared {
         self: &Arc<Self>,
         projection: &Projection,
         path: &str,
+        listed: &ObjectMeta,
     ) -> Result<bool, SyncError> {
         let failed = |source| SyncError::Fetch { key: path.to_owned(), source };
         let Some(observed) = projection.inspect_object(path).await.map_err(failed)? else {
             return Ok(false);
         };
         let relation = self.relation(path, &observed).await?;
-        Ok(!self.record_relation(path, &observed, &relation))
+        if self.record_relation(path, &observed, &relation) {
+            return Ok(false);
+        }
+        // An empty object with others below it is a directory marker.
+        Ok(listed.size > 0 || !has_objects_below(projection, listed).await.map_err(failed)?)
+    }
+}
+
+/// Returns whether a store has objects whose keys continue this one with a slash.
+async fn has_objects_below(projection: &Projection, object: &ObjectMeta) -> Result<bool, Error> {
+    let mut below = projection.remote.store().list(Some(&object.location));
+    while let Some(listed) = below.next().await {
+        match listed {
+            // A marker can be listed without its slash.
+            Ok(listed) if listed.location == object.location => {}
+            Ok(_) => return Ok(true),
+            Err(error) if is_invalid_key_in_listing(&error) => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+impl Comparison {
+    fn fail(&mut self, key: String, reason: String) {
+        if self.failed.len() < MAX_FAILURES {
+            self.failed.push(RestoreFailure { key, reason });
+        } else {
+            self.more_failed += 1;
+        }
     }
 
-    /// Handles objects that vanished.
-    async fn adopt_removals(
-        self: &Arc<Self>,
-        projection: &Projection,
-        missing: Vec<String>,
-        removals: MassRemoval,
-        report: &mut RestoreReport,
-    ) -> Result<(), SyncError> {
-        // Only an object that was seen with the current token tells of a removal.
-        let is_evidence = !self.may_have_lost_objects();
-        let (gone, outdated): (Vec<String>, Vec<String>) = {
-            let ledger = self.ledger();
-            missing.into_iter().partition(|path| {
-                let (file, seen) = (ledger.log().file(path), ledger.seen(path));
-                let is_current =
-                    file.zip(seen).is_some_and(|(file, seen)| file.token == seen.token);
-                is_evidence && is_current
-            })
-        };
-        outdated.iter().for_each(|path| self.ledger().set_unseen(path));
-        let confirmed: Vec<_> = futures::stream::iter(gone)
-            .map(async |path| {
-                let looked = projection.inspect_object(&path).await;
-                (path, looked)
-            })
-            .buffer_unordered(REQUESTS_AT_ONCE)
-            .collect()
-            .await;
-        let gone = confirmed.into_iter().filter(|(_, looked)| matches!(looked, Ok(None)));
-        let mut gone: Vec<String> = gone.map(|(path, _)| path).collect();
-        gone.sort_unstable();
-        let stored = self.ledger().all_seen().count();
-        if removals == MassRemoval::HoldBack && gone.len() > MAX_REMOVALS && gone.len() * 2 > stored
-        {
-            let paths = gone.iter().filter_map(|path| RelativePath::parse(path).ok());
-            report.held_back.extend(paths);
-            return Ok(());
+    /// Returns the failures, and takes them out.
+    fn failures(&mut self, prefix: &Key) -> Vec<RestoreFailure> {
+        let mut failures = std::mem::take(&mut self.failed);
+        if self.more_failed > 0 {
+            let reason = format!("{} more objects could not be fetched", self.more_failed);
+            failures.push(RestoreFailure { key: format!("{prefix}/"), reason });
         }
-        for path in gone {
-            self.adopt_removal(&path, report).await?;
-        }
-        Ok(())
+        failures
     }
+}
 
-    /// Removes a file whose object another program removed, unless the file was changed here.
-    async fn adopt_removal(&self, path: &str, report: &mut RestoreReport) -> Result<(), SyncError> {
-        let Ok(relative) = RelativePath::parse(path) else { return Ok(()) };
-        let mut appender = self.appender.lock().await;
-        self.settle(&mut appender).await?;
-        let Some((local, hash)) = self.unchanged(&relative) else {
-            // A changed file stays. Its next version puts a new object.
-            self.ledger().set_unseen(path);
-            return Ok(());
-        };
-        let line = Line::Removed {
-            path: path.to_owned(),
-            by: Author::External,
-            at: unix_seconds(),
-            number: 0,
-        };
-        let removal = FollowUp::Remove { path: relative, local, hash };
-        let sent = SentBatch { follow_ups: vec![removal], ..SentBatch::default() };
-        report.extend(self.append(&mut appender, vec![line], sent).await?);
-        Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_a_thousand_failures_and_counts_the_rest() {
+        let mut comparison = Comparison::default();
+        for number in 0..MAX_FAILURES + 7 {
+            comparison.fail(format!("p/{number}"), "it is odd".to_owned());
+        }
+        let failures = comparison.failures(&Key::from("p"));
+        assert_eq!(failures.len(), MAX_FAILURES + 1);
+        let last = failures.last().unwrap();
+        assert_eq!(
+            (last.key.as_str(), last.reason.as_str()),
+            ("p/", "7 more objects could not be fetched")
+        );
     }
 }

@@ -4,6 +4,8 @@
 //! with a tab, and ends the listing. With access to single pages, the odd key is found and skipped.
 //! Otherwise, the prefix is listed level by level.
 
+use std::path::Path;
+
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use object_store::path::{Error as PathError, Path as Key};
@@ -43,7 +45,7 @@ pub enum Listed {
 /// Lists the objects below a prefix, in no particular order. Holds a few pages in memory. Large
 /// prefixes are listed in parallel ranges on stores that have [`StoreCapabilities::pages`].
 ///
-/// After an odd key, an object can appear twice if the store lists in no order.
+/// After an odd key, an object can appear twice.
 ///
 /// # Errors
 /// The stream ends after an error of the store. An odd key is no error.
@@ -53,11 +55,9 @@ pub fn list_pages<'s>(
     prefix: &Key,
 ) -> BoxStream<'s, Result<Listed, Error>> {
     let prefix = prefix.clone();
-    let pages = match (&capabilities.pages, &capabilities.root) {
-        (Some(pages), _) => ranges::list(store, &**pages, prefix),
-        // The local disk lists in no order, so nothing could be resumed.
-        (None, Some(root)) => list_by_level(store, Some(root), prefix, Bounds::default()),
-        (None, None) => list_at_once(store, prefix),
+    let pages = match &capabilities.pages {
+        Some(pages) => ranges::list(store, &**pages, prefix),
+        None => list_at_once(store, capabilities.root.as_deref(), prefix),
     };
     flatten(pages)
 }
@@ -108,45 +108,42 @@ impl Bounds {
     }
 }
 
-/// Lists with one call, and by level from the page with an odd key on.
-fn list_at_once<'s>(store: &'s dyn ObjectStore, prefix: Key) -> Pages<'s> {
+/// Lists with one call. After an odd key, everything is listed again by level, because the store
+/// may list in no order, as the local disk does.
+fn list_at_once<'s>(store: &'s dyn ObjectStore, root: Option<&'s Path>, prefix: Key) -> Pages<'s> {
     /// Objects in one batch.
     const BATCH: usize = 1_000;
 
-    struct State<'s> {
-        listing: BoxStream<'s, Vec<Result<ObjectMeta, Error>>>,
-        order: Order,
-        by_level: Option<Pages<'s>>,
+    enum State<'s> {
+        AtOnce(BoxStream<'s, Vec<Result<ObjectMeta, Error>>>),
+        ByLevel(Pages<'s>),
     }
 
     let listing = store.list(Some(&prefix)).ready_chunks(BATCH).boxed();
-    let state = State { listing, order: Order::default(), by_level: None };
-    let next = move |mut state: State<'s>| {
+    let next = move |state: State<'s>| {
         let prefix = prefix.clone();
         async move {
-            if let Some(by_level) = &mut state.by_level {
-                return by_level.next().await.map(|page| (page, state));
-            }
+            let mut listing = match state {
+                State::ByLevel(mut pages) => {
+                    return pages.next().await.map(|page| (page, State::ByLevel(pages)));
+                }
+                State::AtOnce(listing) => listing,
+            };
             let mut page = Vec::new();
-            for meta in state.listing.next().await? {
+            for meta in listing.next().await? {
                 match meta {
-                    Ok(meta) => {
-                        state.order.note(&meta);
-                        page.push(Listed::Object(meta));
-                    }
+                    Ok(meta) => page.push(Listed::Object(meta)),
                     Err(error) if quirks::is_invalid_key_in_listing(&error) => {
-                        let after = state.order.last().map(str::to_owned);
-                        let bounds = Bounds { after, until: None };
-                        state.by_level = Some(list_by_level(store, None, prefix, bounds));
-                        break;
+                        let pages = list_by_level(store, root, prefix, Bounds::default());
+                        return Some((Ok(page), State::ByLevel(pages)));
                     }
-                    Err(error) => return Some((Err(error), state)),
+                    Err(error) => return Some((Err(error), State::AtOnce(listing))),
                 }
             }
-            Some((Ok(page), state))
+            Some((Ok(page), State::AtOnce(listing)))
         }
     };
-    stream::unfold(state, next).boxed()
+    stream::unfold(State::AtOnce(listing), next).boxed()
 }
 
 /// Order of the listed keys.

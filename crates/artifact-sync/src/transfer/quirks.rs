@@ -40,7 +40,7 @@ impl Write for Prefix {
 }
 
 /// Returns whether a listing ended because a key in it is not a valid path.
-pub(super) fn is_invalid_key_in_listing(error: &Error) -> bool {
+pub(crate) fn is_invalid_key_in_listing(error: &Error) -> bool {
     matches!(error, Error::InvalidPath { .. } | Error::Generic { store: LOCAL_DISK, .. })
 }
 

@@ -21,6 +21,7 @@ mod places;
 mod power;
 mod projection;
 mod racy;
+mod refresh;
 mod restore;
 mod rolled_back;
 mod s3;

@@ -19,6 +19,9 @@ use crate::output::{errln, print_json};
 use crate::progress_bar::TerminalProgress;
 use crate::{schemes, settings};
 
+/// The time for which commands do not list the objects of a session again. `session sync` does.
+const LISTING_AGE: Duration = Duration::from_secs(30);
+
 /// The global options, resolved when a subcommand needs them.
 pub(crate) struct Context {
     global: Global,
@@ -130,6 +133,7 @@ impl Context {
             .storage(self.storage()?)
             .progress(Arc::new(TerminalProgress::default()))
             .durability(self.global.durability())
+            .listing_age(LISTING_AGE)
             .tier(self.tier());
         if !self.has_no_variables() {
             let url = self.variables_url()?;

@@ -39,9 +39,9 @@ impl Parts {
         let dir = Arc::new(SessionDir::create(&beside)?);
         let fetcher = self.fetcher(&dir);
         let nothing = LogState::default();
-        let acquire = self.acquire(&fetcher, &nothing, Position::default());
-        let (acquired, listing) = tokio::join!(acquire, self.list_projection(0));
-        let Acquired { incoming, appender, owned, tenure } = acquired?;
+        let listing = self.list_projection(0);
+        let acquired = self.acquire(&fetcher, &nothing, Position::default()).await?;
+        let Acquired { incoming, appender, owned, tenure } = acquired;
         let mut report = RestoreReport::default();
         if let Some(mut incoming) = incoming {
             incoming.replace_empty_files();
@@ -80,7 +80,7 @@ impl Parts {
         if let Some(former) = former {
             shared.0.migrate(&former, &mut report).await?;
         }
-        finish(shared, report, listing).await
+        finish(shared, report, Ok(listing)).await
     }
 
     /// Returns the files that an interrupted restore has left.

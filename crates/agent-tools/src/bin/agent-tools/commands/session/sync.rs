@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use agent_tools::{
     ConflictNote, FileNote, PendingGroup, RemovalMode, RestoreReport, SessionId, printable,
@@ -36,7 +37,8 @@ pub(super) async fn run(
     confirm_removals: bool,
     refill: bool,
 ) -> Result<ExitCode, Failure> {
-    let builder = context.sessions_builder()?;
+    // The refresh lists the objects, so opening need not.
+    let builder = context.sessions_builder()?.listing_age(Duration::MAX);
     let builder = if refill { builder.refill() } else { builder };
     let removals = if confirm_removals { RemovalMode::ApplyAll } else { RemovalMode::HoldBackMany };
     let (opened, refreshed, report) = with_files(&builder.build(), id, async |files| {
