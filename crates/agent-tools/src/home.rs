@@ -81,6 +81,11 @@ impl Home {
         self.state_root().join(session.as_str())
     }
 
+    /// Returns whether a session has state on this machine.
+    pub(crate) fn has_state(&self, session: &SessionId) -> bool {
+        self.state_dir(session).exists()
+    }
+
     /// Returns the directory in which an interrupted restore of a session waits.
     pub(crate) fn restoring_dir(&self, session: &SessionId) -> PathBuf {
         self.sessions_root().join(format!("{session}~restoring"))

@@ -127,11 +127,11 @@ impl Sessions {
     }
 
     /// Deletes a session everywhere, for good: its files and its history, in the store and on this
-    /// machine. No machine can use its id again.
+    /// machine. The next session of this id is empty.
     ///
     /// # Errors
     /// Returns [`CloseError`] if the session is not on this machine, or the store or the disk
-    /// fails.
+    /// fails. A repeated call continues, and so does the next opening of the session.
     pub async fn delete(&self, id: &SessionId) -> Result<(), CloseError> {
         let cell = self.lock().get(id).cloned();
         match cell.as_ref().and_then(|cell| cell.get()) {

@@ -282,31 +282,40 @@ enum Finished {
 }
 
 /// Finishes the removal of a session that was interrupted after its directory had been renamed. The
-/// store has everything by then.
+/// store has everything by then, or nothing if the session was deleted.
 async fn finish_closing(opener: &Opener, id: &SessionId) -> Result<Finished, CloseError> {
     let home = &opener.settings.home;
     let path = home.closing_dir(id);
-    if !path.exists() {
+    if !path.exists() && !home.has_state(id) {
         return Ok(Finished::NothingToDo);
     }
-    match Claim::try_new(home, id)? {
-        Some(Claim { state, door: _ }) if !home.session_dir(id).exists() => {
-            let dir = SessionDir::open(&path)?;
-            blocking(move || dir.remove_all()).await?;
-            state.delete()?;
-            Ok(Finished::Yes)
-        }
-        _ => Ok(Finished::NothingToDo),
+    let Some(Claim { state, door: _ }) = Claim::try_new(home, id)? else {
+        return Ok(Finished::NothingToDo);
+    };
+    let is_interrupted = path.exists() || state.dir().is_claimed();
+    if home.session_dir(id).exists() || home.restoring_dir(id).exists() || !is_interrupted {
+        return Ok(Finished::NothingToDo);
     }
+    if path.exists() {
+        let dir = SessionDir::open(&path)?;
+        blocking(move || dir.remove_all()).await?;
+    }
+    state.delete()?;
+    Ok(Finished::Yes)
 }
 
 /// Deletes a session that this process does not have open.
 pub(super) async fn delete(opener: &Arc<Opener>, id: &SessionId) -> Result<(), CloseError> {
     match SessionFiles::open(Arc::clone(opener), id).await {
         Ok(files) => files.delete().await,
-        // Another machine has deleted it, except for the files here.
+        Err(error @ WorkspaceError::NoSession { .. }) => match finish_closing(opener, id).await? {
+            Finished::Yes => Ok(()),
+            Finished::NothingToDo => Err(error.into()),
+        },
+        // Another machine has deleted it, except for the files here. It may have been interrupted.
         Err(error @ WorkspaceError::Deleted { .. }) => {
             let workspace = without_store(opener, id, error).await?;
+            workspace.finish_erasure(&opener.settings.home, opener.backends()).await?;
             workspace.delete().await?;
             workspace.state.unlock();
             Ok(())

@@ -8,7 +8,8 @@ use sandbox_core::internal::blocking;
 use serde::{Deserialize, Serialize};
 use skill_store::SKILLS_DIRECTORY;
 
-use super::{CloseError, Workspace};
+use super::{Backends, CloseError, Workspace, mirror_builder};
+use crate::home::Home;
 
 /// Result of closing a session: the files that were deleted without a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +137,21 @@ impl Workspace {
             return Ok(self.state.delete()?);
         }
         self.remove().await
+    }
+
+    /// Finishes in the store the deletion that another machine has begun.
+    ///
+    /// # Errors
+    /// Returns [`CloseError::Store`]. A repeated call continues.
+    pub(crate) async fn finish_erasure(
+        &self,
+        home: &Home,
+        backends: Backends<'_>,
+    ) -> Result<(), CloseError> {
+        let (Some(storage), Some(user)) = (backends.storage, &self.user) else { return Ok(()) };
+        let failed = |source| CloseError::Store { id: self.id.clone(), source };
+        let builder = mirror_builder(home, storage, backends, self.state.dir(), &self.id, user);
+        builder.map_err(failed)?.finish_erasure().await.map_err(failed)
     }
 
     /// Removes the directory and the state of the session from this machine.

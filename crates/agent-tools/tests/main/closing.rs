@@ -1,8 +1,14 @@
 //! Sessions that leave this machine.
 
-use agent_tools::{CloseError, CloseMode, ErrorKind, SessionId, SessionSpec};
+use agent_tools::{
+    CloseError, CloseMode, ErrorKind, Home, SessionId, SessionSpec, Sessions, Storage,
+};
+use artifact_sync::internal::list_tree;
+use object_store::ObjectStore;
+use object_store::path::Path as Key;
+use testkit::{Calls, FailingStore};
 
-use crate::session::Fixture;
+use crate::session::{Fixture, spec};
 
 #[tokio::test]
 async fn closing_uploads_removes_and_the_next_open_restores() {
@@ -79,4 +85,100 @@ async fn an_interrupted_removal_is_finished_by_the_next_close() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let again = fixture.open("s1").await;
     assert_eq!(again.read_file("f").await.unwrap().content, "1");
+}
+
+/// Returns the keys of all objects of sessions.
+async fn session_keys(store: &dyn ObjectStore) -> Vec<String> {
+    let listed = list_tree(store, &Key::default()).await.unwrap().objects;
+    let keys = listed.into_iter().map(|meta| meta.location.to_string());
+    keys.filter(|key| !key.starts_with("probes/")).collect()
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_interrupted_at_any_request_is_finished_by_the_next_one() {
+    let (mut at, mut has_failed) = (0, true);
+    while has_failed {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().canonicalize().unwrap());
+        let store = FailingStore::new();
+        let sessions = || {
+            let storage = Storage::new(store.clone(), "bucket");
+            Sessions::builder(home.clone()).storage(storage).build()
+        };
+        let id = SessionId::parse("s1").unwrap();
+        let first = sessions();
+        let session = first.open(spec("s1")).await.unwrap();
+        session.bash("echo 1 > f; head -c 40000 /dev/zero > g; rm f").await.unwrap();
+        drop(session);
+        first.release(&id).await;
+        store.fail(Calls::All, at, usize::MAX);
+        has_failed = first.delete(&id).await.is_err();
+        store.recover();
+        drop(first);
+        let again = sessions().delete(&id).await;
+        assert_eq!(again.is_ok(), has_failed, "{at}: {again:?}");
+        let keys = session_keys(&*store).await;
+        assert!(keys.len() == 1 && keys[0].starts_with("logs/user_7/s1/0"), "{at}: {keys:?}");
+        assert_eq!(std::fs::read_dir(home.sessions_root()).unwrap().count(), 0, "{at}");
+        assert_eq!(std::fs::read_dir(home.state_root()).unwrap().count(), 0, "{at}");
+        at += 1;
+    }
+    assert!(at > 10, "the deletion was interrupted at {at} requests");
+}
+
+#[tokio::test]
+async fn what_a_killed_removal_leaves_on_the_disk_is_removed_by_the_next_deletion() {
+    let fixture = Fixture::new();
+    let id = SessionId::parse("s1").unwrap();
+    let home = fixture.sessions.home().clone();
+    for has_directory in [true, false] {
+        fixture.open("s1").await;
+        fixture.sessions.release(&id).await;
+        // A process was killed after it had renamed, or removed, the directory.
+        let closing = home.sessions_root().join("s1~closing");
+        std::fs::rename(home.session_dir(&id), &closing).unwrap();
+        if !has_directory {
+            std::fs::remove_dir_all(&closing).unwrap();
+        }
+        fixture.sessions.delete(&id).await.unwrap();
+        assert!(!closing.exists() && !home.state_root().join("s1").exists());
+        let error = fixture.sessions.delete(&id).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_with_files_of_a_deleted_session_finishes_its_deletion() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let store = FailingStore::new();
+    let sessions = |name: &str| {
+        let storage = Storage::new(store.clone(), "bucket");
+        Sessions::builder(Home::new(root.join(name))).storage(storage).build()
+    };
+    let id = SessionId::parse("s1").unwrap();
+    let (here, there) = (sessions("here"), sessions("there"));
+    for sessions in [&there, &here] {
+        let session = sessions.open(spec("s1")).await.unwrap();
+        session.bash("head -c 40000 /dev/urandom > $RANDOM").await.unwrap();
+        drop(session);
+        sessions.release(&id).await;
+    }
+    // The deletion is recorded, and its first request after that fails.
+    let mut at = 0;
+    loop {
+        store.fail(Calls::All, at, usize::MAX);
+        let deleted = here.delete(&id).await;
+        store.recover();
+        assert!(deleted.is_err());
+        if there.files(&id).await.is_err() {
+            break;
+        }
+        at += 1;
+    }
+    assert!(session_keys(&*store).await.len() > 3);
+    there.delete(&id).await.unwrap();
+    let keys = session_keys(&*store).await;
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    assert!(!there.home().session_dir(&id).exists());
 }

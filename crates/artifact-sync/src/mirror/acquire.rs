@@ -7,6 +7,7 @@ use sandbox_core::internal::lock;
 use crate::builder::Ownership;
 use crate::error::SyncError;
 use crate::log::{AppendError, Appended, LogState, LogStore, LogWriter, Moment, Position};
+use crate::mirror::erase::finish_erasure;
 use crate::mirror::incoming::{self, Incoming};
 use crate::mirror::shared::{Appender, SentBatch, Shared, Tenure};
 use crate::owners::{Verdict, Watch};
@@ -17,7 +18,7 @@ use crate::transfer::{Fetcher, Remote};
 #[derive(Debug)]
 pub(super) struct Acquisition<'a> {
     pub(super) log: &'a LogStore,
-    pub(super) remote: &'a Remote,
+    pub(super) remote: &'a Arc<Remote>,
     pub(super) fetcher: &'a Fetcher,
     pub(super) ownership: &'a Ownership,
     pub(super) progress: Option<&'a dyn Progress>,
@@ -59,6 +60,13 @@ impl Acquisition<'_> {
             let end = incoming.as_ref().map_or(position, |incoming| incoming.position);
             let foreign = state.owner.as_ref().filter(|owner| owner.home != self.ownership.home);
             let mut writer = LogWriter::new(self.log.clone(), end, read);
+            if incoming.as_ref().is_some_and(|incoming| incoming.has_remains) {
+                let own = self.ownership.line();
+                match finish_erasure(self.log, self.remote, &mut writer, own).await {
+                    Ok(()) | Err(SyncError::LeaseLost) => continue,
+                    Err(error) => return Err(error),
+                }
+            }
             let Some(owner) = foreign else {
                 if claim == Claim::WithFirstChange {
                     let is_free = state.owner.is_none() && end.number > 0;

@@ -162,7 +162,7 @@ impl Shared {
     ) {
         let mut appender = self.appender.lock().await;
         // A change that a running call made before the close began is still stored.
-        let settled = match self.access.check_lease() {
+        let settled = match self.access.check_lease().and_then(|()| self.check_stage()) {
             Err(error) => Err(error),
             Ok(()) => self.settle(&mut appender).await,
         };

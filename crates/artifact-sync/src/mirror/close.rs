@@ -1,4 +1,4 @@
-//! Closing and deleting a session.
+//! Closing of a session.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::log::{Content, Line, Token};
 use crate::mirror::Mirror;
 use crate::mirror::garbage::{Fence, Listing};
 use crate::mirror::open::restoring;
-use crate::mirror::shared::{SentBatch, Shared};
+use crate::mirror::shared::Shared;
 use crate::report::{Pending, SyncReport};
 use crate::scan::Skipped;
 use crate::state::{Ledger, Stage};
@@ -112,26 +112,6 @@ impl Mirror {
         };
         Ok((CloseReport { skipped, discarded }, garbage))
     }
-
-    /// Deletes the session everywhere: its files, its log except for a final entry, and the local
-    /// copy. Its history is gone too.
-    ///
-    /// # Errors
-    /// Returns the error of the store or of the disk. A repeated call continues.
-    pub async fn erase(&self) -> Result<(), SyncError> {
-        let shared = &self.shared;
-        let _call = self.enter().await?;
-        {
-            let mut appender = shared.appender.lock().await;
-            shared.settle(&mut appender).await?;
-            shared.append(&mut appender, vec![Line::Erased], SentBatch::default()).await?;
-            shared.access.begin_closing();
-        }
-        let uploads = shared.ledger().forget_uploads();
-        shared.blobs.abort_all(&uploads).await;
-        shared.delete_objects().await?;
-        shared.delete_local().await
-    }
 }
 
 impl Shared {
@@ -172,22 +152,8 @@ impl Shared {
         }
     }
 
-    /// Deletes the projection, the blobs, and all entries but the last.
-    async fn delete_objects(&self) -> Result<(), SyncError> {
-        let last = self.log.entry_key(self.ledger().position().number);
-        // Objects of a projection that was turned off are deleted too.
-        for prefix in [self.log.prefix(), self.remote.prefix()] {
-            let error = |source| SyncError::List { prefix: prefix.to_string(), source };
-            let listing = crate::transfer::list_tree(&**self.log.store(), prefix).await;
-            let keys = listing.map_err(error)?.objects.into_iter().map(|meta| meta.location);
-            let keys = keys.filter(|key| *key != last).collect();
-            self.log.delete(keys).await.map_err(error)?;
-        }
-        Ok(())
-    }
-
     /// Deletes the directory and the local state.
-    async fn delete_local(self: &Arc<Self>) -> Result<(), SyncError> {
+    pub(super) async fn delete_local(self: &Arc<Self>) -> Result<(), SyncError> {
         self.ledger().set_stage(Stage::Closing);
         let path = self.dir.path().to_owned();
         delete_directory(&path).await?;

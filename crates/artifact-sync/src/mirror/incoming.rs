@@ -24,6 +24,9 @@ pub(super) struct Incoming {
     pub(super) was_erased: bool,
     /// Numbers of entries after the position that a loss of power has cut off.
     pub(super) torn: Vec<u64>,
+    /// Set if the session was deleted and older entries are left, so that the deletion is not
+    /// finished.
+    pub(super) has_remains: bool,
 }
 
 /// Reads the log after a position. Returns `None` if there is nothing new.
@@ -96,6 +99,7 @@ pub(super) async fn read(
         let gone = base.nodes.keys().filter(|path| !state.nodes.contains_key(*path)).cloned();
         named.chain(gone).collect()
     });
+    let has_remains = state.is_erased && numbers.len() > 1;
     Ok(Some(Incoming {
         state,
         position: end,
@@ -105,6 +109,7 @@ pub(super) async fn read(
         owners,
         was_erased,
         torn,
+        has_remains,
     }))
 }
 
@@ -166,6 +171,7 @@ impl Incoming {
             owners: HashSet::new(),
             was_erased: false,
             torn: Vec::new(),
+            has_remains: false,
         }
     }
 

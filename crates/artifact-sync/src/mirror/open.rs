@@ -77,18 +77,29 @@ impl MirrorBuilder {
             ledger.end_migration().map_err(index_error)?;
             former = None;
         }
-        let remote = Arc::new(Remote::new(
+        let remote = Arc::new(self.remote());
+        let parts = Parts { settings: self, remote, log };
+        if ledger.stage() == Stage::Erasing {
+            match parts.is_erased(&mut ledger).await? {
+                // The deletion was interrupted. The id begins anew.
+                true => parts.finish_local_erasure(&mut ledger).await?,
+                false => ledger.set_stage(Stage::Open),
+            }
+        }
+        match parts.settings.dir.is_dir() {
+            true => parts.open_present(ledger, former).await,
+            false => parts.restore(ledger, former).await,
+        }
+    }
+
+    /// Returns the projection's side of the store.
+    pub(super) fn remote(&self) -> Remote {
+        Remote::new(
             Arc::clone(&self.store),
             self.keys.projection.clone(),
             self.probe.clone().or_below(&self.keys.log),
             self.capabilities.clone(),
-        ));
-        let has_directory = self.dir.is_dir();
-        let parts = Parts { settings: self, remote, log };
-        match has_directory {
-            true => parts.open_present(ledger, former).await,
-            false => parts.restore(ledger, former).await,
-        }
+        )
     }
 
     fn take_state_dir(&mut self) -> Result<PathBuf, SyncError> {
@@ -169,7 +180,7 @@ impl Parts {
     }
 
     /// Finds out whether the log has the entry that an earlier process sent without an answer.
-    async fn find_sent(&self, ledger: &mut Ledger) -> Result<(), SyncError> {
+    pub(super) async fn find_sent(&self, ledger: &mut Ledger) -> Result<(), SyncError> {
         let Some(sent) = ledger.sent() else { return Ok(()) };
         let stored = self.log.read(sent.number).await;
         let stored = stored.map_err(|source| SyncError::Log { source })?;
@@ -350,5 +361,6 @@ pub(super) async fn finish(
         Err(error) => return Err(error),
     }
     shared.fetcher.forget();
+    shared.sweep_in_background();
     Ok(Mirror::new(shared, report, deadline))
 }

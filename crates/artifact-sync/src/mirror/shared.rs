@@ -187,6 +187,9 @@ impl Shared {
         lines: Vec<Line>,
         sent: SentBatch,
     ) -> Result<RestoreReport, SyncError> {
+        if !lines.contains(&Line::Erased) {
+            self.check_stage()?;
+        }
         self.stage(appender, lines, sent);
         self.send(appender).await
     }

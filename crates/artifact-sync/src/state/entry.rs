@@ -114,6 +114,8 @@ pub(crate) enum Stage {
     Open,
     /// The closing entry was acknowledged, and the working copy is being deleted.
     Closing,
+    /// The entry that deletes the session everywhere was sent.
+    Erasing,
 }
 
 /// Failure to store a change of a path.

@@ -284,7 +284,8 @@ impl Ledger {
         std::mem::take(&mut self.log.projected)
     }
 
-    /// Forgets everything, after the working copy was deleted.
+    /// Forgets everything except uploads, after the working copy was deleted. What is left of an
+    /// upload is still to be aborted.
     pub(crate) fn clear(&mut self) {
         self.log = LogState::default();
         self.position = Position::default();
@@ -293,7 +294,6 @@ impl Ledger {
         self.seen.clear();
         self.unprojected.clear();
         self.failures.clear();
-        self.uploads.clear();
         self.listed = 0;
         self.collected = 0;
         self.sent = None;

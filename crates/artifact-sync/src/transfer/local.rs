@@ -1,6 +1,5 @@
 //! Removal of what killed uploads leave in a store on the local disk.
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,16 +13,23 @@ use rustix::io::Errno;
 use crate::limits::MAX_DEPTH;
 use crate::transfer::quirks::is_upload_name;
 
-/// Removes the staging files of killed uploads below a prefix, and returns their number.
+/// Removes staging files of killed uploads below a prefix, and returns their number.
 ///
 /// `object_store` writes `<name>#<number>` beside an object, and renames it when it is complete. A
-/// file counts as left behind if it was not modified for `older_than`. Symlinks are not followed.
-/// Names of this form are reserved: no object has one, and listings hide them.
+/// file counts as left behind if it was not modified for `older_than`. Names of this form are
+/// reserved: no object has one, and listings hide them. But a person may have put such a file
+/// there, so `is_ours` tells whether an upload to a path below the prefix was ours. Symlinks are
+/// not followed.
 ///
 /// # Errors
 /// Returns the system's error if the directory of the prefix cannot be read. An absent one is no
 /// error. Deeper directories that cannot be read are skipped.
-pub fn sweep_local(root: &Path, prefix: &Key, older_than: Duration) -> io::Result<usize> {
+pub fn sweep_local(
+    root: &Path,
+    prefix: &Key,
+    older_than: Duration,
+    is_ours: &dyn Fn(&str) -> bool,
+) -> io::Result<usize> {
     let mut dir = OwnedFd::from(File::open(root)?);
     for part in prefix.parts() {
         match open_directory(dir.as_fd(), part.as_ref()) {
@@ -34,49 +40,71 @@ pub fn sweep_local(root: &Path, prefix: &Key, older_than: Duration) -> io::Resul
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let oldest = now.saturating_sub(older_than).as_secs() as i64;
-    sweep_directory(dir.as_fd(), oldest, MAX_DEPTH)
+    Sweep { oldest, is_ours }.sweep_directory(dir.as_fd(), "", MAX_DEPTH)
 }
 
-fn sweep_directory(dir: BorrowedFd<'_>, oldest: i64, depth: usize) -> io::Result<usize> {
-    let mut removed = 0;
-    let mut below = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory if depth > 0 => below.push(name.to_owned()),
-            FileType::RegularFile if is_staging(name) && stat.st_mtime <= oldest => {
-                match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-                    Ok(()) => removed += 1,
-                    Err(error) => tracing::warn!(?name, %error, "cannot remove a staging file"),
+/// Sweep of one prefix.
+struct Sweep<'s> {
+    /// Latest modification of a file that counts as left behind, in seconds since 1970.
+    oldest: i64,
+    is_ours: &'s dyn Fn(&str) -> bool,
+}
+
+impl Sweep<'_> {
+    fn sweep_directory(&self, dir: BorrowedFd<'_>, path: &str, depth: usize) -> io::Result<usize> {
+        let mut removed = 0;
+        let mut below = Vec::new();
+        for entry in Dir::read_from(dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            // Objects of other programs have names that are no text.
+            let Ok(text) = name.to_str() else { continue };
+            let is_staging = is_upload_name(text);
+            let kind = match entry.file_type() {
+                _ if matches!(text, "." | "..") => continue,
+                FileType::RegularFile if !is_staging => continue,
+                FileType::Directory => FileType::Directory,
+                // The modification time is needed, or the file system does not tell the type.
+                _ => match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) if is_staging && stat.st_mtime > self.oldest => continue,
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                    Err(_) => continue,
+                },
+            };
+            match kind {
+                FileType::Directory if depth > 0 => below.push(text.to_owned()),
+                FileType::RegularFile if is_staging && (self.is_ours)(&target(path, text)) => {
+                    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+                        Ok(()) => removed += 1,
+                        Err(error) => tracing::warn!(?name, %error, "cannot remove a staging file"),
+                    }
                 }
+                _ => {}
             }
-            _ => {}
         }
-    }
-    for name in below {
-        let swept = open_directory(dir, name.as_c_str())
-            .map_err(io::Error::from)
-            .and_then(|dir| sweep_directory(dir.as_fd(), oldest, depth - 1));
-        match swept {
-            Ok(count) => removed += count,
-            Err(error) => tracing::debug!(?name, %error, "cannot sweep a directory"),
+        for name in below {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+            let swept = open_directory(dir, name.as_str())
+                .map_err(io::Error::from)
+                .and_then(|dir| self.sweep_directory(dir.as_fd(), &path, depth - 1));
+            match swept {
+                Ok(count) => removed += count,
+                Err(error) => tracing::debug!(?name, %error, "cannot sweep a directory"),
+            }
         }
+        Ok(removed)
     }
-    Ok(removed)
+}
+
+/// Returns the path of the object that a staging file in a directory is for.
+fn target(directory: &str, staging: &str) -> String {
+    let name = staging.rsplit_once('#').map_or(staging, |(name, _)| name);
+    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
 }
 
 fn open_directory(dir: BorrowedFd<'_>, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::empty())
-}
-
-fn is_staging(name: &CStr) -> bool {
-    name.to_str().is_ok_and(is_upload_name)
 }
 
 #[cfg(test)]
@@ -87,6 +115,10 @@ mod tests {
     use super::*;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn sweep(root: &Path, prefix: &str, is_ours: &dyn Fn(&str) -> bool) -> io::Result<usize> {
+        sweep_local(root, &Key::from(prefix), DAY, is_ours)
+    }
 
     fn write(path: &Path, age: Duration) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -106,14 +138,15 @@ mod tests {
             // This name is not reserved, so an object can have it.
             ("logs/u/s/a#b#1", DAY * 2),
             ("logs/u/other/old#1", DAY * 2),
+            ("logs/u/s/theirs#1", DAY * 2),
         ];
         let removed = ["logs/u/s/old#1", "logs/u/s/blobs/d/old#23", "logs/u/s/#7"];
         kept.iter().for_each(|(name, age)| write(&path(name), *age));
         removed.iter().for_each(|name| write(&path(name), DAY * 2));
         symlink("../other", path("logs/u/s/link")).unwrap();
         symlink("old", path("logs/u/s/link#1")).unwrap();
-        let prefix = Key::from("logs/u/s");
-        assert_eq!(sweep_local(root.path(), &prefix, DAY).unwrap(), removed.len());
+        let swept = sweep(root.path(), "logs/u/s", &|path| path != "theirs");
+        assert_eq!(swept.unwrap(), removed.len());
         for (name, _) in kept {
             assert!(path(name).exists(), "{name}");
         }
@@ -121,7 +154,7 @@ mod tests {
             assert!(!path(name).exists(), "{name}");
         }
         assert!(path("logs/u/s/link#1").is_symlink());
-        assert_eq!(sweep_local(root.path(), &Key::from("absent/s"), DAY).unwrap(), 0);
+        assert_eq!(sweep(root.path(), "absent/s", &|_| true).unwrap(), 0);
     }
 
     #[test]
@@ -129,7 +162,23 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         write(&root.path().join("elsewhere/s/old#1"), DAY * 2);
         symlink("elsewhere", root.path().join("logs")).unwrap();
-        assert!(sweep_local(root.path(), &Key::from("logs/s"), DAY).is_err());
+        assert!(sweep(root.path(), "logs/s", &|_| true).is_err());
         assert!(root.path().join("elsewhere/s/old#1").exists());
+    }
+
+    #[test]
+    fn a_staging_file_belongs_to_the_object_beside_it() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["p/a#1", "p/d/e/b c#22"] {
+            write(&root.path().join(name), DAY * 2);
+        }
+        let asked = std::cell::RefCell::new(Vec::new());
+        let is_ours = |path: &str| {
+            asked.borrow_mut().push(path.to_owned());
+            false
+        };
+        assert_eq!(sweep(root.path(), "p", &is_ours).unwrap(), 0);
+        asked.borrow_mut().sort();
+        assert_eq!(*asked.borrow(), ["a", "d/e/b c"]);
     }
 }

@@ -195,7 +195,7 @@ impl Remote {
 
     /// Deletes an object that may be absent already. Returns `false` if the key holds another
     /// version, which another writer put there; it is kept.
-    pub(super) async fn delete(&self, key: &Key, version: &Version) -> Result<bool> {
+    pub(crate) async fn delete(&self, key: &Key, version: &Version) -> Result<bool> {
         match self.delete_if(key, version).await? {
             ConditionalDeletion::Deleted => return Ok(true),
             ConditionalDeletion::OtherVersion => return Ok(self.head(key).await?.is_none()),

@@ -13,7 +13,6 @@ use crate::mirror::shared::{Appender, Tenure};
 use crate::report::{Pending, RestoreReport};
 use crate::scan::ChangeSource;
 use crate::state::{FormerIndex, Ledger, Stage};
-use crate::transfer::Remote;
 
 /// State of a session on this machine, as its journal and its directory show it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,12 +57,7 @@ impl MirrorBuilder {
         self.change_source = ChangeSource::Walks;
         let dir = Arc::new(SessionDir::open(&self.dir)?);
         let log = self.log();
-        let remote = Arc::new(Remote::new(
-            Arc::clone(&self.store),
-            self.keys.projection.clone(),
-            self.probe.clone(),
-            self.capabilities.clone(),
-        ));
+        let remote = Arc::new(self.remote());
         let deadline = self.deadline;
         let writer = LogWriter::unproven(log.clone(), ledger.position());
         let appender = Appender { writer, sent: None, own: None };

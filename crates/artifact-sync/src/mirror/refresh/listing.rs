@@ -40,7 +40,7 @@ impl ProjectionListing {
     }
 
     /// Returns the next findings, or `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<Listed>>, Error> {
+    pub(in crate::mirror) async fn next(&mut self) -> Result<Option<Vec<Listed>>, Error> {
         match self.batches.recv().await {
             Some(batch) => batch.into_iter().collect::<Result<_, _>>().map(Some),
             None => Ok(None),

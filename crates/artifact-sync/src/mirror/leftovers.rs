@@ -1,0 +1,68 @@
+//! Files that killed uploads leave in a store on the local disk.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::path::Path as Key;
+
+use crate::mirror::shared::Shared;
+use crate::transfer::{Remote, sweep_local};
+
+/// Time after which a staging file counts as left behind. A running upload writes more often, and a
+/// stopped one begins again.
+const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
+
+impl Shared {
+    /// Removes staging files of this session in the background.
+    pub(super) fn sweep_in_background(self: &Arc<Self>) {
+        if self.remote.capabilities().root.is_none() {
+            return;
+        }
+        let shared = Arc::clone(self);
+        // No result depends on it.
+        drop(tokio::task::spawn_blocking(move || {
+            sweep(&shared.remote, shared.log.prefix(), LEFT_BEHIND, &|_| true);
+            // Other programs may keep files with such names beside their objects.
+            let is_ours = |path: &str| shared.knows(path);
+            sweep(&shared.remote, shared.remote.prefix(), LEFT_BEHIND, &is_ours);
+        }));
+    }
+
+    /// Returns whether the session has or had an object for this path.
+    fn knows(&self, path: &str) -> bool {
+        let ledger = self.ledger();
+        let log = ledger.log();
+        log.nodes.contains_key(path)
+            || log.removed.contains_key(path)
+            || ledger.seen(path).is_some()
+    }
+
+    /// Returns the paths of all objects that the session has or had, if they can have staging
+    /// files.
+    pub(super) fn staged_paths(&self) -> BTreeSet<String> {
+        if self.remote.capabilities().root.is_none() {
+            return BTreeSet::new();
+        }
+        let ledger = self.ledger();
+        let log = ledger.log();
+        let seen = ledger.all_seen().map(|(path, _)| path);
+        log.nodes.keys().chain(log.removed.keys()).chain(seen).cloned().collect()
+    }
+}
+
+/// Removes the staging files of a deleted session, whatever their age. `paths` are those of its
+/// objects.
+pub(super) fn sweep_erased(remote: &Remote, log: &Key, paths: &BTreeSet<String>) {
+    sweep(remote, log, Duration::ZERO, &|_| true);
+    sweep(remote, remote.prefix(), Duration::ZERO, &|path| paths.contains(path));
+}
+
+fn sweep(remote: &Remote, prefix: &Key, older_than: Duration, is_ours: &dyn Fn(&str) -> bool) {
+    let Some(root) = &remote.capabilities().root else { return };
+    match sweep_local(root, prefix, older_than, is_ours) {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(%prefix, count, "files of killed uploads were removed"),
+        Err(error) => tracing::debug!(%prefix, %error, "cannot look for files of killed uploads"),
+    }
+}

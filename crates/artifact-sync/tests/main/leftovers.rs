@@ -1,0 +1,98 @@
+//! Staging files that killed uploads leave in a store on the local disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use artifact_sync::{Mirror, OpenedStore, open_directory};
+
+use crate::machine::{LOG, Machine, PREFIX};
+
+const HOURS: Duration = Duration::from_secs(2 * 60 * 60);
+
+struct Store {
+    place: tempfile::TempDir,
+    opened: OpenedStore,
+    machine: Machine,
+}
+
+impl Store {
+    fn new() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let opened = open_directory(&place.path().join("store")).unwrap();
+        let machine = Machine::new(Arc::clone(&opened.store));
+        Self { place, opened, machine }
+    }
+
+    async fn open(&self) -> Mirror {
+        let capabilities = self.opened.capabilities.clone();
+        self.machine.open_with(|mirror| mirror.capabilities(capabilities)).await
+    }
+
+    /// Leaves a staging file behind that was last written some time ago.
+    fn leave(&self, directory: &str, name: &str, age: Duration) -> PathBuf {
+        let path =
+            testkit::write_file(&self.place.path().join("store").join(directory), name, "half");
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+        path
+    }
+}
+
+/// Waits until the background has removed a file.
+async fn vanished(path: &Path) {
+    while path.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn opening_removes_old_staging_files_of_the_session_and_no_others() {
+    let store = Store::new();
+    let mirror = store.open().await;
+    store.machine.write("d/known", "1");
+    store.machine.write("removed", "1");
+    mirror.sync().await.unwrap();
+    store.machine.remove("removed");
+    mirror.sync().await.unwrap();
+    drop(mirror);
+    let swept = [
+        store.leave(LOG, "00000000000000000009#1", HOURS),
+        store.leave(&format!("{LOG}/blobs"), "0123456789abcdef0123456789abcdef#2", HOURS),
+        store.leave(PREFIX, "d/known#1", HOURS),
+        store.leave(PREFIX, "removed#1", HOURS),
+    ];
+    let kept = [
+        store.leave(PREFIX, "d/known#3", Duration::ZERO),
+        store.leave(LOG, "00000000000000000009#4", Duration::ZERO),
+        // A file that a person has put there.
+        store.leave(PREFIX, "draft#2", HOURS),
+        store.leave(&LOG.replace("s1", "s2"), "00000000000000000009#1", HOURS),
+    ];
+    let _mirror = store.open().await;
+    for path in &swept {
+        vanished(path).await;
+    }
+    for path in &kept {
+        assert!(path.exists(), "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn deleting_a_session_removes_its_staging_files_of_any_age() {
+    let store = Store::new();
+    let mirror = store.open().await;
+    store.machine.write("known", "1");
+    mirror.sync().await.unwrap();
+    let swept = [
+        store.leave(LOG, "00000000000000000009#1", Duration::ZERO),
+        store.leave(&format!("{LOG}/blobs"), "0123456789abcdef0123456789abcdef#2", Duration::ZERO),
+        store.leave(PREFIX, "known#1", Duration::ZERO),
+    ];
+    let kept = store.leave(PREFIX, "draft#2", HOURS);
+    mirror.erase().await.unwrap();
+    for path in &swept {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    assert!(kept.exists());
+}
