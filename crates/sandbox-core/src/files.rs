@@ -18,8 +18,7 @@ pub use directory::SessionDir;
 pub use error::{FileError, FileErrorKind};
 pub use exchange::{Found, Replaced};
 pub use readable::{ReadableDirectory, is_opened_by_grant};
-#[cfg(feature = "native")]
-pub(crate) use remove::remove_tree;
+pub use remove::remove_tree;
 pub use staged::{STAGED_PREFIX, StagedFile, is_own_staged_name, is_staged_name};
 
 /// Returns the current path of an open file or directory, with every symlink resolved.

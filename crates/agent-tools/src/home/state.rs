@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use sandbox_core::internal::lock;
+use sandbox_core::internal::{lock, remove_tree};
 use sandbox_core::{SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -221,13 +221,8 @@ impl SessionState {
             if entry.file_name() == LOCK {
                 continue;
             }
-            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
             let path = entry.path();
-            let removed = match is_dir {
-                true => std::fs::remove_dir_all(&path),
-                false => std::fs::remove_file(&path),
-            };
-            absent(removed).map_err(StateError::io("remove", &path))?;
+            remove_tree(&path).map_err(StateError::io("remove", &path))?;
         }
         let lock = self.dir.lock_path();
         absent(std::fs::remove_file(&lock)).map_err(StateError::io("remove", &lock))?;

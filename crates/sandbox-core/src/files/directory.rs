@@ -49,7 +49,8 @@ impl SessionDir {
         Self::open(path)
     }
 
-    /// Opens an existing directory.
+    /// Opens an existing directory. A command may have taken the permissions to list or enter it
+    /// from its owner, who then gets them back.
     ///
     /// # Errors
     /// Like [`SessionDir::create`]. The error for an absent directory has the kind
@@ -58,13 +59,23 @@ impl SessionDir {
         let unsafe_directory =
             |problem| FileError::UnsafeDirectory { path: path.to_owned(), problem };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        let failed = |errno| match errno {
             Errno::NOTDIR | Errno::LOOP => unsafe_directory("is a symlink or a file"),
             errno => FileError::io("open", path, errno),
-        })?;
+        };
+        let opened = match rustix::fs::open(path, flags, Mode::empty()) {
+            Err(Errno::ACCESS) => rustix::fs::open(path, flags | OFlags::PATH, Mode::empty()),
+            other => other,
+        };
+        let mut fd = opened.map_err(failed)?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| FileError::io("inspect", path, errno))?;
         if stat.st_uid != rustix::process::geteuid().as_raw() {
             return Err(unsafe_directory("belongs to another user"));
+        }
+        if stat.st_mode & readable::LIST != readable::LIST {
+            readable::set_mode(&fd, stat.st_mode & 0o7777 | 0o700)
+                .map_err(|errno| FileError::io("change the mode of", path, errno))?;
+            fd = rustix::fs::openat(&fd, ".", flags, Mode::empty()).map_err(failed)?;
         }
         let path =
             std::fs::canonicalize(path).map_err(|error| FileError::io("resolve", path, error))?;

@@ -18,7 +18,7 @@ use super::remove::by_descriptor;
 use crate::internal::lock;
 
 /// Permissions that listing a directory and opening its entries need.
-const LIST: u32 = 0o500;
+pub(super) const LIST: u32 = 0o500;
 /// Permission that reading a file needs.
 const READ: u32 = 0o400;
 
@@ -196,7 +196,7 @@ impl Drop for Grant {
 }
 
 /// Sets the mode of an open file. `fchmod(2)` rejects descriptors that were opened with `O_PATH`.
-fn set_mode(file: &OwnedFd, mode: u32) -> rustix::io::Result<()> {
+pub(super) fn set_mode(file: &OwnedFd, mode: u32) -> rustix::io::Result<()> {
     rustix::fs::chmod(by_descriptor(file), Mode::from_raw_mode(mode))
 }
 

@@ -1,5 +1,6 @@
 //! Removal of whole trees.
 
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
@@ -7,7 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, StatxAttributes, StatxFlags};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, StatxAttributes, StatxFlags,
+};
 use rustix::io::Errno;
 
 use super::readable::open_in_mount;
@@ -16,7 +19,12 @@ const LIST_DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const DIRECTORY_ONLY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const BUFFER_BYTES: usize = 32 * 1024;
+/// Size of the part of a directory that is read at once. One part of each open directory is held.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// Maximum number of directories of a tree that are open at the same time.
+const MAX_LEVELS: usize = 32;
+/// Number of times that a directory is read again because it was not empty after its removal.
+const MAX_PASSES: u32 = 8;
 
 /// Returns a path of an open directory that no rename can redirect.
 pub(super) fn by_descriptor(dir: &impl AsFd) -> PathBuf {
@@ -25,9 +33,14 @@ pub(super) fn by_descriptor(dir: &impl AsFd) -> PathBuf {
 
 /// Removes a tree without following symlinks, including parts that deny access to their owner.
 ///
+/// The tree may have any depth: at most 40 descriptors are open, and a level takes a few bytes.
+///
 /// Mount points below the top are not entered. They and the directories above them are kept, and
 /// their paths relative to the tree are returned.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// Returns the error of the system if a file cannot be removed. Others may be removed already.
+pub fn remove_tree(path: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -60,41 +73,66 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// Removal of one tree, with the directories from the top down to the current one.
+/// Removal of one tree.
+///
+/// An agent chooses the depth. So only the innermost directories are open, and the others are
+/// reached again by `..`. They are recognised by their identity, because another process may have
+/// moved the directory below out of the tree.
 struct Removal {
-    levels: Vec<Level>,
-    mount_points: Vec<PathBuf>,
+    /// Path of the top, for the paths of mount points.
+    top: PathBuf,
+    /// Identities of the directories above `levels`, from the top down.
+    above: Vec<Identity>,
+    /// The innermost directories, at most [`MAX_LEVELS`].
+    levels: VecDeque<Level>,
+    /// Directories with mount points below.
+    kept: HashSet<Identity>,
+    mount_points: BTreeSet<PathBuf>,
 }
+
+/// Device and inode of a directory.
+type Identity = (u64, u64);
 
 struct Level {
     dir: OwnedFd,
-    /// Name in the directory above; empty for the top.
-    name: CString,
-    /// Entries that are still to be removed.
+    identity: Identity,
+    /// Name in the directory above. Unknown for the top, and if this directory was reached by `..`.
+    name: Option<CString>,
+    /// Entries that were read and are still to be removed.
     rest: Vec<(CString, FileType)>,
+    has_more: bool,
     /// Set if a mount point lies below.
     is_kept: bool,
+    /// Number of times that the directory was read to its end.
+    passes: u32,
 }
 
 impl Removal {
     fn of(top: OwnedFd) -> rustix::io::Result<Self> {
-        let levels = vec![Level::open(top, CString::default())?];
-        Ok(Self { levels, mount_points: Vec::new() })
+        let path = std::fs::read_link(by_descriptor(&top)).unwrap_or_default();
+        Ok(Self {
+            top: path,
+            above: Vec::new(),
+            levels: VecDeque::from([Level::of(top, None)?]),
+            kept: HashSet::new(),
+            mount_points: BTreeSet::new(),
+        })
     }
 
     fn run(mut self, parent: &OwnedFd, name: &CStr) -> rustix::io::Result<Vec<PathBuf>> {
-        while let Some(level) = self.levels.last_mut() {
-            match level.rest.pop() {
+        let mut buffer = vec![MaybeUninit::<u8>::uninit(); BUFFER_BYTES];
+        while let Some(level) = self.levels.back_mut() {
+            match level.next(&mut buffer)? {
                 Some((name, kind)) => self.remove(name, kind)?,
                 None => self.leave(parent, name)?,
             }
         }
-        Ok(self.mount_points)
+        Ok(self.mount_points.into_iter().collect())
     }
 
     /// Removes an entry of the current directory, or enters it.
     fn remove(&mut self, name: CString, kind: FileType) -> rustix::io::Result<()> {
-        let Some(level) = self.levels.last_mut() else { return Ok(()) };
+        let Some(level) = self.levels.back_mut() else { return Ok(()) };
         let dir = &level.dir;
         if !matches!(kind, FileType::Directory | FileType::Unknown) {
             match with_access(dir, || rustix::fs::unlinkat(dir, &*name, AtFlags::empty())) {
@@ -118,7 +156,7 @@ impl Removal {
         });
         match opened {
             Ok(below) if is_mount_point(&below)? => self.keep(&name),
-            Ok(below) => self.levels.push(Level::open(below, name)?),
+            Ok(below) => self.enter(below, name)?,
             Err(Errno::XDEV) => self.keep(&name),
             Err(Errno::NOENT) => {}
             Err(Errno::NOTDIR | Errno::LOOP) => {
@@ -134,46 +172,120 @@ impl Removal {
         Ok(())
     }
 
-    /// Removes the current directory, which is empty apart from mount points.
+    /// Makes a directory the current one. Closes the outermost open one if there are too many.
+    fn enter(&mut self, dir: OwnedFd, name: CString) -> rustix::io::Result<()> {
+        let below = Level::of(dir, Some(name))?;
+        if self.kept.contains(&below.identity) {
+            if let Some(level) = self.levels.back_mut() {
+                level.is_kept = true;
+            }
+            return Ok(());
+        }
+        if self.levels.len() == MAX_LEVELS
+            && let Some(outermost) = self.levels.pop_front()
+        {
+            self.above.push(outermost.identity);
+        }
+        self.levels.push_back(below);
+        Ok(())
+    }
+
+    /// Removes the current directory, which is empty apart from mount points. The directory above
+    /// becomes the current one.
     fn leave(&mut self, parent: &OwnedFd, top: &CStr) -> rustix::io::Result<()> {
-        let Some(level) = self.levels.pop() else { return Ok(()) };
+        let Some(mut level) = self.levels.pop_back() else { return Ok(()) };
+        if self.levels.is_empty()
+            && let Some(above) = self.above.pop()
+        {
+            self.levels.push_back(Level::above(&level.dir, above)?);
+        }
         if level.is_kept {
-            if let Some(above) = self.levels.last_mut() {
+            self.kept.insert(level.identity);
+            if let Some(above) = self.levels.back_mut() {
                 above.is_kept = true;
             }
             return Ok(());
         }
-        let (dir, name) = match self.levels.last() {
-            Some(above) => (&above.dir, &*level.name),
+        let (dir, name) = match self.levels.back() {
             None => (parent, top),
+            Some(above) => match &level.name {
+                Some(name) => (&above.dir, &**name),
+                // The directory above is read again, and so finds this one, which is empty now.
+                None => return Ok(()),
+            },
         };
-        let removed = with_access(dir, || rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR));
-        absent_is_fine(removed)
+        match with_access(dir, || rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)) {
+            // Some file systems omit entries from a listing during which others are removed.
+            Err(Errno::NOTEMPTY | Errno::EXIST) if level.passes < MAX_PASSES => {
+                level.rewind()?;
+                self.levels.push_back(level);
+                Ok(())
+            }
+            other => absent_is_fine(other),
+        }
     }
 
     /// Keeps a mount point of the current directory.
     fn keep(&mut self, name: &CStr) {
-        let above = self.levels.iter().skip(1).map(|level| &*level.name);
-        let names = above.chain([name]).map(|name| OsStr::from_bytes(name.to_bytes()));
-        self.mount_points.push(names.collect());
-        if let Some(level) = self.levels.last_mut() {
-            level.is_kept = true;
-        }
+        let Some(level) = self.levels.back_mut() else { return };
+        level.is_kept = true;
+        let name = OsStr::from_bytes(name.to_bytes());
+        let dir = std::fs::read_link(by_descriptor(&level.dir)).unwrap_or_default();
+        let below = dir.strip_prefix(&self.top).unwrap_or(Path::new(""));
+        self.mount_points.insert(below.join(name));
     }
 }
 
 impl Level {
-    fn open(dir: OwnedFd, name: CString) -> rustix::io::Result<Self> {
-        let mut rest = Vec::new();
-        let mut buffer = [MaybeUninit::<u8>::uninit(); BUFFER_BYTES];
-        let mut entries = RawDir::new(&dir, &mut buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                rest.push((entry.file_name().to_owned(), entry.file_type()));
+    fn of(dir: OwnedFd, name: Option<CString>) -> rustix::io::Result<Self> {
+        let stat = rustix::fs::fstat(&dir)?;
+        let identity = (stat.st_dev, stat.st_ino);
+        Ok(Self {
+            dir,
+            identity,
+            name,
+            rest: Vec::new(),
+            has_more: true,
+            is_kept: false,
+            passes: 0,
+        })
+    }
+
+    /// Opens the directory above `dir`, which must have this identity.
+    fn above(dir: &OwnedFd, identity: Identity) -> rustix::io::Result<Self> {
+        let open = || rustix::fs::openat(dir, "..", LIST_DIRECTORY, Mode::empty());
+        let level = Self::of(with_access(dir, open)?, None)?;
+        // Another process has moved the directory below.
+        if level.identity == identity { Ok(level) } else { Err(Errno::STALE) }
+    }
+
+    /// Returns an entry that is still to be removed. Reads a part of the directory if necessary.
+    fn next(
+        &mut self,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> rustix::io::Result<Option<(CString, FileType)>> {
+        while self.rest.is_empty() && self.has_more {
+            let mut entries = RawDir::new(&self.dir, &mut *buffer);
+            self.has_more = false;
+            while let Some(entry) = entries.next() {
+                let entry = entry?;
+                self.has_more = true;
+                if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                    self.rest.push((entry.file_name().to_owned(), entry.file_type()));
+                }
+                if entries.is_buffer_empty() {
+                    break;
+                }
             }
         }
-        Ok(Self { dir, name, rest, is_kept: false })
+        Ok(self.rest.pop())
+    }
+
+    /// Begins to read the directory again.
+    fn rewind(&mut self) -> rustix::io::Result<()> {
+        self.passes += 1;
+        self.has_more = true;
+        rustix::fs::seek(&self.dir, SeekFrom::Start(0)).map(drop)
     }
 }
 

@@ -85,6 +85,12 @@ mod tests {
         let left = used.path().with_file_name(format!("{PREFIX}left-by-a-test"));
         std::fs::create_dir(&left).unwrap();
         std::fs::write(left.join("f"), "").unwrap();
+        // A command may have nested more directories than this process may have descriptors.
+        let mut at = File::open(&left).unwrap();
+        for _ in 0..2_000 {
+            rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, "d", OFlags::RDONLY, Mode::empty()).unwrap().into();
+        }
         let second = TemporaryDir::new().unwrap();
         assert!(used.path().is_dir() && second.path().is_dir() && !left.exists());
         let path = used.path().to_owned();

@@ -28,5 +28,6 @@ mod prestart;
 mod reruns;
 #[cfg(feature = "srt")]
 mod srt;
+mod trees;
 #[cfg(feature = "native")]
 mod wrapped;
