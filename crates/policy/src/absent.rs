@@ -115,7 +115,7 @@ fn creation_targets(
     let mut targets = Vec::new();
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
-        let Some((existing, rest)) = split_existing(tree, &path, entry, known)? else { break };
+        let Some((existing, rest)) = split_existing(tree, &path, entry, known) else { break };
         entry = Entry::AbsentOrLink;
         let canonical = match known.get(&existing) {
             Some(dir) => Ok(dir.clone()),
@@ -155,12 +155,13 @@ fn split_existing(
     path: &Path,
     entry: Entry,
     known: &BTreeMap<PathBuf, PathBuf>,
-) -> io::Result<Option<(PathBuf, PathBuf)>> {
+) -> Option<(PathBuf, PathBuf)> {
     for prefix in path.ancestors().skip(usize::from(entry == Entry::Absent)) {
-        if known.contains_key(prefix) || tree.kind(prefix)?.is_some() {
+        // A path that cannot be inspected lies in a directory that is read-only for that reason.
+        if known.contains_key(prefix) || tree.kind(prefix).is_ok_and(|kind| kind.is_some()) {
             let rest = path.strip_prefix(prefix).unwrap_or(Path::new("")).to_owned();
-            return Ok(Some((prefix.to_owned(), rest)));
+            return Some((prefix.to_owned(), rest));
         }
     }
-    Ok(None)
+    None
 }

@@ -22,7 +22,6 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::absent::{AbsentPaths, creation_rules};
@@ -34,7 +33,7 @@ use crate::plan::{MountError, MountOptions, MountPlan, Unenforced, UnenforcedRea
 use crate::policy::Policy;
 use crate::repositories::RepositorySearch;
 use crate::rules::{PathRule, is_glob, is_inside};
-use crate::tree::{NodeKind, Tree};
+use crate::tree::{NodeKind, Tree, inspectable_above, is_absent};
 
 /// Maximum number of files and directories that the patterns of one policy are compared with.
 const MAX_VISITED: usize = 200_000;
@@ -128,14 +127,7 @@ impl MountCompiler<'_> {
     fn resolve(&self, path: &Path) -> Result<Option<PathBuf>, MountError> {
         match self.tree.canonicalize(path) {
             Ok(path) => Ok(Some(path)),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(None)
-            }
+            Err(error) if is_absent(&error) => Ok(None),
             Err(source) => Err(MountError::Tree { path: path.to_owned(), source }),
         }
     }
@@ -151,7 +143,8 @@ impl MountCompiler<'_> {
         let mut found = BTreeSet::new();
         for rule in rules {
             for path in self.candidates(list, rule)? {
-                let Some(canonical) = self.resolve(&path)? else {
+                // A command may have closed a directory above. No command opens it then.
+                let Some(canonical) = self.resolve(&path).ok().flatten() else {
                     self.report_unenforced(list, rule, UnenforcedReason::Absent);
                     continue;
                 };
@@ -179,7 +172,15 @@ impl MountCompiler<'_> {
         let mut found = BTreeSet::new();
         for rule in rules {
             for path in self.candidates(list, rule)? {
-                match self.resolve(&path)? {
+                let resolved = match self.resolve(&path) {
+                    Ok(resolved) => resolved,
+                    // A path that cannot be inspected is covered by a directory above it.
+                    Err(error) => {
+                        found.insert(inspectable_above(self.tree, &path).ok_or(error)?);
+                        continue;
+                    }
+                };
+                match resolved {
                     Some(canonical) => {
                         found.insert(canonical);
                     }
@@ -260,6 +261,7 @@ impl MountCompiler<'_> {
         if list != DENY_WRITE {
             self.report_unenforced(list, rule, UnenforcedReason::FutureFiles);
         }
+        let is_denying = list.starts_with("deny");
         let mut found = Vec::new();
         let mut rest = vec![literal];
         while let Some(path) = rest.pop() {
@@ -272,17 +274,25 @@ impl MountCompiler<'_> {
             }
             if glob::matches(pattern.as_bytes(), path.as_os_str().as_encoded_bytes()) {
                 found.push(path);
-            } else if self.kind(&path)? == Some(NodeKind::Directory) {
-                match self.tree.read_dir(&path) {
-                    Ok(names) => rest.extend(names.into_iter().map(|(name, _)| path.join(name))),
-                    // The entries of a directory that cannot be listed are unknown. It is hidden as
-                    // a whole, and never opened.
-                    Err(_) if list == "denyRead" => found.push(path),
-                    Err(_) => {}
+                continue;
+            }
+            let names = match self.tree.kind(&path) {
+                Ok(Some(NodeKind::Directory)) => {
+                    self.tree.read_dir(&path).map_err(|_| Some(path.clone()))
                 }
+                Ok(_) => continue,
+                Err(_) => Err(inspectable_above(self.tree, &path)),
+            };
+            match names {
+                Ok(names) => rest.extend(names.into_iter().map(|(name, _)| path.join(name))),
+                // The entries of a directory that cannot be listed are unknown. It is hidden or
+                // protected as a whole, and never opened.
+                Err(unknown) if is_denying => found.extend(unknown),
+                Err(_) => {}
             }
         }
         found.sort();
+        found.dedup();
         Ok(found)
     }
 
@@ -300,7 +310,8 @@ impl MountCompiler<'_> {
         }
         let mut search = RepositorySearch::new(self.tree, writable, &mut self.searched);
         let is_complete = search.find(root, policy.config().mandatory_deny_search_depth);
-        let RepositorySearch { repositories, names, .. } = search;
+        let RepositorySearch { repositories, names, unreadable, .. } = search;
+        protected.extend(unreadable);
         let top_level =
             mandatory::FILES.iter().chain(&mandatory::DIRECTORIES).map(|name| root.join(name));
         // A name that the search has not found does not exist.
@@ -338,13 +349,21 @@ impl MountCompiler<'_> {
         Ok(())
     }
 
-    /// Protects a path if it exists. Returns `false` for an absent path and a dangling symlink.
+    /// Protects a path if it exists, or a directory above if that is unknown. Returns `false` for
+    /// an absent path and a dangling symlink.
     fn protect_existing(
         &mut self,
         path: &Path,
         protected: &mut BTreeSet<PathBuf>,
     ) -> Result<bool, MountError> {
-        let found = if self.kind(path)?.is_some() { self.resolve(path)? } else { None };
+        let inspected = match self.kind(path) {
+            Ok(Some(_)) => self.resolve(path),
+            other => other.map(|_| None),
+        };
+        let found = match inspected {
+            Ok(found) => found,
+            Err(error) => Some(inspectable_above(self.tree, path).ok_or(error)?),
+        };
         let exists = found.is_some();
         protected.extend(found);
         Ok(exists)

@@ -2,11 +2,11 @@
 //! directories, submodules and worktrees.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::mandatory;
-use crate::tree::{NodeKind, Tree};
+use crate::tree::{NodeKind, Tree, is_absent};
 
 /// Maximum number of directories that are searched for one policy; they take about half a second.
 const MAX_DIRECTORIES: usize = 20_000;
@@ -25,6 +25,8 @@ pub(crate) struct RepositorySearch<'s> {
     pub(crate) repositories: BTreeSet<PathBuf>,
     /// Protected files and directories that may exist.
     pub(crate) names: Vec<PathBuf>,
+    /// Directories whose entries are unknown.
+    pub(crate) unreadable: Vec<PathBuf>,
 }
 
 impl<'s> RepositorySearch<'s> {
@@ -33,16 +35,23 @@ impl<'s> RepositorySearch<'s> {
         writable: &'s BTreeSet<PathBuf>,
         visited: &'s mut usize,
     ) -> Self {
-        Self { tree, writable, visited, repositories: BTreeSet::new(), names: Vec::new() }
+        Self {
+            tree,
+            writable,
+            visited,
+            repositories: BTreeSet::new(),
+            names: Vec::new(),
+            unreadable: Vec::new(),
+        }
     }
 
     /// Searches a directory breadth-first, completely or to `max_depth`. Returns `false` if it
     /// contains too many directories to search all.
     ///
-    /// A directory that cannot be listed is skipped. The commands of a session run as the same user
-    /// and cannot list it either.
+    /// A directory that cannot be listed is recorded. The commands of a session run as the same
+    /// user and could make it listable again.
     pub(crate) fn find(&mut self, root: &Path, max_depth: Option<u8>) -> bool {
-        let mut rest = VecDeque::from([(root.to_owned(), 0)]);
+        let mut rest = VecDeque::from([(root.to_owned(), 0_usize)]);
         while let Some((dir, depth)) = rest.pop_front() {
             if KERNEL_TREES.iter().any(|tree| dir == Path::new(tree)) {
                 continue;
@@ -50,14 +59,14 @@ impl<'s> RepositorySearch<'s> {
             if !self.visit() {
                 break;
             }
-            for (name, kind) in self.tree.read_dir(&dir).unwrap_or_default() {
+            for (name, kind) in self.entries(&dir) {
                 let path = dir.join(&name);
                 if name == ".git" {
                     self.add_repository(&path, kind);
                     continue;
                 }
                 self.add_protected(&dir, &name);
-                let is_within_depth = max_depth.is_none_or(|max| depth < max);
+                let is_within_depth = max_depth.is_none_or(|max| depth < max.into());
                 if kind == NodeKind::Directory && name != mandatory::UNSEARCHED && is_within_depth {
                     rest.push_back((path, depth + 1));
                 }
@@ -65,6 +74,19 @@ impl<'s> RepositorySearch<'s> {
         }
         // The search for submodules counts its directories too.
         *self.visited <= MAX_DIRECTORIES
+    }
+
+    /// Returns the entries of a directory, or none if they are unknown.
+    fn entries(&mut self, dir: &Path) -> Vec<(OsString, NodeKind)> {
+        match self.tree.read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) => {
+                if !is_absent(&error) {
+                    self.unreadable.push(dir.to_owned());
+                }
+                Vec::new()
+            }
+        }
     }
 
     /// Counts a directory. Returns `false` once the limit is exceeded.
@@ -115,6 +137,9 @@ impl<'s> RepositorySearch<'s> {
         let Ok(git) = self.tree.canonicalize(&git) else { return };
         let is_writable = self.writable.iter().any(|root| git.starts_with(root));
         if is_writable && self.repositories.insert(git.clone()) {
+            if self.tree.kind(&git.join("HEAD")).is_err() {
+                self.unreadable.push(git.clone());
+            }
             self.add_modules(git.join(mandatory::GIT_MODULES));
         }
     }
@@ -126,7 +151,7 @@ impl<'s> RepositorySearch<'s> {
             if !self.visit() {
                 return;
             }
-            let entries = self.tree.read_dir(&dir).unwrap_or_default();
+            let entries = self.entries(&dir);
             if entries.iter().any(|(name, _)| name == "HEAD") {
                 self.add(dir);
                 continue;

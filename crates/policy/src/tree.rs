@@ -51,3 +51,15 @@ pub trait Tree {
     /// Returns an error if the file cannot be read.
     fn read_start(&self, path: &Path, max: usize) -> io::Result<Vec<u8>>;
 }
+
+/// Returns whether an error reports that there is no file, and not that it cannot be inspected.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Returns the deepest directory on the way to `path` that can be inspected, or `None` for `/`.
+pub(crate) fn inspectable_above(tree: &dyn Tree, path: &Path) -> Option<PathBuf> {
+    let above = path.ancestors().skip(1).filter(|above| above.parent().is_some());
+    let mut inspected = above.filter(|above| matches!(tree.kind(above), Ok(Some(_))));
+    inspected.find_map(|above| tree.canonicalize(above).ok())
+}
