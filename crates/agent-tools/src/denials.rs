@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use policy::Access;
-use sandbox_core::Quarantined;
+use sandbox_core::{QuarantineOutcome, Quarantined};
 use serde::{Deserialize, Serialize};
 
 use crate::sharing::{FixedText, parse_access};
@@ -121,7 +121,10 @@ pub(crate) fn find(
 pub(crate) fn from_quarantined(quarantined: &Quarantined, reason: Option<Reason>) -> Denial {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let unknown = || Reason { rule: "it is protected".to_owned(), remedy: None };
-    let Reason { rule, remedy } = reason.unwrap_or_else(unknown);
+    let Reason { mut rule, remedy } = reason.unwrap_or_else(unknown);
+    if quarantined.outcome != QuarantineOutcome::Moved {
+        rule += &format!("; {}", quarantined.outcome);
+    }
     let moved_to = quarantined.moved_to.as_deref().map(text);
     Denial { target: text(&quarantined.path), access: "write", rule, remedy, moved_to }
 }

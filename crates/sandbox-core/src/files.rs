@@ -17,7 +17,11 @@ use std::path::{Path, PathBuf};
 pub use directory::SessionDir;
 pub use error::{FileError, FileErrorKind};
 pub use exchange::{Found, Replaced};
+#[cfg(feature = "native")]
+pub(crate) use readable::with_access;
 pub use readable::{ReadableDirectory, is_opened_by_grant};
+#[cfg(feature = "native")]
+pub(crate) use remove::by_descriptor;
 pub use remove::remove_tree;
 pub use staged::{STAGED_PREFIX, StagedFile, is_own_staged_name, is_staged_name};
 

@@ -95,13 +95,14 @@ mod srt;
 
 #[cfg(feature = "native")]
 pub use native::{
-    AttachedCommand, NativeSandbox, NativeSandboxBuilder, OpenError, OpenErrorKind, probe,
+    AttachedCommand, AttachedOutcome, NativeSandbox, NativeSandboxBuilder, OpenError,
+    OpenErrorKind, probe,
 };
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
     CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport,
-    ExecError, ExecErrorKind, Limit, Limits, Quarantined, Sandbox, Tier, UnknownWeakness,
-    UnknownWeaknessKind, Weakness,
+    ExecError, ExecErrorKind, Limit, Limits, QuarantineOutcome, Quarantined, Sandbox, Tier,
+    UnknownWeakness, UnknownWeaknessKind, Weakness,
 };
 #[cfg(feature = "srt")]
 pub use srt::{SrtError, SrtErrorKind, SrtSandbox};

@@ -19,6 +19,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod access;
 mod attached;
 mod builder;
 mod cgroup;
@@ -50,7 +51,7 @@ mod tree;
 mod wire;
 mod wrapped;
 
-pub use attached::AttachedCommand;
+pub use attached::{AttachedCommand, AttachedOutcome};
 pub use builder::NativeSandboxBuilder;
 pub use engine::NativeSandbox;
 pub use error::{OpenError, OpenErrorKind};

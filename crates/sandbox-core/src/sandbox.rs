@@ -9,9 +9,11 @@ mod weakness;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "native")]
+pub(crate) use command::exit_code;
 pub use command::{
     CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError, ExecErrorKind,
-    Quarantined,
+    QuarantineOutcome, Quarantined,
 };
 pub use limits::{Cgroups, Limit, Limits};
 pub use report::{Enforcement, EngineReport};

@@ -164,6 +164,7 @@ impl Sandbox for SrtSandbox {
             stdout: stdout.map_err(read)?,
             stderr: stderr.map_err(read)?,
             quarantined: Vec::new(),
+            sandbox_ended: None,
             limit: None,
             elapsed: started.elapsed(),
         })

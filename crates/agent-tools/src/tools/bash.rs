@@ -181,16 +181,20 @@ impl LocalSession {
             }
         };
         let stdout = for_display("stdout", &ran.stdout);
-        let stderr = for_display("stderr", &ran.stderr);
+        let mut stderr = for_display("stderr", &ran.stderr);
         let mut denied = self.explain_stderr(&stderr);
         denied.extend(ran.quarantined.iter().map(|quarantined| {
             let reason = self.denial_reason(&quarantined.path, Access::Write);
             denials::from_quarantined(quarantined, reason)
         }));
+        if let Some(reason) = ran.sandbox_ended {
+            stderr += &format!("sandbox: every process of the session was ended: {reason}\n");
+            self.reopen_sandbox(&sandbox).await;
+        }
         let command_stdout_bytes = stdout.len();
         let mut output = BashOutput::default();
         (output.stdout, output.stderr) = (stdout, stderr);
-        output.exit_code = ran.status.code();
+        output.exit_code = ran.exit_code();
         output.timed_out = ran.status == CommandStatus::TimedOut;
         output.limit_reached = ran.limit_reached().and_then(limit_key);
         output.denied = denied;

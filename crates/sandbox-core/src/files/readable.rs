@@ -32,6 +32,7 @@ static GRANTED: Mutex<Option<HashMap<(u64, u64), Granted>>> = Mutex::new(None);
 #[derive(Debug)]
 struct Granted {
     original: u32,
+    granted: u32,
     holders: usize,
 }
 
@@ -41,7 +42,6 @@ struct Grant {
     file: OwnedFd,
     id: (u64, u64),
     original: u32,
-    granted: u32,
 }
 
 /// Directory that is open for listing and stays accessible while this value exists.
@@ -142,6 +142,22 @@ pub(super) fn open_file(dir: impl AsFd, path: &Path, flags: OFlags) -> rustix::i
     opened
 }
 
+/// Runs an operation on entries of an open directory. If the directory denies it to its owner, the
+/// owner has all permissions for a moment.
+#[cfg(feature = "native")]
+pub(crate) fn with_access<T>(
+    dir: &OwnedFd,
+    operation: impl Fn() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    match operation() {
+        Err(Errno::ACCESS) => {
+            let _granted = Grant::with(duplicate(dir)?, 0o700)?;
+            operation()
+        }
+        other => other,
+    }
+}
+
 /// Returns whether this process opens a file with this mode only by a grant.
 pub fn is_opened_by_grant(mode: u16) -> bool {
     u32::from(mode) & READ == 0 && !rustix::process::geteuid().is_root()
@@ -150,19 +166,27 @@ pub fn is_opened_by_grant(mode: u16) -> bool {
 impl Grant {
     /// Grants the owner access to an open regular file or directory of this user.
     fn of(file: OwnedFd) -> rustix::io::Result<Self> {
+        Self::with(file, LIST)
+    }
+
+    /// Like [`Grant::of`], with these permissions if the file is a directory.
+    fn with(file: OwnedFd, of_directory: u32) -> rustix::io::Result<Self> {
         let mut granted = lock(&GRANTED);
         let stat = rustix::fs::fstat(&file)?;
         let needed = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => LIST,
+            FileType::Directory => of_directory,
             FileType::RegularFile => READ,
             _ => return Err(Errno::ACCESS),
         };
         let id = (stat.st_dev, stat.st_ino);
         let granted = granted.get_or_insert_default();
         if let Some(known) = granted.get_mut(&id) {
+            if known.granted & needed != needed {
+                set_mode(&file, known.granted | needed)?;
+                known.granted |= needed;
+            }
             known.holders += 1;
-            let original = known.original;
-            return Ok(Self { file, id, original, granted: original | needed });
+            return Ok(Self { file, id, original: known.original });
         }
         let original = stat.st_mode & 0o7777;
         let is_denied_by_mode = original & needed != needed;
@@ -170,8 +194,8 @@ impl Grant {
             return Err(Errno::ACCESS);
         }
         set_mode(&file, original | needed)?;
-        granted.insert(id, Granted { original, holders: 1 });
-        Ok(Self { file, id, original, granted: original | needed })
+        granted.insert(id, Granted { original, granted: original | needed, holders: 1 });
+        Ok(Self { file, id, original })
     }
 }
 
@@ -185,9 +209,10 @@ impl Drop for Grant {
         if known.holders > 0 {
             return;
         }
+        let mode = known.granted;
         granted.get_or_insert_default().remove(&self.id);
         // A mode that a command has set meanwhile is kept.
-        let is_ours = |stat: Stat| stat.st_mode & 0o7777 == self.granted;
+        let is_ours = |stat: Stat| stat.st_mode & 0o7777 == mode;
         if rustix::fs::fstat(&self.file).is_ok_and(is_ours) {
             // If this fails, the owner keeps the permission.
             let _ = set_mode(&self.file, self.original);

@@ -27,7 +27,7 @@ const MAX_LEVELS: usize = 32;
 const MAX_PASSES: u32 = 8;
 
 /// Returns a path of an open directory that no rename can redirect.
-pub(super) fn by_descriptor(dir: &impl AsFd) -> PathBuf {
+pub(crate) fn by_descriptor(dir: &impl AsFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()))
 }
 

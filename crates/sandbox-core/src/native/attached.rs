@@ -11,9 +11,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::connection::Connection;
 use super::outcome::{Outcome, read_report};
-use super::refresh::Mounts;
+use super::refresh::{Mounts, Settled};
 use super::request::{self, CommandText};
-use crate::sandbox::{CommandSpec, CommandStatus, ExecError, Quarantined};
+use crate::sandbox::{CommandSpec, CommandStatus, ExecError, Quarantined, exit_code};
 
 /// A command that runs on the caller's standard streams. Dropping it kills the command and every
 /// process that it started.
@@ -23,6 +23,8 @@ pub struct AttachedCommand {
     signals: OwnedWriteHalf,
     cwd: PathBuf,
     began: SystemTime,
+    /// The status and the count of watched creations, once they have been reported.
+    reported: Option<(CommandStatus, u32)>,
     connection: Arc<Connection>,
     mounts: Arc<Mounts>,
 }
@@ -44,7 +46,7 @@ pub(super) async fn start(
     let (report, signals) = channel.into_split();
     let (connection, mounts) = (Arc::clone(connection), Arc::clone(mounts));
     let cwd = connection.working_dir(spec).to_owned();
-    Ok(AttachedCommand { report, signals, cwd, began, connection, mounts })
+    Ok(AttachedCommand { report, signals, cwd, began, reported: None, connection, mounts })
 }
 
 impl AttachedCommand {
@@ -57,26 +59,51 @@ impl AttachedCommand {
         let _ = rustix::net::send(self.signals.as_ref(), &number.to_le_bytes(), flags);
     }
 
-    /// Waits until every process of the command has exited.
+    /// Waits until every process of the command has exited, and quarantines the files that it
+    /// created although the policy denies it.
     ///
     /// # Errors
     /// Returns [`ExecError`] if the command could not be started, or if the session ended under it.
     ///
     /// # Cancel safety
     /// After the future is dropped, `wait` can be called again.
-    pub async fn wait(&mut self) -> Result<CommandStatus, ExecError> {
-        self.report
-            .readable()
-            .await
-            .map_err(|source| ExecError::Host { operation: "wait for the exit report", source })?;
-        let report = read_report(&mut self.report).await?;
-        self.mounts.after_command(report.watched_creations).await;
-        Outcome { report, timed_out: false }.status(self.connection.shell(), &self.cwd)
+    pub async fn wait(&mut self) -> Result<AttachedOutcome, ExecError> {
+        let (status, watched_creations) = match self.reported {
+            Some(reported) => reported,
+            None => {
+                self.report.readable().await.map_err(|source| ExecError::Host {
+                    operation: "wait for the exit report",
+                    source,
+                })?;
+                let report = read_report(&mut self.report).await?;
+                let watched_creations = report.watched_creations;
+                let outcome = Outcome { report, timed_out: false };
+                let status = outcome.status(self.connection.shell(), &self.cwd)?;
+                *self.reported.insert((status, watched_creations))
+            }
+        };
+        let Settled { quarantined, sandbox_ended } =
+            self.mounts.settle(self.began, watched_creations).await;
+        Ok(AttachedOutcome { status, quarantined, sandbox_ended })
     }
+}
 
-    /// Quarantines the paths that the command created although the policy denies it. Call it after
-    /// [`AttachedCommand::wait`].
-    pub fn quarantine(&self) -> Vec<Quarantined> {
-        self.mounts.quarantine(self.began)
+/// The result of an [`AttachedCommand`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AttachedOutcome {
+    /// The exit status.
+    pub status: CommandStatus,
+    /// Files that the command created although the policy denies their paths.
+    pub quarantined: Vec<Quarantined>,
+    /// The reason for which the sandbox ended after the command, if it did.
+    pub sandbox_ended: Option<&'static str>,
+}
+
+impl AttachedOutcome {
+    /// Returns the exit code, like
+    /// [`CommandOutput::exit_code`](crate::CommandOutput::exit_code).
+    pub fn exit_code(&self) -> i32 {
+        exit_code(self.status, &self.quarantined, self.sandbox_ended)
     }
 }

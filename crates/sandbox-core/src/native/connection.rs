@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -13,6 +13,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
+use super::access::OwnerAccess;
 use super::error::{OpenError, host_error};
 use super::memory_file::memory_file;
 use super::process::{InitProcess, SETUP_TIMEOUT, StartedInit};
@@ -29,10 +30,12 @@ const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Connection {
     /// `None` after the end of the session.
     control: Mutex<Option<OwnedFd>>,
+    /// Reason of this engine for the end of the session.
+    ended: OnceLock<&'static str>,
     updates: Mutex<OwnedFd>,
     init: InitProcess,
     shell: PathBuf,
-    session_dir: PathBuf,
+    session_dir: OwnerAccess,
     null: OwnedFd,
 }
 
@@ -52,10 +55,11 @@ impl Connection {
         let StartedInit { control, updates, process, .. } = init;
         Ok(Self {
             control: Mutex::new(Some(control)),
+            ended: OnceLock::new(),
             updates: Mutex::new(updates),
             init: process,
             shell: find_shell(),
-            session_dir: session_dir.to_owned(),
+            session_dir: OwnerAccess::of(session_dir),
             null,
         })
     }
@@ -75,7 +79,12 @@ impl Connection {
 
     /// Returns the directory in which a command starts.
     pub(super) fn working_dir<'s>(&'s self, spec: &'s CommandSpec) -> &'s Path {
-        spec.cwd.as_deref().unwrap_or(&self.session_dir)
+        spec.cwd.as_deref().unwrap_or(self.session_dir.path())
+    }
+
+    /// Returns to the owner the permissions on the session directory that a command took.
+    pub(super) fn restore_access(&self) {
+        self.session_dir.restore();
     }
 
     /// Sends a request with the command's ends of its streams and of its channel. Waits while the
@@ -129,7 +138,8 @@ impl Connection {
         let fds: Vec<_> = ends.into_iter().chain(file.as_ref().map(AsFd::as_fd)).collect();
         self.send_message(message, &fds).map_err(|errno| match errno {
             Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => {
-                ExecError::Ended { reason: "it was closed, or its init process was killed" }
+                let reason = "it was closed, or its init process was killed";
+                ExecError::Ended { reason: self.end_reason().unwrap_or(reason) }
             }
             errno => host("send the request")(errno),
         })
@@ -176,6 +186,23 @@ impl Connection {
     pub(super) async fn end(&self) {
         lock(&self.control).take();
         self.init.wait().await;
+    }
+
+    /// Like [`Connection::end`]. Later commands fail with this reason.
+    pub(super) async fn end_because(&self, reason: &'static str) {
+        self.begin_to_end(reason);
+        self.end().await;
+    }
+
+    /// Like [`Connection::end_because`], without waiting.
+    pub(super) fn begin_to_end(&self, reason: &'static str) {
+        let _ = self.ended.set(reason);
+        lock(&self.control).take();
+    }
+
+    /// Returns the reason for which this engine ended the session.
+    pub(super) fn end_reason(&self) -> Option<&'static str> {
+        self.ended.get().copied()
     }
 }
 

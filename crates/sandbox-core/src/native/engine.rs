@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::error::OpenError;
 use super::exec;
 use super::prestart::Prestart;
-use super::refresh::{CompiledPolicy, Mounts};
+use super::refresh::{CompiledPolicy, Mounts, NOT_REFRESHED};
 use super::wrapped::WrappedCommands;
 use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox};
 
@@ -120,9 +120,9 @@ impl NativeSandbox {
     ///
     /// # Errors
     /// Returns [`OpenError`] if the policy cannot be compiled, or if the kernel denies a mount. The
-    /// previous mounts then stay in force.
+    /// sandbox then ends, because new files would not be protected.
     pub fn refresh(&self) -> Result<(), OpenError> {
-        self.mounts.reapply_policy()
+        self.mounts.reapply_policy().inspect_err(|_| self.connection.begin_to_end(NOT_REFRESHED))
     }
 
     /// Starts a command on the caller's standard input, output and error.
@@ -154,6 +154,8 @@ impl Sandbox for NativeSandbox {
 
     async fn close(&self) {
         self.connection.end().await;
-        self.mounts.quarantine_unreported();
+        for file in self.mounts.quarantine_unreported() {
+            tracing::warn!("quarantined: {file}");
+        }
     }
 }

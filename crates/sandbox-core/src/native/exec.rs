@@ -11,11 +11,11 @@ use tokio::net::unix::pipe;
 use super::connection::Connection;
 use super::outcome::wait_exit;
 use super::prestart::{self, Prestart};
-use super::refresh::Mounts;
+use super::refresh::{Mounts, Settled};
 use super::request::{self, CommandText};
 use super::streams::{CommandPipes, capture, command_pipes, pipe_pair};
 use crate::sandbox::streams::feed;
-use crate::sandbox::{CommandOutput, CommandSpec, ExecError, Quarantined};
+use crate::sandbox::{CommandOutput, CommandSpec, ExecError};
 
 /// Runs a command to its end, then prestarts a shell for the next one.
 pub(super) async fn exec(
@@ -26,7 +26,7 @@ pub(super) async fn exec(
 ) -> Result<CommandOutput, ExecError> {
     let (started, began) = (Instant::now(), SystemTime::now());
     let running = prestart.begin();
-    let guard = CompletionGuard { mounts, began: Some(began) };
+    let guard = CompletionGuard { mounts, began, is_settled: false };
     let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
     let (pipes, stdin) = match prestart.take(connection, &spec) {
         Some(pipes) => (pipes, None),
@@ -44,14 +44,15 @@ pub(super) async fn exec(
     );
     let outcome = outcome?;
     let status = outcome.status(connection.shell(), connection.working_dir(&spec))?;
-    let quarantined = guard.complete();
-    mounts.after_command(outcome.report.watched_creations).await;
+    let Settled { quarantined, sandbox_ended } =
+        guard.complete(outcome.report.watched_creations).await;
     let read = host("read the output");
     let output = CommandOutput {
         stdout: stdout.map_err(read)?,
         stderr: stderr.map_err(read)?,
         status,
         quarantined,
+        sandbox_ended,
         limit: outcome.limit(),
         elapsed: started.elapsed(),
     };
@@ -63,22 +64,24 @@ pub(super) async fn exec(
 /// A running command whose exit report is still outstanding. Dropping it, as a cancelled future
 /// does, leaves the created paths of the command to a later check.
 struct CompletionGuard<'m> {
-    mounts: &'m Mounts,
-    /// `None` after the report has arrived.
-    began: Option<SystemTime>,
+    mounts: &'m Arc<Mounts>,
+    began: SystemTime,
+    is_settled: bool,
 }
 
 impl CompletionGuard<'_> {
-    /// Quarantines the forbidden paths that the command created. No process of it is alive.
-    fn complete(mut self) -> Vec<Quarantined> {
-        self.began.take().map(|began| self.mounts.quarantine(began)).unwrap_or_default()
+    /// Settles the session after the command. No process of it is alive.
+    async fn complete(mut self, watched_creations: u32) -> Settled {
+        let settled = self.mounts.settle(self.began, watched_creations).await;
+        self.is_settled = true;
+        settled
     }
 }
 
 impl Drop for CompletionGuard<'_> {
     fn drop(&mut self) {
-        if let Some(began) = self.began {
-            self.mounts.expect_unreported(began);
+        if !self.is_settled {
+            self.mounts.expect_unreported(self.began);
         }
     }
 }

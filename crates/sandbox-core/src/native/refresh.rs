@@ -7,9 +7,12 @@
 //! 2. Init adds only mounts that hide or protect. Running commands see them too, except commands
 //!    whose working directory lies below such a mount. A path that the policy allows, and that was
 //!    absent at open, becomes accessible when the sandbox is opened next.
-//! 3. The Landlock tier cannot revoke access. There, only the creation rules are updated.
+//! 3. A sandbox that cannot apply the policy to new files ends, with the reason. So does one in
+//!    which a file at a denied path could not be moved aside.
+//! 4. The Landlock tier cannot revoke access. There, only the creation rules are updated.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -23,7 +26,10 @@ use super::plan;
 use super::quarantine::Unchecked;
 use super::tree::compile;
 use crate::internal::lock;
-use crate::sandbox::Quarantined;
+use crate::sandbox::{QuarantineOutcome, Quarantined};
+
+/// The maximum number of times that a policy is compiled, if files vanish meanwhile.
+const MAX_ATTEMPTS: usize = 5;
 
 /// A policy compiled for one session.
 #[derive(Debug)]
@@ -47,6 +53,19 @@ pub(super) struct Mounts {
     /// Count of watched creations that the plan includes.
     included_creations: AtomicU32,
     unchecked: Unchecked,
+}
+
+/// Reasons for which the engine ends a session.
+pub(super) const NOT_REFRESHED: &str =
+    "the policy could not be applied to files that a command created";
+const NOT_MOVED: &str = "a file at a path that the policy denies could not be moved aside";
+
+/// The state of a session after a command.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) quarantined: Vec<Quarantined>,
+    /// The reason for which the sandbox has ended, if it has.
+    pub(super) sandbox_ended: Option<&'static str>,
 }
 
 impl fmt::Debug for Mounts {
@@ -79,6 +98,17 @@ impl Mounts {
     /// Blocks for a few milliseconds.
     pub(super) fn reapply_policy(&self) -> Result<(), OpenError> {
         let _exclusive = lock(&self.reapplying);
+        for _ in 1..MAX_ATTEMPTS {
+            match self.try_reapply_policy() {
+                // Another command has removed or renamed a file since the policy was compiled.
+                Err(OpenError::Host { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
+        self.try_reapply_policy()
+    }
+
+    fn try_reapply_policy(&self) -> Result<(), OpenError> {
         let mut fresh = compile(&self.policy, self.private.clone())?;
         let old = self.plan();
         let ops = if self.has_namespaces { fresh.restrictions_beyond(&old) } else { Vec::new() };
@@ -95,32 +125,64 @@ impl Mounts {
         Ok(())
     }
 
-    /// Reapplies the policy if commands have created watched files since the last time. Logs a
-    /// failure; the next command tries again.
-    pub(super) async fn after_command(self: &Arc<Self>, watched_creations: u32) {
+    /// Quarantines forbidden paths after a command, and reapplies the policy if commands have
+    /// created watched files. If that fails, the sandbox ends. No process of the command may be
+    /// alive.
+    pub(super) async fn settle(
+        self: &Arc<Self>,
+        began: SystemTime,
+        watched_creations: u32,
+    ) -> Settled {
+        self.connection.restore_access();
+        let mut quarantined = self.quarantine(began);
+        let is_moved = |file: &Quarantined| file.outcome == QuarantineOutcome::Moved;
+        let failed = if quarantined.iter().all(is_moved) {
+            self.after_command(watched_creations).await
+        } else {
+            Err(NOT_MOVED)
+        };
+        if let Err(reason) = failed {
+            self.connection.end_because(reason).await;
+            // No other command can interfere any more.
+            for later in self.quarantine(began) {
+                quarantined.retain(|earlier| earlier.path != later.path);
+                quarantined.push(later);
+            }
+        }
+        Settled { quarantined, sandbox_ended: self.connection.end_reason() }
+    }
+
+    /// Reapplies the policy if commands have created watched files since the last time.
+    async fn after_command(self: &Arc<Self>, watched_creations: u32) -> Result<(), &'static str> {
         // The report of a command whose shell did not start has no count.
         if watched_creations == 0
             || self.included_creations.load(Ordering::Relaxed) == watched_creations
         {
-            return;
+            return Ok(());
         }
         let mounts = Arc::clone(self);
         let reapplied = tokio::task::spawn_blocking(move || mounts.reapply_policy()).await;
         match reapplied {
-            Ok(Ok(())) => self.included_creations.store(watched_creations, Ordering::Relaxed),
-            Ok(Err(error)) => warn_not_refreshed(&error),
+            Ok(Ok(())) => {
+                self.included_creations.store(watched_creations, Ordering::Relaxed);
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                warn_not_refreshed(&error);
+                Err(NOT_REFRESHED)
+            }
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the refresh was interrupted"
                 );
+                Err(NOT_REFRESHED)
             }
         }
     }
 
-    /// Quarantines forbidden paths created since a command began. No process of the command may be
-    /// alive.
-    pub(super) fn quarantine(&self, began: SystemTime) -> Vec<Quarantined> {
+    /// Quarantines forbidden paths created since a command began.
+    fn quarantine(&self, began: SystemTime) -> Vec<Quarantined> {
         self.unchecked.quarantine(&self.plan().creation_rules.denied_paths, began)
     }
 
@@ -136,19 +198,25 @@ impl Mounts {
 
     /// Quarantines forbidden paths created by commands whose exit was not reported, then reapplies
     /// the policy.
-    pub(super) fn recover_unreported(&self) {
+    ///
+    /// # Errors
+    /// Returns the reason for which the sandbox has to end.
+    pub(super) fn recover_unreported(&self) -> Result<(), &'static str> {
         if self.unchecked.began().is_none() {
-            return;
+            return Ok(());
         }
-        for quarantined in self.quarantine_unreported() {
-            tracing::warn!(
-                path = %quarantined.path.display(),
-                "quarantined: the policy denies creating this path"
-            );
+        self.connection.restore_access();
+        let quarantined = self.quarantine_unreported();
+        for file in &quarantined {
+            tracing::warn!("quarantined: {file}");
         }
-        if let Err(error) = self.reapply_policy() {
+        if quarantined.iter().any(|file| file.outcome != QuarantineOutcome::Moved) {
+            return Err(NOT_MOVED);
+        }
+        self.reapply_policy().map_err(|error| {
             warn_not_refreshed(&error);
-        }
+            NOT_REFRESHED
+        })
     }
 }
 

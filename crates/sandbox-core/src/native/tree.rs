@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use policy::{MountOptions, MountPlan, NodeKind, Policy, Tree};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::error::OpenError;
 
@@ -17,7 +18,16 @@ pub(super) fn compile(policy: &Policy, private: Vec<PathBuf>) -> Result<MountPla
         .map_err(|source| OpenError::Policy { source: Box::new(source) })
 }
 
+/// Maximum length of the path of a directory that is listed, with room for protected names below.
+/// The kernel accepts paths of 4,095 bytes.
+const MAX_PATH_BYTES: usize = 3_072;
+/// Maximum number of directories above one that is listed. Each of them may need a mount.
+const MAX_DEPTH: usize = 256;
+
 /// The current files of the host. Each query reads the file system.
+///
+/// Directories beyond [`MAX_DEPTH`] or [`MAX_PATH_BYTES`] cannot be listed, so the compiler covers
+/// them as a whole.
 #[derive(Debug)]
 pub(super) struct HostTree;
 
@@ -38,7 +48,11 @@ impl Tree for HostTree {
     }
 
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        std::fs::canonicalize(path)
+        std::fs::canonicalize(path).map_err(|error| match Errno::from_io_error(&error) {
+            // A cycle of symlinks, or a target whose name no file can have, leads to no file.
+            Some(Errno::LOOP | Errno::NAMETOOLONG) => io::ErrorKind::NotFound.into(),
+            _ => error,
+        })
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
@@ -46,6 +60,9 @@ impl Tree for HostTree {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<(OsString, NodeKind)>> {
+        if path.as_os_str().len() > MAX_PATH_BYTES || path.components().count() > MAX_DEPTH {
+            return Err(io::ErrorKind::InvalidFilename.into());
+        }
         // Most file systems return the kind with the listing, without a further system call.
         std::fs::read_dir(path)?
             .map(|entry| entry.and_then(|entry| Ok((entry.file_name(), kind(entry.file_type()?)))))

@@ -162,7 +162,7 @@ fn serve(
     let mounts = session.mounts.upgrade().ok_or_else(closed)?;
     // The exit of a wrapped command is reported to its client, not to this process. So the paths
     // that earlier ones created are checked now.
-    mounts.recover_unreported();
+    mounts.recover_unreported().map_err(io::Error::other)?;
     mounts.expect_unreported(SystemTime::now());
     let (channel, end) = UnixStream::pair()?;
     let body =

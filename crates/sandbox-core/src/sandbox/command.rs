@@ -72,6 +72,8 @@ pub struct CommandOutput {
     pub status: CommandStatus,
     /// Files that the command created although the policy denies their paths.
     pub quarantined: Vec<Quarantined>,
+    /// The reason for which the sandbox ended after the command, if it did.
+    pub sandbox_ended: Option<&'static str>,
     /// The limit that the kernel reports for the command as a whole.
     /// [`CommandOutput::limit_reached`] also derives limits from the status and the output.
     pub limit: Option<Limit>,
@@ -79,16 +81,59 @@ pub struct CommandOutput {
     pub elapsed: Duration,
 }
 
-/// A file that a command created although the policy denies its path. It was renamed after the
+/// A file that a command created although the policy denies its path. It was quarantined after the
 /// command had exited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quarantined {
     /// The denied path.
     pub path: PathBuf,
-    /// The new path, in the same directory. `None` if the file could not be renamed and still has
-    /// its denied path.
+    /// The new path, in the same directory, if the file was renamed.
     pub moved_to: Option<PathBuf>,
+    /// The measure that was taken.
+    pub outcome: QuarantineOutcome,
+}
+
+/// Measure against a file at a denied path. Each except [`QuarantineOutcome::Moved`] also ends the
+/// sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QuarantineOutcome {
+    /// The file was renamed, and has its content.
+    Moved,
+    /// The file could not be renamed, and was deleted.
+    Deleted,
+    /// The file could not be deleted either. Its content was deleted.
+    Emptied,
+    /// The file could not be changed, and is still there.
+    Remains,
+    /// The path could not be checked. A file may be there.
+    Unknown,
+}
+
+/// The outcome for a person, about the file.
+impl fmt::Display for QuarantineOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Moved => "it was renamed",
+            Self::Deleted => "it was deleted",
+            Self::Emptied => "its content was deleted",
+            Self::Remains => "it could not be removed",
+            Self::Unknown => "the host could not check it",
+        })
+    }
+}
+
+/// One line for a person.
+impl fmt::Display for Quarantined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        write!(f, "{path} was created although the policy denies it; ")?;
+        match &self.moved_to {
+            Some(moved_to) => write!(f, "it is {} now", moved_to.display()),
+            None => self.outcome.fmt(f),
+        }
+    }
 }
 
 /// The beginning of an output stream, and the size of the rest.
@@ -113,6 +158,12 @@ pub enum CommandStatus {
 }
 
 impl CommandOutput {
+    /// Returns the exit code in a shell's convention. It is 125 if the command succeeded, but
+    /// created a file at a denied path, or ended the sandbox.
+    pub fn exit_code(&self) -> i32 {
+        exit_code(self.status, &self.quarantined, self.sandbox_ended)
+    }
+
     /// Returns the limit that the command reached, from the kernel's report, the status and the
     /// output.
     ///
@@ -148,6 +199,21 @@ impl CommandStatus {
             Self::Signaled(signal) => 128 + signal,
             Self::TimedOut => 124,
         }
+    }
+}
+
+/// Exit code of a command that succeeded and was not allowed to.
+pub(crate) const REFUSED: i32 = 125;
+
+/// Returns the exit code of a command in a shell's convention.
+pub(crate) fn exit_code(
+    status: CommandStatus,
+    quarantined: &[Quarantined],
+    sandbox_ended: Option<&'static str>,
+) -> i32 {
+    match status.code() {
+        0 if !quarantined.is_empty() || sandbox_ended.is_some() => REFUSED,
+        code => code,
     }
 }
 

@@ -16,17 +16,17 @@ use crate::fixture::{
 };
 use testkit::skipped;
 
-async fn run(sandbox: &NativeSandbox, command: &str) -> CommandOutput {
+pub(crate) async fn run(sandbox: &NativeSandbox, command: &str) -> CommandOutput {
     sandbox.exec(spec(command)).await.unwrap()
 }
 
-async fn works(sandbox: &NativeSandbox, command: &str) -> bool {
+pub(crate) async fn works(sandbox: &NativeSandbox, command: &str) -> bool {
     run(sandbox, command).await.status == CommandStatus::Exited(0)
 }
 
 /// Asserts that a file at a denied path was renamed.
 #[track_caller]
-fn is_quarantined(ran: &CommandOutput, path: &Path, moved_to: &Path) {
+pub(crate) fn is_quarantined(ran: &CommandOutput, path: &Path, moved_to: &Path) {
     let found: Vec<_> = ran
         .quarantined
         .iter()

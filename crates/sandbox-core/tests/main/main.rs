@@ -23,6 +23,8 @@ mod limits;
 #[cfg(feature = "native")]
 mod native;
 #[cfg(feature = "native")]
+mod obstacles;
+#[cfg(feature = "native")]
 mod prestart;
 #[cfg(feature = "native")]
 mod reruns;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use agent_tools::Home;
 use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, UnenforcedReason};
 use clap::Args;
-use sandbox_core::{CommandSpec, NativeSandbox, Quarantined, Sandbox as _, Tier};
+use sandbox_core::{CommandSpec, NativeSandbox, Sandbox as _, Tier};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -74,22 +74,20 @@ pub(crate) async fn run(
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     let mut running = sandbox.start(&spec, streams).await.map_err(Failure::not_run)?;
-    let status = loop {
+    let outcome = loop {
         tokio::select! {
-            status = running.wait() => break status.map_err(Failure::not_run)?,
+            outcome = running.wait() => break outcome.map_err(Failure::not_run)?,
             Some(signal) = signals.recv() => running.signal(signal),
         }
     };
-    for Quarantined { path, moved_to, .. } in running.quarantine() {
-        let path = path.display();
-        let outcome = match moved_to {
-            Some(moved_to) => format!("it is {} now", moved_to.display()),
-            None => "it could not be moved".to_owned(),
-        };
-        errln!("agent-tools: warning: {path} was created although the settings deny it; {outcome}");
+    for file in &outcome.quarantined {
+        errln!("agent-tools: {file}");
+    }
+    if let Some(reason) = outcome.sandbox_ended {
+        errln!("agent-tools: the sandbox has ended: {reason}");
     }
     sandbox.close().await;
-    Ok(ExitCode::from(u8::try_from(status.code()).unwrap_or(1)))
+    Ok(ExitCode::from(u8::try_from(outcome.exit_code()).unwrap_or(1)))
 }
 
 /// Receives the signals that this process forwards to the command.

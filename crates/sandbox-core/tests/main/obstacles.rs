@@ -1,0 +1,142 @@
+//! Files and directories that a command closes, nests or links, so that the host cannot inspect or
+//! move what the policy protects.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use sandbox_core::{CommandStatus, ExecErrorKind, QuarantineOutcome, Sandbox};
+use testkit::rerun_as_ordinary_user;
+
+use crate::creation::{is_quarantined, run, works};
+use crate::fixture::{Fixture, fixture, spec, without_namespaces};
+
+#[tokio::test]
+async fn a_closed_directory_keeps_no_file_at_a_denied_path() {
+    if rustix::process::geteuid().is_root() {
+        // Root ignores modes, so an ordinary user runs the test too.
+        let test = "obstacles::a_closed_directory_keeps_no_file_at_a_denied_path";
+        rerun_as_ordinary_user(test, "closed directories");
+    }
+    // The Landlock tier denies `chmod`.
+    if without_namespaces() {
+        return;
+    }
+    for (command, path, moved_to) in [
+        ("ln -s .mcp.json l; echo x > l; chmod 555 .", ".mcp.json", ".mcp.json.refused"),
+        (
+            "mkdir .claude; ln -s .claude/commands l; echo x > l; chmod 000 .claude",
+            ".claude/commands",
+            ".claude/commands.refused",
+        ),
+    ] {
+        let Fixture { dir, sandbox, .. } = &fixture();
+        let ran = run(sandbox, command).await;
+        assert_eq!((ran.status, ran.exit_code()), (CommandStatus::Exited(0), 125), "{ran:?}");
+        for closed in [".claude", "."] {
+            let mode = fs::Permissions::from_mode(0o755);
+            let _ = fs::set_permissions(dir.join(closed), mode);
+        }
+        is_quarantined(&ran, &dir.join(path), &dir.join(moved_to));
+        assert_eq!(ran.sandbox_ended, None);
+        assert!(works(sandbox, "true").await);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_moved_is_emptied_and_the_sandbox_ends() {
+    let Fixture { dir, sandbox, .. } = &fixture();
+    let chattr = |change: &str| {
+        let ran = Command::new("chattr").arg(change).arg(dir).stderr(Stdio::null()).status();
+        ran.is_ok_and(|status| status.success())
+    };
+    // New names can be added to such a directory, but not changed or removed.
+    if !chattr("+a") {
+        return println!("not checked: the file system or the user has no attributes");
+    }
+    let ran = run(sandbox, "ln -s .mcp.json l; echo x > l").await;
+    let later = sandbox.exec(spec("true")).await;
+    assert!(chattr("-a"));
+    let [file] = &ran.quarantined[..] else { panic!("{ran:?}") };
+    assert_eq!((&file.path, file.outcome), (&dir.join(".mcp.json"), QuarantineOutcome::Emptied));
+    assert_eq!(fs::read(dir.join(".mcp.json")).unwrap(), b"");
+    assert_eq!(ran.exit_code(), 125);
+    let (reason, error) = (ran.sandbox_ended.unwrap(), later.unwrap_err());
+    assert_eq!(error.kind(), ExecErrorKind::Ended);
+    assert!(error.to_string().ends_with(reason), "{error}");
+}
+
+#[tokio::test]
+async fn a_closed_directory_is_read_only_until_it_can_be_inspected() {
+    if rustix::process::geteuid().is_root() {
+        // Root ignores modes, so an ordinary user runs the test.
+        let test = "obstacles::a_closed_directory_is_read_only_until_it_can_be_inspected";
+        return rerun_as_ordinary_user(test, "closed directories");
+    }
+    if without_namespaces() {
+        return;
+    }
+    let first = fixture();
+    let make = "mkdir -p sub/repo/.git/hooks r/.git e; echo x > sub/f; chmod 000 sub r/.git e";
+    assert!(works(&first.sandbox, make).await);
+    for sandbox in [&first.sandbox, &first.again().sandbox] {
+        for attempt in ["sub", "r/.git", "e"] {
+            let opened = format!("chmod 755 {attempt}");
+            assert!(!works(sandbox, &opened).await, "{attempt}");
+        }
+        assert!(works(sandbox, "echo x > other").await);
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_closes_the_session_directory_stops_no_later_command() {
+    if rustix::process::geteuid().is_root() {
+        // Root ignores modes, so an ordinary user runs the test.
+        let test = "obstacles::a_command_that_closes_the_session_directory_stops_no_later_command";
+        return rerun_as_ordinary_user(test, "closed directories");
+    }
+    if without_namespaces() {
+        return;
+    }
+    let Fixture { sandbox, .. } = &fixture();
+    // A prestarted shell has entered the directory already, so the environment changes too.
+    for (number, mode) in ["000", "400", "500"].into_iter().enumerate() {
+        let mut closing = spec(&format!("chmod {mode} ."));
+        closing.env.push(("NUMBER".into(), number.to_string().into()));
+        assert_eq!(sandbox.exec(closing).await.unwrap().status, CommandStatus::Exited(0));
+        assert!(works(sandbox, "echo x > f").await, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn cycles_of_symlinks_and_endless_names_prevent_no_session_and_no_protection() {
+    if without_namespaces() {
+        return;
+    }
+    let first = fixture();
+    let make = "mkdir d; ln -s .zshrc d/.zshrc; ln -s b d/a; ln -s a d/b; \
+                ln -s a/.bashrc d/.bashrc; \
+                name=$(printf %300s | tr ' ' x); ln -s $name d/.profile; \
+                ln -s .git d/.git; mkdir e; ln -s $name/$name e/.git";
+    assert!(works(&first.sandbox, make).await);
+    for sandbox in [&first.sandbox, &first.again().sandbox] {
+        let repository = "mkdir -p n/.git/hooks && echo x > n/.git/config";
+        assert!(works(sandbox, repository).await);
+        assert!(!works(sandbox, "echo y > n/.git/config").await);
+    }
+}
+
+#[tokio::test]
+async fn directories_of_any_depth_prevent_no_session_and_no_protection() {
+    if without_namespaces() {
+        return;
+    }
+    let first = fixture();
+    let nest = "perl -e 'for (1..1500) { mkdir q(dir); chdir q(dir) } open F, q(>.bashrc); \
+                mkdir q(.git)'";
+    assert!(works(&first.sandbox, nest).await);
+    let again = first.again();
+    assert!(works(&again.sandbox, "echo x > f").await);
+    let evil = "perl -e 'for (1..1500) { chdir q(dir) } open F, q(>.bashrc) or exit 1'";
+    assert!(!works(&again.sandbox, evil).await);
+}
