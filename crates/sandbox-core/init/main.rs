@@ -20,16 +20,18 @@
 mod arch;
 mod cgroup;
 mod client;
+mod creation;
 mod glob;
 mod landlock;
 mod memory;
 mod mounts;
-mod notify;
 mod pool;
 mod prestart;
 mod reader;
 mod reply;
 mod shell;
+mod sockets;
+mod supervisor;
 mod sys;
 mod tier;
 mod wire;
@@ -37,10 +39,10 @@ mod worker;
 
 use cgroup::Group;
 use mounts::Failure;
-use notify::CreationSupervisor;
 use pool::Pool;
 use reader::Reader;
 use reply::{report_failure, report_init};
+use supervisor::Supervisor;
 use sys::{Errno, Fd, Mapping, Poll, Result, c};
 use tier::Tier;
 use worker::{Announce, Session};
@@ -157,7 +159,7 @@ fn set_up(
     // process that is not dumpable.
     sys::prctl(sys::PR_SET_DUMPABLE, 0).map_err(at(wire::STEP_PRIVILEGES))?;
     let mut reader = Reader(plan);
-    let Head { tier, max_pid, limits, bypass_tag, init_filter, worker_filter, .. } =
+    let Head { tier, max_pid, limits, bypass_tag, secret, init_filter, worker_filter, .. } =
         read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
     let tier = if tier == wire::TIER_NAMESPACES {
         sys::set_umask(0);
@@ -181,12 +183,12 @@ fn set_up(
     let pool = Pool::new().map_err(at(wire::STEP_PLAN))?;
     sys::set_receive_timeout(CONTROL, worker::WAKE_INTERVAL_SECONDS)
         .map_err(at(wire::STEP_PLAN))?;
-    let supervisor = if bypass_tag == 0 {
+    let supervisor = if bypass_tag == 0 && secret == [0; 2] {
         sys::load_filter(init_filter).map(|()| None)
     } else {
         let begin = plan.len() - reader.0.len();
         Mapping::of(PLAN)
-            .and_then(|rules| CreationSupervisor::start(rules, begin, init_filter, bypass_tag))
+            .and_then(|rules| Supervisor::start(rules, begin, init_filter, bypass_tag, secret))
             .map(Some)
     };
     let supervisor = supervisor.map_err(at(wire::STEP_PRIVILEGES))?;
@@ -200,6 +202,7 @@ struct Head {
     max_pid: u32,
     limits: &'static [u8],
     bypass_tag: u32,
+    secret: [u64; 2],
     init_filter: &'static [u8],
     worker_filter: &'static [u8],
     group: cgroup::Spec,
@@ -210,12 +213,13 @@ fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
     let count = reader.u32()? as usize;
     let limits = reader.bytes(count * 20)?;
     let bypass_tag = reader.u32()?;
+    let secret = [reader.u64()?, reader.u64()?];
     let count = reader.u32()? as usize;
     let init_filter = reader.bytes(count * 8)?;
     let count = reader.u32()? as usize;
     let worker_filter = reader.bytes(count * 8)?;
     let group = cgroup::Spec::read(reader)?;
-    Ok(Head { tier, max_pid, limits, bypass_tag, init_filter, worker_filter, group })
+    Ok(Head { tier, max_pid, limits, bypass_tag, secret, init_filter, worker_filter, group })
 }
 
 /// Keeps a worker idle while the session is in use.
@@ -263,19 +267,22 @@ fn keep(session: &mut Session) -> ! {
             Poll { fd: session.taken, events: sys::POLL_IN, found: 0 },
             Poll { fd: UPDATES, events: sys::POLL_IN, found: 0 },
             Poll {
-                fd: session.supervisor.as_ref().map_or(-1, CreationSupervisor::listener),
+                fd: session.supervisor.as_ref().map_or(-1, Supervisor::listener),
                 events: sys::POLL_IN,
                 found: 0,
             },
         ];
-        let found = sys::poll(&mut fds, pause);
+        // A shorter wait for the next connection ends the pause early, which is harmless.
+        let wait = session.supervisor.as_ref().and_then(Supervisor::retry_ms).unwrap_or(pause);
+        let found = sys::poll(&mut fds, wait);
         if fds[0].found & !sys::POLL_IN != 0 {
             end(session);
         }
-        if let Some(supervisor) = &session.supervisor
-            && fds[4].found & sys::POLL_IN != 0
-        {
-            supervisor.answer(&session.pool);
+        if let Some(supervisor) = &mut session.supervisor {
+            supervisor.retry();
+            if fds[4].found & sys::POLL_IN != 0 {
+                supervisor.answer(&session.pool);
+            }
         }
         if fds[3].found & sys::POLL_IN != 0 {
             update(session);

@@ -17,6 +17,9 @@ impl Errno {
     pub const ROFS: Self = Self(30);
     pub const LOOP: Self = Self(40);
     pub const TOO_BIG: Self = Self(7);
+    pub const CONNREFUSED: Self = Self(111);
+    pub const ALREADY: Self = Self(114);
+    pub const INPROGRESS: Self = Self(115);
 }
 
 pub type Result<T> = core::result::Result<T, Errno>;
@@ -100,6 +103,7 @@ mod mounts;
 mod notifications;
 mod processes;
 mod signals;
+mod sockets;
 mod start;
 
 pub use files::*;
@@ -110,6 +114,7 @@ pub use mounts::*;
 pub use notifications::*;
 pub use processes::*;
 pub use signals::*;
+pub use sockets::*;
 pub use start::*;
 
 #[repr(C)]

@@ -7,12 +7,12 @@
 //! the namespace is empty again, and the worker waits for the next command.
 
 use crate::cgroup::{Group, Watch};
-use crate::notify::CreationSupervisor;
 use crate::pool::{Pool, WorkerIndex};
 use crate::prestart::Prestart;
 use crate::reader::Reader;
 use crate::reply::{Reply, report_failure, report_ready};
 use crate::shell::{self, Request};
+use crate::supervisor::Supervisor;
 use crate::sys::{self, CStr, Errno, Fd, MAX_FDS, Poll, Result};
 use crate::tier::Tier;
 use crate::wire;
@@ -39,7 +39,7 @@ pub struct Session {
     pub tier: Tier,
     pub group: Option<Group>,
     /// In use by init alone.
-    pub supervisor: Option<CreationSupervisor>,
+    pub supervisor: Option<Supervisor>,
 }
 
 impl Session {
@@ -50,7 +50,7 @@ impl Session {
             Some(group) => group.fork_worker(
                 index,
                 namespaces,
-                self.supervisor.as_ref().map_or(0, CreationSupervisor::bypass_tag),
+                self.supervisor.as_ref().map_or(0, Supervisor::bypass_tag),
             ),
             None => sys::fork(namespaces),
         }

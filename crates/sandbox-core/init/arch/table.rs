@@ -58,6 +58,9 @@ pub enum Rule {
     },
     /// Can create a name. The kernel asks init first, if the session has creation rules.
     Notified(Condition),
+    /// Can reach a socket of the host. In a session with Unix sockets of its own, the kernel asks
+    /// init, which connects for the caller.
+    AnsweredByInit,
     /// Decided by its arguments, in a block of its own in `filter.rs`.
     ByArguments,
 }
@@ -269,9 +272,14 @@ const fn path_call(
     Call { number, name, rules, paths, address: None }
 }
 
-/// Creates a row for an allowed call with a socket address.
-const fn address_call(number: u32, name: &'static str, address: AddressArgument) -> Call {
-    Call { number, name, rules: &[], paths: &[], address: Some(address) }
+/// Creates a row for a call with a socket address.
+const fn address_call(
+    number: u32,
+    name: &'static str,
+    rules: &'static [Rule],
+    address: AddressArgument,
+) -> Call {
+    Call { number, name, rules, paths: &[], address: Some(address) }
 }
 
 /// A path that is relative to the working directory.

@@ -64,18 +64,32 @@ pub fn pipe() -> Result<(Fd, Fd)> {
     Ok((ends[0], ends[1]))
 }
 
+/// `O_NONBLOCK` (`fcntl(2)`).
+pub const O_NONBLOCK: usize = 0o4000;
+
+pub fn status_flags(fd: Fd) -> Result<usize> {
+    // F_GETFL
+    sys!(fcntl, fd, 3, 0)
+}
+
+pub fn set_status_flags(fd: Fd, flags: usize) -> Result<()> {
+    // F_SETFL
+    sys!(fcntl, fd, 4, flags).map(drop)
+}
+
 pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize> {
     sys!(write, fd, bytes.as_ptr(), bytes.len())
 }
 
-/// `struct statx`. Init reads the mode at offset 28 and the size at offset 40.
+/// `struct statx`. Init reads the mode at offset 28, the inode at 32, the size at 40, the device at
+/// 136.
 #[repr(C, align(8))]
 struct Statx([u8; 256]);
 
 fn statx(fd: Fd) -> Result<Statx> {
     let mut stat = Statx([0; 256]);
-    // STATX_TYPE | STATX_SIZE
-    sys!(statx, fd, c(b"\0").as_ptr(), AT_EMPTY_PATH, 0x201, &raw mut stat)?;
+    // STATX_TYPE | STATX_INO | STATX_SIZE
+    sys!(statx, fd, c(b"\0").as_ptr(), AT_EMPTY_PATH, 0x301, &raw mut stat)?;
     Ok(stat)
 }
 
@@ -84,6 +98,21 @@ pub(super) fn file_size(fd: Fd) -> Result<usize> {
     let mut size = [0; 8];
     size.copy_from_slice(&bytes[40..48]);
     Ok(u64::from_le_bytes(size) as usize)
+}
+
+/// Identity of a file: its device and its inode. Two open files differ in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    device: [u8; 8],
+    inode: [u8; 8],
+}
+
+pub fn file_id(fd: Fd) -> Result<FileId> {
+    let Statx(bytes) = statx(fd)?;
+    let mut id = FileId { device: [0; 8], inode: [0; 8] };
+    id.inode.copy_from_slice(&bytes[32..40]);
+    id.device.copy_from_slice(&bytes[136..144]);
+    Ok(id)
 }
 
 /// `S_IFLNK` and `S_IFDIR` (`inode(7)`).

@@ -39,16 +39,33 @@ pub fn next_notification(listener: Fd) -> Result<Notification> {
     Ok(Notification { id, pid: pid as u32 as i32, call: call as u32, arguments })
 }
 
-/// Continues the call, or makes it fail with an error.
-pub fn answer(listener: Fd, id: u64, error: Option<Errno>) {
+/// Answer to a notification.
+pub enum Answer {
+    /// The kernel makes the call, and reads the memory of the caller again.
+    Continue,
+    /// The call returns 0.
+    Done,
+    Fail(Errno),
+}
+
+/// Answers a notification.
+pub fn answer(listener: Fd, id: u64, answer: Answer) {
     // struct seccomp_notif_resp: id, val, error and flags; SECCOMP_USER_NOTIF_FLAG_CONTINUE
-    let halves = match error {
-        Some(Errno(errno)) => u64::from((-errno) as u32),
-        None => 1 << 32,
+    let halves = match answer {
+        Answer::Continue => 1 << 32,
+        Answer::Done => 0,
+        Answer::Fail(Errno(errno)) => u64::from((-errno) as u32),
     };
     let words = [id, 0, halves];
     // SECCOMP_IOCTL_NOTIF_SEND
     let _ = sys!(ioctl, listener, 0xc018_2101u32, words.as_ptr());
+}
+
+/// Returns whether a call still waits for its answer. Before this check, `pid` may be that of
+/// another process.
+pub fn is_asked(listener: Fd, id: u64) -> bool {
+    // SECCOMP_IOCTL_NOTIF_ID_VALID
+    sys!(ioctl, listener, 0x4008_2102, &raw const id).is_ok()
 }
 
 /// Fills a buffer from the memory of another process, which this one must be allowed to trace.

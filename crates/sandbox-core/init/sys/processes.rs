@@ -176,6 +176,20 @@ pub fn drop_capabilities() -> Result<()> {
     sys!(capset, header.as_ptr(), none.as_ptr()).map(drop)
 }
 
+/// Runs `run` without the effective capabilities of this process, like a command.
+pub fn without_capabilities<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    // The structures of `drop_capabilities`: effective, permitted, inheritable, twice.
+    let mut header = [0x2008_0522u32, 0];
+    let mut own = [0u32; 6];
+    sys!(capget, header.as_mut_ptr(), own.as_mut_ptr())?;
+    let [_, low, low_inherited, _, high, high_inherited] = own;
+    let lowered = [0, low, low_inherited, 0, high, high_inherited];
+    sys!(capset, header.as_ptr(), lowered.as_ptr())?;
+    let result = run();
+    sys!(capset, header.as_ptr(), own.as_ptr())?;
+    result
+}
+
 /// Loads a seccomp filter. `program` is an array of `struct sock_filter`, 8 bytes each.
 pub fn load_filter(program: &[u8]) -> Result<()> {
     load_filter_with(program, 0).map(drop)

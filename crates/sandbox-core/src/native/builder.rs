@@ -100,8 +100,11 @@ impl NativeSandboxBuilder {
         let private = plan::private_directories();
         let mounts = compile(policy, private.clone())?;
         let protected = cgroup::protected(&mounts);
-        let unix_sockets =
-            if policy.allows_unix_sockets() { UnixSockets::Allowed } else { UnixSockets::Denied };
+        let unix_sockets = if policy.allows_unix_sockets() {
+            UnixSockets::Allowed
+        } else {
+            UnixSockets::own().map_err(host_error("read random numbers"))?
+        };
         let (init, resources) = launch(limits, None, |group| {
             let mounts = if group.is_some() { protected.as_ref() } else { &mounts };
             plan::encode(mounts, limits, unix_sockets, group)

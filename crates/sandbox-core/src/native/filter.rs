@@ -16,6 +16,8 @@ mod assembler;
 #[expect(unreachable_pub, reason = "the file is compiled into the init program too")]
 mod table;
 
+use std::fmt;
+
 use assembler::{
     Assembler, Instruction, and, argument, ret, skip_if_equal, skip_unless_any, skip_unless_equal,
     upper_half,
@@ -60,13 +62,48 @@ const TIOCLINUX: u32 = 0x541c;
 const ARCHITECTURES: [&Architecture; 2] =
     [&table::x86_64::ARCHITECTURE, &table::aarch64::ARCHITECTURE];
 
-/// Policy for new Unix sockets, which reach every socket that the session can see in the file
-/// system.
+/// Policy for new Unix sockets. By itself a socket reaches every other one that the session can see
+/// in the file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnixSockets {
     /// Connected pairs only.
     Denied,
+    /// Stream and packet sockets that reach others of the session, because init connects them.
+    Own(Secret),
     Allowed,
+}
+
+/// Random numbers that mark the calls with which init connects sockets. A command that knew them
+/// could reach the sockets of the host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Secret(pub(super) [u64; 2]);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl UnixSockets {
+    /// Returns the policy of a session with sockets of its own, with a new secret.
+    pub(super) fn own() -> rustix::io::Result<Self> {
+        let mut random = [[0; 8]; 2];
+        let flags = rustix::rand::GetRandomFlags::empty();
+        let filled = rustix::rand::getrandom(random.as_flattened_mut(), flags)?;
+        // A part would be a weaker secret. The kernel never returns one for so few bytes.
+        if filled != 16 {
+            return Err(rustix::io::Errno::AGAIN);
+        }
+        Ok(Self::Own(Secret(random.map(u64::from_ne_bytes))))
+    }
+
+    /// Returns the numbers for init, which are zero if it connects no sockets.
+    pub(super) fn secret(self) -> [u64; 2] {
+        match self {
+            Self::Own(Secret(numbers)) => numbers,
+            Self::Denied | Self::Allowed => [0; 2],
+        }
+    }
 }
 
 /// Policy for changes of file attributes in a session without namespaces, because Landlock does not
@@ -127,8 +164,12 @@ fn session_program_for(
     filter.if_at_least(architecture.last_reviewed + 1, &[ret(ENOSYS)]);
     let namespaces = NEW_NAMESPACES & !CLONE_NEWCGROUP | CLONE_NEWTIME;
     filter.if_equal(architecture.number("unshare"), &deny_flags(namespaces));
-    // Distance to the first verdict below, or to the second.
-    let to_unix = if unix_sockets == UnixSockets::Allowed { 3 } else { 4 };
+    // Distance from the check of the domain to a verdict below, or to the check of the type.
+    let to_unix = match unix_sockets {
+        UnixSockets::Allowed => 3,
+        UnixSockets::Denied => 4,
+        UnixSockets::Own(_) => 6,
+    };
     filter.if_equal(
         architecture.number("socket"),
         &[
@@ -143,10 +184,17 @@ fn session_program_for(
             ret(ALLOW),
             ret(EPERM),
             ret(EAFNOSUPPORT),
+            argument(1),
+            and(0xf),
+            skip_if_equal(SOCK_STREAM, 1),
+            skip_unless_equal(SOCK_SEQPACKET, 1),
+            ret(ALLOW),
+            ret(EPERM),
         ],
     );
-    // A datagram socket of a pair could be connected to any path.
-    if unix_sockets == UnixSockets::Denied {
+    // A datagram socket sends to any path, without a connection. The path of `sendmsg(2)` is in
+    // memory, where a filter cannot read it.
+    if unix_sockets != UnixSockets::Allowed {
         filter.if_equal(
             architecture.number("socketpair"),
             &[
@@ -158,6 +206,13 @@ fn session_program_for(
                 ret(EPERM),
             ],
         );
+    }
+    if let UnixSockets::Own(secret) = unix_sockets {
+        for call in architecture.calls {
+            if call.rules.contains(&Rule::AnsweredByInit) {
+                filter.if_equal(call.number, &notify_without(secret));
+            }
+        }
     }
     filter.if_equal(
         architecture.number("ioctl"),
@@ -191,6 +246,28 @@ fn notify(condition: Condition, bypass_tag: u32) -> Vec<Instruction> {
             vec![upper_half(mode), skip_unless_equal(bypass_tag, 1), ret(ALLOW), ret(NOTIFY)]
         }
     }
+}
+
+/// Returns the block for a call about which the kernel asks init, unless init itself makes it with
+/// the secret in the arguments 3 and 4, which no such call uses.
+fn notify_without(Secret([first, second]): Secret) -> [Instruction; 10] {
+    let halves = |number: u64| {
+        let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
+        (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
+    };
+    let ((a, b), (c, d)) = (halves(first), halves(second));
+    [
+        argument(3),
+        skip_unless_equal(a, 7),
+        upper_half(3),
+        skip_unless_equal(b, 5),
+        argument(4),
+        skip_unless_equal(c, 3),
+        upper_half(4),
+        skip_unless_equal(d, 1),
+        ret(ALLOW),
+        ret(NOTIFY),
+    ]
 }
 
 fn worker_program_for(architecture: &Architecture) -> Vec<u8> {

@@ -47,7 +47,8 @@ fn with_group(plan: &[u8], group: &Path) -> Vec<u8> {
     let count = |at: usize| u32::from_le_bytes(plan[at..at + 4].try_into().unwrap()) as usize;
     let limits = 8;
     let tag = limits + 4 + count(limits) * 20;
-    let filter = tag + 4;
+    let secret = tag + 4;
+    let filter = secret + 16;
     let worker_filter = filter + 4 + count(filter) * 8;
     let at = worker_filter + 4 + count(worker_filter) * 8;
     assert_eq!(plan[at..at + 5], [0; 5], "an empty text");

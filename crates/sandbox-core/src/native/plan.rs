@@ -40,6 +40,7 @@ pub(super) fn encode(
     let bypass_tag = bypass_tag(&mounts.creation_rules);
     let filters = Filters {
         bypass_tag,
+        secret: unix_sockets.secret(),
         of_init: filter::session_program(unix_sockets, bypass_tag),
         of_workers: filter::worker_program(),
     };
@@ -85,6 +86,7 @@ pub(super) fn encode_rules(
     let of_init = filter::session_program(UnixSockets::Denied, bypass_tag);
     let filters = Filters {
         bypass_tag,
+        secret: UnixSockets::Denied.secret(),
         of_init,
         of_workers: filter::worker_program_without_namespaces(attributes),
     };
@@ -112,6 +114,8 @@ pub(super) fn encode_rules(
 struct Filters {
     /// Tag that exempts init's own calls from notification; `None` without notification.
     bypass_tag: Option<u32>,
+    /// Marks the calls with which init connects sockets; zero if it connects none.
+    secret: [u64; 2],
     of_init: Vec<u8>,
     of_workers: Vec<u8>,
 }
@@ -134,6 +138,7 @@ fn head(
         plan.u64(hard);
     }
     plan.u32(filters.bypass_tag.unwrap_or(0));
+    filters.secret.into_iter().for_each(|number| plan.u64(number));
     plan.filter(&filters.of_init);
     plan.filter(&filters.of_workers);
     plan.text(group.map_or(&b""[..], |group| group.path().as_os_str().as_bytes()));

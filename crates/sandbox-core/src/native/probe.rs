@@ -2,7 +2,7 @@
 
 use policy::{AllowList, CreationRules, MountPlan};
 
-use super::error::OpenError;
+use super::error::{OpenError, host_error};
 use super::filter::{Attributes, UnixSockets};
 use super::launch::{Resources, launch};
 use super::{cgroup, plan};
@@ -19,11 +19,13 @@ pub fn probe(tier: &Tier) -> EngineReport {
     let limits = Limits::default();
     match tier {
         Tier::Namespaces => {
-            let (mounts, sockets) = (MountPlan::read_only(), UnixSockets::Denied);
-            match launch(&limits, None, |group| plan::encode(&mounts, &limits, sockets, group)) {
-                Ok((_, resources)) => enforced(sockets, &resources),
-                Err(error) => unavailable(NATIVE, &error),
-            }
+            let mounts = MountPlan::read_only();
+            let opened = UnixSockets::own().map_err(host_error("read random numbers"));
+            let launched = opened.and_then(|sockets| {
+                launch(&limits, None, |group| plan::encode(&mounts, &limits, sockets, group))
+                    .map(|(_, resources)| enforced(sockets, &resources))
+            });
+            launched.unwrap_or_else(|error| unavailable(NATIVE, &error))
         }
         Tier::Landlock { accepted } => {
             let (list, attributes) = (AllowList::default(), Attributes::of(accepted));
@@ -49,7 +51,7 @@ pub(super) fn enforced(unix_sockets: UnixSockets, resources: &Resources) -> Engi
         network: Enforcement::Full,
         processes: Enforcement::Full,
         system_calls: match unix_sockets {
-            UnixSockets::Denied => Enforcement::Full,
+            UnixSockets::Denied | UnixSockets::Own(_) => Enforcement::Full,
             UnixSockets::Allowed => weaker(&["the policy allows Unix sockets, and with them \
                                               every socket that the session can see"]),
         },

@@ -1,6 +1,6 @@
 //! Quarantine of paths that commands created although the policy denies it.
 //!
-//! Init denies such a creation early (`init/notify.rs`). But it relies on the arguments of the
+//! Init denies such a creation early (`init/creation.rs`). But it relies on the arguments of the
 //! system call, which a command can change in a race. So the host checks the denied paths again
 //! after every process of a command has exited. One or two system calls suffice for a whole policy,
 //! because the modification time of a directory shows whether a name in it is new.

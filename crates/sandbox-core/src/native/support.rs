@@ -43,7 +43,7 @@ impl NativeSandbox {
             lints.push(Lint::new(
                 "network.allowAllUnixSockets",
                 "the native engine allows Unix sockets and nothing else, and with them every \
-                 socket that the session can see",
+                 socket of the host that the session can see; sockets of its own need no setting",
             ));
         }
         if config.credentials.is_some() {

@@ -22,8 +22,6 @@ pub(crate) fn find(name: &str) -> Option<u32> {
         ("getpid", "aarch64") => 172,
         ("ptrace", "x86_64") => 101,
         ("ptrace", "aarch64") => 117,
-        ("pidfd_open", _) => 434,
-        ("pidfd_getfd", _) => 438,
         _ => {
             let calls = architecture().calls;
             return calls.iter().find(|call| call.name == name).map(|call| call.number);

@@ -28,6 +28,8 @@ mod obstacles;
 mod prestart;
 #[cfg(feature = "native")]
 mod reruns;
+#[cfg(feature = "native")]
+mod sockets;
 #[cfg(feature = "srt")]
 mod srt;
 mod trees;

@@ -108,14 +108,16 @@ async fn a_session_has_a_private_tmp_and_dev_and_a_host_name() {
     let name = marker.path().file_name().unwrap().to_str().unwrap().to_owned();
     assert!(!fixture.text("ls -A /tmp").await.contains(&name));
     assert_eq!(
-        fixture.text("echo kept > /tmp/x; ls /dev | sort | tr '\\n' ' '").await,
+        fixture.text("echo kept > /tmp/of-the-session; ls /dev | sort | tr '\\n' ' '").await,
         "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero "
     );
     assert_eq!(
-        fixture.text("cat /tmp/x; hostname 2>/dev/null || cat /proc/sys/kernel/hostname").await,
+        fixture
+            .text("cat /tmp/of-the-session; hostname 2>/dev/null || cat /proc/sys/kernel/hostname")
+            .await,
         "kept\nsandbox\n"
     );
-    assert!(!Path::new("/tmp/x").exists());
+    assert!(!Path::new("/tmp/of-the-session").exists());
     assert_eq!(
         fixture
             .text("echo x > /dev/null && head -c 3 /dev/zero | wc -c; echo ok > /dev/stderr")

@@ -145,6 +145,41 @@ fn allowing_unix_sockets_allows_nothing_else() {
 }
 
 #[test]
+fn own_unix_sockets_are_streams_and_packets_that_init_connects() {
+    const SECRET: [u64; 2] = [0x1122_3344_5566_7788, 0x99aa_bbcc_ddee_ff00];
+    let check = |name, arguments: &[u64], expected| {
+        let own = |architecture: &Architecture, call, arguments: &[u64]| {
+            let sockets = UnixSockets::Own(Secret(SECRET));
+            let program = session_program_for(architecture, sockets, None);
+            run(&program, architecture.audit, call, arguments)
+        };
+        check_with(own, name, arguments, expected);
+    };
+    for (kind, expected) in [(1, ALLOW), (5, ALLOW), (2, EPERM), (3, EPERM), (0, EPERM)] {
+        // SOCK_CLOEXEC and SOCK_NONBLOCK are in the same argument.
+        for flags in [0, 0o2_004_000, 1 << 32] {
+            check("socket", &[1, kind | flags, 0], expected);
+            check("socketpair", &[1, kind | flags, 0], expected);
+        }
+    }
+    check("socket", &[2, 2, 0], ALLOW);
+    check("socket", &[16, 3, 9], EPERM);
+    check("socket", &[17, 3, 0], EAFNOSUPPORT);
+    for name in ["connect", "listen"] {
+        check(name, &[3, 4, 5, SECRET[0], SECRET[1], 0], ALLOW);
+        check(name, &[3, 4, 5, 0, 0, 0], NOTIFY);
+        for bit in 0..64 {
+            check(name, &[3, 4, 5, SECRET[0] ^ (1 << bit), SECRET[1], 0], NOTIFY);
+            check(name, &[3, 4, 5, SECRET[0], SECRET[1] ^ (1 << bit), 0], NOTIFY);
+        }
+    }
+    check("bind", &[], ALLOW);
+    check("sendmsg", &[], ALLOW);
+    assert_ne!(UnixSockets::own().unwrap(), UnixSockets::own().unwrap());
+    assert_eq!(format!("{:?}", UnixSockets::Own(Secret(SECRET))), "Own(Secret)");
+}
+
+#[test]
 fn without_namespaces_calls_that_they_would_isolate_are_denied() {
     let check_as = |attributes, name, arguments: &[u64], expected| {
         let verdict = |architecture: &Architecture, call, arguments: &[u64]| {

@@ -21,17 +21,8 @@ const NAME_BYTES: usize = 256;
 /// The rows of the system-call table that init needs at run time.
 static NOTIFIED: [Call; ARCHITECTURE.count_notified()] = ARCHITECTURE.notified_calls();
 
-/// Answers the kernel's questions about calls that create names.
-pub struct CreationSupervisor {
-    listener: Fd,
-    /// Tag in the mode of a directory that init creates (`mkdirat(2)`), in bits that the kernel
-    /// ignores. The filter allows calls with the tag, because init cannot answer its own question.
-    bypass_tag: usize,
-    rules: Rules,
-}
-
 /// Creation rules, in the file that the host wrote.
-struct Rules {
+pub struct Rules {
     file: Mapping,
     /// Patterns of the names that the host watches for.
     watched: Span,
@@ -44,48 +35,9 @@ struct Rules {
     patterns: Span,
 }
 
-impl CreationSupervisor {
-    /// Reads the rules in a file from `at`, and loads a filter by which the kernel asks about the
-    /// calls of this process and of its future children.
-    ///
-    /// Init itself must not wait for its own answer. So afterwards it creates no name except
-    /// directories with the tag, and does not call `openat2`.
-    pub fn start(file: Mapping, at: usize, filter: &[u8], bypass_tag: u32) -> Result<Self> {
-        let rules = Rules::read(file, at)?;
-        Ok(Self {
-            listener: sys::load_notifying_filter(filter)?,
-            bypass_tag: (bypass_tag as usize) << 32,
-            rules,
-        })
-    }
-
-    /// Returns the bits to add to the mode of a directory that init creates.
-    pub fn bypass_tag(&self) -> usize {
-        self.bypass_tag
-    }
-
-    /// Replaces the rules.
-    pub fn replace(&mut self, file: Mapping, at: usize) -> Result<()> {
-        self.rules = Rules::read(file, at)?;
-        Ok(())
-    }
-
-    /// Returns a descriptor that becomes readable when the kernel asks.
-    pub fn listener(&self) -> Fd {
-        self.listener
-    }
-
-    /// Answers one question.
-    pub fn answer(&self, pool: &Pool) {
-        // The caller may have been killed in the meantime.
-        let Ok(asked) = sys::next_notification(self.listener) else { return };
-        let error = self.rules.check(&asked, pool).err();
-        sys::answer(self.listener, asked.id, error);
-    }
-}
-
 impl Rules {
-    fn read(file: Mapping, at: usize) -> Result<Self> {
+    /// Reads the rules in a file from `at`.
+    pub fn read(file: Mapping, at: usize) -> Result<Self> {
         let bytes = file.bytes();
         let mut reader = Reader(bytes.get(at..).ok_or(Errno::INVAL)?);
         let mut texts = || reader.texts(bytes);
@@ -98,7 +50,7 @@ impl Rules {
     /// # Errors
     /// Returns `ROFS` if the policy denies a name that the call creates, like a read-only mount.
     /// Returns `PERM` if the system-call table does not say what the call creates.
-    fn check(&self, asked: &Notification, pool: &Pool) -> Result<()> {
+    pub fn check(&self, asked: &Notification, pool: &Pool) -> Result<()> {
         let call = NOTIFIED.iter().find(|call| call.number == asked.call).ok_or(Errno::PERM)?;
         if let Condition::CreateFlagInMemory { how } = call.notified().ok_or(Errno::PERM)? {
             let mut flags = [0; 4];
@@ -199,7 +151,7 @@ fn whole_path<'b>(
 }
 
 /// Joins the parts into one text.
-fn terminated<'b>(buffer: &'b mut [u8; PATH_BYTES], parts: &[&[u8]]) -> Option<CStr<'b>> {
+pub fn terminated<'b>(buffer: &'b mut [u8; PATH_BYTES], parts: &[&[u8]]) -> Option<CStr<'b>> {
     let mut len = 0;
     for part in parts {
         buffer.get_mut(len..len + part.len())?.copy_from_slice(part);
