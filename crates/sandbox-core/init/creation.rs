@@ -8,7 +8,7 @@
 //! and another thread of the caller may have changed it by then. So the answer makes attempts fail
 //! early, and the host checks again: it quarantines denied paths after the command has exited.
 
-use crate::arch::{ARCHITECTURE, Call, Condition, CreatedName, O_CREAT};
+use crate::arch::{ARCHITECTURE, Call, CreatedName};
 use crate::glob;
 use crate::pool::Pool;
 use crate::reader::{Reader, Span};
@@ -52,14 +52,6 @@ impl Rules {
     /// Returns `PERM` if the system-call table does not say what the call creates.
     pub fn check(&self, asked: &Notification, pool: &Pool) -> Result<()> {
         let call = NOTIFIED.iter().find(|call| call.number == asked.call).ok_or(Errno::PERM)?;
-        if let Condition::CreateFlagInMemory { how } = call.notified().ok_or(Errno::PERM)? {
-            let mut flags = [0; 4];
-            // A call without readable flags fails in the kernel.
-            let read = sys::read_memory(asked.pid, asked.arguments[usize::from(how)], &mut flags);
-            if read.is_err() || u32::from_ne_bytes(flags) & O_CREAT == 0 {
-                return Ok(());
-            }
-        }
         let mut names = call.created_names(asked.arguments);
         if names.any(|name| self.denies(asked.pid, &name, pool)) {
             Err(Errno::ROFS)

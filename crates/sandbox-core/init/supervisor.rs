@@ -26,8 +26,7 @@ impl Supervisor {
     /// or zero.
     ///
     /// Init itself must not wait for its own answer. So afterwards it creates no name except
-    /// directories with the tag, connects no socket without the secret, and does not call
-    /// `openat2`.
+    /// directories with the tag, and connects no socket without the secret.
     pub fn start(
         file: Mapping,
         at: usize,

@@ -4,11 +4,11 @@
 //! `arch/arm64/include/uapi/asm/fcntl.h`.
 
 use super::AddressArgument::{Direct, InMessage, InMessages};
-use super::Condition::{Always, CreateFlag, CreateFlagInMemory, Untagged};
+use super::Condition::{Always, CreateFlag, Untagged};
 use super::Creates::{Directory, Name, NameIfExchanged, Nothing};
 use super::Rule::{
-    AffectsProcess, AnsweredByInit, ByArguments, ChangesAttributes, Denied, DeniedToCommands,
-    DeniedWithoutNamespaces, Notified,
+    Absent, AffectsProcess, AnsweredByInit, ByArguments, ChangesAttributes, Denied,
+    DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode, SetsModeOfNew,
 };
 use super::{Architecture, Call, address_call, call, path, path_at, path_call};
 
@@ -36,7 +36,7 @@ const CALLS: &[Call] = &[
     path_call(27, "inotify_add_watch", &[DeniedWithoutNamespaces], &[path(1, Nothing)]),
     call(29, "ioctl", &[ByArguments]),
     call(30, "ioprio_set", &[AffectsProcess { process: 1 }]),
-    path_call(33, "mknodat", &[Notified(Always)], &[path_at(0, 1, Name)]),
+    path_call(33, "mknodat", &[Notified(Always), SetsMode { mode: 2 }], &[path_at(0, 1, Name)]),
     path_call(34, "mkdirat", &[Notified(Untagged { mode: 2 })], &[path_at(0, 1, Directory)]),
     path_call(35, "unlinkat", &[], &[path_at(0, 1, Nothing)]),
     path_call(36, "symlinkat", &[Notified(Always)], &[path_at(1, 2, Name)]),
@@ -49,11 +49,21 @@ const CALLS: &[Call] = &[
     path_call(49, "chdir", &[], &[path(0, Nothing)]),
     call(50, "fchdir", &[]),
     path_call(51, "chroot", &[Denied], &[path(0, Nothing)]),
-    call(52, "fchmod", &[ChangesAttributes]),
-    path_call(53, "fchmodat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
+    call(52, "fchmod", &[ChangesAttributes, SetsMode { mode: 1 }]),
+    path_call(
+        53,
+        "fchmodat",
+        &[ChangesAttributes, SetsMode { mode: 2 }],
+        &[path_at(0, 1, Nothing)],
+    ),
     path_call(54, "fchownat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
     call(55, "fchown", &[ChangesAttributes]),
-    path_call(56, "openat", &[Notified(CreateFlag { flags: 2 })], &[path_at(0, 1, Name)]),
+    path_call(
+        56,
+        "openat",
+        &[Notified(CreateFlag { flags: 2 }), SetsModeOfNew { flags: 2, mode: 3 }],
+        &[path_at(0, 1, Name)],
+    ),
     call(57, "close", &[]),
     call(58, "vhangup", &[Denied]),
     call(59, "pipe2", &[]),
@@ -166,14 +176,19 @@ const CALLS: &[Call] = &[
     call(434, "pidfd_open", &[]),
     call(435, "clone3", &[ByArguments]),
     call(436, "close_range", &[]),
-    path_call(437, "openat2", &[Notified(CreateFlagInMemory { how: 2 })], &[path_at(0, 1, Name)]),
+    path_call(437, "openat2", &[Absent], &[path_at(0, 1, Nothing)]),
     call(438, "pidfd_getfd", &[]),
     path_call(442, "mount_setattr", &[DeniedToCommands], &[path_at(0, 1, Nothing)]),
     call(443, "quotactl_fd", &[Denied]),
     call(444, "landlock_create_ruleset", &[]),
     call(445, "landlock_add_rule", &[]),
     call(446, "landlock_restrict_self", &[]),
-    path_call(452, "fchmodat2", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
+    path_call(
+        452,
+        "fchmodat2",
+        &[ChangesAttributes, SetsMode { mode: 2 }],
+        &[path_at(0, 1, Nothing)],
+    ),
     path_call(463, "setxattrat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
     path_call(466, "removexattrat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
     path_call(467, "open_tree_attr", &[Denied], &[path_at(0, 1, Nothing)]),

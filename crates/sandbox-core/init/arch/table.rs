@@ -61,6 +61,21 @@ pub enum Rule {
     /// Can reach a socket of the host. In a session with Unix sockets of its own, the kernel asks
     /// init, which connects for the caller.
     AnsweredByInit,
+    /// Gives a file a mode. Commands must not set the set-user-id and set-group-id bits.
+    SetsMode {
+        /// Position of the mode.
+        mode: u8,
+    },
+    /// Gives a file that it creates a mode, with the same restriction.
+    SetsModeOfNew {
+        /// Position of the flags. Without a flag that creates a file, the mode has no meaning.
+        flags: u8,
+        /// Position of the mode.
+        mode: u8,
+    },
+    /// Answered as if the kernel did not have it, because its arguments are in memory, where a
+    /// filter cannot read them. Programs then use an older call.
+    Absent,
     /// Decided by its arguments, in a block of its own in `filter.rs`.
     ByArguments,
 }
@@ -74,12 +89,6 @@ pub enum Condition {
     CreateFlag {
         /// Position of the flags.
         flags: u8,
-    },
-    /// Every call, because the flags are in memory, where a filter cannot read them. Init checks
-    /// them for `O_CREAT`.
-    CreateFlagInMemory {
-        /// Position of the pointer to a `struct open_how`, which begins with the flags.
-        how: u8,
     },
     /// Calls without init's own tag in the upper half of a mode.
     Untagged {

@@ -4,11 +4,11 @@
 //! `include/uapi/asm-generic/fcntl.h`.
 
 use super::AddressArgument::{Direct, InMessage, InMessages};
-use super::Condition::{Always, CreateFlag, CreateFlagInMemory, Untagged};
+use super::Condition::{Always, CreateFlag, Untagged};
 use super::Creates::{Directory, Name, NameIfExchanged, Nothing};
 use super::Rule::{
-    AffectsProcess, AnsweredByInit, ByArguments, ChangesAttributes, Denied, DeniedToCommands,
-    DeniedWithoutNamespaces, Notified,
+    Absent, AffectsProcess, AnsweredByInit, ByArguments, ChangesAttributes, Denied,
+    DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode, SetsModeOfNew,
 };
 use super::{Architecture, Call, address_call, call, path, path_at, path_call};
 
@@ -25,7 +25,12 @@ pub const ARCHITECTURE: Architecture = Architecture {
 const CALLS: &[Call] = &[
     call(0, "read", &[]),
     call(1, "write", &[]),
-    path_call(2, "open", &[Notified(CreateFlag { flags: 1 })], &[path(0, Name)]),
+    path_call(
+        2,
+        "open",
+        &[Notified(CreateFlag { flags: 1 }), SetsModeOfNew { flags: 1, mode: 2 }],
+        &[path(0, Name)],
+    ),
     call(3, "close", &[]),
     call(9, "mmap", &[]),
     call(11, "munmap", &[]),
@@ -63,11 +68,11 @@ const CALLS: &[Call] = &[
     call(81, "fchdir", &[]),
     path_call(82, "rename", &[Notified(Always)], &[path(0, Nothing), path(1, Name)]),
     path_call(83, "mkdir", &[Notified(Always)], &[path(0, Directory)]),
-    path_call(85, "creat", &[Notified(Always)], &[path(0, Name)]),
+    path_call(85, "creat", &[Notified(Always), SetsMode { mode: 1 }], &[path(0, Name)]),
     path_call(86, "link", &[Notified(Always)], &[path(0, Nothing), path(1, Name)]),
     path_call(88, "symlink", &[Notified(Always)], &[path(1, Name)]),
-    path_call(90, "chmod", &[ChangesAttributes], &[path(0, Nothing)]),
-    call(91, "fchmod", &[ChangesAttributes]),
+    path_call(90, "chmod", &[ChangesAttributes, SetsMode { mode: 1 }], &[path(0, Nothing)]),
+    call(91, "fchmod", &[ChangesAttributes, SetsMode { mode: 1 }]),
     path_call(92, "chown", &[ChangesAttributes], &[path(0, Nothing)]),
     call(93, "fchown", &[ChangesAttributes]),
     path_call(94, "lchown", &[ChangesAttributes], &[path(0, Nothing)]),
@@ -80,7 +85,7 @@ const CALLS: &[Call] = &[
     call(125, "capget", &[]),
     call(126, "capset", &[]),
     path_call(132, "utime", &[ChangesAttributes], &[path(0, Nothing)]),
-    path_call(133, "mknod", &[Notified(Always)], &[path(0, Name)]),
+    path_call(133, "mknod", &[Notified(Always), SetsMode { mode: 1 }], &[path(0, Name)]),
     call(139, "sysfs", &[Denied]),
     call(141, "setpriority", &[AffectsProcess { process: 1 }]),
     call(142, "sched_setparam", &[AffectsProcess { process: 0 }]),
@@ -129,9 +134,14 @@ const CALLS: &[Call] = &[
     call(250, "keyctl", &[Denied]),
     call(251, "ioprio_set", &[AffectsProcess { process: 1 }]),
     path_call(254, "inotify_add_watch", &[DeniedWithoutNamespaces], &[path(1, Nothing)]),
-    path_call(257, "openat", &[Notified(CreateFlag { flags: 2 })], &[path_at(0, 1, Name)]),
+    path_call(
+        257,
+        "openat",
+        &[Notified(CreateFlag { flags: 2 }), SetsModeOfNew { flags: 2, mode: 3 }],
+        &[path_at(0, 1, Name)],
+    ),
     path_call(258, "mkdirat", &[Notified(Untagged { mode: 2 })], &[path_at(0, 1, Directory)]),
-    path_call(259, "mknodat", &[Notified(Always)], &[path_at(0, 1, Name)]),
+    path_call(259, "mknodat", &[Notified(Always), SetsMode { mode: 2 }], &[path_at(0, 1, Name)]),
     path_call(260, "fchownat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
     path_call(261, "futimesat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
     path_call(263, "unlinkat", &[], &[path_at(0, 1, Nothing)]),
@@ -139,7 +149,12 @@ const CALLS: &[Call] = &[
     path_call(265, "linkat", &[Notified(Always)], &[path_at(0, 1, Nothing), path_at(2, 3, Name)]),
     path_call(266, "symlinkat", &[Notified(Always)], &[path_at(1, 2, Name)]),
     path_call(267, "readlinkat", &[], &[path_at(0, 1, Nothing)]),
-    path_call(268, "fchmodat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
+    path_call(
+        268,
+        "fchmodat",
+        &[ChangesAttributes, SetsMode { mode: 2 }],
+        &[path_at(0, 1, Nothing)],
+    ),
     call(271, "ppoll", &[]),
     call(272, "unshare", &[ByArguments]),
     path_call(280, "utimensat", &[ByArguments], &[path_at(0, 1, Nothing)]),
@@ -186,14 +201,19 @@ const CALLS: &[Call] = &[
     call(434, "pidfd_open", &[]),
     call(435, "clone3", &[ByArguments]),
     call(436, "close_range", &[]),
-    path_call(437, "openat2", &[Notified(CreateFlagInMemory { how: 2 })], &[path_at(0, 1, Name)]),
+    path_call(437, "openat2", &[Absent], &[path_at(0, 1, Nothing)]),
     call(438, "pidfd_getfd", &[]),
     path_call(442, "mount_setattr", &[DeniedToCommands], &[path_at(0, 1, Nothing)]),
     call(443, "quotactl_fd", &[Denied]),
     call(444, "landlock_create_ruleset", &[]),
     call(445, "landlock_add_rule", &[]),
     call(446, "landlock_restrict_self", &[]),
-    path_call(452, "fchmodat2", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
+    path_call(
+        452,
+        "fchmodat2",
+        &[ChangesAttributes, SetsMode { mode: 2 }],
+        &[path_at(0, 1, Nothing)],
+    ),
     path_call(463, "setxattrat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
     path_call(466, "removexattrat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
     path_call(467, "open_tree_attr", &[Denied], &[path_at(0, 1, Nothing)]),

@@ -11,17 +11,17 @@
 //! tagging on AArch64. They affect only the calling thread, and C libraries use them.
 
 mod assembler;
+mod sockets;
 #[path = "../../init/arch/table.rs"]
 #[cfg_attr(not(test), expect(dead_code, reason = "only init uses the positions of arguments"))]
 #[expect(unreachable_pub, reason = "the file is compiled into the init program too")]
 mod table;
 
-use std::fmt;
-
 use assembler::{
-    Assembler, Instruction, and, argument, ret, skip_if_equal, skip_unless_any, skip_unless_equal,
+    Assembler, Instruction, argument, ret, skip_if_equal, skip_unless_any, skip_unless_equal,
     upper_half,
 };
+pub(super) use sockets::UnixSockets;
 use table::{Architecture, Call, Condition, O_CREAT, Rule};
 
 use crate::sandbox::Weakness;
@@ -32,7 +32,6 @@ const NOTIFY: u32 = 0x7fc0_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const EPERM: u32 = 0x0005_0000 | 1;
 const ENOSYS: u32 = 0x0005_0000 | 38;
-const EAFNOSUPPORT: u32 = 0x0005_0000 | 97;
 
 /// Offsets in `struct seccomp_data`.
 const CALL_NUMBER: u32 = 0;
@@ -44,15 +43,14 @@ const NEW_NAMESPACES: u32 = 0x7e02_0000;
 const CLONE_NEWTIME: u32 = 0x80;
 const CLONE_NEWCGROUP: u32 = 0x200_0000;
 
+/// `S_ISUID` and `S_ISGID` (`inode(7)`).
+const SPECIAL_MODES: u32 = 0o6000;
+/// `__O_TMPFILE` (`asm-generic/fcntl.h`), the same on every architecture in the tables.
+const O_TMPFILE: u32 = 0o20_000_000;
+
 /// `FS_IOC_SETFLAGS`, `FS_IOC32_SETFLAGS` and `FS_IOC_FSSETXATTR` (`linux/fs.h`).
 const ATTRIBUTE_IOCTLS: [u32; 3] = [0x4008_6602, 0x4004_6602, 0x401c_5820];
 
-const AF_UNIX: u32 = 1;
-const AF_INET: u32 = 2;
-const AF_INET6: u32 = 10;
-const AF_NETLINK: u32 = 16;
-const SOCK_STREAM: u32 = 1;
-const SOCK_SEQPACKET: u32 = 5;
 /// `ioctl_tty(2)`: puts characters into the input of a terminal.
 const TIOCSTI: u32 = 0x5412;
 /// `ioctl_console(2)`: does the same through selection and paste.
@@ -61,50 +59,6 @@ const TIOCLINUX: u32 = 0x541c;
 /// The architectures with a system-call table.
 const ARCHITECTURES: [&Architecture; 2] =
     [&table::x86_64::ARCHITECTURE, &table::aarch64::ARCHITECTURE];
-
-/// Policy for new Unix sockets. By itself a socket reaches every other one that the session can see
-/// in the file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnixSockets {
-    /// Connected pairs only.
-    Denied,
-    /// Stream and packet sockets that reach others of the session, because init connects them.
-    Own(Secret),
-    Allowed,
-}
-
-/// Random numbers that mark the calls with which init connects sockets. A command that knew them
-/// could reach the sockets of the host.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Secret(pub(super) [u64; 2]);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-impl UnixSockets {
-    /// Returns the policy of a session with sockets of its own, with a new secret.
-    pub(super) fn own() -> rustix::io::Result<Self> {
-        let mut random = [[0; 8]; 2];
-        let flags = rustix::rand::GetRandomFlags::empty();
-        let filled = rustix::rand::getrandom(random.as_flattened_mut(), flags)?;
-        // A part would be a weaker secret. The kernel never returns one for so few bytes.
-        if filled != 16 {
-            return Err(rustix::io::Errno::AGAIN);
-        }
-        Ok(Self::Own(Secret(random.map(u64::from_ne_bytes))))
-    }
-
-    /// Returns the numbers for init, which are zero if it connects no sockets.
-    pub(super) fn secret(self) -> [u64; 2] {
-        match self {
-            Self::Own(Secret(numbers)) => numbers,
-            Self::Denied | Self::Allowed => [0; 2],
-        }
-    }
-}
 
 /// Policy for changes of file attributes in a session without namespaces, because Landlock does not
 /// control them.
@@ -164,56 +118,7 @@ fn session_program_for(
     filter.if_at_least(architecture.last_reviewed + 1, &[ret(ENOSYS)]);
     let namespaces = NEW_NAMESPACES & !CLONE_NEWCGROUP | CLONE_NEWTIME;
     filter.if_equal(architecture.number("unshare"), &deny_flags(namespaces));
-    // Distance from the check of the domain to a verdict below, or to the check of the type.
-    let to_unix = match unix_sockets {
-        UnixSockets::Allowed => 3,
-        UnixSockets::Denied => 4,
-        UnixSockets::Own(_) => 6,
-    };
-    filter.if_equal(
-        architecture.number("socket"),
-        &[
-            argument(0),
-            skip_if_equal(AF_INET, 5),
-            skip_if_equal(AF_INET6, 4),
-            skip_if_equal(AF_UNIX, to_unix),
-            skip_unless_equal(AF_NETLINK, 4),
-            argument(2),
-            // NETLINK_ROUTE, which lists the interfaces of the namespace.
-            skip_unless_equal(0, 1),
-            ret(ALLOW),
-            ret(EPERM),
-            ret(EAFNOSUPPORT),
-            argument(1),
-            and(0xf),
-            skip_if_equal(SOCK_STREAM, 1),
-            skip_unless_equal(SOCK_SEQPACKET, 1),
-            ret(ALLOW),
-            ret(EPERM),
-        ],
-    );
-    // A datagram socket sends to any path, without a connection. The path of `sendmsg(2)` is in
-    // memory, where a filter cannot read it.
-    if unix_sockets != UnixSockets::Allowed {
-        filter.if_equal(
-            architecture.number("socketpair"),
-            &[
-                argument(1),
-                and(0xf),
-                skip_if_equal(SOCK_STREAM, 1),
-                skip_unless_equal(SOCK_SEQPACKET, 1),
-                ret(ALLOW),
-                ret(EPERM),
-            ],
-        );
-    }
-    if let UnixSockets::Own(secret) = unix_sockets {
-        for call in architecture.calls {
-            if call.rules.contains(&Rule::AnsweredByInit) {
-                filter.if_equal(call.number, &notify_without(secret));
-            }
-        }
-    }
+    filter.restrict_sockets(architecture, unix_sockets);
     filter.if_equal(
         architecture.number("ioctl"),
         &[
@@ -225,6 +130,9 @@ fn session_program_for(
         ],
     );
     filter.deny(architecture, |rule| *rule == Rule::Denied);
+    for call in architecture.calls.iter().filter(|call| call.rules.contains(&Rule::Absent)) {
+        filter.if_equal(call.number, &[ret(ENOSYS)]);
+    }
     if let Some(bypass_tag) = bypass_tag {
         for call in architecture.calls {
             if let Some(condition) = call.notified() {
@@ -238,7 +146,7 @@ fn session_program_for(
 /// Returns the block for a call about which the kernel asks init.
 fn notify(condition: Condition, bypass_tag: u32) -> Vec<Instruction> {
     match condition {
-        Condition::Always | Condition::CreateFlagInMemory { .. } => vec![ret(NOTIFY)],
+        Condition::Always => vec![ret(NOTIFY)],
         Condition::CreateFlag { flags } => {
             vec![argument(flags), skip_unless_any(O_CREAT, 1), ret(NOTIFY), ret(ALLOW)]
         }
@@ -248,33 +156,12 @@ fn notify(condition: Condition, bypass_tag: u32) -> Vec<Instruction> {
     }
 }
 
-/// Returns the block for a call about which the kernel asks init, unless init itself makes it with
-/// the secret in the arguments 3 and 4, which no such call uses.
-fn notify_without(Secret([first, second]): Secret) -> [Instruction; 10] {
-    let halves = |number: u64| {
-        let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
-        (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
-    };
-    let ((a, b), (c, d)) = (halves(first), halves(second));
-    [
-        argument(3),
-        skip_unless_equal(a, 7),
-        upper_half(3),
-        skip_unless_equal(b, 5),
-        argument(4),
-        skip_unless_equal(c, 3),
-        upper_half(4),
-        skip_unless_equal(d, 1),
-        ret(ALLOW),
-        ret(NOTIFY),
-    ]
-}
-
 fn worker_program_for(architecture: &Architecture) -> Vec<u8> {
     let mut filter = Assembler::default();
     filter.load(CALL_NUMBER);
     filter.deny_new_groups_and_namespaces(architecture);
     filter.deny(architecture, |rule| *rule == Rule::DeniedToCommands);
+    filter.deny_special_modes(architecture);
     filter.finish(ret(ALLOW))
 }
 
@@ -288,6 +175,10 @@ fn worker_program_without_namespaces_for(
     filter.deny(architecture, |rule| {
         matches!(rule, Rule::DeniedToCommands | Rule::DeniedWithoutNamespaces)
     });
+    if attributes == Attributes::Denied {
+        filter.deny(architecture, |rule| *rule == Rule::ChangesAttributes);
+    }
+    filter.deny_special_modes(architecture);
     for call in architecture.calls {
         if let Some(process) = affected_process(call) {
             let own_only = [argument(process), skip_unless_equal(0, 1), ret(ALLOW), ret(EPERM)];
@@ -295,7 +186,6 @@ fn worker_program_without_namespaces_for(
         }
     }
     if attributes == Attributes::Denied {
-        filter.deny(architecture, |rule| *rule == Rule::ChangesAttributes);
         let [a, b, c] = ATTRIBUTE_IOCTLS;
         filter.if_equal(
             architecture.number("ioctl"),
@@ -342,6 +232,39 @@ impl Assembler {
         for call in architecture.calls {
             if call.rules.iter().any(&applies) {
                 self.if_equal(call.number, &[ret(EPERM)]);
+            }
+        }
+    }
+
+    /// Denies modes with which a file runs as its owner or group. The host may have other users,
+    /// and nothing but the mode would distinguish such a file there. The kernel ignores these bits
+    /// in the mode of a new directory.
+    fn deny_special_modes(&mut self, architecture: &Architecture) {
+        for call in architecture.calls {
+            for rule in call.rules {
+                match *rule {
+                    Rule::SetsMode { mode } => self.if_equal(
+                        call.number,
+                        &[
+                            argument(mode),
+                            skip_unless_any(SPECIAL_MODES, 1),
+                            ret(EPERM),
+                            ret(ALLOW),
+                        ],
+                    ),
+                    Rule::SetsModeOfNew { flags, mode } => self.if_equal(
+                        call.number,
+                        &[
+                            argument(flags),
+                            skip_unless_any(O_CREAT | O_TMPFILE, 3),
+                            argument(mode),
+                            skip_unless_any(SPECIAL_MODES, 1),
+                            ret(EPERM),
+                            ret(ALLOW),
+                        ],
+                    ),
+                    _ => {}
+                }
             }
         }
     }

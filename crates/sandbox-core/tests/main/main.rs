@@ -21,6 +21,8 @@ mod landlock;
 #[cfg(feature = "native")]
 mod limits;
 #[cfg(feature = "native")]
+mod modes;
+#[cfg(feature = "native")]
 mod native;
 #[cfg(feature = "native")]
 mod obstacles;

@@ -22,7 +22,7 @@ fn the_engine_works_for_an_ordinary_user() {
     let (_dir, program) = copy_of_this_program();
     let run = as_ordinary_user(program)
         .args(["prestart::", "native::", "files::", "escapes::", "limits::"])
-        .args(["sockets::", "wrapped::"])
+        .args(["modes::", "sockets::", "wrapped::"])
         .env_remove("TMPDIR")
         .output();
     let Ok(run) = run else {
@@ -89,6 +89,7 @@ fn without_user_namespaces_the_other_tests_pass_on_landlock() {
             "escapes::",
             "landlock::",
             "limits::",
+            "modes::",
             "native::",
             "sockets::",
             "wrapped::",
