@@ -7,8 +7,8 @@ use super::AddressArgument::{Direct, InMessage, InMessages};
 use super::Condition::{Always, CreateFlag, Untagged};
 use super::Creates::{Directory, Name, NameIfExchanged, Nothing};
 use super::Rule::{
-    Absent, AffectsProcess, AnsweredByInit, ByArguments, ChangesAttributes, Denied,
-    DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode, SetsModeOfNew,
+    Absent, AffectsProcess, AffectsSelected, AnsweredByInit, ByArguments, ChangesAttributes,
+    Denied, DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode, SetsModeOfNew,
 };
 use super::{Architecture, Call, address_call, call, path, path_at, path_call};
 
@@ -23,6 +23,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
 };
 
 const CALLS: &[Call] = &[
+    call(0, "io_setup", &[Denied]),
     path_call(5, "setxattr", &[ChangesAttributes], &[path(0, Nothing)]),
     path_call(6, "lsetxattr", &[ChangesAttributes], &[path(0, Nothing)]),
     call(7, "fsetxattr", &[ChangesAttributes]),
@@ -32,10 +33,10 @@ const CALLS: &[Call] = &[
     call(18, "lookup_dcookie", &[Denied]),
     call(19, "eventfd2", &[]),
     call(24, "dup3", &[]),
-    call(25, "fcntl", &[]),
+    call(25, "fcntl", &[ByArguments]),
     path_call(27, "inotify_add_watch", &[DeniedWithoutNamespaces], &[path(1, Nothing)]),
     call(29, "ioctl", &[ByArguments]),
-    call(30, "ioprio_set", &[AffectsProcess { process: 1 }]),
+    call(30, "ioprio_set", &[AffectsSelected { which: 1, process: 1 }]),
     path_call(33, "mknodat", &[Notified(Always), SetsMode { mode: 2 }], &[path_at(0, 1, Name)]),
     path_call(34, "mkdirat", &[Notified(Untagged { mode: 2 })], &[path_at(0, 1, Directory)]),
     path_call(35, "unlinkat", &[], &[path_at(0, 1, Nothing)]),
@@ -91,7 +92,7 @@ const CALLS: &[Call] = &[
     call(129, "kill", &[]),
     call(134, "rt_sigaction", &[]),
     call(135, "rt_sigprocmask", &[]),
-    call(140, "setpriority", &[AffectsProcess { process: 1 }]),
+    call(140, "setpriority", &[AffectsSelected { which: 0, process: 1 }]),
     call(142, "reboot", &[Denied]),
     call(157, "setsid", &[]),
     call(159, "setgroups", &[]),

@@ -56,6 +56,14 @@ pub enum Rule {
         /// Position of the process id.
         process: u8,
     },
+    /// Affects a process, a process group or a user. In a session without namespaces the arguments
+    /// must select the calling process.
+    AffectsSelected {
+        /// Value of the first argument that selects one process.
+        which: u32,
+        /// Position of the process id.
+        process: u8,
+    },
     /// Can create a name. The kernel asks init first, if the session has creation rules.
     Notified(Condition),
     /// Can reach a socket of the host. In a session with Unix sockets of its own, the kernel asks

@@ -7,8 +7,8 @@ use super::AddressArgument::{Direct, InMessage, InMessages};
 use super::Condition::{Always, CreateFlag, Untagged};
 use super::Creates::{Directory, Name, NameIfExchanged, Nothing};
 use super::Rule::{
-    Absent, AffectsProcess, AnsweredByInit, ByArguments, ChangesAttributes, Denied,
-    DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode, SetsModeOfNew,
+    Absent, AffectsProcess, AffectsSelected, AnsweredByInit, ByArguments, ChangesAttributes,
+    Denied, DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode, SetsModeOfNew,
 };
 use super::{Architecture, Call, address_call, call, path, path_at, path_call};
 
@@ -63,7 +63,7 @@ const CALLS: &[Call] = &[
     call(69, "msgsnd", &[DeniedWithoutNamespaces]),
     call(70, "msgrcv", &[DeniedWithoutNamespaces]),
     call(71, "msgctl", &[DeniedWithoutNamespaces]),
-    call(72, "fcntl", &[]),
+    call(72, "fcntl", &[ByArguments]),
     path_call(80, "chdir", &[], &[path(0, Nothing)]),
     call(81, "fchdir", &[]),
     path_call(82, "rename", &[Notified(Always)], &[path(0, Nothing), path(1, Name)]),
@@ -87,7 +87,7 @@ const CALLS: &[Call] = &[
     path_call(132, "utime", &[ChangesAttributes], &[path(0, Nothing)]),
     path_call(133, "mknod", &[Notified(Always), SetsMode { mode: 1 }], &[path(0, Name)]),
     call(139, "sysfs", &[Denied]),
-    call(141, "setpriority", &[AffectsProcess { process: 1 }]),
+    call(141, "setpriority", &[AffectsSelected { which: 0, process: 1 }]),
     call(142, "sched_setparam", &[AffectsProcess { process: 0 }]),
     call(144, "sched_setscheduler", &[AffectsProcess { process: 0 }]),
     call(153, "vhangup", &[Denied]),
@@ -121,6 +121,7 @@ const CALLS: &[Call] = &[
     path_call(198, "lremovexattr", &[ChangesAttributes], &[path(0, Nothing)]),
     call(199, "fremovexattr", &[ChangesAttributes]),
     call(203, "sched_setaffinity", &[AffectsProcess { process: 0 }]),
+    call(206, "io_setup", &[Denied]),
     call(212, "lookup_dcookie", &[Denied]),
     call(220, "semtimedop", &[DeniedWithoutNamespaces]),
     call(227, "clock_settime", &[Denied]),
@@ -132,7 +133,7 @@ const CALLS: &[Call] = &[
     call(248, "add_key", &[Denied]),
     call(249, "request_key", &[Denied]),
     call(250, "keyctl", &[Denied]),
-    call(251, "ioprio_set", &[AffectsProcess { process: 1 }]),
+    call(251, "ioprio_set", &[AffectsSelected { which: 1, process: 1 }]),
     path_call(254, "inotify_add_watch", &[DeniedWithoutNamespaces], &[path(1, Nothing)]),
     path_call(
         257,

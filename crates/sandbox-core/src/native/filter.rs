@@ -48,6 +48,9 @@ const SPECIAL_MODES: u32 = 0o6000;
 /// `__O_TMPFILE` (`asm-generic/fcntl.h`), the same on every architecture in the tables.
 const O_TMPFILE: u32 = 0o20_000_000;
 
+/// `F_SETLEASE` and `F_SETDELEG` (`fcntl(2)`), with which a reader delays the writers of a file.
+const LEASES: [u32; 2] = [1024, 1040];
+
 /// `FS_IOC_SETFLAGS`, `FS_IOC32_SETFLAGS` and `FS_IOC_FSSETXATTR` (`linux/fs.h`).
 const ATTRIBUTE_IOCTLS: [u32; 3] = [0x4008_6602, 0x4004_6602, 0x401c_5820];
 
@@ -129,6 +132,17 @@ fn session_program_for(
             ret(ALLOW),
         ],
     );
+    let [lease, delegation] = LEASES;
+    filter.if_equal(
+        architecture.number("fcntl"),
+        &[
+            argument(1),
+            skip_if_equal(lease, 1),
+            skip_unless_equal(delegation, 1),
+            ret(EPERM),
+            ret(ALLOW),
+        ],
+    );
     filter.deny(architecture, |rule| *rule == Rule::Denied);
     for call in architecture.calls.iter().filter(|call| call.rules.contains(&Rule::Absent)) {
         filter.if_equal(call.number, &[ret(ENOSYS)]);
@@ -183,6 +197,21 @@ fn worker_program_without_namespaces_for(
         if let Some(process) = affected_process(call) {
             let own_only = [argument(process), skip_unless_equal(0, 1), ret(ALLOW), ret(EPERM)];
             filter.if_equal(call.number, &own_only);
+        }
+        for rule in call.rules {
+            if let Rule::AffectsSelected { which, process } = *rule {
+                filter.if_equal(
+                    call.number,
+                    &[
+                        argument(0),
+                        skip_unless_equal(which, 3),
+                        argument(process),
+                        skip_unless_equal(0, 1),
+                        ret(ALLOW),
+                        ret(EPERM),
+                    ],
+                );
+            }
         }
     }
     if attributes == Attributes::Denied {

@@ -94,6 +94,9 @@ async fn other_processes_of_the_user_are_not_accessible() {
         format!("cat /proc/{id}/cmdline"),
         "ls /proc".to_owned(),
         format!("renice 10 {id}"),
+        "renice 10 -u $(id -u)".to_owned(),
+        "renice 10 -g 0".to_owned(),
+        "ionice -c 3 -u $(id -u)".to_owned(),
         format!("prlimit --pid {id} --nofile=0"),
         format!("taskset -p 1 {id} > /dev/null"),
     ] {

@@ -173,6 +173,14 @@ fn without_namespaces_calls_that_they_would_isolate_are_denied() {
         check(name, &on(0), ALLOW);
         check(name, &on(77), EPERM);
     }
+    // The first argument selects a process, a process group, or a user.
+    for (name, process) in [("setpriority", 0), ("ioprio_set", 1)] {
+        for which in 0..4 {
+            let expected = if which == process { ALLOW } else { EPERM };
+            check(name, &[which, 0], expected);
+            check(name, &[which, 77], EPERM);
+        }
+    }
     check("socketpair", &[1, 1], ALLOW);
     check("clone", &[17], ALLOW);
     check("clone", &[0x1000_0011], EPERM);
@@ -212,6 +220,15 @@ fn init_is_asked_about_calls_that_create_names_and_no_others() {
 }
 
 #[test]
+fn leases_are_denied_and_other_commands_of_fcntl_are_not() {
+    for (command, expected) in [(1024, EPERM), (1040, EPERM), (1025, ALLOW), (4, ALLOW), (6, ALLOW)]
+    {
+        check("fcntl", &[3, command, 0], expected);
+        check("fcntl", &[3, command | 1 << 32, 0], expected);
+    }
+}
+
+#[test]
 fn typing_into_a_terminal_is_denied_with_any_upper_half() {
     check("ioctl", &[0, 0x5401], ALLOW);
     check("ioctl", &[0, 0x5412], EPERM);
@@ -243,7 +260,8 @@ fn the_calls_that_are_decided_by_their_arguments_are_those_with_a_block() {
     let mut names = names(|rule| *rule == Rule::ByArguments);
     names.sort_unstable();
     names.dedup();
-    let blocks = ["clone", "clone3", "ioctl", "socket", "socketpair", "unshare", "utimensat"];
+    let blocks =
+        ["clone", "clone3", "fcntl", "ioctl", "socket", "socketpair", "unshare", "utimensat"];
     assert_eq!(names, blocks);
 }
 

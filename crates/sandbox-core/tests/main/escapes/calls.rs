@@ -52,6 +52,8 @@ async fn dangerous_system_calls_are_denied() {
         ("open_by_handle_at", number("open_by_handle_at"), ", 0, 0, 0", EPERM),
         ("mknod of a device", number("mknodat"), ", -100, \"device\", 0x2180, 0x103", EPERM),
         ("io_uring_setup", number("io_uring_setup"), ", 8, 0", EPERM),
+        ("io_setup", number("io_setup"), ", 8, my $context = \"\\0\" x 8", EPERM),
+        ("a lease", number("fcntl"), ", 0, 1024, 0", EPERM),
         ("bpf", number("bpf"), ", 0, 0, 0", EPERM),
         ("perf_event_open", number("perf_event_open"), ", 0, 0, 0, 0, 0", EPERM),
         ("userfaultfd", number("userfaultfd"), ", 0", EPERM),
