@@ -159,11 +159,20 @@ fn set_up(
     // process that is not dumpable.
     sys::prctl(sys::PR_SET_DUMPABLE, 0).map_err(at(wire::STEP_PRIVILEGES))?;
     let mut reader = Reader(plan);
-    let Head { tier, max_pid, limits, bypass_tag, secret, init_filter, worker_filter, .. } =
-        read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
+    let Head {
+        tier,
+        max_pid,
+        private_files,
+        limits,
+        bypass_tag,
+        secret,
+        init_filter,
+        worker_filter,
+        ..
+    } = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
     let tier = if tier == wire::TIER_NAMESPACES {
         sys::set_umask(0);
-        let view = mounts::build(&mut reader)?;
+        let view = mounts::build(&mut reader, private_files)?;
         sys::set_host_name(b"sandbox").map_err(at(wire::STEP_NAMESPACES))?;
         sys::loopback_up().map_err(at(wire::STEP_NAMESPACES))?;
         Tier::Namespaces { max_pid, view }
@@ -200,6 +209,7 @@ fn set_up(
 struct Head {
     tier: u32,
     max_pid: u32,
+    private_files: u32,
     limits: &'static [u8],
     bypass_tag: u32,
     secret: [u64; 2],
@@ -209,7 +219,7 @@ struct Head {
 }
 
 fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
-    let (tier, max_pid) = (reader.u32()?, reader.u32()?);
+    let (tier, max_pid, private_files) = (reader.u32()?, reader.u32()?, reader.u32()?);
     let count = reader.u32()? as usize;
     let limits = reader.bytes(count * 20)?;
     let bypass_tag = reader.u32()?;
@@ -219,7 +229,17 @@ fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
     let count = reader.u32()? as usize;
     let worker_filter = reader.bytes(count * 8)?;
     let group = cgroup::Spec::read(reader)?;
-    Ok(Head { tier, max_pid, limits, bypass_tag, secret, init_filter, worker_filter, group })
+    Ok(Head {
+        tier,
+        max_pid,
+        private_files,
+        limits,
+        bypass_tag,
+        secret,
+        init_filter,
+        worker_filter,
+        group,
+    })
 }
 
 /// Keeps a worker idle while the session is in use.

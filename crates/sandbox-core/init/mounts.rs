@@ -32,12 +32,16 @@ pub struct View {
     pool: Fd,
 }
 
-pub fn build<'a>(operations: &mut Reader<'a>) -> core::result::Result<View, Failure<'a>> {
+/// Builds the view. `private_files` limits the number of files in each private directory.
+pub fn build<'a>(
+    operations: &mut Reader<'a>,
+    private_files: u32,
+) -> core::result::Result<View, Failure<'a>> {
     let at = |step, path: &'a [u8]| move |errno| Failure { step, errno, path };
     let count = operations.u32().map_err(at(wire::STEP_PLAN, b""))?;
     let again = Reader(operations.0);
     sys::make_mounts_private().map_err(at(wire::STEP_ROOT, b"/"))?;
-    let mut tree = Tree { root: -1, pool: -1 };
+    let mut tree = Tree { root: -1, pool: -1, private_files };
     for _ in 0..count {
         let (operation, argument, path) =
             read_operation(operations).map_err(at(wire::STEP_PLAN, b""))?;
@@ -119,6 +123,8 @@ struct Tree {
     /// Root of an invisible file system in memory, with the empty file and directory that cover
     /// hidden paths.
     pool: Fd,
+    /// Maximum number of files in a private directory.
+    private_files: u32,
 }
 
 impl Tree {
@@ -165,8 +171,8 @@ impl Tree {
     }
 
     fn private(&self, path: CStr<'_>, size_mib: u32) -> Result<()> {
-        let mut options = [0; 32];
-        let options = size_option(&mut options, size_mib)?;
+        let mut options = [0; 64];
+        let options = size_options(&mut options, size_mib, self.private_files)?;
         let target = self.target_directory(path)?;
         sys::fchdir(target)?;
         sys::close(target);
@@ -292,7 +298,7 @@ impl Tree {
             c(b"/dev/shm\0"),
             c(b"tmpfs\0"),
             MS_NOSUID | MS_NODEV,
-            c(b"mode=1777,size=64m\0"),
+            c(b"mode=1777,size=64m,nr_inodes=16384\0"),
         )?;
         // Terminals need user 0 in the namespace. Without that user the session has no terminals.
         let _ = self.mount_on(
@@ -329,14 +335,14 @@ fn kind_name(kind: CStr<'_>) -> CStr<'_> {
     kind.below_root()
 }
 
-/// Returns `mode=1777,size=<size_mib>m`.
-fn size_option(buffer: &mut [u8; 32], size_mib: u32) -> Result<CStr<'_>> {
-    const START: &[u8] = b"mode=1777,size=";
-    let mut digits = [0; 10];
-    let digits = sys::decimal(&mut digits, size_mib);
-    let end = START.len() + digits.len();
-    buffer[..START.len()].copy_from_slice(START);
-    buffer[START.len()..end].copy_from_slice(digits);
-    buffer[end] = b'm';
-    CStr::new(&buffer[..end + 2]).ok_or(Errno::INVAL)
+/// Returns `mode=1777,size=<size_mib>m,nr_inodes=<files>` (`tmpfs(5)`).
+fn size_options(buffer: &mut [u8; 64], size_mib: u32, files: u32) -> Result<CStr<'_>> {
+    let (mut size, mut count) = ([0; 10], [0; 10]);
+    let (size, count) = (sys::decimal(&mut size, size_mib), sys::decimal(&mut count, files));
+    let mut end = 0;
+    for part in [b"mode=1777,size=", size, b"m,nr_inodes=", count, b"\0"] {
+        buffer[end..end + part.len()].copy_from_slice(part);
+        end += part.len();
+    }
+    CStr::new(&buffer[..end]).ok_or(Errno::INVAL)
 }

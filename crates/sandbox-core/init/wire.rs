@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `u32` | `TIER_…` |
 //! | `u32` | highest process id in a command's namespace; 0 before Linux 6.14 |
+//! | `u32` | maximum number of files in a private directory |
 //! | list | limits (`setrlimit(2)`): `u32` resource, `u64` soft limit, `u64` hard limit |
 //! | `u32` | tag that exempts init's own calls from notification; 0 without notifications |
 //! | 2 × `u64` | secret with which init connects sockets; 0 without Unix sockets of the session |

@@ -45,7 +45,7 @@ fn start(plan: &[u8]) -> Option<StartedInit> {
 /// Inserts the path of a control group, of which an encoded plan has none.
 fn with_group(plan: &[u8], group: &Path) -> Vec<u8> {
     let count = |at: usize| u32::from_le_bytes(plan[at..at + 4].try_into().unwrap()) as usize;
-    let limits = 8;
+    let limits = 12;
     let tag = limits + 4 + count(limits) * 20;
     let secret = tag + 4;
     let filter = secret + 16;

@@ -130,6 +130,8 @@ fn head(
     let mut plan = Encoder::default();
     plan.u32(tier);
     plan.u32(max_pid);
+    // The root of a private directory is a file too, and 0 would mean no limit.
+    plan.u32(limits.tmp_files.saturating_add(1));
     let resources = resources(limits, group);
     plan.count(resources.len());
     for (resource, soft, hard) in resources {

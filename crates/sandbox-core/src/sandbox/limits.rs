@@ -34,6 +34,10 @@ pub struct Limits {
     pub cpu_time: Option<Duration>,
     /// Maximum size of the private `/tmp`, and of `/var/tmp`, in MiB (512 each).
     pub tmp_mib: u32,
+    /// Maximum number of files and directories in the private `/tmp`, and in `/var/tmp` (131,072
+    /// each). An empty file takes nothing of `tmp_mib`, but about 800 bytes of kernel memory.
+    /// `/dev/shm` has room for 64 MiB and 16,384 files.
+    pub tmp_files: u32,
     /// Location of the session's control group.
     pub cgroups: Cgroups,
 }
@@ -63,6 +67,7 @@ impl Default for Limits {
             command_memory_bytes: 8 << 30,
             cpu_time: None,
             tmp_mib: 512,
+            tmp_files: 128 << 10,
             cgroups: Cgroups::Automatic,
         }
     }

@@ -91,6 +91,24 @@ async fn private_directories_are_limited() {
 }
 
 #[tokio::test]
+async fn the_number_of_files_in_private_directories_is_limited() {
+    let fixture = fixture();
+    let sandbox = limited(&fixture, |limits| limits.tmp_files = 100);
+    for (dir, limit) in [("/tmp", 100), ("/var/tmp", 100), ("/dev/shm", 16_383)] {
+        let command = format!(
+            "cd {dir} && for i in {{1..20000}}; do : > $i || break; done 2> /dev/null; \
+             ls | wc -l; rm -f [0-9]*; : > again && echo again"
+        );
+        let ran = run(&sandbox, &command).await;
+        let text = stdout(&ran);
+        let created: u32 = text.strip_suffix("\nagain\n").unwrap().parse().unwrap();
+        // The directories on the way to the session are in the private one too.
+        assert!((limit - 10..=limit).contains(&created), "{dir}: {created}");
+    }
+    assert_eq!(stdout(&run(&sandbox, "stat -f -c %c /tmp").await), "101\n");
+}
+
+#[tokio::test]
 async fn wall_time_and_output_are_limited() {
     let fixture = fixture();
     let mut short = spec("sleep 100");

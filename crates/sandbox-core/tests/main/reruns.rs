@@ -35,7 +35,7 @@ fn the_engine_works_for_an_ordinary_user() {
 
 /// Tests that need namespaces: private files, processes and devices, and a loopback. `landlock`
 /// tests the other tier instead.
-const NAMESPACE_TESTS: [&str; 8] = [
+const NAMESPACE_TESTS: [&str; 9] = [
     "another_session_and_the_home_directory_are_hidden",
     "a_session_has_a_private_tmp_and_dev_and_a_host_name",
     "a_session_has_no_network_except_its_loopback",
@@ -44,6 +44,7 @@ const NAMESPACE_TESTS: [&str; 8] = [
     "a_command_starts_in_the_session_directory_and_can_write_only_there",
     "the_number_of_processes_is_limited",
     "private_directories_are_limited",
+    "the_number_of_files_in_private_directories_is_limited",
 ];
 
 #[test]
