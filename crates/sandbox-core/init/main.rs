@@ -141,6 +141,9 @@ fn map_line(line: &mut [u8; 32], id: u32) -> &[u8] {
 
 /// Sets up the session and runs it until the host closes it.
 fn serve(plan: &'static [u8], group: Option<Group>) -> ! {
+    // Signals from the terminal of the host, and to its process group, are not for the session.
+    sys::new_terminal_session();
+    sys::set_process_name(c(b"session-init\0"));
     match set_up(plan, group) {
         Ok(mut session) => keep(&mut session),
         Err(failure) => {

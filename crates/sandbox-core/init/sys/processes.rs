@@ -113,6 +113,12 @@ pub fn new_terminal_session() {
     let _ = sys!(setsid);
 }
 
+/// Sets the name in lists of processes, at most 15 bytes.
+pub fn set_process_name(name: CStr<'_>) {
+    const PR_SET_NAME: usize = 15;
+    let _ = prctl(PR_SET_NAME, name.as_ptr() as usize);
+}
+
 pub fn user_and_group() -> (u32, u32) {
     (sys!(geteuid).unwrap_or(0) as u32, sys!(getegid).unwrap_or(0) as u32)
 }

@@ -127,6 +127,18 @@ async fn a_session_has_a_private_tmp_and_dev_and_a_host_name() {
 }
 
 #[tokio::test]
+async fn init_has_a_name_and_leaves_the_terminal_of_the_host() {
+    let fixture = fixture();
+    assert_eq!(fixture.text("echo ran").await, "ran\n");
+    let init = fixture.sandbox.init_pid();
+    let name = fs::read_to_string(format!("/proc/{init}/comm")).unwrap();
+    assert_eq!(name, "session-init\n");
+    let init = rustix::process::Pid::from_raw(init.cast_signed()).unwrap();
+    assert_eq!(rustix::process::getpgid(Some(init)).unwrap(), init);
+    assert_eq!(rustix::process::getsid(Some(init)).unwrap(), init);
+}
+
+#[tokio::test]
 async fn a_session_has_no_network_except_its_loopback() {
     let fixture = fixture();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
