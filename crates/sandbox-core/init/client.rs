@@ -12,7 +12,7 @@ const NOT_RUN: i32 = 125;
 const TIMED_OUT: i32 = 124;
 
 pub fn run(socket: CStr<'_>, number: CStr<'_>) -> ! {
-    let (channel, timeout_ms) = match hand_over(socket, number) {
+    let (connection, channel, timeout_ms) = match hand_over(socket, number) {
         Ok(handed) => handed,
         Err(_) => fail(b"the session of this command is closed, or not this user's\n"),
     };
@@ -34,31 +34,52 @@ pub fn run(socket: CStr<'_>, number: CStr<'_>) -> ! {
             let _ = sys::send(channel, &signal.to_le_bytes());
         }
         if fds[0].found != 0 {
-            end(channel, is_over);
+            end(connection, channel, is_over);
         }
     }
 }
 
-/// Sends the standard streams. Returns the command's channel and its timeout in milliseconds.
-fn hand_over(socket: CStr<'_>, number: CStr<'_>) -> Result<(Fd, i32)> {
+/// Sends the standard streams. Returns the connection, the command's channel and its timeout in
+/// milliseconds.
+fn hand_over(socket: CStr<'_>, number: CStr<'_>) -> Result<(Fd, Fd, i32)> {
     let connection = sys::connect_abstract(socket.bytes())?;
     sys::send_with(connection, number.bytes(), &[0, 1, 2])?;
-    let (mut fds, mut reply) = ([-1; MAX_FDS], [0; 4]);
+    let (mut fds, mut reply) = ([-1; MAX_FDS], [0; wire::MAX_NOTICE_BYTES]);
     match sys::receive(connection, &mut reply, &mut fds)? {
-        (4, 1) => Ok((fds[0], i32::from_le_bytes(reply))),
+        (4, 1) => Ok((connection, fds[0], code(&reply))),
+        (length @ 5.., 0) => fail(&reply[4..length]),
         _ => Err(sys::Errno::INVAL),
     }
 }
 
-fn end(channel: Fd, is_over: bool) -> ! {
+fn code(notice: &[u8]) -> i32 {
+    i32::from_le_bytes([notice[0], notice[1], notice[2], notice[3]])
+}
+
+/// Forwards the report of the command to the host, which checks the paths that the command created.
+/// Returns the exit code that replaces 0.
+fn settle(connection: Fd, report: &[u8]) -> i32 {
+    let (mut fds, mut notice) = ([-1; MAX_FDS], [0; wire::MAX_NOTICE_BYTES]);
+    let received = sys::send(connection, report)
+        .and_then(|()| sys::receive(connection, &mut notice, &mut fds));
+    let Ok((length @ 4.., _)) = received else {
+        fail(b"the session ended before the command was checked\n")
+    };
+    let _ = sys::write_all(2, &notice[4..length]);
+    code(&notice)
+}
+
+fn end(connection: Fd, channel: Fd, is_over: bool) -> ! {
     let mut report = [0; wire::REPORT_BYTES];
     if sys::read(channel, &mut report) != Ok(report.len()) {
         fail(b"the session of this command has ended\n");
     }
     let [kind, value] = [&report[..4], &report[4..8]]
         .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+    let replaced = settle(connection, &report);
     match kind {
         wire::RESULT_EXITED | wire::RESULT_SIGNALED if is_over => sys::exit(TIMED_OUT),
+        wire::RESULT_EXITED if value == 0 => sys::exit(replaced),
         wire::RESULT_EXITED => sys::exit(value as i32),
         wire::RESULT_SIGNALED => sys::exit(128 + value as i32),
         wire::RESULT_NO_DIRECTORY => fail(b"cannot enter the working directory\n"),

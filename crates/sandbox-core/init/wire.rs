@@ -48,7 +48,9 @@
 //!
 //! The client of a *wrapped command* sends the command's number in decimal digits, with its
 //! standard input, output and error. It receives the command's channel, with `i32` the timeout of
-//! the command in milliseconds.
+//! the command in milliseconds. When the command has exited, the client sends the report, and
+//! receives a *notice*: `i32` an exit code that replaces 0, and a text for standard error. A notice
+//! instead of the channel is a refusal.
 
 #![expect(dead_code, reason = "each side uses its own half")]
 
@@ -121,6 +123,8 @@ pub const RESULT_NO_SHELL: u32 = 4;
 /// The request is invalid. The value is the errno.
 pub const RESULT_BAD_REQUEST: u32 = 5;
 
+/// Maximum length of a notice to the client of a wrapped command.
+pub const MAX_NOTICE_BYTES: usize = 2048;
 /// Length of a report.
 pub const REPORT_BYTES: usize = 16;
 /// The command reached no limit of its control group, or has no group.

@@ -9,12 +9,12 @@ mod weakness;
 
 use async_trait::async_trait;
 
-#[cfg(feature = "native")]
-pub(crate) use command::exit_code;
 pub use command::{
     CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError, ExecErrorKind,
     QuarantineOutcome, Quarantined,
 };
+#[cfg(feature = "native")]
+pub(crate) use command::{REFUSED, exit_code};
 pub use limits::{Cgroups, Limit, Limits};
 pub use report::{Enforcement, EngineReport};
 pub use weakness::{Tier, UnknownWeakness, UnknownWeaknessKind, Weakness};

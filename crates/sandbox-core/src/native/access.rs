@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use crate::files::by_descriptor;
 
@@ -26,15 +26,15 @@ impl OwnerAccess {
         &self.path
     }
 
-    /// Returns the permissions to the owner if a command removed one. Without them no further command
-    /// could start in the directory.
+    /// Returns the permissions to the owner if a command removed one. Without them no further
+    /// command could start in the directory.
     pub(super) fn restore(&self) {
         let lost = |mode: u32| self.original & !mode != 0;
         if !rustix::fs::stat(&self.path).is_ok_and(|stat| lost(stat.st_mode)) {
             return;
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(CWD, &self.path, flags, Mode::empty());
+        let opened = rustix::fs::open(&self.path, flags, Mode::empty());
         let restored = opened.and_then(|dir| {
             let mode = rustix::fs::fstat(&dir)?.st_mode & 0o7777 | self.original;
             rustix::fs::chmod(by_descriptor(&dir), Mode::from_raw_mode(mode))

@@ -13,6 +13,8 @@ use super::connection::Connection;
 use super::outcome::{Outcome, read_report};
 use super::refresh::{Mounts, Settled};
 use super::request::{self, CommandText};
+use super::stdio::{Pumps, Stdio};
+use crate::internal::blocking;
 use crate::sandbox::{CommandSpec, CommandStatus, ExecError, Quarantined, exit_code};
 
 /// A command that runs on the caller's standard streams. Dropping it kills the command and every
@@ -25,6 +27,7 @@ pub struct AttachedCommand {
     began: SystemTime,
     /// The status and the count of watched creations, once they have been reported.
     reported: Option<(CommandStatus, u32)>,
+    pumps: Pumps,
     connection: Arc<Connection>,
     mounts: Arc<Mounts>,
 }
@@ -41,12 +44,13 @@ pub(super) async fn start(
     let body = request::encode(connection, spec, CommandText::Included)?;
     let (channel, end) = UnixStream::pair()
         .map_err(|source| ExecError::Host { operation: "create a socket", source })?;
-    let [stdin, stdout, stderr] = streams;
+    let Stdio { streams, pumps } = Stdio::of(streams, &mounts.plan())?;
+    let [stdin, stdout, stderr] = streams.each_ref().map(AsFd::as_fd);
     connection.send(&body, [stdin, stdout, stderr, end.as_fd()]).await?;
     let (report, signals) = channel.into_split();
     let (connection, mounts) = (Arc::clone(connection), Arc::clone(mounts));
     let cwd = connection.working_dir(spec).to_owned();
-    Ok(AttachedCommand { report, signals, cwd, began, reported: None, connection, mounts })
+    Ok(AttachedCommand { report, signals, cwd, began, reported: None, pumps, connection, mounts })
 }
 
 impl AttachedCommand {
@@ -82,6 +86,10 @@ impl AttachedCommand {
                 *self.reported.insert((status, watched_creations))
             }
         };
+        let pumps = std::mem::take(&mut self.pumps);
+        if !pumps.are_none() {
+            blocking(move || pumps.finish()).await;
+        }
         let Settled { quarantined, sandbox_ended } =
             self.mounts.settle(self.began, watched_creations).await;
         Ok(AttachedOutcome { status, quarantined, sandbox_ended })

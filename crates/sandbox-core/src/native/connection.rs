@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown};
+use rustix::process::{Pid, getpid};
 
 use super::access::OwnerAccess;
 use super::error::{OpenError, host_error};
@@ -37,6 +38,8 @@ pub(super) struct Connection {
     shell: PathBuf,
     session_dir: OwnerAccess,
     null: OwnedFd,
+    /// The process that opened the session.
+    owner: Pid,
 }
 
 impl fmt::Debug for Connection {
@@ -61,6 +64,7 @@ impl Connection {
             shell: find_shell(),
             session_dir: OwnerAccess::of(session_dir),
             null,
+            owner: getpid(),
         })
     }
 
@@ -184,25 +188,69 @@ impl Connection {
 
     /// Ends init, and with it every process of the session, and waits until they have exited.
     pub(super) async fn end(&self) {
-        lock(&self.control).take();
+        self.hang_up();
         self.init.wait().await;
     }
 
-    /// Like [`Connection::end`]. Later commands fail with this reason.
-    pub(super) async fn end_because(&self, reason: &'static str) {
+    /// Closes the control socket, even if a child of this process has a copy of it.
+    fn hang_up(&self) {
+        if let Some(control) = lock(&self.control).take() {
+            let _ = rustix::net::shutdown(&control, Shutdown::Both);
+        }
+    }
+
+    /// Returns an error in a child of the process that opened the session. A lock may be held there
+    /// forever, and no thread of the parent runs there.
+    pub(super) fn check_process(&self) -> Result<(), ExecError> {
+        if self.is_inherited() {
+            let reason = "this process is a fork of the one that opened it";
+            return Err(ExecError::Ended { reason });
+        }
+        Ok(())
+    }
+
+    fn is_inherited(&self) -> bool {
+        getpid() != self.owner
+    }
+
+    /// Like [`Connection::end`], for a thread. Later commands fail with this reason.
+    pub(super) fn end_because(&self, reason: &'static str) {
         self.begin_to_end(reason);
-        self.end().await;
+        self.init.wait_blocking();
     }
 
     /// Like [`Connection::end_because`], without waiting.
     pub(super) fn begin_to_end(&self, reason: &'static str) {
         let _ = self.ended.set(reason);
-        lock(&self.control).take();
+        self.hang_up();
     }
 
     /// Returns the reason for which this engine ended the session.
     pub(super) fn end_reason(&self) -> Option<&'static str> {
         self.ended.get().copied()
+    }
+}
+
+#[cfg(test)]
+impl Connection {
+    /// Makes this process look like a child of the one that opened the session.
+    pub(super) fn pretend_to_be_inherited(&mut self) {
+        self.owner = Pid::INIT;
+    }
+
+    /// Returns a copy of the control socket, as a child of this process has it.
+    pub(super) fn copy_of_control(&self) -> OwnedFd {
+        lock(&self.control).as_ref().unwrap().try_clone().unwrap()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.is_inherited() {
+            self.init.disown();
+        } else {
+            self.hang_up();
+        }
     }
 }
 

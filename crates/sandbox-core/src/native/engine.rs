@@ -78,20 +78,23 @@ impl NativeSandbox {
     }
 
     /// Returns a string that runs a command in this sandbox when any shell of this user on this
-    /// host runs the string. It works any number of times while this sandbox is open.
+    /// host runs the string. It works any number of times while this sandbox is open, until
+    /// thousands of other commands were wrapped. Then it fails with the advice to wrap it again.
     ///
     /// The command runs on the standard streams of that shell; the input in `spec` is ignored. The
     /// command's text, directory, environment and timeout stay in this process until the sandbox is
     /// dropped. So quoting cannot go wrong, and no list of processes shows them.
     ///
     /// The exit code is that of the command, or 128 plus the number of the signal that killed it.
-    /// It is 124 after a timeout, and 125 if the command could not be run. Signals to the process
+    /// It is 124 after a timeout, and 125 if the command could not be run, or if it succeeded and
+    /// created a file at a denied path. Signals to the process
     /// that the string starts reach the command. Killing that process kills the command.
     ///
     /// # Errors
     /// Returns [`ExecError`] if the command could never be run, or if the host is out of
     /// descriptors.
     pub fn wrap_command(&self, spec: &CommandSpec) -> Result<String, ExecError> {
+        self.connection.check_process()?;
         self.wrapped.wrap(&self.connection, &self.mounts, spec)
     }
 
@@ -122,10 +125,17 @@ impl NativeSandbox {
     /// Returns [`OpenError`] if the policy cannot be compiled, or if the kernel denies a mount. The
     /// sandbox then ends, because new files would not be protected.
     pub fn refresh(&self) -> Result<(), OpenError> {
+        self.connection.check_process().map_err(|error| OpenError::Host {
+            operation: "use a session of the parent process",
+            source: std::io::Error::other(error),
+        })?;
         self.mounts.reapply_policy().inspect_err(|_| self.connection.begin_to_end(NOT_REFRESHED))
     }
 
     /// Starts a command on the caller's standard input, output and error.
+    ///
+    /// A directory is refused. A file that commands may not write to goes through a pipe, so it is
+    /// read ahead.
     ///
     /// Uses the command, the directory and the environment of `spec`. There is no timeout, and no
     /// output is captured. The command has no controlling terminal, even if a stream is one:
@@ -138,6 +148,7 @@ impl NativeSandbox {
         spec: &CommandSpec,
         streams: [std::os::fd::BorrowedFd<'_>; 3],
     ) -> Result<AttachedCommand, ExecError> {
+        self.connection.check_process()?;
         attached::start(&self.connection, &self.mounts, spec, streams).await
     }
 }
@@ -145,6 +156,7 @@ impl NativeSandbox {
 #[async_trait]
 impl Sandbox for NativeSandbox {
     async fn exec(&self, command: CommandSpec) -> Result<CommandOutput, ExecError> {
+        self.connection.check_process()?;
         exec::exec(&self.connection, &self.mounts, &self.prestart, command).await
     }
 
@@ -153,6 +165,10 @@ impl Sandbox for NativeSandbox {
     }
 
     async fn close(&self) {
+        // The session belongs to the parent of this process.
+        if self.connection.check_process().is_err() {
+            return;
+        }
         self.connection.end().await;
         for file in self.mounts.quarantine_unreported() {
             tracing::warn!("quarantined: {file}");

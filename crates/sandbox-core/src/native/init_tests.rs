@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use policy::{CreationRules, MountOp, MountPlan, Policy};
 use rustix::io::Errno;
@@ -17,7 +18,7 @@ use super::launch::Resources;
 use super::process::{self, StartedInit};
 use super::refresh::CompiledPolicy;
 use super::{plan, probe};
-use crate::sandbox::{CommandSpec, CommandStatus, Limits, Sandbox};
+use crate::sandbox::{CommandSpec, CommandStatus, ExecErrorKind, Limits, Sandbox};
 
 /// Mounts of the whole tree of the host, with a watched name so that init is asked about calls.
 fn mounts() -> MountPlan {
@@ -134,4 +135,37 @@ async fn a_notified_call_without_a_row_is_refused() {
             assert!(reason.contains("Operation not permitted"), "{reason}");
         }
     }
+}
+
+/// Returns whether init is alive.
+fn is_alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn a_child_of_the_host_gets_an_error_and_ends_nothing() {
+    let Some(init) = start(&encoded(&mounts())) else { return };
+    let mut connection = Connection::new(init, Path::new("/")).unwrap();
+    let pid = connection.init_pid();
+    assert!(connection.check_process().is_ok());
+    connection.pretend_to_be_inherited();
+    let error = connection.check_process().unwrap_err();
+    assert_eq!(error.kind(), ExecErrorKind::Ended);
+    // The parent keeps its copy of the socket.
+    let parent = connection.copy_of_control();
+    drop(connection);
+    assert!(is_alive(pid));
+    drop(parent);
+}
+
+#[tokio::test]
+async fn closing_waits_for_no_process_that_inherited_the_socket() {
+    let Some(init) = start(&encoded(&mounts())) else { return };
+    let connection = Connection::new(init, Path::new("/")).unwrap();
+    let inherited = Stdio::from(connection.copy_of_control());
+    let mut child = Command::new("sleep").arg("1000").stdin(inherited).spawn().unwrap();
+    connection.end().await;
+    assert!(!is_alive(connection.init_pid()));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -4,7 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
@@ -50,6 +50,8 @@ pub(super) struct InitProcess {
     /// Becomes readable when init has exited.
     pidfd: OwnedFd,
     kept: Mutex<KeptResources>,
+    /// Set in a child of the process that started init.
+    is_disowned: bool,
 }
 
 /// Resources released after the last process exits; the cgroup first, because removing it kills
@@ -96,7 +98,7 @@ pub(super) fn start(
         group.unlock();
     }
     let kept = Mutex::new(KeptResources { _group: group, temporary: None });
-    let process = InitProcess { pid, pidfd, kept };
+    let process = InitProcess { pid, pidfd, kept, is_disowned: false };
     Ok(StartedInit { control, updates, process, landlock_abi })
 }
 
@@ -118,13 +120,28 @@ impl InitProcess {
         }
     }
 
+    /// Like [`InitProcess::wait`], for a thread.
+    pub(super) fn wait_blocking(&self) {
+        reap(&self.pidfd, self.take_kept());
+    }
+
     fn take_kept(&self) -> KeptResources {
         std::mem::take(&mut lock(&self.kept))
+    }
+
+    /// Forgets the resources of the session, which belong to the parent of this process.
+    pub(super) fn disown(&mut self) {
+        let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::forget(std::mem::take(kept));
+        self.is_disowned = true;
     }
 }
 
 impl Drop for InitProcess {
     fn drop(&mut self) {
+        if self.is_disowned {
+            return;
+        }
         let kept = self.take_kept();
         // The kernel needs a moment to end a session full of processes, so a thread waits. If no
         // thread can be started, init stays a zombie until the host exits.

@@ -25,7 +25,7 @@ use super::error::{OpenError, host_error};
 use super::plan;
 use super::quarantine::Unchecked;
 use super::tree::compile;
-use crate::internal::lock;
+use crate::internal::{blocking, lock};
 use crate::sandbox::{QuarantineOutcome, Quarantined};
 
 /// The maximum number of times that a policy is compiled, if files vanish meanwhile.
@@ -133,52 +133,66 @@ impl Mounts {
         began: SystemTime,
         watched_creations: u32,
     ) -> Settled {
+        let quarantined = self.check_paths(began);
+        if self.is_settled(&quarantined, watched_creations) {
+            return Settled { quarantined, sandbox_ended: self.connection.end_reason() };
+        }
+        let mounts = Arc::clone(self);
+        blocking(move || mounts.finish(quarantined, began, watched_creations)).await
+    }
+
+    /// Like [`Mounts::settle`], for a thread.
+    pub(super) fn settle_blocking(&self, began: SystemTime, watched_creations: u32) -> Settled {
+        self.finish(self.check_paths(began), began, watched_creations)
+    }
+
+    fn check_paths(&self, began: SystemTime) -> Vec<Quarantined> {
         self.connection.restore_access();
-        let mut quarantined = self.quarantine(began);
-        let is_moved = |file: &Quarantined| file.outcome == QuarantineOutcome::Moved;
-        let failed = if quarantined.iter().all(is_moved) {
-            self.after_command(watched_creations).await
-        } else {
+        self.quarantine(began)
+    }
+
+    /// Returns whether nothing is left to do after a command.
+    fn is_settled(&self, quarantined: &[Quarantined], watched_creations: u32) -> bool {
+        are_moved(quarantined) && self.includes(watched_creations)
+    }
+
+    fn finish(
+        &self,
+        mut quarantined: Vec<Quarantined>,
+        began: SystemTime,
+        watched_creations: u32,
+    ) -> Settled {
+        let failed = if !are_moved(&quarantined) {
             Err(NOT_MOVED)
+        } else if self.includes(watched_creations) {
+            Ok(())
+        } else {
+            self.reapply_policy().map_err(|error| {
+                warn_not_refreshed(&error);
+                NOT_REFRESHED
+            })
         };
-        if let Err(reason) = failed {
-            self.connection.end_because(reason).await;
-            // No other command can interfere any more.
-            for later in self.quarantine(began) {
-                quarantined.retain(|earlier| earlier.path != later.path);
-                quarantined.push(later);
+        match failed {
+            // The report of a command whose shell did not start has no count.
+            Ok(()) if watched_creations == 0 => {}
+            Ok(()) => self.included_creations.store(watched_creations, Ordering::Relaxed),
+            Err(reason) => {
+                self.connection.end_because(reason);
+                // No command can interfere any more.
+                for later in self.quarantine(began) {
+                    quarantined.retain(|earlier| earlier.path != later.path);
+                    quarantined.push(later);
+                }
             }
         }
         Settled { quarantined, sandbox_ended: self.connection.end_reason() }
     }
 
-    /// Reapplies the policy if commands have created watched files since the last time.
-    async fn after_command(self: &Arc<Self>, watched_creations: u32) -> Result<(), &'static str> {
+    /// Returns whether the plan includes all watched creations.
+    fn includes(&self, watched_creations: u32) -> bool {
         // The report of a command whose shell did not start has no count.
-        if watched_creations == 0
+        watched_creations == 0
             || self.included_creations.load(Ordering::Relaxed) == watched_creations
-        {
-            return Ok(());
-        }
-        let mounts = Arc::clone(self);
-        let reapplied = tokio::task::spawn_blocking(move || mounts.reapply_policy()).await;
-        match reapplied {
-            Ok(Ok(())) => {
-                self.included_creations.store(watched_creations, Ordering::Relaxed);
-                Ok(())
-            }
-            Ok(Err(error)) => {
-                warn_not_refreshed(&error);
-                Err(NOT_REFRESHED)
-            }
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the refresh was interrupted"
-                );
-                Err(NOT_REFRESHED)
-            }
-        }
     }
 
     /// Quarantines forbidden paths created since a command began.
@@ -210,7 +224,7 @@ impl Mounts {
         for file in &quarantined {
             tracing::warn!("quarantined: {file}");
         }
-        if quarantined.iter().any(|file| file.outcome != QuarantineOutcome::Moved) {
+        if !are_moved(&quarantined) {
             return Err(NOT_MOVED);
         }
         self.reapply_policy().map_err(|error| {
@@ -218,6 +232,10 @@ impl Mounts {
             NOT_REFRESHED
         })
     }
+}
+
+fn are_moved(quarantined: &[Quarantined]) -> bool {
+    quarantined.iter().all(|file| file.outcome == QuarantineOutcome::Moved)
 }
 
 fn warn_not_refreshed(error: &OpenError) {

@@ -1,34 +1,42 @@
 //! Commands as shell strings.
 //!
 //! A string starts the init program as a client (`init/client.rs`). The client sends its standard
-//! streams to a thread of the host, which has init run the command on them.
+//! streams to the host, where a thread has init run the command on them. After the command, the
+//! client asks this thread for files that were quarantined.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown,
 };
-use rustix::process::geteuid;
+use rustix::process::{Pid, geteuid, getpid};
 
 use super::connection::Connection;
 use super::memory_file::memory_file;
 use super::process::PROGRAM;
 use super::refresh::Mounts;
+use super::registry::{MAX_COMMANDS, Registry};
 use super::request::{self, CommandText};
+use super::stdio::{Pumps, Stdio};
+use super::wire;
 use crate::internal::lock;
-use crate::sandbox::{CommandSpec, ExecError};
+use crate::sandbox::{CommandSpec, ExecError, REFUSED};
 
 /// Maximum time for a client to send its request, and for a busy session to accept the command.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of clients at the same time. Init runs as many commands.
+const MAX_CLIENTS: usize = 1_024;
+/// Size of the stack of a client's thread. It may compile the policy.
+const STACK_BYTES: usize = 512 * 1024;
 
 /// The wrapped commands of one sandbox, with the listener for their clients.
 #[derive(Default)]
@@ -39,37 +47,30 @@ struct Listener {
     name: String,
     /// The init program. Clients execute it by the path of this descriptor.
     program: OwnedFd,
-    commands: Arc<Mutex<Vec<CommandSpec>>>,
-    clients: Arc<Mutex<Clients>>,
+    commands: Arc<Mutex<Registry>>,
+    running: Arc<AtomicUsize>,
+    owner: Pid,
 }
 
-/// Connections of clients whose commands have started. A client closes its connection by exiting.
-#[derive(Default)]
-struct Clients(Vec<UnixStream>);
+/// One of several things that are counted as long as they exist.
+struct Counted(Arc<AtomicUsize>);
 
-impl Clients {
-    fn add(&mut self, client: UnixStream) {
-        self.drop_exited();
-        self.0.push(client);
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
     }
+}
 
-    fn are_running(&mut self) -> bool {
-        self.drop_exited();
-        !self.0.is_empty()
-    }
-
-    fn drop_exited(&mut self) {
-        self.0.retain(|client| {
-            let mut fds = [PollFd::new(client, PollFlags::empty())];
-            let polled = rustix::event::poll(&mut fds, Some(&Timespec::default()));
-            polled.is_ok() && fds[0].revents().is_empty()
-        });
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Drop for WrappedCommands {
     fn drop(&mut self) {
-        if let Some(listener) = lock(&self.0).take() {
+        if let Some(listener) = lock(&self.0).take().filter(|listener| listener.owner == getpid()) {
             // Wakes the thread, which then exits.
             let _ = rustix::net::shutdown(&listener.socket, Shutdown::Both);
         }
@@ -79,7 +80,8 @@ impl Drop for WrappedCommands {
 impl WrappedCommands {
     /// Returns whether a command is running.
     pub(super) fn are_running(&self) -> bool {
-        lock(&self.0).as_ref().is_some_and(|listener| lock(&listener.clients).are_running())
+        let listener = lock(&self.0);
+        listener.as_ref().is_some_and(|listener| listener.running.load(Ordering::SeqCst) > 0)
     }
 
     /// Returns the shell string of a command. No shell expands any character of it.
@@ -98,6 +100,8 @@ impl WrappedCommands {
                 let session = Session {
                     connection: Arc::downgrade(connection),
                     mounts: Arc::downgrade(mounts),
+                    commands: Arc::default(),
+                    running: Arc::default(),
                 };
                 none.insert(listen(session).map_err(|source| ExecError::Host {
                     operation: "listen for wrapped commands",
@@ -105,11 +109,7 @@ impl WrappedCommands {
                 })?)
             }
         };
-        let mut commands = lock(&listener.commands);
-        let number = commands.iter().position(|known| known == spec).unwrap_or_else(|| {
-            commands.push(spec.clone());
-            commands.len() - 1
-        });
+        let number = lock(&listener.commands).number(spec);
         let (process, program) = (std::process::id(), listener.program.as_raw_fd());
         Ok(format!("/proc/{process}/fd/{program} {} {number}", listener.name))
     }
@@ -119,6 +119,9 @@ impl WrappedCommands {
 struct Session {
     connection: Weak<Connection>,
     mounts: Weak<Mounts>,
+    commands: Arc<Mutex<Registry>>,
+    /// Number of commands that are running.
+    running: Arc<AtomicUsize>,
 }
 
 fn listen(session: Session) -> io::Result<Listener> {
@@ -127,55 +130,121 @@ fn listen(session: Session) -> io::Result<Listener> {
     let name = format!("sandbox-{:032x}", u128::from_le_bytes(random));
     let socket = Arc::new(UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?);
     let program = memory_file("sandbox-client", PROGRAM, MemfdFlags::EXEC)?;
-    let commands = Arc::<Mutex<Vec<CommandSpec>>>::default();
-    let clients = Arc::<Mutex<Clients>>::default();
-    let (listener, known) = (Arc::clone(&socket), Arc::clone(&commands));
-    let started = Arc::clone(&clients);
-    std::thread::Builder::new().name("sandbox-wrapped".to_owned()).stack_size(256 * 1024).spawn(
-        move || {
-            while let Ok((client, _)) = listener.accept() {
-                // A client without an answer reports the failure itself.
-                if serve(&client, &session, &known).is_ok() {
-                    lock(&started).add(client);
-                }
-            }
-        },
-    )?;
-    Ok(Listener { socket, name, program, commands, clients })
+    let (commands, running) = (Arc::clone(&session.commands), Arc::clone(&session.running));
+    let accepting = Arc::clone(&socket);
+    let thread = std::thread::Builder::new().name("sandbox-wrapped".to_owned());
+    thread.stack_size(256 * 1024).spawn(move || accept(&accepting, &Arc::new(session)))?;
+    Ok(Listener { socket, name, program, commands, running, owner: getpid() })
 }
 
-/// Starts the command of one client on the client's streams.
-fn serve(
-    client: &UnixStream,
-    session: &Session,
-    commands: &Mutex<Vec<CommandSpec>>,
-) -> io::Result<()> {
-    let owner = rustix::net::sockopt::socket_peercred(client)?.uid;
-    if owner != geteuid() && !owner.is_root() {
-        return Err(io::ErrorKind::PermissionDenied.into());
+/// Serves each client in a thread of its own, so that none waits for another.
+fn accept(socket: &UnixListener, session: &Arc<Session>) {
+    let clients = Arc::<AtomicUsize>::default();
+    while let Ok((client, _)) = socket.accept() {
+        if clients.load(Ordering::SeqCst) >= MAX_CLIENTS {
+            refuse(&client, "too many commands of this session are running\n");
+            continue;
+        }
+        let (counted, session) = (Counted::new(&clients), Arc::clone(session));
+        let thread = std::thread::Builder::new().name("sandbox-client".to_owned());
+        // A client without an answer reports the failure itself.
+        let _ = thread.stack_size(STACK_BYTES).spawn(move || {
+            let _counted = counted;
+            match session.start(&client) {
+                Ok(started) => started.finish(&client),
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    refuse(&client, &format!("{error}\n"));
+                }
+                Err(_) => {}
+            }
+        });
     }
-    client.set_read_timeout(Some(TIMEOUT))?;
-    let (number, streams) = receive(client)?;
-    let spec = lock(commands).get(number).cloned().ok_or(io::ErrorKind::NotFound)?;
-    let closed = || io::Error::from(io::ErrorKind::NotConnected);
-    let connection = session.connection.upgrade().ok_or_else(closed)?;
-    let mounts = session.mounts.upgrade().ok_or_else(closed)?;
-    // The exit of a wrapped command is reported to its client, not to this process. So the paths
-    // that earlier ones created are checked now.
-    mounts.recover_unreported().map_err(io::Error::other)?;
-    mounts.expect_unreported(SystemTime::now());
-    let (channel, end) = UnixStream::pair()?;
-    let body =
-        request::encode(&connection, &spec, CommandText::Included).map_err(io::Error::other)?;
-    let [stdin, stdout, stderr] = &streams;
-    let ends = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), end.as_fd()];
-    connection.send_blocking(&body, ends, TIMEOUT).map_err(io::Error::other)?;
-    let timeout_ms = i32::try_from(spec.timeout.as_millis()).unwrap_or(i32::MAX);
-    send(client, &timeout_ms.to_le_bytes(), channel.as_fd())
+}
+
+/// A command that runs on the streams of a client.
+struct Started {
+    mounts: Arc<Mounts>,
+    began: SystemTime,
+    pumps: Pumps,
+    _running: Counted,
+}
+
+impl Session {
+    /// Starts the command of one client on the client's streams. Errors of the kind `InvalidInput`
+    /// are for the client.
+    fn start(&self, client: &UnixStream) -> io::Result<Started> {
+        let owner = rustix::net::sockopt::socket_peercred(client)?.uid;
+        if owner != geteuid() && !owner.is_root() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        client.set_read_timeout(Some(TIMEOUT))?;
+        let (number, streams) = receive(client)?;
+        let refused = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
+        let spec = lock(&self.commands).command(number).ok_or_else(|| {
+            refused(format!("this command is one of more than {MAX_COMMANDS}; wrap it again"))
+        })?;
+        let closed = || io::Error::from(io::ErrorKind::NotConnected);
+        let connection = self.connection.upgrade().ok_or_else(closed)?;
+        let mounts = self.mounts.upgrade().ok_or_else(closed)?;
+        // A client that was killed did not ask for the paths that its command created.
+        if let Err(reason) = mounts.recover_unreported() {
+            connection.begin_to_end(reason);
+            return Err(refused(reason.to_owned()));
+        }
+        let Stdio { streams, pumps } =
+            Stdio::of(streams.each_ref().map(AsFd::as_fd), &mounts.plan())
+                .map_err(|error| refused(error.to_string()))?;
+        let began = SystemTime::now();
+        mounts.expect_unreported(began);
+        let running = Counted::new(&self.running);
+        let (channel, end) = UnixStream::pair()?;
+        let body =
+            request::encode(&connection, &spec, CommandText::Included).map_err(io::Error::other)?;
+        let [stdin, stdout, stderr] = &streams;
+        let ends = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), end.as_fd()];
+        connection.send_blocking(&body, ends, TIMEOUT).map_err(io::Error::other)?;
+        let timeout_ms = i32::try_from(spec.timeout.as_millis()).unwrap_or(i32::MAX);
+        send(client, &timeout_ms.to_le_bytes(), channel.as_fd())?;
+        Ok(Started { mounts, began, pumps, _running: running })
+    }
+}
+
+impl Started {
+    /// Waits until the client has received the report of its command. Then answers with an exit
+    /// code that replaces that of a command that succeeded, and with a text.
+    fn finish(self, mut client: &UnixStream) {
+        let Self { mounts, began, pumps, _running } = self;
+        let mut report = [0; wire::REPORT_BYTES];
+        if client.set_read_timeout(None).is_err() || client.read_exact(&mut report).is_err() {
+            return;
+        }
+        pumps.finish();
+        let [.., a, b, c, d] = report;
+        let settled = mounts.settle_blocking(began, u32::from_le_bytes([a, b, c, d]));
+        let mut text: String =
+            settled.quarantined.iter().map(|file| format!("sandbox: {file}\n")).collect();
+        if let Some(reason) = settled.sandbox_ended {
+            text += &format!("sandbox: the session has ended: {reason}\n");
+        }
+        let code = if text.is_empty() { 0 } else { REFUSED };
+        let text = text.as_bytes();
+        let text = &text[..text.len().min(wire::MAX_NOTICE_BYTES - 4)];
+        answer(client, &[&code.to_le_bytes()[..], text].concat());
+    }
+}
+
+/// Tells a client why its command is not run.
+fn refuse(client: &UnixStream, reason: &str) {
+    answer(client, &[&0_i32.to_le_bytes()[..], reason.as_bytes()].concat());
+}
+
+/// Sends an answer. A client that was killed needs none.
+fn answer(client: &UnixStream, message: &[u8]) {
+    let _ = rustix::net::send(client, message, SendFlags::NOSIGNAL);
 }
 
 /// Receives the number of a command, in decimal digits, and the client's standard streams.
-fn receive(client: &UnixStream) -> io::Result<(usize, [OwnedFd; 3])> {
+fn receive(client: &UnixStream) -> io::Result<(u64, [OwnedFd; 3])> {
     let mut buffer = [0; 20];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

@@ -14,7 +14,7 @@ const CPU_TIME_SIGNAL: i32 = 24;
 const FILE_SIZE_SIGNAL: i32 = 25;
 
 /// A command for `bash -c`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CommandSpec {
     /// The script, at most 131,071 bytes (the kernel's limit for one argument), without NUL.
@@ -259,6 +259,12 @@ pub enum ExecError {
         /// The system's error.
         source: io::Error,
     },
+    /// A standard stream is a directory. Through its parents a command would reach every file.
+    #[error("{which} is a directory, which a command cannot have as a stream")]
+    Stream {
+        /// `standard input`, `standard output` or `standard error`.
+        which: &'static str,
+    },
     /// The session's processes have exited. The session can be opened again.
     #[error("the sandbox of the session has ended: {reason}")]
     Ended {
@@ -291,9 +297,10 @@ impl ExecError {
     /// Returns the kind of the error.
     pub fn kind(&self) -> ExecErrorKind {
         match self {
-            Self::Nul { .. } | Self::TooLarge { .. } | Self::WorkingDirectory { .. } => {
-                ExecErrorKind::BadRequest
-            }
+            Self::Nul { .. }
+            | Self::TooLarge { .. }
+            | Self::WorkingDirectory { .. }
+            | Self::Stream { .. } => ExecErrorKind::BadRequest,
             Self::Ended { .. } => ExecErrorKind::Ended,
             Self::Shell { .. } | Self::Host { .. } => ExecErrorKind::Host,
         }

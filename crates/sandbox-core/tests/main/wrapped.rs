@@ -1,6 +1,8 @@
 //! Commands as shell strings.
 
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -163,23 +165,24 @@ async fn a_wrapped_command_works_for_this_user_while_the_session_is_open() {
 }
 
 #[tokio::test]
-async fn files_of_wrapped_commands_are_checked_before_the_next_one_and_at_close() {
+async fn files_of_a_killed_client_are_checked_before_the_next_one_and_at_close() {
     let fixture = fixture();
     let path = fixture.dir.join(".bashrc");
-    let through_a_link = wrap(&fixture, "ln -sf .bashrc l; echo x > l");
+    let through_a_link = wrap(&fixture, "ln -sf .bashrc l; echo x > l; sleep 1000");
     let there = wrap(&fixture, "test -e .bashrc || echo gone");
-    assert_eq!(in_shell("sh", &through_a_link, "").status.code(), Some(0));
-    assert_eq!(String::from_utf8_lossy(&in_shell("sh", &there, "").stdout), "gone\n");
-    if !without_namespaces() {
-        let make = wrap(&fixture, "mkdir -p r/.git && echo x > r/.git/config");
-        assert_eq!(in_shell("sh", &make, "").status.code(), Some(0));
-        assert_ne!(
-            in_shell("sh", &wrap(&fixture, "echo y > r/.git/config"), "").status.code(),
-            Some(0)
-        );
+    for _ in 0..2 {
+        let script = format!("exec {through_a_link}");
+        let mut client = Command::new("sh").args(["-c", &script]).spawn().unwrap();
+        eventually("the file appears", || path.exists()).await;
+        client.kill().unwrap();
+        client.wait().unwrap();
+        assert!(path.exists(), "the path is not checked yet");
+        if fixture.dir.join("once").exists() {
+            break;
+        }
+        fs::write(fixture.dir.join("once"), "").unwrap();
+        assert_eq!(String::from_utf8_lossy(&in_shell("sh", &there, "").stdout), "gone\n");
     }
-    in_shell("sh", &through_a_link, "");
-    assert!(path.exists(), "the path is not checked yet");
     fixture.sandbox.close().await;
     assert!(!path.exists());
 }
@@ -203,4 +206,90 @@ async fn the_host_sees_that_a_wrapped_command_is_running() {
     drop(child.stdin.take());
     child.wait().unwrap();
     assert!(!fixture.sandbox.runs_wrapped_commands());
+}
+
+#[tokio::test]
+async fn a_quarantined_file_changes_the_exit_code_and_is_named() {
+    let fixture = fixture();
+    let wrapped = wrap(&fixture, "ln -s .bashrc l; echo x > l; mkdir -p a/.git; echo done");
+    let output = in_shell("sh", &wrapped, "");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert!(stderr.contains("/.bashrc was created although the policy denies it"), "{stderr}");
+    assert_eq!(output.stdout, b"done\n");
+    assert!(!fixture.dir.join(".bashrc").exists());
+    if !without_namespaces() {
+        // The policy includes the new repository before the client exits.
+        let evil = in_shell("sh", &wrap(&fixture, "echo x > a/.git/config"), "");
+        assert_ne!(evil.status.code(), Some(0));
+    }
+    assert_eq!(
+        in_shell("sh", &wrap(&fixture, "ln -s .zshrc l2; echo x > l2; exit 3"), "").status.code(),
+        Some(3)
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_was_dropped_is_refused_with_the_remedy() {
+    let fixture = fixture();
+    let oldest = wrap(&fixture, "echo oldest");
+    assert_eq!(in_shell("sh", &oldest, "").stdout, b"oldest\n");
+    let mut latest = String::new();
+    for number in 0..20_000 {
+        latest = wrap(&fixture, &format!("echo {number}"));
+    }
+    assert_eq!(in_shell("sh", &latest, "").stdout, b"19999\n");
+    let refused = in_shell("sh", &oldest, "");
+    assert_eq!(refused.status.code(), Some(125));
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(stderr.starts_with("sandbox: ") && stderr.ends_with("wrap it again\n"), "{stderr}");
+}
+
+#[tokio::test]
+async fn silent_clients_delay_no_other() {
+    let fixture = fixture();
+    let wrapped = wrap(&fixture, "echo hello");
+    let name = wrapped.split(' ').nth(1).unwrap();
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    let silent: Vec<_> = (0..8).map(|_| UnixStream::connect_addr(&address).unwrap()).collect();
+    assert_eq!(in_shell("sh", &wrapped, "").stdout, b"hello\n");
+    for client in &silent {
+        // The host has not lost patience yet, so the command did not wait for that.
+        client.set_nonblocking(true).unwrap();
+        let read = std::io::Read::read(&mut &*client, &mut [0]).unwrap_err();
+        assert_eq!(read.kind(), std::io::ErrorKind::WouldBlock);
+    }
+}
+
+#[tokio::test]
+async fn a_directory_is_no_stream_and_a_file_opens_only_what_the_policy_opens() {
+    let fixture = fixture();
+    let [dir, file] = ["dir", "file"].map(|name| fixture.root.join(name));
+    fs::create_dir(&dir).unwrap();
+    let run = |command: &str, redirection: &str| {
+        let wrapped = wrap(&fixture, command);
+        let script = format!("{wrapped} {redirection}");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), text)
+    };
+    for number in [0, 1, 2] {
+        let (code, text) =
+            run("cat /proc/self/fd/0/../file", &format!("{number}< {}", dir.display()));
+        assert_eq!(code, Some(125), "{text}");
+        assert!(number == 2 || text.contains(" is a directory"), "{text}");
+    }
+    fs::write(&file, "content\n").unwrap();
+    let evil = "cat; echo evil > /proc/self/fd/0; exec 3<> /proc/self/fd/0; echo evil >&3; true";
+    assert!(run(evil, &format!("0<> {}", file.display())).1.starts_with("content\n"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "content\n");
+
+    let evil = "echo out; echo err >&2; echo last; : > /proc/self/fd/1; true";
+    assert_eq!(run(evil, &format!(">> {} 2>&1", file.display())), (Some(0), String::new()));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "content\nout\nerr\nlast\n");
+    // The session directory is writable, so this is the file itself.
+    let own = fixture.dir.join("own");
+    let size = "echo 12345; stat -L -c %s /proc/$$/fd/1 >&2";
+    assert_eq!(run(size, &format!("> {}", own.display())), (Some(0), "6\n".to_owned()));
 }

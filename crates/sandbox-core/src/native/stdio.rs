@@ -1,0 +1,123 @@
+//! The standard streams that a caller hands to a command.
+//!
+//! A descriptor is more than its stream. A directory leads to its parents, and the file behind a
+//! stream can be opened again through `/proc/self/fd`. So a directory is refused, and a file that
+//! the policy does not open for the command goes through a pipe.
+
+use std::fs::File;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::thread::JoinHandle;
+
+use policy::{Access, MountOp, MountPlan};
+use rustix::fs::FileType;
+
+use super::streams::pipe_pair;
+use crate::files::by_descriptor;
+use crate::sandbox::ExecError;
+
+/// Names of the standard streams.
+const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
+
+/// The standard streams of one command.
+#[derive(Debug)]
+pub(super) struct Stdio {
+    pub(super) streams: [OwnedFd; 3],
+    pub(super) pumps: Pumps,
+}
+
+/// Threads that move the content of files through pipes. Each ends with its command.
+#[derive(Debug, Default)]
+pub(super) struct Pumps {
+    outputs: Vec<JoinHandle<()>>,
+}
+
+impl Stdio {
+    /// Returns streams that give the command no more access than the plan does.
+    ///
+    /// # Errors
+    /// Returns [`ExecError::Stream`] for a directory, and [`ExecError::Host`] if the host is short
+    /// of descriptors or threads.
+    pub(super) fn of(given: [BorrowedFd<'_>; 3], plan: &MountPlan) -> Result<Self, ExecError> {
+        let failed = |errno: rustix::io::Errno| ExecError::Host {
+            operation: "inspect the standard streams",
+            source: errno.into(),
+        };
+        let mut pumps = Pumps::default();
+        let mut streams: Vec<OwnedFd> = Vec::with_capacity(given.len());
+        let mut piped_output = None;
+        for (number, fd) in given.into_iter().enumerate() {
+            let stat = rustix::fs::fstat(fd).map_err(failed)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if kind == FileType::Directory {
+                return Err(ExecError::Stream { which: NAMES[number] });
+            }
+            let is_file = matches!(kind, FileType::RegularFile | FileType::BlockDevice);
+            let own = fd.try_clone_to_owned().map_err(|source| ExecError::Host {
+                operation: "inspect the standard streams",
+                source,
+            })?;
+            if !is_file || is_open(fd, plan) {
+                streams.push(own);
+                continue;
+            }
+            let id = (stat.st_dev, stat.st_ino);
+            if number == 0 {
+                let (reader, writer) = pipe_pair()?;
+                pump(own, writer)?;
+                streams.push(reader);
+            } else if let Some((_, writer)) =
+                piped_output.as_ref().filter(|(known, _)| *known == id)
+            {
+                // Both outputs go to one file, so their order is kept.
+                streams.push(rustix::io::fcntl_dupfd_cloexec(writer, 0).map_err(failed)?);
+            } else {
+                let (reader, writer) = pipe_pair()?;
+                pumps.outputs.push(pump(reader, own)?);
+                let copy = rustix::io::fcntl_dupfd_cloexec(&writer, 0).map_err(failed)?;
+                streams.push(writer);
+                piped_output = Some((id, copy));
+            }
+        }
+        let streams = streams.try_into().map_err(|_| failed(rustix::io::Errno::INVAL))?;
+        Ok(Self { streams, pumps })
+    }
+}
+
+impl Pumps {
+    /// Waits until the output of an exited command is in its files.
+    pub(super) fn finish(self) {
+        for output in self.outputs {
+            // A thread that panicked has nothing to wait for.
+            let _ = output.join();
+        }
+    }
+
+    pub(super) fn are_none(&self) -> bool {
+        self.outputs.is_empty()
+    }
+}
+
+/// Returns whether the plan lets commands write to the file behind a descriptor. A command can open
+/// the file of any descriptor for writing, also if the descriptor was opened for reading.
+fn is_open(fd: BorrowedFd<'_>, plan: &MountPlan) -> bool {
+    let Ok(path) = std::fs::read_link(by_descriptor(&fd)) else { return false };
+    // A removed file has no path, and this text may be that of another file.
+    let is_linked = rustix::fs::fstat(fd).is_ok_and(|own| {
+        rustix::fs::lstat(&path)
+            .is_ok_and(|found| (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino))
+    });
+    // A private directory covers the host's.
+    let covers = |op: &&MountOp| op.path().is_none_or(|point| path.starts_with(point));
+    let is_covered =
+        matches!(plan.ops.iter().rev().find(covers), Some(MountOp::Private { .. }) | None);
+    is_linked && !is_covered && plan.allows(&path, Access::Write)
+}
+
+/// Moves a stream to another in a thread, until the first ends or the second is closed.
+fn pump(from: OwnedFd, to: OwnedFd) -> Result<JoinHandle<()>, ExecError> {
+    let thread = std::thread::Builder::new().name("sandbox-stdio".to_owned());
+    let spawned = thread.stack_size(256 * 1024).spawn(move || {
+        let _ = std::io::copy(&mut File::from(from), &mut File::from(to));
+    });
+    spawned.map_err(|source| ExecError::Host { operation: "start a thread", source })
+}
