@@ -155,3 +155,48 @@ fn signals_reach_the_command_and_leftover_processes_delay_nothing() {
         assert_eq!((child.wait().unwrap().code(), rest.as_str()), (Some(9), "caught\n"));
     }
 }
+
+#[test]
+fn the_variables_of_the_program_reach_no_command() {
+    let fixture = Fixture::new(OPEN);
+    let mut command = fixture.command(&["env"]);
+    command
+        .env("AGENT_TOOLS_SECRET", "passphrase")
+        .env("AGENT_TOOLS_VARIABLES", "postgres://u:p@h");
+    command.env("OTHER", "passed on");
+    let (code, stdout, _) = outcome(&command.output().unwrap());
+    assert!(code == 0 && stdout.contains("OTHER=passed on"), "{stdout}");
+    assert!(!stdout.contains("AGENT_TOOLS_") && !stdout.contains("passphrase"), "{stdout}");
+}
+
+#[test]
+fn a_directory_as_a_stream_is_refused() {
+    let fixture = Fixture::new(OPEN);
+    let dir = std::fs::File::open("/").unwrap();
+    let ran = fixture.command(&["-c", "cat /proc/self/fd/0/etc/passwd"]).stdin(dir).output();
+    let (code, stdout, stderr) = outcome(&ran.unwrap());
+    assert_eq!((code, stdout.as_str()), (125, ""));
+    assert!(stderr.contains("standard input is a directory"), "{stderr}");
+}
+
+#[test]
+fn a_file_as_input_cannot_be_changed() {
+    let settings = OPEN.replace(r#""allowWrite":["."]"#, r#""allowWrite":[]"#);
+    let fixture = Fixture::new(&settings);
+    let path = fixture.dir.path().join("input");
+    std::fs::write(&path, "content\n").unwrap();
+    let evil = "cat; echo evil > /proc/self/fd/0; true";
+    let input = std::fs::File::open(&path).unwrap();
+    let (code, stdout, _) = outcome(&fixture.command(&["-c", evil]).stdin(input).output().unwrap());
+    assert_eq!((code, stdout.as_str()), (0, "content\n"));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "content\n");
+}
+
+#[test]
+fn a_file_at_a_denied_path_changes_the_exit_code() {
+    let fixture = Fixture::new(OPEN);
+    let (code, _, stderr) = fixture.run(&["-c", "ln -s .mcp.json l; echo evil > l"]);
+    assert_eq!(code, 125, "{stderr}");
+    assert!(stderr.contains("/.mcp.json was created although the policy denies it"), "{stderr}");
+    assert!(!fixture.dir.path().join(".mcp.json").exists());
+}

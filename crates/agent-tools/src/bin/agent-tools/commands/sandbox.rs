@@ -1,8 +1,9 @@
 //! The subcommand `sandbox`: one command under sandbox-runtime settings, without a session. It can
 //! replace the command `srt`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -62,7 +63,7 @@ pub(crate) async fn run(
         errln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
     }
     let mut spec = CommandSpec::new(command);
-    spec.env = std::env::vars_os().filter(|(name, _)| name != "TMPDIR").collect();
+    spec.env = std::env::vars_os().filter(|(name, _)| is_passed_on(name)).collect();
     if *tier != Tier::Namespaces {
         spec.env.push(("TMPDIR".into(), sandbox.temporary_dir().into()));
     }
@@ -88,6 +89,12 @@ pub(crate) async fn run(
     }
     sandbox.close().await;
     Ok(ExitCode::from(u8::try_from(outcome.exit_code()).unwrap_or(1)))
+}
+
+/// Returns whether a command inherits a variable. Those of this program can contain the passphrase
+/// and the password of the database.
+fn is_passed_on(name: &OsStr) -> bool {
+    name != "TMPDIR" && !name.as_bytes().starts_with(b"AGENT_TOOLS_")
 }
 
 /// Receives the signals that this process forwards to the command.
