@@ -225,7 +225,7 @@ const SEQUENCES: usize = 60;
 
 #[tokio::test]
 async fn concurrent_random_moves_lead_nowhere() {
-    let target = target();
+    let mut target = target();
     let outside = target.root.join("outside").display().to_string();
     for seed in 1..=repetitions(SEQUENCES) as u64 {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -244,5 +244,8 @@ async fn concurrent_random_moves_lead_nowhere() {
         let seen = String::from_utf8_lossy(&ran.stdout.bytes).into_owned();
         assert!(!seen.contains(CONTENT), "seed {seed} read a hidden file: {command}");
         target.is_untouched(&format!("seed {seed}: {command}"));
+        if ran.sandbox_ended.is_some() {
+            target.reopen();
+        }
     }
 }

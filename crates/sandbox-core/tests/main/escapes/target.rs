@@ -14,6 +14,7 @@ pub(super) struct Target {
     _root: tempfile::TempDir,
     pub(super) root: PathBuf,
     pub(super) sandbox: NativeSandbox,
+    policy: Policy,
     /// Protected files in the session directory; none on the Landlock tier.
     protected: &'static [&'static str],
 }
@@ -55,8 +56,9 @@ pub(super) fn target() -> Target {
             .deny_write(&dir.join("locked"))
             .deny_read(&dir.join("secret"));
     }
-    let sandbox = open(&policy.build().unwrap(), &dir);
-    Target { _root: temporary, root, sandbox, protected }
+    let policy = policy.build().unwrap();
+    let sandbox = open(&policy, &dir);
+    Target { _root: temporary, root, sandbox, policy, protected }
 }
 
 impl Target {
@@ -66,6 +68,12 @@ impl Target {
 
     pub(super) async fn run(&self, command: &str) -> CommandOutput {
         self.sandbox.exec(spec(command)).await.unwrap()
+    }
+
+    /// Replaces a sandbox that has ended, for example because a command made more repositories than
+    /// the kernel has mounts (`fs.mount-max`).
+    pub(super) fn reopen(&mut self) {
+        self.sandbox = open(&self.policy, &self.dir());
     }
 
     pub(super) async fn text(&self, command: &str) -> String {
