@@ -309,16 +309,3 @@ async fn postgresql_answers_on_its_socket() {
     let program = "/usr/lib/postgresql/*/bin/initdb";
     check_program(program, "postgresql", script, "42\n").await;
 }
-
-#[tokio::test]
-async fn libreoffice_converts_a_document() {
-    let script = "echo text > a.txt; soffice --headless --convert-to pdf a.txt; head -c 4 a.pdf";
-    check_program("soffice", "libreoffice-writer", script, "%PDF").await;
-}
-
-#[tokio::test]
-async fn chromium_prints_a_page() {
-    let script = "echo '<p>shown</p>' > a.html; \
-                  chromium --headless --no-sandbox --disable-gpu --dump-dom file://$PWD/a.html";
-    check_program("chromium", "chromium", script, "<p>shown</p>").await;
-}
