@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sandbox_core::Sandbox;
-use testkit::{as_ordinary_user, copy_of_this_program, rerun, skipped};
+use testkit::{copy_of_this_program, rerun, skipped};
 
 use crate::fixture::{
     BASE, WITHOUT_NAMESPACES, alive, eventually, fixture, repetitions, spec, unique_seconds,
@@ -14,13 +14,30 @@ use crate::fixture::{
 /// Environment variable that selects the part of a rerun.
 pub(crate) const PART: &str = "SANDBOX_CORE_TEST_PART";
 
+/// Start of a command with a directory that every user can access, in a private mount namespace.
+/// Needs root.
+const IN_SIGHT: [&str; 6] = [
+    "unshare",
+    "--mount",
+    "bash",
+    "-c",
+    "mount -t tmpfs -o mode=1777 none /mnt && exec \"$@\"",
+    "bash",
+];
+
+/// Start of a command that runs as an ordinary user. Needs root.
+const ORDINARY_USER: [&str; 5] =
+    ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+
 #[test]
 fn the_engine_works_for_an_ordinary_user() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
     let (_dir, program) = copy_of_this_program();
-    let run = as_ordinary_user(program)
+    let mut run = Command::new(IN_SIGHT[0]);
+    run.args(&IN_SIGHT[1..]).args(ORDINARY_USER).arg(program).env(BASE, "/mnt");
+    let run = run
         .args(["prestart::", "native::", "files::", "escapes::", "limits::"])
         .args(["modes::", "sockets::", "wrapped::"])
         .env_remove("TMPDIR")
@@ -62,18 +79,8 @@ fn without_user_namespaces_the_other_tests_pass_on_landlock() {
     }
     let (_dir, program) = copy_of_this_program();
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
-    // A directory that every user can access, in a private mount namespace if this user is root.
-    let mounts = [
-        "unshare",
-        "--mount",
-        "bash",
-        "-c",
-        "mount -t tmpfs -o mode=1777 none /mnt && exec \"$@\"",
-        "bash",
-    ];
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
     let users: Vec<Vec<&str>> = match rustix::process::geteuid().is_root() {
-        true => vec![mounts.to_vec(), [&mounts[..], &nobody].concat()],
+        true => vec![IN_SIGHT.to_vec(), [&IN_SIGHT[..], &ORDINARY_USER].concat()],
         false => vec![Vec::new()],
     };
     for user in users {
