@@ -4,6 +4,7 @@ mod beneath;
 mod directory;
 mod error;
 mod exchange;
+mod mounts;
 mod readable;
 mod remove;
 mod staged;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 pub use directory::SessionDir;
 pub use error::{FileError, FileErrorKind};
 pub use exchange::{Found, Replaced};
+pub use mounts::mount_points_below;
 #[cfg(feature = "native")]
 pub(crate) use readable::with_access;
 pub use readable::{ReadableDirectory, is_opened_by_grant};

@@ -82,6 +82,11 @@ impl SessionDir {
         Ok(Self { fd, path })
     }
 
+    /// Returns whether the directory was removed since it was opened.
+    pub fn is_removed(&self) -> bool {
+        rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
     /// Returns the canonical path of the directory on the host.
     pub fn path(&self) -> &Path {
         &self.path

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::directory::SessionDir;
 use super::error::FileError;
+use super::readable::{WriteAccess, set_mode};
 use super::staged::{StagedFile, staged_name};
 use crate::path::RelativePath;
 
@@ -63,10 +64,12 @@ impl SessionDir {
     /// directory.
     pub fn stage_exact(&self, path: &RelativePath) -> Result<StagedFile, FileError> {
         let parent = self.create_plain_parent(path)?;
+        let _access = WriteAccess::to(&parent);
         StagedFile::begin(parent, path.file_name(), path.as_ref(), None)
     }
 
-    /// Creates a symlink. Like [`StagedFile::exchange`], it replaces whatever has the path.
+    /// Creates a symlink. Like [`StagedFile::exchange`], it replaces whatever has the path, except
+    /// a symlink with the same target.
     ///
     /// # Errors
     /// Returns [`FileError::Io`] if the system reports an error.
@@ -78,6 +81,11 @@ impl SessionDir {
         keep_as: &str,
     ) -> Result<Replaced, FileError> {
         let parent = self.create_plain_parent(path)?;
+        let _access = WriteAccess::to(&parent);
+        let present = rustix::fs::readlinkat(&parent, path.file_name(), Vec::new());
+        if present.is_ok_and(|present| present.as_bytes() == target.as_bytes()) {
+            return Ok(Replaced::Nothing);
+        }
         let error = |errno: io::Error| FileError::io("create", path.as_ref(), errno);
         let staged = staged_name();
         rustix::fs::symlinkat(target, &parent, &*staged).map_err(|errno| error(errno.into()))?;
@@ -104,11 +112,33 @@ impl SessionDir {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Replaced::Nothing),
             Err(errno) => return Err(error(errno.into())),
         };
+        let _access = WriteAccess::to(&parent);
         let staged = staged_name();
         match rustix::fs::renameat(&parent, path.file_name(), &parent, &*staged) {
             Ok(()) => dispose(&parent, &staged, is_expected, keep_as).map_err(error),
             Err(Errno::NOENT) => Ok(Replaced::Nothing),
             Err(errno) => Err(error(errno.into())),
+        }
+    }
+
+    /// Removes what has the path like [`SessionDir::remove_expected`], unless it is a directory.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Io`] if the system reports an error.
+    pub fn remove_obstacle(
+        &self,
+        path: &RelativePath,
+        is_expected: impl Fn(&Found<'_>) -> bool,
+        keep_as: &str,
+    ) -> Result<Replaced, FileError> {
+        let found = self.plain_parent(path).and_then(|parent| {
+            let _access = WriteAccess::to(&parent);
+            rustix::fs::statat(&parent, path.file_name(), AtFlags::SYMLINK_NOFOLLOW)
+        });
+        match found.map(|found| FileType::from_raw_mode(found.st_mode)) {
+            Err(Errno::NOENT) | Ok(FileType::Directory) => Ok(Replaced::Nothing),
+            Ok(_) => self.remove_expected(path, is_expected, keep_as),
+            Err(errno) => Err(FileError::io("inspect", path.as_ref(), errno)),
         }
     }
 
@@ -120,25 +150,22 @@ impl SessionDir {
     pub fn make_directory(&self, path: &RelativePath, mode: u16) -> Result<(), FileError> {
         let error = |errno| FileError::io("create", path.as_ref(), errno);
         let parent = self.create_plain_parent(path)?;
+        let _access = WriteAccess::to(&parent);
         match rustix::fs::mkdirat(&parent, path.file_name(), Mode::from_raw_mode(0o700)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(error(errno)),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(&parent, path.file_name(), flags, Mode::empty());
-        let mode = Mode::from_raw_mode(u32::from(mode) & 0o777);
-        dir.and_then(|dir| rustix::fs::fchmod(dir, mode)).map_err(error)
+        dir.and_then(|dir| set_mode(&dir, u32::from(mode) & 0o777)).map_err(error)
     }
 
-    /// Removes a directory if it is empty. Returns whether the path is absent now.
+    /// Removes a directory if it is empty. Returns whether no directory has the path now.
     pub fn remove_empty_directory(&self, path: &RelativePath) -> bool {
-        match self.plain_parent(path) {
-            Ok(parent) => matches!(
-                rustix::fs::unlinkat(parent, path.file_name(), AtFlags::REMOVEDIR),
-                Ok(()) | Err(Errno::NOENT)
-            ),
-            Err(errno) => errno == Errno::NOENT,
-        }
+        let Ok(parent) = self.plain_parent(path) else { return true };
+        let _access = WriteAccess::to(&parent);
+        let removed = rustix::fs::unlinkat(&parent, path.file_name(), AtFlags::REMOVEDIR);
+        matches!(removed, Ok(()) | Err(Errno::NOENT | Errno::NOTDIR))
     }
 
     /// Opens the directory that contains `path`, without following symlinks. Creates missing
@@ -150,6 +177,7 @@ impl SessionDir {
         }
         if let Some(parent) = path.parent() {
             let above = self.create_plain_parent(&parent)?;
+            let _access = WriteAccess::to(&above);
             match rustix::fs::mkdirat(&above, parent.file_name(), Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(FileError::io("create", parent.as_ref(), errno)),

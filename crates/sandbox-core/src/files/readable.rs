@@ -1,8 +1,9 @@
-//! Opening of files and directories that deny access to their owner.
+//! Access to files and directories that deny it to their owner.
 //!
 //! A command may take all permissions from its own files. The host makes such a file readable,
-//! opens it, and restores its mode. A directory stays readable while it is listed. If the process
-//! is killed in between, the owner keeps the permission; other users never get one.
+//! opens it, and restores its mode. A directory stays readable while it is listed, and writable
+//! while an entry is replaced. If the process is killed in between, the owner keeps the permission;
+//! other users never get one.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -14,6 +15,7 @@ use std::sync::Mutex;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::beneath;
 use super::remove::by_descriptor;
 use crate::internal::lock;
 
@@ -154,6 +156,35 @@ pub(crate) fn with_access<T>(
             let _granted = Grant::with(duplicate(dir)?, 0o700)?;
             operation()
         }
+        other => other,
+    }
+}
+
+/// Access to the entries of a directory, which may deny that to its owner, while this value exists.
+#[derive(Debug)]
+pub(super) struct WriteAccess {
+    _grant: Option<Grant>,
+}
+
+impl WriteAccess {
+    /// Makes the entries of an open directory of this user accessible. Those of another directory
+    /// stay as they are, so that the operation on them fails.
+    pub(super) fn to(dir: &OwnedFd) -> Self {
+        let is_root = rustix::process::geteuid().is_root();
+        let grant = || Grant::with(duplicate(dir).ok()?, 0o700).ok();
+        Self { _grant: if is_root { None } else { grant() } }
+    }
+}
+
+/// Opens a directory whose path contains no symlink, even if it or one above denies access to its
+/// owner. The result serves as the start of other paths only.
+pub(super) fn open_plain_directory(
+    dir: impl AsFd + Copy,
+    path: &Path,
+) -> rustix::io::Result<OwnedFd> {
+    let path_or_dot = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    match beneath::open_plain_directory(dir, path_or_dot) {
+        Err(Errno::ACCESS) => Ok(open_path(dir, path, OFlags::DIRECTORY)?.1),
         other => other,
     }
 }

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::error::FileError;
+use super::readable::WriteAccess;
 
 /// Prefix of the temporary names that files have while they replace their target. A crash can leave
 /// such a file behind. Programs should ignore it.
@@ -146,6 +147,7 @@ impl StagedFile {
         &mut self,
         rename: impl FnOnce(&OwnedFd, &str, &str) -> io::Result<T>,
     ) -> io::Result<T> {
+        let _access = WriteAccess::to(&self.parent);
         let staged = match &self.staged_name {
             Some(staged) => staged.clone(),
             None => {

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::beneath;
 use super::directory::SessionDir;
 use super::error::FileError;
+use super::readable;
 use super::remove::{by_descriptor, remove_tree};
 use crate::path::RelativePath;
 
@@ -91,8 +92,8 @@ impl SessionDir {
     /// Opens the directory that contains `path`. No component may be a symlink.
     pub(super) fn plain_parent(&self, path: &RelativePath) -> rustix::io::Result<OwnedFd> {
         match path.parent() {
-            Some(parent) => beneath::open_plain_directory(self, parent.as_ref()),
-            None => beneath::open_plain_directory(self, Path::new(".")),
+            Some(parent) => readable::open_plain_directory(self, parent.as_ref()),
+            None => readable::open_plain_directory(self, Path::new("")),
         }
     }
 }
