@@ -7,6 +7,7 @@ mod apply;
 mod background;
 mod batch;
 mod close;
+mod contents;
 mod erase;
 mod garbage;
 mod history;
@@ -42,7 +43,8 @@ use crate::mirror::refresh::MassRemoval;
 use crate::mirror::shared::{Shared, Tenure};
 use crate::paths::relative;
 use crate::report::{Outcome, Pending, ReportBuilder, RestoreReport, SyncReport};
-use crate::scan::{ChangeSourceReport, Ignored, Scope};
+use crate::scan::{ChangeSourceReport, Changes, Ignored, Scope};
+use crate::state::Batch;
 
 pub use close::{CloseError, CloseMode, CloseReport};
 pub use garbage::{GarbageOptions, GarbageReport};
@@ -121,6 +123,23 @@ impl Mirror {
     pub async fn sync(&self) -> Result<SyncReport, SyncError> {
         let call = self.enter().await?;
         self.run(Scope::Changed, self.deadline, &call).await
+    }
+
+    /// Starts to store the changes that no call has found. The next report names them.
+    ///
+    /// # Errors
+    /// Like [`Mirror::sync`].
+    ///
+    /// # Cancel safety
+    /// Like [`Mirror::sync`].
+    pub async fn store_unreported(&self) -> Result<(), SyncError> {
+        let call = self.enter().await?;
+        let shared = Arc::clone(&self.shared);
+        let (changes, _) = blocking(move || shared.scan(&Scope::Changed)).await;
+        let batches = self.shared.claim(changes);
+        // Without a receiver, outcomes are kept for the next report.
+        drop(self.store(batches, false, &call));
+        Ok(())
     }
 
     /// Stores one file, without a walk. The report's `changed` names the file once the store holds
@@ -235,8 +254,23 @@ impl Mirror {
         if batches.is_empty() && !is_walk {
             return Ok(self.finish(report, &own, is_walk));
         }
-        let (sender, mut outcomes) = mpsc::unbounded_channel();
-        let working = Arc::clone(&shared);
+        let mut outcomes = self.store(batches, is_walk, call);
+        while let Ok(Some((path, outcome))) = timeout_at(deadline, outcomes.recv()).await {
+            report.add(path, outcome);
+        }
+        shared.access.check_lease()?;
+        Ok(self.finish(report, &own, is_walk))
+    }
+
+    /// Stores batches in the background and returns their outcomes.
+    fn store(
+        &self,
+        batches: Vec<(Batch, Changes)>,
+        is_walk: bool,
+        call: &Call,
+    ) -> mpsc::UnboundedReceiver<(String, Outcome)> {
+        let (sender, outcomes) = mpsc::unbounded_channel();
+        let working = Arc::clone(&self.shared);
         // The call lasts until its last upload ends.
         let call = call.clone();
         let storing = async move {
@@ -271,11 +305,7 @@ impl Mirror {
             drop(call);
         });
         self.track(uploads.abort_handle());
-        while let Ok(Some((path, outcome))) = timeout_at(deadline, outcomes.recv()).await {
-            report.add(path, outcome);
-        }
-        shared.access.check_lease()?;
-        Ok(self.finish(report, &own, is_walk))
+        outcomes
     }
 
     /// Finishes a report. It counts changes that earlier calls could not store in time. A flush

@@ -8,7 +8,7 @@ mod ledger;
 mod version;
 
 pub(crate) use boot::Boot;
-pub(crate) use entry::{Failure, Stage};
+pub(crate) use entry::{Failure, Remains, Stage};
 pub(crate) use former::{FormerFile, FormerIndex, FormerRecord};
-pub(crate) use ledger::{Batch, KnownObject, Ledger, Objects};
+pub(crate) use ledger::{Batch, KnownObject, Ledger, Objects, USUAL_DIRECTORY_MODE};
 pub(crate) use version::Version;

@@ -1,5 +1,7 @@
 //! Adoption of external objects: they become versions of the log, and then files.
 
+mod plan;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -10,19 +12,17 @@ use sandbox_core::internal::{blocking, lock};
 use sandbox_core::{FileError, RelativePath, Replaced, with_causes};
 
 use crate::error::SyncError;
-use crate::log::{
-    Author, Content, FileVersion, Hash, Line, MAX_INLINE_BYTES_PER_ENTRY, Node, Origin, Token,
-    unix_seconds,
-};
+use crate::log::{Content, FileVersion, Hash, MAX_INLINE_BYTES_PER_ENTRY, Node};
 use crate::mirror::place::{Expected, conflict_path, place_file, place_other, remove};
 use crate::mirror::shared::{FollowUp, SentBatch, Shared};
-use crate::paths::{parents, under};
 use crate::report::{ConflictCopy, RestoreFailure, RestoreReport};
 use crate::scan::{RecordedSignature, Signature};
-use crate::state::{KnownObject, Ledger, Version};
+use crate::state::{KnownObject, Version};
 use crate::transfer::{
     ContentError, Fetched, Observed, PART_BYTES, Projection, is_executable, read_at,
 };
+
+use plan::{place_of, plan_adoption};
 
 /// External objects that one entry adopts at most.
 const PER_ENTRY: usize = 256;
@@ -35,6 +35,8 @@ const EXECUTABLE_MODE: u16 = 0o755;
 /// External object that was fetched, and whose content the store has as a blob or inline.
 struct External {
     path: RelativePath,
+    /// Path at which the file is staged.
+    place: RelativePath,
     fetched: Fetched,
     version: Version,
     content: Content,
@@ -58,6 +60,11 @@ impl Adoption {
     /// Returns the adoption of an older version of the file.
     pub(super) fn restored(path: RelativePath, fetched: Fetched, file: FileVersion) -> Self {
         Self { path: path.clone(), object: path, fetched, file, beside: None }
+    }
+
+    /// Returns the paths of the files.
+    pub(super) fn paths(&self) -> Vec<&RelativePath> {
+        [&self.path].into_iter().chain(self.beside.as_ref().map(|(path, _)| path)).collect()
     }
 }
 
@@ -114,8 +121,9 @@ impl Shared {
             return Ok(None);
         };
         let Observed { meta, attributes, .. } = observed;
-        let fetched = self.fetcher.fetch_object(&relative, &meta.location).await?;
         let version = Version::from(&meta);
+        let place = place_of(&self.ledger(), &relative, &version);
+        let fetched = self.fetcher.fetch_object(&place, &meta.location).await?;
         // Another version may have come in between, which the next refresh adopts.
         let now = projection.remote.store().head(&meta.location).await.map_err(failed)?;
         if !version.is(&Version::from(&now)) && version.etag.is_some() {
@@ -135,7 +143,15 @@ impl Shared {
             meta.last_modified.timestamp_subsec_nanos().min(999_999_999),
         );
         let is_executable = is_executable(&attributes);
-        Ok(Some(External { path: relative, fetched, version, content, modified, is_executable }))
+        Ok(Some(External {
+            path: relative,
+            place,
+            fetched,
+            version,
+            content,
+            modified,
+            is_executable,
+        }))
     }
 
     /// Stores a fetched content as a blob, or returns it inline.
@@ -202,14 +218,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes the working copy follow an external change that the log has.
+    /// Makes the working copy follow an external change that the log has. Returns whether it does.
     pub(super) async fn follow(
         &self,
         follow_up: FollowUp,
         number: u64,
         report: &mut RestoreReport,
         signatures: &mut Vec<(String, RecordedSignature)>,
-    ) {
+    ) -> bool {
         let (path, followed) = match follow_up {
             FollowUp::Adopt(adoption) => {
                 let path = adoption.object.clone();
@@ -230,7 +246,9 @@ impl Shared {
                 let removed = remove(&self.dir, &path, expected, &beside).await;
                 self.tracker.mark_dirty(path.as_str());
                 self.ledger().set_unseen(path.as_str());
-                report.removed.push(path.clone());
+                if removed.is_ok() {
+                    report.removed.push(path.clone());
+                }
                 if matches!(removed, Ok(Replaced::Preserved)) {
                     self.tracker.mark_dirty(beside.as_str());
                     report.conflicts.push(ConflictCopy { path: path.clone(), kept_as: beside });
@@ -238,10 +256,10 @@ impl Shared {
                 (path, removed.map(drop).map_err(SyncError::from))
             }
         };
-        if let Err(error) = followed {
-            let reason = with_causes(&error);
-            report.failed.push(RestoreFailure { key: path.to_string(), reason });
-        }
+        let Err(error) = followed else { return true };
+        let reason = with_causes(&error);
+        report.failed.push(RestoreFailure { key: path.to_string(), reason });
+        false
     }
 
     /// Puts an adopted file in place. A file that was changed here is kept beside.
@@ -325,57 +343,4 @@ impl Shared {
 async fn hash_of(shared: &Shared, path: &RelativePath) -> Option<Hash> {
     let (dir, path) = (Arc::clone(&shared.dir), path.clone());
     blocking(move || Some(Hash::of_file(&dir.open_file(&path).ok()?).ok()?.0)).await
-}
-
-/// Plans the lines that adopt an external object.
-fn plan_adoption(ledger: &Ledger, external: External, lines: &mut Vec<Line>) -> Option<Adoption> {
-    let External { path: object, fetched, version, content, modified, is_executable } = external;
-    let nodes = &ledger.log().nodes;
-    let text = object.as_str();
-    let is_leaf =
-        |path: &str| matches!(nodes.get(path), Some(Node::File(_) | Node::Symlink { .. }));
-    let is_taken = parents(text).any(is_leaf)
-        || under(nodes, text).any(|(below, _)| below != text)
-        || parents(text).any(|above| ledger.is_claimed(above));
-    let before = ledger.log().file(text);
-    let mode = before.map_or(if is_executable { EXECUTABLE_MODE } else { MODE }, |file| file.mode);
-    let file = FileVersion {
-        size: fetched.size,
-        hash: fetched.hash,
-        mode,
-        modified,
-        token: Token::random(),
-        number: 0,
-        content,
-        origin: Origin::External,
-        adopted: Some(Box::new(version.clone())),
-    };
-    if is_taken {
-        // A file system cannot hold both, so the external file gets another name.
-        let path = conflict_path(&object, file.hash);
-        let file = FileVersion { adopted: None, ..file };
-        lines.push(Line::Adopted { path: text.to_owned(), version });
-        if before.is_none() && !nodes.contains_key(text) {
-            lines.push(Line::Removed {
-                path: text.to_owned(),
-                by: Author::Engine,
-                at: unix_seconds(),
-                number: 0,
-            });
-        }
-        lines.push(Line::File { path: path.as_str().to_owned(), file: file.clone() });
-        return Some(Adoption { path, object, fetched, file, beside: None });
-    }
-    lines.push(Line::File { path: text.to_owned(), file: file.clone() });
-    // The other writer replaced the current version knowingly only if its object was seen.
-    let unseen =
-        before.filter(|before| ledger.seen(text).is_none_or(|seen| seen.token != before.token));
-    let beside = unseen.map(|before| {
-        let copy =
-            FileVersion { token: Token::random(), number: 0, adopted: None, ..before.clone() };
-        let path = conflict_path(&object, before.hash);
-        lines.push(Line::File { path: path.as_str().to_owned(), file: copy.clone() });
-        (path, copy)
-    });
-    Some(Adoption { path: object.clone(), object, fetched, file, beside })
 }

@@ -2,56 +2,39 @@
 //!
 //! Unchanged files follow the log. A file that was changed here is kept beside if the log moved
 //! on, unless its content is an older version of the log. The position advances last, so that an
-//! interrupted application is repeated.
+//! interrupted application is repeated. A path that cannot follow is recorded with what it has
+//! instead, so that this is not taken for a change by a program.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use rustix::io::Errno;
 use sandbox_core::internal::blocking;
-use sandbox_core::{RelativePath, Replaced, SessionDir, with_causes};
+use sandbox_core::{FileError, RelativePath, Replaced, SessionDir, with_causes};
 
 use crate::error::{SyncError, SyncErrorKind};
 use crate::log::{FileVersion, Hash, Node};
 use crate::mirror::incoming::Incoming;
-use crate::mirror::place::{Expected, conflict_path, place_file, place_other, remove};
+use crate::mirror::place::{
+    Expected, conflict_path, place_file, place_other, remove, remove_obstacles,
+};
 use crate::paths::parents;
 use crate::report::{
     ConflictCopy, Direction, Progress, ProgressCounter, RestoreFailure, RestoreReport,
 };
-use crate::scan::{Changes, RecordedSignature, Signature};
-use crate::state::Ledger;
+use crate::scan::{Changes, RecordedSignature};
+use crate::state::{Remains, USUAL_DIRECTORY_MODE};
 use crate::transfer::Fetcher;
 
 /// Concurrent downloads.
 const FETCHES_AT_ONCE: usize = 32;
 
-/// State of a path in the working copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Local {
-    /// It has the version of the log that the working copy follows.
-    Unchanged(Option<RecordedSignature>),
-    /// It was changed here and not stored.
-    Changed(Signature, Hash),
-    /// It was removed here, and the removal is not stored.
-    Removed,
-    /// A directory or a symlink was changed here and not stored.
-    ChangedOther,
-}
-
-/// Step for one path.
-#[derive(Debug)]
-struct Step {
-    path: RelativePath,
-    /// Node to put in place; `None` removes the path.
-    target: Option<Node>,
-    /// Object that is replaced. Any other one is kept beside.
-    expected: Expected,
-    /// Set if the working copy has the content already.
-    has_content: Option<Signature>,
-    was_directory: bool,
-}
+pub(super) use plan::{Base, held_version};
+use plan::{Local, Step, plan};
 
 /// Context of an application.
 pub(super) struct Application<'a> {
@@ -66,6 +49,8 @@ pub(super) struct Applied {
     pub(super) report: RestoreReport,
     /// Signatures of files that hold the version of the log.
     pub(super) signatures: Vec<(String, RecordedSignature)>,
+    /// Paths that do not follow the log.
+    pub(super) unfollowed: BTreeMap<String, Remains>,
 }
 
 impl Application<'_> {
@@ -79,8 +64,9 @@ impl Application<'_> {
         let locals = self.locals(changes).await;
         let steps = plan(incoming, base, &locals);
         let mut applied = Applied::default();
-        self.remove_all(&steps, incoming, &mut applied).await;
-        self.place_all(steps, &mut applied).await?;
+        self.remove_all(&steps, incoming, base, &mut applied).await;
+        self.clear_the_way(&steps, &mut applied).await;
+        self.place_all(steps, base, &mut applied).await?;
         applied.report.torn_entries.clone_from(&incoming.torn);
         applied.report.restored.sort();
         applied.report.removed.sort();
@@ -110,7 +96,13 @@ impl Application<'_> {
     }
 
     /// Removes files first, so that directories can take their names.
-    async fn remove_all(&self, steps: &[Step], incoming: &Incoming, applied: &mut Applied) {
+    async fn remove_all(
+        &self,
+        steps: &[Step],
+        incoming: &Incoming,
+        base: &Base,
+        applied: &mut Applied,
+    ) {
         let mut emptied = BTreeSet::new();
         for step in steps.iter().filter(|step| step.target.is_none()) {
             if step.was_directory {
@@ -126,18 +118,54 @@ impl Application<'_> {
                     }
                     emptied.extend(parents(step.path.as_str()).map(str::to_owned));
                 }
-                Err(error) => note_failure(&mut applied.report, &step.path, &error),
+                Err(error) => applied.fail(&step.path, &error, base),
             }
         }
         // The deepest directories come first.
         for path in emptied.into_iter().rev().filter(|path| incoming.node(path).is_none()) {
-            if let Ok(path) = RelativePath::parse(&path) {
-                self.dir.remove_empty_directory(&path);
+            let Ok(relative) = RelativePath::parse(&path) else { continue };
+            // It has ignored entries, or it cannot be removed.
+            if !self.dir.remove_empty_directory(&relative) {
+                let mode = match base.nodes.get(&path) {
+                    Some(Node::Directory { mode }) => *mode,
+                    _ => USUAL_DIRECTORY_MODE,
+                };
+                applied.unfollowed.insert(path, Remains::Directory { mode });
             }
         }
     }
 
-    async fn place_all(&self, steps: Vec<Step>, applied: &mut Applied) -> Result<(), SyncError> {
+    /// Removes what is no directory where the log has one, explicitly or above another path. What
+    /// the log does not know is kept beside.
+    async fn clear_the_way(&self, steps: &[Step], applied: &mut Applied) {
+        let expected: HashMap<&str, Expected> =
+            steps.iter().map(|step| (step.path.as_str(), step.expected)).collect();
+        let targets = steps.iter().filter(|step| step.target.is_some());
+        let directories = targets.flat_map(|step| {
+            let is_directory = matches!(step.target, Some(Node::Directory { .. }));
+            let own = is_directory.then_some(step.path.as_str());
+            parents(step.path.as_str()).chain(own)
+        });
+        // Those above come before those below.
+        let directories: BTreeSet<&str> = directories.collect();
+        let directories: Vec<(RelativePath, Expected)> = directories
+            .into_iter()
+            .filter_map(|path| {
+                let expected = expected.get(path).copied().unwrap_or(Expected::Nothing);
+                Some((RelativePath::parse(path).ok()?, expected))
+            })
+            .collect();
+        for (path, beside, replaced) in remove_obstacles(self.dir, directories).await {
+            note_replaced(&mut applied.report, &path, &beside, replaced);
+        }
+    }
+
+    async fn place_all(
+        &self,
+        steps: Vec<Step>,
+        base: &Base,
+        applied: &mut Applied,
+    ) -> Result<(), SyncError> {
         let (mut files, others): (Vec<_>, Vec<_>) = steps
             .into_iter()
             .filter_map(|step| {
@@ -173,10 +201,13 @@ impl Application<'_> {
                 }
                 // The content exists nowhere any more, and nothing else must take its place.
                 Err((expected, error)) if error.kind() == SyncErrorKind::StoreDamaged => {
-                    note_failure(&mut applied.report, &path, &error);
+                    applied.fail(&path, &error, base);
                     let beside = self.beside(&path).await;
-                    let _ = remove(self.dir, &path, expected, &beside).await;
+                    if remove(self.dir, &path, expected, &beside).await.is_ok() {
+                        applied.unfollowed.insert(path.to_string(), Remains::Nothing);
+                    }
                 }
+                Err((_, error)) if is_of_path(&error) => applied.fail(&path, &error, base),
                 Err((_, error)) => return Err(error),
             }
         }
@@ -188,7 +219,7 @@ impl Application<'_> {
                 Ok(replaced) => {
                     note_replaced(&mut applied.report, &step.path, &beside, replaced);
                 }
-                Err(error) => note_failure(&mut applied.report, &step.path, &error),
+                Err(error) => applied.fail(&step.path, &error, base),
             }
         }
         Ok(())
@@ -214,120 +245,52 @@ impl Application<'_> {
     }
 }
 
+impl Applied {
+    /// Records that a path does not follow the log.
+    fn fail(&mut self, path: &RelativePath, error: &dyn std::error::Error, base: &Base) {
+        let remains = Remains::of(base.nodes.get(path.as_str()), base.local.get(path.as_str()));
+        self.unfollowed.insert(path.to_string(), remains);
+        let reason = with_causes(error);
+        self.report.failed.push(RestoreFailure { key: path.to_string(), reason });
+    }
+}
+
+/// Returns whether an error concerns one path only, unlike one of the disk or the store.
+fn is_of_path(error: &SyncError) -> bool {
+    match error {
+        SyncError::File { source: FileError::Io { source, .. } } => {
+            source.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+                || is_kind_of_path(source.kind())
+        }
+        SyncError::File { .. } => true,
+        _ => false,
+    }
+}
+
+fn is_kind_of_path(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind;
+
+    matches!(
+        kind,
+        ErrorKind::AlreadyExists
+            | ErrorKind::DirectoryNotEmpty
+            | ErrorKind::ExecutableFileBusy
+            | ErrorKind::InvalidFilename
+            | ErrorKind::InvalidInput
+            | ErrorKind::IsADirectory
+            | ErrorKind::NotADirectory
+            | ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::ResourceBusy
+            | ErrorKind::TooManyLinks
+    )
+}
+
 struct Placed {
     signature: RecordedSignature,
     beside: RelativePath,
     replaced: Replaced,
     is_new: bool,
-}
-
-/// Log that the working copy follows, without the parts that no plan needs.
-pub(super) struct Base {
-    pub(super) nodes: std::collections::BTreeMap<String, Node>,
-    pub(super) local: std::collections::BTreeMap<String, RecordedSignature>,
-}
-
-impl Base {
-    pub(super) fn of(ledger: &Ledger) -> Self {
-        Self { nodes: ledger.log().nodes.clone(), local: ledger.locals().clone() }
-    }
-}
-
-/// Plans the steps for all paths. Pure.
-fn plan(incoming: &Incoming, base: &Base, locals: &HashMap<String, Local>) -> Vec<Step> {
-    let mut paths: BTreeSet<String> = match &incoming.touched {
-        Some(touched) => touched.clone(),
-        None => base.nodes.keys().chain(incoming.state.nodes.keys()).cloned().collect(),
-    };
-    paths.extend(locals.keys().filter(|path| incoming.versions.contains_key(*path)).cloned());
-    let changed: HashSet<&String> = locals.keys().collect();
-    if incoming.missed_entries {
-        paths.extend(changed.into_iter().cloned());
-    }
-    paths.iter().filter_map(|path| plan_path(incoming, base, locals, path)).collect()
-}
-
-fn plan_path(
-    incoming: &Incoming,
-    base: &Base,
-    locals: &HashMap<String, Local>,
-    path: &str,
-) -> Option<Step> {
-    let relative = RelativePath::parse(path).ok()?;
-    let (before, target) = (base.nodes.get(path), incoming.node(path));
-    let unchanged = Local::Unchanged(base.local.get(path).copied());
-    let local = match (locals.get(path).copied(), before) {
-        // Only the mode or the times were changed, so the file follows the log.
-        (Some(Local::Changed(signature, hash)), Some(Node::File(file)))
-            if file.hash == hash && Some(&Node::File(file.clone())) != target =>
-        {
-            Local::Unchanged(Some(signature.racy()))
-        }
-        (local, _) => local.unwrap_or(unchanged),
-    };
-    let content = match (local, before) {
-        (Local::Changed(_, hash), _) => Some(hash),
-        (_, Some(Node::File(file))) => Some(file.hash),
-        _ => None,
-    };
-    let step = |expected: Option<RecordedSignature>, has_content| {
-        let was_directory = matches!(before, Some(Node::Directory { .. }));
-        let target = target.cloned();
-        let expected = match before {
-            Some(Node::Symlink { .. }) if !matches!(local, Local::ChangedOther) => {
-                Expected::Symlink
-            }
-            _ => match expected.zip(content) {
-                Some((recorded, content)) => Expected::recorded(recorded, content),
-                None => Expected::Nothing,
-            },
-        };
-        Some(Step { path: relative, target, expected, has_content, was_directory })
-    };
-    let is_same = match (before, target) {
-        (Some(before), Some(target)) => is_same_node(before, target),
-        (before, target) => before.is_none() && target.is_none(),
-    };
-    match local {
-        Local::Unchanged(Some(_)) if is_same => None,
-        // The working copy lacks a file that it should have: its restore was interrupted.
-        Local::Unchanged(None) if is_same => match target {
-            Some(Node::File(_)) => step(None, None),
-            _ => None,
-        },
-        Local::Unchanged(signature) => step(signature, None),
-        // The path did not move in the log, so the removal stays to be stored.
-        Local::Removed if is_same => None,
-        Local::Removed => target.is_some().then(|| step(None, None))?,
-        Local::Changed(signature, hash) => match target {
-            Some(Node::File(file)) if file.hash == hash => {
-                let is_equal = file.mode == signature.mode && file.modified == signature.modified;
-                match is_equal {
-                    true => step(None, Some(signature)),
-                    // The mode or the times were changed here, which stays to be stored.
-                    false if is_same || before.is_none() => None,
-                    false => step(Some(signature.racy()), None),
-                }
-            }
-            _ if incoming.has_version(path, hash) => step(Some(signature.racy()), None),
-            _ if incoming.missed_entries || !is_same => step(None, None),
-            _ => None,
-        },
-        Local::ChangedOther if is_same && !incoming.missed_entries => None,
-        Local::ChangedOther => target.is_some().then(|| step(None, None))?,
-    }
-}
-
-/// Returns whether two nodes are equal for the working copy.
-fn is_same_node(before: &Node, target: &Node) -> bool {
-    match (before, target) {
-        (Node::File(before), Node::File(target)) => {
-            before.hash == target.hash
-                && before.mode == target.mode
-                && before.modified == target.modified
-        }
-        (before, target) => before == target,
-    }
 }
 
 /// Returns the hash of a file that can be read.
@@ -351,8 +314,4 @@ fn note_replaced(
         let (path, kept_as) = (path.clone(), beside.clone());
         report.conflicts.push(ConflictCopy { path, kept_as });
     }
-}
-
-fn note_failure(report: &mut RestoreReport, path: &RelativePath, error: &dyn std::error::Error) {
-    report.failed.push(RestoreFailure { key: path.to_string(), reason: with_causes(error) });
 }

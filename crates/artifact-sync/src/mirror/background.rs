@@ -12,9 +12,13 @@ use crate::scan::Changes;
 
 impl Shared {
     pub(super) fn has_background_work(&self) -> bool {
-        let has_projection = self.projection.is_some();
-        let lags = has_projection && !self.ledger().unprojected().is_empty();
-        lags || !lock(&self.external).is_empty()
+        let lags = || {
+            let ledger = self.ledger();
+            // No retry can put an object whose key cannot exist.
+            let is_final = |path: &String| ledger.failure(path).is_some_and(|why| why.is_final);
+            ledger.unprojected().iter().any(|path| !is_final(path))
+        };
+        self.projection.is_some() && lags() || !lock(&self.external).is_empty()
     }
 
     /// Scans the directory and returns the changes that the store does not have.

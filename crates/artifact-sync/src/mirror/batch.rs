@@ -8,7 +8,8 @@ use sandbox_core::{RelativePath, with_causes};
 
 use crate::error::SyncError;
 use crate::log::{Content, FileVersion, MAX_INLINE_BYTES_PER_ENTRY, Node};
-use crate::mirror::shared::{ChangeKind, Contents, Shared};
+use crate::mirror::contents::Contents;
+use crate::mirror::shared::{ChangeKind, Shared};
 use crate::paths::relative;
 use crate::report::{Direction, Outcome, ProgressCounter};
 use crate::scan::{Changes, Entry, SkipReason};

@@ -26,7 +26,8 @@ use crate::log::{
     Content, FileVersion, Line, Numbered, Owner, Position, Token, unbroken_run, unix_seconds,
 };
 use crate::mirror::Mirror;
-use crate::mirror::shared::{Appender, Contents, SentBatch, Shared};
+use crate::mirror::contents::Contents;
+use crate::mirror::shared::{Appender, SentBatch, Shared};
 
 mod sweep;
 
@@ -156,6 +157,7 @@ impl Mirror {
         options: GarbageOptions,
     ) -> Result<GarbageReport, SyncError> {
         let shared = &self.shared;
+        let _call = self.enter().await?;
         let retention = options.retention.unwrap_or(shared.retention);
         let _collecting = shared.collecting.lock().await;
         if options.dry_run {

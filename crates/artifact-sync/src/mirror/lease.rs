@@ -1,5 +1,6 @@
 //! Calls under a lease, and the end of ownership.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,6 +202,12 @@ impl Mirror {
     pub(super) async fn enter(&self) -> Result<Call, SyncError> {
         let shared = &self.shared;
         shared.access.check(&shared.calls)?;
+        // An agent cannot remove it, so its files are no removals either.
+        if shared.dir.is_removed() {
+            let path = shared.dir.path().to_owned();
+            let source = io::Error::new(io::ErrorKind::NotFound, "the directory was removed");
+            return Err(SyncError::Index { path, source });
+        }
         let call = shared.calls.begin().await;
         shared.access.check_lease()?;
         if shared.is_released() {

@@ -22,7 +22,8 @@ use crate::log::{
     Author, Content, FileVersion, Hash, Line, MAX_INLINE_BYTES_PER_ENTRY, Origin, Token,
     unix_seconds,
 };
-use crate::mirror::shared::{Contents, SentBatch, Shared};
+use crate::mirror::contents::Contents;
+use crate::mirror::shared::{SentBatch, Shared};
 use crate::report::RestoreReport;
 use crate::scan::RecordedSignature;
 use crate::state::{FormerFile, FormerRecord, KnownObject, Version};

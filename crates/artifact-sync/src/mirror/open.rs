@@ -1,6 +1,7 @@
 //! Opening of a mirror: the working copy is restored, or follows what the log has in addition.
 
 mod inspect;
+mod mark;
 mod reboot;
 mod restore;
 
@@ -33,6 +34,7 @@ use crate::transfer::{
     Blobs, Fetcher, LinkTarget, Links, Placement, Projection, Remote, UploadRecord,
 };
 
+use mark::{is_recreated, mark};
 pub(super) use restore::restoring;
 
 pub use inspect::{LocalStatus, SessionOwner};
@@ -124,8 +126,10 @@ impl Parts {
         };
         let fetcher = self.fetcher(&dir);
         let boot = self.settings.boot.clone();
-        let is_rebooted = boot.as_ref().is_some_and(|boot| ledger.is_before(boot));
-        let listing = self.list_projection(if is_rebooted { 0 } else { ledger.listed() });
+        // What is absent is then no removal by an agent.
+        let may_have_lost_files = boot.as_ref().is_some_and(|boot| ledger.is_before(boot))
+            || is_recreated(&self.settings.dir, &ledger);
+        let listing = self.list_projection(if may_have_lost_files { 0 } else { ledger.listed() });
         let found = self.find_sent(&mut ledger).await;
         let base = ledger.log().clone();
         let acquire = async {
@@ -163,9 +167,11 @@ impl Parts {
         shared.0.blobs.abort_all(&ended).await;
         let mut report = match incoming {
             // An index of version 0.1 is compared with the files anyway.
-            incoming if is_rebooted && former.is_none() => shared.0.recover(incoming).await?,
+            incoming if may_have_lost_files && former.is_none() => {
+                shared.0.recover(incoming).await?
+            }
             Some(incoming) => shared.0.follow_log(incoming, former.as_ref()).await?,
-            None => RestoreReport::default(),
+            None => shared.0.follow_again().await?,
         };
         if let Some(boot) = boot {
             let objects = if former.is_some() { Objects::Unknown } else { Objects::Older };
@@ -176,6 +182,7 @@ impl Parts {
             shared.0.migrate(&former, &mut report).await?;
         }
         shared.0.ledger().set_stage(Stage::Open);
+        mark(shared.0.dir.path(), &mut shared.0.ledger());
         finish(shared, report, warning.map_or(Ok(listing), Err)).await
     }
 
@@ -336,10 +343,25 @@ impl Shared {
             fetcher: &self.fetcher,
             progress: self.progress.as_deref(),
         };
-        let Applied { report, signatures } = application.apply(&incoming, &base, &changes).await?;
-        self.ledger().replace_log(incoming.state, incoming.position, signatures);
+        let Applied { report, signatures, unfollowed } =
+            application.apply(&incoming, &base, &changes).await?;
+        self.ledger().replace_log(incoming.state, incoming.position, signatures, unfollowed);
         self.fetcher.forget();
         Ok(report)
+    }
+}
+
+impl Shared {
+    /// Applies the log again to paths that did not follow it.
+    async fn follow_again(self: &Arc<Self>) -> Result<RestoreReport, SyncError> {
+        let unchanged = {
+            let ledger = self.ledger();
+            if ledger.unfollowed().is_empty() {
+                return Ok(RestoreReport::default());
+            }
+            Incoming::unchanged(ledger.log().clone(), ledger.position())
+        };
+        self.follow_log(unchanged, None).await
     }
 }
 

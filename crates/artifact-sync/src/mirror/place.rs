@@ -101,6 +101,30 @@ pub(super) async fn remove(
     .await
 }
 
+/// Removes what is no directory from paths that are given from above to below. What is not expected
+/// is kept beside. Returns the paths that had something, without those where this fails: the
+/// placement of what belongs there reports it.
+pub(super) async fn remove_obstacles(
+    dir: &Arc<SessionDir>,
+    paths: Vec<(RelativePath, Expected)>,
+) -> Vec<(RelativePath, RelativePath, Replaced)> {
+    let dir = Arc::clone(dir);
+    blocking(move || {
+        let mut removed = Vec::new();
+        for (path, expected) in paths {
+            let beside = conflict_path(&path, Hash::of(path.as_str().as_bytes()));
+            let is_expected = |found: &Found<'_>| is_replaceable(found, expected);
+            match dir.remove_obstacle(&path, is_expected, name(beside.as_str())) {
+                Ok(Replaced::Nothing) => {}
+                Ok(replaced) => removed.push((path, beside, replaced)),
+                Err(error) => tracing::debug!(%error, "an obstacle stays"),
+            }
+        }
+        removed
+    })
+    .await
+}
+
 /// Returns whether an object of the working copy may be deleted.
 fn is_replaceable(found: &Found<'_>, expected: Expected) -> bool {
     match expected {

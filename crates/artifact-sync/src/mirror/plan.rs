@@ -46,6 +46,7 @@ impl Shared {
                 gone.push(path);
             } else {
                 ledger.release_claim(batch, &path);
+                ledger.forget_remains(&path);
                 plan.unchanged.push(path);
             }
         }

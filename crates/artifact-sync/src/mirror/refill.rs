@@ -65,7 +65,7 @@ impl Parts {
         let appended = appender.writer.append(lines).await?;
         // After a crash before this line, the working copy still follows the lost log.
         let ended = ledger.forget_uploads();
-        ledger.replace_log(state, appended.position, Vec::new());
+        ledger.replace_log(state, appended.position, Vec::new(), Default::default());
         ledger.set_stage(Stage::Open);
         let shared = self.shared(dir, fetcher, ledger, appender, Tenure::held(&ownership));
         shared.0.blobs.abort_all(&ended).await;

@@ -41,8 +41,9 @@ struct Comparison {
     projected: BTreeMap<String, Version>,
     /// Objects that were seen before and not listed yet.
     unlisted: HashSet<String>,
-    /// Objects whose relation to the log only a closer look shows.
-    unknown: Vec<(String, ObjectMeta)>,
+    /// Objects whose relation to the log only a closer look shows. A listing that begins again
+    /// directory by directory names some twice.
+    unknown: BTreeMap<String, ObjectMeta>,
     /// Set if keys may be missing in the listing.
     is_incomplete: bool,
     /// Set once the log was found to be the one that the working copy follows.
@@ -190,7 +191,7 @@ impl Shared {
                 comparison.projected.get(path).is_some_and(|known| known.is(&version));
             match token.filter(|_| is_projected) {
                 Some(token) => ledger.set_seen(path, KnownObject { token, version }),
-                None => comparison.unknown.push((path.to_owned(), meta)),
+                None => drop(comparison.unknown.insert(path.to_owned(), meta)),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Parts of a mirror that background tasks use too.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -11,21 +11,19 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::builder::Ownership;
 use crate::error::SyncError;
-use crate::log::{
-    AppendError, Appended, Content, FileVersion, Hash, Line, LogStore, LogWriter, Node, Token,
-};
+use crate::log::{AppendError, Appended, Content, Hash, Line, LogStore, LogWriter, Node, Token};
 use crate::mirror::access::{Access, Calls};
 use crate::mirror::adopt::Adoption;
+use crate::mirror::contents::Contents;
 use crate::owners::Hold;
 use crate::paths::relative;
 use crate::report::{Progress, ReportedState, RestoreReport};
 use crate::scan::{
     ChangeTracker, Changes, IgnoreRules, RecordedSignature, Scope, Signature, Skipped,
 };
-use crate::state::{Batch, Boot, Ledger};
+use crate::state::{Batch, Boot, Ledger, Remains};
 use crate::transfer::{
-    Blobs, Fetcher, KnownContents, Links, Projection, Remote, UploadJournal, UploadRecord,
-    UploadStep,
+    Blobs, Fetcher, Links, Projection, Remote, UploadJournal, UploadRecord, UploadStep,
 };
 
 /// Everything that a mirror consists of, except its background tasks.
@@ -121,6 +119,16 @@ pub(super) enum FollowUp {
         local: RecordedSignature,
         hash: Hash,
     },
+}
+
+impl FollowUp {
+    /// Returns the paths that change.
+    fn paths(&self) -> Vec<&RelativePath> {
+        match self {
+            Self::Adopt(adoption) => adoption.paths(),
+            Self::Restore { path, .. } | Self::Remove { path, .. } => vec![path],
+        }
+    }
 }
 
 /// Kind of a change in reports.
@@ -258,45 +266,23 @@ impl Shared {
             // The working copy follows before the position advances. After a crash in between, the
             // next opening applies the entry.
             let number = appended.position.number;
+            let mut unfollowed = Vec::new();
             for follow_up in follow_ups {
-                self.follow(follow_up, number, &mut report, &mut signatures).await;
+                let remains: Vec<(String, Remains)> = {
+                    let ledger = self.ledger();
+                    let paths = follow_up.paths().into_iter();
+                    paths.map(|path| (path.to_string(), ledger.remains(path.as_str()))).collect()
+                };
+                if !self.follow(follow_up, number, &mut report, &mut signatures).await {
+                    unfollowed.extend(remains);
+                }
             }
-            self.ledger().record_followed(appended, signatures);
+            self.ledger().record_followed(appended, signatures, unfollowed);
         }
         let mut ledger = self.ledger();
         // A removal has no signature, and its claim ends here too.
         changes.iter().for_each(|(path, _)| ledger.release_claim(batch, path));
         (changes, report)
-    }
-}
-
-/// Contents of file versions that the current state refers to, by hash.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
-    by_hash: HashMap<Hash, Content>,
-    sizes: std::collections::HashSet<u64>,
-}
-
-impl Contents {
-    pub(super) fn add(&mut self, file: &FileVersion) {
-        self.by_hash.insert(file.hash, file.content.clone());
-        self.sizes.insert(file.size);
-    }
-}
-
-impl Contents {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Content> {
-        self.by_hash.values()
-    }
-}
-
-impl KnownContents for Contents {
-    fn has_size(&self, size: u64) -> bool {
-        self.sizes.contains(&size)
-    }
-
-    fn find(&self, hash: &Hash) -> Option<Content> {
-        self.by_hash.get(hash).cloned()
     }
 }
 

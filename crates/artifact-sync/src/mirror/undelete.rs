@@ -109,7 +109,7 @@ impl Mirror {
         at: u64,
     ) -> Result<RestoredVersion, SyncError> {
         let shared = &self.shared;
-        shared.access.check(&shared.calls)?;
+        let _call = self.enter().await?;
         let found = shared.log.state_at(Some(at)).await;
         let found = found.map_err(|source| SyncError::Log { source })?;
         let state = found.ok_or(SyncError::NotRetained { number: at })?.state;
@@ -147,7 +147,7 @@ impl Mirror {
     /// Each path is either back or absent, and the next call continues.
     pub async fn undelete(&self, selection: Undelete) -> Result<UndeleteReport, SyncError> {
         let shared = &self.shared;
-        shared.access.check(&shared.calls)?;
+        let _call = self.enter().await?;
         let removals = shared.log.describe_retained(removal).await;
         let removals = removals.map_err(|source| SyncError::Log { source })?;
         let mut report = UndeleteReport::default();

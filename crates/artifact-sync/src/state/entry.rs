@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::log::{Line, Position, Token};
+use crate::log::{Hash, Line, Node, Position, Token};
 use crate::scan::RecordedSignature;
 use crate::state::version::Version;
 use crate::transfer::{PartRecord, UploadRecord};
@@ -49,6 +49,11 @@ pub(super) enum JournalEntry {
         #[serde(flatten)]
         signature: RecordedSignature,
     },
+    /// The log could not be applied to a path, which has this instead.
+    Unfollowed {
+        path: String,
+        remains: Remains,
+    },
     /// The projection was seen with this version of a path.
     KnownObject {
         path: String,
@@ -87,6 +92,8 @@ pub(super) enum JournalEntry {
     Stage {
         stage: Stage,
     },
+    /// The directory of the working copy has the mark by which it is recognized.
+    Marked,
     /// The working copy was compared since the machine started with this id.
     Boot {
         id: String,
@@ -116,6 +123,31 @@ pub(crate) enum Stage {
     Closing,
     /// The entry that deletes the session everywhere was sent.
     Erasing,
+}
+
+/// State in which a path of the working copy was left when the log could not be applied to it. It
+/// is no change by a program, and the next opening tries again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub(crate) enum Remains {
+    Nothing,
+    File { signature: RecordedSignature, hash: Hash },
+    Directory { mode: u16 },
+    Symlink { target: String },
+}
+
+impl Remains {
+    /// Returns the state of a path that nothing has changed since the log named this node.
+    pub(crate) fn of(node: Option<&Node>, signature: Option<&RecordedSignature>) -> Self {
+        match (node, signature) {
+            (Some(Node::File(file)), Some(signature)) => {
+                Self::File { signature: *signature, hash: file.hash }
+            }
+            (Some(Node::Directory { mode }), _) => Self::Directory { mode: *mode },
+            (Some(Node::Symlink { target }), _) => Self::Symlink { target: target.clone() },
+            (None | Some(Node::File(_)), _) => Self::Nothing,
+        }
+    }
 }
 
 /// Failure to store a change of a path.

@@ -7,6 +7,7 @@ mod appends;
 mod baseline;
 mod claims;
 mod reboot;
+mod remains;
 mod replay;
 mod uploads;
 
@@ -18,11 +19,12 @@ use std::path::{Path, PathBuf};
 
 use crate::log::{Line, LogState, Node, Position, Token};
 use crate::scan::RecordedSignature;
-use crate::state::entry::{FORMAT, Failure, JournalEntry, Stage};
+use crate::state::entry::{FORMAT, Failure, JournalEntry, Remains, Stage};
 use crate::state::former::{FormerIndex, FormerRecord, sync_names};
 use crate::state::journal::{Journal, options};
 use crate::state::version::Version;
 
+pub(crate) use baseline::USUAL_DIRECTORY_MODE;
 pub(crate) use reboot::Objects;
 use uploads::Upload;
 
@@ -43,6 +45,8 @@ pub(crate) struct Ledger {
     /// Signatures of files that hold the current version of their path, or a version that a batch
     /// is storing.
     local: BTreeMap<String, RecordedSignature>,
+    /// Paths to which the log could not be applied.
+    unfollowed: BTreeMap<String, Remains>,
     /// Objects of the projection as this machine last saw them.
     seen: BTreeMap<String, KnownObject>,
     /// Paths whose object may differ from the log.
@@ -50,6 +54,8 @@ pub(crate) struct Ledger {
     failures: BTreeMap<String, Failure>,
     /// Uploads of blobs that no line refers to yet.
     uploads: BTreeMap<Token, Upload>,
+    /// Set if the directory of the working copy was marked.
+    is_marked: bool,
     /// Start of the machine in which the working copy was last compared.
     boot: Option<String>,
     /// Time at which the journal was last written by an earlier process, in seconds since 1970.
@@ -128,10 +134,12 @@ impl Ledger {
             position: Position::default(),
             stage: Stage::default(),
             local: BTreeMap::new(),
+            unfollowed: BTreeMap::new(),
             seen: BTreeMap::new(),
             unprojected: BTreeSet::new(),
             failures: BTreeMap::new(),
             uploads: BTreeMap::new(),
+            is_marked: false,
             boot: None,
             suspects_objects: false,
             last_written,
@@ -219,12 +227,14 @@ impl Ledger {
         &self.unprojected
     }
 
-    /// Replaces the state of the log, with the signatures of files that were put in place.
+    /// Replaces the state of the log, with the signatures of files that were put in place, and the
+    /// paths that do not follow.
     pub(crate) fn replace_log(
         &mut self,
         log: LogState,
         position: Position,
         signatures: Vec<(String, RecordedSignature)>,
+        unfollowed: BTreeMap<String, Remains>,
     ) {
         self.log = log;
         self.position = position;
@@ -232,6 +242,10 @@ impl Ledger {
         let nodes = &self.log.nodes;
         self.local.retain(|path, _| matches!(nodes.get(path), Some(Node::File(_))));
         self.local.extend(signatures);
+        self.unfollowed.clear();
+        for (path, remains) in unfollowed {
+            self.set_remains(path, remains);
+        }
         self.unprojected.clear();
         let paths: Vec<String> = self
             .log
@@ -290,7 +304,9 @@ impl Ledger {
         self.log = LogState::default();
         self.position = Position::default();
         self.stage = Stage::default();
+        self.is_marked = false;
         self.local.clear();
+        self.unfollowed.clear();
         self.seen.clear();
         self.unprojected.clear();
         self.failures.clear();
@@ -401,7 +417,9 @@ mod tests {
         store(&mut ledger, 1, "a\nb");
         store(&mut ledger, 2, "gone");
         let lines = vec![removed("gone")];
-        ledger.record_followed(Appended { position: position(3), lines }, Vec::new());
+        let remains = Remains::Directory { mode: 0o700 };
+        let unfollowed = vec![("stays".to_owned(), remains)];
+        ledger.record_followed(Appended { position: position(3), lines }, Vec::new(), unfollowed);
         ledger.set_failed("f", Failure { reason: "no answer".to_owned(), is_final: false });
         ledger.set_uploading(Token::random(), "large");
         (ledger.log().clone(), ledger.position())
@@ -415,6 +433,7 @@ mod tests {
         assert_eq!((ledger.log(), ledger.position(), ledger.stage()), (&log, at, Stage::Open));
         assert_eq!(ledger.local("a\nb"), Some(&signature(1)));
         assert_eq!(ledger.local("gone"), None);
+        assert_eq!(ledger.remains("stays"), Remains::Directory { mode: 0o700 });
         assert_eq!(ledger.failure("f").unwrap().reason, "no answer");
         assert_eq!(ledger.uploads().values().next().unwrap().path, "large");
         assert_eq!(ledger.unprojected().iter().collect::<Vec<_>>(), ["a\nb"]);

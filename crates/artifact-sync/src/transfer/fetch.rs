@@ -87,6 +87,10 @@ impl Fetcher {
                 path: path.clone(),
                 problem: format!("its content has the hash {}, not {}", fetched.hash, file.hash),
             },
+            // Nothing brings a content back that the store does not have.
+            Err(SyncError::Fetch { source: object_store::Error::NotFound { .. }, .. }) => {
+                damaged(path.as_str(), "the store no longer has its content")
+            }
             Err(error) => error,
         };
         let Ok(key) = self.remote.key(path.as_str()) else { return Err(damaged) };

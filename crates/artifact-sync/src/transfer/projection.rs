@@ -20,6 +20,7 @@ use crate::transfer::blobs::{Blobs, ContentError, failed, read_at};
 use crate::transfer::conditional::{self, Expected};
 use crate::transfer::fetch::Fetcher;
 use crate::transfer::multipart::PART_BYTES;
+use crate::transfer::quirks;
 use crate::transfer::remote::Remote;
 
 /// Writer of the projection.
@@ -141,7 +142,7 @@ impl Projection {
                 let marker = attributes::marker(path, &got.attributes);
                 Ok(Some(Observed { meta: got.meta, marker, attributes: got.attributes }))
             }
-            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) if quirks::is_absent(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -44,17 +44,27 @@ pub(crate) fn is_invalid_key_in_listing(error: &Error) -> bool {
     matches!(error, Error::InvalidPath { .. } | Error::Generic { store: LOCAL_DISK, .. })
 }
 
-/// Returns whether a store can never hold an object with this key.
-pub(super) fn rejects_key_permanently(error: &Error, key: &Key) -> bool {
+/// Returns whether an error says that an object does not exist. Below an object, the local disk
+/// fails differently, because a file is no directory.
+pub(super) fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::NotFound { .. }) || is_caused_by(error, io::ErrorKind::NotADirectory)
+}
+
+fn is_caused_by(error: &Error, kind: io::ErrorKind) -> bool {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
-        if error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidFilename)
-        {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == kind) {
             return true;
         }
         cause = error.source();
+    }
+    false
+}
+
+/// Returns whether a store can never hold an object with this key.
+pub(super) fn rejects_key_permanently(error: &Error, key: &Key) -> bool {
+    if is_caused_by(error, io::ErrorKind::InvalidFilename) {
+        return true;
     }
     match error {
         Error::InvalidPath { .. } => true,

@@ -59,7 +59,7 @@ impl Remote {
     pub(super) async fn head(&self, key: &Key) -> Result<Option<ObjectMeta>> {
         match self.store.head(key).await {
             Ok(meta) => Ok(Some(meta)),
-            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) if quirks::is_absent(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -210,7 +210,8 @@ impl Remote {
             Some(_) => {}
         }
         match self.store.delete(key).await {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(true),
+            Ok(()) => Ok(true),
+            Err(error) if quirks::is_absent(&error) => Ok(true),
             Err(error) => Err(error),
         }
     }

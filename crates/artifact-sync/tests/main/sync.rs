@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use artifact_sync::{Direction, Mirror, Progress, SessionKeys, SkipReason};
+use artifact_sync::{Direction, Mirror, Progress, SessionKeys, SkipReason, Undelete};
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{Attribute, ObjectStoreExt};
@@ -90,6 +90,8 @@ async fn many_removals_in_the_store_wait_for_confirmation() {
     assert_eq!((report.held_back.len(), report.removed.len()), (0, 55));
     assert_eq!(machine.files().len(), 5);
     assert!(mirror.sync().await.unwrap().changed.is_empty());
+    let report = mirror.undelete(Undelete::LastRemoval).await.unwrap();
+    assert_eq!(report.restored.len(), 55, "the removals of one call are undone together");
 }
 
 #[tokio::test]

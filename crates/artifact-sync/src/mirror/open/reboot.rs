@@ -14,8 +14,8 @@ use sandbox_core::RelativePath;
 use sandbox_core::internal::blocking;
 
 use crate::error::SyncError;
-use crate::log::{Content, FileVersion, Hash, LogState, Node, Origin, Token};
-use crate::mirror::apply::{Application, Applied, Base, hash_of};
+use crate::log::{Hash, LogState, Node};
+use crate::mirror::apply::{Application, Applied, Base, hash_of, held_version};
 use crate::mirror::incoming::Incoming;
 use crate::mirror::shared::Shared;
 use crate::report::RestoreReport;
@@ -65,13 +65,13 @@ impl Shared {
             fetcher: &self.fetcher,
             progress: self.progress.as_deref(),
         };
-        let Applied { mut report, signatures } =
+        let Applied { mut report, signatures, unfollowed } =
             application.apply(&incoming, &base, &changes).await?;
         let is_lost = |path: &&RelativePath| {
             suspects.absent.contains(path.as_str()) || suspects.lost.contains_key(path.as_str())
         };
         report.recovered = report.restored.iter().filter(is_lost).cloned().collect();
-        self.ledger().replace_log(incoming.state, incoming.position, signatures);
+        self.ledger().replace_log(incoming.state, incoming.position, signatures, unfollowed);
         self.fetcher.forget();
         Ok(report)
     }
@@ -115,7 +115,8 @@ impl Shared {
             match hashes.get(path).filter(|hash| is_version(path, hash)) {
                 // The file follows the log like one that nothing has changed.
                 Some(hash) => {
-                    base.nodes.insert(path.clone(), Node::File(version(signature, *hash)));
+                    base.nodes
+                        .insert(path.clone(), Node::File(held_version(&signature.racy(), *hash)));
                     base.local.insert(path.clone(), signature.racy());
                     explained.insert(path);
                 }
@@ -139,21 +140,6 @@ impl Shared {
             }
         }
         hashes
-    }
-}
-
-/// Describes a file as the version of the log that it holds.
-fn version(signature: &Signature, hash: Hash) -> FileVersion {
-    FileVersion {
-        size: signature.size,
-        hash,
-        mode: signature.mode,
-        modified: signature.modified,
-        token: Token::random(),
-        number: 0,
-        content: Content::Entry(0),
-        origin: Origin::Agent,
-        adopted: None,
     }
 }
 

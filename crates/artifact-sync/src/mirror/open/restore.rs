@@ -1,5 +1,6 @@
 //! Cold opening: the directory is restored beside its final place.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use sandbox_core::SessionDir;
 use sandbox_core::internal::blocking;
 
+use super::mark::mark;
 use super::{Parts, finish};
 use crate::error::SyncError;
 use crate::log::{LogState, Position};
@@ -45,7 +47,7 @@ impl Parts {
         let mut report = RestoreReport::default();
         if let Some(mut incoming) = incoming {
             incoming.replace_empty_files();
-            let mut base = Base { nodes: Default::default(), local: Default::default() };
+            let mut base = Base::default();
             let mut changes = self.present_files(&dir).await;
             if let Some(former) = &former {
                 former.add_to(&mut base, &mut changes, &incoming.state);
@@ -55,13 +57,13 @@ impl Parts {
                 fetcher: &fetcher,
                 progress: self.settings.progress.as_deref(),
             };
-            let Applied { report: applied, signatures } =
+            let Applied { report: applied, signatures, unfollowed } =
                 application.apply(&incoming, &base, &changes).await?;
             report = applied;
             let signatures = settle_signatures(signatures).await;
-            ledger.replace_log(incoming.state, incoming.position, signatures);
+            ledger.replace_log(incoming.state, incoming.position, signatures, unfollowed);
         } else {
-            ledger.replace_log(nothing, Position::default(), Vec::new());
+            ledger.replace_log(nothing, Position::default(), Vec::new(), BTreeMap::new());
         }
         ledger.record_own(owned);
         drop(dir);
@@ -73,6 +75,7 @@ impl Parts {
         if let Some(boot) = &self.settings.boot {
             ledger.record_boot(boot, Objects::Unknown);
         }
+        mark(&self.settings.dir, &mut ledger);
         let dir = Arc::new(SessionDir::open(&self.settings.dir)?);
         let fetcher = self.fetcher(&dir);
         let shared = self.shared(dir, fetcher, ledger, appender, tenure);

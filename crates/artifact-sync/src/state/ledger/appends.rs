@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::log::{Appended, Content, Line, Position};
 use crate::scan::RecordedSignature;
-use crate::state::entry::JournalEntry;
+use crate::state::entry::{JournalEntry, Remains};
 use crate::state::ledger::{Batch, Ledger};
 
 impl Ledger {
@@ -40,24 +40,29 @@ impl Ledger {
         self.append(JournalEntry::Acknowledged { number });
     }
 
-    /// Records an entry that the working copy follows now. `signatures` are those of its files.
+    /// Records an entry that the working copy follows now. `signatures` are those of its files;
+    /// `unfollowed` are the paths that do not follow.
     pub(crate) fn record_followed(
         &mut self,
         Appended { position, lines }: Appended,
         signatures: Vec<(String, RecordedSignature)>,
+        unfollowed: Vec<(String, Remains)>,
     ) {
         let lines = without_content(lines, position.number);
         for (path, signature) in signatures {
             self.stage_record(JournalEntry::Local { path, signature });
         }
         self.stage_record(JournalEntry::Lines { number: position.number, lines });
+        for (path, remains) in unfollowed {
+            self.stage_record(JournalEntry::Unfollowed { path, remains });
+        }
         self.append(JournalEntry::Position { position });
     }
 
     /// Records the entry with which this home became the owner.
     pub(crate) fn record_own(&mut self, appended: Option<Appended>) {
         if let Some(appended) = appended {
-            self.record_followed(appended, Vec::new());
+            self.record_followed(appended, Vec::new(), Vec::new());
         }
     }
 
@@ -78,7 +83,7 @@ impl Ledger {
                 _ => drop(self.log.adopted.remove(path)),
             }
         }
-        self.record_followed(Appended { position, lines }, Vec::new());
+        self.record_followed(Appended { position, lines }, Vec::new(), Vec::new());
         self.lines_since_snapshot = 0;
     }
 }

@@ -39,6 +39,7 @@ impl Ledger {
                 self.failures.remove(&path);
                 self.local.insert(path, signature);
             }
+            JournalEntry::Unfollowed { path, remains } => self.set_remains(path, remains),
             JournalEntry::KnownObject { path, token, version } => {
                 self.seen.insert(path.clone(), KnownObject { token, version });
                 self.update_projection(&path);
@@ -67,6 +68,7 @@ impl Ledger {
                 self.uploads.remove(&blob);
             }
             JournalEntry::Stage { stage } => self.stage = stage,
+            JournalEntry::Marked => self.is_marked = true,
             JournalEntry::Boot { id, suspects_objects } => {
                 self.boot = Some(id);
                 self.suspects_objects = suspects_objects;
@@ -91,6 +93,7 @@ impl Ledger {
             }
             self.log.apply(number, line);
             if let Some(path) = path {
+                self.unfollowed.remove(&path);
                 if self.log.file(&path).is_none() && !self.claims.contains_key(&path) {
                     self.local.remove(&path);
                 }
@@ -133,6 +136,10 @@ impl Ledger {
             path: path.clone(),
             signature: *signature,
         });
+        let unfollowed = self.unfollowed.iter().map(|(path, remains)| {
+            let (path, remains) = (path.clone(), remains.clone());
+            JournalEntry::Unfollowed { path, remains }
+        });
         let seen = self.seen.iter().map(|(path, seen)| {
             let KnownObject { token, version } = seen.clone();
             JournalEntry::KnownObject { path: path.clone(), token, version }
@@ -160,8 +167,10 @@ impl Ledger {
             JournalEntry::Listed { at: self.listed },
             JournalEntry::Collected { at: self.collected },
         ];
-        let records = [header, home, stage].into_iter().chain(lines).chain(local).chain(seen);
-        let records = records.chain(failed).chain(uploads).chain(boot).chain(last).chain(sent);
+        let records = [header, home, stage].into_iter().chain(lines).chain(local);
+        let records = records.chain(unfollowed).chain(seen).chain(failed).chain(uploads);
+        let marked = self.is_marked.then_some(JournalEntry::Marked);
+        let records = records.chain(marked).chain(boot).chain(last).chain(sent);
         // The old journal remains valid, so a full disk does not matter.
         if let Err(error) = self.journal.rewrite(records) {
             let path = self.journal.path.display();

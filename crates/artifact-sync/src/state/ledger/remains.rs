@@ -1,0 +1,46 @@
+//! Paths to which the log could not be applied, and the directory that holds them.
+
+use std::collections::BTreeMap;
+
+use crate::state::entry::{JournalEntry, Remains};
+use crate::state::ledger::Ledger;
+
+impl Ledger {
+    /// Returns the paths to which the log could not be applied.
+    pub(crate) fn unfollowed(&self) -> &BTreeMap<String, Remains> {
+        &self.unfollowed
+    }
+
+    /// Returns the state of a path if no program has changed it.
+    pub(crate) fn remains(&self, path: &str) -> Remains {
+        match self.unfollowed.get(path) {
+            Some(remains) => remains.clone(),
+            None => Remains::of(self.log.nodes.get(path), self.local.get(path)),
+        }
+    }
+
+    /// Forgets what was left at a path, because it is gone.
+    pub(crate) fn forget_remains(&mut self, path: &str) {
+        if self.unfollowed.contains_key(path) {
+            let remains = Remains::Nothing;
+            self.append(JournalEntry::Unfollowed { path: path.to_owned(), remains });
+        }
+    }
+
+    pub(super) fn set_remains(&mut self, path: String, remains: Remains) {
+        match &remains {
+            Remains::File { signature, .. } => drop(self.local.insert(path.clone(), *signature)),
+            _ => drop(self.local.remove(&path)),
+        }
+        self.unfollowed.insert(path, remains);
+    }
+
+    /// Returns whether the directory of the working copy was marked.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.is_marked
+    }
+
+    pub(crate) fn set_marked(&mut self) {
+        self.append(JournalEntry::Marked);
+    }
+}

@@ -1,0 +1,197 @@
+//! Session directories that were deleted by hand, and objects that the store lost.
+
+use std::fs;
+use std::sync::Arc;
+
+use artifact_sync::{Undelete, open_directory};
+use object_store::ObjectStoreExt;
+use object_store::path::Path as Key;
+
+use crate::machine::{Machine, expected, key, machines};
+
+#[tokio::test]
+async fn a_directory_that_was_created_again_is_no_emptied_one() {
+    for (machine, _store) in machines() {
+        let mirror = machine.open().await;
+        for number in 0..80 {
+            machine.write(&format!("f{number}"), "1");
+        }
+        assert!(mirror.flush().await.unwrap().is_complete());
+        assert!(mirror.release_if_idle().await.unwrap());
+        drop(mirror);
+        machine.remove_all();
+        fs::create_dir(machine.dir()).unwrap();
+        let mirror = machine.open().await;
+        assert_eq!(machine.files().len(), 80);
+        assert!(mirror.sync().await.unwrap().deleted.is_empty());
+        drop(mirror);
+        // An agent that empties the directory removes its files.
+        for number in 0..80 {
+            machine.remove(&format!("f{number}"));
+        }
+        let mirror = machine.open().await;
+        assert_eq!(mirror.sync().await.unwrap().deleted.len(), 80);
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_is_deleted_while_it_is_open_removes_nothing_from_the_store() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    machine.write("f", "1");
+    assert!(mirror.sync().await.unwrap().is_complete());
+    machine.remove_all();
+    let error = mirror.sync().await.unwrap_err();
+    assert!(error.to_string().contains("cannot use"), "{error}");
+    drop(mirror);
+    machine.open().await;
+    assert_eq!(machine.files(), expected(&[("f", "1")]));
+}
+
+#[tokio::test]
+async fn a_lost_content_is_reported_and_the_rest_is_restored() {
+    let machine = Machine::in_memory();
+    let large = "1".repeat(200_000);
+    {
+        let mirror = machine.open_with(|mirror| mirror.without_projection()).await;
+        machine.write("large", &large);
+        machine.write("small", "2");
+        assert!(mirror.sync().await.unwrap().is_complete());
+        assert!(mirror.release_if_idle().await.unwrap());
+    }
+    let blobs = machine.blobs().await;
+    let blob = Key::parse(&blobs[0]).unwrap();
+    let content = machine.store.get(&blob).await.unwrap().bytes().await.unwrap();
+    machine.store.delete(&blob).await.unwrap();
+    let other = Machine::new(Arc::clone(&machine.store));
+    let mirror = other.open_with(|mirror| mirror.without_projection()).await;
+    assert_eq!(mirror.opened().failed.len(), 1, "{:?}", mirror.opened());
+    assert_eq!(other.files(), expected(&[("small", "2")]));
+    assert!(mirror.sync().await.unwrap().deleted.is_empty(), "the absence is no removal");
+    drop(mirror);
+    machine.store.put(&blob, content.into()).await.unwrap();
+    let mirror = other.open_with(|mirror| mirror.without_projection()).await;
+    assert!(mirror.opened().failed.is_empty());
+    assert_eq!(other.files(), expected(&[("large", &large), ("small", "2")]));
+}
+
+#[tokio::test]
+async fn the_last_copy_of_a_file_is_not_removed_with_its_object() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    machine.write("large", &"1".repeat(200_000));
+    assert!(mirror.flush().await.unwrap().is_complete());
+    for lost in machine.blobs().await {
+        machine.store.delete(&Key::parse(lost).unwrap()).await.unwrap();
+    }
+    machine.store.delete(&key("large")).await.unwrap();
+    let report = mirror.refresh().await.unwrap();
+    assert!(report.removed.is_empty(), "{report:?}");
+    assert!(machine.dir().join("large").exists());
+}
+
+#[tokio::test]
+async fn an_external_object_that_collides_with_a_directory_or_a_file_gets_another_name() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    machine.write("d/x", "mine");
+    machine.write("f", "mine too");
+    assert!(mirror.flush().await.unwrap().is_complete());
+    machine.put("d", "other").await;
+    machine.put("f/below/z", "another").await;
+    let report = mirror.refresh().await.unwrap();
+    assert!(report.failed.is_empty(), "{report:?}");
+    let files = machine.files();
+    assert_eq!((files["d/x"].as_str(), files["f"].as_str()), ("mine", "mine too"));
+    assert_eq!(report.conflicts.len(), 2, "{report:?}");
+    for (conflict, content) in report.conflicts.iter().zip(["other", "another"]) {
+        assert_eq!(files[conflict.kept_as.as_str()], content, "{conflict:?}");
+    }
+    assert_eq!(files.len(), 4, "{files:?}");
+    assert!(mirror.sync().await.unwrap().deleted.is_empty());
+    let again = mirror.refresh().await.unwrap();
+    assert!(again.conflicts.is_empty() && again.restored.is_empty(), "{again:?}");
+    assert!(mirror.release_if_idle().await.unwrap());
+    let other = Machine::new(Arc::clone(&machine.store));
+    other.open().await;
+    assert_eq!(other.files(), files);
+}
+
+#[tokio::test]
+async fn a_file_without_an_object_and_one_in_place_of_a_directory_do_not_keep_the_session() {
+    let place = tempfile::tempdir().unwrap();
+    let open = || open_directory(&place.path().join("store")).unwrap();
+    let (a, b) = (Machine::new(open().store), Machine::new(open().store));
+    let mirror = a.open().await;
+    a.write("d/x", "1");
+    a.write("no key#1", "2");
+    assert!(mirror.flush().await.unwrap().is_complete());
+    assert!(mirror.release_if_idle().await.unwrap(), "no retry can put that object");
+    drop(mirror);
+    drop(b.open().await);
+    let mirror = a.open().await;
+    fs::remove_dir_all(a.dir().join("d")).unwrap();
+    a.write("d", "3");
+    assert!(mirror.flush().await.unwrap().is_complete());
+    assert!(mirror.release_if_idle().await.unwrap());
+    drop(mirror);
+    let mirror = b.open().await;
+    mirror.flush().await.unwrap();
+    assert!(mirror.release_if_idle().await.unwrap(), "the old object is known to be gone");
+    assert_eq!(b.files(), a.files());
+}
+
+#[tokio::test]
+async fn an_unchanged_symlink_is_no_conflict_after_the_journal_is_lost() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    machine.write("f", "1");
+    std::os::unix::fs::symlink("f", machine.dir().join("link")).unwrap();
+    assert!(mirror.flush().await.unwrap().is_complete());
+    drop(mirror);
+    fs::remove_dir_all(machine.state()).unwrap();
+    let mirror = machine.open().await;
+    assert!(mirror.opened().conflicts.is_empty(), "{:?}", mirror.opened());
+    assert_eq!(fs::read_dir(machine.dir()).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn a_removed_directory_that_has_ignored_files_elsewhere_stays_removed() {
+    let a = Machine::in_memory();
+    let b = Machine::new(Arc::clone(&a.store));
+    let turn = async |machine: &Machine, change: &dyn Fn()| {
+        let mirror = machine.open().await;
+        change();
+        assert!(mirror.flush().await.unwrap().is_complete());
+        assert!(mirror.release_if_idle().await.unwrap());
+    };
+    turn(&a, &|| a.write("g/x", "1")).await;
+    turn(&b, &|| b.write("g/__pycache__/j", "ignored")).await;
+    turn(&a, &|| fs::remove_dir_all(a.dir().join("g")).unwrap()).await;
+    for machine in [&b, &a, &b] {
+        turn(machine, &|| {}).await;
+    }
+    assert!(!a.dir().join("g").exists() && b.dir().join("g/__pycache__/j").exists());
+    let mirror = a.open().await;
+    assert_eq!(mirror.undelete(Undelete::LastRemoval).await.unwrap().restored.len(), 1);
+}
+
+#[tokio::test]
+async fn objects_that_a_repeated_listing_names_twice_are_adopted_once() {
+    let place = tempfile::tempdir().unwrap();
+    let machine = Machine::new(open_directory(&place.path().join("store")).unwrap().store);
+    let mirror = machine.open().await;
+    for number in 0..6 {
+        machine.write(&format!("f{number}"), "mine");
+    }
+    assert!(mirror.flush().await.unwrap().is_complete());
+    for number in 0..6 {
+        machine.put(&format!("f{number}"), "of another program").await;
+    }
+    // No key can represent this name, so the listing begins again, and its end may be missing.
+    let prefix = place.path().join("store").join(crate::machine::PREFIX);
+    fs::write(prefix.join("tab\there"), "odd").unwrap();
+    let report = mirror.refresh().await.unwrap();
+    assert!(report.conflicts.is_empty() && !report.restored.is_empty(), "{report:?}");
+    assert_eq!(machine.files().len(), 6, "{:?}", machine.files());
+}
