@@ -99,7 +99,8 @@ impl fmt::Display for PendingGroup {
 pub struct ConflictNote {
     /// The file.
     pub relative_path: String,
-    /// The file with the content that the other version replaced.
+    /// The file with the version that has lost the name: this session's, or that of the other
+    /// writer if the session has a directory of this name.
     pub kept_as: String,
 }
 
@@ -115,7 +116,7 @@ impl fmt::Display for ConflictNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { relative_path, kept_as } = self;
         let (path, kept_as) = (Printable(relative_path), Printable(kept_as));
-        write!(f, "changed on both sides: {path}; the other version is {kept_as}")
+        write!(f, "changed on both sides: {path}; the second version is kept as {kept_as}")
     }
 }
 
@@ -253,6 +254,9 @@ mod tests {
         assert_eq!(groups[0].reason.chars().count(), MAX_REASON_CHARS + 1);
         assert!(groups[0].to_string().starts_with("a\\u{1b}b: éé"));
         let conflict = ConflictNote::new(&"a\nb", &"c\u{202e}d").to_string();
-        assert_eq!(conflict, "changed on both sides: a\\nb; the other version is c\\u{202e}d");
+        assert_eq!(
+            conflict,
+            "changed on both sides: a\\nb; the second version is kept as c\\u{202e}d"
+        );
     }
 }

@@ -69,11 +69,12 @@ impl LocalSession {
     /// commands have made are stored first, and the next idle time releases the session.
     async fn release_if_idle(&self) {
         let Some(mirror) = self.workspace.shared_mirror() else { return };
-        if self.sandbox().runs_wrapped_commands() {
+        // A long call reports its changes itself.
+        if self.gate.is_busy() || self.sandbox().runs_wrapped_commands() {
             return;
         }
         let released = match mirror.release_if_idle().await {
-            Ok(false) => mirror.sync().await.map(drop),
+            Ok(false) => mirror.store_unreported().await,
             released => released.map(drop),
         };
         if let Err(error) = released {

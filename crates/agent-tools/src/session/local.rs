@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use artifact_sync::{
-    CloseMode, RestoreReport, RestoredVersion, SyncError, Undelete, UndeleteReport,
+    CloseMode, GarbageOptions, GarbageReport, RestoreReport, RestoredVersion, SyncError,
+    SyncReport, Undelete, UndeleteReport,
 };
 use policy::{Access, Policy, Verdict};
 use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox};
@@ -102,6 +103,22 @@ impl LocalSession {
         let pulled = self.workspace.pull(key).await?;
         self.reapply_policy().await;
         Ok(pulled)
+    }
+
+    pub(crate) async fn sync(&self) -> Result<SyncReport, TransferError> {
+        let report = self.workspace.sync().await?;
+        // A released session has followed the other homes first.
+        self.reapply_policy().await;
+        Ok(report)
+    }
+
+    pub(crate) async fn collect_garbage(
+        &self,
+        options: GarbageOptions,
+    ) -> Result<GarbageReport, TransferError> {
+        let report = self.workspace.collect_garbage(options).await?;
+        self.reapply_policy().await;
+        Ok(report)
     }
 
     pub(crate) async fn restore_version(

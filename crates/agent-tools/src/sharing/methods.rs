@@ -81,7 +81,7 @@ calls! {
     4: WriteFile<'_> => WriteFileOutput, ToolError,
         |call, session| session.write_file(&call.path, &call.content).await;
     5: SyncFiles => SyncReport, TransferError,
-        |_, session| session.workspace.sync().await;
+        |_, session| session.sync().await;
     6: Refresh => RestoreReport, TransferError,
         |call, session| session.refresh(call.removals).await;
     7: Pull<'_> => Option<RelativePath>, TransferError,
@@ -101,7 +101,7 @@ calls! {
     14: UndeleteFiles => UndeleteReport, TransferError,
         |call, session| session.undelete(call.selection).await;
     15: CollectGarbage => GarbageReport, TransferError,
-        |call, session| session.workspace.collect_garbage(call.options).await;
+        |call, session| session.collect_garbage(call.options).await;
 }
 
 /// Runs a command.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use artifact_sync::{CloseMode, IgnoreReason, Ignored, Mirror, Pending, SkipReason, Skipped};
-use sandbox_core::SessionDir;
-use sandbox_core::internal::blocking;
+use sandbox_core::internal::{blocking, mount_points_below};
+use sandbox_core::{FileError, SessionDir};
 use serde::{Deserialize, Serialize};
 use skill_store::SKILLS_DIRECTORY;
 
@@ -62,6 +62,9 @@ impl Workspace {
     /// # Errors
     /// Returns [`CloseError`]. Unless the directory could be removed only partly, everything stays.
     pub(crate) async fn close(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
+        if let Some(path) = self.mount_point()? {
+            return Err(CloseError::MountPoint { id: self.id.clone(), path });
+        }
         let Some(mirror) = &self.mirror else {
             if mode == CloseMode::KeepPending && self.has_files() {
                 return Err(CloseError::OnlyCopy { id: self.id.clone() });
@@ -87,10 +90,6 @@ impl Workspace {
     ) -> Result<CloseReport, CloseError> {
         let failed = |source| CloseError::Store { id: self.id.clone(), source };
         let skipped = mirror.flush().await.map_err(failed)?.skipped;
-        let is_mount = |skipped: &&Skipped| skipped.reason == SkipReason::MountPoint;
-        if let Some(mount) = skipped.iter().find(is_mount) {
-            return Err(CloseError::MountPoint { id: self.id.clone(), path: mount.path.clone() });
-        }
         let mut unstorable = skipped.iter().filter(|skipped| holds_content(&skipped.reason));
         if mode == CloseMode::KeepPending
             && let Some(first) = unstorable.next()
@@ -116,6 +115,17 @@ impl Workspace {
         Ok(CloseReport { ignored, skipped: closed.skipped, discarded: closed.discarded })
     }
 
+    /// Returns where another file system is mounted below the directory, also in an ignored one.
+    fn mount_point(&self) -> Result<Option<String>, FileError> {
+        let dir = self.dir.path();
+        let found = mount_points_below(dir).map_err(|source| FileError::Io {
+            operation: "find the mount points below",
+            path: dir.to_owned(),
+            source,
+        })?;
+        Ok(found.first().map(|path| path.to_string_lossy().into_owned()))
+    }
+
     fn pending_error(&self, pending: &[Pending]) -> CloseError {
         let first = pending.first();
         CloseError::Pending {
@@ -131,6 +141,9 @@ impl Workspace {
     /// # Errors
     /// Returns [`CloseError`]. A repeated call continues.
     pub(crate) async fn delete(&self) -> Result<(), CloseError> {
+        if let Some(path) = self.mount_point()? {
+            return Err(CloseError::MountPoint { id: self.id.clone(), path });
+        }
         if let Some(mirror) = &self.mirror {
             let failed = |source| CloseError::Store { id: self.id.clone(), source };
             mirror.erase().await.map_err(failed)?;

@@ -6,9 +6,12 @@ use agent_tools::{
 use artifact_sync::internal::list_tree;
 use object_store::ObjectStore;
 use object_store::path::Path as Key;
-use testkit::{Calls, FailingStore};
+use testkit::{Calls, FailingStore, assert_passed};
 
 use crate::session::{Fixture, spec};
+
+/// Set in a rerun with a mount namespace of its own.
+const MOUNTED: &str = "AGENT_TOOLS_TEST_MOUNTED";
 
 #[tokio::test]
 async fn closing_uploads_removes_and_the_next_open_restores() {
@@ -48,6 +51,35 @@ async fn closing_refuses_to_lose_what_the_store_cannot_have() {
     let closed = fixture.sessions.close_with(session.id(), CloseMode::Discard).await.unwrap();
     assert_eq!(closed.skipped[0].path, "\u{fffd}");
     assert!(!session.dir().exists());
+}
+
+#[tokio::test]
+async fn closing_refuses_a_mount_point_in_an_ignored_directory_and_removes_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let test = "closing::closing_refuses_a_mount_point_in_an_ignored_directory_and_removes_nothing";
+    if std::env::var_os(MOUNTED).is_none() {
+        // In a mount namespace of its own.
+        let mut run = std::process::Command::new("unshare");
+        run.arg("--mount").arg(std::env::current_exe().unwrap()).args(["--exact", test]);
+        return assert_passed(&run.env(MOUNTED, "1").output().unwrap());
+    }
+    let fixture = Fixture::new();
+    let session = fixture.open("s1").await;
+    session.bash("mkdir -p node_modules/m; echo 1 > f").await.unwrap();
+    let mounted = session.dir().join("node_modules/m");
+    let status =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(mounted).status();
+    assert!(status.unwrap().success());
+    for mode in [CloseMode::KeepPending, CloseMode::Discard] {
+        let error = fixture.sessions.close_with(session.id(), mode).await.unwrap_err();
+        let CloseError::MountPoint { path, .. } = &error else { panic!("{error}") };
+        assert_eq!(path, "node_modules/m");
+    }
+    let error = fixture.sessions.delete(session.id()).await.unwrap_err();
+    assert!(matches!(error, CloseError::MountPoint { .. }), "{error}");
+    assert_eq!(session.bash("cat f").await.unwrap().command_stdout(), "1\n");
 }
 
 #[tokio::test]

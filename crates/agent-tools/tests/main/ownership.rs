@@ -7,8 +7,10 @@ use agent_tools::{
     ErrorKind, Home, Ownership, Session, SessionError, Sessions, Storage, Takeover, ToolError,
 };
 use artifact_sync::internal::Timings;
+use artifact_sync::{GarbageOptions, Undelete};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use sandbox_core::RelativePath;
 use testkit::{Calls, FailingStore};
 
 use crate::session::spec;
@@ -106,6 +108,60 @@ async fn an_idle_session_is_released_and_the_next_call_acquires_it_with_the_new_
     assert_eq!(first.read_file("f").await.unwrap().content, "2");
     written(&first, "f", "3").await;
     b.open(spec("s1")).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_call_that_outlasts_the_idle_time_reports_all_its_changes() {
+    let machines = Machines::new();
+    let first = machines.sessions("a", Takeover::Refuse).open(spec("s1")).await.unwrap();
+    let ran = first.bash("echo 1 > early; echo 1 > gone; sleep 3; rm gone; echo 2 > late").await;
+    let artifacts = ran.unwrap().artifacts;
+    let paths: Vec<&str> = artifacts.iter().map(|made| made.relative_path.as_str()).collect();
+    assert_eq!(paths, ["early", "late"]);
+}
+
+#[tokio::test]
+async fn the_next_call_names_what_a_wrapped_command_left_before_the_release() {
+    let machines = Machines::new();
+    let first = machines.sessions("a", Takeover::Refuse).open(spec("s1")).await.unwrap();
+    let wrapped = first.wrap_command("echo 1 > f").await.unwrap();
+    assert!(std::process::Command::new("sh").args(["-c", &wrapped]).status().unwrap().success());
+    let log = || first.history(None);
+    while log().await.unwrap().iter().all(|entry| entry.changes.is_empty()) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let ran = first.bash("true").await.unwrap();
+    assert_eq!(ran.artifacts.len(), 1, "{ran:?}");
+}
+
+#[tokio::test]
+async fn every_call_of_a_released_session_follows_the_other_machines_first() {
+    let machines = Machines::new();
+    let (a, b) =
+        (machines.sessions("a", Takeover::Refuse), machines.sessions("b", Takeover::Refuse));
+    let first = a.open(spec("s1")).await.unwrap();
+    for (turn, name) in ["gc", "restore", "undelete", "sync"].into_iter().enumerate() {
+        written(&first, "kept", &format!("a{turn}")).await;
+        written(&first, name, "1").await;
+        let second = opened(&b).await;
+        let ran = second.bash(&format!("rm {name}; echo b > kept")).await.unwrap();
+        b.release(second.id()).await;
+        match name {
+            "gc" => drop(first.collect_garbage(GarbageOptions::default()).await.unwrap()),
+            "restore" => {
+                let path = RelativePath::parse(name).unwrap();
+                first.restore_version(&path, ran.entry - 1).await.unwrap();
+            }
+            "undelete" => {
+                let report = first.undelete(Undelete::LastRemoval).await.unwrap();
+                assert_eq!(report.restored.len(), 1, "{report:?}");
+            }
+            _ => drop(first.sync().await.unwrap()),
+        }
+        let is_back = first.read_file(name).await.is_ok();
+        assert_eq!(is_back, ["restore", "undelete"].contains(&name), "{name}");
+        assert_eq!(first.read_file("kept").await.unwrap().content, "b\n", "{name}");
+    }
 }
 
 #[tokio::test]

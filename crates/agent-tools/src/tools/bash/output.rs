@@ -288,7 +288,7 @@ mod tests {
              pending: p, q and 7 more: why\npending: and 2 more\n\
              still pending: 4 changes of earlier calls\n\
              not mirrored: s: why\nnot mirrored: and 3 more\n\
-             changed on both sides: c; the other version is c.other\n\
+             changed on both sides: c; the second version is kept as c.other\n\
              denied: write /x: the rule; the remedy; it is /x.moved now\n\
              timed out: the command and its children were killed\n\
              limit reached: file size\n"
