@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::compile::MountCompiler;
 use crate::creation::{CreationRules, DeniedPath, literal};
 use crate::explain::Access;
+use crate::git;
 use crate::mandatory;
 use crate::plan::{MountError, MountPlan};
 use crate::policy::Policy;
-use crate::rules::{PathRule, is_glob, resolve_lexically};
-use crate::tree::Tree;
+use crate::rules::{PathRule, Pattern, exact_name, resolve_lexically};
+use crate::tree::{Tree, is_absent};
 
 /// Maximum number of dangling symlinks that one path is followed through; the kernel has the same
 /// limit (`path_resolution(7)`).
@@ -27,74 +29,81 @@ pub(crate) struct AbsentPaths {
     pub(crate) hidden: BTreeSet<PathBuf>,
 }
 
-/// Returns the creation rules of a policy. `writable` are the canonical paths of `allowWrite`.
-pub(crate) fn creation_rules(
-    policy: &Policy,
-    tree: &dyn Tree,
-    plan: &MountPlan,
-    writable: &BTreeSet<PathBuf>,
-    absent: &AbsentPaths,
-) -> Result<CreationRules, MountError> {
-    let mut rules = CreationRules::default();
-    if writable.is_empty() {
-        return Ok(rules);
-    }
-    // Many absent paths share a few directories.
-    let mut known = BTreeMap::new();
-    let mut locate = |path: &Path, entry: Entry| {
-        let targets = creation_targets(tree, path, entry, &mut known)
-            .map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
-        // In a read-only directory nothing can be created anyway.
-        let is_writable = |target: &DeniedPath| plan.allows(&target.dir, Access::Write);
-        Ok::<Vec<_>, MountError>(targets.into_iter().filter(is_writable).collect())
-    };
-    let mut denied = BTreeSet::new();
-    for path in &absent.read_only {
-        denied.extend(locate(path, Entry::Absent)?);
-    }
-    for path in &absent.read_only_or_link {
-        denied.extend(locate(path, Entry::AbsentOrLink)?);
-    }
-    rules.denied_paths = denied.into_iter().collect();
-    let mut watched: BTreeSet<String> = BTreeSet::from([".git".to_owned()]);
-    for name in mandatory::FILES.iter().chain(&mandatory::DIRECTORIES) {
-        watched.extend(name.split('/').map(str::to_owned));
-    }
-    for path in &absent.hidden {
-        for target in locate(path, Entry::AbsentOrLink)? {
-            let pattern = |name| String::from_utf8_lossy(&literal(name)).into_owned();
-            watched.extend(target.rest.iter().map(pattern));
+impl MountCompiler<'_> {
+    /// Returns the creation rules of a policy. `writable` are the canonical paths of `allowWrite`.
+    pub(crate) fn creation_rules(
+        &self,
+        policy: &Policy,
+        plan: &MountPlan,
+        writable: &BTreeSet<PathBuf>,
+    ) -> Result<CreationRules, MountError> {
+        let (tree, absent) = (self.tree, &self.absent);
+        let mut rules = CreationRules::default();
+        if writable.is_empty() {
+            return Ok(rules);
         }
-    }
-    rules.denied_patterns = patterns(&policy.deny_write).map(str::to_owned).collect();
-    for pattern in patterns(&policy.deny_read) {
-        let (prefix, names) = split_pattern(tree, pattern);
-        if writable.iter().any(|root| prefix.starts_with(root) || root.starts_with(&prefix)) {
-            watched.extend(names);
+        // Many absent paths share a few directories.
+        let mut known = BTreeMap::new();
+        let mut locate = |path: &Path, entry: Entry| {
+            let targets = creation_targets(tree, path, entry, &mut known)
+                .map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
+            // In a read-only directory nothing can be created anyway.
+            let is_writable = |target: &DeniedPath| plan.allows(&target.dir, Access::Write);
+            Ok::<Vec<_>, MountError>(targets.into_iter().filter(is_writable).collect())
+        };
+        let mut denied = BTreeSet::new();
+        for path in &absent.read_only {
+            denied.extend(locate(path, Entry::Absent)?);
         }
+        for path in &absent.read_only_or_link {
+            denied.extend(locate(path, Entry::AbsentOrLink)?);
+        }
+        rules.denied_paths = denied.into_iter().collect();
+        let mut watched: BTreeSet<Vec<u8>> = BTreeSet::new();
+        if self.has_protected_names {
+            watched.extend(git::REPOSITORY_NAMES.map(|name| name.as_bytes().to_vec()));
+            let names = mandatory::names().flat_map(|name| name.split('/'));
+            watched.extend(names.map(|name| name.as_bytes().to_vec()));
+        }
+        for path in &absent.hidden {
+            for target in locate(path, Entry::AbsentOrLink)? {
+                watched.extend(target.rest.iter().map(literal));
+            }
+        }
+        rules.denied_patterns = patterns(&policy.deny_write).map(<[u8]>::to_vec).collect();
+        for pattern in patterns(&policy.deny_read) {
+            let (prefix, names) = split_pattern(tree, pattern);
+            if writable.iter().any(|root| prefix.starts_with(root) || root.starts_with(&prefix)) {
+                watched.extend(names);
+            }
+        }
+        rules.watched_names = watched.into_iter().collect();
+        Ok(rules)
     }
-    rules.watched_names = watched.into_iter().collect();
-    Ok(rules)
 }
 
-fn patterns(rules: &[PathRule]) -> impl Iterator<Item = &str> {
-    rules.iter().filter_map(|rule| match rule {
-        PathRule::Glob(pattern) => Some(pattern.as_str()),
+fn patterns(rules: &[PathRule]) -> impl Iterator<Item = &[u8]> {
+    let globs = rules.iter().filter_map(|rule| match rule {
+        PathRule::Glob(pattern) => Some(pattern),
         PathRule::Path(_) => None,
-    })
+    });
+    globs.flat_map(Pattern::readings)
 }
 
-/// Splits a rule into its longest existing prefix and the remaining name patterns.
-fn split_pattern(tree: &dyn Tree, rule: &str) -> (PathBuf, Vec<String>) {
+/// Splits a pattern into its longest existing prefix and the remaining patterns of names.
+fn split_pattern(tree: &dyn Tree, pattern: &[u8]) -> (PathBuf, Vec<Vec<u8>>) {
     let mut prefix = PathBuf::from("/");
-    let mut names = rule.split('/').filter(|name| !name.is_empty()).peekable();
-    while let Some(name) =
-        names.next_if(|name| !is_glob(name) && matches!(tree.kind(&prefix.join(name)), Ok(Some(_))))
-    {
+    let parts = pattern.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+    let mut parts = parts.peekable();
+    while let Some(name) = parts.peek().and_then(|part| exact_name(part)) {
+        if !matches!(tree.kind(&prefix.join(&name)), Ok(Some(_))) {
+            break;
+        }
         prefix.push(name);
+        parts.next();
     }
     // `**` matches every name. The names after it suffice to recognise a match.
-    (prefix, names.filter(|name| *name != "**").map(str::to_owned).collect())
+    (prefix, parts.filter(|part| *part != b"**").map(<[u8]>::to_vec).collect())
 }
 
 /// Possible entries at an absent path.
@@ -134,8 +143,15 @@ fn creation_targets(
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parent = existing.parent().unwrap_or(&existing);
                 let name = existing.file_name().unwrap_or_default();
-                let dir = tree.canonicalize(parent)?;
-                let target = tree.read_link(&existing)?;
+                let link = tree.canonicalize(parent).and_then(|dir| {
+                    let target = tree.read_link(&existing)?;
+                    Ok((dir, target))
+                });
+                let (dir, target) = match link {
+                    // The host has removed the directory in the meantime.
+                    Err(error) if is_absent(&error) => break,
+                    other => other?,
+                };
                 let with_rest = |path: &Path| {
                     if rest.as_os_str().is_empty() { path.to_owned() } else { path.join(&rest) }
                 };

@@ -17,22 +17,22 @@
 //!    the parent of a protected path.
 //! 7. A path that does not exist gets no mount: see `creation`.
 //! 8. A sealed path is hidden, and no rule opens a path at or inside it.
-//! 9. Every path is canonical at the time of compilation. An engine fails if one of them has become
-//!    a symlink.
+//! 9. Every path is canonical at the time of compilation, except that of a pinned symlink. An
+//!    engine fails if one of them has become a symlink.
+//! 10. A symlink that leads to a protected path is bound onto itself, so that it stays. A git
+//!     directory is bound onto itself too.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::absent::{AbsentPaths, creation_rules};
+use crate::absent::AbsentPaths;
 use crate::creation::CreationRules;
-use crate::glob;
-use crate::mandatory;
 use crate::order::{PathSets, order_mounts};
 use crate::plan::{MountError, MountOptions, MountPlan, Unenforced, UnenforcedReason};
 use crate::policy::Policy;
-use crate::repositories::RepositorySearch;
-use crate::rules::{PathRule, is_glob, is_inside};
+use crate::protect::Protected;
+use crate::rules::{PathRule, is_inside};
 use crate::tree::{NodeKind, Tree, inspectable_above, is_absent};
 
 /// Maximum number of files and directories that the patterns of one policy are compared with.
@@ -56,6 +56,7 @@ impl Policy {
             absent: AbsentPaths::default(),
             visited: 0,
             searched: 0,
+            has_protected_names: false,
         };
         let sealed = compiler.sealed_paths(&self.sealed)?;
         if self.has_no_file_rules() {
@@ -63,25 +64,27 @@ impl Policy {
         }
         let is_open = |path: &PathBuf| !sealed.iter().any(|sealed| path.starts_with(sealed));
         let mut writable =
-            compiler.allowed_paths("allowWrite", &self.allow_write, &BTreeSet::new())?;
+            compiler.allowed_paths(self, "allowWrite", &self.allow_write, &BTreeSet::new())?;
         writable.retain(is_open);
-        let mut shown = compiler.allowed_paths("allowRead", &self.allow_read, &writable)?;
+        let mut shown = compiler.allowed_paths(self, "allowRead", &self.allow_read, &writable)?;
         shown.retain(is_open);
         let mut hidden = compiler.hidden_paths(self, &shown, &writable)?;
         hidden.extend(sealed.iter().cloned());
-        let mut protected = compiler.denied_paths(DENY_WRITE, &self.deny_write)?;
-        for root in &writable {
-            compiler.protect_root(self, root, &writable, &mut protected)?;
-        }
+        let paths = compiler.denied_paths(self, DENY_WRITE, &self.deny_write)?;
+        let mut protected = Protected { paths, ..Protected::default() };
+        compiler.protect_names(self, &writable, &mut protected)?;
+        let zones = std::mem::take(&mut protected.zones);
         let sets = PathSets { hidden, shown, writable, protected };
         let ops = order_mounts(&sets, options, tree)?;
         let mut plan = MountPlan {
             ops,
-            unenforced: compiler.unenforced,
+            unenforced: std::mem::take(&mut compiler.unenforced),
             creation_rules: CreationRules::default(),
             sealed,
         };
-        plan.creation_rules = creation_rules(self, tree, &plan, &sets.writable, &compiler.absent)?;
+        let mut rules = compiler.creation_rules(self, &plan, &sets.writable)?;
+        rules.add_zones(zones, &options.private);
+        plan.creation_rules = rules;
         Ok(plan)
     }
 }
@@ -92,25 +95,27 @@ fn plan_without_rules(sealed: BTreeSet<PathBuf>, tree: &dyn Tree) -> Result<Moun
         hidden: sealed.clone(),
         shown: BTreeSet::new(),
         writable: BTreeSet::from([PathBuf::from("/")]),
-        protected: BTreeSet::new(),
+        protected: Protected::default(),
     };
     let ops = order_mounts(&sets, &MountOptions::default(), tree)?;
     Ok(MountPlan { ops, sealed, ..MountPlan::default() })
 }
 
 /// State of one compilation.
-struct MountCompiler<'t> {
-    tree: &'t dyn Tree,
+pub(crate) struct MountCompiler<'t> {
+    pub(crate) tree: &'t dyn Tree,
     unenforced: Vec<Unenforced>,
-    absent: AbsentPaths,
+    pub(crate) absent: AbsentPaths,
     /// Number of files that patterns were compared with.
     visited: usize,
     /// Number of directories that were searched for protected names.
-    searched: usize,
+    pub(crate) searched: usize,
+    /// A writable directory belongs to the user, so its names are protected.
+    pub(crate) has_protected_names: bool,
 }
 
 impl MountCompiler<'_> {
-    fn report_unenforced(
+    pub(crate) fn report_unenforced(
         &mut self,
         list: &'static str,
         rule: &dyn fmt::Display,
@@ -119,12 +124,12 @@ impl MountCompiler<'_> {
         self.unenforced.push(Unenforced { list, rule: rule.to_string(), reason });
     }
 
-    fn kind(&self, path: &Path) -> Result<Option<NodeKind>, MountError> {
+    pub(crate) fn kind(&self, path: &Path) -> Result<Option<NodeKind>, MountError> {
         self.tree.kind(path).map_err(|source| MountError::Tree { path: path.to_owned(), source })
     }
 
     /// Returns the canonical path, or `None` if no file exists.
-    fn resolve(&self, path: &Path) -> Result<Option<PathBuf>, MountError> {
+    pub(crate) fn resolve(&self, path: &Path) -> Result<Option<PathBuf>, MountError> {
         match self.tree.canonicalize(path) {
             Ok(path) => Ok(Some(path)),
             Err(error) if is_absent(&error) => Ok(None),
@@ -136,13 +141,14 @@ impl MountCompiler<'_> {
     /// writable directory, so such a link opens nothing outside it.
     fn allowed_paths(
         &mut self,
+        policy: &Policy,
         list: &'static str,
         rules: &[PathRule],
         writable: &BTreeSet<PathBuf>,
     ) -> Result<BTreeSet<PathBuf>, MountError> {
         let mut found = BTreeSet::new();
         for rule in rules {
-            for path in self.candidates(list, rule)? {
+            for path in self.candidates(policy, list, rule)? {
                 // A command may have closed a directory above. No command opens it then.
                 let Some(canonical) = self.resolve(&path).ok().flatten() else {
                     self.report_unenforced(list, rule, UnenforcedReason::Absent);
@@ -166,12 +172,13 @@ impl MountCompiler<'_> {
     /// Returns the canonical paths of a denying list that exist, and records those that do not.
     fn denied_paths(
         &mut self,
+        policy: &Policy,
         list: &'static str,
         rules: &[PathRule],
     ) -> Result<BTreeSet<PathBuf>, MountError> {
         let mut found = BTreeSet::new();
         for rule in rules {
-            for path in self.candidates(list, rule)? {
+            for path in self.candidates(policy, list, rule)? {
                 let resolved = match self.resolve(&path) {
                     Ok(resolved) => resolved,
                     // A path that cannot be inspected is covered by a directory above it.
@@ -220,7 +227,7 @@ impl MountCompiler<'_> {
         shown: &BTreeSet<PathBuf>,
         writable: &BTreeSet<PathBuf>,
     ) -> Result<BTreeSet<PathBuf>, MountError> {
-        let mut hidden = self.denied_paths("denyRead", &policy.deny_read)?;
+        let mut hidden = self.denied_paths(policy, "denyRead", &policy.deny_read)?;
         let root = Path::new("/");
         if hidden.remove(root) && !shown.contains(root) && !writable.contains(root) {
             let names = self
@@ -244,6 +251,7 @@ impl MountCompiler<'_> {
     /// Returns the path of a rule, or the paths that its pattern matches now.
     fn candidates(
         &mut self,
+        policy: &Policy,
         list: &'static str,
         rule: &PathRule,
     ) -> Result<Vec<PathBuf>, MountError> {
@@ -251,29 +259,30 @@ impl MountCompiler<'_> {
             PathRule::Path(path) => return Ok(vec![path.clone()]),
             PathRule::Glob(pattern) => pattern,
         };
-        let literal: PathBuf = pattern
-            .split('/')
-            .take_while(|part| !is_glob(part))
-            .fold("/".into(), |base: PathBuf, part| base.join(part));
-        if literal == Path::new("/") {
-            return Err(MountError::PatternTooBroad { pattern: pattern.clone() });
+        let base = pattern.base();
+        if base == Path::new("/") {
+            return Err(MountError::PatternTooBroad { pattern: pattern.to_string() });
         }
         if list != DENY_WRITE {
             self.report_unenforced(list, rule, UnenforcedReason::FutureFiles);
         }
         let is_denying = list.starts_with("deny");
         let mut found = Vec::new();
-        let mut rest = vec![literal];
+        let mut rest = vec![base];
         while let Some(path) = rest.pop() {
             self.visited += 1;
             if self.visited > MAX_VISITED {
                 return Err(MountError::TooManyFiles {
-                    pattern: pattern.clone(),
+                    pattern: pattern.to_string(),
                     max: MAX_VISITED,
                 });
             }
-            if glob::matches(pattern.as_bytes(), path.as_os_str().as_encoded_bytes()) {
-                found.push(path);
+            let is_match = pattern.matches(&path);
+            if is_match {
+                found.push(path.clone());
+            }
+            // Everything below a match is covered, except by a rule inside it.
+            if is_match && !(pattern.has_deep_matches() && policy.has_rule_inside(&path, rule)) {
                 continue;
             }
             let names = match self.tree.kind(&path) {
@@ -294,78 +303,5 @@ impl MountCompiler<'_> {
         found.sort();
         found.dedup();
         Ok(found)
-    }
-
-    /// Protects the names in a writable directory and in every repository in it. At its top level
-    /// and in a repository, names that do not exist are protected too.
-    fn protect_root(
-        &mut self,
-        policy: &Policy,
-        root: &Path,
-        writable: &BTreeSet<PathBuf>,
-        protected: &mut BTreeSet<PathBuf>,
-    ) -> Result<(), MountError> {
-        if self.kind(root)? != Some(NodeKind::Directory) {
-            return Ok(());
-        }
-        let mut search = RepositorySearch::new(self.tree, writable, &mut self.searched);
-        let is_complete = search.find(root, policy.config().mandatory_deny_search_depth);
-        let RepositorySearch { repositories, names, unreadable, .. } = search;
-        protected.extend(unreadable);
-        let top_level =
-            mandatory::FILES.iter().chain(&mandatory::DIRECTORIES).map(|name| root.join(name));
-        // A name that the search has not found does not exist.
-        let found: HashSet<&PathBuf> = names.iter().collect();
-        self.absent.read_only.extend(top_level.clone().filter(|name| !found.contains(name)));
-        let tops: HashSet<PathBuf> = top_level.collect();
-        for name in &names {
-            if !self.protect_existing(name, protected)? && tops.contains(name) {
-                self.absent.read_only_or_link.insert(name.clone());
-            }
-        }
-        for repository in repositories {
-            self.protect(&repository.join(mandatory::GIT_HOOKS), protected)?;
-            if !policy.allows_git_config() {
-                for name in mandatory::GIT_CONFIGS {
-                    self.protect(&repository.join(name), protected)?;
-                }
-            }
-        }
-        if !is_complete {
-            self.report_unenforced("allowWrite", &root.display(), UnenforcedReason::TooLarge);
-        }
-        Ok(())
-    }
-
-    /// Protects a path, also if it does not exist.
-    fn protect(
-        &mut self,
-        path: &Path,
-        protected: &mut BTreeSet<PathBuf>,
-    ) -> Result<(), MountError> {
-        if !self.protect_existing(path, protected)? {
-            self.absent.read_only_or_link.insert(path.to_owned());
-        }
-        Ok(())
-    }
-
-    /// Protects a path if it exists, or a directory above if that is unknown. Returns `false` for
-    /// an absent path and a dangling symlink.
-    fn protect_existing(
-        &mut self,
-        path: &Path,
-        protected: &mut BTreeSet<PathBuf>,
-    ) -> Result<bool, MountError> {
-        let inspected = match self.kind(path) {
-            Ok(Some(_)) => self.resolve(path),
-            other => other.map(|_| None),
-        };
-        let found = match inspected {
-            Ok(found) => found,
-            Err(error) => Some(inspectable_above(self.tree, path).ok_or(error)?),
-        };
-        let exists = found.is_some();
-        protected.extend(found);
-        Ok(exists)
     }
 }

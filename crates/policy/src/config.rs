@@ -1,8 +1,9 @@
-//! The settings of sandbox-runtime 0.0.78, field for field.
+//! The settings of sandbox-runtime 0.0.83, field for field.
 
 mod credentials;
 mod filesystem;
 mod network;
+mod paths;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -14,8 +15,13 @@ pub use credentials::{
     CredentialsConfig, OnExtractNoMatch, Sigv4Action, Sigv4Config,
 };
 pub use filesystem::FilesystemConfig;
-pub use network::{MitmProxyConfig, NetworkConfig, ParentProxyConfig, TlsTerminateConfig};
-pub use programs::{GitConfig, RipgrepConfig, SeccompConfig, SrtWinConfig, WindowsConfig};
+pub use network::{
+    AmbiguousRequestTarget, MitmProxyConfig, NetworkConfig, ParentProxyConfig, TlsTerminateConfig,
+};
+pub use paths::PathEntry;
+pub use programs::{
+    GitConfig, RipgrepConfig, SeccompConfig, SrtWinConfig, WindowsBackend, WindowsConfig,
+};
 
 /// A whole settings file (`srt --settings`). An unknown key is an error; srt itself ignores it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +41,9 @@ pub struct SandboxRuntimeConfig {
     /// Binds the outer `/proc` instead of mounting a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_weaker_nested_sandbox: Option<bool>,
+    /// Lets commands create user namespaces. The native engine never does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_nested_user_namespaces: Option<bool>,
     /// macOS only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_weaker_network_isolation: Option<bool>,

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::domain;
+use crate::git;
 use crate::mandatory;
 use crate::policy::Policy;
-use crate::rules::PathRule;
+use crate::rules::{PathRule, depth, is_inside};
 
 /// Access to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,11 @@ pub enum Rule {
         /// The hidden path.
         path: PathBuf,
     },
+    /// The path lies in a directory that each session sees empty and writable.
+    Private {
+        /// The directory.
+        path: PathBuf,
+    },
     /// `filesystem.disabled` is set, so there are no rules for files.
     Disabled,
     /// No entry of the list covers the path or host. Outside `denyRead` a path is readable; outside
@@ -65,6 +71,9 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sealed { path } => write!(f, "{} is never accessible", path.display()),
+            Self::Private { path } => {
+                write!(f, "each session has its own {} instead of the host's", path.display())
+            }
             Self::Disabled => f.write_str("filesystem.disabled"),
             Self::Unlisted { list } => write!(f, "no entry of {list} covers it"),
             Self::Listed { list, entry } => write!(f, "{list} has {entry}"),
@@ -87,10 +96,30 @@ impl Policy {
         if self.has_no_file_rules() {
             return Verdict { allowed: true, rule: Rule::Disabled, remedy: None };
         }
+        let private = self.private_directory(path);
+        if let Some(private) = private.filter(|private| !self.is_opened_inside(private, path)) {
+            let rule = Rule::Private { path: private.clone() };
+            return Verdict { allowed: true, rule, remedy: None };
+        }
         match access {
             Access::Read => self.explain_read(path),
-            Access::Write => self.explain_write(path),
+            Access::Write => self.explain_write(path, private),
         }
+    }
+
+    /// Returns the private directory that a session sees at or above `path`. A rule for this very
+    /// directory opens that of the host.
+    fn private_directory(&self, path: &Path) -> Option<&PathBuf> {
+        let rules = || self.allow_read.iter().chain(&self.allow_write);
+        let is_opened = |dir: &Path| rules().any(|rule| rule.root_covering(dir) == Some(dir));
+        let above = self.private.iter().filter(|dir| path.starts_with(dir) && !is_opened(dir));
+        above.max_by_key(|dir| depth(dir))
+    }
+
+    /// Returns whether a rule opens a path of the host between a private directory and `path`.
+    fn is_opened_inside(&self, private: &Path, path: &Path) -> bool {
+        let mut rules = self.allow_read.iter().chain(&self.allow_write);
+        rules.any(|rule| rule.root_covering(path).is_some_and(|root| is_inside(root, private)))
     }
 
     /// Decides about a connection to `host`, a name or an address without brackets. It resolves no
@@ -143,18 +172,20 @@ impl Policy {
         }
     }
 
-    fn explain_write(&self, path: &Path) -> Verdict {
+    fn explain_write(&self, path: &Path, private: Option<&PathBuf>) -> Verdict {
         if let Some((_, rule)) = most_specific(&self.deny_write, path) {
             let remedy = Some(format!("remove {rule} from filesystem.denyWrite"));
             return Verdict { allowed: false, rule: listed("denyWrite", rule), remedy };
         }
-        let Some((root_at, root)) = most_specific(&self.allow_write, path) else {
+        let opened = most_specific(&self.allow_write, path)
+            .filter(|(at, _)| private.is_none_or(|private| *at > depth(private)));
+        let Some((root_at, root)) = opened else {
             let remedy = Some(format!("add {} to filesystem.allowWrite", path.display()));
             return Verdict { allowed: false, rule: Rule::Unlisted { list: "allowWrite" }, remedy };
         };
         if let Some(name) = self.protected_name(path) {
-            let remedy =
-                (name == ".git/config").then(|| "set filesystem.allowGitConfig".to_owned());
+            let is_config = name.starts_with(".git/config");
+            let remedy = is_config.then(|| "set filesystem.allowGitConfig".to_owned());
             return Verdict { allowed: false, rule: Rule::Mandatory { name }, remedy };
         }
         // An entry of `allowRead` inside a hidden path does not make the path writable again.
@@ -169,55 +200,64 @@ impl Policy {
 
     /// Returns the protected name that covers a path in one of the writable directories.
     fn protected_name(&self, path: &Path) -> Option<String> {
-        let roots = self.allow_write.iter().filter_map(|rule| match rule {
-            PathRule::Path(root) => path.strip_prefix(root).ok(),
-            PathRule::Glob(_) => None,
+        let own = self.own_directory().filter(|own| path.starts_with(own));
+        let is_searched = |root: &&Path| own.is_none_or(|own| is_inside(root, own));
+        let roots = self.allow_write.iter().flat_map(|rule| {
+            path.ancestors().filter(|above| rule.root_covering(above) == Some(above))
         });
-        for below in roots {
-            let mut rest = below.components();
-            while let Some(name) = rest.as_path().iter().next() {
-                let at = rest.as_path();
-                if name == mandatory::UNSEARCHED {
-                    break;
-                }
-                if let Some(name) = mandatory::FILES
-                    .iter()
-                    .chain(&mandatory::DIRECTORIES)
-                    .find(|name| at.starts_with(name))
-                {
-                    return Some((*name).to_owned());
-                }
-                if name == ".git" {
-                    let inside: Vec<&str> =
-                        at.iter().skip(1).filter_map(|name| name.to_str()).collect();
-                    if let Some(name) = self.protected_name_in_repository(&inside) {
-                        return Some(format!(".git/{name}"));
-                    }
-                    break;
-                }
-                rest.next();
+        roots.filter(is_searched).find_map(|root| {
+            let below = path.strip_prefix(root).ok()?;
+            let inside = root.ends_with(git::GIT);
+            let in_repository = inside.then(|| self.protected_name_in_repository(below)).flatten();
+            in_repository.or_else(|| self.protected_name_below(below))
+        })
+    }
+
+    /// Returns the protected name that covers a path below a writable directory.
+    fn protected_name_below(&self, below: &Path) -> Option<String> {
+        let mut rest = below.components();
+        while let Some(name) = rest.as_path().iter().next() {
+            let at = rest.as_path();
+            if name == mandatory::UNSEARCHED {
+                return None;
+            }
+            if let Some(name) = mandatory::names().find(|name| at.starts_with(name)) {
+                return Some(name.to_owned());
+            }
+            rest.next();
+            if name == git::GIT {
+                // Git reads the entry itself if it is a pointer, and a directory cannot be moved.
+                let inside = rest.as_path();
+                let is_entry = inside.as_os_str().is_empty();
+                return is_entry
+                    .then(|| git::GIT.to_owned())
+                    .or_else(|| self.protected_name_in_repository(inside));
             }
         }
         None
     }
 
-    /// Returns the protected name that covers a path in a git directory. `path` lists its
-    /// components.
-    fn protected_name_in_repository(&self, path: &[&str]) -> Option<String> {
-        let protected = |name: &str| {
-            name == mandatory::GIT_HOOKS
-                || mandatory::GIT_CONFIGS.contains(&name) && !self.allows_git_config()
+    /// Returns the protected name that covers a path in a git directory.
+    fn protected_name_in_repository(&self, inside: &Path) -> Option<String> {
+        let is_protected =
+            |name: &git::GitName| name.role != git::Role::Config || !self.allows_git_config();
+        let find = |at: &Path| {
+            let mut names = git::PROTECTED.iter().filter(|name| is_protected(name));
+            names.find(|name| at.starts_with(name.path)).map(|name| name.path)
         };
-        match path {
-            [first, ..] if protected(first) => Some((*first).to_owned()),
-            // The name of a submodule can contain slashes. The compiler finds its end in the file
-            // system; without access to it, this match protects more paths.
-            [mandatory::GIT_MODULES, inside @ ..] => {
-                inside.iter().find(|name| protected(name)).map(|name| format!("modules/…/{name}"))
-            }
-            ["worktrees", _, name] if protected(name) => Some(format!("worktrees/…/{name}")),
-            _ => None,
+        if let Some(name) = find(inside) {
+            return Some(format!(".git/{name}"));
         }
+        let container = git::CONTAINERS.into_iter().find(|name| inside.starts_with(name))?;
+        // The name of a submodule can contain slashes. The compiler finds its end in the file
+        // system; without access to it, this match protects more paths.
+        let mut rest = inside.components();
+        while rest.next().is_some() {
+            if let Some(name) = find(rest.as_path()) {
+                return Some(format!(".git/{container}/…/{name}"));
+            }
+        }
+        None
     }
 }
 

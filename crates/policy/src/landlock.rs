@@ -87,7 +87,9 @@ enum Openness {
 impl Openness {
     fn of(op: &MountOp) -> Self {
         match op {
-            MountOp::Root | MountOp::Bind { access: BindAccess::ReadOnly, .. } => Self::ToRead,
+            MountOp::Root
+            | MountOp::Bind { access: BindAccess::ReadOnly, .. }
+            | MountOp::PinLink { .. } => Self::ToRead,
             MountOp::RootWritable | MountOp::Private { .. } | MountOp::Bind { .. } => Self::ToWrite,
             MountOp::HideDirectory { .. } | MountOp::HideFile { .. } => Self::No,
         }

@@ -23,7 +23,7 @@
 //! It enforces nothing. It accesses files only through the [`Tree`] that the caller passes in.
 //!
 //! # Limits
-//! Settings are those of srt 0.0.78. Its `filterRequest` is a function and has no JSON form. A path
+//! Settings are those of srt 0.0.83. Its `filterRequest` is a function and has no JSON form. A path
 //! rule is absolute or begins with `~/`; srt would resolve a relative one against the directory of
 //! its own process. Mounts cover the files that exist when they are compiled. [`CreationRules`]
 //! deny the creation of others, and [`MountPlan::unenforced`] lists the remaining rules.
@@ -46,6 +46,9 @@ mod creation;
 mod domain;
 mod error;
 mod explain;
+mod git;
+mod git_config;
+mod git_leads;
 #[expect(unreachable_pub, reason = "the init program of an engine includes this file")]
 mod glob;
 mod landlock;
@@ -56,18 +59,21 @@ mod order;
 mod parse;
 mod plan;
 mod policy;
+mod presets;
+mod protect;
 mod repositories;
 mod rules;
 mod tree;
 mod validate;
 
 pub use config::{
-    AwsPair, CredentialDecoding, CredentialFile, CredentialMode, CredentialVariable,
-    CredentialsConfig, FilesystemConfig, GitConfig, MitmProxyConfig, NetworkConfig,
-    OnExtractNoMatch, ParentProxyConfig, RipgrepConfig, SandboxRuntimeConfig, SeccompConfig,
-    Sigv4Action, Sigv4Config, SrtWinConfig, TlsTerminateConfig, WindowsConfig,
+    AmbiguousRequestTarget, AwsPair, CredentialDecoding, CredentialFile, CredentialMode,
+    CredentialVariable, CredentialsConfig, FilesystemConfig, GitConfig, MitmProxyConfig,
+    NetworkConfig, OnExtractNoMatch, ParentProxyConfig, PathEntry, RipgrepConfig,
+    SandboxRuntimeConfig, SeccompConfig, Sigv4Action, Sigv4Config, SrtWinConfig,
+    TlsTerminateConfig, WindowsBackend, WindowsConfig,
 };
-pub use creation::{CreationRules, DeniedPath};
+pub use creation::{CreationRules, DeniedPath, Zone, ZoneKind};
 pub use error::ErrorKind;
 pub use explain::{Access, Rule, Verdict};
 pub use landlock::{AllowList, AllowRule};
@@ -77,7 +83,8 @@ pub use parse::ParseError;
 pub use plan::{
     BindAccess, MountError, MountOp, MountOptions, MountPlan, Unenforced, UnenforcedReason,
 };
-pub use policy::{Policy, PolicyBuilder, PolicyError};
+pub use policy::{Policy, PolicyError};
+pub use presets::PolicyBuilder;
 pub use rules::RuleError;
 pub use tree::{NodeKind, Tree};
 pub use validate::ValidationError;

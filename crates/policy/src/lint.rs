@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::config::PathEntry;
 use crate::domain;
 use crate::policy::Policy;
 use crate::rules::is_glob;
@@ -83,6 +84,7 @@ impl Policy {
             [("allowWrite", &filesystem.allow_write), ("denyWrite", &filesystem.deny_write)]
         {
             for (at, rule) in list.iter().enumerate() {
+                let PathEntry::Pattern(rule) = rule else { continue };
                 if is_glob(rule.trim_end_matches("/**")) {
                     lints.push(Lint::new(
                         format!("filesystem.{name}[{at}]"),
@@ -95,6 +97,7 @@ impl Policy {
             }
         }
         for (at, rule) in filesystem.deny_read.iter().enumerate() {
+            let PathEntry::Pattern(rule) = rule else { continue };
             let first_name = rule.strip_prefix('/').and_then(|rest| rest.split('/').next());
             if first_name.is_some_and(is_glob) {
                 lints.push(Lint::new(

@@ -1,18 +1,18 @@
 //! Settings of one command, combined with those of a session like in srt's `wrapWithSandbox`.
 
-use crate::config::{CredentialsConfig, FilesystemConfig, SandboxRuntimeConfig};
+use crate::config::{CredentialsConfig, FilesystemConfig, PathEntry, SandboxRuntimeConfig};
 
 /// Settings that replace a part of others. A `None` leaves the setting unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Override {
     /// Replaces `filesystem.denyRead`.
-    pub deny_read: Option<Vec<String>>,
+    pub deny_read: Option<Vec<PathEntry>>,
     /// Replaces `filesystem.allowRead`.
-    pub allow_read: Option<Vec<String>>,
+    pub allow_read: Option<Vec<PathEntry>>,
     /// Replaces `filesystem.allowWrite`.
-    pub allow_write: Option<Vec<String>>,
+    pub allow_write: Option<Vec<PathEntry>>,
     /// Replaces `filesystem.denyWrite`.
-    pub deny_write: Option<Vec<String>>,
+    pub deny_write: Option<Vec<PathEntry>>,
     /// Replaces `network.allowedDomains`. srt itself does not enforce this for one command.
     pub allowed_domains: Option<Vec<String>>,
     /// Replaces `network.deniedDomains`.
@@ -35,6 +35,12 @@ impl SandboxRuntimeConfig {
             (deny_read, &over.deny_read),
             (allow_write, &over.allow_write),
             (deny_write, &over.deny_write),
+        ] {
+            if let Some(given) = given {
+                list.clone_from(given);
+            }
+        }
+        for (list, given) in [
             (&mut merged.network.allowed_domains, &over.allowed_domains),
             (&mut merged.network.denied_domains, &over.denied_domains),
         ] {
@@ -77,7 +83,7 @@ mod tests {
             ..Override::default()
         };
         let merged = base.merge(&over);
-        assert_eq!(merged.filesystem.deny_read, Vec::<String>::new());
+        assert_eq!(merged.filesystem.deny_read, Vec::<PathEntry>::new());
         assert_eq!(merged.filesystem.allow_write, ["/w"]);
         assert_eq!(merged.git.unwrap().safe_directories, ["/g"]);
     }

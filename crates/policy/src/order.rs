@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::plan::{BindAccess, MountError, MountOp, MountOptions};
+use crate::protect::Protected;
 use crate::rules::{depth, is_inside};
 use crate::tree::{NodeKind, Tree};
 
@@ -12,7 +13,7 @@ pub(crate) struct PathSets {
     pub(crate) hidden: BTreeSet<PathBuf>,
     pub(crate) shown: BTreeSet<PathBuf>,
     pub(crate) writable: BTreeSet<PathBuf>,
-    pub(crate) protected: BTreeSet<PathBuf>,
+    pub(crate) protected: Protected,
 }
 
 /// State of a path after the operations so far.
@@ -33,6 +34,7 @@ enum Layer {
     Write,
     AnchorDirectory,
     Protect,
+    Pin,
 }
 
 /// Returns the operations for `sets` in order. The documentation of `compile` numbers the rules.
@@ -43,13 +45,14 @@ pub(crate) fn order_mounts(
 ) -> Result<Vec<MountOp>, MountError> {
     let root = Path::new("/");
     let anchors = anchor_directories(sets);
-    let lists: [(Layer, Vec<&PathBuf>); 6] = [
+    let lists: [(Layer, Vec<&PathBuf>); 7] = [
         (Layer::Private, options.private.iter().collect()),
         (Layer::Hide, sets.hidden.iter().collect()),
         (Layer::Show, sets.shown.difference(&sets.writable).collect()),
         (Layer::Write, sets.writable.iter().collect()),
         (Layer::AnchorDirectory, anchors.iter().collect()),
-        (Layer::Protect, sets.protected.iter().collect()),
+        (Layer::Protect, sets.protected.paths.iter().collect()),
+        (Layer::Pin, sets.protected.links.iter().collect()),
     ];
     let mut layers: Vec<(usize, &Path, Layer)> = lists
         .iter()
@@ -58,11 +61,11 @@ pub(crate) fn order_mounts(
         .collect();
     layers.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
 
-    let root_is_writable = sets.writable.contains(root) && !sets.protected.contains(root);
+    let root_is_writable = sets.writable.contains(root) && !sets.protected.paths.contains(root);
     let mut ops = vec![if root_is_writable { MountOp::RootWritable } else { MountOp::Root }];
     // The state of a path is that of its nearest known ancestor. Looking up a few ancestors is
     // cheap even for a policy with a thousand paths.
-    let protected: HashSet<&Path> = sets.protected.iter().map(PathBuf::as_path).collect();
+    let protected: HashSet<&Path> = sets.protected.paths.iter().map(PathBuf::as_path).collect();
     let mut states =
         HashMap::from([(root, if root_is_writable { State::Writable } else { State::Shown })]);
     for (_, path, layer) in layers {
@@ -91,6 +94,9 @@ pub(crate) fn order_mounts(
             (Layer::AnchorDirectory, State::Writable) => {
                 (bind(BindAccess::ReadWrite), State::Writable)
             }
+            (Layer::Pin, State::Writable) => {
+                (MountOp::PinLink { path: path.to_owned() }, State::Shown)
+            }
             (Layer::Protect, State::Writable) => (bind(BindAccess::ReadOnly), State::Shown),
             _ => continue,
         };
@@ -105,7 +111,10 @@ pub(crate) fn order_mounts(
 /// (rule 6).
 fn anchor_directories(sets: &PathSets) -> BTreeSet<PathBuf> {
     let mut anchors = BTreeSet::new();
-    for inner in sets.hidden.iter().chain(&sets.protected) {
+    let Protected { paths, links, anchored, .. } = &sets.protected;
+    let is_writable = |dir: &&PathBuf| sets.writable.iter().any(|root| is_inside(dir, root));
+    anchors.extend(anchored.iter().filter(is_writable).cloned());
+    for inner in sets.hidden.iter().chain(paths).chain(links).chain(anchored) {
         let root = sets
             .writable
             .iter()

@@ -17,7 +17,7 @@ pub enum ParseError {
         /// Description of the problem.
         problem: String,
     },
-    /// srt 0.0.78 does not know the key, and would ignore it.
+    /// srt 0.0.83 does not know the key, and would ignore it.
     #[error("{path}: unknown key{}", suggestion(nearest.as_deref()))]
     UnknownKey {
         /// Full path of the key, such as `filesystem.denyReed`.
@@ -153,7 +153,8 @@ mod tests {
     fn wrong_types_and_missing_keys_are_reported_with_their_path() {
         check(
             &MINIMAL.replace("\"allowWrite\":[]", "\"allowWrite\":[\"a\",3]"),
-            "filesystem.allowWrite[1]: invalid type: integer `3`, expected a string",
+            "filesystem.allowWrite[1]: invalid type: integer `3`, expected a path, or \
+             {\"path\": …, \"literal\": true}",
         );
         check(&MINIMAL.replace(",\"denyWrite\":[]", ""), "filesystem: missing field `denyWrite`");
         check("{}", "missing field `network`");

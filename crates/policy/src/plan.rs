@@ -48,6 +48,11 @@ pub enum MountOp {
         /// Access through the mount.
         access: BindAccess,
     },
+    /// A symlink of the host, which cannot be removed or replaced.
+    PinLink {
+        /// Path of the symlink; its parent is canonical.
+        path: PathBuf,
+    },
 }
 
 impl MountOp {
@@ -58,7 +63,8 @@ impl MountOp {
             Self::Private { path }
             | Self::HideDirectory { path, .. }
             | Self::HideFile { path }
-            | Self::Bind { path, .. } => Some(path),
+            | Self::Bind { path, .. }
+            | Self::PinLink { path } => Some(path),
         }
     }
 }
@@ -135,9 +141,11 @@ impl MountPlan {
     pub fn allows(&self, path: &Path, access: Access) -> bool {
         let covers = |op: &&MountOp| op.path().is_none_or(|point| path.starts_with(point));
         match self.ops.iter().rev().find(covers) {
-            Some(MountOp::Root | MountOp::Bind { access: BindAccess::ReadOnly, .. }) => {
-                access == Access::Read
-            }
+            Some(
+                MountOp::Root
+                | MountOp::Bind { access: BindAccess::ReadOnly, .. }
+                | MountOp::PinLink { .. },
+            ) => access == Access::Read,
             Some(MountOp::RootWritable | MountOp::Private { .. } | MountOp::Bind { .. }) => true,
             Some(MountOp::HideDirectory { .. } | MountOp::HideFile { .. }) | None => false,
         }
@@ -171,7 +179,9 @@ impl MountPlan {
                     added.push(op.clone());
                 }
                 // A writable bind onto itself anchors a directory above a new operation.
-                MountOp::Bind { .. } if applied.allows(path, Access::Write) => {
+                MountOp::Bind { .. } | MountOp::PinLink { .. }
+                    if applied.allows(path, Access::Write) =>
+                {
                     added.push(op.clone());
                 }
                 _ => {}

@@ -1,10 +1,12 @@
 //! Search for protected names and git repositories in a writable directory. It includes ignored
-//! directories, submodules and worktrees.
+//! directories, submodules, worktrees and bare repositories.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::git;
 use crate::mandatory;
 use crate::tree::{NodeKind, Tree, is_absent};
 
@@ -14,55 +16,65 @@ const MAX_DIRECTORIES: usize = 20_000;
 const KERNEL_TREES: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Maximum length of a pointer to a repository: a label and one path.
 const MAX_POINTER_BYTES: usize = 4096 + 64;
+/// Directories that git requires in a git directory besides `HEAD`.
+const REQUIRED: [&str; 2] = ["objects", "refs"];
 
-/// A search for protected names and for git directories, which contain `hooks` and `config`.
-pub(crate) struct RepositorySearch<'s> {
-    tree: &'s dyn Tree,
-    /// Writable directories. A repository outside them needs no protection.
-    writable: &'s BTreeSet<PathBuf>,
-    visited: &'s mut usize,
-    /// Canonical git directories.
-    pub(crate) repositories: BTreeSet<PathBuf>,
+/// Repositories and protected names in writable directories.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Canonical git directories that are writable.
+    pub(crate) git_dirs: BTreeSet<PathBuf>,
+    /// Directories of work trees that are writable.
+    pub(crate) work_trees: BTreeSet<PathBuf>,
+    /// Git directories, also those that are not writable, each with the directory in which git runs
+    /// hooks: that of the work tree, or the git directory itself.
+    pub(crate) settings: BTreeSet<(PathBuf, PathBuf)>,
+    /// Directories with `HEAD` that are no repositories yet.
+    pub(crate) incomplete: BTreeSet<PathBuf>,
     /// Protected files and directories that may exist.
     pub(crate) names: Vec<PathBuf>,
-    /// Directories whose entries are unknown.
+    /// Directories that cannot be listed.
     pub(crate) unreadable: Vec<PathBuf>,
 }
 
-impl<'s> RepositorySearch<'s> {
-    pub(crate) fn new(
-        tree: &'s dyn Tree,
-        writable: &'s BTreeSet<PathBuf>,
-        visited: &'s mut usize,
-    ) -> Self {
-        Self {
-            tree,
-            writable,
-            visited,
-            repositories: BTreeSet::new(),
-            names: Vec::new(),
-            unreadable: Vec::new(),
-        }
-    }
+/// A search for protected names and for git directories.
+pub(crate) struct RepositorySearch<'s> {
+    pub(crate) tree: &'s dyn Tree,
+    /// Writable directories. A repository outside them needs no protection.
+    pub(crate) writable: &'s BTreeSet<PathBuf>,
+    /// The session's own directory, which is not searched.
+    pub(crate) own: Option<&'s Path>,
+    /// Number of directories that were searched.
+    pub(crate) visited: &'s mut usize,
+    pub(crate) found: Found,
+}
 
+impl RepositorySearch<'_> {
     /// Searches a directory breadth-first, completely or to `max_depth`. Returns `false` if it
     /// contains too many directories to search all.
     ///
     /// A directory that cannot be listed is recorded. The commands of a session run as the same
     /// user and could make it listable again.
     pub(crate) fn find(&mut self, root: &Path, max_depth: Option<u8>) -> bool {
+        self.find_enclosing(root);
         let mut rest = VecDeque::from([(root.to_owned(), 0_usize)]);
         while let Some((dir, depth)) = rest.pop_front() {
-            if KERNEL_TREES.iter().any(|tree| dir == Path::new(tree)) {
+            let is_kernel_tree = KERNEL_TREES.iter().any(|tree| dir == Path::new(tree));
+            if is_kernel_tree || (dir != root && self.own == Some(&dir)) {
                 continue;
             }
             if !self.visit() {
                 break;
             }
-            for (name, kind) in self.entries(&dir) {
+            let entries = self.entries(&dir);
+            if self.add_bare(&dir, &entries) {
+                continue;
+            }
+            for (name, kind) in entries {
                 let path = dir.join(&name);
-                if name == ".git" {
-                    self.add_repository(&path, kind);
+                if name == git::GIT {
+                    self.found.work_trees.insert(dir.clone());
+                    self.add_repository(&path, kind, &dir);
                     continue;
                 }
                 self.add_protected(&dir, &name);
@@ -82,7 +94,7 @@ impl<'s> RepositorySearch<'s> {
             Ok(entries) => entries,
             Err(error) => {
                 if !is_absent(&error) {
-                    self.unreadable.push(dir.to_owned());
+                    self.found.unreadable.push(dir.to_owned());
                 }
                 Vec::new()
             }
@@ -95,65 +107,104 @@ impl<'s> RepositorySearch<'s> {
         *self.visited <= MAX_DIRECTORIES
     }
 
+    /// Finds the repository whose work tree contains `root`. Its git directory may be read-only,
+    /// but its settings can name files in `root`.
+    fn find_enclosing(&mut self, root: &Path) {
+        for dir in root.ancestors().skip(1) {
+            let path = dir.join(git::GIT);
+            if let Ok(Some(kind)) = self.tree.kind(&path) {
+                self.found.work_trees.insert(root.to_owned());
+                self.add_repository(&path, kind, dir);
+                return;
+            }
+        }
+    }
+
     /// Records the protected paths that begin with `name` in `dir`.
     fn add_protected(&mut self, dir: &Path, name: &OsStr) {
         // Every protected name begins with a dot, and few others do.
         if name.as_encoded_bytes().first() != Some(&b'.') {
             return;
         }
-        let protected = mandatory::FILES.iter().chain(&mandatory::DIRECTORIES);
-        let matching = protected.filter(|path| Path::new(path).starts_with(name));
-        self.names.extend(matching.map(|path| dir.join(path)));
+        let matching = mandatory::names().filter(|path| Path::new(path).starts_with(name));
+        self.found.names.extend(matching.map(|path| dir.join(path)));
     }
 
     /// Adds the repository of a `.git` entry: a directory, or a file that points to one like in
     /// submodules and worktrees.
-    fn add_repository(&mut self, git: &Path, kind: NodeKind) {
-        match kind {
-            NodeKind::Directory | NodeKind::Symlink => self.add(git.to_owned()),
-            NodeKind::File => {
-                if let Some(target) = self.read_pointer(git, "gitdir:") {
-                    // A worktree shares hooks and settings with its main repository.
-                    if let Some(common) = self.read_pointer(&target.join("commondir"), "") {
-                        self.add(common);
-                    }
-                    self.add(target);
-                }
-            }
-            NodeKind::Other => {}
+    fn add_repository(&mut self, git: &Path, kind: NodeKind, work_tree: &Path) {
+        // A rule can open this very file.
+        if kind != NodeKind::Directory && !self.writable.contains(git) {
+            self.found.names.push(git.to_owned());
         }
+        let Ok(target) = self.tree.canonicalize(git) else { return };
+        let target = match self.tree.kind(&target) {
+            Ok(Some(NodeKind::File)) => self.read_pointer(&target, "gitdir:"),
+            Ok(Some(NodeKind::Directory)) => Some(target),
+            _ => None,
+        };
+        if let Some(target) = target {
+            self.add(&target, Some(work_tree));
+        }
+    }
+
+    /// Adds a directory that has the entries of a git directory. Returns `false` if it has not all
+    /// of them.
+    fn add_bare(&mut self, dir: &Path, entries: &[(OsString, NodeKind)]) -> bool {
+        let has = |name: &str| entries.iter().any(|(entry, _)| entry == name);
+        if !has(git::HEAD) {
+            return false;
+        }
+        let is_complete = has(git::COMMON_DIR) || REQUIRED.iter().all(|name| has(name));
+        if is_complete {
+            self.add(dir, None);
+        } else {
+            self.found.incomplete.insert(dir.to_owned());
+        }
+        is_complete
     }
 
     /// Reads the path that a file contains after `label`, relative to the directory of the file.
     fn read_pointer(&self, file: &Path, label: &str) -> Option<PathBuf> {
         let content = self.tree.read_start(file, MAX_POINTER_BYTES).ok()?;
-        let target =
-            std::str::from_utf8(&content).ok()?.lines().next()?.strip_prefix(label)?.trim();
-        Some(file.parent()?.join(target))
+        let line = content.split(|byte| matches!(byte, b'\n' | b'\r')).next()?;
+        let target = line.strip_prefix(label.as_bytes())?.trim_ascii();
+        Some(file.parent()?.join(OsStr::from_bytes(target)))
     }
 
-    /// Adds a git directory and those of its submodules, if it is writable.
-    fn add(&mut self, git: PathBuf) {
-        let Ok(git) = self.tree.canonicalize(&git) else { return };
+    /// Adds a git directory, the one that it shares hooks and settings with, and those of its
+    /// submodules and worktrees. `work_tree` is the directory in which git runs its hooks.
+    fn add(&mut self, git: &Path, work_tree: Option<&Path>) {
+        let Ok(git) = self.tree.canonicalize(git) else { return };
+        let work_tree = work_tree.unwrap_or(&git).to_owned();
+        if !self.found.settings.insert((git.clone(), work_tree.clone())) {
+            return;
+        }
+        if let Some(common) = self.read_pointer(&git.join(git::COMMON_DIR), "") {
+            self.add(&common, Some(&work_tree));
+        }
         let is_writable = self.writable.iter().any(|root| git.starts_with(root));
-        if is_writable && self.repositories.insert(git.clone()) {
-            if self.tree.kind(&git.join("HEAD")).is_err() {
-                self.unreadable.push(git.clone());
+        if is_writable && self.found.git_dirs.insert(git.clone()) {
+            if self.tree.kind(&git.join(git::HEAD)).is_err() {
+                self.found.unreadable.push(git.clone());
             }
-            self.add_modules(git.join(mandatory::GIT_MODULES));
+            for container in git::CONTAINERS {
+                self.add_contained(git.join(container));
+            }
         }
     }
 
-    /// Adds the repositories of submodules. Their names may contain slashes, so it searches deeper.
-    fn add_modules(&mut self, dir: PathBuf) {
+    /// Adds the git directories below a directory. The names of submodules may contain slashes, so
+    /// it searches deeper.
+    fn add_contained(&mut self, dir: PathBuf) {
         let mut rest = vec![dir];
         while let Some(dir) = rest.pop() {
             if !self.visit() {
                 return;
             }
             let entries = self.entries(&dir);
-            if entries.iter().any(|(name, _)| name == "HEAD") {
-                self.add(dir);
+            if entries.iter().any(|(name, _)| name == git::HEAD) {
+                self.add(&dir, None);
                 continue;
             }
             let inner = entries.into_iter().filter(|(_, kind)| *kind == NodeKind::Directory);

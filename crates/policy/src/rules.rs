@@ -1,8 +1,12 @@
 //! Path rules of a policy, made absolute.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::config::PathEntry;
+use crate::creation::literal;
 use crate::error::ErrorKind;
 use crate::glob;
 
@@ -12,44 +16,130 @@ pub(crate) enum PathRule {
     /// A path and everything below it.
     Path(PathBuf),
     /// A pattern: every path that it matches, and everything below.
-    Glob(String),
+    Glob(Pattern),
+}
+
+/// A pattern in its possible readings.
+///
+/// A name on disk can contain the characters of patterns, such as `[1]`. So a component that does
+/// not match itself is also read as a name. As in srt, a name is followed by names or patterns, and
+/// a pattern by patterns only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pattern {
+    /// The pattern as it is displayed.
+    text: String,
+    /// Absolute patterns; the first one has every component as a pattern.
+    readings: Vec<Vec<u8>>,
+}
+
+impl Pattern {
+    /// Reads `text` below `base`, a literal path.
+    fn new(base: &Path, text: &str) -> Self {
+        let escaped = base.iter().skip(1).map(literal).collect::<Vec<_>>();
+        let components: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+        let is_ambiguous = |part: &str| !glob::component(part.as_bytes(), part.as_bytes());
+        let ambiguous =
+            components.iter().enumerate().filter(|(_, part)| is_ambiguous(part)).map(|(at, _)| at);
+        let readings = [None].into_iter().chain(ambiguous.map(Some)).map(|last_name| {
+            let parts = components.iter().enumerate().map(|(at, part)| match last_name {
+                Some(last) if at <= last && is_ambiguous(part) => literal(part.as_ref()),
+                _ => part.as_bytes().to_vec(),
+            });
+            let parts = escaped.iter().cloned().chain(parts);
+            parts.flat_map(|part| [b"/".to_vec(), part].concat()).collect()
+        });
+        let readings = readings.collect();
+        let base = base.to_string_lossy();
+        Self { text: format!("{}{text}", base.trim_end_matches('/')), readings }
+    }
+
+    /// Returns the readings, absolute patterns of which one must match.
+    pub(crate) fn readings(&self) -> impl Iterator<Item = &[u8]> {
+        self.readings.iter().map(Vec::as_slice)
+    }
+
+    /// Returns whether the pattern matches a whole path.
+    pub(crate) fn matches(&self, path: &Path) -> bool {
+        let path = path.as_os_str().as_encoded_bytes();
+        self.readings().any(|reading| glob::matches(reading, path))
+    }
+
+    /// Returns whether a path below a match can match too.
+    pub(crate) fn has_deep_matches(&self) -> bool {
+        self.text.split('/').any(|part| part == "**")
+    }
+
+    /// Returns the path in front of the first component that is a pattern.
+    pub(crate) fn base(&self) -> PathBuf {
+        let first = self.readings.first().map_or(&b""[..], Vec::as_slice);
+        let names = first.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+        names.map_while(exact_name).fold(PathBuf::from("/"), |base, name| base.join(name))
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 impl PathRule {
-    /// Parses a rule. `~` is expanded to `home`, `/**` at the end is dropped, and `.` and `..` are
-    /// resolved lexically.
-    pub(crate) fn parse(text: &str, home: &Path) -> Result<Self, RuleError> {
-        let error = |problem| RuleError { rule: text.to_owned(), problem };
+    /// Parses an entry of settings. `~` is expanded to `home`, `/**` at the end is dropped, and `.`
+    /// and `..` are resolved lexically.
+    pub(crate) fn parse(entry: &PathEntry, home: &Path) -> Result<Self, RuleError> {
+        let error = |problem| RuleError { rule: entry.to_string(), problem };
+        let text = match entry {
+            PathEntry::Pattern(text) => text,
+            PathEntry::Literal(path) => return Self::literal(path),
+        };
         if text.contains('\0') {
             return Err(error("contains a NUL character"));
         }
-        let expanded = match text.strip_prefix('~') {
-            Some("") => home.to_string_lossy().into_owned(),
-            Some(rest) if rest.starts_with('/') => format!("{}{rest}", home.display()),
-            _ => text.to_owned(),
-        };
-        if !expanded.starts_with('/') {
+        let below_home =
+            text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let (base, text) = below_home.map_or((Path::new("/"), text.as_str()), |rest| (home, rest));
+        if !base.is_absolute() || (below_home.is_none() && !text.starts_with('/')) {
             return Err(error("is relative; write an absolute path, or one that starts with `~/`"));
         }
-        let trimmed = expanded.trim_end_matches("/**");
+        let trimmed = text.trim_end_matches("/**");
         if is_glob(trimmed) {
-            return Ok(Self::Glob(trimmed.to_owned()));
+            return Ok(Self::Glob(Pattern::new(base, trimmed)));
         }
-        Ok(Self::Path(resolve_lexically(Path::new("/"), Path::new(trimmed))))
+        Ok(Self::Path(resolve_lexically(base, Path::new(trimmed.trim_start_matches('/')))))
+    }
+
+    /// Creates a rule for a path whose characters all belong to names.
+    pub(crate) fn literal(path: &Path) -> Result<Self, RuleError> {
+        let error = |problem| RuleError { rule: path.display().to_string(), problem };
+        if path.as_os_str().as_encoded_bytes().contains(&0) {
+            return Err(error("contains a NUL character"));
+        }
+        if !path.is_absolute() {
+            return Err(error("is relative; write an absolute path"));
+        }
+        Ok(Self::Path(resolve_lexically(Path::new("/"), path)))
+    }
+
+    /// Returns an absolute entry for settings.
+    pub(crate) fn to_entry(&self) -> PathEntry {
+        match self {
+            Self::Path(path) => PathEntry::Literal(path.clone()),
+            Self::Glob(pattern) => PathEntry::Pattern(pattern.to_string()),
+        }
     }
 
     /// Returns the depth of the deepest path that the rule matches among `path` and its ancestors,
     /// or `None` if the rule does not cover `path`.
     pub(crate) fn depth_covering(&self, path: &Path) -> Option<usize> {
-        match self {
-            Self::Path(rule) => path.starts_with(rule).then(|| depth(rule)),
-            Self::Glob(pattern) => path
-                .ancestors()
-                .find(|above| {
-                    glob::matches(pattern.as_bytes(), above.as_os_str().as_encoded_bytes())
-                })
-                .map(depth),
-        }
+        self.root_covering(path).map(depth)
+    }
+
+    /// Returns the deepest path that the rule matches among `path` and its ancestors.
+    pub(crate) fn root_covering<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        path.ancestors().find(|above| match self {
+            Self::Path(rule) => above == rule,
+            Self::Glob(pattern) => pattern.matches(above),
+        })
     }
 }
 
@@ -57,9 +147,29 @@ impl fmt::Display for PathRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => write!(f, "{}", path.display()),
-            Self::Glob(pattern) => f.write_str(pattern),
+            Self::Glob(pattern) => pattern.fmt(f),
         }
     }
+}
+
+/// Returns the name that a component of a pattern stands for, if it matches no other.
+pub(crate) fn exact_name(part: &[u8]) -> Option<OsString> {
+    let mut name = Vec::new();
+    let mut rest = part;
+    while let Some((first, after)) = rest.split_first() {
+        rest = match (first, after) {
+            (b'[', [inner, b']', after @ ..]) if b"*?[".contains(inner) => {
+                name.push(*inner);
+                after
+            }
+            (b'*' | b'?' | b'[', _) => return None,
+            _ => {
+                name.push(*first);
+                after
+            }
+        };
+    }
+    Some(OsString::from_vec(name))
 }
 
 /// Returns whether a rule is a pattern and not a path.
@@ -113,5 +223,61 @@ impl RuleError {
     /// Returns whether the same call can succeed later; always `false`.
     pub fn is_retryable(&self) -> bool {
         self.kind().is_retryable()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    fn rule(text: &str, home: &str) -> PathRule {
+        PathRule::parse(&text.into(), Path::new(home)).unwrap()
+    }
+
+    #[track_caller]
+    fn check(text: &str, home: &str, path: &str, covered: Option<&str>) {
+        let found = rule(text, home);
+        assert_eq!(found.root_covering(Path::new(path)), covered.map(Path::new), "{found:?}");
+    }
+
+    #[test]
+    fn a_name_with_the_characters_of_a_pattern_is_read_both_ways() {
+        check("/w/p[1]", "/h", "/w/p[1]/f", Some("/w/p[1]"));
+        check("/w/p[1]", "/h", "/w/p1/f", Some("/w/p1"));
+        check("/w/p[1]/*.txt", "/h", "/w/p[1]/a.txt", Some("/w/p[1]/a.txt"));
+        check("/w/p[1]/q[2]", "/h", "/w/p[1]/q2", Some("/w/p[1]/q2"));
+        check("/w/p[1]/q[2]", "/h", "/w/p[1]/q[2]", Some("/w/p[1]/q[2]"));
+        check("/w/p[1]/q[2]", "/h", "/w/p1/q[2]", None);
+        check("/w/a*", "/h", "/w/a*", Some("/w/a*"));
+    }
+
+    #[test]
+    fn a_home_directory_has_no_pattern_characters() {
+        check("~", "/v/ho[me]", "/v/ho[me]/f", Some("/v/ho[me]"));
+        check("~/.ssh", "/v/ho[me]", "/v/ho[me]/.ssh/id", Some("/v/ho[me]/.ssh"));
+        check("~/*.pem", "/v/ho[me]", "/v/ho[me]/a.pem", Some("/v/ho[me]/a.pem"));
+        check("~/*.pem", "/v/ho[me]", "/v/hom/a.pem", None);
+        let PathRule::Glob(pattern) = rule("~/*.pem", "/v/ho[me]") else { panic!() };
+        assert_eq!(pattern.base(), Path::new("/v/ho[me]"));
+        assert_eq!(pattern.to_string(), "/v/ho[me]/*.pem");
+    }
+
+    #[test]
+    fn a_literal_path_keeps_its_bytes() {
+        let path = Path::new(OsStr::from_bytes(b"/data/\xff[1]*"));
+        let rule = PathRule::literal(path).unwrap();
+        assert_eq!(rule.root_covering(&path.join("f")), Some(path));
+        assert_eq!(rule.root_covering(Path::new("/data/x")), None);
+    }
+
+    #[test]
+    fn relative_paths_are_rejected() {
+        for text in ["a", "", "./a", "~ann/x"] {
+            assert!(PathRule::parse(&text.into(), Path::new("/h")).is_err(), "{text:?}");
+        }
+        assert!(PathRule::parse(&"~/x".into(), Path::new("h")).is_err());
     }
 }

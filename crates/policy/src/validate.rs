@@ -1,6 +1,8 @@
 //! Validation of values like in srt's own schema: patterns, ranges and combinations.
 
-use crate::config::{CredentialMode, CredentialsConfig, SandboxRuntimeConfig};
+use crate::config::{
+    CredentialMode, CredentialsConfig, PathEntry, SandboxRuntimeConfig, TlsTerminateConfig,
+};
 use crate::domain::{self, List};
 use crate::error::ErrorKind;
 
@@ -28,7 +30,7 @@ impl ValidationError {
 }
 
 impl SandboxRuntimeConfig {
-    /// Checks the values like srt 0.0.78 does when it loads the settings.
+    /// Checks the values like srt 0.0.83 does when it loads the settings.
     ///
     /// # Errors
     /// Returns the first [`ValidationError`], in the order of the sections.
@@ -91,23 +93,13 @@ impl SandboxRuntimeConfig {
             check_hosts("network.mitmProxy.domains", &mitm.domains)?;
         }
         if let Some(tls) = &network.tls_terminate {
-            if tls.ca_cert_path.is_some() != tls.ca_key_path.is_some() {
-                return invalid(
-                    "network.tlsTerminate",
-                    "needs both caCertPath and caKeyPath, or neither",
-                );
-            }
-            check_hosts(
-                "network.tlsTerminate.excludeDomains",
-                tls.exclude_domains.as_deref().unwrap_or_default(),
-            )?;
-            check_each(
-                "network.tlsTerminate.extraCaCertPaths",
-                tls.extra_ca_cert_paths.as_deref().unwrap_or_default(),
-                check_not_empty,
-            )?;
+            check_tls(tls)?;
         }
-        Ok(())
+        check_each(
+            "network.stripResponseHeaders",
+            network.strip_response_headers.as_deref().unwrap_or_default(),
+            check_not_empty,
+        )
     }
 
     fn check_filesystem(&self) -> Result<(), ValidationError> {
@@ -119,18 +111,24 @@ impl SandboxRuntimeConfig {
             ("allowWrite", filesystem.allow_write.as_slice(), false),
             ("denyWrite", filesystem.deny_write.as_slice(), true),
         ] {
-            check_each(&format!("filesystem.{name}"), list, |entry| {
-                check_not_empty(entry)?;
+            for (at, entry) in list.iter().enumerate() {
+                let path = format!("filesystem.{name}[{at}]");
+                let text = entry.to_string();
+                check_not_empty(&text).or_else(|problem| invalid(&*path, problem))?;
+                let PathEntry::Pattern(entry) = entry else { continue };
                 let slashed_glob = crate::rules::is_glob(entry)
                     && entry.ends_with('/')
                     && entry.starts_with(['/', '~']);
                 if denies && enabled && slashed_glob {
-                    return Err(
-                        "is a pattern that ends in `/` and matches nothing; leave the slash out",
+                    return invalid(
+                        path,
+                        format!(
+                            "{entry:?} is a pattern that ends in `/` and matches nothing; leave \
+                             the slash out"
+                        ),
                     );
                 }
-                Ok(())
-            })?;
+            }
         }
         Ok(())
     }
@@ -155,6 +153,9 @@ impl SandboxRuntimeConfig {
                 .is_some_and(|user| user.is_empty() || user.encode_utf16().count() > 20)
             {
                 return invalid("windows.sandboxUser", "does not have 1 to 20 characters");
+            }
+            if windows.srt_win.as_ref().is_some_and(|helper| helper.path.is_empty()) {
+                return invalid("windows.srtWin.path", "is empty");
             }
             for (name, guid) in [
                 ("sublayerGuid", &windows.sublayer_guid),
@@ -237,7 +238,7 @@ impl SandboxRuntimeConfig {
         inject: Option<&Vec<String>>,
     ) -> Result<(), ValidationError> {
         if let Some(claims) = claims
-            && (!decoded || claims.is_empty())
+            && (!decoded || claims.is_empty() || claims.iter().any(String::is_empty))
         {
             return invalid(format!("{path}.maskClaims"), "needs decode and at least one claim");
         }
@@ -329,6 +330,39 @@ fn check_hosts(path: &str, list: &[String]) -> Result<(), ValidationError> {
     })
 }
 
+fn check_tls(tls: &TlsTerminateConfig) -> Result<(), ValidationError> {
+    for (name, path) in [("caCertPath", &tls.ca_cert_path), ("caKeyPath", &tls.ca_key_path)] {
+        if path.as_ref().is_some_and(String::is_empty) {
+            return invalid(format!("network.tlsTerminate.{name}"), "is empty");
+        }
+    }
+    if tls.ca_cert_path.is_some() != tls.ca_key_path.is_some() {
+        return invalid("network.tlsTerminate", "needs both caCertPath and caKeyPath, or neither");
+    }
+    check_hosts(
+        "network.tlsTerminate.excludeDomains",
+        tls.exclude_domains.as_deref().unwrap_or_default(),
+    )?;
+    check_each(
+        "network.tlsTerminate.extraCaCertPaths",
+        tls.extra_ca_cert_paths.as_deref().unwrap_or_default(),
+        check_not_empty,
+    )?;
+    for (name, value, range) in [
+        ("maxTunnels", tls.max_tunnels, 1..=65_536),
+        ("handshakeTimeoutMs", tls.handshake_timeout_ms, 100..=600_000),
+    ] {
+        if value.is_some_and(|value| !range.contains(&value)) {
+            let (first, last) = range.into_inner();
+            return invalid(
+                format!("network.tlsTerminate.{name}"),
+                format!("is not a number from {first} to {last}"),
+            );
+        }
+    }
+    Ok(())
+}
+
 fn check_not_empty(entry: &str) -> Result<(), &'static str> {
     if entry.is_empty() { Err("is empty") } else { Ok(()) }
 }
@@ -397,6 +431,27 @@ mod tests {
             Err("network.allowedDomains[1]"),
         );
         check(r#"{"filesystem":{"denyRead":[""]}}"#, Err("filesystem.denyRead[0]"));
+        let literal = |path: &str| {
+            format!(r#"{{"filesystem":{{"denyRead":[{{"path":"{path}","literal":true}}]}}}}"#)
+        };
+        check(&literal(""), Err("filesystem.denyRead[0]"));
+        check(&literal("/a/*/"), Ok(()));
+        check(
+            r#"{"network":{"stripResponseHeaders":["a",""]}}"#,
+            Err("network.stripResponseHeaders[1]"),
+        );
+        for (key, value, valid) in [
+            ("maxTunnels", 0, false),
+            ("maxTunnels", 65_536, true),
+            ("maxTunnels", 65_537, false),
+            ("handshakeTimeoutMs", 99, false),
+            ("handshakeTimeoutMs", 100, true),
+            ("handshakeTimeoutMs", 600_001, false),
+        ] {
+            let path = format!("network.tlsTerminate.{key}");
+            let patch = format!(r#"{{"network":{{"tlsTerminate":{{"{key}":{value}}}}}}}"#);
+            check(&patch, if valid { Ok(()) } else { Err(&path) });
+        }
         check(r#"{"mandatoryDenySearchDepth":11}"#, Err("mandatoryDenySearchDepth"));
         check(r#"{"bwrapPath":"bwrap"}"#, Err("bwrapPath"));
         check(r#"{"windows":{"proxyPortRange":[100,200]}}"#, Err("windows.proxyPortRange"));

@@ -14,4 +14,4 @@ pub use machine::{start_sharing, system_call, untagged};
 pub use table::aarch64::ARCHITECTURE;
 #[cfg(target_arch = "x86_64")]
 pub use table::x86_64::ARCHITECTURE;
-pub use table::{Call, CreatedName};
+pub use table::{Call, CreatedKind, CreatedName};

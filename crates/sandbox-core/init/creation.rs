@@ -8,11 +8,12 @@
 //! and another thread of the caller may have changed it by then. So the answer makes attempts fail
 //! early, and the host checks again: it quarantines denied paths after the command has exited.
 
-use crate::arch::{ARCHITECTURE, Call, CreatedName};
+use crate::arch::{ARCHITECTURE, Call, CreatedKind, CreatedName};
 use crate::glob;
 use crate::pool::Pool;
 use crate::reader::{Reader, Span};
 use crate::sys::{self, CStr, Errno, Fd, Mapping, Notification, Result};
+use crate::wire;
 
 /// `PATH_MAX`, and room for one name more.
 const PATH_BYTES: usize = 4096;
@@ -33,6 +34,8 @@ pub struct Rules {
     paths: Span,
     /// Patterns of denied paths.
     patterns: Span,
+    /// Zones: `wire::ZONE_…` in one byte, and the path of a directory. The deepest comes first.
+    zones: Span,
 }
 
 impl Rules {
@@ -42,7 +45,7 @@ impl Rules {
         let mut reader = Reader(bytes.get(at..).ok_or(Errno::INVAL)?);
         let mut texts = || reader.texts(bytes);
         let (watched, names, paths, patterns) = (texts()?, texts()?, texts()?, texts()?);
-        Ok(Self { watched, names, paths, patterns, file })
+        Ok(Self { watched, names, paths, patterns, zones: texts()?, file })
     }
 
     /// Decides whether a call may go on.
@@ -72,7 +75,9 @@ impl Rules {
         if self.watched.of(file).any(|pattern| glob::component(pattern, name)) {
             pool.note_creation();
         }
-        if !self.names.of(file).any(|pattern| glob::component(pattern, name)) {
+        // A git directory denies every symlink, so the name does not decide.
+        let is_link = created.kind == CreatedKind::Symlink && self.zones.of(file).next().is_some();
+        if !is_link && !self.names.of(file).any(|pattern| glob::component(pattern, name)) {
             return false;
         }
         // Init cannot follow a path through the caller's own view of its process.
@@ -85,10 +90,26 @@ impl Rules {
         };
         let is_on_the_way =
             |path: &[u8]| path.starts_with(whole) && path.get(whole.len()) == Some(&b'/');
-        self.paths
-            .of(file)
-            .any(|path| path == whole || (!created.is_directory && is_on_the_way(path)))
-            || self.patterns.of(file).any(|pattern| glob::matches(pattern, whole))
+        self.paths.of(file).any(|path| {
+            path == whole || (created.kind != CreatedKind::Directory && is_on_the_way(path))
+        }) || self.patterns.of(file).any(|pattern| glob::matches(pattern, whole))
+            || self.is_denied_by_zone(whole, name, created.kind)
+    }
+
+    /// Returns whether the deepest zone around a path denies the name.
+    fn is_denied_by_zone(&self, whole: &[u8], name: &[u8], kind: CreatedKind) -> bool {
+        let mut zones = self.zones.of(self.file.bytes()).filter_map(<[u8]>::split_first);
+        let around = zones.find(|(_, dir)| {
+            let dir = dir.strip_suffix(b"/").unwrap_or(dir);
+            whole.starts_with(dir) && whole.get(dir.len()) == Some(&b'/')
+        });
+        let is_repository = matches!(name, b".git" | b"HEAD");
+        match around.map(|(zone, _)| u32::from(*zone)) {
+            Some(wire::ZONE_NO_REPOSITORIES) => is_repository,
+            Some(wire::ZONE_GIT_DIRECTORY) => kind == CreatedKind::Symlink,
+            Some(wire::ZONE_GIT_CONTAINER) => is_repository || kind == CreatedKind::Symlink,
+            _ => false,
+        }
     }
 }
 

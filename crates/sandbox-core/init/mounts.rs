@@ -52,6 +52,7 @@ pub fn build<'a>(
             wire::OP_HIDE_AROUND => tree.hide_around(path),
             wire::OP_HIDE_FILE => tree.hide(path, c(b"file\0")),
             wire::OP_BIND => tree.bind(path, argument),
+            wire::OP_PIN_LINK => tree.pin_link(path),
             _ => Err(Errno::INVAL),
         };
         let step = if operation == wire::OP_ROOT { wire::STEP_ROOT } else { wire::STEP_MOUNT };
@@ -75,15 +76,21 @@ pub fn build<'a>(
 pub fn add(view: &View, operations: &mut Reader<'_>) -> Result<()> {
     for _ in 0..operations.u32()? {
         let (operation, argument, path) = read_operation(operations)?;
-        let target = match sys::open_in_steps(path) {
+        let open = |path| match operation {
+            wire::OP_PIN_LINK => sys::open_link_in_steps(path),
+            _ => sys::open_in_steps(path),
+        };
+        let target = match open(path) {
+            // A command has removed or replaced it in the meantime.
             Err(Errno::NOENT) => continue,
+            Err(Errno::INVAL) if operation == wire::OP_PIN_LINK => continue,
             other => other?,
         };
         let pooled = |name| sys::open(view.pool, name, sys::O_PATH, 0);
         let (source, access) = match operation {
             wire::OP_HIDE_DIRECTORY => (pooled(c(b"directory\0"))?, wire::READ_ONLY),
             wire::OP_HIDE_FILE => (pooled(c(b"file\0"))?, wire::READ_ONLY),
-            wire::OP_BIND => (sys::open_in_steps(path)?, argument),
+            wire::OP_BIND | wire::OP_PIN_LINK => (open(path)?, argument),
             _ => return Err(Errno::INVAL),
         };
         mount_copy(source, target, attributes(access))?;
@@ -207,6 +214,13 @@ impl Tree {
             other => other?,
         };
         mount_copy(source, target, attributes(access))
+    }
+
+    /// Binds a symlink onto itself, so that no command removes or replaces it.
+    fn pin_link(&self, path: CStr<'_>) -> Result<()> {
+        let target = sys::open_plain_link(self.root, path.below_root())?;
+        let source = sys::open_plain_link(self.root, path.below_root())?;
+        mount_copy(source, target, attributes(wire::READ_ONLY))
     }
 
     /// Creates a mount point and its parents. They can only be in memory: the host's tree is

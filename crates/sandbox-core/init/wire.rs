@@ -25,6 +25,7 @@
 //! | list | texts: patterns of the names in the next two lists |
 //! | list | texts: denied paths |
 //! | list | texts: patterns of denied paths |
+//! | list | texts: `ZONE_…` in one byte, and the path of a directory; the deepest first |
 //!
 //! An *update* of the plan is one message on a socket for updates, with a file in memory. The file
 //! has the part of the plan that starts with the operations. The answer is `i32` an errno, or 0.
@@ -87,6 +88,18 @@ pub const OP_HIDE_AROUND: u32 = 4;
 pub const OP_HIDE_FILE: u32 = 5;
 /// The host's file or directory at the same path. The argument is [`READ_ONLY`] or [`READ_WRITE`].
 pub const OP_BIND: u32 = 6;
+
+/// A symlink of the host, bound onto itself so that it stays.
+pub const OP_PIN_LINK: u32 = 8;
+
+/// A directory below which no name can be created that makes its directory a git repository.
+pub const ZONE_NO_REPOSITORIES: u32 = 1;
+/// A directory below which no symlink can be created.
+pub const ZONE_GIT_DIRECTORY: u32 = 2;
+/// A directory with the rules of both.
+pub const ZONE_GIT_CONTAINER: u32 = 3;
+/// A directory below which any name can be created.
+pub const ZONE_FREE: u32 = 4;
 
 /// Access to a path and everything below it, with Landlock. The argument is [`READ_ONLY`],
 /// [`READ_WRITE`] or [`DEVICE`].

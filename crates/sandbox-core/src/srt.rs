@@ -82,8 +82,14 @@ impl SrtSandbox {
         program: Vec<OsString>,
         settings: &Path,
     ) -> Result<Self, SrtError> {
-        std::fs::write(settings, policy.absolute_config().to_json())
-            .map_err(|source| SrtError::Settings { path: settings.to_owned(), source })?;
+        let write = || {
+            if !policy.has_exact_json() {
+                let problem = "a path of the policy is not UTF-8, so settings cannot hold it";
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, problem));
+            }
+            std::fs::write(settings, policy.absolute_config().to_json())
+        };
+        write().map_err(|source| SrtError::Settings { path: settings.to_owned(), source })?;
         let sandbox = Self {
             program,
             settings: settings.to_owned(),

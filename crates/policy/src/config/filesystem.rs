@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::paths::PathEntry;
+
 /// Files that commands may read and write.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -11,14 +13,14 @@ pub struct FilesystemConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
     /// Hidden paths.
-    pub deny_read: Vec<String>,
+    pub deny_read: Vec<PathEntry>,
     /// Readable paths inside hidden ones.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub allow_read: Option<Vec<String>>,
+    pub allow_read: Option<Vec<PathEntry>>,
     /// Writable paths; all others are read-only.
-    pub allow_write: Vec<String>,
+    pub allow_write: Vec<PathEntry>,
     /// Read-only paths; they take precedence over `allow_write`.
-    pub deny_write: Vec<String>,
+    pub deny_write: Vec<PathEntry>,
     /// Makes `.git/config` writable. The other protected names stay read-only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_git_config: Option<bool>,

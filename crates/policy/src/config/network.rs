@@ -43,12 +43,40 @@ pub struct NetworkConfig {
     /// A proxy that reads the traffic of some domains. It excludes `tls_terminate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mitm_proxy: Option<MitmProxyConfig>,
+    /// Lets `filterRequest` set headers of requests without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_plaintext_header_set: Option<bool>,
+    /// Names of response headers that commands do not receive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strip_response_headers: Option<Vec<String>>,
+    /// Denies tunnels whose content `filterRequest` cannot see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refuse_opaque_tunnels: Option<bool>,
+    /// Denies requests whose host differs from that of their connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub require_host_match: Option<bool>,
+    /// Treatment of request targets that servers read in different ways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ambiguous_request_target: Option<AmbiguousRequestTarget>,
     /// TLS termination in srt's proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_terminate: Option<TlsTerminateConfig>,
     /// The upstream proxy of srt's proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_proxy: Option<ParentProxyConfig>,
+}
+
+/// Treatment of request targets that servers read in different ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum AmbiguousRequestTarget {
+    /// The proxy denies the request.
+    Refuse,
+    /// The request passes unchanged.
+    AsSpelled,
+    /// The proxy normalizes the target.
+    Normalize,
 }
 
 /// A proxy that reads the traffic of some domains.
@@ -79,6 +107,12 @@ pub struct TlsTerminateConfig {
     /// Paths of additional trusted certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra_ca_cert_paths: Option<Vec<String>>,
+    /// Maximum number of terminated tunnels at once, 1 to 65536.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tunnels: Option<u32>,
+    /// Time limit of a TLS handshake in milliseconds, 100 to 600000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_timeout_ms: Option<u32>,
 }
 
 /// The upstream proxy of srt's proxy.

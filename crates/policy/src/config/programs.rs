@@ -35,6 +35,9 @@ pub struct SeccompConfig {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WindowsConfig {
+    /// Component that enforces the settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<WindowsBackend>,
     /// User that runs the commands, 1 to 20 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sandbox_user: Option<String>,
@@ -50,6 +53,17 @@ pub struct WindowsConfig {
     /// The helper program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub srt_win: Option<SrtWinConfig>,
+}
+
+/// Component that enforces the settings on Windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum WindowsBackend {
+    /// The component of the system.
+    Mxc,
+    /// The helper program of srt.
+    SrtWin,
 }
 
 /// The helper program on Windows.

@@ -48,6 +48,7 @@ fn format_plan(plan: &MountPlan) -> String {
             MountOp::HideFile { .. } => writeln!(text, "hide {path}"),
             MountOp::Bind { access: BindAccess::ReadOnly, .. } => writeln!(text, "bind {path} ro"),
             MountOp::Bind { access: BindAccess::ReadWrite, .. } => writeln!(text, "bind {path} rw"),
+            MountOp::PinLink { .. } => writeln!(text, "pin {path}"),
             other => panic!("{other:?}"),
         };
     }
@@ -55,10 +56,14 @@ fn format_plan(plan: &MountPlan) -> String {
         let _ = writeln!(text, "refuse {} in {}", denied.rest.display(), denied.dir.display());
     }
     for pattern in &plan.creation_rules.denied_patterns {
-        let _ = writeln!(text, "refuse {pattern}");
+        let _ = writeln!(text, "refuse {}", String::from_utf8_lossy(pattern));
+    }
+    for zone in &plan.creation_rules.zones {
+        let _ = writeln!(text, "zone {} {:?}", zone.dir.display(), zone.kind);
     }
     if !plan.creation_rules.watched_names.is_empty() {
-        let _ = writeln!(text, "watch {}", plan.creation_rules.watched_names.join(" "));
+        let watched = plan.creation_rules.watched_names.join(&b' ');
+        let _ = writeln!(text, "watch {}", String::from_utf8_lossy(&watched));
     }
     for unenforced in &plan.unenforced {
         let _ = writeln!(

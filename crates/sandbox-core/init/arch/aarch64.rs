@@ -5,7 +5,7 @@
 
 use super::AddressArgument::{Direct, InMessage, InMessages};
 use super::Condition::{Always, CreateFlag, Untagged};
-use super::Creates::{Directory, Name, NameIfExchanged, Nothing};
+use super::Creates::{Directory, Name, NameIfExchanged, Nothing, Symlink};
 use super::Rule::{
     Absent, AffectsProcess, AffectsSelected, AnsweredByInit, ByArguments, ChangesAttributes,
     Denied, DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode, SetsModeOfNew,
@@ -40,7 +40,7 @@ const CALLS: &[Call] = &[
     path_call(33, "mknodat", &[Notified(Always), SetsMode { mode: 2 }], &[path_at(0, 1, Name)]),
     path_call(34, "mkdirat", &[Notified(Untagged { mode: 2 })], &[path_at(0, 1, Directory)]),
     path_call(35, "unlinkat", &[], &[path_at(0, 1, Nothing)]),
-    path_call(36, "symlinkat", &[Notified(Always)], &[path_at(1, 2, Name)]),
+    path_call(36, "symlinkat", &[Notified(Always)], &[path_at(1, 2, Symlink)]),
     path_call(37, "linkat", &[Notified(Always)], &[path_at(0, 1, Nothing), path_at(2, 3, Name)]),
     path_call(38, "renameat", &[Notified(Always)], &[path_at(0, 1, Nothing), path_at(2, 3, Name)]),
     path_call(39, "umount2", &[Denied], &[path(0, Nothing)]),

@@ -132,6 +132,8 @@ pub enum Creates {
     Name,
     /// The name of an empty directory.
     Directory,
+    /// The name of a symlink.
+    Symlink,
     /// A name, if the flags in an argument have `RENAME_EXCHANGE`.
     NameIfExchanged {
         /// Position of the flags.
@@ -177,8 +179,18 @@ pub struct CreatedName {
     pub directory: i32,
     /// Address of the path in the caller's memory.
     pub path: u64,
-    /// The name is that of an empty directory.
-    pub is_directory: bool,
+    pub kind: CreatedKind,
+}
+
+/// Kind of a new name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreatedKind {
+    /// A new file, or an existing file or directory.
+    Any,
+    /// An empty directory.
+    Directory,
+    /// A symlink.
+    Symlink,
 }
 
 impl Architecture {
@@ -241,10 +253,13 @@ impl Call {
     pub fn created_names(&self, arguments: [u64; 6]) -> impl Iterator<Item = CreatedName> {
         let at = move |position: u8| arguments[usize::from(position)];
         self.paths.iter().filter_map(move |argument| {
-            let is_directory = match argument.creates {
-                Creates::Name => false,
-                Creates::Directory => true,
-                Creates::NameIfExchanged { flags } if at(flags) & RENAME_EXCHANGE != 0 => false,
+            let kind = match argument.creates {
+                Creates::Name => CreatedKind::Any,
+                Creates::Directory => CreatedKind::Directory,
+                Creates::Symlink => CreatedKind::Symlink,
+                Creates::NameIfExchanged { flags } if at(flags) & RENAME_EXCHANGE != 0 => {
+                    CreatedKind::Any
+                }
                 Creates::NameIfExchanged { .. } | Creates::Nothing => return None,
             };
             let directory = match argument.directory {
@@ -252,7 +267,7 @@ impl Call {
                 // A descriptor is an `int`; the kernel ignores the upper half.
                 Directory::Argument(position) => at(position) as i32,
             };
-            Some(CreatedName { directory, path: at(argument.path), is_directory })
+            Some(CreatedName { directory, path: at(argument.path), kind })
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use super::AddressArgument::{Direct, InMessage, InMessages};
 use super::Condition::{Always, CreateFlag, Untagged};
-use super::Creates::{Directory, Name, NameIfExchanged, Nothing};
+use super::Creates::{Directory, Name, NameIfExchanged, Nothing, Symlink};
 use super::Rule::{
     Absent, AffectsProcess, AffectsSelected, AnsweredByInit, ByArguments, ChangesAttributes,
     Denied, DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode, SetsModeOfNew,
@@ -70,7 +70,7 @@ const CALLS: &[Call] = &[
     path_call(83, "mkdir", &[Notified(Always)], &[path(0, Directory)]),
     path_call(85, "creat", &[Notified(Always), SetsMode { mode: 1 }], &[path(0, Name)]),
     path_call(86, "link", &[Notified(Always)], &[path(0, Nothing), path(1, Name)]),
-    path_call(88, "symlink", &[Notified(Always)], &[path(1, Name)]),
+    path_call(88, "symlink", &[Notified(Always)], &[path(1, Symlink)]),
     path_call(90, "chmod", &[ChangesAttributes, SetsMode { mode: 1 }], &[path(0, Nothing)]),
     call(91, "fchmod", &[ChangesAttributes, SetsMode { mode: 1 }]),
     path_call(92, "chown", &[ChangesAttributes], &[path(0, Nothing)]),
@@ -148,7 +148,7 @@ const CALLS: &[Call] = &[
     path_call(263, "unlinkat", &[], &[path_at(0, 1, Nothing)]),
     path_call(264, "renameat", &[Notified(Always)], &[path_at(0, 1, Nothing), path_at(2, 3, Name)]),
     path_call(265, "linkat", &[Notified(Always)], &[path_at(0, 1, Nothing), path_at(2, 3, Name)]),
-    path_call(266, "symlinkat", &[Notified(Always)], &[path_at(1, 2, Name)]),
+    path_call(266, "symlinkat", &[Notified(Always)], &[path_at(1, 2, Symlink)]),
     path_call(267, "readlinkat", &[], &[path_at(0, 1, Nothing)]),
     path_call(
         268,

@@ -140,23 +140,49 @@ pub fn open_plain(root: Fd, path: CStr<'_>) -> Result<Fd> {
     sys!(openat2, root, path.as_ptr(), how.as_ptr(), 24).map(|fd| fd as Fd)
 }
 
+/// Like [`open_plain`], for a path that ends in a symlink. Opens the symlink itself.
+pub fn open_plain_link(root: Fd, path: CStr<'_>) -> Result<Fd> {
+    let how = [(O_PATH | O_NOFOLLOW | O_CLOEXEC) as u64, 0, 0x04 | 0x02 | 0x10];
+    let opened = sys!(openat2, root, path.as_ptr(), how.as_ptr(), 24)? as Fd;
+    expect_link(opened)
+}
+
 /// Like [`open_plain`] from the root of the process, without `openat2`, about which the kernel
 /// would ask init.
 pub fn open_in_steps(path: CStr<'_>) -> Result<Fd> {
+    let at = open_last_in_steps(path)?;
+    if file_type(at)? == SYMLINK {
+        close(at);
+        return Err(Errno::LOOP);
+    }
+    Ok(at)
+}
+
+/// Like [`open_in_steps`], for a path that ends in a symlink. Opens the symlink itself.
+pub fn open_link_in_steps(path: CStr<'_>) -> Result<Fd> {
+    expect_link(open_last_in_steps(path)?)
+}
+
+fn expect_link(opened: Fd) -> Result<Fd> {
+    if file_type(opened)? == SYMLINK {
+        return Ok(opened);
+    }
+    close(opened);
+    Err(Errno::INVAL)
+}
+
+/// Opens a path component by component. Opens a symlink at the end itself.
+fn open_last_in_steps(path: CStr<'_>) -> Result<Fd> {
     let mut at = open(AT_FDCWD, c(b"/\0"), O_PATH, 0)?;
     let mut name = [0; 256];
     for part in path.bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
         let end = part.len();
         name.get_mut(..end).ok_or(Errno::INVAL)?.copy_from_slice(part);
         *name.get_mut(end).ok_or(Errno::INVAL)? = 0;
-        // This opens a symlink itself. The next component below it fails, and the last is checked.
+        // This opens a symlink itself. The next component below it fails.
         let next = open(at, CStr::new(&name[..=end]).ok_or(Errno::INVAL)?, O_PATH | O_NOFOLLOW, 0);
         close(at);
         at = next?;
-    }
-    if file_type(at)? == SYMLINK {
-        close(at);
-        return Err(Errno::LOOP);
     }
     Ok(at)
 }

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use policy::{BindAccess, CreationRules, DeniedPath, MountOp};
+use policy::{BindAccess, CreationRules, DeniedPath, MountOp, Zone};
 
 use super::wire;
 use crate::sandbox::Limits;
@@ -43,6 +43,7 @@ impl Encoder {
                 MountOp::HideDirectory { contains_mounts: true, .. } => (wire::OP_HIDE_AROUND, 0),
                 MountOp::HideFile { .. } => (wire::OP_HIDE_FILE, 0),
                 MountOp::Bind { access: how, .. } => (wire::OP_BIND, access(how)),
+                MountOp::PinLink { .. } => (wire::OP_PIN_LINK, wire::READ_ONLY),
                 // Init fails on an unknown operation.
                 _ => (u32::MAX, 0),
             };
@@ -62,10 +63,26 @@ impl Encoder {
     pub(super) fn creation_rules(&mut self, rules: &CreationRules) {
         let names = rules.intercepted_names();
         let paths: Vec<PathBuf> = rules.denied_paths.iter().map(DeniedPath::path).collect();
-        self.texts(rules.watched_names.iter().map(String::as_bytes));
+        self.texts(rules.watched_names.iter().map(Vec::as_slice));
         self.texts(names.iter().map(Vec::as_slice));
         self.texts(paths.iter().map(|path| path.as_os_str().as_bytes()));
-        self.texts(rules.denied_patterns.iter().map(String::as_bytes));
+        self.texts(rules.denied_patterns.iter().map(Vec::as_slice));
+        self.zones(&rules.zones);
+    }
+
+    /// Writes the zones after the other creation rules.
+    fn zones(&mut self, zones: &[Zone]) {
+        self.count(zones.len());
+        for Zone { dir, kind, .. } in zones {
+            let kind = match (kind.denies_repositories(), kind.denies_links()) {
+                (true, true) => wire::ZONE_GIT_CONTAINER,
+                (true, false) => wire::ZONE_NO_REPOSITORIES,
+                (false, true) => wire::ZONE_GIT_DIRECTORY,
+                (false, false) => wire::ZONE_FREE,
+            };
+            let kind = u8::try_from(kind).expect("the numbers of zones are small");
+            self.text(&[&[kind], dir.as_os_str().as_bytes()].concat());
+        }
     }
 
     fn texts<'t>(&mut self, texts: impl ExactSizeIterator<Item = &'t [u8]>) {

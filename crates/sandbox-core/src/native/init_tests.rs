@@ -24,7 +24,7 @@ use crate::sandbox::{CommandSpec, CommandStatus, ExecErrorKind, Limits, Sandbox}
 fn mounts() -> MountPlan {
     let mut mounts = MountPlan::default();
     mounts.ops.push(MountOp::RootWritable);
-    mounts.creation_rules.watched_names.push("watched".to_owned());
+    mounts.creation_rules.watched_names.push(b"watched".to_vec());
     mounts
 }
 

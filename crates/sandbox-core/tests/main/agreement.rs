@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use policy::{Access, Policy, SandboxRuntimeConfig};
+use policy::{Access, PathEntry, Policy, SandboxRuntimeConfig};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -57,9 +57,9 @@ impl Case {
                 created.push(path);
             }
         }
-        let rules = |list: &[String]| -> Vec<String> {
+        let rules = |list: &[String]| -> Vec<PathEntry> {
             let paths = list.iter().map(|path| root.join(path)).filter(|path| path.exists());
-            paths.map(|path| path.to_str().unwrap().to_owned()).collect()
+            paths.map(|path| path.to_str().unwrap().into()).collect()
         };
         let mut config = SandboxRuntimeConfig::default();
         let [hidden, shown, writable, protected] = &self.lists;

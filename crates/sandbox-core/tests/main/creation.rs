@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use policy::Policy;
+use policy::{PathEntry, Policy, SandboxRuntimeConfig};
 use sandbox_core::{CommandOutput, CommandStatus, NativeSandbox, Sandbox};
 
 use crate::calls;
@@ -205,13 +205,12 @@ async fn a_new_protected_name_is_protected_before_the_next_command() {
 fn with_patterns() -> Option<(tempfile::TempDir, std::path::PathBuf, NativeSandbox)> {
     let root = directory_in_sight()?;
     let dir = root.path().canonicalize().unwrap();
-    let policy = Policy::reference(&dir)
-        .home(Path::new("/nonexistent"))
-        .deny_read(&dir.join("**/*.key"))
-        .deny_read(&dir.join("later"))
-        .deny_write(&dir.join("**/*.lock"))
-        .build()
-        .unwrap();
+    // Only settings contain patterns.
+    let mut config = SandboxRuntimeConfig::default();
+    let pattern = |name: &str| PathEntry::from(dir.join(name).to_str().unwrap());
+    config.filesystem.deny_read = vec![pattern("**/*.key"), pattern("later")];
+    config.filesystem.deny_write = vec![pattern("**/*.lock")];
+    let policy = Policy::custom(&dir, config).protect_names().build().unwrap();
     let sandbox = open(&policy, &dir);
     Some((root, dir, sandbox))
 }

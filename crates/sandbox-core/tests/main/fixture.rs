@@ -67,7 +67,9 @@ fn fixture_in(temporary: Arc<tempfile::TempDir>) -> Fixture {
 }
 
 fn policy(root: &Path, dir: &Path) -> Policy {
-    Policy::session(dir).sessions_root(&root.join("sessions")).home(root).build().unwrap()
+    let builder = Policy::session(dir).sessions_root(&root.join("sessions")).home(root);
+    // Most tests treat the session directory like one of the user.
+    builder.protect_names().build().unwrap()
 }
 
 pub(crate) fn spec(command: &str) -> CommandSpec {

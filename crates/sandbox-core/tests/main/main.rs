@@ -15,6 +15,8 @@ mod files;
 #[cfg(feature = "native")]
 mod fixture;
 #[cfg(feature = "native")]
+mod git;
+#[cfg(feature = "native")]
 mod groups;
 #[cfg(feature = "native")]
 mod landlock;

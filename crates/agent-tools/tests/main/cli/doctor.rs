@@ -19,16 +19,17 @@ fn the_weaker_engine_must_be_named_and_reports_its_weaknesses() {
     assert_eq!(ran["artifacts"][0]["relativePath"], "f");
     assert_eq!(cli.run(&["read-file", "f"]).ok().stdout, "x\n");
 
-    // The next session names the directory that this engine cannot protect.
-    cli.run(&["bash", "mkdir -p repo/.git/hooks"]).ok();
-    let denied = cli.run(&["bash", "true"]);
+    // A session names the directory of the user that this engine cannot protect.
+    let hook = cli.write("user/repo/.git/hooks/x", "");
+    let user = hook.ancestors().nth(4).unwrap().to_str().unwrap();
+    let denied = cli.run(&["bash", "--allow-write", user, "true"]);
     assert_eq!(denied.code, 125);
     assert!(
         denied.stderr.contains("repo/.git/hooks") && denied.stderr.contains("`inner-rules`"),
         "{}",
         denied.stderr
     );
-    cli.run(&["--accept", "inner-rules", "bash", "true"]).ok();
+    cli.run(&["--accept", "inner-rules", "bash", "--allow-write", user, "true"]).ok();
     assert_eq!(cli.run(&["--accept", "nonsense", "bash", "true"]).code, 2);
     assert_eq!(cli.run(&["sandbox", "-c", "exit 7"]).code, 7);
 }

@@ -3,7 +3,7 @@
 mod sockets;
 
 use super::assembler::{AND, JUMP_ANY_BIT, JUMP_AT_LEAST, JUMP_EQUAL, LOAD, RETURN};
-use super::table::{AddressArgument, CreatedName, Creates};
+use super::table::{AddressArgument, CreatedKind, CreatedName, Creates};
 use super::*;
 
 /// Runs a program like the kernel, on one call.
@@ -324,12 +324,12 @@ fn an_exchange_creates_both_names() {
     for architecture in ARCHITECTURES {
         let call = row(architecture, "renameat2");
         let names = |flags| call.created_names([3, 10, u64::MAX, 20, flags, 0]).collect::<Vec<_>>();
-        let new = CreatedName { directory: -1, path: 20, is_directory: false };
-        let old = CreatedName { directory: 3, path: 10, is_directory: false };
+        let new = CreatedName { directory: -1, path: 20, kind: CreatedKind::Any };
+        let old = CreatedName { directory: 3, path: 10, kind: CreatedKind::Any };
         assert_eq!(names(0), [new]);
         assert_eq!(names(2), [old, new]);
         let call = row(architecture, "mkdirat");
-        let directory = CreatedName { directory: 4, path: 30, is_directory: true };
+        let directory = CreatedName { directory: 4, path: 30, kind: CreatedKind::Directory };
         assert_eq!(call.created_names([4, 30, 0, 0, 0, 0]).collect::<Vec<_>>(), [directory]);
     }
 }

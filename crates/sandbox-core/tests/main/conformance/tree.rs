@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use policy::SandboxRuntimeConfig;
+use policy::{PathEntry, SandboxRuntimeConfig};
 use sandbox_core::{CommandSpec, CommandStatus, Sandbox};
 
 use super::cases::Case;
@@ -134,7 +134,8 @@ pub(super) fn settings(case: &Case, fixture: &Fixture) -> SandboxRuntimeConfig {
             None => rule.to_owned(),
         },
     };
-    let paths = |rules: &[&str]| rules.iter().map(|rule| path(rule)).collect::<Vec<_>>();
+    let paths =
+        |rules: &[&str]| rules.iter().map(|rule| path(rule).into()).collect::<Vec<PathEntry>>();
     let mut config = SandboxRuntimeConfig::default();
     let files = &mut config.filesystem;
     files.allow_write = paths(&["W"]);

@@ -49,7 +49,8 @@ pub(super) fn target() -> Target {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     }
     let mut policy = Policy::session(&dir).sessions_root(&root.join("sessions")).home(&root);
-    policy = policy.deny_write(&dir.join("ghost")).deny_write(&dir.join("no/where"));
+    policy =
+        policy.protect_names().deny_write(&dir.join("ghost")).deny_write(&dir.join("no/where"));
     if !without_namespaces() {
         policy = policy
             .deny_write(&dir.join("denied.txt"))

@@ -134,18 +134,14 @@ fn compile(config: &SandboxRuntimeConfig, cwd: &Path, home: &Path) -> Result<Pol
     let files = &mut config.filesystem;
     let lists = [&mut files.deny_read, &mut files.allow_write, &mut files.deny_write];
     for rule in lists.into_iter().chain(files.allow_read.as_mut()).flatten() {
-        if !rule.starts_with(['/', '~']) {
-            *rule = cwd.join(rule.trim_start_matches("./")).to_string_lossy().into_owned();
-        }
+        *rule = rule.relative_to(cwd);
     }
     let policy = Policy::from_config(config.clone(), home).map_err(Failure::not_run)?;
     if !policy.explain(cwd, Access::Read).allowed {
         return Ok(policy);
     }
     // A private /tmp would hide a working directory below /tmp.
-    let cwd =
-        cwd.to_str().ok_or_else(|| Failure::not_run_text("the working directory is not UTF-8"))?;
-    config.filesystem.allow_read.get_or_insert_default().push(cwd.to_owned());
+    config.filesystem.allow_read.get_or_insert_default().push(cwd.into());
     Policy::from_config(config, home).map_err(Failure::not_run)
 }
 

@@ -1,0 +1,188 @@
+//! Entries of the lists of paths.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{self, MapAccess, Visitor};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::creation::literal;
+use crate::rules::is_glob;
+
+/// An entry of `denyRead`, `allowRead`, `allowWrite` or `denyWrite`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PathEntry {
+    /// A path or a pattern. A name that contains the characters of patterns is read both ways.
+    Pattern(String),
+    /// A path whose characters all belong to names: `{"path": …, "literal": true}`.
+    ///
+    /// JSON cannot hold a path that is not UTF-8. Its invalid bytes are replaced there.
+    Literal(PathBuf),
+}
+
+impl PathEntry {
+    /// Returns the entry with a relative path made absolute. The characters of `dir` belong to
+    /// names; those of the entry keep their meaning.
+    #[must_use]
+    pub fn relative_to(&self, dir: &Path) -> Self {
+        match self {
+            Self::Pattern(text) if text.starts_with(['/', '~']) => self.clone(),
+            Self::Pattern(text) if is_glob(text) => {
+                let names = dir.iter().skip(1).map(|name| {
+                    let escaped = String::from_utf8_lossy(&literal(name)).into_owned();
+                    format!("/{escaped}")
+                });
+                let dir: String = names.collect();
+                Self::Pattern(format!("{dir}/{}", text.trim_start_matches("./")))
+            }
+            Self::Pattern(text) => Self::Literal(dir.join(text)),
+            Self::Literal(path) => Self::Literal(dir.join(path)),
+        }
+    }
+
+    /// Returns whether the settings state the entry exactly. Only a literal path can be inexact.
+    pub(crate) fn is_exact(&self) -> bool {
+        match self {
+            Self::Pattern(_) => true,
+            Self::Literal(path) => path.to_str().is_some(),
+        }
+    }
+}
+
+impl From<&str> for PathEntry {
+    fn from(text: &str) -> Self {
+        Self::Pattern(text.to_owned())
+    }
+}
+
+impl From<String> for PathEntry {
+    fn from(text: String) -> Self {
+        Self::Pattern(text)
+    }
+}
+
+impl From<&Path> for PathEntry {
+    fn from(path: &Path) -> Self {
+        Self::Literal(path.to_owned())
+    }
+}
+
+impl PartialEq<&str> for PathEntry {
+    fn eq(&self, other: &&str) -> bool {
+        match self {
+            Self::Pattern(text) => text == other,
+            Self::Literal(path) => path.as_os_str() == *other,
+        }
+    }
+}
+
+impl fmt::Display for PathEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pattern(text) => f.write_str(text),
+            Self::Literal(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Serialize for PathEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.to_string();
+        // srt before 0.0.83 knows texts only, so an object stands only where a text would differ.
+        let is_plain = text.starts_with('/') && !is_glob(&text);
+        if is_plain || matches!(self, Self::Pattern(_)) {
+            return serializer.serialize_str(&text);
+        }
+        let mut object = serializer.serialize_struct("PathEntry", 2)?;
+        object.serialize_field("path", &text)?;
+        object.serialize_field("literal", &true)?;
+        object.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for PathEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EntryVisitor)
+    }
+}
+
+struct EntryVisitor;
+
+impl<'de> Visitor<'de> for EntryVisitor {
+    type Value = PathEntry;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a path, or {\"path\": …, \"literal\": true}")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<PathEntry, E> {
+        Ok(text.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PathEntry, A::Error> {
+        const FIELDS: [&str; 2] = ["path", "literal"];
+        let (mut path, mut literal) = (None, false);
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "path" => path = Some(map.next_value::<String>()?),
+                "literal" => literal = map.next_value()?,
+                other => return Err(de::Error::unknown_field(other, &FIELDS)),
+            }
+        }
+        let path = path.ok_or_else(|| de::Error::missing_field("path"))?;
+        if !literal {
+            return Err(de::Error::custom("an object needs \"literal\": true"));
+        }
+        Ok(PathEntry::Literal(path.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(entry: &PathEntry, json: &str) {
+        assert_eq!(serde_json::to_string(entry).unwrap(), json);
+    }
+
+    #[test]
+    fn a_literal_path_is_an_object_where_a_text_would_mean_something_else() {
+        check(&"/a/*".into(), r#""/a/*""#);
+        check(&Path::new("/a/b").into(), r#""/a/b""#);
+        check(&Path::new("/a/[b]").into(), r#"{"path":"/a/[b]","literal":true}"#);
+        check(&Path::new("~").into(), r#"{"path":"~","literal":true}"#);
+    }
+
+    #[test]
+    fn the_directory_of_a_relative_entry_has_no_pattern_characters() {
+        let dir = Path::new("/w[1]");
+        let absolute = |entry: PathEntry| entry.relative_to(dir);
+        assert_eq!(absolute("./a".into()), PathEntry::from(Path::new("/w[1]/a")));
+        assert_eq!(absolute("*.c".into()), PathEntry::from("/w[[]1]/*.c"));
+        assert_eq!(absolute("/x/*".into()), PathEntry::from("/x/*"));
+        assert_eq!(absolute("~/x".into()), PathEntry::from("~/x"));
+        assert_eq!(absolute(Path::new("a*").into()), PathEntry::from(Path::new("/w[1]/a*")));
+    }
+
+    #[test]
+    fn an_object_without_the_mark_or_with_another_key_is_rejected() {
+        let parse = |json: &str| serde_json::from_str::<PathEntry>(json);
+        assert_eq!(
+            parse(r#"{"path":"/[a]","literal":true}"#).unwrap(),
+            PathEntry::from(Path::new("/[a]"))
+        );
+        for json in [
+            r#"{"path":"/a"}"#,
+            r#"{"path":"/a","literal":false}"#,
+            r#"{"literal":true}"#,
+            r#"{"path":"/a","literal":true,"x":1}"#,
+            "3",
+            "null",
+        ] {
+            assert!(parse(json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Names in a git directory that lead a later git command to a program, to configuration, or out
+//! of the repository.
+//!
+//! A session may commit to a repository that it was given, so most of its git directory stays
+//! writable. The names of [`PROTECTED`] do not. They come from a review of
+//! `gitrepository-layout(5)`, `git-config(1)`, `gitmodules(5)` and `gitattributes(5)`; the rest of
+//! this documentation states why the other names stay writable.
+//!
+//! Rules beyond single names:
+//! 1. The entry `.git` itself is read-only: a directory cannot be moved, and a pointer file or a
+//!    symlink cannot be replaced.
+//! 2. No symlink can be created in a git directory. Git follows links when it writes `index`,
+//!    `COMMIT_EDITMSG`, `FETCH_HEAD` and `logs`, so a link would let it write anywhere.
+//! 3. No repository can be created in a work tree, in `modules` or in `worktrees`. The agent writes
+//!    the index, and git runs in every submodule that the index names. So `.git` and `HEAD` cannot
+//!    be created there ([`REPOSITORY_NAMES`]). The same holds for the directories above a work
+//!    tree, because git searches them if a repository is damaged.
+//! 4. Files that a configuration names are read-only if a session could write them: `include.path`,
+//!    `core.hooksPath`, and each program that lies in a work tree; see `git_leads`.
+//!
+//! Names that stay writable:
+//! - `HEAD`, `refs`, `packed-refs`, `reftable`, `logs`, `ORIG_HEAD`, `FETCH_HEAD`, `MERGE_HEAD`,
+//!   `shallow`, `info/grafts`: they select commits, and a commit runs nothing.
+//! - `index`, `sharedindex.*`, `objects`, `info/commit-graph`: they hold content. Rule 3 covers the
+//!   submodules that an index names.
+//! - `info/attributes` and `.gitattributes`: they select a filter, a merge driver or a diff driver
+//!   by name. The program of that name is in a configuration, which is protected.
+//! - `info/exclude`, `info/sparse-checkout`, `.gitignore`, `.mailmap`: lists of paths and names.
+//! - `COMMIT_EDITMSG`, `MERGE_MSG`, `SQUASH_MSG`, `description`: texts.
+//! - `sequencer`, `rebase-apply`: lists of commits. Git accepts no `exec` line in them.
+//! - `.gitmodules` in the index: git accepts no command from it. The file is protected as well.
+
+/// A protected name in a git directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GitName {
+    /// Path below the git directory.
+    pub(crate) path: &'static str,
+    pub(crate) role: Role,
+}
+
+/// Use that git makes of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Configuration. `allowGitConfig` lifts the protection.
+    Config,
+    /// Programs, or a way to other programs or configuration.
+    Lead,
+}
+
+const fn lead(path: &'static str) -> GitName {
+    GitName { path, role: Role::Lead }
+}
+
+const fn config(path: &'static str) -> GitName {
+    GitName { path, role: Role::Config }
+}
+
+/// The protected names, in the git directory of every repository, submodule and worktree.
+pub(crate) const PROTECTED: [GitName; 11] = [
+    // Aliases, filters, `core.fsmonitor`, `core.sshCommand`, `core.hooksPath` and many more.
+    config("config"),
+    // The same for one worktree (`extensions.worktreeConfig`).
+    config("config.worktree"),
+    // Programs that most git commands run (`githooks(5)`).
+    lead("hooks"),
+    // Replaces the directory of the configuration, the hooks and the objects.
+    lead("commondir"),
+    // Path of a worktree, which `git worktree remove` deletes.
+    lead("gitdir"),
+    // Other object directories. `git fetch` runs git in the repositories around them.
+    lead("objects/info/alternates"),
+    // The same for clients that read the repository over HTTP.
+    lead("objects/info/http-alternates"),
+    // Remote repositories in the old form. A URL can select a program (`gitremote-helpers(7)`).
+    lead("remotes"),
+    lead("branches"),
+    // A list of steps with `exec` lines, which `git rebase --continue` runs.
+    lead("rebase-merge"),
+    // Daemon of `core.fsmonitor`, to which git connects.
+    lead("fsmonitor--daemon.ipc"),
+];
+
+/// Directories in a git directory that contain further git directories.
+pub(crate) const CONTAINERS: [&str; 2] = ["modules", "worktrees"];
+
+/// Names in a git directory that git replaces as it works, besides those in capitals.
+pub(crate) const DATA: [&str; 6] = ["index", "info", "logs", "objects", "packed-refs", "refs"];
+
+/// Names that make a directory a repository: the entry of a work tree, and the file without which
+/// git takes no directory for a git directory.
+pub(crate) const REPOSITORY_NAMES: [&str; 2] = [GIT, HEAD];
+/// Name of the git directory, or of a pointer to it, in a work tree.
+pub(crate) const GIT: &str = ".git";
+/// Name of the file that every git directory has.
+pub(crate) const HEAD: &str = "HEAD";
+/// Name of the file by which a worktree refers to its repository.
+pub(crate) const COMMON_DIR: &str = "commondir";
+/// Configuration of the user and of the machine. The first two are below the home directory.
+pub(crate) const USER_CONFIGS: [&str; 2] = [".gitconfig", ".config/git/config"];
+/// Configuration of the machine.
+pub(crate) const SYSTEM_CONFIG: &str = "/etc/gitconfig";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_protected_name_makes_a_repository_unusable_for_commits() {
+        for used in ["HEAD", "index", "logs", "objects", "refs", "COMMIT_EDITMSG", "info"] {
+            assert!(PROTECTED.iter().all(|name| name.path != used), "{used}");
+        }
+    }
+}

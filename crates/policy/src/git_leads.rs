@@ -1,0 +1,132 @@
+//! Files in writable directories that the configuration of a repository names.
+//!
+//! Git runs programs and reads further files that `core.hooksPath`, `include.path`, filters,
+//! aliases and other variables name. A session that can write such a file decides what the user's
+//! git executes. So each of them is protected if it lies in a writable directory.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::git;
+use crate::git_config::{self, Variable};
+use crate::rules::resolve_lexically;
+use crate::tree::{NodeKind, Tree};
+
+/// Maximum size of a configuration file that is read.
+const MAX_CONFIG_BYTES: usize = 256 * 1024;
+/// Maximum number of nested files, as in git.
+const MAX_INCLUDES: usize = 10;
+/// Variables that name a list of paths, commits or names, which executes nothing.
+const DATA: [(&[u8], &[u8]); 5] = [
+    (b"blame", b"ignorerevsfile"),
+    (b"mailmap", b"file"),
+    (b"core", b"excludesfile"),
+    (b"core", b"attributesfile"),
+    (b"commit", b"template"),
+];
+
+/// A search for the files that configurations name.
+pub(crate) struct LeadSearch<'s> {
+    pub(crate) tree: &'s dyn Tree,
+    pub(crate) home: &'s Path,
+    /// Configuration files that were read, each for one directory of hooks.
+    read: BTreeSet<(PathBuf, PathBuf)>,
+    /// Git directories that were followed.
+    git_dirs: BTreeSet<PathBuf>,
+    /// Paths that must not change, also if they do not exist.
+    pub(crate) leads: BTreeSet<PathBuf>,
+}
+
+impl<'s> LeadSearch<'s> {
+    pub(crate) fn new(tree: &'s dyn Tree, home: &'s Path) -> Self {
+        Self {
+            tree,
+            home,
+            read: BTreeSet::new(),
+            git_dirs: BTreeSet::new(),
+            leads: BTreeSet::new(),
+        }
+    }
+
+    /// Follows the configuration that git uses in `git_dir`. Relative programs begin in `dir`.
+    pub(crate) fn follow(&mut self, git_dir: &Path, dir: &Path) {
+        self.git_dirs.insert(git_dir.to_owned());
+        let own = git::PROTECTED.iter().filter(|name| name.role == git::Role::Config);
+        let own: Vec<PathBuf> = own.map(|name| git_dir.join(name.path)).collect();
+        let of_user = git::USER_CONFIGS.map(|name| self.home.join(name));
+        for file in own.into_iter().chain(of_user).chain([PathBuf::from(git::SYSTEM_CONFIG)]) {
+            self.follow_file(&file, dir, 0);
+        }
+    }
+
+    fn follow_file(&mut self, file: &Path, dir: &Path, depth: usize) {
+        if depth > MAX_INCLUDES || !self.read.insert((file.to_owned(), dir.to_owned())) {
+            return;
+        }
+        // The file may be a symlink, which git follows.
+        let Ok(canonical) = self.tree.canonicalize(file) else { return };
+        let Ok(content) = self.tree.read_start(&canonical, MAX_CONFIG_BYTES) else { return };
+        for Variable { section, name, value } in git_config::read(&content) {
+            match (&section[..], &name[..]) {
+                (b"include" | b"includeif", b"path") => {
+                    let base = canonical.parent().unwrap_or(dir).to_owned();
+                    let Some(included) = self.path(&base, &value) else { continue };
+                    self.leads.insert(included.clone());
+                    self.follow_file(&included, dir, depth + 1);
+                }
+                (b"core", b"hookspath") => {
+                    let Some(hooks) = self.path(dir, &value) else { continue };
+                    // The generated hooks in `.husky/_` run those in `.husky`.
+                    let is_generated = hooks.ends_with("_");
+                    let hooks = hooks.parent().filter(|_| is_generated).unwrap_or(&hooks);
+                    self.leads.insert(hooks.to_owned());
+                }
+                key if DATA.contains(&key) => {}
+                _ => self.add_programs(dir, &value),
+            }
+        }
+    }
+
+    /// Adds the existing files that the words of a value name.
+    fn add_programs(&mut self, dir: &Path, value: &[u8]) {
+        let is_quote = |byte: &u8| matches!(byte, b'\'' | b'"');
+        let whole = value.strip_prefix(b"!").unwrap_or(value);
+        let words = whole.split(|byte| {
+            byte.is_ascii_whitespace() || is_quote(byte) || b";&|()<>$`=".contains(byte)
+        });
+        for word in words.chain([whole]).filter(|word| !word.is_empty()) {
+            let Some(path) = self.path(dir, word) else { continue };
+            let Ok(target) = self.tree.canonicalize(&path) else { continue };
+            let is_file = matches!(self.tree.kind(&target), Ok(Some(NodeKind::File)));
+            if is_file && !self.is_data(&target) {
+                self.leads.insert(path);
+            }
+        }
+    }
+
+    /// Returns whether git itself writes a file. Values such as `refs/heads/main` name it too.
+    fn is_data(&self, path: &Path) -> bool {
+        // The git directory of a submodule lies in that of its superproject.
+        let mut inside = self.git_dirs.iter().filter_map(|dir| path.strip_prefix(dir).ok());
+        inside.any(|inside| {
+            inside.iter().next().is_some_and(|name| {
+                let is_state = name.as_bytes().iter().all(|b| b.is_ascii_uppercase() || *b == b'_');
+                is_state || git::DATA.iter().any(|data| name == *data)
+            })
+        })
+    }
+
+    /// Returns the path that a value names.
+    fn path(&self, dir: &Path, value: &[u8]) -> Option<PathBuf> {
+        if value.is_empty() || value.len() > 4096 || value.contains(&0) {
+            return None;
+        }
+        let (base, value) = match value.strip_prefix(b"~/") {
+            Some(below) => (self.home, below),
+            None => (dir, value),
+        };
+        Some(resolve_lexically(base, Path::new(OsStr::from_bytes(value))))
+    }
+}

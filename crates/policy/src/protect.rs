@@ -1,0 +1,236 @@
+//! Protection of the names that other programs execute, in the writable directories of the user.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+
+use crate::compile::MountCompiler;
+use crate::creation::{Zone, ZoneKind};
+use crate::git::{self, Role};
+use crate::git_leads::LeadSearch;
+use crate::mandatory;
+use crate::plan::{MountError, UnenforcedReason};
+use crate::policy::Policy;
+use crate::repositories::{Found, RepositorySearch};
+use crate::tree::{NodeKind, inspectable_above};
+
+/// Maximum number of symlinks on one path; the kernel has the same limit (`path_resolution(7)`).
+const MAX_LINKS: usize = 40;
+
+/// Canonical paths that stay as they are.
+#[derive(Debug, Default)]
+pub(crate) struct Protected {
+    /// Read-only files and directories.
+    pub(crate) paths: BTreeSet<PathBuf>,
+    /// Symlinks that cannot be removed. Their targets are protected on their own.
+    pub(crate) links: BTreeSet<PathBuf>,
+    /// Writable directories that cannot be moved.
+    pub(crate) anchored: BTreeSet<PathBuf>,
+    /// Parts of the tree with their own rules for new names.
+    pub(crate) zones: Vec<Zone>,
+}
+
+impl MountCompiler<'_> {
+    /// Protects the names in the writable directories, except the session's own directory.
+    pub(crate) fn protect_names(
+        &mut self,
+        policy: &Policy,
+        writable: &BTreeSet<PathBuf>,
+        protected: &mut Protected,
+    ) -> Result<(), MountError> {
+        let own = match policy.own_directory() {
+            Some(dir) => self.resolve(dir)?,
+            None => None,
+        };
+        let mut leads = LeadSearch::new(self.tree, policy.home());
+        for root in writable.iter().filter(|root| Some(*root) != own.as_ref()) {
+            if self.kind(root)? == Some(NodeKind::Directory) {
+                self.has_protected_names = true;
+                let found = self.search(policy, root, own.as_deref(), writable, protected)?;
+                for (git_dir, dir) in &found.settings {
+                    leads.follow(git_dir, dir);
+                }
+            }
+        }
+        if !protected.zones.is_empty() {
+            let free = own.into_iter().map(|dir| Zone { dir, kind: ZoneKind::Free });
+            protected.zones.extend(free);
+        }
+        for lead in &leads.leads {
+            let is_writable = |path: &Path| writable.iter().any(|root| path.starts_with(root));
+            if is_writable(lead)
+                || self.resolve(lead).ok().flatten().is_some_and(|path| is_writable(&path))
+            {
+                self.protect(lead, protected)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Protects the names in one directory and in every repository in it. At its top level and in a
+    /// repository, names that do not exist are protected too.
+    fn search(
+        &mut self,
+        policy: &Policy,
+        root: &Path,
+        own: Option<&Path>,
+        writable: &BTreeSet<PathBuf>,
+        protected: &mut Protected,
+    ) -> Result<Found, MountError> {
+        let (tree, visited) = (self.tree, &mut self.searched);
+        let mut search = RepositorySearch { tree, writable, own, visited, found: Found::default() };
+        let is_complete = search.find(root, policy.config().mandatory_deny_search_depth);
+        let found = search.found;
+        let top_level = mandatory::names().map(|name| root.join(name));
+        // A name that the search has not found does not exist.
+        let names: HashSet<&PathBuf> = found.names.iter().collect();
+        self.absent.read_only.extend(top_level.clone().filter(|name| !names.contains(name)));
+        let tops: HashSet<PathBuf> = top_level.collect();
+        for name in &found.names {
+            if !self.protect_existing(name, protected)? && tops.contains(name) {
+                self.absent.read_only_or_link.insert(name.clone());
+            }
+        }
+        for git_dir in &found.git_dirs {
+            self.protect_repository(policy, git_dir, protected)?;
+        }
+        for dir in &found.incomplete {
+            protected.anchored.insert(dir.clone());
+            for name in ["objects", "refs", git::COMMON_DIR] {
+                if self.tree.kind(&dir.join(name)).is_ok_and(|kind| kind.is_none()) {
+                    self.absent.read_only.insert(dir.join(name));
+                }
+            }
+        }
+        self.close_repositories(root, &found, protected)?;
+        // The entries of a directory that cannot be listed are unknown, and a command of the same
+        // user could make it listable.
+        protected.paths.extend(found.unreadable.iter().cloned());
+        if !is_complete {
+            self.report_unenforced("allowWrite", &root.display(), UnenforcedReason::TooLarge);
+        }
+        Ok(found)
+    }
+
+    fn protect_repository(
+        &mut self,
+        policy: &Policy,
+        git_dir: &Path,
+        protected: &mut Protected,
+    ) -> Result<(), MountError> {
+        protected.anchored.insert(git_dir.to_owned());
+        protected.zones.push(Zone { dir: git_dir.to_owned(), kind: ZoneKind::GitDirectory });
+        for name in git::PROTECTED {
+            if name.role != Role::Config || !policy.allows_git_config() {
+                self.protect(&git_dir.join(name.path), protected)?;
+            }
+        }
+        for container in git::CONTAINERS {
+            let container = git_dir.join(container);
+            match self.tree.kind(&container) {
+                Ok(Some(NodeKind::Directory)) => {
+                    protected.anchored.insert(container.clone());
+                    protected.zones.push(Zone { dir: container, kind: ZoneKind::GitContainer });
+                }
+                _ => self.protect(&container, protected)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Denies new repositories where git would find them instead of an existing one: in its work
+    /// tree, and in the directories above.
+    fn close_repositories(
+        &mut self,
+        root: &Path,
+        found: &Found,
+        protected: &mut Protected,
+    ) -> Result<(), MountError> {
+        let no_new = |dir: &PathBuf| Zone { dir: dir.clone(), kind: ZoneKind::NoNewRepositories };
+        protected.zones.extend(found.work_trees.iter().map(no_new));
+        let mut above = BTreeSet::new();
+        for dir in found.work_trees.iter().chain(&found.git_dirs).chain(&found.incomplete) {
+            above.extend(dir.ancestors().skip(1).take_while(|dir| dir.starts_with(root)));
+        }
+        for dir in above.into_iter().filter(|dir| !found.git_dirs.contains(*dir)) {
+            for name in git::REPOSITORY_NAMES {
+                let path = dir.join(name);
+                if self.tree.kind(&path).is_ok_and(|kind| kind.is_none()) {
+                    self.absent.read_only.insert(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Protects a path, also if it does not exist.
+    pub(crate) fn protect(
+        &mut self,
+        path: &Path,
+        protected: &mut Protected,
+    ) -> Result<(), MountError> {
+        if !self.protect_existing(path, protected)? {
+            self.absent.read_only_or_link.insert(path.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Protects a path if it exists, or a directory above if that is unknown. Protects the symlinks
+    /// that lead to it as well. Returns `false` for an absent path and a dangling symlink.
+    fn protect_existing(
+        &mut self,
+        path: &Path,
+        protected: &mut Protected,
+    ) -> Result<bool, MountError> {
+        self.pin_links(path, protected);
+        let inspected = match self.kind(path) {
+            Ok(Some(_)) => self.resolve(path),
+            other => other.map(|_| None),
+        };
+        let found = match inspected {
+            Ok(found) => found,
+            Err(error) => Some(inspectable_above(self.tree, path).ok_or(error)?),
+        };
+        let exists = found.is_some();
+        protected.paths.extend(found);
+        Ok(exists)
+    }
+
+    /// Records the symlinks through which a path leads to its file.
+    fn pin_links(&self, path: &Path, protected: &mut Protected) {
+        let mut at = PathBuf::from("/");
+        let mut rest: Vec<OsString> = names_reversed(path);
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                at.pop();
+                continue;
+            }
+            at.push(&name);
+            match self.tree.kind(&at) {
+                Ok(Some(NodeKind::Symlink)) if links < MAX_LINKS => {
+                    links += 1;
+                    protected.links.insert(at.clone());
+                    let Ok(target) = self.tree.read_link(&at) else { return };
+                    at.pop();
+                    if target.is_absolute() {
+                        at = PathBuf::from("/");
+                    }
+                    rest.extend(names_reversed(&target));
+                }
+                Ok(Some(NodeKind::Directory)) => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Returns the names of a path from the last one to the first.
+fn names_reversed(path: &Path) -> Vec<OsString> {
+    let names = path.components().rev().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    names.collect()
+}

@@ -1,0 +1,171 @@
+//! Repositories of the user: no command can make a later git of the user, on the host, run a
+//! program, load configuration, or write outside the repository.
+
+mod vectors;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use policy::Policy;
+use sandbox_core::{CommandOutput, CommandStatus, NativeSandbox, Sandbox, SessionDir};
+use testkit::{rerun_as_ordinary_user, skipped};
+
+use crate::fixture::{spec, without_namespaces};
+use vectors::{EFFECTIVE, REFUSED, SETUP, TOOLS, WORK};
+
+/// Commands that the user runs on the host.
+const HOST_COMMANDS: &str = "git status; git log -1; git fetch -q; git branch -q new
+    git checkout -q other; git checkout -q main; git commit -q --allow-empty -m work; git diff
+    if [ -e .git/rebase-merge ]; then git rebase --continue; fi";
+
+/// Directories of one user: `user` is writable in the sandbox, and `home` and `victim` are not.
+struct Host {
+    _temporary: tempfile::TempDir,
+    root: PathBuf,
+    session: PathBuf,
+}
+
+impl Host {
+    fn new() -> Option<Self> {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path().canonicalize().unwrap();
+        let session = SessionDir::create(&root.join("sessions/s1")).unwrap().path().to_owned();
+        fs::create_dir(root.join("home")).unwrap();
+        fs::create_dir_all(root.join("git-template/hooks")).unwrap();
+        fs::create_dir_all(root.join("git-template/info")).unwrap();
+        let config = "[user]\nname = Ann\nemail = ann@example.com\n[init]\ndefaultBranch = main\n\
+                      [protocol \"file\"]\nallow = always\n[core]\neditor = true\n";
+        let template = format!("[init]\ntemplateDir = {}\n", root.join("git-template").display());
+        fs::write(root.join("home/.gitconfig"), config.to_owned() + &template).unwrap();
+        let host = Self { _temporary: temporary, root, session };
+        if !host.bash("git --version", &host.root) {
+            return None;
+        }
+        assert!(host.bash(SETUP, &host.root));
+        Some(host)
+    }
+
+    /// Runs a script as the user, and returns whether it succeeded.
+    fn bash(&self, script: &str, dir: &Path) -> bool {
+        let script = script.replace("CANARY", self.canary().to_str().unwrap());
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &script]).current_dir(dir).env_clear();
+        bash.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.root.join("home"));
+        bash.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        bash.status().unwrap().success()
+    }
+
+    fn canary(&self) -> PathBuf {
+        self.root.join("canary")
+    }
+
+    /// Restores the repositories.
+    fn reset(&self) {
+        let _ = fs::remove_file(self.canary());
+        let restore =
+            "chmod -R u+rwx user; rm -rf user && cp -a template user && echo safe > victim";
+        assert!(self.bash(restore, &self.root));
+    }
+
+    /// Runs the user's git in a directory. Returns whether a program of the agent ran, or whether
+    /// git has written outside the repositories.
+    fn is_harmed(&self, dir: &str) -> bool {
+        self.bash(HOST_COMMANDS, &self.root.join("user").join(dir));
+        self.canary().exists() || fs::read_to_string(self.root.join("victim")).unwrap() != "safe\n"
+    }
+
+    fn sandbox(&self) -> NativeSandbox {
+        let policy = Policy::session(&self.session)
+            .home(&self.root.join("home"))
+            .allow_write(&self.root.join("user"))
+            .build()
+            .unwrap();
+        NativeSandbox::builder(&policy, self.root.join("user")).open().unwrap()
+    }
+
+    async fn run(&self, sandbox: &NativeSandbox, script: &str) -> CommandOutput {
+        let script = format!("{TOOLS}\n{script}");
+        let script = script
+            .replace("CANARY", self.canary().to_str().unwrap())
+            .replace("VICTIM", self.root.join("victim").to_str().unwrap());
+        let mut spec = spec(&script);
+        spec.env.push(("HOME".into(), self.session.clone().into()));
+        sandbox.exec(spec).await.unwrap()
+    }
+}
+
+fn host() -> Option<Host> {
+    if without_namespaces() {
+        return None;
+    }
+    let host = Host::new();
+    if host.is_none() {
+        skipped("repositories of the user", "package git");
+    }
+    host
+}
+
+#[tokio::test]
+async fn nothing_that_a_command_writes_makes_the_users_git_act_for_it() {
+    let Some(host) = host() else { return };
+    let mut wrong = Vec::new();
+    for (name, dir, script) in EFFECTIVE {
+        // Without a sandbox the attack works, so the test can fail.
+        host.reset();
+        let script_of_user = format!("{TOOLS}\n{script}")
+            .replace("VICTIM", host.root.join("victim").to_str().unwrap());
+        host.bash(&script_of_user, &host.root.join("user"));
+        if !host.is_harmed(dir) {
+            wrong.push(format!("{name}: does not work on the host either"));
+        }
+        host.reset();
+        let sandbox = host.sandbox();
+        host.run(&sandbox, script).await;
+        // A second command benefits from the files of the first one.
+        host.run(&sandbox, script).await;
+        sandbox.close().await;
+        if host.is_harmed(dir) {
+            wrong.push(format!("{name}: the user's git acted for the agent"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn names_that_lead_git_elsewhere_cannot_be_written() {
+    let Some(host) = host() else { return };
+    host.reset();
+    let sandbox = host.sandbox();
+    for script in REFUSED {
+        let ran = host.run(&sandbox, script).await;
+        assert_ne!(ran.status, CommandStatus::Exited(0), "{script}");
+    }
+    assert!(!host.is_harmed("checkout"));
+}
+
+#[tokio::test]
+async fn ordinary_work_in_a_repository_of_the_user_succeeds() {
+    let Some(host) = host() else { return };
+    host.reset();
+    let sandbox = host.sandbox();
+    for script in WORK {
+        let ran = host.run(&sandbox, script).await;
+        assert_eq!(ran.status, CommandStatus::Exited(0), "{script}: {ran:?}");
+    }
+    assert!(host.bash("test -f user/made/.git/HEAD", &host.root));
+}
+
+#[test]
+fn an_ordinary_users_repositories_are_safe_too() {
+    if rustix::process::geteuid().is_root() && !without_namespaces() {
+        let what = "repositories of an ordinary user";
+        for test in [
+            "git::nothing_that_a_command_writes_makes_the_users_git_act_for_it",
+            "git::names_that_lead_git_elsewhere_cannot_be_written",
+            "git::ordinary_work_in_a_repository_of_the_user_succeeds",
+        ] {
+            rerun_as_ordinary_user(test, what);
+        }
+    }
+}
