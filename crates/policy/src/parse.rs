@@ -1,5 +1,7 @@
 //! The strict parser of settings.
 
+use serde_json::Value;
+
 use crate::config::SandboxRuntimeConfig;
 use crate::error::ErrorKind;
 
@@ -70,12 +72,34 @@ impl SandboxRuntimeConfig {
             explain_error(path, &error)
         })?;
         parser.end().map_err(|error| explain_error(".".to_owned(), &error))?;
-        Ok(config)
+        // An optional key may be absent, but not `null`.
+        match serde_json::from_str(text).ok().and_then(|value| null_inside(&value)) {
+            Some(path) => Err(ParseError::Value {
+                path: path.trim_start_matches('.').to_owned(),
+                problem: "is null; leave the key out".to_owned(),
+            }),
+            None => Ok(config),
+        }
     }
 
     /// Returns the settings as indented JSON for `srt --settings`.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+/// Returns the path of the first `null` in a value.
+fn null_inside(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some(String::new()),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .find_map(|(at, item)| Some(format!("[{at}]{}", null_inside(item)?))),
+        Value::Object(entries) => {
+            entries.iter().find_map(|(key, entry)| Some(format!(".{key}{}", null_inside(entry)?)))
+        }
+        _ => None,
     }
 }
 
@@ -157,6 +181,10 @@ mod tests {
              {\"path\": …, \"literal\": true}",
         );
         check(&MINIMAL.replace(",\"denyWrite\":[]", ""), "filesystem: missing field `denyWrite`");
+        check(
+            &MINIMAL.replace("\"denyWrite\"", "\"allowRead\":null,\"denyWrite\""),
+            "filesystem.allowRead: is null; leave the key out",
+        );
         check("{}", "missing field `network`");
         assert!(matches!(
             SandboxRuntimeConfig::from_json("{"),

@@ -12,6 +12,7 @@ mod library;
 #[path = "side_by_side/others.rs"]
 mod others;
 
+use std::ffi::OsString;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -111,6 +112,11 @@ fn settings_of_peers(dir: &Path) -> Policy {
     }
 }
 
+/// Returns the node that runs srt, which needs a newer one than distributions have.
+fn node() -> OsString {
+    std::env::var_os("NODE22").unwrap_or_else(|| "node".into())
+}
+
 fn srt_package() -> Option<PathBuf> {
     std::env::var_os("SRT_PACKAGE_DIR").map(PathBuf::from)
 }
@@ -173,7 +179,14 @@ async fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
         let program = package.join("dist/cli.js");
         rows.push(row(
             "`srt`",
-            spawn(&["node", program.to_str().unwrap(), "-s", settings, "-c", "true"]),
+            spawn(&[
+                node().to_str().unwrap(),
+                program.to_str().unwrap(),
+                "-s",
+                settings,
+                "-c",
+                "true",
+            ]),
             20,
         ));
     }

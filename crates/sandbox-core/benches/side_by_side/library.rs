@@ -20,7 +20,7 @@ impl Library {
         let package_of_bench = std::env::var_os("CARGO_MANIFEST_DIR")
             .unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let script = Path::new(&package_of_bench).join("benches/side_by_side/library.mjs");
-        let mut node = Command::new("node")
+        let mut node = Command::new(crate::node())
             .args([script.as_path(), package, settings])
             // srt does not remove its sockets.
             .env("TMPDIR", temporary)

@@ -61,6 +61,7 @@ const IN_SESSION: &[&str] = &[
     "ignored/.git/hooks/pre-commit",
     "a1/a2/a3/a4/a5/a6/.git/HEAD",
     "a1/a2/a3/a4/a5/a6/.git/hooks/pre-commit",
+    "odd[1]/f",
     "separate.git/HEAD",
     "separate.git/config",
     "separate.git/hooks/pre-commit",
@@ -70,6 +71,8 @@ const OUTSIDE: &[&str] = &[
     "hidden.txt",
     "plain/f",
     "plain/key.pem",
+    "odd[1]/f",
+    "odd1/f",
     "hidden/file",
     "hidden/other/file",
     "hidden/shown/file",
@@ -147,6 +150,11 @@ pub(super) fn settings(case: &Case, fixture: &Fixture) -> SandboxRuntimeConfig {
             "allowWrite" => files.allow_write.extend(paths(rules)),
             "denyWrite" => files.deny_write.extend(paths(rules)),
             "denyRead" => files.deny_read.extend(paths(rules)),
+            "denyRead literal" => {
+                files
+                    .deny_read
+                    .extend(rules.iter().map(|rule| PathBuf::from(path(rule)).as_path().into()));
+            }
             "allowRead" if rules.is_empty() => files.allow_read = None,
             "allowRead" => files.allow_read.get_or_insert_default().extend(paths(rules)),
             "allowGitConfig" => files.allow_git_config = Some(true),
