@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use crate::absent::AbsentPaths;
 use crate::creation::CreationRules;
+use crate::git;
 use crate::order::{PathSets, order_mounts};
 use crate::plan::{MountError, MountOptions, MountPlan, Unenforced, UnenforcedReason};
 use crate::policy::Policy;
@@ -66,8 +67,10 @@ impl Policy {
         let mut writable =
             compiler.allowed_paths(self, "allowWrite", &self.allow_write, &BTreeSet::new())?;
         writable.retain(is_open);
+        let protected_matches = compiler.take_protected(self, &mut writable)?;
         let mut shown = compiler.allowed_paths(self, "allowRead", &self.allow_read, &writable)?;
         shown.retain(is_open);
+        shown.extend(protected_matches);
         let mut hidden = compiler.hidden_paths(self, &shown, &writable)?;
         hidden.extend(sealed.iter().cloned());
         let paths = compiler.denied_paths(self, DENY_WRITE, &self.deny_write)?;
@@ -167,6 +170,26 @@ impl MountCompiler<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// Removes and returns the protected names that a pattern of `allowWrite` matches. A git
+    /// directory stays writable; the names in it are protected.
+    fn take_protected(
+        &self,
+        policy: &Policy,
+        writable: &mut BTreeSet<PathBuf>,
+    ) -> Result<Vec<PathBuf>, MountError> {
+        let mut taken = Vec::new();
+        for path in writable.iter() {
+            match policy.protected_match(path) {
+                None => {}
+                Some(name) if name == git::GIT && self.kind(path)? == Some(NodeKind::Directory) => {
+                }
+                Some(_) => taken.push(path.clone()),
+            }
+        }
+        writable.retain(|path| !taken.contains(path));
+        Ok(taken)
     }
 
     /// Returns the canonical paths of a denying list that exist, and records those that do not.

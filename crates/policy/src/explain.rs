@@ -107,6 +107,12 @@ impl Policy {
         }
     }
 
+    /// Returns whether a session sees what the host has at an absolute path without symlinks.
+    pub fn shows(&self, path: &Path) -> bool {
+        let Verdict { allowed, rule, .. } = self.explain(path, Access::Read);
+        allowed && !matches!(rule, Rule::Private { .. })
+    }
+
     /// Returns the private directory that a session sees at or above `path`. A rule for this very
     /// directory opens that of the host.
     fn private_directory(&self, path: &Path) -> Option<&PathBuf> {
@@ -200,17 +206,57 @@ impl Policy {
 
     /// Returns the protected name that covers a path in one of the writable directories.
     fn protected_name(&self, path: &Path) -> Option<String> {
-        let own = self.own_directory().filter(|own| path.starts_with(own));
-        let is_searched = |root: &&Path| own.is_none_or(|own| is_inside(root, own));
-        let roots = self.allow_write.iter().flat_map(|rule| {
-            path.ancestors().filter(|above| rule.root_covering(above) == Some(above))
-        });
-        roots.filter(is_searched).find_map(|root| {
+        let roots = || self.roots_above(path);
+        let is_taken = |root: &Path| {
+            let name = self.protected_match(root);
+            // A `.git` with something below is a directory.
+            name.filter(|name| name != git::GIT || root == path)
+        };
+        let mut open = roots().filter(|root| is_taken(root).is_none()).peekable();
+        if open.peek().is_none() {
+            return roots().find_map(is_taken);
+        }
+        open.filter(|root| self.has_protected_names(root, path)).find_map(|root| {
             let below = path.strip_prefix(root).ok()?;
             let inside = root.ends_with(git::GIT);
             let in_repository = inside.then(|| self.protected_name_in_repository(below)).flatten();
-            in_repository.or_else(|| self.protected_name_below(below))
+            let continued = || mandatory::continued(root).find(|rest| below.starts_with(rest));
+            in_repository
+                .or_else(|| continued().map(str::to_owned))
+                .or_else(|| self.protected_name_below(below))
         })
+    }
+
+    /// Returns the paths at or above `path` that `allowWrite` names or matches.
+    fn roots_above<'p>(&self, path: &'p Path) -> impl Iterator<Item = &'p Path> {
+        let is_root = |above: &Path| {
+            self.allow_write.iter().any(|rule| rule.root_covering(above) == Some(above))
+        };
+        path.ancestors().filter(move |above| is_root(above))
+    }
+
+    /// Returns whether names are protected at `path` if the directory `root` is writable.
+    fn has_protected_names(&self, root: &Path, path: &Path) -> bool {
+        let own = self.own_directory().filter(|own| path.starts_with(own));
+        own.is_none_or(|own| is_inside(root, own))
+    }
+
+    /// Returns the protected name that covers `path`, which patterns of `allowWrite` match. A
+    /// pattern such as `/w/*` matches `.bashrc` too, and opens no protected name. An entry for this
+    /// very path does.
+    pub(crate) fn protected_match(&self, path: &Path) -> Option<String> {
+        let mut bases = Vec::new();
+        for rule in &self.allow_write {
+            match rule {
+                PathRule::Path(named) if named == path => return None,
+                PathRule::Glob(pattern) if rule.root_covering(path).is_some() => {
+                    bases.push(pattern.base());
+                }
+                _ => {}
+            }
+        }
+        let mut bases = bases.iter().filter(|base| self.has_protected_names(base, path));
+        bases.find_map(|base| self.protected_name_below(path.strip_prefix(base).ok()?))
     }
 
     /// Returns the protected name that covers a path below a writable directory.

@@ -51,6 +51,7 @@ mod git_config;
 mod git_leads;
 #[expect(unreachable_pub, reason = "the init program of an engine includes this file")]
 mod glob;
+mod identity;
 mod landlock;
 mod lint;
 mod mandatory;

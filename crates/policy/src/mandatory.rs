@@ -5,6 +5,8 @@
 //! and skips files that git ignores. This crate searches every path of `allowWrite` completely,
 //! except a session's own directory. Neither searches `node_modules`.
 
+use std::path::Path;
+
 /// Protected files, at any depth of a writable directory.
 pub(crate) const FILES: [&str; 9] = [
     ".gitconfig",
@@ -28,4 +30,11 @@ pub(crate) const UNSEARCHED: &str = "node_modules";
 /// Returns all protected names.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> + Clone {
     FILES.into_iter().chain(DIRECTORIES)
+}
+
+/// Returns the rests of the protected names that begin with the name of `dir`.
+pub(crate) fn continued(dir: &Path) -> impl Iterator<Item = &'static str> {
+    names()
+        .filter_map(|name| name.split_once('/'))
+        .filter_map(|(first, rest)| dir.ends_with(first).then_some(rest))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{PathEntry, SandboxRuntimeConfig};
 use crate::error::ErrorKind;
-use crate::rules::{PathRule, RuleError, is_inside};
+use crate::rules::{PathRule, RuleError};
 use crate::validate::ValidationError;
 
 /// Files and hosts that the commands of one session may access.
@@ -115,11 +115,11 @@ impl Policy {
         self.sealed.iter().any(|sealed| path.as_ref().starts_with(sealed))
     }
 
-    /// Returns whether a rule other than `except` can match a path strictly inside `dir`.
+    /// Returns whether a rule other than `except` can match `dir` or a path inside it.
     pub(crate) fn has_rule_inside(&self, dir: &Path, except: &PathRule) -> bool {
         let lists = [&self.deny_read, &self.allow_read, &self.allow_write, &self.deny_write];
         let can_match = |rule: &PathRule| match rule {
-            PathRule::Path(path) => is_inside(path, dir),
+            PathRule::Path(path) => path.starts_with(dir),
             PathRule::Glob(pattern) => {
                 let base = pattern.base();
                 base.starts_with(dir) || dir.starts_with(base)

@@ -81,13 +81,14 @@ impl MountCompiler<'_> {
         let mut search = RepositorySearch { tree, writable, own, visited, found: Found::default() };
         let is_complete = search.find(root, policy.config().mandatory_deny_search_depth);
         let found = search.found;
-        let top_level = mandatory::names().map(|name| root.join(name));
+        let names = mandatory::names().chain(mandatory::continued(root));
+        let top_level: HashSet<PathBuf> = names.map(|name| root.join(name)).collect();
         // A name that the search has not found does not exist.
         let names: HashSet<&PathBuf> = found.names.iter().collect();
-        self.absent.read_only.extend(top_level.clone().filter(|name| !names.contains(name)));
-        let tops: HashSet<PathBuf> = top_level.collect();
+        let absent = top_level.iter().filter(|name| !names.contains(name));
+        self.absent.read_only.extend(absent.cloned());
         for name in &found.names {
-            if !self.protect_existing(name, protected)? && tops.contains(name) {
+            if !self.protect_existing(name, protected)? && top_level.contains(name) {
                 self.absent.read_only_or_link.insert(name.clone());
             }
         }

@@ -57,6 +57,9 @@ impl RepositorySearch<'_> {
     /// user and could make it listable again.
     pub(crate) fn find(&mut self, root: &Path, max_depth: Option<u8>) -> bool {
         self.find_enclosing(root);
+        let continued = mandatory::continued(root).map(|rest| root.join(rest));
+        let exists = |path: &PathBuf| !matches!(self.tree.kind(path), Ok(None));
+        self.found.names.extend(continued.filter(exists));
         let mut rest = VecDeque::from([(root.to_owned(), 0_usize)]);
         while let Some((dir, depth)) = rest.pop_front() {
             let is_kernel_tree = KERNEL_TREES.iter().any(|tree| dir == Path::new(tree));

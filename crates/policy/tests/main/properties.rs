@@ -1,7 +1,7 @@
 //! Property tests: on random trees, the mounts of random policies, `explain` and a simple oracle
-//! agree about every path.
+//! agree about every path. Rules are paths and patterns, and some names look like patterns.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use policy::{
     Access, MountOp, MountOptions, MountPlan, NodeKind, PathEntry, Policy, SandboxRuntimeConfig,
@@ -11,9 +11,22 @@ use proptest::prelude::*;
 
 use crate::model::Model;
 
+/// The directory that a session may see empty instead of the host's.
+const PRIVATE: &str = "/c";
+
+fn below(names: &[&'static str]) -> impl Strategy<Value = String> + use<> {
+    let first = prop::sample::select(vec!["a", "b", "c"]);
+    let names = prop::collection::vec(prop::sample::select(names.to_vec()), 0..3);
+    (first, names)
+        .prop_map(|(first, names)| format!("/{}", [&[first], &names[..]].concat().join("/")))
+}
+
 fn path() -> impl Strategy<Value = String> {
-    let name = prop::sample::select(vec!["a", "b", "c"]);
-    prop::collection::vec(name, 1..4).prop_map(|names| format!("/{}", names.join("/")))
+    below(&["a", "b", "c", "[ab]"])
+}
+
+fn rule() -> impl Strategy<Value = String> {
+    prop_oneof![2 => path(), 1 => below(&["a", "b", "[ab]", "*", "?", "**"])]
 }
 
 fn leaf() -> impl Strategy<Value = String> {
@@ -26,13 +39,39 @@ fn leaf() -> impl Strategy<Value = String> {
             ".git/index",
             ".bashrc",
             ".vscode/s",
+            ".claude/commands/s",
+            ".claude/s",
         ]),
     )
         .prop_map(|(dir, leaf)| format!("{dir}/{leaf}"))
 }
 
-fn paths() -> impl Strategy<Value = Vec<String>> {
-    prop::collection::vec(path(), 0..4)
+fn rules() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(rule(), 0..4)
+}
+
+/// Returns whether a rule matches a path, with every choice tried.
+fn matches(rule: &str, path: &Path) -> bool {
+    fn rest_matches(rule: &[&str], path: &[&str], may_be_names: bool) -> bool {
+        let Some((first, after)) = rule.split_first() else { return path.is_empty() };
+        if *first == "**" {
+            return (0..=path.len()).any(|at| rest_matches(after, &path[at..], may_be_names));
+        }
+        let Some((name, below)) = path.split_first() else { return false };
+        let is_set = *first == "[ab]";
+        let is_match = match *first {
+            "*" => true,
+            "?" | "[ab]" => name.len() == 1 && (!is_set || "ab".contains(name)),
+            exact => exact == *name,
+        };
+        // After a set that is read as a pattern, another one is no name.
+        (is_match && rest_matches(after, below, may_be_names && !is_set))
+            || (is_set && may_be_names && first == name && rest_matches(after, below, true))
+    }
+    let split = |text| str::split(text, '/').skip(1).filter(|part| !part.is_empty()).collect();
+    let rule: Vec<&str> = split(rule.trim_end_matches("/**"));
+    let path: Vec<&str> = split(path.to_str().unwrap());
+    rest_matches(&rule, &path, true)
 }
 
 #[derive(Clone, Debug)]
@@ -41,14 +80,18 @@ struct Case {
     allow_read: Vec<String>,
     allow_write: Vec<String>,
     deny_write: Vec<String>,
+    private: Vec<PathBuf>,
     tree: Model,
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    (paths(), paths(), paths(), paths(), prop::collection::vec(leaf(), 1..12)).prop_map(
-        |(deny_read, allow_read, allow_write, deny_write, leaves)| {
+    let lists = (rules(), rules(), rules(), rules());
+    (lists, prop::collection::vec(leaf(), 1..12), any::<bool>()).prop_map(
+        |((deny_read, allow_read, allow_write, deny_write), leaves, has_private)| {
             let tree = leaves.iter().fold(Model::default().dir("/"), |tree, leaf| tree.file(leaf));
-            Case { deny_read, allow_read, allow_write, deny_write, tree }
+            let private = has_private.then(|| PRIVATE.into()).into_iter().collect();
+            let tree = if has_private { tree.dir(PRIVATE) } else { tree };
+            Case { deny_read, allow_read, allow_write, deny_write, private, tree }
         },
     )
 }
@@ -61,36 +104,75 @@ impl Case {
         config.filesystem.allow_read = Some(entries(&self.allow_read));
         config.filesystem.allow_write = entries(&self.allow_write);
         config.filesystem.deny_write = entries(&self.deny_write);
-        Policy::from_config(config, Path::new("/root")).unwrap()
+        let policy = Policy::from_config(config, Path::new("/root")).unwrap();
+        policy.with_private(self.private.clone())
     }
 
     /// Returns whether a path is readable and writable. It walks from the root to the path; each
     /// rule on the way changes the state of everything below.
     fn oracle(&self, path: &Path) -> (bool, bool) {
-        let has = |list: &[String], at: &Path| list.iter().any(|entry| Path::new(entry) == at);
-        let (mut shown, mut writable, mut denied) = (true, false, false);
+        let has = |list: &[String], at: &Path| list.iter().any(|rule| matches(rule, at));
+        let (mut shown, mut writable, mut denied, mut is_private) = (true, false, false, false);
         let mut ancestors: Vec<&Path> = path.ancestors().collect();
         ancestors.reverse();
         for at in ancestors {
+            let is_written = has(&self.allow_write, at);
+            let is_opened = is_written || has(&self.allow_read, at);
+            if is_opened && is_private {
+                (shown, writable, is_private) = (true, false, false);
+            }
+            is_private |= !is_opened && self.private.iter().any(|dir| dir == at);
             if has(&self.deny_read, at) {
                 (shown, writable) = (false, false);
             }
-            if has(&self.allow_read, at) || has(&self.allow_write, at) {
-                shown = true;
-            }
-            writable |= has(&self.allow_write, at);
+            shown |= is_opened;
+            writable |= is_written;
             denied |= has(&self.deny_write, at);
         }
-        for root in self.allow_write.iter().filter_map(|root| path.strip_prefix(root).ok()) {
-            let text = format!("/{}/", root.display());
-            denied |= text.contains("/.git/hooks/") || text.contains("/.git/config/");
-            let in_git = text.find("/.git/").unwrap_or(text.len());
-            denied |= ["/.bashrc/", "/.vscode/"]
-                .iter()
-                .any(|name| text.find(name).is_some_and(|at| at < in_git));
+        if is_private {
+            return (true, true);
+        }
+        let roots = || path.ancestors().filter(|above| has(&self.allow_write, above));
+        denied |= roots().all(|root| self.is_protected_match(root));
+        for root in roots().filter(|root| !self.is_protected_match(root)) {
+            denied |= is_protected(root, path);
         }
         (shown, shown && writable && !denied)
     }
+}
+
+impl Case {
+    /// Returns whether patterns match a protected name as a writable path. A git directory is none,
+    /// and an entry for this very path opens it.
+    fn is_protected_match(&self, root: &Path) -> bool {
+        let is_pattern = |rule: &&String| rule.contains(['*', '?', '[']);
+        let mut bases = self.allow_write.iter().filter(is_pattern).filter_map(|rule| {
+            let is_name = |name: &&str| !name.contains(['*', '?', '[']);
+            let names = rule.split('/').skip(1).take_while(is_name);
+            let base = Path::new("/").join(names.collect::<PathBuf>());
+            root.ancestors().any(|above| matches(rule, above)).then_some(base)
+        });
+        let is_named = self
+            .allow_write
+            .iter()
+            .any(|rule| !is_pattern(&rule) && Path::new(rule.trim_end_matches("/**")) == root);
+        !is_named && bases.any(|base| is_protected(&base, root))
+    }
+}
+
+/// Returns whether a name between the writable directory `root` and `path` is protected.
+fn is_protected(root: &Path, path: &Path) -> bool {
+    let below = path.strip_prefix(root).unwrap();
+    let git = if root.ends_with(".git") { "/.git" } else { "" };
+    let text = format!("{git}/{}/", below.display());
+    let in_git = text.find("/.git/").unwrap_or(text.len());
+    let claude = if root.ends_with(".claude") { "/.claude" } else { "" };
+    let names = format!("{claude}{text}");
+    text.contains("/.git/hooks/")
+        || text.contains("/.git/config/")
+        || ["/.bashrc/", "/.vscode/", "/.claude/commands/"]
+            .iter()
+            .any(|name| names.find(name).is_some_and(|at| at < in_git + claude.len()))
 }
 
 /// Number of cases; `PROPTEST_CASES` overrides it.
@@ -100,7 +182,7 @@ fn config() -> ProptestConfig {
 }
 
 fn compile(case: &Case) -> MountPlan {
-    case.policy().mounts(&case.tree, &MountOptions::default()).unwrap()
+    case.policy().mounts(&case.tree, &MountOptions { private: case.private.clone() }).unwrap()
 }
 
 fn check_plan_against_the_oracle(case: &Case) -> Result<(), TestCaseError> {
@@ -142,7 +224,9 @@ fn check_list_against_the_plan(case: &Case) -> Result<(), TestCaseError> {
 fn check_anchors(case: &Case) -> Result<(), TestCaseError> {
     let plan = compile(case);
     let mount_points: Vec<&Path> = plan.ops.iter().filter_map(MountOp::path).collect();
-    let is_writable = |path: &Path| plan.allows(path, Access::Write);
+    // What a private directory contains is not the host's.
+    let is_private = |path: &Path| case.private.iter().any(|dir| path.starts_with(dir));
+    let is_writable = |path: &Path| plan.allows(path, Access::Write) && !is_private(path);
     for inner in &mount_points {
         for above in inner.ancestors().skip(1) {
             if is_writable(above) && above.parent().is_some_and(is_writable) {
