@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use policy::{Access, Policy};
+use policy::Policy;
 
 /// The names of the programs that are searched.
 const KNOWN: [&str; 12] =
@@ -80,8 +80,7 @@ impl HostRuntimes {
 
 fn readable(policy: &Policy, path: &Path) -> bool {
     let target = path.canonicalize();
-    policy.explain(path, Access::Read).allowed
-        && target.is_ok_and(|target| policy.explain(&target, Access::Read).allowed)
+    policy.shows(path) && target.is_ok_and(|target| policy.shows(&target))
 }
 
 fn runs(policy: &Policy, program: &Path) -> bool {

@@ -153,7 +153,9 @@ impl Preparation<'_> {
         for path in &writes {
             builder = builder.allow_write(path);
         }
-        builder.build().map_err(|source| SessionError::Policy { source })
+        let policy = builder.build().map_err(|source| SessionError::Policy { source })?;
+        let tier = &self.settings.session.tier;
+        Ok(policy.with_private(NativeSandbox::private_directories(tier)))
     }
 
     fn exceptions(&self) -> Result<Exceptions, SessionError> {

@@ -1,5 +1,7 @@
 //! The settings of a session in a form that two processes can compare.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use artifact_sync::Durability;
@@ -26,8 +28,8 @@ pub(crate) struct Fingerprint {
     /// Set if changes on the local disk survive a loss of power.
     is_flushed: bool,
     user: Option<String>,
-    /// Directories that must be hidden. The server may hide more.
-    hidden: Vec<PathBuf>,
+    /// Paths of directories that must be hidden, in bytes. The server may hide more.
+    hidden: Vec<Vec<u8>>,
 }
 
 /// The settings that a fingerprint is made of.
@@ -55,10 +57,7 @@ impl Fingerprint {
             }
             hasher.finalize().to_hex().to_string()
         };
-        let config = policy.absolute_config();
-        let network = serde_json::to_vec(&config.network).unwrap_or_default();
-        let mut files = config;
-        files.network = Default::default();
+        let network = serde_json::to_vec(&policy.config().network).unwrap_or_default();
         let mut parts: Vec<&[u8]> = Vec::new();
         for (name, value) in variables.iter() {
             parts.extend([name.as_bytes(), value.expose_secret().as_bytes()]);
@@ -78,14 +77,14 @@ impl Fingerprint {
             storage.map_or_else(String::new, |storage| format!("{} {storage}", storage.store));
         let is_local = storage.is_some_and(|storage| storage.capabilities.root.is_some());
         Self {
-            policy: hash("policy", &[files.to_json().as_bytes()]),
+            policy: hash("policy", &[&policy.identity_without_network()]),
             network: hash("network", &[&network]),
             variables: hash("variables", &parts),
             engine: hash("engine", &[tier.as_bytes(), limits.as_bytes()]),
             store: hash("store", &[store.as_bytes()]),
             is_flushed: is_local && durability == Durability::Disk,
             user: user.map(str::to_owned),
-            hidden: hidden.to_owned(),
+            hidden: hidden.iter().map(|dir| dir.as_os_str().as_bytes().to_vec()).collect(),
         }
     }
 
@@ -108,9 +107,9 @@ impl Fingerprint {
         if client.is_flushed && !self.is_flushed {
             found.push(Difference::Durability);
         }
-        let visible =
-            client.hidden.iter().filter(|dir| policy.explain(dir, policy::Access::Read).allowed);
-        found.extend(visible.map(|path| Difference::VisibleDirectory { path: path.clone() }));
+        let hidden = client.hidden.iter().map(|dir| PathBuf::from(OsStr::from_bytes(dir)));
+        let visible = hidden.filter(|dir| policy.shows(dir));
+        found.extend(visible.map(|path| Difference::VisibleDirectory { path }));
         found
     }
 }
@@ -158,6 +157,9 @@ mod tests {
         };
         check(own, &[]);
         check(Settings { policy: &build("/srv/b"), ..own }, &[Difference::Policy]);
+        let protecting = Policy::session(Path::new("/h/s/1")).allow_read(Path::new("/srv/a"));
+        let protecting = protecting.protect_names().build().unwrap();
+        check(Settings { policy: &protecting, ..own }, &[Difference::Policy]);
         let mut open = policy::SandboxRuntimeConfig::default();
         open.network.allow_all_unix_sockets = Some(true);
         let open = Policy::custom(Path::new("/h/s/1"), open).build().unwrap();
@@ -182,6 +184,15 @@ mod tests {
         check(Settings { hidden: &[hidden], ..own }, &[]);
         let expected = [Difference::VisibleDirectory { path: visible.clone() }];
         check(Settings { hidden: &[visible], ..own }, &expected);
+        let [hidden, visible] =
+            [&b"/home/\xff"[..], b"/data/\xff"].map(|path| PathBuf::from(OsStr::from_bytes(path)));
+        check(Settings { hidden: &[hidden], ..own }, &[]);
+        let expected = [Difference::VisibleDirectory { path: visible.clone() }];
+        check(Settings { hidden: &[visible], ..own }, &expected);
+        let private = policy.clone().with_private(vec!["/data".into()]);
+        let client =
+            Fingerprint::new(&token, &Settings { hidden: &[PathBuf::from("/data/app")], ..own });
+        assert_eq!(server.differences(&client, &private), []);
     }
 
     #[cfg(feature = "fs")]

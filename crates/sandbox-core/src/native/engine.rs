@@ -11,10 +11,11 @@ use super::attached::{self, AttachedCommand};
 use super::connection::Connection;
 use super::error::OpenError;
 use super::exec;
+use super::plan;
 use super::prestart::Prestart;
 use super::refresh::{CompiledPolicy, Mounts, NOT_REFRESHED};
 use super::wrapped::WrappedCommands;
-use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox};
+use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox, Tier};
 
 /// An open sandbox of one session.
 ///
@@ -54,6 +55,15 @@ impl NativeSandbox {
             wrapped: WrappedCommands::default(),
             temporary_dir: temporary_dir.to_owned(),
             report,
+        }
+    }
+
+    /// Returns the directories, such as `/tmp`, that every session on a tier sees empty instead of
+    /// the host's. Pass them to [`with_private`](policy::Policy::with_private) before asking it about paths.
+    pub fn private_directories(tier: &Tier) -> Vec<PathBuf> {
+        match tier {
+            Tier::Namespaces => plan::private_directories(),
+            Tier::Landlock { .. } => Vec::new(),
         }
     }
 

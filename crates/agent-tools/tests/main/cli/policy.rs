@@ -44,8 +44,14 @@ fn explain_names_the_rule_that_decides() {
         text.contains("read: allowed") && text.contains("write: denied: no entry of allowWrite"),
         "{text}"
     );
-    let text = explain("~/.ssh/id_rsa");
-    assert!(text.contains("read: denied: denyRead has"), "{text}");
+    let text = explain("/root/.ssh/id_rsa");
+    assert!(text.contains("read: denied: denyRead has /root"), "{text}");
+    let text = explain("/tmp/x");
+    let own = "allowed: each session has its own /tmp instead of the host's";
+    assert!(text.contains(&format!("read: {own}")), "{text}");
+    assert!(text.contains(&format!("write: {own}")), "{text}");
+    let text = cli.run(&["--engine", "landlock", "policy", "explain", "/tmp/x"]).ok().stdout;
+    assert!(text.contains("read: denied: denyRead has /tmp"), "{text}");
     assert!(explain("example.com:443").contains("connect: denied: no entry of allowedDomains"));
     let json = cli.run(&["--json", "policy", "explain", "/etc/shadow"]).ok().json();
     assert_eq!(
