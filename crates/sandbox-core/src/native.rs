@@ -52,6 +52,7 @@ mod tree;
 #[expect(unreachable_pub, reason = "the file is compiled into the init program too")]
 mod wire;
 mod wrapped;
+mod zones;
 
 pub use attached::{AttachedCommand, AttachedOutcome};
 pub use builder::NativeSandboxBuilder;

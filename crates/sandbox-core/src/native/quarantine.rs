@@ -12,10 +12,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use policy::DeniedPath;
+use policy::{DeniedPath, MountPlan};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use super::zones;
 use crate::files::{by_descriptor, remove_tree, with_access};
 use crate::internal::lock;
 use crate::sandbox::{QuarantineOutcome, Quarantined};
@@ -47,6 +48,24 @@ impl Unchecked {
         *lock(&self.0)
     }
 
+    /// Returns the time since which files are unchecked, for a command that started at `started`.
+    fn since(&self, started: SystemTime) -> SystemTime {
+        let started = self.began().map_or(started, |earlier| earlier.min(started));
+        started.checked_sub(LAG).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// Renames entries that zones deny and that were created since a command started. Takes some
+    /// microseconds for each directory of the zones.
+    pub(super) fn quarantine_in_zones(
+        &self,
+        plan: &MountPlan,
+        started: SystemTime,
+    ) -> Vec<Quarantined> {
+        let is_mounted = |path: &Path| plan.ops.iter().any(|op| op.path() == Some(path));
+        let found = zones::new_entries(&plan.creation_rules.zones, self.since(started), is_mounted);
+        found.iter().filter_map(|(dir, parent, name)| clear(dir, parent, name)).collect()
+    }
+
     /// Renames files that were created at denied paths since a command started, or since the oldest
     /// unchecked command did. Older files stay: no command created them.
     pub(super) fn quarantine(
@@ -54,8 +73,7 @@ impl Unchecked {
         denied: &[DeniedPath],
         started: SystemTime,
     ) -> Vec<Quarantined> {
-        let started = self.began().map_or(started, |earlier| earlier.min(started));
-        let since = started.checked_sub(LAG).unwrap_or(SystemTime::UNIX_EPOCH);
+        let since = self.since(started);
         let mut quarantined = Vec::new();
         for in_one_dir in denied.chunk_by(|a, b| a.dir == b.dir) {
             let Some(first) = in_one_dir.first() else { continue };
@@ -94,20 +112,20 @@ impl Unchecked {
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-fn stat(dir: &OwnedFd, name: impl rustix::path::Arg) -> rustix::io::Result<Statx> {
+pub(super) fn stat(dir: &OwnedFd, name: impl rustix::path::Arg) -> rustix::io::Result<Statx> {
     let wanted = StatxFlags::TYPE | StatxFlags::CTIME;
     rustix::fs::statx(dir, name, AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, wanted)
 }
 
 /// Returns the time of an inode's last change, which no process can set.
-fn changed(stat: &Statx) -> SystemTime {
+pub(super) fn changed(stat: &Statx) -> SystemTime {
     let (seconds, nanoseconds) = (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec);
     SystemTime::UNIX_EPOCH + Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds)
 }
 
 /// Opens a directory whose path contains no symlink, although a directory above may deny access to
 /// its owner.
-fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(rustix::fs::CWD, path, DIRECTORY, Mode::empty(), resolve) {
         // Kernels before 5.6 lack the call, and concurrent renames interfere with it.

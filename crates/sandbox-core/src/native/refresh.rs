@@ -134,7 +134,8 @@ impl Mounts {
         watched_creations: u32,
     ) -> Settled {
         let quarantined = self.check_paths(began);
-        if self.is_settled(&quarantined, watched_creations) {
+        let has_zones = !self.plan().creation_rules.zones.is_empty();
+        if !has_zones && self.is_settled(&quarantined, watched_creations) {
             return Settled { quarantined, sandbox_ended: self.connection.end_reason() };
         }
         let mounts = Arc::clone(self);
@@ -148,7 +149,7 @@ impl Mounts {
 
     fn check_paths(&self, began: SystemTime) -> Vec<Quarantined> {
         self.connection.restore_access();
-        self.quarantine(began)
+        self.unchecked.quarantine(&self.plan().creation_rules.denied_paths, began)
     }
 
     /// Returns whether nothing is left to do after a command.
@@ -162,6 +163,7 @@ impl Mounts {
         began: SystemTime,
         watched_creations: u32,
     ) -> Settled {
+        quarantined.extend(self.unchecked.quarantine_in_zones(&self.plan(), began));
         let failed = if !are_moved(&quarantined) {
             Err(NOT_MOVED)
         } else if self.includes(watched_creations) {
@@ -197,7 +199,10 @@ impl Mounts {
 
     /// Quarantines forbidden paths created since a command began.
     fn quarantine(&self, began: SystemTime) -> Vec<Quarantined> {
-        self.unchecked.quarantine(&self.plan().creation_rules.denied_paths, began)
+        let plan = self.plan();
+        let mut quarantined = self.unchecked.quarantine(&plan.creation_rules.denied_paths, began);
+        quarantined.extend(self.unchecked.quarantine_in_zones(&plan, began));
+        quarantined
     }
 
     /// Records the start of a command whose exit may not be reported to the host.

@@ -14,10 +14,12 @@ use testkit::{rerun_as_ordinary_user, skipped};
 use crate::fixture::{spec, without_namespaces};
 use vectors::{EFFECTIVE, REFUSED, SETUP, TOOLS, WORK};
 
-/// Commands that the user runs on the host.
-const HOST_COMMANDS: &str = "git status; git log -1; git fetch -q; git branch -q new
-    git checkout -q other; git checkout -q main; git commit -q --allow-empty -m work; git diff
-    if [ -e .git/rebase-merge ]; then git rebase --continue; fi";
+/// Commands that the user runs on the host, until one of them does harm.
+const HOST_COMMANDS: &str = "safe() { [ ! -e CANARY ] && [ \"$(< VICTIM)\" = safe ]; }
+    git status; safe && git log -1; safe && git fetch -q; git branch -q new
+    safe && git checkout -q other; safe && git checkout -q main
+    safe && git commit -q --allow-empty -m work; safe && git diff
+    if safe && [ -e .git/rebase-merge ]; then git rebase --continue; fi";
 
 /// Directories of one user: `user` is writable in the sandbox, and `home` and `victim` are not.
 struct Host {
@@ -48,12 +50,22 @@ impl Host {
 
     /// Runs a script as the user, and returns whether it succeeded.
     fn bash(&self, script: &str, dir: &Path) -> bool {
-        let script = script.replace("CANARY", self.canary().to_str().unwrap());
+        let script = self.with_paths(script);
         let mut bash = Command::new("bash");
         bash.args(["-c", &script]).current_dir(dir).env_clear();
         bash.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.root.join("home"));
         bash.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         bash.status().unwrap().success()
+    }
+
+    fn with_paths(&self, script: &str) -> String {
+        script
+            .replace("CANARY", self.canary().to_str().unwrap())
+            .replace("VICTIM", self.victim().to_str().unwrap())
+    }
+
+    fn victim(&self) -> PathBuf {
+        self.root.join("victim")
     }
 
     fn canary(&self) -> PathBuf {
@@ -72,7 +84,7 @@ impl Host {
     /// git has written outside the repositories.
     fn is_harmed(&self, dir: &str) -> bool {
         self.bash(HOST_COMMANDS, &self.root.join("user").join(dir));
-        self.canary().exists() || fs::read_to_string(self.root.join("victim")).unwrap() != "safe\n"
+        self.canary().exists() || fs::read_to_string(self.victim()).unwrap() != "safe\n"
     }
 
     fn sandbox(&self) -> NativeSandbox {
@@ -85,11 +97,7 @@ impl Host {
     }
 
     async fn run(&self, sandbox: &NativeSandbox, script: &str) -> CommandOutput {
-        let script = format!("{TOOLS}\n{script}");
-        let script = script
-            .replace("CANARY", self.canary().to_str().unwrap())
-            .replace("VICTIM", self.root.join("victim").to_str().unwrap());
-        let mut spec = spec(&script);
+        let mut spec = spec(&self.with_paths(&format!("{TOOLS}\n{script}")));
         spec.env.push(("HOME".into(), self.session.clone().into()));
         sandbox.exec(spec).await.unwrap()
     }
@@ -111,14 +119,6 @@ async fn nothing_that_a_command_writes_makes_the_users_git_act_for_it() {
     let Some(host) = host() else { return };
     let mut wrong = Vec::new();
     for (name, dir, script) in EFFECTIVE {
-        // Without a sandbox the attack works, so the test can fail.
-        host.reset();
-        let script_of_user = format!("{TOOLS}\n{script}")
-            .replace("VICTIM", host.root.join("victim").to_str().unwrap());
-        host.bash(&script_of_user, &host.root.join("user"));
-        if !host.is_harmed(dir) {
-            wrong.push(format!("{name}: does not work on the host either"));
-        }
         host.reset();
         let sandbox = host.sandbox();
         host.run(&sandbox, script).await;
@@ -130,6 +130,44 @@ async fn nothing_that_a_command_writes_makes_the_users_git_act_for_it() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn without_a_sandbox_the_users_git_acts_for_the_agent() {
+    let Some(host) = host() else { return };
+    let mut wrong = Vec::new();
+    for (name, dir, script) in EFFECTIVE {
+        host.reset();
+        host.bash(&format!("{TOOLS}\n{script}"), &host.root.join("user"));
+        if !host.is_harmed(dir) {
+            wrong.push(format!("{name}: does not work on the host either"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_repository_that_evades_the_denial_is_quarantined_after_the_command() {
+    let Some(host) = host() else { return };
+    host.reset();
+    let sandbox = host.sandbox();
+    // Init sees the name of the link, and the kernel creates the file that it leads to.
+    let steps = [
+        ("mkdir checkout/s && ln -s .git checkout/s/l && echo gitdir: ../x > checkout/s/l", true),
+        ("mkdir checkout/n && ln -s HEAD checkout/n/l && echo ref: x > checkout/n/l", false),
+        ("mkdir checkout/n/objects checkout/n/refs", true),
+        ("cd checkout && rm -r s n && echo y >> src/f && commit -a -m x && git gc -q", false),
+    ];
+    let mut found = Vec::new();
+    for (step, is_quarantined) in steps {
+        let ran = host.run(&sandbox, step).await;
+        assert_eq!(ran.status, CommandStatus::Exited(0), "{step}: {ran:?}");
+        assert_eq!(!ran.quarantined.is_empty(), is_quarantined, "{step}: {ran:?}");
+        assert!(ran.sandbox_ended.is_none(), "{step}: {ran:?}");
+        found.extend(ran.quarantined.into_iter().map(|entry| entry.path));
+    }
+    let checkout = host.root.join("user/checkout");
+    assert_eq!(found, [checkout.join("s/.git"), checkout.join("n/HEAD")]);
 }
 
 #[tokio::test]
@@ -163,6 +201,7 @@ fn an_ordinary_users_repositories_are_safe_too() {
         for test in [
             "git::nothing_that_a_command_writes_makes_the_users_git_act_for_it",
             "git::names_that_lead_git_elsewhere_cannot_be_written",
+            "git::a_repository_that_evades_the_denial_is_quarantined_after_the_command",
             "git::ordinary_work_in_a_repository_of_the_user_succeeds",
         ] {
             rerun_as_ordinary_user(test, what);
