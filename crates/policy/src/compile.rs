@@ -19,7 +19,8 @@
 //! 8. A sealed path is hidden, and no rule opens a path at or inside it.
 //! 9. Every path is canonical at the time of compilation, except that of a pinned symlink. An
 //!    engine fails if one of them has become a symlink.
-//! 10. A symlink that leads to a protected path is bound onto itself, so that it stays. A git
+//! 10. A writable root does not include `/sys`, in which root changes settings of the machine.
+//! 11. A symlink that leads to a protected path is bound onto itself, so that it stays. A git
 //!     directory is bound onto itself too.
 
 use std::collections::BTreeSet;
@@ -38,6 +39,9 @@ use crate::tree::{NodeKind, Tree, inspectable_above, is_absent};
 
 /// Maximum number of files and directories that the patterns of one policy are compared with.
 const MAX_VISITED: usize = 200_000;
+
+/// Settings of the kernel, which are writable only if an entry names them.
+pub(crate) const KERNEL_SETTINGS: &str = "/sys";
 
 /// Name of the list whose rules also apply to paths that do not exist.
 const DENY_WRITE: &str = "denyWrite";
@@ -77,7 +81,11 @@ impl Policy {
         let mut protected = Protected { paths, ..Protected::default() };
         compiler.protect_names(self, &writable, &mut protected)?;
         let zones = std::mem::take(&mut protected.zones);
-        let sets = PathSets { hidden, shown, writable, protected };
+        let kernel_settings = PathBuf::from(KERNEL_SETTINGS);
+        let is_separate = !writable.contains(&kernel_settings)
+            && compiler.kind(&kernel_settings)? == Some(NodeKind::Directory);
+        let kernel_settings = is_separate.then_some(kernel_settings);
+        let sets = PathSets { hidden, shown, writable, protected, kernel_settings };
         let ops = order_mounts(&sets, options, tree)?;
         let mut plan = MountPlan {
             ops,
@@ -99,6 +107,7 @@ fn plan_without_rules(sealed: BTreeSet<PathBuf>, tree: &dyn Tree) -> Result<Moun
         shown: BTreeSet::new(),
         writable: BTreeSet::from([PathBuf::from("/")]),
         protected: Protected::default(),
+        kernel_settings: None,
     };
     let ops = order_mounts(&sets, &MountOptions::default(), tree)?;
     Ok(MountPlan { ops, sealed, ..MountPlan::default() })

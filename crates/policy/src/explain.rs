@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::compile::KERNEL_SETTINGS;
 use crate::domain;
 use crate::git;
 use crate::mandatory;
@@ -184,7 +185,8 @@ impl Policy {
             return Verdict { allowed: false, rule: listed("denyWrite", rule), remedy };
         }
         let opened = most_specific(&self.allow_write, path)
-            .filter(|(at, _)| private.is_none_or(|private| *at > depth(private)));
+            .filter(|(at, _)| private.is_none_or(|private| *at > depth(private)))
+            .filter(|(at, _)| *at > 0 || !path.starts_with(KERNEL_SETTINGS));
         let Some((root_at, root)) = opened else {
             let remedy = Some(format!("add {} to filesystem.allowWrite", path.display()));
             return Verdict { allowed: false, rule: Rule::Unlisted { list: "allowWrite" }, remedy };

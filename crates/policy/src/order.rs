@@ -14,6 +14,8 @@ pub(crate) struct PathSets {
     pub(crate) shown: BTreeSet<PathBuf>,
     pub(crate) writable: BTreeSet<PathBuf>,
     pub(crate) protected: Protected,
+    /// Tree of kernel settings, which a writable root does not include.
+    pub(crate) kernel_settings: Option<PathBuf>,
 }
 
 /// State of a path after the operations so far.
@@ -68,6 +70,10 @@ pub(crate) fn order_mounts(
     let protected: HashSet<&Path> = sets.protected.paths.iter().map(PathBuf::as_path).collect();
     let mut states =
         HashMap::from([(root, if root_is_writable { State::Writable } else { State::Shown })]);
+    if let Some(path) = sets.kernel_settings.as_deref().filter(|_| root_is_writable) {
+        ops.push(MountOp::Bind { path: path.to_owned(), access: BindAccess::ReadOnly });
+        states.insert(path, State::Shown);
+    }
     for (_, path, layer) in layers {
         let state =
             path.ancestors().find_map(|above| states.get(above)).copied().unwrap_or(State::Shown);

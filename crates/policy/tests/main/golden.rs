@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use policy::{
-    BindAccess, MountOp, MountOptions, MountPlan, Policy, PolicyBuilder, SandboxRuntimeConfig,
+    Access, BindAccess, MountOp, MountOptions, MountPlan, Policy, PolicyBuilder,
+    SandboxRuntimeConfig,
 };
 
 use crate::model::Model;
@@ -225,6 +226,24 @@ fn a_disabled_section_compiles_to_one_mount() {
         &settings(r#"{"disabled":true,"denyRead":["/opt"],"allowWrite":[],"denyWrite":[]}"#),
         &host(),
     );
+}
+
+#[test]
+fn a_writable_root_excludes_the_settings_of_the_kernel() {
+    for (entries, is_open) in [(r#"["/"]"#, false), (r#"["/", "/sys/fs"]"#, true)] {
+        let lists = format!(r#"{{"denyRead":[],"allowWrite":{entries},"denyWrite":[]}}"#);
+        let policy = settings(&lists);
+        let plan = policy.mounts(&host(), &MountOptions::default()).unwrap();
+        for (path, is_writable) in
+            [("/sys", false), ("/sys/fs", is_open), ("/etc/passwd", true), ("/sys/fs/x", is_open)]
+        {
+            let path = Path::new(path);
+            assert!(plan.allows(path, Access::Read), "{}", path.display());
+            assert_eq!(plan.allows(path, Access::Write), is_writable, "{}", path.display());
+            let verdict = policy.explain(path, Access::Write);
+            assert_eq!(verdict.allowed, is_writable, "{}", path.display());
+        }
+    }
 }
 
 #[test]

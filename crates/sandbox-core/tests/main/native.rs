@@ -341,3 +341,16 @@ async fn an_engine_reports_every_layer() {
     assert_eq!((report.engine, &report.network), (opened.engine, &opened.network));
     assert!(without_namespaces() || &report == opened);
 }
+
+#[tokio::test]
+async fn a_writable_root_does_not_make_settings_of_the_kernel_writable() {
+    if without_namespaces() {
+        return;
+    }
+    let mut config = policy::SandboxRuntimeConfig::default();
+    config.filesystem.allow_write.push("/".into());
+    let policy = Policy::from_config(config, Path::new("/nonexistent")).unwrap();
+    let sandbox = open(&policy, Path::new("/usr"));
+    let ran = sandbox.exec(spec("touch -c /sys/kernel")).await.unwrap();
+    Fixture::failed(&ran, "Read-only file system");
+}
