@@ -15,8 +15,9 @@
 //!    the index, and git runs in every submodule that the index names. So `.git` and `HEAD` cannot
 //!    be created there ([`REPOSITORY_NAMES`]). The same holds for the directories above a work
 //!    tree, because git searches them if a repository is damaged.
-//! 4. Files that a configuration names are read-only if a session could write them: `include.path`,
-//!    `core.hooksPath`, and each program that lies in a work tree; see `git_leads`.
+//! 4. Files that a configuration names are read-only if a session could write them, and cannot be
+//!    created: `include.path`, `core.hooksPath`, `init.templateDir`, each program that lies in a
+//!    work tree, and absent repositories of `remote.<name>.url`; see `git_leads`.
 //!
 //! Names that stay writable:
 //! - `HEAD`, `refs`, `packed-refs`, `reftable`, `logs`, `ORIG_HEAD`, `FETCH_HEAD`, `MERGE_HEAD`,
@@ -26,7 +27,10 @@
 //! - `info/attributes` and `.gitattributes`: they select a filter, a merge driver or a diff driver
 //!   by name. The program of that name is in a configuration, which is protected.
 //! - `info/exclude`, `info/sparse-checkout`, `.gitignore`, `.mailmap`: lists of paths and names.
-//! - `COMMIT_EDITMSG`, `MERGE_MSG`, `SQUASH_MSG`, `description`: texts.
+//! - `COMMIT_EDITMSG`, `MERGE_MSG`, `SQUASH_MSG`, `description`, `gc.log`, `BISECT_*`: texts, names
+//!   and commits.
+//! - `rr-cache`: contents of resolved conflicts.
+//! - `worktrees/<name>/locked`, `git-daemon-export-ok`: marks.
 //! - `sequencer`, `rebase-apply`: lists of commits. Git accepts no `exec` line in them.
 //! - `.gitmodules` in the index: git accepts no command from it. The file is protected as well.
 

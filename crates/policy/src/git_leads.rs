@@ -27,6 +27,28 @@ const DATA: [(&[u8], &[u8]); 5] = [
     (b"commit", b"template"),
 ];
 
+/// Names of variables whose value begins with a program, in any section.
+const PROGRAMS: [&[u8]; 18] = [
+    b"alternaterefscommand",
+    b"askpass",
+    b"clean",
+    b"cmd",
+    b"command",
+    b"defaultkeycommand",
+    b"driver",
+    b"editor",
+    b"external",
+    b"fsmonitor",
+    b"gitproxy",
+    b"helper",
+    b"pager",
+    b"process",
+    b"program",
+    b"smudge",
+    b"sshcommand",
+    b"textconv",
+];
+
 /// A search for the files that configurations name.
 pub(crate) struct LeadSearch<'s> {
     pub(crate) tree: &'s dyn Tree,
@@ -83,10 +105,29 @@ impl<'s> LeadSearch<'s> {
                     let hooks = hooks.parent().filter(|_| is_generated).unwrap_or(&hooks);
                     self.leads.insert(hooks.to_owned());
                 }
+                // Git copies the hooks in it to new repositories.
+                (b"init", b"templatedir") => self.leads.extend(self.path(dir, &value)),
+                // A push runs the hooks of a repository on this machine. One that exists is found
+                // by its own files.
+                (b"remote", b"url" | b"pushurl") => self.add_absent(dir, &value),
                 key if DATA.contains(&key) => {}
-                _ => self.add_programs(dir, &value),
+                (section, name) => {
+                    if *section == *b"alias" || PROGRAMS.contains(&name) {
+                        self.add_absent(dir, first_word(&value));
+                    }
+                    self.add_programs(dir, &value);
+                }
             }
         }
+    }
+
+    /// Adds a path with several components that does not exist, so that no command creates it.
+    fn add_absent(&mut self, dir: &Path, value: &[u8]) {
+        if !value.contains(&b'/') || value.contains(&b':') || value.starts_with(b"-") {
+            return;
+        }
+        let path = self.path(dir, value);
+        self.leads.extend(path.filter(|path| matches!(self.tree.kind(path), Ok(None))));
     }
 
     /// Adds the existing files that the words of a value name.
@@ -129,4 +170,12 @@ impl<'s> LeadSearch<'s> {
         };
         Some(resolve_lexically(base, Path::new(OsStr::from_bytes(value))))
     }
+}
+
+/// Returns the first word of a command, which names its program.
+fn first_word(command: &[u8]) -> &[u8] {
+    let command = command.strip_prefix(b"!").unwrap_or(command).trim_ascii_start();
+    let is_end = |byte: &u8| byte.is_ascii_whitespace() || b"'\"$`;&|()<>".contains(byte);
+    let end = command.iter().position(is_end).unwrap_or(command.len());
+    &command[..end]
 }

@@ -16,6 +16,8 @@ git remote add origin ../../upstream.git && git push -q -u origin main
 mkdir src tools && echo x > src/f && printf '#!/bin/sh\ncat\n' > tools/clean.sh
 chmod +x tools/clean.sh && echo '*.txt filter=tool' > .gitattributes && echo x > a.txt
 git config filter.tool.clean ./tools/clean.sh
+git config filter.late.clean ./tools/late.sh && echo '*.late filter=late' >> .gitattributes
+echo x > b.late && git config remote.later.url ../later.git
 git config include.path ../absent.config
 git config --add include.path ../shared.config && echo > shared.config
 git config extensions.worktreeConfig true
@@ -155,6 +157,11 @@ pub(super) const EFFECTIVE: &[(&str, &str, &str)] = &[
         "echo touch CANARY >> checkout/tools/clean.sh; echo y >> checkout/a.txt",
     ),
     (
+        "absent program in a work tree",
+        "checkout",
+        "hook checkout/tools/late.sh; echo y > checkout/b.late",
+    ),
+    (
         "directory of a program",
         "checkout",
         "cd checkout; mv tools t; mkdir tools; hook tools/clean.sh; echo y >> a.txt",
@@ -200,6 +207,8 @@ pub(super) const REFUSED: &[&str] = &[
     "echo x > linked/dotfiles/bashrc",
     "ln -sf /etc/passwd linked/.bashrc",
     "mkdir e && cd e && ln -s /x ../checkout/.git/modules/x",
+    "git init -q --bare later.git",
+    "git init -q l && mv l later.git",
     "cd checkout && git init -q nested",
     "cd checkout && git init -q --bare nested.git",
     "git init -q .",
