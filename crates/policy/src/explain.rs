@@ -208,17 +208,18 @@ impl Policy {
 
     /// Returns the protected name that covers a path in one of the writable directories.
     fn protected_name(&self, path: &Path) -> Option<String> {
-        let roots = || self.roots_above(path);
+        let roots = self.roots_above(path);
         let is_taken = |root: &Path| {
             let name = self.protected_match(root);
             // A `.git` with something below is a directory.
             name.filter(|name| name != git::GIT || root == path)
         };
-        let mut open = roots().filter(|root| is_taken(root).is_none()).peekable();
-        if open.peek().is_none() {
-            return roots().find_map(is_taken);
+        let open: Vec<&Path> =
+            roots.iter().copied().filter(|root| is_taken(root).is_none()).collect();
+        if open.is_empty() {
+            return roots.into_iter().find_map(is_taken);
         }
-        open.filter(|root| self.has_protected_names(root, path)).find_map(|root| {
+        open.into_iter().filter(|root| self.has_protected_names(root, path)).find_map(|root| {
             let below = path.strip_prefix(root).ok()?;
             let inside = root.ends_with(git::GIT);
             let in_repository = inside.then(|| self.protected_name_in_repository(below)).flatten();
@@ -229,12 +230,23 @@ impl Policy {
         })
     }
 
-    /// Returns the paths at or above `path` that `allowWrite` names or matches.
-    fn roots_above<'p>(&self, path: &'p Path) -> impl Iterator<Item = &'p Path> {
-        let is_root = |above: &Path| {
-            self.allow_write.iter().any(|rule| rule.root_covering(above) == Some(above))
-        };
-        path.ancestors().filter(move |above| is_root(above))
+    /// Returns the paths at or above `path` that the compiler makes writable, the deepest first.
+    fn roots_above<'p>(&self, path: &'p Path) -> Vec<&'p Path> {
+        let mut ancestors: Vec<&Path> = path.ancestors().collect();
+        ancestors.reverse();
+        let mut roots = Vec::new();
+        for rule in &self.allow_write {
+            for above in ancestors.iter().filter(|above| rule.root_covering(above) == Some(above)) {
+                roots.push(*above);
+                // The compiler looks for further matches below one only if that matters.
+                let goes_on = matches!(rule, PathRule::Glob(pattern) if pattern.has_deep_matches());
+                if !goes_on || !self.has_rule_inside(above, rule) {
+                    break;
+                }
+            }
+        }
+        roots.sort_by_key(|root| std::cmp::Reverse(depth(root)));
+        roots
     }
 
     /// Returns whether names are protected at `path` if the directory `root` is writable.

@@ -24,7 +24,7 @@ pub(crate) struct Protected {
     pub(crate) paths: BTreeSet<PathBuf>,
     /// Symlinks that cannot be removed. Their targets are protected on their own.
     pub(crate) links: BTreeSet<PathBuf>,
-    /// Writable directories that cannot be moved.
+    /// Writable directories and pointers to repositories that cannot be moved.
     pub(crate) anchored: BTreeSet<PathBuf>,
     /// Parts of the tree with their own rules for new names.
     pub(crate) zones: Vec<Zone>,
@@ -103,6 +103,7 @@ impl MountCompiler<'_> {
                 }
             }
         }
+        protected.anchored.extend(found.open_pointers.iter().cloned());
         self.close_repositories(root, &found, protected)?;
         // The entries of a directory that cannot be listed are unknown, and a command of the same
         // user could make it listable.

@@ -33,6 +33,8 @@ pub(crate) struct Found {
     pub(crate) incomplete: BTreeSet<PathBuf>,
     /// Protected files and directories that may exist.
     pub(crate) names: Vec<PathBuf>,
+    /// Pointers to repositories that an entry of `allowWrite` names.
+    pub(crate) open_pointers: Vec<PathBuf>,
     /// Directories that cannot be listed.
     pub(crate) unreadable: Vec<PathBuf>,
 }
@@ -115,6 +117,10 @@ impl RepositorySearch<'_> {
     fn find_enclosing(&mut self, root: &Path) {
         for dir in root.ancestors().skip(1) {
             let path = dir.join(git::GIT);
+            // A git directory is no work tree.
+            if dir.ends_with(git::GIT) && path != root {
+                continue;
+            }
             if let Ok(Some(kind)) = self.tree.kind(&path) {
                 self.found.work_trees.insert(root.to_owned());
                 self.add_repository(&path, kind, dir);
@@ -136,9 +142,12 @@ impl RepositorySearch<'_> {
     /// Adds the repository of a `.git` entry: a directory, or a file that points to one like in
     /// submodules and worktrees.
     fn add_repository(&mut self, git: &Path, kind: NodeKind, work_tree: &Path) {
-        // A rule can open this very file.
-        if kind != NodeKind::Directory && !self.writable.contains(git) {
-            self.found.names.push(git.to_owned());
+        if kind != NodeKind::Directory {
+            // A rule can open this very file.
+            let is_open = self.writable.contains(git);
+            let found = &mut self.found;
+            let found = if is_open { &mut found.open_pointers } else { &mut found.names };
+            found.push(git.to_owned());
         }
         let Ok(target) = self.tree.canonicalize(git) else { return };
         let target = match self.tree.kind(&target) {

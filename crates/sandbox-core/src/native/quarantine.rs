@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use policy::{DeniedPath, MountPlan};
+use policy::{Access, DeniedPath, MountPlan};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
@@ -61,8 +61,10 @@ impl Unchecked {
         plan: &MountPlan,
         started: SystemTime,
     ) -> Vec<Quarantined> {
-        let is_mounted = |path: &Path| plan.ops.iter().any(|op| op.path() == Some(path));
-        let found = zones::new_entries(&plan.creation_rules.zones, self.since(started), is_mounted);
+        let is_fixed = |path: &Path| {
+            plan.ops.iter().any(|op| op.path() == Some(path)) || !plan.allows(path, Access::Write)
+        };
+        let found = zones::new_entries(&plan.creation_rules.zones, self.since(started), is_fixed);
         found.iter().filter_map(|(dir, parent, name)| clear(dir, parent, name)).collect()
     }
 

@@ -33,11 +33,11 @@ const READABLE: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 /// Returns the entries that zones deny and that were created since `since`, each with its directory
-/// and the path of that directory. `is_mounted` names the entries that no command can replace.
+/// and the path of that directory. `is_fixed` names the entries that no command can create.
 pub(super) fn new_entries(
     zones: &[Zone],
     since: SystemTime,
-    is_mounted: impl Fn(&Path) -> bool,
+    is_fixed: impl Fn(&Path) -> bool,
 ) -> Vec<(OwnedFd, PathBuf, OsString)> {
     let kinds: HashMap<&Path, ZoneKind> =
         zones.iter().map(|zone| (zone.dir.as_path(), zone.kind)).collect();
@@ -71,7 +71,7 @@ pub(super) fn new_entries(
                     name == REPOSITORY[0]
                         || stat(&dir, name).is_ok_and(|stat| changed(&stat) >= since)
                 };
-                if is_denied && !is_mounted(&path.join(name)) && is_new() {
+                if is_denied && !is_fixed(&path.join(name)) && is_new() {
                     if let Ok(dir) = open_directory(&path) {
                         found.push((dir, path.clone(), name.clone()));
                     }

@@ -9,7 +9,7 @@ use policy::{Access, PathEntry, Policy, Rule, SandboxRuntimeConfig};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
-use sandbox_core::{NativeSandbox, Sandbox, Tier, Weakness};
+use sandbox_core::{NativeSandbox, Quarantined, Sandbox, Tier, Weakness};
 
 use crate::fixture::{
     NO_DIRECTORY_IN_SIGHT, directory_in_sight, repetitions, spec, without_namespaces,
@@ -46,8 +46,8 @@ fn rule() -> impl Strategy<Value = String> {
     prop_oneof![2 => path(), 1 => pattern]
 }
 
-fn is_pattern(rule: &str) -> bool {
-    rule.contains(['*', '?', '['])
+fn is_pattern(rule: &Path) -> bool {
+    rule.to_str().unwrap().contains(['*', '?', '['])
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -75,8 +75,9 @@ impl Case {
             }
         }
         let rules = |list: &[String]| -> Vec<PathEntry> {
-            let exists = |path: &PathBuf| is_pattern(path.to_str().unwrap()) || path.exists();
-            let paths = list.iter().map(|path| root.join(path)).filter(exists);
+            // `dir/**` is the same as `dir`.
+            let paths = list.iter().map(|path| root.join(path.trim_end_matches("/**")));
+            let paths = paths.filter(|path| is_pattern(path) || path.exists());
             paths.map(|path| path.to_str().unwrap().into()).collect()
         };
         let mut config = SandboxRuntimeConfig::default();
@@ -95,10 +96,11 @@ const CHECK: &str = "for file in FILES; do r=-; w=-; \
                      [ \"$content\" = content ] && r=r; \
                      { : >> \"$file\"; } 2>/dev/null && w=w; echo $r$w; content=; done";
 
-async fn check(sandbox: &NativeSandbox, files: &[PathBuf]) -> Vec<String> {
+async fn check(sandbox: &NativeSandbox, files: &[PathBuf]) -> (Vec<String>, Vec<Quarantined>) {
     let files: Vec<String> = files.iter().map(|file| format!("'{}'", file.display())).collect();
     let ran = sandbox.exec(spec(&CHECK.replace("FILES", &files.join(" ")))).await.unwrap();
-    String::from_utf8_lossy(&ran.stdout.bytes).lines().map(str::to_owned).collect()
+    let found = String::from_utf8_lossy(&ran.stdout.bytes).lines().map(str::to_owned).collect();
+    (found, ran.quarantined)
 }
 
 #[tokio::test]
@@ -120,7 +122,7 @@ async fn commands_can_access_exactly_the_allowed_paths() {
             Tier::Namespaces
         };
         let sandbox = NativeSandbox::builder(&policy, "/usr").tier(tier).open().unwrap();
-        let found = check(&sandbox, &files).await;
+        let (found, quarantined) = check(&sandbox, &files).await;
         let expected: Vec<String> = files
             .iter()
             .map(|file| {
@@ -149,6 +151,7 @@ async fn commands_can_access_exactly_the_allowed_paths() {
             }
         }
         assert_eq!(found, enforced, "case {number}: {names:?} under {:?}", case.lists);
+        assert_eq!(quarantined, [], "case {number}: {names:?} under {:?}", case.lists);
         let by_mounts = |file: &PathBuf| {
             (sandbox.allows(file, Access::Read), sandbox.allows(file, Access::Write))
         };
