@@ -23,6 +23,8 @@ pub struct SessionsBuilder {
     pub(super) variables: Option<Arc<dyn VariableSource>>,
     pub(super) python_venv: Option<PathBuf>,
     pub(super) application_dirs: Vec<PathBuf>,
+    /// Set to protect the names in session directories.
+    pub(super) protect_names: bool,
     pub(super) ignore: Option<IgnoreRules>,
     pub(super) ownership: Ownership,
     pub(super) retention: Option<Duration>,
@@ -51,6 +53,7 @@ impl SessionsBuilder {
             variables: None,
             python_venv: None,
             application_dirs: Vec::new(),
+            protect_names: false,
             ignore: None,
             ownership: Ownership::default(),
             retention: None,
@@ -90,6 +93,16 @@ impl SessionsBuilder {
     #[must_use]
     pub fn application_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.application_dirs.push(dir.into());
+        self
+    }
+
+    /// Protects the names in session directories that other programs execute, such as git hooks.
+    ///
+    /// Call this if the host runs git or other programs in session directories. See
+    /// [`PolicyBuilder::protect_names`](policy::PolicyBuilder::protect_names).
+    #[must_use]
+    pub fn protect_names(mut self) -> Self {
+        self.protect_names = true;
         self
     }
 

@@ -147,6 +147,9 @@ impl Preparation<'_> {
                 builder = builder.application_dir(dir);
             }
         }
+        if self.settings.protect_names {
+            builder = builder.protect_names();
+        }
         for path in reads.iter().chain(&writes) {
             builder = builder.allow_read(path);
         }

@@ -82,6 +82,20 @@ async fn a_wrapped_command_runs_in_the_session_and_the_next_call_mirrors_its_cha
 }
 
 #[tokio::test]
+async fn names_in_a_session_directory_are_free_unless_the_host_protects_them() {
+    let fixture = Fixture::new();
+    let write = "mkdir -p .git/hooks && echo x > .git/hooks/pre-commit && echo x > .bashrc";
+    let ran = fixture.open("s1").await.bash(write).await.unwrap();
+    assert_eq!(ran.exit_code, 0, "{}", ran.stderr);
+    let home = Home::new(fixture.dir.path().canonicalize().unwrap().join("other"));
+    let sessions = Sessions::builder(home).protect_names().build();
+    let session = sessions.open(spec("s1")).await.unwrap();
+    let ran = session.bash("echo x > .bashrc").await.unwrap();
+    assert_ne!(ran.exit_code, 0);
+    assert_eq!(ran.denied[0].rule, ".bashrc is always protected from writing");
+}
+
+#[tokio::test]
 async fn a_result_explains_denials_with_rule_and_remedy() {
     let fixture = Fixture::new();
     let session = fixture.open("s1").await;
