@@ -13,10 +13,12 @@ impl Policy {
     pub fn identity_without_network(&self) -> Vec<u8> {
         let mut config = self.config().clone();
         config.network = NetworkConfig::default();
-        let mut other_files = FilesystemConfig::default();
-        other_files.disabled = config.filesystem.disabled;
-        other_files.allow_git_config = config.filesystem.allow_git_config;
-        config.filesystem = other_files;
+        // The lists follow as rules.
+        config.filesystem = FilesystemConfig {
+            disabled: config.filesystem.disabled,
+            allow_git_config: config.filesystem.allow_git_config,
+            ..FilesystemConfig::default()
+        };
         let mut identity = Identity::default();
         identity.text(config.to_json().as_bytes());
         for rules in [&self.deny_read, &self.allow_read, &self.allow_write, &self.deny_write] {

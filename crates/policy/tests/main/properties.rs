@@ -142,8 +142,8 @@ impl Case {
 }
 
 impl Case {
-    /// Returns whether patterns match a protected name as a writable path. A git directory is none,
-    /// and an entry for this very path opens it.
+    /// Returns whether patterns match a protected name as a writable path. It does not
+    /// count a git directory, or an entry for this very path.
     fn is_protected_match(&self, root: &Path) -> bool {
         let is_pattern = |rule: &&String| rule.contains(['*', '?', '[']);
         let mut bases = self.allow_write.iter().filter(is_pattern).filter_map(|rule| {

@@ -87,7 +87,8 @@ fn with_entry(section: &str, entry: &str) -> String {
     let top = if section.is_empty() { format!(", {entry}") } else { String::new() };
     format!(
         r#"{{"network": {{"allowedDomains": [], "deniedDomains": []{network}}},
-             "filesystem": {{"denyRead": [], "allowWrite": [], "denyWrite": []{filesystem}}}{top}}}"#
+             "filesystem": {{"denyRead": [], "allowWrite": [], "denyWrite": []{filesystem}}}
+             {top}}}"#
     )
 }
 
@@ -96,11 +97,11 @@ fn entries_of_newer_versions_are_judged_like_srt_judges_them() {
     let texts: Vec<String> =
         ENTRIES.iter().map(|(section, entry, _)| with_entry(section, entry)).collect();
     let expected: Vec<bool> = ENTRIES.iter().map(|(.., accepted)| *accepted).collect();
-    let accepts = |text: &String| {
+    let is_valid = |text: &String| {
         SandboxRuntimeConfig::from_json(text).is_ok_and(|config| config.validate().is_ok())
     };
     for (text, expected) in texts.iter().zip(&expected) {
-        assert_eq!(accepts(text), *expected, "{text}");
+        assert_eq!(is_valid(text), *expected, "{text}");
     }
     let Some(package) = std::env::var_os("SRT_PACKAGE_DIR") else {
         return skipped("entries judged by the real srt", "`cargo xtask peers` installs it");

@@ -59,7 +59,7 @@ impl NativeSandbox {
     }
 
     /// Returns the directories, such as `/tmp`, that every session on a tier sees empty instead of
-    /// the host's. Pass them to [`with_private`](policy::Policy::with_private) before asking it about paths.
+    /// the host's. A policy with [them](policy::Policy::with_private) answers for such paths.
     pub fn private_directories(tier: &Tier) -> Vec<PathBuf> {
         match tier {
             Tier::Namespaces => plan::private_directories(),

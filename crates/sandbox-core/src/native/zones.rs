@@ -71,10 +71,12 @@ pub(super) fn new_entries(
                     name == REPOSITORY[0]
                         || stat(&dir, name).is_ok_and(|stat| changed(&stat) >= since)
                 };
-                if is_denied && !is_fixed(&path.join(name)) && is_new() {
-                    if let Ok(dir) = open_directory(&path) {
-                        found.push((dir, path.clone(), name.clone()));
-                    }
+                if is_denied
+                    && !is_fixed(&path.join(name))
+                    && is_new()
+                    && let Ok(dir) = open_directory(&path)
+                {
+                    found.push((dir, path.clone(), name.clone()));
                 }
             }
         }
