@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_tools::{
-    BashOptions, ErrorKind, Home, Session, SessionId, SessionSpec, Sessions, Storage, ToolError,
-    UserId,
+    BashOptions, ErrorKind, Home, Session, SessionId, SessionSpec, Sessions, SessionsBuilder,
+    Storage, ToolError, UserId,
 };
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
@@ -25,13 +25,20 @@ pub(crate) fn spec(id: &str) -> SessionSpec {
 
 impl Fixture {
     pub(crate) fn new() -> Self {
+        Self::with(|builder| builder)
+    }
+
+    /// Creates a fixture whose host runs programs in session directories.
+    fn with_protected_names() -> Self {
+        Self::with(SessionsBuilder::protect_names)
+    }
+
+    fn with(change: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(InMemory::new());
         let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
-        let sessions =
-            Sessions::builder(Home::new(dir.path().canonicalize().unwrap().join("home")))
-                .storage(storage)
-                .build();
+        let home = Home::new(dir.path().canonicalize().unwrap().join("home"));
+        let sessions = change(Sessions::builder(home).storage(storage)).build();
         Self { dir, store, sessions }
     }
 
@@ -87,10 +94,8 @@ async fn names_in_a_session_directory_are_free_unless_the_host_protects_them() {
     let write = "mkdir -p .git/hooks && echo x > .git/hooks/pre-commit && echo x > .bashrc";
     let ran = fixture.open("s1").await.bash(write).await.unwrap();
     assert_eq!(ran.exit_code, 0, "{}", ran.stderr);
-    let home = Home::new(fixture.dir.path().canonicalize().unwrap().join("other"));
-    let sessions = Sessions::builder(home).protect_names().build();
-    let session = sessions.open(spec("s1")).await.unwrap();
-    let ran = session.bash("echo x > .bashrc").await.unwrap();
+    let fixture = Fixture::with_protected_names();
+    let ran = fixture.open("s1").await.bash("echo x > .bashrc").await.unwrap();
     assert_ne!(ran.exit_code, 0);
     assert_eq!(ran.denied[0].rule, ".bashrc is always protected from writing");
 }
@@ -126,7 +131,7 @@ async fn a_result_explains_denials_with_rule_and_remedy() {
 
 #[tokio::test]
 async fn forbidden_files_are_denied_or_quarantined_and_reported() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::with_protected_names();
     let session = fixture.open("s1").await;
     let ran = session.bash("echo x > .bashrc; ln -s .profile l; echo y > l").await.unwrap();
     let path = |name: &str| session.dir().join(name).to_string_lossy().into_owned();
@@ -257,7 +262,7 @@ async fn a_restarted_process_uploads_local_changes() {
 
 #[tokio::test]
 async fn the_file_tools_obey_the_policy_and_never_follow_a_link_out() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::with_protected_names();
     let session = fixture.open("s1").await;
     symlink("/etc/passwd", session.dir().join("out")).unwrap();
     assert!(session.read_file("out").await.is_err());
@@ -344,7 +349,7 @@ async fn calls_of_one_session_overlap() {
 
 #[tokio::test]
 async fn the_file_tools_obey_rules_derived_from_files() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::with_protected_names();
     let session = fixture.open("s1").await;
     let command = "mkdir -p store.git/hooks tree && echo ref > store.git/HEAD && \
                    echo as it was > store.git/hooks/pre-commit && \
@@ -355,7 +360,7 @@ async fn the_file_tools_obey_rules_derived_from_files() {
     drop((session, sessions));
     // Protected files are searched when a session opens.
     let storage = Storage::new(store, "bucket").with_prefix(Key::from("general"));
-    let sessions = Sessions::builder(home).storage(storage).build();
+    let sessions = Sessions::builder(home).storage(storage).protect_names().build();
     let session = sessions.open(spec("s1")).await.unwrap();
     for path in ["store.git/hooks/pre-commit", "store.git/hooks/new"] {
         let error = session.write_file(path, b"changed").await.unwrap_err().to_string();
