@@ -33,6 +33,7 @@ mod shell;
 mod sockets;
 mod supervisor;
 mod sys;
+mod terminal;
 mod tier;
 mod wire;
 mod worker;

@@ -24,6 +24,15 @@ pub fn report_failure(control: Fd, step: u32, errno: Errno, path: &[u8]) {
     let _ = sys::send(control, &message[..12 + path.len()]);
 }
 
+/// Reports that the shell of a command was stopped. If the host has not read earlier reports, this
+/// one is dropped.
+pub fn report_stop(channel: Fd, signal: u32) {
+    let mut report = [0; wire::REPORT_BYTES];
+    report[..4].copy_from_slice(&wire::RESULT_STOPPED.to_le_bytes());
+    report[4..8].copy_from_slice(&signal.to_le_bytes());
+    let _ = sys::try_send(channel, &report);
+}
+
 /// Report on one command.
 pub struct Reply {
     /// `RESULT_…`.

@@ -4,6 +4,7 @@
 use crate::prestart::Prestart;
 use crate::reply::Reply;
 use crate::sys::{self, CStr, Errno, Fd, Result, c};
+use crate::terminal::Terminal;
 use crate::tier::Tier;
 use crate::wire;
 
@@ -16,6 +17,10 @@ pub struct Request<'r> {
     pub count: usize,
     /// Standard input, output and error, then the command's channel.
     pub fds: &'r [Fd],
+    /// `COMMAND_…` flags.
+    pub flags: u32,
+    /// One of the standard streams.
+    pub terminal: Option<Terminal>,
 }
 
 impl Request<'_> {
@@ -33,9 +38,14 @@ impl Request<'_> {
         sys::start_sharing(stack, become_shell, &mut Shell { request: self, tier, prestart })
     }
 
-    /// Closes the worker's copies of the shell's streams.
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Closes the worker's copies of the shell's streams, except of its terminal.
     pub fn close_streams(&self) {
-        for fd in &self.fds[..3] {
+        let terminal = self.terminal.as_ref().map(Terminal::fd);
+        for fd in self.fds[..3].iter().filter(|fd| Some(**fd) != terminal) {
             sys::close(*fd);
         }
     }
@@ -57,7 +67,12 @@ extern "C" fn become_shell(Shell { request, tier, prestart }: &mut Shell<'_, '_>
     let prestart = *prestart;
     let channel = request.channel();
     let mut start = || -> core::result::Result<Errno, (u32, Errno)> {
-        sys::new_terminal_session();
+        match &request.terminal {
+            Some(terminal) => terminal
+                .enter(request.has(wire::COMMAND_IN_FOREGROUND))
+                .map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?,
+            None => sys::new_terminal_session(),
+        }
         sys::chdir(request.directory).map_err(|errno| (wire::RESULT_NO_DIRECTORY, errno))?;
         // Init keeps 0, 1 and 2 open, so no descriptor of the message is one of them.
         for (to, fd) in request.fds[..3].iter().enumerate() {

@@ -105,6 +105,7 @@ mod processes;
 mod signals;
 mod sockets;
 mod start;
+mod terminals;
 
 pub use files::*;
 pub use landlock::*;
@@ -116,6 +117,7 @@ pub use processes::*;
 pub use signals::*;
 pub use sockets::*;
 pub use start::*;
+pub use terminals::*;
 
 #[repr(C)]
 struct IoVec {

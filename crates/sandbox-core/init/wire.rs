@@ -38,11 +38,14 @@
 //!
 //! | type | content |
 //! |---|---|
-//! | `u32` | `COMMAND_…` |
+//! | `u32` | `COMMAND_…` flags |
 //! | text | shell |
 //! | text | working directory |
 //! | text | command |
 //! | list | variables: text `NAME=value` |
+//!
+//! A command *in a terminal* ([`COMMAND_IN_TERMINAL`]) has a pseudo-terminal, whose other end stays
+//! with the host, as one or more of its standard streams. It becomes the controlling terminal.
 //!
 //! A *deferred* command ([`COMMAND_DEFERRED`]) has an empty text. The shell starts at once, and
 //! waits for the text on the command's channel.
@@ -62,10 +65,14 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Maximum number of variables in the environment of a command.
 pub const MAX_VARIABLES: usize = 4096;
 
-/// The body contains the command.
-pub const COMMAND_NOW: u32 = 0;
-/// The command follows on the channel.
+/// Flag: the command follows on the channel.
 pub const COMMAND_DEFERRED: u32 = 1;
+/// Flag: the worker reports that the shell was stopped.
+pub const COMMAND_REPORTS_STOPS: u32 = 1 << 1;
+/// Flag: a standard stream of the command is its terminal.
+pub const COMMAND_IN_TERMINAL: u32 = 1 << 2;
+/// Flag: the shell starts in the foreground of its terminal.
+pub const COMMAND_IN_FOREGROUND: u32 = 1 << 3;
 /// Maximum length of a deferred command in bytes, without its NUL.
 pub const MAX_DEFERRED_BYTES: usize = 16 * 1024 - 1;
 
@@ -125,7 +132,8 @@ pub const MSG_FAILED: u32 = 3;
 ///
 /// A report of a worker on a command's channel is `u32` `RESULT_…`, `u32` value, `u32` `LIMIT_…`,
 /// and `u32` the number of calls in this session that may have created a watched name. The host can
-/// send `u32` the number of a signal for the shell's process group on the same channel.
+/// send `u32` the number of a signal for the shell's process group on the same channel, or
+/// [`TO_FOREGROUND`] or [`TO_BACKGROUND`].
 pub const RESULT_EXITED: u32 = 1;
 /// The value is the signal that killed the shell.
 pub const RESULT_SIGNALED: u32 = 2;
@@ -135,6 +143,14 @@ pub const RESULT_NO_DIRECTORY: u32 = 3;
 pub const RESULT_NO_SHELL: u32 = 4;
 /// The request is invalid. The value is the errno.
 pub const RESULT_BAD_REQUEST: u32 = 5;
+
+/// The shell was stopped, and is alive. The value is the signal. This report is not the last one.
+pub const RESULT_STOPPED: u32 = 6;
+
+/// Instead of a signal: the shell's process group becomes the foreground of its terminal.
+pub const TO_FOREGROUND: u32 = 1 << 16;
+/// Instead of a signal: the shell's process group leaves the foreground of its terminal.
+pub const TO_BACKGROUND: u32 = 1 << 17;
 
 /// Maximum length of a notice to the client of a wrapped command.
 pub const MAX_NOTICE_BYTES: usize = 2048;

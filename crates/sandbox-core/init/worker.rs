@@ -10,10 +10,11 @@ use crate::cgroup::{Group, Watch};
 use crate::pool::{Pool, WorkerIndex};
 use crate::prestart::Prestart;
 use crate::reader::Reader;
-use crate::reply::{Reply, report_failure, report_ready};
+use crate::reply::{Reply, report_failure, report_ready, report_stop};
 use crate::shell::{self, Request};
 use crate::supervisor::Supervisor;
 use crate::sys::{self, CStr, Errno, Fd, MAX_FDS, Poll, Result};
+use crate::terminal::Terminal;
 use crate::tier::Tier;
 use crate::wire;
 
@@ -197,7 +198,7 @@ impl Worker<'_> {
         };
         let mut reader = Reader(body);
         self.watch.begin();
-        let is_deferred = reader.u32()? == wire::COMMAND_DEFERRED;
+        let flags = reader.u32()?;
         let (shell, directory, command) = (reader.text()?, reader.text()?, reader.text()?);
         let count = reader.u32()? as usize;
         if count > wire::MAX_VARIABLES {
@@ -208,16 +209,24 @@ impl Worker<'_> {
         for variable in variables.iter_mut().take(count) {
             *variable = reader.text()?.as_ptr();
         }
-        let mut request = Request { shell, directory, command, variables, count, fds };
-        if is_deferred {
+        let is_in_terminal = flags & wire::COMMAND_IN_TERMINAL != 0;
+        let terminal = if is_in_terminal { Some(Terminal::take(&fds[..3])?) } else { None };
+        let mut request =
+            Request { shell, directory, command, variables, count, fds, flags, terminal };
+        if request.has(wire::COMMAND_DEFERRED) {
             let (kind, value) = self.run_deferred(&mut request, stack)?;
             return Ok((kind, value, Next::End));
         }
         let child = request.start(&self.session.tier, None, stack)?;
         request.close_streams();
-        let (kind, value) = self.supervise(child, request.channel());
+        let (kind, value) = self.supervise(child, &request);
+        // The streams of the terminal end when no process has it open, this one included.
+        if let Some(terminal) = &request.terminal {
+            sys::close(terminal.fd());
+        }
         // A file with a long request stays mapped.
-        Ok((kind, value, if fds.len() > 4 { Next::End } else { Next::Wait }))
+        let is_used = fds.len() > 4 || request.terminal.is_some();
+        Ok((kind, value, if is_used { Next::End } else { Next::Wait }))
     }
 
     /// Starts the shell at once, and passes the command to it when the command arrives.
@@ -285,7 +294,7 @@ impl Worker<'_> {
             }
         };
         request.close_streams();
-        Ok(self.supervise(child, request.channel()))
+        Ok(self.supervise(child, request))
     }
 
     /// Kills the processes of a command that the host has given up, and exits.
@@ -296,7 +305,8 @@ impl Worker<'_> {
 
     /// Waits until the shell exits or the host closes the channel. Then kills and reaps all
     /// processes of the command. Returns the kind and the value of the report.
-    fn supervise(&self, shell: i32, channel: Fd) -> (u32, u32) {
+    fn supervise(&self, shell: i32, request: &Request<'_>) -> (u32, u32) {
+        let channel = request.channel();
         let mut status = None;
         while status.is_none() {
             let mut fds = [
@@ -315,19 +325,22 @@ impl Worker<'_> {
                 break;
             }
             if fds[1].found != 0 {
-                // The host forwards a signal. The shell leads a process group, like in a terminal.
-                let mut signal = [0; 4];
-                match sys::read(channel, &mut signal) {
-                    Ok(4) => sys::kill_group(shell, u32::from_le_bytes(signal)),
+                let mut word = [0; 4];
+                match sys::read(channel, &mut word) {
+                    Ok(4) => obey(u32::from_le_bytes(word), shell, request.terminal.as_ref()),
                     _ => break,
                 }
             }
             if sys::is_orphaned(self.events) {
                 self.abandon();
             }
-            while let Ok((pid @ 1.., ended)) = sys::wait(false) {
-                if pid == shell {
-                    status = Some(ended);
+            while let Ok((pid @ 1.., changed)) = sys::wait_for_change() {
+                match sys::stop_signal(changed) {
+                    None if pid == shell => status = Some(changed),
+                    Some(signal) if pid == shell && request.has(wire::COMMAND_REPORTS_STOPS) => {
+                        report_stop(channel, signal);
+                    }
+                    _ => {}
                 }
             }
         }
@@ -358,5 +371,16 @@ impl Worker<'_> {
                 Err(_) => return status,
             }
         }
+    }
+}
+
+/// Obeys a word of the host: a signal for the shell's process group, or a change of the foreground.
+fn obey(word: u32, shell: i32, terminal: Option<&Terminal>) {
+    match (word, terminal) {
+        (wire::TO_FOREGROUND, Some(terminal)) => {
+            let _ = terminal.give_to(shell);
+        }
+        (wire::TO_BACKGROUND, Some(terminal)) => terminal.take_back(),
+        (signal, _) => sys::kill_group(shell, signal),
     }
 }

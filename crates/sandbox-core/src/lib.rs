@@ -95,8 +95,8 @@ mod srt;
 
 #[cfg(feature = "native")]
 pub use native::{
-    AttachedCommand, AttachedOutcome, NativeSandbox, NativeSandboxBuilder, OpenError,
-    OpenErrorKind, probe,
+    AttachedCommand, AttachedEvent, AttachedOutcome, NativeSandbox, NativeSandboxBuilder,
+    OpenError, OpenErrorKind, probe,
 };
 #[cfg(feature = "sandbox")]
 pub use sandbox::{

@@ -47,6 +47,7 @@ mod stdio;
 mod streams;
 mod support;
 mod temporary;
+mod terminal;
 mod tree;
 #[path = "../init/wire.rs"]
 #[expect(unreachable_pub, reason = "the file is compiled into the init program too")]
@@ -54,7 +55,7 @@ mod wire;
 mod wrapped;
 mod zones;
 
-pub use attached::{AttachedCommand, AttachedOutcome};
+pub use attached::{AttachedCommand, AttachedEvent, AttachedOutcome};
 pub use builder::NativeSandboxBuilder;
 pub use engine::NativeSandbox;
 pub use error::{OpenError, OpenErrorKind};

@@ -11,3 +11,4 @@ mod s3;
 mod sandbox;
 mod session;
 mod sharing;
+mod terminal;

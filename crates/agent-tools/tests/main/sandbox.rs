@@ -200,3 +200,44 @@ fn a_file_at_a_denied_path_changes_the_exit_code() {
     assert!(stderr.contains("/.mcp.json was created although the policy denies it"), "{stderr}");
     assert!(!fixture.dir.path().join(".mcp.json").exists());
 }
+
+/// Returns the state of a process (`proc_pid_stat(5)`).
+fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+#[test]
+fn without_a_terminal_a_stop_reaches_the_command() {
+    let fixture = Fixture::new(OPEN);
+    let count = "echo begun; for i in {1..600}; do echo $i > ticks; sleep 0.02; done";
+    for engine in ["native", "landlock"] {
+        let mut command = fixture.command(&["-c", count]);
+        let mut child = command.env("AGENT_TOOLS_ENGINE", engine).spawn().unwrap();
+        let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut stdout, &mut String::new()).unwrap();
+        let signal = |name: &str| {
+            let sent = Command::new("kill").args([name, &child.id().to_string()]).status();
+            assert!(sent.unwrap().success());
+        };
+        let ticks = || std::fs::read_to_string(fixture.dir.path().join("ticks")).ok();
+        let changes = || {
+            let before = ticks();
+            (0..20).any(|_| {
+                std::thread::sleep(Duration::from_millis(20));
+                ticks() != before
+            })
+        };
+        assert!(changes(), "{engine}");
+        signal("-TSTP");
+        let begun = Instant::now();
+        while state(child.id()) != Some('T') {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{engine}: not stopped");
+        }
+        assert!(!changes(), "{engine}: the command runs on");
+        signal("-CONT");
+        assert!(changes(), "{engine}: the command stays stopped");
+        signal("-TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(143));
+    }
+}

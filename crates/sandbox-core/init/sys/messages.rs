@@ -89,7 +89,19 @@ pub fn send(socket: Fd, message: &[u8]) -> Result<()> {
     send_control(socket, message, &mut [])
 }
 
+/// Like [`send`], without waiting for room.
+pub fn try_send(socket: Fd, message: &[u8]) -> Result<()> {
+    send_flagged(socket, message, &mut [], MSG_DONTWAIT)
+}
+
+const MSG_DONTWAIT: usize = 0x40;
+const MSG_NOSIGNAL: usize = 0x4000;
+
 fn send_control(socket: Fd, message: &[u8], control: &mut [u32]) -> Result<()> {
+    send_flagged(socket, message, control, 0)
+}
+
+fn send_flagged(socket: Fd, message: &[u8], control: &mut [u32], flags: usize) -> Result<()> {
     let mut iov = IoVec { base: message.as_ptr().cast_mut(), len: message.len() };
     let header = MessageHeader {
         name: 0,
@@ -100,8 +112,7 @@ fn send_control(socket: Fd, message: &[u8], control: &mut [u32]) -> Result<()> {
         control_len: size_of_val(control),
         flags: 0,
     };
-    // MSG_NOSIGNAL
-    sys!(sendmsg, socket, &raw const header, 0x4000).map(drop)
+    sys!(sendmsg, socket, &raw const header, MSG_NOSIGNAL | flags).map(drop)
 }
 
 /// Limits the time that a process waits for a message. The limit belongs to the socket, so it

@@ -52,9 +52,25 @@ pub fn start_sharing<T>(
 /// Collects an exited child. Returns its process id and its status. With `block` it waits until a
 /// child exits; otherwise it returns the id 0 if no child has.
 pub fn wait(block: bool) -> Result<(i32, u32)> {
+    const WNOHANG: usize = 1;
+    wait_for(if block { 0 } else { WNOHANG })
+}
+
+/// Collects an exited child like [`wait`], or a notice that a child was stopped.
+pub fn wait_for_change() -> Result<(i32, u32)> {
+    // WNOHANG | WUNTRACED
+    wait_for(3)
+}
+
+/// Returns the signal that stopped a child with this status.
+pub fn stop_signal(status: u32) -> Option<u32> {
+    (status & 0xff == 0x7f).then_some(status >> 8 & 0xff)
+}
+
+fn wait_for(options: usize) -> Result<(i32, u32)> {
     let mut status = 0u32;
-    // __WALL, WNOHANG
-    let options = 0x4000_0000 | usize::from(!block);
+    // __WALL
+    let options = 0x4000_0000 | options;
     loop {
         match sys!(wait4, -1isize, &raw mut status, options, 0) {
             Err(Errno::INTR) => {}

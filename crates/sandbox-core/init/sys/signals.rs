@@ -59,6 +59,13 @@ pub fn next_signal(signals: Fd) -> Result<u32> {
     Ok(information[0])
 }
 
+/// Blocks the signals by which a terminal ends and stops processes: HUP, INT, QUIT, TSTP, TTIN,
+/// TTOU.
+pub fn block_terminal_signals() {
+    let mask: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 19 | 1 << 20 | 1 << 21;
+    let _ = sys!(rt_sigprocmask, 0, &raw const mask, 0, 8);
+}
+
 pub fn unblock_signals() {
     let mask = 0u64;
     let _ = sys!(rt_sigprocmask, 2, &raw const mask, 0, 8);

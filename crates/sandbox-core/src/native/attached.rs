@@ -1,4 +1,5 @@
-//! A command on the caller's standard streams, such as a terminal, with signals.
+//! A command on the caller's standard streams, with signals. It has a pseudo-terminal if one of
+//! them is a terminal.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -10,15 +11,25 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::connection::Connection;
-use super::outcome::{Outcome, read_report};
+use super::outcome::{Message, Outcome, next_message};
 use super::refresh::{Mounts, Settled};
-use super::request::{self, CommandText};
+use super::request;
 use super::stdio::{Pumps, Stdio};
+use super::terminal::{Job, Terminal, continue_is_certain, stop};
+use super::wire;
 use crate::internal::blocking;
 use crate::sandbox::{CommandSpec, CommandStatus, ExecError, Quarantined, exit_code};
 
+/// `SIGCONT`, `SIGSTOP`, `SIGTSTP`, `SIGTTIN`, `SIGTTOU` and `SIGWINCH` (`signal(7)`).
+const CONTINUE: i32 = 18;
+const STOP: i32 = 19;
+const KEYBOARD_STOP: i32 = 20;
+const TERMINAL_INPUT: u32 = 21;
+const TERMINAL_OUTPUT: u32 = 22;
+const WINDOW_CHANGE: i32 = 28;
+
 /// A command that runs on the caller's standard streams. Dropping it kills the command and every
-/// process that it started.
+/// process that it started, and restores the modes of the caller's terminal.
 #[derive(Debug)]
 pub struct AttachedCommand {
     report: OwnedReadHalf,
@@ -28,6 +39,9 @@ pub struct AttachedCommand {
     /// The status and the count of watched creations, once they have been reported.
     reported: Option<(CommandStatus, u32)>,
     pumps: Pumps,
+    terminal: Option<Terminal>,
+    /// The caller has asked for the next stop.
+    is_stop_requested: bool,
     connection: Arc<Connection>,
     mounts: Arc<Mounts>,
 }
@@ -37,63 +51,181 @@ pub(super) async fn start(
     connection: &Arc<Connection>,
     mounts: &Arc<Mounts>,
     spec: &CommandSpec,
-    streams: [BorrowedFd<'_>; 3],
+    mut given: [BorrowedFd<'_>; 3],
 ) -> Result<AttachedCommand, ExecError> {
     let began = SystemTime::now();
     mounts.expect_unreported(began);
-    let body = request::encode(connection, spec, CommandText::Included)?;
+    let new = Terminal::of(given, connection.init_pid())?;
+    let mut flags = wire::COMMAND_REPORTS_STOPS;
+    let mut piped = [false; 3];
+    if let Some(new) = &new {
+        flags |= wire::COMMAND_IN_TERMINAL;
+        flags |= if new.starts_in_foreground { wire::COMMAND_IN_FOREGROUND } else { 0 };
+        for (stream, _) in given.iter_mut().zip(new.replaces).filter(|(_, replaced)| *replaced) {
+            *stream = new.inner.as_fd();
+        }
+        piped = new.is_other;
+    }
+    let body = request::encode(connection, spec, flags)?;
     let (channel, end) = UnixStream::pair()
         .map_err(|source| ExecError::Host { operation: "create a socket", source })?;
-    let Stdio { streams, pumps } = Stdio::of(streams, &mounts.plan())?;
+    let Stdio { streams, pumps } = Stdio::of(given, piped, &mounts.plan())?;
     let [stdin, stdout, stderr] = streams.each_ref().map(AsFd::as_fd);
     connection.send(&body, [stdin, stdout, stderr, end.as_fd()]).await?;
     let (report, signals) = channel.into_split();
     let (connection, mounts) = (Arc::clone(connection), Arc::clone(mounts));
-    let cwd = connection.working_dir(spec).to_owned();
-    Ok(AttachedCommand { report, signals, cwd, began, reported: None, pumps, connection, mounts })
+    Ok(AttachedCommand {
+        report,
+        signals,
+        cwd: connection.working_dir(spec).to_owned(),
+        began,
+        reported: None,
+        pumps,
+        terminal: new.map(|new| new.terminal),
+        is_stop_requested: false,
+        connection,
+        mounts,
+    })
 }
 
 impl AttachedCommand {
-    /// Sends a signal, by its number, to the command's process group, like a terminal does. A
-    /// signal that arrives after the command has exited is lost.
-    pub fn signal(&self, number: i32) {
+    /// Passes on a signal, by its number, that this process has received. A signal that arrives
+    /// after the command has exited is lost.
+    ///
+    /// The command's process group gets it, like from a terminal. `SIGTSTP` stops the command, and
+    /// `SIGCONT` continues it, also if it is alone in its terminal session. For a command with a
+    /// pseudo-terminal, `SIGWINCH` passes on the size of the caller's terminal.
+    pub fn signal(&mut self, number: i32) {
+        match (number, &mut self.terminal) {
+            (WINDOW_CHANGE, Some(terminal)) => terminal.resize(),
+            (CONTINUE, _) => self.resume(),
+            (KEYBOARD_STOP, terminal) => {
+                self.is_stop_requested = true;
+                // Without a terminal, no shell could be its parent, and the kernel would drop it.
+                let number = if terminal.is_some() { KEYBOARD_STOP } else { STOP };
+                self.send(number.unsigned_abs());
+            }
+            _ => self.send(number.unsigned_abs()),
+        }
+    }
+
+    fn send(&self, word: u32) {
         // Without the flag, a command that has exited would kill a host that does not ignore
         // SIGPIPE.
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let _ = rustix::net::send(self.signals.as_ref(), &number.to_le_bytes(), flags);
+        let _ = rustix::net::send(self.signals.as_ref(), &word.to_le_bytes(), flags);
     }
 
-    /// Waits until every process of the command has exited, and quarantines the files that it
-    /// created although the policy denies it.
+    /// Continues the command, in the foreground of its terminal if this process is in that of the
+    /// caller's.
+    fn resume(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.resize();
+            if terminal.is_in_use() {
+                let is_foreground = terminal.try_enter();
+                self.send(if is_foreground { wire::TO_FOREGROUND } else { wire::TO_BACKGROUND });
+            }
+        }
+        self.send(CONTINUE.unsigned_abs());
+    }
+
+    /// Waits for the end of the command like [`AttachedCommand::next_event`], and ignores stops.
+    ///
+    /// # Errors
+    /// Like [`AttachedCommand::next_event`].
+    ///
+    /// # Cancel safety
+    /// Like [`AttachedCommand::next_event`].
+    pub async fn wait(&mut self) -> Result<AttachedOutcome, ExecError> {
+        loop {
+            if let AttachedEvent::Ended(outcome) = self.next_event().await? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Waits until the command is stopped, or until every process of it has exited. In the latter
+    /// case, quarantines the files that it created although the policy denies it.
+    ///
+    /// A command that uses its terminal for the first time is not reported. It gets the foreground,
+    /// if this process has it.
     ///
     /// # Errors
     /// Returns [`ExecError`] if the command could not be started, or if the session ended under it.
     ///
     /// # Cancel safety
-    /// After the future is dropped, `wait` can be called again.
-    pub async fn wait(&mut self) -> Result<AttachedOutcome, ExecError> {
-        let (status, watched_creations) = match self.reported {
-            Some(reported) => reported,
-            None => {
-                self.report.readable().await.map_err(|source| ExecError::Host {
-                    operation: "wait for the exit report",
-                    source,
-                })?;
-                let report = read_report(&mut self.report).await?;
-                let watched_creations = report.watched_creations;
-                let outcome = Outcome { report, timed_out: false };
-                let status = outcome.status(self.connection.shell(), &self.cwd)?;
-                *self.reported.insert((status, watched_creations))
+    /// After the future is dropped, `next_event` can be called again.
+    pub async fn next_event(&mut self) -> Result<AttachedEvent, ExecError> {
+        let (status, watched_creations) = loop {
+            if let Some(reported) = self.reported {
+                break reported;
+            }
+            match next_message(&self.report).await? {
+                Message::Stopped(signal) if self.is_for_caller(signal) => {
+                    return Ok(AttachedEvent::Stopped);
+                }
+                Message::Stopped(_) => {}
+                Message::Report(report) => {
+                    let watched_creations = report.watched_creations;
+                    let outcome = Outcome { report, timed_out: false };
+                    let status = outcome.status(self.connection.shell(), &self.cwd)?;
+                    self.reported = Some((status, watched_creations));
+                }
             }
         };
         let pumps = std::mem::take(&mut self.pumps);
-        if !pumps.are_none() {
-            blocking(move || pumps.finish()).await;
+        let print = self.terminal.as_mut().map(Terminal::finish);
+        if !pumps.are_none() || print.is_some() {
+            blocking(move || {
+                pumps.finish();
+                print.map(|print| print())
+            })
+            .await;
         }
+        drop(self.terminal.take());
         let Settled { quarantined, sandbox_ended } =
             self.mounts.settle(self.began, watched_creations).await;
-        Ok(AttachedOutcome { status, quarantined, sandbox_ended })
+        Ok(AttachedEvent::Ended(AttachedOutcome { status, quarantined, sandbox_ended }))
     }
+
+    /// Returns whether the caller must know that a signal has stopped the command. Gives the
+    /// command the terminal instead, if it was stopped because it has asked for that.
+    fn is_for_caller(&mut self, signal: u32) -> bool {
+        let is_requested = std::mem::take(&mut self.is_stop_requested);
+        let Some(terminal) = &mut self.terminal else { return is_requested };
+        if !matches!(signal, TERMINAL_INPUT | TERMINAL_OUTPUT) || !terminal.try_enter() {
+            return true;
+        }
+        self.send(wire::TO_FOREGROUND);
+        self.send(CONTINUE.unsigned_abs());
+        false
+    }
+
+    /// Stops this process after its command, as the shell that started it expects. Its process
+    /// group is stopped with it if the command was stopped from its terminal.
+    ///
+    /// The caller passes `SIGCONT` to [`AttachedCommand::signal`] when this process is continued.
+    /// If no shell can continue this process, the command goes on at once.
+    pub fn stop_with_command(&mut self) {
+        let Some(terminal) = &mut self.terminal else { return stop(Job::Process) };
+        terminal.leave();
+        if continue_is_certain() {
+            stop(Job::Group);
+        } else {
+            self.send(wire::TO_FOREGROUND);
+            self.resume();
+        }
+    }
+}
+
+/// A change of an [`AttachedCommand`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AttachedEvent {
+    /// The command was stopped: from its terminal, or because the caller has passed on `SIGTSTP`.
+    Stopped,
+    /// Every process of the command has exited.
+    Ended(AttachedOutcome),
 }
 
 /// The result of an [`AttachedCommand`].

@@ -148,8 +148,11 @@ impl NativeSandbox {
     /// read ahead.
     ///
     /// Uses the command, the directory and the environment of `spec`. There is no timeout, and no
-    /// output is captured. The command has no controlling terminal, even if a stream is one:
-    /// signals reach it through [`AttachedCommand::signal`].
+    /// output is captured. Signals reach the command through [`AttachedCommand::signal`].
+    ///
+    /// If a stream is a terminal, the command gets a pseudo-terminal in its place, as its
+    /// controlling terminal. It is in the foreground from the start if input and output are this
+    /// terminal, and otherwise once it uses it. Meanwhile the caller's terminal is in raw mode.
     ///
     /// # Errors
     /// Returns [`ExecError`] if the request could not be sent.

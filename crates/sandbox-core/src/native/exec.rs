@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::outcome::wait_exit;
 use super::prestart::{self, Prestart};
 use super::refresh::{Mounts, Settled};
-use super::request::{self, CommandText};
+use super::request;
 use super::streams::{CommandPipes, capture, command_pipes, pipe_pair};
 use crate::sandbox::streams::feed;
 use crate::sandbox::{CommandOutput, CommandSpec, ExecError};
@@ -91,7 +91,7 @@ async fn start(
     connection: &Connection,
     spec: &CommandSpec,
 ) -> Result<(CommandPipes, Option<OwnedFd>), ExecError> {
-    let body = request::encode(connection, spec, CommandText::Included)?;
+    let body = request::encode(connection, spec, 0)?;
     let (pipes, ends) = command_pipes()?;
     let (stdin_end, stdin) = match spec.stdin.is_empty() {
         true => (None, None),

@@ -24,6 +24,17 @@ pub(super) struct Report {
     pub(super) watched_creations: u32,
 }
 
+impl Report {
+    fn of(message: &[u8; wire::REPORT_BYTES]) -> Self {
+        let mut words = message
+            .chunks_exact(4)
+            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        let [kind, value, limit, watched_creations] =
+            std::array::from_fn(|_| words.next().unwrap_or_default());
+        Self { kind, value, limit, watched_creations }
+    }
+}
+
 /// The end of a command.
 pub(super) struct Outcome {
     pub(super) report: Report,
@@ -89,14 +100,45 @@ pub(super) async fn wait_exit(
     Ok(Outcome { report, timed_out })
 }
 
+/// A message of a worker on a command's channel.
+pub(super) enum Message {
+    /// The end of the command.
+    Report(Report),
+    /// The shell was stopped by this signal.
+    Stopped(u32),
+}
+
+/// Waits for the next message.
+///
+/// # Cancel safety
+/// No message is lost.
+pub(super) async fn next_message(channel: &OwnedReadHalf) -> Result<Message, ExecError> {
+    let failed = |source| ExecError::Host { operation: "wait for the exit report", source };
+    let mut message = [0; wire::REPORT_BYTES];
+    loop {
+        channel.readable().await.map_err(failed)?;
+        // The worker sends each message in one call, and the kernel does not divide it.
+        match channel.try_read(&mut message) {
+            Ok(wire::REPORT_BYTES) => break,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => return Err(worker_ended()),
+        }
+    }
+    let report = Report::of(&message);
+    Ok(match report.kind {
+        wire::RESULT_STOPPED => Message::Stopped(report.value),
+        _ => Message::Report(report),
+    })
+}
+
+fn worker_ended() -> ExecError {
+    ExecError::Ended { reason: "the command's supervising process was killed" }
+}
+
 /// Reads the report of a command from its channel.
-pub(super) async fn read_report(channel: &mut OwnedReadHalf) -> Result<Report, ExecError> {
+async fn read_report(channel: &mut OwnedReadHalf) -> Result<Report, ExecError> {
     let mut report = [0; wire::REPORT_BYTES];
     let read = channel.read_exact(&mut report).await;
-    read.map_err(|_| ExecError::Ended { reason: "the command's supervising process was killed" })?;
-    let mut words =
-        report.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-    let [kind, value, limit, watched_creations] =
-        std::array::from_fn(|_| words.next().unwrap_or_default());
-    Ok(Report { kind, value, limit, watched_creations })
+    read.map_err(|_| worker_ended())?;
+    Ok(Report::of(&report))
 }

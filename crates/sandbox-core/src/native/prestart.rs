@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::net::SendFlags;
 
 use super::connection::Connection;
-use super::request::{self, CommandText};
+use super::request;
 use super::streams::{CommandPipes, command_pipes};
 use super::wire;
 use crate::internal::lock;
@@ -141,7 +141,7 @@ fn start(
     if is_waiting || !prestart.is_idle() {
         return None;
     }
-    let body = request::encode(&connection, &template, CommandText::Deferred).ok()?;
+    let body = request::encode(&connection, &template, wire::COMMAND_DEFERRED).ok()?;
     if body.len() > wire::MAX_MESSAGE_BYTES {
         return None;
     }

@@ -17,35 +17,24 @@ const MAX_ENVIRONMENT_BYTES: usize = 1024 * 1024;
 /// The kernel's limit for a path, without its NUL (`PATH_MAX`, `linux/limits.h`).
 const MAX_PATH_BYTES: usize = 4095;
 
-/// Moment at which init receives the text of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CommandText {
-    /// The request contains the text.
-    Included,
-    /// The host sends the text later, on the command's channel.
-    Deferred,
-}
-
-/// Encodes the body of a request.
+/// Encodes the body of a request, with `COMMAND_…` flags.
 ///
 /// # Errors
 /// Returns [`ExecError`] if the kernel could never execute the command.
 pub(super) fn encode(
     connection: &Connection,
     spec: &CommandSpec,
-    text: CommandText,
+    flags: u32,
 ) -> Result<Vec<u8>, ExecError> {
     let cwd = connection.working_dir(spec).as_os_str();
     check("command", OsStr::new(&spec.command), MAX_ARGUMENT_BYTES)?;
     check("working directory", cwd, MAX_PATH_BYTES)?;
     let mut body = Encoder::default();
-    body.u32(match text {
-        CommandText::Included => wire::COMMAND_NOW,
-        CommandText::Deferred => wire::COMMAND_DEFERRED,
-    });
+    body.u32(flags);
     body.text(connection.shell().as_os_str().as_bytes());
     body.text(cwd.as_bytes());
-    body.text(if text == CommandText::Included { spec.command.as_bytes() } else { b"" });
+    let is_deferred = flags & wire::COMMAND_DEFERRED != 0;
+    body.text(if is_deferred { b"" } else { spec.command.as_bytes() });
     encode_environment(&mut body, spec)?;
     Ok(body.0)
 }

@@ -32,12 +32,17 @@ pub(super) struct Pumps {
 }
 
 impl Stdio {
-    /// Returns streams that give the command no more access than the plan does.
+    /// Returns streams that give the command no more access than the plan does. Those in `piped` go
+    /// through a pipe in any case.
     ///
     /// # Errors
     /// Returns [`ExecError::Stream`] for a directory, and [`ExecError::Host`] if the host is short
     /// of descriptors or threads.
-    pub(super) fn of(given: [BorrowedFd<'_>; 3], plan: &MountPlan) -> Result<Self, ExecError> {
+    pub(super) fn of(
+        given: [BorrowedFd<'_>; 3],
+        piped: [bool; 3],
+        plan: &MountPlan,
+    ) -> Result<Self, ExecError> {
         let failed = |errno: rustix::io::Errno| ExecError::Host {
             operation: "inspect the standard streams",
             source: errno.into(),
@@ -56,7 +61,7 @@ impl Stdio {
                 operation: "inspect the standard streams",
                 source,
             })?;
-            if !is_file || is_open(fd, plan) {
+            if !piped[number] && (!is_file || is_open(fd, plan)) {
                 streams.push(own);
                 continue;
             }

@@ -25,7 +25,7 @@ use super::memory_file::memory_file;
 use super::process::PROGRAM;
 use super::refresh::Mounts;
 use super::registry::{MAX_COMMANDS, Registry};
-use super::request::{self, CommandText};
+use super::request;
 use super::stdio::{Pumps, Stdio};
 use super::wire;
 use crate::internal::lock;
@@ -92,7 +92,7 @@ impl WrappedCommands {
         spec: &CommandSpec,
     ) -> Result<String, ExecError> {
         // Reports a command that could never run to the caller, not to a later client.
-        request::encode(connection, spec, CommandText::Included)?;
+        request::encode(connection, spec, 0)?;
         let mut listener = lock(&self.0);
         let listener = match &mut *listener {
             Some(listener) => listener,
@@ -192,14 +192,13 @@ impl Session {
             return Err(refused(reason.to_owned()));
         }
         let Stdio { streams, pumps } =
-            Stdio::of(streams.each_ref().map(AsFd::as_fd), &mounts.plan())
+            Stdio::of(streams.each_ref().map(AsFd::as_fd), [false; 3], &mounts.plan())
                 .map_err(|error| refused(error.to_string()))?;
         let began = SystemTime::now();
         mounts.expect_unreported(began);
         let running = Counted::new(&self.running);
         let (channel, end) = UnixStream::pair()?;
-        let body =
-            request::encode(&connection, &spec, CommandText::Included).map_err(io::Error::other)?;
+        let body = request::encode(&connection, &spec, 0).map_err(io::Error::other)?;
         let [stdin, stdout, stderr] = &streams;
         let ends = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), end.as_fd()];
         connection.send_blocking(&body, ends, TIMEOUT).map_err(io::Error::other)?;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use agent_tools::Home;
 use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, UnenforcedReason};
 use clap::Args;
-use sandbox_core::{CommandSpec, NativeSandbox, Sandbox as _, Tier};
+use sandbox_core::{AttachedEvent, CommandSpec, NativeSandbox, Sandbox as _, Tier};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -77,7 +77,10 @@ pub(crate) async fn run(
     let mut running = sandbox.start(&spec, streams).await.map_err(Failure::not_run)?;
     let outcome = loop {
         tokio::select! {
-            outcome = running.wait() => break outcome.map_err(Failure::not_run)?,
+            event = running.next_event() => match event.map_err(Failure::not_run)? {
+                AttachedEvent::Ended(outcome) => break outcome,
+                _ => running.stop_with_command(),
+            },
             Some(signal) = signals.recv() => running.signal(signal),
         }
     };
@@ -97,6 +100,10 @@ fn is_passed_on(name: &OsStr) -> bool {
     name != "TMPDIR" && !name.as_bytes().starts_with(b"AGENT_TOOLS_")
 }
 
+/// `SIGCONT` and `SIGTSTP` (`signal(7)`).
+const CONTINUE: i32 = 18;
+const KEYBOARD_STOP: i32 = 20;
+
 /// Receives the signals that this process forwards to the command.
 fn receive_signals() -> Result<UnboundedReceiver<i32>, Failure> {
     let (sender, receiver) = unbounded_channel();
@@ -108,6 +115,8 @@ fn receive_signals() -> Result<UnboundedReceiver<i32>, Failure> {
         SignalKind::user_defined1(),
         SignalKind::user_defined2(),
         SignalKind::window_change(),
+        SignalKind::from_raw(KEYBOARD_STOP),
+        SignalKind::from_raw(CONTINUE),
     ] {
         let mut stream = signal(kind).map_err(Failure::not_run)?;
         let sender = sender.clone();
