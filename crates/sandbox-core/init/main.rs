@@ -1,12 +1,14 @@
 //! The init process of one session.
 //!
 //! The host starts this program once per session: control socket on descriptor 0, setup plan on
-//! descriptor 1, plan-update socket on descriptor 2. It creates the namespaces, forks the session's
-//! init into them, and exits. In the Landlock tier it creates no namespaces, and Landlock rules
-//! confine the commands.
+//! descriptor 1, plan-update socket on descriptor 2. The first message on the latter brings a
+//! descriptor of the host process. It creates the namespaces, forks the session's init into them,
+//! and exits. In the Landlock tier it creates no namespaces, and Landlock rules confine the
+//! commands.
 //!
-//! Init keeps a worker ready (see `worker`). It runs until the host closes the control socket, also
-//! by exiting. When init exits, the kernel kills every process of the session.
+//! Init keeps a worker ready (see `worker`). It runs until the host closes the control socket or
+//! exits. A child of the host may hold the socket longer than the host. When init exits, the kernel
+//! kills every process of the session.
 //!
 //! Started with arguments, the program is the client of a wrapped command instead (see `client`).
 //!
@@ -80,6 +82,7 @@ fn open() -> core::result::Result<(), Failure<'static>> {
     let at = |step| move |errno| Failure { step, errno, path: b"" };
     let plan = sys::map_file(PLAN).map_err(at(wire::STEP_PLAN))?;
     sys::close_from(3).map_err(at(wire::STEP_PLAN))?;
+    let host = receive_host().map_err(at(wire::STEP_PLAN))?;
     sys::new_session_keyring();
     // Only root is allowed to drop groups. The groups of another user lose their meaning in the
     // user namespace, where they have no names.
@@ -96,8 +99,17 @@ fn open() -> core::result::Result<(), Failure<'static>> {
         None => sys::fork(CLONE_PARENT).map_err(at(wire::STEP_FORK)),
     };
     match forked? {
-        0 => serve(plan, group),
+        0 => serve(plan, group, host),
         pid => report_init(CONTROL, pid).map_err(at(wire::STEP_FORK)),
+    }
+}
+
+/// Receives a descriptor of the host process, which becomes readable when the host exits.
+fn receive_host() -> Result<Fd> {
+    let (mut buffer, mut fds) = ([0; 4], [-1; sys::MAX_FDS]);
+    match sys::receive(UPDATES, &mut buffer, &mut fds)? {
+        (4, 1) => Ok(fds[0]),
+        _ => Err(Errno::INVAL),
     }
 }
 
@@ -141,11 +153,11 @@ fn map_line(line: &mut [u8; 32], id: u32) -> &[u8] {
 }
 
 /// Sets up the session and runs it until the host closes it.
-fn serve(plan: &'static [u8], group: Option<Group>) -> ! {
+fn serve(plan: &'static [u8], group: Option<Group>, host: Fd) -> ! {
     // Signals from the terminal of the host, and to its process group, are not for the session.
     sys::new_terminal_session();
     sys::set_process_name(c(b"session-init\0"));
-    match set_up(plan, group) {
+    match set_up(plan, group, host) {
         Ok(mut session) => keep(&mut session),
         Err(failure) => {
             report_failure(CONTROL, failure.step, failure.errno, failure.path);
@@ -157,6 +169,7 @@ fn serve(plan: &'static [u8], group: Option<Group>) -> ! {
 fn set_up(
     plan: &'static [u8],
     group: Option<Group>,
+    host: Fd,
 ) -> core::result::Result<Session, Failure<'static>> {
     let at = |step| move |errno| Failure { step, errno, path: b"" };
     // Other processes of the same user cannot read the memory, environment and descriptors of a
@@ -206,7 +219,8 @@ fn set_up(
     };
     let supervisor = supervisor.map_err(at(wire::STEP_PRIVILEGES))?;
     let control = CONTROL;
-    Ok(Session { control, taken, pool, filter: worker_filter, limits, tier, group, supervisor })
+    let filter = worker_filter;
+    Ok(Session { control, host, taken, pool, filter, limits, tier, group, supervisor })
 }
 
 /// First part of the plan.
@@ -295,10 +309,16 @@ fn keep(session: &mut Session) -> ! {
                 events: sys::POLL_IN,
                 found: 0,
             },
+            Poll { fd: session.host, events: sys::POLL_IN, found: 0 },
         ];
         // A shorter wait for the next connection ends the pause early, which is harmless.
         let wait = session.supervisor.as_ref().and_then(Supervisor::retry_ms).unwrap_or(pause);
         let found = sys::poll(&mut fds, wait);
+        if fds[5].found != 0 {
+            // For the workers it is as if the host had closed the socket.
+            sys::shut_down(session.control);
+            end(session);
+        }
         if fds[0].found & !sys::POLL_IN != 0 {
             end(session);
         }
@@ -356,7 +376,7 @@ fn update(session: &mut Session) {
     let _ = sys::send(UPDATES, &errno.to_le_bytes());
 }
 
-/// Ends the session, which the host has closed.
+/// Ends the session, which the host has closed or left.
 fn end(session: &Session) -> ! {
     if let Tier::Landlock(_) = session.tier {
         // Workers notice too, and kill their commands before they exit.

@@ -27,6 +27,9 @@
 //! | list | texts: patterns of denied paths |
 //! | list | texts: `ZONE_…` in one byte, and the path of a directory; the deepest first |
 //!
+//! The first message on the socket for updates is 4 bytes with a descriptor of the host process
+//! (`pidfd_open(2)`).
+//!
 //! An *update* of the plan is one message on a socket for updates, with a file in memory. The file
 //! has the part of the plan that starts with the operations. The answer is `i32` an errno, or 0.
 //! The operations of an update can only hide and protect. Its lists replace the previous lists.

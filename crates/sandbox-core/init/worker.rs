@@ -32,6 +32,8 @@ const KILL_AGAIN_MS: i32 = 10;
 /// The state of a session that workers inherit.
 pub struct Session {
     pub control: Fd,
+    /// Becomes readable when the host exits. In use by init alone.
+    pub host: Fd,
     /// Wakes init when the last idle worker has taken a command.
     pub taken: Fd,
     pub pool: Pool,
@@ -74,6 +76,7 @@ pub enum Announce {
 
 /// Runs commands one after another, then exits.
 pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
+    sys::close(session.host);
     if let Some(supervisor) = &session.supervisor {
         sys::close(supervisor.listener());
     }

@@ -68,6 +68,12 @@ pub fn connect_abstract(name: &[u8]) -> Result<Fd> {
     Ok(socket)
 }
 
+/// Closes a connection, also for other processes that have it open.
+pub fn shut_down(socket: Fd) {
+    // SHUT_RDWR
+    let _ = sys!(shutdown, socket, 2);
+}
+
 pub fn shut_down_sending(socket: Fd) {
     // SHUT_WR
     let _ = sys!(shutdown, socket, 1);

@@ -1,6 +1,7 @@
 //! The session's init as a process of the host: start, setup messages, and exit.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -10,9 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SocketFlags, SocketType, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid};
 
 use super::cgroup::SessionGroup;
 use super::error::{OpenError, host_error};
@@ -72,11 +74,12 @@ pub(super) fn start(
         return Err(OpenError::Unsupported);
     }
     let program = memory_file("session-init", PROGRAM, MemfdFlags::EXEC)
-        .map_err(host_error("create a file in memory"))?;
-    let plan = memory_file("session-plan", plan, MemfdFlags::empty())
+        .map_err(|errno| remedy::program_error(errno.into()))?;
+    let plan = memory_file("session-plan", plan, MemfdFlags::NOEXEC_SEAL)
         .map_err(host_error("create a file in memory"))?;
     let (control, init_control) = socket_pair().map_err(host_error("create a socket"))?;
     let (updates, init_updates) = socket_pair().map_err(host_error("create a socket"))?;
+    send_host(&updates).map_err(host_error("send a descriptor of this process"))?;
 
     // The standard library uses `posix_spawn` here because no `pre_exec` hook is set.
     let mut launcher = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
@@ -100,6 +103,19 @@ pub(super) fn start(
     let kept = Mutex::new(KeptResources { _group: group, temporary: None });
     let process = InitProcess { pid, pidfd, kept, is_disowned: false };
     Ok(StartedInit { control, updates, process, landlock_abi })
+}
+
+/// Sends init a descriptor of this process. A child of this process that inherits the control
+/// socket keeps it open, so init cannot rely on the socket alone.
+fn send_host(updates: &OwnedFd) -> rustix::io::Result<()> {
+    let host = rustix::process::pidfd_open(getpid(), PidfdFlags::empty())?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fds = [host.as_fd()];
+    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    let message = [0; 4];
+    let message = [IoSlice::new(&message)];
+    rustix::net::sendmsg(updates, &message, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
 }
 
 impl InitProcess {

@@ -10,6 +10,17 @@ use super::{cgroup, wire};
 /// Failed step of the setup if only the control group is unavailable.
 pub(super) const GROUP_STEP: &str = "start the session in its control group";
 
+/// Converts a failure to create the init program into an error.
+pub(super) fn program_error(source: io::Error) -> OpenError {
+    let remedy = match Errno::from_io_error(&source) {
+        // With the value 2 the kernel creates no executable file in memory (`sysctl/vm`).
+        Some(Errno::ACCESS) => "allow that with `sysctl -w vm.memfd_noexec=1`",
+        _ => "this needs some memory and a free descriptor",
+    };
+    let step = "create an executable file in memory".to_owned();
+    OpenError::LayerUnavailable { step, remedy: remedy.to_owned(), source }
+}
+
 /// Converts a failure that init reports into an error. `path` is the path of the step, or empty.
 pub(super) fn setup_error(step: u32, source: io::Error, path: &[u8]) -> OpenError {
     let step_name = step_name(step, &String::from_utf8_lossy(path));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policy::Policy;
+use rustix::process::Pid;
 use sandbox_core::{
     CommandOutput, CommandSpec, CommandStatus, Limits, NativeSandbox, Sandbox, SessionDir, Tier,
 };
@@ -113,10 +114,17 @@ impl Fixture {
 
 /// Returns whether a process with this unusual argument is alive anywhere on the machine.
 pub(crate) fn alive(argument: &str) -> bool {
-    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+    !pids(argument).is_empty()
+}
+
+/// Returns the processes with this unusual argument.
+pub(crate) fn pids(argument: &str) -> Vec<Pid> {
+    let has_argument = |entry: &fs::DirEntry| {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         command.split(|byte| *byte == 0).any(|part| part == argument.as_bytes())
-    })
+    };
+    let found = fs::read_dir("/proc").unwrap().flatten().filter(has_argument);
+    found.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 /// Returns a number of seconds that no other test sleeps.

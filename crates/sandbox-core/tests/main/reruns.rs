@@ -8,7 +8,7 @@ use sandbox_core::Sandbox;
 use testkit::{copy_of_this_program, rerun, skipped};
 
 use crate::fixture::{
-    BASE, WITHOUT_NAMESPACES, alive, eventually, fixture, repetitions, spec, unique_seconds,
+    BASE, WITHOUT_NAMESPACES, alive, eventually, fixture, pids, repetitions, spec, unique_seconds,
 };
 
 /// Environment variable that selects the part of a rerun.
@@ -245,6 +245,103 @@ async fn killing_the_host_ends_its_sessions() {
     host.kill().unwrap();
     host.wait().unwrap();
     eventually("the session is gone", || !alive(&seconds)).await;
+}
+
+/// Returns copies of the sockets of this process, as a child gets them that does not execute a
+/// program.
+fn copies_of_sockets() -> Vec<std::os::fd::OwnedFd> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let is_socket = |fd: &std::fs::DirEntry| {
+        let target = std::fs::read_link(fd.path()).unwrap_or_default();
+        target.to_string_lossy().starts_with("socket:")
+    };
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let numbers = open.filter(is_socket).map(|fd| fd.file_name().to_str().unwrap().parse());
+    numbers
+        .map(|number| pidfd_getfd(&own, number.unwrap(), PidfdGetfdFlags::empty()).unwrap())
+        .collect()
+}
+
+/// Returns the parent of a process, if it is a living init.
+fn parent_of_init(entry: &std::path::Path) -> Option<u32> {
+    let stat = std::fs::read_to_string(entry.join("stat")).ok()?;
+    let (_, fields) = stat.split_once(" (session-init) ")?;
+    let (state, rest) = fields.split_once(' ')?;
+    (state != "Z").then(|| rest.split(' ').next()?.parse().ok())?
+}
+
+/// Returns the directory in `/proc` of the init that a host has started.
+fn init_of(host: u32) -> Option<std::path::PathBuf> {
+    let mut entries = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    entries.find(|entry| parent_of_init(entry) == Some(host))
+}
+
+#[tokio::test]
+async fn killing_the_host_ends_its_sessions_although_children_have_its_sockets() {
+    const CHILD: &str = "SANDBOX_CORE_TEST_CHILD";
+    if let Some(seconds) = std::env::var_os(PART) {
+        let fixture = fixture();
+        let child = std::env::var(CHILD).unwrap();
+        let mut children = Vec::new();
+        for socket in copies_of_sockets() {
+            let mut sleep = Command::new("sleep");
+            sleep.arg(&child).stdin(socket).stdout(Stdio::null()).stderr(Stdio::null());
+            children.push(sleep.spawn().unwrap());
+        }
+        let command = format!("setsid sleep {} & sleep 1000", seconds.to_str().unwrap());
+        fixture.sandbox.exec(spec(&command)).await.unwrap();
+        for mut child in children {
+            child.wait().unwrap();
+        }
+        return;
+    }
+    let (seconds, child) = (unique_seconds(), unique_seconds());
+    let mut host =
+        rerun("reruns::killing_the_host_ends_its_sessions_although_children_have_its_sockets")
+            .env(PART, &seconds)
+            .env(CHILD, &child)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+    eventually("the command runs", || alive(&seconds)).await;
+    let init = init_of(host.id()).expect("the host has an init");
+    host.kill().unwrap();
+    host.wait().unwrap();
+    eventually("the session is gone", || !alive(&seconds)).await;
+    eventually("init is gone", || parent_of_init(&init).is_none()).await;
+    let children = pids(&child);
+    assert!(!children.is_empty(), "a child of the host has its sockets");
+    for pid in children {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+}
+
+#[test]
+fn the_error_without_executable_files_in_memory_names_the_setting() {
+    if std::env::var_os(PART).is_some() {
+        println!("{}", sandbox_core::probe(&crate::fixture::tier()).filesystem);
+        return;
+    }
+    // The setting belongs to the process namespace.
+    let script = "mount -t proc proc /proc && echo 2 > /proc/sys/vm/memfd_noexec && exec \"$0\" \
+                  --exact --nocapture \
+                  reruns::the_error_without_executable_files_in_memory_names_the_setting";
+    let (_dir, program) = copy_of_this_program();
+    let run = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "bash", "-c", script])
+        .arg(&program)
+        .env(PART, "denied")
+        .output();
+    let Ok(run) = run else {
+        return skipped("the error without executable files in memory", "package util-linux");
+    };
+    let (text, errors) =
+        (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    if !run.status.success() && errors.contains("memfd_noexec") {
+        return skipped("the error without executable files in memory", "Linux 6.3 or newer");
+    }
+    assert!(text.contains("sysctl -w vm.memfd_noexec=1"), "{text}{errors}");
 }
 
 #[tokio::test]
