@@ -12,12 +12,12 @@ const NOT_RUN: i32 = 125;
 const TIMED_OUT: i32 = 124;
 
 pub fn run(socket: CStr<'_>, number: CStr<'_>) -> ! {
-    let (connection, channel, timeout_ms) = match hand_over(socket, number) {
+    let (connection, channel, timeout_ms, linger_ms) = match hand_over(socket, number) {
         Ok(handed) => handed,
         Err(_) => fail(b"the session of this command is closed, or not this user's\n"),
     };
     let Ok(signals) = sys::forwarded_signals() else { fail(b"cannot receive signals\n") };
-    let (mut is_over, mut timeout) = (false, timeout_ms);
+    let (mut is_over, mut is_lingering, mut timeout) = (false, false, timeout_ms);
     loop {
         let mut fds = [
             Poll { fd: channel, events: sys::POLL_IN, found: 0 },
@@ -25,7 +25,7 @@ pub fn run(socket: CStr<'_>, number: CStr<'_>) -> ! {
         ];
         if sys::poll(&mut fds, timeout) == Ok(0) {
             // The worker kills the processes of the command, and then reports.
-            (is_over, timeout) = (true, -1);
+            (is_over, timeout) = (!is_lingering, -1);
             sys::shut_down_sending(channel);
         }
         if fds[1].found != 0
@@ -34,19 +34,55 @@ pub fn run(socket: CStr<'_>, number: CStr<'_>) -> ! {
             let _ = sys::send(channel, &signal.to_le_bytes());
         }
         if fds[0].found != 0 {
-            end(connection, channel, is_over);
+            match next_report(channel) {
+                Report::Lingers => (is_lingering, timeout) = (true, linger_ms),
+                Report::Last(report) => end(connection, &report, is_over),
+                Report::Other => {}
+            }
         }
     }
 }
 
-/// Sends the standard streams. Returns the connection, the command's channel and its timeout in
-/// milliseconds.
-fn hand_over(socket: CStr<'_>, number: CStr<'_>) -> Result<(Fd, Fd, i32)> {
+/// A report on the command's channel.
+enum Report {
+    /// Processes have outlived the shell.
+    Lingers,
+    Last([u8; wire::REPORT_BYTES]),
+    Other,
+}
+
+fn next_report(channel: Fd) -> Report {
+    let mut report = [0; wire::REPORT_BYTES];
+    if sys::read(channel, &mut report) != Ok(report.len()) {
+        fail(b"the session of this command has ended\n");
+    }
+    let [kind, value] = words(&report);
+    match kind {
+        wire::RESULT_LINGERS => Report::Lingers,
+        wire::RESULT_STOPPED => Report::Other,
+        wire::RESULT_KILLED => {
+            let mut names = [0; wire::MAX_NAMES_BYTES];
+            let _ = sys::read(channel, &mut names[..(value as usize).min(wire::MAX_NAMES_BYTES)]);
+            Report::Other
+        }
+        _ => Report::Last(report),
+    }
+}
+
+/// Returns the first two words of a report.
+fn words(report: &[u8; wire::REPORT_BYTES]) -> [u32; 2] {
+    [&report[..4], &report[4..8]]
+        .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+}
+
+/// Sends the standard streams. Returns the connection, the command's channel, and its timeout and
+/// the time for processes that outlive its shell in milliseconds.
+fn hand_over(socket: CStr<'_>, number: CStr<'_>) -> Result<(Fd, Fd, i32, i32)> {
     let connection = sys::connect_abstract(socket.bytes())?;
     sys::send_with(connection, number.bytes(), &[0, 1, 2])?;
     let (mut fds, mut reply) = ([-1; MAX_FDS], [0; wire::MAX_NOTICE_BYTES]);
     match sys::receive(connection, &mut reply, &mut fds)? {
-        (4, 1) => Ok((connection, fds[0], code(&reply))),
+        (8, 1) => Ok((connection, fds[0], code(&reply), code(&reply[4..]))),
         (length @ 5.., 0) => fail(&reply[4..length]),
         _ => Err(sys::Errno::INVAL),
     }
@@ -69,14 +105,9 @@ fn settle(connection: Fd, report: &[u8]) -> i32 {
     code(&notice)
 }
 
-fn end(connection: Fd, channel: Fd, is_over: bool) -> ! {
-    let mut report = [0; wire::REPORT_BYTES];
-    if sys::read(channel, &mut report) != Ok(report.len()) {
-        fail(b"the session of this command has ended\n");
-    }
-    let [kind, value] = [&report[..4], &report[4..8]]
-        .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-    let replaced = settle(connection, &report);
+fn end(connection: Fd, report: &[u8; wire::REPORT_BYTES], is_over: bool) -> ! {
+    let [kind, value] = words(report);
+    let replaced = settle(connection, report);
     match kind {
         wire::RESULT_EXITED | wire::RESULT_SIGNALED if is_over => sys::exit(TIMED_OUT),
         wire::RESULT_EXITED if value == 0 => sys::exit(replaced),

@@ -27,10 +27,35 @@ pub fn report_failure(control: Fd, step: u32, errno: Errno, path: &[u8]) {
 /// Reports that the shell of a command was stopped. If the host has not read earlier reports, this
 /// one is dropped.
 pub fn report_stop(channel: Fd, signal: u32) {
+    let _ = sys::try_send(channel, &head(wire::RESULT_STOPPED, signal));
+}
+
+/// Reports that processes of a command have outlived its shell.
+pub fn report_lingering(channel: Fd) {
+    let _ = sys::try_send(channel, &head(wire::RESULT_LINGERS, 0));
+}
+
+/// Reports the names of the processes that were killed.
+pub fn report_killed<'n>(channel: Fd, killed: impl Iterator<Item = &'n [u8]>) {
+    let mut message = [0; wire::REPORT_BYTES + wire::MAX_NAMES_BYTES];
+    let mut end = wire::REPORT_BYTES;
+    for name in killed {
+        if let Some(place) = message.get_mut(end..=end + name.len()) {
+            place[..name.len()].copy_from_slice(name);
+            end += name.len() + 1;
+        }
+    }
+    let names = (end - wire::REPORT_BYTES) as u32;
+    message[..wire::REPORT_BYTES].copy_from_slice(&head(wire::RESULT_KILLED, names));
+    let _ = sys::try_send(channel, &message[..end]);
+}
+
+/// Returns a report that is not the last one.
+fn head(kind: u32, value: u32) -> [u8; wire::REPORT_BYTES] {
     let mut report = [0; wire::REPORT_BYTES];
-    report[..4].copy_from_slice(&wire::RESULT_STOPPED.to_le_bytes());
-    report[4..8].copy_from_slice(&signal.to_le_bytes());
-    let _ = sys::try_send(channel, &report);
+    report[..4].copy_from_slice(&kind.to_le_bytes());
+    report[4..8].copy_from_slice(&value.to_le_bytes());
+    report
 }
 
 /// Report on one command.

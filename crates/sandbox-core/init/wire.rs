@@ -55,9 +55,9 @@
 //!
 //! The client of a *wrapped command* sends the command's number in decimal digits, with its
 //! standard input, output and error. It receives the command's channel, with `i32` the timeout of
-//! the command in milliseconds. When the command has exited, the client sends the report, and
-//! receives a *notice*: `i32` an exit code that replaces 0, and a text for standard error. A notice
-//! instead of the channel is a refusal.
+//! the command and `i32` the time for processes that outlive the shell, in milliseconds. When the
+//! command has exited, the client sends the report, and receives a *notice*: `i32` an exit code
+//! that replaces 0, and a text for standard error. A notice instead of the channel is a refusal.
 
 #![expect(dead_code, reason = "each side uses its own half")]
 
@@ -76,6 +76,8 @@ pub const COMMAND_REPORTS_STOPS: u32 = 1 << 1;
 pub const COMMAND_IN_TERMINAL: u32 = 1 << 2;
 /// Flag: the shell starts in the foreground of its terminal.
 pub const COMMAND_IN_FOREGROUND: u32 = 1 << 3;
+/// Flag: processes may outlive the shell ([`RESULT_LINGERS`]).
+pub const COMMAND_MAY_LINGER: u32 = 1 << 4;
 /// Maximum length of a deferred command in bytes, without its NUL.
 pub const MAX_DEFERRED_BYTES: usize = 16 * 1024 - 1;
 
@@ -149,6 +151,15 @@ pub const RESULT_BAD_REQUEST: u32 = 5;
 
 /// The shell was stopped, and is alive. The value is the signal. This report is not the last one.
 pub const RESULT_STOPPED: u32 = 6;
+
+/// The shell has exited, and other processes of the command are alive. They may run until the host
+/// closes its sending side of the channel. This report is not the last one.
+pub const RESULT_LINGERS: u32 = 7;
+/// The worker has killed processes that outlived the shell. The value is the length of their names,
+/// each with a NUL, which follow. This report is not the last one.
+pub const RESULT_KILLED: u32 = 8;
+/// Maximum length of these names together.
+pub const MAX_NAMES_BYTES: usize = 1024;
 
 /// Instead of a signal: the shell's process group becomes the foreground of its terminal.
 pub const TO_FOREGROUND: u32 = 1 << 16;

@@ -1,16 +1,18 @@
 //! A worker: the first process of a process namespace in which one command runs at a time.
 //!
 //! It starts in advance, with everything that does not depend on a command, and waits for a command
-//! on the control socket. It then starts the shell. When the shell has exited, or the host has
-//! closed the command's channel, the worker kills and reaps all other processes in its namespace.
-//! Only then does it report. So a report means that no process of the command is alive. Afterwards
-//! the namespace is empty again, and the worker waits for the next command.
+//! on the control socket. It then starts the shell. When the shell has exited, the host decides how
+//! long the other processes in the namespace may run. Then the worker kills and reaps them, and
+//! reports. So a report means that no process of the command is alive. Afterwards the namespace is
+//! empty again, and the worker waits for the next command.
+
+mod supervision;
 
 use crate::cgroup::{Group, Watch};
 use crate::pool::{Pool, WorkerIndex};
 use crate::prestart::Prestart;
 use crate::reader::Reader;
-use crate::reply::{Reply, report_failure, report_ready, report_stop};
+use crate::reply::{Reply, report_failure, report_ready};
 use crate::shell::{self, Request};
 use crate::supervisor::Supervisor;
 use crate::sys::{self, CStr, Errno, Fd, MAX_FDS, Poll, Result};
@@ -25,9 +27,6 @@ pub const WAKE_INTERVAL_SECONDS: u64 = 1;
 const MAX_WAKES: u32 = 30;
 /// Maximum number of commands of a worker, whose own processor time counts against their limits.
 const MAX_COMMANDS: u32 = 1000;
-
-/// Interval between attempts to kill processes that are still alive.
-const KILL_AGAIN_MS: i32 = 10;
 
 /// The state of a session that workers inherit.
 pub struct Session {
@@ -116,7 +115,7 @@ pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
         let (kind, value, next) = match worker.execute(message, &fds[..count], stack) {
             Ok((kind, value, next)) => (kind, value, next),
             Err(errno) => {
-                worker.kill_all(0);
+                worker.kill_all();
                 (wire::RESULT_BAD_REQUEST, errno.0 as u32, Next::End)
             }
         };
@@ -292,98 +291,11 @@ impl Worker<'_> {
         let child = match given {
             Some(pid) => pid,
             None => {
-                self.kill_all(0);
+                self.kill_all();
                 request.start(&self.session.tier, None, stack)?
             }
         };
         request.close_streams();
         Ok(self.supervise(child, request))
-    }
-
-    /// Kills the processes of a command that the host has given up, and exits.
-    fn abandon(&self) -> ! {
-        self.kill_all(0);
-        sys::exit(0)
-    }
-
-    /// Waits until the shell exits or the host closes the channel. Then kills and reaps all
-    /// processes of the command. Returns the kind and the value of the report.
-    fn supervise(&self, shell: i32, request: &Request<'_>) -> (u32, u32) {
-        let channel = request.channel();
-        let mut status = None;
-        while status.is_none() {
-            let mut fds = [
-                Poll { fd: self.events, events: sys::POLL_IN, found: 0 },
-                Poll { fd: channel, events: sys::POLL_IN | sys::POLL_RDHUP, found: 0 },
-                Poll { fd: self.session.control, events: 0, found: 0 },
-                self.watch.poll(),
-            ];
-            let _ = sys::poll(&mut fds, self.watch.next_check_ms());
-            if fds[2].found != 0 {
-                // The host has closed the session. A caller that waits for this command notices
-                // that its channel closes.
-                self.abandon();
-            }
-            if fds[1].found & !sys::POLL_IN != 0 || self.watch.is_exceeded(&fds[3]) {
-                break;
-            }
-            if fds[1].found != 0 {
-                let mut word = [0; 4];
-                match sys::read(channel, &mut word) {
-                    Ok(4) => obey(u32::from_le_bytes(word), shell, request.terminal.as_ref()),
-                    _ => break,
-                }
-            }
-            if sys::is_orphaned(self.events) {
-                self.abandon();
-            }
-            while let Ok((pid @ 1.., changed)) = sys::wait_for_change() {
-                match sys::stop_signal(changed) {
-                    None if pid == shell => status = Some(changed),
-                    Some(signal) if pid == shell && request.has(wire::COMMAND_REPORTS_STOPS) => {
-                        report_stop(channel, signal);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        let status = self.kill_all(shell).or(status).unwrap_or(9);
-        match status & 0x7f {
-            0 => (wire::RESULT_EXITED, (status >> 8) & 0xff),
-            signal => (wire::RESULT_SIGNALED, signal),
-        }
-    }
-
-    /// Kills and reaps all processes of a command. Returns the status of the shell, if it was one
-    /// of them.
-    fn kill_all(&self, shell: i32) -> Option<u32> {
-        let mut status = None;
-        // A kill may miss a process that is being forked, so repeat it until no child is left.
-        loop {
-            self.session.tier.kill_all();
-            match sys::wait(false) {
-                Ok((0, _)) => {
-                    let _ = sys::poll(
-                        &mut [Poll { fd: self.events, events: sys::POLL_IN, found: 0 }],
-                        KILL_AGAIN_MS,
-                    );
-                    sys::drain(self.events);
-                }
-                Ok((pid, ended)) if pid == shell => status = Some(ended),
-                Ok(_) => {}
-                Err(_) => return status,
-            }
-        }
-    }
-}
-
-/// Obeys a word of the host: a signal for the shell's process group, or a change of the foreground.
-fn obey(word: u32, shell: i32, terminal: Option<&Terminal>) {
-    match (word, terminal) {
-        (wire::TO_FOREGROUND, Some(terminal)) => {
-            let _ = terminal.give_to(shell);
-        }
-        (wire::TO_BACKGROUND, Some(terminal)) => terminal.take_back(),
-        (signal, _) => sys::kill_group(shell, signal),
     }
 }

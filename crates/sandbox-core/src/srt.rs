@@ -171,6 +171,7 @@ impl Sandbox for SrtSandbox {
             stderr: stderr.map_err(read)?,
             quarantined: Vec::new(),
             sandbox_ended: None,
+            killed: Vec::new(),
             limit: None,
             elapsed: started.elapsed(),
         })

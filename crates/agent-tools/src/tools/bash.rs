@@ -27,6 +27,8 @@ pub(crate) use output::BashResult;
 /// The name of the tool that runs a command.
 pub const NAME: &str = "bash";
 
+/// The maximum number of killed processes that a result names.
+const MAX_KILLED: usize = 20;
 /// The number of files of the session that the description names.
 const FILES_NAMED: usize = 8;
 
@@ -198,6 +200,8 @@ impl LocalSession {
         output.timed_out = ran.status == CommandStatus::TimedOut;
         output.limit_reached = ran.limit_reached().and_then(limit_key);
         output.denied = denied;
+        output.killed = ran.killed;
+        output.killed.truncate(MAX_KILLED);
         if let Some(mirror) = &self.workspace.mirror {
             match mirror.sync().await.and_then(|report| mirror.check().map(|()| report)) {
                 Ok(report) => {

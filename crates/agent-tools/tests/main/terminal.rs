@@ -218,6 +218,7 @@ fn an_interactive_shell_has_job_control_and_learns_the_size() {
         terminal.expect("Stopped");
         terminal.expect("in> ");
         terminal.enter("fg");
+        terminal.expect("cat\r\n");
         terminal.press("b\n");
         terminal.expect("b\r\nb\r\n");
         terminal.press("\x03");

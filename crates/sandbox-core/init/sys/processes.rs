@@ -114,6 +114,24 @@ pub fn each_child(mut visit: impl FnMut(i32)) -> Result<()> {
     Ok(())
 }
 
+/// Reads the name of a process in lists of processes. Returns its length, or 0 if the process is
+/// gone.
+pub fn process_name(pid: i32, name: &mut [u8; 16]) -> usize {
+    let mut path = [0; 32];
+    let mut digits = [0; 10];
+    let mut at = 0;
+    for part in [b"/proc/", super::decimal(&mut digits, pid as u32), b"/comm\0"] {
+        path[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    let Some(path) = CStr::new(&path[..at]) else { return 0 };
+    let Ok(file) = open(super::AT_FDCWD, path, 0, 0) else { return 0 };
+    let read = read(file, name).unwrap_or(0);
+    super::close(file);
+    // A line end follows the name.
+    read.saturating_sub(1)
+}
+
 pub fn kill(pid: i32) {
     let _ = sys!(kill, pid, 9);
 }

@@ -4,11 +4,12 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use rustix::net::SendFlags;
+use rustix::net::{SendFlags, Shutdown};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::sleep_until;
 
 use super::connection::Connection;
 use super::outcome::{Message, Outcome, next_message};
@@ -40,6 +41,11 @@ pub struct AttachedCommand {
     reported: Option<(CommandStatus, u32)>,
     pumps: Pumps,
     terminal: Option<Terminal>,
+    linger: Duration,
+    /// The time at which the processes that outlived the shell are killed.
+    lingers_until: Option<Instant>,
+    /// Names of those processes.
+    killed: Vec<String>,
     /// The caller has asked for the next stop.
     is_stop_requested: bool,
     connection: Arc<Connection>,
@@ -56,7 +62,7 @@ pub(super) async fn start(
     let began = SystemTime::now();
     mounts.expect_unreported(began);
     let new = Terminal::of(given, connection.init_pid())?;
-    let mut flags = wire::COMMAND_REPORTS_STOPS;
+    let mut flags = wire::COMMAND_REPORTS_STOPS | wire::COMMAND_MAY_LINGER;
     let mut piped = [false; 3];
     if let Some(new) = &new {
         flags |= wire::COMMAND_IN_TERMINAL;
@@ -82,6 +88,9 @@ pub(super) async fn start(
         reported: None,
         pumps,
         terminal: new.map(|new| new.terminal),
+        linger: spec.linger,
+        lingers_until: None,
+        killed: Vec::new(),
         is_stop_requested: false,
         connection,
         mounts,
@@ -160,14 +169,25 @@ impl AttachedCommand {
             if let Some(reported) = self.reported {
                 break reported;
             }
-            match next_message(&self.report).await? {
+            let due = self.lingers_until;
+            let message = tokio::select! {
+                message = next_message(&self.report) => message?,
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
+                    self.lingers_until = None;
+                    let _ = rustix::net::shutdown(self.signals.as_ref(), Shutdown::Write);
+                    continue;
+                }
+            };
+            match message {
                 Message::Stopped(signal) if self.is_for_caller(signal) => {
                     return Ok(AttachedEvent::Stopped);
                 }
                 Message::Stopped(_) => {}
+                Message::Lingers => self.lingers_until = Some(Instant::now() + self.linger),
+                Message::Killed(names) => self.killed = names,
                 Message::Report(report) => {
                     let watched_creations = report.watched_creations;
-                    let outcome = Outcome { report, timed_out: false };
+                    let outcome = Outcome { report, timed_out: false, killed: Vec::new() };
                     let status = outcome.status(self.connection.shell(), &self.cwd)?;
                     self.reported = Some((status, watched_creations));
                 }
@@ -185,7 +205,8 @@ impl AttachedCommand {
         drop(self.terminal.take());
         let Settled { quarantined, sandbox_ended } =
             self.mounts.settle(self.began, watched_creations).await;
-        Ok(AttachedEvent::Ended(AttachedOutcome { status, quarantined, sandbox_ended }))
+        let killed = std::mem::take(&mut self.killed);
+        Ok(AttachedEvent::Ended(AttachedOutcome { status, killed, quarantined, sandbox_ended }))
     }
 
     /// Returns whether the caller must know that a signal has stopped the command. Gives the
@@ -234,6 +255,8 @@ pub enum AttachedEvent {
 pub struct AttachedOutcome {
     /// The exit status.
     pub status: CommandStatus,
+    /// Names of the processes that outlived the shell and were killed.
+    pub killed: Vec<String>,
     /// Files that the command created although the policy denies their paths.
     pub quarantined: Vec<Quarantined>,
     /// The reason for which the sandbox ended after the command, if it did.

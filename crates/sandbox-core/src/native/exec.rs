@@ -13,7 +13,8 @@ use super::outcome::wait_exit;
 use super::prestart::{self, Prestart};
 use super::refresh::{Mounts, Settled};
 use super::request;
-use super::streams::{CommandPipes, capture, command_pipes, pipe_pair};
+use super::streams::{Activity, CommandPipes, capture, command_pipes, pipe_pair};
+use super::wire;
 use crate::sandbox::streams::feed;
 use crate::sandbox::{CommandOutput, CommandSpec, ExecError};
 
@@ -36,10 +37,12 @@ pub(super) async fn exec(
     let stdout = pipe::Receiver::from_owned_fd(pipes.stdout).map_err(host("use a pipe"))?;
     let stderr = pipe::Receiver::from_owned_fd(pipes.stderr).map_err(host("use a pipe"))?;
     let channel = UnixStream::from_std(pipes.channel).map_err(host("use a socket"))?;
+    let activity = Activity::new();
+    let quiet = activity.wait_for_silence(spec.linger);
     let (outcome, stdout, stderr, ()) = tokio::join!(
-        wait_exit(channel, spec.timeout),
-        capture(stdout, spec.max_output_bytes, connection.null()),
-        capture(stderr, spec.max_output_bytes, connection.null()),
+        wait_exit(channel, spec.timeout, quiet),
+        capture(stdout, spec.max_output_bytes, connection.null(), &activity),
+        capture(stderr, spec.max_output_bytes, connection.null(), &activity),
         feed(stdin, &spec.stdin),
     );
     let outcome = outcome?;
@@ -54,6 +57,7 @@ pub(super) async fn exec(
         quarantined,
         sandbox_ended,
         limit: outcome.limit(),
+        killed: outcome.killed,
         elapsed: started.elapsed(),
     };
     drop(running);
@@ -91,7 +95,7 @@ async fn start(
     connection: &Connection,
     spec: &CommandSpec,
 ) -> Result<(CommandPipes, Option<OwnedFd>), ExecError> {
-    let body = request::encode(connection, spec, 0)?;
+    let body = request::encode(connection, spec, wire::COMMAND_MAY_LINGER)?;
     let (pipes, ends) = command_pipes()?;
     let (stdin_end, stdin) = match spec.stdin.is_empty() {
         true => (None, None),

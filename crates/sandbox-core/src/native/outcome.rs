@@ -5,7 +5,6 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 
@@ -39,6 +38,8 @@ impl Report {
 pub(super) struct Outcome {
     pub(super) report: Report,
     pub(super) timed_out: bool,
+    /// Names of the processes that outlived the shell and were killed.
+    pub(super) killed: Vec<String>,
 }
 
 impl Outcome {
@@ -76,28 +77,46 @@ impl Outcome {
 }
 
 /// Waits for the report of a command. After the timeout, closes the host's sending side of the
-/// channel; the worker then kills everything and reports.
+/// channel; the worker then kills everything and reports. Does the same when processes have
+/// outlived the shell and `quiet` has returned.
 pub(super) async fn wait_exit(
     channel: UnixStream,
     timeout: Duration,
+    quiet: impl Future<Output = ()>,
 ) -> Result<Outcome, ExecError> {
-    let (mut receiver, sender) = channel.into_split();
-    let mut report = pin!(read_report(&mut receiver));
-    let in_time = tokio::time::timeout(timeout, &mut report).await;
-    drop(sender);
-    let timed_out = in_time.is_err();
-    let report = match in_time {
-        Ok(report) => report?,
-        // A worker that had not started the command yet exits without a report. Then no process of
-        // the command is alive either.
-        Err(_) => report.await.unwrap_or(Report {
-            kind: wire::RESULT_SIGNALED,
-            value: SIGKILL,
-            limit: wire::LIMIT_NONE,
-            watched_creations: 0,
-        }),
-    };
-    Ok(Outcome { report, timed_out })
+    let (receiver, sender) = channel.into_split();
+    let mut sender = Some(sender);
+    let (mut quiet, mut timeout) = (pin!(quiet), pin!(tokio::time::sleep(timeout)));
+    let (mut is_lingering, mut timed_out, mut killed) = (false, false, Vec::new());
+    loop {
+        let message = tokio::select! {
+            biased;
+            message = next_message(&receiver) => message,
+            () = &mut quiet, if is_lingering && sender.is_some() => {
+                sender = None;
+                continue;
+            }
+            // If the shell has exited in time, the command is not late.
+            () = &mut timeout, if sender.is_some() => {
+                (sender, timed_out) = (None, !is_lingering);
+                continue;
+            }
+        };
+        match message {
+            Ok(Message::Report(report)) => return Ok(Outcome { report, timed_out, killed }),
+            Ok(Message::Lingers) => is_lingering = true,
+            Ok(Message::Killed(names)) => killed = names,
+            Ok(Message::Stopped(_)) => {}
+            // A worker that had not started the command yet exits without a report. Then no process
+            // of the command is alive either.
+            Err(_) if timed_out => {
+                let (kind, value) = (wire::RESULT_SIGNALED, SIGKILL);
+                let report = Report { kind, value, limit: wire::LIMIT_NONE, watched_creations: 0 };
+                return Ok(Outcome { report, timed_out, killed });
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// A message of a worker on a command's channel.
@@ -106,6 +125,10 @@ pub(super) enum Message {
     Report(Report),
     /// The shell was stopped by this signal.
     Stopped(u32),
+    /// The shell has exited, and other processes of the command are alive.
+    Lingers,
+    /// Those processes are killed. They have these names.
+    Killed(Vec<String>),
 }
 
 /// Waits for the next message.
@@ -127,18 +150,18 @@ pub(super) async fn next_message(channel: &OwnedReadHalf) -> Result<Message, Exe
     let report = Report::of(&message);
     Ok(match report.kind {
         wire::RESULT_STOPPED => Message::Stopped(report.value),
+        wire::RESULT_LINGERS => Message::Lingers,
+        wire::RESULT_KILLED => {
+            let mut names = vec![0; (report.value as usize).min(wire::MAX_NAMES_BYTES)];
+            // They have arrived together with the report.
+            let read = channel.try_read(&mut names).unwrap_or(0);
+            let names = names[..read].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+            Message::Killed(names.map(|name| String::from_utf8_lossy(name).into()).collect())
+        }
         _ => Message::Report(report),
     })
 }
 
 fn worker_ended() -> ExecError {
     ExecError::Ended { reason: "the command's supervising process was killed" }
-}
-
-/// Reads the report of a command from its channel.
-async fn read_report(channel: &mut OwnedReadHalf) -> Result<Report, ExecError> {
-    let mut report = [0; wire::REPORT_BYTES];
-    let read = channel.read_exact(&mut report).await;
-    read.map_err(|_| worker_ended())?;
-    Ok(Report::of(&report))
 }

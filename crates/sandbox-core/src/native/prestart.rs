@@ -22,6 +22,9 @@ const IDLE_TIME: Duration = Duration::from_millis(2);
 /// Time after which an unused shell exits.
 const LIFETIME: Duration = Duration::from_secs(30);
 
+/// Flags of a prestarted shell.
+const DEFERRED: u32 = wire::COMMAND_DEFERRED | wire::COMMAND_MAY_LINGER;
+
 /// State of the shells that a session prestarts: at most one waits.
 #[derive(Debug, Default)]
 pub(super) struct Prestart {
@@ -141,7 +144,7 @@ fn start(
     if is_waiting || !prestart.is_idle() {
         return None;
     }
-    let body = request::encode(&connection, &template, wire::COMMAND_DEFERRED).ok()?;
+    let body = request::encode(&connection, &template, DEFERRED).ok()?;
     if body.len() > wire::MAX_MESSAGE_BYTES {
         return None;
     }

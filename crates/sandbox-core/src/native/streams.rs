@@ -3,15 +3,101 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
+use tokio::sync::Notify;
 
-use crate::internal::blocking;
+use crate::internal::{blocking, lock};
 use crate::sandbox::streams::{Filled, fill};
 use crate::sandbox::{CapturedStream, ExecError};
+
+/// Time for a process to exit after it has closed its output.
+const EXIT_TIME: Duration = Duration::from_millis(20);
+
+/// Output of a command, as a sign that processes that outlived its shell are at work.
+#[derive(Debug)]
+pub(super) struct Activity {
+    open_streams: AtomicUsize,
+    /// Set once the engine keeps no more of a stream.
+    is_cut: AtomicBool,
+    last: Mutex<Instant>,
+    ended: Notify,
+}
+
+impl Activity {
+    /// Creates the activity of a command with two streams.
+    pub(super) fn new() -> Self {
+        Self {
+            open_streams: AtomicUsize::new(2),
+            is_cut: AtomicBool::new(false),
+            last: Mutex::new(Instant::now()),
+            ended: Notify::new(),
+        }
+    }
+
+    /// Waits until both streams are at their end, until one has reached its limit, or until no
+    /// output has arrived for `silence` since this call.
+    pub(super) async fn wait_for_silence(&self, silence: Duration) {
+        let begun = Instant::now();
+        loop {
+            let is_over = self.open_streams.load(Ordering::SeqCst) == 0;
+            let due = begun.max(*lock(&self.last)) + silence;
+            if is_over {
+                tokio::time::sleep(EXIT_TIME.min(silence)).await;
+                return;
+            }
+            if self.is_cut.load(Ordering::SeqCst) || due <= Instant::now() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(due.into()) => {}
+                () = self.ended.notified() => {}
+            }
+        }
+    }
+
+    fn note_output(&self) {
+        *lock(&self.last) = Instant::now();
+    }
+
+    fn note_limit(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        self.ended.notify_one();
+    }
+
+    fn note_end(&self) {
+        self.open_streams.fetch_sub(1, Ordering::SeqCst);
+        self.ended.notify_one();
+    }
+}
+
+/// A pipe that notes its output.
+struct Watched<'a> {
+    pipe: pipe::Receiver,
+    activity: &'a Activity,
+}
+
+impl AsyncRead for Watched<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.pipe).poll_read(context, buffer);
+        if polled.is_ready() {
+            self.activity.note_output();
+        }
+        polled
+    }
+}
 
 /// Size of a pipe whose content is dropped, and of one move out of it.
 const DRAIN_BYTES: usize = 1 << 20;
@@ -55,14 +141,20 @@ pub(super) fn pipe_pair() -> Result<(OwnedFd, OwnedFd), ExecError> {
 
 /// Reads a stream to its end, keeps its first `max_bytes`, and counts the rest.
 pub(super) async fn capture(
-    mut pipe: pipe::Receiver,
+    pipe: pipe::Receiver,
     max_bytes: usize,
     null: &OwnedFd,
+    activity: &Activity,
 ) -> io::Result<CapturedStream> {
     let mut stream = CapturedStream::default();
-    if fill(&mut pipe, max_bytes, &mut stream).await? == Filled::ToTheEnd {
-        return Ok(stream);
+    let mut watched = Watched { pipe, activity };
+    let filled = fill(&mut watched, max_bytes, &mut stream).await;
+    if !matches!(filled, Ok(Filled::ToTheLimit)) {
+        activity.note_end();
+        return filled.map(|_| stream);
     }
+    activity.note_limit();
+    let pipe = watched.pipe;
     let (pipe, null) = (pipe.into_blocking_fd()?, null.try_clone()?);
     // The thread ends with the command, even if this future is dropped.
     let drained = blocking(move || drain(&pipe, &null)).await?;

@@ -92,7 +92,7 @@ impl WrappedCommands {
         spec: &CommandSpec,
     ) -> Result<String, ExecError> {
         // Reports a command that could never run to the caller, not to a later client.
-        request::encode(connection, spec, 0)?;
+        request::encode(connection, spec, wire::COMMAND_MAY_LINGER)?;
         let mut listener = lock(&self.0);
         let listener = match &mut *listener {
             Some(listener) => listener,
@@ -198,12 +198,15 @@ impl Session {
         mounts.expect_unreported(began);
         let running = Counted::new(&self.running);
         let (channel, end) = UnixStream::pair()?;
-        let body = request::encode(&connection, &spec, 0).map_err(io::Error::other)?;
+        let body = request::encode(&connection, &spec, wire::COMMAND_MAY_LINGER)
+            .map_err(io::Error::other)?;
         let [stdin, stdout, stderr] = &streams;
         let ends = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), end.as_fd()];
         connection.send_blocking(&body, ends, TIMEOUT).map_err(io::Error::other)?;
-        let timeout_ms = i32::try_from(spec.timeout.as_millis()).unwrap_or(i32::MAX);
-        send(client, &timeout_ms.to_le_bytes(), channel.as_fd())?;
+        let milliseconds =
+            |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX).to_le_bytes();
+        let times = [milliseconds(spec.timeout), milliseconds(spec.linger)].concat();
+        send(client, &times, channel.as_fd())?;
         Ok(Started { mounts, began, pumps, _running: running })
     }
 }

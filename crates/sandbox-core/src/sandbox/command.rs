@@ -27,6 +27,12 @@ pub struct CommandSpec {
     pub stdin: Vec<u8>,
     /// Maximum duration; 120 s by default.
     pub timeout: Duration,
+    /// Time without output for which processes may outlive the shell; 250 ms by default.
+    ///
+    /// They are killed when it has passed, and at once if no process of the command has an output
+    /// stream open, after the timeout, or if a signal or a limit ended the shell. A command on
+    /// streams of the caller gets this time as a whole.
+    pub linger: Duration,
     /// Maximum number of bytes kept of each output stream; 32 MiB by default. The engine reads,
     /// counts and drops the rest.
     pub max_output_bytes: usize,
@@ -41,6 +47,7 @@ impl CommandSpec {
             env: Vec::new(),
             stdin: Vec::new(),
             timeout: Duration::from_secs(120),
+            linger: Duration::from_millis(250),
             max_output_bytes: 32 << 20,
         }
     }
@@ -55,6 +62,7 @@ impl fmt::Debug for CommandSpec {
             .field("env", &self.env.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("stdin_bytes", &self.stdin.len())
             .field("timeout", &self.timeout)
+            .field("linger", &self.linger)
             .field("max_output_bytes", &self.max_output_bytes)
             .finish()
     }
@@ -74,6 +82,9 @@ pub struct CommandOutput {
     pub quarantined: Vec<Quarantined>,
     /// The reason for which the sandbox ended after the command, if it did.
     pub sandbox_ended: Option<&'static str>,
+    /// Names of the processes that outlived the shell and were killed: the children that it and
+    /// its programs left behind.
+    pub killed: Vec<String>,
     /// The limit that the kernel reports for the command as a whole.
     /// [`CommandOutput::limit_reached`] also derives limits from the status and the output.
     pub limit: Option<Limit>,

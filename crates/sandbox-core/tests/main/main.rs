@@ -23,6 +23,8 @@ mod landlock;
 #[cfg(feature = "native")]
 mod limits;
 #[cfg(feature = "native")]
+mod linger;
+#[cfg(feature = "native")]
 mod modes;
 #[cfg(feature = "native")]
 mod native;

@@ -39,7 +39,7 @@ fn the_engine_works_for_an_ordinary_user() {
     run.args(&IN_SIGHT[1..]).args(ORDINARY_USER).arg(program).env(BASE, "/mnt");
     let run = run
         .args(["prestart::", "native::", "files::", "escapes::", "limits::"])
-        .args(["modes::", "sockets::", "wrapped::"])
+        .args(["linger::", "modes::", "sockets::", "wrapped::"])
         .env_remove("TMPDIR")
         .output();
     let Ok(run) = run else {
@@ -97,6 +97,7 @@ fn without_user_namespaces_the_other_tests_pass_on_landlock() {
             "escapes::",
             "landlock::",
             "limits::",
+            "linger::",
             "modes::",
             "native::",
             "sockets::",

@@ -42,6 +42,9 @@ pub struct BashOutput {
     /// `cpuTime` or `fileSize`.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "parse_limit")]
     pub limit_reached: Option<FixedText>,
+    /// Names of the processes that outlived the command's shell and were killed, at most 20.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub killed: Vec<String>,
     /// Failures on standard error that the policy explains, at most 5, and quarantined paths.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denial>,
@@ -100,6 +103,7 @@ impl BashOutput {
             removed_omitted,
             timed_out,
             limit_reached,
+            killed,
             denied,
             pending,
             pending_omitted,
@@ -133,6 +137,11 @@ impl BashOutput {
         }
         if let Some(limit) = limit_reached {
             let _ = writeln!(notes, "limit reached: {}", limit_name(limit));
+        }
+        if !killed.is_empty() {
+            let names: Vec<String> =
+                killed.iter().map(|name| Printable(name).to_string()).collect();
+            let _ = writeln!(notes, "killed after the command: {}", names.join(", "));
         }
         notes
     }
@@ -259,6 +268,7 @@ mod tests {
             artifacts_omitted: 1,
             timed_out: true,
             limit_reached: Some("fileSize"),
+            killed: vec!["sleep".into(), "a\nb".into()],
             denied: vec![Denial {
                 target: "/x".into(),
                 access: "write",
@@ -291,7 +301,8 @@ mod tests {
              changed on both sides: c; the second version is kept as c.other\n\
              denied: write /x: the rule; the remedy; it is /x.moved now\n\
              timed out: the command and its children were killed\n\
-             limit reached: file size\n"
+             limit reached: file size\n\
+             killed after the command: sleep, a\\nb\n"
         );
     }
 }
