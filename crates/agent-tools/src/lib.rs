@@ -80,6 +80,7 @@ mod home;
 pub mod mcp;
 mod output;
 mod printable;
+mod privileges;
 mod runtimes;
 mod session;
 mod sessions;

@@ -15,6 +15,7 @@ use super::definition::{Definition, object_schema, parse, to_json};
 use crate::denials;
 use crate::output::{MirrorNotes, for_display};
 use crate::printable::Printable;
+use crate::privileges;
 use crate::session::{LocalSession, Session};
 use crate::sharing::Bash;
 use crate::tool_error::ToolError;
@@ -199,6 +200,7 @@ impl LocalSession {
         output.exit_code = ran.exit_code();
         output.timed_out = ran.status == CommandStatus::TimedOut;
         output.limit_reached = ran.limit_reached().and_then(limit_key);
+        output.hint = privileges::hint(&output.stderr);
         output.denied = denied;
         output.killed = ran.killed;
         output.killed.truncate(MAX_KILLED);

@@ -45,6 +45,9 @@ pub struct BashOutput {
     /// Names of the processes that outlived the command's shell and were killed, at most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub killed: Vec<String>,
+    /// The reason why a program failed that needs root or the package manager of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// Failures on standard error that the policy explains, at most 5, and quarantined paths.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denial>,
@@ -104,6 +107,7 @@ impl BashOutput {
             timed_out,
             limit_reached,
             killed,
+            hint,
             denied,
             pending,
             pending_omitted,
@@ -137,6 +141,9 @@ impl BashOutput {
         }
         if let Some(limit) = limit_reached {
             let _ = writeln!(notes, "limit reached: {}", limit_name(limit));
+        }
+        if let Some(hint) = hint {
+            let _ = writeln!(notes, "hint: {}", Printable(hint));
         }
         if !killed.is_empty() {
             let names: Vec<String> =
@@ -268,6 +275,7 @@ mod tests {
             artifacts_omitted: 1,
             timed_out: true,
             limit_reached: Some("fileSize"),
+            hint: Some("no root".into()),
             killed: vec!["sleep".into(), "a\nb".into()],
             denied: vec![Denial {
                 target: "/x".into(),
@@ -302,6 +310,7 @@ mod tests {
              denied: write /x: the rule; the remedy; it is /x.moved now\n\
              timed out: the command and its children were killed\n\
              limit reached: file size\n\
+             hint: no root\n\
              killed after the command: sleep, a\\nb\n"
         );
     }
