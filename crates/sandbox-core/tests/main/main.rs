@@ -19,6 +19,7 @@ mod git;
 #[cfg(feature = "native")]
 mod groups;
 #[cfg(feature = "native")]
+mod kills;
 mod landlock;
 #[cfg(feature = "native")]
 mod limits;
