@@ -13,10 +13,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use artifact_sync::CloseMode;
+use artifact_sync::{CloseMode, LogView};
 use policy::Policy;
-use sandbox_core::SessionId;
 use sandbox_core::internal::lock;
+use sandbox_core::{SessionId, UserId};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
@@ -24,7 +24,7 @@ use crate::boxed::boxed;
 use crate::home::{Home, StateError};
 use crate::runtimes::HostRuntimes;
 use crate::session::{DrainReport, Session};
-use crate::workspace::{CloseError, CloseReport, WorkspaceError};
+use crate::workspace::{CloseError, CloseReport, TransferError, WorkspaceError};
 
 pub use self::builder::SessionsBuilder;
 pub use self::error::SessionError;
@@ -178,6 +178,26 @@ impl Sessions {
     /// Returns [`WorkspaceError`], also if the session is not on this machine.
     pub async fn files(&self, id: &SessionId) -> Result<SessionFiles, WorkspaceError> {
         SessionFiles::open(Arc::clone(&self.opener), id).await
+    }
+
+    /// Reads the state of a session as of entry `at` of its log, or as of the last entry. Takes no
+    /// ownership and needs no directory, so the session may be open, here or on another machine.
+    ///
+    /// # Errors
+    /// Returns [`TransferError::NoStore`] without a store, and [`TransferError::Mirror`] if the log
+    /// does not hold the state of that entry or cannot be read.
+    pub async fn view(
+        &self,
+        id: &SessionId,
+        user: &UserId,
+        at: Option<u64>,
+    ) -> Result<LogView, TransferError> {
+        let Some(storage) = self.opener.backends().storage else {
+            return Err(TransferError::NoStore { id: id.clone() });
+        };
+        let keys = storage.session_keys(user, id);
+        let view = LogView::open(Arc::clone(&storage.store), keys, at).await;
+        view.map_err(|source| TransferError::Mirror { source })
     }
 
     /// Describes a session that is on this machine. Never waits for its lock.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use artifact_sync::SyncError;
-use sandbox_core::{ExecError, FileError, PathError, RelativePath, SessionId};
+use sandbox_core::{ExecError, ExecErrorKind, FileError, PathError, RelativePath, SessionId};
 
 use crate::error_kind::ErrorKind;
 use crate::printable::printable;
@@ -50,8 +50,8 @@ pub enum ToolError {
         /// The error of the system call.
         source: std::io::Error,
     },
-    /// The command could not be run.
-    #[error("the command could not be run")]
+    /// The command could not be run, or was killed with the processes of the session.
+    #[error("{}", exec_problem(source))]
     Exec {
         /// The cause.
         source: ExecError,
@@ -89,8 +89,8 @@ pub enum ToolError {
     /// Another machine took the session over. Calls are refused until the session is opened
     /// again.
     #[error(
-        "another machine took session {session} over; nothing more is stored from here, and the \
-         files stay in its directory for inspection"
+        "another machine took session {session} over, and nothing more is stored from here; to \
+         take it back, open it again, which needs a restart of an MCP server"
     )]
     LeaseLost {
         /// The session.
@@ -123,6 +123,13 @@ pub enum ToolError {
         /// The cause.
         source: tokio::task::JoinError,
     },
+}
+
+fn exec_problem(source: &ExecError) -> &'static str {
+    match source.kind() {
+        ExecErrorKind::Ended => "the command was killed before its end, and may have had effects",
+        _ => "the command could not be run",
+    }
 }
 
 impl ToolError {

@@ -37,8 +37,9 @@ pub enum SyncError {
     /// The store does not hold the log that the working copy follows: it was replaced or rolled
     /// back.
     #[error(
-        "the store no longer holds the session log up to entry {number}; if its loss is known, \
-         `agent-tools session sync --refill` stores the files of this machine again"
+        "the store does not hold the session log up to entry {number}: it is another store, or it \
+         was emptied or set back; if it is the right one, `agent-tools session sync ID --refill` \
+         stores the files of this machine again"
     )]
     StoreReplaced {
         /// Number of the entry that the working copy follows.
@@ -80,7 +81,7 @@ pub enum SyncError {
         number: u64,
     },
     /// The path had no version as of an entry.
-    #[error("{path} was no file as of entry {number}")]
+    #[error("entry {number} has no file or symlink {path}")]
     NoVersion {
         /// Path of the file.
         path: RelativePath,

@@ -161,7 +161,8 @@ impl Opener {
         let owner = self.owner()?.map(|owner| retaking.limit(owner));
         let backends = self.backends();
         let ignore = spec.ignore.as_ref().or(backends.ignore);
-        let backends = Backends { ignore, owner: owner.as_ref(), ..backends };
+        let retention = spec.retention.or(backends.retention);
+        let backends = Backends { ignore, retention, owner: owner.as_ref(), ..backends };
         let preparation = self.preparation(spec);
         let load = async {
             match loaded {

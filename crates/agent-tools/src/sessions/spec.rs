@@ -1,6 +1,7 @@
 //! The request to open one session.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use artifact_sync::IgnoreRules;
 use policy::SandboxRuntimeConfig;
@@ -26,6 +27,9 @@ pub struct SessionSpec {
     pub allow_write: Vec<PathBuf>,
     /// Rules for files that are not mirrored, instead of the rules of all sessions.
     pub ignore: Option<IgnoreRules>,
+    /// Time for which the store keeps superseded versions of this session, instead of that of all
+    /// sessions.
+    pub retention: Option<Duration>,
 }
 
 impl SessionSpec {
@@ -39,6 +43,7 @@ impl SessionSpec {
             allow_read: Vec::new(),
             allow_write: Vec::new(),
             ignore: None,
+            retention: None,
         }
     }
 

@@ -36,7 +36,10 @@ pub enum SharingError {
         pid: u32,
     },
     /// The session was closed after this handle had been opened.
-    #[error("session {session} was closed; open it again to use it")]
+    #[error(
+        "session {session} was closed; to use it, open it again, which needs a restart of an MCP \
+         server"
+    )]
     Closed {
         /// The session.
         session: SessionId,

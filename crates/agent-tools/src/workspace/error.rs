@@ -52,7 +52,10 @@ pub enum WorkspaceError {
         url: Option<String>,
     },
     /// The session was deleted everywhere, perhaps by another machine.
-    #[error("session {id} was deleted for good; use another id")]
+    #[error(
+        "session {id} was deleted everywhere; `agent-tools session close {id} --discard` deletes \
+         its files here, and then the id begins anew"
+    )]
     Deleted {
         /// The session.
         id: SessionId,

@@ -135,6 +135,25 @@ async fn the_next_call_names_what_a_wrapped_command_left_before_the_release() {
 }
 
 #[tokio::test]
+async fn an_older_state_is_read_while_another_machine_has_the_session_open() {
+    let machines = Machines::new();
+    let (a, b) =
+        (machines.sessions("a", Takeover::Refuse), machines.sessions("b", Takeover::Refuse));
+    let first = a.open(spec("s1")).await.unwrap();
+    let old = first.bash("echo 1 > f").await.unwrap().entry;
+    written(&first, "f", "2").await;
+    let request = spec("s1");
+    let user = request.user.unwrap();
+    let path = RelativePath::parse("f").unwrap();
+    for (at, content) in [(Some(old), "1\n"), (None, "2")] {
+        let view = b.view(&request.id, &user, at).await.unwrap();
+        assert_eq!(view.read(&path).await.unwrap(), content.as_bytes());
+    }
+    let error = b.view(&request.id, &user, Some(99)).await.unwrap_err();
+    assert!(error.to_string().contains("99"), "{error}");
+}
+
+#[tokio::test]
 async fn every_call_of_a_released_session_follows_the_other_machines_first() {
     let machines = Machines::new();
     let (a, b) =

@@ -205,6 +205,8 @@ impl Shared {
             Err(error) => {
                 let reason = with_causes(&error);
                 for (path, _) in sent_changes {
+                    let failure = Failure { reason: reason.clone(), is_final: false };
+                    self.ledger().set_failed(&path, failure);
                     on_outcome(path, Outcome::Pending(reason.clone()));
                 }
             }

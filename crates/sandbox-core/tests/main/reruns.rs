@@ -7,9 +7,7 @@ use std::time::Duration;
 use sandbox_core::Sandbox;
 use testkit::{copy_of_this_program, rerun, skipped};
 
-use crate::fixture::{
-    BASE, WITHOUT_NAMESPACES, fixture, repetitions, spec,
-};
+use crate::fixture::{BASE, WITHOUT_NAMESPACES, fixture, repetitions, spec};
 
 /// Environment variable that selects the part of a rerun.
 pub(crate) const PART: &str = "SANDBOX_CORE_TEST_PART";

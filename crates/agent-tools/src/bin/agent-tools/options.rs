@@ -7,7 +7,21 @@ use agent_tools::{Durability, SessionId, SkillRef, Takeover, Tier, UserId, Weakn
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
+/// Shortest time for which superseded versions are kept.
+const SHORTEST_RETENTION: Duration = Duration::from_secs(15 * 60);
+
+/// Parses a time such as `7d`.
+fn parse_retention(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text);
+    let time = time.map_err(|_| "expected a time such as 15m, 1h or 7d".to_owned())?;
+    if time < SHORTEST_RETENTION {
+        return Err("the shortest time is 15m".to_owned());
+    }
+    Ok(time)
+}
+
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Directory of sessions and all other state [default: agent-tools in the XDG data directory].
     #[arg(long, value_name = "DIR", env = "AGENT_TOOLS_HOME", global = true)]
@@ -59,7 +73,7 @@ pub(crate) struct Global {
     #[arg(
         long,
         value_name = "TIME",
-        value_parser = humantime::parse_duration,
+        value_parser = parse_retention,
         env = "AGENT_TOOLS_RETENTION",
         global = true
     )]

@@ -65,6 +65,27 @@ fn close_lists_what_it_leaves_behind_and_discards_on_request() {
 }
 
 #[test]
+fn close_discards_without_a_store_that_cannot_be_opened() {
+    let cli = Cli::new();
+    cli.run(&["bash", "echo 1 > f"]).ok();
+    // No directory can be created below a file.
+    let store = "file:///dev/null/store";
+    let refused = cli.run(&["--store", store, "session", "close", "default"]);
+    assert_ne!(refused.code, 0, "{}", refused.stderr);
+    cli.run(&["--store", store, "session", "close", "default", "--discard"]).ok();
+    assert!(!cli.home().join("sessions/default").exists());
+}
+
+#[test]
+fn a_retention_time_that_is_too_short_is_refused() {
+    let cli = Cli::new();
+    for (time, problem) in [("5m", "the shortest time is 15m"), ("abc", "expected a time")] {
+        let refused = cli.run(&["--retention", time, "session", "list"]);
+        assert!(refused.code != 0 && refused.stderr.contains(problem), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn close_asks_the_store_before_it_deletes_the_last_copy() {
     let cli = Cli::new();
     cli.run(&["bash", "echo 1 > f"]).ok();

@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use agent_tools::{
-    CloseMode, CloseReport, FileNote, IgnoredContent, PendingGroup, SessionId, printable,
+    CloseMode, CloseReport, FileNote, IgnoredContent, PendingGroup, SessionId, Sessions, printable,
 };
 
 use crate::context::Context;
@@ -17,7 +17,12 @@ pub(super) async fn close(
     discard: bool,
 ) -> Result<ExitCode, Failure> {
     let mode = if discard { CloseMode::Discard } else { CloseMode::KeepPending };
-    let closed = context.sessions()?.close_with(id, mode).await.map_err(Failure::failed)?;
+    let sessions = match context.sessions() {
+        // The store is not needed to delete what is here.
+        Err(_) if discard => Sessions::builder(context.home()?).build(),
+        sessions => sessions?,
+    };
+    let closed = sessions.close_with(id, mode).await.map_err(Failure::failed)?;
     let CloseReport { ignored, skipped, discarded, .. } = closed;
     let skipped: Vec<FileNote> =
         skipped.iter().map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();

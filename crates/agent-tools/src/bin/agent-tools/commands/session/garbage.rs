@@ -25,8 +25,13 @@ pub(super) async fn run(
     context.print(&report, || {
         let GarbageReport { entries, blobs, bytes, kept_entries, kept_blobs, .. } = &report;
         let deleted = if dry_run { "would delete" } else { "deleted" };
-        outln!("{deleted} {entries} entries and {blobs} blobs ({})", size(*bytes));
-        outln!("kept {kept_entries} entries and {kept_blobs} blobs ({})", size(report.kept_bytes));
+        let counted = |entries: usize, blobs: usize| {
+            let entries = if entries == 1 { "1 entry" } else { &format!("{entries} entries") };
+            let blobs = if blobs == 1 { "1 blob" } else { &format!("{blobs} blobs") };
+            format!("{entries} and {blobs}")
+        };
+        outln!("{deleted} {} ({})", counted(*entries, *blobs), size(*bytes));
+        outln!("kept {} ({})", counted(*kept_entries, *kept_blobs), size(report.kept_bytes));
     })?;
     Ok(ExitCode::SUCCESS)
 }

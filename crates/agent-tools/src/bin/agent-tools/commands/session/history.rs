@@ -58,6 +58,7 @@ fn describe(change: &HistoryChange) -> String {
         _ => "other",
     };
     let detail = match (change.size, change.object) {
+        (Some(1), _) => " (1 byte)".to_owned(),
         (Some(size), _) => format!(" ({size} bytes)"),
         (None, Some(HistoryObject::Directory)) => "/".to_owned(),
         (None, Some(HistoryObject::Symlink)) => " (symlink)".to_owned(),
