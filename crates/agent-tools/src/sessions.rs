@@ -6,6 +6,7 @@ mod files;
 mod opener;
 mod ownership;
 mod prepare;
+mod private_files;
 mod spec;
 mod status;
 

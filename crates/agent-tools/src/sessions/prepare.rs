@@ -11,6 +11,7 @@ use skill_store::InstalledSkill;
 use super::builder::SessionsBuilder;
 use super::error::SessionError;
 use super::opener::canonical;
+use super::private_files::private_files;
 use super::spec::SessionSpec;
 use crate::environment;
 use crate::runtimes::HostRuntimes;
@@ -136,7 +137,9 @@ impl Preparation<'_> {
         let Exceptions { reads, writes } = self.exceptions()?;
         let mut builder = match &self.spec.policy {
             Some(config) => Policy::custom(session_dir, config.clone()),
-            None => Policy::session(session_dir),
+            None => private_files()
+                .iter()
+                .fold(Policy::session(session_dir), |builder, path| builder.deny_read(path)),
         }
         .home(&home)
         .sessions_root(&self.settings.home.sessions_root())
