@@ -13,7 +13,8 @@ pub struct Request<'r> {
     pub shell: CStr<'r>,
     pub directory: CStr<'r>,
     pub command: CStr<'r>,
-    pub variables: [*const u8; wire::MAX_VARIABLES + 2],
+    /// The variables, and room for one of a prestarted shell and for the null at the end.
+    pub variables: &'r mut [*const u8],
     pub count: usize,
     /// Standard input, output and error, then the command's channel.
     pub fds: &'r [Fd],
@@ -91,7 +92,7 @@ extern "C" fn become_shell(Shell { request, tier, prestart }: &mut Shell<'_, '_>
         request.variables[request.count] = variable;
         let arguments =
             [c(b"bash\0").as_ptr(), c(b"-c\0").as_ptr(), command.as_ptr(), core::ptr::null()];
-        Ok(sys::execute(request.shell, &arguments, &request.variables))
+        Ok(sys::execute(request.shell, &arguments, request.variables))
     };
     let (kind, errno) = match start() {
         Ok(errno) => (wire::RESULT_NO_SHELL, errno),

@@ -65,8 +65,9 @@
 pub const BODY_IN_FILE: u32 = 0;
 /// Maximum length of a message on the control socket. A longer body is in a file in memory.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// Maximum number of variables in the environment of a command.
-pub const MAX_VARIABLES: usize = 4096;
+/// Number of variables in the environment of a command for which the worker has room. More take
+/// memory of their own.
+pub const USUAL_VARIABLES: usize = 512;
 
 /// Flag: the command follows on the channel.
 pub const COMMAND_DEFERRED: u32 = 1;

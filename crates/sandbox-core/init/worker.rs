@@ -203,11 +203,16 @@ impl Worker<'_> {
         let flags = reader.u32()?;
         let (shell, directory, command) = (reader.text()?, reader.text()?, reader.text()?);
         let count = reader.u32()? as usize;
-        if count > wire::MAX_VARIABLES {
-            return Err(Errno::TOO_BIG);
-        }
-        // Room for one variable of a prestarted shell, and for the null at the end.
-        let mut variables = [core::ptr::null(); wire::MAX_VARIABLES + 2];
+        let mut usual = [core::ptr::null(); wire::USUAL_VARIABLES + 2];
+        let variables = if count > wire::USUAL_VARIABLES {
+            // A variable takes four bytes at least.
+            if count > body.len() {
+                return Err(Errno::TOO_BIG);
+            }
+            sys::null_pointers(count + 2)?
+        } else {
+            &mut usual[..]
+        };
         for variable in variables.iter_mut().take(count) {
             *variable = reader.text()?.as_ptr();
         }
@@ -226,8 +231,9 @@ impl Worker<'_> {
         if let Some(terminal) = &request.terminal {
             sys::close(terminal.fd());
         }
-        // A file with a long request stays mapped.
-        let is_used = fds.len() > 4 || request.terminal.is_some();
+        // A file with a long request and the memory for many variables stay mapped.
+        let is_large = fds.len() > 4 || request.count > wire::USUAL_VARIABLES;
+        let is_used = is_large || request.terminal.is_some();
         Ok((kind, value, if is_used { Next::End } else { Next::Wait }))
     }
 

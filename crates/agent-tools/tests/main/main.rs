@@ -6,6 +6,7 @@ mod kills;
 mod listing;
 mod mcp;
 mod ownership;
+mod private_files;
 #[cfg(feature = "s3")]
 mod s3;
 mod sandbox;

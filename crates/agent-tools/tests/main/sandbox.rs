@@ -46,6 +46,23 @@ const OPEN: &str = r#"{"network":{"allowedDomains":[],"deniedDomains":[]},
     "filesystem":{"denyRead":["hidden"],"allowWrite":["."],"denyWrite":["./denied"]}}"#;
 
 #[test]
+fn arguments_have_any_bytes_and_the_length_that_the_kernel_allows() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let fixture = Fixture::new(OPEN);
+    let odd = std::ffi::OsStr::from_bytes(b"a\xff'\n");
+    let output = fixture.command(&["--", "printf", "%s"]).arg(odd).output().unwrap();
+    assert_eq!(output.stdout, odd.as_bytes(), "{output:?}");
+    let long = "x".repeat(100_000);
+    let output = fixture
+        .command(&["--", "sh", "-c", "echo $# ${#1}", "sh"])
+        .args(std::iter::repeat_n(&long, 12))
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"12 100000\n", "{output:?}");
+}
+
+#[test]
 fn arguments_arrive_as_they_are() {
     let fixture = Fixture::new(OPEN);
     let arguments = ["printf", "%s|", "a b", "it's", "$HOME", "", "-c", "\n", "é"];

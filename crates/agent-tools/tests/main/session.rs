@@ -394,31 +394,3 @@ async fn pending_changes_are_told_once_and_grouped_by_their_reason() {
     assert_eq!((recovered.pending.len(), recovered.still_pending), (0, 0));
     assert_eq!(recovered.artifacts.len() + recovered.artifacts_omitted, 80);
 }
-
-#[tokio::test]
-async fn the_configuration_that_only_root_can_read_is_hidden_from_sessions_of_root() {
-    let test = "session::the_configuration_that_only_root_can_read_is_hidden_from_sessions_of_root";
-    const MOUNTED: &str = "AGENT_TOOLS_TEST_MOUNTED_CONFIGURATION";
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    if std::env::var_os(MOUNTED).is_none() {
-        // In a mount namespace, whose /etc has two more files.
-        let script = "mkdir $0/up $0/work && mount -t overlay none -o \
-            lowerdir=/etc,upperdir=$0/up,workdir=$0/work /etc && \
-            (umask 077; echo secret > /etc/key) && echo open > /etc/public && exec \"$@\"";
-        let place = tempfile::tempdir_in("/dev/shm").unwrap();
-        let mut run = std::process::Command::new("unshare");
-        run.args(["--mount", "sh", "-c", script]).arg(place.path());
-        run.arg(std::env::current_exe().unwrap()).args(["--exact", test]);
-        return testkit::assert_passed(&run.env(MOUNTED, "1").output().unwrap());
-    }
-    let fixture = Fixture::new();
-    let session = fixture.open("s1").await;
-    let ran = session.bash("cat /etc/public /etc/key").await.unwrap();
-    assert!(ran.stdout.contains("open") && !ran.stdout.contains("secret"), "{ran:?}");
-    let mut shown = spec("s2");
-    shown.allow_read.push("/etc/key".into());
-    let session = fixture.sessions.open(shown).await.unwrap();
-    assert_eq!(session.bash("cat /etc/key").await.unwrap().command_stdout(), "secret\n");
-}

@@ -10,6 +10,14 @@ pub fn memory(len: usize) -> Result<&'static mut [u8]> {
     Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut u8, len) })
 }
 
+/// Returns null pointers that stay mapped until the process exits.
+pub fn null_pointers(len: usize) -> Result<&'static mut [*const u8]> {
+    let bytes = memory(len.checked_mul(size_of::<*const u8>()).ok_or(Errno::TOO_BIG)?)?;
+    // SAFETY: pages are aligned for pointers, zero bytes are a null pointer, and the mapping has no
+    // other user.
+    Ok(unsafe { core::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), len) })
+}
+
 /// Returns a zeroed value in new memory.
 pub fn zeroed<T: Zero>() -> Result<&'static mut T> {
     // SAFETY: pages are aligned for every type here, zero bytes are a value of the type, and the

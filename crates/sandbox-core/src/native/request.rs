@@ -11,9 +11,10 @@ use crate::sandbox::{CommandSpec, ExecError};
 /// The kernel's limit for one argument or variable (`MAX_ARG_STRLEN`, `linux/binfmts.h`), without
 /// its NUL.
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
-/// The limit for all variables. The kernel allows a quarter of the stack limit for arguments and
-/// variables together: 2 MiB by default.
-const MAX_ENVIRONMENT_BYTES: usize = 1024 * 1024;
+/// Part of a longer command that one variable passes to the shell.
+const PART_BYTES: usize = 120 * 1024;
+/// Start of the names of these variables.
+const PART: &str = "_AGENT_TOOLS_PART_";
 /// The kernel's limit for a path, without its NUL (`PATH_MAX`, `linux/limits.h`).
 const MAX_PATH_BYTES: usize = 4095;
 
@@ -27,26 +28,57 @@ pub(super) fn encode(
     flags: u32,
 ) -> Result<Vec<u8>, ExecError> {
     let cwd = connection.working_dir(spec).as_os_str();
-    check("command", OsStr::new(&spec.command), MAX_ARGUMENT_BYTES)?;
+    if spec.command.contains('\0') {
+        return Err(ExecError::Nul { what: "command" });
+    }
     check("working directory", cwd, MAX_PATH_BYTES)?;
+    let parts = parts(&spec.command);
     let mut body = Encoder::default();
     body.u32(flags);
     body.text(connection.shell().as_os_str().as_bytes());
     body.text(cwd.as_bytes());
     let is_deferred = flags & wire::COMMAND_DEFERRED != 0;
-    body.text(if is_deferred { b"" } else { spec.command.as_bytes() });
-    encode_environment(&mut body, spec)?;
+    match parts.len() {
+        _ if is_deferred => body.text(b""),
+        0 | 1 => body.text(spec.command.as_bytes()),
+        count => body.text(joining(count).as_bytes()),
+    }
+    let parts = if parts.len() > 1 { parts } else { Vec::new() };
+    encode_environment(&mut body, spec, &parts)?;
     Ok(body.0)
 }
 
-fn encode_environment(body: &mut Encoder, spec: &CommandSpec) -> Result<(), ExecError> {
-    let environment = || "environment".to_owned();
-    let count = spec.env.len();
-    if count > wire::MAX_VARIABLES {
-        return Err(too_large(environment(), count, "variables", wire::MAX_VARIABLES));
+/// Returns the parts of a command that each fit into one argument. The shell gets all arguments of
+/// a command up to the kernel's limit for their sum (`execve(2)`).
+fn parts(command: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = command;
+    let part_bytes = if command.len() > MAX_ARGUMENT_BYTES { PART_BYTES } else { command.len() };
+    while !rest.is_empty() {
+        let (part, after) = rest.split_at(rest.floor_char_boundary(part_bytes));
+        parts.push(part);
+        rest = after;
     }
-    body.count(count);
-    let before = body.0.len();
+    parts
+}
+
+/// Returns a command that runs the command in the variables of its parts. They are unset before it
+/// begins.
+fn joining(count: usize) -> String {
+    let names: Vec<String> = (0..count).map(|number| format!("{PART}{number}")).collect();
+    let values: String = names.iter().map(|name| format!("${{{name}}}")).collect();
+    format!("eval \"unset {}\n{values}\"", names.join(" "))
+}
+
+fn encode_environment(
+    body: &mut Encoder,
+    spec: &CommandSpec,
+    parts: &[&str],
+) -> Result<(), ExecError> {
+    body.count(spec.env.len() + parts.len());
+    for (number, part) in parts.iter().enumerate() {
+        body.text(format!("{PART}{number}={part}").as_bytes());
+    }
     for (name, value) in &spec.env {
         let variable = [name.as_bytes(), b"=", value.as_bytes()].concat();
         if variable.contains(&0) {
@@ -54,13 +86,9 @@ fn encode_environment(body: &mut Encoder, spec: &CommandSpec) -> Result<(), Exec
         }
         if variable.len() > MAX_ARGUMENT_BYTES {
             let what = format!("variable {}", name.to_string_lossy());
-            return Err(too_large(what, variable.len(), "bytes", MAX_ARGUMENT_BYTES));
+            return Err(too_large(what, variable.len(), MAX_ARGUMENT_BYTES));
         }
         body.text(&variable);
-    }
-    let size = body.0.len() - before;
-    if size > MAX_ENVIRONMENT_BYTES {
-        return Err(too_large(environment(), size, "bytes", MAX_ENVIRONMENT_BYTES));
     }
     Ok(())
 }
@@ -71,11 +99,11 @@ fn check(what: &'static str, text: &OsStr, limit: usize) -> Result<(), ExecError
         return Err(ExecError::Nul { what });
     }
     if bytes.len() > limit {
-        return Err(too_large(what.to_owned(), bytes.len(), "bytes", limit));
+        return Err(too_large(what.to_owned(), bytes.len(), limit));
     }
     Ok(())
 }
 
-fn too_large(what: String, size: usize, unit: &'static str, limit: usize) -> ExecError {
-    ExecError::TooLarge { what, size, unit, limit }
+fn too_large(what: String, size: usize, limit: usize) -> ExecError {
+    ExecError::TooLarge { what, size, limit }
 }

@@ -17,7 +17,8 @@ const FILE_SIZE_SIGNAL: i32 = 25;
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CommandSpec {
-    /// The script, at most 131,071 bytes (the kernel's limit for one argument), without NUL.
+    /// The script, without NUL. Script and environment together have at most a quarter of the
+    /// stack limit: 2 MiB by default (`execve(2)`).
     pub command: String,
     /// The working directory; by default the session directory.
     pub cwd: Option<PathBuf>,
@@ -240,18 +241,13 @@ pub enum ExecError {
         what: &'static str,
     },
     /// The request is larger than the kernel allows.
-    #[error(
-        "the {what} has {size} {unit}; the limit is {limit}; write long scripts to a file and run \
-         that"
-    )]
+    #[error("the {what} has {size} bytes; the kernel allows {limit}")]
     TooLarge {
-        /// `command`, `variable NAME` or `environment`.
+        /// `variable NAME` or `working directory`.
         what: String,
-        /// The size.
+        /// The size in bytes.
         size: usize,
-        /// `bytes` or `variables`.
-        unit: &'static str,
-        /// The limit, in the same unit.
+        /// The kernel's limit in bytes.
         limit: usize,
     },
     /// The sandboxed command cannot enter the working directory.

@@ -3,6 +3,7 @@
 #[cfg(feature = "native")]
 mod agreement;
 #[cfg(feature = "native")]
+mod arguments;
 mod calls;
 #[cfg(all(feature = "native", feature = "srt"))]
 mod conformance;

@@ -48,7 +48,7 @@ pub(crate) async fn run(
     }
     let command = match (args.script, args.command.as_slice()) {
         (Some(script), []) => script,
-        (None, [_, ..]) => quoted(&args.command)?,
+        (None, [_, ..]) => quoted(&args.command),
         (Some(_), _) => {
             return Err(Failure::usage("give the command with -c or as arguments, not both"));
         }
@@ -155,13 +155,17 @@ fn compile(config: &SandboxRuntimeConfig, cwd: &Path, home: &Path) -> Result<Pol
 }
 
 /// Quotes a program and its arguments as one command line for bash.
-fn quoted(arguments: &[OsString]) -> Result<String, Failure> {
+fn quoted(arguments: &[OsString]) -> String {
     let mut line = String::from("exec --");
     for argument in arguments {
-        let text = argument
-            .to_str()
-            .ok_or_else(|| Failure::usage(format!("{} is not UTF-8", argument.display())))?;
-        line += &format!(" '{}'", text.replace('\'', r"'\''"));
+        match argument.to_str() {
+            Some(text) => line += &format!(" '{}'", text.replace('\'', r"'\''")),
+            // Bash turns escapes into any bytes.
+            None => {
+                let bytes = argument.as_bytes().iter().map(|byte| format!("\\x{byte:02x}"));
+                line += &format!(" $'{}'", bytes.collect::<String>());
+            }
+        }
     }
-    Ok(line)
+    line
 }
