@@ -25,7 +25,8 @@ pub enum OpenError {
     /// The Landlock tier cannot enforce a part of the policy, and the caller did not accept this
     /// weakness by name.
     #[error(
-        "{what}; accept the weakness `{weakness}` by name, or use a host that has user namespaces"
+        "{what}; accept that with `--engine landlock --accept {weakness}`, in Rust with \
+         `Tier::Landlock {{ accepted }}`"
     )]
     WeaknessNotAccepted {
         /// The unenforced part.

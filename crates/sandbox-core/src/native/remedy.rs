@@ -30,7 +30,12 @@ pub(super) fn setup_error(step: u32, source: io::Error, path: &[u8]) -> OpenErro
             .map(|value| value.trim().to_owned())
     };
     let mut remedy = remedy(step, &source, sysctl);
+    let mut source = source;
     if needs_user_namespaces(step) {
+        // The kernel's text for this number is about a full disk.
+        if Errno::from_io_error(&source) == Some(Errno::NOSPC) {
+            source = io::Error::new(source.kind(), "the limit on namespaces is reached");
+        }
         remedy += "; or use the weaker engine: `--engine landlock`, in Rust `Tier::Landlock`";
     }
     OpenError::LayerUnavailable { remedy, step: step_name, source }

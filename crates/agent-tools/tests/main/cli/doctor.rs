@@ -25,7 +25,8 @@ fn the_weaker_engine_must_be_named_and_reports_its_weaknesses() {
     let denied = cli.run(&["bash", "--allow-write", user, "true"]);
     assert_eq!(denied.code, 125);
     assert!(
-        denied.stderr.contains("repo/.git/hooks") && denied.stderr.contains("`inner-rules`"),
+        denied.stderr.contains("repo/.git/hooks")
+            && denied.stderr.contains("--accept inner-rules`"),
         "{}",
         denied.stderr
     );

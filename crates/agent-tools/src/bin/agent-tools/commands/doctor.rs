@@ -113,7 +113,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
     let weaker = (!engine.is_usable()
         && context.tier() == Tier::Namespaces
         && agent_tools::probe(&landlock).is_usable())
-    .then_some("--engine landlock works here and is weaker; check it with doctor");
+    .then_some("`agent-tools --engine landlock doctor` shows what the weaker engine enforces here");
     let usable = engine.is_usable() && store.ok && variables.ok;
     let layers = engine.layers().map(|(name, enforcement): (_, &Enforcement)| Layer {
         name,
