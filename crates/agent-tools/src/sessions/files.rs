@@ -260,7 +260,14 @@ pub(super) async fn close(
     mode: CloseMode,
 ) -> Result<CloseReport, CloseError> {
     match SessionFiles::open(Arc::clone(opener), id).await {
-        Ok(files) => files.close_with(mode).await,
+        Ok(files) => {
+            let closed = files.close_with(mode).await;
+            if closed.is_err() {
+                // Another machine can open what stays open here.
+                files.release().await;
+            }
+            closed
+        }
         Err(error) if mode == CloseMode::Discard && is_unusable(&error) => {
             let workspace = without_store(opener, id, error).await?;
             let report = workspace.close(mode).await?;

@@ -102,6 +102,8 @@ impl Shared {
                 }
             }
         }
+        // Entries name changes in the order of their paths.
+        ready.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         let rest = Changes { modified: Vec::new(), removed, directories, symlinks };
         if let Err(source) =
             self.flush_contents(ready.iter().map(|ready| &ready.stored.content)).await

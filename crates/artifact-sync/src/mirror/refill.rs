@@ -1,19 +1,24 @@
 //! Refilling of a store that lost the session log: a new log begins with the working copy.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sandbox_core::SessionDir;
 use sandbox_core::internal::blocking;
+use sandbox_core::{RelativePath, SessionDir, with_causes};
 
 use crate::builder::Takeover;
 use crate::error::SyncError;
-use crate::log::{Line, LogState, LogWriter, Moment, Owner, Position, ReadError};
+use crate::log::{
+    FileVersion, Line, LogState, LogWriter, Moment, Node, Owner, Position, ReadError,
+};
 use crate::mirror::Mirror;
 use crate::mirror::open::{Parts, finish};
+use crate::mirror::place::conflict_path;
 use crate::mirror::refresh::ProjectionListing;
 use crate::mirror::shared::{Appender, Shared, Tenure};
-use crate::report::RestoreReport;
+use crate::mirror::undelete::Existing;
+use crate::report::{ConflictCopy, RestoreFailure, RestoreReport};
 use crate::state::{Ledger, Stage};
 use crate::transfer::Fetcher;
 
@@ -62,6 +67,7 @@ impl Parts {
             let properties = properties.map_err(|source| SyncError::Append { source })?;
             appender.writer.set_conditional_create(properties.create);
         }
+        let others = self.versions_of_other_homes(&ledger).await;
         let appended = appender.writer.append(lines).await?;
         // After a crash before this line, the working copy still follows the lost log.
         let ended = ledger.forget_uploads();
@@ -71,10 +77,12 @@ impl Parts {
         shared.0.blobs.abort_all(&ended).await;
         shared.0.is_refilling.store(true, Ordering::Release);
         shared.0.store_everything().await;
+        let mut report = RestoreReport::default();
+        shared.0.bring_beside(others, &mut report).await?;
         let filled = Arc::clone(&shared.0);
         let has_projection = filled.projection.is_some();
         let listing = has_projection.then(|| ProjectionListing::begin(&filled.remote));
-        let mirror = finish(shared, RestoreReport::default(), Ok(listing)).await?;
+        let mirror = finish(shared, report, Ok(listing)).await?;
         if mirror.opened().unavailable.is_none() {
             filled.is_refilling.store(false, Ordering::Release);
         }
@@ -82,7 +90,56 @@ impl Parts {
     }
 }
 
+impl Parts {
+    /// Returns the files of the log in the store that other homes wrote and this machine does not
+    /// know. A store that was set back may have continued with them. What cannot be read is lost.
+    async fn versions_of_other_homes(&self, ledger: &Ledger) -> Vec<(RelativePath, FileVersion)> {
+        let home = self.settings.ownership.home.as_str();
+        let foreign = self.log.describe_retained(|before, entry, numbered| {
+            let own = entry.lines.iter().rev().find_map(|line| match line {
+                Line::Own { home, .. } => Some(home),
+                _ => None,
+            });
+            let writer = own.or_else(|| before.owner.as_ref().map(|owner| &owner.home));
+            writer.is_some_and(|writer| writer != home).then_some(numbered.number)
+        });
+        let (Ok(foreign), Ok(Some(found))) = (foreign.await, self.log.state_at(None).await) else {
+            return Vec::new();
+        };
+        let foreign: HashSet<u64> = foreign.into_iter().collect();
+        let files = found.state.files().filter(|(path, file)| {
+            let known = ledger.log().file(path).map(|known| known.hash);
+            foreign.contains(&file.number) && known != Some(file.hash)
+        });
+        let files =
+            files.filter_map(|(path, file)| Some((RelativePath::parse(path).ok()?, file.clone())));
+        files.collect()
+    }
+}
+
 impl Shared {
+    /// Brings versions back under their names, or under others where the working copy has files.
+    async fn bring_beside(
+        self: &Arc<Self>,
+        versions: Vec<(RelativePath, FileVersion)>,
+        report: &mut RestoreReport,
+    ) -> Result<(), SyncError> {
+        let mut nodes = Vec::new();
+        for (path, file) in versions {
+            let is_taken = std::fs::symlink_metadata(self.dir.path().join(&path)).is_ok();
+            let place = if is_taken { conflict_path(&path, file.hash) } else { path.clone() };
+            if is_taken {
+                report.conflicts.push(ConflictCopy { path, kept_as: place.clone() });
+            }
+            nodes.push((place, Node::File(file)));
+        }
+        for (path, error) in self.bring_back(nodes, Existing::Keep, report).await? {
+            let reason = with_causes(&error);
+            report.failed.push(RestoreFailure { key: path.to_string(), reason });
+        }
+        Ok(())
+    }
+
     /// Stores all files before the projection is compared. What fails is pending.
     async fn store_everything(self: &Arc<Self>) {
         let shared = Arc::clone(self);

@@ -73,7 +73,7 @@ pub struct UndeleteReport {
 
 /// Treatment of a path that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Existing {
+pub(super) enum Existing {
     Replace,
     Keep,
 }
@@ -229,7 +229,7 @@ fn select(
 impl Shared {
     /// Stores older versions as new ones and puts them into the working copy. Returns the paths
     /// that could not be brought back.
-    async fn bring_back(
+    pub(super) async fn bring_back(
         self: &Arc<Self>,
         nodes: Vec<(RelativePath, Node)>,
         existing: Existing,

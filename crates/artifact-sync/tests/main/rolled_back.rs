@@ -134,3 +134,34 @@ async fn a_store_that_is_rolled_back_under_its_owner_removes_nothing() {
     drop(mirror);
     check_refill(&store, &machine, &files).await;
 }
+
+#[tokio::test]
+async fn refilling_keeps_what_another_machine_wrote_after_the_store_was_set_back() {
+    let store = Store::new();
+    let (a, b) = (store.machine(), store.machine());
+    let mirror = a.open().await;
+    a.write("a", "1");
+    assert!(mirror.flush().await.unwrap().is_complete());
+    assert!(mirror.release_if_idle().await.unwrap());
+    store.back_up();
+    a.write("a", "2");
+    a.write("n", "only here");
+    assert!(mirror.flush().await.unwrap().is_complete());
+    drop(mirror);
+    store.roll_back();
+    let mirror = b.open().await;
+    b.write("a", "of b");
+    b.write("m", "only there");
+    assert!(mirror.flush().await.unwrap().is_complete());
+    assert!(mirror.release_if_idle().await.unwrap());
+    drop(mirror);
+    let mirror = a.open_with(|mirror| mirror.refill()).await;
+    let [conflict] = mirror.opened().conflicts.as_slice() else { panic!("{:?}", mirror.opened()) };
+    let kept = conflict.kept_as.to_string();
+    assert!(mirror.flush().await.unwrap().is_complete());
+    assert!(mirror.release_if_idle().await.unwrap());
+    drop(mirror);
+    let wanted = expected(&[("a", "2"), ("n", "only here"), ("m", "only there"), (&kept, "of b")]);
+    assert_eq!(a.files(), wanted);
+    store.check_restore(&wanted).await;
+}
