@@ -224,6 +224,7 @@ impl Worker<'_> {
             let (kind, value) = self.run_deferred(&mut request, stack)?;
             return Ok((kind, value, Next::End));
         }
+        self.check_host(&request);
         let child = request.start(&self.session.tier, None, stack)?;
         request.close_streams();
         let (kind, value) = self.supervise(child, &request);
@@ -235,6 +236,19 @@ impl Worker<'_> {
         let is_large = fds.len() > 4 || request.count > wire::USUAL_VARIABLES;
         let is_used = is_large || request.terminal.is_some();
         Ok((kind, value, if is_used { Next::End } else { Next::Wait }))
+    }
+
+    /// Exits if the host has exited, or no longer waits for the command. The next owner of the
+    /// session directory may be at work already, and the message has waited until now.
+    fn check_host(&self, request: &Request<'_>) {
+        let mut fds = [
+            Poll { fd: request.channel(), events: sys::POLL_RDHUP, found: 0 },
+            Poll { fd: self.session.control, events: 0, found: 0 },
+        ];
+        let _ = sys::poll(&mut fds, 0);
+        if fds.iter().any(|polled| polled.found != 0) {
+            self.abandon();
+        }
     }
 
     /// Starts the shell at once, and passes the command to it when the command arrives.
@@ -290,6 +304,7 @@ impl Worker<'_> {
             }
         }
         request.command = CStr::new(&buffer[4..received]).ok_or(Errno::INVAL)?;
+        self.check_host(request);
         let given = match child {
             Some(pid) => prestart.give(pid, request.command).is_ok().then_some(pid),
             None => None,

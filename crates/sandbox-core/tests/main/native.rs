@@ -298,18 +298,16 @@ async fn standard_input_reaches_the_command_and_is_empty_otherwise() {
 }
 
 #[tokio::test]
-async fn long_commands_and_environments_arrive_whole_and_overlong_ones_are_rejected() {
+async fn long_commands_and_environments_arrive_whole_and_an_overlong_variable_is_rejected() {
     let fixture = fixture();
     let mut spec = spec(&format!("x={}; echo ${{#x}} ${{#BIG}} $N299", "y".repeat(100_000)));
     spec.env.push(("BIG".into(), OsString::from("z".repeat(100_000))));
     spec.env.extend((0..300).map(|n| (format!("N{n}").into(), format!("{n}").into())));
     let output = fixture.sandbox.exec(spec.clone()).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout.bytes), "100000 100000 299\n");
-    for (command, value) in [
-        ("y".repeat(200_000), "v".to_owned()),
-        ("true".to_owned(), "v".repeat(200_000)),
-        ("a\0b".to_owned(), "v".to_owned()),
-    ] {
+    for (command, value) in
+        [("true".to_owned(), "v".repeat(200_000)), ("a\0b".to_owned(), "v".to_owned())]
+    {
         spec.command = command;
         spec.env = vec![("BIG".into(), value.into())];
         assert_eq!(
