@@ -237,7 +237,7 @@ impl Shared {
         current: Option<&FileVersion>,
     ) -> Result<Relation, SyncError> {
         let Ok(relative) = RelativePath::parse(path) else { return Ok(Relation::External) };
-        let hash = self.fetcher.fetch_object(&relative, &observed.meta.location).await?.hash;
+        let hash = self.fetcher.hash_object(&observed.meta.location).await?;
         if current.is_some_and(|file| file.hash == hash) {
             return Ok(Relation::Current);
         }

@@ -10,7 +10,7 @@ use sandbox_core::{RelativePath, SessionDir, with_causes};
 use crate::builder::Takeover;
 use crate::error::SyncError;
 use crate::log::{
-    FileVersion, Line, LogState, LogWriter, Moment, Node, Owner, Position, ReadError,
+    FileVersion, Hash, Line, LogState, LogWriter, Moment, Node, Owner, Position, ReadError,
 };
 use crate::mirror::Mirror;
 use crate::mirror::open::{Parts, finish};
@@ -18,6 +18,7 @@ use crate::mirror::place::conflict_path;
 use crate::mirror::refresh::ProjectionListing;
 use crate::mirror::shared::{Appender, Shared, Tenure};
 use crate::mirror::undelete::Existing;
+use crate::paths::parents;
 use crate::report::{ConflictCopy, RestoreFailure, RestoreReport};
 use crate::state::{Ledger, Stage};
 use crate::transfer::Fetcher;
@@ -126,9 +127,8 @@ impl Shared {
     ) -> Result<(), SyncError> {
         let mut nodes = Vec::new();
         for (path, file) in versions {
-            let is_taken = std::fs::symlink_metadata(self.dir.path().join(&path)).is_ok();
-            let place = if is_taken { conflict_path(&path, file.hash) } else { path.clone() };
-            if is_taken {
+            let place = self.free_place(&path, file.hash);
+            if place != path {
                 report.conflicts.push(ConflictCopy { path, kept_as: place.clone() });
             }
             nodes.push((place, Node::File(file)));
@@ -138,6 +138,24 @@ impl Shared {
             report.failed.push(RestoreFailure { key: path.to_string(), reason });
         }
         Ok(())
+    }
+
+    /// Returns a path at which the working copy can have a file: the path itself, or one beside the
+    /// file that has its place or that of a directory above.
+    fn free_place(&self, path: &RelativePath, tag: Hash) -> RelativePath {
+        let found = |path: &str| std::fs::symlink_metadata(self.dir.path().join(path)).ok();
+        let above = parents(path.as_str());
+        let obstacle = above.filter(|above| found(above).is_some_and(|found| !found.is_dir()));
+        // The topmost one is the one that exists.
+        let taken = match obstacle.last() {
+            Some(obstacle) => obstacle,
+            None if found(path.as_str()).is_some() => path.as_str(),
+            None => return path.clone(),
+        };
+        let renamed = RelativePath::parse(taken).map(|taken| conflict_path(&taken, tag));
+        let below = &path.as_str()[taken.len()..];
+        let place = renamed.and_then(|renamed| RelativePath::parse(&format!("{renamed}{below}")));
+        place.unwrap_or_else(|_| path.clone())
     }
 
     /// Stores all files before the projection is compared. What fails is pending.

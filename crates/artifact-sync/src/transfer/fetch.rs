@@ -134,6 +134,18 @@ impl Fetcher {
         self.fetch_object(path, &key).await
     }
 
+    /// Returns the hash of an object's content. Needs no place in the working copy, which may have
+    /// no directory for the object.
+    pub(crate) async fn hash_object(&self, key: &Key) -> Result<Hash, SyncError> {
+        let failed = |source| SyncError::Fetch { key: key.to_string(), source };
+        let mut content = self.log.store().get(key).await.map_err(failed)?.into_stream();
+        let mut hasher = blake3::Hasher::new();
+        while let Some(chunk) = content.try_next().await.map_err(failed)? {
+            hasher.update(&chunk);
+        }
+        Ok(hasher.finalize().into())
+    }
+
     /// Fetches an object into a file without a name.
     pub(crate) async fn fetch_object(
         &self,

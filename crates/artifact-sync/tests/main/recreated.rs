@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use artifact_sync::{Undelete, open_directory};
 use object_store::ObjectStoreExt;
@@ -194,4 +195,65 @@ async fn objects_that_a_repeated_listing_names_twice_are_adopted_once() {
     let report = mirror.refresh().await.unwrap();
     assert!(report.conflicts.is_empty() && !report.restored.is_empty(), "{report:?}");
     assert_eq!(machine.files().len(), 6, "{:?}", machine.files());
+}
+
+/// Returns two machines that share a store on the local disk, which keeps no attributes.
+fn on_disk() -> (tempfile::TempDir, Machine, Machine) {
+    let place = tempfile::tempdir().unwrap();
+    let machine = || Machine::new(open_directory(&place.path().join("store")).unwrap().store);
+    let (a, b) = (machine(), machine());
+    (place, a, b)
+}
+
+async fn turn(machine: &Machine, change: impl FnOnce()) {
+    let mirror = machine.open().await;
+    assert!(mirror.opened().failed.is_empty(), "{:?}", mirror.opened());
+    change();
+    assert!(mirror.flush().await.unwrap().is_complete());
+    assert!(mirror.release_if_idle().await.unwrap(), "the session is not kept");
+}
+
+#[tokio::test]
+async fn objects_below_a_file_get_another_name_on_the_local_disk_too() {
+    let (_place, a, b) = on_disk();
+    turn(&a, || {
+        a.write("f", "1");
+        std::os::unix::fs::symlink("f", a.dir().join("link")).unwrap();
+    })
+    .await;
+    a.put("link/t", "other").await;
+    for machine in [&a, &b, &a] {
+        turn(machine, || {}).await;
+        let files = machine.files();
+        let kept = files.iter().filter(|(_, content)| *content == "other").count();
+        assert_eq!(kept, 1, "{files:?}");
+        assert!(machine.dir().join("link").is_symlink());
+    }
+}
+
+#[tokio::test]
+async fn looking_at_an_object_of_a_removed_directory_creates_no_directory() {
+    for is_file in [false, true] {
+        let (_place, a, b) = on_disk();
+        turn(&a, || a.write("z", "0")).await;
+        turn(&b, || {}).await;
+        turn(&a, || a.write("k/s/t", "1")).await;
+        // Without a listing, this machine has not seen the object.
+        let mirror = b.open_with(|mirror| mirror.listing_age(Duration::from_secs(600))).await;
+        fs::remove_dir_all(b.dir().join("k")).unwrap();
+        if is_file {
+            b.write("k", "a file");
+        }
+        assert!(mirror.flush().await.unwrap().is_complete());
+        mirror.refresh().await.unwrap();
+        assert!(mirror.flush().await.unwrap().is_complete());
+        assert!(mirror.release_if_idle().await.unwrap(), "the session is not kept");
+        drop(mirror);
+        for machine in [&a, &b] {
+            turn(machine, || {}).await;
+            assert_eq!(machine.dir().join("k").exists(), is_file);
+            assert_eq!(machine.files().len(), 1 + usize::from(is_file));
+        }
+        assert_eq!(a.objects().await, a.files());
+    }
 }

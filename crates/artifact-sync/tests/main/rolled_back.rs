@@ -152,16 +152,25 @@ async fn refilling_keeps_what_another_machine_wrote_after_the_store_was_set_back
     let mirror = b.open().await;
     b.write("a", "of b");
     b.write("m", "only there");
+    b.write("n/below", "where the other has a file");
     assert!(mirror.flush().await.unwrap().is_complete());
     assert!(mirror.release_if_idle().await.unwrap());
     drop(mirror);
     let mirror = a.open_with(|mirror| mirror.refill()).await;
-    let [conflict] = mirror.opened().conflicts.as_slice() else { panic!("{:?}", mirror.opened()) };
-    let kept = conflict.kept_as.to_string();
+    let [first, second] = mirror.opened().conflicts.as_slice() else {
+        panic!("{:?}", mirror.opened())
+    };
+    let (kept, below) = (first.kept_as.to_string(), second.kept_as.to_string());
     assert!(mirror.flush().await.unwrap().is_complete());
     assert!(mirror.release_if_idle().await.unwrap());
     drop(mirror);
-    let wanted = expected(&[("a", "2"), ("n", "only here"), ("m", "only there"), (&kept, "of b")]);
+    let wanted = expected(&[
+        ("a", "2"),
+        ("n", "only here"),
+        ("m", "only there"),
+        (&kept, "of b"),
+        (&below, "where the other has a file"),
+    ]);
     assert_eq!(a.files(), wanted);
     store.check_restore(&wanted).await;
 }
