@@ -39,6 +39,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::SyncError;
 use crate::mirror::access::Call;
 use crate::mirror::background::changed_paths;
+use crate::mirror::batch::OUTDATED;
 use crate::mirror::refresh::MassRemoval;
 use crate::mirror::shared::{Shared, Tenure};
 use crate::paths::relative;
@@ -135,7 +136,8 @@ impl Mirror {
     pub async fn store_unreported(&self) -> Result<(), SyncError> {
         let call = self.enter().await?;
         let shared = Arc::clone(&self.shared);
-        let (changes, _) = blocking(move || shared.scan(&Scope::Changed)).await;
+        let (mut changes, _) = blocking(move || shared.scan(&Scope::Changed)).await;
+        self.shared.take_outdated(&mut changes);
         let batches = self.shared.claim(changes);
         // Without a receiver, outcomes are kept for the next report.
         drop(self.store(batches, false, &call));
@@ -242,15 +244,19 @@ impl Mirror {
         let deadline = Instant::now() + deadline;
         let shared = Arc::clone(&self.shared);
         let is_walk = matches!(scope, Scope::Walk);
-        let (changes, skipped) = {
+        let (mut changes, skipped) = {
             let shared = Arc::clone(&shared);
             blocking(move || shared.scan(&scope)).await
         };
         shared.tracker.mark_reported(&skipped);
+        let outdated = shared.take_outdated(&mut changes);
         let batches = shared.claim(changes);
         let own: HashSet<String> =
             batches.iter().flat_map(|(_, changes)| changed_paths(changes)).cloned().collect();
         let mut report = ReportBuilder::new(&shared.reported, own.clone(), skipped);
+        for path in outdated {
+            report.add(path, Outcome::Pending(OUTDATED.to_owned()));
+        }
         if batches.is_empty() && !is_walk {
             return Ok(self.finish(report, &own, is_walk));
         }

@@ -63,7 +63,8 @@ impl Policy {
         Self { private, ..self }
     }
 
-    /// Hides a path and everything below it whatever the rules say; see [`PolicyBuilder::seal`].
+    /// Hides a path and everything below it whatever the rules say; see
+    /// [`PolicyBuilder::seal`](crate::PolicyBuilder::seal).
     #[must_use]
     pub fn seal(mut self, path: &Path) -> Self {
         self.sealed.push(path.to_owned());
@@ -153,7 +154,7 @@ impl Policy {
     }
 }
 
-/// Errors of [`Policy::from_config`] and [`PolicyBuilder::build`].
+/// Errors of [`Policy::from_config`] and [`PolicyBuilder::build`](crate::PolicyBuilder::build).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {

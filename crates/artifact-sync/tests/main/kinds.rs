@@ -211,3 +211,45 @@ async fn what_cannot_follow_is_no_change_and_follows_later() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_change_of_an_outdated_file_is_kept_beside_and_undoes_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (a, b) = machines();
+    turn(&a, || {
+        a.write("d/x", "1");
+        a.write("d/y", "1");
+    })
+    .await;
+    turn(&b, || {}).await;
+    let dir = b.dir().join("d");
+    if !set_immutable(&dir, true) {
+        return skipped("immutable directories", "root, and ext4 at /tmp");
+    }
+    turn(&a, || {
+        a.write("d/x", "2");
+        a.write("d/y", "2");
+    })
+    .await;
+    let mirror = b.open().await;
+    assert_eq!(mirror.opened().failed.len(), 2, "{:?}", mirror.opened());
+    set_immutable(&dir, false);
+    b.write("d/x", "of b");
+    b.remove("d/y");
+    let report = mirror.sync().await.unwrap();
+    assert_eq!(report.pending.len(), 2, "{report:?}");
+    assert!(report.pending[0].reason.contains("newer version"), "{report:?}");
+    drop(mirror);
+    let mirror = b.open().await;
+    assert_eq!(mirror.opened().conflicts.len(), 1, "{:?}", mirror.opened());
+    assert!(mirror.flush().await.unwrap().is_complete());
+    assert!(mirror.release_if_idle().await.unwrap());
+    drop(mirror);
+    turn(&a, || {}).await;
+    let files = a.files();
+    assert_eq!((files["d/x"].as_str(), files["d/y"].as_str(), files.len()), ("2", "2", 3));
+    assert!(files.values().any(|content| content == "of b"), "{files:?}");
+    assert_eq!(b.files(), files);
+}

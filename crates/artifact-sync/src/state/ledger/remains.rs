@@ -27,6 +27,13 @@ impl Ledger {
         }
     }
 
+    /// Returns whether a path has an old version of a file because a newer one of another machine
+    /// could not be put in place. A change of it would undo that one unseen.
+    pub(crate) fn is_outdated(&self, path: &str) -> bool {
+        matches!(self.unfollowed.get(path), Some(Remains::File { .. }))
+            && self.log.file(path).is_some()
+    }
+
     pub(super) fn set_remains(&mut self, path: String, remains: Remains) {
         match &remains {
             Remains::File { signature, .. } => drop(self.local.insert(path.clone(), *signature)),
