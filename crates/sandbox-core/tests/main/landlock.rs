@@ -224,7 +224,8 @@ async fn an_unenforceable_rule_prevents_opening_until_it_is_accepted() {
         "{error:?}"
     );
     assert!(
-        error.to_string().contains(".bashrc") && error.to_string().contains("`inner-rules`"),
+        error.to_string().contains(".bashrc")
+            && error.to_string().contains("--accept inner-rules`"),
         "{error}"
     );
     let accepted = open(&fixture, &["inner-rules".parse().unwrap()]).unwrap();
