@@ -11,7 +11,7 @@ use sandbox_core::{CommandOutput, CommandStatus, NativeSandbox, Sandbox};
 
 use crate::calls;
 use crate::fixture::{
-    Fixture, NO_DIRECTORY_IN_SIGHT, directory_in_sight, fixture, open, repetitions, spec,
+    Fixture, NO_DIRECTORY_IN_SIGHT, directory_in_sight, fixture, open, pause, repetitions, spec,
     without_namespaces,
 };
 use testkit::skipped;
@@ -297,10 +297,10 @@ fn a_sandbox_opens_while_the_host_removes_files_that_the_policy_protects() {
             while !is_done.load(Ordering::Relaxed) {
                 testkit::write_file(&other, "a/.git/hooks/pre-commit", "");
                 testkit::write_file(&other, "a/.git/HEAD", "");
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(pause(Duration::from_millis(20)));
                 // Some kernels refuse to remove a directory while a mount covers it elsewhere.
                 let _ = fs::remove_dir_all(&other);
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(pause(Duration::from_millis(20)));
             }
         });
         let opened: Vec<_> = (0..repetitions(200))

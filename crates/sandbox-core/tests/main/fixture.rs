@@ -21,8 +21,16 @@ pub(crate) fn directory_in_sight() -> Option<tempfile::TempDir> {
 /// Returns the number of repetitions for a test that usually has `count`: a tenth of it in an
 /// emulated machine, which is some twenty times slower.
 pub(crate) fn repetitions(count: usize) -> usize {
-    let is_emulated = std::env::var_os("SANDBOX_CORE_TEST_EMULATED").is_some();
-    if is_emulated { count.div_ceil(10) } else { count }
+    if is_emulated() { count.div_ceil(10) } else { count }
+}
+
+/// Returns `duration`, and 20 times as much where an emulator executes everything.
+pub(crate) fn pause(duration: Duration) -> Duration {
+    if is_emulated() { 20 * duration } else { duration }
+}
+
+fn is_emulated() -> bool {
+    std::env::var_os("SANDBOX_CORE_TEST_EMULATED").is_some()
 }
 
 /// Environment variable that selects the Landlock tier.
