@@ -24,6 +24,7 @@ mod refill;
 mod refresh;
 mod shared;
 mod undelete;
+mod unfollowed;
 mod view;
 
 use std::collections::HashSet;
@@ -39,9 +40,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::SyncError;
 use crate::mirror::access::Call;
 use crate::mirror::background::changed_paths;
-use crate::mirror::batch::OUTDATED;
 use crate::mirror::refresh::MassRemoval;
 use crate::mirror::shared::{Shared, Tenure};
+use crate::mirror::unfollowed::OUTDATED;
 use crate::paths::relative;
 use crate::report::{Outcome, Pending, ReportBuilder, RestoreReport, SyncReport};
 use crate::scan::{ChangeSourceReport, Changes, Ignored, Scope};
@@ -137,7 +138,7 @@ impl Mirror {
         let call = self.enter().await?;
         let shared = Arc::clone(&self.shared);
         let (mut changes, _) = blocking(move || shared.scan(&Scope::Changed)).await;
-        self.shared.take_outdated(&mut changes);
+        self.shared.take_outdated(&mut changes).await;
         let batches = self.shared.claim(changes);
         // Without a receiver, outcomes are kept for the next report.
         drop(self.store(batches, false, &call));
@@ -249,7 +250,7 @@ impl Mirror {
             blocking(move || shared.scan(&scope)).await
         };
         shared.tracker.mark_reported(&skipped);
-        let outdated = shared.take_outdated(&mut changes);
+        let outdated = shared.take_outdated(&mut changes).await;
         let batches = shared.claim(changes);
         let own: HashSet<String> =
             batches.iter().flat_map(|(_, changes)| changed_paths(changes)).cloned().collect();

@@ -118,7 +118,7 @@ impl Application<'_> {
                     }
                     emptied.extend(parents(step.path.as_str()).map(str::to_owned));
                 }
-                Err(error) => applied.fail(&step.path, &error, base),
+                Err(error) => applied.fail(&step.path, step.expected, &error, base),
             }
         }
         // The deepest directories come first.
@@ -178,11 +178,15 @@ impl Application<'_> {
             Node::File(file) => file.size,
             _ => 0,
         });
+        let leftovers = applied.directories_with_leftovers();
         let counter = ProgressCounter::new(self.progress, Direction::Download, files.len());
         let placed: Vec<_> = futures::stream::iter(files)
             .map(async |(step, target)| {
                 let Node::File(file) = target else { unreachable!("only files are here") };
-                let outcome = self.place(&step, &file).await;
+                let outcome = match leftovers.contains(step.path.as_str()) {
+                    true => Err(leftover_error(&step.path)),
+                    false => self.place(&step, &file).await,
+                };
                 let outcome = outcome.map_err(|error| (step.expected, error));
                 counter.increment();
                 (step.path, outcome)
@@ -201,25 +205,32 @@ impl Application<'_> {
                 }
                 // The content exists nowhere any more, and nothing else must take its place.
                 Err((expected, error)) if error.kind() == SyncErrorKind::StoreDamaged => {
-                    applied.fail(&path, &error, base);
+                    applied.fail(&path, expected, &error, base);
                     let beside = self.beside(&path).await;
                     if remove(self.dir, &path, expected, &beside).await.is_ok() {
                         applied.unfollowed.insert(path.to_string(), Remains::Nothing);
                     }
                 }
-                Err((_, error)) if is_of_path(&error) => applied.fail(&path, &error, base),
+                Err((expected, error)) if is_of_path(&error) => {
+                    applied.fail(&path, expected, &error, base);
+                }
                 Err((_, error)) => return Err(error),
             }
         }
         // Modes of directories come last, because they may forbid writing.
         for (step, target) in others.into_iter().rev() {
+            let is_directory = matches!(target, Node::Directory { .. });
+            if !is_directory && leftovers.contains(step.path.as_str()) {
+                applied.fail(&step.path, step.expected, &leftover_error(&step.path), base);
+                continue;
+            }
             let beside = self.beside(&step.path).await;
             let placed = place_other(self.dir, &step.path, &target, step.expected, &beside).await;
             match placed {
                 Ok(replaced) => {
                     note_replaced(&mut applied.report, &step.path, &beside, replaced);
                 }
-                Err(error) => applied.fail(&step.path, &error, base),
+                Err(error) => applied.fail(&step.path, step.expected, &error, base),
             }
         }
         Ok(())
@@ -247,12 +258,40 @@ impl Application<'_> {
 
 impl Applied {
     /// Records that a path does not follow the log.
-    fn fail(&mut self, path: &RelativePath, error: &dyn std::error::Error, base: &Base) {
-        let remains = Remains::of(base.nodes.get(path.as_str()), base.local.get(path.as_str()));
+    fn fail(
+        &mut self,
+        path: &RelativePath,
+        expected: Expected,
+        error: &dyn std::error::Error,
+        base: &Base,
+    ) {
+        let node = base.nodes.get(path.as_str());
+        let remains = match (node, expected) {
+            // Its times or mode may differ from those in the base.
+            (Some(Node::File(file)), Expected::File { signature, content }) => Remains::File {
+                signature: RecordedSignature { signature, is_racy: content.is_some() },
+                hash: content.unwrap_or(file.hash),
+            },
+            _ => Remains::of(node, base.local.get(path.as_str())),
+        };
         self.unfollowed.insert(path.to_string(), remains);
         let reason = with_causes(error);
         self.report.failed.push(RestoreFailure { key: path.to_string(), reason });
     }
+
+    /// Returns the directories with a file or symlink that should be gone, but cannot be removed.
+    fn directories_with_leftovers(&self) -> BTreeSet<String> {
+        let leftovers = self.unfollowed.iter().filter(|(_, remains)| {
+            matches!(remains, Remains::File { .. } | Remains::Symlink { .. })
+        });
+        leftovers.flat_map(|(path, _)| parents(path).map(str::to_owned)).collect()
+    }
+}
+
+/// Describes a directory that would have to be moved aside with what cannot be removed from it.
+fn leftover_error(path: &RelativePath) -> SyncError {
+    let source = std::io::Error::from(std::io::ErrorKind::DirectoryNotEmpty);
+    FileError::Io { operation: "replace", path: path.as_str().into(), source }.into()
 }
 
 /// Returns whether an error concerns one path only, unlike one of the disk or the store.

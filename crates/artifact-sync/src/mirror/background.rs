@@ -80,7 +80,7 @@ impl Shared {
         changes.removed.retain(|path| self.reported.is_pending(path));
         changes.directories.retain(|entry| self.reported.is_pending(&entry.path));
         changes.symlinks.retain(|entry| self.reported.is_pending(&entry.path));
-        self.take_outdated(&mut changes);
+        self.take_outdated(&mut changes).await;
         let batches = self.claim(changes);
         let is_tried = !batches.is_empty();
         let on_outcome = |path, outcome| self.reported.add_completed_late(path, outcome);

@@ -21,9 +21,6 @@ const UPLOADS_AT_ONCE: usize = 16;
 /// Largest file that waits for the other files of its call, and they for it.
 const MAX_TOGETHER_BYTES: u64 = 8 << 20;
 
-/// Reason of changes that would undo a version of another machine.
-pub(super) const OUTDATED: &str = "a newer version of another machine cannot be put in place here";
-
 /// File of a batch whose content the store has.
 pub(super) struct Ready {
     pub(super) path: String,
@@ -31,25 +28,6 @@ pub(super) struct Ready {
 }
 
 impl Shared {
-    /// Takes out the changes of outdated files, and returns their paths. They stay pending until
-    /// the newer version can be put in place, which keeps them beside.
-    pub(super) fn take_outdated(&self, changes: &mut Changes) -> Vec<String> {
-        let mut ledger = self.ledger();
-        if ledger.unfollowed().is_empty() {
-            return Vec::new();
-        }
-        let modified = changes.modified.iter().map(|entry| &entry.path);
-        let paths = modified.chain(&changes.removed).filter(|path| ledger.is_outdated(path));
-        let outdated: Vec<String> = paths.cloned().collect();
-        changes.modified.retain(|entry| !outdated.contains(&entry.path));
-        changes.removed.retain(|path| !outdated.contains(path));
-        for path in &outdated {
-            let failure = Failure { reason: OUTDATED.to_owned(), is_final: false };
-            ledger.set_failed(path, failure);
-        }
-        outdated
-    }
-
     /// Assigns changes to batches. Changes that another batch is storing are left out.
     pub(super) fn claim(&self, changes: Changes) -> Vec<(Batch, Changes)> {
         let mut ledger = self.ledger();

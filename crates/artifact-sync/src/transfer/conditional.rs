@@ -8,6 +8,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 
 use crate::state::Version;
 use crate::transfer::probe::StoreProperties;
+use crate::transfer::quirks::is_absent;
 
 /// Object that a key is expected to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub(crate) async fn holds(
     match (store.head(key).await, expected) {
         (Ok(meta), Expected::Version(version)) => Ok(version.is(&Version::from(&meta))),
         (Ok(_), Expected::Nothing) => Ok(false),
-        (Err(Error::NotFound { .. }), expected) => Ok(*expected == Expected::Nothing),
+        (Err(error), expected) if is_absent(&error) => Ok(*expected == Expected::Nothing),
         (Err(error), _) => Err(error),
     }
 }

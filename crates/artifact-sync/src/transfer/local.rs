@@ -1,8 +1,11 @@
-//! Removal of what killed uploads leave in a store on the local disk.
+//! Removal of what is no object in a store on the local disk: staging files of killed uploads, and
+//! empty directories.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,14 +33,7 @@ pub fn sweep_local(
     older_than: Duration,
     is_ours: &dyn Fn(&str) -> bool,
 ) -> io::Result<usize> {
-    let mut dir = OwnedFd::from(File::open(root)?);
-    for part in prefix.parts() {
-        match open_directory(dir.as_fd(), part.as_ref()) {
-            Ok(below) => dir = below,
-            Err(Errno::NOENT) => return Ok(0),
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let Some(dir) = open_prefix(root, prefix)? else { return Ok(0) };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let oldest = now.saturating_sub(older_than).as_secs() as i64;
     Sweep { oldest, is_ours }.sweep_directory(dir.as_fd(), "", MAX_DEPTH)
@@ -94,6 +90,71 @@ impl Sweep<'_> {
         }
         Ok(removed)
     }
+}
+
+/// State of the place of an object that could not be put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It had empty directories, which are gone.
+    Cleared,
+    /// A directory there contains what is no directory.
+    Directory,
+    /// It has no directory.
+    Other,
+}
+
+/// Removes empty directories from the place of an object. Symlinks are not followed.
+///
+/// # Errors
+/// Returns the system's error if a directory cannot be read or removed.
+pub(super) fn clear_place(root: &Path, key: &Key) -> io::Result<Place> {
+    let parts: Vec<_> = key.parts().collect();
+    let Some((name, above)) = parts.split_last() else { return Ok(Place::Other) };
+    let Some(parent) = open_prefix(root, &above.iter().cloned().collect())? else {
+        return Ok(Place::Other);
+    };
+    let parent = parent.as_fd();
+    match rustix::fs::statat(parent, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
+        Ok(_) | Err(Errno::NOENT) => return Ok(Place::Other),
+        Err(error) => return Err(error.into()),
+    }
+    match remove_if_empty(parent, name.as_ref().as_ref(), MAX_DEPTH) {
+        Ok(()) => Ok(Place::Cleared),
+        Err(Errno::NOENT) => Ok(Place::Other),
+        Err(Errno::NOTDIR | Errno::LOOP | Errno::NOTEMPTY) => Ok(Place::Directory),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn remove_if_empty(parent: BorrowedFd<'_>, name: &OsStr, depth: usize) -> Result<(), Errno> {
+    let remove = || rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+    match remove() {
+        Err(Errno::NOTEMPTY) if depth > 0 => {}
+        other => return other,
+    }
+    let dir = open_directory(parent, name)?;
+    for entry in Dir::read_from(&dir)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            remove_if_empty(dir.as_fd(), name, depth - 1)?;
+        }
+    }
+    remove()
+}
+
+/// Opens the directory of a prefix. Returns `None` if it does not exist.
+fn open_prefix(root: &Path, prefix: &Key) -> io::Result<Option<OwnedFd>> {
+    let mut dir = OwnedFd::from(File::open(root)?);
+    for part in prefix.parts() {
+        match open_directory(dir.as_fd(), part.as_ref()) {
+            Ok(below) => dir = below,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(dir))
 }
 
 /// Returns the path of the object that a staging file in a directory is for.
@@ -155,6 +216,33 @@ mod tests {
         }
         assert!(path("logs/u/s/link#1").is_symlink());
         assert_eq!(sweep(root.path(), "absent/s", &|_| true).unwrap(), 0);
+    }
+
+    #[test]
+    fn only_directories_without_anything_else_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let clear = |key: &str| clear_place(root.path(), &Key::from(key)).ok();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir_all(path("p/a/b/c")).unwrap();
+        fs::create_dir_all(path("p/a/d")).unwrap();
+        write(&path("p/kept/b/c/file"), DAY);
+        fs::create_dir(path("p/linked")).unwrap();
+        symlink("../a", path("p/linked/link")).unwrap();
+        symlink("a", path("p/link")).unwrap();
+        for (key, expected) in [
+            ("p/kept", Some(Place::Directory)),
+            ("p/linked", Some(Place::Directory)),
+            ("p/link", Some(Place::Other)),
+            ("p/link/b", None),
+            ("p/kept/b/c/file", Some(Place::Other)),
+            ("p/kept/b/c/file/x", None),
+            ("p/absent/x", Some(Place::Other)),
+        ] {
+            assert_eq!(clear(key), expected, "{key}");
+        }
+        assert!(path("p/kept/b/c/file").exists() && path("p/link").is_symlink());
+        assert_eq!(clear("p/a"), Some(Place::Cleared));
+        assert!(!path("p/a").exists() && path("p").exists());
     }
 
     #[test]

@@ -50,6 +50,19 @@ pub(super) fn is_absent(error: &Error) -> bool {
     matches!(error, Error::NotFound { .. }) || is_caused_by(error, io::ErrorKind::NotADirectory)
 }
 
+/// Returns whether a put may have failed because a directory has the name of the object. On the
+/// local disk, creation then fails like that of an existing object.
+pub(super) fn is_directory_in_the_way(error: &Error) -> bool {
+    matches!(error, Error::AlreadyExists { .. }) || is_caused_by(error, io::ErrorKind::IsADirectory)
+}
+
+/// Describes an object whose name a directory of a store on the local disk has.
+pub(super) fn name_of_a_directory() -> Error {
+    let problem = "the store has a directory of this name, which other programs use";
+    let source = io::Error::new(io::ErrorKind::IsADirectory, problem).into();
+    Error::Generic { store: LOCAL_DISK, source }
+}
+
 fn is_caused_by(error: &Error, kind: io::ErrorKind) -> bool {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
@@ -63,7 +76,8 @@ fn is_caused_by(error: &Error, kind: io::ErrorKind) -> bool {
 
 /// Returns whether a store can never hold an object with this key.
 pub(super) fn rejects_key_permanently(error: &Error, key: &Key) -> bool {
-    if is_caused_by(error, io::ErrorKind::InvalidFilename) {
+    let permanent = [io::ErrorKind::InvalidFilename, io::ErrorKind::IsADirectory];
+    if permanent.iter().any(|kind| is_caused_by(error, *kind)) {
         return true;
     }
     match error {

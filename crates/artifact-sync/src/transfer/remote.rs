@@ -9,11 +9,13 @@ use object_store::{
     Attributes, Error, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutMultipartOptions, PutOptions, PutResult, Result, UpdateVersion,
 };
+use sandbox_core::internal::blocking;
 
 use crate::keys;
 use crate::state::Version;
 use crate::transfer::conditional::{self, Expected};
 use crate::transfer::deletion::ConditionalDeletion;
+use crate::transfer::local::{self, Place};
 use crate::transfer::probe::{StoreProbe, StoreProperties};
 use crate::transfer::quirks::{self, KeyLimits, projection_key_problem};
 use crate::transfer::stores::StoreCapabilities;
@@ -105,13 +107,34 @@ impl Remote {
         };
         let attributes = self.supported(attributes);
         let has_attributes = !attributes.is_empty();
-        match put(attributes).await {
+        let result = match put(attributes).await {
             Err(Error::NotImplemented { .. }) if has_attributes => {
                 self.keeps_attributes.store(false, Ordering::Relaxed);
                 put(Attributes::new()).await
             }
             other => other,
+        };
+        match result {
+            Err(error) if quirks::is_directory_in_the_way(&error) => {
+                match self.clear_place(key).await {
+                    Place::Cleared => put(Attributes::new()).await,
+                    Place::Directory => Err(quirks::name_of_a_directory()),
+                    Place::Other => Err(error),
+                }
+            }
+            other => other,
         }
+    }
+
+    /// Removes empty directories that a store on the local disk has in the place of an object.
+    async fn clear_place(&self, key: &Key) -> Place {
+        let Some(root) = self.capabilities.root.clone() else { return Place::Other };
+        let key = key.clone();
+        let cleared = blocking(move || local::clear_place(&root, &key)).await;
+        cleared.unwrap_or_else(|error| {
+            tracing::debug!(%error, "cannot look at the place of an object");
+            Place::Other
+        })
     }
 
     /// Begins a multipart upload, without attributes if the store does not support them.
@@ -124,6 +147,10 @@ impl Remote {
             let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
             self.store.put_multipart_opts(key, options)
         };
+        // The upload would fail at its end.
+        if self.clear_place(key).await == Place::Directory {
+            return Err(quirks::name_of_a_directory());
+        }
         let attributes = self.supported(attributes);
         let has_attributes = !attributes.is_empty();
         match begin(attributes).await {

@@ -11,7 +11,7 @@ use rustix::fs::{IFlags, Mode, OFlags};
 use sandbox_core::internal::remove_tree;
 use testkit::{rerun_as_ordinary_user, skipped};
 
-use crate::machine::Machine;
+use crate::machine::{Machine, changed};
 
 /// Kind of the path `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,4 +252,36 @@ async fn a_change_of_an_outdated_file_is_kept_beside_and_undoes_nothing() {
     assert_eq!((files["d/x"].as_str(), files["d/y"].as_str(), files.len()), ("2", "2", 3));
     assert!(files.values().any(|content| content == "of b"), "{files:?}");
     assert_eq!(b.files(), files);
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_emptied_stays_until_it_can() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for after in [Shape::File, Shape::Symlink, Shape::Absent] {
+        let (a, b) = machines();
+        turn(&a, || shape(&a, Shape::Full(0o755), "1")).await;
+        turn(&b, || {}).await;
+        let file = b.dir().join("d/below/file");
+        if !set_immutable(&file, true) {
+            return skipped("immutable files", "root, and ext4 at /tmp");
+        }
+        turn(&a, || shape(&a, after, "2")).await;
+        let wanted = tree(&a.dir());
+        for _ in 0..2 {
+            let mirror = b.open().await;
+            assert!(mirror.opened().conflicts.is_empty(), "{after:?} {:?}", mirror.opened());
+            assert!(!mirror.opened().failed.is_empty(), "{after:?}");
+            let report = mirror.sync().await.unwrap();
+            assert!(report.is_complete() && changed(&report).is_empty(), "{after:?} {report:?}");
+            assert!(mirror.release_if_idle().await.unwrap());
+            drop(mirror);
+            turn(&a, || {}).await;
+            assert_eq!(tree(&a.dir()), wanted, "{after:?}");
+        }
+        set_immutable(&file, false);
+        turn(&b, || {}).await;
+        assert_eq!(tree(&b.dir()), wanted, "{after:?}");
+    }
 }

@@ -7,7 +7,7 @@ use artifact_sync::{CloseMode, GarbageOptions, Mirror, MirrorBuilder, open_direc
 use object_store::ObjectStoreExt;
 use testkit::ClockStore;
 
-use crate::machine::{Machine, changed, expected, key, machines};
+use crate::machine::{Machine, PREFIX, changed, expected, key, machines};
 
 /// Age up to which a listing of the projection is recent.
 const LISTED_JUST_NOW: Duration = Duration::from_secs(60 * 60);
@@ -172,4 +172,43 @@ async fn erasing_a_session_deletes_the_objects_of_an_earlier_projection() {
     let mirror = open_without(&machine).await;
     mirror.erase().await.unwrap();
     assert!(machine.objects().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_file_takes_the_name_of_a_directory_that_was_emptied_in_the_store() {
+    for large in [1, 9 << 20] {
+        let place = tempfile::tempdir().unwrap();
+        let opened = open_directory(&place.path().join("store")).unwrap();
+        let machine = Machine::new(Arc::clone(&opened.store));
+        let capabilities = opened.capabilities.clone();
+        let mirror = machine.open_with(|mirror| mirror.capabilities(capabilities)).await;
+        machine.write("d/below/x", "1");
+        machine.write("kept/x", "1");
+        sync(&mirror).await;
+        mirror.flush().await.unwrap();
+        for file in ["d/below/x", "kept/x"] {
+            std::fs::remove_file(place.path().join("store").join(PREFIX).join(file)).unwrap();
+        }
+        // Programs other than the mirror may use the directory.
+        testkit::write_file(&place.path().join("store").join(PREFIX), "kept/tab\there", "");
+        mirror.refresh().await.unwrap();
+        assert!(machine.files().is_empty(), "{:?}", machine.files());
+        machine.remove_all();
+        std::fs::create_dir(machine.dir()).unwrap();
+        drop(mirror);
+        let capabilities = opened.capabilities.clone();
+        let mirror = machine.open_with(|mirror| mirror.capabilities(capabilities)).await;
+        machine.write("d", &"2".repeat(large));
+        machine.write("kept", "2");
+        let report = mirror.sync().await.unwrap();
+        assert_eq!(changed(&report), ["d", "kept"], "{report:?}");
+        mirror.flush().await.unwrap();
+        let object = opened.store.head(&key("d")).await.unwrap();
+        assert_eq!(object.size, large as u64);
+        // What no retry can put keeps no session.
+        while !mirror.release_if_idle().await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(place.path().join("store").join(PREFIX).join("kept/tab\there").exists());
+    }
 }

@@ -22,9 +22,13 @@ impl Ledger {
     /// Forgets what was left at a path, because it is gone.
     pub(crate) fn forget_remains(&mut self, path: &str) {
         if self.unfollowed.contains_key(path) {
-            let remains = Remains::Nothing;
-            self.append(JournalEntry::Unfollowed { path: path.to_owned(), remains });
+            self.record_remains(path, Remains::Nothing);
         }
+    }
+
+    /// Records what a path has that does not follow the log.
+    pub(crate) fn record_remains(&mut self, path: &str, remains: Remains) {
+        self.append(JournalEntry::Unfollowed { path: path.to_owned(), remains });
     }
 
     /// Returns whether a path has an old version of a file because a newer one of another machine
