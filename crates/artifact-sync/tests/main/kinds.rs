@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
+use artifact_sync::open_directory;
 use object_store::memory::InMemory;
 use rustix::fs::{IFlags, Mode, OFlags};
 use sandbox_core::internal::remove_tree;
@@ -106,6 +107,20 @@ fn machines() -> (Machine, Machine) {
     (Machine::new(store.clone()), Machine::new(store))
 }
 
+/// Returns two machines for each store that needs no server, with the directory that it needs.
+fn machines_of_stores() -> [(Machine, Machine, Option<tempfile::TempDir>); 2] {
+    let (a, b) = machines();
+    let place = tempfile::tempdir().unwrap();
+    let opened = open_directory(&place.path().join("store")).unwrap();
+    let machine = || {
+        let mut machine = Machine::new(Arc::clone(&opened.store));
+        // Without flushes.
+        machine.capabilities.root = opened.capabilities.root.clone();
+        machine
+    };
+    [(a, b, None), (machine(), machine(), Some(place))]
+}
+
 #[tokio::test]
 async fn a_path_that_changes_its_kind_does_so_on_the_next_machine() {
     let test = "kinds::a_path_that_changes_its_kind_does_so_on_the_next_machine";
@@ -114,15 +129,18 @@ async fn a_path_that_changes_its_kind_does_so_on_the_next_machine() {
     }
     for before in SHAPES {
         for after in SHAPES {
-            let (a, b) = machines();
-            turn(&a, || shape(&a, before, "1")).await;
-            turn(&b, || {}).await;
-            assert_eq!(tree(&b.dir()), tree(&a.dir()), "{before:?}");
-            turn(&a, || shape(&a, after, "2")).await;
-            let wanted = tree(&a.dir());
-            for machine in [&b, &a, &b] {
-                turn(machine, || {}).await;
-                assert_eq!(tree(&machine.dir()), wanted, "{before:?} {after:?}");
+            for (a, b, _place) in machines_of_stores() {
+                turn(&a, || shape(&a, before, "1")).await;
+                turn(&b, || {}).await;
+                assert_eq!(tree(&b.dir()), tree(&a.dir()), "{before:?}");
+                // The next machine has not seen the objects that the change removes.
+                turn(&b, || shape(&b, after, "2")).await;
+                let wanted = tree(&b.dir());
+                for machine in [&a, &b, &a] {
+                    turn(machine, || {}).await;
+                    assert_eq!(tree(&machine.dir()), wanted, "{before:?} {after:?}");
+                    assert_eq!(machine.objects().await, machine.files(), "{before:?} {after:?}");
+                }
             }
         }
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use artifact_sync::{
-    Linker, Mirror, MirrorBuilder, SessionKeys, SyncError, SyncReport, open_directory,
+    Linker, Mirror, MirrorBuilder, SessionKeys, StoreCapabilities, SyncError, SyncReport,
+    open_directory,
 };
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -21,11 +22,12 @@ pub(crate) struct Machine {
     root: tempfile::TempDir,
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) linker: Option<Arc<dyn Linker>>,
+    pub(crate) capabilities: StoreCapabilities,
 }
 
 impl Machine {
     pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { root: tempfile::tempdir().unwrap(), store, linker: None }
+        Self::in_root(tempfile::tempdir().unwrap(), store)
     }
 
     pub(crate) fn in_memory() -> Self {
@@ -34,7 +36,11 @@ impl Machine {
 
     /// Creates a machine whose directories lie below `place`.
     pub(crate) fn at(place: &Path, store: Arc<dyn ObjectStore>) -> Self {
-        Self { root: tempfile::tempdir_in(place).unwrap(), store, linker: None }
+        Self::in_root(tempfile::tempdir_in(place).unwrap(), store)
+    }
+
+    fn in_root(root: tempfile::TempDir, store: Arc<dyn ObjectStore>) -> Self {
+        Self { root, store, linker: None, capabilities: StoreCapabilities::default() }
     }
 
     /// Returns the directory of the mirror's local state.
@@ -72,6 +78,7 @@ impl Machine {
     ) -> Result<Mirror, SyncError> {
         let mut mirror = Mirror::builder(self.dir(), Arc::clone(&self.store), keys())
             .state_dir(self.state())
+            .capabilities(self.capabilities.clone())
             .exclude("skills");
         if let Some(linker) = &self.linker {
             mirror = mirror.linker(Arc::clone(linker));
