@@ -89,10 +89,12 @@ pub enum SyncError {
         number: u64,
     },
     /// The path is a directory, or lies below a file.
-    #[error("{path} is a directory now, or lies below a file")]
+    #[error("{by} is in the place of {path} now; move or remove it first")]
     Occupied {
         /// Path of the file.
         path: RelativePath,
+        /// Path of the directory, or of the file above.
+        by: String,
     },
     /// The object cannot be fetched.
     #[error("cannot fetch {key:?}")]

@@ -222,7 +222,7 @@ impl SessionState {
                 continue;
             }
             let path = entry.path();
-            remove_tree(&path).map_err(StateError::io("remove", &path))?;
+            remove_tree(&path).map_err(|error| StateError::io("remove", &path)(error.into()))?;
         }
         let lock = self.dir.lock_path();
         absent(std::fs::remove_file(&lock)).map_err(StateError::io("remove", &lock))?;

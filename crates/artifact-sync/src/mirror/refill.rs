@@ -9,9 +9,7 @@ use sandbox_core::{RelativePath, SessionDir, with_causes};
 
 use crate::builder::Takeover;
 use crate::error::SyncError;
-use crate::log::{
-    FileVersion, Hash, Line, LogState, LogWriter, Moment, Node, Owner, Position, ReadError,
-};
+use crate::log::{Hash, Line, LogState, LogWriter, Moment, Node, Owner, Position, ReadError};
 use crate::mirror::Mirror;
 use crate::mirror::open::{Parts, finish};
 use crate::mirror::place::conflict_path;
@@ -68,7 +66,7 @@ impl Parts {
             let properties = properties.map_err(|source| SyncError::Append { source })?;
             appender.writer.set_conditional_create(properties.create);
         }
-        let others = self.versions_of_other_homes(&ledger).await;
+        let others = self.nodes_of_other_homes(&ledger).await;
         let appended = appender.writer.append(lines).await?;
         // After a crash before this line, the working copy still follows the lost log.
         let ended = ledger.forget_uploads();
@@ -92,9 +90,10 @@ impl Parts {
 }
 
 impl Parts {
-    /// Returns the files of the log in the store that other homes wrote and this machine does not
-    /// know. A store that was set back may have continued with them. What cannot be read is lost.
-    async fn versions_of_other_homes(&self, ledger: &Ledger) -> Vec<(RelativePath, FileVersion)> {
+    /// Returns the files and symlinks of the log in the store that other homes wrote and this
+    /// machine does not know. A store that was set back may have continued with them. What cannot
+    /// be read is lost.
+    async fn nodes_of_other_homes(&self, ledger: &Ledger) -> Vec<(RelativePath, Node)> {
         let home = self.settings.ownership.home.as_str();
         let foreign = self.log.describe_retained(|before, entry, numbered| {
             let own = entry.lines.iter().rev().find_map(|line| match line {
@@ -102,36 +101,50 @@ impl Parts {
                 _ => None,
             });
             let writer = own.or_else(|| before.owner.as_ref().map(|owner| &owner.home));
-            writer.is_some_and(|writer| writer != home).then_some(numbered.number)
+            writer.is_some_and(|writer| writer != home).then(|| {
+                let paths = entry.lines.iter().filter_map(|line| match line {
+                    Line::Symlink { path, .. } => Some(path.clone()),
+                    _ => None,
+                });
+                (numbered.number, paths.collect::<Vec<_>>())
+            })
         });
         let (Ok(foreign), Ok(Some(found))) = (foreign.await, self.log.state_at(None).await) else {
             return Vec::new();
         };
-        let foreign: HashSet<u64> = foreign.into_iter().collect();
-        let files = found.state.files().filter(|(path, file)| {
-            let known = ledger.log().file(path).map(|known| known.hash);
-            foreign.contains(&file.number) && known != Some(file.hash)
+        let (entries, symlinks): (HashSet<u64>, Vec<Vec<String>>) = foreign.into_iter().unzip();
+        let symlinks: HashSet<String> = symlinks.into_iter().flatten().collect();
+        let known = ledger.log();
+        let nodes = found.state.nodes.into_iter().filter(|(path, node)| match node {
+            Node::File(file) => {
+                let known = known.file(path).map(|known| known.hash);
+                entries.contains(&file.number) && known != Some(file.hash)
+            }
+            Node::Symlink { .. } => symlinks.contains(path) && known.nodes.get(path) != Some(node),
+            Node::Directory { .. } => false,
         });
-        let files =
-            files.filter_map(|(path, file)| Some((RelativePath::parse(path).ok()?, file.clone())));
-        files.collect()
+        nodes.filter_map(|(path, node)| Some((RelativePath::parse(&path).ok()?, node))).collect()
     }
 }
 
 impl Shared {
-    /// Brings versions back under their names, or under others where the working copy has files.
+    /// Brings nodes back under their names, or under others where the working copy has files.
     async fn bring_beside(
         self: &Arc<Self>,
-        versions: Vec<(RelativePath, FileVersion)>,
+        mut nodes: Vec<(RelativePath, Node)>,
         report: &mut RestoreReport,
     ) -> Result<(), SyncError> {
-        let mut nodes = Vec::new();
-        for (path, file) in versions {
-            let place = self.free_place(&path, file.hash);
-            if place != path {
-                report.conflicts.push(ConflictCopy { path, kept_as: place.clone() });
+        for (path, node) in &mut nodes {
+            let tag = match &*node {
+                Node::File(file) => file.hash,
+                Node::Symlink { target } => Hash::of(target.as_bytes()),
+                Node::Directory { .. } => Hash::of(b""),
+            };
+            let place = self.free_place(path, tag);
+            if place != *path {
+                let path = std::mem::replace(path, place.clone());
+                report.conflicts.push(ConflictCopy { path, kept_as: place });
             }
-            nodes.push((place, Node::File(file)));
         }
         for (path, error) in self.bring_back(nodes, Existing::Keep, report).await? {
             let reason = with_causes(&error);

@@ -298,9 +298,12 @@ impl Shared {
             under(nodes, path.as_str()).any(|(below, _)| below != path.as_str())
                 || std::fs::symlink_metadata(self.dir.path().join(path)).is_ok_and(|at| at.is_dir())
         };
-        let is_taken = parents(path.as_str()).any(is_leaf)
-            || !matches!(node, Node::Directory { .. }) && is_directory();
-        if is_taken { Err(SyncError::Occupied { path: path.clone() }) } else { Ok(()) }
+        let is_blocked = !matches!(node, Node::Directory { .. }) && is_directory();
+        let by = parents(path.as_str()).find(|above| is_leaf(above));
+        match by.or(is_blocked.then_some(path.as_str())) {
+            Some(by) => Err(SyncError::Occupied { path: path.clone(), by: by.to_owned() }),
+            None => Ok(()),
+        }
     }
 
     async fn append_versions(

@@ -145,7 +145,7 @@ impl RestoreReport {
             let more = count.saturating_sub(MAX_SHOWN);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             format!(
-                "restored from the store, because the machine stopped before its disk had them: \
+                "restored from the store, because this machine had lost them: \
                  {}{more}",
                 shown.join(", ")
             )

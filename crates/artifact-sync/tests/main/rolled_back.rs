@@ -1,6 +1,7 @@
 //! Stores that lose their newest objects, such as one that was restored from a backup.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -106,10 +107,20 @@ async fn what_another_machine_stored_after_a_rollback_stays_in_the_history() {
         other.write("of-the-other", &number.to_string());
         assert!(mirror.sync().await.unwrap().is_complete());
     }
+    for name in ["link", "only-2"] {
+        symlink("of-the-other", other.dir().join(name)).unwrap();
+    }
+    assert!(mirror.sync().await.unwrap().is_complete());
     assert!(mirror.drain(Duration::ZERO).await.unwrap().is_complete());
     let entry = mirror.entry();
     let files = expected(&[("a", "4"), ("only-2", ""), ("only-3", ""), ("only-4", "")]);
     check_refill(&store, &machine, &files).await;
+    let target = |path: &str| std::fs::read_link(machine.dir().join(path)).unwrap();
+    assert_eq!(target("link"), Path::new("of-the-other"));
+    let beside = std::fs::read_dir(machine.dir()).unwrap().map(|entry| entry.unwrap().file_name());
+    let beside: Vec<_> = beside.filter_map(|name| name.into_string().ok()).collect();
+    let beside = beside.iter().find(|name| name.starts_with("only-2.conflict-")).unwrap();
+    assert_eq!(target(beside), Path::new("of-the-other"));
     let view = LogView::open(machine.store.clone(), keys(), Some(entry)).await.unwrap();
     let path = RelativePath::parse("of-the-other").unwrap();
     assert_eq!(view.read(&path).await.unwrap(), "5");

@@ -242,11 +242,11 @@ impl SessionDir {
     ///
     /// # Errors
     /// Returns [`FileError::MountPoints`] if mount points were kept; everything else is deleted.
-    /// Returns [`FileError::Io`] if a file cannot be deleted. The other files may be deleted
-    /// already.
+    /// Returns [`FileError::Immutable`] or [`FileError::Io`] if a file cannot be deleted. The other
+    /// files may be deleted already.
     pub fn remove_all(self) -> Result<(), FileError> {
         let removed = remove_tree(&self.path);
-        let kept = removed.map_err(|error| FileError::io("remove", &self.path, error))?;
+        let kept = removed.map_err(|error| error.into_file_error(&self.path))?;
         FileError::check_mount_points(&self.path, kept)
     }
 

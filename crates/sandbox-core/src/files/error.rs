@@ -23,6 +23,12 @@ pub enum FileError {
         /// The system's error.
         source: io::Error,
     },
+    /// The file, or the directory that has it, has the attribute of immutable files (`chattr(1)`).
+    #[error("cannot remove {}: it is immutable; `chattr -i` makes it removable", path.display())]
+    Immutable {
+        /// The file.
+        path: PathBuf,
+    },
     /// A symlink on the path leads out of the session directory.
     #[error("{} leads out of the session directory through a symlink", path.display())]
     Escapes {
@@ -93,7 +99,7 @@ impl FileError {
             Self::Escapes { .. } => FileErrorKind::Escapes,
             Self::NotAFile { .. } => FileErrorKind::NotAFile,
             Self::TooLarge { .. } => FileErrorKind::TooLarge,
-            Self::UnsafeDirectory { .. } => FileErrorKind::Other,
+            Self::UnsafeDirectory { .. } | Self::Immutable { .. } => FileErrorKind::Other,
             Self::MountPoints { .. } => FileErrorKind::MountPoint,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => FileErrorKind::NotFound,

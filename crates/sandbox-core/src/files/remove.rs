@@ -13,6 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::error::FileError;
 use super::readable::open_in_mount;
 
 const LIST_DIRECTORY: OFlags =
@@ -39,10 +40,67 @@ pub(crate) fn by_descriptor(dir: &impl AsFd) -> PathBuf {
 /// their paths relative to the tree are returned.
 ///
 /// # Errors
-/// Returns the error of the system if a file cannot be removed. Others may be removed already.
-pub fn remove_tree(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// Returns [`RemovalError`] if a file cannot be removed. Others may be removed already.
+pub fn remove_tree(path: &Path) -> Result<Vec<PathBuf>, RemovalError> {
+    let (parent, name, top) = match open_top(path)? {
+        Top::Directory { parent, name, top } => (parent, name, top),
+        Top::Gone => return Ok(Vec::new()),
+    };
+    Removal::of(top)?.run(&parent, &name)
+}
+
+/// File of a tree that could not be removed.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be removed", path.display())]
+pub struct RemovalError {
+    /// Path below the top of the tree. Empty for the top, and if the path is too long.
+    pub path: PathBuf,
+    /// Set if the file or its directory has the attribute of immutable files.
+    pub is_immutable: bool,
+    /// The error of the system.
+    pub source: io::Error,
+}
+
+impl RemovalError {
+    /// Creates the error of an operation on a tree, whose path this is.
+    pub(super) fn into_file_error(self, tree: &Path) -> FileError {
+        let path = match self.path.as_os_str().is_empty() {
+            true => tree.to_owned(),
+            false => tree.join(&self.path),
+        };
+        match self.is_immutable {
+            true => FileError::Immutable { path },
+            false => FileError::io("remove", &path, self.source),
+        }
+    }
+}
+
+impl From<Errno> for RemovalError {
+    fn from(errno: Errno) -> Self {
+        Self { path: PathBuf::new(), is_immutable: false, source: errno.into() }
+    }
+}
+
+impl From<RemovalError> for io::Error {
+    fn from(error: RemovalError) -> Self {
+        error.source
+    }
+}
+
+/// Top of a tree that is to be removed.
+enum Top {
+    Directory {
+        parent: OwnedFd,
+        name: CString,
+        top: OwnedFd,
+    },
+    /// It was no directory, and nothing is left of it.
+    Gone,
+}
+
+fn open_top(path: &Path) -> rustix::io::Result<Top> {
     let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
+        return Err(Errno::INVAL);
     };
     let parent = match rustix::fs::openat(
         CWD,
@@ -50,10 +108,10 @@ pub fn remove_tree(path: &Path) -> io::Result<Vec<PathBuf>> {
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     ) {
-        Err(Errno::NOENT) => return Ok(Vec::new()),
+        Err(Errno::NOENT) => return Ok(Top::Gone),
         other => other?,
     };
-    let name = CString::new(name.as_bytes())?;
+    let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
     // The top may itself be a mount point.
     let open = |flags| rustix::fs::openat(&parent, &*name, flags, Mode::empty());
     let top = match open(LIST_DIRECTORY) {
@@ -63,13 +121,13 @@ pub fn remove_tree(path: &Path) -> io::Result<Vec<PathBuf>> {
         other => other,
     };
     match top {
-        Ok(top) => Ok(Removal::of(top)?.run(&parent, &name)?),
-        Err(Errno::NOENT) => Ok(Vec::new()),
+        Ok(top) => Ok(Top::Directory { parent, name, top }),
+        Err(Errno::NOENT) => Ok(Top::Gone),
         Err(Errno::NOTDIR | Errno::LOOP) => {
             absent_is_fine(rustix::fs::unlinkat(&parent, &*name, AtFlags::empty()))?;
-            Ok(Vec::new())
+            Ok(Top::Gone)
         }
-        Err(errno) => Err(errno.into()),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -119,26 +177,55 @@ impl Removal {
         })
     }
 
-    fn run(mut self, parent: &OwnedFd, name: &CStr) -> rustix::io::Result<Vec<PathBuf>> {
+    fn run(mut self, parent: &OwnedFd, top: &CStr) -> Result<Vec<PathBuf>, RemovalError> {
         let mut buffer = vec![MaybeUninit::<u8>::uninit(); BUFFER_BYTES];
         while let Some(level) = self.levels.back_mut() {
             match level.next(&mut buffer)? {
-                Some((name, kind)) => self.remove(name, kind)?,
-                None => self.leave(parent, name)?,
+                Some((name, kind)) => {
+                    self.remove(&name, kind).map_err(|errno| self.failure(errno, Some(&name)))?;
+                }
+                None => self.leave(parent, top).map_err(|errno| self.failure(errno, None))?,
             }
         }
         Ok(self.mount_points.into_iter().collect())
     }
 
+    /// Describes an entry of the current directory, or this directory, that cannot be removed.
+    fn failure(&self, errno: Errno, name: Option<&CStr>) -> RemovalError {
+        let Some(level) = self.levels.back() else { return errno.into() };
+        let is_immutable = |path: &CStr| {
+            let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::statx(&level.dir, path, flags, StatxFlags::TYPE).is_ok_and(|stat| {
+                let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+                stat.stx_attributes.intersects(fixed)
+            })
+        };
+        RemovalError {
+            path: name.map_or_else(|| self.below(level), |name| self.path_of(level, name)),
+            is_immutable: is_immutable(c"") || name.is_some_and(is_immutable),
+            source: errno.into(),
+        }
+    }
+
+    /// Returns the path of a directory below the top.
+    fn below(&self, level: &Level) -> PathBuf {
+        let dir = std::fs::read_link(by_descriptor(&level.dir)).unwrap_or_default();
+        dir.strip_prefix(&self.top).unwrap_or(Path::new("")).to_owned()
+    }
+
+    fn path_of(&self, level: &Level, name: &CStr) -> PathBuf {
+        self.below(level).join(OsStr::from_bytes(name.to_bytes()))
+    }
+
     /// Removes an entry of the current directory, or enters it.
-    fn remove(&mut self, name: CString, kind: FileType) -> rustix::io::Result<()> {
+    fn remove(&mut self, name: &CStr, kind: FileType) -> rustix::io::Result<()> {
         let Some(level) = self.levels.back_mut() else { return Ok(()) };
         let dir = &level.dir;
         if !matches!(kind, FileType::Directory | FileType::Unknown) {
-            match with_access(dir, || rustix::fs::unlinkat(dir, &*name, AtFlags::empty())) {
+            match with_access(dir, || rustix::fs::unlinkat(dir, name, AtFlags::empty())) {
                 Ok(()) | Err(Errno::NOENT) => return Ok(()),
                 Err(Errno::BUSY) => {
-                    self.keep(&name);
+                    self.keep(name);
                     return Ok(());
                 }
                 // A directory has replaced it.
@@ -146,24 +233,24 @@ impl Removal {
                 Err(errno) => return Err(errno),
             }
         }
-        let opened = with_access(dir, || match open_in_mount(dir, &name, LIST_DIRECTORY) {
+        let opened = with_access(dir, || match open_in_mount(dir, name, LIST_DIRECTORY) {
             // The directory itself may deny access.
             Err(Errno::ACCESS) => {
-                grant_access(&open_in_mount(dir, &name, DIRECTORY_ONLY)?)?;
-                open_in_mount(dir, &name, LIST_DIRECTORY)
+                grant_access(&open_in_mount(dir, name, DIRECTORY_ONLY)?)?;
+                open_in_mount(dir, name, LIST_DIRECTORY)
             }
             other => other,
         });
         match opened {
-            Ok(below) if is_mount_point(&below)? => self.keep(&name),
-            Ok(below) => self.enter(below, name)?,
-            Err(Errno::XDEV) => self.keep(&name),
+            Ok(below) if is_mount_point(&below)? => self.keep(name),
+            Ok(below) => self.enter(below, name.to_owned())?,
+            Err(Errno::XDEV) => self.keep(name),
             Err(Errno::NOENT) => {}
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 let unlinked =
-                    with_access(dir, || rustix::fs::unlinkat(dir, &*name, AtFlags::empty()));
+                    with_access(dir, || rustix::fs::unlinkat(dir, name, AtFlags::empty()));
                 match unlinked {
-                    Err(Errno::BUSY) => self.keep(&name),
+                    Err(Errno::BUSY) => self.keep(name),
                     other => absent_is_fine(other)?,
                 }
             }
@@ -221,7 +308,11 @@ impl Removal {
                 self.levels.push_back(level);
                 Ok(())
             }
-            other => absent_is_fine(other),
+            Err(errno) if errno != Errno::NOENT => {
+                self.levels.push_back(level);
+                Err(errno)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -229,10 +320,9 @@ impl Removal {
     fn keep(&mut self, name: &CStr) {
         let Some(level) = self.levels.back_mut() else { return };
         level.is_kept = true;
-        let name = OsStr::from_bytes(name.to_bytes());
-        let dir = std::fs::read_link(by_descriptor(&level.dir)).unwrap_or_default();
-        let below = dir.strip_prefix(&self.top).unwrap_or(Path::new(""));
-        self.mount_points.insert(below.join(name));
+        if let Some(level) = self.levels.back() {
+            self.mount_points.insert(self.path_of(level, name));
+        }
     }
 }
 

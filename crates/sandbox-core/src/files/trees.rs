@@ -77,15 +77,16 @@ impl SessionDir {
     ///
     /// # Errors
     /// Returns [`FileError::MountPoints`] if mount points were kept; everything else is removed.
-    /// Returns [`FileError::Io`] if a file cannot be removed. The other files may be removed
-    /// already.
+    /// Returns [`FileError::Immutable`] or [`FileError::Io`] if a file cannot be removed. The other
+    /// files may be removed already.
     pub fn remove_tree(&self, path: &RelativePath) -> Result<(), FileError> {
-        let failed = |error: io::Error| FileError::io("remove", path.as_ref(), error);
+        let failed = |errno: Errno| FileError::io("remove", path.as_ref(), errno);
         let parent = match self.plain_parent(path) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-            other => other.map_err(|errno| failed(errno.into()))?,
+            other => other.map_err(failed)?,
         };
-        let kept = remove_tree(&by_descriptor(&parent).join(path.file_name())).map_err(failed)?;
+        let kept = remove_tree(&by_descriptor(&parent).join(path.file_name()))
+            .map_err(|error| error.into_file_error(path.as_ref()))?;
         FileError::check_mount_points(path.as_ref(), kept)
     }
 

@@ -242,7 +242,7 @@ fn erase(dir: &OwnedFd, name: &OsStr) -> QuarantineOutcome {
         Err(Errno::ISDIR) => {
             let remove = || {
                 remove_tree(&path)
-                    .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+                    .map_err(|error| Errno::from_io_error(&error.source).unwrap_or(Errno::IO))
             };
             with_access(dir, remove).is_ok_and(|mount_points| mount_points.is_empty())
         }

@@ -4,7 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::fs::{IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, mkdirat, openat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox_core::{RelativePath, SessionDir};
 use testkit::{as_ordinary_user, assert_passed, copy_of_this_program, rerun, skipped};
@@ -130,4 +130,24 @@ fn a_session_of_closed_directories_is_removed() {
         SessionDir::open(dir.path()).unwrap().remove_all().unwrap();
         assert!(!path.exists());
     });
+}
+
+#[test]
+fn the_error_names_the_file_that_is_immutable() {
+    let outer = tempfile::tempdir().unwrap();
+    let dir = SessionDir::create(&outer.path().join("session")).unwrap();
+    let file = testkit::write_file(dir.path(), "a/b/file", "");
+    let set_flags = |change: fn(IFlags) -> IFlags| {
+        let file = File::open(&file)?;
+        ioctl_setflags(&file, change(ioctl_getflags(&file)?)).map_err(std::io::Error::from)
+    };
+    if set_flags(|flags| flags | IFlags::IMMUTABLE).is_err() {
+        return skipped("immutable files", "root, and ext4 at /tmp");
+    }
+    let error = dir.remove_tree(&rel("a")).unwrap_err().to_string();
+    assert_eq!(error, "cannot remove a/b/file: it is immutable; `chattr -i` makes it removable");
+    let error = SessionDir::open(dir.path()).unwrap().remove_all().unwrap_err().to_string();
+    assert!(error.contains(&format!("cannot remove {}: it is", file.display())), "{error}");
+    set_flags(|flags| flags - IFlags::IMMUTABLE).unwrap();
+    dir.remove_tree(&rel("a")).unwrap();
 }

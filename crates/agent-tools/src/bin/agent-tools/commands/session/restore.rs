@@ -58,7 +58,8 @@ fn print(report: &UndeleteReport) {
         errln!("agent-tools: no removal of {} is retained", printable(path.as_str()));
     }
     for failure in failed {
-        errln!("agent-tools: {}: {}", printable(&failure.key), printable(&failure.reason));
+        let (path, reason) = (printable(&failure.key), printable(&failure.reason));
+        errln!("agent-tools: cannot bring {path} back: {reason}");
     }
     if restored.is_empty() && existing.is_empty() && unknown.is_empty() && failed.is_empty() {
         outln!("no removal is retained");
