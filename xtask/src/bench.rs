@@ -16,7 +16,7 @@ struct Table {
     bench: &'static str,
 }
 
-const TABLES: [Table; 5] = [
+const TABLES: [Table; 7] = [
     Table {
         place: "commands",
         package: "sandbox-core",
@@ -29,6 +29,13 @@ const TABLES: [Table; 5] = [
         package: "artifact-sync",
         features: &["--features", "fs"],
         bench: "durability",
+    },
+    Table { place: "latency", package: "artifact-sync", features: &[], bench: "latency" },
+    Table {
+        place: "footprint",
+        package: "artifact-sync",
+        features: &["--features", "fs"],
+        bench: "footprint",
     },
     Table { place: "scans", package: "artifact-sync", features: &[], bench: "scans" },
     Table { place: "calls", package: "agent-tools", features: &[], bench: "calls" },

@@ -16,6 +16,7 @@ mod lease;
 mod leftovers;
 mod migrate;
 mod open;
+mod path_locks;
 mod place;
 mod plan;
 mod project;

@@ -13,9 +13,9 @@ use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as Key;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
-    UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, RenameOptions, Result, UploadPart,
 };
 
 /// Number of entries in a page of a listing, and of keys in a bulk deletion, on S3.
@@ -55,6 +55,23 @@ impl LatencyStore {
     /// way.
     pub fn take_requests(&self) -> Requests {
         std::mem::take(&mut *self.meter.lock())
+    }
+
+    /// Deletes an object if it has this ETag, by one request. Returns whether it had.
+    ///
+    /// # Errors
+    /// Returns the error of the store in memory.
+    pub async fn delete_version(&self, key: &Key, etag: Option<&str>) -> Result<bool> {
+        self.request(async {
+            match self.inner.head(key).await {
+                Ok(meta) if meta.e_tag.as_deref() == etag => {
+                    self.inner.delete(key).await.map(|()| true)
+                }
+                Ok(_) | Err(Error::NotFound { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
     /// Counts and delays a request that is not part of [`ObjectStore`].
@@ -250,7 +267,6 @@ impl MultipartStore for LatencyStore {
 #[cfg(test)]
 mod tests {
     use futures::TryStreamExt;
-    use object_store::ObjectStoreExt;
 
     use super::*;
 

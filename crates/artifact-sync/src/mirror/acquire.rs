@@ -8,7 +8,7 @@ use crate::builder::Ownership;
 use crate::error::SyncError;
 use crate::log::{AppendError, Appended, LogState, LogStore, LogWriter, Moment, Position};
 use crate::mirror::erase::finish_erasure;
-use crate::mirror::incoming::{self, Incoming};
+use crate::mirror::incoming::{self, Incoming, Wanted};
 use crate::mirror::shared::{Appender, SentBatch, Shared, Tenure};
 use crate::owners::{Verdict, Watch};
 use crate::report::Progress;
@@ -22,6 +22,7 @@ pub(super) struct Acquisition<'a> {
     pub(super) fetcher: &'a Fetcher,
     pub(super) ownership: &'a Ownership,
     pub(super) progress: Option<&'a dyn Progress>,
+    pub(super) wanted: Wanted,
 }
 
 /// Time at which the log gets the line of the new owner.
@@ -55,7 +56,8 @@ impl Acquisition<'_> {
     ) -> Result<Acquired, SyncError> {
         loop {
             let read = Moment::now();
-            let incoming = incoming::read(self.log, self.fetcher, base, position).await?;
+            let incoming =
+                incoming::read(self.log, self.fetcher, base, position, self.wanted).await?;
             let state = incoming.as_ref().map_or(base, |incoming| &incoming.state);
             let end = incoming.as_ref().map_or(position, |incoming| incoming.position);
             let foreign = state.owner.as_ref().filter(|owner| owner.home != self.ownership.home);
@@ -191,6 +193,7 @@ impl Shared {
             fetcher: &self.fetcher,
             ownership: &self.ownership,
             progress: self.progress.as_deref(),
+            wanted: Wanted::All,
         };
         let acquired = acquisition.acquire(&base, position, Claim::AtOnce).await?;
         let Acquired { incoming, appender: acquired, owned, tenure } = acquired;

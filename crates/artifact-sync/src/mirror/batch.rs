@@ -278,6 +278,7 @@ impl Shared {
         futures::stream::iter(files)
             .for_each_concurrent(UPLOADS_AT_ONCE, async |(path, file)| {
                 let Some(relative) = RelativePath::parse(&path).ok() else { return };
+                let _object = self.objects.lock(&path).await;
                 let seen = self.ledger().seen(&path).cloned();
                 let expected = seen.as_ref().map(|seen| &seen.version);
                 // Whatever fails here is done again after the entry is acknowledged.

@@ -79,16 +79,19 @@ impl Mirror {
         let (report, garbage) = closed?;
         let uploads = shared.ledger().forget_uploads();
         shared.blobs.abort_all(&uploads).await;
-        shared.delete_local().await?;
-        if let Some((listing, fence)) = garbage
-            && let Err(error) = shared.sweep(listing, fence, shared.retention).await
-        {
-            let error = sandbox_core::with_causes(&error);
-            tracing::debug!(
-                error,
-                "the garbage of the closed session stays for the next collection"
-            );
-        }
+        let sweep = async {
+            if let Some((listing, fence)) = garbage
+                && let Err(error) = shared.sweep(listing, fence, shared.retention).await
+            {
+                let error = sandbox_core::with_causes(&error);
+                tracing::debug!(
+                    error,
+                    "the garbage of the closed session stays for the next collection"
+                );
+            }
+        };
+        let (deleted, ()) = tokio::join!(shared.delete_local(), sweep);
+        deleted?;
         Ok(report)
     }
 

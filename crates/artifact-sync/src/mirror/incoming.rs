@@ -1,9 +1,13 @@
 //! Reading of the log at opening: the part that the working copy does not follow yet.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use futures::StreamExt;
 
 use crate::error::SyncError;
-use crate::log::{End, Hash, Line, LogState, LogStore, Node, Position, StoredEntry, end_of};
+use crate::log::{
+    End, Hash, Line, LogState, LogStore, Node, Position, ReadError, StoredEntry, end_of,
+};
 use crate::transfer::Fetcher;
 
 /// Log after the position of a working copy.
@@ -29,12 +33,25 @@ pub(super) struct Incoming {
     pub(super) has_remains: bool,
 }
 
+/// Newest entries that are read at once, before it is known which are needed.
+const READ_AHEAD: u64 = 32;
+
+/// Entries that are wanted because of what a working copy has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Those that make up the state, because the working copy has no files.
+    State,
+    /// All after the position, which explain older versions of files.
+    All,
+}
+
 /// Reads the log after a position. Returns `None` if there is nothing new.
 pub(super) async fn read(
     log: &LogStore,
     fetcher: &Fetcher,
     base: &LogState,
     position: Position,
+    wanted: Wanted,
 ) -> Result<Option<Incoming>, SyncError> {
     let failed = |source| SyncError::Log { source };
     if position.number > 0 && matches!(end_of(log, position).await.map_err(failed)?, End::Here) {
@@ -48,14 +65,16 @@ pub(super) async fn read(
             number => Err(SyncError::StoreReplaced { number }),
         };
     };
-    let newest = log.read_all([last]).await.map_err(failed)?;
-    let snapshot = newest.first().map_or(1, |end| end.entry.header.snapshot.max(1));
-    let is_behind_snapshot = position.number < snapshot;
     if last < position.number {
         return Err(SyncError::StoreReplaced { number: position.number });
     }
+    let ahead = last.saturating_sub(READ_AHEAD).max(position.number.saturating_sub(1));
+    let mut reader = Reader::ahead(log, numbers.iter().copied().filter(|n| *n > ahead)).await;
+    let newest = reader.read([last]).await.map_err(failed)?;
+    let snapshot = newest.first().map_or(1, |end| end.entry.header.snapshot.max(1));
+    let is_behind_snapshot = position.number < snapshot;
     let first = if is_behind_snapshot { snapshot } else { position.number };
-    let mut entries = log.read_all(first..last).await.map_err(failed)?;
+    let mut entries = reader.read(first..last).await.map_err(failed)?;
     entries.extend(newest);
     check(&entries)?;
     // A working copy from before the deletion must not fill the session again. Without one, the id
@@ -79,7 +98,12 @@ pub(super) async fn read(
     let torn = torn.map(|stored| stored.entry.header.number).collect();
     let Some(end) = entries.last() else { return Ok(None) };
     let end = Position::of(end);
-    let older = older_entries(log, &numbers, position, snapshot).await;
+    let older = match wanted {
+        Wanted::State => Older { entries: reader.rest(), is_complete: false },
+        Wanted::All => older_entries(&mut reader, &numbers, position, snapshot).await,
+    };
+    // Their contents may be current, so that they need not be read again.
+    older.entries.iter().for_each(|stored| fetcher.remember(&stored.entry));
     let missed_entries = is_behind_snapshot && position.number > 0 && !older.is_complete;
     let lines = || older.entries.iter().chain(&entries).flat_map(|stored| &stored.entry.lines);
     let mut versions: HashMap<String, HashSet<Hash>> = HashMap::new();
@@ -113,6 +137,40 @@ pub(super) async fn read(
     }))
 }
 
+/// Reader of entries, of which some were read ahead.
+struct Reader<'l> {
+    log: &'l LogStore,
+    ahead: BTreeMap<u64, StoredEntry>,
+}
+
+impl<'l> Reader<'l> {
+    /// Reads entries ahead. What fails is read again when it is needed.
+    async fn ahead(log: &'l LogStore, numbers: impl Iterator<Item = u64>) -> Self {
+        let read = async |number| Some((number, log.read(number).await.ok()??));
+        let read = futures::stream::iter(numbers).map(read).buffered(READ_AHEAD as usize);
+        Self { log, ahead: read.filter_map(async |read| read).collect().await }
+    }
+
+    /// Returns entries by their numbers, in this order.
+    async fn read(
+        &mut self,
+        numbers: impl IntoIterator<Item = u64>,
+    ) -> Result<Vec<StoredEntry>, ReadError> {
+        let numbers: Vec<u64> = numbers.into_iter().collect();
+        let absent = numbers.iter().copied().filter(|number| !self.ahead.contains_key(number));
+        let absent: Vec<u64> = absent.collect();
+        for stored in self.log.read_all(absent).await? {
+            self.ahead.insert(stored.entry.header.number, stored);
+        }
+        Ok(numbers.iter().filter_map(|number| self.ahead.remove(number)).collect())
+    }
+
+    /// Returns the entries that were read and not needed.
+    fn rest(self) -> Vec<StoredEntry> {
+        self.ahead.into_values().collect()
+    }
+}
+
 /// Checks that the store still has the entries that a working copy follows. Without them, its other
 /// objects prove nothing: it was rolled back.
 pub(super) async fn check_followed(log: &LogStore, position: Position) -> Result<(), SyncError> {
@@ -131,7 +189,7 @@ struct Older {
 }
 
 async fn older_entries(
-    log: &LogStore,
+    reader: &mut Reader<'_>,
     numbers: &[u64],
     position: Position,
     snapshot: u64,
@@ -140,7 +198,7 @@ async fn older_entries(
     let retained: Vec<u64> =
         numbers.iter().copied().filter(|number| wanted.contains(number)).collect();
     let is_whole = retained.len() as u64 == wanted.end.saturating_sub(wanted.start);
-    match log.read_all(retained).await {
+    match reader.read(retained).await {
         Ok(entries) => {
             let is_chain = check(&entries).is_ok();
             Older { entries, is_complete: is_whole && is_chain }

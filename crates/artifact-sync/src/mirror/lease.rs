@@ -283,9 +283,12 @@ impl Shared {
         ledger.log().owner.as_ref().is_some_and(|owner| owner.home == self.ownership.home)
     }
 
-    /// Appends the line that ends the ownership.
+    /// Appends the line that ends the ownership, with the objects of the files that were stored
+    /// meanwhile. So the next machine need not look at each of them.
     async fn release(&self, appender: &mut Appender) -> Result<(), SyncError> {
         *lock(&self.tenure) = Tenure::Released;
-        self.append(appender, vec![Line::Release], SentBatch::default()).await.map(drop)
+        let mut lines = self.ledger().objects_of_epoch();
+        lines.push(Line::Release);
+        self.append(appender, lines, SentBatch::default()).await.map(drop)
     }
 }

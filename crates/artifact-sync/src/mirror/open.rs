@@ -23,7 +23,7 @@ use crate::mirror::access::{Access, Calls};
 use crate::mirror::acquire::{Acquired, Acquisition, Claim};
 use crate::mirror::apply::{Application, Applied, Base};
 use crate::mirror::close::finish_closing;
-use crate::mirror::incoming::{Incoming, check_followed};
+use crate::mirror::incoming::{Incoming, Wanted, check_followed};
 use crate::mirror::migrate::FormerCopy;
 use crate::mirror::refresh::{MassRemoval, ProjectionListing};
 use crate::mirror::shared::{Appender, Shared, Tenure};
@@ -137,7 +137,7 @@ impl Parts {
             if self.settings.lost_log == LostLog::Refill {
                 check_followed(&self.log, ledger.position()).await?;
             }
-            self.acquire(&fetcher, &base, ledger.position()).await
+            self.acquire(&fetcher, &base, ledger.position(), Wanted::All).await
         };
         let (acquired, warning) = match acquire.await {
             Ok(acquired) => (acquired, None),
@@ -229,6 +229,7 @@ impl Parts {
         fetcher: &Fetcher,
         base: &LogState,
         position: Position,
+        wanted: Wanted,
     ) -> Result<Acquired, SyncError> {
         let acquisition = Acquisition {
             log: &self.log,
@@ -236,6 +237,7 @@ impl Parts {
             fetcher,
             ownership: &self.settings.ownership,
             progress: self.settings.progress.as_deref(),
+            wanted,
         };
         acquisition.acquire(base, position, Claim::WithFirstChange).await
     }
@@ -314,6 +316,7 @@ impl Parts {
             external: Default::default(),
             refreshing: AsyncMutex::default(),
             projecting: AsyncMutex::default(),
+            objects: Default::default(),
             collecting: AsyncMutex::default(),
             retention,
             boot,

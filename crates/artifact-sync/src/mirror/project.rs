@@ -105,6 +105,7 @@ impl Shared {
     ) -> Result<(), ContentError> {
         let retryable = |error: &Error| ContentError::Retryable(with_causes(error));
         let Ok(relative) = RelativePath::parse(path) else { return Ok(()) };
+        let _object = self.objects.lock(path).await;
         for _ in 0..ATTEMPTS {
             let conflict = match self.difference(path) {
                 Difference::None => {

@@ -15,6 +15,7 @@ use crate::log::{AppendError, Appended, Content, Hash, Line, LogStore, LogWriter
 use crate::mirror::access::{Access, Calls};
 use crate::mirror::adopt::Adoption;
 use crate::mirror::contents::Contents;
+use crate::mirror::path_locks::PathLocks;
 use crate::owners::Hold;
 use crate::paths::relative;
 use crate::report::{Progress, ReportedState, RestoreReport};
@@ -54,6 +55,9 @@ pub(super) struct Shared {
     pub(super) refreshing: AsyncMutex<()>,
     /// Held while the background brings the projection up to date.
     pub(super) projecting: AsyncMutex<()>,
+    /// Held while the object of a path is put or deleted, so that a deletion that lags behind
+    /// cannot meet the object of a later version.
+    pub(super) objects: PathLocks,
     /// Held while garbage is collected.
     pub(super) collecting: AsyncMutex<()>,
     /// Time for which the log keeps what it no longer needs.

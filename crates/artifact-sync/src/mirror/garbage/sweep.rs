@@ -29,6 +29,14 @@ pub(super) struct SweepPlan {
     pub(super) report: GarbageReport,
 }
 
+impl Fence {
+    /// Returns whether something that was listed may be superfluous, if it is old enough.
+    fn may_delete(&self, listing: &Listing) -> bool {
+        listing.entries.iter().any(|entry| entry.number < self.retained)
+            || listing.blobs.iter().any(|blob| !self.references.blobs.contains(&blob.name))
+    }
+}
+
 impl Shared {
     /// Deletes what was listed before the fence and is not needed.
     pub(in crate::mirror) async fn sweep(
@@ -38,6 +46,15 @@ impl Shared {
         retention: Duration,
     ) -> Result<GarbageReport, SyncError> {
         let number = fence.number;
+        if !fence.may_delete(&listing) {
+            return Ok(GarbageReport {
+                snapshot: Some(number),
+                kept_entries: listing.entries.len() + 1,
+                kept_blobs: listing.blobs.len(),
+                kept_bytes: listing.blobs.iter().map(|blob| blob.size).sum(),
+                ..GarbageReport::default()
+            });
+        }
         let head = self.log.store().head(&self.log.entry_key(number)).await;
         let now = head.map_err(|source| self.unlisted(source))?.last_modified.timestamp();
         let SweepPlan { entries, blobs, mut report } =

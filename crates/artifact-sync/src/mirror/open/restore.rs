@@ -15,6 +15,7 @@ use crate::log::{LogState, Position};
 use crate::mirror::Mirror;
 use crate::mirror::acquire::Acquired;
 use crate::mirror::apply::{Application, Applied, Base};
+use crate::mirror::incoming::Wanted;
 use crate::mirror::migrate::FormerCopy;
 use crate::report::RestoreReport;
 use crate::scan::{Changes, RecordedSignature, StampTime};
@@ -42,13 +43,14 @@ impl Parts {
         let fetcher = self.fetcher(&dir);
         let nothing = LogState::default();
         let listing = self.list_projection(0);
-        let acquired = self.acquire(&fetcher, &nothing, Position::default()).await?;
+        let mut changes = self.present_files(&dir).await;
+        let wanted = if changes.is_empty() { Wanted::State } else { Wanted::All };
+        let acquired = self.acquire(&fetcher, &nothing, Position::default(), wanted).await?;
         let Acquired { incoming, appender, owned, tenure } = acquired;
         let mut report = RestoreReport::default();
         if let Some(mut incoming) = incoming {
             incoming.replace_empty_files();
             let mut base = Base::default();
-            let mut changes = self.present_files(&dir).await;
             if let Some(former) = &former {
                 former.add_to(&mut base, &mut changes, &incoming.state);
             }

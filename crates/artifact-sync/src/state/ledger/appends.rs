@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::log::{Appended, Content, Line, Position};
 use crate::scan::RecordedSignature;
+use crate::state::KnownObject;
 use crate::state::entry::{JournalEntry, Remains};
 use crate::state::ledger::{Batch, Ledger};
 
@@ -17,6 +18,22 @@ impl Ledger {
     ) {
         let lines = without_content(lines, position.number);
         self.append(JournalEntry::Sent { position, lines, signatures });
+    }
+
+    /// Returns a line for each current object of a file that was stored since this home became the
+    /// owner.
+    pub(crate) fn objects_of_epoch(&self) -> Vec<Line> {
+        let epoch = self.log.owner.as_ref().map_or(0, |owner| owner.epoch);
+        let current = self.seen.iter().filter(|(path, seen)| {
+            let file = self.log.file(path);
+            seen.version.etag.is_some()
+                && file.is_some_and(|file| file.number >= epoch && file.token == seen.token)
+        });
+        let line = |(path, seen): (&String, &KnownObject)| Line::Projected {
+            path: path.clone(),
+            version: seen.version.clone(),
+        };
+        current.map(line).collect()
     }
 
     /// Returns the entry that was sent last, if it is not acknowledged.

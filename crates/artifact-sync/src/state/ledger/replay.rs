@@ -83,8 +83,12 @@ impl Ledger {
     }
 
     fn apply_lines(&mut self, number: u64, lines: Vec<Line>) {
-        self.lines_since_snapshot += lines.len();
         for line in lines {
+            if let Line::Projected { .. } = line {
+                // This machine knows the objects that it has put.
+                continue;
+            }
+            self.lines_since_snapshot += 1;
             let path = line.path().map(str::to_owned);
             if let Line::File { file, .. } = &line
                 && let Content::Blob(blob) = &file.content
