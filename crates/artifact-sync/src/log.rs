@@ -27,5 +27,5 @@ pub(crate) use line::{
 };
 pub(crate) use retained::{Numbered, StateAt, unbroken_run};
 pub(crate) use state::{LogState, Node};
-pub(crate) use store::{LogStore, StoredEntry, check_chain};
+pub(crate) use store::{LogStore, StoredEntry, check_chain, is_tombstone};
 pub(crate) use writer::{AppendError, Appended, End, LogWriter, Position, end_of};

@@ -82,6 +82,21 @@ impl Entry {
         Ok(Self { header, lines })
     }
 
+    /// Returns the entry that a tombstone stands for.
+    pub(super) fn of_deleted_session(number: u64) -> Self {
+        let lines = vec![Line::Erased];
+        let header = Header {
+            format: FORMAT,
+            number,
+            snapshot: number,
+            retained: 0,
+            previous: None,
+            token: Token::random(),
+            lines: lines.len(),
+        };
+        Self { header, lines }
+    }
+
     /// Returns the content with this hash that a line holds itself.
     pub(crate) fn inline(&self, hash: &Hash) -> Option<Bytes> {
         self.lines.iter().find_map(|line| match line {

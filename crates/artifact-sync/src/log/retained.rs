@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use object_store::{Error, ObjectStoreExt};
+use object_store::{Error, ObjectMeta, ObjectStoreExt};
 
 use crate::log::entry::Entry;
 use crate::log::ids::Hash;
@@ -23,6 +23,12 @@ pub(crate) struct Numbered {
     pub(crate) at: i64,
 }
 
+impl From<&(u64, ObjectMeta)> for Numbered {
+    fn from((number, meta): &(u64, ObjectMeta)) -> Self {
+        Self { number: *number, at: meta.last_modified.timestamp() }
+    }
+}
+
 /// State of a session as of one entry.
 #[derive(Debug)]
 pub(crate) struct StateAt {
@@ -33,12 +39,7 @@ pub(crate) struct StateAt {
 impl LogStore {
     /// Lists all numbers that have entries, in order.
     pub(crate) async fn list_numbers(&self) -> Result<Vec<Numbered>, Error> {
-        let listed = self.list().await?;
-        let numbered = |(number, meta): (u64, object_store::ObjectMeta)| {
-            let at = meta.last_modified.timestamp();
-            Numbered { number, at }
-        };
-        Ok(listed.into_iter().map(numbered).collect())
+        Ok(self.list().await?.iter().map(Numbered::from).collect())
     }
 
     /// Reads the log from the oldest state that is still retained. Passes each entry, with the

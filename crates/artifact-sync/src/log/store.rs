@@ -175,6 +175,10 @@ impl LogStore {
             Err(Error::NotFound { .. }) => return Ok(None),
             Err(source) => return Err(source.into()),
         };
+        if bytes == TOMBSTONE {
+            let entry = Entry::of_deleted_session(number);
+            return Ok(Some(StoredEntry { entry, hash: Hash::of(&bytes), is_torn: false }));
+        }
         match Entry::decode(number, &bytes) {
             Ok(entry) => Ok(Some(StoredEntry { entry, hash: Hash::of(&bytes), is_torn: false })),
             Err(_) if self.can_be_torn && is_torn(number, &bytes) => {
@@ -186,6 +190,18 @@ impl LogStore {
 
     /// Lists the numbers that have entries, in order, with the objects.
     pub(crate) async fn list(&self) -> Result<Vec<(u64, ObjectMeta)>, Error> {
+        let mut listed = self.list_with_tombstones().await?;
+        listed.retain(|(_, meta)| !is_tombstone(meta));
+        Ok(listed)
+    }
+
+    /// Overwrites an entry of a deleted session with a tombstone.
+    pub(crate) async fn bury(&self, number: u64) -> Result<(), Error> {
+        self.create(number, Bytes::from_static(TOMBSTONE), PutMode::Overwrite).await.map(drop)
+    }
+
+    /// Lists like [`Self::list`], with the numbers that have tombstones.
+    pub(crate) async fn list_with_tombstones(&self) -> Result<Vec<(u64, ObjectMeta)>, Error> {
         let listing = match self.store.list_with_delimiter(Some(&self.prefix)).await {
             Err(Error::NotFound { .. }) => return Ok(Vec::new()),
             other => other?,
@@ -246,6 +262,15 @@ impl LogStore {
         });
         deleted.try_collect().await
     }
+}
+
+/// Content in the place of an entry whose session was deleted. It keeps the number taken for a
+/// writer that does not know of the deletion yet. No entry is that short.
+const TOMBSTONE: &[u8] = b"erased\n";
+
+/// Returns whether a listed number has a tombstone.
+pub(crate) fn is_tombstone(meta: &ObjectMeta) -> bool {
+    meta.size == TOMBSTONE.len() as u64
 }
 
 /// Checks that each entry names the hash of the one before it.

@@ -180,11 +180,14 @@ impl Shared {
         if plan.lines.is_empty() {
             return;
         }
+        // Another home that took the session over may have deleted it since.
+        let is_proven = appender.writer.unproven_for() <= self.ownership.timings.lease;
         let sent_changes = plan.sent.changes.clone();
         let number = self.stage(&mut appender, plan.lines, plan.sent);
         let early: Vec<(String, FileVersion)> = plan
             .files
             .into_iter()
+            .filter(|_| is_proven)
             .map(|(path, file)| (path, FileVersion { number, ..file }))
             .collect();
         let (sent, ()) = tokio::join!(

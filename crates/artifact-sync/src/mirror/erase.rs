@@ -2,7 +2,8 @@
 //!
 //! The log is listed first. Then an entry records the deletion, so that no other home appends
 //! before it. Then everything listed is deleted, older entries last: as long as one is left, the
-//! deletion is unfinished, and the next opening finishes it.
+//! deletion is unfinished, and the next opening finishes it. Tombstones take the places of entries
+//! so young that another home may not know them yet: it must not append under their numbers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,9 +17,10 @@ use tokio::time::timeout;
 
 use crate::builder::MirrorBuilder;
 use crate::error::SyncError;
-use crate::log::{AppendError, Line, LogStore, LogWriter, Moment, Position, Token};
+use crate::log::{AppendError, Line, LogStore, LogWriter, Moment, Position, Token, is_tombstone};
 use crate::mirror::Mirror;
 use crate::mirror::close::finish_closing;
+use crate::mirror::garbage::SHORTEST_RETENTION;
 use crate::mirror::leftovers::sweep_erased;
 use crate::mirror::open::Parts;
 use crate::mirror::refresh::ProjectionListing;
@@ -32,7 +34,7 @@ const DELETIONS_AT_ONCE: usize = 32;
 /// Parts of the log that a deletion leaves to delete.
 #[derive(Debug)]
 struct Remains {
-    entries: Vec<u64>,
+    entries: Vec<(u64, ObjectMeta)>,
     blobs: Vec<Token>,
 }
 
@@ -207,8 +209,7 @@ async fn written(log: &LogStore, number: u64) -> Result<SystemTime, SyncError> {
 impl Remains {
     async fn list(log: &LogStore) -> Result<Self, SyncError> {
         let unlisted = |source| SyncError::List { prefix: log.prefix().to_string(), source };
-        let entries = log.list_numbers().await.map_err(unlisted)?;
-        let entries = entries.into_iter().map(|entry| entry.number).collect();
+        let entries = log.list_with_tombstones().await.map_err(unlisted)?;
         let blobs = log.store().list(Some(&log.blobs()));
         let name = async |meta: ObjectMeta| Ok(meta.location.filename().and_then(Token::parse));
         let blobs = match blobs.try_filter_map(name).try_collect().await {
@@ -219,7 +220,7 @@ impl Remains {
     }
 
     /// Deletes the blobs and the entries before the one with this number, and the objects of the
-    /// projection as of the time at which the deletion was recorded.
+    /// projection, as of the time at which the deletion was recorded.
     async fn delete(
         self,
         log: &LogStore,
@@ -231,8 +232,20 @@ impl Remains {
         delete_projection(remote, recorded).await?;
         let blobs: Vec<Key> = self.blobs.into_iter().map(|name| log.blob_key(name)).collect();
         log.delete(blobs).await.map_err(failed)?;
-        let older = self.entries.into_iter().filter(|entry| *entry < number);
-        log.delete(older.map(|entry| log.entry_key(entry)).collect()).await.map_err(failed)
+        let older = self.entries.into_iter().filter(|(entry, _)| *entry < number);
+        let (young, old): (Vec<_>, Vec<_>) = older.partition(|(_, meta)| {
+            let age = recorded.duration_since(meta.last_modified.into()).unwrap_or_default();
+            age < SHORTEST_RETENTION
+        });
+        let young = young.into_iter().filter(|(_, meta)| !is_tombstone(meta));
+        futures::stream::iter(young)
+            .map(async |(entry, _)| log.bury(entry).await)
+            .buffer_unordered(DELETIONS_AT_ONCE)
+            .try_collect::<()>()
+            .await
+            .map_err(failed)?;
+        let old = old.into_iter().map(|(entry, _)| log.entry_key(entry));
+        log.delete(old.collect()).await.map_err(failed)
     }
 }
 

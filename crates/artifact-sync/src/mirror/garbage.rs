@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SyncError;
 use crate::log::{
-    Content, FileVersion, Line, Numbered, Owner, Position, Token, unbroken_run, unix_seconds,
+    Content, FileVersion, Line, Numbered, Owner, Position, Token, is_tombstone, unbroken_run,
+    unix_seconds,
 };
 use crate::mirror::Mirror;
 use crate::mirror::contents::Contents;
@@ -33,7 +34,7 @@ mod sweep;
 
 /// Shortest retention time. Appends trust for ten minutes that a number was never used before, so
 /// entries must live longer.
-const SHORTEST_RETENTION: Duration = Duration::from_secs(15 * 60);
+pub(super) const SHORTEST_RETENTION: Duration = Duration::from_secs(15 * 60);
 /// Entries after which a snapshot is written, if the state is small.
 const ENTRIES_PER_SNAPSHOT: u64 = 64;
 /// Nodes of the state for which one more entry precedes a snapshot, so that snapshots of a large
@@ -90,6 +91,8 @@ pub(super) struct ListedBlob {
 pub(super) struct Listing {
     pub(super) blobs: Vec<ListedBlob>,
     pub(super) entries: Vec<Numbered>,
+    /// Numbers below an earlier deletion of the session.
+    pub(super) tombstones: Vec<Numbered>,
 }
 
 /// Snapshot after which nothing listed is referred to again, except the current state.
@@ -247,8 +250,11 @@ impl Shared {
 
     /// Lists the entries and the blobs. What is uploaded later has no part in a collection.
     pub(super) async fn list_log(&self) -> object_store::Result<Listing> {
-        let (blobs, entries) = tokio::try_join!(self.list_blobs(), self.log.list_numbers())?;
-        Ok(Listing { blobs, entries })
+        let (blobs, listed) = tokio::try_join!(self.list_blobs(), self.log.list_with_tombstones())?;
+        let (tombstones, entries): (Vec<_>, Vec<_>) =
+            listed.iter().partition(|(_, meta)| is_tombstone(meta));
+        let numbered = |listed: Vec<&_>| listed.into_iter().map(Numbered::from).collect();
+        Ok(Listing { blobs, entries: numbered(entries), tombstones: numbered(tombstones) })
     }
 
     async fn list_blobs(&self) -> object_store::Result<Vec<ListedBlob>> {

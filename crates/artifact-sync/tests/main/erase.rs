@@ -6,10 +6,11 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use artifact_sync::{LogView, Mirror, SyncError, Takeover, open_directory};
+use artifact_sync::{GarbageOptions, LogView, Mirror, SyncError, Takeover, open_directory};
 use futures::TryStreamExt;
-use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
 use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt};
 use testkit::{Calls, ClockStore, FailingStore, Failure, LatencyStore};
 
 use crate::machine::{LOG, Machine, PREFIX, expected, key, keys};
@@ -17,11 +18,22 @@ use crate::machine::{LOG, Machine, PREFIX, expected, key, keys};
 const PLACE: &str = "ARTIFACT_SYNC_ERASE_PLACE";
 const KILLS: u32 = 30;
 
-/// Returns the keys of the log, below its prefix.
+/// Content in the place of an entry of a deleted session.
+const TOMBSTONE: &str = "erased\n";
+
+/// Returns the keys of the log, below its prefix, without those of tombstones.
 async fn log_keys(machine: &Machine) -> Vec<String> {
+    let listed = log_objects(machine).await.into_iter();
+    let real = listed.filter(|(_, size)| *size != TOMBSTONE.len() as u64);
+    real.map(|(key, _)| key).collect()
+}
+
+/// Returns the keys of the log, below its prefix, and the sizes of their objects.
+async fn log_objects(machine: &Machine) -> Vec<(String, u64)> {
     let prefix = Key::parse(LOG).unwrap();
     let listed: Vec<_> = machine.store.list(Some(&prefix)).try_collect().await.unwrap();
-    listed.iter().map(|meta| meta.location.as_ref()[LOG.len() + 1..].to_owned()).collect()
+    let below = |key: &Key| key.as_ref()[LOG.len() + 1..].to_owned();
+    listed.iter().map(|meta| (below(&meta.location), meta.size)).collect()
 }
 
 /// Asserts that nothing but the final entry is left of a session.
@@ -229,6 +241,61 @@ async fn a_dropped_deletion_is_finished_by_a_repeated_one_or_by_the_next_opening
     }
 }
 
+/// What the owner did last before another machine deleted the session.
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    Changed,
+    Released,
+}
+
+#[tokio::test]
+async fn an_owner_that_does_not_know_of_the_deletion_stores_nothing() {
+    for owner in [Owner::Changed, Owner::Released] {
+        for is_used_again in [false, true] {
+            let clock = ClockStore::new(Arc::new(InMemory::new()));
+            let store: Arc<dyn ObjectStore> = clock.clone();
+            let [a, b, c] = [(); 3].map(|()| Machine::new(Arc::clone(&store)));
+            let here = a.open_with(|mirror| mirror.home("a", Takeover::Refuse)).await;
+            for number in 0..3 {
+                a.write("f", &number.to_string());
+                assert!(here.sync().await.unwrap().is_complete());
+            }
+            if let Owner::Released = owner {
+                assert!(here.release_if_idle().await.unwrap());
+            }
+            let there = b.open_with(|mirror| mirror.home("b", Takeover::Steal)).await;
+            there.erase().await.unwrap();
+            let mut files = Vec::new();
+            if is_used_again {
+                let again = c.open_with(|mirror| mirror.home("c", Takeover::Refuse)).await;
+                c.write("new", "of c");
+                assert!(again.sync().await.unwrap().is_complete());
+                again.drain(Duration::ZERO).await.unwrap();
+                files.push(("new", "of c"));
+            }
+            for _ in 0..10 {
+                a.write("late", "of a");
+                let late = here.sync().await;
+                let is_told = matches!(late, Err(SyncError::LeaseLost | SyncError::Erased));
+                let is_pending = late.as_ref().is_ok_and(|report| !report.pending.is_empty());
+                assert!(is_told || is_pending, "{owner:?} {is_used_again} {late:?}");
+            }
+            assert!(here.sync().await.is_err());
+            drop(here);
+            let d = Machine::new(Arc::clone(&store));
+            let mirror = d.open_with(|mirror| mirror.home("d", Takeover::Steal)).await;
+            assert_eq!(d.files(), expected(&files), "{owner:?}");
+            assert!(mirror.flush().await.unwrap().is_complete());
+            assert_eq!(d.objects().await, expected(&files), "{owner:?}");
+            let is_tombstone = |(_, size): &(String, u64)| *size == TOMBSTONE.len() as u64;
+            assert!(log_objects(&d).await.iter().any(is_tombstone), "{owner:?}");
+            clock.advance(Duration::from_secs(16 * 60));
+            mirror.collect_garbage(GarbageOptions::default()).await.unwrap();
+            assert!(!log_objects(&d).await.iter().any(is_tombstone), "{owner:?}");
+        }
+    }
+}
+
 fn machine_at(place: &Path) -> (PathBuf, artifact_sync::MirrorBuilder) {
     let store = open_directory(&place.join("store")).unwrap();
     let dir = place.join("session");
@@ -293,7 +360,10 @@ async fn a_deletion_that_is_killed_at_any_moment_is_finished() {
         assert!(matches!(left, 0 | 40), "kill {kill}: {left} files");
         mirror.erase().await.unwrap();
         let entries = std::fs::read_dir(place.join("store").join(LOG)).unwrap();
-        let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        let real = entries
+            .map(|entry| entry.unwrap())
+            .filter(|entry| std::fs::read_to_string(entry.path()).unwrap() != TOMBSTONE);
+        let names: Vec<_> = real.map(|entry| entry.file_name()).collect();
         assert_eq!((names.len(), dir.exists()), (1, false), "kill {kill}: {names:?}");
         assert!(!place.join("store").join(PREFIX).exists(), "kill {kill}");
     }

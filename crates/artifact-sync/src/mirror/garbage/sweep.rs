@@ -32,7 +32,8 @@ pub(super) struct SweepPlan {
 impl Fence {
     /// Returns whether something that was listed may be superfluous, if it is old enough.
     fn may_delete(&self, listing: &Listing) -> bool {
-        listing.entries.iter().any(|entry| entry.number < self.retained)
+        !listing.tombstones.is_empty()
+            || listing.entries.iter().any(|entry| entry.number < self.retained)
             || listing.blobs.iter().any(|blob| !self.references.blobs.contains(&blob.name))
     }
 }
@@ -67,6 +68,10 @@ impl Shared {
         let blobs = blobs.into_iter().map(|name| self.log.blob_key(name)).collect();
         self.delete_garbage(entries).await?;
         self.delete_garbage(blobs).await?;
+        // No home trusts for that long that it knows the end of the log.
+        let tombstones = listing.tombstones.iter();
+        let old = tombstones.filter(|tombstone| is_old(tombstone.at, now, SHORTEST_RETENTION));
+        self.delete_garbage(old.map(|old| self.log.entry_key(old.number)).collect()).await?;
         Ok(report)
     }
 
@@ -89,7 +94,7 @@ impl Shared {
     ) -> Result<SweepPlan, SyncError> {
         let retention = retention.max(SHORTEST_RETENTION);
         let Fence { number, retained, mut references } = fence;
-        let Listing { blobs, entries } = listing;
+        let Listing { blobs, entries, .. } = listing;
         let is_old = |at: i64| is_old(at, now, retention);
         let mut report = GarbageReport { kept_blobs: blobs.len(), ..GarbageReport::default() };
         let old_blobs = blobs.iter().filter(|blob| is_old(blob.at));
