@@ -183,7 +183,7 @@ mod tests {
                 Line::Symlink { path: "s".to_owned(), target: "../x".to_owned() },
                 Line::Removed { path, by: Author::Agent, at: 5, number: 0 },
                 Line::Adopted { path: "x".to_owned(), version },
-                Line::Snapshot { owner: None },
+                Line::Snapshot { owner: None, began: 0 },
                 Line::Erased,
                 Line::Release,
             ],

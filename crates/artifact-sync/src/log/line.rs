@@ -66,6 +66,9 @@ pub(crate) enum Line {
     Snapshot {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner: Option<Owner>,
+        /// Number of the entry that deleted the former session of this id; zero if none did.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        began: u64,
     },
     /// The session was deleted on purpose.
     Erased,

@@ -129,7 +129,7 @@ impl LogStore {
         }
         let Some(stored) = self.read(number).await? else { return Ok(None) };
         if stored.entry.lines.contains(&Line::Erased) {
-            let state = LogState { is_erased: true, ..LogState::default() };
+            let state = LogState { is_erased: true, began: number, ..LogState::default() };
             return Ok(Some(StateAt { state, position: Position::of(&stored) }));
         }
         let first = stored.entry.header.snapshot.max(1);

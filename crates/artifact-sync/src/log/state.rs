@@ -20,6 +20,8 @@ pub(crate) struct LogState {
     pub(crate) owner: Option<Owner>,
     /// Set if the session was deleted on purpose, and its id was not used again.
     pub(crate) is_erased: bool,
+    /// Number of the entry that deleted the former session of this id; zero if none did.
+    pub(crate) began: u64,
 }
 
 /// Object of the file system that is part of a session.
@@ -83,8 +85,8 @@ impl LogState {
             Line::Projected { path, version } => {
                 self.projected.insert(path, version);
             }
-            Line::Snapshot { owner } => *self = Self { owner, ..Self::default() },
-            Line::Erased => *self = Self { is_erased: true, ..Self::default() },
+            Line::Snapshot { owner, began } => *self = Self { owner, began, ..Self::default() },
+            Line::Erased => *self = Self { is_erased: true, began: entry, ..Self::default() },
         }
     }
 
@@ -109,7 +111,7 @@ impl LogState {
 
     /// Returns the lines of a snapshot with this state.
     pub(crate) fn snapshot(&self) -> Vec<Line> {
-        let mut lines = vec![Line::Snapshot { owner: self.owner.clone() }];
+        let mut lines = vec![Line::Snapshot { owner: self.owner.clone(), began: self.began }];
         let removed = self.removed.iter().map(|(path, removal)| {
             let Removal { number, at, by } = *removal;
             Line::Removed { path: path.clone(), by, at, number }

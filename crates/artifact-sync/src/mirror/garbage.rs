@@ -325,7 +325,7 @@ impl Shared {
             // The line before the snapshot makes this home the owner.
             let epoch = appender.writer.position().number + 1;
             let owner = Owner { home: home.clone(), url: url.clone(), epoch };
-            *first = Line::Snapshot { owner: Some(owner) };
+            *first = Line::Snapshot { owner: Some(owner), began: ledger.log().began };
         }
         let current = ledger.all_seen().filter(|(path, seen)| {
             ledger.log().file(path).is_some_and(|file| file.token == seen.token)

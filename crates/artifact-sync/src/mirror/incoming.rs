@@ -94,6 +94,9 @@ pub(super) async fn read(
     }
     entries.iter().for_each(|stored| fetcher.remember(&stored.entry));
     entries.iter().for_each(|stored| state.apply_entry(&stored.entry));
+    if position.number > 0 && position.number < state.began {
+        return Err(SyncError::Erased);
+    }
     let torn = entries.iter().filter(|stored| stored.is_torn);
     let torn = torn.map(|stored| stored.entry.header.number).collect();
     let Some(end) = entries.last() else { return Ok(None) };
@@ -114,7 +117,7 @@ pub(super) async fn read(
     }
     let owners = lines().filter_map(|line| match line {
         Line::Own { home, .. } => Some(home.clone()),
-        Line::Snapshot { owner } => Some(owner.as_ref()?.home.clone()),
+        Line::Snapshot { owner, .. } => Some(owner.as_ref()?.home.clone()),
         _ => None,
     });
     let owners = owners.collect();

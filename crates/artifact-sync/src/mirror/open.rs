@@ -317,6 +317,7 @@ impl Parts {
             refreshing: AsyncMutex::default(),
             projecting: AsyncMutex::default(),
             objects: Default::default(),
+            held: AsyncMutex::default(),
             collecting: AsyncMutex::default(),
             retention,
             boot,

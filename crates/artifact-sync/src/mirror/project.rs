@@ -1,5 +1,6 @@
 //! Repair of the projection: objects follow the log.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,6 +27,8 @@ enum Difference {
     Outdated(FileVersion, Option<Version>),
     /// The object has to be deleted.
     Superfluous(KnownObject),
+    /// The path has no file, and its object was never seen.
+    Unknown,
 }
 
 /// Relation of an object to the log.
@@ -94,6 +97,7 @@ impl Shared {
                 Difference::Outdated(file.clone(), seen.map(|seen| seen.version.clone()))
             }
             (None, Some(seen)) => Difference::Superfluous(seen.clone()),
+            (None, None) if ledger.unprojected().contains(path) => Difference::Unknown,
             (None, None) => Difference::None,
         }
     }
@@ -108,13 +112,8 @@ impl Shared {
         let _object = self.objects.lock(path).await;
         for _ in 0..ATTEMPTS {
             let conflict = match self.difference(path) {
-                Difference::None => {
-                    let mut ledger = self.ledger();
-                    if ledger.seen(path).is_none() {
-                        ledger.set_unseen(path);
-                    }
-                    return Ok(());
-                }
+                Difference::None => return Ok(()),
+                Difference::Unknown => true,
                 Difference::Outdated(file, expected) => {
                     match projection.put(&relative, &file, expected.as_ref()).await? {
                         Projected::Put(version) => {
@@ -294,19 +293,24 @@ impl Shared {
 
     /// Returns whether a retained entry has this content for the path.
     async fn has_held(&self, path: &str, hash: Hash) -> Result<bool, SyncError> {
-        let log_error = |source: Error| SyncError::Log { source: source.into() };
-        let numbers = self.log.list().await.map_err(log_error)?;
-        for (number, _) in numbers.into_iter().rev() {
-            let stored = self.log.read(number).await.map_err(|source| SyncError::Log { source })?;
-            let lines = stored.into_iter().flat_map(|stored| stored.entry.lines);
-            let mut held = lines.filter_map(|line| match line {
-                crate::log::Line::File { path: of, file } if of == path => Some(file.hash),
-                _ => None,
-            });
-            if held.any(|held| held == hash) {
-                return Ok(true);
-            }
+        let mut held = self.held.lock().await;
+        let position = self.ledger().position().number;
+        if held.position != position || !held.paths.contains(path) {
+            // The log is read once for all paths that may ask.
+            let mut paths = self.ledger().unprojected().clone();
+            paths.insert(path.to_owned());
+            let versions = self.log.versions_of(&paths).await;
+            let versions = versions.map_err(|source| SyncError::Log { source })?;
+            *held = Held { position, paths, versions };
         }
-        Ok(false)
+        Ok(held.versions.get(path).is_some_and(|versions| versions.contains(&hash)))
     }
+}
+
+/// Contents that the log has held, as of one number.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    position: u64,
+    paths: BTreeSet<String>,
+    versions: HashMap<String, HashSet<Hash>>,
 }

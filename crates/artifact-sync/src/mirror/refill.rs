@@ -34,7 +34,7 @@ impl Parts {
         let failed = |source| SyncError::Log { source };
         let read = Moment::now();
         let listed = self.log.list_numbers().await.map_err(|source| failed(source.into()))?;
-        let (mut position, mut owner) = (Position::default(), None);
+        let (mut position, mut owner, mut began) = (Position::default(), None, 0);
         if let Some(last) = listed.last().map(|entry| entry.number) {
             let end = self.log.read(last).await.map_err(failed)?;
             let end = end.ok_or_else(|| failed(ReadError::Missing { number: last }))?;
@@ -44,7 +44,11 @@ impl Parts {
             position = Position::of(&end);
             // If the rest of the log is damaged, no home is known to own the session.
             let state = self.log.state_at(None).await.unwrap_or_default();
-            owner = state.and_then(|found| found.state.owner);
+            let state = state.map(|found| found.state).unwrap_or_default();
+            if ledger.position().number < state.began {
+                return Err(SyncError::Erased);
+            }
+            (owner, began) = (state.owner, state.began);
         }
         let ownership = self.settings.ownership.clone();
         let foreign = owner.filter(|owner| owner.home != ownership.home);
@@ -59,7 +63,7 @@ impl Parts {
             epoch: appender.writer.position().number + 1,
         };
         let own = ownership.line();
-        let state = LogState { owner: Some(owner), ..LogState::default() };
+        let state = LogState { owner: Some(owner), began, ..LogState::default() };
         let lines = [own].into_iter().chain(state.snapshot()).collect();
         if appender.writer.needs_conditions() {
             let properties = self.remote.properties().await;

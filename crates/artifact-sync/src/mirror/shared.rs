@@ -16,6 +16,7 @@ use crate::mirror::access::{Access, Calls};
 use crate::mirror::adopt::Adoption;
 use crate::mirror::contents::Contents;
 use crate::mirror::path_locks::PathLocks;
+use crate::mirror::project::Held;
 use crate::owners::Hold;
 use crate::paths::relative;
 use crate::report::{Progress, ReportedState, RestoreReport};
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     /// Held while the object of a path is put or deleted, so that a deletion that lags behind
     /// cannot meet the object of a later version.
     pub(super) objects: PathLocks,
+    /// Contents that the log has held for paths whose objects were looked at.
+    pub(super) held: AsyncMutex<Held>,
     /// Held while garbage is collected.
     pub(super) collecting: AsyncMutex<()>,
     /// Time for which the log keeps what it no longer needs.

@@ -65,6 +65,10 @@ pub(super) enum JournalEntry {
     NoObject {
         path: String,
     },
+    /// The path has no file any more, and its object was never seen.
+    UnknownObject {
+        path: String,
+    },
     Failed {
         path: String,
         #[serde(flatten)]

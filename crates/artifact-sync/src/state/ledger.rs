@@ -236,6 +236,7 @@ impl Ledger {
         signatures: Vec<(String, RecordedSignature)>,
         unfollowed: BTreeMap<String, Remains>,
     ) {
+        let unknown: BTreeSet<String> = self.unknown_objects().cloned().collect();
         self.log = log;
         self.position = position;
         self.sent = None;
@@ -246,7 +247,7 @@ impl Ledger {
         for (path, remains) in unfollowed {
             self.set_remains(path, remains);
         }
-        self.unprojected.clear();
+        self.unprojected = unknown;
         let paths: Vec<String> = self
             .log
             .files()

@@ -241,6 +241,36 @@ async fn a_dropped_deletion_is_finished_by_a_repeated_one_or_by_the_next_opening
     }
 }
 
+#[tokio::test]
+async fn a_refill_does_not_bring_a_deleted_session_back() {
+    for entries in [1, 80] {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let [a, b] = [(); 2].map(|()| Machine::new(Arc::clone(&store)));
+        let here = a.open_with(|mirror| mirror.home("a", Takeover::Refuse)).await;
+        a.write("old", "secret");
+        assert!(here.sync().await.unwrap().is_complete());
+        here.drain(Duration::ZERO).await.unwrap();
+        drop(here);
+        let there = b.open_with(|mirror| mirror.home("b", Takeover::Refuse)).await;
+        there.erase().await.unwrap();
+        drop(there);
+        let there = b.open_with(|mirror| mirror.home("b", Takeover::Refuse)).await;
+        for number in 0..entries {
+            b.write("new", &number.to_string());
+            assert!(there.sync().await.unwrap().is_complete());
+        }
+        there.drain(Duration::ZERO).await.unwrap();
+        for _ in 0..2 {
+            let refused = a.try_open_with(|mirror| mirror.home("a", Takeover::Steal)).await;
+            assert!(matches!(refused, Err(SyncError::Erased)), "{entries} {refused:?}");
+            let refused = a.try_open_with(|mirror| mirror.home("a", Takeover::Steal).refill());
+            let refused = refused.await;
+            assert!(matches!(refused, Err(SyncError::Erased)), "{entries} {refused:?}");
+        }
+        assert_eq!(b.objects().await.len(), 1);
+    }
+}
+
 /// What the owner did last before another machine deleted the session.
 #[derive(Clone, Copy, Debug)]
 enum Owner {

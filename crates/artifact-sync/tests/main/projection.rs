@@ -212,3 +212,39 @@ async fn a_file_takes_the_name_of_a_directory_that_was_emptied_in_the_store() {
         assert!(place.path().join("store").join(PREFIX).join("kept/tab\there").exists());
     }
 }
+
+#[tokio::test]
+async fn removing_a_file_of_another_machine_removes_its_object() {
+    let (first, _place) = machines().pop().unwrap();
+    let in_memory = (Machine::in_memory(), None);
+    for (a, _place) in [in_memory, (first, _place)] {
+        let b = Machine::new(a.store.clone());
+        let here = open_with(&a).await;
+        a.write("keep", "1");
+        sync(&here).await;
+        while !here.release_if_idle().await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let there = open_with(&b).await;
+        for file in ["f", "g", "d/h", "d/i"] {
+            b.write(file, file);
+        }
+        sync(&there).await;
+        there.drain(Duration::ZERO).await.unwrap();
+        // The first machine has not listed the objects since.
+        sync(&here).await;
+        a.remove("f");
+        a.rename("g", "gg");
+        std::fs::remove_dir_all(a.dir().join("d")).unwrap();
+        a.write("d", "2");
+        sync(&here).await;
+        let files = expected(&[("keep", "1"), ("gg", "g"), ("d", "2")]);
+        let followed = async {
+            while a.objects().await != files {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), followed).await.unwrap();
+        assert_eq!(a.files(), files);
+    }
+}

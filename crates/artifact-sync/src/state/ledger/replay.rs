@@ -46,8 +46,10 @@ impl Ledger {
             }
             JournalEntry::NoObject { path } => {
                 self.seen.remove(&path);
+                self.unprojected.remove(&path);
                 self.update_projection(&path);
             }
+            JournalEntry::UnknownObject { path } => drop(self.unprojected.insert(path)),
             JournalEntry::Failed { path, failure } => {
                 self.failures.insert(path, failure);
             }
@@ -111,11 +113,19 @@ impl Ledger {
     pub(super) fn update_projection(&mut self, path: &str) {
         let token = self.log.file(path).map(|file| file.token);
         let seen = self.seen.get(path).map(|seen| seen.token);
-        if token == seen {
-            self.unprojected.remove(path);
-        } else {
+        if token != seen {
             self.unprojected.insert(path.to_owned());
+        } else if token.is_some() {
+            self.unprojected.remove(path);
         }
+        // A file that is gone may have an object that was never seen. Only a look tells.
+    }
+
+    /// Returns the paths without a file whose objects are unknown.
+    pub(super) fn unknown_objects(&self) -> impl Iterator<Item = &String> {
+        let is_unknown =
+            |path: &&String| self.log.file(path).is_none() && !self.seen.contains_key(*path);
+        self.unprojected.iter().filter(is_unknown)
     }
 
     pub(super) fn compact(&mut self) {
@@ -148,6 +158,8 @@ impl Ledger {
             let KnownObject { token, version } = seen.clone();
             JournalEntry::KnownObject { path: path.clone(), token, version }
         });
+        let unknown: Vec<String> = self.unknown_objects().cloned().collect();
+        let unknown = unknown.into_iter().map(|path| JournalEntry::UnknownObject { path });
         let failed = self.failures.iter().map(|(path, failure)| {
             let (path, failure) = (path.clone(), failure.clone());
             JournalEntry::Failed { path, failure }
@@ -172,9 +184,9 @@ impl Ledger {
             JournalEntry::Collected { at: self.collected },
         ];
         let records = [header, home, stage].into_iter().chain(lines).chain(local);
-        let records = records.chain(unfollowed).chain(seen).chain(failed).chain(uploads);
+        let records = records.chain(unfollowed).chain(seen).chain(unknown).chain(failed);
         let marked = self.is_marked.then_some(JournalEntry::Marked);
-        let records = records.chain(marked).chain(boot).chain(last).chain(sent);
+        let records = records.chain(uploads).chain(marked).chain(boot).chain(last).chain(sent);
         // The old journal remains valid, so a full disk does not matter.
         if let Err(error) = self.journal.rewrite(records) {
             let path = self.journal.path.display();
