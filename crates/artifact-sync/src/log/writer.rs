@@ -196,6 +196,7 @@ impl LogWriter {
         };
         if taken {
             if !self.holds_last(position).await? {
+                self.check_taken(position.number).await?;
                 return Err(self.fence());
             }
             self.log.flush_numbers().await?;
@@ -243,6 +244,17 @@ impl LogWriter {
             Err(ReadError::Store { source }) => Err(source),
             Err(ReadError::Entry { .. } | ReadError::Missing { .. }) => Ok(false),
         }
+    }
+
+    /// Fails if a number has no entry although none can be created. On the local disk, a directory
+    /// may have its name.
+    async fn check_taken(&self, number: u64) -> Result<(), Error> {
+        if !matches!(self.log.read(number).await, Ok(None)) {
+            return Ok(());
+        }
+        let key = self.log.entry_key(number);
+        let problem = format!("{key} holds no object, and none can be created there");
+        Err(Error::Generic { store: "session log", source: problem.into() })
     }
 
     fn fence(&mut self) -> AppendError {

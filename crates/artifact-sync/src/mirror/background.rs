@@ -12,13 +12,22 @@ use crate::scan::Changes;
 
 impl Shared {
     pub(super) fn has_background_work(&self) -> bool {
-        let lags = || {
-            let ledger = self.ledger();
-            // No retry can put an object whose key cannot exist.
-            let is_final = |path: &String| ledger.failure(path).is_some_and(|why| why.is_final);
-            ledger.unprojected().iter().any(|path| !is_final(path))
-        };
-        self.projection.is_some() && lags() || !lock(&self.external).is_empty()
+        self.has_lagging_objects(|_| true) || !lock(&self.external).is_empty()
+    }
+
+    /// Returns whether the session must not be released yet: its log has everything, but not all
+    /// objects were tried. Objects that failed are left to the next opening that lists them.
+    pub(super) fn has_untried_work(&self) -> bool {
+        let lagging = lock(&self.lagging).clone();
+        self.has_lagging_objects(|path| !lagging.contains(path)) || !lock(&self.external).is_empty()
+    }
+
+    fn has_lagging_objects(&self, counts: impl Fn(&str) -> bool) -> bool {
+        let ledger = self.ledger();
+        // No retry can put an object whose key cannot exist.
+        let is_final = |path: &String| ledger.failure(path).is_some_and(|why| why.is_final);
+        self.projection.is_some()
+            && ledger.unprojected().iter().any(|path| !is_final(path) && counts(path))
     }
 
     /// Scans the directory and returns the changes that the store does not have.

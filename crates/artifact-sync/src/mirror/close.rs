@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sandbox_core::SessionDir;
 use sandbox_core::internal::blocking;
+use sandbox_core::{RelativePath, SessionDir};
 
 use crate::error::SyncError;
-use crate::log::{Content, Line, Token};
+use crate::log::{Content, Line, LogState, Token};
 use crate::mirror::Mirror;
 use crate::mirror::garbage::{Fence, Listing};
 use crate::mirror::open::restoring;
@@ -125,34 +125,18 @@ impl Shared {
             .list_log()
             .await
             .map_err(|source| SyncError::List { prefix: self.log.prefix().to_string(), source })?;
-        self.check_contents(&listing)?;
+        if let Some(path) = lost_content(self.ledger().log(), &listing) {
+            let problem = "the store lost its content; a refill stores it again".to_owned();
+            return Err(match RelativePath::parse(&path) {
+                Ok(path) => SyncError::Damaged { path, problem },
+                Err(error) => SyncError::UnsafeKey { key: path, reason: error.to_string() },
+            });
+        }
         let mut appender = self.appender.lock().await;
         self.settle(&mut appender).await?;
         let release = vec![Line::Release];
         let fence = self.fence(&mut appender, &listing.entries, self.retention, release).await?;
         Ok((listing, fence))
-    }
-
-    /// Checks that the store holds every content that the log refers to.
-    fn check_contents(&self, listing: &Listing) -> Result<(), SyncError> {
-        let blobs: HashSet<Token> = listing.blobs.iter().map(|blob| blob.name).collect();
-        let entries: HashSet<u64> = listing.entries.iter().map(|entry| entry.number).collect();
-        let ledger = self.ledger();
-        let missing = ledger.log().files().find(|(_, file)| match &file.content {
-            Content::Blob(name) => !blobs.contains(name),
-            Content::Entry(number) => !entries.contains(number),
-            Content::Inline(_) => false,
-        });
-        match missing {
-            None => Ok(()),
-            Some((path, _)) => {
-                let path = sandbox_core::RelativePath::parse(path).map_err(|error| {
-                    SyncError::UnsafeKey { key: path.clone(), reason: error.to_string() }
-                })?;
-                let problem = "the store lost its content".to_owned();
-                Err(SyncError::Damaged { path, problem })
-            }
-        }
     }
 
     /// Deletes the directory and the local state.
@@ -194,6 +178,18 @@ async fn delete_directory(dir: &Path) -> Result<(), SyncError> {
     })
     .await?
     .map_err(renamed)
+}
+
+/// Returns the path of a file whose content a listing lacks.
+pub(super) fn lost_content(log: &LogState, listing: &Listing) -> Option<String> {
+    let blobs: HashSet<Token> = listing.blobs.iter().map(|blob| blob.name).collect();
+    let entries: HashSet<u64> = listing.entries.iter().map(|entry| entry.number).collect();
+    let missing = log.files().find(|(_, file)| match file.content {
+        Content::Blob(name) => !blobs.contains(&name),
+        Content::Entry(number) => !entries.contains(&number),
+        Content::Inline(_) => false,
+    });
+    missing.map(|(path, _)| path.clone())
 }
 
 fn closing(dir: &Path) -> PathBuf {

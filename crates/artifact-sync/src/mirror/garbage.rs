@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SyncError;
 use crate::log::{
-    Content, FileVersion, Line, Numbered, Owner, Position, Token, is_tombstone, unbroken_run,
-    unix_seconds,
+    Content, FileVersion, Line, LogStore, Numbered, Owner, Position, Token, is_tombstone,
+    unbroken_run, unix_seconds,
 };
 use crate::mirror::Mirror;
 use crate::mirror::contents::Contents;
@@ -93,6 +93,30 @@ pub(super) struct Listing {
     pub(super) entries: Vec<Numbered>,
     /// Numbers below an earlier deletion of the session.
     pub(super) tombstones: Vec<Numbered>,
+}
+
+impl Listing {
+    /// Lists the entries and the blobs. What is uploaded later has no part in a collection.
+    pub(super) async fn of(log: &LogStore) -> object_store::Result<Self> {
+        let (blobs, listed) = tokio::try_join!(list_blobs(log), log.list_with_tombstones())?;
+        let (tombstones, entries): (Vec<_>, Vec<_>) =
+            listed.iter().partition(|(_, meta)| is_tombstone(meta));
+        let numbered = |listed: Vec<&_>| listed.into_iter().map(Numbered::from).collect();
+        Ok(Self { blobs, entries: numbered(entries), tombstones: numbered(tombstones) })
+    }
+}
+
+async fn list_blobs(log: &LogStore) -> object_store::Result<Vec<ListedBlob>> {
+    let listed = log.store().list(Some(&log.blobs()));
+    let blobs = listed.try_filter_map(async |meta| {
+        let name = meta.location.filename().and_then(Token::parse);
+        let (size, at) = (meta.size, meta.last_modified.timestamp());
+        Ok(name.map(|name| ListedBlob { name, size, at }))
+    });
+    match blobs.try_collect().await {
+        Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+        other => other,
+    }
 }
 
 /// Snapshot after which nothing listed is referred to again, except the current state.
@@ -248,26 +272,8 @@ impl Shared {
         SyncError::List { prefix: self.log.prefix().to_string(), source }
     }
 
-    /// Lists the entries and the blobs. What is uploaded later has no part in a collection.
     pub(super) async fn list_log(&self) -> object_store::Result<Listing> {
-        let (blobs, listed) = tokio::try_join!(self.list_blobs(), self.log.list_with_tombstones())?;
-        let (tombstones, entries): (Vec<_>, Vec<_>) =
-            listed.iter().partition(|(_, meta)| is_tombstone(meta));
-        let numbered = |listed: Vec<&_>| listed.into_iter().map(Numbered::from).collect();
-        Ok(Listing { blobs, entries: numbered(entries), tombstones: numbered(tombstones) })
-    }
-
-    async fn list_blobs(&self) -> object_store::Result<Vec<ListedBlob>> {
-        let listed = self.log.store().list(Some(&self.log.blobs()));
-        let blobs = listed.try_filter_map(async |meta| {
-            let name = meta.location.filename().and_then(Token::parse);
-            let (size, at) = (meta.size, meta.last_modified.timestamp());
-            Ok(name.map(|name| ListedBlob { name, size, at }))
-        });
-        match blobs.try_collect().await {
-            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
-            other => other,
-        }
+        Listing::of(&self.log).await
     }
 
     /// Appends the fence, followed by more lines. The caller has settled.

@@ -254,7 +254,7 @@ impl Shared {
             return Ok(true);
         }
         let Some(_no_calls) = self.calls.exclude() else { return Ok(false) };
-        if self.has_background_work() || !self.claimed_paths().is_empty() {
+        if self.has_untried_work() || !self.claimed_paths().is_empty() {
             return Ok(false);
         }
         let shared = Arc::clone(self);

@@ -52,10 +52,12 @@ impl Shared {
         for paths in [removed, created] {
             futures::stream::iter(paths)
                 .for_each_concurrent(REQUESTS_AT_ONCE, async |path| {
-                    if self.access.is_lost() {
+                    if self.access.is_lost() || self.is_released() {
                         return;
                     }
-                    match self.project_path(projection, &path).await {
+                    let projected = self.project_path(projection, &path).await;
+                    lock(&self.lagging).remove(&path);
+                    match projected {
                         Ok(()) if self.reported.take_awaited(&path) => {
                             let outcome = self.stored_outcome(&path, ChangeKind::File).await;
                             self.reported.add_completed_late(path, outcome);
@@ -80,6 +82,7 @@ impl Shared {
             ContentError::Gone => return,
             ContentError::Retryable(reason) => {
                 tracing::debug!(path, reason, "an object is not up to date yet");
+                lock(&self.lagging).insert(path.to_owned());
                 return;
             }
             ContentError::Permanent(reason) => reason,

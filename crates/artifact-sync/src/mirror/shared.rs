@@ -59,6 +59,8 @@ pub(super) struct Shared {
     /// Held while the object of a path is put or deleted, so that a deletion that lags behind
     /// cannot meet the object of a later version.
     pub(super) objects: PathLocks,
+    /// Paths whose objects could not be brought up to date when that was last tried.
+    pub(super) lagging: Mutex<BTreeSet<String>>,
     /// Contents that the log has held for paths whose objects were looked at.
     pub(super) held: AsyncMutex<Held>,
     /// Held while garbage is collected.

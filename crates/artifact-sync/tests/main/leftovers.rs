@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use artifact_sync::{Mirror, OpenedStore, open_directory};
+use artifact_sync::{Mirror, OpenedStore, Takeover, open_directory};
 
 use crate::machine::{LOG, Machine, PREFIX};
 
@@ -44,6 +44,27 @@ async fn vanished(path: &Path) {
     while path.exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_directory_in_the_place_of_an_entry_is_named_and_stops_no_call() {
+    let store = Store::new();
+    let mirror = store.open().await;
+    store.machine.write("f", "1");
+    assert!(mirror.sync().await.unwrap().is_complete());
+    let number = mirror.entry() + 1;
+    let place = store.place.path().join("store").join(LOG).join(format!("{number:020}"));
+    std::fs::create_dir(&place).unwrap();
+    store.machine.write("f", "2");
+    let report = mirror.sync().await.unwrap();
+    assert!(report.pending[0].reason.contains("holds no object"), "{report:?}");
+    assert!(!mirror.is_lost());
+    let other = Machine::new(Arc::clone(&store.opened.store));
+    let opened = other.try_open_with(|mirror| mirror.home("other", Takeover::Steal)).await;
+    let error = opened.unwrap_err();
+    assert!(sandbox_core::with_causes(&error).contains("holds no object"), "{error:?}");
+    std::fs::remove_dir(&place).unwrap();
+    assert!(mirror.flush().await.unwrap().is_complete());
 }
 
 #[tokio::test]

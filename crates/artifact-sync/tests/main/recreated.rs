@@ -4,9 +4,10 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_sync::{Undelete, open_directory};
+use artifact_sync::{CloseMode, Takeover, Undelete, open_directory};
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
+use sandbox_core::with_causes;
 
 use crate::machine::{Machine, expected, key, machines};
 
@@ -47,6 +48,53 @@ async fn a_directory_that_is_deleted_while_it_is_open_removes_nothing_from_the_s
     drop(mirror);
     machine.open().await;
     assert_eq!(machine.files(), expected(&[("f", "1")]));
+}
+
+#[tokio::test]
+async fn a_refill_stores_a_lost_content_again() {
+    for (machine, _store) in machines() {
+        let mirror = machine.open().await;
+        machine.write("large", &"1".repeat(40_000));
+        machine.write("small", "2");
+        assert!(mirror.sync().await.unwrap().is_complete());
+        for blob in machine.blobs().await {
+            machine.store.delete(&Key::from(blob)).await.unwrap();
+        }
+        let refused = mirror.close(CloseMode::KeepPending).await.unwrap_err();
+        assert!(with_causes(&refused).contains("a refill stores it again"), "{refused:?}");
+        drop(mirror);
+        let mirror = machine.open_with(|mirror| mirror.refill()).await;
+        assert!(mirror.flush().await.unwrap().is_complete());
+        assert!(!machine.blobs().await.is_empty());
+        let files = machine.files();
+        mirror.close(CloseMode::KeepPending).await.unwrap();
+        machine.open().await;
+        assert_eq!(machine.files(), files);
+    }
+}
+
+#[tokio::test]
+async fn a_session_with_a_lost_content_is_released() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    machine.write("large", &"1".repeat(40_000));
+    assert!(mirror.sync().await.unwrap().is_complete());
+    mirror.drain(Duration::ZERO).await.unwrap();
+    for blob in machine.blobs().await {
+        machine.store.delete(&Key::from(blob)).await.unwrap();
+    }
+    machine.store.delete(&key("large")).await.unwrap();
+    let other = Machine::new(Arc::clone(&machine.store));
+    let mirror = other.open_with(|mirror| mirror.home("other", Takeover::Refuse)).await;
+    assert_eq!(mirror.opened().failed.len(), 1, "{:?}", mirror.opened());
+    other.write("new", "2");
+    assert!(mirror.sync().await.unwrap().is_complete());
+    let released = async {
+        while !mirror.release_if_idle().await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), released).await.unwrap();
 }
 
 #[tokio::test]
