@@ -430,7 +430,7 @@ mod tests {
     fn a_ledger_reopens_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let (log, at) = filled(dir.path());
-        let ledger = open(dir.path());
+        let mut ledger = open(dir.path());
         assert_eq!((ledger.log(), ledger.position(), ledger.stage()), (&log, at, Stage::Open));
         assert_eq!(ledger.local("a\nb"), Some(&signature(1)));
         assert_eq!(ledger.local("gone"), None);
@@ -438,6 +438,15 @@ mod tests {
         assert_eq!(ledger.failure("f").unwrap().reason, "no answer");
         assert_eq!(ledger.uploads().values().next().unwrap().path, "large");
         assert_eq!(ledger.unprojected().iter().collect::<Vec<_>>(), ["a\nb"]);
+        // Once the objects were listed, one that was not seen must be looked at.
+        ledger.set_listed(1);
+        store(&mut ledger, 4, "unseen");
+        let lines = vec![removed("unseen")];
+        let appended = Appended { position: position(5), lines };
+        ledger.record_followed(appended, Vec::new(), Vec::new());
+        drop(ledger);
+        let ledger = open(dir.path());
+        assert_eq!(ledger.unprojected().iter().collect::<Vec<_>>(), ["a\nb", "unseen"]);
     }
 
     #[test]

@@ -115,10 +115,11 @@ impl Ledger {
         let seen = self.seen.get(path).map(|seen| seen.token);
         if token != seen {
             self.unprojected.insert(path.to_owned());
-        } else if token.is_some() {
+        } else if token.is_some() || self.listed == 0 {
             self.unprojected.remove(path);
         }
-        // A file that is gone may have an object that was never seen. Only a look tells.
+        // A file that is gone may have an object that was never seen. Only a look tells, or the
+        // first listing.
     }
 
     /// Returns the paths without a file whose objects are unknown.
