@@ -27,6 +27,7 @@ pub use deletion::presigned::PresignedDelete;
 pub use deletion::{ConditionalDelete, ConditionalDeletion};
 pub use links::{LinkError, LinkErrorKind, LinkTarget, Linker};
 pub use listing::{Listed, list_pages};
+pub(crate) use local::clear_place;
 pub use local::sweep_local;
 pub use multipart::{
     FreshUploadError, FreshUploads, OnStep, PartRecord, UploadRecord, UploadStep, Uploaded,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use object_store::path::Path as Key;
 
 use crate::mirror::shared::Shared;
-use crate::transfer::{Remote, sweep_local};
+use crate::transfer::{Remote, clear_place, sweep_local};
 
 /// Time after which a staging file counts as left behind. A running upload writes more often, and a
 /// stopped one begins again.
@@ -56,6 +56,13 @@ impl Shared {
 pub(super) fn sweep_erased(remote: &Remote, log: &Key, paths: &BTreeSet<String>) {
     sweep(remote, log, Duration::ZERO, &|_| true);
     sweep(remote, remote.prefix(), Duration::ZERO, &|path| paths.contains(path));
+    let Some(root) = &remote.capabilities().root else { return };
+    // A process that was killed after it deleted the last file leaves the directory.
+    for empty in [&log.clone().join("blobs"), remote.prefix()] {
+        if let Err(error) = clear_place(root, empty) {
+            tracing::debug!(%empty, %error, "cannot remove the directories of a deleted session");
+        }
+    }
 }
 
 fn sweep(remote: &Remote, prefix: &Key, older_than: Duration, is_ours: &dyn Fn(&str) -> bool) {

@@ -94,7 +94,7 @@ impl Sweep<'_> {
 
 /// State of the place of an object that could not be put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// It had empty directories, which are gone.
     Cleared,
     /// A directory there contains what is no directory.
@@ -107,7 +107,7 @@ pub(super) enum Place {
 ///
 /// # Errors
 /// Returns the system's error if a directory cannot be read or removed.
-pub(super) fn clear_place(root: &Path, key: &Key) -> io::Result<Place> {
+pub(crate) fn clear_place(root: &Path, key: &Key) -> io::Result<Place> {
     let parts: Vec<_> = key.parts().collect();
     let Some((name, above)) = parts.split_last() else { return Ok(Place::Other) };
     let Some(parent) = open_prefix(root, &above.iter().cloned().collect())? else {
