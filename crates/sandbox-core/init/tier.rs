@@ -98,6 +98,15 @@ impl Tier {
         }
     }
 
+    /// Returns the `BOUND_…` flags of the objects that the kernel does not limit.
+    pub fn unbounded(&self) -> u32 {
+        match self {
+            Self::Namespaces { view, .. } => view.unbounded,
+            // No setting is asked for.
+            Self::Landlock(_) => 0,
+        }
+    }
+
     pub fn landlock_abi(&self) -> u32 {
         match self {
             Self::Namespaces { .. } => 0,

@@ -88,8 +88,9 @@ pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
             sys::exit(1)
         }
     };
+    let Session { control, tier, .. } = session;
     if announce == Announce::Yes
-        && report_ready(session.control, session.tier.landlock_abi()).is_err()
+        && report_ready(*control, tier.landlock_abi(), tier.unbounded()).is_err()
     {
         sys::exit(1);
     }
