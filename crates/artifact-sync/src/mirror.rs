@@ -23,6 +23,7 @@ mod pull;
 mod refill;
 mod refresh;
 mod shared;
+mod surplus;
 mod undelete;
 mod view;
 
@@ -138,6 +139,7 @@ impl Mirror {
         let shared = Arc::clone(&self.shared);
         let (mut changes, _) = blocking(move || shared.scan(&Scope::Changed)).await;
         self.shared.take_outdated(&mut changes);
+        self.shared.take_surplus(&mut changes);
         let batches = self.shared.claim(changes);
         // Without a receiver, outcomes are kept for the next report.
         drop(self.store(batches, false, &call));
@@ -250,12 +252,16 @@ impl Mirror {
         };
         shared.tracker.mark_reported(&skipped);
         let outdated = shared.take_outdated(&mut changes);
+        let surplus = shared.take_surplus(&mut changes);
         let batches = shared.claim(changes);
         let own: HashSet<String> =
             batches.iter().flat_map(|(_, changes)| changed_paths(changes)).cloned().collect();
         let mut report = ReportBuilder::new(&shared.reported, own.clone(), skipped);
         for path in outdated {
             report.add(path, Outcome::Pending(OUTDATED.to_owned()));
+        }
+        for (path, reason) in surplus {
+            report.add(path, Outcome::Pending(reason));
         }
         if batches.is_empty() && !is_walk {
             return Ok(self.finish(report, &own, is_walk));

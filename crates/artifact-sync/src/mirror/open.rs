@@ -274,6 +274,7 @@ impl Parts {
             projection: has_projection,
             ownership,
             retention,
+            max_queued_bytes,
             boot,
             ..
         } = self.settings;
@@ -316,6 +317,7 @@ impl Parts {
             projecting: AsyncMutex::default(),
             collecting: AsyncMutex::default(),
             retention,
+            max_queued_bytes,
             boot,
             compared: AtomicU64::default(),
             is_refilling: AtomicBool::default(),

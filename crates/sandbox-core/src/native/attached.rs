@@ -217,7 +217,7 @@ impl AttachedCommand {
         drop(self.terminal.take());
         let Settled { quarantined, sandbox_ended } =
             self.mounts.settle(self.began, watched_creations).await;
-        let is_too_large = self.outgrew || self.connection.size().is_exceeded().await;
+        let is_too_large = self.outgrew || self.size.is_exceeded().await;
         Ok(AttachedEvent::Ended(AttachedOutcome {
             status,
             killed: std::mem::take(&mut self.killed),

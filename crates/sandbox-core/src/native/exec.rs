@@ -51,7 +51,7 @@ pub(super) async fn exec(
     let Settled { quarantined, sandbox_ended } =
         guard.complete(outcome.report.watched_creations).await;
     let mut limit = outcome.limit();
-    if limit.is_none() && connection.size().is_exceeded().await {
+    if limit.is_none() && size.is_exceeded().await {
         limit = Some(Limit::SessionSize);
     }
     let read = host("read the output");

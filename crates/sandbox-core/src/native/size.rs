@@ -5,9 +5,9 @@
 //!    the directory is above a limit and has grown noticeably while the command ran. So a command
 //!    that deletes files runs to its end.
 //! 2. Above a limit, a command is checked sooner.
-//! 3. After a command, the free space of the file system tells whether the directory can have
-//!    grown by the rest of the limit since it was counted. Only then it is counted again. Other
-//!    programs may have freed as much meanwhile, so it is also counted in the background if the
+//! 3. After a command, the directory is counted again if commands have run for twenty times as long
+//!    as the last count took, or if its file system has grown by the rest of the limit. So a small
+//!    directory is counted after nearly every command, and a large one in the background if its
 //!    last count is old.
 
 use std::path::PathBuf;
@@ -30,6 +30,10 @@ const OLD: Duration = Duration::from_secs(10);
 const SLACK: Usage = Usage { bytes: 1 << 20, files: 16 };
 /// Share of the time in which the directory is counted at most.
 const SHARE: u32 = 20;
+/// Number of files up to which a count costs less than passing it to another thread, unless a
+/// command has run for so long that it may have created many more.
+const FEW_FILES: u64 = 50;
+const SHORT: Duration = Duration::from_millis(20);
 
 /// The limits of one session directory, and its last count.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ struct Counted {
     file_system: Usage,
     began: Instant,
     took: Duration,
+    /// Time for which commands have run since.
+    worked: Duration,
 }
 
 impl SizeLimit {
@@ -65,28 +71,22 @@ impl SizeLimit {
         SizeWatch { limit: Arc::clone(self), lowest: None, began: Instant::now(), checked: None }
     }
 
-    /// Returns whether the directory is above a limit after a command.
-    pub(super) async fn is_exceeded(self: &Arc<Self>) -> bool {
+    /// Returns the kind of count that is due after a command that has run for this time.
+    fn due_after(&self, ran: Duration) -> DueCount {
         if self.is_off() {
-            return false;
+            return DueCount::None;
         }
-        let limit = Arc::clone(self);
-        let last = *lock(&self.last);
-        if let Some(counted) = last.filter(|counted| !self.can_exceed(counted)) {
-            if counted.began.elapsed() >= OLD.max(counted.took * SHARE) {
-                tokio::task::spawn_blocking(move || limit.count());
-            }
-            return false;
+        let mut last = lock(&self.last);
+        let Some(counted) = &mut *last else { return DueCount::Now };
+        counted.worked += ran;
+        let pause = counted.took * SHARE;
+        if counted.worked >= pause || self.can_exceed(counted) {
+            DueCount::Now
+        } else if counted.began.elapsed() >= OLD.max(pause) {
+            DueCount::InBackground
+        } else {
+            DueCount::None
         }
-        blocking(move || limit.count()).await.is_some_and(|usage| self.is_above(&usage))
-    }
-
-    /// Like [`SizeLimit::is_exceeded`], for a thread.
-    pub(super) fn is_exceeded_blocking(&self) -> bool {
-        let last = *lock(&self.last);
-        !self.is_off()
-            && last.is_none_or(|counted| self.can_exceed(&counted))
-            && self.count().is_some_and(|usage| self.is_above(&usage))
     }
 
     /// Returns whether the directory can be above a limit, by the growth of its file system since
@@ -99,6 +99,14 @@ impl SizeLimit {
             bytes: grown(now.bytes, then.bytes, usage.bytes),
             files: grown(now.files, then.files, usage.files),
         })
+    }
+
+    fn has_few_files(&self) -> bool {
+        lock(&self.last).is_some_and(|counted| counted.usage.files <= FEW_FILES)
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.count().is_some_and(|usage| self.is_above(&usage))
     }
 
     fn is_above(&self, usage: &Usage) -> bool {
@@ -133,9 +141,17 @@ impl SizeLimit {
         let file_system = self.file_system().unwrap_or_default();
         let usage = usage(&self.dir).ok()?;
         let took = began.elapsed();
-        *lock(&self.last) = Some(Counted { usage, file_system, began, took });
+        let worked = Duration::ZERO;
+        *lock(&self.last) = Some(Counted { usage, file_system, began, took, worked });
         Some(usage)
     }
+}
+
+/// Count that is due after a command.
+enum DueCount {
+    Now,
+    InBackground,
+    None,
 }
 
 /// The check of a running command.
@@ -182,8 +198,24 @@ impl SizeWatch {
         Some(self.checked.unwrap_or(self.began) + interval.max(counted.took * SHARE))
     }
 
-    pub(super) fn limit(&self) -> &SizeLimit {
-        &self.limit
+    /// Returns whether the directory is above a limit after the command.
+    pub(super) async fn is_exceeded(&self) -> bool {
+        let (limit, ran) = (Arc::clone(&self.limit), self.began.elapsed());
+        match limit.due_after(ran) {
+            DueCount::None => false,
+            DueCount::InBackground => {
+                tokio::task::spawn_blocking(move || limit.count());
+                false
+            }
+            DueCount::Now if ran < SHORT && limit.has_few_files() => limit.is_exceeded(),
+            DueCount::Now => blocking(move || limit.is_exceeded()).await,
+        }
+    }
+
+    /// Like [`SizeWatch::is_exceeded`], for a thread.
+    pub(super) fn is_exceeded_blocking(&self) -> bool {
+        !matches!(self.limit.due_after(self.began.elapsed()), DueCount::None)
+            && self.limit.is_exceeded()
     }
 
     /// Checks the size now. Returns whether the command has to end.

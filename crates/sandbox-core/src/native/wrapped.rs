@@ -259,7 +259,7 @@ impl Started {
             text += &format!("sandbox: the session has ended: {reason}\n");
         }
         let code = if text.is_empty() { 0 } else { REFUSED };
-        if outgrew || size.limit().is_exceeded_blocking() {
+        if outgrew || size.is_exceeded_blocking() {
             text += &format!("sandbox: limit reached: {}\n", Limit::SessionSize.name());
         }
         let text = text.as_bytes();
