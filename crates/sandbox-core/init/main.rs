@@ -20,14 +20,17 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 mod arch;
+mod body;
 mod cgroup;
 mod client;
 mod creation;
+mod devices;
 mod glob;
 mod landlock;
 mod memory;
 mod mounts;
 mod namespaces;
+mod plan;
 mod pool;
 mod prestart;
 mod reader;
@@ -44,10 +47,10 @@ mod worker;
 
 use cgroup::Group;
 use mounts::Failure;
+use plan::Head;
 use pool::Pool;
 use reader::Reader;
 use reply::{report_failure, report_init};
-use settings::Settings;
 use supervisor::Supervisor;
 use sys::{Errno, Fd, Mapping, Poll, Result, c};
 use tier::Tier;
@@ -86,8 +89,8 @@ fn open() -> core::result::Result<(), Failure<'static>> {
     // Only root is allowed to drop groups. The groups of another user lose their meaning in the
     // user namespace, where they have no names.
     let _ = sys::drop_groups();
-    let head = read_head(&mut Reader(plan)).map_err(at(wire::STEP_PLAN))?;
-    let group = head.group.open().map_err(at(wire::STEP_GROUP))?;
+    let head = Head::read(&mut Reader(plan)).map_err(at(wire::STEP_PLAN))?;
+    let group = Group::open(head.group).map_err(at(wire::STEP_GROUP))?;
     if head.tier == wire::TIER_NAMESPACES {
         namespaces::make(group.is_some())?;
     } else {
@@ -147,7 +150,7 @@ fn set_up(
         worker_filter,
         settings,
         ..
-    } = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
+    } = Head::read(&mut reader).map_err(at(wire::STEP_PLAN))?;
     let tier = if tier == wire::TIER_NAMESPACES {
         sys::set_umask(0);
         let view = mounts::build(&mut reader, private_files, settings)?;
@@ -182,46 +185,6 @@ fn set_up(
     let control = CONTROL;
     let filter = worker_filter;
     Ok(Session { control, host, taken, pool, filter, limits, tier, group, supervisor })
-}
-
-/// First part of the plan.
-struct Head {
-    tier: u32,
-    max_pid: u32,
-    private_files: u32,
-    limits: &'static [u8],
-    bypass_tag: u32,
-    secret: [u64; 2],
-    init_filter: &'static [u8],
-    worker_filter: &'static [u8],
-    group: cgroup::Spec,
-    settings: Settings<'static>,
-}
-
-fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
-    let (tier, max_pid, private_files) = (reader.u32()?, reader.u32()?, reader.u32()?);
-    let count = reader.u32()? as usize;
-    let limits = reader.bytes(count * 20)?;
-    let bypass_tag = reader.u32()?;
-    let secret = [reader.u64()?, reader.u64()?];
-    let count = reader.u32()? as usize;
-    let init_filter = reader.bytes(count * 8)?;
-    let count = reader.u32()? as usize;
-    let worker_filter = reader.bytes(count * 8)?;
-    let group = cgroup::Spec::read(reader)?;
-    let settings = Settings::read(reader)?;
-    Ok(Head {
-        tier,
-        max_pid,
-        private_files,
-        limits,
-        bypass_tag,
-        secret,
-        init_filter,
-        worker_filter,
-        group,
-        settings,
-    })
 }
 
 /// Keeps a worker idle while the session is in use.

@@ -11,8 +11,9 @@
 //!
 //! Later mounts (`add`) reach the existing workers, whose mounts follow those of init.
 
+use crate::plan::{Settings, read_operation};
 use crate::reader::Reader;
-use crate::settings::Settings;
+use crate::settings;
 use crate::sys::{self, CStr, Errno, Fd, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, Result, c};
 use crate::wire;
 
@@ -122,10 +123,6 @@ pub fn mount_proc(max_pid: u32) -> Result<()> {
         sys::close(mounted);
     }
     sys::chdir(ROOT)
-}
-
-fn read_operation<'a>(reader: &mut Reader<'a>) -> Result<(u32, u32, CStr<'a>)> {
-    Ok((reader.u32()?, reader.u32()?, reader.text()?))
 }
 
 struct Tree {
@@ -283,7 +280,7 @@ impl Tree {
     fn proc(&self, settings: Settings<'_>) -> Result<u32> {
         self.mount_on(PROC, PROC, PROC_FLAGS & !MS_RDONLY, c(b"\0"))?;
         let mounted = self.target(PROC)?;
-        let refused = settings.apply(mounted)?;
+        let refused = settings::apply(settings, mounted);
         sys::restrict_mount(mounted, PROC_FLAGS)?;
         sys::close(mounted);
         Ok(refused)
@@ -304,7 +301,8 @@ impl Tree {
             };
             let at = sys::open(made, name, sys::O_CREAT_EXCL | sys::O_WRONLY, 0o644)?;
             let copy = sys::clone_mounts(source)?;
-            sys::restrict_mounts(copy, MS_NOSUID | MS_NOEXEC)?;
+            // A device is written to on a read-only mount too, and its mode cannot be changed.
+            sys::restrict_mounts(copy, MS_RDONLY | MS_NOSUID | MS_NOEXEC)?;
             sys::attach(copy, at)?;
             for fd in [source, at, copy] {
                 sys::close(fd);

@@ -1,5 +1,6 @@
 //! The two tiers of a session: with namespaces, or with Landlock rules and a search for orphans.
 
+use crate::devices;
 use crate::landlock::Rules;
 use crate::mounts::{self, View};
 use crate::pool::Started;
@@ -65,6 +66,15 @@ impl Tier {
         match self {
             Self::Namespaces { .. } => sys::child_events(),
             Self::Landlock(_) => sys::child_events_and_orphaning(),
+        }
+    }
+
+    /// Opens the session's own device in place of a device of the host. On the Landlock tier the
+    /// filter denies what that prevents.
+    pub fn open_own_device(&self, fd: Fd) -> Result<Option<Fd>> {
+        match self {
+            Self::Namespaces { .. } => devices::open_own(fd),
+            Self::Landlock(_) => Ok(None),
         }
     }
 

@@ -6,6 +6,7 @@ mod random;
 mod target;
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
@@ -13,9 +14,9 @@ use sandbox_core::{CommandStatus, Sandbox};
 use testkit::skipped;
 
 use crate::calls::number;
-use crate::fixture::without_namespaces;
+use crate::fixture::{spec, without_namespaces};
 use calls::call;
-use target::{CONTENT, target};
+use target::{CONTENT, Target, target};
 
 #[tokio::test]
 async fn no_protected_file_can_be_changed_under_any_name() {
@@ -167,6 +168,34 @@ async fn resources_that_host_processes_share_are_not_accessible() {
     let own = if without_namespaces() { "" } else { "mine\n" };
     assert_eq!(target.text("echo mine > /dev/shm/x; cat /dev/shm/x").await, own);
     assert!(!Path::new("/dev/shm/x").exists());
+}
+
+#[tokio::test]
+async fn no_device_of_the_host_can_be_changed() {
+    let target = target();
+    // The mode stays as it is, so that a failure of this test changes nothing on the host.
+    for path in ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/proc/self/fd/0"] {
+        let ran = target.run(&format!("chmod 666 {path}")).await;
+        assert_ne!(ran.status, CommandStatus::Exited(0), "{path}: {ran:?}");
+    }
+    // Streams that the host hands over.
+    for (device, read) in [("/dev/null", 0), ("/dev/zero", 3), ("/dev/full", 3)] {
+        let open = || fs::File::options().read(true).write(true).open(device).unwrap();
+        let devices = [open(), open(), open()];
+        for command in ["chmod 666 /proc/self/fd/0", "chmod 666 /dev/stdout", "chmod 666 /dev/fd/2"]
+        {
+            let ended = run_on(&target, command, &devices).await;
+            assert_ne!(ended, CommandStatus::Exited(0), "{device}: {command}");
+        }
+        let command = format!("[ $(head -c 3 | wc -c) -eq {read} ] && echo x > /dev/null");
+        assert_eq!(run_on(&target, &command, &devices).await, CommandStatus::Exited(0), "{device}");
+    }
+}
+
+async fn run_on(target: &Target, command: &str, streams: &[fs::File; 3]) -> CommandStatus {
+    let streams = streams.each_ref().map(AsFd::as_fd);
+    let mut running = target.sandbox.start(&spec(command), streams).await.unwrap();
+    running.wait().await.unwrap().status
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ const MOVES: [&str; 51] = [
     // The input, which a host may have opened for more than reading.
     "echo x >&0",
     "echo x > /proc/self/fd/0; echo x >> /dev/stdin; exec 5<>/proc/self/fd/0 && echo x >&5",
-    "perl -e 'truncate(STDIN, 0); seek(STDIN, 0, 0); syswrite(STDIN, q(x)); chmod 0, *STDIN'",
+    "perl -e 'truncate(STDIN, 0); seek(STDIN, 0, 0); syswrite(STDIN, q(x)); chmod 0666, *STDIN'",
     "cat /proc/self/fd/0/../../../outside/canary; ls -l /proc/self/fd/0/..; cd /proc/self/fd/0",
     "ln -L /proc/self/fd/0 a/input; timeout 1 cp /proc/self/fd/0 a/input2",
     "flock -n 0 true; read -t 1 -r line <&0",
