@@ -165,7 +165,7 @@ impl Mirror {
     }
 
     /// Like [`Mirror::sync`], but always walks, waits up to 60 s, and reports every skipped file
-    /// and pending change again.
+    /// and pending change again. Files beyond the limit of the queue need another call.
     ///
     /// # Errors
     /// Like [`Mirror::sync`].

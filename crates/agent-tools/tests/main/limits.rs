@@ -14,7 +14,7 @@ async fn a_call_reports_that_the_session_directory_is_too_large() {
     let session = fixture.open("s1").await;
     assert_eq!(session.bash("touch file").await.unwrap().limit_reached, None);
     let filled = session.bash("mkdir d && touch d/{1..60} && sync d").await.unwrap();
-    assert_eq!((filled.exit_code, filled.limit_reached.as_deref()), (0, Some("sessionSize")));
+    assert_eq!((filled.exit_code, filled.limit_reached), (0, Some("sessionSize")));
     let notes = filled.notes();
     assert!(notes.contains("limit reached: size of the session directory\n"), "{notes}");
     let removed = session.bash("rm -r d").await.unwrap();
