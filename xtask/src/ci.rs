@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::deny;
 use crate::dependencies;
 use crate::features;
+use crate::fuzz;
 use crate::layers;
 use crate::package;
 use crate::peers;
@@ -16,7 +17,7 @@ use crate::vm;
 /// A step's name and function.
 type Step = (&'static str, fn(&mut Runner) -> Outcome);
 
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 18] = [
     ("fmt", fmt),
     ("tidy", tidy::check),
     ("layers", layers::check),
@@ -33,6 +34,7 @@ const STEPS: [Step; 17] = [
     ("doctest", doctest),
     ("doc", doc),
     ("bench", bench),
+    ("fuzz", fuzz::run),
     ("soak", soak),
 ];
 
@@ -45,7 +47,7 @@ const TIERS: [(&str, &[&str]); 3] = [
         "full",
         &[
             "fmt", "tidy", "layers", "deps", "deny", "clippy", "init", "features", "package",
-            "test", "vm", "vm-arm", "doctest", "doc", "bench",
+            "test", "vm", "vm-arm", "doctest", "doc", "bench", "fuzz",
         ],
     ),
     // By hand, for an hour or more.
@@ -64,15 +66,16 @@ const TEST: [&str; 5] = ["test", "--locked", "--workspace", "--all-features", "-
 /// run of three processes.
 const FULL: [(&str, &str); 2] =
     [("ARTIFACT_SYNC_SEQUENCES", "2000"), ("SHARED_STORE_SECONDS", "120")];
-/// Counts for the step `soak`, also the cases of random tests, kills in the crash tests, and states
-/// of each search in the model of the session log.
-const SOAK: [(&str, &str); 6] = [
+/// Counts for the step `soak`, also the cases of random tests, kills in the crash tests, states of
+/// each search in the model of the session log, and seconds of the random attacker.
+const SOAK: [(&str, &str); 7] = [
     ("PROPTEST_CASES", "50000"),
     ("ARTIFACT_SYNC_KILLS", "5000"),
     ("AGENT_TOOLS_KILLS", "5000"),
     ("LOG_MODEL_STATES", "500000"),
     ("ARTIFACT_SYNC_SEQUENCES", "50000"),
     ("SHARED_STORE_SECONDS", "1800"),
+    ("SANDBOX_CORE_ATTACK_SECONDS", "600"),
 ];
 
 /// The run of three processes. It mostly waits, so it takes place beside the other tests.

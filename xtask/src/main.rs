@@ -6,6 +6,7 @@ mod deny;
 mod dependencies;
 mod diagrams;
 mod features;
+mod fuzz;
 mod layers;
 mod metadata;
 mod package;

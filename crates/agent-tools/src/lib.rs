@@ -93,9 +93,9 @@ mod workspace;
 pub use artifact_sync::{
     ChangeSourceReport, CloseMode, Direction, Durability, GarbageOptions, GarbageReport,
     HistoryChange, HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin, IgnoreRules,
-    LinkTarget, Linker, LogView, LoggedFile, OwnerReport, PatternError, Pending, Progress,
-    RestoreReport, RestoredVersion, SkipReason, Skipped, StoreCapabilities, StoreError, SyncError,
-    SyncErrorKind, SyncReport, Takeover, Undelete, UndeleteReport,
+    LinkTarget, Linker, LogView, LoggedFile, MAX_QUEUED_BYTES, OwnerReport, PatternError, Pending,
+    Progress, RestoreReport, RestoredVersion, SkipReason, Skipped, StoreCapabilities, StoreError,
+    SyncError, SyncErrorKind, SyncReport, Takeover, Undelete, UndeleteReport,
 };
 pub use policy;
 pub use sandbox_core::{

@@ -75,6 +75,7 @@ pub(crate) struct SessionSettings {
     pub(crate) artifact_label: String,
     pub(crate) instructions: Option<String>,
     pub(crate) timeout: Duration,
+    pub(crate) linger: Duration,
     pub(crate) limits: Limits,
     pub(crate) tier: Tier,
 }
@@ -173,7 +174,8 @@ impl Session {
     /// Returns [`ToolError::Exec`] if the command can never be run, and [`ToolError::Sharing`] if
     /// the process that serves the session fails.
     pub async fn wrap_command(&self, command: &str) -> Result<String, ToolError> {
-        self.run(WrapCommand { command: command.into(), timeout: self.settings.timeout }).await
+        let SessionSettings { timeout, linger, .. } = self.settings;
+        self.run(WrapCommand { command: command.into(), timeout, linger }).await
     }
 
     /// Adopts what other programs changed in the store: new, changed and removed objects.

@@ -71,6 +71,8 @@ pub(crate) struct Backends<'s> {
     pub(crate) owner: Option<&'s Owner>,
     /// Time for which superseded versions stay, instead of the default.
     pub(crate) retention: Option<Duration>,
+    /// Maximum size of the files that wait for upload.
+    pub(crate) max_queued_bytes: u64,
     /// Point at which a store on the local disk counts a change as stored.
     pub(crate) durability: Durability,
     /// Age up to which an earlier listing of the projection is recent enough to open a session.
@@ -307,6 +309,7 @@ fn mirror_builder(
         .probe(storage.probe.clone())
         .capabilities(storage.capabilities.clone())
         .durability(backends.durability)
+        .max_queued_bytes(backends.max_queued_bytes)
         .listing_age(backends.listing_age)
         .exclude(SKILLS_DIRECTORY);
     mirror = match backends.owner {

@@ -22,6 +22,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Default time for which the log keeps older versions.
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Default of [`MirrorBuilder::max_queued_bytes`]: 10 GiB.
+pub const MAX_QUEUED_BYTES: u64 = 10 << 30;
+
 /// Builder of a [`Mirror`].
 #[derive(Debug)]
 pub struct MirrorBuilder {
@@ -44,6 +47,7 @@ pub struct MirrorBuilder {
     /// Age up to which an earlier listing of the projection is recent enough to open the mirror.
     pub(crate) listing_age: Duration,
     pub(crate) retention: Duration,
+    pub(crate) max_queued_bytes: u64,
     pub(crate) durability: Durability,
     /// Start of the machine; `None` if it is unknown.
     pub(crate) boot: Option<Boot>,
@@ -117,6 +121,7 @@ impl Mirror {
             projection: true,
             listing_age: Duration::ZERO,
             retention: RETENTION,
+            max_queued_bytes: MAX_QUEUED_BYTES,
             durability: Durability::default(),
             boot: Boot::current(),
             lost_log: LostLog::Refuse,
@@ -247,6 +252,15 @@ impl MirrorBuilder {
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
+        self
+    }
+
+    /// Sets how many bytes of files may be queued for upload; 10 GiB by default. The size of a file
+    /// counts, with the holes of a sparse file. Further changes are reported as pending with this
+    /// reason, and stored later. An empty queue takes a file of any size.
+    #[must_use]
+    pub fn max_queued_bytes(mut self, bytes: u64) -> Self {
+        self.max_queued_bytes = bytes;
         self
     }
 

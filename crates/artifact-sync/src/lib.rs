@@ -94,7 +94,7 @@ mod scan;
 mod state;
 mod transfer;
 
-pub use builder::{MirrorBuilder, Takeover};
+pub use builder::{MAX_QUEUED_BYTES, MirrorBuilder, Takeover};
 pub use durability::Durability;
 pub use error::{SyncError, SyncErrorKind};
 pub use keys::SessionKeys;

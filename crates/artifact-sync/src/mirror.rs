@@ -24,6 +24,7 @@ mod pull;
 mod refill;
 mod refresh;
 mod shared;
+mod surplus;
 mod undelete;
 mod unfollowed;
 mod view;
@@ -140,6 +141,7 @@ impl Mirror {
         let shared = Arc::clone(&self.shared);
         let (mut changes, _) = blocking(move || shared.scan(&Scope::Changed)).await;
         self.shared.take_outdated(&mut changes).await;
+        self.shared.take_surplus(&mut changes);
         let batches = self.shared.claim(changes);
         // Without a receiver, outcomes are kept for the next report.
         drop(self.store(batches, false, &call));
@@ -165,7 +167,7 @@ impl Mirror {
     }
 
     /// Like [`Mirror::sync`], but always walks, waits up to 60 s, and reports every skipped file
-    /// and pending change again.
+    /// and pending change again. Files beyond the limit of the queue need another call.
     ///
     /// # Errors
     /// Like [`Mirror::sync`].
@@ -252,12 +254,16 @@ impl Mirror {
         };
         shared.tracker.mark_reported(&skipped);
         let outdated = shared.take_outdated(&mut changes).await;
+        let surplus = shared.take_surplus(&mut changes);
         let batches = shared.claim(changes);
         let own: HashSet<String> =
             batches.iter().flat_map(|(_, changes)| changed_paths(changes)).cloned().collect();
         let mut report = ReportBuilder::new(&shared.reported, own.clone(), skipped);
         for path in outdated {
             report.add(path, Outcome::Pending(OUTDATED.to_owned()));
+        }
+        for (path, reason) in surplus {
+            report.add(path, Outcome::Pending(reason));
         }
         if batches.is_empty() && !is_walk {
             return Ok(self.finish(report, &own, is_walk));

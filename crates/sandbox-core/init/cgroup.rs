@@ -17,8 +17,8 @@
 
 use core::cell::Cell;
 
+use crate::plan::GroupSpec;
 use crate::pool::WorkerIndex;
-use crate::reader::Reader;
 use crate::sys::{self, CStr, Errno, Fd, Poll, Result, c};
 use crate::tier::Tier;
 use crate::wire;
@@ -31,45 +31,23 @@ const MAX_PROCESSES: u64 = 1 << 22;
 /// or of the machine had run out.
 const KILLED: &[u8] = b"oom_kill ";
 
-/// The part of the plan about the group.
-#[derive(Clone, Copy)]
-pub struct Spec {
-    /// Empty if the session has no group.
-    path: CStr<'static>,
-    max_memory_bytes: u64,
-    max_processes: u32,
-    /// 0 if the time is not limited.
-    max_processor_us: u64,
-}
-
-impl Spec {
-    pub fn read(reader: &mut Reader<'static>) -> Result<Self> {
-        Ok(Self {
-            path: reader.text()?,
-            max_memory_bytes: reader.u64()?,
-            max_processes: reader.u32()?,
-            max_processor_us: reader.u64()?,
-        })
-    }
-
-    /// Opens the group, while its path is still visible.
-    pub fn open(self) -> Result<Option<Group>> {
-        if self.path.bytes().is_empty() {
-            return Ok(None);
-        }
-        let dir = sys::open(sys::AT_FDCWD, self.path, sys::O_PATH | sys::O_DIRECTORY, 0)?;
-        Ok(Some(Group { dir, spec: self }))
-    }
-}
-
 /// The session's group, as init uses it.
 #[derive(Clone, Copy)]
 pub struct Group {
     dir: Fd,
-    spec: Spec,
+    spec: GroupSpec<'static>,
 }
 
 impl Group {
+    /// Opens the group, while its path is still visible. Returns `None` if the session has none.
+    pub fn open(spec: GroupSpec<'static>) -> Result<Option<Self>> {
+        if spec.path.bytes().is_empty() {
+            return Ok(None);
+        }
+        let dir = sys::open(sys::AT_FDCWD, spec.path, sys::O_PATH | sys::O_DIRECTORY, 0)?;
+        Ok(Some(Self { dir, spec }))
+    }
+
     /// Forks a process into the group of init.
     pub fn fork_init(&self, flags: usize) -> Result<i32> {
         fork_into(self.dir, c(b"init\0"), flags)

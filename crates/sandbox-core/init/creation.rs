@@ -10,8 +10,8 @@
 
 use crate::arch::{ARCHITECTURE, Call, CreatedKind, CreatedName};
 use crate::glob;
+use crate::plan::RuleLists;
 use crate::pool::Pool;
-use crate::reader::{Reader, Span};
 use crate::sys::{self, CStr, Errno, Fd, Mapping, Notification, Result};
 use crate::wire;
 
@@ -25,27 +25,13 @@ static NOTIFIED: [Call; ARCHITECTURE.count_notified()] = ARCHITECTURE.notified_c
 /// Creation rules, in the file that the host wrote.
 pub struct Rules {
     file: Mapping,
-    /// Patterns of the names that the host watches for.
-    watched: Span,
-    /// Patterns of the names that a denied path can have. Any other name is allowed without a
-    /// further check.
-    names: Span,
-    /// Denied paths.
-    paths: Span,
-    /// Patterns of denied paths.
-    patterns: Span,
-    /// Zones: `wire::ZONE_…` in one byte, and the path of a directory. The deepest comes first.
-    zones: Span,
+    lists: RuleLists,
 }
 
 impl Rules {
     /// Reads the rules in a file from `at`.
     pub fn read(file: Mapping, at: usize) -> Result<Self> {
-        let bytes = file.bytes();
-        let mut reader = Reader(bytes.get(at..).ok_or(Errno::INVAL)?);
-        let mut texts = || reader.texts(bytes);
-        let (watched, names, paths, patterns) = (texts()?, texts()?, texts()?, texts()?);
-        Ok(Self { watched, names, paths, patterns, zones: texts()?, file })
+        Ok(Self { lists: RuleLists::read(file.bytes(), at)?, file })
     }
 
     /// Decides whether a call may go on.
@@ -72,12 +58,13 @@ impl Rules {
         let start = path[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         let name = &path[start..end];
         let file = self.file.bytes();
-        if self.watched.of(file).any(|pattern| glob::component(pattern, name)) {
+        if self.lists.watched.of(file).any(|pattern| glob::component(pattern, name)) {
             pool.note_creation();
         }
         // A git directory denies every symlink, so the name does not decide.
-        let is_link = created.kind == CreatedKind::Symlink && self.zones.of(file).next().is_some();
-        if !is_link && !self.names.of(file).any(|pattern| glob::component(pattern, name)) {
+        let is_link =
+            created.kind == CreatedKind::Symlink && self.lists.zones.of(file).next().is_some();
+        if !is_link && !self.lists.names.of(file).any(|pattern| glob::component(pattern, name)) {
             return false;
         }
         // Init cannot follow a path through the caller's own view of its process.
@@ -90,15 +77,15 @@ impl Rules {
         };
         let is_on_the_way =
             |path: &[u8]| path.starts_with(whole) && path.get(whole.len()) == Some(&b'/');
-        self.paths.of(file).any(|path| {
+        self.lists.paths.of(file).any(|path| {
             path == whole || (created.kind != CreatedKind::Directory && is_on_the_way(path))
-        }) || self.patterns.of(file).any(|pattern| glob::matches(pattern, whole))
+        }) || self.lists.patterns.of(file).any(|pattern| glob::matches(pattern, whole))
             || self.is_denied_by_zone(whole, name, created.kind)
     }
 
     /// Returns whether the deepest zone around a path denies the name.
     fn is_denied_by_zone(&self, whole: &[u8], name: &[u8], kind: CreatedKind) -> bool {
-        let mut zones = self.zones.of(self.file.bytes()).filter_map(<[u8]>::split_first);
+        let mut zones = self.lists.zones.of(self.file.bytes()).filter_map(<[u8]>::split_first);
         let around = zones.find(|(_, dir)| {
             let dir = dir.strip_suffix(b"/").unwrap_or(dir);
             whole.starts_with(dir) && whole.get(dir.len()) == Some(&b'/')

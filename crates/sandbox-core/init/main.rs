@@ -20,17 +20,22 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 mod arch;
+mod body;
 mod cgroup;
 mod client;
 mod creation;
+mod devices;
 mod glob;
 mod landlock;
 mod memory;
 mod mounts;
+mod namespaces;
+mod plan;
 mod pool;
 mod prestart;
 mod reader;
 mod reply;
+mod settings;
 mod shell;
 mod sockets;
 mod supervisor;
@@ -42,6 +47,7 @@ mod worker;
 
 use cgroup::Group;
 use mounts::Failure;
+use plan::Head;
 use pool::Pool;
 use reader::Reader;
 use reply::{report_failure, report_init};
@@ -59,10 +65,6 @@ const MAX_FAILURES: u32 = 3;
 /// Pause after a fork that failed because the machine is short of memory or processes.
 const FORK_PAUSE_MS: i32 = 10;
 
-const CLONE_NEWUTS: usize = 0x400_0000;
-const CLONE_NEWIPC: usize = 0x800_0000;
-const CLONE_NEWUSER: usize = 0x1000_0000;
-const CLONE_NEWNET: usize = 0x4000_0000;
 /// The child becomes a sibling of the caller, so the host process is its parent.
 const CLONE_PARENT: usize = 0x8000;
 
@@ -87,10 +89,10 @@ fn open() -> core::result::Result<(), Failure<'static>> {
     // Only root is allowed to drop groups. The groups of another user lose their meaning in the
     // user namespace, where they have no names.
     let _ = sys::drop_groups();
-    let head = read_head(&mut Reader(plan)).map_err(at(wire::STEP_PLAN))?;
-    let group = head.group.open().map_err(at(wire::STEP_GROUP))?;
+    let head = Head::read(&mut Reader(plan)).map_err(at(wire::STEP_PLAN))?;
+    let group = Group::open(head.group).map_err(at(wire::STEP_GROUP))?;
     if head.tier == wire::TIER_NAMESPACES {
-        make_namespaces(group.is_some())?;
+        namespaces::make(group.is_some())?;
     } else {
         sys::drop_capabilities().map_err(at(wire::STEP_PRIVILEGES))?;
     }
@@ -111,45 +113,6 @@ fn receive_host() -> Result<Fd> {
         (4, 1) => Ok(fds[0]),
         _ => Err(Errno::INVAL),
     }
-}
-
-fn make_namespaces(has_group: bool) -> core::result::Result<(), Failure<'static>> {
-    let at = |step| move |errno| Failure { step, errno, path: b"" };
-    let (user, group) = sys::user_and_group();
-    sys::unshare(CLONE_NEWUSER).map_err(at(wire::STEP_USER_NAMESPACE))?;
-    map_ids(user, group).map_err(at(wire::STEP_ID_MAP))?;
-    let others =
-        tier::CLONE_NEWNS | tier::CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
-    // A namespace of control groups gives access only to groups below its root. So if the session
-    // has a group, each worker creates a namespace for its own.
-    let groups = if has_group { 0 } else { tier::CLONE_NEWCGROUP };
-    sys::unshare(others | groups).map_err(at(wire::STEP_NAMESPACES))
-}
-
-/// Maps the caller's user and group to themselves, and no others (`user_namespaces(7)`).
-fn map_ids(user: u32, group: u32) -> Result<()> {
-    let write = |path, text: &[u8]| {
-        let file = sys::open(sys::AT_FDCWD, path, sys::O_WRONLY, 0)?;
-        let written = sys::write(file, text);
-        sys::close(file);
-        written.map(drop)
-    };
-    write(c(b"/proc/self/setgroups\0"), b"deny")?;
-    let mut line = [0; 32];
-    write(c(b"/proc/self/uid_map\0"), map_line(&mut line, user))?;
-    write(c(b"/proc/self/gid_map\0"), map_line(&mut line, group))
-}
-
-/// `<id> <id> 1`.
-fn map_line(line: &mut [u8; 32], id: u32) -> &[u8] {
-    let mut digits = [0; 10];
-    let digits = sys::decimal(&mut digits, id);
-    let mut at = 0;
-    for part in [digits, b" ", digits, b" 1"] {
-        line[at..at + part.len()].copy_from_slice(part);
-        at += part.len();
-    }
-    &line[..at]
 }
 
 /// Sets up the session and runs it until the host closes it.
@@ -185,11 +148,12 @@ fn set_up(
         secret,
         init_filter,
         worker_filter,
+        settings,
         ..
-    } = read_head(&mut reader).map_err(at(wire::STEP_PLAN))?;
+    } = Head::read(&mut reader).map_err(at(wire::STEP_PLAN))?;
     let tier = if tier == wire::TIER_NAMESPACES {
         sys::set_umask(0);
-        let view = mounts::build(&mut reader, private_files)?;
+        let view = mounts::build(&mut reader, private_files, settings)?;
         sys::set_host_name(b"sandbox").map_err(at(wire::STEP_NAMESPACES))?;
         sys::loopback_up().map_err(at(wire::STEP_NAMESPACES))?;
         Tier::Namespaces { max_pid, view }
@@ -221,43 +185,6 @@ fn set_up(
     let control = CONTROL;
     let filter = worker_filter;
     Ok(Session { control, host, taken, pool, filter, limits, tier, group, supervisor })
-}
-
-/// First part of the plan.
-struct Head {
-    tier: u32,
-    max_pid: u32,
-    private_files: u32,
-    limits: &'static [u8],
-    bypass_tag: u32,
-    secret: [u64; 2],
-    init_filter: &'static [u8],
-    worker_filter: &'static [u8],
-    group: cgroup::Spec,
-}
-
-fn read_head(reader: &mut Reader<'static>) -> Result<Head> {
-    let (tier, max_pid, private_files) = (reader.u32()?, reader.u32()?, reader.u32()?);
-    let count = reader.u32()? as usize;
-    let limits = reader.bytes(count * 20)?;
-    let bypass_tag = reader.u32()?;
-    let secret = [reader.u64()?, reader.u64()?];
-    let count = reader.u32()? as usize;
-    let init_filter = reader.bytes(count * 8)?;
-    let count = reader.u32()? as usize;
-    let worker_filter = reader.bytes(count * 8)?;
-    let group = cgroup::Spec::read(reader)?;
-    Ok(Head {
-        tier,
-        max_pid,
-        private_files,
-        limits,
-        bypass_tag,
-        secret,
-        init_filter,
-        worker_filter,
-        group,
-    })
 }
 
 /// Keeps a worker idle while the session is in use.

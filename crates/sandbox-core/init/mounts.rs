@@ -6,12 +6,14 @@
 //!    over the root. The original mounts stay reachable by absolute paths until the end, as sources
 //!    of bind mounts.
 //! 2. Init applies the operations of the plan to the copy, and follows no symlink.
-//! 3. Init mounts a new `/dev` and a new `/proc`.
+//! 3. Init mounts a new `/dev` and a new `/proc`, and writes the kernel's settings there.
 //! 4. The copy becomes the root, and init detaches the host's mounts.
 //!
 //! Later mounts (`add`) reach the existing workers, whose mounts follow those of init.
 
+use crate::plan::{Settings, read_operation};
 use crate::reader::Reader;
+use crate::settings;
 use crate::sys::{self, CStr, Errno, Fd, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, Result, c};
 use crate::wire;
 
@@ -30,12 +32,15 @@ const PROC_FLAGS: usize = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
 pub struct View {
     /// Directory with the empty file and directory that cover hidden paths.
     pool: Fd,
+    /// `BOUND_…` flags of the objects that the kernel does not limit.
+    pub unbounded: u32,
 }
 
 /// Builds the view. `private_files` limits the number of files in each private directory.
 pub fn build<'a>(
     operations: &mut Reader<'a>,
     private_files: u32,
+    settings: Settings<'_>,
 ) -> core::result::Result<View, Failure<'a>> {
     let at = |step, path: &'a [u8]| move |errno| Failure { step, errno, path };
     let count = operations.u32().map_err(at(wire::STEP_PLAN, b""))?;
@@ -61,14 +66,14 @@ pub fn build<'a>(
     tree.close_hidden(again, count).map_err(at(wire::STEP_MOUNT, b""))?;
     tree.devices().map_err(at(wire::STEP_DEV, b"/dev"))?;
     let pool = tree.keep_pool().map_err(at(wire::STEP_PROC, b"/proc"))?;
-    tree.mount_on(PROC, PROC, PROC_FLAGS, c(b"\0")).map_err(at(wire::STEP_PROC, b"/proc"))?;
+    let unbounded = tree.proc(settings).map_err(at(wire::STEP_PROC, b"/proc"))?;
     let enter = || {
         sys::fchdir(tree.root).and_then(|()| sys::enter_root()).and_then(|()| sys::share_mounts())
     };
     enter().map_err(at(wire::STEP_PIVOT, b"/"))?;
     sys::close(tree.root);
     sys::close(tree.pool);
-    Ok(View { pool })
+    Ok(View { pool, unbounded })
 }
 
 /// Hides and protects paths that have appeared since the setup. Skips a path that is absent again,
@@ -118,10 +123,6 @@ pub fn mount_proc(max_pid: u32) -> Result<()> {
         sys::close(mounted);
     }
     sys::chdir(ROOT)
-}
-
-fn read_operation<'a>(reader: &mut Reader<'a>) -> Result<(u32, u32, CStr<'a>)> {
-    Ok((reader.u32()?, reader.u32()?, reader.text()?))
 }
 
 struct Tree {
@@ -275,6 +276,16 @@ impl Tree {
         Ok(copy)
     }
 
+    /// Mounts a `/proc` that is read-only after the settings are written.
+    fn proc(&self, settings: Settings<'_>) -> Result<u32> {
+        self.mount_on(PROC, PROC, PROC_FLAGS & !MS_RDONLY, c(b"\0"))?;
+        let mounted = self.target(PROC)?;
+        let refused = settings::apply(settings, mounted);
+        sys::restrict_mount(mounted, PROC_FLAGS)?;
+        sys::close(mounted);
+        Ok(refused)
+    }
+
     fn devices(&self) -> Result<()> {
         let dev = c(b"/dev\0");
         self.mount_on(dev, c(b"tmpfs\0"), MS_NOSUID | MS_NOEXEC, c(b"mode=755,size=1m\0"))?;
@@ -290,7 +301,8 @@ impl Tree {
             };
             let at = sys::open(made, name, sys::O_CREAT_EXCL | sys::O_WRONLY, 0o644)?;
             let copy = sys::clone_mounts(source)?;
-            sys::restrict_mounts(copy, MS_NOSUID | MS_NOEXEC)?;
+            // A device is written to on a read-only mount too, and its mode cannot be changed.
+            sys::restrict_mounts(copy, MS_RDONLY | MS_NOSUID | MS_NOEXEC)?;
             sys::attach(copy, at)?;
             for fd in [source, at, copy] {
                 sys::close(fd);

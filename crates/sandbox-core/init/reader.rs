@@ -31,6 +31,12 @@ impl<'a> Reader<'a> {
         CStr::new(self.bytes(len.saturating_add(1))?).ok_or(Errno::INVAL)
     }
 
+    /// Reads a count and that number of elements of a fixed size.
+    pub fn list(&mut self, element_bytes: usize) -> Result<&'a [u8]> {
+        let count = self.u32()? as usize;
+        self.bytes(count.saturating_mul(element_bytes))
+    }
+
     /// Reads a count and that number of texts. Returns their position in `file`, at whose end this
     /// reader ends too.
     pub fn texts(&mut self, file: &[u8]) -> Result<Span> {

@@ -8,9 +8,10 @@ pub fn report_init(control: Fd, pid: i32) -> Result<()> {
     send_words(control, [wire::MSG_INIT, pid as u32])
 }
 
-/// Reports that the session accepts commands. `landlock_abi` is 0 in a session without Landlock.
-pub fn report_ready(control: Fd, landlock_abi: u32) -> Result<()> {
-    send_words(control, [wire::MSG_READY, landlock_abi])
+/// Reports that the session accepts commands. `landlock_abi` is 0 in a session without Landlock,
+/// and `unbounded` has the `BOUND_…` flags of objects that the kernel does not limit.
+pub fn report_ready(control: Fd, landlock_abi: u32, unbounded: u32) -> Result<()> {
+    send_words(control, [wire::MSG_READY, landlock_abi, unbounded])
 }
 
 /// Reports that the setup of the session failed.

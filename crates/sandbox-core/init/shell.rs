@@ -77,7 +77,9 @@ extern "C" fn become_shell(Shell { request, tier, prestart }: &mut Shell<'_, '_>
         sys::chdir(request.directory).map_err(|errno| (wire::RESULT_NO_DIRECTORY, errno))?;
         // Init keeps 0, 1 and 2 open, so no descriptor of the message is one of them.
         for (to, fd) in request.fds[..3].iter().enumerate() {
-            sys::dup_to(*fd, to as Fd).map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
+            let own = tier.open_own_device(*fd);
+            own.and_then(|own| sys::dup_to(own.unwrap_or(*fd), to as Fd))
+                .map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;
         }
         sys::unblock_signals();
         tier.enter_command().map_err(|errno| (wire::RESULT_BAD_REQUEST, errno))?;

@@ -1,5 +1,6 @@
 //! The two tiers of a session: with namespaces, or with Landlock rules and a search for orphans.
 
+use crate::devices;
 use crate::landlock::Rules;
 use crate::mounts::{self, View};
 use crate::pool::Started;
@@ -68,6 +69,15 @@ impl Tier {
         }
     }
 
+    /// Opens the session's own device in place of a device of the host. On the Landlock tier the
+    /// filter denies what that prevents.
+    pub fn open_own_device(&self, fd: Fd) -> Result<Option<Fd>> {
+        match self {
+            Self::Namespaces { .. } => devices::open_own(fd),
+            Self::Landlock(_) => Ok(None),
+        }
+    }
+
     /// Confines the process that becomes the shell.
     pub fn enter_command(&self) -> Result<()> {
         match self {
@@ -95,6 +105,15 @@ impl Tier {
                     sys::kill(pid);
                 }
             });
+        }
+    }
+
+    /// Returns the `BOUND_…` flags of the objects that the kernel does not limit.
+    pub fn unbounded(&self) -> u32 {
+        match self {
+            Self::Namespaces { view, .. } => view.unbounded,
+            // No setting is asked for.
+            Self::Landlock(_) => 0,
         }
     }
 

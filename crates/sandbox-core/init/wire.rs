@@ -20,6 +20,7 @@
 //! | `u64` | memory of a command in bytes |
 //! | `u32` | processes of a command |
 //! | `u64` | processor time of a command in µs; 0 without a limit |
+//! | list | settings of the namespaces: `u32` `BOUND_…`, text file below `/proc`, text value |
 //! | list | operations: `u32` `OP_…`, `u32` argument, text |
 //! | list | texts: patterns of the names that the host watches for |
 //! | list | texts: patterns of the names in the next two lists |
@@ -128,8 +129,12 @@ pub const DEVICE: u32 = 2;
 /// Message of the launcher with the process id of init: `u32` [`MSG_INIT`], `u32` pid.
 pub const MSG_INIT: u32 = 1;
 /// Message of init that the session accepts commands: `u32` [`MSG_READY`], `u32` version of
-/// Landlock, 0 without it.
+/// Landlock, 0 without it, and `u32` the `BOUND_…` flags of the settings that the kernel denies.
 pub const MSG_READY: u32 = 2;
+/// Flag of the settings that bound inotify.
+pub const BOUND_INOTIFY: u32 = 1;
+/// Flag of the settings that bound the objects of System V IPC and POSIX message queues.
+pub const BOUND_IPC: u32 = 1 << 1;
 /// Message of init that the setup failed: `u32` [`MSG_FAILED`], `u32` `STEP_…`, `u32` errno, and
 /// the path of the step.
 pub const MSG_FAILED: u32 = 3;

@@ -8,6 +8,7 @@
 
 mod supervision;
 
+use crate::body::Body;
 use crate::cgroup::{Group, Watch};
 use crate::pool::{Pool, WorkerIndex};
 use crate::prestart::Prestart;
@@ -88,8 +89,9 @@ pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
             sys::exit(1)
         }
     };
+    let Session { control, tier, .. } = session;
     if announce == Announce::Yes
-        && report_ready(session.control, session.tier.landlock_abi()).is_err()
+        && report_ready(*control, tier.landlock_abi(), tier.unbounded()).is_err()
     {
         sys::exit(1);
     }
@@ -198,23 +200,17 @@ impl Worker<'_> {
             Some(file) => sys::map_file(*file)?,
             None => message,
         };
-        let mut reader = Reader(body);
         self.watch.begin();
-        let flags = reader.u32()?;
-        let (shell, directory, command) = (reader.text()?, reader.text()?, reader.text()?);
-        let count = reader.u32()? as usize;
+        let Body { flags, shell, directory, command, count, variables: mut rest } =
+            Body::read(body)?;
         let mut usual = [core::ptr::null(); wire::USUAL_VARIABLES + 2];
         let variables = if count > wire::USUAL_VARIABLES {
-            // A variable takes four bytes at least.
-            if count > body.len() {
-                return Err(Errno::TOO_BIG);
-            }
             sys::null_pointers(count + 2)?
         } else {
             &mut usual[..]
         };
         for variable in variables.iter_mut().take(count) {
-            *variable = reader.text()?.as_ptr();
+            *variable = rest.text()?.as_ptr();
         }
         let is_in_terminal = flags & wire::COMMAND_IN_TERMINAL != 0;
         let terminal = if is_in_terminal { Some(Terminal::take(&fds[..3])?) } else { None };

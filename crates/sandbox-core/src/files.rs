@@ -9,6 +9,8 @@ mod readable;
 mod remove;
 mod staged;
 mod trees;
+#[cfg(feature = "native")]
+mod usage;
 
 use std::fs::File;
 use std::io::Read;
@@ -26,6 +28,8 @@ pub use readable::{ReadableDirectory, is_opened_by_grant};
 pub(crate) use remove::by_descriptor;
 pub use remove::remove_tree;
 pub use staged::{STAGED_PREFIX, StagedFile, is_own_staged_name, is_staged_name};
+#[cfg(feature = "native")]
+pub(crate) use usage::{Usage, usage};
 
 /// Returns the current path of an open file or directory, with every symlink resolved.
 ///

@@ -43,6 +43,8 @@ mod refresh;
 mod registry;
 mod remedy;
 mod request;
+mod settings;
+mod size;
 mod stdio;
 mod streams;
 mod support;

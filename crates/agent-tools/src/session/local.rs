@@ -83,10 +83,11 @@ impl LocalSession {
         &self,
         command: &str,
         timeout: Duration,
+        linger: Duration,
     ) -> Result<String, ToolError> {
         let sandbox = self.sandbox();
         let mut spec = self.command_spec(command, &sandbox);
-        spec.timeout = timeout;
+        (spec.timeout, spec.linger) = (timeout, linger);
         sandbox.wrap_command(&spec).map_err(|source| ToolError::Exec { source })
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_sync::{Durability, IgnoreRules, Progress};
+use artifact_sync::{Durability, IgnoreRules, MAX_QUEUED_BYTES, Progress};
 use sandbox_core::{Limits, Tier};
 use secrets::VariableSource;
 
@@ -28,6 +28,7 @@ pub struct SessionsBuilder {
     pub(super) ignore: Option<IgnoreRules>,
     pub(super) ownership: Ownership,
     pub(super) retention: Option<Duration>,
+    pub(super) max_queued_bytes: u64,
     pub(super) durability: Durability,
     pub(super) listing_age: Duration,
     /// Set to keep files in the session logs only.
@@ -43,6 +44,7 @@ impl SessionsBuilder {
             artifact_label: "artifacts".to_owned(),
             instructions: None,
             timeout: Duration::from_secs(120),
+            linger: Duration::from_millis(250),
             limits: Limits::default(),
             tier: Tier::default(),
         };
@@ -57,6 +59,7 @@ impl SessionsBuilder {
             ignore: None,
             ownership: Ownership::default(),
             retention: None,
+            max_queued_bytes: MAX_QUEUED_BYTES,
             durability: Durability::default(),
             listing_age: Duration::ZERO,
             without_projection: false,
@@ -130,6 +133,15 @@ impl SessionsBuilder {
         self
     }
 
+    /// Sets how many bytes of a session may be queued for upload; 10 GiB by default. Further
+    /// changes are pending, with this reason, and are stored later. See
+    /// [`MirrorBuilder::max_queued_bytes`](artifact_sync::MirrorBuilder::max_queued_bytes).
+    #[must_use]
+    pub fn max_queued_bytes(mut self, bytes: u64) -> Self {
+        self.max_queued_bytes = bytes;
+        self
+    }
+
     /// Sets when a store on the local disk counts a change as stored. By default, the disk has it
     /// then, and a call that changes something waits for that.
     #[must_use]
@@ -194,7 +206,15 @@ impl SessionsBuilder {
         self
     }
 
-    /// Limits the resources that a session's commands may use.
+    /// Sets the time without output for which processes may outlive the shell of a command; 250 ms
+    /// by default. See [`CommandSpec::linger`](sandbox_core::CommandSpec::linger).
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.session.linger = linger;
+        self
+    }
+
+    /// Limits the resources that a session's commands may use, and the size of its directory.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.session.limits = limits;

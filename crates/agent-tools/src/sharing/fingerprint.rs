@@ -128,6 +128,7 @@ mod tests {
             artifact_label: String::new(),
             instructions: None,
             timeout: Duration::from_secs(1),
+            linger: Duration::ZERO,
             limits: Limits::default(),
             tier: Tier::Namespaces,
         }

@@ -91,7 +91,7 @@ calls! {
     9: ReportStatus => SessionStatus, TransferError,
         |_, session| Ok(session.workspace.status().await);
     10: WrapCommand<'_> => String, ToolError,
-        |call, session| session.wrap_command(&call.command, call.timeout);
+        |call, session| session.wrap_command(&call.command, call.timeout, call.linger);
     11: Delete => (), CloseError,
         |_, session| session.delete().await;
     12: ReadHistory<'_> => Vec<HistoryEntry>, TransferError,
@@ -110,6 +110,7 @@ calls! {
 pub(crate) struct Bash<'c> {
     pub(crate) command: Cow<'c, str>,
     pub(crate) timeout: Duration,
+    pub(crate) linger: Duration,
     #[serde(with = "base64_bytes")]
     pub(crate) stdin: Cow<'c, [u8]>,
     pub(crate) artifact_label: Cow<'c, str>,
@@ -203,4 +204,5 @@ pub(crate) struct CollectGarbage {
 pub(crate) struct WrapCommand<'c> {
     pub(crate) command: Cow<'c, str>,
     pub(crate) timeout: Duration,
+    pub(crate) linger: Duration,
 }

@@ -112,6 +112,9 @@ struct BashInput {
 pub struct BashOptions {
     /// The time limit of the command; by default that of the session (120 s).
     pub timeout: Option<Duration>,
+    /// The time without output for which processes may outlive the shell; by default that of the
+    /// session (250 ms).
+    pub linger: Option<Duration>,
     /// The standard input of the command.
     pub stdin: Vec<u8>,
 }
@@ -150,11 +153,12 @@ impl Session {
         command: &str,
         options: BashOptions,
     ) -> Result<BashOutput, ToolError> {
-        let BashOptions { timeout, stdin } = options;
+        let BashOptions { timeout, linger, stdin } = options;
         let result = self
             .run(Bash {
                 command: command.into(),
                 timeout: timeout.unwrap_or(self.settings.timeout),
+                linger: linger.unwrap_or(self.settings.linger),
                 stdin: stdin.into(),
                 artifact_label: self.settings.artifact_label.as_str().into(),
             })
@@ -170,7 +174,7 @@ impl LocalSession {
         let sandbox = self.sandbox();
         let mut spec = self.command_spec(&call.command, &sandbox);
         spec.stdin = call.stdin.into_owned();
-        spec.timeout = call.timeout;
+        (spec.timeout, spec.linger) = (call.timeout, call.linger);
         let ran = match sandbox.exec(spec).await {
             Ok(ran) => ran,
             Err(_) if self.workspace.is_lost() => {

@@ -3,6 +3,7 @@
 mod cli;
 mod closing;
 mod kills;
+mod limits;
 mod listing;
 mod mcp;
 mod ownership;

@@ -93,6 +93,16 @@ fn exit_codes_are_those_of_a_shell() {
 }
 
 #[test]
+fn processes_that_outlive_the_shell_are_named() {
+    let fixture = Fixture::new(OPEN);
+    let (code, _, text) = fixture.run(&["-c", "sleep 1000 & exit 3"]);
+    assert_eq!((code, text.trim_end()), (3, "agent-tools: killed after the command: sleep"));
+    let lingers = ["--linger", "100", "-c", "(sleep 0.5; echo late > file) & exit 4"];
+    assert_eq!(fixture.run(&lingers), (4, String::new(), String::new()));
+    assert_eq!(std::fs::read(fixture.dir.path().join("file")).unwrap(), b"late\n");
+}
+
+#[test]
 fn relative_settings_begin_in_the_working_directory() {
     let fixture = Fixture::new(OPEN);
     std::fs::write(fixture.dir.path().join("denied"), "as it was").unwrap();

@@ -33,7 +33,7 @@ impl Fixture {
         Self::with(SessionsBuilder::protect_names)
     }
 
-    fn with(change: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Self {
+    pub(crate) fn with(change: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(InMemory::new());
         let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));

@@ -90,6 +90,7 @@ impl Shared {
         changes.directories.retain(|entry| self.reported.is_pending(&entry.path));
         changes.symlinks.retain(|entry| self.reported.is_pending(&entry.path));
         self.take_outdated(&mut changes).await;
+        self.take_surplus(&mut changes);
         let batches = self.claim(changes);
         let is_tried = !batches.is_empty();
         let on_outcome = |path, outcome| self.reported.add_completed_late(path, outcome);

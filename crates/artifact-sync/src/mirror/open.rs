@@ -288,6 +288,7 @@ impl Parts {
             projection: has_projection,
             ownership,
             retention,
+            max_queued_bytes,
             boot,
             ..
         } = self.settings;
@@ -333,6 +334,7 @@ impl Parts {
             held: AsyncMutex::default(),
             collecting: AsyncMutex::default(),
             retention,
+            max_queued_bytes,
             boot,
             compared: AtomicU64::default(),
             is_refilling: AtomicBool::default(),

@@ -67,6 +67,8 @@ pub(super) struct Shared {
     pub(super) collecting: AsyncMutex<()>,
     /// Time for which the log keeps what it no longer needs.
     pub(super) retention: Duration,
+    /// Maximum size of the files that batches are storing.
+    pub(super) max_queued_bytes: u64,
     /// Start of the machine; `None` if it is unknown.
     pub(super) boot: Option<Boot>,
     /// Number up to which the projection was compared with the log by this process.

@@ -23,6 +23,7 @@ mod owners;
 mod places;
 mod power;
 mod projection;
+mod queue;
 mod racy;
 mod recreated;
 mod refresh;

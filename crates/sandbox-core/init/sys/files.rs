@@ -12,6 +12,7 @@ pub const O_DIRECTORY: usize = ARCHITECTURE.o_directory;
 pub const O_CREAT_EXCL: usize = 0o300;
 const O_NOFOLLOW: usize = ARCHITECTURE.o_nofollow;
 pub const O_WRONLY: usize = 1;
+pub const O_ACCESS_MODE: usize = 3;
 
 pub fn close(fd: Fd) {
     let _ = sys!(close, fd);
@@ -81,8 +82,8 @@ pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize> {
     sys!(write, fd, bytes.as_ptr(), bytes.len())
 }
 
-/// `struct statx`. Init reads the mode at offset 28, the inode at 32, the size at 40, the device at
-/// 136.
+/// `struct statx`. Init reads the mode at offset 28, the inode at 32, the size at 40, the numbers
+/// of a device file at 128, and the device with the file at 136.
 #[repr(C, align(8))]
 struct Statx([u8; 256]);
 
@@ -115,13 +116,28 @@ pub fn file_id(fd: Fd) -> Result<FileId> {
     Ok(id)
 }
 
-/// `S_IFLNK` and `S_IFDIR` (`inode(7)`).
+/// `S_IFLNK`, `S_IFDIR` and `S_IFCHR` (`inode(7)`).
 const SYMLINK: u16 = 0o120_000;
 const DIRECTORY: u16 = 0o040_000;
+const CHARACTER_DEVICE: u16 = 0o020_000;
 
 fn file_type(fd: Fd) -> Result<u16> {
-    let Statx(bytes) = statx(fd)?;
-    Ok(u16::from_le_bytes([bytes[28], bytes[29]]) & 0o170_000)
+    statx(fd).map(|stat| type_of(&stat))
+}
+
+fn type_of(Statx(bytes): &Statx) -> u16 {
+    u16::from_le_bytes([bytes[28], bytes[29]]) & 0o170_000
+}
+
+/// Returns the major and the minor number of a character device, or `None` for another file.
+pub fn character_device(fd: Fd) -> Result<Option<(u32, u32)>> {
+    let stat = statx(fd)?;
+    let number = |at: usize| {
+        let mut word = [0; 4];
+        word.copy_from_slice(&stat.0[at..at + 4]);
+        u32::from_le_bytes(word)
+    };
+    Ok((type_of(&stat) == CHARACTER_DEVICE).then(|| (number(128), number(132))))
 }
 
 pub fn is_directory(fd: Fd) -> Result<bool> {

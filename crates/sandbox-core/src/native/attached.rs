@@ -15,11 +15,12 @@ use super::connection::Connection;
 use super::outcome::{Message, Outcome, next_message};
 use super::refresh::{Mounts, Settled};
 use super::request;
+use super::size::SizeWatch;
 use super::stdio::{Pumps, Stdio};
 use super::terminal::{Job, Terminal, continue_is_certain, stop};
 use super::wire;
 use crate::internal::blocking;
-use crate::sandbox::{CommandSpec, CommandStatus, ExecError, Quarantined, exit_code};
+use crate::sandbox::{CommandSpec, CommandStatus, ExecError, Limit, Quarantined, exit_code};
 
 /// `SIGCONT`, `SIGSTOP`, `SIGTSTP`, `SIGTTIN`, `SIGTTOU` and `SIGWINCH` (`signal(7)`).
 const CONTINUE: i32 = 18;
@@ -46,6 +47,9 @@ pub struct AttachedCommand {
     lingers_until: Option<Instant>,
     /// Names of those processes.
     killed: Vec<String>,
+    size: SizeWatch,
+    /// The size of the session directory has ended the command.
+    outgrew: bool,
     /// The caller has asked for the next stop.
     is_stop_requested: bool,
     connection: Arc<Connection>,
@@ -91,6 +95,8 @@ pub(super) async fn start(
         linger: spec.linger,
         lingers_until: None,
         killed: Vec::new(),
+        size: connection.size().watch(),
+        outgrew: false,
         is_stop_requested: false,
         connection,
         mounts,
@@ -177,6 +183,11 @@ impl AttachedCommand {
                     let _ = rustix::net::shutdown(self.signals.as_ref(), Shutdown::Write);
                     continue;
                 }
+                () = self.size.exceeded(), if !self.outgrew => {
+                    self.outgrew = true;
+                    let _ = rustix::net::shutdown(self.signals.as_ref(), Shutdown::Write);
+                    continue;
+                }
             };
             match message {
                 Message::Stopped(signal) if self.is_for_caller(signal) => {
@@ -187,7 +198,8 @@ impl AttachedCommand {
                 Message::Killed(names) => self.killed = names,
                 Message::Report(report) => {
                     let watched_creations = report.watched_creations;
-                    let outcome = Outcome { report, timed_out: false, killed: Vec::new() };
+                    let (killed, timed_out, outgrew) = (Vec::new(), false, self.outgrew);
+                    let outcome = Outcome { report, timed_out, outgrew, killed };
                     let status = outcome.status(self.connection.shell(), &self.cwd)?;
                     self.reported = Some((status, watched_creations));
                 }
@@ -205,8 +217,14 @@ impl AttachedCommand {
         drop(self.terminal.take());
         let Settled { quarantined, sandbox_ended } =
             self.mounts.settle(self.began, watched_creations).await;
-        let killed = std::mem::take(&mut self.killed);
-        Ok(AttachedEvent::Ended(AttachedOutcome { status, killed, quarantined, sandbox_ended }))
+        let is_too_large = self.outgrew || self.size.is_exceeded().await;
+        Ok(AttachedEvent::Ended(AttachedOutcome {
+            status,
+            killed: std::mem::take(&mut self.killed),
+            limit: is_too_large.then_some(Limit::SessionSize),
+            quarantined,
+            sandbox_ended,
+        }))
     }
 
     /// Returns whether the caller must know that a signal has stopped the command. Gives the
@@ -257,6 +275,8 @@ pub struct AttachedOutcome {
     pub status: CommandStatus,
     /// Names of the processes that outlived the shell and were killed.
     pub killed: Vec<String>,
+    /// The size of the session directory, if it is above its limit.
+    pub limit: Option<Limit>,
     /// Files that the command created although the policy denies their paths.
     pub quarantined: Vec<Quarantined>,
     /// The reason for which the sandbox ended after the command, if it did.

@@ -116,11 +116,12 @@ impl NativeSandboxBuilder {
                 mounts
             }
         };
+        let report = probe::enforced(unix_sockets, init.setup, &resources);
         Ok(NativeSandbox::new(
-            Connection::new(init, session_dir)?,
+            Connection::new(init, session_dir, limits)?,
             CompiledPolicy { policy: policy.clone(), plan: mounts, private, has_namespaces: true },
             Path::new("/tmp"),
-            probe::enforced(unix_sockets, &resources),
+            report,
         ))
     }
 
@@ -151,11 +152,11 @@ impl NativeSandboxBuilder {
             plan::encode_rules(&list, &mounts.creation_rules, limits, attributes, group)
         })?;
         init.process.keep(temporary);
-        check_signals(init.landlock_abi, accepted)?;
-        let report = probe::enforced_by_landlock(&list, attributes, init.landlock_abi, &resources);
+        check_signals(init.setup.landlock_abi, accepted)?;
+        let report = probe::enforced_by_landlock(&list, attributes, init.setup, &resources);
         let policy = policy.clone();
         Ok(NativeSandbox::new(
-            Connection::new(init, session_dir)?,
+            Connection::new(init, session_dir, limits)?,
             CompiledPolicy { policy, plan: mounts, private: Vec::new(), has_namespaces: false },
             &temporary_dir,
             report,

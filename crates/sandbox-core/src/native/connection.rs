@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -18,9 +18,10 @@ use super::access::OwnerAccess;
 use super::error::{OpenError, host_error};
 use super::memory_file::memory_file;
 use super::process::{InitProcess, SETUP_TIMEOUT, StartedInit};
+use super::size::SizeLimit;
 use super::wire;
 use crate::internal::lock;
-use crate::sandbox::{CommandSpec, ExecError};
+use crate::sandbox::{CommandSpec, ExecError, Limits};
 
 /// Pause before a retry while the control socket is full.
 const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(1);
@@ -37,6 +38,7 @@ pub(super) struct Connection {
     init: InitProcess,
     shell: PathBuf,
     session_dir: OwnerAccess,
+    size: Arc<SizeLimit>,
     null: OwnedFd,
     /// The process that opened the session.
     owner: Pid,
@@ -52,7 +54,11 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(init: StartedInit, session_dir: &Path) -> Result<Self, OpenError> {
+    pub(super) fn new(
+        init: StartedInit,
+        session_dir: &Path,
+        limits: &Limits,
+    ) -> Result<Self, OpenError> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(host_error("open /dev/null"))?;
         let StartedInit { control, updates, process, .. } = init;
@@ -63,6 +69,7 @@ impl Connection {
             init: process,
             shell: find_shell(),
             session_dir: OwnerAccess::of(session_dir),
+            size: SizeLimit::new(session_dir.to_owned(), limits),
             null,
             owner: getpid(),
         })
@@ -84,6 +91,11 @@ impl Connection {
     /// Returns the directory in which a command starts.
     pub(super) fn working_dir<'s>(&'s self, spec: &'s CommandSpec) -> &'s Path {
         spec.cwd.as_deref().unwrap_or(self.session_dir.path())
+    }
+
+    /// Returns the limit on the size of the session directory.
+    pub(super) fn size(&self) -> &Arc<SizeLimit> {
+        &self.size
     }
 
     /// Returns to the owner the permissions on the session directory that a command took.

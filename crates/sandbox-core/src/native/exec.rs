@@ -16,7 +16,7 @@ use super::request;
 use super::streams::{Activity, CommandPipes, capture, command_pipes, pipe_pair};
 use super::wire;
 use crate::sandbox::streams::feed;
-use crate::sandbox::{CommandOutput, CommandSpec, ExecError};
+use crate::sandbox::{CommandOutput, CommandSpec, ExecError, Limit};
 
 /// Runs a command to its end, then prestarts a shell for the next one.
 pub(super) async fn exec(
@@ -38,9 +38,10 @@ pub(super) async fn exec(
     let stderr = pipe::Receiver::from_owned_fd(pipes.stderr).map_err(host("use a pipe"))?;
     let channel = UnixStream::from_std(pipes.channel).map_err(host("use a socket"))?;
     let activity = Activity::new();
+    let mut size = connection.size().watch();
     let quiet = activity.wait_for_silence(spec.linger);
     let (outcome, stdout, stderr, ()) = tokio::join!(
-        wait_exit(channel, spec.timeout, quiet),
+        wait_exit(channel, spec.timeout, &mut size, quiet),
         capture(stdout, spec.max_output_bytes, connection.null(), &activity),
         capture(stderr, spec.max_output_bytes, connection.null(), &activity),
         feed(stdin, &spec.stdin),
@@ -49,6 +50,10 @@ pub(super) async fn exec(
     let status = outcome.status(connection.shell(), connection.working_dir(&spec))?;
     let Settled { quarantined, sandbox_ended } =
         guard.complete(outcome.report.watched_creations).await;
+    let mut limit = outcome.limit();
+    if limit.is_none() && size.is_exceeded().await {
+        limit = Some(Limit::SessionSize);
+    }
     let read = host("read the output");
     let output = CommandOutput {
         stdout: stdout.map_err(read)?,
@@ -56,7 +61,7 @@ pub(super) async fn exec(
         status,
         quarantined,
         sandbox_ended,
-        limit: outcome.limit(),
+        limit,
         killed: outcome.killed,
         elapsed: started.elapsed(),
     };

@@ -43,6 +43,10 @@ fn start(plan: &[u8]) -> Option<StartedInit> {
     }
 }
 
+fn connect(init: StartedInit, dir: &Path) -> Connection {
+    Connection::new(init, dir, &Limits::default()).unwrap()
+}
+
 /// Inserts the path of a control group, of which an encoded plan has none.
 fn with_group(plan: &[u8], group: &Path) -> Vec<u8> {
     let count = |at: usize| u32::from_le_bytes(plan[at..at + 4].try_into().unwrap()) as usize;
@@ -69,7 +73,7 @@ fn an_update_follows_no_symlink() {
     symlink("real", dir.join("way")).unwrap();
     symlink("real/file", dir.join("link")).unwrap();
     let Some(init) = start(&encoded(&mounts())) else { return };
-    let connection = Connection::new(init, &dir).unwrap();
+    let connection = connect(init, &dir);
     let hide = |path: &str| {
         let op = MountOp::HideFile { path: dir.join(path) };
         let body = plan::encode_additions(&[op], &CreationRules::default());
@@ -114,8 +118,9 @@ async fn a_notified_call_without_a_row_is_refused() {
             filter::notify_instead_of(&mut encoded, "renameat2", number);
         }
         let Some(init) = start(&encoded) else { return };
+        let setup = init.setup;
         let sandbox = NativeSandbox::new(
-            Connection::new(init, &dir).unwrap(),
+            connect(init, &dir),
             CompiledPolicy {
                 policy: Policy::session(&dir).build().unwrap(),
                 plan,
@@ -125,6 +130,7 @@ async fn a_notified_call_without_a_row_is_refused() {
             Path::new("/tmp"),
             probe::enforced(
                 UnixSockets::Denied,
+                setup,
                 &Resources::Processes { why: "not wanted".to_owned() },
             ),
         );
@@ -145,7 +151,7 @@ fn is_alive(pid: u32) -> bool {
 #[test]
 fn a_child_of_the_host_gets_an_error_and_ends_nothing() {
     let Some(init) = start(&encoded(&mounts())) else { return };
-    let mut connection = Connection::new(init, Path::new("/")).unwrap();
+    let mut connection = connect(init, Path::new("/"));
     let pid = connection.init_pid();
     assert!(connection.check_process().is_ok());
     connection.pretend_to_be_inherited();
@@ -161,7 +167,7 @@ fn a_child_of_the_host_gets_an_error_and_ends_nothing() {
 #[tokio::test]
 async fn closing_waits_for_no_process_that_inherited_the_socket() {
     let Some(init) = start(&encoded(&mounts())) else { return };
-    let connection = Connection::new(init, Path::new("/")).unwrap();
+    let connection = connect(init, Path::new("/"));
     let inherited = Stdio::from(connection.copy_of_control());
     let mut child = Command::new("sleep").arg("1000").stdin(inherited).spawn().unwrap();
     connection.end().await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 
+use super::size::SizeWatch;
 use super::wire;
 use crate::sandbox::{CommandStatus, ExecError, Limit};
 
@@ -38,18 +39,21 @@ impl Report {
 pub(super) struct Outcome {
     pub(super) report: Report,
     pub(super) timed_out: bool,
+    /// The size of the session directory ended the command.
+    pub(super) outgrew: bool,
     /// Names of the processes that outlived the shell and were killed.
     pub(super) killed: Vec<String>,
 }
 
 impl Outcome {
-    /// Returns the limit that the command's control group reports.
+    /// Returns the limit that the command's control group reports, or the size of the session
+    /// directory.
     pub(super) fn limit(&self) -> Option<Limit> {
         match self.report.limit {
             wire::LIMIT_MEMORY => Some(Limit::Memory),
             wire::LIMIT_PROCESSES => Some(Limit::Processes),
             wire::LIMIT_PROCESSOR_TIME => Some(Limit::CpuTime),
-            _ => None,
+            _ => self.outgrew.then_some(Limit::SessionSize),
         }
     }
 
@@ -78,16 +82,18 @@ impl Outcome {
 
 /// Waits for the report of a command. After the timeout, closes the host's sending side of the
 /// channel; the worker then kills everything and reports. Does the same when processes have
-/// outlived the shell and `quiet` has returned.
+/// outlived the shell and `quiet` has returned, and when the session directory is too large.
 pub(super) async fn wait_exit(
     channel: UnixStream,
     timeout: Duration,
+    size: &mut SizeWatch,
     quiet: impl Future<Output = ()>,
 ) -> Result<Outcome, ExecError> {
     let (receiver, sender) = channel.into_split();
     let mut sender = Some(sender);
     let (mut quiet, mut timeout) = (pin!(quiet), pin!(tokio::time::sleep(timeout)));
     let (mut is_lingering, mut timed_out, mut killed) = (false, false, Vec::new());
+    let mut outgrew = false;
     loop {
         let message = tokio::select! {
             biased;
@@ -101,18 +107,24 @@ pub(super) async fn wait_exit(
                 (sender, timed_out) = (None, !is_lingering);
                 continue;
             }
+            () = size.exceeded(), if sender.is_some() => {
+                (sender, outgrew) = (None, true);
+                continue;
+            }
         };
         match message {
-            Ok(Message::Report(report)) => return Ok(Outcome { report, timed_out, killed }),
+            Ok(Message::Report(report)) => {
+                return Ok(Outcome { report, timed_out, outgrew, killed });
+            }
             Ok(Message::Lingers) => is_lingering = true,
             Ok(Message::Killed(names)) => killed = names,
             Ok(Message::Stopped(_)) => {}
             // A worker that had not started the command yet exits without a report. Then no process
             // of the command is alive either.
-            Err(_) if timed_out => {
+            Err(_) if timed_out || outgrew => {
                 let (kind, value) = (wire::RESULT_SIGNALED, SIGKILL);
                 let report = Report { kind, value, limit: wire::LIMIT_NONE, watched_creations: 0 };
-                return Ok(Outcome { report, timed_out, killed });
+                return Ok(Outcome { report, timed_out, outgrew, killed });
             }
             Err(error) => return Err(error),
         }

@@ -10,6 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use super::cgroup::SessionGroup;
 use super::encoder::Encoder;
 use super::filter::{self, Attributes, UnixSockets};
+use super::settings;
 use super::wire;
 use crate::sandbox::Limits;
 
@@ -45,6 +46,7 @@ pub(super) fn encode(
         of_workers: filter::worker_program(),
     };
     let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, &filters, group);
+    settings::encode(&mut plan, limits);
     plan.operations(&mounts.ops, limits);
     plan.creation_rules(&mounts.creation_rules);
     plan.0
@@ -91,6 +93,8 @@ pub(super) fn encode_rules(
         of_workers: filter::worker_program_without_namespaces(attributes),
     };
     let mut plan = head(wire::TIER_LANDLOCK, 0, limits, &filters, group);
+    // The settings of the host are not the session's.
+    plan.count(0);
     plan.count(list.rules.len() + DEVICES.len() + FACTS.len());
     let mut rule = |argument, path: &Path| {
         plan.u32(wire::OP_ALLOW);

@@ -5,7 +5,8 @@ use policy::{AllowList, CreationRules, MountPlan};
 use super::error::{OpenError, host_error};
 use super::filter::{Attributes, UnixSockets};
 use super::launch::{Resources, launch};
-use super::{cgroup, plan};
+use super::process::Setup;
+use super::{cgroup, plan, wire};
 use crate::sandbox::{Enforcement, EngineReport, Limits, Tier};
 
 const NATIVE: &str = "native";
@@ -23,7 +24,7 @@ pub fn probe(tier: &Tier) -> EngineReport {
             let opened = UnixSockets::own().map_err(host_error("read random numbers"));
             let launched = opened.and_then(|sockets| {
                 launch(&limits, None, |group| plan::encode(&mounts, &limits, sockets, group))
-                    .map(|(_, resources)| enforced(sockets, &resources))
+                    .map(|(init, resources)| enforced(sockets, init.setup, &resources))
             });
             launched.unwrap_or_else(|error| unavailable(NATIVE, &error))
         }
@@ -34,7 +35,7 @@ pub fn probe(tier: &Tier) -> EngineReport {
                 plan::encode_rules(&list, &rules, &limits, attributes, group)
             }) {
                 Ok((init, resources)) => {
-                    enforced_by_landlock(&list, attributes, init.landlock_abi, &resources)
+                    enforced_by_landlock(&list, attributes, init.setup, &resources)
                 }
                 Err(error) => unavailable(LANDLOCK, &error),
             }
@@ -44,7 +45,27 @@ pub fn probe(tier: &Tier) -> EngineReport {
 
 /// Returns the report of an open sandbox on the namespace tier, which opens with every layer or not
 /// at all.
-pub(super) fn enforced(unix_sockets: UnixSockets, resources: &Resources) -> EngineReport {
+pub(super) fn enforced(
+    unix_sockets: UnixSockets,
+    setup: Setup,
+    resources: &Resources,
+) -> EngineReport {
+    let mut gaps = Vec::new();
+    if let Resources::Processes { why } = resources {
+        gaps.extend([without_group(why), UNLIMITED_WITHOUT_GROUP.to_owned()]);
+        if rustix::process::geteuid().is_root() && !plan::limits_processes() {
+            let gap = "the number of processes is not limited for root before Linux 6.14";
+            gaps.push(gap.to_owned());
+        }
+    }
+    for (flag, objects) in [
+        (wire::BOUND_INOTIFY, "inotify instances and watches are not limited"),
+        (wire::BOUND_IPC, "objects of System V IPC are not limited for this user (Linux 5.19)"),
+    ] {
+        if setup.unbounded & flag != 0 {
+            gaps.push(format!("{objects}, because the kernel denies the settings"));
+        }
+    }
     EngineReport {
         engine: NATIVE,
         filesystem: Enforcement::Full,
@@ -55,19 +76,16 @@ pub(super) fn enforced(unix_sockets: UnixSockets, resources: &Resources) -> Engi
             UnixSockets::Allowed => weaker(&["the policy allows Unix sockets, and with them \
                                               every socket that the session can see"]),
         },
-        resources: match resources {
-            Resources::Group => Enforcement::Full,
-            Resources::Processes { why } => {
-                let mut gaps = vec![without_group(why)];
-                if rustix::process::geteuid().is_root() && !plan::limits_processes() {
-                    let gap = "the number of processes is not limited for root before Linux 6.14";
-                    gaps.push(gap.to_owned());
-                }
-                weaker(&gaps)
-            }
-        },
+        resources: if gaps.is_empty() { Enforcement::Full } else { weaker(&gaps) },
     }
 }
+
+/// Resources that only a control group bounds; see [`Limits`].
+const UNLIMITED_WITHOUT_GROUP: &str = "shared memory, files in memory, buffers of sockets and \
+                                       pipes, and memory of the kernel are not limited";
+/// Resources that the Landlock tier shares with the other programs of the user.
+const SHARED_WITH_USER: &str = "inotify instances and watches are limited together with all \
+                                others of the user";
 
 /// Returns the gap of a session without a control group, with the reason and the remedy.
 fn without_group(why: &str) -> String {
@@ -82,11 +100,11 @@ fn without_group(why: &str) -> String {
 pub(super) fn enforced_by_landlock(
     list: &AllowList,
     attributes: Attributes,
-    abi: u32,
+    setup: Setup,
     resources: &Resources,
 ) -> EngineReport {
     let mut processes = vec!["process ids of the host can be guessed"];
-    if abi < SCOPES_SINCE {
+    if setup.landlock_abi < SCOPES_SINCE {
         processes.push("signals reach every process of the user");
     }
     EngineReport {
@@ -96,12 +114,16 @@ pub(super) fn enforced_by_landlock(
         processes: weaker(&processes),
         system_calls: Enforcement::Full,
         resources: match resources {
-            Resources::Group => weaker(&["temporary files are not limited as a whole"]),
+            Resources::Group => {
+                weaker(&["temporary files are not limited as a whole", SHARED_WITH_USER])
+            }
             Resources::Processes { why } => weaker(&[
                 without_group(why).as_str(),
+                UNLIMITED_WITHOUT_GROUP,
                 "the number of processes is limited together with all others of the user, and not \
                  for root",
                 "temporary files are not limited as a whole",
+                SHARED_WITH_USER,
             ]),
         },
     }

@@ -40,8 +40,16 @@ pub(super) struct StartedInit {
     /// Carries updates of the mounts.
     pub(super) updates: OwnedFd,
     pub(super) process: InitProcess,
+    pub(super) setup: Setup,
+}
+
+/// Facts about the kernel that init has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Setup {
     /// The kernel's version of Landlock; 0 if the session does not use it.
     pub(super) landlock_abi: u32,
+    /// `BOUND_…` flags of the objects that the kernel does not limit for this user.
+    pub(super) unbounded: u32,
 }
 
 /// The process of a session's init. Dropping it releases the session's resources after init has
@@ -94,7 +102,7 @@ pub(super) fn start(
     // Init may report first that it is ready.
     let ready = wait_ready(&control);
     let _ = launcher.wait();
-    let (pid, landlock_abi) = ready?;
+    let (pid, setup) = ready?;
     let pidfd =
         rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(host_error("watch init"))?;
     if let Some(group) = &mut group {
@@ -102,7 +110,7 @@ pub(super) fn start(
     }
     let kept = Mutex::new(KeptResources { _group: group, temporary: None });
     let process = InitProcess { pid, pidfd, kept, is_disowned: false };
-    Ok(StartedInit { control, updates, process, landlock_abi })
+    Ok(StartedInit { control, updates, process, setup })
 }
 
 /// Sends init a descriptor of this process. A child of this process that inherits the control
@@ -179,25 +187,25 @@ fn reap(pidfd: &OwnedFd, kept: KeptResources) {
 /// A message of the launcher or of init during the setup.
 enum SetupMessage {
     Init(Pid),
-    Ready { landlock_abi: u32 },
+    Ready(Setup),
     Failed(OpenError),
 }
 
 /// Waits until the launcher has reported init's process id and init is ready. Returns both the id
-/// and the version of Landlock.
+/// and the facts that init reports.
 ///
 /// Kills and reaps init if the setup failed.
-fn wait_ready(control: &OwnedFd) -> Result<(Pid, u32), OpenError> {
+fn wait_ready(control: &OwnedFd) -> Result<(Pid, Setup), OpenError> {
     let (mut pid, mut ready, mut failed) = (None, None, None);
     let failure = loop {
         match receive(control) {
             Ok(SetupMessage::Init(reported)) => pid = Some(reported),
-            Ok(SetupMessage::Ready { landlock_abi }) => ready = Some(landlock_abi),
+            Ok(SetupMessage::Ready(setup)) => ready = Some(setup),
             Ok(SetupMessage::Failed(error)) => failed = Some(error),
             Err(error) => break failed.unwrap_or(error),
         }
         match (pid, ready, failed.take()) {
-            (Some(pid), Some(abi), None) => return Ok((pid, abi)),
+            (Some(pid), Some(setup), None) => return Ok((pid, setup)),
             (Some(_), _, Some(error)) => break error,
             (_, _, rest) => failed = rest,
         }
@@ -236,8 +244,10 @@ fn parse(message: &[u8]) -> Result<SetupMessage, OpenError> {
     };
     match word(0) {
         Some(wire::MSG_READY) => {
-            let landlock_abi = word(4).ok_or_else(killed)?;
-            Ok(SetupMessage::Ready { landlock_abi })
+            let (Some(landlock_abi), Some(unbounded)) = (word(4), word(8)) else {
+                return Err(killed());
+            };
+            Ok(SetupMessage::Ready(Setup { landlock_abi, unbounded }))
         }
         Some(wire::MSG_INIT) => {
             let pid = word(4).and_then(|pid| Pid::from_raw(pid.cast_signed()));

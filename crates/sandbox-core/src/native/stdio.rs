@@ -18,6 +18,10 @@ use crate::sandbox::ExecError;
 /// Names of the standard streams.
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
 
+/// Minor numbers of the devices with the major number 1 that a session has its own mounts of; see
+/// `init/devices.rs`.
+const OWN: [u32; 5] = [3, 5, 7, 8, 9];
+
 /// The standard streams of one command.
 #[derive(Debug)]
 pub(super) struct Stdio {
@@ -56,7 +60,16 @@ impl Stdio {
             if kind == FileType::Directory {
                 return Err(ExecError::Stream { which: NAMES[number] });
             }
-            let is_file = matches!(kind, FileType::RegularFile | FileType::BlockDevice);
+            let is_file = match kind {
+                FileType::RegularFile | FileType::BlockDevice => true,
+                // The worker replaces those that every session has. A terminal stays one.
+                FileType::CharacterDevice => {
+                    let number = rustix::fs::minor(stat.st_rdev);
+                    let is_own = rustix::fs::major(stat.st_rdev) == 1 && OWN.contains(&number);
+                    !is_own && !rustix::termios::isatty(fd)
+                }
+                _ => false,
+            };
             let own = fd.try_clone_to_owned().map_err(|source| ExecError::Host {
                 operation: "inspect the standard streams",
                 source,

@@ -11,7 +11,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::MemfdFlags;
 use rustix::net::{
@@ -26,10 +26,11 @@ use super::process::PROGRAM;
 use super::refresh::Mounts;
 use super::registry::{MAX_COMMANDS, Registry};
 use super::request;
+use super::size::SizeWatch;
 use super::stdio::{Pumps, Stdio};
 use super::wire;
 use crate::internal::lock;
-use crate::sandbox::{CommandSpec, ExecError, REFUSED};
+use crate::sandbox::{CommandSpec, ExecError, Limit, REFUSED};
 
 /// Maximum time for a client to send its request, and for a busy session to accept the command.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -166,6 +167,10 @@ struct Started {
     mounts: Arc<Mounts>,
     began: SystemTime,
     pumps: Pumps,
+    size: SizeWatch,
+    /// Another descriptor of the client's end of the channel. The command ends when both are
+    /// closed, and this thread notices when the client exits.
+    channel: UnixStream,
     _running: Counted,
 }
 
@@ -207,19 +212,44 @@ impl Session {
             |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX).to_le_bytes();
         let times = [milliseconds(spec.timeout), milliseconds(spec.linger)].concat();
         send(client, &times, channel.as_fd())?;
-        Ok(Started { mounts, began, pumps, _running: running })
+        let size = connection.size().watch();
+        Ok(Started { mounts, began, pumps, size, channel, _running: running })
     }
 }
 
 impl Started {
+    /// Waits until the client has received the report, and ends the command if the session
+    /// directory becomes too large. Returns the report, and whether that happened.
+    fn receive_report(
+        &mut self,
+        mut client: &UnixStream,
+    ) -> Option<([u8; wire::REPORT_BYTES], bool)> {
+        let mut outgrew = false;
+        loop {
+            let due = self.size.due().filter(|_| !outgrew);
+            let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
+            let wait = wait.map(|wait| wait.max(Duration::from_millis(1)));
+            client.set_read_timeout(wait).ok()?;
+            let mut report = [0; wire::REPORT_BYTES];
+            // The client sends the report in one piece.
+            match client.read_exact(&mut report) {
+                Ok(()) => return Some((report, outgrew)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    outgrew = self.size.check();
+                    if outgrew {
+                        let _ = self.channel.shutdown(std::net::Shutdown::Write);
+                    }
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// Waits until the client has received the report of its command. Then answers with an exit
     /// code that replaces that of a command that succeeded, and with a text.
-    fn finish(self, mut client: &UnixStream) {
-        let Self { mounts, began, pumps, _running } = self;
-        let mut report = [0; wire::REPORT_BYTES];
-        if client.set_read_timeout(None).is_err() || client.read_exact(&mut report).is_err() {
-            return;
-        }
+    fn finish(mut self, client: &UnixStream) {
+        let Some((report, outgrew)) = self.receive_report(client) else { return };
+        let Self { mounts, began, pumps, size, .. } = self;
         pumps.finish();
         let [.., a, b, c, d] = report;
         let settled = mounts.settle_blocking(began, u32::from_le_bytes([a, b, c, d]));
@@ -229,6 +259,9 @@ impl Started {
             text += &format!("sandbox: the session has ended: {reason}\n");
         }
         let code = if text.is_empty() { 0 } else { REFUSED };
+        if outgrew || size.is_exceeded_blocking() {
+            text += &format!("sandbox: limit reached: {}\n", Limit::SessionSize.name());
+        }
         let text = text.as_bytes();
         let text = &text[..text.len().min(wire::MAX_NOTICE_BYTES - 4)];
         answer(client, &[&code.to_le_bytes()[..], text].concat());

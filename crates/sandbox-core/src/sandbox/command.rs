@@ -86,7 +86,8 @@ pub struct CommandOutput {
     /// Names of the processes that outlived the shell and were killed: the children that it and
     /// its programs left behind.
     pub killed: Vec<String>,
-    /// The limit that the kernel reports for the command as a whole.
+    /// The limit that the kernel reports for the command as a whole, or the size of the session
+    /// directory.
     /// [`CommandOutput::limit_reached`] also derives limits from the status and the output.
     pub limit: Option<Limit>,
     /// Time from the request to the last byte of output.

@@ -10,6 +10,11 @@ use std::time::Duration;
 /// whole. A lower limit of the host takes precedence. Limits of a whole command need a control
 /// group for the session; [`EngineReport::resources`](super::EngineReport) reports whether it has
 /// one.
+///
+/// Without a control group, these have no limit: shared anonymous memory (`MAP_SHARED`), files in
+/// memory (`memfd_create(2)`), buffers of Unix and network sockets, and memory of the kernel such
+/// as page tables and cached names. Buffers of pipes have one limit for all processes of the user
+/// (`pipe(7)`). With or without a group, a command can lock a file that it can read (`flock(2)`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -38,6 +43,30 @@ pub struct Limits {
     /// each). An empty file takes nothing of `tmp_mib`, but about 800 bytes of kernel memory.
     /// `/dev/shm` has room for 64 MiB and 16,384 files.
     pub tmp_files: u32,
+    /// Maximum number of bytes that the files of the session directory take on the disk (10 GiB).
+    /// Holes of sparse files take none. `u64::MAX` for both this and `session_files` turns the
+    /// limits off.
+    ///
+    /// The directory is counted every two seconds while a command runs, or less often if it has
+    /// very many files. If it is above a limit and has grown during the command by more than 1 MiB
+    /// or 16 files, all processes of the command are killed. So a command can delete files. The
+    /// limits are also checked after each command. Files that a command has open and has deleted do
+    /// not count; they end with it.
+    pub session_bytes: u64,
+    /// Maximum number of files and directories in the session directory (1,000,000).
+    pub session_files: u64,
+    /// Maximum size of the segments of System V shared memory in a session, in MiB (512).
+    /// Semaphores and message queues are bounded too, to a few MiB.
+    ///
+    /// The kernel removes a segment when its last process has exited. A semaphore or a queue stays
+    /// until the session is closed. The Landlock tier denies all of these objects.
+    pub shared_memory_mib: u32,
+    /// Maximum number of inotify instances of a session (32). The user has 128 by default, for all
+    /// sessions and other programs together. Not enforced on the Landlock tier.
+    pub inotify_instances: u32,
+    /// Maximum number of inotify watches of a session (16,384). Each takes about 1 KiB of kernel
+    /// memory. Not enforced on the Landlock tier.
+    pub inotify_watches: u32,
     /// Location of the session's control group.
     pub cgroups: Cgroups,
 }
@@ -68,6 +97,11 @@ impl Default for Limits {
             cpu_time: None,
             tmp_mib: 512,
             tmp_files: 128 << 10,
+            session_bytes: 10 << 30,
+            session_files: 1_000_000,
+            shared_memory_mib: 512,
+            inotify_instances: 32,
+            inotify_watches: 16 << 10,
             cgroups: Cgroups::Automatic,
         }
     }
@@ -91,17 +125,21 @@ pub enum Limit {
     FileSize,
     /// Output. The command wrote more than the engine keeps.
     Output,
+    /// Bytes or files of the session directory. The command was killed, or had exited already and
+    /// the directory is above the limit.
+    SessionSize,
 }
 
 impl Limit {
     /// All limits.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::WallTime,
         Self::CpuTime,
         Self::Memory,
         Self::Processes,
         Self::FileSize,
         Self::Output,
+        Self::SessionSize,
     ];
 
     /// Returns the name for programs, such as `cpuTime`.
@@ -113,6 +151,7 @@ impl Limit {
             Self::Processes => "processes",
             Self::FileSize => "fileSize",
             Self::Output => "output",
+            Self::SessionSize => "sessionSize",
         }
     }
 
@@ -125,6 +164,7 @@ impl Limit {
             Self::Processes => "number of processes",
             Self::FileSize => "file size",
             Self::Output => "output",
+            Self::SessionSize => "size of the session directory",
         }
     }
 }

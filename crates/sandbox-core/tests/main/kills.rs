@@ -31,7 +31,7 @@ async fn killing_the_host_ends_its_sessions() {
 
 /// Returns copies of the sockets of this process, as a child gets them that does not execute a
 /// program.
-fn copies_of_sockets() -> Vec<std::os::fd::OwnedFd> {
+pub(crate) fn copies_of_sockets() -> Vec<std::os::fd::OwnedFd> {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
     let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
     let is_socket = |fd: &std::fs::DirEntry| {

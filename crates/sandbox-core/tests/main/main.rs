@@ -29,6 +29,8 @@ mod linger;
 #[cfg(feature = "native")]
 mod modes;
 #[cfg(feature = "native")]
+mod namespace_limits;
+#[cfg(feature = "native")]
 mod native;
 #[cfg(feature = "native")]
 mod obstacles;
@@ -36,6 +38,8 @@ mod obstacles;
 mod prestart;
 #[cfg(feature = "native")]
 mod reruns;
+#[cfg(feature = "native")]
+mod size;
 #[cfg(feature = "native")]
 mod sockets;
 #[cfg(feature = "srt")]

@@ -37,7 +37,7 @@ fn the_engine_works_for_an_ordinary_user() {
     run.args(&IN_SIGHT[1..]).args(ORDINARY_USER).arg(program).env(BASE, "/mnt");
     let run = run
         .args(["prestart::", "native::", "files::", "escapes::", "limits::"])
-        .args(["linger::", "modes::", "sockets::", "wrapped::"])
+        .args(["linger::", "modes::", "size::", "sockets::", "wrapped::"])
         .env_remove("TMPDIR")
         .output();
     let Ok(run) = run else {
@@ -98,6 +98,7 @@ fn without_user_namespaces_the_other_tests_pass_on_landlock() {
             "linger::",
             "modes::",
             "native::",
+            "size::",
             "sockets::",
             "wrapped::",
         ]);

@@ -39,7 +39,8 @@ pub struct BashOutput {
     #[serde(skip_serializing_if = "is_false")]
     pub timed_out: bool,
     /// The limit of the session that the command reached, if one is known: `memory`, `processes`,
-    /// `cpuTime` or `fileSize`.
+    /// `cpuTime`, `fileSize` or `sessionSize`. A command that leaves too large a session directory
+    /// may have exited by itself.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "parse_limit")]
     pub limit_reached: Option<FixedText>,
     /// Names of the processes that outlived the command's shell and were killed, at most 20.

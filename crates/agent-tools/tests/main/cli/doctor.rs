@@ -47,6 +47,11 @@ fn doctor_names_every_layer_and_unreachable_runtimes() {
     {
         assert!(ran.stdout.contains(word), "{word}: {}", ran.stdout);
     }
+    let limits = ["session       10 GiB and 1000000 files", "inotify       32 instances"];
+    for limit in limits.into_iter().chain(["upload queue  10 GiB of files", "linger        250 ms"])
+    {
+        assert!(ran.stdout.contains(limit), "{limit}: {}", ran.stdout);
+    }
     let store = format!("store           {}", cli.home().join("store").display());
     assert!(ran.stdout.contains(&store), "{store}: {}", ran.stdout);
     let open =

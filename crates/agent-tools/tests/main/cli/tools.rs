@@ -50,6 +50,16 @@ fn the_limit_that_a_command_reached_is_printed() {
 }
 
 #[test]
+fn processes_outlive_the_shell_for_as_long_as_the_option_says() {
+    let cli = Cli::new();
+    let late = "(sleep 0.6; echo late) & echo early";
+    let killed = cli.run(&["bash", "--linger", "0", late]).ok();
+    assert_eq!(killed.stdout, "early\n");
+    assert!(killed.stderr.contains("killed after the command: bash"), "{}", killed.stderr);
+    assert_eq!(cli.run(&["bash", "--linger", "100", late]).ok().stdout, "early\nlate\n");
+}
+
+#[test]
 fn files_are_written_and_read_by_every_shape_of_a_path() {
     let cli = Cli::new();
     let written = cli.run_with(&["--json", "write-file", "/a/b.txt"], "content\n").ok().json();

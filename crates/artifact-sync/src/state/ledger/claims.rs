@@ -13,6 +13,12 @@ impl Ledger {
         self.claims.keys()
     }
 
+    /// Returns the size of the files that batches are storing.
+    pub(crate) fn claimed_bytes(&self) -> u64 {
+        let claimed = self.claims.keys().filter_map(|path| self.local.get(path));
+        claimed.map(|recorded| recorded.signature.size).fold(0, u64::saturating_add)
+    }
+
     /// Begins a batch.
     pub(crate) fn begin_batch(&mut self) -> Batch {
         self.last_batch += 1;

@@ -1,6 +1,8 @@
 //! The subcommand `doctor`: sandbox layers, runtimes, store and variables of this machine, and
 //! remedies.
 
+mod limits;
+
 use std::process::ExitCode;
 
 use agent_tools::{Enforcement, Tier};
@@ -12,6 +14,8 @@ use crate::options::SessionArgs;
 use crate::output::outln;
 use crate::schemes::{self, Scheme};
 
+use limits::LimitLine;
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
@@ -22,6 +26,7 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     weaker: Option<&'static str>,
     layers: Vec<Layer>,
+    limits: Vec<LimitLine>,
     runtimes: Vec<Runtime>,
     node_path: Option<String>,
     home: String,
@@ -124,6 +129,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         is_open: engine.is_usable(),
         weaker,
         layers: layers.into(),
+        limits: limits::of_sessions(),
         runtimes,
         node_path: sessions.runtimes().node_path.as_ref().map(|path| path.display().to_string()),
         home: sessions.home().path().display().to_string(),
@@ -148,6 +154,10 @@ fn show(report: &Report) {
     }
     if let Some(weaker) = report.weaker {
         outln!("  {:<13} {weaker}", "weaker");
+    }
+    outln!("limits");
+    for limit in &report.limits {
+        outln!("  {:<13} {}", limit.name, limit.limit);
     }
     outln!("runtimes");
     for runtime in &report.runtimes {

@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use agent_tools::Home;
 use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, UnenforcedReason};
+use agent_tools::{Home, printable};
 use clap::Args;
-use sandbox_core::{AttachedEvent, CommandSpec, NativeSandbox, Sandbox as _, Tier};
+use sandbox_core::{AttachedEvent, CommandSpec, Limits, NativeSandbox, Sandbox as _, Tier};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -23,6 +24,15 @@ pub(crate) struct SandboxArgs {
     /// Settings (JSON) [default: ~/.srt-settings.json; without that file nothing is writable].
     #[arg(short, long, value_name = "FILE", env = "AGENT_TOOLS_SETTINGS")]
     settings: Option<PathBuf>,
+    /// Time for which processes may outlive the shell.
+    #[arg(
+        long,
+        value_name = "SECS",
+        default_value = "0.25",
+        value_parser = super::tools::seconds_or_none,
+        env = "AGENT_TOOLS_LINGER"
+    )]
+    linger: Duration,
     /// Command line for bash, instead of a program and its arguments.
     #[arg(short = 'c', value_name = "CMD", allow_hyphen_values = true)]
     script: Option<String>,
@@ -54,7 +64,11 @@ pub(crate) async fn run(
         }
         (None, []) => return Err(Failure::usage("no command is given")),
     };
+    // The working directory is one of the user, and may be larger than a session.
+    let mut limits = Limits::default();
+    (limits.session_bytes, limits.session_files) = (u64::MAX, u64::MAX);
     let sandbox = NativeSandbox::builder(&policy, &cwd)
+        .limits(limits)
         .tier(tier.clone())
         .open()
         .map_err(Failure::not_run)?;
@@ -63,6 +77,7 @@ pub(crate) async fn run(
         errln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
     }
     let mut spec = CommandSpec::new(command);
+    spec.linger = args.linger;
     spec.env = std::env::vars_os().filter(|(name, _)| is_passed_on(name)).collect();
     if *tier != Tier::Namespaces {
         spec.env.push(("TMPDIR".into(), sandbox.temporary_dir().into()));
@@ -84,6 +99,9 @@ pub(crate) async fn run(
             Some(signal) = signals.recv() => running.signal(signal),
         }
     };
+    if !outcome.killed.is_empty() {
+        errln!("agent-tools: killed after the command: {}", names(&outcome.killed));
+    }
     for file in &outcome.quarantined {
         errln!("agent-tools: {file}");
     }
@@ -92,6 +110,12 @@ pub(crate) async fn run(
     }
     sandbox.close().await;
     Ok(ExitCode::from(u8::try_from(outcome.exit_code()).unwrap_or(1)))
+}
+
+/// Returns the names of processes, which commands choose.
+fn names(killed: &[String]) -> String {
+    let names: Vec<String> = killed.iter().map(|name| printable(name).into()).collect();
+    names.join(", ")
 }
 
 /// Returns whether a command inherits a variable. Those of this program can contain the passphrase

@@ -38,6 +38,15 @@ pub(crate) struct Bash {
         env = "AGENT_TOOLS_TIMEOUT"
     )]
     timeout: Duration,
+    /// Time without output for which processes may outlive the shell.
+    #[arg(
+        long,
+        value_name = "SECS",
+        default_value = "0.25",
+        value_parser = seconds_or_none,
+        env = "AGENT_TOOLS_LINGER"
+    )]
+    linger: Duration,
     /// Command, like for bash -c.
     #[arg(allow_hyphen_values = true)]
     command: String,
@@ -72,7 +81,7 @@ pub(crate) async fn run(context: &Context, command: ToolCommand) -> Result<ExitC
 
 async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
     let mut options = BashOptions::default();
-    options.timeout = Some(args.timeout);
+    (options.timeout, options.linger) = (Some(args.timeout), Some(args.linger));
     use_session(OnSignal::Kill, context.open(&args.session), async |session| {
         let output = session.bash_with(&args.command, options).await.map_err(Failure::not_run)?;
         context.print(&output, || show(&output))?;
@@ -124,12 +133,16 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 =
-        text.parse().map_err(|_| "expected a number of seconds, such as 30 or 0.5".to_owned())?;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "expected a number of seconds above 0".to_owned())
+    match seconds_or_none(text)? {
+        Duration::ZERO => Err("expected a number of seconds above 0".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+pub(super) fn seconds_or_none(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a number of seconds, such as 30 or 0.5".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| expected())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| expected())
 }
 
 #[cfg(test)]
@@ -142,5 +155,7 @@ mod tests {
         for text in ["0", "-1", "abc", "inf", "NaN", ""] {
             assert!(seconds(text).is_err(), "{text}");
         }
+        assert_eq!(seconds_or_none("0"), Ok(Duration::ZERO));
+        assert!(seconds_or_none("-1").is_err());
     }
 }

@@ -1,0 +1,69 @@
+//! The limits of sessions, for the subcommand `doctor`.
+
+use agent_tools::{Limits, MAX_QUEUED_BYTES};
+use sandbox_core::CommandSpec;
+use serde::Serialize;
+
+/// One limit.
+#[derive(Serialize)]
+pub(super) struct LimitLine {
+    pub(super) name: &'static str,
+    pub(super) limit: String,
+}
+
+/// Returns the limits of the sessions of this program, which are the defaults of the library.
+pub(super) fn of_sessions() -> Vec<LimitLine> {
+    let (limits, command) = (Limits::default(), CommandSpec::new(""));
+    let Limits { processes, open_files, tmp_files, session_files, cpu_time, .. } = limits;
+    let Limits { shared_memory_mib, inotify_instances, inotify_watches, .. } = limits;
+    let milliseconds = command.linger.as_millis();
+    let line = |name, limit| LimitLine { name, limit };
+    vec![
+        line("wall time", format!("{} s", command.timeout.as_secs())),
+        line("linger", format!("{milliseconds} ms for processes that outlive the shell")),
+        line("CPU time", cpu_time.map_or("none".to_owned(), |time| format!("{time:?}"))),
+        line("output", format!("{} kept of each stream", size(command.max_output_bytes as u64))),
+        line("processes", format!("{processes} of a command")),
+        line("open files", format!("{open_files} of a process")),
+        line("file size", size(limits.file_bytes)),
+        line("memory", format!("{} of a process", size(limits.memory_bytes))),
+        line(
+            "with a group",
+            format!("{} of memory of a command", size(limits.command_memory_bytes)),
+        ),
+        line("/tmp", format!("{} and {tmp_files} files", mib(limits.tmp_mib))),
+        line("/dev/shm", format!("{} and 16384 files", mib(64))),
+        line("shared memory", format!("{} of System V segments", mib(shared_memory_mib))),
+        line("inotify", format!("{inotify_instances} instances and {inotify_watches} watches")),
+        line("session", format!("{} and {session_files} files", size(limits.session_bytes))),
+        line("upload queue", format!("{} of files", size(MAX_QUEUED_BYTES))),
+    ]
+}
+
+fn mib(number: u32) -> String {
+    size(u64::from(number) << 20)
+}
+
+/// Returns a size in the largest unit that it is a multiple of.
+fn size(bytes: u64) -> String {
+    for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB")] {
+        if bytes >= unit && bytes.is_multiple_of(unit) {
+            return format!("{} {name}", bytes / unit);
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_the_largest_exact_unit() {
+        for (bytes, expected) in
+            [(10 << 30, "10 GiB"), (512 << 20, "512 MiB"), ((1 << 20) + 1, "1048577 bytes")]
+        {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+}
