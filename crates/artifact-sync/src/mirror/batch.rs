@@ -20,6 +20,9 @@ use crate::transfer::{ContentError, StoredContent};
 const UPLOADS_AT_ONCE: usize = 16;
 /// Largest file that waits for the other files of its call, and they for it.
 const MAX_TOGETHER_BYTES: u64 = 8 << 20;
+/// Most files of one entry, unless files are removed too: they may have been renamed. Each line of
+/// an entry is in memory several times.
+const MAX_TOGETHER_FILES: usize = 8_192;
 
 /// File of a batch whose content the store has.
 pub(super) struct Ready {
@@ -32,7 +35,8 @@ impl Shared {
     pub(super) fn claim(&self, changes: Changes) -> Vec<(Batch, Changes)> {
         let mut ledger = self.ledger();
         let mut batches = Vec::new();
-        let together = ledger.begin_batch();
+        let mut together = ledger.begin_batch();
+        let has_renames = !changes.removed.is_empty();
         let mut first = Changes::default();
         for entry in changes.modified {
             let is_claimed = ledger.is_claimed(&entry.path);
@@ -48,6 +52,10 @@ impl Shared {
                 let changes = Changes { modified: vec![entry], ..Changes::default() };
                 batches.push((batch, changes));
             } else {
+                if first.modified.len() == MAX_TOGETHER_FILES && !has_renames {
+                    batches.push((together, std::mem::take(&mut first)));
+                    together = ledger.begin_batch();
+                }
                 ledger.claim(together, &entry.path, Some(entry.signature));
                 first.modified.push(entry);
             }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -15,7 +16,7 @@ use sandbox_core::internal::blocking;
 use super::{OnStep, PART_BYTES, PartRecord, UploadRecord, UploadStep};
 use crate::log::Hash;
 use crate::scan::Signature;
-use crate::transfer::blobs::read_at;
+use crate::transfer::blobs::read_into;
 use crate::transfer::budget::MemoryBudget;
 
 /// Most parts of an upload, on S3 and GCS.
@@ -49,15 +50,16 @@ impl Content<'_> {
         offset: u64,
         length: u64,
         mut hasher: blake3::Hasher,
-    ) -> Result<(Vec<u8>, blake3::Hasher), Stopped> {
+    ) -> Result<(Bytes, blake3::Hasher), Stopped> {
         let file = Arc::clone(&self.file);
+        let mut part = self.budget.buffer(usize::try_from(length).unwrap_or(usize::MAX));
         let read = blocking(move || {
-            let part = read_at(&file, offset, length)?;
-            hasher.update(&part);
-            Ok((part, hasher))
+            let filled = read_into(&file, offset, &mut part)?;
+            hasher.update(&part[..filled]);
+            Ok((part, filled, hasher))
         });
-        let (part, hasher) = read.await.map_err(Stopped::Read)?;
-        if part.len() as u64 == length { Ok((part, hasher)) } else { Err(Stopped::FileChanged) }
+        let (part, filled, hasher) = read.await.map_err(Stopped::Read)?;
+        if filled == part.len() { Ok((part.freeze(), hasher)) } else { Err(Stopped::FileChanged) }
     }
 
     /// Checks that the file is still as it was when it was opened.
@@ -134,12 +136,15 @@ impl Upload<'_> {
                 if earlier.hash != hash {
                     return Err(Stopped::OtherContent);
                 }
+                self.content.budget.recycle(part);
                 continue;
             }
             let upload_id = record.upload_id.clone();
             sending.push(Box::pin(async move {
                 let index = number as usize;
-                let sent = self.multipart.put_part(self.key, &upload_id, index, part.into()).await;
+                let payload = part.clone().into();
+                let sent = self.multipart.put_part(self.key, &upload_id, index, payload).await;
+                self.content.budget.recycle(part);
                 drop(memory);
                 let PartId { content_id: part_id } = sent?;
                 Ok(PartRecord { number, part_id, hash })
@@ -201,9 +206,10 @@ async fn send_anonymous_parts(
         let part;
         (part, hasher) = content.read(offset, length, hasher).await?;
         offset += length;
-        let part = upload.put_part(part.into());
+        let sending_part = upload.put_part(part.clone().into());
         sending.push(async move {
-            let sent = part.await;
+            let sent = sending_part.await;
+            content.budget.recycle(part);
             drop(memory);
             sent
         });
