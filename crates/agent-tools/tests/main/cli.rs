@@ -5,6 +5,7 @@ mod owners;
 mod policy;
 mod session;
 mod sharing;
+mod signals;
 mod skill;
 mod tools;
 mod variable;
@@ -19,6 +20,8 @@ pub(crate) struct Cli {
     home: tempfile::TempDir,
     pub(crate) environment: Vec<(String, String)>,
     store: Option<String>,
+    /// Directories that live as long as this home.
+    others: Vec<Cli>,
 }
 
 /// The exit code and the streams of one run.
@@ -44,7 +47,8 @@ impl Ran {
 
 impl Cli {
     pub(crate) fn new() -> Self {
-        Self { home: tempfile::tempdir().unwrap(), environment: Vec::new(), store: None }
+        let home = tempfile::tempdir().unwrap();
+        Self { home, environment: Vec::new(), store: None, others: Vec::new() }
     }
 
     pub(crate) fn with_environment(environment: &[(&str, &str)]) -> Self {

@@ -78,16 +78,19 @@ impl Outcome {
 
 /// Waits for the report of a command. After the timeout, closes the host's sending side of the
 /// channel; the worker then kills everything and reports. Does the same when processes have
-/// outlived the shell and `quiet` has returned.
+/// outlived the shell and `quiet` has returned, and when `stop` has.
 pub(super) async fn wait_exit(
     channel: UnixStream,
     timeout: Duration,
     quiet: impl Future<Output = ()>,
+    stop: impl Future<Output = ()>,
 ) -> Result<Outcome, ExecError> {
     let (receiver, sender) = channel.into_split();
     let mut sender = Some(sender);
     let (mut quiet, mut timeout) = (pin!(quiet), pin!(tokio::time::sleep(timeout)));
+    let mut stop = pin!(stop);
     let (mut is_lingering, mut timed_out, mut killed) = (false, false, Vec::new());
+    let mut is_stopped = false;
     loop {
         let message = tokio::select! {
             biased;
@@ -101,6 +104,10 @@ pub(super) async fn wait_exit(
                 (sender, timed_out) = (None, !is_lingering);
                 continue;
             }
+            () = &mut stop, if sender.is_some() => {
+                (sender, is_stopped) = (None, true);
+                continue;
+            }
         };
         match message {
             Ok(Message::Report(report)) => return Ok(Outcome { report, timed_out, killed }),
@@ -109,7 +116,7 @@ pub(super) async fn wait_exit(
             Ok(Message::Stopped(_)) => {}
             // A worker that had not started the command yet exits without a report. Then no process
             // of the command is alive either.
-            Err(_) if timed_out => {
+            Err(_) if timed_out || is_stopped => {
                 let (kind, value) = (wire::RESULT_SIGNALED, SIGKILL);
                 let report = Report { kind, value, limit: wire::LIMIT_NONE, watched_creations: 0 };
                 return Ok(Outcome { report, timed_out, killed });

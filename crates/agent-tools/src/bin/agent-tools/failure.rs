@@ -45,6 +45,11 @@ impl Failure {
         Self { message: message.into(), code: BAD_USAGE }
     }
 
+    /// Reports that a signal ended the request, which needs no message.
+    pub(crate) fn ended(code: u8) -> Self {
+        Self { message: String::new(), code }
+    }
+
     /// Replaces exit code 125 by 1, for subcommands that do not pass on another exit code.
     pub(crate) fn into_failed(mut self) -> Self {
         if self.code == NOT_RUN {
@@ -59,7 +64,9 @@ impl Failure {
 
     /// Prints the message and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        errln!("agent-tools: {}", self.message);
+        if !self.message.is_empty() {
+            errln!("agent-tools: {}", self.message);
+        }
         ExitCode::from(self.code)
     }
 }

@@ -1,7 +1,5 @@
 //! The subcommands that call one tool, and their exit codes.
 
-use std::process::Stdio;
-
 use super::{Cli, open_link};
 
 #[test]
@@ -100,30 +98,6 @@ fn ignore_patterns_exclude_files_from_mirroring() {
     assert_eq!(stored(&mixed), ["node_modules/w", "node_modules/z"]);
     let wrong = cli.run(&["--ignore", "a{b", "bash", "true"]);
     assert!(wrong.code == 125 && wrong.stderr.contains("a{b"), "{}", wrong.stderr);
-}
-
-#[test]
-fn an_interrupt_kills_the_command_and_keeps_its_files() {
-    let cli = Cli::new();
-    cli.run(&["bash", "true"]).ok();
-    let mut child = cli
-        .command(&["bash", "echo early > early.txt; sleep 1000"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let file = cli.home().join("sessions/default/early.txt");
-    for _ in 0..1000 {
-        if file.exists() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    let id = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    let next = cli.run(&["--json", "bash", "true"]).ok().json();
-    assert_eq!(next["artifacts"][0]["relativePath"], "early.txt");
 }
 
 #[test]

@@ -9,17 +9,17 @@ use agent_tools::{
     SessionId, printable,
 };
 
-use super::with_files;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::outln;
+use crate::signals::use_files;
 
 pub(super) async fn run(
     context: &Context,
     id: &SessionId,
     path: Option<&RelativePath>,
 ) -> Result<ExitCode, Failure> {
-    let entries = with_files(&context.sessions()?, id, async |files| {
+    let entries = use_files(&context.sessions()?, id, async |files| {
         files.history(path).await.map_err(Failure::failed)
     })
     .await?;

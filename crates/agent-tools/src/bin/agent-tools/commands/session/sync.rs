@@ -9,10 +9,10 @@ use agent_tools::{
 };
 use serde::Serialize;
 
-use super::with_files;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
+use crate::signals::use_files;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,7 +41,7 @@ pub(super) async fn run(
     let builder = context.sessions_builder()?.listing_age(Duration::MAX);
     let builder = if refill { builder.refill() } else { builder };
     let removals = if confirm_removals { RemovalMode::ApplyAll } else { RemovalMode::HoldBackMany };
-    let (opened, refreshed, report) = with_files(&builder.build(), id, async |files| {
+    let (opened, refreshed, report) = use_files(&builder.build(), id, async |files| {
         if refill && files.is_served_elsewhere().await {
             return Err(Failure::failed_text(format!(
                 "another process has session {id} open; end it before you use --refill"
