@@ -67,7 +67,8 @@ impl Session {
     }
 
     /// Waits for the running calls, also those of other processes, ends every process of the
-    /// session, and unlocks it for other processes and machines. Its files stay.
+    /// session, stores pending changes, and unlocks it for other processes and machines. Its files
+    /// stay.
     ///
     /// Another process that shares the session serves it with its next call. A program that exits
     /// without waiting fails the running calls of other processes. The next call on this handle

@@ -215,8 +215,8 @@ impl SessionFiles {
         .await
     }
 
-    /// Releases the session for other machines and processes. Its files stay. Without this, another
-    /// machine may have to wait before it can open the session.
+    /// Stores pending changes, and releases the session for other machines and processes. Its files
+    /// stay. Without this, another machine may have to wait before it can open the session.
     ///
     /// # Cancel safety
     /// As if the value was dropped.

@@ -1,6 +1,7 @@
 //! The contract of the command, which scripts rely on.
 
 mod doctor;
+mod leaving;
 mod owners;
 mod policy;
 mod session;
@@ -61,6 +62,12 @@ impl Cli {
         let environment =
             environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         Self { environment, store: Some(url.to_owned()), ..Self::new() }
+    }
+
+    /// Returns another home with the same store and environment.
+    fn sharing_its_store(&self) -> Self {
+        let (environment, store) = (self.environment.clone(), self.store.clone());
+        Self { environment, store, ..Self::new() }
     }
 
     pub(crate) fn home(&self) -> PathBuf {
