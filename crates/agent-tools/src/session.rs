@@ -237,7 +237,7 @@ impl Session {
     pub(crate) fn is_gone(&self) -> bool {
         match self.link() {
             Link::Serving(session) => session.gate.is_closed() || session.workspace.is_lost(),
-            Link::Closed => true,
+            Link::Ended | Link::Closed => true,
             Link::Connected(_) | Link::Released => false,
         }
     }
@@ -262,6 +262,7 @@ impl Session {
                     Err(CallError::NotStarted) => {}
                 },
                 Link::Released => {}
+                Link::Ended => return Err(self.ended().into()),
                 Link::Closed => return Err(self.closed().into()),
             }
             boxed(|| self.reopen(&link)).await?;
@@ -290,9 +291,23 @@ impl Session {
         std::mem::replace(&mut *self.link.write().unwrap_or_else(PoisonError::into_inner), link)
     }
 
+    /// Uses a session that was opened again.
+    fn relink(&self, opened: OpenedSession) -> Result<(), SharingError> {
+        let mut link = self.link.write().unwrap_or_else(PoisonError::into_inner);
+        if let Link::Ended = *link {
+            return Err(self.ended());
+        }
+        *link = opened.into();
+        Ok(())
+    }
+
     fn closed(&self) -> SharingError {
         self.set_link(Link::Closed);
         SharingError::Closed { session: self.id.clone() }
+    }
+
+    fn ended(&self) -> SharingError {
+        SharingError::Draining { session: self.id.clone() }
     }
 
     /// Opens the session again, unless another call has replaced `former` already.
@@ -302,10 +317,7 @@ impl Session {
             return Ok(());
         }
         match self.opener.reopen(&self.spec).await {
-            Ok(opened) => {
-                self.set_link(opened.into());
-                Ok(())
-            }
+            Ok(opened) => self.relink(opened),
             Err(SessionError::Workspace {
                 source: WorkspaceError::Sharing { source: SharingError::Closed { .. } },
             }) => Err(self.closed()),

@@ -85,15 +85,15 @@ impl Session {
     }
 
     /// Ends the session before the process exits; see [`Sessions::drain`](crate::Sessions::drain).
-    /// The next call on this handle opens the session again. A session that another process serves
-    /// goes on there.
+    /// This handle accepts no calls from now on. A session that another process serves goes on
+    /// there.
     ///
     /// # Cancel safety
     /// The session admits no calls, and is not released.
     pub async fn drain(&self, grace: Duration) -> DrainReport {
-        let result = match self.set_link(Link::Released) {
+        let result = match self.set_link(Link::Ended) {
             Link::Serving(session) => {
-                session.gate.drain();
+                session.gate.refuse();
                 if timeout(grace, session.gate.idle()).await.is_err() {
                     tracing::warn!(session = %self.id, "calls are ended after the grace period");
                 }

@@ -44,8 +44,8 @@ pub enum SharingError {
         /// The session.
         session: SessionId,
     },
-    /// This process is about to exit, and opens no sessions.
-    #[error("session {session} was not opened, because this process ends its sessions")]
+    /// This process is about to exit, and begins no calls.
+    #[error("session {session} accepts no calls, because this process is about to exit")]
     Draining {
         /// The session.
         session: SessionId,

@@ -196,6 +196,32 @@ fn a_terminated_server_ends_after_the_calls_it_serves() {
 }
 
 #[test]
+fn a_terminated_server_refuses_calls_while_one_runs() {
+    let cli = Cli::new();
+    let mut server = Server::start_with(&cli, &["mcp", "--session", "m"]);
+    let blocked = Blocked::start(&cli, "pipe", "echo done; touch /tmp/x");
+    signal(&server.child, Signal::TERM);
+    let mut refused = String::new();
+    wait_until("the server refuses calls", || {
+        let result = server.call("bash", json!({ "command": "true" }));
+        refused = result["content"][0]["text"].to_string();
+        result["isError"] == true
+    });
+    assert!(refused.contains("about to exit"), "{refused}");
+    // A call of another process waits, and then runs there.
+    let mut other = cli.command(&["bash", "--session", "m", "ls /tmp/x"]);
+    let mut other = other.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(other.try_wait().unwrap().is_none(), "it waits");
+    blocked.unblock();
+    let output = blocked.finish();
+    assert!(output.status.success() && text(&output) == "go\ndone\n", "{}", text(&output));
+    assert_eq!(server.child.wait().unwrap().code(), Some(143));
+    let other = other.wait_with_output().unwrap();
+    assert_eq!(other.status.code(), Some(2), "a new sandbox has another /tmp: {}", text(&other));
+}
+
+#[test]
 fn the_command_of_a_killed_client_ends() {
     let cli = Cli::new();
     let mut server = Server::start_with(&cli, &["mcp", "--session", "m"]);
