@@ -35,12 +35,16 @@ impl Machines {
     }
 
     fn sessions(&self, name: &str, takeover: Takeover) -> Sessions {
+        self.sessions_with_lease(name, takeover, Duration::from_millis(200))
+    }
+
+    fn sessions_with_lease(&self, name: &str, takeover: Takeover, lease: Duration) -> Sessions {
         let ms = Duration::from_millis;
         let timings = Timings {
             beat: ms(100),
             first_beat: ms(50),
             longest_gap: ms(5000),
-            lease: ms(200),
+            lease,
             idle: ms(1000),
         };
         let ownership =
@@ -218,6 +222,23 @@ async fn a_takeover_kills_running_commands_and_refuses_calls_until_the_session_i
     let listed = again.bash("cat f*conflict* 2>/dev/null || cat *").await.unwrap();
     assert!(listed.stdout.contains("late"), "the change is kept beside: {listed:?}");
     assert_eq!(first.read_file("f").await.unwrap_err().kind(), ErrorKind::LeaseLost);
+}
+
+#[tokio::test]
+async fn a_takeover_ends_a_running_command_within_one_lease() {
+    let machines = Machines::new();
+    let lease = Duration::from_secs(4);
+    let a = machines.sessions_with_lease("a", Takeover::Refuse, lease);
+    let b = machines.sessions_with_lease("b", Takeover::Steal, lease);
+    let first = a.open(spec("s1")).await.unwrap();
+    // The last proof is younger than the session, so no multiple of the lease meets its end.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    written(&first, "f", "1").await;
+    let second = b.open(spec("s1")).await.unwrap();
+    written(&second, "f", "2").await;
+    let stolen = tokio::time::Instant::now();
+    first.bash("sleep 1000").await.unwrap_err();
+    assert!(stolen.elapsed() < lease * 3 / 2, "after {:?}", stolen.elapsed());
 }
 
 #[tokio::test]
