@@ -128,7 +128,7 @@ pub enum Difference {
     Policy,
     /// The rules for the network.
     Network,
-    /// The names or values of the session's variables.
+    /// The source of the session's variables, or their names or values if it has no name.
     Variables,
     /// The engine, or its limits.
     Engine,

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_tools::secrets::sql::VariableStore;
-use agent_tools::secrets::{LoadedVariables, SourceError};
 use agent_tools::{
     Home, IgnoreRules, Ownership, PatternError, Session, SessionSpec, Sessions, SessionsBuilder,
-    Storage, Tier, VariableSource,
+    Storage, Tier,
 };
 use secrecy::SecretString;
 use serde::Serialize;
@@ -17,6 +16,7 @@ use crate::failure::Failure;
 use crate::options::{Global, SessionArgs};
 use crate::output::{errln, print_json};
 use crate::progress_bar::TerminalProgress;
+use crate::variable_source::{self, LazyVariables};
 use crate::{schemes, settings};
 
 /// The time for which commands do not list the objects of a session again. `session sync` does.
@@ -135,8 +135,9 @@ impl Context {
             .durability(self.global.durability())
             .listing_age(LISTING_AGE)
             .tier(self.tier());
+        let url = self.variables_url()?;
+        builder = builder.variables_identity(variable_source::identity(&url));
         if !self.has_no_variables() {
-            let url = self.variables_url()?;
             VariableStore::check_url(&url).map_err(Failure::not_run)?;
             builder =
                 builder.variables(Arc::new(LazyVariables { url, passphrase: self.passphrase()? }));
@@ -231,19 +232,4 @@ fn application_dir() -> Option<PathBuf> {
     let dir = std::env::current_dir().ok()?;
     let is_system = dir.parent().is_none() || SYSTEM.iter().any(|system| dir.starts_with(system));
     (!is_system).then_some(dir)
-}
-
-/// The variables of a database that is opened with the session. If the database is down, the
-/// session opens without them.
-#[derive(Debug)]
-struct LazyVariables {
-    url: String,
-    passphrase: Option<SecretString>,
-}
-
-#[async_trait::async_trait]
-impl VariableSource for LazyVariables {
-    async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        VariableStore::connect(&self.url, self.passphrase.clone()).await?.load().await
-    }
 }

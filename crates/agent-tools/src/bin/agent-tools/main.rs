@@ -14,6 +14,7 @@ mod schemes;
 mod settings;
 mod signals;
 mod stdin;
+mod variable_source;
 
 use std::process::ExitCode;
 

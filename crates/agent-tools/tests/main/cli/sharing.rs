@@ -255,7 +255,7 @@ fn twenty_processes_share_one_session() {
 
 #[test]
 fn a_client_with_other_settings_is_refused_and_the_setting_is_named() {
-    let mut cli = Cli::new();
+    let cli = Cli::new();
     let mut server = Server::start_with(&cli, &["mcp", "--session", "m"]);
     assert_eq!(exit_code(&mut server, "true"), 0);
     let other = tempfile::tempdir().unwrap();
@@ -275,12 +275,23 @@ fn a_client_with_other_settings_is_refused_and_the_setting_is_named() {
         assert!(ran.code == 125 && ran.stderr.contains(expected), "{args:?}: {}", ran.stderr);
     };
     differing.into_iter().for_each(|setting| check(&cli, setting));
-    cli.environment.push(("AGENT_TOOLS_SECRET".to_owned(), "passphrase".to_owned()));
-    cli.run_with(&["variable", "set", "API_KEY"], "hunter2").ok();
-    check(&cli, (vec![], "settings: variables;"));
+    let database = format!("sqlite:{other}/empty.db");
+    check(&cli, (vec!["--variables", &database], "settings: variables;"));
     assert_eq!(exit_code(&mut server, "test ! -e ran"), 0);
     // Files need no settings.
     assert_eq!(cli.run(&["session", "show", "m"]).code, 0);
+}
+
+#[test]
+fn a_changed_variable_keeps_no_process_out_and_holds_from_the_next_opening() {
+    let cli = Cli::new();
+    let server = Server::start_with(&cli, &["mcp", "--session", "m"]);
+    let shown = || cli.run(&["bash", "--session", "m", "echo ${KEY:-none}"]).ok().stdout;
+    assert_eq!(shown(), "none\n");
+    cli.run_with(&["variable", "set", "KEY"], "value").ok();
+    assert_eq!(shown(), "none\n");
+    drop(server);
+    assert_eq!(shown(), "value\n");
 }
 
 #[test]
