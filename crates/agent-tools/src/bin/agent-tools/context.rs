@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use agent_tools::secrets::sql::VariableStore;
 use agent_tools::{
-    Home, IgnoreRules, Ownership, PatternError, Session, SessionSpec, Sessions, SessionsBuilder,
-    Storage, Tier,
+    Home, IgnoreRules, Ownership, Session, SessionSpec, Sessions, SessionsBuilder, Storage, Tier,
 };
 use secrecy::SecretString;
 use serde::Serialize;
@@ -114,7 +113,7 @@ impl Context {
                 Ok(Some(text.strip_suffix('\r').unwrap_or(text).to_owned().into()))
             }
             None => match std::env::var("AGENT_TOOLS_SECRET") {
-                Ok(secret) => Ok(Some(secret.into())),
+                Ok(secret) => Ok(Some(secret).filter(|secret| !secret.is_empty()).map(Into::into)),
                 Err(std::env::VarError::NotPresent) => Ok(None),
                 Err(std::env::VarError::NotUnicode(_)) => {
                     Err(Failure::not_run_text("AGENT_TOOLS_SECRET is not UTF-8"))
@@ -152,7 +151,7 @@ impl Context {
             builder = builder.python_venv(std::path::absolute(venv).map_err(Failure::not_run)?);
         }
         if !self.global.ignore.is_empty() {
-            builder = builder.ignore(ignore_rules(&self.global.ignore).map_err(Failure::not_run)?);
+            builder = builder.ignore(ignore_rules(&self.global.ignore)?);
         }
         if let Some(dir) = application_dir() {
             builder = builder.application_dir(dir);
@@ -212,15 +211,24 @@ impl Context {
     }
 }
 
-/// Creates ignore rules from the patterns of `--ignore`. They replace the default rules unless all
-/// of them begin with `+`.
-fn ignore_rules(patterns: &[String]) -> Result<IgnoreRules, PatternError> {
-    let added = patterns.iter().map(|pattern| pattern.strip_prefix('+').unwrap_or(pattern));
-    if patterns.iter().all(|pattern| pattern.starts_with('+')) {
+/// Creates ignore rules from the patterns of `--ignore`. All of them extend the default rules, or
+/// all of them replace these.
+fn ignore_rules(patterns: &[String]) -> Result<IgnoreRules, Failure> {
+    let patterns = patterns.iter().map(|pattern| pattern.trim());
+    let patterns: Vec<&str> = patterns.filter(|pattern| !pattern.is_empty()).collect();
+    let added: Vec<&str> =
+        patterns.iter().filter_map(|pattern| pattern.strip_prefix('+')).collect();
+    let rules = if added.is_empty() {
+        IgnoreRules::from_patterns(patterns)
+    } else if added.len() == patterns.len() {
         IgnoreRules::default().with_patterns(added)
     } else {
-        IgnoreRules::from_patterns(added)
-    }
+        return Err(Failure::usage(
+            "--ignore has patterns with and without `+`: with `+`, they extend the default rules, \
+             and without it, they replace them",
+        ));
+    };
+    rules.map_err(Failure::not_run)
 }
 
 /// Returns the working directory, which sessions cannot see, unless it is a system directory.

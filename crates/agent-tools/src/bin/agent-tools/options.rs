@@ -59,7 +59,8 @@ pub(crate) struct Global {
     )]
     pub(crate) accept: Vec<Weakness>,
     /// Pattern of files that are not mirrored (gitignore syntax). `+PATTERN` extends the default
-    /// rules; a pattern without `+` replaces them. Repeatable.
+    /// rules; patterns without `+` replace them, and an empty one replaces them by nothing.
+    /// Repeatable.
     #[arg(
         long,
         value_name = "PATTERN",
