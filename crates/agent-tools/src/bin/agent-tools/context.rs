@@ -8,6 +8,8 @@ use agent_tools::secrets::sql::VariableStore;
 use agent_tools::{
     Home, IgnoreRules, Ownership, Session, SessionSpec, Sessions, SessionsBuilder, Storage, Tier,
 };
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
 use secrecy::SecretString;
 use serde::Serialize;
 
@@ -120,6 +122,20 @@ impl Context {
                 }
             },
         }
+    }
+
+    /// Returns sessions to describe from what is on this machine. The store need not be usable.
+    pub(crate) fn local_sessions(&self) -> Result<Sessions, Failure> {
+        let prefix = match &self.global.store {
+            Some(url) => schemes::prefix(url).map_err(Failure::not_run)?,
+            None => Key::default(),
+        };
+        let store = Storage::new(Arc::new(InMemory::new()), "").with_prefix(prefix);
+        let mut builder = Sessions::builder(self.home()?).storage(store);
+        if !self.global.ignore.is_empty() {
+            builder = builder.ignore(ignore_rules(&self.global.ignore)?);
+        }
+        Ok(builder.build())
     }
 
     /// Returns the sessions of these options.

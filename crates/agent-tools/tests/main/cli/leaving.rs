@@ -31,6 +31,21 @@ fn a_version_that_a_restore_keeps_beside_is_stored() {
 }
 
 #[test]
+fn showing_a_session_needs_no_store() {
+    let (cli, store) = sharing();
+    cli.run(&["bash", "echo 1 > f"]).ok();
+    change(&cli);
+    let shown = || cli.run(&["session", "show", "default"]).ok().stdout;
+    let before = shown();
+    assert!(before.contains("entry      2\npending    1\n"), "{before}");
+    std::fs::remove_dir_all(&store).unwrap();
+    assert_eq!(shown(), before);
+    assert!(!store.exists(), "nothing is created");
+    std::fs::write(&store, "").unwrap();
+    assert_eq!(shown(), before);
+}
+
+#[test]
 fn a_version_that_opening_keeps_beside_is_stored() {
     let (cli, store) = sharing();
     cli.run(&["bash", "echo 1 > f"]).ok();

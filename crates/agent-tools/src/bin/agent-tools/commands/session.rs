@@ -150,7 +150,7 @@ struct Shown {
 }
 
 async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
-    let found = context.sessions()?.summary(id).await.map_err(Failure::failed)?;
+    let found = context.local_sessions()?.summary(id).await.map_err(Failure::failed)?;
     let status = found.status.as_ref();
     let shown = Shown {
         id: id.to_string(),
