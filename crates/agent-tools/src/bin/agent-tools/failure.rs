@@ -21,7 +21,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// Reports that a valid request failed.
-    pub(crate) fn failed(error: impl std::error::Error) -> Self {
+    pub(crate) fn failed(error: impl std::error::Error + 'static) -> Self {
         Self::failed_text(agent_tools::with_causes(&error))
     }
 
@@ -31,7 +31,7 @@ impl Failure {
     }
 
     /// Reports that the engine or a setting failed before the request started.
-    pub(crate) fn not_run(error: impl std::error::Error) -> Self {
+    pub(crate) fn not_run(error: impl std::error::Error + 'static) -> Self {
         Self::not_run_text(agent_tools::with_causes(&error))
     }
 
