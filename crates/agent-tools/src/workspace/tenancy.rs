@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_sync::internal::Timings;
+use artifact_sync::internal::{Timings, with_causes};
 use artifact_sync::{CallGuard, Mirror, SyncError, SyncReport};
 use sandbox_core::internal::blocking;
 use tokio::time::timeout;
@@ -37,7 +37,7 @@ impl Turn {
         let Some(guard) = &self.0 else { return Ok(None) };
         match guard.confirm().await {
             Ok(()) => Ok(None),
-            Err(error) if error.is_retryable() => Ok(Some(sandbox_core::with_causes(&error))),
+            Err(error) if error.is_retryable() => Ok(Some(with_causes(&error))),
             Err(error) => Err(error),
         }
     }
@@ -53,7 +53,10 @@ impl Workspace {
         match &self.mirror {
             Some(mirror) if self.intervals.is_some() => {
                 let begun = mirror.begin_call().await;
-                begun.map(|guard| Turn(Some(guard))).map_err(|error| self.lost(error))
+                begun.map(|guard| Turn(Some(guard))).map_err(|error| match self.lost(error) {
+                    ToolError::Store { source } => ToolError::NotBegun { source },
+                    error => error,
+                })
             }
             Some(mirror) => {
                 mirror.check().map_err(|error| self.lost(error))?;
@@ -115,7 +118,7 @@ impl Workspace {
             Ok(true) => {}
             Ok(false) => tracing::info!(session = %self.id, "the session stays owned"),
             Err(error) => {
-                let error = sandbox_core::with_causes(&error);
+                let error = with_causes(&error);
                 tracing::info!(session = %self.id, error, "the session was not released");
             }
         }
@@ -154,6 +157,6 @@ impl Workspace {
     pub(crate) async fn drain(&self) -> Result<SyncReport, TransferError> {
         let Some(mirror) = &self.mirror else { return Ok(SyncReport::default()) };
         let drained = mirror.drain(Duration::ZERO).await;
-        drained.map_err(|source| TransferError::Mirror { source })
+        drained.map_err(|source| TransferError::from_mirror(&self.id, source))
     }
 }

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod leaving;
+mod messages;
 mod owners;
 mod policy;
 mod session;

@@ -213,6 +213,9 @@ async fn a_takeover_kills_running_commands_and_refuses_calls_until_the_session_i
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     let error = first.read_file("f").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
+    let same = "another home, on this machine or another one, took ";
+    let unsynced = first.sync().await.unwrap_err();
+    assert!(error.to_string().contains(same) && unsynced.to_string().contains(same), "{unsynced}");
     assert!(!first.dir().join("g").exists(), "a lost session changes nothing");
     assert_eq!(std::fs::read_to_string(first.dir().join("f")).unwrap(), "late\n", "it stays");
     assert_eq!(second.read_file("f").await.unwrap().content, "2");
@@ -289,6 +292,23 @@ async fn a_session_with_a_wrapped_command_is_not_idle() {
     b.release(second.id()).await;
     assert_eq!(found, "2\n");
     drop(first);
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_acquire_the_session_says_that_it_did_not_begin() {
+    let store = FailingStore::new();
+    let machines = Machines::with_store(store.clone());
+    let (a, b) =
+        (machines.sessions("a", Takeover::Refuse), machines.sessions("b", Takeover::Refuse));
+    let first = a.open(spec("s1")).await.unwrap();
+    written(&first, "f", "1").await;
+    let second = opened(&b).await;
+    b.release(second.id()).await;
+    store.fail(Calls::All, 0, usize::MAX);
+    let error = first.bash("touch ran").await.unwrap_err();
+    assert!(matches!(error, ToolError::NotBegun { .. }), "{error:?}");
+    assert!(error.message().contains("did not begin"), "{}", error.message());
+    assert!(!first.dir().join("ran").exists());
 }
 
 #[tokio::test]

@@ -125,9 +125,11 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
     .map_err(Failure::into_failed)
 }
 
-/// Parses a path below the session directory.
+/// Parses a path below the session directory. That of a directory may end with a slash.
 fn path(text: &str) -> Result<RelativePath, String> {
-    RelativePath::parse(text).map_err(|error| agent_tools::with_causes(&error))
+    let path = text.trim_end_matches('/');
+    RelativePath::parse(if path.is_empty() { text } else { path })
+        .map_err(|error| agent_tools::with_causes(&error))
 }
 
 async fn list(context: &Context) -> Result<ExitCode, Failure> {

@@ -11,7 +11,7 @@ use agent_tools::{
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::outln;
+use crate::output::{errln, outln};
 use crate::signals::use_files;
 
 pub(super) async fn run(
@@ -26,7 +26,12 @@ pub(super) async fn run(
     let homes: HashSet<&str> =
         entries.iter().filter_map(|entry| entry.owned_by.as_deref()).collect();
     let several = homes.len() > 1;
-    context.print(&entries, || entries.iter().for_each(|entry| print(entry, several)))?;
+    context.print(&entries, || {
+        entries.iter().for_each(|entry| print(entry, several));
+        if let (Some(path), []) = (path, &entries[..]) {
+            errln!("agent-tools: no retained entry changed {}", printable(path.as_str()));
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
