@@ -91,7 +91,8 @@ pub enum ToolError {
     /// again.
     #[error(
         "another home, on this machine or another one, took session {session} over, and nothing \
-         more is stored from here; to take it back, open it again, which needs a restart of an MCP server"
+         more is stored from here; to take it back, open it again, which needs a restart of an \
+         MCP server"
     )]
     LeaseLost {
         /// The session.

@@ -48,7 +48,7 @@ impl Stop {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -85,7 +85,7 @@ impl Session {
     }
 
     /// Ends the session before the process exits; see [`Sessions::drain`](crate::Sessions::drain).
-    /// This handle accepts no calls from now on. A session that another process serves goes on
+    /// This handle accepts no calls afterwards. A session that another process serves goes on
     /// there.
     ///
     /// # Cancel safety

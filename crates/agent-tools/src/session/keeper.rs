@@ -8,8 +8,8 @@ use tokio::time::interval;
 
 use super::LocalSession;
 
-/// The number of times that the keeper looks for the end of a lease while it lasts. The log is asked
-/// once a lease, because a younger proof counts, so a takeover is found that much later at most.
+/// The number of times that the keeper looks for the end of a lease while it lasts. The log is
+/// asked once a lease, because a younger proof counts. So a takeover is found a tenth later.
 const CHECKS_PER_LEASE: u32 = 10;
 
 /// Watches the ownership of a session until it ends. Does not keep the session open.

@@ -25,7 +25,8 @@ use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError};
 /// A call with its input.
 ///
 /// To add one, choose the next number, and add a row to the table below and to
-/// [`dispatch`](super::server). A call that can end early has an impl of its own. Numbers are never used again.
+/// [`dispatch`](super::server). A call that can end early has an impl of its own. Numbers are never
+/// used again.
 pub(crate) trait Call: Serialize + Send + Sync {
     /// The number of the method in frames.
     const METHOD: u16;

@@ -1,4 +1,4 @@
-//! What the command says, in cases in which a person must know what to do next.
+//! Messages of the command from which a person must know the next step.
 
 use super::Cli;
 use super::signals::sharing;

@@ -283,18 +283,6 @@ fn a_client_with_other_settings_is_refused_and_the_setting_is_named() {
 }
 
 #[test]
-fn a_changed_variable_keeps_no_process_out_and_holds_from_the_next_opening() {
-    let cli = Cli::new();
-    let server = Server::start_with(&cli, &["mcp", "--session", "m"]);
-    let shown = || cli.run(&["bash", "--session", "m", "echo ${KEY:-none}"]).ok().stdout;
-    assert_eq!(shown(), "none\n");
-    cli.run_with(&["variable", "set", "KEY"], "value").ok();
-    assert_eq!(shown(), "none\n");
-    drop(server);
-    assert_eq!(shown(), "value\n");
-}
-
-#[test]
 fn a_client_without_the_token_is_refused() {
     let cli = Cli::new();
     let mut server = Server::start_with(&cli, &["mcp", "--session", "m"]);
