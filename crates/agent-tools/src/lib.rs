@@ -90,6 +90,7 @@ mod tool_error;
 mod tools;
 mod workspace;
 
+pub use artifact_sync::internal::with_causes;
 pub use artifact_sync::{
     ChangeSourceReport, CloseMode, Direction, Durability, GarbageOptions, GarbageReport,
     HistoryChange, HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin, IgnoreRules,
@@ -100,7 +101,7 @@ pub use artifact_sync::{
 pub use policy;
 pub use sandbox_core::{
     Cgroups, Enforcement, EngineReport, IdError, Limits, RelativePath, SessionId, Tier,
-    UnknownWeakness, UserId, Weakness, probe, with_causes,
+    UnknownWeakness, UserId, Weakness, probe,
 };
 pub use secrets::{self, VariableSource};
 pub use skill_store::{InstalledSkill, SkillId, SkillRef};

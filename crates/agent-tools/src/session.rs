@@ -1,5 +1,6 @@
 //! One open session, which this process serves or another one.
 
+mod ending;
 mod history;
 mod keeper;
 mod link;
@@ -15,7 +16,6 @@ use policy::Policy;
 use sandbox_core::internal::lock;
 use sandbox_core::{EngineReport, Limits, RelativePath, SessionId, SessionPath, Tier, UserId};
 use skill_store::InstalledSkill;
-use tokio::time::timeout;
 
 use crate::boxed::boxed;
 use crate::sessions::{Opener, SessionError, SessionSpec};
@@ -26,6 +26,8 @@ use crate::sharing::{
 use crate::tool_error::ToolError;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, WorkspaceError};
 
+pub use self::ending::DrainReport;
+pub(crate) use self::ending::{Stop, Stopper};
 pub(crate) use self::keeper::keep;
 pub(crate) use self::link::{Link, OpenedSession};
 pub(crate) use self::local::{LocalSession, SessionParts};
@@ -57,16 +59,8 @@ pub struct Session {
     link: RwLock<Link>,
     /// Held while the session is opened again.
     reopening: tokio::sync::Mutex<()>,
-}
-
-/// Result of ending a session before the process exits.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct DrainReport {
-    /// The session.
-    pub session: SessionId,
-    /// The changes that were stored last, and those that are pending.
-    pub result: Result<SyncReport, TransferError>,
+    /// Kills the commands of this handle.
+    stopper: Stopper,
 }
 
 /// Settings that all sessions of one [`Sessions`](crate::Sessions) share.
@@ -101,6 +95,7 @@ impl Session {
             opener,
             link: RwLock::new(opened.into()),
             reopening: tokio::sync::Mutex::default(),
+            stopper: Stopper::default(),
         }
     }
 
@@ -240,49 +235,11 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for the running calls, also those of other processes, ends every process of the
-    /// session, and unlocks it for other processes and machines. Its files stay.
-    ///
-    /// Another process that shares the session serves it with its next call. A program that exits
-    /// without waiting fails the running calls of other processes. The next call on this handle
-    /// opens the session again.
-    ///
-    /// # Cancel safety
-    /// The session admits no further calls, and ends after the last one.
-    pub async fn release(&self) {
-        let Link::Serving(session) = self.set_link(Link::Released) else { return };
-        session.gate.drain();
-        session.gate.idle().await;
-        session.end().await;
-        session.workspace.release().await;
-    }
-
-    /// Ends the session before the process exits; see [`Sessions::drain`](crate::Sessions::drain).
-    /// The next call on this handle opens the session again. A session that another process serves
-    /// goes on there.
-    ///
-    /// # Cancel safety
-    /// The session admits no calls, and is not released.
-    pub async fn drain(&self, grace: Duration) -> DrainReport {
-        let result = match self.set_link(Link::Released) {
-            Link::Serving(session) => {
-                session.gate.drain();
-                if timeout(grace, session.gate.idle()).await.is_err() {
-                    tracing::warn!(session = %self.id, "calls are ended after the grace period");
-                }
-                session.end().await;
-                session.workspace.drain().await
-            }
-            _ => Ok(SyncReport::default()),
-        };
-        DrainReport { session: self.id.clone(), result }
-    }
-
     /// Returns whether the session was closed, or taken over by another machine.
     pub(crate) fn is_gone(&self) -> bool {
         match self.link() {
             Link::Serving(session) => session.gate.is_closed() || session.workspace.is_lost(),
-            Link::Closed => true,
+            Link::Ended | Link::Closed => true,
             Link::Connected(_) | Link::Released => false,
         }
     }
@@ -307,6 +264,7 @@ impl Session {
                     Err(CallError::NotStarted) => {}
                 },
                 Link::Released => {}
+                Link::Ended => return Err(self.ended().into()),
                 Link::Closed => return Err(self.closed().into()),
             }
             boxed(|| self.reopen(&link)).await?;
@@ -335,9 +293,23 @@ impl Session {
         std::mem::replace(&mut *self.link.write().unwrap_or_else(PoisonError::into_inner), link)
     }
 
+    /// Uses a session that was opened again.
+    fn relink(&self, opened: OpenedSession) -> Result<(), SharingError> {
+        let mut link = self.link.write().unwrap_or_else(PoisonError::into_inner);
+        if let Link::Ended = *link {
+            return Err(self.ended());
+        }
+        *link = opened.into();
+        Ok(())
+    }
+
     fn closed(&self) -> SharingError {
         self.set_link(Link::Closed);
         SharingError::Closed { session: self.id.clone() }
+    }
+
+    fn ended(&self) -> SharingError {
+        SharingError::Draining { session: self.id.clone() }
     }
 
     /// Opens the session again, unless another call has replaced `former` already.
@@ -347,10 +319,7 @@ impl Session {
             return Ok(());
         }
         match self.opener.reopen(&self.spec).await {
-            Ok(opened) => {
-                self.set_link(opened.into());
-                Ok(())
-            }
+            Ok(opened) => self.relink(opened),
             Err(SessionError::Workspace {
                 source: WorkspaceError::Sharing { source: SharingError::Closed { .. } },
             }) => Err(self.closed()),

@@ -18,7 +18,7 @@
 //!    for the welcome. A client without a connection tries the lock again.
 //! 3. Both sides check that the other one is in their own user namespace. The client sends the
 //!    token, which sandboxed commands cannot read, because every policy hides `state/`.
-//! 4. A client with another user, policy, network, engine, store or other variables is refused.
+//! 4. A client with another user, policy, network, engine, store or source of variables is refused.
 //! 5. A call that the server has not accepted had no effect, and the client asks the next server.
 //!    After that, the end of the server fails the call, and it is never repeated.
 //! 6. A server that is released serves new calls while older ones run. Then it refuses them, waits
@@ -39,7 +39,7 @@ mod wire;
 pub use error::{Difference, SharingError};
 
 pub(crate) use client::{CallError, Client};
-pub(crate) use fingerprint::Settings;
+pub(crate) use fingerprint::{Settings, VariablesKey};
 pub(crate) use gate::{Gate, NotAdmitted};
 pub(crate) use greeting::{SessionFacts, Wish};
 pub(crate) use methods::{

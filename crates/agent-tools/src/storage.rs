@@ -8,8 +8,8 @@ use artifact_sync::{
     LinkTarget, Linker, OpenedStore, OwnerReport, SessionKeys, StoreCapabilities, StoreError,
     StoreProbe, SyncError,
 };
-use object_store::ObjectStore;
 use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt};
 use sandbox_core::{SessionId, UserId};
 use skill_store::SkillStore;
 
@@ -96,6 +96,20 @@ impl Storage {
     /// Returns the error of the store.
     pub async fn check(&self) -> Result<(), object_store::Error> {
         self.store.list_with_delimiter(Some(&self.prefix)).await.map(drop)
+    }
+
+    /// Creates and deletes a temporary object below `probes/` to check that the store accepts
+    /// changes.
+    ///
+    /// # Errors
+    /// Returns the error of the store.
+    pub async fn check_writable(&self) -> Result<(), object_store::Error> {
+        let mut id = [0; 8];
+        // A number that another process uses too does no harm.
+        let _ = getrandom::fill(&mut id);
+        let key = self.prefix.clone().join("probes").join(u64::from_le_bytes(id).to_string());
+        self.store.put(&key, "check".into()).await?;
+        self.store.delete(&key).await
     }
 
     /// Uses the embedder's store. Callers see keys with `name` in front, such as the name of a

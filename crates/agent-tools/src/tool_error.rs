@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use artifact_sync::SyncError;
+use artifact_sync::internal::with_causes;
 use sandbox_core::{ExecError, ExecErrorKind, FileError, PathError, RelativePath, SessionId};
 
 use crate::error_kind::ErrorKind;
@@ -89,8 +90,9 @@ pub enum ToolError {
     /// Another machine took the session over. Calls are refused until the session is opened
     /// again.
     #[error(
-        "another machine took session {session} over, and nothing more is stored from here; to \
-         take it back, open it again, which needs a restart of an MCP server"
+        "another home, on this machine or another one, took session {session} over, and nothing \
+         more is stored from here; to take it back, open it again, which needs a restart of an \
+         MCP server"
     )]
     LeaseLost {
         /// The session.
@@ -103,6 +105,12 @@ pub enum ToolError {
         session: SessionId,
         /// The address of the owner, if it has one.
         url: Option<String>,
+    },
+    /// The call did not begin: the store did not confirm that this home owns the session.
+    #[error("the call did not begin, because the store did not confirm who owns the session")]
+    NotBegun {
+        /// The cause.
+        source: SyncError,
     },
     /// The changes of the call cannot be stored.
     #[error("the changes cannot be stored")]
@@ -147,7 +155,7 @@ impl ToolError {
             Self::UnknownTool { .. } => ErrorKind::NotFound,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
             Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
-            Self::Store { source } => source.into(),
+            Self::NotBegun { source } | Self::Store { source } => source.into(),
             Self::Sharing { source } => source.kind(),
             Self::Output { .. } | Self::Interrupted { .. } => ErrorKind::Internal,
         }
@@ -158,7 +166,7 @@ impl ToolError {
         match self {
             Self::File { source } => source.is_retryable(),
             Self::Exec { source } => source.is_retryable(),
-            Self::Store { source } => source.is_retryable(),
+            Self::NotBegun { source } | Self::Store { source } => source.is_retryable(),
             Self::Sharing { source } => source.is_retryable(),
             Self::OwnedElsewhere { .. } => true,
             _ => false,
@@ -172,6 +180,6 @@ impl ToolError {
     /// Renders the error and its causes as one line. Control characters, such as those of file
     /// names, are escaped.
     pub fn message(&self) -> String {
-        printable(&sandbox_core::with_causes(self)).into_owned()
+        printable(&with_causes(self)).into_owned()
     }
 }

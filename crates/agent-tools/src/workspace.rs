@@ -134,7 +134,7 @@ impl Workspace {
         let warnings = mirror.as_deref().map_or_else(Vec::new, |mirror| {
             let limits =
                 if backends.intervals().is_some() { mirror.warnings() } else { Vec::new() };
-            warnings(mirror.opened()).into_iter().chain(limits).collect()
+            warnings(id, mirror.opened()).into_iter().chain(limits).collect()
         });
         let storage = mirror.as_ref().and(backends.storage).cloned();
         let (id, user) = (id.clone(), user.cloned());
@@ -250,7 +250,7 @@ impl Workspace {
             RemovalMode::HoldBackMany => mirror.refresh().await,
             RemovalMode::ApplyAll => mirror.refresh_with_removals().await,
         };
-        refreshed.map_err(|source| TransferError::Mirror { source })
+        refreshed.map_err(|source| TransferError::from_mirror(&self.id, source))
     }
 
     /// Uploads local changes, and names every pending change and skipped file again. If the store
@@ -261,7 +261,7 @@ impl Workspace {
     pub(crate) async fn sync(&self) -> Result<SyncReport, TransferError> {
         let mirror = self.mirror()?;
         let synced = mirror.flush().await.and_then(|report| mirror.check().map(|()| report));
-        synced.map_err(|source| TransferError::Mirror { source })
+        synced.map_err(|source| TransferError::from_mirror(&self.id, source))
     }
 
     /// Fetches one object of the session's prefix into the session directory. Returns `None` if the
@@ -273,7 +273,7 @@ impl Workspace {
     pub(crate) async fn pull(&self, key: &str) -> Result<Option<RelativePath>, TransferError> {
         let mirror = self.mirror()?;
         let key = self.storage.as_ref().map_or(key, |storage| storage.strip_name(key));
-        mirror.pull_key(key).await.map_err(|source| TransferError::Mirror { source })
+        mirror.pull_key(key).await.map_err(|source| TransferError::from_mirror(&self.id, source))
     }
 
     fn mirror(&self) -> Result<&Mirror, TransferError> {
@@ -355,13 +355,16 @@ fn abandon(home: &Home, state: &SessionState, id: &SessionId) {
 }
 
 /// Renders the result of opening a mirror as warnings for the first call.
-fn warnings(opened: &RestoreReport) -> Vec<String> {
+fn warnings(id: &SessionId, opened: &RestoreReport) -> Vec<String> {
     let conflicts = opened.conflicts.iter().take(MAX_CONFLICTS_WARNED);
     let conflicts =
         conflicts.map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as).to_string());
     let omitted = opened.conflicts.len().saturating_sub(MAX_CONFLICTS_WARNED);
     let omitted = (omitted > 0).then(|| format!("changed on both sides: {omitted} more files"));
-    opened.problems().into_iter().chain(conflicts).chain(omitted).collect()
+    let remedy = (!opened.held_back.is_empty()).then(|| {
+        format!("`agent-tools session sync {id} --confirm-removals` removes the vanished files")
+    });
+    opened.problems().into_iter().chain(remedy).chain(conflicts).chain(omitted).collect()
 }
 
 /// Returns whether a path is mirrored as an artifact: true for everything outside `skills/`.

@@ -52,7 +52,10 @@ pub enum SyncError {
         url: Option<String>,
     },
     /// Another process became the owner. This mirror stores nothing any more.
-    #[error("another process took the session over; nothing more is stored from here")]
+    #[error(
+        "another home, on this machine or another one, took the session over; nothing more is \
+         stored from here"
+    )]
     LeaseLost,
     /// The mirror is being closed.
     #[error("the session is being closed")]
@@ -241,6 +244,37 @@ fn at_url(url: Option<&str>) -> String {
     url.map(|url| format!(", at {url}")).unwrap_or_default()
 }
 
+/// Returns an error and its causes on one line, like [`sandbox_core::with_causes`]. Of a failure of
+/// a store on the local disk, only the error of the system is shown: the rest explains the library.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let system = system_error_on_disk(error);
+        let part = system.unwrap_or(error).to_string();
+        if text.is_empty() {
+            text = part;
+        } else if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        next = error.source().filter(|_| system.is_none());
+    }
+    text
+}
+
+/// Returns the error of the system if `error` is that of a store on the local disk.
+fn system_error_on_disk<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> Option<&'e (dyn std::error::Error + 'static)> {
+    match error.downcast_ref()? {
+        object_store::Error::Generic { store: "LocalFileSystem" | "local disk", .. } => {
+            let causes = std::iter::successors(error.source(), |error| error.source());
+            causes.last().filter(|cause| cause.is::<io::Error>())
+        }
+        _ => None,
+    }
+}
+
 /// Returns whether a retry of a store request may succeed. `object_store` uses the generic variant
 /// for timeouts, broken connections and errors of the server.
 pub(crate) fn is_transient(error: &object_store::Error) -> bool {
@@ -265,6 +299,23 @@ pub(crate) fn is_transient_io(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_of_the_local_disk_is_shown_without_the_texts_of_the_library() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("Unable to copy data to file: {0}")]
+        struct Copy(#[source] io::Error);
+        let full = || Copy(io::Error::from_raw_os_error(28)).into();
+        let failed = |store| SyncError::Append {
+            source: object_store::Error::Generic { store, source: full() },
+        };
+        let expected = "the session log cannot be written: No space left on device (os error 28)";
+        assert_eq!(with_causes(&failed("LocalFileSystem")), expected);
+        let other = with_causes(&failed("S3"));
+        assert!(other.contains("Generic S3 error: Unable to copy"), "{other}");
+        let index = SyncError::Index { path: "/s".into(), source: io::ErrorKind::NotFound.into() };
+        assert_eq!(with_causes(&index), sandbox_core::with_causes(&index));
+    }
 
     #[test]
     fn retryable_errors_are_those_that_pass_without_a_change() {

@@ -124,6 +124,7 @@ pub use transfer::{
 /// Items that the crates of this workspace share. Not covered by semantic versioning.
 #[doc(hidden)]
 pub mod internal {
+    pub use crate::error::with_causes;
     pub use crate::keys::{key_for, strip_prefix};
     pub use crate::owners::Timings;
     pub use crate::transfer::{

@@ -8,6 +8,10 @@ use tokio::time::interval;
 
 use super::LocalSession;
 
+/// The number of times that the keeper looks for the end of a lease while it lasts. The log is
+/// asked once a lease, because a younger proof counts. So a takeover is found a tenth later.
+const CHECKS_PER_LEASE: u32 = 10;
+
 /// Watches the ownership of a session until it ends. Does not keep the session open.
 pub(crate) fn keep(session: &Arc<LocalSession>) {
     if session.workspace.mirror.is_some() {
@@ -23,7 +27,7 @@ async fn watch(session: Weak<LocalSession>) {
     };
     let begun = session.upgrade().and_then(|session| {
         let Timings { lease, .. } = session.workspace.intervals();
-        Some((session.workspace.mirror.as_ref()?.lost(), interval(lease)))
+        Some((session.workspace.mirror.as_ref()?.lost(), interval(lease / CHECKS_PER_LEASE)))
     });
     let (Some((lost, mut leases)), Some(mut idle)) = (begun, quiet()) else { return };
     tokio::pin!(lost);
@@ -31,7 +35,7 @@ async fn watch(session: Weak<LocalSession>) {
         let event = tokio::select! {
             () = &mut lost => Event::Lost,
             is_open = &mut idle => if is_open { Event::Idle } else { return },
-            _ = leases.tick() => Event::LeaseEnded,
+            _ = leases.tick() => Event::LeaseMayEnd,
         };
         let Some(session) = session.upgrade() else { return };
         match event {
@@ -41,7 +45,7 @@ async fn watch(session: Weak<LocalSession>) {
                 let Some(next) = quiet() else { return };
                 idle = next;
             }
-            Event::LeaseEnded => session.confirm_if_busy().await,
+            Event::LeaseMayEnd => session.confirm_if_busy().await,
         }
     }
 }
@@ -52,7 +56,8 @@ enum Event {
     Lost,
     /// No call has begun or ended for a time.
     Idle,
-    LeaseEnded,
+    /// The last proof of the ownership may be older than the lease.
+    LeaseMayEnd,
 }
 
 impl LocalSession {

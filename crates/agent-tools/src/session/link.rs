@@ -15,6 +15,8 @@ pub(crate) enum Link {
     Connected(Arc<Client>),
     /// None yet. The next call opens the session again.
     Released,
+    /// None. The use of the session by this process has ended.
+    Ended,
     /// None. The session was closed.
     Closed,
 }
@@ -58,7 +60,9 @@ impl Link {
         match (self, other) {
             (Self::Serving(a), Self::Serving(b)) => Arc::ptr_eq(a, b),
             (Self::Connected(a), Self::Connected(b)) => Arc::ptr_eq(a, b),
-            (Self::Released, Self::Released) | (Self::Closed, Self::Closed) => true,
+            (Self::Released, Self::Released)
+            | (Self::Ended, Self::Ended)
+            | (Self::Closed, Self::Closed) => true,
             _ => false,
         }
     }

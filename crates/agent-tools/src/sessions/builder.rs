@@ -21,6 +21,7 @@ pub struct SessionsBuilder {
     pub(super) storage: Option<Storage>,
     pub(super) progress: Option<Arc<dyn Progress>>,
     pub(super) variables: Option<Arc<dyn VariableSource>>,
+    pub(super) variables_identity: Option<String>,
     pub(super) python_venv: Option<PathBuf>,
     pub(super) application_dirs: Vec<PathBuf>,
     /// Set to protect the names in session directories.
@@ -53,6 +54,7 @@ impl SessionsBuilder {
             storage: None,
             progress: None,
             variables: None,
+            variables_identity: None,
             python_venv: None,
             application_dirs: Vec::new(),
             protect_names: false,
@@ -79,6 +81,17 @@ impl SessionsBuilder {
     #[must_use]
     pub fn variables(mut self, source: Arc<dyn VariableSource>) -> Self {
         self.variables = Some(source);
+        self
+    }
+
+    /// Names the source of the variables, such as the path of a database, without secrets.
+    ///
+    /// Processes that share a session then compare this name, and its commands have the variables
+    /// that the first process loaded. Otherwise the processes compare the variables themselves, so
+    /// a changed value keeps others out until the first process has ended.
+    #[must_use]
+    pub fn variables_identity(mut self, identity: impl Into<String>) -> Self {
+        self.variables_identity = Some(identity.into());
         self
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use super::error::SessionError;
 use super::opener::Opener;
 use super::status::SessionStatus;
+use crate::output::ConflictNote;
 use crate::sharing::{
     Call, CallError, Claim, Client, Close, CollectGarbage, Delete, Door, Entered, Pull,
     ReadHistory, Refresh, ReportStatus, RestoreVersion, SharingError, SyncFiles, UndeleteFiles,
@@ -195,8 +196,13 @@ impl SessionFiles {
     /// Returns [`CloseError`], such as [`CloseError::Pending`]. The directory then stays.
     pub async fn close_with(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
         self.run(Close::new(mode), async |files, call| {
-            let report = files.close(call.mode()).await?;
+            let opened = files.opened().map(|opened| opened.conflicts.clone()).unwrap_or_default();
+            let mut report = files.close(call.mode()).await?;
             files.state.unlock();
+            let opened = opened.iter();
+            let opened =
+                opened.map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as));
+            report.conflicts.splice(..0, opened);
             Ok(report)
         })
         .await
@@ -215,8 +221,8 @@ impl SessionFiles {
         .await
     }
 
-    /// Releases the session for other machines and processes. Its files stay. Without this, another
-    /// machine may have to wait before it can open the session.
+    /// Stores pending changes, and releases the session for other machines and processes. Its files
+    /// stay. Without this, another machine may have to wait before it can open the session.
     ///
     /// # Cancel safety
     /// As if the value was dropped.
@@ -336,6 +342,7 @@ fn is_unusable(error: &WorkspaceError) -> bool {
     matches!(
         error,
         WorkspaceError::Mirror { .. }
+            | WorkspaceError::StoreLost { .. }
             | WorkspaceError::OwnedElsewhere { .. }
             | WorkspaceError::Deleted { .. }
     )

@@ -17,7 +17,7 @@ use super::spec::SessionSpec;
 use crate::boxed::boxed;
 use crate::runtimes::HostRuntimes;
 use crate::session::{LocalSession, OpenedSession, Session, keep};
-use crate::sharing::{Claim, Entered, Settings, SharingError, Wish, enter, serve};
+use crate::sharing::{Claim, Entered, Settings, SharingError, VariablesKey, Wish, enter, serve};
 use crate::workspace::{Backends, OpenedWorkspace, Workspace, WorkspaceError};
 
 /// The settings by which sessions are opened, and opened again.
@@ -133,11 +133,17 @@ impl Opener {
         let (claim, loaded) = match Claim::try_new(home, &spec.id)? {
             Some(claim) => (claim, None),
             None => {
-                let loaded = self.preparation(spec).load_variables().await;
+                // Variables from a source with a name are those of the first process.
+                let loaded = match self.settings.variables_identity {
+                    Some(_) => None,
+                    None => Some(self.preparation(spec).load_variables().await),
+                };
+                let none = Variables::default();
+                let values = loaded.as_ref().map_or(&none, |(loaded, _)| &loaded.variables);
                 let shared = SharedSettings::new(self, spec)?;
-                let wish = Wish::Session(shared.of(self, spec, &loaded.0.variables));
+                let wish = Wish::Session(shared.of(self, spec, values));
                 match enter(home, &spec.id, &wish).await? {
-                    Entered::Owner(claim) => (claim, Some(loaded)),
+                    Entered::Owner(claim) => (claim, loaded),
                     Entered::Client(client) => {
                         return Ok(OpenedSession::Connected(Arc::new(*client)));
                     }
@@ -246,8 +252,10 @@ impl SharedSettings {
         &'s self,
         opener: &'s Opener,
         spec: &'s SessionSpec,
-        variables: &'s Variables,
+        values: &'s Variables,
     ) -> Settings<'s> {
+        let identity = opener.settings.variables_identity.as_deref();
+        let variables = identity.map_or(VariablesKey::Values(values), VariablesKey::Identity);
         Settings {
             policy: &self.policy,
             hidden: &self.hidden,

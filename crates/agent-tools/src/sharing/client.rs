@@ -1,6 +1,7 @@
 //! The client of a session that another process serves.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,11 +14,12 @@ use super::error::SharingError;
 use super::frame::{Channel, Frame};
 use super::gate::NotAdmitted;
 use super::greeting::{HELLO, Hello, SessionFacts, Welcome, Wish};
-use super::methods::Call;
+use super::methods::{Call, STOP};
 use super::token::Token;
 use super::wire::{Failure, Rejection, answer};
 use super::{SOCKET, TOKEN};
 use crate::home::{StateDir, StateError};
+use crate::session::Stop;
 use crate::workspace::WorkspaceError;
 
 /// The time that a client waits for a server that still opens the session.
@@ -146,7 +148,8 @@ impl Client {
             }
             _ => return Err(rejected("its answer is not one of this version")),
         }
-        let Ok(Some(last)) = channel.receive().await else {
+        let (last, is_reusable) = self.wait(&channel, id, call.stop()).await;
+        let Ok(Some(last)) = last else {
             return Err(failed(SharingError::ServerLost {
                 session: self.session.clone(),
                 pid: self.pid,
@@ -163,10 +166,30 @@ impl Client {
             _ => return Err(rejected("its answer is not one of this version")),
         };
         let mut idle = lock(&self.idle);
-        if idle.len() < MAX_IDLE {
+        if is_reusable && idle.len() < MAX_IDLE {
             idle.push(channel);
         }
         output
+    }
+
+    /// Waits for the output of a call. Sends the request to end it early. Also returns whether the
+    /// connection can be used again: the server may not have read the whole request.
+    async fn wait(
+        &self,
+        channel: &Channel,
+        id: u64,
+        stop: Stop,
+    ) -> (io::Result<Option<Frame>>, bool) {
+        let mut last = pin!(channel.receive());
+        tokio::select! {
+            last = &mut last => return (last, true),
+            () = stop.requested() => {}
+        }
+        let sent = async { channel.send(&Frame::new(STOP, id, &())?).await };
+        match sent.await {
+            Ok(()) => (last.await, false),
+            Err(error) => (Err(error), false),
+        }
     }
 
     /// Returns a connection without a call; `None` if the server has ended.

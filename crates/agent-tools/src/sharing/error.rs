@@ -44,8 +44,8 @@ pub enum SharingError {
         /// The session.
         session: SessionId,
     },
-    /// This process is about to exit, and opens no sessions.
-    #[error("session {session} was not opened, because this process ends its sessions")]
+    /// This process is about to exit, and begins no calls.
+    #[error("session {session} accepts no calls, because this process is about to exit")]
     Draining {
         /// The session.
         session: SessionId,
@@ -128,7 +128,7 @@ pub enum Difference {
     Policy,
     /// The rules for the network.
     Network,
-    /// The names or values of the session's variables.
+    /// The source of the session's variables, or their names or values if it has no name.
     Variables,
     /// The engine, or its limits.
     Engine,

@@ -38,11 +38,20 @@ pub(crate) struct Settings<'s> {
     /// The policy without the directories of the host application, which are in `hidden`.
     pub(crate) policy: &'s Policy,
     pub(crate) hidden: &'s [PathBuf],
-    pub(crate) variables: &'s Variables,
+    pub(crate) variables: VariablesKey<'s>,
     pub(crate) session: &'s SessionSettings,
     pub(crate) storage: Option<&'s Storage>,
     pub(crate) durability: Durability,
     pub(crate) user: Option<&'s str>,
+}
+
+/// The variables of a session, as two processes compare them.
+#[derive(Clone, Copy)]
+pub(crate) enum VariablesKey<'s> {
+    /// The name of their source.
+    Identity(&'s str),
+    /// Names and values, because the source has no name.
+    Values(&'s Variables),
 }
 
 impl Fingerprint {
@@ -59,9 +68,18 @@ impl Fingerprint {
         };
         let network = serde_json::to_vec(&policy.config().network).unwrap_or_default();
         let mut parts: Vec<&[u8]> = Vec::new();
-        for (name, value) in variables.iter() {
-            parts.extend([name.as_bytes(), value.expose_secret().as_bytes()]);
-        }
+        let subject = match variables {
+            VariablesKey::Identity(identity) => {
+                parts.push(identity.as_bytes());
+                "source of variables"
+            }
+            VariablesKey::Values(variables) => {
+                for (name, value) in variables.iter() {
+                    parts.extend([name.as_bytes(), value.expose_secret().as_bytes()]);
+                }
+                "variables"
+            }
+        };
         let tier = match &session.tier {
             Tier::Namespaces => "namespaces".to_owned(),
             Tier::Landlock { accepted } => {
@@ -79,7 +97,7 @@ impl Fingerprint {
         Self {
             policy: hash("policy", &[&policy.identity_without_network()]),
             network: hash("network", &[&network]),
-            variables: hash("variables", &parts),
+            variables: hash(subject, &parts),
             engine: hash("engine", &[tier.as_bytes(), limits.as_bytes()]),
             store: hash("store", &[store.as_bytes()]),
             is_flushed: is_local && durability == Durability::Disk,
@@ -145,7 +163,7 @@ mod tests {
         let own = Settings {
             policy: &policy,
             hidden: &[],
-            variables: &variables,
+            variables: VariablesKey::Values(&variables),
             session: &plain,
             storage: None,
             durability: Durability::default(),
@@ -167,9 +185,14 @@ mod tests {
         check(Settings { policy: &open, ..own }, &[Difference::Policy, Difference::Network]);
         let mut secret = Variables::default();
         secret.insert("KEY", "hunter2".to_owned().into()).unwrap();
-        check(Settings { variables: &secret, ..own }, &[Difference::Variables]);
-        let shown =
-            format!("{:?}", Fingerprint::new(&token, &Settings { variables: &secret, ..own }));
+        let with = |variables| Settings { variables, ..own };
+        let secret = with(VariablesKey::Values(&secret));
+        check(secret, &[Difference::Variables]);
+        check(with(VariablesKey::Identity("")), &[Difference::Variables]);
+        let named = |name| Fingerprint::new(&token, &with(VariablesKey::Identity(name)));
+        assert_eq!(named("a").differences(&named("a"), &policy), []);
+        assert_eq!(named("a").differences(&named("b"), &policy), [Difference::Variables]);
+        let shown = format!("{:?}", Fingerprint::new(&token, &secret));
         assert!(!shown.contains("hunter2") && !shown.contains("KEY"));
         let mut limited = session();
         limited.limits.open_files = 7;
@@ -208,7 +231,7 @@ mod tests {
             let settings = Settings {
                 policy: &policy,
                 hidden: &[],
-                variables: &variables,
+                variables: VariablesKey::Values(&variables),
                 session: &session,
                 storage: Some(&storage),
                 durability,

@@ -29,6 +29,8 @@ enum Phase {
     Open,
     /// The owner has released the session. New calls are admitted while an early one runs.
     Draining,
+    /// The process of the owner is about to exit. Calls that run may end.
+    Ending,
     /// The session has left this machine.
     Closed,
 }
@@ -57,7 +59,7 @@ impl Gate {
         let is_early = match state.phase {
             Phase::Open => true,
             Phase::Draining if state.early > 0 => false,
-            Phase::Draining => return Err(NotAdmitted::Draining),
+            Phase::Draining | Phase::Ending => return Err(NotAdmitted::Draining),
             Phase::Closed => return Err(NotAdmitted::Closed),
         };
         let count = if is_early { &mut state.early } else { &mut state.late };
@@ -70,6 +72,14 @@ impl Gate {
         let mut state = lock(&self.state);
         if state.phase == Phase::Open {
             state.phase = Phase::Draining;
+        }
+    }
+
+    /// Admits no further calls at all, because the process is about to exit.
+    pub(crate) fn refuse(&self) {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Closed {
+            state.phase = Phase::Ending;
         }
     }
 
@@ -159,6 +169,18 @@ mod tests {
         gate.close();
         assert_eq!(gate.begin().unwrap_err(), NotAdmitted::Closed);
         gate.ended().await;
+    }
+
+    #[tokio::test]
+    async fn a_refusing_gate_admits_no_call_while_an_earlier_one_runs() {
+        let gate = Arc::new(Gate::default());
+        let _early = gate.begin().unwrap();
+        gate.drain();
+        gate.refuse();
+        assert_eq!(gate.begin().unwrap_err(), NotAdmitted::Draining);
+        gate.close();
+        gate.refuse();
+        assert_eq!(gate.begin().unwrap_err(), NotAdmitted::Closed);
     }
 
     /// Polls a future once.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SharingError;
 use super::wire::{Failure, base64_bytes};
-use crate::session::LocalSession;
+use crate::session::{LocalSession, Stop};
 use crate::sessions::SessionStatus;
 use crate::tool_error::ToolError;
 use crate::tools::bash::BashResult;
@@ -25,12 +25,23 @@ use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError};
 /// A call with its input.
 ///
 /// To add one, choose the next number, and add a row to the table below and to
-/// [`dispatch`](super::server). Numbers are never used again.
+/// [`dispatch`](super::server). A call that can end early has an impl of its own. Numbers are never
+/// used again.
 pub(crate) trait Call: Serialize + Send + Sync {
     /// The number of the method in frames.
     const METHOD: u16;
     type Output: Serialize + DeserializeOwned + Send;
     type Error: CallFailure;
+
+    /// Returns the request that ends the call early, with the output so far.
+    fn stop(&self) -> Stop {
+        Stop::default()
+    }
+
+    /// Ends the call early after this request, if the call can.
+    fn end_after(&mut self, stop: Stop) {
+        drop(stop);
+    }
 
     /// Runs the call in the process that serves the session.
     fn run_on(
@@ -74,8 +85,6 @@ macro_rules! calls {
 }
 
 calls! {
-    2: Bash<'_> => BashResult, ToolError,
-        |call, session| session.bash(call).await;
     3: ReadFile<'_> => ReadFileOutput, ToolError,
         |call, session| session.read_file_lines(&call.path, call.range).await;
     4: WriteFile<'_> => WriteFileOutput, ToolError,
@@ -104,6 +113,28 @@ calls! {
         |call, session| session.collect_garbage(call.options).await;
 }
 
+/// The number of the frame that ends a running call early. Like those of calls, it is never used
+/// again.
+pub(super) const STOP: u16 = 16;
+
+impl Call for Bash<'_> {
+    const METHOD: u16 = 2;
+    type Output = BashResult;
+    type Error = ToolError;
+
+    fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    fn end_after(&mut self, stop: Stop) {
+        self.stop = stop;
+    }
+
+    async fn run_on(self, session: &LocalSession) -> Result<BashResult, ToolError> {
+        session.bash(self).await
+    }
+}
+
 /// Runs a command.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -114,6 +145,8 @@ pub(crate) struct Bash<'c> {
     #[serde(with = "base64_bytes")]
     pub(crate) stdin: Cow<'c, [u8]>,
     pub(crate) artifact_label: Cow<'c, str>,
+    #[serde(skip)]
+    pub(crate) stop: Stop,
 }
 
 /// Reads a file.

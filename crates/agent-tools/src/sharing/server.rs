@@ -1,6 +1,7 @@
 //! The server of a session: it runs the calls of other processes.
 
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,12 +15,12 @@ use super::gate::{Gate, NotAdmitted};
 use super::greeting::{HELLO, Hello, SessionFacts, Welcome};
 use super::methods::{
     Bash, Call, CallFailure, Close, CollectGarbage, Delete, Pull, ReadFile, ReadHistory, Refresh,
-    ReportStatus, RestoreVersion, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
+    ReportStatus, RestoreVersion, STOP, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
 };
 use super::opening::Door;
 use super::token::Token;
 use super::wire::{Rejection, answer};
-use crate::session::LocalSession;
+use crate::session::{LocalSession, Stopper};
 
 /// The time in which a client must send its hello and accept an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -173,7 +174,7 @@ impl Server {
         channel: &Channel,
         frame: &Frame,
     ) -> io::Result<Option<Rejection>> {
-        let call: C = match frame.parse() {
+        let mut call: C = match frame.parse() {
             Ok(call) => call,
             Err(error) => return Ok(Some(invalid(&error))),
         };
@@ -185,10 +186,20 @@ impl Server {
             return Ok(Some(Rejection::Gate(NotAdmitted::Draining)));
         };
         channel.send(&Frame::new(answer::ACCEPTED, frame.id, &())?).await?;
-        let output = tokio::select! {
-            output = call.run_on(&session) => output,
-            // The client sends nothing while it waits.
-            _ = channel.receive() => return Err(io::ErrorKind::ConnectionAborted.into()),
+        let stopper = Stopper::default();
+        call.end_after(stopper.request());
+        let output = {
+            let mut running = pin!(call.run_on(&session));
+            loop {
+                tokio::select! {
+                    output = &mut running => break output,
+                    // The client sends nothing else while it waits.
+                    received = channel.receive() => match received? {
+                        Some(frame) if frame.method == STOP => stopper.stop(),
+                        _ => return Err(io::ErrorKind::ConnectionAborted.into()),
+                    },
+                }
+            }
         };
         let answer = match output {
             Ok(output) => Frame::new(answer::DONE, frame.id, &output)?,

@@ -51,8 +51,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(kind: ErrorKind, is_retryable: bool, error: &dyn std::error::Error) -> Self {
-        Self { kind, is_retryable, message: sandbox_core::with_causes(error) }
+    pub(super) fn new(
+        kind: ErrorKind,
+        is_retryable: bool,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
+        Self { kind, is_retryable, message: artifact_sync::internal::with_causes(error) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use artifact_sync::SyncError;
 use policy::Access;
-use sandbox_core::{CommandStatus, ExecErrorKind, Sandbox};
+use sandbox_core::{CommandStatus, ExecErrorKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -143,6 +143,7 @@ impl Session {
     ///
     /// # Cancel safety
     /// Dropping the future kills the command. The next call mirrors the files it had changed.
+    /// [`Session::stop_commands`] kills it too, and the call then returns its output.
     #[tracing::instrument(
         name = "execute_tool",
         skip_all,
@@ -161,6 +162,7 @@ impl Session {
                 linger: linger.unwrap_or(self.settings.linger),
                 stdin: stdin.into(),
                 artifact_label: self.settings.artifact_label.as_str().into(),
+                stop: self.stop(),
             })
             .await?;
         let warnings = self.take_unreported_warnings();
@@ -175,7 +177,7 @@ impl LocalSession {
         let mut spec = self.command_spec(&call.command, &sandbox);
         spec.stdin = call.stdin.into_owned();
         (spec.timeout, spec.linger) = (call.timeout, call.linger);
-        let ran = match sandbox.exec(spec).await {
+        let ran = match sandbox.exec_until(spec, call.stop.requested()).await {
             Ok(ran) => ran,
             Err(_) if self.workspace.is_lost() => {
                 return Err(self.workspace.lost(SyncError::LeaseLost));

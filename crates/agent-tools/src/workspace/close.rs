@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use artifact_sync::{CloseMode, IgnoreReason, Ignored, Mirror, Pending, SkipReason, Skipped};
+use artifact_sync::{
+    CloseMode, IgnoreReason, Ignored, Mirror, Pending, SkipReason, Skipped, SyncError, SyncReport,
+};
 use sandbox_core::internal::{blocking, mount_points_below};
 use sandbox_core::{FileError, SessionDir};
 use serde::{Deserialize, Serialize};
 use skill_store::SKILLS_DIRECTORY;
 
-use super::{Backends, CloseError, Workspace, mirror_builder};
+use super::{Backends, CloseError, Workspace, WorkspaceError, mirror_builder};
 use crate::home::Home;
+use crate::output::ConflictNote;
 
 /// Result of closing a session: the files that were deleted without a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,8 @@ pub struct CloseReport {
     pub skipped: Vec<Skipped>,
     /// Changes that were discarded.
     pub discarded: Vec<Pending>,
+    /// Files that were changed on both sides, whose second versions the store has.
+    pub conflicts: Vec<ConflictNote>,
 }
 
 /// A file or directory that is not mirrored.
@@ -39,6 +44,10 @@ pub struct IgnoredContent {
     pub bytes: u64,
     /// True if everything was counted.
     pub is_complete: bool,
+    /// True if the store has an older version of the file, or of files below the directory. They
+    /// return when the session is opened again.
+    #[serde(default)]
+    pub has_older_copy: bool,
 }
 
 impl From<Ignored> for IgnoredContent {
@@ -51,7 +60,8 @@ impl From<Ignored> for IgnoredContent {
             IgnoreReason::Excluded => "skills are not mirrored",
             _ => "it is ignored",
         };
-        Self { relative_path: path, reason: reason.to_owned(), files, bytes, is_complete }
+        let (reason, has_older_copy) = (reason.to_owned(), false);
+        Self { relative_path: path, reason, files, bytes, is_complete, has_older_copy }
     }
 }
 
@@ -73,7 +83,9 @@ impl Workspace {
             return Ok(CloseReport::default());
         };
         let report = match self.close_mirror(mirror, mode).await {
-            Err(CloseError::Store { .. }) if mode == CloseMode::Discard => {
+            Err(CloseError::Store { .. } | CloseError::Workspace { .. })
+                if mode == CloseMode::Discard =>
+            {
                 self.remove_directory().await?;
                 CloseReport::default()
             }
@@ -88,8 +100,13 @@ impl Workspace {
         mirror: &Arc<Mirror>,
         mode: CloseMode,
     ) -> Result<CloseReport, CloseError> {
-        let failed = |source| CloseError::Store { id: self.id.clone(), source };
-        let skipped = mirror.flush().await.map_err(failed)?.skipped;
+        let failed = |source| match source {
+            SyncError::StoreReplaced { number } => {
+                WorkspaceError::StoreLost { id: self.id.clone(), number }.into()
+            }
+            source => CloseError::Store { id: self.id.clone(), source },
+        };
+        let SyncReport { skipped, conflicts, .. } = mirror.flush().await.map_err(failed)?;
         let mut unstorable = skipped.iter().filter(|skipped| holds_content(&skipped.reason));
         if mode == CloseMode::KeepPending
             && let Some(first) = unstorable.next()
@@ -103,16 +120,27 @@ impl Workspace {
         }
         let ignored = {
             let mirror = Arc::clone(mirror);
-            blocking(move || mirror.ignored()).await
+            blocking(move || {
+                let ignored = mirror.ignored().into_iter().filter(|ignored| ignored.files > 0);
+                let with_copy = |ignored: Ignored| {
+                    let has_older_copy = mirror.has_file_below(&ignored.path);
+                    IgnoredContent { has_older_copy, ..ignored.into() }
+                };
+                ignored.map(with_copy).collect()
+            })
+            .await
         };
         let closed = mirror.close(mode).await.map_err(|error| match error {
             artifact_sync::CloseError::Pending { pending } => self.pending_error(&pending),
             artifact_sync::CloseError::Sync { source } => failed(source),
             _ => self.pending_error(&[]),
         })?;
-        let ignored = ignored.into_iter().filter(|ignored| ignored.files > 0);
-        let ignored = ignored.map(IgnoredContent::from).collect();
-        Ok(CloseReport { ignored, skipped: closed.skipped, discarded: closed.discarded })
+        let conflicts = conflicts.iter();
+        let conflicts = conflicts
+            .map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as))
+            .collect();
+        let artifact_sync::CloseReport { skipped, discarded, .. } = closed;
+        Ok(CloseReport { ignored, skipped, discarded, conflicts })
     }
 
     /// Returns where another file system is mounted below the directory, also in an ignored one.

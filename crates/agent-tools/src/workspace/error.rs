@@ -39,6 +39,14 @@ pub enum WorkspaceError {
         /// The cause.
         source: SyncError,
     },
+    /// The store does not hold the log of the session: it was replaced or rolled back.
+    #[error("{}", store_lost(id, *number))]
+    StoreLost {
+        /// The session.
+        id: SessionId,
+        /// The number of the entry that the files here follow.
+        number: u64,
+    },
     /// Another home owns the session, and its sessions are not taken over.
     #[error(
         "session {id} is open on another machine{}; --takeover wait waits for its release, \
@@ -69,8 +77,9 @@ pub enum WorkspaceError {
     },
     /// The session is not on this machine.
     #[error(
-        "there is no session {id} on this machine (no {}); \
-         `agent-tools session list` shows the existing ones",
+        "there is no session {id} on this machine (no {}); `agent-tools session list` shows the \
+         existing ones, and opening it as its user fetches it from the store: \
+         `agent-tools bash --session {id} --user USER true`",
         path.display()
     )]
     NoSession {
@@ -88,6 +97,7 @@ impl WorkspaceError {
             Self::State { source } => source.kind(),
             Self::Directory { source } => source.into(),
             Self::Restore { source } | Self::Mirror { source } => source.into(),
+            Self::StoreLost { .. } => ErrorKind::Store,
             Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
             Self::Deleted { .. } => ErrorKind::Closed,
             Self::Sharing { source } => source.kind(),
@@ -103,7 +113,7 @@ impl WorkspaceError {
             Self::Restore { source } | Self::Mirror { source } => source.is_retryable(),
             Self::OwnedElsewhere { .. } => true,
             Self::Sharing { source } => source.is_retryable(),
-            Self::Deleted { .. } | Self::NoSession { .. } => false,
+            Self::StoreLost { .. } | Self::Deleted { .. } | Self::NoSession { .. } => false,
         }
     }
 
@@ -116,6 +126,9 @@ impl WorkspaceError {
                 Self::OwnedElsewhere { id, url }
             }
             OpeningError::Mirror(SyncError::Erased) => Self::Deleted { id },
+            OpeningError::Mirror(SyncError::StoreReplaced { number }) => {
+                Self::StoreLost { id, number }
+            }
             OpeningError::Mirror(source) if created => Self::Restore { source },
             OpeningError::Mirror(source) => Self::Mirror { source },
         }
@@ -141,6 +154,16 @@ impl From<SyncError> for OpeningError {
     }
 }
 
+/// Renders the loss of a session by its store, with the ways out.
+fn store_lost(id: &SessionId, number: u64) -> String {
+    format!(
+        "the store does not hold the log of session {id} up to entry {number}: it is another \
+         store, or it was emptied or set back; if it is the right one, `agent-tools session sync \
+         {id} --refill` stores the files of this machine again; `agent-tools session close {id} \
+         --discard` deletes them here"
+    )
+}
+
 /// Renders the address of an owner as the end of a message.
 pub(crate) fn at_url(url: Option<&str>) -> String {
     url.map(|url| format!(", at {url}")).unwrap_or_default()
@@ -163,6 +186,14 @@ pub enum TransferError {
         #[from]
         source: SharingError,
     },
+    /// The store does not hold the log of the session: it was replaced or rolled back.
+    #[error("{}", store_lost(id, *number))]
+    StoreLost {
+        /// The session.
+        id: SessionId,
+        /// The number of the entry that the files here follow.
+        number: u64,
+    },
     /// The mirror rejected the key, or the store failed.
     #[error(transparent)]
     Mirror {
@@ -172,11 +203,20 @@ pub enum TransferError {
 }
 
 impl TransferError {
+    /// Returns the error of a mirror for a session.
+    pub(super) fn from_mirror(id: &SessionId, source: SyncError) -> Self {
+        match source {
+            SyncError::StoreReplaced { number } => Self::StoreLost { id: id.clone(), number },
+            source => Self::Mirror { source },
+        }
+    }
+
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoStore { .. } => ErrorKind::NoStore,
             Self::Sharing { source } => source.kind(),
+            Self::StoreLost { .. } => ErrorKind::Store,
             Self::Mirror { source } => source.into(),
         }
     }
@@ -184,7 +224,7 @@ impl TransferError {
     /// Returns whether the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::NoStore { .. } => false,
+            Self::NoStore { .. } | Self::StoreLost { .. } => false,
             Self::Sharing { source } => source.is_retryable(),
             Self::Mirror { source } => source.is_retryable(),
         }

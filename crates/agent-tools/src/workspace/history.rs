@@ -14,7 +14,7 @@ impl Workspace {
         path: Option<&RelativePath>,
     ) -> Result<Vec<HistoryEntry>, TransferError> {
         let history = self.mirror()?.history(path).await;
-        history.map_err(|source| TransferError::Mirror { source })
+        history.map_err(|source| TransferError::from_mirror(&self.id, source))
     }
 
     pub(crate) async fn restore_version(
@@ -23,7 +23,7 @@ impl Workspace {
         at: u64,
     ) -> Result<RestoredVersion, TransferError> {
         let restored = self.mirror()?.restore_version(path, at).await;
-        restored.map_err(|source| TransferError::Mirror { source })
+        restored.map_err(|source| TransferError::from_mirror(&self.id, source))
     }
 
     pub(crate) async fn undelete(
@@ -31,7 +31,7 @@ impl Workspace {
         selection: Undelete,
     ) -> Result<UndeleteReport, TransferError> {
         let undeleted = self.mirror()?.undelete(selection).await;
-        undeleted.map_err(|source| TransferError::Mirror { source })
+        undeleted.map_err(|source| TransferError::from_mirror(&self.id, source))
     }
 
     pub(crate) async fn collect_garbage(
@@ -39,6 +39,6 @@ impl Workspace {
         options: GarbageOptions,
     ) -> Result<GarbageReport, TransferError> {
         let collected = self.mirror()?.collect_garbage(options).await;
-        collected.map_err(|source| TransferError::Mirror { source })
+        collected.map_err(|source| TransferError::from_mirror(&self.id, source))
     }
 }

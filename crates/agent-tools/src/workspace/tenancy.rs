@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_sync::internal::Timings;
+use artifact_sync::internal::{Timings, with_causes};
 use artifact_sync::{CallGuard, Mirror, SyncError, SyncReport};
 use sandbox_core::internal::blocking;
 use tokio::time::timeout;
@@ -12,8 +12,11 @@ use super::{TransferError, Workspace};
 use crate::sharing::SharingError;
 use crate::tool_error::ToolError;
 
-/// The maximum time that a release waits for objects that are still being written.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The maximum time that a release takes, with the objects that are still being written.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pauses between attempts to release a session whose objects are not up to date.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
 /// A call that runs until this value is dropped.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ impl Turn {
         let Some(guard) = &self.0 else { return Ok(None) };
         match guard.confirm().await {
             Ok(()) => Ok(None),
-            Err(error) if error.is_retryable() => Ok(Some(sandbox_core::with_causes(&error))),
+            Err(error) if error.is_retryable() => Ok(Some(with_causes(&error))),
             Err(error) => Err(error),
         }
     }
@@ -50,7 +53,10 @@ impl Workspace {
         match &self.mirror {
             Some(mirror) if self.intervals.is_some() => {
                 let begun = mirror.begin_call().await;
-                begun.map(|guard| Turn(Some(guard))).map_err(|error| self.lost(error))
+                begun.map(|guard| Turn(Some(guard))).map_err(|error| match self.lost(error) {
+                    ToolError::Store { source } => ToolError::NotBegun { source },
+                    error => error,
+                })
             }
             Some(mirror) => {
                 mirror.check().map_err(|error| self.lost(error))?;
@@ -96,32 +102,51 @@ impl Workspace {
         self.intervals.unwrap_or_default()
     }
 
-    /// Releases the session for other homes, unless changes are pending. Then this home stays the
+    /// Stores what no call has stored, such as versions that opening has kept beside. Then releases
+    /// the session for other homes, unless changes are pending. In that case this home stays the
     /// owner until another one finds that it does not live.
     ///
     /// # Cancel safety
     /// Another home may have to wait.
     pub(crate) async fn release(&self) {
-        let Some(mirror) = self.shared_mirror() else { return };
-        let mut released = mirror.release_if_idle().await;
-        if matches!(released, Ok(false)) && !self.is_lost() {
-            let pending = {
-                let mirror = Arc::clone(mirror);
-                blocking(move || mirror.pending()).await
-            };
-            if pending.is_empty() {
-                // Renames continue in the background.
-                let _ = timeout(RELEASE_TIMEOUT, mirror.flush()).await;
-                released = mirror.release_if_idle().await;
-            }
-        }
+        let Some(mirror) = &self.mirror else { return };
+        let released = match timeout(RELEASE_TIMEOUT, self.store_and_release(mirror)).await {
+            Ok(released) => released,
+            Err(_) => Ok(false),
+        };
         match released {
             Ok(true) => {}
             Ok(false) => tracing::info!(session = %self.id, "the session stays owned"),
             Err(error) => {
-                let error = sandbox_core::with_causes(&error);
+                let error = with_causes(&error);
                 tracing::info!(session = %self.id, error, "the session was not released");
             }
+        }
+    }
+
+    /// Returns whether the session was released, or need not be.
+    async fn store_and_release(&self, mirror: &Arc<Mirror>) -> Result<bool, SyncError> {
+        let pending = {
+            let mirror = Arc::clone(mirror);
+            blocking(move || mirror.pending()).await
+        };
+        if !pending.is_empty() && !mirror.sync().await?.is_complete() {
+            return Ok(false);
+        }
+        let Some(mirror) = self.shared_mirror() else { return Ok(true) };
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Objects of renamed files and garbage come after the result of a call.
+            mirror.idle().await;
+            if mirror.release_if_idle().await? {
+                return Ok(true);
+            }
+            if pause > LONGEST_PAUSE || !mirror.flush().await?.is_complete() {
+                return Ok(false);
+            }
+            // A proof of the ownership may hold the log for a moment.
+            tokio::time::sleep(pause).await;
+            pause *= 2;
         }
     }
 
@@ -132,6 +157,6 @@ impl Workspace {
     pub(crate) async fn drain(&self) -> Result<SyncReport, TransferError> {
         let Some(mirror) = &self.mirror else { return Ok(SyncReport::default()) };
         let drained = mirror.drain(Duration::ZERO).await;
-        drained.map_err(|source| TransferError::Mirror { source })
+        drained.map_err(|source| TransferError::from_mirror(&self.id, source))
     }
 }

@@ -1,10 +1,13 @@
 //! The contract of the command, which scripts rely on.
 
 mod doctor;
+mod leaving;
+mod messages;
 mod owners;
 mod policy;
 mod session;
 mod sharing;
+mod signals;
 mod skill;
 mod tools;
 mod variable;
@@ -19,6 +22,8 @@ pub(crate) struct Cli {
     home: tempfile::TempDir,
     pub(crate) environment: Vec<(String, String)>,
     store: Option<String>,
+    /// Directories that live as long as this home.
+    others: Vec<Cli>,
 }
 
 /// The exit code and the streams of one run.
@@ -44,7 +49,8 @@ impl Ran {
 
 impl Cli {
     pub(crate) fn new() -> Self {
-        Self { home: tempfile::tempdir().unwrap(), environment: Vec::new(), store: None }
+        let home = tempfile::tempdir().unwrap();
+        Self { home, environment: Vec::new(), store: None, others: Vec::new() }
     }
 
     pub(crate) fn with_environment(environment: &[(&str, &str)]) -> Self {
@@ -57,6 +63,12 @@ impl Cli {
         let environment =
             environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         Self { environment, store: Some(url.to_owned()), ..Self::new() }
+    }
+
+    /// Returns another home with the same store and environment.
+    fn sharing_its_store(&self) -> Self {
+        let (environment, store) = (self.environment.clone(), self.store.clone());
+        Self { environment, store, ..Self::new() }
     }
 
     pub(crate) fn home(&self) -> PathBuf {

@@ -35,12 +35,16 @@ impl Machines {
     }
 
     fn sessions(&self, name: &str, takeover: Takeover) -> Sessions {
+        self.sessions_with_lease(name, takeover, Duration::from_millis(200))
+    }
+
+    fn sessions_with_lease(&self, name: &str, takeover: Takeover, lease: Duration) -> Sessions {
         let ms = Duration::from_millis;
         let timings = Timings {
             beat: ms(100),
             first_beat: ms(50),
             longest_gap: ms(5000),
-            lease: ms(200),
+            lease,
             idle: ms(1000),
         };
         let ownership =
@@ -209,6 +213,9 @@ async fn a_takeover_kills_running_commands_and_refuses_calls_until_the_session_i
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     let error = first.read_file("f").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
+    let same = "another home, on this machine or another one, took ";
+    let unsynced = first.sync().await.unwrap_err();
+    assert!(error.to_string().contains(same) && unsynced.to_string().contains(same), "{unsynced}");
     assert!(!first.dir().join("g").exists(), "a lost session changes nothing");
     assert_eq!(std::fs::read_to_string(first.dir().join("f")).unwrap(), "late\n", "it stays");
     assert_eq!(second.read_file("f").await.unwrap().content, "2");
@@ -218,6 +225,23 @@ async fn a_takeover_kills_running_commands_and_refuses_calls_until_the_session_i
     let listed = again.bash("cat f*conflict* 2>/dev/null || cat *").await.unwrap();
     assert!(listed.stdout.contains("late"), "the change is kept beside: {listed:?}");
     assert_eq!(first.read_file("f").await.unwrap_err().kind(), ErrorKind::LeaseLost);
+}
+
+#[tokio::test]
+async fn a_takeover_ends_a_running_command_within_one_lease() {
+    let machines = Machines::new();
+    let lease = Duration::from_secs(4);
+    let a = machines.sessions_with_lease("a", Takeover::Refuse, lease);
+    let b = machines.sessions_with_lease("b", Takeover::Steal, lease);
+    let first = a.open(spec("s1")).await.unwrap();
+    // The last proof is younger than the session, so no multiple of the lease meets its end.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    written(&first, "f", "1").await;
+    let second = b.open(spec("s1")).await.unwrap();
+    written(&second, "f", "2").await;
+    let stolen = tokio::time::Instant::now();
+    first.bash("sleep 1000").await.unwrap_err();
+    assert!(stolen.elapsed() < lease * 3 / 2, "after {:?}", stolen.elapsed());
 }
 
 #[tokio::test]
@@ -268,6 +292,23 @@ async fn a_session_with_a_wrapped_command_is_not_idle() {
     b.release(second.id()).await;
     assert_eq!(found, "2\n");
     drop(first);
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_acquire_the_session_says_that_it_did_not_begin() {
+    let store = FailingStore::new();
+    let machines = Machines::with_store(store.clone());
+    let (a, b) =
+        (machines.sessions("a", Takeover::Refuse), machines.sessions("b", Takeover::Refuse));
+    let first = a.open(spec("s1")).await.unwrap();
+    written(&first, "f", "1").await;
+    let second = opened(&b).await;
+    b.release(second.id()).await;
+    store.fail(Calls::All, 0, usize::MAX);
+    let error = first.bash("touch ran").await.unwrap_err();
+    assert!(matches!(error, ToolError::NotBegun { .. }), "{error:?}");
+    assert!(error.message().contains("did not begin"), "{}", error.message());
+    assert!(!first.dir().join("ran").exists());
 }
 
 #[tokio::test]

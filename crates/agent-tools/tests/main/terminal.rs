@@ -23,7 +23,7 @@ struct Terminal {
     /// The text that the terminal has shown since the last expected text.
     shown: String,
     sandbox: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Terminal {
@@ -52,7 +52,7 @@ impl Terminal {
             return None;
         };
         let sandbox = format!("{} --engine {} sandbox", program.display(), setting.engine);
-        let mut terminal = Self { master, shell, shown: String::new(), sandbox, _dir: dir };
+        let mut terminal = Self { master, shell, shown: String::new(), sandbox, dir };
         terminal.resize(24, 80);
         terminal.expect(PROMPT);
         Some(terminal)
@@ -263,6 +263,36 @@ fn the_modes_are_restored_when_a_process_is_killed() {
             terminal.expect(&format!("code={code}."));
             terminal.expect(PROMPT);
             assert!(terminal.has_usual_modes(), "{signal:?}");
+        }
+    });
+}
+
+#[test]
+fn the_keys_interrupt_and_quit_end_a_command_of_a_session_and_print_its_output() {
+    in_each_setting(|mut terminal| {
+        let home = terminal.dir.path().join("home");
+        std::fs::create_dir(&home).unwrap();
+        std::fs::set_permissions(&home, Permissions::from_mode(0o777)).unwrap();
+        let bash = terminal.sandbox.replace(" sandbox", " bash");
+        terminal.enter(&format!("export AGENT_TOOLS_HOME={}", home.display()));
+        terminal.expect(PROMPT);
+        for (key, code) in [("\x03", 130), ("\x1c", 131)] {
+            terminal.enter(&format!("{bash} 'echo out.; echo {code} > f; touch begun; sleep 99'"));
+            let begun = home.join("sessions/default/begun");
+            let start = Instant::now();
+            while !begun.exists() {
+                assert!(start.elapsed() < Duration::from_secs(30), "the command begins");
+                std::thread::yield_now();
+            }
+            std::fs::remove_file(begun).unwrap();
+            terminal.press(key);
+            terminal.expect("out.\r\n");
+            terminal.expect(PROMPT);
+            terminal.enter("echo code=$?.");
+            terminal.expect(&format!("code={code}."));
+            terminal.expect(PROMPT);
+            let stored = std::fs::read_to_string(home.join("store/user_local/sessions/default/f"));
+            assert_eq!(stored.unwrap(), format!("{code}\n"));
         }
     });
 }

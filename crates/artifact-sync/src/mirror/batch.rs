@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use futures::StreamExt;
-use sandbox_core::{RelativePath, with_causes};
+use sandbox_core::RelativePath;
 
-use crate::error::SyncError;
+use crate::error::{SyncError, with_causes};
 use crate::log::{Content, FileVersion, MAX_INLINE_BYTES_PER_ENTRY, Node};
 use crate::mirror::contents::Contents;
 use crate::mirror::shared::{ChangeKind, Shared};

@@ -88,6 +88,15 @@ pub enum HistoryOrigin {
 }
 
 impl Mirror {
+    /// Returns whether the log holds a file at this path, or below it. Sends no request.
+    pub fn has_file_below(&self, path: &str) -> bool {
+        let ledger = self.shared.ledger();
+        let is_below = |file: &str| {
+            file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        ledger.log().files().any(|(file, _)| is_below(file))
+    }
+
     /// Returns the retained entries of the session log, the newest first. With a path, returns the
     /// entries that changed it or something below it, with these changes only.
     ///

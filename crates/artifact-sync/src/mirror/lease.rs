@@ -120,6 +120,11 @@ impl Mirror {
         self.shared.calls.quiet_for(time)
     }
 
+    /// Waits until no call is running, nor the background work that calls have left.
+    pub async fn idle(&self) {
+        self.shared.calls.finished().await;
+    }
+
     /// Releases the session by one append if no call is running and everything is stored. Sends
     /// nothing if this home has not become the owner. Returns whether another home can become the
     /// owner now. The next call acquires the session again.

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
 use object_store::Error;
+use sandbox_core::RelativePath;
 use sandbox_core::internal::{blocking, lock};
-use sandbox_core::{RelativePath, with_causes};
 
-use crate::error::SyncError;
+use crate::error::{SyncError, with_causes};
 use crate::log::{FileVersion, Hash, Token};
 use crate::mirror::shared::{ChangeKind, Shared};
 use crate::state::{Failure, KnownObject, Version};

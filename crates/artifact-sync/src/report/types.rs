@@ -128,8 +128,8 @@ impl RestoreReport {
         let held_back = (!self.held_back.is_empty()).then(|| {
             let count = self.held_back.len();
             format!(
-                "{count} files vanished from the store at once; they stay here until \
-                 `agent-tools session sync --confirm-removals` removes them"
+                "{count} files vanished from the store at once; they stay here until their removal \
+                 is confirmed"
             )
         });
         let torn = self.torn_entries.iter().map(|number| {

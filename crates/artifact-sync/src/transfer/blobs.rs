@@ -10,9 +10,9 @@ use bytes::Bytes;
 use object_store::path::Path as Key;
 use object_store::{Attributes, Error};
 use sandbox_core::internal::blocking;
-use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir, with_causes};
+use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir};
 
-use crate::error::is_transient;
+use crate::error::{is_transient, with_causes};
 use crate::log::{Content, Hash, Inline, LogStore, MAX_INLINE_BYTES, Token};
 use crate::scan::{RecordedSignature, Signature};
 use crate::transfer::attributes;

@@ -164,13 +164,29 @@ impl NativeSandbox {
         self.connection.check_process()?;
         attached::start(&self.connection, &self.mounts, spec, streams).await
     }
+
+    /// Runs one command like [`Sandbox::exec`], and kills every process of it once `stop` returns.
+    /// The result then has the output until that moment.
+    ///
+    /// # Errors
+    /// Like [`Sandbox::exec`].
+    ///
+    /// # Cancel safety
+    /// Like [`Sandbox::exec`].
+    pub async fn exec_until(
+        &self,
+        command: CommandSpec,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<CommandOutput, ExecError> {
+        self.connection.check_process()?;
+        exec::exec(&self.connection, &self.mounts, &self.prestart, command, stop).await
+    }
 }
 
 #[async_trait]
 impl Sandbox for NativeSandbox {
     async fn exec(&self, command: CommandSpec) -> Result<CommandOutput, ExecError> {
-        self.connection.check_process()?;
-        exec::exec(&self.connection, &self.mounts, &self.prestart, command).await
+        self.exec_until(command, std::future::pending()).await
     }
 
     fn report(&self) -> &EngineReport {

@@ -18,12 +18,13 @@ use super::wire;
 use crate::sandbox::streams::feed;
 use crate::sandbox::{CommandOutput, CommandSpec, ExecError, Limit};
 
-/// Runs a command to its end, then prestarts a shell for the next one.
+/// Runs a command to its end, or until `stop` returns, then prestarts a shell for the next one.
 pub(super) async fn exec(
     connection: &Arc<Connection>,
     mounts: &Arc<Mounts>,
     prestart: &Arc<Prestart>,
     spec: CommandSpec,
+    stop: impl Future<Output = ()>,
 ) -> Result<CommandOutput, ExecError> {
     let (started, began) = (Instant::now(), SystemTime::now());
     let running = prestart.begin();
@@ -41,7 +42,7 @@ pub(super) async fn exec(
     let mut size = connection.size().watch();
     let quiet = activity.wait_for_silence(spec.linger);
     let (outcome, stdout, stderr, ()) = tokio::join!(
-        wait_exit(channel, spec.timeout, &mut size, quiet),
+        wait_exit(channel, spec.timeout, &mut size, quiet, stop),
         capture(stdout, spec.max_output_bytes, connection.null(), &activity),
         capture(stderr, spec.max_output_bytes, connection.null(), &activity),
         feed(stdin, &spec.stdin),

@@ -82,18 +82,21 @@ impl Outcome {
 
 /// Waits for the report of a command. After the timeout, closes the host's sending side of the
 /// channel; the worker then kills everything and reports. Does the same when processes have
-/// outlived the shell and `quiet` has returned, and when the session directory is too large.
+/// outlived the shell and `quiet` has returned, when the session directory is too large, and when
+/// `stop` has returned.
 pub(super) async fn wait_exit(
     channel: UnixStream,
     timeout: Duration,
     size: &mut SizeWatch,
     quiet: impl Future<Output = ()>,
+    stop: impl Future<Output = ()>,
 ) -> Result<Outcome, ExecError> {
     let (receiver, sender) = channel.into_split();
     let mut sender = Some(sender);
     let (mut quiet, mut timeout) = (pin!(quiet), pin!(tokio::time::sleep(timeout)));
+    let mut stop = pin!(stop);
     let (mut is_lingering, mut timed_out, mut killed) = (false, false, Vec::new());
-    let mut outgrew = false;
+    let (mut outgrew, mut is_stopped) = (false, false);
     loop {
         let message = tokio::select! {
             biased;
@@ -111,6 +114,10 @@ pub(super) async fn wait_exit(
                 (sender, outgrew) = (None, true);
                 continue;
             }
+            () = &mut stop, if sender.is_some() => {
+                (sender, is_stopped) = (None, true);
+                continue;
+            }
         };
         match message {
             Ok(Message::Report(report)) => {
@@ -121,7 +128,7 @@ pub(super) async fn wait_exit(
             Ok(Message::Stopped(_)) => {}
             // A worker that had not started the command yet exits without a report. Then no process
             // of the command is alive either.
-            Err(_) if timed_out || outgrew => {
+            Err(_) if timed_out || outgrew || is_stopped => {
                 let (kind, value) = (wire::RESULT_SIGNALED, SIGKILL);
                 let report = Report { kind, value, limit: wire::LIMIT_NONE, watched_creations: 0 };
                 return Ok(Outcome { report, timed_out, outgrew, killed });

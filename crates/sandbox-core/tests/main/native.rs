@@ -236,6 +236,21 @@ async fn a_timeout_kills_a_command_that_ignores_signals() {
 }
 
 #[tokio::test]
+async fn a_stopped_command_is_killed_and_its_output_is_returned() {
+    let fixture = fixture();
+    let seconds = unique_seconds();
+    let command =
+        format!("trap '' TERM INT; echo begun; (setsid sleep {seconds} &); sleep {seconds}");
+    let stop = eventually("the command runs", || alive(&seconds));
+    let output = fixture.sandbox.exec_until(spec(&command), stop).await.unwrap();
+    assert_eq!(
+        (output.status, &output.stdout.bytes[..]),
+        (CommandStatus::Signaled(9), &b"begun\n"[..])
+    );
+    assert!(!alive(&seconds));
+}
+
+#[tokio::test]
 async fn dropping_the_future_kills_the_command() {
     let fixture = fixture();
     let seconds = unique_seconds();

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_tools::secrets::sql::VariableStore;
-use agent_tools::secrets::{LoadedVariables, SourceError};
 use agent_tools::{
-    Home, IgnoreRules, Ownership, PatternError, Session, SessionSpec, Sessions, SessionsBuilder,
-    Storage, Tier, VariableSource,
+    Home, IgnoreRules, Ownership, Session, SessionSpec, Sessions, SessionsBuilder, Storage, Tier,
 };
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
 use secrecy::SecretString;
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::options::{Global, SessionArgs};
 use crate::output::{errln, print_json};
 use crate::progress_bar::TerminalProgress;
+use crate::variable_source::{self, LazyVariables};
 use crate::{schemes, settings};
 
 /// The time for which commands do not list the objects of a session again. `session sync` does.
@@ -114,13 +115,27 @@ impl Context {
                 Ok(Some(text.strip_suffix('\r').unwrap_or(text).to_owned().into()))
             }
             None => match std::env::var("AGENT_TOOLS_SECRET") {
-                Ok(secret) => Ok(Some(secret.into())),
+                Ok(secret) => Ok(Some(secret).filter(|secret| !secret.is_empty()).map(Into::into)),
                 Err(std::env::VarError::NotPresent) => Ok(None),
                 Err(std::env::VarError::NotUnicode(_)) => {
                     Err(Failure::not_run_text("AGENT_TOOLS_SECRET is not UTF-8"))
                 }
             },
         }
+    }
+
+    /// Returns sessions to describe from what is on this machine. The store need not be usable.
+    pub(crate) fn local_sessions(&self) -> Result<Sessions, Failure> {
+        let prefix = match &self.global.store {
+            Some(url) => schemes::prefix(url).map_err(Failure::not_run)?,
+            None => Key::default(),
+        };
+        let store = Storage::new(Arc::new(InMemory::new()), "").with_prefix(prefix);
+        let mut builder = Sessions::builder(self.home()?).storage(store);
+        if !self.global.ignore.is_empty() {
+            builder = builder.ignore(ignore_rules(&self.global.ignore)?);
+        }
+        Ok(builder.build())
     }
 
     /// Returns the sessions of these options.
@@ -135,8 +150,9 @@ impl Context {
             .durability(self.global.durability())
             .listing_age(LISTING_AGE)
             .tier(self.tier());
+        let url = self.variables_url()?;
+        builder = builder.variables_identity(variable_source::identity(&url));
         if !self.has_no_variables() {
-            let url = self.variables_url()?;
             VariableStore::check_url(&url).map_err(Failure::not_run)?;
             builder =
                 builder.variables(Arc::new(LazyVariables { url, passphrase: self.passphrase()? }));
@@ -151,7 +167,7 @@ impl Context {
             builder = builder.python_venv(std::path::absolute(venv).map_err(Failure::not_run)?);
         }
         if !self.global.ignore.is_empty() {
-            builder = builder.ignore(ignore_rules(&self.global.ignore).map_err(Failure::not_run)?);
+            builder = builder.ignore(ignore_rules(&self.global.ignore)?);
         }
         if let Some(dir) = application_dir() {
             builder = builder.application_dir(dir);
@@ -211,15 +227,24 @@ impl Context {
     }
 }
 
-/// Creates ignore rules from the patterns of `--ignore`. They replace the default rules unless all
-/// of them begin with `+`.
-fn ignore_rules(patterns: &[String]) -> Result<IgnoreRules, PatternError> {
-    let added = patterns.iter().map(|pattern| pattern.strip_prefix('+').unwrap_or(pattern));
-    if patterns.iter().all(|pattern| pattern.starts_with('+')) {
+/// Creates ignore rules from the patterns of `--ignore`. All of them extend the default rules, or
+/// all of them replace these.
+fn ignore_rules(patterns: &[String]) -> Result<IgnoreRules, Failure> {
+    let patterns = patterns.iter().map(|pattern| pattern.trim());
+    let patterns: Vec<&str> = patterns.filter(|pattern| !pattern.is_empty()).collect();
+    let added: Vec<&str> =
+        patterns.iter().filter_map(|pattern| pattern.strip_prefix('+')).collect();
+    let rules = if added.is_empty() {
+        IgnoreRules::from_patterns(patterns)
+    } else if added.len() == patterns.len() {
         IgnoreRules::default().with_patterns(added)
     } else {
-        IgnoreRules::from_patterns(added)
-    }
+        return Err(Failure::usage(
+            "--ignore has patterns with and without `+`: with `+`, they extend the default rules, \
+             and without it, they replace them",
+        ));
+    };
+    rules.map_err(Failure::not_run)
 }
 
 /// Returns the working directory, which sessions cannot see, unless it is a system directory.
@@ -231,19 +256,4 @@ fn application_dir() -> Option<PathBuf> {
     let dir = std::env::current_dir().ok()?;
     let is_system = dir.parent().is_none() || SYSTEM.iter().any(|system| dir.starts_with(system));
     (!is_system).then_some(dir)
-}
-
-/// The variables of a database that is opened with the session. If the database is down, the
-/// session opens without them.
-#[derive(Debug)]
-struct LazyVariables {
-    url: String,
-    passphrase: Option<SecretString>,
-}
-
-#[async_trait::async_trait]
-impl VariableSource for LazyVariables {
-    async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        VariableStore::connect(&self.url, self.passphrase.clone()).await?.load().await
-    }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// Reports that a valid request failed.
-    pub(crate) fn failed(error: impl std::error::Error) -> Self {
+    pub(crate) fn failed(error: impl std::error::Error + 'static) -> Self {
         Self::failed_text(agent_tools::with_causes(&error))
     }
 
@@ -31,7 +31,7 @@ impl Failure {
     }
 
     /// Reports that the engine or a setting failed before the request started.
-    pub(crate) fn not_run(error: impl std::error::Error) -> Self {
+    pub(crate) fn not_run(error: impl std::error::Error + 'static) -> Self {
         Self::not_run_text(agent_tools::with_causes(&error))
     }
 
@@ -43,6 +43,11 @@ impl Failure {
     /// Reports an invalid command line.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: BAD_USAGE }
+    }
+
+    /// Reports that a signal ended the request, which needs no message.
+    pub(crate) fn ended(code: u8) -> Self {
+        Self { message: String::new(), code }
     }
 
     /// Replaces exit code 125 by 1, for subcommands that do not pass on another exit code.
@@ -59,7 +64,9 @@ impl Failure {
 
     /// Prints the message and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        errln!("agent-tools: {}", self.message);
+        if !self.message.is_empty() {
+            errln!("agent-tools: {}", self.message);
+        }
         ExitCode::from(self.code)
     }
 }

@@ -14,10 +14,13 @@ mod schemes;
 mod settings;
 mod signals;
 mod stdin;
+mod variable_source;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::policy::PolicyCommand;
 use commands::sandbox::SandboxArgs;
 use commands::session::SessionCommand;
@@ -73,7 +76,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_TOOLS_LOG")
         .unwrap_or_else(|_| "error".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -90,6 +93,24 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     output::flush();
     code
+}
+
+/// Parses the command line. A variable that is empty counts as unset.
+fn parse() -> Cli {
+    let matches = without_empty_variables(Cli::command()).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let reset = |argument: Arg| {
+        if argument.get_env().is_some_and(is_empty) {
+            argument.env(Resettable::Reset)
+        } else {
+            argument
+        }
+    };
+    command.mut_args(reset).mut_subcommands(without_empty_variables)
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
@@ -115,7 +136,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 }

@@ -20,6 +20,19 @@ fn parse_retention(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// Checks that a text is a URL with a host, such as `http://10.0.0.7:8080`.
+fn parse_url(text: &str) -> Result<String, String> {
+    let is_valid = text.split_once("://").is_some_and(|(scheme, rest)| {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+            && !host.is_empty()
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+    });
+    let problem = || "expected a URL such as http://10.0.0.7:8080".to_owned();
+    if is_valid { Ok(text.to_owned()) } else { Err(problem()) }
+}
+
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
@@ -59,7 +72,8 @@ pub(crate) struct Global {
     )]
     pub(crate) accept: Vec<Weakness>,
     /// Pattern of files that are not mirrored (gitignore syntax). `+PATTERN` extends the default
-    /// rules; a pattern without `+` replaces them. Repeatable.
+    /// rules; patterns without `+` replace them, and an empty one replaces them by nothing.
+    /// Repeatable.
     #[arg(
         long,
         value_name = "PATTERN",
@@ -83,7 +97,13 @@ pub(crate) struct Global {
     #[arg(long, value_enum, value_name = "HOW", env = "AGENT_TOOLS_TAKEOVER", global = true)]
     pub(crate) takeover: Option<TakeoverChoice>,
     /// Address of this machine, which others name when they refuse a session that is open here.
-    #[arg(long, value_name = "URL", env = "AGENT_TOOLS_OWNER_URL", global = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = parse_url,
+        env = "AGENT_TOOLS_OWNER_URL",
+        global = true
+    )]
     pub(crate) owner_url: Option<String>,
     /// Durability of changes on a store on the local disk: with `disk`, they survive a loss of
     /// power; with `memory`, calls do not wait for the disk.
@@ -180,4 +200,20 @@ pub(crate) struct SessionArgs {
     /// Path of the host that commands may also read and write. Repeatable.
     #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_WRITE", value_delimiter = ':')]
     pub(crate) allow_write: Vec<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_an_owner_is_a_url() {
+        for text in ["http://10.0.0.7:8080", "https://host/path?a=1", "x+y://h"] {
+            assert_eq!(parse_url(text).as_deref(), Ok(text));
+        }
+        for text in ["", "host", "host:80", "://h", "http://", "http:///p", "http://a b", "1x://h"]
+        {
+            assert!(parse_url(text).is_err(), "{text:?}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Result, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_tools::printable_lines;
 
@@ -54,10 +55,19 @@ pub(crate) fn flush() {
     check(std::io::stdout().flush());
 }
 
+/// Set once the terminal has hung up.
+static FAILURES_ARE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Goes on if standard output fails, because its terminal has hung up.
+pub(crate) fn ignore_failures() {
+    FAILURES_ARE_IGNORED.store(true, Ordering::Relaxed);
+}
+
 /// Ends the process if standard output failed. A reader that closed its pipe wants no more output,
 /// which is no failure.
 fn check(written: Result<()>) {
     match written {
+        Err(_) if FAILURES_ARE_IGNORED.load(Ordering::Relaxed) => {}
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             errln!("agent-tools: cannot write to standard output: {error}");
             std::process::exit(1);

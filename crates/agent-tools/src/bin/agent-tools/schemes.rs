@@ -1,5 +1,7 @@
 //! The URL schemes of stores and of variables, and the features that add them.
 
+use object_store::path::Path as Key;
+
 use crate::failure::Failure;
 
 /// A URL scheme, and the feature that adds it.
@@ -52,6 +54,14 @@ pub(crate) fn check(url: &str, schemes: &[Scheme]) -> Result<(), Failure> {
     }
 }
 
+/// Returns the path of the URL of a store, below which its keys are. A directory is a store as a
+/// whole.
+pub(crate) fn prefix(url: &str) -> Result<Key, object_store::path::Error> {
+    let is_cloud = ["s3://", "gs://", "az://"].iter().any(|scheme| has_prefix(url, scheme));
+    let path = url.splitn(4, '/').nth(3).filter(|_| is_cloud);
+    Key::parse(path.unwrap_or_default())
+}
+
 fn has_prefix(url: &str, prefix: &str) -> bool {
     url.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
@@ -73,6 +83,20 @@ mod tests {
             let accepted = VariableStore::check_url(&format!("{}host/database", scheme.prefix));
             assert_eq!(accepted.is_ok(), scheme.is_built_in, "{}", scheme.prefix);
         }
+    }
+
+    #[test]
+    fn the_prefix_of_a_url_is_that_of_the_opened_store() {
+        for (url, expected) in [
+            ("s3://bucket/a/b", "a/b"),
+            ("gs://bucket/a/", "a"),
+            ("az://bucket", ""),
+            ("file:///srv/store", ""),
+            ("memory:///", ""),
+        ] {
+            assert_eq!(prefix(url).unwrap().as_ref(), expected, "{url}");
+        }
+        assert!(prefix("s3://bucket/a//b").is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 
 /// Reads settings from a file. An error names the file.
 pub(crate) fn read(file: &Path) -> Result<SandboxRuntimeConfig, Failure> {
-    let fail = |error: &dyn std::error::Error| {
+    let fail = |error: &(dyn std::error::Error + 'static)| {
         Failure::not_run_text(format!(
             "settings {}: {}",
             file.display(),

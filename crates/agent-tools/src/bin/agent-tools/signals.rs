@@ -6,28 +6,28 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_tools::{DrainReport, PendingGroup, Session, with_causes};
+use agent_tools::{
+    DrainReport, PendingGroup, Session, SessionFiles, SessionId, Sessions, with_causes,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::output::{self, errln};
 
-/// The exit code of a shell after SIGINT.
-const INTERRUPTED: u8 = 130;
-/// The exit code of a shell after SIGTERM.
-const TERMINATED: u8 = 143;
+/// The time that calls have to end after a signal.
+const GRACE: Duration = Duration::from_secs(10);
 /// The time in which the answers of the last calls are written.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
-/// Treatment of the use of a session after SIGINT or SIGTERM.
+/// Treatment of the calls that this process has begun in a session, after a signal that ends it.
+/// Then the command stores all changes and releases the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnSignal {
-    /// Kills the command. SIGTERM also stores its changes; after SIGINT, the next use of the
-    /// session does that. Calls of other processes go on.
+    /// Kills the command at once, and prints its output.
     Kill,
-    /// Begins no call, and gives those that run some time. Then kills commands, stores all changes
-    /// and releases the session.
-    Drain { grace: Duration },
+    /// Begins no call, and gives those that run some time.
+    Drain,
 }
 
 /// Opens a session, uses it, and releases it after the calls that other processes run in it. A
@@ -56,16 +56,16 @@ pub(crate) async fn use_session(
     let ending = async {
         match on_signal {
             OnSignal::Kill => {
-                drop(work);
-                if received == Received::Interrupt {
-                    session.release().await;
-                } else {
-                    report(&session.drain(Duration::MAX).await);
+                session.stop_commands();
+                if let Ok(Err(failure)) = timeout(GRACE, work).await {
+                    failure.report();
                 }
+                output::flush();
+                report(&session.drain(GRACE).await);
             }
-            OnSignal::Drain { grace } => {
+            OnSignal::Drain => {
                 let drained = async {
-                    let drained = session.drain(grace).await;
+                    let drained = session.drain(GRACE).await;
                     tokio::time::sleep(LAST_ANSWERS).await;
                     drained
                 };
@@ -82,10 +82,39 @@ pub(crate) async fn use_session(
     };
     tokio::select! {
         () = ending => {}
-        _ = signals.next() => {}
+        () = signals.another(received) => {}
     }
     output::flush();
     Ok(received.into())
+}
+
+/// Opens the files of a session, uses them, stores what is pending, and releases the session for
+/// other machines. A signal ends the use, and a second one ends this process at once.
+pub(crate) async fn use_files<T>(
+    sessions: &Sessions,
+    id: &SessionId,
+    work: impl AsyncFnOnce(&SessionFiles) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut signals = Signals::new().map_err(Failure::not_run)?;
+    let files = tokio::select! {
+        files = sessions.files(id) => files.map_err(Failure::failed)?,
+        received = signals.next() => return Err(received.into()),
+    };
+    let received = tokio::select! {
+        result = work(&files) => {
+            return tokio::select! {
+                () = files.release() => result,
+                // The result is printed, although other machines may have to wait.
+                _ = signals.next() => result,
+            };
+        }
+        received = signals.next() => received,
+    };
+    tokio::select! {
+        () = files.release() => {}
+        () = signals.another(received) => {}
+    }
+    Err(received.into())
 }
 
 /// Prints the changes that a session could not store before the end.
@@ -103,40 +132,89 @@ fn report(drained: &DrainReport) {
 /// A signal that ends the use of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Received {
+    Hangup,
     Interrupt,
+    Quit,
     Terminate,
 }
 
-/// Returns the exit code of a shell after the signal.
-impl From<Received> for ExitCode {
-    fn from(received: Received) -> Self {
-        Self::from(match received {
-            Received::Interrupt => INTERRUPTED,
-            Received::Terminate => TERMINATED,
-        })
+impl Received {
+    /// Returns the exit code of a shell after the signal: 128 + its number.
+    fn code(self) -> u8 {
+        match self {
+            Self::Hangup => 129,
+            Self::Interrupt => 130,
+            Self::Quit => 131,
+            Self::Terminate => 143,
+        }
     }
 }
 
-/// SIGINT and SIGTERM, which no longer end this process at once.
+impl From<Received> for ExitCode {
+    fn from(received: Received) -> Self {
+        Self::from(received.code())
+    }
+}
+
+impl From<Received> for Failure {
+    fn from(received: Received) -> Self {
+        Self::ended(received.code())
+    }
+}
+
+/// The signals that no longer end this process at once.
 #[derive(Debug)]
 struct Signals {
+    /// `None` if this process shall outlive its terminal, as with `nohup`.
+    hangup: Option<Signal>,
     interrupt: Signal,
+    quit: Signal,
     terminate: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
+        let hangup = SignalKind::hangup();
         Ok(Self {
+            hangup: if is_ignored(hangup) { None } else { Some(signal(hangup)?) },
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
             terminate: signal(SignalKind::terminate())?,
         })
     }
 
     /// Waits for the next signal.
     async fn next(&mut self) -> Received {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            _ = hangup => {
+                // Nothing can be printed on the terminal any more.
+                output::ignore_failures();
+                Received::Hangup
+            }
             _ = self.interrupt.recv() => Received::Interrupt,
+            _ = self.quit.recv() => Received::Quit,
             _ = self.terminate.recv() => Received::Terminate,
         }
     }
+
+    /// Waits for another signal after the first one. The end of a terminal sends SIGHUP twice.
+    async fn another(&mut self, first: Received) {
+        while self.next().await == Received::Hangup && first == Received::Hangup {}
+    }
+}
+
+/// Returns whether the parent process has made this one ignore a signal. Only the main thread
+/// runs yet (`proc_pid_status(5)`).
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    let bit = u32::try_from(kind.as_raw_value() - 1).unwrap_or_default();
+    mask >> bit & 1 == 1
 }

@@ -29,7 +29,9 @@ fn another_machine_is_refused_while_a_server_lives_and_sigterm_releases_the_sess
     let owners = second.run(&["owners"]).ok().stdout;
     assert!(owners.contains("http://first.example:8080") && owners.contains("seen"), "{owners}");
     let id = std::fs::read_to_string(first.home().join("id")).unwrap();
-    assert_eq!(second.run(&["--json", "owners"]).ok().json()[0]["home"], id.trim());
+    let owners = second.run(&["--json", "owners"]).ok().json();
+    assert_eq!(owners[0]["home"], id.trim());
+    assert!(owners[0]["lastModified"].as_u64().is_some_and(|time| time > 1_700_000_000));
     kill_process(Pid::from_child(&server.child), Signal::TERM).unwrap();
     assert_eq!(server.child.wait().unwrap().code(), Some(143));
     assert_eq!(second.run(&["bash", "cat f"]).ok().stdout, "1\n");

@@ -26,7 +26,7 @@ fn many_vanished_objects_wait_for_confirmation_and_new_objects_are_fetched() {
         "{synced}"
     );
     assert!(!cli.home().join("sessions/default/f1").exists());
-    assert!(cli.run(&["session", "sync", "default"]).ok().stdout.is_empty());
+    assert!(cli.run(&["session", "sync", "default"]).ok().stdout == "nothing to do\n");
 }
 
 #[test]

@@ -196,6 +196,32 @@ fn a_terminated_server_ends_after_the_calls_it_serves() {
 }
 
 #[test]
+fn a_terminated_server_refuses_calls_while_one_runs() {
+    let cli = Cli::new();
+    let mut server = Server::start_with(&cli, &["mcp", "--session", "m"]);
+    let blocked = Blocked::start(&cli, "pipe", "echo done; touch /tmp/x");
+    signal(&server.child, Signal::TERM);
+    let mut refused = String::new();
+    wait_until("the server refuses calls", || {
+        let result = server.call("bash", json!({ "command": "true" }));
+        refused = result["content"][0]["text"].to_string();
+        result["isError"] == true
+    });
+    assert!(refused.contains("about to exit"), "{refused}");
+    // A call of another process waits, and then runs there.
+    let mut other = cli.command(&["bash", "--session", "m", "ls /tmp/x"]);
+    let mut other = other.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(other.try_wait().unwrap().is_none(), "it waits");
+    blocked.unblock();
+    let output = blocked.finish();
+    assert!(output.status.success() && text(&output) == "go\ndone\n", "{}", text(&output));
+    assert_eq!(server.child.wait().unwrap().code(), Some(143));
+    let other = other.wait_with_output().unwrap();
+    assert_eq!(other.status.code(), Some(2), "a new sandbox has another /tmp: {}", text(&other));
+}
+
+#[test]
 fn the_command_of_a_killed_client_ends() {
     let cli = Cli::new();
     let mut server = Server::start_with(&cli, &["mcp", "--session", "m"]);
@@ -229,7 +255,7 @@ fn twenty_processes_share_one_session() {
 
 #[test]
 fn a_client_with_other_settings_is_refused_and_the_setting_is_named() {
-    let mut cli = Cli::new();
+    let cli = Cli::new();
     let mut server = Server::start_with(&cli, &["mcp", "--session", "m"]);
     assert_eq!(exit_code(&mut server, "true"), 0);
     let other = tempfile::tempdir().unwrap();
@@ -249,9 +275,8 @@ fn a_client_with_other_settings_is_refused_and_the_setting_is_named() {
         assert!(ran.code == 125 && ran.stderr.contains(expected), "{args:?}: {}", ran.stderr);
     };
     differing.into_iter().for_each(|setting| check(&cli, setting));
-    cli.environment.push(("AGENT_TOOLS_SECRET".to_owned(), "passphrase".to_owned()));
-    cli.run_with(&["variable", "set", "API_KEY"], "hunter2").ok();
-    check(&cli, (vec![], "settings: variables;"));
+    let database = format!("sqlite:{other}/empty.db");
+    check(&cli, (vec!["--variables", &database], "settings: variables;"));
     assert_eq!(exit_code(&mut server, "test ! -e ran"), 0);
     // Files need no settings.
     assert_eq!(cli.run(&["session", "show", "m"]).code, 0);

@@ -1,7 +1,5 @@
 //! The subcommands that call one tool, and their exit codes.
 
-use std::process::Stdio;
-
 use super::{Cli, open_link};
 
 #[test]
@@ -105,35 +103,49 @@ fn ignore_patterns_exclude_files_from_mirroring() {
     assert_eq!(stored(&args), ["b", "node_modules/y"]);
     let added = ["--json", "--ignore", "+*.log", "bash", "touch c c.log node_modules/z"];
     assert_eq!(stored(&added), ["build/x", "c"]);
-    let mixed =
-        ["--json", "--ignore", "+*.log", "--ignore", "d", "bash", "touch d d.log node_modules/w"];
-    assert_eq!(stored(&mixed), ["node_modules/w", "node_modules/z"]);
+    let mixed = cli.run(&["--ignore", "+*.log", "--ignore", "d", "bash", "true"]);
+    assert!(mixed.code == 2 && mixed.stderr.contains("with and without `+`"), "{}", mixed.stderr);
+    let nothing = ["--json", "--ignore", "", "bash", "touch d"];
+    assert_eq!(stored(&nothing), ["a.log", "c.log", "d", "node_modules/z"]);
     let wrong = cli.run(&["--ignore", "a{b", "bash", "true"]);
     assert!(wrong.code == 125 && wrong.stderr.contains("a{b"), "{}", wrong.stderr);
 }
 
 #[test]
-fn an_interrupt_kills_the_command_and_keeps_its_files() {
-    let cli = Cli::new();
-    cli.run(&["bash", "true"]).ok();
-    let mut child = cli
-        .command(&["bash", "echo early > early.txt; sleep 1000"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let file = cli.home().join("sessions/default/early.txt");
-    for _ in 0..1000 {
-        if file.exists() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    let id = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    let next = cli.run(&["--json", "bash", "true"]).ok().json();
-    assert_eq!(next["artifacts"][0]["relativePath"], "early.txt");
+fn spaces_around_patterns_and_empty_variables_count_for_nothing() {
+    let mut cli = Cli::with_environment(&[("AGENT_TOOLS_IGNORE", " +*.tmp, +*.bak ,")]);
+    let script = "mkdir -p node_modules; touch node_modules/x a.tmp a.bak a";
+    let stored = cli.run(&["--json", "bash", script]).ok().json();
+    assert_eq!(stored["artifacts"].as_array().unwrap().len(), 1, "{stored}");
+    let unset = [
+        "IGNORE",
+        "STORE",
+        "VARIABLES",
+        "SECRET",
+        "SECRET_FILE",
+        "PYTHON_VENV",
+        "ENGINE",
+        "ACCEPT",
+        "RETENTION",
+        "TAKEOVER",
+        "OWNER_URL",
+        "DURABILITY",
+        "NO_PROJECTION",
+        "JSON",
+        "SESSION",
+        "USER",
+        "SKILL",
+        "POLICY",
+        "ALLOW_READ",
+        "ALLOW_WRITE",
+        "TIMEOUT",
+    ];
+    let unset = unset.map(|name| (format!("AGENT_TOOLS_{name}"), String::new()));
+    cli.environment = unset.into();
+    cli.run(&["bash", "touch node_modules/y b"]).ok();
+    assert!(cli.home().join("store/user_local/sessions/default/b").exists());
+    assert!(!cli.home().join("store/user_local/sessions/default/node_modules").exists());
+    assert_eq!(cli.run(&["session", "list"]).ok().stdout, "default\n");
 }
 
 #[test]

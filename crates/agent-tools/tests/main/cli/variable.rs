@@ -1,6 +1,7 @@
 //! The subcommand `variable`, and variables in sessions.
 
 use super::Cli;
+use crate::mcp::Server;
 
 #[test]
 fn variables_reach_the_command_and_are_never_printed() {
@@ -76,4 +77,16 @@ fn a_damaged_database_affects_only_the_variables() {
     );
     let listed = cli.run(&["--variables", &url, "variable", "list"]);
     assert!(listed.code == 1 && listed.stderr.contains("damaged.db"), "{}", listed.stderr);
+}
+
+#[test]
+fn a_changed_variable_keeps_no_process_out_and_holds_from_the_next_opening() {
+    let cli = Cli::new();
+    let server = Server::start_with(&cli, &["mcp", "--session", "m"]);
+    let shown = || cli.run(&["bash", "--session", "m", "echo ${KEY:-none}"]).ok().stdout;
+    assert_eq!(shown(), "none\n");
+    cli.run_with(&["variable", "set", "KEY"], "value").ok();
+    assert_eq!(shown(), "none\n");
+    drop(server);
+    assert_eq!(shown(), "value\n");
 }

@@ -58,6 +58,12 @@ struct Check {
     detail: String,
 }
 
+impl Check {
+    fn failed(subject: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { ok: false, detail: format!("{subject}: {}", agent_tools::with_causes(error)) }
+    }
+}
+
 /// A URL scheme of stores or variables.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -101,11 +107,10 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
     }));
     let storage = context.storage()?;
     let location = context.store_location()?;
-    let store = match storage.check().await {
-        Ok(()) => Check { ok: true, detail: location },
-        Err(error) => {
-            Check { ok: false, detail: format!("{location}: {}", agent_tools::with_causes(&error)) }
-        }
+    let store = match (storage.check().await, storage.check_writable().await) {
+        (Ok(()), Ok(())) => Check { ok: true, detail: location },
+        (Err(error), _) => Check::failed(&location, &error),
+        (Ok(()), Err(error)) => Check::failed(&format!("{location} cannot be written"), &error),
     };
     let variables = match context.variables().await {
         Ok(variables) => match variables.list().await {

@@ -1,17 +1,38 @@
 //! The subcommand `owners`: the machines that have sessions open.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use agent_tools::printable;
+use agent_tools::{OwnerReport, printable};
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
 
+/// A home that has sessions open.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Owner<'o> {
+    home: &'o str,
+    url: Option<&'o str>,
+    beat: &'o str,
+    /// Seconds since 1970.
+    last_modified: u64,
+}
+
+impl<'o> From<&'o OwnerReport> for Owner<'o> {
+    fn from(report: &'o OwnerReport) -> Self {
+        let OwnerReport { home, url, beat, last_modified, .. } = report;
+        let last_modified = last_modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self { home, url: url.as_deref(), beat, last_modified }
+    }
+}
+
 pub(crate) async fn run(context: &Context) -> Result<ExitCode, Failure> {
     let owners = context.storage()?.owners().await.map_err(Failure::failed)?;
-    context.print(&owners, || {
+    let shown: Vec<Owner<'_>> = owners.iter().map(Owner::from).collect();
+    context.print(&shown, || {
         if owners.is_empty() {
             errln!("no machine has a session of this store open");
         }

@@ -8,15 +8,14 @@ mod sync;
 
 use std::process::ExitCode;
 
-use agent_tools::{
-    PendingGroup, RelativePath, SessionFiles, SessionId, SessionOwner, SessionStatus, Sessions,
-};
+use agent_tools::{PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus};
 use clap::Subcommand;
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::outln;
+use crate::signals::use_files;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
@@ -126,21 +125,11 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
     .map_err(Failure::into_failed)
 }
 
-/// Opens the files of a session, uses them, and releases the session for other machines.
-async fn with_files<T>(
-    sessions: &Sessions,
-    id: &SessionId,
-    work: impl AsyncFnOnce(&SessionFiles) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let files = sessions.files(id).await.map_err(Failure::failed)?;
-    let result = work(&files).await;
-    files.release().await;
-    result
-}
-
-/// Parses a path below the session directory.
+/// Parses a path below the session directory. That of a directory may end with a slash.
 fn path(text: &str) -> Result<RelativePath, String> {
-    RelativePath::parse(text).map_err(|error| agent_tools::with_causes(&error))
+    let path = text.trim_end_matches('/');
+    RelativePath::parse(if path.is_empty() { text } else { path })
+        .map_err(|error| agent_tools::with_causes(&error))
 }
 
 async fn list(context: &Context) -> Result<ExitCode, Failure> {
@@ -163,7 +152,7 @@ struct Shown {
 }
 
 async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
-    let found = context.sessions()?.summary(id).await.map_err(Failure::failed)?;
+    let found = context.local_sessions()?.summary(id).await.map_err(Failure::failed)?;
     let status = found.status.as_ref();
     let shown = Shown {
         id: id.to_string(),
@@ -199,7 +188,7 @@ fn print_status(status: &SessionStatus, pending: &[PendingGroup]) {
 }
 
 async fn pull(context: &Context, id: &SessionId, key: &str) -> Result<ExitCode, Failure> {
-    let pulled = with_files(&context.sessions()?, id, async |files| {
+    let pulled = use_files(&context.sessions()?, id, async |files| {
         files.pull(key).await.map_err(Failure::failed)
     })
     .await?;

@@ -23,7 +23,7 @@ pub(super) async fn close(
         sessions => sessions?,
     };
     let closed = sessions.close_with(id, mode).await.map_err(Failure::failed)?;
-    let CloseReport { ignored, skipped, discarded, .. } = closed;
+    let CloseReport { ignored, skipped, discarded, conflicts, .. } = closed;
     let skipped: Vec<FileNote> =
         skipped.iter().map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
     let discarded = PendingGroup::group(&discarded);
@@ -32,12 +32,21 @@ pub(super) async fn close(
         "ignored": ignored,
         "skipped": skipped,
         "discarded": discarded,
+        "conflicts": conflicts,
     });
     context.print(&result, || {
         outln!("closed {id}");
-        ignored.iter().for_each(|ignored| errln!("removed without a copy: {}", text_of(ignored)));
+        for ignored in &ignored {
+            let copy = if ignored.has_older_copy {
+                "removed, the store has an older version"
+            } else {
+                "removed without a copy"
+            };
+            errln!("{copy}: {}", text_of(ignored));
+        }
         skipped.iter().for_each(|note| errln!("removed without a copy: {note}"));
         discarded.iter().for_each(|group| errln!("discarded: {group}"));
+        conflicts.iter().for_each(|conflict| errln!("{conflict}"));
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use agent_tools::{GarbageOptions, GarbageReport, SessionId};
 
 use super::close::size;
-use super::with_files;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::outln;
+use crate::signals::use_files;
 
 pub(super) async fn run(
     context: &Context,
@@ -18,7 +18,7 @@ pub(super) async fn run(
     let mut options = GarbageOptions::default();
     options.retention = context.retention();
     options.dry_run = dry_run;
-    let report = with_files(&context.sessions()?, id, async |files| {
+    let report = use_files(&context.sessions()?, id, async |files| {
         files.collect_garbage(options).await.map_err(Failure::failed)
     })
     .await?;

@@ -9,24 +9,29 @@ use agent_tools::{
     SessionId, printable,
 };
 
-use super::with_files;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::outln;
+use crate::output::{errln, outln};
+use crate::signals::use_files;
 
 pub(super) async fn run(
     context: &Context,
     id: &SessionId,
     path: Option<&RelativePath>,
 ) -> Result<ExitCode, Failure> {
-    let entries = with_files(&context.sessions()?, id, async |files| {
+    let entries = use_files(&context.sessions()?, id, async |files| {
         files.history(path).await.map_err(Failure::failed)
     })
     .await?;
     let homes: HashSet<&str> =
         entries.iter().filter_map(|entry| entry.owned_by.as_deref()).collect();
     let several = homes.len() > 1;
-    context.print(&entries, || entries.iter().for_each(|entry| print(entry, several)))?;
+    context.print(&entries, || {
+        entries.iter().for_each(|entry| print(entry, several));
+        if let (Some(path), []) = (path, &entries[..]) {
+            errln!("agent-tools: no retained entry changed {}", printable(path.as_str()));
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

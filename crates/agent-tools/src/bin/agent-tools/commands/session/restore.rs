@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use agent_tools::{ConflictNote, RelativePath, SessionId, Undelete, UndeleteReport, printable};
 
-use super::with_files;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
+use crate::signals::use_files;
 
 pub(super) async fn restore(
     context: &Context,
@@ -15,7 +15,7 @@ pub(super) async fn restore(
     path: &RelativePath,
     at: u64,
 ) -> Result<ExitCode, Failure> {
-    let restored = with_files(&context.sessions()?, id, async |files| {
+    let restored = use_files(&context.sessions()?, id, async |files| {
         files.restore_version(path, at).await.map_err(Failure::failed)
     })
     .await?;
@@ -39,7 +39,7 @@ pub(super) async fn undelete(
         None if paths.is_empty() => Undelete::LastRemoval,
         None => Undelete::Paths(paths),
     };
-    let report = with_files(&context.sessions()?, id, async |files| {
+    let report = use_files(&context.sessions()?, id, async |files| {
         files.undelete(selection).await.map_err(Failure::failed)
     })
     .await?;

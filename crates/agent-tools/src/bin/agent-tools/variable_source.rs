@@ -1,0 +1,98 @@
+//! The database of variables, and the name under which processes compare it.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use agent_tools::VariableSource;
+use agent_tools::secrets::sql::VariableStore;
+use agent_tools::secrets::{LoadedVariables, SourceError};
+use secrecy::SecretString;
+
+/// The variables of a database that is opened with the session. If the database is down, the
+/// session opens without them.
+#[derive(Debug)]
+pub(crate) struct LazyVariables {
+    pub(crate) url: String,
+    pub(crate) passphrase: Option<SecretString>,
+}
+
+#[async_trait::async_trait]
+impl VariableSource for LazyVariables {
+    async fn load(&self) -> Result<LoadedVariables, SourceError> {
+        VariableStore::connect(&self.url, self.passphrase.clone()).await?.load().await
+    }
+}
+
+/// Returns the name of a database: the canonical path of a file, or the URL of a server without
+/// passwords.
+pub(crate) fn identity(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once(':') else { return url.to_owned() };
+    let after_slashes = rest.strip_prefix("//").unwrap_or(rest);
+    if scheme.eq_ignore_ascii_case("sqlite") {
+        return format!("sqlite:{:?}", canonical(&decoded(after_slashes)));
+    }
+    // The password may contain any character.
+    let (user, place) = match after_slashes.rsplit_once('@') {
+        Some((user, place)) => (user.split(':').next().unwrap_or_default(), place),
+        None => ("", after_slashes),
+    };
+    let (place, parameters) = place.split_once('?').unwrap_or((place, ""));
+    let parameters = parameters.split('&').filter(|text| !text.starts_with("password="));
+    format!("postgres://{user}@{place}?{}", parameters.collect::<Vec<_>>().join("&"))
+}
+
+/// Decodes the escapes of a path in a URL.
+fn decoded(path: &str) -> PathBuf {
+    let (mut bytes, mut rest) = (Vec::new(), path.as_bytes());
+    while let [first, after @ ..] = rest {
+        let escape = (*first == b'%').then(|| std::str::from_utf8(after.get(..2)?).ok()).flatten();
+        let escape = escape.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escape.unwrap_or(*first));
+        rest = if escape.is_some() { &after[2..] } else { after };
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// Returns the canonical path of a file, which may not exist yet.
+fn canonical(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let above = path.ancestors().find_map(|above| Some((above.canonicalize().ok()?, above)));
+    match above {
+        Some((canonical, above)) if above == path => canonical,
+        Some((canonical, above)) => canonical.join(path.strip_prefix(above).unwrap_or(&path)),
+        None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_server_has_no_password() {
+        let expected = "postgres://app@db:5432/main?sslmode=require";
+        for url in [
+            "postgres://app:hunter2@db:5432/main?sslmode=require",
+            "postgresql://app:hun@ter2@db:5432/main?password=hunter2&sslmode=require",
+        ] {
+            assert_eq!(identity(url), expected);
+        }
+        assert_ne!(identity("postgres://app@db/main"), identity("postgres://app@db/other"));
+        assert_ne!(identity("postgres://app@db/main"), identity("postgres://root@db/main"));
+    }
+
+    #[test]
+    fn a_file_has_one_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink(&dir, dir.join("link")).unwrap();
+        let name = |path: &str| identity(&format!("sqlite:{}/{path}", dir.display()));
+        let absent = name("a b");
+        assert_eq!(name("link/a%20b"), absent);
+        std::fs::write(dir.join("a b"), "").unwrap();
+        assert_eq!(name("a b"), absent);
+        assert_eq!(identity(&format!("SQLITE://{}/link/a b", dir.display())), absent);
+        assert_ne!(name("c"), absent);
+    }
+}

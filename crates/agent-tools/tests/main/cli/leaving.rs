@@ -1,0 +1,70 @@
+//! The end of the command: everything is stored, and other machines can open the session.
+
+use super::Cli;
+use super::signals::{is_released, sharing};
+
+/// Changes a file by hand. The version is not in the store.
+fn change(cli: &Cli) {
+    std::fs::write(cli.home().join("sessions/default/f"), "by hand\n").unwrap();
+}
+
+#[track_caller]
+fn check_stored(cli: &Cli, store: &std::path::Path) {
+    let shown = cli.run(&["--json", "session", "show", "default"]).ok().json();
+    assert_eq!(shown["pending"], serde_json::json!([]));
+    assert_eq!(shown["owner"], serde_json::Value::Null);
+    assert!(is_released(store));
+}
+
+#[test]
+fn a_version_that_a_restore_keeps_beside_is_stored() {
+    let (cli, store) = sharing();
+    cli.run(&["bash", "echo 1 > f"]).ok();
+    cli.run(&["bash", "echo 2 > f"]).ok();
+    change(&cli);
+    let restored = cli.run(&["session", "restore", "default", "f", "--at", "1"]).ok();
+    assert!(restored.stdout.contains("is kept as f.conflict-"), "{}", restored.stdout);
+    check_stored(&cli, &store);
+    let objects = std::fs::read_dir(store.join("user_local/sessions/default")).unwrap();
+    let kept = objects.flatten().find(|object| object.file_name() != "f").unwrap();
+    assert_eq!(std::fs::read_to_string(kept.path()).unwrap(), "by hand\n");
+}
+
+#[test]
+fn showing_a_session_needs_no_store() {
+    let (cli, store) = sharing();
+    cli.run(&["bash", "echo 1 > f"]).ok();
+    change(&cli);
+    let shown = || cli.run(&["session", "show", "default"]).ok().stdout;
+    let before = shown();
+    assert!(before.contains("entry      2\npending    1\n"), "{before}");
+    std::fs::remove_dir_all(&store).unwrap();
+    assert_eq!(shown(), before);
+    assert!(!store.exists(), "nothing is created");
+    std::fs::write(&store, "").unwrap();
+    assert_eq!(shown(), before);
+}
+
+#[test]
+fn a_version_that_opening_keeps_beside_is_stored() {
+    let (cli, store) = sharing();
+    cli.run(&["bash", "echo 1 > f"]).ok();
+    let other = cli.sharing_its_store();
+    other.run(&["bash", "echo 2 > f"]).ok();
+    change(&cli);
+    assert_eq!(cli.run(&["read-file", "f"]).ok().stdout, "2\n");
+    check_stored(&cli, &store);
+}
+
+#[test]
+fn each_command_releases_the_session_after_its_background_work() {
+    for _ in 0..8 {
+        let (cli, store) = sharing();
+        let other = cli.sharing_its_store();
+        cli.run(&["bash", "echo 1 > p"]).ok();
+        other.run(&["bash", "rm p; echo 2 > q"]).ok();
+        assert!(is_released(&store));
+        cli.run(&["bash", "ls"]).ok();
+        assert!(is_released(&store));
+    }
+}

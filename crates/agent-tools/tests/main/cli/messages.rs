@@ -1,0 +1,99 @@
+//! Messages of the command from which a person must know the next step.
+
+use super::Cli;
+use super::signals::sharing;
+
+#[test]
+fn a_lost_store_is_reported_with_commands_that_can_be_copied() {
+    let (cli, store) = sharing();
+    cli.run(&["bash", "echo 1 > f; echo 2 > g"]).ok();
+    std::fs::remove_dir_all(store.join("logs")).unwrap();
+    let refill = "`agent-tools session sync default --refill`";
+    let discard = "`agent-tools session close default --discard`";
+    for args in
+        [&["bash", "true"][..], &["session", "sync", "default"], &["session", "close", "default"]]
+    {
+        let refused = cli.run(args);
+        assert!(refused.code != 0, "{args:?}");
+        for expected in [refill, discard] {
+            assert!(refused.stderr.contains(expected), "{args:?}: {}", refused.stderr);
+        }
+    }
+    let again = || cli.run(&["session", "sync", "default", "--refill"]).ok().stdout;
+    assert_eq!(again(), "stored again  2 files\n");
+    assert_eq!(again(), "nothing to do\n", "nothing is lost any more");
+    assert_eq!(cli.run(&["session", "sync", "default"]).ok().stdout, "nothing to do\n");
+}
+
+#[test]
+fn a_mass_removal_is_reported_with_the_command_that_confirms_it() {
+    let cli = Cli::new();
+    cli.run(&["bash", "touch f{1..60}"]).ok();
+    std::fs::remove_dir_all(cli.home().join("store/user_local/sessions/default")).unwrap();
+    let synced = cli.run(&["session", "sync", "default"]).ok();
+    let expected = "`agent-tools session sync default --confirm-removals`";
+    assert!(synced.stdout.contains(expected), "{}", synced.stdout);
+}
+
+#[test]
+fn a_directory_may_end_with_a_slash_and_an_unknown_path_is_reported() {
+    let cli = Cli::new();
+    cli.run(&["bash", "mkdir -p data/empty; echo 1 > data/a"]).ok();
+    let history = cli.run(&["session", "history", "default", "data/"]).ok().stdout;
+    assert!(history.contains("data/a") && history.contains("data/empty/\n"), "{history}");
+    cli.run(&["bash", "rm -r data"]).ok();
+    let brought = cli.run(&["session", "undelete", "default", "data/"]).ok().stdout;
+    assert!(brought.contains("restored   data/a\n"), "{brought}");
+    let none = cli.run(&["session", "history", "default", "nope"]).ok();
+    assert_eq!(none.stdout, "");
+    assert_eq!(none.stderr, "agent-tools: no retained entry changed nope\n");
+}
+
+#[test]
+fn a_session_that_is_not_here_can_be_fetched() {
+    let cli = Cli::new();
+    for args in [&["show"][..], &["history"], &["gc"], &["delete", "--yes"], &["sync"]] {
+        let none = cli.run(&[&["session"], args, &["other"]].concat());
+        let expected = "`agent-tools bash --session other --user USER true`";
+        assert!(none.code == 1 && none.stderr.contains(expected), "{args:?}: {}", none.stderr);
+    }
+}
+
+#[test]
+fn closing_names_conflicts_and_older_versions_of_ignored_files() {
+    let (cli, _store) = sharing();
+    cli.run(&["bash", "echo 1 > f; echo 1 > a.log; echo 1 > b"]).ok();
+    let other = cli.sharing_its_store();
+    other.run(&["bash", "echo 2 > f"]).ok();
+    for name in ["f", "a.log", "c.log"] {
+        std::fs::write(cli.home().join("sessions/default").join(name), "by hand\n").unwrap();
+    }
+    let closed = cli.run(&["--ignore", "+*.log", "session", "close", "default"]).ok();
+    let expected = [
+        "changed on both sides: f; the second version is kept as f.conflict-",
+        "removed, the store has an older version: a.log (1 file, 8 bytes): a rule ignores it",
+        "removed without a copy: c.log (1 file, 8 bytes): a rule ignores it",
+    ];
+    for expected in expected {
+        assert!(closed.stderr.contains(expected), "{expected}: {}", closed.stderr);
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_written_fails_the_check_of_the_machine() {
+    let cli = Cli::new();
+    assert_eq!(cli.run(&["--json", "doctor"]).json()["store"]["ok"], true);
+    let probes = cli.home().join("store/probes");
+    let _ = std::fs::remove_dir_all(&probes);
+    std::fs::write(&probes, "").unwrap();
+    let report = cli.run(&["--json", "doctor"]).json();
+    assert_eq!((&report["store"]["ok"], &report["usable"]), (&false.into(), &false.into()));
+    let detail = report["store"]["detail"].as_str().unwrap();
+    assert!(detail.contains("cannot be written: "), "{detail}");
+}
+
+#[test]
+fn the_address_of_an_owner_must_be_a_url() {
+    let ran = Cli::new().run(&["--owner-url", "10.0.0.7", "session", "list"]);
+    assert!(ran.code == 2 && ran.stderr.contains("http://10.0.0.7:8080"), "{}", ran.stderr);
+}

@@ -1,0 +1,97 @@
+//! Signals during a call: its changes are stored, and its session is released.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Cli;
+use crate::mcp::Server;
+
+/// A home, and the directory of a store that other homes share with it.
+pub(super) fn sharing() -> (Cli, PathBuf) {
+    let store = Cli::new();
+    let dir = store.dir().canonicalize().unwrap().join("store");
+    let url = url::Url::from_directory_path(&dir).unwrap().to_string();
+    let mut cli = Cli::with_store(&url, &[]);
+    cli.others.push(store);
+    (cli, dir)
+}
+
+/// Returns whether the last entry of the log of the session `default` releases it.
+pub(super) fn is_released(store: &Path) -> bool {
+    let log = std::fs::read_dir(store.join("logs/user_local/default")).unwrap();
+    let entries = log.map(|entry| entry.unwrap().path());
+    let last = entries.filter(|path| path.is_file()).max().unwrap();
+    std::fs::read_to_string(last).unwrap().contains(r#""release""#)
+}
+
+/// Starts a command that changes a file and does not end, and waits for the change.
+fn start(cli: &Cli) -> Child {
+    let script = "echo out; echo err >&2; echo 1 > f; mv f changed; sleep 1000";
+    let mut command = cli.command(&["bash", script]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let begun = Instant::now();
+    while !cli.home().join("sessions/default/changed").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the command begins");
+        std::thread::yield_now();
+    }
+    child
+}
+
+#[track_caller]
+fn check(output: &Output, code: i32) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{stdout}{stderr}");
+    assert_eq!(stdout, "out\n", "{stderr}");
+    assert!(stderr.starts_with("err\n"), "{stderr}");
+}
+
+#[test]
+fn each_signal_prints_the_output_stores_the_changes_and_releases_the_session() {
+    let signals =
+        [(Signal::INT, 130), (Signal::HUP, 129), (Signal::QUIT, 131), (Signal::TERM, 143)];
+    for (signal, code) in signals {
+        let (cli, store) = sharing();
+        let child = start(&cli);
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        check(&child.wait_with_output().unwrap(), code);
+        assert!(store.join("user_local/sessions/default/changed").exists(), "{signal:?}");
+        assert!(is_released(&store), "{signal:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_command_that_another_process_runs_and_prints_its_output() {
+    let cli = Cli::new();
+    let mut server = Server::start_with(&cli, &["mcp"]);
+    let child = start(&cli);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    check(&child.wait_with_output().unwrap(), 130);
+    let ran = server.call("bash", serde_json::json!({ "command": "cat changed" }));
+    assert_eq!(ran["structuredContent"]["stdout"], "1\n", "the server goes on");
+}
+
+#[test]
+fn a_signal_that_the_parent_ignores_is_ignored() {
+    let cli = Cli::new();
+    let script = "touch begun; while [ -e begun ]; do sleep 0.01; done; echo end";
+    let command = cli.command(&["bash", script]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(command.get_program());
+    shell.args(command.get_args()).env_clear().current_dir(cli.dir());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let child = shell.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let begun = cli.home().join("sessions/default/begun");
+    while !begun.exists() {
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    std::fs::remove_file(begun).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.starts_with(b"end\n"), "{output:?}");
+}
