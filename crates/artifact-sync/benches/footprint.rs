@@ -13,7 +13,7 @@ use object_store::path::Path as Key;
 /// Row of the table.
 struct Row {
     what: &'static str,
-    measure: fn(&Place) -> String,
+    measure: fn(&Fixture) -> String,
 }
 
 const ROWS: [Row; 7] = [
@@ -22,31 +22,30 @@ const ROWS: [Row; 7] = [
     Row { what: "memory to restore them on another machine", measure: memory_of_a_restore },
     Row {
         what: "bytes stored ÷ bytes of 1,000 files of 4 KB",
-        measure: |place| stored(place, &[(1_000, 4 << 10)], 1, true),
+        measure: |fixture| stored(fixture, &[(1_000, 4 << 10)], 1, true),
     },
     Row {
         what: "bytes stored ÷ bytes of 50 files of 1 MB",
-        measure: |place| stored(place, &[(50, 1 << 20)], 1, true),
+        measure: |fixture| stored(fixture, &[(50, 1 << 20)], 1, true),
     },
     Row {
         what: "the same without the projection",
-        measure: |place| stored(place, &[(50, 1 << 20)], 1, false),
+        measure: |fixture| stored(fixture, &[(50, 1 << 20)], 1, false),
     },
     Row {
-        what: "bytes stored ÷ bytes of 100 files of 4 KB and 5 of 1 MB, each changed 10 times, after \
-               the retention time",
-        measure: |place| stored(place, &[(100, 4 << 10), (5, 1 << 20)], 11, true),
+        what: "the same of 100 files of 4 KB and 5 of 1 MB that changed 10 times, a day later",
+        measure: |fixture| stored(fixture, &[(100, 4 << 10), (5, 1 << 20)], 11, true),
     },
 ];
 
-/// Place of a machine and its store.
-struct Place {
+/// Fixture of a machine and its store.
+struct Fixture {
     dir: tempfile::TempDir,
     /// Divisor of all sizes, so that a test of the benchmark is fast.
     divisor: u64,
 }
 
-impl Place {
+impl Fixture {
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -85,74 +84,74 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.worker_threads(2).enable_all().build().unwrap().block_on(work)
 }
 
-fn memory_of_a_large_file(place: &Place) -> String {
+fn memory_of_a_large_file(fixture: &Fixture) -> String {
     block_on(async {
-        let mirror = place.open("a", true).await;
+        let mirror = fixture.open("a", true).await;
         // A sparse file takes no disk space itself.
-        let file = std::fs::File::create(place.path("a/large")).unwrap();
-        file.set_len((5 << 30) / place.divisor).unwrap();
+        let file = std::fs::File::create(fixture.path("a/large")).unwrap();
+        file.set_len((5 << 30) / fixture.divisor).unwrap();
         sync(&mirror).await;
         peak()
     })
 }
 
-fn memory_of_many_files(place: &Place) -> String {
+fn memory_of_many_files(fixture: &Fixture) -> String {
     block_on(async {
-        let mirror = place.open("a", true).await;
-        place.fill(100_000 / place.divisor, 1_000, 0);
+        let mirror = fixture.open("a", true).await;
+        fixture.fill(100_000 / fixture.divisor, 1_000, 0);
         sync(&mirror).await;
         peak()
     })
 }
 
-fn memory_of_a_restore(place: &Place) -> String {
+fn memory_of_a_restore(fixture: &Fixture) -> String {
     // The other machine is a process of its own.
     let machine = std::env::args().nth(4);
     if let Some(dir) = machine {
         return block_on(async {
             let store = open_directory(&Path::new(&dir).join("store")).unwrap();
             let keys = SessionKeys::at(Key::from("user_1/sessions/s"), Key::from("logs/user_1/s"));
-            let mirror = Mirror::builder(place.path("b"), store.store, keys)
+            let mirror = Mirror::builder(fixture.path("b"), store.store, keys)
                 .capabilities(store.capabilities)
-                .state_dir(place.path("b-state"))
+                .state_dir(fixture.path("b-state"))
                 .durability(Durability::Memory)
                 .open()
                 .await
                 .unwrap();
-            assert_eq!(mirror.opened().restored.len() as u64, 100_000 / place.divisor);
+            assert_eq!(mirror.opened().restored.len() as u64, 100_000 / fixture.divisor);
             peak()
         });
     }
     block_on(async {
-        let mirror = place.open("a", true).await;
-        place.fill(100_000 / place.divisor, 1_000, 0);
+        let mirror = fixture.open("a", true).await;
+        fixture.fill(100_000 / fixture.divisor, 1_000, 0);
         sync(&mirror).await;
         mirror.drain(Duration::ZERO).await.unwrap();
     });
-    let mut child = row(2, place.divisor);
-    let output = child.arg(place.dir.path()).output().unwrap();
+    let mut child = row(2, fixture.divisor);
+    let output = child.arg(fixture.dir.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// Stores files several times, collects the garbage, and returns the bytes in the store for each
 /// byte of the files.
-fn stored(place: &Place, files: &[(u64, u64)], rounds: u64, has_projection: bool) -> String {
+fn stored(fixture: &Fixture, files: &[(u64, u64)], rounds: u64, has_projection: bool) -> String {
     block_on(async {
-        let mirror = place.open("a", has_projection).await;
+        let mirror = fixture.open("a", has_projection).await;
         for round in 0..rounds {
             for (count, bytes) in files {
-                place.fill(*count, *bytes, round);
+                fixture.fill(*count, *bytes, round);
             }
             sync(&mirror).await;
         }
         // A second collection removes the entries before the snapshot of the first one.
         for _ in 0..2 {
-            age(&place.path("store"));
+            age(&fixture.path("store"));
             mirror.collect_garbage(GarbageOptions::default()).await.unwrap();
         }
         let live: u64 = files.iter().map(|(count, bytes)| count * bytes).sum();
-        format!("{:.2}", bytes_below(&place.path("store")) as f64 / live as f64)
+        format!("{:.2}", bytes_below(&fixture.path("store")) as f64 / live as f64)
     })
 }
 
@@ -197,9 +196,9 @@ fn main() {
         && option == "--row"
     {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place { dir, divisor: divisor.parse().unwrap() };
+        let fixture = Fixture { dir, divisor: divisor.parse().unwrap() };
         let number: usize = number.parse().unwrap();
-        return println!("{}", (ROWS[number].measure)(&place));
+        return println!("{}", (ROWS[number].measure)(&fixture));
     }
     let is_test = arguments.iter().any(|argument| argument == "--test");
     let divisor = if is_test { 1_000 } else { 1 };

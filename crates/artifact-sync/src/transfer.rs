@@ -6,6 +6,7 @@ mod attributes;
 mod blobs;
 mod budget;
 mod conditional;
+mod content;
 mod deletion;
 mod disk;
 mod fetch;
@@ -22,6 +23,7 @@ mod store_error;
 mod stores;
 
 pub use budget::MemoryBudget;
+pub(crate) use content::read_at;
 #[cfg(feature = "_cloud")]
 pub use deletion::presigned::PresignedDelete;
 pub use deletion::{ConditionalDelete, ConditionalDeletion};
@@ -40,7 +42,7 @@ pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};
 
 pub(crate) use attributes::is_executable;
 pub(crate) use blobs::{
-    Blobs, ContentError, KnownContents, Placement, StoredContent, UploadJournal, read_at,
+    Blobs, ContentError, KnownContents, Placement, StoredContent, UploadJournal,
 };
 pub(crate) use disk::Disk;
 pub(crate) use fetch::{Fetched, Fetcher};

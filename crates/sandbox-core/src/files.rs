@@ -6,6 +6,7 @@ mod error;
 mod exchange;
 mod mounts;
 mod readable;
+mod removal_error;
 mod remove;
 mod staged;
 mod trees;
@@ -24,6 +25,7 @@ pub use mounts::mount_points_below;
 #[cfg(feature = "native")]
 pub(crate) use readable::with_access;
 pub use readable::{ReadableDirectory, is_opened_by_grant};
+pub use removal_error::RemovalError;
 #[cfg(feature = "native")]
 pub(crate) use remove::by_descriptor;
 pub use remove::remove_tree;

@@ -8,6 +8,8 @@ use crate::error::SyncError;
 use crate::log::{
     End, Hash, Line, LogState, LogStore, Node, Position, ReadError, StoredEntry, end_of,
 };
+use crate::mirror::close::lost_content;
+use crate::mirror::garbage::Listing;
 use crate::transfer::Fetcher;
 
 /// Log after the position of a working copy.
@@ -68,8 +70,8 @@ pub(super) async fn read(
     if last < position.number {
         return Err(SyncError::StoreReplaced { number: position.number });
     }
-    let ahead = last.saturating_sub(READ_AHEAD).max(position.number.saturating_sub(1));
-    let mut reader = Reader::ahead(log, numbers.iter().copied().filter(|n| *n > ahead)).await;
+    let known = last.saturating_sub(READ_AHEAD).max(position.number.saturating_sub(1));
+    let mut reader = Reader::prefetch(log, numbers.iter().copied().filter(|n| *n > known)).await;
     let newest = reader.read([last]).await.map_err(failed)?;
     let snapshot = newest.first().map_or(1, |end| end.entry.header.snapshot.max(1));
     let is_behind_snapshot = position.number < snapshot;
@@ -143,15 +145,15 @@ pub(super) async fn read(
 /// Reader of entries, of which some were read ahead.
 struct Reader<'l> {
     log: &'l LogStore,
-    ahead: BTreeMap<u64, StoredEntry>,
+    prefetched: BTreeMap<u64, StoredEntry>,
 }
 
 impl<'l> Reader<'l> {
     /// Reads entries ahead. What fails is read again when it is needed.
-    async fn ahead(log: &'l LogStore, numbers: impl Iterator<Item = u64>) -> Self {
+    async fn prefetch(log: &'l LogStore, numbers: impl Iterator<Item = u64>) -> Self {
         let read = async |number| Some((number, log.read(number).await.ok()??));
         let read = futures::stream::iter(numbers).map(read).buffered(READ_AHEAD as usize);
-        Self { log, ahead: read.filter_map(async |read| read).collect().await }
+        Self { log, prefetched: read.filter_map(async |read| read).collect().await }
     }
 
     /// Returns entries by their numbers, in this order.
@@ -160,17 +162,17 @@ impl<'l> Reader<'l> {
         numbers: impl IntoIterator<Item = u64>,
     ) -> Result<Vec<StoredEntry>, ReadError> {
         let numbers: Vec<u64> = numbers.into_iter().collect();
-        let absent = numbers.iter().copied().filter(|number| !self.ahead.contains_key(number));
+        let absent = numbers.iter().copied().filter(|number| !self.prefetched.contains_key(number));
         let absent: Vec<u64> = absent.collect();
         for stored in self.log.read_all(absent).await? {
-            self.ahead.insert(stored.entry.header.number, stored);
+            self.prefetched.insert(stored.entry.header.number, stored);
         }
-        Ok(numbers.iter().filter_map(|number| self.ahead.remove(number)).collect())
+        Ok(numbers.iter().filter_map(|number| self.prefetched.remove(number)).collect())
     }
 
     /// Returns the entries that were read and not needed.
     fn rest(self) -> Vec<StoredEntry> {
-        self.ahead.into_values().collect()
+        self.prefetched.into_values().collect()
     }
 }
 
@@ -182,6 +184,20 @@ pub(super) async fn check_followed(log: &LogStore, position: Position) -> Result
         Ok(None) => Ok(()),
         Ok(Some(_)) => Err(SyncError::StoreReplaced { number: position.number }),
         Err(source) => Err(SyncError::Log { source: source.into() }),
+    }
+}
+
+/// Checks that the store has the contents of all files.
+pub(super) async fn check_contents(
+    log: &LogStore,
+    state: &LogState,
+    position: Position,
+) -> Result<(), SyncError> {
+    let listing = Listing::of(log).await;
+    let listing = listing.map_err(|source| SyncError::Log { source: source.into() })?;
+    match lost_content(state, &listing) {
+        Some(_) => Err(SyncError::StoreReplaced { number: position.number }),
+        None => Ok(()),
     }
 }
 

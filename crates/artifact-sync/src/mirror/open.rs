@@ -22,9 +22,8 @@ use crate::mirror::Mirror;
 use crate::mirror::access::{Access, Calls};
 use crate::mirror::acquire::{Acquired, Acquisition, Claim};
 use crate::mirror::apply::{Application, Applied, Base};
-use crate::mirror::close::{finish_closing, lost_content};
-use crate::mirror::garbage::Listing;
-use crate::mirror::incoming::{Incoming, Wanted, check_followed};
+use crate::mirror::close::finish_closing;
+use crate::mirror::incoming::{Incoming, Wanted, check_contents, check_followed};
 use crate::mirror::migrate::FormerCopy;
 use crate::mirror::refresh::{MassRemoval, ProjectionListing};
 use crate::mirror::shared::{Appender, Shared, Tenure};
@@ -137,7 +136,7 @@ impl Parts {
             found?;
             if self.settings.lost_log == LostLog::Refill {
                 check_followed(&self.log, ledger.position()).await?;
-                self.check_contents(&ledger).await?;
+                check_contents(&self.log, ledger.log(), ledger.position()).await?;
             }
             self.acquire(&fetcher, &base, ledger.position(), Wanted::All).await
         };
@@ -186,16 +185,6 @@ impl Parts {
         shared.0.ledger().set_stage(Stage::Open);
         mark(shared.0.dir.path(), &mut shared.0.ledger());
         finish(shared, report, warning.map_or(Ok(listing), Err)).await
-    }
-
-    /// Checks that the store has the contents of all files.
-    async fn check_contents(&self, ledger: &Ledger) -> Result<(), SyncError> {
-        let failed = |source: object_store::Error| SyncError::Log { source: source.into() };
-        let listing = Listing::of(&self.log).await.map_err(failed)?;
-        match lost_content(ledger.log(), &listing) {
-            Some(_) => Err(SyncError::StoreReplaced { number: ledger.position().number }),
-            None => Ok(()),
-        }
     }
 
     /// Finds out whether the log has the entry that an earlier process sent without an answer.

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,6 +16,7 @@ use crate::log::{Content, Hash, Inline, LogStore, MAX_INLINE_BYTES, Token};
 use crate::scan::{RecordedSignature, Signature};
 use crate::transfer::attributes;
 use crate::transfer::budget::{MemoryBudget, Reserved};
+use crate::transfer::content::read_at;
 use crate::transfer::multipart::{
     FreshUploadError, FreshUploads, PART_BYTES, UploadRecord, UploadStep, Uploaded,
 };
@@ -355,29 +355,6 @@ fn end_upload(
             Err(failed(&error))
         }
     }
-}
-
-/// Reads `length` bytes, or fewer at the end of the file.
-pub(crate) fn read_at(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
-    let mut content = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    let filled = read_into(file, offset, &mut content)?;
-    content.truncate(filled);
-    Ok(content)
-}
-
-/// Fills a buffer from a file and returns the number of bytes, which is less at the end of the
-/// file.
-pub(crate) fn read_into(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// Takes bytes from a budget if it has enough.

@@ -92,37 +92,36 @@ impl Sweep<'_> {
     }
 }
 
-/// State of the place of an object that could not be put.
+/// Directory in the place of an object that could not be put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// It had empty directories, which are gone.
+pub(crate) enum Obstacle {
+    /// It was empty, apart from empty directories, and is gone.
     Cleared,
-    /// A directory there contains what is no directory.
+    /// It contains what is no directory.
     Directory,
-    /// It has no directory.
-    Other,
+    None,
 }
 
 /// Removes empty directories from the place of an object. Symlinks are not followed.
 ///
 /// # Errors
 /// Returns the system's error if a directory cannot be read or removed.
-pub(crate) fn clear_place(root: &Path, key: &Key) -> io::Result<Place> {
+pub(crate) fn clear_place(root: &Path, key: &Key) -> io::Result<Obstacle> {
     let parts: Vec<_> = key.parts().collect();
-    let Some((name, above)) = parts.split_last() else { return Ok(Place::Other) };
+    let Some((name, above)) = parts.split_last() else { return Ok(Obstacle::None) };
     let Some(parent) = open_prefix(root, &above.iter().cloned().collect())? else {
-        return Ok(Place::Other);
+        return Ok(Obstacle::None);
     };
     let parent = parent.as_fd();
     match rustix::fs::statat(parent, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
-        Ok(_) | Err(Errno::NOENT) => return Ok(Place::Other),
+        Ok(_) | Err(Errno::NOENT) => return Ok(Obstacle::None),
         Err(error) => return Err(error.into()),
     }
     match remove_if_empty(parent, name.as_ref().as_ref(), MAX_DEPTH) {
-        Ok(()) => Ok(Place::Cleared),
-        Err(Errno::NOENT) => Ok(Place::Other),
-        Err(Errno::NOTDIR | Errno::LOOP | Errno::NOTEMPTY) => Ok(Place::Directory),
+        Ok(()) => Ok(Obstacle::Cleared),
+        Err(Errno::NOENT) => Ok(Obstacle::None),
+        Err(Errno::NOTDIR | Errno::LOOP | Errno::NOTEMPTY) => Ok(Obstacle::Directory),
         Err(error) => Err(error.into()),
     }
 }
@@ -230,18 +229,18 @@ mod tests {
         symlink("../a", path("p/linked/link")).unwrap();
         symlink("a", path("p/link")).unwrap();
         for (key, expected) in [
-            ("p/kept", Some(Place::Directory)),
-            ("p/linked", Some(Place::Directory)),
-            ("p/link", Some(Place::Other)),
+            ("p/kept", Some(Obstacle::Directory)),
+            ("p/linked", Some(Obstacle::Directory)),
+            ("p/link", Some(Obstacle::None)),
             ("p/link/b", None),
-            ("p/kept/b/c/file", Some(Place::Other)),
+            ("p/kept/b/c/file", Some(Obstacle::None)),
             ("p/kept/b/c/file/x", None),
-            ("p/absent/x", Some(Place::Other)),
+            ("p/absent/x", Some(Obstacle::None)),
         ] {
             assert_eq!(clear(key), expected, "{key}");
         }
         assert!(path("p/kept/b/c/file").exists() && path("p/link").is_symlink());
-        assert_eq!(clear("p/a"), Some(Place::Cleared));
+        assert_eq!(clear("p/a"), Some(Obstacle::Cleared));
         assert!(!path("p/a").exists() && path("p").exists());
     }
 

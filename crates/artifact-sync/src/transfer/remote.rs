@@ -15,7 +15,7 @@ use crate::keys;
 use crate::state::Version;
 use crate::transfer::conditional::{self, Expected};
 use crate::transfer::deletion::ConditionalDeletion;
-use crate::transfer::local::{self, Place};
+use crate::transfer::local::{self, Obstacle};
 use crate::transfer::probe::{StoreProbe, StoreProperties};
 use crate::transfer::quirks::{self, KeyLimits, projection_key_problem};
 use crate::transfer::stores::StoreCapabilities;
@@ -117,9 +117,9 @@ impl Remote {
         match result {
             Err(error) if quirks::is_directory_in_the_way(&error) => {
                 match self.clear_place(key).await {
-                    Place::Cleared => put(Attributes::new()).await,
-                    Place::Directory => Err(quirks::name_of_a_directory()),
-                    Place::Other => Err(error),
+                    Obstacle::Cleared => put(Attributes::new()).await,
+                    Obstacle::Directory => Err(quirks::name_of_a_directory()),
+                    Obstacle::None => Err(error),
                 }
             }
             other => other,
@@ -127,13 +127,13 @@ impl Remote {
     }
 
     /// Removes empty directories that a store on the local disk has in the place of an object.
-    async fn clear_place(&self, key: &Key) -> Place {
-        let Some(root) = self.capabilities.root.clone() else { return Place::Other };
+    async fn clear_place(&self, key: &Key) -> Obstacle {
+        let Some(root) = self.capabilities.root.clone() else { return Obstacle::None };
         let key = key.clone();
         let cleared = blocking(move || local::clear_place(&root, &key)).await;
         cleared.unwrap_or_else(|error| {
             tracing::debug!(%error, "cannot look at the place of an object");
-            Place::Other
+            Obstacle::None
         })
     }
 
@@ -148,7 +148,7 @@ impl Remote {
             self.store.put_multipart_opts(key, options)
         };
         // The upload would fail at its end.
-        if self.clear_place(key).await == Place::Directory {
+        if self.clear_place(key).await == Obstacle::Directory {
             return Err(quirks::name_of_a_directory());
         }
         let attributes = self.supported(attributes);

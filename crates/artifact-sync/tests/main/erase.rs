@@ -18,7 +18,6 @@ use crate::machine::{LOG, Machine, PREFIX, expected, key, keys};
 const PLACE: &str = "ARTIFACT_SYNC_ERASE_PLACE";
 const KILLS: u32 = 30;
 
-/// Content in the place of an entry of a deleted session.
 const TOMBSTONE: &str = "erased\n";
 
 /// Returns the keys of the log, below its prefix, without those of tombstones.
@@ -271,7 +270,7 @@ async fn a_refill_does_not_bring_a_deleted_session_back() {
     }
 }
 
-/// What the owner did last before another machine deleted the session.
+/// Last act of the owner before another machine deleted the session.
 #[derive(Clone, Copy, Debug)]
 enum Owner {
     Changed,

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::ffi::{CStr, CString, OsStr};
-use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,8 +12,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::error::FileError;
 use super::readable::open_in_mount;
+use super::removal_error::RemovalError;
 
 const LIST_DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -47,44 +46,6 @@ pub fn remove_tree(path: &Path) -> Result<Vec<PathBuf>, RemovalError> {
         Top::Gone => return Ok(Vec::new()),
     };
     Removal::of(top)?.run(&parent, &name)
-}
-
-/// File of a tree that could not be removed.
-#[derive(Debug, thiserror::Error)]
-#[error("{} cannot be removed", path.display())]
-pub struct RemovalError {
-    /// Path below the top of the tree. Empty for the top, and if the path is too long.
-    pub path: PathBuf,
-    /// Set if the file or its directory has the attribute of immutable files.
-    pub is_immutable: bool,
-    /// The error of the system.
-    pub source: io::Error,
-}
-
-impl RemovalError {
-    /// Creates the error of an operation on a tree, whose path this is.
-    pub(super) fn into_file_error(self, tree: &Path) -> FileError {
-        let path = match self.path.as_os_str().is_empty() {
-            true => tree.to_owned(),
-            false => tree.join(&self.path),
-        };
-        match self.is_immutable {
-            true => FileError::Immutable { path },
-            false => FileError::io("remove", &path, self.source),
-        }
-    }
-}
-
-impl From<Errno> for RemovalError {
-    fn from(errno: Errno) -> Self {
-        Self { path: PathBuf::new(), is_immutable: false, source: errno.into() }
-    }
-}
-
-impl From<RemovalError> for io::Error {
-    fn from(error: RemovalError) -> Self {
-        error.source
-    }
 }
 
 /// Top of a tree that is to be removed.

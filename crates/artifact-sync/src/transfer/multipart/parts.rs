@@ -16,8 +16,8 @@ use sandbox_core::internal::blocking;
 use super::{OnStep, PART_BYTES, PartRecord, UploadRecord, UploadStep};
 use crate::log::Hash;
 use crate::scan::Signature;
-use crate::transfer::blobs::read_into;
 use crate::transfer::budget::MemoryBudget;
+use crate::transfer::content::read_into;
 
 /// Most parts of an upload, on S3 and GCS.
 const MAX_PARTS: u64 = 10_000;
