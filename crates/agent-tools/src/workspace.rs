@@ -77,6 +77,7 @@ pub(crate) struct Backends<'s> {
     pub(crate) durability: Durability,
     /// Age up to which an earlier listing of the projection is recent enough to open a session.
     pub(crate) listing_age: Duration,
+    pub(crate) patience: Option<Duration>,
     /// Set to keep files in the session logs only.
     pub(crate) without_projection: bool,
     /// Set to store the files again if the store has lost the log.
@@ -324,6 +325,9 @@ fn mirror_builder(
     }
     if let Some(rules) = backends.ignore {
         mirror = mirror.ignore(rules.clone());
+    }
+    if let Some(patience) = backends.patience {
+        mirror = mirror.patience(patience);
     }
     if let Some(retention) = backends.retention {
         mirror = mirror.retention(retention);

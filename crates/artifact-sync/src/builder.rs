@@ -19,6 +19,9 @@ use crate::transfer::{LinkTarget, Linker, StoreCapabilities, StoreProbe};
 /// Default time that a call waits for the store.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Default time without progress after which a flush ends.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Default time for which the log keeps older versions.
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -47,6 +50,7 @@ pub struct MirrorBuilder {
     /// Age up to which an earlier listing of the projection is recent enough to open the mirror.
     pub(crate) listing_age: Duration,
     pub(crate) retention: Duration,
+    pub(crate) patience: Duration,
     pub(crate) max_queued_bytes: u64,
     pub(crate) durability: Durability,
     /// Start of the machine; `None` if it is unknown.
@@ -121,6 +125,7 @@ impl Mirror {
             projection: true,
             listing_age: Duration::ZERO,
             retention: RETENTION,
+            patience: PATIENCE,
             max_queued_bytes: MAX_QUEUED_BYTES,
             durability: Durability::default(),
             boot: Boot::current(),
@@ -244,6 +249,14 @@ impl MirrorBuilder {
     #[must_use]
     pub fn timings(mut self, timings: Timings) -> Self {
         self.ownership.timings = timings;
+        self
+    }
+
+    /// Sets for how long a flush, a close or a drain goes on without progress; 60 s by default. A
+    /// file or a part of a large one that is sent counts as progress.
+    #[must_use]
+    pub fn patience(mut self, time: Duration) -> Self {
+        self.patience = time;
         self
     }
 

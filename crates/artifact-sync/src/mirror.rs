@@ -58,8 +58,6 @@ pub use open::{LocalStatus, SessionOwner};
 pub use undelete::{RestoredVersion, Undelete, UndeleteReport};
 pub use view::{LogView, LoggedFile};
 
-/// Longest time that [`Mirror::flush`] waits for the store.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
 /// Reason of changes that are being stored.
 const NO_ANSWER: &str = "the store has not answered yet";
 /// Pause before the first background retry of pending changes.
@@ -187,7 +185,7 @@ impl Mirror {
             self.shared.reacquire().await?;
         }
         self.shared.reported.forget();
-        self.run(Scope::Walk, FLUSH_DEADLINE.max(self.deadline), &call).await
+        self.run(Scope::Walk, self.deadline, &call).await
     }
 
     /// Adopts changes that other programs made to the objects of the session.
@@ -269,7 +267,12 @@ impl Mirror {
             return Ok(self.finish(report, &own, is_walk));
         }
         let mut outcomes = self.store(batches, is_walk, call);
-        while let Ok(Some((path, outcome))) = timeout_at(deadline, outcomes.recv()).await {
+        loop {
+            let outcome = match is_walk {
+                true => shared.next_outcome(&mut outcomes, self.deadline).await,
+                false => timeout_at(deadline, outcomes.recv()).await.unwrap_or_default(),
+            };
+            let Some((path, outcome)) = outcome else { break };
             report.add(path, outcome);
         }
         shared.access.check_lease()?;
@@ -299,7 +302,7 @@ impl Mirror {
                 .map(|(batch, changes)| working.store_batch(batch, changes, &on_outcome));
             futures::future::join_all(storing).await;
             if is_walk {
-                working.settle_claims().await;
+                working.settle_all_claims().await;
                 working.project_all().await;
             }
             working.adopt_conflicts().await;

@@ -32,6 +32,7 @@ pub struct SessionsBuilder {
     pub(super) max_queued_bytes: u64,
     pub(super) durability: Durability,
     pub(super) listing_age: Duration,
+    pub(super) patience: Option<Duration>,
     /// Set to keep files in the session logs only.
     pub(super) without_projection: bool,
     /// Set to store the files of this machine again if the store lost the log of a session.
@@ -64,6 +65,7 @@ impl SessionsBuilder {
             max_queued_bytes: MAX_QUEUED_BYTES,
             durability: Durability::default(),
             listing_age: Duration::ZERO,
+            patience: None,
             without_projection: false,
             refill: false,
             session,
@@ -170,6 +172,15 @@ impl SessionsBuilder {
     #[must_use]
     pub fn listing_age(mut self, age: Duration) -> Self {
         self.listing_age = age;
+        self
+    }
+
+    /// Sets for how long a close, a drain and [`SessionFiles::sync`](crate::SessionFiles::sync) go
+    /// on without progress; 60 s by default. A file or a part of a large one that is sent counts as
+    /// progress.
+    #[must_use]
+    pub fn patience(mut self, time: Duration) -> Self {
+        self.patience = Some(time);
         self
     }
 

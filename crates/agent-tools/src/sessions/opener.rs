@@ -85,6 +85,7 @@ impl Opener {
             max_queued_bytes,
             durability,
             listing_age,
+            patience,
             without_projection,
             refill,
             ..
@@ -98,6 +99,7 @@ impl Opener {
             max_queued_bytes: *max_queued_bytes,
             durability: *durability,
             listing_age: *listing_age,
+            patience: *patience,
             without_projection: *without_projection,
             refill: *refill,
         }

@@ -1,14 +1,21 @@
 //! Pending changes, and the retries that store them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sandbox_core::RelativePath;
 use sandbox_core::internal::{blocking, lock};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::mirror::shared::{ChangeKind, Shared};
 use crate::paths::relative;
 use crate::report::{ChangedFile, Outcome, Pending};
 use crate::scan::Changes;
+
+/// Pauses while other calls store their changes.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Shared {
     pub(super) fn has_background_work(&self) -> bool {
@@ -60,6 +67,36 @@ impl Shared {
         if let Err(error) = self.settle(&mut appender).await {
             let error = sandbox_core::with_causes(&error);
             tracing::debug!(error, "an entry is still unanswered");
+        }
+    }
+
+    /// Waits for the next outcome of a flush as long as uploads make progress, and for `shortest`
+    /// at least.
+    pub(super) async fn next_outcome(
+        &self,
+        outcomes: &mut mpsc::UnboundedReceiver<(String, Outcome)>,
+        shortest: Duration,
+    ) -> Option<(String, Outcome)> {
+        loop {
+            let before = self.blobs.progress();
+            match timeout(self.patience.max(shortest), outcomes.recv()).await {
+                Ok(outcome) => return outcome,
+                Err(_) if self.blobs.progress() == before => return None,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Waits until other calls have stored their changes too.
+    pub(super) async fn settle_all_claims(&self) {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            self.settle_claims().await;
+            if self.claimed_paths().is_empty() || self.access.is_lost() {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
 

@@ -277,6 +277,7 @@ impl Parts {
             projection: has_projection,
             ownership,
             retention,
+            patience,
             max_queued_bytes,
             boot,
             ..
@@ -323,6 +324,7 @@ impl Parts {
             held: AsyncMutex::default(),
             collecting: AsyncMutex::default(),
             retention,
+            patience,
             max_queued_bytes,
             boot,
             compared: AtomicU64::default(),

@@ -67,6 +67,8 @@ pub(super) struct Shared {
     pub(super) collecting: AsyncMutex<()>,
     /// Time for which the log keeps what it no longer needs.
     pub(super) retention: Duration,
+    /// Time without progress after which a flush ends.
+    pub(super) patience: Duration,
     /// Maximum size of the files that batches are storing.
     pub(super) max_queued_bytes: u64,
     /// Start of the machine; `None` if it is unknown.

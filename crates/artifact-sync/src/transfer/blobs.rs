@@ -139,6 +139,11 @@ impl Blobs {
         }
     }
 
+    /// Returns a number that grows while uploads make progress.
+    pub(crate) fn progress(&self) -> u64 {
+        self.budget.reservations()
+    }
+
     /// Reserves memory for a content.
     pub(crate) async fn reserve(&self, bytes: u64) -> Reserved {
         self.budget.reserve(bytes).await

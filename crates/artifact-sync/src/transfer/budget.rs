@@ -1,5 +1,6 @@
 //! Memory for file content that uploads may hold at the same time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +17,7 @@ pub struct MemoryBudget {
     free: Arc<Semaphore>,
     /// Buffers of parts that were sent. An allocator would return few of them to the system.
     spare: Arc<Mutex<Vec<BytesMut>>>,
+    reservations: Arc<AtomicU64>,
 }
 
 /// Part of the budget, which returns to it when this is dropped.
@@ -30,7 +32,13 @@ impl MemoryBudget {
     pub(crate) async fn reserve(&self, bytes: u64) -> Reserved {
         let kibibytes = bytes.div_ceil(1024).clamp(1, BUDGET_BYTES / 1024) as u32;
         let permit = Arc::clone(&self.free).acquire_many_owned(kibibytes).await;
+        self.reservations.fetch_add(1, Ordering::Relaxed);
         Reserved { budget: self.clone(), permit: permit.expect("the budget is never closed") }
+    }
+
+    /// Returns the number of reservations so far, which grows while uploads make progress.
+    pub(crate) fn reservations(&self) -> u64 {
+        self.reservations.load(Ordering::Relaxed)
     }
 
     /// Returns a buffer of this length with any content.
@@ -61,6 +69,6 @@ impl Drop for Reserved {
 impl Default for MemoryBudget {
     fn default() -> Self {
         let free = Arc::new(Semaphore::new((BUDGET_BYTES / 1024) as usize));
-        Self { free, spare: Arc::default() }
+        Self { free, spare: Arc::default(), reservations: Arc::default() }
     }
 }

@@ -2,14 +2,17 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use artifact_sync::{Direction, Mirror, Progress, SessionKeys, SkipReason, Undelete};
+use artifact_sync::{
+    Direction, Mirror, MirrorBuilder, Progress, SessionKeys, SkipReason, Undelete,
+};
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{Attribute, ObjectStoreExt};
 use sandbox_core::RelativePath;
 
-use testkit::FailingStore;
+use testkit::{FailingStore, LatencyStore};
 
 use crate::machine::{Machine, changed, expected, key, machines};
 
@@ -310,4 +313,33 @@ async fn progress_is_reported_file_by_file() {
     let expected: Vec<_> =
         reported(Direction::Upload).chain(reported(Direction::Download)).collect();
     assert_eq!(*recorder.0.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_goes_on_as_long_as_it_makes_progress() {
+    let machine = Machine::new(LatencyStore::new(Duration::from_secs(2)));
+    let patient = |mirror: MirrorBuilder| {
+        mirror.deadline(Duration::from_secs(1)).patience(Duration::from_secs(10))
+    };
+    let mirror = machine.open_with(patient).await;
+    for number in 0..200 {
+        machine.write(&format!("f{number}"), &format!("{number} {}", "x".repeat(40_000)));
+    }
+    let began = tokio::time::Instant::now();
+    assert!(!mirror.sync().await.unwrap().is_complete());
+    assert!(began.elapsed() < Duration::from_secs(3));
+    let report = mirror.flush().await.unwrap();
+    assert!(report.is_complete(), "{:?}", report.pending.first());
+    assert!(began.elapsed() > Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_gives_up_without_progress() {
+    let machine = Machine::new(LatencyStore::new(Duration::from_secs(100)));
+    let patient = |mirror: MirrorBuilder| mirror.patience(Duration::from_secs(20));
+    let mirror = machine.open_with(patient).await;
+    machine.write("f", &"x".repeat(40_000));
+    let began = tokio::time::Instant::now();
+    assert!(!mirror.flush().await.unwrap().is_complete());
+    assert!(began.elapsed() < Duration::from_secs(80), "{:?}", began.elapsed());
 }

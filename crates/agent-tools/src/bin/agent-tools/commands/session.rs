@@ -7,15 +7,35 @@ mod restore;
 mod sync;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use agent_tools::{PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus};
-use clap::Subcommand;
+use agent_tools::{
+    PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus, SessionsBuilder,
+};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::outln;
 use crate::signals::use_files;
+
+/// Patience of a subcommand that stores everything.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct WaitArgs {
+    /// Time without progress after which to give up, such as 10m [default: 1m].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
+}
+
+impl WaitArgs {
+    fn apply(self, sessions: SessionsBuilder) -> SessionsBuilder {
+        match self.wait {
+            Some(time) => sessions.patience(time),
+            None => sessions,
+        }
+    }
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
@@ -36,6 +56,8 @@ pub(crate) enum SessionCommand {
         /// Store the files of this machine again if the store has lost the session.
         #[arg(long)]
         refill: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Upload pending changes, then remove the session from this machine. Any machine can open it
     /// again.
@@ -48,6 +70,8 @@ pub(crate) enum SessionCommand {
         /// Delete files that are not in the store, too.
         #[arg(long)]
         discard: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// List the retained entries of a session's log, the newest first, and what each changed.
     History {
@@ -109,8 +133,8 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
     match command {
         SessionCommand::List => list(context).await,
         SessionCommand::Show { id } => show(context, &id).await,
-        SessionCommand::Sync { id, confirm_removals, refill } => {
-            sync::run(context, &id, confirm_removals, refill).await
+        SessionCommand::Sync { id, confirm_removals, refill, wait } => {
+            sync::run(context, &id, confirm_removals, refill, wait).await
         }
         SessionCommand::History { id, path } => history::run(context, &id, path.as_ref()).await,
         SessionCommand::Restore { id, path, at } => restore::restore(context, &id, &path, at).await,
@@ -118,7 +142,9 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
             restore::undelete(context, &id, paths, removed_by).await
         }
         SessionCommand::Gc { id, dry_run } => garbage::run(context, &id, dry_run).await,
-        SessionCommand::Close { id, discard } => close::close(context, &id, discard).await,
+        SessionCommand::Close { id, discard, wait } => {
+            close::close(context, &id, discard, wait).await
+        }
         SessionCommand::Delete { id, yes } => close::delete(context, &id, yes).await,
         SessionCommand::Pull { id, key } => pull(context, &id, &key).await,
     }

@@ -7,6 +7,7 @@ use agent_tools::{
     CloseMode, CloseReport, FileNote, IgnoredContent, PendingGroup, SessionId, Sessions, printable,
 };
 
+use super::WaitArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
@@ -15,12 +16,13 @@ pub(super) async fn close(
     context: &Context,
     id: &SessionId,
     discard: bool,
+    wait: WaitArgs,
 ) -> Result<ExitCode, Failure> {
     let mode = if discard { CloseMode::Discard } else { CloseMode::KeepPending };
-    let sessions = match context.sessions() {
+    let sessions = match context.sessions_builder() {
         // The store is not needed to delete what is here.
         Err(_) if discard => Sessions::builder(context.home()?).build(),
-        sessions => sessions?,
+        sessions => wait.apply(sessions?).build(),
     };
     let closed = sessions.close_with(id, mode).await.map_err(Failure::failed)?;
     let CloseReport { ignored, skipped, discarded, conflicts, .. } = closed;

@@ -11,6 +11,7 @@ use agent_tools::{
 };
 use serde::Serialize;
 
+use super::WaitArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
@@ -54,9 +55,10 @@ pub(super) async fn run(
     id: &SessionId,
     confirm_removals: bool,
     refill: bool,
+    wait: WaitArgs,
 ) -> Result<ExitCode, Failure> {
     // The refresh lists the objects, so opening need not.
-    let builder = context.sessions_builder()?.listing_age(Duration::MAX);
+    let builder = wait.apply(context.sessions_builder()?).listing_age(Duration::MAX);
     let is_lost = refill && has_lost(&builder.clone().build(), id).await;
     let builder = if is_lost { builder.refill() } else { builder };
     let removals = if confirm_removals { RemovalMode::ApplyAll } else { RemovalMode::HoldBackMany };
