@@ -31,7 +31,6 @@
 //!   and commits.
 //! - `rr-cache`: contents of resolved conflicts.
 //! - `worktrees/<name>/locked`, `git-daemon-export-ok`: marks.
-//! - `sequencer`, `rebase-apply`: lists of commits. Git accepts no `exec` line in them.
 //! - `.gitmodules` in the index: git accepts no command from it. The file is protected as well.
 
 /// A protected name in a git directory.
@@ -60,7 +59,7 @@ const fn config(path: &'static str) -> GitName {
 }
 
 /// The protected names, in the git directory of every repository, submodule and worktree.
-pub(crate) const PROTECTED: [GitName; 11] = [
+pub(crate) const PROTECTED: [GitName; 13] = [
     // Aliases, filters, `core.fsmonitor`, `core.sshCommand`, `core.hooksPath` and many more.
     config("config"),
     // The same for one worktree (`extensions.worktreeConfig`).
@@ -80,6 +79,10 @@ pub(crate) const PROTECTED: [GitName; 11] = [
     lead("branches"),
     // A list of steps with `exec` lines, which `git rebase --continue` runs.
     lead("rebase-merge"),
+    // Options of `git am --continue`, some of which name files to write.
+    lead("rebase-apply"),
+    // Options of `git cherry-pick --continue`, which name the program of a strategy.
+    lead("sequencer"),
     // Daemon of `core.fsmonitor`, to which git connects.
     lead("fsmonitor--daemon.ipc"),
 ];

@@ -11,7 +11,7 @@ use crate::git_leads::LeadSearch;
 use crate::mandatory;
 use crate::plan::{MountError, UnenforcedReason};
 use crate::policy::Policy;
-use crate::repositories::{Found, RepositorySearch};
+use crate::repositories::{Found, RepositorySearch, is_kernel_tree};
 use crate::tree::{NodeKind, inspectable_above};
 
 /// Maximum number of symlinks on one path; the kernel has the same limit (`path_resolution(7)`).
@@ -57,7 +57,10 @@ impl MountCompiler<'_> {
             protected.zones.extend(free);
         }
         for lead in &leads.leads {
-            let is_writable = |path: &Path| writable.iter().any(|root| path.starts_with(root));
+            // The session has its own trees of the kernel.
+            let is_writable = |path: &Path| {
+                !is_kernel_tree(path) && writable.iter().any(|root| path.starts_with(root))
+            };
             if is_writable(lead)
                 || self.resolve(lead).ok().flatten().is_some_and(|path| is_writable(&path))
             {

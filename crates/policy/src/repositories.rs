@@ -16,6 +16,11 @@ const MAX_DIRECTORIES: usize = 20_000;
 const KERNEL_TREES: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Maximum length of a pointer to a repository: a label and one path.
 const MAX_POINTER_BYTES: usize = 4096 + 64;
+/// Returns whether a path lies in a tree of the kernel.
+pub(crate) fn is_kernel_tree(path: &Path) -> bool {
+    KERNEL_TREES.iter().any(|tree| path.starts_with(tree))
+}
+
 /// Directories that git requires in a git directory besides `HEAD`.
 const REQUIRED: [&str; 2] = ["objects", "refs"];
 
@@ -72,9 +77,8 @@ impl RepositorySearch<'_> {
                 break;
             }
             let entries = self.entries(&dir);
-            if self.add_bare(&dir, &entries) {
-                continue;
-            }
+            // A command can make any directory look like a repository, so it is searched too.
+            self.add_bare(&dir, &entries);
             for (name, kind) in entries {
                 let path = dir.join(&name);
                 if name == git::GIT {
@@ -160,12 +164,11 @@ impl RepositorySearch<'_> {
         }
     }
 
-    /// Adds a directory that has the entries of a git directory. Returns `false` if it has not all
-    /// of them.
-    fn add_bare(&mut self, dir: &Path, entries: &[(OsString, NodeKind)]) -> bool {
+    /// Adds a directory that has the entries of a git directory, or some of them.
+    fn add_bare(&mut self, dir: &Path, entries: &[(OsString, NodeKind)]) {
         let has = |name: &str| entries.iter().any(|(entry, _)| entry == name);
         if !has(git::HEAD) {
-            return false;
+            return;
         }
         let is_complete = has(git::COMMON_DIR) || REQUIRED.iter().all(|name| has(name));
         if is_complete {
@@ -173,7 +176,6 @@ impl RepositorySearch<'_> {
         } else {
             self.found.incomplete.insert(dir.to_owned());
         }
-        is_complete
     }
 
     /// Reads the path that a file contains after `label`, relative to the directory of the file.

@@ -41,19 +41,23 @@ impl Rules {
     /// Returns `PERM` if the system-call table does not say what the call creates.
     pub fn check(&self, asked: &Notification, pool: &Pool) -> Result<()> {
         let call = NOTIFIED.iter().find(|call| call.number == asked.call).ok_or(Errno::PERM)?;
-        let mut names = call.created_names(asked.arguments);
-        if names.any(|name| self.denies(asked.pid, &name, pool)) {
-            Err(Errno::ROFS)
-        } else {
-            Ok(())
+        for name in call.created_names(asked.arguments) {
+            if self.denies(asked.pid, &name, pool)? {
+                return Err(Errno::ROFS);
+            }
         }
+        Ok(())
     }
 
     /// Returns whether the rules deny a name. A path that init cannot read fails in the kernel too,
     /// or the host finds the file after the command.
-    fn denies(&self, pid: i32, created: &CreatedName, pool: &Pool) -> bool {
+    ///
+    /// # Errors
+    /// Returns the error if the directory of a name that may be denied cannot be opened. The
+    /// caller's own view of its process may have it, so the call must not go on.
+    fn denies(&self, pid: i32, created: &CreatedName, pool: &Pool) -> Result<bool> {
         let (mut path, mut whole) = ([0; PATH_BYTES], [0; PATH_BYTES + NAME_BYTES]);
-        let Ok(path) = sys::read_text(pid, created.path, &mut path) else { return false };
+        let Ok(path) = sys::read_text(pid, created.path, &mut path) else { return Ok(false) };
         let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
         let start = path[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         let name = &path[start..end];
@@ -65,22 +69,24 @@ impl Rules {
         let is_link =
             created.kind == CreatedKind::Symlink && self.lists.zones.of(file).next().is_some();
         if !is_link && !self.lists.names.of(file).any(|pattern| glob::component(pattern, name)) {
-            return false;
+            return Ok(false);
         }
         // Init cannot follow a path through the caller's own view of its process.
-        if path.starts_with(b"/proc/") || path.starts_with(b"/dev/fd/") {
-            return true;
+        let slashes = path.iter().take_while(|byte| **byte == b'/').count();
+        let below_root = &path[slashes..];
+        let is_absolute = slashes > 0;
+        if is_absolute && (below_root.starts_with(b"proc/") || below_root.starts_with(b"dev/fd/")) {
+            return Ok(true);
         }
-        let Some(whole) = whole_path(pid, created.directory, &path[..start], name, &mut whole)
-        else {
-            return false;
-        };
+        let whole = whole_path(pid, created.directory, &path[..start], name, &mut whole)?;
         let is_on_the_way =
             |path: &[u8]| path.starts_with(whole) && path.get(whole.len()) == Some(&b'/');
-        self.lists.paths.of(file).any(|path| {
-            path == whole || (created.kind != CreatedKind::Directory && is_on_the_way(path))
-        }) || self.lists.patterns.of(file).any(|pattern| glob::matches(pattern, whole))
-            || self.is_denied_by_zone(whole, name, created.kind)
+        let denies =
+            self.lists.paths.of(file).any(|path| {
+                path == whole || (created.kind != CreatedKind::Directory && is_on_the_way(path))
+            }) || self.lists.patterns.of(file).any(|pattern| glob::matches(pattern, whole))
+                || self.is_denied_by_zone(whole, name, created.kind);
+        Ok(denies)
     }
 
     /// Returns whether the deepest zone around a path denies the name.
@@ -107,17 +113,17 @@ fn whole_path<'b>(
     parent: &[u8],
     name: &[u8],
     buffer: &'b mut [u8],
-) -> Option<&'b [u8]> {
+) -> Result<&'b [u8]> {
+    let long = Errno::TOO_BIG;
     let mut text = [0; PATH_BYTES];
     let opened = if parent.first() == Some(&b'/') {
         // Init has the mounts of the session.
         sys::open(
             sys::AT_FDCWD,
-            terminated(&mut text, &[parent])?,
+            terminated(&mut text, &[parent]).ok_or(long)?,
             sys::O_PATH | sys::O_DIRECTORY,
             0,
-        )
-        .ok()?
+        )?
     } else {
         let (mut process, mut number) = ([0; 10], [0; 10]);
         let process = sys::decimal(&mut process, pid as u32);
@@ -125,29 +131,31 @@ fn whole_path<'b>(
             Ok(dir) => [process, b"/fd/", sys::decimal(&mut number, dir)],
             Err(_) => [process, b"/cwd", b""],
         };
-        let begin = terminated(&mut text, &[b"/proc/", begin[0], begin[1], begin[2]])?;
-        let begin = sys::open(sys::AT_FDCWD, begin, sys::O_PATH | sys::O_DIRECTORY, 0).ok()?;
-        let opened = sys::open(
-            begin,
-            terminated(&mut text, &[parent, b"."])?,
-            sys::O_PATH | sys::O_DIRECTORY,
-            0,
-        );
+        let begin = terminated(&mut text, &[b"/proc/", begin[0], begin[1], begin[2]]);
+        let begin =
+            sys::open(sys::AT_FDCWD, begin.ok_or(long)?, sys::O_PATH | sys::O_DIRECTORY, 0)?;
+        let opened = match terminated(&mut text, &[parent, b"."]) {
+            Some(parent) => sys::open(begin, parent, sys::O_PATH | sys::O_DIRECTORY, 0),
+            None => Err(long),
+        };
         sys::close(begin);
-        opened.ok()?
+        opened?
     };
     let mut number = [0; 10];
     let link =
-        terminated(&mut text, &[b"/proc/self/fd/", sys::decimal(&mut number, opened as u32)])?;
-    let read = sys::read_link(link, &mut buffer[..PATH_BYTES]);
+        terminated(&mut text, &[b"/proc/self/fd/", sys::decimal(&mut number, opened as u32)]);
+    let read = match link {
+        Some(link) => sys::read_link(link, &mut buffer[..PATH_BYTES]),
+        None => Err(long),
+    };
     sys::close(opened);
-    let mut len = read.ok()?;
+    let mut len = read?;
     if buffer[..len] != *b"/" {
-        *buffer.get_mut(len)? = b'/';
+        *buffer.get_mut(len).ok_or(long)? = b'/';
         len += 1;
     }
-    buffer.get_mut(len..len + name.len())?.copy_from_slice(name);
-    Some(&buffer[..len + name.len()])
+    buffer.get_mut(len..len + name.len()).ok_or(long)?.copy_from_slice(name);
+    Ok(&buffer[..len + name.len()])
 }
 
 /// Joins the parts into one text.

@@ -219,6 +219,47 @@ fn a_file_as_input_cannot_be_changed() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "content\n");
 }
 
+/// Runs a script of the caller, in which `$SANDBOX` runs a command in a sandbox that cannot write.
+fn run_script(fixture: &Fixture, script: &str) -> String {
+    let sandbox =
+        format!("{} sandbox --settings settings.json --", env!("CARGO_BIN_EXE_agent-tools"));
+    let ran = Command::new("bash")
+        .args(["-c", script])
+        .current_dir(fixture.dir.path())
+        .env("SANDBOX", sandbox)
+        .env("HOME", fixture.dir.path())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+#[test]
+fn a_command_takes_only_what_it_reads_from_a_file_that_others_read_too() {
+    let fixture = Fixture::new(&OPEN.replace(r#""allowWrite":["."]"#, r#""allowWrite":[]"#));
+    let loops = "seq 3 > in; while read l; do $SANDBOX echo got $l; done < in";
+    assert_eq!(run_script(&fixture, loops), "got 1\ngot 2\ngot 3\n");
+    let nothing = "seq 3 > in; { $SANDBOX true; cat; } < in";
+    assert_eq!(run_script(&fixture, nothing), "1\n2\n3\n");
+    let script = "printf 'echo a\n$SANDBOX echo b\necho c\n' > in; bash < in";
+    assert_eq!(run_script(&fixture, script), "a\nb\nc\n");
+    // More than a pipe holds.
+    let large = "seq 200000 > in; { $SANDBOX head -c 1000000 > out; cat >> out; } < in; \
+                 cmp in out && echo equal";
+    assert_eq!(run_script(&fixture, large), "equal\n");
+}
+
+#[test]
+fn a_command_overwrites_nothing_in_a_file_that_others_write_too() {
+    let fixture = Fixture::new(&OPEN.replace(r#""allowWrite":["."]"#, r#""allowWrite":[]"#));
+    let mixed = "{ echo first; $SANDBOX sh -c 'for i in 1 2 3 4; do echo line $i; sleep 0.05; \
+                 done' | tee /dev/null; echo last; } > log 2>&1; cat log";
+    assert_eq!(run_script(&fixture, mixed), "first\nline 1\nline 2\nline 3\nline 4\nlast\n");
+    let parallel = "for i in 1 2 3 4; do $SANDBOX sh -c \"echo start; sleep 0.$i; echo end\" & \
+                    done > log 2>&1; wait; sort log | uniq -c | tr -s ' '";
+    assert_eq!(run_script(&fixture, parallel), " 4 end\n 4 start\n");
+}
+
 #[test]
 fn a_file_at_a_denied_path_changes_the_exit_code() {
     let fixture = Fixture::new(OPEN);

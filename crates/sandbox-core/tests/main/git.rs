@@ -183,6 +183,27 @@ async fn names_that_lead_git_elsewhere_cannot_be_written() {
 }
 
 #[tokio::test]
+async fn a_directory_that_looks_like_a_repository_hides_no_protected_name() {
+    let Some(host) = host() else { return };
+    host.reset();
+    let create = "mkdir -p user/plain/sub; echo safe > user/plain/.bashrc; \
+                  echo safe > user/plain/sub/.mcp.json";
+    assert!(host.bash(create, &host.root));
+    let sandbox = host.sandbox();
+    let disguise = "cd plain && mkdir objects refs && echo 'ref: refs/heads/main' > HEAD";
+    host.run(&sandbox, disguise).await;
+    // The next sandbox searches again.
+    for sandbox in [sandbox, host.sandbox()] {
+        for file in ["plain/.bashrc", "plain/sub/.mcp.json"] {
+            let ran = host.run(&sandbox, &format!("echo evil > {file}")).await;
+            assert_ne!(ran.status, CommandStatus::Exited(0), "{file}: {ran:?}");
+            let path = host.root.join("user").join(file);
+            assert_eq!(fs::read_to_string(path).unwrap(), "safe\n", "{file}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn ordinary_work_in_a_repository_of_the_user_succeeds() {
     let Some(host) = host() else { return };
     host.reset();
