@@ -156,10 +156,16 @@ impl Mirror {
         for (path, node) in nodes {
             let Ok(path) = RelativePath::parse(&path) else { continue };
             let is_logged = shared.ledger().log().nodes.contains_key(path.as_str());
-            if is_logged || shared.tracker.inspect(&path).has(path.as_str()) {
-                report.existing.push(path);
-            } else {
-                absent.push((path, node));
+            match shared.check_place(&path, &node) {
+                _ if is_logged => report.existing.push(path),
+                // A symlink above may lead to a file of this name.
+                Err(error) => report
+                    .failed
+                    .push(RestoreFailure { key: path.to_string(), reason: with_causes(&error) }),
+                Ok(()) if shared.tracker.inspect(&path).has(path.as_str()) => {
+                    report.existing.push(path);
+                }
+                Ok(()) => absent.push((path, node)),
             }
         }
         let mut restored = RestoreReport::default();

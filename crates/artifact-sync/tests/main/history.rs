@@ -293,3 +293,18 @@ async fn a_lost_log_begins_again_with_the_working_copy() {
     cold.open().await;
     assert_eq!(cold.files(), files);
 }
+
+#[tokio::test]
+async fn a_removed_path_below_a_new_symlink_does_not_exist() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    machine.write("d/f", "1");
+    machine.write("elsewhere/f", "2");
+    mirror.sync().await.unwrap();
+    std::fs::remove_dir_all(machine.dir().join("d")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", machine.dir().join("d")).unwrap();
+    mirror.sync().await.unwrap();
+    let report = mirror.undelete(Undelete::Paths(vec![path("d/f")])).await.unwrap();
+    assert!(report.existing.is_empty() && report.restored.is_empty(), "{report:?}");
+    assert!(report.failed[0].reason.contains("d is in the place of d/f"), "{report:?}");
+}
