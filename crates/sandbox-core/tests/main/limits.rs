@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandbox_core::{CommandOutput, CommandStatus, Limit, Limits, NativeSandbox, Sandbox};
 
-use crate::fixture::{Fixture, fixture, open_with, spec};
+use crate::fixture::{Fixture, fixture, open_with, pause, spec};
 use testkit::skipped;
 
 /// Opens a sandbox of the fixture with one limit changed.
@@ -99,7 +99,9 @@ async fn the_number_of_files_in_private_directories_is_limited() {
             "cd {dir} && for i in {{1..20000}}; do : > $i || break; done 2> /dev/null; \
              ls | wc -l; rm -f [0-9]*; : > again && echo again"
         );
-        let ran = run(&sandbox, &command).await;
+        let mut spec = spec(&command);
+        spec.timeout = pause(spec.timeout);
+        let ran = sandbox.exec(spec).await.unwrap();
         let text = stdout(&ran);
         let created: u32 = text.strip_suffix("\nagain\n").unwrap().parse().unwrap();
         // The directories on the way to the session are in the private one too.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sandbox_core::{CommandSpec, CommandStatus, Sandbox};
 
-use crate::fixture::{Fixture, alive, fixture, spec, unique_seconds};
+use crate::fixture::{Fixture, alive, fixture, pause, spec, unique_seconds};
 
 /// A time without output that no test waits for.
 const FOR_EVER: Duration = Duration::from_secs(1000);
@@ -27,7 +27,8 @@ async fn output_through_a_process_substitution_is_complete() {
     let fixture = fixture();
     for n in 0..20 {
         let command = format!("exec > >(sleep 0.0{n}; tee log{n}); echo hello");
-        let (stdout, _, _) = run(&fixture, spec(&command)).await;
+        let linger = pause(spec("").linger);
+        let (stdout, _, _) = run(&fixture, with_linger(&command, linger)).await;
         assert_eq!(stdout, "hello\n", "{n}");
         assert_eq!(fs::read_to_string(fixture.dir.join(format!("log{n}"))).unwrap(), "hello\n");
     }
