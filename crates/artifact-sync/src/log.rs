@@ -19,7 +19,7 @@ mod writer;
 pub use store::ReadError;
 
 pub(crate) use clock::{Moment, unix_seconds};
-pub(crate) use entry::{Entry, checksummed, parse};
+pub(crate) use entry::{Entry, append_checksummed, parse};
 pub(crate) use ids::{Hash, Token};
 pub(crate) use line::{
     Author, Content, FileVersion, Inline, Line, MAX_INLINE_BYTES, MAX_INLINE_BYTES_PER_ENTRY,

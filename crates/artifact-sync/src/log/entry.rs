@@ -13,6 +13,8 @@ use crate::log::line::{Content, Line};
 /// Version of the format of entries.
 pub(crate) const FORMAT: u32 = 1;
 pub(super) const CHECKSUM_DIGITS: usize = 16;
+/// Space that is reserved for each line of an entry.
+const USUAL_LINE_BYTES: usize = 384;
 
 /// First line of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +56,9 @@ pub(crate) enum EntryError {
 
 impl Entry {
     pub(crate) fn encode(&self) -> Bytes {
-        let mut text = checksummed(&self.header);
-        self.lines.iter().for_each(|line| text.push_str(&checksummed(line)));
+        let mut text = Vec::with_capacity(self.lines.len() * USUAL_LINE_BYTES);
+        append_checksummed(&mut text, &self.header);
+        self.lines.iter().for_each(|line| append_checksummed(&mut text, line));
         text.into()
     }
 
@@ -119,10 +122,15 @@ struct Format {
     format: u32,
 }
 
-/// Encodes a value as one line with its checksum.
-pub(crate) fn checksummed(value: &impl Serialize) -> String {
-    let json = serde_json::to_string(value).expect("text and numbers only");
-    format!("{} {json}\n", checksum(json.as_bytes()))
+/// Appends a value as one line with its checksum. The value is encoded in place, because an entry
+/// may be large.
+pub(crate) fn append_checksummed(text: &mut Vec<u8>, value: &impl Serialize) {
+    let start = text.len();
+    text.extend_from_slice(&[b' '; CHECKSUM_DIGITS + 1]);
+    serde_json::to_writer(&mut *text, value).expect("text and numbers only");
+    let (sum, json) = text[start..].split_at_mut(CHECKSUM_DIGITS);
+    sum.copy_from_slice(&checksum(&json[1..]));
+    text.push(b'\n');
 }
 
 /// Parses a line without its newline. Returns `None` if it is damaged.
@@ -133,11 +141,12 @@ pub(crate) fn parse<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
 pub(super) fn verified(line: &[u8]) -> Option<&[u8]> {
     let (sum, rest) = line.split_at_checked(CHECKSUM_DIGITS)?;
     let json = rest.strip_prefix(b" ")?;
-    (sum == checksum(json).as_bytes()).then_some(json)
+    (sum == checksum(json)).then_some(json)
 }
 
-fn checksum(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex()[..CHECKSUM_DIGITS].to_owned()
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_DIGITS] {
+    let digits = blake3::hash(bytes).to_hex();
+    *digits.as_bytes().first_chunk().expect("a hash has more digits")
 }
 
 #[cfg(test)]
@@ -160,7 +169,7 @@ mod tests {
             adopted: adopted.map(Box::new),
         };
         let path = "é \"x\"\n".to_owned();
-        let inline = Content::Inline(Inline(Bytes::from_static(b"abc")));
+        let inline = Content::Inline(Box::new(Inline(Bytes::from_static(b"abc"))));
         Entry {
             header: Header {
                 format: FORMAT,
@@ -222,8 +231,9 @@ mod tests {
         struct Newer {
             format: u32,
         }
-        let text = checksummed(&Newer { format: FORMAT + 1 });
+        let mut text = Vec::new();
+        append_checksummed(&mut text, &Newer { format: FORMAT + 1 });
         let expected = Err(EntryError::NewerFormat { format: FORMAT + 1 });
-        assert_eq!(Entry::decode(1, text.as_bytes()), expected);
+        assert_eq!(Entry::decode(1, &text), expected);
     }
 }

@@ -1,6 +1,6 @@
 //! Hashes of contents, and random tokens.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -21,6 +21,13 @@ pub(crate) struct Token([u8; 16]);
 impl Hash {
     pub(crate) fn of(content: &[u8]) -> Self {
         blake3::hash(content).into()
+    }
+
+    /// Returns the hash of this one and a path.
+    pub(crate) fn under(&self, path: &str) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.0).update(path.as_bytes());
+        hasher.finalize().into()
     }
 
     /// Hashes an open file from its beginning, and returns the hash with the number of bytes.
@@ -90,7 +97,11 @@ fn digit(byte: u8) -> Option<u8> {
 }
 
 fn write(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().try_for_each(|byte| {
+        f.write_char(char::from(DIGITS[usize::from(byte >> 4)]))?;
+        f.write_char(char::from(DIGITS[usize::from(byte & 15)]))
+    })
 }
 
 /// Implements text forms in lower-case hexadecimal.

@@ -103,8 +103,8 @@ pub(crate) struct FileVersion {
 pub(crate) enum Content {
     /// A blob of this name.
     Blob(Token),
-    /// The line itself.
-    Inline(Inline),
+    /// The line itself. Few versions in memory have this.
+    Inline(Box<Inline>),
     /// A `file` line with the same hash in the entry of this number.
     Entry(u64),
 }

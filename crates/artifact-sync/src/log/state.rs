@@ -110,25 +110,22 @@ impl LogState {
     }
 
     /// Returns the lines of a snapshot with this state.
-    pub(crate) fn snapshot(&self) -> Vec<Line> {
-        let mut lines = vec![Line::Snapshot { owner: self.owner.clone(), began: self.began }];
+    pub(crate) fn snapshot(&self) -> impl Iterator<Item = Line> {
+        let start = Line::Snapshot { owner: self.owner.clone(), began: self.began };
         let removed = self.removed.iter().map(|(path, removal)| {
             let Removal { number, at, by } = *removal;
             Line::Removed { path: path.clone(), by, at, number }
         });
-        lines.extend(removed);
-        lines.extend(self.nodes.iter().map(|(path, node)| node.line(path)));
+        let nodes = self.nodes.iter().map(|(path, node)| node.line(path));
         let adopted = self.adopted.iter().flat_map(|(path, versions)| {
             let line = |version: &Version| (path.clone(), version.clone());
             versions.iter().map(line).map(|(path, version)| Line::Adopted { path, version })
         });
-        lines.extend(adopted);
         let projected = self.projected.iter().map(|(path, version)| Line::Projected {
             path: path.clone(),
             version: version.clone(),
         });
-        lines.extend(projected);
-        lines
+        std::iter::once(start).chain(removed).chain(nodes).chain(adopted).chain(projected)
     }
 
     fn adopt(&mut self, path: &str, version: Version) {
@@ -203,7 +200,7 @@ mod tests {
             Line::Projected { path: "a".to_owned(), version },
         ]);
         let mut again = LogState::default();
-        state.snapshot().into_iter().for_each(|line| again.apply(99, line));
+        state.snapshot().for_each(|line| again.apply(99, line));
         assert_eq!(again, state);
         assert_eq!(again.owner.as_ref().unwrap().epoch, 1);
         assert_eq!(again.removed["gone"].number, 4);

@@ -182,9 +182,10 @@ impl LogWriter {
         if self.is_fenced {
             return Err(AppendError::Fenced);
         }
-        let Some(Sent { position, content, lines }) = self.unanswered.clone() else {
+        let Some(Sent { position, content, .. }) = &self.unanswered else {
             return Err(AppendError::Fenced);
         };
+        let (position, content) = (*position, content.clone());
         // After a long silence, the number may have been used and deleted in the meantime.
         if self.unproven_for() > LONGEST_TRUST {
             self.prove().await?;
@@ -203,7 +204,7 @@ impl LogWriter {
         }
         self.proven = Some(before);
         self.position = position;
-        self.unanswered = None;
+        let lines = self.unanswered.take().map_or_else(Vec::new, |sent| sent.lines);
         Ok(Appended { position, lines })
     }
 

@@ -185,7 +185,7 @@ impl Shared {
     ) -> Result<(), SyncError> {
         let (base, position) = {
             let ledger = self.ledger();
-            (ledger.log().clone(), ledger.position())
+            (ledger.shared_log(), ledger.position())
         };
         let acquisition = Acquisition {
             log: &self.log,

@@ -110,7 +110,7 @@ impl Application<'_> {
                 continue;
             }
             let beside = self.beside(&step.path).await;
-            match remove(self.dir, &step.path, step.expected, &beside).await {
+            match remove(self.dir, &step.path, step.expected(), &beside).await {
                 Ok(replaced) => {
                     note_replaced(&mut applied.report, &step.path, &beside, replaced);
                     if replaced == Replaced::Expected {
@@ -118,7 +118,7 @@ impl Application<'_> {
                     }
                     emptied.extend(parents(step.path.as_str()).map(str::to_owned));
                 }
-                Err(error) => applied.fail(&step.path, step.expected, &error, base),
+                Err(error) => applied.fail(&step.path, step.expected(), &error, base),
             }
         }
         // The deepest directories come first.
@@ -138,8 +138,9 @@ impl Application<'_> {
     /// Removes what is no directory where the log has one, explicitly or above another path. What
     /// the log does not know is kept beside.
     async fn clear_the_way(&self, steps: &[Step], applied: &mut Applied) {
+        let expected = steps.iter().map(|step| (step.path.as_str(), step.expected()));
         let expected: HashMap<&str, Expected> =
-            steps.iter().map(|step| (step.path.as_str(), step.expected)).collect();
+            expected.filter(|(_, expected)| *expected != Expected::Nothing).collect();
         let targets = steps.iter().filter(|step| step.target.is_some());
         let directories = targets.flat_map(|step| {
             let is_directory = matches!(step.target, Some(Node::Directory { .. }));
@@ -166,38 +167,41 @@ impl Application<'_> {
         base: &Base,
         applied: &mut Applied,
     ) -> Result<(), SyncError> {
-        let (mut files, others): (Vec<_>, Vec<_>) = steps
+        let (mut files, others): (Vec<Step>, Vec<Step>) = steps
             .into_iter()
-            .filter_map(|step| {
-                let target = step.target.clone()?;
-                Some((step, target))
-            })
-            .partition(|(_, target)| matches!(target, Node::File(_)));
+            .filter(|step| step.target.is_some())
+            .partition(|step| matches!(step.target, Some(Node::File(_))));
         // With small files first, most files of the session arrive soon.
-        files.sort_by_key(|(_, target)| match target {
-            Node::File(file) => file.size,
+        files.sort_by_key(|step| match &step.target {
+            Some(Node::File(file)) => file.size,
             _ => 0,
         });
         let leftovers = applied.directories_with_leftovers();
         let counter = ProgressCounter::new(self.progress, Direction::Download, files.len());
-        let placed: Vec<_> = futures::stream::iter(files)
-            .map(async |(step, target)| {
-                let Node::File(file) = target else { unreachable!("only files are here") };
+        let placed = futures::stream::iter(files)
+            .map(async |step| {
+                let Some(Node::File(file)) = &step.target else {
+                    unreachable!("only files are here")
+                };
                 let outcome = match leftovers.contains(step.path.as_str()) {
                     true => Err(leftover_error(&step.path)),
-                    false => self.place(&step, &file).await,
+                    false => self.place(&step, file).await,
                 };
-                let outcome = outcome.map_err(|error| (step.expected, error));
+                let outcome = outcome.map_err(|error| (step.expected(), error));
                 counter.increment();
                 (step.path, outcome)
             })
-            .buffer_unordered(FETCHES_AT_ONCE)
-            .collect()
-            .await;
-        for (path, outcome) in placed {
+            .buffer_unordered(FETCHES_AT_ONCE);
+        let mut placed = std::pin::pin!(placed);
+        // After an error, the files that arrive already are still put in place.
+        let mut ended = Ok(());
+        while let Some((path, outcome)) = placed.next().await {
             match outcome {
-                Ok(Placed { signature, beside, replaced, is_new }) => {
-                    note_replaced(&mut applied.report, &path, &beside, replaced);
+                Ok(Placed { signature, kept_as, is_new }) => {
+                    if let Some(kept_as) = kept_as {
+                        let path = path.clone();
+                        applied.report.conflicts.push(ConflictCopy { path, kept_as });
+                    }
                     applied.signatures.push((path.as_str().to_owned(), signature));
                     if is_new {
                         applied.report.restored.push(path);
@@ -214,39 +218,40 @@ impl Application<'_> {
                 Err((expected, error)) if is_of_path(&error) => {
                     applied.fail(&path, expected, &error, base);
                 }
-                Err((_, error)) => return Err(error),
+                Err((_, error)) => ended = ended.and(Err(error)),
             }
         }
+        ended?;
         // Modes of directories come last, because they may forbid writing.
-        for (step, target) in others.into_iter().rev() {
+        for step in others.into_iter().rev() {
+            let (expected, Some(target)) = (step.expected(), &step.target) else { continue };
             let is_directory = matches!(target, Node::Directory { .. });
             if !is_directory && leftovers.contains(step.path.as_str()) {
-                applied.fail(&step.path, step.expected, &leftover_error(&step.path), base);
+                applied.fail(&step.path, expected, &leftover_error(&step.path), base);
                 continue;
             }
             let beside = self.beside(&step.path).await;
-            let placed = place_other(self.dir, &step.path, &target, step.expected, &beside).await;
+            let placed = place_other(self.dir, &step.path, target, expected, &beside).await;
             match placed {
                 Ok(replaced) => {
                     note_replaced(&mut applied.report, &step.path, &beside, replaced);
                 }
-                Err(error) => applied.fail(&step.path, step.expected, &error, base),
+                Err(error) => applied.fail(&step.path, expected, &error, base),
             }
         }
         Ok(())
     }
 
     async fn place(&self, step: &Step, file: &FileVersion) -> Result<Placed, SyncError> {
-        let beside = self.beside(&step.path).await;
-        if let Some(signature) = step.has_content {
-            let replaced = Replaced::Nothing;
+        if let Some(signature) = &step.has_content {
             // The content was read before, so this is as late as the reading at least.
-            let signature = signature.racy();
-            return Ok(Placed { signature, beside, replaced, is_new: false });
+            return Ok(Placed { signature: signature.racy(), kept_as: None, is_new: false });
         }
+        let beside = self.beside(&step.path).await;
         let fetched = self.fetcher.fetch(&step.path, file).await?;
-        let (signature, replaced) = place_file(fetched, file, step.expected, &beside).await?;
-        Ok(Placed { signature, beside, replaced, is_new: true })
+        let (signature, replaced) = place_file(fetched, file, step.expected(), &beside).await?;
+        let kept_as = (replaced == Replaced::Preserved).then_some(beside);
+        Ok(Placed { signature, kept_as, is_new: true })
     }
 
     /// Returns the name under which the present content of a path would be kept.
@@ -327,8 +332,8 @@ fn is_kind_of_path(kind: std::io::ErrorKind) -> bool {
 
 struct Placed {
     signature: RecordedSignature,
-    beside: RelativePath,
-    replaced: Replaced,
+    /// Name of what was at the path and is kept beside.
+    kept_as: Option<RelativePath>,
     is_new: bool,
 }
 

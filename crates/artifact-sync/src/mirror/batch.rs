@@ -22,7 +22,7 @@ const UPLOADS_AT_ONCE: usize = 16;
 const MAX_TOGETHER_BYTES: u64 = 8 << 20;
 /// Most files of one entry, unless files are removed too: they may have been renamed. Each line of
 /// an entry is in memory several times.
-const MAX_TOGETHER_FILES: usize = 8_192;
+const MAX_TOGETHER_FILES: usize = 4_096;
 
 /// File of a batch whose content the store has.
 pub(super) struct Ready {

@@ -258,7 +258,8 @@ impl Shared {
         let listing = self.list_log().await.map_err(|source| self.unlisted(source))?;
         let position = self.ledger().position();
         let mut references = self.running_references();
-        references.add_lines(&self.ledger().log().snapshot());
+        let files = self.ledger().shared_log();
+        files.files().for_each(|(_, file)| references.add(&file.content));
         let retained = retained_by(&listing.entries, position, retention);
         let fence = Fence { number: position.number + 1, retained, references };
         let newest = listing.entries.iter().map(|entry| entry.at);
@@ -316,8 +317,7 @@ impl Shared {
     /// Returns the lines of a snapshot without the records of these paths.
     pub(super) fn snapshot(&self, appender: &Appender, forgotten: &BTreeSet<String>) -> Vec<Line> {
         let ledger = self.ledger();
-        let mut lines = ledger.log().snapshot();
-        lines.retain(|line| match line {
+        let lines = ledger.log().snapshot().filter(|line| match line {
             Line::Removed { path, .. } => !forgotten.contains(path),
             Line::Projected { .. } => false,
             Line::Adopted { path, version } => {
@@ -327,6 +327,7 @@ impl Shared {
             }
             _ => true,
         });
+        let mut lines: Vec<Line> = lines.collect();
         if let (Some(Line::Own { home, url }), Some(first)) = (&appender.own, lines.first_mut()) {
             // The line before the snapshot makes this home the owner.
             let epoch = appender.writer.position().number + 1;

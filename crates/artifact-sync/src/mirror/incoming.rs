@@ -1,6 +1,7 @@
 //! Reading of the log at opening: the part that the working copy does not follow yet.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use futures::StreamExt;
 
@@ -15,11 +16,9 @@ use crate::transfer::Fetcher;
 /// Log after the position of a working copy.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    pub(super) state: LogState,
+    pub(super) state: Arc<LogState>,
     pub(super) position: Position,
-    /// Contents of each path in the entries after the position, also where a later one replaced
-    /// them.
-    pub(super) versions: HashMap<String, HashSet<Hash>>,
+    pub(super) versions: Versions,
     /// Set if entries after the position are no longer retained.
     pub(super) missed_entries: bool,
     /// Paths that may differ between the two states; `None` means all.
@@ -33,6 +32,22 @@ pub(super) struct Incoming {
     /// Set if the session was deleted and older entries are left, so that the deletion is not
     /// finished.
     pub(super) has_remains: bool,
+}
+
+/// Contents of paths in the entries after the position, also where a later entry replaced them.
+///
+/// Each is one hash of the path and the content, because there may be many.
+#[derive(Debug, Default)]
+pub(super) struct Versions(HashSet<Hash>);
+
+impl Versions {
+    fn insert(&mut self, path: &str, content: Hash) {
+        self.0.insert(content.under(path));
+    }
+
+    pub(super) fn contains(&self, path: &str, content: Hash) -> bool {
+        self.0.contains(&content.under(path))
+    }
 }
 
 /// Newest entries that are read at once, before it is known which are needed.
@@ -95,10 +110,6 @@ pub(super) async fn read(
         }
     }
     entries.iter().for_each(|stored| fetcher.remember(&stored.entry));
-    entries.iter().for_each(|stored| state.apply_entry(&stored.entry));
-    if position.number > 0 && position.number < state.began {
-        return Err(SyncError::Erased);
-    }
     let torn = entries.iter().filter(|stored| stored.is_torn);
     let torn = torn.map(|stored| stored.entry.header.number).collect();
     let Some(end) = entries.last() else { return Ok(None) };
@@ -111,10 +122,10 @@ pub(super) async fn read(
     older.entries.iter().for_each(|stored| fetcher.remember(&stored.entry));
     let missed_entries = is_behind_snapshot && position.number > 0 && !older.is_complete;
     let lines = || older.entries.iter().chain(&entries).flat_map(|stored| &stored.entry.lines);
-    let mut versions: HashMap<String, HashSet<Hash>> = HashMap::new();
+    let mut versions = Versions::default();
     for line in lines() {
         if let Line::File { path, file } = line {
-            versions.entry(path.clone()).or_default().insert(file.hash);
+            versions.insert(path, file.hash);
         }
     }
     let owners = lines().filter_map(|line| match line {
@@ -123,14 +134,23 @@ pub(super) async fn read(
         _ => None,
     });
     let owners = owners.collect();
-    let touched = (!is_behind_snapshot).then(|| {
-        let named = lines().filter_map(|line| Some(line.path()?.to_owned()));
+    let has_files = position.number > 0;
+    let named: Option<BTreeSet<String>> = (has_files && !is_behind_snapshot)
+        .then(|| lines().filter_map(|line| Some(line.path()?.to_owned())).collect());
+    for StoredEntry { entry, .. } in entries {
+        let number = entry.header.number;
+        entry.lines.into_iter().for_each(|line| state.apply(number, line));
+    }
+    if has_files && position.number < state.began {
+        return Err(SyncError::Erased);
+    }
+    let touched = named.map(|named| {
         let gone = base.nodes.keys().filter(|path| !state.nodes.contains_key(*path)).cloned();
-        named.chain(gone).collect()
+        named.into_iter().chain(gone).collect()
     });
     let has_remains = state.is_erased && numbers.len() > 1;
     Ok(Some(Incoming {
-        state,
+        state: Arc::new(state),
         position: end,
         versions,
         missed_entries,
@@ -233,16 +253,16 @@ fn check(entries: &[StoredEntry]) -> Result<(), SyncError> {
 
 impl Incoming {
     /// Returns the log that the working copy follows already.
-    pub(super) fn unchanged(state: LogState, position: Position) -> Self {
+    pub(super) fn unchanged(state: Arc<LogState>, position: Position) -> Self {
         Self { touched: Some(BTreeSet::new()), ..Self::complete(state, position) }
     }
 
     /// Returns a complete state for a directory that follows nothing yet.
-    pub(super) fn complete(state: LogState, position: Position) -> Self {
+    pub(super) fn complete(state: Arc<LogState>, position: Position) -> Self {
         Self {
             state,
             position,
-            versions: HashMap::new(),
+            versions: Versions::default(),
             missed_entries: false,
             touched: None,
             owners: HashSet::new(),
@@ -257,13 +277,13 @@ impl Incoming {
     pub(super) fn replace_empty_files(&mut self) {
         let paths = self.state.files().filter(|(_, file)| file.size > 0).map(|(path, _)| path);
         for path in paths {
-            self.versions.entry(path.clone()).or_default().insert(Hash::of(b""));
+            self.versions.insert(path, Hash::of(b""));
         }
     }
 
     /// Returns whether an entry after the position had this content for the path.
     pub(super) fn has_version(&self, path: &str, hash: Hash) -> bool {
-        self.versions.get(path).is_some_and(|versions| versions.contains(&hash))
+        self.versions.contains(path, hash)
     }
 
     pub(super) fn node(&self, path: &str) -> Option<&Node> {

@@ -131,7 +131,7 @@ impl Parts {
             || is_recreated(&self.settings.dir, &ledger);
         let listing = self.list_projection(if may_have_lost_files { 0 } else { ledger.listed() });
         let found = self.find_sent(&mut ledger).await;
-        let base = ledger.log().clone();
+        let base = ledger.shared_log();
         let acquire = async {
             found?;
             if self.settings.lost_log == LostLog::Refill {
@@ -158,6 +158,7 @@ impl Parts {
             }
             Err(error) => return Err(error),
         };
+        drop(base);
         let Acquired { incoming, appender, owned, tenure } = acquired;
         // A working copy from before the deletion must not fill the session again.
         if former.is_some() && incoming.as_ref().is_some_and(|incoming| incoming.was_erased) {
@@ -369,7 +370,7 @@ impl Shared {
             if ledger.unfollowed().is_empty() {
                 return Ok(RestoreReport::default());
             }
-            Incoming::unchanged(ledger.log().clone(), ledger.position())
+            Incoming::unchanged(ledger.shared_log(), ledger.position())
         };
         self.follow_log(unchanged, None).await
     }

@@ -236,7 +236,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::log::checksummed;
+    use crate::log::append_checksummed;
 
     fn stored(path: &str, etag: &str) -> Value {
         let signature = json!({
@@ -262,7 +262,9 @@ mod tests {
     }
 
     fn text(lines: &[Value]) -> Vec<u8> {
-        lines.iter().map(checksummed).collect::<String>().into_bytes()
+        let mut text = Vec::new();
+        lines.iter().for_each(|line| append_checksummed(&mut text, line));
+        text
     }
 
     fn lines() -> Vec<Value> {

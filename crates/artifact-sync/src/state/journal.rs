@@ -8,8 +8,11 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use crate::log::{checksummed, parse};
+use crate::log::{append_checksummed, parse};
 use crate::state::entry::JournalEntry;
+
+/// Memory for unsaved lines that is kept from one save to the next.
+const KEPT_BYTES: usize = 1 << 16;
 
 /// The journal file.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ impl Journal {
 
     /// Adds a record to those that the next save writes.
     pub(super) fn stage(&mut self, record: &JournalEntry) {
-        self.unsaved.extend_from_slice(checksummed(record).as_bytes());
+        append_checksummed(&mut self.unsaved, record);
         self.records += 1;
     }
 
@@ -64,6 +67,7 @@ impl Journal {
         }
         self.length += self.unsaved.len() as u64;
         self.unsaved.clear();
+        self.unsaved.shrink_to(KEPT_BYTES);
         Ok(())
     }
 
@@ -84,9 +88,11 @@ impl Journal {
         let (mut length, mut count) = (0, 0);
         {
             let mut writer = BufWriter::with_capacity(1 << 16, &mut file);
+            let mut line = Vec::new();
             for record in records {
-                let line = checksummed(&record);
-                writer.write_all(line.as_bytes())?;
+                line.clear();
+                append_checksummed(&mut line, &record);
+                writer.write_all(&line)?;
                 length += line.len() as u64;
                 count += 1;
             }

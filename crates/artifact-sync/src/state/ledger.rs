@@ -16,6 +16,7 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::log::{Line, LogState, Node, Position, Token};
 use crate::scan::RecordedSignature;
@@ -39,7 +40,7 @@ pub(crate) struct Ledger {
     journal: Journal,
     log_key: String,
     home: String,
-    log: LogState,
+    log: Arc<LogState>,
     position: Position,
     stage: Stage,
     /// Signatures of files that hold the current version of their path, or a version that a batch
@@ -98,8 +99,8 @@ struct SentEntry {
 #[derive(Debug)]
 struct Claim {
     batch: Batch,
-    /// Signature of the version that the log holds.
-    before: Option<RecordedSignature>,
+    /// Signature of the version that the log holds. New files have none, and may be many.
+    before: Option<Box<RecordedSignature>>,
 }
 
 impl Ledger {
@@ -130,7 +131,7 @@ impl Ledger {
             journal,
             log_key: log_key.to_owned(),
             home: String::new(),
-            log: LogState::default(),
+            log: Arc::default(),
             position: Position::default(),
             stage: Stage::default(),
             local: BTreeMap::new(),
@@ -182,6 +183,11 @@ impl Ledger {
         &self.log
     }
 
+    /// Returns the log for use without the ledger. While it is in use, a change copies it.
+    pub(crate) fn shared_log(&self) -> Arc<LogState> {
+        Arc::clone(&self.log)
+    }
+
     pub(crate) fn position(&self) -> Position {
         self.position
     }
@@ -231,13 +237,13 @@ impl Ledger {
     /// paths that do not follow.
     pub(crate) fn replace_log(
         &mut self,
-        log: LogState,
+        log: impl Into<Arc<LogState>>,
         position: Position,
         signatures: Vec<(String, RecordedSignature)>,
         unfollowed: BTreeMap<String, Remains>,
     ) {
         let unknown: BTreeSet<String> = self.unknown_objects().cloned().collect();
-        self.log = log;
+        self.log = log.into();
         self.position = position;
         self.sent = None;
         let nodes = &self.log.nodes;
@@ -296,13 +302,13 @@ impl Ledger {
     }
 
     pub(crate) fn drop_projected(&mut self) -> BTreeMap<String, Version> {
-        std::mem::take(&mut self.log.projected)
+        std::mem::take(&mut Arc::make_mut(&mut self.log).projected)
     }
 
     /// Forgets everything except uploads, after the working copy was deleted. What is left of an
     /// upload is still to be aborted.
     pub(crate) fn clear(&mut self) {
-        self.log = LogState::default();
+        self.log = Arc::default();
         self.position = Position::default();
         self.stage = Stage::default();
         self.is_marked = false;

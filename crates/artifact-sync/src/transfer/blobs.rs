@@ -183,7 +183,7 @@ impl Blobs {
     ) -> Result<Content, Error> {
         let size = content.len() as u64;
         if self.is_inline(size, inline_left) {
-            return Ok(Content::Inline(Inline(content)));
+            return Ok(Content::Inline(Box::new(Inline(content))));
         }
         self.put(path, content, journal).await
     }
@@ -231,7 +231,7 @@ impl Blobs {
             return Ok(Some((hash, content)));
         }
         if self.is_inline(size, inline_left) {
-            return Ok(Some((hash, Content::Inline(Inline(content.into())))));
+            return Ok(Some((hash, Content::Inline(Box::new(Inline(content.into()))))));
         }
         let content =
             self.put(path, content.into(), journal).await.map_err(|error| failed(&error))?;

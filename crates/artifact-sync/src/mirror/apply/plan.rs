@@ -1,6 +1,6 @@
 //! Plan of an application: the steps for all paths.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sandbox_core::RelativePath;
 
@@ -23,17 +23,24 @@ pub(super) enum Local {
     ChangedOther,
 }
 
-/// Step for one path.
+/// Step for one path. There may be many, and most have only a path and a target.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) path: RelativePath,
     /// Node to put in place; `None` removes the path.
     pub(super) target: Option<Node>,
-    /// Object that is replaced. Any other one is kept beside.
-    pub(super) expected: Expected,
+    /// Object that is replaced, if there is one.
+    replaced: Option<Box<Expected>>,
     /// Set if the working copy has the content already.
-    pub(super) has_content: Option<Signature>,
+    pub(super) has_content: Option<Box<Signature>>,
     pub(super) was_directory: bool,
+}
+
+impl Step {
+    /// Returns the object that is replaced. Any other one is kept beside.
+    pub(super) fn expected(&self) -> Expected {
+        self.replaced.as_deref().copied().unwrap_or(Expected::Nothing)
+    }
 }
 
 /// Log that the working copy follows, without the parts that no plan needs.
@@ -88,15 +95,17 @@ pub(in crate::mirror) fn held_version(recorded: &RecordedSignature, hash: Hash) 
 
 /// Plans the steps for all paths. Pure.
 pub(super) fn plan(incoming: &Incoming, base: &Base, locals: &HashMap<String, Local>) -> Vec<Step> {
-    let mut paths: BTreeSet<String> = match &incoming.touched {
-        Some(touched) => touched.clone(),
-        None => base.nodes.keys().chain(incoming.state.nodes.keys()).cloned().collect(),
+    let mut paths: BTreeSet<&String> = match &incoming.touched {
+        Some(touched) => touched.iter().collect(),
+        None => base.nodes.keys().chain(incoming.state.nodes.keys()).collect(),
     };
-    paths.extend(locals.keys().filter(|path| incoming.versions.contains_key(*path)).cloned());
-    paths.extend(base.unfollowed.iter().cloned());
-    let changed: HashSet<&String> = locals.keys().collect();
+    paths.extend(locals.iter().filter_map(|(path, local)| match local {
+        Local::Changed(_, hash) => incoming.has_version(path, *hash).then_some(path),
+        Local::Unchanged(_) | Local::Removed | Local::ChangedOther => None,
+    }));
+    paths.extend(&base.unfollowed);
     if incoming.missed_entries {
-        paths.extend(changed.into_iter().cloned());
+        paths.extend(locals.keys());
     }
     paths.iter().filter_map(|path| plan_path(incoming, base, locals, path)).collect()
 }
@@ -124,19 +133,19 @@ fn plan_path(
         (_, Some(Node::File(file))) => Some(file.hash),
         _ => None,
     };
-    let step = |expected: Option<RecordedSignature>, has_content| {
+    let step = |expected: Option<RecordedSignature>, has_content: Option<Signature>| {
         let was_directory = matches!(before, Some(Node::Directory { .. }));
         let target = target.cloned();
-        let expected = match before {
+        let replaced = match before {
             Some(Node::Symlink { .. }) if !matches!(local, Local::ChangedOther) => {
-                Expected::Symlink
+                Some(Expected::Symlink)
             }
-            _ => match expected.zip(content) {
-                Some((recorded, content)) => Expected::recorded(recorded, content),
-                None => Expected::Nothing,
-            },
+            _ => expected
+                .zip(content)
+                .map(|(recorded, content)| Expected::recorded(recorded, content)),
         };
-        Some(Step { path: relative, target, expected, has_content, was_directory })
+        let (replaced, has_content) = (replaced.map(Box::new), has_content.map(Box::new));
+        Some(Step { path: relative, target, replaced, has_content, was_directory })
     };
     let is_same = match (before, target) {
         (Some(before), Some(target)) => is_same_node(before, target),

@@ -52,7 +52,7 @@ impl Shared {
         let has_incoming = incoming.is_some();
         let (mut base, mut incoming) = {
             let ledger = self.ledger();
-            let unchanged = || Incoming::unchanged(ledger.log().clone(), ledger.position());
+            let unchanged = || Incoming::unchanged(ledger.shared_log(), ledger.position());
             (Base::of(&ledger), incoming.unwrap_or_else(unchanged))
         };
         let suspects = suspects(&changes, &self.ledger(), &incoming.state);

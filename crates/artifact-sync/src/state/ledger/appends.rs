@@ -1,6 +1,7 @@
 //! Entries of the log that this machine appends.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::log::{Appended, Content, Line, Position};
 use crate::scan::RecordedSignature;
@@ -47,7 +48,7 @@ impl Ledger {
         for (path, signature) in sent.signatures.clone() {
             match self.claims.get_mut(&path) {
                 // A newer batch stores a later version. Until then, the log has this one.
-                Some(claim) if claim.batch != batch => claim.before = Some(signature),
+                Some(claim) if claim.batch != batch => claim.before = Some(Box::new(signature)),
                 _ => {
                     self.claims.remove(&path);
                 }
@@ -94,10 +95,11 @@ impl Ledger {
         let lines = lines.into_iter().filter(is_owner).collect();
         for path in forgotten {
             let current = self.log.file(path).and_then(|file| file.adopted.as_deref().cloned());
-            self.log.removed.remove(path);
-            match (current, self.log.adopted.get_mut(path)) {
+            let log = Arc::make_mut(&mut self.log);
+            log.removed.remove(path);
+            match (current, log.adopted.get_mut(path)) {
                 (Some(current), Some(known)) => known.retain(|version| *version == current),
-                _ => drop(self.log.adopted.remove(path)),
+                _ => drop(log.adopted.remove(path)),
             }
         }
         self.record_followed(Appended { position, lines }, Vec::new(), Vec::new());

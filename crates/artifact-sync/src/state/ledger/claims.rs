@@ -38,7 +38,7 @@ impl Ledger {
         };
         let before = match self.claims.remove(path) {
             Some(claim) => claim.before,
-            None => current,
+            None => current.map(Box::new),
         };
         self.claims.insert(path.to_owned(), Claim { batch, before });
     }
@@ -56,7 +56,7 @@ impl Ledger {
         }
         if let Some(Claim { before, .. }) = self.claims.remove(path) {
             match before {
-                Some(before) => self.local.insert(path.to_owned(), before),
+                Some(before) => self.local.insert(path.to_owned(), *before),
                 None => self.local.remove(path),
             };
         }

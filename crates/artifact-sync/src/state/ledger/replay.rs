@@ -1,5 +1,7 @@
 //! Effects of journal entries on the ledger, and the compact journal with the same effects.
 
+use std::sync::Arc;
+
 use crate::log::{Content, Line};
 use crate::state::entry::{FORMAT, JournalEntry};
 use crate::state::ledger::uploads::Upload;
@@ -97,7 +99,7 @@ impl Ledger {
             {
                 self.uploads.remove(blob);
             }
-            self.log.apply(number, line);
+            Arc::make_mut(&mut self.log).apply(number, line);
             if let Some(path) = path {
                 self.unfollowed.remove(&path);
                 if self.log.file(&path).is_none() && !self.claims.contains_key(&path) {
@@ -136,9 +138,8 @@ impl Ledger {
         let header = JournalEntry::Journal { format: FORMAT, log: self.log_key.clone() };
         let home = JournalEntry::Home { id: self.home.clone() };
         let stage = JournalEntry::Stage { stage: self.stage };
-        let lines = self.log.snapshot();
         let number = self.position.number;
-        let mut lines = lines.into_iter().peekable();
+        let mut lines = self.log.snapshot().peekable();
         let lines = std::iter::from_fn(move || {
             lines.peek()?;
             let lines = lines.by_ref().take(LINES_PER_RECORD).collect();
@@ -146,7 +147,7 @@ impl Ledger {
         });
         let local = self.local.iter().filter(|(path, _)| !self.claims.contains_key(*path));
         let claimed = self.claims.iter();
-        let claimed = claimed.filter_map(|(path, claim)| Some((path, claim.before.as_ref()?)));
+        let claimed = claimed.filter_map(|(path, claim)| Some((path, claim.before.as_deref()?)));
         let local = local.chain(claimed).map(|(path, signature)| JournalEntry::Local {
             path: path.clone(),
             signature: *signature,
