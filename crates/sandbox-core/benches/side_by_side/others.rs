@@ -16,11 +16,13 @@ const UNTIL_IDLE: Duration = Duration::from_secs(33);
 /// Time in which the kernel removes namespaces in the background.
 const UNTIL_RETURNED: Duration = Duration::from_secs(5);
 const OUTPUT_ROUNDS: usize = 10;
+const WRAPPED_COMMANDS: usize = 20_000;
 
 /// Prints a second table.
 pub(crate) async fn print(policy: &Policy, dir: &Path, is_test: bool) {
     println!("\n| what | measured | ÷ the plain way (quartiles) |\n|---|---|---|");
     idle_sessions(policy, dir, if is_test { 10 } else { IDLE_SESSIONS }).await;
+    wrapping(policy, dir, if is_test { 20 } else { WRAPPED_COMMANDS });
     output(policy, dir, if is_test { 1 } else { OUTPUT_ROUNDS }).await;
 }
 
@@ -63,6 +65,23 @@ async fn idle_sessions(policy: &Policy, dir: &Path, count: usize) {
     tokio::time::sleep(UNTIL_RETURNED).await;
     let each_kb = memory_available_kb().saturating_sub(with_sessions) / count as u64;
     println!("| memory of an idle session, in the kernel and outside | {each_kb} KB | – |");
+}
+
+/// Measures whether wrapping slows down with the number of commands that were wrapped before.
+fn wrapping(policy: &Policy, dir: &Path, count: usize) {
+    let sandbox = NativeSandbox::builder(policy, dir).open().unwrap();
+    let wrap = |number: usize| {
+        let started = Instant::now();
+        sandbox.wrap_command(&CommandSpec::new(format!("echo {number}"))).unwrap();
+        started.elapsed()
+    };
+    let times: Vec<_> = (0..count).map(wrap).collect();
+    let (first, last) = (&times[count / 20..count / 10], &times[count - count / 20..]);
+    println!(
+        "| wrapping a command after {count} others ÷ after {} others | {} |",
+        count / 10,
+        compared(last, first, "µs", 1e6)
+    );
 }
 
 /// Measures programs that write in pieces: `head` in 8 KB, `dd` in 1 MB.
