@@ -22,6 +22,8 @@
 //! 10. A writable root does not include `/sys`, in which root changes settings of the machine.
 //! 11. A symlink that leads to a protected path is bound onto itself, so that it stays. A git
 //!     directory is bound onto itself too.
+//! 12. A symlink in a writable directory can be the agent's. Its target is hidden or protected
+//!     too, except one that the session needs: see `links`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -34,17 +36,10 @@ use crate::order::{PathSets, order_mounts};
 use crate::plan::{MountError, MountOptions, MountPlan, Unenforced, UnenforcedReason};
 use crate::policy::Policy;
 use crate::protect::Protected;
-use crate::rules::{PathRule, is_inside};
-use crate::tree::{NodeKind, Tree, inspectable_above, is_absent};
-
-/// Maximum number of files and directories that the patterns of one policy are compared with.
-const MAX_VISITED: usize = 200_000;
+use crate::tree::{NodeKind, Tree, is_absent};
 
 /// Settings of the kernel, which are writable only if an entry names them.
 pub(crate) const KERNEL_SETTINGS: &str = "/sys";
-
-/// Name of the list whose rules also apply to paths that do not exist.
-const DENY_WRITE: &str = "denyWrite";
 
 impl Policy {
     /// Compiles the policy to mounts for the files that exist now.
@@ -77,8 +72,7 @@ impl Policy {
         shown.extend(protected_matches);
         let mut hidden = compiler.hidden_paths(self, &shown, &writable)?;
         hidden.extend(sealed.iter().cloned());
-        let paths = compiler.denied_paths(self, DENY_WRITE, &self.deny_write)?;
-        let mut protected = Protected { paths, ..Protected::default() };
+        let mut protected = compiler.read_only_paths(self, &writable)?;
         compiler.protect_names(self, &writable, &mut protected)?;
         let zones = std::mem::take(&mut protected.zones);
         let kernel_settings = PathBuf::from(KERNEL_SETTINGS);
@@ -119,7 +113,7 @@ pub(crate) struct MountCompiler<'t> {
     unenforced: Vec<Unenforced>,
     pub(crate) absent: AbsentPaths,
     /// Number of files that patterns were compared with.
-    visited: usize,
+    pub(crate) visited: usize,
     /// Number of directories that were searched for protected names.
     pub(crate) searched: usize,
     /// A writable directory belongs to the user, so its names are protected.
@@ -149,38 +143,6 @@ impl MountCompiler<'_> {
         }
     }
 
-    /// Returns the canonical paths of an allowing list. An agent could have created a symlink in a
-    /// writable directory, so such a link opens nothing outside it.
-    fn allowed_paths(
-        &mut self,
-        policy: &Policy,
-        list: &'static str,
-        rules: &[PathRule],
-        writable: &BTreeSet<PathBuf>,
-    ) -> Result<BTreeSet<PathBuf>, MountError> {
-        let mut found = BTreeSet::new();
-        for rule in rules {
-            for path in self.candidates(policy, list, rule)? {
-                // A command may have closed a directory above. No command opens it then.
-                let Some(canonical) = self.resolve(&path).ok().flatten() else {
-                    self.report_unenforced(list, rule, UnenforcedReason::Absent);
-                    continue;
-                };
-                let roots = writable.iter().chain(&found);
-                if canonical != path
-                    && roots
-                        .clone()
-                        .any(|root| is_inside(&path, root) && !canonical.starts_with(root))
-                {
-                    self.report_unenforced(list, rule, UnenforcedReason::EscapingSymlink);
-                    continue;
-                }
-                found.insert(canonical);
-            }
-        }
-        Ok(found)
-    }
-
     /// Removes and returns the protected names that a pattern of `allowWrite` matches. A git
     /// directory stays writable; the names in it are protected.
     fn take_protected(
@@ -199,141 +161,5 @@ impl MountCompiler<'_> {
         }
         writable.retain(|path| !taken.contains(path));
         Ok(taken)
-    }
-
-    /// Returns the canonical paths of a denying list that exist, and records those that do not.
-    fn denied_paths(
-        &mut self,
-        policy: &Policy,
-        list: &'static str,
-        rules: &[PathRule],
-    ) -> Result<BTreeSet<PathBuf>, MountError> {
-        let mut found = BTreeSet::new();
-        for rule in rules {
-            for path in self.candidates(policy, list, rule)? {
-                let resolved = match self.resolve(&path) {
-                    Ok(resolved) => resolved,
-                    // A path that cannot be inspected is covered by a directory above it.
-                    Err(error) => {
-                        found.insert(inspectable_above(self.tree, &path).ok_or(error)?);
-                        continue;
-                    }
-                };
-                match resolved {
-                    Some(canonical) => {
-                        found.insert(canonical);
-                    }
-                    None if list == DENY_WRITE => {
-                        self.absent.read_only_or_link.insert(path);
-                    }
-                    None => {
-                        self.report_unenforced(list, rule, UnenforcedReason::Absent);
-                        self.absent.hidden.insert(path);
-                    }
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Returns the canonical sealed paths that exist.
-    fn sealed_paths(&mut self, paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>, MountError> {
-        let mut found = BTreeSet::new();
-        for path in paths {
-            match self.resolve(path)? {
-                Some(canonical) => {
-                    found.insert(canonical);
-                }
-                None => {
-                    self.absent.hidden.insert(path.clone());
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Returns the hidden paths. `/` stands for every entry in it except the kernel's trees.
-    fn hidden_paths(
-        &mut self,
-        policy: &Policy,
-        shown: &BTreeSet<PathBuf>,
-        writable: &BTreeSet<PathBuf>,
-    ) -> Result<BTreeSet<PathBuf>, MountError> {
-        let mut hidden = self.denied_paths(policy, "denyRead", &policy.deny_read)?;
-        let root = Path::new("/");
-        if hidden.remove(root) && !shown.contains(root) && !writable.contains(root) {
-            let names = self
-                .tree
-                .read_dir(root)
-                .map_err(|source| MountError::Tree { path: root.to_owned(), source })?;
-            for path in names.into_iter().map(|(name, _)| root.join(name)) {
-                let is_kernel_tree = [Path::new("/proc"), Path::new("/dev"), Path::new("/sys")]
-                    .contains(&path.as_path());
-                // The target of a symlink is hidden or shown at its own path.
-                if !is_kernel_tree
-                    && self.kind(&path)?.is_some_and(|kind| kind != NodeKind::Symlink)
-                {
-                    hidden.insert(path);
-                }
-            }
-        }
-        Ok(hidden)
-    }
-
-    /// Returns the path of a rule, or the paths that its pattern matches now.
-    fn candidates(
-        &mut self,
-        policy: &Policy,
-        list: &'static str,
-        rule: &PathRule,
-    ) -> Result<Vec<PathBuf>, MountError> {
-        let pattern = match rule {
-            PathRule::Path(path) => return Ok(vec![path.clone()]),
-            PathRule::Glob(pattern) => pattern,
-        };
-        let base = pattern.base();
-        if base == Path::new("/") {
-            return Err(MountError::PatternTooBroad { pattern: pattern.to_string() });
-        }
-        if list != DENY_WRITE {
-            self.report_unenforced(list, rule, UnenforcedReason::FutureFiles);
-        }
-        let is_denying = list.starts_with("deny");
-        let mut found = Vec::new();
-        let mut rest = vec![base];
-        while let Some(path) = rest.pop() {
-            self.visited += 1;
-            if self.visited > MAX_VISITED {
-                return Err(MountError::TooManyFiles {
-                    pattern: pattern.to_string(),
-                    max: MAX_VISITED,
-                });
-            }
-            let is_match = pattern.matches(&path);
-            if is_match {
-                found.push(path.clone());
-            }
-            // Everything below a match is covered, except by a rule inside it.
-            if is_match && !(pattern.has_deep_matches() && policy.has_rule_inside(&path, rule)) {
-                continue;
-            }
-            let names = match self.tree.kind(&path) {
-                Ok(Some(NodeKind::Directory)) => {
-                    self.tree.read_dir(&path).map_err(|_| Some(path.clone()))
-                }
-                Ok(_) => continue,
-                Err(_) => Err(inspectable_above(self.tree, &path)),
-            };
-            match names {
-                Ok(names) => rest.extend(names.into_iter().map(|(name, _)| path.join(name))),
-                // The entries of a directory that cannot be listed are unknown. It is hidden or
-                // protected as a whole, and never opened.
-                Err(unknown) if is_denying => found.extend(unknown),
-                Err(_) => {}
-            }
-        }
-        found.sort();
-        found.dedup();
-        Ok(found)
     }
 }

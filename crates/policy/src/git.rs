@@ -17,7 +17,11 @@
 //!    tree, because git searches them if a repository is damaged.
 //! 4. Files that a configuration names are read-only if a session could write them, and cannot be
 //!    created: `include.path`, `core.hooksPath`, `init.templateDir`, each program that lies in a
-//!    work tree, and absent repositories of `remote.<name>.url`; see `git_leads`.
+//!    work tree, and absent repositories of `remote.<name>.url`; see `git_leads`. If such a
+//!    directory contains a work tree or a writable directory, it stays writable except for the
+//!    names that git runs or copies there.
+//! 5. A pointer, a symlink `.git` or `commondir` leads to a repository only if git would accept
+//!    it. Otherwise the names that it lacks cannot be created, and nothing else is protected.
 //!
 //! Names that stay writable:
 //! - `HEAD`, `refs`, `packed-refs`, `reftable`, `logs`, `ORIG_HEAD`, `FETCH_HEAD`, `MERGE_HEAD`,
@@ -85,6 +89,39 @@ pub(crate) const PROTECTED: [GitName; 13] = [
     lead("sequencer"),
     // Daemon of `core.fsmonitor`, to which git connects.
     lead("fsmonitor--daemon.ipc"),
+];
+
+/// Names that git runs in a directory of hooks (`githooks(5)`). They are protected one by one if
+/// the directory itself must stay writable, such as a whole work tree.
+pub(crate) const HOOKS: [&str; 28] = [
+    "applypatch-msg",
+    "commit-msg",
+    "fsmonitor-watchman",
+    "p4-changelist",
+    "p4-post-changelist",
+    "p4-pre-submit",
+    "p4-prepare-changelist",
+    "post-applypatch",
+    "post-checkout",
+    "post-commit",
+    "post-index-change",
+    "post-merge",
+    "post-receive",
+    "post-rewrite",
+    "post-update",
+    "pre-applypatch",
+    "pre-auto-gc",
+    "pre-commit",
+    "pre-merge-commit",
+    "pre-push",
+    "pre-rebase",
+    "pre-receive",
+    "prepare-commit-msg",
+    "proc-receive",
+    "push-to-checkout",
+    "reference-transaction",
+    "sendemail-validate",
+    "update",
 ];
 
 /// Directories in a git directory that contain further git directories.

@@ -49,6 +49,17 @@ const PROGRAMS: [&[u8]; 18] = [
     b"textconv",
 ];
 
+/// Use that git makes of a path that a configuration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lead {
+    /// A program, or a further configuration.
+    File,
+    /// A directory of hooks.
+    Hooks,
+    /// A directory whose content git copies to new repositories.
+    Template,
+}
+
 /// A search for the files that configurations name.
 pub(crate) struct LeadSearch<'s> {
     pub(crate) tree: &'s dyn Tree,
@@ -58,7 +69,7 @@ pub(crate) struct LeadSearch<'s> {
     /// Git directories that were followed.
     git_dirs: BTreeSet<PathBuf>,
     /// Paths that must not change, also if they do not exist.
-    pub(crate) leads: BTreeSet<PathBuf>,
+    pub(crate) leads: BTreeSet<(PathBuf, Lead)>,
 }
 
 impl<'s> LeadSearch<'s> {
@@ -95,18 +106,22 @@ impl<'s> LeadSearch<'s> {
                 (b"include" | b"includeif", b"path") => {
                     let base = canonical.parent().unwrap_or(dir).to_owned();
                     let Some(included) = self.path(&base, &value) else { continue };
-                    self.leads.insert(included.clone());
+                    self.leads.insert((included.clone(), Lead::File));
                     self.follow_file(&included, dir, depth + 1);
                 }
                 (b"core", b"hookspath") => {
                     let Some(hooks) = self.path(dir, &value) else { continue };
                     // The generated hooks in `.husky/_` run those in `.husky`.
-                    let is_generated = hooks.ends_with("_");
-                    let hooks = hooks.parent().filter(|_| is_generated).unwrap_or(&hooks);
-                    self.leads.insert(hooks.to_owned());
+                    if let Some(own) = hooks.parent().filter(|_| hooks.ends_with("_")) {
+                        self.leads.insert((own.to_owned(), Lead::Hooks));
+                    }
+                    self.leads.insert((hooks, Lead::Hooks));
                 }
                 // Git copies the hooks in it to new repositories.
-                (b"init", b"templatedir") => self.leads.extend(self.path(dir, &value)),
+                (b"init", b"templatedir") => {
+                    let template = self.path(dir, &value);
+                    self.leads.extend(template.map(|path| (path, Lead::Template)));
+                }
                 // A push runs the hooks of a repository on this machine. One that exists is found
                 // by its own files.
                 (b"remote", b"url" | b"pushurl") => self.add_absent(dir, &value),
@@ -127,7 +142,8 @@ impl<'s> LeadSearch<'s> {
             return;
         }
         let path = self.path(dir, value);
-        self.leads.extend(path.filter(|path| matches!(self.tree.kind(path), Ok(None))));
+        let absent = path.filter(|path| matches!(self.tree.kind(path), Ok(None)));
+        self.leads.extend(absent.map(|path| (path, Lead::File)));
     }
 
     /// Adds the existing files that the words of a value name.
@@ -142,7 +158,7 @@ impl<'s> LeadSearch<'s> {
             let Ok(target) = self.tree.canonicalize(&path) else { continue };
             let is_file = matches!(self.tree.kind(&target), Ok(Some(NodeKind::File)));
             if is_file && !self.is_data(&target) {
-                self.leads.insert(path);
+                self.leads.insert((path, Lead::File));
             }
         }
     }

@@ -113,6 +113,13 @@ pub enum UnenforcedReason {
     /// The path is a symlink that leads out of a writable directory. An agent could have created
     /// it, so it opens nothing.
     EscapingSymlink,
+    /// The path leads through a symlink in a writable directory to one that the session needs, such
+    /// as `/usr` or the session directory. An agent could have created the link, so the rule does
+    /// not apply to its target.
+    NeededTarget,
+    /// The path leads through a symlink in a writable directory to one that this user, and so every
+    /// command, cannot reach.
+    Unreachable,
     /// A pattern covers the files that match it now. Later files are not hidden or opened at once.
     FutureFiles,
     /// A writable directory contains too many directories to find every repository.
@@ -124,6 +131,12 @@ impl fmt::Display for UnenforcedReason {
         f.write_str(match self {
             Self::Absent => "does not exist",
             Self::EscapingSymlink => "is a symlink in a writable directory, and leads out of it",
+            Self::NeededTarget => {
+                "is a symlink in a writable directory to a path that the session needs"
+            }
+            Self::Unreachable => {
+                "is a symlink in a writable directory to a path that this user cannot reach"
+            }
             Self::FutureFiles => "files that appear later are not covered at once",
             Self::TooLarge => "has too many directories to find every repository in it",
         })

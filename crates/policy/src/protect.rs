@@ -1,21 +1,18 @@
 //! Protection of the names that other programs execute, in the writable directories of the user.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::compile::MountCompiler;
 use crate::creation::{Zone, ZoneKind};
 use crate::git::{self, Role};
-use crate::git_leads::LeadSearch;
+use crate::git_leads::{Lead, LeadSearch};
+use crate::links::{Route, is_above_any};
 use crate::mandatory;
 use crate::plan::{MountError, UnenforcedReason};
 use crate::policy::Policy;
 use crate::repositories::{Found, RepositorySearch, is_kernel_tree};
 use crate::tree::{NodeKind, inspectable_above};
-
-/// Maximum number of symlinks on one path; the kernel has the same limit (`path_resolution(7)`).
-const MAX_LINKS: usize = 40;
 
 /// Canonical paths that stay as they are.
 #[derive(Debug, Default)]
@@ -28,6 +25,9 @@ pub(crate) struct Protected {
     pub(crate) anchored: BTreeSet<PathBuf>,
     /// Parts of the tree with their own rules for new names.
     pub(crate) zones: Vec<Zone>,
+    /// Writable directories. An agent could make any name in them a link to them, so a name
+    /// protects none of them as a whole.
+    pub(crate) kept: BTreeSet<PathBuf>,
 }
 
 impl MountCompiler<'_> {
@@ -43,6 +43,8 @@ impl MountCompiler<'_> {
             None => None,
         };
         let mut leads = LeadSearch::new(self.tree, policy.home());
+        // Directories that stay writable although a configuration names them.
+        let mut kept = writable.clone();
         for root in writable.iter().filter(|root| Some(*root) != own.as_ref()) {
             if self.kind(root)? == Some(NodeKind::Directory) {
                 self.has_protected_names = true;
@@ -50,21 +52,23 @@ impl MountCompiler<'_> {
                 for (git_dir, dir) in &found.settings {
                     leads.follow(git_dir, dir);
                 }
+                kept.extend(found.work_trees);
+                kept.extend(found.git_dirs);
             }
         }
         if !protected.zones.is_empty() {
             let free = own.into_iter().map(|dir| Zone { dir, kind: ZoneKind::Free });
             protected.zones.extend(free);
         }
-        for lead in &leads.leads {
+        for (path, lead) in &leads.leads {
             // The session has its own trees of the kernel.
             let is_writable = |path: &Path| {
                 !is_kernel_tree(path) && writable.iter().any(|root| path.starts_with(root))
             };
-            if is_writable(lead)
-                || self.resolve(lead).ok().flatten().is_some_and(|path| is_writable(&path))
-            {
-                self.protect(lead, protected)?;
+            let target = self.resolve(path).ok().flatten();
+            if is_writable(path) || target.as_deref().is_some_and(is_writable) {
+                let target = target.as_deref().unwrap_or(path);
+                self.protect_lead(path, target, *lead, &kept, protected)?;
             }
         }
         Ok(())
@@ -108,9 +112,14 @@ impl MountCompiler<'_> {
         }
         protected.anchored.extend(found.open_pointers.iter().cloned());
         self.close_repositories(root, &found, protected)?;
+        // A directory that lacks these names is no repository, although a pointer leads to it.
+        for name in &found.missing {
+            self.absent.read_only.insert(name.clone());
+        }
         // The entries of a directory that cannot be listed are unknown, and a command of the same
         // user could make it listable.
-        protected.paths.extend(found.unreadable.iter().cloned());
+        let is_writable = |dir: &&PathBuf| writable.iter().any(|root| dir.starts_with(root));
+        protected.paths.extend(found.unreadable.iter().filter(is_writable).cloned());
         if !is_complete {
             self.report_unenforced("allowWrite", &root.display(), UnenforcedReason::TooLarge);
         }
@@ -180,6 +189,34 @@ impl MountCompiler<'_> {
         Ok(())
     }
 
+    /// Protects what a configuration names. A directory in `kept` stays writable, except for the
+    /// names in it that git reads.
+    fn protect_lead(
+        &mut self,
+        path: &Path,
+        target: &Path,
+        lead: Lead,
+        kept: &BTreeSet<PathBuf>,
+        protected: &mut Protected,
+    ) -> Result<(), MountError> {
+        let names: Vec<&str> = match lead {
+            // Git reads a file only. The directory in its place cannot be removed.
+            Lead::File if matches!(self.kind(target), Ok(Some(NodeKind::Directory))) => {
+                protected.links.extend(Route::to(self.tree, path).links);
+                protected.anchored.insert(target.to_owned());
+                return Ok(());
+            }
+            Lead::File => Vec::new(),
+            Lead::Hooks => git::HOOKS.to_vec(),
+            Lead::Template => git::PROTECTED.iter().map(|name| name.path).collect(),
+        };
+        if names.is_empty() || !is_above_any(target, kept) {
+            return self.protect(path, protected);
+        }
+        protected.links.extend(Route::to(self.tree, path).links);
+        names.into_iter().try_for_each(|name| self.protect(&target.join(name), protected))
+    }
+
     /// Protects a path if it exists, or a directory above if that is unknown. Protects the symlinks
     /// that lead to it as well. Returns `false` for an absent path and a dangling symlink.
     fn protect_existing(
@@ -187,55 +224,31 @@ impl MountCompiler<'_> {
         path: &Path,
         protected: &mut Protected,
     ) -> Result<bool, MountError> {
-        self.pin_links(path, protected);
+        let route = Route::to(self.tree, path);
+        let is_chosen = route.may_be_chosen(&protected.kept);
         let inspected = match self.kind(path) {
             Ok(Some(_)) => self.resolve(path),
             other => other.map(|_| None),
         };
+        let is_kept = |path: &Path| protected.kept.iter().any(|root| path.starts_with(root));
         let found = match inspected {
             Ok(found) => found,
-            Err(error) => Some(inspectable_above(self.tree, path).ok_or(error)?),
+            Err(_) if is_chosen && !is_kept(&route.end) => {
+                protected.links.extend(route.links);
+                let reason = UnenforcedReason::Unreachable;
+                self.report_unenforced("allowWrite", &path.display(), reason);
+                return Ok(true);
+            }
+            Err(error) => Some(inspectable_above(self.tree, &route.end).ok_or(error)?),
         };
-        let exists = found.is_some();
-        protected.paths.extend(found);
-        Ok(exists)
-    }
-
-    /// Records the symlinks through which a path leads to its file.
-    fn pin_links(&self, path: &Path, protected: &mut Protected) {
-        let mut at = PathBuf::from("/");
-        let mut rest: Vec<OsString> = names_reversed(path);
-        let mut links = 0;
-        while let Some(name) = rest.pop() {
-            if name == ".." {
-                at.pop();
-                continue;
-            }
-            at.push(&name);
-            match self.tree.kind(&at) {
-                Ok(Some(NodeKind::Symlink)) if links < MAX_LINKS => {
-                    links += 1;
-                    protected.links.insert(at.clone());
-                    let Ok(target) = self.tree.read_link(&at) else { return };
-                    at.pop();
-                    if target.is_absolute() {
-                        at = PathBuf::from("/");
-                    }
-                    rest.extend(names_reversed(&target));
-                }
-                Ok(Some(NodeKind::Directory)) => {}
-                _ => return,
-            }
+        protected.links.extend(route.links);
+        let Some(found) = found else { return Ok(false) };
+        if is_chosen && (is_above_any(&found, &protected.kept) || is_kernel_tree(&found)) {
+            let reason = UnenforcedReason::NeededTarget;
+            self.report_unenforced("allowWrite", &path.display(), reason);
+        } else {
+            protected.paths.insert(found);
         }
+        Ok(true)
     }
-}
-
-/// Returns the names of a path from the last one to the first.
-fn names_reversed(path: &Path) -> Vec<OsString> {
-    let names = path.components().rev().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    });
-    names.collect()
 }

@@ -36,6 +36,8 @@ pub(crate) struct Found {
     pub(crate) settings: BTreeSet<(PathBuf, PathBuf)>,
     /// Directories with `HEAD` that are no repositories yet.
     pub(crate) incomplete: BTreeSet<PathBuf>,
+    /// Absent entries without which git takes the target of a pointer for no repository.
+    pub(crate) missing: BTreeSet<PathBuf>,
     /// Protected files and directories that may exist.
     pub(crate) names: Vec<PathBuf>,
     /// Pointers to repositories that an entry of `allowWrite` names.
@@ -156,10 +158,14 @@ impl RepositorySearch<'_> {
         let Ok(target) = self.tree.canonicalize(git) else { return };
         let target = match self.tree.kind(&target) {
             Ok(Some(NodeKind::File)) => self.read_pointer(&target, "gitdir:"),
+            // A directory in the place of a work tree's own is protected before it is complete.
+            Ok(Some(NodeKind::Directory)) if kind == NodeKind::Directory => {
+                return self.add(&target, Some(work_tree));
+            }
             Ok(Some(NodeKind::Directory)) => Some(target),
             _ => None,
         };
-        if let Some(target) = target {
+        if let Some(target) = target.filter(|target| self.has(target, &[git::HEAD])) {
             self.add(&target, Some(work_tree));
         }
     }
@@ -186,6 +192,18 @@ impl RepositorySearch<'_> {
         Some(file.parent()?.join(OsStr::from_bytes(target)))
     }
 
+    /// Returns whether a directory that a pointer leads to has these entries, without which git
+    /// takes it for no repository. Otherwise records the absent ones.
+    fn has(&mut self, dir: &Path, names: &[&str]) -> bool {
+        let Ok(dir) = self.tree.canonicalize(dir) else { return false };
+        let paths = names.iter().map(|name| dir.join(name));
+        let missing: Vec<_> =
+            paths.filter(|path| matches!(self.tree.kind(path), Ok(None))).collect();
+        let has_all = missing.is_empty();
+        self.found.missing.extend(missing);
+        has_all
+    }
+
     /// Adds a git directory, the one that it shares hooks and settings with, and those of its
     /// submodules and worktrees. `work_tree` is the directory in which git runs its hooks.
     fn add(&mut self, git: &Path, work_tree: Option<&Path>) {
@@ -194,7 +212,8 @@ impl RepositorySearch<'_> {
         if !self.found.settings.insert((git.clone(), work_tree.clone())) {
             return;
         }
-        if let Some(common) = self.read_pointer(&git.join(git::COMMON_DIR), "") {
+        let common = self.read_pointer(&git.join(git::COMMON_DIR), "");
+        if let Some(common) = common.filter(|common| self.has(common, &REQUIRED)) {
             self.add(&common, Some(&work_tree));
         }
         let is_writable = self.writable.iter().any(|root| git.starts_with(root));
@@ -202,8 +221,10 @@ impl RepositorySearch<'_> {
             if self.tree.kind(&git.join(git::HEAD)).is_err() {
                 self.found.unreadable.push(git.clone());
             }
-            for container in git::CONTAINERS {
-                self.add_contained(git.join(container));
+            for container in git::CONTAINERS.map(|name| git.join(name)) {
+                if matches!(self.tree.kind(&container), Ok(Some(NodeKind::Directory))) {
+                    self.add_contained(container);
+                }
             }
         }
     }

@@ -183,6 +183,40 @@ fn symlinks_are_resolved_and_those_of_an_agent_open_nothing() {
 }
 
 #[test]
+fn a_link_of_an_agent_opens_nothing_whatever_the_order_of_the_rules() {
+    let tree = host().dir("/w").link("/w/out", "/home/ann").link("/alias", "/w");
+    for entries in [["/w", "/w/out"], ["/w/out", "/w"], ["/alias/out", "/w"], ["/w", "/alias/out"]]
+    {
+        let entries = entries.map(|entry| format!("{entry:?}")).join(",");
+        let policy =
+            settings(&format!(r#"{{"denyRead":[],"allowWrite":[{entries}],"denyWrite":[]}}"#));
+        let plan = policy.mounts(&tree, &MountOptions::default()).unwrap();
+        assert!(!plan.allows(Path::new("/home/ann"), Access::Write), "{entries}");
+        assert!(plan.allows(Path::new("/w"), Access::Write), "{entries}");
+    }
+}
+
+#[test]
+fn names_that_lead_to_what_a_session_needs_cover_none_of_it() {
+    let tree = host()
+        .dir("/w/config")
+        .dir("/w/keys")
+        .link("/w/usr/x.pem", "/usr")
+        .link("/w/up/x.pem", "/w")
+        .link("/w/own/x.pem", "/w/keys")
+        .link("/w/far/x.pem", "/home/ann/.ssh")
+        .link("/w/a/.vscode", "/w")
+        .link("/w/b/.bashrc", "/proc/1")
+        .file_with("/w/pointer/.git", "gitdir: /w")
+        .link("/w/linked/.git", "/w")
+        .file("/w/r/.git/HEAD")
+        .file_with("/w/r/.git/commondir", "/w")
+        .file_with("/w/r/.git/config", "[core]\nhooksPath = ..\n[include]\npath = /w/keys\n");
+    let lists = r#"{"denyRead":["/w/**/x.pem"],"allowWrite":["/w"],"denyWrite":[]}"#;
+    check("needed.txt", &settings(lists), &tree);
+}
+
+#[test]
 fn patterns_cover_existing_files_and_report_the_rest_as_unenforced() {
     let tree = host().file("/k/a.pem").file("/k/d/b.pem").file("/k/c.txt");
     check(

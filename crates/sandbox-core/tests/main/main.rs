@@ -37,6 +37,8 @@ mod obstacles;
 #[cfg(feature = "native")]
 mod prestart;
 #[cfg(feature = "native")]
+mod reopening;
+#[cfg(feature = "native")]
 mod reruns;
 #[cfg(feature = "native")]
 mod size;

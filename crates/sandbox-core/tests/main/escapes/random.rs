@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sandbox_core::Sandbox;
+use sandbox_core::{CommandStatus, Sandbox};
 
 use super::target::{CONTENT, Target, target};
 use crate::calls::number;
@@ -17,7 +17,7 @@ use crate::fixture::{repetitions, spec, without_namespaces};
 use crate::kills::copies_of_sockets;
 
 /// Moves that change names, links and directories during other accesses.
-const MOVES: [&str; 51] = [
+const MOVES: [&str; 59] = [
     "mkdir -p a/b",
     "ln -sfn ../ghost a/l; echo x > a/l",
     "echo x > a/x; mv -T a/x ghost; ln a/x .gitconfig",
@@ -64,6 +64,16 @@ const MOVES: [&str; 51] = [
     "ln -sfn l a/l; ln -sfn ../a/b a/b; ln -sfn . a/again",
     "ln -sfn .zshrc .zshrc; ln -sfn .bashrc a/.bashrc; ln -sfn a/.git a/.git",
     "ln -sfn ../deep a/way; echo x > a/way/repo/.git/config; echo x > a/way/a/way/.bashrc",
+    // Hidden and protected names, and repositories, that lead to what the session needs.
+    "mkdir -p a; ln -sfn / a/x.pem; ln -sfn .. x.pem",
+    "ln -sfn /usr/bin a/x.pem; ln -sfn /proc/self/fd/0 x.pem",
+    "ln -sfn /dev/null a/x.pem; ln -sfn a x.pem; ln -sfn ../secret a/x.pem",
+    "rm -rf x.pem; mkfifo x.pem; ln -sfn $(printf %4095s | tr ' ' x) a/x.pem",
+    "ln -sfn .. a/.vscode; ln -sfn / a/.bashrc; ln -sfn ../deep a/.idea",
+    "git init -q a; git -C a config core.hooksPath ..; git -C a config include.path ../..",
+    "git init -q a; git -C a config core.hooksPath / ; git -C a config init.templateDir ..",
+    "mkdir -p a/d; echo 'gitdir: ../..' > a/d/.git; mkdir -p objects refs; echo x > HEAD; \
+     echo ../.. > a/.git/commondir; ln -sfn / a/.git/modules",
     // Trees that are deeper than a path is long.
     "perl -e 'for (1..150) { mkdir q(deep-directory) and chdir q(deep-directory) or last }'",
     "(cd a && for i in {1..60}; do mkdir -p q && cd q || break; done; mkdir .git .vscode)",
@@ -158,7 +168,7 @@ async fn attack(target: &mut Target, seed: u64) {
     assert!(!seen.contains(CONTENT), "read a hidden file, {after}");
     open_directories(&target.dir());
     target.is_untouched(&after);
-    if has_ended || !children.is_empty() {
+    if has_ended || !children.is_empty() || random.below(3) == 0 {
         let closed = tokio::time::timeout(Duration::from_secs(20), target.sandbox.close()).await;
         assert!(closed.is_ok(), "closing waits for a child of the host, {after}");
         if without_namespaces() {
@@ -167,6 +177,9 @@ async fn attack(target: &mut Target, seed: u64) {
             *target = super::target::target();
         } else {
             target.reopen();
+            let write = "ls / > /dev/null && echo x > written && rm written";
+            let ran = target.run(write).await;
+            assert_eq!(ran.status, CommandStatus::Exited(0), "{ran:?} {after}");
         }
     }
     end(children);

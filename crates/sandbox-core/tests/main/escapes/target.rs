@@ -57,7 +57,12 @@ pub(super) fn target() -> Target {
             .deny_write(&dir.join("locked"))
             .deny_read(&dir.join("secret"));
     }
-    let policy = policy.build().unwrap();
+    let mut policy = policy.build().unwrap();
+    if !without_namespaces() {
+        let mut config = policy.absolute_config();
+        config.filesystem.deny_read.push(format!("{}/**/x.pem", dir.display()).into());
+        policy = Policy::from_config(config, &root).unwrap();
+    }
     let sandbox = open(&policy, &dir);
     Target { _root: temporary, root, sandbox, policy, protected }
 }
