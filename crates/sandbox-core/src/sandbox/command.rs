@@ -267,11 +267,14 @@ pub enum ExecError {
         /// The system's error.
         source: io::Error,
     },
-    /// A standard stream is a directory. Through its parents a command would reach every file.
-    #[error("{which} is a directory, which a command cannot have as a stream")]
+    /// A standard stream is a directory, through whose parents a command would reach every file, or
+    /// a socket without a connection, through which it would reach other programs.
+    #[error("{which} is {what}, which a command cannot have as a stream")]
     Stream {
         /// `standard input`, `standard output` or `standard error`.
         which: &'static str,
+        /// Its kind, such as `a directory`.
+        what: &'static str,
     },
     /// The session's processes have exited. The session can be opened again.
     #[error("the sandbox of the session has ended: {reason}")]

@@ -46,6 +46,8 @@ mod size;
 mod sockets;
 #[cfg(feature = "srt")]
 mod srt;
+#[cfg(feature = "native")]
+mod streams;
 mod trees;
 #[cfg(feature = "native")]
 mod wrapped;

@@ -100,6 +100,7 @@ fn without_user_namespaces_the_other_tests_pass_on_landlock() {
             "native::",
             "size::",
             "sockets::",
+            "streams::",
             "wrapped::",
         ]);
         run.args(["killing_the_host", "killing_init", "killing_an_idle", "leave_nothing_behind"]);
