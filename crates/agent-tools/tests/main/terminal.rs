@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{read, write};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
 use testkit::skipped;
 
 /// The prompt of the shell on the host.
@@ -115,7 +115,9 @@ impl Terminal {
     /// Waits until the command has taken the terminal.
     fn wait_for_raw_mode(&self) {
         let begun = Instant::now();
-        while self.has_usual_modes() {
+        // A shell that reads a line has a raw mode too, in which a read waits for a byte.
+        let waits = || tcgetattr(&self.master).unwrap().special_codes[SpecialCodeIndex::VMIN] != 0;
+        while self.has_usual_modes() || waits() {
             assert!(begun.elapsed() < Duration::from_secs(30), "the terminal keeps its modes");
             std::thread::yield_now();
         }
@@ -127,8 +129,25 @@ impl Terminal {
         list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
     }
 
+    /// Waits until the job `agent-tools` is stopped.
+    fn wait_until_stopped(&self) {
+        let begun = Instant::now();
+        let is_stopped = |pid: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|fields| fields.starts_with('T'))
+        };
+        while !self.find_agent_tools().is_some_and(is_stopped) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the job is stopped");
+            std::thread::yield_now();
+        }
+    }
+
     /// Returns the process id of the running `agent-tools`.
     fn agent_tools(&self) -> u32 {
+        self.find_agent_tools().unwrap()
+    }
+
+    fn find_agent_tools(&self) -> Option<u32> {
         // `setsid` forks only if it leads a process group.
         let is_running = |pid: &u32| {
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -136,7 +155,7 @@ impl Terminal {
         };
         let shells = Self::children(self.shell.id()).into_iter().chain([self.shell.id()]);
         let mut jobs = shells.flat_map(Self::children);
-        jobs.find(is_running).unwrap()
+        jobs.find(is_running)
     }
 }
 
@@ -328,5 +347,41 @@ fn a_command_in_a_pipeline_takes_the_terminal_only_when_it_reads_it() {
         terminal.wait_for_raw_mode();
         terminal.press("again\n");
         terminal.expect("got-again.");
+    });
+}
+
+#[test]
+fn a_job_that_begins_in_the_background_gets_usual_modes_in_the_foreground() {
+    in_each_setting(|mut terminal| {
+        // This shell changes the modes of the terminal while it reads a line.
+        terminal.resize(24, 200);
+        terminal.enter("bash --norc --noprofile -i");
+        terminal.expect(PROMPT);
+        for ends in ["\x04", "\x03"] {
+            terminal.start("cat &");
+            // The job begins while the shell reads its next line.
+            terminal.expect(PROMPT);
+            terminal.wait_until_stopped();
+            terminal.enter("fg");
+            terminal.expect("cat");
+            terminal.wait_for_raw_mode();
+            terminal.press("typex\x7fd\n");
+            terminal.expect("typex\x08 \x08d\r\ntyped\r\n");
+            terminal.press("\x1a");
+            terminal.expect("Stopped");
+            terminal.expect(PROMPT);
+            terminal.enter("fg");
+            terminal.expect("cat");
+            terminal.wait_for_raw_mode();
+            terminal.press("again\n");
+            terminal.expect("again\r\nagain\r\n");
+            terminal.press(ends);
+            terminal.expect(PROMPT);
+            terminal.enter("stty -a");
+            let modes = terminal.expect(PROMPT);
+            for mode in ["icanon", "echo", "isig", "icrnl", "onlcr"] {
+                assert!(modes.split_whitespace().any(|found| found == mode), "{mode}: {modes}");
+            }
+        }
     });
 }

@@ -105,6 +105,11 @@ impl Terminal {
             return false;
         }
         let Ok(modes) = tcgetattr(&self.outer) else { return false };
+        if !self.is_in_use {
+            // A job that began in the background copied the modes in which its shell reads a line.
+            // The command could not change them from there.
+            let _ = tcsetattr(self.relay.master(), OptionalActions::Now, &modes);
+        }
         let mut raw = modes.clone();
         raw.make_raw();
         // A read never waits, so the thread that reads can always be stopped.
