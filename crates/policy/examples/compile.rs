@@ -20,7 +20,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/root"));
     let policy = Policy::session(&session_dir).home(&home).build()?;
-    let plan = policy.mounts(&HostTree, &MountOptions { private: vec!["/tmp".into()] })?;
+    let plan = policy.mounts(
+        &HostTree,
+        &MountOptions { private: vec!["/tmp".into()], ..MountOptions::default() },
+    )?;
 
     for op in &plan.ops {
         let path = op.path().unwrap_or(Path::new("/")).display();

@@ -9,7 +9,7 @@ use crate::creation::{CreationRules, DeniedPath, literal};
 use crate::explain::Access;
 use crate::git;
 use crate::mandatory;
-use crate::plan::{MountError, MountPlan};
+use crate::plan::{LaterFiles, MountError, MountPlan};
 use crate::policy::Policy;
 use crate::rules::{PathRule, Pattern, exact_name, resolve_lexically};
 use crate::tree::{Tree, is_absent};
@@ -36,6 +36,7 @@ impl MountCompiler<'_> {
         policy: &Policy,
         plan: &MountPlan,
         writable: &BTreeSet<PathBuf>,
+        later: LaterFiles,
     ) -> Result<CreationRules, MountError> {
         let (tree, absent) = (self.tree, &self.absent);
         let mut rules = CreationRules::default();
@@ -58,9 +59,14 @@ impl MountCompiler<'_> {
         for path in &absent.read_only_or_link {
             denied.extend(locate(path, Entry::AbsentOrLink)?);
         }
+        if later == LaterFiles::Denied {
+            for path in &absent.hidden {
+                denied.extend(locate(path, Entry::AbsentOrLink)?);
+            }
+        }
         rules.denied_paths = denied.into_iter().collect();
         let mut watched: BTreeSet<Vec<u8>> = BTreeSet::new();
-        if self.has_protected_names {
+        if !self.protected_roots.is_empty() {
             watched.extend(git::REPOSITORY_NAMES.map(|name| name.as_bytes().to_vec()));
             let names = mandatory::names().flat_map(|name| name.split('/'));
             watched.extend(names.map(|name| name.as_bytes().to_vec()));
@@ -71,6 +77,10 @@ impl MountCompiler<'_> {
             }
         }
         rules.denied_patterns = patterns(&policy.deny_write).map(<[u8]>::to_vec).collect();
+        if later == LaterFiles::Denied {
+            let hidden = patterns(&policy.deny_read).map(<[u8]>::to_vec);
+            rules.denied_patterns.extend(hidden.chain(self.patterns_of_names()));
+        }
         for pattern in patterns(&policy.deny_read) {
             let (prefix, names) = split_pattern(tree, pattern);
             if writable.iter().any(|root| prefix.starts_with(root) || root.starts_with(&prefix)) {
@@ -79,6 +89,21 @@ impl MountCompiler<'_> {
         }
         rules.watched_names = watched.into_iter().collect();
         Ok(rules)
+    }
+}
+
+impl MountCompiler<'_> {
+    /// Returns patterns of the protected names and of repositories in the directories of the user.
+    fn patterns_of_names(&self) -> impl Iterator<Item = Vec<u8>> {
+        let names = mandatory::names().chain(git::REPOSITORY_NAMES);
+        self.protected_roots.iter().flat_map(move |root| {
+            let root: Vec<u8> = root
+                .iter()
+                .skip(1)
+                .flat_map(|name| [b"/".to_vec(), literal(name)].concat())
+                .collect();
+            names.clone().map(move |name| [&root[..], b"/**/", name.as_bytes()].concat())
+        })
     }
 }
 

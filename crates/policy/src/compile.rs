@@ -56,7 +56,8 @@ impl Policy {
             absent: AbsentPaths::default(),
             visited: 0,
             searched: 0,
-            has_protected_names: false,
+            unsearched: BTreeSet::new(),
+            protected_roots: Vec::new(),
         };
         let sealed = compiler.sealed_paths(&self.sealed)?;
         if self.has_no_file_rules() {
@@ -86,8 +87,9 @@ impl Policy {
             unenforced: std::mem::take(&mut compiler.unenforced),
             creation_rules: CreationRules::default(),
             sealed,
+            unsearched: std::mem::take(&mut compiler.unsearched),
         };
-        let mut rules = compiler.creation_rules(self, &plan, &sets.writable)?;
+        let mut rules = compiler.creation_rules(self, &plan, &sets.writable, options.later)?;
         rules.add_zones(zones, &options.private);
         plan.creation_rules = rules;
         Ok(plan)
@@ -116,8 +118,10 @@ pub(crate) struct MountCompiler<'t> {
     pub(crate) visited: usize,
     /// Number of directories that were searched for protected names.
     pub(crate) searched: usize,
-    /// A writable directory belongs to the user, so its names are protected.
-    pub(crate) has_protected_names: bool,
+    /// Directories that cannot be listed.
+    pub(crate) unsearched: BTreeSet<PathBuf>,
+    /// Writable directories of the user, whose names are protected.
+    pub(crate) protected_roots: Vec<PathBuf>,
 }
 
 impl MountCompiler<'_> {

@@ -13,6 +13,7 @@
 //!    that stay accessible. An engine fails, or requires the caller's consent.
 //! 4. Nothing is opened through a symlink. Its target is opened, or not, at its own path.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,22 @@ impl MountPlan {
         let mut compiler = ListCompiler { tree, root, paths, list: AllowList::default() };
         compiler.visit(Path::new("/"), NodeKind::Directory)?;
         Ok(compiler.list)
+    }
+}
+
+impl MountPlan {
+    /// Returns the paths in writable directories that the mounts hide or protect. They are those of
+    /// [`AllowList::uncovered`].
+    pub fn inner_restrictions(&self) -> BTreeSet<PathBuf> {
+        let mut known: HashMap<&Path, Openness> = HashMap::new();
+        for op in &self.ops {
+            known.insert(op.path().unwrap_or(Path::new("/")), Openness::of(op));
+        }
+        let is_inner = |(path, open): &(&&Path, &Openness)| {
+            let mut above = path.ancestors().skip(1).filter_map(|above| known.get(above));
+            **open < Openness::ToWrite && above.any(|above| *above == Openness::ToWrite)
+        };
+        known.iter().filter(is_inner).map(|(path, _)| path.to_path_buf()).collect()
     }
 }
 

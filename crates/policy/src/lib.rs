@@ -84,7 +84,8 @@ pub use lint::Lint;
 pub use merge::Override;
 pub use parse::ParseError;
 pub use plan::{
-    BindAccess, MountError, MountOp, MountOptions, MountPlan, Unenforced, UnenforcedReason,
+    BindAccess, LaterFiles, MountError, MountOp, MountOptions, MountPlan, Unenforced,
+    UnenforcedReason,
 };
 pub use policy::{Policy, PolicyError};
 pub use presets::PolicyBuilder;

@@ -233,7 +233,10 @@ impl MountCompiler<'_> {
                 Ok(names) => rest.extend(names.into_iter().map(|(name, _)| path.join(name))),
                 // The entries of a directory that cannot be listed are unknown. It is hidden or
                 // protected as a whole, and never opened.
-                Err(unknown) if is_denying => found.extend(unknown),
+                Err(unknown) if is_denying => {
+                    self.unsearched.extend(unknown.iter().cloned());
+                    found.extend(unknown);
+                }
                 Err(_) => {}
             }
         }

@@ -14,6 +14,19 @@ use crate::explain::Access;
 pub struct MountOptions {
     /// Directories such as `/tmp` that a session sees empty and writable instead of the host's.
     pub private: Vec<PathBuf>,
+    /// Treatment of files that a command creates at paths that the policy hides or protects.
+    pub later: LaterFiles,
+}
+
+/// Treatment of files that appear at a path that the policy hides or protects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LaterFiles {
+    /// The engine covers them before the next command, or at least when it opens next.
+    #[default]
+    Covered,
+    /// No command can create them, because the engine could not cover them.
+    Denied,
 }
 
 /// One mount. Every path is the same inside the session and on the host.
@@ -90,6 +103,9 @@ pub struct MountPlan {
     pub unenforced: Vec<Unenforced>,
     /// Canonical paths that must be hidden. An engine that cannot hide one does not open.
     pub sealed: BTreeSet<PathBuf>,
+    /// Hidden or protected directories that no rule names: their content is unknown, because they
+    /// cannot be listed.
+    pub unsearched: BTreeSet<PathBuf>,
 }
 
 /// A rule that a mount plan does not enforce.

@@ -47,7 +47,7 @@ impl MountCompiler<'_> {
         let mut kept = writable.clone();
         for root in writable.iter().filter(|root| Some(*root) != own.as_ref()) {
             if self.kind(root)? == Some(NodeKind::Directory) {
-                self.has_protected_names = true;
+                self.protected_roots.push(root.clone());
                 let found = self.search(policy, root, own.as_deref(), writable, protected)?;
                 for (git_dir, dir) in &found.settings {
                     leads.follow(git_dir, dir);
@@ -119,6 +119,7 @@ impl MountCompiler<'_> {
         // The entries of a directory that cannot be listed are unknown, and a command of the same
         // user could make it listable.
         let is_writable = |dir: &&PathBuf| writable.iter().any(|root| dir.starts_with(root));
+        self.unsearched.extend(found.unreadable.iter().filter(is_writable).cloned());
         protected.paths.extend(found.unreadable.iter().filter(is_writable).cloned());
         if !is_complete {
             self.report_unenforced("allowWrite", &root.display(), UnenforcedReason::TooLarge);

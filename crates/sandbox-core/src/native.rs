@@ -31,6 +31,7 @@ mod exec;
 mod filter;
 #[cfg(test)]
 mod init_tests;
+mod inner;
 mod launch;
 mod memory_file;
 mod outcome;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use policy::{
-    Access, BindAccess, MountOp, MountOptions, MountPlan, Policy, PolicyBuilder,
+    Access, BindAccess, LaterFiles, MountOp, MountOptions, MountPlan, Policy, PolicyBuilder,
     SandboxRuntimeConfig,
 };
 
@@ -78,7 +78,10 @@ fn format_plan(plan: &MountPlan) -> String {
 
 /// Formats the allow list of a plan for a golden file.
 fn format_allow_list(plan: &MountPlan, tree: &Model) -> String {
-    let list = plan.allow_list(tree, &["/proc", "/dev"].map(Path::new)).unwrap();
+    let closed = ["/proc", "/dev"].map(Path::new);
+    let list = plan.allow_list(tree, &closed).unwrap();
+    let uncovered = list.uncovered.iter().filter(|path| !closed.contains(&path.as_path()));
+    assert_eq!(plan.inner_restrictions(), uncovered.cloned().collect());
     let mut text = String::new();
     for rule in &list.rules {
         let access = if rule.access == BindAccess::ReadWrite { "rw" } else { "ro" };
@@ -95,7 +98,8 @@ fn format_allow_list(plan: &MountPlan, tree: &Model) -> String {
 
 #[track_caller]
 fn check(name: &str, policy: &Policy, tree: &Model) {
-    let options = MountOptions { private: vec!["/tmp".into(), "/var/tmp".into()] };
+    let private = vec!["/tmp".into(), "/var/tmp".into()];
+    let options = MountOptions { private, ..MountOptions::default() };
     let mut found = format_plan(&policy.mounts(tree, &options).unwrap());
     found += &format_allow_list(&policy.mounts(tree, &MountOptions::default()).unwrap(), tree);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -251,6 +255,22 @@ fn denied_paths_that_do_not_exist_become_creation_rules() {
         ),
         &tree,
     );
+}
+
+#[test]
+fn an_engine_that_cannot_cover_later_files_denies_them() {
+    let tree = host().dir("/r/w[1]/d").link("/r/w[1]/l", "/nowhere");
+    let lists = r#"{"denyRead":["/r/w[1]/later","/r/w[1]/**/*.key"],
+                    "allowWrite":[{"path":"/r/w[1]","literal":true}],"denyWrite":[]}"#;
+    let options = MountOptions { later: LaterFiles::Denied, ..MountOptions::default() };
+    let rules = settings(lists).mounts(&tree, &options).unwrap().creation_rules;
+    for name in ["later", "d/x.key", "d/.vscode", "a/b/.git", "d/HEAD", "d/.claude/commands"] {
+        assert!(rules.denies(&Path::new("/r/w[1]").join(name)), "{name}");
+    }
+    for name in ["f", "d/x.pem", "d/.claude", "d/.vscode2"] {
+        assert!(!rules.denies(&Path::new("/r/w[1]").join(name)), "{name}");
+    }
+    assert!(!rules.denies(Path::new("/r/w1/d/.vscode")));
 }
 
 #[test]

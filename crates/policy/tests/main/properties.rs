@@ -182,7 +182,12 @@ fn config() -> ProptestConfig {
 }
 
 fn compile(case: &Case) -> MountPlan {
-    case.policy().mounts(&case.tree, &MountOptions { private: case.private.clone() }).unwrap()
+    case.policy()
+        .mounts(
+            &case.tree,
+            &MountOptions { private: case.private.clone(), ..MountOptions::default() },
+        )
+        .unwrap()
 }
 
 fn check_plan_against_the_oracle(case: &Case) -> Result<(), TestCaseError> {

@@ -3,13 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use policy::{AllowList, BindAccess, MountOp, Policy};
+use policy::{AllowList, BindAccess, LaterFiles, MountOp, MountPlan, Policy};
 
 use super::cgroup;
 use super::connection::Connection;
 use super::engine::NativeSandbox;
 use super::error::{OpenError, host_error};
 use super::filter::{Attributes, UnixSockets};
+use super::inner;
 use super::launch::{Resources, launch};
 use super::plan;
 use super::probe;
@@ -98,7 +99,8 @@ impl NativeSandboxBuilder {
             return Err(OpenError::UnsupportedPolicy { what });
         }
         let private = plan::private_directories();
-        let mounts = compile(policy, private.clone())?;
+        let later = LaterFiles::Covered;
+        let mounts = compile(policy, private.clone(), later)?;
         let protected = cgroup::protected(&mounts);
         let unix_sockets = if policy.allows_unix_sockets() {
             UnixSockets::Allowed
@@ -119,7 +121,13 @@ impl NativeSandboxBuilder {
         let report = probe::enforced(unix_sockets, init.setup, &resources);
         Ok(NativeSandbox::new(
             Connection::new(init, session_dir, limits)?,
-            CompiledPolicy { policy: policy.clone(), plan: mounts, private, has_namespaces: true },
+            CompiledPolicy {
+                policy: policy.clone(),
+                plan: mounts,
+                private,
+                has_namespaces: true,
+                later,
+            },
             Path::new("/tmp"),
             report,
         ))
@@ -133,7 +141,12 @@ impl NativeSandboxBuilder {
         let temporary =
             TemporaryDir::new().map_err(host_error("create a directory for temporary files"))?;
         let temporary_dir = temporary.path().to_owned();
-        let mut mounts = compile(policy, Vec::new())?;
+        let later = if accepted.contains(&Weakness::InnerRules) {
+            LaterFiles::Covered
+        } else {
+            LaterFiles::Denied
+        };
+        let mut mounts = compile(policy, Vec::new(), later)?;
         let own = MountOp::Bind { path: temporary_dir.clone(), access: BindAccess::ReadWrite };
         mounts.ops.push(own);
         let closed = ["/proc", "/dev"].map(Path::new);
@@ -144,7 +157,7 @@ impl NativeSandboxBuilder {
             let what = "a writable directory contains a path that must stay hidden";
             return Err(OpenError::UnsupportedPolicy { what });
         }
-        check_inner_rules(&list, accepted)?;
+        check_inner_rules(&list, &mounts, later)?;
         let attributes = Attributes::of(accepted);
         let veto = cgroup::is_open_to_commands(&mounts)
             .then_some("the policy lets commands write to control groups");
@@ -157,7 +170,13 @@ impl NativeSandboxBuilder {
         let policy = policy.clone();
         Ok(NativeSandbox::new(
             Connection::new(init, session_dir, limits)?,
-            CompiledPolicy { policy, plan: mounts, private: Vec::new(), has_namespaces: false },
+            CompiledPolicy {
+                policy,
+                plan: mounts,
+                private: Vec::new(),
+                has_namespaces: false,
+                later,
+            },
             &temporary_dir,
             report,
         ))
@@ -172,14 +191,16 @@ fn is_vanished_target(error: &OpenError) -> bool {
 
 /// Returns an error if the policy has a rule inside a writable directory and the caller does not
 /// accept that it is not enforced.
-fn check_inner_rules(list: &AllowList, accepted: &[Weakness]) -> Result<(), OpenError> {
-    let weakness = Weakness::InnerRules;
-    let Some(path) = list.uncovered.first().filter(|_| !accepted.contains(&weakness)) else {
-        return Ok(());
-    };
+fn check_inner_rules(
+    list: &AllowList,
+    mounts: &MountPlan,
+    later: LaterFiles,
+) -> Result<(), OpenError> {
+    let uncovered = list.uncovered.iter().find(|path| inner::is_rule(mounts, path));
+    let Some(path) = uncovered.filter(|_| later == LaterFiles::Denied) else { return Ok(()) };
     let what =
         format!("{} lies in a writable directory, and would not be protected", path.display());
-    Err(OpenError::WeaknessNotAccepted { what, weakness })
+    Err(OpenError::WeaknessNotAccepted { what, weakness: Weakness::InnerRules })
 }
 
 /// Returns an error if the kernel does not confine signals and the caller does not accept that.

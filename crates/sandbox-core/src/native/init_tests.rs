@@ -126,6 +126,7 @@ async fn a_notified_call_without_a_row_is_refused() {
                 plan,
                 private: Vec::new(),
                 has_namespaces: true,
+                later: policy::LaterFiles::Covered,
             },
             Path::new("/tmp"),
             probe::enforced(

@@ -49,7 +49,7 @@ impl Unchecked {
     }
 
     /// Returns the time since which files are unchecked, for a command that started at `started`.
-    fn since(&self, started: SystemTime) -> SystemTime {
+    pub(super) fn since(&self, started: SystemTime) -> SystemTime {
         let started = self.began().map_or(started, |earlier| earlier.min(started));
         started.checked_sub(LAG).unwrap_or(SystemTime::UNIX_EPOCH)
     }
@@ -177,7 +177,7 @@ fn check(dir: &OwnedFd, path: &Path, rest: &Path, since: SystemTime) -> Option<Q
 
 /// Removes the entry `name` of a directory from its denied path. Moves it aside if possible, and
 /// deletes it otherwise. Returns `None` if it is gone already.
-fn clear(dir: &OwnedFd, parent: &Path, name: &OsStr) -> Option<Quarantined> {
+pub(super) fn clear(dir: &OwnedFd, parent: &Path, name: &OsStr) -> Option<Quarantined> {
     let path = parent.join(name);
     let mut cleared = None;
     for _ in 0..MAX_ROUNDS {

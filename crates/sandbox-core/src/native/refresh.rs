@@ -18,10 +18,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use policy::{MountPlan, Policy};
+use policy::{LaterFiles, MountPlan, Policy};
 
 use super::connection::Connection;
 use super::error::{OpenError, host_error};
+use super::inner::InnerPaths;
 use super::plan;
 use super::quarantine::Unchecked;
 use super::tree::compile;
@@ -39,6 +40,7 @@ pub(super) struct CompiledPolicy {
     /// Directories that every session has a private copy of.
     pub(super) private: Vec<PathBuf>,
     pub(super) has_namespaces: bool,
+    pub(super) later: LaterFiles,
 }
 
 /// The mounts and creation rules of an open session.
@@ -47,6 +49,8 @@ pub(super) struct Mounts {
     policy: Policy,
     private: Vec<PathBuf>,
     has_namespaces: bool,
+    later: LaterFiles,
+    inner: InnerPaths,
     plan: RwLock<Arc<MountPlan>>,
     /// Held during a reapplication, so that an older plan never replaces a newer one.
     reapplying: Mutex<()>,
@@ -76,12 +80,14 @@ impl fmt::Debug for Mounts {
 
 impl Mounts {
     pub(super) fn new(connection: Arc<Connection>, compiled: CompiledPolicy) -> Self {
-        let CompiledPolicy { policy, plan, private, has_namespaces } = compiled;
+        let CompiledPolicy { policy, plan, private, has_namespaces, later } = compiled;
         Self {
             connection,
             policy,
             private,
             has_namespaces,
+            later,
+            inner: InnerPaths::default(),
             plan: RwLock::new(Arc::new(plan)),
             reapplying: Mutex::default(),
             included_creations: AtomicU32::new(0),
@@ -109,7 +115,7 @@ impl Mounts {
     }
 
     fn try_reapply_policy(&self) -> Result<(), OpenError> {
-        let mut fresh = compile(&self.policy, self.private.clone())?;
+        let mut fresh = compile(&self.policy, self.private.clone(), self.later)?;
         let old = self.plan();
         let ops = if self.has_namespaces { fresh.restrictions_beyond(&old) } else { Vec::new() };
         if ops.is_empty() && fresh.creation_rules == old.creation_rules {
@@ -135,7 +141,8 @@ impl Mounts {
     ) -> Settled {
         let quarantined = self.check_paths(began);
         let has_zones = !self.plan().creation_rules.zones.is_empty();
-        if !has_zones && self.is_settled(&quarantined, watched_creations) {
+        if !has_zones && !self.has_later_rules() && self.is_settled(&quarantined, watched_creations)
+        {
             return Settled { quarantined, sandbox_ended: self.connection.end_reason() };
         }
         let mounts = Arc::clone(self);
@@ -164,6 +171,7 @@ impl Mounts {
         watched_creations: u32,
     ) -> Settled {
         quarantined.extend(self.unchecked.quarantine_in_zones(&self.plan(), began));
+        quarantined.extend(self.quarantine_later(began));
         let failed = if !are_moved(&quarantined) {
             Err(NOT_MOVED)
         } else if self.includes(watched_creations) {
@@ -202,7 +210,22 @@ impl Mounts {
         let plan = self.plan();
         let mut quarantined = self.unchecked.quarantine(&plan.creation_rules.denied_paths, began);
         quarantined.extend(self.unchecked.quarantine_in_zones(&plan, began));
+        quarantined.extend(self.quarantine_later(began));
         quarantined
+    }
+
+    /// Quarantines paths that this tier could not hide or protect.
+    fn quarantine_later(&self, began: SystemTime) -> Vec<Quarantined> {
+        if self.has_later_rules() {
+            self.inner.quarantine(&self.policy, self.unchecked.since(began))
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Returns whether a command could create a path that this tier must not have.
+    fn has_later_rules(&self) -> bool {
+        self.later == LaterFiles::Denied && !self.plan().creation_rules.watched_names.is_empty()
     }
 
     /// Records the start of a command whose exit may not be reported to the host.

@@ -5,16 +5,22 @@ use std::fs::FileType;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use policy::{MountOptions, MountPlan, NodeKind, Policy, Tree};
+use policy::{LaterFiles, MountOptions, MountPlan, NodeKind, Policy, Tree};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::OpenError;
 
 /// Compiles a policy against the current files of the host.
-pub(super) fn compile(policy: &Policy, private: Vec<PathBuf>) -> Result<MountPlan, OpenError> {
+pub(super) fn compile(
+    policy: &Policy,
+    private: Vec<PathBuf>,
+    later: LaterFiles,
+) -> Result<MountPlan, OpenError> {
+    let mut options = MountOptions::default();
+    (options.private, options.later) = (private, later);
     policy
-        .mounts(&HostTree, &MountOptions { private })
+        .mounts(&HostTree, &options)
         .map_err(|source| OpenError::Policy { source: Box::new(source) })
 }
 
@@ -23,6 +29,11 @@ pub(super) fn compile(policy: &Policy, private: Vec<PathBuf>) -> Result<MountPla
 const MAX_PATH_BYTES: usize = 3_072;
 /// Maximum number of directories above one that is listed. Each of them may need a mount.
 const MAX_DEPTH: usize = 256;
+
+/// Returns whether a directory is too deep to be listed.
+pub(super) fn is_too_deep(path: &Path) -> bool {
+    path.as_os_str().len() > MAX_PATH_BYTES || path.components().count() > MAX_DEPTH
+}
 
 /// The current files of the host. Each query reads the file system.
 ///
@@ -60,7 +71,7 @@ impl Tree for HostTree {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<(OsString, NodeKind)>> {
-        if path.as_os_str().len() > MAX_PATH_BYTES || path.components().count() > MAX_DEPTH {
+        if is_too_deep(path) {
             return Err(io::ErrorKind::InvalidFilename.into());
         }
         // Most file systems return the kind with the listing, without a further system call.

@@ -9,7 +9,7 @@ use std::str::FromStr;
 #[non_exhaustive]
 pub enum Weakness {
     /// Rules inside writable directories: files that such a rule protects can be changed, and
-    /// hidden files can be read.
+    /// hidden files can be read. If not accepted, commands cannot create such files.
     InnerRules,
     /// Signals reach every process of the same user before Linux 6.12.
     Signals,

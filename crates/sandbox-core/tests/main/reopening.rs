@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use policy::{PathEntry, Policy, SandboxRuntimeConfig};
-use sandbox_core::{NativeSandbox, Sandbox, SessionDir};
-use testkit::rerun_as_ordinary_user;
+use sandbox_core::{NativeSandbox, OpenError, Sandbox, SessionDir, Tier, Weakness};
+use testkit::{rerun_as_ordinary_user, skipped};
 
 use crate::creation::works;
 use crate::fixture::{open, without_namespaces};
@@ -116,7 +116,7 @@ async fn is_usable(user: &User, sandbox: &NativeSandbox, after: &str) {
 
 #[tokio::test]
 async fn no_link_and_no_repository_closes_a_session() {
-    if rustix::process::geteuid().is_root() {
+    if rustix::process::geteuid().is_root() && !without_namespaces() {
         let test = "reopening::no_link_and_no_repository_closes_a_session";
         rerun_as_ordinary_user(test, "links and repositories of an ordinary user");
     }
@@ -141,4 +141,55 @@ async fn no_link_and_no_repository_closes_a_session() {
             again.close().await;
         }
     }
+}
+
+/// Opens a sandbox without a weakness for inner rules.
+fn on_landlock(user: &User) -> Result<NativeSandbox, OpenError> {
+    let accepted = vec![Weakness::Signals];
+    NativeSandbox::builder(&user.policy, &user.dir).tier(Tier::Landlock { accepted }).open()
+}
+
+#[tokio::test]
+async fn no_command_makes_a_path_that_landlock_cannot_protect() {
+    if rustix::process::geteuid().is_root() && !without_namespaces() {
+        let test = "reopening::no_command_makes_a_path_that_landlock_cannot_protect";
+        rerun_as_ordinary_user(test, "paths of an ordinary user");
+    }
+    let mut user = User::new();
+    let work = user.work();
+    let mut config = user.policy.absolute_config();
+    let later: PathEntry = format!("{}/**/x.pem", work.display()).as_str().into();
+    config.filesystem.deny_read = vec![later, work.join("later").as_path().into()];
+    user.policy = Policy::custom(&user.dir, config).home(&user.root).build().unwrap();
+    let mut sandbox = match on_landlock(&user) {
+        Ok(sandbox) => sandbox,
+        Err(error) => return skipped("the tier without namespaces", &error.to_string()),
+    };
+    let (own, work) = (user.dir.display().to_string(), work.display().to_string());
+    // The last column is a name that is not there afterwards.
+    for (command, name) in [
+        ("cd WORK; mkdir -p d/.vscode", "d/.vscode"),
+        ("cd WORK; mkdir -p d; echo x > d/.bashrc; echo x > d/x.pem", "d/x.pem"),
+        ("cd WORK; ln -s keys later; ln -s / x.pem; ln -s .. d/x.pem", "later"),
+        ("cd WORK; mkdir -p r/.git/refs r/.git/objects; echo x > r/.git/HEAD", "r/.git"),
+        ("cd WORK; mkdir -p b/refs b/objects; echo x > b/HEAD", "b/HEAD"),
+        (
+            "mkdir -p OWN/m/in/.vscode OWN/m/.git; cd OWN/m; ln -s / x.pem; touch .git/config; \
+             mv OWN/m WORK",
+            "m/.git",
+        ),
+        ("mkdir -p OWN/n/d; echo x > OWN/n/d/.zshrc; mv OWN/n/d WORK/config", "config/d/.zshrc"),
+        ("mkdir OWN/g; cd OWN/g; mkdir objects refs hooks; touch HEAD; mv OWN/g WORK/g", "g/hooks"),
+        ("cd WORK; mkdir -p c/d; mkdir -m 0 c/e c/d/f; chmod 0 c/d", "none"),
+        ("mkdir -p OWN/c/i/.idea; mkdir -m 300 OWN/c/k; mv OWN/c WORK/c2", "c2/i/.idea"),
+        ("cd WORK; perl -e 'for (1..300) { mkdir q(d); chdir q(d) } mkdir q(.vscode)'", "none"),
+    ] {
+        let command = command.replace("OWN", &own).replace("WORK", &work);
+        works(&sandbox, &command).await;
+        assert!(!user.work().join(name).exists(), "{name} after {command}");
+        assert!(works(&sandbox, "echo x > f").await, "{command}");
+        sandbox.close().await;
+        sandbox = on_landlock(&user).unwrap_or_else(|error| panic!("{error} after {command}"));
+    }
+    assert!(works(&sandbox, &format!("ls {work}/m/in {work}/config/d && echo x > {work}/f")).await);
 }

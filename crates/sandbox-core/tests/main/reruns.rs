@@ -98,6 +98,7 @@ fn without_user_namespaces_the_other_tests_pass_on_landlock() {
             "linger::",
             "modes::",
             "native::",
+            "reopening::",
             "size::",
             "sockets::",
             "streams::",

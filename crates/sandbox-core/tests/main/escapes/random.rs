@@ -13,7 +13,7 @@ use sandbox_core::{CommandStatus, Sandbox};
 
 use super::target::{CONTENT, Target, target};
 use crate::calls::number;
-use crate::fixture::{repetitions, spec, without_namespaces};
+use crate::fixture::{repetitions, spec};
 use crate::kills::copies_of_sockets;
 
 /// Moves that change names, links and directories during other accesses.
@@ -171,16 +171,10 @@ async fn attack(target: &mut Target, seed: u64) {
     if has_ended || !children.is_empty() || random.below(3) == 0 {
         let closed = tokio::time::timeout(Duration::from_secs(20), target.sandbox.close()).await;
         assert!(closed.is_ok(), "closing waits for a child of the host, {after}");
-        if without_namespaces() {
-            // A command may create protected names in directories below, which Landlock cannot
-            // protect. Such a directory is not opened again.
-            *target = super::target::target();
-        } else {
-            target.reopen();
-            let write = "ls / > /dev/null && echo x > written && rm written";
-            let ran = target.run(write).await;
-            assert_eq!(ran.status, CommandStatus::Exited(0), "{ran:?} {after}");
-        }
+        target.reopen();
+        let write = "ls > /dev/null && echo x > written && rm written";
+        let ran = target.run(write).await;
+        assert_eq!(ran.status, CommandStatus::Exited(0), "{ran:?} {after}");
     }
     end(children);
 }
