@@ -42,6 +42,7 @@ mod supervisor;
 mod sys;
 mod terminal;
 mod tier;
+mod unreachable;
 mod wire;
 mod worker;
 

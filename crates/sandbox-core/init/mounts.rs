@@ -15,6 +15,7 @@ use crate::plan::{Settings, read_operation};
 use crate::reader::Reader;
 use crate::settings;
 use crate::sys::{self, CStr, Errno, Fd, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, Result, c};
+use crate::unreachable;
 use crate::wire;
 
 /// A failed step of the setup.
@@ -47,7 +48,7 @@ pub fn build<'a>(
     let again = Reader(operations.0);
     sys::make_mounts_private().map_err(at(wire::STEP_ROOT, b"/"))?;
     let mut tree = Tree { root: -1, pool: -1, private_files };
-    for _ in 0..count {
+    for index in 0..count {
         let (operation, argument, path) =
             read_operation(operations).map_err(at(wire::STEP_PLAN, b""))?;
         let done = match operation {
@@ -59,6 +60,15 @@ pub fn build<'a>(
             wire::OP_BIND => tree.bind(path, argument),
             wire::OP_PIN_LINK => tree.pin_link(path),
             _ => Err(Errno::INVAL),
+        };
+        let done = match done {
+            Err(Errno::ACCES) => {
+                match unreachable::is_restriction(operation, path, Reader(again.0), index) {
+                    Ok(true) => tree.cover_above(path),
+                    other => other.and(done),
+                }
+            }
+            other => other,
         };
         let step = if operation == wire::OP_ROOT { wire::STEP_ROOT } else { wire::STEP_MOUNT };
         done.map_err(at(step, path.bytes()))?;
@@ -81,6 +91,7 @@ pub fn build<'a>(
 pub fn add(view: &View, operations: &mut Reader<'_>) -> Result<()> {
     for _ in 0..operations.u32()? {
         let (operation, argument, path) = read_operation(operations)?;
+        let pooled = |name| sys::open(view.pool, name, sys::O_PATH, 0);
         let open = |path| match operation {
             wire::OP_PIN_LINK => sys::open_link_in_steps(path),
             _ => sys::open_in_steps(path),
@@ -89,9 +100,14 @@ pub fn add(view: &View, operations: &mut Reader<'_>) -> Result<()> {
             // A command has removed or replaced it in the meantime.
             Err(Errno::NOENT) => continue,
             Err(Errno::INVAL) if operation == wire::OP_PIN_LINK => continue,
+            Err(Errno::ACCES) => {
+                let target = unreachable::open_above(path, sys::open_in_steps)?;
+                let source = pooled(c(b"directory\0"))?;
+                mount_copy(source, target, attributes(wire::READ_ONLY))?;
+                continue;
+            }
             other => other?,
         };
-        let pooled = |name| sys::open(view.pool, name, sys::O_PATH, 0);
         let (source, access) = match operation {
             wire::OP_HIDE_DIRECTORY => (pooled(c(b"directory\0"))?, wire::READ_ONLY),
             wire::OP_HIDE_FILE => (pooled(c(b"file\0"))?, wire::READ_ONLY),
@@ -175,12 +191,13 @@ impl Tree {
         let target = self.target(path)?;
         sys::fchdir(target)?;
         sys::close(target);
-        sys::mount_here(kind_name(kind), flags, options)
+        // Without its slash, `/proc` is a kind too.
+        sys::mount_here(kind.below_root(), flags, options)
     }
 
     fn private(&self, path: CStr<'_>, size_mib: u32) -> Result<()> {
         let mut options = [0; 64];
-        let options = size_options(&mut options, size_mib, self.private_files)?;
+        let options = sys::size_options(&mut options, size_mib, self.private_files)?;
         let target = self.target_directory(path)?;
         sys::fchdir(target)?;
         sys::close(target);
@@ -206,10 +223,7 @@ impl Tree {
     }
 
     fn bind(&self, path: CStr<'_>, access: u32) -> Result<()> {
-        let host = sys::open(sys::AT_FDCWD, ROOT, sys::O_PATH, 0)?;
-        let source = sys::open_plain(host, path.below_root());
-        sys::close(host);
-        let source = source?;
+        let source = on_host(path, sys::open_plain)?;
         let target = match self.target(path) {
             Err(Errno::NOENT) => self.make_mount_point(path, sys::is_directory(source)?)?,
             other => other?,
@@ -217,10 +231,23 @@ impl Tree {
         mount_copy(source, target, attributes(access))
     }
 
+    /// Covers the directory because of which init cannot reach a hidden or protected path.
+    fn cover_above(&self, path: CStr<'_>) -> Result<()> {
+        match self.target(path) {
+            // It is covered already.
+            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::ACCES) => {}
+            opened => return opened.map(sys::close).and(Err(Errno::ACCES)),
+        }
+        let target = unreachable::open_above(path, |above| self.target(above))?;
+        let source = sys::open(self.pool, c(b"directory\0"), sys::O_PATH, 0)?;
+        mount_copy(source, target, attributes(wire::READ_ONLY))
+    }
+
     /// Binds a symlink onto itself, so that no command removes or replaces it.
     fn pin_link(&self, path: CStr<'_>) -> Result<()> {
+        let source = on_host(path, sys::open_plain_link)?;
         let target = sys::open_plain_link(self.root, path.below_root())?;
-        let source = sys::open_plain_link(self.root, path.below_root())?;
         mount_copy(source, target, attributes(wire::READ_ONLY))
     }
 
@@ -339,6 +366,14 @@ impl Tree {
     }
 }
 
+/// Opens a path in the host's tree.
+fn on_host(path: CStr<'_>, open: impl Fn(Fd, CStr<'_>) -> Result<Fd>) -> Result<Fd> {
+    let host = sys::open(sys::AT_FDCWD, ROOT, sys::O_PATH, 0)?;
+    let opened = open(host, path.below_root());
+    sys::close(host);
+    opened
+}
+
 fn mount_copy(source: Fd, target: Fd, attributes: usize) -> Result<()> {
     let copy = sys::clone_mounts(source)?;
     sys::restrict_mounts(copy, attributes)?;
@@ -354,21 +389,4 @@ fn mount_copy(source: Fd, target: Fd, attributes: usize) -> Result<()> {
 fn attributes(access: u32) -> usize {
     let always = MS_NOSUID | MS_NODEV;
     if access == wire::READ_WRITE { always } else { always | MS_RDONLY }
-}
-
-/// Removes the slash from `/proc`, so that one constant serves as path and as kind.
-fn kind_name(kind: CStr<'_>) -> CStr<'_> {
-    kind.below_root()
-}
-
-/// Returns `mode=1777,size=<size_mib>m,nr_inodes=<files>` (`tmpfs(5)`).
-fn size_options(buffer: &mut [u8; 64], size_mib: u32, files: u32) -> Result<CStr<'_>> {
-    let (mut size, mut count) = ([0; 10], [0; 10]);
-    let (size, count) = (sys::decimal(&mut size, size_mib), sys::decimal(&mut count, files));
-    let mut end = 0;
-    for part in [b"mode=1777,size=", size, b"m,nr_inodes=", count, b"\0"] {
-        buffer[end..end + part.len()].copy_from_slice(part);
-        end += part.len();
-    }
-    CStr::new(&buffer[..end]).ok_or(Errno::INVAL)
 }

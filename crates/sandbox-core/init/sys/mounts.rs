@@ -1,6 +1,6 @@
 //! Mounts, and the change of the root.
 
-use super::{AT_EMPTY_PATH, AT_RECURSIVE, CStr, Fd, O_CLOEXEC, Result, c, chdir};
+use super::{AT_EMPTY_PATH, AT_RECURSIVE, CStr, Errno, Fd, O_CLOEXEC, Result, c, chdir, decimal};
 
 pub const MS_RDONLY: usize = 1;
 pub const MS_NOSUID: usize = 2;
@@ -65,4 +65,16 @@ pub fn enter_root() -> Result<()> {
     // MNT_DETACH
     sys!(umount2, here, 2)?;
     chdir(c(b"/\0"))
+}
+
+/// Returns `mode=1777,size=<size_mib>m,nr_inodes=<files>` (`tmpfs(5)`).
+pub fn size_options(buffer: &mut [u8; 64], size_mib: u32, files: u32) -> Result<CStr<'_>> {
+    let (mut size, mut count) = ([0; 10], [0; 10]);
+    let (size, count) = (decimal(&mut size, size_mib), decimal(&mut count, files));
+    let mut end = 0;
+    for part in [b"mode=1777,size=", size, b"m,nr_inodes=", count, b"\0"] {
+        buffer[end..end + part.len()].copy_from_slice(part);
+        end += part.len();
+    }
+    CStr::new(&buffer[..end]).ok_or(Errno::INVAL)
 }

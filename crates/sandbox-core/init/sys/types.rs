@@ -9,6 +9,7 @@ impl Errno {
     pub const NOENT: Self = Self(2);
     pub const INTR: Self = Self(4);
     pub const AGAIN: Self = Self(11);
+    pub const ACCES: Self = Self(13);
     pub const FAULT: Self = Self(14);
     pub const EXIST: Self = Self(17);
     pub const INVAL: Self = Self(22);

@@ -5,11 +5,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use policy::Policy;
 use sandbox_core::{CommandStatus, ExecErrorKind, QuarantineOutcome, Sandbox};
 use testkit::rerun_as_ordinary_user;
 
 use crate::creation::{is_quarantined, run, works};
-use crate::fixture::{Fixture, fixture, spec, without_namespaces};
+use crate::fixture::{Fixture, fixture, open, spec, without_namespaces};
 
 #[tokio::test]
 async fn a_closed_directory_keeps_no_file_at_a_denied_path() {
@@ -139,4 +140,63 @@ async fn directories_of_any_depth_prevent_no_session_and_no_protection() {
     assert!(works(&again.sandbox, "echo x > f").await);
     let evil = "perl -e 'for (1..1500) { chdir q(dir) } open F, q(>.bashrc) or exit 1'";
     assert!(!works(&again.sandbox, evil).await);
+}
+
+#[tokio::test]
+async fn rules_in_a_closed_directory_of_another_user_prevent_no_session() {
+    // Another user cannot give files away.
+    if !rustix::process::geteuid().is_root() || without_namespaces() {
+        return;
+    }
+    let Fixture { root, dir, .. } = &fixture();
+    let of_other = root.join("other");
+    let work = of_other.join("work");
+    for dir in ["work/repo/.git/hooks", "keys", "data"] {
+        fs::create_dir_all(of_other.join(dir)).unwrap();
+    }
+    for file in ["keys/key", "secret", "data/f", "work/.bashrc", "work/repo/.git/config"] {
+        fs::write(of_other.join(file), "content").unwrap();
+    }
+    std::os::unix::fs::symlink("f", work.join(".profile")).unwrap();
+    let set_modes = |mode: u32| {
+        for path in [of_other.clone(), of_other.join("work"), of_other.join("keys")] {
+            std::os::unix::fs::chown(&path, Some(65534), Some(65534)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    set_modes(0o700);
+    let session = Policy::session(dir).sessions_root(&root.join("sessions")).home(root);
+    let read_only = session
+        .clone()
+        .allow_read(&of_other)
+        .deny_read(&of_other.join("keys"))
+        .deny_read(&of_other.join("secret"));
+    // The user has made the directory with protected names in it writable.
+    let writable = session.allow_write(root).deny_write(&of_other.join("data/f"));
+    for policy in [read_only, writable.clone()] {
+        set_modes(0o700);
+        let policy = policy.build().unwrap();
+        let sandbox = open(&policy, dir);
+        assert!(works(&sandbox, "echo x > f").await);
+        // Its owner opens the directory later.
+        set_modes(0o777);
+        for path in ["keys/key", "secret"] {
+            let attempt = format!("cat {}", of_other.join(path).display());
+            assert!(!works(&sandbox, &attempt).await, "{attempt}");
+        }
+        for path in ["work/.bashrc", "work/repo/.git/config", "work/repo/.git/hooks/x", "data/f"] {
+            let attempt = format!("echo x > {}", of_other.join(path).display());
+            assert!(!works(&sandbox, &attempt).await, "{attempt}");
+        }
+        assert!(works(&sandbox, "echo x > f").await);
+        sandbox.close().await;
+    } // The host creates a protected name, and the directory closes while the session is open.
+    set_modes(0o755);
+    let sandbox = open(&writable.build().unwrap(), dir);
+    fs::create_dir(of_other.join("work/.vscode")).unwrap();
+    set_modes(0o700);
+    let ran = run(&sandbox, "mkdir -p d/.git/hooks").await;
+    assert_eq!((ran.status, ran.sandbox_ended), (CommandStatus::Exited(0), None));
+    set_modes(0o777);
+    assert!(!works(&sandbox, &format!("echo x > {}/work/.vscode/f", of_other.display())).await);
 }
