@@ -1,6 +1,8 @@
 //! The tool `writeFile`: writes a whole file of the session, then mirrors it.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use policy::Access;
 use sandbox_core::RelativePath;
@@ -16,6 +18,12 @@ use crate::workspace::is_artifact;
 
 /// The name of the tool that writes a file.
 pub const NAME: &str = "writeFile";
+
+/// Reason for which a session directory has no room.
+const FULL: &str = "the session directory would exceed its limit on bytes or files; delete some";
+/// Units of `st_blocks`, and of the space that a file takes on most file systems.
+const BLOCK_BYTES: u64 = 512;
+const PAGE_BYTES: u64 = 4096;
 
 pub(super) const DEFINITION: Definition = Definition {
     name: NAME,
@@ -94,7 +102,8 @@ impl Session {
     /// # Errors
     /// Returns [`ToolError::Path`] if the path leaves the session, [`ToolError::Denied`] if the
     /// policy denies writing, and [`ToolError::File`] or [`ToolError::Write`] if the system call
-    /// fails.
+    /// fails. The latter has a source of the kind `QuotaExceeded` if the session directory would
+    /// exceed its limits.
     ///
     /// # Cancel safety
     /// The file has its old or its new content. The next call mirrors a file that was written and
@@ -126,6 +135,7 @@ impl LocalSession {
         let mut staged = self.workspace.dir.stage(&relative).map_err(ToolError::file)?;
         self.check_access(&staged.real_path().map_err(ToolError::file)?, Access::Write)?;
         let failed = |source| ToolError::Write { path: relative.clone(), source };
+        self.reserve(&absolute, content.len()).await.map_err(failed)?;
         if content.len() <= INLINE_BYTES {
             staged.write_all(content).map_err(failed)?;
             staged.commit().map_err(ToolError::file)?;
@@ -169,5 +179,18 @@ impl LocalSession {
             return Err(self.sync_failed(error).await);
         }
         Ok(output)
+    }
+
+    /// Checks that the session directory has room for a file in the place of what is there.
+    async fn reserve(&self, path: &Path, len: usize) -> io::Result<()> {
+        let replaced = std::fs::symlink_metadata(path).ok();
+        let taken = replaced.as_ref().map_or(0, |replaced| replaced.blocks() * BLOCK_BYTES);
+        let bytes = (len as u64).next_multiple_of(PAGE_BYTES).saturating_sub(taken);
+        let is_missing = |path: &&Path| std::fs::symlink_metadata(path).is_err();
+        let files = path.ancestors().take_while(is_missing).count() as u64;
+        if self.sandbox().reserve(bytes, files).await {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::QuotaExceeded, FULL))
     }
 }

@@ -22,6 +22,33 @@ async fn a_call_reports_that_the_session_directory_is_too_large() {
 }
 
 #[tokio::test]
+async fn a_file_that_would_exceed_the_session_directory_is_not_written() {
+    let mut limits = Limits::default();
+    (limits.session_files, limits.session_bytes) = (30, 1 << 20);
+    let fixture = Fixture::with(|builder| builder.limits(limits));
+    let session = fixture.open("s1").await;
+    session.write_file("large", &[b'x'; 600_000]).await.unwrap();
+    let refused = session.write_file("second", &[b'x'; 600_000]).await.unwrap_err();
+    let cause = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(cause.contains("would exceed its limit"), "{refused}: {cause}");
+    assert!(!session.dir().join("second").exists());
+    // A file of the same size takes no more room.
+    session.write_file("large", &[b'y'; 600_000]).await.unwrap();
+    session.write_file("large", b"small").await.unwrap();
+    session.write_file("second", &[b'x'; 600_000]).await.unwrap();
+    let mut written = 0;
+    while session.write_file(&format!("d/{written}"), b"x").await.is_ok() {
+        written += 1;
+        assert!(written < 30, "the number of files is limited");
+    }
+    assert!(written > 10, "{written}");
+    assert!(session.write_file("a/b/c/d", b"x").await.is_err());
+    session.write_file("large", b"other").await.unwrap();
+    session.bash("rm -r d").await.unwrap();
+    session.write_file("a/b/c/d", b"x").await.unwrap();
+}
+
+#[tokio::test]
 async fn changes_beyond_the_upload_queue_are_pending_with_the_reason() {
     let fixture = Fixture::with(|builder| builder.max_queued_bytes(1000));
     let session = fixture.open("s1").await;

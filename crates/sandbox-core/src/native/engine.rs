@@ -15,6 +15,7 @@ use super::plan;
 use super::prestart::Prestart;
 use super::refresh::{CompiledPolicy, Mounts, NOT_REFRESHED};
 use super::wrapped::WrappedCommands;
+use crate::files::Usage;
 use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox, Tier};
 
 /// An open sandbox of one session.
@@ -106,6 +107,15 @@ impl NativeSandbox {
     pub fn wrap_command(&self, spec: &CommandSpec) -> Result<String, ExecError> {
         self.connection.check_process()?;
         self.wrapped.wrap(&self.connection, &self.mounts, spec)
+    }
+
+    /// Returns whether the session directory stays within its limits if the host adds this much to
+    /// it, and counts that as added.
+    ///
+    /// # Cancel safety
+    /// After the future is dropped, nothing is added.
+    pub async fn reserve(&self, bytes: u64, files: u64) -> bool {
+        self.connection.size().reserve(Usage { bytes, files }).await
     }
 
     /// Returns whether a command of [`NativeSandbox::wrap_command`] is running.

@@ -9,6 +9,8 @@
 //!    as the last count took, or if its file system has grown by the rest of the limit. So a small
 //!    directory is counted after nearly every command, and a large one in the background if its
 //!    last count is old.
+//! 4. The host asks before it writes a file itself. The last count and the growth of the file
+//!    system answer, or a new count if they leave it open.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -80,7 +82,7 @@ impl SizeLimit {
         let Some(counted) = &mut *last else { return DueCount::Now };
         counted.worked += ran;
         let pause = counted.took * SHARE;
-        if counted.worked >= pause || self.can_exceed(counted) {
+        if counted.worked >= pause || self.can_exceed(counted, Usage::default()) {
             DueCount::Now
         } else if counted.began.elapsed() >= OLD.max(pause) {
             DueCount::InBackground
@@ -89,16 +91,36 @@ impl SizeLimit {
         }
     }
 
-    /// Returns whether the directory can be above a limit, by the growth of its file system since
-    /// this count.
-    fn can_exceed(&self, counted: &Counted) -> bool {
+    /// Returns whether the directory can be above a limit with `added`, by the growth of its file
+    /// system since this count.
+    fn can_exceed(&self, counted: &Counted, added: Usage) -> bool {
         let Some(now) = self.file_system() else { return true };
-        let grown = |now: u64, then: u64, used: u64| used.saturating_add(now.saturating_sub(then));
-        let (then, usage) = (counted.file_system, counted.usage);
-        self.is_above(&Usage {
-            bytes: grown(now.bytes, then.bytes, usage.bytes),
-            files: grown(now.files, then.files, usage.files),
-        })
+        let then = counted.file_system;
+        let grown = Usage {
+            bytes: now.bytes.saturating_sub(then.bytes),
+            files: now.files.saturating_sub(then.files),
+        };
+        self.is_above(&sum(sum(counted.usage, grown), added))
+    }
+
+    /// Returns whether the directory stays within its limits with `added`, and adds it to the
+    /// count. A directory that cannot be read has room.
+    pub(super) async fn reserve(self: &Arc<Self>, added: Usage) -> bool {
+        if self.is_off() || added == Usage::default() {
+            return true;
+        }
+        let is_certain = lock(&self.last).is_some_and(|counted| !self.can_exceed(&counted, added));
+        if !is_certain {
+            let limit = Arc::clone(self);
+            let usage = blocking(move || limit.count()).await;
+            if usage.is_some_and(|usage| self.is_above(&sum(usage, added))) {
+                return false;
+            }
+        }
+        if let Some(counted) = &mut *lock(&self.last) {
+            counted.usage = sum(counted.usage, added);
+        }
+        true
     }
 
     fn has_few_files(&self) -> bool {
@@ -145,6 +167,10 @@ impl SizeLimit {
         *lock(&self.last) = Some(Counted { usage, file_system, began, took, worked });
         Some(usage)
     }
+}
+
+fn sum(a: Usage, b: Usage) -> Usage {
+    Usage { bytes: a.bytes.saturating_add(b.bytes), files: a.files.saturating_add(b.files) }
 }
 
 /// Count that is due after a command.
