@@ -4,6 +4,7 @@ mod doctor;
 mod leaving;
 mod messages;
 mod owners;
+mod paths;
 mod policy;
 mod session;
 mod sharing;

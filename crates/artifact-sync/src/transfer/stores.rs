@@ -102,6 +102,10 @@ pub fn open_directory(dir: &Path) -> Result<OpenedStore, StoreError> {
     let failed = |source| StoreError::Directory { path: dir.to_owned(), source };
     crate::transfer::disk::create_directory(dir).map_err(failed)?;
     let root = dir.canonicalize().map_err(failed)?;
+    // The client would panic about a conflict.
+    if root.to_str().is_none() {
+        return Err(failed(std::io::Error::other("the path is not UTF-8")));
+    }
     let store = object_store::local::LocalFileSystem::new_with_prefix(&root)
         .map_err(|source| StoreError::InvalidSettings { source })?
         .with_automatic_cleanup(true);

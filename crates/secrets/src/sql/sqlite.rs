@@ -2,10 +2,12 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
@@ -33,7 +35,7 @@ impl SqliteTable {
     pub(super) async fn open(path: PathBuf) -> Result<Self, SourceError> {
         create_file(&path)?;
         let options = SqliteConnectOptions::new()
-            .filename(&path)
+            .filename(uri(&path))
             .create_if_missing(false)
             // Other processes hold the lock for milliseconds. SQLite waits for it.
             .busy_timeout(DEADLINE)
@@ -121,6 +123,11 @@ impl VariableTable for SqliteTable {
 
 /// Creates the file and its parent directories, accessible only for their owner. SQLite gives its
 /// additional files the same mode.
+/// Returns the URI of a file, as a text for any path. SQLite decodes it to the bytes of the path.
+fn uri(path: &Path) -> String {
+    format!("file:{}", percent_encode(path.as_os_str().as_bytes(), NON_ALPHANUMERIC))
+}
+
 fn create_file(path: &Path) -> Result<(), SourceError> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         let created = DirBuilder::new().recursive(true).mode(0o700).create(parent);

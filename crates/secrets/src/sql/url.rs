@@ -1,6 +1,10 @@
 //! URLs of databases, and their form without secrets.
 
 #[cfg(feature = "sqlite")]
+use std::ffi::OsString;
+#[cfg(feature = "sqlite")]
+use std::os::unix::ffi::OsStringExt as _;
+#[cfg(feature = "sqlite")]
 use std::path::PathBuf;
 
 use crate::source_error::SourceError;
@@ -66,12 +70,11 @@ fn sqlite(rest: &str) -> Result<DatabaseUrl, &'static str> {
         );
     }
     let path: Vec<u8> = percent_encoding::percent_decode_str(path).collect();
-    let path = String::from_utf8(path).map_err(|_| "the path is not UTF-8")?;
-    match path.as_str() {
-        "" => Err("the path of the file is missing"),
-        ":memory:" => Err("a database in memory would be empty at every start; name a file"),
-        path if path.contains('\0') => Err("the path contains a NUL character"),
-        _ => Ok(DatabaseUrl::Sqlite { path: PathBuf::from(path) }),
+    match path.as_slice() {
+        b"" => Err("the path of the file is missing"),
+        b":memory:" => Err("a database in memory would be empty at every start; name a file"),
+        path if path.contains(&0) => Err("the path contains a NUL character"),
+        _ => Ok(DatabaseUrl::Sqlite { path: OsString::from_vec(path).into() }),
     }
 }
 

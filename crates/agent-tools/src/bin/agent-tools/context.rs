@@ -1,5 +1,6 @@
 //! The global options, resolved: home, store, variables and passphrase.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +57,17 @@ impl Context {
                 schemes::check(url, &schemes::STORES)?;
                 Storage::open(url).map_err(Failure::not_run)
             }
-            None => Storage::local(&self.home()?.path().join("store")).map_err(Failure::not_run),
+            None => {
+                let dir = self.home()?.path().join("store");
+                if dir.to_str().is_none() {
+                    return Err(Failure::not_run_text(format!(
+                        "a store cannot be at {}, which is not UTF-8; name another one with \
+                         --store",
+                        dir.display()
+                    )));
+                }
+                Storage::local(&dir).map_err(Failure::not_run)
+            }
         }
     }
 
@@ -77,13 +88,7 @@ impl Context {
                 schemes::check(url, &schemes::VARIABLES)?;
                 Ok(url.clone())
             }
-            None => {
-                let file = self.home()?.path().join("agent-tools.db");
-                let file = file
-                    .to_str()
-                    .ok_or_else(|| Failure::not_run_text("the home directory is not UTF-8"))?;
-                Ok(format!("sqlite:{file}"))
-            }
+            None => Ok(variable_source::sqlite_url(&self.home()?.path().join("agent-tools.db"))),
         }
     }
 
@@ -161,6 +166,12 @@ impl Context {
             if !venv.join("bin").is_dir() {
                 return Err(Failure::not_run_text(format!(
                     "{} is not a Python virtual environment: it has no bin",
+                    venv.display()
+                )));
+            }
+            if venv.as_os_str().as_bytes().contains(&b':') {
+                return Err(Failure::not_run_text(format!(
+                    "PATH cannot name {}, because it contains a colon",
                     venv.display()
                 )));
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_tools::{Durability, SessionId, SkillRef, Takeover, Tier, UserId, Weakness};
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 /// Shortest time for which superseded versions are kept.
@@ -18,6 +18,13 @@ fn parse_retention(text: &str) -> Result<Duration, String> {
         return Err("the shortest time is 15m".to_owned());
     }
     Ok(time)
+}
+
+/// Returns the parser of a path below the session directory, as text.
+pub(crate) fn session_path() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().try_map(|path| {
+        path.into_string().map_err(|_| "it is not UTF-8; only a command of `bash` reaches the file")
+    })
 }
 
 /// Checks that a text is a URL with a host, such as `http://10.0.0.7:8080`.
@@ -195,10 +202,10 @@ pub(crate) struct SessionArgs {
     #[arg(long, value_name = "FILE", env = "AGENT_TOOLS_POLICY")]
     pub(crate) policy: Option<PathBuf>,
     /// Path of the host that commands may also read. Repeatable.
-    #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_READ", value_delimiter = ':')]
+    #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_READ")]
     pub(crate) allow_read: Vec<PathBuf>,
     /// Path of the host that commands may also read and write. Repeatable.
-    #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_WRITE", value_delimiter = ':')]
+    #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_WRITE")]
     pub(crate) allow_write: Vec<PathBuf>,
 }
 

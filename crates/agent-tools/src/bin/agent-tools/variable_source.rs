@@ -1,7 +1,7 @@
 //! The database of variables, and the name under which processes compare it.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use agent_tools::VariableSource;
@@ -22,6 +22,15 @@ impl VariableSource for LazyVariables {
     async fn load(&self) -> Result<LoadedVariables, SourceError> {
         VariableStore::connect(&self.url, self.passphrase.clone()).await?.load().await
     }
+}
+
+/// Returns the URL of a file, whose path may have any bytes.
+pub(crate) fn sqlite_url(file: &Path) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~ ".contains(&byte);
+    let bytes = file.as_os_str().as_bytes().iter().map(|byte| {
+        if is_plain(*byte) { char::from(*byte).into() } else { format!("%{byte:02X}") }
+    });
+    format!("sqlite:{}", bytes.collect::<String>())
 }
 
 /// Returns the name of a database: the canonical path of a file, or the URL of a server without
@@ -80,6 +89,16 @@ mod tests {
         }
         assert_ne!(identity("postgres://app@db/main"), identity("postgres://app@db/other"));
         assert_ne!(identity("postgres://app@db/main"), identity("postgres://root@db/main"));
+    }
+
+    #[test]
+    fn the_url_of_a_file_stands_for_its_bytes() {
+        for name in [&b"/a b/%41"[..], b"/x?y#z", b"/\xff", "/é".as_bytes()] {
+            let path = PathBuf::from(OsString::from_vec(name.to_vec()));
+            let url = sqlite_url(&path);
+            assert_eq!(decoded(url.strip_prefix("sqlite:").unwrap()), path, "{url}");
+            VariableStore::check_url(&url).unwrap();
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The subcommand `policy`: policies of sessions as sandbox-runtime settings.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,7 +27,7 @@ pub(crate) enum PolicyCommand {
         session: SessionArgs,
         /// Path that begins with /, ~/ or ./, or a host with or without a port.
         #[arg(value_name = "PATH|HOST[:PORT]")]
-        target: String,
+        target: OsString,
     },
     /// Check sandbox-runtime settings for errors and for rules that are not enforced.
     Check {
@@ -48,10 +50,11 @@ pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode,
     .map_err(Failure::into_failed)
 }
 
-fn explain(context: &Context, args: &SessionArgs, target: &str) -> Result<ExitCode, Failure> {
+fn explain(context: &Context, args: &SessionArgs, target: &OsStr) -> Result<ExitCode, Failure> {
     let policy = context.sessions()?.policy(&context.spec(args)?).map_err(Failure::failed)?;
     let (subject, verdicts) = match path_of(target)? {
         Some(path) => {
+            let path = canonical(&path);
             let judge = |name, access| (name, policy.explain(&path, access));
             (
                 path.display().to_string(),
@@ -59,8 +62,9 @@ fn explain(context: &Context, args: &SessionArgs, target: &str) -> Result<ExitCo
             )
         }
         None => {
-            let (host, port) = host_of(target)?;
-            (target.to_owned(), vec![("connect", policy.explain_host(&host, port))])
+            let target = target.to_string_lossy();
+            let (host, port) = host_of(&target)?;
+            (target.into_owned(), vec![("connect", policy.explain_host(&host, port))])
         }
     };
     let verdicts: Vec<Explained> = verdicts
@@ -91,27 +95,25 @@ struct Explained {
     remedy: Option<String>,
 }
 
-/// Returns the path that `target` names, with its existing part canonical; `None` for a host.
-fn path_of(target: &str) -> Result<Option<PathBuf>, Failure> {
-    let path = match target
-        .strip_prefix('~')
-        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
-    {
-        Some(below) => std::env::home_dir().unwrap_or_default().join(below.trim_start_matches('/')),
-        None if target.starts_with(['/', '.']) => {
-            std::path::absolute(target).map_err(Failure::not_run)?
-        }
-        None => return Ok(None),
-    };
+/// Returns the path that `target` names, or `None` for a host. A name that is not UTF-8 is a path.
+fn path_of(target: &OsStr) -> Result<Option<PathBuf>, Failure> {
+    let path = Path::new(target);
+    if let Ok(below) = path.strip_prefix("~") {
+        return Ok(Some(std::env::home_dir().unwrap_or_default().join(below)));
+    }
+    let is_path = target.as_bytes().starts_with(b"/")
+        || target.as_bytes().starts_with(b".")
+        || target.to_str().is_none();
+    is_path.then(|| std::path::absolute(path).map_err(Failure::not_run)).transpose()
+}
+
+/// Returns a path with its existing part canonical.
+fn canonical(path: &Path) -> PathBuf {
     let resolved = path
         .ancestors()
         .find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?)));
-    Ok(Some(
-        resolved.map_or_else(
-            || path.clone(),
-            |(above, below)| above.join(below).components().collect(),
-        ),
-    ))
+    resolved
+        .map_or_else(|| path.to_owned(), |(above, below)| above.join(below).components().collect())
 }
 
 fn host_of(target: &str) -> Result<(String, Option<u16>), Failure> {

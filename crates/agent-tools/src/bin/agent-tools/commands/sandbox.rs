@@ -15,6 +15,7 @@ use sandbox_core::{AttachedEvent, CommandSpec, Limits, NativeSandbox, Sandbox as
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::command_line;
 use crate::failure::Failure;
 use crate::output::errln;
 use crate::settings;
@@ -35,10 +36,10 @@ pub(crate) struct SandboxArgs {
     linger: Duration,
     /// Command line for bash, instead of a program and its arguments.
     #[arg(short = 'c', value_name = "CMD", allow_hyphen_values = true)]
-    script: Option<String>,
+    script: Option<OsString>,
     /// Program and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGV")]
-    command: Vec<std::ffi::OsString>,
+    command: Vec<OsString>,
 }
 
 /// The file with srt's settings, below the home directory.
@@ -57,8 +58,8 @@ pub(crate) async fn run(
         policy = policy.seal(&state);
     }
     let command = match (args.script, args.command.as_slice()) {
-        (Some(script), []) => script,
-        (None, [_, ..]) => quoted(&args.command),
+        (Some(script), []) => command_line::of_script(&script),
+        (None, [_, ..]) => command_line::of_arguments(&args.command),
         (Some(_), _) => {
             return Err(Failure::usage("give the command with -c or as arguments, not both"));
         }
@@ -176,20 +177,4 @@ fn compile(config: &SandboxRuntimeConfig, cwd: &Path, home: &Path) -> Result<Pol
     // A private /tmp would hide a working directory below /tmp.
     config.filesystem.allow_read.get_or_insert_default().push(cwd.into());
     Policy::from_config(config, home).map_err(Failure::not_run)
-}
-
-/// Quotes a program and its arguments as one command line for bash.
-fn quoted(arguments: &[OsString]) -> String {
-    let mut line = String::from("exec --");
-    for argument in arguments {
-        match argument.to_str() {
-            Some(text) => line += &format!(" '{}'", text.replace('\'', r"'\''")),
-            // Bash turns escapes into any bytes.
-            None => {
-                let bytes = argument.as_bytes().iter().map(|byte| format!("\\x{byte:02x}"));
-                line += &format!(" $'{}'", bytes.collect::<String>());
-            }
-        }
-    }
-    line
 }

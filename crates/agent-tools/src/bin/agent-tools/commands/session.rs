@@ -12,11 +12,13 @@ use std::time::Duration;
 use agent_tools::{
     PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus, SessionsBuilder,
 };
+use clap::builder::TypedValueParser as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::options::session_path;
 use crate::output::outln;
 use crate::signals::use_files;
 
@@ -78,7 +80,7 @@ pub(crate) enum SessionCommand {
         /// The session.
         id: SessionId,
         /// List only changes of this file, or of files below this directory.
-        #[arg(value_parser = path)]
+        #[arg(value_parser = session_path().try_map(path))]
         path: Option<RelativePath>,
     },
     /// Restore a file as it was as of an entry of the log.
@@ -86,7 +88,7 @@ pub(crate) enum SessionCommand {
         /// The session.
         id: SessionId,
         /// File, relative to the session directory.
-        #[arg(value_parser = path)]
+        #[arg(value_parser = session_path().try_map(path))]
         path: RelativePath,
         /// Number of the entry, as `session history` lists it.
         #[arg(long, value_name = "ENTRY")]
@@ -97,7 +99,7 @@ pub(crate) enum SessionCommand {
         /// The session.
         id: SessionId,
         /// Files and directories, relative to the session directory.
-        #[arg(value_parser = path)]
+        #[arg(value_parser = session_path().try_map(path))]
         paths: Vec<RelativePath>,
         /// Bring back what this entry of the log removed.
         #[arg(long, value_name = "ENTRY", conflicts_with = "paths")]
@@ -152,9 +154,9 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
 }
 
 /// Parses a path below the session directory. That of a directory may end with a slash.
-fn path(text: &str) -> Result<RelativePath, String> {
+fn path(text: String) -> Result<RelativePath, String> {
     let path = text.trim_end_matches('/');
-    RelativePath::parse(if path.is_empty() { text } else { path })
+    RelativePath::parse(if path.is_empty() { &text } else { path })
         .map_err(|error| agent_tools::with_causes(&error))
 }
 

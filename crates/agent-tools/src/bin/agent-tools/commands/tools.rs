@@ -1,5 +1,6 @@
 //! The subcommands `bash`, `read-file` and `write-file`.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,9 +8,10 @@ use agent_tools::{BashOptions, BashOutput};
 use base64::Engine;
 use clap::{Args, Subcommand};
 
+use crate::command_line;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::options::SessionArgs;
+use crate::options::{SessionArgs, session_path};
 use crate::output::{outln, print_bytes, print_command_error, print_error};
 use crate::signals::{OnSignal, use_session};
 use crate::stdin;
@@ -49,7 +51,7 @@ pub(crate) struct Bash {
     linger: Duration,
     /// Command, like for bash -c.
     #[arg(allow_hyphen_values = true)]
-    command: String,
+    command: OsString,
 }
 
 #[derive(Args, Debug)]
@@ -57,6 +59,7 @@ pub(crate) struct ReadFile {
     #[command(flatten)]
     session: SessionArgs,
     /// File, relative to the session directory.
+    #[arg(value_parser = session_path())]
     path: String,
 }
 
@@ -65,6 +68,7 @@ pub(crate) struct WriteFile {
     #[command(flatten)]
     session: SessionArgs,
     /// File, relative to the session directory.
+    #[arg(value_parser = session_path())]
     path: String,
     /// Content [default: standard input].
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -81,9 +85,10 @@ pub(crate) async fn run(context: &Context, command: ToolCommand) -> Result<ExitC
 
 async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
     let mut options = BashOptions::default();
+    let command = command_line::of_script(&args.command);
     (options.timeout, options.linger) = (Some(args.timeout), Some(args.linger));
     use_session(OnSignal::Kill, context.open(&args.session), async |session| {
-        let output = session.bash_with(&args.command, options).await.map_err(Failure::not_run)?;
+        let output = session.bash_with(&command, options).await.map_err(Failure::not_run)?;
         context.print(&output, || show(&output))?;
         Ok(ExitCode::from(u8::try_from(output.exit_code).unwrap_or(1)))
     })
