@@ -91,13 +91,15 @@ pub enum SyncError {
         /// Number of the entry.
         number: u64,
     },
-    /// The path is a directory, or lies below a file.
-    #[error("{by} is in the place of {path} now; move or remove it first")]
+    /// The path is a directory, or lies below a file or a symlink.
+    #[error("the {kind} {by} is in the place of {path} now; move or remove it first")]
     Occupied {
         /// Path of the file.
         path: RelativePath,
-        /// Path of the directory, or of the file above.
+        /// Path of the directory, or of the file or symlink above.
         by: String,
+        /// `directory`, `file` or `symlink`.
+        kind: &'static str,
     },
     /// The object cannot be fetched.
     #[error("cannot fetch {key:?}")]

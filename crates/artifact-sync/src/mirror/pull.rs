@@ -9,6 +9,7 @@ use sandbox_core::RelativePath;
 use crate::error::SyncError;
 use crate::keys;
 use crate::mirror::Mirror;
+use crate::paths::parents;
 
 impl Mirror {
     /// Adopts the external version of one object, given its complete key, and returns the path of
@@ -17,7 +18,8 @@ impl Mirror {
     /// # Errors
     /// Returns [`SyncError::ForeignKey`], [`SyncError::UnsafeKey`] or [`SyncError::NotMirrored`] if
     /// the key must not be fetched. Returns [`SyncError::LocalChange`] if the file has a change
-    /// that is not in the store. Returns other variants if the store or the disk fails.
+    /// that is not in the store, and [`SyncError::Occupied`] if a file or a symlink is above it.
+    /// Returns other variants if the store or the disk fails.
     ///
     /// # Cancel safety
     /// Like [`Mirror::refresh`].
@@ -44,6 +46,13 @@ impl Mirror {
         }
         if shared.rules.covers(path.as_str()) {
             return Err(SyncError::NotMirrored { path });
+        }
+        let is_no_directory = |above: &&str| {
+            let at = std::fs::symlink_metadata(shared.dir.path().join(above));
+            at.is_ok_and(|at| !at.is_dir())
+        };
+        if let Some(by) = parents(path.as_str()).filter(is_no_directory).last() {
+            return Err(shared.occupied(&path, by));
         }
         let current = shared.tracker.inspect(&path);
         let is_absent = !current.has(path.as_str()) && current.skipped.is_empty();

@@ -307,9 +307,19 @@ impl Shared {
         let is_blocked = !matches!(node, Node::Directory { .. }) && is_directory();
         let by = parents(path.as_str()).find(|above| is_leaf(above));
         match by.or(is_blocked.then_some(path.as_str())) {
-            Some(by) => Err(SyncError::Occupied { path: path.clone(), by: by.to_owned() }),
+            Some(by) => Err(self.occupied(path, by)),
             None => Ok(()),
         }
+    }
+
+    /// Returns the error for a path in whose place another one is.
+    pub(super) fn occupied(&self, path: &RelativePath, by: &str) -> SyncError {
+        let kind = match std::fs::symlink_metadata(self.dir.path().join(by)) {
+            Ok(at) if at.is_symlink() => "symlink",
+            Ok(at) if at.is_dir() => "directory",
+            _ => "file",
+        };
+        SyncError::Occupied { path: path.clone(), by: by.to_owned(), kind }
     }
 
     async fn append_versions(

@@ -164,7 +164,11 @@ async fn versions_that_do_not_exist_are_refused() {
     };
     assert!(matches!(error(9, "d/a").await, SyncError::NotRetained { number: 9 }));
     assert!(matches!(error(first, "d").await, SyncError::NoVersion { .. }));
-    assert!(matches!(error(first, "d/a").await, SyncError::Occupied { .. }));
+    assert!(matches!(error(first, "d/a").await, SyncError::Occupied { kind: "file", .. }));
+    machine.remove("d");
+    std::os::unix::fs::symlink("elsewhere", machine.dir().join("d")).unwrap();
+    sync(&mirror).await;
+    assert!(matches!(error(first, "d/a").await, SyncError::Occupied { kind: "symlink", .. }));
     assert!(matches!(error(first, "x").await, SyncError::NoVersion { .. }));
 }
 

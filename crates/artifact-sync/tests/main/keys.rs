@@ -63,6 +63,21 @@ async fn a_change_that_is_not_stored_is_not_overwritten() {
 }
 
 #[tokio::test]
+async fn nothing_is_fetched_through_a_symlink_or_a_file_and_the_error_names_it() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    std::os::unix::fs::symlink(machine.dir(), machine.dir().join("link")).unwrap();
+    machine.write("file", "mine");
+    for (at, by, found) in [("link/sub/f", "link", "symlink"), ("file/f", "file", "file")] {
+        machine.put(at, "theirs").await;
+        let error = mirror.pull_key(key(at).as_ref()).await.unwrap_err();
+        let expected =
+            format!("the {found} {by} is in the place of {at} now; move or remove it first");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[tokio::test]
 async fn one_invalid_key_does_not_end_a_listing() {
     let root = tempfile::tempdir().unwrap();
     let store = open_directory(root.path()).unwrap();
