@@ -1,5 +1,7 @@
 //! The tools of one session over the Model Context Protocol, on standard input and output.
 
+mod transport;
+
 use std::sync::Arc;
 
 use rmcp::handler::server::ServerHandler;
@@ -16,18 +18,20 @@ use crate::session::Session;
 use crate::tool_error::ToolError;
 use crate::tools;
 
+use transport::AnsweringTransport;
+
 /// Serves a session until the client closes standard input.
 ///
 /// `structuredContent` has the output of a tool as an object, and `content` has it as JSON text. A
 /// failed call is a result with `isError`, so that the model can read the reason. If the client
-/// cancels a call, its command is killed.
+/// cancels a call, its command is killed. A line that is no JSON gets the error -32700.
 ///
 /// # Errors
 /// Returns [`McpError`] if the client violates the protocol at the start, or the connection breaks.
 pub async fn serve_stdio(session: Arc<Session>) -> Result<(), McpError> {
     let server = Server { session };
     let running = server
-        .serve(rmcp::transport::stdio())
+        .serve(AnsweringTransport::new(tokio::io::stdin(), tokio::io::stdout()))
         .await
         .map_err(|source| McpError::Handshake { source: Box::new(source) })?;
     running.waiting().await.map_err(|source| McpError::Connection { source: Box::new(source) })?;

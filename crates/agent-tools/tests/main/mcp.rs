@@ -73,6 +73,22 @@ impl Drop for Server {
 }
 
 #[test]
+fn a_line_that_is_no_json_gets_an_answer() {
+    let cli = Cli::new();
+    let mut server = Server::start(&cli);
+    for line in ["not json", "{\"jsonrpc\":", "\u{0}"] {
+        writeln!(server.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+        let mut answer = String::new();
+        server.output.read_line(&mut answer).unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["error"]["code"], -32700, "{answer}");
+        assert_eq!(answer["id"], Value::Null, "{answer}");
+    }
+    let result = server.call("bash", json!({ "command": "echo still here" }));
+    assert_eq!(result["structuredContent"]["stdout"], "still here\n");
+}
+
+#[test]
 fn the_tools_work_over_standard_input_and_output() {
     let cli = Cli::new();
     let mut server = Server::start(&cli);
