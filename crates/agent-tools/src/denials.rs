@@ -11,10 +11,14 @@ use policy::Access;
 use sandbox_core::{QuarantineOutcome, Quarantined};
 use serde::{Deserialize, Serialize};
 
+use crate::complaints::{Complaint, FailedAccess, complaint};
+use crate::hints;
 use crate::sharing::{FixedText, parse_access};
 
 /// The maximum number of explained failures in a result.
 const MAX_DENIALS: usize = 5;
+/// The number of directories of a script in which relative paths are searched.
+const MAX_DIRECTORIES: usize = 16;
 /// The number of lines that are searched, counted from the last one.
 const MAX_LINES: usize = 200;
 
@@ -59,53 +63,29 @@ pub(crate) struct Reason {
     pub(crate) remedy: Option<String>,
 }
 
-/// A failure that a line on standard error reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Complaint {
-    Path(String, FailedAccess),
-    Host(String),
+/// The answers of a session's policy.
+pub(crate) trait Judge {
+    /// Returns the reason for which a path is denied.
+    fn path(&self, path: &Path, access: Access) -> Option<Reason>;
+    /// Returns a protected path inside a directory, which keeps the directory in its place.
+    fn protected_inside(&self, dir: &Path) -> Option<PathBuf>;
+    /// Returns the reason for which a host is denied.
+    fn host(&self, name: &str) -> Option<Reason>;
 }
 
-/// The access to a path that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FailedAccess {
-    /// Reading or writing.
-    Any,
-    Write,
-    /// Looking up the name; files in a hidden directory do not exist.
-    Lookup,
-}
-
-/// Finds the failures on standard error that the policy denies.
-///
-/// `path` and `host` return the reason for a denial. Relative paths begin in `dir`.
-pub(crate) fn find(
-    stderr: &str,
-    dir: &Path,
-    path: impl Fn(&Path, Access) -> Option<Reason>,
-    host: impl Fn(&str) -> Option<Reason>,
-) -> Vec<Denial> {
+/// Finds the failures on the standard error of `command` that the policy denies. Relative paths
+/// begin in `dir`, or in a directory that the command changes to.
+pub(crate) fn find(stderr: &str, command: &str, dir: &Path, judge: &impl Judge) -> Vec<Denial> {
+    let dirs = directories(command, dir);
     let mut denials: Vec<Denial> = Vec::new();
-    for complaint in stderr.lines().rev().take(MAX_LINES).filter_map(complaint) {
-        let (target, access, reason) = match complaint {
-            Complaint::Host(name) => {
-                let reason = host(&name);
-                (name, "connect", reason)
-            }
-            Complaint::Path(name, failed) => {
-                let at = normalized(&dir.join(&name));
-                let asked: &[Access] = match failed {
-                    FailedAccess::Any => &[Access::Read, Access::Write],
-                    FailedAccess::Write => &[Access::Write],
-                    FailedAccess::Lookup => &[Access::Read],
-                };
-                let denied = asked.iter().find_map(|access| Some((*access, path(&at, *access)?)));
-                let Some((access, reason)) = denied else { continue };
-                let access = if access == Access::Read { "read" } else { "write" };
-                (at.to_string_lossy().into_owned(), access, Some(reason))
-            }
+    let lines = stderr.lines().rev().take(MAX_LINES);
+    let lines = lines.filter(|line| hints::unprivileged_program(line).is_none());
+    for complaint in lines.filter_map(|line| complaint(line, command)) {
+        let found = match complaint {
+            Complaint::Host(name) => judge.host(&name).map(|reason| (name, "connect", reason)),
+            Complaint::Paths(names, failed) => denied_path(&names, failed, &dirs, judge),
         };
-        let Some(Reason { rule, remedy }) = reason else { continue };
+        let Some((target, access, Reason { rule, remedy })) = found else { continue };
         if !denials.iter().any(|known| known.target == target && known.access == access) {
             denials.push(Denial { target, access, rule, remedy, moved_to: None });
         }
@@ -115,6 +95,60 @@ pub(crate) fn find(
     }
     denials.reverse();
     denials
+}
+
+/// Returns the first path of a complaint that the policy denies.
+fn denied_path(
+    names: &[String],
+    failed: FailedAccess,
+    dirs: &[PathBuf],
+    judge: &impl Judge,
+) -> Option<(String, FixedText, Reason)> {
+    let asked: &[Access] = match failed {
+        FailedAccess::Any => &[Access::Read, Access::Write],
+        FailedAccess::Write | FailedAccess::Replace | FailedAccess::CreatingLookup => {
+            &[Access::Write]
+        }
+        FailedAccess::Lookup => &[Access::Read],
+    };
+    // A name that does not exist in a directory is no sign of another one.
+    let is_lookup = matches!(failed, FailedAccess::Lookup | FailedAccess::CreatingLookup);
+    let dirs = if is_lookup { &dirs[..1] } else { dirs };
+    let paths = || dirs.iter().flat_map(|dir| names.iter().map(|name| normalized(&dir.join(name))));
+    let judged = |at: &Path| {
+        let access = asked.iter().find_map(|access| Some((*access, judge.path(at, *access)?)));
+        access.map(|(access, reason)| {
+            let access = if access == Access::Read { "read" } else { "write" };
+            (at.to_string_lossy().into_owned(), access, reason)
+        })
+    };
+    paths().find_map(|at| judged(&at)).or_else(|| {
+        let is_replaced = failed == FailedAccess::Replace;
+        let inside = |at: PathBuf| judged(&judge.protected_inside(&at)?);
+        is_replaced.then(|| paths().find_map(inside)).flatten()
+    })
+}
+
+/// Returns `dir`, and the directories that a script may change to, the last one first: the words
+/// behind `cd`, `pushd` and `-C`, one after another and each in `dir`.
+fn directories(script: &str, dir: &Path) -> Vec<PathBuf> {
+    let (mut here, mut changed) = (dir.to_owned(), Vec::new());
+    let is_end = |c: char| c.is_whitespace() || ";&|()<>".contains(c);
+    let mut words = script.split(is_end).filter(|word| !word.is_empty());
+    while let Some(word) = words.next()
+        && changed.len() < MAX_DIRECTORIES
+    {
+        if !matches!(word, "cd" | "pushd" | "-C") {
+            continue;
+        }
+        let Some(target) = words.next() else { break };
+        let target = target.trim_matches(['\'', '"']);
+        changed.push(normalized(&dir.join(target)));
+        here = normalized(&here.join(target));
+        changed.push(here.clone());
+    }
+    let found = [dir.to_owned()].into_iter().chain(changed.into_iter().rev());
+    found.collect()
 }
 
 /// Explains the quarantine of a file that the policy forbids to create.
@@ -127,55 +161,6 @@ pub(crate) fn from_quarantined(quarantined: &Quarantined, reason: Option<Reason>
     }
     let moved_to = quarantined.moved_to.as_deref().map(text);
     Denial { target: text(&quarantined.path), access: "write", rule, remedy, moved_to }
-}
-
-/// Messages of `strerror(3)` in lower case, in the C locale and in the spelling of Node and Python.
-const PATH_MESSAGES: [(&str, FailedAccess); 4] = [
-    ("permission denied", FailedAccess::Any),
-    ("operation not permitted", FailedAccess::Any),
-    ("read-only file system", FailedAccess::Write),
-    ("no such file or directory", FailedAccess::Lookup),
-];
-/// Text in front of the name of a host that was not found, by curl, wget, git, ssh and Node.
-const HOST_MESSAGES: [&str; 5] = [
-    "resolve host: ",
-    "resolve host address ",
-    "resolve hostname ",
-    "getaddrinfo enotfound ",
-    "getaddrinfo eai_again ",
-];
-
-fn complaint(line: &str) -> Option<Complaint> {
-    // ASCII lower case has the same length, so offsets are valid in both texts.
-    let lower = line.to_ascii_lowercase();
-    for before in HOST_MESSAGES {
-        if let Some(at) = lower.find(before) {
-            let ends = |c: char| {
-                c.is_whitespace() || matches!(c, '\'' | '"' | '‘' | '’' | ':' | ',' | ';')
-            };
-            let rest = line[at + before.len()..].trim_start_matches(ends);
-            let name = rest.split(ends).next().filter(|name| !name.is_empty())?;
-            return Some(Complaint::Host(name.to_owned()));
-        }
-    }
-    let (at, message, failed) = PATH_MESSAGES
-        .iter()
-        .find_map(|(message, failed)| Some((lower.find(message)?, message, *failed)))?;
-    let (before, after) = (&line[..at], &line[at + message.len()..]);
-    let name = quoted(after).or_else(|| quoted(before)).or_else(|| {
-        let last = before.trim_end().trim_end_matches(':').rsplit(": ").next()?;
-        Some(last.trim())
-    })?;
-    (!name.is_empty()).then(|| Complaint::Path(name.to_owned(), failed))
-}
-
-/// Returns the last quoted part of a text.
-fn quoted(text: &str) -> Option<&str> {
-    [('\'', '\''), ('‘', '’'), ('"', '"')].into_iter().find_map(|(open, close)| {
-        let end = text.rfind(close)?;
-        let start = text[..end].rfind(open)? + open.len_utf8();
-        (start < end).then(|| &text[start..end])
-    })
 }
 
 /// Removes `.` and `..` without following symlinks.
@@ -197,94 +182,75 @@ fn normalized(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
+    /// A policy that hides `/hidden`, and protects `/usr` and `/s/dir/r/.git/config`.
+    struct Rules;
+
+    impl Judge for Rules {
+        fn path(&self, path: &Path, access: Access) -> Option<Reason> {
+            let is_protected = path.starts_with("/usr") || path.ends_with(".git/config");
+            let is_denied =
+                path.starts_with("/hidden") || (access == Access::Write && is_protected);
+            is_denied.then(|| Reason { rule: "the rule".to_owned(), remedy: None })
+        }
+
+        fn protected_inside(&self, dir: &Path) -> Option<PathBuf> {
+            dir.ends_with("r").then(|| dir.join(".git/config"))
+        }
+
+        fn host(&self, _: &str) -> Option<Reason> {
+            None
+        }
+    }
+
     #[track_caller]
-    fn check(line: &str, expected: Option<Complaint>) {
-        assert_eq!(complaint(line), expected, "{line}");
-    }
-
-    fn path(name: &str, failed: FailedAccess) -> Option<Complaint> {
-        Some(Complaint::Path(name.to_owned(), failed))
-    }
-
-    #[test]
-    fn messages_about_paths_are_recognised() {
-        check("cat: /etc/shadow: Permission denied", path("/etc/shadow", FailedAccess::Any));
-        check("bash: line 1: /usr/x: Read-only file system", path("/usr/x", FailedAccess::Write));
-        check(
-            "touch: cannot touch '/usr/a b': Read-only file system",
-            path("/usr/a b", FailedAccess::Write),
-        );
-        check(
-            "ls: cannot open directory ‘../s2’: Permission denied",
-            path("../s2", FailedAccess::Any),
-        );
-        check(
-            "PermissionError: [Errno 13] Permission denied: '/etc/x'",
-            path("/etc/x", FailedAccess::Any),
-        );
-        check(
-            "Error: EACCES: permission denied, open '/root/f'",
-            path("/root/f", FailedAccess::Any),
-        );
-        check("cat: notes.txt: No such file or directory", path("notes.txt", FailedAccess::Lookup));
-        check("rm: cannot remove 'it's': Operation not permitted", path("s", FailedAccess::Any));
-        check("Permission denied", None);
-        check("all is well", None);
-    }
-
-    #[test]
-    fn messages_about_hosts_are_recognised() {
-        let host = |name: &str| Some(Complaint::Host(name.to_owned()));
-        check("curl: (6) Could not resolve host: example.com", host("example.com"));
-        check("wget: unable to resolve host address ‘example.com’", host("example.com"));
-        check(
-            "fatal: unable to access 'https://x.test/': Could not resolve host: x.test",
-            host("x.test"),
-        );
-        check("Error: getaddrinfo ENOTFOUND x.test", host("x.test"));
-        check(
-            "ssh: Could not resolve hostname x.test: Temporary failure in name resolution",
-            host("x.test"),
-        );
-        check("Could not resolve host: ", None);
+    fn check(command: &str, stderr: &str, expected: &[&str]) {
+        let denials = find(stderr, command, Path::new("/s/dir"), &Rules);
+        let found: Vec<String> = denials
+            .into_iter()
+            .map(|denial| format!("{} {}", denial.access, denial.target))
+            .collect();
+        assert_eq!(found, expected, "{command}: {stderr}");
     }
 
     #[test]
     fn each_denial_is_reported_once_and_the_last_ones_win() {
-        let path = |path: &Path, access| {
-            let reason = || Some(Reason { rule: "the rule".to_owned(), remedy: None });
-            (path.starts_with("/hidden") || (access == Access::Write && path.starts_with("/usr")))
-                .then(reason)
-                .flatten()
-        };
-        let found = |stderr: &str| -> Vec<String> {
-            let denials = find(stderr, Path::new("/s/dir"), path, |_| None);
-            denials
-                .into_iter()
-                .map(|denial| format!("{} {}", denial.access, denial.target))
-                .collect()
-        };
-        assert_eq!(
-            found(
-                "cat: /hidden/a: Permission denied\n\
-                 cat: ../../hidden/../hidden/a: No such file or directory\n\
-                 x: /usr/f: Permission denied\n\
-                 cat: mine: Permission denied\n\
-                 curl: (6) Could not resolve host: a.b"
-            ),
-            ["read /hidden/a", "write /usr/f"]
+        check(
+            "",
+            "cat: /hidden/a: Permission denied\n\
+             cat: ../../hidden/../hidden/a: No such file or directory\n\
+             x: /usr/f: Permission denied\n\
+             cat: mine: Permission denied\n\
+             curl: (6) Could not resolve host: a.b",
+            &["read /hidden/a", "write /usr/f"],
         );
         let many: String =
             (0..9).map(|n| format!("cat: /hidden/{n}: Permission denied\n")).collect();
-        assert_eq!(
-            found(&many),
-            [
-                "read /hidden/4",
-                "read /hidden/5",
-                "read /hidden/6",
-                "read /hidden/7",
-                "read /hidden/8"
-            ]
-        );
+        let last = [4, 5, 6, 7, 8].map(|n| format!("read /hidden/{n}"));
+        check("", &many, &last.each_ref().map(String::as_str));
+    }
+
+    #[test]
+    fn relative_paths_begin_in_a_directory_that_the_command_changes_to() {
+        let error = "bash: line 1: relative: Read-only file system";
+        check("cd /usr && echo x > relative", error, &["write /usr/relative"]);
+        check("(cd '/usr'; cd bin; echo x > relative)", error, &["write /usr/bin/relative"]);
+        check("cd sub && echo x > relative", error, &[]);
+        check("git -C /hidden status", "error: f: Permission denied", &["read /hidden/f"]);
+        check("cd /hidden; cat f", "cat: f: No such file or directory", &[]);
+    }
+
+    #[test]
+    fn a_directory_that_stays_in_its_place_is_explained_by_what_it_contains() {
+        let busy = "mv: cannot move 'r' to 'r2': Device or resource busy";
+        check("mv r r2", busy, &["write /s/dir/r/.git/config"]);
+        check("mv a b", "mv: cannot move 'a' to 'b': Device or resource busy", &[]);
+        let git = "error: could not write config file .git/config: Device or resource busy";
+        check("cd r && git config a.b c", git, &["write /s/dir/.git/config"]);
+    }
+
+    #[test]
+    fn a_program_without_a_privilege_is_no_denial_of_its_path() {
+        check("", "mount: /hidden: permission denied.", &[]);
+        check("", "chroot: cannot change root directory to '/usr': Operation not permitted", &[]);
     }
 }

@@ -72,15 +72,17 @@
 #![forbid(unsafe_code)]
 
 mod boxed;
+mod complaints;
 mod denials;
 mod environment;
 mod error_kind;
+mod hints;
 mod home;
 #[cfg(feature = "mcp")]
 pub mod mcp;
 mod output;
 mod printable;
-mod privileges;
+mod remedies;
 mod runtimes;
 mod session;
 mod sessions;
@@ -111,6 +113,7 @@ pub use error_kind::ErrorKind;
 pub use home::{Home, StateError};
 pub use output::{Artifact, ConflictNote, FileNote, PendingGroup};
 pub use printable::{printable, printable_lines};
+pub use remedies::remedy_option;
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
 pub use session::{DrainReport, Session};
 pub use sessions::{

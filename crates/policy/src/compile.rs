@@ -31,11 +31,14 @@ use std::path::{Path, PathBuf};
 
 use crate::absent::AbsentPaths;
 use crate::creation::CreationRules;
+use crate::explain::Rule;
 use crate::git;
+use crate::on_disk::{Decision, Origin};
 use crate::order::{PathSets, order_mounts};
 use crate::plan::{MountError, MountOptions, MountPlan, Unenforced, UnenforcedReason};
 use crate::policy::Policy;
 use crate::protect::Protected;
+use crate::rules::PathRule;
 use crate::tree::{NodeKind, Tree, is_absent};
 
 /// Settings of the kernel, which are writable only if an entry names them.
@@ -58,6 +61,7 @@ impl Policy {
             searched: 0,
             unsearched: BTreeSet::new(),
             protected_roots: Vec::new(),
+            origins: Vec::new(),
         };
         let sealed = compiler.sealed_paths(&self.sealed)?;
         if self.has_no_file_rules() {
@@ -88,6 +92,7 @@ impl Policy {
             creation_rules: CreationRules::default(),
             sealed,
             unsearched: std::mem::take(&mut compiler.unsearched),
+            origins: std::mem::take(&mut compiler.origins),
         };
         let mut rules = compiler.creation_rules(self, &plan, &sets.writable, options.later)?;
         rules.add_zones(zones, &options.private);
@@ -122,6 +127,8 @@ pub(crate) struct MountCompiler<'t> {
     pub(crate) unsearched: BTreeSet<PathBuf>,
     /// Writable directories of the user, whose names are protected.
     pub(crate) protected_roots: Vec<PathBuf>,
+    /// Rules that reach a path whose name does not show that.
+    pub(crate) origins: Vec<Origin>,
 }
 
 impl MountCompiler<'_> {
@@ -144,6 +151,36 @@ impl MountCompiler<'_> {
             Ok(path) => Ok(Some(path)),
             Err(error) if is_absent(&error) => Ok(None),
             Err(source) => Err(MountError::Tree { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Records that a rule for `path` reaches another path.
+    pub(crate) fn record_origin(
+        &mut self,
+        target: &Path,
+        decision: Decision,
+        rule: Rule,
+        path: &Path,
+    ) {
+        let rule = if target == path {
+            rule
+        } else {
+            Rule::Linked { rule: Box::new(rule), from: path.to_owned() }
+        };
+        self.origins.push(Origin { target: target.to_owned(), decision, rule });
+    }
+
+    /// Records that an entry of a list reaches another path through a symlink.
+    pub(crate) fn record_link(
+        &mut self,
+        target: &Path,
+        list: &'static str,
+        entry: &PathRule,
+        path: &Path,
+    ) {
+        if target != path {
+            let rule = Rule::Listed { list, entry: entry.to_string() };
+            self.record_origin(target, Decision::of_list(list), rule, path);
         }
     }
 

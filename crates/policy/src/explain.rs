@@ -8,6 +8,7 @@ use crate::domain;
 use crate::git;
 use crate::mandatory;
 use crate::policy::Policy;
+use crate::remedy::Remedy;
 use crate::rules::{PathRule, depth, is_inside};
 
 /// Access to a path.
@@ -29,7 +30,19 @@ pub struct Verdict {
     /// The deciding rule.
     pub rule: Rule,
     /// Change of the settings that would allow the access, if there is one.
-    pub remedy: Option<String>,
+    pub remedy: Option<Remedy>,
+}
+
+impl Verdict {
+    /// Returns the decision of an engine that allows an access for a reason of its own.
+    pub fn allowed(rule: Rule) -> Self {
+        Self { allowed: true, rule, remedy: None }
+    }
+
+    /// Returns the decision of an engine that denies an access for a reason of its own.
+    pub fn denied(rule: Rule, remedy: Option<Remedy>) -> Self {
+        Self { allowed: false, rule, remedy }
+    }
 }
 
 /// Rule that decides about an access.
@@ -66,6 +79,24 @@ pub enum Rule {
         /// The protected name, such as `.git/hooks`.
         name: String,
     },
+    /// The configuration of a git repository names the path, so git would execute or read it.
+    NamedByGit,
+    /// The session has no network, whatever the settings say.
+    NoNetwork,
+    /// Each session has its own loopback interface, with its own servers.
+    OwnLoopback,
+    /// The engine closes the path on its tier, whatever the settings say.
+    Closed {
+        /// The closed path.
+        path: PathBuf,
+    },
+    /// A rule for another path, which leads to this one through symlinks.
+    Linked {
+        /// The rule.
+        rule: Box<Rule>,
+        /// The path that it is about.
+        from: PathBuf,
+    },
 }
 
 impl fmt::Display for Rule {
@@ -79,6 +110,31 @@ impl fmt::Display for Rule {
             Self::Unlisted { list } => write!(f, "no entry of {list} covers it"),
             Self::Listed { list, entry } => write!(f, "{list} has {entry}"),
             Self::Mandatory { name } => write!(f, "{name} is always protected from writing"),
+            Self::NamedByGit => {
+                f.write_str("the configuration of a git repository names it, so it is protected")
+            }
+            Self::NoNetwork => f.write_str("the session has no network"),
+            Self::OwnLoopback => f.write_str("each session has a loopback interface of its own"),
+            Self::Closed { path } => {
+                write!(f, "{} is closed by the engine `landlock`", path.display())
+            }
+            Self::Linked { rule, from } => write!(f, "{rule}, and {} leads to it", from.display()),
+        }
+    }
+}
+
+impl Rule {
+    /// Returns the change of the settings that lifts a rule against writing, if there is one.
+    pub(crate) fn remedy(&self) -> Option<Remedy> {
+        match self {
+            Self::Listed { list: "denyWrite", entry } => {
+                Some(Remedy::RemoveDenyWrite(entry.clone()))
+            }
+            Self::Mandatory { name } if name.starts_with(".git/config") => {
+                Some(Remedy::AllowGitConfig)
+            }
+            Self::Linked { rule, .. } => rule.remedy(),
+            _ => None,
         }
     }
 }
@@ -140,14 +196,13 @@ impl Policy {
             Some(Rule::Listed { list, entry })
         };
         if let Some(rule) = find("deniedDomains", &network.denied_domains) {
-            let remedy =
-                Some(format!("remove the entry that covers {host} from network.deniedDomains"));
+            let remedy = Some(Remedy::RemoveDeniedDomain(host.to_owned()));
             return Verdict { allowed: false, rule, remedy };
         }
         match find("allowedDomains", &network.allowed_domains) {
             Some(rule) => Verdict { allowed: true, rule, remedy: None },
             None => {
-                let remedy = Some(format!("add {host} to network.allowedDomains"));
+                let remedy = Some(Remedy::AllowDomain(host.to_owned()));
                 Verdict { allowed: false, rule: Rule::Unlisted { list: "allowedDomains" }, remedy }
             }
         }
@@ -173,7 +228,7 @@ impl Policy {
                 Verdict { allowed: true, rule: listed(list, rule), remedy: None }
             }
             (Some((_, rule)), _) => {
-                let remedy = Some(format!("add {} to filesystem.allowRead", path.display()));
+                let remedy = Some(Remedy::AllowRead(path.to_owned()));
                 Verdict { allowed: false, rule: listed("denyRead", rule), remedy }
             }
         }
@@ -181,26 +236,25 @@ impl Policy {
 
     fn explain_write(&self, path: &Path, private: Option<&PathBuf>) -> Verdict {
         if let Some((_, rule)) = most_specific(&self.deny_write, path) {
-            let remedy = Some(format!("remove {rule} from filesystem.denyWrite"));
-            return Verdict { allowed: false, rule: listed("denyWrite", rule), remedy };
+            let rule = listed("denyWrite", rule);
+            return Verdict { allowed: false, remedy: rule.remedy(), rule };
         }
         let opened = most_specific(&self.allow_write, path)
             .filter(|(at, _)| private.is_none_or(|private| *at > depth(private)))
             .filter(|(at, _)| *at > 0 || !path.starts_with(KERNEL_SETTINGS));
         let Some((root_at, root)) = opened else {
-            let remedy = Some(format!("add {} to filesystem.allowWrite", path.display()));
+            let remedy = Some(Remedy::AllowWrite(path.to_owned()));
             return Verdict { allowed: false, rule: Rule::Unlisted { list: "allowWrite" }, remedy };
         };
         if let Some(name) = self.protected_name(path) {
-            let is_config = name.starts_with(".git/config");
-            let remedy = is_config.then(|| "set filesystem.allowGitConfig".to_owned());
-            return Verdict { allowed: false, rule: Rule::Mandatory { name }, remedy };
+            let rule = Rule::Mandatory { name };
+            return Verdict { allowed: false, remedy: rule.remedy(), rule };
         }
         // An entry of `allowRead` inside a hidden path does not make the path writable again.
         if let Some((_, hidden)) =
             most_specific(&self.deny_read, path).filter(|(at, _)| *at > root_at)
         {
-            let remedy = Some(format!("add {} to filesystem.allowWrite", path.display()));
+            let remedy = Some(Remedy::AllowWrite(path.to_owned()));
             return Verdict { allowed: false, rule: listed("denyRead", hidden), remedy };
         }
         Verdict { allowed: true, rule: listed("allowWrite", root), remedy: None }

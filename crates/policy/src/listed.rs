@@ -35,7 +35,8 @@ impl MountCompiler<'_> {
                 // A command may have closed a directory above. No command opens it then.
                 match self.resolve(&path).ok().flatten() {
                     Some(canonical) => {
-                        found.push((rule, Route::to(self.tree, &path).links, canonical));
+                        let links = Route::to(self.tree, &path).links;
+                        found.push((rule, path, links, canonical));
                     }
                     None => self.report_unenforced(list, rule, UnenforcedReason::Absent),
                 }
@@ -43,15 +44,16 @@ impl MountCompiler<'_> {
         }
         // The directories of all rules count, in whatever order the rules are.
         let mut roots = writable.clone();
-        roots.extend(found.iter().map(|(_, _, canonical)| canonical.clone()));
+        roots.extend(found.iter().map(|(_, _, _, canonical)| canonical.clone()));
         let mut allowed = BTreeSet::new();
-        for (rule, links, canonical) in found {
+        for (rule, path, links, canonical) in found {
             let escapes = |root: &PathBuf| {
                 !canonical.starts_with(root) && links.iter().any(|link| is_inside(link, root))
             };
             if roots.iter().any(escapes) {
                 self.report_unenforced(list, rule, UnenforcedReason::EscapingSymlink);
             } else {
+                self.record_link(&canonical, list, rule, &path);
                 allowed.insert(canonical);
             }
         }
@@ -125,7 +127,9 @@ impl MountCompiler<'_> {
                     }
                     // A path that cannot be inspected is covered by a directory above it.
                     Err(error) => {
-                        found.insert(inspectable_above(self.tree, &route.end).ok_or(error)?);
+                        let above = inspectable_above(self.tree, &route.end).ok_or(error)?;
+                        self.record_link(&above, list, rule, &path);
+                        found.insert(above);
                         continue;
                     }
                 };
@@ -134,6 +138,7 @@ impl MountCompiler<'_> {
                         self.report_unenforced(list, rule, UnenforcedReason::NeededTarget);
                     }
                     Some(canonical) => {
+                        self.record_link(&canonical, list, rule, &path);
                         found.insert(canonical);
                     }
                     None if list == DENY_WRITE => {

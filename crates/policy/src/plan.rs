@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::creation::CreationRules;
 use crate::error::ErrorKind;
 use crate::explain::Access;
+use crate::on_disk::Origin;
 
 /// Mounts that an engine adds to those of the policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,6 +107,8 @@ pub struct MountPlan {
     /// Hidden or protected directories that no rule names: their content is unknown, because they
     /// cannot be listed.
     pub unsearched: BTreeSet<PathBuf>,
+    /// Rules that reach a path whose name does not show that.
+    pub(crate) origins: Vec<Origin>,
 }
 
 /// A rule that a mount plan does not enforce.

@@ -5,14 +5,27 @@ use std::path::{Path, PathBuf};
 
 use crate::compile::MountCompiler;
 use crate::creation::{Zone, ZoneKind};
+use crate::explain::Rule;
 use crate::git::{self, Role};
 use crate::git_leads::{Lead, LeadSearch};
 use crate::links::{Route, is_above_any};
 use crate::mandatory;
+use crate::on_disk::Decision;
 use crate::plan::{MountError, UnenforcedReason};
 use crate::policy::Policy;
 use crate::repositories::{Found, RepositorySearch, is_kernel_tree};
 use crate::tree::{NodeKind, inspectable_above};
+
+/// Reason for which a path is protected.
+#[derive(Clone, Copy)]
+enum Reason<'r> {
+    /// Its name, below this writable directory.
+    Name(&'r Path),
+    /// It belongs to a git directory.
+    Repository,
+    /// The configuration of a repository names it.
+    NamedByGit,
+}
 
 /// Canonical paths that stay as they are.
 #[derive(Debug, Default)]
@@ -95,7 +108,9 @@ impl MountCompiler<'_> {
         let absent = top_level.iter().filter(|name| !names.contains(name));
         self.absent.read_only.extend(absent.cloned());
         for name in &found.names {
-            if !self.protect_existing(name, protected)? && top_level.contains(name) {
+            if !self.protect_existing(name, Reason::Name(root), protected)?
+                && top_level.contains(name)
+            {
                 self.absent.read_only_or_link.insert(name.clone());
             }
         }
@@ -137,7 +152,7 @@ impl MountCompiler<'_> {
         protected.zones.push(Zone { dir: git_dir.to_owned(), kind: ZoneKind::GitDirectory });
         for name in git::PROTECTED {
             if name.role != Role::Config || !policy.allows_git_config() {
-                self.protect(&git_dir.join(name.path), protected)?;
+                self.protect(&git_dir.join(name.path), Reason::Repository, protected)?;
             }
         }
         for container in git::CONTAINERS {
@@ -147,7 +162,7 @@ impl MountCompiler<'_> {
                     protected.anchored.insert(container.clone());
                     protected.zones.push(Zone { dir: container, kind: ZoneKind::GitContainer });
                 }
-                _ => self.protect(&container, protected)?,
+                _ => self.protect(&container, Reason::Repository, protected)?,
             }
         }
         Ok(())
@@ -179,12 +194,14 @@ impl MountCompiler<'_> {
     }
 
     /// Protects a path, also if it does not exist.
-    pub(crate) fn protect(
+    fn protect(
         &mut self,
         path: &Path,
+        reason: Reason<'_>,
         protected: &mut Protected,
     ) -> Result<(), MountError> {
-        if !self.protect_existing(path, protected)? {
+        if !self.protect_existing(path, reason, protected)? {
+            self.record_protection(path, path, reason);
             self.absent.read_only_or_link.insert(path.to_owned());
         }
         Ok(())
@@ -212,10 +229,12 @@ impl MountCompiler<'_> {
             Lead::Template => git::PROTECTED.iter().map(|name| name.path).collect(),
         };
         if names.is_empty() || !is_above_any(target, kept) {
-            return self.protect(path, protected);
+            return self.protect(path, Reason::NamedByGit, protected);
         }
         protected.links.extend(Route::to(self.tree, path).links);
-        names.into_iter().try_for_each(|name| self.protect(&target.join(name), protected))
+        names
+            .into_iter()
+            .try_for_each(|name| self.protect(&target.join(name), Reason::NamedByGit, protected))
     }
 
     /// Protects a path if it exists, or a directory above if that is unknown. Protects the symlinks
@@ -223,6 +242,7 @@ impl MountCompiler<'_> {
     fn protect_existing(
         &mut self,
         path: &Path,
+        reason: Reason<'_>,
         protected: &mut Protected,
     ) -> Result<bool, MountError> {
         let route = Route::to(self.tree, path);
@@ -236,8 +256,8 @@ impl MountCompiler<'_> {
             Ok(found) => found,
             Err(_) if is_chosen && !is_kept(&route.end) => {
                 protected.links.extend(route.links);
-                let reason = UnenforcedReason::Unreachable;
-                self.report_unenforced("allowWrite", &path.display(), reason);
+                let problem = UnenforcedReason::Unreachable;
+                self.report_unenforced("allowWrite", &path.display(), problem);
                 return Ok(true);
             }
             Err(error) => Some(inspectable_above(self.tree, &route.end).ok_or(error)?),
@@ -245,11 +265,39 @@ impl MountCompiler<'_> {
         protected.links.extend(route.links);
         let Some(found) = found else { return Ok(false) };
         if is_chosen && (is_above_any(&found, &protected.kept) || is_kernel_tree(&found)) {
-            let reason = UnenforcedReason::NeededTarget;
-            self.report_unenforced("allowWrite", &path.display(), reason);
+            let problem = UnenforcedReason::NeededTarget;
+            self.report_unenforced("allowWrite", &path.display(), problem);
         } else {
+            self.record_protection(&found, path, reason);
             protected.paths.insert(found);
         }
         Ok(true)
     }
+
+    /// Records that the protection of `path` reaches `target`, unless the names show that.
+    fn record_protection(&mut self, target: &Path, path: &Path, reason: Reason<'_>) {
+        let is_shown = match reason {
+            Reason::Name(_) => true,
+            Reason::Repository => path.iter().any(|name| name == git::GIT),
+            Reason::NamedByGit => false,
+        };
+        if target == path && is_shown {
+            return;
+        }
+        let rule = match reason {
+            Reason::Name(root) => Rule::Mandatory { name: mandatory_name(root, path) },
+            Reason::Repository => Rule::Mandatory { name: path.display().to_string() },
+            Reason::NamedByGit => Rule::NamedByGit,
+        };
+        self.record_origin(target, Decision::DeniesWriting, rule, path);
+    }
+}
+
+/// Returns the protected name at `path`, a path below `root`.
+fn mandatory_name(root: &Path, path: &Path) -> String {
+    let known = mandatory::names().find(|name| path.ends_with(name));
+    known.map_or_else(
+        || path.strip_prefix(root).unwrap_or(path).display().to_string(),
+        str::to_owned,
+    )
 }

@@ -33,10 +33,18 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// Reads `text` below `base`, a literal path.
+    /// Reads `text` below `base`, a literal path. Resolves `.` and `..` lexically.
     fn new(base: &Path, text: &str) -> Self {
+        let (mut base, mut components) = (base.to_owned(), Vec::new());
+        for part in text.split('/') {
+            match part {
+                "" | "." => {}
+                ".." if components.pop().is_none() => drop(base.pop()),
+                ".." => {}
+                part => components.push(part),
+            }
+        }
         let escaped = base.iter().skip(1).map(literal).collect::<Vec<_>>();
-        let components: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
         let is_ambiguous = |part: &str| !glob::component(part.as_bytes(), part.as_bytes());
         let ambiguous =
             components.iter().enumerate().filter(|(_, part)| is_ambiguous(part)).map(|(at, _)| at);
@@ -50,7 +58,8 @@ impl Pattern {
         });
         let readings = readings.collect();
         let base = base.to_string_lossy();
-        Self { text: format!("{}{text}", base.trim_end_matches('/')), readings }
+        let text = format!("{}/{}", base.trim_end_matches('/'), components.join("/"));
+        Self { text, readings }
     }
 
     /// Returns the readings, absolute patterns of which one must match.
@@ -252,6 +261,13 @@ mod tests {
         check("/w/p[1]/q[2]", "/h", "/w/p[1]/q[2]", Some("/w/p[1]/q[2]"));
         check("/w/p[1]/q[2]", "/h", "/w/p1/q[2]", None);
         check("/w/a*", "/h", "/w/a*", Some("/w/a*"));
+    }
+
+    #[test]
+    fn a_pattern_has_no_dots_that_no_path_has() {
+        check("/w/./a/../*.txt", "/h", "/w/b.txt", Some("/w/b.txt"));
+        check("~/../*.pem", "/home/ann", "/home/a.pem", Some("/home/a.pem"));
+        check("/../w*", "/h", "/w1", Some("/w1"));
     }
 
     #[test]

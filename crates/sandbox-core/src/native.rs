@@ -52,6 +52,7 @@ mod support;
 mod temporary;
 mod terminal;
 mod tree;
+mod verdict;
 #[path = "../init/wire.rs"]
 #[expect(unreachable_pub, reason = "the file is compiled into the init program too")]
 mod wire;

@@ -13,8 +13,10 @@ use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandb
 use skill_store::InstalledSkill;
 
 use super::SessionSettings;
-use crate::denials::{self, Denial, Reason};
+use crate::denials::{self, Denial, Judge, Reason};
 use crate::environment::Environment;
+use crate::hints::{self, Connections};
+use crate::remedies::remedy_option;
 use crate::sharing::Gate;
 use crate::tool_error::ToolError;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, Turn, Workspace};
@@ -260,32 +262,42 @@ impl LocalSession {
 
     /// Returns the rule that denies access to a path, if there is one.
     pub(crate) fn denial_reason(&self, path: &Path, access: Access) -> Option<Reason> {
-        let Verdict { allowed, rule, remedy, .. } = self.policy.explain(path, access);
-        // The sandbox also protects files that it found on disk, such as the repository of a
-        // worktree.
-        let is_mounted = self.sandbox().allows(path, access);
-        match (allowed, is_mounted) {
-            (true, true) => None,
-            (true, false) => Some(Reason {
-                rule: "it was protected when the session was opened".to_owned(),
-                remedy: None,
-            }),
-            (false, _) => Some(Reason { rule: rule.to_string(), remedy }),
-        }
+        let sandbox = self.sandbox();
+        let Verdict { allowed, rule, remedy, .. } = sandbox.explain(path, access);
+        let shows = |path: &Path| sandbox.allows(path, Access::Read);
+        let remedy = || remedy.and_then(|remedy| remedy_option(&remedy, shows));
+        (!allowed).then(|| Reason { rule: rule.to_string(), remedy: remedy() })
     }
 
     /// Explains the failures on a command's standard error that the policy caused.
-    pub(crate) fn explain_stderr(&self, stderr: &str) -> Vec<Denial> {
-        let sandbox = self.sandbox();
-        let path = |path: &Path, access| {
-            // A private directory replaces one that the policy denies, so the kernel decides.
-            if sandbox.allows(path, access) { None } else { self.denial_reason(path, access) }
+    pub(crate) fn explain_stderr(&self, stderr: &str, command: &str) -> Vec<Denial> {
+        denials::find(stderr, command, self.dir(), self)
+    }
+
+    /// Returns a hint about a failure that no rule of the policy explains.
+    pub(crate) fn hint(&self, stderr: &str, denied: &[Denial]) -> Option<String> {
+        let is_connection = |denial: &Denial| denial.access == "connect";
+        let connections = if denied.iter().any(is_connection) {
+            Connections::Explained
+        } else {
+            Connections::Unexplained
         };
-        let host = |name: &str| {
-            let Verdict { allowed, rule, remedy, .. } = self.policy.explain_host(name, None);
-            (!allowed).then(|| Reason { rule: rule.to_string(), remedy })
-        };
-        denials::find(stderr, self.dir(), path, host)
+        hints::find(stderr, &self.settings.tier, connections)
+    }
+}
+
+impl Judge for LocalSession {
+    fn path(&self, path: &Path, access: Access) -> Option<Reason> {
+        self.denial_reason(path, access)
+    }
+
+    fn protected_inside(&self, dir: &Path) -> Option<PathBuf> {
+        self.sandbox().protected_inside(dir)
+    }
+
+    fn host(&self, name: &str) -> Option<Reason> {
+        let Verdict { allowed, rule, .. } = NativeSandbox::explain_host(&self.settings.tier, name);
+        (!allowed).then(|| Reason { rule: rule.to_string(), remedy: None })
     }
 }
 

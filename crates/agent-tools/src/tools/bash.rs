@@ -15,7 +15,6 @@ use super::definition::{Definition, object_schema, parse, to_json};
 use crate::denials;
 use crate::output::{MirrorNotes, for_display};
 use crate::printable::Printable;
-use crate::privileges;
 use crate::session::{LocalSession, Session};
 use crate::sharing::Bash;
 use crate::tool_error::ToolError;
@@ -191,7 +190,7 @@ impl LocalSession {
         };
         let stdout = for_display("stdout", &ran.stdout);
         let mut stderr = for_display("stderr", &ran.stderr);
-        let mut denied = self.explain_stderr(&stderr);
+        let mut denied = self.explain_stderr(&stderr, &call.command);
         denied.extend(ran.quarantined.iter().map(|quarantined| {
             let reason = self.denial_reason(&quarantined.path, Access::Write);
             denials::from_quarantined(quarantined, reason)
@@ -206,7 +205,7 @@ impl LocalSession {
         output.exit_code = ran.exit_code();
         output.timed_out = ran.status == CommandStatus::TimedOut;
         output.limit_reached = ran.limit_reached().and_then(limit_key);
-        output.hint = privileges::hint(&output.stderr);
+        output.hint = self.hint(&output.stderr, &denied);
         output.denied = denied;
         output.killed = ran.killed;
         output.killed.truncate(MAX_KILLED);

@@ -28,7 +28,8 @@ impl PathEntry {
     #[must_use]
     pub fn relative_to(&self, dir: &Path) -> Self {
         match self {
-            Self::Pattern(text) if text.starts_with(['/', '~']) => self.clone(),
+            Self::Pattern(text) if text == "~" || text.starts_with("~/") => self.clone(),
+            Self::Pattern(text) if text.starts_with('/') => self.clone(),
             Self::Pattern(text) if is_glob(text) => {
                 let names = dir.iter().skip(1).map(|name| {
                     let escaped = String::from_utf8_lossy(&literal(name)).into_owned();
@@ -164,6 +165,7 @@ mod tests {
         assert_eq!(absolute("*.c".into()), PathEntry::from("/w[[]1]/*.c"));
         assert_eq!(absolute("/x/*".into()), PathEntry::from("/x/*"));
         assert_eq!(absolute("~/x".into()), PathEntry::from("~/x"));
+        assert_eq!(absolute("~ann".into()), PathEntry::from(Path::new("/w[1]/~ann")));
         assert_eq!(absolute(Path::new("a*").into()), PathEntry::from(Path::new("/w[1]/a*")));
     }
 

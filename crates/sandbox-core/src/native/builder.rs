@@ -18,6 +18,7 @@ use super::refresh::CompiledPolicy;
 use super::support;
 use super::temporary::TemporaryDir;
 use super::tree::{HostTree, compile};
+use super::verdict::CLOSED;
 use crate::sandbox::{Limits, Tier, Weakness};
 
 /// The maximum number of times that a policy is compiled, if the host removes files meanwhile.
@@ -141,23 +142,11 @@ impl NativeSandboxBuilder {
         let temporary =
             TemporaryDir::new().map_err(host_error("create a directory for temporary files"))?;
         let temporary_dir = temporary.path().to_owned();
-        let later = if accepted.contains(&Weakness::InnerRules) {
-            LaterFiles::Covered
-        } else {
-            LaterFiles::Denied
-        };
+        let later = later_files(accepted);
         let mut mounts = compile(policy, Vec::new(), later)?;
         let own = MountOp::Bind { path: temporary_dir.clone(), access: BindAccess::ReadWrite };
         mounts.ops.push(own);
-        let closed = ["/proc", "/dev"].map(Path::new);
-        let list = mounts
-            .allow_list(&HostTree, &closed)
-            .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
-        if list.uncovered.iter().any(|path| mounts.sealed.contains(path)) {
-            let what = "a writable directory contains a path that must stay hidden";
-            return Err(OpenError::UnsupportedPolicy { what });
-        }
-        check_inner_rules(&list, &mounts, later)?;
+        let list = allow_list(&mounts, accepted)?;
         let attributes = Attributes::of(accepted);
         let veto = cgroup::is_open_to_commands(&mounts)
             .then_some("the policy lets commands write to control groups");
@@ -189,18 +178,31 @@ fn is_vanished_target(error: &OpenError) -> bool {
     step.starts_with("mount ") && source.kind() == io::ErrorKind::NotFound
 }
 
-/// Returns an error if the policy has a rule inside a writable directory and the caller does not
-/// accept that it is not enforced.
-fn check_inner_rules(
-    list: &AllowList,
-    mounts: &MountPlan,
-    later: LaterFiles,
-) -> Result<(), OpenError> {
-    let uncovered = list.uncovered.iter().find(|path| inner::is_rule(mounts, path));
-    let Some(path) = uncovered.filter(|_| later == LaterFiles::Denied) else { return Ok(()) };
-    let what =
-        format!("{} lies in a writable directory, and would not be protected", path.display());
-    Err(OpenError::WeaknessNotAccepted { what, weakness: Weakness::InnerRules })
+/// Returns what becomes of files that the Landlock tier cannot cover when a command creates them.
+pub(super) fn later_files(accepted: &[Weakness]) -> LaterFiles {
+    if accepted.contains(&Weakness::InnerRules) { LaterFiles::Covered } else { LaterFiles::Denied }
+}
+
+/// Returns the list that gives the access of a plan, or an error if the list leaves a path open and
+/// the caller does not accept that.
+pub(super) fn allow_list(plan: &MountPlan, accepted: &[Weakness]) -> Result<AllowList, OpenError> {
+    let list = plan
+        .allow_list(&HostTree, &CLOSED.map(Path::new))
+        .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
+    if list.uncovered.iter().any(|path| plan.sealed.contains(path)) {
+        let what = "a writable directory contains a path that must stay hidden";
+        return Err(OpenError::UnsupportedPolicy { what });
+    }
+    let weakness = Weakness::InnerRules;
+    let mut uncovered = list.uncovered.iter().filter(|path| inner::is_rule(plan, path));
+    match uncovered.next() {
+        Some(path) if !accepted.contains(&weakness) => {
+            let path = path.display();
+            let what = format!("{path} lies in a writable directory, and would not be protected");
+            Err(OpenError::WeaknessNotAccepted { what, weakness })
+        }
+        _ => Ok(list),
+    }
 }
 
 /// Returns an error if the kernel does not confine signals and the caller does not accept that.

@@ -84,8 +84,11 @@ impl NativeSandbox {
     ///
     /// The answer does not include file permissions, because no system call is made.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
-        let plan = self.mounts.plan();
-        plan.allows(path, access) && (access == Access::Read || !plan.creation_rules.denies(path))
+        self.mounts.plan().permits(path, access)
+    }
+
+    pub(super) fn mounts(&self) -> &Mounts {
+        &self.mounts
     }
 
     /// Returns a string that runs a command in this sandbox when any shell of this user on this

@@ -61,10 +61,10 @@ pub(super) fn encode_additions(ops: &[MountOp], rules: &CreationRules) -> Vec<u8
 }
 
 /// Stateless devices that every command may use on the Landlock tier.
-const DEVICES: [&str; 6] =
+pub(super) const DEVICES: [&str; 6] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 /// Facts about the whole machine that every command may read on the Landlock tier.
-const FACTS: [&str; 9] = [
+pub(super) const FACTS: [&str; 9] = [
     "/proc/cpuinfo",
     "/proc/filesystems",
     "/proc/loadavg",

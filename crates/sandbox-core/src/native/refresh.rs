@@ -95,6 +95,14 @@ impl Mounts {
         }
     }
 
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(super) fn has_namespaces(&self) -> bool {
+        self.has_namespaces
+    }
+
     /// Returns the current plan.
     pub(super) fn plan(&self) -> Arc<MountPlan> {
         Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))

@@ -2,7 +2,7 @@
 //! the policy allows.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use policy::{Access, PathEntry, Policy, Rule, SandboxRuntimeConfig};
@@ -20,10 +20,11 @@ use testkit::skipped;
 const CASES: usize = 120;
 const CONTENT: &str = "content";
 
-/// Files and rules: lists of paths below the root of the tree.
+/// Files, symlinks with their targets, and rules: lists of paths below the root of the tree.
 #[derive(Clone, Debug)]
 struct Case {
     files: Vec<String>,
+    links: Vec<(String, String)>,
     lists: [Vec<String>; 4],
 }
 
@@ -53,17 +54,20 @@ fn is_pattern(rule: &Path) -> bool {
 fn case() -> impl Strategy<Value = Case> {
     let list = || prop::collection::vec(rule(), 0..4);
     let lists = (list(), list(), prop::collection::vec(rule(), 1..4), list());
-    (prop::collection::vec(path(), 3..14), lists).prop_map(
-        |(files, (hidden, shown, writable, protected))| Case {
+    let links = prop::collection::vec((path(), path()), 0..4);
+    (prop::collection::vec(path(), 3..14), links, lists).prop_map(
+        |(files, links, (hidden, shown, writable, protected))| Case {
             files,
+            links,
             lists: [hidden, shown, writable, protected],
         },
     )
 }
 
 impl Case {
-    /// Creates the files, except paths below another file. Paths of rules exist; patterns may match
-    /// nothing.
+    /// Creates the files, except paths below another file, and the symlinks to them and to
+    /// directories. Returns the files, also by their paths through symlinks. Paths of rules exist;
+    /// patterns may match nothing.
     fn create(&self, root: &Path) -> (Vec<PathBuf>, SandboxRuntimeConfig) {
         let mut created = Vec::new();
         for file in &self.files {
@@ -72,6 +76,16 @@ impl Case {
                 fs::write(&path, CONTENT).unwrap();
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
                 created.push(path);
+            }
+        }
+        // A link that another one replaces leads nowhere.
+        for (link, target) in &self.links {
+            let (link, target) = (root.join(link), root.join(target));
+            if target.exists() && link.parent().unwrap().is_dir() && !link.exists() {
+                let _ = symlink(&target, &link);
+                let inside = created.iter().filter_map(|file| file.strip_prefix(&target).ok());
+                let through = inside.map(|rest| link.join(rest)).filter(|path| path.is_file());
+                created.extend(through.collect::<Vec<_>>());
             }
         }
         let rules = |list: &[String]| -> Vec<PathEntry> {
@@ -127,7 +141,7 @@ async fn commands_can_access_exactly_the_allowed_paths() {
             .iter()
             .map(|file| {
                 let letter_if = |access, letter| {
-                    if policy.explain(file, access).allowed { letter } else { "-" }
+                    if sandbox.explain(file, access).allowed { letter } else { "-" }
                 };
                 format!("{}{}", letter_if(Access::Read, "r"), letter_if(Access::Write, "w"))
             })
@@ -141,8 +155,9 @@ async fn commands_can_access_exactly_the_allowed_paths() {
             listed.filesystem.allow_write = policy.config().filesystem.allow_write.clone();
             let listed = Policy::from_config(listed, Path::new("/nonexistent")).unwrap();
             let is_writable = |file: &Path| {
-                let rule = listed.explain(file, Access::Write).rule;
-                !matches!(rule, Rule::Unlisted { .. })
+                let tier = Tier::Namespaces;
+                let verdict = NativeSandbox::explain_policy(&listed, &tier, file, Access::Write);
+                !matches!(verdict.unwrap().rule, Rule::Unlisted { .. })
             };
             for ((file, expected), found) in files.iter().zip(&mut enforced).zip(&found) {
                 if is_writable(file) && found.starts_with('r') {
@@ -150,20 +165,16 @@ async fn commands_can_access_exactly_the_allowed_paths() {
                 }
             }
         }
-        assert_eq!(found, enforced, "case {number}: {names:?} under {:?}", case.lists);
-        assert_eq!(quarantined, [], "case {number}: {names:?} under {:?}", case.lists);
-        let by_mounts = |file: &PathBuf| {
-            (sandbox.allows(file, Access::Read), sandbox.allows(file, Access::Write))
-        };
-        let mounted: Vec<(bool, bool)> = files.iter().map(by_mounts).collect();
-        let explained =
-            expected.iter().map(|verdict| (verdict.starts_with('r'), verdict.ends_with('w')));
-        assert_eq!(
-            mounted,
-            explained.collect::<Vec<_>>(),
-            "case {number}: {names:?} under {:?}",
-            case.lists
-        );
+        assert_eq!(found, enforced, "case {number}: {names:?} in {case:?}");
+        assert_eq!(quarantined, [], "case {number}: {names:?} in {case:?}");
+        // The mounts decide about canonical paths.
+        for (file, expected) in files.iter().zip(&expected) {
+            if file.canonicalize().unwrap() == *file {
+                let mounted = [Access::Read, Access::Write].map(|it| sandbox.allows(file, it));
+                let explained = [expected.starts_with('r'), expected.ends_with('w')];
+                assert_eq!(mounted, explained, "case {number}: {} in {case:?}", file.display());
+            }
+        }
         // Hidden files are unchanged.
         assert!(files.iter().all(|file| fs::read_to_string(file).unwrap() == CONTENT));
         seen.extend(found);
@@ -173,5 +184,87 @@ async fn commands_can_access_exactly_the_allowed_paths() {
     if repetitions(CASES) == CASES {
         let seen: Vec<_> = seen.iter().map(String::as_str).collect();
         assert_eq!(seen, ["--", "r-", "rw"], "every answer occurred");
+    }
+}
+
+/// Creates files that rules reach through symlinks, and repositories that lead git elsewhere.
+const TREE: &str = r#"
+    mkdir -p hidden/open away/sub other/inner w/ro w/dotfiles w/settings w/repo/.husky w/repo/lib
+    mkdir -p w/b.git/objects w/b.git/refs w/b.git/hooks w/repo/.git/objects w/repo/.git/refs
+    ln -s hidden hidden-link; ln -s hidden/open open-link; ln -s away away-link; ln -s other o
+    ln -s ro w/ro-link; ln -s nowhere w/dangling; ln -s ../hidden w/out; ln -s absent w/.zshrc
+    ln -s dotfiles/bashrc w/.bashrc; ln -s settings w/.vscode; ln -s ../w w/self
+    for file in hidden/f hidden/open/f away/f away/sub/f other/inner/f w/f w/ro/f \
+        w/dotfiles/bashrc w/settings/f w/repo/.husky/pre-commit w/repo/lib/f w/repo/extra \
+        w/b.git/config w/b.git/HEAD w/b.git/hooks/h w/b.git/objects/o w/repo/.git/HEAD
+    do printf content > "$file"; done
+    printf '[core]\n\thooksPath = .husky\n[include]\n\tpath = ../extra\n\tpath = ../later\n' \
+        > w/repo/.git/config
+    chmod -R a+rwX ."#;
+
+/// Paths of that tree. Some do not exist.
+const PLACES: &str = "hidden/f hidden/open/f hidden-link/f open-link/f away/f away-link/f \
+    away-link/sub/f other/inner/f o/inner/f w/f w/ro/f w/ro-link/f w/ro/new w/nowhere w/dangling \
+    w/out/f w/absent w/.zshrc w/.bashrc w/dotfiles/bashrc w/dotfiles/new w/.vscode/f \
+    w/settings/f w/settings/new w/self/f w/self/.profile w/repo/.husky/pre-commit \
+    w/repo/.husky/new w/repo/extra w/repo/later w/repo/lib/f w/repo/new w/b.git/config \
+    w/b.git/hooks/h w/b.git/hooks/new w/b.git/objects/o w/new away/new \
+    w/repo/.git/hooks/new";
+
+#[tokio::test]
+async fn explain_agrees_with_the_kernel_about_symlinks_and_about_where_git_leads() {
+    let Some(temporary) = directory_in_sight() else {
+        return skipped("explanations of links", NO_DIRECTORY_IN_SIGHT);
+    };
+    if without_namespaces() {
+        return;
+    }
+    let root = temporary.path().canonicalize().unwrap();
+    let made = std::process::Command::new("bash").args(["-c", TREE]).current_dir(&root).output();
+    assert!(made.unwrap().stderr.is_empty());
+    let entries = |list: &[&str]| -> Vec<PathEntry> {
+        list.iter().map(|path| root.join(path).to_str().unwrap().into()).collect()
+    };
+    let mut config = SandboxRuntimeConfig::default();
+    config.filesystem.deny_read = entries(&["hidden-link", "o/inner"]);
+    config.filesystem.allow_read = Some(entries(&["open-link"]));
+    config.filesystem.allow_write = entries(&["w", "away-link"]);
+    config.filesystem.deny_write = entries(&["w/ro-link", "w/dangling", "away-link/sub"]);
+    let policy = Policy::from_config(config, &root).unwrap();
+    let sandbox = NativeSandbox::builder(&policy, "/usr").open().unwrap();
+    let places: Vec<(&str, PathBuf)> =
+        PLACES.split_whitespace().map(|place| (place, root.join(place))).collect();
+    let (mut expected, mut denied) = (Vec::new(), Vec::new());
+    for (place, path) in &places {
+        let explained = [(Access::Read, 'r'), (Access::Write, 'w')].map(|(access, letter)| {
+            let verdict = sandbox.explain(path, access);
+            let before = NativeSandbox::explain_policy(&policy, &Tier::Namespaces, path, access);
+            assert_eq!(before.unwrap(), verdict, "{place}");
+            if !verdict.allowed {
+                denied.push(format!("{place}: {}", verdict.rule));
+            }
+            // A file that does not exist cannot be read.
+            let is_possible = verdict.allowed && (access == Access::Write || path.exists());
+            if is_possible { letter } else { '-' }
+        });
+        expected.push(explained.iter().collect::<String>());
+    }
+    let paths: Vec<PathBuf> = places.iter().map(|(_, path)| path.clone()).collect();
+    let (found, _) = check(&sandbox, &paths).await;
+    let answers = places.iter().zip(expected.iter().zip(&found));
+    let wrong: Vec<_> = answers.filter(|(_, (expected, found))| expected != found).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert_eq!(found.len(), places.len());
+    sandbox.close().await;
+    let denied = denied.join("\n").replace(root.to_str().unwrap(), "ROOT");
+    for reason in [
+        "hidden/f: denyRead has ROOT/hidden-link, and ROOT/hidden-link leads to it",
+        "w/ro/f: denyWrite has ROOT/w/ro-link, and ROOT/w/ro-link leads to it",
+        "w/dotfiles/bashrc: .bashrc is always protected from writing, and ROOT/w/.bashrc leads",
+        "w/repo/.husky/new: the configuration of a git repository names it, so it is protected",
+        "w/repo/later: the configuration of a git repository names it, so it is protected",
+        "w/b.git/hooks/h: ROOT/w/b.git/hooks is always protected from writing",
+    ] {
+        assert!(denied.contains(reason), "{reason}\n{denied}");
     }
 }

@@ -1,20 +1,57 @@
-//! Files of sandbox-runtime settings.
+//! Files of sandbox-runtime settings, and the policies that they are for one command.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use agent_tools::policy::SandboxRuntimeConfig;
+use agent_tools::Home;
+use agent_tools::policy::{Access, PathEntry, Policy, SandboxRuntimeConfig};
 
 use crate::failure::Failure;
 
-/// Reads settings from a file. An error names the file.
+/// Reads settings from a file. Relative paths begin in the working directory, as under srt. An
+/// error names the file.
 pub(crate) fn read(file: &Path) -> Result<SandboxRuntimeConfig, Failure> {
-    let fail = |error: &(dyn std::error::Error + 'static)| {
-        Failure::not_run_text(format!(
-            "settings {}: {}",
-            file.display(),
-            agent_tools::with_causes(error)
-        ))
-    };
-    let text = std::fs::read_to_string(file).map_err(|error| fail(&error))?;
-    SandboxRuntimeConfig::from_json(&text).map_err(|error| fail(&error))
+    let fail =
+        |problem: String| Failure::not_run_text(format!("settings {}: {problem}", file.display()));
+    let with_causes =
+        |error: &(dyn std::error::Error + 'static)| fail(agent_tools::with_causes(error));
+    let text = std::fs::read_to_string(file).map_err(|error| with_causes(&error))?;
+    let mut config = SandboxRuntimeConfig::from_json(&text).map_err(|error| with_causes(&error))?;
+    let cwd = std::env::current_dir().map_err(Failure::not_run)?;
+    let files = &mut config.filesystem;
+    let lists = [&mut files.deny_read, &mut files.allow_write, &mut files.deny_write];
+    for entry in lists.into_iter().chain(files.allow_read.as_mut()).flatten() {
+        let absolute = entry.relative_to(&cwd);
+        // The text of a pattern cannot hold the bytes of such a directory.
+        if absolute != *entry && matches!(absolute, PathEntry::Pattern(_)) && cwd.to_str().is_none()
+        {
+            let cwd = cwd.display();
+            return Err(fail(format!("the pattern {entry} begins in {cwd}, which is not UTF-8")));
+        }
+        *entry = absolute;
+    }
+    Ok(config)
+}
+
+/// Returns the home directory, in which `~` of settings begins.
+pub(crate) fn home() -> PathBuf {
+    std::env::home_dir().unwrap_or_else(|| PathBuf::from("/nonexistent"))
+}
+
+/// Returns the policy of one command without a session. The working directory is readable unless a
+/// rule denies that. The state of sessions is hidden, because a command that reads the token of a
+/// session could call its tools.
+pub(crate) fn policy_of_command(
+    config: SandboxRuntimeConfig,
+    cwd: &Path,
+    sessions: Option<&Home>,
+) -> Result<Policy, Failure> {
+    let mut policy = Policy::from_config(config, &home()).map_err(Failure::not_run)?;
+    if policy.explain(cwd, Access::Read).allowed {
+        // A private /tmp would hide a working directory below /tmp.
+        let mut config = policy.config().clone();
+        config.filesystem.allow_read.get_or_insert_default().push(cwd.into());
+        policy = Policy::from_config(config, &home()).map_err(Failure::not_run)?;
+    }
+    let state = sessions.and_then(|home| home.state_root().canonicalize().ok());
+    Ok(state.into_iter().fold(policy, |policy, state| policy.seal(&state)))
 }

@@ -46,7 +46,8 @@ pub struct BashOutput {
     /// Names of the processes that outlived the command's shell and were killed, at most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub killed: Vec<String>,
-    /// The reason why a program failed that needs root or the package manager of the system.
+    /// The reason for a failure that no rule of the policy explains: no root, no privileges, no
+    /// network, or a gap of the Landlock tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Failures on standard error that the policy explains, at most 5, and quarantined paths.

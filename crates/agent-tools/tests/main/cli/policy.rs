@@ -52,7 +52,8 @@ fn explain_names_the_rule_that_decides() {
     assert!(text.contains(&format!("write: {own}")), "{text}");
     let text = cli.run(&["--engine", "landlock", "policy", "explain", "/tmp/x"]).ok().stdout;
     assert!(text.contains("read: denied: denyRead has /tmp"), "{text}");
-    assert!(explain("example.com:443").contains("connect: denied: no entry of allowedDomains"));
+    assert!(explain("example.com:443").contains("connect: denied: the session has no network\n"));
+    assert!(explain("localhost:80").contains("connect: allowed: each session has a loopback"));
     let json = cli.run(&["--json", "policy", "explain", "/etc/shadow"]).ok().json();
     assert_eq!(
         (&json["verdicts"][1]["access"], &json["verdicts"][1]["allowed"]),
@@ -61,4 +62,101 @@ fn explain_names_the_rule_that_decides() {
     for bad in ["http://x", "x:y", "a b"] {
         assert_eq!(cli.run(&["policy", "explain", bad]).code, 2, "{bad}");
     }
+}
+
+/// Settings with these lists of `filesystem`, and these keys of `network`.
+fn settings(filesystem: &str, network: &str) -> String {
+    format!(r#"{{"network":{{"deniedDomains":[],{network}}},"filesystem":{{{filesystem}}}}}"#)
+}
+
+const CLOSED: &str = r#""allowedDomains":[]"#;
+const LISTS: &str = r#""denyRead":[],"allowWrite":["."],"denyWrite":[]"#;
+
+#[test]
+fn check_refuses_what_a_sandbox_refuses_with_the_same_reason() {
+    let cli = Cli::new();
+    let native = [
+        (settings(LISTS, CLOSED), true),
+        (settings(&LISTS.replace("[]", "[\"/etc/a[b\"]"), CLOSED), true),
+        (settings(&LISTS.replace("[]", "[\"/a[b\"]"), CLOSED), false),
+        (settings(&LISTS.replace("[]", "[\"/**/*.pem\"]"), CLOSED), false),
+        (settings(LISTS, r#""allowedDomains":["example.com"]"#), false),
+        (settings(&LISTS.replace("[]", "[\"~ann/x\", \"rel/*\"]"), CLOSED), true),
+        (settings(&LISTS.replace("[]", "[\"a\\u0000\"]"), CLOSED), false),
+        (settings(LISTS, CLOSED).replace("}}", "},\"credentials\":{}}"), false),
+        (settings(LISTS, r#""allowedDomains":[],"allowAllUnixSockets":true"#), true),
+    ];
+    for (text, is_valid) in native {
+        check_agrees(&cli, "native", &text, is_valid);
+    }
+    let landlock = [
+        (settings(LISTS, CLOSED), true),
+        (settings(LISTS, r#""allowedDomains":[],"allowAllUnixSockets":true"#), false),
+        (settings(r#""denyRead":["f"],"allowWrite":["."],"denyWrite":[]"#, CLOSED), false),
+    ];
+    cli.write("f", "");
+    for (text, is_valid) in landlock {
+        check_agrees(&cli, "landlock", &text, is_valid);
+    }
+}
+
+#[track_caller]
+fn check_agrees(cli: &Cli, engine: &str, text: &str, is_valid: bool) {
+    let file = cli.write("settings.json", text);
+    let file = file.to_str().unwrap();
+    let checked = cli.run(&["--engine", engine, "policy", "check", file]);
+    let ran = cli.run(&["--engine", engine, "sandbox", "-s", file, "--", "true"]);
+    let expected = if is_valid { (0, 0) } else { (1, 125) };
+    assert_eq!((checked.code, ran.code), expected, "{text}: {}{}", checked.stderr, ran.stderr);
+    if !is_valid {
+        assert_eq!(checked.stderr, ran.stderr, "{text}");
+    }
+}
+
+#[test]
+fn relative_paths_of_settings_begin_in_the_working_directory_everywhere() {
+    let cli = Cli::new();
+    let text =
+        settings(r#""denyRead":["/home"],"allowWrite":["out"],"denyWrite":["out/k*"]"#, CLOSED);
+    let file = cli.write("settings.json", &text);
+    let file = file.to_str().unwrap();
+    std::fs::create_dir(cli.dir().join("out")).unwrap();
+    cli.run(&["policy", "check", file]).ok();
+    let dir = cli.dir().canonicalize().unwrap();
+    let shown = cli.run(&["policy", "show", "--policy", file]).ok().json();
+    let writable = &shown["filesystem"]["allowWrite"];
+    assert!(writable.as_array().unwrap().contains(&dir.join("out").to_str().unwrap().into()));
+    let explained = cli.run(&["policy", "explain", "--policy", file, "./out/x"]).ok().stdout;
+    assert!(explained.contains("write: allowed"), "{explained}");
+    let explained = cli.run(&["policy", "explain", "--policy", file, "./out/k1"]).ok().stdout;
+    assert!(explained.contains("write: denied: denyWrite has"), "{explained}");
+    let script = format!("echo x > {0}/out/x && ! echo x > {0}/out/k1", dir.display());
+    cli.run(&["bash", "--policy", file, &script]).ok();
+}
+
+#[test]
+fn explain_follows_symlinks_and_the_configuration_of_a_repository() {
+    let cli = Cli::new();
+    let user = cli.dir().canonicalize().unwrap().join("user");
+    std::fs::create_dir_all(user.join("repo/.git/objects")).unwrap();
+    std::fs::create_dir_all(user.join("repo/.git/refs")).unwrap();
+    std::fs::create_dir_all(user.join("repo/.husky")).unwrap();
+    std::fs::create_dir_all(user.join("dotfiles")).unwrap();
+    std::fs::write(user.join("repo/.git/HEAD"), "").unwrap();
+    std::fs::write(user.join("repo/.git/config"), "[core]\n\thooksPath = .husky\n").unwrap();
+    std::fs::write(user.join("dotfiles/bashrc"), "").unwrap();
+    std::os::unix::fs::symlink("dotfiles/bashrc", user.join(".bashrc")).unwrap();
+    let opened = user.to_str().unwrap();
+    let explain = |path: &str| {
+        let path = user.join(path);
+        let args = ["policy", "explain", "--allow-write", opened, path.to_str().unwrap()];
+        cli.run(&args).ok().stdout
+    };
+    let leads = "write: denied: .bashrc is always protected from writing, and";
+    assert!(explain("dotfiles/bashrc").contains(leads), "{}", explain("dotfiles/bashrc"));
+    let hook = explain("repo/.husky/pre-commit");
+    assert!(hook.contains("write: denied: the configuration of a git repository"), "{hook}");
+    assert!(explain("dotfiles/other").contains("write: allowed"));
+    let config = explain("repo/.git/config");
+    assert!(config.contains("to allow it, set filesystem.allowGitConfig in settings"), "{config}");
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Lint, Policy, Verdict};
+use agent_tools::policy::{Access, Lint, Verdict};
 use clap::Subcommand;
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
@@ -51,20 +51,32 @@ pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode,
 }
 
 fn explain(context: &Context, args: &SessionArgs, target: &OsStr) -> Result<ExitCode, Failure> {
-    let policy = context.sessions()?.policy(&context.spec(args)?).map_err(Failure::failed)?;
+    let sessions = context.sessions()?;
+    let policy = sessions.policy(&context.spec(args)?).map_err(Failure::failed)?;
+    let tier = context.tier();
     let (subject, verdicts) = match path_of(target)? {
         Some(path) => {
-            let path = canonical(&path);
-            let judge = |name, access| (name, policy.explain(&path, access));
+            // Opening the session creates its directory.
+            let dir = canonical(&sessions.home().session_dir(&args.session));
+            let to_come = Some(canonical(&path)).filter(|at| at.starts_with(&dir) && !dir.exists());
+            let judge = |name, access| {
+                let verdict = if let Some(path) = &to_come {
+                    policy.explain(path, access)
+                } else {
+                    NativeSandbox::explain_policy(&policy, &tier, &path, access)
+                        .map_err(Failure::not_run)?
+                };
+                Ok::<_, Failure>((name, verdict))
+            };
             (
                 path.display().to_string(),
-                vec![judge("read", Access::Read), judge("write", Access::Write)],
+                vec![judge("read", Access::Read)?, judge("write", Access::Write)?],
             )
         }
         None => {
             let target = target.to_string_lossy();
-            let (host, port) = host_of(&target)?;
-            (target.into_owned(), vec![("connect", policy.explain_host(&host, port))])
+            let host = host_of(&target)?;
+            (target.into_owned(), vec![("connect", NativeSandbox::explain_host(&tier, &host))])
         }
     };
     let verdicts: Vec<Explained> = verdicts
@@ -73,7 +85,7 @@ fn explain(context: &Context, args: &SessionArgs, target: &OsStr) -> Result<Exit
             access,
             allowed,
             rule: rule.to_string(),
-            remedy,
+            remedy: remedy.and_then(|remedy| agent_tools::remedy_option(&remedy, |_| true)),
         })
         .collect();
     context.print(&serde_json::json!({ "target": subject, "verdicts": verdicts }), || {
@@ -116,7 +128,8 @@ fn canonical(path: &Path) -> PathBuf {
         .map_or_else(|| path.to_owned(), |(above, below)| above.join(below).components().collect())
 }
 
-fn host_of(target: &str) -> Result<(String, Option<u16>), Failure> {
+/// Returns the host of a target, whose port must be valid.
+fn host_of(target: &str) -> Result<String, Failure> {
     let bad = || {
         Failure::usage(format!(
             "{target:?} is neither a path nor HOST[:PORT]; write ./{target} for a file of that name"
@@ -127,15 +140,15 @@ fn host_of(target: &str) -> Result<(String, Option<u16>), Failure> {
         None => target.split_once(':').map_or((target, None), |(host, port)| (host, Some(port))),
     };
     let is_host = !host.is_empty() && !host.contains(['/', ' ', '*', '@']);
-    let port = port.map(str::parse).transpose().map_err(|_| bad())?;
-    if is_host { Ok((host.to_owned(), port)) } else { Err(bad()) }
+    let has_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    if is_host && has_port { Ok(host.to_owned()) } else { Err(bad()) }
 }
 
 fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure> {
-    let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/root"));
-    let policy = Policy::from_config(settings::read(file)?, &home).map_err(|error| {
-        Failure::not_run_text(format!("{}: {}", file.display(), agent_tools::with_causes(&error)))
-    })?;
+    let cwd = std::env::current_dir().map_err(Failure::not_run)?;
+    let home = context.home().ok();
+    let policy = settings::policy_of_command(settings::read(file)?, &cwd, home.as_ref())?;
+    NativeSandbox::check(&policy, &context.tier()).map_err(Failure::not_run)?;
     let lints = Lint::combine(policy.lint(), NativeSandbox::lint(&policy));
     let lints: Vec<String> = lints.iter().map(ToString::to_string).collect();
     context.print(&serde_json::json!({ "valid": true, "lints": lints }), || {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, UnenforcedReason};
+use agent_tools::policy::{SandboxRuntimeConfig, UnenforcedReason};
 use agent_tools::{Home, printable};
 use clap::Args;
 use sandbox_core::{AttachedEvent, CommandSpec, Limits, NativeSandbox, Sandbox as _, Tier};
@@ -50,13 +50,9 @@ pub(crate) async fn run(
     tier: &Tier,
     sessions: Option<&Home>,
 ) -> Result<ExitCode, Failure> {
-    let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/nonexistent"));
     let cwd = std::env::current_dir().map_err(Failure::not_run)?;
-    let mut policy = compile(&read_settings(args.settings.as_ref(), &home)?, &cwd, &home)?;
-    // A command that reads the token of a session could call its tools.
-    if let Some(state) = sessions.and_then(|home| home.state_root().canonicalize().ok()) {
-        policy = policy.seal(&state);
-    }
+    let config = read_settings(args.settings.as_deref())?;
+    let policy = settings::policy_of_command(config, &cwd, sessions)?;
     let command = match (args.script, args.command.as_slice()) {
         (Some(script), []) => command_line::of_script(&script),
         (None, [_, ..]) => command_line::of_arguments(&args.command),
@@ -153,28 +149,10 @@ fn receive_signals() -> Result<UnboundedReceiver<i32>, Failure> {
 }
 
 /// Reads the settings. The default file may be absent, a requested one may not.
-fn read_settings(file: Option<&PathBuf>, home: &Path) -> Result<SandboxRuntimeConfig, Failure> {
-    let default = home.join(DEFAULT_SETTINGS);
+fn read_settings(file: Option<&Path>) -> Result<SandboxRuntimeConfig, Failure> {
+    let default = settings::home().join(DEFAULT_SETTINGS);
     match file {
         None if !default.exists() => Ok(SandboxRuntimeConfig::default()),
         file => settings::read(file.unwrap_or(&default)),
     }
-}
-
-/// Compiles settings like srt: relative paths begin in the working directory, which is readable
-/// unless a rule denies that.
-fn compile(config: &SandboxRuntimeConfig, cwd: &Path, home: &Path) -> Result<Policy, Failure> {
-    let mut config = config.clone();
-    let files = &mut config.filesystem;
-    let lists = [&mut files.deny_read, &mut files.allow_write, &mut files.deny_write];
-    for rule in lists.into_iter().chain(files.allow_read.as_mut()).flatten() {
-        *rule = rule.relative_to(cwd);
-    }
-    let policy = Policy::from_config(config.clone(), home).map_err(Failure::not_run)?;
-    if !policy.explain(cwd, Access::Read).allowed {
-        return Ok(policy);
-    }
-    // A private /tmp would hide a working directory below /tmp.
-    config.filesystem.allow_read.get_or_insert_default().push(cwd.into());
-    Policy::from_config(config, home).map_err(Failure::not_run)
 }

@@ -1,0 +1,40 @@
+//! Changes of settings that would allow an access.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Change of the settings that would allow an access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Remedy {
+    /// Adds a path to `filesystem.allowRead`.
+    AllowRead(PathBuf),
+    /// Adds a path to `filesystem.allowWrite`.
+    AllowWrite(PathBuf),
+    /// Removes an entry from `filesystem.denyWrite`.
+    RemoveDenyWrite(String),
+    /// Sets `filesystem.allowGitConfig`.
+    AllowGitConfig,
+    /// Adds a host to `network.allowedDomains`.
+    AllowDomain(String),
+    /// Removes the entry that covers a host from `network.deniedDomains`.
+    RemoveDeniedDomain(String),
+    /// Uses the tier of an engine that does not deny the access.
+    UseNamespaces,
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllowRead(path) => write!(f, "add {} to filesystem.allowRead", path.display()),
+            Self::AllowWrite(path) => write!(f, "add {} to filesystem.allowWrite", path.display()),
+            Self::RemoveDenyWrite(entry) => write!(f, "remove {entry} from filesystem.denyWrite"),
+            Self::AllowGitConfig => f.write_str("set filesystem.allowGitConfig"),
+            Self::AllowDomain(host) => write!(f, "add {host} to network.allowedDomains"),
+            Self::RemoveDeniedDomain(host) => {
+                write!(f, "remove the entry that covers {host} from network.deniedDomains")
+            }
+            Self::UseNamespaces => f.write_str("use the tier with namespaces"),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Decisions about the files of this host: of a policy before a sandbox opens, and of an open one.
+
+use std::path::{Path, PathBuf};
+
+use policy::{Access, LaterFiles, MountOp, MountPlan, Policy, Remedy, Rule, Verdict};
+
+use super::builder::{allow_list, later_files};
+use super::engine::NativeSandbox;
+use super::error::OpenError;
+use super::plan;
+use super::support;
+use super::tree::{HostTree, compile};
+use crate::sandbox::Tier;
+
+/// Trees of the kernel that the Landlock tier closes.
+pub(super) const CLOSED: [&str; 2] = ["/proc", "/dev"];
+
+impl NativeSandbox {
+    /// Checks that a sandbox with this policy opens on the files that exist now, as far as the
+    /// policy decides that. Starts nothing.
+    ///
+    /// # Errors
+    /// Returns the error that opening would return.
+    pub fn check(policy: &Policy, tier: &Tier) -> Result<(), OpenError> {
+        compile_for(policy, tier).map(drop)
+    }
+
+    /// Decides about an absolute path for a sandbox with this policy that opens now. Symlinks of
+    /// the host are followed.
+    ///
+    /// # Errors
+    /// Returns the error that opening would return.
+    pub fn explain_policy(
+        policy: &Policy,
+        tier: &Tier,
+        path: &Path,
+        access: Access,
+    ) -> Result<Verdict, OpenError> {
+        let plan = compile_for(policy, tier)?;
+        Ok(explain(policy, &plan, *tier == Tier::Namespaces, path, access))
+    }
+
+    /// Decides about a connection of a sandbox on this tier to a name or an address. There is no
+    /// network, whatever the policy says.
+    pub fn explain_host(tier: &Tier, host: &str) -> Verdict {
+        let is_address = |address: std::net::IpAddr| address.is_loopback();
+        let is_loopback =
+            host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_address);
+        if is_loopback && *tier == Tier::Namespaces {
+            return Verdict::allowed(Rule::OwnLoopback);
+        }
+        Verdict::denied(Rule::NoNetwork, None)
+    }
+
+    /// Returns a protected path inside a canonical directory. Commands cannot move or remove the
+    /// directory then.
+    pub fn protected_inside(&self, dir: &Path) -> Option<PathBuf> {
+        let plan = self.mounts().plan();
+        let mut points = plan.ops.iter().filter_map(MountOp::path);
+        let inside = |at: &&Path| *at != dir && at.starts_with(dir);
+        let found = points.find(|at| inside(at) && !plan.permits(at, Access::Write));
+        found.map(Path::to_owned)
+    }
+
+    /// Decides about an absolute path for the commands of this sandbox. Symlinks of the host are
+    /// followed.
+    pub fn explain(&self, path: &Path, access: Access) -> Verdict {
+        let mounts = self.mounts();
+        explain(mounts.policy(), &mounts.plan(), mounts.has_namespaces(), path, access)
+    }
+}
+
+/// Compiles a policy as the tier does when it opens.
+fn compile_for(policy: &Policy, tier: &Tier) -> Result<MountPlan, OpenError> {
+    match tier {
+        Tier::Namespaces => {
+            if let Some(what) = support::unsupported_by_native(policy) {
+                return Err(OpenError::UnsupportedPolicy { what });
+            }
+            compile(policy, plan::private_directories(), LaterFiles::Covered)
+        }
+        Tier::Landlock { accepted } => {
+            if let Some(what) = support::unsupported_by_landlock(policy) {
+                return Err(OpenError::UnsupportedPolicy { what });
+            }
+            let mounts = compile(policy, Vec::new(), later_files(accepted))?;
+            allow_list(&mounts, accepted)?;
+            Ok(mounts)
+        }
+    }
+}
+
+fn explain(
+    policy: &Policy,
+    plan: &MountPlan,
+    has_namespaces: bool,
+    path: &Path,
+    access: Access,
+) -> Verdict {
+    if !has_namespaces && let Some(closed) = closed_above(path, access) {
+        let rule = Rule::Closed { path: closed.to_owned() };
+        return Verdict::denied(rule, Some(Remedy::UseNamespaces));
+    }
+    policy.explain_mounted(plan, &HostTree, path, access)
+}
+
+/// Returns the tree of the kernel in which the Landlock tier closes a path.
+fn closed_above(path: &Path, access: Access) -> Option<&'static Path> {
+    let is_fact = access == Access::Read && plan::FACTS.iter().any(|fact| path.starts_with(fact));
+    let is_open = is_fact || plan::DEVICES.iter().any(|device| path == Path::new(device));
+    CLOSED.map(Path::new).into_iter().find(|closed| path.starts_with(closed) && !is_open)
+}
