@@ -206,6 +206,16 @@ pub(super) fn clear(dir: &OwnedFd, parent: &Path, name: &OsStr) -> Option<Quaran
     Some(Quarantined { path, moved_to: None, outcome: QuarantineOutcome::Unknown })
 }
 
+/// Returns a name without the suffix that an earlier quarantine has added.
+fn without_suffix(name: &[u8]) -> &[u8] {
+    let suffix = b".refused";
+    let Some(at) = name.windows(suffix.len()).rposition(|part| part == suffix) else { return name };
+    let number = &name[at + suffix.len()..];
+    let is_ours = number.is_empty()
+        || number.strip_prefix(b"-").is_some_and(|n| n.iter().all(u8::is_ascii_hexdigit));
+    if is_ours && at > 0 { &name[..at] } else { name }
+}
+
 /// Renames a file within its directory, and returns its new name. The content is preserved, but no
 /// program finds it under the denied name.
 fn move_aside(dir: &OwnedFd, name: &OsStr) -> rustix::io::Result<OsString> {
@@ -220,7 +230,7 @@ fn move_aside(dir: &OwnedFd, name: &OsStr) -> rustix::io::Result<OsString> {
                 format!(".refused-{:016x}", u64::from_ne_bytes(random))
             }
         };
-        let bytes = name.as_bytes();
+        let bytes = without_suffix(name.as_bytes());
         let kept = &bytes[..bytes.len().min(MAX_NAME_BYTES)];
         let new_name = OsString::from_vec([kept, suffix.as_bytes()].concat());
         let rename =
@@ -309,6 +319,10 @@ mod tests {
         );
         assert_eq!(fs::read_to_string(dir.join("a.refused-2")).unwrap(), "content");
         assert_eq!(quarantined(&rules, started), []);
+        // A file that is quarantined again keeps one suffix.
+        let again = [denied(&dir, "a.refused"), denied(&dir, "a.refused-2")];
+        let moved_again = [moved("a.refused", "a.refused-3"), moved("a.refused-2", "a.refused")];
+        assert_eq!(quarantined(&again, started), moved_again);
     }
 
     #[test]
