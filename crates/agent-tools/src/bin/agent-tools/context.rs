@@ -1,5 +1,6 @@
 //! The global options, resolved: home, store, variables and passphrase.
 
+use std::cell::Cell;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,11 +28,12 @@ const LISTING_AGE: Duration = Duration::from_secs(30);
 /// The global options, resolved when a subcommand needs them.
 pub(crate) struct Context {
     global: Global,
+    has_warned: Cell<bool>,
 }
 
 impl Context {
     pub(crate) fn new(global: Global) -> Self {
-        Self { global }
+        Self { global, has_warned: Cell::default() }
     }
 
     pub(crate) fn home(&self) -> Result<Home, Failure> {
@@ -55,6 +57,7 @@ impl Context {
         match &self.global.store {
             Some(url) => {
                 schemes::check(url, &schemes::STORES)?;
+                self.warn_about_memory(url);
                 Storage::open(url).map_err(Failure::not_run)
             }
             None => {
@@ -68,6 +71,13 @@ impl Context {
                 }
                 Storage::local(&dir).map_err(Failure::not_run)
             }
+        }
+    }
+
+    /// Warns once that a store in memory ends with this process.
+    fn warn_about_memory(&self, url: &str) {
+        if url.starts_with("memory:") && !self.has_warned.replace(true) {
+            errln!("agent-tools: warning: {url} is memory of this process, so nothing in it stays");
         }
     }
 

@@ -97,3 +97,14 @@ fn the_address_of_an_owner_must_be_a_url() {
     let ran = Cli::new().run(&["--owner-url", "10.0.0.7", "session", "list"]);
     assert!(ran.code == 2 && ran.stderr.contains("http://10.0.0.7:8080"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_store_in_memory_is_announced_as_one_that_ends() {
+    let cli = Cli::with_store("memory:///", &[]);
+    let warning = "warning: memory:/// is memory of this process, so nothing in it stays\n";
+    for args in [&["bash", "true"][..], &["doctor"], &["skill", "list"]] {
+        let ran = cli.run(args).ok();
+        assert_eq!(ran.stderr.matches(warning).count(), 1, "{args:?}: {}", ran.stderr);
+    }
+    assert!(!Cli::new().run(&["bash", "true"]).ok().stderr.contains("warning"));
+}
