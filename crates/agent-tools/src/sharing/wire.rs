@@ -154,8 +154,7 @@ impl From<&EngineReport> for ReportText {
 impl From<ReportText> for EngineReport {
     fn from(report: ReportText) -> Self {
         let ReportText { engine, layers } = report;
-        let engine =
-            ["native", "native without namespaces"].into_iter().find(|known| *known == engine);
+        let engine = ["native", "landlock"].into_iter().find(|known| *known == engine);
         let layers = layers.map(|layer| match layer {
             Layer::Full => Enforcement::Full,
             Layer::Weaker { why } => Enforcement::Weaker { why },

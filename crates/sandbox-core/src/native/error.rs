@@ -17,7 +17,7 @@ pub enum OpenError {
     },
     /// The policy uses a setting that this engine does not support. Ignoring the setting would
     /// change the meaning of the policy.
-    #[error("the native engine does not support the policy: {what}")]
+    #[error("the engine does not support the policy: {what}")]
     UnsupportedPolicy {
         /// The setting.
         what: &'static str,
@@ -47,7 +47,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The engine does not support this operating system or architecture.
-    #[error("the native engine needs Linux on x86-64 or AArch64")]
+    #[error("the engines need Linux on x86-64 or AArch64")]
     Unsupported,
     /// An operation on the host failed, for example because descriptors or memory ran out.
     #[error("cannot {operation} for the sandbox")]

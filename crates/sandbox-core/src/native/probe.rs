@@ -10,7 +10,7 @@ use super::{cgroup, plan, wire};
 use crate::sandbox::{Enforcement, EngineReport, Limits, Tier};
 
 const NATIVE: &str = "native";
-const LANDLOCK: &str = "native without namespaces";
+const LANDLOCK: &str = "landlock";
 /// The version of Landlock that confines signals (Linux 6.12).
 pub(super) const SCOPES_SINCE: u32 = 6;
 

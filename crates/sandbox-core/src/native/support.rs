@@ -35,22 +35,20 @@ impl NativeSandbox {
         if !config.network.allowed_domains.is_empty() {
             lints.push(Lint::new(
                 "network.allowedDomains",
-                "the native engine has no network proxy; a session with this setting cannot be \
-                 opened",
+                "no engine has a network proxy; a session with this setting cannot be opened",
             ));
         }
         if policy.allows_unix_sockets() {
             lints.push(Lint::new(
                 "network.allowAllUnixSockets",
-                "the native engine allows Unix sockets and nothing else, and with them every \
-                 socket of the host that the session can see; sockets of its own need no setting",
+                "allows Unix sockets and nothing else, and with them every socket of the host that \
+                 the session can see; sockets of its own need no setting",
             ));
         }
         if config.credentials.is_some() {
             lints.push(Lint::new(
                 "credentials",
-                "the native engine replaces no credentials; a session with this setting cannot be \
-                 opened",
+                "no engine replaces credentials; a session with this setting cannot be opened",
             ));
         }
         lints

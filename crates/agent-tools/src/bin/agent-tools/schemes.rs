@@ -41,7 +41,7 @@ impl Scheme {
     /// Returns the way to get the scheme if this build lacks it.
     pub(crate) fn remedy(&self) -> Option<String> {
         let feature = self.feature.filter(|_| !self.is_built_in)?;
-        Some(format!("needs the feature `{feature}`; install with `--features full`"))
+        Some(format!("is not in this build; one with the feature `{feature}` has it"))
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
     fn a_missing_scheme_is_reported_with_its_remedy() {
         let missing = [Scheme { prefix: "gs://", feature: Some("gcs"), is_built_in: false }];
         let failure = check("GS://bucket", &missing).unwrap_err();
-        let expected = "gs:// needs the feature `gcs`; install with `--features full`";
+        let expected = "gs:// is not in this build; one with the feature `gcs` has it";
         assert_eq!(failure.message(), expected);
         assert!(check("s3://bucket", &missing).is_ok() && check("gs", &missing).is_ok());
     }

@@ -11,6 +11,15 @@ fn the_weaker_engine_must_be_named_and_reports_its_weaknesses() {
         return testkit::skipped("the engine without namespaces", "Linux 6.12 with Landlock");
     }
     assert!(doctor.stdout.contains("weaker: names, sizes and times"), "{}", doctor.stdout);
+    assert!(doctor.stdout.starts_with("engine landlock\n"), "{}", doctor.stdout);
+    for line in [
+        "/tmp          not limited; $TMPDIR is a directory of the host",
+        "/dev/shm      none; it is closed",
+        "shared memory none; System V memory is denied",
+        "inotify       those of the user, together with its other programs",
+    ] {
+        assert!(doctor.stdout.contains(line), "{line}: {}", doctor.stdout);
+    }
     let command = "echo kept > \"$TMPDIR/f\" && cat \"$HOME/f\" && echo x > f; \
                    ls /; cat ../../store/x; echo x > /tmp/x";
     let ran = cli.run(&["--json", "bash", command]).json();
@@ -71,7 +80,7 @@ fn doctor_lists_url_schemes_and_how_to_get_missing_ones() {
     let cloud = find("gs://");
     assert_eq!(cloud["builtIn"], cfg!(feature = "gcs"));
     if !cfg!(feature = "gcs") {
-        let remedy = "needs the feature `gcs`; install with `--features full`";
+        let remedy = "is not in this build; one with the feature `gcs` has it";
         assert_eq!(cloud["remedy"], remedy);
         let ran = Cli::with_store("gs://bucket", &[]).run(&["bash", "true"]);
         assert_eq!(ran.code, 125);

@@ -134,7 +134,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         is_open: engine.is_usable(),
         weaker,
         layers: layers.into(),
-        limits: limits::of_sessions(),
+        limits: limits::of_sessions(&context.tier()),
         runtimes,
         node_path: sessions.runtimes().node_path.as_ref().map(|path| path.display().to_string()),
         home: sessions.home().path().display().to_string(),
