@@ -59,11 +59,13 @@ enum Command {
     /// Show, explain and check policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Run one command under sandbox-runtime settings, without a session, like the command srt.
+    /// Run one command under sandbox-runtime settings, without a session, like the command `srt`.
     ///
     /// The command gets the standard streams, environment, directory and signals of this process.
     /// It has no timeout. Exits with its code, 128 + the signal that killed it, or 125 if it could
     /// not be run.
+    #[command(after_help = "Examples:\n  $ agent-tools sandbox -- ls /usr\n  \
+                            $ agent-tools sandbox -c 'ls /usr | wc -l'")]
     Sandbox(SandboxArgs),
     /// Serve one session's tools over the Model Context Protocol on standard input and output.
     Mcp(SessionArgs),
@@ -72,7 +74,8 @@ enum Command {
     /// A home appears a few seconds after it has opened a session. `session show` names the owner
     /// of one session.
     Owners,
-    /// Check this machine: sandbox layers, runtimes, store, variables, and remedies.
+    /// Check this machine: layers and limits of the sandbox, runtimes, store and variables, with
+    /// remedies.
     Doctor(SessionArgs),
 }
 

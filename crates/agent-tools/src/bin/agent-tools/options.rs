@@ -69,7 +69,7 @@ pub(crate) struct Global {
     /// user namespaces.
     #[arg(long, value_enum, default_value = "native", env = "AGENT_TOOLS_ENGINE", global = true)]
     pub(crate) engine: Engine,
-    /// Weaknesses to accept with --engine landlock: inner-rules, signals, attributes. Repeatable.
+    /// Weakness to accept with --engine landlock: inner-rules, signals or attributes. Repeatable.
     #[arg(
         long,
         value_name = "WEAKNESS",
@@ -114,7 +114,14 @@ pub(crate) struct Global {
     pub(crate) owner_url: Option<String>,
     /// Durability of changes on a store on the local disk: with `disk`, they survive a loss of
     /// power; with `memory`, calls do not wait for the disk.
-    #[arg(long, value_enum, default_value = "disk", env = "AGENT_TOOLS_DURABILITY", global = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHERE",
+        default_value = "disk",
+        env = "AGENT_TOOLS_DURABILITY",
+        global = true
+    )]
     pub(crate) durability: DurabilityArg,
     /// Keep files in the session logs only: the store gets no objects for people and other
     /// programs, and links open the files as they were.
@@ -125,7 +132,7 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) no_projection: bool,
-    /// Print only the result on standard output, as JSON.
+    /// Print the result as JSON, and nothing else on standard output.
     #[arg(
         long,
         env = "AGENT_TOOLS_JSON",
@@ -189,22 +196,28 @@ impl Global {
 /// The session, and the access that it gets.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SessionArgs {
-    /// The session.
+    /// Id of the session.
     #[arg(long, value_name = "ID", default_value = "default", env = "AGENT_TOOLS_SESSION")]
     pub(crate) session: SessionId,
-    /// Owner of the session's artifacts.
+    /// Id of the user who owns the files of the session.
     #[arg(long, value_name = "ID", default_value = "local", env = "AGENT_TOOLS_USER")]
     pub(crate) user: UserId,
-    /// Skill to install, as ID[@VERSION][=NAME]. Repeatable.
-    #[arg(long = "skill", value_name = "SKILL", env = "AGENT_TOOLS_SKILL", value_delimiter = ',')]
+    /// Skill to install, with its version (the latest by default) and another name for it.
+    /// Repeatable.
+    #[arg(
+        long = "skill",
+        value_name = "ID[@VERSION][=NAME]",
+        env = "AGENT_TOOLS_SKILL",
+        value_delimiter = ','
+    )]
     pub(crate) skills: Vec<SkillRef>,
     /// File of sandbox-runtime settings (JSON), instead of the default policy.
     #[arg(long, value_name = "FILE", env = "AGENT_TOOLS_POLICY")]
     pub(crate) policy: Option<PathBuf>,
-    /// Path of the host that commands may also read. Repeatable.
+    /// Path of the host that commands may also read, taken literally. Repeatable.
     #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_READ")]
     pub(crate) allow_read: Vec<PathBuf>,
-    /// Path of the host that commands may also read and write. Repeatable.
+    /// Path of the host that commands may also read and write, taken literally. Repeatable.
     #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_WRITE")]
     pub(crate) allow_write: Vec<PathBuf>,
 }

@@ -108,3 +108,34 @@ fn a_store_in_memory_is_announced_as_one_that_ends() {
     }
     assert!(!Cli::new().run(&["bash", "true"]).ok().stderr.contains("warning"));
 }
+
+/// Returns the examples in the help of a subcommand, and those of its own subcommands.
+fn examples(cli: &Cli, command: &[&str]) -> Vec<String> {
+    let help = cli.run(&[command, &["--help"]].concat()).ok().stdout;
+    let mut found: Vec<String> =
+        help.lines().filter_map(|line| line.trim().strip_prefix("$ ")).map(str::to_owned).collect();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    for line in listed.take_while(|line| !line.is_empty()) {
+        let name = line.strip_prefix("  ").and_then(|line| line.split(' ').next());
+        if let Some(name) = name.filter(|name| !name.is_empty() && *name != "help") {
+            found.extend(examples(cli, &[command, &[name]].concat()));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_examples_of_the_help_work() {
+    let cli = Cli::new();
+    let examples = examples(&cli, &[]);
+    assert!(examples.len() > 8, "{examples:?}");
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_agent-tools")).parent().unwrap();
+    for example in examples {
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-c", &example]).current_dir(cli.dir()).env_clear();
+        bash.env("PATH", format!("{}:/usr/bin:/bin", program.display()));
+        let ran = bash.env("HOME", cli.dir()).env("AGENT_TOOLS_HOME", cli.home()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{example}: {stderr}");
+    }
+}

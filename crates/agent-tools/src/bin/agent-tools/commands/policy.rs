@@ -22,16 +22,20 @@ pub(crate) enum PolicyCommand {
     Show(SessionArgs),
     /// Explain whether a session can read and write a path or reach a host, with the rule and the
     /// remedy.
+    #[command(after_help = "Examples:\n  $ agent-tools policy explain /etc/shadow\n  \
+                            $ agent-tools policy explain --allow-read /srv /srv\n  \
+                            $ agent-tools policy explain example.com:443")]
     Explain {
         #[command(flatten)]
         session: SessionArgs,
-        /// Path that begins with /, ~/ or ./, or a host with or without a port.
+        /// Path that begins with /, ~/, ./ or ../, or a host with or without a port.
         #[arg(value_name = "PATH|HOST[:PORT]")]
         target: OsString,
     },
-    /// Check sandbox-runtime settings for errors and for rules that are not enforced.
+    /// Check whether a sandbox opens with these settings, and list the rules that it does not
+    /// enforce.
     Check {
-        /// The file.
+        /// File of sandbox-runtime settings (JSON).
         file: PathBuf,
     },
 }

@@ -22,10 +22,11 @@ use crate::settings;
 
 #[derive(Args, Debug)]
 pub(crate) struct SandboxArgs {
-    /// Settings (JSON) [default: ~/.srt-settings.json; without that file nothing is writable].
+    /// File of sandbox-runtime settings (JSON) [default: ~/.srt-settings.json; without that file
+    /// nothing is writable].
     #[arg(short, long, value_name = "FILE", env = "AGENT_TOOLS_SETTINGS")]
     settings: Option<PathBuf>,
-    /// Time for which processes may outlive the shell.
+    /// Time without output for which processes may outlive the command.
     #[arg(
         long,
         value_name = "SECS",
@@ -34,11 +35,11 @@ pub(crate) struct SandboxArgs {
         env = "AGENT_TOOLS_LINGER"
     )]
     linger: Duration,
-    /// Command line for bash, instead of a program and its arguments.
-    #[arg(short = 'c', value_name = "CMD", allow_hyphen_values = true)]
+    /// Script for bash, instead of a program and its arguments.
+    #[arg(short = 'c', value_name = "SCRIPT", allow_hyphen_values = true)]
     script: Option<OsString>,
     /// Program and its arguments.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGV")]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
 }
 

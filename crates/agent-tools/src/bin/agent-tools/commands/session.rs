@@ -25,7 +25,7 @@ use crate::signals::use_files;
 /// Patience of a subcommand that stores everything.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct WaitArgs {
-    /// Time without progress after which to give up, such as 10m [default: 1m].
+    /// Give up after this time without progress, such as 10m [default: 1m].
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
 }
@@ -45,12 +45,12 @@ pub(crate) enum SessionCommand {
     List,
     /// Show a session's user, directory, owner, place in its log, and pending changes.
     Show {
-        /// The session.
+        /// Id of the session.
         id: SessionId,
     },
     /// Adopt what other programs changed in the store, then upload pending changes.
     Sync {
-        /// The session.
+        /// Id of the session.
         id: SessionId,
         /// Also remove files whose objects vanished from the store in suspiciously large numbers.
         #[arg(long)]
@@ -67,9 +67,9 @@ pub(crate) enum SessionCommand {
     /// Prints the files that have no copy in the store. If a file that should have one has none,
     /// the session stays.
     Close {
-        /// The session.
+        /// Id of the session.
         id: SessionId,
-        /// Delete files that are not in the store, too.
+        /// Also delete files that have no copy in the store.
         #[arg(long)]
         discard: bool,
         #[command(flatten)]
@@ -77,15 +77,15 @@ pub(crate) enum SessionCommand {
     },
     /// List the retained entries of a session's log, the newest first, and what each changed.
     History {
-        /// The session.
+        /// Id of the session.
         id: SessionId,
         /// List only changes of this file, or of files below this directory.
         #[arg(value_parser = session_path().try_map(path))]
         path: Option<RelativePath>,
     },
-    /// Restore a file as it was as of an entry of the log.
+    /// Restore a file to its content as of an entry of the log.
     Restore {
-        /// The session.
+        /// Id of the session.
         id: SessionId,
         /// File, relative to the session directory.
         #[arg(value_parser = session_path().try_map(path))]
@@ -94,11 +94,11 @@ pub(crate) enum SessionCommand {
         #[arg(long, value_name = "ENTRY")]
         at: u64,
     },
-    /// Bring removed files back: everything that the newest removal removed, or these paths.
+    /// Bring back removed files: those of the newest removal, or these paths.
     Undelete {
-        /// The session.
+        /// Id of the session.
         id: SessionId,
-        /// Files and directories, relative to the session directory.
+        /// Removed files and directories, relative to the session directory.
         #[arg(value_parser = session_path().try_map(path))]
         paths: Vec<RelativePath>,
         /// Bring back what this entry of the log removed.
@@ -107,7 +107,7 @@ pub(crate) enum SessionCommand {
     },
     /// Delete from the store what was superseded longer ago than --retention.
     Gc {
-        /// The session.
+        /// Id of the session.
         id: SessionId,
         /// Report what would be deleted, and delete nothing.
         #[arg(long)]
@@ -116,17 +116,17 @@ pub(crate) enum SessionCommand {
     /// Delete a session everywhere, with its history. This cannot be undone. The next session of
     /// the same id is empty.
     Delete {
-        /// The session, which must be on this machine.
+        /// Id of the session, which must be on this machine.
         id: SessionId,
         /// Do not ask for a confirmation.
         #[arg(long)]
         yes: bool,
     },
-    /// Fetch one object of the session's prefix into its directory.
+    /// Fetch one object of the store into the session directory.
     Pull {
-        /// The session.
+        /// Id of the session.
         id: SessionId,
-        /// The object's key, such as user_local/sessions/default/report.pdf.
+        /// Key of the object, such as user_local/sessions/default/report.pdf.
         key: String,
     },
 }

@@ -15,24 +15,25 @@ use crate::output::{errln, outln};
 pub(crate) enum SkillCommand {
     /// Store a directory with a SKILL.md as the skill's next version.
     Publish {
-        /// The directory.
+        /// Directory of the skill.
         dir: PathBuf,
-        /// The skill's id [default: the name in SKILL.md].
+        /// Id of the skill [default: the name in SKILL.md].
         #[arg(long, value_name = "ID")]
         id: Option<SkillId>,
     },
-    /// List the skills.
+    /// List the skills of the store.
     List,
     /// List the versions of one skill.
     Versions {
-        /// The skill.
+        /// Id of the skill.
         id: SkillId,
     },
     /// Copy a skill to DIR/skills/NAME.
     Install {
-        /// The skill, as ID[@VERSION][=NAME].
+        /// Skill, with its version (the latest by default) and another name for it.
+        #[arg(value_name = "ID[@VERSION][=NAME]")]
         skill: SkillRef,
-        /// The directory.
+        /// Directory in which skills/NAME is created or replaced.
         dir: PathBuf,
     },
 }

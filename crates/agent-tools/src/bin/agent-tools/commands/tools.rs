@@ -20,10 +20,17 @@ use crate::stdin;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolCommand {
     /// Run a bash command in a session and exit with its code (124: timeout, 125: not run).
+    #[command(after_help = "Examples:\n  $ agent-tools bash 'echo hello > greeting.txt; ls'\n  \
+                            $ agent-tools bash --session other --timeout 600 'sleep 0.1'")]
     Bash(Bash),
     /// Print a file of a session.
+    #[command(after_help = "Example:\n  $ agent-tools read-file greeting.txt")]
     ReadFile(ReadFile),
     /// Write a file of a session, from standard input or --content.
+    #[command(
+        after_help = "Examples:\n  $ agent-tools write-file notes.txt --content 'some text'\n  \
+                            $ echo 'some text' | agent-tools write-file notes.txt"
+    )]
     WriteFile(WriteFile),
 }
 
@@ -31,7 +38,7 @@ pub(crate) enum ToolCommand {
 pub(crate) struct Bash {
     #[command(flatten)]
     session: SessionArgs,
-    /// Time limit of the command.
+    /// Time limit of the command in seconds, after which it is killed.
     #[arg(
         long,
         value_name = "SECS",
@@ -49,7 +56,7 @@ pub(crate) struct Bash {
         env = "AGENT_TOOLS_LINGER"
     )]
     linger: Duration,
-    /// Command, like for bash -c.
+    /// Script for bash, as in `bash -c COMMAND`.
     #[arg(allow_hyphen_values = true)]
     command: OsString,
 }
@@ -70,7 +77,7 @@ pub(crate) struct WriteFile {
     /// File, relative to the session directory.
     #[arg(value_parser = session_path())]
     path: String,
-    /// Content [default: standard input].
+    /// Content of the file [default: standard input].
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     content: Option<String>,
 }

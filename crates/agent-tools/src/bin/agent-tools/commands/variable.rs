@@ -14,19 +14,20 @@ use crate::stdin;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VariableCommand {
-    /// Set a variable to standard input, without one trailing line end.
+    /// Set a variable to the text on standard input, without one line end at its end.
+    #[command(after_help = "Example:\n  $ printf %s secret | agent-tools variable set API_TOKEN")]
     Set {
-        /// The variable.
+        /// Name of the variable.
         name: String,
-        /// Store it encrypted with the passphrase.
+        /// Encrypt the value with the passphrase of --secret-file or AGENT_TOOLS_SECRET.
         #[arg(long)]
         encrypted: bool,
     },
-    /// List the names, never the values.
+    /// List the names of the variables, never their values.
     List,
     /// Remove a variable.
     Remove {
-        /// The variable.
+        /// Name of the variable.
         name: String,
     },
 }
