@@ -76,7 +76,7 @@ pub(crate) trait Judge {
 /// Finds the failures on the standard error of `command` that the policy denies. Relative paths
 /// begin in `dir`, or in a directory that the command changes to.
 pub(crate) fn find(stderr: &str, command: &str, dir: &Path, judge: &impl Judge) -> Vec<Denial> {
-    let dirs = directories(command, dir);
+    let dirs = directories(command, stderr, dir);
     let mut denials: Vec<Denial> = Vec::new();
     let lines = stderr.lines().rev().take(MAX_LINES);
     let lines = lines.filter(|line| hints::unprivileged_program(line).is_none());
@@ -129,9 +129,10 @@ fn denied_path(
     })
 }
 
-/// Returns `dir`, and the directories that a script may change to, the last one first: the words
-/// behind `cd`, `pushd` and `-C`, one after another and each in `dir`.
-fn directories(script: &str, dir: &Path) -> Vec<PathBuf> {
+/// Returns the directories that a script may change to, the last one first, and then `dir`: the
+/// words behind `cd`, `pushd` and `-C`, one after another and each in `dir`. A change that failed
+/// has a line in `stderr`.
+fn directories(script: &str, stderr: &str, dir: &Path) -> Vec<PathBuf> {
     let (mut here, mut changed) = (dir.to_owned(), Vec::new());
     let is_end = |c: char| c.is_whitespace() || ";&|()<>".contains(c);
     let mut words = script.split(is_end).filter(|word| !word.is_empty());
@@ -143,12 +144,14 @@ fn directories(script: &str, dir: &Path) -> Vec<PathBuf> {
         }
         let Some(target) = words.next() else { break };
         let target = target.trim_matches(['\'', '"']);
+        if stderr.contains(&format!(": {word}: {target}: ")) {
+            continue;
+        }
         changed.push(normalized(&dir.join(target)));
         here = normalized(&here.join(target));
         changed.push(here.clone());
     }
-    let found = [dir.to_owned()].into_iter().chain(changed.into_iter().rev());
-    found.collect()
+    changed.into_iter().rev().chain([dir.to_owned()]).collect()
 }
 
 /// Explains the quarantine of a file that the policy forbids to create.
@@ -236,7 +239,12 @@ mod tests {
         check("(cd '/usr'; cd bin; echo x > relative)", error, &["write /usr/bin/relative"]);
         check("cd sub && echo x > relative", error, &[]);
         check("git -C /hidden status", "error: f: Permission denied", &["read /hidden/f"]);
-        check("cd /hidden; cat f", "cat: f: No such file or directory", &[]);
+        let absent = "cat: f: No such file or directory";
+        check("cd /hidden; cat f", absent, &["read /hidden/f"]);
+        let failed = format!("bash: line 1: cd: /hidden: Permission denied\n{absent}");
+        check("cd /hidden; cat f", &failed, &["read /hidden"]);
+        check("cd /hidden; cd /s/dir; cat f", absent, &[]);
+        check("cd /usr/bin && touch ../x", "touch: ../x: Permission denied", &["write /usr/x"]);
     }
 
     #[test]
@@ -245,7 +253,7 @@ mod tests {
         check("mv r r2", busy, &["write /s/dir/r/.git/config"]);
         check("mv a b", "mv: cannot move 'a' to 'b': Device or resource busy", &[]);
         let git = "error: could not write config file .git/config: Device or resource busy";
-        check("cd r && git config a.b c", git, &["write /s/dir/.git/config"]);
+        check("cd r && git config a.b c", git, &["write /s/dir/r/.git/config"]);
     }
 
     #[test]
