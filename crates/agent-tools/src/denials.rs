@@ -158,7 +158,11 @@ fn directories(script: &str, stderr: &str, dir: &Path) -> Vec<PathBuf> {
 pub(crate) fn from_quarantined(quarantined: &Quarantined, reason: Option<Reason>) -> Denial {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let unknown = || Reason { rule: "it is protected".to_owned(), remedy: None };
-    let Reason { mut rule, remedy } = reason.unwrap_or_else(unknown);
+    let Reason { mut rule, remedy } = match &quarantined.reason {
+        // The path may be written, and the content is refused.
+        Some(reason) => Reason { rule: format!("it {reason}"), remedy: None },
+        None => reason.unwrap_or_else(unknown),
+    };
     if quarantined.outcome != QuarantineOutcome::Moved {
         rule += &format!("; {}", quarantined.outcome);
     }

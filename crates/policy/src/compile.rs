@@ -80,6 +80,7 @@ impl Policy {
         let mut protected = compiler.read_only_paths(self, &writable)?;
         compiler.protect_names(self, &writable, &mut protected)?;
         let zones = std::mem::take(&mut protected.zones);
+        let repositories = std::mem::take(&mut protected.repositories);
         let kernel_settings = PathBuf::from(KERNEL_SETTINGS);
         let is_separate = !writable.contains(&kernel_settings)
             && compiler.kind(&kernel_settings)? == Some(NodeKind::Directory);
@@ -93,6 +94,7 @@ impl Policy {
             sealed,
             unsearched: std::mem::take(&mut compiler.unsearched),
             origins: std::mem::take(&mut compiler.origins),
+            repositories,
         };
         let mut rules = compiler.creation_rules(self, &plan, &sets.writable, options.later)?;
         rules.add_zones(zones, &options.private);

@@ -26,8 +26,10 @@
 //! Names that stay writable:
 //! - `HEAD`, `refs`, `packed-refs`, `reftable`, `logs`, `ORIG_HEAD`, `FETCH_HEAD`, `MERGE_HEAD`,
 //!   `shallow`, `info/grafts`: they select commits, and a commit runs nothing.
-//! - `index`, `sharedindex.*`, `objects`, `info/commit-graph`: they hold content. Rule 3 covers the
-//!   submodules that an index names.
+//! - `index` and `sharedindex.*`: git needs them to commit, and believes the names in them. The
+//!   engine reads them after each command and refuses the names that git would not add; see
+//!   `git_index`. Rule 3 covers the submodules.
+//! - `objects`, `info/commit-graph`: they hold content, and git checks the names in it.
 //! - `info/attributes` and `.gitattributes`: they select a filter, a merge driver or a diff driver
 //!   by name. The program of that name is in a configuration, which is protected.
 //! - `info/exclude`, `info/sparse-checkout`, `.gitignore`, `.mailmap`: lists of paths and names.

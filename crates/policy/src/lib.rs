@@ -48,6 +48,7 @@ mod error;
 mod explain;
 mod git;
 mod git_config;
+pub mod git_index;
 mod git_leads;
 #[expect(unreachable_pub, reason = "the init program of an engine includes this file")]
 mod glob;

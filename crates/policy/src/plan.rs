@@ -1,6 +1,6 @@
 //! Mount plans: the operations that an engine performs, and the rules that they do not enforce.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -109,6 +109,9 @@ pub struct MountPlan {
     pub unsearched: BTreeSet<PathBuf>,
     /// Rules that reach a path whose name does not show that.
     pub(crate) origins: Vec<Origin>,
+    /// Writable git directories of the user, each with its work trees. Git reads what a command
+    /// writes to their indexes.
+    pub repositories: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
 }
 
 /// A rule that a mount plan does not enforce.

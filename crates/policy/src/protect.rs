@@ -1,6 +1,6 @@
 //! Protection of the names that other programs execute, in the writable directories of the user.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::compile::MountCompiler;
@@ -41,6 +41,8 @@ pub(crate) struct Protected {
     /// Writable directories. An agent could make any name in them a link to them, so a name
     /// protects none of them as a whole.
     pub(crate) kept: BTreeSet<PathBuf>,
+    /// Writable git directories with their work trees.
+    pub(crate) repositories: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
 }
 
 impl MountCompiler<'_> {
@@ -62,8 +64,15 @@ impl MountCompiler<'_> {
             if self.kind(root)? == Some(NodeKind::Directory) {
                 self.protected_roots.push(root.clone());
                 let found = self.search(policy, root, own.as_deref(), writable, protected)?;
+                let git_dirs: HashSet<&Path> =
+                    found.settings.iter().map(|(git_dir, _)| git_dir.as_path()).collect();
                 for (git_dir, dir) in &found.settings {
                     leads.follow(git_dir, dir);
+                    if found.git_dirs.contains(git_dir) {
+                        let work_trees = protected.repositories.entry(git_dir.clone()).or_default();
+                        // The work tree of some git directories is unknown.
+                        work_trees.extend((!git_dirs.contains(&**dir)).then(|| dir.clone()));
+                    }
                 }
                 kept.extend(found.work_trees);
                 kept.extend(found.git_dirs);

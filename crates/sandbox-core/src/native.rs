@@ -29,6 +29,7 @@ mod engine;
 mod error;
 mod exec;
 mod filter;
+mod indexes;
 #[cfg(test)]
 mod init_tests;
 mod inner;

@@ -65,7 +65,8 @@ impl InnerPaths {
         }
         // The next opening would name it as a weakness that is not accepted.
         let outcome = QuarantineOutcome::Unknown;
-        quarantined.push(Quarantined { path: PathBuf::from("/"), moved_to: None, outcome });
+        let path = PathBuf::from("/");
+        quarantined.push(Quarantined { path, moved_to: None, outcome, reason: None });
         quarantined
     }
 }

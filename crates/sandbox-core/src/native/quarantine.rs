@@ -16,6 +16,7 @@ use policy::{Access, DeniedPath, MountPlan};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use super::indexes;
 use super::zones;
 use crate::files::{by_descriptor, remove_tree, with_access};
 use crate::internal::lock;
@@ -68,6 +69,21 @@ impl Unchecked {
         found.iter().filter_map(|(dir, parent, name)| clear(dir, parent, name)).collect()
     }
 
+    /// Renames indexes of git that commands have written since a command started, and that would
+    /// lead git out of a work tree.
+    pub(super) fn quarantine_indexes(
+        &self,
+        plan: &MountPlan,
+        started: SystemTime,
+    ) -> Vec<Quarantined> {
+        let found = indexes::flawed(plan, self.since(started));
+        let clear = |found: indexes::Flawed| {
+            let cleared = clear(&found.dir, &found.parent, &found.name)?;
+            Some(Quarantined { reason: Some(found.reason), ..cleared })
+        };
+        found.into_iter().filter_map(clear).collect()
+    }
+
     /// Renames files that were created at denied paths since a command started, or since the oldest
     /// unchecked command did. Older files stay: no command created them.
     pub(super) fn quarantine(
@@ -104,6 +120,7 @@ impl Unchecked {
                     path: denied.path(),
                     moved_to: None,
                     outcome: QuarantineOutcome::Unknown,
+                    reason: None,
                 })),
             }
         }
@@ -149,7 +166,7 @@ fn check(dir: &OwnedFd, path: &Path, rest: &Path, since: SystemTime) -> Option<Q
     let mut names = rest.iter().peekable();
     let unknown = |path: &Path| {
         let outcome = QuarantineOutcome::Unknown;
-        Some(Quarantined { path: path.to_owned(), moved_to: None, outcome })
+        Some(Quarantined { path: path.to_owned(), moved_to: None, outcome, reason: None })
     };
     while let Some(name) = names.next() {
         let dir = opened.as_ref().unwrap_or(dir);
@@ -186,14 +203,16 @@ pub(super) fn clear(dir: &OwnedFd, parent: &Path, name: &OsStr) -> Option<Quaran
                 let moved_to = Some(parent.join(new_name));
                 let path = path.clone();
                 let outcome = QuarantineOutcome::Moved;
-                cleared = cleared.or(Some(Quarantined { path, moved_to, outcome }));
+                let moved = Quarantined { path, moved_to, outcome, reason: None };
+                cleared = cleared.or(Some(moved));
                 QuarantineOutcome::Moved
             }
             Err(Errno::NOENT) => return cleared,
             Err(_) => erase(dir, name),
         };
         if outcome != QuarantineOutcome::Moved {
-            cleared = Some(Quarantined { path: path.clone(), moved_to: None, outcome });
+            let path = path.clone();
+            cleared = Some(Quarantined { path, moved_to: None, outcome, reason: None });
         }
         match with_access(dir, || stat(dir, name)) {
             Err(Errno::NOENT) => return cleared,
@@ -203,7 +222,8 @@ pub(super) fn clear(dir: &OwnedFd, parent: &Path, name: &OsStr) -> Option<Quaran
             _ => return cleared,
         }
     }
-    Some(Quarantined { path, moved_to: None, outcome: QuarantineOutcome::Unknown })
+    let outcome = QuarantineOutcome::Unknown;
+    Some(Quarantined { path, moved_to: None, outcome, reason: None })
 }
 
 /// Returns a name without the suffix that an earlier quarantine has added.

@@ -126,7 +126,10 @@ impl Mounts {
         let mut fresh = compile(&self.policy, self.private.clone(), self.later)?;
         let old = self.plan();
         let ops = if self.has_namespaces { fresh.restrictions_beyond(&old) } else { Vec::new() };
-        if ops.is_empty() && fresh.creation_rules == old.creation_rules {
+        if ops.is_empty()
+            && fresh.creation_rules == old.creation_rules
+            && fresh.repositories == old.repositories
+        {
             return Ok(());
         }
         self.connection
@@ -178,7 +181,9 @@ impl Mounts {
         began: SystemTime,
         watched_creations: u32,
     ) -> Settled {
-        quarantined.extend(self.unchecked.quarantine_in_zones(&self.plan(), began));
+        let plan = self.plan();
+        quarantined.extend(self.unchecked.quarantine_in_zones(&plan, began));
+        quarantined.extend(self.unchecked.quarantine_indexes(&plan, began));
         quarantined.extend(self.quarantine_later(began));
         let failed = if !are_moved(&quarantined) {
             Err(NOT_MOVED)
@@ -218,6 +223,7 @@ impl Mounts {
         let plan = self.plan();
         let mut quarantined = self.unchecked.quarantine(&plan.creation_rules.denied_paths, began);
         quarantined.extend(self.unchecked.quarantine_in_zones(&plan, began));
+        quarantined.extend(self.unchecked.quarantine_indexes(&plan, began));
         quarantined.extend(self.quarantine_later(began));
         quarantined
     }

@@ -80,7 +80,8 @@ pub(super) fn new_entries(
                 }
             }
         }
-        let has_only_content = path.ends_with("objects");
+        let has_only_content = path.ends_with("objects")
+            && path.parent().and_then(|above| kinds.get(above)) == Some(&ZoneKind::GitDirectory);
         let below = entries.into_iter().filter(|(name, file_type)| {
             *file_type == FileType::Directory
                 && name != UNSEARCHED
@@ -98,7 +99,7 @@ fn is_repository(entries: &[(OsString, FileType)]) -> bool {
 }
 
 /// Opens a directory for listing, although its mode or that of one above may deny it to its owner.
-fn open_readable(path: &Path) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_readable(path: &Path) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(rustix::fs::CWD, path, READABLE, Mode::empty(), resolve) {
         Err(Errno::ACCESS | Errno::NOSYS | Errno::AGAIN) => {}
@@ -108,7 +109,7 @@ fn open_readable(path: &Path) -> rustix::io::Result<OwnedFd> {
     with_access(&dir, || rustix::fs::openat(&dir, ".", READABLE, Mode::empty()))
 }
 
-fn entries(dir: &OwnedFd) -> rustix::io::Result<Vec<(OsString, FileType)>> {
+pub(super) fn entries(dir: &OwnedFd) -> rustix::io::Result<Vec<(OsString, FileType)>> {
     use std::os::unix::ffi::OsStrExt;
     let mut found = Vec::new();
     for entry in Dir::read_from(dir)? {

@@ -105,6 +105,8 @@ pub struct Quarantined {
     pub moved_to: Option<PathBuf>,
     /// The measure that was taken.
     pub outcome: QuarantineOutcome,
+    /// The reason, if the content of the file is refused and not its path.
+    pub reason: Option<String>,
 }
 
 /// Measure against a file at a denied path. Each except [`QuarantineOutcome::Moved`] also ends the
@@ -141,7 +143,10 @@ impl fmt::Display for QuarantineOutcome {
 impl fmt::Display for Quarantined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
-        write!(f, "{path} was created although the policy denies it; ")?;
+        match &self.reason {
+            Some(reason) => write!(f, "{path} {reason}; ")?,
+            None => write!(f, "{path} was created although the policy denies it; ")?,
+        }
         match &self.moved_to {
             Some(moved_to) => write!(f, "it is {} now", moved_to.display()),
             None => self.outcome.fmt(f),

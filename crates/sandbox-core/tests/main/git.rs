@@ -16,9 +16,10 @@ use vectors::{EFFECTIVE, REFUSED, SETUP, TOOLS, WORK};
 
 /// Commands that the user runs on the host, until one of them does harm.
 const HOST_COMMANDS: &str = "safe() { [ ! -e CANARY ] && [ \"$(< VICTIM)\" = safe ]; }
-    git status; safe && git log -1; safe && git fetch -q; git branch -q new
+    git status; safe && git log -1; safe && git fetch -q; safe && git diff
+    safe && git checkout -q . && git status; git branch -q new
     safe && git checkout -q other; safe && git checkout -q main
-    safe && git commit -q --allow-empty -m work; safe && git diff
+    safe && git commit -q --allow-empty -m work
     if safe && [ -e .git/rebase-merge ]; then git rebase --continue; fi";
 
 /// Directories of one user: `user` is writable in the sandbox, and `home` and `victim` are not.
@@ -171,6 +172,29 @@ async fn a_repository_that_evades_the_denial_is_quarantined_after_the_command() 
 }
 
 #[tokio::test]
+async fn an_index_that_leads_out_of_its_work_tree_is_quarantined_with_the_reason() {
+    let Some(host) = host() else { return };
+    host.reset();
+    let sandbox = host.sandbox();
+    let git = host.root.join("user/checkout/.git");
+    for (script, name) in [
+        ("nested e; cd checkout; entry 160000 ../e $(git -C ../e rev-parse HEAD)", "index"),
+        ("cd checkout; entry 100644 .git/config $(git rev-parse HEAD:file)", "index"),
+        ("cd checkout; git read-tree HEAD; echo broken > .git/index", "index"),
+    ] {
+        let ran = host.run(&sandbox, script).await;
+        let [found] = &ran.quarantined[..] else { panic!("{script}: {ran:?}") };
+        assert_eq!(found.path, git.join(name), "{script}");
+        assert!(found.reason.is_some() && found.moved_to.is_some(), "{script}: {ran:?}");
+        assert!(ran.sandbox_ended.is_none(), "{script}: {ran:?}");
+        // Git builds the index again from the last commit.
+        let again = host.run(&sandbox, "cd checkout && git reset -q && git status").await;
+        assert_eq!(again.status, CommandStatus::Exited(0), "{script}: {again:?}");
+        assert!(again.quarantined.is_empty(), "{script}: {again:?}");
+    }
+}
+
+#[tokio::test]
 async fn names_that_lead_git_elsewhere_cannot_be_written() {
     let Some(host) = host() else { return };
     host.reset();
@@ -211,6 +235,7 @@ async fn ordinary_work_in_a_repository_of_the_user_succeeds() {
     for script in WORK {
         let ran = host.run(&sandbox, script).await;
         assert_eq!(ran.status, CommandStatus::Exited(0), "{script}: {ran:?}");
+        assert!(ran.quarantined.is_empty(), "{script}: {ran:?}");
     }
     assert!(host.bash("test -f user/made/.git/HEAD", &host.root));
 }
@@ -223,6 +248,7 @@ fn an_ordinary_users_repositories_are_safe_too() {
             "git::nothing_that_a_command_writes_makes_the_users_git_act_for_it",
             "git::names_that_lead_git_elsewhere_cannot_be_written",
             "git::a_repository_that_evades_the_denial_is_quarantined_after_the_command",
+            "git::an_index_that_leads_out_of_its_work_tree_is_quarantined_with_the_reason",
             "git::ordinary_work_in_a_repository_of_the_user_succeeds",
         ] {
             rerun_as_ordinary_user(test, what);

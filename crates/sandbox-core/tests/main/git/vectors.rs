@@ -48,6 +48,14 @@ evil() {
     mkdir -p "$1/hooks"; config > "$1/config"; hook "$1/hooks/pre-commit"
     hook "$1/hooks/post-checkout"
 }
+nested() { git init -q "$1"; (cd "$1"; commit --allow-empty -m x; config >> .git/config); }
+# Adds an entry with a name that git itself refuses, of mode $1, name $2 and object $3.
+entry() {
+    git update-index --add --cacheinfo "$1,$3,${2//./X}"
+    local file; for file in "$(git rev-parse --git-path index)" .git/sharedindex.*; do
+        [ ! -f "$file" ] || LC_ALL=C sed -i "s|${2//./X}|$2|" "$file"
+    done
+}
 "#;
 
 /// Scripts that make the user's git run a program or write to `VICTIM`, each with its name and the
@@ -118,6 +126,57 @@ pub(super) const EFFECTIVE: &[(&str, &str, &str)] = &[
         "git init -q checkout/new; cd checkout/new; git -c user.name=x -c user.email=x commit -q \
          --allow-empty -m x; config >> .git/config; cd ..; \
          git update-index --add --cacheinfo 160000,$(git -C new rev-parse HEAD),new",
+    ),
+    (
+        "submodule outside",
+        "checkout",
+        "nested e; cd checkout; entry 160000 ../e $(git -C ../e rev-parse HEAD)",
+    ),
+    (
+        "submodule outside in an index of version 4",
+        "checkout",
+        "nested e; cd checkout; git update-index --index-version 4; \
+         entry 160000 ../e $(git -C ../e rev-parse HEAD)",
+    ),
+    (
+        "submodule outside in a shared index",
+        "checkout",
+        "nested e; cd checkout; git update-index --add --cacheinfo 160000,$(git -C ../e rev-parse \
+         HEAD),XX/e; git update-index --split-index; LC_ALL=C sed -i 's|XX/e|../e|' \
+         .git/sharedindex.*",
+    ),
+    (
+        "submodule with an absolute name",
+        "checkout",
+        "nested e; cd checkout; e=$(cd ../e; pwd); C=$(git -C ../e rev-parse HEAD); \
+         git update-index --add --cacheinfo \"160000,$C,X${e#/}\"; \
+         LC_ALL=C sed -i \"s|X${e#/}|$e|\" .git/index",
+    ),
+    (
+        "submodule in the git directory",
+        "checkout",
+        "nested e; cp -r e checkout/.git/x; cd checkout; \
+         entry 160000 .git/x $(git -C ../e rev-parse HEAD)",
+    ),
+    (
+        "file in the git directory",
+        "checkout",
+        "cd checkout; entry 100644 .git/config $(config | git hash-object -w --stdin)",
+    ),
+    (
+        "file outside",
+        "checkout",
+        "cd checkout; entry 100644 ../../victim $(echo evil | git hash-object -w --stdin)",
+    ),
+    (
+        "index of a submodule",
+        "checkout/sub",
+        "nested e; cd checkout/sub; entry 160000 ../../e $(git -C ../../e rev-parse HEAD)",
+    ),
+    (
+        "index of a worktree",
+        "checkout/wt",
+        "nested e; cd checkout/wt; entry 160000 ../../e $(git -C ../../e rev-parse HEAD)",
     ),
     ("repository above a damaged one", "checkout", "evil e; mv e .git; rm checkout/.git/HEAD"),
     (
@@ -231,6 +290,14 @@ pub(super) const WORK: &[&str] = &[
     "cd checkout/sub && echo y > g && git add g && commit -m x",
     "cd checkout/wt && echo y > g && git add g && commit -m x",
     "cd checkout && echo '*.bin binary' >> .gitattributes && echo build >> .git/info/exclude",
+    "cd checkout && git update-index --index-version 4 && git update-index --split-index",
+    "cd checkout && echo y >> src/f && commit -a -m y && git update-index --no-split-index",
+    "cd checkout && git update-index --untracked-cache && git status",
+    // Git writes positions for its threads into a large index.
+    "cd checkout && id=$(git rev-parse HEAD:file) && for i in {1..30000}; do \
+     printf '100644 %s 0\\tmany/%s/%s\\n' $id $((i % 100)) $i; done | git -c index.threads=3 \
+     update-index --index-info && git status >/dev/null",
+    "cd checkout && git reset -q --hard",
     "git init -q made && cd made && commit --allow-empty -m x",
     "cd /tmp && git init -q r && cd r && git config a.b c && ln -s x .git/l && rm -rf /tmp/r",
     "cd \"$HOME\" && git init -q r && cd r && git config a.b c && cd .. && mv r r2 && rm -rf r2",

@@ -1,0 +1,120 @@
+//! Indexes of git that a command has written in a repository of the user.
+//!
+//! A command needs to write the index to commit. Git believes every name in it, so the host reads
+//! it after each command that has changed it; see [`policy::git_index`].
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use policy::git_index::{self, IndexFile, IndexFlaw};
+use policy::{MountPlan, ZoneKind};
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::quarantine::{changed, open_directory, stat};
+use super::zones::{entries, open_readable};
+
+/// Name of the index, and the beginning of the name of a shared one (`git-update-index(1)`).
+const INDEX: &str = "index";
+const SHARED: &[u8] = b"sharedindex.";
+/// Maximum size of an index; one with a million files has about 100 MB.
+const MAX_INDEX_BYTES: u64 = 256 * 1024 * 1024;
+/// Maximum size of a configuration and of the path of one.
+const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
+
+/// An index that git must not read.
+#[derive(Debug)]
+pub(super) struct Flawed {
+    pub(super) dir: OwnedFd,
+    /// Path of the directory.
+    pub(super) parent: PathBuf,
+    pub(super) name: OsString,
+    pub(super) reason: String,
+}
+
+/// Returns the indexes that were written since `since`, and that would lead git out of a work tree.
+/// Takes some microseconds for each repository.
+pub(super) fn flawed(plan: &MountPlan, since: SystemTime) -> Vec<Flawed> {
+    let mut found = Vec::new();
+    for (git_dir, work_trees) in &plan.repositories {
+        let Ok(dir) = open_readable(git_dir) else { continue };
+        let Ok(entries) = entries(&dir) else { continue };
+        let files = entries.into_iter().filter(|(_, kind)| *kind == FileType::RegularFile);
+        let files = files.filter_map(|(name, _)| Some((file_of(&name)?, name)));
+        let is_new = |name: &OsStr| stat(&dir, name).is_ok_and(|stat| changed(&stat) >= since);
+        let changed: Vec<_> = files.filter(|(_, name)| is_new(name)).collect();
+        if changed.is_empty() {
+            continue;
+        }
+        let id_bytes = id_bytes(git_dir);
+        let is_safe = |submodule: &Path| {
+            work_trees.iter().all(|work_tree| may_be_submodule(plan, &work_tree.join(submodule)))
+        };
+        let flaw = |file, name: &OsStr| match read(&dir, name, MAX_INDEX_BYTES) {
+            Some(index) => git_index::flaw(&index, file, id_bytes, is_safe),
+            None => Some(IndexFlaw::Malformed),
+        };
+        let mut reason = None;
+        for (file, name) in changed {
+            if let Some(flaw) = flaw(file, &name) {
+                found.extend(at(git_dir, name, &flaw));
+                reason = Some(flaw);
+            }
+        }
+        // Without its shared index, git could not read the index either.
+        let has_index =
+            found.iter().any(|flawed| flawed.parent == *git_dir && flawed.name == INDEX);
+        if let Some(flaw) = reason.filter(|_| !has_index) {
+            found.extend(at(git_dir, INDEX.into(), &flaw));
+        }
+    }
+    found
+}
+
+fn at(git_dir: &Path, name: OsString, flaw: &IndexFlaw) -> Option<Flawed> {
+    let dir = open_directory(git_dir).ok()?;
+    let reason = format!("{flaw}; git reset creates it again");
+    Some(Flawed { dir, parent: git_dir.to_owned(), name, reason })
+}
+
+fn file_of(name: &OsStr) -> Option<IndexFile> {
+    match name.as_bytes() {
+        name if name == INDEX.as_bytes() => Some(IndexFile::Own),
+        name if name.starts_with(SHARED) => Some(IndexFile::Shared),
+        _ => None,
+    }
+}
+
+/// Returns whether a path lies where no command can create a repository.
+fn may_be_submodule(plan: &MountPlan, path: &Path) -> bool {
+    let mut zones = plan.creation_rules.zones.iter();
+    let around = zones.find(|zone| path.starts_with(&zone.dir));
+    around.is_none_or(|zone| zone.kind == ZoneKind::NoNewRepositories)
+}
+
+/// Returns the length of object ids in a repository.
+fn id_bytes(git_dir: &Path) -> usize {
+    let read_in =
+        |dir: &Path, name: &str| read(&open_readable(dir).ok()?, name.as_ref(), MAX_CONFIG_BYTES);
+    // A worktree has the configuration of its repository.
+    let common = read_in(git_dir, "commondir").map(|path| {
+        let common = git_dir.join(OsStr::from_bytes(path.trim_ascii()));
+        common.canonicalize().unwrap_or(common)
+    });
+    let config = read_in(common.as_deref().unwrap_or(git_dir), "config");
+    git_index::object_id_bytes(&config.unwrap_or_default())
+}
+
+/// Returns the content of a regular file, or `None` if it cannot be read or is too large.
+fn read(dir: &OwnedFd, name: &OsStr, max_bytes: u64) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty()).ok()?);
+    let metadata = file.metadata().ok().filter(|it| it.is_file() && it.len() <= max_bytes)?;
+    let mut content = Vec::with_capacity(usize::try_from(metadata.len()).ok()?);
+    file.take(max_bytes).read_to_end(&mut content).ok()?;
+    Some(content)
+}
