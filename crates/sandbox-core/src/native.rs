@@ -36,6 +36,7 @@ mod inner;
 mod launch;
 mod memory_file;
 mod outcome;
+mod outstanding;
 mod plan;
 mod prestart;
 mod probe;

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::net::{SendFlags, Shutdown};
 use tokio::net::UnixStream;
@@ -13,6 +13,7 @@ use tokio::time::sleep_until;
 
 use super::connection::Connection;
 use super::outcome::{Message, Outcome, next_message};
+use super::outstanding::Began;
 use super::refresh::{Mounts, Settled};
 use super::request;
 use super::size::SizeWatch;
@@ -37,7 +38,7 @@ pub struct AttachedCommand {
     report: OwnedReadHalf,
     signals: OwnedWriteHalf,
     cwd: PathBuf,
-    began: SystemTime,
+    began: Began,
     /// The status and the count of watched creations, once they have been reported.
     reported: Option<(CommandStatus, u32)>,
     pumps: Pumps,
@@ -63,8 +64,7 @@ pub(super) async fn start(
     spec: &CommandSpec,
     mut given: [BorrowedFd<'_>; 3],
 ) -> Result<AttachedCommand, ExecError> {
-    let began = SystemTime::now();
-    mounts.expect_unreported(began);
+    let began = mounts.begin();
     let new = Terminal::of(given, connection.init_pid())?;
     let mut flags = wire::COMMAND_REPORTS_STOPS | wire::COMMAND_MAY_LINGER;
     let mut piped = [false; 3];
@@ -216,7 +216,7 @@ impl AttachedCommand {
         }
         drop(self.terminal.take());
         let Settled { quarantined, sandbox_ended } =
-            self.mounts.settle(self.began, watched_creations).await;
+            self.mounts.settle(&self.began, watched_creations).await;
         let is_too_large = self.outgrew || self.size.is_exceeded().await;
         Ok(AttachedEvent::Ended(AttachedOutcome {
             status,

@@ -212,7 +212,7 @@ impl Sandbox for NativeSandbox {
             return;
         }
         self.connection.end().await;
-        for file in self.mounts.quarantine_unreported() {
+        for file in self.mounts.quarantine_outstanding() {
             tracing::warn!("quarantined: {file}");
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -26,9 +26,9 @@ pub(super) async fn exec(
     spec: CommandSpec,
     stop: impl Future<Output = ()>,
 ) -> Result<CommandOutput, ExecError> {
-    let (started, began) = (Instant::now(), SystemTime::now());
+    let started = Instant::now();
     let running = prestart.begin();
-    let guard = CompletionGuard { mounts, began, is_settled: false };
+    let began = mounts.begin();
     let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
     let (pipes, stdin) = match prestart.take(connection, &spec) {
         Some(pipes) => (pipes, None),
@@ -50,7 +50,7 @@ pub(super) async fn exec(
     let outcome = outcome?;
     let status = outcome.status(connection.shell(), connection.working_dir(&spec))?;
     let Settled { quarantined, sandbox_ended } =
-        guard.complete(outcome.report.watched_creations).await;
+        mounts.settle(&began, outcome.report.watched_creations).await;
     let mut limit = outcome.limit();
     if limit.is_none() && size.is_exceeded().await {
         limit = Some(Limit::SessionSize);
@@ -69,31 +69,6 @@ pub(super) async fn exec(
     drop(running);
     prestart::prepare_next(connection, prestart, spec);
     Ok(output)
-}
-
-/// A running command whose exit report is still outstanding. Dropping it, as a cancelled future
-/// does, leaves the created paths of the command to a later check.
-struct CompletionGuard<'m> {
-    mounts: &'m Arc<Mounts>,
-    began: SystemTime,
-    is_settled: bool,
-}
-
-impl CompletionGuard<'_> {
-    /// Settles the session after the command. No process of it is alive.
-    async fn complete(mut self, watched_creations: u32) -> Settled {
-        let settled = self.mounts.settle(self.began, watched_creations).await;
-        self.is_settled = true;
-        settled
-    }
-}
-
-impl Drop for CompletionGuard<'_> {
-    fn drop(&mut self) {
-        if !self.is_settled {
-            self.mounts.expect_unreported(self.began);
-        }
-    }
 }
 
 /// Starts a new shell with the command. Also returns the writing end of its input, if it has any.

@@ -4,26 +4,24 @@
 //! system call, which a command can change in a race. So the host checks the denied paths again
 //! after every process of a command has exited. One or two system calls suffice for a whole policy,
 //! because the modification time of a directory shows whether a name in it is new.
+//!
+//! A directory that was moved brings older files with it. In a directory that is not the one of the
+//! last check, a file is therefore also new if it is older than that check.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use policy::{Access, DeniedPath, MountPlan};
+use policy::{DeniedPath, MountPlan};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
-use super::indexes;
-use super::zones;
 use crate::files::{by_descriptor, remove_tree, with_access};
-use crate::internal::lock;
 use crate::sandbox::{QuarantineOutcome, Quarantined};
 
-/// Lag of file times behind the clock: one tick of the kernel, 10 ms at most, doubled.
-const LAG: Duration = Duration::from_millis(20);
 /// Number of readable new names tried for one path, before random ones.
 const MAX_NAMES: u32 = 100;
 /// Number of random new names tried for one path.
@@ -33,75 +31,78 @@ const MAX_NAME_BYTES: usize = 220;
 /// Number of times that a path is cleared while another process creates it again.
 const MAX_ROUNDS: u32 = 8;
 
-/// Start time of the oldest command whose created paths are unchecked.
-#[derive(Debug, Default)]
-pub(super) struct Unchecked(Mutex<Option<SystemTime>>);
+/// Identity of a file that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: (u32, u32),
+    inode: u64,
+}
 
-impl Unchecked {
-    /// Records the start of a command whose exit may not be reported. Such a command was cancelled,
-    /// or runs on streams of another process.
-    pub(super) fn record(&self, started: SystemTime) {
-        lock(&self.0).get_or_insert(started);
+impl FileId {
+    pub(super) fn of(stat: &Statx) -> Self {
+        Self { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino }
+    }
+}
+
+/// Times that decide which files a command has brought to a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// The time since which files are unchecked.
+    pub(super) since: SystemTime,
+    /// The beginning of the check before, which has not found the file.
+    pub(super) last_check: SystemTime,
+}
+
+impl Times {
+    /// Returns whether a command has brought a file to its path. `is_moved` tells whether a
+    /// directory above was moved since the last check. The host may have created other files.
+    pub(super) fn is_new(self, stat: &Statx, is_moved: bool) -> bool {
+        changed(stat) >= self.since || (is_moved && time(stat) < self.last_check)
+    }
+}
+
+/// The directories of denied paths, as the last check has found them.
+#[derive(Debug)]
+pub(super) struct DeniedDirectories {
+    last_check: SystemTime,
+    known: HashMap<PathBuf, FileId>,
+}
+
+impl DeniedDirectories {
+    /// Records the directories before the first command.
+    pub(super) fn of(plan: &MountPlan) -> Self {
+        let mut directories = Self { last_check: SystemTime::now(), known: HashMap::new() };
+        for in_one_dir in plan.creation_rules.denied_paths.chunk_by(|a, b| a.dir == b.dir) {
+            if let Some(first) = in_one_dir.first()
+                && let Ok(dir) = open_directory(&first.dir)
+                && let Ok(stat) = stat(&dir, "")
+            {
+                directories.is_moved(&first.dir, &stat);
+            }
+        }
+        directories
     }
 
-    /// Returns the start time of the oldest such command.
-    pub(super) fn began(&self) -> Option<SystemTime> {
-        *lock(&self.0)
-    }
-
-    /// Returns the time since which files are unchecked, for a command that started at `started`.
-    pub(super) fn since(&self, started: SystemTime) -> SystemTime {
-        let started = self.began().map_or(started, |earlier| earlier.min(started));
-        started.checked_sub(LAG).unwrap_or(SystemTime::UNIX_EPOCH)
-    }
-
-    /// Renames entries that zones deny and that were created since a command started. Takes some
-    /// microseconds for each directory of the zones.
-    pub(super) fn quarantine_in_zones(
-        &self,
-        plan: &MountPlan,
-        started: SystemTime,
-    ) -> Vec<Quarantined> {
-        let is_fixed = |path: &Path| {
-            plan.ops.iter().any(|op| op.path() == Some(path)) || !plan.allows(path, Access::Write)
-        };
-        let found = zones::new_entries(&plan.creation_rules.zones, self.since(started), is_fixed);
-        found.iter().filter_map(|(dir, parent, name)| clear(dir, parent, name)).collect()
-    }
-
-    /// Renames indexes of git that commands have written since a command started, and that would
-    /// lead git out of a work tree.
-    pub(super) fn quarantine_indexes(
-        &self,
-        plan: &MountPlan,
-        started: SystemTime,
-    ) -> Vec<Quarantined> {
-        let found = indexes::flawed(plan, self.since(started));
-        let clear = |found: indexes::Flawed| {
-            let cleared = clear(&found.dir, &found.parent, &found.name)?;
-            Some(Quarantined { reason: Some(found.reason), ..cleared })
-        };
-        found.into_iter().filter_map(clear).collect()
-    }
-
-    /// Renames files that were created at denied paths since a command started, or since the oldest
-    /// unchecked command did. Older files stay: no command created them.
+    /// Renames files that commands have brought to denied paths since `since`. Other files stay.
     pub(super) fn quarantine(
-        &self,
+        &mut self,
         denied: &[DeniedPath],
-        started: SystemTime,
+        since: SystemTime,
     ) -> Vec<Quarantined> {
-        let since = self.since(started);
         let mut quarantined = Vec::new();
+        let began = SystemTime::now();
+        let times = Times { since, last_check: std::mem::replace(&mut self.last_check, began) };
         for in_one_dir in denied.chunk_by(|a, b| a.dir == b.dir) {
             let Some(first) = in_one_dir.first() else { continue };
             match open_directory(&first.dir) {
                 Ok(dir) => {
-                    let was_modified = stat(&dir, "").is_ok_and(|stat| changed(&stat) >= since);
+                    let stat = stat(&dir, "");
+                    let is_moved = stat.as_ref().is_ok_and(|stat| self.is_moved(&first.dir, stat));
+                    let was_modified = stat.is_ok_and(|stat| changed(&stat) >= since);
                     for DeniedPath { rest, .. } in in_one_dir {
                         let is_deep = rest.components().nth(1).is_some();
-                        if was_modified || is_deep {
-                            quarantined.extend(check(&dir, &first.dir, rest, since));
+                        if was_modified || is_moved || is_deep {
+                            quarantined.extend(self.check(&dir, &first.dir, rest, times, is_moved));
                         }
                     }
                 }
@@ -109,11 +110,14 @@ impl Unchecked {
                 Err(Errno::LOOP | Errno::NOTDIR) => {
                     if let Ok(root) = rustix::fs::open("/", DIRECTORY, Mode::empty()) {
                         let below = first.dir.strip_prefix("/").unwrap_or(&first.dir);
-                        quarantined.extend(check(&root, Path::new("/"), below, since));
+                        let root_path = Path::new("/");
+                        quarantined.extend(self.check(&root, root_path, below, times, false));
                     }
                 }
                 // The directory is gone, with everything in it.
-                Err(Errno::NOENT) => {}
+                Err(Errno::NOENT) => {
+                    self.known.remove(&first.dir);
+                }
                 // No command has more access to the directory of another user.
                 Err(Errno::ACCESS) => {}
                 Err(_) => quarantined.extend(in_one_dir.iter().map(|denied| Quarantined {
@@ -126,18 +130,86 @@ impl Unchecked {
         }
         quarantined
     }
+
+    /// Records a directory. Returns whether another one was at its path before.
+    fn is_moved(&mut self, path: &Path, stat: &Statx) -> bool {
+        let id = FileId::of(stat);
+        match self.known.get_mut(path) {
+            Some(known) => std::mem::replace(known, id) != id,
+            None => {
+                self.known.insert(path.to_owned(), id);
+                false
+            }
+        }
+    }
+
+    /// Walks from `dir` along `rest` while the components are directories. Moves aside the file at
+    /// the end, or a symlink on the way, if it is new.
+    fn check(
+        &mut self,
+        dir: &OwnedFd,
+        path: &Path,
+        rest: &Path,
+        times: Times,
+        mut is_moved: bool,
+    ) -> Option<Quarantined> {
+        let mut path = path.to_owned();
+        let mut opened: Option<OwnedFd> = None;
+        let mut names = rest.iter().peekable();
+        let unknown = |path: &Path| {
+            let outcome = QuarantineOutcome::Unknown;
+            Some(Quarantined { path: path.to_owned(), moved_to: None, outcome, reason: None })
+        };
+        while let Some(name) = names.next() {
+            let dir = opened.as_ref().unwrap_or(dir);
+            let found = match with_access(dir, || stat(dir, name)) {
+                Ok(found) => found,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {
+                    self.known.remove(&path.join(name));
+                    return None;
+                }
+                Err(_) => return unknown(&path.join(name)),
+            };
+            let kind = FileType::from_raw_mode(found.stx_mode.into());
+            if names.peek().is_none() || kind == FileType::Symlink {
+                let is_new = times.is_new(&found, is_moved);
+                return if is_new { clear(dir, &path, name) } else { None };
+            }
+            let open = || rustix::fs::openat(dir, name, DIRECTORY, Mode::empty());
+            let below = match with_access(dir, open) {
+                Ok(below) => below,
+                // No directory, so nothing is below.
+                Err(Errno::NOENT | Errno::NOTDIR) => return None,
+                Err(_) => return unknown(&path.join(name)),
+            };
+            opened = Some(below);
+            path.push(name);
+            // The policy was compiled when the directory did not exist.
+            let is_first = !self.known.contains_key(&path);
+            is_moved |=
+                self.is_moved(&path, &found) || (is_first && changed(&found) >= times.since);
+        }
+        None
+    }
 }
 
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-pub(super) fn stat(dir: &OwnedFd, name: impl rustix::path::Arg) -> rustix::io::Result<Statx> {
-    let wanted = StatxFlags::TYPE | StatxFlags::CTIME;
+pub(super) fn stat(dir: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<Statx> {
+    let wanted = StatxFlags::TYPE | StatxFlags::CTIME | StatxFlags::INO;
     rustix::fs::statx(dir, name, AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, wanted)
 }
 
-/// Returns the time of an inode's last change, which no process can set.
+/// Returns the latest time at which an inode may have changed last.
 pub(super) fn changed(stat: &Statx) -> SystemTime {
+    // Some file systems keep whole seconds only.
+    let is_rounded = stat.stx_ctime.tv_nsec == 0;
+    time(stat) + if is_rounded { Duration::from_secs(1) } else { Duration::ZERO }
+}
+
+/// Returns the time of an inode's last change, which no process can set.
+fn time(stat: &Statx) -> SystemTime {
     let (seconds, nanoseconds) = (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec);
     SystemTime::UNIX_EPOCH + Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds)
 }
@@ -156,40 +228,6 @@ pub(super) fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
         at = with_access(&at, || rustix::fs::openat(&at, name, DIRECTORY, Mode::empty()))?;
     }
     Ok(at)
-}
-
-/// Walks from `dir` along `rest` while the components are directories. Moves aside the file at the
-/// end, or a symlink on the way, if it has changed since `since`.
-fn check(dir: &OwnedFd, path: &Path, rest: &Path, since: SystemTime) -> Option<Quarantined> {
-    let mut path = path.to_owned();
-    let mut opened: Option<OwnedFd> = None;
-    let mut names = rest.iter().peekable();
-    let unknown = |path: &Path| {
-        let outcome = QuarantineOutcome::Unknown;
-        Some(Quarantined { path: path.to_owned(), moved_to: None, outcome, reason: None })
-    };
-    while let Some(name) = names.next() {
-        let dir = opened.as_ref().unwrap_or(dir);
-        let found = match with_access(dir, || stat(dir, name)) {
-            Ok(found) => found,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return None,
-            Err(_) => return unknown(&path.join(name)),
-        };
-        let kind = FileType::from_raw_mode(found.stx_mode.into());
-        if names.peek().is_none() || kind == FileType::Symlink {
-            return if changed(&found) >= since { clear(dir, &path, name) } else { None };
-        }
-        let open = || rustix::fs::openat(dir, name, DIRECTORY, Mode::empty());
-        let below = match with_access(dir, open) {
-            Ok(below) => below,
-            // No directory, so nothing is below.
-            Err(Errno::NOENT | Errno::NOTDIR) => return None,
-            Err(_) => return unknown(&path.join(name)),
-        };
-        opened = Some(below);
-        path.push(name);
-    }
-    None
 }
 
 /// Removes the entry `name` of a directory from its denied path. Moves it aside if possible, and
@@ -298,14 +336,19 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
+    use super::super::outstanding::LAG;
     use super::*;
 
     fn denied(dir: &Path, rest: &str) -> DeniedPath {
         DeniedPath { dir: dir.to_owned(), rest: rest.into() }
     }
 
+    fn directories() -> DeniedDirectories {
+        DeniedDirectories::of(&MountPlan::default())
+    }
+
     fn quarantined(denied: &[DeniedPath], since: SystemTime) -> Vec<(PathBuf, Option<PathBuf>)> {
-        Unchecked::default()
+        directories()
             .quarantine(denied, since)
             .into_iter()
             .map(|moved| (moved.path, moved.moved_to))
@@ -322,7 +365,7 @@ mod tests {
             denied(&dir, "link/c"),
             denied(&dir, "none"),
         ];
-        let started = SystemTime::now();
+        let started = SystemTime::now() - LAG;
         assert_eq!(quarantined(&rules, started), []);
         fs::write(dir.join("a"), "content").unwrap();
         fs::write(dir.join("a.refused"), "older").unwrap();
@@ -346,23 +389,40 @@ mod tests {
     }
 
     #[test]
-    fn an_older_file_stays_unless_an_earlier_exit_was_not_reported() {
+    fn an_older_file_is_new_only_if_it_came_with_a_directory() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().canonicalize().unwrap();
-        let before = SystemTime::now();
-        fs::write(dir.join("a"), "").unwrap();
+        let denied =
+            [denied(&dir, "a"), denied(&dir, "on/way/b"), denied(&dir.join("swapped"), "c")];
+        for file in ["a", "elsewhere/way/b", "other/c", "swapped/d"] {
+            testkit::write_file(&dir, file, "");
+        }
+        let mut plan = MountPlan::default();
+        plan.creation_rules.denied_paths = denied.to_vec();
+        let mut directories = DeniedDirectories::of(&plan);
         let later = SystemTime::now() + Duration::from_secs(1);
-        let unchecked = Unchecked::default();
-        assert!(unchecked.quarantine(&[denied(&dir, "a")], later).is_empty());
-        unchecked.record(before);
-        assert_eq!(unchecked.quarantine(&[denied(&dir, "a")], later).len(), 1);
+        assert!(directories.quarantine(&denied, later).is_empty());
+        // The clock of the file system advances in ticks.
+        let created = changed(&stat(open_directory(&dir).unwrap(), "other/c").unwrap());
+        while changed(&stat(open_directory(&dir).unwrap(), "a").unwrap()) <= created {
+            fs::write(dir.join("a"), "").unwrap();
+        }
+        fs::rename(dir.join("elsewhere"), dir.join("on")).unwrap();
+        fs::rename(dir.join("swapped"), dir.join("gone")).unwrap();
+        fs::rename(dir.join("other"), dir.join("swapped")).unwrap();
+        // The time of the move is the only new one.
+        let moved = changed(&stat(open_directory(&dir).unwrap(), "on").unwrap());
+        let found = directories.quarantine(&denied[1..], moved);
+        let found: Vec<_> = found.into_iter().map(|moved| moved.path).collect();
+        assert_eq!(found, [dir.join("on/way/b"), dir.join("swapped/c")]);
+        assert!(dir.join("a").exists());
     }
 
     #[test]
     fn a_path_with_every_readable_name_taken_gets_a_random_one() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().canonicalize().unwrap();
-        let started = SystemTime::now();
+        let started = SystemTime::now() - LAG;
         fs::write(dir.join("a"), "content").unwrap();
         fs::write(dir.join("a.refused"), "").unwrap();
         for number in 2..=1_000 {
@@ -389,7 +449,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().canonicalize().unwrap();
         let name = OsStr::from_bytes(&[b'\xff'; 250]);
-        let started = SystemTime::now();
+        let started = SystemTime::now() - LAG;
         fs::create_dir_all(dir.join("closed/deep")).unwrap();
         fs::write(dir.join("closed/a"), "a").unwrap();
         fs::write(dir.join("closed/deep").join(name), "b").unwrap();
@@ -431,7 +491,7 @@ mod tests {
         let root = root.path().canonicalize().unwrap();
         let dir = root.join("dir");
         fs::create_dir(&dir).unwrap();
-        let started = SystemTime::now();
+        let started = SystemTime::now() - LAG;
         fs::rename(&dir, root.join("other")).unwrap();
         fs::write(root.join("other/a"), "").unwrap();
         std::os::unix::fs::symlink("other", &dir).unwrap();

@@ -13,19 +13,21 @@
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
 
-use policy::{LaterFiles, MountPlan, Policy};
+use policy::{Access, LaterFiles, MountPlan, Policy, Zone};
 
 use super::connection::Connection;
 use super::error::{OpenError, host_error};
+use super::indexes::AcceptedIndexes;
 use super::inner::InnerPaths;
+use super::outstanding::{Began, Outstanding, Scope};
 use super::plan;
-use super::quarantine::Unchecked;
+use super::quarantine::{DeniedDirectories, clear};
 use super::tree::compile;
+use super::zones::Survey;
 use crate::internal::{blocking, lock};
 use crate::sandbox::{QuarantineOutcome, Quarantined};
 
@@ -56,7 +58,11 @@ pub(super) struct Mounts {
     reapplying: Mutex<()>,
     /// Count of watched creations that the plan includes.
     included_creations: AtomicU32,
-    unchecked: Unchecked,
+    outstanding: Arc<Outstanding>,
+    // The state of the host as of the last check.
+    denied: Mutex<DeniedDirectories>,
+    zones: Mutex<Survey>,
+    indexes: Mutex<AcceptedIndexes>,
 }
 
 /// Reasons for which the engine ends a session.
@@ -81,6 +87,8 @@ impl fmt::Debug for Mounts {
 impl Mounts {
     pub(super) fn new(connection: Arc<Connection>, compiled: CompiledPolicy) -> Self {
         let CompiledPolicy { policy, plan, private, has_namespaces, later } = compiled;
+        let denied = Mutex::new(DeniedDirectories::of(&plan));
+        let zones = Mutex::new(Survey::of(&plan.creation_rules.zones));
         Self {
             connection,
             policy,
@@ -91,7 +99,10 @@ impl Mounts {
             plan: RwLock::new(Arc::new(plan)),
             reapplying: Mutex::default(),
             included_creations: AtomicU32::new(0),
-            unchecked: Unchecked::default(),
+            outstanding: Arc::default(),
+            denied,
+            zones,
+            indexes: Mutex::default(),
         }
     }
 
@@ -142,52 +153,54 @@ impl Mounts {
         Ok(())
     }
 
+    /// Records a command that is about to begin.
+    pub(super) fn begin(&self) -> Began {
+        self.outstanding.begin(self.plan())
+    }
+
     /// Quarantines forbidden paths after a command, and reapplies the policy if commands have
     /// created watched files. If that fails, the sandbox ends. No process of the command may be
     /// alive.
-    pub(super) async fn settle(
-        self: &Arc<Self>,
-        began: SystemTime,
-        watched_creations: u32,
-    ) -> Settled {
-        let quarantined = self.check_paths(began);
+    pub(super) async fn settle(self: &Arc<Self>, began: &Began, watched_creations: u32) -> Settled {
+        let quarantined = self.check_paths();
         let has_zones = !self.plan().creation_rules.zones.is_empty();
-        if !has_zones && !self.has_later_rules() && self.is_settled(&quarantined, watched_creations)
-        {
-            return Settled { quarantined, sandbox_ended: self.connection.end_reason() };
-        }
-        let mounts = Arc::clone(self);
-        blocking(move || mounts.finish(quarantined, began, watched_creations)).await
+        let is_complete = !has_zones && !self.has_later_rules();
+        let settled = if is_complete && self.is_settled(&quarantined, watched_creations) {
+            Settled { quarantined, sandbox_ended: self.connection.end_reason() }
+        } else {
+            let mounts = Arc::clone(self);
+            blocking(move || mounts.finish(quarantined, watched_creations)).await
+        };
+        began.end();
+        settled
     }
 
     /// Like [`Mounts::settle`], for a thread.
-    pub(super) fn settle_blocking(&self, began: SystemTime, watched_creations: u32) -> Settled {
-        self.finish(self.check_paths(began), began, watched_creations)
+    pub(super) fn settle_blocking(&self, began: &Began, watched_creations: u32) -> Settled {
+        let settled = self.finish(self.check_paths(), watched_creations);
+        began.end();
+        settled
     }
 
-    fn check_paths(&self, began: SystemTime) -> Vec<Quarantined> {
+    fn check_paths(&self) -> Vec<Quarantined> {
         self.connection.restore_access();
-        self.unchecked.quarantine(&self.plan().creation_rules.denied_paths, began)
+        self.scope().map(|scope| self.check_denied_paths(&scope)).unwrap_or_default()
     }
 
     /// Returns whether nothing is left to do after a command.
     fn is_settled(&self, quarantined: &[Quarantined], watched_creations: u32) -> bool {
-        are_moved(quarantined) && self.includes(watched_creations)
+        quarantined.is_empty() && self.includes(watched_creations)
     }
 
-    fn finish(
-        &self,
-        mut quarantined: Vec<Quarantined>,
-        began: SystemTime,
-        watched_creations: u32,
-    ) -> Settled {
-        let plan = self.plan();
-        quarantined.extend(self.unchecked.quarantine_in_zones(&plan, began));
-        quarantined.extend(self.unchecked.quarantine_indexes(&plan, began));
-        quarantined.extend(self.quarantine_later(began));
+    fn finish(&self, mut quarantined: Vec<Quarantined>, watched_creations: u32) -> Settled {
+        let scope = self.scope();
+        quarantined.extend(scope.iter().flat_map(|scope| self.check_contents(scope)));
+        // A plan that was compiled while a command ran could take a path that the command has
+        // created for one of the user, and no longer deny it.
+        let is_denied_again = quarantined.is_empty() || scope.is_none_or(|it| it.plans.len() == 1);
         let failed = if !are_moved(&quarantined) {
             Err(NOT_MOVED)
-        } else if self.includes(watched_creations) {
+        } else if self.includes(watched_creations) && is_denied_again {
             Ok(())
         } else {
             self.reapply_policy().map_err(|error| {
@@ -202,7 +215,7 @@ impl Mounts {
             Err(reason) => {
                 self.connection.end_because(reason);
                 // No command can interfere any more.
-                for later in self.quarantine(began) {
+                for later in self.quarantine_outstanding() {
                     quarantined.retain(|earlier| earlier.path != later.path);
                     quarantined.push(later);
                 }
@@ -218,23 +231,48 @@ impl Mounts {
             || self.included_creations.load(Ordering::Relaxed) == watched_creations
     }
 
-    /// Quarantines forbidden paths created since a command began.
-    fn quarantine(&self, began: SystemTime) -> Vec<Quarantined> {
-        let plan = self.plan();
-        let mut quarantined = self.unchecked.quarantine(&plan.creation_rules.denied_paths, began);
-        quarantined.extend(self.unchecked.quarantine_in_zones(&plan, began));
-        quarantined.extend(self.unchecked.quarantine_indexes(&plan, began));
-        quarantined.extend(self.quarantine_later(began));
-        quarantined
+    fn scope(&self) -> Option<Scope> {
+        self.outstanding.scope(&self.plan())
     }
 
-    /// Quarantines paths that this tier could not hide or protect.
-    fn quarantine_later(&self, began: SystemTime) -> Vec<Quarantined> {
-        if self.has_later_rules() {
-            self.inner.quarantine(&self.policy, self.unchecked.since(began))
-        } else {
-            Vec::new()
+    fn check_denied_paths(&self, scope: &Scope) -> Vec<Quarantined> {
+        let denied = scope.denied_paths();
+        lock(&self.denied).quarantine(&denied, scope.since)
+    }
+
+    /// Checks the zones and the indexes. Takes some microseconds for each directory of the zones.
+    fn check_contents(&self, scope: &Scope) -> Vec<Quarantined> {
+        let plan = self.plan();
+        // A later mount could cover an entry that an outstanding command has created.
+        let oldest = scope.plans.first().unwrap_or(&plan);
+        let is_fixed = |path: &Path| {
+            oldest.ops.iter().any(|op| op.path() == Some(path))
+                || !oldest.allows(path, Access::Write)
+        };
+        // It could also take a repository that such a command has created for one of the user.
+        let is_accepted = |zone: &&Zone| {
+            oldest.creation_rules.zones.contains(zone)
+                || !oldest.creation_rules.denies(&zone.dir.join("HEAD"))
+        };
+        let zones: Vec<Zone> =
+            plan.creation_rules.zones.iter().filter(is_accepted).cloned().collect();
+        let mut survey = lock(&self.zones);
+        let found = survey.new_entries(&zones, scope.since, is_fixed);
+        let mut quarantined: Vec<Quarantined> =
+            found.iter().filter_map(|(dir, parent, name)| clear(dir, parent, name)).collect();
+        for moved_to in quarantined.iter().filter_map(|file| file.moved_to.as_deref()) {
+            survey.leave(moved_to);
         }
+        drop(survey);
+        let flawed = lock(&self.indexes).flawed(&plan, scope.since);
+        quarantined.extend(flawed.into_iter().filter_map(|found| {
+            let cleared = clear(&found.dir, &found.parent, &found.name)?;
+            Some(Quarantined { reason: Some(found.reason), ..cleared })
+        }));
+        if self.has_later_rules() {
+            quarantined.extend(self.inner.quarantine(&self.policy, scope.since));
+        }
+        quarantined
     }
 
     /// Returns whether a command could create a path that this tier must not have.
@@ -242,14 +280,13 @@ impl Mounts {
         self.later == LaterFiles::Denied && !self.plan().creation_rules.watched_names.is_empty()
     }
 
-    /// Records the start of a command whose exit may not be reported to the host.
-    pub(super) fn expect_unreported(&self, began: SystemTime) {
-        self.unchecked.record(began);
-    }
-
-    /// Quarantines forbidden paths created by commands whose exit was not reported.
-    pub(super) fn quarantine_unreported(&self) -> Vec<Quarantined> {
-        self.unchecked.began().map(|began| self.quarantine(began)).unwrap_or_default()
+    /// Quarantines forbidden paths created by outstanding commands, such as those whose exit was
+    /// not reported.
+    pub(super) fn quarantine_outstanding(&self) -> Vec<Quarantined> {
+        let Some(scope) = self.scope() else { return Vec::new() };
+        let mut quarantined = self.check_denied_paths(&scope);
+        quarantined.extend(self.check_contents(&scope));
+        quarantined
     }
 
     /// Quarantines forbidden paths created by commands whose exit was not reported, then reapplies
@@ -258,11 +295,11 @@ impl Mounts {
     /// # Errors
     /// Returns the reason for which the sandbox has to end.
     pub(super) fn recover_unreported(&self) -> Result<(), &'static str> {
-        if self.unchecked.began().is_none() {
+        if self.outstanding.is_empty() {
             return Ok(());
         }
         self.connection.restore_access();
-        let quarantined = self.quarantine_unreported();
+        let quarantined = self.quarantine_outstanding();
         for file in &quarantined {
             tracing::warn!("quarantined: {file}");
         }

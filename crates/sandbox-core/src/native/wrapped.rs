@@ -11,7 +11,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
 use rustix::net::{
@@ -22,6 +22,7 @@ use rustix::process::{Pid, geteuid, getpid};
 
 use super::connection::Connection;
 use super::memory_file::memory_file;
+use super::outstanding::Began;
 use super::process::PROGRAM;
 use super::refresh::Mounts;
 use super::registry::{MAX_COMMANDS, Registry};
@@ -165,7 +166,7 @@ fn accept(socket: &UnixListener, session: &Arc<Session>) {
 /// A command that runs on the streams of a client.
 struct Started {
     mounts: Arc<Mounts>,
-    began: SystemTime,
+    began: Began,
     pumps: Pumps,
     size: SizeWatch,
     /// Another descriptor of the client's end of the channel. The command ends when both are
@@ -199,8 +200,7 @@ impl Session {
         let Stdio { streams, pumps } =
             Stdio::of(streams.each_ref().map(AsFd::as_fd), [false; 3], &mounts.plan())
                 .map_err(|error| refused(error.to_string()))?;
-        let began = SystemTime::now();
-        mounts.expect_unreported(began);
+        let began = mounts.begin();
         let running = Counted::new(&self.running);
         let (channel, end) = UnixStream::pair()?;
         let body = request::encode(&connection, &spec, wire::COMMAND_MAY_LINGER)
@@ -252,7 +252,7 @@ impl Started {
         let Self { mounts, began, pumps, size, .. } = self;
         pumps.finish();
         let [.., a, b, c, d] = report;
-        let settled = mounts.settle_blocking(began, u32::from_le_bytes([a, b, c, d]));
+        let settled = mounts.settle_blocking(&began, u32::from_le_bytes([a, b, c, d]));
         let mut text: String =
             settled.quarantined.iter().map(|file| format!("sandbox: {file}\n")).collect();
         if let Some(reason) = settled.sandbox_ended {

@@ -134,6 +134,90 @@ async fn files_of_a_cancelled_command_are_quarantined_after_the_next_one() {
     is_quarantined(&run(sandbox, "true").await, &path, &dir.join(".profile.refused"));
 }
 
+/// Runs a command until it has created `path` and `meanwhile` has returned.
+async fn run_during<F: Future<Output = ()>>(
+    Fixture { dir, sandbox, .. }: &Fixture,
+    command: &str,
+    path: &Path,
+    meanwhile: impl FnOnce() -> F,
+) -> CommandOutput {
+    let waits = format!("{command}; until [ -e go ]; do read -rt 0.01 <> <(:) || :; done");
+    let during = async {
+        while !path.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        meanwhile().await;
+        fs::write(dir.join("go"), "").unwrap();
+    };
+    let (ran, ()) = tokio::join!(sandbox.exec(spec(&waits)), during);
+    fs::remove_file(dir.join("go")).unwrap();
+    ran.unwrap()
+}
+
+#[tokio::test]
+async fn a_policy_that_is_compiled_meanwhile_accepts_no_file_of_a_running_command() {
+    let fixture = &fixture();
+    let Fixture { dir, sandbox, .. } = fixture;
+    let path = dir.join(".bashrc");
+    let ran = run_during(fixture, "ln -s .bashrc l; echo evil > l", &path, async || {
+        sandbox.refresh().unwrap();
+    });
+    is_quarantined(&ran.await, &path, &dir.join(".bashrc.refused"));
+    assert!(!works(sandbox, "echo x > .bashrc").await);
+}
+
+#[tokio::test]
+async fn a_repository_of_a_running_command_is_refused_although_it_was_protected_meanwhile() {
+    let fixture = &fixture();
+    let Fixture { dir, sandbox, .. } = fixture;
+    repository_of_the_user(dir);
+    sandbox.refresh().unwrap();
+    let head = dir.join("repo/x/n/HEAD");
+    let create = "mkdir -p repo/x/n/objects repo/x/n/refs; ln -s HEAD repo/x/n/l; \
+                  echo ref: x > repo/x/n/l";
+    let ran = run_during(fixture, create, &head, async || sandbox.refresh().unwrap());
+    is_quarantined(&ran.await, &head, &head.with_file_name("HEAD.refused"));
+}
+
+#[tokio::test]
+async fn an_overlapping_call_reports_the_file_of_a_running_command() {
+    let fixture = &fixture();
+    let Fixture { dir, sandbox, .. } = fixture;
+    let path = dir.join(".bashrc");
+    let ran = run_during(fixture, "ln -s .bashrc l; echo evil > l", &path, async || {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        // This call extends the policy too.
+        let other = run(sandbox, "mkdir -p p/.vscode").await;
+        is_quarantined(&other, &path, &dir.join(".bashrc.refused"));
+    });
+    assert!(ran.await.quarantined.is_empty());
+}
+
+/// Creates the files without which git takes no directory for a repository.
+fn repository_of_the_user(dir: &Path) {
+    for directory in ["objects", "refs", "logs"] {
+        fs::create_dir_all(dir.join("repo/.git").join(directory)).unwrap();
+    }
+    fs::write(dir.join("repo/.git/HEAD"), "ref: refs/heads/main\n").unwrap();
+}
+
+#[tokio::test]
+async fn an_older_file_that_a_moved_directory_brings_to_a_denied_place_is_quarantined() {
+    let Fixture { dir, sandbox, .. } = &fixture();
+    repository_of_the_user(dir);
+    sandbox.refresh().unwrap();
+    assert!(works(sandbox, "mkdir -p d/e && ln -s /etc/passwd d/e/HEAD").await);
+    // File times are coarse.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let moved = run(sandbox, "mv repo/.git/logs old; mv d repo/.git/logs").await;
+    let link = dir.join("repo/.git/logs/e/HEAD");
+    assert!(fs::symlink_metadata(&link).is_err(), "{moved:?}");
+    // A mount separates the git directory on the other tier, so the link would have to be copied.
+    assert_eq!(moved.quarantined.len(), usize::from(without_namespaces()), "{moved:?}");
+    let later = run(sandbox, "ls repo/.git/logs/e").await;
+    assert!(later.quarantined.is_empty(), "{later:?}");
+}
+
 #[tokio::test]
 async fn files_that_the_host_creates_stay() {
     let Fixture { dir, sandbox, .. } = &fixture();
