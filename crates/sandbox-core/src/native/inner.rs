@@ -58,10 +58,14 @@ impl InnerPaths {
                 continue;
             }
             let entries: BTreeSet<&Path> = new.iter().map(|path| entry(path)).collect();
+            let before = quarantined.len();
             quarantined.extend(entries.iter().filter_map(|path| {
                 let dir = open_directory(path.parent()?).ok()?;
                 clear(&dir, path.parent()?, path.file_name()?)
             }));
+            if quarantined.len() == before {
+                break;
+            }
         }
         // The next opening would name it as a weakness that is not accepted.
         let outcome = QuarantineOutcome::Unknown;

@@ -9,6 +9,7 @@ use policy::Policy;
 use rustix::process::Pid;
 use sandbox_core::{
     CommandOutput, CommandSpec, CommandStatus, Limits, NativeSandbox, Sandbox, SessionDir, Tier,
+    Weakness,
 };
 
 pub(crate) use testkit::{BASE, NO_DIRECTORY_IN_SIGHT};
@@ -47,6 +48,15 @@ pub(crate) fn open(policy: &Policy, dir: &Path) -> NativeSandbox {
 
 pub(crate) fn open_with(policy: &Policy, dir: &Path, limits: &Limits) -> NativeSandbox {
     NativeSandbox::builder(policy, dir).limits(limits.clone()).tier(tier()).open().unwrap()
+}
+
+/// Opens a sandbox that may have this weakness, if the tier has it.
+pub(crate) fn open_accepting(policy: &Policy, dir: &Path, weakness: Weakness) -> NativeSandbox {
+    let tier = match tier() {
+        Tier::Landlock { .. } => Tier::Landlock { accepted: vec![weakness] },
+        tier => tier,
+    };
+    NativeSandbox::builder(policy, dir).tier(tier).open().unwrap()
 }
 
 /// Returns the tier that is being tested.
