@@ -338,7 +338,7 @@ impl Mirror {
             if !is_flush {
                 report.count_pending(path);
             } else if let Some(path) = relative(path) {
-                report.add_pending_elsewhere(path, NO_ANSWER.to_owned());
+                report.add_pending_elsewhere(self.shared.unanswered(path, NO_ANSWER));
             }
         }
         let report = report.finish(NO_ANSWER, self.entry());

@@ -106,7 +106,8 @@ impl Workspace {
             }
             source => CloseError::Store { id: self.id.clone(), source },
         };
-        let SyncReport { skipped, conflicts, .. } = mirror.flush().await.map_err(failed)?;
+        let SyncReport { skipped, conflicts, pending, .. } =
+            mirror.flush().await.map_err(failed)?;
         let mut unstorable = skipped.iter().filter(|skipped| holds_content(&skipped.reason));
         if mode == CloseMode::KeepPending
             && let Some(first) = unstorable.next()
@@ -117,6 +118,9 @@ impl Workspace {
                 path: first.path.clone(),
                 reason: first.reason.to_string(),
             });
+        }
+        if mode == CloseMode::KeepPending && !pending.is_empty() {
+            return Err(self.pending_error(&pending));
         }
         let ignored = {
             let mirror = Arc::clone(mirror);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandbox_core::RelativePath;
 use sandbox_core::internal::{blocking, lock};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::mirror::shared::{ChangeKind, Shared};
 use crate::paths::relative;
@@ -57,6 +57,13 @@ impl Shared {
         pending
     }
 
+    /// Describes a change that is not stored yet, with `reason` unless it has failed.
+    pub(super) fn unanswered(&self, path: RelativePath, reason: &str) -> Pending {
+        let ledger = self.ledger();
+        let reason = ledger.failure(path.as_str()).map_or(reason, |why| &why.reason).to_owned();
+        Pending { path, reason }
+    }
+
     pub(super) fn claimed_paths(&self) -> Vec<String> {
         self.ledger().claimed().cloned().collect()
     }
@@ -77,12 +84,17 @@ impl Shared {
         outcomes: &mut mpsc::UnboundedReceiver<(String, Outcome)>,
         shortest: Duration,
     ) -> Option<(String, Outcome)> {
+        let limit = self.patience.max(shortest);
+        let (mut progress, mut since) = (self.blobs.progress(), Instant::now());
         loop {
-            let before = self.blobs.progress();
-            match timeout(self.patience.max(shortest), outcomes.recv()).await {
-                Ok(outcome) => return outcome,
-                Err(_) if self.blobs.progress() == before => return None,
-                Err(_) => {}
+            if let Ok(outcome) = timeout(LONGEST_PAUSE.min(limit), outcomes.recv()).await {
+                return outcome;
+            }
+            let now = self.blobs.progress();
+            if now != progress {
+                (progress, since) = (now, Instant::now());
+            } else if since.elapsed() >= limit {
+                return None;
             }
         }
     }

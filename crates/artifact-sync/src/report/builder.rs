@@ -157,7 +157,7 @@ impl<'r> ReportBuilder<'r> {
             let (entry, key, url) = (None, None, None);
             self.report.changed.push(ChangedFile { path: path.clone(), entry, key, url });
         }
-        self.add_pending_elsewhere(path, reason);
+        self.add_pending_elsewhere(Pending { path, reason });
     }
 
     /// Counts a change that another call is storing, if an earlier report has named it.
@@ -168,12 +168,13 @@ impl<'r> ReportBuilder<'r> {
     }
 
     /// Adds a change that another call is storing.
-    pub(crate) fn add_pending_elsewhere(&mut self, path: RelativePath, reason: String) {
-        let before = self.reported.lock().pending.insert(path.as_str().to_owned(), reason.clone());
-        if before.as_ref() == Some(&reason) {
+    pub(crate) fn add_pending_elsewhere(&mut self, pending: Pending) {
+        let (path, reason) = (pending.path.to_string(), pending.reason.clone());
+        let before = self.reported.lock().pending.insert(path, reason);
+        if before.as_ref() == Some(&pending.reason) {
             self.report.still_pending += 1;
         } else {
-            self.report.pending.push(Pending { path, reason });
+            self.report.pending.push(pending);
         }
     }
 

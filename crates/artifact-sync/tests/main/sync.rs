@@ -203,6 +203,24 @@ async fn large_files_survive_a_round_trip_in_parts() {
 }
 
 #[tokio::test]
+async fn many_large_files_of_one_call_share_the_memory_for_uploads() {
+    for (machine, _store) in machines() {
+        let mirror = machine.open().await;
+        let names: Vec<String> = (0..12).map(|number| format!("large{number:02}")).collect();
+        for name in &names {
+            machine.write(name, &name.repeat(1_300_000));
+        }
+        let report = mirror.flush().await.unwrap();
+        assert!(report.is_complete(), "{:?}", report.pending.first());
+        assert_eq!(changed(&report), names);
+        drop(mirror);
+        machine.remove_all();
+        machine.open().await;
+        assert!(names.iter().all(|name| machine.files()[name] == name.repeat(1_300_000)));
+    }
+}
+
+#[tokio::test]
 async fn media_type_and_executable_bit_are_stored_as_attributes() {
     let machine = Machine::in_memory();
     let mirror = machine.open().await;

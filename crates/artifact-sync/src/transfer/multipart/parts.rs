@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use sandbox_core::internal::blocking;
 use super::{OnStep, PART_BYTES, PartRecord, UploadRecord, UploadStep};
 use crate::log::Hash;
 use crate::scan::Signature;
-use crate::transfer::budget::MemoryBudget;
+use crate::transfer::budget::{MemoryBudget, Reserved};
 use crate::transfer::content::read_into;
 
 /// Most parts of an upload, on S3 and GCS.
@@ -128,7 +129,9 @@ impl Upload<'_> {
             }
             let offset = number * record.part_bytes;
             let length = record.part_bytes.min(record.bytes - offset);
-            let memory = self.content.budget.reserve(length).await;
+            let memory =
+                reserve(self.content.budget, length, sending, |part| self.note(part, record))
+                    .await?;
             let part;
             (part, hasher) = self.content.read(offset, length, hasher).await?;
             let hash = hasher.finalize().to_hex().to_string();
@@ -194,15 +197,15 @@ async fn send_anonymous_parts(
 ) -> Result<blake3::Hash, Stopped> {
     let (mut hasher, mut sending, mut offset) = (blake3::Hasher::new(), FuturesUnordered::new(), 0);
     let part_bytes = part_bytes(content.signature.size);
+    let note = |sent: Result<(), Error>| sent.map_err(Stopped::Store);
     while offset < content.signature.size {
         if sending.len() == PARTS_AT_ONCE
             && let Some(sent) = sending.next().await
         {
-            let sent: Result<(), Error> = sent;
-            sent.map_err(Stopped::Store)?;
+            note(sent)?;
         }
         let length = part_bytes.min(content.signature.size - offset);
-        let memory = content.budget.reserve(length).await;
+        let memory = reserve(content.budget, length, &mut sending, note).await?;
         let part;
         (part, hasher) = content.read(offset, length, hasher).await?;
         offset += length;
@@ -215,10 +218,28 @@ async fn send_anonymous_parts(
         });
     }
     while let Some(sent) = sending.next().await {
-        sent.map_err(Stopped::Store)?;
+        note(sent)?;
     }
     content.check()?;
     Ok(hasher.finalize())
+}
+
+/// Waits for memory for a part while earlier parts are being sent. They hold memory that others may
+/// wait for.
+async fn reserve<T>(
+    budget: &MemoryBudget,
+    bytes: u64,
+    sending: &mut FuturesUnordered<impl Future<Output = T>>,
+    mut note: impl FnMut(T) -> Result<(), Stopped>,
+) -> Result<Reserved, Stopped> {
+    let mut reserved = pin!(budget.reserve(bytes));
+    loop {
+        tokio::select! {
+            biased;
+            memory = &mut reserved => return Ok(memory),
+            Some(sent) = sending.next() => note(sent)?,
+        }
+    }
 }
 
 async fn create(
