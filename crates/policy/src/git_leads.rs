@@ -27,26 +27,38 @@ const DATA: [(&[u8], &[u8]); 5] = [
     (b"commit", b"template"),
 ];
 
-/// Names of variables whose value begins with a program, in any section.
-const PROGRAMS: [&[u8]; 18] = [
+/// Sections whose variables are all commands.
+const COMMAND_SECTIONS: [&[u8]; 2] = [b"alias", b"pager"];
+/// Names of variables whose value is a command, in any section (`git-config(1)`).
+const COMMANDS: [&[u8]; 28] = [
     b"alternaterefscommand",
     b"askpass",
+    b"cccmd",
     b"clean",
     b"cmd",
     b"command",
     b"defaultkeycommand",
+    b"difffilter",
     b"driver",
     b"editor",
     b"external",
     b"fsmonitor",
     b"gitproxy",
+    b"headercmd",
     b"helper",
+    b"packobjectshook",
     b"pager",
     b"process",
     b"program",
+    b"receivepack",
+    b"sendmailcmd",
     b"smudge",
     b"sshcommand",
     b"textconv",
+    b"tocmd",
+    b"tunnel",
+    b"update",
+    b"uploadpack",
 ];
 
 /// Use that git makes of a path that a configuration names.
@@ -127,10 +139,18 @@ impl<'s> LeadSearch<'s> {
                 (b"remote", b"url" | b"pushurl") => self.add_absent(dir, &value),
                 key if DATA.contains(&key) => {}
                 (section, name) => {
-                    if *section == *b"alias" || PROGRAMS.contains(&name) {
+                    // A program without a slash is searched in `PATH`, but an argument is a file.
+                    let is_command = COMMAND_SECTIONS.contains(&section)
+                        || COMMANDS.contains(&name)
+                        || value.starts_with(b"!");
+                    if is_command {
                         self.add_absent(dir, first_word(&value));
                     }
-                    self.add_programs(dir, &value);
+                    let is_file = name.ends_with(b"file") || name.starts_with(b"ssl");
+                    let program: &[u8] = if is_file { b"" } else { first_word(&value) };
+                    self.add_files(dir, &value, |word| {
+                        word.contains(&b'/') || ((is_command || is_file) && word != program)
+                    });
                 }
             }
         }
@@ -146,14 +166,14 @@ impl<'s> LeadSearch<'s> {
         self.leads.extend(absent.map(|path| (path, Lead::File)));
     }
 
-    /// Adds the existing files that the words of a value name.
-    fn add_programs(&mut self, dir: &Path, value: &[u8]) {
+    /// Adds the existing files among the words of a value that can name a file.
+    fn add_files(&mut self, dir: &Path, value: &[u8], can_name_file: impl Fn(&[u8]) -> bool) {
         let is_quote = |byte: &u8| matches!(byte, b'\'' | b'"');
         let whole = value.strip_prefix(b"!").unwrap_or(value);
         let words = whole.split(|byte| {
             byte.is_ascii_whitespace() || is_quote(byte) || b";&|()<>$`=".contains(byte)
         });
-        for word in words.chain([whole]).filter(|word| !word.is_empty()) {
+        for word in words.chain([whole]).filter(|word| !word.is_empty() && can_name_file(word)) {
             let Some(path) = self.path(dir, word) else { continue };
             let Ok(target) = self.tree.canonicalize(&path) else { continue };
             let is_file = matches!(self.tree.kind(&target), Ok(Some(NodeKind::File)));

@@ -221,6 +221,29 @@ fn names_that_lead_to_what_a_session_needs_cover_none_of_it() {
 }
 
 #[test]
+fn a_value_of_a_git_configuration_that_names_no_file_protects_none() {
+    let config = "[user]\nname = main\n[alias]\nx = !python tool.py\n[branch \"main\"]\n\
+                  remote = origin\n[core]\neditor = vim\npager = ./less\n\
+                  [gpg \"ssh\"]\nallowedSignersFile = signers\n";
+    let mut tree = host().file_with("/w/r/.git/config", config);
+    for name in [".git/HEAD", ".git/objects/x", ".git/refs/x", "main", "origin", "vim"] {
+        tree = tree.file(&format!("/w/r/{name}"));
+    }
+    for name in ["tool.py", "less", "signers"] {
+        tree = tree.file(&format!("/w/r/{name}"));
+    }
+    let settings = settings(r#"{"denyRead":[],"allowWrite":["/w"],"denyWrite":[]}"#);
+    let plan = settings.mounts(&tree, &MountOptions::default()).unwrap();
+    let may_write = |name: &str| plan.allows(&Path::new("/w/r").join(name), Access::Write);
+    for name in ["main", "origin", "vim"] {
+        assert!(may_write(name), "{name}");
+    }
+    for name in ["tool.py", "less", "signers"] {
+        assert!(!may_write(name), "{name}");
+    }
+}
+
+#[test]
 fn patterns_cover_existing_files_and_report_the_rest_as_unenforced() {
     let tree = host().file("/k/a.pem").file("/k/d/b.pem").file("/k/c.txt");
     check(
