@@ -10,6 +10,7 @@ mod content;
 mod deletion;
 mod disk;
 mod fetch;
+mod known;
 mod links;
 mod listing;
 mod local;
@@ -41,11 +42,10 @@ pub use store_error::{StoreError, StoreErrorKind};
 pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};
 
 pub(crate) use attributes::is_executable;
-pub(crate) use blobs::{
-    Blobs, ContentError, KnownContents, Placement, StoredContent, UploadJournal,
-};
+pub(crate) use blobs::{Blobs, ContentError, Placement, StoredContent, UploadJournal};
 pub(crate) use disk::Disk;
 pub(crate) use fetch::{Fetched, Fetcher};
+pub(crate) use known::KnownContents;
 pub(crate) use links::Links;
 pub(crate) use multipart::PART_BYTES;
 pub(crate) use projection::{Observed, Projected, Projection};

@@ -30,8 +30,8 @@ use crate::scan::{Changes, RecordedSignature};
 use crate::state::{Remains, USUAL_DIRECTORY_MODE};
 use crate::transfer::Fetcher;
 
-/// Concurrent downloads.
-const FETCHES_AT_ONCE: usize = 32;
+/// Files that are fetched or put in place at once. Fewer are fetched at once.
+const FILES_AT_ONCE: usize = 64;
 
 pub(super) use plan::{Base, held_version};
 use plan::{Local, Step, plan};
@@ -191,7 +191,7 @@ impl Application<'_> {
                 counter.increment();
                 (step.path, outcome)
             })
-            .buffer_unordered(FETCHES_AT_ONCE);
+            .buffer_unordered(FILES_AT_ONCE);
         let mut placed = std::pin::pin!(placed);
         // After an error, the files that arrive already are still put in place.
         let mut ended = Ok(());

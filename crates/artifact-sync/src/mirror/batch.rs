@@ -91,6 +91,8 @@ impl Shared {
         let progress = self.progress.as_deref();
         let counter = ProgressCounter::new(progress, Direction::Upload, changes.modified.len());
         let Changes { modified, removed, directories, symlinks } = changes;
+        let (found, modified) = self.blobs.find_small(modified, known.clone()).await;
+        found.iter().for_each(|_| counter.increment());
         let stored: Vec<_> = futures::stream::iter(modified)
             .map(async |Entry { path, .. }| {
                 let stored = self.store_file(&path, &known, &inline_left).await;
@@ -100,7 +102,8 @@ impl Shared {
             .buffer_unordered(UPLOADS_AT_ONCE)
             .collect()
             .await;
-        let mut ready = Vec::new();
+        let found = found.into_iter().map(|(path, stored)| Ready { path, stored });
+        let mut ready: Vec<Ready> = found.collect();
         for (path, stored) in stored {
             match stored {
                 Ok(stored) => ready.push(Ready { path, stored }),

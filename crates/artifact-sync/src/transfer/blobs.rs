@@ -17,6 +17,7 @@ use crate::scan::{RecordedSignature, Signature};
 use crate::transfer::attributes;
 use crate::transfer::budget::{MemoryBudget, Reserved};
 use crate::transfer::content::read_at;
+use crate::transfer::known::KnownContents;
 use crate::transfer::multipart::{
     FreshUploadError, FreshUploads, PART_BYTES, UploadRecord, UploadStep, Uploaded,
 };
@@ -28,10 +29,10 @@ const ATTEMPTS: usize = 3;
 /// Uploader of contents.
 #[derive(Debug)]
 pub(crate) struct Blobs {
-    dir: Arc<SessionDir>,
+    pub(super) dir: Arc<SessionDir>,
     log: LogStore,
     remote: Arc<Remote>,
-    placement: Placement,
+    pub(super) placement: Placement,
     budget: MemoryBudget,
     fresh: FreshUploads,
 }
@@ -82,15 +83,6 @@ pub(crate) trait UploadJournal: Sync {
     fn forget(&self, blob: Token);
 }
 
-/// Contents that the store holds already.
-pub(crate) trait KnownContents: Sync {
-    /// Returns whether a content of this size is known.
-    fn has_size(&self, size: u64) -> bool;
-
-    /// Returns a known content.
-    fn find(&self, hash: &Hash) -> Option<Content>;
-}
-
 impl Blobs {
     pub(crate) fn new(
         dir: Arc<SessionDir>,
@@ -110,13 +102,6 @@ impl Blobs {
     }
 
     /// Returns a known content, if links can open it where they must.
-    fn find_known(&self, known: &dyn KnownContents, hash: &Hash) -> Option<Content> {
-        let is_usable = |content: &Content| {
-            self.placement == Placement::Compact || matches!(content, Content::Blob(_))
-        };
-        known.find(hash).filter(is_usable)
-    }
-
     fn attributes(&self, path: &str) -> Attributes {
         match self.placement {
             Placement::Compact => Attributes::new(),

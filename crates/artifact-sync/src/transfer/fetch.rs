@@ -11,6 +11,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
 use sandbox_core::internal::{blocking, lock};
 use sandbox_core::{FileError, RelativePath, SessionDir, StagedFile, with_causes};
+use tokio::sync::Semaphore;
 
 use crate::error::SyncError;
 use crate::log::{Content, Entry, FileVersion, Hash, Line, LogStore};
@@ -18,6 +19,10 @@ use crate::transfer::remote::Remote;
 
 /// Content that is held in memory before it is written.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Concurrent requests for contents.
+const REQUESTS_AT_ONCE: usize = 32;
+/// Largest content that is received whole, so that the next request begins before it is written.
+const SMALL_BYTES: u64 = 64 << 10;
 /// Most inline contents that are kept in memory, in bytes.
 const CACHE_BYTES: usize = 16 << 20;
 
@@ -30,6 +35,7 @@ pub(crate) struct Fetcher {
     inline: Mutex<InlineCache>,
     /// Held while an entry is read for its contents.
     reading: tokio::sync::Mutex<()>,
+    requests: Semaphore,
 }
 
 /// Inline contents of entries that were read.
@@ -50,7 +56,7 @@ pub(crate) struct Fetched {
 impl Fetcher {
     pub(crate) fn new(dir: Arc<SessionDir>, log: LogStore, remote: Arc<Remote>) -> Self {
         let (inline, reading) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { dir, log, remote, inline, reading }
+        Self { dir, log, remote, inline, reading, requests: Semaphore::new(REQUESTS_AT_ONCE) }
     }
 
     /// Keeps the inline contents of an entry for the next fetches.
@@ -152,10 +158,17 @@ impl Fetcher {
         path: &RelativePath,
         key: &Key,
     ) -> Result<Fetched, SyncError> {
-        let got = self.log.store().get(key).await;
-        let got = got.map_err(|source| SyncError::Fetch { key: key.to_string(), source })?;
+        let failed = |source| SyncError::Fetch { key: key.to_string(), source };
+        let request = self.requests.acquire().await;
+        let got = self.log.store().get(key).await.map_err(failed)?;
         let size = got.meta.size;
-        self.stage(path, key.as_ref(), size, got.into_stream()).await
+        if size > SMALL_BYTES {
+            return self.stage(path, key.as_ref(), size, got.into_stream()).await;
+        }
+        let content = got.bytes().await.map_err(failed)?;
+        drop(request);
+        let content = futures::stream::iter([Ok(content)]).boxed();
+        self.stage(path, key.as_ref(), size, content).await
     }
 
     fn key(&self, path: &str, file: &FileVersion) -> Result<Key, SyncError> {
@@ -199,9 +212,7 @@ impl Fetcher {
         mut content: BoxStream<'_, object_store::Result<Bytes>>,
     ) -> Result<Fetched, SyncError> {
         let failed = |source| SyncError::Fetch { key: key.to_owned(), source };
-        let (dir, name) = (Arc::clone(&self.dir), path.clone());
-        let staged = blocking(move || dir.stage_exact(&name)).await?;
-        let mut writer = Writer { path: path.clone(), staged, hasher: blake3::Hasher::new() };
+        let mut writer = Writer::new(Arc::clone(&self.dir), path.clone());
         let (mut received, mut chunks, mut held) = (0, Vec::new(), 0);
         while let Some(chunk) = content.try_next().await.map_err(failed)? {
             received += chunk.len() as u64;
@@ -217,11 +228,8 @@ impl Fetcher {
             let key = key.to_owned();
             return Err(SyncError::SizeMismatch { key, expected: size, received });
         }
-        if !chunks.is_empty() {
-            writer = blocking(move || writer.write(&chunks)).await?;
-        }
-        let Writer { staged, hasher, .. } = writer;
-        Ok(Fetched { staged, hash: hasher.finalize().into(), size })
+        let (staged, hash) = blocking(move || writer.end(&chunks)).await?;
+        Ok(Fetched { staged, hash, size })
     }
 }
 
@@ -232,23 +240,43 @@ fn damaged(path: &str, problem: &str) -> SyncError {
     }
 }
 
-/// Writer of a file that arrives in pieces.
+/// Writer of a file that arrives in pieces. The first piece creates it.
 struct Writer {
+    dir: Arc<SessionDir>,
     path: RelativePath,
-    staged: StagedFile,
+    staged: Option<StagedFile>,
     hasher: blake3::Hasher,
 }
 
 impl Writer {
+    fn new(dir: Arc<SessionDir>, path: RelativePath) -> Self {
+        Self { dir, path, staged: None, hasher: blake3::Hasher::new() }
+    }
+
     fn write(mut self, chunks: &[Bytes]) -> Result<Self, FileError> {
+        self.staged = Some(self.append(chunks)?);
+        Ok(self)
+    }
+
+    /// Writes the last piece. Returns the file with the hash of its content.
+    fn end(mut self, chunks: &[Bytes]) -> Result<(StagedFile, Hash), FileError> {
+        let staged = self.append(chunks)?;
+        Ok((staged, self.hasher.finalize().into()))
+    }
+
+    fn append(&mut self, chunks: &[Bytes]) -> Result<StagedFile, FileError> {
+        let mut staged = match self.staged.take() {
+            Some(staged) => staged,
+            None => self.dir.stage_exact(&self.path)?,
+        };
         for chunk in chunks {
             self.hasher.update(chunk);
-            self.staged.write_all(chunk).map_err(|source| FileError::Io {
+            staged.write_all(chunk).map_err(|source| FileError::Io {
                 operation: "write",
                 path: self.path.as_ref().to_owned(),
                 source,
             })?;
         }
-        Ok(self)
+        Ok(staged)
     }
 }
