@@ -173,6 +173,11 @@ fn has_limit(release: &CStr) -> bool {
     (numbers.next(), numbers.next()) >= (Some(6), Some(14))
 }
 
+/// Part of a limit of the user that the commands of one session can take.
+const SHARE: u64 = 4;
+/// Limit that is divided if the user has none.
+const DEFAULT_SHARED: u64 = 1 << 20;
+
 /// Returns `RLIMIT_…` numbers (`asm-generic/resource.h`) with their soft and hard values, none
 /// above the host's.
 fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u64)> {
@@ -183,11 +188,19 @@ fn resources(limits: &Limits, group: Option<&SessionGroup>) -> Vec<(u32, u64, u6
         let limit = within(resource, wanted);
         (number, limit, limit)
     };
+    // The kernel counts these for all programs of a user together.
+    let part = |number, resource| {
+        let all = getrlimit(resource).current.unwrap_or(DEFAULT_SHARED);
+        (number, all / SHARE, all / SHARE)
+    };
     let mut resources = vec![
         same(1, Resource::Fsize, limits.file_bytes),
         same(2, Resource::Data, limits.memory_bytes),
         (4, 0, 0),
         same(7, Resource::Nofile, limits.open_files),
+        // Timers (`timer_create(2)`) and signals that wait, and the bytes of POSIX queues.
+        part(11, Resource::Sigpending),
+        part(12, Resource::Msgqueue),
     ];
     // A control group counts the processes of one command. This limit counts all of the user.
     if group.is_none() {
