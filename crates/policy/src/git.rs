@@ -25,7 +25,8 @@
 //!
 //! Names that stay writable:
 //! - `HEAD`, `refs`, `packed-refs`, `reftable`, `logs`, `ORIG_HEAD`, `FETCH_HEAD`, `MERGE_HEAD`,
-//!   `shallow`, `info/grafts`: they select commits, and a commit runs nothing.
+//!   `shallow`, `info/grafts`: they select commits, and a commit runs nothing. Git writes where a
+//!   symbolic ref leads, so the engine refuses one that leads out of `refs` after each command.
 //! - `index` and `sharedindex.*`: git needs them to commit, and believes the names in them. The
 //!   engine reads them after each command and refuses the names that git would not add; see
 //!   `git_index`. Rule 3 covers the submodules.
@@ -35,7 +36,6 @@
 //! - `info/exclude`, `info/sparse-checkout`, `.gitignore`, `.mailmap`: lists of paths and names.
 //! - `COMMIT_EDITMSG`, `MERGE_MSG`, `SQUASH_MSG`, `description`, `gc.log`, `BISECT_*`: texts, names
 //!   and commits.
-//! - `rr-cache`: contents of resolved conflicts.
 //! - `worktrees/<name>/locked`, `git-daemon-export-ok`: marks.
 //! - `.gitmodules` in the index: git accepts no command from it. The file is protected as well.
 
@@ -65,7 +65,7 @@ const fn config(path: &'static str) -> GitName {
 }
 
 /// The protected names, in the git directory of every repository, submodule and worktree.
-pub(crate) const PROTECTED: [GitName; 13] = [
+pub(crate) const PROTECTED: [GitName; 15] = [
     // Aliases, filters, `core.fsmonitor`, `core.sshCommand`, `core.hooksPath` and many more.
     config("config"),
     // The same for one worktree (`extensions.worktreeConfig`).
@@ -89,6 +89,10 @@ pub(crate) const PROTECTED: [GitName; 13] = [
     lead("rebase-apply"),
     // Options of `git cherry-pick --continue`, which name the program of a strategy.
     lead("sequencer"),
+    // Contents that the next commit writes to any path in `MERGE_RR`, whose names git does not
+    // check. If the directory exists, `rerere` is on.
+    lead("rr-cache"),
+    lead("MERGE_RR"),
     // Daemon of `core.fsmonitor`, to which git connects.
     lead("fsmonitor--daemon.ipc"),
 ];

@@ -15,7 +15,7 @@ use crate::rules::resolve_lexically;
 use crate::tree::{NodeKind, Tree};
 
 /// Maximum size of a configuration file that is read.
-const MAX_CONFIG_BYTES: usize = 256 * 1024;
+const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum number of nested files, as in git.
 const MAX_INCLUDES: usize = 10;
 /// Variables that name a list of paths, commits or names, which executes nothing.
@@ -95,14 +95,17 @@ impl<'s> LeadSearch<'s> {
         }
     }
 
-    /// Follows the configuration that git uses in `git_dir`. Relative programs begin in `dir`.
+    /// Follows the configuration that git uses in `git_dir`. Relative paths begin in `dir`, and in
+    /// `git_dir` when another repository pushes to it.
     pub(crate) fn follow(&mut self, git_dir: &Path, dir: &Path) {
         self.git_dirs.insert(git_dir.to_owned());
         let own = git::PROTECTED.iter().filter(|name| name.role == git::Role::Config);
         let own: Vec<PathBuf> = own.map(|name| git_dir.join(name.path)).collect();
         let of_user = git::USER_CONFIGS.map(|name| self.home.join(name));
         for file in own.into_iter().chain(of_user).chain([PathBuf::from(git::SYSTEM_CONFIG)]) {
-            self.follow_file(&file, dir, 0);
+            for dir in [dir, git_dir] {
+                self.follow_file(&file, dir, 0);
+            }
         }
     }
 

@@ -128,7 +128,7 @@ impl MountCompiler<'_> {
         }
         for dir in &found.incomplete {
             protected.anchored.insert(dir.clone());
-            for name in ["objects", "refs", git::COMMON_DIR] {
+            for name in [git::HEAD, "objects", "refs", git::COMMON_DIR] {
                 if self.tree.kind(&dir.join(name)).is_ok_and(|kind| kind.is_none()) {
                     self.absent.read_only.insert(dir.join(name));
                 }

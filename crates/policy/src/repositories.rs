@@ -34,7 +34,7 @@ pub(crate) struct Found {
     /// Git directories, also those that are not writable, each with the directory in which git runs
     /// hooks: that of the work tree, or the git directory itself.
     pub(crate) settings: BTreeSet<(PathBuf, PathBuf)>,
-    /// Directories with `HEAD` that are no repositories yet.
+    /// Directories with a part of a repository.
     pub(crate) incomplete: BTreeSet<PathBuf>,
     /// Absent entries without which git takes the target of a pointer for no repository.
     pub(crate) missing: BTreeSet<PathBuf>,
@@ -173,13 +173,11 @@ impl RepositorySearch<'_> {
     /// Adds a directory that has the entries of a git directory, or some of them.
     fn add_bare(&mut self, dir: &Path, entries: &[(OsString, NodeKind)]) {
         let has = |name: &str| entries.iter().any(|(entry, _)| entry == name);
-        if !has(git::HEAD) {
-            return;
-        }
-        let is_complete = has(git::COMMON_DIR) || REQUIRED.iter().all(|name| has(name));
-        if is_complete {
+        let has_required = REQUIRED.iter().all(|name| has(name));
+        if has(git::HEAD) && (has_required || has(git::COMMON_DIR)) {
             self.add(dir, None);
-        } else {
+        } else if has(git::HEAD) || has_required {
+            // A command could have moved the rest away, and would bring it back later.
             self.found.incomplete.insert(dir.to_owned());
         }
     }

@@ -43,6 +43,7 @@ mod probe;
 mod process;
 mod quarantine;
 mod refresh;
+mod refs;
 mod registry;
 mod remedy;
 mod request;

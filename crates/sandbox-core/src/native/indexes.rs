@@ -18,7 +18,8 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::outstanding::LAG;
 use super::quarantine::{FileId, changed, open_directory, stat};
-use super::zones::{entries, open_readable};
+use super::refs;
+use super::zones::{UNSEARCHED, entries, open_readable};
 
 /// Name of the index, and the beginning of the name of a shared one (`git-update-index(1)`).
 const INDEX: &str = "index";
@@ -49,11 +50,21 @@ impl AcceptedIndexes {
     /// Returns the indexes that were written since `since`, and that would lead git out of a work
     /// tree. Takes some microseconds for each repository, and 1 ms for 5,000 files in an index that
     /// has changed.
-    pub(super) fn flawed(&mut self, plan: &MountPlan, since: SystemTime) -> Vec<Flawed> {
+    ///
+    /// The first call reads older ones too: a host that was killed could not read them. `searched`
+    /// tells whether all directories were searched for repositories.
+    pub(super) fn flawed(
+        &mut self,
+        plan: &MountPlan,
+        since: SystemTime,
+        searched: bool,
+    ) -> Vec<Flawed> {
         let known = std::mem::take(&mut self.0);
         let mut found = Vec::new();
         for git_dir in plan.repositories.keys() {
-            found.extend(self.flawed_in(git_dir, plan, since, &known).unwrap_or_default());
+            let flawed = self.flawed_in(git_dir, plan, since, searched, &known);
+            found.extend(flawed.unwrap_or_default());
+            refs::flawed_in(git_dir, since, &mut found);
         }
         found
     }
@@ -64,6 +75,7 @@ impl AcceptedIndexes {
         git_dir: &Path,
         plan: &MountPlan,
         since: SystemTime,
+        searched: bool,
         known: &HashMap<PathBuf, State>,
     ) -> Option<Vec<Flawed>> {
         let work_trees = plan.repositories.get(git_dir)?;
@@ -73,25 +85,31 @@ impl AcceptedIndexes {
         let files = files.filter(|(_, kind)| *kind == FileType::RegularFile);
         let mut id_length = None;
         let is_safe = |submodule: &Path| {
-            work_trees.iter().all(|work_tree| may_be_submodule(plan, &work_tree.join(submodule)))
+            work_trees.iter().all(|work_tree| {
+                let path = work_tree.join(submodule);
+                may_be_submodule(plan, &path) && (searched || is_known(plan, &path))
+            })
         };
         let mut found: Vec<Flawed> = Vec::new();
         for (name, _) in files {
             let Some(file) = file_of(&name) else { continue };
             let Ok(stat) = stat(&dir, &name) else { continue };
             let (path, state) = (git_dir.join(&name), (FileId::of(&stat), changed(&stat)));
-            if state.1 < since {
-                continue;
-            }
             if known.get(&path) == Some(&state) {
                 self.0.insert(path, state);
                 continue;
             }
+            let is_new = state.1 >= since;
             let length = *id_length.get_or_insert_with(|| id_bytes(git_dir));
             let flaw = match read(&dir, &name, MAX_INDEX_BYTES) {
-                Some(index) => git_index::flaw(&index, file, length, is_safe),
+                Some(index) => {
+                    git_index::flaw(&index, file, length, |path| !is_new || is_safe(path))
+                }
                 None => Some(IndexFlaw::Malformed),
             };
+            // The user may have an index that this reader does not understand.
+            let is_attack = |flaw: &IndexFlaw| is_new || matches!(flaw, IndexFlaw::Name(_));
+            let flaw = flaw.filter(is_attack);
             match flaw {
                 Some(flaw) => found.extend(at(git_dir, name, &flaw)),
                 // Each later change gives the file another time.
@@ -125,8 +143,16 @@ fn file_of(name: &OsStr) -> Option<IndexFile> {
     }
 }
 
+/// Returns whether a path is the work tree of a repository that is protected.
+fn is_known(plan: &MountPlan, path: &Path) -> bool {
+    plan.repositories.values().any(|work_trees| work_trees.contains(path))
+}
+
 /// Returns whether a path lies where no command can create a repository.
 fn may_be_submodule(plan: &MountPlan, path: &Path) -> bool {
+    if path.iter().any(|name| name == UNSEARCHED) {
+        return false;
+    }
     let mut zones = plan.creation_rules.zones.iter();
     let around = zones.find(|zone| path.starts_with(&zone.dir));
     around.is_none_or(|zone| zone.kind == ZoneKind::NoNewRepositories)
@@ -146,7 +172,7 @@ fn id_bytes(git_dir: &Path) -> usize {
 }
 
 /// Returns the content of a regular file, or `None` if it cannot be read or is too large.
-fn read(dir: &OwnedFd, name: &OsStr, max_bytes: u64) -> Option<Vec<u8>> {
+pub(super) fn read(dir: &OwnedFd, name: &OsStr, max_bytes: u64) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty()).ok()?);
     let metadata = file.metadata().ok().filter(|it| it.is_file() && it.len() <= max_bytes)?;

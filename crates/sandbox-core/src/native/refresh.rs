@@ -263,8 +263,9 @@ impl Mounts {
         for moved_to in quarantined.iter().filter_map(|file| file.moved_to.as_deref()) {
             survey.leave(moved_to);
         }
+        let is_searched = survey.is_complete;
         drop(survey);
-        let flawed = lock(&self.indexes).flawed(&plan, scope.since);
+        let flawed = lock(&self.indexes).flawed(&plan, scope.since, is_searched);
         quarantined.extend(flawed.into_iter().filter_map(|found| {
             let cleared = clear(&found.dir, &found.parent, &found.name)?;
             Some(Quarantined { reason: Some(found.reason), ..cleared })

@@ -26,7 +26,7 @@ use crate::files::with_access;
 /// names has the same limit.
 const MAX_DIRECTORIES: usize = 20_000;
 /// Directory without protected names.
-const UNSEARCHED: &str = "node_modules";
+pub(super) const UNSEARCHED: &str = "node_modules";
 /// Entries without which git takes no directory for a repository. `commondir` replaces the last
 /// two.
 const REPOSITORY: [&str; 3] = ["HEAD", "objects", "refs"];
@@ -47,6 +47,8 @@ pub(super) struct Survey {
     directories: HashMap<PathBuf, Directory>,
     /// Entries that were quarantined. A symlink is one also under its new name.
     quarantined: HashMap<PathBuf, FileId>,
+    /// The last search has covered every directory.
+    pub(super) is_complete: bool,
 }
 
 #[derive(Debug)]
@@ -67,8 +69,12 @@ impl Survey {
         let is_git = |zone: &&Zone| zone.kind.denies_links();
         let git_zones: Vec<Zone> = zones.iter().filter(is_git).cloned().collect();
         let last_check = SystemTime::now();
-        let mut survey =
-            Self { last_check, directories: HashMap::new(), quarantined: HashMap::new() };
+        let mut survey = Self {
+            last_check,
+            directories: HashMap::new(),
+            quarantined: HashMap::new(),
+            is_complete: true,
+        };
         survey.search(&git_zones, None, |_| true);
         survey
     }
@@ -132,6 +138,7 @@ impl Survey {
             rest.extend(below.map(|name| (path.join(name), zone.kind, is_moved)));
             self.directories.insert(path, directory);
         }
+        self.is_complete = rest.is_empty();
         search.found
     }
 }

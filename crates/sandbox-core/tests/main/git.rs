@@ -17,10 +17,13 @@ use vectors::{EFFECTIVE, REFUSED, SETUP, TOOLS, WORK};
 /// Commands that the user runs on the host, until one of them does harm.
 const HOST_COMMANDS: &str = "safe() { [ ! -e CANARY ] && [ \"$(< VICTIM)\" = safe ]; }
     git status; safe && git log -1; safe && git fetch -q; safe && git diff
+    if safe && [ -e .git/MERGE_RR ]; then echo z > z; git add z; git commit -q -m z; git status; fi
+    if safe && [[ $(< .git/refs/heads/main) == ref:* ]]; then git reset -q --hard origin/main; fi
     safe && git checkout -q . && git status; git branch -q new
     safe && git checkout -q other; safe && git checkout -q main
     safe && git commit -q --allow-empty -m work
-    if safe && [ -e .git/rebase-merge ]; then git rebase --continue; fi";
+    if safe && [ -e .git/rebase-merge ]; then git rebase --continue; fi
+    safe && git push -q . HEAD:refs/heads/pushed";
 
 /// Directories of one user: `user` is writable in the sandbox, and `home` and `victim` are not.
 struct Host {
@@ -169,6 +172,32 @@ async fn a_repository_that_evades_the_denial_is_quarantined_after_the_command() 
     }
     let checkout = host.root.join("user/checkout");
     assert_eq!(found, [checkout.join("s/.git"), checkout.join("n/HEAD")]);
+}
+
+#[tokio::test]
+async fn a_bare_repository_without_its_head_is_not_completed_by_a_later_session() {
+    let Some(host) = host() else { return };
+    host.reset();
+    let steps = [
+        ("mv bare.git/HEAD bare.git/H", CommandStatus::Exited(0)),
+        ("mv bare.git/H bare.git/HEAD", CommandStatus::Exited(1)),
+    ];
+    for (step, status) in steps {
+        let sandbox = host.sandbox();
+        assert_eq!(host.run(&sandbox, step).await.status, status, "{step}");
+        sandbox.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_a_killed_host_left_is_quarantined_after_the_next_command() {
+    let Some(host) = host() else { return };
+    host.reset();
+    let bad = "cd checkout; entry 100644 .git/config $(git rev-parse HEAD:file)";
+    assert!(host.bash(&format!("{TOOLS}\n{bad}"), &host.root.join("user")));
+    let ran = host.run(&host.sandbox(), "true").await;
+    let index = host.root.join("user/checkout/.git/index");
+    assert_eq!(ran.quarantined.first().map(|found| &found.path), Some(&index), "{ran:?}");
 }
 
 #[tokio::test]

@@ -242,6 +242,23 @@ pub(super) const EFFECTIVE: &[(&str, &str, &str)] = &[
         "ln -s VICTIM l; rm -f checkout/.git/COMMIT_EDITMSG; mv l checkout/.git/COMMIT_EDITMSG",
     ),
     (
+        "resolution of an earlier conflict",
+        "checkout",
+        "cd checkout; h=0123456789abcdef0123456789abcdef01234567; mkdir -p .git/rr-cache/$h; \
+         cp .git/config .git/rr-cache/$h/preimage; \
+         { cat .git/config; config; } > .git/rr-cache/$h/postimage; \
+         printf \"$h.-1\\t.git/config\\000\" > .git/MERGE_RR",
+    ),
+    (
+        "symbolic ref to another file",
+        "checkout",
+        "cd checkout; o=$(git rev-parse origin/main); git pack-refs --all; mkdir -p .git/$o; \
+         cp -r .git/objects .git/refs .git/$o/; sed -i /heads.main/d .git/packed-refs; \
+         cp .git/packed-refs .git/$o/; config > .git/$o/config; mkdir -p .git/refs/heads; \
+         echo 'ref: commondir' > .git/refs/heads/main",
+    ),
+    ("hook of a push", "husky", "cd husky; mkdir -p .git/.husky/_; hook .git/.husky/_/pre-receive"),
+    (
         "unfinished rebase",
         "checkout",
         "cd checkout/.git; mkdir rebase-merge; cd rebase-merge; git rev-parse HEAD > onto; \

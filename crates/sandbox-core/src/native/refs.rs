@@ -1,0 +1,79 @@
+//! Symbolic refs that a command has written in a repository of the user.
+//!
+//! A command needs to write refs to commit. Git follows a symbolic ref when it updates it, and
+//! takes any name in the git directory for its target: `ref: commondir` lets the user's git create
+//! that file. So the host reads the refs that a command has changed.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::FileType;
+
+use super::indexes::{Flawed, read};
+use super::quarantine::{changed, open_directory, stat};
+use super::zones::{entries, open_readable};
+
+/// Directory of the refs, and the beginning of the name of each (`gitrepository-layout(5)`).
+const REFS: &str = "refs";
+/// Beginning of a file with a symbolic ref (`git-symbolic-ref(1)`).
+const SYMBOLIC: &[u8] = b"ref:";
+/// Largest file that can be a symbolic ref.
+const MAX_REF_BYTES: u64 = 8 << 10;
+/// Maximum number of files that are inspected in one repository. Git packs refs long before.
+const MAX_FILES: usize = 50_000;
+
+/// Adds the symbolic refs of a git directory that were written since `since`, and that lead out of
+/// `refs`. Takes about a microsecond for each loose ref.
+pub(super) fn flawed_in(git_dir: &Path, since: SystemTime, found: &mut Vec<Flawed>) {
+    let mut rest = vec![(git_dir.to_owned(), true)];
+    let mut left = MAX_FILES;
+    while let Some((path, is_top)) = rest.pop() {
+        let Ok(dir) = open_readable(&path) else { continue };
+        for (name, kind) in entries(&dir).unwrap_or_default() {
+            if kind == FileType::Directory && (!is_top || name == REFS) {
+                rest.push((path.join(&name), false));
+            }
+            // Those beside `refs` have names like `HEAD`.
+            let is_ref = !is_top || !name.as_bytes().iter().any(u8::is_ascii_lowercase);
+            if kind != FileType::RegularFile || !is_ref || left == 0 {
+                continue;
+            }
+            left -= 1;
+            if !stat(&dir, &name).is_ok_and(|stat| changed(&stat) >= since) {
+                continue;
+            }
+            let content = read(&dir, &name, MAX_REF_BYTES).unwrap_or_default();
+            if let Some(target) = foreign_target(&content)
+                && let Ok(dir) = open_directory(&path)
+            {
+                let reason = format!("leads to {target:?}, which is no ref");
+                found.push(Flawed { dir, parent: path.clone(), name, reason });
+            }
+        }
+    }
+}
+
+/// Returns the target of a symbolic ref that lies outside `refs`.
+fn foreign_target(content: &[u8]) -> Option<PathBuf> {
+    let target = content.strip_prefix(SYMBOLIC)?.trim_ascii();
+    let target = Path::new(std::ffi::OsStr::from_bytes(target));
+    let is_plain = target.components().all(|part| matches!(part, Component::Normal(_)));
+    let is_inside = target.starts_with(REFS) && target != Path::new(REFS);
+    (!is_plain || !is_inside).then(|| target.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_ref_is_the_target_of_a_symbolic_ref() {
+        for content in ["ref: refs/heads/main\n", "ref:refs/x", "0123abcd\n", "", "refs"] {
+            assert_eq!(foreign_target(content.as_bytes()), None, "{content:?}");
+        }
+        for content in ["ref: commondir\n", "ref: refs/../config", "ref: refs", "ref: /etc/x"] {
+            assert!(foreign_target(content.as_bytes()).is_some(), "{content:?}");
+        }
+    }
+}
