@@ -9,7 +9,7 @@ use super::engine::NativeSandbox;
 pub(super) fn unsupported_by_native(policy: &Policy) -> Option<&'static str> {
     let config = policy.config();
     if !config.network.allowed_domains.is_empty() {
-        Some("network.allowedDomains names domains")
+        Some("network.allowedDomains names domains; leave it empty, as sessions have no network")
     } else if config.credentials.is_some() {
         Some("credentials is set")
     } else {
@@ -85,7 +85,9 @@ mod tests {
             r#""allowedDomains":["a.com"]"#,
             "",
             &["network.allowedDomains"],
-            Some("network.allowedDomains names domains"),
+            Some(
+                "network.allowedDomains names domains; leave it empty, as sessions have no network",
+            ),
         );
         check(closed, r#","credentials":{}"#, &["credentials"], Some("credentials is set"));
         let sockets = r#""allowedDomains":[],"allowAllUnixSockets":true"#;
