@@ -184,6 +184,27 @@ fn signals_reach_the_command_and_leftover_processes_delay_nothing() {
 }
 
 #[test]
+fn the_end_of_the_terminal_is_ignored_like_the_parent_process_wants() {
+    let fixture = Fixture::new(OPEN);
+    let inner = fixture.command(&["-c", "echo ready; sleep 1; echo survived"]);
+    let mut outer = Command::new("bash");
+    outer.args(["-c", "trap '' HUP; exec \"$@\"", "bash"]);
+    outer.arg(inner.get_program()).args(inner.get_args());
+    outer.current_dir(inner.get_current_dir().unwrap()).stdout(Stdio::piped());
+    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = outer.spawn().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let sent = Command::new("kill").args(["-HUP", &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+    line.clear();
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    assert_eq!((line.as_str(), child.wait().unwrap().code()), ("survived\n", Some(0)));
+}
+
+#[test]
 fn the_variables_of_the_program_reach_no_command() {
     let fixture = Fixture::new(OPEN);
     let mut command = fixture.command(&["env"]);

@@ -209,9 +209,8 @@ impl Signals {
     }
 }
 
-/// Returns whether the parent process has made this one ignore a signal. Only the main thread
-/// runs yet (`proc_pid_status(5)`).
-fn is_ignored(kind: SignalKind) -> bool {
+/// Returns whether the parent process has made this one ignore a signal (`proc_pid_status(5)`).
+pub(crate) fn is_ignored(kind: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();

@@ -19,6 +19,7 @@ use crate::command_line;
 use crate::failure::Failure;
 use crate::output::errln;
 use crate::settings;
+use crate::signals::is_ignored;
 
 #[derive(Args, Debug)]
 pub(crate) struct SandboxArgs {
@@ -140,6 +141,10 @@ fn receive_signals() -> Result<UnboundedReceiver<i32>, Failure> {
         SignalKind::from_raw(KEYBOARD_STOP),
         SignalKind::from_raw(CONTINUE),
     ] {
+        // With `nohup`, the command outlives the terminal.
+        if kind == SignalKind::hangup() && is_ignored(kind) {
+            continue;
+        }
         let mut stream = signal(kind).map_err(Failure::not_run)?;
         let sender = sender.clone();
         tokio::spawn(async move {
