@@ -279,10 +279,13 @@ mod tests {
 
     use super::*;
 
-    fn found(zones: &[(&Path, ZoneKind)], since: SystemTime, mounted: &Path) -> Vec<PathBuf> {
-        let zones = zones.iter().map(|(dir, kind)| Zone { dir: dir.to_path_buf(), kind: *kind });
-        let zones: Vec<Zone> = zones.collect();
-        let found = Survey::of(&zones).new_entries(&zones, since, |path| path == mounted);
+    fn found(
+        mut survey: Survey,
+        zones: &[Zone],
+        since: SystemTime,
+        mounted: &Path,
+    ) -> Vec<PathBuf> {
+        let found = survey.new_entries(zones, since, |path| path == mounted);
         let mut paths: Vec<_> = found.iter().map(|(_, dir, name)| dir.join(name)).collect();
         paths.sort();
         paths
@@ -315,6 +318,8 @@ mod tests {
             before = changed_at(&root.join("tick"));
         }
         let later = before + Duration::from_secs(1);
+        let zones = zones.map(|(dir, kind)| Zone { dir: dir.to_owned(), kind });
+        let [all, unmounted, none] = [(); 3].map(|()| Survey::of(&zones));
         fs::create_dir(root.join("new/objects")).unwrap();
         for file in ["new/HEAD", "half/HEAD", ".git/HEAD", "a/b/.git", "free/.git", "mounted"] {
             fs::write(root.join(file), "").unwrap();
@@ -323,10 +328,11 @@ mod tests {
             symlink("x", root.join(link)).unwrap();
         }
         let expected = [".git/l", ".git/modules/m/l", ".git/objects/l", "a/b/.git", "new/HEAD"];
-        let all: Vec<_> = expected.iter().map(|path| root.join(path)).collect();
-        assert_eq!(found(&zones, before, Path::new("")), all);
-        let other: Vec<_> = all.iter().filter(|path| !path.ends_with("b/.git")).cloned().collect();
-        assert_eq!(found(&zones, before, &root.join("a/b/.git")), other);
-        assert_eq!(found(&zones, later, Path::new("")), [] as [PathBuf; 0]);
+        let expected: Vec<_> = expected.iter().map(|path| root.join(path)).collect();
+        assert_eq!(found(all, &zones, before, Path::new("")), expected);
+        let others = expected.iter().filter(|path| !path.ends_with("b/.git"));
+        let others: Vec<_> = others.cloned().collect();
+        assert_eq!(found(unmounted, &zones, before, &root.join("a/b/.git")), others);
+        assert_eq!(found(none, &zones, later, Path::new("")), [] as [PathBuf; 0]);
     }
 }
