@@ -190,7 +190,8 @@ async fn rules_in_a_closed_directory_of_another_user_prevent_no_session() {
         }
         assert!(works(&sandbox, "echo x > f").await);
         sandbox.close().await;
-    } // The host creates a protected name, and the directory closes while the session is open.
+    }
+    // The host creates a protected name, and the directory closes while the session is open.
     set_modes(0o755);
     let sandbox = open(&writable.build().unwrap(), dir);
     fs::create_dir(of_other.join("work/.vscode")).unwrap();
@@ -198,5 +199,6 @@ async fn rules_in_a_closed_directory_of_another_user_prevent_no_session() {
     let ran = run(&sandbox, "mkdir -p d/.git/hooks").await;
     assert_eq!((ran.status, ran.sandbox_ended), (CommandStatus::Exited(0), None));
     set_modes(0o777);
-    assert!(!works(&sandbox, &format!("echo x > {}/work/.vscode/f", of_other.display())).await);
+    let later = of_other.join("work/.vscode/f");
+    assert!(!works(&sandbox, &format!("echo x > {}", later.display())).await);
 }
