@@ -154,7 +154,7 @@ async fn forbidden_files_are_denied_or_quarantined_and_reported() {
     // A repository that writeFile creates is protected like one that a command creates.
     session.write_file("repo/.git/HEAD", b"ref: refs/heads/main").await.unwrap();
     assert_ne!(session.bash("echo x > repo/.git/config").await.unwrap().exit_code, 0);
-    assert_eq!(session.bash("echo x > repo/.git/index").await.unwrap().exit_code, 0);
+    assert_eq!(session.bash("echo x > repo/.git/COMMIT_EDITMSG").await.unwrap().exit_code, 0);
 }
 
 #[tokio::test]
