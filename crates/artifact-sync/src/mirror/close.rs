@@ -1,5 +1,7 @@
 //! Closing of a session.
 
+mod repair;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -120,23 +122,39 @@ impl Mirror {
 impl Shared {
     /// Appends the snapshot that releases the session, after checking that the store has all
     /// contents.
-    async fn append_closing(&self) -> Result<(Listing, Fence), SyncError> {
-        let listing = self
-            .list_log()
-            .await
-            .map_err(|source| SyncError::List { prefix: self.log.prefix().to_string(), source })?;
-        if let Some(path) = lost_content(self.ledger().log(), &listing) {
-            let problem = "the store lost its content; a refill stores it again".to_owned();
-            return Err(match RelativePath::parse(&path) {
-                Ok(path) => SyncError::Damaged { path, problem },
-                Err(error) => SyncError::UnsafeKey { key: path, reason: error.to_string() },
-            });
-        }
+    async fn append_closing(self: &Arc<Self>) -> Result<(Listing, Fence), SyncError> {
+        let listing = self.list_contents().await?;
         let mut appender = self.appender.lock().await;
         self.settle(&mut appender).await?;
         let release = vec![Line::Release];
         let fence = self.fence(&mut appender, &listing.entries, self.retention, release).await?;
         Ok((listing, fence))
+    }
+
+    /// Lists the store and checks that it has all contents. Those that it lost are stored again
+    /// from the working copy.
+    async fn list_contents(self: &Arc<Self>) -> Result<Listing, SyncError> {
+        let list = async || {
+            let failed = |source| SyncError::List { prefix: self.log.prefix().to_string(), source };
+            self.list_log().await.map_err(failed)
+        };
+        let mut listing = list().await?;
+        let lost = lost_contents(self.ledger().log(), &listing);
+        if lost.is_empty() {
+            return Ok(listing);
+        }
+        self.store_again(&lost).await?;
+        listing = list().await?;
+        let Some(path) = lost_contents(self.ledger().log(), &listing).into_iter().next() else {
+            return Ok(listing);
+        };
+        let problem = "the store lost its content, and the working copy does not have it; a \
+                       refill stores what the working copy has"
+            .to_owned();
+        Err(match RelativePath::parse(&path) {
+            Ok(path) => SyncError::Damaged { path, problem },
+            Err(error) => SyncError::UnsafeKey { key: path, reason: error.to_string() },
+        })
     }
 
     /// Deletes the directory and the local state.
@@ -180,16 +198,16 @@ async fn delete_directory(dir: &Path) -> Result<(), SyncError> {
     .map_err(renamed)
 }
 
-/// Returns the path of a file whose content a listing lacks.
-pub(super) fn lost_content(log: &LogState, listing: &Listing) -> Option<String> {
+/// Returns the paths of files whose content a listing lacks.
+pub(super) fn lost_contents(log: &LogState, listing: &Listing) -> Vec<String> {
     let blobs: HashSet<Token> = listing.blobs.iter().map(|blob| blob.name).collect();
     let entries: HashSet<u64> = listing.entries.iter().map(|entry| entry.number).collect();
-    let missing = log.files().find(|(_, file)| match file.content {
+    let lost = log.files().filter(|(_, file)| match file.content {
         Content::Blob(name) => !blobs.contains(&name),
         Content::Entry(number) => !entries.contains(&number),
         Content::Inline(_) => false,
     });
-    missing.map(|(path, _)| path.clone())
+    lost.map(|(path, _)| path.clone()).collect()
 }
 
 fn closing(dir: &Path) -> PathBuf {

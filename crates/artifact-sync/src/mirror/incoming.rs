@@ -9,7 +9,7 @@ use crate::error::SyncError;
 use crate::log::{
     End, Hash, Line, LogState, LogStore, Node, Position, ReadError, StoredEntry, end_of,
 };
-use crate::mirror::close::lost_content;
+use crate::mirror::close::lost_contents;
 use crate::mirror::garbage::Listing;
 use crate::transfer::Fetcher;
 
@@ -215,9 +215,9 @@ pub(super) async fn check_contents(
 ) -> Result<(), SyncError> {
     let listing = Listing::of(log).await;
     let listing = listing.map_err(|source| SyncError::Log { source: source.into() })?;
-    match lost_content(state, &listing) {
-        Some(_) => Err(SyncError::StoreReplaced { number: position.number }),
-        None => Ok(()),
+    match lost_contents(state, &listing).is_empty() {
+        false => Err(SyncError::StoreReplaced { number: position.number }),
+        true => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use artifact_sync::{CloseMode, Takeover, Undelete, open_directory};
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
-use sandbox_core::with_causes;
+use sandbox_core::{RelativePath, with_causes};
 
 use crate::machine::{Machine, expected, key, machines};
 
@@ -60,8 +60,6 @@ async fn a_refill_stores_a_lost_content_again() {
         for blob in machine.blobs().await {
             machine.store.delete(&Key::from(blob)).await.unwrap();
         }
-        let refused = mirror.close(CloseMode::KeepPending).await.unwrap_err();
-        assert!(with_causes(&refused).contains("a refill stores it again"), "{refused:?}");
         drop(mirror);
         let mirror = machine.open_with(|mirror| mirror.refill()).await;
         assert!(mirror.flush().await.unwrap().is_complete());
@@ -70,6 +68,37 @@ async fn a_refill_stores_a_lost_content_again() {
         mirror.close(CloseMode::KeepPending).await.unwrap();
         machine.open().await;
         assert_eq!(machine.files(), files);
+    }
+}
+
+#[tokio::test]
+async fn closing_stores_a_lost_content_again() {
+    for (machine, _store) in machines() {
+        let mirror = machine.open().await;
+        machine.write("large", &"1".repeat(40_000));
+        machine.write("large.old", "");
+        assert!(mirror.sync().await.unwrap().is_complete());
+        machine.write("large.old", "2");
+        assert!(mirror.sync().await.unwrap().is_complete());
+        for blob in machine.blobs().await {
+            machine.store.delete(&Key::from(blob)).await.unwrap();
+        }
+        let (files, objects) = (machine.files(), machine.objects().await);
+        // A renamed file refers to the content of its old name.
+        fs::rename(machine.dir().join("large"), machine.dir().join("renamed")).unwrap();
+        assert!(mirror.sync().await.unwrap().is_complete());
+        fs::rename(machine.dir().join("renamed"), machine.dir().join("large")).unwrap();
+        assert!(mirror.sync().await.unwrap().is_complete());
+        assert!(machine.blobs().await.is_empty());
+        mirror.close(CloseMode::KeepPending).await.unwrap();
+        assert_eq!(machine.blobs().await.len(), 1);
+        assert_eq!(machine.objects().await, objects);
+        // The content comes from the log.
+        machine.store.delete(&key("large")).await.unwrap();
+        let mirror = machine.open_with(|mirror| mirror.without_projection()).await;
+        assert_eq!(machine.files(), files);
+        let history = mirror.history(Some(&RelativePath::parse("large").unwrap())).await;
+        assert!(history.is_ok_and(|versions| versions.len() > 1), "the history stays");
     }
 }
 
@@ -117,6 +146,8 @@ async fn a_lost_content_is_reported_and_the_rest_is_restored() {
     assert_eq!(mirror.opened().failed.len(), 1, "{:?}", mirror.opened());
     assert_eq!(other.files(), expected(&[("small", "2")]));
     assert!(mirror.sync().await.unwrap().deleted.is_empty(), "the absence is no removal");
+    let refused = mirror.close(CloseMode::KeepPending).await.unwrap_err();
+    assert!(with_causes(&refused).contains("the working copy does not have it"), "{refused:?}");
     drop(mirror);
     machine.store.put(&blob, content.into()).await.unwrap();
     let mirror = other.open_with(|mirror| mirror.without_projection()).await;
