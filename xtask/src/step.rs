@@ -206,6 +206,9 @@ impl Runner {
             *skips.entry(line).or_default() += 1;
         }
         println!();
+        for line in &self.tests.failures {
+            println!("{line}");
+        }
         for (line, times) in &skips {
             println!(
                 "{line}{}",

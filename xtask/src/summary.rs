@@ -2,12 +2,17 @@
 
 use std::collections::BTreeSet;
 
+/// Lines shown of a panic message.
+const SHOWN_LINES: usize = 8;
+
 /// The tests of all harnesses read so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tests {
     /// Tests that passed and skipped nothing.
     pub(crate) passed: u64,
     pub(crate) failed: u64,
+    /// The names of failed tests, each followed by its panic messages.
+    pub(crate) failures: Vec<String>,
     /// Ignored tests, and tests that passed but printed `SKIPPED: …`.
     pub(crate) skipped: u64,
     /// The lines that they printed.
@@ -27,7 +32,8 @@ impl Tests {
     pub(crate) fn read_without(&mut self, output: &str, left_out: &[&str]) {
         let mut of_passed = false;
         let mut counted = false;
-        for line in output.lines() {
+        let mut lines = output.lines();
+        while let Some(line) = lines.next() {
             match line {
                 "successes:" => of_passed = true,
                 "failures:" => of_passed = false,
@@ -44,6 +50,16 @@ impl Tests {
                         self.skipped += 1;
                         self.passed = self.passed.wrapping_sub(1);
                     }
+                }
+                _ if line.starts_with("test ") && line.ends_with(" ... FAILED") => {
+                    self.failures.push(line.to_owned());
+                }
+                // Tests that must panic do so as well.
+                _ if line.contains(" panicked at ") && !of_passed => {
+                    self.failures.push(format!("    {line}"));
+                    let message = lines.by_ref().take_while(|line| !line.is_empty());
+                    let message = message.take(SHOWN_LINES).map(|line| format!("    {line}"));
+                    self.failures.extend(message);
                 }
                 _ => {
                     if let Some(result) = line.strip_prefix("test result: ") {
@@ -72,8 +88,9 @@ mod tests {
     fn check(output: &str, passed: u64, failed: u64, skipped: u64, skips: &[&str]) {
         let mut tests = Tests::default();
         tests.read(output);
-        let skips = skips.iter().map(|line| (*line).to_owned()).collect();
-        assert_eq!(tests, Tests { passed, failed, skipped, skips, left_out: BTreeSet::new() });
+        let skips: Vec<_> = skips.iter().map(|line| (*line).to_owned()).collect();
+        assert_eq!((tests.passed, tests.failed, tests.skipped), (passed, failed, skipped));
+        assert_eq!(tests.skips, skips);
     }
 
     #[test]
@@ -83,6 +100,20 @@ mod tests {
             noise\n\
             test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 9 filtered out\n";
         check(output, 5, 4, 1, &[]);
+    }
+
+    #[test]
+    fn failed_tests_are_named_with_their_messages() {
+        let mut tests = Tests::default();
+        tests.read(
+            "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\n\n\
+             thread 'b' (7) panicked at src/b.rs:1:2:\nboom\n\nfailures:\n    b\n\n\
+             test result: FAILED. 1 passed; 1 failed; 0 ignored\n",
+        );
+        let shown =
+            ["test b ... FAILED", "    thread 'b' (7) panicked at src/b.rs:1:2:", "    boom"];
+        assert_eq!(tests.failures, shown);
+        assert_eq!((tests.passed, tests.failed), (1, 1));
     }
 
     #[test]
