@@ -71,7 +71,11 @@ impl Policy {
         let is_protected_later =
             matches!(named.rule, Rule::Mandatory { .. }) && matches!(tree.kind(&at), Ok(None));
         let allowed = plan.permits(&at, access) && !is_protected_later;
-        if named.allowed == allowed || matches!(named.rule, Rule::Private { .. }) {
+        // An entry that leads here through a symlink makes the place writable, but not this path.
+        let is_unlisted = named.rule == Rule::Unlisted { list: "allowWrite" };
+        let is_led_to = !allowed && is_unlisted && plan.leads_to(&at, Decision::AllowsWriting);
+        let is_named = named.allowed == allowed && !is_led_to;
+        if is_named || matches!(named.rule, Rule::Private { .. }) {
             return named;
         }
         let origin = plan
@@ -90,6 +94,12 @@ impl Policy {
 }
 
 impl MountPlan {
+    /// Returns whether a rule with this effect reaches a canonical path through symlinks.
+    fn leads_to(&self, path: &Path, decision: Decision) -> bool {
+        let mut origins = self.origins.iter().filter(|origin| origin.decision == decision);
+        origins.any(|origin| path.starts_with(&origin.target))
+    }
+
     /// Returns whether the session sees what the host has at a canonical path.
     fn shows(&self, path: &Path) -> bool {
         let points = |op: &&MountOp| op.path().is_some_and(|at| path.starts_with(at));

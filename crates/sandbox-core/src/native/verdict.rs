@@ -97,11 +97,28 @@ fn explain(
     path: &Path,
     access: Access,
 ) -> Verdict {
-    if !has_namespaces && let Some(closed) = closed_above(path, access) {
+    if has_namespaces {
+        return policy.explain_mounted(plan, &HostTree, path, access);
+    }
+    let path = resolved(path);
+    if let Some(closed) = closed_above(&path, access) {
         let rule = Rule::Closed { path: closed.to_owned() };
         return Verdict::denied(rule, Some(Remedy::UseNamespaces));
     }
-    policy.explain_mounted(plan, &HostTree, path, access)
+    policy.explain_mounted(plan, &HostTree, &path, access)
+}
+
+/// Follows the symlinks of a path as far as it exists. Landlock decides about the destination: a
+/// symlink in a hidden directory leads on, while nothing is mounted that would conceal it.
+fn resolved(path: &Path) -> PathBuf {
+    let found = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match found {
+        Some((above, canonical)) if above != path => {
+            canonical.join(path.strip_prefix(above).unwrap_or(path))
+        }
+        Some((_, canonical)) => canonical,
+        None => path.to_owned(),
+    }
 }
 
 /// Returns the tree of the kernel in which the Landlock tier closes a path.

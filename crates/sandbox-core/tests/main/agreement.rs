@@ -187,15 +187,46 @@ async fn commands_can_access_exactly_the_allowed_paths() {
     }
 }
 
+#[tokio::test]
+async fn explain_agrees_with_the_kernel_about_a_symlink_in_a_hidden_directory() {
+    let Some(temporary) = directory_in_sight() else {
+        return skipped("explanations of hidden links", NO_DIRECTORY_IN_SIGHT);
+    };
+    let root = temporary.path().canonicalize().unwrap();
+    fs::create_dir_all(root.join("hidden/inner")).unwrap();
+    fs::create_dir(root.join("shown")).unwrap();
+    for file in ["shown/f", "hidden/f"] {
+        fs::write(root.join(file), CONTENT).unwrap();
+    }
+    symlink(root.join("shown"), root.join("hidden/inner/out")).unwrap();
+    symlink("../hidden/f", root.join("shown/in")).unwrap();
+    let mut config = SandboxRuntimeConfig::default();
+    config.filesystem.deny_read = vec![root.join("hidden").to_str().unwrap().into()];
+    let policy = Policy::from_config(config, &root).unwrap();
+    let tier = match without_namespaces() {
+        true => Tier::Landlock { accepted: Vec::new() },
+        false => Tier::Namespaces,
+    };
+    let sandbox = NativeSandbox::builder(&policy, "/usr").tier(tier).open().unwrap();
+    let files = ["shown/f", "hidden/f", "hidden/inner/out/f", "shown/in"].map(|it| root.join(it));
+    let (found, _) = check(&sandbox, &files).await;
+    let through = if without_namespaces() { "r-" } else { "--" };
+    assert_eq!(found, ["r-", "--", through, "--"]);
+    let explained = files.each_ref().map(|file| sandbox.explain(file, Access::Read).allowed);
+    assert_eq!(explained, [true, false, without_namespaces(), false]);
+    sandbox.close().await;
+}
+
 /// Creates files that rules reach through symlinks, and repositories that lead git elsewhere.
 const TREE: &str = r#"
-    mkdir -p hidden/open away/sub other/inner w/ro w/dotfiles w/settings w/repo/.husky w/repo/lib
-    mkdir -p w/b.git/objects w/b.git/refs w/b.git/hooks w/repo/.git/objects w/repo/.git/refs
+    mkdir -p hidden/open away/sub away/.vscode other/inner w/ro w/dotfiles w/settings
+    mkdir -p w/repo/.husky w/repo/lib w/repo/.git/objects w/repo/.git/refs
+    mkdir -p w/b.git/objects w/b.git/refs w/b.git/hooks
     ln -s hidden hidden-link; ln -s hidden/open open-link; ln -s away away-link; ln -s other o
     ln -s ro w/ro-link; ln -s nowhere w/dangling; ln -s ../hidden w/out; ln -s absent w/.zshrc
     ln -s dotfiles/bashrc w/.bashrc; ln -s settings w/.vscode; ln -s ../w w/self
-    for file in hidden/f hidden/open/f away/f away/sub/f other/inner/f w/f w/ro/f \
-        w/dotfiles/bashrc w/settings/f w/repo/.husky/pre-commit w/repo/lib/f w/repo/extra \
+    for file in hidden/f hidden/open/f away/f away/sub/f away/.vscode/f other/inner/f w/f \
+        w/ro/f w/dotfiles/bashrc w/settings/f w/repo/.husky/pre-commit w/repo/lib/f w/repo/extra \
         w/b.git/config w/b.git/HEAD w/b.git/hooks/h w/b.git/objects/o w/repo/.git/HEAD
     do printf content > "$file"; done
     printf '[core]\n\thooksPath = .husky\n[include]\n\tpath = ../extra\n\tpath = ../later\n' \
@@ -204,7 +235,8 @@ const TREE: &str = r#"
 
 /// Paths of that tree. Some do not exist.
 const PLACES: &str = "hidden/f hidden/open/f hidden-link/f open-link/f away/f away-link/f \
-    away-link/sub/f other/inner/f o/inner/f w/f w/ro/f w/ro-link/f w/ro/new w/nowhere w/dangling \
+    away-link/sub/f away/.vscode/f other/inner/f o/inner/f w/f w/ro/f w/ro-link/f w/ro/new \
+    w/nowhere w/dangling \
     w/out/f w/absent w/.zshrc w/.bashrc w/dotfiles/bashrc w/dotfiles/new w/.vscode/f \
     w/settings/f w/settings/new w/self/f w/self/.profile w/repo/.husky/pre-commit \
     w/repo/.husky/new w/repo/extra w/repo/later w/repo/lib/f w/repo/new w/b.git/config \
@@ -264,6 +296,7 @@ async fn explain_agrees_with_the_kernel_about_symlinks_and_about_where_git_leads
         "w/repo/.husky/new: the configuration of a git repository names it, so it is protected",
         "w/repo/later: the configuration of a git repository names it, so it is protected",
         "w/b.git/hooks/h: ROOT/w/b.git/hooks is always protected from writing",
+        "away/.vscode/f: ROOT/away/.vscode is always protected from writing",
     ] {
         assert!(denied.contains(reason), "{reason}\n{denied}");
     }
