@@ -10,7 +10,7 @@ if [[ $1 != again ]]; then
     exec chroot . /init again
 fi
 
-export PATH=/usr/bin:/usr/sbin HOME=/root
+export PATH=/usr/bin:/usr/sbin HOME=/root PROPTEST_RNG_SEED=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use artifact_sync::{ChangeSource, CloseMode, Mirror};
 use object_store::ObjectStoreExt;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 use testkit::FailingStore;
 
 use crate::machine::{Machine, key};
@@ -298,8 +298,10 @@ fn run(places: &[impl AsRef<Path>], sequences: u32, source: ChangeSource) {
     std::thread::scope(|scope| {
         let places = places.iter().map(AsRef::as_ref).cycle();
         let workers: Vec<_> = places
-            .take(WORKERS as usize)
-            .map(|place| scope.spawn(move || work(place, sequences.div_ceil(WORKERS), source)))
+            .zip(0..WORKERS)
+            .map(|(place, worker)| {
+                scope.spawn(move || work(place, worker, sequences.div_ceil(WORKERS), source))
+            })
             .collect();
         for worker in workers {
             if let Err(panic) = worker.join() {
@@ -309,9 +311,13 @@ fn run(places: &[impl AsRef<Path>], sequences: u32, source: ChangeSource) {
     });
 }
 
-fn work(place: &Path, sequences: u32, source: ChangeSource) {
+fn work(place: &Path, worker: u32, sequences: u32, source: ChangeSource) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let config = Config { cases: sequences, failure_persistence: None, ..Config::default() };
+    let mut config = Config { cases: sequences, failure_persistence: None, ..Config::default() };
+    if let RngSeed::Fixed(seed) = &mut config.rng_seed {
+        // Each worker has sequences of its own.
+        *seed += u64::from(worker);
+    }
     let run = TestRunner::new(config).run(&prop::collection::vec(op(), 1..24), |ops| {
         runtime.block_on(async {
             let mut world = World::new(place, source).await;
