@@ -27,6 +27,9 @@ use sandbox_core::SessionId;
 pub use self::error::StateError;
 pub(crate) use self::state::{SessionState, StateDir};
 
+/// The end of the name of a directory in which a restore was interrupted or is under way.
+const RESTORING: &str = "~restoring";
+
 /// The directory under which sessions and their state live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
@@ -88,7 +91,7 @@ impl Home {
 
     /// Returns the directory in which an interrupted restore of a session waits.
     pub(crate) fn restoring_dir(&self, session: &SessionId) -> PathBuf {
-        self.sessions_root().join(format!("{session}~restoring"))
+        self.sessions_root().join(format!("{session}{RESTORING}"))
     }
 
     /// Returns the directory in which the rest of an interrupted removal of a session waits.
@@ -113,7 +116,8 @@ impl Home {
         created.map_err(StateError::io("create", &root))
     }
 
-    /// Returns the sessions that have a directory in this home, sorted.
+    /// Returns the sessions that have a directory in this home, sorted. Those whose restore was
+    /// interrupted are among them.
     ///
     /// # Errors
     /// Returns [`StateError`] if the directory cannot be listed.
@@ -127,9 +131,11 @@ impl Home {
         let mut sessions = Vec::new();
         for entry in entries {
             let name = entry.map_err(error)?.file_name();
-            sessions.extend(name.to_str().and_then(|name| SessionId::parse(name).ok()));
+            let name = name.to_str().map(|name| name.strip_suffix(RESTORING).unwrap_or(name));
+            sessions.extend(name.and_then(|name| SessionId::parse(name).ok()));
         }
         sessions.sort();
+        sessions.dedup();
         Ok(sessions)
     }
 }
@@ -154,9 +160,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path());
         assert_eq!(home.sessions().unwrap(), []);
-        for name in ["b", "a", "not an id", "c~restoring", "d~closing"] {
+        for name in ["b", "a", "not an id", "c~restoring", "a~restoring", "d~closing"] {
             std::fs::create_dir_all(home.sessions_root().join(name)).unwrap();
         }
-        assert_eq!(home.sessions().unwrap(), [session("a"), session("b")]);
+        let expected = ["a", "b", "c"].map(session);
+        assert_eq!(home.sessions().unwrap(), expected);
     }
 }

@@ -187,7 +187,7 @@ impl Session {
     /// # Errors
     /// Returns [`TransferError`] if the session has no store, or if another machine took it over.
     pub async fn sync(&self) -> Result<SyncReport, TransferError> {
-        self.run(SyncFiles {}).await
+        self.run(SyncFiles { patience: None }).await
     }
 
     /// Fetches one object of the session's prefix into its directory. Returns `None` if the object
@@ -219,7 +219,7 @@ impl Session {
     /// session can be opened again or closed later. [`CloseMode::Discard`] deletes files that are
     /// not in the store.
     pub async fn close_with(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
-        let report = self.run(Close::new(mode)).await?;
+        let report = self.run(Close::new(mode, None)).await?;
         self.set_link(Link::Closed);
         Ok(report)
     }

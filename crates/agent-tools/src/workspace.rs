@@ -259,9 +259,13 @@ impl Workspace {
     ///
     /// # Errors
     /// Returns [`TransferError`] if the session has no store, or if another process took it over.
-    pub(crate) async fn sync(&self) -> Result<SyncReport, TransferError> {
+    pub(crate) async fn sync(
+        &self,
+        patience: Option<Duration>,
+    ) -> Result<SyncReport, TransferError> {
         let mirror = self.mirror()?;
-        let synced = mirror.flush().await.and_then(|report| mirror.check().map(|()| report));
+        let flushed = flush(mirror, patience).await;
+        let synced = flushed.and_then(|report| mirror.check().map(|()| report));
         synced.map_err(|source| TransferError::from_mirror(&self.id, source))
     }
 
@@ -279,6 +283,14 @@ impl Workspace {
 
     fn mirror(&self) -> Result<&Mirror, TransferError> {
         self.mirror.as_deref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })
+    }
+}
+
+/// Stores everything, and gives up after a time without progress.
+async fn flush(mirror: &Mirror, patience: Option<Duration>) -> Result<SyncReport, SyncError> {
+    match patience {
+        Some(patience) => mirror.flush_within(patience).await,
+        None => mirror.flush().await,
     }
 }
 

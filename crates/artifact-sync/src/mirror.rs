@@ -60,10 +60,6 @@ pub use view::{LogView, LoggedFile};
 
 /// Reason of changes that are being stored.
 const NO_ANSWER: &str = "the store has not answered yet";
-/// Pause before the first background retry of pending changes.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// Longest pause between two background retries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Mirror of one directory. Calls may overlap, and each waits for its own changes only. Dropping
 /// the mirror cancels running uploads; the next mirror of the directory finds what is still
@@ -173,19 +169,30 @@ impl Mirror {
     /// # Cancel safety
     /// Like [`Mirror::sync`].
     pub async fn flush(&self) -> Result<SyncReport, SyncError> {
+        self.flush_within(self.shared.patience).await
+    }
+
+    /// Like [`Mirror::flush`], but gives up after this time without progress.
+    ///
+    /// # Errors
+    /// Like [`Mirror::sync`].
+    ///
+    /// # Cancel safety
+    /// Like [`Mirror::sync`].
+    pub async fn flush_within(&self, patience: Duration) -> Result<SyncReport, SyncError> {
         let _call = self.enter().await?;
-        self.flush_closing().await
+        self.flush_closing(patience).await
     }
 
     /// Flushes also while the mirror is being closed.
-    async fn flush_closing(&self) -> Result<SyncReport, SyncError> {
+    async fn flush_closing(&self, patience: Duration) -> Result<SyncReport, SyncError> {
         let call = self.shared.calls.begin().await;
         self.shared.access.check_lease()?;
         if self.shared.is_released() {
             self.shared.reacquire().await?;
         }
         self.shared.reported.forget();
-        self.run(Scope::Walk, self.deadline, &call).await
+        self.run(Scope::Walk, patience, &call).await
     }
 
     /// Adopts changes that other programs made to the objects of the session.
@@ -237,13 +244,15 @@ impl Mirror {
         self.shared.tracker.ignored()
     }
 
+    /// Stores what a scan finds. Waits for `limit`, and for a walk as long as uploads make progress
+    /// within it.
     async fn run(
         &self,
         scope: Scope,
-        deadline: Duration,
+        limit: Duration,
         call: &Call,
     ) -> Result<SyncReport, SyncError> {
-        let deadline = Instant::now() + deadline;
+        let started = Instant::now();
         let shared = Arc::clone(&self.shared);
         let is_walk = matches!(scope, Scope::Walk);
         let (mut changes, skipped) = {
@@ -269,8 +278,8 @@ impl Mirror {
         let mut outcomes = self.store(batches, is_walk, call);
         loop {
             let outcome = match is_walk {
-                true => shared.next_outcome(&mut outcomes, self.deadline).await,
-                false => timeout_at(deadline, outcomes.recv()).await.unwrap_or_default(),
+                true => shared.next_outcome(&mut outcomes, limit).await,
+                false => timeout_at(started + limit, outcomes.recv()).await.unwrap_or_default(),
             };
             let Some((path, outcome)) = outcome else { break };
             report.add(path, outcome);
@@ -352,37 +361,6 @@ impl Mirror {
         let mut uploads = lock(&self.uploads);
         uploads.retain(|task| !task.is_finished());
         uploads.push(task);
-    }
-
-    /// Retries pending changes in the background until all of them are stored, and brings the
-    /// projection up to date.
-    fn retry_later(&self) {
-        let mut retries = lock(&self.retries);
-        if retries.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
-        }
-        let shared = Arc::downgrade(&self.shared);
-        let task = tokio::spawn(async move {
-            let mut pause = FIRST_PAUSE;
-            loop {
-                tokio::time::sleep(pause).await;
-                let Some(shared) = shared.upgrade() else { return };
-                let _call = shared.calls.begin().await;
-                if shared.access.check_start().is_err() || shared.is_released() {
-                    return;
-                }
-                let is_left = tokio::select! {
-                    biased;
-                    () = shared.access.lost() => false,
-                    is_left = shared.retry() => is_left,
-                };
-                if !is_left {
-                    return;
-                }
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        });
-        *retries = Some(task.abort_handle());
     }
 }
 

@@ -108,8 +108,11 @@ impl LocalSession {
         Ok(pulled)
     }
 
-    pub(crate) async fn sync(&self) -> Result<SyncReport, TransferError> {
-        let report = self.workspace.sync().await?;
+    pub(crate) async fn sync(
+        &self,
+        patience: Option<Duration>,
+    ) -> Result<SyncReport, TransferError> {
+        let report = self.workspace.sync(patience).await?;
         // A released session has followed the other homes first.
         self.reapply_policy().await;
         Ok(report)
@@ -148,8 +151,12 @@ impl LocalSession {
         self.sandbox().close().await;
     }
 
-    pub(crate) async fn close(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
-        self.leave(self.workspace.close(mode)).await
+    pub(crate) async fn close(
+        &self,
+        mode: CloseMode,
+        patience: Option<Duration>,
+    ) -> Result<CloseReport, CloseError> {
+        self.leave(self.workspace.close(mode, patience)).await
     }
 
     pub(crate) async fn delete(&self) -> Result<(), CloseError> {

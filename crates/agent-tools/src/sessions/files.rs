@@ -108,7 +108,8 @@ impl SessionFiles {
     /// # Errors
     /// Returns [`TransferError`] if the session has no store, or if another machine took it over.
     pub async fn sync(&self) -> Result<SyncReport, TransferError> {
-        self.run(SyncFiles {}, async |files, _| files.sync().await).await
+        let call = SyncFiles { patience: self.opener.settings.patience };
+        self.run(call, async |files, call| files.sync(call.patience).await).await
     }
 
     /// Returns the report from opening the files; `None` if another process serves the session.
@@ -195,9 +196,9 @@ impl SessionFiles {
     /// # Errors
     /// Returns [`CloseError`], such as [`CloseError::Pending`]. The directory then stays.
     pub async fn close_with(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
-        self.run(Close::new(mode), async |files, call| {
+        self.run(Close::new(mode, self.opener.settings.patience), async |files, call| {
             let opened = files.opened().map(|opened| opened.conflicts.clone()).unwrap_or_default();
-            let mut report = files.close(call.mode()).await?;
+            let mut report = files.close(call.mode(), call.patience).await?;
             files.state.unlock();
             let opened = opened.iter();
             let opened =
@@ -276,11 +277,11 @@ pub(super) async fn close(
         }
         Err(error) if mode == CloseMode::Discard && is_unusable(&error) => {
             let workspace = without_store(opener, id, error).await?;
-            let report = workspace.close(mode).await?;
+            let report = workspace.close(mode, opener.settings.patience).await?;
             workspace.state.unlock();
             Ok(report)
         }
-        Err(error @ WorkspaceError::NoSession { .. }) => match finish_closing(opener, id).await? {
+        Err(error @ WorkspaceError::NoSession { .. }) => match close_rest(opener, id).await? {
             Finished::Yes => Ok(CloseReport::default()),
             Finished::NothingToDo => Err(error.into()),
         },
@@ -292,6 +293,22 @@ pub(super) async fn close(
 enum Finished {
     Yes,
     NothingToDo,
+}
+
+/// Removes what an interrupted restore or removal has left of a session. The store has everything
+/// of it.
+async fn close_rest(opener: &Opener, id: &SessionId) -> Result<Finished, CloseError> {
+    let restoring = opener.settings.home.restoring_dir(id);
+    if opener.settings.home.session_dir(id).exists() || !restoring.exists() {
+        return finish_closing(opener, id).await;
+    }
+    let Some(Claim { state, door: _ }) = Claim::try_new(&opener.settings.home, id)? else {
+        return Ok(Finished::NothingToDo);
+    };
+    let dir = SessionDir::open(&restoring)?;
+    blocking(move || dir.remove_all()).await?;
+    state.delete()?;
+    Ok(Finished::Yes)
 }
 
 /// Finishes the removal of a session that was interrupted after its directory had been renamed. The

@@ -90,13 +90,13 @@ calls! {
     4: WriteFile<'_> => WriteFileOutput, ToolError,
         |call, session| session.write_file(&call.path, &call.content).await;
     5: SyncFiles => SyncReport, TransferError,
-        |_, session| session.sync().await;
+        |call, session| session.sync(call.patience).await;
     6: Refresh => RestoreReport, TransferError,
         |call, session| session.refresh(call.removals).await;
     7: Pull<'_> => Option<RelativePath>, TransferError,
         |call, session| session.pull(&call.key).await;
     8: Close => CloseReport, CloseError,
-        |call, session| session.close(call.mode()).await;
+        |call, session| session.close(call.mode(), call.patience).await;
     9: ReportStatus => SessionStatus, TransferError,
         |_, session| Ok(session.workspace.status().await);
     10: WrapCommand<'_> => String, ToolError,
@@ -168,7 +168,10 @@ pub(crate) struct WriteFile<'c> {
 
 /// Uploads local changes.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SyncFiles {}
+pub(crate) struct SyncFiles {
+    /// Time without progress after which the call gives up; `None` is the time of the session.
+    pub(crate) patience: Option<Duration>,
+}
 
 /// Adopts changes of other programs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -186,11 +189,13 @@ pub(crate) struct Pull<'c> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Close {
     discard: bool,
+    /// Time without progress after which the call gives up; `None` is the time of the session.
+    pub(crate) patience: Option<Duration>,
 }
 
 impl Close {
-    pub(crate) fn new(mode: CloseMode) -> Self {
-        Self { discard: mode == CloseMode::Discard }
+    pub(crate) fn new(mode: CloseMode, patience: Option<Duration>) -> Self {
+        Self { discard: mode == CloseMode::Discard, patience }
     }
 
     pub(crate) fn mode(&self) -> CloseMode {

@@ -1,6 +1,7 @@
 //! Closing and deleting a session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use artifact_sync::{
     CloseMode, IgnoreReason, Ignored, Mirror, Pending, SkipReason, Skipped, SyncError, SyncReport,
@@ -10,9 +11,12 @@ use sandbox_core::{FileError, SessionDir};
 use serde::{Deserialize, Serialize};
 use skill_store::SKILLS_DIRECTORY;
 
-use super::{Backends, CloseError, Workspace, WorkspaceError, mirror_builder};
+use super::{Backends, CloseError, Workspace, WorkspaceError, flush, mirror_builder};
 use crate::home::Home;
 use crate::output::ConflictNote;
+
+/// Longest time without progress if changes may be discarded.
+const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Result of closing a session: the files that were deleted without a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +75,11 @@ impl Workspace {
     ///
     /// # Errors
     /// Returns [`CloseError`]. Unless the directory could be removed only partly, everything stays.
-    pub(crate) async fn close(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
+    pub(crate) async fn close(
+        &self,
+        mode: CloseMode,
+        patience: Option<Duration>,
+    ) -> Result<CloseReport, CloseError> {
         if let Some(path) = self.mount_point()? {
             return Err(CloseError::MountPoint { id: self.id.clone(), path });
         }
@@ -82,7 +90,7 @@ impl Workspace {
             self.remove().await?;
             return Ok(CloseReport::default());
         };
-        let report = match self.close_mirror(mirror, mode).await {
+        let report = match self.close_mirror(mirror, mode, patience).await {
             Err(CloseError::Store { .. } | CloseError::Workspace { .. })
                 if mode == CloseMode::Discard =>
             {
@@ -99,7 +107,14 @@ impl Workspace {
         &self,
         mirror: &Arc<Mirror>,
         mode: CloseMode,
+        patience: Option<Duration>,
     ) -> Result<CloseReport, CloseError> {
+        let patience = match (mode, patience) {
+            (CloseMode::Discard, patience) => {
+                Some(patience.unwrap_or(DISCARD_PATIENCE).min(DISCARD_PATIENCE))
+            }
+            (CloseMode::KeepPending, patience) => patience,
+        };
         let failed = |source| match source {
             SyncError::StoreReplaced { number } => {
                 WorkspaceError::StoreLost { id: self.id.clone(), number }.into()
@@ -107,7 +122,7 @@ impl Workspace {
             source => CloseError::Store { id: self.id.clone(), source },
         };
         let SyncReport { skipped, conflicts, pending, .. } =
-            mirror.flush().await.map_err(failed)?;
+            flush(mirror, patience).await.map_err(failed)?;
         let mut unstorable = skipped.iter().filter(|skipped| holds_content(&skipped.reason));
         if mode == CloseMode::KeepPending
             && let Some(first) = unstorable.next()
@@ -134,7 +149,11 @@ impl Workspace {
             })
             .await
         };
-        let closed = mirror.close(mode).await.map_err(|error| match error {
+        let closed = match patience {
+            Some(patience) => mirror.close_within(mode, patience).await,
+            None => mirror.close(mode).await,
+        };
+        let closed = closed.map_err(|error| match error {
             artifact_sync::CloseError::Pending { pending } => self.pending_error(&pending),
             artifact_sync::CloseError::Sync { source } => failed(source),
             _ => self.pending_error(&[]),

@@ -1,5 +1,7 @@
 //! Lines of log entries.
 
+mod wire;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -14,7 +16,7 @@ pub(crate) const MAX_INLINE_BYTES_PER_ENTRY: u64 = 256 << 10;
 
 /// One line of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "camelCase")]
+#[serde(tag = "op", rename_all = "camelCase", try_from = "wire::Wire")]
 pub(crate) enum Line {
     /// This home may append from here on. The epoch is the number of the entry.
     Own {
@@ -75,7 +77,7 @@ pub(crate) enum Line {
 }
 
 /// One version of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FileVersion {
     pub(crate) size: u64,
@@ -98,7 +100,7 @@ pub(crate) struct FileVersion {
 }
 
 /// Place of a file version's content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Content {
     /// A blob of this name.

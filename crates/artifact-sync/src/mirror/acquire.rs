@@ -71,7 +71,7 @@ impl Acquisition<'_> {
             }
             let Some(owner) = foreign else {
                 if claim == Claim::WithFirstChange {
-                    let is_free = state.owner.is_none() && end.number > 0;
+                    let is_free = state.owner.is_none();
                     let tenure = if is_free { Tenure::Free } else { self.held() };
                     let own = Some(self.ownership.line());
                     let appender = Appender { writer, sent: None, own };

@@ -58,15 +58,19 @@ impl Application<'_> {
     pub(super) async fn apply(
         &self,
         incoming: &Incoming,
-        base: &Base,
+        mut base: Base,
         changes: &Changes,
     ) -> Result<Applied, SyncError> {
-        let locals = self.locals(changes).await;
-        let steps = plan(incoming, base, &locals);
+        let mut locals = self.locals(changes).await;
+        for (path, node) in others_in_place(incoming, changes) {
+            locals.remove(&path);
+            base.take_over(path, node);
+        }
+        let steps = plan(incoming, &base, &locals);
         let mut applied = Applied::default();
-        self.remove_all(&steps, incoming, base, &mut applied).await;
+        self.remove_all(&steps, incoming, &base, &mut applied).await;
         self.clear_the_way(&steps, &mut applied).await;
-        self.place_all(steps, base, &mut applied).await?;
+        self.place_all(steps, &base, &mut applied).await?;
         applied.report.torn_entries.clone_from(&incoming.torn);
         applied.report.restored.sort();
         applied.report.removed.sort();
@@ -107,6 +111,7 @@ impl Application<'_> {
         for step in steps.iter().filter(|step| step.target.is_none()) {
             if step.was_directory {
                 emptied.insert(step.path.as_str().to_owned());
+                emptied.extend(parents(step.path.as_str()).map(str::to_owned));
                 continue;
             }
             let beside = self.beside(&step.path).await;
@@ -291,6 +296,18 @@ impl Applied {
         });
         leftovers.flat_map(|(path, _)| parents(path).map(str::to_owned)).collect()
     }
+}
+
+/// Returns changed directories and symlinks that an interrupted application has put in place.
+fn others_in_place(incoming: &Incoming, changes: &Changes) -> Vec<(String, Node)> {
+    let directories = changes.directories.iter().filter(|entry| entry.is_empty);
+    let directories =
+        directories.map(|entry| (entry.path.clone(), Node::Directory { mode: entry.mode }));
+    let symlinks = changes.symlinks.iter();
+    let symlinks =
+        symlinks.map(|entry| (entry.path.clone(), Node::Symlink { target: entry.target.clone() }));
+    let others = directories.chain(symlinks);
+    others.filter(|(path, node)| incoming.has_other_version(path, node)).collect()
 }
 
 /// Describes a directory that would have to be moved aside with what cannot be removed from it.

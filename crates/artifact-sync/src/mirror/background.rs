@@ -8,6 +8,7 @@ use sandbox_core::internal::{blocking, lock};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use crate::mirror::Mirror;
 use crate::mirror::shared::{ChangeKind, Shared};
 use crate::paths::relative;
 use crate::report::{ChangedFile, Outcome, Pending};
@@ -16,6 +17,44 @@ use crate::scan::Changes;
 /// Pauses while other calls store their changes.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Pause before the first background retry of pending changes.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// Longest pause between two background retries.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+impl Mirror {
+    /// Retries pending changes in the background until all of them are stored, and brings the
+    /// projection up to date.
+    pub(super) fn retry_later(&self) {
+        let mut retries = lock(&self.retries);
+        if retries.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let shared = Arc::downgrade(&self.shared);
+        let task = tokio::spawn(async move {
+            let mut pause = FIRST_RETRY;
+            loop {
+                tokio::time::sleep(pause).await;
+                let Some(shared) = shared.upgrade() else { return };
+                let _call = shared.calls.begin().await;
+                if shared.access.check_start().is_err() || shared.is_released() {
+                    return;
+                }
+                let is_left = tokio::select! {
+                    biased;
+                    () = shared.access.lost() => false,
+                    is_left = shared.retry() => is_left,
+                };
+                if !is_left {
+                    return;
+                }
+                pause = (pause * 2).min(LONGEST_RETRY);
+            }
+        });
+        *retries = Some(task.abort_handle());
+    }
+}
 
 impl Shared {
     pub(super) fn has_background_work(&self) -> bool {
@@ -77,14 +116,12 @@ impl Shared {
         }
     }
 
-    /// Waits for the next outcome of a flush as long as uploads make progress, and for `shortest`
-    /// at least.
+    /// Waits for the next outcome of a flush as long as uploads make progress within `limit`.
     pub(super) async fn next_outcome(
         &self,
         outcomes: &mut mpsc::UnboundedReceiver<(String, Outcome)>,
-        shortest: Duration,
+        limit: Duration,
     ) -> Option<(String, Outcome)> {
-        let limit = self.patience.max(shortest);
         let (mut progress, mut since) = (self.blobs.progress(), Instant::now());
         loop {
             if let Ok(outcome) = timeout(LONGEST_PAUSE.min(limit), outcomes.recv()).await {

@@ -5,9 +5,11 @@ mod repair;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sandbox_core::internal::blocking;
 use sandbox_core::{RelativePath, SessionDir};
+use tokio::time::timeout;
 
 use crate::error::SyncError;
 use crate::log::{Content, Line, LogState, Token};
@@ -18,6 +20,9 @@ use crate::mirror::shared::Shared;
 use crate::report::{Pending, SyncReport};
 use crate::scan::Skipped;
 use crate::state::{Ledger, Stage};
+
+/// Longest time without progress if changes may be discarded.
+const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// End of the name of a directory that is being deleted. Session ids cannot contain it.
 const CLOSING: &str = "~closing";
@@ -71,9 +76,29 @@ impl Mirror {
     /// # Cancel safety
     /// After the log has the closing entry, the next opening finishes the deletion.
     pub async fn close(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
+        self.close_within(mode, self.shared.patience).await
+    }
+
+    /// Like [`Mirror::close`], but gives up after this time without progress. With
+    /// [`CloseMode::Discard`], the directory is deleted then.
+    ///
+    /// # Errors
+    /// Like [`Mirror::close`].
+    ///
+    /// # Cancel safety
+    /// Like [`Mirror::close`].
+    pub async fn close_within(
+        &self,
+        mode: CloseMode,
+        patience: Duration,
+    ) -> Result<CloseReport, CloseError> {
         let shared = &self.shared;
+        let patience = match mode {
+            CloseMode::KeepPending => patience,
+            CloseMode::Discard => patience.min(DISCARD_PATIENCE),
+        };
         shared.access.begin_closing();
-        let closed = self.release(mode).await;
+        let closed = self.release(mode, patience).await;
         match &closed {
             Ok(_) => {}
             Err(_) => shared.access.end_closing(),
@@ -100,20 +125,27 @@ impl Mirror {
     async fn release(
         &self,
         mode: CloseMode,
+        patience: Duration,
     ) -> Result<(CloseReport, Option<(Listing, Fence)>), CloseError> {
         let shared = &self.shared;
-        let SyncReport { pending, skipped, .. } = self.flush_closing().await?;
+        let SyncReport { pending, skipped, .. } = self.flush_closing(patience).await?;
         let discarded = match mode {
             CloseMode::KeepPending if !pending.is_empty() => {
                 return Err(CloseError::Pending { pending });
             }
             _ => pending,
         };
-        shared.project_all().await;
-        let garbage = match (shared.append_closing().await, mode) {
-            (Ok(garbage), _) => Some(garbage),
-            (Err(_), CloseMode::Discard) => None,
-            (Err(source), CloseMode::KeepPending) => return Err(source.into()),
+        let ending = async {
+            shared.project_all().await;
+            shared.append_closing().await
+        };
+        let garbage = match mode {
+            CloseMode::KeepPending => Some(ending.await?),
+            CloseMode::Discard => match timeout(patience, ending).await {
+                Ok(Ok(garbage)) => Some(garbage),
+                // Another machine waits until the ownership has ended by itself.
+                Ok(Err(_)) | Err(_) => None,
+            },
         };
         Ok((CloseReport { skipped, discarded }, garbage))
     }

@@ -11,6 +11,7 @@ use crate::log::{
 };
 use crate::mirror::close::lost_contents;
 use crate::mirror::garbage::Listing;
+use crate::paths::parents;
 use crate::transfer::Fetcher;
 
 /// Log after the position of a working copy.
@@ -34,20 +35,49 @@ pub(super) struct Incoming {
     pub(super) has_remains: bool,
 }
 
-/// Contents of paths in the entries after the position, also where a later entry replaced them.
+/// Versions of paths in the entries after the position, also where a later entry replaced them. An
+/// interrupted application may have put any of them in place.
 ///
-/// Each is one hash of the path and the content, because there may be many.
+/// Each is one hash of the path and the version, because there may be many.
 #[derive(Debug, Default)]
 pub(super) struct Versions(HashSet<Hash>);
 
 impl Versions {
-    fn insert(&mut self, path: &str, content: Hash) {
-        self.0.insert(content.under(path));
+    fn add(&mut self, line: &Line) {
+        let Some(path) = line.path() else { return };
+        let version = match line {
+            Line::File { file, .. } => file.hash,
+            Line::Directory { .. } => directory(),
+            Line::Symlink { target, .. } => symlink(target),
+            Line::Removed { .. } => removal(),
+            _ => return,
+        };
+        self.0.insert(version.under(path));
+        if !matches!(line, Line::Removed { .. }) {
+            // Directories above are created with it.
+            for above in parents(path) {
+                if !self.0.insert(directory().under(above)) {
+                    break;
+                }
+            }
+        }
     }
 
-    pub(super) fn contains(&self, path: &str, content: Hash) -> bool {
-        self.0.contains(&content.under(path))
+    fn contains(&self, path: &str, version: Hash) -> bool {
+        self.0.contains(&version.under(path))
     }
+}
+
+fn directory() -> Hash {
+    Hash::of(b"directory").under("")
+}
+
+fn symlink(target: &str) -> Hash {
+    Hash::of(b"symlink").under(target)
+}
+
+fn removal() -> Hash {
+    Hash::of(b"removal").under("")
 }
 
 /// Newest entries that are read at once, before it is known which are needed.
@@ -123,11 +153,7 @@ pub(super) async fn read(
     let missed_entries = is_behind_snapshot && position.number > 0 && !older.is_complete;
     let lines = || older.entries.iter().chain(&entries).flat_map(|stored| &stored.entry.lines);
     let mut versions = Versions::default();
-    for line in lines() {
-        if let Line::File { path, file } = line {
-            versions.insert(path, file.hash);
-        }
-    }
+    lines().for_each(|line| versions.add(line));
     let owners = lines().filter_map(|line| match line {
         Line::Own { home, .. } => Some(home.clone()),
         Line::Snapshot { owner, .. } => Some(owner.as_ref()?.home.clone()),
@@ -272,18 +298,24 @@ impl Incoming {
         }
     }
 
-    /// Lets files follow the log whose content did not reach the disk. An empty file has nothing
-    /// that would be kept beside.
-    pub(super) fn replace_empty_files(&mut self) {
-        let paths = self.state.files().filter(|(_, file)| file.size > 0).map(|(path, _)| path);
-        for path in paths {
-            self.versions.insert(path, Hash::of(b""));
-        }
-    }
-
     /// Returns whether an entry after the position had this content for the path.
     pub(super) fn has_version(&self, path: &str, hash: Hash) -> bool {
         self.versions.contains(path, hash)
+    }
+
+    /// Returns whether an entry after the position had this directory or symlink. The mode of a
+    /// directory does not matter.
+    pub(super) fn has_other_version(&self, path: &str, node: &Node) -> bool {
+        match node {
+            Node::File(_) => false,
+            Node::Directory { .. } => self.versions.contains(path, directory()),
+            Node::Symlink { target } => self.versions.contains(path, symlink(target)),
+        }
+    }
+
+    /// Returns whether an entry after the position removed the path.
+    pub(super) fn has_removed(&self, path: &str) -> bool {
+        self.versions.contains(path, removal())
     }
 
     pub(super) fn node(&self, path: &str) -> Option<&Node> {

@@ -159,7 +159,7 @@ impl Mirror {
         if shared.is_released() {
             return Ok(SyncReport::default());
         }
-        let report = self.flush_closing().await?;
+        let report = self.flush_closing(self.shared.patience).await?;
         if report.is_complete() {
             let mut appender = shared.appender.lock().await;
             shared.settle(&mut appender).await?;

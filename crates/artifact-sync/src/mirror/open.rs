@@ -1,9 +1,11 @@
 //! Opening of a mirror: the working copy is restored, or follows what the log has in addition.
 
+mod follow;
 mod inspect;
 mod mark;
 mod reboot;
 mod restore;
+mod resume;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +23,6 @@ use crate::log::{LogState, LogStore, LogWriter, Position, ReadError, unix_second
 use crate::mirror::Mirror;
 use crate::mirror::access::{Access, Calls};
 use crate::mirror::acquire::{Acquired, Acquisition, Claim};
-use crate::mirror::apply::{Application, Applied, Base};
 use crate::mirror::close::finish_closing;
 use crate::mirror::incoming::{Incoming, Wanted, check_contents, check_followed};
 use crate::mirror::migrate::FormerCopy;
@@ -29,7 +30,7 @@ use crate::mirror::refresh::{MassRemoval, ProjectionListing};
 use crate::mirror::shared::{Appender, Shared, Tenure};
 use crate::report::{ReportedState, RestoreReport};
 use crate::scan::ChangeTracker;
-use crate::state::{FormerIndex, Ledger, Objects, Stage};
+use crate::state::{FormerIndex, Ledger, Objects, Stage, StateLock};
 use crate::transfer::{
     Blobs, Fetcher, LinkTarget, Links, Placement, Projection, Remote, UploadRecord,
 };
@@ -62,7 +63,16 @@ impl MirrorBuilder {
         let state_dir = self.take_state_dir()?;
         let log = self.log();
         let index_error = |(path, source)| SyncError::Index { path, source };
-        let mut ledger = Ledger::open(&state_dir, self.keys.log.as_ref()).map_err(index_error)?;
+        let lock = StateLock::take(&state_dir).map_err(index_error)?;
+        let remote = Arc::new(self.remote());
+        // Only the journal knows whether an earlier listing is recent enough.
+        let lists_always = self.projection && self.listing_age.is_zero();
+        let listing = lists_always.then(|| ProjectionListing::begin(&remote));
+        let log_key = self.keys.log.to_string();
+        let opened = blocking(move || Ledger::open(lock, &log_key)).await;
+        let mut ledger = opened.map_err(index_error)?;
+        // An unfinished deletion goes on first, and changes what there is to list.
+        let listing = listing.filter(|_| ledger.stage() == Stage::Open);
         if !self.projection && ledger.listed() != 0 {
             // The first opening with a projection looks for what happened in between.
             ledger.set_listed(0);
@@ -79,7 +89,6 @@ impl MirrorBuilder {
             ledger.end_migration().map_err(index_error)?;
             former = None;
         }
-        let remote = Arc::new(self.remote());
         let parts = Parts { settings: self, remote, log };
         if ledger.stage() == Stage::Erasing {
             match parts.is_erased(&mut ledger).await? {
@@ -89,7 +98,7 @@ impl MirrorBuilder {
             }
         }
         match parts.settings.dir.is_dir() {
-            true => parts.open_present(ledger, former).await,
+            true => parts.open_present(ledger, former, listing).await,
             false => parts.restore(ledger, former).await,
         }
     }
@@ -118,6 +127,7 @@ impl Parts {
         self,
         mut ledger: Ledger,
         former: Option<FormerIndex>,
+        listing: Option<ProjectionListing>,
     ) -> Result<Mirror, SyncError> {
         let dir = Arc::new(SessionDir::open(&self.settings.dir)?);
         let former = match former {
@@ -129,7 +139,8 @@ impl Parts {
         // What is absent is then no removal by an agent.
         let may_have_lost_files = boot.as_ref().is_some_and(|boot| ledger.is_before(boot))
             || is_recreated(&self.settings.dir, &ledger);
-        let listing = self.list_projection(if may_have_lost_files { 0 } else { ledger.listed() });
+        let listed = if may_have_lost_files { 0 } else { ledger.listed() };
+        let listing = listing.or_else(|| self.list_projection(listed));
         let found = self.find_sent(&mut ledger).await;
         let base = ledger.shared_log();
         let acquire = async {
@@ -333,46 +344,6 @@ impl Parts {
             lent: Default::default(),
         };
         (Arc::new(shared), deadline)
-    }
-}
-
-impl Shared {
-    /// Makes the working copy follow the log, also one that version 0.1 kept.
-    pub(super) async fn follow_log(
-        self: &Arc<Self>,
-        incoming: Incoming,
-        former: Option<&FormerCopy>,
-    ) -> Result<RestoreReport, SyncError> {
-        let shared = Arc::clone(self);
-        let mut changes = blocking(move || shared.walk()).await;
-        let mut base = Base::of(&self.ledger());
-        if let Some(former) = former {
-            former.add_to(&mut base, &mut changes, &incoming.state);
-        }
-        let application = Application {
-            dir: &self.dir,
-            fetcher: &self.fetcher,
-            progress: self.progress.as_deref(),
-        };
-        let Applied { report, signatures, unfollowed } =
-            application.apply(&incoming, &base, &changes).await?;
-        self.ledger().replace_log(incoming.state, incoming.position, signatures, unfollowed);
-        self.fetcher.forget();
-        Ok(report)
-    }
-}
-
-impl Shared {
-    /// Applies the log again to paths that did not follow it.
-    async fn follow_again(self: &Arc<Self>) -> Result<RestoreReport, SyncError> {
-        let unchanged = {
-            let ledger = self.ledger();
-            if ledger.unfollowed().is_empty() {
-                return Ok(RestoreReport::default());
-            }
-            Incoming::unchanged(ledger.shared_log(), ledger.position())
-        };
-        self.follow_log(unchanged, None).await
     }
 }
 

@@ -133,7 +133,7 @@ impl LogView {
         let fetcher = Fetcher::new(Arc::clone(&dir), self.log.clone(), Arc::new(remote));
         let application = Application { dir: &dir, fetcher: &fetcher, progress: None };
         let incoming = Incoming::complete(Arc::new(self.at.state.clone()), self.at.position);
-        let applied = application.apply(&incoming, &Base::default(), &Changes::default()).await?;
+        let applied = application.apply(&incoming, Base::default(), &Changes::default()).await?;
         let Applied { report, .. } = applied;
         Ok(report)
     }

@@ -140,7 +140,8 @@ impl IgnoreRules {
         Ok(self)
     }
 
-    fn none() -> Self {
+    /// Creates rules that ignore nothing.
+    pub(crate) fn none() -> Self {
         Self {
             defaults: Defaults::Replaced,
             lines: Vec::new(),

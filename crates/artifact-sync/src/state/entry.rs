@@ -8,11 +8,14 @@ use crate::state::version::Version;
 use crate::transfer::{PartRecord, UploadRecord};
 
 /// Version of the format of journals.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// One line of the journal.
+///
+/// Neither tags beside the fields nor flattened fields occur, because serde would buffer such
+/// records: opening a session reads them all.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(super) enum JournalEntry {
     /// First record: format of the journal, and the log that it follows.
     Journal {
@@ -46,7 +49,6 @@ pub(super) enum JournalEntry {
     /// The working copy holds the current version of a file, with this signature.
     Local {
         path: String,
-        #[serde(flatten)]
         signature: RecordedSignature,
     },
     /// The log could not be applied to a path, which has this instead.
@@ -58,7 +60,6 @@ pub(super) enum JournalEntry {
     KnownObject {
         path: String,
         token: Token,
-        #[serde(flatten)]
         version: Version,
     },
     /// The projection was seen without the path.
@@ -71,7 +72,6 @@ pub(super) enum JournalEntry {
     },
     Failed {
         path: String,
-        #[serde(flatten)]
         failure: Failure,
     },
     /// A blob is being uploaded. Garbage collection spares it.
@@ -95,6 +95,10 @@ pub(super) enum JournalEntry {
     },
     Stage {
         stage: Stage,
+    },
+    /// The directory is being restored to this position.
+    Restoring {
+        position: Position,
     },
     /// The directory of the working copy has the mark by which it is recognized.
     Marked,

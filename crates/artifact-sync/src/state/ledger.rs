@@ -12,9 +12,8 @@ mod replay;
 mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +21,8 @@ use crate::log::{Line, LogState, Node, Position, Token};
 use crate::scan::RecordedSignature;
 use crate::state::entry::{FORMAT, Failure, JournalEntry, Remains, Stage};
 use crate::state::former::{FormerIndex, FormerRecord, sync_names};
-use crate::state::journal::{Journal, options};
+use crate::state::journal::Journal;
+use crate::state::lock::StateLock;
 use crate::state::version::Version;
 
 pub(crate) use baseline::USUAL_DIRECTORY_MODE;
@@ -30,7 +30,6 @@ pub(crate) use reboot::Objects;
 use uploads::Upload;
 
 const FILE: &str = "journal";
-const LOCK: &str = "lock";
 /// Smallest number of records that is worth compacting.
 const MIN_HISTORY: usize = 1_000;
 
@@ -42,6 +41,8 @@ pub(crate) struct Ledger {
     home: String,
     log: Arc<LogState>,
     position: Position,
+    /// Position to which a restore is under way; the default if none is.
+    restoring: Position,
     stage: Stage,
     /// Signatures of files that hold the current version of their path, or a version that a batch
     /// is storing.
@@ -74,7 +75,7 @@ pub(crate) struct Ledger {
     claims: HashMap<String, Claim>,
     last_batch: Batch,
     /// `None` after the ledger was released.
-    lock: Option<File>,
+    lock: Option<StateLock>,
 }
 
 /// Number of a group of changes that one call stores.
@@ -104,27 +105,14 @@ struct Claim {
 }
 
 impl Ledger {
-    /// Opens the ledger in its directory, or creates an empty one. `log_key` names the log that it
-    /// follows. The error names the path.
-    pub(crate) fn open(dir: &Path, log_key: &str) -> Result<Self, (PathBuf, io::Error)> {
+    /// Opens the ledger of a state directory, or creates an empty one. `log_key` names the log that
+    /// it follows. The error names the path. The time grows with the number of files.
+    pub(crate) fn open(lock: StateLock, log_key: &str) -> Result<Self, (PathBuf, io::Error)> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |error| (path, error)
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
-        let lock_path = dir.join(LOCK);
-        let lock = options().open(&lock_path).map_err(at(&lock_path))?;
-        lock.try_lock().map_err(|error| match error {
-            std::fs::TryLockError::WouldBlock => (
-                lock_path.clone(),
-                io::Error::new(
-                    io::ErrorKind::ResourceBusy,
-                    "another mirror of this session is open",
-                ),
-            ),
-            std::fs::TryLockError::Error(error) => (lock_path.clone(), error),
-        })?;
-        let path = dir.join(FILE);
+        let path = lock.dir().join(FILE);
         let last_written = std::fs::metadata(&path).map_or(0, |journal| journal.mtime());
         let (journal, mut records) = Journal::open(path.clone()).map_err(at(&path))?;
         let mut ledger = Self {
@@ -133,6 +121,7 @@ impl Ledger {
             home: String::new(),
             log: Arc::default(),
             position: Position::default(),
+            restoring: Position::default(),
             stage: Stage::default(),
             local: BTreeMap::new(),
             unfollowed: BTreeMap::new(),
@@ -245,6 +234,7 @@ impl Ledger {
         let unknown: BTreeSet<String> = self.unknown_objects().cloned().collect();
         self.log = log.into();
         self.position = position;
+        self.restoring = Position::default();
         self.sent = None;
         let nodes = &self.log.nodes;
         self.local.retain(|path, _| matches!(nodes.get(path), Some(Node::File(_))));
@@ -293,6 +283,16 @@ impl Ledger {
         }
     }
 
+    /// Returns the latest position that the directory followed, or to which its restore began.
+    pub(crate) fn aim(&self) -> Position {
+        if self.restoring.number > self.position.number { self.restoring } else { self.position }
+    }
+
+    /// Records the position to which the directory is being restored.
+    pub(crate) fn set_restoring(&mut self, position: Position) {
+        self.append(JournalEntry::Restoring { position });
+    }
+
     pub(crate) fn set_listed(&mut self, at: i64) {
         self.append(JournalEntry::Listed { at });
     }
@@ -310,6 +310,7 @@ impl Ledger {
     pub(crate) fn clear(&mut self) {
         self.log = Arc::default();
         self.position = Position::default();
+        self.restoring = Position::default();
         self.stage = Stage::default();
         self.is_marked = false;
         self.local.clear();
@@ -415,7 +416,7 @@ mod tests {
     }
 
     fn open(dir: &Path) -> Ledger {
-        Ledger::open(dir, LOG).unwrap()
+        Ledger::open(StateLock::take(dir).unwrap(), LOG).unwrap()
     }
 
     fn filled(dir: &Path) -> (LogState, Position) {
@@ -533,7 +534,8 @@ mod tests {
     fn a_ledger_of_another_log_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
-        let (path, error) = Ledger::open(dir.path(), "logs/user_u/other").unwrap_err();
+        let (path, error) =
+            Ledger::open(StateLock::take(dir.path()).unwrap(), "logs/user_u/other").unwrap_err();
         assert!(path.ends_with(FILE) && error.to_string().contains("another store"), "{error}");
     }
 
@@ -541,8 +543,8 @@ mod tests {
     fn a_second_mirror_of_the_same_ledger_fails_to_open() {
         let dir = tempfile::tempdir().unwrap();
         let first = open(dir.path());
-        let (path, error) = Ledger::open(dir.path(), LOG).unwrap_err();
-        assert!(path.ends_with(LOCK) && error.to_string().contains("another mirror"), "{error}");
+        let (path, error) = StateLock::take(dir.path()).unwrap_err();
+        assert!(path.ends_with("lock") && error.to_string().contains("another mirror"), "{error}");
         drop(first);
     }
 
@@ -563,7 +565,7 @@ mod tests {
     fn a_failed_write_loses_nothing_that_is_in_memory() {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = open(dir.path());
-        let unwritable = File::open(dir.path().join(FILE)).unwrap();
+        let unwritable = std::fs::File::open(dir.path().join(FILE)).unwrap();
         let good = std::mem::replace(&mut ledger.journal.file, unwritable);
         store(&mut ledger, 1, "a");
         assert_eq!(ledger.position().number, 1);

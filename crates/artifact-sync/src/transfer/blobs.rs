@@ -126,7 +126,7 @@ impl Blobs {
 
     /// Returns a number that grows while uploads make progress.
     pub(crate) fn progress(&self) -> u64 {
-        self.budget.reservations()
+        self.budget.sent()
     }
 
     /// Reserves memory for a content.
@@ -233,7 +233,10 @@ impl Blobs {
         journal.begin(path, name);
         let key = self.log.blob_key(name);
         match self.remote.put_fresh(&key, content, self.attributes(path)).await {
-            Ok(_) => Ok(Content::Blob(name)),
+            Ok(_) => {
+                self.budget.count_sent();
+                Ok(Content::Blob(name))
+            }
             Err(error) => {
                 // The request may still arrive, but the retry uses another name.
                 journal.release(name);

@@ -17,7 +17,7 @@ pub struct MemoryBudget {
     free: Arc<Semaphore>,
     /// Buffers of parts that were sent. An allocator would return few of them to the system.
     spare: Arc<Mutex<Vec<BytesMut>>>,
-    reservations: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
 }
 
 /// Part of the budget, which returns to it when this is dropped.
@@ -32,13 +32,18 @@ impl MemoryBudget {
     pub(crate) async fn reserve(&self, bytes: u64) -> Reserved {
         let kibibytes = bytes.div_ceil(1024).clamp(1, BUDGET_BYTES / 1024) as u32;
         let permit = Arc::clone(&self.free).acquire_many_owned(kibibytes).await;
-        self.reservations.fetch_add(1, Ordering::Relaxed);
         Reserved { budget: self.clone(), permit: permit.expect("the budget is never closed") }
     }
 
-    /// Returns the number of reservations so far, which grows while uploads make progress.
-    pub(crate) fn reservations(&self) -> u64 {
-        self.reservations.load(Ordering::Relaxed)
+    /// Counts a content, or a part of one, that the store has accepted.
+    pub(crate) fn count_sent(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of contents and parts that the store has accepted. It grows while uploads
+    /// make progress, and not while requests fail.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Returns a buffer of this length with any content.
@@ -69,6 +74,22 @@ impl Drop for Reserved {
 impl Default for MemoryBudget {
     fn default() -> Self {
         let free = Arc::new(Semaphore::new((BUDGET_BYTES / 1024) as usize));
-        Self { free, spare: Arc::default(), reservations: Arc::default() }
+        Self { free, spare: Arc::default(), sent: Arc::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_accepted_contents_are_progress() {
+        let budget = MemoryBudget::default();
+        for _ in 0..3 {
+            drop(budget.reserve(1 << 20).await);
+        }
+        assert_eq!(budget.sent(), 0);
+        budget.count_sent();
+        assert_eq!(budget.sent(), 1);
     }
 }

@@ -10,6 +10,7 @@ mod faults;
 mod garbage;
 mod history;
 mod ignored;
+mod interrupted;
 mod keys;
 mod kinds;
 mod leftovers;

@@ -336,3 +336,27 @@ fn without_a_projection_the_store_has_no_files_and_links_open_them_as_they_were(
     cli.run(&["--no-projection", "bash", "echo 4 > f"]).ok();
     assert_eq!(std::fs::read_to_string(projection.join("f")).unwrap(), "3\n");
 }
+
+#[test]
+fn a_session_that_is_half_restored_is_listed_and_can_be_closed() {
+    let place = tempfile::tempdir().unwrap();
+    let first = Cli::with_store(&format!("file://{}", place.path().display()), &[]);
+    first.run(&["bash", "echo 1 > small; head -c 3000000 /dev/zero > large"]).ok();
+    first.run(&["session", "close", "default"]).ok();
+    let second = first.sharing_its_store();
+    // The kernel kills the process when it writes the large file.
+    let opening = second.command(&["bash", "true"]);
+    let mut killed = std::process::Command::new("bash");
+    killed.args(["-c", "ulimit -c 0; ulimit -f 1000; exec \"$@\"", "bash"]);
+    killed.arg(opening.get_program()).args(opening.get_args()).env_clear();
+    killed.envs(opening.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert!(!killed.output().unwrap().status.success());
+    assert!(second.home().join("sessions/default~restoring/small").exists());
+    assert_eq!(second.run(&["session", "list"]).ok().stdout, "default\n");
+    second.run(&["session", "close", "default"]).ok();
+    for name in ["sessions/default~restoring", "state/default"] {
+        assert!(!second.home().join(name).exists(), "{name}");
+    }
+    let restored = second.run(&["bash", "wc -c < large; cat small"]).ok();
+    assert!(restored.stdout.starts_with("3000000\n1\n"), "{}", restored.stdout);
+}

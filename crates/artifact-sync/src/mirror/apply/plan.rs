@@ -75,6 +75,13 @@ impl Base {
         }
         base
     }
+
+    /// Sets what a path has to a version of the log that is newer than the others.
+    pub(super) fn take_over(&mut self, path: String, node: Node) {
+        self.local.remove(&path);
+        self.nodes.insert(path.clone(), node);
+        self.unfollowed.insert(path);
+    }
 }
 
 /// Describes a file of the working copy as a version of the log.
@@ -159,8 +166,9 @@ fn plan_path(
             _ => None,
         },
         Local::Unchanged(signature) => step(signature, None),
-        // The path did not move in the log, so the removal stays to be stored.
-        Local::Removed if is_same => None,
+        // The path did not move in the log, so the removal stays to be stored. If it moved there
+        // and back, an interrupted application may have removed it.
+        Local::Removed if is_same && !incoming.has_removed(path) => None,
         Local::Removed => target.is_some().then(|| step(None, None))?,
         Local::Changed(signature, hash) => match target {
             Some(Node::File(file)) if file.hash == hash => {

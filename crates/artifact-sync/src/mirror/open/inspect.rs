@@ -12,7 +12,7 @@ use crate::mirror::Mirror;
 use crate::mirror::shared::{Appender, Tenure};
 use crate::report::{Pending, RestoreReport};
 use crate::scan::ChangeSource;
-use crate::state::{FormerIndex, Ledger, Stage};
+use crate::state::{FormerIndex, Ledger, Stage, StateLock};
 
 /// State of a session on this machine, as its journal and its directory show it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,8 +47,9 @@ impl MirrorBuilder {
     /// [`SyncError::File`] if the directory cannot be opened.
     pub fn inspect(mut self) -> Result<LocalStatus, SyncError> {
         let state_dir = self.take_state_dir()?;
-        let mut ledger = Ledger::open(&state_dir, self.keys.log.as_ref())
-            .map_err(|(path, source)| SyncError::Index { path, source })?;
+        let opened =
+            StateLock::take(&state_dir).and_then(|lock| Ledger::open(lock, self.keys.log.as_ref()));
+        let mut ledger = opened.map_err(|(path, source)| SyncError::Index { path, source })?;
         if ledger.stage() != Stage::Open
             && let Ok(Some(former)) = FormerIndex::read(&state_dir)
         {

@@ -66,7 +66,7 @@ impl Shared {
             progress: self.progress.as_deref(),
         };
         let Applied { mut report, signatures, unfollowed } =
-            application.apply(&incoming, &base, &changes).await?;
+            application.apply(&incoming, base, &changes).await?;
         let is_lost = |path: &&RelativePath| {
             suspects.absent.contains(path.as_str()) || suspects.lost.contains_key(path.as_str())
         };

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandbox_core::SessionDir;
-use sandbox_core::internal::blocking;
 
 use super::mark::mark;
+use super::resume::{base_of, check_aim, files_in, keep_current};
 use super::{Parts, finish};
+use crate::builder::LostLog;
 use crate::error::SyncError;
 use crate::log::{LogState, Position};
 use crate::mirror::Mirror;
 use crate::mirror::acquire::Acquired;
-use crate::mirror::apply::{Application, Applied, Base};
+use crate::mirror::apply::{Application, Applied};
 use crate::mirror::incoming::Wanted;
 use crate::mirror::migrate::FormerCopy;
 use crate::report::RestoreReport;
@@ -41,16 +42,24 @@ impl Parts {
         let beside = restoring(&self.settings.dir);
         let dir = Arc::new(SessionDir::create(&beside)?);
         let fetcher = self.fetcher(&dir);
-        let nothing = LogState::default();
         let listing = self.list_projection(0);
-        let mut changes = self.present_files(&dir).await;
-        let wanted = if changes.is_empty() { Wanted::State } else { Wanted::All };
-        let acquired = self.acquire(&fetcher, &nothing, Position::default(), wanted).await?;
+        let (nothing, from) = (LogState::default(), Position::default());
+        let acquired = self.acquire(&fetcher, &nothing, from, Wanted::State).await?;
         let Acquired { incoming, appender, owned, tenure } = acquired;
+        let is_refill = self.settings.lost_log == LostLog::Refill;
+        let has_only_copies = match check_aim(ledger.aim(), incoming.as_ref()) {
+            Err(SyncError::StoreReplaced { .. }) if is_refill => true,
+            checked => checked.map(|()| false)?,
+        };
         let mut report = RestoreReport::default();
-        if let Some(mut incoming) = incoming {
-            incoming.replace_empty_files();
-            let mut base = Base::default();
+        if let Some(incoming) = incoming {
+            ledger.set_restoring(incoming.position);
+            let (mut kept, mut changes) = (Vec::new(), Changes::default());
+            match has_only_copies {
+                true => changes.modified = files_in(&dir).await,
+                false => kept = keep_current(&dir, &incoming.state).await?,
+            }
+            let mut base = base_of(&kept, &incoming.state);
             if let Some(former) = &former {
                 former.add_to(&mut base, &mut changes, &incoming.state);
             }
@@ -59,9 +68,10 @@ impl Parts {
                 fetcher: &fetcher,
                 progress: self.settings.progress.as_deref(),
             };
-            let Applied { report: applied, signatures, unfollowed } =
-                application.apply(&incoming, &base, &changes).await?;
+            let Applied { report: applied, mut signatures, unfollowed } =
+                application.apply(&incoming, base, &changes).await?;
             report = applied;
+            signatures.extend(kept);
             let signatures = settle_signatures(signatures).await;
             ledger.replace_log(incoming.state, incoming.position, signatures, unfollowed);
         } else {
@@ -86,13 +96,6 @@ impl Parts {
             shared.0.migrate(&former, &mut report).await?;
         }
         finish(shared, report, Ok(listing)).await
-    }
-
-    /// Returns the files that an interrupted restore has left.
-    async fn present_files(&self, dir: &Arc<SessionDir>) -> Changes {
-        let (dir, rules) = (Arc::clone(dir), self.settings.rules.clone());
-        let found = blocking(move || crate::scan::walk(&*dir, &rules, None)).await;
-        Changes { modified: found.files, ..Changes::default() }
     }
 }
 

@@ -72,6 +72,7 @@ impl Ledger {
                 self.uploads.remove(&blob);
             }
             JournalEntry::Stage { stage } => self.stage = stage,
+            JournalEntry::Restoring { position } => self.restoring = position,
             JournalEntry::Marked => self.is_marked = true,
             JournalEntry::Boot { id, suspects_objects } => {
                 self.boot = Some(id);
@@ -182,6 +183,7 @@ impl Ledger {
         });
         let last = [
             JournalEntry::Position { position: self.position },
+            JournalEntry::Restoring { position: self.restoring },
             JournalEntry::Listed { at: self.listed },
             JournalEntry::Collected { at: self.collected },
         ];

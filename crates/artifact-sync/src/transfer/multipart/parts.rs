@@ -150,6 +150,7 @@ impl Upload<'_> {
                 self.content.budget.recycle(part);
                 drop(memory);
                 let PartId { content_id: part_id } = sent?;
+                self.content.budget.count_sent();
                 Ok(PartRecord { number, part_id, hash })
             }));
         }
@@ -214,7 +215,7 @@ async fn send_anonymous_parts(
             let sent = sending_part.await;
             content.budget.recycle(part);
             drop(memory);
-            sent
+            sent.inspect(|()| content.budget.count_sent())
         });
     }
     while let Some(sent) = sending.next().await {

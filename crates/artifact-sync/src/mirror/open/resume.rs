@@ -1,0 +1,98 @@
+//! Continuation of an interrupted restore.
+//!
+//! No program knows the directory before it is complete. So everything in it comes from the engine,
+//! and what is not a part of the session now can be removed.
+
+use std::sync::Arc;
+
+use sandbox_core::internal::blocking;
+use sandbox_core::{RelativePath, SessionDir};
+
+use crate::error::SyncError;
+use crate::log::{FileVersion, Hash, LogState, Node, Position};
+use crate::mirror::apply::Base;
+use crate::mirror::incoming::Incoming;
+use crate::scan::{Entry, IgnoreRules, RecordedSignature, Signature, walk};
+
+/// Checks that the store still has the log to which a restore began, or that the directory followed
+/// before it was deleted.
+pub(super) fn check_aim(aim: Position, incoming: Option<&Incoming>) -> Result<(), SyncError> {
+    let found = incoming.map(|incoming| incoming.position).unwrap_or_default();
+    let is_other = found.number == aim.number && found.hash != aim.hash;
+    if found.number < aim.number || is_other {
+        return Err(SyncError::StoreReplaced { number: aim.number });
+    }
+    Ok(())
+}
+
+/// Removes everything from a directory that is not as in the log. Returns what stays.
+pub(super) async fn keep_current(
+    dir: &Arc<SessionDir>,
+    state: &Arc<LogState>,
+) -> Result<Vec<(String, RecordedSignature)>, SyncError> {
+    let (dir, state) = (Arc::clone(dir), Arc::clone(state));
+    blocking(move || {
+        let found = walk(&*dir, &IgnoreRules::none(), None);
+        let mut kept = Vec::new();
+        for file in found.files {
+            match state.file(&file.path) {
+                Some(version) if is_current(&dir, &file.path, &file.signature, version) => {
+                    kept.push((file.path, file.signature.racy()));
+                }
+                _ => remove(&dir, &file.path)?,
+            }
+        }
+        for symlink in found.symlinks {
+            let node = Node::Symlink { target: symlink.target };
+            if state.nodes.get(&symlink.path) != Some(&node) {
+                remove(&dir, &symlink.path)?;
+            }
+        }
+        // Staging files of the killed process are among them.
+        for skipped in found.skipped {
+            remove(&dir, &skipped.path)?;
+        }
+        // The deepest directories come first.
+        for directory in found.directories.into_iter().rev() {
+            if let Ok(path) = RelativePath::parse(&directory.path) {
+                dir.remove_empty_directory(&path);
+            }
+        }
+        Ok(kept)
+    })
+    .await
+}
+
+/// Returns the files in a directory.
+pub(super) async fn files_in(dir: &Arc<SessionDir>) -> Vec<Entry> {
+    let dir = Arc::clone(dir);
+    blocking(move || walk(&*dir, &IgnoreRules::none(), None).files).await
+}
+
+/// Returns a base with the files that are in place.
+pub(super) fn base_of(kept: &[(String, RecordedSignature)], state: &LogState) -> Base {
+    let node = |(path, _): &(String, _)| Some((path.clone(), state.nodes.get(path)?.clone()));
+    Base {
+        nodes: kept.iter().filter_map(node).collect(),
+        local: kept.iter().cloned().collect(),
+        ..Base::default()
+    }
+}
+
+/// Removes what is no directory.
+fn remove(dir: &SessionDir, path: &str) -> Result<(), SyncError> {
+    if let Ok(path) = RelativePath::parse(path) {
+        dir.remove_obstacle(&path, |_| true, path.file_name())?;
+    }
+    Ok(())
+}
+
+fn is_current(dir: &SessionDir, path: &str, signature: &Signature, version: &FileVersion) -> bool {
+    let FileVersion { size, mode, modified, hash, .. } = version;
+    if (signature.size, signature.mode, signature.modified) != (*size, *mode, *modified) {
+        return false;
+    }
+    let file = RelativePath::parse(path).ok().and_then(|path| dir.open_file(&path).ok());
+    let found = file.and_then(|file| Hash::of_file(&file).ok());
+    found.is_some_and(|(found, _)| found == *hash)
+}

@@ -1,0 +1,185 @@
+//! Restores and applications of the log that ended halfway, and a session that went on meanwhile.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use artifact_sync::{CloseMode, SyncError, Takeover};
+use object_store::memory::InMemory;
+use testkit::{Calls, FailingStore, write_file};
+
+use crate::machine::{Machine, expected};
+
+/// More than the part of a content that an entry of the log holds.
+const LARGE: usize = 100_000;
+
+/// Machine of the first home, and one whose first opening of the same session has failed halfway.
+async fn half_restored() -> (Machine, Machine) {
+    let store = FailingStore::new();
+    let first = Machine::new(Arc::clone(&store) as _);
+    let mirror = first.open_with(|mirror| mirror.home("first", Takeover::Refuse)).await;
+    first.write("small", "1");
+    first.write("removed", "2");
+    for number in 0..3 {
+        first.write(&format!("large{number}"), &"3".repeat(LARGE + number));
+    }
+    assert!(mirror.flush().await.unwrap().is_complete());
+    assert!(mirror.release_if_idle().await.unwrap());
+    drop(mirror);
+    let second = Machine::new(Arc::clone(&store) as _);
+    // Entries come before contents.
+    let entries = store.count(Calls::Gets);
+    store.fail(Calls::Gets, entries.max(1) + 1, usize::MAX);
+    for first_failure in 1.. {
+        store.fail(Calls::Gets, first_failure, usize::MAX);
+        let opened = second.try_open_with(|mirror| mirror.home("second", Takeover::Refuse)).await;
+        opened.unwrap_err();
+        if restoring(&second).join("small").exists() {
+            break;
+        }
+    }
+    store.recover();
+    (first, second)
+}
+
+fn restoring(machine: &Machine) -> PathBuf {
+    machine.dir().with_file_name("session~restoring")
+}
+
+#[tokio::test]
+async fn a_session_that_is_deleted_after_half_a_restore_begins_anew() {
+    let (first, second) = half_restored().await;
+    let mirror = first.open_with(|mirror| mirror.home("first", Takeover::Refuse)).await;
+    mirror.erase().await.unwrap();
+    drop(mirror);
+    let mirror = second.open_with(|mirror| mirror.home("second", Takeover::Refuse)).await;
+    assert_eq!(second.files(), expected(&[]));
+    assert!(mirror.sync().await.unwrap().changed.is_empty());
+    second.write("new", "4");
+    assert!(mirror.sync().await.unwrap().is_complete());
+    assert!(mirror.release_if_idle().await.unwrap());
+    let third = Machine::new(Arc::clone(&second.store));
+    third.open().await;
+    assert_eq!(third.files(), expected(&[("new", "4")]));
+}
+
+#[tokio::test]
+async fn half_a_restore_continues_only_with_its_store() {
+    let (first, mut second) = half_restored().await;
+    let store = std::mem::replace(&mut second.store, Arc::new(InMemory::new()));
+    let refused = second.try_open_with(|mirror| mirror).await.unwrap_err();
+    assert!(matches!(refused, SyncError::StoreReplaced { .. }), "{refused:?}");
+    assert!(!second.dir().exists());
+    second.store = store;
+    let mirror = second.open_with(|mirror| mirror.home("second", Takeover::Refuse)).await;
+    assert_eq!(second.files(), first.files());
+    drop(mirror);
+}
+
+#[tokio::test]
+async fn a_refill_stores_the_files_of_half_a_restore() {
+    let (_first, mut second) = half_restored().await;
+    second.store = Arc::new(InMemory::new());
+    let mirror = second.open_with(|mirror| mirror.refill()).await;
+    assert!(mirror.flush().await.unwrap().is_complete());
+    let files = second.files();
+    assert!(files.contains_key("small"), "{:?}", files.keys());
+    mirror.close(CloseMode::KeepPending).await.unwrap();
+    second.open().await;
+    assert_eq!(second.files(), files);
+}
+
+#[tokio::test]
+async fn half_a_restore_keeps_nothing_that_left_the_session_meanwhile() {
+    let (first, second) = half_restored().await;
+    // What a killed process has left, also of a directory that other rules ignore.
+    let left = restoring(&second);
+    symlink("target", left.join("link")).unwrap();
+    fs::create_dir_all(left.join("empty/below")).unwrap();
+    write_file(&left, "node_modules/x", "5");
+    write_file(&left, ".agent-tools-staged-0123456789abcdef0123456789abcdef", "6");
+    let mirror = first.open_with(|mirror| mirror.home("first", Takeover::Refuse)).await;
+    first.remove("removed");
+    first.write("small", "changed");
+    fs::create_dir(first.dir().join("link")).unwrap();
+    first.write("link/f", "7");
+    assert!(mirror.flush().await.unwrap().is_complete());
+    assert!(mirror.release_if_idle().await.unwrap());
+    let mirror = second.open_with(|mirror| mirror.home("second", Takeover::Refuse)).await;
+    let opened = mirror.opened();
+    assert!(opened.conflicts.is_empty() && opened.failed.is_empty(), "{opened:?}");
+    assert_eq!(second.files(), first.files());
+    for gone in ["empty", "node_modules", "removed"] {
+        assert!(!second.dir().join(gone).exists(), "{gone}");
+    }
+    let names = fs::read_dir(second.dir()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_str().unwrap().starts_with(".agent-tools")));
+    let report = mirror.sync().await.unwrap();
+    assert!(report.changed.is_empty() && report.deleted.is_empty(), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_half_an_application_put_in_place_follows_the_log() {
+    let first = Machine::in_memory();
+    let second = Machine::new(Arc::clone(&first.store));
+    let open = async |machine: &Machine, home: &str| {
+        machine.open_with(|mirror| mirror.home(home, Takeover::Refuse)).await
+    };
+    let give = async |mirror: artifact_sync::Mirror| {
+        assert!(mirror.flush().await.unwrap().is_complete());
+        assert!(mirror.release_if_idle().await.unwrap());
+    };
+    let mirror = open(&first, "first").await;
+    first.write("kept", "1");
+    first.write("away", "2");
+    symlink("away", first.dir().join("link-away")).unwrap();
+    give(mirror).await;
+    let mirror = open(&second, "second").await;
+    give(mirror).await;
+
+    let mirror = open(&first, "first").await;
+    symlink("old", first.dir().join("removed")).unwrap();
+    symlink("old", first.dir().join("led")).unwrap();
+    fs::create_dir(first.dir().join("directory")).unwrap();
+    first.write("above/below/f", "3");
+    let away = first.dir().join("away");
+    let times = fs::metadata(&away).unwrap().modified().unwrap();
+    first.remove("away");
+    fs::remove_file(first.dir().join("link-away")).unwrap();
+    assert!(mirror.flush().await.unwrap().is_complete());
+    // The second machine applies a part of this, and its process is killed.
+    symlink("old", second.dir().join("removed")).unwrap();
+    symlink("old", second.dir().join("led")).unwrap();
+    fs::create_dir(second.dir().join("directory")).unwrap();
+    fs::create_dir_all(second.dir().join("above/below")).unwrap();
+    second.remove("away");
+    fs::remove_file(second.dir().join("link-away")).unwrap();
+
+    fs::remove_file(first.dir().join("removed")).unwrap();
+    fs::remove_file(first.dir().join("led")).unwrap();
+    symlink("new", first.dir().join("led")).unwrap();
+    fs::remove_dir(first.dir().join("directory")).unwrap();
+    fs::remove_dir_all(first.dir().join("above")).unwrap();
+    first.write("away", "2");
+    fs::File::options().write(true).open(&away).unwrap().set_modified(times).unwrap();
+    symlink("away", first.dir().join("link-away")).unwrap();
+    give(mirror).await;
+
+    let mirror = open(&second, "second").await;
+    assert!(mirror.opened().conflicts.is_empty(), "{:?}", mirror.opened());
+    let read = |machine: &Machine| {
+        let entries = fs::read_dir(machine.dir()).unwrap().map(|entry| entry.unwrap());
+        let mut found: Vec<_> =
+            entries.map(|entry| (entry.file_name(), fs::read_link(entry.path()).ok())).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(read(&second), read(&first));
+    let report = mirror.sync().await.unwrap();
+    assert!(report.changed.is_empty() && report.deleted.is_empty(), "{report:?}");
+    give(mirror).await;
+    let mirror = open(&first, "first").await;
+    assert!(mirror.opened().removed.is_empty(), "{:?}", mirror.opened());
+    assert_eq!(read(&first), read(&second));
+}
