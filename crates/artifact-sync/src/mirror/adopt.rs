@@ -13,7 +13,7 @@ use sandbox_core::{FileError, RelativePath, Replaced, with_causes};
 
 use crate::error::SyncError;
 use crate::log::{Content, FileVersion, Hash, MAX_INLINE_BYTES_PER_ENTRY, Node};
-use crate::mirror::place::{Expected, conflict_path, place_file, place_other, remove};
+use crate::mirror::place::{Expected, conflict_path, place_file, place_other, preserved, remove};
 use crate::mirror::shared::{FollowUp, SentBatch, Shared};
 use crate::report::{ConflictCopy, RestoreFailure, RestoreReport};
 use crate::scan::{RecordedSignature, Signature};
@@ -235,8 +235,12 @@ impl Shared {
                 let beside = conflict_path(&path, Hash::of(path.as_str().as_bytes()));
                 let placed = place_other(&self.dir, &path, &node, Expected::Nothing, &beside).await;
                 self.tracker.mark_dirty(path.as_str());
-                if placed.is_ok() {
+                if let Ok(replaced) = &placed {
                     report.restored.push(path.clone());
+                    if let Some(kept_as) = preserved(&beside, replaced) {
+                        self.tracker.mark_dirty(kept_as.as_str());
+                        report.conflicts.push(ConflictCopy { path: path.clone(), kept_as });
+                    }
                 }
                 (path, placed.map(drop).map_err(SyncError::from))
             }
@@ -249,9 +253,10 @@ impl Shared {
                 if removed.is_ok() {
                     report.removed.push(path.clone());
                 }
-                if matches!(removed, Ok(Replaced::Preserved)) {
-                    self.tracker.mark_dirty(beside.as_str());
-                    report.conflicts.push(ConflictCopy { path: path.clone(), kept_as: beside });
+                let kept_as = removed.as_ref().ok().and_then(|it| preserved(&beside, it));
+                if let Some(kept_as) = kept_as {
+                    self.tracker.mark_dirty(kept_as.as_str());
+                    report.conflicts.push(ConflictCopy { path: path.clone(), kept_as });
                 }
                 (path, removed.map(drop).map_err(SyncError::from))
             }
@@ -308,11 +313,12 @@ impl Shared {
             let (signature, _) = place_file(fetched, old, Expected::Nothing, kept_as).await?;
             signatures.push((kept_as.to_string(), signature));
         }
-        if replaced == Replaced::Preserved {
+        let preserved = preserved(&kept_as, &replaced);
+        if let Some(kept_as) = &preserved {
             self.tracker.mark_dirty(kept_as.as_str());
         }
-        if replaced == Replaced::Preserved || path != object {
-            let kept_as = if path == object { kept_as } else { path.clone() };
+        let kept_as = if path == object { preserved } else { Some(path.clone()) };
+        if let Some(kept_as) = kept_as {
             report.conflicts.push(ConflictCopy { path: object.clone(), kept_as });
         }
         self.tracker.mark_dirty(path.as_str());

@@ -20,7 +20,7 @@ use crate::error::{SyncError, SyncErrorKind};
 use crate::log::{FileVersion, Hash, Node};
 use crate::mirror::incoming::Incoming;
 use crate::mirror::place::{
-    Expected, conflict_path, place_file, place_other, remove, remove_obstacles,
+    Expected, conflict_path, place_file, place_other, preserved, remove, remove_obstacles,
 };
 use crate::paths::parents;
 use crate::report::{
@@ -117,7 +117,7 @@ impl Application<'_> {
             let beside = self.beside(&step.path).await;
             match remove(self.dir, &step.path, step.expected(), &beside).await {
                 Ok(replaced) => {
-                    note_replaced(&mut applied.report, &step.path, &beside, replaced);
+                    note_replaced(&mut applied.report, &step.path, &beside, &replaced);
                     if replaced == Replaced::Expected {
                         applied.report.removed.push(step.path.clone());
                     }
@@ -162,7 +162,7 @@ impl Application<'_> {
             })
             .collect();
         for (path, beside, replaced) in remove_obstacles(self.dir, directories).await {
-            note_replaced(&mut applied.report, &path, &beside, replaced);
+            note_replaced(&mut applied.report, &path, &beside, &replaced);
         }
     }
 
@@ -239,7 +239,7 @@ impl Application<'_> {
             let placed = place_other(self.dir, &step.path, target, expected, &beside).await;
             match placed {
                 Ok(replaced) => {
-                    note_replaced(&mut applied.report, &step.path, &beside, replaced);
+                    note_replaced(&mut applied.report, &step.path, &beside, &replaced);
                 }
                 Err(error) => applied.fail(&step.path, expected, &error, base),
             }
@@ -255,7 +255,7 @@ impl Application<'_> {
         let beside = self.beside(&step.path).await;
         let fetched = self.fetcher.fetch(&step.path, file).await?;
         let (signature, replaced) = place_file(fetched, file, step.expected(), &beside).await?;
-        let kept_as = (replaced == Replaced::Preserved).then_some(beside);
+        let kept_as = preserved(&beside, &replaced);
         Ok(Placed { signature, kept_as, is_new: true })
     }
 
@@ -369,10 +369,9 @@ fn note_replaced(
     report: &mut RestoreReport,
     path: &RelativePath,
     beside: &RelativePath,
-    replaced: Replaced,
+    replaced: &Replaced,
 ) {
-    if replaced == Replaced::Preserved {
-        let (path, kept_as) = (path.clone(), beside.clone());
-        report.conflicts.push(ConflictCopy { path, kept_as });
+    if let Some(kept_as) = preserved(beside, replaced) {
+        report.conflicts.push(ConflictCopy { path: path.clone(), kept_as });
     }
 }

@@ -125,6 +125,16 @@ pub(super) async fn remove_obstacles(
     .await
 }
 
+/// Returns the path of an object that was kept beside. `beside` is the one that was asked for.
+pub(super) fn preserved(beside: &RelativePath, replaced: &Replaced) -> Option<RelativePath> {
+    let Replaced::Preserved(kept_as) = replaced else { return None };
+    let path = match beside.parent() {
+        Some(parent) => format!("{parent}/{kept_as}"),
+        None => kept_as.clone(),
+    };
+    Some(RelativePath::parse(&path).unwrap_or_else(|_| beside.clone()))
+}
+
 /// Returns whether an object of the working copy may be deleted.
 fn is_replaceable(found: &Found<'_>, expected: Expected) -> bool {
     match expected {
@@ -188,7 +198,7 @@ mod tests {
         let file = dir.path().join("f");
         for (content, is_racy, expected) in [
             ("A", true, Replaced::Expected),
-            ("B", true, Replaced::Preserved),
+            ("B", true, Replaced::Preserved("kept".to_owned())),
             ("B", false, Replaced::Expected),
         ] {
             std::fs::write(&file, "A").unwrap();

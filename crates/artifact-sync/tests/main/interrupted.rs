@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use artifact_sync::{CloseMode, SyncError, Takeover};
 use object_store::memory::InMemory;
+use sandbox_core::RelativePath;
 use testkit::{Calls, FailingStore, write_file};
 
 use crate::machine::{Machine, expected};
@@ -182,4 +183,27 @@ async fn what_half_an_application_put_in_place_follows_the_log() {
     let mirror = open(&first, "first").await;
     assert!(mirror.opened().removed.is_empty(), "{:?}", mirror.opened());
     assert_eq!(read(&first), read(&second));
+}
+
+#[tokio::test]
+async fn each_version_that_is_kept_beside_is_reported_under_its_name() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    let link = machine.dir().join("link");
+    for target in ["1", "2"] {
+        let _ = fs::remove_file(&link);
+        symlink(target, &link).unwrap();
+        assert!(mirror.flush().await.unwrap().is_complete());
+    }
+    for (content, suffix) in [("first", ""), ("second", "-2")] {
+        fs::remove_file(&link).unwrap();
+        machine.write("link", content);
+        let path = RelativePath::parse("link").unwrap();
+        let restored = mirror.restore_version(&path, 1).await.unwrap();
+        let conflicts = &restored.conflicts;
+        assert!(conflicts.len() == 1, "{restored:?}");
+        let kept_as = conflicts[0].kept_as.as_str();
+        assert!(kept_as.ends_with(suffix), "{kept_as}");
+        assert_eq!(fs::read(machine.dir().join(kept_as)).unwrap(), content.as_bytes());
+    }
 }

@@ -21,14 +21,15 @@ use crate::path::RelativePath;
 const ATTEMPTS: usize = 16;
 
 /// Outcome of a replacement or removal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replaced {
     /// The path was absent.
     Nothing,
     /// The expected object was deleted.
     Expected,
-    /// Another object was found. It has the name that the caller gave.
-    Preserved,
+    /// Another object was found, and has this name now: the one that the caller gave, or one with
+    /// a number if that was taken.
+    Preserved(String),
 }
 
 /// Object that had the name. It is deleted if it is the expected one.
@@ -282,11 +283,11 @@ fn dispose(
     for attempt in 2..100 {
         let flags = RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(parent, staged, parent, &*name, flags) {
-            Ok(()) => return Ok(Replaced::Preserved),
+            Ok(()) => return Ok(Replaced::Preserved(name)),
             Err(Errno::EXIST) => name = format!("{keep_as}-{attempt}"),
             Err(Errno::INVAL | Errno::NOSYS) => {
                 rustix::fs::renameat(parent, staged, parent, &*name)?;
-                return Ok(Replaced::Preserved);
+                return Ok(Replaced::Preserved(name));
             }
             Err(errno) => return Err(errno.into()),
         }
@@ -320,6 +321,10 @@ mod tests {
         names
     }
 
+    fn kept(name: &str) -> Replaced {
+        Replaced::Preserved(name.to_owned())
+    }
+
     fn exchange(dir: &SessionDir, expected: Option<u64>) -> Replaced {
         let mut staged = dir.stage_exact(&path("f")).unwrap();
         staged.write_all(b"new").unwrap();
@@ -334,9 +339,9 @@ mod tests {
         assert_eq!(exchange(&dir, Some(inode)), Replaced::Expected);
         assert_eq!(names(&dir), ["f"]);
         std::fs::write(dir.path().join("f"), "agent").unwrap();
-        assert_eq!(exchange(&dir, None), Replaced::Preserved);
+        assert_eq!(exchange(&dir, None), kept("kept"));
         assert_eq!(std::fs::read(dir.path().join("kept")).unwrap(), b"agent");
-        assert_eq!(exchange(&dir, None), Replaced::Preserved);
+        assert_eq!(exchange(&dir, None), kept("kept-2"));
         assert_eq!(names(&dir), ["f", "kept", "kept-2"]);
     }
 
@@ -348,7 +353,7 @@ mod tests {
         std::fs::remove_file(dir.path().join("f")).unwrap();
         std::fs::create_dir(dir.path().join("f")).unwrap();
         std::fs::write(dir.path().join("f/x"), "agent").unwrap();
-        assert_eq!(exchange(&dir, None), Replaced::Preserved);
+        assert_eq!(exchange(&dir, None), kept("kept"));
         assert_eq!(std::fs::read(dir.path().join("kept/x")).unwrap(), b"agent");
     }
 
@@ -373,7 +378,7 @@ mod tests {
         dir.make_directory(&path("d"), 0o750).unwrap();
         assert_eq!(std::fs::metadata(dir.path().join("d")).unwrap().mode() & 0o7777, 0o750);
         std::fs::write(dir.path().join("d/f"), "agent").unwrap();
-        assert_eq!(remove(false), Replaced::Preserved);
+        assert_eq!(remove(false), kept("kept"));
         assert!(!dir.remove_empty_directory(&path("d")));
         std::fs::rename(dir.path().join("d/kept"), dir.path().join("d/f")).unwrap();
         assert_eq!(remove(true), Replaced::Expected);
