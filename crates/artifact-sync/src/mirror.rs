@@ -255,6 +255,9 @@ impl Mirror {
         let started = Instant::now();
         let shared = Arc::clone(&self.shared);
         let is_walk = matches!(scope, Scope::Walk);
+        if !is_walk {
+            let _ = timeout_at(started + limit, shared.settle_failed()).await;
+        }
         let (mut changes, skipped) = {
             let shared = Arc::clone(&shared);
             blocking(move || shared.scan(&scope)).await

@@ -71,7 +71,9 @@ impl Acquisition<'_> {
             }
             let Some(owner) = foreign else {
                 if claim == Claim::WithFirstChange {
-                    let is_free = state.owner.is_none();
+                    // Where other homes may be, a new session has an owner before its first change.
+                    let is_shared = self.ownership.heartbeat.is_some();
+                    let is_free = state.owner.is_none() && (is_shared || end.number > 0);
                     let tenure = if is_free { Tenure::Free } else { self.held() };
                     let own = Some(self.ownership.line());
                     let appender = Appender { writer, sent: None, own };

@@ -116,6 +116,17 @@ impl Shared {
         }
     }
 
+    /// Resolves an entry whose sending has failed, unless another call does so.
+    pub(super) async fn settle_failed(&self) {
+        let Ok(mut appender) = self.appender.try_lock() else { return };
+        if appender.writer.staged().is_some()
+            && let Err(error) = self.settle(&mut appender).await
+        {
+            let error = sandbox_core::with_causes(&error);
+            tracing::debug!(error, "an entry is still unanswered");
+        }
+    }
+
     /// Waits for the next outcome of a flush as long as uploads make progress within `limit`.
     pub(super) async fn next_outcome(
         &self,

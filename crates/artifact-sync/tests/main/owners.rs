@@ -154,6 +154,27 @@ async fn reads_with_a_long_gap_between_them_prove_nothing() {
     assert!(timeout(Duration::from_secs(600), b.open(Takeover::Wait)).await.is_err());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_new_session_has_an_owner_while_its_first_call_runs() {
+    let store = FailingStore::new();
+    let (a, b) = (Home::new(&store, "a"), Home::new(&store, "b"));
+    let mirror = a.open(Takeover::Refuse).await.unwrap();
+    let call = mirror.begin_call().await.unwrap();
+    a.beat("1").await;
+    let beats = async {
+        for number in 2.. {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            a.beat(&number.to_string()).await;
+        }
+    };
+    let refused = tokio::select! {
+        opened = b.open(Takeover::Refuse) => opened.unwrap_err(),
+        () = beats => unreachable!("the beats never end"),
+    };
+    assert!(matches!(refused, SyncError::OwnedElsewhere { .. }), "{refused:?}");
+    drop(call);
+}
+
 #[tokio::test]
 async fn a_steal_fences_the_old_owner_which_sends_nothing_more() {
     let store = FailingStore::new();
