@@ -268,7 +268,8 @@ impl Mirror {
         let batches = shared.claim(changes);
         let own: HashSet<String> =
             batches.iter().flat_map(|(_, changes)| changed_paths(changes)).cloned().collect();
-        let mut report = ReportBuilder::new(&shared.reported, own.clone(), skipped);
+        let removed = batches.iter().flat_map(|(_, changes)| changes.removed.clone()).collect();
+        let mut report = ReportBuilder::new(&shared.reported, own.clone(), removed, skipped);
         for path in outdated {
             report.add(path, Outcome::Pending(OUTDATED.to_owned()));
         }

@@ -111,6 +111,8 @@ pub(crate) struct ReportBuilder<'r> {
     reported: &'r ReportedState,
     /// Changes without an outcome.
     waiting: HashSet<String>,
+    /// Removals, which leave no changed file.
+    removed: HashSet<String>,
     report: SyncReport,
 }
 
@@ -118,10 +120,11 @@ impl<'r> ReportBuilder<'r> {
     pub(crate) fn new(
         reported: &'r ReportedState,
         waiting: impl IntoIterator<Item = String>,
+        removed: HashSet<String>,
         skipped: Vec<Skipped>,
     ) -> Self {
         let waiting = waiting.into_iter().collect();
-        let mut builder = Self { reported, waiting, report: SyncReport::default() };
+        let mut builder = Self { reported, waiting, removed, report: SyncReport::default() };
         skipped.into_iter().for_each(|skipped| builder.skip(skipped));
         builder
     }
@@ -153,7 +156,7 @@ impl<'r> ReportBuilder<'r> {
 
     fn add_pending(&mut self, path: RelativePath, reason: String) {
         let is_new = !self.reported.is_pending(path.as_str());
-        if is_new {
+        if is_new && !self.removed.contains(path.as_str()) {
             let (entry, key, url) = (None, None, None);
             self.report.changed.push(ChangedFile { path: path.clone(), entry, key, url });
         }

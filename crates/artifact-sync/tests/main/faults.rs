@@ -153,3 +153,19 @@ async fn a_call_waits_for_a_hanging_store_only_until_the_deadline() {
     let report = mirror.sync().await.unwrap();
     assert_eq!((report.pending.len(), report.still_pending), (0, 1), "told once: {report:?}");
 }
+
+#[tokio::test]
+async fn a_pending_removal_is_no_changed_file() {
+    let store = FailingStore::new();
+    let machine = Machine::new(store.clone());
+    let mirror = machine.open().await;
+    machine.write("a", "1");
+    assert!(mirror.sync().await.unwrap().is_complete());
+    store.fail(Calls::All, 0, usize::MAX);
+    machine.remove("a");
+    let report = mirror.sync().await.unwrap();
+    assert_eq!((report.changed.len(), report.pending.len()), (0, 1), "{report:?}");
+    store.recover();
+    let report = mirror.sync().await.unwrap();
+    assert_eq!((report.changed.len(), report.deleted.len()), (0, 1), "{report:?}");
+}

@@ -17,9 +17,13 @@ fn machines() -> (tempfile::TempDir, Cli, Cli) {
 #[test]
 fn another_machine_is_refused_while_a_server_lives_and_sigterm_releases_the_session() {
     let (_store, first, second) = machines();
+    second.run(&["bash", "echo 0 > old"]).ok();
     let args = ["--owner-url", "http://first.example:8080", "mcp"];
     let mut server = Server::start_with(&first, &args);
     server.call("bash", json!({ "command": "echo 1 > f" }));
+    let history = second.run(&["session", "history", "default", "f"]).ok();
+    assert!(history.stdout.contains("created  f (2 bytes)"), "{}", history.stdout);
+    assert_eq!(history.stderr, "", "it waits for no release");
     let refused = second.run(&["bash", "cat f"]);
     assert_eq!(refused.code, 125, "{}{}", refused.stdout, refused.stderr);
     for expected in ["waiting for", "open on another machine", "http://first.example:8080", "steal"]

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use agent_tools::{
     HistoryChange, HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin, RelativePath,
-    SessionId, printable,
+    SessionId, SessionSummary, Sessions, printable,
 };
 
 use crate::context::Context;
@@ -19,10 +19,16 @@ pub(super) async fn run(
     id: &SessionId,
     path: Option<&RelativePath>,
 ) -> Result<ExitCode, Failure> {
-    let entries = use_files(&context.sessions()?, id, async |files| {
-        files.history(path).await.map_err(Failure::failed)
-    })
-    .await?;
+    let sessions = context.sessions()?;
+    let entries = match read(&sessions, id, path).await? {
+        Some(entries) => entries,
+        None => {
+            use_files(&sessions, id, async |files| {
+                files.history(path).await.map_err(Failure::failed)
+            })
+            .await?
+        }
+    };
     let homes: HashSet<&str> =
         entries.iter().filter_map(|entry| entry.owned_by.as_deref()).collect();
     let several = homes.len() > 1;
@@ -35,7 +41,25 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints an entry, with its owner if several homes have owned the session.
+/// Reads the log without opening the session, which another machine may have open. Returns `None`
+/// if only opening can tell what is wrong.
+async fn read(
+    sessions: &Sessions,
+    id: &SessionId,
+    path: Option<&RelativePath>,
+) -> Result<Option<Vec<HistoryEntry>>, Failure> {
+    let SessionSummary { user, status, .. } =
+        sessions.summary(id).await.map_err(Failure::failed)?;
+    let (Some(user), Some(status)) = (user, status) else { return Ok(None) };
+    let Ok(view) = sessions.view(id, &user, None).await else { return Ok(None) };
+    // Another store, or one that was emptied or set back.
+    if view.entry() < status.entry {
+        return Ok(None);
+    }
+    view.history(path).await.map(Some).map_err(Failure::failed)
+}
+
+/// Prints an entry, with its owner if several homes have owned the session or nothing changed.
 fn print(entry: &HistoryEntry, several_homes: bool) {
     let HistoryEntry {
         number, time, changes, owned_by, is_release, is_snapshot, is_erased, ..
@@ -43,7 +67,7 @@ fn print(entry: &HistoryEntry, several_homes: bool) {
     let notes = [
         owned_by
             .as_ref()
-            .filter(|_| several_homes)
+            .filter(|_| several_homes || changes.is_empty())
             .map(|home| format!("owned by home {}", printable(home))),
         is_release.then(|| "released".to_owned()),
         is_snapshot.then(|| "snapshot".to_owned()),
