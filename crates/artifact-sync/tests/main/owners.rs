@@ -1,10 +1,12 @@
 //! Ownership of sessions by homes that share a store.
 
+mod homes;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use artifact_sync::internal::Timings;
-use artifact_sync::{Heartbeat, HomeId, Mirror, SyncError, Takeover, owners};
+use artifact_sync::{Heartbeat, HomeId, Mirror, SyncError, Takeover};
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use testkit::{Calls, Conditions, FailingStore};
@@ -395,26 +397,4 @@ async fn a_store_without_conditional_creation_serves_one_machine_and_says_so() {
         let mirror = a.own().await;
         assert_eq!(mirror.warnings().len(), count, "{conditions:?}");
     }
-}
-
-#[tokio::test]
-async fn homes_that_own_sessions_are_listed_until_they_end() {
-    let store = FailingStore::new();
-    let a = Home::with(&store, "a", crate::stopped::short());
-    let mirror = a.own().await;
-    let listed = async || owners(&*store, &Key::from(GENERAL)).await.unwrap();
-    let mut beats = std::collections::BTreeSet::new();
-    while beats.len() < 3 {
-        for owner in listed().await {
-            assert_eq!(owner.home, a.heartbeat.home().as_str());
-            assert_eq!(owner.url.as_deref(), Some("http://a"));
-            beats.insert(owner.beat);
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(a.heartbeat.acknowledged().is_some());
-    assert!(mirror.release_if_idle().await.unwrap());
-    drop(mirror);
-    drop(a.heartbeat);
-    assert!(listed().await.is_empty());
 }
