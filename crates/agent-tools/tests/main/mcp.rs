@@ -1,6 +1,6 @@
 //! The MCP server, driven by hand and by the official inspector.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -22,8 +22,11 @@ impl Server {
 
     /// Starts the server with these arguments of the command.
     pub(crate) fn start_with(cli: &Cli, args: &[&str]) -> Self {
-        let mut child =
-            cli.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_command(cli.command(args))
+    }
+
+    fn start_command(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut server = Self { child, output, requests: 0 };
         let client = json!({ "name": "test", "version": "0" });
@@ -199,4 +202,23 @@ fn the_official_inspector_lists_and_calls_the_tools() {
         ["--tool-arg", "command=echo inspected", "--method", "tools/call", "--tool-name", "bash"];
     let ran = inspect(&call);
     assert_eq!(ran["structuredContent"]["stdout"], "inspected\n", "{ran}");
+}
+
+#[test]
+fn changes_that_are_pending_when_the_client_ends_are_named() {
+    let cli = Cli::new();
+    let mut command = cli.command(&["mcp", "--session", "m"]);
+    command.stderr(Stdio::piped());
+    let mut server = Server::start_command(command);
+    server.call("bash", json!({ "command": "echo 1 > stored" }));
+    // Nothing can be created below a file.
+    let store = cli.home().join("store");
+    std::fs::rename(&store, store.with_extension("away")).unwrap();
+    std::fs::write(&store, "").unwrap();
+    server.call("bash", json!({ "command": "echo 2 > waiting" }));
+    drop(server.child.stdin.take());
+    assert!(server.child.wait().unwrap().success());
+    let mut told = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.contains("pending: ") && told.contains("waiting"), "{told}");
 }
