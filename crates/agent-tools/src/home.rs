@@ -94,6 +94,16 @@ impl Home {
         self.sessions_root().join(format!("{session}{RESTORING}"))
     }
 
+    /// Returns whether files of a session are here, if only those of an interrupted restore.
+    pub(crate) fn has_files(&self, session: &SessionId) -> bool {
+        self.session_dir(session).exists() || self.is_half_restored(session)
+    }
+
+    /// Returns whether only an interrupted restore of a session is here.
+    pub(crate) fn is_half_restored(&self, session: &SessionId) -> bool {
+        !self.session_dir(session).exists() && self.restoring_dir(session).exists()
+    }
+
     /// Returns the directory in which the rest of an interrupted removal of a session waits.
     pub(crate) fn closing_dir(&self, session: &SessionId) -> PathBuf {
         self.sessions_root().join(format!("{session}~closing"))

@@ -51,8 +51,8 @@ enum FilesLink {
 impl FilesLink {
     async fn new(opener: &Opener, id: &SessionId) -> Result<Self, WorkspaceError> {
         let home = &opener.settings.home;
-        let path = home.session_dir(id);
-        if !path.exists() {
+        if !home.has_files(id) {
+            let path = home.session_dir(id);
             return Err(WorkspaceError::NoSession { id: id.clone(), path });
         }
         Ok(match enter(home, id, &Wish::Files).await? {
@@ -266,6 +266,12 @@ pub(super) async fn close(
     id: &SessionId,
     mode: CloseMode,
 ) -> Result<CloseReport, CloseError> {
+    if mode == CloseMode::Discard
+        && opener.settings.home.is_half_restored(id)
+        && let Finished::Yes = discard_restore(opener, id).await?
+    {
+        return Ok(CloseReport::default());
+    }
     match SessionFiles::open(Arc::clone(opener), id).await {
         Ok(files) => {
             let closed = files.close_with(mode).await;
@@ -281,7 +287,7 @@ pub(super) async fn close(
             workspace.state.unlock();
             Ok(report)
         }
-        Err(error @ WorkspaceError::NoSession { .. }) => match close_rest(opener, id).await? {
+        Err(error @ WorkspaceError::NoSession { .. }) => match finish_closing(opener, id).await? {
             Finished::Yes => Ok(CloseReport::default()),
             Finished::NothingToDo => Err(error.into()),
         },
@@ -295,17 +301,13 @@ enum Finished {
     NothingToDo,
 }
 
-/// Removes what an interrupted restore or removal has left of a session. The store has everything
-/// of it.
-async fn close_rest(opener: &Opener, id: &SessionId) -> Result<Finished, CloseError> {
-    let restoring = opener.settings.home.restoring_dir(id);
-    if opener.settings.home.session_dir(id).exists() || !restoring.exists() {
-        return finish_closing(opener, id).await;
-    }
-    let Some(Claim { state, door: _ }) = Claim::try_new(&opener.settings.home, id)? else {
+/// Removes what an interrupted restore has left of a session.
+async fn discard_restore(opener: &Opener, id: &SessionId) -> Result<Finished, CloseError> {
+    let home = &opener.settings.home;
+    let Some(Claim { state, door: _ }) = Claim::try_new(home, id)? else {
         return Ok(Finished::NothingToDo);
     };
-    let dir = SessionDir::open(&restoring)?;
+    let dir = SessionDir::open(&home.restoring_dir(id))?;
     blocking(move || dir.remove_all()).await?;
     state.delete()?;
     Ok(Finished::Yes)

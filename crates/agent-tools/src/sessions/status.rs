@@ -69,11 +69,14 @@ pub(super) async fn summary(
 ) -> Result<SessionSummary, WorkspaceError> {
     let home = &opener.settings.home;
     let path = home.session_dir(id);
-    if !path.exists() {
+    if !home.has_files(id) {
         return Err(WorkspaceError::NoSession { id: id.clone(), path });
     }
     let dir = StateDir::create(home, id)?;
     let user = dir.user()?;
+    if home.is_half_restored(id) {
+        return Ok(SessionSummary { user, dir: path, status: None });
+    }
     let status = match visit(&dir, id).await? {
         Some(client) => client.call(&ReportStatus {}).await.ok(),
         None => match Claim::try_new(home, id)? {

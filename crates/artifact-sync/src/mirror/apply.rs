@@ -216,7 +216,8 @@ impl Application<'_> {
                 Err((expected, error)) if error.kind() == SyncErrorKind::StoreDamaged => {
                     applied.fail(&path, expected, &error, base);
                     let beside = self.beside(&path).await;
-                    if remove(self.dir, &path, expected, &beside).await.is_ok() {
+                    if let Ok(replaced) = remove(self.dir, &path, expected, &beside).await {
+                        note_replaced(&mut applied.report, &path, &beside, &replaced);
                         applied.unfollowed.insert(path.to_string(), Remains::Nothing);
                     }
                 }

@@ -15,7 +15,7 @@ use crate::error::SyncError;
 use crate::log::{Content, Line, LogState, Token};
 use crate::mirror::Mirror;
 use crate::mirror::garbage::{Fence, Listing};
-use crate::mirror::open::restoring;
+use crate::mirror::open::{is_recreated, restoring};
 use crate::mirror::shared::Shared;
 use crate::report::{Pending, SyncReport};
 use crate::scan::Skipped;
@@ -201,7 +201,17 @@ impl Shared {
 
 /// Finishes the deletion that a crash has interrupted.
 pub(super) async fn finish_closing(dir: &Path, ledger: &mut Ledger) -> Result<(), SyncError> {
-    delete_directory(dir).await?;
+    let closing = closing(dir);
+    if closing.exists() || is_recreated(dir, ledger) {
+        // The directory was renamed before. One of its name was created since.
+        blocking(move || match closing.exists() {
+            true => SessionDir::open(&closing)?.remove_all(),
+            false => Ok(()),
+        })
+        .await?;
+    } else {
+        delete_directory(dir).await?;
+    }
     ledger.clear();
     Ok(())
 }

@@ -33,6 +33,8 @@ pub(super) struct Incoming {
     /// Set if the session was deleted and older entries are left, so that the deletion is not
     /// finished.
     pub(super) has_remains: bool,
+    /// Set if an earlier application of the log was interrupted.
+    pub(super) resumes: bool,
 }
 
 /// Versions of paths in the entries after the position, also where a later entry replaced them. An
@@ -185,6 +187,7 @@ pub(super) async fn read(
         was_erased,
         torn,
         has_remains,
+        resumes: false,
     }))
 }
 
@@ -295,6 +298,7 @@ impl Incoming {
             was_erased: false,
             torn: Vec::new(),
             has_remains: false,
+            resumes: false,
         }
     }
 
@@ -303,19 +307,20 @@ impl Incoming {
         self.versions.contains(path, hash)
     }
 
-    /// Returns whether an entry after the position had this directory or symlink. The mode of a
-    /// directory does not matter.
+    /// Returns whether an interrupted application may have created this directory or symlink: an
+    /// entry after the position had it. The mode of a directory does not matter.
     pub(super) fn has_other_version(&self, path: &str, node: &Node) -> bool {
         match node {
+            _ if !self.resumes => false,
             Node::File(_) => false,
             Node::Directory { .. } => self.versions.contains(path, directory()),
             Node::Symlink { target } => self.versions.contains(path, symlink(target)),
         }
     }
 
-    /// Returns whether an entry after the position removed the path.
+    /// Returns whether an interrupted application may have removed the path.
     pub(super) fn has_removed(&self, path: &str) -> bool {
-        self.versions.contains(path, removal())
+        self.resumes && self.versions.contains(path, removal())
     }
 
     pub(super) fn node(&self, path: &str) -> Option<&Node> {

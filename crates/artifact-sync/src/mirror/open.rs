@@ -35,7 +35,8 @@ use crate::transfer::{
     Blobs, Fetcher, LinkTarget, Links, Placement, Projection, Remote, UploadRecord,
 };
 
-use mark::{is_recreated, mark};
+pub(super) use mark::is_recreated;
+use mark::mark;
 pub(super) use restore::restoring;
 
 pub use inspect::{LocalStatus, SessionOwner};

@@ -96,8 +96,8 @@ pub(super) enum JournalEntry {
     Stage {
         stage: Stage,
     },
-    /// The directory is being restored to this position.
-    Restoring {
+    /// The log is being applied to the directory up to this position.
+    Applying {
         position: Position,
     },
     /// The directory of the working copy has the mark by which it is recognized.

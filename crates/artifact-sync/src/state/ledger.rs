@@ -41,8 +41,8 @@ pub(crate) struct Ledger {
     home: String,
     log: Arc<LogState>,
     position: Position,
-    /// Position to which a restore is under way; the default if none is.
-    restoring: Position,
+    /// Position to which the log is being applied; the default if it is not.
+    applying: Position,
     stage: Stage,
     /// Signatures of files that hold the current version of their path, or a version that a batch
     /// is storing.
@@ -121,7 +121,7 @@ impl Ledger {
             home: String::new(),
             log: Arc::default(),
             position: Position::default(),
-            restoring: Position::default(),
+            applying: Position::default(),
             stage: Stage::default(),
             local: BTreeMap::new(),
             unfollowed: BTreeMap::new(),
@@ -234,7 +234,7 @@ impl Ledger {
         let unknown: BTreeSet<String> = self.unknown_objects().cloned().collect();
         self.log = log.into();
         self.position = position;
-        self.restoring = Position::default();
+        self.applying = Position::default();
         self.sent = None;
         let nodes = &self.log.nodes;
         self.local.retain(|path, _| matches!(nodes.get(path), Some(Node::File(_))));
@@ -283,14 +283,19 @@ impl Ledger {
         }
     }
 
-    /// Returns the latest position that the directory followed, or to which its restore began.
+    /// Returns the latest position that the directory follows, or that it began to follow.
     pub(crate) fn aim(&self) -> Position {
-        if self.restoring.number > self.position.number { self.restoring } else { self.position }
+        if self.applying.number > self.position.number { self.applying } else { self.position }
     }
 
-    /// Records the position to which the directory is being restored.
-    pub(crate) fn set_restoring(&mut self, position: Position) {
-        self.append(JournalEntry::Restoring { position });
+    /// Records the position to which the log is being applied to the directory.
+    pub(crate) fn set_applying(&mut self, position: Position) {
+        self.append(JournalEntry::Applying { position });
+    }
+
+    /// Returns whether the last application of the log did not end.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.applying.number > 0
     }
 
     pub(crate) fn set_listed(&mut self, at: i64) {
@@ -310,7 +315,7 @@ impl Ledger {
     pub(crate) fn clear(&mut self) {
         self.log = Arc::default();
         self.position = Position::default();
-        self.restoring = Position::default();
+        self.applying = Position::default();
         self.stage = Stage::default();
         self.is_marked = false;
         self.local.clear();

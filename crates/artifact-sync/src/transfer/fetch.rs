@@ -81,7 +81,8 @@ impl Fetcher {
     }
 
     /// Fetches a file version into a file without a name, and verifies its hash. If its blob is
-    /// damaged or absent, an object of the projection with the right hash replaces it.
+    /// damaged or absent, an object of the projection or a file of the working copy with the right
+    /// hash replaces it.
     pub(crate) async fn fetch(
         &self,
         path: &RelativePath,
@@ -99,14 +100,34 @@ impl Fetcher {
             }
             Err(error) => error,
         };
-        let Ok(key) = self.remote.key(path.as_str()) else { return Err(damaged) };
-        match self.fetch_object(path, &key).await {
-            Ok(fetched) if fetched.hash == file.hash => {
+        let object = match self.remote.key(path.as_str()) {
+            Ok(key) => self.fetch_object(path, &key).await.ok(),
+            Err(_) => None,
+        };
+        let copy = match object.filter(|fetched| fetched.hash == file.hash) {
+            Some(object) => Some(object),
+            None => self.copy_local(path).await.filter(|copy| copy.hash == file.hash),
+        };
+        match copy {
+            Some(copy) => {
                 tracing::warn!(%path, error = with_causes(&damaged), "a copy was used");
-                Ok(fetched)
+                Ok(copy)
             }
-            _ => Err(damaged),
+            None => Err(damaged),
         }
+    }
+
+    /// Copies a file of the working copy into a file without a name.
+    async fn copy_local(&self, path: &RelativePath) -> Option<Fetched> {
+        let (dir, path) = (Arc::clone(&self.dir), path.clone());
+        blocking(move || {
+            let mut file = dir.open_file(&path).ok()?;
+            let mut staged = dir.stage_exact(&path).ok()?;
+            let size = std::io::copy(&mut file, &mut staged).ok()?;
+            let (hash, copied) = Hash::of_file(staged.file()).ok()?;
+            (copied == size).then_some(Fetched { staged, hash, size })
+        })
+        .await
     }
 
     /// Reads a file version into memory, and verifies its hash.

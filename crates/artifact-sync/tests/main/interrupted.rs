@@ -1,16 +1,18 @@
 //! Restores and applications of the log that ended halfway, and a session that went on meanwhile.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use artifact_sync::{CloseMode, SyncError, Takeover};
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
+use object_store::path::Path as Key;
 use sandbox_core::RelativePath;
 use testkit::{Calls, FailingStore, write_file};
 
-use crate::machine::{Machine, expected};
+use crate::machine::{Machine, expected, key};
 
 /// More than the part of a content that an entry of the log holds.
 const LARGE: usize = 100_000;
@@ -122,8 +124,9 @@ async fn half_a_restore_keeps_nothing_that_left_the_session_meanwhile() {
 
 #[tokio::test]
 async fn what_half_an_application_put_in_place_follows_the_log() {
-    let first = Machine::in_memory();
-    let second = Machine::new(Arc::clone(&first.store));
+    let store = FailingStore::new();
+    let first = Machine::new(Arc::clone(&store) as _);
+    let second = Machine::new(Arc::clone(&store) as _);
     let open = async |machine: &Machine, home: &str| {
         machine.open_with(|mirror| mirror.home(home, Takeover::Refuse)).await
     };
@@ -144,19 +147,22 @@ async fn what_half_an_application_put_in_place_follows_the_log() {
     symlink("old", first.dir().join("led")).unwrap();
     fs::create_dir(first.dir().join("directory")).unwrap();
     first.write("above/below/f", "3");
+    first.write("large", &"4".repeat(LARGE));
     let away = first.dir().join("away");
     let times = fs::metadata(&away).unwrap().modified().unwrap();
     first.remove("away");
     fs::remove_file(first.dir().join("link-away")).unwrap();
-    assert!(mirror.flush().await.unwrap().is_complete());
-    // The second machine applies a part of this, and its process is killed.
+    give(mirror).await;
+    // The second machine applies a part of this, and its process ends.
+    fail_at_the_content(&store, &second).await;
     symlink("old", second.dir().join("removed")).unwrap();
     symlink("old", second.dir().join("led")).unwrap();
     fs::create_dir(second.dir().join("directory")).unwrap();
     fs::create_dir_all(second.dir().join("above/below")).unwrap();
-    second.remove("away");
-    fs::remove_file(second.dir().join("link-away")).unwrap();
+    assert!(!second.dir().join("away").exists(), "removals come first");
 
+    let mirror = open(&first, "first").await;
+    first.remove("large");
     fs::remove_file(first.dir().join("removed")).unwrap();
     fs::remove_file(first.dir().join("led")).unwrap();
     symlink("new", first.dir().join("led")).unwrap();
@@ -183,6 +189,131 @@ async fn what_half_an_application_put_in_place_follows_the_log() {
     let mirror = open(&first, "first").await;
     assert!(mirror.opened().removed.is_empty(), "{:?}", mirror.opened());
     assert_eq!(read(&first), read(&second));
+}
+
+/// Opens the session while no content can be fetched.
+async fn fail_at_the_content(store: &FailingStore, machine: &Machine) {
+    for first_failure in 1.. {
+        store.fail(Calls::Gets, first_failure, usize::MAX);
+        let opened = machine.try_open_with(|mirror| mirror.home("second", Takeover::Refuse)).await;
+        let has_log = opened.is_err() && has_begun_to_apply(machine);
+        if has_log {
+            break;
+        }
+        assert!(opened.is_err() || opened.unwrap().opened().unavailable.is_some());
+    }
+    store.recover();
+}
+
+/// Returns whether the journal says that the application of the log has not ended.
+fn has_begun_to_apply(machine: &Machine) -> bool {
+    let journal = fs::read_to_string(machine.state().join("journal")).unwrap();
+    journal.lines().next_back().is_some_and(|line| line.contains("applying"))
+}
+
+#[tokio::test]
+async fn what_a_program_has_changed_stays_although_the_log_had_the_same() {
+    let first = Machine::in_memory();
+    let second = Machine::new(Arc::clone(&first.store));
+    let open = async |machine: &Machine, home: &str| {
+        machine.open_with(|mirror| mirror.home(home, Takeover::Refuse)).await
+    };
+    let give = async |mirror: artifact_sync::Mirror| {
+        assert!(mirror.flush().await.unwrap().is_complete());
+        assert!(mirror.release_if_idle().await.unwrap());
+    };
+    let mirror = open(&first, "first").await;
+    first.write("removed", "1");
+    first.write("kept/x", "2");
+    symlink("old", first.dir().join("led")).unwrap();
+    give(mirror).await;
+    let mirror = open(&second, "second").await;
+    give(mirror).await;
+
+    fs::create_dir(second.dir().join("own")).unwrap();
+    second.remove("removed");
+    second.remove("kept/x");
+    fs::remove_file(second.dir().join("led")).unwrap();
+    symlink("new", second.dir().join("led")).unwrap();
+
+    let mirror = open(&first, "first").await;
+    let removed = first.dir().join("removed");
+    let times = fs::metadata(&removed).unwrap().modified().unwrap();
+    first.remove("removed");
+    first.write("own/t", "3");
+    first.write("kept/y", "4");
+    fs::remove_file(first.dir().join("led")).unwrap();
+    symlink("new", first.dir().join("led")).unwrap();
+    assert!(mirror.flush().await.unwrap().is_complete());
+    fs::write(&removed, "1").unwrap();
+    fs::File::options().write(true).open(&removed).unwrap().set_modified(times).unwrap();
+    fs::remove_dir_all(first.dir().join("own")).unwrap();
+    first.remove("kept/y");
+    fs::remove_file(first.dir().join("led")).unwrap();
+    symlink("old", first.dir().join("led")).unwrap();
+    give(mirror).await;
+
+    let mirror = open(&second, "second").await;
+    give(mirror).await;
+    assert!(second.dir().join("own").is_dir());
+    assert!(second.dir().join("kept").is_dir());
+    assert!(!second.dir().join("removed").exists());
+    assert_eq!(fs::read_link(second.dir().join("led")).unwrap().to_str(), Some("new"));
+    open(&first, "first").await;
+    assert!(first.dir().join("own").is_dir() && !first.dir().join("removed").exists());
+}
+
+#[tokio::test]
+async fn half_a_restore_does_not_continue_with_a_longer_log_of_another_store() {
+    let (_first, mut second) = half_restored().await;
+    let other = Machine::in_memory();
+    let mirror = other.open_with(|mirror| mirror.home("other", Takeover::Refuse)).await;
+    for number in 0..9 {
+        other.write(&format!("n{number}"), "1");
+        assert!(mirror.flush().await.unwrap().is_complete());
+    }
+    assert!(mirror.release_if_idle().await.unwrap());
+    second.store = Arc::clone(&other.store);
+    let refused = second.try_open_with(|mirror| mirror).await.unwrap_err();
+    assert!(matches!(refused, SyncError::StoreReplaced { .. }), "{refused:?}");
+    assert!(restoring(&second).join("small").exists());
+}
+
+#[tokio::test]
+async fn a_working_copy_that_has_a_lost_content_keeps_it() {
+    for half in [false, true] {
+        let store = FailingStore::new();
+        let first = Machine::new(Arc::clone(&store) as _);
+        let second = Machine::new(Arc::clone(&store) as _);
+        let open = async |machine: &Machine, home: &str| {
+            machine.open_with(|mirror| mirror.home(home, Takeover::Refuse)).await
+        };
+        let mirror = open(&first, "first").await;
+        first.write("f", &"1".repeat(LARGE));
+        assert!(mirror.flush().await.unwrap().is_complete());
+        assert!(mirror.release_if_idle().await.unwrap());
+        if half {
+            write_file(&restoring(&second), "f", "1".repeat(LARGE));
+        } else {
+            assert!(open(&second, "second").await.release_if_idle().await.unwrap());
+        }
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(first.dir().join("f"), mode.clone()).unwrap();
+        assert!(mirror.flush().await.unwrap().is_complete());
+        assert!(mirror.release_if_idle().await.unwrap());
+        for lost in first.blobs().await {
+            store.delete(&Key::parse(lost).unwrap()).await.unwrap();
+        }
+        store.delete(&key("f")).await.unwrap();
+        let mirror = open(&second, "second").await;
+        assert!(mirror.opened().failed.is_empty(), "{:?}", mirror.opened());
+        assert_eq!(fs::read(second.dir().join("f")).unwrap().len(), LARGE);
+        let found = fs::metadata(second.dir().join("f")).unwrap().permissions();
+        assert_eq!(found.mode() & 0o777, mode.mode());
+        mirror.close(CloseMode::KeepPending).await.unwrap();
+        open(&second, "second").await;
+        assert_eq!(fs::read(second.dir().join("f")).unwrap().len(), LARGE);
+    }
 }
 
 #[tokio::test]

@@ -114,6 +114,13 @@ impl SessionDir {
             Err(errno) => return Err(error(errno.into())),
         };
         let _access = WriteAccess::to(&parent);
+        if !is_expected_at(&parent, path.file_name(), &is_expected) {
+            // A process that is killed meanwhile must not leave it under a temporary name.
+            return match set_aside(&parent, path.file_name(), keep_as) {
+                Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(Replaced::Nothing),
+                other => other.map_err(error),
+            };
+        }
         let staged = staged_name();
         match rustix::fs::renameat(&parent, path.file_name(), &parent, &*staged) {
             Ok(()) => dispose(&parent, &staged, is_expected, keep_as).map_err(error),
@@ -228,6 +235,9 @@ fn swap(
             }
             Err(errno) => return Err(errno.into()),
         }
+        if !is_expected_at(parent, name, &is_expected) {
+            return swap_with_unexpected(parent, staged, name, keep_as);
+        }
         match rename(RenameFlags::EXCHANGE) {
             Ok(()) => return dispose(parent, staged, is_expected, keep_as),
             Err(Errno::NOENT) => {}
@@ -238,6 +248,78 @@ fn swap(
         }
     }
     Err(io::Error::from(io::ErrorKind::ResourceBusy))
+}
+
+/// Exchanges a staged object with one that is kept. The latter gets its new name in one step, so
+/// that a process that is killed leaves it under a name that is seen.
+fn swap_with_unexpected(
+    parent: &OwnedFd,
+    staged: &str,
+    name: &str,
+    keep_as: &str,
+) -> io::Result<Replaced> {
+    let keep_as = rename_to_free(parent, staged, keep_as)?;
+    let flags = RenameFlags::EXCHANGE;
+    match rustix::fs::renameat_with(parent, &*keep_as, parent, name, flags) {
+        Ok(()) => Ok(kept(parent, keep_as)),
+        // It has gone meanwhile.
+        Err(Errno::NOENT) => {
+            rustix::fs::renameat(parent, &*keep_as, parent, name)?;
+            Ok(Replaced::Nothing)
+        }
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::renameat(parent, &*keep_as, parent, staged)?;
+            let replaced = set_aside(parent, name, &keep_as)?;
+            rustix::fs::renameat(parent, staged, parent, name)?;
+            Ok(replaced)
+        }
+        Err(errno) => {
+            rustix::fs::renameat(parent, &*keep_as, parent, staged)?;
+            Err(errno.into())
+        }
+    }
+}
+
+/// Gives an object a name under which it is kept. An empty directory is removed.
+fn set_aside(parent: &OwnedFd, name: &str, keep_as: &str) -> io::Result<Replaced> {
+    if rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).is_ok() {
+        return Ok(Replaced::Expected);
+    }
+    rename_to_free(parent, name, keep_as).map(Replaced::Preserved)
+}
+
+/// Describes an object that is kept, unless it is an empty directory, which is removed.
+fn kept(parent: &OwnedFd, name: String) -> Replaced {
+    match rustix::fs::unlinkat(parent, &*name, AtFlags::REMOVEDIR) {
+        Ok(()) => Replaced::Expected,
+        Err(_) => Replaced::Preserved(name),
+    }
+}
+
+fn is_expected_at(parent: &OwnedFd, name: &str, is_expected: &impl Fn(&Found<'_>) -> bool) -> bool {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let metadata = rustix::fs::openat(parent, name, flags, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(|found| File::from(found).metadata());
+    metadata.is_ok_and(|metadata| is_expected(&Found { parent, name, metadata }))
+}
+
+/// Renames an object to a name, or to one with a number if that is taken. An object that has the
+/// name is an earlier copy of the same content, or the agent's.
+fn rename_to_free(parent: &OwnedFd, from: &str, to: &str) -> io::Result<String> {
+    let mut name = to.to_owned();
+    for attempt in 2..100 {
+        match rustix::fs::renameat_with(parent, from, parent, &*name, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(name),
+            Err(Errno::EXIST) => name = format!("{to}-{attempt}"),
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                rustix::fs::renameat(parent, from, parent, &*name)?;
+                return Ok(name);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Swaps on a file system without `RENAME_EXCHANGE` (`renameat2(2)`). The path is absent for a
@@ -278,21 +360,7 @@ fn dispose(
         rustix::fs::unlinkat(parent, staged, AtFlags::empty())?;
         return Ok(Replaced::Expected);
     }
-    // An object that already has the name is an earlier copy of the same content, or the agent's.
-    let mut name = keep_as.to_owned();
-    for attempt in 2..100 {
-        let flags = RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(parent, staged, parent, &*name, flags) {
-            Ok(()) => return Ok(Replaced::Preserved(name)),
-            Err(Errno::EXIST) => name = format!("{keep_as}-{attempt}"),
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::renameat(parent, staged, parent, &*name)?;
-                return Ok(Replaced::Preserved(name));
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Err(io::Error::from(io::ErrorKind::AlreadyExists))
+    rename_to_free(parent, staged, keep_as).map(Replaced::Preserved)
 }
 
 #[cfg(test)]
@@ -343,6 +411,29 @@ mod tests {
         assert_eq!(std::fs::read(dir.path().join("kept")).unwrap(), b"agent");
         assert_eq!(exchange(&dir, None), kept("kept-2"));
         assert_eq!(names(&dir), ["f", "kept", "kept-2"]);
+    }
+
+    #[test]
+    fn what_is_kept_never_has_a_temporary_name() {
+        let (_root, dir) = directory();
+        let file = dir.path().join("f");
+        std::fs::write(&file, "agent").unwrap();
+        let inode = std::fs::metadata(&file).unwrap().ino();
+        let is_in_place = |found: &Found<'_>| {
+            assert_eq!(found.metadata().ino(), inode);
+            assert_eq!(std::fs::metadata(&file).unwrap().ino(), inode, "{:?}", names(&dir));
+            false
+        };
+        let staged = dir.stage_exact(&path("f")).unwrap();
+        assert_eq!(staged.exchange(is_in_place, "kept").unwrap().1, kept("kept"));
+        std::fs::rename(dir.path().join("kept"), &file).unwrap();
+        assert_eq!(
+            dir.exchange_symlink(&path("f"), "x", is_in_place, "kept").unwrap(),
+            kept("kept")
+        );
+        std::fs::rename(dir.path().join("kept"), &file).unwrap();
+        assert_eq!(dir.remove_expected(&path("f"), is_in_place, "kept").unwrap(), kept("kept"));
+        assert_eq!(names(&dir), ["kept"]);
     }
 
     #[test]

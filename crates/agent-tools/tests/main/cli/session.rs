@@ -337,10 +337,11 @@ fn without_a_projection_the_store_has_no_files_and_links_open_them_as_they_were(
     assert_eq!(std::fs::read_to_string(projection.join("f")).unwrap(), "3\n");
 }
 
-#[test]
-fn a_session_that_is_half_restored_is_listed_and_can_be_closed() {
+/// Returns a home in which the first opening of a session was killed, and the directory of its
+/// store.
+fn half_restored() -> (tempfile::TempDir, Cli) {
     let place = tempfile::tempdir().unwrap();
-    let first = Cli::with_store(&format!("file://{}", place.path().display()), &[]);
+    let first = Cli::with_store(&format!("file://{}/store", place.path().display()), &[]);
     first.run(&["bash", "echo 1 > small; head -c 3000000 /dev/zero > large"]).ok();
     first.run(&["session", "close", "default"]).ok();
     let second = first.sharing_its_store();
@@ -352,11 +353,35 @@ fn a_session_that_is_half_restored_is_listed_and_can_be_closed() {
     killed.envs(opening.get_envs().filter_map(|(name, value)| Some((name, value?))));
     assert!(!killed.output().unwrap().status.success());
     assert!(second.home().join("sessions/default~restoring/small").exists());
-    assert_eq!(second.run(&["session", "list"]).ok().stdout, "default\n");
-    second.run(&["session", "close", "default"]).ok();
-    for name in ["sessions/default~restoring", "state/default"] {
-        assert!(!second.home().join(name).exists(), "{name}");
+    (place, second)
+}
+
+#[test]
+fn a_session_that_is_half_restored_is_listed_and_can_be_closed() {
+    for discard in [true, false] {
+        let (_place, cli) = half_restored();
+        assert_eq!(cli.run(&["session", "list"]).ok().stdout, "default\n");
+        cli.run(&["session", "show", "default"]).ok();
+        let close = ["session", "close", "default", "--discard"];
+        cli.run(if discard { &close } else { &close[..3] }).ok();
+        for name in ["sessions/default~restoring", "sessions/default", "state/default"] {
+            assert!(!cli.home().join(name).exists(), "{name}");
+        }
+        let restored = cli.run(&["bash", "wc -c < large; cat small"]).ok();
+        assert!(restored.stdout.starts_with("3000000\n1\n"), "{}", restored.stdout);
     }
-    let restored = second.run(&["bash", "wc -c < large; cat small"]).ok();
-    assert!(restored.stdout.starts_with("3000000\n1\n"), "{}", restored.stdout);
+}
+
+#[test]
+fn half_a_session_whose_store_is_lost_is_stored_again() {
+    let (place, cli) = half_restored();
+    std::fs::remove_dir_all(place.path().join("store")).unwrap();
+    for command in [&["bash", "ls"][..], &["session", "close", "default"]] {
+        let refused = cli.run(command);
+        assert!(refused.code != 0 && refused.stderr.contains("--refill"), "{}", refused.stderr);
+    }
+    cli.run(&["session", "sync", "default", "--refill"]).ok();
+    cli.run(&["session", "close", "default"]).ok();
+    let restored = cli.run(&["bash", "cat small"]).ok();
+    assert!(restored.stdout.starts_with("1\n"), "{}", restored.stdout);
 }

@@ -15,9 +15,16 @@ impl Shared {
     /// Makes the working copy follow the log, also one that version 0.1 kept.
     pub(in crate::mirror) async fn follow_log(
         self: &Arc<Self>,
-        incoming: Incoming,
+        mut incoming: Incoming,
         former: Option<&FormerCopy>,
     ) -> Result<RestoreReport, SyncError> {
+        {
+            let mut ledger = self.ledger();
+            incoming.resumes = ledger.was_interrupted();
+            if incoming.position != ledger.position() {
+                ledger.set_applying(incoming.position);
+            }
+        }
         let shared = Arc::clone(self);
         let mut changes = blocking(move || shared.walk()).await;
         let mut base = Base::of(&self.ledger());

@@ -13,7 +13,7 @@ const NAME: &str = "user.agent-tools.home";
 const MAX_BYTES: usize = 64;
 
 /// Returns whether the directory is not the one that was marked.
-pub(super) fn is_recreated(dir: &Path, ledger: &Ledger) -> bool {
+pub(in crate::mirror) fn is_recreated(dir: &Path, ledger: &Ledger) -> bool {
     ledger.is_marked() && !has_mark(dir, ledger.home())
 }
 

@@ -47,17 +47,20 @@ impl Parts {
         let acquired = self.acquire(&fetcher, &nothing, from, Wanted::State).await?;
         let Acquired { incoming, appender, owned, tenure } = acquired;
         let is_refill = self.settings.lost_log == LostLog::Refill;
-        let has_only_copies = match check_aim(ledger.aim(), incoming.as_ref()) {
+        let checked = check_aim(&self.log, ledger.aim(), incoming.as_ref()).await;
+        let has_only_copies = match checked {
             Err(SyncError::StoreReplaced { .. }) if is_refill => true,
             checked => checked.map(|()| false)?,
         };
         let mut report = RestoreReport::default();
         if let Some(incoming) = incoming {
-            ledger.set_restoring(incoming.position);
             let (mut kept, mut changes) = (Vec::new(), Changes::default());
             match has_only_copies {
                 true => changes.modified = files_in(&dir).await,
-                false => kept = keep_current(&dir, &incoming.state).await?,
+                false => {
+                    ledger.set_applying(incoming.position);
+                    kept = keep_current(&dir, &incoming.state).await?;
+                }
             }
             let mut base = base_of(&kept, &incoming.state);
             if let Some(former) = &former {

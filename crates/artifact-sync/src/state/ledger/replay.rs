@@ -72,7 +72,7 @@ impl Ledger {
                 self.uploads.remove(&blob);
             }
             JournalEntry::Stage { stage } => self.stage = stage,
-            JournalEntry::Restoring { position } => self.restoring = position,
+            JournalEntry::Applying { position } => self.applying = position,
             JournalEntry::Marked => self.is_marked = true,
             JournalEntry::Boot { id, suspects_objects } => {
                 self.boot = Some(id);
@@ -183,7 +183,7 @@ impl Ledger {
         });
         let last = [
             JournalEntry::Position { position: self.position },
-            JournalEntry::Restoring { position: self.restoring },
+            JournalEntry::Applying { position: self.applying },
             JournalEntry::Listed { at: self.listed },
             JournalEntry::Collected { at: self.collected },
         ];

@@ -196,6 +196,9 @@ async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
         outln!("directory  {}", agent_tools::printable(&shown.directory));
         match status {
             Some(status) => print_status(status, shown.pending.as_deref().unwrap_or_default()),
+            None if !found.dir.exists() => {
+                outln!("restore    interrupted; the next command in the session continues it");
+            }
             None => outln!("pending    unknown: the server of the session does not answer"),
         }
     })?;
