@@ -20,6 +20,7 @@
 #![cfg(target_os = "linux")]
 
 mod access;
+mod anchors;
 mod attached;
 mod builder;
 mod cgroup;

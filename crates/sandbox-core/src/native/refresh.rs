@@ -9,7 +9,9 @@
 //!    absent at open, becomes accessible when the sandbox is opened next.
 //! 3. A sandbox that cannot apply the policy to new files ends, with the reason. So does one in
 //!    which a file at a denied path could not be moved aside.
-//! 4. The Landlock tier cannot revoke access. There, only the creation rules are updated.
+//! 4. Before a command, the mounts that the host has detached by replacing files are made again,
+//!    and the policy is reapplied if the host has created a denied path.
+//! 5. The Landlock tier cannot revoke access. There, only the creation rules are updated.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -17,8 +19,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use policy::{Access, LaterFiles, MountPlan, Policy, Zone};
+use policy::{Access, BindAccess, LaterFiles, MountOp, MountPlan, Policy, Zone};
 
+use super::anchors::Anchors;
 use super::connection::Connection;
 use super::error::{OpenError, host_error};
 use super::indexes::AcceptedIndexes;
@@ -63,6 +66,7 @@ pub(super) struct Mounts {
     denied: Mutex<DeniedDirectories>,
     zones: Mutex<Survey>,
     indexes: Mutex<AcceptedIndexes>,
+    anchors: Mutex<Anchors>,
 }
 
 /// Reasons for which the engine ends a session.
@@ -89,6 +93,8 @@ impl Mounts {
         let CompiledPolicy { policy, plan, private, has_namespaces, later } = compiled;
         let denied = Mutex::new(DeniedDirectories::of(&plan));
         let zones = Mutex::new(Survey::of(&plan.creation_rules.zones));
+        let anchors =
+            Mutex::new(if has_namespaces { Anchors::of(&plan) } else { Anchors::default() });
         Self {
             connection,
             policy,
@@ -103,6 +109,7 @@ impl Mounts {
             denied,
             zones,
             indexes: Mutex::default(),
+            anchors,
         }
     }
 
@@ -122,39 +129,70 @@ impl Mounts {
     /// Recompiles the policy against the host's current files, then hides and protects new ones.
     /// Blocks for a few milliseconds.
     pub(super) fn reapply_policy(&self) -> Result<(), OpenError> {
+        self.reapply_policy_on(&[])
+    }
+
+    /// Reapplies the policy, and makes the mounts at and below replaced paths again.
+    fn reapply_policy_on(&self, replaced: &[PathBuf]) -> Result<(), OpenError> {
         let _exclusive = lock(&self.reapplying);
         for _ in 1..MAX_ATTEMPTS {
-            match self.try_reapply_policy() {
+            match self.try_reapply_policy(replaced) {
                 // Another command has removed or renamed a file since the policy was compiled.
                 Err(OpenError::Host { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                 other => return other,
             }
         }
-        self.try_reapply_policy()
+        self.try_reapply_policy(replaced)
     }
 
-    fn try_reapply_policy(&self) -> Result<(), OpenError> {
+    fn try_reapply_policy(&self, replaced: &[PathBuf]) -> Result<(), OpenError> {
         let mut fresh = compile(&self.policy, self.private.clone(), self.later)?;
         let old = self.plan();
         let ops = if self.has_namespaces { fresh.restrictions_beyond(&old) } else { Vec::new() };
-        if ops.is_empty()
+        let again = fresh.ops.iter().filter(|op| {
+            let is_detached =
+                |path: &Path| replaced.iter().any(|replaced| path.starts_with(replaced));
+            op.path().is_some_and(is_detached) && is_again(op, &fresh) && !ops.contains(op)
+        });
+        let again: Vec<MountOp> = again.cloned().collect();
+        if again.is_empty()
+            && ops.is_empty()
             && fresh.creation_rules == old.creation_rules
             && fresh.repositories == old.repositories
         {
             return Ok(());
         }
-        self.connection
-            .update(&plan::encode_additions(&ops, &fresh.creation_rules))
-            .map_err(host_error("refresh the mounts"))?;
+        let additions = [&again[..], &ops].concat();
         // Open paths stay open and closed paths stay closed: the old mounts remain, with the new
         // ones over them.
         fresh.ops = old.ops.iter().cloned().chain(ops).collect();
+        // A file that is replaced afterwards differs from what is recorded here.
+        let anchors = if self.has_namespaces { Anchors::of(&fresh) } else { Anchors::default() };
+        self.connection
+            .update(&plan::encode_additions(&additions, &fresh.creation_rules))
+            .map_err(host_error("refresh the mounts"))?;
+        *lock(&self.anchors) = anchors;
         *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         Ok(())
     }
 
+    /// Covers what the host has replaced or created. If that fails, the sandbox ends.
+    fn follow_host(&self) {
+        let moved = lock(&self.anchors).moved();
+        // A file at a denied path may be that of a running command, and is no longer denied then.
+        let has_new = moved.has_new && self.outstanding.is_empty();
+        if moved.replaced.is_empty() && !has_new {
+            return;
+        }
+        if let Err(error) = self.reapply_policy_on(&moved.replaced) {
+            warn_not_refreshed(&error);
+            self.connection.end_because(NOT_REFRESHED);
+        }
+    }
+
     /// Records a command that is about to begin.
     pub(super) fn begin(&self) -> Began {
+        self.follow_host();
         self.outstanding.begin(self.plan())
     }
 
@@ -311,6 +349,21 @@ impl Mounts {
             warn_not_refreshed(&error);
             NOT_REFRESHED
         })
+    }
+}
+
+/// Returns whether an operation is performed again if the host has replaced its mount point. A
+/// directory that the policy makes writable, with nothing writable above, opens with the next
+/// session only.
+fn is_again(op: &MountOp, plan: &MountPlan) -> bool {
+    match op {
+        MountOp::Root | MountOp::RootWritable | MountOp::Private { .. } => false,
+        MountOp::HideDirectory { .. } | MountOp::HideFile { .. } | MountOp::PinLink { .. } => true,
+        MountOp::Bind { access: BindAccess::ReadOnly, .. } => true,
+        MountOp::Bind { path, .. } => {
+            path.parent().is_some_and(|above| plan.allows(above, Access::Write))
+        }
+        _ => false,
     }
 }
 

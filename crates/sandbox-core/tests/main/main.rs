@@ -19,6 +19,7 @@ mod fixture;
 mod git;
 #[cfg(feature = "native")]
 mod groups;
+mod host_changes;
 #[cfg(feature = "native")]
 mod kills;
 mod landlock;
