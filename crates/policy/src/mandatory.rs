@@ -1,7 +1,8 @@
 //! Names that stay read-only because other programs would execute their content: start-up files
 //! and editor settings. `git` lists those of repositories.
 //!
-//! The list is that of srt 0.0.83. srt searches the directory that it runs in, three levels deep,
+//! The list is that of srt 0.0.83, and the second place of a user's git configuration
+//! (`.config/git`). srt searches the directory that it runs in, three levels deep,
 //! and skips files that git ignores. This crate searches every path of `allowWrite` completely,
 //! except a session's own directory. Neither searches `node_modules`.
 
@@ -21,8 +22,8 @@ pub(crate) const FILES: [&str; 9] = [
 ];
 
 /// Protected directories, at any depth of a writable directory.
-pub(crate) const DIRECTORIES: [&str; 4] =
-    [".vscode", ".idea", ".claude/commands", ".claude/agents"];
+pub(crate) const DIRECTORIES: [&str; 5] =
+    [".vscode", ".idea", ".claude/commands", ".claude/agents", ".config/git"];
 
 /// Name of directories that are not searched.
 pub(crate) const UNSEARCHED: &str = "node_modules";

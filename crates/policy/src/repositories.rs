@@ -155,7 +155,12 @@ impl RepositorySearch<'_> {
             let found = if is_open { &mut found.open_pointers } else { &mut found.names };
             found.push(git.to_owned());
         }
-        let Ok(target) = self.tree.canonicalize(git) else { return };
+        let Ok(target) = self.tree.canonicalize(git) else {
+            if let Ok(target) = self.tree.read_link(git) {
+                self.add_missing(&work_tree.join(target));
+            }
+            return;
+        };
         let target = match self.tree.kind(&target) {
             Ok(Some(NodeKind::File)) => self.read_pointer(&target, "gitdir:"),
             // A directory in the place of a work tree's own is protected before it is complete.
@@ -193,13 +198,25 @@ impl RepositorySearch<'_> {
     /// Returns whether a directory that a pointer leads to has these entries, without which git
     /// takes it for no repository. Otherwise records the absent ones.
     fn has(&mut self, dir: &Path, names: &[&str]) -> bool {
-        let Ok(dir) = self.tree.canonicalize(dir) else { return false };
+        let Ok(dir) = self.tree.canonicalize(dir) else {
+            self.add_missing(dir);
+            return false;
+        };
         let paths = names.iter().map(|name| dir.join(name));
         let missing: Vec<_> =
             paths.filter(|path| matches!(self.tree.kind(path), Ok(None))).collect();
         let has_all = missing.is_empty();
         self.found.missing.extend(missing);
         has_all
+    }
+
+    /// Records the absent target of a pointer. A command could create it.
+    fn add_missing(&mut self, target: &Path) {
+        let mut above = target.ancestors().skip(1);
+        let found = above.find_map(|above| Some((above, self.tree.canonicalize(above).ok()?)));
+        let missing = found
+            .and_then(|(above, canonical)| Some(canonical.join(target.strip_prefix(above).ok()?)));
+        self.found.missing.extend(missing);
     }
 
     /// Adds a git directory, the one that it shares hooks and settings with, and those of its

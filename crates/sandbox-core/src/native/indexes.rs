@@ -172,11 +172,17 @@ fn id_bytes(git_dir: &Path) -> usize {
 }
 
 /// Returns the content of a regular file, or `None` if it cannot be read or is too large.
-pub(super) fn read(dir: &OwnedFd, name: &OsStr, max_bytes: u64) -> Option<Vec<u8>> {
+fn read(dir: &OwnedFd, name: &OsStr, max_bytes: u64) -> Option<Vec<u8>> {
+    let content = read_start(dir, name, max_bytes.checked_add(1)?)?;
+    (content.len() as u64 <= max_bytes).then_some(content)
+}
+
+/// Returns the beginning of a regular file, or `None` if it cannot be read.
+pub(super) fn read_start(dir: &OwnedFd, name: &OsStr, max_bytes: u64) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty()).ok()?);
-    let metadata = file.metadata().ok().filter(|it| it.is_file() && it.len() <= max_bytes)?;
-    let mut content = Vec::with_capacity(usize::try_from(metadata.len()).ok()?);
+    let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let mut content = Vec::with_capacity(usize::try_from(metadata.len().min(max_bytes)).ok()?);
     file.take(max_bytes).read_to_end(&mut content).ok()?;
     Some(content)
 }

@@ -4,13 +4,14 @@
 //! takes any name in the git directory for its target: `ref: commondir` lets the user's git create
 //! that file. So the host reads the refs that a command has changed.
 
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::FileType;
 
-use super::indexes::{Flawed, read};
+use super::indexes::{Flawed, read_start};
 use super::quarantine::{changed, open_directory, stat};
 use super::zones::{entries, open_readable};
 
@@ -21,7 +22,9 @@ const SYMBOLIC: &[u8] = b"ref:";
 /// Largest file that can be a symbolic ref.
 const MAX_REF_BYTES: u64 = 8 << 10;
 /// Maximum number of files that are inspected in one repository. Git packs refs long before.
-const MAX_FILES: usize = 50_000;
+const MAX_FILES: usize = 1_000_000;
+/// Name of the file without which git takes a directory for no repository.
+const HEAD: &str = "HEAD";
 
 /// Adds the symbolic refs of a git directory that were written since `since`, and that lead out of
 /// `refs`. Takes about a microsecond for each loose ref.
@@ -36,22 +39,35 @@ pub(super) fn flawed_in(git_dir: &Path, since: SystemTime, found: &mut Vec<Flawe
             }
             // Those beside `refs` have names like `HEAD`.
             let is_ref = !is_top || !name.as_bytes().iter().any(u8::is_ascii_lowercase);
-            if kind != FileType::RegularFile || !is_ref || left == 0 {
+            if kind != FileType::RegularFile || !is_ref {
                 continue;
             }
             left -= 1;
+            if left == 0 {
+                let reason = format!("has more than {MAX_FILES} files beside, so refs are unread");
+                return found.extend(at(git_dir, HEAD.into(), reason));
+            }
             if !stat(&dir, &name).is_ok_and(|stat| changed(&stat) >= since) {
                 continue;
             }
-            let content = read(&dir, &name, MAX_REF_BYTES).unwrap_or_default();
-            if let Some(target) = foreign_target(&content)
-                && let Ok(dir) = open_directory(&path)
-            {
-                let reason = format!("leads to {target:?}, which is no ref");
-                found.push(Flawed { dir, parent: path.clone(), name, reason });
-            }
+            let content = read_start(&dir, &name, MAX_REF_BYTES + 1).unwrap_or_default();
+            // Git ignores white space at the end, however much it is.
+            let is_too_long = content.len() as u64 > MAX_REF_BYTES;
+            let reason = match foreign_target(&content) {
+                _ if is_too_long && content.starts_with(SYMBOLIC) => {
+                    "is too long for a symbolic ref".to_owned()
+                }
+                Some(target) => format!("leads to {target:?}, which is no ref"),
+                None => continue,
+            };
+            found.extend(at(&path, name, reason));
         }
     }
+}
+
+fn at(path: &Path, name: OsString, reason: String) -> Option<Flawed> {
+    let dir = open_directory(path).ok()?;
+    Some(Flawed { dir, parent: path.to_owned(), name, reason })
 }
 
 /// Returns the target of a symbolic ref that lies outside `refs`.

@@ -29,6 +29,8 @@ cd ../husky && mkdir -p .husky/_ && git config core.hooksPath .husky/_
 printf '#!/bin/sh\nsh .husky/pre-commit\n' > .husky/_/pre-commit && chmod +x .husky/_/pre-commit
 echo : > .husky/pre-commit
 cd ../moved && mkdir store && mv .git store/git && ln -s store/git .git
+mkdir ../stale ../dangling && echo 'gitdir: ../gone/modules/sm' > ../stale/.git
+ln -s ../moved-away/git ../dangling/.git
 cd ../.. && mv user template && cp -a template user && git -C user/checkout worktree repair wt
 rm -rf template && mv user template
 "#;
@@ -257,6 +259,16 @@ pub(super) const EFFECTIVE: &[(&str, &str, &str)] = &[
          cp .git/packed-refs .git/$o/; config > .git/$o/config; mkdir -p .git/refs/heads; \
          echo 'ref: commondir' > .git/refs/heads/main",
     ),
+    (
+        "long symbolic ref",
+        "checkout",
+        "cd checkout; o=$(git rev-parse origin/main); git pack-refs --all; mkdir -p .git/$o; \
+         cp -r .git/objects .git/refs .git/$o/; sed -i /heads.main/d .git/packed-refs; \
+         cp .git/packed-refs .git/$o/; config > .git/$o/config; mkdir -p .git/refs/heads; \
+         printf 'ref: commondir%9000s\\n' '' > .git/refs/heads/main",
+    ),
+    ("absent target of a pointer", "stale", "evil e; mkdir -p gone/modules; mv e gone/modules/sm"),
+    ("absent target of a link", "dangling", "evil e; mkdir moved-away; mv e moved-away/git"),
     ("hook of a push", "husky", "cd husky; mkdir -p .git/.husky/_; hook .git/.husky/_/pre-receive"),
     (
         "unfinished rebase",
@@ -272,6 +284,8 @@ pub(super) const REFUSED: &[&str] = &[
     "echo /x > checkout/.git/objects/info/alternates",
     "echo /x > checkout/.git/objects/info/http-alternates",
     "echo /x > checkout/.git/worktrees/wt/gitdir",
+    "mkdir -p .config/git",
+    "mkdir -p .config && mkdir g && echo x > g/config && mv g .config/git",
     "mkdir checkout/.git/sequencer",
     "mkdir checkout/.git/rebase-apply",
     "cd checkout; exec 9<.; mkdir //proc/self/fd/9/.claude",
