@@ -12,6 +12,11 @@ use super::support;
 use super::tree::{HostTree, compile};
 use crate::sandbox::Tier;
 
+/// The directory of devices, of which each session has its own.
+const DEV: &str = "/dev";
+/// Entries of it beside the stateless devices.
+const OWN_DEVICES: [&str; 7] =
+    ["/dev/fd", "/dev/ptmx", "/dev/pts", "/dev/shm", "/dev/stderr", "/dev/stdin", "/dev/stdout"];
 /// Trees of the kernel that the Landlock tier closes.
 pub(super) const CLOSED: [&str; 2] = ["/proc", "/dev"];
 
@@ -98,6 +103,9 @@ fn explain(
     access: Access,
 ) -> Verdict {
     if has_namespaces {
+        if let Some(verdict) = explain_device(plan, path, access) {
+            return verdict;
+        }
         return policy.explain_mounted(plan, &HostTree, path, access);
     }
     let path = resolved(path);
@@ -106,6 +114,23 @@ fn explain(
         return Verdict::denied(rule, Some(Remedy::UseNamespaces));
     }
     policy.explain_mounted(plan, &HostTree, &path, access)
+}
+
+/// Decides about a path in the `/dev` of a session, unless the policy opens it. The host's own has
+/// other devices.
+fn explain_device(plan: &MountPlan, path: &Path, access: Access) -> Option<Verdict> {
+    let dev = Path::new(DEV);
+    let mut opened = plan.ops.iter().filter_map(MountOp::path).filter(|at| at.starts_with(dev));
+    if !path.starts_with(dev) || opened.any(|at| path.starts_with(at)) {
+        return None;
+    }
+    let is_device = plan::DEVICES.iter().any(|device| path == Path::new(device))
+        || OWN_DEVICES.iter().any(|own| path.starts_with(own));
+    let rule = Rule::Private { path: dev.to_owned() };
+    Some(match is_device || (path == dev && access == Access::Read) {
+        true => Verdict::allowed(rule),
+        false => Verdict::denied(rule, None),
+    })
 }
 
 /// Follows the symlinks of a path as far as it exists. Landlock decides about the destination: a

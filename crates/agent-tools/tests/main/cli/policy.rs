@@ -135,6 +135,19 @@ fn relative_paths_of_settings_begin_in_the_working_directory_everywhere() {
 }
 
 #[test]
+fn explain_agrees_with_a_session_about_its_devices() {
+    let cli = Cli::new();
+    for device in ["/dev/null", "/dev/shm/f", "/dev/q", "/dev/mem"] {
+        let explained = cli.run(&["--json", "policy", "explain", device]).ok().json();
+        let command = format!("echo x > {device}");
+        let is_writable = cli.run(&["bash", &command]).code == 0;
+        assert_eq!(explained["verdicts"][1]["allowed"], is_writable, "{explained}");
+    }
+    let refused = cli.run(&["bash", "touch /dev/q"]);
+    assert!(!refused.stderr.contains("--allow-write"), "{}", refused.stderr);
+}
+
+#[test]
 fn explain_follows_symlinks_and_the_configuration_of_a_repository() {
     let cli = Cli::new();
     let user = cli.dir().canonicalize().unwrap().join("user");
