@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use artifact_sync::{CloseMode, SyncError, Takeover};
+use artifact_sync::{CloseMode, Mirror, SyncError, Takeover};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
@@ -21,19 +21,14 @@ const LARGE: usize = 100_000;
 async fn half_restored() -> (Machine, Machine) {
     let store = FailingStore::new();
     let first = Machine::new(Arc::clone(&store) as _);
-    let mirror = first.open_with(|mirror| mirror.home("first", Takeover::Refuse)).await;
+    let mirror = open(&first, "first").await;
     first.write("small", "1");
     first.write("removed", "2");
     for number in 0..3 {
         first.write(&format!("large{number}"), &"3".repeat(LARGE + number));
     }
-    assert!(mirror.flush().await.unwrap().is_complete());
-    assert!(mirror.release_if_idle().await.unwrap());
-    drop(mirror);
+    give(mirror).await;
     let second = Machine::new(Arc::clone(&store) as _);
-    // Entries come before contents.
-    let entries = store.count(Calls::Gets);
-    store.fail(Calls::Gets, entries.max(1) + 1, usize::MAX);
     for first_failure in 1.. {
         store.fail(Calls::Gets, first_failure, usize::MAX);
         let opened = second.try_open_with(|mirror| mirror.home("second", Takeover::Refuse)).await;
@@ -46,6 +41,16 @@ async fn half_restored() -> (Machine, Machine) {
     (first, second)
 }
 
+async fn open(machine: &Machine, home: &str) -> Mirror {
+    machine.open_with(|mirror| mirror.home(home, Takeover::Refuse)).await
+}
+
+/// Stores everything and lets other homes have the session.
+async fn give(mirror: Mirror) {
+    assert!(mirror.flush().await.unwrap().is_complete());
+    assert!(mirror.release_if_idle().await.unwrap());
+}
+
 fn restoring(machine: &Machine) -> PathBuf {
     machine.dir().with_file_name("session~restoring")
 }
@@ -53,10 +58,10 @@ fn restoring(machine: &Machine) -> PathBuf {
 #[tokio::test]
 async fn a_session_that_is_deleted_after_half_a_restore_begins_anew() {
     let (first, second) = half_restored().await;
-    let mirror = first.open_with(|mirror| mirror.home("first", Takeover::Refuse)).await;
+    let mirror = open(&first, "first").await;
     mirror.erase().await.unwrap();
     drop(mirror);
-    let mirror = second.open_with(|mirror| mirror.home("second", Takeover::Refuse)).await;
+    let mirror = open(&second, "second").await;
     assert_eq!(second.files(), expected(&[]));
     assert!(mirror.sync().await.unwrap().changed.is_empty());
     second.write("new", "4");
@@ -75,7 +80,7 @@ async fn half_a_restore_continues_only_with_its_store() {
     assert!(matches!(refused, SyncError::StoreReplaced { .. }), "{refused:?}");
     assert!(!second.dir().exists());
     second.store = store;
-    let mirror = second.open_with(|mirror| mirror.home("second", Takeover::Refuse)).await;
+    let mirror = open(&second, "second").await;
     assert_eq!(second.files(), first.files());
     drop(mirror);
 }
@@ -102,14 +107,13 @@ async fn half_a_restore_keeps_nothing_that_left_the_session_meanwhile() {
     fs::create_dir_all(left.join("empty/below")).unwrap();
     write_file(&left, "node_modules/x", "5");
     write_file(&left, ".agent-tools-staged-0123456789abcdef0123456789abcdef", "6");
-    let mirror = first.open_with(|mirror| mirror.home("first", Takeover::Refuse)).await;
+    let mirror = open(&first, "first").await;
     first.remove("removed");
     first.write("small", "changed");
     fs::create_dir(first.dir().join("link")).unwrap();
     first.write("link/f", "7");
-    assert!(mirror.flush().await.unwrap().is_complete());
-    assert!(mirror.release_if_idle().await.unwrap());
-    let mirror = second.open_with(|mirror| mirror.home("second", Takeover::Refuse)).await;
+    give(mirror).await;
+    let mirror = open(&second, "second").await;
     let opened = mirror.opened();
     assert!(opened.conflicts.is_empty() && opened.failed.is_empty(), "{opened:?}");
     assert_eq!(second.files(), first.files());
@@ -127,13 +131,6 @@ async fn what_half_an_application_put_in_place_follows_the_log() {
     let store = FailingStore::new();
     let first = Machine::new(Arc::clone(&store) as _);
     let second = Machine::new(Arc::clone(&store) as _);
-    let open = async |machine: &Machine, home: &str| {
-        machine.open_with(|mirror| mirror.home(home, Takeover::Refuse)).await
-    };
-    let give = async |mirror: artifact_sync::Mirror| {
-        assert!(mirror.flush().await.unwrap().is_complete());
-        assert!(mirror.release_if_idle().await.unwrap());
-    };
     let mirror = open(&first, "first").await;
     first.write("kept", "1");
     first.write("away", "2");
@@ -215,13 +212,6 @@ fn has_begun_to_apply(machine: &Machine) -> bool {
 async fn what_a_program_has_changed_stays_although_the_log_had_the_same() {
     let first = Machine::in_memory();
     let second = Machine::new(Arc::clone(&first.store));
-    let open = async |machine: &Machine, home: &str| {
-        machine.open_with(|mirror| mirror.home(home, Takeover::Refuse)).await
-    };
-    let give = async |mirror: artifact_sync::Mirror| {
-        assert!(mirror.flush().await.unwrap().is_complete());
-        assert!(mirror.release_if_idle().await.unwrap());
-    };
     let mirror = open(&first, "first").await;
     first.write("removed", "1");
     first.write("kept/x", "2");
@@ -267,7 +257,7 @@ async fn what_a_program_has_changed_stays_although_the_log_had_the_same() {
 async fn half_a_restore_does_not_continue_with_a_longer_log_of_another_store() {
     let (_first, mut second) = half_restored().await;
     let other = Machine::in_memory();
-    let mirror = other.open_with(|mirror| mirror.home("other", Takeover::Refuse)).await;
+    let mirror = open(&other, "other").await;
     for number in 0..9 {
         other.write(&format!("n{number}"), "1");
         assert!(mirror.flush().await.unwrap().is_complete());
@@ -285,22 +275,18 @@ async fn a_working_copy_that_has_a_lost_content_keeps_it() {
         let store = FailingStore::new();
         let first = Machine::new(Arc::clone(&store) as _);
         let second = Machine::new(Arc::clone(&store) as _);
-        let open = async |machine: &Machine, home: &str| {
-            machine.open_with(|mirror| mirror.home(home, Takeover::Refuse)).await
-        };
         let mirror = open(&first, "first").await;
         first.write("f", &"1".repeat(LARGE));
-        assert!(mirror.flush().await.unwrap().is_complete());
-        assert!(mirror.release_if_idle().await.unwrap());
+        give(mirror).await;
         if half {
             write_file(&restoring(&second), "f", "1".repeat(LARGE));
         } else {
             assert!(open(&second, "second").await.release_if_idle().await.unwrap());
         }
+        let mirror = open(&first, "first").await;
         let mode = fs::Permissions::from_mode(0o600);
         fs::set_permissions(first.dir().join("f"), mode.clone()).unwrap();
-        assert!(mirror.flush().await.unwrap().is_complete());
-        assert!(mirror.release_if_idle().await.unwrap());
+        give(mirror).await;
         for lost in first.blobs().await {
             store.delete(&Key::parse(lost).unwrap()).await.unwrap();
         }
