@@ -191,7 +191,13 @@ impl Shared {
 
     /// Deletes the directory and the local state.
     pub(super) async fn delete_local(self: &Arc<Self>) -> Result<(), SyncError> {
-        self.ledger().set_stage(Stage::Closing);
+        {
+            let mut ledger = self.ledger();
+            // A session that is deleted everywhere is never opened again.
+            if ledger.stage() != Stage::Erasing {
+                ledger.set_stage(Stage::Closing);
+            }
+        }
         let path = self.dir.path().to_owned();
         delete_directory(&path).await?;
         self.ledger().delete();
@@ -199,19 +205,25 @@ impl Shared {
     }
 }
 
-/// Finishes the deletion that a crash has interrupted.
+/// Finishes the deletion that a crash has interrupted. A directory that still has its name is
+/// opened again: programs may have used it since.
 pub(super) async fn finish_closing(dir: &Path, ledger: &mut Ledger) -> Result<(), SyncError> {
-    let closing = closing(dir);
-    if closing.exists() || is_recreated(dir, ledger) {
-        // The directory was renamed before. One of its name was created since.
-        blocking(move || match closing.exists() {
-            true => SessionDir::open(&closing)?.remove_all(),
-            false => Ok(()),
-        })
-        .await?;
-    } else {
+    if ledger.stage() == Stage::Erasing {
         delete_directory(dir).await?;
+        ledger.clear();
+        return Ok(());
     }
+    let closing = closing(dir);
+    let is_renamed = closing.exists();
+    if !is_renamed && dir.exists() && !is_recreated(dir, ledger) {
+        ledger.set_stage(Stage::Open);
+        return Ok(());
+    }
+    blocking(move || match is_renamed {
+        true => SessionDir::open(&closing)?.remove_all(),
+        false => Ok(()),
+    })
+    .await?;
     ledger.clear();
     Ok(())
 }

@@ -158,7 +158,9 @@ impl Parts {
             Err(error)
                 if error.kind() == SyncErrorKind::Store
                     && error.is_retryable()
-                    && ledger.stage() == Stage::Open =>
+                    && ledger.stage() == Stage::Open
+                    // Later, changes of a program would look like those of the application.
+                    && !ledger.was_interrupted() =>
             {
                 (self.without_store(&base, ledger.position())?, Some(error))
             }

@@ -233,9 +233,12 @@ impl Shared {
         let number = appender.writer.stage_retaining(lines, retained);
         // After a crash, the next process finds out whether the log has this entry. An entry that
         // the working copy does not follow yet is applied like one of another machine.
-        let is_followed = sent.follow_ups.is_empty() && sent.snapshot.is_none();
-        if let Some(staged) = is_followed.then(|| appender.writer.staged()).flatten() {
-            self.ledger().record_sent(staged, sent.signatures.clone());
+        match appender.writer.staged().filter(|_| sent.snapshot.is_none()) {
+            Some(staged) if sent.follow_ups.is_empty() => {
+                self.ledger().record_sent(staged, sent.signatures.clone());
+            }
+            Some(staged) => self.ledger().set_applying(staged.position),
+            None => {}
         }
         appender.sent = Some(sent);
         number

@@ -4,6 +4,7 @@
 //! contents, but no file.
 
 mod appends;
+mod applying;
 mod baseline;
 mod claims;
 mod reboot;
@@ -16,6 +17,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::log::{Line, LogState, Node, Position, Token};
 use crate::scan::RecordedSignature;
@@ -30,6 +32,8 @@ pub(crate) use reboot::Objects;
 use uploads::Upload;
 
 const FILE: &str = "journal";
+/// Time after which a journal that could not be replaced is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 /// Smallest number of records that is worth compacting.
 const MIN_HISTORY: usize = 1_000;
 
@@ -74,6 +78,9 @@ pub(crate) struct Ledger {
     sent: Option<SentEntry>,
     claims: HashMap<String, Claim>,
     last_batch: Batch,
+    /// Time at which the journal could not be replaced. Until it is, it stays as it was: a later
+    /// record would not fit what it has.
+    outdated: Option<Instant>,
     /// `None` after the ledger was released.
     lock: Option<StateLock>,
 }
@@ -139,6 +146,7 @@ impl Ledger {
             sent: None,
             claims: HashMap::new(),
             last_batch: 0,
+            outdated: None,
             lock: Some(lock),
         };
         let mut is_first = true;
@@ -283,21 +291,6 @@ impl Ledger {
         }
     }
 
-    /// Returns the latest position that the directory follows, or that it began to follow.
-    pub(crate) fn aim(&self) -> Position {
-        if self.applying.number > self.position.number { self.applying } else { self.position }
-    }
-
-    /// Records the position to which the log is being applied to the directory.
-    pub(crate) fn set_applying(&mut self, position: Position) {
-        self.append(JournalEntry::Applying { position });
-    }
-
-    /// Returns whether the last application of the log did not end.
-    pub(crate) fn was_interrupted(&self) -> bool {
-        self.applying.number > 0
-    }
-
     pub(crate) fn set_listed(&mut self, at: i64) {
         self.append(JournalEntry::Listed { at });
     }
@@ -374,7 +367,7 @@ impl Ledger {
     }
 
     fn stage_record(&mut self, record: JournalEntry) {
-        if self.lock.is_some() {
+        if self.lock.is_some() && self.outdated.is_none() {
             self.journal.stage(&record);
         }
         self.apply(record);
@@ -383,6 +376,11 @@ impl Ledger {
     fn save(&mut self) {
         if self.lock.is_none() {
             return;
+        }
+        match self.outdated {
+            Some(tried) if tried.elapsed() < RETRY => return,
+            Some(_) => return self.compact(),
+            None => {}
         }
         if let Err(error) = self.journal.save() {
             // The next append retries. A crash before that costs comparisons with the log.
@@ -564,6 +562,35 @@ mod tests {
         drop((first, second));
         let ledger = open(dir.path());
         assert_eq!(ledger.log().nodes.keys().collect::<Vec<_>>(), ["of the second"]);
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_replaced_stays_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = open(dir.path());
+        store(&mut ledger, 1, "a");
+        // Nothing can be written to a directory.
+        let beside = dir.path().join(FILE).with_extension("new");
+        std::fs::create_dir(&beside).unwrap();
+        let position = Position { number: 7, ..Position::default() };
+        ledger.replace_log(LogState::default(), position, Vec::new(), BTreeMap::new());
+        store(&mut ledger, 8, "b");
+        assert_eq!(ledger.position().number, 8);
+        {
+            let path = dir.path().join(FILE);
+            let copy = tempfile::tempdir().unwrap();
+            std::fs::copy(path, copy.path().join(FILE)).unwrap();
+            let earlier = open(copy.path());
+            assert_eq!(earlier.position().number, 1);
+            assert_eq!(earlier.log().nodes.keys().collect::<Vec<_>>(), ["a"]);
+        }
+        std::fs::remove_dir(beside).unwrap();
+        std::thread::sleep(RETRY);
+        store(&mut ledger, 9, "c");
+        drop(ledger);
+        let ledger = open(dir.path());
+        assert_eq!(ledger.position().number, 9);
+        assert_eq!(ledger.log().nodes.keys().collect::<Vec<_>>(), ["b", "c"]);
     }
 
     #[test]

@@ -18,13 +18,7 @@ impl Shared {
         mut incoming: Incoming,
         former: Option<&FormerCopy>,
     ) -> Result<RestoreReport, SyncError> {
-        {
-            let mut ledger = self.ledger();
-            incoming.resumes = ledger.was_interrupted();
-            if incoming.position != ledger.position() {
-                ledger.set_applying(incoming.position);
-            }
-        }
+        self.begin_applying(&mut incoming);
         let shared = Arc::clone(self);
         let mut changes = blocking(move || shared.walk()).await;
         let mut base = Base::of(&self.ledger());
@@ -41,6 +35,15 @@ impl Shared {
         self.ledger().replace_log(incoming.state, incoming.position, signatures, unfollowed);
         self.fetcher.forget();
         Ok(report)
+    }
+
+    /// Records that the log is being applied, and finds out whether the last time was interrupted.
+    pub(super) fn begin_applying(&self, incoming: &mut Incoming) {
+        let mut ledger = self.ledger();
+        incoming.resumes = ledger.was_interrupted();
+        if incoming.position != ledger.position() {
+            ledger.set_applying(incoming.position);
+        }
     }
 
     /// Applies the log again to paths that did not follow it.

@@ -59,6 +59,7 @@ impl Shared {
         if suspects.paths().next().is_none() && !has_incoming {
             return Ok(RestoreReport::default());
         }
+        self.begin_applying(&mut incoming);
         self.distinguish(&suspects, &mut incoming, &mut base, &mut changes).await?;
         let application = Application {
             dir: &self.dir,

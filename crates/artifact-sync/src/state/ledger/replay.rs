@@ -1,6 +1,7 @@
 //! Effects of journal entries on the ledger, and the compact journal with the same effects.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::log::{Content, Line};
 use crate::state::entry::{FORMAT, JournalEntry};
@@ -33,10 +34,10 @@ impl Ledger {
                         }
                     }
                     self.apply_lines(number, lines);
-                    self.position = position;
+                    self.set_position(position);
                 }
             }
-            JournalEntry::Position { position } => self.position = position,
+            JournalEntry::Position { position } => self.set_position(position),
             JournalEntry::Local { path, signature } => {
                 self.failures.remove(&path);
                 self.local.insert(path, signature);
@@ -191,8 +192,10 @@ impl Ledger {
         let records = records.chain(unfollowed).chain(seen).chain(unknown).chain(failed);
         let marked = self.is_marked.then_some(JournalEntry::Marked);
         let records = records.chain(uploads).chain(marked).chain(boot).chain(last).chain(sent);
-        // The old journal remains valid, so a full disk does not matter.
-        if let Err(error) = self.journal.rewrite(records) {
+        // The old journal remains valid: the next opening applies what it lacks again.
+        let rewritten = self.journal.rewrite(records);
+        self.outdated = rewritten.is_err().then(Instant::now);
+        if let Err(error) = rewritten {
             let path = self.journal.path.display();
             tracing::warn!(%path, %error, "the journal cannot be compacted");
         }
