@@ -14,6 +14,8 @@ use crate::tree::{NodeKind, Tree, is_absent};
 const MAX_DIRECTORIES: usize = 20_000;
 /// Trees of the kernel, which are endless and contain no repositories.
 const KERNEL_TREES: [&str; 3] = ["/dev", "/proc", "/sys"];
+/// Maximum length of a name (`NAME_MAX`).
+const MAX_NAME_BYTES: usize = 255;
 /// Maximum length of a pointer to a repository: a label and one path.
 const MAX_POINTER_BYTES: usize = 4096 + 64;
 /// Returns whether a path lies in a tree of the kernel.
@@ -214,8 +216,14 @@ impl RepositorySearch<'_> {
     fn add_missing(&mut self, target: &Path) {
         let mut above = target.ancestors().skip(1);
         let found = above.find_map(|above| Some((above, self.tree.canonicalize(above).ok()?)));
-        let missing = found
-            .and_then(|(above, canonical)| Some(canonical.join(target.strip_prefix(above).ok()?)));
+        let missing = found.and_then(|(above, canonical)| {
+            let rest = target.strip_prefix(above).ok()?;
+            let first = canonical.join(rest.iter().next()?);
+            // A cycle of symlinks is there, and a name may be too long to exist.
+            let can_exist = rest.iter().all(|name| name.len() <= MAX_NAME_BYTES)
+                && matches!(self.tree.kind(&first), Ok(None));
+            can_exist.then(|| canonical.join(rest))
+        });
         self.found.missing.extend(missing);
     }
 

@@ -58,7 +58,9 @@ impl Mirror {
 
 impl Shared {
     pub(super) fn has_background_work(&self) -> bool {
-        self.has_lagging_objects(|_| true) || !lock(&self.external).is_empty()
+        self.has_lagging_objects(|_| true)
+            || !lock(&self.external).is_empty()
+            || !lock(&self.lagging).is_empty()
     }
 
     /// Returns whether the session must not be released yet: its log has everything, but not all

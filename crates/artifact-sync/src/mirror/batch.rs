@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use futures::StreamExt;
 use sandbox_core::RelativePath;
+use sandbox_core::internal::lock;
 
 use crate::error::{SyncError, with_causes};
 use crate::log::{Content, FileVersion, MAX_INLINE_BYTES_PER_ENTRY, Node};
@@ -13,8 +14,8 @@ use crate::mirror::shared::{ChangeKind, Shared};
 use crate::paths::relative;
 use crate::report::{Direction, Outcome, ProgressCounter};
 use crate::scan::{Changes, Entry, SkipReason};
-use crate::state::{Batch, Failure};
-use crate::transfer::{ContentError, StoredContent};
+use crate::state::{Batch, Failure, KnownObject};
+use crate::transfer::{ContentError, Projected, StoredContent};
 
 /// Concurrent uploads.
 const UPLOADS_AT_ONCE: usize = 16;
@@ -296,11 +297,15 @@ impl Shared {
                 let seen = self.ledger().seen(&path).cloned();
                 let expected = seen.as_ref().map(|seen| &seen.version);
                 // Whatever fails here is done again after the entry is acknowledged.
-                if let Ok(crate::transfer::Projected::Put(version)) =
-                    projection.put(&relative, &file, expected).await
-                {
-                    let token = file.token;
-                    self.ledger().set_seen(&path, crate::state::KnownObject { token, version });
+                match projection.put(&relative, &file, expected).await {
+                    Ok(Projected::Put(version)) => {
+                        let token = file.token;
+                        self.ledger().set_seen(&path, KnownObject { token, version });
+                    }
+                    Err(ContentError::Retryable(_)) => {
+                        lock(&self.lagging).insert(path.clone());
+                    }
+                    Ok(_) | Err(_) => {}
                 }
             })
             .await;

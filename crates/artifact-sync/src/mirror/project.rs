@@ -34,8 +34,8 @@ enum Difference {
 /// Relation of an object to the log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Relation {
-    /// It is the object of the current version.
-    Current,
+    /// It is the object of the version with this token, which was the current one.
+    Current(Token),
     /// The log explains it, so it may be replaced or deleted.
     Explained,
     /// Another program wrote it.
@@ -73,8 +73,9 @@ impl Shared {
     /// Brings all objects that lag behind up to date.
     pub(super) async fn project_all(self: &Arc<Self>) {
         let _projecting = self.projecting.lock().await;
-        let paths: Vec<String> = self.ledger().unprojected().iter().cloned().collect();
-        self.project(paths).await;
+        let mut paths: BTreeSet<String> = self.ledger().unprojected().clone();
+        paths.extend(lock(&self.lagging).iter().cloned());
+        self.project(paths.into_iter().collect()).await;
     }
 
     fn note_failure(&self, path: &str, error: ContentError) {
@@ -113,8 +114,11 @@ impl Shared {
         let retryable = |error: &Error| ContentError::Retryable(with_causes(error));
         let Ok(relative) = RelativePath::parse(path) else { return Ok(()) };
         let _object = self.objects.lock(path).await;
+        // A request without an answer may have changed the object.
+        let mut is_doubtful = lock(&self.lagging).contains(path);
         for _ in 0..ATTEMPTS {
             let conflict = match self.difference(path) {
+                Difference::None if is_doubtful => true,
                 Difference::None => return Ok(()),
                 Difference::Unknown => true,
                 Difference::Outdated(file, expected) => {
@@ -144,6 +148,7 @@ impl Shared {
                 if !self.resolve(path, observed).await? {
                     return Ok(());
                 }
+                is_doubtful = false;
             }
         }
         Err(ContentError::Retryable("another writer keeps changing the object".to_owned()))
@@ -173,18 +178,14 @@ impl Shared {
         relation: &Relation,
     ) -> bool {
         let version = Version::from(&observed.meta);
-        let mut ledger = self.ledger();
-        let current = ledger.log().file(path).map(|file| file.token);
-        match (relation, current) {
-            (Relation::External, _) => return false,
-            (Relation::Current, Some(token)) => {
-                ledger.set_seen(path, KnownObject { token, version });
-            }
+        let token = match relation {
+            Relation::External => return false,
+            // The log may have a later version since.
+            Relation::Current(token) => *token,
             // A token that no line has makes the object outdated or superfluous.
-            (Relation::Explained | Relation::Current, _) => {
-                ledger.set_seen(path, KnownObject { token: Token::random(), version });
-            }
-        }
+            Relation::Explained => Token::random(),
+        };
+        self.ledger().set_seen(path, KnownObject { token, version });
         true
     }
 
@@ -202,7 +203,7 @@ impl Shared {
         };
         if let Some(marker) = observed.marker {
             if current.as_ref().is_some_and(|file| file.token == marker.token) {
-                return Ok(Relation::Current);
+                return Ok(Relation::Current(marker.token));
             }
             if self.is_refilling.load(Ordering::Acquire) {
                 // The log that explained the object is lost, and this may be the only copy.
@@ -220,7 +221,7 @@ impl Shared {
         if let Some(file) = &current
             && file.adopted.as_ref().is_some_and(|adopted| adopted.is(&version))
         {
-            return Ok(Relation::Current);
+            return Ok(Relation::Current(file.token));
         }
         if is_adopted {
             return Ok(Relation::Explained);
@@ -241,8 +242,8 @@ impl Shared {
     ) -> Result<Relation, SyncError> {
         let Ok(relative) = RelativePath::parse(path) else { return Ok(Relation::External) };
         let hash = self.fetcher.hash_object(&observed.meta.location).await?;
-        if current.is_some_and(|file| file.hash == hash) {
-            return Ok(Relation::Current);
+        if let Some(file) = current.filter(|file| file.hash == hash) {
+            return Ok(Relation::Current(file.token));
         }
         let removal = self.ledger().log().removed.get(path).copied();
         let is_newer =
