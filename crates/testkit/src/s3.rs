@@ -65,7 +65,9 @@ impl S3Server {
     pub fn leftover_uploads(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.root.path()).unwrap();
         let is_upload = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".upload"))
+            // The server removes the record of an upload before it reads the parts, and leaves them
+            // if the connection ends meanwhile.
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".upload-"))
         };
         entries.map(|entry| entry.unwrap().path()).filter(is_upload).collect()
     }
