@@ -129,25 +129,20 @@ impl Terminal {
         list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
     }
 
-    /// Waits until the job `agent-tools` is stopped.
-    fn wait_until_stopped(&self) {
+    /// Waits until the shell knows that its job is stopped. It would not continue it before.
+    fn wait_until_stopped(&mut self) {
         let begun = Instant::now();
-        let is_stopped = |pid: u32| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit(") ").next().is_some_and(|fields| fields.starts_with('T'))
-        };
-        while !self.find_agent_tools().is_some_and(is_stopped) {
+        loop {
+            self.enter("jobs");
+            if self.expect(PROMPT).contains("Stopped") {
+                return;
+            }
             assert!(begun.elapsed() < Duration::from_secs(30), "the job is stopped");
-            std::thread::yield_now();
         }
     }
 
     /// Returns the process id of the running `agent-tools`.
     fn agent_tools(&self) -> u32 {
-        self.find_agent_tools().unwrap()
-    }
-
-    fn find_agent_tools(&self) -> Option<u32> {
         // `setsid` forks only if it leads a process group.
         let is_running = |pid: &u32| {
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -155,7 +150,7 @@ impl Terminal {
         };
         let shells = Self::children(self.shell.id()).into_iter().chain([self.shell.id()]);
         let mut jobs = shells.flat_map(Self::children);
-        jobs.find(is_running)
+        jobs.find(is_running).unwrap()
     }
 }
 

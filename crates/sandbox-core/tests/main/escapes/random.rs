@@ -87,6 +87,9 @@ const MOVES: [&str; 59] = [
     "flock -n 0 true; read -t 1 -r line <&0",
 ];
 
+/// Content of a file on which a command runs.
+const INPUT: &str = "input";
+
 /// Number of sequences, unless the variable sets a time.
 const SEQUENCES: usize = 80;
 /// Variable with the duration of the attack in seconds.
@@ -145,11 +148,14 @@ async fn attack(target: &mut Target, seed: u64) {
     let children = if random.below(4) == 0 { fork() } else { Vec::new() };
     let (seen, has_ended) = match random.below(5) {
         0 => {
-            // The command may read this file, and write to no file.
-            let canary = target.root.join("outside/canary");
-            let canary = File::options().read(true).write(true).open(canary).unwrap();
-            let (_, has_ended) = run_on(target, canary.into(), &command).await.unwrap();
-            (String::new(), has_ended)
+            // The command may read this file, and write to no file. A later command may print what
+            // it copied.
+            let input = tempfile::NamedTempFile::new().unwrap();
+            fs::write(input.path(), INPUT).unwrap();
+            let file = File::options().read(true).write(true).open(input.path()).unwrap();
+            let ran = run_on(target, file.into(), &command).await.unwrap();
+            assert_eq!(fs::read_to_string(input.path()).unwrap(), INPUT, "{after}");
+            ran
         }
         1 => {
             let input = File::open(&target.root).unwrap();
