@@ -35,7 +35,7 @@ use crate::explain::Rule;
 use crate::git;
 use crate::on_disk::{Decision, Origin};
 use crate::order::{PathSets, order_mounts};
-use crate::plan::{MountError, MountOptions, MountPlan, Unenforced, UnenforcedReason};
+use crate::plan::{LaterFiles, MountError, MountOptions, MountPlan, Unenforced, UnenforcedReason};
 use crate::policy::Policy;
 use crate::protect::Protected;
 use crate::rules::PathRule;
@@ -60,6 +60,7 @@ impl Policy {
             visited: 0,
             searched: 0,
             unsearched: BTreeSet::new(),
+            later: options.later,
             protected_roots: Vec::new(),
             origins: Vec::new(),
         };
@@ -127,6 +128,7 @@ pub(crate) struct MountCompiler<'t> {
     pub(crate) searched: usize,
     /// Directories that cannot be listed.
     pub(crate) unsearched: BTreeSet<PathBuf>,
+    pub(crate) later: LaterFiles,
     /// Writable directories of the user, whose names are protected.
     pub(crate) protected_roots: Vec<PathBuf>,
     /// Rules that reach a path whose name does not show that.

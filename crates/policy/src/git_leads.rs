@@ -18,6 +18,10 @@ use crate::tree::{NodeKind, Tree};
 const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum number of nested files, as in git.
 const MAX_INCLUDES: usize = 10;
+/// Maximum number of paths that are looked up for one policy; they take about a second.
+const MAX_LOOKUPS: usize = 50_000;
+/// Maximum number of files that are found. Each of them can need a mount.
+const MAX_LEADS: usize = 4_000;
 /// Variables that name a list of paths, commits or names, which executes nothing.
 const DATA: [(&[u8], &[u8]); 5] = [
     (b"blame", b"ignorerevsfile"),
@@ -80,8 +84,12 @@ pub(crate) struct LeadSearch<'s> {
     read: BTreeSet<(PathBuf, PathBuf)>,
     /// Git directories that were followed.
     git_dirs: BTreeSet<PathBuf>,
+    /// Number of paths that may still be looked up.
+    left: usize,
     /// Paths that must not change, also if they do not exist.
     pub(crate) leads: BTreeSet<(PathBuf, Lead)>,
+    /// Directories of repositories whose configuration names more than is followed.
+    pub(crate) unfollowed: BTreeSet<PathBuf>,
 }
 
 impl<'s> LeadSearch<'s> {
@@ -91,7 +99,9 @@ impl<'s> LeadSearch<'s> {
             home,
             read: BTreeSet::new(),
             git_dirs: BTreeSet::new(),
+            left: MAX_LOOKUPS,
             leads: BTreeSet::new(),
+            unfollowed: BTreeSet::new(),
         }
     }
 
@@ -107,6 +117,13 @@ impl<'s> LeadSearch<'s> {
                 self.follow_file(&file, dir, 0);
             }
         }
+        if self.is_exhausted() {
+            self.unfollowed.insert(dir.to_owned());
+        }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.left == 0 || self.leads.len() > MAX_LEADS
     }
 
     fn follow_file(&mut self, file: &Path, dir: &Path, depth: usize) {
@@ -116,7 +133,13 @@ impl<'s> LeadSearch<'s> {
         // The file may be a symlink, which git follows.
         let Ok(canonical) = self.tree.canonicalize(file) else { return };
         let Ok(content) = self.tree.read_start(&canonical, MAX_CONFIG_BYTES) else { return };
+        if content.len() == MAX_CONFIG_BYTES {
+            self.left = 0;
+        }
         for Variable { section, name, value } in git_config::read(&content) {
+            if self.is_exhausted() {
+                return;
+            }
             match (&section[..], &name[..]) {
                 (b"include" | b"includeif", b"path") => {
                     let base = canonical.parent().unwrap_or(dir).to_owned();
@@ -177,6 +200,9 @@ impl<'s> LeadSearch<'s> {
             byte.is_ascii_whitespace() || is_quote(byte) || b";&|()<>$`=".contains(byte)
         });
         for word in words.chain([whole]).filter(|word| !word.is_empty() && can_name_file(word)) {
+            if self.is_exhausted() {
+                return;
+            }
             let Some(path) = self.path(dir, word) else { continue };
             let Ok(target) = self.tree.canonicalize(&path) else { continue };
             let is_file = matches!(self.tree.kind(&target), Ok(Some(NodeKind::File)));
@@ -198,8 +224,9 @@ impl<'s> LeadSearch<'s> {
         })
     }
 
-    /// Returns the path that a value names.
-    fn path(&self, dir: &Path, value: &[u8]) -> Option<PathBuf> {
+    /// Returns the path that a value names, and counts it.
+    fn path(&mut self, dir: &Path, value: &[u8]) -> Option<PathBuf> {
+        self.left = self.left.saturating_sub(1);
         if value.is_empty() || value.len() > 4096 || value.contains(&0) {
             return None;
         }

@@ -144,8 +144,11 @@ pub enum UnenforcedReason {
     Unreachable,
     /// A pattern covers the files that match it now. Later files are not hidden or opened at once.
     FutureFiles,
-    /// A writable directory contains too many directories to find every repository.
+    /// A writable directory contains too many directories to find every repository, or a repository
+    /// names too many files.
     TooLarge,
+    /// The same, and what was not searched is read-only.
+    Closed,
 }
 
 impl fmt::Display for UnenforcedReason {
@@ -160,7 +163,11 @@ impl fmt::Display for UnenforcedReason {
                 "is a symlink in a writable directory to a path that this user cannot reach"
             }
             Self::FutureFiles => "files that appear later are not covered at once",
-            Self::TooLarge => "has too many directories to find every repository in it",
+            Self::TooLarge => "has too many directories, or settings of git, to be searched",
+            Self::Closed => {
+                "has too many directories, or settings of git, to be searched; the rest of it is \
+                 read-only"
+            }
         })
     }
 }

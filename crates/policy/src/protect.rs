@@ -1,6 +1,7 @@
 //! Protection of the names that other programs execute, in the writable directories of the user.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::compile::MountCompiler;
@@ -11,7 +12,7 @@ use crate::git_leads::{Lead, LeadSearch};
 use crate::links::{Route, is_above_any};
 use crate::mandatory;
 use crate::on_disk::Decision;
-use crate::plan::{MountError, UnenforcedReason};
+use crate::plan::{LaterFiles, MountError, UnenforcedReason};
 use crate::policy::Policy;
 use crate::repositories::{Found, RepositorySearch, is_kernel_tree};
 use crate::tree::{NodeKind, inspectable_above};
@@ -82,6 +83,11 @@ impl MountCompiler<'_> {
             let free = own.into_iter().map(|dir| Zone { dir, kind: ZoneKind::Free });
             protected.zones.extend(free);
         }
+        // The files that were not found could be in any of the directories.
+        let roots: BTreeSet<PathBuf> = self.protected_roots.iter().cloned().collect();
+        for dir in &leads.unfollowed {
+            self.close_unknown(&dir.display(), &roots, protected);
+        }
         for (path, lead) in &leads.leads {
             // The session has its own trees of the kernel.
             let is_writable = |path: &Path| {
@@ -108,7 +114,7 @@ impl MountCompiler<'_> {
     ) -> Result<Found, MountError> {
         let (tree, visited) = (self.tree, &mut self.searched);
         let mut search = RepositorySearch { tree, writable, own, visited, found: Found::default() };
-        let is_complete = search.find(root, policy.config().mandatory_deny_search_depth);
+        search.find(root, policy.config().mandatory_deny_search_depth);
         let found = search.found;
         let names = mandatory::names().chain(mandatory::continued(root));
         let top_level: HashSet<PathBuf> = names.map(|name| root.join(name)).collect();
@@ -145,10 +151,27 @@ impl MountCompiler<'_> {
         let is_writable = |dir: &&PathBuf| writable.iter().any(|root| dir.starts_with(root));
         self.unsearched.extend(found.unreadable.iter().filter(is_writable).cloned());
         protected.paths.extend(found.unreadable.iter().filter(is_writable).cloned());
-        if !is_complete {
-            self.report_unenforced("allowWrite", &root.display(), UnenforcedReason::TooLarge);
-        }
+        self.close_unknown(&root.display(), &found.unsearched, protected);
         Ok(found)
+    }
+
+    /// Makes the writable directories read-only in which repositories or their files are too many
+    /// to be found. Landlock cannot; it reports them only.
+    fn close_unknown(
+        &mut self,
+        rule: &dyn fmt::Display,
+        dirs: &BTreeSet<PathBuf>,
+        protected: &mut Protected,
+    ) {
+        if dirs.is_empty() {
+            return;
+        }
+        if self.later == LaterFiles::Denied {
+            self.report_unenforced("allowWrite", rule, UnenforcedReason::TooLarge);
+        } else {
+            self.report_unenforced("allowWrite", rule, UnenforcedReason::Closed);
+            protected.paths.extend(dirs.iter().cloned());
+        }
     }
 
     fn protect_repository(

@@ -10,8 +10,10 @@ use crate::git;
 use crate::mandatory;
 use crate::tree::{NodeKind, Tree, is_absent};
 
-/// Maximum number of directories that are searched for one policy; they take about half a second.
-const MAX_DIRECTORIES: usize = 20_000;
+/// Maximum number of directories that are searched for one policy; they take about a second.
+const MAX_DIRECTORIES: usize = 50_000;
+/// Maximum number of directories that are protected because they were not searched.
+const MAX_UNSEARCHED: usize = 64;
 /// Trees of the kernel, which are endless and contain no repositories.
 const KERNEL_TREES: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Maximum length of a name (`NAME_MAX`).
@@ -46,6 +48,8 @@ pub(crate) struct Found {
     pub(crate) open_pointers: Vec<PathBuf>,
     /// Directories that cannot be listed.
     pub(crate) unreadable: Vec<PathBuf>,
+    /// Directories in which some were not searched, because there are too many.
+    pub(crate) unsearched: BTreeSet<PathBuf>,
 }
 
 /// A search for protected names and for git directories.
@@ -61,12 +65,12 @@ pub(crate) struct RepositorySearch<'s> {
 }
 
 impl RepositorySearch<'_> {
-    /// Searches a directory breadth-first, completely or to `max_depth`. Returns `false` if it
-    /// contains too many directories to search all.
+    /// Searches a directory breadth-first, completely or to `max_depth`. Records the directories
+    /// that are too many to be searched.
     ///
     /// A directory that cannot be listed is recorded. The commands of a session run as the same
     /// user and could make it listable again.
-    pub(crate) fn find(&mut self, root: &Path, max_depth: Option<u8>) -> bool {
+    pub(crate) fn find(&mut self, root: &Path, max_depth: Option<u8>) {
         self.find_enclosing(root);
         let continued = mandatory::continued(root).map(|rest| root.join(rest));
         let exists = |path: &PathBuf| !matches!(self.tree.kind(path), Ok(None));
@@ -78,7 +82,9 @@ impl RepositorySearch<'_> {
                 continue;
             }
             if !self.visit() {
-                break;
+                let left = rest.into_iter().map(|(dir, _)| dir).chain([dir]);
+                self.found.unsearched.extend(few_above(left.collect()));
+                return;
             }
             let entries = self.entries(&dir);
             // A command can make any directory look like a repository, so it is searched too.
@@ -97,8 +103,6 @@ impl RepositorySearch<'_> {
                 }
             }
         }
-        // The search for submodules counts its directories too.
-        *self.visited <= MAX_DIRECTORIES
     }
 
     /// Returns the entries of a directory, or none if they are unknown.
@@ -254,10 +258,11 @@ impl RepositorySearch<'_> {
 
     /// Adds the git directories below a directory. The names of submodules may contain slashes, so
     /// it searches deeper.
-    fn add_contained(&mut self, dir: PathBuf) {
-        let mut rest = vec![dir];
+    fn add_contained(&mut self, container: PathBuf) {
+        let mut rest = vec![container.clone()];
         while let Some(dir) = rest.pop() {
             if !self.visit() {
+                self.found.unsearched.insert(container);
                 return;
             }
             let entries = self.entries(&dir);
@@ -269,4 +274,20 @@ impl RepositorySearch<'_> {
             rest.extend(inner.map(|(name, _)| dir.join(name)));
         }
     }
+}
+
+/// Returns a few directories that contain all of `dirs`.
+fn few_above(mut dirs: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let depth = |dir: &Path| dir.iter().count();
+    while dirs.len() > MAX_UNSEARCHED {
+        let deepest = dirs.iter().map(|dir| depth(dir)).max();
+        let above = |mut dir: PathBuf| {
+            if Some(depth(&dir)) == deepest {
+                dir.pop();
+            }
+            dir
+        };
+        dirs = dirs.into_iter().map(above).collect();
+    }
+    dirs
 }

@@ -24,7 +24,7 @@ use crate::files::with_access;
 
 /// Maximum number of directories that are searched after one command. The search for protected
 /// names has the same limit.
-const MAX_DIRECTORIES: usize = 20_000;
+const MAX_DIRECTORIES: usize = 50_000;
 /// Directory without protected names.
 pub(super) const UNSEARCHED: &str = "node_modules";
 /// Entries without which git takes no directory for a repository. `commondir` replaces the last

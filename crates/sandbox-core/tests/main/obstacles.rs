@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use policy::Policy;
+use policy::{Policy, Unenforced, UnenforcedReason};
 use sandbox_core::{CommandStatus, ExecErrorKind, QuarantineOutcome, Sandbox};
 use testkit::rerun_as_ordinary_user;
 
@@ -124,6 +124,48 @@ async fn cycles_of_symlinks_and_endless_names_prevent_no_session_and_no_protecti
         let repository = "mkdir -p n/.git/hooks && echo x > n/.git/config";
         assert!(works(sandbox, repository).await);
         assert!(!works(sandbox, "echo y > n/.git/config").await);
+    }
+}
+
+#[tokio::test]
+async fn what_lies_beyond_too_many_directories_is_read_only() {
+    if without_namespaces() {
+        return;
+    }
+    let first = fixture();
+    let make = "mkdir -p sub/repo && git init -q sub/repo && mkdir many && cd many && \
+                perl -e 'mkdir for 1..50_100'";
+    assert!(works(&first.sandbox, make).await);
+    for sandbox in [&first.sandbox, &first.again().sandbox] {
+        let gaps = sandbox.unenforced();
+        let is_named = |gap: &Unenforced| gap.reason == UnenforcedReason::Closed;
+        assert!(gaps.iter().any(is_named), "{gaps:?}");
+        assert!(!works(sandbox, "echo x > sub/repo/.git/hooks/pre-commit").await);
+        assert!(!works(sandbox, "mkdir many/1/.git").await);
+        assert!(works(sandbox, "echo x > other").await);
+    }
+    assert!(works(&fixture().sandbox, "mkdir -p few/1 && echo x > few/1/f").await);
+}
+
+#[tokio::test]
+async fn a_repository_that_names_too_many_files_makes_the_directories_read_only() {
+    if without_namespaces() {
+        return;
+    }
+    for setting in ["[include]\npath = ../../f/$_", "[alias]\na$_ = !../f/$_"] {
+        let first = fixture();
+        let make = format!(
+            "mkdir f && touch f/{{1..4100}} && git init -q repo && \
+             perl -e 'print qq({setting}\n) for 1..60_000' >> repo/.git/config"
+        );
+        assert!(works(&first.sandbox, &make).await);
+        for sandbox in [&first.sandbox, &first.again().sandbox] {
+            let gaps = sandbox.unenforced();
+            let is_named = |gap: &Unenforced| gap.rule.ends_with("/repo");
+            assert!(gaps.iter().any(is_named), "{gaps:?}");
+            assert!(works(sandbox, "echo x > /tmp/f && cat repo/.git/config").await, "{setting}");
+            assert!(!works(sandbox, "echo x >> f/4099").await, "{setting}");
+        }
     }
 }
 
