@@ -328,10 +328,12 @@ fn a_command_in_a_pipeline_takes_the_terminal_only_when_it_reads_it() {
         terminal.expect("n9.");
         terminal.expect(PROMPT);
 
-        terminal.start("-c 'read line; echo got-$line.' | cat");
+        terminal.start("-c 'read line; echo got-$line; read line' | cat");
         terminal.wait_for_raw_mode();
         terminal.press("typed\n");
-        terminal.expect("got-typed.");
+        // The other program ends its lines as in usual modes.
+        terminal.expect("got-typed\r\n");
+        terminal.press("\n");
         terminal.expect(PROMPT);
 
         terminal.enter(&format!("{} -c 'read line; echo got-$line.' &", terminal.sandbox.clone()));

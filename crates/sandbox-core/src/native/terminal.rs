@@ -36,6 +36,8 @@ pub(super) struct Terminal {
     modes: Option<Termios>,
     /// Set once the command is in the foreground of the pseudo-terminal.
     is_in_use: bool,
+    /// Set if another program, such as `tee`, prints the output of the command.
+    is_printed_by_other: bool,
     relay: Relay,
 }
 
@@ -78,7 +80,13 @@ impl Terminal {
             .map_err(failed)?;
         let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(failed);
         let relay = Relay::start(master, copy(outer)?, copy(streams[printed])?)?;
-        let mut terminal = Self { outer: copy(outer)?, modes: None, is_in_use: false, relay };
+        let mut terminal = Self {
+            outer: copy(outer)?,
+            modes: None,
+            is_in_use: false,
+            is_printed_by_other: !replaces[1],
+            relay,
+        };
         terminal.resize();
         // A command whose output another program reads may share the terminal with that program,
         // like a pager. It gets the terminal when it asks for it.
@@ -112,6 +120,10 @@ impl Terminal {
         }
         let mut raw = modes.clone();
         raw.make_raw();
+        if self.is_printed_by_other {
+            // That program ends its lines without a carriage return.
+            raw.output_modes = modes.output_modes;
+        }
         // A read never waits, so the thread that reads can always be stopped.
         raw.special_codes[SpecialCodeIndex::VMIN] = 0;
         raw.special_codes[SpecialCodeIndex::VTIME] = 0;
