@@ -134,7 +134,9 @@ pub(crate) const HOOKS: [&str; 28] = [
 pub(crate) const CONTAINERS: [&str; 2] = ["modules", "worktrees"];
 
 /// Names in a git directory that git replaces as it works, besides those in capitals.
-pub(crate) const DATA: [&str; 6] = ["index", "info", "logs", "objects", "packed-refs", "refs"];
+pub(crate) const DATA: [&str; 6] = ["index", "info", LOGS, "objects", "packed-refs", "refs"];
+/// Directory with a log for each ref.
+pub(crate) const LOGS: &str = "logs";
 
 /// Names that make a directory a repository: the entry of a work tree, and the file without which
 /// git takes no directory for a git directory.

@@ -134,7 +134,9 @@ impl RepositorySearch<'_> {
                 continue;
             }
             if let Ok(Some(kind)) = self.tree.kind(&path) {
-                self.found.work_trees.insert(root.to_owned());
+                if !root.starts_with(&path) {
+                    self.found.work_trees.insert(root.to_owned());
+                }
                 self.add_repository(&path, kind, dir);
                 return;
             }
@@ -187,10 +189,16 @@ impl RepositorySearch<'_> {
         let has_required = REQUIRED.iter().all(|name| has(name));
         if has(git::HEAD) && (has_required || has(git::COMMON_DIR)) {
             self.add(dir, None);
-        } else if has(git::HEAD) || has_required {
+        } else if (has(git::HEAD) || has_required) && !self.is_reflog(dir) {
             // A command could have moved the rest away, and would bring it back later.
             self.found.incomplete.insert(dir.to_owned());
         }
+    }
+
+    /// Returns whether a directory has the logs of the refs of a repository, one of which is `HEAD`.
+    fn is_reflog(&self, dir: &Path) -> bool {
+        dir.ends_with(git::LOGS)
+            && dir.parent().is_some_and(|above| self.found.git_dirs.contains(above))
     }
 
     /// Reads the path that a file contains after `label`, relative to the directory of the file.

@@ -138,8 +138,11 @@ fn at(git_dir: &Path, name: OsString, flaw: &IndexFlaw) -> Option<Flawed> {
 fn file_of(name: &OsStr) -> Option<IndexFile> {
     match name.as_bytes() {
         name if name == INDEX.as_bytes() => Some(IndexFile::Own),
-        name if name.starts_with(SHARED) => Some(IndexFile::Shared),
-        _ => None,
+        // What was quarantined has a longer name.
+        name => {
+            let id = name.strip_prefix(SHARED)?;
+            id.iter().all(u8::is_ascii_hexdigit).then_some(IndexFile::Shared)
+        }
     }
 }
 

@@ -92,9 +92,13 @@ impl Host {
     }
 
     fn sandbox(&self) -> NativeSandbox {
+        self.sandbox_that_writes("user")
+    }
+
+    fn sandbox_that_writes(&self, path: &str) -> NativeSandbox {
         let policy = Policy::session(&self.session)
             .home(&self.root.join("home"))
-            .allow_write(&self.root.join("user"))
+            .allow_write(&self.root.join(path))
             .build()
             .unwrap();
         NativeSandbox::builder(&policy, self.root.join("user")).open().unwrap()
@@ -210,10 +214,11 @@ async fn an_index_that_leads_out_of_its_work_tree_is_quarantined_with_the_reason
         ("nested e; cd checkout; entry 160000 ../e $(git -C ../e rev-parse HEAD)", "index"),
         ("cd checkout; entry 100644 .git/config $(git rev-parse HEAD:file)", "index"),
         ("cd checkout; git read-tree HEAD; echo broken > .git/index", "index"),
+        ("cd checkout; git update-index --split-index; echo > .git/sharedindex.*", "index"),
     ] {
         let ran = host.run(&sandbox, script).await;
-        let [found] = &ran.quarantined[..] else { panic!("{script}: {ran:?}") };
-        assert_eq!(found.path, git.join(name), "{script}");
+        let found = ran.quarantined.iter().find(|file| file.path == git.join(name));
+        let found = found.unwrap_or_else(|| panic!("{script}: {ran:?}"));
         assert!(found.reason.is_some() && found.moved_to.is_some(), "{script}: {ran:?}");
         assert!(ran.sandbox_ended.is_none(), "{script}: {ran:?}");
         // Git builds the index again from the last commit.
@@ -267,6 +272,23 @@ async fn ordinary_work_in_a_repository_of_the_user_succeeds() {
         assert!(ran.quarantined.is_empty(), "{script}: {ran:?}");
     }
     assert!(host.bash("test -f user/made/.git/HEAD", &host.root));
+}
+
+#[tokio::test]
+async fn work_succeeds_where_only_the_git_directory_is_writable() {
+    let Some(host) = host() else { return };
+    host.reset();
+    for git_dir in ["user/checkout/.git", "user/checkout"] {
+        let sandbox = host.sandbox_that_writes(git_dir);
+        let script = "cd checkout && commit --allow-empty -m x && git branch b && git branch -D b";
+        let ran = host.run(&sandbox, script).await;
+        assert_eq!(ran.status, CommandStatus::Exited(0), "{git_dir}: {ran:?}");
+        for name in ["config", "hooks/pre-commit", "commondir", "logs/objects", "modules"] {
+            let ran = host.run(&sandbox, &format!("echo x > checkout/.git/{name}")).await;
+            let is_log = name.starts_with("logs");
+            assert_eq!(ran.status == CommandStatus::Exited(0), is_log, "{git_dir}: {name}");
+        }
+    }
 }
 
 #[test]
