@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use policy::{Access, LaterFiles, MountOp, MountPlan, Policy, Remedy, Rule, Verdict};
+use policy::{Access, LaterFiles, MountOp, MountPlan, Policy, Remedy, Rule, Unenforced, Verdict};
 
 use super::builder::{allow_list, later_files};
 use super::engine::NativeSandbox;
@@ -22,12 +22,12 @@ pub(super) const CLOSED: [&str; 2] = ["/proc", "/dev"];
 
 impl NativeSandbox {
     /// Checks that a sandbox with this policy opens on the files that exist now, as far as the
-    /// policy decides that. Starts nothing.
+    /// policy decides that. Starts nothing. Returns the rules that it would not enforce.
     ///
     /// # Errors
     /// Returns the error that opening would return.
-    pub fn check(policy: &Policy, tier: &Tier) -> Result<(), OpenError> {
-        compile_for(policy, tier).map(drop)
+    pub fn check(policy: &Policy, tier: &Tier) -> Result<Vec<Unenforced>, OpenError> {
+        compile_for(policy, tier).map(|plan| plan.unenforced)
     }
 
     /// Decides about an absolute path for a sandbox with this policy that opens now. Symlinks of

@@ -100,6 +100,28 @@ fn check_refuses_what_a_sandbox_refuses_with_the_same_reason() {
     }
 }
 
+#[test]
+fn check_names_the_entries_that_do_not_exist() {
+    let cli = Cli::new();
+    let text = settings(
+        r#""denyRead":["~ann/keys"],"allowWrite":[".","$OUT/x","/absent"],"denyWrite":["later"]"#,
+        CLOSED,
+    );
+    let file = cli.write("settings.json", &text);
+    let checked = cli.run(&["policy", "check", file.to_str().unwrap()]).ok().stdout;
+    let notes: Vec<&str> = checked.lines().filter(|line| line.starts_with("note: ")).collect();
+    for (list, path, end) in [
+        ("denyRead", "/~ann/keys", "name a home directory"),
+        ("allowWrite", "/$OUT/x", "does not exist; variables are not expanded"),
+        ("allowWrite", "/absent", "does not exist"),
+    ] {
+        let is_there =
+            |note: &&str| note.contains(list) && note.contains(path) && note.ends_with(end);
+        assert!(notes.iter().any(is_there), "{path}: {checked}");
+    }
+    assert_eq!(notes.len(), 3, "{checked}");
+}
+
 #[track_caller]
 fn check_agrees(cli: &Cli, engine: &str, text: &str, is_valid: bool) {
     let file = cli.write("settings.json", text);

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Lint, Verdict};
+use agent_tools::policy::{Access, Lint, Unenforced, UnenforcedReason, Verdict};
 use clap::Subcommand;
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
@@ -152,12 +152,26 @@ fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure> {
     let cwd = std::env::current_dir().map_err(Failure::not_run)?;
     let home = context.home().ok();
     let policy = settings::policy_of_command(settings::read(file)?, &cwd, home.as_ref())?;
-    NativeSandbox::check(&policy, &context.tier()).map_err(Failure::not_run)?;
+    let gaps = NativeSandbox::check(&policy, &context.tier()).map_err(Failure::not_run)?;
     let lints = Lint::combine(policy.lint(), NativeSandbox::lint(&policy));
-    let lints: Vec<String> = lints.iter().map(ToString::to_string).collect();
+    let lints: Vec<String> =
+        lints.iter().map(ToString::to_string).chain(gaps.iter().map(describe_gap)).collect();
     context.print(&serde_json::json!({ "valid": true, "lints": lints }), || {
         outln!("{} is valid", file.display());
         lints.iter().for_each(|lint| outln!("note: {lint}"));
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Describes a rule that is not enforced, with the cause if its path looks like one of a shell.
+fn describe_gap(gap: &Unenforced) -> String {
+    let begins_with = |sign| gap.rule.split('/').any(|name| name.starts_with(sign));
+    let cause = match gap.reason {
+        UnenforcedReason::Absent if begins_with('$') => "; variables are not expanded",
+        UnenforcedReason::Absent if begins_with('~') => {
+            "; only `~` and `~/` at the beginning name a home directory"
+        }
+        _ => "",
+    };
+    format!("filesystem.{}: {} {}{cause}", gap.list, gap.rule, gap.reason)
 }
