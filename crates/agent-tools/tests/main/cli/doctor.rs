@@ -57,8 +57,14 @@ fn doctor_names_every_layer_and_unreachable_runtimes() {
         assert!(ran.stdout.contains(word), "{word}: {}", ran.stdout);
     }
     let limits = ["session       10 GiB and 1000000 files", "inotify       32 instances"];
-    for limit in limits.into_iter().chain(["upload queue  10 GiB of files", "linger        250 ms"])
-    {
+    let others = [
+        "upload queue  10 GiB of files",
+        "linger        250 ms",
+        "semaphores    128 sets",
+        "messages      32 System V and 32 POSIX queues",
+        "refused       leases of files, io_setup",
+    ];
+    for limit in limits.into_iter().chain(others) {
         assert!(ran.stdout.contains(limit), "{limit}: {}", ran.stdout);
     }
     let store = format!("store           {}", cli.home().join("store").display());

@@ -66,6 +66,18 @@ pub(super) fn of_sessions(tier: &Tier) -> Vec<LimitLine> {
                 "those of the user, together with its other programs",
             ),
         ),
+        line(
+            "semaphores",
+            unless_landlock("128 sets, 32000 in all".to_owned(), "none; System V IPC is denied"),
+        ),
+        line(
+            "messages",
+            unless_landlock(
+                "32 System V and 32 POSIX queues".to_owned(),
+                "none; message queues are denied",
+            ),
+        ),
+        line("refused", "leases of files, io_setup and io_uring".to_owned()),
         line("session", format!("{} and {session_files} files", size(limits.session_bytes))),
         line("upload queue", format!("{} of files", size(MAX_QUEUED_BYTES))),
     ]
