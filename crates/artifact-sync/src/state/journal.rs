@@ -23,6 +23,8 @@ pub(super) struct Journal {
     length: u64,
     /// Lines that could not be written yet.
     unsaved: Vec<u8>,
+    /// Set if the file may have a partial line after its valid length.
+    is_torn: bool,
     /// Number of records in the file.
     pub(super) records: usize,
 }
@@ -38,7 +40,8 @@ impl Journal {
             records: 0,
             is_damaged: false,
         };
-        Ok((Self { path, file, length: 0, unsaved: Vec::new(), records: 0 }, reader))
+        let (length, unsaved, is_torn, records) = (0, Vec::new(), false, 0);
+        Ok((Self { path, file, length, unsaved, is_torn, records }, reader))
     }
 
     /// Cuts the file after the last complete line that the reader returned.
@@ -60,15 +63,31 @@ impl Journal {
 
     /// Writes the staged records. If this fails, the next call retries.
     pub(super) fn save(&mut self) -> io::Result<()> {
+        if self.is_torn {
+            self.cut()?;
+        }
         if let Err(error) = self.file.write_all(&self.unsaved) {
-            // A partial line may have been written, and no line may follow it.
-            self.file.set_len(self.length)?;
+            self.is_torn = true;
+            // A disk that cannot do this now may be able to before the next line.
+            let _ = self.cut();
             return Err(error);
         }
         self.length += self.unsaved.len() as u64;
         self.unsaved.clear();
         self.unsaved.shrink_to(KEPT_BYTES);
         Ok(())
+    }
+
+    /// Removes a partial line, because no line may follow it.
+    fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.is_torn = false;
+        Ok(())
+    }
+
+    /// Returns whether the file lacks staged records.
+    pub(super) fn has_unsaved(&self) -> bool {
+        !self.unsaved.is_empty()
     }
 
     /// Writes everything to the disk, so that a crash of the machine does not lose it.
@@ -102,6 +121,7 @@ impl Journal {
         std::fs::rename(&beside, &self.path)?;
         (self.file, self.length, self.records) = (file, length, count);
         self.unsaved.clear();
+        self.is_torn = false;
         Ok(())
     }
 }

@@ -328,6 +328,12 @@ impl Ledger {
         self.set_stage(Stage::Open);
         let path = self.journal.path.clone();
         let dir = path.parent().unwrap_or(Path::new(""));
+        if self.outdated.is_some() {
+            self.compact();
+        }
+        if self.outdated.is_some() {
+            return Err((path, io::Error::other("it cannot be replaced")));
+        }
         self.journal
             .sync()
             .and_then(|()| sync_names(dir))
@@ -349,11 +355,21 @@ impl Ledger {
     /// Deletes the journal. Afterwards, the ledger writes nothing.
     pub(crate) fn delete(&mut self) {
         let _ = std::fs::remove_file(&self.journal.path);
-        self.release();
+        self.unlock();
     }
 
     /// Releases the ledger for another mirror. Afterwards, this one writes nothing.
     pub(crate) fn release(&mut self) {
+        // This is the last chance for records that could not be written before.
+        if self.outdated.is_some() {
+            self.compact();
+        } else if self.journal.has_unsaved() {
+            self.save();
+        }
+        self.unlock();
+    }
+
+    fn unlock(&mut self) {
         if let Some(lock) = self.lock.take() {
             // Closing is not enough: a child process that the host is starting holds a copy of the
             // descriptor until it executes its program.
@@ -591,6 +607,29 @@ mod tests {
         let ledger = open(dir.path());
         assert_eq!(ledger.position().number, 9);
         assert_eq!(ledger.log().nodes.keys().collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    #[test]
+    fn records_that_could_not_be_written_are_written_when_the_ledger_is_released() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = open(dir.path());
+        let unwritable = std::fs::File::open(dir.path().join(FILE)).unwrap();
+        let good = std::mem::replace(&mut ledger.journal.file, unwritable);
+        store(&mut ledger, 1, "a");
+        // What such a disk wrote of a line cannot be removed yet.
+        std::io::Write::write_all(&mut &good, b"partial").unwrap();
+        ledger.journal.file = good;
+        ledger.release();
+        let mut ledger = open(dir.path());
+        assert_eq!(ledger.position().number, 1);
+        let beside = dir.path().join(FILE).with_extension("new");
+        std::fs::create_dir(&beside).unwrap();
+        ledger.compact();
+        store(&mut ledger, 2, "b");
+        assert!(ledger.end_migration().is_err(), "the journal does not know the migration");
+        std::fs::remove_dir(beside).unwrap();
+        ledger.release();
+        assert_eq!(open(dir.path()).position().number, 2);
     }
 
     #[test]

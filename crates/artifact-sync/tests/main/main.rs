@@ -34,4 +34,5 @@ mod s3;
 mod shared_store;
 mod stopped;
 mod sync;
+mod unwritten;
 mod version_0_1;
