@@ -77,9 +77,31 @@ pub enum SyncError {
         /// Explanation for a user.
         problem: String,
     },
-    /// The session log does not hold the state as of an entry, or the entry removed nothing.
-    #[error("the session log does not retain entry {number}, or it has no such change")]
+    /// The session log no longer holds the state as of an entry.
+    #[error(
+        "the session log no longer retains entry {number}; it has the entries {oldest} to {last}"
+    )]
     NotRetained {
+        /// Number of the entry.
+        number: u64,
+        /// Number of the oldest entry that is retained.
+        oldest: u64,
+        /// Number of the last entry.
+        last: u64,
+    },
+    /// The session log ends before an entry.
+    #[error("the session log has no entry {number} yet; {}", entries(*.oldest, *.last))]
+    NoEntry {
+        /// Number of the entry.
+        number: u64,
+        /// Number of the oldest entry that is retained; zero if there is none.
+        oldest: u64,
+        /// Number of the last entry; zero if there is none.
+        last: u64,
+    },
+    /// An entry removed nothing.
+    #[error("entry {number} of the session log removed nothing")]
+    NoRemoval {
         /// Number of the entry.
         number: u64,
     },
@@ -200,7 +222,10 @@ impl SyncError {
             Self::ForeignKey { .. } | Self::UnsafeKey { .. } => SyncErrorKind::InvalidKey,
             Self::NotMirrored { .. } => SyncErrorKind::NotMirrored,
             Self::LocalChange { .. } | Self::Occupied { .. } => SyncErrorKind::LocalChange,
-            Self::NotRetained { .. } | Self::NoVersion { .. } => SyncErrorKind::NoVersion,
+            Self::NotRetained { .. }
+            | Self::NoEntry { .. }
+            | Self::NoRemoval { .. }
+            | Self::NoVersion { .. } => SyncErrorKind::NoVersion,
             Self::File { .. } => SyncErrorKind::File,
         }
     }
@@ -223,6 +248,8 @@ impl SyncError {
             | Self::Log { .. }
             | Self::StoreReplaced { .. }
             | Self::NotRetained { .. }
+            | Self::NoEntry { .. }
+            | Self::NoRemoval { .. }
             | Self::NoVersion { .. }
             | Self::Occupied { .. }
             | Self::LeaseLost
@@ -239,6 +266,13 @@ impl From<AppendError> for SyncError {
             AppendError::Fenced => Self::LeaseLost,
             AppendError::Store(source) => Self::Append { source },
         }
+    }
+}
+
+fn entries(oldest: u64, last: u64) -> String {
+    match last {
+        0 => "it is empty".to_owned(),
+        _ => format!("it has the entries {oldest} to {last}"),
     }
 }
 

@@ -15,6 +15,7 @@ mod incoming;
 mod lease;
 mod leftovers;
 mod migrate;
+mod numbers;
 mod open;
 mod path_locks;
 mod place;

@@ -278,11 +278,17 @@ impl Shared {
         let Adoption { path, object, fetched, file, beside } = adoption;
         let file = FileVersion { number, ..file };
         // A working copy without a journal may have the content already.
-        if let Some(signature) = self.hashed(path.as_str(), file.hash).filter(|_| beside.is_none())
+        let is_same = |signature: Signature| {
+            (signature.mode, signature.modified) == (file.mode, file.modified)
+        };
+        // An older version that was asked for also brings its mode.
+        let brings_mode = file.adopted.is_none() && self.unchanged(&path).is_some();
+        if let Some(signature) = self.hashed(path.as_str(), file.hash)
+            && beside.is_none()
+            && (is_same(signature.signature) || !brings_mode)
         {
             // A mode or a time that differs is a change, which the next scan finds.
-            let Signature { mode, modified, .. } = signature.signature;
-            if (mode, modified) == (file.mode, file.modified) {
+            if is_same(signature.signature) {
                 signatures.push((path.as_str().to_owned(), signature));
             }
             self.tracker.mark_dirty(path.as_str());

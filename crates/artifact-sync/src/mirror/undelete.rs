@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SyncError;
 use crate::log::{
-    Entry, FileVersion, Line, LogState, MAX_INLINE_BYTES_PER_ENTRY, Node, Numbered, Origin, Token,
+    Entry, FileVersion, Line, LogState, MAX_INLINE_BYTES_PER_ENTRY, Node, Numbered, Origin,
+    StateAt, Token,
 };
 use crate::mirror::Mirror;
 use crate::mirror::adopt::Adoption;
+use crate::mirror::numbers::{no_removal, not_retained};
 use crate::mirror::shared::{FollowUp, SentBatch, Shared};
 use crate::paths::{covers, parents, under};
 use crate::report::{ConflictCopy, RestoreFailure, RestoreReport};
@@ -33,8 +35,11 @@ pub struct RestoredVersion {
     pub path: RelativePath,
     /// Entry as of which the file was restored.
     pub at: u64,
-    /// Entry that holds the restored version.
+    /// Entry that holds the restored version, or the last entry if nothing changed.
     pub entry: u64,
+    /// Set if the file is the same as of that entry, so that nothing was restored.
+    #[serde(default)]
+    pub is_unchanged: bool,
     /// Files that were not in the store, and were kept under another name.
     pub conflicts: Vec<ConflictCopy>,
 }
@@ -93,10 +98,12 @@ struct Removed {
 
 impl Mirror {
     /// Restores a file or symlink as it was as of an entry. It becomes a new version of the log,
-    /// and then a file. A present file that is not in the store is kept under another name.
+    /// and then a file. A present file that is not in the store is kept under another name. Nothing
+    /// happens if the file has the same content and mode already.
     ///
     /// # Errors
-    /// Returns [`SyncError::NotRetained`] or [`SyncError::NoVersion`] if there is no such version,
+    /// Returns [`SyncError::NotRetained`], [`SyncError::NoEntry`] or [`SyncError::NoVersion`] if
+    /// there is no such version,
     /// [`SyncError::LocalChange`] while a change of the path is being stored,
     /// [`SyncError::Occupied`] if the path is a directory or lies below a file, and other variants
     /// like [`Mirror::sync`].
@@ -112,11 +119,20 @@ impl Mirror {
         let _call = self.enter().await?;
         let found = shared.log.state_at(Some(at)).await;
         let found = found.map_err(|source| SyncError::Log { source })?;
-        let state = found.ok_or(SyncError::NotRetained { number: at })?.state;
+        let Some(StateAt { state, .. }) = found else {
+            return Err(not_retained(&shared.log, at).await);
+        };
         let node = match state.nodes.get(path.as_str()) {
             Some(node @ (Node::File(_) | Node::Symlink { .. })) => node.clone(),
             _ => return Err(SyncError::NoVersion { path: path.clone(), number: at }),
         };
+        let restored = |is_unchanged, conflicts| {
+            let (path, entry) = (path.clone(), self.entry());
+            RestoredVersion { path, at, entry, is_unchanged, conflicts }
+        };
+        if shared.has_node(path, &node) {
+            return Ok(restored(true, Vec::new()));
+        }
         let mut report = RestoreReport::default();
         let nodes = vec![(path.clone(), node)];
         let mut failed = shared.bring_back(nodes, Existing::Replace, &mut report).await?;
@@ -126,12 +142,7 @@ impl Mirror {
                 Some(RestoreFailure { reason: problem, .. }) => {
                     Err(SyncError::Damaged { path: path.clone(), problem })
                 }
-                None => Ok(RestoredVersion {
-                    path: path.clone(),
-                    at,
-                    entry: self.entry(),
-                    conflicts: report.conflicts,
-                }),
+                None => Ok(restored(false, report.conflicts)),
             },
         }
     }
@@ -140,8 +151,9 @@ impl Mirror {
     /// left alone.
     ///
     /// # Errors
-    /// Returns [`SyncError::NotRetained`] if the log does not hold the entry, and other variants
-    /// like [`Mirror::sync`].
+    /// Returns [`SyncError::NotRetained`] or [`SyncError::NoEntry`] if the log does not hold the
+    /// entry, [`SyncError::NoRemoval`] if it removed nothing, and other variants like
+    /// [`Mirror::sync`].
     ///
     /// # Cancel safety
     /// Each path is either back or absent, and the next call continues.
@@ -151,7 +163,10 @@ impl Mirror {
         let removals = shared.log.describe_retained(removal).await;
         let removals = removals.map_err(|source| SyncError::Log { source })?;
         let mut report = UndeleteReport::default();
-        let nodes = select(&selection, removals, &mut report.unknown)?;
+        let nodes = match select(&selection, removals, &mut report.unknown) {
+            Ok(nodes) => nodes,
+            Err(number) => return Err(no_removal(&shared.log, number).await),
+        };
         let mut absent = Vec::new();
         for (path, node) in nodes {
             let Ok(path) = RelativePath::parse(&path) else { continue };
@@ -206,12 +221,12 @@ fn select(
     selection: &Undelete,
     mut removals: Vec<Removed>,
     unknown: &mut Vec<RelativePath>,
-) -> Result<BTreeMap<String, Node>, SyncError> {
+) -> Result<BTreeMap<String, Node>, u64> {
     match selection {
         Undelete::LastRemoval => Ok(removals.pop().map(|last| last.nodes).unwrap_or_default()),
         Undelete::RemovedBy(number) => {
             let found = removals.into_iter().find(|removed| removed.number == *number);
-            found.map(|removed| removed.nodes).ok_or(SyncError::NotRetained { number: *number })
+            found.map(|removed| removed.nodes).ok_or(*number)
         }
         Undelete::Paths(paths) => {
             let mut selected = BTreeMap::new();

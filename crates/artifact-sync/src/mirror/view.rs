@@ -15,6 +15,7 @@ use crate::log::{FileVersion, Hash, LogState, LogStore, StateAt};
 use crate::mirror::apply::{Application, Applied, Base};
 use crate::mirror::history::{HistoryEntry, history};
 use crate::mirror::incoming::Incoming;
+use crate::mirror::numbers::not_retained;
 use crate::report::RestoreReport;
 use crate::scan::Changes;
 use crate::transfer::{Fetcher, Remote, StoreCapabilities, StoreProbe};
@@ -49,8 +50,8 @@ impl LogView {
     /// Reads the state as of an entry, or as of the last one. A session without a log is empty.
     ///
     /// # Errors
-    /// Returns [`SyncError::NotRetained`] if the log does not hold the state of this entry,
-    /// [`SyncError::Erased`] if the session was deleted, and [`SyncError::Log`] if the log cannot
+    /// Returns [`SyncError::NotRetained`] or [`SyncError::NoEntry`] if the log does not hold the
+    /// state of this entry, [`SyncError::Erased`] if the session was deleted, and [`SyncError::Log`] if the log cannot
     /// be read.
     pub async fn open(
         store: Arc<dyn ObjectStore>,
@@ -61,7 +62,7 @@ impl LogView {
         let found = log.state_at(at).await.map_err(|source| SyncError::Log { source })?;
         let at = match (found, at) {
             (Some(found), _) => found,
-            (None, Some(number)) => return Err(SyncError::NotRetained { number }),
+            (None, Some(number)) => return Err(not_retained(&log, number).await),
             (None, None) => {
                 let position = Default::default();
                 StateAt { state: LogState::default(), position }

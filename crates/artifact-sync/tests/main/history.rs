@@ -108,7 +108,9 @@ async fn a_view_has_the_state_of_any_retained_entry_and_appends_nothing() {
 
     let new = view(&machine, None).await.unwrap();
     assert_eq!((new.entry(), new.files().count()), (second, 1));
-    assert!(matches!(view(&machine, Some(99)).await, Err(SyncError::NotRetained { number: 99 })));
+    let missing = view(&machine, Some(99)).await.unwrap_err();
+    let SyncError::NoEntry { number: 99, oldest: 1, last } = missing else { panic!("{missing:?}") };
+    assert_eq!(last, second);
     machine.write("c", "the session goes on");
     assert_eq!(sync(&mirror).await, second + 1);
 }
@@ -149,6 +151,40 @@ async fn a_version_returns_as_a_new_one_and_unstored_content_is_kept_beside() {
 }
 
 #[tokio::test]
+async fn a_version_that_is_current_appends_nothing() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    machine.write("a", "1");
+    std::os::unix::fs::symlink("a", machine.dir().join("link")).unwrap();
+    let first = sync(&mirror).await;
+    machine.write("b", "2");
+    let second = sync(&mirror).await;
+    for name in ["a", "link"] {
+        let restored = mirror.restore_version(&path(name), first).await.unwrap();
+        assert!(restored.is_unchanged && restored.conflicts.is_empty(), "{restored:?}");
+        assert_eq!((restored.entry, mirror.entry()), (second, second));
+    }
+    // The log has the version, but the directory does not.
+    machine.write("a", "not stored");
+    machine.remove("link");
+    let restored = mirror.restore_version(&path("a"), first).await.unwrap();
+    assert!(!restored.is_unchanged && restored.conflicts.len() == 1, "{restored:?}");
+    let restored = mirror.restore_version(&path("link"), first).await.unwrap();
+    assert!(!restored.is_unchanged, "{restored:?}");
+    assert_eq!(machine.files()["a"], "1");
+    assert_eq!(std::fs::read_link(machine.dir().join("link")).unwrap().to_str(), Some("a"));
+    // The mode belongs to the version.
+    let mode = std::fs::Permissions::from_mode(0o750);
+    std::fs::set_permissions(machine.dir().join("a"), mode).unwrap();
+    sync(&mirror).await;
+    let restored = mirror.restore_version(&path("a"), first).await.unwrap();
+    assert!(!restored.is_unchanged, "{restored:?}");
+    let mode = std::fs::metadata(machine.dir().join("a")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    assert_eq!(sync(&mirror).await, restored.entry, "the mode stays");
+}
+
+#[tokio::test]
 async fn versions_that_do_not_exist_are_refused() {
     let machine = Machine::in_memory();
     let mirror = machine.open().await;
@@ -162,7 +198,15 @@ async fn versions_that_do_not_exist_are_refused() {
         let (mirror, of) = (&mirror, path(of));
         async move { mirror.restore_version(&of, at).await.unwrap_err() }
     };
-    assert!(matches!(error(9, "d/a").await, SyncError::NotRetained { number: 9 }));
+    let missing = error(9, "d/a").await;
+    assert_eq!(
+        missing.to_string(),
+        "the session log has no entry 9 yet; it has the entries 1 to 2",
+        "{missing:?}"
+    );
+    let missing = error(0, "d/a").await;
+    let text = "the session log no longer retains entry 0; it has the entries 1 to 2";
+    assert_eq!(missing.to_string(), text, "{missing:?}");
     assert!(matches!(error(first, "d").await, SyncError::NoVersion { .. }));
     assert!(matches!(error(first, "d/a").await, SyncError::Occupied { kind: "file", .. }));
     machine.remove("d");
@@ -218,7 +262,11 @@ async fn removed_paths_return_with_their_contents_modes_and_links() {
     assert_eq!((last.restored.len(), last.existing), (0, vec![path("other")]));
     assert!(matches!(
         mirror.undelete(Undelete::RemovedBy(1)).await,
-        Err(SyncError::NotRetained { number: 1 })
+        Err(SyncError::NoRemoval { number: 1 })
+    ));
+    assert!(matches!(
+        mirror.undelete(Undelete::RemovedBy(99)).await,
+        Err(SyncError::NoEntry { number: 99, .. })
     ));
 }
 

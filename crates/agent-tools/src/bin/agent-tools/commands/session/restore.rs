@@ -20,7 +20,8 @@ pub(super) async fn restore(
     })
     .await?;
     context.print(&restored, || {
-        outln!("restored   {}", printable(path.as_str()));
+        let outcome = if restored.is_unchanged { "unchanged" } else { "restored " };
+        outln!("{outcome}  {}", printable(path.as_str()));
         for conflict in &restored.conflicts {
             outln!("{}", ConflictNote::new(&conflict.path, &conflict.kept_as));
         }
