@@ -16,16 +16,19 @@ use crate::log::writer::Position;
 /// Entries that are read at once. A snapshot may be large.
 const READS_AT_ONCE: usize = 8;
 
-/// Number of an entry with the time at which the store received it, in seconds since 1970.
+/// Number of an entry, with its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Numbered {
     pub(crate) number: u64,
+    /// Time at which the store received it, in seconds since 1970.
     pub(crate) at: i64,
+    /// Size in bytes.
+    pub(crate) size: u64,
 }
 
 impl From<&(u64, ObjectMeta)> for Numbered {
     fn from((number, meta): &(u64, ObjectMeta)) -> Self {
-        Self { number: *number, at: meta.last_modified.timestamp() }
+        Self { number: *number, at: meta.last_modified.timestamp(), size: meta.size }
     }
 }
 
@@ -189,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_run_ends_at_the_last_gap() {
-        let numbered = |number| Numbered { number, at: 0 };
+        let numbered = |number| Numbered { number, at: 0, size: 0 };
         let run = |numbers: &[u64]| {
             let listed: Vec<_> = numbers.iter().copied().map(numbered).collect();
             unbroken_run(&listed).iter().map(|numbered| numbered.number).collect::<Vec<_>>()

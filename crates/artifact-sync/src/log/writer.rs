@@ -39,6 +39,8 @@ pub(crate) struct Position {
 pub(crate) struct LogWriter {
     log: LogStore,
     position: Position,
+    /// Size of the entry that was appended last.
+    last_size: u64,
     /// Entry that was sent and not answered.
     unanswered: Option<Sent>,
     /// Time at which the end of the log was last proven; `None` if it was not.
@@ -102,6 +104,7 @@ impl LogWriter {
         Self {
             log,
             position,
+            last_size: 0,
             unanswered: None,
             proven: None,
             has_conditional_create: None,
@@ -121,6 +124,11 @@ impl LogWriter {
 
     pub(crate) fn position(&self) -> Position {
         self.position
+    }
+
+    /// Returns the size in bytes of the entry that was appended last; zero if none was.
+    pub(crate) fn last_size(&self) -> u64 {
+        self.last_size
     }
 
     /// Returns the time since the end of the log was last proven.
@@ -191,6 +199,7 @@ impl LogWriter {
             self.prove().await?;
         }
         let before = Moment::now();
+        let size = content.len() as u64;
         let taken = match self.create(position.number, content).await? {
             Created::Yes => self.unproven_for() > LONGEST_TRUST,
             Created::Taken => true,
@@ -203,7 +212,7 @@ impl LogWriter {
             self.log.flush_numbers().await?;
         }
         self.proven = Some(before);
-        self.position = position;
+        (self.position, self.last_size) = (position, size);
         let lines = self.unanswered.take().map_or_else(Vec::new, |sent| sent.lines);
         Ok(Appended { position, lines })
     }

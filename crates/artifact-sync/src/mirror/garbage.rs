@@ -16,21 +16,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use sandbox_core::internal::lock;
 use sandbox_core::with_causes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SyncError;
 use crate::log::{
-    Content, FileVersion, Line, LogStore, Numbered, Owner, Position, Token, is_tombstone,
-    unbroken_run, unix_seconds,
+    Content, FileVersion, Line, Numbered, Owner, Position, Token, unbroken_run, unix_seconds,
 };
 use crate::mirror::Mirror;
 use crate::mirror::contents::Contents;
 use crate::mirror::shared::{Appender, SentBatch, Shared};
 
+mod listing;
 mod sweep;
+
+pub(super) use listing::{ListedBlob, Listing};
 
 /// Shortest retention time. Appends trust for ten minutes that a number was never used before, so
 /// entries must live longer.
@@ -72,57 +73,18 @@ pub struct GarbageReport {
     pub kept_entries: usize,
     /// Number of blobs that stay.
     pub kept_blobs: usize,
-    /// Size of the blobs that stay, in bytes.
+    /// Size of the entries and blobs that stay, in bytes.
     pub kept_bytes: u64,
     /// Number of multipart uploads of ended processes that were aborted.
     pub aborted_uploads: usize,
-}
-
-/// Object of the store that may be garbage.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ListedBlob {
-    pub(super) name: Token,
-    size: u64,
-    at: i64,
-}
-
-/// Listing from before the fence.
-#[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub(super) blobs: Vec<ListedBlob>,
-    pub(super) entries: Vec<Numbered>,
-    /// Numbers below an earlier deletion of the session.
-    pub(super) tombstones: Vec<Numbered>,
-}
-
-impl Listing {
-    /// Lists the entries and the blobs. What is uploaded later has no part in a collection.
-    pub(super) async fn of(log: &LogStore) -> object_store::Result<Self> {
-        let (blobs, listed) = tokio::try_join!(list_blobs(log), log.list_with_tombstones())?;
-        let (tombstones, entries): (Vec<_>, Vec<_>) =
-            listed.iter().partition(|(_, meta)| is_tombstone(meta));
-        let numbered = |listed: Vec<&_>| listed.into_iter().map(Numbered::from).collect();
-        Ok(Self { blobs, entries: numbered(entries), tombstones: numbered(tombstones) })
-    }
-}
-
-async fn list_blobs(log: &LogStore) -> object_store::Result<Vec<ListedBlob>> {
-    let listed = log.store().list(Some(&log.blobs()));
-    let blobs = listed.try_filter_map(async |meta| {
-        let name = meta.location.filename().and_then(Token::parse);
-        let (size, at) = (meta.size, meta.last_modified.timestamp());
-        Ok(name.map(|name| ListedBlob { name, size, at }))
-    });
-    match blobs.try_collect().await {
-        Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
-        other => other,
-    }
 }
 
 /// Snapshot after which nothing listed is referred to again, except the current state.
 #[derive(Debug)]
 pub(super) struct Fence {
     number: u64,
+    /// Size of the snapshot in bytes.
+    size: u64,
     /// Number of the oldest entry as of which the state stays retained.
     retained: u64,
     references: References,
@@ -187,10 +149,9 @@ impl Mirror {
         let _call = self.enter().await?;
         let retention = options.retention.unwrap_or(shared.retention);
         let _collecting = shared.collecting.lock().await;
-        if options.dry_run {
-            shared.garbage(retention).await
-        } else {
-            shared.collect_garbage(retention).await
+        match options.dry_run {
+            true => shared.garbage(retention).await,
+            false => shared.collect_garbage(retention).await,
         }
     }
 }
@@ -261,12 +222,9 @@ impl Shared {
         let files = self.ledger().shared_log();
         files.files().for_each(|(_, file)| references.add(&file.content));
         let retained = retained_by(&listing.entries, position, retention);
-        let fence = Fence { number: position.number + 1, retained, references };
-        let newest = listing.entries.iter().map(|entry| entry.at);
-        let newest = newest.chain(listing.blobs.iter().map(|blob| blob.at)).max();
-        let now = newest.unwrap_or(0).max(unix_seconds());
-        let plan = self.plan_sweep(&listing, fence, now, retention).await?;
-        Ok(plan.report)
+        let fence = Fence { number: position.number + 1, size: 0, retained, references };
+        let now = listing.newest().max(unix_seconds());
+        Ok(self.plan_sweep(&listing, fence, now, retention).await?.report)
     }
 
     fn unlisted(&self, source: object_store::Error) -> SyncError {
@@ -299,7 +257,8 @@ impl Shared {
             ..SentBatch::default()
         };
         self.append(appender, lines, sent).await?;
-        Ok(Fence { number: appender.writer.position().number, retained, references })
+        let (number, size) = (appender.writer.position().number, appender.writer.last_size());
+        Ok(Fence { number, size, retained, references })
     }
 
     /// Returns the contents to which running calls may refer later.

@@ -127,7 +127,7 @@ pub(super) async fn history(
 fn describe(
     before: &LogState,
     entry: &Entry,
-    Numbered { number, at }: Numbered,
+    Numbered { number, at, .. }: Numbered,
     path: Option<&str>,
 ) -> HistoryEntry {
     let mut described = HistoryEntry {

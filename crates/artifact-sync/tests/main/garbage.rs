@@ -244,6 +244,10 @@ async fn old_versions_are_deleted_and_little_more_than_the_live_files_stays() {
     assert!(report.blobs >= 145 && report.entries >= 29, "{report:?}");
     assert_eq!((dry.snapshot, dry.blobs), (None, report.blobs));
     let after = stored(objects(&machine).await);
+    let snapshot = format!("{LOG}/{:020}", report.snapshot.unwrap());
+    let snapshot = machine.store.head(&Key::parse(snapshot).unwrap()).await.unwrap().size;
+    assert_eq!((report.bytes, report.kept_bytes), (untouched + snapshot - after, after));
+    assert_eq!((dry.bytes, dry.kept_bytes), (report.bytes, untouched - report.bytes));
     assert!(untouched > after && after < live * 11 / 10, "{after} bytes for {live}");
     assert_eq!(report.kept_blobs, 5);
     assert_eq!(read(&machine, None).await.unwrap(), machine.files());

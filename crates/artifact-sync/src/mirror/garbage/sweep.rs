@@ -46,13 +46,13 @@ impl Shared {
         fence: Fence,
         retention: Duration,
     ) -> Result<GarbageReport, SyncError> {
-        let number = fence.number;
+        let (number, size) = (fence.number, fence.size);
         if !fence.may_delete(&listing) {
             return Ok(GarbageReport {
                 snapshot: Some(number),
                 kept_entries: listing.entries.len() + 1,
                 kept_blobs: listing.blobs.len(),
-                kept_bytes: listing.blobs.iter().map(|blob| blob.size).sum(),
+                kept_bytes: listing.size() + size,
                 ..GarbageReport::default()
             });
         }
@@ -62,6 +62,7 @@ impl Shared {
             self.plan_sweep(&listing, fence, now, retention).await?;
         report.snapshot = Some(number);
         report.kept_entries += 1;
+        report.kept_bytes += size;
         // Entries go first, the oldest before the others, so that every state that seems to be
         // retained has its contents.
         let entries = entries.into_iter().map(|number| self.log.entry_key(number)).collect();
@@ -93,7 +94,7 @@ impl Shared {
         retention: Duration,
     ) -> Result<SweepPlan, SyncError> {
         let retention = retention.max(SHORTEST_RETENTION);
-        let Fence { number, retained, mut references } = fence;
+        let Fence { number, retained, mut references, .. } = fence;
         let Listing { blobs, entries, .. } = listing;
         let is_old = |at: i64| is_old(at, now, retention);
         let mut report = GarbageReport { kept_blobs: blobs.len(), ..GarbageReport::default() };
@@ -107,14 +108,16 @@ impl Shared {
             base = self.add_references(retained, number, &mut references).await?;
         }
         let mut plan = SweepPlan::default();
+        let mut bytes = 0;
         for entry in entries.iter().filter(|entry| entry.number < base && is_old(entry.at)) {
             if !references.entries.contains(&entry.number) {
+                bytes += entry.size;
                 plan.entries.push(entry.number);
             }
         }
         for blob in candidates {
             if !references.blobs.contains(&blob.name) {
-                report.bytes += blob.size;
+                bytes += blob.size;
                 plan.blobs.push(blob.name);
             }
         }
@@ -122,7 +125,7 @@ impl Shared {
         report.kept_entries = entries.len() - plan.entries.len();
         report.blobs = plan.blobs.len();
         report.kept_blobs -= plan.blobs.len();
-        report.kept_bytes = blobs.iter().map(|blob| blob.size).sum::<u64>() - report.bytes;
+        (report.bytes, report.kept_bytes) = (bytes, listing.size() - bytes);
         plan.report = report;
         Ok(plan)
     }
