@@ -15,9 +15,6 @@ use super::{Backends, CloseError, Workspace, WorkspaceError, flush, mirror_build
 use crate::home::Home;
 use crate::output::ConflictNote;
 
-/// Longest time without progress if changes may be discarded.
-const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
-
 /// Result of closing a session: the files that were deleted without a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -110,9 +107,7 @@ impl Workspace {
         patience: Option<Duration>,
     ) -> Result<CloseReport, CloseError> {
         let patience = match (mode, patience) {
-            (CloseMode::Discard, patience) => {
-                Some(patience.unwrap_or(DISCARD_PATIENCE).min(DISCARD_PATIENCE))
-            }
+            (CloseMode::Discard, patience) => Some(mode.limit(patience.unwrap_or(Duration::MAX))),
             (CloseMode::KeepPending, patience) => patience,
         };
         let failed = |source| match source {

@@ -26,7 +26,7 @@ use crate::paths::parents;
 use crate::report::{
     ConflictCopy, Direction, Progress, ProgressCounter, RestoreFailure, RestoreReport,
 };
-use crate::scan::{Changes, RecordedSignature};
+use crate::scan::{Changes, RecordedSignature, Signature};
 use crate::state::{Remains, USUAL_DIRECTORY_MODE};
 use crate::transfer::Fetcher;
 
@@ -114,7 +114,7 @@ impl Application<'_> {
                 emptied.extend(parents(step.path.as_str()).map(str::to_owned));
                 continue;
             }
-            let beside = self.beside(&step.path).await;
+            let beside = self.beside(&step.path, step.expected()).await;
             match remove(self.dir, &step.path, step.expected(), &beside).await {
                 Ok(replaced) => {
                     note_replaced(&mut applied.report, &step.path, &beside, &replaced);
@@ -215,7 +215,7 @@ impl Application<'_> {
                 // The content exists nowhere any more, and nothing else must take its place.
                 Err((expected, error)) if error.kind() == SyncErrorKind::StoreDamaged => {
                     applied.fail(&path, expected, &error, base);
-                    let beside = self.beside(&path).await;
+                    let beside = self.beside(&path, expected).await;
                     if let Ok(replaced) = remove(self.dir, &path, expected, &beside).await {
                         note_replaced(&mut applied.report, &path, &beside, &replaced);
                         applied.unfollowed.insert(path.to_string(), Remains::Nothing);
@@ -236,7 +236,7 @@ impl Application<'_> {
                 applied.fail(&step.path, expected, &leftover_error(&step.path), base);
                 continue;
             }
-            let beside = self.beside(&step.path).await;
+            let beside = self.beside(&step.path, step.expected()).await;
             let placed = place_other(self.dir, &step.path, target, expected, &beside).await;
             match placed {
                 Ok(replaced) => {
@@ -253,7 +253,7 @@ impl Application<'_> {
             // The content was read before, so this is as late as the reading at least.
             return Ok(Placed { signature: signature.racy(), kept_as: None, is_new: false });
         }
-        let beside = self.beside(&step.path).await;
+        let beside = self.beside(&step.path, step.expected()).await;
         let fetched = self.fetcher.fetch(&step.path, file).await?;
         let (signature, replaced) = place_file(fetched, file, step.expected(), &beside).await?;
         let kept_as = preserved(&beside, &replaced);
@@ -261,7 +261,14 @@ impl Application<'_> {
     }
 
     /// Returns the name under which the present content of a path would be kept.
-    async fn beside(&self, path: &RelativePath) -> RelativePath {
+    async fn beside(&self, path: &RelativePath, expected: Expected) -> RelativePath {
+        if let Expected::File { signature, .. } = expected
+            && let Ok(present) = std::fs::symlink_metadata(self.dir.path().join(path))
+            && signature.is_same_file(&Signature::from(&present))
+        {
+            // It is replaced, so the name is not worth reading it.
+            return conflict_path(path, Hash::of(path.as_str().as_bytes()));
+        }
         let hash = hash_of(self.dir, path.as_str()).await;
         conflict_path(path, hash.unwrap_or(Hash::of(path.as_str().as_bytes())))
     }

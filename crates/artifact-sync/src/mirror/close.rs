@@ -37,6 +37,17 @@ pub enum CloseMode {
     Discard,
 }
 
+impl CloseMode {
+    /// Limits a time without progress. Changes that may be discarded are awaited for 5 s at most.
+    #[must_use]
+    pub fn limit(self, patience: Duration) -> Duration {
+        match self {
+            Self::KeepPending => patience,
+            Self::Discard => patience.min(DISCARD_PATIENCE),
+        }
+    }
+}
+
 /// Result of closing a mirror.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -93,10 +104,7 @@ impl Mirror {
         patience: Duration,
     ) -> Result<CloseReport, CloseError> {
         let shared = &self.shared;
-        let patience = match mode {
-            CloseMode::KeepPending => patience,
-            CloseMode::Discard => patience.min(DISCARD_PATIENCE),
-        };
+        let patience = mode.limit(patience);
         shared.access.begin_closing();
         let closed = self.release(mode, patience).await;
         match &closed {

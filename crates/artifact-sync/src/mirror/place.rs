@@ -1,8 +1,10 @@
 //! Changes of the working copy: nodes of the log are put in place, and other files are kept beside.
 
+use std::cell::Cell;
+use std::fs::Metadata;
 use std::sync::Arc;
 
-use sandbox_core::internal::blocking;
+use sandbox_core::internal::{blocking, is_opened_by_grant};
 use sandbox_core::{FileError, Found, RelativePath, Replaced, SessionDir};
 
 use crate::log::{FileVersion, Hash, Node};
@@ -48,7 +50,8 @@ pub(super) async fn place_file(
         let mut staged = fetched.staged;
         staged.set_mode(mode)?;
         staged.set_modified(modified)?;
-        let is_expected = |found: &Found<'_>| is_replaceable(found, expected);
+        let check = Check::new(expected);
+        let is_expected = |found: &Found<'_>| check.passes(found);
         let now = StampTime::now();
         let (metadata, replaced) = staged.exchange(is_expected, &keep_as)?;
         Ok((Signature::from(&metadata).recorded_at(now), replaced))
@@ -67,7 +70,8 @@ pub(super) async fn place_other(
     let (dir, path, node) = (Arc::clone(dir), path.clone(), node.clone());
     let keep_as = name(beside.as_str()).to_owned();
     blocking(move || {
-        let is_expected = |found: &Found<'_>| is_replaceable(found, expected);
+        let check = Check::new(expected);
+        let is_expected = |found: &Found<'_>| check.passes(found);
         match node {
             Node::File(_) => Ok(Replaced::Nothing),
             Node::Symlink { target } => dir.exchange_symlink(&path, &target, is_expected, &keep_as),
@@ -95,7 +99,8 @@ pub(super) async fn remove(
     let (dir, path) = (Arc::clone(dir), path.clone());
     let keep_as = name(beside.as_str()).to_owned();
     blocking(move || {
-        let is_expected = |found: &Found<'_>| is_replaceable(found, expected);
+        let check = Check::new(expected);
+        let is_expected = |found: &Found<'_>| check.passes(found);
         dir.remove_expected(&path, is_expected, &keep_as)
     })
     .await
@@ -113,7 +118,8 @@ pub(super) async fn remove_obstacles(
         let mut removed = Vec::new();
         for (path, expected) in paths {
             let beside = conflict_path(&path, Hash::of(path.as_str().as_bytes()));
-            let is_expected = |found: &Found<'_>| is_replaceable(found, expected);
+            let check = Check::new(expected);
+            let is_expected = |found: &Found<'_>| check.passes(found);
             match dir.remove_obstacle(&path, is_expected, name(beside.as_str())) {
                 Ok(Replaced::Nothing) => {}
                 Ok(replaced) => removed.push((path, beside, replaced)),
@@ -135,20 +141,42 @@ pub(super) fn preserved(beside: &RelativePath, replaced: &Replaced) -> Option<Re
     Some(RelativePath::parse(&path).unwrap_or_else(|_| beside.clone()))
 }
 
-/// Returns whether an object of the working copy may be deleted.
-fn is_replaceable(found: &Found<'_>, expected: Expected) -> bool {
-    match expected {
-        Expected::Nothing => false,
-        Expected::File { signature, content } => {
-            let has = |content| {
-                found
-                    .open()
-                    .and_then(|file| Hash::of_file(&file))
-                    .is_ok_and(|(hash, _)| hash == content)
-            };
-            signature.is_same_file(&Signature::from(found.metadata())) && content.is_none_or(has)
+/// Check whether an object of the working copy may be deleted. It is made before the object is
+/// moved, and again afterwards.
+struct Check {
+    expected: Expected,
+    /// Set if the content was read, and a later write moves the modification time of the file.
+    is_read: Cell<bool>,
+}
+
+impl Check {
+    fn new(expected: Expected) -> Self {
+        Self { expected, is_read: Cell::new(false) }
+    }
+
+    fn passes(&self, found: &Found<'_>) -> bool {
+        self.passes_with(found.metadata(), || {
+            let read = found.open().and_then(|file| Hash::of_file(&file));
+            read.ok().map(|(hash, _)| hash)
+        })
+    }
+
+    fn passes_with(&self, metadata: &Metadata, read: impl FnOnce() -> Option<Hash>) -> bool {
+        let (signature, content) = match self.expected {
+            Expected::Nothing => return false,
+            Expected::Symlink => return metadata.file_type().is_symlink(),
+            Expected::File { signature, content } => (signature, content),
+        };
+        let current = Signature::from(metadata);
+        if !signature.is_same_file(&current) {
+            return false;
         }
-        Expected::Symlink => found.metadata().file_type().is_symlink(),
+        let Some(content) = content.filter(|_| !self.is_read.get()) else { return true };
+        let now = StampTime::now();
+        let is_equal = read() == Some(content);
+        let is_racy = current.recorded_at(now).is_racy || is_opened_by_grant(current.mode);
+        self.is_read.set(is_equal && !is_racy);
+        is_equal
     }
 }
 
@@ -188,6 +216,36 @@ mod tests {
             let path = RelativePath::parse(path).unwrap();
             assert_eq!(conflict_path(&path, hash).as_str(), expected);
         }
+    }
+
+    #[test]
+    fn a_racy_file_is_read_once_if_a_later_write_would_show() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("f");
+        std::fs::write(&path, "A").unwrap();
+        let metadata = || std::fs::metadata(&path).unwrap();
+        let signature = Signature::from(&metadata());
+        let expected = Expected::recorded(signature.racy(), Hash::of(b"A"));
+        let reads = Cell::new(0);
+        let passes = |check: &Check| {
+            check.passes_with(&metadata(), || {
+                reads.set(reads.get() + 1);
+                Some(Hash::of(&std::fs::read(&path).unwrap()))
+            })
+        };
+        while signature.recorded_at(StampTime::now()).is_racy {
+            // Within a tick of the clock, a later write may not show.
+            let check = Check::new(expected);
+            reads.set(0);
+            assert!(passes(&check) && passes(&check));
+            std::thread::yield_now();
+        }
+        let check = Check::new(expected);
+        reads.set(0);
+        assert!(passes(&check) && passes(&check));
+        assert_eq!(reads.get(), 1);
+        std::fs::write(&path, "B").unwrap();
+        assert!(!passes(&check), "the modification time has moved");
     }
 
     #[tokio::test]
