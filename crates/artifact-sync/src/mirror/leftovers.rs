@@ -1,19 +1,67 @@
-//! Files that killed uploads leave in a store on the local disk.
+//! Files that killed processes leave: uploads in a store on the local disk, and temporary names in
+//! the session directory.
+//!
+//! The lock on the state directory proves that the process that held it before has ended, or has
+//! given the session up.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::path::Path as Key;
+use sandbox_core::{RelativePath, Replaced};
 
+use crate::log::{Hash, LogStore};
+use crate::mirror::place::{Expected, conflict_path, remove_now};
 use crate::mirror::shared::Shared;
+use crate::paths::relative;
+use crate::scan::{Signature, SkipReason, Skipped};
 use crate::transfer::{Remote, clear_place, sweep_local};
 
 /// Time after which a staging file counts as left behind. A running upload writes more often, and a
 /// stopped one begins again.
 const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
 
+/// Removes what earlier processes of this machine left of these blobs, in the background. Only they
+/// know the names, so the age of the files does not matter.
+pub(super) fn sweep_uploads(remote: &Arc<Remote>, log: &LogStore, ended: BTreeSet<String>) {
+    if ended.is_empty() || remote.capabilities().root.is_none() {
+        return;
+    }
+    let (remote, blobs) = (Arc::clone(remote), log.blobs());
+    // No result depends on it.
+    drop(tokio::task::spawn_blocking(move || {
+        sweep(&remote, &blobs, Duration::ZERO, &|name| ended.contains(name));
+    }));
+}
+
 impl Shared {
+    /// Removes files of killed processes that have a temporary name in the session directory, if
+    /// the log has their content. Any other one may be the only copy of what a program wrote, and
+    /// stays among the skipped files.
+    pub(super) fn sweep_staged(&self, skipped: &mut Vec<Skipped>) {
+        skipped.retain(|skip| {
+            let is_swept = skip.reason == SkipReason::Staged
+                && relative(&skip.path).is_some_and(|path| self.remove_staged(&path).is_some());
+            !is_swept
+        });
+    }
+
+    fn remove_staged(&self, path: &RelativePath) -> Option<()> {
+        let is_file = std::fs::symlink_metadata(self.dir.path().join(path)).ok()?.is_file();
+        let file = self.dir.open_file(path).ok().filter(|_| is_file)?;
+        let signature = Signature::of(&file).ok()?;
+        let (hash, size) = Hash::of_file(&file).ok()?;
+        let is_known = {
+            let log = self.ledger().shared_log();
+            size == 0 || log.files().any(|(_, file)| file.hash == hash)
+        };
+        let expected = Expected::recorded(signature.racy(), hash);
+        let removed =
+            is_known.then(|| remove_now(&self.dir, path, expected, &conflict_path(path, hash)))?;
+        (removed.ok()? == Replaced::Expected).then_some(())
+    }
+
     /// Removes staging files of this session in the background.
     pub(super) fn sweep_in_background(self: &Arc<Self>) {
         if self.remote.capabilities().root.is_none() {

@@ -19,12 +19,13 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::builder::{LostLog, MirrorBuilder, Takeover};
 use crate::error::{SyncError, SyncErrorKind};
-use crate::log::{LogState, LogStore, LogWriter, Position, ReadError, unix_seconds};
+use crate::log::{LogState, LogStore, LogWriter, Position, ReadError, Token, unix_seconds};
 use crate::mirror::Mirror;
 use crate::mirror::access::{Access, Calls};
 use crate::mirror::acquire::{Acquired, Acquisition, Claim};
 use crate::mirror::close::finish_closing;
 use crate::mirror::incoming::{Incoming, Wanted, check_contents, check_followed};
+use crate::mirror::leftovers::sweep_uploads;
 use crate::mirror::migrate::FormerCopy;
 use crate::mirror::refresh::{MassRemoval, ProjectionListing};
 use crate::mirror::shared::{Appender, Shared, Tenure};
@@ -90,6 +91,8 @@ impl MirrorBuilder {
             ledger.end_migration().map_err(index_error)?;
             former = None;
         }
+        let ended = ledger.uploads().keys().map(Token::to_string).collect();
+        sweep_uploads(&remote, &log, ended);
         let parts = Parts { settings: self, remote, log };
         if ledger.stage() == Stage::Erasing {
             match parts.is_erased(&mut ledger).await? {

@@ -96,14 +96,19 @@ pub(super) async fn remove(
     expected: Expected,
     beside: &RelativePath,
 ) -> Result<Replaced, FileError> {
-    let (dir, path) = (Arc::clone(dir), path.clone());
-    let keep_as = name(beside.as_str()).to_owned();
-    blocking(move || {
-        let check = Check::new(expected);
-        let is_expected = |found: &Found<'_>| check.passes(found);
-        dir.remove_expected(&path, is_expected, &keep_as)
-    })
-    .await
+    let (dir, path, beside) = (Arc::clone(dir), path.clone(), beside.clone());
+    blocking(move || remove_now(&dir, &path, expected, &beside)).await
+}
+
+/// Like [`remove`], on this thread.
+pub(super) fn remove_now(
+    dir: &SessionDir,
+    path: &RelativePath,
+    expected: Expected,
+    beside: &RelativePath,
+) -> Result<Replaced, FileError> {
+    let check = Check::new(expected);
+    dir.remove_expected(path, |found| check.passes(found), name(beside.as_str()))
 }
 
 /// Removes what is no directory from paths that are given from above to below. What is not expected

@@ -327,8 +327,9 @@ impl UploadJournal for Shared {
 impl Shared {
     /// Scans a part of the directory.
     pub(super) fn scan(&self, scope: &Scope) -> (Changes, Vec<Skipped>) {
-        let (mut changes, skipped) = self.tracker.scan(scope, &self.ledger);
+        let (mut changes, mut skipped) = self.tracker.scan(scope, &self.ledger);
         self.drop_unchanged(&mut changes);
+        self.sweep_staged(&mut skipped);
         (changes, skipped)
     }
 
@@ -341,9 +342,7 @@ impl Shared {
 
     /// Walks the directory.
     pub(super) fn walk(&self) -> Changes {
-        let mut changes = self.tracker.scan(&Scope::Walk, &self.ledger).0;
-        self.drop_unchanged(&mut changes);
-        changes
+        self.scan(&Scope::Walk).0
     }
 
     /// Drops the files from the changes whose content is that of the log although their signatures

@@ -13,6 +13,8 @@ use crate::state::entry::JournalEntry;
 
 /// Memory for unsaved lines that is kept from one save to the next.
 const KEPT_BYTES: usize = 1 << 16;
+/// Extension of a journal that is being written to replace the other one.
+const UNFINISHED: &str = "new";
 
 /// The journal file.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens or creates a journal, with a reader of its records. [`Self::end_reading`] must follow.
     pub(super) fn open(path: PathBuf) -> io::Result<(Self, Reader)> {
+        // A process that was killed while it replaced the journal leaves a part of the new one.
+        let _ = std::fs::remove_file(path.with_extension(UNFINISHED));
         let file = options().open(&path)?;
         let reader = Reader {
             lines: BufReader::with_capacity(1 << 16, File::open(&path)?),
@@ -101,7 +105,7 @@ impl Journal {
         &mut self,
         records: impl Iterator<Item = JournalEntry>,
     ) -> io::Result<()> {
-        let beside = self.path.with_extension("new");
+        let beside = self.path.with_extension(UNFINISHED);
         let mut file = options().open(&beside)?;
         file.set_len(0)?;
         let (mut length, mut count) = (0, 0);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use artifact_sync::{Mirror, OpenedStore, Takeover, open_directory};
+use sandbox_core::STAGED_PREFIX;
 
-use crate::machine::{LOG, Machine, PREFIX};
+use crate::machine::{LOG, Machine, PREFIX, expected, keys};
 
 const HOURS: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -97,6 +98,90 @@ async fn opening_removes_old_staging_files_of_the_session_and_no_others() {
     for path in &kept {
         assert!(path.exists(), "{}", path.display());
     }
+}
+
+/// Environment variable with the working directory of the child.
+const PLACE: &str = "ARTIFACT_SYNC_LEFTOVERS_PLACE";
+
+async fn open_at(place: &Path) -> Mirror {
+    let OpenedStore { store, capabilities, .. } = open_directory(&place.join("store")).unwrap();
+    let mirror = Mirror::builder(place.join("session"), store, keys());
+    mirror.state_dir(place.join("state")).capabilities(capabilities).open().await.unwrap()
+}
+
+/// Returns the staging files of blobs.
+fn staged_blobs(place: &Path) -> Vec<PathBuf> {
+    let Ok(listed) = std::fs::read_dir(place.join("store").join(LOG).join("blobs")) else {
+        return Vec::new();
+    };
+    let paths = listed.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.to_str().unwrap().contains('#')).collect()
+}
+
+#[tokio::test]
+async fn opening_removes_what_a_killed_process_was_uploading() {
+    if let Some(place) = std::env::var_os(PLACE) {
+        let mirror = open_at(Path::new(&place)).await;
+        let _ = mirror.flush().await;
+        return;
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    let place = temporary.path();
+    drop(open_at(place).await);
+    let file = std::fs::File::create(place.join("session/large")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    let left = loop {
+        let mut child =
+            testkit::rerun("leftovers::opening_removes_what_a_killed_process_was_uploading")
+                .env(PLACE, place)
+                .spawn()
+                .unwrap();
+        while staged_blobs(place).is_empty() && child.try_wait().unwrap().is_none() {}
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let left = staged_blobs(place);
+        if !left.is_empty() {
+            break left;
+        }
+        // The upload was complete. The next content is another one.
+        file.set_len(file.metadata().unwrap().len() + 1).unwrap();
+    };
+    // A process of another machine may still write this one.
+    let other =
+        place.join("store").join(LOG).join("blobs").join("0123456789abcdef".repeat(2) + "#1");
+    std::fs::write(&other, "half").unwrap();
+    let journal = place.join("state/journal.new");
+    std::fs::write(&journal, "half").unwrap();
+    file.set_len(1).unwrap();
+    let mirror = open_at(place).await;
+    assert!(!journal.exists());
+    for path in &left {
+        vanished(path).await;
+    }
+    assert!(other.exists());
+    assert!(mirror.flush().await.unwrap().is_complete());
+}
+
+#[tokio::test]
+async fn a_temporary_name_is_removed_if_the_log_has_its_content() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    machine.write("d/f", "stored");
+    assert!(mirror.sync().await.unwrap().is_complete());
+    drop(mirror);
+    let name = |number: u32| format!("d/{STAGED_PREFIX}{number:032x}");
+    machine.write(&name(1), "stored");
+    machine.write(&name(2), "");
+    machine.write(&name(3), "only here");
+    std::os::unix::fs::symlink("f", machine.dir().join(name(4))).unwrap();
+    let mirror = machine.open().await;
+    let report = mirror.sync().await.unwrap();
+    let skipped: Vec<&str> = report.skipped.iter().map(|skip| skip.path.as_str()).collect();
+    assert_eq!(skipped, [name(3), name(4)]);
+    let mut left = machine.files();
+    left.remove(&name(4));
+    assert_eq!(left, expected(&[("d/f", "stored"), (&name(3), "only here")]));
+    assert!(machine.dir().join(name(4)).is_symlink());
 }
 
 #[tokio::test]
