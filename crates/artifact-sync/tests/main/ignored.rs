@@ -92,3 +92,48 @@ async fn objects_stored_under_other_ignore_rules_are_kept() {
     assert_eq!(machine.objects().await.len(), 2);
     assert!(mirror.pending().is_empty());
 }
+
+#[tokio::test]
+async fn a_file_that_was_removed_while_a_rule_matched_it_is_removed_without_the_rule() {
+    for other_writes in [false, true] {
+        let machine = Machine::in_memory();
+        let open = async |patterns: &[&str]| {
+            let rules = IgnoreRules::from_patterns(patterns).unwrap();
+            machine.open_with(|mirror| mirror.ignore(rules)).await
+        };
+        let mirror = open(&[]).await;
+        machine.write("a.tmp", "1");
+        machine.write("d/b.tmp", "1");
+        machine.write("kept", "1");
+        assert!(mirror.sync().await.unwrap().is_complete());
+        assert!(mirror.release_if_idle().await.unwrap());
+        drop(mirror);
+        let mirror = open(&["*.tmp"]).await;
+        machine.remove("a.tmp");
+        std::fs::remove_dir_all(machine.dir().join("d")).unwrap();
+        machine.write("kept", "2");
+        let report = mirror.sync().await.unwrap();
+        assert!(report.deleted.is_empty() && report.pending.is_empty(), "{report:?}");
+        assert!(mirror.release_if_idle().await.unwrap());
+        drop(mirror);
+        if other_writes {
+            let other = Machine::new(machine.store.clone());
+            let mirror = other.open().await;
+            assert_eq!(other.files().len(), 3, "the log has the files");
+            other.write("kept", "3");
+            assert!(mirror.sync().await.unwrap().is_complete());
+            assert!(mirror.release_if_idle().await.unwrap());
+        }
+        let mirror = open(&[]).await;
+        let kept = if other_writes { "3" } else { "2" };
+        assert_eq!(machine.files(), expected(&[("kept", kept)]));
+        let report = mirror.sync().await.unwrap();
+        let deleted: Vec<&str> = report.deleted.iter().map(|path| path.as_str()).collect();
+        assert_eq!(deleted, ["a.tmp", "d/b.tmp"]);
+        assert_eq!(machine.objects().await, expected(&[("kept", kept)]));
+        let new = Machine::new(machine.store.clone());
+        assert!(mirror.release_if_idle().await.unwrap());
+        new.open().await;
+        assert_eq!(new.files(), expected(&[("kept", kept)]));
+    }
+}
