@@ -13,6 +13,7 @@ mod retained;
 pub(crate) mod samples;
 mod state;
 mod store;
+mod stray;
 mod torn;
 mod writer;
 

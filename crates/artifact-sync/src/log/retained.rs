@@ -55,8 +55,10 @@ impl LogStore {
     ) -> Result<Vec<T>, ReadError> {
         let listed = self.list_numbers().await?;
         let run = unbroken_run(&listed).to_vec();
-        let Some(last) = run.last() else { return Ok(Vec::new()) };
-        let end = self.read(last.number).await?;
+        if run.is_empty() {
+            return Ok(Vec::new());
+        }
+        let end = self.read_last(listed.iter().map(|entry| entry.number).collect()).await?;
         let retained = end.map_or(0, |stored| stored.entry.header.retained);
         let read = async |numbered: Numbered| match self.read(numbered.number).await {
             Ok(stored) => Ok((numbered, stored)),
@@ -126,11 +128,16 @@ impl LogStore {
         if listed.binary_search_by_key(&number, |(number, _)| *number).is_err() {
             return Ok(None);
         }
-        let end = if number < last { self.read(last).await? } else { None };
-        if end.is_some_and(|end| number < end.entry.header.retained) {
+        let Some(end) = self.read_last(listed.iter().map(|(number, _)| *number).collect()).await?
+        else {
             return Ok(None);
-        }
-        let Some(stored) = self.read(number).await? else { return Ok(None) };
+        };
+        let stored = match number < last {
+            true if number < end.entry.header.retained => None,
+            true => self.read(number).await?,
+            false => Some(end),
+        };
+        let Some(stored) = stored else { return Ok(None) };
         if stored.entry.lines.contains(&Line::Erased) {
             let state = LogState { is_erased: true, began: number, ..LogState::default() };
             return Ok(Some(StateAt { state, position: Position::of(&stored) }));

@@ -67,6 +67,21 @@ pub enum ReadError {
         /// Number of the missing entry.
         number: u64,
     },
+    /// The last object follows a gap, and the log does not lead to it.
+    #[error(
+        "the session log {}, but the store also has {key}, which {problem}; \
+         delete that object if another program wrote it; if the store damaged or lost entries, \
+         delete it and run `agent-tools session sync ID --refill` on a machine that has the files",
+        if *end == 0 { "is empty".to_owned() } else { format!("ends with entry {end}") }
+    )]
+    Stray {
+        /// Key of the object.
+        key: String,
+        /// Number of the last entry before the gap; zero if there is none.
+        end: u64,
+        /// Explanation for a user.
+        problem: &'static str,
+    },
 }
 
 /// Outcome of creating an entry.

@@ -229,7 +229,7 @@ impl LogWriter {
             },
             Ok(End::Elsewhere) => return Err(self.fence()),
             Err(ReadError::Store { source }) => return Err(source.into()),
-            Err(ReadError::Entry { .. } | ReadError::Missing { .. }) => return Err(self.fence()),
+            Err(_) => return Err(self.fence()),
         }
         self.proven = Some(before);
         Ok(())
@@ -252,7 +252,7 @@ impl LogWriter {
             Ok(End::Here) => Ok(true),
             Ok(End::Later | End::Elsewhere) => Ok(false),
             Err(ReadError::Store { source }) => Err(source),
-            Err(ReadError::Entry { .. } | ReadError::Missing { .. }) => Ok(false),
+            Err(_) => Ok(false),
         }
     }
 

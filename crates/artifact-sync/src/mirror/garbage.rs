@@ -344,7 +344,9 @@ fn oldest_run(entries: &[Numbered], now: i64, retention: Duration) -> Option<Num
 /// because its state was current within the retention time. At least the states since the snapshot
 /// before the fence stay.
 fn retained_by(entries: &[Numbered], position: Position, retention: Duration) -> u64 {
-    let run = unbroken_run(entries);
+    // Objects after the end are none of this log.
+    let end = entries.partition_point(|entry| entry.number <= position.number);
+    let run = unbroken_run(&entries[..end]);
     let newest = run.last().map_or(0, |entry| entry.at);
     let last_old = oldest_run(run, newest, retention.max(SHORTEST_RETENTION));
     let last_old = last_old.map_or(0, |entry| entry.number);

@@ -119,11 +119,17 @@ pub(super) async fn read(
     }
     let known = last.saturating_sub(READ_AHEAD).max(position.number.saturating_sub(1));
     let mut reader = Reader::prefetch(log, numbers.iter().copied().filter(|n| *n > known)).await;
-    let newest = reader.read([last]).await.map_err(failed)?;
+    let newest = match reader.read([last]).await {
+        Ok(newest) => newest,
+        Err(error) => return Err(failed(log.explain_end(&numbers, error).await)),
+    };
     let snapshot = newest.first().map_or(1, |end| end.entry.header.snapshot.max(1));
     let is_behind_snapshot = position.number < snapshot;
     let first = if is_behind_snapshot { snapshot } else { position.number };
-    let mut entries = reader.read(first..last).await.map_err(failed)?;
+    let mut entries = match reader.read(first..last).await {
+        Ok(entries) => entries,
+        Err(error) => return Err(failed(log.explain_end(&numbers, error).await)),
+    };
     entries.extend(newest);
     check(&entries)?;
     // A working copy from before the deletion must not fill the session again. Without one, the id

@@ -169,7 +169,10 @@ impl Parts {
             }
             Err(
                 SyncError::StoreReplaced { .. }
-                | SyncError::Log { source: ReadError::Entry { .. } | ReadError::Missing { .. } },
+                | SyncError::Log {
+                    source:
+                        ReadError::Entry { .. } | ReadError::Missing { .. } | ReadError::Stray { .. },
+                },
             ) if self.settings.lost_log == LostLog::Refill => {
                 return self.refill(dir, fetcher, ledger).await;
             }

@@ -36,7 +36,8 @@ impl Parts {
         let listed = self.log.list_numbers().await.map_err(|source| failed(source.into()))?;
         let (mut position, mut owner, mut began) = (Position::default(), None, 0);
         if let Some(last) = listed.last().map(|entry| entry.number) {
-            let end = self.log.read(last).await.map_err(failed)?;
+            let numbers = listed.iter().map(|entry| entry.number).collect();
+            let end = self.log.read_last(numbers).await.map_err(failed)?;
             let end = end.ok_or_else(|| failed(ReadError::Missing { number: last }))?;
             if end.entry.lines.contains(&Line::Erased) {
                 return Err(SyncError::Erased);

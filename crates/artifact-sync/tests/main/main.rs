@@ -33,6 +33,7 @@ mod rolled_back;
 mod s3;
 mod shared_store;
 mod stopped;
+mod stray;
 mod sync;
 mod unwritten;
 mod version_0_1;
