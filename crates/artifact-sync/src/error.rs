@@ -94,9 +94,9 @@ pub enum SyncError {
     NoEntry {
         /// Number of the entry.
         number: u64,
-        /// Number of the oldest entry that is retained; zero if there is none.
+        /// Number of the oldest entry that is retained; zero if the log is empty.
         oldest: u64,
-        /// Number of the last entry; zero if there is none.
+        /// Number of the last entry; zero if the log is empty.
         last: u64,
     },
     /// An entry removed nothing.

@@ -77,7 +77,7 @@ pub enum ReadError {
     Stray {
         /// Key of the object.
         key: String,
-        /// Number of the last entry before the gap; zero if there is none.
+        /// Number of the last entry before the gap; zero if no entry exists.
         end: u64,
         /// Explanation for a user.
         problem: &'static str,

@@ -344,7 +344,7 @@ fn oldest_run(entries: &[Numbered], now: i64, retention: Duration) -> Option<Num
 /// because its state was current within the retention time. At least the states since the snapshot
 /// before the fence stay.
 fn retained_by(entries: &[Numbered], position: Position, retention: Duration) -> u64 {
-    // Objects after the end are none of this log.
+    // Other programs wrote the objects after the end.
     let end = entries.partition_point(|entry| entry.number <= position.number);
     let run = unbroken_run(&entries[..end]);
     let newest = run.last().map_or(0, |entry| entry.at);

@@ -169,10 +169,8 @@ impl Parts {
             }
             Err(
                 SyncError::StoreReplaced { .. }
-                | SyncError::Log {
-                    source:
-                        ReadError::Entry { .. } | ReadError::Missing { .. } | ReadError::Stray { .. },
-                },
+                | SyncError::Log { source: ReadError::Entry { .. } }
+                | SyncError::Log { source: ReadError::Missing { .. } | ReadError::Stray { .. } },
             ) if self.settings.lost_log == LostLog::Refill => {
                 return self.refill(dir, fetcher, ledger).await;
             }

@@ -51,8 +51,8 @@ impl LogView {
     ///
     /// # Errors
     /// Returns [`SyncError::NotRetained`] or [`SyncError::NoEntry`] if the log does not hold the
-    /// state of this entry, [`SyncError::Erased`] if the session was deleted, and [`SyncError::Log`] if the log cannot
-    /// be read.
+    /// state of this entry, [`SyncError::Erased`] if the session was deleted, and
+    /// [`SyncError::Log`] if the log cannot be read.
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         keys: SessionKeys,

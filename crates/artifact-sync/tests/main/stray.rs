@@ -18,9 +18,7 @@ fn number(number: u64) -> Key {
 
 fn check(error: &SyncError, far: u64) {
     let text = with_causes(error);
-    for part in
-        ["ends with entry 3, but", &number(far).to_string(), "delete that object", "--refill"]
-    {
+    for part in ["ends with entry 3, but", number(far).as_ref(), "delete that object", "--refill"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
