@@ -121,7 +121,7 @@ fn every_command_works_while_a_server_holds_the_session() {
     let first = history[0]["number"].to_string();
     assert_eq!(
         cli.run(&["session", "restore", "m", "f", "--at", &first]).ok().stdout,
-        "restored   f\n"
+        "unchanged  f\n"
     );
     cli.run(&["session", "gc", "m", "--dry-run"]).ok();
     let mut second = Server::start_with(&cli, &["mcp", "--session", "m"]);
