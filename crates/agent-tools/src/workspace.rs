@@ -121,7 +121,10 @@ impl Workspace {
                 let opened = open_mirror(home, storage, backends, &state, id, user).await;
                 opened.map(|mirror| (Arc::clone(mirror.dir()), Some(Arc::new(mirror))))
             }
-            _ => Ok((Arc::new(SessionDir::create(&path)?), None)),
+            _ => {
+                state.record_modes(&path)?;
+                Ok((Arc::new(SessionDir::create(&path)?), None))
+            }
         };
         let (dir, mirror) = match opened {
             Ok(opened) => opened,
@@ -174,7 +177,9 @@ impl Workspace {
         id: &SessionId,
     ) -> Result<Workspace, WorkspaceError> {
         let user = state.user()?;
-        let dir = Arc::new(SessionDir::open(&home.session_dir(id))?);
+        let path = home.session_dir(id);
+        state.record_modes(&path)?;
+        let dir = Arc::new(SessionDir::open(&path)?);
         let id = id.clone();
         Ok(Workspace { id, user, dir, state, mirror: None, intervals: None, storage: None })
     }

@@ -4,6 +4,7 @@ mod beneath;
 mod directory;
 mod error;
 mod exchange;
+mod mode_records;
 mod mounts;
 mod readable;
 mod removal_error;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 pub use directory::SessionDir;
 pub use error::{FileError, FileErrorKind};
 pub use exchange::{Found, Replaced};
+pub use mode_records::ModeRecords;
 pub use mounts::mount_points_below;
 #[cfg(feature = "native")]
 pub(crate) use readable::with_access;

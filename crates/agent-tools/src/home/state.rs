@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use sandbox_core::internal::{lock, remove_tree};
+use sandbox_core::internal::{ModeRecords, lock, remove_tree};
 use sandbox_core::{SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -119,7 +119,11 @@ impl StateDir {
         // The text always has the same length, because truncating the file takes longer.
         let holder = format!("{:10}\n", std::process::id());
         file.write_all_at(holder.as_bytes(), 0).map_err(StateError::io("write", &path))?;
-        Ok(Locking::Locked(SessionState { dir: self, lock: Mutex::new(Some(file)) }))
+        Ok(Locking::Locked(SessionState {
+            dir: self,
+            modes: Mutex::default(),
+            lock: Mutex::new(Some(file)),
+        }))
     }
 }
 
@@ -150,6 +154,8 @@ enum Locking {
 #[derive(Debug)]
 pub(crate) struct SessionState {
     dir: StateDir,
+    /// Ends before the lock.
+    modes: Mutex<Option<ModeRecords>>,
     lock: Mutex<Option<File>>,
 }
 
@@ -168,7 +174,18 @@ impl SessionState {
 
     /// Unlocks the state before this value is dropped.
     pub(crate) fn unlock(&self) {
+        lock(&self.modes).take();
         lock(&self.lock).take();
+    }
+
+    /// Restores the modes that a killed process left in a session directory without a mirror, and
+    /// records changes of modes there until the state is unlocked.
+    pub(crate) fn record_modes(&self, session_dir: &Path) -> Result<(), StateError> {
+        let records = ModeRecords::begin(session_dir, self.dir.path.join("modes"));
+        let failed =
+            |(path, source)| StateError::Io { operation: "restore modes by", path, source };
+        *lock(&self.modes) = Some(records.map_err(failed)?);
+        Ok(())
     }
 
     pub(crate) fn dir(&self) -> &StateDir {

@@ -2,7 +2,9 @@
 //! stored is live or in the history, and no file whose removal was reported returns.
 
 use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -226,4 +228,22 @@ async fn stored_results_of_commands_survive_a_kill_at_any_moment() {
     let mut restored = read_files(new.dir());
     restored.retain(|name, _| name.starts_with('f'));
     assert_eq!(restored, known, "a new home");
+}
+
+#[tokio::test]
+async fn a_session_without_a_store_restores_a_mode_that_a_killed_process_left() {
+    let place = tempfile::tempdir().unwrap();
+    let open = async || Sessions::builder(Home::new(place.path())).build().open(spec("s1")).await;
+    let session = open().await.unwrap();
+    let result = session.bash("mkdir d && chmod 555 d").await.unwrap();
+    assert_eq!(result.exit_code, 0, "{result:?}");
+    let dir = session.dir().join("d");
+    drop(session);
+    let inode = fs::metadata(&dir).unwrap().ino();
+    let records = place.path().join("state/s1/modes");
+    fs::create_dir_all(&records).unwrap();
+    symlink(format!("555 755 {inode} d"), records.join("left")).unwrap();
+    fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
+    let session = open().await.unwrap();
+    assert_eq!(fs::metadata(session.dir().join("d")).unwrap().mode() & 0o777, 0o555);
 }

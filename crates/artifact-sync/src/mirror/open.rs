@@ -65,7 +65,8 @@ impl MirrorBuilder {
         let state_dir = self.take_state_dir()?;
         let log = self.log();
         let index_error = |(path, source)| SyncError::Index { path, source };
-        let lock = StateLock::take(&state_dir).map_err(index_error)?;
+        let mut lock = StateLock::take(&state_dir).map_err(index_error)?;
+        lock.record_modes(&self.dir).map_err(index_error)?;
         let remote = Arc::new(self.remote());
         // Only the journal knows whether an earlier listing is recent enough.
         let lists_always = self.projection && self.listing_age.is_zero();

@@ -5,14 +5,20 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use sandbox_core::internal::ModeRecords;
+
 use crate::state::journal::options;
 
 const LOCK: &str = "lock";
+/// Directory with records of modes that are changed for a moment.
+const MODES: &str = "modes";
 
 /// State directory that no other mirror uses.
 #[derive(Debug)]
 pub(crate) struct StateLock {
     dir: PathBuf,
+    /// Ends before the lock.
+    modes: Option<ModeRecords>,
     file: File,
 }
 
@@ -30,7 +36,16 @@ impl StateLock {
                 Err(io::Error::new(io::ErrorKind::ResourceBusy, problem))
             }
         });
-        locked.map(|file| Self { dir: dir.to_owned(), file }).map_err(|error| (path, error))
+        locked
+            .map(|file| Self { dir: dir.to_owned(), modes: None, file })
+            .map_err(|error| (path, error))
+    }
+
+    /// Restores the modes that a killed process left in a working copy. Records each change of a
+    /// mode there as long as this lock is held. The error names the path.
+    pub(crate) fn record_modes(&mut self, working_copy: &Path) -> Result<(), (PathBuf, io::Error)> {
+        self.modes = Some(ModeRecords::begin(working_copy, self.dir.join(MODES))?);
+        Ok(())
     }
 
     pub(super) fn dir(&self) -> &Path {

@@ -2,8 +2,8 @@
 //!
 //! A command may take all permissions from its own files. The host makes such a file readable,
 //! opens it, and restores its mode. A directory stays readable while it is listed, and writable
-//! while an entry is replaced. If the process is killed in between, the owner keeps the permission;
-//! other users never get one.
+//! while an entry is replaced. If the process is killed in between, the next one restores the mode
+//! by a record ([`ModeRecords`](super::ModeRecords)). Other users never get a permission.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -16,6 +16,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::beneath;
+use super::mode_records::ModeRecord;
 use super::remove::by_descriptor;
 use crate::internal::lock;
 
@@ -36,11 +37,13 @@ struct Granted {
     original: u32,
     granted: u32,
     holders: usize,
+    /// Deleted with this value, after the mode was restored.
+    records: Vec<ModeRecord>,
 }
 
 /// Permission that a file's owner has as long as this value exists.
 #[derive(Debug)]
-struct Grant {
+pub(super) struct Grant {
     file: OwnedFd,
     id: (u64, u64),
     original: u32,
@@ -213,8 +216,11 @@ impl Grant {
         let granted = granted.get_or_insert_default();
         if let Some(known) = granted.get_mut(&id) {
             if known.granted & needed != needed {
-                set_mode(&file, known.granted | needed)?;
-                known.granted |= needed;
+                let changed = known.granted | needed;
+                let record = ModeRecord::write(&file, id, known.original, changed)?;
+                set_mode(&file, changed)?;
+                known.records.extend(record);
+                known.granted = changed;
             }
             known.holders += 1;
             return Ok(Self { file, id, original: known.original });
@@ -224,8 +230,10 @@ impl Grant {
         if stat.st_uid != rustix::process::geteuid().as_raw() || !is_denied_by_mode {
             return Err(Errno::ACCESS);
         }
-        set_mode(&file, original | needed)?;
-        granted.insert(id, Granted { original, granted: original | needed, holders: 1 });
+        let changed = original | needed;
+        let records = Vec::from_iter(ModeRecord::write(&file, id, original, changed)?);
+        set_mode(&file, changed)?;
+        granted.insert(id, Granted { original, granted: changed, holders: 1, records });
         Ok(Self { file, id, original })
     }
 }
@@ -241,7 +249,7 @@ impl Drop for Grant {
             return;
         }
         let mode = known.granted;
-        granted.get_or_insert_default().remove(&self.id);
+        let _records = granted.get_or_insert_default().remove(&self.id);
         // A mode that a command has set meanwhile is kept.
         let is_ours = |stat: Stat| stat.st_mode & 0o7777 == mode;
         if rustix::fs::fstat(&self.file).is_ok_and(is_ours) {
@@ -268,7 +276,7 @@ fn duplicate(file: impl AsFd) -> rustix::io::Result<OwnedFd> {
 
 /// Opens a path one component after another. Returns the permissions that were granted on the way,
 /// which hold until they are dropped.
-fn open_path(
+pub(super) fn open_path(
     dir: impl AsFd,
     path: &Path,
     flags: OFlags,

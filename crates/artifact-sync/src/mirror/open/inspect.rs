@@ -39,16 +39,18 @@ pub struct SessionOwner {
 }
 
 impl MirrorBuilder {
-    /// Describes the session from its journal and its directory. Sends no request and changes
-    /// nothing.
+    /// Describes the session from its journal and its directory. Sends no request, and changes
+    /// nothing but modes that a killed process left behind.
     ///
     /// # Errors
     /// Returns [`SyncError::Index`] if the state cannot be used or another mirror has it open, and
     /// [`SyncError::File`] if the directory cannot be opened.
     pub fn inspect(mut self) -> Result<LocalStatus, SyncError> {
         let state_dir = self.take_state_dir()?;
-        let opened =
-            StateLock::take(&state_dir).and_then(|lock| Ledger::open(lock, self.keys.log.as_ref()));
+        let opened = StateLock::take(&state_dir).and_then(|mut lock| {
+            lock.record_modes(&self.dir)?;
+            Ledger::open(lock, self.keys.log.as_ref())
+        });
         let mut ledger = opened.map_err(|(path, source)| SyncError::Index { path, source })?;
         if ledger.stage() != Stage::Open
             && let Ok(Some(former)) = FormerIndex::read(&state_dir)
