@@ -175,6 +175,11 @@ impl Storage {
         artifact_sync::owners(&*self.store, &self.prefix).await
     }
 
+    /// Returns the directory of a store on the local disk.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.capabilities.root.as_deref()
+    }
+
     /// Returns whether processes with another home can use the store, as far as is known.
     pub(crate) fn reaches_beyond(&self, home: &Home) -> bool {
         match &self.reach {

@@ -16,6 +16,7 @@ use super::spec::SessionSpec;
 use crate::environment;
 use crate::runtimes::HostRuntimes;
 use crate::session::{SessionParts, SessionSettings};
+use crate::storage::Storage;
 use crate::workspace::Workspace;
 
 /// The inputs from which a session is prepared.
@@ -158,6 +159,11 @@ impl Preparation<'_> {
         }
         for path in &writes {
             builder = builder.allow_write(path);
+        }
+        // The log of every session is in the store, and the engine follows symlinks there.
+        let store = self.settings.storage.as_ref().and_then(Storage::directory);
+        if let Some(store) = store.filter(|store| !session_dir.starts_with(store)) {
+            builder = builder.deny_write(store);
         }
         let policy = builder.build().map_err(|source| SessionError::Policy { source })?;
         let tier = &self.settings.session.tier;

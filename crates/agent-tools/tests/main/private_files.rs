@@ -1,6 +1,8 @@
-//! Files of the host that only root can read.
+//! Files of the host that no session may read or write.
 
 use crate::session::{Fixture, spec};
+use agent_tools::Storage;
+use agent_tools::policy::Access;
 
 #[tokio::test]
 async fn the_configuration_that_only_root_can_read_is_hidden_from_sessions_of_root() {
@@ -29,4 +31,26 @@ async fn the_configuration_that_only_root_can_read_is_hidden_from_sessions_of_ro
     shown.allow_read.push("/etc/key".into());
     let session = fixture.sessions.open(shown).await.unwrap();
     assert_eq!(session.bash("cat /etc/key").await.unwrap().command_stdout(), "secret\n");
+}
+
+#[tokio::test]
+async fn no_session_writes_to_the_directory_of_the_store() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().canonicalize().unwrap();
+    let store = root.join("store");
+    let storage = Storage::local(&store).unwrap();
+    let fixture = Fixture::with(|sessions| sessions.storage(storage));
+    for (id, allowed) in [("above", root.clone()), ("itself", store.clone())] {
+        let mut spec = spec(id);
+        spec.allow_write.push(allowed);
+        let session = fixture.sessions.open(spec).await.unwrap();
+        let link = store.join(format!("user_7/sessions/{id}/link"));
+        let command = format!("echo x > f; ln -s /etc/passwd {}", link.display());
+        let ran = session.bash(&command).await.unwrap();
+        assert!(ran.exit_code != 0 && link.symlink_metadata().is_err(), "{ran:?}");
+        let beside = root.join(format!("beside {id}"));
+        session.bash(&format!("echo > '{}'", beside.display())).await.unwrap();
+        assert_eq!(beside.exists(), id == "above");
+        assert!(!session.policy().explain(&link, Access::Write).allowed);
+    }
 }
