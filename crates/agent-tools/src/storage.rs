@@ -175,6 +175,11 @@ impl Storage {
         artifact_sync::owners(&*self.store, &self.prefix).await
     }
 
+    /// Returns the bucket or directory with its server, or the name of an embedder's store.
+    pub(crate) fn place(&self) -> &str {
+        self.endpoint.as_deref().unwrap_or(&self.name)
+    }
+
     /// Returns the directory of a store on the local disk.
     pub(crate) fn directory(&self) -> Option<&Path> {
         self.capabilities.root.as_deref()

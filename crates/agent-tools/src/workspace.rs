@@ -132,7 +132,8 @@ impl Workspace {
                 if created {
                     abandon(home, &state, id);
                 }
-                return Err(WorkspaceError::from_opening(id, source, created));
+                let missing_from = backends.storage.filter(|_| created);
+                return Err(WorkspaceError::from_opening(id, source, missing_from));
             }
         };
         let warnings = mirror.as_deref().map_or_else(Vec::new, |mirror| {
@@ -158,7 +159,7 @@ impl Workspace {
             return Self::open_without_store(home, state, id);
         };
         let mirror = open_mirror(home, storage, backends, &state, id, &user).await;
-        let mirror = mirror.map_err(|source| WorkspaceError::from_opening(id, source, false))?;
+        let mirror = mirror.map_err(|source| WorkspaceError::from_opening(id, source, None))?;
         Ok(Workspace {
             id: id.clone(),
             user: Some(user),

@@ -253,7 +253,8 @@ impl MirrorBuilder {
     }
 
     /// Sets for how long a flush, a close or a drain goes on without progress; 60 s by default. A
-    /// file or a part of a large one that is sent counts as progress.
+    /// file or a part of a large one that is sent counts as progress. The time also limits how long
+    /// opening waits for each answer with entries of the log or objects of the projection.
     #[must_use]
     pub fn patience(mut self, time: Duration) -> Self {
         self.patience = time;
@@ -316,6 +317,7 @@ impl MirrorBuilder {
     pub(crate) fn log(&self) -> LogStore {
         LogStore::new(Arc::clone(&self.store), self.keys.log.clone())
             .with(&self.capabilities, self.durability)
+            .with_patience(self.patience)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! This module receives changes as data; it knows nothing of kernel events.
 
+mod answer;
 mod attributes;
 mod blobs;
 mod budget;
@@ -41,6 +42,7 @@ pub use quirks::{KeyLimits, projection_key_problem};
 pub use store_error::{StoreError, StoreErrorKind};
 pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};
 
+pub(crate) use answer::answer_within;
 pub(crate) use attributes::is_executable;
 pub(crate) use blobs::{Blobs, ContentError, Placement, StoredContent, UploadJournal};
 pub(crate) use disk::Disk;

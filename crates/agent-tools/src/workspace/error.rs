@@ -8,6 +8,7 @@ use sandbox_core::{FileError, SessionId};
 use crate::error_kind::ErrorKind;
 use crate::home::StateError;
 use crate::sharing::SharingError;
+use crate::storage::Storage;
 
 /// Errors returned when the files of a session are opened.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +29,10 @@ pub enum WorkspaceError {
         source: FileError,
     },
     /// A session that is not on this machine could not be fetched from the store.
-    #[error("the session could not be restored from the store")]
+    #[error("the session could not be restored from the store {store}")]
     Restore {
+        /// The store, without credentials.
+        store: String,
         /// The cause.
         source: SyncError,
     },
@@ -96,7 +99,7 @@ impl WorkspaceError {
         match self {
             Self::State { source } => source.kind(),
             Self::Directory { source } => source.into(),
-            Self::Restore { source } | Self::Mirror { source } => source.into(),
+            Self::Restore { source, .. } | Self::Mirror { source } => source.into(),
             Self::StoreLost { .. } => ErrorKind::Store,
             Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
             Self::Deleted { .. } => ErrorKind::Closed,
@@ -110,7 +113,7 @@ impl WorkspaceError {
         match self {
             Self::State { source } => source.is_retryable(),
             Self::Directory { source } => source.is_retryable(),
-            Self::Restore { source } | Self::Mirror { source } => source.is_retryable(),
+            Self::Restore { source, .. } | Self::Mirror { source } => source.is_retryable(),
             Self::OwnedElsewhere { .. } => true,
             Self::Sharing { source } => source.is_retryable(),
             Self::StoreLost { .. } | Self::Deleted { .. } | Self::NoSession { .. } => false,
@@ -118,7 +121,12 @@ impl WorkspaceError {
     }
 
     /// Returns the error for a mirror that could not be opened.
-    pub(super) fn from_opening(id: &SessionId, error: OpeningError, created: bool) -> Self {
+    /// `missing_from` is the store of a session that is not on this machine.
+    pub(super) fn from_opening(
+        id: &SessionId,
+        error: OpeningError,
+        missing_from: Option<&Storage>,
+    ) -> Self {
         let id = id.clone();
         match error {
             OpeningError::State(source) => Self::State { source },
@@ -129,8 +137,10 @@ impl WorkspaceError {
             OpeningError::Mirror(SyncError::StoreReplaced { number }) => {
                 Self::StoreLost { id, number }
             }
-            OpeningError::Mirror(source) if created => Self::Restore { source },
-            OpeningError::Mirror(source) => Self::Mirror { source },
+            OpeningError::Mirror(source) => match missing_from {
+                Some(storage) => Self::Restore { store: storage.place().to_owned(), source },
+                None => Self::Mirror { source },
+            },
         }
     }
 }

@@ -3,18 +3,20 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
-use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{
+    Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+};
 
 use crate::durability::Durability;
 use crate::log::entry::{Entry, EntryError};
 use crate::log::ids::{Hash, Token};
 use crate::log::torn::is_torn;
-use crate::transfer::{Disk, StoreCapabilities, is_on_local_disk};
+use crate::transfer::{Disk, StoreCapabilities, answer_within, is_on_local_disk};
 
 /// Digits of an entry's number in its key.
 const DIGITS: usize = 20;
@@ -31,6 +33,8 @@ pub(crate) struct LogStore {
     disk: Option<Disk>,
     /// Set for a store on the local disk, where a loss of power can cut off the last entries.
     can_be_torn: bool,
+    /// Time in which the store must answer a request that reads.
+    patience: Duration,
 }
 
 /// Entry with the hash of its bytes.
@@ -96,7 +100,7 @@ impl LogStore {
     /// Returns the log below a prefix: `logs/user_<user>/<session>`.
     pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: Key) -> Self {
         let can_be_torn = is_on_local_disk(&*store);
-        Self { store, prefix, disk: None, can_be_torn }
+        Self { store, prefix, disk: None, can_be_torn, patience: Duration::MAX }
     }
 
     /// Sets the abilities of the store. With [`Durability::Disk`], entries and flushed blobs
@@ -105,6 +109,12 @@ impl LogStore {
         self.disk = Disk::of(capabilities, durability);
         self.can_be_torn |= capabilities.root.is_some();
         self
+    }
+
+    /// Sets the time in which the store must answer a request that reads, or send the next part of
+    /// an answer.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
@@ -167,7 +177,7 @@ impl LogStore {
 
     /// Returns whether a number has an entry.
     pub(crate) async fn exists(&self, number: u64) -> Result<bool, Error> {
-        match self.store.head(&self.entry_key(number)).await {
+        match self.answer(self.store.head(&self.entry_key(number))).await {
             Ok(_) => Ok(true),
             Err(Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -176,7 +186,7 @@ impl LogStore {
 
     /// Returns the time at which an entry was stored, by the store's clock.
     pub(crate) async fn written(&self, number: u64) -> Result<Option<SystemTime>, Error> {
-        match self.store.head(&self.entry_key(number)).await {
+        match self.answer(self.store.head(&self.entry_key(number))).await {
             Ok(meta) => Ok(Some(meta.last_modified.into())),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -185,8 +195,8 @@ impl LogStore {
 
     /// Reads an entry. Returns `None` if the number has none.
     pub(crate) async fn read(&self, number: u64) -> Result<Option<StoredEntry>, ReadError> {
-        let bytes = match self.store.get(&self.entry_key(number)).await {
-            Ok(got) => got.bytes().await?,
+        let bytes = match self.answer(self.store.get(&self.entry_key(number))).await {
+            Ok(got) => self.body(got).await?,
             Err(Error::NotFound { .. }) => return Ok(None),
             Err(source) => return Err(source.into()),
         };
@@ -203,6 +213,23 @@ impl LogStore {
         }
     }
 
+    /// Waits for the answer to a request that reads.
+    async fn answer<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        answer_within(self.patience, &*self.store, request).await
+    }
+
+    async fn body(&self, got: GetResult) -> Result<Bytes, Error> {
+        if self.can_be_torn {
+            return got.bytes().await;
+        }
+        let mut body = Vec::new();
+        let mut parts = got.into_stream();
+        while let Some(part) = self.answer(parts.try_next()).await? {
+            body.extend_from_slice(&part);
+        }
+        Ok(body.into())
+    }
+
     /// Lists the numbers that have entries, in order, with the objects.
     pub(crate) async fn list(&self) -> Result<Vec<(u64, ObjectMeta)>, Error> {
         let mut listed = self.list_with_tombstones().await?;
@@ -217,7 +244,7 @@ impl LogStore {
 
     /// Lists like [`Self::list`], with the numbers that have tombstones.
     pub(crate) async fn list_with_tombstones(&self) -> Result<Vec<(u64, ObjectMeta)>, Error> {
-        let listing = match self.store.list_with_delimiter(Some(&self.prefix)).await {
+        let listing = match self.answer(self.store.list_with_delimiter(Some(&self.prefix))).await {
             Err(Error::NotFound { .. }) => return Ok(Vec::new()),
             other => other?,
         };

@@ -22,7 +22,7 @@ use crate::mirror::incoming::check_followed;
 use crate::mirror::shared::Shared;
 use crate::report::{RestoreFailure, RestoreReport};
 use crate::state::{KnownObject, Version};
-use crate::transfer::{Listed, Projection, is_invalid_key_in_listing};
+use crate::transfer::{Listed, Projection, answer_within, is_invalid_key_in_listing};
 
 pub(super) use listing::ProjectionListing;
 pub(super) use removals::MassRemoval;
@@ -78,7 +78,10 @@ impl Shared {
         let unlisted = |source| SyncError::List { prefix: prefix.to_string(), source };
         let mut report = RestoreReport::default();
         let (position, mut comparison) = self.begin_comparison();
-        while let Some(batch) = listing.next().await.map_err(unlisted)? {
+        let next = async |listing: &mut ProjectionListing| {
+            answer_within(self.patience, projection.remote.store(), listing.next()).await
+        };
+        while let Some(batch) = next(&mut listing).await.map_err(unlisted)? {
             self.compare(projection, batch, &mut comparison);
             if comparison.unknown.len() >= UNKNOWN_AT_ONCE {
                 self.adopt_unknown(projection, &mut comparison, &mut report).await?;

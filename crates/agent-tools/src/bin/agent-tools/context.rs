@@ -226,7 +226,8 @@ impl Context {
 
     /// Opens a session and prints its warnings.
     pub(crate) async fn open(&self, args: &SessionArgs) -> Result<Arc<Session>, Failure> {
-        let session = self.sessions()?.open(self.spec(args)?).await.map_err(Failure::not_run)?;
+        let sessions = args.wait.apply(self.sessions_builder()?).build();
+        let session = sessions.open(self.spec(args)?).await.map_err(Failure::not_run)?;
         for warning in session.warnings() {
             errln!("agent-tools: warning: {warning}");
         }

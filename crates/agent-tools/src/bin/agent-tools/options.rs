@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_tools::{Durability, SessionId, SkillRef, Takeover, Tier, UserId, Weakness};
+use agent_tools::{
+    Durability, SessionId, SessionsBuilder, SkillRef, Takeover, Tier, UserId, Weakness,
+};
 use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
@@ -38,6 +40,23 @@ fn parse_url(text: &str) -> Result<String, String> {
     });
     let problem = || "expected a URL such as http://10.0.0.7:8080".to_owned();
     if is_valid { Ok(text.to_owned()) } else { Err(problem()) }
+}
+
+/// Patience with the store.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct WaitArgs {
+    /// Give the store up after this time without an answer or progress, such as 10m [default: 1m].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
+}
+
+impl WaitArgs {
+    pub(crate) fn apply(self, sessions: SessionsBuilder) -> SessionsBuilder {
+        match self.wait {
+            Some(time) => sessions.patience(time),
+            None => sessions,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -220,6 +239,8 @@ pub(crate) struct SessionArgs {
     /// Path of the host that commands may also read and write, taken literally. Repeatable.
     #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_WRITE")]
     pub(crate) allow_write: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 #[cfg(test)]

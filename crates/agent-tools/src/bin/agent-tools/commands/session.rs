@@ -7,37 +7,17 @@ mod restore;
 mod sync;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use agent_tools::{
-    PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus, SessionsBuilder,
-};
+use agent_tools::{PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus};
 use clap::builder::TypedValueParser as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::options::session_path;
+use crate::options::{WaitArgs, session_path};
 use crate::output::outln;
 use crate::signals::use_files;
-
-/// Patience of a subcommand that stores everything.
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct WaitArgs {
-    /// Give up after this time without progress, such as 10m [default: 1m].
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    wait: Option<Duration>,
-}
-
-impl WaitArgs {
-    fn apply(self, sessions: SessionsBuilder) -> SessionsBuilder {
-        match self.wait {
-            Some(time) => sessions.patience(time),
-            None => sessions,
-        }
-    }
-}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {

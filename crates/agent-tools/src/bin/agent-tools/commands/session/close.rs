@@ -7,9 +7,9 @@ use agent_tools::{
     CloseMode, CloseReport, FileNote, IgnoredContent, PendingGroup, SessionId, Sessions, printable,
 };
 
-use super::WaitArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::options::WaitArgs;
 use crate::output::{errln, outln};
 
 pub(super) async fn close(

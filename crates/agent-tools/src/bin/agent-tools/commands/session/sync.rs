@@ -11,9 +11,9 @@ use agent_tools::{
 };
 use serde::Serialize;
 
-use super::WaitArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::options::WaitArgs;
 use crate::output::{errln, outln};
 use crate::signals::use_files;
 
