@@ -1,7 +1,7 @@
 //! A session that this process serves: its files, its sandbox, its policy and its environment.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use artifact_sync::{
@@ -9,6 +9,7 @@ use artifact_sync::{
     SyncReport, Undelete, UndeleteReport,
 };
 use policy::{Access, Policy, Verdict};
+use sandbox_core::internal::lock;
 use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox};
 use skill_store::InstalledSkill;
 
@@ -17,7 +18,7 @@ use crate::denials::{self, Denial, Judge, Reason};
 use crate::environment::Environment;
 use crate::hints::{self, Connections};
 use crate::remedies::remedy_option;
-use crate::sharing::Gate;
+use crate::sharing::{Gate, SharingError};
 use crate::tool_error::ToolError;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, Turn, Workspace};
 
@@ -31,8 +32,19 @@ pub(crate) struct LocalSession {
     /// The warnings from opening the session.
     pub(crate) warnings: Vec<String>,
     pub(crate) gate: Arc<Gate>,
+    leaving: Mutex<Leaving>,
     /// The last field, because dropping it unlocks the session.
     pub(crate) workspace: Workspace,
+}
+
+/// The end of commands by a call that closes or deletes the session.
+#[derive(Debug, Default)]
+struct Leaving {
+    /// The other process that asks for it next.
+    next: Option<u32>,
+    /// The sandbox that was ended last, and the other process that asked for that.
+    ended: Weak<NativeSandbox>,
+    by: Option<u32>,
 }
 
 /// Everything that a session consists of, except its files and settings.
@@ -65,6 +77,7 @@ impl LocalSession {
             skills,
             warnings,
             gate: Arc::default(),
+            leaving: Mutex::default(),
             workspace,
         }
     }
@@ -163,6 +176,19 @@ impl LocalSession {
         self.leave(self.workspace.delete()).await
     }
 
+    /// Records the process for which the next call closes or deletes the session.
+    pub(crate) fn announce_leaving(&self, pid: u32) {
+        lock(&self.leaving).next = Some(pid);
+    }
+
+    /// Returns the error of a command whose sandbox was ended because the session is being closed.
+    pub(crate) fn closed_during_call(&self, ended: &Arc<NativeSandbox>) -> Option<SharingError> {
+        let leaving = lock(&self.leaving);
+        let is_ours = std::ptr::eq(leaving.ended.as_ptr(), Arc::as_ptr(ended));
+        let session = self.workspace.id.clone();
+        is_ours.then_some(SharingError::ClosedDuringCall { session, by: leaving.by })
+    }
+
     /// Ends the processes of the session, and then the session, unless `leaving` fails.
     async fn leave<T>(
         &self,
@@ -173,6 +199,11 @@ impl LocalSession {
             return Err(CloseError::Store { id, source });
         }
         let sandbox = self.sandbox();
+        {
+            let mut leaving = lock(&self.leaving);
+            leaving.by = leaving.next.take();
+            leaving.ended = Arc::downgrade(&sandbox);
+        }
         sandbox.close().await;
         match leaving.await {
             Ok(left) => {

@@ -44,6 +44,21 @@ pub enum SharingError {
         /// The session.
         session: SessionId,
     },
+    /// The session was closed during the call.
+    #[error(
+        "the command was killed before its end, because {} closed session {session}; it may have \
+         had effects",
+        match by {
+            Some(pid) => format!("process {pid}"),
+            None => "another call".to_owned(),
+        }
+    )]
+    ClosedDuringCall {
+        /// The session.
+        session: SessionId,
+        /// The process that closed or deleted the session, if it was another one.
+        by: Option<u32>,
+    },
     /// This process is about to exit, and begins no calls.
     #[error("session {session} accepts no calls, because this process is about to exit")]
     Draining {
@@ -100,7 +115,9 @@ impl SharingError {
         match self {
             Self::Served { kind, .. } => *kind,
             Self::ServerLost { .. } => ErrorKind::ServerLost,
-            Self::Closed { .. } | Self::Draining { .. } => ErrorKind::Closed,
+            Self::Closed { .. } | Self::ClosedDuringCall { .. } | Self::Draining { .. } => {
+                ErrorKind::Closed
+            }
             Self::Differs { .. } => ErrorKind::Differs,
             Self::Rejected { .. } => ErrorKind::Denied,
             Self::Reopen { source, .. } => source.kind(),

@@ -185,6 +185,11 @@ impl Server {
         let Some(session) = self.session.upgrade() else {
             return Ok(Some(Rejection::Gate(NotAdmitted::Draining)));
         };
+        if matches!(C::METHOD, Close::METHOD | Delete::METHOD)
+            && let Ok(peer) = channel.stream().peer()
+        {
+            session.announce_leaving(peer.pid());
+        }
         channel.send(&Frame::new(answer::ACCEPTED, frame.id, &())?).await?;
         let stopper = Stopper::default();
         call.end_after(stopper.request());

@@ -183,6 +183,10 @@ impl LocalSession {
             }
             Err(source) => {
                 if source.kind() == ExecErrorKind::Ended {
+                    // A close that fails opens the sandbox again itself.
+                    if let Some(closed) = self.closed_during_call(&sandbox) {
+                        return Err(closed.into());
+                    }
                     self.reopen_sandbox(&sandbox).await;
                 }
                 return Err(ToolError::Exec { source });

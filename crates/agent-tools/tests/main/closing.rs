@@ -1,7 +1,8 @@
 //! Sessions that leave this machine.
 
 use agent_tools::{
-    CloseError, CloseMode, ErrorKind, Home, SessionId, SessionSpec, Sessions, Storage,
+    CloseError, CloseMode, ErrorKind, Home, SessionId, SessionSpec, Sessions, SharingError,
+    Storage, ToolError,
 };
 use artifact_sync::internal::list_tree;
 use object_store::path::Path as Key;
@@ -224,4 +225,27 @@ async fn a_machine_with_files_of_a_deleted_session_finishes_its_deletion() {
     there.delete(&id).await.unwrap();
     assert_only_the_deletion_is_recorded(&*store, "").await;
     assert!(!there.home().session_dir(&id).exists());
+}
+
+#[tokio::test]
+async fn a_close_that_fails_tells_the_command_it_has_killed_and_the_session_goes_on() {
+    let fixture = Fixture::new();
+    let session = fixture.open("s1").await;
+    let running = session.bash("touch $'\\xff'; exec sleep 600");
+    let closing = async {
+        while !std::fs::read_dir(session.dir()).unwrap().any(|_| true) {
+            tokio::task::yield_now().await;
+        }
+        fixture.sessions.close(session.id()).await
+    };
+    let (ran, closed) = tokio::join!(running, closing);
+    assert!(matches!(closed, Err(CloseError::Unstorable { .. })), "{closed:?}");
+    let error = ran.unwrap_err();
+    let ToolError::Sharing { source: SharingError::ClosedDuringCall { session: id, by: None } } =
+        &error
+    else {
+        panic!("{error:?}");
+    };
+    assert_eq!((id, error.kind(), error.is_retryable()), (session.id(), ErrorKind::Closed, false));
+    assert_eq!(session.bash("echo on").await.unwrap().command_stdout(), "on\n");
 }

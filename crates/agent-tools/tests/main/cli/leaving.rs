@@ -1,5 +1,8 @@
 //! The end of the command: everything is stored, and other machines can open the session.
 
+use std::path::Path;
+use std::process::{Child, Stdio};
+
 use super::Cli;
 use super::signals::{is_released, sharing};
 
@@ -9,7 +12,7 @@ fn change(cli: &Cli) {
 }
 
 #[track_caller]
-fn check_stored(cli: &Cli, store: &std::path::Path) {
+fn check_stored(cli: &Cli, store: &Path) {
     let shown = cli.run(&["--json", "session", "show", "default"]).ok().json();
     assert_eq!(shown["pending"], serde_json::json!([]));
     assert_eq!(shown["owner"], serde_json::Value::Null);
@@ -69,5 +72,38 @@ fn each_command_releases_the_session_after_its_background_work() {
         assert!(is_released(&store));
         cli.run(&["bash", "ls"]).ok();
         assert!(is_released(&store));
+    }
+}
+
+/// Starts a command that ends only with its session.
+fn start_endless_command(cli: &Cli, name: &str) -> Child {
+    let command = format!("touch {name}; exec sleep 600");
+    let mut child = cli.command(&["bash", &command]).stderr(Stdio::piped()).spawn().unwrap();
+    while !cli.home().join("sessions/default").join(name).exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the command has ended");
+        std::thread::yield_now();
+    }
+    child
+}
+
+#[test]
+fn a_command_that_another_process_ends_by_closing_the_session_says_so() {
+    for verb in [&["close", "default"][..], &["delete", "default", "--yes"]] {
+        let cli = Cli::new();
+        let server = start_endless_command(&cli, "a");
+        let client = start_endless_command(&cli, "b");
+        let mut closing = cli.command(&[&["session"], verb].concat()).spawn().unwrap();
+        assert!(closing.wait().unwrap().success());
+        let expected = format!(
+            "agent-tools: the command was killed before its end, because process {} closed session \
+             default; it may have had effects\n",
+            closing.id()
+        );
+        for child in [server, client] {
+            let ended = child.wait_with_output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&ended.stderr), expected, "{verb:?}");
+            assert_eq!(ended.status.code(), Some(125));
+        }
+        assert!(!cli.home().join("sessions/default").exists());
     }
 }

@@ -9,8 +9,8 @@ mod sync;
 use std::process::ExitCode;
 
 use agent_tools::{PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus};
+use clap::Subcommand;
 use clap::builder::TypedValueParser as _;
-use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::context::Context;
