@@ -14,6 +14,7 @@
 //! a session is incomplete; no session id contains `~`.
 
 mod error;
+mod listing;
 mod state;
 
 use std::fs::File;
@@ -25,6 +26,7 @@ use artifact_sync::{HomeId, SyncError};
 use sandbox_core::SessionId;
 
 pub use self::error::StateError;
+pub use self::listing::{ListedSession, LocalState};
 pub(crate) use self::state::{SessionState, StateDir};
 
 /// The end of the name of a directory in which a restore was interrupted or is under way.
@@ -104,11 +106,6 @@ impl Home {
         !self.session_dir(session).exists() && self.restoring_dir(session).exists()
     }
 
-    /// Returns the directory in which the rest of an interrupted removal of a session waits.
-    pub(crate) fn closing_dir(&self, session: &SessionId) -> PathBuf {
-        self.sessions_root().join(format!("{session}~closing"))
-    }
-
     /// Returns the identity under which this home owns sessions in a store. Creates it once.
     ///
     /// # Errors
@@ -127,26 +124,14 @@ impl Home {
     }
 
     /// Returns the sessions that have a directory in this home, sorted. Those whose restore was
-    /// interrupted are among them.
+    /// interrupted are among them, and those whose close was interrupted are not; see
+    /// [`Home::list`].
     ///
     /// # Errors
     /// Returns [`StateError`] if the directory cannot be listed.
     pub fn sessions(&self) -> Result<Vec<SessionId>, StateError> {
-        let root = self.sessions_root();
-        let error = |source| StateError::Io { operation: "list", path: root.clone(), source };
-        let entries = match std::fs::read_dir(&root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(error)?,
-        };
-        let mut sessions = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(error)?.file_name();
-            let name = name.to_str().map(|name| name.strip_suffix(RESTORING).unwrap_or(name));
-            sessions.extend(name.and_then(|name| SessionId::parse(name).ok()));
-        }
-        sessions.sort();
-        sessions.dedup();
-        Ok(sessions)
+        let here = self.list()?.into_iter().filter(|listed| listed.state != LocalState::Closing);
+        Ok(here.map(|listed| listed.id).collect())
     }
 }
 
@@ -175,5 +160,14 @@ mod tests {
         }
         let expected = ["a", "b", "c"].map(session);
         assert_eq!(home.sessions().unwrap(), expected);
+        let state = home.state_dir(&session("b"));
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::write(state.join("session.json"), r#"{"user":"ann"}"#).unwrap();
+        let listed = home.list().unwrap();
+        let states: Vec<_> = listed.iter().map(|listed| listed.state).collect();
+        use LocalState::{Closing, Complete, Restoring, Unclaimed};
+        assert_eq!(states, [Unclaimed, Complete, Restoring, Closing]);
+        assert_eq!(listed[1].user.as_ref().unwrap().as_str(), "ann");
+        assert!(!home.has_state(&session("a")), "listing creates nothing");
     }
 }

@@ -110,7 +110,7 @@ pub use skill_store::{InstalledSkill, SkillId, SkillRef};
 
 pub use denials::Denial;
 pub use error_kind::ErrorKind;
-pub use home::{Home, StateError};
+pub use home::{Home, ListedSession, LocalState, StateError};
 pub use output::{Artifact, ConflictNote, FileNote, PendingGroup};
 pub use printable::{printable, printable_lines};
 pub use remedies::remedy_option;

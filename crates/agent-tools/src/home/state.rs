@@ -53,6 +53,12 @@ impl StateDir {
         }
     }
 
+    /// Opens the directory; `None` if there is none.
+    pub(crate) fn existing(home: &Home, session: &SessionId) -> Option<Self> {
+        let path = home.state_dir(session);
+        Some(Self { fd: File::open(&path).ok()?, path })
+    }
+
     pub(crate) fn try_clone(&self) -> Result<Self, StateError> {
         let fd = self.fd.try_clone().map_err(StateError::io("open", &self.path))?;
         Ok(Self { path: self.path.clone(), fd })

@@ -7,7 +7,7 @@ use sandbox_core::{SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::opener::Opener;
-use crate::home::StateDir;
+use crate::home::{LocalState, StateDir};
 use crate::sharing::{Claim, ReportStatus, visit};
 use crate::workspace::{Workspace, WorkspaceError};
 
@@ -19,6 +19,8 @@ pub struct SessionSummary {
     pub user: Option<UserId>,
     /// The session directory.
     pub dir: PathBuf,
+    /// The part of the session that is here.
+    pub state: LocalState,
     /// The session's place in the log; `None` if the process that holds the session does not
     /// answer.
     pub status: Option<SessionStatus>,
@@ -69,13 +71,13 @@ pub(super) async fn summary(
 ) -> Result<SessionSummary, WorkspaceError> {
     let home = &opener.settings.home;
     let path = home.session_dir(id);
-    if !home.has_files(id) {
+    let Some(state) = home.local_state(id) else {
         return Err(WorkspaceError::NoSession { id: id.clone(), path });
-    }
+    };
     let dir = StateDir::create(home, id)?;
     let user = dir.user()?;
-    if home.is_half_restored(id) {
-        return Ok(SessionSummary { user, dir: path, status: None });
+    if matches!(state, LocalState::Restoring | LocalState::Closing) {
+        return Ok(SessionSummary { user, dir: path, state, status: None });
     }
     let status = match visit(&dir, id).await? {
         Some(client) => client.call(&ReportStatus {}).await.ok(),
@@ -86,5 +88,5 @@ pub(super) async fn summary(
             None => None,
         },
     };
-    Ok(SessionSummary { user, dir: path, status })
+    Ok(SessionSummary { user, dir: path, state, status })
 }

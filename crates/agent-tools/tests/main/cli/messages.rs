@@ -50,6 +50,48 @@ fn a_directory_may_end_with_a_slash_and_an_unknown_path_is_reported() {
 }
 
 #[test]
+fn an_empty_list_says_so_and_is_an_empty_array_in_json() {
+    let cli = Cli::new();
+    let check = |command: &[&str], expected: &str| {
+        let ran = cli.run(command).ok();
+        assert_eq!((&*ran.stdout, ran.stderr), ("", format!("agent-tools: {expected}\n")));
+        let ran = cli.run(&[&["--json"], command].concat()).ok();
+        assert_eq!((&*ran.stdout, &*ran.stderr), ("[]\n", ""), "{command:?}");
+    };
+    check(&["session", "list"], "no session is on this machine");
+    check(&["skill", "list"], "the store has no skill");
+    check(&["variable", "list"], "no variable is set");
+    check(&["owners"], "no machine has a session of this store open");
+    cli.run(&["bash", "true"]).ok();
+    check(&["session", "history", "default"], "the log of session default has no entry");
+    check(&["session", "history", "default", "f"], "no retained entry changed f");
+}
+
+#[test]
+fn sessions_are_listed_with_their_states_and_the_fields_of_show() {
+    let cli = Cli::new();
+    cli.run(&["bash", "--session", "a", "--user", "ann", "true"]).ok();
+    for name in ["b", "c~restoring", "d~closing"] {
+        std::fs::create_dir(cli.home().join("sessions").join(name)).unwrap();
+    }
+    let listed = cli.run(&["session", "list"]).ok().stdout;
+    assert_eq!(listed, "a\nb (no state)\nc (restore not finished)\nd (close not finished)\n");
+    let listed = cli.run(&["--json", "session", "list"]).ok().json();
+    let states = ["complete", "unclaimed", "restoring", "closing"];
+    for (listed, state) in listed.as_array().unwrap().iter().zip(states) {
+        assert_eq!(listed["state"], state);
+        let shown = cli.run(&["--json", "session", "show", listed["id"].as_str().unwrap()]);
+        let shown = shown.ok().json();
+        for (name, value) in listed.as_object().unwrap() {
+            assert_eq!(shown[name], *value, "{name}");
+        }
+    }
+    assert_eq!(listed[0]["user"], "ann");
+    cli.run(&["session", "close", "d"]).ok();
+    assert!(!cli.run(&["session", "list"]).ok().stdout.contains("d ("));
+}
+
+#[test]
 fn a_session_that_is_not_here_can_be_fetched() {
     let cli = Cli::new();
     for args in [&["show"][..], &["history"], &["gc"], &["delete", "--yes"], &["sync"]] {

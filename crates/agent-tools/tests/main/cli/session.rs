@@ -360,7 +360,8 @@ fn half_restored() -> (tempfile::TempDir, Cli) {
 fn a_session_that_is_half_restored_is_listed_and_can_be_closed() {
     for discard in [true, false] {
         let (_place, cli) = half_restored();
-        assert_eq!(cli.run(&["session", "list"]).ok().stdout, "default\n");
+        let listed = cli.run(&["session", "list"]).ok().stdout;
+        assert_eq!(listed, "default (restore not finished)\n");
         cli.run(&["session", "show", "default"]).ok();
         let close = ["session", "close", "default", "--discard"];
         cli.run(if discard { &close } else { &close[..3] }).ok();

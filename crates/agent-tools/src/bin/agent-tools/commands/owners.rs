@@ -34,7 +34,7 @@ pub(crate) async fn run(context: &Context) -> Result<ExitCode, Failure> {
     let shown: Vec<Owner<'_>> = owners.iter().map(Owner::from).collect();
     context.print(&shown, || {
         if owners.is_empty() {
-            errln!("no machine has a session of this store open");
+            errln!("agent-tools: no machine has a session of this store open");
         }
         for owner in &owners {
             let age = owner.last_modified.elapsed().unwrap_or_default();

@@ -8,7 +8,9 @@ mod sync;
 
 use std::process::ExitCode;
 
-use agent_tools::{PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus};
+use agent_tools::{
+    ListedSession, LocalState, PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus,
+};
 use clap::Subcommand;
 use clap::builder::TypedValueParser as _;
 use serde::Serialize;
@@ -16,7 +18,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::{WaitArgs, session_path};
-use crate::output::outln;
+use crate::output::{errln, outln};
 use crate::signals::use_files;
 
 #[derive(Debug, Subcommand)]
@@ -141,18 +143,48 @@ fn path(text: String) -> Result<RelativePath, String> {
 }
 
 async fn list(context: &Context) -> Result<ExitCode, Failure> {
-    let ids = context.home()?.sessions().map_err(Failure::failed)?;
-    let ids: Vec<&str> = ids.iter().map(SessionId::as_str).collect();
-    context.print(&ids, || ids.iter().for_each(|id| outln!("{id}")))?;
+    let sessions = context.home()?.list().map_err(Failure::failed)?;
+    let listed: Vec<Listed> = sessions.into_iter().map(Listed::from).collect();
+    context.print(&listed, || {
+        for Listed { id, state, .. } in &listed {
+            match state {
+                LocalState::Complete => outln!("{id}"),
+                state => outln!("{id} ({state})"),
+            }
+        }
+        if listed.is_empty() {
+            errln!("agent-tools: no session is on this machine");
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A session in a list, with the names of [`Shown`].
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    id: String,
+    user: Option<String>,
+    directory: String,
+    state: LocalState,
+}
+
+impl From<ListedSession> for Listed {
+    fn from(listed: ListedSession) -> Self {
+        Self {
+            id: listed.id.to_string(),
+            user: listed.user.map(|user| user.to_string()),
+            directory: listed.dir.to_string_lossy().into_owned(),
+            state: listed.state,
+        }
+    }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Shown {
-    id: String,
-    user: Option<String>,
-    directory: String,
+    #[serde(flatten)]
+    listed: Listed,
     owner: Option<SessionOwner>,
     entry: Option<u64>,
     /// `null` if the process that holds the session does not answer.
@@ -163,23 +195,32 @@ async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
     let found = context.local_sessions()?.summary(id).await.map_err(Failure::failed)?;
     let status = found.status.as_ref();
     let shown = Shown {
-        id: id.to_string(),
-        user: found.user.map(|user| user.to_string()),
-        directory: found.dir.to_string_lossy().into_owned(),
+        listed: Listed {
+            id: id.to_string(),
+            user: found.user.map(|user| user.to_string()),
+            directory: found.dir.to_string_lossy().into_owned(),
+            state: found.state,
+        },
         owner: status.and_then(|status| status.owner.clone()),
         entry: status.map(|status| status.entry),
         pending: status.map(|status| PendingGroup::group(&status.pending)),
     };
     context.print(&shown, || {
-        outln!("session    {}", shown.id);
-        outln!("user       {}", shown.user.as_deref().unwrap_or("none"));
-        outln!("directory  {}", agent_tools::printable(&shown.directory));
-        match status {
-            Some(status) => print_status(status, shown.pending.as_deref().unwrap_or_default()),
-            None if !found.dir.exists() => {
-                outln!("restore    interrupted; the next command in the session continues it");
+        let Listed { id, user, directory, state } = &shown.listed;
+        outln!("session    {id}");
+        outln!("user       {}", user.as_deref().unwrap_or("none"));
+        outln!("directory  {}", agent_tools::printable(directory));
+        match (status, state) {
+            (Some(status), _) => {
+                print_status(status, shown.pending.as_deref().unwrap_or_default());
             }
-            None => outln!("pending    unknown: the server of the session does not answer"),
+            (None, LocalState::Restoring) => {
+                outln!("restore    not finished; the next command in the session continues it");
+            }
+            (None, LocalState::Closing) => {
+                outln!("close      not finished; the next close or command finishes it");
+            }
+            (None, _) => outln!("pending    unknown: the server of the session does not answer"),
         }
     })?;
     Ok(ExitCode::SUCCESS)

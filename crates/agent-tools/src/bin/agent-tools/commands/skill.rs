@@ -72,6 +72,9 @@ async fn list(context: &Context, storage: &Storage) -> Result<ExitCode, Failure>
         .collect();
     context.print(&listed, || {
         skills.iter().for_each(|skill| outln!("{}@{}", skill.id, skill.latest.get()));
+        if skills.is_empty() {
+            errln!("agent-tools: the store has no skill");
+        }
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::outln;
+use crate::output::{errln, outln};
 use crate::stdin;
 
 #[derive(Debug, Subcommand)]
@@ -70,6 +70,9 @@ async fn list(context: &Context) -> Result<ExitCode, Failure> {
     context.print(&listed, || {
         for variable in &variables {
             outln!("{}{}", variable.name, if variable.encrypted { " (encrypted)" } else { "" });
+        }
+        if variables.is_empty() {
+            errln!("agent-tools: no variable is set");
         }
     })?;
     Ok(ExitCode::SUCCESS)

@@ -34,8 +34,12 @@ pub(super) async fn run(
     let several = homes.len() > 1;
     context.print(&entries, || {
         entries.iter().for_each(|entry| print(entry, several));
-        if let (Some(path), []) = (path, &entries[..]) {
-            errln!("agent-tools: no retained entry changed {}", printable(path.as_str()));
+        match path {
+            _ if !entries.is_empty() => {}
+            Some(path) => {
+                errln!("agent-tools: no retained entry changed {}", printable(path.as_str()));
+            }
+            None => errln!("agent-tools: the log of session {id} has no entry"),
         }
     })?;
     Ok(ExitCode::SUCCESS)
