@@ -26,6 +26,7 @@ use crate::output::ConflictNote;
 use crate::sessions::{Owner, SessionStatus};
 use crate::storage::Storage;
 
+pub(crate) use self::close::opening_patience;
 use self::error::OpeningError;
 pub(crate) use self::error::at_url;
 

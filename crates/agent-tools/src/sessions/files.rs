@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use artifact_sync::{
     CloseMode, GarbageOptions, GarbageReport, HistoryEntry, RestoreReport, RestoredVersion,
@@ -23,6 +24,7 @@ use crate::sharing::{
 };
 use crate::workspace::{
     Backends, CloseError, CloseReport, RemovalMode, TransferError, Workspace, WorkspaceError,
+    opening_patience,
 };
 
 /// The files of a session that is on this machine, without a sandbox.
@@ -49,7 +51,11 @@ enum FilesLink {
 }
 
 impl FilesLink {
-    async fn new(opener: &Opener, id: &SessionId) -> Result<Self, WorkspaceError> {
+    async fn new(
+        opener: &Opener,
+        id: &SessionId,
+        patience: Option<Duration>,
+    ) -> Result<Self, WorkspaceError> {
         let home = &opener.settings.home;
         if !home.has_files(id) {
             let path = home.session_dir(id);
@@ -59,7 +65,8 @@ impl FilesLink {
             Entered::Client(client) => Self::Served(client),
             Entered::Owner(Claim { state, door }) => {
                 let owner = opener.owner()?;
-                let backends = Backends { owner: owner.as_ref(), ..opener.backends() };
+                let owner = owner.as_ref();
+                let backends = Backends { owner, patience, ..opener.backends() };
                 let workspace = Workspace::open_existing(home, backends, state, id).await?;
                 Self::Local { workspace: Box::new(workspace), _door: door }
             }
@@ -69,7 +76,16 @@ impl FilesLink {
 
 impl SessionFiles {
     pub(super) async fn open(opener: Arc<Opener>, id: &SessionId) -> Result<Self, WorkspaceError> {
-        let link = FilesLink::new(&opener, id).await?;
+        let patience = opener.settings.patience;
+        Self::open_within(opener, id, patience).await
+    }
+
+    async fn open_within(
+        opener: Arc<Opener>,
+        id: &SessionId,
+        patience: Option<Duration>,
+    ) -> Result<Self, WorkspaceError> {
+        let link = FilesLink::new(&opener, id, patience).await?;
         let (user, dir) = match &link {
             FilesLink::Local { workspace, .. } => {
                 (workspace.user().cloned(), workspace.dir().to_owned())
@@ -252,7 +268,9 @@ impl SessionFiles {
                     Err(CallError::NotStarted) => {}
                 },
             }
-            *link = FilesLink::new(&self.opener, &self.id).await.map_err(|source| {
+            let patience = self.opener.settings.patience;
+            let opened = FilesLink::new(&self.opener, &self.id, patience).await;
+            *link = opened.map_err(|source| {
                 let source = Box::new(SessionError::Workspace { source });
                 SharingError::Reopen { session: self.id.clone(), source }
             })?;
@@ -272,7 +290,8 @@ pub(super) async fn close(
     {
         return Ok(CloseReport::default());
     }
-    match SessionFiles::open(Arc::clone(opener), id).await {
+    let patience = opening_patience(mode, opener.settings.patience);
+    match SessionFiles::open_within(Arc::clone(opener), id, patience).await {
         Ok(files) => {
             let closed = files.close_with(mode).await;
             if closed.is_err() {

@@ -15,6 +15,11 @@ use super::{Backends, CloseError, Workspace, WorkspaceError, flush, mirror_build
 use crate::home::Home;
 use crate::output::ConflictNote;
 
+/// Longest time without progress after a flush has given up already.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+/// Longest time for an answer while a session is opened whose changes may be discarded.
+const OPENING_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Result of closing a session: the files that were deleted without a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -66,6 +71,19 @@ impl From<Ignored> for IgnoredContent {
     }
 }
 
+/// Returns the patience with which a session is opened that is closed in this mode.
+pub(crate) fn opening_patience(mode: CloseMode, patience: Option<Duration>) -> Option<Duration> {
+    limited(mode, patience, OPENING_PATIENCE)
+}
+
+/// Returns the patience with a store, up to a limit if changes may be discarded.
+fn limited(mode: CloseMode, patience: Option<Duration>, limit: Duration) -> Option<Duration> {
+    match mode {
+        CloseMode::Discard => Some(patience.unwrap_or(limit).min(limit)),
+        CloseMode::KeepPending => patience,
+    }
+}
+
 impl Workspace {
     /// Uploads pending changes, removes the session from this machine, and deletes its state. The
     /// lock stays until the state is unlocked.
@@ -106,10 +124,7 @@ impl Workspace {
         mode: CloseMode,
         patience: Option<Duration>,
     ) -> Result<CloseReport, CloseError> {
-        let patience = match (mode, patience) {
-            (CloseMode::Discard, patience) => Some(mode.limit(patience.unwrap_or(Duration::MAX))),
-            (CloseMode::KeepPending, patience) => patience,
-        };
+        let mut patience = limited(mode, patience, mode.limit(Duration::MAX));
         let failed = |source| match source {
             SyncError::StoreReplaced { number } => {
                 WorkspaceError::StoreLost { id: self.id.clone(), number }.into()
@@ -131,6 +146,9 @@ impl Workspace {
         }
         if mode == CloseMode::KeepPending && !pending.is_empty() {
             return Err(self.pending_error(&pending));
+        }
+        if !pending.is_empty() {
+            patience = limited(mode, patience, LAST_PATIENCE);
         }
         let ignored = {
             let mirror = Arc::clone(mirror);

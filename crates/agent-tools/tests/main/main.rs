@@ -13,4 +13,6 @@ mod s3;
 mod sandbox;
 mod session;
 mod sharing;
+#[cfg(feature = "s3")]
+mod silent_store;
 mod terminal;

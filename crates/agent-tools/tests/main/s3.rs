@@ -1,14 +1,11 @@
 //! Sessions with an S3 server that checks signatures.
 
-use std::net::TcpListener;
-use std::time::{Duration, Instant};
-
-use testkit::{S3Server, http_get, s3_environment};
+use testkit::{S3Server, http_get};
 
 use crate::cli::Cli;
 
 /// Returns a machine with a new home and the shared bucket.
-fn machine(server: &S3Server) -> Cli {
+pub(crate) fn machine(server: &S3Server) -> Cli {
     Cli::with_store(&format!("s3://{}/general", S3Server::BUCKET), &server.environment())
 }
 
@@ -88,41 +85,4 @@ fn a_store_that_fails_later_leaves_the_change_pending_and_close_refuses() {
     cli.environment = good;
     cli.run(&["session", "close", "default"]).ok();
     assert_eq!(machine(&server).run(&["bash", "cat stored later"]).ok().stdout, "1\n2\n");
-}
-
-/// Returns a machine whose store accepts connections and never answers, with the server.
-fn machine_of_a_silent_store() -> (Cli, TcpListener, String) {
-    // The system accepts connections for a socket that listens.
-    let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", server.local_addr().unwrap());
-    (Cli::with_store("s3://bucket/general", &s3_environment(url.clone())), server, url)
-}
-
-#[test]
-fn opening_gives_up_a_store_that_accepts_connections_and_never_answers() {
-    let (cli, _server, url) = machine_of_a_silent_store();
-    let begun = Instant::now();
-    for tool in [&["bash", "--wait", "300ms", "true"][..], &["read-file", "--wait", "300ms", "f"]] {
-        let ran = cli.run(tool);
-        assert_eq!(ran.code, if tool[0] == "bash" { 125 } else { 1 }, "{}", ran.stderr);
-        for part in [&*format!("s3://bucket at {url}"), "did not answer within 300ms"] {
-            assert!(ran.stderr.contains(part), "{}", ran.stderr);
-        }
-    }
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    assert!(!cli.home().join("sessions/default").exists());
-}
-
-#[test]
-fn a_session_that_is_here_opens_although_its_store_never_answers() {
-    let server = S3Server::start();
-    let mut cli = machine(&server);
-    cli.run(&["bash", "echo 1 > f"]).ok();
-    let (silent, _server, _) = machine_of_a_silent_store();
-    cli.environment = silent.environment;
-    let begun = Instant::now();
-    let ran = cli.run(&["bash", "--wait", "300ms", "cat f"]).ok();
-    assert_eq!(ran.stdout, "1\n");
-    assert!(ran.stderr.contains("did not answer within 300ms"), "{}", ran.stderr);
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }

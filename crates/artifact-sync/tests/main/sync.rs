@@ -353,7 +353,7 @@ async fn a_flush_goes_on_as_long_as_it_makes_progress() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flush_gives_up_without_progress() {
-    let machine = Machine::new(LatencyStore::new(Duration::from_secs(100)));
+    let machine = Machine::new(FailingStore::hanging());
     let patient = |mirror: MirrorBuilder| mirror.patience(Duration::from_secs(20));
     let mirror = machine.open_with(patient).await;
     machine.write("f", &"x".repeat(40_000));
