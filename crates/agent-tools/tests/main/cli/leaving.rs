@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use super::Cli;
 use super::signals::{is_released, sharing};
@@ -106,4 +107,55 @@ fn a_command_that_another_process_ends_by_closing_the_session_says_so() {
         }
         assert!(!cli.home().join("sessions/default").exists());
     }
+}
+
+#[test]
+fn work_goes_on_after_a_close_that_was_killed_at_any_moment() {
+    const KILLS: u64 = 24;
+    let cli = Cli::new();
+    let dir = cli.home().join("sessions/default");
+    let (mut expected, mut interrupted) = (String::new(), 0);
+    for kill in 0..KILLS {
+        let ran = cli.run(&["bash", &format!("echo {kill} > f{kill:02}; cat f*")]).ok();
+        expected += &format!("{kill}\n");
+        assert!(ran.stdout.starts_with(&expected), "{kill}: {}{}", ran.stdout, ran.stderr);
+        let mut closing = cli.command(&["session", "close", "default"]).spawn().unwrap();
+        // Any moment of the close, in steps that share no rhythm with it.
+        std::thread::sleep(Duration::from_micros(kill * 7_919 % 90_000));
+        closing.kill().unwrap();
+        interrupted += u32::from(!closing.wait().unwrap().success());
+        if kill % 3 == 0 && !dir.exists() {
+            // A person makes the directory again.
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::write(dir.join("f00"), "by hand\n").unwrap();
+            let ran = cli.run(&["bash", "cat f*; rm f*conflict*"]).ok();
+            let kept = format!("0\nby hand\n{}", expected.strip_prefix("0\n").unwrap());
+            assert!(ran.stdout.starts_with(&kept), "{kill}: {}{}", ran.stdout, ran.stderr);
+        }
+    }
+    assert!(interrupted > 2, "{interrupted} kills were in time");
+    cli.run(&["session", "close", "default"]).ok();
+    assert_eq!(std::fs::read_dir(dir.parent().unwrap()).unwrap().count(), 0);
+    assert!(cli.run(&["bash", "cat f*"]).ok().stdout.starts_with(&expected));
+}
+
+#[test]
+fn a_directory_that_is_made_by_hand_after_a_close_is_joined_with_the_store() {
+    let cli = Cli::new();
+    cli.run(&["bash", "echo 1 > f; echo same > s; mkdir d; echo 2 > d/g"]).ok();
+    cli.run(&["session", "close", "default"]).ok();
+    let dir = cli.home().join("sessions/default");
+    for (file, content) in [("f", "mine\n"), ("s", "same\n"), ("own", "3\n")] {
+        testkit::write_file(&dir, file, content);
+    }
+    assert_eq!(cli.run(&["session", "list"]).ok().stdout, "default (no state)\n");
+    // Its files may have no other copy.
+    let refused = cli.run(&["session", "close", "default"]);
+    assert!(refused.code == 1 && dir.join("own").exists(), "{}", refused.stderr);
+    let ran = cli.run(&["--json", "bash", "cat f f.conflict-* s own d/g"]).ok().json();
+    let stdout = ran["stdout"].as_str().unwrap();
+    assert!(stdout.starts_with("1\nmine\nsame\n3\n2\n"), "{ran}");
+    cli.run(&["session", "close", "default"]).ok();
+    let restored = cli.run(&["bash", "cat f f.conflict-* s own d/g"]).ok().stdout;
+    assert!(restored.starts_with("1\nmine\nsame\n3\n2\n"), "{restored}");
 }
