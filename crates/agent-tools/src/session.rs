@@ -211,8 +211,8 @@ impl Session {
     /// Uploads pending changes, ends every process of the session, and removes its directory and
     /// its state from this machine. The report names the files that had no copy.
     ///
-    /// Running commands fail with [`SharingError::ClosedDuringCall`]. Afterwards, the calls of every
-    /// process that shares the session fail with [`SharingError::Closed`].
+    /// Running commands fail with [`SharingError::ClosedDuringCall`]. Afterwards, the calls of
+    /// every process that shares the session fail with [`SharingError::Closed`].
     ///
     /// # Errors
     /// Returns [`CloseError`], such as [`CloseError::Pending`]. The directory then stays, and the

@@ -53,7 +53,7 @@ impl StateDir {
         }
     }
 
-    /// Opens the directory; `None` if there is none.
+    /// Opens the directory; `None` if it is absent.
     pub(crate) fn existing(home: &Home, session: &SessionId) -> Option<Self> {
         let path = home.state_dir(session);
         Some(Self { fd: File::open(&path).ok()?, path })

@@ -65,8 +65,7 @@ impl FilesLink {
             Entered::Client(client) => Self::Served(client),
             Entered::Owner(Claim { state, door }) => {
                 let owner = opener.owner()?;
-                let owner = owner.as_ref();
-                let backends = Backends { owner, patience, ..opener.backends() };
+                let backends = Backends { owner: owner.as_ref(), patience, ..opener.backends() };
                 let workspace = Workspace::open_existing(home, backends, state, id).await?;
                 Self::Local { workspace: Box::new(workspace), _door: door }
             }

@@ -32,7 +32,7 @@ pub enum WorkspaceError {
     #[error("the session could not be restored from the store {store}")]
     Restore {
         /// The store, without credentials.
-        store: String,
+        store: Box<str>,
         /// The cause.
         source: SyncError,
     },
@@ -138,7 +138,7 @@ impl WorkspaceError {
                 Self::StoreLost { id, number }
             }
             OpeningError::Mirror(source) => match missing_from {
-                Some(storage) => Self::Restore { store: storage.place().to_owned(), source },
+                Some(storage) => Self::Restore { store: storage.place().into(), source },
                 None => Self::Mirror { source },
             },
         }

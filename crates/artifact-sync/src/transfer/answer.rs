@@ -5,7 +5,7 @@ use std::time::Duration;
 use object_store::{Error, ObjectStore};
 use tokio::time::timeout;
 
-/// Waits for the answer to a request, and names the store and the time if there is none.
+/// Waits for the answer to a request. The error after that time names the store and the time.
 pub(crate) async fn answer_within<T>(
     patience: Duration,
     store: &dyn ObjectStore,

@@ -22,11 +22,11 @@ use super::real_path;
 use crate::internal::lock;
 
 /// Session directories whose changed modes are recorded.
-static RECORDED: Mutex<Vec<Arc<Place>>> = Mutex::new(Vec::new());
+static RECORDED: Mutex<Vec<Arc<RecordedDirectory>>> = Mutex::new(Vec::new());
 
 /// Session directory with the directory of its records.
 #[derive(Debug)]
-struct Place {
+struct RecordedDirectory {
     /// Canonical path.
     session: PathBuf,
     records: PathBuf,
@@ -34,7 +34,7 @@ struct Place {
 
 /// Recording of the modes that this process changes in a session directory, until dropped.
 #[derive(Debug)]
-pub struct ModeRecords(Arc<Place>);
+pub struct ModeRecords(Arc<RecordedDirectory>);
 
 /// Record of one changed mode.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl ModeRecords {
         };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let session = parent.canonicalize().map_err(failed(parent))?.join(name);
-        let place = Arc::new(Place { session, records });
+        let place = Arc::new(RecordedDirectory { session, records });
         lock(&RECORDED).push(Arc::clone(&place));
         let begun = Self(place);
         begun.restore().map_err(failed(&begun.0.records))?;
@@ -67,7 +67,7 @@ impl ModeRecords {
 
     /// Restores all recorded modes, and deletes the records.
     fn restore(&self) -> io::Result<()> {
-        let Place { session, records } = &*self.0;
+        let RecordedDirectory { session, records } = &*self.0;
         let entries = match std::fs::read_dir(records) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries?,
