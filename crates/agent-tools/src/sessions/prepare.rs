@@ -31,7 +31,8 @@ pub(super) struct Preparation<'s> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ApplicationDirs {
     Hidden,
-    /// Leaves them out. Two processes that share a session compare them on their own.
+    /// Leaves them and the store out. Two processes that share a session compare them on their
+    /// own.
     Ignored,
 }
 
@@ -150,6 +151,11 @@ impl Preparation<'_> {
             for dir in &self.settings.application_dirs {
                 builder = builder.application_dir(dir);
             }
+            // The log of every session is in the store, and the engine follows symlinks there.
+            let store = self.settings.storage.as_ref().and_then(Storage::directory);
+            if let Some(store) = store.filter(|store| !session_dir.starts_with(store)) {
+                builder = builder.deny_write(store);
+            }
         }
         if self.settings.protect_names {
             builder = builder.protect_names();
@@ -159,11 +165,6 @@ impl Preparation<'_> {
         }
         for path in &writes {
             builder = builder.allow_write(path);
-        }
-        // The log of every session is in the store, and the engine follows symlinks there.
-        let store = self.settings.storage.as_ref().and_then(Storage::directory);
-        if let Some(store) = store.filter(|store| !session_dir.starts_with(store)) {
-            builder = builder.deny_write(store);
         }
         let policy = builder.build().map_err(|source| SessionError::Policy { source })?;
         let tier = &self.settings.session.tier;
