@@ -8,7 +8,7 @@ use crate::policy::Policy;
 use crate::rules::is_glob;
 
 /// Order of the settings in a combined list of lints.
-const ORDER: [&str; 8] = [
+const ORDER: [&str; 9] = [
     "filesystem.allowWrite",
     "filesystem.denyWrite",
     "filesystem.denyRead",
@@ -16,6 +16,7 @@ const ORDER: [&str; 8] = [
     "network.deniedDomains",
     "network.allowUnixSockets",
     "network.allowAllUnixSockets",
+    "allowNestedUserNamespaces",
     "credentials",
 ];
 
@@ -86,12 +87,13 @@ impl Policy {
             for (at, rule) in list.iter().enumerate() {
                 let PathEntry::Pattern(rule) = rule else { continue };
                 if is_glob(rule.trim_end_matches("/**")) {
+                    let covers = match name {
+                        "allowWrite" => "here it covers the files that exist when a session opens",
+                        _ => "here no matching file can be changed or created",
+                    };
                     lints.push(Lint::new(
                         format!("filesystem.{name}[{at}]"),
-                        format!(
-                            "srt drops the pattern {rule:?} on Linux; here it covers the files \
-                             that exist when a session opens"
-                        ),
+                        format!("srt drops the pattern {rule:?} on Linux; {covers}"),
                     ));
                 }
             }

@@ -122,6 +122,10 @@ fn rule_of_mount(plan: &MountPlan, path: &Path, access: Access) -> Rule {
         (true, Access::Read) => Rule::Unlisted { list: "denyRead" },
         (true, Access::Write) => Rule::Listed { list: "allowWrite", entry },
         (false, Access::Read) => Rule::Listed { list: "denyRead", entry },
+        // Only the creation of the path is denied.
+        (false, Access::Write) if plan.allows(path, access) => {
+            Rule::Mandatory { name: path.display().to_string() }
+        }
         (false, Access::Write) => Rule::Mandatory { name: entry },
     }
 }

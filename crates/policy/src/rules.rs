@@ -26,8 +26,10 @@ pub(crate) enum PathRule {
 /// a pattern by patterns only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern {
-    /// The pattern as it is displayed.
+    /// The pattern as it is displayed, with names instead of escapes.
     text: String,
+    /// Set if a component matches any number of them.
+    is_deep: bool,
     /// Absolute patterns; the first one has every component as a pattern.
     readings: Vec<Vec<u8>>,
 }
@@ -46,20 +48,40 @@ impl Pattern {
         }
         let escaped = base.iter().skip(1).map(literal).collect::<Vec<_>>();
         let is_ambiguous = |part: &str| !glob::component(part.as_bytes(), part.as_bytes());
-        let ambiguous =
-            components.iter().enumerate().filter(|(_, part)| is_ambiguous(part)).map(|(at, _)| at);
-        let readings = [None].into_iter().chain(ambiguous.map(Some)).map(|last_name| {
+        // The name of a directory in front of a relative pattern is escaped already.
+        let is_name = |part: &str| exact_name(part.as_bytes()).is_some();
+        let reading = |last_name: Option<usize>, keeps_escapes: bool| {
             let parts = components.iter().enumerate().map(|(at, part)| match last_name {
-                Some(last) if at <= last && is_ambiguous(part) => literal(part.as_ref()),
+                Some(last)
+                    if at <= last && is_ambiguous(part) && !(keeps_escapes && is_name(part)) =>
+                {
+                    literal(part.as_ref())
+                }
                 _ => part.as_bytes().to_vec(),
             });
             let parts = escaped.iter().cloned().chain(parts);
-            parts.flat_map(|part| [b"/".to_vec(), part].concat()).collect()
+            parts.flat_map(|part| [b"/".to_vec(), part].concat()).collect::<Vec<u8>>()
+        };
+        let ambiguous =
+            components.iter().enumerate().filter(|(_, part)| is_ambiguous(part)).map(|(at, _)| at);
+        let mut readings = vec![reading(None, true)];
+        for last in ambiguous {
+            for keeps_escapes in [true, false] {
+                let found = reading(Some(last), keeps_escapes);
+                if !readings.contains(&found) {
+                    readings.push(found);
+                }
+            }
+        }
+        let shown = components.iter().map(|part| {
+            let name = exact_name(part.as_bytes()).and_then(|name| name.into_string().ok());
+            name.unwrap_or_else(|| (*part).to_owned())
         });
-        let readings = readings.collect();
+        let shown: Vec<String> = shown.collect();
         let base = base.to_string_lossy();
-        let text = format!("{}/{}", base.trim_end_matches('/'), components.join("/"));
-        Self { text, readings }
+        let text = format!("{}/{}", base.trim_end_matches('/'), shown.join("/"));
+        let is_deep = components.contains(&"**");
+        Self { text, is_deep, readings }
     }
 
     /// Returns the readings, absolute patterns of which one must match.
@@ -75,7 +97,7 @@ impl Pattern {
 
     /// Returns whether a path below a match can match too.
     pub(crate) fn has_deep_matches(&self) -> bool {
-        self.text.split('/').any(|part| part == "**")
+        self.is_deep
     }
 
     /// Returns the path in front of the first component that is a pattern.
@@ -99,7 +121,10 @@ impl PathRule {
         let error = |problem| RuleError { rule: entry.to_string(), problem };
         let text = match entry {
             PathEntry::Pattern(text) => text,
-            PathEntry::Literal(path) => return Self::literal(path),
+            PathEntry::Literal(path) => {
+                let below_home = path.strip_prefix("~").map(|below| home.join(below));
+                return Self::literal(below_home.as_deref().unwrap_or(path));
+            }
         };
         if text.contains('\0') {
             return Err(error("contains a NUL character"));
@@ -261,6 +286,30 @@ mod tests {
         check("/w/p[1]/q[2]", "/h", "/w/p[1]/q[2]", Some("/w/p[1]/q[2]"));
         check("/w/p[1]/q[2]", "/h", "/w/p1/q[2]", None);
         check("/w/a*", "/h", "/w/a*", Some("/w/a*"));
+    }
+
+    #[test]
+    fn a_pattern_in_a_directory_with_such_a_name_is_read_both_ways_too() {
+        for dir in ["/w/b[1]", "/w/s*r", "/w/q?", "/w/[x] *?"] {
+            for entry in ["p[1]", "p[1]/t"] {
+                let entry = PathEntry::from(entry).relative_to(Path::new(dir));
+                let found = PathRule::parse(&entry, Path::new("/h")).unwrap();
+                for name in ["p[1]/t", "p1/t"] {
+                    let path = Path::new(dir).join(name);
+                    assert!(found.root_covering(&path).is_some(), "{found:?} {path:?}");
+                }
+                assert_eq!(found.root_covering(Path::new("/w/b1/p1/t")), None, "{found:?}");
+                assert!(found.to_string().starts_with(dir), "{found}");
+            }
+        }
+        check("/w/b[[]1]/p[1]", "/h", "/w/b[[]1]/p[1]", Some("/w/b[[]1]/p[1]"));
+    }
+
+    #[test]
+    fn a_literal_path_begins_in_the_home_directory_with_a_tilde() {
+        let rule = |path: &str| PathRule::parse(&Path::new(path).into(), Path::new("/h")).unwrap();
+        assert_eq!(rule("~/a[1]"), PathRule::Path("/h/a[1]".into()));
+        assert_eq!(rule("/x/~/a"), PathRule::Path("/x/~/a".into()));
     }
 
     #[test]

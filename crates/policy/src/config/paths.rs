@@ -39,6 +39,7 @@ impl PathEntry {
                 Self::Pattern(format!("{dir}/{}", text.trim_start_matches("./")))
             }
             Self::Pattern(text) => Self::Literal(dir.join(text)),
+            Self::Literal(path) if path.starts_with("~") => self.clone(),
             Self::Literal(path) => Self::Literal(dir.join(path)),
         }
     }
@@ -165,6 +166,7 @@ mod tests {
         assert_eq!(absolute("*.c".into()), PathEntry::from("/w[[]1]/*.c"));
         assert_eq!(absolute("/x/*".into()), PathEntry::from("/x/*"));
         assert_eq!(absolute("~/x".into()), PathEntry::from("~/x"));
+        assert_eq!(absolute(Path::new("~/[x]").into()), PathEntry::from(Path::new("~/[x]")));
         assert_eq!(absolute("~ann".into()), PathEntry::from(Path::new("/w[1]/~ann")));
         assert_eq!(absolute(Path::new("a*").into()), PathEntry::from(Path::new("/w[1]/a*")));
     }
