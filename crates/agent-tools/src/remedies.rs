@@ -29,7 +29,11 @@ pub fn remedy_option(remedy: &Remedy, shows: impl Fn(&Path) -> bool) -> Option<S
         Remedy::RemoveDenyWrite(entry) => {
             Some(format!("remove {entry} from filesystem.denyWrite in settings"))
         }
-        Remedy::AllowGitConfig => Some("set filesystem.allowGitConfig in settings".to_owned()),
+        Remedy::AllowGitConfig => Some(
+            "set filesystem.allowGitConfig in settings, and name their file with --policy (or \
+             --settings of `sandbox`); `policy show` prints the present ones"
+                .to_owned(),
+        ),
         Remedy::UseNamespaces => Some("use --engine native if the host permits it".to_owned()),
         // No engine reaches a network.
         _ => None,

@@ -45,6 +45,12 @@ impl NativeSandbox {
                  the session can see; sockets of its own need no setting",
             ));
         }
+        if config.allow_nested_user_namespaces == Some(true) {
+            lints.push(Lint::new(
+                "allowNestedUserNamespaces",
+                "has no effect: no command can create a user namespace",
+            ));
+        }
         if config.credentials.is_some() {
             lints.push(Lint::new(
                 "credentials",

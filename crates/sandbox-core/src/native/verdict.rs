@@ -12,8 +12,9 @@ use super::support;
 use super::tree::{HostTree, compile};
 use crate::sandbox::Tier;
 
-/// The directory of devices, of which each session has its own.
+/// The directories of devices and processes, of which each session has its own.
 const DEV: &str = "/dev";
+const PROC: &str = "/proc";
 /// Entries of it beside the stateless devices.
 const OWN_DEVICES: [&str; 7] =
     ["/dev/fd", "/dev/ptmx", "/dev/pts", "/dev/shm", "/dev/stderr", "/dev/stdin", "/dev/stdout"];
@@ -103,7 +104,8 @@ fn explain(
     access: Access,
 ) -> Verdict {
     if has_namespaces {
-        if let Some(verdict) = explain_device(plan, path, access) {
+        let own = explain_device(plan, path, access).or_else(|| explain_process(path, access));
+        if let Some(verdict) = own {
             return verdict;
         }
         return policy.explain_mounted(plan, &HostTree, path, access);
@@ -130,6 +132,21 @@ fn explain_device(plan: &MountPlan, path: &Path, access: Access) -> Option<Verdi
     Some(match is_device || (path == dev && access == Access::Read) {
         true => Verdict::allowed(rule),
         false => Verdict::denied(rule, None),
+    })
+}
+
+/// Decides about a path in the `/proc` of a session, whatever the policy says. Commands can change
+/// some files of their own processes, and access nothing of init, the first process.
+fn explain_process(path: &Path, access: Access) -> Option<Verdict> {
+    let below = path.strip_prefix(PROC).ok()?;
+    let process = below.iter().next().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_number = process.parse::<u32>().is_ok();
+    let is_of_process = is_number || matches!(process, "self" | "thread-self");
+    let is_in_init = process == "1" && below.iter().count() > 1;
+    let rule = Rule::Private { path: PROC.into() };
+    Some(match is_in_init || (access == Access::Write && !is_of_process) {
+        true => Verdict::denied(rule, None),
+        false => Verdict::allowed(rule),
     })
 }
 

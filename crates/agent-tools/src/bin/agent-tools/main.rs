@@ -63,7 +63,8 @@ enum Command {
     ///
     /// The command gets the standard streams, environment, directory and signals of this process.
     /// It has no timeout. Exits with its code, 128 + the signal that killed it, or 125 if it could
-    /// not be run.
+    /// not be run, or if a file that it created against the policy was moved aside. `policy explain
+    /// --policy FILE PATH` names the rule behind a denial.
     #[command(after_help = "Examples:\n  $ agent-tools sandbox -- ls /usr\n  \
                             $ agent-tools sandbox -c 'ls /usr | wc -l'")]
     Sandbox(SandboxArgs),

@@ -16,6 +16,7 @@ pub(crate) fn read(file: &Path) -> Result<SandboxRuntimeConfig, Failure> {
         |error: &(dyn std::error::Error + 'static)| fail(agent_tools::with_causes(error));
     let text = std::fs::read_to_string(file).map_err(|error| with_causes(&error))?;
     let mut config = SandboxRuntimeConfig::from_json(&text).map_err(|error| with_causes(&error))?;
+    config.validate().map_err(|error| with_causes(&error))?;
     let cwd = std::env::current_dir().map_err(Failure::not_run)?;
     let files = &mut config.filesystem;
     let lists = [&mut files.deny_read, &mut files.allow_write, &mut files.deny_write];
@@ -54,4 +55,12 @@ pub(crate) fn policy_of_command(
     }
     let state = sessions.and_then(|home| home.state_root().canonicalize().ok());
     Ok(state.into_iter().fold(policy, |policy, state| policy.seal(&state)))
+}
+
+/// Describes why a command without a session cannot begin in the working directory, if a rule hides
+/// it.
+pub(crate) fn hidden_start(policy: &Policy, cwd: &Path) -> Option<String> {
+    let verdict = policy.explain(cwd, Access::Read);
+    let (cwd, rule) = (cwd.display(), verdict.rule);
+    (!verdict.allowed).then(|| format!("the settings hide the working directory {cwd}: {rule}"))
 }

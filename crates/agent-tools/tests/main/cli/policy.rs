@@ -122,6 +122,36 @@ fn check_names_the_entries_that_do_not_exist() {
     assert_eq!(notes.len(), 3, "{checked}");
 }
 
+#[test]
+fn settings_that_hide_the_working_directory_are_named() {
+    let cli = Cli::new();
+    let text = settings(r#""denyRead":["."],"allowWrite":[],"denyWrite":[]"#, CLOSED);
+    let file = cli.write("settings.json", &text);
+    let file = file.to_str().unwrap();
+    let reason = "the settings hide the working directory";
+    let checked = cli.run(&["policy", "check", file]).ok().stdout;
+    assert!(checked.contains(reason), "{checked}");
+    let ran = cli.run(&["sandbox", "-s", file, "--", "true"]);
+    assert!(ran.code == 125 && ran.stderr.contains(reason), "{}", ran.stderr);
+    let text = settings(r#""denyRead":[""],"allowWrite":[],"denyWrite":[]"#, CLOSED);
+    check_agrees(&cli, "native", &text, false);
+}
+
+#[test]
+fn a_relative_pattern_hides_names_in_a_directory_with_pattern_characters() {
+    let cli = Cli::new();
+    let dir = cli.dir().join("b[1]");
+    cli.write("b[1]/p[1]/s", "secret");
+    let lists = r#""denyRead":["p[1]"],"allowWrite":["."],"denyWrite":["p[1]/t"]"#;
+    let file = cli.write("settings.json", &settings(lists, CLOSED));
+    let script = "cat p*/s; echo x > p*/t; echo y > f";
+    let mut command = cli.command(&["sandbox", "-s", file.to_str().unwrap(), "-c", script]);
+    let ran = command.current_dir(&dir).output().unwrap();
+    assert!(!String::from_utf8_lossy(&ran.stdout).contains("secret"), "{ran:?}");
+    assert!(dir.join("f").exists(), "{ran:?}");
+    assert!(!dir.join("p[1]/t").exists());
+}
+
 #[track_caller]
 fn check_agrees(cli: &Cli, engine: &str, text: &str, is_valid: bool) {
     let file = cli.write("settings.json", text);
@@ -159,12 +189,16 @@ fn relative_paths_of_settings_begin_in_the_working_directory_everywhere() {
 #[test]
 fn explain_agrees_with_a_session_about_its_devices() {
     let cli = Cli::new();
-    for device in ["/dev/null", "/dev/shm/f", "/dev/q", "/dev/mem"] {
+    for device in ["/dev/null", "/dev/shm/f", "/dev/q", "/dev/mem", "/proc/1/environ"] {
         let explained = cli.run(&["--json", "policy", "explain", device]).ok().json();
         let command = format!("echo x > {device}");
         let is_writable = cli.run(&["bash", &command]).code == 0;
         assert_eq!(explained["verdicts"][1]["allowed"], is_writable, "{explained}");
     }
+    let explained = cli.run(&["--json", "policy", "explain", "/proc/1/environ"]).ok().json();
+    assert_eq!(explained["verdicts"][0]["allowed"], false, "{explained}");
+    let refused = cli.run(&["bash", "cat /proc/1/environ"]);
+    assert!(refused.code != 0 && !refused.stderr.contains("--allow"), "{}", refused.stderr);
     let refused = cli.run(&["bash", "touch /dev/q"]);
     assert!(!refused.stderr.contains("--allow-write"), "{}", refused.stderr);
 }

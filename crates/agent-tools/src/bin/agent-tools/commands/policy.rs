@@ -154,8 +154,11 @@ fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure> {
     let policy = settings::policy_of_command(settings::read(file)?, &cwd, home.as_ref())?;
     let gaps = NativeSandbox::check(&policy, &context.tier()).map_err(Failure::not_run)?;
     let lints = Lint::combine(policy.lint(), NativeSandbox::lint(&policy));
-    let lints: Vec<String> =
-        lints.iter().map(ToString::to_string).chain(gaps.iter().map(describe_gap)).collect();
+    let notes = lints.iter().map(ToString::to_string).chain(gaps.iter().map(describe_gap));
+    let hidden = settings::hidden_start(&policy, &cwd);
+    let hidden =
+        hidden.map(|problem| format!("`agent-tools sandbox` runs nothing here: {problem}"));
+    let lints: Vec<String> = notes.chain(hidden).collect();
     context.print(&serde_json::json!({ "valid": true, "lints": lints }), || {
         outln!("{} is valid", file.display());
         lints.iter().for_each(|lint| outln!("note: {lint}"));
@@ -173,5 +176,5 @@ fn describe_gap(gap: &Unenforced) -> String {
         }
         _ => "",
     };
-    format!("filesystem.{}: {} {}{cause}", gap.list, gap.rule, gap.reason)
+    format!("filesystem.{}: {}: {}{cause}", gap.list, gap.rule, gap.reason)
 }

@@ -55,6 +55,9 @@ pub(crate) async fn run(
     let cwd = std::env::current_dir().map_err(Failure::not_run)?;
     let config = read_settings(args.settings.as_deref())?;
     let policy = settings::policy_of_command(config, &cwd, sessions)?;
+    if let Some(problem) = settings::hidden_start(&policy, &cwd) {
+        return Err(Failure::not_run_text(problem));
+    }
     let command = match (args.script, args.command.as_slice()) {
         (Some(script), []) => command_line::of_script(&script),
         (None, [_, ..]) => command_line::of_arguments(&args.command),
