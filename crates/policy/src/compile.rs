@@ -61,6 +61,8 @@ impl Policy {
             searched: 0,
             unsearched: BTreeSet::new(),
             later: options.later,
+            git_configs: options.git_configs.clone(),
+            max_directories: options.max_directories,
             protected_roots: Vec::new(),
             origins: Vec::new(),
         };
@@ -129,6 +131,8 @@ pub(crate) struct MountCompiler<'t> {
     /// Directories that cannot be listed.
     pub(crate) unsearched: BTreeSet<PathBuf>,
     pub(crate) later: LaterFiles,
+    pub(crate) git_configs: Vec<PathBuf>,
+    pub(crate) max_directories: usize,
     /// Writable directories of the user, whose names are protected.
     pub(crate) protected_roots: Vec<PathBuf>,
     /// Rules that reach a path whose name does not show that.

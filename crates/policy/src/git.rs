@@ -16,10 +16,10 @@
 //!    be created there ([`REPOSITORY_NAMES`]). The same holds for the directories above a work
 //!    tree, because git searches them if a repository is damaged.
 //! 4. Files that a configuration names are read-only if a session could write them, and cannot be
-//!    created: `include.path`, `core.hooksPath`, `init.templateDir`, each program that lies in a
-//!    work tree, and absent repositories of `remote.<name>.url`; see `git_leads`. If such a
-//!    directory contains a work tree or a writable directory, it stays writable except for the
-//!    names that git runs or copies there.
+//!    created: `include.path`, `core.hooksPath`, the targets of linked hooks, `init.templateDir`,
+//!    each program that lies in a work tree, absent repositories that a push could reach, and the
+//!    configuration of the user; see `git_leads`. If such a directory contains a work tree or a
+//!    writable directory, it stays writable except for the names that git runs or copies there.
 //! 5. A pointer, a symlink `.git` or `commondir` leads to a repository only if git would accept
 //!    it. Otherwise the names that it lacks cannot be created, and nothing else is protected.
 //!

@@ -5,6 +5,8 @@
 pub(crate) struct Variable {
     /// Name of the section in lower case, without its subsection.
     pub(crate) section: Vec<u8>,
+    /// Subsection in quotes, such as the name of a branch.
+    pub(crate) subsection: Vec<u8>,
     /// Name of the variable in lower case.
     pub(crate) name: Vec<u8>,
     pub(crate) value: Vec<u8>,
@@ -13,7 +15,7 @@ pub(crate) struct Variable {
 /// Returns the variables of a file. Skips lines that git would reject.
 pub(crate) fn read(file: &[u8]) -> Vec<Variable> {
     let mut rest = Text(file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file));
-    let mut section = Vec::new();
+    let mut section = (Vec::new(), Vec::new());
     let mut variables = Vec::new();
     loop {
         rest.skip(|byte| byte.is_ascii_whitespace());
@@ -28,8 +30,9 @@ pub(crate) fn read(file: &[u8]) -> Vec<Variable> {
                     Some(b'=') if !name.is_empty() => {
                         rest.next();
                         let value = rest.value();
-                        let (section, name) = (section.clone(), name.to_ascii_lowercase());
-                        variables.push(Variable { section, name, value });
+                        let name = name.to_ascii_lowercase();
+                        let (section, subsection) = section.clone();
+                        variables.push(Variable { section, subsection, name, value });
                     }
                     _ => rest.skip(|byte| byte != b'\n'),
                 }
@@ -64,23 +67,22 @@ impl<'t> Text<'t> {
     }
 
     /// Reads `[section]`, `[section "subsection"]` or `[section.subsection]`. A variable may follow
-    /// on the same line.
-    fn section(&mut self) -> Vec<u8> {
+    /// on the same line. Returns the section, and what is in quotes.
+    fn section(&mut self) -> (Vec<u8>, Vec<u8>) {
         self.next();
         let name = self.take(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        let mut is_quoted = false;
+        let (mut is_quoted, mut subsection) = (false, Vec::new());
         while let Some(byte) = self.next() {
             match byte {
-                b'\\' if is_quoted => {
-                    self.next();
-                }
+                b'\\' if is_quoted => subsection.extend(self.next()),
                 b'"' => is_quoted = !is_quoted,
                 b']' if !is_quoted => break,
                 b'\n' => break,
+                other if is_quoted => subsection.push(other),
                 _ => {}
             }
         }
-        name.to_ascii_lowercase()
+        (name.to_ascii_lowercase(), subsection)
     }
 
     /// Reads a value to the end of its line.
@@ -138,6 +140,8 @@ mod tests {
         check("[CORE] HooksPath=a b # c\n", &[("core", "hookspath", "a b")]);
         check("[include]\npath=\"a;b\" ; c\n", &[("include", "path", "a;b")]);
         check("[includeIf \"gitdir:/x\\\"]/\"]\npath = a\\\n b\n", &[("includeif", "path", "a b")]);
+        let [url] = &read(b"[url \"/w/\\\\x]\"] \ninsteadOf = y")[..] else { panic!() };
+        assert_eq!(url.subsection, b"/w/\\x]");
         check("[a.b]\nbare\nx = \"y\\\\z\"\n", &[("a", "x", "y\\z")]);
         check("\u{feff}[a]\n  = 1\nk = v\r\n", &[("a", "k", "v")]);
         check("[a]\nk = \"  v  \"  \n", &[("a", "k", "  v  ")]);

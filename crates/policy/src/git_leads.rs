@@ -34,7 +34,7 @@ const DATA: [(&[u8], &[u8]); 5] = [
 /// Sections whose variables are all commands.
 const COMMAND_SECTIONS: [&[u8]; 2] = [b"alias", b"pager"];
 /// Names of variables whose value is a command, in any section (`git-config(1)`).
-const COMMANDS: [&[u8]; 28] = [
+const COMMANDS: [&[u8]; 31] = [
     b"alternaterefscommand",
     b"askpass",
     b"cccmd",
@@ -50,12 +50,16 @@ const COMMANDS: [&[u8]; 28] = [
     b"gitproxy",
     b"headercmd",
     b"helper",
+    b"httpd",
     b"packobjectshook",
     b"pager",
+    // Of a browser, or of a tool for merges or manuals.
+    b"path",
     b"process",
     b"program",
     b"receivepack",
     b"sendmailcmd",
+    b"smtpserver",
     b"smudge",
     b"sshcommand",
     b"textconv",
@@ -80,10 +84,16 @@ pub(crate) enum Lead {
 pub(crate) struct LeadSearch<'s> {
     pub(crate) tree: &'s dyn Tree,
     pub(crate) home: &'s Path,
+    /// Configuration outside of repositories.
+    outer: Vec<PathBuf>,
     /// Configuration files that were read, each for one directory of hooks.
     read: BTreeSet<(PathBuf, PathBuf)>,
     /// Git directories that were followed.
     git_dirs: BTreeSet<PathBuf>,
+    /// Remote repositories of the present one.
+    remotes: BTreeSet<Vec<u8>>,
+    /// Beginnings of remote repositories, each with what it stands for (`url.<base>.insteadOf`).
+    rewrites: BTreeSet<(Vec<u8>, Vec<u8>)>,
     /// Number of paths that may still be looked up.
     left: usize,
     /// Paths that must not change, also if they do not exist.
@@ -93,12 +103,18 @@ pub(crate) struct LeadSearch<'s> {
 }
 
 impl<'s> LeadSearch<'s> {
-    pub(crate) fn new(tree: &'s dyn Tree, home: &'s Path) -> Self {
+    /// Creates a search. `configs` is configuration of the user that is not in its usual place.
+    pub(crate) fn new(tree: &'s dyn Tree, home: &'s Path, configs: &[PathBuf]) -> Self {
+        let usual = git::USER_CONFIGS.iter().map(|name| home.join(name));
+        let outer = usual.chain(configs.iter().cloned()).chain([git::SYSTEM_CONFIG.into()]);
         Self {
             tree,
             home,
+            outer: outer.collect(),
             read: BTreeSet::new(),
             git_dirs: BTreeSet::new(),
+            remotes: BTreeSet::new(),
+            rewrites: BTreeSet::new(),
             left: MAX_LOOKUPS,
             leads: BTreeSet::new(),
             unfollowed: BTreeSet::new(),
@@ -111,14 +127,28 @@ impl<'s> LeadSearch<'s> {
         self.git_dirs.insert(git_dir.to_owned());
         let own = git::PROTECTED.iter().filter(|name| name.role == git::Role::Config);
         let own: Vec<PathBuf> = own.map(|name| git_dir.join(name.path)).collect();
-        let of_user = git::USER_CONFIGS.map(|name| self.home.join(name));
-        for file in own.into_iter().chain(of_user).chain([PathBuf::from(git::SYSTEM_CONFIG)]) {
+        self.remotes.clear();
+        self.rewrites.clear();
+        for file in own.into_iter().chain(self.outer.clone()) {
             for dir in [dir, git_dir] {
                 self.follow_file(&file, dir, 0);
             }
         }
+        for dir in [dir, git_dir] {
+            self.add_remotes(dir);
+        }
+        self.add_linked_hooks(&git_dir.join("hooks"));
         if self.is_exhausted() {
             self.unfollowed.insert(dir.to_owned());
+        }
+    }
+
+    /// Follows the configuration that git uses in every repository, also in those that no session
+    /// can write. Adds its files.
+    pub(crate) fn follow_user(&mut self) {
+        for file in self.outer.clone() {
+            self.follow_file(&file, self.home, 0);
+            self.leads.insert((file, Lead::File));
         }
     }
 
@@ -136,7 +166,7 @@ impl<'s> LeadSearch<'s> {
         if content.len() == MAX_CONFIG_BYTES {
             self.left = 0;
         }
-        for Variable { section, name, value } in git_config::read(&content) {
+        for Variable { section, subsection, name, value } in git_config::read(&content) {
             if self.is_exhausted() {
                 return;
             }
@@ -153,6 +183,7 @@ impl<'s> LeadSearch<'s> {
                     if let Some(own) = hooks.parent().filter(|_| hooks.ends_with("_")) {
                         self.leads.insert((own.to_owned(), Lead::Hooks));
                     }
+                    self.add_linked_hooks(&hooks);
                     self.leads.insert((hooks, Lead::Hooks));
                 }
                 // Git copies the hooks in it to new repositories.
@@ -160,9 +191,11 @@ impl<'s> LeadSearch<'s> {
                     let template = self.path(dir, &value);
                     self.leads.extend(template.map(|path| (path, Lead::Template)));
                 }
-                // A push runs the hooks of a repository on this machine. One that exists is found
-                // by its own files.
-                (b"remote", b"url" | b"pushurl") => self.add_absent(dir, &value),
+                (b"remote", b"url" | b"pushurl" | b"pushdefault")
+                | (b"branch", b"remote" | b"pushremote") => drop(self.remotes.insert(value)),
+                (b"url", b"insteadof" | b"pushinsteadof") => {
+                    self.rewrites.insert((value, subsection));
+                }
                 key if DATA.contains(&key) => {}
                 (section, name) => {
                     // A program without a slash is searched in `PATH`, but an argument is a file.
@@ -170,14 +203,63 @@ impl<'s> LeadSearch<'s> {
                         || COMMANDS.contains(&name)
                         || value.starts_with(b"!");
                     if is_command {
-                        self.add_absent(dir, first_word(&value));
+                        self.add_command(dir, &value);
+                        continue;
                     }
                     let is_file = name.ends_with(b"file") || name.starts_with(b"ssl");
                     let program: &[u8] = if is_file { b"" } else { first_word(&value) };
                     self.add_files(dir, &value, |word| {
-                        word.contains(&b'/') || ((is_command || is_file) && word != program)
+                        word.contains(&b'/') || (is_file && word != program)
                     });
                 }
+            }
+        }
+    }
+
+    /// Adds the remote repositories that do not exist. A push runs the hooks of a repository on
+    /// this machine. One that exists is found by its own files.
+    fn add_remotes(&mut self, dir: &Path) {
+        let mut remotes = self.remotes.clone();
+        for (prefix, base) in &self.rewrites {
+            let rests = self.remotes.iter().filter_map(|remote| remote.strip_prefix(&prefix[..]));
+            remotes.extend(rests.map(|rest| [base, rest].concat()));
+        }
+        for remote in &remotes {
+            match remote.strip_prefix(b"ext::") {
+                Some(command) => self.add_command(dir, command),
+                None => self.add_absent(dir, remote.strip_prefix(b"file://").unwrap_or(remote)),
+            }
+        }
+    }
+
+    /// Adds the targets of the symlinks in a directory of hooks.
+    fn add_linked_hooks(&mut self, hooks: &Path) {
+        let Ok(dir) = self.tree.canonicalize(hooks) else { return };
+        for (name, kind) in self.tree.read_dir(&dir).unwrap_or_default() {
+            if kind == NodeKind::Symlink && !self.is_exhausted() {
+                self.left = self.left.saturating_sub(1);
+                self.leads.insert((dir.join(name), Lead::File));
+            }
+        }
+    }
+
+    /// Adds the files that the words of a command name, also absent ones with several components.
+    /// A program without a slash is searched in `PATH`, but an argument is a file.
+    fn add_command(&mut self, dir: &Path, command: &[u8]) {
+        let program = first_word(command);
+        for word in words(command).filter(|word| word.contains(&b'/')) {
+            self.add_absent(dir, word);
+        }
+        self.add_files(dir, command, |word| word.contains(&b'/') || word != program);
+        if !command.iter().any(|byte| b"$`".contains(byte)) {
+            return;
+        }
+        // An expansion in front of a path is unknown: often the work tree, or the home directory.
+        let rests: Vec<&[u8]> = words(command).filter_map(after_expansion).collect();
+        for rest in rests {
+            for base in [dir, self.home] {
+                self.add_absent(base, rest);
+                self.add_files(base, rest, |_| true);
             }
         }
     }
@@ -194,12 +276,8 @@ impl<'s> LeadSearch<'s> {
 
     /// Adds the existing files among the words of a value that can name a file.
     fn add_files(&mut self, dir: &Path, value: &[u8], can_name_file: impl Fn(&[u8]) -> bool) {
-        let is_quote = |byte: &u8| matches!(byte, b'\'' | b'"');
         let whole = value.strip_prefix(b"!").unwrap_or(value);
-        let words = whole.split(|byte| {
-            byte.is_ascii_whitespace() || is_quote(byte) || b";&|()<>$`=".contains(byte)
-        });
-        for word in words.chain([whole]).filter(|word| !word.is_empty() && can_name_file(word)) {
+        for word in words(value).chain([whole]).filter(|word| can_name_file(word)) {
             if self.is_exhausted() {
                 return;
             }
@@ -236,6 +314,21 @@ impl<'s> LeadSearch<'s> {
         };
         Some(resolve_lexically(base, Path::new(OsStr::from_bytes(value))))
     }
+}
+
+/// Returns the words of a value, without the signs of a shell.
+fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let is_sign = |byte: &u8| byte.is_ascii_whitespace() || b"'\";&|()<>{}$`=".contains(byte);
+    let whole = value.strip_prefix(b"!").unwrap_or(value);
+    whole.split(is_sign).filter(|word| !word.is_empty())
+}
+
+/// Returns the path in a word behind an expansion: behind the slash after `$(…)` or `"${…}"`, or
+/// behind the name of a variable.
+fn after_expansion(word: &[u8]) -> Option<&[u8]> {
+    let at = word.iter().position(|byte| *byte == b'/')?;
+    let is_variable = word[..at].iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    Some(&word[at + 1..]).filter(|rest| is_variable && !rest.is_empty())
 }
 
 /// Returns the first word of a command, which names its program.

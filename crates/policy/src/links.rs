@@ -25,7 +25,7 @@ const SETTINGS: [&str; 2] = ["/etc", "/run"];
 /// The way to a path, with every symlink followed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// Symlinks, each at its canonical path.
+    /// Symlinks, each at its canonical path. Those of the kernel are not among them.
     pub(crate) links: Vec<PathBuf>,
     /// The canonical path of the last entry that could be inspected, or the absent one after it.
     pub(crate) end: PathBuf,
@@ -34,7 +34,7 @@ pub(crate) struct Route {
 impl Route {
     pub(crate) fn to(tree: &dyn Tree, path: &Path) -> Self {
         let mut route = Self { links: Vec::new(), end: PathBuf::from("/") };
-        let mut rest = names_reversed(path);
+        let (mut rest, mut followed) = (names_reversed(path), 0);
         while let Some(name) = rest.pop() {
             if name == ".." {
                 route.end.pop();
@@ -42,8 +42,11 @@ impl Route {
             }
             route.end.push(&name);
             match tree.kind(&route.end) {
-                Ok(Some(NodeKind::Symlink)) if route.links.len() < MAX_LINKS => {
-                    route.links.push(route.end.clone());
+                Ok(Some(NodeKind::Symlink)) if followed < MAX_LINKS => {
+                    followed += 1;
+                    if !is_kernel_tree(&route.end) {
+                        route.links.push(route.end.clone());
+                    }
                     let Ok(target) = tree.read_link(&route.end) else { return route };
                     route.end.pop();
                     if target.is_absolute() {

@@ -11,12 +11,26 @@ use crate::explain::Access;
 use crate::on_disk::Origin;
 
 /// Mounts that an engine adds to those of the policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountOptions {
     /// Directories such as `/tmp` that a session sees empty and writable instead of the host's.
     pub private: Vec<PathBuf>,
     /// Treatment of files that a command creates at paths that the policy hides or protects.
     pub later: LaterFiles,
+    /// Configuration of the user's git that is not in its usual place, such as that of
+    /// `GIT_CONFIG_GLOBAL` (`git(1)`).
+    pub git_configs: Vec<PathBuf>,
+    /// Maximum number of directories that are searched for protected names. By default 200,000,
+    /// which take some seconds.
+    pub max_directories: usize,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        let later = LaterFiles::default();
+        let (private, git_configs) = (Vec::new(), Vec::new());
+        Self { private, later, git_configs, max_directories: 200_000 }
+    }
 }
 
 /// Treatment of files that appear at a path that the policy hides or protects.

@@ -58,7 +58,10 @@ impl MountCompiler<'_> {
             Some(dir) => self.resolve(dir)?,
             None => None,
         };
-        let mut leads = LeadSearch::new(self.tree, policy.home());
+        let mut leads = LeadSearch::new(self.tree, policy.home(), &self.git_configs);
+        if writable.iter().any(|root| Some(root) != own.as_ref()) {
+            leads.follow_user();
+        }
         // Directories that stay writable although a configuration names them.
         let mut kept = writable.clone();
         for root in writable.iter().filter(|root| Some(*root) != own.as_ref()) {
@@ -93,7 +96,16 @@ impl MountCompiler<'_> {
             let is_writable = |path: &Path| {
                 !is_kernel_tree(path) && writable.iter().any(|root| path.starts_with(root))
             };
+            // An entry for the very file opens it, as for the protected names.
+            let is_opened = |path: &Path| {
+                let mut roots = writable.iter().filter(|root| path.starts_with(root));
+                roots.next().is_some_and(|outermost| outermost == path)
+            };
             let target = self.resolve(path).ok().flatten();
+            if *lead == Lead::File && (is_opened(path) || target.as_deref().is_some_and(is_opened))
+            {
+                continue;
+            }
             if is_writable(path) || target.as_deref().is_some_and(is_writable) {
                 let target = target.as_deref().unwrap_or(path);
                 self.protect_lead(path, target, *lead, &kept, protected)?;
@@ -113,7 +125,8 @@ impl MountCompiler<'_> {
         protected: &mut Protected,
     ) -> Result<Found, MountError> {
         let (tree, visited) = (self.tree, &mut self.searched);
-        let mut search = RepositorySearch { tree, writable, own, visited, found: Found::default() };
+        let (max_directories, found) = (self.max_directories, Found::default());
+        let mut search = RepositorySearch { tree, writable, own, visited, max_directories, found };
         search.find(root, policy.config().mandatory_deny_search_depth);
         let found = search.found;
         let names = mandatory::names().chain(mandatory::continued(root));

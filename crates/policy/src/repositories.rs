@@ -10,10 +10,9 @@ use crate::git;
 use crate::mandatory;
 use crate::tree::{NodeKind, Tree, is_absent};
 
-/// Maximum number of directories that are searched for one policy; they take about a second.
-const MAX_DIRECTORIES: usize = 50_000;
-/// Maximum number of directories that are protected because they were not searched.
-const MAX_UNSEARCHED: usize = 64;
+/// Number of directories that are protected because they were not searched. It can be exceeded to
+/// keep the session's own directory out of them.
+const MAX_UNSEARCHED: usize = 1_024;
 /// Trees of the kernel, which are endless and contain no repositories.
 const KERNEL_TREES: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Maximum length of a name (`NAME_MAX`).
@@ -61,6 +60,7 @@ pub(crate) struct RepositorySearch<'s> {
     pub(crate) own: Option<&'s Path>,
     /// Number of directories that were searched.
     pub(crate) visited: &'s mut usize,
+    pub(crate) max_directories: usize,
     pub(crate) found: Found,
 }
 
@@ -77,13 +77,14 @@ impl RepositorySearch<'_> {
         self.found.names.extend(continued.filter(exists));
         let mut rest = VecDeque::from([(root.to_owned(), 0_usize)]);
         while let Some((dir, depth)) = rest.pop_front() {
-            let is_kernel_tree = KERNEL_TREES.iter().any(|tree| dir == Path::new(tree));
-            if is_kernel_tree || (dir != root && self.own == Some(&dir)) {
+            let is_kernels = KERNEL_TREES.iter().any(|tree| dir == Path::new(tree));
+            if is_kernels || (dir != root && self.own == Some(&dir)) {
                 continue;
             }
             if !self.visit() {
                 let left = rest.into_iter().map(|(dir, _)| dir).chain([dir]);
-                self.found.unsearched.extend(few_above(left.collect()));
+                let left = left.filter(|dir| !is_kernel_tree(dir) && self.own != Some(dir));
+                self.found.unsearched.extend(few_above(left.collect(), self.own));
                 return;
             }
             let entries = self.entries(&dir);
@@ -121,7 +122,7 @@ impl RepositorySearch<'_> {
     /// Counts a directory. Returns `false` once the limit is exceeded.
     fn visit(&mut self) -> bool {
         *self.visited += 1;
-        *self.visited <= MAX_DIRECTORIES
+        *self.visited <= self.max_directories
     }
 
     /// Finds the repository whose work tree contains `root`. Its git directory may be read-only,
@@ -195,7 +196,7 @@ impl RepositorySearch<'_> {
         }
     }
 
-    /// Returns whether a directory has the logs of the refs of a repository, one of which is `HEAD`.
+    /// Returns whether a directory has the logs of a repository's refs, one of which is `HEAD`.
     fn is_reflog(&self, dir: &Path) -> bool {
         dir.ends_with(git::LOGS)
             && dir.parent().is_some_and(|above| self.found.git_dirs.contains(above))
@@ -284,18 +285,21 @@ impl RepositorySearch<'_> {
     }
 }
 
-/// Returns a few directories that contain all of `dirs`.
-fn few_above(mut dirs: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+/// Returns a few directories that contain all of `dirs`, and not the session's own directory.
+fn few_above(mut dirs: BTreeSet<PathBuf>, own: Option<&Path>) -> BTreeSet<PathBuf> {
     let depth = |dir: &Path| dir.iter().count();
+    let is_above_own = |dir: &Path| own.is_some_and(|own| own.starts_with(dir));
+    let above = |dir: &Path| dir.parent().filter(|above| !is_above_own(above)).map(Path::to_owned);
     while dirs.len() > MAX_UNSEARCHED {
-        let deepest = dirs.iter().map(|dir| depth(dir)).max();
-        let above = |mut dir: PathBuf| {
-            if Some(depth(&dir)) == deepest {
-                dir.pop();
-            }
-            dir
+        let deepest = dirs.iter().filter(|dir| above(dir).is_some()).map(|dir| depth(dir)).max();
+        let Some(deepest) = deepest else { break };
+        let shortened = |dir: PathBuf| match above(&dir) {
+            Some(above) if depth(&dir) == deepest => above,
+            _ => dir,
         };
-        dirs = dirs.into_iter().map(above).collect();
+        dirs = dirs.into_iter().map(shortened).collect();
     }
+    // A directory above the session's own is searched first, but its other entries need not be.
+    dirs.retain(|dir| !is_above_own(dir));
     dirs
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use policy::{
     Access, BindAccess, LaterFiles, MountOp, MountOptions, MountPlan, Policy, PolicyBuilder,
-    SandboxRuntimeConfig,
+    SandboxRuntimeConfig, UnenforcedReason,
 };
 
 use crate::model::Model;
@@ -339,5 +339,36 @@ fn the_verdict_about_a_host_names_the_deciding_entry() {
         let verdict = policy.explain_host(host, port);
         assert_eq!((verdict.allowed, verdict.rule.to_string().as_str()), (allowed, rule), "{host}");
         assert_eq!(verdict.remedy.is_none(), allowed);
+    }
+}
+
+#[test]
+fn what_lies_beyond_too_many_directories_is_read_only() {
+    let mut model = host().dir("/w/repo/.git/hooks").dir("/w/own/d").dir("/w/empty");
+    for number in 0..1_100 {
+        model = model.dir(&format!("/w/many/{number}/d"));
+    }
+    let compile = |max_directories, own: bool| {
+        let session = if own { "/w/own" } else { "/var/agents/sessions/s1" };
+        let builder = Policy::session(Path::new(session)).home(Path::new("/home/ann"));
+        let policy = builder.allow_write(Path::new("/w")).build().unwrap();
+        policy.mounts(&model, &MountOptions { max_directories, ..MountOptions::default() }).unwrap()
+    };
+    let is_writable = |plan: &MountPlan, path: &str| plan.permits(Path::new(path), Access::Write);
+    let complete = compile(200_000, false);
+    assert!(is_writable(&complete, "/w/many/7/d/f") && is_writable(&complete, "/w/repo/f"));
+    let reasons = |plan: &MountPlan| {
+        let reasons = plan.unenforced.iter().map(|gap| gap.reason);
+        reasons.filter(|reason| *reason != UnenforcedReason::Absent).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(&complete), []);
+    // The first directories are `/w` and those in it.
+    for (max_directories, own) in [(3, false), (3, true), (5, true), (100, true), (1_200, true)] {
+        let plan = compile(max_directories, own);
+        assert_eq!(reasons(&plan), [UnenforcedReason::Closed], "{max_directories}");
+        assert!(!is_writable(&plan, "/w/many/1099/d/f"), "{max_directories}");
+        assert!(!is_writable(&plan, "/w/repo/.git/hooks/x"), "{max_directories}");
+        assert_eq!(is_writable(&plan, "/w/own/d/f"), own || max_directories > 3);
+        assert!(is_writable(&plan, "/w/f"), "{max_directories}");
     }
 }

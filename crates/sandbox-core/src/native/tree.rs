@@ -19,9 +19,22 @@ pub(super) fn compile(
 ) -> Result<MountPlan, OpenError> {
     let mut options = MountOptions::default();
     (options.private, options.later) = (private, later);
+    options.git_configs = git_configs();
     policy
         .mounts(&HostTree, &options)
         .map_err(|source| OpenError::Policy { source: Box::new(source) })
+}
+
+/// Returns the configuration that the user's git reads besides that in the home directory, if the
+/// user has the variables of this process (`git(1)`).
+fn git_configs() -> Vec<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let named = [
+        variable("XDG_CONFIG_HOME").map(|dir| dir.join("git/config")),
+        variable("GIT_CONFIG_GLOBAL"),
+        variable("GIT_CONFIG_SYSTEM"),
+    ];
+    named.into_iter().flatten().filter(|path| path.is_absolute()).collect()
 }
 
 /// Maximum length of the path of a directory that is listed, with room for protected names below.

@@ -22,8 +22,7 @@ use super::outstanding::LAG;
 use super::quarantine::{FileId, Times, changed, open_directory, stat};
 use crate::files::with_access;
 
-/// Maximum number of directories that are searched after one command. The search for protected
-/// names has the same limit.
+/// Maximum number of directories that are searched after one command.
 const MAX_DIRECTORIES: usize = 50_000;
 /// Directory without protected names.
 pub(super) const UNSEARCHED: &str = "node_modules";

@@ -152,6 +152,23 @@ fn a_relative_pattern_hides_names_in_a_directory_with_pattern_characters() {
     assert!(!dir.join("p[1]/t").exists());
 }
 
+#[test]
+fn the_configuration_of_the_users_git_is_protected_wherever_it_lies() {
+    let cli = Cli::new();
+    cli.write(".gitconfig", "[include]\n\tpath = dotfiles/shared\n");
+    let lists = r#""denyRead":[],"allowWrite":["./dotfiles","./xdg","./other"],"denyWrite":[]"#;
+    let settings = cli.write("settings.json", &settings(lists, CLOSED));
+    for file in ["dotfiles/shared", "xdg/git/config", "other/config", "other/file"] {
+        let path = cli.write(file, "[user]\n\tname = Ann\n");
+        let script = format!("echo x >> {}", path.display());
+        let mut run = cli.command(&["sandbox", "-s", settings.to_str().unwrap(), "-c", &script]);
+        run.env("XDG_CONFIG_HOME", cli.dir().join("xdg"));
+        run.env("GIT_CONFIG_GLOBAL", cli.dir().join("other/config"));
+        let ran = run.output().unwrap();
+        assert_eq!(ran.status.success(), file == "other/file", "{file}: {ran:?}");
+    }
+}
+
 #[track_caller]
 fn check_agrees(cli: &Cli, engine: &str, text: &str, is_valid: bool) {
     let file = cli.write("settings.json", text);

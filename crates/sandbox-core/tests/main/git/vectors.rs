@@ -16,6 +16,15 @@ git remote add origin ../../upstream.git && git push -q -u origin main
 mkdir src tools && echo x > src/f && printf '#!/bin/sh\ncat\n' > tools/clean.sh
 chmod +x tools/clean.sh && echo '*.txt filter=tool' > .gitattributes && echo x > a.txt
 git config filter.tool.clean ./tools/clean.sh
+mkdir local && printf '#!/bin/sh\n' > local/hook.sh && echo local >> .git/info/exclude
+cp tools/clean.sh tools/top.sh && chmod +x local/*
+ln -s ../../local/hook.sh .git/hooks/post-checkout
+git config filter.top.clean '"$(git rev-parse --show-toplevel)"/tools/top.sh'
+echo '*.top filter=top' >> .gitattributes && echo x > c.top
+git config sequence.editor 'env A=1 tools/ed.sh' && git config branch.topic.remote ../peer.git
+git config remote.web.url "file://${PWD%/*}/web.git"
+git config "url.${PWD%/*}/mirror/.insteadOf" https://mirror.example/
+git config remote.mirror.url https://mirror.example/r.git
 git config filter.late.clean ./tools/late.sh && echo '*.late filter=late' >> .gitattributes
 echo x > b.late && git config remote.later.url ../later.git
 git config include.path ../absent.config
@@ -67,6 +76,12 @@ pub(super) const EFFECTIVE: &[(&str, &str, &str)] = &[
     ("config by rename", "checkout", "config > c; mv c checkout/.git/config"),
     ("configuration of a worktree", "checkout", "config > checkout/.git/config.worktree"),
     ("hook", "checkout", "hook checkout/.git/hooks/pre-commit"),
+    ("target of a linked hook", "checkout", "hook checkout/local/hook.sh"),
+    (
+        "program behind an expansion",
+        "checkout",
+        "hook checkout/tools/top.sh; echo y >> checkout/c.top",
+    ),
     (
         "hooks by rename",
         "checkout",
@@ -306,6 +321,11 @@ pub(super) const REFUSED: &[&str] = &[
     "mkdir e && cd e && ln -s /x ../checkout/.git/modules/x",
     "git init -q --bare later.git",
     "git init -q l && mv l later.git",
+    "git init -q --bare web.git",
+    "git init -q --bare peer.git",
+    "mkdir mirror && git init -q --bare mirror/r.git",
+    "echo x > checkout/tools/ed.sh",
+    "mv checkout/tools checkout/t",
     "cd checkout && git init -q nested",
     "cd checkout && git init -q --bare nested.git",
     "git init -q .",
