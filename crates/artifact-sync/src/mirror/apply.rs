@@ -5,6 +5,7 @@
 //! interrupted application is repeated. A path that cannot follow is recorded with what it has
 //! instead, so that this is not taken for a change by a program.
 
+mod others;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -33,6 +34,7 @@ use crate::transfer::Fetcher;
 /// Files that are fetched or put in place at once. Fewer are fetched at once.
 const FILES_AT_ONCE: usize = 64;
 
+use others::{filled_symlinks, others_in_place};
 pub(super) use plan::{Base, held_version};
 use plan::{Local, Step, plan};
 
@@ -62,7 +64,9 @@ impl Application<'_> {
         changes: &Changes,
     ) -> Result<Applied, SyncError> {
         let mut locals = self.locals(changes).await;
-        for (path, node) in others_in_place(incoming, changes) {
+        let filled = filled_symlinks(self.dir, incoming, &base);
+        locals.extend(filled.iter().map(|path| (path.clone(), Local::ChangedOther)));
+        for (path, node) in others_in_place(incoming, changes, filled) {
             locals.remove(&path);
             base.take_over(path, node);
         }
@@ -135,6 +139,10 @@ impl Application<'_> {
                     Some(Node::Directory { mode }) => *mode,
                     _ => USUAL_DIRECTORY_MODE,
                 };
+                // The log has it above another path.
+                if mode == USUAL_DIRECTORY_MODE && incoming.has_below(&path) {
+                    continue;
+                }
                 applied.unfollowed.insert(path, Remains::Directory { mode });
             }
         }
@@ -304,18 +312,6 @@ impl Applied {
         });
         leftovers.flat_map(|(path, _)| parents(path).map(str::to_owned)).collect()
     }
-}
-
-/// Returns changed directories and symlinks that an interrupted application has put in place.
-fn others_in_place(incoming: &Incoming, changes: &Changes) -> Vec<(String, Node)> {
-    let directories = changes.directories.iter().filter(|entry| entry.is_empty);
-    let directories =
-        directories.map(|entry| (entry.path.clone(), Node::Directory { mode: entry.mode }));
-    let symlinks = changes.symlinks.iter();
-    let symlinks =
-        symlinks.map(|entry| (entry.path.clone(), Node::Symlink { target: entry.target.clone() }));
-    let others = directories.chain(symlinks);
-    others.filter(|(path, node)| incoming.has_other_version(path, node)).collect()
 }
 
 /// Describes a directory that would have to be moved aside with what cannot be removed from it.

@@ -11,7 +11,7 @@ use crate::log::{
 };
 use crate::mirror::close::lost_contents;
 use crate::mirror::garbage::Listing;
-use crate::paths::parents;
+use crate::paths::{parents, under};
 use crate::transfer::Fetcher;
 
 /// Log after the position of a working copy.
@@ -55,12 +55,10 @@ impl Versions {
             _ => return,
         };
         self.0.insert(version.under(path));
-        if !matches!(line, Line::Removed { .. }) {
-            // Directories above are created with it.
-            for above in parents(path) {
-                if !self.0.insert(directory().under(above)) {
-                    break;
-                }
+        // Directories above are created with it, and are left empty without it.
+        for above in parents(path) {
+            if !self.0.insert(directory().under(above)) {
+                break;
             }
         }
     }
@@ -324,12 +322,19 @@ impl Incoming {
         }
     }
 
-    /// Returns whether an interrupted application may have removed the path.
+    /// Returns whether an interrupted application may have removed the path, also to make way for
+    /// a directory.
     pub(super) fn has_removed(&self, path: &str) -> bool {
-        self.resumes && self.versions.contains(path, removal())
+        let versions = [removal(), directory()];
+        self.resumes && versions.into_iter().any(|version| self.versions.contains(path, version))
     }
 
     pub(super) fn node(&self, path: &str) -> Option<&Node> {
         self.state.nodes.get(path)
+    }
+
+    /// Returns whether the log has something below a path.
+    pub(super) fn has_below(&self, path: &str) -> bool {
+        under(&self.state.nodes, path).any(|(below, _)| below != path)
     }
 }

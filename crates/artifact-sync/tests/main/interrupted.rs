@@ -41,12 +41,12 @@ async fn half_restored() -> (Machine, Machine) {
     (first, second)
 }
 
-async fn open(machine: &Machine, home: &str) -> Mirror {
+pub(crate) async fn open(machine: &Machine, home: &str) -> Mirror {
     machine.open_with(|mirror| mirror.home(home, Takeover::Refuse)).await
 }
 
 /// Stores everything and lets other homes have the session.
-async fn give(mirror: Mirror) {
+pub(crate) async fn give(mirror: Mirror) {
     assert!(mirror.flush().await.unwrap().is_complete());
     assert!(mirror.release_if_idle().await.unwrap());
 }
@@ -189,7 +189,7 @@ async fn what_half_an_application_put_in_place_follows_the_log() {
 }
 
 /// Opens the session while no content can be fetched.
-async fn fail_at_the_content(store: &FailingStore, machine: &Machine) {
+pub(crate) async fn fail_at_the_content(store: &FailingStore, machine: &Machine) {
     for first_failure in 1.. {
         store.fail(Calls::Gets, first_failure, usize::MAX);
         let opened = machine.try_open_with(|mirror| mirror.home("second", Takeover::Refuse)).await;

@@ -8,6 +8,7 @@ mod erase;
 mod events;
 mod faults;
 mod garbage;
+mod half_applied;
 mod history;
 mod ignored;
 mod interrupted;

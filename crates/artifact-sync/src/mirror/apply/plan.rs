@@ -141,10 +141,11 @@ fn plan_path(
         _ => None,
     };
     let step = |expected: Option<RecordedSignature>, has_content: Option<Signature>| {
-        let was_directory = matches!(before, Some(Node::Directory { .. }));
+        let was_directory = matches!(before, Some(Node::Directory { .. }))
+            && !matches!(local, Local::Changed(..));
         let target = target.cloned();
         let replaced = match before {
-            Some(Node::Symlink { .. }) if !matches!(local, Local::ChangedOther) => {
+            Some(Node::Symlink { .. }) if matches!(local, Local::Unchanged(_)) => {
                 Some(Expected::Symlink)
             }
             _ => expected
