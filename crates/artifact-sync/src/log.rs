@@ -27,6 +27,6 @@ pub(crate) use line::{
     Origin, Owner,
 };
 pub(crate) use retained::{Numbered, StateAt, unbroken_run};
-pub(crate) use state::{LogState, Node};
+pub(crate) use state::{LogState, Node, Removal};
 pub(crate) use store::{LogStore, StoredEntry, check_chain, is_tombstone};
 pub(crate) use writer::{AppendError, Appended, End, LogWriter, Position, end_of};

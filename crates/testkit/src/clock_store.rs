@@ -26,12 +26,14 @@ pub struct ClockStore {
 #[derive(Debug, Default)]
 struct State {
     now: Duration,
+    behind: Duration,
     written: HashMap<Key, Duration>,
 }
 
 impl State {
     fn shift(&self, meta: &mut ObjectMeta) {
         meta.last_modified += self.written.get(&meta.location).copied().unwrap_or_default();
+        meta.last_modified -= self.behind;
     }
 }
 
@@ -44,6 +46,11 @@ impl ClockStore {
     /// Moves the clock forward. Objects that exist become older.
     pub fn advance(&self, time: Duration) {
         self.lock().now += time;
+    }
+
+    /// Sets the clock back from the beginning. Objects that exist become older.
+    pub fn fall_behind(&self, time: Duration) {
+        self.lock().behind = time;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

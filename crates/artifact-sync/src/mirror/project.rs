@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
 use object_store::Error;
@@ -10,7 +11,7 @@ use sandbox_core::RelativePath;
 use sandbox_core::internal::{blocking, lock};
 
 use crate::error::{SyncError, with_causes};
-use crate::log::{FileVersion, Hash, Token};
+use crate::log::{FileVersion, Hash, Removal, Token};
 use crate::mirror::shared::{ChangeKind, Shared};
 use crate::state::{Failure, KnownObject, Version};
 use crate::transfer::{ContentError, Observed, Projected, Projection};
@@ -246,9 +247,9 @@ impl Shared {
             return Ok(Relation::Current(file.token));
         }
         let removal = self.ledger().log().removed.get(path).copied();
-        let is_newer =
-            removal.is_some_and(|removal| observed.meta.last_modified.timestamp() > removal.at);
-        if is_newer {
+        if let Some(removal) = removal
+            && observed.meta.last_modified.timestamp() > self.removed_at(removal).await?
+        {
             return Ok(Relation::External);
         }
         if self.may_be_cut_off(observed) {
@@ -262,6 +263,16 @@ impl Shared {
         }
         let known = self.has_held(path, hash).await?;
         Ok(if known { Relation::Explained } else { Relation::External })
+    }
+
+    /// Returns the time of a removal by the store's clock, which is also that of the objects. Once
+    /// the entry is deleted, only the time of the remover is known.
+    async fn removed_at(&self, removal: Removal) -> Result<i64, SyncError> {
+        let written = self.log.written(removal.number).await;
+        let written = written.map_err(|source| SyncError::Log { source: source.into() })?;
+        let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = written.and_then(|time| i64::try_from(since(time).as_secs()).ok());
+        Ok(seconds.unwrap_or(removal.at))
     }
 
     /// Returns whether a loss of power may have removed objects since they were listed last.

@@ -140,8 +140,7 @@ async fn external_changes_wait_until_the_projection_is_on() {
 async fn a_removed_file_stays_removed_however_long_the_projection_was_off() {
     let place = tempfile::tempdir().unwrap();
     // The local disk has no attributes, so only the log tells that the object is known.
-    let clock = ClockStore::new(open_directory(&place.path().join("store")).unwrap().store);
-    let machine = Machine::new(clock.clone());
+    let (machine, clock) = without_attributes(&place);
     let mirror = open_with(&machine).await;
     machine.write("removed", "1");
     sync(&mirror).await;
@@ -160,6 +159,55 @@ async fn a_removed_file_stays_removed_however_long_the_projection_was_off() {
     assert_quiet(&mirror);
     let files = expected(&[("kept", "4")]);
     assert_eq!((machine.files(), machine.objects().await), (files.clone(), files));
+}
+
+/// Time by which the clocks of a machine and a store differ.
+const DEVIATION: Duration = Duration::from_secs(60 * 60);
+
+/// Returns a machine with a store that keeps no attributes, and the store's clock.
+fn without_attributes(place: &tempfile::TempDir) -> (Machine, Arc<ClockStore>) {
+    let clock = ClockStore::new(open_directory(&place.path().join("store")).unwrap().store);
+    (Machine::new(clock.clone()), clock)
+}
+
+#[tokio::test]
+async fn an_object_whose_deletion_was_interrupted_stays_removed_by_a_slow_clock() {
+    let place = tempfile::tempdir().unwrap();
+    let (machine, clock) = without_attributes(&place);
+    clock.advance(DEVIATION);
+    let mirror = open_with(&machine).await;
+    machine.write("removed", "1");
+    sync(&mirror).await;
+    drop(mirror);
+    let mirror = open_without(&machine).await;
+    machine.remove("removed");
+    sync(&mirror).await;
+    assert!(mirror.release_if_idle().await.unwrap());
+    drop(mirror);
+    // This machine has not seen the object.
+    let other = Machine::new(Arc::clone(&machine.store));
+    let mirror = other.open().await;
+    assert_quiet(&mirror);
+    assert_eq!((other.files(), other.objects().await), (expected(&[]), expected(&[])));
+}
+
+#[tokio::test]
+async fn an_upload_after_the_removal_is_adopted_by_a_fast_clock() {
+    let place = tempfile::tempdir().unwrap();
+    let (machine, clock) = without_attributes(&place);
+    clock.fall_behind(DEVIATION);
+    let mirror = machine.open().await;
+    machine.write("removed", "1");
+    sync(&mirror).await;
+    machine.remove("removed");
+    sync(&mirror).await;
+    drop(mirror);
+    clock.advance(Duration::from_secs(10));
+    machine.put("removed", "1").await;
+    let mirror = machine.open().await;
+    let files = expected(&[("removed", "1")]);
+    assert_eq!((machine.files(), machine.objects().await), (files.clone(), files));
+    assert!(mirror.opened().conflicts.is_empty(), "{:?}", mirror.opened());
 }
 
 #[tokio::test]

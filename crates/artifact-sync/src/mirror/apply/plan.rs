@@ -141,8 +141,8 @@ fn plan_path(
         _ => None,
     };
     let step = |expected: Option<RecordedSignature>, has_content: Option<Signature>| {
-        let was_directory = matches!(before, Some(Node::Directory { .. }))
-            && !matches!(local, Local::Changed(..));
+        let was_directory =
+            matches!(before, Some(Node::Directory { .. })) && !matches!(local, Local::Changed(..));
         let target = target.cloned();
         let replaced = match before {
             Some(Node::Symlink { .. }) if matches!(local, Local::Unchanged(_)) => {
