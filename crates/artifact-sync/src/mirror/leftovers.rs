@@ -11,7 +11,7 @@ use std::time::Duration;
 use object_store::path::Path as Key;
 use sandbox_core::{RelativePath, Replaced};
 
-use crate::log::{Hash, LogStore};
+use crate::log::{Hash, LogStore, Node};
 use crate::mirror::place::{Expected, conflict_path, remove_now};
 use crate::mirror::shared::Shared;
 use crate::paths::relative;
@@ -36,8 +36,8 @@ pub(super) fn sweep_uploads(remote: &Arc<Remote>, log: &LogStore, ended: BTreeSe
 }
 
 impl Shared {
-    /// Removes files of killed processes that have a temporary name in the session directory, if
-    /// the log has their content. Any other one may be the only copy of what a program wrote, and
+    /// Removes files and symlinks of killed processes that have a temporary name in the session
+    /// directory, if the log has their content. Any other one may be the only copy of what a program wrote, and
     /// stays among the skipped files.
     pub(super) fn sweep_staged(&self, skipped: &mut Vec<Skipped>) {
         skipped.retain(|skip| {
@@ -48,17 +48,25 @@ impl Shared {
     }
 
     fn remove_staged(&self, path: &RelativePath) -> Option<()> {
-        let is_file = std::fs::symlink_metadata(self.dir.path().join(path)).ok()?.is_file();
-        let file = self.dir.open_file(path).ok().filter(|_| is_file)?;
-        let signature = Signature::of(&file).ok()?;
-        let (hash, size) = Hash::of_file(&file).ok()?;
-        let is_known = {
-            let log = self.ledger().shared_log();
-            size == 0 || log.files().any(|(_, file)| file.hash == hash)
+        let log = self.ledger().shared_log();
+        let place = self.dir.path().join(path);
+        let found = std::fs::symlink_metadata(&place).ok()?;
+        let (is_known, expected, version) = if found.is_symlink() {
+            let text = std::fs::read_link(&place).ok()?;
+            let is_known = log.nodes.values().any(|node| match node {
+                Node::Symlink { target } => text.as_os_str() == target.as_str(),
+                Node::File(_) | Node::Directory { .. } => false,
+            });
+            (is_known, Expected::Symlink, Hash::of(text.as_os_str().as_encoded_bytes()))
+        } else {
+            let file = self.dir.open_file(path).ok().filter(|_| found.is_file())?;
+            let signature = Signature::of(&file).ok()?;
+            let (hash, size) = Hash::of_file(&file).ok()?;
+            let is_known = size == 0 || log.files().any(|(_, file)| file.hash == hash);
+            (is_known, Expected::recorded(signature.racy(), hash), hash)
         };
-        let expected = Expected::recorded(signature.racy(), hash);
-        let removed =
-            is_known.then(|| remove_now(&self.dir, path, expected, &conflict_path(path, hash)))?;
+        let removed = is_known
+            .then(|| remove_now(&self.dir, path, expected, &conflict_path(path, version)))?;
         (removed.ok()? == Replaced::Expected).then_some(())
     }
 

@@ -167,21 +167,25 @@ async fn a_temporary_name_is_removed_if_the_log_has_its_content() {
     let machine = Machine::in_memory();
     let mirror = machine.open().await;
     machine.write("d/f", "stored");
+    std::os::unix::fs::symlink("f", machine.dir().join("d/link")).unwrap();
     assert!(mirror.sync().await.unwrap().is_complete());
     drop(mirror);
     let name = |number: u32| format!("d/{STAGED_PREFIX}{number:032x}");
     machine.write(&name(1), "stored");
     machine.write(&name(2), "");
     machine.write(&name(3), "only here");
-    std::os::unix::fs::symlink("f", machine.dir().join(name(4))).unwrap();
+    for (number, target) in [(4, "only here"), (5, "f")] {
+        std::os::unix::fs::symlink(target, machine.dir().join(name(number))).unwrap();
+    }
     let mirror = machine.open().await;
     let report = mirror.sync().await.unwrap();
     let skipped: Vec<&str> = report.skipped.iter().map(|skip| skip.path.as_str()).collect();
     assert_eq!(skipped, [name(3), name(4)]);
     let mut left = machine.files();
-    left.remove(&name(4));
+    left.remove("d/link");
     assert_eq!(left, expected(&[("d/f", "stored"), (&name(3), "only here")]));
     assert!(machine.dir().join(name(4)).is_symlink());
+    assert!(!machine.dir().join(name(5)).is_symlink());
 }
 
 #[tokio::test]
