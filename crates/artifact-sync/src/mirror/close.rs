@@ -188,9 +188,11 @@ impl Shared {
         let Some(path) = lost_contents(self.ledger().log(), &listing).into_iter().next() else {
             return Ok(listing);
         };
-        let problem = "the store lost its content, and the working copy does not have it; a \
-                       refill stores what the working copy has"
-            .to_owned();
+        let problem = format!(
+            "the store lost its content, and the working copy does not have it; to give the file \
+             up, create {path:?} in the session and remove it with the next command; to close \
+             without it, discard it"
+        );
         Err(match RelativePath::parse(&path) {
             Ok(path) => SyncError::Damaged { path, problem },
             Err(error) => SyncError::UnsafeKey { key: path, reason: error.to_string() },

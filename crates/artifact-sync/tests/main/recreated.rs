@@ -9,7 +9,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
 use sandbox_core::{RelativePath, with_causes};
 
-use crate::machine::{Machine, expected, key, machines};
+use crate::machine::{Machine, changed, expected, key, machines};
 
 #[tokio::test]
 async fn a_directory_that_was_created_again_is_no_emptied_one() {
@@ -124,6 +124,35 @@ async fn a_session_with_a_lost_content_is_released() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), released).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_content_is_given_up_as_the_refusal_says() {
+    for is_discarded in [false, true] {
+        let machine = Machine::in_memory();
+        let without_projection = || machine.open_with(|mirror| mirror.without_projection());
+        let mirror = without_projection().await;
+        machine.write("large", &"1".repeat(200_000));
+        assert!(mirror.sync().await.unwrap().is_complete());
+        mirror.close(CloseMode::KeepPending).await.unwrap();
+        machine.store.delete(&Key::parse(&machine.blobs().await[0]).unwrap()).await.unwrap();
+        let mirror = without_projection().await;
+        let refused = mirror.close(CloseMode::KeepPending).await.unwrap_err();
+        let text = with_causes(&refused);
+        assert!(text.contains("create \"large\"") && text.contains("discard"), "{text}");
+        drop(mirror);
+        let mirror = without_projection().await;
+        if is_discarded {
+            mirror.close(CloseMode::Discard).await.unwrap();
+            assert!(!machine.dir().exists());
+            continue;
+        }
+        machine.write("large", "");
+        assert_eq!(changed(&mirror.sync().await.unwrap()), ["large"]);
+        machine.remove("large");
+        assert_eq!(mirror.sync().await.unwrap().deleted.len(), 1);
+        mirror.close(CloseMode::KeepPending).await.unwrap();
+    }
 }
 
 #[tokio::test]
