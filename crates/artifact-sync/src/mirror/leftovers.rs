@@ -37,8 +37,8 @@ pub(super) fn sweep_uploads(remote: &Arc<Remote>, log: &LogStore, ended: BTreeSe
 
 impl Shared {
     /// Removes files and symlinks of killed processes that have a temporary name in the session
-    /// directory, if the log has their content. Any other one may be the only copy of what a program wrote, and
-    /// stays among the skipped files.
+    /// directory, if the log has their content. Any other one may be the only copy of what a
+    /// program wrote, and stays among the skipped files.
     pub(super) fn sweep_staged(&self, skipped: &mut Vec<Skipped>) {
         skipped.retain(|skip| {
             let is_swept = skip.reason == SkipReason::Staged
