@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::error_kind::ErrorKind;
 use crate::session::Session;
+use crate::sharing::SharingError;
 use crate::tool_error::ToolError;
 use crate::tools;
 
@@ -114,7 +115,13 @@ impl ServerHandler for Server {
                 Err(rmcp::ErrorData::invalid_params(error.to_string(), None))
             }
             Err(error) => {
-                Ok(CallToolResult::error(vec![ContentBlock::text(error.message())]).into())
+                let mut message = error.message();
+                let is_closed =
+                    matches!(error, ToolError::Sharing { source: SharingError::Closed { .. } });
+                if is_closed || error.kind() == ErrorKind::LeaseLost {
+                    message += ", which needs a restart of the MCP server";
+                }
+                Ok(CallToolResult::error(vec![ContentBlock::text(message)]).into())
             }
         }
     }

@@ -90,13 +90,18 @@ pub enum ToolError {
     /// Another machine took the session over. Calls are refused until the session is opened
     /// again.
     #[error(
-        "another home, on this machine or another one, took session {session} over, and nothing \
-         more is stored from here; to take it back, open it again, which needs a restart of an \
-         MCP server"
+        "another home, on this machine or another one, took session {session} over{}, and nothing \
+         more is stored from here; to take it back, open it again",
+        match has_begun {
+            true => " during the call, which may have had effects",
+            false => "",
+        }
     )]
     LeaseLost {
         /// The session.
         session: SessionId,
+        /// True if the call may have had effects, here and outside the session.
+        has_begun: bool,
     },
     /// Another machine has opened the session after this one had released it.
     #[error("session {session} is open on another machine{}", at_url(url.as_deref()))]

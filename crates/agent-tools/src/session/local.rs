@@ -231,7 +231,7 @@ impl LocalSession {
     /// Returns the error of a call whose changes could not be stored. If the session was lost, ends
     /// its processes.
     pub(crate) async fn sync_failed(&self, error: SyncError) -> ToolError {
-        let error = self.workspace.lost(error);
+        let error = self.workspace.lost_during_call(error);
         if matches!(error, ToolError::LeaseLost { .. }) {
             self.end().await;
         }

@@ -36,10 +36,7 @@ pub enum SharingError {
         pid: u32,
     },
     /// The session was closed after this handle had been opened.
-    #[error(
-        "session {session} was closed; to use it, open it again, which needs a restart of an MCP \
-         server"
-    )]
+    #[error("session {session} was closed; to use it, open it again")]
     Closed {
         /// The session.
         session: SessionId,

@@ -179,7 +179,7 @@ impl LocalSession {
         let ran = match sandbox.exec_until(spec, call.stop.requested()).await {
             Ok(ran) => ran,
             Err(_) if self.workspace.is_lost() => {
-                return Err(self.workspace.lost(SyncError::LeaseLost));
+                return Err(self.workspace.lost_during_call(SyncError::LeaseLost));
             }
             Err(source) => {
                 if source.kind() == ExecErrorKind::Ended {

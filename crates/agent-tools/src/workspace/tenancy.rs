@@ -83,12 +83,22 @@ impl Workspace {
     pub(crate) fn lost(&self, error: SyncError) -> ToolError {
         let session = self.id.clone();
         match error {
-            SyncError::LeaseLost => ToolError::LeaseLost { session },
+            SyncError::LeaseLost => ToolError::LeaseLost { session, has_begun: false },
             SyncError::OwnedElsewhere { url } => ToolError::OwnedElsewhere { session, url },
             SyncError::Closing | SyncError::Erased => {
                 ToolError::Sharing { source: SharingError::Closed { session } }
             }
             source => ToolError::Store { source },
+        }
+    }
+
+    /// Like [`Self::lost`], for a call that may have had effects.
+    pub(crate) fn lost_during_call(&self, error: SyncError) -> ToolError {
+        match self.lost(error) {
+            ToolError::LeaseLost { session, .. } => {
+                ToolError::LeaseLost { session, has_begun: true }
+            }
+            error => error,
         }
     }
 

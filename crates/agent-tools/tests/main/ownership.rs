@@ -207,10 +207,12 @@ async fn a_takeover_kills_running_commands_and_refuses_calls_until_the_session_i
     let both = async { tokio::join!(command, steal) };
     let (ran, second) = tokio::time::timeout(end, both).await.expect("the command is killed");
     let error = ran.unwrap_err();
-    assert!(matches!(error, ToolError::LeaseLost { .. }), "{error}");
+    assert!(matches!(error, ToolError::LeaseLost { has_begun: true, .. }), "{error}");
+    assert!(error.to_string().contains("during the call, which may have had effects"), "{error}");
+    assert!(!error.to_string().contains("MCP"), "{error}");
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::LeaseLost, false));
     let error = first.write_file("g", b"late").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+    assert!(matches!(error, ToolError::LeaseLost { has_begun: false, .. }), "{error}");
     let error = first.read_file("f").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     let same = "another home, on this machine or another one, took ";
