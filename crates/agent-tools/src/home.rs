@@ -22,8 +22,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use artifact_sync::internal::store_directory;
 use artifact_sync::{HomeId, SyncError};
 use sandbox_core::SessionId;
+
+use crate::workspace::WorkspaceError;
 
 pub use self::error::StateError;
 pub use self::listing::{ListedSession, LocalState};
@@ -106,6 +109,24 @@ impl Home {
         !self.session_dir(session).exists() && self.restoring_dir(session).exists()
     }
 
+    /// Returns an error if a store is a directory in which this home keeps sessions or their state.
+    ///
+    /// # Errors
+    /// Returns [`WorkspaceError::StoreAmongSessions`].
+    pub fn check_store(&self, url: &str) -> Result<(), WorkspaceError> {
+        store_directory(url).map_or(Ok(()), |dir| self.check_store_directory(dir))
+    }
+
+    /// Like [`Home::check_store`], for the path of a directory, which need not exist.
+    pub(crate) fn check_store_directory(&self, dir: PathBuf) -> Result<(), WorkspaceError> {
+        let store = canonical(dir);
+        let roots = [self.sessions_root(), self.state_root()].map(canonical);
+        match roots.into_iter().find(|root| store.starts_with(root)) {
+            Some(root) => Err(WorkspaceError::StoreAmongSessions { store, root }),
+            None => Ok(()),
+        }
+    }
+
     /// Returns the identity under which this home owns sessions in a store. Creates it once.
     ///
     /// # Errors
@@ -132,6 +153,18 @@ impl Home {
     pub fn sessions(&self) -> Result<Vec<SessionId>, StateError> {
         let here = self.list()?.into_iter().filter(|listed| listed.state != LocalState::Closing);
         Ok(here.map(|listed| listed.id).collect())
+    }
+}
+
+/// Returns the canonical form of a path. The path may not exist yet, and its parents may be
+/// symlinks.
+pub(crate) fn canonical(path: PathBuf) -> PathBuf {
+    let existing =
+        path.ancestors().find_map(|above| Some((above.canonicalize().ok()?, above.to_owned())));
+    match existing {
+        Some((canonical, above)) if above == path => canonical,
+        Some((canonical, above)) => canonical.join(path.strip_prefix(above).unwrap_or(&path)),
+        None => path,
     }
 }
 

@@ -3,6 +3,7 @@
 mod builder;
 mod error;
 mod files;
+mod leaving;
 mod opener;
 mod ownership;
 mod prepare;
@@ -119,7 +120,7 @@ impl Sessions {
         let cell = self.lock().get(id).cloned();
         let report = match cell.as_ref().and_then(|cell| cell.get()) {
             Some(session) if !session.is_gone() => session.close_with(mode).await?,
-            _ => files::close(&self.opener, id, mode).await?,
+            _ => leaving::close(&self.opener, id, mode).await?,
         };
         if let Some(cell) = cell {
             self.forget(id, &cell);
@@ -132,12 +133,14 @@ impl Sessions {
     ///
     /// # Errors
     /// Returns [`CloseError`] if the session is not on this machine, or the store or the disk
-    /// fails. A repeated call continues, and so does the next opening of the session.
+    /// fails. A repeated call continues, and so does the next opening of the session. Returns
+    /// [`CloseError::Unclaimed`] if the state is lost, and [`CloseError::BegunAnew`] if only the
+    /// files here were those of a session that was deleted before.
     pub async fn delete(&self, id: &SessionId) -> Result<(), CloseError> {
         let cell = self.lock().get(id).cloned();
         match cell.as_ref().and_then(|cell| cell.get()) {
             Some(session) if !session.is_gone() => session.delete().await?,
-            _ => files::delete(&self.opener, id).await?,
+            _ => leaving::delete(&self.opener, id).await?,
         }
         if let Some(cell) = cell {
             self.forget(id, &cell);

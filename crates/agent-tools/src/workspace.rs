@@ -32,8 +32,8 @@ pub(crate) use self::error::at_url;
 
 pub(crate) use self::tenancy::Turn;
 
-pub use self::close::{CloseReport, IgnoredContent};
-pub use self::error::{CloseError, TransferError, WorkspaceError};
+pub use self::close::{CloseError, CloseReport, IgnoredContent};
+pub use self::error::{TransferError, WorkspaceError};
 
 /// The maximum number of conflicts from opening that warnings name.
 const MAX_CONFLICTS_WARNED: usize = 5;
@@ -363,15 +363,18 @@ fn mirror_builder(
     Ok(mirror)
 }
 
-/// Deletes the state of a session that could not be created. An interrupted restore stays, with the
-/// record of its user, and the next opening continues it.
+/// Deletes the state of a session that could not be created. An interrupted restore or close stays,
+/// with the record of its user, and the next opening continues it.
 fn abandon(home: &Home, state: &SessionState, id: &SessionId) {
     let restoring = home.restoring_dir(id);
     let is_absent = match std::fs::remove_dir(&restoring) {
         Ok(()) => true,
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     };
-    if is_absent && let Err(error) = state.delete() {
+    if is_absent
+        && !home.closing_dir(id).exists()
+        && let Err(error) = state.delete()
+    {
         let error = sandbox_core::with_causes(&error);
         tracing::warn!(session = %id, error, "the state of the session stays");
     }

@@ -169,6 +169,14 @@ pub enum SyncError {
         /// Path of the file.
         path: RelativePath,
     },
+    /// The directory that an earlier close has renamed cannot be removed.
+    #[error("cannot remove what a close of the session has left in {}", path.display())]
+    Leftover {
+        /// Path of the directory.
+        path: PathBuf,
+        /// Error of the file operation.
+        source: FileError,
+    },
     /// The file cannot be written.
     #[error(transparent)]
     File {
@@ -226,7 +234,7 @@ impl SyncError {
             | Self::NoEntry { .. }
             | Self::NoRemoval { .. }
             | Self::NoVersion { .. } => SyncErrorKind::NoVersion,
-            Self::File { .. } => SyncErrorKind::File,
+            Self::Leftover { .. } | Self::File { .. } => SyncErrorKind::File,
         }
     }
 
@@ -240,7 +248,7 @@ impl SyncError {
             | Self::Append { source }
             | Self::Log { source: ReadError::Store { source } } => is_transient(source),
             Self::OwnedElsewhere { .. } => true,
-            Self::File { source } => source.is_retryable(),
+            Self::Leftover { source, .. } | Self::File { source } => source.is_retryable(),
             Self::SizeMismatch { .. } | Self::LocalChange { .. } => true,
             Self::ForeignKey { .. }
             | Self::UnsafeKey { .. }

@@ -126,10 +126,11 @@ pub use transfer::{
 pub mod internal {
     pub use crate::error::with_causes;
     pub use crate::keys::{key_for, strip_prefix};
+    pub use crate::mirror::remove_rest;
     pub use crate::owners::Timings;
     pub use crate::transfer::{
         FreshUploadError, FreshUploads, KeyLimits, Listed, Listing, MemoryBudget, Object, OnStep,
         PartRecord, UploadRecord, UploadStep, Uploaded, get_object, list_pages, list_tree,
-        projection_key_problem, put_object, sweep_local,
+        projection_key_problem, put_object, store_directory, sweep_local,
     };
 }

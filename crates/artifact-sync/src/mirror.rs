@@ -51,7 +51,7 @@ use crate::report::{Outcome, Pending, ReportBuilder, RestoreReport, SyncReport};
 use crate::scan::{ChangeSourceReport, Changes, Ignored, Scope};
 use crate::state::Batch;
 
-pub use close::{CloseError, CloseMode, CloseReport};
+pub use close::{CloseError, CloseMode, CloseReport, remove_rest};
 pub use garbage::{GarbageOptions, GarbageReport};
 pub use history::{HistoryChange, HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin};
 pub use lease::CallGuard;

@@ -40,7 +40,7 @@ pub use objects::{Listing, Object, get_object, list_tree, put_object};
 pub use probe::StoreProbe;
 pub use quirks::{KeyLimits, projection_key_problem};
 pub use store_error::{StoreError, StoreErrorKind};
-pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store};
+pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store, store_directory};
 
 pub(crate) use answer::answer_within;
 pub(crate) use attributes::is_executable;

@@ -25,6 +25,8 @@ pub struct ListedSession {
     pub dir: PathBuf,
     /// The part of the session that is here.
     pub state: LocalState,
+    /// The directory that an earlier close of the session has left, if there is one.
+    pub leftover: Option<PathBuf>,
 }
 
 /// The part of a session that is on a machine.
@@ -78,7 +80,8 @@ impl Home {
         let listed = ids.into_iter().filter_map(|id| {
             let state = self.local_state(&id)?;
             let user = StateDir::existing(self, &id).and_then(|dir| dir.user().ok()?);
-            Some(ListedSession { user, dir: self.session_dir(&id), state, id })
+            let (dir, leftover) = (self.session_dir(&id), self.leftover(&id));
+            Some(ListedSession { user, dir, state, leftover, id })
         });
         Ok(listed.collect())
     }
@@ -93,6 +96,11 @@ impl Home {
         } else {
             self.closing_dir(id).exists().then_some(LocalState::Closing)
         }
+    }
+
+    /// Returns the directory that an earlier close of a session has left.
+    pub(crate) fn leftover(&self, id: &SessionId) -> Option<PathBuf> {
+        Some(self.closing_dir(id)).filter(|dir| dir.exists())
     }
 
     /// Returns the directory in which the rest of an interrupted removal of a session waits.

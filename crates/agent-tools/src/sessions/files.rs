@@ -9,8 +9,7 @@ use artifact_sync::{
     CloseMode, GarbageOptions, GarbageReport, HistoryEntry, RestoreReport, RestoredVersion,
     SyncReport, Undelete, UndeleteReport,
 };
-use sandbox_core::internal::blocking;
-use sandbox_core::{RelativePath, SessionDir, SessionId, UserId};
+use sandbox_core::{RelativePath, SessionId, UserId};
 use tokio::sync::Mutex;
 
 use super::error::SessionError;
@@ -24,7 +23,6 @@ use crate::sharing::{
 };
 use crate::workspace::{
     Backends, CloseError, CloseReport, RemovalMode, TransferError, Workspace, WorkspaceError,
-    opening_patience,
 };
 
 /// The files of a session that is on this machine, without a sandbox.
@@ -79,7 +77,7 @@ impl SessionFiles {
         Self::open_within(opener, id, patience).await
     }
 
-    async fn open_within(
+    pub(super) async fn open_within(
         opener: Arc<Opener>,
         id: &SessionId,
         patience: Option<Duration>,
@@ -274,127 +272,5 @@ impl SessionFiles {
                 SharingError::Reopen { session: self.id.clone(), source }
             })?;
         }
-    }
-}
-
-/// Closes a session that this process does not have open.
-pub(super) async fn close(
-    opener: &Arc<Opener>,
-    id: &SessionId,
-    mode: CloseMode,
-) -> Result<CloseReport, CloseError> {
-    if mode == CloseMode::Discard
-        && opener.settings.home.is_half_restored(id)
-        && let Finished::Yes = discard_restore(opener, id).await?
-    {
-        return Ok(CloseReport::default());
-    }
-    let patience = opening_patience(mode, opener.settings.patience);
-    match SessionFiles::open_within(Arc::clone(opener), id, patience).await {
-        Ok(files) => {
-            let closed = files.close_with(mode).await;
-            if closed.is_err() {
-                // Another machine can open what stays open here.
-                files.release().await;
-            }
-            closed
-        }
-        Err(error) if mode == CloseMode::Discard && is_unusable(&error) => {
-            let workspace = without_store(opener, id, error).await?;
-            let report = workspace.close(mode, opener.settings.patience).await?;
-            workspace.state.unlock();
-            Ok(report)
-        }
-        Err(error @ WorkspaceError::NoSession { .. }) => match finish_closing(opener, id).await? {
-            Finished::Yes => Ok(CloseReport::default()),
-            Finished::NothingToDo => Err(error.into()),
-        },
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The result of finishing the removal of a session.
-enum Finished {
-    Yes,
-    NothingToDo,
-}
-
-/// Removes what an interrupted restore has left of a session.
-async fn discard_restore(opener: &Opener, id: &SessionId) -> Result<Finished, CloseError> {
-    let home = &opener.settings.home;
-    let Some(Claim { state, door: _ }) = Claim::try_new(home, id)? else {
-        return Ok(Finished::NothingToDo);
-    };
-    let dir = SessionDir::open(&home.restoring_dir(id))?;
-    blocking(move || dir.remove_all()).await?;
-    state.delete()?;
-    Ok(Finished::Yes)
-}
-
-/// Finishes the removal of a session that was interrupted after its directory had been renamed. The
-/// store has everything by then, or nothing if the session was deleted.
-async fn finish_closing(opener: &Opener, id: &SessionId) -> Result<Finished, CloseError> {
-    let home = &opener.settings.home;
-    let path = home.closing_dir(id);
-    if !path.exists() && !home.has_state(id) {
-        return Ok(Finished::NothingToDo);
-    }
-    let Some(Claim { state, door: _ }) = Claim::try_new(home, id)? else {
-        return Ok(Finished::NothingToDo);
-    };
-    let is_interrupted = path.exists() || state.dir().is_claimed();
-    if home.session_dir(id).exists() || home.restoring_dir(id).exists() || !is_interrupted {
-        return Ok(Finished::NothingToDo);
-    }
-    if path.exists() {
-        let dir = SessionDir::open(&path)?;
-        blocking(move || dir.remove_all()).await?;
-    }
-    state.delete()?;
-    Ok(Finished::Yes)
-}
-
-/// Deletes a session that this process does not have open.
-pub(super) async fn delete(opener: &Arc<Opener>, id: &SessionId) -> Result<(), CloseError> {
-    match SessionFiles::open(Arc::clone(opener), id).await {
-        Ok(files) => files.delete().await,
-        Err(error @ WorkspaceError::NoSession { .. }) => match finish_closing(opener, id).await? {
-            Finished::Yes => Ok(()),
-            Finished::NothingToDo => Err(error.into()),
-        },
-        // Another machine has deleted it, except for the files here. It may have been interrupted.
-        Err(error @ WorkspaceError::Deleted { .. }) => {
-            let workspace = without_store(opener, id, error).await?;
-            workspace.finish_erasure(&opener.settings.home, opener.backends()).await?;
-            workspace.delete().await?;
-            workspace.state.unlock();
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Returns whether the files of a session are here, but cannot be used with its store.
-fn is_unusable(error: &WorkspaceError) -> bool {
-    matches!(
-        error,
-        WorkspaceError::Mirror { .. }
-            | WorkspaceError::StoreLost { .. }
-            | WorkspaceError::OwnedElsewhere { .. }
-            | WorkspaceError::Deleted { .. }
-    )
-}
-
-/// Opens the files of a session without its store. Returns `error` if another process has locked
-/// the session meanwhile.
-async fn without_store(
-    opener: &Opener,
-    id: &SessionId,
-    error: WorkspaceError,
-) -> Result<Workspace, WorkspaceError> {
-    let home = &opener.settings.home;
-    match Claim::try_new(home, id)? {
-        Some(Claim { state, door: _ }) => Workspace::open_without_store(home, state, id),
-        None => Err(error),
     }
 }

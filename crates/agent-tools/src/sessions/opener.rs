@@ -15,6 +15,7 @@ use super::ownership::Owner;
 use super::prepare::{ApplicationDirs, Preparation};
 use super::spec::SessionSpec;
 use crate::boxed::boxed;
+use crate::home::canonical;
 use crate::runtimes::HostRuntimes;
 use crate::session::{LocalSession, OpenedSession, Session, keep};
 use crate::sharing::{Claim, Entered, Settings, SharingError, VariablesKey, Wish, enter, serve};
@@ -110,6 +111,9 @@ impl Opener {
         let SessionsBuilder { storage: Some(storage), home, ownership, .. } = &self.settings else {
             return Ok(None);
         };
+        if let Some(dir) = storage.directory() {
+            home.check_store_directory(dir.to_owned())?;
+        }
         let mut known = lock(&self.owner);
         if let Some(owner) = &*known {
             return Ok(Some(owner.clone()));
@@ -221,18 +225,6 @@ impl Retaking {
             }
             _ => owner,
         }
-    }
-}
-
-/// Returns the canonical form of a path. The path may not exist yet, and its parents may be
-/// symlinks.
-pub(super) fn canonical(path: PathBuf) -> PathBuf {
-    let existing =
-        path.ancestors().find_map(|above| Some((above.canonicalize().ok()?, above.to_owned())));
-    match existing {
-        Some((canonical, above)) if above == path => canonical,
-        Some((canonical, above)) => canonical.join(path.strip_prefix(above).unwrap_or(&path)),
-        None => path,
     }
 }
 

@@ -10,10 +10,10 @@ use skill_store::InstalledSkill;
 
 use super::builder::SessionsBuilder;
 use super::error::SessionError;
-use super::opener::canonical;
 use super::private_files::private_files;
 use super::spec::SessionSpec;
 use crate::environment;
+use crate::home::canonical;
 use crate::runtimes::HostRuntimes;
 use crate::session::{SessionParts, SessionSettings};
 use crate::storage::Storage;

@@ -21,6 +21,8 @@ pub struct SessionSummary {
     pub dir: PathBuf,
     /// The part of the session that is here.
     pub state: LocalState,
+    /// The directory that an earlier close of the session has left, if there is one.
+    pub leftover: Option<PathBuf>,
     /// The session's place in the log; `None` if the process that holds the session does not
     /// answer.
     pub status: Option<SessionStatus>,
@@ -75,9 +77,9 @@ pub(super) async fn summary(
         return Err(WorkspaceError::NoSession { id: id.clone(), path });
     };
     let dir = StateDir::create(home, id)?;
-    let user = dir.user()?;
+    let (user, leftover) = (dir.user()?, home.leftover(id));
     if matches!(state, LocalState::Restoring | LocalState::Closing) {
-        return Ok(SessionSummary { user, dir: path, state, status: None });
+        return Ok(SessionSummary { user, dir: path, state, leftover, status: None });
     }
     let status = match visit(&dir, id).await? {
         Some(client) => client.call(&ReportStatus {}).await.ok(),
@@ -88,5 +90,5 @@ pub(super) async fn summary(
             None => None,
         },
     };
-    Ok(SessionSummary { user, dir: path, state, status })
+    Ok(SessionSummary { user, dir: path, state, leftover, status })
 }

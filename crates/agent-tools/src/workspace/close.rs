@@ -1,8 +1,11 @@
 //! Closing and deleting a session.
 
+mod error;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use artifact_sync::internal::remove_rest;
 use artifact_sync::{
     CloseMode, IgnoreReason, Ignored, Mirror, Pending, SkipReason, Skipped, SyncError, SyncReport,
 };
@@ -11,9 +14,11 @@ use sandbox_core::{FileError, SessionDir};
 use serde::{Deserialize, Serialize};
 use skill_store::SKILLS_DIRECTORY;
 
-use super::{Backends, CloseError, Workspace, WorkspaceError, flush, mirror_builder};
+use super::{Backends, Workspace, WorkspaceError, flush, mirror_builder};
 use crate::home::Home;
 use crate::output::ConflictNote;
+
+pub use self::error::CloseError;
 
 /// Longest time without progress after a flush has given up already.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
@@ -50,10 +55,10 @@ pub struct IgnoredContent {
     pub bytes: u64,
     /// True if everything was counted.
     pub is_complete: bool,
-    /// True if the store has an older version of the file, or of files below the directory. They
-    /// return when the session is opened again.
+    /// True if the store has a version of the file, or of files below the directory, perhaps the
+    /// same one. They return when the session is opened again.
     #[serde(default)]
-    pub has_older_copy: bool,
+    pub has_stored_version: bool,
 }
 
 impl From<Ignored> for IgnoredContent {
@@ -66,8 +71,8 @@ impl From<Ignored> for IgnoredContent {
             IgnoreReason::Excluded => "skills are not mirrored",
             _ => "it is ignored",
         };
-        let (reason, has_older_copy) = (reason.to_owned(), false);
-        Self { relative_path: path, reason, files, bytes, is_complete, has_older_copy }
+        let (reason, has_stored_version) = (reason.to_owned(), false);
+        Self { relative_path: path, reason, files, bytes, is_complete, has_stored_version }
     }
 }
 
@@ -100,7 +105,11 @@ impl Workspace {
         }
         let Some(mirror) = &self.mirror else {
             if mode == CloseMode::KeepPending && self.has_files() {
-                return Err(CloseError::OnlyCopy { id: self.id.clone() });
+                let id = self.id.clone();
+                return Err(match self.state.dir().is_claimed() {
+                    true => CloseError::OnlyCopy { id },
+                    false => CloseError::Unclaimed { id },
+                });
             }
             self.remove().await?;
             return Ok(CloseReport::default());
@@ -155,8 +164,8 @@ impl Workspace {
             blocking(move || {
                 let ignored = mirror.ignored().into_iter().filter(|ignored| ignored.files > 0);
                 let with_copy = |ignored: Ignored| {
-                    let has_older_copy = mirror.has_file_below(&ignored.path);
-                    IgnoredContent { has_older_copy, ..ignored.into() }
+                    let has_stored_version = mirror.has_file_below(&ignored.path);
+                    IgnoredContent { has_stored_version, ..ignored.into() }
                 };
                 ignored.map(with_copy).collect()
             })
@@ -213,10 +222,14 @@ impl Workspace {
             mirror.erase().await.map_err(failed)?;
             return Ok(self.state.delete()?);
         }
+        if !self.state.dir().is_claimed() {
+            return Err(CloseError::Unclaimed { id: self.id.clone() });
+        }
         self.remove().await
     }
 
-    /// Finishes in the store the deletion that another machine has begun.
+    /// Finishes in the store the deletion that another machine has begun. Returns false if the
+    /// session has begun anew since.
     ///
     /// # Errors
     /// Returns [`CloseError::Store`]. A repeated call continues.
@@ -224,8 +237,8 @@ impl Workspace {
         &self,
         home: &Home,
         backends: Backends<'_>,
-    ) -> Result<(), CloseError> {
-        let (Some(storage), Some(user)) = (backends.storage, &self.user) else { return Ok(()) };
+    ) -> Result<bool, CloseError> {
+        let (Some(storage), Some(user)) = (backends.storage, &self.user) else { return Ok(true) };
         let failed = |source| CloseError::Store { id: self.id.clone(), source };
         let builder = mirror_builder(home, storage, backends, self.state.dir(), &self.id, user);
         builder.map_err(failed)?.finish_erasure().await.map_err(failed)
@@ -238,7 +251,13 @@ impl Workspace {
     }
 
     async fn remove_directory(&self) -> Result<(), CloseError> {
-        let dir = SessionDir::open(self.dir.path())?;
+        let path = self.dir.path();
+        let failed = |source| WorkspaceError::Leftover { source };
+        remove_rest(path).await.map_err(failed)?;
+        if !path.exists() {
+            return Ok(());
+        }
+        let dir = SessionDir::open(path)?;
         Ok(blocking(move || dir.remove_all()).await?)
     }
 

@@ -1,4 +1,4 @@
-//! Errors of a session's files: opening, exchange with the store, and closing.
+//! Errors of a session's files: opening, and exchange with the store.
 
 use std::path::PathBuf;
 
@@ -41,6 +41,25 @@ pub enum WorkspaceError {
     Mirror {
         /// The cause.
         source: SyncError,
+    },
+    /// The directory that an earlier close has renamed cannot be removed.
+    #[error(transparent)]
+    Leftover {
+        /// The cause.
+        source: SyncError,
+    },
+    /// The store is a directory in which the home keeps sessions or their state.
+    #[error(
+        "a store cannot be at {}: {} belongs to the sessions, and what they delete there would be \
+         deleted from the store; name another directory",
+        store.display(),
+        root.display()
+    )]
+    StoreAmongSessions {
+        /// The directory of the store.
+        store: PathBuf,
+        /// The directory of the home that contains it, or is it.
+        root: PathBuf,
     },
     /// The store does not hold the log of the session: it was replaced or rolled back.
     #[error("{}", store_lost(id, *number))]
@@ -99,7 +118,10 @@ impl WorkspaceError {
         match self {
             Self::State { source } => source.kind(),
             Self::Directory { source } => source.into(),
-            Self::Restore { source, .. } | Self::Mirror { source } => source.into(),
+            Self::Restore { source, .. } | Self::Mirror { source } | Self::Leftover { source } => {
+                source.into()
+            }
+            Self::StoreAmongSessions { .. } => ErrorKind::InvalidInput,
             Self::StoreLost { .. } => ErrorKind::Store,
             Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
             Self::Deleted { .. } => ErrorKind::Closed,
@@ -113,10 +135,15 @@ impl WorkspaceError {
         match self {
             Self::State { source } => source.is_retryable(),
             Self::Directory { source } => source.is_retryable(),
-            Self::Restore { source, .. } | Self::Mirror { source } => source.is_retryable(),
+            Self::Restore { source, .. } | Self::Mirror { source } | Self::Leftover { source } => {
+                source.is_retryable()
+            }
             Self::OwnedElsewhere { .. } => true,
             Self::Sharing { source } => source.is_retryable(),
-            Self::StoreLost { .. } | Self::Deleted { .. } | Self::NoSession { .. } => false,
+            Self::StoreAmongSessions { .. }
+            | Self::StoreLost { .. }
+            | Self::Deleted { .. }
+            | Self::NoSession { .. } => false,
         }
     }
 
@@ -134,6 +161,7 @@ impl WorkspaceError {
                 Self::OwnedElsewhere { id, url }
             }
             OpeningError::Mirror(SyncError::Erased) => Self::Deleted { id },
+            OpeningError::Mirror(source @ SyncError::Leftover { .. }) => Self::Leftover { source },
             OpeningError::Mirror(SyncError::StoreReplaced { number }) => {
                 Self::StoreLost { id, number }
             }
@@ -237,125 +265,6 @@ impl TransferError {
             Self::NoStore { .. } | Self::StoreLost { .. } => false,
             Self::Sharing { source } => source.is_retryable(),
             Self::Mirror { source } => source.is_retryable(),
-        }
-    }
-}
-
-/// Errors returned when a session is closed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CloseError {
-    /// The session's files cannot be opened.
-    #[error(transparent)]
-    Workspace {
-        /// The cause.
-        #[from]
-        source: WorkspaceError,
-    },
-    /// Changes are not in the store. Removing the directory would lose them.
-    #[error(
-        "session {id} has changes that are not in the store ({count}), so it stays on this \
-         machine; the first is {path}: {reason}; to lose them, close with --discard"
-    )]
-    Pending {
-        /// The session.
-        id: SessionId,
-        /// The number of pending changes.
-        count: usize,
-        /// The first of them.
-        path: String,
-        /// The reason why it is pending.
-        reason: String,
-    },
-    /// Files cannot be stored at all, such as files over 5 GiB.
-    #[error(
-        "session {id} has files that cannot be stored ({count}), so it stays on this machine; \
-         the first is {path}: {reason}; to delete them without a copy, close with --discard"
-    )]
-    Unstorable {
-        /// The session.
-        id: SessionId,
-        /// The number of these files.
-        count: usize,
-        /// The first of them.
-        path: String,
-        /// The reason why it cannot be stored.
-        reason: String,
-    },
-    /// The session has no store or no user, so its directory is the only copy of its files.
-    #[error(
-        "session {id} has no store, and this machine has the only copy of its files; \
-         to delete them, close with --discard"
-    )]
-    OnlyCopy {
-        /// The session.
-        id: SessionId,
-    },
-    /// Another file system is mounted below the session directory.
-    #[error("another file system is mounted on {path} in session {id}; unmount it first")]
-    MountPoint {
-        /// The session.
-        id: SessionId,
-        /// The mount point, below the session directory.
-        path: String,
-    },
-    /// The store failed, or does not hold what the session log refers to.
-    #[error("session {id} stays on this machine")]
-    Store {
-        /// The session.
-        id: SessionId,
-        /// The cause.
-        source: SyncError,
-    },
-    /// The process that serves the session refused or was lost.
-    #[error(transparent)]
-    Sharing {
-        /// The cause.
-        #[from]
-        source: SharingError,
-    },
-    /// The directory could not be removed completely.
-    #[error(transparent)]
-    Directory {
-        /// The cause.
-        #[from]
-        source: FileError,
-    },
-    /// The state could not be updated.
-    #[error(transparent)]
-    State {
-        /// The cause.
-        #[from]
-        source: StateError,
-    },
-}
-
-impl CloseError {
-    /// Returns the kind of the error.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Workspace { source } => source.kind(),
-            Self::Pending { .. } | Self::Unstorable { .. } | Self::OnlyCopy { .. } => {
-                ErrorKind::Pending
-            }
-            Self::MountPoint { .. } => ErrorKind::Io,
-            Self::Store { source, .. } => source.into(),
-            Self::Sharing { source } => source.kind(),
-            Self::Directory { source } => source.into(),
-            Self::State { source } => source.kind(),
-        }
-    }
-
-    /// Returns whether closing may succeed later without any change.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Workspace { source } => source.is_retryable(),
-            Self::Pending { .. } => true,
-            Self::Unstorable { .. } | Self::OnlyCopy { .. } | Self::MountPoint { .. } => false,
-            Self::Store { source, .. } => source.is_retryable(),
-            Self::Sharing { source } => source.is_retryable(),
-            Self::Directory { source } => source.is_retryable(),
-            Self::State { source } => source.is_retryable(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod leaving;
+mod leftovers;
 mod messages;
 mod owners;
 mod paths;

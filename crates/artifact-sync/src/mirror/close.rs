@@ -105,6 +105,7 @@ impl Mirror {
     ) -> Result<CloseReport, CloseError> {
         let shared = &self.shared;
         let patience = mode.limit(patience);
+        remove_rest(shared.dir.path()).await?;
         shared.access.begin_closing();
         let closed = self.release(mode, patience).await;
         match &closed {
@@ -223,43 +224,47 @@ pub(super) async fn finish_closing(dir: &Path, ledger: &mut Ledger) -> Result<()
         ledger.clear();
         return Ok(());
     }
-    let closing = closing(dir);
-    let is_renamed = closing.exists();
-    if !is_renamed && dir.exists() && !is_recreated(dir, ledger) {
+    remove_rest(dir).await?;
+    if dir.exists() && !is_recreated(dir, ledger) {
         ledger.set_stage(Stage::Open);
-        return Ok(());
+    } else {
+        ledger.clear();
     }
-    blocking(move || match is_renamed {
-        true => SessionDir::open(&closing)?.remove_all(),
-        false => Ok(()),
-    })
-    .await?;
-    ledger.clear();
     Ok(())
 }
 
 /// Renames a directory away and deletes it, with the rest of interrupted deletions and restores.
 async fn delete_directory(dir: &Path) -> Result<(), SyncError> {
-    let closing = closing(dir);
-    let (from, to) = (dir.to_owned(), closing.clone());
-    let renamed = |source| SyncError::Index { path: dir.to_owned(), source };
-    blocking(move || {
-        if to.exists() {
-            SessionDir::open(&to)?.remove_all()?;
+    remove_rest(dir).await?;
+    match std::fs::rename(dir, closing(dir)) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(SyncError::Index { path: dir.to_owned(), source });
         }
-        match std::fs::rename(&from, &to) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Ok(Err(error)),
-            _ => {}
-        }
-        for path in [to, restoring(&from)] {
-            if path.exists() {
-                SessionDir::open(&path)?.remove_all()?;
-            }
-        }
-        Ok::<_, SyncError>(Ok(()))
+        _ => {}
+    }
+    remove_rest(dir).await?;
+    let restoring = restoring(dir);
+    blocking(move || match restoring.exists() {
+        true => Ok(SessionDir::open(&restoring)?.remove_all()?),
+        false => Ok(()),
     })
-    .await?
-    .map_err(renamed)
+    .await
+}
+
+/// Removes what an interrupted close has left beside a session directory.
+///
+/// # Errors
+/// Returns [`SyncError::Leftover`] if that fails.
+pub async fn remove_rest(dir: &Path) -> Result<(), SyncError> {
+    let path = closing(dir);
+    blocking(move || {
+        if !path.exists() {
+            return Ok(());
+        }
+        let removed = SessionDir::open(&path).and_then(SessionDir::remove_all);
+        removed.map_err(|source| SyncError::Leftover { path, source })
+    })
+    .await
 }
 
 /// Returns the paths of files whose content a listing lacks.

@@ -19,7 +19,7 @@ use crate::builder::MirrorBuilder;
 use crate::error::SyncError;
 use crate::log::{AppendError, Line, LogStore, LogWriter, Moment, Position, Token, is_tombstone};
 use crate::mirror::Mirror;
-use crate::mirror::close::finish_closing;
+use crate::mirror::close::{finish_closing, remove_rest};
 use crate::mirror::garbage::SHORTEST_RETENTION;
 use crate::mirror::leftovers::sweep_erased;
 use crate::mirror::open::Parts;
@@ -30,6 +30,8 @@ use crate::transfer::{Listed, Remote};
 
 /// Concurrent deletions of objects of the projection.
 const DELETIONS_AT_ONCE: usize = 32;
+/// Largest number of other homes that may append while a deletion is finished.
+const MAX_RIVALS: usize = 10;
 
 /// Parts of the log that a deletion leaves to delete.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ impl Mirror {
     /// The mirror accepts no other calls. A repeated call continues.
     pub async fn erase(&self) -> Result<(), SyncError> {
         let shared = &self.shared;
+        remove_rest(shared.dir.path()).await?;
         let is_repeated = matches!(shared.ledger().stage(), Stage::Erasing | Stage::Closing);
         if !is_repeated {
             let _call = self.enter().await?;
@@ -151,27 +154,36 @@ impl Parts {
 
 impl MirrorBuilder {
     /// Finishes the deletion of a session in the store, if another machine began it and was
-    /// interrupted. A session that is not deleted stays as it is.
+    /// interrupted. Returns false if the session is not deleted, or has begun anew since. It stays
+    /// as it is then.
     ///
     /// # Errors
     /// Returns the error of the store. A repeated call continues.
-    pub async fn finish_erasure(self) -> Result<(), SyncError> {
+    pub async fn finish_erasure(self) -> Result<bool, SyncError> {
         let log = self.log();
         let remote = Arc::new(self.remote());
-        let read = Moment::now();
-        let failed = |source: Error| SyncError::Log { source: source.into() };
-        let listed = log.list_numbers().await.map_err(failed)?;
-        let [_, .., last] = listed.as_slice() else { return Ok(()) };
-        let end = log.read(last.number).await.map_err(|source| SyncError::Log { source })?;
-        let Some(end) = end.filter(|end| end.entry.lines.contains(&Line::Erased)) else {
-            return Ok(());
-        };
-        let mut writer = LogWriter::new(log.clone(), Position::of(&end), read);
-        match finish_erasure(&log, &remote, &mut writer, self.ownership.line()).await {
-            // Another home finishes it, or has used the id again.
-            Err(SyncError::LeaseLost) => Ok(()),
-            finished => finished,
+        for _ in 0..MAX_RIVALS {
+            let read = Moment::now();
+            let failed = |source: Error| SyncError::Log { source: source.into() };
+            let listed = log.list_numbers().await.map_err(failed)?;
+            let Some(last) = listed.last() else { return Ok(true) };
+            let end = log.read(last.number).await.map_err(|source| SyncError::Log { source })?;
+            // Another home has just deleted what was listed.
+            let Some(end) = end else { continue };
+            if !end.entry.lines.contains(&Line::Erased) {
+                return Ok(false);
+            }
+            if listed.len() == 1 {
+                return Ok(true);
+            }
+            let mut writer = LogWriter::new(log.clone(), Position::of(&end), read);
+            match finish_erasure(&log, &remote, &mut writer, self.ownership.line()).await {
+                // Another home finishes it, or has used the id again.
+                Err(SyncError::LeaseLost) => {}
+                finished => return finished.map(|()| true),
+            }
         }
+        Err(SyncError::LeaseLost)
     }
 }
 

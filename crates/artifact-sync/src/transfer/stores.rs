@@ -64,12 +64,9 @@ pub fn open_store(url: &str) -> Result<OpenedStore, StoreError> {
     };
     match scheme {
         "s3" | "gs" | "az" => open_cloud(scheme, rest),
-        "file" => {
-            let path = url::Url::parse(url).ok().and_then(|url| url.to_file_path().ok());
-            open_directory(&path.ok_or_else(|| StoreError::InvalidUrl {
-                problem: "file: needs an absolute path, as in file:///srv/store",
-            })?)
-        }
+        "file" => open_directory(&store_directory(url).ok_or_else(|| StoreError::InvalidUrl {
+            problem: "file: needs an absolute path, as in file:///srv/store",
+        })?),
         "memory" if matches!(rest, "" | "/") => {
             let store = Arc::new(InMemory::new());
             let multipart = Some(Arc::clone(&store) as _);
@@ -87,6 +84,12 @@ pub fn open_store(url: &str) -> Result<OpenedStore, StoreError> {
         }
         other => Err(StoreError::UnknownScheme { scheme: other.to_owned(), schemes: SCHEMES }),
     }
+}
+
+/// Returns the directory that the URL of a store names.
+pub fn store_directory(url: &str) -> Option<std::path::PathBuf> {
+    let url = url::Url::parse(url).ok().filter(|url| url.scheme() == "file")?;
+    url.to_file_path().ok()
 }
 
 const SCHEMES: &str =

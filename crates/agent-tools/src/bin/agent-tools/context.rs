@@ -58,6 +58,7 @@ impl Context {
             Some(url) => {
                 schemes::check(url, &schemes::STORES)?;
                 self.warn_about_memory(url);
+                self.home()?.check_store(url).map_err(Failure::not_run)?;
                 Storage::open(url).map_err(Failure::not_run)
             }
             None => {

@@ -113,7 +113,7 @@ fn closing_names_conflicts_and_older_versions_of_ignored_files() {
     let closed = cli.run(&["--ignore", "+*.log", "session", "close", "default"]).ok();
     let expected = [
         "changed on both sides: f; the second version is kept as f.conflict-",
-        "removed, the store has an older version: a.log (1 file, 8 bytes): a rule ignores it",
+        "removed, the store has a version of it: a.log (1 file, 8 bytes): a rule ignores it",
         "removed without a copy: c.log (1 file, 8 bytes): a rule ignores it",
     ];
     for expected in expected {

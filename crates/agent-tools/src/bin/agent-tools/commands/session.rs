@@ -146,10 +146,11 @@ async fn list(context: &Context) -> Result<ExitCode, Failure> {
     let sessions = context.home()?.list().map_err(Failure::failed)?;
     let listed: Vec<Listed> = sessions.into_iter().map(Listed::from).collect();
     context.print(&listed, || {
-        for Listed { id, state, .. } in &listed {
-            match state {
-                LocalState::Complete => outln!("{id}"),
-                state => outln!("{id} ({state})"),
+        for Listed { id, state, leftover, .. } in &listed {
+            match (state, leftover) {
+                (LocalState::Complete, None) => outln!("{id}"),
+                (LocalState::Closing, _) | (_, None) => outln!("{id} ({state})"),
+                (_, Some(_)) => outln!("{id} ({state}; an earlier close left {id}~closing)"),
             }
         }
         if listed.is_empty() {
@@ -167,6 +168,8 @@ struct Listed {
     user: Option<String>,
     directory: String,
     state: LocalState,
+    /// The directory that an earlier close has left.
+    leftover: Option<String>,
 }
 
 impl From<ListedSession> for Listed {
@@ -176,6 +179,7 @@ impl From<ListedSession> for Listed {
             user: listed.user.map(|user| user.to_string()),
             directory: listed.dir.to_string_lossy().into_owned(),
             state: listed.state,
+            leftover: listed.leftover.map(|dir| dir.to_string_lossy().into_owned()),
         }
     }
 }
@@ -200,16 +204,21 @@ async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
             user: found.user.map(|user| user.to_string()),
             directory: found.dir.to_string_lossy().into_owned(),
             state: found.state,
+            leftover: found.leftover.map(|dir| dir.to_string_lossy().into_owned()),
         },
         owner: status.and_then(|status| status.owner.clone()),
         entry: status.map(|status| status.entry),
         pending: status.map(|status| PendingGroup::group(&status.pending)),
     };
     context.print(&shown, || {
-        let Listed { id, user, directory, state } = &shown.listed;
+        let Listed { id, user, directory, state, leftover } = &shown.listed;
         outln!("session    {id}");
         outln!("user       {}", user.as_deref().unwrap_or("none"));
         outln!("directory  {}", agent_tools::printable(directory));
+        if let Some(leftover) = leftover {
+            let leftover = agent_tools::printable(leftover);
+            outln!("leftover   {leftover}; the next close removes what an earlier one left there");
+        }
         match (status, state) {
             (Some(status), _) => {
                 print_status(status, shown.pending.as_deref().unwrap_or_default());

@@ -39,8 +39,8 @@ pub(super) async fn close(
     context.print(&result, || {
         outln!("closed {id}");
         for ignored in &ignored {
-            let copy = if ignored.has_older_copy {
-                "removed, the store has an older version"
+            let copy = if ignored.has_stored_version {
+                "removed, the store has a version of it"
             } else {
                 "removed without a copy"
             };
