@@ -3,12 +3,13 @@
 mod repair;
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sandbox_core::internal::blocking;
-use sandbox_core::{RelativePath, SessionDir};
+use sandbox_core::{FileError, RelativePath, SessionDir};
 use tokio::time::timeout;
 
 use crate::error::SyncError;
@@ -24,6 +25,8 @@ use crate::state::{Ledger, Stage};
 /// Longest time without progress if changes may be discarded.
 const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Maximum number of attempts to remove files while another thread removes them too.
+const MAX_REMOVALS: usize = 100;
 /// End of the name of a directory that is being deleted. Session ids cannot contain it.
 const CLOSING: &str = "~closing";
 
@@ -237,18 +240,13 @@ pub(super) async fn finish_closing(dir: &Path, ledger: &mut Ledger) -> Result<()
 async fn delete_directory(dir: &Path) -> Result<(), SyncError> {
     remove_rest(dir).await?;
     match std::fs::rename(dir, closing(dir)) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
             return Err(SyncError::Index { path: dir.to_owned(), source });
         }
         _ => {}
     }
     remove_rest(dir).await?;
-    let restoring = restoring(dir);
-    blocking(move || match restoring.exists() {
-        true => Ok(SessionDir::open(&restoring)?.remove_all()?),
-        false => Ok(()),
-    })
-    .await
+    remove_directory(restoring(dir)).await
 }
 
 /// Removes what an interrupted close has left beside a session directory.
@@ -256,15 +254,28 @@ async fn delete_directory(dir: &Path) -> Result<(), SyncError> {
 /// # Errors
 /// Returns [`SyncError::Leftover`] if that fails.
 pub async fn remove_rest(dir: &Path) -> Result<(), SyncError> {
-    let path = closing(dir);
+    remove_directory(closing(dir)).await
+}
+
+/// Removes a directory if it exists. A dropped call may still remove it in its own thread.
+async fn remove_directory(path: PathBuf) -> Result<(), SyncError> {
     blocking(move || {
-        if !path.exists() {
-            return Ok(());
+        let mut attempts = 0;
+        while path.exists() {
+            attempts += 1;
+            match SessionDir::open(&path).and_then(SessionDir::remove_all) {
+                Err(error) if is_absent(&error) && attempts < MAX_REMOVALS => {}
+                Err(source) => return Err(SyncError::Leftover { path, source }),
+                Ok(()) => break,
+            }
         }
-        let removed = SessionDir::open(&path).and_then(SessionDir::remove_all);
-        removed.map_err(|source| SyncError::Leftover { path, source })
+        Ok(())
     })
     .await
+}
+
+fn is_absent(error: &FileError) -> bool {
+    matches!(error, FileError::Io { source, .. } if source.kind() == ErrorKind::NotFound)
 }
 
 /// Returns the paths of files whose content a listing lacks.

@@ -206,3 +206,18 @@ async fn deleting_a_session_removes_its_staging_files_of_any_age() {
     }
     assert!(kept.exists());
 }
+
+#[tokio::test]
+async fn several_threads_remove_what_a_close_has_left() {
+    let place = tempfile::tempdir().unwrap();
+    let (dir, rest) = (place.path().join("session"), place.path().join("session~closing"));
+    for _ in 0..20 {
+        for number in 0..200 {
+            std::fs::create_dir_all(rest.join(format!("{}/{number}", number % 7))).unwrap();
+        }
+        let remove = || artifact_sync::internal::remove_rest(&dir);
+        let removed = tokio::join!(remove(), remove(), remove(), remove());
+        assert!(matches!(removed, (Ok(()), Ok(()), Ok(()), Ok(()))), "{removed:?}");
+        assert!(!rest.exists());
+    }
+}
