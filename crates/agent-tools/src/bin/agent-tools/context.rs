@@ -257,6 +257,9 @@ fn ignore_rules(patterns: &[String]) -> Result<IgnoreRules, Failure> {
     let patterns: Vec<&str> = patterns.filter(|pattern| !pattern.is_empty()).collect();
     let added: Vec<&str> =
         patterns.iter().filter_map(|pattern| pattern.strip_prefix('+')).collect();
+    if added.iter().any(|pattern| pattern.trim().is_empty()) {
+        return Err(Failure::usage("--ignore has a `+` without a pattern"));
+    }
     let rules = if added.is_empty() {
         IgnoreRules::from_patterns(patterns)
     } else if added.len() == patterns.len() {

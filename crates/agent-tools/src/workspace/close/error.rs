@@ -37,7 +37,8 @@ pub enum CloseError {
     /// Files cannot be stored at all, such as files over 5 GiB.
     #[error(
         "session {id} has files that cannot be stored ({count}), so it stays on this machine; \
-         the first is {path}: {reason}; to delete them without a copy, close with --discard"
+         the first is {path}: {reason}; `session sync {id}` lists all; to delete them without a \
+         copy, close with --discard"
     )]
     Unstorable {
         /// The session.

@@ -51,6 +51,7 @@ fn close_lists_what_it_leaves_behind_and_discards_on_request() {
     let refused = cli.run(&["session", "close", "default"]);
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("cannot be stored (1)"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("`session sync default` lists all"), "{}", refused.stderr);
     assert!(refused.stderr.contains("--discard"), "{}", refused.stderr);
     let closed = cli.run(&["session", "close", "default", "--discard"]).ok();
     assert!(

@@ -103,6 +103,7 @@ fn ignore_patterns_exclude_files_from_mirroring() {
     assert_eq!(stored(&args), ["b", "node_modules/y"]);
     let added = ["--json", "--ignore", "+*.log", "bash", "touch c c.log node_modules/z"];
     assert_eq!(stored(&added), ["build/x", "c"]);
+    assert_eq!(cli.run(&["--ignore", "+ ", "bash", "true"]).code, 2);
     let mixed = cli.run(&["--ignore", "+*.log", "--ignore", "d", "bash", "true"]);
     assert!(mixed.code == 2 && mixed.stderr.contains("with and without `+`"), "{}", mixed.stderr);
     let nothing = ["--json", "--ignore", "", "bash", "touch d"];
