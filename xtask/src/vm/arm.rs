@@ -18,13 +18,14 @@ const AS_USER: [&str; 5] = ["conformance::", "escapes::", "groups::", "limits::"
 /// A test that is slow, and depends on limits that are the same for every user.
 const SLOW_AS_USER: &str = "a_command_cannot_fill_the_machine";
 /// A test that needs the source files, and those that need minutes: for a thousand commands, and
-/// for mounts in deep directories.
-const ELSEWHERE: [&str; 5] = [
+/// for thousands of mounts.
+const ELSEWHERE: [&str; 6] = [
     "copies::",
     "many_sessions_and_commands_leave_nothing_behind",
     "directories_of_any_depth_prevent_no_session",
     "no_link_and_no_repository_closes_a_session",
     "a_session_of_any_depth_is_removed",
+    "a_repository_that_names_too_many_files",
 ];
 
 pub(crate) fn test(runner: &mut Runner) -> Outcome {
