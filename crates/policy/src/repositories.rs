@@ -66,7 +66,8 @@ pub(crate) struct RepositorySearch<'s> {
 
 impl RepositorySearch<'_> {
     /// Searches a directory breadth-first, completely or to `max_depth`. Records the directories
-    /// that are too many to be searched.
+    /// that are too many to be searched. Those above the session's own directory, which could not
+    /// be closed without it, are always searched.
     ///
     /// A directory that cannot be listed is recorded. The commands of a session run as the same
     /// user and could make it listable again.
@@ -81,7 +82,7 @@ impl RepositorySearch<'_> {
             if is_kernels || (dir != root && self.own == Some(&dir)) {
                 continue;
             }
-            if !self.visit() {
+            if !self.is_above_own(&dir) && !self.visit() {
                 let left = rest.into_iter().map(|(dir, _)| dir).chain([dir]);
                 let left = left.filter(|dir| !is_kernel_tree(dir) && self.own != Some(dir));
                 self.found.unsearched.extend(few_above(left.collect(), self.own));
@@ -99,11 +100,20 @@ impl RepositorySearch<'_> {
                 }
                 self.add_protected(&dir, &name);
                 let is_within_depth = max_depth.is_none_or(|max| depth < max.into());
-                if kind == NodeKind::Directory && name != mandatory::UNSEARCHED && is_within_depth {
-                    rest.push_back((path, depth + 1));
+                if kind != NodeKind::Directory || name == mandatory::UNSEARCHED || !is_within_depth
+                {
+                    continue;
+                }
+                match self.is_above_own(&path) {
+                    true => rest.push_front((path, depth + 1)),
+                    false => rest.push_back((path, depth + 1)),
                 }
             }
         }
+    }
+
+    fn is_above_own(&self, dir: &Path) -> bool {
+        self.own.is_some_and(|own| own != dir && own.starts_with(dir))
     }
 
     /// Returns the entries of a directory, or none if they are unknown.
@@ -285,7 +295,8 @@ impl RepositorySearch<'_> {
     }
 }
 
-/// Returns a few directories that contain all of `dirs`, and not the session's own directory.
+/// Returns a few directories that contain all of `dirs`, none of which is above the session's own
+/// directory, and not that directory.
 fn few_above(mut dirs: BTreeSet<PathBuf>, own: Option<&Path>) -> BTreeSet<PathBuf> {
     let depth = |dir: &Path| dir.iter().count();
     let is_above_own = |dir: &Path| own.is_some_and(|own| own.starts_with(dir));
@@ -299,7 +310,5 @@ fn few_above(mut dirs: BTreeSet<PathBuf>, own: Option<&Path>) -> BTreeSet<PathBu
         };
         dirs = dirs.into_iter().map(shortened).collect();
     }
-    // A directory above the session's own is searched first, but its other entries need not be.
-    dirs.retain(|dir| !is_above_own(dir));
     dirs
 }

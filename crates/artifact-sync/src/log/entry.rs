@@ -12,8 +12,6 @@ use crate::log::line::{Content, Line};
 
 /// Version of the format of entries.
 pub(crate) const FORMAT: u32 = 1;
-/// End of the error of an entry with a newer format.
-pub(super) const NEWER_FORMAT: &str = "is newer than this version of the program";
 pub(super) const CHECKSUM_DIGITS: usize = 16;
 /// Space that is reserved for each line of an entry.
 const USUAL_LINE_BYTES: usize = 384;
@@ -46,7 +44,7 @@ pub(crate) struct Entry {
 /// Error of an entry that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EntryError {
-    #[error("its format {format} {}", NEWER_FORMAT)]
+    #[error("its format {format} is newer than this version of the program")]
     NewerFormat { format: u32 },
     #[error("its line {line} is damaged")]
     Damaged { line: usize },

@@ -64,6 +64,8 @@ pub enum ReadError {
         number: u64,
         /// Explanation for a user.
         problem: String,
+        /// True if a newer version of the program wrote it.
+        is_newer: bool,
     },
     /// Entries are missing between the newest snapshot and the end.
     #[error("the session log has no entry {number}, but later ones")]
@@ -321,7 +323,7 @@ pub(crate) fn check_chain(entries: &[StoredEntry]) -> Result<(), ReadError> {
         if pair[1].entry.header.previous != Some(pair[0].hash) {
             let number = pair[0].entry.header.number;
             let problem = "it is not the entry that the next one follows".to_owned();
-            return Err(ReadError::Entry { number, problem });
+            return Err(ReadError::Entry { number, problem, is_newer: false });
         }
     }
     Ok(())
@@ -329,6 +331,7 @@ pub(crate) fn check_chain(entries: &[StoredEntry]) -> Result<(), ReadError> {
 
 impl From<(u64, EntryError)> for ReadError {
     fn from((number, error): (u64, EntryError)) -> Self {
-        Self::Entry { number, problem: error.to_string() }
+        let is_newer = matches!(error, EntryError::NewerFormat { .. });
+        Self::Entry { number, problem: error.to_string(), is_newer }
     }
 }

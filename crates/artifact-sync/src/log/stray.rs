@@ -4,7 +4,6 @@
 //! object of another program. So a log that ends with such an object is refused: it may have been
 //! the newest snapshot. Only a person knows who wrote it.
 
-use crate::log::entry::NEWER_FORMAT;
 use crate::log::store::{LogStore, ReadError, StoredEntry};
 
 /// Objects that are read to find out whether all of them are unknown.
@@ -45,7 +44,7 @@ impl LogStore {
         for number in numbers.iter().take(MOST_READ) {
             match self.read(*number).await {
                 // An entry of a newer version of the program is no object of another one.
-                Err(ReadError::Entry { problem, .. }) if !problem.ends_with(NEWER_FORMAT) => {}
+                Err(ReadError::Entry { is_newer: false, .. }) => {}
                 _ => return false,
             }
         }

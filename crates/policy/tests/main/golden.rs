@@ -371,4 +371,12 @@ fn what_lies_beyond_too_many_directories_is_read_only() {
         assert_eq!(is_writable(&plan, "/w/own/d/f"), own || max_directories > 3);
         assert!(is_writable(&plan, "/w/f"), "{max_directories}");
     }
+    // What was searched before leaves nothing for the directory around the session's own.
+    let other = model.clone().dir("/a/1").dir("/a/2").dir("/a/3");
+    let builder = Policy::session(Path::new("/w/own")).home(Path::new("/home/ann"));
+    let builder = builder.allow_write(Path::new("/a")).allow_write(Path::new("/w"));
+    let options = MountOptions { max_directories: 2, ..MountOptions::default() };
+    let plan = builder.build().unwrap().mounts(&other, &options).unwrap();
+    assert!(!is_writable(&plan, "/a/3/f") && !is_writable(&plan, "/w/repo/.git/hooks/x"));
+    assert!(is_writable(&plan, "/w/own/d/f") && !is_writable(&plan, "/w/empty/f"));
 }
