@@ -5,6 +5,7 @@ mod history;
 mod keeper;
 mod link;
 mod local;
+mod skills;
 
 use std::fmt;
 use std::path::Path;
@@ -15,13 +16,13 @@ use artifact_sync::{ChangeSourceReport, CloseMode, RestoreReport, SyncReport};
 use policy::Policy;
 use sandbox_core::internal::lock;
 use sandbox_core::{EngineReport, Limits, RelativePath, SessionId, SessionPath, Tier, UserId};
-use skill_store::InstalledSkill;
+use skill_store::{InstalledSkill, SkillRef};
 
 use crate::boxed::boxed;
 use crate::sessions::{Opener, SessionError, SessionSpec};
 use crate::sharing::{
-    Call, CallError, Close, Delete, NotAdmitted, Pull, Refresh, SessionFacts, SharingError,
-    SyncFiles, WrapCommand,
+    Call, CallError, Close, Delete, InstallSkills, NotAdmitted, Pull, Refresh, SessionFacts,
+    SharingError, SyncFiles, WrapCommand,
 };
 use crate::tool_error::ToolError;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, WorkspaceError};
@@ -31,6 +32,7 @@ pub(crate) use self::ending::{Stop, Stopper};
 pub(crate) use self::keeper::keep;
 pub(crate) use self::link::{Link, OpenedSession};
 pub(crate) use self::local::{LocalSession, SessionParts};
+pub(crate) use self::skills::{SessionSkills, SkillsReport};
 
 /// The size up to which the caller's thread reads and writes a file itself: handing the work to
 /// another thread takes longer than the system call.
@@ -52,9 +54,12 @@ pub struct Session {
     policy: Policy,
     /// The facts from opening the session.
     facts: SessionFacts,
-    /// The warnings for the first result.
+    /// The skills of the session, as this handle saw them last.
+    skills: Mutex<Vec<InstalledSkill>>,
+    /// The warnings for the next result.
     unreported_warnings: Mutex<Vec<String>>,
-    spec: SessionSpec,
+    /// The request to open the session again. It has the skills of later requests too.
+    spec: Mutex<SessionSpec>,
     opener: Arc<Opener>,
     link: RwLock<Link>,
     /// Held while the session is opened again.
@@ -83,15 +88,16 @@ impl Session {
         policy: Policy,
         opened: OpenedSession,
     ) -> Self {
-        let facts = opened.facts(&spec);
+        let facts = opened.facts();
         Self {
             id: spec.id.clone(),
             user: spec.user.clone(),
             settings,
             policy,
             unreported_warnings: Mutex::new(facts.warnings.clone()),
+            skills: Mutex::new(facts.skills.clone()),
             facts,
-            spec,
+            spec: Mutex::new(spec),
             opener,
             link: RwLock::new(opened.into()),
             reopening: tokio::sync::Mutex::default(),
@@ -143,14 +149,19 @@ impl Session {
         &self.facts.warnings
     }
 
-    /// Returns the skills that were installed when the session was opened.
-    pub fn skills(&self) -> &[InstalledSkill] {
-        &self.facts.skills
+    /// Returns the skills of the session. If another process serves it, they are those of the last
+    /// [`Sessions::open`](crate::Sessions::open) in this one.
+    pub fn skills(&self) -> Vec<InstalledSkill> {
+        match self.link() {
+            Link::Serving(session) => session.skills.installed(),
+            _ => lock(&self.skills).clone(),
+        }
     }
 
     /// Renders the skills for a system prompt; `None` without skills.
     pub fn skills_prompt(&self) -> Option<String> {
-        (!self.skills().is_empty()).then(|| skill_store::prompt(self.skills()))
+        let skills = self.skills();
+        (!skills.is_empty()).then(|| skill_store::prompt(&skills))
     }
 
     /// Returns whether another process, or another `Sessions` of this one, serves the session.
@@ -232,6 +243,22 @@ impl Session {
     pub async fn delete(&self) -> Result<(), CloseError> {
         self.run(Delete {}).await?;
         self.set_link(Link::Closed);
+        Ok(())
+    }
+
+    /// Installs the skills that the session does not have in that version, and keeps the others.
+    pub(crate) async fn install_skills(&self, skills: &[SkillRef]) -> Result<(), SessionError> {
+        if skills.is_empty() {
+            return Ok(());
+        }
+        let report = self.run(InstallSkills { skills: skills.to_vec() }).await?;
+        *lock(&self.skills) = report.skills;
+        lock(&self.unreported_warnings).extend(report.warnings);
+        let requested = &mut lock(&self.spec).skills;
+        for skill in skills {
+            requested.retain(|known| known.name() != skill.name());
+            requested.push(skill.clone());
+        }
         Ok(())
     }
 
@@ -318,7 +345,8 @@ impl Session {
         if !self.link().is(former) {
             return Ok(());
         }
-        match self.opener.reopen(&self.spec).await {
+        let spec = lock(&self.spec).clone();
+        match self.opener.reopen(&spec).await {
             Ok(opened) => self.relink(opened),
             Err(SessionError::Workspace {
                 source: WorkspaceError::Sharing { source: SharingError::Closed { .. } },

@@ -74,8 +74,10 @@ impl Sessions {
     /// Opens a session, or returns the open one. Concurrent opens of one session share it, also
     /// those of other processes with the same home.
     ///
-    /// Skills, policy and exceptions of `spec` apply if this call opens the session. They do not
-    /// change an open session. If another process has it open, they must be the same.
+    /// An open session gets the skills of `spec` that it does not have in that version, before the
+    /// call returns; its other skills stay. Policy and exceptions of `spec` apply if this call
+    /// opens the session. They do not change an open session. If another process has it open, they
+    /// must be the same.
     ///
     /// # Errors
     /// Returns [`SessionError`] if the session cannot be opened, if the open session belongs to
@@ -83,16 +85,19 @@ impl Sessions {
     pub async fn open(&self, spec: SessionSpec) -> Result<Arc<Session>, SessionError> {
         let cell = self.cell(&spec.id);
         let open = || async { boxed(|| self.opener.open(&spec)).await.map(Arc::new) };
-        let session = cell.get_or_try_init(open).await;
-        let session = session.cloned();
-        match &session {
-            Err(_) => self.forget(&spec.id, &cell),
-            Ok(session) if session.user() != spec.user.as_ref() => {
-                return Err(WorkspaceError::from(StateError::WrongUser { session: spec.id }).into());
+        let session = match cell.get_or_try_init(open).await {
+            Ok(session) => Arc::clone(session),
+            Err(error) => {
+                self.forget(&spec.id, &cell);
+                return Err(error);
             }
-            Ok(_) => {}
+        };
+        if session.user() != spec.user.as_ref() {
+            return Err(WorkspaceError::from(StateError::WrongUser { session: spec.id }).into());
         }
-        session
+        // The session that this call opened has them, and then this sends no request.
+        boxed(|| session.install_skills(&spec.skills)).await?;
+        Ok(session)
     }
 
     /// Closes a session and keeps it if a file is not in the store; see [`Sessions::close_with`].

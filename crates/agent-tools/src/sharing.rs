@@ -43,8 +43,8 @@ pub(crate) use fingerprint::{Settings, VariablesKey};
 pub(crate) use gate::{Gate, NotAdmitted};
 pub(crate) use greeting::{SessionFacts, Wish};
 pub(crate) use methods::{
-    Bash, Call, Close, CollectGarbage, Delete, Pull, ReadFile, ReadHistory, Refresh, ReportStatus,
-    RestoreVersion, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
+    Bash, Call, Close, CollectGarbage, Delete, InstallSkills, Pull, ReadFile, ReadHistory, Refresh,
+    ReportStatus, RestoreVersion, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
 };
 pub(crate) use opening::{Claim, Door, Entered, enter, visit};
 pub(crate) use server::serve;

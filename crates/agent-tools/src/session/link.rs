@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::LocalSession;
-use crate::sessions::SessionSpec;
 use crate::sharing::{Client, SessionFacts};
 
 /// The place in which the calls of a session run.
@@ -28,20 +27,11 @@ pub(crate) enum OpenedSession {
 }
 
 impl OpenedSession {
-    pub(super) fn facts(&self, spec: &SessionSpec) -> SessionFacts {
-        let client = match self {
-            Self::Serving(session) => return SessionFacts::of(session),
-            Self::Connected(client) => client,
-        };
-        let mut facts = client.facts().clone();
-        for skill in &spec.skills {
-            if !facts.skills.iter().any(|installed| installed.id == skill.id) {
-                facts.warnings.push(format!(
-                    "skill {skill}: the session is open without it; close the session first"
-                ));
-            }
+    pub(super) fn facts(&self) -> SessionFacts {
+        match self {
+            Self::Serving(session) => SessionFacts::of(session),
+            Self::Connected(client) => client.facts().clone(),
         }
-        facts
     }
 }
 

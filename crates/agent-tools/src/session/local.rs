@@ -11,13 +11,15 @@ use artifact_sync::{
 use policy::{Access, Policy, Verdict};
 use sandbox_core::internal::lock;
 use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox};
-use skill_store::InstalledSkill;
+use skill_store::SkillRef;
 
 use super::SessionSettings;
+use super::skills::{SessionSkills, SkillsReport};
 use crate::denials::{self, Denial, Judge, Reason};
 use crate::environment::Environment;
 use crate::hints::{self, Connections};
 use crate::remedies::remedy_option;
+use crate::sessions::SessionError;
 use crate::sharing::{Gate, SharingError};
 use crate::tool_error::ToolError;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, Turn, Workspace};
@@ -28,7 +30,7 @@ pub(crate) struct LocalSession {
     policy: Policy,
     environment: Environment,
     settings: SessionSettings,
-    pub(crate) skills: Vec<InstalledSkill>,
+    pub(crate) skills: SessionSkills,
     /// The warnings from opening the session.
     pub(crate) warnings: Vec<String>,
     pub(crate) gate: Arc<Gate>,
@@ -52,7 +54,7 @@ pub(crate) struct SessionParts {
     pub(crate) policy: Policy,
     pub(crate) sandbox: NativeSandbox,
     pub(crate) environment: Environment,
-    pub(crate) skills: Vec<InstalledSkill>,
+    pub(crate) skills: SessionSkills,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -104,6 +106,15 @@ impl LocalSession {
         let mut spec = self.command_spec(command, &sandbox);
         (spec.timeout, spec.linger) = (timeout, linger);
         sandbox.wrap_command(&spec).map_err(|source| ToolError::Exec { source })
+    }
+
+    pub(crate) async fn install_skills(
+        &self,
+        skills: &[SkillRef],
+    ) -> Result<SkillsReport, SessionError> {
+        let report = self.skills.install(&self.workspace, skills).await?;
+        self.reapply_policy().await;
+        Ok(report)
     }
 
     pub(crate) async fn refresh(

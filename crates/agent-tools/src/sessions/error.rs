@@ -7,6 +7,7 @@ use sandbox_core::OpenError;
 use skill_store::SkillError;
 
 use crate::error_kind::{self, ErrorKind};
+use crate::sharing::SharingError;
 use crate::workspace::{WorkspaceError, at_url};
 
 /// Errors returned when a session is opened.
@@ -88,6 +89,12 @@ impl SessionError {
             Self::Sandbox { source } => source.is_retryable(),
             Self::NoSkillStore { .. } | Self::Policy { .. } | Self::MissingPath { .. } => false,
         }
+    }
+}
+
+impl From<SharingError> for SessionError {
+    fn from(error: SharingError) -> Self {
+        WorkspaceError::from(error).into()
     }
 }
 

@@ -6,7 +6,6 @@ use policy::{Policy, UnenforcedReason};
 use sandbox_core::NativeSandbox;
 use sandbox_core::internal::blocking;
 use secrets::LoadedVariables;
-use skill_store::InstalledSkill;
 
 use super::builder::SessionsBuilder;
 use super::error::SessionError;
@@ -15,7 +14,7 @@ use super::spec::SessionSpec;
 use crate::environment;
 use crate::home::canonical;
 use crate::runtimes::HostRuntimes;
-use crate::session::{SessionParts, SessionSettings};
+use crate::session::{SessionParts, SessionSettings, SessionSkills};
 use crate::storage::Storage;
 use crate::workspace::Workspace;
 
@@ -50,7 +49,8 @@ impl Preparation<'_> {
         loaded: &LoadedVariables,
         mut warnings: Vec<String>,
     ) -> Result<SessionParts, SessionError> {
-        let skills = self.install_skills(workspace, &mut warnings).await?;
+        let skills = SessionSkills::new(self.settings.storage.as_ref().map(Storage::skills));
+        warnings.extend(skills.install(workspace, &self.spec.skills).await?.warnings);
         let policy = self.policy(workspace.dir.path(), ApplicationDirs::Hidden)?;
         let venv = self.settings.python_venv.as_deref();
         let host = std::env::vars_os();
@@ -97,31 +97,6 @@ impl Preparation<'_> {
                 (LoadedVariables::default(), vec![warning])
             }
         }
-    }
-
-    async fn install_skills(
-        &self,
-        workspace: &Workspace,
-        warnings: &mut Vec<String>,
-    ) -> Result<Vec<InstalledSkill>, SessionError> {
-        let Some(storage) = &self.settings.storage else {
-            return match self.spec.skills.first() {
-                Some(skill) => Err(SessionError::NoSkillStore { skill: skill.to_string() }),
-                None => Ok(Vec::new()),
-            };
-        };
-        let store = storage.skills();
-        let mut installed = Vec::new();
-        for skill in &self.spec.skills {
-            let report = store
-                .install(skill, &workspace.dir, &workspace.state.skills_dir())
-                .await
-                .map_err(|source| SessionError::Skill { skill: skill.to_string(), source })?;
-            warnings
-                .extend(report.warnings.iter().map(|warning| format!("skill {skill}: {warning}")));
-            installed.push(report.skill);
-        }
-        Ok(installed)
     }
 
     /// Returns the policy of a session with this directory.

@@ -77,7 +77,7 @@ impl SessionFacts {
         Self {
             dir: session.dir().to_owned(),
             user: session.workspace.user.clone(),
-            skills: session.skills.clone(),
+            skills: session.skills.installed(),
             warnings: session.warnings.clone(),
             report: session.report(),
             change_source: session.workspace.change_source(),

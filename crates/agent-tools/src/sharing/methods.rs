@@ -11,11 +11,12 @@ use artifact_sync::{
 use sandbox_core::RelativePath;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use skill_store::SkillRef;
 
 use super::error::SharingError;
-use super::wire::{Failure, base64_bytes};
-use crate::session::{LocalSession, Stop};
-use crate::sessions::SessionStatus;
+use super::wire::{Failure, base64_bytes, texts};
+use crate::session::{LocalSession, SkillsReport, Stop};
+use crate::sessions::{SessionError, SessionStatus};
 use crate::tool_error::ToolError;
 use crate::tools::bash::BashResult;
 use crate::tools::read_file::{LineRange, ReadFileOutput};
@@ -64,7 +65,7 @@ macro_rules! call_failure {
         }
     )*};
 }
-call_failure!(ToolError, TransferError, CloseError);
+call_failure!(ToolError, TransferError, CloseError, SessionError);
 
 /// Implements [`Call`] for the type of each row. The row has its number, its output and error, and
 /// the expression that runs it.
@@ -111,6 +112,8 @@ calls! {
         |call, session| session.undelete(call.selection).await;
     15: CollectGarbage => GarbageReport, TransferError,
         |call, session| session.collect_garbage(call.options).await;
+    17: InstallSkills => SkillsReport, SessionError,
+        |call, session| session.install_skills(&call.skills).await;
 }
 
 /// The number of the frame that ends a running call early. Like those of calls, it is never used
@@ -234,6 +237,13 @@ pub(crate) struct UndeleteFiles {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CollectGarbage {
     pub(crate) options: GarbageOptions,
+}
+
+/// Installs skills that the session does not have in that version.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InstallSkills {
+    #[serde(with = "texts")]
+    pub(crate) skills: Vec<SkillRef>,
 }
 
 /// Makes a shell command of a command.

@@ -14,8 +14,9 @@ use super::frame::{Channel, Frame};
 use super::gate::{Gate, NotAdmitted};
 use super::greeting::{HELLO, Hello, SessionFacts, Welcome};
 use super::methods::{
-    Bash, Call, CallFailure, Close, CollectGarbage, Delete, Pull, ReadFile, ReadHistory, Refresh,
-    ReportStatus, RestoreVersion, STOP, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
+    Bash, Call, CallFailure, Close, CollectGarbage, Delete, InstallSkills, Pull, ReadFile,
+    ReadHistory, Refresh, ReportStatus, RestoreVersion, STOP, SyncFiles, UndeleteFiles,
+    WrapCommand, WriteFile,
 };
 use super::opening::Door;
 use super::token::Token;
@@ -164,6 +165,7 @@ impl Server {
             RestoreVersion::METHOD => self.run::<RestoreVersion<'static>>(channel, frame).await,
             UndeleteFiles::METHOD => self.run::<UndeleteFiles>(channel, frame).await,
             CollectGarbage::METHOD => self.run::<CollectGarbage>(channel, frame).await,
+            InstallSkills::METHOD => self.run::<InstallSkills>(channel, frame).await,
             unknown => Ok(Some(Rejection::UnknownMethod(unknown))),
         }
     }

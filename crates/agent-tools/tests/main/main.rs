@@ -5,6 +5,7 @@ mod closing;
 mod kills;
 mod limits;
 mod listing;
+mod live_skills;
 mod mcp;
 mod ownership;
 mod private_files;

@@ -1,0 +1,86 @@
+//! The skills of an open session.
+
+use std::sync::Mutex;
+
+use sandbox_core::RelativePath;
+use sandbox_core::internal::lock;
+use serde::{Deserialize, Serialize};
+use skill_store::{InstalledSkill, SKILLS_DIRECTORY, SkillRef, SkillStore, Version};
+
+use crate::sessions::SessionError;
+use crate::workspace::Workspace;
+
+/// The skills of an open session, and the store that they come from.
+#[derive(Debug)]
+pub(crate) struct SessionSkills {
+    store: Option<SkillStore>,
+    installed: Mutex<Vec<InstalledSkill>>,
+    /// Held while skills are installed, so that the skill of the last request wins.
+    installing: tokio::sync::Mutex<()>,
+}
+
+/// Report of an installation of skills in a session.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct SkillsReport {
+    /// All skills of the session.
+    pub(crate) skills: Vec<InstalledSkill>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl SessionSkills {
+    pub(crate) fn new(store: Option<SkillStore>) -> Self {
+        Self { store, installed: Mutex::default(), installing: tokio::sync::Mutex::default() }
+    }
+
+    pub(crate) fn installed(&self) -> Vec<InstalledSkill> {
+        lock(&self.installed).clone()
+    }
+
+    /// Installs the skills that the session does not have in that version. The others stay.
+    ///
+    /// # Errors
+    /// Returns [`SessionError`] for the first skill that cannot be installed. The skills before it
+    /// are installed.
+    ///
+    /// # Cancel safety
+    /// Each skill has all files of the old version or all files of the new one.
+    pub(crate) async fn install(
+        &self,
+        workspace: &Workspace,
+        requested: &[SkillRef],
+    ) -> Result<SkillsReport, SessionError> {
+        let _turn = self.installing.lock().await;
+        let mut warnings = Vec::new();
+        for skill in requested {
+            if self.has(workspace, skill) {
+                continue;
+            }
+            let Some(store) = &self.store else {
+                return Err(SessionError::NoSkillStore { skill: skill.to_string() });
+            };
+            let report = store
+                .install(skill, &workspace.dir, &workspace.state.skills_dir())
+                .await
+                .map_err(|source| SessionError::Skill { skill: skill.to_string(), source })?;
+            warnings
+                .extend(report.warnings.iter().map(|warning| format!("skill {skill}: {warning}")));
+            let mut installed = lock(&self.installed);
+            match installed.iter_mut().find(|known| known.name == report.skill.name) {
+                Some(known) => *known = report.skill,
+                None => installed.push(report.skill),
+            }
+        }
+        Ok(SkillsReport { skills: self.installed(), warnings })
+    }
+
+    /// Returns whether the session has the requested version, and the agent did not remove it.
+    fn has(&self, workspace: &Workspace, skill: &SkillRef) -> bool {
+        let version = skill.version.unwrap_or(Version::FIRST);
+        let name = skill.name();
+        let is_installed = lock(&self.installed)
+            .iter()
+            .any(|known| known.name == name && known.id == skill.id && known.version == version);
+        let dir = RelativePath::parse(&format!("{SKILLS_DIRECTORY}/{name}"));
+        is_installed && dir.is_ok_and(|dir| workspace.dir.has_plain_directory(&dir))
+    }
+}
