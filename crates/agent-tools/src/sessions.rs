@@ -205,7 +205,8 @@ impl Sessions {
             return Err(TransferError::NoStore { id: id.clone() });
         };
         let keys = storage.session_keys(user, id);
-        let view = LogView::open(Arc::clone(&storage.store), keys, at).await;
+        let patience = self.opener.settings.patience.unwrap_or(Duration::MAX);
+        let view = LogView::open_within(Arc::clone(&storage.store), keys, at, patience).await;
         view.map_err(|source| TransferError::Mirror { source })
     }
 

@@ -141,6 +141,31 @@ fn opening_gives_up_a_store_that_accepts_connections_and_never_answers() {
 }
 
 #[test]
+fn a_command_for_the_history_of_a_session_gives_a_silent_store_up() {
+    let store = S3Server::start();
+    let proxy = Proxy::start(&store);
+    let cli = proxy.machine();
+    cli.run(&["bash", "echo 1 > f"]).ok();
+    proxy.set_silent(true);
+    let begun = Instant::now();
+    for command in [
+        &["history", "default"][..],
+        &["restore", "default", "f", "--at", "1"],
+        &["undelete", "default"],
+        &["gc", "default"],
+        &["pull", "default", "general/user_local/sessions/default/f"],
+        &["delete", "default", "--yes"],
+    ] {
+        let ran = cli.run(&[&["session"], command, &["--wait", "300ms"]].concat());
+        assert_eq!(ran.code, 1, "{command:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("300ms"), "{command:?}: {}", ran.stderr);
+    }
+    assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
+    proxy.set_silent(false);
+    assert_eq!(cli.run(&["read-file", "f"]).ok().stdout, "1\n");
+}
+
+#[test]
 fn a_session_that_is_here_opens_although_its_store_never_answers() {
     let server = S3Server::start();
     let mut cli = machine(&server);

@@ -10,6 +10,7 @@ use crate::error::SyncError;
 use crate::keys;
 use crate::mirror::Mirror;
 use crate::paths::parents;
+use crate::transfer::answer_within;
 
 impl Mirror {
     /// Adopts the external version of one object, given its complete key, and returns the path of
@@ -59,7 +60,8 @@ impl Mirror {
         if !is_absent && shared.unchanged(&path).is_none() {
             return Err(SyncError::LocalChange { path });
         }
-        let head = projection.remote.store().head(&parsed).await;
+        let store = projection.remote.store();
+        let head = answer_within(shared.patience, store, store.head(&parsed)).await;
         head.map_err(|source| SyncError::Fetch { key: key.to_owned(), source })?;
         let paths = BTreeSet::from([path.as_str().to_owned()]);
         let report = shared.refresh_paths(paths).await?;

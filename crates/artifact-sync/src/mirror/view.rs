@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::ObjectStore;
@@ -58,7 +59,21 @@ impl LogView {
         keys: SessionKeys,
         at: Option<u64>,
     ) -> Result<Self, SyncError> {
-        let log = LogStore::new(store, keys.log.clone());
+        Self::open_within(store, keys, at, Duration::MAX).await
+    }
+
+    /// Like [`LogView::open`], but gives the store up if it does not answer a request within
+    /// `patience`.
+    ///
+    /// # Errors
+    /// Like [`LogView::open`].
+    pub async fn open_within(
+        store: Arc<dyn ObjectStore>,
+        keys: SessionKeys,
+        at: Option<u64>,
+        patience: Duration,
+    ) -> Result<Self, SyncError> {
+        let log = LogStore::new(store, keys.log.clone()).with_patience(patience);
         let found = log.state_at(at).await.map_err(|source| SyncError::Log { source })?;
         let at = match (found, at) {
             (Some(found), _) => found,

@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::options::{Global, SessionArgs};
+use crate::options::{Global, SessionArgs, WaitArgs};
 use crate::output::{errln, print_json};
 use crate::progress_bar::TerminalProgress;
 use crate::variable_source::{self, LazyVariables};
@@ -157,6 +157,11 @@ impl Context {
     /// Returns the sessions of these options.
     pub(crate) fn sessions(&self) -> Result<Sessions, Failure> {
         Ok(self.sessions_builder()?.build())
+    }
+
+    /// Returns the sessions, with the patience that the command line asks for.
+    pub(crate) fn patient_sessions(&self, wait: WaitArgs) -> Result<Sessions, Failure> {
+        Ok(wait.apply(self.sessions_builder()?).build())
     }
 
     pub(crate) fn sessions_builder(&self) -> Result<SessionsBuilder, Failure> {

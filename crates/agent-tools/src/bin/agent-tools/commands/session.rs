@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use agent_tools::{
     ListedSession, LocalState, PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus,
+    Sessions,
 };
 use clap::Subcommand;
 use clap::builder::TypedValueParser as _;
@@ -64,6 +65,8 @@ pub(crate) enum SessionCommand {
         /// List only changes of this file, or of files below this directory.
         #[arg(value_parser = session_path().try_map(path))]
         path: Option<RelativePath>,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Restore a file to its content as of an entry of the log.
     Restore {
@@ -75,6 +78,8 @@ pub(crate) enum SessionCommand {
         /// Number of the entry, as `session history` lists it.
         #[arg(long, value_name = "ENTRY")]
         at: u64,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Bring back removed files: those of the newest removal, or these paths.
     Undelete {
@@ -86,6 +91,8 @@ pub(crate) enum SessionCommand {
         /// Bring back what this entry of the log removed.
         #[arg(long, value_name = "ENTRY", conflicts_with = "paths")]
         removed_by: Option<u64>,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Delete from the store what was superseded longer ago than --retention.
     Gc {
@@ -94,6 +101,8 @@ pub(crate) enum SessionCommand {
         /// Report what would be deleted, and delete nothing.
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Delete a session everywhere, with its history. This cannot be undone. The next session of
     /// the same id is empty.
@@ -103,6 +112,8 @@ pub(crate) enum SessionCommand {
         /// Do not ask for a confirmation.
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Fetch one object of the store into the session directory.
     Pull {
@@ -110,6 +121,8 @@ pub(crate) enum SessionCommand {
         id: SessionId,
         /// Key of the object, such as user_local/sessions/default/report.pdf.
         key: String,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
 }
 
@@ -120,17 +133,28 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
         SessionCommand::Sync { id, confirm_removals, refill, wait } => {
             sync::run(context, &id, confirm_removals, refill, wait).await
         }
-        SessionCommand::History { id, path } => history::run(context, &id, path.as_ref()).await,
-        SessionCommand::Restore { id, path, at } => restore::restore(context, &id, &path, at).await,
-        SessionCommand::Undelete { id, paths, removed_by } => {
-            restore::undelete(context, &id, paths, removed_by).await
+        SessionCommand::History { id, path, wait } => {
+            history::run(&context.patient_sessions(wait)?, context, &id, path.as_ref()).await
         }
-        SessionCommand::Gc { id, dry_run } => garbage::run(context, &id, dry_run).await,
+        SessionCommand::Restore { id, path, at, wait } => {
+            restore::restore(&context.patient_sessions(wait)?, context, &id, &path, at).await
+        }
+        SessionCommand::Undelete { id, paths, removed_by, wait } => {
+            let sessions = context.patient_sessions(wait)?;
+            restore::undelete(&sessions, context, &id, paths, removed_by).await
+        }
+        SessionCommand::Gc { id, dry_run, wait } => {
+            garbage::run(&context.patient_sessions(wait)?, context, &id, dry_run).await
+        }
         SessionCommand::Close { id, discard, wait } => {
             close::close(context, &id, discard, wait).await
         }
-        SessionCommand::Delete { id, yes } => close::delete(context, &id, yes).await,
-        SessionCommand::Pull { id, key } => pull(context, &id, &key).await,
+        SessionCommand::Delete { id, yes, wait } => {
+            close::delete(&context.patient_sessions(wait)?, context, &id, yes).await
+        }
+        SessionCommand::Pull { id, key, wait } => {
+            pull(&context.patient_sessions(wait)?, context, &id, &key).await
+        }
     }
     .map_err(Failure::into_failed)
 }
@@ -248,11 +272,15 @@ fn print_status(status: &SessionStatus, pending: &[PendingGroup]) {
     pending.iter().for_each(|group| outln!("  {group}"));
 }
 
-async fn pull(context: &Context, id: &SessionId, key: &str) -> Result<ExitCode, Failure> {
-    let pulled = use_files(&context.sessions()?, id, async |files| {
-        files.pull(key).await.map_err(Failure::failed)
-    })
-    .await?;
+async fn pull(
+    sessions: &Sessions,
+    context: &Context,
+    id: &SessionId,
+    key: &str,
+) -> Result<ExitCode, Failure> {
+    let pulled =
+        use_files(sessions, id, async |files| files.pull(key).await.map_err(Failure::failed))
+            .await?;
     let pulled = pulled.map(|path| path.to_string());
     context.print(&serde_json::json!({ "pulled": pulled }), || match &pulled {
         Some(path) => outln!("{}", agent_tools::printable(path)),

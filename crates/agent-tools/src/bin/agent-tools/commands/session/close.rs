@@ -75,11 +75,11 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 pub(super) async fn delete(
+    sessions: &Sessions,
     context: &Context,
     id: &SessionId,
     yes: bool,
 ) -> Result<ExitCode, Failure> {
-    let sessions = context.sessions()?;
     let found = sessions.summary(id).await.map_err(Failure::failed)?;
     let user = found.user.map(|user| format!(" of user {user}")).unwrap_or_default();
     if !yes && !confirm(&format!("delete session {id}{user} everywhere, with its history?"))? {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent_tools::{GarbageOptions, GarbageReport, SessionId};
+use agent_tools::{GarbageOptions, GarbageReport, SessionId, Sessions};
 
 use super::close::size;
 use crate::context::Context;
@@ -11,6 +11,7 @@ use crate::output::outln;
 use crate::signals::use_files;
 
 pub(super) async fn run(
+    sessions: &Sessions,
     context: &Context,
     id: &SessionId,
     dry_run: bool,
@@ -18,7 +19,7 @@ pub(super) async fn run(
     let mut options = GarbageOptions::default();
     options.retention = context.retention();
     options.dry_run = dry_run;
-    let report = use_files(&context.sessions()?, id, async |files| {
+    let report = use_files(sessions, id, async |files| {
         files.collect_garbage(options).await.map_err(Failure::failed)
     })
     .await?;

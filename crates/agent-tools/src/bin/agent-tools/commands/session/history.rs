@@ -15,15 +15,15 @@ use crate::output::{errln, outln};
 use crate::signals::use_files;
 
 pub(super) async fn run(
+    sessions: &Sessions,
     context: &Context,
     id: &SessionId,
     path: Option<&RelativePath>,
 ) -> Result<ExitCode, Failure> {
-    let sessions = context.sessions()?;
-    let entries = match read(&sessions, id, path).await? {
+    let entries = match read(sessions, id, path).await? {
         Some(entries) => entries,
         None => {
-            use_files(&sessions, id, async |files| {
+            use_files(sessions, id, async |files| {
                 files.history(path).await.map_err(Failure::failed)
             })
             .await?

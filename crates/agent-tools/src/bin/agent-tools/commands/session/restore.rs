@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use agent_tools::{ConflictNote, RelativePath, SessionId, Undelete, UndeleteReport, printable};
+use agent_tools::{
+    ConflictNote, RelativePath, SessionId, Sessions, Undelete, UndeleteReport, printable,
+};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -10,12 +12,13 @@ use crate::output::{errln, outln};
 use crate::signals::use_files;
 
 pub(super) async fn restore(
+    sessions: &Sessions,
     context: &Context,
     id: &SessionId,
     path: &RelativePath,
     at: u64,
 ) -> Result<ExitCode, Failure> {
-    let restored = use_files(&context.sessions()?, id, async |files| {
+    let restored = use_files(sessions, id, async |files| {
         files.restore_version(path, at).await.map_err(Failure::failed)
     })
     .await?;
@@ -30,6 +33,7 @@ pub(super) async fn restore(
 }
 
 pub(super) async fn undelete(
+    sessions: &Sessions,
     context: &Context,
     id: &SessionId,
     paths: Vec<RelativePath>,
@@ -40,7 +44,7 @@ pub(super) async fn undelete(
         None if paths.is_empty() => Undelete::LastRemoval,
         None => Undelete::Paths(paths),
     };
-    let report = use_files(&context.sessions()?, id, async |files| {
+    let report = use_files(sessions, id, async |files| {
         files.undelete(selection).await.map_err(Failure::failed)
     })
     .await?;
