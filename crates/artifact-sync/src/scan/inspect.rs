@@ -29,8 +29,11 @@ pub(crate) fn inspect(dir: impl AsFd, path: &RelativePath, rules: &IgnoreRules) 
         Ok(parent) => parent,
         Err(Errno::NOENT | Errno::NOTDIR) => return found,
         Err(errno) => {
-            let is_symlink = errno == Errno::LOOP;
-            let reason = if is_symlink { SkipReason::Symlink } else { unreadable(errno) };
+            let reason = match errno {
+                Errno::LOOP => SkipReason::Symlink,
+                Errno::XDEV => SkipReason::MountPoint,
+                errno => unreadable(errno),
+            };
             found.skip(path.as_str().to_owned(), reason);
             return found;
         }

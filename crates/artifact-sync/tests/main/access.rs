@@ -1,21 +1,19 @@
-//! Files and directories that deny access to their owner, and mount points.
+//! Files and directories that deny access to their owner.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use artifact_sync::{ChangeSource, Durability, Mirror, SkipReason, open_directory};
-use sandbox_core::{FileErrorKind, RelativePath, SessionDir};
-use testkit::{Calls, FailingStore, assert_passed, rerun, rerun_as_ordinary_user, skipped};
+use artifact_sync::{ChangeSource, Durability, Mirror, open_directory};
+use sandbox_core::RelativePath;
+use testkit::{Calls, FailingStore, rerun, rerun_as_ordinary_user};
 
 use crate::machine::{Machine, changed, expected, keys};
 
 const SOURCES: [ChangeSource; 2] = [ChangeSource::Walks, ChangeSource::Events];
-/// Set in the rerun of a test in its own mount namespace.
-const NAMESPACE: &str = "ARTIFACT_SYNC_TEST_MOUNTS";
 /// Set in the child that a test kills, to its directories.
 const PLACE: &str = "ARTIFACT_SYNC_ACCESS_PLACE";
 
@@ -152,65 +150,4 @@ async fn a_kill_while_an_unreadable_file_is_read_changes_no_mode() {
         UNREADABLE.iter().for_each(|(path, mode)| set_mode(path, *mode));
     }
     UNREADABLE.iter().rev().for_each(|(path, _)| set_mode(path, 0o755));
-}
-
-#[tokio::test]
-async fn a_mount_point_is_reported_and_not_entered() {
-    let what = "mount points";
-    if std::env::var_os(NAMESPACE).is_none() {
-        let rerun = rerun("access::a_mount_point_is_reported_and_not_entered");
-        let ran = Command::new("unshare")
-            .args(["--mount", "sh", "-c", "mount -t tmpfs none /mnt || exit 77; exec \"$@\"", "sh"])
-            .arg(rerun.get_program())
-            .args(rerun.get_args())
-            .env(NAMESPACE, "1")
-            .output();
-        return match ran {
-            Ok(ran) if ran.status.code() == Some(77) || !rustix::process::geteuid().is_root() => {
-                skipped(what, "root");
-            }
-            Ok(ran) => assert_passed(&ran),
-            Err(_) => skipped(what, "package util-linux"),
-        };
-    }
-    for source in SOURCES {
-        let machine = Machine::in_memory();
-        let foreign = tempfile::tempdir().unwrap();
-        fs::write(foreign.path().join("foreign"), "x").unwrap();
-        machine.write("d/data/own", "1");
-        machine.write("d/file", "2");
-        let mirror = machine.open_with(|mirror| mirror.change_source(source)).await;
-        mirror.sync().await.unwrap();
-        let mount = |from: &Path, to: &str| {
-            let at = machine.dir().join(to);
-            let ran = Command::new("mount").arg("--bind").arg(from).arg(at).status();
-            assert!(ran.unwrap().success());
-        };
-        mount(foreign.path(), "d/data");
-        mount(&foreign.path().join("foreign"), "d/file");
-        let report = mirror.flush().await.unwrap();
-        let skipped: Vec<_> = report.skipped.iter().map(|skip| skip.path.as_str()).collect();
-        assert_eq!(skipped, ["d/data", "d/file"]);
-        assert!(report.skipped.iter().all(|skip| skip.reason == SkipReason::MountPoint));
-        // The files below the mount points may still exist.
-        assert!(report.changed.is_empty() && report.deleted.is_empty());
-        let stored = expected(&[("d/data/own", "1"), ("d/file", "2")]);
-        assert_eq!(machine.objects().await, stored);
-        machine.write("d/beside", "3");
-        assert_eq!(changed(&mirror.sync().await.unwrap()), ["d/beside"]);
-        drop(mirror);
-
-        let remove_all = || SessionDir::open(&machine.dir()).unwrap().remove_all();
-        let error = remove_all().unwrap_err();
-        assert_eq!(error.kind(), FileErrorKind::MountPoint);
-        assert!(error.to_string().contains("d/data"), "{error}");
-        assert_eq!(fs::read_to_string(foreign.path().join("foreign")).unwrap(), "x");
-        assert!(!machine.dir().join("d/beside").exists(), "the rest is removed");
-        for path in ["d/data", "d/file"] {
-            let ran = Command::new("umount").arg(machine.dir().join(path)).status();
-            assert!(ran.unwrap().success());
-        }
-        remove_all().unwrap();
-        assert!(!machine.dir().exists());
-    }
 }

@@ -76,7 +76,7 @@ fn tree(machine: &Machine) -> BTreeMap<String, String> {
 }
 
 /// Returns the differences, so that a failure names only these.
-fn differences(left: &Machine, right: &Machine) -> Vec<String> {
+pub(crate) fn differences(left: &Machine, right: &Machine) -> Vec<String> {
     let (left, right) = (tree(left), tree(right));
     let paths = left.keys().chain(right.keys());
     let different = paths.filter(|path| left.get(*path) != right.get(*path));

@@ -20,6 +20,7 @@ mod listing;
 mod machine;
 mod memory;
 mod model;
+mod mounts;
 mod multipart;
 mod owners;
 mod places;

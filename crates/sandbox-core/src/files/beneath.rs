@@ -9,6 +9,10 @@ use rustix::io::Errno;
 /// Number of attempts while concurrent renames make `openat2` fail with `EAGAIN`.
 const RACE_RETRIES: usize = 64;
 
+/// Resolution without symlinks, inside one mount.
+pub(super) const IN_MOUNT: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_XDEV).union(ResolveFlags::NO_SYMLINKS);
+
 /// Opens `path` relative to `dir`. No component may lead out of `dir`.
 ///
 /// Symlinks inside `dir` are followed. On kernels without `openat2` (before 5.6) every symlink is
@@ -22,11 +26,11 @@ pub(super) fn open(
     open_with(dir, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
-/// Opens a directory whose path contains no symlink. Otherwise fails with `ELOOP`, or with
-/// `ENOTDIR` if the last component is the symlink.
+/// Opens a directory whose path contains no symlink and no mount point. Otherwise fails with
+/// `ELOOP`, with `ENOTDIR` if the last component is the symlink, or with `EXDEV`.
 pub(super) fn open_plain_directory(dir: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-    open_with(dir, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+    open_with(dir, path, flags, Mode::empty(), IN_MOUNT)
 }
 
 fn open_with(

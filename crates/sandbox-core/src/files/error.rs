@@ -62,6 +62,12 @@ pub enum FileError {
         /// The mount points, relative to the tree.
         mount_points: Vec<PathBuf>,
     },
+    /// Another file system is mounted on a directory of the path, and hides the one below.
+    #[error("another file system is mounted above {}", path.display())]
+    Mounted {
+        /// The path as the caller gave it.
+        path: PathBuf,
+    },
     /// The session directory is not safe to use.
     #[error("session directory {} {problem}", path.display())]
     UnsafeDirectory {
@@ -84,7 +90,7 @@ pub enum FileErrorKind {
     NotAFile,
     /// The file is larger than the caller's limit.
     TooLarge,
-    /// A mount point lies inside a tree that was to be removed.
+    /// A mount point lies inside a tree that was to be removed, or above a path.
     MountPoint,
     /// The disk or the quota is full.
     StorageFull,
@@ -100,7 +106,7 @@ impl FileError {
             Self::NotAFile { .. } => FileErrorKind::NotAFile,
             Self::TooLarge { .. } => FileErrorKind::TooLarge,
             Self::UnsafeDirectory { .. } | Self::Immutable { .. } => FileErrorKind::Other,
-            Self::MountPoints { .. } => FileErrorKind::MountPoint,
+            Self::MountPoints { .. } | Self::Mounted { .. } => FileErrorKind::MountPoint,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => FileErrorKind::NotFound,
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -127,6 +133,14 @@ impl FileError {
     /// Creates the error of a failed system call on `path`.
     pub(crate) fn io(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Io { operation, path: path.to_owned(), source: source.into() }
+    }
+
+    /// Like [`FileError::io`], for calls that follow no symlink and enter no mount point.
+    pub(super) fn in_mount(operation: &'static str, path: &Path, errno: Errno) -> Self {
+        match errno {
+            Errno::XDEV => Self::Mounted { path: path.to_owned() },
+            errno => Self::io(operation, path, errno),
+        }
     }
 
     /// Like [`FileError::io`], for calls that resolve the path beneath the session directory.

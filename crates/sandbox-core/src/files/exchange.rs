@@ -111,7 +111,7 @@ impl SessionDir {
         let parent = match self.plain_parent(path) {
             Ok(parent) => parent,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Replaced::Nothing),
-            Err(errno) => return Err(error(errno.into())),
+            Err(errno) => return Err(FileError::in_mount("remove", path.as_ref(), errno)),
         };
         let _access = WriteAccess::to(&parent);
         if !is_expected_at(&parent, path.file_name(), &is_expected) {
@@ -146,7 +146,7 @@ impl SessionDir {
         match found.map(|found| FileType::from_raw_mode(found.st_mode)) {
             Err(Errno::NOENT) | Ok(FileType::Directory) => Ok(Replaced::Nothing),
             Ok(_) => self.remove_expected(path, is_expected, keep_as),
-            Err(errno) => Err(FileError::io("inspect", path.as_ref(), errno)),
+            Err(errno) => Err(FileError::in_mount("inspect", path.as_ref(), errno)),
         }
     }
 
@@ -170,7 +170,10 @@ impl SessionDir {
 
     /// Removes a directory if it is empty. Returns whether no directory has the path now.
     pub fn remove_empty_directory(&self, path: &RelativePath) -> bool {
-        let Ok(parent) = self.plain_parent(path) else { return true };
+        let parent = match self.plain_parent(path) {
+            Ok(parent) => parent,
+            Err(errno) => return matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP),
+        };
         let _access = WriteAccess::to(&parent);
         let removed = rustix::fs::unlinkat(&parent, path.file_name(), AtFlags::REMOVEDIR);
         matches!(removed, Ok(()) | Err(Errno::NOENT | Errno::NOTDIR))
@@ -181,7 +184,9 @@ impl SessionDir {
     fn create_plain_parent(&self, path: &RelativePath) -> Result<OwnedFd, FileError> {
         match self.plain_parent(path) {
             Err(Errno::NOENT) => {}
-            other => return other.map_err(|errno| FileError::io("open", path.as_ref(), errno)),
+            other => {
+                return other.map_err(|errno| FileError::in_mount("open", path.as_ref(), errno));
+            }
         }
         if let Some(parent) = path.parent() {
             let above = self.create_plain_parent(&parent)?;
@@ -191,7 +196,7 @@ impl SessionDir {
                 Err(errno) => return Err(FileError::io("create", parent.as_ref(), errno)),
             }
         }
-        self.plain_parent(path).map_err(|errno| FileError::io("open", path.as_ref(), errno))
+        self.plain_parent(path).map_err(|errno| FileError::in_mount("open", path.as_ref(), errno))
     }
 }
 

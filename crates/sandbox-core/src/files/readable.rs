@@ -12,10 +12,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::sync::Mutex;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::beneath;
+use super::beneath::{self, IN_MOUNT};
 use super::mode_records::ModeRecord;
 use super::remove::by_descriptor;
 use crate::internal::lock;
@@ -24,10 +24,6 @@ use crate::internal::lock;
 pub(super) const LIST: u32 = 0o500;
 /// Permission that reading a file needs.
 const READ: u32 = 0o400;
-
-/// Resolution without symlinks, inside one mount.
-const IN_MOUNT: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_XDEV).union(ResolveFlags::NO_SYMLINKS);
 
 /// Files that are readable for a moment, by device and inode.
 static GRANTED: Mutex<Option<HashMap<(u64, u64), Granted>>> = Mutex::new(None);

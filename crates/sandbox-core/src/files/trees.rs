@@ -26,7 +26,7 @@ impl SessionDir {
     /// Returns [`FileError::Io`] if another file has the name, if a component is a symlink, or if
     /// the system reports an error.
     pub fn create_directory(&self, path: &RelativePath) -> Result<(), FileError> {
-        let failed = |errno: Errno| FileError::io("create", path.as_ref(), errno);
+        let failed = |errno: Errno| FileError::in_mount("create", path.as_ref(), errno);
         let parent = self.plain_parent(path).map_err(failed)?;
         match rustix::fs::mkdirat(&parent, path.file_name(), Mode::from_raw_mode(0o755)) {
             Ok(()) => Ok(()),
@@ -56,7 +56,7 @@ impl SessionDir {
     /// Returns [`FileError::Io`] if the system reports an error. If only the removal failed, the
     /// new tree is at `to` and the old one at `from`.
     pub fn replace_tree(&self, from: &RelativePath, to: &RelativePath) -> Result<(), FileError> {
-        let failed = |errno: Errno| FileError::io("replace", to.as_ref(), errno);
+        let failed = |errno: Errno| FileError::in_mount("replace", to.as_ref(), errno);
         let (source, target) =
             (self.plain_parent(from).map_err(failed)?, self.plain_parent(to).map_err(failed)?);
         let rename = |flags| {
@@ -80,7 +80,7 @@ impl SessionDir {
     /// Returns [`FileError::Immutable`] or [`FileError::Io`] if a file cannot be removed. The other
     /// files may be removed already.
     pub fn remove_tree(&self, path: &RelativePath) -> Result<(), FileError> {
-        let failed = |errno: Errno| FileError::io("remove", path.as_ref(), errno);
+        let failed = |errno: Errno| FileError::in_mount("remove", path.as_ref(), errno);
         let parent = match self.plain_parent(path) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             other => other.map_err(failed)?,
