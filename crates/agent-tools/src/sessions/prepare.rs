@@ -6,7 +6,7 @@ use policy::{Policy, UnenforcedReason};
 use sandbox_core::NativeSandbox;
 use sandbox_core::internal::blocking;
 use secrets::LoadedVariables;
-use skill_store::InstalledSkill;
+use skill_store::{InstalledSkill, SkillCache, SkillStore};
 
 use super::builder::SessionsBuilder;
 use super::error::SessionError;
@@ -110,7 +110,9 @@ impl Preparation<'_> {
                 None => Ok(Vec::new()),
             };
         };
-        let store = storage.skills();
+        let cache = SkillCache::new(self.settings.home.skill_cache());
+        let keys = self.settings.skill_keys.iter().cloned();
+        let store = keys.fold(storage.skills().with_cache(cache), SkillStore::with_key);
         let mut installed = Vec::new();
         for skill in &self.spec.skills {
             let report = store

@@ -4,3 +4,4 @@ mod fixture;
 mod hostile;
 mod install;
 mod publish;
+mod send;
