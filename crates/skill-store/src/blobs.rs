@@ -50,9 +50,7 @@ impl Blobs {
     pub(crate) fn temporary(parent: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         sweep(parent);
-        let mut random = [0u8; 8];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-        let number = u64::from_le_bytes(random);
+        let number = random()?;
         // Others sweep unlocked directories of the final name, so it is given after the lock.
         let new = parent.join(format!("new-{TEMPORARY}{number:016x}"));
         let dir = parent.join(format!("{TEMPORARY}{number:016x}"));
@@ -112,15 +110,18 @@ impl Blobs {
         let (file, path) = match rustix::fs::open(&self.dir, flags | OFlags::TMPFILE, mode) {
             Ok(file) => (File::from(file), None),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                let mut random = [0u8; 8];
-                rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-                let path = self.dir.join(format!("new-{:016x}", u64::from_le_bytes(random)));
+                let path = self.new_path()?;
                 let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
                 (rustix::fs::open(&path, flags, mode)?.into(), Some(path))
             }
             Err(errno) => return Err(errno.into()),
         };
         Ok(NewBlob { file, path, hasher: Hasher::default(), size: 0 })
+    }
+
+    /// Returns a path that nothing has.
+    fn new_path(&self) -> io::Result<PathBuf> {
+        Ok(self.dir.join(format!("new-{:016x}", random()?)))
     }
 
     /// Stores a small content under its digest.
@@ -136,7 +137,6 @@ impl Blobs {
     pub(crate) fn write_named(&self, name: &Digest, content: &[u8]) -> io::Result<()> {
         let mut new = self.begin()?;
         new.write(content)?;
-        self.remove(name);
         new.keep(self, name)
     }
 
@@ -234,10 +234,19 @@ impl NewBlob {
             return Ok(());
         }
         let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        match rustix::fs::linkat(CWD, unnamed, CWD, &path, AtFlags::SYMLINK_FOLLOW) {
-            // Another installation has stored the same content.
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(errno.into()),
+        let link =
+            |name: &Path| rustix::fs::linkat(CWD, &*unnamed, CWD, name, AtFlags::SYMLINK_FOLLOW);
+        match link(&path) {
+            // The file there is damaged, or another installation has just stored the same.
+            Err(Errno::EXIST) => {
+                let named = blobs.new_path()?;
+                link(&named)?;
+                self.path = Some(named.clone());
+                std::fs::rename(named, &path)?;
+                self.path = None;
+                Ok(())
+            }
+            other => Ok(other?),
         }
     }
 }
@@ -271,6 +280,12 @@ pub(crate) fn copy(from: &mut File, to: &File) -> io::Result<Digest> {
             target.write_all(&part[..count])?;
         }
     }
+}
+
+fn random() -> io::Result<u64> {
+    let mut random = [0u8; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u64::from_le_bytes(random))
 }
 
 fn open_directory(path: &Path) -> io::Result<File> {

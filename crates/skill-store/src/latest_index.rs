@@ -1,6 +1,6 @@
 //! The index of latest versions, which makes a listing of all skills cheap.
 //!
-//! | key below `skills/@latest/<id>/` | meaning |
+//! | key below `skill-index/<id>/` | meaning |
 //! |---|---|
 //! | `v<n>` | version n was complete; the highest number is valid |
 //! | `changing.v<n>` | version n is being published or deleted |

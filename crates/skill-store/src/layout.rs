@@ -7,8 +7,9 @@ pub const SKILLS_DIRECTORY: &str = "skills";
 pub(crate) const SKILL_FILE: &str = "SKILL.md";
 /// Directory of keys with the records of all versions of one skill.
 pub(crate) const RECORDS: &str = ".versions";
-/// Directory of keys that name the latest version of each skill. No skill id contains `@`.
-pub(crate) const LATEST: &str = "@latest";
+/// Directory of keys that name the latest version of each skill. It is beside `skills`, so that a
+/// listing of the ids has nothing else.
+pub(crate) const INDEX: &str = "skill-index";
 
 /// Maximum number of files in a skill.
 pub(crate) const MAX_FILES: usize = 512;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `skills/<id>/v<n>/<path>` | one file of one version |
 //! | `skills/<id>/.versions/…` | reservations, manifests, tombstones and tags (`records.rs`) |
-//! | `skills/@latest/<id>/…` | the latest version of each skill (`latest_index.rs`) |
+//! | `skill-index/<id>/…` | the latest version of each skill (`latest_index.rs`) |
 //!
 //! A publisher reserves a number with a conditional put, then stores the files, SKILL.md, and last
 //! the manifest. Two publishers therefore never share a version, and a reserved version without a
@@ -22,7 +22,7 @@ use crate::cache::SkillCache;
 use crate::error::SkillError;
 use crate::id::{SkillId, Version};
 use crate::latest_index::LatestIndex;
-use crate::layout::{CONCURRENT_REQUESTS, LATEST, RECORDS, SKILL_FILE, SKILLS_DIRECTORY};
+use crate::layout::{CONCURRENT_REQUESTS, INDEX, RECORDS, SKILL_FILE, SKILLS_DIRECTORY};
 use crate::records::{Records, Reservation};
 use crate::signature::VerifyingKey;
 
@@ -167,7 +167,7 @@ impl SkillStore {
     }
 
     pub(crate) fn latest_index(&self) -> LatestIndex<'_> {
-        LatestIndex { store: &*self.store, prefix: self.root().join(LATEST) }
+        LatestIndex { store: &*self.store, prefix: self.prefix.clone().join(INDEX) }
     }
 
     async fn has_skill_file(&self, id: &SkillId, version: Version) -> Result<bool, SkillError> {
