@@ -5,6 +5,7 @@
 //! <home>/state/<session id>/      the owner, the journal of the log and the installed skills
 //! <home>/id                       the name under which this home owns sessions in a store
 //! <home>/probes.json              detected properties of stores
+//! <home>/cache/skills/             downloaded files of skills, shared by all sessions
 //! <home>/store/                   the command's default object store
 //! <home>/agent-tools.db           the command's default database of variables
 //! ```
@@ -67,6 +68,11 @@ impl Home {
     /// Returns the file of the stores' detected properties.
     pub(crate) fn probe_file(&self) -> PathBuf {
         self.path.join("probes.json")
+    }
+
+    /// Returns the directory of downloaded skills, which all sessions share.
+    pub fn skill_cache(&self) -> PathBuf {
+        self.path.join("cache/skills")
     }
 
     /// Returns the parent of all session directories.

@@ -106,7 +106,7 @@ pub use sandbox_core::{
     UnknownWeakness, UserId, Weakness, probe,
 };
 pub use secrets::{self, VariableSource};
-pub use skill_store::{InstalledSkill, SkillId, SkillRef};
+pub use skill_store::{self, InstalledSkill, SkillError, SkillId, SkillRef, SkillStore};
 
 pub use denials::Denial;
 pub use error_kind::ErrorKind;

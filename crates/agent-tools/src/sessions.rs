@@ -12,6 +12,7 @@ mod spec;
 mod status;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -84,7 +85,12 @@ impl Sessions {
     /// another user, or if another process has it open with other settings.
     pub async fn open(&self, spec: SessionSpec) -> Result<Arc<Session>, SessionError> {
         let cell = self.cell(&spec.id);
-        let open = || async { boxed(|| self.opener.open(&spec)).await.map(Arc::new) };
+        let is_new = AtomicBool::default();
+        let open = || async {
+            let opened = boxed(|| self.opener.open(&spec)).await?;
+            is_new.store(!opened.is_served_elsewhere(), Ordering::Relaxed);
+            Ok(Arc::new(opened))
+        };
         let session = match cell.get_or_try_init(open).await {
             Ok(session) => Arc::clone(session),
             Err(error) => {
@@ -95,8 +101,10 @@ impl Sessions {
         if session.user() != spec.user.as_ref() {
             return Err(WorkspaceError::from(StateError::WrongUser { session: spec.id }).into());
         }
-        // The session that this call opened has them, and then this sends no request.
-        boxed(|| session.install_skills(&spec.skills)).await?;
+        // Opening has installed them already.
+        if !is_new.into_inner() {
+            boxed(|| session.install_skills(&spec.skills)).await?;
+        }
         Ok(session)
     }
 

@@ -43,7 +43,7 @@ pub use store_error::{StoreError, StoreErrorKind};
 pub use stores::{OpenedStore, StoreCapabilities, open_directory, open_store, store_directory};
 
 pub(crate) use answer::answer_within;
-pub(crate) use attributes::is_executable;
+pub use attributes::is_executable;
 pub(crate) use blobs::{Blobs, ContentError, Placement, StoredContent, UploadJournal};
 pub(crate) use disk::Disk;
 pub(crate) use fetch::{Fetched, Fetcher};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use sandbox_core::SessionDir;
-use skill_store::{SKILLS_DIRECTORY, SkillRef, SkillStore, prompt};
+use skill_store::{PublishOptions, SKILLS_DIRECTORY, SkillRef, SkillStore, prompt};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -24,9 +24,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         None => sample(&root.path().join("greet"))?,
     };
     let skills = SkillStore::new(Arc::new(InMemory::new()), Key::from("general"));
-    let first = skills.publish(&source, None).await?;
+    let first = skills.publish(&source, &PublishOptions::default()).await?;
     println!("published {} version {} with {} files", first.id, first.version, first.files);
-    let second = skills.publish(&source, None).await?;
+    let second = skills.publish(&source, &PublishOptions::default()).await?;
     println!("published {} version {}", second.id, second.version);
 
     let session = Arc::new(SessionDir::create(&root.path().join("session"))?);

@@ -3,11 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 
-use sandbox_core::{FileError, IdError, PathError};
+use sandbox_core::{FileError, IdError, PathError, RelativePath};
 
+use crate::archive::ArchiveError;
+use crate::digest::Digest;
 use crate::error_kind::ErrorKind;
 use crate::front_matter::FrontMatterError;
 use crate::id::{SkillId, Version};
+use crate::manifest::ManifestError;
+use crate::skill_ref::Tag;
 
 /// Errors returned by [`SkillStore`](crate::SkillStore).
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,14 @@ pub enum SkillError {
         path: PathBuf,
         /// The reason.
         source: FrontMatterError,
+    },
+    /// A zip archive is invalid.
+    #[error("{} cannot be published", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// The reason.
+        source: ArchiveError,
     },
     /// The name in SKILL.md is not an id.
     #[error(transparent)]
@@ -66,6 +78,105 @@ pub enum SkillError {
         version: Version,
         /// The versions in the store.
         available: Vec<Version>,
+    },
+    /// The skill has no complete version.
+    #[error("the store has no version of the skill {id}")]
+    NoVersion {
+        /// The skill.
+        id: SkillId,
+    },
+    /// The skill has no such tag.
+    #[error("the skill {id} has no tag {tag}{}", list_tags(available))]
+    NoTag {
+        /// The skill.
+        id: SkillId,
+        /// The tag.
+        tag: Tag,
+        /// The tags of the skill.
+        available: Vec<Tag>,
+    },
+    /// The version has no such file.
+    #[error("version {version} of the skill {id} has no file {path}")]
+    NoFile {
+        /// The skill.
+        id: SkillId,
+        /// The version.
+        version: Version,
+        /// The path in the skill.
+        path: RelativePath,
+    },
+    /// The version was deleted.
+    #[error("version {version} of the skill {id} was deleted")]
+    Deleted {
+        /// The skill.
+        id: SkillId,
+        /// The version.
+        version: Version,
+    },
+    /// The manifest of the version is invalid.
+    #[error("the manifest of version {version} of the skill {id} is not valid")]
+    Manifest {
+        /// The skill.
+        id: SkillId,
+        /// The version.
+        version: Version,
+        /// The reason.
+        source: ManifestError,
+    },
+    /// The version has several manifests, so its content is not certain.
+    #[error("version {version} of the skill {id} has several manifests")]
+    AmbiguousManifest {
+        /// The skill.
+        id: SkillId,
+        /// The version.
+        version: Version,
+    },
+    /// Objects of the version differ from its manifest.
+    #[error("version {version} of the skill {id} was changed in the store: {}", mismatches(files))]
+    Mismatch {
+        /// The skill.
+        id: SkillId,
+        /// The version.
+        version: Version,
+        /// Each file that differs, sorted by path.
+        files: Vec<FileMismatch>,
+    },
+    /// The version has another content than a lockfile says.
+    #[error(
+        "version {version} of the skill {id} has the digest {found}, and the lockfile has \
+         {expected}"
+    )]
+    DigestChanged {
+        /// The skill.
+        id: SkillId,
+        /// The version.
+        version: Version,
+        /// The digest in the lockfile.
+        expected: Digest,
+        /// The digest of the version.
+        found: Digest,
+    },
+    /// A key is configured, and the version has no signature.
+    #[error("version {version} of the skill {id} is not signed")]
+    Unsigned {
+        /// The skill.
+        id: SkillId,
+        /// The version.
+        version: Version,
+    },
+    /// The signature is none, or no configured key has made it.
+    #[error("the signature of version {version} of the skill {id} is not valid for any key")]
+    Signature {
+        /// The skill.
+        id: SkillId,
+        /// The version.
+        version: Version,
+    },
+    /// The store has more records of a skill than any history needs.
+    #[error("the store has too many records at {prefix}")]
+    TooManyRecords {
+        /// The prefix of the records.
+        prefix: String,
     },
     /// The version is incomplete: its publisher has not finished, or failed.
     #[error(
@@ -103,10 +214,10 @@ pub enum SkillError {
         #[from]
         source: FileError,
     },
-    /// The state file of an installed skill cannot be written.
-    #[error("cannot write {}", path.display())]
+    /// A state file, a lock or a downloaded file cannot be used.
+    #[error("cannot use {}", path.display())]
     State {
-        /// The state file.
+        /// The file or directory.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
@@ -119,11 +230,24 @@ impl SkillError {
         match self {
             Self::InvalidSource { .. }
             | Self::InvalidSkillFile { .. }
+            | Self::Archive { .. }
             | Self::Id { .. }
             | Self::Path { .. } => ErrorKind::InvalidInput,
             Self::NoFreeVersion { .. } => ErrorKind::Contended,
-            Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Incomplete { .. } | Self::TooLarge { .. } => ErrorKind::Unusable,
+            Self::NotFound { .. }
+            | Self::NoVersion { .. }
+            | Self::NoTag { .. }
+            | Self::NoFile { .. }
+            | Self::Deleted { .. } => ErrorKind::NotFound,
+            Self::Incomplete { .. } | Self::TooLarge { .. } | Self::TooManyRecords { .. } => {
+                ErrorKind::Unusable
+            }
+            Self::Manifest { .. }
+            | Self::AmbiguousManifest { .. }
+            | Self::Mismatch { .. }
+            | Self::DigestChanged { .. }
+            | Self::Unsigned { .. }
+            | Self::Signature { .. } => ErrorKind::Unverified,
             Self::Store { source, .. } => ErrorKind::of_store(source),
             Self::Read { .. } | Self::File { .. } | Self::State { .. } => ErrorKind::Io,
         }
@@ -133,6 +257,29 @@ impl SkillError {
     pub fn is_retryable(&self) -> bool {
         self.kind().is_retryable()
     }
+}
+
+/// A file that differs from its manifest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct FileMismatch {
+    /// The path in the skill.
+    pub path: String,
+    /// The difference.
+    pub problem: &'static str,
+}
+
+fn mismatches(files: &[FileMismatch]) -> String {
+    let files = files.iter().map(|file| format!("{} {}", file.path, file.problem));
+    files.collect::<Vec<_>>().join("; ")
+}
+
+fn list_tags(tags: &[Tag]) -> String {
+    if tags.is_empty() {
+        return String::new();
+    }
+    let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+    format!("; it has {}", tags.join(", "))
 }
 
 fn list(versions: &[Version]) -> String {

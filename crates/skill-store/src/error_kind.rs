@@ -6,10 +6,12 @@
 pub enum ErrorKind {
     /// A reference, an id, a directory to publish, or a SKILL.md is invalid.
     InvalidInput,
-    /// The store does not have the version.
+    /// The store does not have the version, tag or file.
     NotFound,
     /// The version in the store is incomplete or exceeds a limit.
     Unusable,
+    /// The version differs from its manifest, a lockfile or a signature.
+    Unverified,
     /// Other publishers took every version number that was tried.
     Contended,
     /// The store denies access.

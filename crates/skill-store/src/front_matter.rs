@@ -1,15 +1,21 @@
 //! The front matter of SKILL.md, which the Agent Skills specification defines (agentskills.io).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
-use serde_saphyr::{DefaultMessageFormatter, MessageFormatter};
 
 use crate::error_kind::ErrorKind;
+use crate::yaml_node::{Field, Node, message};
 
 const MAX_NAME: usize = 64;
 const MAX_DESCRIPTION: usize = 1024;
 const MAX_COMPATIBILITY: usize = 500;
+/// Maximum size of the front matter in bytes.
+const MAX_FRONT_MATTER: usize = 64 * 1024;
+/// Fields of the specification.
+const FIELDS: [&str; 6] =
+    ["name", "description", "license", "compatibility", "metadata", "allowed-tools"];
 
 /// The front matter of SKILL.md.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -34,6 +40,40 @@ pub struct FrontMatter {
     pub allowed_tools: Option<String>,
 }
 
+/// The check of a SKILL.md before it is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Strictness {
+    /// Every deviation from the specification is an error.
+    #[default]
+    Strict,
+    /// Deviations are reported: fields of other clients, texts that are too long, other names, and
+    /// values of another type.
+    Lenient,
+}
+
+/// A place in SKILL.md. Lines and columns begin with 1, and columns count characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Position {
+    /// The line.
+    pub line: u64,
+    /// The column.
+    pub column: u64,
+}
+
+/// A deviation of a SKILL.md from the specification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deviation {
+    /// The place of the field or value.
+    pub position: Position,
+    /// The field.
+    pub field: String,
+    /// The rule that it breaks.
+    pub problem: String,
+}
+
 /// Errors of a SKILL.md.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -47,19 +87,22 @@ pub enum FrontMatterError {
          then a line `---`"
     )]
     Absent,
-    /// The front matter is not YAML, or its fields are wrong.
-    #[error("its front matter cannot be read: {problem}")]
+    /// The front matter is too large.
+    #[error("its front matter has more than 64 KiB")]
+    TooLarge,
+    /// The front matter is not YAML, or a required field is absent.
+    #[error("its front matter cannot be read{}: {problem}", at(*position))]
     Yaml {
+        /// The place of the problem, if it is known.
+        position: Option<Position>,
         /// The message of the parser.
         problem: String,
     },
-    /// A field breaks its rule.
-    #[error("its {field} {problem}")]
-    Field {
-        /// The field.
-        field: &'static str,
-        /// The rule that it breaks.
-        problem: &'static str,
+    /// The front matter deviates from the specification.
+    #[error("its front matter breaks the specification: {}", lines(deviations))]
+    Deviations {
+        /// Each deviation, in the order of the file.
+        deviations: Vec<Deviation>,
     },
 }
 
@@ -75,40 +118,193 @@ impl FrontMatterError {
     }
 }
 
+impl Position {
+    pub(crate) fn new(line: u64, column: u64) -> Self {
+        Self { line, column }
+    }
+
+    /// Turns a place in the YAML into the place in the file, where `---` is the first line.
+    fn in_file(self) -> Self {
+        Self { line: self.line + 1, column: self.column }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+impl fmt::Display for Deviation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {}", self.position, self.field, self.problem)
+    }
+}
+
 impl FrontMatter {
     /// Parses the front matter of SKILL.md and checks it strictly.
     ///
     /// # Errors
     /// Returns [`FrontMatterError`] if the front matter is absent or breaks the specification.
     pub fn parse(skill_file: &[u8]) -> Result<Self, FrontMatterError> {
-        let yaml = front_matter(skill_file)?;
-        let parsed: Self = serde_saphyr::from_str(yaml).map_err(|error| yaml_error(&error))?;
-        parsed.check()?;
-        Ok(parsed)
+        let (parsed, deviations) = Self::parse_leniently(skill_file)?;
+        if deviations.is_empty() {
+            return Ok(parsed);
+        }
+        Err(FrontMatterError::Deviations { deviations })
     }
 
-    fn check(&self) -> Result<(), FrontMatterError> {
-        let field = |field, problem| Err(FrontMatterError::Field { field, problem });
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty() || self.name.len() > MAX_NAME {
-            return field("name", "must have 1 to 64 characters");
-        }
-        if !self.name.chars().all(allowed) {
-            return field("name", "may have lower-case letters, digits and hyphens only");
-        }
-        if self.name.starts_with('-') || self.name.ends_with('-') || self.name.contains("--") {
-            return field("name", "must not begin or end with a hyphen, nor have two in a row");
-        }
-        if self.description.trim().is_empty() || self.description.chars().count() > MAX_DESCRIPTION
+    /// Parses the front matter of SKILL.md, and returns its deviations from the specification in
+    /// the order of the file. Values of another type than the specification says are left out.
+    ///
+    /// # Errors
+    /// Returns [`FrontMatterError`] if the front matter is absent, is not YAML, or has no name or
+    /// no description.
+    pub fn parse_leniently(skill_file: &[u8]) -> Result<(Self, Vec<Deviation>), FrontMatterError> {
+        let yaml = front_matter(skill_file)?;
+        // The typed parser keeps the spelling of scalars, such as `1.0`.
+        let typed: Result<Self, _> = serde_saphyr::from_str(yaml);
+        if let Ok(parsed) = &typed
+            && parsed.rules().next().is_none()
         {
-            return field("description", "must have 1 to 1,024 characters");
+            return Ok((typed.expect("it was parsed"), Vec::new()));
         }
-        let compatibility = self.compatibility.as_ref().map(|text| text.chars().count());
-        if compatibility.is_some_and(|count| count == 0 || count > MAX_COMPATIBILITY) {
-            return field("compatibility", "must have 1 to 500 characters where it stands");
+        let Node::Map(fields) = Node::parse(yaml).map_err(yaml_error)? else {
+            let error = typed.expect_err("only a map has fields");
+            return Err(yaml_error(message(&error)));
+        };
+        let mut deviations = deviations_of(&fields);
+        let parsed = match typed {
+            Ok(parsed) => parsed,
+            Err(error) => match from_fields(&fields) {
+                Some(parsed) => parsed,
+                // The name or the description is absent, or of another type.
+                None if deviations.is_empty() => return Err(yaml_error(message(&error))),
+                None => return Err(FrontMatterError::Deviations { deviations }),
+            },
+        };
+        for (field, problem) in parsed.rules() {
+            deviations.push(deviation(&fields, field, problem));
         }
-        Ok(())
+        if deviations.is_empty() {
+            // The parser of types has another reason, which is no deviation of a known kind.
+            let error = serde_saphyr::from_str::<Self>(yaml).err();
+            return error
+                .map_or(Ok((parsed, Vec::new())), |error| Err(yaml_error(message(&error))));
+        }
+        deviations.sort_by_key(|deviation| deviation.position);
+        Ok((parsed, deviations))
     }
+
+    /// Returns the fields that break a rule about their text.
+    fn rules(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let name = &self.name;
+        let name = if name.is_empty() || name.chars().count() > MAX_NAME {
+            Some("must have 1 to 64 characters")
+        } else if !name.chars().all(allowed) {
+            Some("may have lower-case letters, digits and hyphens only")
+        } else if name.starts_with('-') || name.ends_with('-') || name.contains("--") {
+            Some("must not begin or end with a hyphen, nor have two in a row")
+        } else {
+            None
+        };
+        let count = self.description.chars().count();
+        let description = self.description.trim().is_empty() || count > MAX_DESCRIPTION;
+        let compatibility = self.compatibility.as_ref().map(|text| text.chars().count());
+        let compatibility =
+            compatibility.is_some_and(|count| count == 0 || count > MAX_COMPATIBILITY);
+        let broken = |is_broken: bool, problem| is_broken.then_some(problem);
+        [
+            ("name", name),
+            ("description", broken(description, "must have 1 to 1,024 characters")),
+            (
+                "compatibility",
+                broken(compatibility, "must have 1 to 500 characters where it stands"),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(field, problem)| Some((field, problem?)))
+    }
+}
+
+/// Returns unknown fields, and values of another type than the specification says.
+fn deviations_of(fields: &[Field]) -> Vec<Deviation> {
+    let mut found = Vec::new();
+    let mut add = |field: &Field, position: Position, problem: String| {
+        let name = field.name.chars().take(80).collect();
+        found.push(Deviation { position: position.in_file(), field: name, problem });
+    };
+    for field in fields {
+        match (&*field.name, &field.value) {
+            ("metadata", Node::Map(entries)) => {
+                for entry in entries {
+                    if !matches!(entry.value, Node::Scalar(_)) {
+                        let problem = format!("must be a text, and is {}", entry.value.kind());
+                        add(entry, entry.value_position, problem);
+                    }
+                }
+            }
+            ("metadata", Node::Null) => {}
+            ("metadata", other) => {
+                add(field, field.value_position, format!("must be a map, and is {}", other.kind()));
+            }
+            (name, Node::Scalar(_)) if FIELDS.contains(&name) => {}
+            ("license" | "compatibility" | "allowed-tools", Node::Null) => {}
+            ("allowed-tools", Node::List(_)) => {
+                let problem = "must be one text with spaces, and is a list".to_owned();
+                add(field, field.value_position, problem);
+            }
+            (name, other) if FIELDS.contains(&name) => {
+                let problem = format!("must be a text, and is {}", other.kind());
+                add(field, field.value_position, problem);
+            }
+            _ => add(field, field.name_position, "is no field of the specification".to_owned()),
+        }
+    }
+    found
+}
+
+/// Reads the fields that have the right type, and a list of tools. Returns `None` without a name or
+/// a description.
+fn from_fields(fields: &[Field]) -> Option<FrontMatter> {
+    let text = |name: &str| {
+        let field = fields.iter().find(|field| field.name == name)?;
+        match &field.value {
+            Node::Scalar(text) => Some(text.clone()),
+            Node::List(list) if name == "allowed-tools" => {
+                let words = list.iter().filter_map(|node| match node {
+                    Node::Scalar(text) => Some(text.as_str()),
+                    _ => None,
+                });
+                Some(words.collect::<Vec<_>>().join(" "))
+            }
+            _ => None,
+        }
+    };
+    let mut metadata = BTreeMap::new();
+    for field in fields {
+        if let ("metadata", Node::Map(entries)) = (&*field.name, &field.value) {
+            metadata.extend(entries.iter().filter_map(|entry| match &entry.value {
+                Node::Scalar(text) => Some((entry.name.clone(), text.clone())),
+                _ => None,
+            }));
+        }
+    }
+    Some(FrontMatter {
+        name: text("name")?,
+        description: text("description")?,
+        license: text("license"),
+        compatibility: text("compatibility"),
+        metadata,
+        allowed_tools: text("allowed-tools"),
+    })
+}
+
+fn deviation(fields: &[Field], field: &str, problem: &str) -> Deviation {
+    let place = fields.iter().find(|found| found.name == field);
+    let position = place.map_or(Position::new(0, 1), |found| found.value_position);
+    Deviation { position: position.in_file(), field: field.to_owned(), problem: problem.to_owned() }
 }
 
 /// Returns the description in a SKILL.md, also if other fields break the specification.
@@ -117,15 +313,13 @@ pub(crate) fn description(skill_file: &[u8]) -> Result<String, FrontMatterError>
     struct Lenient {
         description: String,
     }
-    let lenient: Lenient =
-        serde_saphyr::from_str(front_matter(skill_file)?).map_err(|error| yaml_error(&error))?;
+    let lenient: Lenient = serde_saphyr::from_str(front_matter(skill_file)?)
+        .map_err(|error| yaml_error(message(&error)))?;
     Ok(lenient.description.chars().take(MAX_DESCRIPTION).collect())
 }
 
-fn yaml_error(error: &serde_saphyr::Error) -> FrontMatterError {
-    // Without the position, which counts from the line after `---`, and without the quoted text.
-    let problem = DefaultMessageFormatter.format_message(error.without_snippet());
-    FrontMatterError::Yaml { problem: problem.lines().next().unwrap_or_default().to_owned() }
+fn yaml_error((problem, position): (String, Option<Position>)) -> FrontMatterError {
+    FrontMatterError::Yaml { position: position.map(Position::in_file), problem }
 }
 
 /// Returns the YAML between the two lines `---`.
@@ -141,75 +335,20 @@ fn front_matter(skill_file: &[u8]) -> Result<&str, FrontMatterError> {
             return Ok(&text[first.len()..end]);
         }
         end += line.len();
+        if end > MAX_FRONT_MATTER {
+            return Err(FrontMatterError::TooLarge);
+        }
     }
     Err(FrontMatterError::Absent)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn skill(yaml: &str) -> Vec<u8> {
-        format!("---\n{yaml}\n---\n# Body\n").into_bytes()
-    }
-
-    #[test]
-    fn every_field_of_the_specification_is_parsed() {
-        let text = "name: pdf-2\ndescription: >-\n  Reads PDF files.\n  Use it for them.\n\
-                    license: MIT\ncompatibility: poppler\n\
-                    metadata:\n  author: ann\n  version: \"1.0\"\nallowed-tools: Bash Read";
-        let parsed = FrontMatter::parse(&skill(text)).unwrap();
-        assert_eq!(parsed.description, "Reads PDF files. Use it for them.");
-        assert_eq!(
-            (parsed.metadata["author"].as_str(), parsed.allowed_tools.as_deref()),
-            ("ann", Some("Bash Read"))
-        );
-        let windows = b"\xef\xbb\xbf---\r\nname: a\r\ndescription: b\r\n---\r\n";
-        assert_eq!(FrontMatter::parse(windows).unwrap().name, "a");
-    }
-
-    #[test]
-    fn an_error_names_the_broken_rule() {
-        let long = format!("name: {}\ndescription: x", "a".repeat(65));
-        let wordy = format!("name: a\ndescription: {}", "x".repeat(1025));
-        for (yaml, expected) in [
-            ("description: x", "name"),
-            ("name: a", "description"),
-            ("name: Upper\ndescription: x", "lower-case"),
-            ("name: -a\ndescription: x", "hyphen"),
-            ("name: a--b\ndescription: x", "hyphen"),
-            ("name: a/b\ndescription: x", "lower-case"),
-            ("name: a\ndescription: ''", "1 to 1,024"),
-            ("name: a\ndescription: ~", "front matter cannot be read"),
-            ("name: a\ndescription: Use when: x", "front matter cannot be read"),
-            ("name: a\ndescription: b\nauthor: c", "author"),
-            ("name: a\nname: b\ndescription: c", "name"),
-            (&long, "1 to 64"),
-            (&wordy, "1 to 1,024"),
-        ] {
-            let error = FrontMatter::parse(&skill(yaml)).unwrap_err().to_string();
-            assert!(error.contains(expected), "{yaml}: {error}");
-        }
-        assert_eq!(
-            FrontMatter::parse(&skill("name: a")).unwrap_err().to_string(),
-            "its front matter cannot be read: missing field `description`"
-        );
-        for text in ["# No front matter", "", "---\nname: a\ndescription: never closed"] {
-            assert_eq!(
-                FrontMatter::parse(text.as_bytes()),
-                Err(FrontMatterError::Absent),
-                "{text}"
-            );
-        }
-        assert_eq!(FrontMatter::parse(b"---\n\xff\n---\n"), Err(FrontMatterError::NotUtf8));
-    }
-
-    #[test]
-    fn a_description_is_read_from_an_invalid_front_matter() {
-        assert_eq!(
-            description(&skill("name: Not Allowed\ndescription: x\nextra: [1]")).unwrap(),
-            "x"
-        );
-        assert!(description(b"no front matter").is_err());
-    }
+fn at(position: Option<Position>) -> String {
+    position.map_or_else(String::new, |position| format!(" at {position}"))
 }
+
+fn lines(deviations: &[Deviation]) -> String {
+    deviations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,26 +1,29 @@
 //! Installation of a skill in a session.
 
-use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use artifact_sync::internal::{Object, get_object};
-use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path as Key;
 use sandbox_core::internal::blocking;
-use sandbox_core::{FileError, RelativePath, SessionDir};
+use sandbox_core::{RelativePath, SessionDir};
 
+use crate::blobs::Blobs;
+use crate::digest::Digest;
+use crate::download::unwritable;
 use crate::error::SkillError;
 use crate::front_matter::description;
-use crate::id::{SkillRef, Version};
 use crate::installed::{InstallState, InstalledSkill};
-use crate::layout::{CONCURRENT_REQUESTS, SKILL_FILE, SKILLS_DIRECTORY};
-use crate::store::{SkillStore, store_error};
-use crate::version_files::{VersionFiles, check_size};
+use crate::layout::{MAX_BYTES, SKILL_FILE, SKILLS_DIRECTORY};
+use crate::manifest::Manifest;
+use crate::place::{PlaceFailure, place};
+use crate::resolve::{Identity, Resolved};
+use crate::skill_lock::LockedSkill;
+use crate::skill_name::SkillName;
+use crate::skill_ref::SkillRef;
+use crate::store::SkillStore;
+use crate::target_lock::{LockPlace, TargetLock};
 
-/// Prefix of the directories in which skills are assembled.
-const STAGING_PREFIX: &str = ".installing-";
+/// Number of times that files are downloaded again because the cache lost or damaged them.
+const ATTEMPTS: u32 = 3;
 
 /// Report of an installation.
 #[derive(Clone, Debug)]
@@ -28,36 +31,49 @@ const STAGING_PREFIX: &str = ".installing-";
 pub struct InstallReport {
     /// The skill.
     pub skill: InstalledSkill,
-    /// `true` if the version was installed before, so that nothing was downloaded.
+    /// `true` if the version was installed before and none of its files has changed, so that
+    /// nothing was written.
     pub was_installed: bool,
     /// Defects that the installation tolerated.
     pub warnings: Vec<String>,
 }
 
+/// The place of an installation.
+struct Target {
+    dir: Arc<SessionDir>,
+    path: RelativePath,
+    name: SkillName,
+    state_dir: Option<PathBuf>,
+}
+
 impl SkillStore {
     /// Installs a skill in a session, in the directory `skills/<name>`.
     ///
-    /// An installed version is left unchanged. Another version is replaced atomically. `state_dir`
-    /// is a directory of this session, outside the agent's reach.
+    /// Every byte is verified against the manifest of the version. If the version is installed and
+    /// no file of it has changed, the directory is left as it is, and one request was sent.
+    /// Otherwise, the directory is replaced atomically, with all changes by the agent. `state_dir`
+    /// is a directory of this session, outside the agent's reach. Calls for the same directory
+    /// wait for each other, also in other processes.
     ///
     /// # Errors
-    /// Returns [`SkillError`] if the version cannot be downloaded or written. An older version
-    /// remains.
+    /// Returns [`SkillError`] if the version cannot be downloaded, verified or written. An older
+    /// version remains.
     ///
     /// # Cancel safety
-    /// The directory has all files of the old version or all files of the new one.
+    /// The directory has all files of the old version or all files of the new one. If the call is
+    /// dropped during the exchange, a thread finishes it and then releases the lock.
     pub async fn install(
         &self,
         skill: &SkillRef,
         dir: &Arc<SessionDir>,
         state_dir: &Path,
     ) -> Result<InstallReport, SkillError> {
-        let files = self.files(skill).await?;
-        self.install_files(skill, files, dir, Some(state_dir)).await
+        let resolved = self.resolve(skill).await?;
+        self.install_resolved(resolved, None, &skill.name(), dir, Some(state_dir)).await
     }
 
     /// Installs a skill in any directory, at `<dir>/skills/<name>`, and creates the directory if it
-    /// is absent.
+    /// is absent. The directory is locked, and each call replaces the skill.
     ///
     /// # Errors
     /// Like [`SkillStore::install`].
@@ -70,126 +86,266 @@ impl SkillStore {
         dir: &Path,
     ) -> Result<InstallReport, SkillError> {
         // Before the directory is created, so that an absent version creates nothing.
-        let files = self.files(skill).await?;
-        let dir = Arc::new(SessionDir::create(dir)?);
-        self.install_files(skill, files, &dir, None).await
+        let resolved = self.resolve(skill).await?;
+        let dir = create_directory(dir).await?;
+        self.install_resolved(resolved, None, &skill.name(), &dir, None).await
     }
 
-    async fn files(&self, skill: &SkillRef) -> Result<VersionFiles, SkillError> {
-        VersionFiles::list(self, &skill.id, skill.version.unwrap_or(Version::FIRST)).await
-    }
-
-    async fn install_files(
+    /// Installs exactly the version and content that a lockfile names, like
+    /// [`SkillStore::install_into`].
+    ///
+    /// # Errors
+    /// Like [`SkillStore::install`]. Returns [`SkillError::DigestChanged`] if the version has
+    /// another content than the lockfile says.
+    ///
+    /// # Cancel safety
+    /// Like [`SkillStore::install`].
+    pub async fn install_locked(
         &self,
-        skill: &SkillRef,
-        VersionFiles { files, fingerprints, warnings: defects, .. }: VersionFiles,
+        locked: &LockedSkill,
+        dir: &Path,
+    ) -> Result<InstallReport, SkillError> {
+        let resolved = self.resolve(&SkillRef::new(locked.id.clone(), locked.version)).await?;
+        let dir = create_directory(dir).await?;
+        let name = locked.name();
+        self.install_resolved(resolved, Some(locked.digest), &name, &dir, None).await
+    }
+
+    async fn install_resolved(
+        &self,
+        resolved: Resolved,
+        expected: Option<Digest>,
+        name: &SkillName,
         dir: &Arc<SessionDir>,
         state_dir: Option<&Path>,
     ) -> Result<InstallReport, SkillError> {
-        let (id, name) = (skill.id.clone(), skill.name());
-        let mut warnings = Vec::new();
-        let version = skill.version.unwrap_or_else(|| {
-            warnings.push(format!(
-                "no version was asked for, so version 1 is installed; write {id}@VERSION"
-            ));
-            Version::FIRST
-        });
-        warnings.extend(defects);
-        let target = RelativePath::parse(&format!("{SKILLS_DIRECTORY}/{name}"))?;
-        let state = state_dir.and_then(|state_dir| InstallState::read(state_dir, &name));
-        let is_current = |state: &InstallState| {
-            (&state.skill.id, state.skill.version) == (&id, version)
-                && state.objects == fingerprints
-                && dir.has_plain_directory(&target)
+        if let Identity::Manifest { digest, .. } = &resolved.identity {
+            check_expected(&resolved, expected, *digest)?;
+        }
+        let target = Target {
+            dir: Arc::clone(dir),
+            path: RelativePath::parse(&format!("{SKILLS_DIRECTORY}/{name}"))?,
+            name: name.clone(),
+            state_dir: state_dir.map(Path::to_owned),
         };
-        if let Some(state) = state.filter(is_current) {
-            return Ok(InstallReport { skill: state.skill, was_installed: true, warnings });
+        let lock_place = match state_dir {
+            Some(state_dir) => LockPlace::File(state_dir.join(format!("{name}~lock"))),
+            None => LockPlace::Directory(dir.path().to_owned()),
+        };
+        let failed = |source| {
+            let (LockPlace::File(path) | LockPlace::Directory(path)) = lock_place.clone();
+            SkillError::State { path, source }
+        };
+        let lock = TargetLock::take(lock_place.clone()).await.map_err(failed)?;
+        let mut warnings = resolved.warnings.clone();
+        let blobs = self.open_blobs(state_dir, &mut warnings).await?;
+        self.check_signature(&resolved, &blobs).await?;
+        let (target, state) = read_state(target, &resolved).await;
+        match state {
+            Some(Ok(skill)) if expected.is_none_or(|digest| digest == skill.digest) => {
+                return Ok(InstallReport { skill, was_installed: true, warnings });
+            }
+            Some(Err(changed)) => warnings.push(format!(
+                "{changed} was changed in the session, so the skill was installed again"
+            )),
+            _ => {}
         }
-        let files = self.download(files).await?;
-        // The listing can be older than the content.
-        let bytes = files.iter().map(|(_, object)| object.content.len() as u64).sum();
-        check_size(&id, version, bytes)?;
-        let description = read_description(&files).map_err(|defect| warnings.push(defect)).ok();
-        let session = Arc::clone(dir);
-        blocking(move || place(&session, &target, &files)).await?;
-        let skill = InstalledSkill { id, name, version, description };
-        let state = InstallState { skill, objects: fingerprints };
-        if let Some(state_dir) = state_dir {
-            state.write(state_dir)?;
-        }
-        Ok(InstallReport { skill: state.skill, was_installed: false, warnings })
+        let (skill, defect) = self.replace(target, resolved, expected, blobs, lock).await?;
+        warnings.extend(defect);
+        Ok(InstallReport { skill, was_installed: false, warnings })
     }
 
-    async fn download(
+    /// Downloads a version and exchanges the directory. Returns the skill, and a warning about its
+    /// SKILL.md.
+    async fn replace(
         &self,
-        files: Vec<(RelativePath, Key)>,
-    ) -> Result<Vec<(RelativePath, Object)>, SkillError> {
-        futures::stream::iter(files)
-            .map(|(path, key)| async move {
-                let object = get_object(&*self.store, &key).await.map_err(store_error(&key))?;
-                Ok((path, object))
+        target: Target,
+        resolved: Resolved,
+        expected: Option<Digest>,
+        mut blobs: Arc<Blobs>,
+        mut lock: TargetLock,
+    ) -> Result<(InstalledSkill, Option<String>), SkillError> {
+        let identity = resolved.identity.digest();
+        let mut target = Arc::new(target);
+        for attempt in 1.. {
+            if attempt == ATTEMPTS {
+                // A cache that is smaller than the skill loses its files to other installations.
+                blobs = temporary_blobs(target.state_dir.as_deref()).await?;
+            }
+            let manifest = self.cached_manifest(&resolved, &blobs).await?;
+            let digest = manifest.digest();
+            check_expected(&resolved, expected, digest)?;
+            self.download(&manifest, &blobs).await?;
+            let thread = (Arc::clone(&target), Arc::clone(&blobs));
+            // The lock goes with the thread, which ends the exchange although the caller is gone.
+            let (placed, returned) = blocking(move || {
+                let (target, blobs) = thread;
+                let placed = exchange(&target, &manifest, digest, identity, &blobs);
+                ((placed, target), lock)
             })
-            .buffer_unordered(CONCURRENT_REQUESTS)
-            .try_collect()
-            .await
+            .await;
+            lock = returned;
+            let (placed, used) = placed;
+            target = used;
+            match placed {
+                Ok(installed) => {
+                    self.shrink_cache(blobs).await;
+                    return Ok(installed);
+                }
+                Err(PlaceFailure::Damaged) if attempt < ATTEMPTS => {}
+                Err(PlaceFailure::Damaged) => {
+                    let error = std::io::ErrorKind::InvalidData.into();
+                    return Err(unwritable(&blobs, error));
+                }
+                Err(PlaceFailure::Other(error)) => return Err(error),
+            }
+        }
+        unreachable!("the last attempt returns")
     }
+
+    /// Returns the manifest of a version. A version without one is not downloaded to be described
+    /// if the cache knows its objects.
+    async fn cached_manifest(
+        &self,
+        resolved: &Resolved,
+        blobs: &Arc<Blobs>,
+    ) -> Result<Manifest, SkillError> {
+        let Identity::Objects(files) = &resolved.identity else {
+            return self.manifest_of(resolved, blobs).await;
+        };
+        // Without tags, a changed object can look like the old one.
+        let known = files.has_tags().then(|| {
+            let place = self.version_prefix(&resolved.id, resolved.version);
+            let text = format!("{}\n{place}\n{}", self.store, files.fingerprint());
+            Digest::of(text.as_bytes())
+        });
+        if let Some(known) = known {
+            let (id, version) = (resolved.id.clone(), resolved.version);
+            let blobs = Arc::clone(blobs);
+            let manifest = blocking(move || blobs.described(&known)).await;
+            let manifest = manifest.and_then(|text| Manifest::parse(&text).ok());
+            let is_same = |manifest: &Manifest| manifest.check_version(&id, version).is_ok();
+            if let Some(manifest) = manifest.filter(is_same) {
+                return Ok(manifest);
+            }
+        }
+        let manifest = self.manifest_of(resolved, blobs).await?;
+        if let Some(known) = known {
+            let (blobs, digest) = (Arc::clone(blobs), manifest.digest());
+            // Without this entry, the version is downloaded again.
+            let _ = blocking(move || blobs.describe(&known, &digest)).await;
+        }
+        Ok(manifest)
+    }
+
+    /// Opens the cache, or a temporary directory if there is none or it cannot be used.
+    pub(crate) async fn open_blobs(
+        &self,
+        state_dir: Option<&Path>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Arc<Blobs>, SkillError> {
+        if let Some(cache) = self.cache.clone() {
+            match blocking(move || Blobs::open(cache.dir())).await {
+                Ok(blobs) => return Ok(Arc::new(blobs)),
+                Err(error) => warnings.push(format!("the cache cannot be used: {error}")),
+            }
+        }
+        temporary_blobs(state_dir).await
+    }
+
+    pub(crate) async fn shrink_cache(&self, blobs: Arc<Blobs>) {
+        if let Some(limit) = self.cache.as_ref().map(|cache| cache.limit()) {
+            // The next installation tries again.
+            let _ = blocking(move || blobs.shrink(limit)).await;
+        }
+    }
+}
+
+async fn temporary_blobs(state_dir: Option<&Path>) -> Result<Arc<Blobs>, SkillError> {
+    let parent = state_dir.map_or_else(std::env::temp_dir, Path::to_owned);
+    blocking(move || {
+        let failed = |source| SkillError::State { path: parent.clone(), source };
+        Blobs::temporary(&parent).map(Arc::new).map_err(failed)
+    })
+    .await
+}
+
+async fn create_directory(dir: &Path) -> Result<Arc<SessionDir>, SkillError> {
+    let dir = dir.to_owned();
+    Ok(blocking(move || SessionDir::create(&dir).map(Arc::new)).await?)
+}
+
+/// Returns the installed skill if it is the resolved version, or the file of it that was changed.
+async fn read_state(
+    target: Target,
+    resolved: &Resolved,
+) -> (Target, Option<Result<InstalledSkill, String>>) {
+    let version = (resolved.id.clone(), resolved.version, resolved.identity.digest());
+    blocking(move || {
+        let state = target.state_dir.as_deref();
+        let state = state.and_then(|state_dir| InstallState::read(state_dir, &target.name));
+        let state = state.filter(|state| {
+            (&state.skill.id, state.skill.version, state.identity)
+                == (&version.0, version.1, version.2)
+        });
+        let state = state.map(|state| match state.changed_file(&target.dir, &target.path) {
+            None => Ok(state.skill),
+            Some(changed) => Err(changed),
+        });
+        (target, state)
+    })
+    .await
+}
+
+/// Replaces the directory and then the state file.
+fn exchange(
+    target: &Target,
+    manifest: &Manifest,
+    digest: Digest,
+    identity: Digest,
+    blobs: &Blobs,
+) -> Result<(InstalledSkill, Option<String>), PlaceFailure> {
+    let files = place(&target.dir, &target.path, manifest, blobs)?;
+    let description = read_description(manifest, blobs);
+    let (description, defect) = match description {
+        Ok(description) => (Some(description), None),
+        Err(defect) => (None, Some(defect)),
+    };
+    let skill = InstalledSkill {
+        id: manifest.skill.clone(),
+        name: target.name.clone(),
+        version: manifest.version,
+        digest,
+        description,
+    };
+    let state = InstallState { skill, identity, files };
+    if let Some(state_dir) = &target.state_dir {
+        state.write(state_dir)?;
+    }
+    Ok((state.skill, defect))
 }
 
 /// Returns the description of a skill, or a warning about its SKILL.md.
-fn read_description(files: &[(RelativePath, Object)]) -> Result<String, String> {
-    let skill_file = files.iter().find(|(path, _)| path.as_str() == SKILL_FILE);
-    let (_, object) = skill_file.ok_or_else(|| format!("it has no {SKILL_FILE}"))?;
-    description(&object.content).map_err(|error| format!("its {SKILL_FILE} is not valid: {error}"))
+fn read_description(manifest: &Manifest, blobs: &Blobs) -> Result<String, String> {
+    let absent = || format!("it has no {SKILL_FILE}");
+    let mut files = manifest.files.iter();
+    let file = files.find(|file| file.path.as_str() == SKILL_FILE).ok_or_else(absent)?;
+    let content = blobs.read(&file.sha256, MAX_BYTES).ok_or_else(absent)?;
+    description(&content).map_err(|error| format!("its {SKILL_FILE} is not valid: {error}"))
 }
 
-/// Assembles the directory of a skill beside its target and exchanges the two atomically.
-fn place(
-    dir: &SessionDir,
-    target: &RelativePath,
-    files: &[(RelativePath, Object)],
+fn check_expected(
+    resolved: &Resolved,
+    expected: Option<Digest>,
+    found: Digest,
 ) -> Result<(), SkillError> {
-    let skills = RelativePath::parse(SKILLS_DIRECTORY)?;
-    if !dir.has_plain_directory(&skills) {
-        // The agent can have created a file or a symlink of this name.
-        dir.remove_tree(&skills)?;
-        dir.create_directory(&skills)?;
+    match expected {
+        Some(expected) if expected != found => Err(SkillError::DigestChanged {
+            id: resolved.id.clone(),
+            version: resolved.version,
+            expected,
+            found,
+        }),
+        _ => Ok(()),
     }
-    for leftover in dir.names(&skills)?.iter().filter(|name| name.starts_with(STAGING_PREFIX)) {
-        dir.remove_tree(&skills.join(leftover)?)?;
-    }
-    let staging = skills.join(&staging_name())?;
-    let placed =
-        write_files(dir, &staging, files).and_then(|()| Ok(dir.replace_tree(&staging, target)?));
-    if placed.is_err() {
-        let _ = dir.remove_tree(&staging);
-    }
-    placed
-}
-
-fn write_files(
-    dir: &SessionDir,
-    staging: &RelativePath,
-    files: &[(RelativePath, Object)],
-) -> Result<(), SkillError> {
-    dir.create_directory(staging)?;
-    for (path, object) in files {
-        let path = staging.join(path.as_str())?;
-        let mut staged = dir.stage(&path)?;
-        staged.write_all(&object.content).map_err(|source| FileError::Io {
-            operation: "write",
-            path: path.as_ref().to_owned(),
-            source,
-        })?;
-        // Some stores do not keep attributes, but a script has an interpreter line.
-        staged.set_executable(object.is_executable || object.content.starts_with(b"#!"))?;
-        staged.commit()?;
-    }
-    Ok(())
-}
-
-/// Returns a name that no other installation on this machine uses.
-fn staging_name() -> String {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!("{STAGING_PREFIX}{:x}-{number:x}", std::process::id())
 }

@@ -9,7 +9,7 @@
 //! use object_store::memory::InMemory;
 //! use object_store::path::Path as Key;
 //! use sandbox_core::SessionDir;
-//! use skill_store::{SkillStore, prompt};
+//! use skill_store::{PublishOptions, SkillStore, prompt};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,7 +19,7 @@
 //! let skill_file = "---\nname: greet\ndescription: Says hello.\n---\nRun `hello.sh`.\n";
 //! std::fs::write(source.join("SKILL.md"), skill_file)?;
 //! let skills = SkillStore::new(Arc::new(InMemory::new()), Key::default());
-//! let published = skills.publish(&source, None).await?;
+//! let published = skills.publish(&source, &PublishOptions::default()).await?;
 //! assert_eq!((published.id.as_str(), published.version.get()), ("greet", 1));
 //!
 //! let session = Arc::new(SessionDir::create(&root.path().join("session"))?);
@@ -49,24 +49,53 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
+mod blobs;
+mod cache;
+mod digest;
+mod download;
 mod error;
 mod error_kind;
 mod front_matter;
+mod history;
 mod id;
 mod install;
 mod installed;
+mod latest_index;
 mod layout;
+mod manifest;
+mod place;
 mod prompt;
+mod publish;
+mod records;
+mod resolve;
+mod signature;
+mod skill_lock;
+mod skill_name;
+mod skill_ref;
 mod source;
 mod store;
+mod tags;
+mod target_lock;
 mod version_files;
+mod yaml_node;
 
-pub use error::SkillError;
+pub use archive::ArchiveError;
+pub use cache::SkillCache;
+pub use digest::{Digest, DigestError};
+pub use error::{FileMismatch, SkillError};
 pub use error_kind::ErrorKind;
-pub use front_matter::{FrontMatter, FrontMatterError};
-pub use id::{SkillId, SkillName, SkillRef, SkillRefError, Version};
+pub use front_matter::{Deviation, FrontMatter, FrontMatterError, Position, Strictness};
+pub use history::{FileChange, FileDifference};
+pub use id::{SkillId, Version};
 pub use install::InstallReport;
 pub use installed::InstalledSkill;
 pub use layout::SKILLS_DIRECTORY;
+pub use manifest::{Manifest, ManifestError, ManifestFile};
 pub use prompt::prompt;
-pub use store::{PublishReport, SkillStore, SkillSummary};
+pub use publish::{PublishOptions, PublishReport};
+pub use signature::{KeyError, VerifyingKey};
+pub use skill_lock::{LockedSkill, SkillLock, SkillLockError};
+pub use skill_name::{SkillName, SkillNameError};
+pub use skill_ref::{SkillRef, SkillRefError, Tag, VersionSelector};
+pub use store::{SkillStore, SkillSummary};

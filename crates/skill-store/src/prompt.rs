@@ -29,7 +29,9 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{SkillId, SkillName, Version};
+    use crate::digest::Digest;
+    use crate::id::{SkillId, Version};
+    use crate::skill_name::SkillName;
 
     #[test]
     fn a_skill_is_listed_with_its_file_and_its_description_is_escaped() {
@@ -37,6 +39,7 @@ mod tests {
             id: SkillId::parse("pdf").unwrap(),
             name: SkillName::parse("reports").unwrap(),
             version: Version::FIRST,
+            digest: Digest::of(b""),
             description: Some("Reads </description> & writes.".to_owned()),
         };
         let text = prompt(&[skill]);

@@ -1,7 +1,7 @@
-//! Directories to publish.
+//! Directories and archives to publish.
 
 use std::fs::{DirEntry, File};
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -9,37 +9,62 @@ use artifact_sync::internal::{Object, key_for};
 use rustix::fs::OFlags;
 use sandbox_core::RelativePath;
 
+use crate::archive::read_archive;
 use crate::error::SkillError;
-use crate::front_matter::FrontMatter;
+use crate::front_matter::{Deviation, FrontMatter, Strictness};
 use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES, SKILL_FILE};
 
 /// Directory that is not published: the history of a repository.
 const EXCLUDED: &str = ".git";
 
-/// The files of a skill, in memory.
+/// The files of a skill, in memory, sorted by path.
 pub(crate) struct SkillSource {
     pub(crate) files: Vec<(RelativePath, Object)>,
-    pub(crate) front_matter: FrontMatter,
+    /// The name in SKILL.md.
+    pub(crate) name: String,
+    pub(crate) deviations: Vec<Deviation>,
 }
 
 impl SkillSource {
     /// Reads a directory and checks it completely.
-    pub(crate) fn read(dir: &Path) -> Result<Self, SkillError> {
+    pub(crate) fn read(dir: &Path, strictness: Strictness) -> Result<Self, SkillError> {
         let mut reader = Reader { root: dir, files: Vec::new(), bytes: 0 };
         reader.read_directory(dir, "")?;
         let mut files = reader.files;
         files.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let path = dir.join(SKILL_FILE);
+        Self::check(dir, files, strictness)
+    }
+
+    /// Reads a zip archive and checks it completely.
+    pub(crate) fn read_zip(archive: &Path, strictness: Strictness) -> Result<Self, SkillError> {
+        let file = open(archive).map_err(unreadable(archive))?;
+        let files = read_archive(BufReader::new(file))
+            .map_err(|source| SkillError::Archive { path: archive.to_owned(), source })?;
+        Self::check(archive, files, strictness)
+    }
+
+    fn check(
+        root: &Path,
+        files: Vec<(RelativePath, Object)>,
+        strictness: Strictness,
+    ) -> Result<Self, SkillError> {
+        let path = root.join(SKILL_FILE);
         let Some((_, skill_file)) = files.iter().find(|(path, _)| path.as_str() == SKILL_FILE)
         else {
             let problem = format!(
                 "it has no {SKILL_FILE}, which says what the skill is called and when to use it"
             );
-            return Err(SkillError::InvalidSource { path: dir.to_owned(), problem });
+            return Err(SkillError::InvalidSource { path: root.to_owned(), problem });
         };
-        let front_matter = FrontMatter::parse(&skill_file.content)
-            .map_err(|source| SkillError::InvalidSkillFile { path, source })?;
-        Ok(Self { files, front_matter })
+        let parsed = match strictness {
+            Strictness::Strict => {
+                FrontMatter::parse(&skill_file.content).map(|parsed| (parsed, Vec::new()))
+            }
+            Strictness::Lenient => FrontMatter::parse_leniently(&skill_file.content),
+        };
+        let (front_matter, deviations) =
+            parsed.map_err(|source| SkillError::InvalidSkillFile { path, source })?;
+        Ok(Self { files, name: front_matter.name, deviations })
     }
 }
 
@@ -100,17 +125,22 @@ impl Reader<'_> {
 }
 
 fn read_object(path: &Path) -> io::Result<Object> {
+    let file = open(path)?;
+    let is_executable = file.metadata()?.permissions().mode() & 0o100 != 0;
+    let mut content = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+    Ok(Object::new(content, is_executable))
+}
+
+fn open(path: &Path) -> io::Result<File> {
     // Another process can replace the file by a symlink or a FIFO. Neither is followed or waited
     // for.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut content = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut content)?;
-    Ok(Object::new(content, metadata.permissions().mode() & 0o100 != 0))
+    Ok(file)
 }
 
 fn unreadable(path: &Path) -> impl Fn(io::Error) -> SkillError {

@@ -3,48 +3,36 @@
 //! | key | content |
 //! |---|---|
 //! | `skills/<id>/v<n>/<path>` | one file of one version |
-//! | `skills/<id>/.versions/v<n>` | empty: a publisher has reserved the number |
+//! | `skills/<id>/.versions/…` | reservations, manifests, tombstones and tags (`records.rs`) |
+//! | `skill-index/<id>/…` | the latest version of each skill (`latest_index.rs`) |
 //!
-//! A publisher reserves a number with a conditional put, then stores the files, SKILL.md last. Two
-//! publishers therefore never share a version, and a reserved version without SKILL.md is
-//! incomplete. A version that another program stored without a reservation counts as complete.
+//! A publisher reserves a number with a conditional put, then stores the files, SKILL.md, and last
+//! the manifest. Two publishers therefore never share a version, and a reserved version without a
+//! manifest is incomplete. A version that another program stored without a reservation counts as
+//! complete.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
-use artifact_sync::internal::{Object, key_for, put_object};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode};
-use sandbox_core::RelativePath;
-use sandbox_core::internal::blocking;
+use object_store::{Error, ObjectStore, ObjectStoreExt};
 
+use crate::cache::SkillCache;
 use crate::error::SkillError;
 use crate::id::{SkillId, Version};
-use crate::layout::{CONCURRENT_REQUESTS, RESERVATIONS, SKILL_FILE, SKILLS_DIRECTORY};
-use crate::source::SkillSource;
-
-/// Maximum number of version numbers to try while other publishers reserve them.
-const RESERVATION_ATTEMPTS: usize = 100;
+use crate::latest_index::LatestIndex;
+use crate::layout::{CONCURRENT_REQUESTS, INDEX, RECORDS, SKILL_FILE, SKILLS_DIRECTORY};
+use crate::records::{Records, Reservation};
+use crate::signature::VerifyingKey;
 
 /// The skills below a prefix of an object store.
 #[derive(Clone)]
 pub struct SkillStore {
     pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) cache: Option<SkillCache>,
+    pub(crate) keys: Vec<VerifyingKey>,
     prefix: Key,
-}
-
-/// Report of a publication.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PublishReport {
-    /// The skill.
-    pub id: SkillId,
-    /// The new version.
-    pub version: Version,
-    /// The number of its files.
-    pub files: usize,
 }
 
 /// A skill in a listing of the store.
@@ -60,107 +48,38 @@ pub struct SkillSummary {
 impl SkillStore {
     /// Creates a view of the skills below `prefix`, which can be empty. Sends no request.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: Key) -> Self {
-        Self { store, prefix }
+        Self { store, cache: None, keys: Vec::new(), prefix }
     }
 
-    /// Publishes a directory as the next version of a skill.
-    ///
-    /// `id` defaults to the name in SKILL.md. The directory is checked before anything is stored:
-    /// SKILL.md by the specification, no symlinks, at most 512 files and 16 MiB. `.git` is
-    /// excluded.
+    /// Keeps downloaded files in a cache, which other sessions and processes share.
+    #[must_use]
+    pub fn with_cache(mut self, cache: SkillCache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Installs and reads only versions that one of these keys has signed. Repeated calls add keys.
+    #[must_use]
+    pub fn with_key(mut self, key: VerifyingKey) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    /// Returns the complete versions, the oldest first. Sends two requests, and one more for each
+    /// version that a publisher before manifests stored.
     ///
     /// # Errors
-    /// Returns [`SkillError`] if the directory is invalid or the store fails. An incomplete version
-    /// is never listed or installed.
+    /// Returns [`SkillError::Store`] if the store fails, and [`SkillError::TooManyRecords`].
     ///
     /// # Cancel safety
-    /// A cancelled publication uses up a number, like a failed one. Its version is never listed.
-    pub async fn publish(
-        &self,
-        dir: &Path,
-        id: Option<&SkillId>,
-    ) -> Result<PublishReport, SkillError> {
-        let dir = dir.to_owned();
-        let source = blocking(move || SkillSource::read(&dir)).await?;
-        let id = match id {
-            Some(id) => id.clone(),
-            None => SkillId::parse(&source.front_matter.name)?,
-        };
-        let version = self.reserve_version(&id).await?;
-        let prefix = self.version_prefix(&id, version);
-        let files = source.files.len();
-        let (skill_file, others): (Vec<_>, Vec<_>) =
-            source.files.into_iter().partition(|(path, _)| path.as_str() == SKILL_FILE);
-        for group in [others, skill_file] {
-            futures::stream::iter(group)
-                .map(Ok)
-                .try_for_each_concurrent(CONCURRENT_REQUESTS, |(path, object)| {
-                    self.put(&prefix, path, object)
-                })
-                .await?;
-        }
-        Ok(PublishReport { id, version, files })
-    }
-
-    async fn put(
-        &self,
-        prefix: &Key,
-        path: RelativePath,
-        object: Object,
-    ) -> Result<(), SkillError> {
-        // The path is valid by itself, but the whole key can be too long.
-        let key = key_for(prefix, &path).map_err(|problem| SkillError::InvalidSource {
-            path: path.as_str().into(),
-            problem: problem.to_owned(),
-        })?;
-        put_object(&*self.store, &key, object, PutMode::Overwrite)
-            .await
-            .map(drop)
-            .map_err(store_error(&key))
-    }
-
-    /// Reserves the next free number.
-    async fn reserve_version(&self, id: &SkillId) -> Result<Version, SkillError> {
-        let numbers = self.numbers(id).await?;
-        let highest = numbers.published.iter().chain(&numbers.reserved).max().copied();
-        let mut version = match highest {
-            Some(highest) => highest.next(),
-            None => Some(Version::FIRST),
-        };
-        for _ in 0..RESERVATION_ATTEMPTS {
-            let Some(candidate) = version else { break };
-            let key = self.reservation(id, candidate);
-            let put = |mode| put_object(&*self.store, &key, Object::new("", false), mode);
-            let reserved = match put(PutMode::Create).await {
-                // A store without conditional puts supports one publisher at a time.
-                Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
-                    put(PutMode::Overwrite).await
-                }
-                other => other,
-            };
-            match reserved {
-                Ok(_) => return Ok(candidate),
-                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
-                    version = candidate.next();
-                }
-                Err(source) => return Err(store_error(&key)(source)),
-            }
-        }
-        Err(SkillError::NoFreeVersion { id: id.clone() })
-    }
-
-    /// Returns the complete versions, the oldest first.
-    ///
-    /// # Errors
-    /// Returns [`SkillError::Store`] if the store fails.
+    /// Nothing is changed.
     pub async fn versions(&self, id: &SkillId) -> Result<Vec<Version>, SkillError> {
-        let numbers = self.numbers(id).await?;
-        let complete: Vec<Option<Version>> = futures::stream::iter(numbers.published)
+        let known = self.known_versions(id).await?;
+        let complete: Vec<Option<Version>> = futures::stream::iter(known.candidates())
             .map(|version| {
-                let is_reserved = numbers.reserved.contains(&version);
+                let known = &known;
                 async move {
-                    let is_complete = !is_reserved || self.has_skill_file(id, version).await?;
-                    Ok::<_, SkillError>(is_complete.then_some(version))
+                    Ok::<_, SkillError>(known.is_complete(self, version).await?.then_some(version))
                 }
             })
             .buffered(CONCURRENT_REQUESTS)
@@ -169,82 +88,114 @@ impl SkillStore {
         Ok(complete.into_iter().flatten().collect())
     }
 
-    /// Returns the latest complete version, if there is one.
+    /// Returns the latest complete version, if there is one. Sends two requests, unless the latest
+    /// number was reserved by a publisher before manifests.
+    ///
+    /// # Errors
+    /// Like [`SkillStore::versions`].
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn latest(&self, id: &SkillId) -> Result<Option<Version>, SkillError> {
+        self.known_versions(id).await?.latest(self).await
+    }
+
+    /// Returns the ids in the store, sorted, with one request for each 1,000. The skill of an id can
+    /// have no complete version.
     ///
     /// # Errors
     /// Returns [`SkillError::Store`] if the store fails.
-    pub async fn latest(&self, id: &SkillId) -> Result<Option<Version>, SkillError> {
-        Ok(self.versions(id).await?.last().copied())
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn ids(&self) -> Result<Vec<SkillId>, SkillError> {
+        let prefix = self.root();
+        let level =
+            self.store.list_with_delimiter(Some(&prefix)).await.map_err(store_error(&prefix))?;
+        // Names that are not ids belong to other programs.
+        let ids = level.common_prefixes.iter().map(|below| below.filename().map(SkillId::parse));
+        let mut ids: Vec<SkillId> = ids.flatten().flatten().collect();
+        ids.sort();
+        Ok(ids)
     }
 
     /// Returns all skills that have a complete version, by id.
     ///
+    /// Sends two requests for each 1,000 skills: for the ids, and for an index of latest versions
+    /// that publishers keep. A skill that another program stored, or that is being published, is
+    /// not in the index and costs as much as [`SkillStore::latest`]. A version that a program
+    /// without the index adds to an indexed skill is found by [`SkillStore::latest`] only.
+    ///
     /// # Errors
-    /// Returns [`SkillError::Store`] if the store fails.
+    /// Like [`SkillStore::versions`].
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
     pub async fn list(&self) -> Result<Vec<SkillSummary>, SkillError> {
-        let prefix = self.prefix.clone().join(SKILLS_DIRECTORY);
-        let level =
-            self.store.list_with_delimiter(Some(&prefix)).await.map_err(store_error(&prefix))?;
-        // Names that are not ids belong to other programs.
-        let ids =
-            level.common_prefixes.iter().filter_map(|below| SkillId::parse(below.filename()?).ok());
-        let mut skills: Vec<SkillSummary> = futures::stream::iter(ids)
-            .map(|id| async move { Ok::<_, SkillError>((self.latest(&id).await?, id)) })
-            .buffered(CONCURRENT_REQUESTS)
-            .try_filter_map(|(latest, id)| async move {
-                Ok(latest.map(|latest| SkillSummary { id, latest }))
+        let index = self.latest_index();
+        let (ids, entries) = futures::future::try_join(self.ids(), index.entries()).await?;
+        futures::stream::iter(ids)
+            .map(|id| {
+                let latest = entries.get(&id).and_then(|entry| entry.latest());
+                async move {
+                    let latest = match latest {
+                        Some(latest) => Some(latest),
+                        None => self.latest(&id).await?,
+                    };
+                    Ok::<_, SkillError>(latest.map(|latest| SkillSummary { id, latest }))
+                }
             })
+            .buffered(CONCURRENT_REQUESTS)
+            .try_filter_map(async |summary| Ok(summary))
             .try_collect()
-            .await?;
-        skills.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(skills)
+            .await
     }
 
-    /// Returns whether a publisher has reserved the number of a version.
-    pub(crate) async fn is_reserved(
-        &self,
-        id: &SkillId,
-        version: Version,
-    ) -> Result<bool, SkillError> {
-        self.exists(&self.reservation(id, version)).await
+    pub(crate) async fn known_versions(&self, id: &SkillId) -> Result<KnownVersions, SkillError> {
+        let prefix = self.skill_prefix(id);
+        let level = async {
+            self.store.list_with_delimiter(Some(&prefix)).await.map_err(store_error(&prefix))
+        };
+        let (level, records) = futures::future::try_join(level, self.records(id)).await?;
+        let number = |key: &Key| Version::from_directory(key.filename()?);
+        let stored = level.common_prefixes.iter().filter_map(number).collect();
+        Ok(KnownVersions { id: id.clone(), stored, records })
+    }
+
+    pub(crate) async fn records(&self, id: &SkillId) -> Result<Records, SkillError> {
+        Records::list(&*self.store, &self.records_prefix(id)).await
+    }
+
+    pub(crate) fn latest_index(&self) -> LatestIndex<'_> {
+        LatestIndex { store: &*self.store, prefix: self.prefix.clone().join(INDEX) }
     }
 
     async fn has_skill_file(&self, id: &SkillId, version: Version) -> Result<bool, SkillError> {
-        self.exists(&self.version_prefix(id, version).join(SKILL_FILE)).await
-    }
-
-    async fn exists(&self, key: &Key) -> Result<bool, SkillError> {
-        match self.store.head(key).await {
+        let key = self.version_prefix(id, version).join(SKILL_FILE);
+        match self.store.head(&key).await {
             Ok(_) => Ok(true),
             Err(Error::NotFound { .. }) => Ok(false),
-            Err(source) => Err(store_error(key)(source)),
+            Err(source) => Err(store_error(&key)(source)),
         }
     }
 
-    async fn numbers(&self, id: &SkillId) -> Result<Numbers, SkillError> {
-        let versions = self.skill_prefix(id);
-        let reservations = versions.clone().join(RESERVATIONS);
-        let (published, reserved) = futures::future::join(
-            self.store.list_with_delimiter(Some(&versions)),
-            self.store.list_with_delimiter(Some(&reservations)),
-        )
-        .await;
-        let number = |key: &Key| Version::from_directory(key.filename()?);
-        let published = published.map_err(store_error(&versions))?.common_prefixes;
-        let reserved = reserved.map_err(store_error(&reservations))?.objects;
-        let mut published: Vec<Version> = published.iter().filter_map(number).collect();
-        published.sort_unstable();
-        let reserved = reserved.iter().filter_map(|meta| number(&meta.location)).collect();
-        Ok(Numbers { published, reserved })
+    /// Returns the prefix of all skills.
+    pub(crate) fn root(&self) -> Key {
+        self.prefix.clone().join(SKILLS_DIRECTORY)
     }
 
     fn skill_prefix(&self, id: &SkillId) -> Key {
         // Ids consist of `[A-Za-z0-9._-]`, so no character is encoded.
-        self.prefix.clone().join(SKILLS_DIRECTORY).join(id.as_str())
+        self.root().join(id.as_str())
     }
 
-    fn reservation(&self, id: &SkillId, version: Version) -> Key {
-        self.skill_prefix(id).join(RESERVATIONS).join(version.directory())
+    fn records_prefix(&self, id: &SkillId) -> Key {
+        self.skill_prefix(id).join(RECORDS)
+    }
+
+    /// Returns the key of a record of a skill.
+    pub(crate) fn record_key(&self, id: &SkillId, name: String) -> Key {
+        self.records_prefix(id).join(name)
     }
 
     /// Returns the prefix of a version's files: `skills/<id>/v<n>` below the prefix of the store.
@@ -259,12 +210,58 @@ impl fmt::Debug for SkillStore {
     }
 }
 
-/// The version numbers of a skill.
-struct Numbers {
-    /// Numbers with at least one file, sorted.
-    published: Vec<Version>,
-    /// Numbers that a publisher has reserved.
-    reserved: Vec<Version>,
+/// The version numbers of a skill that the store knows.
+#[derive(Debug)]
+pub(crate) struct KnownVersions {
+    id: SkillId,
+    /// Numbers with at least one file.
+    stored: Vec<Version>,
+    pub(crate) records: Records,
+}
+
+impl KnownVersions {
+    /// Returns the highest number that is in use, also by an incomplete or deleted version.
+    pub(crate) fn highest(&self) -> Option<Version> {
+        self.stored.iter().chain(self.records.versions.keys()).max().copied()
+    }
+
+    /// Returns the numbers that can be complete versions, sorted.
+    fn candidates(&self) -> Vec<Version> {
+        let with_manifest = self.records.versions.iter();
+        let with_manifest = with_manifest.filter(|(_, record)| !record.manifests.is_empty());
+        let numbers = self.stored.iter().chain(with_manifest.map(|(version, _)| version)).copied();
+        let mut numbers: Vec<Version> =
+            numbers.filter(|version| !self.records.record(*version).is_deleted).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+
+    /// Returns whether the number is in use by a version that was not deleted completely.
+    pub(crate) fn has(&self, version: Version) -> bool {
+        let record = self.records.record(version);
+        self.stored.contains(&version) || !record.manifests.is_empty() || record.is_deleted
+    }
+
+    /// Returns the latest complete version.
+    pub(crate) async fn latest(&self, store: &SkillStore) -> Result<Option<Version>, SkillError> {
+        for version in self.candidates().into_iter().rev() {
+            if self.is_complete(store, version).await? {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn is_complete(&self, store: &SkillStore, version: Version) -> Result<bool, SkillError> {
+        let record = self.records.record(version);
+        match record.reservation {
+            _ if !record.manifests.is_empty() => Ok(true),
+            None => Ok(true),
+            Some(Reservation::WithManifest) => Ok(false),
+            Some(Reservation::BeforeManifests) => store.has_skill_file(&self.id, version).await,
+        }
+    }
 }
 
 pub(crate) fn store_error(key: &Key) -> impl Fn(Error) -> SkillError {

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use sandbox_core::RelativePath;
 use sandbox_core::internal::lock;
 use serde::{Deserialize, Serialize};
-use skill_store::{InstalledSkill, SKILLS_DIRECTORY, SkillRef, SkillStore, Version};
+use skill_store::{
+    InstalledSkill, SKILLS_DIRECTORY, SkillRef, SkillStore, Version, VersionSelector,
+};
 
 use crate::sessions::SessionError;
 use crate::workspace::Workspace;
@@ -73,9 +75,14 @@ impl SessionSkills {
         Ok(SkillsReport { skills: self.installed(), warnings })
     }
 
-    /// Returns whether the session has the requested version, and the agent did not remove it.
+    /// Returns whether the session has the requested version, and the agent did not remove it. Only
+    /// the store knows the version of a tag.
     fn has(&self, workspace: &Workspace, skill: &SkillRef) -> bool {
-        let version = skill.version.unwrap_or(Version::FIRST);
+        let version = match &skill.version {
+            None => Version::FIRST,
+            Some(VersionSelector::Number(version)) => *version,
+            Some(_) => return false,
+        };
         let name = skill.name();
         let is_installed = lock(&self.installed)
             .iter()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use artifact_sync::{Durability, IgnoreRules, MAX_QUEUED_BYTES, Progress};
 use sandbox_core::{Limits, Tier};
 use secrets::VariableSource;
+use skill_store::VerifyingKey;
 
 use super::ownership::Ownership;
 use crate::home::Home;
@@ -20,6 +21,8 @@ pub struct SessionsBuilder {
     pub(crate) home: Home,
     pub(super) storage: Option<Storage>,
     pub(super) progress: Option<Arc<dyn Progress>>,
+    /// Keys of which one must have signed each skill, unless there are none.
+    pub(super) skill_keys: Vec<VerifyingKey>,
     pub(super) variables: Option<Arc<dyn VariableSource>>,
     pub(super) variables_identity: Option<String>,
     pub(super) python_venv: Option<PathBuf>,
@@ -54,6 +57,7 @@ impl SessionsBuilder {
             home,
             storage: None,
             progress: None,
+            skill_keys: Vec::new(),
             variables: None,
             variables_identity: None,
             python_venv: None,
@@ -76,6 +80,13 @@ impl SessionsBuilder {
     #[must_use]
     pub fn storage(mut self, storage: Storage) -> Self {
         self.storage = Some(storage.with_probe_file(self.home.probe_file()));
+        self
+    }
+
+    /// Installs only skills whose manifest this key, or another one that was added, has signed.
+    #[must_use]
+    pub fn skill_key(mut self, key: VerifyingKey) -> Self {
+        self.skill_keys.push(key);
         self
     }
 

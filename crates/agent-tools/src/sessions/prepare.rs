@@ -6,6 +6,7 @@ use policy::{Policy, UnenforcedReason};
 use sandbox_core::NativeSandbox;
 use sandbox_core::internal::blocking;
 use secrets::LoadedVariables;
+use skill_store::{SkillCache, SkillStore};
 
 use super::builder::SessionsBuilder;
 use super::error::SessionError;
@@ -49,7 +50,7 @@ impl Preparation<'_> {
         loaded: &LoadedVariables,
         mut warnings: Vec<String>,
     ) -> Result<SessionParts, SessionError> {
-        let skills = SessionSkills::new(self.settings.storage.as_ref().map(Storage::skills));
+        let skills = SessionSkills::new(self.skill_store());
         warnings.extend(skills.install(workspace, &self.spec.skills).await?.warnings);
         let policy = self.policy(workspace.dir.path(), ApplicationDirs::Hidden)?;
         let venv = self.settings.python_venv.as_deref();
@@ -97,6 +98,14 @@ impl Preparation<'_> {
                 (LoadedVariables::default(), vec![warning])
             }
         }
+    }
+
+    /// Returns the store of the session's skills, which all sessions of the home cache together.
+    fn skill_store(&self) -> Option<SkillStore> {
+        let store = self.settings.storage.as_ref()?.skills();
+        let cache = SkillCache::new(self.settings.home.skill_cache());
+        let keys = self.settings.skill_keys.iter().cloned();
+        Some(keys.fold(store.with_cache(cache), SkillStore::with_key))
     }
 
     /// Returns the policy of a session with this directory.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use agent_tools::skill_store::PublishOptions;
 use agent_tools::{ErrorKind, Home, Session, SessionId, SessionSpec, Sessions, Storage};
 use testkit::{Calls, FailingStore};
 
@@ -22,7 +23,7 @@ impl Fixture {
             let text = format!("---\nname: greet\ndescription: Greets {version}.\n---\n");
             std::fs::write(source.join("SKILL.md"), text).unwrap();
             std::fs::write(source.join("version"), version.to_string()).unwrap();
-            fixture.storage().skills().publish(&source, None).await.unwrap();
+            fixture.storage().skills().publish(&source, &PublishOptions::default()).await.unwrap();
         }
         fixture
     }

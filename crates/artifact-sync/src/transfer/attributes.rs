@@ -91,7 +91,8 @@ fn encoded(name: &str) -> String {
     encoded
 }
 
-pub(crate) fn is_executable(attributes: &Attributes) -> bool {
+/// Returns whether the attributes of an object say that its file is executable.
+pub fn is_executable(attributes: &Attributes) -> bool {
     value(attributes, EXECUTABLE) == Some(YES)
 }
 

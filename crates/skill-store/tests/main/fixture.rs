@@ -7,7 +7,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use sandbox_core::SessionDir;
-use skill_store::{InstallReport, SkillError, SkillStore};
+use skill_store::{InstallReport, PublishOptions, SkillError, SkillStore};
 use testkit::write_file;
 
 pub(crate) struct Fixture {
@@ -44,7 +44,12 @@ impl Fixture {
     }
 
     pub(crate) async fn publish(&self, files: &[(&str, &str)]) -> u32 {
-        self.skills.publish(&self.source(files), None).await.unwrap().version.get()
+        self.skills
+            .publish(&self.source(files), &PublishOptions::default())
+            .await
+            .unwrap()
+            .version
+            .get()
     }
 
     pub(crate) async fn install(&self, skill: &str) -> Result<InstallReport, SkillError> {

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
+use skill_store::PublishOptions;
 
 use testkit::{Calls, FailingStore};
 
@@ -30,7 +31,7 @@ async fn an_executable_file_stays_executable() {
     let fixture = Fixture::in_memory();
     let source = fixture.source(&[("tool", "\x7fELF")]);
     std::fs::set_permissions(source.join("tool"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    fixture.skills.publish(&source, None).await.unwrap();
+    fixture.skills.publish(&source, &PublishOptions::default()).await.unwrap();
     fixture.install("greet@1").await.unwrap();
     assert_ne!(
         std::fs::metadata(fixture.installed("greet/tool")).unwrap().permissions().mode() & 0o100,
@@ -59,22 +60,58 @@ async fn the_same_version_is_unchanged_and_another_replaces_the_directory() {
 }
 
 #[tokio::test]
-async fn a_version_that_was_changed_in_the_store_or_deleted_here_is_installed_again() {
+async fn a_version_that_was_changed_in_the_store_is_not_installed_and_each_file_is_named() {
     let fixture = Fixture::in_memory();
-    fixture.publish(&[("f", "1")]).await;
+    fixture.publish(&[("f", "1"), ("g", "22"), ("h", "333"), ("kept", "4")]).await;
+    for (path, content) in [("f", "x"), ("g", "longer than before")] {
+        let key = Key::parse(format!("general/skills/greet/v1/{path}")).unwrap();
+        fixture.store.put(&key, content.into()).await.unwrap();
+    }
+    fixture.store.delete(&Key::from("general/skills/greet/v1/h")).await.unwrap();
+    let error = fixture.install("greet@1").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "version 1 of the skill greet was changed in the store: f has another digest; \
+         g is longer than its manifest or the limit says; h is absent"
+    );
+    assert_eq!(error.kind(), skill_store::ErrorKind::Unverified);
+    assert!(fixture.names("").is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_the_agent_changed_or_deleted_is_installed_again() {
+    let fixture = Fixture::in_memory();
+    fixture.publish(&[("f", "1"), ("d/g", "2")]).await;
     fixture.install("greet@1").await.unwrap();
-    fixture.store.put(&Key::from("general/skills/greet/v1/f"), "changed".into()).await.unwrap();
-    fixture.install("greet@1").await.unwrap();
-    assert_eq!(fixture.read("greet/f"), "changed");
-    std::fs::remove_dir_all(fixture.installed("greet")).unwrap();
-    fixture.install("greet@1").await.unwrap();
-    assert_eq!(fixture.read("greet/f"), "changed");
+    let changes: [fn(&std::path::Path); 4] = [
+        |dir| std::fs::remove_dir_all(dir).unwrap(),
+        |dir| std::fs::remove_file(dir.join("d/g")).unwrap(),
+        |dir| {
+            // The same size and modification time.
+            let file = std::fs::File::options().write(true).open(dir.join("f")).unwrap();
+            let modified = file.metadata().unwrap().modified().unwrap();
+            std::io::Write::write_all(&mut &file, b"x").unwrap();
+            file.set_modified(modified).unwrap();
+        },
+        |dir| {
+            let mode = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(dir.join("f"), mode).unwrap();
+        },
+    ];
+    for change in changes {
+        change(&fixture.installed("greet"));
+        let report = fixture.install("greet@1").await.unwrap();
+        assert!(!report.was_installed && report.warnings[0].contains("was changed"), "{report:?}");
+        assert_eq!((fixture.read("greet/f"), fixture.read("greet/d/g")), ("1".into(), "2".into()));
+        assert!(fixture.install("greet@1").await.unwrap().was_installed);
+    }
 }
 
 #[tokio::test]
 async fn a_failing_download_keeps_the_installed_version() {
-    let files = [("a", "2"), ("b", "2")];
-    for failing in 0..3 {
+    let files = [("a", "2"), ("b", "3")];
+    // The manifest, two files and SKILL.md.
+    for failing in 0..4 {
         let store = FailingStore::new();
         let fixture = Fixture::new(store.clone());
         fixture.publish(&[("a", "1")]).await;
@@ -88,7 +125,7 @@ async fn a_failing_download_keeps_the_installed_version() {
         );
         assert_eq!(fixture.read("greet/a"), "1");
         fixture.install("greet@2").await.unwrap();
-        assert_eq!(fixture.read("greet/b"), "2");
+        assert_eq!(fixture.read("greet/b"), "3");
     }
 }
 
@@ -119,7 +156,9 @@ async fn a_skill_from_another_program_is_installed_although_it_breaks_the_specif
         .await;
     let report = fixture.install("old@3").await.unwrap();
     assert_eq!(report.skill.description, None);
-    assert!(report.warnings[0].contains("no SKILL.md"), "{report:?}");
+    assert!(report.warnings[0].contains("verified by version only"), "{report:?}");
+    assert!(report.warnings[1].contains("no SKILL.md"), "{report:?}");
+    assert!(fixture.install("old@3").await.unwrap().was_installed);
     assert_eq!(fixture.names("old"), ["run.py", "sub"]);
     assert_eq!(
         fixture.install("odd@1").await.unwrap().skill.description.as_deref(),

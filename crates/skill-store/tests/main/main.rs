@@ -1,6 +1,13 @@
 //! Skills, published and installed.
 
+mod archive;
+mod cached;
+mod cancel;
+mod cost;
 mod fixture;
+mod history;
 mod hostile;
 mod install;
 mod publish;
+mod race;
+mod send;

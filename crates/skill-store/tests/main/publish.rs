@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use artifact_sync::open_directory;
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
-use skill_store::{SkillError, SkillId};
+use skill_store::{PublishOptions, SkillError, SkillId};
 
 use testkit::{Calls, FailingStore};
 
@@ -21,7 +21,11 @@ async fn versions_count_from_one_and_have_the_keys_of_the_layout() {
         let key = Key::parse("general/skills/greet/v2/scripts/a b.sh").unwrap();
         assert_eq!(fixture.store.get(&key).await.unwrap().bytes().await.unwrap(), "2");
         let other = SkillId::parse("other").unwrap();
-        let published = fixture.skills.publish(&fixture.source(&[]), Some(&other)).await.unwrap();
+        let published = fixture
+            .skills
+            .publish(&fixture.source(&[]), &PublishOptions::default().id(other.clone()))
+            .await
+            .unwrap();
         assert_eq!((published.id, published.version.get(), published.files), (other.clone(), 1, 1));
         let listed: Vec<_> = fixture.skills.list().await.unwrap();
         let listed: Vec<_> =
@@ -39,7 +43,8 @@ async fn concurrent_publishers_get_different_versions() {
     for fixture in [Fixture::in_memory(), Fixture::new(open_directory(disk.path()).unwrap().store)]
     {
         let source = fixture.source(&[("f", "x")]);
-        let publishing = (0..20).map(|_| fixture.skills.publish(&source, None));
+        let options = PublishOptions::default();
+        let publishing = (0..20).map(|_| fixture.skills.publish(&source, &options));
         let mut versions: Vec<u32> = futures::future::join_all(publishing)
             .await
             .into_iter()
@@ -53,12 +58,16 @@ async fn concurrent_publishers_get_different_versions() {
 #[tokio::test]
 async fn an_incomplete_version_is_never_listed_or_installed() {
     let files = [("a", "1"), ("b", "2")];
-    // The reservation, two files, and SKILL.md.
-    for failing in 0..4 {
+    // The reservation, the mark in the index, two files, SKILL.md, and the manifest.
+    for failing in 0..6 {
         let store = FailingStore::new();
         let fixture = Fixture::new(store.clone());
         store.fail(Calls::Puts, failing, 1);
-        fixture.skills.publish(&fixture.source(&files), None).await.unwrap_err();
+        fixture
+            .skills
+            .publish(&fixture.source(&files), &PublishOptions::default())
+            .await
+            .unwrap_err();
         let id = SkillId::parse("greet").unwrap();
         assert_eq!(fixture.skills.versions(&id).await.unwrap(), [], "failing at {failing}");
         assert!(fixture.skills.list().await.unwrap().is_empty());
@@ -76,7 +85,7 @@ async fn an_invalid_directory_is_an_error_and_nothing_is_stored() {
     let error_of = async |prepare: fn(&std::path::Path)| {
         let source = fixture.source(&[("f", "x")]);
         prepare(&source);
-        let error = fixture.skills.publish(&source, None).await.unwrap_err();
+        let error = fixture.skills.publish(&source, &PublishOptions::default()).await.unwrap_err();
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         assert!(fixture.skills.list().await.unwrap().is_empty());
         assert_eq!(fixture.store.list_with_delimiter(None).await.unwrap().common_prefixes.len(), 0);

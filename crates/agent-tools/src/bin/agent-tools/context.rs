@@ -14,6 +14,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use secrecy::SecretString;
 use serde::Serialize;
+use skill_store::{SkillCache, SkillStore, VerifyingKey};
 
 use crate::failure::Failure;
 use crate::options::{Global, SessionArgs, WaitArgs};
@@ -73,6 +74,25 @@ impl Context {
                 Storage::local(&dir).map_err(Failure::not_run)
             }
         }
+    }
+
+    /// Opens the skills of the store, with the cache of the home and the keys of `--skill-key`.
+    pub(crate) fn skills(&self) -> Result<SkillStore, Failure> {
+        let cache = SkillCache::new(self.home()?.skill_cache());
+        let skills = self.storage()?.skills().with_cache(cache);
+        Ok(self.skill_keys()?.into_iter().fold(skills, SkillStore::with_key))
+    }
+
+    fn skill_keys(&self) -> Result<Vec<VerifyingKey>, Failure> {
+        let read = |path: &PathBuf| {
+            let failed = |error: &dyn std::fmt::Display| {
+                let path = path.display();
+                Failure::not_run_text(format!("the key {path} cannot be used: {error}"))
+            };
+            let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+            VerifyingKey::parse(&text).map_err(|error| failed(&error))
+        };
+        self.global.skill_keys.iter().map(read).collect()
     }
 
     /// Warns once that a store in memory ends with this process.
@@ -171,6 +191,9 @@ impl Context {
             .durability(self.global.durability())
             .listing_age(LISTING_AGE)
             .tier(self.tier());
+        for key in self.skill_keys()? {
+            builder = builder.skill_key(key);
+        }
         let url = self.variables_url()?;
         builder = builder.variables_identity(variable_source::identity(&url));
         if !self.has_no_variables() {

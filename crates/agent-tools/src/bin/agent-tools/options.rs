@@ -69,6 +69,16 @@ pub(crate) struct Global {
     /// [default: the directory `store` under the home].
     #[arg(long, value_name = "URL", env = "AGENT_TOOLS_STORE", global = true)]
     pub(crate) store: Option<String>,
+    /// File with a public key of minisign. Only skills that such a key has signed are installed.
+    /// Repeatable.
+    #[arg(
+        long = "skill-key",
+        value_name = "FILE",
+        env = "AGENT_TOOLS_SKILL_KEY",
+        value_delimiter = ',',
+        global = true
+    )]
+    pub(crate) skill_keys: Vec<PathBuf>,
     /// Database of variables: sqlite:PATH or postgres://… [default: agent-tools.db under the home].
     #[arg(
         long,
@@ -221,8 +231,8 @@ pub(crate) struct SessionArgs {
     /// Id of the user who owns the files of the session.
     #[arg(long, value_name = "ID", default_value = "local", env = "AGENT_TOOLS_USER")]
     pub(crate) user: UserId,
-    /// Skill to install, with its version (the latest by default) and another name for it.
-    /// Repeatable.
+    /// Skill to install, with its version, a tag or `latest` (version 1 by default), and another
+    /// name for it. Repeatable.
     #[arg(
         long = "skill",
         value_name = "ID[@VERSION][=NAME]",

@@ -1,26 +1,26 @@
-//! The subcommand `skill`: publishing, listing and installing skills.
+//! The subcommand `skill`: publishing, inspecting and installing skills.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::{SkillId, SkillRef, Storage};
-use clap::Subcommand;
-use skill_store::SKILLS_DIRECTORY;
+use agent_tools::{RelativePath, SkillId, SkillRef};
+use clap::{Args, Subcommand};
+use skill_store::{
+    InstallReport, PublishOptions, PublishReport, SKILLS_DIRECTORY, SkillLock, Tag, Version,
+    VersionSelector,
+};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
 
+mod history;
+mod lockfile;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum SkillCommand {
-    /// Store a directory with a SKILL.md as the skill's next version.
-    Publish {
-        /// Directory of the skill.
-        dir: PathBuf,
-        /// Id of the skill [default: the name in SKILL.md].
-        #[arg(long, value_name = "ID")]
-        id: Option<SkillId>,
-    },
+    /// Store a directory or zip archive with a SKILL.md as the skill's next version.
+    Publish(PublishArgs),
     /// List the skills of the store.
     List,
     /// List the versions of one skill.
@@ -28,42 +28,182 @@ pub(crate) enum SkillCommand {
         /// Id of the skill.
         id: SkillId,
     },
-    /// Copy a skill to DIR/skills/NAME.
-    Install {
-        /// Skill, with its version (the latest by default) and another name for it.
-        #[arg(value_name = "ID[@VERSION][=NAME]")]
+    /// List the files of a version with their digests, or print one file.
+    Show {
+        /// Skill, with a version, a tag or `latest` (the latest by default).
+        #[arg(value_name = "ID[@VERSION]")]
         skill: SkillRef,
-        /// Directory in which skills/NAME is created or replaced.
-        dir: PathBuf,
+        /// Path of a file to print.
+        path: Option<String>,
+        /// Print the manifest as it is stored, for `minisign -S`.
+        #[arg(long, conflicts_with = "path")]
+        manifest: bool,
     },
+    /// List the files that differ between two versions.
+    Diff {
+        /// Id of the skill.
+        id: SkillId,
+        /// Older version: a number, a tag or `latest`.
+        from: VersionSelector,
+        /// Newer version.
+        to: VersionSelector,
+    },
+    /// Publish the content of an old version as the next version.
+    Rollback {
+        /// Id of the skill.
+        id: SkillId,
+        /// Version with the content: a number or a tag.
+        version: VersionSelector,
+    },
+    /// Delete a version. Its number is never used again.
+    Delete {
+        /// Id of the skill.
+        id: SkillId,
+        /// Number of the version.
+        #[arg(value_parser = version)]
+        version: Version,
+    },
+    /// List the tags of a skill, or let one name a version.
+    Tag {
+        /// Id of the skill.
+        id: SkillId,
+        /// Name of the tag.
+        tag: Option<Tag>,
+        /// Version that the tag names: a number, another tag or `latest`.
+        #[arg(required_unless_present_any = ["remove", "list"])]
+        version: Option<VersionSelector>,
+        /// Remove the tag.
+        #[arg(long, requires = "tag", conflicts_with = "version")]
+        remove: bool,
+        /// List the tags.
+        #[arg(long, conflicts_with_all = ["tag", "version", "remove"])]
+        list: bool,
+    },
+    /// Attach a signature of the manifest, which minisign made.
+    Sign {
+        /// Id of the skill.
+        id: SkillId,
+        /// Number of the version.
+        #[arg(value_parser = version)]
+        version: Version,
+        /// File with the signature.
+        signature: PathBuf,
+    },
+    /// Write the versions and digests of skills to a lockfile.
+    Lock {
+        /// Skills to add to the lockfile, or to replace in it.
+        #[arg(value_name = "ID[@VERSION][=NAME]", required = true)]
+        skills: Vec<SkillRef>,
+        /// Lockfile.
+        #[arg(long, value_name = "FILE", default_value = lockfile::DEFAULT)]
+        file: PathBuf,
+    },
+    /// Copy a skill to DIR/skills/NAME.
+    Install(InstallArgs),
+}
+
+/// The source of a new version.
+#[derive(Args, Debug)]
+pub(crate) struct PublishArgs {
+    /// Directory or zip archive of the skill.
+    #[arg(value_name = "DIR|ZIP")]
+    source: PathBuf,
+    /// Id of the skill [default: the name in SKILL.md].
+    #[arg(long, value_name = "ID")]
+    id: Option<SkillId>,
+    /// Accept a SKILL.md that other clients accept, and report each deviation.
+    #[arg(long)]
+    lenient: bool,
+}
+
+/// The skill to install, or a lockfile.
+#[derive(Args, Debug)]
+pub(crate) struct InstallArgs {
+    /// Skill, with its version, a tag or `latest` (version 1 by default), and another name for it.
+    #[arg(value_name = "ID[@VERSION][=NAME]", required_unless_present = "locked")]
+    skill: Option<SkillRef>,
+    /// Directory in which skills/NAME is created or replaced [default with --locked: .].
+    #[arg(required_unless_present = "locked")]
+    dir: Option<PathBuf>,
+    /// Install every skill of a lockfile, exactly as it was locked. Takes DIR only.
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = lockfile::DEFAULT
+    )]
+    locked: Option<PathBuf>,
 }
 
 pub(crate) async fn run(context: &Context, command: SkillCommand) -> Result<ExitCode, Failure> {
-    let storage = context.storage().map_err(Failure::into_failed)?;
     match command {
-        SkillCommand::Publish { dir, id } => publish(context, &storage, &dir, id).await,
-        SkillCommand::List => list(context, &storage).await,
-        SkillCommand::Versions { id } => versions(context, &storage, &id).await,
-        SkillCommand::Install { skill, dir } => install(context, &storage, &skill, &dir).await,
+        SkillCommand::Publish(args) => publish(context, &args).await,
+        SkillCommand::List => list(context).await,
+        SkillCommand::Versions { id } => versions(context, &id).await,
+        SkillCommand::Show { skill, path, manifest } => match path {
+            Some(path) => history::print_file(context, skill, &relative(&path)?).await,
+            None => history::show(context, skill, manifest).await,
+        },
+        SkillCommand::Diff { id, from, to } => history::diff(context, &id, from, to).await,
+        SkillCommand::Rollback { id, version } => history::rollback(context, &id, version).await,
+        SkillCommand::Delete { id, version } => history::delete(context, &id, version).await,
+        SkillCommand::Tag { id, tag, version, remove, .. } => match (tag, version) {
+            (Some(tag), Some(version)) => history::tag(context, &id, &tag, version).await,
+            (Some(tag), None) if remove => history::untag(context, &id, &tag).await,
+            _ => history::tags(context, &id).await,
+        },
+        SkillCommand::Sign { id, version, signature } => {
+            history::sign(context, &id, version, &signature).await
+        }
+        SkillCommand::Lock { skills, file } => lockfile::lock(context, &skills, &file).await,
+        SkillCommand::Install(args) => install(context, args).await,
     }
 }
 
-async fn publish(
-    context: &Context,
-    storage: &Storage,
-    dir: &Path,
-    id: Option<SkillId>,
-) -> Result<ExitCode, Failure> {
-    let published = storage.skills().publish(dir, id.as_ref()).await.map_err(Failure::failed)?;
+async fn publish(context: &Context, args: &PublishArgs) -> Result<ExitCode, Failure> {
+    let mut options = PublishOptions::default();
+    options.id.clone_from(&args.id);
+    if args.lenient {
+        options = options.lenient();
+    }
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    let published = if args.source.is_file() {
+        skills.publish_zip(&args.source, &options).await
+    } else {
+        skills.publish(&args.source, &options).await
+    };
+    print_published(context, &published.map_err(Failure::failed)?)
+}
+
+fn print_published(context: &Context, published: &PublishReport) -> Result<ExitCode, Failure> {
+    for deviation in &published.deviations {
+        errln!("agent-tools: warning: SKILL.md:{deviation}");
+    }
     let (id, version) = (published.id.to_string(), published.version.get());
-    let result = serde_json::json!({ "id": id, "version": version, "files": published.files });
+    let deviations = published.deviations.iter().map(|deviation| {
+        serde_json::json!({
+            "line": deviation.position.line,
+            "column": deviation.position.column,
+            "field": deviation.field,
+            "problem": deviation.problem,
+        })
+    });
+    let result = serde_json::json!({
+        "id": id,
+        "version": version,
+        "files": published.files,
+        "sha256": published.digest.to_string(),
+        "deviations": deviations.collect::<Vec<_>>(),
+    });
     let noun = if published.files == 1 { "file" } else { "files" };
     context.print(&result, || outln!("published {id}@{version} ({} {noun})", published.files))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(context: &Context, storage: &Storage) -> Result<ExitCode, Failure> {
-    let skills = storage.skills().list().await.map_err(Failure::failed)?;
+async fn list(context: &Context) -> Result<ExitCode, Failure> {
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    let skills = skills.list().await.map_err(Failure::failed)?;
     let listed: Vec<_> = skills
         .iter()
         .map(
@@ -79,15 +219,10 @@ async fn list(context: &Context, storage: &Storage) -> Result<ExitCode, Failure>
     Ok(ExitCode::SUCCESS)
 }
 
-async fn versions(context: &Context, storage: &Storage, id: &SkillId) -> Result<ExitCode, Failure> {
-    let versions: Vec<u32> = storage
-        .skills()
-        .versions(id)
-        .await
-        .map_err(Failure::failed)?
-        .into_iter()
-        .map(|version| version.get())
-        .collect();
+async fn versions(context: &Context, id: &SkillId) -> Result<ExitCode, Failure> {
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    let versions = skills.versions(id).await.map_err(Failure::failed)?;
+    let versions: Vec<u32> = versions.into_iter().map(|version| version.get()).collect();
     if versions.is_empty() {
         return Err(Failure::failed_text(format!(
             "there is no skill {id}; `agent-tools skill list` shows the existing ones"
@@ -97,23 +232,65 @@ async fn versions(context: &Context, storage: &Storage, id: &SkillId) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-async fn install(
-    context: &Context,
-    storage: &Storage,
-    skill: &SkillRef,
-    dir: &Path,
-) -> Result<ExitCode, Failure> {
-    let report = storage.skills().install_into(skill, dir).await.map_err(Failure::failed)?;
+async fn install(context: &Context, args: InstallArgs) -> Result<ExitCode, Failure> {
+    let (skill, dir) = match (args.locked, args.skill, args.dir) {
+        (Some(file), dir, None) => {
+            // The one argument is the directory.
+            let dir = dir.map_or_else(|| PathBuf::from("."), |dir| dir.to_string().into());
+            return install_locked(context, &file, &dir).await;
+        }
+        (None, Some(skill), Some(dir)) => (skill, dir),
+        _ => return Err(Failure::usage("--locked takes a directory, and no skill")),
+    };
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    let report = skills.install_into(&skill, &dir).await.map_err(Failure::failed)?;
+    print_warnings(&report);
+    let (result, path) = describe(&report, &dir);
+    context.print(&result, || outln!("{}", path.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn install_locked(context: &Context, file: &Path, dir: &Path) -> Result<ExitCode, Failure> {
+    let lock: SkillLock = lockfile::read(file)?;
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    let mut installed = Vec::new();
+    for locked in lock.skills() {
+        let report = skills.install_locked(locked, dir).await.map_err(Failure::failed)?;
+        print_warnings(&report);
+        installed.push(describe(&report, dir));
+    }
+    let results: Vec<_> = installed.iter().map(|(result, _)| result).collect();
+    context.print(&results, || {
+        installed.iter().for_each(|(_, path)| outln!("{}", path.display()));
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_warnings(report: &InstallReport) {
     for warning in &report.warnings {
         errln!("agent-tools: warning: {warning}");
     }
+}
+
+fn describe(report: &InstallReport, dir: &Path) -> (serde_json::Value, PathBuf) {
     let installed = &report.skill;
     let path = dir.join(SKILLS_DIRECTORY).join(installed.name.as_str());
     let result = serde_json::json!({
         "id": installed.id.to_string(),
         "version": installed.version.get(),
+        "sha256": installed.digest.to_string(),
         "path": path.to_string_lossy(),
     });
-    context.print(&result, || outln!("{}", path.display()))?;
-    Ok(ExitCode::SUCCESS)
+    (result, path)
+}
+
+fn version(text: &str) -> Result<Version, String> {
+    match text.parse() {
+        Ok(VersionSelector::Number(version)) => Ok(version),
+        _ => Err("a version is a whole number of 1 or more".to_owned()),
+    }
+}
+
+fn relative(path: &str) -> Result<RelativePath, Failure> {
+    RelativePath::parse(path).map_err(Failure::failed)
 }

@@ -1,0 +1,173 @@
+//! Versions of a skill: showing, comparing, rolling back, deleting, tagging and signing.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use agent_tools::{RelativePath, SkillId, SkillRef};
+use skill_store::{FileChange, SkillStore, Tag, Version, VersionSelector};
+
+use super::print_published;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{errln, outln, print_bytes};
+
+pub(super) async fn show(
+    context: &Context,
+    skill: SkillRef,
+    as_stored: bool,
+) -> Result<ExitCode, Failure> {
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    let manifest = skills.manifest(&or_latest(skill)).await.map_err(Failure::failed)?;
+    if as_stored {
+        print_bytes(&manifest.to_json());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let files = manifest.files.iter().map(|file| {
+        serde_json::json!({
+            "path": file.path.as_str(),
+            "sha256": file.sha256.to_string(),
+            "size": file.size,
+            "executable": file.is_executable,
+        })
+    });
+    let result = serde_json::json!({
+        "id": manifest.skill.to_string(),
+        "version": manifest.version.get(),
+        "sha256": manifest.digest().to_string(),
+        "files": files.collect::<Vec<_>>(),
+    });
+    context.print(&result, || {
+        outln!("{}@{} {}", manifest.skill, manifest.version, manifest.digest());
+        for file in &manifest.files {
+            let mode = if file.is_executable { "755" } else { "644" };
+            outln!("{mode} {:>9} {} {}", file.size, file.sha256, file.path);
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn print_file(
+    context: &Context,
+    skill: SkillRef,
+    path: &RelativePath,
+) -> Result<ExitCode, Failure> {
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    let content = skills.read(&or_latest(skill), path).await.map_err(Failure::failed)?;
+    print_bytes(&content);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn diff(
+    context: &Context,
+    id: &SkillId,
+    from: VersionSelector,
+    to: VersionSelector,
+) -> Result<ExitCode, Failure> {
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    let (from, to) = (number(&skills, id, from).await?, number(&skills, id, to).await?);
+    let differences = skills.diff(id, from, to).await.map_err(Failure::failed)?;
+    let name = |change| match change {
+        FileChange::Added => "added",
+        FileChange::Removed => "removed",
+        FileChange::Mode => "mode",
+        _ => "content",
+    };
+    let result: Vec<_> = differences
+        .iter()
+        .map(|found| serde_json::json!({ "path": found.path.as_str(), "change": name(found.change) }))
+        .collect();
+    context.print(&result, || {
+        differences.iter().for_each(|found| outln!("{:<7} {}", name(found.change), found.path));
+        if differences.is_empty() {
+            errln!("agent-tools: {id}@{from} and {id}@{to} have the same files");
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn rollback(
+    context: &Context,
+    id: &SkillId,
+    version: VersionSelector,
+) -> Result<ExitCode, Failure> {
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    let version = number(&skills, id, version).await?;
+    let published = skills.rollback(id, version).await.map_err(Failure::failed)?;
+    print_published(context, &published)
+}
+
+pub(super) async fn delete(
+    context: &Context,
+    id: &SkillId,
+    version: Version,
+) -> Result<ExitCode, Failure> {
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    skills.delete(id, version).await.map_err(Failure::failed)?;
+    let result = serde_json::json!({ "id": id.to_string(), "deleted": version.get() });
+    context.print(&result, || outln!("deleted {id}@{version}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn tag(
+    context: &Context,
+    id: &SkillId,
+    tag: &Tag,
+    version: VersionSelector,
+) -> Result<ExitCode, Failure> {
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    let version = number(&skills, id, version).await?;
+    skills.tag(id, tag, version).await.map_err(Failure::failed)?;
+    let result = serde_json::json!({ "tag": tag.as_str(), "version": version.get() });
+    context.print(&result, || outln!("{id}@{tag} is {id}@{version}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn untag(context: &Context, id: &SkillId, tag: &Tag) -> Result<ExitCode, Failure> {
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    skills.untag(id, tag).await.map_err(Failure::failed)?;
+    let result = serde_json::json!({ "tag": tag.as_str(), "version": null });
+    context.print(&result, || outln!("removed the tag {tag} of {id}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn tags(context: &Context, id: &SkillId) -> Result<ExitCode, Failure> {
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    let tags = skills.tags(id).await.map_err(Failure::failed)?;
+    let result: Vec<_> = tags
+        .iter()
+        .map(|(tag, version)| serde_json::json!({ "tag": tag.as_str(), "version": version.get() }))
+        .collect();
+    context.print(&result, || tags.iter().for_each(|(tag, version)| outln!("{tag} {version}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn sign(
+    context: &Context,
+    id: &SkillId,
+    version: Version,
+    signature: &Path,
+) -> Result<ExitCode, Failure> {
+    let text = std::fs::read_to_string(signature).map_err(|error| {
+        Failure::failed_text(format!("cannot read {}: {error}", signature.display()))
+    })?;
+    // A key verifies the signature if there is one. Before it is stored, the version has none.
+    let skills = context.skills().map_err(Failure::into_failed)?;
+    skills.sign(id, version, &text).await.map_err(Failure::failed)?;
+    let result = serde_json::json!({ "id": id.to_string(), "signed": version.get() });
+    context.print(&result, || outln!("signed {id}@{version}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the number of a version that a tag or `latest` names.
+async fn number(
+    skills: &SkillStore,
+    id: &SkillId,
+    version: VersionSelector,
+) -> Result<Version, Failure> {
+    skills.find(&SkillRef::new(id.clone(), version)).await.map_err(Failure::failed)
+}
+
+fn or_latest(mut skill: SkillRef) -> SkillRef {
+    skill.version.get_or_insert(VersionSelector::Latest);
+    skill
+}
