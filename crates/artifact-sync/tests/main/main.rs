@@ -7,6 +7,7 @@ mod differential;
 mod erase;
 mod events;
 mod faults;
+mod full_disk;
 mod garbage;
 mod half_applied;
 mod history;
