@@ -26,7 +26,7 @@ use crate::output::ConflictNote;
 use crate::sessions::{Owner, SessionStatus};
 use crate::storage::Storage;
 
-pub(crate) use self::close::opening_patience;
+pub(crate) use self::close::{Loss, opening_patience};
 use self::error::OpeningError;
 pub(crate) use self::error::at_url;
 
@@ -49,6 +49,8 @@ pub(crate) struct Workspace {
     /// Set if homes share the store, so that calls prove the ownership.
     intervals: Option<Timings>,
     storage: Option<Storage>,
+    /// The rules for files that are not mirrored.
+    ignore: IgnoreRules,
 }
 
 /// Treatment of files whose objects another program removed from the store.
@@ -145,7 +147,8 @@ impl Workspace {
         let storage = mirror.as_ref().and(backends.storage).cloned();
         let (id, user) = (id.clone(), user.cloned());
         let intervals = mirror.as_ref().and(backends.intervals());
-        let workspace = Workspace { id, user, dir, state, mirror, intervals, storage };
+        let ignore = backends.ignore.cloned().unwrap_or_default();
+        let workspace = Workspace { id, user, dir, state, mirror, intervals, storage, ignore };
         Ok(OpenedWorkspace { workspace, created, warnings })
     }
 
@@ -157,7 +160,7 @@ impl Workspace {
         id: &SessionId,
     ) -> Result<Workspace, WorkspaceError> {
         let (Some(storage), Some(user)) = (backends.storage, state.user()?) else {
-            return Self::open_without_store(home, state, id);
+            return Self::open_without_store(home, backends, state, id);
         };
         let mirror = open_mirror(home, storage, backends, &state, id, &user).await;
         let mirror = mirror.map_err(|source| WorkspaceError::from_opening(id, source, None))?;
@@ -169,12 +172,14 @@ impl Workspace {
             mirror: Some(Arc::new(mirror)),
             intervals: backends.intervals(),
             storage: Some(storage.clone()),
+            ignore: backends.ignore.cloned().unwrap_or_default(),
         })
     }
 
     /// Opens the files of a session that is on this machine, and nothing in the store.
     pub(crate) fn open_without_store(
         home: &Home,
+        backends: Backends<'_>,
         state: SessionState,
         id: &SessionId,
     ) -> Result<Workspace, WorkspaceError> {
@@ -183,7 +188,8 @@ impl Workspace {
         state.record_modes(&path)?;
         let dir = Arc::new(SessionDir::open(&path)?);
         let id = id.clone();
-        Ok(Workspace { id, user, dir, state, mirror: None, intervals: None, storage: None })
+        let ignore = backends.ignore.cloned().unwrap_or_default();
+        Ok(Workspace { id, user, dir, state, mirror: None, intervals: None, storage: None, ignore })
     }
 
     /// Removes the session from this machine after opening it failed. The store is not changed.

@@ -34,6 +34,21 @@ pub enum CloseError {
         /// The reason why it is pending.
         reason: String,
     },
+    /// The store lost the session log, so the directory may be the only copy of its files.
+    #[error(
+        "session {id} stays on this machine: {count} files here have no copy in the store; the \
+         first is {path}"
+    )]
+    NoCopy {
+        /// The session.
+        id: SessionId,
+        /// The number of files.
+        count: usize,
+        /// The first of them.
+        path: String,
+        /// The cause, with the ways out.
+        source: Box<WorkspaceError>,
+    },
     /// Files cannot be stored at all, such as files over 5 GiB.
     #[error(
         "session {id} has files that cannot be stored ({count}), so it stays on this machine; \
@@ -123,6 +138,7 @@ impl CloseError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Workspace { source } => source.kind(),
+            Self::NoCopy { source, .. } => source.kind(),
             Self::Pending { .. }
             | Self::Unstorable { .. }
             | Self::OnlyCopy { .. }
@@ -140,6 +156,7 @@ impl CloseError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Workspace { source } => source.is_retryable(),
+            Self::NoCopy { source, .. } => source.is_retryable(),
             Self::Pending { .. } => true,
             Self::Unstorable { .. }
             | Self::OnlyCopy { .. }

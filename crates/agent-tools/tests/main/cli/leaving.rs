@@ -159,3 +159,30 @@ fn a_directory_that_is_made_by_hand_after_a_close_is_joined_with_the_store() {
     let restored = cli.run(&["bash", "cat f f.conflict-* s own d/g"]).ok().stdout;
     assert!(restored.starts_with("1\nmine\nsame\n3\n2\n"), "{restored}");
 }
+
+#[test]
+fn discarding_lists_every_file_that_has_no_copy_in_the_store() {
+    let (cli, store) = sharing();
+    cli.run(&["bash", "echo 1 > f; mkdir -p d node_modules; echo 2 > d/g; ln -s f l"]).ok();
+    cli.run(&["bash", "echo 3 > node_modules/m"]).ok();
+    std::fs::remove_dir_all(store.join("logs")).unwrap();
+    let refused = cli.run(&["session", "close", "default"]);
+    let expected = "3 files here have no copy in the store; the first is d/g: the store does not";
+    assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    let close = ["--json", "session", "close", "default", "--discard"];
+    let closed = cli.run(&close).ok().json();
+    let reason = "the store lost the session log";
+    let expected =
+        serde_json::json!([{ "reason": reason, "count": 3, "files": ["d/g", "f", "l"] }]);
+    assert_eq!(closed["discarded"], expected);
+    assert_eq!(closed["ignored"][0]["relativePath"], "node_modules");
+
+    // A store that cannot be used may have what the journal says.
+    let (cli, store) = sharing();
+    cli.run(&["bash", "echo 1 > f; echo 2 > g"]).ok();
+    change(&cli);
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::write(&store, "").unwrap();
+    let discarded = cli.run(&close).ok().json()["discarded"].clone();
+    assert_eq!(discarded[0]["files"], serde_json::json!(["f"]), "{discarded}");
+}
