@@ -7,7 +7,8 @@ use sandbox_core::FileError;
 
 use crate::error::SyncError;
 
-/// Treatment of a path that the disk cannot take, because the disk is full or failing.
+/// Treatment of a path that the disk cannot take, because it is full or failing, or has a
+/// limit on the size of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mirror) enum DiskFailure {
     /// Ends the application, because only a complete directory may get its name.
@@ -37,10 +38,12 @@ impl DiskFailure {
     }
 }
 
-/// Returns whether an error may have no other cause than the state of the disk.
+/// Returns whether the disk or a limit cannot take a file.
 fn is_of_disk(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-        || error.raw_os_error() == Some(Errno::IO.raw_os_error())
+    matches!(
+        error.kind(),
+        ErrorKind::FileTooLarge | ErrorKind::QuotaExceeded | ErrorKind::StorageFull
+    ) || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 fn is_kind_of_path(kind: ErrorKind) -> bool {
@@ -49,8 +52,6 @@ fn is_kind_of_path(kind: ErrorKind) -> bool {
         ErrorKind::AlreadyExists
             | ErrorKind::DirectoryNotEmpty
             | ErrorKind::ExecutableFileBusy
-            // No disk of this file system, or no process with this limit, takes the file.
-            | ErrorKind::FileTooLarge
             | ErrorKind::InvalidFilename
             | ErrorKind::InvalidInput
             | ErrorKind::IsADirectory
@@ -76,10 +77,10 @@ mod tests {
 
     #[test]
     fn a_failure_of_the_disk_skips_a_path_only_where_that_is_allowed() {
-        for error in [Errno::NOSPC, Errno::DQUOT, Errno::IO] {
+        for error in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG, Errno::IO] {
             check(error, [false, true]);
         }
-        for error in [Errno::FBIG, Errno::NAMETOOLONG, Errno::LOOP, Errno::PERM] {
+        for error in [Errno::NAMETOOLONG, Errno::LOOP, Errno::PERM] {
             check(error, [true, true]);
         }
         for error in [Errno::ROFS, Errno::MFILE, Errno::NOMEM] {
