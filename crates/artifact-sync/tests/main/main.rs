@@ -20,6 +20,7 @@ mod links;
 mod listing;
 mod machine;
 mod memory;
+mod missed;
 mod model;
 mod multipart;
 mod owners;
