@@ -241,7 +241,7 @@ async fn a_close_that_fails_tells_the_command_it_has_killed_and_the_session_goes
     let (ran, closed) = tokio::join!(running, closing);
     assert!(matches!(closed, Err(CloseError::Unstorable { .. })), "{closed:?}");
     let error = ran.unwrap_err();
-    let ToolError::Sharing { source: SharingError::ClosedDuringCall { session: id, by: None } } =
+    let ToolError::Sharing { source: SharingError::ClosedDuringCall { session: id, by: None, .. } } =
         &error
     else {
         panic!("{error:?}");

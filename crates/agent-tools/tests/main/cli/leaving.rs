@@ -89,14 +89,16 @@ fn start_endless_command(cli: &Cli, name: &str) -> Child {
 
 #[test]
 fn a_command_that_another_process_ends_by_closing_the_session_says_so() {
-    for verb in [&["close", "default"][..], &["delete", "default", "--yes"]] {
+    for (verb, left) in
+        [(&["close", "default"][..], "closed"), (&["delete", "default", "--yes"], "deleted")]
+    {
         let cli = Cli::new();
         let server = start_endless_command(&cli, "a");
         let client = start_endless_command(&cli, "b");
         let mut closing = cli.command(&[&["session"], verb].concat()).spawn().unwrap();
         assert!(closing.wait().unwrap().success());
         let expected = format!(
-            "agent-tools: the command was killed before its end, because process {} closed session \
+            "agent-tools: the command was killed before its end, because process {} {left} session \
              default; it may have had effects\n",
             closing.id()
         );
