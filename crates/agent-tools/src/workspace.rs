@@ -4,6 +4,7 @@ mod close;
 mod error;
 mod history;
 mod tenancy;
+mod warnings;
 
 use std::io;
 use std::path::Path;
@@ -22,21 +23,18 @@ use serde::{Deserialize, Serialize};
 use skill_store::SKILLS_DIRECTORY;
 
 use crate::home::{Home, SessionState, StateDir};
-use crate::output::ConflictNote;
 use crate::sessions::{Owner, SessionStatus};
 use crate::storage::Storage;
 
 pub(crate) use self::close::{Loss, opening_patience};
 use self::error::OpeningError;
 pub(crate) use self::error::at_url;
+use self::warnings::warnings;
 
 pub(crate) use self::tenancy::Turn;
 
 pub use self::close::{CloseError, CloseReport, IgnoredContent};
 pub use self::error::{TransferError, WorkspaceError};
-
-/// The maximum number of conflicts from opening that warnings name.
-const MAX_CONFLICTS_WARNED: usize = 5;
 
 /// The files of one session. No other process can open them until this value is dropped.
 #[derive(Debug)]
@@ -118,7 +116,7 @@ impl Workspace {
         state.claim(id, user)?;
         home.create()?;
         let path = home.session_dir(id);
-        let created = !path.exists();
+        let created = !home.has_place_taken(id);
         let opened = match (backends.storage, user) {
             (Some(storage), Some(user)) => {
                 let opened = open_mirror(home, storage, backends, &state, id, user).await;
@@ -295,7 +293,13 @@ impl Workspace {
     }
 
     fn mirror(&self) -> Result<&Mirror, TransferError> {
-        self.mirror.as_deref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })
+        self.mirror.as_deref().ok_or_else(|| {
+            let id = self.id.clone();
+            match self.state.dir().is_claimed() {
+                true => TransferError::NoStore { id },
+                false => TransferError::Unclaimed { id },
+            }
+        })
     }
 }
 
@@ -384,19 +388,6 @@ fn abandon(home: &Home, state: &SessionState, id: &SessionId) {
         let error = sandbox_core::with_causes(&error);
         tracing::warn!(session = %id, error, "the state of the session stays");
     }
-}
-
-/// Renders the result of opening a mirror as warnings for the first call.
-fn warnings(id: &SessionId, opened: &RestoreReport) -> Vec<String> {
-    let conflicts = opened.conflicts.iter().take(MAX_CONFLICTS_WARNED);
-    let conflicts =
-        conflicts.map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as).to_string());
-    let omitted = opened.conflicts.len().saturating_sub(MAX_CONFLICTS_WARNED);
-    let omitted = (omitted > 0).then(|| format!("changed on both sides: {omitted} more files"));
-    let remedy = (!opened.held_back.is_empty()).then(|| {
-        format!("`agent-tools session sync {id} --confirm-removals` removes the vanished files")
-    });
-    opened.problems().into_iter().chain(remedy).chain(conflicts).chain(omitted).collect()
 }
 
 /// Returns whether a path is mirrored as an artifact: true for everything outside `skills/`.

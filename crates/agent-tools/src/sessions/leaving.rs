@@ -50,7 +50,9 @@ pub(super) async fn close(
             let Some(Claim { state, door: _ }) = Claim::try_new(home, id)? else {
                 return Err(error.into());
             };
-            let workspace = Workspace::open_without_store(home, opener.backends(), state, id)?;
+            let workspace = Workspace::open_without_store(home, opener.backends(), state, id);
+            // Only half a restore may be here.
+            let Ok(workspace) = workspace else { return Err(error.into()) };
             let refused = workspace.without_copy(error).await;
             workspace.state.unlock();
             Err(refused)

@@ -228,7 +228,7 @@ impl Workspace {
             return Err(CloseError::MountPoint { id: self.id.clone(), path });
         }
         if let Some(mirror) = &self.mirror {
-            let failed = |source| CloseError::Store { id: self.id.clone(), source };
+            let failed = |source| CloseError::NotDeleted { id: self.id.clone(), source };
             mirror.erase().await.map_err(failed)?;
             return Ok(self.state.delete()?);
         }
@@ -242,14 +242,14 @@ impl Workspace {
     /// session has begun anew since.
     ///
     /// # Errors
-    /// Returns [`CloseError::Store`]. A repeated call continues.
+    /// Returns [`CloseError::NotDeleted`]. A repeated call continues.
     pub(crate) async fn finish_erasure(
         &self,
         home: &Home,
         backends: Backends<'_>,
     ) -> Result<bool, CloseError> {
         let (Some(storage), Some(user)) = (backends.storage, &self.user) else { return Ok(true) };
-        let failed = |source| CloseError::Store { id: self.id.clone(), source };
+        let failed = |source| CloseError::NotDeleted { id: self.id.clone(), source };
         let builder = mirror_builder(home, storage, backends, self.state.dir(), &self.id, user);
         builder.map_err(failed)?.finish_erasure().await.map_err(failed)
     }

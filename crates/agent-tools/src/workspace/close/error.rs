@@ -1,6 +1,6 @@
 //! Errors of closing and deleting a session.
 
-use artifact_sync::SyncError;
+use artifact_sync::{SyncError, SyncErrorKind};
 use sandbox_core::{FileError, SessionId};
 
 use crate::error_kind::ErrorKind;
@@ -51,9 +51,9 @@ pub enum CloseError {
     },
     /// Files cannot be stored at all, such as files over 5 GiB.
     #[error(
-        "session {id} has files that cannot be stored ({count}), so it stays on this machine; \
-         the first is {path}: {reason}; `session sync {id}` lists all; to delete them without a \
-         copy, close with --discard"
+        "session {id} has files with content that cannot be stored ({count}), so it stays on this \
+         machine; the first is {path}: {reason}; `session sync {id}` lists all that are skipped; \
+         to delete them without a copy, close with --discard"
     )]
     Unstorable {
         /// The session.
@@ -76,9 +76,9 @@ pub enum CloseError {
     },
     /// The session has no state on this machine, so its user and its store are unknown.
     #[error(
-        "session {id} stays on this machine: its state is lost, so its user is unknown, and what \
-         the store has of it; `agent-tools bash --session {id} --user USER true` opens it as its \
-         user again; `agent-tools session close {id} --discard` only deletes the files here"
+        "the state of session {id} is lost, so its user is unknown, and what the store has of it; \
+         `agent-tools bash --session {id} --user USER true` opens it as its user again, and then \
+         this works; `agent-tools session close {id} --discard` only deletes the files here"
     )]
     Unclaimed {
         /// The session.
@@ -103,8 +103,16 @@ pub enum CloseError {
         path: String,
     },
     /// The store failed, or does not hold what the session log refers to.
-    #[error("session {id} stays on this machine")]
+    #[error("session {id} stays on this machine{}", remedy(source))]
     Store {
+        /// The session.
+        id: SessionId,
+        /// The cause.
+        source: SyncError,
+    },
+    /// The store failed while the session was being deleted.
+    #[error("session {id} is not deleted, or not completely; delete it again when the store works")]
+    NotDeleted {
         /// The session.
         id: SessionId,
         /// The cause.
@@ -145,7 +153,7 @@ impl CloseError {
             | Self::Unclaimed { .. } => ErrorKind::Pending,
             Self::BegunAnew { .. } => ErrorKind::Closed,
             Self::MountPoint { .. } => ErrorKind::Io,
-            Self::Store { source, .. } => source.into(),
+            Self::Store { source, .. } | Self::NotDeleted { source, .. } => source.into(),
             Self::Sharing { source } => source.kind(),
             Self::Directory { source } => source.into(),
             Self::State { source } => source.kind(),
@@ -163,10 +171,21 @@ impl CloseError {
             | Self::Unclaimed { .. }
             | Self::BegunAnew { .. }
             | Self::MountPoint { .. } => false,
-            Self::Store { source, .. } => source.is_retryable(),
+            Self::Store { source, .. } | Self::NotDeleted { source, .. } => source.is_retryable(),
             Self::Sharing { source } => source.is_retryable(),
             Self::Directory { source } => source.is_retryable(),
             Self::State { source } => source.is_retryable(),
         }
+    }
+}
+
+/// Renders the next step after a failure of the store.
+fn remedy(error: &SyncError) -> &'static str {
+    match error.kind() {
+        SyncErrorKind::Store => {
+            "; close it again when the store works, or with --discard, which deletes what the \
+             store lacks"
+        }
+        _ => "",
     }
 }
