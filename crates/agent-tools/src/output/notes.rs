@@ -212,8 +212,8 @@ pub(crate) fn note_pending(
     if still_pending > 0 {
         let _ = writeln!(
             notes,
-            "still pending: {still_pending} changes of earlier calls; `agent-tools session show ID` \
-             lists them"
+            "still pending: {still_pending} changes of earlier calls; `agent-tools session show \
+             ID` lists them"
         );
     }
 }

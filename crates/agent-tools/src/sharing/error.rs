@@ -50,8 +50,8 @@ pub enum SharingError {
     },
     /// The session was closed or deleted during the call.
     #[error(
-        "the command was killed before its end, because {} {departure} session {session}; it may have \
-         had effects",
+        "the command was killed before its end, because {} {departure} session {session}; it \
+         may have had effects",
         match by {
             Some(pid) => format!("process {pid}"),
             None => "another call".to_owned(),

@@ -18,9 +18,10 @@ impl Mirror {
     ///
     /// # Errors
     /// Returns [`SyncError::ForeignKey`], [`SyncError::UnsafeKey`] or [`SyncError::NotMirrored`] if
-    /// the key must not be fetched, and [`SyncError::NoObject`] if the store does not have it. Returns [`SyncError::LocalChange`] if the file has a change
-    /// that is not in the store, and [`SyncError::Occupied`] if a file or a symlink is above it.
-    /// Returns other variants if the store or the disk fails.
+    /// the key must not be fetched, and [`SyncError::NoObject`] if the store does not have it.
+    /// Returns [`SyncError::LocalChange`] if the file has a change that is not in the store, and
+    /// [`SyncError::Occupied`] if a file or a symlink is above it. Returns other
+    /// variants if the store or the disk fails.
     ///
     /// # Cancel safety
     /// Like [`Mirror::refresh`].

@@ -151,7 +151,7 @@ impl LogView {
             dir: &dir,
             fetcher: &fetcher,
             progress: None,
-            disk_failure: DiskFailure::Ends,
+            disk_failure: DiskFailure::Stops,
         };
         let incoming = Incoming::complete(Arc::new(self.at.state.clone()), self.at.position);
         let applied = application.apply(&incoming, Base::default(), &Changes::default()).await?;

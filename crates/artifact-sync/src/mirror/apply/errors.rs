@@ -11,8 +11,8 @@ use crate::error::SyncError;
 /// limit on the size of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mirror) enum DiskFailure {
-    /// Ends the application, because only a complete directory may get its name.
-    Ends,
+    /// Stops the application, because only a complete directory may get its name.
+    Stops,
     /// Keeps what the path has. Otherwise a session could not be opened to free space.
     SkipsPath,
 }
@@ -71,7 +71,7 @@ mod tests {
     fn check(error: Errno, expected: [bool; 2]) {
         let source = std::io::Error::from_raw_os_error(error.raw_os_error());
         let error = FileError::Io { operation: "write", path: "z".into(), source }.into();
-        let found = [DiskFailure::Ends, DiskFailure::SkipsPath].map(|it| it.is_of_path(&error));
+        let found = [DiskFailure::Stops, DiskFailure::SkipsPath].map(|it| it.is_of_path(&error));
         assert_eq!(found, expected, "{error}");
     }
 

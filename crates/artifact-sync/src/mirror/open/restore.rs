@@ -70,7 +70,7 @@ impl Parts {
                 dir: &dir,
                 fetcher: &fetcher,
                 progress: self.settings.progress.as_deref(),
-                disk_failure: DiskFailure::Ends,
+                disk_failure: DiskFailure::Stops,
             };
             let Applied { report: applied, mut signatures, unfollowed } =
                 application.apply(&incoming, base, &changes).await?;
