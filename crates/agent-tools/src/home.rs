@@ -107,12 +107,17 @@ impl Home {
 
     /// Returns whether files of a session are here, if only those of an interrupted restore.
     pub(crate) fn has_files(&self, session: &SessionId) -> bool {
-        self.session_dir(session).exists() || self.is_half_restored(session)
+        self.has_place_taken(session) || self.is_half_restored(session)
     }
 
     /// Returns whether only an interrupted restore of a session is here.
     pub(crate) fn is_half_restored(&self, session: &SessionId) -> bool {
-        !self.session_dir(session).exists() && self.restoring_dir(session).exists()
+        !self.has_place_taken(session) && self.restoring_dir(session).exists()
+    }
+
+    /// Returns whether anything is in the place of a session directory, if only a dangling symlink.
+    pub(crate) fn has_place_taken(&self, session: &SessionId) -> bool {
+        self.session_dir(session).symlink_metadata().is_ok()
     }
 
     /// Returns an error if a store is a directory in which this home keeps sessions or their state.

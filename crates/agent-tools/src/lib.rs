@@ -120,7 +120,7 @@ pub use sessions::{
     Ownership, SessionError, SessionFiles, SessionOwner, SessionSpec, SessionStatus,
     SessionSummary, Sessions, SessionsBuilder,
 };
-pub use sharing::{Difference, SharingError};
+pub use sharing::{Departure, Difference, SharingError};
 pub use storage::Storage;
 pub use tool_error::ToolError;
 pub use tools::Tool;

@@ -116,9 +116,13 @@ impl ServerHandler for Server {
             }
             Err(error) => {
                 let mut message = error.message();
-                let is_closed =
-                    matches!(error, ToolError::Sharing { source: SharingError::Closed { .. } });
-                if is_closed || error.kind() == ErrorKind::LeaseLost {
+                let has_left = matches!(
+                    error,
+                    ToolError::Sharing {
+                        source: SharingError::Closed { .. } | SharingError::Deleted { .. }
+                    }
+                );
+                if has_left || error.kind() == ErrorKind::LeaseLost {
                     message += ", which needs a restart of the MCP server";
                 }
                 Ok(CallToolResult::error(vec![ContentBlock::text(message)]).into())

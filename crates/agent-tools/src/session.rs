@@ -21,8 +21,8 @@ use skill_store::{InstalledSkill, SkillRef};
 use crate::boxed::boxed;
 use crate::sessions::{Opener, SessionError, SessionSpec};
 use crate::sharing::{
-    Call, CallError, Close, Delete, InstallSkills, NotAdmitted, Pull, Refresh, SessionFacts,
-    SharingError, SyncFiles, WrapCommand,
+    Call, CallError, Close, Delete, Departure, InstallSkills, NotAdmitted, Pull, Refresh,
+    SessionFacts, SharingError, SyncFiles, WrapCommand,
 };
 use crate::tool_error::ToolError;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, WorkspaceError};
@@ -231,7 +231,7 @@ impl Session {
     /// not in the store.
     pub async fn close_with(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
         let report = self.run(Close::new(mode, None)).await?;
-        self.set_link(Link::Closed);
+        self.set_link(Link::Left(Departure::Closed));
         Ok(report)
     }
 
@@ -242,7 +242,7 @@ impl Session {
     /// Returns [`CloseError`] if the store or the disk fails.
     pub async fn delete(&self) -> Result<(), CloseError> {
         self.run(Delete {}).await?;
-        self.set_link(Link::Closed);
+        self.set_link(Link::Left(Departure::Deleted));
         Ok(())
     }
 
@@ -266,7 +266,7 @@ impl Session {
     pub(crate) fn is_gone(&self) -> bool {
         match self.link() {
             Link::Serving(session) => session.gate.is_closed() || session.workspace.is_lost(),
-            Link::Ended | Link::Closed => true,
+            Link::Ended | Link::Left(_) => true,
             Link::Connected(_) | Link::Released => false,
         }
     }
@@ -281,18 +281,20 @@ impl Session {
             match &link {
                 Link::Serving(session) => match session.gate.begin() {
                     Ok(_guard) => return boxed(|| call.run_on(session)).await,
-                    Err(NotAdmitted::Closed) => return Err(self.closed().into()),
+                    Err(NotAdmitted::Left(departure)) => {
+                        return Err(self.left(departure).into());
+                    }
                     Err(NotAdmitted::Draining) => {}
                 },
                 Link::Connected(client) => match boxed(|| client.call(&call)).await {
                     Ok(output) => return Ok(output),
                     Err(CallError::Failed(error)) => return Err(error),
-                    Err(CallError::Closed) => return Err(self.closed().into()),
+                    Err(CallError::Left(departure)) => return Err(self.left(departure).into()),
                     Err(CallError::NotStarted) => {}
                 },
                 Link::Released => {}
                 Link::Ended => return Err(self.ended().into()),
-                Link::Closed => return Err(self.closed().into()),
+                Link::Left(departure) => return Err(self.left(*departure).into()),
             }
             boxed(|| self.reopen(&link)).await?;
         }
@@ -330,9 +332,9 @@ impl Session {
         Ok(())
     }
 
-    fn closed(&self) -> SharingError {
-        self.set_link(Link::Closed);
-        SharingError::Closed { session: self.id.clone() }
+    fn left(&self, departure: Departure) -> SharingError {
+        self.set_link(Link::Left(departure));
+        SharingError::left(&self.id, departure)
     }
 
     fn ended(&self) -> SharingError {
@@ -350,7 +352,7 @@ impl Session {
             Ok(opened) => self.relink(opened),
             Err(SessionError::Workspace {
                 source: WorkspaceError::Sharing { source: SharingError::Closed { .. } },
-            }) => Err(self.closed()),
+            }) => Err(self.left(Departure::Closed)),
             Err(SessionError::Workspace { source: WorkspaceError::Sharing { source } }) => {
                 Err(source)
             }

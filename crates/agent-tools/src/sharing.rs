@@ -40,6 +40,7 @@ pub use error::{Difference, SharingError};
 
 pub(crate) use client::{CallError, Client};
 pub(crate) use fingerprint::{Settings, VariablesKey};
+pub use gate::Departure;
 pub(crate) use gate::{Gate, NotAdmitted};
 pub(crate) use greeting::{SessionFacts, Wish};
 pub(crate) use methods::{

@@ -186,7 +186,7 @@ impl Storage {
     }
 
     /// Returns whether processes with another home can use the store, as far as is known.
-    pub(crate) fn reaches_beyond(&self, home: &Home) -> bool {
+    pub fn reaches_beyond(&self, home: &Home) -> bool {
         match &self.reach {
             Reach::ThisProcess => false,
             Reach::Directory(root) => {

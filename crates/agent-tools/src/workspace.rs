@@ -4,6 +4,7 @@ mod close;
 mod error;
 mod history;
 mod tenancy;
+mod warnings;
 
 use std::io;
 use std::path::Path;
@@ -22,21 +23,18 @@ use serde::{Deserialize, Serialize};
 use skill_store::SKILLS_DIRECTORY;
 
 use crate::home::{Home, SessionState, StateDir};
-use crate::output::ConflictNote;
 use crate::sessions::{Owner, SessionStatus};
 use crate::storage::Storage;
 
-pub(crate) use self::close::opening_patience;
+pub(crate) use self::close::{Loss, opening_patience};
 use self::error::OpeningError;
 pub(crate) use self::error::at_url;
+use self::warnings::warnings;
 
 pub(crate) use self::tenancy::Turn;
 
 pub use self::close::{CloseError, CloseReport, IgnoredContent};
 pub use self::error::{TransferError, WorkspaceError};
-
-/// The maximum number of conflicts from opening that warnings name.
-const MAX_CONFLICTS_WARNED: usize = 5;
 
 /// The files of one session. No other process can open them until this value is dropped.
 #[derive(Debug)]
@@ -49,6 +47,8 @@ pub(crate) struct Workspace {
     /// Set if homes share the store, so that calls prove the ownership.
     intervals: Option<Timings>,
     storage: Option<Storage>,
+    /// The rules for files that are not mirrored.
+    ignore: IgnoreRules,
 }
 
 /// Treatment of files whose objects another program removed from the store.
@@ -116,7 +116,7 @@ impl Workspace {
         state.claim(id, user)?;
         home.create()?;
         let path = home.session_dir(id);
-        let created = !path.exists();
+        let created = !home.has_place_taken(id);
         let opened = match (backends.storage, user) {
             (Some(storage), Some(user)) => {
                 let opened = open_mirror(home, storage, backends, &state, id, user).await;
@@ -145,7 +145,8 @@ impl Workspace {
         let storage = mirror.as_ref().and(backends.storage).cloned();
         let (id, user) = (id.clone(), user.cloned());
         let intervals = mirror.as_ref().and(backends.intervals());
-        let workspace = Workspace { id, user, dir, state, mirror, intervals, storage };
+        let ignore = backends.ignore.cloned().unwrap_or_default();
+        let workspace = Workspace { id, user, dir, state, mirror, intervals, storage, ignore };
         Ok(OpenedWorkspace { workspace, created, warnings })
     }
 
@@ -157,7 +158,7 @@ impl Workspace {
         id: &SessionId,
     ) -> Result<Workspace, WorkspaceError> {
         let (Some(storage), Some(user)) = (backends.storage, state.user()?) else {
-            return Self::open_without_store(home, state, id);
+            return Self::open_without_store(home, backends, state, id);
         };
         let mirror = open_mirror(home, storage, backends, &state, id, &user).await;
         let mirror = mirror.map_err(|source| WorkspaceError::from_opening(id, source, None))?;
@@ -169,12 +170,14 @@ impl Workspace {
             mirror: Some(Arc::new(mirror)),
             intervals: backends.intervals(),
             storage: Some(storage.clone()),
+            ignore: backends.ignore.cloned().unwrap_or_default(),
         })
     }
 
     /// Opens the files of a session that is on this machine, and nothing in the store.
     pub(crate) fn open_without_store(
         home: &Home,
+        backends: Backends<'_>,
         state: SessionState,
         id: &SessionId,
     ) -> Result<Workspace, WorkspaceError> {
@@ -183,7 +186,8 @@ impl Workspace {
         state.record_modes(&path)?;
         let dir = Arc::new(SessionDir::open(&path)?);
         let id = id.clone();
-        Ok(Workspace { id, user, dir, state, mirror: None, intervals: None, storage: None })
+        let ignore = backends.ignore.cloned().unwrap_or_default();
+        Ok(Workspace { id, user, dir, state, mirror: None, intervals: None, storage: None, ignore })
     }
 
     /// Removes the session from this machine after opening it failed. The store is not changed.
@@ -289,7 +293,13 @@ impl Workspace {
     }
 
     fn mirror(&self) -> Result<&Mirror, TransferError> {
-        self.mirror.as_deref().ok_or_else(|| TransferError::NoStore { id: self.id.clone() })
+        self.mirror.as_deref().ok_or_else(|| {
+            let id = self.id.clone();
+            match self.state.dir().is_claimed() {
+                true => TransferError::NoStore { id },
+                false => TransferError::Unclaimed { id },
+            }
+        })
     }
 }
 
@@ -378,19 +388,6 @@ fn abandon(home: &Home, state: &SessionState, id: &SessionId) {
         let error = sandbox_core::with_causes(&error);
         tracing::warn!(session = %id, error, "the state of the session stays");
     }
-}
-
-/// Renders the result of opening a mirror as warnings for the first call.
-fn warnings(id: &SessionId, opened: &RestoreReport) -> Vec<String> {
-    let conflicts = opened.conflicts.iter().take(MAX_CONFLICTS_WARNED);
-    let conflicts =
-        conflicts.map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as).to_string());
-    let omitted = opened.conflicts.len().saturating_sub(MAX_CONFLICTS_WARNED);
-    let omitted = (omitted > 0).then(|| format!("changed on both sides: {omitted} more files"));
-    let remedy = (!opened.held_back.is_empty()).then(|| {
-        format!("`agent-tools session sync {id} --confirm-removals` removes the vanished files")
-    });
-    opened.problems().into_iter().chain(remedy).chain(conflicts).chain(omitted).collect()
 }
 
 /// Returns whether a path is mirrored as an artifact: true for everything outside `skills/`.

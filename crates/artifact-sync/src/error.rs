@@ -113,6 +113,23 @@ pub enum SyncError {
         /// Number of the entry.
         number: u64,
     },
+    /// The path was a directory as of an entry, and only files and symlinks have versions.
+    #[error(
+        "{path} is a directory as of entry {number}; restore its files one by one; \
+         `agent-tools session undelete ID {path}` brings back all files that were removed from it"
+    )]
+    DirectoryVersion {
+        /// Path of the directory.
+        path: RelativePath,
+        /// Number of the entry.
+        number: u64,
+    },
+    /// The store has no object with the key.
+    #[error("the store has no object {key:?}")]
+    NoObject {
+        /// Key that the caller passed.
+        key: String,
+    },
     /// The path is a directory, or lies below a file or a symlink.
     #[error("the {kind} {by} is in the place of {path} now; move or remove it first")]
     Occupied {
@@ -227,12 +244,15 @@ impl SyncError {
             Self::Log { .. } | Self::StoreReplaced { .. } | Self::Damaged { .. } => {
                 SyncErrorKind::StoreDamaged
             }
-            Self::ForeignKey { .. } | Self::UnsafeKey { .. } => SyncErrorKind::InvalidKey,
+            Self::ForeignKey { .. } | Self::UnsafeKey { .. } | Self::NoObject { .. } => {
+                SyncErrorKind::InvalidKey
+            }
             Self::NotMirrored { .. } => SyncErrorKind::NotMirrored,
             Self::LocalChange { .. } | Self::Occupied { .. } => SyncErrorKind::LocalChange,
             Self::NotRetained { .. }
             | Self::NoEntry { .. }
             | Self::NoRemoval { .. }
+            | Self::DirectoryVersion { .. }
             | Self::NoVersion { .. } => SyncErrorKind::NoVersion,
             Self::Leftover { .. } | Self::File { .. } => SyncErrorKind::File,
         }
@@ -259,6 +279,8 @@ impl SyncError {
             | Self::NoEntry { .. }
             | Self::NoRemoval { .. }
             | Self::NoVersion { .. }
+            | Self::DirectoryVersion { .. }
+            | Self::NoObject { .. }
             | Self::Occupied { .. }
             | Self::LeaseLost
             | Self::Closing

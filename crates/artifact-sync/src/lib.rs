@@ -126,7 +126,7 @@ pub use transfer::{
 pub mod internal {
     pub use crate::error::with_causes;
     pub use crate::keys::{key_for, strip_prefix};
-    pub use crate::mirror::remove_rest;
+    pub use crate::mirror::{Inventory, remove_rest};
     pub use crate::owners::Timings;
     pub use crate::transfer::{
         FreshUploadError, FreshUploads, KeyLimits, Listed, Listing, MemoryBudget, Object, OnStep,

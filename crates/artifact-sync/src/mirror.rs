@@ -12,6 +12,7 @@ mod erase;
 mod garbage;
 mod history;
 mod incoming;
+mod inventory;
 mod lease;
 mod leftovers;
 mod migrate;
@@ -54,6 +55,7 @@ use crate::state::Batch;
 pub use close::{CloseError, CloseMode, CloseReport, remove_rest};
 pub use garbage::{GarbageOptions, GarbageReport};
 pub use history::{HistoryChange, HistoryEntry, HistoryKind, HistoryObject, HistoryOrigin};
+pub use inventory::Inventory;
 pub use lease::CallGuard;
 pub use open::{LocalStatus, SessionOwner};
 pub use undelete::{RestoredVersion, Undelete, UndeleteReport};
@@ -257,7 +259,13 @@ impl Mirror {
         let shared = Arc::clone(&self.shared);
         let is_walk = matches!(scope, Scope::Walk);
         if !is_walk {
-            let _ = timeout_at(started + limit, shared.settle_failed()).await;
+            // Results name keys and links, so the objects come first.
+            let settling = async {
+                if shared.settle_failed().await {
+                    shared.project_awaited().await;
+                }
+            };
+            let _ = timeout_at(started + limit, settling).await;
         }
         let (mut changes, skipped) = {
             let shared = Arc::clone(&shared);

@@ -24,6 +24,7 @@ pub use skipped::{SkipReason, Skipped};
 
 pub(crate) use changes::{ChangeTracker, Scope};
 pub(crate) use diff::{Baseline, Changes};
+pub(crate) use ignored::ignored;
 pub(crate) use inspect::inspect;
 pub(crate) use signature::{RecordedSignature, Signature, StampTime, permissions};
 pub(crate) use snapshot::{DirectoryEntry, Entry, SymlinkEntry};

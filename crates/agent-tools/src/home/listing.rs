@@ -88,7 +88,7 @@ impl Home {
 
     /// Returns the part of a session that is here; `None` if nothing is.
     pub(crate) fn local_state(&self, id: &SessionId) -> Option<LocalState> {
-        if self.session_dir(id).exists() {
+        if self.has_place_taken(id) {
             let is_claimed = StateDir::existing(self, id).is_some_and(|dir| dir.is_claimed());
             Some(if is_claimed { LocalState::Complete } else { LocalState::Unclaimed })
         } else if self.restoring_dir(id).exists() {

@@ -210,7 +210,11 @@ pub(crate) fn note_pending(
         let _ = writeln!(notes, "pending: and {omitted} more");
     }
     if still_pending > 0 {
-        let _ = writeln!(notes, "still pending: {still_pending} changes of earlier calls");
+        let _ = writeln!(
+            notes,
+            "still pending: {still_pending} changes of earlier calls; `agent-tools session show \
+             ID` lists them"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::LocalSession;
-use crate::sharing::{Client, SessionFacts};
+use crate::sharing::{Client, Departure, SessionFacts};
 
 /// The place in which the calls of a session run.
 #[derive(Clone, Debug)]
@@ -16,8 +16,8 @@ pub(crate) enum Link {
     Released,
     /// None. The use of the session by this process has ended.
     Ended,
-    /// None. The session was closed.
-    Closed,
+    /// None. The session was closed or deleted.
+    Left(Departure),
 }
 
 /// A session that was opened.
@@ -52,7 +52,7 @@ impl Link {
             (Self::Connected(a), Self::Connected(b)) => Arc::ptr_eq(a, b),
             (Self::Released, Self::Released)
             | (Self::Ended, Self::Ended)
-            | (Self::Closed, Self::Closed) => true,
+            | (Self::Left(_), Self::Left(_)) => true,
             _ => false,
         }
     }

@@ -20,7 +20,7 @@ use crate::environment::Environment;
 use crate::hints::{self, Connections};
 use crate::remedies::remedy_option;
 use crate::sessions::SessionError;
-use crate::sharing::{Gate, SharingError};
+use crate::sharing::{Departure, Gate, SharingError};
 use crate::tool_error::ToolError;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, Turn, Workspace};
 
@@ -47,6 +47,7 @@ struct Leaving {
     /// The sandbox that was ended last, and the other process that asked for that.
     ended: Weak<NativeSandbox>,
     by: Option<u32>,
+    departure: Option<Departure>,
 }
 
 /// Everything that a session consists of, except its files and settings.
@@ -180,11 +181,11 @@ impl LocalSession {
         mode: CloseMode,
         patience: Option<Duration>,
     ) -> Result<CloseReport, CloseError> {
-        self.leave(self.workspace.close(mode, patience)).await
+        self.leave(Departure::Closed, self.workspace.close(mode, patience)).await
     }
 
     pub(crate) async fn delete(&self) -> Result<(), CloseError> {
-        self.leave(self.workspace.delete()).await
+        self.leave(Departure::Deleted, self.workspace.delete()).await
     }
 
     /// Records the process for which the next call closes or deletes the session.
@@ -197,12 +198,14 @@ impl LocalSession {
         let leaving = lock(&self.leaving);
         let is_ours = std::ptr::eq(leaving.ended.as_ptr(), Arc::as_ptr(ended));
         let session = self.workspace.id.clone();
-        is_ours.then_some(SharingError::ClosedDuringCall { session, by: leaving.by })
+        let departure = leaving.departure.filter(|_| is_ours)?;
+        Some(SharingError::ClosedDuringCall { session, by: leaving.by, departure })
     }
 
     /// Ends the processes of the session, and then the session, unless `leaving` fails.
     async fn leave<T>(
         &self,
+        departure: Departure,
         leaving: impl Future<Output = Result<T, CloseError>>,
     ) -> Result<T, CloseError> {
         if self.workspace.is_lost() {
@@ -213,12 +216,13 @@ impl LocalSession {
         {
             let mut leaving = lock(&self.leaving);
             leaving.by = leaving.next.take();
+            leaving.departure = Some(departure);
             leaving.ended = Arc::downgrade(&sandbox);
         }
         sandbox.close().await;
         match leaving.await {
             Ok(left) => {
-                self.gate.close();
+                self.gate.close(departure);
                 self.workspace.state.unlock();
                 Ok(left)
             }

@@ -259,8 +259,8 @@ impl SessionFiles {
                 FilesLink::Served(client) => match client.call(&call).await {
                     Ok(output) => return Ok(output),
                     Err(CallError::Failed(error)) => return Err(error),
-                    Err(CallError::Closed) => {
-                        return Err(SharingError::Closed { session: self.id.clone() }.into());
+                    Err(CallError::Left(departure)) => {
+                        return Err(SharingError::left(&self.id, departure).into());
                     }
                     Err(CallError::NotStarted) => {}
                 },

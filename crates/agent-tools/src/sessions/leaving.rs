@@ -12,7 +12,7 @@ use super::opener::Opener;
 use crate::home::{Home, SessionState};
 use crate::sharing::Claim;
 use crate::workspace::{
-    Backends, CloseError, CloseReport, Workspace, WorkspaceError, opening_patience,
+    Backends, CloseError, CloseReport, Loss, Workspace, WorkspaceError, opening_patience,
 };
 
 /// Closes a session that this process does not have open.
@@ -38,10 +38,24 @@ pub(super) async fn close(
             closed
         }
         Err(error) if mode == CloseMode::Discard && is_unusable(&error) => {
+            let loss = Loss::of(&error);
             let workspace = without_store(opener, id, error).await?;
-            let report = workspace.close(mode, opener.settings.patience).await?;
+            let home = &opener.settings.home;
+            let report = workspace.discard_without_store(home, opener.backends(), loss).await?;
             workspace.state.unlock();
             Ok(report)
+        }
+        Err(error @ WorkspaceError::StoreLost { .. }) => {
+            let home = &opener.settings.home;
+            let Some(Claim { state, door: _ }) = Claim::try_new(home, id)? else {
+                return Err(error.into());
+            };
+            let workspace = Workspace::open_without_store(home, opener.backends(), state, id);
+            // Only half a restore may be here.
+            let Ok(workspace) = workspace else { return Err(error.into()) };
+            let refused = workspace.without_copy(error).await;
+            workspace.state.unlock();
+            Err(refused)
         }
         Err(error @ WorkspaceError::NoSession { .. }) => match finish_closing(opener, id).await? {
             Finished::Yes => Ok(CloseReport::default()),
@@ -168,7 +182,9 @@ async fn without_store(
 ) -> Result<Workspace, WorkspaceError> {
     let home = &opener.settings.home;
     match Claim::try_new(home, id)? {
-        Some(Claim { state, door: _ }) => Workspace::open_without_store(home, state, id),
+        Some(Claim { state, door: _ }) => {
+            Workspace::open_without_store(home, opener.backends(), state, id)
+        }
         None => Err(error),
     }
 }

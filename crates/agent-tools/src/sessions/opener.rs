@@ -258,6 +258,9 @@ impl SharedSettings {
             storage: opener.settings.storage.as_ref(),
             durability: opener.settings.durability,
             user: spec.user.as_ref().map(sandbox_core::UserId::as_str),
+            ignore: spec.ignore.as_ref().or(opener.settings.ignore.as_ref()),
+            retention: spec.retention.or(opener.settings.retention),
+            without_projection: opener.settings.without_projection,
         }
     }
 }

@@ -37,8 +37,12 @@ pub struct SessionStatus {
     pub entry: u64,
     /// The owner as of that entry; `None` without a store, or if the session was released.
     pub owner: Option<SessionOwner>,
+    /// True if this machine knows that another home took the session over since.
+    pub is_taken_over: bool,
     /// The changes that are not in the store yet, with reasons.
     pub pending: Vec<Pending>,
+    /// The differences that the next command decides about, because an opening was interrupted.
+    pub undecided: Vec<Pending>,
 }
 
 /// The home that owns a session.
@@ -57,11 +61,11 @@ pub struct SessionOwner {
 
 impl From<LocalStatus> for SessionStatus {
     fn from(status: LocalStatus) -> Self {
-        let LocalStatus { entry, owner, pending, .. } = status;
+        let LocalStatus { entry, owner, is_taken_over, pending, undecided, .. } = status;
         let owner = owner.map(|artifact_sync::SessionOwner { home, epoch, url, .. }| {
             SessionOwner { home, epoch, url }
         });
-        Self { entry, owner, pending }
+        Self { entry, owner, is_taken_over, pending, undecided }
     }
 }
 

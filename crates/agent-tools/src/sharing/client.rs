@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::error::SharingError;
 use super::frame::{Channel, Frame};
-use super::gate::NotAdmitted;
+use super::gate::{Departure, NotAdmitted};
 use super::greeting::{HELLO, Hello, SessionFacts, Welcome, Wish};
 use super::methods::{Call, STOP};
 use super::token::Token;
@@ -55,8 +55,8 @@ pub(super) enum Attempt {
 pub(crate) enum CallError<E> {
     /// The call did not begin, because the server has ended.
     NotStarted,
-    /// The call did not begin, because the session was closed.
-    Closed,
+    /// The call did not begin, because the session has left this machine.
+    Left(Departure),
     Failed(E),
 }
 
@@ -141,7 +141,9 @@ impl Client {
                         wait_for_end(&channel).await;
                         Err(CallError::NotStarted)
                     }
-                    Rejection::Gate(NotAdmitted::Closed) => Err(CallError::Closed),
+                    Rejection::Gate(NotAdmitted::Left(departure)) => {
+                        Err(CallError::Left(departure))
+                    }
                     Rejection::Invalid(reason) => Err(rejected(&reason)),
                     _ => Err(rejected("it does not know this call")),
                 };

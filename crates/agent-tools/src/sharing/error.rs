@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use sandbox_core::SessionId;
 use serde::{Deserialize, Serialize};
 
+use super::gate::Departure;
 use crate::error_kind::ErrorKind;
 use crate::sessions::SessionError;
 
@@ -41,10 +42,16 @@ pub enum SharingError {
         /// The session.
         session: SessionId,
     },
-    /// The session was closed during the call.
+    /// The session was deleted everywhere after this handle had been opened.
+    #[error("session {session} was deleted everywhere; opened again, it is empty")]
+    Deleted {
+        /// The session.
+        session: SessionId,
+    },
+    /// The session was closed or deleted during the call.
     #[error(
-        "the command was killed before its end, because {} closed session {session}; it may have \
-         had effects",
+        "the command was killed before its end, because {} {departure} session {session}; it \
+         may have had effects",
         match by {
             Some(pid) => format!("process {pid}"),
             None => "another call".to_owned(),
@@ -55,6 +62,8 @@ pub enum SharingError {
         session: SessionId,
         /// The process that closed or deleted the session, if it was another one.
         by: Option<u32>,
+        /// The way in which the session left.
+        departure: Departure,
     },
     /// This process is about to exit, and begins no calls.
     #[error("session {session} accepts no calls, because this process is about to exit")]
@@ -107,14 +116,24 @@ pub enum SharingError {
 }
 
 impl SharingError {
+    /// Returns the error of a call in a session that has left this machine.
+    pub(crate) fn left(session: &SessionId, departure: Departure) -> Self {
+        let session = session.clone();
+        match departure {
+            Departure::Closed => Self::Closed { session },
+            Departure::Deleted => Self::Deleted { session },
+        }
+    }
+
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Served { kind, .. } => *kind,
             Self::ServerLost { .. } => ErrorKind::ServerLost,
-            Self::Closed { .. } | Self::ClosedDuringCall { .. } | Self::Draining { .. } => {
-                ErrorKind::Closed
-            }
+            Self::Closed { .. }
+            | Self::Deleted { .. }
+            | Self::ClosedDuringCall { .. }
+            | Self::Draining { .. } => ErrorKind::Closed,
             Self::Differs { .. } => ErrorKind::Differs,
             Self::Rejected { .. } => ErrorKind::Denied,
             Self::Reopen { source, .. } => source.kind(),

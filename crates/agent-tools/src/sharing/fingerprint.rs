@@ -1,10 +1,12 @@
 //! The settings of a session in a form that two processes can compare.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use artifact_sync::Durability;
+use artifact_sync::{Durability, IgnoreRules};
 use policy::Policy;
 use sandbox_core::Tier;
 use secrecy::ExposeSecret;
@@ -30,6 +32,33 @@ pub(crate) struct Fingerprint {
     user: Option<String>,
     /// Paths of directories that must be hidden, in bytes. The server may hide more.
     hidden: Vec<Vec<u8>>,
+    /// Settings that only the server applies, by hashes. Those that are not set are absent.
+    #[serde(default)]
+    mirroring: BTreeMap<Mirroring, String>,
+}
+
+/// A setting of the mirror that the server alone decides about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Mirroring {
+    Ignore,
+    Projection,
+    Retention,
+}
+
+impl Mirroring {
+    /// Returns the warning that a client gets whose setting differs.
+    fn warning(self, pid: u32) -> String {
+        let (setting, option) = match self {
+            Self::Ignore => ("ignore rules", "--ignore"),
+            Self::Projection => ("projection", "--no-projection"),
+            Self::Retention => ("retention time", "--retention"),
+        };
+        format!(
+            "process {pid} serves the session with another {setting}, so {option} of this call \
+             has no effect; end that process to use it"
+        )
+    }
 }
 
 /// The settings that a fingerprint is made of.
@@ -43,6 +72,10 @@ pub(crate) struct Settings<'s> {
     pub(crate) storage: Option<&'s Storage>,
     pub(crate) durability: Durability,
     pub(crate) user: Option<&'s str>,
+    pub(crate) ignore: Option<&'s IgnoreRules>,
+    pub(crate) retention: Option<Duration>,
+    /// Set to keep files in the session logs only.
+    pub(crate) without_projection: bool,
 }
 
 /// The variables of a session, as two processes compare them.
@@ -57,7 +90,8 @@ pub(crate) enum VariablesKey<'s> {
 impl Fingerprint {
     /// Hashes the settings with the key of a server.
     pub(super) fn new(token: &Token, settings: &Settings<'_>) -> Self {
-        let Settings { policy, hidden, variables, session, storage, durability, user } = *settings;
+        let Settings { policy, hidden, variables, session, storage, durability, user, .. } =
+            *settings;
         let hash = |subject: &str, parts: &[&[u8]]| {
             let mut hasher = blake3::Hasher::new_keyed(token.key());
             for part in [subject.as_bytes()].iter().chain(parts) {
@@ -93,6 +127,14 @@ impl Fingerprint {
         let limits = format!("{:?}", session.limits);
         let store =
             storage.map_or_else(String::new, |storage| format!("{} {storage}", storage.store));
+        let mirroring = [
+            (Mirroring::Ignore, settings.ignore.map(IgnoreRules::identity)),
+            (Mirroring::Projection, settings.without_projection.then(|| "none".to_owned())),
+            (Mirroring::Retention, settings.retention.map(|time| time.as_secs().to_string())),
+        ];
+        let mirroring = mirroring.into_iter().filter_map(|(setting, value)| {
+            Some((setting, hash("mirroring", &[value?.as_bytes()])))
+        });
         let is_local = storage.is_some_and(|storage| storage.capabilities.root.is_some());
         Self {
             policy: hash("policy", &[&policy.identity_without_network()]),
@@ -103,7 +145,17 @@ impl Fingerprint {
             is_flushed: is_local && durability == Durability::Disk,
             user: user.map(str::to_owned),
             hidden: hidden.iter().map(|dir| dir.as_os_str().as_bytes().to_vec()).collect(),
+            mirroring: mirroring.collect(),
         }
+    }
+
+    /// Returns warnings about settings that a client has set, and that this server does not apply.
+    pub(super) fn warnings(&self, client: &Self) -> Vec<String> {
+        let unused = client
+            .mirroring
+            .iter()
+            .filter(|(setting, value)| self.mirroring.get(setting) != Some(*value));
+        unused.map(|(setting, _)| setting.warning(std::process::id())).collect()
     }
 
     /// Returns whether both have the same user.
@@ -135,7 +187,6 @@ impl Fingerprint {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::Duration;
 
     use sandbox_core::Limits;
 
@@ -168,6 +219,9 @@ mod tests {
             storage: None,
             durability: Durability::default(),
             user: Some("ann"),
+            ignore: None,
+            retention: None,
+            without_projection: false,
         };
         let server = Fingerprint::new(&token, &own);
         let check = |client: Settings<'_>, expected: &[Difference]| {
@@ -236,6 +290,9 @@ mod tests {
                 storage: Some(&storage),
                 durability,
                 user: None,
+                ignore: None,
+                retention: None,
+                without_projection: false,
             };
             Fingerprint::new(&token, &settings)
         };

@@ -1,5 +1,6 @@
 //! The gate of a served session: it admits calls, and ends the session after the last one.
 
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use sandbox_core::internal::lock;
@@ -32,7 +33,28 @@ enum Phase {
     /// The process of the owner is about to exit. Calls that run may end.
     Ending,
     /// The session has left this machine.
+    Left(Departure),
+}
+
+/// The way in which a session left this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Departure {
+    /// It was closed. The store has its files.
     Closed,
+    /// It was deleted everywhere.
+    Deleted,
+}
+
+/// `closed` or `deleted`.
+impl fmt::Display for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Deleted => "deleted",
+        })
+    }
 }
 
 /// The reason for which a call is not admitted.
@@ -41,8 +63,8 @@ enum Phase {
 pub(crate) enum NotAdmitted {
     /// The server ends. Another process can serve the session next.
     Draining,
-    /// The session was closed.
-    Closed,
+    /// The session has left this machine.
+    Left(Departure),
 }
 
 impl Default for Gate {
@@ -60,7 +82,7 @@ impl Gate {
             Phase::Open => true,
             Phase::Draining if state.early > 0 => false,
             Phase::Draining | Phase::Ending => return Err(NotAdmitted::Draining),
-            Phase::Closed => return Err(NotAdmitted::Closed),
+            Phase::Left(departure) => return Err(NotAdmitted::Left(departure)),
         };
         let count = if is_early { &mut state.early } else { &mut state.late };
         *count += 1;
@@ -78,14 +100,14 @@ impl Gate {
     /// Admits no further calls at all, because the process is about to exit.
     pub(crate) fn refuse(&self) {
         let mut state = lock(&self.state);
-        if state.phase != Phase::Closed {
+        if !matches!(state.phase, Phase::Left(_)) {
             state.phase = Phase::Ending;
         }
     }
 
     /// Admits no further calls, because the session has left this machine.
-    pub(crate) fn close(&self) {
-        lock(&self.state).phase = Phase::Closed;
+    pub(crate) fn close(&self, departure: Departure) {
+        lock(&self.state).phase = Phase::Left(departure);
         self.end();
     }
 
@@ -102,7 +124,7 @@ impl Gate {
 
     /// Returns whether the session has left this machine.
     pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.state).phase == Phase::Closed
+        matches!(lock(&self.state).phase, Phase::Left(_))
     }
 
     /// Waits until no call runs.
@@ -166,8 +188,8 @@ mod tests {
         assert!(futures_ready(waiting.as_mut()).await.is_none(), "a call still runs");
         drop(late);
         waiting.await;
-        gate.close();
-        assert_eq!(gate.begin().unwrap_err(), NotAdmitted::Closed);
+        gate.close(Departure::Closed);
+        assert_eq!(gate.begin().unwrap_err(), NotAdmitted::Left(Departure::Closed));
         gate.ended().await;
     }
 
@@ -178,9 +200,9 @@ mod tests {
         gate.drain();
         gate.refuse();
         assert_eq!(gate.begin().unwrap_err(), NotAdmitted::Draining);
-        gate.close();
+        gate.close(Departure::Closed);
         gate.refuse();
-        assert_eq!(gate.begin().unwrap_err(), NotAdmitted::Closed);
+        assert_eq!(gate.begin().unwrap_err(), NotAdmitted::Left(Departure::Closed));
     }
 
     /// Polls a future once.

@@ -121,6 +121,7 @@ impl Server {
         let Some(session) = session else {
             return Ok(Some(Rejection::Gate(NotAdmitted::Draining)));
         };
+        let mut facts = SessionFacts::of(&session);
         if let Some(settings) = &hello.settings {
             if !self.settings.has_user_of(settings) {
                 return Ok(Some(Rejection::WrongUser));
@@ -129,9 +130,9 @@ impl Server {
             if !differences.is_empty() {
                 return Ok(Some(Rejection::Differs(differences)));
             }
+            facts.warnings.extend(self.settings.warnings(settings));
         }
-        let welcome =
-            Frame::new(answer::WELCOME, frame.id, &Welcome::from(SessionFacts::of(&session)))?;
+        let welcome = Frame::new(answer::WELCOME, frame.id, &Welcome::from(facts))?;
         timeout(CLIENT_TIMEOUT, channel.send(&welcome)).await??;
         Ok(None)
     }

@@ -1,5 +1,6 @@
 //! Closing and deleting a session.
 
+mod discard;
 mod error;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use super::{Backends, Workspace, WorkspaceError, flush, mirror_builder};
 use crate::home::Home;
 use crate::output::ConflictNote;
 
+pub(crate) use self::discard::Loss;
 pub use self::error::CloseError;
 
 /// Longest time without progress after a flush has given up already.
@@ -111,15 +113,23 @@ impl Workspace {
                     false => CloseError::Unclaimed { id },
                 });
             }
+            let loss = match self.state.dir().is_claimed() {
+                true => Loss::NoStore,
+                false => Loss::NoState,
+            };
+            let report = self.inventory(loss).await;
             self.remove().await?;
-            return Ok(CloseReport::default());
+            return Ok(report);
         };
         let report = match self.close_mirror(mirror, mode, patience).await {
-            Err(CloseError::Store { .. } | CloseError::Workspace { .. })
-                if mode == CloseMode::Discard =>
-            {
-                self.remove_directory().await?;
-                CloseReport::default()
+            Err(CloseError::Store { source, .. }) if mode == CloseMode::Discard => {
+                self.discard_with_store(mirror, Loss::of_mirror(&source)).await?
+            }
+            Err(CloseError::Workspace { source }) if mode == CloseMode::Discard => {
+                self.discard_with_store(mirror, Loss::of(&source)).await?
+            }
+            Err(CloseError::Workspace { source: source @ WorkspaceError::StoreLost { .. } }) => {
+                return Err(self.without_copy(source).await);
             }
             other => other?,
         };
@@ -218,7 +228,7 @@ impl Workspace {
             return Err(CloseError::MountPoint { id: self.id.clone(), path });
         }
         if let Some(mirror) = &self.mirror {
-            let failed = |source| CloseError::Store { id: self.id.clone(), source };
+            let failed = |source| CloseError::NotDeleted { id: self.id.clone(), source };
             mirror.erase().await.map_err(failed)?;
             return Ok(self.state.delete()?);
         }
@@ -232,14 +242,14 @@ impl Workspace {
     /// session has begun anew since.
     ///
     /// # Errors
-    /// Returns [`CloseError::Store`]. A repeated call continues.
+    /// Returns [`CloseError::NotDeleted`]. A repeated call continues.
     pub(crate) async fn finish_erasure(
         &self,
         home: &Home,
         backends: Backends<'_>,
     ) -> Result<bool, CloseError> {
         let (Some(storage), Some(user)) = (backends.storage, &self.user) else { return Ok(true) };
-        let failed = |source| CloseError::Store { id: self.id.clone(), source };
+        let failed = |source| CloseError::NotDeleted { id: self.id.clone(), source };
         let builder = mirror_builder(home, storage, backends, self.state.dir(), &self.id, user);
         builder.map_err(failed)?.finish_erasure().await.map_err(failed)
     }

@@ -217,6 +217,15 @@ pub enum TransferError {
         /// The session.
         id: SessionId,
     },
+    /// The session has no state on this machine, so its user and its store are unknown.
+    #[error(
+        "the state of session {id} is lost, so its user is unknown, and what the store has of it; \
+         `agent-tools bash --session {id} --user USER true` opens it as its user again"
+    )]
+    Unclaimed {
+        /// The session.
+        id: SessionId,
+    },
     /// The process that serves the session refused or was lost.
     #[error(transparent)]
     Sharing {
@@ -253,6 +262,7 @@ impl TransferError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoStore { .. } => ErrorKind::NoStore,
+            Self::Unclaimed { .. } => ErrorKind::Pending,
             Self::Sharing { source } => source.kind(),
             Self::StoreLost { .. } => ErrorKind::Store,
             Self::Mirror { source } => source.into(),
@@ -262,7 +272,7 @@ impl TransferError {
     /// Returns whether the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::NoStore { .. } | Self::StoreLost { .. } => false,
+            Self::NoStore { .. } | Self::Unclaimed { .. } | Self::StoreLost { .. } => false,
             Self::Sharing { source } => source.is_retryable(),
             Self::Mirror { source } => source.is_retryable(),
         }

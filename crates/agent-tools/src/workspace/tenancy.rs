@@ -85,9 +85,8 @@ impl Workspace {
         match error {
             SyncError::LeaseLost => ToolError::LeaseLost { session, has_begun: false },
             SyncError::OwnedElsewhere { url } => ToolError::OwnedElsewhere { session, url },
-            SyncError::Closing | SyncError::Erased => {
-                ToolError::Sharing { source: SharingError::Closed { session } }
-            }
+            SyncError::Erased => ToolError::Sharing { source: SharingError::Deleted { session } },
+            SyncError::Closing => ToolError::Sharing { source: SharingError::Closed { session } },
             source => ToolError::Store { source },
         }
     }

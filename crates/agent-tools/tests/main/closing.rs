@@ -241,9 +241,8 @@ async fn a_close_that_fails_tells_the_command_it_has_killed_and_the_session_goes
     let (ran, closed) = tokio::join!(running, closing);
     assert!(matches!(closed, Err(CloseError::Unstorable { .. })), "{closed:?}");
     let error = ran.unwrap_err();
-    let ToolError::Sharing { source: SharingError::ClosedDuringCall { session: id, by: None } } =
-        &error
-    else {
+    let ToolError::Sharing { source } = &error else { panic!("{error:?}") };
+    let SharingError::ClosedDuringCall { session: id, by: None, .. } = source else {
         panic!("{error:?}");
     };
     assert_eq!((id, error.kind(), error.is_retryable()), (session.id(), ErrorKind::Closed, false));

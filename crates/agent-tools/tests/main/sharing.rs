@@ -196,6 +196,25 @@ async fn closing_by_one_value_closes_the_session_of_all() {
 }
 
 #[tokio::test]
+async fn deleting_by_one_value_deletes_the_session_of_all_and_says_so() {
+    let fixture = Fixture::new();
+    let (one, other) = (fixture.sessions(), fixture.sessions());
+    let first = one.open(spec()).await.unwrap();
+    let second = other.open(spec()).await.unwrap();
+    second.bash("echo 1 > f").await.unwrap();
+    other.delete(&id()).await.unwrap();
+    for session in [&first, &second] {
+        let error = session.bash("true").await.unwrap_err();
+        assert!(
+            matches!(error, ToolError::Sharing { source: SharingError::Deleted { .. } }),
+            "{error}"
+        );
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Closed, false));
+    }
+    assert_eq!(one.open(spec()).await.unwrap().bash("ls").await.unwrap().command_stdout(), "");
+}
+
+#[tokio::test]
 async fn a_value_with_other_settings_is_refused() {
     let fixture = Fixture::new();
     let first = fixture.open().await;

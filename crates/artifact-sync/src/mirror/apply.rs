@@ -5,6 +5,7 @@
 //! interrupted application is repeated. A path that cannot follow is recorded with what it has
 //! instead, so that this is not taken for a change by a program.
 
+mod errors;
 mod others;
 mod plan;
 
@@ -13,7 +14,6 @@ use std::fs::File;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use rustix::io::Errno;
 use sandbox_core::internal::blocking;
 use sandbox_core::{FileError, RelativePath, Replaced, SessionDir, with_causes};
 
@@ -34,6 +34,7 @@ use crate::transfer::Fetcher;
 /// Files that are fetched or put in place at once. Fewer are fetched at once.
 const FILES_AT_ONCE: usize = 64;
 
+pub(super) use errors::DiskFailure;
 use others::{filled_symlinks, others_in_place};
 pub(super) use plan::{Base, held_version};
 use plan::{Local, Step, plan};
@@ -43,6 +44,7 @@ pub(super) struct Application<'a> {
     pub(super) dir: &'a Arc<SessionDir>,
     pub(super) fetcher: &'a Fetcher,
     pub(super) progress: Option<&'a dyn Progress>,
+    pub(super) disk_failure: DiskFailure,
 }
 
 /// Outcome of an application.
@@ -229,7 +231,7 @@ impl Application<'_> {
                         applied.unfollowed.insert(path.to_string(), Remains::Nothing);
                     }
                 }
-                Err((expected, error)) if is_of_path(&error) => {
+                Err((expected, error)) if self.disk_failure.is_of_path(&error) => {
                     applied.fail(&path, expected, &error, base);
                 }
                 Err((_, error)) => ended = ended.and(Err(error)),
@@ -250,7 +252,10 @@ impl Application<'_> {
                 Ok(replaced) => {
                     note_replaced(&mut applied.report, &step.path, &beside, &replaced);
                 }
-                Err(error) => applied.fail(&step.path, expected, &error, base),
+                Err(error) if self.disk_failure.is_file_error_of_path(&error) => {
+                    applied.fail(&step.path, expected, &error, base);
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -318,37 +323,6 @@ impl Applied {
 fn leftover_error(path: &RelativePath) -> SyncError {
     let source = std::io::Error::from(std::io::ErrorKind::DirectoryNotEmpty);
     FileError::Io { operation: "replace", path: path.as_str().into(), source }.into()
-}
-
-/// Returns whether an error concerns one path only, unlike one of the disk or the store.
-fn is_of_path(error: &SyncError) -> bool {
-    match error {
-        SyncError::File { source: FileError::Io { source, .. } } => {
-            source.raw_os_error() == Some(Errno::LOOP.raw_os_error())
-                || is_kind_of_path(source.kind())
-        }
-        SyncError::File { .. } => true,
-        _ => false,
-    }
-}
-
-fn is_kind_of_path(kind: std::io::ErrorKind) -> bool {
-    use std::io::ErrorKind;
-
-    matches!(
-        kind,
-        ErrorKind::AlreadyExists
-            | ErrorKind::DirectoryNotEmpty
-            | ErrorKind::ExecutableFileBusy
-            | ErrorKind::InvalidFilename
-            | ErrorKind::InvalidInput
-            | ErrorKind::IsADirectory
-            | ErrorKind::NotADirectory
-            | ErrorKind::NotFound
-            | ErrorKind::PermissionDenied
-            | ErrorKind::ResourceBusy
-            | ErrorKind::TooManyLinks
-    )
 }
 
 struct Placed {

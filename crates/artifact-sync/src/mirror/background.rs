@@ -118,14 +118,20 @@ impl Shared {
         }
     }
 
-    /// Resolves an entry whose sending has failed, unless another call does so.
-    pub(super) async fn settle_failed(&self) {
-        let Ok(mut appender) = self.appender.try_lock() else { return };
-        if appender.writer.staged().is_some()
-            && let Err(error) = self.settle(&mut appender).await
-        {
-            let error = sandbox_core::with_causes(&error);
-            tracing::debug!(error, "an entry is still unanswered");
+    /// Resolves an entry whose sending has failed, unless another call does so. Returns whether the
+    /// log has it now.
+    pub(super) async fn settle_failed(&self) -> bool {
+        let Ok(mut appender) = self.appender.try_lock() else { return false };
+        if appender.writer.staged().is_none() {
+            return false;
+        }
+        match self.settle(&mut appender).await {
+            Ok(()) => true,
+            Err(error) => {
+                let error = sandbox_core::with_causes(&error);
+                tracing::debug!(error, "an entry is still unanswered");
+                false
+            }
         }
     }
 

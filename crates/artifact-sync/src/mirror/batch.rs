@@ -245,6 +245,9 @@ impl Shared {
             ChangeKind::File => {}
         }
         let key = self.projection.as_ref().and_then(|to| to.remote.key(path).ok());
+        if key.is_some() && !has_object {
+            self.reported.await_object(path);
+        }
         let key = key.filter(|_| has_object);
         let linked = match content {
             _ if !self.links.open_versions() => key.clone(),

@@ -16,8 +16,10 @@ use crate::error::SyncError;
 use crate::log::{Content, Line, LogState, Token};
 use crate::mirror::Mirror;
 use crate::mirror::garbage::{Fence, Listing};
+use crate::mirror::incoming::check_followed;
 use crate::mirror::open::{is_recreated, restoring};
 use crate::mirror::shared::Shared;
+use crate::paths::relative;
 use crate::report::{Pending, SyncReport};
 use crate::scan::Skipped;
 use crate::state::{Ledger, Stage};
@@ -141,7 +143,7 @@ impl Mirror {
     ) -> Result<(CloseReport, Option<(Listing, Fence)>), CloseError> {
         let shared = &self.shared;
         let SyncReport { pending, skipped, .. } = self.flush_closing(patience).await?;
-        let discarded = match mode {
+        let mut discarded = match mode {
             CloseMode::KeepPending if !pending.is_empty() => {
                 return Err(CloseError::Pending { pending });
             }
@@ -156,7 +158,14 @@ impl Mirror {
             CloseMode::Discard => match timeout(patience, ending).await {
                 Ok(Ok(garbage)) => Some(garbage),
                 // Another machine waits until the ownership has ended by itself.
-                Ok(Err(_)) | Err(_) => None,
+                ended => {
+                    if let Ok(Err(_)) = ended
+                        && let Ok(lost) = timeout(patience, shared.lost_files()).await
+                    {
+                        discarded.extend(lost);
+                    }
+                    None
+                }
             },
         };
         Ok((CloseReport { skipped, discarded }, garbage))
@@ -164,6 +173,25 @@ impl Mirror {
 }
 
 impl Shared {
+    /// Returns the files of the log that the store no longer has, after closing has failed.
+    async fn lost_files(&self) -> Vec<Pending> {
+        let position = self.ledger().position();
+        let followed = check_followed(&self.log, position).await;
+        let (lost, reason) = match (followed, self.list_log().await) {
+            (Err(SyncError::StoreReplaced { .. }), _) => {
+                let all = self.ledger().log().files().map(|(path, _)| path.clone()).collect();
+                (all, "the store lost the session log")
+            }
+            (_, Ok(listing)) => {
+                (lost_contents(self.ledger().log(), &listing), "the store lost its content")
+            }
+            (_, Err(_)) => return Vec::new(),
+        };
+        let pending =
+            |path: String| Some(Pending { path: relative(&path)?, reason: reason.to_owned() });
+        lost.into_iter().filter_map(pending).collect()
+    }
+
     /// Appends the snapshot that releases the session, after checking that the store has all
     /// contents.
     async fn append_closing(self: &Arc<Self>) -> Result<(Listing, Fence), SyncError> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::SyncError;
 use crate::log::{Author, Entry, Line, LogState, LogStore, Node, Numbered, Origin};
 use crate::mirror::Mirror;
-use crate::paths::covers;
+use crate::paths::{covers, under};
 
 /// Retained entry of the session log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +107,23 @@ impl Mirror {
         path: Option<&RelativePath>,
     ) -> Result<Vec<HistoryEntry>, SyncError> {
         history(&self.shared.log, path).await
+    }
+}
+
+/// Returns the file or symlink that a path had in the state as of an entry.
+pub(super) fn version_in(
+    state: &LogState,
+    path: &RelativePath,
+    number: u64,
+) -> Result<Node, SyncError> {
+    let path = path.clone();
+    match state.nodes.get(path.as_str()) {
+        Some(node @ (Node::File(_) | Node::Symlink { .. })) => Ok(node.clone()),
+        Some(Node::Directory { .. }) => Err(SyncError::DirectoryVersion { path, number }),
+        None if under(&state.nodes, path.as_str()).next().is_some() => {
+            Err(SyncError::DirectoryVersion { path, number })
+        }
+        None => Err(SyncError::NoVersion { path, number }),
     }
 }
 

@@ -8,7 +8,7 @@ mod restore;
 mod resume;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -63,6 +63,7 @@ impl MirrorBuilder {
     /// An interrupted restore continues with the next opening.
     pub async fn open(mut self) -> Result<Mirror, SyncError> {
         let state_dir = self.take_state_dir()?;
+        check_place(&self.dir)?;
         let log = self.log();
         let index_error = |(path, source)| SyncError::Index { path, source };
         let mut lock = StateLock::take(&state_dir).map_err(index_error)?;
@@ -352,6 +353,15 @@ impl Parts {
             lent: Default::default(),
         };
         (Arc::new(shared), deadline)
+    }
+}
+
+/// Returns an error if a file or a symlink has the place of the session directory. A restore could
+/// not put the directory there.
+fn check_place(dir: &Path) -> Result<(), SyncError> {
+    match dir.symlink_metadata() {
+        Ok(found) if !found.is_dir() => Ok(SessionDir::open(dir).map(drop)?),
+        _ => Ok(()),
     }
 }
 

@@ -59,7 +59,7 @@ impl Shared {
                     let projected = self.project_path(projection, &path).await;
                     lock(&self.lagging).remove(&path);
                     match projected {
-                        Ok(()) if self.reported.take_awaited(&path) => {
+                        Ok(()) if self.reported.take_awaited(&path) && is_file(&path) => {
                             let outcome = self.stored_outcome(&path, ChangeKind::File).await;
                             self.reported.add_completed_late(path, outcome);
                         }
@@ -77,6 +77,12 @@ impl Shared {
         let mut paths: BTreeSet<String> = self.ledger().unprojected().clone();
         paths.extend(lock(&self.lagging).iter().cloned());
         self.project(paths.into_iter().collect()).await;
+    }
+
+    /// Brings the objects up to date for which reports wait.
+    pub(super) async fn project_awaited(self: &Arc<Self>) {
+        let _projecting = self.projecting.lock().await;
+        self.project(self.reported.awaited()).await;
     }
 
     fn note_failure(&self, path: &str, error: ContentError) {

@@ -18,9 +18,10 @@ impl Mirror {
     ///
     /// # Errors
     /// Returns [`SyncError::ForeignKey`], [`SyncError::UnsafeKey`] or [`SyncError::NotMirrored`] if
-    /// the key must not be fetched. Returns [`SyncError::LocalChange`] if the file has a change
-    /// that is not in the store, and [`SyncError::Occupied`] if a file or a symlink is above it.
-    /// Returns other variants if the store or the disk fails.
+    /// the key must not be fetched, and [`SyncError::NoObject`] if the store does not have it.
+    /// Returns [`SyncError::LocalChange`] if the file has a change that is not in the store, and
+    /// [`SyncError::Occupied`] if a file or a symlink is above it. Returns other
+    /// variants if the store or the disk fails.
     ///
     /// # Cancel safety
     /// Like [`Mirror::refresh`].
@@ -62,7 +63,10 @@ impl Mirror {
         }
         let store = projection.remote.store();
         let head = answer_within(shared.patience, store, store.head(&parsed)).await;
-        head.map_err(|source| SyncError::Fetch { key: key.to_owned(), source })?;
+        head.map_err(|source| match source {
+            object_store::Error::NotFound { .. } => SyncError::NoObject { key: key.to_owned() },
+            source => SyncError::Fetch { key: key.to_owned(), source },
+        })?;
         let paths = BTreeSet::from([path.as_str().to_owned()]);
         let report = shared.refresh_paths(paths).await?;
         match report.failed.into_iter().next() {

@@ -15,6 +15,7 @@ use crate::log::{
 };
 use crate::mirror::Mirror;
 use crate::mirror::adopt::Adoption;
+use crate::mirror::history::version_in;
 use crate::mirror::numbers::{no_removal, not_retained};
 use crate::mirror::shared::{FollowUp, SentBatch, Shared};
 use crate::paths::{covers, parents, under};
@@ -102,8 +103,8 @@ impl Mirror {
     /// happens if the file has the same content and mode already.
     ///
     /// # Errors
-    /// Returns [`SyncError::NotRetained`], [`SyncError::NoEntry`] or [`SyncError::NoVersion`] if
-    /// there is no such version,
+    /// Returns [`SyncError::NotRetained`], [`SyncError::NoEntry`], [`SyncError::DirectoryVersion`]
+    /// or [`SyncError::NoVersion`] if there is no such version,
     /// [`SyncError::LocalChange`] while a change of the path is being stored,
     /// [`SyncError::Occupied`] if the path is a directory or lies below a file, and other variants
     /// like [`Mirror::sync`].
@@ -122,10 +123,7 @@ impl Mirror {
         let Some(StateAt { state, .. }) = found else {
             return Err(not_retained(&shared.log, at).await);
         };
-        let node = match state.nodes.get(path.as_str()) {
-            Some(node @ (Node::File(_) | Node::Symlink { .. })) => node.clone(),
-            _ => return Err(SyncError::NoVersion { path: path.clone(), number: at }),
-        };
+        let node = version_in(&state, path, at)?;
         let restored = |is_unchanged, conflicts| {
             let (path, entry) = (path.clone(), self.entry());
             RestoredVersion { path, at, entry, is_unchanged, conflicts }

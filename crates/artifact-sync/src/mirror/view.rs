@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::SyncError;
 use crate::keys::SessionKeys;
 use crate::log::{FileVersion, Hash, LogState, LogStore, StateAt};
-use crate::mirror::apply::{Application, Applied, Base};
+use crate::mirror::apply::{Application, Applied, Base, DiskFailure};
 use crate::mirror::history::{HistoryEntry, history};
 use crate::mirror::incoming::Incoming;
 use crate::mirror::numbers::not_retained;
@@ -147,7 +147,12 @@ impl LogView {
             StoreCapabilities::default(),
         );
         let fetcher = Fetcher::new(Arc::clone(&dir), self.log.clone(), Arc::new(remote));
-        let application = Application { dir: &dir, fetcher: &fetcher, progress: None };
+        let application = Application {
+            dir: &dir,
+            fetcher: &fetcher,
+            progress: None,
+            disk_failure: DiskFailure::Stops,
+        };
         let incoming = Incoming::complete(Arc::new(self.at.state.clone()), self.at.position);
         let applied = application.apply(&incoming, Base::default(), &Changes::default()).await?;
         let Applied { report, .. } = applied;

@@ -91,6 +91,11 @@ impl ReportedState {
         self.lock().awaited.insert(path.to_owned());
     }
 
+    /// Returns the files that a later report names again.
+    pub(crate) fn awaited(&self) -> Vec<String> {
+        self.lock().awaited.iter().cloned().collect()
+    }
+
     /// Returns whether a report should name a file again, because its object exists now.
     pub(crate) fn take_awaited(&self, path: &str) -> bool {
         self.lock().awaited.remove(path)

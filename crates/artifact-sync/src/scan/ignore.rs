@@ -140,6 +140,11 @@ impl IgnoreRules {
         Ok(self)
     }
 
+    /// Returns a text that is equal for rules with the same patterns.
+    pub fn identity(&self) -> String {
+        format!("{:?}\n{}", self.defaults, self.lines.join("\n"))
+    }
+
     /// Creates rules that ignore nothing.
     pub(crate) fn none() -> Self {
         Self {

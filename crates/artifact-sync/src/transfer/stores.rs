@@ -103,7 +103,10 @@ const SCHEMES: &str =
 #[cfg(feature = "fs")]
 pub fn open_directory(dir: &Path) -> Result<OpenedStore, StoreError> {
     let failed = |source| StoreError::Directory { path: dir.to_owned(), source };
-    crate::transfer::disk::create_directory(dir).map_err(failed)?;
+    crate::transfer::disk::create_directory(dir).map_err(|error| {
+        let has_other = dir.symlink_metadata().is_ok() && !dir.is_dir();
+        failed(if has_other { rustix::io::Errno::NOTDIR.into() } else { error })
+    })?;
     let root = dir.canonicalize().map_err(failed)?;
     // The client would panic about a conflict.
     if root.to_str().is_none() {

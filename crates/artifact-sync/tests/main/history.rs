@@ -207,7 +207,7 @@ async fn versions_that_do_not_exist_are_refused() {
     let missing = error(0, "d/a").await;
     let text = "the session log no longer retains entry 0; it has the entries 1 to 2";
     assert_eq!(missing.to_string(), text, "{missing:?}");
-    assert!(matches!(error(first, "d").await, SyncError::NoVersion { .. }));
+    assert!(matches!(error(first, "d").await, SyncError::DirectoryVersion { .. }));
     assert!(matches!(error(first, "d/a").await, SyncError::Occupied { kind: "file", .. }));
     machine.remove("d");
     std::os::unix::fs::symlink("elsewhere", machine.dir().join("d")).unwrap();
@@ -359,4 +359,20 @@ async fn a_removed_path_below_a_new_symlink_does_not_exist() {
     let report = mirror.undelete(Undelete::Paths(vec![path("d/f")])).await.unwrap();
     assert!(report.existing.is_empty() && report.restored.is_empty(), "{report:?}");
     assert!(report.failed[0].reason.contains("d is in the place of d/f"), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_directory_has_no_version_and_an_unknown_key_no_object() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    machine.write("d/f", "1");
+    let at = mirror.sync().await.unwrap().entry;
+    let error = mirror.restore_version(&path("d"), at).await.unwrap_err();
+    assert!(matches!(error, SyncError::DirectoryVersion { .. }), "{error:?}");
+    assert!(error.to_string().contains("session undelete ID d"), "{error}");
+    let error = mirror.restore_version(&path("e"), at).await.unwrap_err();
+    assert!(matches!(error, SyncError::NoVersion { .. }), "{error:?}");
+    let error = mirror.pull_key(key("none").as_ref()).await.unwrap_err();
+    assert!(matches!(error, SyncError::NoObject { .. }), "{error:?}");
+    assert!(!error.is_retryable());
 }

@@ -12,7 +12,7 @@ use object_store::path::Path as Key;
 use sandbox_core::RelativePath;
 use testkit::{Calls, FailingStore, write_file};
 
-use crate::machine::{Machine, expected, key};
+use crate::machine::{Machine, expected, key, keys};
 
 /// More than the part of a content that an entry of the log holds.
 const LARGE: usize = 100_000;
@@ -323,4 +323,29 @@ async fn each_version_that_is_kept_beside_is_reported_under_its_name() {
         assert!(kept_as.ends_with(suffix), "{kept_as}");
         assert_eq!(fs::read(machine.dir().join(kept_as)).unwrap(), content.as_bytes());
     }
+}
+
+#[tokio::test]
+async fn what_an_interrupted_opening_fetched_is_not_shown_as_pending() {
+    let store = FailingStore::new();
+    let first = Machine::new(Arc::clone(&store) as _);
+    let second = Machine::new(Arc::clone(&store) as _);
+    let mirror = open(&first, "first").await;
+    first.write("kept", "1");
+    give(mirror).await;
+    give(open(&second, "second").await).await;
+    let mirror = open(&first, "first").await;
+    first.write("small", "2");
+    first.write("large", &"3".repeat(LARGE));
+    give(mirror).await;
+    fail_at_the_content(&store, &second).await;
+    assert!(second.dir().join("small").exists(), "small files come first");
+    let inspected = artifact_sync::Mirror::builder(second.dir(), second.store.clone(), keys());
+    let status = inspected.state_dir(second.state()).exclude("skills").inspect().unwrap();
+    assert!(status.pending.is_empty(), "{status:?}");
+    assert_eq!(status.undecided[0].path.as_str(), "small", "{status:?}");
+    let mirror = open(&second, "second").await;
+    let status = mirror.status();
+    assert!(status.pending.is_empty() && status.undecided.is_empty(), "{status:?}");
+    assert!(!status.is_taken_over);
 }

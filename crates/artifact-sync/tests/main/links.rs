@@ -9,7 +9,7 @@ use artifact_sync::{
 use object_store::path::Path as Key;
 use object_store::{Attribute, GetOptions, ObjectStore};
 use sandbox_core::RelativePath;
-use testkit::http_get;
+use testkit::{Calls, FailingStore, http_get};
 
 use crate::machine::{Machine, changed, expected, key};
 
@@ -203,4 +203,29 @@ pub(crate) async fn check_presigned(opened: &OpenedStore) {
             Some("inline; filename*=UTF-8''Bericht%20%C3%A9%201.html")
         );
     }
+}
+
+#[tokio::test]
+async fn a_file_that_is_stored_after_an_outage_gets_its_key_and_its_link() {
+    let store = FailingStore::new();
+    let mut machine = Machine::new(store.clone());
+    machine.linker = Some(Arc::new(KeyLinks));
+    let mirror = machine.open().await;
+    machine.write("before", "0");
+    assert!(mirror.sync().await.unwrap().is_complete());
+    store.fail(Calls::All, 0, usize::MAX);
+    machine.write("a", "1");
+    machine.write("b", "2");
+    let report = mirror.sync().await.unwrap();
+    assert_eq!(report.pending.len(), 2, "{report:?}");
+    assert!(report.changed.iter().all(|changed| changed.key.is_none()));
+    store.recover();
+    let report = mirror.sync().await.unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    for (path, changed) in ["a", "b"].into_iter().zip(&report.changed) {
+        assert_eq!(changed.path.as_str(), path);
+        assert_eq!(changed.key, Some(key(path)), "{report:?}");
+        assert_eq!(changed.url, Some(key(path).to_string()));
+    }
+    assert!(mirror.sync().await.unwrap().changed.is_empty(), "each file is named once");
 }

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use artifact_sync::{LogView, Mirror, SyncError, Takeover, open_directory};
+use artifact_sync::{CloseMode, LogView, Mirror, SyncError, Takeover, open_directory};
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
+use object_store::path::Path as Key;
 use sandbox_core::RelativePath;
 
-use crate::machine::{Machine, expected, keys};
+use crate::machine::{LOG, Machine, expected, key, keys};
 
 /// Store on the disk, with a backup.
 struct Store {
@@ -184,4 +187,48 @@ async fn refilling_keeps_what_another_machine_wrote_after_the_store_was_set_back
     ]);
     assert_eq!(a.files(), wanted);
     store.check_restore(&wanted).await;
+}
+
+/// Deletes all objects of the log below a name.
+async fn lose(machine: &Machine, below: &str) {
+    let log = Key::parse(LOG).unwrap();
+    let prefix = if below.is_empty() { log } else { log.join(below) };
+    let listed: Vec<_> = machine.store.list(Some(&prefix)).try_collect().await.unwrap();
+    assert!(!listed.is_empty());
+    for object in listed {
+        machine.store.delete(&object.location).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_close_that_discards_names_the_files_whose_content_the_store_lost() {
+    let first = Machine::in_memory();
+    let mirror = first.open().await;
+    first.write("small", "1");
+    first.write("large", &"2".repeat(100_000));
+    mirror.close(CloseMode::KeepPending).await.unwrap();
+    lose(&first, "blobs").await;
+    first.store.delete(&key("large")).await.unwrap();
+    let mirror = first.open().await;
+    assert_eq!(mirror.opened().failed.len(), 1, "{:?}", mirror.opened());
+    mirror.close(CloseMode::KeepPending).await.unwrap_err();
+    let report = mirror.close(CloseMode::Discard).await.unwrap();
+    let paths: Vec<_> = report.discarded.iter().map(|lost| lost.path.as_str()).collect();
+    assert_eq!(paths, ["large"], "{report:?}");
+    assert!(!first.dir().exists());
+}
+
+#[tokio::test]
+async fn a_close_stores_everything_again_if_the_store_lost_the_log_meanwhile() {
+    let machine = Machine::in_memory();
+    let mirror = machine.open().await;
+    machine.write("small", "1");
+    machine.write("large", &"2".repeat(100_000));
+    assert!(mirror.flush().await.unwrap().is_complete());
+    let files = machine.files();
+    lose(&machine, "").await;
+    let report = mirror.close(CloseMode::Discard).await.unwrap();
+    assert!(report.discarded.is_empty(), "{report:?}");
+    machine.open().await;
+    assert_eq!(machine.files(), files);
 }

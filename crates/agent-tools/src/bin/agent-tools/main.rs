@@ -119,6 +119,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    signals::survive_file_size_limit().map_err(Failure::not_run)?;
     let context = Context::new(cli.global);
     match cli.command {
         Command::Tool(command) => commands::tools::run(&context, command).await,

@@ -22,6 +22,15 @@ fn parse_retention(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// Parses a time such as `10m`, or a number of seconds such as `30` or `0.5`.
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    }
+    let time = humantime::parse_duration(text);
+    time.map_err(|_| "expected a time such as 30, 10m or 1h".to_owned())
+}
+
 /// Returns the parser of a path below the session directory, as text.
 pub(crate) fn session_path() -> impl TypedValueParser<Value = String> {
     OsStringValueParser::new().try_map(|path| {
@@ -46,7 +55,7 @@ fn parse_url(text: &str) -> Result<String, String> {
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct WaitArgs {
     /// Give the store up after this time without an answer or progress, such as 10m [default: 1m].
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_wait)]
     wait: Option<Duration>,
 }
 
@@ -256,6 +265,16 @@ pub(crate) struct SessionArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_patience_is_a_time_or_a_number_of_seconds() {
+        for (text, seconds) in [("1", 1.0), ("0.5", 0.5), ("10m", 600.0), ("1h 1s", 3601.0)] {
+            assert_eq!(parse_wait(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for text in ["", "-1", "x", "1 parsec", "inf", "NaN"] {
+            assert!(parse_wait(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn the_address_of_an_owner_is_a_url() {

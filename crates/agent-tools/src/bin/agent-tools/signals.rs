@@ -20,6 +20,16 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The time in which the answers of the last calls are written.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
+/// `SIGXFSZ` (`signal(7)`).
+const FILE_SIZE_LIMIT: i32 = 25;
+
+/// Makes a write beyond the file size limit of this process (`ulimit -f`) an error of that file.
+/// Without a handler, the signal would kill this process. Commands have the default action.
+pub(crate) fn survive_file_size_limit() -> io::Result<()> {
+    // The handler stays when its stream is dropped.
+    signal(SignalKind::from_raw(FILE_SIZE_LIMIT)).map(drop)
+}
+
 /// Treatment of the calls that this process has begun in a session, after a signal that ends it.
 /// Then the command stores all changes and releases the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -306,7 +306,8 @@ mod tests {
             "artifacts:\n  a: file:///a\n  and 1 more\n\
              removed: r\\n\nremoved: and 7 more\n\
              pending: p, q and 7 more: why\npending: and 2 more\n\
-             still pending: 4 changes of earlier calls\n\
+             still pending: 4 changes of earlier calls; `agent-tools session show ID` \
+             lists them\n\
              not mirrored: s: why\nnot mirrored: and 3 more\n\
              changed on both sides: c; the second version is kept as c.other\n\
              denied: write /x: the rule; the remedy; it is /x.moved now\n\

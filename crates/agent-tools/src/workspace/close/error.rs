@@ -1,6 +1,6 @@
 //! Errors of closing and deleting a session.
 
-use artifact_sync::SyncError;
+use artifact_sync::{SyncError, SyncErrorKind};
 use sandbox_core::{FileError, SessionId};
 
 use crate::error_kind::ErrorKind;
@@ -34,11 +34,26 @@ pub enum CloseError {
         /// The reason why it is pending.
         reason: String,
     },
+    /// The store lost the session log, so the directory may be the only copy of its files.
+    #[error(
+        "session {id} stays on this machine: {count} files here have no copy in the store; the \
+         first is {path}"
+    )]
+    NoCopy {
+        /// The session.
+        id: SessionId,
+        /// The number of files.
+        count: usize,
+        /// The first of them.
+        path: String,
+        /// The cause, with the ways out.
+        source: Box<WorkspaceError>,
+    },
     /// Files cannot be stored at all, such as files over 5 GiB.
     #[error(
-        "session {id} has files that cannot be stored ({count}), so it stays on this machine; \
-         the first is {path}: {reason}; `session sync {id}` lists all; to delete them without a \
-         copy, close with --discard"
+        "session {id} has files with content that cannot be stored ({count}), so it stays on this \
+         machine; the first is {path}: {reason}; `session sync {id}` lists all that are skipped; \
+         to delete them without a copy, close with --discard"
     )]
     Unstorable {
         /// The session.
@@ -61,9 +76,9 @@ pub enum CloseError {
     },
     /// The session has no state on this machine, so its user and its store are unknown.
     #[error(
-        "session {id} stays on this machine: its state is lost, so its user is unknown, and what \
-         the store has of it; `agent-tools bash --session {id} --user USER true` opens it as its \
-         user again; `agent-tools session close {id} --discard` only deletes the files here"
+        "the state of session {id} is lost, so its user is unknown, and what the store has of it; \
+         `agent-tools bash --session {id} --user USER true` opens it as its user again, and then \
+         this works; `agent-tools session close {id} --discard` only deletes the files here"
     )]
     Unclaimed {
         /// The session.
@@ -88,8 +103,16 @@ pub enum CloseError {
         path: String,
     },
     /// The store failed, or does not hold what the session log refers to.
-    #[error("session {id} stays on this machine")]
+    #[error("session {id} stays on this machine{}", remedy(source))]
     Store {
+        /// The session.
+        id: SessionId,
+        /// The cause.
+        source: SyncError,
+    },
+    /// The store failed while the session was being deleted.
+    #[error("session {id} is not deleted, or not completely; delete it again when the store works")]
+    NotDeleted {
         /// The session.
         id: SessionId,
         /// The cause.
@@ -123,13 +146,14 @@ impl CloseError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Workspace { source } => source.kind(),
+            Self::NoCopy { source, .. } => source.kind(),
             Self::Pending { .. }
             | Self::Unstorable { .. }
             | Self::OnlyCopy { .. }
             | Self::Unclaimed { .. } => ErrorKind::Pending,
             Self::BegunAnew { .. } => ErrorKind::Closed,
             Self::MountPoint { .. } => ErrorKind::Io,
-            Self::Store { source, .. } => source.into(),
+            Self::Store { source, .. } | Self::NotDeleted { source, .. } => source.into(),
             Self::Sharing { source } => source.kind(),
             Self::Directory { source } => source.into(),
             Self::State { source } => source.kind(),
@@ -140,16 +164,28 @@ impl CloseError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Workspace { source } => source.is_retryable(),
+            Self::NoCopy { source, .. } => source.is_retryable(),
             Self::Pending { .. } => true,
             Self::Unstorable { .. }
             | Self::OnlyCopy { .. }
             | Self::Unclaimed { .. }
             | Self::BegunAnew { .. }
             | Self::MountPoint { .. } => false,
-            Self::Store { source, .. } => source.is_retryable(),
+            Self::Store { source, .. } | Self::NotDeleted { source, .. } => source.is_retryable(),
             Self::Sharing { source } => source.is_retryable(),
             Self::Directory { source } => source.is_retryable(),
             Self::State { source } => source.is_retryable(),
         }
+    }
+}
+
+/// Renders the next step after a failure of the store.
+fn remedy(error: &SyncError) -> &'static str {
+    match error.kind() {
+        SyncErrorKind::Store => {
+            "; close it again when the store works, or with --discard, which deletes what the \
+             store lacks"
+        }
+        _ => "",
     }
 }

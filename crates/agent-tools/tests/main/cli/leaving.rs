@@ -89,14 +89,16 @@ fn start_endless_command(cli: &Cli, name: &str) -> Child {
 
 #[test]
 fn a_command_that_another_process_ends_by_closing_the_session_says_so() {
-    for verb in [&["close", "default"][..], &["delete", "default", "--yes"]] {
+    for (verb, left) in
+        [(&["close", "default"][..], "closed"), (&["delete", "default", "--yes"], "deleted")]
+    {
         let cli = Cli::new();
         let server = start_endless_command(&cli, "a");
         let client = start_endless_command(&cli, "b");
         let mut closing = cli.command(&[&["session"], verb].concat()).spawn().unwrap();
         assert!(closing.wait().unwrap().success());
         let expected = format!(
-            "agent-tools: the command was killed before its end, because process {} closed session \
+            "agent-tools: the command was killed before its end, because process {} {left} session \
              default; it may have had effects\n",
             closing.id()
         );
@@ -158,4 +160,31 @@ fn a_directory_that_is_made_by_hand_after_a_close_is_joined_with_the_store() {
     cli.run(&["session", "close", "default"]).ok();
     let restored = cli.run(&["bash", "cat f f.conflict-* s own d/g"]).ok().stdout;
     assert!(restored.starts_with("1\nmine\nsame\n3\n2\n"), "{restored}");
+}
+
+#[test]
+fn discarding_lists_every_file_that_has_no_copy_in_the_store() {
+    let (cli, store) = sharing();
+    cli.run(&["bash", "echo 1 > f; mkdir -p d node_modules; echo 2 > d/g; ln -s f l"]).ok();
+    cli.run(&["bash", "echo 3 > node_modules/m"]).ok();
+    std::fs::remove_dir_all(store.join("logs")).unwrap();
+    let refused = cli.run(&["session", "close", "default"]);
+    let expected = "3 files here have no copy in the store; the first is d/g: the store does not";
+    assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    let close = ["--json", "session", "close", "default", "--discard"];
+    let closed = cli.run(&close).ok().json();
+    let reason = "the store lost the session log";
+    let expected =
+        serde_json::json!([{ "reason": reason, "count": 3, "files": ["d/g", "f", "l"] }]);
+    assert_eq!(closed["discarded"], expected);
+    assert_eq!(closed["ignored"][0]["relativePath"], "node_modules");
+
+    // A store that cannot be used may have what the journal says.
+    let (cli, store) = sharing();
+    cli.run(&["bash", "echo 1 > f; echo 2 > g"]).ok();
+    change(&cli);
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::write(&store, "").unwrap();
+    let discarded = cli.run(&close).ok().json()["discarded"].clone();
+    assert_eq!(discarded[0]["files"], serde_json::json!(["f"]), "{discarded}");
 }

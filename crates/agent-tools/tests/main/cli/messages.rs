@@ -61,7 +61,6 @@ fn an_empty_list_says_so_and_is_an_empty_array_in_json() {
     check(&["session", "list"], "no session is on this machine");
     check(&["skill", "list"], "the store has no skill");
     check(&["variable", "list"], "no variable is set");
-    check(&["owners"], "no machine has a session of this store open");
     cli.run(&["bash", "true"]).ok();
     check(&["session", "history", "default"], "the log of session default has no entry");
     check(&["session", "history", "default", "f"], "no retained entry changed f");
@@ -180,4 +179,37 @@ fn the_examples_of_the_help_work() {
         let stderr = String::from_utf8_lossy(&ran.stderr);
         assert!(ran.status.success(), "{example}: {stderr}");
     }
+}
+
+#[test]
+fn owners_of_a_store_that_only_this_home_uses_are_not_announced() {
+    let cli = Cli::new();
+    let said = cli.run(&["owners"]).ok();
+    assert_eq!(said.stdout, "");
+    assert!(said.stderr.contains("only this home uses the store"), "{}", said.stderr);
+    let (cli, _store) = sharing();
+    let said = cli.run(&["owners"]).ok().stderr;
+    assert_eq!(said, "agent-tools: no machine has a session of this store open\n");
+}
+
+#[test]
+fn files_that_are_stored_again_are_counted_as_they_are_now() {
+    let (cli, store) = sharing();
+    cli.run(&["bash", "echo 1 > a; echo 2 > b; echo 3 > c"]).ok();
+    std::fs::remove_dir_all(store.join("logs")).unwrap();
+    // Its object stays in the store until the refill removes it.
+    std::fs::remove_file(cli.home().join("sessions/default/c")).unwrap();
+    std::fs::remove_file(store.join("user_local/sessions/default/c")).unwrap();
+    let stored = cli.run(&["session", "sync", "default", "--refill", "--wait", "30"]).ok().stdout;
+    assert!(stored.ends_with("stored again  2 files\n"), "{stored}");
+}
+
+#[test]
+fn a_store_that_is_no_directory_is_named_as_such() {
+    let cli = Cli::new();
+    let store = cli.write("store", "").canonicalize().unwrap();
+    let url = format!("file://{}", store.display());
+    let refused = cli.run(&["--store", &url, "bash", "true"]);
+    assert!(refused.stderr.contains("store: Not a directory"), "{}", refused.stderr);
+    assert_eq!(cli.run(&["session", "list"]).ok().stdout, "");
 }

@@ -1,7 +1,7 @@
 //! Signals during a call: its changes are stored, and its session is released.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -106,4 +106,27 @@ fn a_signal_that_the_parent_ignores_is_ignored() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(output.stdout.starts_with(b"end\n"), "{output:?}");
+}
+
+#[test]
+fn a_file_size_limit_concerns_single_files_and_commands_have_the_default_action() {
+    let (cli, _store) = sharing();
+    let other = cli.sharing_its_store();
+    cli.run(&["bash", "echo 1 > f"]).ok();
+    other.run(&["bash", "head -c 3000000 /dev/zero > large; echo 2 > g"]).ok();
+    let limited = |script: &str| {
+        let command = cli.command(&["bash", script]);
+        let mut run = Command::new("bash");
+        run.args(["-c", "ulimit -f 2000; exec \"$0\" \"$@\""]).arg(command.get_program());
+        run.args(command.get_args()).env_clear().current_dir(cli.dir());
+        run.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        run.output().unwrap()
+    };
+    let ran = limited("ls; (head -c 3000000 /dev/zero > own); echo $?");
+    let [stdout, stderr] = [&ran.stdout, &ran.stderr].map(|text| String::from_utf8_lossy(text));
+    assert_eq!(ran.status.code(), Some(0), "{stdout}{stderr}");
+    assert!(stderr.contains("large") && stderr.contains("File too large"), "{stderr}");
+    // 128 and the number of SIGXFSZ.
+    assert!(stdout.starts_with("f\ng\n153\n"), "{stdout}");
+    cli.run(&["bash", "test -s large && test -s own"]).ok();
 }

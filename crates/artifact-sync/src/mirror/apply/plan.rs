@@ -182,6 +182,9 @@ fn plan_path(
                 }
             }
             _ if incoming.has_version(path, hash) => step(Some(signature.racy()), None),
+            // The log did not have the path, and does not have it. An interrupted application may
+            // have put a version of a missed entry there.
+            None if before.is_none() && !incoming.resumes => None,
             _ if incoming.missed_entries || !is_same => step(None, None),
             _ => None,
         },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sandbox_core::internal::blocking;
 
 use crate::error::SyncError;
-use crate::mirror::apply::{Application, Applied, Base};
+use crate::mirror::apply::{Application, Applied, Base, DiskFailure};
 use crate::mirror::incoming::Incoming;
 use crate::mirror::migrate::FormerCopy;
 use crate::mirror::shared::Shared;
@@ -29,6 +29,7 @@ impl Shared {
             dir: &self.dir,
             fetcher: &self.fetcher,
             progress: self.progress.as_deref(),
+            disk_failure: DiskFailure::SkipsPath,
         };
         let Applied { report, signatures, unfollowed } =
             application.apply(&incoming, base, &changes).await?;

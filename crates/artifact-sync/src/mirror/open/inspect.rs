@@ -14,6 +14,10 @@ use crate::report::{Pending, RestoreReport};
 use crate::scan::ChangeSource;
 use crate::state::{FormerIndex, Ledger, Stage, StateLock};
 
+/// Reason of differences after an interrupted opening.
+const UNDECIDED: &str = "an interrupted opening has fetched it, or a program has changed it; the \
+                         next command decides";
+
 /// State of a session on this machine, as its journal and its directory show it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,8 +26,13 @@ pub struct LocalStatus {
     pub entry: u64,
     /// Owner of the session as of that entry; `None` if it was released.
     pub owner: Option<SessionOwner>,
+    /// Set if this mirror knows that another home took the session over since.
+    pub is_taken_over: bool,
     /// Changes that the store does not have.
     pub pending: Vec<Pending>,
+    /// Differences that the next opening decides about: an interrupted one has fetched or removed
+    /// them, or programs have changed them.
+    pub undecided: Vec<Pending>,
 }
 
 /// Home that owns a session.
@@ -82,14 +91,23 @@ impl MirrorBuilder {
 impl Mirror {
     /// Describes the session like [`MirrorBuilder::inspect`]. Blocks while it scans the directory.
     pub fn status(&self) -> LocalStatus {
-        let pending = self.pending();
+        let is_taken_over = self.is_lost();
+        let mut pending = self.pending();
         let ledger = self.shared.ledger();
+        let mut undecided = Vec::new();
+        if ledger.was_interrupted() {
+            let is_known = |path: &str| ledger.failure(path).is_some() || ledger.is_claimed(path);
+            (pending, undecided) =
+                pending.into_iter().partition(|change| is_known(change.path.as_str()));
+            undecided.iter_mut().for_each(|change| change.reason = UNDECIDED.to_owned());
+        }
         let owner = ledger.log().owner.as_ref().map(|owner| SessionOwner {
             home: owner.home.clone(),
             epoch: owner.epoch,
             url: owner.url.clone(),
         });
-        LocalStatus { entry: ledger.position().number, owner, pending }
+        let entry = ledger.position().number;
+        LocalStatus { entry, owner, is_taken_over, pending, undecided }
     }
 
     /// Returns the error with which the next call would fail.

@@ -15,7 +15,7 @@ use sandbox_core::internal::blocking;
 
 use crate::error::SyncError;
 use crate::log::{Hash, LogState, Node};
-use crate::mirror::apply::{Application, Applied, Base, hash_of, held_version};
+use crate::mirror::apply::{Application, Applied, Base, DiskFailure, hash_of, held_version};
 use crate::mirror::incoming::Incoming;
 use crate::mirror::shared::Shared;
 use crate::report::RestoreReport;
@@ -65,6 +65,7 @@ impl Shared {
             dir: &self.dir,
             fetcher: &self.fetcher,
             progress: self.progress.as_deref(),
+            disk_failure: DiskFailure::SkipsPath,
         };
         let Applied { mut report, signatures, unfollowed } =
             application.apply(&incoming, base, &changes).await?;

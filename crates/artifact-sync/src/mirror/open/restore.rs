@@ -15,7 +15,7 @@ use crate::error::SyncError;
 use crate::log::{LogState, Position};
 use crate::mirror::Mirror;
 use crate::mirror::acquire::Acquired;
-use crate::mirror::apply::{Application, Applied};
+use crate::mirror::apply::{Application, Applied, DiskFailure};
 use crate::mirror::incoming::Wanted;
 use crate::mirror::migrate::FormerCopy;
 use crate::report::RestoreReport;
@@ -70,6 +70,7 @@ impl Parts {
                 dir: &dir,
                 fetcher: &fetcher,
                 progress: self.settings.progress.as_deref(),
+                disk_failure: DiskFailure::Stops,
             };
             let Applied { report: applied, mut signatures, unfollowed } =
                 application.apply(&incoming, base, &changes).await?;

@@ -30,10 +30,17 @@ impl<'o> From<&'o OwnerReport> for Owner<'o> {
 }
 
 pub(crate) async fn run(context: &Context) -> Result<ExitCode, Failure> {
-    let owners = context.storage()?.owners().await.map_err(Failure::failed)?;
+    let storage = context.storage()?;
+    let owners = storage.owners().await.map_err(Failure::failed)?;
+    let is_shared = storage.reaches_beyond(&context.home()?);
     let shown: Vec<Owner<'_>> = owners.iter().map(Owner::from).collect();
     context.print(&shown, || {
-        if owners.is_empty() {
+        if owners.is_empty() && !is_shared {
+            errln!(
+                "agent-tools: only this home uses the store, so nothing announces open sessions; \
+                 `agent-tools session list` shows those of this home"
+            );
+        } else if owners.is_empty() {
             errln!("agent-tools: no machine has a session of this store open");
         }
         for owner in &owners {

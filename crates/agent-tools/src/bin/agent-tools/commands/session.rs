@@ -217,6 +217,12 @@ struct Shown {
     entry: Option<u64>,
     /// `null` if the process that holds the session does not answer.
     pending: Option<Vec<PendingGroup>>,
+    /// True if this machine knows that another home took the session over since `entry`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    taken_over: bool,
+    /// Differences of an interrupted opening, or of programs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    undecided: Vec<PendingGroup>,
 }
 
 async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
@@ -233,6 +239,8 @@ async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
         owner: status.and_then(|status| status.owner.clone()),
         entry: status.map(|status| status.entry),
         pending: status.map(|status| PendingGroup::group(&status.pending)),
+        taken_over: status.is_some_and(|status| status.is_taken_over),
+        undecided: PendingGroup::group(status.map_or(&[], |status| &status.undecided)),
     };
     context.print(&shown, || {
         let Listed { id, user, directory, state, leftover } = &shown.listed;
@@ -246,6 +254,7 @@ async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
         match (status, state) {
             (Some(status), _) => {
                 print_status(status, shown.pending.as_deref().unwrap_or_default());
+                shown.undecided.iter().for_each(|group| outln!("undecided  {group}"));
             }
             (None, LocalState::Restoring) => {
                 outln!("restore    not finished; the next command in the session continues it");
@@ -261,9 +270,13 @@ async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
 
 fn print_status(status: &SessionStatus, pending: &[PendingGroup]) {
     match &status.owner {
+        _ if status.is_taken_over => {
+            outln!("owner      another home, which took the session over after this entry");
+        }
         Some(SessionOwner { home, epoch, url, .. }) => {
             let at = url.as_deref().map(|url| format!(" at {url}")).unwrap_or_default();
-            outln!("owner      home {home}{at}, since entry {epoch}");
+            let known = status.entry;
+            outln!("owner      home {home}{at}, since entry {epoch} (known as of entry {known})");
         }
         None => outln!("owner      none"),
     }

@@ -4,7 +4,8 @@ use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use agent_tools::{
-    CloseMode, CloseReport, FileNote, IgnoredContent, PendingGroup, SessionId, Sessions, printable,
+    CloseMode, CloseReport, FileNote, IgnoredContent, LocalState, Pending, PendingGroup, SessionId,
+    Sessions, printable,
 };
 
 use crate::context::Context;
@@ -19,12 +20,17 @@ pub(super) async fn close(
     wait: WaitArgs,
 ) -> Result<ExitCode, Failure> {
     let mode = if discard { CloseMode::Discard } else { CloseMode::KeepPending };
-    let sessions = match context.sessions_builder() {
+    let (sessions, unstored) = match context.sessions_builder() {
         // The store is not needed to delete what is here.
-        Err(_) if discard => Sessions::builder(context.home()?).build(),
-        sessions => wait.apply(sessions?).build(),
+        Err(_) if discard => {
+            (Sessions::builder(context.home()?).build(), unstored(context, id).await)
+        }
+        sessions => (wait.apply(sessions?).build(), None),
     };
-    let closed = sessions.close_with(id, mode).await.map_err(Failure::failed)?;
+    let mut closed = sessions.close_with(id, mode).await.map_err(Failure::failed)?;
+    if let Some(unstored) = unstored {
+        closed.discarded = unstored;
+    }
     let CloseReport { ignored, skipped, discarded, conflicts, .. } = closed;
     let skipped: Vec<FileNote> =
         skipped.iter().map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
@@ -51,6 +57,13 @@ pub(super) async fn close(
         conflicts.iter().for_each(|conflict| errln!("{conflict}"));
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the changes that the store does not have, as far as this machine knows.
+async fn unstored(context: &Context, id: &SessionId) -> Option<Vec<Pending>> {
+    let found = context.local_sessions().ok()?.summary(id).await.ok()?;
+    let status = found.status.filter(|_| found.user.is_some())?;
+    (found.state == LocalState::Complete).then_some(status.pending)
 }
 
 /// Renders ignored content, such as `node_modules (1,204 files, 12.5 MB): a rule ignores it`.

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_tools::{
-    ConflictNote, FileNote, HistoryObject, PendingGroup, RemovalMode, RestoreReport, SessionFiles,
-    SessionId, Sessions, WorkspaceError, printable,
+    ConflictNote, FileNote, HistoryKind, HistoryObject, PendingGroup, RemovalMode, RestoreReport,
+    SessionFiles, SessionId, Sessions, WorkspaceError, printable,
 };
 use serde::Serialize;
 
@@ -106,12 +106,17 @@ async fn has_lost(sessions: &Sessions, id: &SessionId) -> bool {
     matches!(sessions.files(id).await, Err(StoreLost { .. } | Mirror { .. }))
 }
 
-/// Counts the files that the log has created.
+/// Counts the files that the log has.
 async fn stored_files(files: &SessionFiles) -> Result<usize, Failure> {
     let entries = files.history(None).await.map_err(Failure::failed)?;
-    let changes = entries.iter().flat_map(|entry| &entry.changes);
-    let files = changes.filter(|change| change.object == Some(HistoryObject::File));
-    Ok(files.map(|change| &change.path).collect::<HashSet<_>>().len())
+    let changes = entries.iter().flat_map(|entry| entry.changes.iter().rev());
+    // The newest change of a path comes first.
+    let mut seen = HashSet::new();
+    let newest = changes.filter(|change| seen.insert(&change.path));
+    let existing = newest.filter(|change| {
+        change.kind != HistoryKind::Removed && change.object == Some(HistoryObject::File)
+    });
+    Ok(existing.count())
 }
 
 /// Returns paths as sorted texts, each once.
