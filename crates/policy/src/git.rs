@@ -131,7 +131,11 @@ pub(crate) const HOOKS: [&str; 28] = [
 ];
 
 /// Directories in a git directory that contain further git directories.
-pub(crate) const CONTAINERS: [&str; 2] = ["modules", "worktrees"];
+pub(crate) const CONTAINERS: [&str; 2] = ["modules", WORKTREES];
+/// Directory with a git directory for each worktree.
+pub(crate) const WORKTREES: &str = "worktrees";
+/// Name of the configuration in a git directory.
+pub(crate) const CONFIG: &str = "config";
 
 /// Names in a git directory that git replaces as it works, besides those in capitals.
 pub(crate) const DATA: [&str; 6] = ["index", "info", LOGS, "objects", "packed-refs", "refs"];

@@ -14,8 +14,6 @@ use crate::git_config::{self, Variable};
 use crate::rules::resolve_lexically;
 use crate::tree::{NodeKind, Tree};
 
-/// Maximum size of a configuration file that is read.
-const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum number of nested files, as in git.
 const MAX_INCLUDES: usize = 10;
 /// Maximum number of paths that are looked up for one policy; they take about a second.
@@ -162,8 +160,8 @@ impl<'s> LeadSearch<'s> {
         }
         // The file may be a symlink, which git follows.
         let Ok(canonical) = self.tree.canonicalize(file) else { return };
-        let Ok(content) = self.tree.read_start(&canonical, MAX_CONFIG_BYTES) else { return };
-        if content.len() == MAX_CONFIG_BYTES {
+        let Ok(content) = self.tree.read_start(&canonical, git_config::MAX_BYTES) else { return };
+        if content.len() == git_config::MAX_BYTES {
             self.left = 0;
         }
         for Variable { section, subsection, name, value } in git_config::read(&content) {
