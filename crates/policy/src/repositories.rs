@@ -217,7 +217,7 @@ impl RepositorySearch<'_> {
             // A command could have moved the rest away, and would bring it back later.
             self.found.incomplete.insert(dir.to_owned());
         }
-        if is_complete || REQUIRED.iter().all(|name| is_directory(&name)) {
+        if is_complete || REQUIRED.iter().all(is_directory) {
             self.add(dir, None);
             let parts = REQUIRED.iter().filter(|name| is_directory(name));
             self.found.parts.extend(parts.map(|name| dir.join(name)));
