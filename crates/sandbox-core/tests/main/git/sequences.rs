@@ -21,6 +21,26 @@ const fn sequence(
 }
 
 const PUSH: &str = "cd checkout; git push -q ../bare.git HEAD:refs/heads/pushed";
+/// Script that wins a race against the early denial: one thread changes the name in memory while
+/// another one creates the symlink to `VICTIM`. Begins with the value of `evil`.
+pub(super) const RACE: &str = "
+import ctypes, os, threading, time
+libc = ctypes.CDLL(None)
+good = 'z' * len(evil)
+bad, good = evil.encode(), good.encode()
+name = ctypes.create_string_buffer(good)
+stop = False
+def flip():
+    while not stop:
+        ctypes.memmove(name, bad, len(bad)); ctypes.memmove(name, good, len(bad))
+thread = threading.Thread(target=flip); thread.start()
+until = time.monotonic() + 20
+while not os.path.islink(evil) and time.monotonic() < until:
+    libc.symlink(b'VICTIM', name)
+    if os.path.lexists(good): os.unlink(good)
+stop = True; thread.join()
+print('won' if os.path.islink(evil) else 'lost')
+";
 const COMMIT: &str = "cd checkout; git commit -q --allow-empty -m x";
 const STATUS: &str = "cd checkout; git status";
 
@@ -45,14 +65,6 @@ pub(super) const SEQUENCES: &[Sequence] = &[
              .git/refs/heads/y; echo 'ref: refs/heads/y' > .git/HEAD",
         ],
         "cd checkout; git fetch -q; git reset -q --hard origin/main; git status",
-    ),
-    sequence(
-        "link in a directory node_modules of the git directory",
-        "git -C checkout branch node_modules/x",
-        &["cd checkout; mkdir node_modules; ln -s VICTIM node_modules/x; \
-           rm -rf .git/logs/refs/heads/node_modules; mv node_modules .git/logs/refs/heads/; \
-           git symbolic-ref HEAD refs/heads/node_modules/x"],
-        COMMIT,
     ),
     sequence(
         "bare repository that is taken apart",
