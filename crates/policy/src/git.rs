@@ -18,15 +18,23 @@
 //! 4. Files that a configuration names are read-only if a session could write them, and cannot be
 //!    created: `include.path`, `core.hooksPath`, the targets of linked hooks, `init.templateDir`,
 //!    each program that lies in a work tree, absent repositories that a push could reach, and the
-//!    configuration of the user; see `git_leads`. If such a directory contains a work tree or a
+//!    configuration of the user; see `git_leads`. Of a command, this holds for its words in any
+//!    quotes, relative to each directory that it enters, and for the script, the module or the
+//!    directory that an interpreter runs. If such a directory contains a work tree or a
 //!    writable directory, it stays writable except for the names that git runs or copies there.
 //! 5. A pointer, a symlink `.git` or `commondir` leads to a repository only if git would accept
-//!    it. Otherwise the names that it lacks cannot be created, and nothing else is protected.
+//!    it. Otherwise the names that it lacks cannot be created. What a pointer leads to is protected
+//!    all the same, and so is each directory in `worktrees`, and one in `modules` with a part of a
+//!    repository: a command could move the rest away, and the user would bring it back. A directory
+//!    that contains a work tree or a whole writable path is none of these.
+//! 6. In a bare repository, the directories `objects` and `refs` cannot be moved. While they are
+//!    there, a later session finds the repository, although its `HEAD` is gone.
 //!
 //! Names that stay writable:
 //! - `HEAD`, `refs`, `packed-refs`, `reftable`, `logs`, `ORIG_HEAD`, `FETCH_HEAD`, `MERGE_HEAD`,
 //!   `shallow`, `info/grafts`: they select commits, and a commit runs nothing. Git writes where a
-//!   symbolic ref leads, so the engine refuses one that leads out of `refs` after each command.
+//!   symbolic ref leads, so the engine refuses one that leads out of `refs` after each command. It
+//!   reads each ref that it does not know, because a moved directory brings refs with an old time.
 //! - `index` and `sharedindex.*`: git needs them to commit, and believes the names in them. The
 //!   engine reads them after each command and refuses the names that git would not add; see
 //!   `git_index`. Rule 3 covers the submodules.
