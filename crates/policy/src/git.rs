@@ -24,9 +24,9 @@
 //!    writable directory, it stays writable except for the names that git runs or copies there.
 //! 5. A pointer, a symlink `.git` or `commondir` leads to a repository only if git would accept
 //!    it. Otherwise the names that it lacks cannot be created. What a pointer leads to is protected
-//!    all the same, and so is each directory in `worktrees`, and one in `modules` with a part of a
-//!    repository: a command could move the rest away, and the user would bring it back. A directory
-//!    that contains a work tree or a whole writable path is none of these.
+//!    all the same, unless it has no part of a repository and contains a work tree or a whole
+//!    writable path. So is each directory in `worktrees`, and one in `modules` with a part of a
+//!    repository. A command could move the rest away, and the user would bring it back.
 //! 6. In a bare repository, the directories `objects` and `refs` cannot be moved. While they are
 //!    there, a later session finds the repository, although its `HEAD` is gone.
 //!
