@@ -154,7 +154,7 @@ impl MountCompiler<'_> {
             }
         }
         protected.anchored.extend(found.parts.iter().cloned());
-        // A pointer of an agent could lead to any directory, so those around others stay as they are.
+        // A pointer of an agent could lead to any directory; those around others stay as they are.
         let kept = writable.iter().chain(&found.work_trees).cloned().collect();
         for dir in found.pointed.iter().filter(|dir| !is_above_any(dir, &kept)) {
             for name in git::PROTECTED {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use policy::{BindAccess, MountOp, MountPlan};
 
-/// Returns the directories in which no command can create anything. Without namespaces, there are
-/// none.
+/// Returns the directories in which no command can create anything. Without namespaces, nothing
+/// closes them.
 pub(super) fn closed_directories(plan: &MountPlan, has_namespaces: bool) -> HashSet<PathBuf> {
     if !has_namespaces {
         return HashSet::new();

@@ -270,8 +270,8 @@ impl Mounts {
         Settled { quarantined, sandbox_ended: self.connection.end_reason() }
     }
 
-    /// Returns whether the last check has covered everything. On the Landlock tier, a warning at the
-    /// opening tells if that cannot be.
+    /// Returns whether the last check has covered everything. On the Landlock tier, a warning at
+    /// the opening tells if that cannot be.
     fn is_searched(&self) -> bool {
         let is_warned = |rule: &Unenforced| rule.reason == UnenforcedReason::TooLarge;
         (lock(&self.zones).is_complete && lock(&self.indexes).is_complete())

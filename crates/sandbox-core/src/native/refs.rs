@@ -32,8 +32,8 @@ const HEAD: &str = "HEAD";
 /// Reason to quarantine a file or a directory that cannot be read.
 const UNREAD: &str = "cannot be read, so refs are unread";
 
-/// Refs without a flaw, each with the time of its last change. No path is recorded: a directory that
-/// is moved into `refs` brings files with it that have not changed.
+/// Refs without a flaw, each with the time of its last change. No path is recorded: a directory
+/// that is moved into `refs` brings files with it that have not changed.
 #[derive(Debug, Default)]
 pub(super) struct AcceptedRefs {
     states: HashSet<(FileId, SystemTime)>,
