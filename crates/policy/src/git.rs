@@ -18,15 +18,23 @@
 //! 4. Files that a configuration names are read-only if a session could write them, and cannot be
 //!    created: `include.path`, `core.hooksPath`, the targets of linked hooks, `init.templateDir`,
 //!    each program that lies in a work tree, absent repositories that a push could reach, and the
-//!    configuration of the user; see `git_leads`. If such a directory contains a work tree or a
+//!    configuration of the user; see `git_leads`. Of a command, this holds for its words in any
+//!    quotes, relative to each directory that it enters, and for the script, the module or the
+//!    directory that an interpreter runs. If such a directory contains a work tree or a
 //!    writable directory, it stays writable except for the names that git runs or copies there.
 //! 5. A pointer, a symlink `.git` or `commondir` leads to a repository only if git would accept
-//!    it. Otherwise the names that it lacks cannot be created, and nothing else is protected.
+//!    it. Otherwise the names that it lacks cannot be created. What a pointer leads to is protected
+//!    all the same, unless it has no part of a repository and contains a work tree or a whole
+//!    writable path. So is each directory in `worktrees`, and one in `modules` with a part of a
+//!    repository. A command could move the rest away, and the user would bring it back.
+//! 6. In a bare repository, the directories `objects` and `refs` cannot be moved. While they are
+//!    there, a later session finds the repository, although its `HEAD` is gone.
 //!
 //! Names that stay writable:
 //! - `HEAD`, `refs`, `packed-refs`, `reftable`, `logs`, `ORIG_HEAD`, `FETCH_HEAD`, `MERGE_HEAD`,
 //!   `shallow`, `info/grafts`: they select commits, and a commit runs nothing. Git writes where a
-//!   symbolic ref leads, so the engine refuses one that leads out of `refs` after each command.
+//!   symbolic ref leads, so the engine refuses one that leads out of `refs` after each command. It
+//!   reads each ref that it does not know, because a moved directory brings refs with an old time.
 //! - `index` and `sharedindex.*`: git needs them to commit, and believes the names in them. The
 //!   engine reads them after each command and refuses the names that git would not add; see
 //!   `git_index`. Rule 3 covers the submodules.
@@ -131,7 +139,11 @@ pub(crate) const HOOKS: [&str; 28] = [
 ];
 
 /// Directories in a git directory that contain further git directories.
-pub(crate) const CONTAINERS: [&str; 2] = ["modules", "worktrees"];
+pub(crate) const CONTAINERS: [&str; 2] = ["modules", WORKTREES];
+/// Directory with a git directory for each worktree.
+pub(crate) const WORKTREES: &str = "worktrees";
+/// Name of the configuration in a git directory.
+pub(crate) const CONFIG: &str = "config";
 
 /// Names in a git directory that git replaces as it works, besides those in capitals.
 pub(crate) const DATA: [&str; 6] = ["index", "info", LOGS, "objects", "packed-refs", "refs"];

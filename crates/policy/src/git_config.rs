@@ -1,5 +1,8 @@
 //! A reader of git configuration files (`git-config(1)`, "Syntax"), for the paths in them.
 
+/// Maximum size of a configuration file that is read.
+pub(crate) const MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// One variable of a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Variable {

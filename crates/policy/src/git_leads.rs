@@ -4,6 +4,8 @@
 //! aliases and other variables name. A session that can write such a file decides what the user's
 //! git executes. So each of them is protected if it lies in a writable directory.
 
+mod commands;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,15 +15,16 @@ use crate::git;
 use crate::git_config::{self, Variable};
 use crate::rules::resolve_lexically;
 use crate::tree::{NodeKind, Tree};
+use commands::{first_word, quoted_words, words};
 
-/// Maximum size of a configuration file that is read.
-const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum number of nested files, as in git.
 const MAX_INCLUDES: usize = 10;
 /// Maximum number of paths that are looked up for one policy; they take about a second.
 const MAX_LOOKUPS: usize = 50_000;
 /// Maximum number of files that are found. Each of them can need a mount.
 const MAX_LEADS: usize = 4_000;
+/// The users of this machine (`passwd(5)`), for names such as `~ann/hooks`.
+const USERS: &str = "/etc/passwd";
 /// Variables that name a list of paths, commits or names, which executes nothing.
 const DATA: [(&[u8], &[u8]); 5] = [
     (b"blame", b"ignorerevsfile"),
@@ -34,9 +37,11 @@ const DATA: [(&[u8], &[u8]); 5] = [
 /// Sections whose variables are all commands.
 const COMMAND_SECTIONS: [&[u8]; 2] = [b"alias", b"pager"];
 /// Names of variables whose value is a command, in any section (`git-config(1)`).
-const COMMANDS: [&[u8]; 31] = [
+const COMMANDS: [&[u8]; 35] = [
     b"alternaterefscommand",
     b"askpass",
+    b"authorsprog",
+    b"browser",
     b"cccmd",
     b"clean",
     b"cmd",
@@ -51,6 +56,7 @@ const COMMANDS: [&[u8]; 31] = [
     b"headercmd",
     b"helper",
     b"httpd",
+    b"modulepath",
     b"packobjectshook",
     b"pager",
     // Of a browser, or of a tool for merges or manuals.
@@ -58,6 +64,7 @@ const COMMANDS: [&[u8]; 31] = [
     b"process",
     b"program",
     b"receivepack",
+    b"recentobjectshook",
     b"sendmailcmd",
     b"smtpserver",
     b"smudge",
@@ -96,6 +103,8 @@ pub(crate) struct LeadSearch<'s> {
     rewrites: BTreeSet<(Vec<u8>, Vec<u8>)>,
     /// Number of paths that may still be looked up.
     left: usize,
+    /// A path begins with a user who is unknown.
+    has_unknown: bool,
     /// Paths that must not change, also if they do not exist.
     pub(crate) leads: BTreeSet<(PathBuf, Lead)>,
     /// Directories of repositories whose configuration names more than is followed.
@@ -116,6 +125,7 @@ impl<'s> LeadSearch<'s> {
             remotes: BTreeSet::new(),
             rewrites: BTreeSet::new(),
             left: MAX_LOOKUPS,
+            has_unknown: false,
             leads: BTreeSet::new(),
             unfollowed: BTreeSet::new(),
         }
@@ -138,7 +148,7 @@ impl<'s> LeadSearch<'s> {
             self.add_remotes(dir);
         }
         self.add_linked_hooks(&git_dir.join("hooks"));
-        if self.is_exhausted() {
+        if self.is_exhausted() || self.has_unknown {
             self.unfollowed.insert(dir.to_owned());
         }
     }
@@ -162,8 +172,8 @@ impl<'s> LeadSearch<'s> {
         }
         // The file may be a symlink, which git follows.
         let Ok(canonical) = self.tree.canonicalize(file) else { return };
-        let Ok(content) = self.tree.read_start(&canonical, MAX_CONFIG_BYTES) else { return };
-        if content.len() == MAX_CONFIG_BYTES {
+        let Ok(content) = self.tree.read_start(&canonical, git_config::MAX_BYTES) else { return };
+        if content.len() == git_config::MAX_BYTES {
             self.left = 0;
         }
         for Variable { section, subsection, name, value } in git_config::read(&content) {
@@ -173,12 +183,12 @@ impl<'s> LeadSearch<'s> {
             match (&section[..], &name[..]) {
                 (b"include" | b"includeif", b"path") => {
                     let base = canonical.parent().unwrap_or(dir).to_owned();
-                    let Some(included) = self.path(&base, &value) else { continue };
+                    let Some(included) = self.named_path(&base, &value) else { continue };
                     self.leads.insert((included.clone(), Lead::File));
                     self.follow_file(&included, dir, depth + 1);
                 }
                 (b"core", b"hookspath") => {
-                    let Some(hooks) = self.path(dir, &value) else { continue };
+                    let Some(hooks) = self.named_path(dir, &value) else { continue };
                     // The generated hooks in `.husky/_` run those in `.husky`.
                     if let Some(own) = hooks.parent().filter(|_| hooks.ends_with("_")) {
                         self.leads.insert((own.to_owned(), Lead::Hooks));
@@ -188,7 +198,7 @@ impl<'s> LeadSearch<'s> {
                 }
                 // Git copies the hooks in it to new repositories.
                 (b"init", b"templatedir") => {
-                    let template = self.path(dir, &value);
+                    let template = self.named_path(dir, &value);
                     self.leads.extend(template.map(|path| (path, Lead::Template)));
                 }
                 (b"remote", b"url" | b"pushurl" | b"pushdefault")
@@ -243,25 +253,9 @@ impl<'s> LeadSearch<'s> {
         }
     }
 
-    /// Adds the files that the words of a command name, also absent ones with several components.
-    /// A program without a slash is searched in `PATH`, but an argument is a file.
-    fn add_command(&mut self, dir: &Path, command: &[u8]) {
-        let program = first_word(command);
-        for word in words(command).filter(|word| word.contains(&b'/')) {
-            self.add_absent(dir, word);
-        }
-        self.add_files(dir, command, |word| word.contains(&b'/') || word != program);
-        if !command.iter().any(|byte| b"$`".contains(byte)) {
-            return;
-        }
-        // An expansion in front of a path is unknown: often the work tree, or the home directory.
-        let rests: Vec<&[u8]> = words(command).filter_map(after_expansion).collect();
-        for rest in rests {
-            for base in [dir, self.home] {
-                self.add_absent(base, rest);
-                self.add_files(base, rest, |_| true);
-            }
-        }
+    fn is_directory(&self, path: &Path) -> bool {
+        let target = self.tree.canonicalize(path);
+        target.is_ok_and(|it| matches!(self.tree.kind(&it), Ok(Some(NodeKind::Directory))))
     }
 
     /// Adds a path with several components that does not exist, so that no command creates it.
@@ -276,17 +270,24 @@ impl<'s> LeadSearch<'s> {
 
     /// Adds the existing files among the words of a value that can name a file.
     fn add_files(&mut self, dir: &Path, value: &[u8], can_name_file: impl Fn(&[u8]) -> bool) {
+        let quoted = quoted_words(value);
         let whole = value.strip_prefix(b"!").unwrap_or(value);
-        for word in words(value).chain([whole]).filter(|word| can_name_file(word)) {
-            if self.is_exhausted() {
-                return;
-            }
-            let Some(path) = self.path(dir, word) else { continue };
-            let Ok(target) = self.tree.canonicalize(&path) else { continue };
-            let is_file = matches!(self.tree.kind(&target), Ok(Some(NodeKind::File)));
-            if is_file && !self.is_data(&target) {
-                self.leads.insert((path, Lead::File));
-            }
+        let found = words(value).chain([whole]).chain(quoted.iter().map(Vec::as_slice));
+        for word in found.filter(|word| can_name_file(word)) {
+            self.add_file(dir, word);
+        }
+    }
+
+    /// Adds a file that exists.
+    fn add_file(&mut self, dir: &Path, word: &[u8]) {
+        if self.is_exhausted() {
+            return;
+        }
+        let Some(path) = self.path(dir, word) else { return };
+        let Ok(target) = self.tree.canonicalize(&path) else { return };
+        let is_file = matches!(self.tree.kind(&target), Ok(Some(NodeKind::File)));
+        if is_file && !self.is_data(&target) {
+            self.leads.insert((path, Lead::File));
         }
     }
 
@@ -302,39 +303,45 @@ impl<'s> LeadSearch<'s> {
         })
     }
 
+    /// Like [`Self::path`]. Notes a path below the home directory of an unknown user.
+    fn named_path(&mut self, dir: &Path, value: &[u8]) -> Option<PathBuf> {
+        let path = self.path(dir, value);
+        self.has_unknown |= path.is_none() && value.starts_with(b"~");
+        path
+    }
+
     /// Returns the path that a value names, and counts it.
     fn path(&mut self, dir: &Path, value: &[u8]) -> Option<PathBuf> {
         self.left = self.left.saturating_sub(1);
         if value.is_empty() || value.len() > 4096 || value.contains(&0) {
             return None;
         }
-        let (base, value) = match value.strip_prefix(b"~/") {
-            Some(below) => (self.home, below),
-            None => (dir, value),
+        // A path that need not exist (`git-config(1)`).
+        let value = value.strip_prefix(b":(optional)").unwrap_or(value);
+        let below_home = value.strip_prefix(b"~").and_then(|rest| {
+            let at = rest.iter().position(|byte| *byte == b'/')?;
+            Some((&rest[..at], &rest[at + 1..]))
+        });
+        let (base, value) = match below_home {
+            Some((name, below)) => (self.home_of(name)?, below),
+            None => (dir.to_owned(), value),
         };
-        Some(resolve_lexically(base, Path::new(OsStr::from_bytes(value))))
+        Some(resolve_lexically(&base, Path::new(OsStr::from_bytes(value))))
     }
-}
 
-/// Returns the words of a value, without the signs of a shell.
-fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let is_sign = |byte: &u8| byte.is_ascii_whitespace() || b"'\";&|()<>{}$`=".contains(byte);
-    let whole = value.strip_prefix(b"!").unwrap_or(value);
-    whole.split(is_sign).filter(|word| !word.is_empty())
-}
-
-/// Returns the path in a word behind an expansion: behind the slash after `$(…)` or `"${…}"`, or
-/// behind the name of a variable.
-fn after_expansion(word: &[u8]) -> Option<&[u8]> {
-    let at = word.iter().position(|byte| *byte == b'/')?;
-    let is_variable = word[..at].iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    Some(&word[at + 1..]).filter(|rest| is_variable && !rest.is_empty())
-}
-
-/// Returns the first word of a command, which names its program.
-fn first_word(command: &[u8]) -> &[u8] {
-    let command = command.strip_prefix(b"!").unwrap_or(command).trim_ascii_start();
-    let is_end = |byte: &u8| byte.is_ascii_whitespace() || b"'\"$`;&|()<>".contains(byte);
-    let end = command.iter().position(is_end).unwrap_or(command.len());
-    &command[..end]
+    /// Returns the home directory of a user, or of the present one. One that only a directory
+    /// service knows is not found.
+    fn home_of(&self, name: &[u8]) -> Option<PathBuf> {
+        if name.is_empty() {
+            return Some(self.home.to_owned());
+        }
+        let users = self.tree.read_start(Path::new(USERS), git_config::MAX_BYTES).ok();
+        let users = users.unwrap_or_default();
+        let home = users.split(|byte| *byte == b'\n').find_map(|line| {
+            let mut fields = line.split(|byte| *byte == b':');
+            let is_user = fields.next() == Some(name);
+            fields.nth(4).filter(|_| is_user)
+        });
+        home.map(|home| PathBuf::from(OsStr::from_bytes(home)))
+    }
 }

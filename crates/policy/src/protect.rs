@@ -153,6 +153,14 @@ impl MountCompiler<'_> {
                 }
             }
         }
+        protected.anchored.extend(found.parts.iter().cloned());
+        // A pointer of an agent could lead to any directory; those around others stay as they are.
+        let kept = writable.iter().chain(&found.work_trees).cloned().collect();
+        for dir in found.pointed.iter().filter(|dir| !is_above_any(dir, &kept)) {
+            for name in git::PROTECTED {
+                self.protect(&dir.join(name.path), Reason::Repository, protected)?;
+            }
+        }
         protected.anchored.extend(found.open_pointers.iter().cloned());
         self.close_repositories(root, &found, protected)?;
         // A directory that lacks these names is no repository, although a pointer leads to it.

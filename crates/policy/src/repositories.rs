@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::git;
+use crate::git_config;
 use crate::mandatory;
 use crate::tree::{NodeKind, Tree, is_absent};
 
@@ -39,6 +40,10 @@ pub(crate) struct Found {
     pub(crate) settings: BTreeSet<(PathBuf, PathBuf)>,
     /// Directories with a part of a repository.
     pub(crate) incomplete: BTreeSet<PathBuf>,
+    /// Directories that a bare repository needs. While they are there, it is found.
+    pub(crate) parts: BTreeSet<PathBuf>,
+    /// Directories to which a pointer leads, without anything of a repository.
+    pub(crate) pointed: BTreeSet<PathBuf>,
     /// Absent entries without which git takes the target of a pointer for no repository.
     pub(crate) missing: BTreeSet<PathBuf>,
     /// Protected files and directories that may exist.
@@ -189,20 +194,33 @@ impl RepositorySearch<'_> {
             Ok(Some(NodeKind::Directory)) => Some(target),
             _ => None,
         };
-        if let Some(target) = target.filter(|target| self.has(target, &[git::HEAD])) {
+        let Some(target) = target else { return };
+        // A command could have moved the rest away, and the user would bring it back later.
+        let is_complete = self.has(&target, &[git::HEAD]);
+        let Ok(target) = self.tree.canonicalize(&target) else { return };
+        let entries = self.tree.read_dir(&target).unwrap_or_default();
+        if is_complete || has_parts(&entries) {
             self.add(&target, Some(work_tree));
+        } else if self.is_writable(&target) {
+            self.found.pointed.insert(target);
         }
     }
 
     /// Adds a directory that has the entries of a git directory, or some of them.
     fn add_bare(&mut self, dir: &Path, entries: &[(OsString, NodeKind)]) {
         let has = |name: &str| entries.iter().any(|(entry, _)| entry == name);
+        let is_directory =
+            |name: &&str| entries.contains(&(OsString::from(name), NodeKind::Directory));
         let has_required = REQUIRED.iter().all(|name| has(name));
-        if has(git::HEAD) && (has_required || has(git::COMMON_DIR)) {
-            self.add(dir, None);
-        } else if (has(git::HEAD) || has_required) && !self.is_reflog(dir) {
+        let is_complete = has(git::HEAD) && (has_required || has(git::COMMON_DIR));
+        if !is_complete && (has(git::HEAD) || has_required) && !self.is_reflog(dir) {
             // A command could have moved the rest away, and would bring it back later.
             self.found.incomplete.insert(dir.to_owned());
+        }
+        if is_complete || REQUIRED.iter().all(is_directory) {
+            self.add(dir, None);
+            let parts = REQUIRED.iter().filter(|name| is_directory(name));
+            self.found.parts.extend(parts.map(|name| dir.join(name)));
         }
     }
 
@@ -262,11 +280,17 @@ impl RepositorySearch<'_> {
         if let Some(common) = common.filter(|common| self.has(common, &REQUIRED)) {
             self.add(&common, Some(&work_tree));
         }
-        let is_writable = self.writable.iter().any(|root| git.starts_with(root));
-        if is_writable && self.found.git_dirs.insert(git.clone()) {
+        for tree in self.configured_work_trees(&git) {
+            if self.is_writable(&tree) {
+                self.found.work_trees.insert(tree.clone());
+            }
+            self.found.settings.insert((git.clone(), tree));
+        }
+        if self.is_writable(&git) && self.found.git_dirs.insert(git.clone()) {
             if self.tree.kind(&git.join(git::HEAD)).is_err() {
                 self.found.unreadable.push(git.clone());
             }
+            self.look_through(&git);
             for container in git::CONTAINERS.map(|name| git.join(name)) {
                 if matches!(self.tree.kind(&container), Ok(Some(NodeKind::Directory))) {
                     self.add_contained(container);
@@ -275,9 +299,50 @@ impl RepositorySearch<'_> {
         }
     }
 
-    /// Adds the git directories below a directory. The names of submodules may contain slashes, so
-    /// it searches deeper.
+    fn is_writable(&self, path: &Path) -> bool {
+        self.writable.iter().any(|root| path.starts_with(root))
+    }
+
+    /// Returns the work trees that the configuration of a git directory names.
+    fn configured_work_trees(&self, git: &Path) -> Vec<PathBuf> {
+        let own = git::PROTECTED.iter().filter(|name| name.role == git::Role::Config);
+        let files = own.filter_map(|name| {
+            self.tree.read_start(&git.join(name.path), git_config::MAX_BYTES).ok()
+        });
+        let variables = files.flat_map(|file| git_config::read(&file));
+        let named = variables.filter(|it| it.section == b"core" && it.name == b"worktree");
+        let trees = named.map(|it| git.join(OsStr::from_bytes(&it.value)));
+        trees.filter_map(|tree| self.tree.canonicalize(&tree).ok()).collect()
+    }
+
+    /// Looks through a git directory, so that it has no more directories than can be searched after
+    /// a command. Those that git itself uses come first.
+    fn look_through(&mut self, git: &Path) {
+        let mut rest = VecDeque::from([git.to_owned()]);
+        while let Some(dir) = rest.pop_front() {
+            if !self.visit() {
+                let left = rest.into_iter().chain([dir]).collect();
+                self.found.unsearched.extend(few_above(left, self.own));
+                return;
+            }
+            let is_content = |name: &OsStr| dir == git.join("objects") && name.len() == 2;
+            for (name, kind) in self.entries(&dir) {
+                let is_container = dir == git && git::CONTAINERS.iter().any(|it| name == *it);
+                if kind != NodeKind::Directory || is_container || is_content(&name) {
+                    continue;
+                }
+                match dir == git && git::DATA.iter().any(|known| name == *known) {
+                    true => rest.push_front(dir.join(name)),
+                    false => rest.push_back(dir.join(name)),
+                }
+            }
+        }
+    }
+
+    /// Adds the git directories below a directory: all those of worktrees, and those of submodules,
+    /// whose names may contain slashes. A command could have moved their `HEAD` away.
     fn add_contained(&mut self, container: PathBuf) {
+        let are_worktrees = container.ends_with(git::WORKTREES);
         let mut rest = vec![container.clone()];
         while let Some(dir) = rest.pop() {
             if !self.visit() {
@@ -285,14 +350,27 @@ impl RepositorySearch<'_> {
                 return;
             }
             let entries = self.entries(&dir);
-            if entries.iter().any(|(name, _)| name == git::HEAD) {
+            let is_inside = dir != container;
+            let has_head = entries.iter().any(|(name, _)| name == git::HEAD);
+            if is_inside && (has_head || are_worktrees || has_parts(&entries)) {
                 self.add(&dir, None);
+            }
+            if is_inside && (has_head || are_worktrees) {
                 continue;
             }
             let inner = entries.into_iter().filter(|(_, kind)| *kind == NodeKind::Directory);
             rest.extend(inner.map(|(name, _)| dir.join(name)));
         }
     }
+}
+
+/// Returns whether a directory has entries that show a repository, although its `HEAD` is gone. A
+/// command could not move its configuration away.
+fn has_parts(entries: &[(OsString, NodeKind)]) -> bool {
+    entries.iter().any(|(name, kind)| match kind {
+        NodeKind::Directory => REQUIRED.iter().any(|part| name == part),
+        _ => name == git::CONFIG || name == git::COMMON_DIR,
+    })
 }
 
 /// Returns a few directories that contain all of `dirs`, none of which is above the session's own

@@ -24,6 +24,7 @@ mod anchors;
 mod attached;
 mod builder;
 mod cgroup;
+mod closed;
 mod connection;
 mod encoder;
 mod engine;

@@ -380,3 +380,18 @@ fn what_lies_beyond_too_many_directories_is_read_only() {
     assert!(!is_writable(&plan, "/a/3/f") && !is_writable(&plan, "/w/repo/.git/hooks/x"));
     assert!(is_writable(&plan, "/w/own/d/f") && !is_writable(&plan, "/w/empty/f"));
 }
+
+#[test]
+fn what_is_too_much_in_a_git_directory_is_read_only_except_what_git_uses() {
+    let mut model = host().dir("/w/.git/logs/refs").dir("/w/.git/refs/heads");
+    for number in 0..100 {
+        model = model.dir(&format!("/w/.git/zz/{number}/d"));
+    }
+    let options = MountOptions { max_directories: 40, ..MountOptions::default() };
+    let policy = settings(r#"{"denyRead":[],"allowWrite":["/w"],"denyWrite":[]}"#);
+    let plan = policy.mounts(&model, &options).unwrap();
+    for (path, is_open) in [("zz/99/d/f", false), ("refs/heads/x", true), ("logs/refs/x", true)] {
+        let path = Path::new("/w/.git").join(path);
+        assert_eq!(plan.allows(&path, Access::Write), is_open, "{}", path.display());
+    }
+}

@@ -18,7 +18,8 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::outstanding::LAG;
 use super::quarantine::{FileId, changed, open_directory, stat};
-use super::refs;
+use super::refs::AcceptedRefs;
+use super::tree::is_too_deep;
 use super::zones::{UNSEARCHED, entries, open_readable};
 
 /// Name of the index, and the beginning of the name of a shared one (`git-update-index(1)`).
@@ -39,14 +40,35 @@ pub(super) struct Flawed {
     pub(super) reason: String,
 }
 
-/// Indexes without a flaw, each with its state when it was read.
+/// Indexes and refs without a flaw, each with its state when it was read.
 #[derive(Debug, Default)]
-pub(super) struct AcceptedIndexes(HashMap<PathBuf, State>);
+pub(super) struct AcceptedIndexes {
+    indexes: HashMap<PathBuf, State>,
+    refs: AcceptedRefs,
+    /// Indexes that existed before the first command, which are those of the user.
+    of_user: HashMap<PathBuf, State>,
+}
 
 /// Identity of a file, and the time of its last change.
 type State = (FileId, SystemTime);
 
 impl AcceptedIndexes {
+    /// Records the indexes before the first command.
+    pub(super) fn of(plan: &MountPlan) -> Self {
+        let mut of_user = HashMap::new();
+        for git_dir in plan.repositories.keys() {
+            let Ok(dir) = open_readable(git_dir) else { continue };
+            for (name, _) in entries(&dir).unwrap_or_default() {
+                if file_of(&name).is_some()
+                    && let Ok(stat) = stat(&dir, &name)
+                {
+                    of_user.insert(git_dir.join(name), (FileId::of(&stat), changed(&stat)));
+                }
+            }
+        }
+        Self { of_user, ..Self::default() }
+    }
+
     /// Returns the indexes that were written since `since`, and that would lead git out of a work
     /// tree. Takes some microseconds for each repository, and 1 ms for 5,000 files in an index that
     /// has changed.
@@ -59,14 +81,20 @@ impl AcceptedIndexes {
         since: SystemTime,
         searched: bool,
     ) -> Vec<Flawed> {
-        let known = std::mem::take(&mut self.0);
+        let known = std::mem::take(&mut self.indexes);
+        let known_refs = self.refs.take();
         let mut found = Vec::new();
         for git_dir in plan.repositories.keys() {
             let flawed = self.flawed_in(git_dir, plan, since, searched, &known);
             found.extend(flawed.unwrap_or_default());
-            refs::flawed_in(git_dir, since, &mut found);
+            self.refs.find_flawed(git_dir, since, &known_refs, &mut found);
         }
         found
+    }
+
+    /// Returns whether the last check has read all refs.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.refs.is_incomplete
     }
 
     /// Returns `None` if the git directory cannot be listed.
@@ -96,10 +124,10 @@ impl AcceptedIndexes {
             let Ok(stat) = stat(&dir, &name) else { continue };
             let (path, state) = (git_dir.join(&name), (FileId::of(&stat), changed(&stat)));
             if known.get(&path) == Some(&state) {
-                self.0.insert(path, state);
+                self.indexes.insert(path, state);
                 continue;
             }
-            let is_new = state.1 >= since;
+            let is_new = state.1 >= since && self.of_user.get(&path) != Some(&state);
             let length = *id_length.get_or_insert_with(|| id_bytes(git_dir));
             let flaw = match read(&dir, &name, MAX_INDEX_BYTES) {
                 Some(index) => {
@@ -114,7 +142,7 @@ impl AcceptedIndexes {
                 Some(flaw) => found.extend(at(git_dir, name, &flaw)),
                 // Each later change gives the file another time.
                 None if state.1 + LAG < began => {
-                    self.0.insert(path, state);
+                    self.indexes.insert(path, state);
                 }
                 None => {}
             }
@@ -153,7 +181,7 @@ fn is_known(plan: &MountPlan, path: &Path) -> bool {
 
 /// Returns whether a path lies where no command can create a repository.
 fn may_be_submodule(plan: &MountPlan, path: &Path) -> bool {
-    if path.iter().any(|name| name == UNSEARCHED) {
+    if path.iter().any(|name| name == UNSEARCHED) || is_too_deep(path) {
         return false;
     }
     let mut zones = plan.creation_rules.zones.iter();

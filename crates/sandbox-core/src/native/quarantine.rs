@@ -32,7 +32,7 @@ const MAX_NAME_BYTES: usize = 220;
 const MAX_ROUNDS: u32 = 8;
 
 /// Identity of a file that exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FileId {
     device: (u32, u32),
     inode: u64,
@@ -66,21 +66,38 @@ impl Times {
 pub(super) struct DeniedDirectories {
     last_check: SystemTime,
     known: HashMap<PathBuf, FileId>,
+    /// Files at denied paths before the first command, each with the time of its last change.
+    of_user: HashMap<PathBuf, (FileId, SystemTime)>,
 }
 
 impl DeniedDirectories {
     /// Records the directories before the first command.
     pub(super) fn of(plan: &MountPlan) -> Self {
-        let mut directories = Self { last_check: SystemTime::now(), known: HashMap::new() };
+        let (known, of_user) = (HashMap::new(), HashMap::new());
+        let mut directories = Self { last_check: SystemTime::now(), known, of_user };
         for in_one_dir in plan.creation_rules.denied_paths.chunk_by(|a, b| a.dir == b.dir) {
             if let Some(first) = in_one_dir.first()
                 && let Ok(dir) = open_directory(&first.dir)
                 && let Ok(stat) = stat(&dir, "")
             {
                 directories.is_moved(&first.dir, &stat);
+                for denied in in_one_dir {
+                    directories.record(&dir, denied);
+                }
             }
         }
         directories
+    }
+
+    /// Records the files of the user at a denied path and on the way to it, such as a symlink that
+    /// leads nowhere.
+    fn record(&mut self, dir: &OwnedFd, denied: &DeniedPath) {
+        for rest in denied.rest.ancestors().filter(|rest| !rest.as_os_str().is_empty()) {
+            if let Ok(stat) = stat(dir, rest) {
+                let state = (FileId::of(&stat), changed(&stat));
+                self.of_user.insert(denied.dir.join(rest), state);
+            }
+        }
     }
 
     /// Renames files that commands have brought to denied paths since `since`. Other files stay.
@@ -172,7 +189,9 @@ impl DeniedDirectories {
             };
             let kind = FileType::from_raw_mode(found.stx_mode.into());
             if names.peek().is_none() || kind == FileType::Symlink {
-                let is_new = times.is_new(&found, is_moved);
+                let state = (FileId::of(&found), changed(&found));
+                let is_of_user = self.of_user.get(&path.join(name)) == Some(&state);
+                let is_new = !is_of_user && times.is_new(&found, is_moved);
                 return if is_new { clear(dir, &path, name) } else { None };
             }
             let open = || rustix::fs::openat(dir, name, DIRECTORY, Mode::empty());
@@ -386,6 +405,25 @@ mod tests {
         let again = [denied(&dir, "a.refused"), denied(&dir, "a.refused-2")];
         let moved_again = [moved("a.refused", "a.refused-3"), moved("a.refused-2", "a.refused")];
         assert_eq!(quarantined(&again, started), moved_again);
+    }
+
+    #[test]
+    fn a_file_that_was_there_before_the_first_command_is_the_users() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().canonicalize().unwrap();
+        let started = SystemTime::now() - LAG;
+        std::os::unix::fs::symlink("nowhere", dir.join("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.join("way")).unwrap();
+        let denied = [denied(&dir, "link"), denied(&dir, "way/on")];
+        let mut plan = MountPlan::default();
+        plan.creation_rules.denied_paths = denied.to_vec();
+        let mut directories = DeniedDirectories::of(&plan);
+        assert!(directories.quarantine(&denied, started).is_empty());
+        // The link of a command at the same path is another file.
+        fs::write(dir.join("other"), "").unwrap();
+        fs::rename(dir.join("other"), dir.join("link")).unwrap();
+        let found = directories.quarantine(&denied, started);
+        assert_eq!(found.iter().map(|it| it.path.clone()).collect::<Vec<_>>(), [dir.join("link")]);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!    whose working directory lies below such a mount. A path that the policy allows, and that was
 //!    absent at open, becomes accessible when the sandbox is opened next.
 //! 3. A sandbox that cannot apply the policy to new files ends, with the reason. So does one in
-//!    which a file at a denied path could not be moved aside.
+//!    which a file at a denied path could not be moved aside, or not every directory was searched.
 //! 4. Before a command, the mounts that the host has detached by replacing files are made again,
 //!    and the policy is reapplied if the host has created a denied path.
 //! 5. The Landlock tier cannot revoke access. There, only the creation rules are updated.
@@ -19,9 +19,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use policy::{Access, BindAccess, LaterFiles, MountOp, MountPlan, Policy, Zone};
+use policy::{
+    Access, BindAccess, LaterFiles, MountOp, MountPlan, Policy, Unenforced, UnenforcedReason, Zone,
+};
 
 use super::anchors::Anchors;
+use super::closed::closed_directories;
 use super::connection::Connection;
 use super::error::{OpenError, host_error};
 use super::indexes::AcceptedIndexes;
@@ -72,6 +75,8 @@ pub(super) struct Mounts {
 /// Reasons for which the engine ends a session.
 pub(super) const NOT_REFRESHED: &str =
     "the policy could not be applied to files that a command created";
+const NOT_SEARCHED: &str =
+    "a command has left more directories than can be searched for paths that the policy denies";
 const NOT_MOVED: &str = "a file at a path that the policy denies could not be moved aside";
 
 /// The state of a session after a command.
@@ -92,7 +97,8 @@ impl Mounts {
     pub(super) fn new(connection: Arc<Connection>, compiled: CompiledPolicy) -> Self {
         let CompiledPolicy { policy, plan, private, has_namespaces, later } = compiled;
         let denied = Mutex::new(DeniedDirectories::of(&plan));
-        let zones = Mutex::new(Survey::of(&plan.creation_rules.zones));
+        let zones = Mutex::new(Survey::of(&plan, has_namespaces));
+        let indexes = Mutex::new(AcceptedIndexes::of(&plan));
         let anchors =
             Mutex::new(if has_namespaces { Anchors::of(&plan) } else { Anchors::default() });
         Self {
@@ -108,7 +114,7 @@ impl Mounts {
             outstanding: Arc::default(),
             denied,
             zones,
-            indexes: Mutex::default(),
+            indexes,
             anchors,
         }
     }
@@ -238,6 +244,8 @@ impl Mounts {
         let is_denied_again = quarantined.is_empty() || scope.is_none_or(|it| it.plans.len() == 1);
         let failed = if !are_moved(&quarantined) {
             Err(NOT_MOVED)
+        } else if !self.is_searched() {
+            Err(NOT_SEARCHED)
         } else if self.includes(watched_creations) && is_denied_again {
             Ok(())
         } else {
@@ -260,6 +268,14 @@ impl Mounts {
             }
         }
         Settled { quarantined, sandbox_ended: self.connection.end_reason() }
+    }
+
+    /// Returns whether the last check has covered everything. On the Landlock tier, a warning at
+    /// the opening tells if that cannot be.
+    fn is_searched(&self) -> bool {
+        let is_warned = |rule: &Unenforced| rule.reason == UnenforcedReason::TooLarge;
+        (lock(&self.zones).is_complete && lock(&self.indexes).is_complete())
+            || self.plan().unenforced.iter().any(is_warned)
     }
 
     /// Returns whether the plan includes all watched creations.
@@ -294,8 +310,9 @@ impl Mounts {
         };
         let zones: Vec<Zone> =
             plan.creation_rules.zones.iter().filter(is_accepted).cloned().collect();
+        let closed = closed_directories(oldest, self.has_namespaces);
         let mut survey = lock(&self.zones);
-        let found = survey.new_entries(&zones, scope.since, is_fixed);
+        let found = survey.new_entries(&zones, &closed, scope.since, is_fixed);
         let mut quarantined: Vec<Quarantined> =
             found.iter().filter_map(|(dir, parent, name)| clear(dir, parent, name)).collect();
         for moved_to in quarantined.iter().filter_map(|file| file.moved_to.as_deref()) {
@@ -344,6 +361,9 @@ impl Mounts {
         }
         if !are_moved(&quarantined) {
             return Err(NOT_MOVED);
+        }
+        if !self.is_searched() {
+            return Err(NOT_SEARCHED);
         }
         self.reapply_policy().map_err(|error| {
             warn_not_refreshed(&error);

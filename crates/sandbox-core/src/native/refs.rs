@@ -4,16 +4,20 @@
 //! takes any name in the git directory for its target: `ref: commondir` lets the user's git create
 //! that file. So the host reads the refs that a command has changed.
 
-use std::ffi::OsString;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use super::indexes::{Flawed, read_start};
-use super::quarantine::{changed, open_directory, stat};
-use super::zones::{entries, open_readable};
+use super::outstanding::LAG;
+use super::quarantine::{FileId, changed, open_directory, stat};
+use super::zones::{entries, is_unreachable, open_readable};
 
 /// Directory of the refs, and the beginning of the name of each (`gitrepository-layout(5)`).
 const REFS: &str = "refs";
@@ -25,44 +29,108 @@ const MAX_REF_BYTES: u64 = 8 << 10;
 const MAX_FILES: usize = 1_000_000;
 /// Name of the file without which git takes a directory for no repository.
 const HEAD: &str = "HEAD";
+/// Reason to quarantine a file or a directory that cannot be read.
+const UNREAD: &str = "cannot be read, so refs are unread";
 
-/// Adds the symbolic refs of a git directory that were written since `since`, and that lead out of
-/// `refs`. Takes about a microsecond for each loose ref.
-pub(super) fn flawed_in(git_dir: &Path, since: SystemTime, found: &mut Vec<Flawed>) {
-    let mut rest = vec![(git_dir.to_owned(), true)];
-    let mut left = MAX_FILES;
-    while let Some((path, is_top)) = rest.pop() {
-        let Ok(dir) = open_readable(&path) else { continue };
-        for (name, kind) in entries(&dir).unwrap_or_default() {
-            if kind == FileType::Directory && (!is_top || name == REFS) {
-                rest.push((path.join(&name), false));
-            }
-            // Those beside `refs` have names like `HEAD`.
-            let is_ref = !is_top || !name.as_bytes().iter().any(u8::is_ascii_lowercase);
-            if kind != FileType::RegularFile || !is_ref {
-                continue;
-            }
-            left -= 1;
-            if left == 0 {
-                let reason = format!("has more than {MAX_FILES} files beside, so refs are unread");
-                return found.extend(at(git_dir, HEAD.into(), reason));
-            }
-            if !stat(&dir, &name).is_ok_and(|stat| changed(&stat) >= since) {
-                continue;
-            }
-            let content = read_start(&dir, &name, MAX_REF_BYTES + 1).unwrap_or_default();
-            // Git ignores white space at the end, however much it is.
-            let is_too_long = content.len() as u64 > MAX_REF_BYTES;
-            let reason = match foreign_target(&content) {
-                _ if is_too_long && content.starts_with(SYMBOLIC) => {
-                    "is too long for a symbolic ref".to_owned()
+/// Refs without a flaw, each with the time of its last change. No path is recorded: a directory
+/// that is moved into `refs` brings files with it that have not changed.
+#[derive(Debug, Default)]
+pub(super) struct AcceptedRefs {
+    states: HashSet<(FileId, SystemTime)>,
+    /// A directory could not be listed.
+    pub(super) is_incomplete: bool,
+}
+
+impl AcceptedRefs {
+    /// Begins a check, and returns the refs that the last one has accepted.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Adds the symbolic refs of a git directory that lead out of `refs`. The first check reads all
+    /// refs, because a host that was killed could not read them. Takes about a microsecond for each
+    /// loose ref, and ten for one that has changed.
+    pub(super) fn find_flawed(
+        &mut self,
+        git_dir: &Path,
+        since: SystemTime,
+        known: &Self,
+        found: &mut Vec<Flawed>,
+    ) {
+        let mut rest = vec![(git_dir.to_owned(), true)];
+        let mut left = MAX_FILES;
+        while let Some((path, is_top)) = rest.pop() {
+            let listed = open_readable(&path).and_then(|dir| entries(&dir).map(|it| (dir, it)));
+            let (dir, listed) = match listed {
+                Ok(listed) => listed,
+                // Git may reach it by a shorter path.
+                Err(Errno::NAMETOOLONG) if !is_top => {
+                    found.extend(unread(&path));
+                    continue;
                 }
-                Some(target) => format!("leads to {target:?}, which is no ref"),
-                None => continue,
+                Err(errno) => {
+                    self.is_incomplete |= !is_unreachable(errno);
+                    continue;
+                }
             };
-            found.extend(at(&path, name, reason));
+            for (name, kind) in listed {
+                if kind == FileType::Directory && (!is_top || name == REFS) {
+                    rest.push((path.join(&name), false));
+                }
+                // Those beside `refs` have names like `HEAD`.
+                let is_ref = !is_top || !name.as_bytes().iter().any(u8::is_ascii_lowercase);
+                if kind != FileType::RegularFile || !is_ref {
+                    continue;
+                }
+                left -= 1;
+                if left == 0 {
+                    let reason =
+                        format!("has more than {MAX_FILES} files beside, so refs are unread");
+                    return found.extend(at(git_dir, HEAD.into(), reason));
+                }
+                let reason = self.flaw(&dir, &name, since, known);
+                found.extend(reason.and_then(|reason| at(&path, name, reason)));
+            }
         }
     }
+
+    /// Returns the reason for which git must not read a ref.
+    fn flaw(
+        &mut self,
+        dir: &OwnedFd,
+        name: &OsStr,
+        since: SystemTime,
+        known: &Self,
+    ) -> Option<String> {
+        let began = SystemTime::now();
+        let stat = stat(dir, name).ok()?;
+        let state = (FileId::of(&stat), changed(&stat));
+        if known.states.contains(&state) {
+            self.states.insert(state);
+            return None;
+        }
+        let Some(content) = read_start(dir, name, MAX_REF_BYTES + 1) else {
+            // The user's git cannot read it either, until its mode changes.
+            return (state.1 >= since).then(|| UNREAD.to_owned());
+        };
+        // Git ignores white space at the end, however much it is.
+        if content.len() as u64 > MAX_REF_BYTES && content.starts_with(SYMBOLIC) {
+            return Some("is too long for a symbolic ref".to_owned());
+        }
+        if let Some(target) = foreign_target(&content) {
+            return Some(format!("leads to {target:?}, which is no ref"));
+        }
+        // Each later change gives the file another time.
+        if state.1 + LAG < began {
+            self.states.insert(state);
+        }
+        None
+    }
+}
+
+/// Returns a directory that cannot be listed.
+fn unread(path: &Path) -> Option<Flawed> {
+    at(path.parent()?, path.file_name()?.to_owned(), UNREAD.to_owned())
 }
 
 fn at(path: &Path, name: OsString, reason: String) -> Option<Flawed> {
@@ -73,7 +141,7 @@ fn at(path: &Path, name: OsString, reason: String) -> Option<Flawed> {
 /// Returns the target of a symbolic ref that lies outside `refs`.
 fn foreign_target(content: &[u8]) -> Option<PathBuf> {
     let target = content.strip_prefix(SYMBOLIC)?.trim_ascii();
-    let target = Path::new(std::ffi::OsStr::from_bytes(target));
+    let target = Path::new(OsStr::from_bytes(target));
     let is_plain = target.components().all(|part| matches!(part, Component::Normal(_)));
     let is_inside = target.starts_with(REFS) && target != Path::new(REFS);
     (!is_plain || !is_inside).then(|| target.to_owned())

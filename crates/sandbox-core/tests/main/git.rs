@@ -1,6 +1,7 @@
 //! Repositories of the user: no command can make a later git of the user, on the host, run a
 //! program, load configuration, or write outside the repository.
 
+mod sequences;
 mod vectors;
 
 use std::fs;
@@ -12,6 +13,7 @@ use sandbox_core::{CommandOutput, CommandStatus, NativeSandbox, Sandbox, Session
 use testkit::{rerun_as_ordinary_user, skipped};
 
 use crate::fixture::{spec, without_namespaces};
+use sequences::{RACE, SEQUENCES};
 use vectors::{EFFECTIVE, REFUSED, SETUP, TOOLS, WORK};
 
 /// Commands that the user runs on the host, until one of them does harm.
@@ -88,6 +90,10 @@ impl Host {
     /// git has written outside the repositories.
     fn is_harmed(&self, dir: &str) -> bool {
         self.bash(HOST_COMMANDS, &self.root.join("user").join(dir));
+        self.has_acted()
+    }
+
+    fn has_acted(&self) -> bool {
         self.canary().exists() || fs::read_to_string(self.victim()).unwrap() != "safe\n"
     }
 
@@ -152,6 +158,70 @@ fn without_a_sandbox_the_users_git_acts_for_the_agent() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn no_sequence_of_sandboxes_makes_the_users_git_act_for_them() {
+    let Some(host) = host() else { return };
+    let mut wrong = Vec::new();
+    for sequence in SEQUENCES {
+        host.reset();
+        let user = host.root.join("user");
+        assert!(host.bash(sequence.setup, &user), "{}", sequence.name);
+        for script in sequence.attack {
+            let sandbox = host.sandbox();
+            host.run(&sandbox, script).await;
+            sandbox.close().await;
+        }
+        host.bash(sequence.user, &user);
+        if host.has_acted() {
+            wrong.push(format!("{}: the user's git acted for the agent", sequence.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn without_a_sandbox_each_sequence_makes_the_users_git_act() {
+    let Some(host) = host() else { return };
+    let mut wrong = Vec::new();
+    for sequence in SEQUENCES {
+        host.reset();
+        let user = host.root.join("user");
+        assert!(host.bash(sequence.setup, &user), "{}", sequence.name);
+        for script in sequence.attack {
+            host.bash(&format!("{TOOLS}\n{script}"), &user);
+        }
+        host.bash(sequence.user, &user);
+        if !host.has_acted() {
+            wrong.push(format!("{}: does not work on the host either", sequence.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_link_of_a_won_race_is_quarantined_below_node_modules_too() {
+    let Some(host) = host() else { return };
+    host.reset();
+    let user = host.root.join("user");
+    assert!(host.bash("git -C checkout branch node_modules/x", &user));
+    let log = ".git/logs/refs/heads/node_modules/x";
+    let race = format!("evil = '{log}'\n{RACE}");
+    fs::write(user.join("race.py"), host.with_paths(&race)).unwrap();
+    let script = format!(
+        "cd checkout; command -v python3 >/dev/null || exit 9; rm {log}; \
+             git symbolic-ref HEAD refs/heads/node_modules/x; python3 ../race.py"
+    );
+    let ran = host.run(&host.sandbox(), &script).await;
+    if ran.status == CommandStatus::Exited(9) {
+        return skipped("a race for a link", "package python3");
+    }
+    let has_won = String::from_utf8_lossy(&ran.stdout.bytes).contains("won");
+    let mut found = ran.quarantined.iter().map(|file| file.path.clone());
+    assert_eq!(found.any(|path| path.ends_with(log)), has_won, "{ran:?}");
+    host.bash("cd checkout; git commit -q --allow-empty -m x", &user);
+    assert!(!host.has_acted(), "{ran:?}");
 }
 
 #[tokio::test]
@@ -297,6 +367,7 @@ fn an_ordinary_users_repositories_are_safe_too() {
         let what = "repositories of an ordinary user";
         for test in [
             "git::nothing_that_a_command_writes_makes_the_users_git_act_for_it",
+            "git::no_sequence_of_sandboxes_makes_the_users_git_act_for_them",
             "git::names_that_lead_git_elsewhere_cannot_be_written",
             "git::a_repository_that_evades_the_denial_is_quarantined_after_the_command",
             "git::an_index_that_leads_out_of_its_work_tree_is_quarantined_with_the_reason",
