@@ -103,11 +103,9 @@ impl NativeSandboxBuilder {
         let later = LaterFiles::Covered;
         let mounts = compile(policy, private.clone(), later)?;
         let protected = cgroup::protected(&mounts);
-        let unix_sockets = if policy.allows_unix_sockets() {
-            UnixSockets::Allowed
-        } else {
-            UnixSockets::own().map_err(host_error("read random numbers"))?
-        };
+        let unix_sockets =
+            if policy.allows_unix_sockets() { UnixSockets::allowed() } else { UnixSockets::own() }
+                .map_err(host_error("read random numbers"))?;
         let (init, resources) = launch(limits, None, |group| {
             let mounts = if group.is_some() { protected.as_ref() } else { &mounts };
             plan::encode(mounts, limits, unix_sockets, group)
