@@ -27,7 +27,7 @@ const MAX_FILES: usize = 1_000_000;
 const HEAD: &str = "HEAD";
 
 /// Adds the symbolic refs of a git directory that were written since `since`, and that lead out of
-/// `refs`. Takes about a microsecond for each loose ref.
+/// `refs` and `HEAD`. Takes about a microsecond for each loose ref.
 pub(super) fn flawed_in(git_dir: &Path, since: SystemTime, found: &mut Vec<Flawed>) {
     let mut rest = vec![(git_dir.to_owned(), true)];
     let mut left = MAX_FILES;
@@ -45,7 +45,7 @@ pub(super) fn flawed_in(git_dir: &Path, since: SystemTime, found: &mut Vec<Flawe
             left -= 1;
             if left == 0 {
                 let reason = format!("has more than {MAX_FILES} files beside, so refs are unread");
-                return found.extend(at(git_dir, HEAD.into(), reason));
+                return found.extend(at(git_dir, git_dir, HEAD.into(), reason));
             }
             if !stat(&dir, &name).is_ok_and(|stat| changed(&stat) >= since) {
                 continue;
@@ -57,26 +57,45 @@ pub(super) fn flawed_in(git_dir: &Path, since: SystemTime, found: &mut Vec<Flawe
                 _ if is_too_long && content.starts_with(SYMBOLIC) => {
                     "is too long for a symbolic ref".to_owned()
                 }
-                Some(target) => format!("leads to {target:?}, which is no ref"),
+                Some(target) => {
+                    format!("leads to {target:?}, which is neither HEAD nor a name below refs/")
+                }
                 None => continue,
             };
-            found.extend(at(&path, name, reason));
+            found.extend(at(git_dir, &path, name, reason));
         }
     }
 }
 
-fn at(path: &Path, name: OsString, reason: String) -> Option<Flawed> {
+/// Git reads every file below `refs`, whatever its name. So a ref is moved beside `refs`.
+fn at(git_dir: &Path, path: &Path, name: OsString, reason: String) -> Option<Flawed> {
     let dir = open_directory(path).ok()?;
-    Some(Flawed { dir, parent: path.to_owned(), name, reason })
+    let aside = match path.strip_prefix(git_dir) {
+        Ok(below) if !below.as_os_str().is_empty() => {
+            let mut new_name = OsString::new();
+            for part in below {
+                new_name.push(part);
+                new_name.push("-");
+            }
+            new_name.push(&name);
+            Some((open_directory(git_dir).ok()?, git_dir.to_owned(), new_name))
+        }
+        _ => None,
+    };
+    Some(Flawed { dir, parent: path.to_owned(), name, reason, aside })
 }
 
-/// Returns the target of a symbolic ref that lies outside `refs`.
+/// Returns the target of a symbolic ref that is neither below `refs` nor a name such as `HEAD` or
+/// `ORIG_HEAD`, in which git keeps the name of a commit (`gitrevisions(7)`).
 fn foreign_target(content: &[u8]) -> Option<PathBuf> {
     let target = content.strip_prefix(SYMBOLIC)?.trim_ascii();
     let target = Path::new(std::ffi::OsStr::from_bytes(target));
     let is_plain = target.components().all(|part| matches!(part, Component::Normal(_)));
     let is_inside = target.starts_with(REFS) && target != Path::new(REFS);
-    (!is_plain || !is_inside).then(|| target.to_owned())
+    let name = target.as_os_str().as_bytes();
+    let is_head = name.ends_with(HEAD.as_bytes())
+        && name.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_');
+    (!is_plain || !(is_inside || is_head)).then(|| target.to_owned())
 }
 
 #[cfg(test)]
@@ -85,10 +104,26 @@ mod tests {
 
     #[test]
     fn only_a_ref_is_the_target_of_a_symbolic_ref() {
-        for content in ["ref: refs/heads/main\n", "ref:refs/x", "0123abcd\n", "", "refs"] {
+        for content in [
+            "ref: refs/heads/main\n",
+            "ref:refs/x",
+            "ref: HEAD\n",
+            "ref: ORIG_HEAD",
+            "0123abcd\n",
+            "",
+            "refs",
+        ] {
             assert_eq!(foreign_target(content.as_bytes()), None, "{content:?}");
         }
-        for content in ["ref: commondir\n", "ref: refs/../config", "ref: refs", "ref: /etc/x"] {
+        for content in [
+            "ref: commondir\n",
+            "ref: refs/../config",
+            "ref: refs",
+            "ref: /etc/x",
+            "ref: x/HEAD",
+            "ref: ../HEAD",
+            "ref: xHEAD",
+        ] {
             assert!(foreign_target(content.as_bytes()).is_some(), "{content:?}");
         }
     }
