@@ -74,6 +74,36 @@ pub enum Rule {
         /// The entry; a path is absolute.
         entry: String,
     },
+    /// An entry covers the path, which did not exist when the engine opened. There was nothing to
+    /// open.
+    NotYet {
+        /// Name of the list.
+        list: &'static str,
+        /// The entry, made absolute.
+        entry: String,
+    },
+    /// An entry of a list covers the path, and does not include it.
+    NotIncluded {
+        /// Name of the list.
+        list: &'static str,
+        /// The entry; a path is absolute.
+        entry: String,
+        /// The path that needs an entry of its own.
+        path: PathBuf,
+    },
+    /// The host has a file there, and the session has its own directory instead.
+    Replaced {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// An entry of `allowWrite` opens the path, because the engine cannot enforce the rules for
+    /// paths inside a writable directory.
+    InnerRule {
+        /// The writable directory.
+        path: PathBuf,
+    },
+    /// The permissions of the host deny the access to the user of the session.
+    HostPermissions,
     /// The name is protected because other programs would execute the file.
     Mandatory {
         /// The protected name, such as `.git/hooks`.
@@ -109,6 +139,25 @@ impl fmt::Display for Rule {
             Self::Disabled => f.write_str("filesystem.disabled"),
             Self::Unlisted { list } => write!(f, "no entry of {list} covers it"),
             Self::Listed { list, entry } => write!(f, "{list} has {entry}"),
+            Self::NotYet { list, entry } => write!(
+                f,
+                "it does not exist yet; {list} has {entry}, which opens what exists when the \
+                 session opens"
+            ),
+            Self::NotIncluded { list, entry, path } => {
+                write!(f, "{list} has {entry}, which does not include {}", path.display())
+            }
+            Self::Replaced { path } => {
+                write!(f, "hidden: each session has its own {}", path.display())
+            }
+            Self::InnerRule { path } => write!(
+                f,
+                "{} is writable, and the rules inside it are not enforced",
+                path.display()
+            ),
+            Self::HostPermissions => {
+                f.write_str("the permissions of the host deny it to this user")
+            }
             Self::Mandatory { name } => write!(f, "{name} is always protected from writing"),
             Self::NamedByGit => {
                 f.write_str("the configuration of a git repository names it, so it is protected")
@@ -240,11 +289,18 @@ impl Policy {
             return Verdict { allowed: false, remedy: rule.remedy(), rule };
         }
         let opened = most_specific(&self.allow_write, path)
-            .filter(|(at, _)| private.is_none_or(|private| *at > depth(private)))
-            .filter(|(at, _)| *at > 0 || !path.starts_with(KERNEL_SETTINGS));
-        let Some((root_at, root)) = opened else {
+            .filter(|(at, _)| private.is_none_or(|private| *at > depth(private)));
+        let unlisted = |rule| {
             let remedy = Some(Remedy::AllowWrite(path.to_owned()));
-            return Verdict { allowed: false, rule: Rule::Unlisted { list: "allowWrite" }, remedy };
+            Verdict { allowed: false, rule, remedy }
+        };
+        let (root_at, root) = match opened {
+            Some((0, root)) if path.starts_with(KERNEL_SETTINGS) => {
+                let (entry, path) = (root.to_string(), KERNEL_SETTINGS.into());
+                return unlisted(Rule::NotIncluded { list: "allowWrite", entry, path });
+            }
+            Some(opened) => opened,
+            None => return unlisted(Rule::Unlisted { list: "allowWrite" }),
         };
         if let Some(name) = self.protected_name(path) {
             let rule = Rule::Mandatory { name };

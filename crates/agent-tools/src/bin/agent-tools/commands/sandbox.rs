@@ -52,9 +52,9 @@ pub(crate) async fn run(
     tier: &Tier,
     sessions: Option<&Home>,
 ) -> Result<ExitCode, Failure> {
-    let cwd = std::env::current_dir().map_err(Failure::not_run)?;
+    let cwd = settings::working_directory()?;
     let config = read_settings(args.settings.as_deref())?;
-    let policy = settings::policy_of_command(config, &cwd, sessions)?;
+    let policy = settings::policy_of_command(config, &cwd, sessions, tier)?;
     if let Some(problem) = settings::hidden_start(&policy, &cwd) {
         return Err(Failure::not_run_text(problem));
     }
