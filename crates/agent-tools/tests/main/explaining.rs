@@ -108,10 +108,7 @@ fn a_writable_root_includes_a_working_directory_below_tmp() {
     }
     let fixture = Fixture::new();
     fixture.set(r#""denyRead":[],"allowWrite":["/"],"denyWrite":[]"#);
-    assert!(is_allowed(&fixture.explain(&[], "./f"), "write"));
     assert!(fixture.writes(&[], "./f"));
-    let explained = fixture.explain(&[], "/sys/x");
-    assert!(explained.contains("allowWrite has /, which does not include /sys"), "{explained}");
 }
 
 #[test]

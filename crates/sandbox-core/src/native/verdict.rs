@@ -194,25 +194,30 @@ fn explain_device(plan: &MountPlan, path: &Path, access: Access) -> Option<Verdi
     if !path.starts_with(dev) || opened.any(|at| path.starts_with(at)) {
         return None;
     }
+    // Nothing is created in these, and each of their entries is a file of the session.
+    let is_fixed = || ["/dev/pts", "/dev/fd"].iter().any(|dir| path == Path::new(dir));
     let is_device = plan::DEVICES.iter().any(|device| path == Path::new(device))
         || OWN_DEVICES.iter().any(|own| path.starts_with(own));
     let rule = Rule::Private { path: dev.to_owned() };
-    Some(match is_device || (path == dev && access == Access::Read) {
+    let is_read = access == Access::Read;
+    Some(match (is_device && (is_read || !is_fixed())) || (path == dev && is_read) {
         true => Verdict::allowed(rule),
         false => Verdict::denied(rule, None),
     })
 }
 
-/// Decides about a path in the `/proc` of a session, whatever the policy says. Commands can change
-/// some files of their own processes, and access nothing of init, the first process.
+/// Decides about a path in the `/proc` of a session, whatever the policy says. It is read-only,
+/// except for the files that a process has open. Commands access nothing of init, the first process.
 fn explain_process(path: &Path, access: Access) -> Option<Verdict> {
     let below = path.strip_prefix(PROC).ok()?;
     let process = below.iter().next().and_then(|name| name.to_str()).unwrap_or_default();
     let is_number = process.parse::<u32>().is_ok();
     let is_of_process = is_number || matches!(process, "self" | "thread-self");
+    let is_open_file = is_of_process && below.iter().nth(1).is_some_and(|name| name == "fd");
+    let is_open_file = is_open_file && below.iter().count() == 3;
     let is_in_init = process == "1" && below.iter().count() > 1;
     let rule = Rule::Private { path: PROC.into() };
-    Some(match is_in_init || (access == Access::Write && !is_of_process) {
+    Some(match is_in_init || (access == Access::Write && !is_open_file) {
         true => Verdict::denied(rule, None),
         false => Verdict::allowed(rule),
     })

@@ -206,7 +206,9 @@ fn relative_paths_of_settings_begin_in_the_working_directory_everywhere() {
 #[test]
 fn explain_agrees_with_a_session_about_its_devices() {
     let cli = Cli::new();
-    for device in ["/dev/null", "/dev/shm/f", "/dev/q", "/dev/mem", "/proc/1/environ"] {
+    let own = ["/proc/self/comm", "/proc/self/fd/1", "/proc/1/environ"];
+    let devices = ["/dev/null", "/dev/shm/f", "/dev/q", "/dev/mem", "/dev/pts", "/dev/fd"];
+    for device in devices.into_iter().chain(own) {
         let explained = cli.run(&["--json", "policy", "explain", device]).ok().json();
         let command = format!("echo x > {device}");
         let is_writable = cli.run(&["bash", &command]).code == 0;
