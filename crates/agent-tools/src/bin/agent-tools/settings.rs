@@ -81,7 +81,8 @@ pub(crate) fn policy_of_command(
 /// Describes why a command without a session cannot begin in the working directory, if a rule hides
 /// it.
 pub(crate) fn hidden_start(policy: &Policy, cwd: &Path) -> Option<String> {
-    let verdict = policy.explain(cwd, Access::Read);
+    // A working directory in a private one is hidden only if a rule denied it.
+    let verdict = policy.clone().with_private(Vec::new()).explain(cwd, Access::Read);
     let (cwd, rule) = (cwd.display(), verdict.rule);
     (!verdict.allowed).then(|| format!("the settings hide the working directory {cwd}: {rule}"))
 }

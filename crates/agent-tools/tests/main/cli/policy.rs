@@ -246,5 +246,5 @@ fn explain_follows_symlinks_and_the_configuration_of_a_repository() {
     assert!(hook.contains("write: denied: the configuration of a git repository"), "{hook}");
     assert!(explain("dotfiles/other").contains("write: allowed"));
     let config = explain("repo/.git/config");
-    assert!(config.contains("to allow it, set filesystem.allowGitConfig in settings"), "{config}");
+    assert!(config.contains("set filesystem.allowGitConfig to true"), "{config}");
 }

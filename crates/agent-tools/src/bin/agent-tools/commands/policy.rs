@@ -24,7 +24,6 @@ pub(crate) enum PolicyCommand {
     /// remedy.
     #[command(after_help = "Examples:\n  $ agent-tools policy explain /etc/shadow\n  \
                             $ agent-tools policy explain --allow-read /srv /srv\n  \
-                            $ agent-tools policy explain --settings settings.json ./src\n  \
                             $ agent-tools policy explain example.com:443")]
     Explain {
         #[command(flatten)]
