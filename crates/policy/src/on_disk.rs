@@ -3,9 +3,10 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::explain::{Access, Rule, Verdict};
+use crate::explain::{Access, Verdict};
 use crate::plan::{MountOp, MountPlan};
 use crate::policy::Policy;
+use crate::reason::Rule;
 use crate::remedy::Remedy;
 use crate::rules::depth;
 use crate::tree::{NodeKind, Tree};

@@ -159,7 +159,10 @@ fn whole_path<'b>(
 }
 
 /// Joins the parts into one text.
-pub fn terminated<'b, const N: usize>(buffer: &'b mut [u8; N], parts: &[&[u8]]) -> Option<CStr<'b>> {
+pub fn terminated<'b, const N: usize>(
+    buffer: &'b mut [u8; N],
+    parts: &[&[u8]],
+) -> Option<CStr<'b>> {
     let mut len = 0;
     for part in parts {
         buffer.get_mut(len..len + part.len())?.copy_from_slice(part);

@@ -38,7 +38,7 @@ pub(super) struct Flawed {
     pub(super) parent: PathBuf,
     pub(super) name: OsString,
     pub(super) reason: String,
-    /// Place to which it is moved, if its own directory is none.
+    /// Place to which it is moved, unless it stays in its directory.
     pub(super) aside: Option<(OwnedFd, PathBuf, OsString)>,
 }
 

@@ -207,7 +207,8 @@ fn explain_device(plan: &MountPlan, path: &Path, access: Access) -> Option<Verdi
 }
 
 /// Decides about a path in the `/proc` of a session, whatever the policy says. It is read-only,
-/// except for the files that a process has open. Commands access nothing of init, the first process.
+/// except for the files that a process has open. Commands access nothing of init, the first
+/// process.
 fn explain_process(path: &Path, access: Access) -> Option<Verdict> {
     let below = path.strip_prefix(PROC).ok()?;
     let process = below.iter().next().and_then(|name| name.to_str()).unwrap_or_default();
