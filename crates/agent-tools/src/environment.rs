@@ -5,7 +5,8 @@
 //! 1. `LANG`, `LC_*`, `TZ` and `TERM` of the host;
 //! 2. `PATH`, with the `bin` of the Python virtual environment and those directories of the host's
 //!    `PATH` that commands can read; `VIRTUAL_ENV`; `NODE_PATH`;
-//! 3. `HOME` and `TMPDIR`, which name the session's private directory for temporary files;
+//! 3. `HOME` and `TMPDIR`, which name the session's private directory for temporary files, and
+//!    `SHELL`, because the user's login shell may be none;
 //! 4. the session's variables.
 //!
 //! No other variable of the host reaches a command.
@@ -21,6 +22,8 @@ use crate::runtimes::{self, HostRuntimes};
 
 /// Variables that name the session's private directory for temporary files.
 const TEMPORARY: [&str; 2] = ["HOME", "TMPDIR"];
+/// Variable that names the shell.
+const SHELL: &str = "SHELL";
 
 /// An environment, and the session's variables that it does not contain.
 #[derive(Clone, Default)]
@@ -52,7 +55,8 @@ pub(crate) fn compose(
     }
     let mut overridden = Vec::new();
     for (name, value) in variables.iter() {
-        if TEMPORARY.contains(&name) || composed.iter().any(|(taken, _)| taken == name) {
+        let is_of_sandbox = name == SHELL || TEMPORARY.contains(&name);
+        if is_of_sandbox || composed.iter().any(|(taken, _)| taken == name) {
             overridden.push(name.to_owned());
         } else {
             composed.push((name.into(), value.expose_secret().into()));
@@ -62,10 +66,11 @@ pub(crate) fn compose(
 }
 
 impl Environment {
-    /// Returns all variables for a sandbox with this directory for temporary files.
-    pub(crate) fn with_temporary_dir(&self, dir: &Path) -> Vec<(OsString, OsString)> {
+    /// Returns all variables for a sandbox with this directory for temporary files and this shell.
+    pub(crate) fn in_sandbox(&self, dir: &Path, shell: &Path) -> Vec<(OsString, OsString)> {
         let temporary = TEMPORARY.iter().map(|name| (name.into(), dir.into()));
-        temporary.chain(self.variables.iter().cloned()).collect()
+        let of_sandbox = temporary.chain([(SHELL.into(), shell.into())]);
+        of_sandbox.chain(self.variables.iter().cloned()).collect()
     }
 }
 
@@ -116,9 +121,10 @@ mod tests {
             names(&composed),
             ["LANG", "LC_ALL", "TZ", "PATH", "VIRTUAL_ENV", "NODE_PATH", "API_KEY"]
         );
-        let whole = composed.with_temporary_dir(Path::new("/tmp"));
-        assert_eq!(whole[..2], [("HOME".into(), "/tmp".into()), ("TMPDIR".into(), "/tmp".into())]);
-        assert_eq!(whole[2..], composed.variables);
+        let whole = composed.in_sandbox(Path::new("/tmp"), Path::new("/bin/bash"));
+        let own = [("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("SHELL", "/bin/bash")];
+        assert_eq!(whole[..3], own.map(|(name, value)| (name.into(), value.into())));
+        assert_eq!(whole[3..], composed.variables);
         assert_eq!(composed.overridden, ["HOME", "LANG", "PATH"]);
         assert_eq!(composed.variables[3].1, "/opt/venv/bin:/usr/bin");
         assert!(!format!("{composed:?}").contains("\"k\""));

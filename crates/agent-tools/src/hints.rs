@@ -13,6 +13,22 @@ const NO_PROC: &str = "the engine `landlock` closes /proc, so ps and other progr
 const NO_ATTRIBUTES: &str = "the engine `landlock` denies changes of permissions and times; use \
                              --accept attributes to allow them";
 
+/// Texts about what that engine closes, in lower case.
+const CLOSED: [(&str, &str); 7] = [
+    ("pseudo-terminal", NO_TERMINALS),
+    ("open_pty", NO_TERMINALS),
+    ("openpty", NO_TERMINALS),
+    ("/tmp/tmux-", NO_TERMINALS),
+    ("multiprocessing/", NO_MULTIPROCESSING),
+    ("_socket.socket.__init__", NO_SOCKETS),
+    ("socket: operation not permitted", NO_SOCKETS),
+];
+const NO_TERMINALS: &str = "the engine `landlock` has no pseudo-terminals and no sockets, so \
+                            script and tmux cannot work";
+const NO_SOCKETS: &str = "the engine `landlock` denies new sockets, except connected pairs";
+const NO_MULTIPROCESSING: &str = "the engine `landlock` denies sockets and /dev/shm, which \
+                                  multiprocessing needs; use threads, or separate processes";
+
 /// Programs that need root, or the package database of the system.
 const OF_ROOT: [&str; 14] = [
     "sudo", "su", "doas", "pkexec", "apt", "apt-get", "dpkg", "yum", "dnf", "rpm", "apk", "pacman",
@@ -105,6 +121,13 @@ pub(crate) fn find(stderr: &str, tier: &Tier, connections: Connections) -> Optio
     if let Tier::Landlock { accepted } = tier {
         if lines().any(|line| line.contains("mount -t proc")) {
             return Some(NO_PROC.to_owned());
+        }
+        let closed = |line: &str| {
+            let line = line.to_ascii_lowercase();
+            CLOSED.iter().find(|(text, _)| line.contains(text)).map(|(_, hint)| *hint)
+        };
+        if let Some(hint) = lines().find_map(closed) {
+            return Some(hint.to_owned());
         }
         if !accepted.contains(&Weakness::Attributes) && lines().any(changes_attributes) {
             return Some(NO_ATTRIBUTES.to_owned());
@@ -222,6 +245,15 @@ mod tests {
         let ps = "Error, do this: mount -t proc proc /proc";
         check(ps, &landlock(&[]), Some(NO_PROC));
         check(ps, &Tier::Namespaces, None);
+        for (line, hint) in [
+            ("script: failed to create pseudo-terminal: Permission denied", NO_TERMINALS),
+            ("couldn't create directory /tmp/tmux-0 (Permission denied)", NO_TERMINALS),
+            ("    _socket.socket.__init__(self, family, type, proto, fileno)", NO_SOCKETS),
+            ("  File \"/usr/lib/python3.11/multiprocessing/pool.py\"", NO_MULTIPROCESSING),
+        ] {
+            check(line, &landlock(&[]), Some(hint));
+            check(line, &Tier::Namespaces, None);
+        }
         let chmod = "chmod: changing permissions of 'f': Operation not permitted";
         check(chmod, &landlock(&[]), Some(NO_ATTRIBUTES));
         check(chmod, &landlock(&[Weakness::Attributes]), None);

@@ -113,7 +113,7 @@ pub use error_kind::ErrorKind;
 pub use home::{Home, ListedSession, LocalState, StateError};
 pub use output::{Artifact, ConflictNote, FileNote, PendingGroup};
 pub use printable::{printable, printable_lines};
-pub use remedies::remedy_option;
+pub use remedies::{remedy_option, remedy_setting};
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
 pub use session::{DrainReport, Session};
 pub use sessions::{

@@ -30,15 +30,29 @@ pub fn remedy_option(remedy: &Remedy, shows: impl Fn(&Path) -> bool) -> Option<S
             Some(format!("remove {entry} from filesystem.denyWrite in settings"))
         }
         Remedy::AllowGitConfig => Some(
-            "set filesystem.allowGitConfig in settings, and name their file with --policy (or \
-             --settings of `sandbox`); `policy show` prints the present ones"
+            "save the output of `agent-tools policy show` as a file, set \
+             filesystem.allowGitConfig to true in it, and use --policy with the file"
                 .to_owned(),
         ),
-        Remedy::UseNamespaces => Some("use --engine native if the host permits it".to_owned()),
+        Remedy::UseNamespaces => Some(NAMESPACES.to_owned()),
+        Remedy::UseTemporaryDirectory => Some(remedy.to_string()),
         // No engine reaches a network.
         _ => None,
     }
 }
+
+/// Renders the change of a file of settings, such as one of the command `sandbox`, that allows an
+/// access. Returns `None` if there is no way.
+pub fn remedy_setting(remedy: &Remedy) -> Option<String> {
+    match remedy {
+        Remedy::UseNamespaces => Some(NAMESPACES.to_owned()),
+        // No engine reaches a network.
+        Remedy::AllowDomain(_) | Remedy::RemoveDeniedDomain(_) => None,
+        other => Some(other.to_string()),
+    }
+}
+
+const NAMESPACES: &str = "use --engine native if the host permits it";
 
 /// Quotes a path for a shell if it needs that.
 fn quoted(path: &Path) -> String {

@@ -31,13 +31,13 @@ use std::path::{Path, PathBuf};
 
 use crate::absent::AbsentPaths;
 use crate::creation::CreationRules;
-use crate::explain::Rule;
 use crate::git;
 use crate::on_disk::{Decision, Origin};
 use crate::order::{PathSets, order_mounts};
 use crate::plan::{LaterFiles, MountError, MountOptions, MountPlan, Unenforced, UnenforcedReason};
 use crate::policy::Policy;
 use crate::protect::Protected;
+use crate::reason::Rule;
 use crate::rules::PathRule;
 use crate::tree::{NodeKind, Tree, is_absent};
 

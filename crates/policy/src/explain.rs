@@ -1,6 +1,5 @@
 //! Decisions of a policy about single paths and hosts, with reason and remedy.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::compile::KERNEL_SETTINGS;
@@ -8,6 +7,7 @@ use crate::domain;
 use crate::git;
 use crate::mandatory;
 use crate::policy::Policy;
+use crate::reason::Rule;
 use crate::remedy::Remedy;
 use crate::rules::{PathRule, depth, is_inside};
 
@@ -42,100 +42,6 @@ impl Verdict {
     /// Returns the decision of an engine that denies an access for a reason of its own.
     pub fn denied(rule: Rule, remedy: Option<Remedy>) -> Self {
         Self { allowed: false, rule, remedy }
-    }
-}
-
-/// Rule that decides about an access.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Rule {
-    /// The path lies in one that is hidden whatever the settings say.
-    Sealed {
-        /// The hidden path.
-        path: PathBuf,
-    },
-    /// The path lies in a directory that each session sees empty and writable.
-    Private {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// `filesystem.disabled` is set, so there are no rules for files.
-    Disabled,
-    /// No entry of the list covers the path or host. Outside `denyRead` a path is readable; outside
-    /// `allowWrite` it is read-only. A host outside `allowedDomains` is denied.
-    Unlisted {
-        /// Name of the list.
-        list: &'static str,
-    },
-    /// An entry of a list such as `denyRead` covers the path or host.
-    Listed {
-        /// Name of the list.
-        list: &'static str,
-        /// The entry; a path is absolute.
-        entry: String,
-    },
-    /// The name is protected because other programs would execute the file.
-    Mandatory {
-        /// The protected name, such as `.git/hooks`.
-        name: String,
-    },
-    /// The configuration of a git repository names the path, so git would execute or read it.
-    NamedByGit,
-    /// The session has no network, whatever the settings say.
-    NoNetwork,
-    /// Each session has its own loopback interface, with its own servers.
-    OwnLoopback,
-    /// The engine closes the path on its tier, whatever the settings say.
-    Closed {
-        /// The closed path.
-        path: PathBuf,
-    },
-    /// A rule for another path, which leads to this one through symlinks.
-    Linked {
-        /// The rule.
-        rule: Box<Rule>,
-        /// The path that it is about.
-        from: PathBuf,
-    },
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sealed { path } => write!(f, "{} is never accessible", path.display()),
-            Self::Private { path } => {
-                write!(f, "each session has its own {} instead of the host's", path.display())
-            }
-            Self::Disabled => f.write_str("filesystem.disabled"),
-            Self::Unlisted { list } => write!(f, "no entry of {list} covers it"),
-            Self::Listed { list, entry } => write!(f, "{list} has {entry}"),
-            Self::Mandatory { name } => write!(f, "{name} is always protected from writing"),
-            Self::NamedByGit => {
-                f.write_str("the configuration of a git repository names it, so it is protected")
-            }
-            Self::NoNetwork => f.write_str("the session has no network"),
-            Self::OwnLoopback => f.write_str("each session has a loopback interface of its own"),
-            Self::Closed { path } => {
-                write!(f, "{} is closed by the engine `landlock`", path.display())
-            }
-            Self::Linked { rule, from } => write!(f, "{rule}, and {} leads to it", from.display()),
-        }
-    }
-}
-
-impl Rule {
-    /// Returns the change of the settings that lifts a rule against writing, if there is one.
-    pub(crate) fn remedy(&self) -> Option<Remedy> {
-        match self {
-            Self::Listed { list: "denyWrite", entry } => {
-                Some(Remedy::RemoveDenyWrite(entry.clone()))
-            }
-            Self::Mandatory { name } if name.starts_with(".git/config") => {
-                Some(Remedy::AllowGitConfig)
-            }
-            Self::Linked { rule, .. } => rule.remedy(),
-            _ => None,
-        }
     }
 }
 
@@ -240,11 +146,18 @@ impl Policy {
             return Verdict { allowed: false, remedy: rule.remedy(), rule };
         }
         let opened = most_specific(&self.allow_write, path)
-            .filter(|(at, _)| private.is_none_or(|private| *at > depth(private)))
-            .filter(|(at, _)| *at > 0 || !path.starts_with(KERNEL_SETTINGS));
-        let Some((root_at, root)) = opened else {
+            .filter(|(at, _)| private.is_none_or(|private| *at > depth(private)));
+        let unlisted = |rule| {
             let remedy = Some(Remedy::AllowWrite(path.to_owned()));
-            return Verdict { allowed: false, rule: Rule::Unlisted { list: "allowWrite" }, remedy };
+            Verdict { allowed: false, rule, remedy }
+        };
+        let (root_at, root) = match opened {
+            Some((0, root)) if path.starts_with(KERNEL_SETTINGS) => {
+                let (entry, path) = (root.to_string(), KERNEL_SETTINGS.into());
+                return unlisted(Rule::NotIncluded { list: "allowWrite", entry, path });
+            }
+            Some(opened) => opened,
+            None => return unlisted(Rule::Unlisted { list: "allowWrite" }),
         };
         if let Some(name) = self.protected_name(path) {
             let rule = Rule::Mandatory { name };

@@ -68,6 +68,17 @@ impl MountPlan {
 }
 
 impl MountPlan {
+    /// Returns the writable directory around a path whose access the list cannot restrict. It opens
+    /// the path for reading and writing.
+    pub fn opened_around<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        let is_open = |at: &&Path| {
+            let of_path = |op: &&MountOp| op.path() == Some(at);
+            let last = self.ops.iter().rev().find(of_path);
+            last.is_some_and(|op| Openness::of(op) == Openness::ToWrite)
+        };
+        path.ancestors().find(is_open)
+    }
+
     /// Returns the paths in writable directories that the mounts hide or protect. They are those of
     /// [`AllowList::uncovered`].
     pub fn inner_restrictions(&self) -> BTreeSet<PathBuf> {

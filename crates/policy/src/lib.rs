@@ -66,6 +66,7 @@ mod plan;
 mod policy;
 mod presets;
 mod protect;
+mod reason;
 mod remedy;
 mod repositories;
 mod rules;
@@ -81,7 +82,7 @@ pub use config::{
 };
 pub use creation::{CreationRules, DeniedPath, Zone, ZoneKind};
 pub use error::ErrorKind;
-pub use explain::{Access, Rule, Verdict};
+pub use explain::{Access, Verdict};
 pub use landlock::{AllowList, AllowRule};
 pub use lint::Lint;
 pub use merge::Override;
@@ -92,6 +93,7 @@ pub use plan::{
 };
 pub use policy::{Policy, PolicyError};
 pub use presets::PolicyBuilder;
+pub use reason::Rule;
 pub use remedy::Remedy;
 pub use rules::RuleError;
 pub use tree::{NodeKind, Tree};

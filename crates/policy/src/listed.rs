@@ -198,7 +198,10 @@ impl MountCompiler<'_> {
         if base == Path::new("/") {
             return Err(MountError::PatternTooBroad { pattern: pattern.to_string() });
         }
-        if list != DENY_WRITE {
+        // A name with pattern characters that exists is meant as it is.
+        let literal = pattern.to_string();
+        let is_literal = matches!(self.tree.kind(Path::new(&literal)), Ok(Some(_)));
+        if list != DENY_WRITE && !is_literal {
             self.report_unenforced(list, rule, UnenforcedReason::FutureFiles);
         }
         let route = Route::to(self.tree, &base);

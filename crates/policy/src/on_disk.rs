@@ -3,9 +3,10 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::explain::{Access, Rule, Verdict};
+use crate::explain::{Access, Verdict};
 use crate::plan::{MountOp, MountPlan};
 use crate::policy::Policy;
+use crate::reason::Rule;
 use crate::remedy::Remedy;
 use crate::rules::depth;
 use crate::tree::{NodeKind, Tree};
@@ -75,8 +76,15 @@ impl Policy {
         let is_unlisted = named.rule == Rule::Unlisted { list: "allowWrite" };
         let is_led_to = !allowed && is_unlisted && plan.leads_to(&at, Decision::AllowsWriting);
         let is_named = named.allowed == allowed && !is_led_to;
+        let is_absent = || matches!(tree.kind(&at), Ok(None));
         if is_named || matches!(named.rule, Rule::Private { .. }) {
-            return named;
+            return match named.remedy {
+                // An entry opens what exists.
+                Some(Remedy::AllowWrite(_)) if is_absent() => {
+                    Verdict { remedy: open_above(tree, &at), ..named }
+                }
+                _ => named,
+            };
         }
         let origin = plan
             .origins
@@ -84,6 +92,13 @@ impl Policy {
             .filter(|origin| at.starts_with(&origin.target))
             .filter(|origin| origin.decision.explains(access, allowed))
             .max_by_key(|origin| depth(&origin.target));
+        if let (None, Rule::Listed { list, entry }) = (origin, &named.rule)
+            && named.allowed
+            && is_absent()
+        {
+            let rule = Rule::NotYet { list, entry: entry.clone() };
+            return Verdict::denied(rule, open_above(tree, &at));
+        }
         let rule = origin.map_or_else(|| rule_of_mount(plan, &at, access), |o| o.rule.clone());
         let remedy = origin.filter(|_| !allowed).and_then(|origin| match &origin.decision {
             Decision::DeniesReading => Some(Remedy::AllowRead(at.clone())),
@@ -112,6 +127,13 @@ impl MountPlan {
     pub fn permits(&self, path: &Path, access: Access) -> bool {
         self.allows(path, access) && (access == Access::Read || !self.creation_rules.denies(path))
     }
+}
+
+/// Returns the remedy that makes an absent path writable: the directory that exists above it.
+fn open_above(tree: &dyn Tree, path: &Path) -> Option<Remedy> {
+    let exists = |at: &&Path| matches!(tree.kind(at), Ok(Some(_)));
+    let existing = path.ancestors().find(exists).filter(|at| at.parent().is_some())?;
+    Some(Remedy::AllowWrite(existing.to_owned()))
 }
 
 /// Returns the rule of the mount that decides about a path.

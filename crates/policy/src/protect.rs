@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use crate::compile::MountCompiler;
 use crate::creation::{Zone, ZoneKind};
-use crate::explain::Rule;
 use crate::git::{self, Role};
 use crate::git_leads::{Lead, LeadSearch};
 use crate::links::{Route, is_above_any};
@@ -14,6 +13,7 @@ use crate::mandatory;
 use crate::on_disk::Decision;
 use crate::plan::{LaterFiles, MountError, UnenforcedReason};
 use crate::policy::Policy;
+use crate::reason::Rule;
 use crate::repositories::{Found, RepositorySearch, is_kernel_tree};
 use crate::tree::{NodeKind, inspectable_above};
 

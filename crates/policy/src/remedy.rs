@@ -19,6 +19,8 @@ pub enum Remedy {
     AllowDomain(String),
     /// Removes the entry that covers a host from `network.deniedDomains`.
     RemoveDeniedDomain(String),
+    /// Uses the temporary directory of the session.
+    UseTemporaryDirectory,
     /// Uses the tier of an engine that does not deny the access.
     UseNamespaces,
 }
@@ -29,7 +31,8 @@ impl fmt::Display for Remedy {
             Self::AllowRead(path) => write!(f, "add {} to filesystem.allowRead", path.display()),
             Self::AllowWrite(path) => write!(f, "add {} to filesystem.allowWrite", path.display()),
             Self::RemoveDenyWrite(entry) => write!(f, "remove {entry} from filesystem.denyWrite"),
-            Self::AllowGitConfig => f.write_str("set filesystem.allowGitConfig"),
+            Self::AllowGitConfig => f.write_str("set filesystem.allowGitConfig to true"),
+            Self::UseTemporaryDirectory => f.write_str("use a path below $TMPDIR"),
             Self::AllowDomain(host) => write!(f, "add {host} to network.allowedDomains"),
             Self::RemoveDeniedDomain(host) => {
                 write!(f, "remove the entry that covers {host} from network.deniedDomains")

@@ -16,7 +16,7 @@ use crate::sys::{self, CStr, Errno, Fd, Mapping, Notification, Result};
 use crate::wire;
 
 /// `PATH_MAX`, and room for one name more.
-const PATH_BYTES: usize = 4096;
+pub const PATH_BYTES: usize = 4096;
 const NAME_BYTES: usize = 256;
 
 /// The rows of the system-call table that init needs at run time.
@@ -159,7 +159,10 @@ fn whole_path<'b>(
 }
 
 /// Joins the parts into one text.
-pub fn terminated<'b>(buffer: &'b mut [u8; PATH_BYTES], parts: &[&[u8]]) -> Option<CStr<'b>> {
+pub fn terminated<'b, const N: usize>(
+    buffer: &'b mut [u8; N],
+    parts: &[&[u8]],
+) -> Option<CStr<'b>> {
     let mut len = 0;
     for part in parts {
         buffer.get_mut(len..len + part.len())?.copy_from_slice(part);

@@ -28,6 +28,7 @@ mod devices;
 mod glob;
 mod landlock;
 mod memory;
+mod modes;
 mod mounts;
 mod namespaces;
 mod plan;

@@ -2,6 +2,7 @@
 
 use crate::arch::ARCHITECTURE;
 use crate::creation::Rules;
+use crate::modes;
 use crate::pool::Pool;
 use crate::sockets::OwnSockets;
 use crate::sys::{self, Answer, Errno, Fd, Mapping, Result};
@@ -16,17 +17,20 @@ pub struct Supervisor {
     /// ignores. The filter allows calls with the tag, because init cannot answer its own question.
     bypass_tag: usize,
     rules: Rules,
-    /// `None` in a session without Unix sockets, and in one that may use those of the host.
+    /// Lets the calls of init through the filter.
+    secret: [u64; 2],
+    /// `None` in a session without Unix sockets.
     sockets: Option<OwnSockets>,
 }
 
 impl Supervisor {
     /// Reads the rules in a file from `at`, and loads a filter by which the kernel asks about the
-    /// calls of this process and of its future children. `secret` is that of [`OwnSockets::new`],
-    /// or zero.
+    /// calls of this process and of its future children. `secret` lets init's own calls
+    /// through the filter; it is zero if the kernel asks about no such call.
     ///
     /// Init itself must not wait for its own answer. So afterwards it creates no name except
-    /// directories with the tag, and connects no socket without the secret.
+    /// directories with the tag. It connects no socket, and sets no set-group-ID bit, without the
+    /// secret.
     pub fn start(
         file: Mapping,
         at: usize,
@@ -39,6 +43,7 @@ impl Supervisor {
             listener: sys::load_notifying_filter(filter)?,
             bypass_tag: (bypass_tag as usize) << 32,
             rules,
+            secret,
             sockets: (secret != [0; 2]).then(|| OwnSockets::new(secret)),
         })
     }
@@ -64,6 +69,12 @@ impl Supervisor {
         // The caller may have been killed in the meantime.
         let Ok(asked) = sys::next_notification(self.listener) else { return };
         let answer = match (asked.call, &mut self.sockets) {
+            (call, _) if modes::is_change(call) => {
+                match modes::change(self.listener, &asked, self.secret) {
+                    Ok(()) => Answer::Done,
+                    Err(errno) => Answer::Fail(errno),
+                }
+            }
             (CONNECT, Some(sockets)) => return sockets.connect(self.listener, &asked),
             (LISTEN, Some(sockets)) => {
                 sockets.note(&asked);

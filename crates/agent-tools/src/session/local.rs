@@ -260,7 +260,7 @@ impl LocalSession {
     /// Returns a command with the session's environment.
     pub(crate) fn command_spec(&self, command: &str, sandbox: &NativeSandbox) -> CommandSpec {
         let mut spec = CommandSpec::new(command);
-        spec.env = self.environment.with_temporary_dir(sandbox.temporary_dir());
+        spec.env = self.environment.in_sandbox(sandbox.temporary_dir(), sandbox.shell());
         spec
     }
 

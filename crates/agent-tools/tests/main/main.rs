@@ -2,6 +2,7 @@
 
 mod cli;
 mod closing;
+mod explaining;
 mod kills;
 mod limits;
 mod listing;

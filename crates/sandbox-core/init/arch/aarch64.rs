@@ -8,7 +8,8 @@ use super::Condition::{Always, CreateFlag, Untagged};
 use super::Creates::{Directory, Name, NameIfExchanged, Nothing, Symlink};
 use super::Rule::{
     Absent, AffectsProcess, AffectsSelected, AnsweredByInit, ByArguments, ChangesAttributes,
-    Denied, DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode, SetsModeOfNew,
+    ChangesMode, Denied, DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode,
+    SetsModeOfNew,
 };
 use super::{Architecture, Call, address_call, call, path, path_at, path_call};
 
@@ -47,14 +48,15 @@ const CALLS: &[Call] = &[
     path_call(40, "mount", &[DeniedToCommands], &[path(0, Nothing), path(1, Nothing)]),
     path_call(41, "pivot_root", &[Denied], &[path(0, Nothing), path(1, Nothing)]),
     call(42, "nfsservctl", &[Denied]),
+    call(44, "fstatfs", &[]),
     path_call(49, "chdir", &[], &[path(0, Nothing)]),
     call(50, "fchdir", &[]),
     path_call(51, "chroot", &[Denied], &[path(0, Nothing)]),
-    call(52, "fchmod", &[ChangesAttributes, SetsMode { mode: 1 }]),
+    call(52, "fchmod", &[ChangesAttributes, ChangesMode { mode: 1 }]),
     path_call(
         53,
         "fchmodat",
-        &[ChangesAttributes, SetsMode { mode: 2 }],
+        &[ChangesAttributes, ChangesMode { mode: 2 }],
         &[path_at(0, 1, Nothing)],
     ),
     path_call(54, "fchownat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),
@@ -189,7 +191,7 @@ const CALLS: &[Call] = &[
     path_call(
         452,
         "fchmodat2",
-        &[ChangesAttributes, SetsMode { mode: 2 }],
+        &[ChangesAttributes, ChangesMode { mode: 2 }],
         &[path_at(0, 1, Nothing)],
     ),
     path_call(463, "setxattrat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),

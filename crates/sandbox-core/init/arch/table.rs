@@ -69,12 +69,18 @@ pub enum Rule {
     /// Can reach a socket of the host. In a session with Unix sockets of its own, the kernel asks
     /// init, which connects for the caller.
     AnsweredByInit,
-    /// Gives a file a mode. Commands must not set the set-user-id and set-group-id bits.
+    /// Changes the mode of a file or a directory. Commands must not set the set-user-id bit. Init
+    /// sets the set-group-id bit of a directory for them.
+    ChangesMode {
+        /// Position of the mode.
+        mode: u8,
+    },
+    /// Gives a new file a mode. Commands must not set the set-user-id and set-group-id bits.
     SetsMode {
         /// Position of the mode.
         mode: u8,
     },
-    /// Gives a file that it creates a mode, with the same restriction.
+    /// Gives a file that it may create a mode, with the same restriction.
     SetsModeOfNew {
         /// Position of the flags. Without a flag that creates a file, the mode has no meaning.
         flags: u8,
@@ -225,14 +231,22 @@ impl Architecture {
     /// # Panics
     /// If the table has no row with the name. In a constant the compiler reports that.
     pub const fn number(&self, name: &str) -> u32 {
+        match self.find(name) {
+            Some(number) => number,
+            None => panic!("the system-call table has no such row"),
+        }
+    }
+
+    /// Returns the number of a call, or `None` if this architecture does not have it.
+    pub const fn find(&self, name: &str) -> Option<u32> {
         let mut at = 0;
         while at < self.calls.len() {
             if is_same(self.calls[at].name, name) {
-                return self.calls[at].number;
+                return Some(self.calls[at].number);
             }
             at += 1;
         }
-        panic!("the system-call table has no such row")
+        None
     }
 }
 

@@ -8,7 +8,8 @@ use super::Condition::{Always, CreateFlag, Untagged};
 use super::Creates::{Directory, Name, NameIfExchanged, Nothing, Symlink};
 use super::Rule::{
     Absent, AffectsProcess, AffectsSelected, AnsweredByInit, ByArguments, ChangesAttributes,
-    Denied, DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode, SetsModeOfNew,
+    ChangesMode, Denied, DeniedToCommands, DeniedWithoutNamespaces, Notified, SetsMode,
+    SetsModeOfNew,
 };
 use super::{Architecture, Call, address_call, call, path, path_at, path_call};
 
@@ -72,8 +73,8 @@ const CALLS: &[Call] = &[
     path_call(85, "creat", &[Notified(Always), SetsMode { mode: 1 }], &[path(0, Name)]),
     path_call(86, "link", &[Notified(Always)], &[path(0, Nothing), path(1, Name)]),
     path_call(88, "symlink", &[Notified(Always)], &[path(1, Symlink)]),
-    path_call(90, "chmod", &[ChangesAttributes, SetsMode { mode: 1 }], &[path(0, Nothing)]),
-    call(91, "fchmod", &[ChangesAttributes, SetsMode { mode: 1 }]),
+    path_call(90, "chmod", &[ChangesAttributes, ChangesMode { mode: 1 }], &[path(0, Nothing)]),
+    call(91, "fchmod", &[ChangesAttributes, ChangesMode { mode: 1 }]),
     path_call(92, "chown", &[ChangesAttributes], &[path(0, Nothing)]),
     call(93, "fchown", &[ChangesAttributes]),
     path_call(94, "lchown", &[ChangesAttributes], &[path(0, Nothing)]),
@@ -88,6 +89,7 @@ const CALLS: &[Call] = &[
     call(126, "capset", &[]),
     path_call(132, "utime", &[ChangesAttributes], &[path(0, Nothing)]),
     path_call(133, "mknod", &[Notified(Always), SetsMode { mode: 1 }], &[path(0, Name)]),
+    call(138, "fstatfs", &[]),
     call(139, "sysfs", &[Denied]),
     call(141, "setpriority", &[AffectsSelected { which: 0, process: 1 }]),
     call(142, "sched_setparam", &[AffectsProcess { process: 0 }]),
@@ -155,7 +157,7 @@ const CALLS: &[Call] = &[
     path_call(
         268,
         "fchmodat",
-        &[ChangesAttributes, SetsMode { mode: 2 }],
+        &[ChangesAttributes, ChangesMode { mode: 2 }],
         &[path_at(0, 1, Nothing)],
     ),
     call(271, "ppoll", &[]),
@@ -214,7 +216,7 @@ const CALLS: &[Call] = &[
     path_call(
         452,
         "fchmodat2",
-        &[ChangesAttributes, SetsMode { mode: 2 }],
+        &[ChangesAttributes, ChangesMode { mode: 2 }],
         &[path_at(0, 1, Nothing)],
     ),
     path_call(463, "setxattrat", &[ChangesAttributes], &[path_at(0, 1, Nothing)]),

@@ -15,6 +15,7 @@ use super::launch::{Resources, launch};
 use super::plan;
 use super::probe;
 use super::refresh::CompiledPolicy;
+use super::shell;
 use super::support;
 use super::temporary::TemporaryDir;
 use super::tree::{HostTree, compile};
@@ -102,12 +103,11 @@ impl NativeSandboxBuilder {
         let private = plan::private_directories();
         let later = LaterFiles::Covered;
         let mounts = compile(policy, private.clone(), later)?;
+        shell::check(policy, &mounts, &Tier::Namespaces)?;
         let protected = cgroup::protected(&mounts);
-        let unix_sockets = if policy.allows_unix_sockets() {
-            UnixSockets::Allowed
-        } else {
-            UnixSockets::own().map_err(host_error("read random numbers"))?
-        };
+        let unix_sockets =
+            if policy.allows_unix_sockets() { UnixSockets::allowed() } else { UnixSockets::own() }
+                .map_err(host_error("read random numbers"))?;
         let (init, resources) = launch(limits, None, |group| {
             let mounts = if group.is_some() { protected.as_ref() } else { &mounts };
             plan::encode(mounts, limits, unix_sockets, group)
@@ -147,6 +147,7 @@ impl NativeSandboxBuilder {
         let own = MountOp::Bind { path: temporary_dir.clone(), access: BindAccess::ReadWrite };
         mounts.ops.push(own);
         let list = allow_list(&mounts, accepted)?;
+        shell::check(policy, &mounts, &self.tier)?;
         let attributes = Attributes::of(accepted);
         let veto = cgroup::is_open_to_commands(&mounts)
             .then_some("the policy lets commands write to control groups");

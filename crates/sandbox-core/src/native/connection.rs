@@ -18,6 +18,7 @@ use super::access::OwnerAccess;
 use super::error::{OpenError, host_error};
 use super::memory_file::memory_file;
 use super::process::{InitProcess, SETUP_TIMEOUT, StartedInit};
+use super::shell;
 use super::size::SizeLimit;
 use super::wire;
 use crate::internal::lock;
@@ -67,7 +68,7 @@ impl Connection {
             ended: OnceLock::new(),
             updates: Mutex::new(updates),
             init: process,
-            shell: find_shell(),
+            shell: shell::find(),
             session_dir: OwnerAccess::of(session_dir),
             size: SizeLimit::new(session_dir.to_owned(), limits),
             null,
@@ -264,17 +265,4 @@ impl Drop for Connection {
             self.hang_up();
         }
     }
-}
-
-/// Returns the path of bash: `/bin/bash` if it exists, else the first one on the host's `PATH`.
-fn find_shell() -> PathBuf {
-    let usual = PathBuf::from("/bin/bash");
-    if usual.exists() {
-        return usual;
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|dir| dir.join("bash"))
-        .find(|bash| bash.is_file())
-        .unwrap_or(usual)
 }

@@ -74,6 +74,11 @@ impl NativeSandbox {
         &self.temporary_dir
     }
 
+    /// Returns the path of the shell that runs commands. `SHELL` should name it.
+    pub fn shell(&self) -> &Path {
+        self.connection.shell()
+    }
+
     /// Returns the process id of the session's init, as the host sees it.
     pub fn init_pid(&self) -> u32 {
         self.connection.init_pid()

@@ -1,6 +1,7 @@
 //! Errors of opening and refreshing a native sandbox.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::sandbox::Weakness;
 use crate::transient::is_transient;
@@ -21,6 +22,19 @@ pub enum OpenError {
     UnsupportedPolicy {
         /// The setting.
         what: &'static str,
+    },
+    /// The policy hides the shell or its loader, so no command could start.
+    #[error(
+        "no command could start, because the policy hides {}: {rule}; {remedy}",
+        path.display()
+    )]
+    ShellHidden {
+        /// The hidden file.
+        path: PathBuf,
+        /// The rule that hides it.
+        rule: String,
+        /// Change of the settings that shows it.
+        remedy: String,
     },
     /// The Landlock tier cannot enforce a part of the policy, and the caller did not accept this
     /// weakness by name.
@@ -77,7 +91,9 @@ impl OpenError {
     /// Returns the kind of the error.
     pub fn kind(&self) -> OpenErrorKind {
         match self {
-            Self::Policy { .. } | Self::UnsupportedPolicy { .. } => OpenErrorKind::Policy,
+            Self::Policy { .. } | Self::UnsupportedPolicy { .. } | Self::ShellHidden { .. } => {
+                OpenErrorKind::Policy
+            }
             Self::WeaknessNotAccepted { .. } => OpenErrorKind::WeaknessNotAccepted,
             Self::LayerUnavailable { .. } | Self::Unsupported => OpenErrorKind::Unavailable,
             Self::Host { .. } => OpenErrorKind::Host,

@@ -11,6 +11,7 @@
 //! tagging on AArch64. They affect only the calling thread, and C libraries use them.
 
 mod assembler;
+mod modes;
 mod sockets;
 #[path = "../../init/arch/table.rs"]
 #[cfg_attr(not(test), expect(dead_code, reason = "only init uses the positions of arguments"))]
@@ -21,6 +22,7 @@ use assembler::{
     Assembler, Instruction, argument, ret, skip_if_equal, skip_unless_any, skip_unless_equal,
     upper_half,
 };
+use modes::SetGroupId;
 pub(super) use sockets::UnixSockets;
 use table::{Architecture, Call, Condition, O_CREAT, Rule};
 
@@ -42,11 +44,6 @@ const AUDIT_ARCHITECTURE: u32 = 4;
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
 const CLONE_NEWTIME: u32 = 0x80;
 const CLONE_NEWCGROUP: u32 = 0x200_0000;
-
-/// `S_ISUID` and `S_ISGID` (`inode(7)`).
-const SPECIAL_MODES: u32 = 0o6000;
-/// `__O_TMPFILE` (`asm-generic/fcntl.h`), the same on every architecture in the tables.
-const O_TMPFILE: u32 = 0o20_000_000;
 
 /// `F_SETLEASE` and `F_SETDELEG` (`fcntl(2)`), with which a reader delays the writers of a file.
 const LEASES: [u32; 2] = [1024, 1040];
@@ -122,6 +119,7 @@ fn session_program_for(
     let namespaces = NEW_NAMESPACES & !CLONE_NEWCGROUP | CLONE_NEWTIME;
     filter.if_equal(architecture.number("unshare"), &deny_flags(namespaces));
     filter.restrict_sockets(architecture, unix_sockets);
+    filter.ask_about_set_group_id(architecture, unix_sockets.secret());
     filter.if_equal(
         architecture.number("ioctl"),
         &[
@@ -175,7 +173,7 @@ fn worker_program_for(architecture: &Architecture) -> Vec<u8> {
     filter.load(CALL_NUMBER);
     filter.deny_new_groups_and_namespaces(architecture);
     filter.deny(architecture, |rule| *rule == Rule::DeniedToCommands);
-    filter.deny_special_modes(architecture);
+    filter.deny_special_modes(architecture, SetGroupId::AnsweredByInit);
     filter.finish(ret(ALLOW))
 }
 
@@ -192,7 +190,7 @@ fn worker_program_without_namespaces_for(
     if attributes == Attributes::Denied {
         filter.deny(architecture, |rule| *rule == Rule::ChangesAttributes);
     }
-    filter.deny_special_modes(architecture);
+    filter.deny_special_modes(architecture, SetGroupId::Denied);
     for call in architecture.calls {
         if let Some(process) = affected_process(call) {
             let own_only = [argument(process), skip_unless_equal(0, 1), ret(ALLOW), ret(EPERM)];
@@ -261,39 +259,6 @@ impl Assembler {
         for call in architecture.calls {
             if call.rules.iter().any(&applies) {
                 self.if_equal(call.number, &[ret(EPERM)]);
-            }
-        }
-    }
-
-    /// Denies modes with which a file runs as its owner or group. The host may have other users,
-    /// and nothing but the mode would distinguish such a file there. The kernel ignores these bits
-    /// in the mode of a new directory.
-    fn deny_special_modes(&mut self, architecture: &Architecture) {
-        for call in architecture.calls {
-            for rule in call.rules {
-                match *rule {
-                    Rule::SetsMode { mode } => self.if_equal(
-                        call.number,
-                        &[
-                            argument(mode),
-                            skip_unless_any(SPECIAL_MODES, 1),
-                            ret(EPERM),
-                            ret(ALLOW),
-                        ],
-                    ),
-                    Rule::SetsModeOfNew { flags, mode } => self.if_equal(
-                        call.number,
-                        &[
-                            argument(flags),
-                            skip_unless_any(O_CREAT | O_TMPFILE, 3),
-                            argument(mode),
-                            skip_unless_any(SPECIAL_MODES, 1),
-                            ret(EPERM),
-                            ret(ALLOW),
-                        ],
-                    ),
-                    _ => {}
-                }
             }
         }
     }

@@ -17,10 +17,11 @@ use policy::{MountPlan, ZoneKind};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::outstanding::LAG;
-use super::quarantine::{FileId, changed, open_directory, stat};
+use super::quarantine::{Aside, FileId, changed, clear, clear_to, open_directory, stat};
 use super::refs::AcceptedRefs;
 use super::tree::is_too_deep;
 use super::zones::{UNSEARCHED, entries, open_readable};
+use crate::sandbox::Quarantined;
 
 /// Name of the index, and the beginning of the name of a shared one (`git-update-index(1)`).
 const INDEX: &str = "index";
@@ -38,6 +39,23 @@ pub(super) struct Flawed {
     pub(super) parent: PathBuf,
     pub(super) name: OsString,
     pub(super) reason: String,
+    /// Place to which it is moved, unless it stays in its directory.
+    pub(super) aside: Option<(OwnedFd, PathBuf, OsString)>,
+}
+
+impl Flawed {
+    /// Moves the file aside.
+    pub(super) fn clear(self) -> Option<Quarantined> {
+        let Self { dir, parent, name, reason, aside } = self;
+        let cleared = match &aside {
+            Some((to, path, new_name)) => {
+                let aside = Aside { dir: to, parent: path, name: new_name };
+                clear_to(&dir, &parent, &name, &aside)
+            }
+            None => clear(&dir, &parent, &name),
+        }?;
+        Some(Quarantined { reason: Some(reason), ..cleared })
+    }
 }
 
 /// Indexes and refs without a flaw, each with its state when it was read.
@@ -151,7 +169,13 @@ impl AcceptedIndexes {
         if let Some(first) = found.first().filter(|_| found.iter().all(|it| it.name != INDEX)) {
             let reason = first.reason.clone();
             let dir = open_directory(git_dir).ok()?;
-            found.push(Flawed { dir, parent: git_dir.to_owned(), name: INDEX.into(), reason });
+            found.push(Flawed {
+                dir,
+                parent: git_dir.to_owned(),
+                name: INDEX.into(),
+                reason,
+                aside: None,
+            });
         }
         Some(found)
     }
@@ -160,7 +184,7 @@ impl AcceptedIndexes {
 fn at(git_dir: &Path, name: OsString, flaw: &IndexFlaw) -> Option<Flawed> {
     let dir = open_directory(git_dir).ok()?;
     let reason = format!("{flaw}; git reset creates it again");
-    Some(Flawed { dir, parent: git_dir.to_owned(), name, reason })
+    Some(Flawed { dir, parent: git_dir.to_owned(), name, reason, aside: None })
 }
 
 fn file_of(name: &OsStr) -> Option<IndexFile> {

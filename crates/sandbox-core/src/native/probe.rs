@@ -73,7 +73,7 @@ pub(super) fn enforced(
         processes: Enforcement::Full,
         system_calls: match unix_sockets {
             UnixSockets::Denied | UnixSockets::Own(_) => Enforcement::Full,
-            UnixSockets::Allowed => weaker(&["the policy allows Unix sockets, and with them \
+            UnixSockets::Allowed(_) => weaker(&["the policy allows Unix sockets, and with them \
                                               every socket that the session can see"]),
         },
         resources: if gaps.is_empty() { Enforcement::Full } else { weaker(&gaps) },

@@ -252,12 +252,31 @@ pub(super) fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
 /// Removes the entry `name` of a directory from its denied path. Moves it aside if possible, and
 /// deletes it otherwise. Returns `None` if it is gone already.
 pub(super) fn clear(dir: &OwnedFd, parent: &Path, name: &OsStr) -> Option<Quarantined> {
+    clear_to(dir, parent, name, &Aside { dir, parent, name })
+}
+
+/// Place to which a file is moved aside.
+pub(super) struct Aside<'a> {
+    pub(super) dir: &'a OwnedFd,
+    /// Path of the directory.
+    pub(super) parent: &'a Path,
+    /// Beginning of the new name.
+    pub(super) name: &'a OsStr,
+}
+
+/// Like [`clear`], with another place for the file.
+pub(super) fn clear_to(
+    dir: &OwnedFd,
+    parent: &Path,
+    name: &OsStr,
+    aside: &Aside<'_>,
+) -> Option<Quarantined> {
     let path = parent.join(name);
     let mut cleared = None;
     for _ in 0..MAX_ROUNDS {
-        let outcome = match move_aside(dir, name) {
+        let outcome = match move_aside(dir, name, aside) {
             Ok(new_name) => {
-                let moved_to = Some(parent.join(new_name));
+                let moved_to = Some(aside.parent.join(new_name));
                 let path = path.clone();
                 let outcome = QuarantineOutcome::Moved;
                 let moved = Quarantined { path, moved_to, outcome, reason: None };
@@ -293,9 +312,9 @@ fn without_suffix(name: &[u8]) -> &[u8] {
     if is_ours && at > 0 { &name[..at] } else { name }
 }
 
-/// Renames a file within its directory, and returns its new name. The content is preserved, but no
-/// program finds it under the denied name.
-fn move_aside(dir: &OwnedFd, name: &OsStr) -> rustix::io::Result<OsString> {
+/// Moves a file aside, and returns its new name. The content is preserved, but no program finds it
+/// under the denied name.
+fn move_aside(dir: &OwnedFd, name: &OsStr, aside: &Aside<'_>) -> rustix::io::Result<OsString> {
     for number in 1..=MAX_NAMES + MAX_RANDOM_NAMES {
         let suffix = match number {
             1 => ".refused".to_owned(),
@@ -307,11 +326,11 @@ fn move_aside(dir: &OwnedFd, name: &OsStr) -> rustix::io::Result<OsString> {
                 format!(".refused-{:016x}", u64::from_ne_bytes(random))
             }
         };
-        let bytes = without_suffix(name.as_bytes());
+        let bytes = without_suffix(aside.name.as_bytes());
         let kept = &bytes[..bytes.len().min(MAX_NAME_BYTES)];
         let new_name = OsString::from_vec([kept, suffix.as_bytes()].concat());
         let rename =
-            || rustix::fs::renameat_with(dir, name, dir, &new_name, RenameFlags::NOREPLACE);
+            || rustix::fs::renameat_with(dir, name, aside.dir, &new_name, RenameFlags::NOREPLACE);
         match with_access(dir, rename) {
             Ok(()) => return Ok(new_name),
             Err(Errno::EXIST) => {}

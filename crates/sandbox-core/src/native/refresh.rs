@@ -27,7 +27,7 @@ use super::anchors::Anchors;
 use super::closed::closed_directories;
 use super::connection::Connection;
 use super::error::{OpenError, host_error};
-use super::indexes::AcceptedIndexes;
+use super::indexes::{AcceptedIndexes, Flawed};
 use super::inner::InnerPaths;
 use super::outstanding::{Began, Outstanding, Scope};
 use super::plan;
@@ -321,10 +321,7 @@ impl Mounts {
         let is_searched = survey.is_complete;
         drop(survey);
         let flawed = lock(&self.indexes).flawed(&plan, scope.since, is_searched);
-        quarantined.extend(flawed.into_iter().filter_map(|found| {
-            let cleared = clear(&found.dir, &found.parent, &found.name)?;
-            Some(Quarantined { reason: Some(found.reason), ..cleared })
-        }));
+        quarantined.extend(flawed.into_iter().filter_map(Flawed::clear));
         if self.has_later_rules() {
             quarantined.extend(self.inner.quarantine(&self.policy, scope.since));
         }

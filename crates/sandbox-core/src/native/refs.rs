@@ -47,9 +47,9 @@ impl AcceptedRefs {
         std::mem::take(self)
     }
 
-    /// Adds the symbolic refs of a git directory that lead out of `refs`. The first check reads all
-    /// refs, because a host that was killed could not read them. Takes about a microsecond for each
-    /// loose ref, and ten for one that has changed.
+    /// Adds the symbolic refs of a git directory that lead out of `refs` and `HEAD`. The first
+    /// check reads all refs, because a host that was killed could not read them. Takes about a
+    /// microsecond for each loose ref, and ten for one that has changed.
     pub(super) fn find_flawed(
         &mut self,
         git_dir: &Path,
@@ -65,7 +65,7 @@ impl AcceptedRefs {
                 Ok(listed) => listed,
                 // Git may reach it by a shorter path.
                 Err(Errno::NAMETOOLONG) if !is_top => {
-                    found.extend(unread(&path));
+                    found.extend(unread(git_dir, &path));
                     continue;
                 }
                 Err(errno) => {
@@ -86,10 +86,10 @@ impl AcceptedRefs {
                 if left == 0 {
                     let reason =
                         format!("has more than {MAX_FILES} files beside, so refs are unread");
-                    return found.extend(at(git_dir, HEAD.into(), reason));
+                    return found.extend(at(git_dir, git_dir, HEAD.into(), reason));
                 }
                 let reason = self.flaw(&dir, &name, since, known);
-                found.extend(reason.and_then(|reason| at(&path, name, reason)));
+                found.extend(reason.and_then(|reason| at(git_dir, &path, name, reason)));
             }
         }
     }
@@ -118,7 +118,8 @@ impl AcceptedRefs {
             return Some("is too long for a symbolic ref".to_owned());
         }
         if let Some(target) = foreign_target(&content) {
-            return Some(format!("leads to {target:?}, which is no ref"));
+            let reason = "which is neither HEAD nor a name below refs/";
+            return Some(format!("leads to {target:?}, {reason}"));
         }
         // Each later change gives the file another time.
         if state.1 + LAG < began {
@@ -129,22 +130,39 @@ impl AcceptedRefs {
 }
 
 /// Returns a directory that cannot be listed.
-fn unread(path: &Path) -> Option<Flawed> {
-    at(path.parent()?, path.file_name()?.to_owned(), UNREAD.to_owned())
+fn unread(git_dir: &Path, path: &Path) -> Option<Flawed> {
+    at(git_dir, path.parent()?, path.file_name()?.to_owned(), UNREAD.to_owned())
 }
 
-fn at(path: &Path, name: OsString, reason: String) -> Option<Flawed> {
+/// Git reads every file below `refs`, whatever its name. So a ref is moved beside `refs`.
+fn at(git_dir: &Path, path: &Path, name: OsString, reason: String) -> Option<Flawed> {
     let dir = open_directory(path).ok()?;
-    Some(Flawed { dir, parent: path.to_owned(), name, reason })
+    let aside = match path.strip_prefix(git_dir) {
+        Ok(below) if !below.as_os_str().is_empty() => {
+            let mut new_name = OsString::new();
+            for part in below {
+                new_name.push(part);
+                new_name.push("-");
+            }
+            new_name.push(&name);
+            Some((open_directory(git_dir).ok()?, git_dir.to_owned(), new_name))
+        }
+        _ => None,
+    };
+    Some(Flawed { dir, parent: path.to_owned(), name, reason, aside })
 }
 
-/// Returns the target of a symbolic ref that lies outside `refs`.
+/// Returns the target of a symbolic ref that is neither below `refs` nor a name such as `HEAD` or
+/// `ORIG_HEAD`, in which git keeps the name of a commit (`gitrevisions(7)`).
 fn foreign_target(content: &[u8]) -> Option<PathBuf> {
     let target = content.strip_prefix(SYMBOLIC)?.trim_ascii();
     let target = Path::new(OsStr::from_bytes(target));
     let is_plain = target.components().all(|part| matches!(part, Component::Normal(_)));
     let is_inside = target.starts_with(REFS) && target != Path::new(REFS);
-    (!is_plain || !is_inside).then(|| target.to_owned())
+    let name = target.as_os_str().as_bytes();
+    let is_head = name.ends_with(HEAD.as_bytes())
+        && name.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_');
+    (!is_plain || !(is_inside || is_head)).then(|| target.to_owned())
 }
 
 #[cfg(test)]
@@ -153,10 +171,26 @@ mod tests {
 
     #[test]
     fn only_a_ref_is_the_target_of_a_symbolic_ref() {
-        for content in ["ref: refs/heads/main\n", "ref:refs/x", "0123abcd\n", "", "refs"] {
+        for content in [
+            "ref: refs/heads/main\n",
+            "ref:refs/x",
+            "ref: HEAD\n",
+            "ref: ORIG_HEAD",
+            "0123abcd\n",
+            "",
+            "refs",
+        ] {
             assert_eq!(foreign_target(content.as_bytes()), None, "{content:?}");
         }
-        for content in ["ref: commondir\n", "ref: refs/../config", "ref: refs", "ref: /etc/x"] {
+        for content in [
+            "ref: commondir\n",
+            "ref: refs/../config",
+            "ref: refs",
+            "ref: /etc/x",
+            "ref: x/HEAD",
+            "ref: ../HEAD",
+            "ref: xHEAD",
+        ] {
             assert!(foreign_target(content.as_bytes()).is_some(), "{content:?}");
         }
     }

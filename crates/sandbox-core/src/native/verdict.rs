@@ -7,7 +7,9 @@ use policy::{Access, LaterFiles, MountOp, MountPlan, Policy, Remedy, Rule, Unenf
 use super::builder::{allow_list, later_files};
 use super::engine::NativeSandbox;
 use super::error::OpenError;
+use super::permissions;
 use super::plan;
+use super::shell;
 use super::support;
 use super::tree::{HostTree, compile};
 use crate::sandbox::Tier;
@@ -15,6 +17,8 @@ use crate::sandbox::Tier;
 /// The directories of devices and processes, of which each session has its own.
 const DEV: &str = "/dev";
 const PROC: &str = "/proc";
+/// Directories for temporary files of all users.
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 /// Entries of it beside the stateless devices.
 const OWN_DEVICES: [&str; 7] =
     ["/dev/fd", "/dev/ptmx", "/dev/pts", "/dev/shm", "/dev/stderr", "/dev/stdin", "/dev/stdout"];
@@ -28,7 +32,9 @@ impl NativeSandbox {
     /// # Errors
     /// Returns the error that opening would return.
     pub fn check(policy: &Policy, tier: &Tier) -> Result<Vec<Unenforced>, OpenError> {
-        compile_for(policy, tier).map(|plan| plan.unenforced)
+        let plan = compile_for(policy, tier)?;
+        shell::check(policy, &plan, tier)?;
+        Ok(plan.unenforced)
     }
 
     /// Decides about an absolute path for a sandbox with this policy that opens now. Symlinks of
@@ -43,7 +49,17 @@ impl NativeSandbox {
         access: Access,
     ) -> Result<Verdict, OpenError> {
         let plan = compile_for(policy, tier)?;
-        Ok(explain(policy, &plan, *tier == Tier::Namespaces, path, access))
+        let verdict = explain(policy, &plan, tier, path, access);
+        let is_on_host = |own: &Path| path != own && path.symlink_metadata().is_ok();
+        Ok(match &verdict.rule {
+            Rule::Private { path: own } if path.starts_with(own) && is_on_host(own) => {
+                match own.to_str() {
+                    Some(DEV | PROC) => verdict,
+                    _ => hidden_by(own, path, access),
+                }
+            }
+            _ => verdict,
+        })
     }
 
     /// Decides about a connection of a sandbox on this tier to a name or an address. There is no
@@ -72,7 +88,8 @@ impl NativeSandbox {
     /// followed.
     pub fn explain(&self, path: &Path, access: Access) -> Verdict {
         let mounts = self.mounts();
-        explain(mounts.policy(), &mounts.plan(), mounts.has_namespaces(), path, access)
+        let (policy, plan) = (mounts.policy(), mounts.plan());
+        explain_with(policy, &plan, mounts.has_namespaces(), path, access)
     }
 }
 
@@ -96,7 +113,40 @@ fn compile_for(policy: &Policy, tier: &Tier) -> Result<MountPlan, OpenError> {
     }
 }
 
-fn explain(
+/// Decides about a path under a plan of this tier.
+pub(super) fn explain(
+    policy: &Policy,
+    plan: &MountPlan,
+    tier: &Tier,
+    path: &Path,
+    access: Access,
+) -> Verdict {
+    explain_with(policy, plan, *tier == Tier::Namespaces, path, access)
+}
+
+fn explain_with(
+    policy: &Policy,
+    plan: &MountPlan,
+    has_namespaces: bool,
+    path: &Path,
+    access: Access,
+) -> Verdict {
+    let verdict = explain_rules(policy, plan, has_namespaces, path, access);
+    let is_own = matches!(verdict.rule, Rule::Private { .. });
+    if verdict.allowed && !is_own && permissions::deny(path, access) {
+        return Verdict::denied(Rule::HostPermissions, None);
+    }
+    let is_temporary = || TEMPORARY.iter().any(|dir| path.starts_with(dir));
+    match verdict.remedy {
+        // The tier has the /tmp of the host.
+        Some(Remedy::AllowWrite(_)) if !has_namespaces && is_temporary() => {
+            Verdict::denied(verdict.rule, Some(Remedy::UseTemporaryDirectory))
+        }
+        _ => verdict,
+    }
+}
+
+fn explain_rules(
     policy: &Policy,
     plan: &MountPlan,
     has_namespaces: bool,
@@ -115,7 +165,25 @@ fn explain(
         let rule = Rule::Closed { path: closed.to_owned() };
         return Verdict::denied(rule, Some(Remedy::UseNamespaces));
     }
-    policy.explain_mounted(plan, &HostTree, &path, access)
+    let verdict = policy.explain_mounted(plan, &HostTree, &path, access);
+    // Where the tier opens with such a rule, its caller has accepted that. Init denies creation.
+    let is_denied = || path.symlink_metadata().is_err() && plan.creation_rules.denies(&path);
+    match plan.opened_around(&path) {
+        Some(dir) if !verdict.allowed && !is_denied() => {
+            Verdict::allowed(Rule::InnerRule { path: dir.to_owned() })
+        }
+        _ => verdict,
+    }
+}
+
+/// Denies access to a file of the host that a session's own directory replaces.
+fn hidden_by(own: &Path, path: &Path, access: Access) -> Verdict {
+    let open = match access {
+        Access::Write => Remedy::AllowWrite,
+        _ => Remedy::AllowRead,
+    };
+    let rule = Rule::Replaced { path: own.to_owned() };
+    Verdict::denied(rule, Some(open(path.to_owned())))
 }
 
 /// Decides about a path in the `/dev` of a session, unless the policy opens it. The host's own has
@@ -126,25 +194,31 @@ fn explain_device(plan: &MountPlan, path: &Path, access: Access) -> Option<Verdi
     if !path.starts_with(dev) || opened.any(|at| path.starts_with(at)) {
         return None;
     }
+    // Nothing is created in these, and each of their entries is a file of the session.
+    let is_fixed = || ["/dev/pts", "/dev/fd"].iter().any(|dir| path == Path::new(dir));
     let is_device = plan::DEVICES.iter().any(|device| path == Path::new(device))
         || OWN_DEVICES.iter().any(|own| path.starts_with(own));
     let rule = Rule::Private { path: dev.to_owned() };
-    Some(match is_device || (path == dev && access == Access::Read) {
+    let is_read = access == Access::Read;
+    Some(match (is_device && (is_read || !is_fixed())) || (path == dev && is_read) {
         true => Verdict::allowed(rule),
         false => Verdict::denied(rule, None),
     })
 }
 
-/// Decides about a path in the `/proc` of a session, whatever the policy says. Commands can change
-/// some files of their own processes, and access nothing of init, the first process.
+/// Decides about a path in the `/proc` of a session, whatever the policy says. It is read-only,
+/// except for the files that a process has open. Commands access nothing of init, the first
+/// process.
 fn explain_process(path: &Path, access: Access) -> Option<Verdict> {
     let below = path.strip_prefix(PROC).ok()?;
     let process = below.iter().next().and_then(|name| name.to_str()).unwrap_or_default();
     let is_number = process.parse::<u32>().is_ok();
     let is_of_process = is_number || matches!(process, "self" | "thread-self");
+    let is_open_file = is_of_process && below.iter().nth(1).is_some_and(|name| name == "fd");
+    let is_open_file = is_open_file && below.iter().count() == 3;
     let is_in_init = process == "1" && below.iter().count() > 1;
     let rule = Rule::Private { path: PROC.into() };
-    Some(match is_in_init || (access == Access::Write && !is_of_process) {
+    Some(match is_in_init || (access == Access::Write && !is_open_file) {
         true => Verdict::denied(rule, None),
         false => Verdict::allowed(rule),
     })

@@ -30,7 +30,8 @@ use commands::tools::ToolCommand;
 use commands::variable::VariableCommand;
 use context::Context;
 use failure::Failure;
-use options::{Global, SessionArgs};
+use options::{Engine, Global, SessionArgs};
+use output::errln;
 
 /// Gives an LLM agent a kernel-sandboxed working session: bash, files, skills, variables and
 /// mirrored artifacts.
@@ -63,8 +64,8 @@ enum Command {
     ///
     /// The command gets the standard streams, environment, directory and signals of this process.
     /// It has no timeout. Exits with its code, 128 + the signal that killed it, or 125 if it could
-    /// not be run, or if a file that it created against the policy was moved aside. `policy explain
-    /// --policy FILE PATH` names the rule behind a denial.
+    /// not be run. A file that it created against the policy is moved aside; then 125 replaces the
+    /// exit code 0. `policy explain --settings FILE PATH` names the rule behind a denial.
     #[command(after_help = "Examples:\n  $ agent-tools sandbox -- ls /usr\n  \
                             $ agent-tools sandbox -c 'ls /usr | wc -l'")]
     Sandbox(SandboxArgs),
@@ -120,6 +121,9 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     signals::survive_file_size_limit().map_err(Failure::not_run)?;
+    if cli.global.engine == Engine::Native && !cli.global.accept.is_empty() {
+        errln!("agent-tools: warning: --accept has no effect without --engine landlock");
+    }
     let context = Context::new(cli.global);
     match cli.command {
         Command::Tool(command) => commands::tools::run(&context, command).await,

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use agent_tools::Home;
 use agent_tools::policy::{Access, PathEntry, Policy, SandboxRuntimeConfig};
 
+use sandbox_core::{NativeSandbox, Tier};
+
 use crate::failure::Failure;
 
 /// Reads settings from a file. Relative paths begin in the working directory, as under srt. An
@@ -17,7 +19,7 @@ pub(crate) fn read(file: &Path) -> Result<SandboxRuntimeConfig, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| with_causes(&error))?;
     let mut config = SandboxRuntimeConfig::from_json(&text).map_err(|error| with_causes(&error))?;
     config.validate().map_err(|error| with_causes(&error))?;
-    let cwd = std::env::current_dir().map_err(Failure::not_run)?;
+    let cwd = working_directory()?;
     let files = &mut config.filesystem;
     let lists = [&mut files.deny_read, &mut files.allow_write, &mut files.deny_write];
     for entry in lists.into_iter().chain(files.allow_read.as_mut()).flatten() {
@@ -33,6 +35,18 @@ pub(crate) fn read(file: &Path) -> Result<SandboxRuntimeConfig, Failure> {
     Ok(config)
 }
 
+/// Returns the working directory.
+pub(crate) fn working_directory() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| {
+        let problem = if error.kind() == std::io::ErrorKind::NotFound {
+            "it was removed, so change to another directory".to_owned()
+        } else {
+            error.to_string()
+        };
+        Failure::not_run_text(format!("cannot use the working directory: {problem}"))
+    })
+}
+
 /// Returns the home directory, in which `~` of settings begins.
 pub(crate) fn home() -> PathBuf {
     std::env::home_dir().unwrap_or_else(|| PathBuf::from("/nonexistent"))
@@ -45,22 +59,30 @@ pub(crate) fn policy_of_command(
     config: SandboxRuntimeConfig,
     cwd: &Path,
     sessions: Option<&Home>,
+    tier: &Tier,
 ) -> Result<Policy, Failure> {
     let mut policy = Policy::from_config(config, &home()).map_err(Failure::not_run)?;
+    let private = NativeSandbox::private_directories(tier);
     if policy.explain(cwd, Access::Read).allowed {
         // A private /tmp would hide a working directory below /tmp.
         let mut config = policy.config().clone();
         config.filesystem.allow_read.get_or_insert_default().push(cwd.into());
+        let is_hidden = private.iter().any(|dir| cwd.starts_with(dir));
+        if is_hidden && policy.explain(cwd, Access::Write).allowed {
+            config.filesystem.allow_write.push(cwd.into());
+        }
         policy = Policy::from_config(config, &home()).map_err(Failure::not_run)?;
     }
     let state = sessions.and_then(|home| home.state_root().canonicalize().ok());
+    let policy = policy.with_private(private);
     Ok(state.into_iter().fold(policy, |policy, state| policy.seal(&state)))
 }
 
 /// Describes why a command without a session cannot begin in the working directory, if a rule hides
 /// it.
 pub(crate) fn hidden_start(policy: &Policy, cwd: &Path) -> Option<String> {
-    let verdict = policy.explain(cwd, Access::Read);
+    // A working directory in a private one is hidden only if a rule denied it.
+    let verdict = policy.clone().with_private(Vec::new()).explain(cwd, Access::Read);
     let (cwd, rule) = (cwd.display(), verdict.rule);
     (!verdict.allowed).then(|| format!("the settings hide the working directory {cwd}: {rule}"))
 }

@@ -25,11 +25,12 @@ pub(in crate::native) enum UnixSockets {
     Denied,
     /// Stream and packet sockets that reach others of the session, because init connects them.
     Own(Secret),
-    Allowed,
+    /// All. The secret marks other calls of init.
+    Allowed(Secret),
 }
 
-/// Random numbers that mark the calls with which init connects sockets. A command that knew them
-/// could reach the sockets of the host.
+/// Random numbers that mark init's own calls. A command that knew them could reach the sockets of
+/// the host, and set the set-group-ID bit of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::native) struct Secret(pub(super) [u64; 2]);
 
@@ -39,9 +40,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl UnixSockets {
-    /// Returns the policy of a session with sockets of its own, with a new secret.
-    pub(in crate::native) fn own() -> rustix::io::Result<Self> {
+impl Secret {
+    fn new() -> rustix::io::Result<Self> {
         let mut random = [[0; 8]; 2];
         let flags = rustix::rand::GetRandomFlags::empty();
         let filled = rustix::rand::getrandom(random.as_flattened_mut(), flags)?;
@@ -49,14 +49,26 @@ impl UnixSockets {
         if filled != 16 {
             return Err(rustix::io::Errno::AGAIN);
         }
-        Ok(Self::Own(Secret(random.map(u64::from_ne_bytes))))
+        Ok(Self(random.map(u64::from_ne_bytes)))
+    }
+}
+
+impl UnixSockets {
+    /// Returns the policy of a session with sockets of its own, with a new secret.
+    pub(in crate::native) fn own() -> rustix::io::Result<Self> {
+        Secret::new().map(Self::Own)
     }
 
-    /// Returns the numbers for init, which are zero if it connects no sockets.
+    /// Returns the policy of a session with all sockets, with a new secret.
+    pub(in crate::native) fn allowed() -> rustix::io::Result<Self> {
+        Secret::new().map(Self::Allowed)
+    }
+
+    /// Returns the numbers for init, which are zero without Unix sockets.
     pub(in crate::native) fn secret(self) -> [u64; 2] {
         match self {
-            Self::Own(Secret(numbers)) => numbers,
-            Self::Denied | Self::Allowed => [0; 2],
+            Self::Own(Secret(numbers)) | Self::Allowed(Secret(numbers)) => numbers,
+            Self::Denied => [0; 2],
         }
     }
 }
@@ -71,7 +83,7 @@ impl Assembler {
     ) {
         // Distance from the check of the domain to a verdict below, or to the check of the type.
         let to_unix = match unix_sockets {
-            UnixSockets::Allowed => 3,
+            UnixSockets::Allowed(_) => 3,
             UnixSockets::Denied => 4,
             UnixSockets::Own(_) => 6,
         };
@@ -99,7 +111,7 @@ impl Assembler {
         );
         // A datagram socket sends to any path, without a connection. The path of `sendmsg(2)` is in
         // memory, where a filter cannot read it.
-        if unix_sockets != UnixSockets::Allowed {
+        if !matches!(unix_sockets, UnixSockets::Allowed(_)) {
             self.if_equal(
                 architecture.number("socketpair"),
                 &[
@@ -115,7 +127,7 @@ impl Assembler {
         if let UnixSockets::Own(secret) = unix_sockets {
             for call in architecture.calls {
                 if call.rules.contains(&Rule::AnsweredByInit) {
-                    self.if_equal(call.number, &notify_without(secret));
+                    self.if_equal(call.number, &notify_without(secret.0));
                 }
             }
         }
@@ -124,7 +136,7 @@ impl Assembler {
 
 /// Returns the block for a call about which the kernel asks init, unless init itself makes it with
 /// the secret in the arguments 3 and 4, which no such call uses.
-fn notify_without(Secret([first, second]): Secret) -> [Instruction; 10] {
+pub(super) fn notify_without([first, second]: [u64; 2]) -> [Instruction; 10] {
     let halves = |number: u64| {
         let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
         (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))

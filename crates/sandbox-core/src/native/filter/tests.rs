@@ -1,5 +1,6 @@
 //! Verdicts of the programs, for the tables of all architectures.
 
+mod modes;
 mod sockets;
 
 use super::assembler::{AND, JUMP_ANY_BIT, JUMP_AT_LEAST, JUMP_EQUAL, LOAD, RETURN};
@@ -111,35 +112,6 @@ fn mounts_and_new_namespaces_are_denied() {
     }
     check("unshare", &[0x80], EPERM);
     check("clone3", &[], ENOSYS);
-}
-
-#[test]
-fn set_user_id_and_set_group_id_bits_are_denied_in_every_mode() {
-    let lenient = |architecture: &Architecture, call, arguments: &[u64]| {
-        let program = worker_program_without_namespaces_for(architecture, Attributes::Allowed);
-        run(&program, architecture.audit, call, arguments)
-    };
-    let check_both = |name, arguments: &[u64], expected| {
-        check(name, arguments, expected);
-        check_with(lenient, name, arguments, expected);
-    };
-    for (bits, expected) in [(0, ALLOW), (0o1000, ALLOW), (0o2000, EPERM), (0o4000, EPERM)] {
-        let mode = bits | 0o755;
-        for name in ["chmod", "fchmod", "creat", "mknod"] {
-            check_both(name, &[1, mode], expected);
-        }
-        for name in ["fchmodat", "fchmodat2", "mknodat"] {
-            check_both(name, &[3, 1, mode], expected);
-        }
-        for flags in [0o100, 0o1101, 0o20_200_002] {
-            check_both("open", &[1, flags, mode], expected);
-            check_both("openat", &[3, 1, flags, mode], expected);
-        }
-        // The argument has any value without such a flag.
-        check_both("open", &[1, 0o2, mode], ALLOW);
-        check_both("openat", &[3, 1, 0o200_000, mode], ALLOW);
-    }
-    check("openat2", &[], ENOSYS);
 }
 
 #[test]

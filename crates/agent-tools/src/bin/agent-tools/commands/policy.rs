@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Lint, Unenforced, UnenforcedReason, Verdict};
+use agent_tools::policy::{Access, Lint, Policy, Unenforced, UnenforcedReason, Verdict};
 use clap::Subcommand;
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
@@ -28,6 +28,10 @@ pub(crate) enum PolicyCommand {
     Explain {
         #[command(flatten)]
         session: SessionArgs,
+        /// Explain for `sandbox --settings FILE` in the working directory. The options of a session
+        /// have no effect then.
+        #[arg(long, value_name = "FILE")]
+        settings: Option<PathBuf>,
         /// Path that begins with /, ~/, ./ or ../, or a host with or without a port.
         #[arg(value_name = "PATH|HOST[:PORT]")]
         target: OsString,
@@ -48,21 +52,35 @@ pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode,
             print_json(&policy.config().to_json());
             Ok(ExitCode::SUCCESS)
         }
-        PolicyCommand::Explain { session, target } => explain(context, &session, &target),
+        PolicyCommand::Explain { session, settings, target } => {
+            explain(context, &session, settings.as_deref(), &target)
+        }
         PolicyCommand::Check { file } => check(context, &file),
     }
     .map_err(Failure::into_failed)
 }
 
-fn explain(context: &Context, args: &SessionArgs, target: &OsStr) -> Result<ExitCode, Failure> {
-    let sessions = context.sessions()?;
-    let policy = sessions.policy(&context.spec(args)?).map_err(Failure::failed)?;
+fn explain(
+    context: &Context,
+    args: &SessionArgs,
+    settings: Option<&Path>,
+    target: &OsStr,
+) -> Result<ExitCode, Failure> {
     let tier = context.tier();
+    let (policy, session_dir) = match settings {
+        Some(file) => (policy_of_command(context, file)?, None),
+        None => {
+            let sessions = context.sessions()?;
+            let policy = sessions.policy(&context.spec(args)?).map_err(Failure::failed)?;
+            (policy, Some(canonical(&sessions.home().session_dir(&args.session))))
+        }
+    };
     let (subject, verdicts) = match path_of(target)? {
         Some(path) => {
             // Opening the session creates its directory.
-            let dir = canonical(&sessions.home().session_dir(&args.session));
-            let to_come = Some(canonical(&path)).filter(|at| at.starts_with(&dir) && !dir.exists());
+            let to_come = session_dir.filter(|dir| !dir.exists());
+            let to_come =
+                to_come.and_then(|dir| Some(canonical(&path)).filter(|path| path.starts_with(dir)));
             let judge = |name, access| {
                 let verdict = if let Some(path) = &to_come {
                     policy.explain(path, access)
@@ -89,7 +107,10 @@ fn explain(context: &Context, args: &SessionArgs, target: &OsStr) -> Result<Exit
             access,
             allowed,
             rule: rule.to_string(),
-            remedy: remedy.and_then(|remedy| agent_tools::remedy_option(&remedy, |_| true)),
+            remedy: remedy.and_then(|remedy| match settings {
+                Some(_) => agent_tools::remedy_setting(&remedy),
+                None => agent_tools::remedy_option(&remedy, |_| true),
+            }),
         })
         .collect();
     context.print(&serde_json::json!({ "target": subject, "verdicts": verdicts }), || {
@@ -120,7 +141,13 @@ fn path_of(target: &OsStr) -> Result<Option<PathBuf>, Failure> {
     let is_path = target.as_bytes().starts_with(b"/")
         || target.as_bytes().starts_with(b".")
         || target.to_str().is_none();
-    is_path.then(|| std::path::absolute(path).map_err(Failure::not_run)).transpose()
+    let absolute = || {
+        std::path::absolute(path).or_else(|error| {
+            settings::working_directory()?;
+            Err(Failure::not_run(error))
+        })
+    };
+    is_path.then(absolute).transpose()
 }
 
 /// Returns a path with its existing part canonical.
@@ -148,10 +175,16 @@ fn host_of(target: &str) -> Result<String, Failure> {
     if is_host && has_port { Ok(host.to_owned()) } else { Err(bad()) }
 }
 
-fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure> {
-    let cwd = std::env::current_dir().map_err(Failure::not_run)?;
+/// Returns the policy of `sandbox` with a file of settings in the working directory.
+fn policy_of_command(context: &Context, file: &Path) -> Result<Policy, Failure> {
     let home = context.home().ok();
-    let policy = settings::policy_of_command(settings::read(file)?, &cwd, home.as_ref())?;
+    let cwd = settings::working_directory()?;
+    settings::policy_of_command(settings::read(file)?, &cwd, home.as_ref(), &context.tier())
+}
+
+fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure> {
+    let cwd = settings::working_directory()?;
+    let policy = policy_of_command(context, file)?;
     let gaps = NativeSandbox::check(&policy, &context.tier()).map_err(Failure::not_run)?;
     let lints = Lint::combine(policy.lint(), NativeSandbox::lint(&policy));
     let notes = lints.iter().map(ToString::to_string).chain(gaps.iter().map(describe_gap));

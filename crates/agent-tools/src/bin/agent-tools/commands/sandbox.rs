@@ -52,9 +52,9 @@ pub(crate) async fn run(
     tier: &Tier,
     sessions: Option<&Home>,
 ) -> Result<ExitCode, Failure> {
-    let cwd = std::env::current_dir().map_err(Failure::not_run)?;
+    let cwd = settings::working_directory()?;
     let config = read_settings(args.settings.as_deref())?;
-    let policy = settings::policy_of_command(config, &cwd, sessions)?;
+    let policy = settings::policy_of_command(config, &cwd, sessions, tier)?;
     if let Some(problem) = settings::hidden_start(&policy, &cwd) {
         return Err(Failure::not_run_text(problem));
     }
@@ -66,6 +66,7 @@ pub(crate) async fn run(
         }
         (None, []) => return Err(Failure::usage("no command is given")),
     };
+    let may_be_refused = uses_protected_names(&command);
     // The working directory is one of the user, and may be larger than a session.
     let mut limits = Limits::default();
     (limits.session_bytes, limits.session_files) = (u64::MAX, u64::MAX);
@@ -111,8 +112,26 @@ pub(crate) async fn run(
         errln!("agent-tools: the sandbox has ended: {reason}");
     }
     sandbox.close().await;
+    // Its standard error is not read, so the text of the command has to do.
+    if outcome.exit_code() != 0 && may_be_refused {
+        errln!(
+            "agent-tools: hint: commands cannot write git's configuration, hooks, new \
+             repositories, worktrees and unfinished rebases of yours; run such a git command on \
+             the host"
+        );
+    }
     Ok(ExitCode::from(u8::try_from(outcome.exit_code()).unwrap_or(1)))
 }
+
+/// Returns whether a command runs git for what protected names belong to.
+fn uses_protected_names(command: &str) -> bool {
+    let words = || command.split(|c: char| !c.is_alphanumeric() && c != '-');
+    words().any(|word| word == "git") && words().any(|word| WITH_PROTECTED_NAMES.contains(&word))
+}
+
+/// Subcommands of git that write protected names.
+const WITH_PROTECTED_NAMES: [&str; 7] =
+    ["am", "clone", "config", "init", "rebase", "submodule", "worktree"];
 
 /// Returns the names of processes, which commands choose.
 fn names(killed: &[String]) -> String {

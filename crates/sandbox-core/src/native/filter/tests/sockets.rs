@@ -21,7 +21,8 @@ fn sockets_are_of_the_internet_or_of_a_connected_pair() {
 fn allowing_unix_sockets_allows_nothing_else() {
     let check = |name, arguments: &[u64], expected| {
         let lenient = |architecture: &Architecture, call, arguments: &[u64]| {
-            let program = session_program_for(architecture, UnixSockets::Allowed, None);
+            let program =
+                session_program_for(architecture, UnixSockets::Allowed(Secret([1, 2])), None);
             run(&program, architecture.audit, call, arguments)
         };
         check_with(lenient, name, arguments, expected);
