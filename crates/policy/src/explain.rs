@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::compile::KERNEL_SETTINGS;
-use crate::domain;
 use crate::git;
 use crate::mandatory;
 use crate::policy::Policy;
@@ -81,6 +80,8 @@ pub enum Rule {
     },
     /// The configuration of a git repository names the path, so git would execute or read it.
     NamedByGit,
+    /// The text is neither the name of a host nor an address.
+    NotAHost,
     /// The session has no network, whatever the settings say.
     NoNetwork,
     /// Each session has its own loopback interface, with its own servers.
@@ -113,6 +114,7 @@ impl fmt::Display for Rule {
             Self::NamedByGit => {
                 f.write_str("the configuration of a git repository names it, so it is protected")
             }
+            Self::NotAHost => f.write_str("it is neither the name of a host nor an address"),
             Self::NoNetwork => f.write_str("the session has no network"),
             Self::OwnLoopback => f.write_str("each session has a loopback interface of its own"),
             Self::Closed { path } => {
@@ -183,29 +185,6 @@ impl Policy {
     fn is_opened_inside(&self, private: &Path, path: &Path) -> bool {
         let mut rules = self.allow_read.iter().chain(&self.allow_write);
         rules.any(|rule| rule.root_covering(path).is_some_and(|root| is_inside(root, private)))
-    }
-
-    /// Decides about a connection to `host`, a name or an address without brackets. It resolves no
-    /// names. `port` is `None` if it is unknown.
-    ///
-    /// `deniedDomains` takes precedence over `allowedDomains`. A host in neither list is denied.
-    pub fn explain_host(&self, host: &str, port: Option<u16>) -> Verdict {
-        let network = &self.config().network;
-        let find = |list: &'static str, entries: &[String]| {
-            let entry = entries.iter().find(|entry| domain::covers(entry, host, port))?.clone();
-            Some(Rule::Listed { list, entry })
-        };
-        if let Some(rule) = find("deniedDomains", &network.denied_domains) {
-            let remedy = Some(Remedy::RemoveDeniedDomain(host.to_owned()));
-            return Verdict { allowed: false, rule, remedy };
-        }
-        match find("allowedDomains", &network.allowed_domains) {
-            Some(rule) => Verdict { allowed: true, rule, remedy: None },
-            None => {
-                let remedy = Some(Remedy::AllowDomain(host.to_owned()));
-                Verdict { allowed: false, rule: Rule::Unlisted { list: "allowedDomains" }, remedy }
-            }
-        }
     }
 
     fn explain_read(&self, path: &Path) -> Verdict {

@@ -40,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 mod absent;
+mod address;
 mod compile;
 mod config;
 mod creation;
@@ -52,13 +53,17 @@ pub mod git_index;
 mod git_leads;
 #[expect(unreachable_pub, reason = "the init program of an engine includes this file")]
 mod glob;
+mod host;
 mod identity;
+mod json;
 mod landlock;
 mod links;
 mod lint;
 mod listed;
+mod location;
 mod mandatory;
 mod merge;
+mod network;
 mod on_disk;
 mod order;
 mod parse;
@@ -66,12 +71,16 @@ mod plan;
 mod policy;
 mod presets;
 mod protect;
+mod regexp;
 mod remedy;
 mod repositories;
 mod rules;
+mod setting_path;
 mod tree;
 mod validate;
+mod web_host;
 
+pub use address::AddressClass;
 pub use config::{
     AmbiguousRequestTarget, AwsPair, CredentialDecoding, CredentialFile, CredentialMode,
     CredentialVariable, CredentialsConfig, FilesystemConfig, GitConfig, MitmProxyConfig,
@@ -82,9 +91,12 @@ pub use config::{
 pub use creation::{CreationRules, DeniedPath, Zone, ZoneKind};
 pub use error::ErrorKind;
 pub use explain::{Access, Rule, Verdict};
+pub use host::{Host, HostError};
 pub use landlock::{AllowList, AllowRule};
 pub use lint::Lint;
+pub use location::Location;
 pub use merge::Override;
+pub use network::{Decision, NetworkPolicy, Tls};
 pub use parse::ParseError;
 pub use plan::{
     BindAccess, LaterFiles, MountError, MountOp, MountOptions, MountPlan, Unenforced,
@@ -94,6 +106,7 @@ pub use policy::{Policy, PolicyError};
 pub use presets::PolicyBuilder;
 pub use remedy::Remedy;
 pub use rules::RuleError;
+pub use setting_path::SettingPath;
 pub use tree::{NodeKind, Tree};
 pub use validate::ValidationError;
 

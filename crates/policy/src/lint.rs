@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::config::PathEntry;
-use crate::domain;
+use crate::network::HostPattern;
 use crate::policy::Policy;
 use crate::rules::is_glob;
 
@@ -125,7 +125,7 @@ impl Policy {
             ("deniedDomains", &network.denied_domains),
         ] {
             for (at, entry) in list.iter().enumerate() {
-                if !domain::is_well_formed(entry) {
+                if HostPattern::parse(entry).is_none() {
                     lints.push(Lint::new(
                         format!("network.{name}[{at}]"),
                         format!("{entry:?} is no host name or address, and matches nothing"),
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn each_unenforced_setting_is_reported_with_its_path() {
         let config = SandboxRuntimeConfig::from_json(
-            r#"{"network":{"allowedDomains":["a_b.com"],"deniedDomains":[],
+            r#"{"network":{"allowedDomains":["a b.com"],"deniedDomains":[],
                            "allowUnixSockets":["/x"]},
                 "filesystem":{"denyRead":["/**/*.pem"],"allowWrite":["/w/*.log","/w/**"],
                               "denyWrite":[]}}"#,

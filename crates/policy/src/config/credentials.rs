@@ -86,6 +86,22 @@ pub struct CredentialFile {
     pub inject_hosts: Option<Vec<String>>,
 }
 
+impl CredentialFile {
+    /// Creates the settings of a credential that is the whole file.
+    pub fn new(path: impl Into<String>, mode: CredentialMode) -> Self {
+        Self {
+            path: path.into(),
+            mode,
+            extract: None,
+            on_extract_no_match: None,
+            decode: None,
+            mask_claims: None,
+            mask_duplicates: None,
+            inject_hosts: None,
+        }
+    }
+}
+
 /// A credential in an environment variable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -112,6 +128,21 @@ pub struct CredentialVariable {
     pub inject_hosts: Option<Vec<String>>,
 }
 
+impl CredentialVariable {
+    /// Creates the settings of a credential that is the whole value of a variable.
+    pub fn new(name: impl Into<String>, mode: CredentialMode) -> Self {
+        Self {
+            name: name.into(),
+            mode,
+            extract: None,
+            on_extract_no_match: None,
+            decode: None,
+            mask_claims: None,
+            inject_hosts: None,
+        }
+    }
+}
+
 /// Variables that together form AWS credentials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -124,6 +155,20 @@ pub struct AwsPair {
     /// Name of the variable with the session token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_token_var: Option<String>,
+}
+
+impl AwsPair {
+    /// Creates a pair of variables, without a session token.
+    pub fn new(
+        access_key_id_var: impl Into<String>,
+        secret_access_key_var: impl Into<String>,
+    ) -> Self {
+        Self {
+            access_key_id_var: access_key_id_var.into(),
+            secret_access_key_var: secret_access_key_var.into(),
+            session_token_var: None,
+        }
+    }
 }
 
 /// Treatment of one kind of AWS signature.

@@ -90,6 +90,13 @@ pub struct MitmProxyConfig {
     pub domains: Vec<String>,
 }
 
+impl MitmProxyConfig {
+    /// Creates the settings of a proxy that listens on a Unix socket.
+    pub fn new(socket_path: impl Into<String>, domains: Vec<String>) -> Self {
+        Self { socket_path: socket_path.into(), domains }
+    }
+}
+
 /// TLS termination in srt's proxy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

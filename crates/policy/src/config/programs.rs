@@ -17,6 +17,13 @@ pub struct RipgrepConfig {
     pub argv0: Option<String>,
 }
 
+impl RipgrepConfig {
+    /// Creates the settings of a program.
+    pub fn new(command: impl Into<String>) -> Self {
+        Self { command: command.into(), args: None, argv0: None }
+    }
+}
+
 /// The seccomp helper of srt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -73,6 +80,13 @@ pub enum WindowsBackend {
 pub struct SrtWinConfig {
     /// Path of the helper.
     pub path: String,
+}
+
+impl SrtWinConfig {
+    /// Creates the settings of a helper program.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self { path: path.into() }
+    }
 }
 
 /// Settings for git.
