@@ -93,7 +93,7 @@ pub use error::ErrorKind;
 pub use explain::{Access, Rule, Verdict};
 pub use host::{Host, HostError};
 pub use landlock::{AllowList, AllowRule};
-pub use lint::Lint;
+pub use lint::{Lint, LintCode};
 pub use location::Location;
 pub use merge::Override;
 pub use network::{Decision, NetworkPolicy, Tls};

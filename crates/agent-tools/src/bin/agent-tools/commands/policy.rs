@@ -1,11 +1,13 @@
 //! The subcommand `policy`: policies of sessions as sandbox-runtime settings.
 
+mod check;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Lint, Unenforced, UnenforcedReason, Verdict};
+use agent_tools::policy::{Access, Verdict};
 use clap::Subcommand;
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
@@ -14,7 +16,6 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
 use crate::output::{outln, print_json};
-use crate::settings;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
@@ -32,8 +33,10 @@ pub(crate) enum PolicyCommand {
         #[arg(value_name = "PATH|HOST[:PORT]")]
         target: OsString,
     },
-    /// Check whether a sandbox opens with these settings, and list the rules that it does not
-    /// enforce.
+    /// Check whether a sandbox opens with these settings, and list all settings that have no effect
+    /// or another effect than they say, each with its line and a remedy.
+    ///
+    /// The exit code is 1 if no sandbox would open.
     Check {
         /// File of sandbox-runtime settings (JSON).
         file: PathBuf,
@@ -49,7 +52,7 @@ pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode,
             Ok(ExitCode::SUCCESS)
         }
         PolicyCommand::Explain { session, target } => explain(context, &session, &target),
-        PolicyCommand::Check { file } => check(context, &file),
+        PolicyCommand::Check { file } => check::check(context, &file),
     }
     .map_err(Failure::into_failed)
 }
@@ -146,35 +149,4 @@ fn host_of(target: &str) -> Result<String, Failure> {
     let is_host = !host.is_empty() && !host.contains(['/', ' ', '*', '@']);
     let has_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
     if is_host && has_port { Ok(host.to_owned()) } else { Err(bad()) }
-}
-
-fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure> {
-    let cwd = std::env::current_dir().map_err(Failure::not_run)?;
-    let home = context.home().ok();
-    let policy = settings::policy_of_command(settings::read(file)?, &cwd, home.as_ref())?;
-    let gaps = NativeSandbox::check(&policy, &context.tier()).map_err(Failure::not_run)?;
-    let lints = Lint::combine(policy.lint(), NativeSandbox::lint(&policy));
-    let notes = lints.iter().map(ToString::to_string).chain(gaps.iter().map(describe_gap));
-    let hidden = settings::hidden_start(&policy, &cwd);
-    let hidden =
-        hidden.map(|problem| format!("`agent-tools sandbox` runs nothing here: {problem}"));
-    let lints: Vec<String> = notes.chain(hidden).collect();
-    context.print(&serde_json::json!({ "valid": true, "lints": lints }), || {
-        outln!("{} is valid", file.display());
-        lints.iter().for_each(|lint| outln!("note: {lint}"));
-    })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Describes a rule that is not enforced, with the cause if its path looks like one of a shell.
-fn describe_gap(gap: &Unenforced) -> String {
-    let begins_with = |sign| gap.rule.split('/').any(|name| name.starts_with(sign));
-    let cause = match gap.reason {
-        UnenforcedReason::Absent if begins_with('$') => "; variables are not expanded",
-        UnenforcedReason::Absent if begins_with('~') => {
-            "; only `~` and `~/` at the beginning name a home directory"
-        }
-        _ => "",
-    };
-    format!("filesystem.{}: {}: {}{cause}", gap.list, gap.rule, gap.reason)
 }
