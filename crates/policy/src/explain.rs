@@ -1,5 +1,6 @@
 //! Decisions of a policy about single paths and hosts, with reason and remedy.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -148,6 +149,7 @@ impl Policy {
     /// does. For writing, `denyWrite` and protected names take precedence over `allowWrite`. A
     /// hidden path is never writable.
     pub fn explain(&self, path: &Path, access: Access) -> Verdict {
+        let path = &*plain(path);
         if let Some(sealed) = self.sealed.iter().find(|sealed| path.starts_with(sealed)) {
             let rule = Rule::Sealed { path: sealed.clone() };
             return Verdict { allowed: false, rule, remedy: None };
@@ -176,7 +178,7 @@ impl Policy {
     /// directory opens that of the host.
     fn private_directory(&self, path: &Path) -> Option<&PathBuf> {
         let rules = || self.allow_read.iter().chain(&self.allow_write);
-        let is_opened = |dir: &Path| rules().any(|rule| rule.root_covering(dir) == Some(dir));
+        let is_opened = |dir: &Path| rules().any(|rule| rule.is_match(dir));
         let above = self.private.iter().filter(|dir| path.starts_with(dir) && !is_opened(dir));
         above.max_by_key(|dir| depth(dir))
     }
@@ -269,7 +271,7 @@ impl Policy {
         ancestors.reverse();
         let mut roots = Vec::new();
         for rule in &self.allow_write {
-            for above in ancestors.iter().filter(|above| rule.root_covering(above) == Some(above)) {
+            for above in ancestors.iter().filter(|above| rule.is_match(above)) {
                 roots.push(*above);
                 // The compiler looks for further matches below one only if that matters.
                 let goes_on = matches!(rule, PathRule::Glob(pattern) if pattern.has_deep_matches());
@@ -352,6 +354,16 @@ impl Policy {
         }
         None
     }
+}
+
+/// Returns a path without components `.` and without slashes too many.
+fn plain(path: &Path) -> Cow<'_, Path> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let has_empty = bytes.windows(2).any(|pair| pair == b"//")
+        || bytes.windows(3).any(|three| three == b"/./")
+        || bytes.ends_with(b"/.")
+        || (bytes.len() > 1 && bytes.ends_with(b"/"));
+    if has_empty { Cow::Owned(path.components().collect()) } else { Cow::Borrowed(path) }
 }
 
 /// Returns the rule that covers `path` at the greatest depth, with this depth.

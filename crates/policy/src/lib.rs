@@ -55,6 +55,7 @@ mod git_leads;
 mod glob;
 mod host;
 mod identity;
+pub mod import;
 mod json;
 mod landlock;
 mod links;
@@ -75,6 +76,8 @@ mod regexp;
 mod remedy;
 mod repositories;
 mod rules;
+#[cfg(feature = "schema")]
+mod schema;
 mod setting_path;
 mod tree;
 mod validate;

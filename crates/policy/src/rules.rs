@@ -1,8 +1,8 @@
 //! Path rules of a policy, made absolute.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use crate::config::PathEntry;
@@ -31,7 +31,39 @@ pub(crate) struct Pattern {
     /// Set if a component matches any number of them.
     is_deep: bool,
     /// Absolute patterns; the first one has every component as a pattern.
-    readings: Vec<Vec<u8>>,
+    readings: Vec<Reading>,
+}
+
+/// An absolute pattern, with its literal beginning and end. Most paths differ there, and need no
+/// comparison with the whole pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Reading {
+    pattern: Vec<u8>,
+    /// Length of the beginning: the directories in front of the first special character.
+    head: usize,
+    /// Start of the end: what follows the last special character.
+    tail: usize,
+}
+
+impl Reading {
+    fn new(pattern: Vec<u8>) -> Self {
+        let is_special = |byte: &u8| b"*?[]".contains(byte);
+        let first = pattern.iter().position(is_special).unwrap_or(pattern.len());
+        let head = pattern[..first].iter().rposition(|byte| *byte == b'/').unwrap_or_default();
+        let tail = pattern.iter().rposition(is_special).map_or(0, |at| at + 1);
+        Self { pattern, head, tail }
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        self.may_be_above(path)
+            && path.ends_with(&self.pattern[self.tail..])
+            && glob::matches(&self.pattern, path)
+    }
+
+    /// Returns whether a match can be at or above `path`.
+    fn may_be_above(&self, path: &[u8]) -> bool {
+        path.starts_with(&self.pattern[..self.head])
+    }
 }
 
 impl Pattern {
@@ -64,10 +96,10 @@ impl Pattern {
         };
         let ambiguous =
             components.iter().enumerate().filter(|(_, part)| is_ambiguous(part)).map(|(at, _)| at);
-        let mut readings = vec![reading(None, true)];
+        let mut readings = vec![Reading::new(reading(None, true))];
         for last in ambiguous {
             for keeps_escapes in [true, false] {
-                let found = reading(Some(last), keeps_escapes);
+                let found = Reading::new(reading(Some(last), keeps_escapes));
                 if !readings.contains(&found) {
                     readings.push(found);
                 }
@@ -86,13 +118,31 @@ impl Pattern {
 
     /// Returns the readings, absolute patterns of which one must match.
     pub(crate) fn readings(&self) -> impl Iterator<Item = &[u8]> {
-        self.readings.iter().map(Vec::as_slice)
+        self.readings.iter().map(|reading| &*reading.pattern)
     }
 
     /// Returns whether the pattern matches a whole path.
     pub(crate) fn matches(&self, path: &Path) -> bool {
         let path = path.as_os_str().as_encoded_bytes();
-        self.readings().any(|reading| glob::matches(reading, path))
+        self.readings.iter().any(|reading| reading.matches(path))
+    }
+
+    /// Returns the length of the longest path at or above `path` that the pattern matches.
+    fn longest_match(&self, path: &[u8]) -> Option<usize> {
+        let readings = || self.readings.iter().filter(|reading| reading.may_be_above(path));
+        readings().next()?;
+        let mut end = path.len();
+        loop {
+            if readings().any(|reading| reading.matches(&path[..end])) {
+                return Some(end);
+            }
+            let slash = path[..end].iter().rposition(|byte| *byte == b'/')?;
+            end = match (slash, end) {
+                (0, 1) => return None,
+                (0, _) => 1,
+                (slash, _) => slash,
+            };
+        }
     }
 
     /// Returns whether a path below a match can match too.
@@ -102,7 +152,7 @@ impl Pattern {
 
     /// Returns the path in front of the first component that is a pattern.
     pub(crate) fn base(&self) -> PathBuf {
-        let first = self.readings.first().map_or(&b""[..], Vec::as_slice);
+        let first = self.readings().next().unwrap_or_default();
         let names = first.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
         names.map_while(exact_name).fold(PathBuf::from("/"), |base, name| base.join(name))
     }
@@ -168,12 +218,28 @@ impl PathRule {
         self.root_covering(path).map(depth)
     }
 
-    /// Returns the deepest path that the rule matches among `path` and its ancestors.
+    /// Returns the deepest path that the rule matches among `path` and its ancestors. `path` is
+    /// absolute, and has no component `.` and no slash too many.
     pub(crate) fn root_covering<'p>(&self, path: &'p Path) -> Option<&'p Path> {
-        path.ancestors().find(|above| match self {
-            Self::Path(rule) => above == rule,
-            Self::Glob(pattern) => pattern.matches(above),
-        })
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let length = match self {
+            Self::Path(rule) => {
+                let rule = rule.as_os_str().as_encoded_bytes();
+                let is_above = bytes.starts_with(rule)
+                    && (rule.len() <= 1 || matches!(bytes.get(rule.len()), None | Some(b'/')));
+                is_above.then_some(rule.len())
+            }
+            Self::Glob(pattern) => pattern.longest_match(bytes),
+        };
+        length.map(|length| Path::new(OsStr::from_bytes(&bytes[..length])))
+    }
+
+    /// Returns whether the rule matches this very path.
+    pub(crate) fn is_match(&self, path: &Path) -> bool {
+        match self {
+            Self::Path(rule) => rule.as_os_str() == path.as_os_str(),
+            Self::Glob(pattern) => pattern.matches(path),
+        }
     }
 }
 
@@ -262,9 +328,6 @@ impl RuleError {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-
     use super::*;
 
     fn rule(text: &str, home: &str) -> PathRule {

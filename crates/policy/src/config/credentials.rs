@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Credentials that commands do not see.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CredentialsConfig {
@@ -26,6 +27,7 @@ pub struct CredentialsConfig {
 
 /// Treatment of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum CredentialMode {
@@ -37,6 +39,7 @@ pub enum CredentialMode {
 
 /// Treatment of a credential in which `extract` matches nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum OnExtractNoMatch {
@@ -50,6 +53,7 @@ pub enum OnExtractNoMatch {
 
 /// Encoding of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum CredentialDecoding {
@@ -59,10 +63,12 @@ pub enum CredentialDecoding {
 
 /// A credential in a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CredentialFile {
     /// Path of the file.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub path: String,
     /// Hides or masks the credential.
     pub mode: CredentialMode,
@@ -104,10 +110,12 @@ impl CredentialFile {
 
 /// A credential in an environment variable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CredentialVariable {
     /// Name of the variable.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")))]
     pub name: String,
     /// Hides or masks the credential.
     pub mode: CredentialMode,
@@ -145,6 +153,7 @@ impl CredentialVariable {
 
 /// Variables that together form AWS credentials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct AwsPair {
@@ -173,6 +182,7 @@ impl AwsPair {
 
 /// Treatment of one kind of AWS signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Sigv4Action {
@@ -184,6 +194,7 @@ pub enum Sigv4Action {
 
 /// Treatment of AWS signatures that the proxy cannot recompute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Sigv4Config {

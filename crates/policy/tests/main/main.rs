@@ -5,4 +5,6 @@ mod construction;
 mod golden;
 mod model;
 mod properties;
+#[cfg(feature = "schema")]
+mod schema;
 mod srt;

@@ -1,6 +1,6 @@
 //! Comparison with the real srt: it accepts and rejects the same settings as this crate.
 
-mod generator;
+pub(crate) mod generator;
 
 use std::collections::BTreeMap;
 use std::path::Path;

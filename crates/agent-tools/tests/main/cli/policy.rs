@@ -212,6 +212,29 @@ fn findings_have_a_place_and_a_remedy() {
 }
 
 #[test]
+fn settings_of_other_sandboxes_are_imported_and_losses_are_named() {
+    let cli = Cli::new();
+    let codex = "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\n\
+                 network_access = true\nwritable_roots = [\"/r\"]\n";
+    let codex = cli.write("config.toml", codex);
+    let import = ["policy", "import", "--project", "/p", "--from"];
+    let imported = cli.run(&[&import[..], &["codex", codex.to_str().unwrap()]].concat()).ok();
+    assert_eq!(imported.json()["filesystem"]["allowWrite"][2], "/r");
+    let lost = "lost: sandbox_workspace_write.network_access: ";
+    assert!(imported.stderr.contains(lost), "{}", imported.stderr);
+
+    let claude = cli.write("claude.json", r#"{"sandbox":{"filesystem":{"denyRead":["x"]}}}"#);
+    let claude = claude.to_str().unwrap();
+    let imported = cli.run(&[&["--json"], &import[..], &["claude-code", claude]].concat());
+    assert_eq!(imported.ok().json()["settings"]["filesystem"]["denyRead"][0], "/p/x");
+    let wrong = cli.run(&[&import[..], &["codex", claude]].concat());
+    assert!(wrong.code == 1 && wrong.stderr.contains("claude.json"), "{}", wrong.stderr);
+
+    let schema = cli.run(&["policy", "schema"]).ok().json();
+    assert!(schema["properties"]["filesystem"].is_object());
+}
+
+#[test]
 fn relative_paths_of_settings_begin_in_the_working_directory_everywhere() {
     let cli = Cli::new();
     let text =

@@ -5,7 +5,7 @@ mod values;
 /// A generator of pseudo-random numbers (splitmix64), so that a seed gives the same settings
 /// everywhere.
 #[derive(Debug)]
-pub(super) struct Generator {
+pub(crate) struct Generator {
     state: u64,
     /// One in so many values is odd.
     rarity: usize,
@@ -37,7 +37,7 @@ const OTHER: &[&str] = &[
 ];
 
 impl Generator {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { state: seed, rarity: 1 }
     }
 
@@ -76,7 +76,7 @@ impl Generator {
     }
 
     /// Returns a settings file.
-    pub(super) fn settings(&mut self) -> String {
+    pub(crate) fn settings(&mut self) -> String {
         if self.once_in(2) {
             return self.focused();
         }

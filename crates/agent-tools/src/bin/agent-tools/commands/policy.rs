@@ -1,17 +1,19 @@
 //! The subcommand `policy`: policies of sessions as sandbox-runtime settings.
 
 mod check;
+mod import;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Verdict};
+use agent_tools::policy::{Access, SandboxRuntimeConfig, Verdict};
 use clap::Subcommand;
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
 
+use self::import::ImportArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
@@ -41,6 +43,13 @@ pub(crate) enum PolicyCommand {
         /// File of sandbox-runtime settings (JSON).
         file: PathBuf,
     },
+    /// Print settings of another sandbox as sandbox-runtime settings, and what is lost.
+    #[command(after_help = "Examples:\n  $ agent-tools policy import --from claude-code \
+                            .claude/settings.json > settings.json\n  \
+                            $ agent-tools policy import --from codex ~/.codex/config.toml")]
+    Import(ImportArgs),
+    /// Print the JSON Schema of sandbox-runtime settings, for editors.
+    Schema,
 }
 
 pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode, Failure> {
@@ -53,6 +62,11 @@ pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode,
         }
         PolicyCommand::Explain { session, target } => explain(context, &session, &target),
         PolicyCommand::Check { file } => check::check(context, &file),
+        PolicyCommand::Import(args) => import::import(context, &args),
+        PolicyCommand::Schema => {
+            print_json(&SandboxRuntimeConfig::json_schema());
+            Ok(ExitCode::SUCCESS)
+        }
     }
     .map_err(Failure::into_failed)
 }
