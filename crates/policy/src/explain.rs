@@ -9,7 +9,7 @@ use crate::git;
 use crate::mandatory;
 use crate::policy::Policy;
 use crate::remedy::Remedy;
-use crate::rules::{PathRule, depth, is_inside};
+use crate::rules::{Ancestry, PathRule, depth, is_inside};
 
 /// Access to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,8 +185,9 @@ impl Policy {
 
     /// Returns whether a rule opens a path of the host between a private directory and `path`.
     fn is_opened_inside(&self, private: &Path, path: &Path) -> bool {
-        let mut rules = self.allow_read.iter().chain(&self.allow_write);
-        rules.any(|rule| rule.root_covering(path).is_some_and(|root| is_inside(root, private)))
+        let (mut rules, path) =
+            (self.allow_read.iter().chain(&self.allow_write), Ancestry::new(path));
+        rules.any(|rule| rule.root_covering(&path).is_some_and(|root| is_inside(root, private)))
     }
 
     fn explain_read(&self, path: &Path) -> Verdict {
@@ -270,7 +271,9 @@ impl Policy {
         let mut ancestors: Vec<&Path> = path.ancestors().collect();
         ancestors.reverse();
         let mut roots = Vec::new();
-        for rule in &self.allow_write {
+        let ancestry = Ancestry::new(path);
+        let covering = |rule: &&PathRule| rule.root_covering(&ancestry).is_some();
+        for rule in self.allow_write.iter().filter(covering) {
             for above in ancestors.iter().filter(|above| rule.is_match(above)) {
                 roots.push(*above);
                 // The compiler looks for further matches below one only if that matters.
@@ -294,11 +297,11 @@ impl Policy {
     /// pattern such as `/w/*` matches `.bashrc` too, and opens no protected name. An entry for this
     /// very path does.
     pub(crate) fn protected_match(&self, path: &Path) -> Option<String> {
-        let mut bases = Vec::new();
+        let (mut bases, ancestry) = (Vec::new(), Ancestry::new(path));
         for rule in &self.allow_write {
             match rule {
                 PathRule::Path(named) if named == path => return None,
-                PathRule::Glob(pattern) if rule.root_covering(path).is_some() => {
+                PathRule::Glob(pattern) if rule.root_covering(&ancestry).is_some() => {
                     bases.push(pattern.base());
                 }
                 _ => {}
@@ -368,9 +371,10 @@ fn plain(path: &Path) -> Cow<'_, Path> {
 
 /// Returns the rule that covers `path` at the greatest depth, with this depth.
 fn most_specific<'a>(rules: &'a [PathRule], path: &Path) -> Option<(usize, &'a PathRule)> {
+    let path = Ancestry::new(path);
     rules
         .iter()
-        .filter_map(|rule| Some((rule.depth_covering(path)?, rule)))
+        .filter_map(|rule| Some((rule.depth_covering(&path)?, rule)))
         .max_by_key(|(at, _)| *at)
 }
 

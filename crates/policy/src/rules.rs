@@ -66,6 +66,38 @@ impl Reading {
     }
 }
 
+/// A path with the ends of its ancestors, to be compared with many rules.
+#[derive(Debug)]
+pub(crate) struct Ancestry<'p> {
+    path: &'p [u8],
+    /// Lengths of the path and its ancestors, the longest first.
+    lengths: Vec<usize>,
+}
+
+impl<'p> Ancestry<'p> {
+    /// Takes an absolute path without components `.` and without slashes too many.
+    pub(crate) fn new(path: &'p Path) -> Self {
+        let path = path.as_os_str().as_encoded_bytes();
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let mut lengths: Vec<usize> = slashes.map(|(at, _)| at.max(1)).collect();
+        if path.len() > 1 {
+            lengths.push(path.len());
+        }
+        lengths.reverse();
+        // The root has one slash, and so has a path in it.
+        lengths.dedup();
+        Self { path, lengths }
+    }
+
+    /// Returns the length of the longest ancestor that a reading matches.
+    fn longest(&self, reading: &Reading) -> Option<usize> {
+        let last = reading.pattern[reading.tail..].last();
+        let is_possible = |length: &usize| last.is_none() || self.path.get(*length - 1) == last;
+        let mut possible = self.lengths.iter().copied().filter(is_possible);
+        possible.find(|length| reading.matches(&self.path[..*length]))
+    }
+}
+
 impl Pattern {
     /// Reads `text` below `base`, a literal path. Resolves `.` and `..` lexically.
     fn new(base: &Path, text: &str) -> Self {
@@ -127,22 +159,15 @@ impl Pattern {
         self.readings.iter().any(|reading| reading.matches(path))
     }
 
-    /// Returns the length of the longest path at or above `path` that the pattern matches.
-    fn longest_match(&self, path: &[u8]) -> Option<usize> {
-        let readings = || self.readings.iter().filter(|reading| reading.may_be_above(path));
-        readings().next()?;
-        let mut end = path.len();
-        loop {
-            if readings().any(|reading| reading.matches(&path[..end])) {
-                return Some(end);
-            }
-            let slash = path[..end].iter().rposition(|byte| *byte == b'/')?;
-            end = match (slash, end) {
-                (0, 1) => return None,
-                (0, _) => 1,
-                (slash, _) => slash,
-            };
+    /// Returns the length of the longest path at or above a path that the pattern matches.
+    fn longest_match(&self, ancestry: &Ancestry<'_>) -> Option<usize> {
+        let mut readings = self.readings.iter().filter(|one| one.may_be_above(ancestry.path));
+        let first = readings.next()?;
+        let mut longest = ancestry.longest(first);
+        for reading in readings {
+            longest = longest.max(ancestry.longest(reading));
         }
+        longest
     }
 
     /// Returns whether a path below a match can match too.
@@ -212,16 +237,15 @@ impl PathRule {
         }
     }
 
-    /// Returns the depth of the deepest path that the rule matches among `path` and its ancestors,
-    /// or `None` if the rule does not cover `path`.
-    pub(crate) fn depth_covering(&self, path: &Path) -> Option<usize> {
-        self.root_covering(path).map(depth)
+    /// Returns the depth of the deepest path that the rule matches among a path and its ancestors,
+    /// or `None` if the rule does not cover the path.
+    pub(crate) fn depth_covering(&self, ancestry: &Ancestry<'_>) -> Option<usize> {
+        self.root_covering(ancestry).map(depth)
     }
 
-    /// Returns the deepest path that the rule matches among `path` and its ancestors. `path` is
-    /// absolute, and has no component `.` and no slash too many.
-    pub(crate) fn root_covering<'p>(&self, path: &'p Path) -> Option<&'p Path> {
-        let bytes = path.as_os_str().as_encoded_bytes();
+    /// Returns the deepest path that the rule matches among a path and its ancestors.
+    pub(crate) fn root_covering<'p>(&self, ancestry: &Ancestry<'p>) -> Option<&'p Path> {
+        let bytes = ancestry.path;
         let length = match self {
             Self::Path(rule) => {
                 let rule = rule.as_os_str().as_encoded_bytes();
@@ -229,7 +253,7 @@ impl PathRule {
                     && (rule.len() <= 1 || matches!(bytes.get(rule.len()), None | Some(b'/')));
                 is_above.then_some(rule.len())
             }
-            Self::Glob(pattern) => pattern.longest_match(bytes),
+            Self::Glob(pattern) => pattern.longest_match(ancestry),
         };
         length.map(|length| Path::new(OsStr::from_bytes(&bytes[..length])))
     }
@@ -337,7 +361,11 @@ mod tests {
     #[track_caller]
     fn check(text: &str, home: &str, path: &str, covered: Option<&str>) {
         let found = rule(text, home);
-        assert_eq!(found.root_covering(Path::new(path)), covered.map(Path::new), "{found:?}");
+        assert_eq!(
+            found.root_covering(&Ancestry::new(Path::new(path))),
+            covered.map(Path::new),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -359,9 +387,16 @@ mod tests {
                 let found = PathRule::parse(&entry, Path::new("/h")).unwrap();
                 for name in ["p[1]/t", "p1/t"] {
                     let path = Path::new(dir).join(name);
-                    assert!(found.root_covering(&path).is_some(), "{found:?} {path:?}");
+                    assert!(
+                        found.root_covering(&Ancestry::new(&path)).is_some(),
+                        "{found:?} {path:?}"
+                    );
                 }
-                assert_eq!(found.root_covering(Path::new("/w/b1/p1/t")), None, "{found:?}");
+                assert_eq!(
+                    found.root_covering(&Ancestry::new(Path::new("/w/b1/p1/t"))),
+                    None,
+                    "{found:?}"
+                );
                 assert!(found.to_string().starts_with(dir), "{found}");
             }
         }
@@ -397,8 +432,8 @@ mod tests {
     fn a_literal_path_keeps_its_bytes() {
         let path = Path::new(OsStr::from_bytes(b"/data/\xff[1]*"));
         let rule = PathRule::literal(path).unwrap();
-        assert_eq!(rule.root_covering(&path.join("f")), Some(path));
-        assert_eq!(rule.root_covering(Path::new("/data/x")), None);
+        assert_eq!(rule.root_covering(&Ancestry::new(&path.join("f"))), Some(path));
+        assert_eq!(rule.root_covering(&Ancestry::new(Path::new("/data/x"))), None);
     }
 
     #[test]
