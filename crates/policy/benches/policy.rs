@@ -51,6 +51,10 @@ fn bench(criterion: &mut Criterion) {
             bencher.iter(|| rules.mounts(&tree, &MountOptions::default()).unwrap());
         });
     }
+    let (rules, tree) = (policy(&denials(200)), Directories::of(&denials(200)));
+    criterion.bench_function("compile 200 rules, one writable directory", |bencher| {
+        bencher.iter(|| rules.mounts(&tree, &MountOptions::default()).unwrap());
+    });
     for count in [1_000, 10_000] {
         let rules = policy(&patterns(count));
         for (name, access) in [("read", Access::Read), ("write", Access::Write)] {
@@ -64,6 +68,20 @@ fn bench(criterion: &mut Criterion) {
             bencher.iter(|| rules.decide(black_box(&host), 443));
         });
     }
+}
+
+/// Returns settings with one writable directory, in which the others are hidden or read-only.
+fn denials(count: usize) -> String {
+    let list = |prefix: &str| {
+        let entries = (0..count / 2).map(|at| format!("\"/w/{prefix}{at}/sub\""));
+        entries.collect::<Vec<_>>().join(",")
+    };
+    format!(
+        r#"{{"network":{{"allowedDomains":[],"deniedDomains":[]}},
+            "filesystem":{{"denyRead":[{}],"allowWrite":["/w"],"denyWrite":[{}]}}}}"#,
+        list("r"),
+        list("d"),
+    )
 }
 
 /// Returns settings of which each list of paths has a quarter of the patterns.

@@ -22,6 +22,11 @@
 //! # What it does not do
 //! It enforces nothing. It accesses files only through the [`Tree`] that the caller passes in.
 //!
+//! # Features
+//! - `idna` (default): names of hosts beyond ASCII. Without it, [`Host::parse`] rejects them, and so
+//!   does [`NetworkPolicy::compile`].
+//! - `schema`: `SandboxRuntimeConfig::json_schema`, for editors.
+//!
 //! # Limits
 //! Settings are those of srt 0.0.83. Its `filterRequest` is a function and has no JSON form. A path
 //! rule is absolute or begins with `~/`; srt would resolve a relative one against the directory of
@@ -32,6 +37,7 @@
 //! - [`ParseError`]: the text is not a settings file.
 //! - [`ValidationError`]: srt would reject the settings.
 //! - [`PolicyError`] and [`RuleError`]: the settings are not a policy.
+//! - [`HostError`]: a text is no host. [`AddressClass`]: a name leads to a refused address.
 //! - [`MountError`]: the policy cannot be compiled.
 //!
 //! Each has `kind()` with an [`ErrorKind`], and `is_retryable()`. [`Policy::lint`] returns settings
