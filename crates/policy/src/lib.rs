@@ -23,8 +23,8 @@
 //! It enforces nothing. It accesses files only through the [`Tree`] that the caller passes in.
 //!
 //! # Features
-//! - `idna` (default): names of hosts beyond ASCII. Without it, [`Host::parse`] rejects them, and so
-//!   does [`NetworkPolicy::compile`].
+//! - `idna` (default): names of hosts beyond ASCII. Without it, [`Host::parse`] and
+//!   [`NetworkPolicy::compile`] reject them.
 //! - `schema`: `SandboxRuntimeConfig::json_schema`, for editors.
 //!
 //! # Limits

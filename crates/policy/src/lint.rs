@@ -27,7 +27,7 @@ pub struct Lint {
 #[non_exhaustive]
 pub enum LintCode {
     /// No session opens with the setting.
-    Refused,
+    Unsupported,
     /// The setting has no effect.
     NoEffect,
     /// The setting has an effect on another operating system only.
@@ -60,7 +60,7 @@ impl LintCode {
     /// Returns the name of the code, such as `no-effect`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Refused => "refused",
+            Self::Unsupported => "unsupported",
             Self::NoEffect => "no-effect",
             Self::OtherSystem => "other-system",
             Self::UnusedProgram => "unused-program",

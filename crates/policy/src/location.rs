@@ -1,4 +1,4 @@
-//! Places in the text of a JSON file.
+//! Spans in the text of a JSON file.
 
 use crate::setting_path::Segment;
 
@@ -54,7 +54,7 @@ pub(crate) fn find(text: &str, segments: &[Segment]) -> Location {
 }
 
 /// Start and end of a place.
-type Place = (usize, usize);
+type Span = (usize, usize);
 
 /// A position in a JSON text, which is valid.
 struct Cursor<'t> {
@@ -74,7 +74,7 @@ impl Cursor<'_> {
     }
 
     /// Returns the place of the key of an object, and the position of its value.
-    fn last_entry(&mut self, wanted: &str) -> Option<(Place, usize)> {
+    fn last_entry(&mut self, wanted: &str) -> Option<(Span, usize)> {
         self.open(b'{')?;
         let mut found = None;
         while self.peek() == b'"' {
@@ -102,7 +102,7 @@ impl Cursor<'_> {
     }
 
     /// Returns the place and the position of an entry of a list.
-    fn item(&mut self, index: usize) -> Option<(Place, usize)> {
+    fn item(&mut self, index: usize) -> Option<(Span, usize)> {
         self.open(b'[')?;
         for _ in 0..index {
             self.skip_value();

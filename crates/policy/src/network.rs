@@ -90,7 +90,7 @@ impl Decision {
         matches!(self, Self::Allowed { .. })
     }
 
-    /// Returns the verdict if nobody is asked: a host in neither list is denied.
+    /// Returns the verdict if no user is asked: a host in neither list is denied.
     pub fn into_verdict(self) -> Verdict {
         match self {
             Self::Allowed { rule, .. } => Verdict::allowed(rule),

@@ -57,7 +57,7 @@ pub fn claude_code<'de, D: Deserializer<'de>>(
             "failIfUnavailable" => {
                 draft.lose(origin, "nothing runs if the sandbox is not available");
             }
-            "autoAllowBashIfSandboxed" => draft.lose(origin, "nobody is asked about commands"),
+            "autoAllowBashIfSandboxed" => draft.lose(origin, "no user is asked about commands"),
             _ => draft.lose(origin, "has no equivalent"),
         }
     }
@@ -71,9 +71,9 @@ pub fn claude_code<'de, D: Deserializer<'de>>(
             "additionalDirectories" => {
                 each_text(&mut draft, value, &origin, |draft, dir, origin| {
                     draft.add("filesystem", "allowWrite", absolute(dir, project), origin);
-                })
+                });
             }
-            _ => draft.lose(origin, "has no equivalent; nobody is asked"),
+            _ => draft.lose(origin, "has no equivalent; no user is asked"),
         }
     }
     Ok(draft.finish())
@@ -136,7 +136,7 @@ fn permission(draft: &mut Draft, list: &str, rule: &str, origin: SettingPath, pr
         ("allow", "Read") => draft.lose(origin, "all is readable that denyRead does not hide"),
         (_, "WebFetch") => match argument.strip_prefix("domain:") {
             Some(domain) if list == "allow" => {
-                draft.add("network", "allowedDomains", domain, origin)
+                draft.add("network", "allowedDomains", domain, origin);
             }
             Some(domain) => draft.add("network", "deniedDomains", domain, origin),
             None => draft.lose(origin, "names no domain"),

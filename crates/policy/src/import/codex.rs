@@ -14,7 +14,7 @@ use crate::setting_path::SettingPath;
 const PROTECTED: [&str; 3] = [".git", ".codex", ".agents"];
 /// Other keys that decide what commands may do.
 const OTHER: [(&str, &str); 5] = [
-    ("approval_policy", "nobody is asked about commands"),
+    ("approval_policy", "no user is asked about commands"),
     ("shell_environment_policy", "settings of srt have no environment"),
     ("permissions", "profiles of permissions are not read"),
     ("default_permissions", "profiles of permissions are not read"),

@@ -236,7 +236,10 @@ mod tests {
     #[test]
     fn entries_that_cover_no_request_are_reported() {
         check(
-            r#","allowedDomains":["a b.com","127.1","bücher.example:1","*.0.1","[127.1]","A.com","a_b.com"]"#,
+            concat!(
+                r#","allowedDomains":["a b.com","127.1","bücher.example:1","*.0.1","#,
+                r#""[127.1]","A.com","a_b.com"]"#
+            ),
             "",
             "",
             &[

@@ -33,7 +33,7 @@ impl NativeSandbox {
         let mut lints = network(&config.network);
         if config.credentials.is_some() {
             lints.push(Lint::unset(
-                LintCode::Refused,
+                LintCode::Unsupported,
                 "credentials",
                 "no engine replaces credentials; a session with this setting cannot be opened",
             ));
@@ -88,7 +88,7 @@ fn network(network: &NetworkConfig) -> Vec<Lint> {
     let mut lints = Vec::new();
     if !network.allowed_domains.is_empty() {
         lints.push(Lint::new(
-            LintCode::Refused,
+            LintCode::Unsupported,
             "network.allowedDomains",
             "no engine has a network proxy; a session with this setting cannot be opened",
             "leave the list empty",

@@ -48,8 +48,8 @@ impl NativeSandbox {
         Ok(explain(policy, &plan, *tier == Tier::Namespaces, path, access))
     }
 
-    /// Decides about a connection of a sandbox on this tier to a name or an address in any spelling.
-    /// There is no network, whatever the policy says.
+    /// Decides about a connection of a sandbox on this tier to a name or an address, in any
+    /// spelling. There is no network, whatever the policy says.
     pub fn explain_host(tier: &Tier, host: &str) -> Verdict {
         let is_loopback = Host::parse(host).is_ok_and(|host| host.is_loopback());
         if is_loopback && *tier == Tier::Namespaces {

@@ -360,8 +360,8 @@ impl Generator {
         self.pick(OTHER).to_owned()
     }
 
-    /// Joins the entries of an object. Some objects have an unknown key, a key twice, or a text that
-    /// is not Unicode.
+    /// Joins the entries of an object. Some objects have an unknown key, a key twice, or a text
+    /// that is no Unicode.
     fn join(&mut self, mut entries: Vec<String>) -> String {
         if self.once_in(400) {
             entries.push(format!(

@@ -109,11 +109,11 @@ fn location<S: serde::Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
-    struct Place {
+    struct Position {
         line: usize,
         column: usize,
     }
-    location.map(|at| Place { line: at.line, column: at.column }).serialize(serializer)
+    location.map(|at| Position { line: at.line, column: at.column }).serialize(serializer)
 }
 
 impl Finding {
@@ -177,7 +177,7 @@ impl Findings<'_> {
 
     fn lint(&mut self, lint: Lint) {
         let severity = match lint.code {
-            LintCode::Refused => Severity::Error,
+            LintCode::Unsupported => Severity::Error,
             _ => Severity::Warning,
         };
         self.add(severity, lint.code.as_str(), &lint.path, &lint.problem);
