@@ -141,15 +141,21 @@ mod tests {
 
     #[test]
     fn the_declaration_members_and_traits_of_a_page_are_found() {
-        let page = "<pre class=\"rust item-decl\"><code>pub struct <a>Host</a>(<span>/* p */</span>);\
-                    </code></pre><section id=\"method.parse\" class=\"method\">\
-                    <h4 class=\"code-header\">pub fn <a>parse</a>(text: &amp;<a>str</a>)</h4></section>\
-                    <h2 id=\"trait-implementations\">\
-                    <section id=\"impl-Clone-for-Host\" class=\"impl\">\
-                    <h3 class=\"code-header\">impl Clone for Host</h3></section>\
-                    <section id=\"method.clone\"><h4 class=\"code-header\">fn clone()</h4></section>\
-                    <h2 id=\"synthetic-implementations\">\
-                    <section id=\"impl-Send-for-Host\"><h3 class=\"code-header\">impl Send</h3></section>";
+        let header = |tag: &str, text: &str| {
+            format!("<{tag} class=\"code-header\">{text}</{tag}></section>")
+        };
+        let page = [
+            "<pre class=\"rust item-decl\"><code>pub struct <a>Host</a>(/* p */);</code></pre>",
+            "<section id=\"method.parse\" class=\"method\">",
+            &header("h4", "pub fn <a>parse</a>(text: &amp;<a>str</a>)"),
+            "<h2 id=\"trait-implementations\"><section id=\"impl-Clone-for-Host\">",
+            &header("h3", "impl Clone for Host"),
+            "<section id=\"method.clone\">",
+            &header("h4", "fn clone()"),
+            "<h2 id=\"synthetic-implementations\"><section id=\"impl-Send-for-Host\">",
+            &header("h3", "impl Send for Host"),
+        ];
+        let page = &page.concat();
         assert_eq!(
             members(page),
             ["pub struct Host(/* p */);", "pub fn parse(text: &str)", "impl Clone for Host"]
