@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::api;
 use crate::deny;
 use crate::dependencies;
 use crate::features;
@@ -17,7 +18,7 @@ use crate::vm;
 /// A step's name and function.
 type Step = (&'static str, fn(&mut Runner) -> Outcome);
 
-const STEPS: [Step; 18] = [
+const STEPS: [Step; 19] = [
     ("fmt", fmt),
     ("tidy", tidy::check),
     ("layers", layers::check),
@@ -33,6 +34,7 @@ const STEPS: [Step; 18] = [
     ("vm-arm", vm::arm::test),
     ("doctest", doctest),
     ("doc", doc),
+    ("api", api::check),
     ("bench", bench),
     ("fuzz", fuzz::run),
     ("soak", soak),
@@ -47,7 +49,7 @@ const TIERS: [(&str, &[&str]); 3] = [
         "full",
         &[
             "fmt", "tidy", "layers", "deps", "deny", "clippy", "init", "features", "package",
-            "test", "vm", "vm-arm", "doctest", "doc", "bench", "fuzz",
+            "test", "vm", "vm-arm", "doctest", "doc", "api", "bench", "fuzz",
         ],
     ),
     // By hand, for an hour or more.
@@ -192,7 +194,7 @@ fn doctest(runner: &mut Runner) -> Outcome {
     runner.tests(test)
 }
 
-fn doc(runner: &mut Runner) -> Outcome {
+pub(crate) fn doc(runner: &mut Runner) -> Outcome {
     let mut doc = runner.cargo(["doc", "--locked", "--workspace", "--all-features", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     runner.command(doc)

@@ -1,5 +1,6 @@
 //! The workspace's own tasks: checks, tests, benchmarks, and the programs that some of them need.
 
+mod api;
 mod bench;
 mod ci;
 mod deny;
@@ -63,6 +64,7 @@ Steps:
   vm-arm        the same on AArch64, in an emulated machine
   doctest       examples in comments
   doc           warnings of rustdoc
+  api           public items of each crate, compared with docs/api
   bench         runs each benchmark once, without measuring
   soak          all tests, with many more random cases
 

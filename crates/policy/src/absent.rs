@@ -1,6 +1,6 @@
 //! Derivation of the creation rules from rules whose paths do not exist.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -45,12 +45,21 @@ impl MountCompiler<'_> {
         }
         // Many absent paths share a few directories.
         let mut known = BTreeMap::new();
+        let mut writable_dirs: HashMap<PathBuf, bool> = HashMap::new();
         let mut locate = |path: &Path, entry: Entry| {
             let targets = creation_targets(tree, path, entry, &mut known)
                 .map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
             // In a read-only directory nothing can be created anyway.
-            let is_writable = |target: &DeniedPath| plan.allows(&target.dir, Access::Write);
-            Ok::<Vec<_>, MountError>(targets.into_iter().filter(is_writable).collect())
+            let mut is_writable = |target: &DeniedPath| match writable_dirs.get(&target.dir) {
+                Some(known) => *known,
+                None => {
+                    let found = plan.allows(&target.dir, Access::Write);
+                    writable_dirs.insert(target.dir.clone(), found);
+                    found
+                }
+            };
+            let targets = targets.into_iter().filter(|target| is_writable(target));
+            Ok::<Vec<_>, MountError>(targets.collect())
         };
         let mut denied = BTreeSet::new();
         for path in &absent.read_only {

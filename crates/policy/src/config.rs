@@ -25,6 +25,7 @@ pub use programs::{
 
 /// A whole settings file (`srt --settings`). An unknown key is an error; srt itself ignores it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SandboxRuntimeConfig {
@@ -59,18 +60,22 @@ pub struct SandboxRuntimeConfig {
     /// Depth of the search for repositories, 1 to 10 directories. By default srt searches three
     /// levels, and this crate searches all.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10)))]
     pub mandatory_deny_search_depth: Option<u8>,
     /// The seccomp helper of srt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<SeccompConfig>,
     /// Absolute path of `bwrap`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^/")))]
     pub bwrap_path: Option<String>,
     /// Absolute path of `socat`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^/")))]
     pub socat_path: Option<String>,
     /// Absolute path of srt's Java agent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^/")))]
     pub java_agent_jar_path: Option<String>,
     /// Windows only.
     #[serde(skip_serializing_if = "Option::is_none")]

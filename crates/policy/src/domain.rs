@@ -1,6 +1,13 @@
-//! Grammar of domain patterns, the same as in srt.
+//! Patterns of hosts in settings: the grammar of srt's schema.
+//!
+//! srt accepts patterns that match nothing, such as `exa mple.com`. [`lint`](crate::Policy::lint)
+//! reports them.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::borrow::Cow;
+
+use crate::host::parse_port;
+use crate::web_host::{self, WebHost};
 
 /// Kind of list that contains an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,115 +23,148 @@ pub(crate) enum List {
 /// Returns whether srt's schema accepts an entry. It also accepts some that match nothing.
 pub(crate) fn is_accepted(entry: &str, list: List) -> bool {
     if list == List::Hosts {
-        return entry.parse::<core::net::Ipv6Addr>().is_ok() || is_host(entry);
+        return is_host(entry);
     }
-    if let Some(rest) = entry.strip_prefix('[') {
-        let Some((address, rest)) = rest.split_once(']') else {
-            return false;
-        };
-        let address = address.split_once('%').map_or(address, |(address, _)| address);
-        let port = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
-        return port && address.parse::<core::net::Ipv6Addr>().is_ok();
+    let has_two_colons = entry.bytes().filter(|byte| *byte == b':').count() > 1;
+    if has_two_colons && !entry.starts_with('[') {
+        return false;
     }
-    let (host, port) = match entry.split_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (entry, None),
-    };
-    port.is_none_or(is_port) && (is_host(host) || (list == List::Denied && host == "*"))
+    let (host, _) = split_port(entry);
+    is_host(&host) || (list == List::Denied && host == "*")
 }
 
-fn is_port(text: &str) -> bool {
-    !text.starts_with('0')
-        && text.len() <= 5
-        && text.bytes().all(|b| b.is_ascii_digit())
-        && text.parse::<u16>().is_ok()
+/// Splits an entry like srt into a host and a port. A host in brackets is made canonical.
+pub(crate) fn split_port(entry: &str) -> (Cow<'_, str>, Option<u16>) {
+    if let Some(rest) = entry.strip_prefix('[') {
+        let Some((inner, rest)) = rest.split_once(']') else { return (entry.into(), None) };
+        let inner = without_zone(inner);
+        let host = || canonical(inner).map_or(Cow::Borrowed(inner), Cow::Owned);
+        if rest.is_empty() {
+            return (host(), None);
+        }
+        return match rest.strip_prefix(':').and_then(parse_port) {
+            Some(port) => (host(), Some(port)),
+            None => (entry.into(), None),
+        };
+    }
+    match entry.rsplit_once(':') {
+        Some((host, _)) if host.contains(':') => {
+            let host = without_zone(entry);
+            (canonical(host).map_or(Cow::Borrowed(host), Cow::Owned), None)
+        }
+        Some((host, port)) => match parse_port(port) {
+            Some(port) => (host.into(), Some(port)),
+            None => (entry.into(), None),
+        },
+        None => (entry.into(), None),
+    }
+}
+
+/// Returns the canonical spelling of srt for a host, if a URL can have it.
+fn canonical(host: &str) -> Option<String> {
+    let bare = without_brackets(host);
+    let found = match bare.parse::<Ipv6Addr>() {
+        Ok(address) => WebHost::Address(address.into()),
+        Err(_) => web_host::of_authority(bare)?,
+    };
+    Some(match found {
+        WebHost::Address(address) => address.to_canonical().to_string(),
+        WebHost::Name(name) => name.strip_suffix('.').unwrap_or(&name).to_owned(),
+    })
+}
+
+fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+fn without_zone(host: &str) -> &str {
+    host.split_once('%').map_or(host, |(host, _)| host)
+}
+
+/// Returns whether a text is an IPv6 address for node, which may have a zone.
+fn is_ipv6(text: &str) -> bool {
+    let (address, zone) = match text.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (text, None),
+    };
+    let is_zone = |zone: &str| {
+        !zone.is_empty() && zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:".contains(&b))
+    };
+    zone.is_none_or(is_zone) && address.parse::<Ipv6Addr>().is_ok()
+}
+
+fn is_address(text: &str) -> bool {
+    is_ipv6(text) || text.parse::<Ipv4Addr>().is_ok()
 }
 
 fn is_host(host: &str) -> bool {
-    if host == "localhost" {
+    if is_ipv6(host) || host == "localhost" {
         return true;
     }
-    if host.contains('/') || host.contains(':') {
+    if host.contains(['/', ':']) {
         return false;
     }
-    if let Some(suffix) = host.strip_prefix("*.") {
-        return suffix.split('.').filter(|label| !label.is_empty()).count() >= 2
-            && !suffix.starts_with('.')
-            && !suffix.ends_with('.');
+    if let Some(base) = host.strip_prefix("*.") {
+        return base.contains('.') && base.split('.').all(|label| !label.is_empty());
     }
     !host.contains('*') && host.contains('.') && !host.starts_with('.') && !host.ends_with('.')
 }
 
-/// Returns whether an entry is well-formed: valid host labels, or an address in canonical form.
-pub(crate) fn is_well_formed(entry: &str) -> bool {
-    let host = entry.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or_else(
-        || entry.split_once(':').map_or(entry, |(host, _)| host),
-        |(address, _)| address,
-    );
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return address.to_string() == host.to_lowercase();
+/// Returns whether a pattern covers a host, neither of which has a port. Both are compared as they
+/// are spelled, except for their case.
+fn covers(pattern: &str, host: &str) -> bool {
+    let host = host.to_lowercase();
+    match pattern.strip_prefix("*.") {
+        Some(base) => {
+            let below = host.strip_suffix(&base.to_lowercase());
+            !is_address(without_brackets(&host)) && below.is_some_and(|below| below.ends_with('.'))
+        }
+        None => pattern == "*" || pattern.to_lowercase() == host,
     }
-    let host = host.strip_prefix("*.").unwrap_or(host);
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
-    host == "*"
-        || host.len() <= 253
-            && host.split('.').all(is_label)
-            && !host
-                .split('.')
-                .next_back()
-                .is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Returns whether an entry covers a host and a port. An entry without a port covers all ports.
-/// `*.x` covers the names below `x`, but not `x` itself. Case and a final dot are ignored.
-pub(crate) fn covers(entry: &str, host: &str, port: Option<u16>) -> bool {
-    let (pattern, entry_port) = match entry.strip_prefix('[').and_then(|rest| rest.split_once(']'))
-    {
-        Some((address, rest)) => (address, rest.strip_prefix(':')),
-        None => {
-            entry.split_once(':').map_or((entry, None), |(pattern, port)| (pattern, Some(port)))
-        }
+/// Returns whether one of the patterns covers every host of a pattern. The ports of patterns do not
+/// matter.
+pub(crate) fn is_covered(host: &str, patterns: &[String]) -> bool {
+    let mut patterns = patterns.iter().map(|pattern| split_port(pattern).0);
+    let Some(base) = host.strip_prefix("*.") else {
+        return patterns.any(|pattern| covers(&pattern, host));
     };
-    let same_port =
-        entry_port.is_none_or(|wanted| port.is_some_and(|port| wanted == port.to_string()));
-    let (pattern, host) = (pattern.to_lowercase(), host.trim_end_matches('.').to_lowercase());
-    let same_host = match pattern.strip_prefix("*.") {
-        Some(above) => {
-            host.strip_suffix(above).is_some_and(|below| below.len() > 1 && below.ends_with('.'))
-        }
-        None => pattern == "*" || pattern == host,
-    };
-    same_port && same_host
+    let base = base.to_lowercase();
+    patterns.any(|pattern| {
+        let above = pattern.strip_prefix("*.").map(str::to_lowercase);
+        above.is_some_and(|above| {
+            base.strip_suffix(&above).is_some_and(|below| below.is_empty() || below.ends_with('.'))
+        })
+    })
 }
 
 /// Returns whether srt accepts an entry of `deniedResolvedAddresses`: an address or a CIDR block,
 /// without brackets.
 pub(crate) fn is_accepted_address(entry: &str) -> bool {
+    address_block(entry).is_some()
+}
+
+/// Parses an address or a CIDR block. IPv4 addresses inside IPv6 ones are IPv4 addresses.
+pub(crate) fn address_block(entry: &str) -> Option<(IpAddr, u8)> {
     let (address, bits) = match entry.split_once('/') {
         Some((address, bits)) => (address, Some(bits)),
         None => (entry, None),
     };
-    let address = address.split_once('%').map_or(address, |(address, _)| address);
-    let Ok(address) = address.parse::<IpAddr>() else {
-        return false;
+    let address: IpAddr = without_zone(address).parse().ok()?;
+    let max_bits = if address.is_ipv4() { 32 } else { 128 };
+    let bits = match bits {
+        Some(bits) if bits.len() <= 3 && bits.bytes().all(|b| b.is_ascii_digit()) => {
+            bits.parse().ok().filter(|bits| *bits <= max_bits)?
+        }
+        Some(_) => return None,
+        None => max_bits,
     };
-    let (max_bits, min_bits) = match address {
-        IpAddr::V4(_) => (32, 0),
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => (128, 96),
-        IpAddr::V6(_) => (128, 0),
-    };
-    bits.is_none_or(|bits| {
-        bits.bytes().all(|b| b.is_ascii_digit())
-            && bits.parse::<u8>().is_ok_and(|bits| bits >= min_bits && bits <= max_bits)
-    })
+    match address.to_canonical() {
+        canonical if canonical == address => Some((address, bits)),
+        mapped => Some((mapped, bits.checked_sub(96)?)),
+    }
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,7 +202,7 @@ mod tests {
         );
         check(&["[::1]", "[::1]:443", "[2001:db8::1]:443", "[fe80::1%eth0]"], true, true, false);
         check(&["*", "*:22"], false, true, false);
-        check(&["::1", "2001:db8::1"], false, false, true);
+        check(&["::1", "2001:db8::1", "fe80::1%eth0"], false, false, true);
         check(
             &[
                 "*.com",
@@ -179,6 +219,7 @@ mod tests {
         );
         check(
             &[
+                "*.a..b",
                 "*.example.",
                 ".example.com",
                 "example.com.",
@@ -216,53 +257,36 @@ mod tests {
     }
 
     #[test]
-    fn some_accepted_entries_are_not_well_formed() {
-        for entry in [
-            "exa mple.com",
-            "exa_mple.com",
-            "a..b.com",
-            "-a.com",
-            "bücher.example",
-            "0x7f.1",
-            "256.256.256.256",
-        ] {
-            assert!(!is_well_formed(entry), "{entry}");
-        }
-        for entry in
-            ["example.com", "*.example.com:443", "localhost", "[::1]:443", "127.0.0.1", "*"]
-        {
-            assert!(is_well_formed(entry), "{entry}");
-        }
+    fn a_host_in_brackets_is_made_canonical() {
+        check(&["[a.com]", "[1.2.3.4]", "[0x7f.1]", "[u@a.com]"], true, true, true);
+        check(&["[localhost]:443", "[1]", "[a.com/x]"], true, true, false);
+        check(&["[*]"], false, true, false);
+        check(&["[example]", "[]", "[a.com]:0"], false, false, false);
+        assert_eq!(split_port("[0x7f.1]:80"), ("127.0.0.1".into(), Some(80)));
+        assert_eq!(split_port("[::ffff:1.2.3.4]"), ("1.2.3.4".into(), None));
     }
 
     #[test]
-    fn entries_cover_hosts_by_whole_labels_and_ports() {
-        for (entry, host, port, expected) in [
-            ("github.com", "GitHub.com.", Some(443), true),
-            ("github.com", "api.github.com", None, false),
-            ("*.github.com", "api.github.com", None, true),
-            ("*.github.com", "a.b.github.com", None, true),
-            ("*.github.com", "github.com", None, false),
-            ("*.github.com", "malicious-github.com", None, false),
-            ("x.com:443", "x.com", Some(443), true),
-            ("x.com:443", "x.com", Some(80), false),
-            ("x.com:443", "x.com", None, false),
-            ("*", "anything.at.all", Some(1), true),
-            ("*:22", "x.com", Some(22), true),
-            ("*:22", "x.com", Some(23), false),
-            ("[::1]:443", "::1", Some(443), true),
-            ("[::1]", "::1", None, true),
-        ] {
-            assert_eq!(covers(entry, host, port), expected, "{entry} {host} {port:?}");
-        }
+    fn patterns_cover_patterns_whatever_their_ports() {
+        let is_covered = |host: &str, pattern: &str| is_covered(host, &[pattern.to_owned()]);
+        assert!(is_covered("A.b.com", "*.b.com:443"));
+        assert!(is_covered("*.a.b.com", "*.b.com"));
+        assert!(is_covered("*.b.com", "*.b.com"));
+        assert!(is_covered("::1", "[0::1]:80"));
+        assert!(!is_covered("b.com", "*.b.com"));
+        assert!(!is_covered("*.ab.com", "*.b.com"));
+        assert!(!is_covered("10.0.0.1", "*.0.1"));
+        assert!(!is_covered("*.b.com", "a.b.com"));
     }
 
     #[test]
     fn addresses_and_cidr_blocks_are_accepted() {
-        for entry in ["10.0.0.0/8", "10.0.0.0/08", "fe80::1%eth0", "::ffff:10.0.0.0/104"] {
+        for entry in ["10.0.0.0/8", "10.0.0.0/008", "fe80::1%eth0", "::ffff:10.0.0.0/104"] {
             assert!(is_accepted_address(entry), "{entry}");
         }
-        for entry in ["[::1]", "::ffff:1.2.3.4/95", "10.0.0.0/33", "x/8", "1.2.3.4/"] {
+        for entry in
+            ["[::1]", "::ffff:1.2.3.4/95", "10.0.0.0/33", "x/8", "1.2.3.4/", "1.2.3.4/0008"]
+        {
             assert!(!is_accepted_address(entry), "{entry}");
         }
     }

@@ -1,15 +1,15 @@
 //! Decisions of a policy about single paths and hosts, with reason and remedy.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use crate::compile::KERNEL_SETTINGS;
-use crate::domain;
 use crate::git;
 use crate::mandatory;
 use crate::policy::Policy;
 use crate::reason::Rule;
 use crate::remedy::Remedy;
-use crate::rules::{PathRule, depth, is_inside};
+use crate::rules::{Ancestry, PathRule, depth, is_inside};
 
 /// Access to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ impl Policy {
     /// does. For writing, `denyWrite` and protected names take precedence over `allowWrite`. A
     /// hidden path is never writable.
     pub fn explain(&self, path: &Path, access: Access) -> Verdict {
+        let path = &*plain(path);
         if let Some(sealed) = self.sealed.iter().find(|sealed| path.starts_with(sealed)) {
             let rule = Rule::Sealed { path: sealed.clone() };
             return Verdict { allowed: false, rule, remedy: None };
@@ -80,38 +81,16 @@ impl Policy {
     /// directory opens that of the host.
     fn private_directory(&self, path: &Path) -> Option<&PathBuf> {
         let rules = || self.allow_read.iter().chain(&self.allow_write);
-        let is_opened = |dir: &Path| rules().any(|rule| rule.root_covering(dir) == Some(dir));
+        let is_opened = |dir: &Path| rules().any(|rule| rule.is_match(dir));
         let above = self.private.iter().filter(|dir| path.starts_with(dir) && !is_opened(dir));
         above.max_by_key(|dir| depth(dir))
     }
 
     /// Returns whether a rule opens a path of the host between a private directory and `path`.
     fn is_opened_inside(&self, private: &Path, path: &Path) -> bool {
-        let mut rules = self.allow_read.iter().chain(&self.allow_write);
-        rules.any(|rule| rule.root_covering(path).is_some_and(|root| is_inside(root, private)))
-    }
-
-    /// Decides about a connection to `host`, a name or an address without brackets. It resolves no
-    /// names. `port` is `None` if it is unknown.
-    ///
-    /// `deniedDomains` takes precedence over `allowedDomains`. A host in neither list is denied.
-    pub fn explain_host(&self, host: &str, port: Option<u16>) -> Verdict {
-        let network = &self.config().network;
-        let find = |list: &'static str, entries: &[String]| {
-            let entry = entries.iter().find(|entry| domain::covers(entry, host, port))?.clone();
-            Some(Rule::Listed { list, entry })
-        };
-        if let Some(rule) = find("deniedDomains", &network.denied_domains) {
-            let remedy = Some(Remedy::RemoveDeniedDomain(host.to_owned()));
-            return Verdict { allowed: false, rule, remedy };
-        }
-        match find("allowedDomains", &network.allowed_domains) {
-            Some(rule) => Verdict { allowed: true, rule, remedy: None },
-            None => {
-                let remedy = Some(Remedy::AllowDomain(host.to_owned()));
-                Verdict { allowed: false, rule: Rule::Unlisted { list: "allowedDomains" }, remedy }
-            }
-        }
+        let (mut rules, path) =
+            (self.allow_read.iter().chain(&self.allow_write), Ancestry::new(path));
+        rules.any(|rule| rule.root_covering(&path).is_some_and(|root| is_inside(root, private)))
     }
 
     fn explain_read(&self, path: &Path) -> Verdict {
@@ -202,8 +181,10 @@ impl Policy {
         let mut ancestors: Vec<&Path> = path.ancestors().collect();
         ancestors.reverse();
         let mut roots = Vec::new();
-        for rule in &self.allow_write {
-            for above in ancestors.iter().filter(|above| rule.root_covering(above) == Some(above)) {
+        let ancestry = Ancestry::new(path);
+        let covering = |rule: &&PathRule| rule.root_covering(&ancestry).is_some();
+        for rule in self.allow_write.iter().filter(covering) {
+            for above in ancestors.iter().filter(|above| rule.is_match(above)) {
                 roots.push(*above);
                 // The compiler looks for further matches below one only if that matters.
                 let goes_on = matches!(rule, PathRule::Glob(pattern) if pattern.has_deep_matches());
@@ -226,11 +207,11 @@ impl Policy {
     /// pattern such as `/w/*` matches `.bashrc` too, and opens no protected name. An entry for this
     /// very path does.
     pub(crate) fn protected_match(&self, path: &Path) -> Option<String> {
-        let mut bases = Vec::new();
+        let (mut bases, ancestry) = (Vec::new(), Ancestry::new(path));
         for rule in &self.allow_write {
             match rule {
                 PathRule::Path(named) if named == path => return None,
-                PathRule::Glob(pattern) if rule.root_covering(path).is_some() => {
+                PathRule::Glob(pattern) if rule.root_covering(&ancestry).is_some() => {
                     bases.push(pattern.base());
                 }
                 _ => {}
@@ -288,11 +269,22 @@ impl Policy {
     }
 }
 
+/// Returns a path without components `.` and without slashes too many.
+fn plain(path: &Path) -> Cow<'_, Path> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let has_empty = bytes.windows(2).any(|pair| pair == b"//")
+        || bytes.windows(3).any(|three| three == b"/./")
+        || bytes.ends_with(b"/.")
+        || (bytes.len() > 1 && bytes.ends_with(b"/"));
+    if has_empty { Cow::Owned(path.components().collect()) } else { Cow::Borrowed(path) }
+}
+
 /// Returns the rule that covers `path` at the greatest depth, with this depth.
 fn most_specific<'a>(rules: &'a [PathRule], path: &Path) -> Option<(usize, &'a PathRule)> {
+    let path = Ancestry::new(path);
     rules
         .iter()
-        .filter_map(|rule| Some((rule.depth_covering(path)?, rule)))
+        .filter_map(|rule| Some((rule.depth_covering(&path)?, rule)))
         .max_by_key(|(at, _)| *at)
 }
 

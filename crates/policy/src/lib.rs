@@ -22,6 +22,11 @@
 //! # What it does not do
 //! It enforces nothing. It accesses files only through the [`Tree`] that the caller passes in.
 //!
+//! # Features
+//! - `idna` (default): names of hosts beyond ASCII. Without it, [`Host::parse`] and
+//!   [`NetworkPolicy::compile`] reject them.
+//! - `schema`: `SandboxRuntimeConfig::json_schema`, for editors.
+//!
 //! # Limits
 //! Settings are those of srt 0.0.83. Its `filterRequest` is a function and has no JSON form. A path
 //! rule is absolute or begins with `~/`; srt would resolve a relative one against the directory of
@@ -32,6 +37,7 @@
 //! - [`ParseError`]: the text is not a settings file.
 //! - [`ValidationError`]: srt would reject the settings.
 //! - [`PolicyError`] and [`RuleError`]: the settings are not a policy.
+//! - [`HostError`]: a text is no host. [`AddressClass`]: a name leads to a refused address.
 //! - [`MountError`]: the policy cannot be compiled.
 //!
 //! Each has `kind()` with an [`ErrorKind`], and `is_retryable()`. [`Policy::lint`] returns settings
@@ -40,6 +46,7 @@
 #![forbid(unsafe_code)]
 
 mod absent;
+mod address;
 mod compile;
 mod config;
 mod creation;
@@ -52,13 +59,18 @@ pub mod git_index;
 mod git_leads;
 #[expect(unreachable_pub, reason = "the init program of an engine includes this file")]
 mod glob;
+mod host;
 mod identity;
+pub mod import;
+mod json;
 mod landlock;
 mod links;
 mod lint;
 mod listed;
+mod location;
 mod mandatory;
 mod merge;
+mod network;
 mod on_disk;
 mod order;
 mod parse;
@@ -67,12 +79,18 @@ mod policy;
 mod presets;
 mod protect;
 mod reason;
+mod regexp;
 mod remedy;
 mod repositories;
 mod rules;
+#[cfg(feature = "schema")]
+mod schema;
+mod setting_path;
 mod tree;
 mod validate;
+mod web_host;
 
+pub use address::AddressClass;
 pub use config::{
     AmbiguousRequestTarget, AwsPair, CredentialDecoding, CredentialFile, CredentialMode,
     CredentialVariable, CredentialsConfig, FilesystemConfig, GitConfig, MitmProxyConfig,
@@ -83,9 +101,12 @@ pub use config::{
 pub use creation::{CreationRules, DeniedPath, Zone, ZoneKind};
 pub use error::ErrorKind;
 pub use explain::{Access, Verdict};
+pub use host::{Host, HostError};
 pub use landlock::{AllowList, AllowRule};
-pub use lint::Lint;
+pub use lint::{Lint, LintCode};
+pub use location::Location;
 pub use merge::Override;
+pub use network::{Decision, NetworkPolicy, Tls};
 pub use parse::ParseError;
 pub use plan::{
     BindAccess, LaterFiles, MountError, MountOp, MountOptions, MountPlan, Unenforced,
@@ -96,6 +117,7 @@ pub use presets::PolicyBuilder;
 pub use reason::Rule;
 pub use remedy::Remedy;
 pub use rules::RuleError;
+pub use setting_path::SettingPath;
 pub use tree::{NodeKind, Tree};
 pub use validate::ValidationError;
 

@@ -1,210 +1,120 @@
-//! Lints: settings that srt accepts and does not enforce on Linux.
+//! Lints: settings that srt or an engine accepts and does not enforce.
+
+mod credentials;
+mod srt;
 
 use std::fmt;
 
-use crate::config::PathEntry;
-use crate::domain;
 use crate::policy::Policy;
-use crate::rules::is_glob;
-
-/// Order of the settings in a combined list of lints.
-const ORDER: [&str; 9] = [
-    "filesystem.allowWrite",
-    "filesystem.denyWrite",
-    "filesystem.denyRead",
-    "network.allowedDomains",
-    "network.deniedDomains",
-    "network.allowUnixSockets",
-    "network.allowAllUnixSockets",
-    "allowNestedUserNamespaces",
-    "credentials",
-];
+use crate::setting_path::SettingPath;
 
 /// A setting whose effect differs from what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lint {
+    /// Kind of the difference.
+    pub code: LintCode,
     /// Path of the setting, such as `filesystem.denyWrite[0]`.
-    pub path: String,
+    pub path: SettingPath,
     /// Description of the difference.
     pub problem: String,
+    /// A change of the settings that removes the difference.
+    pub remedy: String,
+}
+
+/// Kind of a lint. The name of a code never changes its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum LintCode {
+    /// No session opens with the setting.
+    Unsupported,
+    /// The setting has no effect.
+    NoEffect,
+    /// The setting has an effect on another operating system only.
+    OtherSystem,
+    /// The setting is for a program that the engine does not use.
+    UnusedProgram,
+    /// The setting has no effect without another one, or because of another one.
+    Inert,
+    /// srt fails with two settings together.
+    Conflict,
+    /// The setting weakens the sandbox beyond what it says.
+    Weakens,
+    /// Another program decides instead of the settings.
+    Delegated,
+    /// The setting lets a command continue unprotected if it cannot be applied.
+    FailsOpen,
+    /// srt drops the pattern.
+    DroppedPattern,
+    /// srt does not enforce a pattern without a fixed beginning.
+    UnrootedPattern,
+    /// srt starts nothing with the entry.
+    HidesHelper,
+    /// The entry covers no host.
+    MatchesNothing,
+    /// srt compares the entry as it is spelled, which no request is.
+    NotCanonical,
+}
+
+impl LintCode {
+    /// Returns the name of the code, such as `no-effect`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsupported => "unsupported",
+            Self::NoEffect => "no-effect",
+            Self::OtherSystem => "other-system",
+            Self::UnusedProgram => "unused-program",
+            Self::Inert => "inert",
+            Self::Conflict => "conflict",
+            Self::Weakens => "weakens",
+            Self::Delegated => "delegated",
+            Self::FailsOpen => "fails-open",
+            Self::DroppedPattern => "dropped-pattern",
+            Self::UnrootedPattern => "unrooted-pattern",
+            Self::HidesHelper => "hides-helper",
+            Self::MatchesNothing => "matches-nothing",
+            Self::NotCanonical => "not-canonical",
+        }
+    }
+}
+
+impl fmt::Display for LintCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl Lint {
     /// Creates a lint, for example one of an engine.
-    pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { path: path.into(), problem: problem.into() }
+    pub fn new(
+        code: LintCode,
+        path: impl Into<SettingPath>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { code, path: path.into(), problem: problem.into(), remedy: remedy.into() }
     }
 
-    /// Combines the lints of srt with those of an engine, in the order of the settings. A setting
-    /// precedes its entries, and two lints about one setting become one.
-    pub fn combine(srt: Vec<Self>, engine: Vec<Self>) -> Vec<Self> {
-        let mut lints: Vec<Self> = srt.into_iter().chain(engine).collect();
-        lints.sort_by_key(Self::position);
-        let mut combined: Vec<Self> = Vec::new();
-        for lint in lints {
-            match combined.last_mut() {
-                Some(last) if last.path == lint.path && !lint.is_about_entry() => {
-                    last.problem += &format!("; {}", lint.problem);
-                }
-                _ => combined.push(lint),
-            }
-        }
-        combined
-    }
-
-    fn is_about_entry(&self) -> bool {
-        self.path.contains('[')
-    }
-
-    fn position(&self) -> (usize, bool) {
-        let setting = self.path.split('[').next().unwrap_or_default();
-        let position = ORDER.iter().position(|known| *known == setting);
-        (position.unwrap_or(ORDER.len()), self.is_about_entry())
+    /// Creates a lint about a setting that has to be left out.
+    pub fn unset(code: LintCode, path: impl Into<SettingPath>, problem: impl Into<String>) -> Self {
+        Self::new(code, path, problem, "leave the key out")
     }
 }
 
 impl fmt::Display for Lint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.problem)
+        write!(f, "{}: {} [{}]", self.path, self.problem, self.code)
     }
 }
 
 impl Policy {
-    /// Returns the settings that srt accepts and does not enforce on Linux.
+    /// Returns the settings that srt accepts and does not enforce on Linux, in the order of the
+    /// sections.
     pub fn lint(&self) -> Vec<Lint> {
-        let mut lints = self.lint_filesystem();
-        lints.extend(self.lint_network());
+        let mut lints = srt::network(&self.config().network);
+        lints.extend(srt::filesystem(&self.config().filesystem));
+        lints.extend(self.config().credentials.iter().flat_map(credentials::lint));
+        lints.extend(srt::other(self.config()));
         lints
-    }
-
-    fn lint_filesystem(&self) -> Vec<Lint> {
-        let mut lints = Vec::new();
-        let filesystem = &self.config().filesystem;
-        for (name, list) in
-            [("allowWrite", &filesystem.allow_write), ("denyWrite", &filesystem.deny_write)]
-        {
-            for (at, rule) in list.iter().enumerate() {
-                let PathEntry::Pattern(rule) = rule else { continue };
-                if is_glob(rule.trim_end_matches("/**")) {
-                    let covers = match name {
-                        "allowWrite" => "here it covers the files that exist when a session opens",
-                        _ => "here no matching file can be changed or created",
-                    };
-                    lints.push(Lint::new(
-                        format!("filesystem.{name}[{at}]"),
-                        format!("srt drops the pattern {rule:?} on Linux; {covers}"),
-                    ));
-                }
-            }
-        }
-        for (at, rule) in filesystem.deny_read.iter().enumerate() {
-            let PathEntry::Pattern(rule) = rule else { continue };
-            let first_name = rule.strip_prefix('/').and_then(|rest| rest.split('/').next());
-            if first_name.is_some_and(is_glob) {
-                lints.push(Lint::new(
-                    format!("filesystem.denyRead[{at}]"),
-                    "srt skips a pattern that begins with a wildcard; here it is an error",
-                ));
-            }
-            if rule == "/" {
-                lints.push(Lint::new(
-                    format!("filesystem.denyRead[{at}]"),
-                    "srt hides its own helper too, and then starts nothing",
-                ));
-            }
-        }
-        lints
-    }
-
-    fn lint_network(&self) -> Vec<Lint> {
-        let mut lints = Vec::new();
-        let network = &self.config().network;
-        for (name, list) in [
-            ("allowedDomains", &network.allowed_domains),
-            ("deniedDomains", &network.denied_domains),
-        ] {
-            for (at, entry) in list.iter().enumerate() {
-                if !domain::is_well_formed(entry) {
-                    lints.push(Lint::new(
-                        format!("network.{name}[{at}]"),
-                        format!("{entry:?} is no host name or address, and matches nothing"),
-                    ));
-                }
-            }
-        }
-        if network.allow_unix_sockets.is_some() {
-            lints.push(Lint::new("network.allowUnixSockets", "has no effect on Linux"));
-        }
-        if network.allow_all_unix_sockets == Some(true) {
-            lints.push(Lint::new(
-                "network.allowAllUnixSockets",
-                "turns srt's whole system call filter off",
-            ));
-        }
-        lints
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::SandboxRuntimeConfig;
-
-    #[test]
-    fn each_unenforced_setting_is_reported_with_its_path() {
-        let config = SandboxRuntimeConfig::from_json(
-            r#"{"network":{"allowedDomains":["a_b.com"],"deniedDomains":[],
-                           "allowUnixSockets":["/x"]},
-                "filesystem":{"denyRead":["/**/*.pem"],"allowWrite":["/w/*.log","/w/**"],
-                              "denyWrite":[]}}"#,
-        )
-        .unwrap();
-        let lints = Policy::from_config(config, Path::new("/root")).unwrap().lint();
-        let paths: Vec<&str> = lints.iter().map(|lint| lint.path.as_str()).collect();
-        assert_eq!(
-            paths,
-            [
-                "filesystem.allowWrite[0]",
-                "filesystem.denyRead[0]",
-                "network.allowedDomains[0]",
-                "network.allowUnixSockets"
-            ]
-        );
-    }
-
-    #[test]
-    fn the_default_policy_has_no_lints() {
-        let policy = Policy::session(Path::new("/s")).build().unwrap();
-        assert_eq!(policy.lint(), []);
-    }
-
-    #[test]
-    fn lints_of_two_engines_are_combined_in_the_order_of_the_settings() {
-        let combined = Lint::combine(
-            vec![
-                Lint::new("filesystem.denyRead[0]", "a"),
-                Lint::new("network.allowedDomains[0]", "b"),
-                Lint::new("network.allowAllUnixSockets", "c"),
-            ],
-            vec![
-                Lint::new("network.allowedDomains", "d"),
-                Lint::new("network.allowAllUnixSockets", "e"),
-                Lint::new("credentials", "f"),
-            ],
-        );
-        let lines: Vec<String> = combined.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            lines,
-            [
-                "filesystem.denyRead[0]: a",
-                "network.allowedDomains: d",
-                "network.allowedDomains[0]: b",
-                "network.allowAllUnixSockets: c; e",
-                "credentials: f",
-            ]
-        );
     }
 }

@@ -50,7 +50,7 @@ impl MountCompiler<'_> {
             let escapes = |root: &PathBuf| {
                 !canonical.starts_with(root) && links.iter().any(|link| is_inside(link, root))
             };
-            if roots.iter().any(escapes) {
+            if !links.is_empty() && roots.iter().any(escapes) {
                 self.report_unenforced(list, rule, UnenforcedReason::EscapingSymlink);
             } else {
                 self.record_link(&canonical, list, rule, &path);

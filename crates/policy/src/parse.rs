@@ -1,21 +1,23 @@
 //! The strict parser of settings.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_path_to_error::Segment as Step;
 
 use crate::config::SandboxRuntimeConfig;
 use crate::error::ErrorKind;
+use crate::json::{Mismatch, Node};
+use crate::location::Location;
+use crate::setting_path::{Segment, SettingPath};
 
 /// Errors of [`SandboxRuntimeConfig::from_json`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
     /// The text is not JSON.
-    #[error("line {line}, column {column}: {problem}")]
+    #[error("line {}, column {}: {problem}", location.line, location.column)]
     Syntax {
-        /// Line, counted from 1.
-        line: usize,
-        /// Column, counted from 1.
-        column: usize,
+        /// Place of the problem.
+        location: Location,
         /// Description of the problem.
         problem: String,
     },
@@ -23,15 +25,19 @@ pub enum ParseError {
     #[error("{path}: unknown key{}", suggestion(nearest.as_deref()))]
     UnknownKey {
         /// Full path of the key, such as `filesystem.denyReed`.
-        path: String,
+        path: SettingPath,
+        /// Place of the key.
+        location: Location,
         /// The most similar known key.
         nearest: Option<String>,
     },
-    /// A value has the wrong type, or a key is missing.
-    #[error("{}{problem}", if path == "." { String::new() } else { format!("{path}: ") })]
+    /// A value has the wrong type, or a key is missing or given twice.
+    #[error("{}{problem}", prefix(path))]
     Value {
-        /// Path of the value; `.` is the whole file.
-        path: String,
+        /// Path of the value.
+        path: SettingPath,
+        /// Place of the value, or of the object that lacks a key.
+        location: Location,
         /// Description of the problem.
         problem: String,
     },
@@ -51,10 +57,23 @@ impl ParseError {
     pub fn is_retryable(&self) -> bool {
         self.kind().is_retryable()
     }
+
+    /// Returns the place of the error in the text.
+    pub fn location(&self) -> Location {
+        match self {
+            Self::Syntax { location, .. }
+            | Self::UnknownKey { location, .. }
+            | Self::Value { location, .. } => *location,
+        }
+    }
 }
 
 fn suggestion(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |key| format!("; did you mean {key:?}?"))
+}
+
+fn prefix(path: &SettingPath) -> String {
+    if *path == SettingPath::root() { String::new() } else { format!("{path}: ") }
 }
 
 impl SandboxRuntimeConfig {
@@ -64,22 +83,33 @@ impl SandboxRuntimeConfig {
     ///
     /// # Errors
     /// Returns [`ParseError`] if the text is not JSON, or if a key or a type is wrong. The error
-    /// names the key.
+    /// names the key and its place.
     pub fn from_json(text: &str) -> Result<Self, ParseError> {
-        let mut parser = serde_json::Deserializer::from_str(text);
-        let config = serde_path_to_error::deserialize(&mut parser).map_err(|error| {
-            let (path, error) = (error.path().to_string(), error.into_inner());
-            explain_error(path, &error)
-        })?;
-        parser.end().map_err(|error| explain_error(".".to_owned(), &error))?;
-        // An optional key may be absent, but not `null`.
-        match serde_json::from_str(text).ok().and_then(|value| null_inside(&value)) {
-            Some(path) => Err(ParseError::Value {
-                path: path.trim_start_matches('.').to_owned(),
-                problem: "is null; leave the key out".to_owned(),
-            }),
-            None => Ok(config),
-        }
+        let syntax = |error: serde_json::Error| {
+            let text = error.to_string();
+            let problem = text.rsplit_once(" at line ").map_or(&*text, |(problem, _)| problem);
+            let location = Location::new(error.line(), error.column());
+            ParseError::Syntax { location, problem: problem.to_owned() }
+        };
+        let node: Node = serde_json::from_str(text).map_err(syntax)?;
+        let mut track = serde_path_to_error::Track::new();
+        let tracked = serde_path_to_error::Deserializer::new(&node, &mut track);
+        Self::deserialize(tracked).map_err(|mismatch| {
+            let path: SettingPath = track.path().iter().filter_map(segment).collect();
+            let (path, mismatch) = match mismatch {
+                Mismatch::Repeated { key } => {
+                    (path.key(key), Mismatch::Value("is given twice".to_owned()))
+                }
+                other => (path, other),
+            };
+            let location = path.find_in(text);
+            match mismatch {
+                Mismatch::UnknownKey { nearest } => {
+                    ParseError::UnknownKey { path, location, nearest }
+                }
+                other => ParseError::Value { path, location, problem: other.to_string() },
+            }
+        })
     }
 
     /// Returns the settings as indented JSON for `srt --settings`.
@@ -88,55 +118,12 @@ impl SandboxRuntimeConfig {
     }
 }
 
-/// Returns the path of the first `null` in a value.
-fn null_inside(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => Some(String::new()),
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .find_map(|(at, item)| Some(format!("[{at}]{}", null_inside(item)?))),
-        Value::Object(entries) => {
-            entries.iter().find_map(|(key, entry)| Some(format!(".{key}{}", null_inside(entry)?)))
-        }
-        _ => None,
+fn segment(step: &Step) -> Option<Segment> {
+    match step {
+        Step::Seq { index } => Some(Segment::Index(*index)),
+        Step::Map { key } => Some(Segment::Key(key.clone())),
+        Step::Enum { .. } | Step::Unknown => None,
     }
-}
-
-/// Converts an error of `serde_json`. Its text ends with the position and quotes unknown fields.
-fn explain_error(path: String, error: &serde_json::Error) -> ParseError {
-    let text = error.to_string();
-    let problem =
-        text.rsplit_once(" at line ").map_or(text.as_str(), |(problem, _)| problem).to_owned();
-    if !error.is_data() {
-        return ParseError::Syntax { line: error.line(), column: error.column(), problem };
-    }
-    if let Some(rest) = problem.strip_prefix("unknown field ") {
-        let mut quoted = rest.split('`').skip(1).step_by(2);
-        let unknown = quoted.next().unwrap_or_default();
-        let nearest = quoted
-            .map(|key| (distance(&unknown.to_lowercase(), &key.to_lowercase()), key))
-            .filter(|(distance, key)| *distance <= key.len() / 2)
-            .min();
-        return ParseError::UnknownKey { path, nearest: nearest.map(|(_, key)| key.to_owned()) };
-    }
-    ParseError::Value { path, problem }
-}
-
-/// Returns the Levenshtein distance of two keys, ignoring underscores.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().filter(|c| *c != '_').collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().filter(|c| *c != '_').enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -177,18 +164,21 @@ mod tests {
     fn wrong_types_and_missing_keys_are_reported_with_their_path() {
         check(
             &MINIMAL.replace("\"allowWrite\":[]", "\"allowWrite\":[\"a\",3]"),
-            "filesystem.allowWrite[1]: invalid type: integer `3`, expected a path, or \
+            "filesystem.allowWrite[1]: is 3; expected a path, or \
              {\"path\": …, \"literal\": true}",
         );
-        check(&MINIMAL.replace(",\"denyWrite\":[]", ""), "filesystem: missing field `denyWrite`");
+        check(
+            &MINIMAL.replace(",\"denyWrite\":[]", ""),
+            "filesystem: the key \"denyWrite\" is missing",
+        );
         check(
             &MINIMAL.replace("\"denyWrite\"", "\"allowRead\":null,\"denyWrite\""),
             "filesystem.allowRead: is null; leave the key out",
         );
-        check("{}", "missing field `network`");
+        check("{}", "the key \"network\" is missing");
         assert!(matches!(
             SandboxRuntimeConfig::from_json("{"),
-            Err(ParseError::Syntax { line: 1, .. })
+            Err(ParseError::Syntax { location: Location { line: 1, .. }, .. })
         ));
         assert!(SandboxRuntimeConfig::from_json(&format!("{MINIMAL} x")).is_err());
     }
@@ -200,5 +190,56 @@ mod tests {
             "\"deniedDomains\":[\"*\"],\"deniedDomainReasons\":{\"*\":\"closed\"}",
         );
         assert!(SandboxRuntimeConfig::from_json(&text).is_ok());
+    }
+
+    #[test]
+    fn other_shapes_that_serde_reads_are_rejected() {
+        check(
+            &MINIMAL
+                .replace(r#"{"denyRead":[],"allowWrite":[],"denyWrite":[]}"#, "[[],null,[],[]]"),
+            "filesystem: is an array; expected an object",
+        );
+        let with = |entry: &str| MINIMAL.replacen('{', &format!("{{{entry},"), 1);
+        check(
+            &with(r#""windows":{"backend":{"mxc":null}}"#),
+            "windows.backend: is an object; expected a text",
+        );
+        check(
+            &with(r#""windows":{"proxyPortRange":[1,2,3]}"#),
+            "windows.proxyPortRange: has 3 entries; expected 2 elements in sequence",
+        );
+        check(&with(r#""allowPty":true,"allowPty":true"#), "allowPty: is given twice");
+        let twice = with(r#""ignoreViolations":{"a":[],"a":[]}"#);
+        check(&twice, "ignoreViolations.a: is given twice");
+    }
+
+    #[test]
+    fn an_integer_may_be_written_with_a_fraction() {
+        let with = |number: &str| {
+            let entry = format!("{{\"mandatoryDenySearchDepth\":{number},");
+            SandboxRuntimeConfig::from_json(&MINIMAL.replacen('{', &entry, 1))
+                .map(|config| config.mandatory_deny_search_depth)
+        };
+        assert_eq!(with("3e0").unwrap(), Some(3));
+        assert_eq!(with("8.0").unwrap(), Some(8));
+        for wrong in ["3.5", "-1.0", "1e300", "300"] {
+            assert!(with(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_place_and_repeats_no_long_text() {
+        let error = SandboxRuntimeConfig::from_json("{\n \"network\": 1}").unwrap_err();
+        assert_eq!((error.location().line, error.location().column), (2, 2));
+        let long = "k".repeat(3_000_000);
+        for entry in [
+            format!("\"{long}\":1"),
+            format!("\"allowPty\":\"{long}\""),
+            format!("\"windows\":{{\"backend\":\"{long}\"}}"),
+        ] {
+            let text = MINIMAL.replacen('{', &format!("{{{entry},"), 1);
+            let error = SandboxRuntimeConfig::from_json(&text).unwrap_err();
+            assert!(error.to_string().len() < 300, "{entry:.40}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{PathEntry, SandboxRuntimeConfig};
 use crate::error::ErrorKind;
+use crate::network::NetworkPolicy;
 use crate::rules::{PathRule, RuleError};
 use crate::validate::ValidationError;
 
@@ -23,6 +24,7 @@ pub struct Policy {
     home: PathBuf,
     /// Directories that a session sees empty instead of the host's.
     pub(crate) private: Vec<PathBuf>,
+    pub(crate) network: NetworkPolicy,
 }
 
 impl Policy {
@@ -38,7 +40,10 @@ impl Policy {
             rules.collect::<Result<_, _>>().map_err(|source| PolicyError::Rule { source })
         };
         let filesystem = &config.filesystem;
+        let network = NetworkPolicy::compile_valid(&config.network)
+            .map_err(|source| PolicyError::Invalid { source })?;
         Ok(Self {
+            network,
             deny_read: parse(&filesystem.deny_read)?,
             allow_read: parse(filesystem.allow_read.as_deref().unwrap_or_default())?,
             allow_write: parse(&filesystem.allow_write)?,

@@ -71,6 +71,8 @@ pub enum Rule {
     },
     /// The configuration of a git repository names the path, so git would execute or read it.
     NamedByGit,
+    /// The text is neither the name of a host nor an address.
+    NotAHost,
     /// The session has no network, whatever the settings say.
     NoNetwork,
     /// Each session has its own loopback interface, with its own servers.
@@ -122,6 +124,7 @@ impl fmt::Display for Rule {
             Self::NamedByGit => {
                 f.write_str("the configuration of a git repository names it, so it is protected")
             }
+            Self::NotAHost => f.write_str("it is neither the name of a host nor an address"),
             Self::NoNetwork => f.write_str("the session has no network"),
             Self::OwnLoopback => f.write_str("each session has a loopback interface of its own"),
             Self::Closed { path } => {

@@ -1,8 +1,8 @@
 //! Path rules of a policy, made absolute.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use crate::config::PathEntry;
@@ -31,7 +31,71 @@ pub(crate) struct Pattern {
     /// Set if a component matches any number of them.
     is_deep: bool,
     /// Absolute patterns; the first one has every component as a pattern.
-    readings: Vec<Vec<u8>>,
+    readings: Vec<Reading>,
+}
+
+/// An absolute pattern, with its literal beginning and end. Most paths differ there, and need no
+/// comparison with the whole pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Reading {
+    pattern: Vec<u8>,
+    /// Length of the beginning: the directories in front of the first special character.
+    head: usize,
+    /// Start of the end: what follows the last special character.
+    tail: usize,
+}
+
+impl Reading {
+    fn new(pattern: Vec<u8>) -> Self {
+        let is_special = |byte: &u8| b"*?[]".contains(byte);
+        let first = pattern.iter().position(is_special).unwrap_or(pattern.len());
+        let head = pattern[..first].iter().rposition(|byte| *byte == b'/').unwrap_or_default();
+        let tail = pattern.iter().rposition(is_special).map_or(0, |at| at + 1);
+        Self { pattern, head, tail }
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        self.may_be_above(path)
+            && path.ends_with(&self.pattern[self.tail..])
+            && glob::matches(&self.pattern, path)
+    }
+
+    /// Returns whether a match can be at or above `path`.
+    fn may_be_above(&self, path: &[u8]) -> bool {
+        path.starts_with(&self.pattern[..self.head])
+    }
+}
+
+/// A path with the ends of its ancestors, to be compared with many rules.
+#[derive(Debug)]
+pub(crate) struct Ancestry<'p> {
+    path: &'p [u8],
+    /// Lengths of the path and its ancestors, the longest first.
+    lengths: Vec<usize>,
+}
+
+impl<'p> Ancestry<'p> {
+    /// Takes an absolute path without components `.` and without slashes too many.
+    pub(crate) fn new(path: &'p Path) -> Self {
+        let path = path.as_os_str().as_encoded_bytes();
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let mut lengths: Vec<usize> = slashes.map(|(at, _)| at.max(1)).collect();
+        if path.len() > 1 {
+            lengths.push(path.len());
+        }
+        lengths.reverse();
+        // The root has one slash, and so has a path in it.
+        lengths.dedup();
+        Self { path, lengths }
+    }
+
+    /// Returns the length of the longest ancestor that a reading matches.
+    fn longest(&self, reading: &Reading) -> Option<usize> {
+        let last = reading.pattern[reading.tail..].last();
+        let is_possible = |length: &usize| last.is_none() || self.path.get(*length - 1) == last;
+        let mut possible = self.lengths.iter().copied().filter(is_possible);
+        possible.find(|length| reading.matches(&self.path[..*length]))
+    }
 }
 
 impl Pattern {
@@ -64,10 +128,10 @@ impl Pattern {
         };
         let ambiguous =
             components.iter().enumerate().filter(|(_, part)| is_ambiguous(part)).map(|(at, _)| at);
-        let mut readings = vec![reading(None, true)];
+        let mut readings = vec![Reading::new(reading(None, true))];
         for last in ambiguous {
             for keeps_escapes in [true, false] {
-                let found = reading(Some(last), keeps_escapes);
+                let found = Reading::new(reading(Some(last), keeps_escapes));
                 if !readings.contains(&found) {
                     readings.push(found);
                 }
@@ -86,13 +150,24 @@ impl Pattern {
 
     /// Returns the readings, absolute patterns of which one must match.
     pub(crate) fn readings(&self) -> impl Iterator<Item = &[u8]> {
-        self.readings.iter().map(Vec::as_slice)
+        self.readings.iter().map(|reading| &*reading.pattern)
     }
 
     /// Returns whether the pattern matches a whole path.
     pub(crate) fn matches(&self, path: &Path) -> bool {
         let path = path.as_os_str().as_encoded_bytes();
-        self.readings().any(|reading| glob::matches(reading, path))
+        self.readings.iter().any(|reading| reading.matches(path))
+    }
+
+    /// Returns the length of the longest path at or above a path that the pattern matches.
+    fn longest_match(&self, ancestry: &Ancestry<'_>) -> Option<usize> {
+        let mut readings = self.readings.iter().filter(|one| one.may_be_above(ancestry.path));
+        let first = readings.next()?;
+        let mut longest = ancestry.longest(first);
+        for reading in readings {
+            longest = longest.max(ancestry.longest(reading));
+        }
+        longest
     }
 
     /// Returns whether a path below a match can match too.
@@ -102,7 +177,7 @@ impl Pattern {
 
     /// Returns the path in front of the first component that is a pattern.
     pub(crate) fn base(&self) -> PathBuf {
-        let first = self.readings.first().map_or(&b""[..], Vec::as_slice);
+        let first = self.readings().next().unwrap_or_default();
         let names = first.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
         names.map_while(exact_name).fold(PathBuf::from("/"), |base, name| base.join(name))
     }
@@ -162,18 +237,33 @@ impl PathRule {
         }
     }
 
-    /// Returns the depth of the deepest path that the rule matches among `path` and its ancestors,
-    /// or `None` if the rule does not cover `path`.
-    pub(crate) fn depth_covering(&self, path: &Path) -> Option<usize> {
-        self.root_covering(path).map(depth)
+    /// Returns the depth of the deepest path that the rule matches among a path and its ancestors,
+    /// or `None` if the rule does not cover the path.
+    pub(crate) fn depth_covering(&self, ancestry: &Ancestry<'_>) -> Option<usize> {
+        self.root_covering(ancestry).map(depth)
     }
 
-    /// Returns the deepest path that the rule matches among `path` and its ancestors.
-    pub(crate) fn root_covering<'p>(&self, path: &'p Path) -> Option<&'p Path> {
-        path.ancestors().find(|above| match self {
-            Self::Path(rule) => above == rule,
-            Self::Glob(pattern) => pattern.matches(above),
-        })
+    /// Returns the deepest path that the rule matches among a path and its ancestors.
+    pub(crate) fn root_covering<'p>(&self, ancestry: &Ancestry<'p>) -> Option<&'p Path> {
+        let bytes = ancestry.path;
+        let length = match self {
+            Self::Path(rule) => {
+                let rule = rule.as_os_str().as_encoded_bytes();
+                let is_above = bytes.starts_with(rule)
+                    && (rule.len() <= 1 || matches!(bytes.get(rule.len()), None | Some(b'/')));
+                is_above.then_some(rule.len())
+            }
+            Self::Glob(pattern) => pattern.longest_match(ancestry),
+        };
+        length.map(|length| Path::new(OsStr::from_bytes(&bytes[..length])))
+    }
+
+    /// Returns whether the rule matches this very path.
+    pub(crate) fn is_match(&self, path: &Path) -> bool {
+        match self {
+            Self::Path(rule) => rule.as_os_str() == path.as_os_str(),
+            Self::Glob(pattern) => pattern.matches(path),
+        }
     }
 }
 
@@ -262,9 +352,6 @@ impl RuleError {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-
     use super::*;
 
     fn rule(text: &str, home: &str) -> PathRule {
@@ -274,7 +361,11 @@ mod tests {
     #[track_caller]
     fn check(text: &str, home: &str, path: &str, covered: Option<&str>) {
         let found = rule(text, home);
-        assert_eq!(found.root_covering(Path::new(path)), covered.map(Path::new), "{found:?}");
+        assert_eq!(
+            found.root_covering(&Ancestry::new(Path::new(path))),
+            covered.map(Path::new),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -296,9 +387,16 @@ mod tests {
                 let found = PathRule::parse(&entry, Path::new("/h")).unwrap();
                 for name in ["p[1]/t", "p1/t"] {
                     let path = Path::new(dir).join(name);
-                    assert!(found.root_covering(&path).is_some(), "{found:?} {path:?}");
+                    assert!(
+                        found.root_covering(&Ancestry::new(&path)).is_some(),
+                        "{found:?} {path:?}"
+                    );
                 }
-                assert_eq!(found.root_covering(Path::new("/w/b1/p1/t")), None, "{found:?}");
+                assert_eq!(
+                    found.root_covering(&Ancestry::new(Path::new("/w/b1/p1/t"))),
+                    None,
+                    "{found:?}"
+                );
                 assert!(found.to_string().starts_with(dir), "{found}");
             }
         }
@@ -334,8 +432,8 @@ mod tests {
     fn a_literal_path_keeps_its_bytes() {
         let path = Path::new(OsStr::from_bytes(b"/data/\xff[1]*"));
         let rule = PathRule::literal(path).unwrap();
-        assert_eq!(rule.root_covering(&path.join("f")), Some(path));
-        assert_eq!(rule.root_covering(Path::new("/data/x")), None);
+        assert_eq!(rule.root_covering(&Ancestry::new(&path.join("f"))), Some(path));
+        assert_eq!(rule.root_covering(&Ancestry::new(Path::new("/data/x"))), None);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Validation of values like in srt's own schema: patterns, ranges and combinations.
 
-use crate::config::{
-    CredentialMode, CredentialsConfig, PathEntry, SandboxRuntimeConfig, TlsTerminateConfig,
-};
+mod credentials;
+
+use crate::config::{PathEntry, SandboxRuntimeConfig, TlsTerminateConfig};
 use crate::domain::{self, List};
 use crate::error::ErrorKind;
+use crate::setting_path::{SettingPath, shortened};
+use crate::web_host;
 
 /// Error for settings that srt would reject.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,7 +14,7 @@ use crate::error::ErrorKind;
 #[error("{path}: {problem}")]
 pub struct ValidationError {
     /// Path of the value, such as `network.allowedDomains[2]`.
-    pub path: String,
+    pub path: SettingPath,
     /// Description of the problem.
     pub problem: String,
 }
@@ -39,7 +41,7 @@ impl SandboxRuntimeConfig {
         self.check_filesystem()?;
         self.check_programs()?;
         match &self.credentials {
-            Some(credentials) => self.check_credentials(credentials),
+            Some(credentials) => credentials::check(self, credentials),
             None => Ok(()),
         }
     }
@@ -58,7 +60,8 @@ impl SandboxRuntimeConfig {
         })?;
         for (entry, reason) in network.denied_domain_reasons.iter().flatten() {
             if reason.is_empty() {
-                return invalid(format!("network.deniedDomainReasons[{entry:?}]"), "is empty");
+                let path = SettingPath::from("network.deniedDomainReasons").key(entry);
+                return invalid(path, "is empty");
             }
         }
         check_each(
@@ -80,7 +83,10 @@ impl SandboxRuntimeConfig {
             ("socksProxyPort", network.socks_proxy_port),
         ] {
             if port == Some(0) {
-                return invalid(format!("network.{name}"), "is not a port from 1 to 65535");
+                return invalid(
+                    format!("network.{name}").as_str(),
+                    "is not a port from 1 to 65535",
+                );
             }
         }
         if let Some(mitm) = &network.mitm_proxy {
@@ -95,6 +101,23 @@ impl SandboxRuntimeConfig {
         if let Some(tls) = &network.tls_terminate {
             check_tls(tls)?;
         }
+        for (name, url) in network
+            .parent_proxy
+            .iter()
+            .flat_map(|proxy| [("http", &proxy.http), ("https", &proxy.https)])
+        {
+            if url.as_ref().is_some_and(|url| !web_host::is_url(url)) {
+                return invalid(format!("network.parentProxy.{name}").as_str(), "is not a URL");
+            }
+        }
+        check_each(
+            "network.allowMachLookup",
+            network.allow_mach_lookup.as_deref().unwrap_or_default(),
+            |name| {
+                let prefix = name.strip_suffix('*').unwrap_or(name);
+                if prefix.contains('*') { Err("has a `*` before its end") } else { Ok(()) }
+            },
+        )?;
         check_each(
             "network.stripResponseHeaders",
             network.strip_response_headers.as_deref().unwrap_or_default(),
@@ -111,22 +134,16 @@ impl SandboxRuntimeConfig {
             ("allowWrite", filesystem.allow_write.as_slice(), false),
             ("denyWrite", filesystem.deny_write.as_slice(), true),
         ] {
+            let path = SettingPath::from("filesystem").key(name);
             for (at, entry) in list.iter().enumerate() {
-                let path = format!("filesystem.{name}[{at}]");
-                let text = entry.to_string();
-                check_not_empty(&text).or_else(|problem| invalid(&*path, problem))?;
-                let PathEntry::Pattern(entry) = entry else { continue };
-                let slashed_glob = crate::rules::is_glob(entry)
-                    && entry.ends_with('/')
-                    && entry.starts_with(['/', '~']);
-                if denies && enabled && slashed_glob {
-                    return invalid(
-                        path,
-                        format!(
-                            "{entry:?} is a pattern that ends in `/` and matches nothing; leave \
-                             the slash out"
-                        ),
-                    );
+                check_not_empty(&entry.to_string())
+                    .or_else(|problem| invalid(path.index(at), problem))?;
+                if let PathEntry::Pattern(entry) = entry
+                    && denies
+                    && enabled
+                    && is_inert_denial(entry)
+                {
+                    return invalid(path.index(at), INERT_DENIAL);
                 }
             }
         }
@@ -162,7 +179,7 @@ impl SandboxRuntimeConfig {
                 ("wfpSublayerGuid", &windows.wfp_sublayer_guid),
             ] {
                 if guid.as_ref().is_some_and(|guid| !is_uuid(guid)) {
-                    return invalid(format!("windows.{name}"), "is not a UUID");
+                    return invalid(format!("windows.{name}").as_str(), "is not a UUID");
                 }
             }
             if windows
@@ -177,152 +194,30 @@ impl SandboxRuntimeConfig {
         }
         Ok(())
     }
-
-    fn check_credentials(&self, credentials: &CredentialsConfig) -> Result<(), ValidationError> {
-        let mut masked = false;
-        for (at, file) in credentials.files.iter().flatten().enumerate() {
-            let path = format!("credentials.files[{at}]");
-            check_not_empty(&file.path)
-                .or_else(|problem| invalid(format!("{path}.path"), problem))?;
-            if file.mode == CredentialMode::Mask && file.path.ends_with('/') {
-                return invalid(
-                    format!("{path}.path"),
-                    "is a directory; only a file can be masked",
-                );
-            }
-            self.check_credential(
-                &path,
-                file.mode,
-                file.decode.is_some(),
-                file.mask_claims.as_ref(),
-                file.inject_hosts.as_ref(),
-            )?;
-            masked |= file.mode == CredentialMode::Mask;
-        }
-        for (at, variable) in credentials.env_vars.iter().flatten().enumerate() {
-            let path = format!("credentials.envVars[{at}]");
-            let mut bytes = variable.name.bytes();
-            let starts_well = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-            if !starts_well || !bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-                return invalid(format!("{path}.name"), "is not the name of a variable");
-            }
-            let hosts = variable.inject_hosts.as_ref();
-            self.check_credential(
-                &path,
-                variable.mode,
-                variable.decode.is_some(),
-                variable.mask_claims.as_ref(),
-                hosts,
-            )?;
-            masked |= variable.mode == CredentialMode::Mask;
-        }
-        self.check_aws_pairs(credentials)?;
-        if masked
-            && self.network.tls_terminate.is_none()
-            && credentials.allow_plaintext_inject != Some(true)
-        {
-            return invalid(
-                "credentials",
-                "masking needs network.tlsTerminate or allowPlaintextInject",
-            );
-        }
-        Ok(())
-    }
-
-    fn check_credential(
-        &self,
-        path: &str,
-        mode: CredentialMode,
-        decoded: bool,
-        claims: Option<&Vec<String>>,
-        inject: Option<&Vec<String>>,
-    ) -> Result<(), ValidationError> {
-        if let Some(claims) = claims
-            && (!decoded || claims.is_empty() || claims.iter().any(String::is_empty))
-        {
-            return invalid(format!("{path}.maskClaims"), "needs decode and at least one claim");
-        }
-        if let Some(inject) = inject {
-            check_hosts(&format!("{path}.injectHosts"), inject)?;
-            if mode == CredentialMode::Mask && inject.is_empty() {
-                return invalid(
-                    format!("{path}.injectHosts"),
-                    "is empty, so the credential would never be used",
-                );
-            }
-            check_each(&format!("{path}.injectHosts"), inject, |host| {
-                let allowed =
-                    self.network.allowed_domains.iter().any(|pattern| covers(pattern, host));
-                allowed.then_some(()).ok_or("is not covered by network.allowedDomains")
-            })?;
-        }
-        let excluded =
-            self.network.tls_terminate.as_ref().and_then(|tls| tls.exclude_domains.as_ref());
-        if let (CredentialMode::Mask, Some(excluded)) = (mode, excluded) {
-            let targets = inject.unwrap_or(&self.network.allowed_domains);
-            let is_excluded =
-                |host: &String| excluded.iter().any(|pattern| covers(pattern, without_port(host)));
-            if !targets.is_empty() && targets.iter().all(is_excluded) {
-                return invalid(
-                    path,
-                    "every host that could receive it is in tlsTerminate.excludeDomains",
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn check_aws_pairs(&self, credentials: &CredentialsConfig) -> Result<(), ValidationError> {
-        let mut seen = Vec::new();
-        for (at, pair) in credentials.aws_pairs.iter().flatten().enumerate() {
-            for name in [
-                Some(&pair.access_key_id_var),
-                Some(&pair.secret_access_key_var),
-                pair.session_token_var.as_ref(),
-            ]
-            .into_iter()
-            .flatten()
-            {
-                let path = format!("credentials.awsPairs[{at}]");
-                if seen.contains(&name) {
-                    return invalid(path, format!("{name:?} is named twice"));
-                }
-                seen.push(name);
-                let is_masked_whole = credentials.env_vars.iter().flatten().any(|variable| {
-                    variable.name == *name
-                        && variable.mode == CredentialMode::Mask
-                        && variable.extract.is_none()
-                        && variable.decode.is_none()
-                });
-                if !is_masked_whole {
-                    return invalid(
-                        path,
-                        format!("{name:?} is not masked as a whole in credentials.envVars"),
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
-fn invalid<T>(path: impl Into<String>, problem: impl Into<String>) -> Result<T, ValidationError> {
+fn invalid<T>(
+    path: impl Into<SettingPath>,
+    problem: impl Into<String>,
+) -> Result<T, ValidationError> {
     Err(ValidationError { path: path.into(), problem: problem.into() })
 }
 
 fn check_each(
-    path: &str,
+    path: impl Into<SettingPath>,
     list: &[String],
     check: impl Fn(&str) -> Result<(), &'static str>,
 ) -> Result<(), ValidationError> {
+    let path = path.into();
     for (at, entry) in list.iter().enumerate() {
-        check(entry)
-            .or_else(|problem| invalid(format!("{path}[{at}]"), format!("{entry:?} {problem}")))?;
+        check(entry).or_else(|problem| {
+            invalid(path.index(at), format!("{:?} {problem}", shortened(entry)))
+        })?;
     }
     Ok(())
 }
 
-fn check_hosts(path: &str, list: &[String]) -> Result<(), ValidationError> {
+fn check_hosts(path: impl Into<SettingPath>, list: &[String]) -> Result<(), ValidationError> {
     check_each(path, list, |entry| {
         domain::is_accepted(entry, List::Hosts)
             .then_some(())
@@ -333,7 +228,7 @@ fn check_hosts(path: &str, list: &[String]) -> Result<(), ValidationError> {
 fn check_tls(tls: &TlsTerminateConfig) -> Result<(), ValidationError> {
     for (name, path) in [("caCertPath", &tls.ca_cert_path), ("caKeyPath", &tls.ca_key_path)] {
         if path.as_ref().is_some_and(String::is_empty) {
-            return invalid(format!("network.tlsTerminate.{name}"), "is empty");
+            return invalid(format!("network.tlsTerminate.{name}").as_str(), "is empty");
         }
     }
     if tls.ca_cert_path.is_some() != tls.ca_key_path.is_some() {
@@ -355,7 +250,7 @@ fn check_tls(tls: &TlsTerminateConfig) -> Result<(), ValidationError> {
         if value.is_some_and(|value| !range.contains(&value)) {
             let (first, last) = range.into_inner();
             return invalid(
-                format!("network.tlsTerminate.{name}"),
+                format!("network.tlsTerminate.{name}").as_str(),
                 format!("is not a number from {first} to {last}"),
             );
         }
@@ -373,35 +268,19 @@ fn is_uuid(text: &str) -> bool {
         && parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-fn without_port(pattern: &str) -> &str {
-    match pattern.rsplit_once(':') {
-        Some((host, port))
-            if !port.is_empty()
-                && port.bytes().all(|b| b.is_ascii_digit())
-                && !host.ends_with(':') =>
-        {
-            host
-        }
-        _ => pattern,
-    }
+/// Returns whether srt rejects a denied pattern, because its slash keeps it from matching.
+fn is_inert_denial(entry: &str) -> bool {
+    crate::rules::is_glob(entry) && entry.ends_with('/') && entry.starts_with(['/', '~'])
 }
 
-/// Returns whether a pattern covers a host pattern: both are equal, or `*.x` covers a name below
-/// `x`.
-fn covers(pattern: &str, host: &str) -> bool {
-    let (pattern, host) = (without_port(pattern).to_lowercase(), host.to_lowercase());
-    pattern == host
-        || pattern
-            .strip_prefix("*.")
-            .is_some_and(|suffix| host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')))
-}
+const INERT_DENIAL: &str = "is a pattern that ends in `/` and matches nothing; leave the slash out";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(patch: &str, expected: Result<(), &str>) {
+    pub(super) fn check(patch: &str, expected: Result<(), &str>) {
         let mut value: serde_json::Value = serde_json::from_str(
             r#"{"network":{"allowedDomains":["api.example.com"],"deniedDomains":[]},
                 "filesystem":{"denyRead":[],"allowWrite":[],"denyWrite":[]}}"#,
@@ -420,7 +299,10 @@ mod tests {
             }
         }
         let config = SandboxRuntimeConfig::from_json(&value.to_string()).unwrap();
-        assert_eq!(config.validate().map_err(|error| error.path), expected.map_err(str::to_owned));
+        assert_eq!(
+            config.validate().map_err(|error| error.path.to_string()),
+            expected.map_err(str::to_owned)
+        );
     }
 
     #[test]
@@ -464,31 +346,5 @@ mod tests {
         check(r#"{"filesystem":{"denyRead":["a/*/"]}}"#, Ok(()));
         check(r#"{"filesystem":{"allowWrite":["/a/*/"]}}"#, Ok(()));
         check(r#"{"filesystem":{"disabled":true,"denyRead":["/a/*/"]}}"#, Ok(()));
-    }
-
-    #[test]
-    fn masking_needs_a_host_that_receives_the_real_value() {
-        let masked = |more: &str| {
-            format!(r#"{{"credentials":{{"envVars":[{{"name":"K","mode":"mask"{more}}}]}}}}"#)
-        };
-        check(&masked(""), Err("credentials"));
-        check(&masked(r#","injectHosts":[]"#), Err("credentials.envVars[0].injectHosts"));
-        check(
-            &masked(r#","injectHosts":["other.com"]"#),
-            Err("credentials.envVars[0].injectHosts[0]"),
-        );
-        check(&masked(r#","maskClaims":["sub"]"#), Err("credentials.envVars[0].maskClaims"));
-        let plain = r#"{"credentials":{"allowPlaintextInject":true,
-                                       "envVars":[{"name":"K","mode":"mask"}]}}"#;
-        check(plain, Ok(()));
-        check(&plain.replace("\"K\"", "\"1K\""), Err("credentials.envVars[0].name"));
-        let excluded = r#"{"network":{"tlsTerminate":{"excludeDomains":["*.example.com"]}},
-                           "credentials":{"envVars":[{"name":"K","mode":"mask"}]}}"#;
-        check(excluded, Err("credentials.envVars[0]"));
-        let pairs = r#"{"credentials":{"allowPlaintextInject":true,
-                                       "envVars":[{"name":"A","mode":"mask"}],
-                                       "awsPairs":[{"accessKeyIdVar":"A",
-                                                    "secretAccessKeyVar":"B"}]}}"#;
-        check(pairs, Err("credentials.awsPairs[0]"));
     }
 }

@@ -95,7 +95,7 @@ mod srt;
 
 #[cfg(feature = "native")]
 pub use native::{
-    AttachedCommand, AttachedEvent, AttachedOutcome, NativeSandbox, NativeSandboxBuilder,
+    AttachedCommand, AttachedEvent, AttachedOutcome, HostTree, NativeSandbox, NativeSandboxBuilder,
     OpenError, OpenErrorKind, probe,
 };
 #[cfg(feature = "sandbox")]

@@ -72,3 +72,4 @@ pub use engine::NativeSandbox;
 pub use error::{OpenError, OpenErrorKind};
 pub(crate) use memory_file::memory_file;
 pub use probe::probe;
+pub use tree::HostTree;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Credentials that commands do not see.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CredentialsConfig {
@@ -26,6 +27,7 @@ pub struct CredentialsConfig {
 
 /// Treatment of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum CredentialMode {
@@ -37,6 +39,7 @@ pub enum CredentialMode {
 
 /// Treatment of a credential in which `extract` matches nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum OnExtractNoMatch {
@@ -50,6 +53,7 @@ pub enum OnExtractNoMatch {
 
 /// Encoding of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum CredentialDecoding {
@@ -59,10 +63,12 @@ pub enum CredentialDecoding {
 
 /// A credential in a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CredentialFile {
     /// Path of the file.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub path: String,
     /// Hides or masks the credential.
     pub mode: CredentialMode,
@@ -86,12 +92,30 @@ pub struct CredentialFile {
     pub inject_hosts: Option<Vec<String>>,
 }
 
+impl CredentialFile {
+    /// Creates the settings of a credential that is the whole file.
+    pub fn new(path: impl Into<String>, mode: CredentialMode) -> Self {
+        Self {
+            path: path.into(),
+            mode,
+            extract: None,
+            on_extract_no_match: None,
+            decode: None,
+            mask_claims: None,
+            mask_duplicates: None,
+            inject_hosts: None,
+        }
+    }
+}
+
 /// A credential in an environment variable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CredentialVariable {
     /// Name of the variable.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")))]
     pub name: String,
     /// Hides or masks the credential.
     pub mode: CredentialMode,
@@ -112,8 +136,24 @@ pub struct CredentialVariable {
     pub inject_hosts: Option<Vec<String>>,
 }
 
+impl CredentialVariable {
+    /// Creates the settings of a credential that is the whole value of a variable.
+    pub fn new(name: impl Into<String>, mode: CredentialMode) -> Self {
+        Self {
+            name: name.into(),
+            mode,
+            extract: None,
+            on_extract_no_match: None,
+            decode: None,
+            mask_claims: None,
+            inject_hosts: None,
+        }
+    }
+}
+
 /// Variables that together form AWS credentials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct AwsPair {
@@ -126,8 +166,23 @@ pub struct AwsPair {
     pub session_token_var: Option<String>,
 }
 
+impl AwsPair {
+    /// Creates a pair of variables, without a session token.
+    pub fn new(
+        access_key_id_var: impl Into<String>,
+        secret_access_key_var: impl Into<String>,
+    ) -> Self {
+        Self {
+            access_key_id_var: access_key_id_var.into(),
+            secret_access_key_var: secret_access_key_var.into(),
+            session_token_var: None,
+        }
+    }
+}
+
 /// Treatment of one kind of AWS signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Sigv4Action {
@@ -139,6 +194,7 @@ pub enum Sigv4Action {
 
 /// Treatment of AWS signatures that the proxy cannot recompute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Sigv4Config {

@@ -6,6 +6,7 @@ use super::paths::PathEntry;
 
 /// Files that commands may read and write.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FilesystemConfig {

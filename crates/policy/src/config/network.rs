@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Hosts and sockets that commands may connect to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct NetworkConfig {
@@ -36,9 +37,11 @@ pub struct NetworkConfig {
     pub allow_mach_lookup: Option<Vec<String>>,
     /// Loopback port of an HTTP proxy that replaces srt's.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub http_proxy_port: Option<u16>,
     /// Loopback port of a SOCKS proxy that replaces srt's.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub socks_proxy_port: Option<u16>,
     /// A proxy that reads the traffic of some domains. It excludes `tls_terminate`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +71,7 @@ pub struct NetworkConfig {
 
 /// Treatment of request targets that servers read in different ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum AmbiguousRequestTarget {
@@ -81,25 +85,38 @@ pub enum AmbiguousRequestTarget {
 
 /// A proxy that reads the traffic of some domains.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct MitmProxyConfig {
     /// Path of its Unix socket.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub socket_path: String,
     /// Host patterns without ports; at least one.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub domains: Vec<String>,
+}
+
+impl MitmProxyConfig {
+    /// Creates the settings of a proxy that listens on a Unix socket.
+    pub fn new(socket_path: impl Into<String>, domains: Vec<String>) -> Self {
+        Self { socket_path: socket_path.into(), domains }
+    }
 }
 
 /// TLS termination in srt's proxy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TlsTerminateConfig {
     /// Path of the CA certificate; requires `ca_key_path`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub ca_cert_path: Option<String>,
     /// Path of the CA key; requires `ca_cert_path`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub ca_key_path: Option<String>,
     /// Patterns of hosts whose TLS connections pass through unread.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,14 +126,17 @@ pub struct TlsTerminateConfig {
     pub extra_ca_cert_paths: Option<Vec<String>>,
     /// Maximum number of terminated tunnels at once, 1 to 65536.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65_536)))]
     pub max_tunnels: Option<u32>,
     /// Time limit of a TLS handshake in milliseconds, 100 to 600000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 100, max = 600_000)))]
     pub handshake_timeout_ms: Option<u32>,
 }
 
 /// The upstream proxy of srt's proxy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ParentProxyConfig {

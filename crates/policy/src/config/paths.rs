@@ -110,6 +110,31 @@ impl<'de> Deserialize<'de> for PathEntry {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for PathEntry {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PathEntry".into()
+    }
+
+    fn json_schema(_generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A path or a pattern, or a path whose characters all belong to names.",
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {
+                    "type": "object",
+                    "properties": {
+                        "path": {"type": "string", "minLength": 1},
+                        "literal": {"const": true},
+                    },
+                    "required": ["path", "literal"],
+                    "additionalProperties": false,
+                },
+            ],
+        })
+    }
+}
+
 struct EntryVisitor;
 
 impl<'de> Visitor<'de> for EntryVisitor {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The `rg` program that srt searches with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RipgrepConfig {
@@ -17,8 +18,16 @@ pub struct RipgrepConfig {
     pub argv0: Option<String>,
 }
 
+impl RipgrepConfig {
+    /// Creates the settings of a program.
+    pub fn new(command: impl Into<String>) -> Self {
+        Self { command: command.into(), args: None, argv0: None }
+    }
+}
+
 /// The seccomp helper of srt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SeccompConfig {
@@ -32,6 +41,7 @@ pub struct SeccompConfig {
 
 /// Settings for Windows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WindowsConfig {
@@ -40,6 +50,7 @@ pub struct WindowsConfig {
     pub backend: Option<WindowsBackend>,
     /// User that runs the commands, 1 to 20 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 20)))]
     pub sandbox_user: Option<String>,
     /// UUID of the filter sublayer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,6 +68,7 @@ pub struct WindowsConfig {
 
 /// Component that enforces the settings on Windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum WindowsBackend {
@@ -68,15 +80,25 @@ pub enum WindowsBackend {
 
 /// The helper program on Windows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SrtWinConfig {
     /// Path of the helper.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub path: String,
+}
+
+impl SrtWinConfig {
+    /// Creates the settings of a helper program.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self { path: path.into() }
+    }
 }
 
 /// Settings for git.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct GitConfig {

@@ -1,6 +1,6 @@
 //! Policy settings that the native engine does not support.
 
-use policy::{Lint, Policy};
+use policy::{Lint, LintCode, NetworkConfig, Policy, SettingPath};
 
 use super::engine::NativeSandbox;
 
@@ -25,44 +25,112 @@ pub(super) fn unsupported_by_landlock(policy: &Policy) -> Option<&'static str> {
 }
 
 impl NativeSandbox {
-    /// Returns the settings that this engine rejects, or enforces differently from srt.
+    /// Returns the settings that this engine rejects, ignores, or enforces differently from srt.
     ///
-    /// [`Policy::lint`] returns those that srt accepts and does not enforce; [`Lint::combine`]
-    /// unites the two lists.
+    /// [`Policy::lint`] returns those that srt accepts and does not enforce.
     pub fn lint(policy: &Policy) -> Vec<Lint> {
         let config = policy.config();
-        let mut lints = Vec::new();
-        if !config.network.allowed_domains.is_empty() {
-            lints.push(Lint::new(
-                "network.allowedDomains",
-                "no engine has a network proxy; a session with this setting cannot be opened",
-            ));
-        }
-        if policy.allows_unix_sockets() {
-            lints.push(Lint::new(
-                "network.allowAllUnixSockets",
-                "allows Unix sockets and nothing else, and with them every socket of the host that \
-                 the session can see; sockets of its own need no setting",
+        let mut lints = network(&config.network);
+        if config.credentials.is_some() {
+            lints.push(Lint::unset(
+                LintCode::Unsupported,
+                "credentials",
+                "no engine replaces credentials; a session with this setting cannot be opened",
             ));
         }
         if config.allow_nested_user_namespaces == Some(true) {
-            lints.push(Lint::new(
+            lints.push(Lint::unset(
+                LintCode::NoEffect,
                 "allowNestedUserNamespaces",
                 "has no effect: no command can create a user namespace",
             ));
         }
-        if config.credentials.is_some() {
-            lints.push(Lint::new(
-                "credentials",
-                "no engine replaces credentials; a session with this setting cannot be opened",
+        if config.enable_weaker_nested_sandbox.is_some() {
+            lints.push(Lint::unset(
+                LintCode::NoEffect,
+                "enableWeakerNestedSandbox",
+                "has no effect: each session has its own /proc",
             ));
+        }
+        if config.ignore_violations.is_some() {
+            lints.push(Lint::unset(
+                LintCode::NoEffect,
+                "ignoreViolations",
+                "has no effect: the results of commands name denials, whatever their paths",
+            ));
+        }
+        if config.git.as_ref().is_some_and(|git| !git.safe_directories.is_empty()) {
+            lints.push(Lint::new(
+                LintCode::NoEffect,
+                "git.safeDirectories",
+                "has no effect: the engine does not configure git",
+                "set safe.directory in the configuration of git",
+            ));
+        }
+        for (key, is_set) in [
+            ("ripgrep", config.ripgrep.is_some()),
+            ("seccomp", config.seccomp.is_some()),
+            ("bwrapPath", config.bwrap_path.is_some()),
+            ("socatPath", config.socat_path.is_some()),
+            ("javaAgentJarPath", config.java_agent_jar_path.is_some()),
+        ] {
+            if is_set {
+                let problem = "has no effect: the engine runs no helper program";
+                lints.push(Lint::unset(LintCode::UnusedProgram, key, problem));
+            }
         }
         lints
     }
 }
 
+/// Returns the lints about a network that sessions do not have.
+fn network(network: &NetworkConfig) -> Vec<Lint> {
+    let mut lints = Vec::new();
+    if !network.allowed_domains.is_empty() {
+        lints.push(Lint::new(
+            LintCode::Unsupported,
+            "network.allowedDomains",
+            "no engine has a network proxy; a session with this setting cannot be opened",
+            "leave the list empty",
+        ));
+    }
+    if network.allow_all_unix_sockets == Some(true) {
+        lints.push(Lint::unset(
+            LintCode::Weakens,
+            "network.allowAllUnixSockets",
+            "allows Unix sockets and nothing else, and with them every socket of the host that the \
+             session can see; sockets of its own need no setting",
+        ));
+    }
+    for (key, is_set) in [
+        ("deniedDomainReasons", network.denied_domain_reasons.is_some()),
+        ("strictAllowlist", network.strict_allowlist.is_some()),
+        ("deniedResolvedAddresses", network.denied_resolved_addresses.is_some()),
+        ("httpProxyPort", network.http_proxy_port.is_some()),
+        ("socksProxyPort", network.socks_proxy_port.is_some()),
+        ("mitmProxy", network.mitm_proxy.is_some()),
+        ("allowPlaintextHeaderSet", network.allow_plaintext_header_set.is_some()),
+        ("stripResponseHeaders", network.strip_response_headers.is_some()),
+        ("refuseOpaqueTunnels", network.refuse_opaque_tunnels.is_some()),
+        ("requireHostMatch", network.require_host_match.is_some()),
+        ("ambiguousRequestTarget", network.ambiguous_request_target.is_some()),
+        ("tlsTerminate", network.tls_terminate.is_some()),
+        ("parentProxy", network.parent_proxy.is_some()),
+    ] {
+        if is_set {
+            lints.push(Lint::unset(
+                LintCode::NoEffect,
+                SettingPath::from("network").key(key),
+                "has no effect: sessions have no network",
+            ));
+        }
+    }
+    lints
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use policy::SandboxRuntimeConfig;
@@ -78,7 +146,7 @@ mod tests {
         .unwrap();
         let policy = Policy::from_config(config, Path::new("/root")).unwrap();
         let lints = NativeSandbox::lint(&policy);
-        let paths: Vec<&str> = lints.iter().map(|lint| lint.path.as_str()).collect();
+        let paths: Vec<String> = lints.iter().map(|lint| lint.path.to_string()).collect();
         assert_eq!(paths, expected);
         assert_eq!(unsupported_by_native(&policy), unsupported);
     }
@@ -98,6 +166,44 @@ mod tests {
         check(closed, r#","credentials":{}"#, &["credentials"], Some("credentials is set"));
         let sockets = r#""allowedDomains":[],"allowAllUnixSockets":true"#;
         check(sockets, "", &["network.allowAllUnixSockets"], None);
+    }
+
+    /// Keys that the engine enforces.
+    const ENFORCED: [&str; 9] = [
+        "network.deniedDomains",
+        "filesystem.disabled",
+        "filesystem.denyRead",
+        "filesystem.allowRead",
+        "filesystem.allowWrite",
+        "filesystem.denyWrite",
+        "filesystem.allowGitConfig",
+        "mandatoryDenySearchDepth",
+        "network.allowedDomains",
+    ];
+
+    #[test]
+    fn each_key_is_enforced_or_has_a_lint() {
+        let config = SandboxRuntimeConfig::from_json(include_str!("every_key.json")).unwrap();
+        let policy = Policy::from_config(config, Path::new("/root")).unwrap();
+        let lints = [policy.lint(), NativeSandbox::lint(&policy)].concat();
+        let found: BTreeSet<String> = lints.iter().map(|lint| lint.path.to_string()).collect();
+        let settings = serde_json::to_value(policy.config()).unwrap();
+        let mut keys = 0;
+        for (section, value) in settings.as_object().unwrap() {
+            let inner =
+                value.as_object().filter(|_| ["network", "filesystem"].contains(&&**section));
+            let names: Vec<String> = match inner {
+                Some(inner) => inner.keys().map(|key| format!("{section}.{key}")).collect(),
+                None => vec![section.clone()],
+            };
+            for name in names {
+                keys += 1;
+                let is_found = found.iter().any(|path| path.starts_with(&name));
+                assert!(is_found || ENFORCED.contains(&&*name), "{name}");
+            }
+        }
+        // All keys of the settings: 19 of the network, 6 of files, and 15 others.
+        assert_eq!(keys, 40);
     }
 
     #[test]

@@ -48,12 +48,24 @@ pub(super) fn is_too_deep(path: &Path) -> bool {
     path.as_os_str().len() > MAX_PATH_BYTES || path.components().count() > MAX_DEPTH
 }
 
-/// The current files of the host. Each query reads the file system.
+/// The current files of the host, for [`Policy::mounts`](policy::Policy::mounts). Each query reads
+/// the file system.
 ///
-/// Directories beyond [`MAX_DEPTH`] or [`MAX_PATH_BYTES`] cannot be listed, so the compiler covers
-/// them as a whole.
-#[derive(Debug)]
-pub(super) struct HostTree;
+/// Directories with more than 256 ones above or with a path beyond 3,072 bytes cannot be listed, so
+/// the compiler covers them as a whole.
+///
+/// ```
+/// use policy::{MountOptions, Policy};
+/// use sandbox_core::HostTree;
+///
+/// let dir = std::env::temp_dir();
+/// let policy = Policy::session(&dir).home("/root".as_ref()).build()?;
+/// let plan = policy.mounts(&HostTree, &MountOptions::default())?;
+/// assert!(!plan.ops.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostTree;
 
 impl Tree for HostTree {
     fn kind(&self, path: &Path) -> io::Result<Option<NodeKind>> {

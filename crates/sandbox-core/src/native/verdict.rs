@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use policy::{Access, LaterFiles, MountOp, MountPlan, Policy, Remedy, Rule, Unenforced, Verdict};
+use policy::{
+    Access, Host, LaterFiles, MountOp, MountPlan, Policy, Remedy, Rule, Unenforced, Verdict,
+};
 
 use super::builder::{allow_list, later_files};
 use super::engine::NativeSandbox;
@@ -62,12 +64,10 @@ impl NativeSandbox {
         })
     }
 
-    /// Decides about a connection of a sandbox on this tier to a name or an address. There is no
-    /// network, whatever the policy says.
+    /// Decides about a connection of a sandbox on this tier to a name or an address, in any
+    /// spelling. There is no network, whatever the policy says.
     pub fn explain_host(tier: &Tier, host: &str) -> Verdict {
-        let is_address = |address: std::net::IpAddr| address.is_loopback();
-        let is_loopback =
-            host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_address);
+        let is_loopback = Host::parse(host).is_ok_and(|host| host.is_loopback());
         if is_loopback && *tier == Tier::Namespaces {
             return Verdict::allowed(Rule::OwnLoopback);
         }

@@ -12,12 +12,24 @@ use crate::failure::Failure;
 /// Reads settings from a file. Relative paths begin in the working directory, as under srt. An
 /// error names the file.
 pub(crate) fn read(file: &Path) -> Result<SandboxRuntimeConfig, Failure> {
-    let fail =
-        |problem: String| Failure::not_run_text(format!("settings {}: {problem}", file.display()));
+    parse(file, &text_of(file)?)
+}
+
+/// Returns the text of a file of settings.
+pub(crate) fn text_of(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|error| fail(file, &agent_tools::with_causes(&error)))
+}
+
+fn fail(file: &Path, problem: &str) -> Failure {
+    Failure::not_run_text(format!("settings {}: {problem}", file.display()))
+}
+
+/// Parses the text of a file like [`read`].
+pub(crate) fn parse(file: &Path, text: &str) -> Result<SandboxRuntimeConfig, Failure> {
+    let fail = |problem: String| fail(file, &problem);
     let with_causes =
         |error: &(dyn std::error::Error + 'static)| fail(agent_tools::with_causes(error));
-    let text = std::fs::read_to_string(file).map_err(|error| with_causes(&error))?;
-    let mut config = SandboxRuntimeConfig::from_json(&text).map_err(|error| with_causes(&error))?;
+    let mut config = SandboxRuntimeConfig::from_json(text).map_err(|error| with_causes(&error))?;
     config.validate().map_err(|error| with_causes(&error))?;
     let cwd = working_directory()?;
     let files = &mut config.filesystem;

@@ -109,7 +109,7 @@ fn check_names_the_entries_that_do_not_exist() {
     );
     let file = cli.write("settings.json", &text);
     let checked = cli.run(&["policy", "check", file.to_str().unwrap()]).ok().stdout;
-    let notes: Vec<&str> = checked.lines().filter(|line| line.starts_with("note: ")).collect();
+    let notes: Vec<&str> = checked.lines().filter(|line| line.starts_with("note[")).collect();
     for (list, path, end) in [
         ("denyRead", "/~ann/keys", "name a home directory"),
         ("allowWrite", "/$OUT/x", "does not exist; variables are not expanded"),
@@ -180,6 +180,58 @@ fn check_agrees(cli: &Cli, engine: &str, text: &str, is_valid: bool) {
     if !is_valid {
         assert_eq!(checked.stderr, ran.stderr, "{text}");
     }
+}
+
+#[test]
+fn findings_have_a_place_and_a_remedy() {
+    let cli = Cli::new();
+    let text = settings(
+        r#""denyRead":[],"allowWrite":[],"denyWrite":[]"#,
+        "\"allowedDomains\":[],\n  \"strictAllowlist\":true",
+    );
+    let file = cli.write("settings.json", &text);
+    let file = file.to_str().unwrap();
+    let checked = cli.run(&["policy", "check", file]).ok().stdout;
+    let expected = format!(
+        "warning[no-effect]: network.strictAllowlist: has no effect: sessions have no network\n  \
+         --> {file}:2:3\n"
+    );
+    assert!(checked.starts_with(&expected), "{checked}");
+    assert!(checked.contains("   ^^^^^^^^^^^^^^^^^\n   = help: leave the key out\n"), "{checked}");
+    let found = cli.run(&["--json", "policy", "check", file]).ok().json();
+    assert_eq!(found["valid"], true);
+    let finding = &found["findings"][0];
+    assert_eq!(finding["pointer"], "/network/strictAllowlist");
+    assert_eq!((&finding["line"], &finding["column"]), (&2.into(), &3.into()));
+
+    let refused = text.replace("\"allowedDomains\":[]", "\"allowedDomains\":[\"a.com\"]");
+    let file = cli.write("refused.json", &refused);
+    let checked = cli.run(&["--json", "policy", "check", file.to_str().unwrap()]);
+    assert_eq!(checked.code, 1);
+    assert!(checked.stdout.contains(r#""severity":"error""#), "{}", checked.stdout);
+}
+
+#[test]
+fn settings_of_other_sandboxes_are_imported_and_losses_are_named() {
+    let cli = Cli::new();
+    let codex = "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\n\
+                 network_access = true\nwritable_roots = [\"/r\"]\n";
+    let codex = cli.write("config.toml", codex);
+    let import = ["policy", "import", "--project", "/p", "--from"];
+    let imported = cli.run(&[&import[..], &["codex", codex.to_str().unwrap()]].concat()).ok();
+    assert_eq!(imported.json()["filesystem"]["allowWrite"][2], "/r");
+    let lost = "lost: sandbox_workspace_write.network_access: ";
+    assert!(imported.stderr.contains(lost), "{}", imported.stderr);
+
+    let claude = cli.write("claude.json", r#"{"sandbox":{"filesystem":{"denyRead":["x"]}}}"#);
+    let claude = claude.to_str().unwrap();
+    let imported = cli.run(&[&["--json"], &import[..], &["claude-code", claude]].concat());
+    assert_eq!(imported.ok().json()["settings"]["filesystem"]["denyRead"][0], "/p/x");
+    let wrong = cli.run(&[&import[..], &["codex", claude]].concat());
+    assert!(wrong.code == 1 && wrong.stderr.contains("claude.json"), "{}", wrong.stderr);
+
+    let schema = cli.run(&["policy", "schema"]).ok().json();
+    assert!(schema["properties"]["filesystem"].is_object());
 }
 
 #[test]

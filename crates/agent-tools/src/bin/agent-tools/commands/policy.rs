@@ -1,15 +1,19 @@
 //! The subcommand `policy`: policies of sessions as sandbox-runtime settings.
 
+mod check;
+mod import;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Lint, Policy, Unenforced, UnenforcedReason, Verdict};
+use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, Verdict};
 use clap::Subcommand;
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
 
+use self::import::ImportArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
@@ -36,12 +40,21 @@ pub(crate) enum PolicyCommand {
         #[arg(value_name = "PATH|HOST[:PORT]")]
         target: OsString,
     },
-    /// Check whether a sandbox opens with these settings, and list the rules that it does not
-    /// enforce.
+    /// Check whether a sandbox opens with these settings, and list all settings that have no effect
+    /// or another effect than they say, each with its line and a remedy.
+    ///
+    /// The exit code is 1 if no sandbox would open.
     Check {
         /// File of sandbox-runtime settings (JSON).
         file: PathBuf,
     },
+    /// Print settings of another sandbox as sandbox-runtime settings, and what is lost.
+    #[command(after_help = "Examples:\n  $ agent-tools policy import --from claude-code \
+                            .claude/settings.json > settings.json\n  \
+                            $ agent-tools policy import --from codex ~/.codex/config.toml")]
+    Import(ImportArgs),
+    /// Print the JSON Schema of sandbox-runtime settings, for editors.
+    Schema,
 }
 
 pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode, Failure> {
@@ -55,7 +68,12 @@ pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode,
         PolicyCommand::Explain { session, settings, target } => {
             explain(context, &session, settings.as_deref(), &target)
         }
-        PolicyCommand::Check { file } => check(context, &file),
+        PolicyCommand::Check { file } => check::check(context, &file),
+        PolicyCommand::Import(args) => import::import(context, &args),
+        PolicyCommand::Schema => {
+            print_json(&SandboxRuntimeConfig::json_schema());
+            Ok(ExitCode::SUCCESS)
+        }
     }
     .map_err(Failure::into_failed)
 }
@@ -180,34 +198,4 @@ fn policy_of_command(context: &Context, file: &Path) -> Result<Policy, Failure> 
     let home = context.home().ok();
     let cwd = settings::working_directory()?;
     settings::policy_of_command(settings::read(file)?, &cwd, home.as_ref(), &context.tier())
-}
-
-fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure> {
-    let cwd = settings::working_directory()?;
-    let policy = policy_of_command(context, file)?;
-    let gaps = NativeSandbox::check(&policy, &context.tier()).map_err(Failure::not_run)?;
-    let lints = Lint::combine(policy.lint(), NativeSandbox::lint(&policy));
-    let notes = lints.iter().map(ToString::to_string).chain(gaps.iter().map(describe_gap));
-    let hidden = settings::hidden_start(&policy, &cwd);
-    let hidden =
-        hidden.map(|problem| format!("`agent-tools sandbox` runs nothing here: {problem}"));
-    let lints: Vec<String> = notes.chain(hidden).collect();
-    context.print(&serde_json::json!({ "valid": true, "lints": lints }), || {
-        outln!("{} is valid", file.display());
-        lints.iter().for_each(|lint| outln!("note: {lint}"));
-    })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Describes a rule that is not enforced, with the cause if its path looks like one of a shell.
-fn describe_gap(gap: &Unenforced) -> String {
-    let begins_with = |sign| gap.rule.split('/').any(|name| name.starts_with(sign));
-    let cause = match gap.reason {
-        UnenforcedReason::Absent if begins_with('$') => "; variables are not expanded",
-        UnenforcedReason::Absent if begins_with('~') => {
-            "; only `~` and `~/` at the beginning name a home directory"
-        }
-        _ => "",
-    };
-    format!("filesystem.{}: {}: {}{cause}", gap.list, gap.rule, gap.reason)
 }

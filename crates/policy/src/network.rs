@@ -1,0 +1,469 @@
+//! Decisions about connections, from the section `network` of the settings.
+
+use core::net::IpAddr;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::address::{self, AddressClass, Block};
+use crate::config::{NetworkConfig, SandboxRuntimeConfig};
+use crate::domain;
+use crate::explain::Verdict;
+use crate::host::{Host, parse_port};
+use crate::policy::Policy;
+use crate::reason::Rule;
+use crate::remedy::Remedy;
+use crate::setting_path::SettingPath;
+use crate::validate::ValidationError;
+
+/// Names of the two lists.
+const ALLOWED: &str = "allowedDomains";
+const DENIED: &str = "deniedDomains";
+
+/// The rules for connections of one session, ready for fast decisions.
+///
+/// ```
+/// use policy::{Decision, Host, NetworkConfig, NetworkPolicy};
+///
+/// let mut network = NetworkConfig::default();
+/// network.allowed_domains = vec!["*.example.com:443".to_owned(), "127.0.0.1".to_owned()];
+/// let rules = NetworkPolicy::compile(&network)?;
+/// assert!(rules.decide(&Host::parse("API.example.com.")?, 443).is_allowed());
+/// assert!(rules.decide(&Host::parse("0x7f.1")?, 8080).is_allowed());
+/// assert!(matches!(
+///     rules.decide(&Host::parse("example.com")?, 443),
+///     Decision::Unlisted { .. }
+/// ));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkPolicy {
+    allowed: HostList,
+    denied: HostList,
+    reasons: BTreeMap<String, String>,
+    is_strict: bool,
+    /// The hosts that stay encrypted, if the proxy ends TLS for the others.
+    excluded: Option<HostList>,
+    denied_addresses: Vec<(String, Block)>,
+}
+
+/// A decision about a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// The connection is allowed.
+    #[non_exhaustive]
+    Allowed {
+        /// The entry of `allowedDomains`.
+        rule: Rule,
+        /// Treatment of TLS in the connection.
+        tls: Tls,
+    },
+    /// The connection is denied.
+    #[non_exhaustive]
+    Denied {
+        /// The deciding rule.
+        rule: Rule,
+        /// The text of `deniedDomainReasons` for the deciding entry.
+        reason: Option<String>,
+        /// The change of the settings that would allow the connection.
+        remedy: Remedy,
+    },
+    /// Neither list has the host. The caller may ask its user, and else denies the connection.
+    #[non_exhaustive]
+    Unlisted {
+        /// The change of the settings that would allow the connection.
+        remedy: Remedy,
+    },
+}
+
+/// Treatment of TLS in an allowed connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tls {
+    /// The connection passes through unread.
+    Tunnel,
+    /// The proxy ends TLS, and reads the requests (`network.tlsTerminate`).
+    Terminate,
+}
+
+impl Decision {
+    /// Returns whether the connection is allowed without a question.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allowed { .. })
+    }
+
+    /// Returns the verdict if no user is asked: a host in neither list is denied.
+    pub fn into_verdict(self) -> Verdict {
+        match self {
+            Self::Allowed { rule, .. } => Verdict::allowed(rule),
+            Self::Denied { rule, remedy, .. } => Verdict::denied(rule, Some(remedy)),
+            Self::Unlisted { remedy } => Verdict::denied(UNLISTED, Some(remedy)),
+        }
+    }
+}
+
+const UNLISTED: Rule = Rule::Unlisted { list: ALLOWED };
+
+impl NetworkPolicy {
+    /// Compiles the rules of the settings.
+    ///
+    /// # Errors
+    /// Returns [`ValidationError`] if srt would reject the settings. Without the feature `idna`, an
+    /// entry beyond ASCII is an error too, because it could not be compared.
+    pub fn compile(network: &NetworkConfig) -> Result<Self, ValidationError> {
+        let (network_only, others) = (network.clone(), SandboxRuntimeConfig::default());
+        SandboxRuntimeConfig { network: network_only, ..others }.validate()?;
+        Self::compile_valid(network)
+    }
+
+    /// Compiles valid settings.
+    pub(crate) fn compile_valid(network: &NetworkConfig) -> Result<Self, ValidationError> {
+        let tls = network.tls_terminate.as_ref();
+        let excluded = tls.map(|tls| tls.exclude_domains.as_deref().unwrap_or_default());
+        let excluded = excluded
+            .map(|list| HostList::new("network.tlsTerminate.excludeDomains", list))
+            .transpose()?;
+        let addresses = network.denied_resolved_addresses.iter().flatten();
+        Ok(Self {
+            allowed: HostList::new("network.allowedDomains", &network.allowed_domains)?,
+            denied: HostList::new("network.deniedDomains", &network.denied_domains)?,
+            reasons: network.denied_domain_reasons.clone().unwrap_or_default(),
+            is_strict: network.strict_allowlist == Some(true),
+            excluded,
+            denied_addresses: addresses
+                .filter_map(|entry| {
+                    let (address, bits) = domain::address_block(entry)?;
+                    Some((entry.clone(), Block::new(address, bits)))
+                })
+                .collect(),
+        })
+    }
+
+    /// Decides about a connection. It resolves no names, and does no I/O.
+    ///
+    /// `deniedDomains` takes precedence over `allowedDomains`. A pattern such as `*.example.com`
+    /// covers the names below `example.com`, and never an address.
+    pub fn decide(&self, host: &Host, port: u16) -> Decision {
+        self.decide_maybe(host, Some(port))
+    }
+
+    /// Decides about a connection to a port that may be unknown.
+    pub(crate) fn decide_maybe(&self, host: &Host, port: Option<u16>) -> Decision {
+        if let Some(entry) = self.denied.covering(host, port) {
+            return Decision::Denied {
+                rule: listed(DENIED, entry),
+                reason: self.reasons.get(entry).cloned(),
+                remedy: Remedy::RemoveDeniedDomain(host.to_string()),
+            };
+        }
+        if let Some(entry) = self.allowed.covering(host, port) {
+            let is_excluded = |excluded: &HostList| excluded.covering(host, None).is_some();
+            let tls = match &self.excluded {
+                Some(excluded) if !is_excluded(excluded) => Tls::Terminate,
+                _ => Tls::Tunnel,
+            };
+            return Decision::Allowed { rule: listed(ALLOWED, entry), tls };
+        }
+        let remedy = Remedy::AllowDomain(host.to_string());
+        match self.is_strict {
+            true => Decision::Denied { rule: UNLISTED, reason: None, remedy },
+            false => Decision::Unlisted { remedy },
+        }
+    }
+
+    /// Judges an address that an allowed name resolved to, before a connection to it. Who controls
+    /// a name also controls its addresses.
+    ///
+    /// Loopback, link-local, multicast and metadata addresses are refused, and those that
+    /// `deniedResolvedAddresses` and `deniedDomains` list. An entry of `allowedDomains` with this
+    /// very address opens it. The caller refuses the addresses of its own interfaces.
+    ///
+    /// # Errors
+    /// Returns the class of a refused address.
+    pub fn check_resolved(&self, address: IpAddr, port: u16) -> Result<(), AddressClass> {
+        let literal = Host::from(address);
+        if self.allowed.literal(&literal, port).is_some() {
+            return Ok(());
+        }
+        for judged in [Some(address), address::embedded_ipv4(address)].into_iter().flatten() {
+            if let Some(class) = address::class(judged) {
+                return Err(class);
+            }
+            if let Some(entry) = self.denied.literal(&judged.into(), port) {
+                return Err(AddressClass::Listed { entry: entry.to_owned() });
+            }
+            let mut blocks = self.denied_addresses.iter();
+            if let Some((entry, _)) = blocks.find(|(_, block)| block.contains(judged)) {
+                return Err(AddressClass::Listed { entry: entry.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Policy {
+    /// Returns the rules for connections.
+    pub fn network(&self) -> &NetworkPolicy {
+        &self.network
+    }
+
+    /// Decides about a connection, like [`NetworkPolicy::decide`].
+    pub fn decide(&self, host: &Host, port: u16) -> Decision {
+        self.network.decide(host, port)
+    }
+
+    /// Explains the decision about a connection to `host`, a name or an address in any spelling. It
+    /// resolves no names. If `port` is `None`, entries with a port do not cover the connection.
+    ///
+    /// A host in neither list is denied. A text that is no host is denied too.
+    pub fn explain_host(&self, host: &str, port: Option<u16>) -> Verdict {
+        match Host::parse(host) {
+            Ok(host) => self.network.decide_maybe(&host, port).into_verdict(),
+            Err(_) => Verdict::denied(Rule::NotAHost, None),
+        }
+    }
+}
+
+fn listed(list: &'static str, entry: &str) -> Rule {
+    Rule::Listed { list, entry: entry.to_owned() }
+}
+
+/// Hosts that an entry of a list covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HostPattern {
+    /// All hosts.
+    Any,
+    /// One name or address.
+    Host(Host),
+    /// The names below a name.
+    Below(String),
+}
+
+impl HostPattern {
+    /// Reads an entry, with its port. The result is `None` if the entry can cover no host.
+    pub(crate) fn parse(entry: &str) -> Option<(Self, Option<u16>)> {
+        let (host, port) = match entry.strip_prefix('[') {
+            Some(_) => {
+                let (host, port) = domain::split_port(entry);
+                (host.into_owned(), port)
+            }
+            None => match entry.rsplit_once(':') {
+                Some((host, port)) if !host.contains(':') => {
+                    (host.to_owned(), Some(parse_port(port)?))
+                }
+                _ => (entry.to_owned(), None),
+            },
+        };
+        let pattern = match host.strip_prefix("*.") {
+            Some(base) => Self::Below(Host::parse(base).ok()?.as_name()?.to_owned()),
+            None if host == "*" => Self::Any,
+            None => Self::Host(Host::parse(&host).ok()?),
+        };
+        Some((pattern, port))
+    }
+}
+
+/// A list of patterns with an index. The first entry that covers a host counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct HostList {
+    entries: Vec<(String, Option<u16>)>,
+    hosts: HashMap<Host, Vec<usize>>,
+    below: HashMap<String, Vec<usize>>,
+    any: Vec<usize>,
+}
+
+impl HostList {
+    fn new(path: &str, entries: &[String]) -> Result<Self, ValidationError> {
+        let mut list = Self::default();
+        for (at, entry) in entries.iter().enumerate() {
+            if !cfg!(feature = "idna") && !entry.is_ascii() {
+                let path = SettingPath::from(path).index(at);
+                let problem = "has a character beyond ASCII, which needs the feature `idna`";
+                return Err(ValidationError { path, problem: problem.to_owned() });
+            }
+            let pattern = HostPattern::parse(entry);
+            let port = pattern.as_ref().and_then(|(_, port)| *port);
+            list.entries.push((entry.clone(), port));
+            match pattern {
+                Some((HostPattern::Any, _)) => list.any.push(at),
+                Some((HostPattern::Host(host), _)) => list.hosts.entry(host).or_default().push(at),
+                Some((HostPattern::Below(name), _)) => {
+                    list.below.entry(name).or_default().push(at);
+                }
+                None => {}
+            }
+        }
+        Ok(list)
+    }
+
+    /// Returns the first entry that covers a host. An entry without a port covers all ports.
+    fn covering(&self, host: &Host, port: Option<u16>) -> Option<&str> {
+        let name = host.as_name().unwrap_or_default();
+        let above = name.match_indices('.').map(|(at, _)| &name[at + 1..]);
+        let found = above.filter_map(|name| self.below.get(name)).chain(self.hosts.get(host));
+        self.first(found.chain([&self.any]).flatten(), port)
+    }
+
+    /// Returns the first entry that is this very host.
+    fn literal(&self, host: &Host, port: u16) -> Option<&str> {
+        self.first(self.hosts.get(host)?.iter(), Some(port))
+    }
+
+    fn first<'l>(
+        &'l self,
+        candidates: impl Iterator<Item = &'l usize>,
+        port: Option<u16>,
+    ) -> Option<&'l str> {
+        let covering =
+            candidates.filter(|at| self.entries[**at].1.is_none_or(|own| port == Some(own)));
+        covering.min().map(|at| &*self.entries[*at].0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compile(change: impl FnOnce(&mut NetworkConfig)) -> NetworkPolicy {
+        let mut network = NetworkConfig::default();
+        change(&mut network);
+        NetworkPolicy::compile(&network).unwrap()
+    }
+
+    #[track_caller]
+    fn check(entry: &str, host: &str, port: Option<u16>, expected: bool) {
+        let host = Host::parse(host).unwrap();
+        let denied = compile(|network| network.denied_domains = vec![entry.to_owned()]);
+        let is_denied = matches!(denied.decide_maybe(&host, port), Decision::Denied { .. });
+        assert_eq!(is_denied, expected, "{entry} {host} {port:?}");
+        if !entry.starts_with("*:") && entry != "*" {
+            let allowed = compile(|network| network.allowed_domains = vec![entry.to_owned()]);
+            let is_allowed = allowed.decide_maybe(&host, port).is_allowed();
+            assert_eq!(is_allowed, expected, "{entry} {host} {port:?}");
+        }
+    }
+
+    #[test]
+    fn entries_cover_hosts_by_whole_labels_and_ports() {
+        for (entry, host, port, expected) in [
+            ("github.com", "GitHub.com.", Some(443), true),
+            ("github.com", "api.github.com", None, false),
+            ("*.github.com", "api.github.com", None, true),
+            ("*.github.com", "a.b.github.com", None, true),
+            ("*.github.com", "github.com", None, false),
+            ("*.github.com", "malicious-github.com", None, false),
+            ("x.com:443", "x.com", Some(443), true),
+            ("x.com:443", "x.com", Some(80), false),
+            ("x.com:443", "x.com", None, false),
+            ("*", "anything.at.all", Some(1), true),
+            ("*", "10.0.0.1", Some(1), true),
+            ("*:22", "x.com", Some(22), true),
+            ("*:22", "x.com", Some(23), false),
+            ("[::1]:443", "::1", Some(443), true),
+            ("[::1]", "::1", None, true),
+            ("[a.com]:443", "a.com", Some(443), true),
+        ] {
+            check(entry, host, port, expected);
+        }
+    }
+
+    #[test]
+    fn an_entry_covers_each_spelling_of_an_address() {
+        for entry in ["127.0.0.1", "127.0.1", "0x7f.1", "[127.1]", "[::ffff:127.0.0.1]"] {
+            check(entry, "127.0.0.1", None, true);
+        }
+        for host in ["127.1", "0x7f.1", "2130706433", "[::ffff:7f00:1]", "127.0.0.1."] {
+            check("127.0.0.1", host, None, true);
+            check("*.0.1", host, None, false);
+        }
+        check("[0:0:0:0:0:0:0:1]", "::1", None, true);
+        check("[fe80::1%eth0]", "fe80::1%eth1", None, true);
+        check("*.0.1", "10.0.0.1", None, false);
+    }
+
+    #[cfg(feature = "idna")]
+    #[test]
+    fn an_entry_covers_a_name_in_unicode_and_in_ascii() {
+        for entry in ["bücher.example", "xn--bcher-kva.example", "BÜCHER.example"] {
+            check(entry, "bücher.example", None, true);
+            check(entry, "XN--BCHER-KVA.example.", None, true);
+        }
+        check("*.bücher.example", "a.xn--bcher-kva.example", None, true);
+    }
+
+    #[test]
+    fn the_denied_list_decides_first_and_gives_its_reason() {
+        let rules = compile(|network| {
+            network.allowed_domains = vec!["*.a.com".to_owned()];
+            network.denied_domains = vec!["x.a.com".to_owned()];
+            network.denied_domain_reasons = Some([("x.a.com".into(), "closed".into())].into());
+        });
+        let decide = |host: &str| rules.decide(&Host::parse(host).unwrap(), 443);
+        let Decision::Denied { rule, reason, .. } = decide("X.a.com") else { panic!() };
+        assert_eq!(
+            (rule.to_string().as_str(), reason.as_deref()),
+            ("deniedDomains has x.a.com", Some("closed"))
+        );
+        assert!(decide("y.a.com").is_allowed());
+        assert!(matches!(decide("b.com"), Decision::Unlisted { .. }));
+    }
+
+    #[test]
+    fn a_strict_list_denies_and_asks_nobody() {
+        let rules = compile(|network| network.strict_allowlist = Some(true));
+        let decision = rules.decide(&Host::parse("a.com").unwrap(), 443);
+        assert!(matches!(decision, Decision::Denied { rule: Rule::Unlisted { .. }, .. }));
+    }
+
+    #[test]
+    fn tls_is_ended_except_for_excluded_hosts() {
+        let tls = |rules: &NetworkPolicy, host: &str| match rules
+            .decide(&Host::parse(host).unwrap(), 443)
+        {
+            Decision::Allowed { tls, .. } => tls,
+            other => panic!("{other:?}"),
+        };
+        let list = || vec!["a.com".to_owned(), "*.b.com".to_owned()];
+        assert_eq!(tls(&compile(|network| network.allowed_domains = list()), "a.com"), Tls::Tunnel);
+        let rules = compile(|network| {
+            network.allowed_domains = list();
+            let terminate = network.tls_terminate.get_or_insert_default();
+            terminate.exclude_domains = Some(vec!["*.b.com".to_owned()]);
+        });
+        assert_eq!(tls(&rules, "a.com"), Tls::Terminate);
+        assert_eq!(tls(&rules, "x.b.com"), Tls::Tunnel);
+    }
+
+    #[test]
+    fn a_resolved_address_is_refused_unless_it_is_public_or_allowed_by_itself() {
+        let rules = compile(|network| {
+            network.allowed_domains =
+                vec!["*.a.com".to_owned(), "10.9.9.9:80".to_owned(), "127.0.0.1:5432".to_owned()];
+            network.denied_domains = vec!["8.8.8.8:53".to_owned()];
+            network.denied_resolved_addresses =
+                Some(vec!["10.0.0.0/8".to_owned(), "2001:db8::/32".to_owned()]);
+        });
+        let check =
+            |address: &str, port| rules.check_resolved(address.parse().unwrap(), port).is_ok();
+        for (address, port, expected) in [
+            ("1.1.1.1", 443, true),
+            ("192.168.1.1", 443, true),
+            ("10.1.2.3", 443, false),
+            ("10.9.9.9", 80, true),
+            ("10.9.9.9", 81, false),
+            ("127.0.0.1", 5432, true),
+            ("127.0.0.1", 5433, false),
+            ("::1", 443, false),
+            ("169.254.169.254", 80, false),
+            ("8.8.8.8", 53, false),
+            ("8.8.8.8", 443, true),
+            ("2001:db8::1", 443, false),
+            ("64:ff9b::a00:1", 443, false),
+            ("2002:7f00:1::", 443, false),
+            ("::ffff:169.254.0.1", 443, false),
+            ("fd00:ec2::254", 80, false),
+            ("2606:4700::1111", 443, true),
+        ] {
+            assert_eq!(check(address, port), expected, "{address}:{port}");
+        }
+    }
+}
