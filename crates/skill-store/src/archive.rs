@@ -68,7 +68,7 @@ pub enum ArchiveError {
         /// The start of the name.
         name: String,
     },
-    /// Two entries have one name, or names that some file systems take for one.
+    /// Two entries have the same name, also if only the case of letters differs.
     #[error("the entries {first:?} and {second:?} have the same name on some systems")]
     Collision {
         /// The start of the first name.

@@ -164,7 +164,7 @@ pub enum SkillError {
         /// The version.
         version: Version,
     },
-    /// The signature is none, or no configured key has made it.
+    /// The signature is malformed, or no configured key has made it.
     #[error("the signature of version {version} of the skill {id} is not valid for any key")]
     Signature {
         /// The skill.

@@ -21,7 +21,7 @@ pub struct SessionsBuilder {
     pub(crate) home: Home,
     pub(super) storage: Option<Storage>,
     pub(super) progress: Option<Arc<dyn Progress>>,
-    /// Keys of which one must have signed each skill, unless there are none.
+    /// One of these keys must have signed each skill. If the list is empty, no key is needed.
     pub(super) skill_keys: Vec<VerifyingKey>,
     pub(super) variables: Option<Arc<dyn VariableSource>>,
     pub(super) variables_identity: Option<String>,
