@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::step::{Ended, Outcome, Runner};
 
-const TARGETS: [&str; 3] = ["plan", "wire", "glob"];
+const TARGETS: [&str; 6] = ["plan", "wire", "glob", "skill_file", "skill_manifest", "skill_zip"];
 /// Duration of each target.
 const SECONDS: u32 = 20;
 /// Variable with another duration.

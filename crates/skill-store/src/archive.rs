@@ -100,7 +100,7 @@ impl ArchiveError {
 ///
 /// # Errors
 /// Returns [`ArchiveError`] if the archive is damaged or has an entry that no skill may have.
-pub(crate) fn read_archive<R: Read + Seek>(
+pub fn read_archive<R: Read + Seek>(
     mut reader: R,
 ) -> Result<Vec<(RelativePath, Object)>, ArchiveError> {
     // The reader of the crate holds every entry in memory, so the count is checked before.

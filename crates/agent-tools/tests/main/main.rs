@@ -15,4 +15,5 @@ mod session;
 mod sharing;
 #[cfg(feature = "s3")]
 mod silent_store;
+mod skills;
 mod terminal;

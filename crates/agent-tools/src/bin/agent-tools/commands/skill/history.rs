@@ -72,7 +72,10 @@ pub(super) async fn diff(
         FileChange::Mode => "mode",
         _ => "content",
     };
-    let describe = |found: &FileDifference| serde_json::json!({ "path": found.path.as_str(), "change": name(found.change) });
+    let describe = |found: &FileDifference| {
+        let change = name(found.change);
+        serde_json::json!({ "path": found.path.as_str(), "change": change })
+    };
     let result: Vec<_> = differences.iter().map(describe).collect();
     context.print(&result, || {
         differences.iter().for_each(|found| outln!("{:<7} {}", name(found.change), found.path));
