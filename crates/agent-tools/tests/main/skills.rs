@@ -26,7 +26,7 @@ async fn an_agent_cannot_change_read_only_skills_and_the_host_still_replaces_the
                        rm -rf skills/greet; mv skills moved; cat skills/greet/f; echo x > other";
         let output = session.bash(command).await.unwrap();
         assert_eq!(output.command_stdout(), format!("{version}{version}"), "{output:?}");
-        session.write_file("skills/greet/f", "x").await.unwrap_err();
+        session.write_file("skills/greet/f", b"x").await.unwrap_err();
         assert!(session.dir().join("other").exists());
         drop(session);
         fixture.sessions.release(&id).await;

@@ -1,5 +1,6 @@
 //! The subcommand `skill`, and skills in sessions.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use super::Cli;
@@ -51,9 +52,10 @@ fn skills_are_published_and_used() {
     assert_eq!(cli.run(&["skill", "versions", "nope"]).code, 1);
 }
 
-#[test]
-fn processes_that_install_two_versions_at_once_leave_one_of_them_whole() {
-    const FILES: usize = 40;
+const FILES: usize = 40;
+
+/// Returns a home with two versions whose files all have the number of the version.
+fn two_versions() -> Cli {
     let cli = Cli::new();
     for content in ["1", "2"] {
         for number in 0..FILES {
@@ -61,6 +63,21 @@ fn processes_that_install_two_versions_at_once_leave_one_of_them_whole() {
         }
         publish(&cli, content);
     }
+    cli
+}
+
+/// Asserts that one version is installed whole.
+#[track_caller]
+fn assert_whole(target: &Path, round: u64) {
+    let mut files = testkit::read_files(&target.join("skills/greet"));
+    files.remove("SKILL.md").unwrap();
+    let contents: std::collections::BTreeSet<_> = files.values().collect();
+    assert_eq!((files.len(), contents.len()), (FILES + 1, 1), "round {round}");
+}
+
+#[test]
+fn processes_that_install_two_versions_at_once_leave_one_of_them_whole() {
+    let cli = two_versions();
     let target = cli.dir().join("target");
     for round in 0..200 {
         let children = ["greet@1", "greet@2"].map(|skill| {
@@ -70,12 +87,40 @@ fn processes_that_install_two_versions_at_once_leave_one_of_them_whole() {
         for mut child in children {
             assert!(child.wait().unwrap().success(), "round {round}");
         }
-        let mut files = testkit::read_files(&target.join("skills/greet"));
-        files.remove("SKILL.md").unwrap();
-        let contents: std::collections::BTreeSet<_> = files.values().collect();
-        assert_eq!((files.len(), contents.len()), (FILES + 1, 1), "round {round}");
+        assert_whole(&target, round);
         assert_eq!(std::fs::read_dir(target.join("skills")).unwrap().count(), 1, "round {round}");
     }
+}
+
+/// Returns the number of directories of a skill that is being assembled.
+fn assembled(target: &Path) -> usize {
+    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut staged = entries(&target.join("skills"))
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".installing~"));
+    staged.next().map_or(0, |staged| 1 + entries(&staged.path()).count())
+}
+
+#[test]
+fn a_killed_installation_leaves_a_whole_version_and_no_lock() {
+    let cli = two_versions();
+    let target = cli.dir().join("target");
+    let target_text = target.to_str().unwrap();
+    cli.run(&["skill", "install", "greet@1", target_text]).ok();
+    for round in 0..40 {
+        let skill = if round % 2 == 0 { "greet@2" } else { "greet@1" };
+        let mut command = cli.command(&["skill", "install", skill, target_text]);
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        // Each round kills it at another moment of the assembly.
+        while child.try_wait().unwrap().is_none() && assembled(&target) < round as usize / 4 {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_whole(&target, round);
+    }
+    cli.run(&["skill", "install", "greet@2", target_text]).ok();
+    assert_whole(&target, 40);
+    assert_eq!(std::fs::read_dir(target.join("skills")).unwrap().count(), 1);
 }
 
 #[test]
