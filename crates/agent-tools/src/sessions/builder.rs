@@ -93,7 +93,8 @@ impl SessionsBuilder {
         self
     }
 
-    /// Denies commands and tools to write below `skills/`, so that an agent cannot change its skills.
+    /// Denies commands and tools to write below `skills/`, so that an agent cannot change its
+    /// skills.
     #[must_use]
     pub fn read_only_skills(mut self) -> Self {
         self.read_only_skills = true;
