@@ -343,8 +343,8 @@ fn check_expected(
         Some(expected) if expected != found => Err(SkillError::DigestChanged {
             id: resolved.id.clone(),
             version: resolved.version,
-            expected,
-            found,
+            expected: Box::new(expected),
+            found: Box::new(found),
         }),
         _ => Ok(()),
     }
