@@ -9,10 +9,22 @@ use std::process::Command;
 
 use crate::step::{Ended, Outcome, Runner};
 
-const TARGETS: [&str; 5] = ["plan", "wire", "glob", "settings", "domains"];
-/// Duration of each target.
-const SECONDS: u32 = 20;
-/// Variable with another duration.
+const TARGETS: [&str; 11] = [
+    "plan",
+    "wire",
+    "glob",
+    "settings",
+    "domains",
+    "cryptojs",
+    "dotenv",
+    "redactor",
+    "skill_file",
+    "skill_manifest",
+    "skill_zip",
+];
+/// Duration of all targets together.
+const SECONDS: usize = 60;
+/// Variable with the duration of each target.
 const SECONDS_VARIABLE: &str = "FUZZ_SECONDS";
 /// The instrumentation that libFuzzer reads (`SanitizerCoverage` of LLVM).
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -28,7 +40,7 @@ pub(crate) fn run(runner: &mut Runner) -> Outcome {
         return runner.skip("the fuzz targets", "package g++");
     }
     let failed = |error: std::io::Error| Ended::Failed(error.to_string());
-    let seconds = env::var(SECONDS_VARIABLE).unwrap_or_else(|_| SECONDS.to_string());
+    let seconds = env::var(SECONDS_VARIABLE).unwrap_or_else(|_| (SECONDS / TARGETS.len()).to_string());
     let directory = runner.directory().join("fuzz");
     let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let mut build = runner.cargo(["build", "--locked", "--release", "--target", &triple]);

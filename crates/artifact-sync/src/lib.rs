@@ -130,7 +130,7 @@ pub mod internal {
     pub use crate::owners::Timings;
     pub use crate::transfer::{
         FreshUploadError, FreshUploads, KeyLimits, Listed, Listing, MemoryBudget, Object, OnStep,
-        PartRecord, UploadRecord, UploadStep, Uploaded, get_object, is_executable, list_pages,
-        list_tree, projection_key_problem, put_object, store_directory, sweep_local,
+        PartRecord, UploadRecord, UploadStep, Uploaded, is_executable, list_pages, list_tree,
+        projection_key_problem, put_object, store_directory, sweep_local,
     };
 }

@@ -36,7 +36,7 @@ pub use local::sweep_local;
 pub use multipart::{
     FreshUploadError, FreshUploads, OnStep, PartRecord, UploadRecord, UploadStep, Uploaded,
 };
-pub use objects::{Listing, Object, get_object, list_tree, put_object};
+pub use objects::{Listing, Object, list_tree, put_object};
 pub use probe::StoreProbe;
 pub use quirks::{KeyLimits, projection_key_problem};
 pub use store_error::{StoreError, StoreErrorKind};

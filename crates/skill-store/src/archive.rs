@@ -68,7 +68,7 @@ pub enum ArchiveError {
         /// The start of the name.
         name: String,
     },
-    /// Two entries have one name, or names that some file systems take for one.
+    /// Two entries have the same name, also if only the case of letters differs.
     #[error("the entries {first:?} and {second:?} have the same name on some systems")]
     Collision {
         /// The start of the first name.
@@ -100,7 +100,7 @@ impl ArchiveError {
 ///
 /// # Errors
 /// Returns [`ArchiveError`] if the archive is damaged or has an entry that no skill may have.
-pub(crate) fn read_archive<R: Read + Seek>(
+pub fn read_archive<R: Read + Seek>(
     mut reader: R,
 ) -> Result<Vec<(RelativePath, Object)>, ArchiveError> {
     // The reader of the crate holds every entry in memory, so the count is checked before.

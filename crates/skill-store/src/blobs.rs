@@ -21,8 +21,8 @@ const USE_RESOLUTION: Duration = Duration::from_secs(60);
 /// Size of the parts in which files are read.
 const PART: usize = 64 * 1024;
 
-/// A directory of files that are named by their digests. It is not trusted: whoever reads a file
-/// verifies it.
+/// A directory of files that are named by their digests. Its content is not trusted, so each
+/// reader verifies it.
 #[derive(Debug)]
 pub(crate) struct Blobs {
     dir: PathBuf,

@@ -151,10 +151,10 @@ pub enum SkillError {
         id: SkillId,
         /// The version.
         version: Version,
-        /// The digest in the lockfile.
-        expected: Digest,
+        /// The digest in the lockfile. It is boxed so that errors stay small.
+        expected: Box<Digest>,
         /// The digest of the version.
-        found: Digest,
+        found: Box<Digest>,
     },
     /// A key is configured, and the version has no signature.
     #[error("version {version} of the skill {id} is not signed")]
@@ -164,7 +164,7 @@ pub enum SkillError {
         /// The version.
         version: Version,
     },
-    /// The signature is none, or no configured key has made it.
+    /// The signature is malformed, or no configured key has made it.
     #[error("the signature of version {version} of the skill {id} is not valid for any key")]
     Signature {
         /// The skill.
@@ -293,6 +293,11 @@ fn list(versions: &[Version]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_small_enough_to_be_returned_by_value() {
+        assert!(size_of::<SkillError>() <= 96, "{}", size_of::<SkillError>());
+    }
 
     #[test]
     fn only_a_busy_store_and_a_lost_race_are_worth_another_attempt() {

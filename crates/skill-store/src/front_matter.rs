@@ -170,8 +170,8 @@ impl FrontMatter {
             return Ok((typed.expect("it was parsed"), Vec::new()));
         }
         let Node::Map(fields) = Node::parse(yaml).map_err(yaml_error)? else {
-            let error = typed.expect_err("only a map has fields");
-            return Err(yaml_error(message(&error)));
+            let problem = "it is no map with `name: …` and `description: …`".to_owned();
+            return Err(FrontMatterError::Yaml { position: None, problem });
         };
         let mut deviations = deviations_of(&fields);
         let parsed = match typed {

@@ -238,7 +238,7 @@ impl SkillStore {
         Ok(manifest)
     }
 
-    /// Opens the cache, or a temporary directory if there is none or it cannot be used.
+    /// Opens the cache, or a temporary directory if no cache is set or it cannot be used.
     pub(crate) async fn open_blobs(
         &self,
         state_dir: Option<&Path>,
@@ -343,8 +343,8 @@ fn check_expected(
         Some(expected) if expected != found => Err(SkillError::DigestChanged {
             id: resolved.id.clone(),
             version: resolved.version,
-            expected,
-            found,
+            expected: Box::new(expected),
+            found: Box::new(found),
         }),
         _ => Ok(()),
     }

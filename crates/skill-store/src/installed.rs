@@ -35,7 +35,7 @@ pub struct InstalledSkill {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct InstallState {
     pub(crate) skill: InstalledSkill,
-    /// What identified the version in the store.
+    /// The identity of the version in the store.
     pub(crate) identity: Digest,
     pub(crate) files: Vec<InstalledFile>,
 }

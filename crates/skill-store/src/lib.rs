@@ -1,4 +1,4 @@
-//! Versioned skills in an object store: published whole, installed whole.
+//! Versioned skills in an object store: published whole, verified, installed whole.
 //!
 //! A skill is a directory with a `SKILL.md`, as the [Agent Skills](https://agentskills.io)
 //! specification defines it.
@@ -41,11 +41,15 @@
 //! numbers start at 1, and a published version never changes. A store without conditional puts
 //! supports one publisher at a time.
 //!
+//! Installation verifies every byte against the manifest of the version. A version of another
+//! program has none, so it is verified by version only, with a warning.
+//!
 //! # Errors
 //!
-//! [`SkillRefError`] for an invalid skill reference, [`FrontMatterError`] for a SKILL.md, and
-//! [`SkillError`] for every operation. Each has an [`ErrorKind`]. Tolerable defects of an installed
-//! skill are warnings in the [`InstallReport`].
+//! [`SkillRefError`] for an invalid skill reference, [`FrontMatterError`] for a SKILL.md,
+//! [`ArchiveError`] for a zip archive, [`SkillLockError`] for a lockfile, and [`SkillError`] for
+//! every operation. Each has an [`ErrorKind`]. Tolerable defects of an installed skill are warnings
+//! in the [`InstallReport`].
 
 #![forbid(unsafe_code)]
 
@@ -79,6 +83,12 @@ mod tags;
 mod target_lock;
 mod version_files;
 mod yaml_node;
+
+/// Items for the fuzz targets. Not covered by semantic versioning.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::archive::read_archive;
+}
 
 pub use archive::ArchiveError;
 pub use cache::SkillCache;

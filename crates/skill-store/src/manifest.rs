@@ -39,7 +39,7 @@ pub struct ManifestFile {
     pub sha256: Digest,
     /// The size in bytes.
     pub size: u64,
-    /// Whether the file has mode 0755. Otherwise, it has mode 0644.
+    /// The mode: `true` for 0755, and `false` for 0644.
     pub is_executable: bool,
 }
 

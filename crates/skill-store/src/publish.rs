@@ -94,8 +94,8 @@ impl SkillStore {
     /// DEFLATE.
     ///
     /// # Errors
-    /// Like [`SkillStore::publish`]. Returns [`SkillError::Archive`] if the archive is damaged or an
-    /// entry is not allowed in a skill.
+    /// Like [`SkillStore::publish`]. Returns [`SkillError::Archive`] if the archive is damaged or
+    /// an entry is not allowed in a skill.
     ///
     /// # Cancel safety
     /// Like [`SkillStore::publish`].

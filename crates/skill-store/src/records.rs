@@ -34,14 +34,14 @@ pub(crate) const RESERVATION: &str = "complete with a manifest\n";
 /// The records of a skill.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
-    pub(crate) versions: BTreeMap<Version, Record>,
+    pub(crate) versions: BTreeMap<Version, VersionRecord>,
     /// The records of each tag: the count, the version if it names one, and the name of the key.
     pub(crate) tags: BTreeMap<Tag, Vec<(u64, Option<Version>, String)>>,
 }
 
 /// The records of a version.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Record {
+pub(crate) struct VersionRecord {
     pub(crate) reservation: Option<Reservation>,
     /// More than one if another program has interfered.
     pub(crate) manifests: Vec<Digest>,
@@ -81,7 +81,7 @@ impl Records {
         Ok(records)
     }
 
-    /// Adds a record. Names that are none belong to other programs.
+    /// Adds a record. Other names belong to other programs.
     fn add(&mut self, name: &str, size: u64) {
         if let Some(tag) = name.strip_prefix("tag.") {
             self.add_tag(tag, name);
@@ -127,7 +127,7 @@ impl Records {
         }
     }
 
-    pub(crate) fn record(&self, version: Version) -> Record {
+    pub(crate) fn record(&self, version: Version) -> VersionRecord {
         self.versions.get(&version).cloned().unwrap_or_default()
     }
 

@@ -35,6 +35,11 @@ impl KeyError {
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::InvalidInput
     }
+
+    /// Returns whether the same call can succeed later, without a change of its arguments.
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
 }
 
 impl VerifyingKey {

@@ -25,8 +25,8 @@ impl SkillName {
 
     /// Parses the name of a directory that may have spaces and letters of any script.
     ///
-    /// It has 1–128 bytes and no control character, `/`, `\` or `~`. It does not start with `-` or a
-    /// space, end with a space, and is not `.` or `..`. Commands must quote such a name.
+    /// It has 1–128 bytes and no control character, `/`, `\` or `~`. It does not start with `-` or
+    /// a space, end with a space, and is not `.` or `..`. Commands must quote such a name.
     ///
     /// # Errors
     /// Returns [`SkillNameError`] if the text breaks this rule.

@@ -161,8 +161,9 @@ pub enum SkillRefError {
     },
     /// The version is no whole number of 1 or more, `latest` or a tag.
     #[error(
-        "the version {input:?} is not a whole number of 1 or more, `latest`, or a tag of lower-case \
-         letters, digits and hyphens; a skill is written ID[@VERSION][=NAME], such as pdf@3"
+        "the version {input:?} is not a whole number of 1 or more, `latest`, or a tag of \
+         lower-case letters, digits and hyphens; a skill is written ID[@VERSION][=NAME], such as \
+         pdf@3"
     )]
     Version {
         /// The start of the text after the `@`.

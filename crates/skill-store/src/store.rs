@@ -100,8 +100,8 @@ impl SkillStore {
         self.known_versions(id).await?.latest(self).await
     }
 
-    /// Returns the ids in the store, sorted, with one request for each 1,000. The skill of an id can
-    /// have no complete version.
+    /// Returns the ids in the store, sorted, with one request for each 1,000. A skill can have no
+    /// complete version.
     ///
     /// # Errors
     /// Returns [`SkillError::Store`] if the store fails.

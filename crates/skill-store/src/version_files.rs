@@ -21,7 +21,7 @@ use crate::store::{SkillStore, store_error};
 pub(crate) struct VersionFiles {
     pub(crate) files: Vec<(RelativePath, Key)>,
     pub(crate) warnings: Vec<String>,
-    /// Whether an object has the name of SKILL.md, also if it only marks a directory.
+    /// `true` if an object has the name of SKILL.md, also if it only marks a directory.
     pub(crate) has_skill_file: bool,
     /// Metadata that changes if an object is overwritten, sorted by path.
     fingerprints: Vec<Fingerprint>,

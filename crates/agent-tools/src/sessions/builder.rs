@@ -21,8 +21,10 @@ pub struct SessionsBuilder {
     pub(crate) home: Home,
     pub(super) storage: Option<Storage>,
     pub(super) progress: Option<Arc<dyn Progress>>,
-    /// Keys of which one must have signed each skill, unless there are none.
+    /// One of these keys must have signed each skill. If the list is empty, no key is needed.
     pub(super) skill_keys: Vec<VerifyingKey>,
+    /// Set to deny writes below `skills/`.
+    pub(super) read_only_skills: bool,
     pub(super) variables: Option<Arc<dyn VariableSource>>,
     pub(super) variables_identity: Option<String>,
     pub(super) python_venv: Option<PathBuf>,
@@ -58,6 +60,7 @@ impl SessionsBuilder {
             storage: None,
             progress: None,
             skill_keys: Vec::new(),
+            read_only_skills: false,
             variables: None,
             variables_identity: None,
             python_venv: None,
@@ -87,6 +90,14 @@ impl SessionsBuilder {
     #[must_use]
     pub fn skill_key(mut self, key: VerifyingKey) -> Self {
         self.skill_keys.push(key);
+        self
+    }
+
+    /// Denies commands and tools to write below `skills/`, so that an agent cannot change its
+    /// skills.
+    #[must_use]
+    pub fn read_only_skills(mut self) -> Self {
+        self.read_only_skills = true;
         self
     }
 

@@ -6,7 +6,7 @@ use policy::{Policy, UnenforcedReason};
 use sandbox_core::NativeSandbox;
 use sandbox_core::internal::blocking;
 use secrets::LoadedVariables;
-use skill_store::{SkillCache, SkillStore};
+use skill_store::{SKILLS_DIRECTORY, SkillCache, SkillStore};
 
 use super::builder::SessionsBuilder;
 use super::error::SessionError;
@@ -140,6 +140,9 @@ impl Preparation<'_> {
             if let Some(store) = store.filter(|store| !session_dir.starts_with(store)) {
                 builder = builder.deny_write(store);
             }
+        }
+        if self.settings.read_only_skills {
+            builder = builder.deny_write(&session_dir.join(SKILLS_DIRECTORY));
         }
         if self.settings.protect_names {
             builder = builder.protect_names();

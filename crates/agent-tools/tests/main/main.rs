@@ -17,4 +17,5 @@ mod session;
 mod sharing;
 #[cfg(feature = "s3")]
 mod silent_store;
+mod skills;
 mod terminal;

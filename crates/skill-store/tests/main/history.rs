@@ -175,7 +175,7 @@ async fn with_a_key_only_signed_versions_are_installed() {
     trusting.sign(&greet(), version(1), &signer.sign(&text)).await.unwrap();
     assert!(!install("greet@1").await.unwrap().was_installed);
     assert!(install("greet@1").await.unwrap().was_installed);
-    // The signature of one version is none of another.
+    // The signature of one version does not fit another.
     let copied = signer.sign(&text);
     fixture.skills.sign(&greet(), version(2), &copied).await.unwrap();
     assert!(matches!(install("greet@2").await, Err(SkillError::Signature { .. })));

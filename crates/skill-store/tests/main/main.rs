@@ -11,3 +11,4 @@ mod install;
 mod publish;
 mod race;
 mod send;
+mod writers;

@@ -1,6 +1,21 @@
 //! The subcommand `skill`, and skills in sessions.
 
+use std::path::Path;
+use std::process::Stdio;
+
 use super::Cli;
+
+const SKILL_FILE: &str =
+    "---\nname: greet\ndescription: Says hello. Use it to greet.\n---\nRun hello.sh\n";
+
+/// Publishes SKILL.md with a file `f` of this content. Returns the directory.
+fn publish(cli: &Cli, content: &str) -> String {
+    let skill_file = cli.write("src/SKILL.md", SKILL_FILE);
+    cli.write("src/f", content);
+    let dir = skill_file.parent().unwrap().to_str().unwrap().to_owned();
+    cli.run(&["skill", "publish", &dir]).ok();
+    dir
+}
 
 #[test]
 fn skills_are_published_and_used() {
@@ -35,4 +50,148 @@ fn skills_are_published_and_used() {
     let warned = missing.code == 125 || missing.stderr.contains("nope");
     assert!(warned, "{}", missing.stderr);
     assert_eq!(cli.run(&["skill", "versions", "nope"]).code, 1);
+}
+
+const FILES: usize = 40;
+
+/// Returns a home with two versions whose files all have the number of the version.
+fn two_versions() -> Cli {
+    let cli = Cli::new();
+    for content in ["1", "2"] {
+        for number in 0..FILES {
+            cli.write(&format!("src/d{}/f{number}", number % 7), content);
+        }
+        publish(&cli, content);
+    }
+    cli
+}
+
+/// Asserts that one version is installed whole.
+#[track_caller]
+fn assert_whole(target: &Path, round: u64) {
+    let mut files = testkit::read_files(&target.join("skills/greet"));
+    files.remove("SKILL.md").unwrap();
+    let contents: std::collections::BTreeSet<_> = files.values().collect();
+    assert_eq!((files.len(), contents.len()), (FILES + 1, 1), "round {round}");
+}
+
+#[test]
+fn processes_that_install_two_versions_at_once_leave_one_of_them_whole() {
+    let cli = two_versions();
+    let target = cli.dir().join("target");
+    for round in 0..200 {
+        let children = ["greet@1", "greet@2"].map(|skill| {
+            let mut command = cli.command(&["skill", "install", skill, target.to_str().unwrap()]);
+            command.stdout(Stdio::null()).spawn().unwrap()
+        });
+        for mut child in children {
+            assert!(child.wait().unwrap().success(), "round {round}");
+        }
+        assert_whole(&target, round);
+        assert_eq!(std::fs::read_dir(target.join("skills")).unwrap().count(), 1, "round {round}");
+    }
+}
+
+/// Returns the number of directories of a skill that is being assembled.
+fn assembled(target: &Path) -> usize {
+    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut staged = entries(&target.join("skills"))
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".installing~"));
+    staged.next().map_or(0, |staged| 1 + entries(&staged.path()).count())
+}
+
+#[test]
+fn a_killed_installation_leaves_a_whole_version_and_no_lock() {
+    let cli = two_versions();
+    let target = cli.dir().join("target");
+    let target_text = target.to_str().unwrap();
+    cli.run(&["skill", "install", "greet@1", target_text]).ok();
+    for round in 0..40 {
+        let skill = if round % 2 == 0 { "greet@2" } else { "greet@1" };
+        let mut command = cli.command(&["skill", "install", skill, target_text]);
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        // Each round kills it at another moment of the assembly.
+        while child.try_wait().unwrap().is_none() && assembled(&target) < round as usize / 4 {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_whole(&target, round);
+    }
+    cli.run(&["skill", "install", "greet@2", target_text]).ok();
+    assert_whole(&target, 40);
+    assert_eq!(std::fs::read_dir(target.join("skills")).unwrap().count(), 1);
+}
+
+#[test]
+fn versions_are_shown_compared_rolled_back_tagged_and_deleted() {
+    let cli = Cli::new();
+    publish(&cli, "1");
+    publish(&cli, "2");
+    assert_eq!(cli.run(&["skill", "show", "greet@1", "f"]).ok().stdout, "1");
+    assert_eq!(cli.run(&["skill", "show", "greet", "f"]).ok().stdout, "2");
+    let shown = cli.run(&["--json", "skill", "show", "greet@2"]).ok().json();
+    assert_eq!((shown["version"].as_u64(), shown["files"][1]["size"].as_u64()), (Some(2), Some(1)));
+    assert_eq!(cli.run(&["skill", "diff", "greet", "1", "2"]).ok().stdout, "content f\n");
+    assert_eq!(cli.run(&["skill", "tag", "greet", "stable", "1"]).ok().code, 0);
+    assert_eq!(cli.run(&["skill", "tag", "greet"]).ok().stdout, "stable 1\n");
+    assert_eq!(cli.run(&["skill", "tag", "greet", "beta"]).code, 2);
+    assert_eq!(cli.run(&["skill", "show", "greet@stable", "f"]).ok().stdout, "1");
+    let rolled = cli.run(&["skill", "rollback", "greet", "stable"]).ok();
+    assert_eq!(rolled.stdout, "published greet@3 (2 files)\n");
+    assert_eq!(cli.run(&["skill", "delete", "greet", "2"]).ok().stdout, "deleted greet@2\n");
+    assert_eq!(cli.run(&["skill", "versions", "greet"]).ok().stdout, "1\n3\n");
+    cli.run(&["skill", "tag", "greet", "stable", "--remove"]).ok();
+    let gone = cli.run(&["skill", "show", "greet@stable"]);
+    assert!(gone.code == 1 && gone.stderr.contains("no tag stable"), "{}", gone.stderr);
+    assert_eq!(cli.run(&["skill", "delete", "greet", "latest"]).code, 2);
+}
+
+#[test]
+fn a_lockfile_installs_the_same_content_or_nothing() {
+    let cli = Cli::new();
+    publish(&cli, "1");
+    publish(&cli, "2");
+    cli.run(&["skill", "lock", "greet@latest", "greet@1=old"]).ok();
+    assert!(cli.dir().join("skills.lock").is_file());
+    let installed = cli.run(&["skill", "install", "--locked", "target"]).ok();
+    assert_eq!(installed.stdout, "target/skills/greet\ntarget/skills/old\n");
+    let read = |path: &str| std::fs::read_to_string(cli.dir().join("target").join(path)).unwrap();
+    assert_eq!((read("skills/greet/f"), read("skills/old/f")), ("2".into(), "1".into()));
+    let text = std::fs::read_to_string(cli.dir().join("skills.lock")).unwrap();
+    let digest = text.split("sha256\": \"").nth(1).unwrap().split('"').next().unwrap();
+    cli.write("other.lock", &text.replace(digest, &"0".repeat(64)));
+    let refused = cli.run(&["skill", "install", "--locked=other.lock", "target"]);
+    assert!(refused.code == 1 && refused.stderr.contains("the lockfile has"), "{}", refused.stderr);
+}
+
+#[test]
+fn deviations_are_errors_or_warnings_with_their_place() {
+    let cli = Cli::new();
+    let text = "---\nname: greet\ndescription: Says hello.\nmodel: x\nallowed-tools: [Bash]\n---\n";
+    let dir = cli.write("src/SKILL.md", text).parent().unwrap().to_str().unwrap().to_owned();
+    let strict = cli.run(&["skill", "publish", &dir]);
+    assert!(
+        strict.code == 1 && strict.stderr.contains("4:1: model is no field"),
+        "{}",
+        strict.stderr
+    );
+    let lenient = cli.run(&["--json", "skill", "publish", "--lenient", &dir]).ok();
+    assert!(lenient.stderr.contains("SKILL.md:5:16: allowed-tools"), "{}", lenient.stderr);
+    assert_eq!(lenient.json()["deviations"][0]["line"].as_u64(), Some(4));
+}
+
+#[test]
+fn only_signed_skills_are_installed_with_a_key() {
+    let cli = Cli::new();
+    publish(&cli, "1");
+    let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    cli.write("key.pub", &format!("untrusted comment: minisign public key\n{key}\n"));
+    let refused = cli.run(&["--skill-key", "key.pub", "skill", "install", "greet@1", "target"]);
+    assert!(refused.code == 1 && refused.stderr.contains("is not signed"), "{}", refused.stderr);
+    let opened = cli.run(&["--skill-key", "key.pub", "bash", "--skill", "greet@1", "true"]);
+    assert!(opened.code == 125 && opened.stderr.contains("is not signed"), "{}", opened.stderr);
+    cli.write("bad.pub", "no key");
+    let bad = cli.run(&["--skill-key", "bad.pub", "skill", "install", "greet@1", "target"]);
+    assert!(bad.code == 1 && bad.stderr.contains("no public key"), "{}", bad.stderr);
 }

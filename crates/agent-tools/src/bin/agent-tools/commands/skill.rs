@@ -70,14 +70,10 @@ pub(crate) enum SkillCommand {
         /// Name of the tag.
         tag: Option<Tag>,
         /// Version that the tag names: a number, another tag or `latest`.
-        #[arg(required_unless_present_any = ["remove", "list"])]
         version: Option<VersionSelector>,
         /// Remove the tag.
         #[arg(long, requires = "tag", conflicts_with = "version")]
         remove: bool,
-        /// List the tags.
-        #[arg(long, conflicts_with_all = ["tag", "version", "remove"])]
-        list: bool,
     },
     /// Attach a signature of the manifest, which minisign made.
     Sign {
@@ -148,10 +144,13 @@ pub(crate) async fn run(context: &Context, command: SkillCommand) -> Result<Exit
         SkillCommand::Diff { id, from, to } => history::diff(context, &id, from, to).await,
         SkillCommand::Rollback { id, version } => history::rollback(context, &id, version).await,
         SkillCommand::Delete { id, version } => history::delete(context, &id, version).await,
-        SkillCommand::Tag { id, tag, version, remove, .. } => match (tag, version) {
+        SkillCommand::Tag { id, tag, version, remove } => match (tag, version) {
             (Some(tag), Some(version)) => history::tag(context, &id, &tag, version).await,
             (Some(tag), None) if remove => history::untag(context, &id, &tag).await,
-            _ => history::tags(context, &id).await,
+            (Some(tag), None) => Err(Failure::usage(format!(
+                "name the version for the tag {tag}, or remove it with --remove"
+            ))),
+            (None, _) => history::tags(context, &id).await,
         },
         SkillCommand::Sign { id, version, signature } => {
             history::sign(context, &id, version, &signature).await

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use agent_tools::{RelativePath, SkillId, SkillRef};
-use skill_store::{FileChange, SkillStore, Tag, Version, VersionSelector};
+use skill_store::{FileChange, FileDifference, SkillStore, Tag, Version, VersionSelector};
 
 use super::print_published;
 use crate::context::Context;
@@ -72,10 +72,11 @@ pub(super) async fn diff(
         FileChange::Mode => "mode",
         _ => "content",
     };
-    let result: Vec<_> = differences
-        .iter()
-        .map(|found| serde_json::json!({ "path": found.path.as_str(), "change": name(found.change) }))
-        .collect();
+    let describe = |found: &FileDifference| {
+        let change = name(found.change);
+        serde_json::json!({ "path": found.path.as_str(), "change": change })
+    };
+    let result: Vec<_> = differences.iter().map(describe).collect();
     context.print(&result, || {
         differences.iter().for_each(|found| outln!("{:<7} {}", name(found.change), found.path));
         if differences.is_empty() {
