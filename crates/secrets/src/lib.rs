@@ -56,6 +56,7 @@ mod error_kind;
 mod map;
 mod name;
 mod redactor;
+mod revision;
 mod source;
 mod source_error;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -69,6 +70,7 @@ pub use self::error_kind::ErrorKind;
 pub use self::map::MapSource;
 pub use self::name::{SkipReason, check_name};
 pub use self::redactor::{RedactionStream, Redactor};
-pub use self::source::VariableSource;
+pub use self::revision::{Changed, Revision};
+pub use self::source::{RELOAD_AFTER, VariableSource};
 pub use self::source_error::SourceError;
 pub use self::variables::{LoadedVariables, SkippedVariable, Variables};

@@ -276,6 +276,7 @@ fn a_client_with_other_settings_is_refused_and_the_setting_is_named() {
     };
     differing.into_iter().for_each(|setting| check(&cli, setting));
     let database = format!("sqlite:{other}/empty.db");
+    cli.run_with(&["--variables", &database, "variable", "set", "A"], "x").ok();
     check(&cli, (vec!["--variables", &database], "settings: variables;"));
     assert_eq!(exit_code(&mut server, "test ! -e ran"), 0);
     // Files need no settings.

@@ -90,3 +90,26 @@ fn a_changed_variable_keeps_no_process_out_and_holds_from_the_next_opening() {
     drop(server);
     assert_eq!(shown(), "value\n");
 }
+
+#[test]
+fn a_mistyped_path_is_an_error_and_creates_nothing() {
+    let cli = Cli::new();
+    let url = format!("sqlite:{}/agnets.db", cli.dir().display());
+    for args in [&["bash", "true"][..], &["variable", "list"], &["variable", "remove", "A"]] {
+        let ran = cli.run(&[&["--variables", &url], args].concat());
+        assert!(ran.code != 0 && ran.stderr.contains("agnets.db"), "{}", ran.stderr);
+        assert!(!cli.dir().join("agnets.db").exists(), "{args:?}");
+    }
+    let set = cli.run_with(&["--variables", &url, "variable", "set", "A"], "x").ok();
+    assert!(set.stderr.contains("created ") && set.stderr.contains("agnets.db"), "{}", set.stderr);
+    cli.run(&["--variables", &url, "bash", "true"]).ok();
+}
+
+#[test]
+fn listing_and_removing_create_no_database() {
+    let cli = Cli::new();
+    cli.run(&["variable", "list"]).ok();
+    assert_eq!(cli.run(&["variable", "remove", "A"]).code, 1);
+    cli.run(&["doctor"]);
+    assert!(!cli.home().join("agent-tools.db").exists());
+}
