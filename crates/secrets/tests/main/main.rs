@@ -3,6 +3,7 @@
 mod crypto_js;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod redaction;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod vectors;
