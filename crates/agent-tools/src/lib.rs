@@ -82,6 +82,7 @@ mod home;
 pub mod mcp;
 mod output;
 mod printable;
+mod redaction;
 mod remedies;
 mod runtimes;
 mod session;
@@ -115,7 +116,7 @@ pub use output::{Artifact, ConflictNote, FileNote, PendingGroup};
 pub use printable::{printable, printable_lines};
 pub use remedies::remedy_option;
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
-pub use session::{DrainReport, Session};
+pub use session::{DrainReport, Session, VariableSelection};
 pub use sessions::{
     Ownership, SessionError, SessionFiles, SessionOwner, SessionSpec, SessionStatus,
     SessionSummary, Sessions, SessionsBuilder,

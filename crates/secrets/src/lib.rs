@@ -69,7 +69,7 @@ pub use self::dotenv::DotenvSource;
 pub use self::error_kind::ErrorKind;
 pub use self::map::MapSource;
 pub use self::name::{SkipReason, check_name};
-pub use self::redactor::{RedactionStream, Redactor};
+pub use self::redactor::{Found, RedactionStream, Redactor, Segment};
 pub use self::revision::{Changed, Revision};
 pub use self::source::{RELOAD_AFTER, VariableSource};
 pub use self::source_error::SourceError;

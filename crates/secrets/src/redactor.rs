@@ -14,7 +14,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use self::anchors::Anchors;
@@ -23,7 +23,7 @@ use self::forms::Form;
 use self::merge::{Match, merge};
 use crate::variables::Variables;
 
-pub use self::stream::RedactionStream;
+pub use self::stream::{RedactionStream, Segment};
 
 /// Replaces every occurrence of a variable's value by `[redacted:NAME]`.
 ///
@@ -94,10 +94,17 @@ impl Redactor {
     /// name is used.
     #[must_use]
     pub fn new(variables: &Variables) -> Self {
+        Self::of(variables.iter())
+    }
+
+    /// Creates a redactor of these names and values. A name can have several values, such as those
+    /// before and after a change. Of several names with one value, the first is used.
+    #[must_use]
+    pub fn of<'v>(values: impl IntoIterator<Item = (&'v str, &'v SecretString)>) -> Self {
         let (mut names, mut unredacted) = (Vec::new(), Vec::new());
         let (mut secrets, mut owners) = (Vec::new(), Vec::new());
         let mut known = BTreeSet::new();
-        for (name, value) in variables.iter() {
+        for (name, value) in values {
             let secret = value.expose_secret().trim_end_matches(['\r', '\n']);
             if secret.len() < Self::MIN_SECRET_BYTES {
                 unredacted.push(name.to_owned());
@@ -164,7 +171,7 @@ impl Redactor {
         let mut from = 0;
         for found in &merged {
             redacted.extend_from_slice(&bytes[from..found.start]);
-            self.patterns.write_placeholder(found, &mut redacted);
+            write_placeholder(&self.patterns.names[found.owner], &mut redacted);
             from = found.end;
         }
         redacted.extend_from_slice(&bytes[from..]);
@@ -220,12 +227,13 @@ impl Patterns {
             Verdict::IsOpen => Some(attempt),
         }
     }
+}
 
-    fn write_placeholder(&self, found: &Match, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"[redacted:");
-        out.extend_from_slice(self.names[found.owner].as_bytes());
-        out.push(b']');
-    }
+/// Appends the text that replaces a value.
+fn write_placeholder(name: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"[redacted:");
+    out.extend_from_slice(name.as_bytes());
+    out.push(b']');
 }
 
 /// Returns a secret with `\r\n` for `\n`, or the reverse; `None` without line breaks.

@@ -7,6 +7,7 @@ mod messages;
 mod owners;
 mod paths;
 mod policy;
+mod redaction;
 mod session;
 mod sharing;
 mod signals;

@@ -16,3 +16,4 @@ mod sharing;
 #[cfg(feature = "s3")]
 mod silent_store;
 mod terminal;
+mod variables;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::Patterns;
 use super::attempt::Attempt;
 use super::merge::{Match, merge};
+use super::{Patterns, write_placeholder};
 
 /// Size of the parts in which a piece is processed. It bounds the copy of the text.
 const PART_BYTES: usize = 64 * 1024;
@@ -26,6 +26,31 @@ pub struct RedactionStream {
     found: Vec<Match>,
 }
 
+/// A segment of a redacted text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Segment<'s> {
+    /// Text that remains.
+    Text(&'s [u8]),
+    /// The value of a variable in one of its forms.
+    #[non_exhaustive]
+    Value {
+        /// The name of the variable.
+        name: &'s str,
+        /// The length of the form.
+        bytes: usize,
+    },
+}
+
+impl Segment<'_> {
+    fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(text) => out.extend_from_slice(text),
+            Self::Value { name, .. } => write_placeholder(name, out),
+        }
+    }
+}
+
 impl RedactionStream {
     pub(super) fn new(patterns: Arc<Patterns>) -> Self {
         Self { patterns, held: Zeroizing::default(), open: Vec::new(), found: Vec::new() }
@@ -33,6 +58,16 @@ impl RedactionStream {
 
     /// Processes the next piece and appends the redacted text to `out`.
     pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        self.push_segments(piece, |segment| segment.write(out));
+    }
+
+    /// Appends the rest of the text to `out`.
+    pub fn finish(self, out: &mut Vec<u8>) {
+        self.finish_segments(|segment| segment.write(out));
+    }
+
+    /// Processes the next piece, and passes on the segments of the text that are decided.
+    pub fn push_segments(&mut self, piece: &[u8], mut visit: impl FnMut(Segment<'_>)) {
         for part in piece.chunks(PART_BYTES) {
             let from = self.held.len();
             self.hold(part);
@@ -52,14 +87,14 @@ impl RedactionStream {
             open.sort_unstable();
             open.dedup();
             let undecided = open.first().map_or(held.len(), |attempt| attempt.start);
-            self.release(undecided, out);
+            self.release(undecided, &mut visit);
         }
     }
 
-    /// Appends the rest of the text to `out`.
-    pub fn finish(mut self, out: &mut Vec<u8>) {
+    /// Passes on the rest of the text.
+    pub fn finish_segments(mut self, mut visit: impl FnMut(Segment<'_>)) {
         self.open.clear();
-        self.release(self.held.len(), out);
+        self.release(self.held.len(), &mut visit);
     }
 
     /// Appends to the held text. A reallocation wipes the former copy.
@@ -73,9 +108,9 @@ impl RedactionStream {
         self.held.extend_from_slice(part);
     }
 
-    /// Appends the text before the place `until` to `out`, except the beginning of a secret that
-    /// ends later.
-    fn release(&mut self, until: usize, out: &mut Vec<u8>) {
+    /// Passes on the text before the place `until`, except the beginning of a secret that ends
+    /// later.
+    fn release(&mut self, until: usize, visit: &mut impl FnMut(Segment<'_>)) {
         let mut from = 0;
         let mut end = until;
         for one in merge(&mut self.found) {
@@ -83,11 +118,16 @@ impl RedactionStream {
                 end = end.min(one.start);
                 break;
             }
-            out.extend_from_slice(&self.held[from..one.start]);
-            self.patterns.write_placeholder(&one, out);
+            if from < one.start {
+                visit(Segment::Text(&self.held[from..one.start]));
+            }
+            let name = &self.patterns.names[one.owner];
+            visit(Segment::Value { name, bytes: one.end - one.start });
             from = one.end;
         }
-        out.extend_from_slice(&self.held[from.min(end)..end]);
+        if from < end {
+            visit(Segment::Text(&self.held[from..end]));
+        }
         self.found.retain(|one| one.start >= end);
         for one in &mut self.found {
             (one.start, one.end) = (one.start - end, one.end - end);

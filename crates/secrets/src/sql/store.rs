@@ -213,9 +213,9 @@ impl VariableSource for VariableStore {
 
     async fn changed_since(&self, revision: &Revision) -> Changed {
         match self.table.revision() {
-            None => Changed::Unknown,
             Some(current) if current == *revision => Changed::No,
-            Some(_) => Changed::Yes,
+            // A file that is gone has changed. Other tables have no revision to ask with.
+            _ => Changed::Yes,
         }
     }
 }

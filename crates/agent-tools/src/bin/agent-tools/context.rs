@@ -9,6 +9,7 @@ use std::time::Duration;
 use agent_tools::secrets::sql::VariableStore;
 use agent_tools::{
     Home, IgnoreRules, Ownership, Session, SessionSpec, Sessions, SessionsBuilder, Storage, Tier,
+    VariableSelection,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
@@ -199,6 +200,7 @@ impl Context {
             .progress(Arc::new(TerminalProgress::default()))
             .durability(self.global.durability())
             .listing_age(LISTING_AGE)
+            .redact(!self.global.no_redact)
             .tier(self.tier());
         let url = self.variables_url()?;
         builder = builder.variables_identity(variable_source::identity(&url));
@@ -251,6 +253,12 @@ impl Context {
         spec.skills.clone_from(&args.skills);
         spec.allow_read.clone_from(&args.allow_read);
         spec.allow_write.clone_from(&args.allow_write);
+        if args.skill_variables {
+            spec.variables = VariableSelection::OfSkills;
+        } else if !args.variable_names.is_empty() {
+            let names = args.variable_names.iter().cloned().collect();
+            spec.variables = VariableSelection::Named(names);
+        }
         spec.policy = args.policy.as_deref().map(settings::read).transpose()?;
         Ok(spec)
     }

@@ -57,10 +57,10 @@ impl VariableSource for LazyVariables {
 
     async fn changed_since(&self, revision: &Revision) -> Changed {
         let store = self.store().clone();
-        match store {
-            Some(store) => store.changed_since(revision).await,
-            None if self.is_absent() => Changed::No,
-            None => Changed::Yes,
+        match (store, self.is_absent()) {
+            (Some(store), false) => store.changed_since(revision).await,
+            (None, true) => Changed::No,
+            _ => Changed::Yes,
         }
     }
 }
