@@ -78,6 +78,7 @@ mod environment;
 mod error_kind;
 mod hints;
 mod home;
+mod log_redaction;
 #[cfg(feature = "mcp")]
 pub mod mcp;
 mod output;
@@ -112,6 +113,7 @@ pub use skill_store::{InstalledSkill, SkillId, SkillRef};
 pub use denials::Denial;
 pub use error_kind::ErrorKind;
 pub use home::{Home, ListedSession, LocalState, StateError};
+pub use log_redaction::RedactedWriter;
 pub use output::{Artifact, ConflictNote, FileNote, PendingGroup};
 pub use printable::{printable, printable_lines};
 pub use remedies::remedy_option;

@@ -14,6 +14,7 @@ use secrets::{Changed, LoadedVariables, RELOAD_AFTER, Redactor, Revision, Variab
 use tokio::time::Instant;
 
 use crate::environment::{self, Environment};
+use crate::log_redaction;
 use crate::runtimes::HostRuntimes;
 
 /// The maximum number of former values that results are still searched for.
@@ -43,6 +44,8 @@ pub(crate) struct EnvironmentRecipe {
     pub(crate) policy: Policy,
     /// The names of the variables that commands get; `None` for all.
     pub(crate) selected: Option<BTreeSet<String>>,
+    /// Whether the log of this process has placeholders for the values.
+    pub(crate) redacts_logs: bool,
 }
 
 /// The variables of an open session.
@@ -60,7 +63,7 @@ pub(crate) struct SessionVariables {
 #[derive(Debug)]
 pub(crate) struct Loadout {
     pub(crate) environment: Environment,
-    pub(crate) redactor: Redactor,
+    pub(crate) redactor: Arc<Redactor>,
     revision: Option<Revision>,
 }
 
@@ -192,7 +195,10 @@ impl EnvironmentRecipe {
         let values: Vec<_> =
             given.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
         let known = values.iter().chain(former).map(|(name, value)| (name.as_str(), value));
-        let redactor = Redactor::of(known);
+        let redactor = Arc::new(Redactor::of(known));
+        if self.redacts_logs {
+            log_redaction::register(&redactor);
+        }
         let warnings = self.warnings(loaded, &given, &environment, &redactor);
         let revision = loaded.revision.clone();
         (Loadout { environment, redactor, revision }, values, warnings)

@@ -60,6 +60,7 @@ impl Preparation<'_> {
             venv: self.settings.python_venv.clone(),
             policy: policy.clone(),
             selected: self.selected(workspace, &skills, &mut warnings),
+            redacts_logs: self.settings.session.redact,
         };
         let source = self.settings.variables.clone();
         let (variables, variable_warnings) = SessionVariables::new(source, recipe, loaded);

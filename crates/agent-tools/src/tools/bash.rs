@@ -197,7 +197,7 @@ impl LocalSession {
         };
         // A reload during the command keeps the values of before.
         let loadout = self.variables.current();
-        let mut redaction = Redaction::new(call.redact.then_some(&loadout.redactor));
+        let mut redaction = Redaction::new(call.redact.then_some(&*loadout.redactor));
         let stdout = for_display("stdout", &ran.stdout, &mut redaction);
         let mut stderr = for_display("stderr", &ran.stderr, &mut redaction);
         // A path that is part of a value is explained too.

@@ -198,7 +198,7 @@ impl LocalSession {
         // Reads the file that was checked: its name may lead to another one by now.
         let loadout = redact.then(|| self.variables.current());
         let output = move |content: Vec<u8>, path: &RelativePath| {
-            let redactor = loadout.as_ref().map(|loadout| &loadout.redactor);
+            let redactor = loadout.as_ref().map(|loadout| &*loadout.redactor);
             ReadFileOutput::new(&content, path, range, Redaction::new(redactor))
         };
         let mut output = match read_open(&file, relative.as_ref(), INLINE_BYTES as u64) {
