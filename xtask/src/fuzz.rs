@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::step::{Ended, Outcome, Runner};
 
-const TARGETS: [&str; 3] = ["plan", "wire", "glob"];
+const TARGETS: [&str; 6] = ["plan", "wire", "glob", "cryptojs", "dotenv", "redactor"];
 /// Duration of each target.
 const SECONDS: u32 = 20;
 /// Variable with another duration.

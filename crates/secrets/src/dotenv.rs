@@ -10,6 +10,7 @@ use futures_channel::oneshot;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
+use crate::error_kind::ErrorKind;
 use crate::revision::{Changed, Revision};
 use crate::source::VariableSource;
 use crate::source_error::SourceError;
@@ -37,6 +38,15 @@ impl DotenvSource {
     /// Creates a source that reads this file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
+    }
+
+    /// Parses a text in the format of the file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DotenvError`] for the first malformed line.
+    pub fn parse(text: &str) -> Result<LoadedVariables, DotenvError> {
+        parse(text)
     }
 
     fn load_now(&self) -> Result<LoadedVariables, SourceError> {
@@ -93,24 +103,42 @@ impl VariableSource for DotenvSource {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Malformed {
-    line: usize,
-    problem: &'static str,
+/// A malformed line of a dotenv text. Contains no part of the line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} {problem}")]
+#[non_exhaustive]
+pub struct DotenvError {
+    /// The number of the line, counted from 1.
+    pub line: usize,
+    /// The problem, as a predicate of the line.
+    pub problem: &'static str,
 }
 
-impl Malformed {
+impl DotenvError {
+    /// Returns the kind of the error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+
+    /// Returns whether the same call can succeed later, without a change of its arguments.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+
     fn in_file(self, path: &Path) -> SourceError {
         SourceError::Syntax { path: path.to_owned(), line: self.line, problem: self.problem }
     }
 }
 
-fn parse(text: &str) -> Result<LoadedVariables, Malformed> {
+fn parse(text: &str) -> Result<LoadedVariables, DotenvError> {
     let mut loaded = LoadedVariables::default();
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut line = 1;
     while !rest.is_empty() {
-        let (entry, consumed) = parse_entry(rest).map_err(|problem| Malformed { line, problem })?;
+        let (entry, consumed) =
+            parse_entry(rest).map_err(|problem| DotenvError { line, problem })?;
         if let Some((name, value)) = entry {
             loaded.insert(name, SecretString::from(value.as_str()));
         }
@@ -222,7 +250,7 @@ mod tests {
 
     #[track_caller]
     fn check_malformed(text: &str, line: usize, problem: &'static str) {
-        assert_eq!(parse(text).err(), Some(Malformed { line, problem }), "{text:?}");
+        assert_eq!(parse(text).err(), Some(DotenvError { line, problem }), "{text:?}");
     }
 
     #[test]

@@ -44,8 +44,8 @@
 //!
 //! # Errors
 //!
-//! [`cryptojs::DecryptError`] and [`cryptojs::EncryptError`] for single values, and [`SourceError`]
-//! for whole sources. [`SkipReason`] is data: a skipped variable does not stop the others. Each has
+//! [`cryptojs::DecryptError`] and [`cryptojs::EncryptError`] for single values, [`DotenvError`] for a
+//! dotenv text, and [`SourceError`] for whole sources. [`SkipReason`] is data: a skipped variable does not stop the others. Each has
 //! an [`ErrorKind`]. No error contains a value, a passphrase or a password.
 
 #![forbid(unsafe_code)]
@@ -65,7 +65,7 @@ mod variables;
 
 pub use secrecy::{ExposeSecret, SecretString};
 
-pub use self::dotenv::DotenvSource;
+pub use self::dotenv::{DotenvError, DotenvSource};
 pub use self::error_kind::ErrorKind;
 pub use self::map::MapSource;
 pub use self::name::{SkipReason, check_name};
