@@ -6,7 +6,7 @@ use secrets::{ExposeSecret as _, cryptojs};
 
 libfuzzer_sys::fuzz_target!(|input: (&str, &str)| {
     let (text, passphrase) = input;
-    // Any text has a result. A wrong one would be a value that nobody stored.
+    // Any text has a result, which may be an error.
     let _ = cryptojs::decrypt(text, passphrase);
     if passphrase.is_empty() {
         return;

@@ -21,8 +21,8 @@ pub(crate) fn register(redactor: &Arc<Redactor>) {
 /// process's open sessions, unless they were opened without redaction.
 ///
 /// A value is found if one call of `write` has all of it. The formatter of `tracing-subscriber`
-/// writes an event by one call, so `with_writer(|| RedactedWriter::new(std::io::stderr()))` suffices
-/// there.
+/// writes an event by one call, so there it suffices to use
+/// `with_writer(|| RedactedWriter::new(std::io::stderr()))`.
 ///
 /// ```
 /// use std::io::Write as _;

@@ -75,7 +75,7 @@ pub(crate) struct SessionSettings {
     pub(crate) linger: Duration,
     pub(crate) limits: Limits,
     pub(crate) tier: Tier,
-    /// Whether results have placeholders for the values of variables.
+    /// True if results have placeholders for the values of variables.
     pub(crate) redact: bool,
 }
 

@@ -139,7 +139,7 @@ pub enum ToolError {
         message: String,
         /// The kind of the error.
         kind: ErrorKind,
-        /// Whether the same call may succeed later without any change.
+        /// True if the same call may succeed later without any change.
         is_retryable: bool,
     },
     /// The async runtime shut down during the call, or a task panicked.

@@ -71,7 +71,7 @@ pub struct Redactor {
 pub struct Found<'r> {
     /// The place, in bytes.
     pub range: Range<usize>,
-    /// The name of the variable. If values overlap, it is that of the value that begins first.
+    /// The name of the variable. Overlapping values have the name of the one that begins first.
     pub name: &'r str,
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct EnvironmentRecipe {
     pub(crate) policy: Policy,
     /// The names of the variables that commands get; `None` for all.
     pub(crate) selected: Option<BTreeSet<String>>,
-    /// Whether the log of this process has placeholders for the values.
+    /// True if the log of this process has placeholders for the values.
     pub(crate) redacts_logs: bool,
 }
 

@@ -17,7 +17,7 @@ use crate::session::Fixture;
 #[derive(Debug, Default)]
 struct Changing {
     state: Mutex<State>,
-    /// Whether it reports changes.
+    /// True if it reports changes.
     reports: bool,
 }
 

@@ -20,10 +20,10 @@ use super::forms::{Form, MIN_WORD_BYTES, is_blank};
 const PIECE_BYTES: usize = 4;
 /// Number of pieces that are looked up before their results are examined.
 const BLOCK_PIECES: usize = 8;
-/// Slots of the table for each piece. More slots lead to fewer useless comparisons.
-const SLOTS_PER_PIECE: usize = 32;
-/// Minimum number of slots. The table then fits into the nearest caches.
-const MIN_SLOTS: usize = 1 << 15;
+/// Cells of the table for each piece. More cells lead to fewer useless comparisons.
+const CELLS_PER_PIECE: usize = 32;
+/// Minimum number of cells. The table then fits into the nearest caches.
+const MIN_CELLS: usize = 1 << 15;
 
 /// The anchors of all forms.
 pub(super) struct Anchors {
@@ -31,7 +31,7 @@ pub(super) struct Anchors {
     step: usize,
     /// Length of an anchor.
     len: usize,
-    /// For each slot, the marks of the pieces there. Without pieces, a slot is 0.
+    /// For each cell, the marks of the pieces there. Without pieces, a cell is 0.
     table: Zeroizing<Vec<u8>>,
     /// All pieces, sorted.
     pieces: Vec<Piece>,
@@ -57,11 +57,11 @@ impl Anchors {
         let step = len + 1 - PIECE_BYTES;
         // A reallocation would leave a copy in memory.
         let mut pieces = Vec::with_capacity(forms.len() * step);
-        let slots = (forms.len() * step * SLOTS_PER_PIECE).next_power_of_two().max(MIN_SLOTS);
+        let cells = (forms.len() * step * CELLS_PER_PIECE).next_power_of_two().max(MIN_CELLS);
         let mut anchors = Self {
             step,
             len,
-            table: Zeroizing::new(vec![0; slots]),
+            table: Zeroizing::new(vec![0; cells]),
             pieces: Vec::new(),
             pairs: Zeroizing::new(vec![0; (1 << 16) / 64]),
             by_first_byte: vec![Vec::new(); 256],
@@ -71,7 +71,7 @@ impl Anchors {
                 anchors.by_first_byte[usize::from(head[0])].push(index);
                 for (offset, bytes) in head.windows(PIECE_BYTES).enumerate() {
                     let bytes = piece(bytes, 0);
-                    anchors.table[slot(bytes, slots)] |= mark(bytes);
+                    anchors.table[cell(bytes, cells)] |= mark(bytes);
                     pieces.push(Piece { bytes, form: index as u32, offset: offset as u32 });
                 }
                 if form.is_foldable() {
@@ -119,7 +119,7 @@ impl Anchors {
         while let Some(bytes) = text.get(at..at + (BLOCK_PIECES - 1) * STEP + PIECE_BYTES) {
             let mut hits = 0;
             for number in 0..BLOCK_PIECES {
-                hits |= table[slot(piece(bytes, number * STEP), table.len())];
+                hits |= table[cell(piece(bytes, number * STEP), table.len())];
             }
             if hits != 0 {
                 for number in 0..BLOCK_PIECES {
@@ -210,7 +210,7 @@ impl Anchors {
     }
 
     fn has(&self, bytes: u32) -> bool {
-        self.table[slot(bytes, self.table.len())] & mark(bytes) != 0
+        self.table[cell(bytes, self.table.len())] & mark(bytes) != 0
     }
 
     fn has_pair(&self, first: u8, second: u8) -> bool {
@@ -254,12 +254,12 @@ fn hash(bytes: u32) -> u32 {
     bytes.wrapping_mul(0x9e37_79b1)
 }
 
-/// Returns the slot of a piece in a table with this number of slots.
-fn slot(bytes: u32, slots: usize) -> usize {
-    ((u64::from(hash(bytes)) * slots as u64) >> 32) as usize
+/// Returns the cell of a piece in a table with this number of cells.
+fn cell(bytes: u32, cells: usize) -> usize {
+    ((u64::from(hash(bytes)) * cells as u64) >> 32) as usize
 }
 
-/// Returns one bit, by which most pieces that share a slot differ.
+/// Returns one bit, by which most pieces that share a cell differ.
 fn mark(bytes: u32) -> u8 {
     1 << (hash(bytes) & 7)
 }

@@ -46,7 +46,7 @@ enum Encoding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     /// At the last character that depends on the secret only.
-    Known,
+    Inner,
     /// At the end of the encoded text, because nothing follows the secret.
     Whole,
     /// After the padding.
@@ -97,8 +97,8 @@ impl Form {
         }
         for shift in 0..3 {
             let endings: &[Ending] = match (shift, bytes.len() % 3) {
-                (0, 1 | 2) => &[Ending::Known, Ending::Whole, Ending::Padded],
-                _ => &[Ending::Known],
+                (0, 1 | 2) => &[Ending::Inner, Ending::Whole, Ending::Padded],
+                _ => &[Ending::Inner],
             };
             let (from, to) = base64_range(bytes, shift, Ending::Whole);
             let differs = (from..to).any(|at| sextet(bytes, shift, at) >= 62);
@@ -212,7 +212,7 @@ fn folded(secret: &[u8]) -> Option<Encoding> {
 /// after the secret, the last character depends on the secret only too.
 fn base64_range(secret: &[u8], shift: usize, ending: Ending) -> (usize, usize) {
     let bits = (shift + secret.len()) * 8;
-    let end = if ending == Ending::Known { bits / 6 } else { bits.div_ceil(6) };
+    let end = if ending == Ending::Inner { bits / 6 } else { bits.div_ceil(6) };
     ((shift * 8).div_ceil(6), end)
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use secrets::sql::{Encryption, VariableStore};
 use secrets::{DotenvSource, ExposeSecret as _, VariableSource as _};
@@ -16,7 +16,7 @@ async fn drop_everywhere<T>(call: impl AsyncFn() -> T, check: impl AsyncFn()) {
             let mut call = pin!(call());
             let mut context = Context::from_waker(Waker::noop());
             for _ in 0..polls {
-                if let Poll::Ready(_) = call.as_mut().poll(&mut context) {
+                if call.as_mut().poll(&mut context).is_ready() {
                     is_done = true;
                     break;
                 }
@@ -60,7 +60,7 @@ async fn calls_of_a_store_that_are_dropped_leave_it_whole() {
     .await;
     let remove = async || store.remove("A").await.unwrap();
     drop_everywhere(remove, async || {
-        assert!(matches!(value().await.as_deref(), Some("new") | None))
+        assert!(matches!(value().await.as_deref(), Some("new") | None));
     })
     .await;
     store.set("B", "x".into(), Encryption::Plain).await.unwrap();

@@ -26,8 +26,8 @@ enum Owner {
     Ours(i64),
     /// This crate, before its files had an id.
     OursWithoutId,
-    /// Nobody: the file has no table, no id and no version.
-    Nobody,
+    /// No application yet: the file has no table, no id and no version.
+    Unowned,
     /// Another application.
     Foreign,
 }
@@ -37,7 +37,7 @@ impl Owner {
         match self {
             Self::Ours(version) => version,
             Self::OursWithoutId => 1,
-            Self::Nobody | Self::Foreign => 0,
+            Self::Unowned | Self::Foreign => 0,
         }
     }
 }
@@ -90,7 +90,7 @@ async fn owner(connection: &mut SqliteConnection) -> Result<Owner, sqlx::Error> 
     .fetch_all(&mut *connection)
     .await?;
     Ok(match (version, objects.as_slice()) {
-        (0, []) => Owner::Nobody,
+        (0, []) => Owner::Unowned,
         (1, [Some(table)]) if table == FIRST => Owner::OursWithoutId,
         _ => Owner::Foreign,
     })
