@@ -40,7 +40,8 @@ pub(crate) fn run(runner: &mut Runner) -> Outcome {
         return runner.skip("the fuzz targets", "package g++");
     }
     let failed = |error: std::io::Error| Ended::Failed(error.to_string());
-    let seconds = env::var(SECONDS_VARIABLE).unwrap_or_else(|_| (SECONDS / TARGETS.len()).to_string());
+    let seconds =
+        env::var(SECONDS_VARIABLE).unwrap_or_else(|_| (SECONDS / TARGETS.len()).to_string());
     let directory = runner.directory().join("fuzz");
     let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let mut build = runner.cargo(["build", "--locked", "--release", "--target", &triple]);

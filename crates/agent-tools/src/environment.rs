@@ -25,12 +25,18 @@ const TEMPORARY: [&str; 2] = ["HOME", "TMPDIR"];
 /// Variable that names the shell.
 const SHELL: &str = "SHELL";
 
+/// The maximum size of the session's variables, with the pointers to them. It is half of what a
+/// command and its arguments can have on Linux with the usual stack of 8 MiB (`execve(2)`).
+const MAX_VARIABLES_BYTES: usize = 1 << 20;
+
 /// An environment, and the session's variables that it does not contain.
 #[derive(Clone, Default)]
 pub(crate) struct Environment {
     variables: Vec<(OsString, OsString)>,
     /// Names of the session's variables that have a fixed value.
     pub(crate) overridden: Vec<String>,
+    /// Names of the session's variables that do not fit.
+    pub(crate) omitted: Vec<String>,
 }
 
 /// Composes the environment from that of the host and the session's variables.
@@ -53,16 +59,23 @@ pub(crate) fn compose(
     if let Some(node_path) = &runtimes.node_path {
         composed.push(("NODE_PATH".into(), node_path.into()));
     }
-    let mut overridden = Vec::new();
+    let (mut overridden, mut omitted) = (Vec::new(), Vec::new());
+    let fixed = composed.len();
+    let mut room = MAX_VARIABLES_BYTES;
     for (name, value) in variables.iter() {
+        // The `=`, the closing NUL and the pointer count too.
+        let bytes = name.len() + value.expose_secret().len() + 2 + size_of::<usize>();
         let is_of_sandbox = name == SHELL || TEMPORARY.contains(&name);
-        if is_of_sandbox || composed.iter().any(|(taken, _)| taken == name) {
+        if is_of_sandbox || composed[..fixed].iter().any(|(taken, _)| taken == name) {
             overridden.push(name.to_owned());
+        } else if bytes > room {
+            omitted.push(name.to_owned());
         } else {
+            room -= bytes;
             composed.push((name.into(), value.expose_secret().into()));
         }
     }
-    Environment { variables: composed, overridden }
+    Environment { variables: composed, overridden, omitted }
 }
 
 impl Environment {

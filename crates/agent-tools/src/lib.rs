@@ -78,10 +78,12 @@ mod environment;
 mod error_kind;
 mod hints;
 mod home;
+mod log_redaction;
 #[cfg(feature = "mcp")]
 pub mod mcp;
 mod output;
 mod printable;
+mod redaction;
 mod remedies;
 mod runtimes;
 mod session;
@@ -111,11 +113,12 @@ pub use skill_store::{self, InstalledSkill, SkillError, SkillId, SkillRef, Skill
 pub use denials::Denial;
 pub use error_kind::ErrorKind;
 pub use home::{Home, ListedSession, LocalState, StateError};
+pub use log_redaction::RedactedWriter;
 pub use output::{Artifact, ConflictNote, FileNote, PendingGroup};
 pub use printable::{printable, printable_lines};
 pub use remedies::{remedy_option, remedy_setting};
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
-pub use session::{DrainReport, Session};
+pub use session::{DrainReport, Session, VariableSelection};
 pub use sessions::{
     Ownership, SessionError, SessionFiles, SessionOwner, SessionSpec, SessionStatus,
     SessionSummary, Sessions, SessionsBuilder,

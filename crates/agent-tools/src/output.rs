@@ -7,6 +7,7 @@ use std::fmt::Write;
 use sandbox_core::CapturedStream;
 
 use crate::printable::Printable;
+use crate::redaction::Redaction;
 
 pub use self::notes::{Artifact, ConflictNote, FileNote, PendingGroup};
 pub(crate) use self::notes::{MirrorNotes, note_pending};
@@ -32,19 +33,18 @@ pub(crate) fn is_false(flag: &bool) -> bool {
 /// Renders a stream for the model: the beginning, and a note about the removed rest.
 ///
 /// Lengths are in UTF-16 units. Each byte that the engine did not capture counts as one unit.
-pub(crate) fn for_display(name: &str, stream: &CapturedStream) -> String {
+pub(crate) fn for_display(
+    name: &str,
+    stream: &CapturedStream,
+    redaction: &mut Redaction<'_>,
+) -> String {
     let text = String::from_utf8_lossy(&stream.bytes);
-    let mut units = 0;
-    let cut = text.char_indices().find_map(|(at, character)| {
-        units += character.len_utf16();
-        (units > MAX_STREAM_UNITS).then_some(at)
-    });
-    let (head, rest) = text.split_at(cut.unwrap_or(text.len()));
-    let removed = rest.encode_utf16().count() as u64 + stream.dropped_bytes;
+    let (shown, bytes) = redaction.cut(&text, MAX_STREAM_UNITS);
+    let removed = text[bytes..].encode_utf16().count() as u64 + stream.dropped_bytes;
     if removed == 0 {
-        head.to_owned()
+        shown
     } else {
-        format!("{head}\n\n[{name} truncated: {removed} characters removed]")
+        format!("{shown}\n\n[{name} truncated: {removed} characters removed]")
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, dropped_bytes: u64, expected: &str) {
         let stream = CapturedStream { bytes: text.as_bytes().to_vec(), dropped_bytes };
-        assert_eq!(for_display("stdout", &stream), expected);
+        assert_eq!(for_display("stdout", &stream, &mut Redaction::new(None)), expected);
     }
 
     #[test]

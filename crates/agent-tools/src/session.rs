@@ -6,6 +6,7 @@ mod keeper;
 mod link;
 mod local;
 mod skills;
+mod variables;
 
 use std::fmt;
 use std::path::Path;
@@ -33,6 +34,8 @@ pub(crate) use self::keeper::keep;
 pub(crate) use self::link::{Link, OpenedSession};
 pub(crate) use self::local::{LocalSession, SessionParts};
 pub(crate) use self::skills::{SessionSkills, SkillsReport};
+pub use self::variables::VariableSelection;
+pub(crate) use self::variables::{EnvironmentRecipe, SessionVariables, requested_by_skill};
 
 /// The size up to which the caller's thread reads and writes a file itself: handing the work to
 /// another thread takes longer than the system call.
@@ -77,6 +80,8 @@ pub(crate) struct SessionSettings {
     pub(crate) linger: Duration,
     pub(crate) limits: Limits,
     pub(crate) tier: Tier,
+    /// True if results have placeholders for the values of variables.
+    pub(crate) redact: bool,
 }
 
 impl Session {

@@ -1,10 +1,12 @@
 //! Errors returned by tool calls.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use artifact_sync::SyncError;
 use artifact_sync::internal::with_causes;
 use sandbox_core::{ExecError, ExecErrorKind, FileError, PathError, RelativePath, SessionId};
+use secrets::Redactor;
 
 use crate::error_kind::ErrorKind;
 use crate::printable::printable;
@@ -130,6 +132,16 @@ pub enum ToolError {
         #[from]
         source: SharingError,
     },
+    /// The text of another error contained the value of a variable.
+    #[error("{message}")]
+    Redacted {
+        /// The text of the error and its causes, with a placeholder for the value.
+        message: String,
+        /// The kind of the error.
+        kind: ErrorKind,
+        /// True if the same call may succeed later without any change.
+        is_retryable: bool,
+    },
     /// The async runtime shut down during the call, or a task panicked.
     #[error("the call was interrupted")]
     Interrupted {
@@ -162,6 +174,7 @@ impl ToolError {
             Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
             Self::NotBegun { source } | Self::Store { source } => source.into(),
             Self::Sharing { source } => source.kind(),
+            Self::Redacted { kind, .. } => *kind,
             Self::Output { .. } | Self::Interrupted { .. } => ErrorKind::Internal,
         }
     }
@@ -173,6 +186,7 @@ impl ToolError {
             Self::Exec { source } => source.is_retryable(),
             Self::NotBegun { source } | Self::Store { source } => source.is_retryable(),
             Self::Sharing { source } => source.is_retryable(),
+            Self::Redacted { is_retryable, .. } => *is_retryable,
             Self::OwnedElsewhere { .. } => true,
             _ => false,
         }
@@ -180,6 +194,17 @@ impl ToolError {
 
     pub(crate) fn file(source: FileError) -> Self {
         Self::File { source }
+    }
+
+    /// Replaces the error if its text contains the value of a variable.
+    pub(crate) fn redacted(self, redactor: &Redactor) -> Self {
+        match redactor.redact(&with_causes(&self)) {
+            Cow::Borrowed(_) => self,
+            Cow::Owned(message) => {
+                let (kind, is_retryable) = (self.kind(), self.is_retryable());
+                Self::Redacted { message, kind, is_retryable }
+            }
+        }
     }
 
     /// Renders the error and its causes as one line. Control characters, such as those of file

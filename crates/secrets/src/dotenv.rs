@@ -3,11 +3,15 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use async_trait::async_trait;
+use futures_channel::oneshot;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
+use crate::error_kind::ErrorKind;
+use crate::revision::{Changed, Revision};
 use crate::source::VariableSource;
 use crate::source_error::SourceError;
 use crate::variables::LoadedVariables;
@@ -21,9 +25,10 @@ const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// quotes ends at the end of the line, or at a `#` after a blank. The values of `'…'` and `` `…` ``
 /// are literal. `"…"` has the escapes `\n`, `\r`, `\t`, `\"`, `\$` and `\\`. A quoted value can
 /// contain line breaks. Variables are not expanded. If two lines have the same name, the later one
-/// wins.
+/// wins, and the earlier one is reported.
 ///
-/// The file is read with blocking calls, because it is small and local.
+/// The file is read and parsed on a thread of its own, so a slow disk does not delay the caller's
+/// executor.
 #[derive(Clone, Debug)]
 pub struct DotenvSource {
     path: PathBuf,
@@ -33,6 +38,28 @@ impl DotenvSource {
     /// Creates a source that reads this file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
+    }
+
+    /// Parses a text in the format of the file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DotenvError`] for the first malformed line.
+    pub fn parse(text: &str) -> Result<LoadedVariables, DotenvError> {
+        parse(text)
+    }
+
+    fn load_now(&self) -> Result<LoadedVariables, SourceError> {
+        // The revision is from before the load, so a change during the load is noticed later.
+        let revision = Revision::of_files(&[&self.path]);
+        let text = self.read().map_err(|source| SourceError::File {
+            action: "read",
+            path: self.path.clone(),
+            source,
+        })?;
+        let mut loaded = parse(&text).map_err(|malformed| malformed.in_file(&self.path))?;
+        loaded.revision = revision;
+        Ok(loaded)
     }
 
     fn read(&self) -> std::io::Result<Zeroizing<String>> {
@@ -55,33 +82,63 @@ impl DotenvSource {
 #[async_trait]
 impl VariableSource for DotenvSource {
     async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        let text = self.read().map_err(|source| SourceError::File {
-            action: "read",
-            path: self.path.clone(),
-            source,
-        })?;
-        parse(&text).map_err(|malformed| malformed.in_file(&self.path))
+        let source = self.clone();
+        let failed = |source| SourceError::File { action: "read", path: self.path.clone(), source };
+        let (sender, receiver) = oneshot::channel();
+        let work = move || {
+            // The caller may have dropped the future.
+            let _ = sender.send(source.load_now());
+        };
+        thread::Builder::new().name("dotenv".to_owned()).spawn(work).map_err(failed)?;
+        receiver.await.unwrap_or_else(|_| {
+            Err(failed(std::io::Error::other("the thread that reads it has ended")))
+        })
+    }
+
+    async fn changed_since(&self, revision: &Revision) -> Changed {
+        match Revision::of_files(&[&self.path]) {
+            Some(current) if current == *revision => Changed::No,
+            _ => Changed::Yes,
+        }
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Malformed {
-    line: usize,
-    problem: &'static str,
+/// A malformed line of a dotenv text. Contains no part of the line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} {problem}")]
+#[non_exhaustive]
+pub struct DotenvError {
+    /// The number of the line, counted from 1.
+    pub line: usize,
+    /// The problem, as a predicate of the line.
+    pub problem: &'static str,
 }
 
-impl Malformed {
+impl DotenvError {
+    /// Returns the kind of the error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+
+    /// Returns whether the same call can succeed later, without a change of its arguments.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+
     fn in_file(self, path: &Path) -> SourceError {
         SourceError::Syntax { path: path.to_owned(), line: self.line, problem: self.problem }
     }
 }
 
-fn parse(text: &str) -> Result<LoadedVariables, Malformed> {
+fn parse(text: &str) -> Result<LoadedVariables, DotenvError> {
     let mut loaded = LoadedVariables::default();
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut line = 1;
     while !rest.is_empty() {
-        let (entry, consumed) = parse_entry(rest).map_err(|problem| Malformed { line, problem })?;
+        let (entry, consumed) =
+            parse_entry(rest).map_err(|problem| DotenvError { line, problem })?;
         if let Some((name, value)) = entry {
             loaded.insert(name, SecretString::from(value.as_str()));
         }
@@ -134,19 +191,33 @@ fn unquoted(line: &str) -> Zeroizing<String> {
 
 /// Returns the value before the closing quote, and its length in `text` including the quote.
 fn quoted(text: &str, quote: char) -> Option<(Zeroizing<String>, usize)> {
-    let mut value = Zeroizing::new(String::with_capacity(text.len()));
-    let mut characters = text.char_indices().peekable();
-    while let Some((at, c)) = characters.next() {
-        if c == quote {
-            return Some((value, at + 1));
-        }
-        let escaped = (c == '\\' && quote == '"')
-            .then(|| characters.peek().and_then(|&(_, next)| unescape(next)));
-        if let Some(character) = escaped.flatten() {
+    let has_escapes = quote == '"';
+    let end = closing_quote(text, quote, has_escapes)?;
+    // Enough capacity for the value. A reallocation would leave a copy in memory.
+    let mut value = Zeroizing::new(String::with_capacity(end));
+    let mut characters = text[..end].chars().peekable();
+    while let Some(c) = characters.next() {
+        let escaped = (c == '\\' && has_escapes)
+            .then(|| characters.peek().and_then(|&next| unescape(next)))
+            .flatten();
+        if escaped.is_some() {
             characters.next();
-            value.push(character);
-        } else {
-            value.push(c);
+        }
+        value.push(escaped.unwrap_or(c));
+    }
+    Some((value, end + 1))
+}
+
+/// Returns the position of the closing quote.
+fn closing_quote(text: &str, quote: char, has_escapes: bool) -> Option<usize> {
+    let mut rest = text.char_indices();
+    while let Some((at, c)) = rest.next() {
+        if c == quote {
+            return Some(at);
+        }
+        let is_escape = has_escapes && c == '\\';
+        if is_escape && rest.as_str().chars().next().is_some_and(|next| unescape(next).is_some()) {
+            rest.next();
         }
     }
     None
@@ -179,7 +250,7 @@ mod tests {
 
     #[track_caller]
     fn check_malformed(text: &str, line: usize, problem: &'static str) {
-        assert_eq!(parse(text).err(), Some(Malformed { line, problem }), "{text:?}");
+        assert_eq!(parse(text).err(), Some(DotenvError { line, problem }), "{text:?}");
     }
 
     #[test]
@@ -206,6 +277,42 @@ mod tests {
         check_malformed("A='1\n2'\nB C=1\n", 3, "has a blank inside the name");
         check_malformed("A=\"1\nB=2\n", 1, "opens a quote that is not closed");
         check_malformed("A='1'2\n", 1, "has text behind the closing quote");
+    }
+
+    #[test]
+    fn a_later_line_wins_and_the_earlier_one_is_reported() {
+        let loaded = parse("A=1\nB=2\nA=3\n").unwrap();
+        assert_eq!(loaded.variables.get("A").unwrap().expose_secret(), "3");
+        let skipped: Vec<_> =
+            loaded.skipped.iter().map(|one| (one.name.as_str(), &one.reason)).collect();
+        assert_eq!(skipped, [("A", &crate::name::SkipReason::Duplicate)]);
+    }
+
+    #[test]
+    fn the_time_grows_with_the_length_of_the_file() {
+        let line = |number: usize| format!("N{number}=\"a quoted \\n value {number}\"\n");
+        let time = |lines: usize| {
+            let text: String = (0..lines).map(line).collect();
+            let begun = std::time::Instant::now();
+            assert_eq!(parse(&text).unwrap().variables.len(), lines);
+            begun.elapsed()
+        };
+        time(1000);
+        // Quadratic time would be 400 times as long.
+        assert!(time(40_000) < time(2000) * 100);
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_is_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = DotenvSource::new(directory.path().join("variables.env"));
+        fs::write(&source.path, "A=1").unwrap();
+        let revision = source.load().await.unwrap().revision.unwrap();
+        assert_eq!(source.changed_since(&revision).await, Changed::No);
+        fs::write(&source.path, "A=21").unwrap();
+        assert_eq!(source.changed_since(&revision).await, Changed::Yes);
+        fs::remove_file(&source.path).unwrap();
+        assert_eq!(source.changed_since(&revision).await, Changed::Yes);
     }
 
     #[tokio::test]

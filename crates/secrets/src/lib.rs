@@ -44,9 +44,10 @@
 //!
 //! # Errors
 //!
-//! [`cryptojs::DecryptError`] and [`cryptojs::EncryptError`] for single values, and [`SourceError`]
-//! for whole sources. [`SkipReason`] is data: a skipped variable does not stop the others. Each has
-//! an [`ErrorKind`]. No error contains a value, a passphrase or a password.
+//! [`cryptojs::DecryptError`] and [`cryptojs::EncryptError`] for single values, [`DotenvError`] for
+//! a dotenv text, and [`SourceError`] for whole sources. [`SkipReason`] is data: a skipped variable
+//! does not stop the others. Each has an [`ErrorKind`]. No error contains a value, a passphrase or
+//! a password.
 
 #![forbid(unsafe_code)]
 
@@ -56,6 +57,7 @@ mod error_kind;
 mod map;
 mod name;
 mod redactor;
+mod revision;
 mod source;
 mod source_error;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -64,11 +66,12 @@ mod variables;
 
 pub use secrecy::{ExposeSecret, SecretString};
 
-pub use self::dotenv::DotenvSource;
+pub use self::dotenv::{DotenvError, DotenvSource};
 pub use self::error_kind::ErrorKind;
 pub use self::map::MapSource;
 pub use self::name::{SkipReason, check_name};
-pub use self::redactor::{RedactionStream, Redactor};
-pub use self::source::VariableSource;
+pub use self::redactor::{Found, RedactionStream, Redactor, Segment};
+pub use self::revision::{Changed, Revision};
+pub use self::source::{RELOAD_AFTER, VariableSource};
 pub use self::source_error::SourceError;
 pub use self::variables::{LoadedVariables, SkippedVariable, Variables};

@@ -3,11 +3,13 @@
 use async_trait::async_trait;
 use secrecy::SecretString;
 
+use crate::revision::{Changed, Revision};
 use crate::source::VariableSource;
 use crate::source_error::SourceError;
 use crate::variables::LoadedVariables;
 
-/// A fixed list of variables. If two entries have the same name, the later one wins.
+/// A fixed list of variables. If two entries have the same name, the later one wins, and the
+/// earlier one is reported.
 #[derive(Clone, Debug, Default)]
 pub struct MapSource {
     entries: Vec<(String, SecretString)>,
@@ -27,7 +29,12 @@ impl VariableSource for MapSource {
         for (name, value) in &self.entries {
             loaded.insert(name, value.clone());
         }
+        loaded.revision = Some(Revision::new([]));
         Ok(loaded)
+    }
+
+    async fn changed_since(&self, _revision: &Revision) -> Changed {
+        Changed::No
     }
 }
 

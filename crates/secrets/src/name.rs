@@ -100,9 +100,12 @@ pub enum SkipReason {
     /// The value is not UTF-8 text.
     #[error("its value is not text")]
     NotText,
-    /// An earlier entry of the same source has the same name.
+    /// Another entry of the same source has the same name, and its value is used.
     #[error("another entry has the same name")]
     Duplicate,
+    /// The source does not say in a known spelling whether the value is encrypted.
+    #[error("its column `encrypted` is neither true nor false, but must be one of them")]
+    UnknownEncryption,
     /// The value is encrypted, and the source has no passphrase.
     #[error("it is encrypted and no passphrase was given")]
     NoPassphrase,

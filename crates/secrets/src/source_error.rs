@@ -148,10 +148,16 @@ impl SourceError {
             Self::Damaged { .. } | Self::Schema { .. } | Self::NewerVersion { .. } => {
                 ErrorKind::Damaged
             }
-            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                ErrorKind::Denied
-            }
-            Self::File { .. } | Self::Database { .. } | Self::Encrypt { .. } => ErrorKind::Failed,
+            Self::File { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                io::ErrorKind::NotFound
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::InvalidData => ErrorKind::InvalidInput,
+                _ => ErrorKind::Failed,
+            },
+            Self::Database { .. } | Self::Encrypt { .. } => ErrorKind::Failed,
         }
     }
 

@@ -1,8 +1,15 @@
 //! Variables in a table `variables(name, value, encrypted, …)` of PostgreSQL or SQLite.
 //!
 //! In PostgreSQL, the table belongs to another application. This crate neither creates nor alters
-//! it, and ignores other columns. An SQLite file is created if it is absent, with its directory,
-//! and only its owner can access it.
+//! it, and ignores other columns. An SQLite file can belong to another application too. It is then
+//! treated alike. Our own SQLite files are created by [`VariableStore::connect_or_create`], and
+//! have the `application_id` 0x41475456. A load opens a file for reading only.
+//!
+//! The column `encrypted` can be a truth value, an integer or a text: true, t, yes, y, on and 1, or
+//! false, f, no, n, off and 0, in any case. A row with anything else is skipped.
+//!
+//! Of several usable rows with one name, the one with the smallest value in byte order is used, and
+//! the others are reported.
 
 mod connection_pool;
 mod driver_error;

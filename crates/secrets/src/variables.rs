@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::name::{SkipReason, check_name, check_value};
+use crate::revision::Revision;
 
 /// Environment variables in the order of their names.
 ///
@@ -81,13 +82,21 @@ pub struct LoadedVariables {
     pub variables: Variables,
     /// The skipped ones, in the order of the source.
     pub skipped: Vec<SkippedVariable>,
+    /// The state of the source, for
+    /// [`VariableSource::changed_since`](crate::VariableSource::changed_since). `None` if only a
+    /// load can tell whether the source has changed.
+    pub revision: Option<Revision>,
 }
 
 impl LoadedVariables {
-    /// Adds a variable, or records the reason to skip it.
+    /// Adds a variable, or records the reason to skip it. If there is one with the same name, the
+    /// later one wins, and the earlier one is recorded as [`SkipReason::Duplicate`].
     pub fn insert(&mut self, name: &str, value: SecretString) {
-        if let Err(reason) = self.variables.insert(name, value) {
-            self.skip(name, reason);
+        let is_taken = self.variables.get(name).is_some();
+        match self.variables.insert(name, value) {
+            Ok(()) if is_taken => self.skip(name, SkipReason::Duplicate),
+            Ok(()) => {}
+            Err(reason) => self.skip(name, reason),
         }
     }
 

@@ -13,10 +13,9 @@ use sandbox_core::internal::lock;
 use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox};
 use skill_store::SkillRef;
 
-use super::SessionSettings;
 use super::skills::{SessionSkills, SkillsReport};
+use super::{SessionSettings, SessionVariables};
 use crate::denials::{self, Denial, Judge, Reason};
-use crate::environment::Environment;
 use crate::hints::{self, Connections};
 use crate::remedies::remedy_option;
 use crate::sessions::SessionError;
@@ -28,7 +27,7 @@ use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, Turn
 pub(crate) struct LocalSession {
     sandbox: RwLock<Arc<NativeSandbox>>,
     policy: Policy,
-    environment: Environment,
+    pub(crate) variables: SessionVariables,
     settings: SessionSettings,
     pub(crate) skills: SessionSkills,
     /// The warnings from opening the session.
@@ -54,7 +53,7 @@ struct Leaving {
 pub(crate) struct SessionParts {
     pub(crate) policy: Policy,
     pub(crate) sandbox: NativeSandbox,
-    pub(crate) environment: Environment,
+    pub(crate) variables: SessionVariables,
     pub(crate) skills: SessionSkills,
     pub(crate) warnings: Vec<String>,
 }
@@ -71,11 +70,11 @@ impl LocalSession {
         settings: SessionSettings,
         parts: SessionParts,
     ) -> Self {
-        let SessionParts { policy, sandbox, environment, skills, warnings } = parts;
+        let SessionParts { policy, sandbox, variables, skills, warnings } = parts;
         Self {
             sandbox: RwLock::new(Arc::new(sandbox)),
             policy,
-            environment,
+            variables,
             settings,
             skills,
             warnings,
@@ -260,8 +259,17 @@ impl LocalSession {
     /// Returns a command with the session's environment.
     pub(crate) fn command_spec(&self, command: &str, sandbox: &NativeSandbox) -> CommandSpec {
         let mut spec = CommandSpec::new(command);
-        spec.env = self.environment.in_sandbox(sandbox.temporary_dir(), sandbox.shell());
+        let environment = &self.variables.current().environment;
+        spec.env = environment.in_sandbox(sandbox.temporary_dir(), sandbox.shell());
         spec
+    }
+
+    /// Returns the error of a call, without the values of variables in its text.
+    pub(crate) fn redacted(&self, error: ToolError, redact: bool) -> ToolError {
+        if !redact {
+            return error;
+        }
+        error.redacted(&self.variables.current().redactor)
     }
 
     /// Makes the sandbox apply the policy to files that the host has put into the session.

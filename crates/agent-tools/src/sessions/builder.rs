@@ -54,6 +54,7 @@ impl SessionsBuilder {
             linger: Duration::from_millis(250),
             limits: Limits::default(),
             tier: Tier::default(),
+            redact: true,
         };
         Self {
             home,
@@ -101,7 +102,9 @@ impl SessionsBuilder {
         self
     }
 
-    /// Loads the variables of every session's environment from `source`.
+    /// Loads the variables of every session's environment from `source`. An open session loads them
+    /// again before a command, if the source reports a change or after 30 s. If that fails, the
+    /// variables stay, and the next result has a warning.
     #[must_use]
     pub fn variables(mut self, source: Arc<dyn VariableSource>) -> Self {
         self.variables = Some(source);
@@ -111,11 +114,22 @@ impl SessionsBuilder {
     /// Names the source of the variables, such as the path of a database, without secrets.
     ///
     /// Processes that share a session then compare this name, and its commands have the variables
-    /// that the first process loaded. Otherwise the processes compare the variables themselves, so
+    /// that the first process loads. Otherwise the processes compare the variables themselves, so
     /// a changed value keeps others out until the first process has ended.
     #[must_use]
     pub fn variables_identity(mut self, identity: impl Into<String>) -> Self {
         self.variables_identity = Some(identity.into());
+        self
+    }
+
+    /// Sets whether `[redacted:NAME]` replaces the values of variables in results and errors; by
+    /// default it does. See [`Redactor`](secrets::Redactor) for the forms that are found.
+    ///
+    /// A value that a command writes to a file or sends elsewhere is not replaced. The first result
+    /// has a warning with the names of values that are too short.
+    #[must_use]
+    pub fn redact(mut self, redact: bool) -> Self {
+        self.session.redact = redact;
         self
     }
 

@@ -254,6 +254,7 @@ impl SharedSettings {
             policy: &self.policy,
             hidden: &self.hidden,
             variables,
+            selection: &spec.variables,
             session: &opener.settings.session,
             storage: opener.settings.storage.as_ref(),
             durability: opener.settings.durability,

@@ -1,21 +1,24 @@
 //! Preparation of a session whose files are open: skills, policy, environment and sandbox.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use policy::{Policy, UnenforcedReason};
 use sandbox_core::NativeSandbox;
 use sandbox_core::internal::blocking;
 use secrets::LoadedVariables;
-use skill_store::{SKILLS_DIRECTORY, SkillCache, SkillStore};
+use skill_store::{InstalledSkill, SKILLS_DIRECTORY, SkillCache, SkillStore};
 
 use super::builder::SessionsBuilder;
 use super::error::SessionError;
 use super::private_files::private_files;
 use super::spec::SessionSpec;
-use crate::environment;
 use crate::home::canonical;
 use crate::runtimes::HostRuntimes;
-use crate::session::{SessionParts, SessionSettings, SessionSkills};
+use crate::session::{
+    EnvironmentRecipe, SessionParts, SessionSettings, SessionSkills, SessionVariables,
+    VariableSelection, requested_by_skill,
+};
 use crate::storage::Storage;
 use crate::workspace::Workspace;
 
@@ -53,17 +56,16 @@ impl Preparation<'_> {
         let skills = SessionSkills::new(self.skill_store());
         warnings.extend(skills.install(workspace, &self.spec.skills).await?.warnings);
         let policy = self.policy(workspace.dir.path(), ApplicationDirs::Hidden)?;
-        let venv = self.settings.python_venv.as_deref();
-        let host = std::env::vars_os();
-        let environment =
-            environment::compose(host, self.runtimes, venv, &policy, &loaded.variables);
-        let skipped = loaded.skipped.iter();
-        warnings.extend(
-            skipped.map(|skipped| format!("variable {}: {}", skipped.name, skipped.reason)),
-        );
-        let overridden = environment.overridden.iter();
-        warnings
-            .extend(overridden.map(|name| format!("variable {name}: the session sets it itself")));
+        let recipe = EnvironmentRecipe {
+            runtimes: self.runtimes.clone(),
+            venv: self.settings.python_venv.clone(),
+            policy: policy.clone(),
+            selected: self.selected(workspace, &skills.installed(), &mut warnings),
+            redacts_logs: self.settings.session.redact,
+        };
+        let source = self.settings.variables.clone();
+        let (variables, variable_warnings) = SessionVariables::new(source, recipe, loaded);
+        warnings.extend(variable_warnings);
         let sandbox = self.open_sandbox(&policy, workspace.dir.path()).await?;
         // Absent paths need no protection now, and presets name many of them.
         let unenforced = sandbox.unenforced();
@@ -73,7 +75,33 @@ impl Preparation<'_> {
         for warning in &warnings {
             tracing::warn!(session = %self.spec.id, "{warning}");
         }
-        Ok(SessionParts { policy, sandbox, environment, skills, warnings })
+        Ok(SessionParts { policy, sandbox, variables, skills, warnings })
+    }
+
+    /// Returns the names of the variables that commands get; `None` for all.
+    fn selected(
+        &self,
+        workspace: &Workspace,
+        skills: &[InstalledSkill],
+        warnings: &mut Vec<String>,
+    ) -> Option<BTreeSet<String>> {
+        match &self.spec.variables {
+            VariableSelection::All => return None,
+            VariableSelection::Named(names) => return Some(names.clone()),
+            VariableSelection::OfSkills => {}
+        }
+        let mut selected = BTreeSet::new();
+        for skill in skills {
+            let dir = workspace.dir().join("skills").join(skill.name.as_str());
+            match requested_by_skill(&dir) {
+                Ok(names) => selected.extend(names),
+                Err(cause) => warnings.push(format!(
+                    "skill {}: its request for variables could not be read: {cause}",
+                    skill.id
+                )),
+            }
+        }
+        Some(selected)
     }
 
     async fn open_sandbox(

@@ -8,6 +8,8 @@ use policy::SandboxRuntimeConfig;
 use sandbox_core::{SessionId, UserId};
 use skill_store::SkillRef;
 
+use crate::session::VariableSelection;
+
 /// The session to open, and the access that it gets.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -18,6 +20,8 @@ pub struct SessionSpec {
     pub user: Option<UserId>,
     /// The skills to install.
     pub skills: Vec<SkillRef>,
+    /// The variables that commands get.
+    pub variables: VariableSelection,
     /// Settings instead of the default policy. The session directory is readable and writable in
     /// any case.
     pub policy: Option<SandboxRuntimeConfig>,
@@ -39,6 +43,7 @@ impl SessionSpec {
             id,
             user: None,
             skills: Vec::new(),
+            variables: VariableSelection::default(),
             policy: None,
             allow_read: Vec::new(),
             allow_write: Vec::new(),
@@ -51,6 +56,13 @@ impl SessionSpec {
     #[must_use]
     pub fn user(mut self, user: UserId) -> Self {
         self.user = Some(user);
+        self
+    }
+
+    /// Gives commands these variables instead of all.
+    #[must_use]
+    pub fn variables(mut self, selection: VariableSelection) -> Self {
+        self.variables = selection;
         self
     }
 

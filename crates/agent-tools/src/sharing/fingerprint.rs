@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Difference;
 use super::token::Token;
-use crate::session::SessionSettings;
+use crate::session::{SessionSettings, VariableSelection};
 use crate::storage::Storage;
 
 /// Keyed hashes of the settings that decide about the access of commands and the place of files.
@@ -68,6 +68,7 @@ pub(crate) struct Settings<'s> {
     pub(crate) policy: &'s Policy,
     pub(crate) hidden: &'s [PathBuf],
     pub(crate) variables: VariablesKey<'s>,
+    pub(crate) selection: &'s VariableSelection,
     pub(crate) session: &'s SessionSettings,
     pub(crate) storage: Option<&'s Storage>,
     pub(crate) durability: Durability,
@@ -90,8 +91,17 @@ pub(crate) enum VariablesKey<'s> {
 impl Fingerprint {
     /// Hashes the settings with the key of a server.
     pub(super) fn new(token: &Token, settings: &Settings<'_>) -> Self {
-        let Settings { policy, hidden, variables, session, storage, durability, user, .. } =
-            *settings;
+        let Settings {
+            policy,
+            hidden,
+            variables,
+            selection,
+            session,
+            storage,
+            durability,
+            user,
+            ..
+        } = *settings;
         let hash = |subject: &str, parts: &[&[u8]]| {
             let mut hasher = blake3::Hasher::new_keyed(token.key());
             for part in [subject.as_bytes()].iter().chain(parts) {
@@ -114,6 +124,15 @@ impl Fingerprint {
                 "variables"
             }
         };
+        // Without a selection, the parts are those of earlier versions.
+        match selection {
+            VariableSelection::All => {}
+            VariableSelection::Named(names) => {
+                parts.push(b"selected by name");
+                parts.extend(names.iter().map(String::as_bytes));
+            }
+            VariableSelection::OfSkills => parts.push(b"selected by skills"),
+        }
         let tier = match &session.tier {
             Tier::Namespaces => "namespaces".to_owned(),
             Tier::Landlock { accepted } => {
@@ -200,6 +219,7 @@ mod tests {
             linger: Duration::ZERO,
             limits: Limits::default(),
             tier: Tier::Namespaces,
+            redact: true,
         }
     }
 
@@ -215,6 +235,7 @@ mod tests {
             policy: &policy,
             hidden: &[],
             variables: VariablesKey::Values(&variables),
+            selection: &VariableSelection::All,
             session: &plain,
             storage: None,
             durability: Durability::default(),
@@ -243,6 +264,10 @@ mod tests {
         let secret = with(VariablesKey::Values(&secret));
         check(secret, &[Difference::Variables]);
         check(with(VariablesKey::Identity("")), &[Difference::Variables]);
+        let some = VariableSelection::Named(["KEY".to_owned()].into());
+        for selection in [&some, &VariableSelection::OfSkills] {
+            check(Settings { selection, ..own }, &[Difference::Variables]);
+        }
         let named = |name| Fingerprint::new(&token, &with(VariablesKey::Identity(name)));
         assert_eq!(named("a").differences(&named("a"), &policy), []);
         assert_eq!(named("a").differences(&named("b"), &policy), [Difference::Variables]);
@@ -286,6 +311,7 @@ mod tests {
                 policy: &policy,
                 hidden: &[],
                 variables: VariablesKey::Values(&variables),
+                selection: &VariableSelection::All,
                 session: &session,
                 storage: Some(&storage),
                 durability,

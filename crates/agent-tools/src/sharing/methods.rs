@@ -87,9 +87,15 @@ macro_rules! calls {
 
 calls! {
     3: ReadFile<'_> => ReadFileOutput, ToolError,
-        |call, session| session.read_file_lines(&call.path, call.range).await;
+        |call, session| {
+            let read = session.read_file_lines(&call.path, call.range, call.redact).await;
+            read.map_err(|error| session.redacted(error, call.redact))
+        };
     4: WriteFile<'_> => WriteFileOutput, ToolError,
-        |call, session| session.write_file(&call.path, &call.content).await;
+        |call, session| {
+            let written = session.write_file(&call.path, &call.content).await;
+            written.map_err(|error| session.redacted(error, call.redact))
+        };
     5: SyncFiles => SyncReport, TransferError,
         |call, session| session.sync(call.patience).await;
     6: Refresh => RestoreReport, TransferError,
@@ -134,7 +140,8 @@ impl Call for Bash<'_> {
     }
 
     async fn run_on(self, session: &LocalSession) -> Result<BashResult, ToolError> {
-        session.bash(self).await
+        let redact = self.redact;
+        session.bash(self).await.map_err(|error| session.redacted(error, redact))
     }
 }
 
@@ -148,6 +155,8 @@ pub(crate) struct Bash<'c> {
     #[serde(with = "base64_bytes")]
     pub(crate) stdin: Cow<'c, [u8]>,
     pub(crate) artifact_label: Cow<'c, str>,
+    #[serde(default = "yes")]
+    pub(crate) redact: bool,
     #[serde(skip)]
     pub(crate) stop: Stop,
 }
@@ -158,6 +167,8 @@ pub(crate) struct Bash<'c> {
 pub(crate) struct ReadFile<'c> {
     pub(crate) path: Cow<'c, str>,
     pub(crate) range: Option<LineRange>,
+    #[serde(default = "yes")]
+    pub(crate) redact: bool,
 }
 
 /// Writes a file.
@@ -167,6 +178,13 @@ pub(crate) struct WriteFile<'c> {
     pub(crate) path: Cow<'c, str>,
     #[serde(with = "base64_bytes")]
     pub(crate) content: Cow<'c, [u8]>,
+    #[serde(default = "yes")]
+    pub(crate) redact: bool,
+}
+
+/// Clients of earlier versions do not ask for redaction, and get it.
+fn yes() -> bool {
+    true
 }
 
 /// Uploads local changes.

@@ -15,6 +15,7 @@ use super::definition::{Definition, object_schema, parse, to_json};
 use crate::denials;
 use crate::output::{MirrorNotes, for_display};
 use crate::printable::Printable;
+use crate::redaction::Redaction;
 use crate::session::{LocalSession, Session};
 use crate::sharing::Bash;
 use crate::tool_error::ToolError;
@@ -161,6 +162,7 @@ impl Session {
                 linger: linger.unwrap_or(self.settings.linger),
                 stdin: stdin.into(),
                 artifact_label: self.settings.artifact_label.as_str().into(),
+                redact: self.settings.redact,
                 stop: self.stop(),
             })
             .await?;
@@ -172,6 +174,7 @@ impl Session {
 impl LocalSession {
     pub(crate) async fn bash(&self, call: Bash<'_>) -> Result<BashResult, ToolError> {
         let turn = self.begin().await?;
+        self.variables.follow().await;
         let sandbox = self.sandbox();
         let mut spec = self.command_spec(&call.command, &sandbox);
         spec.stdin = call.stdin.into_owned();
@@ -192,9 +195,14 @@ impl LocalSession {
                 return Err(ToolError::Exec { source });
             }
         };
-        let stdout = for_display("stdout", &ran.stdout);
-        let mut stderr = for_display("stderr", &ran.stderr);
-        let mut denied = self.explain_stderr(&stderr, &call.command);
+        // A reload during the command keeps the values of before.
+        let loadout = self.variables.current();
+        let mut redaction = Redaction::new(call.redact.then_some(&*loadout.redactor));
+        let stdout = for_display("stdout", &ran.stdout, &mut redaction);
+        let mut stderr = for_display("stderr", &ran.stderr, &mut redaction);
+        // A path that is part of a value is explained too.
+        let unredacted = for_display("stderr", &ran.stderr, &mut Redaction::new(None));
+        let mut denied = self.explain_stderr(&unredacted, &call.command);
         denied.extend(ran.quarantined.iter().map(|quarantined| {
             let reason = self.denial_reason(&quarantined.path, Access::Write);
             denials::from_quarantined(quarantined, reason)
@@ -209,7 +217,7 @@ impl LocalSession {
         output.exit_code = ran.exit_code();
         output.timed_out = ran.status == CommandStatus::TimedOut;
         output.limit_reached = ran.limit_reached().and_then(limit_key);
-        output.hint = self.hint(&output.stderr, &denied);
+        output.hint = self.hint(&unredacted, &denied);
         output.denied = denied;
         output.killed = ran.killed;
         output.killed.truncate(MAX_KILLED);
@@ -229,6 +237,8 @@ impl LocalSession {
             }
             Err(error) => return Err(self.sync_failed(error).await),
         }
+        output.warnings = self.variables.take_unreported();
+        output.redact(redaction);
         Ok(BashResult::new(output, command_stdout_bytes))
     }
 }

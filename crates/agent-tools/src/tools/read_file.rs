@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::definition::{Definition, object_schema, parse, to_json};
+use crate::redaction::Redaction;
 use crate::session::{INLINE_BYTES, LocalSession, Session, blocking};
 use crate::sharing::{FixedText, ReadFile, parse_encoding};
 use crate::tool_error::ToolError;
@@ -93,6 +94,9 @@ pub struct ReadFileOutput {
     /// The number of lines of the whole file, if a range was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_lines: Option<usize>,
+    /// Names of the variables whose values `[redacted:NAME]` replaces in the content.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redacted: Vec<String>,
     /// The reason for which another machine may have changed the file: the store did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unconfirmed: Option<String>,
@@ -100,30 +104,50 @@ pub struct ReadFileOutput {
 
 impl ReadFileOutput {
     /// Returns text as it is or a range of its lines, and other content as base64.
-    fn new(content: Vec<u8>, path: &RelativePath, range: Option<LineRange>) -> Self {
-        let text = match String::from_utf8(content) {
-            Ok(text) => text,
-            Err(error) => {
-                let media_type = mime_guess::from_path(path.as_str()).first_or_octet_stream();
-                return Self {
-                    content: base64::engine::general_purpose::STANDARD.encode(error.as_bytes()),
-                    encoding: Some("base64"),
-                    media_type: Some(media_type.to_string()),
-                    ..Self::default()
-                };
+    fn new(
+        content: &[u8],
+        path: &RelativePath,
+        range: Option<LineRange>,
+        mut redaction: Redaction<'_>,
+    ) -> Self {
+        let Ok(text) = std::str::from_utf8(content) else {
+            let media_type = mime_guess::from_path(path.as_str()).first_or_octet_stream();
+            let content = redaction.part(content, 0..content.len());
+            return Self {
+                content: base64::engine::general_purpose::STANDARD.encode(content),
+                encoding: Some("base64"),
+                media_type: Some(media_type.to_string()),
+                redacted: redaction.into_names(),
+                ..Self::default()
+            };
+        };
+        let (bytes, total_lines) = match range {
+            None => (0..text.len(), None),
+            Some(range) => {
+                let (bytes, lines) = range.bytes(text);
+                (bytes, Some(lines))
             }
         };
-        let Some(range) = range else {
-            return Self { content: text, ..Self::default() };
-        };
-        let lines: Vec<&str> = text.split_inclusive('\n').collect();
-        let first = range.first.saturating_sub(1).min(lines.len());
-        let last = range.last.unwrap_or(lines.len()).clamp(first, lines.len());
+        let content = redaction.part(content, bytes);
         Self {
-            content: lines[first..last].concat(),
-            total_lines: Some(lines.len()),
+            // A value begins and ends between characters.
+            content: String::from_utf8_lossy(&content).into_owned(),
+            total_lines,
+            redacted: redaction.into_names(),
             ..Self::default()
         }
+    }
+}
+
+impl LineRange {
+    /// Returns the place of the lines in a text, and the number of all its lines.
+    fn bytes(self, text: &str) -> (std::ops::Range<usize>, usize) {
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let first = self.first.saturating_sub(1).min(lines.len());
+        let last = self.last.unwrap_or(lines.len()).clamp(first, lines.len());
+        let bytes = |lines: &[&str]| lines.iter().map(|line| line.len()).sum::<usize>();
+        let start = bytes(&lines[..first]);
+        (start..start + bytes(&lines[first..last]), lines.len())
     }
 }
 
@@ -154,7 +178,8 @@ impl Session {
         range: Option<LineRange>,
     ) -> Result<ReadFileOutput, ToolError> {
         self.check_path(path)?;
-        self.run(ReadFile { path: path.into(), range }).await
+        let redact = self.settings.redact;
+        self.run(ReadFile { path: path.into(), range, redact }).await
     }
 }
 
@@ -163,6 +188,7 @@ impl LocalSession {
         &self,
         path: &str,
         range: Option<LineRange>,
+        redact: bool,
     ) -> Result<ReadFileOutput, ToolError> {
         let turn = self.begin().await?;
         let (_, relative) = self.resolve(path)?;
@@ -170,15 +196,23 @@ impl LocalSession {
         let opened = real_path(file.as_fd(), relative.as_ref()).map_err(ToolError::file)?;
         self.check_access(&opened, Access::Read)?;
         // Reads the file that was checked: its name may lead to another one by now.
-        let content = match read_open(&file, relative.as_ref(), INLINE_BYTES as u64) {
+        let loadout = redact.then(|| self.variables.current());
+        let output = move |content: Vec<u8>, path: &RelativePath| {
+            let redactor = loadout.as_ref().map(|loadout| &*loadout.redactor);
+            ReadFileOutput::new(&content, path, range, Redaction::new(redactor))
+        };
+        let mut output = match read_open(&file, relative.as_ref(), INLINE_BYTES as u64) {
             Err(FileError::TooLarge { .. }) => {
                 let asked = relative.clone();
-                blocking(move || read_open(&file, asked.as_ref(), MAX_READ_BYTES)).await?
+                let read = move || {
+                    let content = read_open(&file, asked.as_ref(), MAX_READ_BYTES)?;
+                    Ok(output(content, &asked))
+                };
+                blocking(read).await?
             }
-            other => other,
+            other => other.map(|content| output(content, &relative)),
         }
         .map_err(ToolError::file)?;
-        let mut output = ReadFileOutput::new(content, &relative, range);
         match turn.confirm().await {
             Ok(reason) => output.unconfirmed = reason,
             Err(error) => return Err(self.sync_failed(error).await),
@@ -195,7 +229,8 @@ mod tests {
     fn check(content: &str, first: usize, last: Option<usize>, expected: &str, total: usize) {
         let path = RelativePath::parse("f.txt").unwrap();
         let range = LineRange { first, last };
-        let output = ReadFileOutput::new(content.as_bytes().to_vec(), &path, Some(range));
+        let output =
+            ReadFileOutput::new(content.as_bytes(), &path, Some(range), Redaction::new(None));
         assert_eq!((output.content.as_str(), output.total_lines), (expected, Some(total)));
     }
 
@@ -212,7 +247,7 @@ mod tests {
     #[test]
     fn binary_content_is_returned_as_base64_with_its_media_type() {
         let path = RelativePath::parse("a/b.png").unwrap();
-        let output = ReadFileOutput::new(vec![0xff, 0x00], &path, None);
+        let output = ReadFileOutput::new(&[0xff, 0x00], &path, None, Redaction::new(None));
         assert_eq!((output.content.as_str(), output.encoding), ("/wA=", Some("base64")));
         assert_eq!(output.media_type.as_deref(), Some("image/png"));
     }

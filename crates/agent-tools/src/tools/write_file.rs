@@ -119,7 +119,8 @@ impl Session {
         content: &[u8],
     ) -> Result<WriteFileOutput, ToolError> {
         self.check_path(path)?;
-        self.run(WriteFile { path: path.into(), content: content.into() }).await
+        let redact = self.settings.redact;
+        self.run(WriteFile { path: path.into(), content: content.into(), redact }).await
     }
 }
 

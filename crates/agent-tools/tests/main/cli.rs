@@ -8,6 +8,7 @@ mod owners;
 mod paths;
 mod places;
 mod policy;
+mod redaction;
 mod served;
 mod session;
 mod sharing;

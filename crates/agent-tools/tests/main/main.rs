@@ -19,3 +19,4 @@ mod sharing;
 mod silent_store;
 mod skills;
 mod terminal;
+mod variables;

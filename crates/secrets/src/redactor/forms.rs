@@ -1,128 +1,228 @@
 //! Forms of a secret in the output of a program.
+//!
+//! A form is never stored. Its characters are computed from the secret where they are compared, so
+//! a large secret costs its own size only.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use zeroize::Zeroizing;
+mod json;
+mod url;
 
-/// All characters except the unreserved ones of RFC 3986. Python's `quote(safe="")`, Rust, and Go's
-/// path segments encode these.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// The characters that Python's `quote` encodes by default.
-const KEEPING_SLASH: &AsciiSet = &UNRESERVED.remove(b'/');
-/// The characters that JavaScript's `encodeURIComponent` encodes.
-const COMPONENT: &AsciiSet =
-    &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
-/// The characters that JavaScript's `encodeURI` encodes.
-const WHOLE_URI: &AsciiSet = &COMPONENT
-    .remove(b';')
-    .remove(b'/')
-    .remove(b'?')
-    .remove(b':')
-    .remove(b'@')
-    .remove(b'&')
-    .remove(b'=')
-    .remove(b'+')
-    .remove(b'$')
-    .remove(b',')
-    .remove(b'#');
-/// The characters that `application/x-www-form-urlencoded` encodes. A blank becomes `+`.
-const FORM: &AsciiSet = &UNRESERVED.remove(b'*').add(b'~').remove(b' ');
+use self::json::JsonStyle;
+use self::url::UrlStyle;
 
-pub(super) type Form = Zeroizing<Vec<u8>>;
+/// Length of a word that begins a folded form. An anchor lies within the word.
+pub(super) const MIN_WORD_BYTES: usize = 10;
+/// Minimum number of bytes without blanks that a folded form covers.
+const MIN_FOLDED_BYTES: usize = 16;
 
-/// Returns the secret and its URL-encoded forms.
-pub(super) fn plain_and_url(secret: &str) -> Vec<Form> {
-    let mut encoded =
-        [UNRESERVED, KEEPING_SLASH, COMPONENT, WHOLE_URI].map(|set| encode(secret, set)).to_vec();
-    let mut form = encode(secret, FORM);
-    form.iter_mut().filter(|byte| **byte == b' ').for_each(|byte| *byte = b'+');
-    encoded.push(form);
-    let lower: Vec<_> = encoded.iter().map(|upper| with_lower_case_escapes(upper)).collect();
-    encoded.extend(lower);
-    encoded.push(Zeroizing::new(secret.as_bytes().to_vec()));
-    encoded
+/// A form of a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    /// Index of the secret.
+    pub(super) secret: usize,
+    encoding: Encoding,
 }
 
-fn encode(secret: &str, set: &'static AsciiSet) -> Form {
-    Zeroizing::new(percent_encode(secret.as_bytes(), set).flat_map(str::bytes).collect())
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Raw,
+    /// The secret from a word on, without regard to its blanks.
+    Folded {
+        from: usize,
+    },
+    Url(UrlStyle),
+    Json(JsonStyle),
+    Hex {
+        digits: &'static [u8; 16],
+    },
+    Base64 {
+        alphabet: &'static [u8; 64],
+        /// Number of bytes before the secret in its group of three.
+        shift: usize,
+        ending: Ending,
+    },
 }
 
-fn with_lower_case_escapes(encoded: &[u8]) -> Form {
-    let mut lower = Zeroizing::new(encoded.to_vec());
-    for at in 0..encoded.len() {
-        let escaped = encoded[at.saturating_sub(2)..at].contains(&b'%');
-        if escaped {
-            lower[at].make_ascii_lowercase();
-        }
+/// The end of a base64 form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// At the last character that depends on the secret only.
+    Inner,
+    /// At the end of the encoded text, because nothing follows the secret.
+    Whole,
+    /// After the padding.
+    Padded,
+}
+
+const LOWER_CASE: &[u8; 16] = b"0123456789abcdef";
+const UPPER_CASE: &[u8; 16] = b"0123456789ABCDEF";
+const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Some characters of a form that belong together.
+pub(super) struct Unit {
+    bytes: [u8; Unit::MAX_BYTES],
+    len: usize,
+    /// True if the secret has blanks before the unit, which the form omits.
+    pub(super) is_after_blank: bool,
+}
+
+impl Unit {
+    /// The length of two `\uXXXX` escapes.
+    const MAX_BYTES: usize = 12;
+
+    fn new(text: &[u8]) -> Self {
+        let mut bytes = [0; Self::MAX_BYTES];
+        bytes[..text.len()].copy_from_slice(text);
+        Self { bytes, len: text.len(), is_after_blank: false }
     }
-    lower
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
-/// Returns the base64 forms, in both alphabets.
-///
-/// Base64 encodes three bytes as four characters. A secret inside a longer text therefore has three
-/// forms, one for each alignment. Characters that also encode bits of a neighbour are unknown, so
-/// these forms omit them. The form of the secret alone is complete.
-pub(super) fn base64(secret: &str) -> Vec<Form> {
-    let mut forms = Vec::new();
-    for engine in [STANDARD, URL_SAFE] {
-        for before in 0..3 {
-            let mut bytes = Zeroizing::new(vec![0; before]);
-            bytes.extend_from_slice(secret.as_bytes());
-            let encoded = Zeroizing::new(engine.encode(&*bytes).into_bytes());
-            let known = (before * 8).div_ceil(6)..bytes.len() * 8 / 6;
-            forms.push(Zeroizing::new(encoded[known].to_vec()));
-            if before == 0 {
-                let unpadded =
-                    encoded.iter().position(|&byte| byte == b'=').unwrap_or(encoded.len());
-                forms.push(Zeroizing::new(encoded[..unpadded].to_vec()));
-                forms.push(encoded);
+impl Form {
+    /// Returns the forms of a secret, each one once.
+    pub(super) fn all(index: usize, secret: &str) -> Vec<Self> {
+        let bytes = secret.as_bytes();
+        let mut encodings = vec![Encoding::Raw];
+        encodings.extend(folded(bytes));
+        let mut has = [false; 256];
+        bytes.iter().for_each(|byte| has[usize::from(*byte)] = true);
+        encodings.extend(UrlStyle::all(&has).into_iter().map(Encoding::Url));
+        encodings.extend(JsonStyle::all(&has).into_iter().map(Encoding::Json));
+        encodings.push(Encoding::Hex { digits: LOWER_CASE });
+        if bytes.iter().any(|byte| byte >> 4 > 9 || byte & 15 > 9) {
+            encodings.push(Encoding::Hex { digits: UPPER_CASE });
+        }
+        for shift in 0..3 {
+            let endings: &[Ending] = match (shift, bytes.len() % 3) {
+                (0, 1 | 2) => &[Ending::Inner, Ending::Whole, Ending::Padded],
+                _ => &[Ending::Inner],
+            };
+            let (from, to) = base64_range(bytes, shift, Ending::Whole);
+            let differs = (from..to).any(|at| sextet(bytes, shift, at) >= 62);
+            for alphabet in [STANDARD, URL_SAFE].into_iter().take(1 + usize::from(differs)) {
+                encodings.extend(endings.iter().map(|&ending| Encoding::Base64 {
+                    alphabet,
+                    shift,
+                    ending,
+                }));
             }
         }
-    }
-    forms
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn texts(forms: Vec<Form>) -> Vec<String> {
-        forms.into_iter().map(|form| String::from_utf8(form.to_vec()).unwrap()).collect()
+        encodings.into_iter().map(|encoding| Self { secret: index, encoding }).collect()
     }
 
-    #[test]
-    fn the_forms_of_common_url_encoders_are_known() {
-        let forms = texts(plain_and_url("a b/é!~"));
-        for expected in [
-            "a b/é!~",
-            "a%20b%2F%C3%A9%21~",
-            "a%20b%2f%c3%a9%21~",
-            "a%20b/%C3%A9%21~",
-            "a%20b%2F%C3%A9!~",
-            "a%20b/%C3%A9!~",
-            "a+b%2F%C3%A9%21%7E",
-        ] {
-            assert!(forms.iter().any(|form| form == expected), "{expected} is not in {forms:?}");
+    /// Returns whether line breaks with indentation can be anywhere in the form.
+    pub(super) fn is_foldable(&self) -> bool {
+        matches!(
+            self.encoding,
+            Encoding::Folded { .. } | Encoding::Hex { .. } | Encoding::Base64 { .. }
+        )
+    }
+
+    /// Returns the position of the first unit.
+    pub(super) fn first(&self) -> usize {
+        match self.encoding {
+            Encoding::Folded { from } => from,
+            Encoding::Base64 { shift, .. } => (shift * 8).div_ceil(6),
+            _ => 0,
         }
     }
 
-    #[test]
-    fn lower_case_applies_only_to_escapes_and_not_to_text_after_a_percent_sign() {
-        assert!(texts(plain_and_url("%AB?")).contains(&"%25AB%3f".to_owned()));
-    }
-
-    #[test]
-    fn a_base64_form_is_found_at_every_alignment() {
-        let forms = texts(base64("hunter2?>"));
-        for before in 0..7 {
-            for after in 0..4 {
-                let text = format!("{}hunter2?>{}", "x".repeat(before), "y".repeat(after));
-                for encoded in [STANDARD.encode(&text), URL_SAFE.encode(&text)] {
-                    assert!(forms.iter().any(|form| encoded.contains(form.as_str())), "{text}");
+    /// Returns the unit at a position, and the position of the next one; `None` at the end. A unit
+    /// of a foldable form is one byte.
+    pub(super) fn unit(&self, secret: &str, at: usize) -> Option<(Unit, usize)> {
+        let bytes = secret.as_bytes();
+        match self.encoding {
+            Encoding::Raw => Some((Unit::new(&[*bytes.get(at)?]), at + 1)),
+            Encoding::Folded { .. } => {
+                let skipped = bytes[at..].iter().position(|byte| !is_blank(*byte))?;
+                let mut unit = Unit::new(&[bytes[at + skipped]]);
+                unit.is_after_blank = skipped > 0;
+                Some((unit, at + skipped + 1))
+            }
+            Encoding::Url(style) => {
+                let (text, len) = style.encode(*bytes.get(at)?);
+                Some((Unit::new(&text[..len]), at + 1))
+            }
+            Encoding::Json(style) => {
+                let character = secret[at..].chars().next()?;
+                Some((style.encode(character), at + character.len_utf8()))
+            }
+            Encoding::Hex { digits } => {
+                let byte = *bytes.get(at / 2)?;
+                let digit = if at.is_multiple_of(2) { byte >> 4 } else { byte & 15 };
+                Some((Unit::new(&[digits[usize::from(digit)]]), at + 1))
+            }
+            Encoding::Base64 { alphabet, shift, ending } => {
+                let (_, end) = base64_range(bytes, shift, ending);
+                let is_padding = ending == Ending::Padded && at >= end;
+                if at < end {
+                    let character = alphabet[usize::from(sextet(bytes, shift, at))];
+                    Some((Unit::new(&[character]), at + 1))
+                } else if is_padding && !at.is_multiple_of(4) {
+                    Some((Unit::new(b"="), at + 1))
+                } else {
+                    None
                 }
             }
         }
     }
+
+    /// Calls `visit` with the first bytes of the form.
+    pub(super) fn head(&self, secret: &str, len: usize, mut visit: impl FnMut(&[u8])) {
+        let mut head = zeroize::Zeroizing::new([0; MIN_WORD_BYTES + Unit::MAX_BYTES]);
+        let (mut filled, mut at) = (0, self.first());
+        while filled < len
+            && let Some((unit, next)) = self.unit(secret, at)
+        {
+            head[filled..filled + unit.len].copy_from_slice(unit.bytes());
+            filled += unit.len;
+            at = next;
+        }
+        visit(&head[..filled.min(len)]);
+    }
+}
+
+/// Returns whether a byte is a blank or part of a line break.
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// Returns the folded form. It begins at the first word that is long enough for an anchor, if most
+/// of the secret follows there.
+fn folded(secret: &[u8]) -> Option<Encoding> {
+    let mut from = 0;
+    let mut omitted = 0;
+    for word in secret.split(|byte| is_blank(*byte)) {
+        if word.len() >= MIN_WORD_BYTES {
+            let rest = &secret[from..];
+            let covered = rest.iter().filter(|byte| !is_blank(**byte)).count();
+            let is_most = covered >= MIN_FOLDED_BYTES && covered >= omitted;
+            return is_most.then_some(Encoding::Folded { from });
+        }
+        omitted += word.len();
+        from += word.len() + 1;
+    }
+    None
+}
+
+/// Returns the positions of the encoded characters that depend on the secret only. With nothing
+/// after the secret, the last character depends on the secret only too.
+fn base64_range(secret: &[u8], shift: usize, ending: Ending) -> (usize, usize) {
+    let bits = (shift + secret.len()) * 8;
+    let end = if ending == Ending::Inner { bits / 6 } else { bits.div_ceil(6) };
+    ((shift * 8).div_ceil(6), end)
+}
+
+/// Returns the number of the base64 character at a position.
+fn sextet(secret: &[u8], shift: usize, at: usize) -> u8 {
+    let bit = at * 6;
+    let byte = |index: usize| {
+        let index = index.checked_sub(shift);
+        u16::from(index.and_then(|index| secret.get(index)).copied().unwrap_or(0))
+    };
+    let pair = byte(bit / 8) << 8 | byte(bit / 8 + 1);
+    (pair >> (10 - bit % 8)) as u8 & 63
 }

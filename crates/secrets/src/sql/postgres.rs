@@ -1,10 +1,14 @@
 //! The table of variables in PostgreSQL.
 
+use std::fs;
 use std::future::Future;
+use std::io;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use sqlx::Connection as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use zeroize::Zeroizing;
 
 use crate::source_error::SourceError;
 use crate::sql::connection_pool::ConnectionPool;
@@ -25,7 +29,11 @@ impl PostgresTable {
     pub(super) async fn open(
         options: PgConnectOptions,
         origin: String,
+        tls_files: &[PathBuf],
     ) -> Result<Self, SourceError> {
+        if !matches!(options.get_ssl_mode(), PgSslMode::Disable) {
+            check_tls_files(tls_files)?;
+        }
         // A pooler can change the server between statements, and a prepared statement would be
         // missing there.
         let options = options.statement_cache_capacity(0);
@@ -57,6 +65,21 @@ impl PostgresTable {
             }
         }
     }
+}
+
+/// Checks that the files exist and contain PEM blocks. Otherwise, the configuration is wrong, and
+/// another attempt would fail too.
+fn check_tls_files(files: &[PathBuf]) -> Result<(), SourceError> {
+    for path in files {
+        let content = fs::read(path).map(Zeroizing::new).and_then(|content| {
+            let is_pem = content.windows(10).any(|window| window == b"-----BEGIN");
+            let problem = || io::Error::new(io::ErrorKind::InvalidData, "it has no PEM block");
+            is_pem.then_some(()).ok_or_else(problem)
+        });
+        let action = "read the certificate or key";
+        content.map_err(|source| SourceError::File { action, path: path.clone(), source })?;
+    }
+    Ok(())
 }
 
 #[async_trait]

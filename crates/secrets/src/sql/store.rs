@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::cryptojs;
 use crate::name::{SkipReason, check_name, check_value};
+use crate::revision::{Changed, Revision};
 use crate::source::VariableSource;
 use crate::source_error::SourceError;
 #[cfg(feature = "postgres")]
@@ -37,7 +38,8 @@ impl VariableStore {
         DatabaseUrl::parse(url).map(|_| ())
     }
 
-    /// Connects to a database and checks that it has the table.
+    /// Connects to an existing database and checks that it has the table. Changes nothing: an
+    /// SQLite file is opened for reading, until a call of [`Self::set`] or [`Self::remove`].
     ///
     /// The URL is `sqlite:PATH` (`sqlite:///absolute/path`; `%`-escapes are decoded), or
     /// `postgres://user:password@host:port/database` with parameters of libpq, such as `sslmode`.
@@ -47,22 +49,51 @@ impl VariableStore {
     /// # Errors
     ///
     /// Returns [`SourceError`] immediately if the server refuses the connection, and after five
-    /// seconds if it does not respond. The error has the database without user and password.
+    /// seconds if it does not respond. The error has the database without user and password. A
+    /// missing SQLite file or TLS file is [`SourceError::File`].
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, an SQLite file without a table can remain. The next call creates
-    /// the table.
+    /// The call changes nothing.
     pub async fn connect(url: &str, passphrase: Option<SecretString>) -> Result<Self, SourceError> {
         let table: Box<dyn VariableTable> = match DatabaseUrl::parse(url)? {
             #[cfg(feature = "postgres")]
-            DatabaseUrl::Postgres { options, for_display } => {
-                Box::new(PostgresTable::open(*options, for_display).await?)
+            DatabaseUrl::Postgres { options, for_display, files } => {
+                Box::new(PostgresTable::open(*options, for_display, &files).await?)
             }
             #[cfg(feature = "sqlite")]
             DatabaseUrl::Sqlite { path } => Box::new(SqliteTable::open(path).await?),
         };
         Ok(Self { table, passphrase })
+    }
+
+    /// Connects like [`Self::connect`], but creates an SQLite file that is absent, with its
+    /// directory, and upgrades a file that this crate has created.
+    ///
+    /// Only the owner can access a created file. The table of another application is neither
+    /// created nor altered, in PostgreSQL and in SQLite.
+    ///
+    /// # Errors
+    ///
+    /// Like [`Self::connect`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, an SQLite file without a table can remain. The next call creates
+    /// the table.
+    pub async fn connect_or_create(
+        url: &str,
+        passphrase: Option<SecretString>,
+    ) -> Result<Self, SourceError> {
+        match DatabaseUrl::parse(url)? {
+            #[cfg(feature = "sqlite")]
+            DatabaseUrl::Sqlite { path } => {
+                let table = Box::new(SqliteTable::create(path).await?);
+                Ok(Self { table, passphrase })
+            }
+            #[cfg(feature = "postgres")]
+            DatabaseUrl::Postgres { .. } => Self::connect(url, passphrase).await,
+        }
     }
 
     /// Stores a variable, or replaces the one with the same name.
@@ -127,29 +158,65 @@ impl VariableStore {
 
     fn decrypt(&self, stored: &StoredVariable) -> Result<SecretString, SkipReason> {
         let value = stored.value.as_ref().map_err(Clone::clone)?;
-        if !stored.encrypted {
-            return Ok(SecretString::from(value.as_str()));
+        match stored.encryption.ok_or(SkipReason::UnknownEncryption)? {
+            Encryption::Plain => Ok(SecretString::from(value.as_str())),
+            Encryption::CryptoJs => {
+                let passphrase = self.passphrase.as_ref().ok_or(SkipReason::NoPassphrase)?;
+                Ok(cryptojs::decrypt(value, passphrase.expose_secret())?)
+            }
         }
-        let passphrase = self.passphrase.as_ref().ok_or(SkipReason::NoPassphrase)?;
-        Ok(cryptojs::decrypt(value, passphrase.expose_secret())?)
+    }
+
+    /// Returns the variables of these rows. Of several usable rows with one name, the one with the
+    /// smallest value in byte order wins, so that the result does not depend on the order in which
+    /// the database returns them.
+    fn variables_of(&self, rows: &[StoredVariable]) -> LoadedVariables {
+        let mut loaded = LoadedVariables::default();
+        let mut usable = Vec::new();
+        for row in rows {
+            // The name comes first: an invalid name explains more than an undecryptable value.
+            let value = check_name(&row.name)
+                .and_then(|()| self.decrypt(row))
+                .and_then(|value| check_value(&row.name, value.expose_secret()).map(|()| value));
+            match value {
+                Ok(value) => usable.push((row.name.as_str(), value)),
+                Err(reason) => loaded.skip(&row.name, reason),
+            }
+        }
+        usable.sort_by(|(name, value), (other_name, other_value)| {
+            let values = value.expose_secret().cmp(other_value.expose_secret());
+            name.cmp(other_name).then(values)
+        });
+        let mut last = None;
+        for (name, value) in usable {
+            if last == Some(name) {
+                loaded.skip(name, SkipReason::Duplicate);
+            } else {
+                loaded.insert(name, value);
+            }
+            last = Some(name);
+        }
+        loaded.skipped.sort_by(|one, other| one.name.cmp(&other.name));
+        loaded
     }
 }
 
 #[async_trait]
 impl VariableSource for VariableStore {
     async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        let mut loaded = LoadedVariables::default();
-        for variable in &self.table.load().await? {
-            // The name comes first: an invalid name explains more than an undecryptable value.
-            match check_name(&variable.name).and_then(|()| self.decrypt(variable)) {
-                Ok(_) if loaded.variables.get(&variable.name).is_some() => {
-                    loaded.skip(&variable.name, SkipReason::Duplicate);
-                }
-                Ok(value) => loaded.insert(&variable.name, value),
-                Err(reason) => loaded.skip(&variable.name, reason),
-            }
-        }
+        // The revision is from before the load, so a change during the load is noticed later.
+        let revision = self.table.revision();
+        let mut loaded = self.variables_of(&self.table.load().await?);
+        loaded.revision = revision;
         Ok(loaded)
+    }
+
+    async fn changed_since(&self, revision: &Revision) -> Changed {
+        match self.table.revision() {
+            Some(current) if current == *revision => Changed::No,
+            // A file that is gone has changed. Other tables have no revision to ask with.
+            _ => Changed::Yes,
+        }
     }
 }
 

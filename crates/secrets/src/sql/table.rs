@@ -8,6 +8,7 @@ use sqlx::{ColumnIndex, Decode, Row, Type};
 use zeroize::Zeroizing;
 
 use crate::name::SkipReason;
+use crate::revision::Revision;
 use crate::source_error::SourceError;
 
 /// Time limit of one operation on a database, including the connection.
@@ -45,6 +46,16 @@ impl Encryption {
     pub(super) fn is_encrypted(self) -> bool {
         self == Self::CryptoJs
     }
+
+    /// Parses the column `encrypted` of a foreign table. Returns `None` for an unknown spelling,
+    /// because a wrong guess would hand out an encrypted value.
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "1" | "t" | "true" | "y" | "yes" | "on" => Some(Self::CryptoJs),
+            "0" | "f" | "false" | "n" | "no" | "off" => Some(Self::Plain),
+            _ => None,
+        }
+    }
 }
 
 /// A stored variable without its value.
@@ -53,14 +64,15 @@ impl Encryption {
 pub struct VariableSummary {
     /// The name.
     pub name: String,
-    /// `true` if the value is encrypted.
-    pub encrypted: bool,
+    /// The form of the value. `None` if the column `encrypted` has no known spelling; such a
+    /// variable is skipped.
+    pub encryption: Option<Encryption>,
 }
 
 /// A row of the table.
 pub(super) struct StoredVariable {
     pub(super) name: String,
-    pub(super) encrypted: bool,
+    pub(super) encryption: Option<Encryption>,
     pub(super) value: Result<Zeroizing<String>, SkipReason>,
 }
 
@@ -78,6 +90,11 @@ pub(super) trait VariableTable: Send + Sync {
     -> Result<(), SourceError>;
 
     async fn remove(&self, name: &str) -> Result<bool, SourceError>;
+
+    /// Returns the revision of the table, if it costs no query.
+    fn revision(&self) -> Option<Revision> {
+        None
+    }
 }
 
 /// Converts the first two columns of a row.
@@ -89,8 +106,7 @@ where
 {
     let text =
         |column: usize| row.try_get::<Option<String>, _>(column).ok().flatten().unwrap_or_default();
-    let encrypted = matches!(text(1).to_ascii_lowercase().as_str(), "1" | "t" | "true");
-    VariableSummary { name: text(0), encrypted }
+    VariableSummary { name: text(0), encryption: Encryption::parse(&text(1)) }
 }
 
 /// Converts a row with a value in its third column.
@@ -100,11 +116,32 @@ where
     usize: ColumnIndex<R>,
     for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
 {
-    let VariableSummary { name, encrypted } = summary(row);
+    let VariableSummary { name, encryption } = summary(row);
     let value = match row.try_get::<Option<String>, _>(2) {
         Ok(Some(value)) => Ok(Zeroizing::new(value)),
         Ok(None) => Err(SkipReason::NoValue),
         Err(_) => Err(SkipReason::NotText),
     };
-    StoredVariable { name, encrypted, value }
+    StoredVariable { name, encryption, value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(spellings: &[&str], expected: Option<Encryption>) {
+        for spelling in spellings {
+            assert_eq!(Encryption::parse(spelling), expected, "{spelling:?}");
+        }
+    }
+
+    #[test]
+    fn common_spellings_are_understood_and_others_are_not_guessed() {
+        check(&["1", "t", "T", "true", "TRUE", "yes", "y", "Y", "On", " true "], ENCRYPTED);
+        check(&["0", "f", "false", "False", "no", "N", "off", "OFF"], Some(Encryption::Plain));
+        check(&["", "2", "-1", "null", "wahr", "aes", "1.5", "encrypted", "truefalse"], None);
+    }
+
+    const ENCRYPTED: Option<Encryption> = Some(Encryption::CryptoJs);
 }

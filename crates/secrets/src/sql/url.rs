@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 #[cfg(feature = "sqlite")]
 use std::os::unix::ffi::OsStringExt as _;
-#[cfg(feature = "sqlite")]
 use std::path::PathBuf;
 
 use crate::source_error::SourceError;
@@ -39,6 +38,8 @@ pub(super) enum DatabaseUrl {
         options: Box<sqlx::postgres::PgConnectOptions>,
         /// The URL without user, password and parameters.
         for_display: String,
+        /// The files with certificates and keys.
+        files: Vec<PathBuf>,
     },
     #[cfg(feature = "sqlite")]
     Sqlite { path: PathBuf },
@@ -111,7 +112,37 @@ fn postgres(url: &str, rest: &str, for_display: &str) -> Result<DatabaseUrl, Sou
             _ => "it is not a valid URL".to_owned(),
         })
     })?;
-    Ok(DatabaseUrl::Postgres { options: Box::new(options), for_display: for_display.to_owned() })
+    let files = tls_files(parameters);
+    let for_display = for_display.to_owned();
+    Ok(DatabaseUrl::Postgres { options: Box::new(options), for_display, files })
+}
+
+/// Returns the TLS files of a URL's parameters, and of the environment for parameters that the URL
+/// does not have. The driver opens them only when it connects, and calls a missing one a problem of
+/// the connection.
+#[cfg(feature = "postgres")]
+fn tls_files(parameters: &str) -> Vec<PathBuf> {
+    const FILES: [(&[&str], &str); 3] = [
+        (&["sslrootcert", "ssl-root-cert", "ssl-ca"], "PGSSLROOTCERT"),
+        (&["sslcert", "ssl-cert"], "PGSSLCERT"),
+        (&["sslkey", "ssl-key"], "PGSSLKEY"),
+    ];
+    let decoded = |text: &str| {
+        let text = text.replace('+', " ");
+        percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned()
+    };
+    let pairs: Vec<(String, String)> = parameters
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (decoded(key), decoded(value)))
+        .collect();
+    let found = FILES.iter().filter_map(|(keys, variable)| {
+        let set = pairs.iter().rev().find(|(key, _)| keys.contains(&key.as_str()));
+        set.map(|(_, value)| value.clone()).or_else(|| std::env::var(variable).ok())
+    });
+    // The driver also takes the content of a file.
+    let is_file = |value: &String| !value.trim().starts_with("-----BEGIN");
+    found.filter(is_file).map(PathBuf::from).collect()
 }
 
 #[cfg(not(feature = "postgres"))]

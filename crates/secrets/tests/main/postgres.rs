@@ -58,9 +58,10 @@ async fn a_table_with_further_columns_and_invalid_rows_is_loaded() {
     let url = server.database("foreign_table", TABLE).await;
     let mut connection = server.connect("foreign_table").await;
     let encrypted = cryptojs::encrypt("hunter2", PASSPHRASE).unwrap();
-    let rows: [(Option<&str>, Option<&str>, Option<bool>); 8] = [
+    let rows: [(Option<&str>, Option<&str>, Option<bool>); 9] = [
         (Some("TOKEN"), Some(&encrypted), Some(true)),
-        (Some("PLAIN"), Some("é"), None),
+        (Some("PLAIN"), Some("é"), Some(false)),
+        (Some("UNKNOWN"), Some("x"), None),
         (Some("DAMAGED"), Some("U2FsdGVkX19h"), Some(true)),
         (Some("TWICE"), Some("x"), Some(false)),
         (Some("TWICE"), Some("x"), Some(false)),
@@ -88,6 +89,7 @@ async fn a_table_with_further_columns_and_invalid_rows_is_loaded() {
             ": its name is empty",
             "DAMAGED: the encrypted value is cut short",
             "TWICE: another entry has the same name",
+            "UNKNOWN: its column `encrypted` is neither true nor false, but must be one of them",
             "WITHOUT: it has no value",
             "_HIDDEN: its name starts with `_`",
         ]
@@ -105,8 +107,9 @@ async fn a_stored_variable_is_loaded_listed_and_removed() {
     let loaded = store.load().await.unwrap();
     assert_eq!(loaded.variables.get("TOKEN").unwrap().expose_secret(), "second");
     let listed: Vec<_> =
-        store.list().await.unwrap().into_iter().map(|one| (one.name, one.encrypted)).collect();
-    assert_eq!(listed, [("OTHER".into(), false), ("TOKEN".into(), true)]);
+        store.list().await.unwrap().into_iter().map(|one| (one.name, one.encryption)).collect();
+    let (plain, encrypted) = (Some(Encryption::Plain), Some(Encryption::CryptoJs));
+    assert_eq!(listed, [("OTHER".into(), plain), ("TOKEN".into(), encrypted)]);
     assert!(store.remove("TOKEN").await.unwrap());
     assert!(!store.remove("TOKEN").await.unwrap());
     assert_eq!(store.list().await.unwrap().len(), 1);
@@ -231,6 +234,25 @@ async fn a_closed_port_is_reported_immediately() {
         format!("the variables in postgres://{address}/main cannot be reached")
     );
     assert!(text_with_causes(&error).contains("refused"), "{}", text_with_causes(&error));
+}
+
+#[tokio::test]
+async fn a_missing_or_invalid_tls_file_is_an_error_of_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = directory.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    for (parameter, file) in
+        [("sslrootcert", "/absent/root.pem"), ("sslkey", "/absent/key.pem"), ("ssl-ca", "")]
+    {
+        let file = if file.is_empty() { empty.to_str().unwrap() } else { file };
+        let url = format!("postgres://app:hunter2@127.0.0.1:1/main?{parameter}={file}");
+        let error = connect(&url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        assert!(!error.is_retryable());
+        assert!(error.to_string().ends_with(file), "{error}");
+    }
+    let unused = "postgres://app@127.0.0.1:1/main?sslmode=disable&sslrootcert=/absent/root.pem";
+    assert_eq!(connect(unused).await.unwrap_err().kind(), ErrorKind::Unreachable);
 }
 
 #[tokio::test(start_paused = true)]

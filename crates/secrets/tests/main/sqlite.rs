@@ -1,5 +1,7 @@
 //! Variables in an SQLite file.
 
+mod foreign;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -13,7 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 const PASSPHRASE: &str = "correct horse";
 
 async fn open(path: &Path, passphrase: Option<&str>) -> VariableStore {
-    VariableStore::connect(&url(path), passphrase.map(SecretString::from)).await.unwrap()
+    VariableStore::connect_or_create(&url(path), passphrase.map(SecretString::from)).await.unwrap()
 }
 
 fn url(path: &Path) -> String {
@@ -56,8 +58,10 @@ async fn a_stored_variable_is_loaded_listed_and_removed() {
     let all = [pair("EMPTY", ""), pair("PLAIN", "second"), pair("TOKEN", "hunter2 é")];
     assert_eq!(loaded(&store).await, all);
     let listed: Vec<_> =
-        store.list().await.unwrap().into_iter().map(|one| (one.name, one.encrypted)).collect();
-    assert_eq!(listed, [("EMPTY".into(), true), ("PLAIN".into(), false), ("TOKEN".into(), true)]);
+        store.list().await.unwrap().into_iter().map(|one| (one.name, one.encryption)).collect();
+    let (plain, encrypted) = (Some(Encryption::Plain), Some(Encryption::CryptoJs));
+    let expected = [("EMPTY", encrypted), ("PLAIN", plain), ("TOKEN", encrypted)];
+    assert_eq!(listed, expected.map(|(name, form)| (name.to_owned(), form)));
 
     assert!(store.remove("TOKEN").await.unwrap());
     assert!(!store.remove("TOKEN").await.unwrap());
@@ -178,9 +182,15 @@ async fn a_database_with_another_table_or_a_newer_version_is_an_error() {
     assert!(error.to_string().ends_with("the columns `name`, `value` and `encrypted`"), "{error}");
 
     let newer = directory.path().join("newer.db");
+    open(&newer, None).await;
     tamper(&newer, "PRAGMA user_version = 99").await;
-    let error = VariableStore::connect(&url(&newer), None).await.unwrap_err();
-    assert!(error.to_string().contains("version 99"), "{error}");
+    for connected in [
+        VariableStore::connect(&url(&newer), None).await,
+        VariableStore::connect_or_create(&url(&newer), None).await,
+    ] {
+        let error = connected.unwrap_err();
+        assert!(error.to_string().contains("version 99"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use agent_tools::secrets::sql::VariableStore;
 use agent_tools::{
     Home, IgnoreRules, Ownership, Session, SessionSpec, Sessions, SessionsBuilder, Storage, Tier,
+    VariableSelection,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
@@ -123,17 +124,51 @@ impl Context {
         }
     }
 
-    /// Returns whether the default database is used and does not exist yet.
-    fn has_no_variables(&self) -> bool {
-        self.global.variables.is_none()
-            && self.home().is_ok_and(|home| !home.path().join("agent-tools.db").exists())
+    /// Returns the path of the default database, if it is used.
+    fn default_database(&self) -> Result<Option<PathBuf>, Failure> {
+        if self.global.variables.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(self.home()?.path().join("agent-tools.db")))
     }
 
-    /// Opens the database of variables. Creates the default one if it does not exist.
-    pub(crate) async fn variables(&self) -> Result<VariableStore, Failure> {
-        VariableStore::connect(&self.variables_url()?, self.passphrase()?)
-            .await
-            .map_err(Failure::not_run)
+    /// Opens the database of variables for reading. Returns `None` if it is the default one and
+    /// does not exist yet.
+    pub(crate) async fn existing_variables(&self) -> Result<Option<VariableStore>, Failure> {
+        if self.default_database()?.is_some_and(|file| !file.exists()) {
+            return Ok(None);
+        }
+        let store = VariableStore::connect(&self.variables_url()?, self.passphrase()?).await;
+        store.map(Some).map_err(Failure::not_run)
+    }
+
+    /// Opens the database of variables for a change. Creates an SQLite file that does not exist.
+    pub(crate) async fn writable_variables(&self) -> Result<VariableStore, Failure> {
+        let url = self.variables_url()?;
+        let created = variable_source::file(&url).filter(|file| !file.exists());
+        let store = VariableStore::connect_or_create(&url, self.passphrase()?);
+        let store = store.await.map_err(Failure::not_run)?;
+        // The path may be mistyped.
+        if let Some(file) = created.filter(|_| self.global.variables.is_some()) {
+            errln!("agent-tools: created {}", file.display());
+        }
+        Ok(store)
+    }
+
+    /// Returns the source of the variables of sessions. Fails if the file of `--variables` does not
+    /// exist, because its path may be mistyped.
+    fn variable_source(&self, url: String) -> Result<LazyVariables, Failure> {
+        VariableStore::check_url(&url).map_err(Failure::not_run)?;
+        let default_file = self.default_database()?;
+        let missing = variable_source::file(&url).filter(|file| !file.exists());
+        if let (Some(file), None) = (missing, &default_file) {
+            return Err(Failure::not_run_text(format!(
+                "there is no database of variables at {}; correct --variables, or create it with \
+                 `agent-tools variable set`",
+                file.display()
+            )));
+        }
+        Ok(LazyVariables::new(url, self.passphrase()?, default_file))
     }
 
     /// Returns the passphrase from the file or the environment. It is no option, because other
@@ -190,17 +225,14 @@ impl Context {
             .progress(Arc::new(TerminalProgress::default()))
             .durability(self.global.durability())
             .listing_age(LISTING_AGE)
+            .redact(!self.global.no_redact)
             .tier(self.tier());
         for key in self.skill_keys()? {
             builder = builder.skill_key(key);
         }
         let url = self.variables_url()?;
         builder = builder.variables_identity(variable_source::identity(&url));
-        if !self.has_no_variables() {
-            VariableStore::check_url(&url).map_err(Failure::not_run)?;
-            builder =
-                builder.variables(Arc::new(LazyVariables { url, passphrase: self.passphrase()? }));
-        }
+        builder = builder.variables(Arc::new(self.variable_source(url)?));
         if let Some(venv) = &self.global.python_venv {
             if !venv.join("bin").is_dir() {
                 return Err(Failure::not_run_text(format!(
@@ -249,6 +281,12 @@ impl Context {
         spec.skills.clone_from(&args.skills);
         spec.allow_read.clone_from(&args.allow_read);
         spec.allow_write.clone_from(&args.allow_write);
+        if args.skill_variables {
+            spec.variables = VariableSelection::OfSkills;
+        } else if !args.variable_names.is_empty() {
+            let names = args.variable_names.iter().cloned().collect();
+            spec.variables = VariableSelection::Named(names);
+        }
         spec.policy = args.policy.as_deref().map(settings::read).transpose()?;
         Ok(spec)
     }

@@ -20,6 +20,7 @@ mod variable_source;
 use std::ffi::OsStr;
 use std::process::ExitCode;
 
+use agent_tools::RedactedWriter;
 use clap::builder::Resettable;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::policy::PolicyCommand;
@@ -85,7 +86,12 @@ fn main() -> ExitCode {
     let cli = parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_TOOLS_LOG")
         .unwrap_or_else(|_| "error".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    if cli.global.no_redact {
+        log.with_writer(std::io::stderr).init();
+    } else {
+        log.with_writer(|| RedactedWriter::new(std::io::stderr())).init();
+    }
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
             Ok(runtime) => runtime,

@@ -100,6 +100,14 @@ pub(crate) struct Global {
     /// File with the passphrase of encrypted variables [default: the variable AGENT_TOOLS_SECRET].
     #[arg(long, value_name = "FILE", env = "AGENT_TOOLS_SECRET_FILE", global = true)]
     pub(crate) secret_file: Option<PathBuf>,
+    /// Show the values of variables in results, instead of [redacted:NAME].
+    #[arg(
+        long,
+        env = "AGENT_TOOLS_NO_REDACT",
+        value_parser = BoolishValueParser::new(),
+        global = true
+    )]
+    pub(crate) no_redact: bool,
     /// Python virtual environment whose programs come first.
     #[arg(long, value_name = "DIR", env = "AGENT_TOOLS_PYTHON_VENV", global = true)]
     pub(crate) python_venv: Option<PathBuf>,
@@ -249,6 +257,13 @@ pub(crate) struct SessionArgs {
         value_delimiter = ','
     )]
     pub(crate) skills: Vec<SkillRef>,
+    /// Variable that commands get. With this option, they get no others. Repeatable.
+    #[arg(long = "variable", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) variable_names: Vec<String>,
+    /// Give commands only the variables that the skills request (`metadata: variables:` in
+    /// SKILL.md).
+    #[arg(long, conflicts_with = "variable_names")]
+    pub(crate) skill_variables: bool,
     /// File of sandbox-runtime settings (JSON), instead of the default policy.
     #[arg(long, value_name = "FILE", env = "AGENT_TOOLS_POLICY")]
     pub(crate) policy: Option<PathBuf>,

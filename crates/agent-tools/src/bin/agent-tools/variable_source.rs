@@ -3,25 +3,73 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_tools::VariableSource;
 use agent_tools::secrets::sql::VariableStore;
-use agent_tools::secrets::{LoadedVariables, SourceError};
+use agent_tools::secrets::{Changed, LoadedVariables, Revision, SourceError};
 use secrecy::SecretString;
 
 /// The variables of a database that is opened with the session. If the database is down, the
 /// session opens without them.
 #[derive(Debug)]
 pub(crate) struct LazyVariables {
-    pub(crate) url: String,
-    pub(crate) passphrase: Option<SecretString>,
+    url: String,
+    passphrase: Option<SecretString>,
+    /// The default database, which need not exist.
+    default_file: Option<PathBuf>,
+    /// The store of the last load. Each load connects again, because a file may be replaced.
+    store: Mutex<Option<Arc<VariableStore>>>,
+}
+
+impl LazyVariables {
+    pub(crate) fn new(
+        url: String,
+        passphrase: Option<SecretString>,
+        default_file: Option<PathBuf>,
+    ) -> Self {
+        Self { url, passphrase, default_file, store: Mutex::default() }
+    }
+
+    fn is_absent(&self) -> bool {
+        self.default_file.as_ref().is_some_and(|file| !file.exists())
+    }
+
+    fn store(&self) -> MutexGuard<'_, Option<Arc<VariableStore>>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait::async_trait]
 impl VariableSource for LazyVariables {
     async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        VariableStore::connect(&self.url, self.passphrase.clone()).await?.load().await
+        if self.is_absent() {
+            let mut none = LoadedVariables::default();
+            none.revision = Some(Revision::new("absent"));
+            *self.store() = None;
+            return Ok(none);
+        }
+        let store = Arc::new(VariableStore::connect(&self.url, self.passphrase.clone()).await?);
+        let loaded = store.load().await?;
+        *self.store() = Some(store);
+        Ok(loaded)
     }
+
+    async fn changed_since(&self, revision: &Revision) -> Changed {
+        let store = self.store().clone();
+        match (store, self.is_absent()) {
+            (Some(store), false) => store.changed_since(revision).await,
+            (None, true) => Changed::No,
+            _ => Changed::Yes,
+        }
+    }
+}
+
+/// Returns the path of an SQLite file; `None` for a URL of a server.
+pub(crate) fn file(url: &str) -> Option<PathBuf> {
+    let (scheme, rest) = url.split_once(':')?;
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    scheme.eq_ignore_ascii_case("sqlite").then(|| decoded(path))
 }
 
 /// Returns the URL of a file, whose path may have any bytes.
@@ -36,11 +84,11 @@ pub(crate) fn sqlite_url(file: &Path) -> String {
 /// Returns the name of a database: the canonical path of a file, or the URL of a server without
 /// passwords.
 pub(crate) fn identity(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once(':') else { return url.to_owned() };
-    let after_slashes = rest.strip_prefix("//").unwrap_or(rest);
-    if scheme.eq_ignore_ascii_case("sqlite") {
-        return format!("sqlite:{:?}", canonical(&decoded(after_slashes)));
+    if let Some(file) = file(url) {
+        return format!("sqlite:{:?}", canonical(&file));
     }
+    let Some((_, rest)) = url.split_once(':') else { return url.to_owned() };
+    let after_slashes = rest.strip_prefix("//").unwrap_or(rest);
     // The password may contain any character.
     let (user, place) = match after_slashes.rsplit_once('@') {
         Some((user, place)) => (user.split(':').next().unwrap_or_default(), place),

@@ -11,6 +11,7 @@ use crate::output::{
     link_block, note_pending,
 };
 use crate::printable::Printable;
+use crate::redaction::Redaction;
 use crate::sharing::{FixedText, parse_limit};
 
 /// The result of the tool `bash`.
@@ -80,7 +81,11 @@ pub struct BashOutput {
     /// answer. Absent if changes are pending for that reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unconfirmed: Option<String>,
-    /// Warnings from opening the session; only the first result has them.
+    /// Names of the variables whose values `[redacted:NAME]` replaces in this result.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redacted: Vec<String>,
+    /// Warnings from opening the session, which only the first result has, and from loading its
+    /// variables again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// The length of the command's output in `stdout`, which the block of links follows.
@@ -120,6 +125,8 @@ impl BashOutput {
             // `session show` prints it.
             entry: _,
             unconfirmed,
+            // The placeholders say it.
+            redacted: _,
             // `Session::warnings` has them before the first command runs.
             warnings: _,
             command_stdout_bytes: _,
@@ -153,6 +160,19 @@ impl BashOutput {
             let _ = writeln!(notes, "killed after the command: {}", names.join(", "));
         }
         notes
+    }
+
+    /// Replaces the values of variables in everything but the streams, whose values are replaced
+    /// before they are cut.
+    pub(super) fn redact(&mut self, mut redaction: Redaction<'_>) {
+        let notes = self.hint.iter_mut().chain(&mut self.unconfirmed).chain(&mut self.killed);
+        notes.for_each(|text| redaction.apply(text));
+        for denial in &mut self.denied {
+            let Denial { target, access: _, rule, remedy, moved_to } = denial;
+            let texts = [target, rule].into_iter().chain(remedy).chain(moved_to);
+            texts.for_each(|text| redaction.apply(text));
+        }
+        self.redacted = redaction.into_names();
     }
 
     pub(super) fn add_mirror_notes(&mut self, notes: MirrorNotes, artifact_label: &str) {
@@ -244,7 +264,7 @@ impl BashResult {
         let is_valid = output.stdout.is_char_boundary(command_stdout_bytes);
         let all = output.stdout.len();
         BashOutput {
-            warnings,
+            warnings: warnings.into_iter().chain(output.warnings).collect(),
             command_stdout_bytes: if is_valid { command_stdout_bytes } else { all },
             ..output
         }

@@ -11,7 +11,9 @@ fn variables_reach_the_command_and_are_never_printed() {
     let list = cli.run(&["variable", "list"]).ok();
     assert_eq!(list.stdout, "API_KEY (encrypted)\nPLAIN\n");
     assert_eq!(
-        cli.run(&["bash", "echo \"$API_KEY|$PLAIN|$AGENT_TOOLS_SECRET\""]).ok().stdout,
+        cli.run(&["--no-redact", "bash", "echo \"$API_KEY|$PLAIN|$AGENT_TOOLS_SECRET\""])
+            .ok()
+            .stdout,
         "hidden value|shown|\n"
     );
     let database = std::fs::read(cli.home().join("agent-tools.db")).unwrap();
@@ -80,13 +82,45 @@ fn a_damaged_database_affects_only_the_variables() {
 }
 
 #[test]
-fn a_changed_variable_keeps_no_process_out_and_holds_from_the_next_opening() {
+fn a_changed_variable_holds_for_the_next_command_of_an_open_session() {
     let cli = Cli::new();
     let server = Server::start_with(&cli, &["mcp", "--session", "m"]);
     let shown = || cli.run(&["bash", "--session", "m", "echo ${KEY:-none}"]).ok().stdout;
     assert_eq!(shown(), "none\n");
     cli.run_with(&["variable", "set", "KEY"], "value").ok();
+    assert_eq!(shown(), "value\n");
+    cli.run_with(&["variable", "set", "KEY"], "other").ok();
+    assert_eq!(shown(), "other\n");
+    let database = cli.home().join("agent-tools.db");
+    std::fs::write(&database, "this is no database ".repeat(100)).unwrap();
+    let ran = cli.run(&["bash", "--session", "m", "echo $KEY"]).ok();
+    assert_eq!(ran.stdout, "other\n");
+    let warning = "the variables could not be loaded again, so commands have those of before";
+    assert!(ran.stderr.contains(warning), "{}", ran.stderr);
+    std::fs::remove_file(&database).unwrap();
     assert_eq!(shown(), "none\n");
     drop(server);
-    assert_eq!(shown(), "value\n");
+}
+
+#[test]
+fn a_mistyped_path_is_an_error_and_creates_nothing() {
+    let cli = Cli::new();
+    let url = format!("sqlite:{}/agnets.db", cli.dir().display());
+    for args in [&["bash", "true"][..], &["variable", "list"], &["variable", "remove", "A"]] {
+        let ran = cli.run(&[&["--variables", &url], args].concat());
+        assert!(ran.code != 0 && ran.stderr.contains("agnets.db"), "{}", ran.stderr);
+        assert!(!cli.dir().join("agnets.db").exists(), "{args:?}");
+    }
+    let set = cli.run_with(&["--variables", &url, "variable", "set", "A"], "x").ok();
+    assert!(set.stderr.contains("created ") && set.stderr.contains("agnets.db"), "{}", set.stderr);
+    cli.run(&["--variables", &url, "bash", "true"]).ok();
+}
+
+#[test]
+fn listing_and_removing_create_no_database() {
+    let cli = Cli::new();
+    cli.run(&["variable", "list"]).ok();
+    assert_eq!(cli.run(&["variable", "remove", "A"]).code, 1);
+    cli.run(&["doctor"]);
+    assert!(!cli.home().join("agent-tools.db").exists());
 }

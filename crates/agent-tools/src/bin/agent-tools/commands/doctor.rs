@@ -112,8 +112,9 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         (Err(error), _) => Check::failed(&location, &error),
         (Ok(()), Err(error)) => Check::failed(&format!("{location} cannot be written"), &error),
     };
-    let variables = match context.variables().await {
-        Ok(variables) => match variables.list().await {
+    let variables = match context.existing_variables().await {
+        Ok(None) => Check { ok: true, detail: "0 stored".to_owned() },
+        Ok(Some(variables)) => match variables.list().await {
             Ok(variables) => Check { ok: true, detail: format!("{} stored", variables.len()) },
             Err(error) => Check { ok: false, detail: agent_tools::with_causes(&error) },
         },

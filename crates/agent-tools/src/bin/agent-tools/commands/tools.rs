@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent_tools::{BashOptions, BashOutput};
+use agent_tools::{BashOptions, BashOutput, printable};
 use base64::Engine;
 use clap::{Args, Subcommand};
 
@@ -12,7 +12,7 @@ use crate::command_line;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::{SessionArgs, session_path};
-use crate::output::{outln, print_bytes, print_command_error, print_error};
+use crate::output::{errln, outln, print_bytes, print_command_error, print_error};
 use crate::signals::{OnSignal, use_session};
 use crate::stdin;
 
@@ -96,7 +96,14 @@ async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
     (options.timeout, options.linger) = (Some(args.timeout), Some(args.linger));
     use_session(OnSignal::Kill, context.open(&args.session), async |session| {
         let output = session.bash_with(&command, options).await.map_err(Failure::not_run)?;
-        context.print(&output, || show(&output))?;
+        context.print(&output, || {
+            show(&output);
+            // Those from opening the session are printed before.
+            let known = session.warnings();
+            for warning in output.warnings.iter().filter(|warning| !known.contains(warning)) {
+                errln!("agent-tools: warning: {}", printable(warning));
+            }
+        })?;
         Ok(ExitCode::from(u8::try_from(output.exit_code).unwrap_or(1)))
     })
     .await

@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use agent_tools::printable;
 use agent_tools::secrets::sql::Encryption;
 use clap::Subcommand;
 use secrecy::SecretString;
@@ -51,7 +52,8 @@ async fn set(context: &Context, name: &str, encrypted: bool) -> Result<ExitCode,
     let value = String::from_utf8(stdin::read("the value")?)
         .map_err(|_| Failure::usage("the value is not UTF-8"))?;
     let value = SecretString::from(value.strip_suffix('\n').unwrap_or(&value));
-    context.variables().await?.set(name, value, encryption).await.map_err(Failure::failed)?;
+    let variables = context.writable_variables().await?;
+    variables.set(name, value, encryption).await.map_err(Failure::failed)?;
     context.print(&serde_json::json!({ "set": name, "encrypted": encrypted }), || {
         outln!("set {name}");
     })?;
@@ -59,17 +61,25 @@ async fn set(context: &Context, name: &str, encrypted: bool) -> Result<ExitCode,
 }
 
 async fn list(context: &Context) -> Result<ExitCode, Failure> {
-    let variables = context.variables().await?.list().await.map_err(Failure::failed)?;
+    let variables = match context.existing_variables().await? {
+        Some(variables) => variables.list().await.map_err(Failure::failed)?,
+        None => Vec::new(),
+    };
     let listed: Vec<_> = variables
         .iter()
         .map(|variable| {
-            let encrypted = variable.encrypted;
+            let encrypted = variable.encryption.map(|form| form == Encryption::CryptoJs);
             serde_json::json!({ "name": variable.name, "encrypted": encrypted })
         })
         .collect();
     context.print(&listed, || {
         for variable in &variables {
-            outln!("{}{}", variable.name, if variable.encrypted { " (encrypted)" } else { "" });
+            let note = match variable.encryption {
+                Some(Encryption::Plain) => "",
+                Some(_) => " (encrypted)",
+                None => " (skipped: its column `encrypted` is neither true nor false)",
+            };
+            outln!("{}{note}", printable(&variable.name));
         }
         if variables.is_empty() {
             errln!("agent-tools: no variable is set");
@@ -79,7 +89,11 @@ async fn list(context: &Context) -> Result<ExitCode, Failure> {
 }
 
 async fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
-    if !context.variables().await?.remove(name).await.map_err(Failure::failed)? {
+    let was_there = match context.existing_variables().await? {
+        Some(variables) => variables.remove(name).await.map_err(Failure::failed)?,
+        None => false,
+    };
+    if !was_there {
         return Err(Failure::failed_text(format!("there is no variable {name}")));
     }
     context.print(&serde_json::json!({ "removed": name }), || outln!("removed {name}"))?;

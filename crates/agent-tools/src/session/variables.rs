@@ -1,0 +1,275 @@
+//! The variables of an open session: the environment of its commands, and the redactor of its
+//! results. They follow their source while the session is open.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use policy::Policy;
+use sandbox_core::internal::lock;
+use secrecy::{ExposeSecret, SecretString};
+use secrets::{Changed, LoadedVariables, RELOAD_AFTER, Redactor, Revision, VariableSource};
+use tokio::time::Instant;
+
+use crate::environment::{self, Environment};
+use crate::log_redaction;
+use crate::runtimes::HostRuntimes;
+
+/// The maximum number of former values that results are still searched for.
+const MAX_FORMER: usize = 1000;
+/// The maximum number of variables that warnings name one by one.
+const MAX_NAMED: usize = 20;
+
+/// The variables that commands get.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VariableSelection {
+    /// All variables of the source.
+    #[default]
+    All,
+    /// Those with these names.
+    Named(BTreeSet<String>),
+    /// Those that the session's skills request: with a value `variables` in the `metadata` of
+    /// their front matter, as names separated by blanks or commas.
+    OfSkills,
+}
+
+/// The inputs of an environment that stay the same while a session is open.
+#[derive(Debug)]
+pub(crate) struct EnvironmentRecipe {
+    pub(crate) runtimes: HostRuntimes,
+    pub(crate) venv: Option<PathBuf>,
+    pub(crate) policy: Policy,
+    /// The names of the variables that commands get; `None` for all.
+    pub(crate) selected: Option<BTreeSet<String>>,
+    /// True if the log of this process has placeholders for the values.
+    pub(crate) redacts_logs: bool,
+}
+
+/// The variables of an open session.
+pub(crate) struct SessionVariables {
+    source: Option<Arc<dyn VariableSource>>,
+    recipe: EnvironmentRecipe,
+    current: RwLock<Arc<Loadout>>,
+    /// Held while the source is asked, so that concurrent commands wait for one answer.
+    following: tokio::sync::Mutex<Following>,
+    /// Warnings that no result has reported.
+    unreported: Mutex<Vec<String>>,
+}
+
+/// The environment and the redactor of one load.
+#[derive(Debug)]
+pub(crate) struct Loadout {
+    pub(crate) environment: Environment,
+    pub(crate) redactor: Arc<Redactor>,
+    revision: Option<Revision>,
+}
+
+struct Following {
+    /// The time of the last attempt to load.
+    loaded: Instant,
+    /// The names and values of the last load.
+    values: Vec<(String, SecretString)>,
+    /// Values that the session had before. Files and running commands may still have them.
+    former: Vec<(String, SecretString)>,
+    /// Warnings that were reported.
+    reported: BTreeSet<String>,
+}
+
+impl SessionVariables {
+    /// Composes the first environment. Returns the warnings too.
+    pub(crate) fn new(
+        source: Option<Arc<dyn VariableSource>>,
+        recipe: EnvironmentRecipe,
+        loaded: &LoadedVariables,
+    ) -> (Self, Vec<String>) {
+        let (loadout, values, warnings) = recipe.prepare(loaded, &[]);
+        let following = Following {
+            loaded: Instant::now(),
+            values,
+            former: Vec::new(),
+            reported: warnings.iter().cloned().collect(),
+        };
+        let variables = Self {
+            source,
+            recipe,
+            current: RwLock::new(Arc::new(loadout)),
+            following: tokio::sync::Mutex::new(following),
+            unreported: Mutex::default(),
+        };
+        (variables, warnings)
+    }
+
+    pub(crate) fn current(&self) -> Arc<Loadout> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the warnings since the last call.
+    pub(crate) fn take_unreported(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.unreported))
+    }
+
+    /// Loads the variables again if the source reports a change, and otherwise after
+    /// [`RELOAD_AFTER`]. If that fails, the variables stay, and the next result says so.
+    ///
+    /// # Cancel safety
+    /// The variables stay as they were, and the next call asks again.
+    pub(crate) async fn follow(&self) {
+        let Some(source) = &self.source else { return };
+        let mut following = self.following.lock().await;
+        let is_due = following.loaded.elapsed() >= RELOAD_AFTER;
+        if !is_due && !self.has_changed(source.as_ref()).await {
+            return;
+        }
+        let loaded = source.load().await;
+        following.loaded = Instant::now();
+        match loaded {
+            Ok(loaded) => self.adopt(&mut following, &loaded),
+            Err(error) => {
+                let cause = sandbox_core::with_causes(&error);
+                let warning = format!(
+                    "the variables could not be loaded again, so commands have those of before: \
+                     {cause}"
+                );
+                self.report(&mut following, vec![warning]);
+            }
+        }
+    }
+
+    async fn has_changed(&self, source: &dyn VariableSource) -> bool {
+        match &self.current().revision {
+            Some(revision) => {
+                let asked = tokio::time::timeout(ANSWER, source.changed_since(revision)).await;
+                asked == Ok(Changed::Yes)
+            }
+            None => false,
+        }
+    }
+
+    fn adopt(&self, following: &mut Following, loaded: &LoadedVariables) {
+        let replaced: Vec<_> = following
+            .values
+            .iter()
+            .filter(|(name, value)| {
+                let current = loaded.variables.get(name);
+                current.is_none_or(|current| current.expose_secret() != value.expose_secret())
+            })
+            .cloned()
+            .collect();
+        following.former.extend(replaced);
+        let excess = following.former.len().saturating_sub(MAX_FORMER);
+        following.former.drain(..excess);
+        let (loadout, values, warnings) = self.recipe.prepare(loaded, &following.former);
+        following.values = values;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loadout);
+        // A later failure is reported again.
+        following.reported.retain(|warning| warnings.contains(warning));
+        self.report(following, warnings);
+    }
+
+    fn report(&self, following: &mut Following, warnings: Vec<String>) {
+        let new = warnings.into_iter().filter(|warning| following.reported.insert(warning.clone()));
+        lock(&self.unreported).extend(new);
+    }
+}
+
+/// The time in which a source must say whether it has changed. Otherwise, nothing has changed yet.
+const ANSWER: Duration = Duration::from_millis(100);
+
+impl EnvironmentRecipe {
+    fn prepare(
+        &self,
+        loaded: &LoadedVariables,
+        former: &[(String, SecretString)],
+    ) -> (Loadout, Vec<(String, SecretString)>, Vec<String>) {
+        let mut given = secrets::Variables::new();
+        for (name, value) in loaded.variables.iter().filter(|(name, _)| self.gives(name)) {
+            // The set has accepted it before.
+            let _ = given.insert(name, value.clone());
+        }
+        let host = std::env::vars_os();
+        let environment =
+            environment::compose(host, &self.runtimes, self.venv.as_deref(), &self.policy, &given);
+        let values: Vec<_> =
+            given.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        let known = values.iter().chain(former).map(|(name, value)| (name.as_str(), value));
+        let redactor = Arc::new(Redactor::of(known));
+        if self.redacts_logs {
+            log_redaction::register(&redactor);
+        }
+        let warnings = self.warnings(loaded, &given, &environment, &redactor);
+        let revision = loaded.revision.clone();
+        (Loadout { environment, redactor, revision }, values, warnings)
+    }
+
+    fn gives(&self, name: &str) -> bool {
+        self.selected.as_ref().is_none_or(|selected| selected.contains(name))
+    }
+
+    fn warnings(
+        &self,
+        loaded: &LoadedVariables,
+        given: &secrets::Variables,
+        environment: &Environment,
+        redactor: &Redactor,
+    ) -> Vec<String> {
+        let skipped: Vec<_> =
+            loaded.skipped.iter().filter(|skipped| self.gives(&skipped.name)).collect();
+        let named = skipped.iter().take(MAX_NAMED);
+        let mut warnings: Vec<String> =
+            named.map(|skipped| format!("variable {}: {}", skipped.name, skipped.reason)).collect();
+        if let more @ 1.. = skipped.len().saturating_sub(MAX_NAMED) {
+            warnings.push(format!("{more} more variables were skipped"));
+        }
+        let is_absent = |name: &&String| {
+            given.get(name).is_none() && !skipped.iter().any(|skipped| skipped.name == **name)
+        };
+        let absent: Vec<_> = self.selected.iter().flatten().filter(is_absent).collect();
+        let lists = [
+            (absent, "selected, but not in the source"),
+            (environment.overridden.iter().collect(), "the session sets it itself"),
+            (
+                environment.omitted.iter().collect(),
+                "omitted, because a command's environment would be too large",
+            ),
+        ];
+        for (names, reason) in lists {
+            warnings.extend(list("variable", &names).map(|names| format!("{names}: {reason}")));
+        }
+        let short: Vec<_> = redactor.unredacted().iter().collect();
+        let short = list("variable", &short);
+        warnings.extend(short.map(|names| format!("{names}: too short to be redacted in results")));
+        warnings
+    }
+}
+
+/// Names the first of several variables; `None` without any.
+fn list(noun: &str, names: &[&String]) -> Option<String> {
+    let shown: Vec<&str> = names.iter().take(MAX_NAMED).map(|name| name.as_str()).collect();
+    let more = names.len() - shown.len();
+    let (plural, shown) = (if names.len() == 1 { "" } else { "s" }, shown.join(", "));
+    match (names.len(), more) {
+        (0, _) => None,
+        (_, 0) => Some(format!("{noun}{plural} {shown}")),
+        _ => Some(format!("{noun}{plural} {shown} and {more} more")),
+    }
+}
+
+/// Returns the names that the front matter of a skill requests.
+pub(crate) fn requested_by_skill(skill_dir: &Path) -> Result<BTreeSet<String>, String> {
+    let file = skill_dir.join("SKILL.md");
+    let content = std::fs::read(&file).map_err(|error| error.to_string())?;
+    let front_matter =
+        skill_store::FrontMatter::parse(&content).map_err(|error| error.to_string())?;
+    let requested = front_matter.metadata.get("variables").map(String::as_str).unwrap_or_default();
+    let names = requested.split([' ', '\t', '\n', ',']).filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
+}
+
+impl fmt::Debug for SessionVariables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionVariables").field("current", &self.current()).finish_non_exhaustive()
+    }
+}

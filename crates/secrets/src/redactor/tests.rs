@@ -1,0 +1,156 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::*;
+
+fn redactor(secrets: &[(&str, &str)]) -> Redactor {
+    let mut variables = Variables::new();
+    for (name, value) in secrets {
+        variables.insert(*name, SecretString::from(*value)).unwrap();
+    }
+    Redactor::new(&variables)
+}
+
+#[track_caller]
+fn check(secrets: &[(&str, &str)], text: &str, expected: &str) {
+    assert_eq!(redactor(secrets).redact(text), expected, "{text:?}");
+}
+
+const TOKEN: &[(&str, &str)] = &[("TOKEN", "hunter2!")];
+
+#[test]
+fn a_secret_is_replaced_at_every_position() {
+    check(TOKEN, "", "");
+    check(TOKEN, "hunter2", "hunter2");
+    check(TOKEN, "hunter2!", "[redacted:TOKEN]");
+    check(TOKEN, "a hunter2!hunter2!b", "a [redacted:TOKEN][redacted:TOKEN]b");
+    check(TOKEN, "hunterhunter2!", "hunter[redacted:TOKEN]");
+    for before in 0..40 {
+        let text = format!("{}hunter2!{}", ".".repeat(before), ".".repeat(60 - before));
+        assert_eq!(redactor(TOKEN).find(text.as_bytes())[0].range, before..before + 8);
+    }
+}
+
+#[test]
+fn a_text_without_secrets_is_borrowed() {
+    assert!(matches!(redactor(TOKEN).redact("hunter"), Cow::Borrowed("hunter")));
+    assert!(matches!(redactor(&[]).redact_bytes(b"hunter2!"), Cow::Borrowed(b"hunter2!")));
+}
+
+#[test]
+fn encoded_forms_are_replaced() {
+    check(TOKEN, "t=hunter2%21&u=1", "t=[redacted:TOKEN]&u=1");
+    check(TOKEN, &STANDARD.encode("hunter2!"), "[redacted:TOKEN]");
+    let authorization = redactor(TOKEN).redact(&STANDARD.encode("user:hunter2!")).into_owned();
+    assert!(
+        authorization.contains("[redacted:TOKEN]") && authorization.len() < 32,
+        "{authorization}"
+    );
+    check(TOKEN, "68756E7465723221 68756e7465723221", "[redacted:TOKEN] [redacted:TOKEN]");
+    let odd = &[("ODD", "a\"b\\c/é<\u{1}")];
+    for escaped in [
+        r#"a\"b\\c/é<\u0001"#,
+        r#"a\"b\\c\/\u00e9<\u0001"#,
+        r#"a\"b\\c/é\u003c\u0001"#,
+        r#"a\"b\\c\/\u00E9\u003C\u0001"#,
+    ] {
+        check(odd, &format!("{{\"k\":\"{escaped}\"}}"), r#"{"k":"[redacted:ODD]"}"#);
+    }
+}
+
+#[test]
+fn base64_with_line_breaks_is_replaced() {
+    let secret = "a key that is long enough to be wrapped when base64 prints it, as keys are";
+    let encoded = STANDARD.encode(secret);
+    let wrapped = format!("{}\r\n{}\n", &encoded[..76], &encoded[76..]);
+    check(&[("KEY", secret)], &wrapped, "[redacted:KEY]\n");
+    for width in 1..20 {
+        let lines: Vec<&str> = encoded
+            .as_bytes()
+            .chunks(width)
+            .map(|line| std::str::from_utf8(line).unwrap())
+            .collect();
+        check(&[("KEY", secret)], &lines.join("\n    "), "[redacted:KEY]");
+    }
+}
+
+const PEM: &str = "-----BEGIN PRIVATE KEY-----\n\
+    MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n\
+    MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3SC6dVMvDuictGeurT8jNbvJZHtCSuYEvu\n\
+    -----END PRIVATE KEY-----\n";
+
+#[test]
+fn a_key_is_replaced_however_it_is_folded_and_indented() {
+    let key = &[("KEY", PEM)];
+    check(key, PEM, "[redacted:KEY]\n");
+    check(key, PEM.trim_end(), "[redacted:KEY]");
+    check(key, &PEM.replace('\n', "\r\n"), "[redacted:KEY]\r\n");
+    check(key, &PEM.replace('\n', " "), "[redacted:KEY] ");
+    check(key, &format!("  {}", PEM.replace('\n', "\n  ")), "  [redacted:KEY]\n  ");
+    check(key, &PEM.replace("\n", "\\n"), "[redacted:KEY]\\n");
+    check(key, &PEM.replace("\n", "\\r\\n"), "[redacted:KEY]\\r\\n");
+    let lines: Vec<&str> = PEM.lines().collect();
+    let body = lines[1..3].concat();
+    for width in [20, 48, 76, 200] {
+        let body: Vec<&str> =
+            body.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        let folded = format!("{}\n{}\n{}\n", lines[0], body.join("\n"), lines[3]);
+        check(key, &folded, "[redacted:KEY]\n");
+    }
+    // The value may come without its closing line break, and be printed with one.
+    check(&[("KEY", PEM.trim_end())], PEM, "[redacted:KEY]\n");
+    let encoded = STANDARD.encode(PEM);
+    assert!(redactor(key).redact(&encoded).len() < 24, "{encoded}");
+}
+
+#[test]
+fn overlapping_secrets_are_replaced_together() {
+    check(&[("A", "abcdefgh"), ("B", "efghijkl")], "-abcdefghijkl-", "-[redacted:A]-");
+    check(&[("A", "cdefgh"), ("B", "abcdefghij")], "-abcdefghij-", "-[redacted:B]-");
+    check(&[("A", "cdefgh"), ("B", "abcdefghij")], "-abcdefghi-", "-ab[redacted:A]i-");
+}
+
+#[test]
+fn of_two_names_with_one_value_the_first_is_used() {
+    check(&[("A", "hunter2!"), ("B", "hunter2!\n")], "hunter2!", "[redacted:A]");
+}
+
+#[test]
+fn short_values_remain_and_are_reported() {
+    let redactor = redactor(&[("DEBUG", "true"), ("FLAG", "12345\n"), ("TOKEN", "hunter2!")]);
+    assert_eq!(redactor.redact("true 12345"), "true 12345");
+    assert_eq!(redactor.unredacted(), ["DEBUG", "FLAG"]);
+}
+
+#[test]
+fn only_the_beginning_of_a_secret_is_held_back() {
+    let mut stream = redactor(TOKEN).stream();
+    let mut out = Vec::new();
+    stream.push(b"prompt> hunt", &mut out);
+    assert_eq!(out, b"prompt> ");
+    stream.push(b"ing", &mut out);
+    assert_eq!(out, b"prompt> hunting");
+    stream.push(b"\nhunter2", &mut out);
+    stream.finish(&mut out);
+    assert_eq!(out, b"prompt> hunting\nhunter2");
+}
+
+#[test]
+fn a_large_secret_in_small_pieces_takes_linear_time() {
+    let secret: String = (0..12_000).map(|number| format!("{number:x}.")).collect();
+    let mut stream = redactor(&[("KEY", &secret)]).stream();
+    let mut out = Vec::new();
+    for byte in secret.as_bytes() {
+        stream.push(&[*byte], &mut out);
+    }
+    stream.finish(&mut out);
+    assert_eq!(out, b"[redacted:KEY]");
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let redactor = redactor(TOKEN);
+    let mut stream = redactor.stream();
+    stream.push(b"hunter2", &mut Vec::new());
+    assert_eq!(format!("{redactor:?} {stream:?}").matches("hunter").count(), 0);
+}

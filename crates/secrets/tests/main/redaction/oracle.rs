@@ -1,0 +1,161 @@
+//! A slow and obvious redaction, for comparison. The fuzz target uses it too.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+
+/// A form of a value: its characters, whether line breaks can be anywhere in it, and the places
+/// where blanks can be.
+struct Form {
+    text: Vec<u8>,
+    is_foldable: bool,
+    blanks: Vec<usize>,
+}
+
+/// Replaces the values of variables, which are sorted by name and have at most one value each.
+pub(crate) fn redact(variables: &[(String, String)], text: &[u8]) -> Vec<u8> {
+    let mut found = Vec::new();
+    for (owner, (_, value)) in variables.iter().enumerate() {
+        let secret = value.trim_end_matches(['\r', '\n']);
+        let is_known = variables[..owner]
+            .iter()
+            .any(|(_, other)| other.trim_end_matches(['\r', '\n']) == secret);
+        if secret.len() < 6 || is_known {
+            continue;
+        }
+        let other = if secret.contains("\r\n") {
+            secret.replace("\r\n", "\n")
+        } else {
+            secret.replace('\n', "\r\n")
+        };
+        for form in forms(secret).iter().chain(&forms(&other)) {
+            for start in 0..text.len() {
+                let end = end_of(form, text, start);
+                found.extend(end.map(|end| (start, std::cmp::Reverse(end), owner)));
+            }
+        }
+    }
+    found.sort();
+    let (mut redacted, mut at, mut rest) = (Vec::new(), 0, found.into_iter().peekable());
+    while let Some((start, std::cmp::Reverse(mut end), owner)) = rest.next() {
+        redacted.extend(&text[at..start]);
+        redacted.extend(format!("[redacted:{}]", variables[owner].0).bytes());
+        while let Some((_, other, _)) = rest.next_if(|(other, ..)| *other < end) {
+            end = end.max(other.0);
+        }
+        at = end;
+    }
+    redacted.extend(&text[at..]);
+    redacted
+}
+
+fn end_of(form: &Form, text: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
+    for (index, expected) in form.text.iter().enumerate() {
+        if index > 0 && form.is_foldable {
+            let blanks: Vec<u8> =
+                text[at..].iter().copied().take_while(|byte| b" \t\r\n".contains(byte)).collect();
+            let has_break = blanks.iter().any(|byte| b"\r\n".contains(byte));
+            let is_allowed = blanks.is_empty() || has_break || form.blanks.contains(&index);
+            if blanks.len() > 128 || !is_allowed {
+                return None;
+            }
+            at += blanks.len();
+        }
+        if text.get(at) != Some(expected) {
+            return None;
+        }
+        at += 1;
+    }
+    Some(at)
+}
+
+fn forms(secret: &str) -> Vec<Form> {
+    let mut texts = vec![secret.to_owned()];
+    for literal in ["-._~", "-._~/", "-._~!*'()", "-._~!*'();/?:@&=+$,#", "-._*+"] {
+        for is_upper in [false, true] {
+            texts.push(url_encoded(secret, literal, is_upper));
+        }
+    }
+    for choice in 0..16 {
+        texts.push(json_escaped(secret, choice));
+    }
+    let plain = |text: String| Form { text: text.into_bytes(), is_foldable: false, blanks: vec![] };
+    let mut forms: Vec<Form> = texts.into_iter().map(plain).collect();
+    let foldable =
+        |text: String| Form { text: text.into_bytes(), is_foldable: true, blanks: vec![] };
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    forms.push(foldable(hex.to_uppercase()));
+    forms.push(foldable(hex));
+    for engine in [STANDARD, URL_SAFE] {
+        for shift in 0..3 {
+            let bytes = [&[0; 3][..shift], secret.as_bytes()].concat();
+            let encoded = engine.encode(&bytes);
+            let known = (shift * 8).div_ceil(6)..bytes.len() * 8 / 6;
+            forms.push(foldable(encoded[known].to_owned()));
+            if shift == 0 {
+                forms.push(foldable(encoded.trim_end_matches('=').to_owned()));
+                forms.push(foldable(encoded));
+            }
+        }
+    }
+    forms.extend(folded(secret));
+    forms
+}
+
+fn url_encoded(secret: &str, literal: &str, is_upper: bool) -> String {
+    let is_form = literal == "-._*+";
+    let encode = |byte: u8| match byte {
+        b' ' if is_form => "+".to_owned(),
+        b'+' if is_form => "%2B".replace('B', if is_upper { "B" } else { "b" }),
+        _ if byte.is_ascii_alphanumeric() || literal.as_bytes().contains(&byte) => {
+            char::from(byte).to_string()
+        }
+        _ if is_upper => format!("%{byte:02X}"),
+        _ => format!("%{byte:02x}"),
+    };
+    secret.bytes().map(encode).collect()
+}
+
+/// The bits of `choice` select what is escaped, and the case of the digits.
+fn json_escaped(secret: &str, choice: u8) -> String {
+    let escape = |character: char| {
+        let mut units = [0; 2];
+        let units = character.encode_utf16(&mut units).iter();
+        units
+            .map(|unit| match choice & 1 {
+                0 => format!("\\u{unit:04x}"),
+                _ => format!("\\u{unit:04X}"),
+            })
+            .collect()
+    };
+    let encode = |character: char| match character {
+        '"' | '\\' => format!("\\{character}"),
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        '\u{8}' => "\\b".to_owned(),
+        '\u{c}' => "\\f".to_owned(),
+        '/' if choice & 2 > 0 => "\\/".to_owned(),
+        '<' | '>' | '&' if choice & 4 > 0 => escape(character),
+        _ if character < ' ' => escape(character),
+        _ if !character.is_ascii() && choice & 8 > 0 => escape(character),
+        _ => character.to_string(),
+    };
+    secret.chars().map(encode).collect()
+}
+
+fn folded(secret: &str) -> Option<Form> {
+    let is_blank = |character: char| " \t\r\n".contains(character);
+    let word = secret.split(is_blank).find(|word| word.len() >= 10)?;
+    let from = word.as_ptr() as usize - secret.as_ptr() as usize;
+    let mut form = Form { text: Vec::new(), is_foldable: true, blanks: Vec::new() };
+    for byte in secret[from..].bytes() {
+        if is_blank(char::from(byte)) {
+            form.blanks.push(form.text.len());
+        } else {
+            form.text.push(byte);
+        }
+    }
+    let omitted = secret[..from].bytes().filter(|byte| !is_blank(char::from(*byte))).count();
+    (form.text.len() >= 16 && form.text.len() >= omitted).then_some(form)
+}
