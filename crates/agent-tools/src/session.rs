@@ -17,13 +17,13 @@ use artifact_sync::{ChangeSourceReport, CloseMode, RestoreReport, SyncReport};
 use policy::Policy;
 use sandbox_core::internal::lock;
 use sandbox_core::{EngineReport, Limits, RelativePath, SessionId, SessionPath, Tier, UserId};
-use skill_store::{InstalledSkill, SkillRef};
+use skill_store::InstalledSkill;
 
 use crate::boxed::boxed;
 use crate::sessions::{Opener, SessionError, SessionSpec};
 use crate::sharing::{
-    Call, CallError, Close, Delete, Departure, InstallSkills, NotAdmitted, Pull, Refresh,
-    SessionFacts, SharingError, SyncFiles, WrapCommand,
+    Call, CallError, Close, Delete, Departure, NotAdmitted, Pull, Refresh, SessionFacts,
+    SharingError, SyncFiles, WrapCommand,
 };
 use crate::tool_error::ToolError;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, WorkspaceError};
@@ -248,22 +248,6 @@ impl Session {
     pub async fn delete(&self) -> Result<(), CloseError> {
         self.run(Delete {}).await?;
         self.set_link(Link::Left(Departure::Deleted));
-        Ok(())
-    }
-
-    /// Installs the skills that the session does not have in that version, and keeps the others.
-    pub(crate) async fn install_skills(&self, skills: &[SkillRef]) -> Result<(), SessionError> {
-        if skills.is_empty() {
-            return Ok(());
-        }
-        let report = self.run(InstallSkills { skills: skills.to_vec() }).await?;
-        *lock(&self.skills) = report.skills;
-        lock(&self.unreported_warnings).extend(report.warnings);
-        let requested = &mut lock(&self.spec).skills;
-        for skill in skills {
-            requested.retain(|known| known.name() != skill.name());
-            requested.push(skill.clone());
-        }
         Ok(())
     }
 

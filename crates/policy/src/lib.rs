@@ -23,7 +23,7 @@
 //! It enforces nothing. It accesses files only through the [`Tree`] that the caller passes in.
 //!
 //! # Features
-//! - `idna` (default): names of hosts beyond ASCII. Without it, [`Host::parse`] and
+//! - `idna`: names of hosts beyond ASCII. Without it, [`Host::parse`] and
 //!   [`NetworkPolicy::compile`] reject them.
 //! - `schema`: `SandboxRuntimeConfig::json_schema`, for editors.
 //!

@@ -9,7 +9,9 @@ use skill_store::{
     InstalledSkill, SKILLS_DIRECTORY, SkillRef, SkillStore, Version, VersionSelector,
 };
 
+use super::Session;
 use crate::sessions::SessionError;
+use crate::sharing::InstallSkills;
 use crate::workspace::Workspace;
 
 /// The skills of an open session, and the store that they come from.
@@ -89,5 +91,23 @@ impl SessionSkills {
             .any(|known| known.name == name && known.id == skill.id && known.version == version);
         let dir = RelativePath::parse(&format!("{SKILLS_DIRECTORY}/{name}"));
         is_installed && dir.is_ok_and(|dir| workspace.dir.has_plain_directory(&dir))
+    }
+}
+
+impl Session {
+    /// Installs the skills that the session does not have in that version, and keeps the others.
+    pub(crate) async fn install_skills(&self, skills: &[SkillRef]) -> Result<(), SessionError> {
+        if skills.is_empty() {
+            return Ok(());
+        }
+        let report = self.run(InstallSkills { skills: skills.to_vec() }).await?;
+        *lock(&self.skills) = report.skills;
+        lock(&self.unreported_warnings).extend(report.warnings);
+        let requested = &mut lock(&self.spec).skills;
+        for skill in skills {
+            requested.retain(|known| known.name() != skill.name());
+            requested.push(skill.clone());
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Repositories of the user: no command can make a later git of the user, on the host, run a
 //! program, load configuration, or write outside the repository.
 
+mod refs;
 mod sequences;
 mod vectors;
 
@@ -43,7 +44,8 @@ impl Host {
         fs::create_dir_all(root.join("git-template/hooks")).unwrap();
         fs::create_dir_all(root.join("git-template/info")).unwrap();
         let config = "[user]\nname = Ann\nemail = ann@example.com\n[init]\ndefaultBranch = main\n\
-                      [protocol \"file\"]\nallow = always\n[core]\neditor = true\n";
+                      [protocol \"file\"]\nallow = always\n[core]\neditor = true\n\
+                      [gc]\nautoDetach = false\n[maintenance]\nautoDetach = false\n";
         let template = format!("[init]\ntemplateDir = {}\n", root.join("git-template").display());
         fs::write(root.join("home/.gitconfig"), config.to_owned() + &template).unwrap();
         let host = Self { _temporary: temporary, root, session };
@@ -376,36 +378,4 @@ fn an_ordinary_users_repositories_are_safe_too() {
             rerun_as_ordinary_user(test, what);
         }
     }
-}
-
-#[tokio::test]
-async fn a_quarantined_ref_is_no_ref_any_more_and_is_reported_once() {
-    let Some(host) = host() else { return };
-    host.reset();
-    let sandbox = host.sandbox();
-    let write = "cd checkout/.git/refs/heads; mkdir a; printf 'ref: ../../x\n' > a/b";
-    let ran = host.run(&sandbox, write).await;
-    let git_dir = host.root.join("user/checkout/.git");
-    let moved_to: Vec<_> = ran.quarantined.into_iter().filter_map(|file| file.moved_to).collect();
-    assert_eq!(moved_to, [git_dir.join("refs-heads-a-b.refused")]);
-    for sandbox in [sandbox, host.sandbox()] {
-        for _ in 0..2 {
-            let ran = host.run(&sandbox, "true").await;
-            assert!(ran.quarantined.is_empty(), "{ran:?}");
-        }
-        sandbox.close().await;
-    }
-    let quiet = "[ -z \"$(git -C checkout for-each-ref 2>&1 >/dev/null)\" ]";
-    assert!(host.bash(quiet, &host.root.join("user")));
-}
-
-#[tokio::test]
-async fn a_symbolic_ref_may_lead_to_the_head() {
-    let Some(host) = host() else { return };
-    host.reset();
-    let sandbox = host.sandbox();
-    let script = "cd checkout && git symbolic-ref refs/heads/s HEAD && git rev-parse s";
-    let ran = host.run(&sandbox, script).await;
-    assert!(ran.quarantined.is_empty() && ran.status == CommandStatus::Exited(0), "{ran:?}");
-    sandbox.close().await;
 }
