@@ -389,7 +389,9 @@ async fn pending_changes_are_told_once_and_grouped_by_their_reason() {
     assert_eq!((failed.pending[0].count, failed.pending[0].files.len()), (80, 5));
     let next = session.bash("true").await.unwrap();
     assert_eq!((next.pending.len(), next.still_pending), (0, 80), "{:?}", next.pending);
-    assert_eq!(next.notes(), "still pending: 80 changes of earlier calls\n");
+    let note = "still pending: 80 changes of earlier calls; `agent-tools session show ID` lists \
+                them\n";
+    assert_eq!(next.notes(), note);
     store.recover();
     let recovered = session.bash("true").await.unwrap();
     assert_eq!((recovered.pending.len(), recovered.still_pending), (0, 0));

@@ -169,7 +169,9 @@ async fn commands_can_access_exactly_the_allowed_paths() {
         assert_eq!(quarantined, [], "case {number}: {names:?} in {case:?}");
         // The mounts decide about canonical paths.
         for (file, expected) in files.iter().zip(&expected) {
-            if file.canonicalize().unwrap() == *file {
+            let opened = sandbox.explain(file, Access::Write).rule;
+            // The plan has no entry for the weakness that the tier accepts.
+            if file.canonicalize().unwrap() == *file && !matches!(opened, Rule::InnerRule { .. }) {
                 let mounted = [Access::Read, Access::Write].map(|it| sandbox.allows(file, it));
                 let explained = [expected.starts_with('r'), expected.ends_with('w')];
                 assert_eq!(mounted, explained, "case {number}: {} in {case:?}", file.display());

@@ -170,6 +170,8 @@ fn the_examples_of_the_help_work() {
     let cli = Cli::new();
     let examples = examples(&cli, &[]);
     assert!(examples.len() > 8, "{examples:?}");
+    cli.write(".claude/settings.json", "{\"sandbox\": {\"enabled\": true}}");
+    cli.write(".codex/config.toml", "sandbox_mode = \"workspace-write\"\n");
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_agent-tools")).parent().unwrap();
     for example in examples {
         let mut bash = std::process::Command::new("bash");
