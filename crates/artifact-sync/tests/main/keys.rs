@@ -45,7 +45,7 @@ async fn foreign_and_escaping_keys_are_rejected_with_the_reason() {
         pull_error(&format!("{PREFIX}/skills/s/SKILL.md")).await,
         SyncError::NotMirrored { .. }
     ));
-    assert!(matches!(pull_error(&format!("{PREFIX}/absent")).await, SyncError::Fetch { .. }));
+    assert!(matches!(pull_error(&format!("{PREFIX}/absent")).await, SyncError::NoObject { .. }));
     assert!(machine.files().is_empty());
 }
 
