@@ -97,6 +97,15 @@ impl EncryptError {
     }
 }
 
+/// Returns whether a value has the whole form of an encrypted one.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) fn looks_encrypted(value: &str) -> bool {
+    let text: String = value.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let Ok(bytes) = LENIENT.decode(text).map(Zeroizing::new) else { return false };
+    let rest = bytes.strip_prefix(HEADER).and_then(|rest| rest.get(SALT_BYTES..));
+    rest.is_some_and(|blocks| !blocks.is_empty() && blocks.len() % BLOCK_BYTES == 0)
+}
+
 /// Decrypts a value that `crypto-js` or [`encrypt`] encrypted.
 ///
 /// ASCII whitespace anywhere and missing `=` padding are accepted. The result is empty only if the

@@ -106,6 +106,9 @@ pub enum SkipReason {
     /// The source does not say in a known spelling whether the value is encrypted.
     #[error("its column `encrypted` is neither true nor false, but must be one of them")]
     UnknownEncryption,
+    /// The source says that the value is plain, but it has the form of an encrypted one.
+    #[error("its column `encrypted` is false, but the value is encrypted; correct the column")]
+    LooksEncrypted,
     /// The value is encrypted, and the source has no passphrase.
     #[error("it is encrypted and no passphrase was given")]
     NoPassphrase,

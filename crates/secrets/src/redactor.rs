@@ -25,6 +25,11 @@ use crate::variables::Variables;
 
 pub use self::stream::{RedactionStream, Segment};
 
+/// Minimum length of a line that is found alone.
+const MIN_LINE_BYTES: usize = 20;
+/// Maximum number of lines of one value that are found alone.
+const MAX_LINES: usize = 128;
+
 /// Replaces every occurrence of a variable's value by `[redacted:NAME]`.
 ///
 /// It finds these forms of a value, without the line breaks at its end:
@@ -36,6 +41,9 @@ pub use self::stream::{RedactionStream, Segment};
 /// - escaped for a JSON string, as the common encoders write it;
 /// - hexadecimal, in lower or upper case;
 /// - base64 in both alphabets, also inside a longer encoded text.
+///
+/// Of a value with line breaks, each line of at least 20 bytes is found alone too, such as those of
+/// a key in PEM that a program numbers or filters; of at most 128 lines.
 ///
 /// The second form, hexadecimal and base64 are also found across line breaks with indentation, of
 /// at most 128 bytes each.
@@ -116,6 +124,12 @@ impl Redactor {
                 if let Some(other) = with_other_line_ends(secret) {
                     owners.push(names.len());
                     secrets.push(other);
+                }
+                for line in long_lines(secret) {
+                    if known.insert(line) {
+                        owners.push(names.len());
+                        secrets.push(Zeroizing::new(line.to_owned()));
+                    }
                 }
             }
             names.push(name.to_owned());
@@ -234,6 +248,13 @@ fn write_placeholder(name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"[redacted:");
     out.extend_from_slice(name.as_bytes());
     out.push(b']');
+}
+
+/// Returns the lines of a value with line breaks that tell something, without the frame of PEM.
+fn long_lines(secret: &str) -> impl Iterator<Item = &str> {
+    let lines = secret.contains(['\r', '\n']).then(|| secret.split(['\r', '\n']).map(str::trim));
+    let is_long = |line: &&str| line.len() >= MIN_LINE_BYTES && !line.starts_with("-----");
+    lines.into_iter().flatten().filter(is_long).take(MAX_LINES)
 }
 
 /// Returns a secret with `\r\n` for `\n`, or the reverse; `None` without line breaks.

@@ -25,6 +25,8 @@ const DIRECTORY: u32 = 0o040_000;
 const SYMLINK: u32 = 0o120_000;
 /// Directory that is not published: the history of a repository.
 const EXCLUDED: &str = ".git";
+/// Directory with attributes of macOS, beside that of the skill.
+const MACOS_ATTRIBUTES: &str = "__MACOSX";
 
 /// Errors of a zip archive.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -205,7 +207,9 @@ fn check_entry<R: Read>(
     if artifact_sync::internal::key_for(&Default::default(), &path).is_err() {
         return Err(invalid(name, "has a character that object keys cannot have"));
     }
-    let is_excluded = path.components().any(|part| part == EXCLUDED);
+    // macOS adds a tree of attributes to its archives.
+    let is_excluded = path.components().next() == Some(MACOS_ATTRIBUTES)
+        || path.components().any(|part| part.eq_ignore_ascii_case(EXCLUDED));
     Ok((!is_excluded).then_some(path))
 }
 

@@ -100,7 +100,10 @@ impl Blobs {
     }
 
     pub(crate) fn remove(&self, digest: &Digest) {
-        let _ = std::fs::remove_file(self.path(digest));
+        let path = self.path(digest);
+        if std::fs::remove_file(&path).is_err() {
+            let _ = remove_tree(&path);
+        }
     }
 
     /// Begins a file.
@@ -222,7 +225,14 @@ impl NewBlob {
     /// Gives the file its name in one step. It is not synced to the disk: each reader verifies it.
     pub(crate) fn keep(mut self, blobs: &Blobs, digest: &Digest) -> io::Result<()> {
         let path = blobs.path(digest);
+        // Anything else that has the place heals like a damaged file.
+        if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+            let _ = remove_tree(&path);
+        }
         if let Some(dir) = path.parent() {
+            if std::fs::symlink_metadata(dir).is_ok_and(|found| !found.is_dir()) {
+                let _ = std::fs::remove_file(dir);
+            }
             match DirBuilder::new().mode(0o700).create(dir) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}

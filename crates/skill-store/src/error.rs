@@ -199,6 +199,14 @@ pub enum SkillError {
         /// The size and the limit.
         problem: String,
     },
+    /// Something that is no skill has the place of the installation.
+    #[error("{} {problem}; move it away, and install again", path.display())]
+    Occupied {
+        /// The file or directory.
+        path: PathBuf,
+        /// Description of what is there.
+        problem: &'static str,
+    },
     /// The store failed.
     #[error("the store failed at {key:?}")]
     Store {
@@ -232,7 +240,8 @@ impl SkillError {
             | Self::InvalidSkillFile { .. }
             | Self::Archive { .. }
             | Self::Id { .. }
-            | Self::Path { .. } => ErrorKind::InvalidInput,
+            | Self::Path { .. }
+            | Self::Occupied { .. } => ErrorKind::InvalidInput,
             Self::NoFreeVersion { .. } => ErrorKind::Contended,
             Self::NotFound { .. }
             | Self::NoVersion { .. }

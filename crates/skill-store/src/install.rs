@@ -305,6 +305,9 @@ fn exchange(
     identity: Digest,
     blobs: &Blobs,
 ) -> Result<(InstalledSkill, Option<String>), PlaceFailure> {
+    if target.state_dir.is_none() {
+        check_place(target)?;
+    }
     let files = place(&target.dir, &target.path, manifest, blobs)?;
     let description = read_description(manifest, blobs);
     let (description, defect) = match description {
@@ -323,6 +326,31 @@ fn exchange(
         state.write(state_dir)?;
     }
     Ok((state.skill, defect))
+}
+
+/// Refuses to replace what a user has in the place of a skill. In a session, the place belongs to
+/// the engine.
+fn check_place(target: &Target) -> Result<(), SkillError> {
+    let occupied = |path: &RelativePath, problem| {
+        Err(SkillError::Occupied { path: target.dir.path().join(path), problem })
+    };
+    let skills = RelativePath::parse(SKILLS_DIRECTORY)?;
+    let stat = |path: &RelativePath| std::fs::symlink_metadata(target.dir.path().join(path));
+    for path in [&skills, &target.path] {
+        match stat(path) {
+            Ok(_) if !target.dir.has_plain_directory(path) => {
+                return occupied(path, "is no directory");
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(_) => return occupied(path, "cannot be inspected"),
+        }
+    }
+    let has_files = !target.dir.names(&target.path)?.is_empty();
+    match stat(&target.path.join(SKILL_FILE)?) {
+        Err(_) if has_files => occupied(&target.path, "is a directory without a SKILL.md"),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the description of a skill, or a warning about its SKILL.md.

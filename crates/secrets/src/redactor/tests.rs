@@ -154,3 +154,14 @@ fn debug_shows_no_secret() {
     stream.push(b"hunter2", &mut Vec::new());
     assert_eq!(format!("{redactor:?} {stream:?}").matches("hunter").count(), 0);
 }
+
+#[test]
+fn a_long_line_of_a_value_is_found_alone() {
+    let lines = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "BKcwggSjAgEAAoIBAQDZ7s1hkYQ0Jm3x", "short"];
+    let key = format!("-----BEGIN KEY-----\n{}\n-----END KEY-----\n", lines.join("\n"));
+    let secrets = [("KEY", &*key)];
+    check(&secrets, &format!("2:{}", lines[0]), "2:[redacted:KEY]");
+    check(&secrets, &format!("+{}\r\n+{}", lines[1], lines[2]), "+[redacted:KEY]\r\n+short");
+    check(&secrets, "-----BEGIN KEY-----", "-----BEGIN KEY-----");
+    check(&secrets, &format!("<{}>", key.trim_end()), "<[redacted:KEY]>");
+}

@@ -159,6 +159,9 @@ impl VariableStore {
     fn decrypt(&self, stored: &StoredVariable) -> Result<SecretString, SkipReason> {
         let value = stored.value.as_ref().map_err(Clone::clone)?;
         match stored.encryption.ok_or(SkipReason::UnknownEncryption)? {
+            Encryption::Plain if cryptojs::looks_encrypted(value) => {
+                Err(SkipReason::LooksEncrypted)
+            }
             Encryption::Plain => Ok(SecretString::from(value.as_str())),
             Encryption::CryptoJs => {
                 let passphrase = self.passphrase.as_ref().ok_or(SkipReason::NoPassphrase)?;

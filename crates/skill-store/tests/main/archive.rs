@@ -41,11 +41,13 @@ const SKILL: Entry<'static> = ("SKILL.md", 0o644, SKILL_FILE.as_bytes());
 async fn an_archive_is_published_like_a_directory() {
     for prefix in ["", "greet/"] {
         let fixture = Fixture::in_memory();
-        let names = ["SKILL.md", "d/run", ".git/HEAD"].map(|name| format!("{prefix}{name}"));
+        let names = ["SKILL.md", "d/run", ".Git/HEAD"].map(|name| format!("{prefix}{name}"));
+        let attributes = format!("__MACOSX/{prefix}._SKILL.md");
         let bytes = archive(&[
             (&names[0], 0o644, SKILL_FILE.as_bytes()),
             (&names[1], 0o755, b"x"),
             (&names[2], 0o644, b"ref"),
+            (&attributes, 0o644, b"attributes"),
         ]);
         assert_eq!(publish(&fixture, &bytes).await, Ok(2), "{prefix}");
         fixture.install("greet@1").await.unwrap();

@@ -82,6 +82,14 @@ async fn a_damaged_or_lost_file_is_downloaded_again() {
             let (content, downloads) = host.install(&skills, "greet@1").await;
             assert_eq!((content.as_str(), downloads), ("content", 1), "{}", path.display());
         }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir_all(path.join("directory")).unwrap();
+        assert_eq!(host.install(&skills, "greet@1").await, ("content".into(), 1));
+        let above = path.parent().unwrap();
+        let below = files(above).len();
+        std::fs::remove_dir_all(above).unwrap();
+        std::fs::write(above, "a file").unwrap();
+        assert_eq!(host.install(&skills, "greet@1").await, ("content".into(), below));
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
-use skill_store::PublishOptions;
+use skill_store::{PublishOptions, SkillError};
 
 use testkit::{Calls, FailingStore};
 
@@ -173,5 +173,31 @@ async fn a_skill_is_installed_in_any_directory() {
     fixture.publish(&[("f", "1")]).await;
     let into = fixture.root.path().join("a/b");
     fixture.skills.install_into(&"greet@1".parse().unwrap(), &into).await.unwrap();
+    assert_eq!(std::fs::read_to_string(into.join("skills/greet/f")).unwrap(), "1");
+}
+
+#[tokio::test]
+async fn nothing_of_a_user_is_replaced_outside_of_sessions() {
+    let fixture = Fixture::in_memory();
+    fixture.publish(&[("f", "1")]).await;
+    let into = fixture.root.path().join("into");
+    let skill = "greet@1".parse().unwrap();
+    let refused = async || {
+        let error = fixture.skills.install_into(&skill, &into).await.unwrap_err();
+        assert!(matches!(error, SkillError::Occupied { .. }), "{error:?}");
+    };
+    std::fs::create_dir_all(into.join("skills/greet")).unwrap();
+    std::fs::write(into.join("skills/greet/draft.md"), "draft").unwrap();
+    refused().await;
+    assert_eq!(std::fs::read_to_string(into.join("skills/greet/draft.md")).unwrap(), "draft");
+    std::fs::rename(into.join("skills"), into.join("shared")).unwrap();
+    std::os::unix::fs::symlink("shared", into.join("skills")).unwrap();
+    refused().await;
+    assert!(into.join("skills").is_symlink());
+    std::fs::remove_file(into.join("skills")).unwrap();
+    std::fs::create_dir_all(into.join("skills/greet")).unwrap();
+    for _ in 0..2 {
+        fixture.skills.install_into(&skill, &into).await.unwrap();
+    }
     assert_eq!(std::fs::read_to_string(into.join("skills/greet/f")).unwrap(), "1");
 }

@@ -209,11 +209,6 @@ impl Context {
         Ok(builder.build())
     }
 
-    /// Returns the sessions of these options.
-    pub(crate) fn sessions(&self) -> Result<Sessions, Failure> {
-        Ok(self.sessions_builder()?.build())
-    }
-
     /// Returns the sessions, with the patience that the command line asks for.
     pub(crate) fn patient_sessions(&self, wait: WaitArgs) -> Result<Sessions, Failure> {
         Ok(wait.apply(self.sessions_builder()?).build())
@@ -291,9 +286,18 @@ impl Context {
         Ok(spec)
     }
 
+    /// Returns the sessions with the options of one of them.
+    pub(crate) fn sessions_of(&self, args: &SessionArgs) -> Result<Sessions, Failure> {
+        let mut builder = args.wait.apply(self.sessions_builder()?);
+        if args.read_only_skills {
+            builder = builder.read_only_skills();
+        }
+        Ok(builder.build())
+    }
+
     /// Opens a session and prints its warnings.
     pub(crate) async fn open(&self, args: &SessionArgs) -> Result<Arc<Session>, Failure> {
-        let sessions = args.wait.apply(self.sessions_builder()?).build();
+        let sessions = self.sessions_of(args)?;
         let session = sessions.open(self.spec(args)?).await.map_err(Failure::not_run)?;
         for warning in session.warnings() {
             errln!("agent-tools: warning: {warning}");

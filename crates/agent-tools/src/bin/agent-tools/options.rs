@@ -55,7 +55,7 @@ fn parse_url(text: &str) -> Result<String, String> {
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct WaitArgs {
     /// Give the store up after this time without an answer or progress, such as 10m [default: 1m].
-    #[arg(long, value_name = "TIME", value_parser = parse_wait)]
+    #[arg(long, value_name = "TIME", env = "AGENT_TOOLS_WAIT", value_parser = parse_wait)]
     wait: Option<Duration>,
 }
 
@@ -258,12 +258,29 @@ pub(crate) struct SessionArgs {
     )]
     pub(crate) skills: Vec<SkillRef>,
     /// Variable that commands get. With this option, they get no others. Repeatable.
-    #[arg(long = "variable", value_name = "NAME", value_delimiter = ',')]
+    #[arg(
+        long = "variable",
+        value_name = "NAME",
+        env = "AGENT_TOOLS_VARIABLE",
+        value_delimiter = ','
+    )]
     pub(crate) variable_names: Vec<String>,
     /// Give commands only the variables that the skills request (`metadata: variables:` in
     /// SKILL.md).
-    #[arg(long, conflicts_with = "variable_names")]
+    #[arg(
+        long,
+        env = "AGENT_TOOLS_SKILL_VARIABLES",
+        value_parser = BoolishValueParser::new(),
+        conflicts_with = "variable_names"
+    )]
     pub(crate) skill_variables: bool,
+    /// Do not let commands and tools change the skills of the session.
+    #[arg(
+        long,
+        env = "AGENT_TOOLS_READ_ONLY_SKILLS",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(crate) read_only_skills: bool,
     /// File of sandbox-runtime settings (JSON), instead of the default policy.
     #[arg(long, value_name = "FILE", env = "AGENT_TOOLS_POLICY")]
     pub(crate) policy: Option<PathBuf>,

@@ -43,10 +43,10 @@ impl LazyVariables {
 #[async_trait::async_trait]
 impl VariableSource for LazyVariables {
     async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        if self.is_absent() {
+        // A database that was there is missed.
+        if self.is_absent() && self.store().is_none() {
             let mut none = LoadedVariables::default();
             none.revision = Some(Revision::new("absent"));
-            *self.store() = None;
             return Ok(none);
         }
         let store = Arc::new(VariableStore::connect(&self.url, self.passphrase.clone()).await?);

@@ -154,8 +154,15 @@ fn a_lockfile_installs_the_same_content_or_nothing() {
     publish(&cli, "2");
     cli.run(&["skill", "lock", "greet@latest", "greet@1=old"]).ok();
     assert!(cli.dir().join("skills.lock").is_file());
-    let installed = cli.run(&["skill", "install", "--locked", "target"]).ok();
-    assert_eq!(installed.stdout, "target/skills/greet\ntarget/skills/old\n");
+    let installed = cli.run(&["skill", "install", "--locked", "./target"]).ok();
+    assert_eq!(installed.stdout, "./target/skills/greet\n./target/skills/old\n");
+    for dir in [".", "target"] {
+        cli.run(&["skill", "install", "--locked", dir]).ok();
+    }
+    let unknown = cli.run(&["skill", "install", "a/b", "target"]);
+    assert!(unknown.code == 2 && unknown.stderr.contains("ID[@VERSION]"), "{}", unknown.stderr);
+    let tag = cli.run(&["skill", "tag", "greet", "latest", "1"]);
+    assert!(tag.code == 2 && tag.stderr.contains("is not `latest`"), "{}", tag.stderr);
     let read = |path: &str| std::fs::read_to_string(cli.dir().join("target").join(path)).unwrap();
     assert_eq!((read("skills/greet/f"), read("skills/old/f")), ("2".into(), "1".into()));
     let text = std::fs::read_to_string(cli.dir().join("skills.lock")).unwrap();
@@ -163,6 +170,17 @@ fn a_lockfile_installs_the_same_content_or_nothing() {
     cli.write("other.lock", &text.replace(digest, &"0".repeat(64)));
     let refused = cli.run(&["skill", "install", "--locked=other.lock", "target"]);
     assert!(refused.code == 1 && refused.stderr.contains("the lockfile has"), "{}", refused.stderr);
+}
+
+#[test]
+fn the_skills_of_a_session_can_be_read_only() {
+    let cli = Cli::new();
+    publish(&cli, "1");
+    let write = "echo 2 > skills/greet/f; cat skills/greet/f; echo 3 > own";
+    let ran = cli.run(&["bash", "--skill", "greet@1", "--read-only-skills", write]);
+    assert_eq!(ran.stdout, "1", "{}", ran.stderr);
+    assert!(ran.stderr.contains("skills/greet/f"), "{}", ran.stderr);
+    assert_eq!(cli.run(&["bash", "--read-only-skills", "cat own"]).ok().stdout, "3\n");
 }
 
 #[test]

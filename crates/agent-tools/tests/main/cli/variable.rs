@@ -59,6 +59,19 @@ fn a_database_that_is_down_affects_only_the_variables() {
 }
 
 #[test]
+fn a_default_database_that_vanishes_takes_no_variables_from_an_open_session() {
+    let cli = Cli::new();
+    cli.run_with(&["variable", "set", "TOKEN"], "hunter2hunter2").ok();
+    let mut server = Server::start_with(&cli, &["mcp", "--session", "m"]);
+    let count = serde_json::json!({ "command": "echo ${#TOKEN}" });
+    let first = server.call("bash", count.clone()).to_string();
+    assert!(first.contains("14"), "{first}");
+    std::fs::rename(cli.home().join("agent-tools.db"), cli.home().join("moved.db")).unwrap();
+    let next = server.call("bash", count).to_string();
+    assert!(next.contains("14") && next.contains("agent-tools.db"), "{next}");
+}
+
+#[test]
 fn a_damaged_database_affects_only_the_variables() {
     let cli = Cli::new();
     let file = cli.write("damaged.db", &"this is no database ".repeat(100));
@@ -98,7 +111,7 @@ fn a_changed_variable_holds_for_the_next_command_of_an_open_session() {
     let warning = "the variables could not be loaded again, so commands have those of before";
     assert!(ran.stderr.contains(warning), "{}", ran.stderr);
     std::fs::remove_file(&database).unwrap();
-    assert_eq!(shown(), "none\n");
+    assert_eq!(shown(), "other\n");
     drop(server);
 }
 

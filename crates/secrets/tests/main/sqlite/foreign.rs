@@ -136,6 +136,18 @@ async fn a_value_is_never_returned_if_its_encryption_is_unknown() {
     assert_eq!(names, ["N05", "N06", "N07", "N08", "N09", "N10"]);
     assert!(skipped.iter().all(|one| one.reason == SkipReason::UnknownEncryption));
     assert_eq!(store.list().await.unwrap()[7].encryption, None);
+    for spelling in ["0", "'no'", "'off'", "FALSE"] {
+        let statement = format!("UPDATE variables SET encrypted = {spelling}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+        let none = store.load().await.unwrap();
+        assert!(none.variables.is_empty(), "{spelling}");
+        assert!(none.skipped.iter().all(|one| one.reason == SkipReason::LooksEncrypted));
+    }
+    sqlx::raw_sql("UPDATE variables SET value = 'U2FsdGVkX1 is no ciphertext'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(store.load().await.unwrap().variables.len(), 11);
 }
 
 #[tokio::test]

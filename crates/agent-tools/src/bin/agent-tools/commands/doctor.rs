@@ -89,7 +89,7 @@ pub(crate) async fn run(context: &Context, args: &SessionArgs) -> Result<ExitCod
 
 async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failure> {
     let engine = agent_tools::probe(&context.tier());
-    let sessions = context.sessions()?;
+    let sessions = context.sessions_of(args)?;
     let policy = sessions.policy(&context.spec(args)?).map_err(Failure::failed)?;
     let home = std::env::home_dir().unwrap_or_default();
     let mut runtimes: Vec<Runtime> = sessions

@@ -60,8 +60,10 @@ pub(crate) enum PolicyCommand {
 pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode, Failure> {
     match command {
         PolicyCommand::Show(args) => {
-            let policy =
-                context.sessions()?.policy(&context.spec(&args)?).map_err(Failure::failed)?;
+            let policy = context
+                .sessions_of(&args)?
+                .policy(&context.spec(&args)?)
+                .map_err(Failure::failed)?;
             print_json(&policy.config().to_json());
             Ok(ExitCode::SUCCESS)
         }
@@ -88,7 +90,7 @@ fn explain(
     let (policy, session_dir) = match settings {
         Some(file) => (policy_of_command(context, file)?, None),
         None => {
-            let sessions = context.sessions()?;
+            let sessions = context.sessions_of(args)?;
             let policy = sessions.policy(&context.spec(args)?).map_err(Failure::failed)?;
             (policy, Some(canonical(&sessions.home().session_dir(&args.session))))
         }

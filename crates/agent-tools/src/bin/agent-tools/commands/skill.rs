@@ -1,13 +1,14 @@
 //! The subcommand `skill`: publishing, inspecting and installing skills.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_tools::{RelativePath, SkillId, SkillRef};
 use clap::{Args, Subcommand};
 use skill_store::{
-    InstallReport, PublishOptions, PublishReport, SKILLS_DIRECTORY, SkillLock, Tag, Version,
-    VersionSelector,
+    InstallReport, PublishOptions, PublishReport, SKILLS_DIRECTORY, SkillLock, SkillRefError, Tag,
+    Version, VersionSelector,
 };
 
 use crate::context::Context;
@@ -68,6 +69,7 @@ pub(crate) enum SkillCommand {
         /// Id of the skill.
         id: SkillId,
         /// Name of the tag.
+        #[arg(value_parser = tag)]
         tag: Option<Tag>,
         /// Version that the tag names: a number, another tag or `latest`.
         version: Option<VersionSelector>,
@@ -117,7 +119,7 @@ pub(crate) struct PublishArgs {
 pub(crate) struct InstallArgs {
     /// Skill, with its version, a tag or `latest` (version 1 by default), and another name for it.
     #[arg(value_name = "ID[@VERSION][=NAME]", required_unless_present = "locked")]
-    skill: Option<SkillRef>,
+    skill: Option<OsString>,
     /// Directory in which skills/NAME is created or replaced [default with --locked: .].
     #[arg(required_unless_present = "locked")]
     dir: Option<PathBuf>,
@@ -235,10 +237,10 @@ async fn install(context: &Context, args: InstallArgs) -> Result<ExitCode, Failu
     let (skill, dir) = match (args.locked, args.skill, args.dir) {
         (Some(file), dir, None) => {
             // The one argument is the directory.
-            let dir = dir.map_or_else(|| PathBuf::from("."), |dir| dir.to_string().into());
+            let dir = dir.map_or_else(|| PathBuf::from("."), PathBuf::from);
             return install_locked(context, &file, &dir).await;
         }
-        (None, Some(skill), Some(dir)) => (skill, dir),
+        (None, Some(skill), Some(dir)) => (skill_of(&skill)?, dir),
         _ => return Err(Failure::usage("--locked takes a directory, and no skill")),
     };
     let skills = context.skills().map_err(Failure::into_failed)?;
@@ -247,6 +249,11 @@ async fn install(context: &Context, args: InstallArgs) -> Result<ExitCode, Failu
     let (result, path) = describe(&report, &dir);
     context.print(&result, || outln!("{}", path.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn skill_of(text: &OsStr) -> Result<SkillRef, Failure> {
+    let skill = text.to_string_lossy().parse();
+    skill.map_err(|error: SkillRefError| Failure::usage(error.to_string()))
 }
 
 async fn install_locked(context: &Context, file: &Path, dir: &Path) -> Result<ExitCode, Failure> {
@@ -281,6 +288,12 @@ fn describe(report: &InstallReport, dir: &Path) -> (serde_json::Value, PathBuf) 
         "path": path.to_string_lossy(),
     });
     (result, path)
+}
+
+fn tag(text: &str) -> Result<Tag, String> {
+    Tag::parse(text).map_err(|_| {
+        "a tag is 1 to 64 of a-z, 0-9 and -, begins with a letter, and is not `latest`".to_owned()
+    })
 }
 
 fn version(text: &str) -> Result<Version, String> {
