@@ -11,7 +11,7 @@ use serde::de::value::SeqDeserializer;
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-use crate::setting_path::shortened;
+use crate::setting_path::{SettingPath, shortened};
 
 /// A JSON value. An object keeps its keys in order, repeated ones too.
 #[derive(Debug)]
@@ -94,6 +94,41 @@ impl<'de> Visitor<'de> for NodeVisitor {
 }
 
 impl Node {
+    /// Removes the setting with this path; of a repeated key, the last one. Returns whether it was
+    /// there.
+    pub(crate) fn remove(&mut self, path: &SettingPath) -> bool {
+        let keys: Vec<&str> = path.keys().collect();
+        let Some((last, above)) = keys.split_last() else { return false };
+        let Some(Self::Object(entries)) = self.find(above) else { return false };
+        let index = entries.iter().rposition(|(name, _)| name == last);
+        index.map(|index| entries.remove(index)).is_some()
+    }
+
+    /// Replaces the setting with this path, or the list that has it. Returns whether it was there.
+    pub(crate) fn set(&mut self, path: &SettingPath, value: Self) -> bool {
+        let keys: Vec<&str> = path.keys().collect();
+        self.find(&keys).map(|found| *found = value).is_some()
+    }
+
+    /// Returns a value of each type.
+    pub(crate) fn samples() -> [Self; 5] {
+        let text = String::new();
+        [
+            Self::Array(Vec::new()),
+            Self::Object(Vec::new()),
+            Self::String(text),
+            Self::Bool(false),
+            Self::Unsigned(1),
+        ]
+    }
+
+    fn find(&mut self, keys: &[&str]) -> Option<&mut Self> {
+        keys.iter().try_fold(self, |at, key| {
+            let Self::Object(entries) = at else { return None };
+            entries.iter_mut().rev().find(|(name, _)| name == key).map(|(_, node)| node)
+        })
+    }
+
     fn unexpected(&self) -> Unexpected<'_> {
         match self {
             Self::Null => Unexpected::Unit,

@@ -9,6 +9,11 @@ use crate::json::{Mismatch, Node};
 use crate::location::Location;
 use crate::setting_path::{Segment, SettingPath};
 
+/// Problem of a repeated key.
+const GIVEN_TWICE: &str = "is given twice";
+/// Maximum number of errors that are searched in one text.
+const MAX_ERRORS: usize = 100;
+
 /// Errors of [`SandboxRuntimeConfig::from_json`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -58,6 +63,14 @@ impl ParseError {
         self.kind().is_retryable()
     }
 
+    /// Returns the path of the setting; `None` if the text is not JSON.
+    pub fn path(&self) -> Option<&SettingPath> {
+        match self {
+            Self::Syntax { .. } => None,
+            Self::UnknownKey { path, .. } | Self::Value { path, .. } => Some(path),
+        }
+    }
+
     /// Returns the place of the error in the text.
     pub fn location(&self) -> Location {
         match self {
@@ -85,20 +98,57 @@ impl SandboxRuntimeConfig {
     /// Returns [`ParseError`] if the text is not JSON, or if a key or a type is wrong. The error
     /// names the key and its place.
     pub fn from_json(text: &str) -> Result<Self, ParseError> {
-        let syntax = |error: serde_json::Error| {
-            let text = error.to_string();
-            let problem = text.rsplit_once(" at line ").map_or(&*text, |(problem, _)| problem);
-            let location = Location::new(error.line(), error.column());
-            ParseError::Syntax { location, problem: problem.to_owned() }
+        Self::from_node(&node_of(text)?, text)
+    }
+
+    /// Returns all errors of [`SandboxRuntimeConfig::from_json`] in a text, at most 100. Of several
+    /// in one list, the first is returned.
+    pub fn find_errors(text: &str) -> Vec<ParseError> {
+        let mut node = match node_of(text) {
+            Ok(node) => node,
+            Err(error) => return vec![error],
         };
-        let node: Node = serde_json::from_str(text).map_err(syntax)?;
+        let mut found = Vec::new();
+        while let Err(error) = Self::from_node(&node, text) {
+            let is_mended = Self::mend(&mut node, text, &error);
+            found.push(error);
+            if !is_mended || found.len() == MAX_ERRORS {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Removes a key that should not be there, or gives a setting a value of its type. Returns
+    /// whether the error is gone.
+    fn mend(node: &mut Node, text: &str, error: &ParseError) -> bool {
+        let Some(path) = error.path() else { return false };
+        let is_superfluous = match error {
+            ParseError::UnknownKey { .. } => true,
+            ParseError::Value { problem, .. } => problem == GIVEN_TWICE,
+            ParseError::Syntax { .. } => false,
+        };
+        if is_superfluous {
+            return node.remove(path);
+        }
+        Node::samples().into_iter().any(|sample| {
+            let is_set = node.set(path, sample);
+            is_set
+                && match Self::from_node(node, text) {
+                    Ok(_) => true,
+                    Err(next) => !next.path().is_some_and(|next| path.covers(next)),
+                }
+        })
+    }
+
+    fn from_node(node: &Node, text: &str) -> Result<Self, ParseError> {
         let mut track = serde_path_to_error::Track::new();
-        let tracked = serde_path_to_error::Deserializer::new(&node, &mut track);
+        let tracked = serde_path_to_error::Deserializer::new(node, &mut track);
         Self::deserialize(tracked).map_err(|mismatch| {
             let path: SettingPath = track.path().iter().filter_map(segment).collect();
             let (path, mismatch) = match mismatch {
                 Mismatch::Repeated { key } => {
-                    (path.key(key), Mismatch::Value("is given twice".to_owned()))
+                    (path.key(key), Mismatch::Value(GIVEN_TWICE.to_owned()))
                 }
                 other => (path, other),
             };
@@ -118,6 +168,15 @@ impl SandboxRuntimeConfig {
     }
 }
 
+fn node_of(text: &str) -> Result<Node, ParseError> {
+    serde_json::from_str(text).map_err(|error| {
+        let text = error.to_string();
+        let problem = text.rsplit_once(" at line ").map_or(&*text, |(problem, _)| problem);
+        let location = Location::new(error.line(), error.column());
+        ParseError::Syntax { location, problem: problem.to_owned() }
+    })
+}
+
 fn segment(step: &Step) -> Option<Segment> {
     match step {
         Step::Seq { index } => Some(Segment::Index(*index)),
@@ -129,6 +188,22 @@ fn segment(step: &Step) -> Option<Segment> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_errors_of_a_text_are_found() {
+        let text = r#"{"network": {"allowedDomains": "x", "deniedDomains": [1, 2], "bogus": 1},
+            "filesystem": {"denyRead": [], "allowWrite": [], "denyWrite": [], "denyWrite": [],
+            "other": {}}, "third": null}"#;
+        let errors = SandboxRuntimeConfig::find_errors(text);
+        let paths: Vec<String> =
+            errors.iter().filter_map(|error| Some(error.path()?.to_string())).collect();
+        for path in ["network.bogus", "filesystem.denyWrite", "filesystem.other", "third"] {
+            assert!(paths.iter().any(|found| found == path), "{path}: {paths:?}");
+        }
+        assert!(SandboxRuntimeConfig::find_errors(MINIMAL).is_empty());
+        assert_eq!(SandboxRuntimeConfig::find_errors("{").len(), 1);
+        assert_eq!(SandboxRuntimeConfig::find_errors("[]").len(), 1);
+    }
 
     const MINIMAL: &str = concat!(
         r#"{"network":{"allowedDomains":[],"deniedDomains":[]},"#,

@@ -52,6 +52,20 @@ impl SettingPath {
         segments.collect()
     }
 
+    /// Returns the keys up to the first list.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map_while(|segment| match segment {
+            Segment::Key(key) => Some(&**key),
+            Segment::Index(_) => None,
+        })
+    }
+
+    /// Returns whether another path is this one, or is in it.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        other.keys().count() >= self.keys().count()
+            && self.keys().zip(other.keys()).all(|(own, other)| own == other)
+    }
+
     /// Finds the setting in the JSON text of a file: its key, or an entry of a list.
     ///
     /// If the text lacks the setting, such as a default, the nearest one above is returned. Of a

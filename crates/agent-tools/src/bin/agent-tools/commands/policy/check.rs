@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use agent_tools::policy::{
-    Lint, LintCode, Location, PathEntry, Policy, PolicyError, SandboxRuntimeConfig, SettingPath,
-    Unenforced, UnenforcedReason,
+    Lint, LintCode, Location, ParseError, PathEntry, Policy, PolicyError, SandboxRuntimeConfig,
+    SettingPath, Unenforced, UnenforcedReason,
 };
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
@@ -44,7 +44,10 @@ fn judge(context: &Context, file: &Path, findings: &mut Findings<'_>) -> Result<
                 findings.error("invalid-value", &error.path, &error.problem);
             }
         }
-        Err(error) => findings.unreadable(error.location(), error.to_string()),
+        Err(_) => {
+            let errors = SandboxRuntimeConfig::find_errors(findings.text);
+            errors.iter().for_each(|error| findings.unreadable(error));
+        }
     }
     let config = settings::parse(file, findings.text)?;
     if let Err(PolicyError::Rule { source }) =
@@ -163,14 +166,17 @@ impl Findings<'_> {
     }
 
     /// Adds an error of the parser, whose text names the path already.
-    fn unreadable(&mut self, location: Location, problem: String) {
+    fn unreadable(&mut self, error: &ParseError) {
+        let path = error.path().cloned().unwrap_or_default();
+        let text = error.to_string();
+        let prefix = format!("{path}: ");
         self.found.push(Finding {
             severity: Severity::Error,
             code: "unreadable".to_owned(),
-            path: String::new(),
-            pointer: String::new(),
-            location: Some(location),
-            problem,
+            path: path.to_string(),
+            pointer: path.pointer(),
+            location: Some(error.location()),
+            problem: text.strip_prefix(&prefix).unwrap_or(&text).to_owned(),
             remedy: None,
         });
     }
