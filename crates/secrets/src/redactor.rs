@@ -4,6 +4,7 @@ mod anchors;
 mod attempt;
 mod forms;
 mod merge;
+mod shell;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ const MAX_LINES: usize = 128;
 ///   bytes and half of the value follow there: a key in PEM that is indented or folded differently;
 /// - URL-encoded, as the common encoders write it;
 /// - escaped for a JSON string, as the common encoders write it;
+/// - quoted for a shell, as `declare -p`, `set` and `printf %q` write it;
 /// - hexadecimal, in lower or upper case;
 /// - base64 in both alphabets, also inside a longer encoded text.
 ///
@@ -124,6 +126,10 @@ impl Redactor {
                 if let Some(other) = with_other_line_ends(secret) {
                     owners.push(names.len());
                     secrets.push(other);
+                }
+                for quoted in shell::quoted(secret) {
+                    owners.push(names.len());
+                    secrets.push(quoted);
                 }
                 for line in long_lines(secret) {
                     if known.insert(line) {

@@ -165,3 +165,16 @@ fn a_long_line_of_a_value_is_found_alone() {
     check(&secrets, "-----BEGIN KEY-----", "-----BEGIN KEY-----");
     check(&secrets, &format!("<{}>", key.trim_end()), "<[redacted:KEY]>");
 }
+
+#[test]
+fn a_value_is_found_as_a_shell_quotes_it() {
+    let secrets = [("PASS", r#"pa$$wo`rd-"x"-it's 100%\"#)];
+    for quoted in [
+        r#"declare -x PASS="pa\$\$wo\`rd-\"x\"-it's 100%\\""#,
+        r#"PASS='pa$$wo`rd-"x"-it'\''s 100%\'"#,
+        r#"pa\$\$wo\`rd-\"x\"-it\'s\ 100%\\"#,
+    ] {
+        let redacted = redactor(&secrets).redact(quoted).into_owned();
+        assert!(redacted.contains("[redacted:PASS]") && !redacted.contains("wo"), "{redacted}");
+    }
+}
