@@ -71,7 +71,9 @@ fn describe(session_dir: &Path, file_names: &[String], instructions: Option<&str
          WORKING DIRECTORY: {dir}\n\
          Each command starts there, in a new shell: `cd` and variables do not last from one call \
          to the next, files do. \
-         Only this directory and /tmp can be written to, and there is no network.\n",
+         Only this directory and /tmp can be written to, and there is no network. \
+         In a result, [redacted:NAME] stands for the value of the variable NAME: commands use \
+         $NAME, and no file gets that text.\n",
         dir = session_dir.display()
     );
     if !file_names.is_empty() {
@@ -259,6 +261,7 @@ mod tests {
         let files: Vec<String> = (0..11).map(|n| format!("f{n}")).collect();
         let description = describe(Path::new("/s/1"), &files, Some("Speak French."));
         assert!(description.contains("WORKING DIRECTORY: /s/1\n"));
+        assert!(description.contains("[redacted:NAME] stands for"));
         assert!(description.contains("  f7\n  and 3 more\n") && !description.contains("f8"));
         assert!(description.ends_with("Speak French.\n"));
     }
