@@ -114,6 +114,8 @@ impl Redactor {
         let (mut names, mut unredacted) = (Vec::new(), Vec::new());
         let (mut secrets, mut owners) = (Vec::new(), Vec::new());
         let mut known = BTreeSet::new();
+        // Indexes of texts that have no other form.
+        let mut quoted = BTreeSet::new();
         for (name, value) in values {
             let secret = value.expose_secret().trim_end_matches(['\r', '\n']);
             if secret.len() < Self::MIN_SECRET_BYTES {
@@ -127,9 +129,10 @@ impl Redactor {
                     owners.push(names.len());
                     secrets.push(other);
                 }
-                for quoted in shell::quoted(secret) {
+                for form in shell::quoted(secret) {
                     owners.push(names.len());
-                    secrets.push(quoted);
+                    quoted.insert(secrets.len());
+                    secrets.push(form);
                 }
                 for line in long_lines(secret) {
                     if known.insert(line) {
@@ -143,7 +146,10 @@ impl Redactor {
         let forms: Vec<Form> = secrets
             .iter()
             .enumerate()
-            .flat_map(|(index, secret)| Form::all(index, secret))
+            .flat_map(|(index, secret)| match quoted.contains(&index) {
+                true => vec![Form::raw(index)],
+                false => Form::all(index, secret),
+            })
             .collect();
         let shortest = secrets.iter().map(|secret| secret.len()).min().unwrap_or_default();
         let anchors = Anchors::new(&forms, &secrets, shortest);

@@ -82,6 +82,11 @@ impl Unit {
 }
 
 impl Form {
+    /// Returns the secret itself as its only form.
+    pub(super) fn raw(index: usize) -> Self {
+        Self { secret: index, encoding: Encoding::Raw }
+    }
+
     /// Returns the forms of a secret, each one once.
     pub(super) fn all(index: usize, secret: &str) -> Vec<Self> {
         let bytes = secret.as_bytes();

@@ -27,7 +27,12 @@ pub(crate) fn redact(variables: &[(String, String)], text: &[u8]) -> Vec<u8> {
         } else {
             secret.replace('\n', "\r\n")
         };
-        for form in forms(secret).iter().chain(&forms(&other)) {
+        let lines = secret.split(['\r', '\n']).map(str::trim);
+        let lines = lines.filter(|line| line.len() >= 20 && !line.starts_with("-----"));
+        let lines = lines.take(if secret.contains(['\r', '\n']) { 128 } else { 0 });
+        let mut all = [forms(secret), forms(&other), quoted(secret)];
+        all[2].extend(lines.flat_map(forms));
+        for form in all.iter().flatten() {
             for start in 0..text.len() {
                 let end = end_of(form, text, start);
                 found.extend(end.map(|end| (start, std::cmp::Reverse(end), owner)));
@@ -100,6 +105,20 @@ fn forms(secret: &str) -> Vec<Form> {
     }
     forms.extend(folded(secret));
     forms
+}
+
+fn quoted(secret: &str) -> Vec<Form> {
+    let escaped = |is_special: fn(char) -> bool| -> String {
+        let escape = |c| if is_special(c) { format!("\\{c}") } else { c.to_string() };
+        secret.chars().map(escape).collect()
+    };
+    let texts = [
+        escaped(|c| "$`\"\\".contains(c)),
+        escaped(|c| c.is_ascii() && !c.is_ascii_alphanumeric() && !"_@%+=:,./-".contains(c)),
+        secret.split('\'').collect::<Vec<_>>().join("'\\''"),
+    ];
+    let plain = |text: String| Form { text: text.into_bytes(), is_foldable: false, blanks: vec![] };
+    texts.into_iter().map(plain).collect()
 }
 
 fn url_encoded(secret: &str, literal: &str, is_upper: bool) -> String {
