@@ -7,7 +7,7 @@
 //! let settings = r#"{"sandbox": {"enabled": true, "excludedCommands": ["docker"],
 //!                                "filesystem": {"denyRead": ["~/.aws"]}}}"#;
 //! let mut json = serde_json::Deserializer::from_str(settings);
-//! let imported = import::claude_code(&mut json, Path::new("/work/project"))?;
+//! let imported = import::claude_code(&mut json, Path::new("/home/ann/project"))?;
 //! assert_eq!(imported.config.filesystem.deny_read, ["~/.aws"]);
 //! assert_eq!(imported.losses[0].path.to_string(), "sandbox.excludedCommands");
 //! # Ok::<(), serde_json::Error>(())
