@@ -24,7 +24,8 @@ pub use in_sight::{BASE, NO_DIRECTORY_IN_SIGHT, directory_in_sight};
 #[cfg(feature = "latency-store")]
 pub use latency_store::{LatencyStore, Requests};
 pub use rerun::{
-    as_ordinary_user, assert_passed, copy_of_this_program, rerun, rerun_as_ordinary_user,
+    as_ordinary_user, assert_passed, copy_of_this_program, has_own_mounts, rerun,
+    rerun_as_ordinary_user,
 };
 #[cfg(feature = "s3")]
 pub use s3::{S3Server, http_get, s3_environment};

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -28,6 +28,37 @@ pub fn assert_passed(output: &Output) {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
+}
+
+/// Set in the rerun of a test in its own mount namespace.
+const OWN_MOUNTS: &str = "TESTKIT_OWN_MOUNTS";
+
+/// Runs the named test again in its own mount namespace, with a tmpfs of these options at `/mnt`,
+/// and asserts that it passed. Returns whether this is the rerun. Without root, reports that `what`
+/// is not checked.
+///
+/// # Panics
+/// Panics if the test fails, or if CI would skip it.
+#[track_caller]
+pub fn has_own_mounts(test: &str, options: &str, what: &str) -> bool {
+    if std::env::var_os(OWN_MOUNTS).is_some() {
+        return true;
+    }
+    let rerun = rerun(test);
+    let script = format!("mount -t tmpfs -o {options} none /mnt || exit 77; exec \"$@\"");
+    let ran = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script, "sh"])
+        .arg(rerun.get_program())
+        .args(rerun.get_args())
+        .env(OWN_MOUNTS, "1")
+        .output();
+    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    match ran {
+        Ok(ran) if ran.status.code() == Some(77) || !is_root => skipped(what, "root"),
+        Ok(ran) => assert_passed(&ran),
+        Err(_) => skipped(what, "package util-linux"),
+    }
+    false
 }
 
 /// Creates a copy of this test program that every user can execute. Returns it with its directory.

@@ -2,40 +2,19 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use artifact_sync::Takeover;
-use testkit::{assert_passed, rerun, skipped};
+use testkit::has_own_mounts;
 
 use crate::interrupted::{give, open};
 use crate::machine::{Machine, expected};
 
-/// Directory of a small file system, for the rerun of a test in its own mount namespace.
-const SMALL_DISK: &str = "ARTIFACT_SYNC_TEST_SMALL_DISK";
 const LARGE: usize = 3 << 20;
 
 /// Runs the named test again with a file system of 4 MiB. Returns whether this is the rerun.
 fn has_small_disk(test: &str) -> bool {
-    if std::env::var_os(SMALL_DISK).is_some() {
-        return true;
-    }
-    let (what, rerun) = ("a full disk", rerun(test));
-    let script = "mount -t tmpfs -o size=4m none /mnt || exit 77; exec \"$@\"";
-    let ran = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script, "sh"])
-        .arg(rerun.get_program())
-        .args(rerun.get_args())
-        .env(SMALL_DISK, "1")
-        .output();
-    match ran {
-        Ok(ran) if ran.status.code() == Some(77) || !rustix::process::geteuid().is_root() => {
-            skipped(what, "root");
-        }
-        Ok(ran) => assert_passed(&ran),
-        Err(_) => skipped(what, "package util-linux"),
-    }
-    false
+    has_own_mounts(test, "size=4m", "a full disk")
 }
 
 /// Fills the small disk, and leaves nothing or some pages.

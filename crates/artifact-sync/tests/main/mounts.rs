@@ -8,37 +8,17 @@ use std::sync::Arc;
 
 use artifact_sync::{ChangeSource, Mirror, SkipReason};
 use sandbox_core::{FileErrorKind, RelativePath, SessionDir};
-use testkit::{assert_passed, rerun, skipped};
+use testkit::has_own_mounts;
 
 use crate::half_applied::differences;
 use crate::interrupted::{give, open};
 use crate::machine::{Machine, changed, expected};
 
 const SOURCES: [ChangeSource; 2] = [ChangeSource::Walks, ChangeSource::Events];
-/// Set in the rerun of a test in its own mount namespace.
-const NAMESPACE: &str = "ARTIFACT_SYNC_TEST_MOUNTS";
 
 /// Returns whether this process may mount. Otherwise runs the test in a mount namespace.
 fn may_mount(test: &str) -> bool {
-    if std::env::var_os(NAMESPACE).is_some() {
-        return true;
-    }
-    let what = "mount points";
-    let rerun = rerun(test);
-    let ran = Command::new("unshare")
-        .args(["--mount", "sh", "-c", "mount -t tmpfs none /mnt || exit 77; exec \"$@\"", "sh"])
-        .arg(rerun.get_program())
-        .args(rerun.get_args())
-        .env(NAMESPACE, "1")
-        .output();
-    match ran {
-        Ok(ran) if ran.status.code() == Some(77) || !rustix::process::geteuid().is_root() => {
-            skipped(what, "root");
-        }
-        Ok(ran) => assert_passed(&ran),
-        Err(_) => skipped(what, "package util-linux"),
-    }
-    false
+    has_own_mounts(test, "mode=1777", "mount points")
 }
 
 fn mount(from: &Path, machine: &Machine, to: &str) {
