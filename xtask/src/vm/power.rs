@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::contents;
+use super::{KERNEL, contents};
 use crate::step::{Ended, Outcome, Runner};
 
 /// Losses of power: the number of calls after which the emulator is killed, with a delay. The next
@@ -149,7 +149,7 @@ impl Machine<'_> {
         emulator.arg(format!("file={},format=raw,if=none,id=disk", self.disk.display()));
         emulator.args(["-device", "nvme,serial=power,drive=disk", "-append"]);
         emulator.arg(format!(
-            "console=ttyS0 quiet panic=-1 rdinit=/init ARTIFACT_SYNC_POWER_PLACE=/mnt \
+            "console=ttyS0 {KERNEL} rdinit=/init ARTIFACT_SYNC_POWER_PLACE=/mnt \
              ARTIFACT_SYNC_POWER_ACKNOWLEDGED={acknowledged} ARTIFACT_SYNC_POWER_LAST={last}{}",
             self.variables
         ));
