@@ -112,6 +112,9 @@ impl ObjectStore for Partitioned {
 /// Suffix of the name of a home's copy.
 const COPY: &str = "-copy";
 
+/// Time in which a copy gets its turn, unless the other homes leave it none.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// Copies a home while its process is stopped. The copy has the same id.
 fn copy_home(place: &Path, name: &str, process: &Child) -> String {
     let copy = format!("{name}{COPY}");
@@ -171,7 +174,10 @@ async fn work(
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
     }
-    mirror.drain(Duration::from_secs(1)).await.map(drop)
+    mirror.drain(Duration::from_secs(1)).await?;
+    // Waiting homes look every 100 ms. On a slow machine, they need more than a moment to append.
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    Ok(())
 }
 
 /// Writes one file in a call. Prints what the call acknowledged.
@@ -301,8 +307,8 @@ async fn acknowledged_changes_survive_partitions_zombies_and_kills() {
             3 => {
                 let copy = copy_home(place, HOMES[at], &children[at]);
                 let mut process = spawn(place, &copy, &printed);
-                let calls = printed.calls_by(&copy);
-                while printed.calls_by(&copy) == calls && Instant::now() < until {
+                let (calls, copied) = (printed.calls_by(&copy), Instant::now());
+                while printed.calls_by(&copy) == calls && copied.elapsed() < LONGEST_WAIT {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 tokio::time::sleep(pause).await;
