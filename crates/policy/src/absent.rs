@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::canonical::{self, at_and_above, compare, covers};
+use crate::canonical::{self, at_and_above, compare, covers, is_same, rest_below};
 use crate::compile::MountCompiler;
 use crate::creation::{CreationRules, DeniedPath, literal};
 use crate::explain::Access;
@@ -60,12 +60,17 @@ impl MountCompiler<'_> {
             let deciding = at_and_above(dir).find_map(|above| mounts.get(above));
             deciding.is_some_and(|op| op.allows(Access::Write))
         };
+        // Neighbours follow each other.
+        let mut last: Option<(PathBuf, bool)> = None;
         let mut locate = |path: &Path, entry: Entry| {
             let targets = creation_targets(tree, path, entry, &mut known)
                 .map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
             // In a read-only directory nothing can be created anyway.
-            let targets = targets.into_iter().filter(|target| is_writable_dir(&target.dir));
-            Ok::<_, MountError>(targets)
+            let mut is_writable = |target: &DeniedPath| match &last {
+                Some((dir, known)) if is_same(dir, &target.dir) => *known,
+                _ => last.insert((target.dir.clone(), is_writable_dir(&target.dir))).1,
+            };
+            Ok::<Vec<_>, MountError>(targets.into_iter().filter(|it| is_writable(it)).collect())
         };
         let mut denied = Vec::new();
         for path in &absent.read_only {
@@ -82,7 +87,7 @@ impl MountCompiler<'_> {
         denied.sort_by(|a: &DeniedPath, b| {
             compare(&a.dir, &b.dir).then_with(|| compare(&a.rest, &b.rest))
         });
-        denied.dedup();
+        denied.dedup_by(|a, b| is_same(&a.dir, &b.dir) && is_same(&a.rest, &b.rest));
         rules.denied_paths = denied;
         let mut watched: BTreeSet<Vec<u8>> = BTreeSet::new();
         if !self.protected_roots.is_empty() {
@@ -172,23 +177,24 @@ fn creation_targets(
         entry = Entry::AbsentOrLink;
         let canonical = match known.get(existing.as_os_str()) {
             Some(dir) => Ok(dir.clone()),
-            None => tree.canonicalize(&existing),
+            None => tree.canonicalize(existing).inspect(|dir| {
+                known.insert(existing.into(), dir.clone());
+            }),
         };
         match canonical {
             Ok(dir) => {
-                known.insert(existing.into(), dir.clone());
                 if !rest.as_os_str().is_empty() {
-                    targets.push(DeniedPath { dir, rest });
+                    targets.push(DeniedPath { dir, rest: rest.to_owned() });
                 }
                 break;
             }
             // The prefix ends in a dangling symlink. A command could also remove the link and
             // create a file in its place.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let parent = existing.parent().unwrap_or(&existing);
+                let parent = existing.parent().unwrap_or(existing);
                 let name = existing.file_name().unwrap_or_default();
                 let link = tree.canonicalize(parent).and_then(|dir| {
-                    let target = tree.read_link(&existing)?;
+                    let target = tree.read_link(existing)?;
                     Ok((dir, target))
                 });
                 let (dir, target) = match link {
@@ -197,10 +203,11 @@ fn creation_targets(
                     other => other?,
                 };
                 let with_rest = |path: &Path| {
-                    if rest.as_os_str().is_empty() { path.to_owned() } else { path.join(&rest) }
+                    if rest.as_os_str().is_empty() { path.to_owned() } else { path.join(rest) }
                 };
-                path = resolve_lexically(&dir, &with_rest(&target));
+                let next = resolve_lexically(&dir, &with_rest(&target));
                 targets.push(DeniedPath { dir, rest: with_rest(Path::new(name)) });
+                path = next;
             }
             // Nothing can be created through a cycle of symlinks or below a file.
             Err(_) => break,
@@ -210,19 +217,19 @@ fn creation_targets(
 }
 
 /// Splits `path` into its longest existing prefix and the rest.
-fn split_existing(
+fn split_existing<'p>(
     tree: &dyn Tree,
-    path: &Path,
+    path: &'p Path,
     entry: Entry,
     known: &HashMap<OsString, PathBuf>,
-) -> Option<(PathBuf, PathBuf)> {
-    for prefix in path.ancestors().skip(usize::from(entry == Entry::Absent)) {
+) -> Option<(&'p Path, &'p Path)> {
+    for prefix in at_and_above(path).skip(usize::from(entry == Entry::Absent)) {
+        let prefix = Path::new(prefix);
         // A path that cannot be inspected lies in a directory that is read-only for that reason.
         if known.contains_key(prefix.as_os_str())
             || tree.kind(prefix).is_ok_and(|kind| kind.is_some())
         {
-            let rest = path.strip_prefix(prefix).unwrap_or(Path::new("")).to_owned();
-            return Some((prefix.to_owned(), rest));
+            return Some((prefix, rest_below(prefix, path)));
         }
     }
     None

@@ -46,6 +46,12 @@ pub(crate) fn at_and_above(path: &Path) -> impl Iterator<Item = &OsStr> {
     std::iter::once(path.as_os_str()).chain(above(path))
 }
 
+/// Returns the part of `path` below `dir`, which covers it.
+pub(crate) fn rest_below<'p>(dir: &Path, path: &'p Path) -> &'p Path {
+    let rest = bytes(path).get(bytes(dir).len()..).unwrap_or_default();
+    Path::new(OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest)))
+}
+
 /// Returns the path of an entry of `dir`.
 pub(crate) fn join(dir: &Path, name: &OsStr) -> PathBuf {
     let mut path = OsString::with_capacity(dir.as_os_str().len() + 1 + name.len());
@@ -85,6 +91,9 @@ mod tests {
             for b in PATHS.map(Path::new) {
                 assert_eq!(compare(a, b), a.cmp(b), "{a:?} {b:?}");
                 assert_eq!(covers(a, b), b.starts_with(a), "{a:?} {b:?}");
+                if let Ok(rest) = b.strip_prefix(a) {
+                    assert_eq!(rest_below(a, b).as_os_str(), rest.as_os_str(), "{a:?} {b:?}");
+                }
             }
             let expected: Vec<_> = a.ancestors().map(Path::as_os_str).collect();
             assert_eq!(at_and_above(a).collect::<Vec<_>>(), expected);
