@@ -1,6 +1,6 @@
 //! Parsing, compiling and explaining large settings.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::hint::black_box;
 use std::io;
@@ -55,6 +55,10 @@ fn bench(criterion: &mut Criterion) {
     criterion.bench_function("compile 200 rules, one writable directory", |bencher| {
         bencher.iter(|| rules.mounts(&tree, &MountOptions::default()).unwrap());
     });
+    let (rules, tree) = (policy(PROJECT), project());
+    criterion.bench_function("compile a project of 1,000 directories", |bencher| {
+        bencher.iter(|| rules.mounts(&tree, &MountOptions::default()).unwrap());
+    });
     for count in [1_000, 10_000] {
         let rules = policy(&patterns(count));
         for (name, access) in [("read", Access::Read), ("write", Access::Write)] {
@@ -103,9 +107,47 @@ fn patterns(count: usize) -> String {
     )
 }
 
+/// Settings of a session that works on a project of the user.
+const PROJECT: &str = r#"{
+    "network": {"allowedDomains": ["*.github.com", "crates.io"], "deniedDomains": []},
+    "filesystem": {
+        "denyRead": ["~", "/etc/shadow", "/w/project/.env", "/w/project/config/*.pem"],
+        "allowRead": ["~/.cargo", "~/.rustup", "~/.gitconfig"],
+        "allowWrite": ["/w/project", "~/.cargo/registry", "/var/cache/build"],
+        "denyWrite": ["/w/project/LICENSE", "/w/project/.github", "/w/project/config/*.lock"]
+    }
+}"#;
+
+/// Returns a repository with 1,000 directories of sources, and what is around it.
+fn project() -> Directories {
+    let mut found = Directories::default();
+    let dirs = [
+        "/home/ann/.cargo/registry",
+        "/home/ann/.rustup",
+        "/home/ann/.ssh",
+        "/var/cache/build",
+        "/w/project/.git/objects/pack",
+        "/w/project/.git/refs/heads",
+        "/w/project/.git/hooks",
+        "/w/project/.github",
+        "/w/project/config",
+        "/w/project/.vscode",
+    ];
+    for dir in dirs {
+        found.add(Path::new(dir));
+    }
+    for at in 0..256 {
+        found.add(Path::new(&format!("/w/project/.git/objects/{at:02x}")));
+    }
+    for at in 0..900 {
+        found.add(Path::new(&format!("/w/project/src/module{}/part{at}", at % 30)));
+    }
+    found
+}
+
 /// Directories in memory, with those that the settings name.
 #[derive(Debug, Default)]
-struct Directories(BTreeMap<PathBuf, Vec<(OsString, NodeKind)>>);
+struct Directories(HashMap<OsString, Vec<(OsString, NodeKind)>>);
 
 impl Directories {
     fn of(text: &str) -> Self {
@@ -117,21 +159,21 @@ impl Directories {
     }
 
     fn add(&mut self, path: &Path) {
-        if self.0.contains_key(path) {
+        if self.0.contains_key(path.as_os_str()) {
             return;
         }
-        self.0.insert(path.to_owned(), Vec::new());
+        self.0.insert(path.into(), Vec::new());
         if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
             self.add(parent);
             let entry = (name.to_owned(), NodeKind::Directory);
-            self.0.entry(parent.to_owned()).or_default().push(entry);
+            self.0.entry(parent.into()).or_default().push(entry);
         }
     }
 }
 
 impl Tree for Directories {
     fn kind(&self, path: &Path) -> io::Result<Option<NodeKind>> {
-        Ok(self.0.contains_key(path).then_some(NodeKind::Directory))
+        Ok(self.0.contains_key(path.as_os_str()).then_some(NodeKind::Directory))
     }
 
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
@@ -143,7 +185,7 @@ impl Tree for Directories {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<(OsString, NodeKind)>> {
-        self.0.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.0.get(path.as_os_str()).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn read_start(&self, _path: &Path, _max: usize) -> io::Result<Vec<u8>> {

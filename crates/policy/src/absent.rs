@@ -1,15 +1,17 @@
 //! Derivation of the creation rules from rules whose paths do not exist.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::canonical::{self, at_and_above, compare, covers, is_same, rest_below};
 use crate::compile::MountCompiler;
 use crate::creation::{CreationRules, DeniedPath, literal};
 use crate::explain::Access;
 use crate::git;
 use crate::mandatory;
-use crate::plan::{LaterFiles, MountError, MountPlan};
+use crate::plan::{LaterFiles, MountError, MountOp, MountPlan};
 use crate::policy::Policy;
 use crate::rules::{PathRule, Pattern, exact_name, resolve_lexically};
 use crate::tree::{Tree, is_absent};
@@ -22,46 +24,55 @@ const MAX_LINKS: usize = 40;
 #[derive(Debug, Default)]
 pub(crate) struct AbsentPaths {
     /// Read-only paths without an entry.
-    pub(crate) read_only: BTreeSet<PathBuf>,
+    pub(crate) read_only: Vec<PathBuf>,
     /// Read-only paths without an entry, or with a dangling symlink.
-    pub(crate) read_only_or_link: BTreeSet<PathBuf>,
+    pub(crate) read_only_or_link: Vec<PathBuf>,
     /// Hidden paths without an entry, or with a dangling symlink.
-    pub(crate) hidden: BTreeSet<PathBuf>,
+    pub(crate) hidden: Vec<PathBuf>,
 }
 
 impl MountCompiler<'_> {
     /// Returns the creation rules of a policy. `writable` are the canonical paths of `allowWrite`.
     pub(crate) fn creation_rules(
-        &self,
+        &mut self,
         policy: &Policy,
         plan: &MountPlan,
         writable: &BTreeSet<PathBuf>,
         later: LaterFiles,
     ) -> Result<CreationRules, MountError> {
-        let (tree, absent) = (self.tree, &self.absent);
         let mut rules = CreationRules::default();
         if writable.is_empty() {
             return Ok(rules);
         }
+        canonical::sort(&mut self.absent.read_only);
+        canonical::sort(&mut self.absent.read_only_or_link);
+        canonical::sort(&mut self.absent.hidden);
+        let (tree, absent) = (self.tree, &self.absent);
         // Many absent paths share a few directories.
-        let mut known = BTreeMap::new();
-        let mut writable_dirs: HashMap<PathBuf, bool> = HashMap::new();
+        let mut known = HashMap::new();
+        let mounts: HashMap<&OsStr, &MountOp> = plan
+            .ops
+            .iter()
+            .map(|op| (op.path().unwrap_or(Path::new("/")).as_os_str(), op))
+            .collect();
+        // The operations are sorted by depth, so the deepest one above a path decides.
+        let is_writable_dir = |dir: &Path| {
+            let deciding = at_and_above(dir).find_map(|above| mounts.get(above));
+            deciding.is_some_and(|op| op.allows(Access::Write))
+        };
+        // Neighbours follow each other.
+        let mut last: Option<(PathBuf, bool)> = None;
         let mut locate = |path: &Path, entry: Entry| {
             let targets = creation_targets(tree, path, entry, &mut known)
                 .map_err(|source| MountError::Tree { path: path.to_owned(), source })?;
             // In a read-only directory nothing can be created anyway.
-            let mut is_writable = |target: &DeniedPath| match writable_dirs.get(&target.dir) {
-                Some(known) => *known,
-                None => {
-                    let found = plan.allows(&target.dir, Access::Write);
-                    writable_dirs.insert(target.dir.clone(), found);
-                    found
-                }
+            let mut is_writable = |target: &DeniedPath| match &last {
+                Some((dir, known)) if is_same(dir, &target.dir) => *known,
+                _ => last.insert((target.dir.clone(), is_writable_dir(&target.dir))).1,
             };
-            let targets = targets.into_iter().filter(|target| is_writable(target));
-            Ok::<Vec<_>, MountError>(targets.collect())
+            Ok::<Vec<_>, MountError>(targets.into_iter().filter(|it| is_writable(it)).collect())
         };
-        let mut denied = BTreeSet::new();
+        let mut denied = Vec::new();
         for path in &absent.read_only {
             denied.extend(locate(path, Entry::Absent)?);
         }
@@ -73,7 +84,11 @@ impl MountCompiler<'_> {
                 denied.extend(locate(path, Entry::AbsentOrLink)?);
             }
         }
-        rules.denied_paths = denied.into_iter().collect();
+        denied.sort_by(|a: &DeniedPath, b| {
+            compare(&a.dir, &b.dir).then_with(|| compare(&a.rest, &b.rest))
+        });
+        denied.dedup_by(|a, b| is_same(&a.dir, &b.dir) && is_same(&a.rest, &b.rest));
+        rules.denied_paths = denied;
         let mut watched: BTreeSet<Vec<u8>> = BTreeSet::new();
         if !self.protected_roots.is_empty() {
             watched.extend(git::REPOSITORY_NAMES.map(|name| name.as_bytes().to_vec()));
@@ -92,7 +107,7 @@ impl MountCompiler<'_> {
         }
         for pattern in patterns(&policy.deny_read) {
             let (prefix, names) = split_pattern(tree, pattern);
-            if writable.iter().any(|root| prefix.starts_with(root) || root.starts_with(&prefix)) {
+            if writable.iter().any(|root| covers(root, &prefix) || covers(&prefix, root)) {
                 watched.extend(names);
             }
         }
@@ -153,32 +168,33 @@ fn creation_targets(
     tree: &dyn Tree,
     path: &Path,
     mut entry: Entry,
-    known: &mut BTreeMap<PathBuf, PathBuf>,
+    known: &mut HashMap<OsString, PathBuf>,
 ) -> io::Result<Vec<DeniedPath>> {
     let mut targets = Vec::new();
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         let Some((existing, rest)) = split_existing(tree, &path, entry, known) else { break };
         entry = Entry::AbsentOrLink;
-        let canonical = match known.get(&existing) {
+        let canonical = match known.get(existing.as_os_str()) {
             Some(dir) => Ok(dir.clone()),
-            None => tree.canonicalize(&existing),
+            None => tree.canonicalize(existing).inspect(|dir| {
+                known.insert(existing.into(), dir.clone());
+            }),
         };
         match canonical {
             Ok(dir) => {
-                known.insert(existing, dir.clone());
                 if !rest.as_os_str().is_empty() {
-                    targets.push(DeniedPath { dir, rest });
+                    targets.push(DeniedPath { dir, rest: rest.to_owned() });
                 }
                 break;
             }
             // The prefix ends in a dangling symlink. A command could also remove the link and
             // create a file in its place.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let parent = existing.parent().unwrap_or(&existing);
+                let parent = existing.parent().unwrap_or(existing);
                 let name = existing.file_name().unwrap_or_default();
                 let link = tree.canonicalize(parent).and_then(|dir| {
-                    let target = tree.read_link(&existing)?;
+                    let target = tree.read_link(existing)?;
                     Ok((dir, target))
                 });
                 let (dir, target) = match link {
@@ -187,10 +203,11 @@ fn creation_targets(
                     other => other?,
                 };
                 let with_rest = |path: &Path| {
-                    if rest.as_os_str().is_empty() { path.to_owned() } else { path.join(&rest) }
+                    if rest.as_os_str().is_empty() { path.to_owned() } else { path.join(rest) }
                 };
-                path = resolve_lexically(&dir, &with_rest(&target));
+                let next = resolve_lexically(&dir, &with_rest(&target));
                 targets.push(DeniedPath { dir, rest: with_rest(Path::new(name)) });
+                path = next;
             }
             // Nothing can be created through a cycle of symlinks or below a file.
             Err(_) => break,
@@ -200,17 +217,19 @@ fn creation_targets(
 }
 
 /// Splits `path` into its longest existing prefix and the rest.
-fn split_existing(
+fn split_existing<'p>(
     tree: &dyn Tree,
-    path: &Path,
+    path: &'p Path,
     entry: Entry,
-    known: &BTreeMap<PathBuf, PathBuf>,
-) -> Option<(PathBuf, PathBuf)> {
-    for prefix in path.ancestors().skip(usize::from(entry == Entry::Absent)) {
+    known: &HashMap<OsString, PathBuf>,
+) -> Option<(&'p Path, &'p Path)> {
+    for prefix in at_and_above(path).skip(usize::from(entry == Entry::Absent)) {
+        let prefix = Path::new(prefix);
         // A path that cannot be inspected lies in a directory that is read-only for that reason.
-        if known.contains_key(prefix) || tree.kind(prefix).is_ok_and(|kind| kind.is_some()) {
-            let rest = path.strip_prefix(prefix).unwrap_or(Path::new("")).to_owned();
-            return Some((prefix.to_owned(), rest));
+        if known.contains_key(prefix.as_os_str())
+            || tree.kind(prefix).is_ok_and(|kind| kind.is_some())
+        {
+            return Some((prefix, rest_below(prefix, path)));
         }
     }
     None

@@ -207,15 +207,15 @@ impl Policy {
     /// pattern such as `/w/*` matches `.bashrc` too, and opens no protected name. An entry for this
     /// very path does.
     pub(crate) fn protected_match(&self, path: &Path) -> Option<String> {
-        let (mut bases, ancestry) = (Vec::new(), Ancestry::new(path));
-        for rule in &self.allow_write {
-            match rule {
-                PathRule::Path(named) if named == path => return None,
-                PathRule::Glob(pattern) if rule.root_covering(&ancestry).is_some() => {
-                    bases.push(pattern.base());
-                }
-                _ => {}
-            }
+        let ancestry = Ancestry::new(path);
+        let covering = self.allow_write.iter().filter_map(|rule| match rule {
+            PathRule::Glob(pattern) => rule.root_covering(&ancestry).map(|_| pattern.base()),
+            PathRule::Path(_) => None,
+        });
+        let bases: Vec<_> = covering.collect();
+        let is_named = |rule: &PathRule| matches!(rule, PathRule::Path(named) if named == path);
+        if bases.is_empty() || self.allow_write.iter().any(is_named) {
+            return None;
         }
         let mut bases = bases.iter().filter(|base| self.has_protected_names(base, path));
         bases.find_map(|base| self.protected_name_below(path.strip_prefix(base).ok()?))

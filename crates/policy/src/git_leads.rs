@@ -11,6 +11,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::canonical::without_empty_names;
 use crate::git;
 use crate::git_config::{self, Variable};
 use crate::rules::resolve_lexically;
@@ -119,7 +120,7 @@ impl<'s> LeadSearch<'s> {
         Self {
             tree,
             home,
-            outer: outer.collect(),
+            outer: outer.map(|path| without_empty_names(&path)).collect(),
             read: BTreeSet::new(),
             git_dirs: BTreeSet::new(),
             remotes: BTreeSet::new(),

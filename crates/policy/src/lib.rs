@@ -47,6 +47,7 @@
 
 mod absent;
 mod address;
+mod canonical;
 mod compile;
 mod config;
 mod creation;

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
+use crate::canonical::covers;
 use crate::repositories::is_kernel_tree;
 use crate::rules::is_inside;
 use crate::tree::{NodeKind, Tree};
@@ -78,7 +79,7 @@ pub(crate) fn is_dispensable(path: &Path, writable: &BTreeSet<PathBuf>) -> bool 
 
 /// Returns whether `path` is one of the directories, or contains one.
 pub(crate) fn is_above_any(path: &Path, dirs: &BTreeSet<PathBuf>) -> bool {
-    dirs.iter().any(|dir| dir.starts_with(path))
+    dirs.iter().any(|dir| covers(path, dir))
 }
 
 /// Returns the names of a path from the last one to the first.

@@ -43,8 +43,11 @@ impl MountCompiler<'_> {
             }
         }
         // The directories of all rules count, in whatever order the rules are.
-        let mut roots = writable.clone();
-        roots.extend(found.iter().map(|(_, _, _, canonical)| canonical.clone()));
+        let roots = found.iter().map(|(_, _, _, canonical)| canonical);
+        let roots: Vec<PathBuf> = match found.iter().any(|(_, _, links, _)| !links.is_empty()) {
+            true => writable.iter().chain(roots).cloned().collect(),
+            false => Vec::new(),
+        };
         let mut allowed = BTreeSet::new();
         for (rule, path, links, canonical) in found {
             let escapes = |root: &PathBuf| {
@@ -142,11 +145,11 @@ impl MountCompiler<'_> {
                         found.insert(canonical);
                     }
                     None if list == DENY_WRITE => {
-                        self.absent.read_only_or_link.insert(path);
+                        self.absent.read_only_or_link.push(path);
                     }
                     None => {
                         self.report_unenforced(list, rule, UnenforcedReason::Absent);
-                        self.absent.hidden.insert(path);
+                        self.absent.hidden.push(path);
                     }
                 }
             }
@@ -175,7 +178,7 @@ impl MountCompiler<'_> {
                     found.insert(canonical);
                 }
                 None => {
-                    self.absent.hidden.insert(path.clone());
+                    self.absent.hidden.push(path.clone());
                 }
             }
         }

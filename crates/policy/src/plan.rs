@@ -95,6 +95,17 @@ impl MountOp {
             | Self::PinLink { path } => Some(path),
         }
     }
+
+    /// Returns whether the operation allows `access` to its mount point.
+    pub(crate) fn allows(&self, access: Access) -> bool {
+        match self {
+            Self::Root | Self::Bind { access: BindAccess::ReadOnly, .. } | Self::PinLink { .. } => {
+                access == Access::Read
+            }
+            Self::RootWritable | Self::Private { .. } | Self::Bind { .. } => true,
+            Self::HideDirectory { .. } | Self::HideFile { .. } => false,
+        }
+    }
 }
 
 /// Access to a path that a mount or a rule opens.
@@ -196,15 +207,7 @@ impl MountPlan {
     /// decides.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
         let covers = |op: &&MountOp| op.path().is_none_or(|point| path.starts_with(point));
-        match self.ops.iter().rev().find(covers) {
-            Some(
-                MountOp::Root
-                | MountOp::Bind { access: BindAccess::ReadOnly, .. }
-                | MountOp::PinLink { .. },
-            ) => access == Access::Read,
-            Some(MountOp::RootWritable | MountOp::Private { .. } | MountOp::Bind { .. }) => true,
-            Some(MountOp::HideDirectory { .. } | MountOp::HideFile { .. }) | None => false,
-        }
+        self.ops.iter().rev().find(covers).is_some_and(|op| op.allows(access))
     }
 
     /// Returns the operations of this plan that hide or protect more than the plan `applied` does,

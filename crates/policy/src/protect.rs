@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::canonical::covers;
 use crate::compile::MountCompiler;
 use crate::creation::{Zone, ZoneKind};
 use crate::git::{self, Role};
@@ -94,11 +95,11 @@ impl MountCompiler<'_> {
         for (path, lead) in &leads.leads {
             // The session has its own trees of the kernel.
             let is_writable = |path: &Path| {
-                !is_kernel_tree(path) && writable.iter().any(|root| path.starts_with(root))
+                !is_kernel_tree(path) && writable.iter().any(|root| covers(root, path))
             };
             // An entry for the very file opens it, as for the protected names.
             let is_opened = |path: &Path| {
-                let mut roots = writable.iter().filter(|root| path.starts_with(root));
+                let mut roots = writable.iter().filter(|root| covers(root, path));
                 roots.next().is_some_and(|outermost| outermost == path)
             };
             let target = self.resolve(path).ok().flatten();
@@ -130,16 +131,17 @@ impl MountCompiler<'_> {
         search.find(root, policy.config().mandatory_deny_search_depth);
         let found = search.found;
         let names = mandatory::names().chain(mandatory::continued(root));
-        let top_level: HashSet<PathBuf> = names.map(|name| root.join(name)).collect();
+        let mut top_level: Vec<PathBuf> = names.map(|name| root.join(name)).collect();
         // A name that the search has not found does not exist.
-        let names: HashSet<&PathBuf> = found.names.iter().collect();
-        let absent = top_level.iter().filter(|name| !names.contains(name));
-        self.absent.read_only.extend(absent.cloned());
+        let is_found =
+            |name: &PathBuf| found.names.iter().any(|it| it.as_os_str() == name.as_os_str());
+        let absent = top_level.extract_if(.., |name| !is_found(name));
+        self.absent.read_only.extend(absent);
         for name in &found.names {
             if !self.protect_existing(name, Reason::Name(root), protected)?
                 && top_level.contains(name)
             {
-                self.absent.read_only_or_link.insert(name.clone());
+                self.absent.read_only_or_link.push(name.clone());
             }
         }
         for git_dir in &found.git_dirs {
@@ -149,14 +151,15 @@ impl MountCompiler<'_> {
             protected.anchored.insert(dir.clone());
             for name in [git::HEAD, "objects", "refs", git::COMMON_DIR] {
                 if self.tree.kind(&dir.join(name)).is_ok_and(|kind| kind.is_none()) {
-                    self.absent.read_only.insert(dir.join(name));
+                    self.absent.read_only.push(dir.join(name));
                 }
             }
         }
         protected.anchored.extend(found.parts.iter().cloned());
         // A pointer of an agent could lead to any directory; those around others stay as they are.
-        let kept = writable.iter().chain(&found.work_trees).cloned().collect();
-        for dir in found.pointed.iter().filter(|dir| !is_above_any(dir, &kept)) {
+        let is_kept =
+            |dir: &Path| is_above_any(dir, writable) || is_above_any(dir, &found.work_trees);
+        for dir in found.pointed.iter().filter(|dir| !is_kept(dir)) {
             for name in git::PROTECTED {
                 self.protect(&dir.join(name.path), Reason::Repository, protected)?;
             }
@@ -165,7 +168,7 @@ impl MountCompiler<'_> {
         self.close_repositories(root, &found, protected)?;
         // A directory that lacks these names is no repository, although a pointer leads to it.
         for name in &found.missing {
-            self.absent.read_only.insert(name.clone());
+            self.absent.read_only.push(name.clone());
         }
         // The entries of a directory that cannot be listed are unknown, and a command of the same
         // user could make it listable.
@@ -239,7 +242,7 @@ impl MountCompiler<'_> {
             for name in git::REPOSITORY_NAMES {
                 let path = dir.join(name);
                 if self.tree.kind(&path).is_ok_and(|kind| kind.is_none()) {
-                    self.absent.read_only.insert(path);
+                    self.absent.read_only.push(path);
                 }
             }
         }
@@ -255,7 +258,7 @@ impl MountCompiler<'_> {
     ) -> Result<(), MountError> {
         if !self.protect_existing(path, reason, protected)? {
             self.record_protection(path, path, reason);
-            self.absent.read_only_or_link.insert(path.to_owned());
+            self.absent.read_only_or_link.push(path.to_owned());
         }
         Ok(())
     }

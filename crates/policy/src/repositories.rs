@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::canonical::{covers, is_same, join, without_empty_names};
 use crate::git;
 use crate::git_config;
 use crate::mandatory;
@@ -22,7 +23,7 @@ const MAX_NAME_BYTES: usize = 255;
 const MAX_POINTER_BYTES: usize = 4096 + 64;
 /// Returns whether a path lies in a tree of the kernel.
 pub(crate) fn is_kernel_tree(path: &Path) -> bool {
-    KERNEL_TREES.iter().any(|tree| path.starts_with(tree))
+    KERNEL_TREES.iter().any(|tree| covers(Path::new(tree), path))
 }
 
 /// Directories that git requires in a git directory besides `HEAD`.
@@ -83,8 +84,8 @@ impl RepositorySearch<'_> {
         self.found.names.extend(continued.filter(exists));
         let mut rest = VecDeque::from([(root.to_owned(), 0_usize)]);
         while let Some((dir, depth)) = rest.pop_front() {
-            let is_kernels = KERNEL_TREES.iter().any(|tree| dir == Path::new(tree));
-            if is_kernels || (dir != root && self.own == Some(&dir)) {
+            let is_kernels = KERNEL_TREES.iter().any(|tree| dir.as_os_str() == *tree);
+            if is_kernels || (!is_same(&dir, root) && self.is_own(&dir)) {
                 continue;
             }
             if !self.is_above_own(&dir) && !self.visit() {
@@ -97,10 +98,9 @@ impl RepositorySearch<'_> {
             // A command can make any directory look like a repository, so it is searched too.
             self.add_bare(&dir, &entries);
             for (name, kind) in entries {
-                let path = dir.join(&name);
                 if name == git::GIT {
                     self.found.work_trees.insert(dir.clone());
-                    self.add_repository(&path, kind, &dir);
+                    self.add_repository(&join(&dir, &name), kind, &dir);
                     continue;
                 }
                 self.add_protected(&dir, &name);
@@ -109,6 +109,7 @@ impl RepositorySearch<'_> {
                 {
                     continue;
                 }
+                let path = join(&dir, &name);
                 match self.is_above_own(&path) {
                     true => rest.push_front((path, depth + 1)),
                     false => rest.push_back((path, depth + 1)),
@@ -118,7 +119,11 @@ impl RepositorySearch<'_> {
     }
 
     fn is_above_own(&self, dir: &Path) -> bool {
-        self.own.is_some_and(|own| own != dir && own.starts_with(dir))
+        self.own.is_some_and(|own| !is_same(own, dir) && covers(dir, own))
+    }
+
+    fn is_own(&self, dir: &Path) -> bool {
+        self.own.is_some_and(|own| is_same(own, dir))
     }
 
     /// Returns the entries of a directory, or none if they are unknown.
@@ -209,8 +214,9 @@ impl RepositorySearch<'_> {
     /// Adds a directory that has the entries of a git directory, or some of them.
     fn add_bare(&mut self, dir: &Path, entries: &[(OsString, NodeKind)]) {
         let has = |name: &str| entries.iter().any(|(entry, _)| entry == name);
-        let is_directory =
-            |name: &&str| entries.contains(&(OsString::from(name), NodeKind::Directory));
+        let is_directory = |name: &&str| {
+            entries.iter().any(|(entry, kind)| entry == name && *kind == NodeKind::Directory)
+        };
         let has_required = REQUIRED.iter().all(|name| has(name));
         let is_complete = has(git::HEAD) && (has_required || has(git::COMMON_DIR));
         if !is_complete && (has(git::HEAD) || has_required) && !self.is_reflog(dir) {
@@ -263,7 +269,7 @@ impl RepositorySearch<'_> {
             // A cycle of symlinks is there, and a name may be too long to exist.
             let can_exist = rest.iter().all(|name| name.len() <= MAX_NAME_BYTES)
                 && matches!(self.tree.kind(&first), Ok(None));
-            can_exist.then(|| canonical.join(rest))
+            can_exist.then(|| without_empty_names(&canonical.join(rest)))
         });
         self.found.missing.extend(missing);
     }
@@ -300,7 +306,7 @@ impl RepositorySearch<'_> {
     }
 
     fn is_writable(&self, path: &Path) -> bool {
-        self.writable.iter().any(|root| path.starts_with(root))
+        self.writable.iter().any(|root| covers(root, path))
     }
 
     /// Returns the work trees that the configuration of a git directory names.
@@ -319,21 +325,23 @@ impl RepositorySearch<'_> {
     /// a command. Those that git itself uses come first.
     fn look_through(&mut self, git: &Path) {
         let mut rest = VecDeque::from([git.to_owned()]);
+        let objects = git.join("objects");
         while let Some(dir) = rest.pop_front() {
             if !self.visit() {
                 let left = rest.into_iter().chain([dir]).collect();
                 self.found.unsearched.extend(few_above(left, self.own));
                 return;
             }
-            let is_content = |name: &OsStr| dir == git.join("objects") && name.len() == 2;
+            let (is_top, are_objects) = (is_same(&dir, git), is_same(&dir, &objects));
+            let is_content = |name: &OsStr| are_objects && name.len() == 2;
             for (name, kind) in self.entries(&dir) {
-                let is_container = dir == git && git::CONTAINERS.iter().any(|it| name == *it);
+                let is_container = is_top && git::CONTAINERS.iter().any(|it| name == *it);
                 if kind != NodeKind::Directory || is_container || is_content(&name) {
                     continue;
                 }
-                match dir == git && git::DATA.iter().any(|known| name == *known) {
-                    true => rest.push_front(dir.join(name)),
-                    false => rest.push_back(dir.join(name)),
+                match is_top && git::DATA.iter().any(|known| name == *known) {
+                    true => rest.push_front(join(&dir, &name)),
+                    false => rest.push_back(join(&dir, &name)),
                 }
             }
         }

@@ -301,9 +301,10 @@ pub(crate) fn is_glob(text: &str) -> bool {
     text.contains(['*', '?', '[', ']'])
 }
 
-/// Returns the number of components of an absolute path; that of `/` is 0.
+/// Returns the number of names in an absolute path without components `.`; that of `/` is 0.
 pub(crate) fn depth(path: &Path) -> usize {
-    path.components().count() - 1
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.windows(2).filter(|pair| pair[0] == b'/' && pair[1] != b'/').count()
 }
 
 /// Resolves `path` against `dir` without access to the file system; an absolute path replaces it.

@@ -33,7 +33,7 @@ pub struct FrontMatter {
     #[serde(default)]
     pub compatibility: Option<String>,
     /// Further values, for clients that know them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "map_or_nothing")]
     pub metadata: BTreeMap<String, String>,
     /// Tools that the skill may use, separated by spaces.
     #[serde(default)]
@@ -226,6 +226,13 @@ impl FrontMatter {
         .into_iter()
         .filter_map(|(field, problem)| Some((field, problem?)))
     }
+}
+
+/// Reads a map, also from a field without a value.
+fn map_or_nothing<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Returns unknown fields, and values of another type than the specification says.

@@ -10,5 +10,6 @@ mod hostile;
 mod install;
 mod publish;
 mod race;
+mod reference;
 mod send;
 mod writers;
