@@ -4,6 +4,7 @@ mod anchors;
 mod attempt;
 mod forms;
 mod merge;
+mod parts;
 mod shell;
 mod stream;
 #[cfg(test)]
@@ -25,11 +26,6 @@ use self::merge::{Match, merge};
 use crate::variables::Variables;
 
 pub use self::stream::{RedactionStream, Segment};
-
-/// Minimum length of a line that is found alone.
-const MIN_LINE_BYTES: usize = 20;
-/// Maximum number of lines of one value that are found alone.
-const MAX_LINES: usize = 128;
 
 /// Replaces every occurrence of a variable's value by `[redacted:NAME]`.
 ///
@@ -97,7 +93,7 @@ struct Patterns {
 }
 
 impl Redactor {
-    /// Minimum length of a value that is replaced, without the line breaks at its end.
+    /// Minimum length of a value that is replaced, without the blanks around it.
     pub const MIN_SECRET_BYTES: usize = 6;
 
     /// Creates a redactor of the values of these variables. Of several with one value, the first
@@ -117,29 +113,29 @@ impl Redactor {
         // Indexes of texts that have no other form.
         let mut quoted = BTreeSet::new();
         for (name, value) in values {
-            let secret = value.expose_secret().trim_end_matches(['\r', '\n']);
+            // A shell that expands `$NAME` leaves no blanks at the ends.
+            let secret = value.expose_secret().trim_ascii();
             if secret.len() < Self::MIN_SECRET_BYTES {
                 unredacted.push(name.to_owned());
                 continue;
             }
             if known.insert(secret) {
-                owners.push(names.len());
-                secrets.push(Zeroizing::new(secret.to_owned()));
-                if let Some(other) = with_other_line_ends(secret) {
-                    owners.push(names.len());
-                    secrets.push(other);
-                }
-                for form in shell::quoted(secret) {
-                    owners.push(names.len());
-                    quoted.insert(secrets.len());
-                    secrets.push(form);
-                }
-                for line in long_lines(secret) {
-                    if known.insert(line) {
-                        owners.push(names.len());
-                        secrets.push(Zeroizing::new(line.to_owned()));
+                let decoded = parts::decoded(secret);
+                let decoded = decoded.iter().map(|part| part.trim_ascii());
+                for text in [secret].into_iter().chain(decoded) {
+                    if text.len() < Self::MIN_SECRET_BYTES {
+                        continue;
                     }
+                    secrets.push(Zeroizing::new(text.to_owned()));
+                    secrets.extend(with_other_line_ends(text));
+                    for form in shell::quoted(text) {
+                        quoted.insert(secrets.len());
+                        secrets.push(form);
+                    }
+                    let lines = parts::long_lines(text);
+                    secrets.extend(lines.map(|line| Zeroizing::new(line.to_owned())));
                 }
+                owners.resize(secrets.len(), names.len());
             }
             names.push(name.to_owned());
         }
@@ -260,13 +256,6 @@ fn write_placeholder(name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"[redacted:");
     out.extend_from_slice(name.as_bytes());
     out.push(b']');
-}
-
-/// Returns the lines of a value with line breaks that tell something, without the frame of PEM.
-fn long_lines(secret: &str) -> impl Iterator<Item = &str> {
-    let lines = secret.contains(['\r', '\n']).then(|| secret.split(['\r', '\n']).map(str::trim));
-    let is_long = |line: &&str| line.len() >= MIN_LINE_BYTES && !line.starts_with("-----");
-    lines.into_iter().flatten().filter(is_long).take(MAX_LINES)
 }
 
 /// Returns a secret with `\r\n` for `\n`, or the reverse; `None` without line breaks.

@@ -6,7 +6,8 @@ use zeroize::Zeroizing;
 const MAX_BYTES: usize = 8 << 10;
 
 /// Returns the quoted forms of a secret that differ from it, each once: in double quotes
-/// (`declare -p`), in single quotes (`set`), and with backslashes (`printf %q`).
+/// (`declare -p`), in single quotes (`set`), with backslashes (`printf %q`), and as `$'…'`, which
+/// bash writes for control characters, and in some locales for all that is not ASCII.
 pub(super) fn quoted(secret: &str) -> Vec<Zeroizing<String>> {
     if secret.len() > MAX_BYTES {
         return Vec::new();
@@ -15,7 +16,8 @@ pub(super) fn quoted(secret: &str) -> Vec<Zeroizing<String>> {
     let in_single_quotes = Zeroizing::new(secret.replace('\'', r"'\''"));
     let word = escaped(secret, |c| c.is_ascii() && !is_plain(c));
     let mut forms: Vec<Zeroizing<String>> = Vec::new();
-    for form in [in_double_quotes, in_single_quotes, word] {
+    let others = [false, true].map(|is_ascii| ansi_c(secret, is_ascii));
+    for form in [in_double_quotes, in_single_quotes, word].into_iter().chain(others) {
         if **form != *secret && !forms.contains(&form) {
             forms.push(form);
         }
@@ -31,6 +33,38 @@ fn escaped(secret: &str, is_special: impl Fn(char) -> bool) -> Zeroizing<String>
             text.push('\\');
         }
         text.push(c);
+    }
+    text
+}
+
+/// Returns the text between `$'` and `'`, in ASCII or with other characters as they are.
+fn ansi_c(secret: &str, is_ascii: bool) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(4 * secret.len()));
+    for c in secret.chars() {
+        let letter = match c {
+            '\u{7}' => Some('a'),
+            '\u{8}' => Some('b'),
+            '\u{1b}' => Some('E'),
+            '\u{c}' => Some('f'),
+            '\n' => Some('n'),
+            '\r' => Some('r'),
+            '\t' => Some('t'),
+            '\u{b}' => Some('v'),
+            '\\' | '\'' => Some(c),
+            _ => None,
+        };
+        let is_octal = c.is_ascii_control() || is_ascii && !c.is_ascii();
+        match letter {
+            Some(letter) => text.extend(['\\', letter]),
+            None if is_octal => {
+                let mut bytes = Zeroizing::new([0; 4]);
+                for byte in c.encode_utf8(&mut *bytes).bytes() {
+                    let digit = |shift: u8| char::from(b'0' + (byte >> shift & 7));
+                    text.extend(['\\', digit(6), digit(3), digit(0)]);
+                }
+            }
+            None => text.push(c),
+        }
     }
     text
 }

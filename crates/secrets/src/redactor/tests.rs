@@ -178,3 +178,45 @@ fn a_value_is_found_as_a_shell_quotes_it() {
         assert!(redacted.contains("[redacted:PASS]") && !redacted.contains("wo"), "{redacted}");
     }
 }
+
+#[test]
+fn blanks_around_a_value_are_no_part_of_it() {
+    for value in ["hunter2! ", " hunter2!", "\thunter2! \r\n"] {
+        let secrets = [("PASS", value)];
+        check(&secrets, "<hunter2!>", "<[redacted:PASS]>");
+        check(&secrets, "aHVudGVyMiEK", "[redacted:PASS]K");
+    }
+    assert_eq!(redactor(&[("PASS", "abc      ")]).unredacted(), ["PASS"]);
+}
+
+#[test]
+fn a_key_with_escaped_line_breaks_is_found_with_real_ones() {
+    let line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC";
+    for between in [r"\n", r"\r\n"] {
+        let value = ["-----BEGIN KEY-----", line, "-----END KEY-----"].join(between);
+        let secrets = [("KEY", &*value)];
+        check(&secrets, &format!("2: {line}"), "2: [redacted:KEY]");
+        check(&secrets, &value.replace(between, "\n"), "[redacted:KEY]");
+    }
+}
+
+#[test]
+fn the_secret_strings_of_a_json_value_are_found_alone() {
+    let value = r#"{"type":"service_account","private_key_id" : "abc123","private_key":
+        "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END KEY-----\n",
+        "auth_uri":"https://example.com/auth","client":{"PassWord":"p\u00e4ss\/\"word"}}"#;
+    let secrets = [("GCP", value)];
+    let key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END KEY-----";
+    check(&secrets, key, "[redacted:GCP]");
+    check(&secrets, "2: MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "2: [redacted:GCP]");
+    check(&secrets, "päss/\"word abc123", "[redacted:GCP] [redacted:GCP]");
+    let public = "service_account https://example.com/auth";
+    check(&secrets, public, public);
+}
+
+#[test]
+fn control_characters_are_found_as_bash_writes_them() {
+    let secrets = [("PASS", "p\u{1b}ass'wörd\u{1}")];
+    check(&secrets, r"declare -- T=$'p\Eass\'wörd\001'", "declare -- T=$'[redacted:PASS]'");
+    check(&secrets, r"$'p\Eass\'w\303\266rd\001'", "$'[redacted:PASS]'");
+}

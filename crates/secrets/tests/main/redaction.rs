@@ -43,6 +43,9 @@ fn encoded(secret: &str, between: &str, kind: usize) -> String {
         6 => secret.replace('\n', "\n  "),
         7 => secret.replace(['\n', ' '], "  "),
         8 => secret.replace('%', "%25").replace(' ', "%20").replace('\n', "%0A"),
+        10 => secret.replace("\\n", "\n"),
+        11 => secret.split('"').nth(3).unwrap_or(secret).to_owned(),
+        12 => secret.replace('\x1b', "\\E").replace('\'', "\\'").replace('\n', "\\n"),
         _ => secret[..secret.len() / 2].to_owned(),
     }
 }
@@ -54,12 +57,18 @@ fn folded(text: &str, width: usize, indent: &str) -> String {
     lines.join(&format!("\n{indent}"))
 }
 
+/// Plain values, values on several lines, quoted ones, and those with parts that are secret.
+const SECRET: &str = concat!(
+    r#"[ab]{6,12}|[ab \n%/"é]{3,14}|[ab\n]{24,40}|[ab\x1b'\n]{6,9}|([ab]{2,5}\\n){1,3}[ab]{3}|"#,
+    r#"\{"(key|x)": ?"([ab]|\\n){5,9}","\w":"[ab]{6}"\}"#
+);
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn the_result_agrees_with_a_slow_search(
-        secrets in proptest::collection::vec("[ab]{6,12}|[ab \n%/\"é]{3,14}|[ab\n]{24,40}", 1..4),
-        pieces in proptest::collection::vec((0..10_usize, 0..4_usize, "[ab \n%é]{0,5}"), 0..8),
+        secrets in proptest::collection::vec(SECRET, 1..4),
+        pieces in proptest::collection::vec((0..13_usize, 0..4_usize, "[ab \n%é]{0,5}"), 0..8),
         width in 1..30_usize,
         indent in " {0,3}",
         cuts in proptest::collection::vec(1..9_usize, 1..5),

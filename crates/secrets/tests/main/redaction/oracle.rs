@@ -15,27 +15,29 @@ struct Form {
 pub(crate) fn redact(variables: &[(String, String)], text: &[u8]) -> Vec<u8> {
     let mut found = Vec::new();
     for (owner, (_, value)) in variables.iter().enumerate() {
-        let secret = value.trim_end_matches(['\r', '\n']);
-        let is_known = variables[..owner]
-            .iter()
-            .any(|(_, other)| other.trim_end_matches(['\r', '\n']) == secret);
-        if secret.len() < 6 || is_known {
+        let value = value.trim_ascii();
+        let is_known = variables[..owner].iter().any(|(_, other)| other.trim_ascii() == value);
+        if value.len() < 6 || is_known {
             continue;
         }
-        let other = if secret.contains("\r\n") {
-            secret.replace("\r\n", "\n")
-        } else {
-            secret.replace('\n', "\r\n")
-        };
-        let lines = secret.split(['\r', '\n']).map(str::trim);
-        let lines = lines.filter(|line| line.len() >= 20 && !line.starts_with("-----"));
-        let lines = lines.take(if secret.contains(['\r', '\n']) { 128 } else { 0 });
-        let mut all = [forms(secret), forms(&other), quoted(secret)];
-        all[2].extend(lines.flat_map(forms));
-        for form in all.iter().flatten() {
-            for start in 0..text.len() {
-                let end = end_of(form, text, start);
-                found.extend(end.map(|end| (start, std::cmp::Reverse(end), owner)));
+        let decoded = decoded(value);
+        let decoded = decoded.iter().map(|text| text.trim_ascii()).filter(|text| text.len() >= 6);
+        for secret in [value].into_iter().chain(decoded) {
+            let other = if secret.contains("\r\n") {
+                secret.replace("\r\n", "\n")
+            } else {
+                secret.replace('\n', "\r\n")
+            };
+            let lines = secret.split(['\r', '\n']).map(str::trim);
+            let lines = lines.filter(|line| line.len() >= 20 && !line.starts_with("-----"));
+            let lines = lines.take(if secret.contains(['\r', '\n']) { 128 } else { 0 });
+            let mut all = [forms(secret), forms(&other), quoted(secret)];
+            all[2].extend(lines.flat_map(forms));
+            for form in all.iter().flatten() {
+                for start in 0..text.len() {
+                    let end = end_of(form, text, start);
+                    found.extend(end.map(|end| (start, std::cmp::Reverse(end), owner)));
+                }
             }
         }
     }
@@ -112,13 +114,73 @@ fn quoted(secret: &str) -> Vec<Form> {
         let escape = |c| if is_special(c) { format!("\\{c}") } else { c.to_string() };
         secret.chars().map(escape).collect()
     };
+    let ansi_c = |is_ascii: bool| -> String {
+        let octal = |c: char| c.to_string().bytes().map(|byte| format!("\\{byte:03o}")).collect();
+        let escape = |c: char| match "\x07a\x08b\x1bE\x0cf\nn\rr\tt\x0bv\\\\''".find(c) {
+            Some(at) if at.is_multiple_of(2) => {
+                let letter = "abEfnrtv\\'".chars().nth(at / 2).unwrap();
+                format!("\\{letter}")
+            }
+            _ if c.is_ascii_control() || is_ascii && !c.is_ascii() => octal(c),
+            _ => c.to_string(),
+        };
+        secret.chars().map(escape).collect()
+    };
     let texts = [
+        ansi_c(false),
+        ansi_c(true),
         escaped(|c| "$`\"\\".contains(c)),
         escaped(|c| c.is_ascii() && !c.is_ascii_alphanumeric() && !"_@%+=:,./-".contains(c)),
         secret.split('\'').collect::<Vec<_>>().join("'\\''"),
     ];
     let plain = |text: String| Form { text: text.into_bytes(), is_foldable: false, blanks: vec![] };
     texts.into_iter().map(plain).collect()
+}
+
+/// The strings of JSON with telling names, or the text with real line breaks.
+fn decoded(text: &str) -> Vec<String> {
+    let characters: Vec<char> = text.chars().collect();
+    let (mut found, mut name, mut at) = (Vec::new(), String::new(), 0);
+    while at < characters.len() && found.len() < 64 {
+        if characters[at] == '"' {
+            let end = (at + 1..characters.len()).find(|end| {
+                let escapes = characters[at + 1..*end].iter().rev().take_while(|c| **c == '\\');
+                characters[*end] == '"' && escapes.count() % 2 == 0
+            });
+            let Some(end) = end else { break };
+            // Raw control characters are no JSON, but harmless.
+            let quoted: String = characters[at..=end]
+                .iter()
+                .map(|c| match c {
+                    c if *c < ' ' => format!("\\u{:04x}", u32::from(*c)),
+                    c => c.to_string(),
+                })
+                .collect();
+            let Ok(string) = serde_json::from_str::<String>(&quoted) else { break };
+            at = end + 1;
+            while characters.get(at).is_some_and(char::is_ascii_whitespace) {
+                at += 1;
+            }
+            if characters.get(at) == Some(&':') {
+                (name, at) = (string.to_ascii_lowercase(), at + 1);
+                continue;
+            }
+            let tells = ["key", "secret", "token", "password", "passphrase", "credential", "auth"];
+            let is_told = tells.iter().any(|part| name.contains(part));
+            if string.contains("-----BEGIN ") || is_told && !string.starts_with("http") {
+                found.push(string);
+            }
+        } else {
+            if ",}".contains(characters[at]) {
+                name.clear();
+            }
+            at += 1;
+        }
+    }
+    if found.is_empty() && text.contains("\\n") {
+        found.push(text.replace("\\r\\n", "\n").replace("\\n", "\n"));
+    }
+    found
 }
 
 fn url_encoded(secret: &str, literal: &str, is_upper: bool) -> String {
