@@ -29,7 +29,7 @@ pub use self::stream::{RedactionStream, Segment};
 
 /// Replaces every occurrence of a variable's value by `[redacted:NAME]`.
 ///
-/// It finds these forms of a value, without the line breaks at its end:
+/// It finds these forms of a value, without the blanks around it:
 ///
 /// - the value itself, also with other line ends;
 /// - the value without regard to its blanks, from its first word of 10 bytes on, if at least 16
