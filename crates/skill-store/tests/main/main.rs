@@ -11,4 +11,5 @@ mod install;
 mod publish;
 mod race;
 mod send;
+mod signer;
 mod writers;
