@@ -63,6 +63,13 @@ pub enum SkillError {
         #[from]
         source: PathError,
     },
+    /// A skill has a name that no directory of a skill may have. Programs hide or skip a directory
+    /// that begins with a dot, and `.git` would turn the directory above into a repository.
+    #[error("a skill cannot have the name {name:?}, which begins with a dot; choose another one")]
+    ReservedName {
+        /// The id or the name.
+        name: String,
+    },
     /// Other publishers took every version number that was tried.
     #[error("no number is free for a new version of the skill {id}")]
     NoFreeVersion {
@@ -241,6 +248,7 @@ impl SkillError {
             | Self::Archive { .. }
             | Self::Id { .. }
             | Self::Path { .. }
+            | Self::ReservedName { .. }
             | Self::Occupied { .. } => ErrorKind::InvalidInput,
             Self::NoFreeVersion { .. } => ErrorKind::Contended,
             Self::NotFound { .. }
