@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use agent_tools::{RelativePath, SkillId, SkillRef};
 use skill_store::{FileChange, FileDifference, SkillStore, Tag, Version, VersionSelector};
 
-use super::print_published;
+use super::{no_skill, print_published};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln, print_bytes};
@@ -134,6 +134,9 @@ pub(super) async fn untag(context: &Context, id: &SkillId, tag: &Tag) -> Result<
 pub(super) async fn tags(context: &Context, id: &SkillId) -> Result<ExitCode, Failure> {
     let skills = context.skills().map_err(Failure::into_failed)?;
     let tags = skills.tags(id).await.map_err(Failure::failed)?;
+    if tags.is_empty() && skills.latest(id).await.map_err(Failure::failed)?.is_none() {
+        return Err(no_skill(id));
+    }
     let result: Vec<_> = tags
         .iter()
         .map(|(tag, version)| serde_json::json!({ "tag": tag.as_str(), "version": version.get() }))
