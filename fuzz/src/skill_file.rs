@@ -13,7 +13,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
                 assert!(deviations.is_empty() && strict == lenient);
                 assert!((1..=64).contains(&strict.name.len()));
             }
-            (Err(FrontMatterError::Deviations { deviations }), Ok((_, found))) => {
+            (Err(FrontMatterError::Deviations { deviations, .. }), Ok((_, found))) => {
                 assert!(!found.is_empty() && deviations == found);
                 let lines = text.split(|byte| *byte == b'\n').count() as u64;
                 assert!(found.iter().all(|found| (1..=lines).contains(&found.position.line)));

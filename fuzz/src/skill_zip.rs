@@ -7,7 +7,8 @@ use std::io::Cursor;
 use skill_store::internal::read_archive;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    let Ok(files) = read_archive(Cursor::new(input)) else { return };
+    let Ok(content) = read_archive(Cursor::new(input)) else { return };
+    let files = content.files;
     let bytes: usize = files.iter().map(|(_, object)| object.content.len()).sum();
     assert!(bytes <= 16 << 20 && files.len() <= 512);
     for (path, _) in &files {

@@ -128,6 +128,7 @@ pub mod internal {
     pub use crate::keys::{key_for, strip_prefix};
     pub use crate::mirror::{Inventory, remove_rest};
     pub use crate::owners::Timings;
+    pub use crate::scan::is_editor_file;
     pub use crate::transfer::{
         FreshUploadError, FreshUploads, KeyLimits, Listed, Listing, MemoryBudget, Object, OnStep,
         PartRecord, UploadRecord, UploadStep, Uploaded, is_executable, list_pages, list_tree,

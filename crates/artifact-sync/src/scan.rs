@@ -18,7 +18,7 @@ mod walk;
 mod walker;
 
 pub use changes::{ChangeSource, ChangeSourceReport};
-pub use ignore::{IgnoreRules, PatternError, PatternErrorKind};
+pub use ignore::{IgnoreRules, PatternError, PatternErrorKind, is_editor_file};
 pub use ignored::{IgnoreReason, Ignored};
 pub use skipped::{SkipReason, Skipped};
 

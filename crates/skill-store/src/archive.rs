@@ -1,13 +1,16 @@
 //! Zip archives of skills, read without trust.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read, Seek};
 
 use artifact_sync::internal::Object;
 use sandbox_core::RelativePath;
+use unicase::UniCase;
+use unicode_normalization::UnicodeNormalization;
 use zip::ZipArchive;
 use zip::read::ZipFile;
 
+use crate::cautions::left_out_part;
 use crate::error_kind::ErrorKind;
 use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES, SKILL_FILE};
 
@@ -23,8 +26,6 @@ const FILE_TYPE: u32 = 0o170_000;
 const REGULAR_FILE: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const SYMLINK: u32 = 0o120_000;
-/// Directory that is not published: the history of a repository.
-const EXCLUDED: &str = ".git";
 /// Directory with attributes of macOS, beside that of the skill.
 const MACOS_ATTRIBUTES: &str = "__MACOSX";
 
@@ -70,7 +71,8 @@ pub enum ArchiveError {
         /// The start of the name.
         name: String,
     },
-    /// Two entries have the same name, also if only the case of letters differs.
+    /// Two entries have the same name, also if only the case of letters differs, or the way in
+    /// which characters are composed. The cases are those of Unicode, so `ß` equals `ss`.
     #[error("the entries {first:?} and {second:?} have the same name on some systems")]
     Collision {
         /// The start of the first name.
@@ -98,13 +100,20 @@ impl ArchiveError {
     }
 }
 
-/// Reads all files of an archive, sorted by path. Holds at most 16 MiB of contents.
+/// The content of an archive.
+#[derive(Debug, Default)]
+pub struct ArchiveContent {
+    /// The files to publish, sorted by path.
+    pub files: Vec<(RelativePath, Object)>,
+    /// The files and directories that are left out.
+    pub left_out: BTreeSet<String>,
+}
+
+/// Reads all files of an archive. Holds at most 16 MiB of contents.
 ///
 /// # Errors
 /// Returns [`ArchiveError`] if the archive is damaged or has an entry that no skill may have.
-pub fn read_archive<R: Read + Seek>(
-    mut reader: R,
-) -> Result<Vec<(RelativePath, Object)>, ArchiveError> {
+pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<ArchiveContent, ArchiveError> {
     // The reader of the crate holds every entry in memory, so the count is checked before.
     let entries = claimed_entries(&mut reader)?;
     if entries > MAX_ENTRIES as u64 {
@@ -122,12 +131,20 @@ pub fn read_archive<R: Read + Seek>(
         return Err(ArchiveError::Unreadable { problem });
     }
     let mut names = Names::default();
-    let mut files = BTreeMap::new();
+    let (mut files, mut left_out) = (BTreeMap::new(), BTreeSet::new());
     let mut bytes = 0;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(unreadable)?;
         let name = entry_name(&entry)?;
-        let Some(path) = check_entry(&entry, &name)? else { continue };
+        let path = check_entry(&entry, &name)?;
+        // macOS adds a tree of attributes to its archives, which nobody misses.
+        if path.components().next() == Some(MACOS_ATTRIBUTES) {
+            continue;
+        }
+        if let Some(part) = left_out_part(&path, entry.is_dir()) {
+            left_out.insert(part.to_owned());
+            continue;
+        }
         names.add(&path, entry.is_dir())?;
         if entry.is_dir() {
             continue;
@@ -140,7 +157,7 @@ pub fn read_archive<R: Read + Seek>(
         bytes += content.len() as u64;
         files.insert(path, Object::new(content, is_executable));
     }
-    Ok(without_directory(files))
+    Ok(ArchiveContent { files: without_directory(files), left_out })
 }
 
 /// Returns the number of entries in the record at the end of the archive. Archives of the format
@@ -177,11 +194,8 @@ fn entry_name<R: Read>(entry: &ZipFile<'_, R>) -> Result<String, ArchiveError> {
     }
 }
 
-/// Checks the name and the kind of an entry. Returns `None` for one that is left out.
-fn check_entry<R: Read>(
-    entry: &ZipFile<'_, R>,
-    name: &str,
-) -> Result<Option<RelativePath>, ArchiveError> {
+/// Checks the name and the kind of an entry.
+fn check_entry<R: Read>(entry: &ZipFile<'_, R>, name: &str) -> Result<RelativePath, ArchiveError> {
     let kind = entry.unix_mode().unwrap_or(0) & FILE_TYPE;
     let plain = name.strip_suffix('/').unwrap_or(name);
     if entry.encrypted() {
@@ -207,10 +221,7 @@ fn check_entry<R: Read>(
     if artifact_sync::internal::key_for(&Default::default(), &path).is_err() {
         return Err(invalid(name, "has a character that object keys cannot have"));
     }
-    // macOS adds a tree of attributes to its archives.
-    let is_excluded = path.components().next() == Some(MACOS_ATTRIBUTES)
-        || path.components().any(|part| part.eq_ignore_ascii_case(EXCLUDED));
-    Ok((!is_excluded).then_some(path))
+    Ok(path)
 }
 
 /// Reads an entry, at most `max_bytes` bytes and never more than it claims to have.
@@ -234,6 +245,13 @@ fn read_entry<R: Read>(
     Err(ArchiveError::WrongSize { name: beginning(name) })
 }
 
+/// Returns a text that two names share if a file system without cases takes them for one: the
+/// canonical caseless match of the Unicode Standard (section 3.13, D145).
+fn folded(name: &str) -> String {
+    let decomposed: String = name.nfd().collect();
+    UniCase::unicode(decomposed).to_folded_case().nfd().collect()
+}
+
 /// The names of an archive as a file system without cases sees them.
 #[derive(Default)]
 struct Names(HashMap<String, (String, bool)>);
@@ -242,7 +260,7 @@ impl Names {
     fn add(&mut self, path: &RelativePath, is_directory: bool) -> Result<(), ArchiveError> {
         let mut at = Some((path.clone(), is_directory));
         while let Some((path, is_directory)) = at {
-            let folded = path.as_str().to_lowercase();
+            let folded = folded(path.as_str());
             let known = self.0.get(&folded);
             if known.is_some_and(|known| known.0 != path.as_str() || !(known.1 && is_directory)) {
                 let first = known.map(|known| beginning(&known.0)).unwrap_or_default();

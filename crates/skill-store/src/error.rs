@@ -63,6 +63,13 @@ pub enum SkillError {
         #[from]
         source: PathError,
     },
+    /// A skill has a name that no directory of a skill may have. Programs hide or skip a directory
+    /// that begins with a dot, and `.git` would turn the directory above into a repository.
+    #[error("a skill cannot have the name {name:?}, which begins with a dot; choose another one")]
+    ReservedName {
+        /// The id or the name.
+        name: String,
+    },
     /// Other publishers took every version number that was tried.
     #[error("no number is free for a new version of the skill {id}")]
     NoFreeVersion {
@@ -164,9 +171,20 @@ pub enum SkillError {
         /// The version.
         version: Version,
     },
-    /// The signature is malformed, or no configured key has made it.
+    /// No configured key has made the signature.
     #[error("the signature of version {version} of the skill {id} is not valid for any key")]
     Signature {
+        /// The skill.
+        id: SkillId,
+        /// The version.
+        version: Version,
+    },
+    /// The text is no signature.
+    #[error("it is no signature of minisign, which is a text of four lines")]
+    MalformedSignature,
+    /// The version has another signature, and no key is configured to verify the new one.
+    #[error("version {version} of the skill {id} has another signature")]
+    Signed {
         /// The skill.
         id: SkillId,
         /// The version.
@@ -241,6 +259,9 @@ impl SkillError {
             | Self::Archive { .. }
             | Self::Id { .. }
             | Self::Path { .. }
+            | Self::ReservedName { .. }
+            | Self::MalformedSignature
+            | Self::Signed { .. }
             | Self::Occupied { .. } => ErrorKind::InvalidInput,
             Self::NoFreeVersion { .. } => ErrorKind::Contended,
             Self::NotFound { .. }

@@ -103,6 +103,8 @@ pub enum FrontMatterError {
     Deviations {
         /// Each deviation, in the order of the file.
         deviations: Vec<Deviation>,
+        /// The front matter, if [`Strictness::Lenient`] accepts it.
+        lenient: Option<Box<FrontMatter>>,
     },
 }
 
@@ -151,7 +153,7 @@ impl FrontMatter {
         if deviations.is_empty() {
             return Ok(parsed);
         }
-        Err(FrontMatterError::Deviations { deviations })
+        Err(FrontMatterError::Deviations { deviations, lenient: Some(Box::new(parsed)) })
     }
 
     /// Parses the front matter of SKILL.md, and returns its deviations from the specification in
@@ -180,7 +182,9 @@ impl FrontMatter {
                 Some(parsed) => parsed,
                 // The name or the description is absent, or of another type.
                 None if deviations.is_empty() => return Err(yaml_error(message(&error))),
-                None => return Err(FrontMatterError::Deviations { deviations }),
+                None => {
+                    return Err(FrontMatterError::Deviations { deviations, lenient: None });
+                }
             },
         };
         for (field, problem) in parsed.rules() {

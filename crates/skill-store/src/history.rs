@@ -123,8 +123,9 @@ impl SkillStore {
     /// installed.
     ///
     /// # Errors
-    /// Returns [`SkillError::NotFound`] if the version does not exist, and [`SkillError::Store`] if
-    /// the store fails. Another call then continues the deletion.
+    /// Returns [`SkillError::NotFound`] if the version does not exist, [`SkillError::Deleted`] if it
+    /// was deleted completely before, and [`SkillError::Store`] if the store fails. Another call
+    /// then continues the deletion.
     ///
     /// # Cancel safety
     /// The version is deleted or not. If the call is dropped, objects of a deleted version can
@@ -136,6 +137,9 @@ impl SkillStore {
             return Err(SkillError::NotFound { id: id.clone(), version, available });
         }
         let index = self.latest_index();
+        if known.is_gone(version) && !index.names(id, version).await? {
+            return Err(SkillError::Deleted { id: id.clone(), version });
+        }
         index.begin(id, version).await?;
         let tombstone = self.record_key(id, tombstone_name(version));
         put_object(&*self.store, &tombstone, Object::new("", false), PutMode::Overwrite)

@@ -16,11 +16,12 @@ use crate::layout::{MAX_BYTES, SKILL_FILE, SKILLS_DIRECTORY};
 use crate::manifest::Manifest;
 use crate::place::{PlaceFailure, place};
 use crate::resolve::{Identity, Resolved};
-use crate::skill_lock::LockedSkill;
 use crate::skill_name::SkillName;
 use crate::skill_ref::SkillRef;
 use crate::store::SkillStore;
 use crate::target_lock::{LockPlace, TargetLock};
+
+mod locked;
 
 /// Number of times that files are downloaded again because the cache lost or damaged them.
 const ATTEMPTS: u32 = 3;
@@ -44,6 +45,24 @@ struct Target {
     path: RelativePath,
     name: SkillName,
     state_dir: Option<PathBuf>,
+}
+
+impl Target {
+    fn new(
+        dir: &Arc<SessionDir>,
+        name: &SkillName,
+        state_dir: Option<&Path>,
+    ) -> Result<Self, SkillError> {
+        if name.is_reserved() {
+            return Err(SkillError::ReservedName { name: name.to_string() });
+        }
+        Ok(Self {
+            dir: Arc::clone(dir),
+            path: RelativePath::parse(&format!("{SKILLS_DIRECTORY}/{name}"))?,
+            name: name.clone(),
+            state_dir: state_dir.map(Path::to_owned),
+        })
+    }
 }
 
 impl SkillStore {
@@ -91,26 +110,6 @@ impl SkillStore {
         self.install_resolved(resolved, None, &skill.name(), &dir, None).await
     }
 
-    /// Installs exactly the version and content that a lockfile names, like
-    /// [`SkillStore::install_into`].
-    ///
-    /// # Errors
-    /// Like [`SkillStore::install`]. Returns [`SkillError::DigestChanged`] if the version has
-    /// another content than the lockfile says.
-    ///
-    /// # Cancel safety
-    /// Like [`SkillStore::install`].
-    pub async fn install_locked(
-        &self,
-        locked: &LockedSkill,
-        dir: &Path,
-    ) -> Result<InstallReport, SkillError> {
-        let resolved = self.resolve(&SkillRef::new(locked.id.clone(), locked.version)).await?;
-        let dir = create_directory(dir).await?;
-        let name = locked.name();
-        self.install_resolved(resolved, Some(locked.digest), &name, &dir, None).await
-    }
-
     async fn install_resolved(
         &self,
         resolved: Resolved,
@@ -122,12 +121,7 @@ impl SkillStore {
         if let Identity::Manifest { digest, .. } = &resolved.identity {
             check_expected(&resolved, expected, *digest)?;
         }
-        let target = Target {
-            dir: Arc::clone(dir),
-            path: RelativePath::parse(&format!("{SKILLS_DIRECTORY}/{name}"))?,
-            name: name.clone(),
-            state_dir: state_dir.map(Path::to_owned),
-        };
+        let target = Target::new(dir, name, state_dir)?;
         let lock_place = match state_dir {
             Some(state_dir) => LockPlace::File(state_dir.join(format!("{name}~lock"))),
             None => LockPlace::Directory(dir.path().to_owned()),
@@ -309,6 +303,21 @@ fn exchange(
         check_place(target)?;
     }
     let files = place(&target.dir, &target.path, manifest, blobs)?;
+    let (skill, defect) = describe(target, manifest, digest, blobs);
+    let state = InstallState { skill, identity, files };
+    if let Some(state_dir) = &target.state_dir {
+        state.write(state_dir)?;
+    }
+    Ok((state.skill, defect))
+}
+
+/// Returns what was installed, and a warning about its SKILL.md.
+fn describe(
+    target: &Target,
+    manifest: &Manifest,
+    digest: Digest,
+    blobs: &Blobs,
+) -> (InstalledSkill, Option<String>) {
     let description = read_description(manifest, blobs);
     let (description, defect) = match description {
         Ok(description) => (Some(description), None),
@@ -321,11 +330,7 @@ fn exchange(
         digest,
         description,
     };
-    let state = InstallState { skill, identity, files };
-    if let Some(state_dir) = &target.state_dir {
-        state.write(state_dir)?;
-    }
-    Ok((state.skill, defect))
+    (skill, defect)
 }
 
 /// Refuses to replace what a user has in the place of a skill. In a session, the place belongs to

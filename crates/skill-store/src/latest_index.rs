@@ -117,6 +117,12 @@ impl LatestIndex<'_> {
         self.remove(id, vec![format!("changing.v{version}")]).await
     }
 
+    /// Returns whether the index names a version, also one that is being deleted.
+    pub(crate) async fn names(&self, id: &SkillId, version: Version) -> Result<bool, SkillError> {
+        let entry = self.entry(id).await?;
+        Ok(entry.versions.contains(&version) || entry.changing.contains(&version))
+    }
+
     async fn entry(&self, id: &SkillId) -> Result<LatestEntry, SkillError> {
         let mut entries = self.entries_below(&self.prefix.clone().join(id.as_str())).await?;
         Ok(entries.remove(id).unwrap_or_default())

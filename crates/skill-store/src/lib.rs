@@ -56,6 +56,7 @@
 mod archive;
 mod blobs;
 mod cache;
+mod cautions;
 mod digest;
 mod download;
 mod error;
@@ -87,7 +88,7 @@ mod yaml_node;
 /// Items for the fuzz targets. Not covered by semantic versioning.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::archive::read_archive;
+    pub use crate::archive::{ArchiveContent, read_archive};
 }
 
 pub use archive::ArchiveError;

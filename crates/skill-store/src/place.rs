@@ -3,7 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::io::Errno;
 use sandbox_core::{FileError, RelativePath, SessionDir};
 
 use crate::blobs::{Blobs, copy};
@@ -37,27 +38,101 @@ pub(crate) fn place(
     manifest: &Manifest,
     blobs: &Blobs,
 ) -> Result<Vec<InstalledFile>, PlaceFailure> {
-    let skills = RelativePath::parse(SKILLS_DIRECTORY).map_err(SkillError::from)?;
+    let (staged, files) = Staged::new(dir, manifest, blobs)?;
+    dir.replace_tree(&staged.path, target)?;
+    Ok(files)
+}
+
+/// A skill that is assembled and has no name yet. Dropping it removes the directory, or the one
+/// that it was exchanged with.
+pub(crate) struct Staged<'d> {
+    dir: &'d SessionDir,
+    path: RelativePath,
+    _lock: OwnedFd,
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        // The next installation removes what remains.
+        let _ = self.dir.remove_tree(&self.path);
+    }
+}
+
+impl<'d> Staged<'d> {
+    /// Copies the files of a skill. Returns them as they will be installed.
+    pub(crate) fn new(
+        dir: &'d SessionDir,
+        manifest: &Manifest,
+        blobs: &Blobs,
+    ) -> Result<(Self, Vec<InstalledFile>), PlaceFailure> {
+        let skills = prepare(dir)?;
+        let (path, lock) = create_staging(dir, &skills)?;
+        let staged = Self { dir, path, _lock: lock };
+        let files = copy_files(dir, &staged.path, manifest, blobs)?;
+        Ok((staged, files))
+    }
+}
+
+/// Gives each directory its name, the one beside it, or none of them. All must be below `skills/`.
+///
+/// Each exchange is one step of the file system. A process that is killed between two of them
+/// leaves every skill whole, and the next call exchanges the rest.
+pub(crate) fn place_together(
+    dir: &SessionDir,
+    staged: &[(Staged<'_>, &RelativePath)],
+) -> Result<(), SkillError> {
+    let skills = RelativePath::parse(SKILLS_DIRECTORY)?;
+    let parent = dir.open_directory(&skills)?;
+    let rename = |from: &RelativePath, to: &RelativePath, flags| {
+        rustix::fs::renameat_with(&parent, from.file_name(), &parent, to.file_name(), flags)
+    };
+    let mut done = Vec::new();
+    for (staged, target) in staged {
+        let new = rename(&staged.path, target, RenameFlags::NOREPLACE).map(|()| IsNew(true));
+        let exchanged = match new {
+            Err(Errno::EXIST) => {
+                rename(&staged.path, target, RenameFlags::EXCHANGE).map(|()| IsNew(false))
+            }
+            other => other,
+        };
+        match exchanged {
+            Ok(is_new) => done.push((&staged.path, *target, is_new)),
+            Err(errno) => {
+                for (staged, target, IsNew(is_new)) in done.into_iter().rev() {
+                    let flags = if is_new { RenameFlags::NOREPLACE } else { RenameFlags::EXCHANGE };
+                    // The reason for the failure of the call is the first one.
+                    let _ = rename(target, staged, flags);
+                }
+                let path = target.as_ref().to_owned();
+                return Err(
+                    FileError::Io { operation: "replace", path, source: errno.into() }.into()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// True if nothing was in the place of a skill before.
+struct IsNew(bool);
+
+/// Creates the directory of skills, and removes what killed installations have left.
+fn prepare(dir: &SessionDir) -> Result<RelativePath, SkillError> {
+    let skills = RelativePath::parse(SKILLS_DIRECTORY)?;
     if !dir.has_plain_directory(&skills) {
         // The agent can have created a file or a symlink of this name.
         dir.remove_tree(&skills)?;
         dir.create_directory(&skills)?;
     }
     for leftover in dir.names(&skills)?.iter().filter(|name| name.starts_with(STAGING_PREFIX)) {
-        let leftover = skills.join(leftover).map_err(SkillError::from)?;
+        let leftover = skills.join(leftover)?;
         // An installation under way has locked its directory. A leftover is not this call's
         // concern if it cannot be removed.
         if try_lock(dir, &leftover).is_ok_and(|lock| lock.is_some()) {
             let _ = dir.remove_tree(&leftover);
         }
     }
-    let (staging, _lock) = create_staging(dir, &skills)?;
-    let placed = copy_files(dir, &staging, manifest, blobs)
-        .and_then(|files| Ok(dir.replace_tree(&staging, target).map(|()| files)?));
-    if placed.is_err() {
-        let _ = dir.remove_tree(&staging);
-    }
-    placed
+    Ok(skills)
 }
 
 fn create_staging(

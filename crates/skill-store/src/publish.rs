@@ -36,6 +36,12 @@ pub struct PublishReport {
     pub files: usize,
     /// Deviations of SKILL.md from the specification, which [`Strictness::Lenient`] accepted.
     pub deviations: Vec<Deviation>,
+    /// The files and directories that were not published: histories of repositories such as
+    /// `.git`, and files that an editor or a file manager keeps for itself. The names in an
+    /// archive include its directory.
+    pub left_out: Vec<String>,
+    /// The published files that likely hold secrets, such as `.env` and private keys.
+    pub likely_secrets: Vec<RelativePath>,
 }
 
 /// Settings of a publication. The default is the id in SKILL.md and a strict check.
@@ -120,6 +126,8 @@ impl SkillStore {
         };
         let mut report = self.publish_files(id, source.files).await?;
         report.deviations = source.deviations;
+        report.left_out = source.left_out.into_iter().collect();
+        report.likely_secrets = source.likely_secrets;
         Ok(report)
     }
 
@@ -129,6 +137,9 @@ impl SkillStore {
         id: SkillId,
         files: Vec<(RelativePath, Object)>,
     ) -> Result<PublishReport, SkillError> {
+        if id.as_str().starts_with('.') {
+            return Err(SkillError::ReservedName { name: id.to_string() });
+        }
         let (files, described) = blocking(move || {
             let described: Vec<ManifestFile> = files.iter().map(describe).collect();
             (files, described)
@@ -158,7 +169,15 @@ impl SkillStore {
         // The version is complete. Without its entry, readers do not trust the index.
         let _ = index.publish(&id, version).await;
         let files = manifest.files.len();
-        Ok(PublishReport { id, version, digest, files, deviations: Vec::new() })
+        Ok(PublishReport {
+            id,
+            version,
+            digest,
+            files,
+            deviations: Vec::new(),
+            left_out: Vec::new(),
+            likely_secrets: Vec::new(),
+        })
     }
 
     async fn put_file(

@@ -22,7 +22,7 @@ use object_store::path::Path as Key;
 
 use crate::digest::Digest;
 use crate::error::SkillError;
-use crate::id::Version;
+use crate::id::{SkillId, Version};
 use crate::layout::MAX_RECORDS;
 use crate::skill_ref::Tag;
 use crate::store::store_error;
@@ -136,6 +136,13 @@ impl Records {
     pub(crate) fn tagged(&self, tag: &Tag) -> Option<Version> {
         let records = self.tags.get(tag)?;
         records.iter().max_by_key(|(count, version, _)| (*count, *version))?.1
+    }
+
+    /// Returns the error for a tag that names no version.
+    pub(crate) fn no_tag(&self, id: &SkillId, tag: &Tag) -> SkillError {
+        let tags = self.tags.keys().filter(|tag| self.tagged(tag).is_some());
+        let available = tags.cloned().collect();
+        SkillError::NoTag { id: id.clone(), tag: tag.clone(), available }
     }
 }
 

@@ -62,15 +62,7 @@ impl SkillStore {
             }
             Some(VersionSelector::Tag(tag)) => {
                 let records = self.records(id).await?;
-                let tags: Vec<_> = records.tags.keys().cloned().collect();
-                let tagged = records.tagged(tag).ok_or_else(|| SkillError::NoTag {
-                    id: id.clone(),
-                    tag: tag.clone(),
-                    available: tags
-                        .into_iter()
-                        .filter(|tag| records.tagged(tag).is_some())
-                        .collect(),
-                })?;
+                let tagged = records.tagged(tag).ok_or_else(|| records.no_tag(id, tag))?;
                 (tagged, records)
             }
             None => {

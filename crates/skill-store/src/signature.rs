@@ -22,7 +22,11 @@ const MAX_SIGNATURE_BYTES: u64 = 16 * 1024;
 
 /// A public key of minisign, which verifies the signatures of manifests.
 #[derive(Clone, PartialEq, Eq)]
-pub struct VerifyingKey(PublicKey);
+pub struct VerifyingKey {
+    key: PublicKey,
+    /// The line with the key alone.
+    line: String,
+}
 
 /// The error returned for a text that is no public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,11 +57,19 @@ impl VerifyingKey {
             true => PublicKey::decode(text),
             false => PublicKey::from_base64(text),
         };
-        key.map(Self).map_err(|_| KeyError)
+        let line = text.lines().last().unwrap_or_default().trim().to_owned();
+        key.map(|key| Self { key, line }).map_err(|_| KeyError)
     }
 
     fn verifies(&self, text: &[u8], signature: &Signature) -> bool {
-        self.0.verify(text, signature, true).is_ok()
+        self.key.verify(text, signature, true).is_ok()
+    }
+}
+
+/// Writes the line with the key alone.
+impl fmt::Display for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
     }
 }
 
@@ -69,12 +81,13 @@ impl fmt::Debug for VerifyingKey {
 
 impl SkillStore {
     /// Stores a signature of the manifest of a version, made by minisign from the text that
-    /// [`Manifest::to_json`](crate::Manifest::to_json) returns.
+    /// [`Manifest::to_json`](crate::Manifest::to_json) returns. Without a configured key, it is
+    /// not verified, and replaces no other signature.
     ///
     /// # Errors
-    /// Returns [`SkillError::Signature`] if no configured key has made it, or if it is no signature
-    /// and no key is configured. Returns [`SkillError`] if the version has no manifest or the store
-    /// fails.
+    /// Returns [`SkillError::MalformedSignature`] for another text, [`SkillError::Signature`] if no
+    /// configured key has made it, and [`SkillError::Signed`] if it is not verified and the version
+    /// has another one. Returns [`SkillError`] if the version has no manifest or the store fails.
     ///
     /// # Cancel safety
     /// The signature is stored or not.
@@ -84,8 +97,7 @@ impl SkillStore {
         version: Version,
         signature: &str,
     ) -> Result<(), SkillError> {
-        let invalid = || SkillError::Signature { id: id.clone(), version };
-        let decoded = Signature::decode(signature).map_err(|_| invalid())?;
+        let decoded = Signature::decode(signature).map_err(|_| SkillError::MalformedSignature)?;
         let records = self.records(id).await?;
         let resolved = self.resolve_version(id, version, &records).await?;
         if matches!(resolved.identity, Identity::Objects(_)) {
@@ -94,9 +106,18 @@ impl SkillStore {
         let blobs = self.open_blobs(None, &mut Vec::new()).await?;
         let text = self.manifest_of(&resolved, &blobs).await?.to_json();
         if !self.keys.is_empty() && !self.keys.iter().any(|key| key.verifies(&text, &decoded)) {
-            return Err(invalid());
+            return Err(SkillError::Signature { id: id.clone(), version });
         }
         let key = self.record_key(id, signature_name(version));
+        if self.keys.is_empty()
+            && matches!(resolved.identity, Identity::Manifest { is_signed: true, .. })
+        {
+            let present = self.get_small(&key, MAX_SIGNATURE_BYTES).await?;
+            return match present.is_some_and(|present| present == signature.as_bytes()) {
+                true => Ok(()),
+                false => Err(SkillError::Signed { id: id.clone(), version }),
+            };
+        }
         let object = Object::new(signature.to_owned(), false);
         put_object(&*self.store, &key, object, PutMode::Overwrite)
             .await

@@ -142,8 +142,8 @@ impl SkillLock {
 }
 
 impl SkillStore {
-    /// Returns the version and content that a reference names now, for a lockfile. Downloads a
-    /// version only if it has no manifest.
+    /// Returns the version and content that a reference names now, for a lockfile. With keys, one
+    /// of them must have signed it. Downloads a version only if it has no manifest.
     ///
     /// # Errors
     /// Like [`SkillStore::read`](SkillStore::read), without the file.
@@ -153,7 +153,13 @@ impl SkillStore {
     pub async fn lock(&self, skill: &SkillRef) -> Result<LockedSkill, SkillError> {
         let resolved = self.resolve(skill).await?;
         let digest = match &resolved.identity {
-            Identity::Manifest { digest, .. } => *digest,
+            Identity::Manifest { digest, .. } => {
+                if !self.keys.is_empty() {
+                    let blobs = self.open_blobs(None, &mut Vec::new()).await?;
+                    self.check_signature(&resolved, &blobs).await?;
+                }
+                *digest
+            }
             Identity::Objects(_) => self.verified_manifest(&resolved).await?.0.digest(),
         };
         let (id, version) = (resolved.id, resolved.version);

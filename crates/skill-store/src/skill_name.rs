@@ -46,6 +46,12 @@ impl SkillName {
         &self.0
     }
 
+    /// Returns whether git takes the directory above one of this name for a repository, and runs
+    /// the programs that its files name.
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.0.eq_ignore_ascii_case(".git")
+    }
+
     /// Uses a text that is a valid id.
     pub(crate) fn of_id(id: &str) -> Self {
         Self(id.to_owned())

@@ -1,5 +1,6 @@
 //! Directories and archives to publish.
 
+use std::collections::BTreeSet;
 use std::fs::{DirEntry, File};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -9,13 +10,11 @@ use artifact_sync::internal::{Object, key_for};
 use rustix::fs::OFlags;
 use sandbox_core::RelativePath;
 
-use crate::archive::read_archive;
+use crate::archive::{ArchiveContent, read_archive};
+use crate::cautions::{is_left_out, is_likely_secret};
 use crate::error::SkillError;
 use crate::front_matter::{Deviation, FrontMatter, Strictness};
 use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES, SKILL_FILE};
-
-/// Directory that is not published: the history of a repository.
-const EXCLUDED: &str = ".git";
 
 /// The files of a skill, in memory, sorted by path.
 pub(crate) struct SkillSource {
@@ -23,31 +22,37 @@ pub(crate) struct SkillSource {
     /// The name in SKILL.md.
     pub(crate) name: String,
     pub(crate) deviations: Vec<Deviation>,
+    /// The files and directories that are left out.
+    pub(crate) left_out: BTreeSet<String>,
+    /// The files that likely hold secrets.
+    pub(crate) likely_secrets: Vec<RelativePath>,
 }
 
 impl SkillSource {
     /// Reads a directory and checks it completely.
     pub(crate) fn read(dir: &Path, strictness: Strictness) -> Result<Self, SkillError> {
-        let mut reader = Reader { root: dir, files: Vec::new(), bytes: 0 };
+        let content = ArchiveContent::default();
+        let mut reader = Reader { root: dir, content, bytes: 0 };
         reader.read_directory(dir, "")?;
-        let mut files = reader.files;
-        files.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Self::check(dir, files, strictness)
+        let mut content = reader.content;
+        content.files.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Self::check(dir, content, strictness)
     }
 
     /// Reads a zip archive and checks it completely.
     pub(crate) fn read_zip(archive: &Path, strictness: Strictness) -> Result<Self, SkillError> {
         let file = open(archive).map_err(unreadable(archive))?;
-        let files = read_archive(BufReader::new(file))
+        let content = read_archive(BufReader::new(file))
             .map_err(|source| SkillError::Archive { path: archive.to_owned(), source })?;
-        Self::check(archive, files, strictness)
+        Self::check(archive, content, strictness)
     }
 
     fn check(
         root: &Path,
-        files: Vec<(RelativePath, Object)>,
+        content: ArchiveContent,
         strictness: Strictness,
     ) -> Result<Self, SkillError> {
+        let ArchiveContent { files, left_out } = content;
         let path = root.join(SKILL_FILE);
         let Some((_, skill_file)) = files.iter().find(|(path, _)| path.as_str() == SKILL_FILE)
         else {
@@ -64,14 +69,16 @@ impl SkillSource {
         };
         let (front_matter, deviations) =
             parsed.map_err(|source| SkillError::InvalidSkillFile { path, source })?;
-        Ok(Self { files, name: front_matter.name, deviations })
+        let secrets = files.iter().filter(|(path, object)| is_likely_secret(path, &object.content));
+        let likely_secrets = secrets.map(|(path, _)| path.clone()).collect();
+        Ok(Self { files, name: front_matter.name, deviations, left_out, likely_secrets })
     }
 }
 
 /// State of a walk through the directory.
 struct Reader<'d> {
     root: &'d Path,
-    files: Vec<(RelativePath, Object)>,
+    content: ArchiveContent,
     bytes: u64,
 }
 
@@ -86,11 +93,12 @@ impl Reader<'_> {
     fn read_entry(&mut self, entry: &DirEntry, prefix: &str) -> Result<(), SkillError> {
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_str().ok_or_else(|| invalid(&path, "its name is not UTF-8"))?;
-        if name == EXCLUDED {
-            return Ok(());
-        }
         let relative = format!("{prefix}{name}");
         let kind = entry.file_type().map_err(unreadable(&path))?;
+        if is_left_out(name, kind.is_dir()) {
+            self.content.left_out.insert(relative);
+            return Ok(());
+        }
         if kind.is_dir() {
             self.read_directory(&path, &format!("{relative}/"))
         } else if kind.is_file() {
@@ -103,7 +111,7 @@ impl Reader<'_> {
     }
 
     fn read_file(&mut self, path: PathBuf, relative: &str) -> Result<(), SkillError> {
-        if self.files.len() == MAX_FILES {
+        if self.content.files.len() == MAX_FILES {
             return Err(invalid(self.root, format!("it has more than {MAX_FILES} files")));
         }
         let parsed =
@@ -119,7 +127,7 @@ impl Reader<'_> {
         if self.bytes > MAX_BYTES {
             return Err(invalid(self.root, format!("it has more than {} MiB", MAX_BYTES >> 20)));
         }
-        self.files.push((parsed, object));
+        self.content.files.push((parsed, object));
         Ok(())
     }
 }

@@ -243,6 +243,15 @@ impl KnownVersions {
         self.stored.contains(&version) || !record.manifests.is_empty() || record.is_deleted
     }
 
+    /// Returns whether a version was deleted and no object of it is left.
+    pub(crate) fn is_gone(&self, version: Version) -> bool {
+        let record = self.records.record(version);
+        record.is_deleted
+            && !record.is_signed
+            && record.manifests.is_empty()
+            && !self.stored.contains(&version)
+    }
+
     /// Returns the latest complete version.
     pub(crate) async fn latest(&self, store: &SkillStore) -> Result<Option<Version>, SkillError> {
         for version in self.candidates().into_iter().rev() {

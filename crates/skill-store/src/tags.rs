@@ -38,16 +38,18 @@ impl SkillStore {
         self.move_tag(id, tag, Some(version)).await
     }
 
-    /// Removes a tag. A tag that does not exist is no error.
+    /// Removes a tag.
     ///
     /// # Errors
-    /// Returns [`SkillError::Store`] if the store fails.
+    /// Returns [`SkillError::NoTag`] if the skill has no such tag, and [`SkillError::Store`] if the
+    /// store fails.
     ///
     /// # Cancel safety
     /// The tag is removed or not.
     pub async fn untag(&self, id: &SkillId, tag: &Tag) -> Result<(), SkillError> {
-        if self.records(id).await?.tagged(tag).is_none() {
-            return Ok(());
+        let records = self.records(id).await?;
+        if records.tagged(tag).is_none() {
+            return Err(records.no_tag(id, tag));
         }
         self.move_tag(id, tag, None).await
     }

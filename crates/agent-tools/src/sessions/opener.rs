@@ -259,6 +259,7 @@ impl SharedSettings {
             storage: opener.settings.storage.as_ref(),
             durability: opener.settings.durability,
             user: spec.user.as_ref().map(sandbox_core::UserId::as_str),
+            skill_keys: &opener.settings.skill_keys,
             ignore: spec.ignore.as_ref().or(opener.settings.ignore.as_ref()),
             retention: spec.retention.or(opener.settings.retention),
             without_projection: opener.settings.without_projection,

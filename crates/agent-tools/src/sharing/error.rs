@@ -169,6 +169,8 @@ pub enum Difference {
     Store,
     /// Only this process asked that stored changes survive a loss of power.
     Durability,
+    /// The server installs skills that none of this process's keys has signed.
+    SkillKeys,
     /// A directory that only this process asked to hide.
     VisibleDirectory {
         /// The directory.
@@ -179,12 +181,13 @@ pub enum Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Policy => f.write_str("policy"),
+            Self::Policy => f.write_str("policy (files, or skills that are read-only)"),
             Self::Network => f.write_str("network"),
-            Self::Variables => f.write_str("variables"),
+            Self::Variables => f.write_str("variables (their source, or their selection)"),
             Self::Engine => f.write_str("engine"),
             Self::Store => f.write_str("store"),
             Self::Durability => f.write_str("durability"),
+            Self::SkillKeys => f.write_str("keys of skills"),
             Self::VisibleDirectory { path } => {
                 write!(f, "policy ({} is visible)", path.display())
             }

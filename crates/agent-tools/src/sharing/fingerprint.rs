@@ -1,6 +1,6 @@
 //! The settings of a session in a form that two processes can compare.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use sandbox_core::Tier;
 use secrecy::ExposeSecret;
 use secrets::Variables;
 use serde::{Deserialize, Serialize};
+use skill_store::VerifyingKey;
 
 use super::error::Difference;
 use super::token::Token;
@@ -30,6 +31,9 @@ pub(crate) struct Fingerprint {
     /// Set if changes on the local disk survive a loss of power.
     is_flushed: bool,
     user: Option<String>,
+    /// Hashes of the keys that verify skills. Without one, none is verified.
+    #[serde(default)]
+    skill_keys: BTreeSet<String>,
     /// Paths of directories that must be hidden, in bytes. The server may hide more.
     hidden: Vec<Vec<u8>>,
     /// Settings that only the server applies, by hashes. Those that are not set are absent.
@@ -73,6 +77,7 @@ pub(crate) struct Settings<'s> {
     pub(crate) storage: Option<&'s Storage>,
     pub(crate) durability: Durability,
     pub(crate) user: Option<&'s str>,
+    pub(crate) skill_keys: &'s [VerifyingKey],
     pub(crate) ignore: Option<&'s IgnoreRules>,
     pub(crate) retention: Option<Duration>,
     /// Set to keep files in the session logs only.
@@ -154,6 +159,10 @@ impl Fingerprint {
         let mirroring = mirroring.into_iter().filter_map(|(setting, value)| {
             Some((setting, hash("mirroring", &[value?.as_bytes()])))
         });
+        let skill_keys = settings.skill_keys.iter().map(|key| {
+            let line = key.to_string();
+            hash("skill key", &[line.as_bytes()])
+        });
         let is_local = storage.is_some_and(|storage| storage.capabilities.root.is_some());
         Self {
             policy: hash("policy", &[&policy.identity_without_network()]),
@@ -163,6 +172,7 @@ impl Fingerprint {
             store: hash("store", &[store.as_bytes()]),
             is_flushed: is_local && durability == Durability::Disk,
             user: user.map(str::to_owned),
+            skill_keys: skill_keys.collect(),
             hidden: hidden.iter().map(|dir| dir.as_os_str().as_bytes().to_vec()).collect(),
             mirroring: mirroring.collect(),
         }
@@ -195,6 +205,11 @@ impl Fingerprint {
         let mut found: Vec<Difference> = differing.map(|(what, ..)| what).collect();
         if client.is_flushed && !self.is_flushed {
             found.push(Difference::Durability);
+        }
+        let is_stricter =
+            !self.skill_keys.is_empty() && self.skill_keys.is_subset(&client.skill_keys);
+        if !client.skill_keys.is_empty() && !is_stricter {
+            found.push(Difference::SkillKeys);
         }
         let hidden = client.hidden.iter().map(|dir| PathBuf::from(OsStr::from_bytes(dir)));
         let visible = hidden.filter(|dir| policy.shows(dir));
@@ -240,6 +255,7 @@ mod tests {
             storage: None,
             durability: Durability::default(),
             user: Some("ann"),
+            skill_keys: &[],
             ignore: None,
             retention: None,
             without_projection: false,
@@ -283,6 +299,21 @@ mod tests {
         let storage = Storage::open("memory:///").unwrap();
         check(Settings { storage: Some(&storage), ..own }, &[Difference::Store]);
         check(Settings { durability: Durability::Memory, ..own }, &[]);
+        let keys = ["A", "B"].map(|last| {
+            let line = format!("RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO{last}");
+            VerifyingKey::parse(&line).unwrap()
+        });
+        check(Settings { skill_keys: &keys[..1], ..own }, &[Difference::SkillKeys]);
+        let strict = Fingerprint::new(&token, &Settings { skill_keys: &keys[..1], ..own });
+        for (skill_keys, expected) in [
+            (&keys[..0], &[][..]),
+            (&keys[..1], &[]),
+            (&keys[..], &[]),
+            (&keys[1..], &[Difference::SkillKeys]),
+        ] {
+            let client = Fingerprint::new(&token, &Settings { skill_keys, ..own });
+            assert_eq!(strict.differences(&client, &policy), expected);
+        }
         let [hidden, visible] = [PathBuf::from("/home/ann/app"), PathBuf::from("/data/app")];
         check(Settings { hidden: &[hidden], ..own }, &[]);
         let expected = [Difference::VisibleDirectory { path: visible.clone() }];
@@ -316,6 +347,7 @@ mod tests {
                 storage: Some(&storage),
                 durability,
                 user: None,
+                skill_keys: &[],
                 ignore: None,
                 retention: None,
                 without_projection: false,

@@ -207,7 +207,7 @@ fn is_ignored_by_default(name: &str, is_directory: bool) -> bool {
 }
 
 /// Returns whether an editor or a file manager uses this name for a file of its own.
-fn is_editor_file(name: &str) -> bool {
+pub fn is_editor_file(name: &str) -> bool {
     match name.as_bytes() {
         // Swap files of Vim.
         [b'.', .., b'.', b's', b'w', b'a'..=b'p'] | [b'.', b's', b'w', b'a'..=b'p'] => true,

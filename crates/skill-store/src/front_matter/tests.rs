@@ -75,7 +75,8 @@ fn every_deviation_is_reported_with_its_place() {
         ]
     );
     let strict = FrontMatter::parse(&skill(&yaml)).unwrap_err();
-    assert_eq!(strict, FrontMatterError::Deviations { deviations });
+    let lenient = Some(Box::new(parsed));
+    assert_eq!(strict, FrontMatterError::Deviations { deviations, lenient });
 }
 
 #[test]

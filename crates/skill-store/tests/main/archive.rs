@@ -35,6 +35,15 @@ async fn publish(fixture: &Fixture, bytes: &[u8]) -> Result<usize, ArchiveError>
     }
 }
 
+#[tokio::test]
+async fn names_that_every_file_system_tells_apart_are_published() {
+    let fixture = Fixture::in_memory();
+    let names = ["stra\u{df}e", "strase", "\u{130}", "i", "\u{131}", "e\u{301}", "e", "ﾊ", "ハ"];
+    let entries = names.map(|name| (name, 0o644, &b"x"[..]));
+    let bytes = archive(&[&[SKILL][..], &entries].concat());
+    assert_eq!(publish(&fixture, &bytes).await, Ok(1 + names.len()));
+}
+
 const SKILL: Entry<'static> = ("SKILL.md", 0o644, SKILL_FILE.as_bytes());
 
 #[tokio::test]
@@ -75,7 +84,18 @@ async fn an_entry_that_no_skill_may_have_is_an_error_of_its_kind() {
         let error = publish(&Fixture::in_memory(), &bytes).await.unwrap_err();
         assert!(matches!(error, ArchiveError::SpecialFile { .. }), "{mode:o}: {error}");
     }
-    for names in [["Readme", "README"], ["a", "A/b"], ["d/x", "D/y"], ["f", "f/g"]] {
+    for names in [
+        ["Readme", "README"],
+        ["a", "A/b"],
+        ["d/x", "D/y"],
+        ["f", "f/g"],
+        ["stra\u{df}e", "STRASSE"],
+        ["\u{130}", "i\u{307}"],
+        ["caf\u{e9}", "cafe\u{301}"],
+        ["CAF\u{c9}/a", "cafe\u{301}/b"],
+        ["\u{fb01}n", "fin"],
+        ["\u{3a3}", "\u{3c2}"],
+    ] {
         let bytes = archive(&[SKILL, (names[0], 0o644, b"1"), (names[1], 0o644, b"2")]);
         let error = publish(&Fixture::in_memory(), &bytes).await.unwrap_err();
         assert!(matches!(error, ArchiveError::Collision { .. }), "{names:?}: {error}");

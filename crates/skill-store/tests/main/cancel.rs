@@ -1,16 +1,20 @@
 //! Calls that are dropped at every await point.
 
 use std::future::Future;
+use std::io::{Cursor, Write};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
-use skill_store::{PublishOptions, SkillId, SkillRef, Tag, Version};
+use skill_store::{PublishOptions, SkillError, SkillId, SkillRef, Tag, Version};
 use testkit::LatencyStore;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, SKILL_FILE};
+use crate::signer::Signer;
 
 /// More polls than any call of these tests takes.
 const MAX_POLLS: usize = 400;
@@ -80,7 +84,10 @@ async fn a_dropped_deletion_is_done_or_not_and_the_next_one_ends_it() {
         assert_eq!(listed[0].latest, latest, "after {polls} polls");
         let installed = fixture.install("greet@2").await;
         assert_eq!(installed.is_ok(), latest == version(2), "after {polls} polls");
-        fixture.skills.delete(&greet(), version(2)).await.unwrap();
+        match fixture.skills.delete(&greet(), version(2)).await {
+            Ok(()) => assert!(deleted.is_none(), "it was deleted before"),
+            Err(error) => assert!(matches!(error, SkillError::Deleted { .. }), "{error}"),
+        }
         assert_eq!(fixture.skills.list().await.unwrap()[0].latest, version(1));
         let left = Key::from("general/skills/greet/v2/f");
         assert!(fixture.store.head(&left).await.is_err());
@@ -125,6 +132,14 @@ async fn a_dropped_call_that_only_reads_changes_nothing() {
         let _ = poll_times(skills.list(), polls).await;
         let _ = poll_times(skills.latest(&greet()), polls).await;
         let _ = poll_times(skills.lock(&skill), polls).await;
+        let _ = poll_times(skills.versions(&greet()), polls).await;
+        let _ = poll_times(skills.ids(), polls).await;
+        let _ = poll_times(skills.tags(&greet()), polls).await;
+        let _ = poll_times(skills.find(&skill), polls).await;
+        let _ = poll_times(skills.manifest(&skill), polls).await;
+        assert_eq!(skills.versions(&greet()).await.unwrap(), [version(1), version(2)]);
+        assert_eq!(skills.ids().await.unwrap(), [greet()]);
+        assert_eq!(skills.tags(&greet()).await.unwrap(), []);
         assert_eq!(skills.read(&skill, &path).await.unwrap(), b"2");
     }
 }
@@ -142,6 +157,113 @@ async fn a_dropped_rollback_is_complete_or_absent() {
         assert_eq!(fixture.read("greet/f"), expected, "after {polls} polls");
         if done.is_some() {
             assert_eq!(latest, version(3));
+            return;
+        }
+    }
+    panic!("the call takes more polls");
+}
+
+#[tokio::test]
+async fn a_dropped_publication_of_an_archive_is_complete_or_absent() {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (path, content) in [("SKILL.md", SKILL_FILE), ("f", "1")] {
+        writer.start_file(path, SimpleFileOptions::default()).unwrap();
+        writer.write_all(content.as_bytes()).unwrap();
+    }
+    let bytes = writer.finish().unwrap().into_inner();
+    for polls in 1..MAX_POLLS {
+        let fixture = fixture();
+        let archive = fixture.root.path().join("skill.zip");
+        std::fs::write(&archive, &bytes).unwrap();
+        let options = PublishOptions::default();
+        let published = poll_times(fixture.skills.publish_zip(&archive, &options), polls).await;
+        let versions = fixture.skills.versions(&greet()).await.unwrap();
+        assert!(published.is_none() || versions == [version(1)], "after {polls} polls");
+        assert_eq!(fixture.install("greet@1").await.is_ok(), !versions.is_empty());
+        let next = fixture.skills.publish_zip(&archive, &options).await.unwrap().version;
+        fixture.install(&format!("greet@{next}")).await.unwrap();
+        assert_eq!(fixture.read("greet/f"), "1", "after {polls} polls");
+        if published.is_some() {
+            return;
+        }
+    }
+    panic!("the call takes more polls");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_installation_in_a_directory_leaves_a_whole_version() {
+    let fixture = fixture();
+    fixture.publish(&[("f", "1"), ("g", "1")]).await;
+    fixture.publish(&[("f", "2"), ("g", "2")]).await;
+    let dir = fixture.root.path().join("into");
+    let skills = &fixture.skills;
+    let (old, new): (SkillRef, SkillRef) = ("greet@1".parse().unwrap(), "greet@2".parse().unwrap());
+    let locked = skills.lock(&new).await.unwrap();
+    let content = || {
+        let read = |name| std::fs::read_to_string(dir.join("skills/greet").join(name)).unwrap();
+        let (f, g) = (read("f"), read("g"));
+        assert_eq!(f, g);
+        f
+    };
+    let mut ends = [false; 2];
+    for polls in 1..MAX_POLLS {
+        skills.install_into(&old, &dir).await.unwrap();
+        assert_eq!(content(), "1", "after {polls} polls");
+        ends[0] |= poll_times(skills.install_into(&new, &dir), polls).await.is_some();
+        skills.install_into(&new, &dir).await.unwrap();
+        assert_eq!(content(), "2", "after {polls} polls");
+        skills.install_into(&old, &dir).await.unwrap();
+        ends[1] |= poll_times(skills.install_locked(&locked, &dir), polls).await.is_some();
+        skills.install_locked(&locked, &dir).await.unwrap();
+        assert_eq!(content(), "2", "after {polls} polls");
+        assert_eq!(std::fs::read_dir(dir.join("skills")).unwrap().count(), 1);
+        if ends == [true; 2] {
+            return;
+        }
+    }
+    panic!("the calls take more polls");
+}
+
+#[tokio::test]
+async fn a_dropped_signature_is_stored_or_not() {
+    let signer = Signer::new(1);
+    for polls in 1..MAX_POLLS {
+        let fixture = fixture();
+        fixture.publish(&[("f", "1")]).await;
+        let skill: SkillRef = "greet@1".parse().unwrap();
+        let text = fixture.skills.manifest(&skill).await.unwrap().to_json();
+        let signature = signer.sign(&text);
+        let trusting = fixture.skills.clone().with_key(signer.key());
+        let signed = poll_times(trusting.sign(&greet(), version(1), &signature), polls).await;
+        match trusting.lock(&skill).await {
+            Ok(_) => {}
+            Err(SkillError::Unsigned { .. }) if signed.is_none() => {}
+            Err(error) => panic!("after {polls} polls: {error}"),
+        }
+        trusting.sign(&greet(), version(1), &signature).await.unwrap();
+        trusting.lock(&skill).await.unwrap();
+        if signed.is_some() {
+            return;
+        }
+    }
+    panic!("the call takes more polls");
+}
+
+#[tokio::test]
+async fn a_dropped_removal_of_a_tag_is_done_or_not() {
+    let tag = Tag::parse("stable").unwrap();
+    for polls in 1..MAX_POLLS {
+        let fixture = fixture();
+        fixture.publish(&[("f", "1")]).await;
+        fixture.skills.tag(&greet(), &tag, version(1)).await.unwrap();
+        let removed = poll_times(fixture.skills.untag(&greet(), &tag), polls).await;
+        let is_there = !fixture.skills.tags(&greet()).await.unwrap().is_empty();
+        assert!(!is_there || removed.is_none(), "after {polls} polls");
+        let again = fixture.skills.untag(&greet(), &tag).await;
+        assert_eq!(again.is_ok(), is_there, "after {polls} polls");
+        assert_eq!(fixture.skills.tags(&greet()).await.unwrap(), []);
+        fixture.skills.tag(&greet(), &tag, version(1)).await.unwrap();
+        if removed.is_some() {
             return;
         }
     }

@@ -1,16 +1,12 @@
 //! Reading, comparing, rolling back, deleting, tagging, locking and signing.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
-use ring::signature::{Ed25519KeyPair, KeyPair};
 use sandbox_core::RelativePath;
-use skill_store::{
-    ErrorKind, FileChange, SkillError, SkillId, SkillLock, SkillRef, Tag, VerifyingKey, Version,
-};
+use skill_store::{ErrorKind, FileChange, SkillError, SkillId, SkillLock, SkillRef, Tag, Version};
 
 use crate::fixture::Fixture;
+use crate::signer::Signer;
 
 fn greet() -> SkillId {
     SkillId::parse("greet").unwrap()
@@ -85,6 +81,8 @@ async fn a_deleted_version_is_gone_and_its_number_is_never_used_again() {
     assert_eq!(fixture.skills.latest(&greet()).await.unwrap(), None);
     let absent = fixture.skills.delete(&greet(), version(9)).await.unwrap_err();
     assert_eq!(absent.kind(), ErrorKind::NotFound);
+    let again = fixture.skills.delete(&greet(), version(2)).await.unwrap_err();
+    assert!(matches!(again, SkillError::Deleted { .. }), "{again}");
 }
 
 #[tokio::test]
@@ -103,7 +101,12 @@ async fn a_tag_names_a_version_until_it_moves() {
     assert_eq!(fixture.skills.tags(&greet()).await.unwrap(), [(tag.clone(), version(2))]);
     let error = fixture.install("greet@beta").await.unwrap_err();
     assert_eq!(error.to_string(), "the skill greet has no tag beta; it has stable");
+    let beta = Tag::parse("beta").unwrap();
+    let error = fixture.skills.untag(&greet(), &beta).await.unwrap_err();
+    assert_eq!(error.to_string(), "the skill greet has no tag beta; it has stable");
     fixture.skills.untag(&greet(), &tag).await.unwrap();
+    let error = fixture.skills.untag(&greet(), &tag).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(fixture.install("greet@stable").await.is_err());
     assert!(fixture.skills.tags(&greet()).await.unwrap().is_empty());
 }
@@ -130,32 +133,6 @@ async fn a_lockfile_pins_the_content_of_every_kind_of_version() {
     assert_eq!(std::fs::read_to_string(into.join("skills/foreign/f")).unwrap(), "x");
 }
 
-/// A signer in the format of minisign.
-struct Signer(Ed25519KeyPair);
-
-impl Signer {
-    const KEY_ID: &'static [u8; 8] = b"12345678";
-
-    fn new(seed: u8) -> Self {
-        Self(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())
-    }
-
-    fn key(&self) -> VerifyingKey {
-        let key = [b"Ed", &Self::KEY_ID[..], self.0.public_key().as_ref()].concat();
-        VerifyingKey::parse(&format!("untrusted comment: test\n{}\n", STANDARD.encode(key)))
-            .unwrap()
-    }
-
-    fn sign(&self, text: &[u8]) -> String {
-        let signature = self.0.sign(text);
-        let comment = "of a test";
-        let global = self.0.sign(&[signature.as_ref(), comment.as_bytes()].concat());
-        let signature = [b"Ed", &Self::KEY_ID[..], signature.as_ref()].concat();
-        let (signature, global) = (STANDARD.encode(signature), STANDARD.encode(global.as_ref()));
-        format!("untrusted comment: x\n{signature}\ntrusted comment: {comment}\n{global}\n")
-    }
-}
-
 #[tokio::test]
 async fn with_a_key_only_signed_versions_are_installed() {
     let fixture = Fixture::in_memory();
@@ -167,17 +144,26 @@ async fn with_a_key_only_signed_versions_are_installed() {
     let install = async |name| trusting.install(&skill(name), &fixture.session, &state).await;
     assert!(matches!(install("greet@1").await, Err(SkillError::Unsigned { .. })));
     let text = fixture.skills.manifest(&skill("greet@1")).await.unwrap().to_json();
-    // A store without a key accepts any signature, and a store with one only its own.
+    // A store without a key accepts any signature but replaces none, and a store with a key
+    // accepts only its own.
     fixture.skills.sign(&greet(), version(1), &other.sign(&text)).await.unwrap();
     assert!(matches!(install("greet@1").await, Err(SkillError::Signature { .. })));
     let refused = trusting.sign(&greet(), version(1), &other.sign(&text)).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unverified);
+    let locked = trusting.lock(&skill("greet@1")).await;
+    assert!(matches!(locked, Err(SkillError::Signature { .. })));
+    assert!(matches!(trusting.lock(&skill("greet@2")).await, Err(SkillError::Unsigned { .. })));
     trusting.sign(&greet(), version(1), &signer.sign(&text)).await.unwrap();
+    assert_eq!(trusting.lock(&skill("greet@1")).await.unwrap().version, version(1));
     assert!(!install("greet@1").await.unwrap().was_installed);
     assert!(install("greet@1").await.unwrap().was_installed);
     // The signature of one version does not fit another.
     let copied = signer.sign(&text);
     fixture.skills.sign(&greet(), version(2), &copied).await.unwrap();
     assert!(matches!(install("greet@2").await, Err(SkillError::Signature { .. })));
-    assert!(fixture.skills.sign(&greet(), version(1), "no signature").await.is_err());
+    let sign = async |text: &str| fixture.skills.sign(&greet(), version(1), text).await;
+    assert!(matches!(sign("no signature").await, Err(SkillError::MalformedSignature)));
+    assert!(matches!(sign(&other.sign(&text)).await, Err(SkillError::Signed { .. })));
+    sign(&signer.sign(&text)).await.unwrap();
+    trusting.lock(&skill("greet@1")).await.unwrap();
 }

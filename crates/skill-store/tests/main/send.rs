@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sandbox_core::{RelativePath, SessionDir};
-use skill_store::{LockedSkill, PublishOptions, SkillId, SkillRef, SkillStore, Tag, Version};
+use skill_store::{PublishOptions, SkillId, SkillLock, SkillRef, SkillStore, Tag, Version};
 
 fn check<F: Future + Send>(_: F) {}
 
@@ -14,7 +14,7 @@ fn every_call_can_move_to_another_thread(
     skill: &SkillRef,
     id: &SkillId,
     dir: &Arc<SessionDir>,
-    locked: &LockedSkill,
+    lock: &SkillLock,
     tag: &Tag,
     file: &RelativePath,
 ) {
@@ -23,7 +23,8 @@ fn every_call_can_move_to_another_thread(
     check(skills.publish_zip(path, &PublishOptions::default()));
     check(skills.install(skill, dir, path));
     check(skills.install_into(skill, path));
-    check(skills.install_locked(locked, path));
+    check(skills.install_locked(&lock.skills()[0], path));
+    check(skills.install_all_locked(lock, path));
     check(skills.versions(id));
     check(skills.latest(id));
     check(skills.list());

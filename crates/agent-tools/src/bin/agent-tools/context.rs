@@ -79,9 +79,18 @@ impl Context {
 
     /// Opens the skills of the store, with the cache of the home and the keys of `--skill-key`.
     pub(crate) fn skills(&self) -> Result<SkillStore, Failure> {
-        let cache = SkillCache::new(self.home()?.skill_cache());
-        let skills = self.storage()?.skills().with_cache(cache);
+        let skills = self.unverified_skills()?;
         Ok(self.skill_keys()?.into_iter().fold(skills, SkillStore::with_key))
+    }
+
+    /// Opens the skills of the store to look at what is not signed yet.
+    pub(crate) fn unverified_skills(&self) -> Result<SkillStore, Failure> {
+        let cache = SkillCache::new(self.home()?.skill_cache());
+        Ok(self.storage()?.skills().with_cache(cache))
+    }
+
+    pub(crate) fn has_skill_keys(&self) -> bool {
+        !self.global.skill_keys.is_empty()
     }
 
     fn skill_keys(&self) -> Result<Vec<VerifyingKey>, Failure> {

@@ -50,6 +50,13 @@ impl Failure {
         Self { message: String::new(), code }
     }
 
+    /// Adds what the user can do.
+    pub(crate) fn with_remedy(mut self, remedy: &str) -> Self {
+        self.message.push_str("; ");
+        self.message.push_str(remedy);
+        self
+    }
+
     /// Replaces exit code 125 by 1, for subcommands that do not pass on another exit code.
     pub(crate) fn into_failed(mut self) -> Self {
         if self.code == NOT_RUN {

@@ -264,8 +264,8 @@ fn a_client_with_other_settings_is_refused_and_the_setting_is_named() {
                       "filesystem":{"denyRead":[],"allowWrite":[],"denyWrite":[]}}"#;
     let network = cli.write("network.json", network);
     let differing = [
-        (vec!["--allow-read", &other], "settings: policy;"),
-        (vec!["--policy", network.to_str().unwrap()], "settings: policy, network;"),
+        (vec!["--allow-read", &other], "settings: policy (files, or skills that are read-only);"),
+        (vec!["--policy", network.to_str().unwrap()], "skills that are read-only), network;"),
         (vec!["--store", "memory:///"], "settings: store;"),
         (vec!["--engine", "landlock"], "settings: engine;"),
         (vec!["--user", "bob"], "belongs to another user"),
@@ -275,7 +275,10 @@ fn a_client_with_other_settings_is_refused_and_the_setting_is_named() {
         assert!(ran.code == 125 && ran.stderr.contains(expected), "{args:?}: {}", ran.stderr);
     };
     differing.into_iter().for_each(|setting| check(&cli, setting));
-    check(&cli, (vec!["--variable", "NAME"], "settings: variables;"));
+    check(
+        &cli,
+        (vec!["--variable", "NAME"], "settings: variables (their source, or their selection);"),
+    );
     assert_eq!(exit_code(&mut server, "test ! -e ran"), 0);
     // Files need no settings.
     assert_eq!(cli.run(&["session", "show", "m"]).code, 0);

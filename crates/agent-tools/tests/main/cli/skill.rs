@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use super::Cli;
+use crate::mcp::Server;
 
 const SKILL_FILE: &str =
     "---\nname: greet\ndescription: Says hello. Use it to greet.\n---\nRun hello.sh\n";
@@ -141,7 +142,19 @@ fn versions_are_shown_compared_rolled_back_tagged_and_deleted() {
     assert_eq!(rolled.stdout, "published greet@3 (2 files)\n");
     assert_eq!(cli.run(&["skill", "delete", "greet", "2"]).ok().stdout, "deleted greet@2\n");
     assert_eq!(cli.run(&["skill", "versions", "greet"]).ok().stdout, "1\n3\n");
+    let again = cli.run(&["skill", "delete", "greet", "2"]);
+    assert!(again.code == 1 && again.stderr.contains("was deleted"), "{}", again.stderr);
+    for (id, version) in [("greet", "7"), ("nope", "1")] {
+        let absent = cli.run(&["skill", "delete", id, version]);
+        assert!(absent.code == 1 && absent.stderr.contains("no version"), "{}", absent.stderr);
+    }
+    assert_eq!(cli.run(&["skill", "tag", "nope"]).code, 1);
     cli.run(&["skill", "tag", "greet", "stable", "--remove"]).ok();
+    for (id, tag) in [("greet", "stable"), ("greet", "beta"), ("nope", "stable")] {
+        let absent = cli.run(&["skill", "tag", id, tag, "--remove"]);
+        assert_eq!((absent.code, absent.stdout.as_str()), (1, ""));
+        assert!(absent.stderr.contains(&format!("{id} has no tag {tag}")), "{}", absent.stderr);
+    }
     let gone = cli.run(&["skill", "show", "greet@stable"]);
     assert!(gone.code == 1 && gone.stderr.contains("no tag stable"), "{}", gone.stderr);
     assert_eq!(cli.run(&["skill", "delete", "greet", "latest"]).code, 2);
@@ -194,9 +207,91 @@ fn deviations_are_errors_or_warnings_with_their_place() {
         "{}",
         strict.stderr
     );
+    assert!(strict.stderr.contains("publish it with --lenient, which"), "{}", strict.stderr);
     let lenient = cli.run(&["--json", "skill", "publish", "--lenient", &dir]).ok();
     assert!(lenient.stderr.contains("SKILL.md:5:16: allowed-tools"), "{}", lenient.stderr);
     assert_eq!(lenient.json()["deviations"][0]["line"].as_u64(), Some(4));
+
+    cli.write("src/SKILL.md", "---\nname: My skill\ndescription: Says hello.\n---\n");
+    let strict = cli.run(&["skill", "publish", &dir]);
+    assert!(strict.stderr.contains("with --lenient --id ID"), "{}", strict.stderr);
+    let strict = cli.run(&["skill", "publish", &dir, "--id", "mine"]);
+    assert!(strict.stderr.contains("with --lenient, which"), "{}", strict.stderr);
+    cli.run(&["skill", "publish", &dir, "--id", "mine", "--lenient"]).ok();
+    for text in ["---\nname: greet\nmodel: x\n---\n", "no front matter", "---\n[\n---\n"] {
+        cli.write("src/SKILL.md", text);
+        let strict = cli.run(&["skill", "publish", &dir]);
+        assert!(strict.code == 1 && !strict.stderr.contains("--lenient"), "{}", strict.stderr);
+        assert_eq!(cli.run(&["skill", "publish", &dir, "--lenient"]).code, 1);
+    }
+}
+
+#[test]
+fn left_out_files_and_likely_secrets_are_warnings() {
+    let cli = Cli::new();
+    for (path, content) in [("f~", "x"), (".git/HEAD", "x"), (".env", "A=1")] {
+        cli.write(&format!("src/{path}"), content);
+    }
+    let dir = cli.write("src/SKILL.md", SKILL_FILE).parent().unwrap().to_str().unwrap().to_owned();
+    let published = cli.run(&["--json", "skill", "publish", &dir]).ok();
+    assert!(published.stderr.contains("not published: .git, f~"), "{}", published.stderr);
+    let remedy = "likely secret: .env; if so, remove it from the directory, and run \
+                  `agent-tools skill delete greet 1`";
+    assert!(published.stderr.contains(remedy), "{}", published.stderr);
+    let result = published.json();
+    assert_eq!(result["leftOut"], serde_json::json!([".git", "f~"]));
+    assert_eq!(result["likelySecrets"], serde_json::json!([".env"]));
+    let refused = cli.run(&["skill", "publish", &dir, "--id", ".git"]);
+    assert!(
+        refused.code == 1 && refused.stderr.contains("begins with a dot"),
+        "{}",
+        refused.stderr
+    );
+    let renamed = cli.run(&["skill", "install", "greet@1=.git", "target"]);
+    assert!(
+        renamed.code == 1 && renamed.stderr.contains("begins with a dot"),
+        "{}",
+        renamed.stderr
+    );
+}
+
+#[test]
+fn a_killed_installation_of_a_lockfile_leaves_every_skill_whole() {
+    let cli = two_versions();
+    let target = cli.dir().join("target");
+    let names = ["one", "two", "three"];
+    for version in ["1", "2"] {
+        let lock = format!("lock{version}");
+        for name in names {
+            let skill = format!("greet@{version}={name}");
+            cli.run(&["skill", "lock", &skill, "--file", &lock]).ok();
+        }
+    }
+    let content = |name: &str| {
+        let mut files = testkit::read_files(&target.join("skills").join(name));
+        files.remove("SKILL.md").unwrap();
+        let contents: std::collections::BTreeSet<_> = files.values().cloned().collect();
+        assert_eq!((files.len(), contents.len()), (FILES + 1, 1), "{name}");
+        contents.into_iter().next().unwrap()
+    };
+    cli.run(&["skill", "install", "--locked=lock1", "target"]).ok();
+    let mut kept = 0;
+    for round in 0..20 {
+        let mut command = cli.command(&["skill", "install", "--locked=lock2", "target"]);
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        // Each round kills it at another moment of the assembly of the first skills.
+        while child.try_wait().unwrap().is_none() && assembled(&target) < round * 2 {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let contents = names.map(content);
+        kept += usize::from(contents == ["1", "1", "1"]);
+        cli.run(&["skill", "install", "--locked=lock1", "target"]).ok();
+        assert_eq!(names.map(content), ["1", "1", "1"]);
+        assert_eq!(std::fs::read_dir(target.join("skills")).unwrap().count(), names.len());
+    }
+    assert!(kept > 0, "no process was killed before the exchange");
 }
 
 #[test]
@@ -212,4 +307,28 @@ fn only_signed_skills_are_installed_with_a_key() {
     cli.write("bad.pub", "no key");
     let bad = cli.run(&["--skill-key", "bad.pub", "skill", "install", "greet@1", "target"]);
     assert!(bad.code == 1 && bad.stderr.contains("no public key"), "{}", bad.stderr);
+    let locked = cli.run(&["--skill-key", "key.pub", "skill", "lock", "greet@1"]);
+    assert!(locked.code == 1 && locked.stderr.contains("is not signed"), "{}", locked.stderr);
+    assert!(!cli.dir().join("skills.lock").exists());
+    // Whoever signs a version needs its manifest before.
+    let manifest = ["--skill-key", "key.pub", "skill", "show", "greet@1", "--manifest"];
+    cli.run(&manifest).ok();
+    cli.run(&["--skill-key", "key.pub", "skill", "diff", "greet", "1", "1"]).ok();
+    let signed = cli.run(&["skill", "sign", "greet", "1", "bad.pub"]);
+    assert!(signed.code == 1 && signed.stderr.contains("no signature"), "{}", signed.stderr);
+}
+
+#[test]
+fn a_server_without_the_key_of_a_client_installs_nothing_for_it() {
+    let cli = Cli::new();
+    publish(&cli, "1");
+    let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    cli.write("key.pub", key);
+    let mut server = Server::start_with(&cli, &["mcp", "--session", "m"]);
+    let listed = server.call("bash", serde_json::json!({ "command": "ls skills" }));
+    let args = ["--skill-key", "key.pub", "bash", "--session", "m", "--skill", "greet@1", "true"];
+    let ran = cli.run(&args);
+    assert!(ran.code == 125 && ran.stderr.contains("keys of skills"), "{}", ran.stderr);
+    let listed_again = server.call("bash", serde_json::json!({ "command": "ls skills" }));
+    assert_eq!(listed, listed_again);
 }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use agent_tools::{RelativePath, SkillId, SkillRef};
 use clap::{Args, Subcommand};
 use skill_store::{
-    InstallReport, PublishOptions, PublishReport, SKILLS_DIRECTORY, SkillLock, SkillRefError, Tag,
-    Version, VersionSelector,
+    FrontMatterError, InstallReport, PublishOptions, PublishReport, SKILLS_DIRECTORY, SkillError,
+    SkillLock, SkillRefError, Tag, Version, VersionSelector,
 };
 
 use crate::context::Context;
@@ -123,7 +123,7 @@ pub(crate) struct InstallArgs {
     /// Directory in which skills/NAME is created or replaced [default with --locked: .].
     #[arg(required_unless_present = "locked")]
     dir: Option<PathBuf>,
-    /// Install every skill of a lockfile, exactly as it was locked. Takes DIR only.
+    /// Install all skills of a lockfile or none, exactly as they were locked. Takes DIR only.
     #[arg(
         long,
         value_name = "FILE",
@@ -174,7 +174,27 @@ async fn publish(context: &Context, args: &PublishArgs) -> Result<ExitCode, Fail
     } else {
         skills.publish(&args.source, &options).await
     };
-    print_published(context, &published.map_err(Failure::failed)?)
+    print_published(context, &published.map_err(|error| refused(error, args))?)
+}
+
+/// Reports that a skill was not published, and names `--lenient` if that would publish it.
+fn refused(error: SkillError, args: &PublishArgs) -> Failure {
+    let lenient = match &error {
+        SkillError::InvalidSkillFile {
+            source: FrontMatterError::Deviations { lenient: Some(front_matter), .. },
+            ..
+        } => Some((SkillId::parse(&front_matter.name).is_ok(), args.id.is_some())),
+        _ => None,
+    };
+    let failure = Failure::failed(error);
+    match lenient {
+        Some((true, _) | (_, true)) => {
+            failure.with_remedy("publish it with --lenient, which reports this as a warning")
+        }
+        Some((false, false)) => failure
+            .with_remedy("publish it with --lenient --id ID, because its name cannot be an id"),
+        None => failure,
+    }
 }
 
 fn print_published(context: &Context, published: &PublishReport) -> Result<ExitCode, Failure> {
@@ -182,6 +202,17 @@ fn print_published(context: &Context, published: &PublishReport) -> Result<ExitC
         errln!("agent-tools: warning: SKILL.md:{deviation}");
     }
     let (id, version) = (published.id.to_string(), published.version.get());
+    if !published.left_out.is_empty() {
+        errln!("agent-tools: warning: not published: {}", published.left_out.join(", "));
+    }
+    if !published.likely_secrets.is_empty() {
+        let secrets: Vec<_> = published.likely_secrets.iter().map(RelativePath::as_str).collect();
+        errln!(
+            "agent-tools: warning: published, and likely secret: {}; if so, remove it from the \
+             directory, and run `agent-tools skill delete {id} {version}`",
+            secrets.join(", ")
+        );
+    }
     let deviations = published.deviations.iter().map(|deviation| {
         serde_json::json!({
             "line": deviation.position.line,
@@ -196,6 +227,8 @@ fn print_published(context: &Context, published: &PublishReport) -> Result<ExitC
         "files": published.files,
         "sha256": published.digest.to_string(),
         "deviations": deviations.collect::<Vec<_>>(),
+        "leftOut": published.left_out,
+        "likelySecrets": published.likely_secrets,
     });
     let noun = if published.files == 1 { "file" } else { "files" };
     context.print(&result, || outln!("published {id}@{version} ({} {noun})", published.files))?;
@@ -225,12 +258,16 @@ async fn versions(context: &Context, id: &SkillId) -> Result<ExitCode, Failure> 
     let versions = skills.versions(id).await.map_err(Failure::failed)?;
     let versions: Vec<u32> = versions.into_iter().map(|version| version.get()).collect();
     if versions.is_empty() {
-        return Err(Failure::failed_text(format!(
-            "there is no skill {id}; `agent-tools skill list` shows the existing ones"
-        )));
+        return Err(no_skill(id));
     }
     context.print(&versions, || versions.iter().for_each(|version| outln!("{version}")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn no_skill(id: &SkillId) -> Failure {
+    Failure::failed_text(format!(
+        "there is no skill {id}; `agent-tools skill list` shows the existing ones"
+    ))
 }
 
 async fn install(context: &Context, args: InstallArgs) -> Result<ExitCode, Failure> {
@@ -259,12 +296,9 @@ fn skill_of(text: &OsStr) -> Result<SkillRef, Failure> {
 async fn install_locked(context: &Context, file: &Path, dir: &Path) -> Result<ExitCode, Failure> {
     let lock: SkillLock = lockfile::read(file)?;
     let skills = context.skills().map_err(Failure::into_failed)?;
-    let mut installed = Vec::new();
-    for locked in lock.skills() {
-        let report = skills.install_locked(locked, dir).await.map_err(Failure::failed)?;
-        print_warnings(&report);
-        installed.push(describe(&report, dir));
-    }
+    let reports = skills.install_all_locked(&lock, dir).await.map_err(Failure::failed)?;
+    reports.iter().for_each(print_warnings);
+    let installed: Vec<_> = reports.iter().map(|report| describe(report, dir)).collect();
     let results: Vec<_> = installed.iter().map(|(result, _)| result).collect();
     context.print(&results, || {
         installed.iter().for_each(|(_, path)| outln!("{}", path.display()));

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use agent_tools::{RelativePath, SkillId, SkillRef};
-use skill_store::{FileChange, FileDifference, SkillStore, Tag, Version, VersionSelector};
+use skill_store::{
+    FileChange, FileDifference, SkillError, SkillStore, Tag, Version, VersionSelector,
+};
 
-use super::print_published;
+use super::{no_skill, print_published};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln, print_bytes};
@@ -16,7 +18,8 @@ pub(super) async fn show(
     skill: SkillRef,
     as_stored: bool,
 ) -> Result<ExitCode, Failure> {
-    let skills = context.skills().map_err(Failure::into_failed)?;
+    // Whoever signs or compares a version looks at it before it has a signature.
+    let skills = context.unverified_skills().map_err(Failure::into_failed)?;
     let manifest = skills.manifest(&or_latest(skill)).await.map_err(Failure::failed)?;
     if as_stored {
         print_bytes(&manifest.to_json());
@@ -63,7 +66,7 @@ pub(super) async fn diff(
     from: VersionSelector,
     to: VersionSelector,
 ) -> Result<ExitCode, Failure> {
-    let skills = context.skills().map_err(Failure::into_failed)?;
+    let skills = context.unverified_skills().map_err(Failure::into_failed)?;
     let (from, to) = (number(&skills, id, from).await?, number(&skills, id, to).await?);
     let differences = skills.diff(id, from, to).await.map_err(Failure::failed)?;
     let name = |change| match change {
@@ -134,6 +137,9 @@ pub(super) async fn untag(context: &Context, id: &SkillId, tag: &Tag) -> Result<
 pub(super) async fn tags(context: &Context, id: &SkillId) -> Result<ExitCode, Failure> {
     let skills = context.skills().map_err(Failure::into_failed)?;
     let tags = skills.tags(id).await.map_err(Failure::failed)?;
+    if tags.is_empty() && skills.latest(id).await.map_err(Failure::failed)?.is_none() {
+        return Err(no_skill(id));
+    }
     let result: Vec<_> = tags
         .iter()
         .map(|(tag, version)| serde_json::json!({ "tag": tag.as_str(), "version": version.get() }))
@@ -153,8 +159,25 @@ pub(super) async fn sign(
     })?;
     // A key verifies the signature if there is one. Before it is stored, the version has none.
     let skills = context.skills().map_err(Failure::into_failed)?;
-    skills.sign(id, version, &text).await.map_err(Failure::failed)?;
-    let result = serde_json::json!({ "id": id.to_string(), "signed": version.get() });
+    skills.sign(id, version, &text).await.map_err(|error| match error {
+        SkillError::MalformedSignature => {
+            Failure::failed_text(format!("{} cannot be used: {error}", signature.display()))
+        }
+        SkillError::Signed { .. } => Failure::failed(error)
+            .with_remedy("pass the public key with --skill-key, so that the new one is verified"),
+        error => Failure::failed(error),
+    })?;
+    if !context.has_skill_keys() {
+        errln!(
+            "agent-tools: warning: the signature was not verified, because no public key was \
+             given with --skill-key"
+        );
+    }
+    let result = serde_json::json!({
+        "id": id.to_string(),
+        "signed": version.get(),
+        "isVerified": context.has_skill_keys(),
+    });
     context.print(&result, || outln!("signed {id}@{version}"))?;
     Ok(ExitCode::SUCCESS)
 }
