@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::api;
 use crate::deny;
 use crate::dependencies;
+use crate::examples;
 use crate::features;
 use crate::fuzz;
 use crate::layers;
@@ -18,7 +19,7 @@ use crate::vm;
 /// A step's name and function.
 type Step = (&'static str, fn(&mut Runner) -> Outcome);
 
-const STEPS: [Step; 19] = [
+const STEPS: [Step; 20] = [
     ("fmt", fmt),
     ("tidy", tidy::check),
     ("layers", layers::check),
@@ -33,6 +34,7 @@ const STEPS: [Step; 19] = [
     ("vm", vm::test),
     ("vm-arm", vm::arm::test),
     ("doctest", doctest),
+    ("examples", examples::run),
     ("doc", doc),
     ("api", api::check),
     ("bench", bench),
@@ -49,7 +51,7 @@ const TIERS: [(&str, &[&str]); 3] = [
         "full",
         &[
             "fmt", "tidy", "layers", "deps", "deny", "clippy", "init", "features", "package",
-            "test", "vm", "vm-arm", "doctest", "doc", "api", "bench", "fuzz",
+            "test", "vm", "vm-arm", "doctest", "examples", "doc", "api", "bench", "fuzz",
         ],
     ),
     // By hand, for an hour or more.

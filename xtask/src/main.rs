@@ -6,6 +6,7 @@ mod ci;
 mod deny;
 mod dependencies;
 mod diagrams;
+mod examples;
 mod features;
 mod fuzz;
 mod layers;
@@ -63,6 +64,7 @@ Steps:
                 in one that loses its power
   vm-arm        the same on AArch64, in an emulated machine
   doctest       examples in comments
+  examples      the example programs of all crates
   doc           warnings of rustdoc
   api           public items of each crate, compared with docs/api
   bench         runs each benchmark once, without measuring

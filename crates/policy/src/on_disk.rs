@@ -99,6 +99,13 @@ impl Policy {
             let rule = Rule::NotYet { list, entry: entry.clone() };
             return Verdict::denied(rule, open_above(tree, &at));
         }
+        if let (None, Rule::Listed { list: "denyRead", entry }) = (origin, &named.rule)
+            && allowed
+            && is_absent()
+            && !plan.creation_rules.denies(&at)
+        {
+            return Verdict::allowed(Rule::NotYetHidden { entry: entry.clone() });
+        }
         let rule = origin.map_or_else(|| rule_of_mount(plan, &at, access), |o| o.rule.clone());
         let remedy = origin.filter(|_| !allowed).and_then(|origin| match &origin.decision {
             Decision::DeniesReading => Some(Remedy::AllowRead(at.clone())),

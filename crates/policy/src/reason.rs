@@ -42,6 +42,12 @@ pub enum Rule {
         /// The entry, made absolute.
         entry: String,
     },
+    /// A pattern covers the path, which did not exist when the engine opened. Nothing was there to
+    /// hide, and a file that appears is hidden from the next command on.
+    NotYetHidden {
+        /// The pattern, made absolute.
+        entry: String,
+    },
     /// An entry of a list covers the path, and does not include it.
     NotIncluded {
         /// Name of the list.
@@ -105,6 +111,11 @@ impl fmt::Display for Rule {
                 f,
                 "it does not exist yet; {list} has {entry}, which opens what exists when the \
                  session opens"
+            ),
+            Self::NotYetHidden { entry } => write!(
+                f,
+                "it does not exist yet; denyRead has {entry}, which hides a new file from the \
+                 next command on"
             ),
             Self::NotIncluded { list, entry, path } => {
                 write!(f, "{list} has {entry}, which does not include {}", path.display())

@@ -20,11 +20,17 @@ const SAME: [&str; 7] = [
     "socatPath",
 ];
 
+/// Other keys that decide what commands find or what runs beside them.
+const OTHER: [(&str, &str); 2] = [
+    ("env", "settings of srt have no environment"),
+    ("hooks", "no program runs before or after a command"),
+];
+
 /// Converts a `settings.json` of Claude Code. Commands may write to `project`, in which relative
 /// paths begin.
 ///
-/// The sections besides `sandbox` and `permissions` have nothing to do with the sandbox, and are
-/// not named as losses.
+/// The sections besides `sandbox`, `permissions`, `env` and `hooks` have nothing to do with
+/// commands, and are not named as losses.
 ///
 /// # Errors
 /// Returns the error of the deserializer if the text cannot be read.
@@ -70,13 +76,33 @@ pub fn claude_code<'de, D: Deserializer<'de>>(
             }),
             "additionalDirectories" => {
                 each_text(&mut draft, value, &origin, |draft, dir, origin| {
-                    draft.add("filesystem", "allowWrite", absolute(dir, project), origin);
+                    add_path(draft, "allowWrite", dir, origin, |dir| absolute(dir, project));
                 });
             }
             _ => draft.lose(origin, "has no equivalent; no user is asked"),
         }
     }
+    for (key, problem) in OTHER {
+        if settings.get(key).is_some() {
+            draft.lose(root.key(key), problem);
+        }
+    }
     Ok(draft.finish())
+}
+
+/// Adds an entry for a path. Neither the other program nor this one expands a variable in it.
+fn add_path(
+    draft: &mut Draft,
+    key: &str,
+    path: &str,
+    origin: SettingPath,
+    read: impl FnOnce(&str) -> Value,
+) {
+    if path.trim_start_matches('/').starts_with('$') {
+        let problem = "the variable is read as a name; write ~ for the home directory";
+        draft.lose(origin.clone(), problem);
+    }
+    draft.add("filesystem", key, read(path), origin);
 }
 
 fn filesystem(draft: &mut Draft, value: &Value, origin: &SettingPath, project: &Path) {
@@ -85,7 +111,7 @@ fn filesystem(draft: &mut Draft, value: &Value, origin: &SettingPath, project: &
         match key.as_str() {
             "allowWrite" | "denyWrite" | "denyRead" | "allowRead" => {
                 each_text(draft, value, &origin, |draft, path, origin| {
-                    draft.add("filesystem", key, absolute(path, project), origin);
+                    add_path(draft, key, path, origin, |path| absolute(path, project));
                 });
             }
             "disabled" | "allowGitConfig" => draft.set("filesystem", key, value.clone(), origin),
@@ -125,13 +151,13 @@ fn permission(draft: &mut Draft, list: &str, rule: &str, origin: SettingPath, pr
     };
     match (list, tool) {
         ("allow", "Edit" | "Write") => {
-            draft.add("filesystem", "allowWrite", of_rule(argument, project), origin);
+            add_path(draft, "allowWrite", argument, origin, |path| of_rule(path, project));
         }
         ("deny", "Edit" | "Write") => {
-            draft.add("filesystem", "denyWrite", of_rule(argument, project), origin);
+            add_path(draft, "denyWrite", argument, origin, |path| of_rule(path, project));
         }
         ("deny", "Read") => {
-            draft.add("filesystem", "denyRead", of_rule(argument, project), origin);
+            add_path(draft, "denyRead", argument, origin, |path| of_rule(path, project));
         }
         ("allow", "Read") => draft.lose(origin, "all is readable that denyRead does not hide"),
         (_, "WebFetch") => match argument.strip_prefix("domain:") {
@@ -226,6 +252,19 @@ mod tests {
         let files = claude_code(&mut json, Path::new("/p[1]")).unwrap().config.filesystem;
         assert_eq!(files.deny_read[0], PathEntry::from(Path::new("/p[1]/a")));
         assert_eq!(files.deny_read[1], "/p[[]1]/*.pem");
+    }
+
+    #[test]
+    fn variables_and_hooks_are_losses() {
+        let imported = import(
+            r#"{"env": {"A": "b"}, "hooks": {},
+                "sandbox": {"filesystem": {"denyRead": ["$HOME/.ssh", "~/.aws"]}},
+                "permissions": {"deny": ["Read(//${HOME}/.ssh)"]}}"#,
+        );
+        let lost: Vec<_> = imported.losses.iter().map(|loss| loss.path.to_string()).collect();
+        let expected = ["sandbox.filesystem.denyRead[0]", "permissions.deny[0]", "env", "hooks"];
+        assert_eq!(lost, expected);
+        assert_eq!(imported.config.filesystem.deny_read[0], "/p/$HOME/.ssh");
     }
 
     #[test]

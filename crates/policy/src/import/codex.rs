@@ -49,6 +49,9 @@ pub fn codex<'de, D: Deserializer<'de>>(config: D, workspace: &Path) -> Result<I
         Some(Some("danger-full-access")) => {
             draft.set("filesystem", "disabled", true.into(), origin.clone());
             draft.lose(origin, "no list of domains allows all hosts");
+            if config.get("sandbox_workspace_write").is_some() {
+                draft.lose(table, "has no effect there in the mode danger-full-access");
+            }
         }
         Some(_) => draft.lose(origin, "is no mode of Codex; nothing is writable here"),
     }
@@ -142,6 +145,8 @@ mod tests {
         let open = import(r#"{"sandbox_mode": "danger-full-access"}"#);
         assert_eq!(open.config.filesystem.disabled, Some(true));
         assert_eq!(lost(&open), ["sandbox_mode"]);
+        let unused = r#"{"sandbox_mode": "danger-full-access", "sandbox_workspace_write": {}}"#;
+        assert_eq!(lost(&import(unused)), ["sandbox_mode", "sandbox_workspace_write"]);
         let wrong = import(r#"{"sandbox_mode": 3, "sandbox_workspace_write": {}}"#);
         assert_eq!(wrong.config.filesystem.allow_write, [""; 0]);
         assert_eq!(lost(&wrong), ["sandbox_mode"]);

@@ -52,7 +52,7 @@ pub(super) fn network(network: &NetworkConfig) -> Vec<Lint> {
         [("httpProxyPort", network.http_proxy_port), ("socksProxyPort", network.socks_proxy_port)]
     {
         if port.is_some() {
-            let problem = "the proxy at this port decides instead of the lists of domains";
+            let problem = "in srt, the proxy at this port decides instead of the lists of domains";
             lints.push(Lint::unset(LintCode::Delegated, root.key(name), problem));
         }
     }
@@ -178,7 +178,7 @@ pub(super) fn other(config: &SandboxRuntimeConfig) -> Vec<Lint> {
         lints.push(Lint::unset(
             LintCode::Weakens,
             "enableWeakerNestedSandbox",
-            "shows commands the processes outside in srt",
+            "in srt, shows commands the processes outside",
         ));
     }
     for (key, is_set, system) in [

@@ -1,6 +1,7 @@
 //! Tests of compiled mounts: their exact form on a model of a host, and their agreement with
 //! `explain` and a simple oracle.
 
+mod absent;
 mod construction;
 mod golden;
 mod model;

@@ -49,7 +49,7 @@ impl NativeSandbox {
             lints.push(Lint::unset(
                 LintCode::NoEffect,
                 "enableWeakerNestedSandbox",
-                "has no effect: each session has its own /proc",
+                "has no effect in a session, which has its own /proc",
             ));
         }
         if config.ignore_violations.is_some() {
