@@ -33,9 +33,11 @@ pub(crate) use self::ending::{Stop, Stopper};
 pub(crate) use self::keeper::keep;
 pub(crate) use self::link::{Link, OpenedSession};
 pub(crate) use self::local::{LocalSession, SessionParts};
-pub(crate) use self::skills::{SessionSkills, SkillsReport};
+pub(crate) use self::skills::{SessionSkills, SkillsReport, unreadable_request};
 pub use self::variables::VariableSelection;
-pub(crate) use self::variables::{EnvironmentRecipe, SessionVariables, requested_by_skill};
+pub(crate) use self::variables::{
+    EnvironmentRecipe, Selected, SessionVariables, requested_by_skill,
+};
 
 /// The size up to which the caller's thread reads and writes a file itself: handing the work to
 /// another thread takes longer than the system call.

@@ -137,7 +137,7 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<ArchiveContent, Arc
         let mut entry = archive.by_index(index).map_err(unreadable)?;
         let name = entry_name(&entry)?;
         let path = check_entry(&entry, &name)?;
-        // macOS adds a tree of attributes to its archives, which nobody misses.
+        // macOS adds a tree of attributes to its archives.
         if path.components().next() == Some(MACOS_ATTRIBUTES) {
             continue;
         }

@@ -123,9 +123,9 @@ impl SkillStore {
     /// installed.
     ///
     /// # Errors
-    /// Returns [`SkillError::NotFound`] if the version does not exist, [`SkillError::Deleted`] if it
-    /// was deleted completely before, and [`SkillError::Store`] if the store fails. Another call
-    /// then continues the deletion.
+    /// Returns [`SkillError::NotFound`] if the version does not exist, and [`SkillError::Deleted`]
+    /// if it was deleted completely before. Returns [`SkillError::Store`] if the store fails.
+    /// Another call then continues the deletion.
     ///
     /// # Cancel safety
     /// The version is deleted or not. If the call is dropped, objects of a deleted version can

@@ -112,7 +112,14 @@ impl LocalSession {
         &self,
         skills: &[SkillRef],
     ) -> Result<SkillsReport, SessionError> {
-        let report = self.skills.install(&self.workspace, skills).await?;
+        let installed = self.skills.install(&self.workspace, skills).await;
+        // Also of the skills before one that failed.
+        let mut warnings = Vec::new();
+        if self.variables.follows_skills {
+            warnings = self.skills.request_variables(&self.variables).await;
+        }
+        let mut report = installed?;
+        report.warnings.extend(warnings);
         self.reapply_policy().await;
         Ok(report)
     }

@@ -1,5 +1,6 @@
 //! The skills of an open session.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use sandbox_core::RelativePath;
@@ -10,6 +11,7 @@ use skill_store::{
 };
 
 use super::Session;
+use super::variables::{SessionVariables, requested_by_skill};
 use crate::sessions::SessionError;
 use crate::sharing::InstallSkills;
 use crate::workspace::Workspace;
@@ -19,6 +21,8 @@ use crate::workspace::Workspace;
 pub(crate) struct SessionSkills {
     store: Option<SkillStore>,
     installed: Mutex<Vec<InstalledSkill>>,
+    /// Skills that were installed and whose requests for variables were not read.
+    unread: Mutex<Vec<InstalledSkill>>,
     /// Held while skills are installed, so that the skill of the last request wins.
     installing: tokio::sync::Mutex<()>,
 }
@@ -33,7 +37,12 @@ pub(crate) struct SkillsReport {
 
 impl SessionSkills {
     pub(crate) fn new(store: Option<SkillStore>) -> Self {
-        Self { store, installed: Mutex::default(), installing: tokio::sync::Mutex::default() }
+        Self {
+            store,
+            installed: Mutex::default(),
+            unread: Mutex::default(),
+            installing: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(crate) fn installed(&self) -> Vec<InstalledSkill> {
@@ -68,6 +77,7 @@ impl SessionSkills {
                 .map_err(|source| SessionError::Skill { skill: skill.to_string(), source })?;
             warnings
                 .extend(report.warnings.iter().map(|warning| format!("skill {skill}: {warning}")));
+            lock(&self.unread).push(report.skill.clone());
             let mut installed = lock(&self.installed);
             match installed.iter_mut().find(|known| known.name == report.skill.name) {
                 Some(known) => *known = report.skill,
@@ -75,6 +85,37 @@ impl SessionSkills {
             }
         }
         Ok(SkillsReport { skills: self.installed(), warnings })
+    }
+
+    /// Returns the skills that were installed since the last call.
+    pub(crate) fn take_unread(&self) -> Vec<InstalledSkill> {
+        std::mem::take(&mut *lock(&self.unread))
+    }
+
+    /// Selects the variables that the skills request that were installed since the last call.
+    /// Returns warnings.
+    ///
+    /// The store is asked, because the agent can change the files of the session and request more.
+    pub(crate) async fn request_variables(&self, variables: &SessionVariables) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let Some(store) = &self.store else { return warnings };
+        for skill in self.take_unread() {
+            let version = SkillRef::new(skill.id.clone(), skill.version);
+            let content = match RelativePath::parse("SKILL.md") {
+                Ok(path) => store.read(&version, &path).await,
+                Err(source) => Err(source.into()),
+            };
+            let names = match content {
+                Ok(content) => requested_by_skill(&content),
+                Err(error) => Err(sandbox_core::with_causes(&error)),
+            };
+            let names = names.unwrap_or_else(|cause| {
+                warnings.push(unreadable_request(&skill, &cause));
+                BTreeSet::new()
+            });
+            variables.request(skill.name, names).await;
+        }
+        warnings
     }
 
     /// Returns whether the session has the requested version, and the agent did not remove it. Only
@@ -92,6 +133,11 @@ impl SessionSkills {
         let dir = RelativePath::parse(&format!("{SKILLS_DIRECTORY}/{name}"));
         is_installed && dir.is_ok_and(|dir| workspace.dir.has_plain_directory(&dir))
     }
+}
+
+/// Returns the warning about a skill without a readable request for variables.
+pub(crate) fn unreadable_request(skill: &InstalledSkill, cause: &str) -> String {
+    format!("skill {}: its request for variables could not be read: {cause}", skill.id)
 }
 
 impl Session {

@@ -1,9 +1,9 @@
 //! The variables of an open session: the environment of its commands, and the redactor of its
 //! results. They follow their source while the session is open.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use policy::Policy;
 use sandbox_core::internal::lock;
 use secrecy::{ExposeSecret, SecretString};
 use secrets::{Changed, LoadedVariables, RELOAD_AFTER, Redactor, Revision, VariableSource};
+use skill_store::SkillName;
 use tokio::time::Instant;
 
 use crate::environment::{self, Environment};
@@ -42,16 +43,44 @@ pub(crate) struct EnvironmentRecipe {
     pub(crate) runtimes: HostRuntimes,
     pub(crate) venv: Option<PathBuf>,
     pub(crate) policy: Policy,
-    /// The names of the variables that commands get; `None` for all.
-    pub(crate) selected: Option<BTreeSet<String>>,
+    pub(crate) selected: Selected,
     /// True if the log of this process has placeholders for the values.
     pub(crate) redacts_logs: bool,
+}
+
+/// The names of the variables that commands get.
+#[derive(Debug)]
+pub(crate) enum Selected {
+    All,
+    Named(BTreeSet<String>),
+    /// Those that each skill requests.
+    OfSkills(BTreeMap<SkillName, BTreeSet<String>>),
+}
+
+impl Selected {
+    fn gives(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.contains(name),
+            Self::OfSkills(requests) => requests.values().any(|names| names.contains(name)),
+        }
+    }
+
+    /// Returns the names; none if all variables are selected.
+    fn names(&self) -> BTreeSet<&String> {
+        match self {
+            Self::All => BTreeSet::new(),
+            Self::Named(names) => names.iter().collect(),
+            Self::OfSkills(requests) => requests.values().flatten().collect(),
+        }
+    }
 }
 
 /// The variables of an open session.
 pub(crate) struct SessionVariables {
     source: Option<Arc<dyn VariableSource>>,
-    recipe: EnvironmentRecipe,
+    /// True if the skills select the variables.
+    pub(crate) follows_skills: bool,
     current: RwLock<Arc<Loadout>>,
     /// Held while the source is asked, so that concurrent commands wait for one answer.
     following: tokio::sync::Mutex<Following>,
@@ -68,6 +97,9 @@ pub(crate) struct Loadout {
 }
 
 struct Following {
+    recipe: EnvironmentRecipe,
+    /// True if the selection has changed since the last load.
+    is_stale: bool,
     /// The time of the last attempt to load.
     loaded: Instant,
     /// The names and values of the last load.
@@ -86,7 +118,10 @@ impl SessionVariables {
         loaded: &LoadedVariables,
     ) -> (Self, Vec<String>) {
         let (loadout, values, warnings) = recipe.prepare(loaded, &[]);
+        let follows_skills = matches!(recipe.selected, Selected::OfSkills(_));
         let following = Following {
+            recipe,
+            is_stale: false,
             loaded: Instant::now(),
             values,
             former: Vec::new(),
@@ -94,7 +129,7 @@ impl SessionVariables {
         };
         let variables = Self {
             source,
-            recipe,
+            follows_skills,
             current: RwLock::new(Arc::new(loadout)),
             following: tokio::sync::Mutex::new(following),
             unreported: Mutex::default(),
@@ -111,6 +146,16 @@ impl SessionVariables {
         std::mem::take(&mut *lock(&self.unreported))
     }
 
+    /// Gives commands the variables that a skill requests, instead of those that the skill of this
+    /// name has requested before. The next command loads them.
+    pub(crate) async fn request(&self, skill: SkillName, names: BTreeSet<String>) {
+        let mut following = self.following.lock().await;
+        if let Selected::OfSkills(requests) = &mut following.recipe.selected {
+            requests.insert(skill, names);
+            following.is_stale = true;
+        }
+    }
+
     /// Loads the variables again if the source reports a change, and otherwise after
     /// [`RELOAD_AFTER`]. If that fails, the variables stay, and the next result says so.
     ///
@@ -119,12 +164,14 @@ impl SessionVariables {
     pub(crate) async fn follow(&self) {
         let Some(source) = &self.source else { return };
         let mut following = self.following.lock().await;
-        let is_due = following.loaded.elapsed() >= RELOAD_AFTER;
+        let is_due = following.is_stale || following.loaded.elapsed() >= RELOAD_AFTER;
         if !is_due && !self.has_changed(source.as_ref()).await {
             return;
         }
         let loaded = source.load().await;
         following.loaded = Instant::now();
+        // A source that is down delays one command, not every one.
+        following.is_stale = false;
         match loaded {
             Ok(loaded) => self.adopt(&mut following, &loaded),
             Err(error) => {
@@ -154,6 +201,7 @@ impl SessionVariables {
             .iter()
             .filter(|(name, value)| {
                 let current = loaded.variables.get(name);
+                let current = current.filter(|_| following.recipe.selected.gives(name));
                 current.is_none_or(|current| current.expose_secret() != value.expose_secret())
             })
             .cloned()
@@ -161,7 +209,7 @@ impl SessionVariables {
         following.former.extend(replaced);
         let excess = following.former.len().saturating_sub(MAX_FORMER);
         following.former.drain(..excess);
-        let (loadout, values, warnings) = self.recipe.prepare(loaded, &following.former);
+        let (loadout, values, warnings) = following.recipe.prepare(loaded, &following.former);
         following.values = values;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loadout);
         // A later failure is reported again.
@@ -205,7 +253,7 @@ impl EnvironmentRecipe {
     }
 
     fn gives(&self, name: &str) -> bool {
-        self.selected.as_ref().is_none_or(|selected| selected.contains(name))
+        self.selected.gives(name)
     }
 
     fn warnings(
@@ -226,7 +274,7 @@ impl EnvironmentRecipe {
         let is_absent = |name: &&String| {
             given.get(name).is_none() && !skipped.iter().any(|skipped| skipped.name == **name)
         };
-        let absent: Vec<_> = self.selected.iter().flatten().filter(is_absent).collect();
+        let absent: Vec<_> = self.selected.names().into_iter().filter(is_absent).collect();
         let lists = [
             (absent, "selected, but not in the source"),
             (environment.overridden.iter().collect(), "the session sets it itself"),
@@ -257,12 +305,10 @@ fn list(noun: &str, names: &[&String]) -> Option<String> {
     }
 }
 
-/// Returns the names that the front matter of a skill requests.
-pub(crate) fn requested_by_skill(skill_dir: &Path) -> Result<BTreeSet<String>, String> {
-    let file = skill_dir.join("SKILL.md");
-    let content = std::fs::read(&file).map_err(|error| error.to_string())?;
+/// Returns the names that the SKILL.md of a skill requests.
+pub(crate) fn requested_by_skill(skill_file: &[u8]) -> Result<BTreeSet<String>, String> {
     let front_matter =
-        skill_store::FrontMatter::parse(&content).map_err(|error| error.to_string())?;
+        skill_store::FrontMatter::parse(skill_file).map_err(|error| error.to_string())?;
     let requested = front_matter.metadata.get("variables").map(String::as_str).unwrap_or_default();
     let names = requested.split([' ', '\t', '\n', ',']).filter(|name| !name.is_empty());
     Ok(names.map(str::to_owned).collect())

@@ -1,13 +1,13 @@
 //! Preparation of a session whose files are open: skills, policy, environment and sandbox.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use policy::{Policy, UnenforcedReason};
 use sandbox_core::NativeSandbox;
 use sandbox_core::internal::blocking;
 use secrets::LoadedVariables;
-use skill_store::{InstalledSkill, SKILLS_DIRECTORY, SkillCache, SkillStore};
+use skill_store::{SKILLS_DIRECTORY, SkillCache, SkillStore};
 
 use super::builder::SessionsBuilder;
 use super::error::SessionError;
@@ -16,8 +16,8 @@ use super::spec::SessionSpec;
 use crate::home::canonical;
 use crate::runtimes::HostRuntimes;
 use crate::session::{
-    EnvironmentRecipe, SessionParts, SessionSettings, SessionSkills, SessionVariables,
-    VariableSelection, requested_by_skill,
+    EnvironmentRecipe, Selected, SessionParts, SessionSettings, SessionSkills, SessionVariables,
+    VariableSelection, requested_by_skill, unreadable_request,
 };
 use crate::storage::Storage;
 use crate::workspace::Workspace;
@@ -60,7 +60,7 @@ impl Preparation<'_> {
             runtimes: self.runtimes.clone(),
             venv: self.settings.python_venv.clone(),
             policy: policy.clone(),
-            selected: self.selected(workspace, &skills.installed(), &mut warnings),
+            selected: self.selected(workspace, &skills, &mut warnings),
             redacts_logs: self.settings.session.redact,
         };
         let source = self.settings.variables.clone();
@@ -78,30 +78,30 @@ impl Preparation<'_> {
         Ok(SessionParts { policy, sandbox, variables, skills, warnings })
     }
 
-    /// Returns the names of the variables that commands get; `None` for all.
+    /// Returns the variables that commands get. No command has run yet, so the skills are as they
+    /// were installed.
     fn selected(
         &self,
         workspace: &Workspace,
-        skills: &[InstalledSkill],
+        skills: &SessionSkills,
         warnings: &mut Vec<String>,
-    ) -> Option<BTreeSet<String>> {
+    ) -> Selected {
+        let installed = skills.take_unread();
         match &self.spec.variables {
-            VariableSelection::All => return None,
-            VariableSelection::Named(names) => return Some(names.clone()),
+            VariableSelection::All => return Selected::All,
+            VariableSelection::Named(names) => return Selected::Named(names.clone()),
             VariableSelection::OfSkills => {}
         }
-        let mut selected = BTreeSet::new();
-        for skill in skills {
-            let dir = workspace.dir().join("skills").join(skill.name.as_str());
-            match requested_by_skill(&dir) {
-                Ok(names) => selected.extend(names),
-                Err(cause) => warnings.push(format!(
-                    "skill {}: its request for variables could not be read: {cause}",
-                    skill.id
-                )),
+        let mut requests = BTreeMap::new();
+        for skill in installed {
+            let dir = workspace.dir().join(SKILLS_DIRECTORY).join(skill.name.as_str());
+            let content = std::fs::read(dir.join("SKILL.md")).map_err(|error| error.to_string());
+            match content.and_then(|content| requested_by_skill(&content)) {
+                Ok(names) => drop(requests.insert(skill.name, names)),
+                Err(cause) => warnings.push(unreadable_request(&skill, &cause)),
             }
         }
-        Some(selected)
+        Selected::OfSkills(requests)
     }
 
     async fn open_sandbox(

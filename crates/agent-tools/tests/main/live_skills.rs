@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use agent_tools::secrets::{MapSource, SecretString};
 use agent_tools::skill_store::PublishOptions;
-use agent_tools::{ErrorKind, Home, Session, SessionId, SessionSpec, Sessions, Storage};
+use agent_tools::{
+    ErrorKind, Home, Session, SessionId, SessionSpec, Sessions, Storage, VariableSelection,
+};
 use testkit::{Calls, FailingStore};
 
 struct Fixture {
@@ -108,4 +111,48 @@ async fn a_session_that_another_process_serves_gets_skills_and_keeps_them_when_i
     assert_eq!(client.bash("cat skills/*/version").await.unwrap().command_stdout(), "13");
     assert!(!client.is_served_elsewhere());
     assert_eq!(installed(&client), ["greet@1=greet", "greet@3=other"]);
+}
+
+#[tokio::test]
+async fn a_skill_that_an_open_session_gets_selects_its_variables() {
+    let fixture = Fixture::new().await;
+    let source = fixture.dir.path().join("needs");
+    std::fs::create_dir(&source).unwrap();
+    for names in ["ONE", "TWO"] {
+        let metadata = format!("metadata:\n  variables: {names}");
+        let text = format!("---\nname: needs\ndescription: Needs values.\n{metadata}\n---\n");
+        std::fs::write(source.join("SKILL.md"), text).unwrap();
+        fixture.storage().skills().publish(&source, &PublishOptions::default()).await.unwrap();
+    }
+    let values = [("ONE", "first-value"), ("TWO", "second-value"), ("THREE", "third-value")]
+        .map(|(name, value)| (name, SecretString::from(value)));
+    let home = fixture.dir.path().canonicalize().unwrap().join("home");
+    let sessions = Sessions::builder(Home::new(home))
+        .storage(fixture.storage())
+        .variables(Arc::new(MapSource::new(values)))
+        .build();
+    let request = |skills: &[&str]| {
+        let mut spec = with(skills);
+        spec.variables = VariableSelection::OfSkills;
+        spec
+    };
+    let session = sessions.open(request(&["greet@1"])).await.unwrap();
+    let given = async || {
+        let ran = session.bash("echo ${ONE:0:9} ${TWO:0:9} ${THREE:0:9}").await.unwrap();
+        ran.command_stdout().trim().to_owned()
+    };
+    assert_eq!(given().await, "");
+    sessions.open(request(&["needs@1"])).await.unwrap();
+    assert_eq!(given().await, "first-val");
+    // The agent cannot request more by changing its copy.
+    session.bash("sed -i s/ONE/THREE/ skills/needs/SKILL.md; echo $ONE > old").await.unwrap();
+    sessions.open(request(&["needs@1"])).await.unwrap();
+    assert_eq!(given().await, "first-val");
+    sessions.open(request(&["needs@2"])).await.unwrap();
+    assert_eq!(given().await, "second-va");
+    // A value that the session had before is still redacted.
+    assert_eq!(session.read_file("old").await.unwrap().content, "[redacted:ONE]\n");
+    // The skill before one that fails is installed, and counts.
+    sessions.open(request(&["needs@1", "greet@9"])).await.unwrap_err();
+    assert_eq!(given().await, "first-val");
 }

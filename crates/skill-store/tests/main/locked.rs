@@ -49,7 +49,7 @@ impl Skills {
         read_files(&self.dir())
     }
 
-    /// Returns the content of `f` if it is that of all skills, and nothing else is there.
+    /// Returns the content of `f`, which all skills must have. Nothing else may be there.
     #[track_caller]
     fn content(&self) -> String {
         let files = self.files();
