@@ -42,6 +42,24 @@ pub(crate) fn left_out_part(path: &RelativePath, is_directory: bool) -> Option<&
     })
 }
 
+/// Returns a file that makes its directory a Git repository: one in `.git`, or the `HEAD` of a bare
+/// one. Git runs programs that the configuration of such a directory names.
+pub(crate) fn repository_in<'p>(paths: &[&'p str]) -> Option<&'p str> {
+    paths.iter().copied().find(|path| {
+        let is_history = path.split('/').any(|part| part.eq_ignore_ascii_case(HISTORIES[0]));
+        let has = |dir: &str, name: &str| {
+            let below = |other: &&&str| {
+                let rest = other.strip_prefix(dir).unwrap_or_default();
+                rest.split_once('/').is_some_and(|(first, _)| first.eq_ignore_ascii_case(name))
+            };
+            paths.iter().find(below).is_some()
+        };
+        let is_bare = |dir| has(dir, "objects") && has(dir, "refs");
+        let at_name = path.rfind('/').map_or(0, |slash| slash + 1);
+        is_history || path[at_name..].eq_ignore_ascii_case("HEAD") && is_bare(&path[..at_name])
+    })
+}
+
 /// Returns whether a file likely holds a secret, by its name or by a private key in it.
 pub(crate) fn is_likely_secret(path: &RelativePath, content: &[u8]) -> bool {
     let name = path.file_name().to_ascii_lowercase();

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use sandbox_core::RelativePath;
 
+use crate::cautions::repository_in;
 use crate::digest::Digest;
 use crate::error_kind::ErrorKind;
 use crate::id::{SkillId, Version};
@@ -187,6 +188,10 @@ impl Manifest {
                 return Err(invalid(pair[1].path.as_str(), "is not after the file before it"));
             }
         }
+        let paths: Vec<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
+        if let Some(path) = repository_in(&paths) {
+            return Err(invalid(path, "is part of a Git repository, which can run programs"));
+        }
         for file in &self.files {
             let mut parent = file.path.parent();
             while let Some(path) = parent {
@@ -283,6 +288,7 @@ mod tests {
             ("a/b.sh", "a//b.sh", "path"),
             ("a/b.sh", "SKILL.md", "is not after"),
             ("a/b.sh", "SKILL.md/x", "is a file and a directory"),
+            ("a/b.sh", "a/.git/config", "Git repository"),
             ("\"755\"", "\"4755\"", "mode"),
             ("skill-manifest-1", "skill-manifest-2", "format"),
             ("\"size\": 1", "\"size\": 18446744073709551615", "16 MiB"),

@@ -9,6 +9,7 @@ use object_store::{Error, PutMode};
 use sandbox_core::RelativePath;
 use sandbox_core::internal::blocking;
 
+use crate::cautions::repository_in;
 use crate::digest::Digest;
 use crate::error::SkillError;
 use crate::front_matter::{Deviation, Strictness};
@@ -145,6 +146,13 @@ impl SkillStore {
             (files, described)
         })
         .await;
+        let paths: Vec<&str> = described.iter().map(|file| file.path.as_str()).collect();
+        if let Some(path) = repository_in(&paths) {
+            return Err(SkillError::InvalidSource {
+                path: path.into(),
+                problem: "it makes its directory a Git repository, which can run programs".into(),
+            });
+        }
         let version = self.reserve_version(&id).await?;
         let manifest = Manifest { skill: id.clone(), version, files: described };
         let (text, index) = (manifest.to_json(), self.latest_index());

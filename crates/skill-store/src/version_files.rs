@@ -10,6 +10,7 @@ use object_store::path::Path as Key;
 use sandbox_core::RelativePath;
 use serde::Serialize;
 
+use crate::cautions::repository_in;
 use crate::digest::Digest;
 use crate::error::SkillError;
 use crate::id::{SkillId, Version};
@@ -95,8 +96,13 @@ impl VersionFiles {
     fn add_objects(&mut self, prefix: &Key, objects: &[ObjectMeta]) {
         let path = |meta| strip_prefix(prefix, meta).unwrap_or_default();
         let paths: Vec<&str> = objects.iter().map(|meta| path(&meta.location)).collect();
+        let mut allowed = paths.clone();
+        while let Some(part) = repository_in(&allowed) {
+            allowed.retain(|path| *path != part);
+            self.warnings.push(format!("{part:?} was left out: it is part of a Git repository"));
+        }
         for (meta, path) in objects.iter().zip(&paths) {
-            if !is_directory_marker(meta, path, &paths) {
+            if allowed.contains(path) && !is_directory_marker(meta, path, &paths) {
                 self.add(meta, path);
             }
         }

@@ -2,7 +2,7 @@
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
-use skill_store::{SkillError, SkillId};
+use skill_store::{PublishOptions, SkillError, SkillId, Version};
 
 use crate::fixture::{Fixture, SKILL_FILE};
 
@@ -97,4 +97,31 @@ async fn a_version_of_another_program_is_installed_from_the_cache_of_the_host() 
     put(&fixture, "v1/f", "2").await;
     skills.install(&skill, &fixture.session, &fixture.root.path().join("state")).await.unwrap();
     assert_eq!(fixture.read("greet/f"), "2");
+}
+
+#[tokio::test]
+async fn no_skill_is_a_git_repository() {
+    let fixture = Fixture::in_memory();
+    put(&fixture, "v1/SKILL.md", SKILL_FILE).await;
+    for repository in ["v1/.git/", "v1/a/.GIT/", "v1/bare/", "v1/"] {
+        for file in ["HEAD", "config", "objects/x", "refs/x"] {
+            put(&fixture, &format!("{repository}{file}"), "1").await;
+        }
+    }
+    let report = fixture.install("greet@1").await.unwrap();
+    assert!(report.warnings.iter().any(|warning| warning.contains("Git repository")), "{report:?}");
+    let installed = fixture.session.path().join("skills/greet");
+    for absent in [".git", "a", "bare/HEAD", "HEAD"] {
+        assert!(!installed.join(absent).exists(), "{absent}");
+    }
+    assert!(installed.join("bare/config").exists());
+    // A new version with the old content has none either.
+    let id = SkillId::parse("greet").unwrap();
+    fixture.skills.rollback(&id, Version::new(1).unwrap()).await.unwrap();
+    let latest = "greet@latest".parse().unwrap();
+    let files = fixture.skills.manifest(&latest).await.unwrap().files;
+    assert!(files.iter().all(|file| !file.path.as_str().contains("HEAD")), "{files:?}");
+    let source = fixture.source(&[("a/HEAD", ""), ("a/objects/x", ""), ("a/refs/x", "")]);
+    let published = fixture.skills.publish(&source, &PublishOptions::default()).await;
+    assert!(published.unwrap_err().to_string().contains("Git repository"));
 }
