@@ -7,16 +7,16 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::denial::{Denial, Failure};
 use crate::event::Outcome;
 use crate::flow::{Cut, Flow};
 use crate::judge::{self, Content, Target};
-use crate::refusal::{Failure, Refusal};
 use crate::session::Session;
 
 /// Reason of a missing connection. Its event is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Blocked {
-    Refused(Refusal),
+    Denied(Denial),
     Failed(Failure),
 }
 
@@ -41,7 +41,7 @@ pub(crate) async fn connect(
     session.record(
         target,
         match blocked.clone() {
-            Blocked::Refused(refusal) => Outcome::Denied(refusal),
+            Blocked::Denied(denial) => Outcome::Denied(denial),
             Blocked::Failed(failure) => Outcome::Failed(failure),
         },
     );
@@ -54,18 +54,18 @@ async fn dial(
     content: Content,
     cut: &Arc<Cut>,
 ) -> Result<Upstream, Blocked> {
-    let rule = judge::target(&session.policy(), target, content).map_err(Blocked::Refused)?;
+    let rule = judge::target(&session.policy(), target, content).map_err(Blocked::Denied)?;
     let deadline = Instant::now() + session.shared.limits.dial_timeout;
     let mut refused = None;
     let mut judged = Vec::new();
     for address in resolve(session, target, deadline).await? {
         match judge::address(&session.policy(), target, address, judge::is_own(address)) {
             Ok(()) => judged.push(SocketAddr::new(address.to_canonical(), target.port)),
-            Err(refusal) => refused = Some(refusal),
+            Err(denial) => refused = Some(denial),
         }
     }
-    if let (true, Some(refusal)) = (judged.is_empty(), refused) {
-        return Err(Blocked::Refused(refusal));
+    if let (true, Some(denial)) = (judged.is_empty(), refused) {
+        return Err(Blocked::Denied(denial));
     }
     let (stream, address) = first_connected(&judged, deadline).await.map_err(Blocked::Failed)?;
     // Small messages in both directions must not wait for each other.
@@ -75,9 +75,9 @@ async fn dial(
     let policy = session.policy();
     let again = judge::target(&policy, target, content)
         .and_then(|_| judge::address(&policy, target, address, judge::is_own(address)));
-    if let Err(refusal) = again {
-        flow.refuse(refusal.clone());
-        return Err(Blocked::Refused(refusal));
+    if let Err(denial) = again {
+        flow.refuse(denial.clone());
+        return Err(Blocked::Denied(denial));
     }
     Ok(Upstream { stream, flow })
 }

@@ -12,9 +12,9 @@ use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::denial::Denial;
 use crate::event::{Outcome, Via};
 use crate::names::Range;
-use crate::refusal::Refusal;
 use crate::session::Session;
 
 /// Queries of one session at once. Further ones wait in the socket.
@@ -93,6 +93,11 @@ pub(crate) async fn answer(session: &Session, bytes: &[u8]) -> Option<Vec<u8>> {
     answer.to_vec().ok()
 }
 
+/// The code `REFUSED` (RFC 1035, section 4.1.1).
+fn denied_code() -> ResponseCode {
+    ResponseCode::from(0, 5)
+}
+
 /// Content of an answer.
 struct Content {
     code: ResponseCode,
@@ -115,7 +120,7 @@ impl Content {
 
 async fn content(session: &Session, question: &Query) -> Content {
     if question.query_class != DNSClass::IN {
-        return Content::error(ResponseCode::Refused, Some(NOT_SUPPORTED));
+        return Content::error(denied_code(), Some(NOT_SUPPORTED));
     }
     // Addresses have no names.
     if question.query_type == RecordType::PTR {
@@ -144,7 +149,7 @@ async fn allowed(session: &Session, host: &Host, kind: RecordType) -> Content {
     // `HTTPS` record, a client has no key for an encrypted hello.
     match kind {
         RecordType::A | RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB => {}
-        _ => return Content::error(ResponseCode::Refused, Some(NOT_SUPPORTED)),
+        _ => return Content::error(denied_code(), Some(NOT_SUPPORTED)),
     }
     let resolve = session.shared.resolver.resolve(host.as_name().unwrap_or_default());
     match tokio::time::timeout(session.shared.limits.dial_timeout, resolve).await {
@@ -160,7 +165,7 @@ async fn allowed(session: &Session, host: &Host, kind: RecordType) -> Content {
     let address = session.names().address(host, Range::Allowed);
     match address {
         Some(address) => Content::address(address, TTL_ALLOWED),
-        None => refuse(session, host, Refusal::TooManyNames),
+        None => refuse(session, host, Denial::TooManyNames),
     }
 }
 
@@ -172,21 +177,21 @@ fn denied(session: &Session, host: &Host, kind: RecordType) -> Content {
         RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB => return Content::EMPTY,
         _ => {
             // No port decides here, and port 0 is in no list.
-            let decided = Refusal::of(session.policy().decide(host, 0));
-            let refusal = decided.err().unwrap_or(Refusal::UnknownAddress);
-            return refuse(session, host, refusal);
+            let decided = Denial::of(session.policy().decide(host, 0));
+            let denial = decided.err().unwrap_or(Denial::UnknownAddress);
+            return refuse(session, host, denial);
         }
     }
     let address = session.names().address(host, Range::Denied);
     match address {
         Some(address) => Content::address(address, TTL_DENIED),
-        None => refuse(session, host, Refusal::TooManyNames),
+        None => refuse(session, host, Denial::TooManyNames),
     }
 }
 
-fn refuse(session: &Session, host: &Host, refusal: Refusal) -> Content {
-    session.record_flow(host, None, Via::Dns, Outcome::Denied(refusal), None);
-    Content::error(ResponseCode::Refused, Some(BLOCKED))
+fn refuse(session: &Session, host: &Host, denial: Denial) -> Content {
+    session.record_flow(host, None, Via::Dns, Outcome::Denied(denial), None);
+    Content::error(denied_code(), Some(BLOCKED))
 }
 
 /// Returns the name of a question, if a host can have it.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use policy::{Host, Rule};
 
-use crate::refusal::{Failure, Refusal};
+use crate::denial::{Denial, Failure};
 
 /// Way of a connection into the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum Outcome {
     /// The connection was allowed, and is closed now.
     Allowed(Rule),
     /// The connection was refused, or cut when the policy changed.
-    Denied(Refusal),
+    Denied(Denial),
     /// The connection was allowed, and could not be made.
     Failed(Failure),
 }
@@ -115,7 +115,7 @@ mod tests {
         let event = NetworkEvent {
             id: 0,
             at: SystemTime::UNIX_EPOCH,
-            outcome: Outcome::Denied(Refusal::OwnLoopback),
+            outcome: Outcome::Denied(Denial::OwnLoopback),
             host: Host::parse("a.test").unwrap(),
             port: None,
             via: Via::Dns,

@@ -8,28 +8,28 @@ use std::time::{Duration, Instant};
 use policy::Rule;
 use tokio::sync::watch;
 
+use crate::denial::{Denial, Failure};
 use crate::event::Outcome;
 use crate::judge::{Content, Target};
-use crate::refusal::{Failure, Refusal};
 use crate::session::{OpenFlow, Session};
 
 /// Supervision of one connection from a session: its activity, and the order to cut it.
 #[derive(Debug)]
 pub(crate) struct Cut {
-    refusal: Mutex<Option<Refusal>>,
+    denial: Mutex<Option<Denial>>,
     is_cut: watch::Sender<bool>,
     bytes: AtomicU64,
 }
 
 impl Cut {
     pub(crate) fn new() -> Self {
-        Self { refusal: Mutex::default(), is_cut: watch::Sender::new(false), bytes: 0.into() }
+        Self { denial: Mutex::default(), is_cut: watch::Sender::new(false), bytes: 0.into() }
     }
 
     /// Orders the cut. The first reason counts.
-    pub(crate) fn cut(&self, refusal: Refusal) {
-        let mut reason = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-        reason.get_or_insert(refusal);
+    pub(crate) fn cut(&self, denial: Denial) {
+        let mut reason = self.denial.lock().unwrap_or_else(PoisonError::into_inner);
+        reason.get_or_insert(denial);
         self.is_cut.send_replace(true);
     }
 
@@ -40,8 +40,8 @@ impl Cut {
         let _ = orders.wait_for(|is_cut| *is_cut).await;
     }
 
-    pub(crate) fn refusal(&self) -> Option<Refusal> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn denial(&self) -> Option<Denial> {
+        self.denial.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until no byte has passed for the given time.
@@ -145,8 +145,8 @@ impl Flow {
     }
 
     /// Records the refusal now, before its answer is written, instead of when the flow is dropped.
-    pub(crate) fn refuse(&self, refusal: Refusal) {
-        self.finish(Outcome::Denied(refusal));
+    pub(crate) fn refuse(&self, denial: Denial) {
+        self.finish(Outcome::Denied(denial));
     }
 
     /// Records the failure now, like [`Flow::refuse`].
@@ -168,8 +168,8 @@ impl Flow {
 impl Drop for Flow {
     fn drop(&mut self) {
         self.session.remove(self.id);
-        self.finish(match self.cut.refusal() {
-            Some(refusal) => Outcome::Denied(refusal),
+        self.finish(match self.cut.denial() {
+            Some(denial) => Outcome::Denied(denial),
             None => Outcome::Allowed(self.rule.clone()),
         });
     }

@@ -118,7 +118,9 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn a_changed_hello_never_panics(at in any::<proptest::sample::Index>(), byte in any::<u8>()) {
+        fn a_changed_hello_never_panics(
+            at in any::<prop::sample::Index>(), byte in any::<u8>(),
+        ) {
             let mut bytes = hello("allowed.test");
             let at = at.index(bytes.len());
             bytes[at] = byte;

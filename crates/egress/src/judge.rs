@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use policy::{Host, NetworkPolicy, Rule, Tls};
 
+use crate::denial::Denial;
 use crate::event::Via;
-use crate::refusal::Refusal;
 use crate::session::Session;
 
 /// Destination of a connection.
@@ -39,18 +39,18 @@ pub(crate) fn target(
     policy: &NetworkPolicy,
     target: &Target,
     content: Content,
-) -> Result<Rule, Refusal> {
+) -> Result<Rule, Denial> {
     if target.host.is_loopback() {
-        return Err(Refusal::OwnLoopback);
+        return Err(Denial::OwnLoopback);
     }
     if target.host.as_address().is_some_and(crate::names::stands_for_name) {
-        return Err(Refusal::UnknownAddress);
+        return Err(Denial::UnknownAddress);
     }
-    let (rule, tls) = Refusal::of(policy.decide(&target.host, target.port))?;
+    let (rule, tls) = Denial::of(policy.decide(&target.host, target.port))?;
     // Plain requests need no termination.
     match (tls, content) {
         (Tls::Tunnel, _) | (_, Content::Http) => Ok(rule),
-        (_, Content::Tunnel) => Err(Refusal::Termination),
+        (_, Content::Tunnel) => Err(Denial::Termination),
     }
 }
 
@@ -60,15 +60,15 @@ pub(crate) fn address(
     target: &Target,
     address: IpAddr,
     is_own: bool,
-) -> Result<(), Refusal> {
+) -> Result<(), Denial> {
     let address = address.to_canonical();
     policy
         .check_resolved(address, target.port)
-        .map_err(|class| Refusal::Address { address, class })?;
+        .map_err(|class| Denial::Address { address, class })?;
     // No pattern covers an address, so this is an entry with the very address.
     let is_listed = || policy.decide(&address.into(), target.port).is_allowed();
     if is_own && !is_listed() {
-        return Err(Refusal::OwnAddress { address });
+        return Err(Denial::OwnAddress { address });
     }
     Ok(())
 }
@@ -88,10 +88,10 @@ pub(crate) fn is_own(address: IpAddr) -> bool {
 }
 
 /// Compares a host in a TLS hello or a request with the destination.
-pub(crate) fn same_host(target: &Target, named: &str) -> Result<(), Refusal> {
+pub(crate) fn same_host(target: &Target, named: &str) -> Result<(), Denial> {
     match Host::parse(named) {
         Ok(host) if host == target.host => Ok(()),
-        _ => Err(Refusal::other_host(named)),
+        _ => Err(Denial::other_host(named)),
     }
 }
 
@@ -116,15 +116,15 @@ mod tests {
     fn loopback_belongs_to_the_session_even_if_it_is_listed() {
         let policy = policy(&["localhost", "127.0.0.1", "[::1]"], &[]);
         for host in ["localhost", "a.localhost", "0x7f.1", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(target(&policy, &to(host), Content::Http), Err(Refusal::OwnLoopback));
+            assert_eq!(target(&policy, &to(host), Content::Http), Err(Denial::OwnLoopback));
         }
     }
 
     #[test]
     fn an_unlisted_host_is_denied_with_the_remedy() {
-        let refusal = target(&policy(&[], &[]), &to("a.test"), Content::Tunnel).unwrap_err();
-        assert_eq!(refusal.to_string(), "no entry of allowedDomains covers it");
-        assert_eq!(refusal.remedy().unwrap(), "add a.test to network.allowedDomains");
+        let denial = target(&policy(&[], &[]), &to("a.test"), Content::Tunnel).unwrap_err();
+        assert_eq!(denial.to_string(), "no entry of allowedDomains covers it");
+        assert_eq!(denial.remedy().unwrap(), "add a.test to network.allowedDomains");
     }
 
     #[test]
@@ -133,15 +133,15 @@ mod tests {
         network.allowed_domains = vec!["a.test".to_owned()];
         network.tls_terminate = Some(policy::TlsTerminateConfig::default());
         let policy = NetworkPolicy::compile(&network).unwrap();
-        assert_eq!(target(&policy, &to("a.test"), Content::Tunnel), Err(Refusal::Termination));
+        assert_eq!(target(&policy, &to("a.test"), Content::Tunnel), Err(Denial::Termination));
         assert!(target(&policy, &to("a.test"), Content::Http).is_ok());
     }
 
     #[test]
     fn addresses_of_the_host_need_an_entry_of_their_own() {
         let own = "10.1.2.3".parse().unwrap();
-        let refusal = address(&policy(&["a.test"], &[]), &to("a.test"), own, true).unwrap_err();
-        assert_eq!(refusal, Refusal::OwnAddress { address: own });
+        let denial = address(&policy(&["a.test"], &[]), &to("a.test"), own, true).unwrap_err();
+        assert_eq!(denial, Denial::OwnAddress { address: own });
         let listed = policy(&["a.test", "10.1.2.3"], &[]);
         assert_eq!(address(&listed, &to("a.test"), own, true), Ok(()));
         assert_eq!(address(&policy(&["a.test"], &[]), &to("a.test"), own, false), Ok(()));
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn names_are_compared_in_their_canonical_spelling() {
         assert!(same_host(&to("a.test"), "A.Test.").is_ok());
-        let refusal = same_host(&to("a.test"), "b.test\r\n").unwrap_err();
-        assert_eq!(refusal, Refusal::OtherHost { named: "b.test??".to_owned() });
+        let denial = same_host(&to("a.test"), "b.test\r\n").unwrap_err();
+        assert_eq!(denial, Denial::OtherHost { named: "b.test??".to_owned() });
     }
 }

@@ -8,11 +8,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::connect::{self, Blocked};
+use crate::denial::Failure;
 use crate::event::Via;
 use crate::flow::Cut;
 use crate::http::{self, Scope};
 use crate::judge::{Content, Target};
-use crate::refusal::Failure;
 use crate::relay;
 use crate::session::Session;
 use crate::socks::{self, Parsed, Reply};
@@ -56,10 +56,10 @@ async fn socks(session: &Arc<Session>, cut: &Arc<Cut>, mut client: TcpStream) {
 
 fn reply(blocked: &Blocked) -> Reply {
     match blocked {
-        Blocked::Refused(_) => Reply::NotAllowed,
+        Blocked::Denied(_) => Reply::NotAllowed,
         Blocked::Failed(Failure::TimedOut) => Reply::TimedOut,
         Blocked::Failed(Failure::Unreachable { kind: std::io::ErrorKind::ConnectionRefused }) => {
-            Reply::Refused
+            Reply::Unavailable
         }
         Blocked::Failed(_) => Reply::HostUnreachable,
     }

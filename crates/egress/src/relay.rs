@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::connect::Upstream;
+use crate::denial::Denial;
 use crate::first_bytes::{self, Protocol};
 use crate::flow::{Cut, Way};
 use crate::hello::{self, Hello};
 use crate::http;
 use crate::judge::{self, Target};
-use crate::refusal::Refusal;
 use crate::session::Session;
 use crate::tunnel::{self, Direction};
 
@@ -95,10 +95,10 @@ pub(crate) async fn opening(
 }
 
 /// Judges the name in a TLS hello.
-pub(crate) fn judge_hello(target: &Target, opening: &Opening) -> Result<(), Refusal> {
+pub(crate) fn judge_hello(target: &Target, opening: &Opening) -> Result<(), Denial> {
     match opening {
         Opening::Hello(Some(name)) => judge::same_host(target, name),
-        Opening::BadHello => Err(Refusal::UnreadableHello),
+        Opening::BadHello => Err(Denial::UnreadableHello),
         _ => Ok(()),
     }
 }
@@ -140,8 +140,8 @@ pub(crate) async fn run(
         Some(opening) => judge_hello(flow.target(), opening),
         None => return abandon(&client, &stream),
     };
-    if let Err(refusal) = judged {
-        flow.refuse(refusal);
+    if let Err(denial) = judged {
+        flow.refuse(denial);
         alert(&client);
         drain(&client).await;
         return;

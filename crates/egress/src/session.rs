@@ -78,13 +78,13 @@ impl Session {
             let judged = judged.and_then(|_| {
                 judge::address(&policy, &flow.target, flow.address, judge::is_own(flow.address))
             });
-            if let Err(refusal) = judged {
-                flow.cut.cut(refusal);
+            if let Err(denial) = judged {
+                flow.cut.cut(denial);
             }
         }
     }
 
-    /// Adds a connection. A change of the policy from now on concerns it.
+    /// Adds a connection. Later changes of the policy concern it.
     pub(crate) fn add(&self, flow: OpenFlow) -> u64 {
         let id = self.next_flow.fetch_add(1, Ordering::Relaxed);
         self.open().insert(id, flow);
@@ -133,7 +133,7 @@ impl Session {
         };
         let (outcome, cause) = match &event.outcome {
             Outcome::Allowed(rule) => ("allowed", rule.to_string()),
-            Outcome::Denied(refusal) => ("denied", refusal.to_string()),
+            Outcome::Denied(denial) => ("denied", denial.to_string()),
             Outcome::Failed(failure) => ("failed", failure.to_string()),
         };
         tracing::info!(

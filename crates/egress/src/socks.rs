@@ -29,7 +29,7 @@ pub(crate) enum Reply {
     Failed = 1,
     NotAllowed = 2,
     HostUnreachable = 4,
-    Refused = 5,
+    Unavailable = 5,
     TimedOut = 6,
     UnknownCommand = 7,
     UnknownAddressType = 8,
@@ -131,7 +131,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic_or_wait_for_ever(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn no_bytes_make_it_panic_or_wait_for_ever(
+            bytes in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
             greeting(&bytes);
             request(&bytes);
             let mut long = bytes;

@@ -46,8 +46,8 @@ pub(crate) async fn serve(
             let scope = Scope::Fixed(target);
             return http::serve(session, cut, client, read.freeze(), scope, None).await;
         }
-        if let Err(refusal) = judged {
-            session.record(&target, Outcome::Denied(refusal));
+        if let Err(denial) = judged {
+            session.record(&target, Outcome::Denied(denial));
             return match opening {
                 Opening::Hello(_) | Opening::BadHello => {
                     relay::alert(&client);
@@ -59,7 +59,7 @@ pub(crate) async fn serve(
     }
     match connect::connect(session, &target, Content::Tunnel, cut).await {
         Ok(upstream) => relay::run(session, cut, client, read.freeze(), upstream).await,
-        Err(connect::Blocked::Refused(_)) if target.port == TLS_PORT => {
+        Err(connect::Blocked::Denied(_)) if target.port == TLS_PORT => {
             relay::alert(&client);
             relay::drain(&client).await;
         }

@@ -12,10 +12,10 @@ use super::forward::{Forward, Unsent};
 use super::refuse::{self, Answer};
 use super::{Next, Scope, hop};
 use crate::connect::{self, Blocked, Upstream};
+use crate::denial::Denial;
 use crate::event::{Outcome, Via};
 use crate::flow::Cut;
 use crate::judge::{self, Content, Target};
-use crate::refusal::Refusal;
 use crate::session::Session;
 
 /// Port of a URL without one.
@@ -75,10 +75,10 @@ impl Exchange {
         // In an absolute form, the authority counts, and the header is written anew (RFC 9112,
         // section 3.2.2).
         if request.uri().authority().is_none()
-            && let Err(refusal) = same_host(&target, &request)
+            && let Err(denial) = same_host(&target, &request)
         {
-            self.session.record(&target, Outcome::Denied(refusal.clone()));
-            return refuse::refused(&target, &refusal);
+            self.session.record(&target, Outcome::Denied(denial.clone()));
+            return refuse::refused(&target, &denial);
         }
         self.forward(target, request).await
     }
@@ -130,9 +130,9 @@ impl Exchange {
 
     async fn forward(&self, target: Target, mut request: Request<Incoming>) -> Answer {
         let judged = judge::target(&self.session.policy(), &target, Content::Http);
-        if let Err(refusal) = judged {
-            self.session.record(&target, Outcome::Denied(refusal.clone()));
-            return refuse::refused(&target, &refusal);
+        if let Err(denial) = judged {
+            self.session.record(&target, Outcome::Denied(denial.clone()));
+            return refuse::refused(&target, &denial);
         }
         let client = hyper::upgrade::on(&mut request);
         let mut request = match prepare(&target, request) {
@@ -163,7 +163,7 @@ impl Exchange {
                 Err(Unsent::Request(unsent)) if !is_new => request = *unsent,
                 Err(Unsent::Request(_)) => {
                     let kind = std::io::ErrorKind::ConnectionReset;
-                    let failure = crate::refusal::Failure::Unreachable { kind };
+                    let failure = crate::denial::Failure::Unreachable { kind };
                     forward.flow.fail(failure.clone());
                     return refuse::blocked(&target, &Blocked::Failed(failure));
                 }
@@ -233,17 +233,17 @@ fn without_user(authority: &str) -> &str {
 }
 
 /// Judges the header `Host` of a captured request. HTTP/1.0 does not need it.
-fn same_host(target: &Target, request: &Request<Incoming>) -> Result<(), Refusal> {
+fn same_host(target: &Target, request: &Request<Incoming>) -> Result<(), Denial> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
     let Some(first) = first else {
         let is_old = request.version() == Version::HTTP_10;
-        return if is_old { Ok(()) } else { Err(Refusal::other_host("")) };
+        return if is_old { Ok(()) } else { Err(Denial::other_host("")) };
     };
     let text = first.to_str().unwrap_or("?");
     let is_same = match Host::parse_with_port(text) {
         Ok((host, port)) => host == target.host && port.is_none_or(|port| port == target.port),
         Err(_) => false,
     };
-    if is_same && second.is_none() { Ok(()) } else { Err(Refusal::other_host(text)) }
+    if is_same && second.is_none() { Ok(()) } else { Err(Denial::other_host(text)) }
 }

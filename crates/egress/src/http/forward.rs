@@ -12,8 +12,8 @@ use tokio::task::AbortHandle;
 use super::MAX_HEADERS;
 use super::wire::Wire;
 use crate::connect::Upstream;
+use crate::denial::Failure;
 use crate::flow::Flow;
-use crate::refusal::Failure;
 
 /// The task that moves the bytes of a connection. Dropping it closes the connection.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::connect::Blocked;
+use crate::denial::{Denial, Failure};
 use crate::judge::Target;
-use crate::refusal::{Failure, Refusal};
 
 pub(crate) type Answer = Response<Either<Full<Bytes>, Incoming>>;
 
@@ -21,22 +21,22 @@ const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
 /// Returns the answer to a request without a connection.
 pub(crate) fn blocked(target: &Target, blocked: &Blocked) -> Answer {
     match blocked {
-        Blocked::Refused(refusal) => refused(target, refusal),
+        Blocked::Denied(denial) => refused(target, denial),
         Blocked::Failed(failure) => failed(target, failure),
     }
 }
 
 /// Returns the answer to a refused request.
-pub(crate) fn refused(target: &Target, refusal: &Refusal) -> Answer {
+pub(crate) fn refused(target: &Target, denial: &Denial) -> Answer {
     let mut text = format!(
-        "Blocked by allowedDomains: {}\nRule: {refusal}\n",
+        "Blocked by allowedDomains: {}\nRule: {denial}\n",
         target.host.with_port(target.port)
     );
-    if let Some(remedy) = refusal.remedy() {
+    if let Some(remedy) = denial.remedy() {
         text.push_str(&format!("Remedy: {remedy}\n"));
     }
-    let status = match refusal {
-        Refusal::OtherHost { .. } => StatusCode::MISDIRECTED_REQUEST,
+    let status = match denial {
+        Denial::OtherHost { .. } => StatusCode::MISDIRECTED_REQUEST,
         _ => StatusCode::FORBIDDEN,
     };
     let mut answer = answer(status, "blocked-by-allowlist", text);

@@ -5,7 +5,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::fixture::{
-    ACCESS_DENIED, Names, Origin, Session, exactly, head, hello, policy, rest, soon, usual_names,
+    ACCESS_DENIED, Keep, Names, Origin, Session, exactly, head, hello, policy, rest, soon,
+    usual_names,
 };
 
 #[tokio::test]
@@ -26,8 +27,8 @@ async fn a_hello_for_another_host_is_answered_with_an_alert() {
     }
     let events = session.events();
     assert_eq!(events.len(), cuts.len());
-    let Outcome::Denied(refusal) = &events[0].outcome else { panic!("{events:?}") };
-    assert_eq!(refusal.to_string(), "the connection names another host: denied.test");
+    let Outcome::Denied(denial) = &events[0].outcome else { panic!("{events:?}") };
+    assert_eq!(denial.to_string(), "the connection names another host: denied.test");
 }
 
 #[tokio::test]
@@ -148,7 +149,7 @@ async fn the_judged_address_is_the_dialled_one() {
     let port = first.local_addr().unwrap().port();
     let second = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     let text = |text: &'static str| {
-        move |mut stream: tokio::net::TcpStream, _: Box<dyn Fn(&[u8]) + Send + Sync>| async move {
+        move |mut stream: tokio::net::TcpStream, _: Keep| async move {
             head(&mut stream).await;
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{text}");
             let _ = stream.write_all(answer.as_bytes()).await;

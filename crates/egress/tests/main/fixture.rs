@@ -109,10 +109,10 @@ impl Session {
 
     /// Returns the text of the only refusal so far.
     #[track_caller]
-    pub(crate) fn refusal(&self) -> String {
+    pub(crate) fn denial(&self) -> String {
         match &self.events()[..] {
-            [NetworkEvent { outcome: Outcome::Denied(refusal), host, .. }] => {
-                format!("{host}: {refusal}")
+            [NetworkEvent { outcome: Outcome::Denied(denial), host, .. }] => {
+                format!("{host}: {denial}")
             }
             events => panic!("{events:?}"),
         }
@@ -175,6 +175,9 @@ pub(crate) async fn exactly(client: &mut TcpStream, count: usize) -> Vec<u8> {
     bytes
 }
 
+/// Keeps bytes that a server received.
+pub(crate) type Keep = Box<dyn Fn(&[u8]) + Send + Sync>;
+
 /// A server on loopback that keeps all bytes that it received.
 pub(crate) struct Origin {
     pub(crate) port: u16,
@@ -222,7 +225,7 @@ impl Origin {
 
     pub(crate) async fn serving<S, F>(serve: S) -> Self
     where
-        S: Fn(TcpStream, Box<dyn Fn(&[u8]) + Send + Sync>) -> F + Send + 'static,
+        S: Fn(TcpStream, Keep) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -231,7 +234,7 @@ impl Origin {
 
     pub(crate) fn on<S, F>(listener: tokio::net::TcpListener, serve: S) -> Self
     where
-        S: Fn(TcpStream, Box<dyn Fn(&[u8]) + Send + Sync>) -> F + Send + 'static,
+        S: Fn(TcpStream, Keep) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let port = listener.local_addr().unwrap().port();
@@ -245,7 +248,7 @@ impl Origin {
                     all.len() - 1
                 };
                 let all = Arc::clone(&all);
-                let keep: Box<dyn Fn(&[u8]) + Send + Sync> = Box::new(move |bytes: &[u8]| {
+                let keep: Keep = Box::new(move |bytes: &[u8]| {
                     all.lock().unwrap()[connection].extend_from_slice(bytes);
                 });
                 tokio::spawn(serve(stream, keep));

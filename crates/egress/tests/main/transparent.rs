@@ -65,12 +65,12 @@ impl Captured {
 
     /// Returns the only event so far, as text.
     #[track_caller]
-    fn refusal(&self) -> String {
+    fn denial(&self) -> String {
         let events = self.network.events_since(egress::EventMark::default());
         let [event] = &events[..] else { panic!("{events:?}") };
-        let Outcome::Denied(refusal) = &event.outcome else { panic!("{events:?}") };
+        let Outcome::Denied(denial) = &event.outcome else { panic!("{events:?}") };
         assert_eq!(event.via, Via::Transparent);
-        format!("{}:{}: {refusal}", event.host, event.port.unwrap())
+        format!("{}:{}: {denial}", event.host, event.port.unwrap())
     }
 }
 
@@ -156,7 +156,7 @@ async fn captured_connections_of_other_protocols_pass_or_are_reset() {
     let error = soon(client.read(&mut [0])).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     let expected = "denied.test:5432: no entry of allowedDomains covers it";
-    assert_eq!(session.refusal(), expected);
+    assert_eq!(session.denial(), expected);
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn captured_addresses_are_judged_as_addresses() {
         client.write_all(b"\0").await.unwrap();
         soon(client.read(&mut [0])).await.unwrap_err();
         let events = session.network.events_since(mark);
-        let Outcome::Denied(refusal) = &events[0].outcome else { panic!("{events:?}") };
-        assert_eq!(format!("{}:5432: {refusal}", events[0].host), expected);
+        let Outcome::Denied(denial) = &events[0].outcome else { panic!("{events:?}") };
+        assert_eq!(format!("{}:5432: {denial}", events[0].host), expected);
     }
 }

@@ -9,7 +9,7 @@ use policy::{AddressClass, Decision, Remedy, Rule};
 /// Reason of a refused connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum Denial {
     /// The policy denies the host.
     #[non_exhaustive]
     Rule {
@@ -52,7 +52,7 @@ pub enum Refusal {
     TooManyNames,
 }
 
-impl Refusal {
+impl Denial {
     /// Returns the refusal of a decision, or the rule that allows the connection.
     pub(crate) fn of(decision: Decision) -> Result<(Rule, policy::Tls), Self> {
         match decision {
@@ -92,7 +92,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule { rule, reason: None, .. } => rule.fmt(f),
