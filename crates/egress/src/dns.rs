@@ -6,11 +6,13 @@ use std::sync::Arc;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, AAAA};
-use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
+use hickory_proto::rr::{DNSClass, RData, RecordSet, RecordType};
 use policy::Host;
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::denial::Denial;
 use crate::event::{Outcome, Via};
@@ -56,6 +58,26 @@ pub(crate) async fn serve(session: Arc<Session>, socket: UdpSocket) {
     }
 }
 
+/// Answers the queries of a TCP connection, each with its length in front (RFC 1035, section 4.2.2).
+pub(crate) async fn serve_stream(session: &Session, mut client: TcpStream) {
+    let mut query = Vec::new();
+    let next = async |client: &mut TcpStream, query: &mut Vec<u8>| {
+        let length = client.read_u16().await?;
+        query.resize(usize::from(length), 0);
+        client.read_exact(query).await
+    };
+    let limit = session.shared.limits.head_timeout;
+    while let Ok(Ok(_)) = timeout(limit, next(&mut client, &mut query)).await {
+        let Some(answer) = answer(session, &query).await else { return };
+        let Ok(length) = u16::try_from(answer.len()) else { return };
+        let bytes = [&length.to_be_bytes()[..], &answer].concat();
+        match timeout(limit, client.write_all(&bytes)).await {
+            Ok(Ok(())) => {}
+            _ => return,
+        }
+    }
+}
+
 /// Returns the answer to a query. The result is `None` for bytes that are no query.
 pub(crate) async fn answer(session: &Session, bytes: &[u8]) -> Option<Vec<u8>> {
     let query = Message::from_vec(bytes).ok()?;
@@ -79,7 +101,9 @@ pub(crate) async fn answer(session: &Session, bytes: &[u8]) -> Option<Vec<u8>> {
             IpAddr::V4(address) => RData::A(A(address)),
             IpAddr::V6(address) => RData::AAAA(AAAA(address)),
         };
-        answer.add_answer(Record::from_rdata(question.name.clone(), ttl, data));
+        let mut records = RecordSet::with_ttl(question.name.clone(), data.record_type(), ttl);
+        records.add_rdata(data);
+        answer.add_answers(records.records_without_rrsigs().cloned());
     }
     if query.edns.is_some() {
         let mut edns = Edns::new();
@@ -152,7 +176,7 @@ async fn allowed(session: &Session, host: &Host, kind: RecordType) -> Content {
         _ => return Content::error(denied_code(), Some(NOT_SUPPORTED)),
     }
     let resolve = session.shared.resolver.resolve(host.as_name().unwrap_or_default());
-    match tokio::time::timeout(session.shared.limits.dial_timeout, resolve).await {
+    match timeout(session.shared.limits.dial_timeout, resolve).await {
         Ok(Ok(addresses)) if addresses.is_empty() => {
             return Content::error(ResponseCode::NXDomain, None);
         }

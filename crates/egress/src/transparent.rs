@@ -9,6 +9,7 @@ use policy::Host;
 use tokio::net::TcpStream;
 
 use crate::connect;
+use crate::dns;
 use crate::event::{Outcome, Via};
 use crate::flow::Cut;
 use crate::http::{self, Scope};
@@ -20,6 +21,7 @@ use crate::tunnel;
 /// Time for the first byte of a client whose refusal could be written in its protocol.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+const DNS_PORT: u16 = 53;
 /// Ports whose clients always speak first.
 const HTTP_PORT: u16 = 80;
 const TLS_PORT: u16 = 443;
@@ -35,6 +37,10 @@ pub(crate) async fn serve(
     let target = Target::new(session, host, original.port(), Via::Transparent);
     let mut read = BytesMut::new();
     let judged = judge::target(&session.policy(), &target, Content::Tunnel);
+    if judged.is_err() && target.port == DNS_PORT && target.host.as_address().is_some() {
+        // The same answers as over UDP, from every server.
+        return dns::serve_stream(session, client).await;
+    }
     if judged.is_err() || target.port == HTTP_PORT {
         let first = match target.port {
             HTTP_PORT | TLS_PORT => session.shared.limits.head_timeout,

@@ -4,10 +4,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use crate::flow::{Traffic, Way};
 use crate::tunnel::End;
@@ -17,11 +19,17 @@ pub(crate) struct Wire {
     stream: TcpStream,
     read: Bytes,
     traffic: Option<Arc<Traffic>>,
+    /// End of the time for bytes after the last answer.
+    linger: Option<Pin<Box<Sleep>>>,
 }
+
+/// Time for bytes after the last answer. A socket that is closed with unread bytes sends a reset,
+/// which would overtake the answer to a request whose body was not read.
+const LINGER: Duration = Duration::from_secs(1);
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream, read: Bytes, traffic: Option<Arc<Traffic>>) -> Self {
-        Self { stream, read, traffic }
+        Self { stream, read, traffic, linger: None }
     }
 
     /// Returns the socket with all bytes that were read from it and not used.
@@ -94,6 +102,21 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        if self.traffic.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let linger = self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        if linger.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let mut dropped = [0; 8192];
+            let mut buffer = ReadBuf::new(&mut dropped);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 
 use crate::fixture::{Names, Session, policy, soon, usual, usual_names};
 
-fn query(name: &str, kind: RecordType) -> Message {
+pub(crate) fn query(name: &str, kind: RecordType) -> Message {
     let mut query = Message::new(4711, MessageType::Query, OpCode::Query);
     query.metadata.recursion_desired = true;
     query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
@@ -51,7 +51,7 @@ pub(crate) async fn resolve(server: SocketAddr, name: &str) -> Ipv4Addr {
 
 /// Returns the only address of an answer, with its lifetime in seconds.
 #[track_caller]
-fn address(answer: &Message) -> (Ipv4Addr, u32) {
+pub(crate) fn address(answer: &Message) -> (Ipv4Addr, u32) {
     assert_eq!(answer.metadata.response_code, ResponseCode::NoError, "{answer:?}");
     match &answer.answers[..] {
         [record] => match &record.data {

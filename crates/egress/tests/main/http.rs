@@ -59,6 +59,36 @@ async fn a_refusal_names_host_rule_and_remedy_after_its_event() {
 }
 
 #[tokio::test]
+async fn a_denied_upload_still_receives_its_answer() {
+    let session = Session::open();
+    let body = vec![b'a'; 8 << 20];
+    for method in ["POST", "PUT"] {
+        let mut client = session.connect().await;
+        let request = format!(
+            "{method} http://denied.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.write_all(&body).await.unwrap();
+        assert!(head(&mut client).await.starts_with("HTTP/1.1 403 "), "{method}");
+        assert!(rest(&mut client).await.starts_with("Blocked by"), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn the_answer_to_head_keeps_its_length() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n").await;
+    let session = Session::open();
+    let answer = session
+        .send(format!(
+            "HEAD http://allowed.test:{}/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            origin.port
+        ))
+        .await;
+    assert!(answer.to_lowercase().contains("content-length: 5000\r\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn the_text_of_a_denied_domain_is_in_the_refusal() {
     let mut network = policy::NetworkConfig::default();
     network.denied_domains = vec!["bad.test".to_owned()];

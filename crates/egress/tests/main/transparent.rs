@@ -6,6 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use egress::{Gate, Listeners, Network, Outcome, Via};
+use hickory_proto::op::Message;
+use hickory_proto::rr::RecordType;
 use policy::NetworkPolicy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -178,4 +180,24 @@ async fn captured_addresses_are_judged_as_addresses() {
         let Outcome::Denied(denial) = &events[0].outcome else { panic!("{events:?}") };
         assert_eq!(format!("{}:5432: {denial}", events[0].host), expected);
     }
+}
+
+#[tokio::test]
+async fn captured_queries_over_tcp_get_the_answers_of_udp() {
+    if !has_own_network("captured_queries_over_tcp_get_the_answers_of_udp") {
+        return;
+    }
+    let session = Captured::open(53, usual());
+    let mut client = TcpStream::connect(("203.0.113.53", 53)).await.unwrap();
+    for name in ["allowed.test", "denied.test"] {
+        let query = crate::dns::query(name, RecordType::A).to_vec().unwrap();
+        let length = u16::try_from(query.len()).unwrap();
+        client.write_u16(length).await.unwrap();
+        client.write_all(&query).await.unwrap();
+        let length = soon(client.read_u16()).await.unwrap();
+        let answer = exactly(&mut client, usize::from(length)).await;
+        let answer = Message::from_vec(&answer).unwrap();
+        assert_eq!(crate::dns::address(&answer).0, resolve(session.dns, name).await);
+    }
+    assert!(session.network.events_since(egress::EventMark::default()).is_empty());
 }
