@@ -17,7 +17,8 @@ pub trait Resolver: Debug + Send + Sync {
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 
-/// The resolver of the system: `getaddrinfo`, with the host's own configuration.
+/// The resolver of the system: `getaddrinfo`, with the host's own configuration, including its
+/// `/etc/hosts` and search domains.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct SystemResolver;
@@ -41,8 +42,8 @@ const ABSENT: [&str; 4] = [
 #[async_trait]
 impl Resolver for SystemResolver {
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        // The final dot excludes the search domains of the host.
-        match tokio::net::lookup_host((format!("{name}."), 0)).await {
+        // A final dot would exclude search domains, but glibc then misses names of `/etc/hosts`.
+        match tokio::net::lookup_host((name, 0)).await {
             Ok(found) => Ok(found.map(|address| address.ip()).collect()),
             Err(error) => {
                 let text = error.to_string();
@@ -50,5 +51,17 @@ impl Resolver for SystemResolver {
                 if is_absent { Ok(Vec::new()) } else { Err(error) }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_knows_localhost() {
+        let addresses = SystemResolver::new().resolve("localhost").await.unwrap();
+        assert!(!addresses.is_empty());
+        assert!(addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! The transparent listener, in a network namespace of its own. There the addresses that stand for
 //! names are local, so connections to them arrive at the listener.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -20,13 +20,17 @@ use crate::fixture::{
 /// Set in the rerun of a test in its own network namespace.
 const OWN_NETWORK: &str = "EGRESS_OWN_NETWORK";
 
+/// An address that is local in that namespace.
+const LISTENING_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
+
 /// Runs the named test again in a network namespace of its own. Returns whether this is the rerun.
 fn has_own_network(test: &str) -> bool {
     if std::env::var_os(OWN_NETWORK).is_some() {
         return true;
     }
     let script = "ip link set lo up && ip route add local 198.18.0.0/15 dev lo || exit 77; \
-                  ip route add local 203.0.113.0/24 dev lo || exit 77; exec \"$@\"";
+                  ip route add local 203.0.113.0/24 dev lo || exit 77; \
+                  ip -6 route add local 2001:db8::/32 dev lo; exec \"$@\"";
     let rerun = testkit::rerun(&format!("transparent::{test}"));
     let ran = Command::new("unshare")
         .args(["--user", "--map-root-user", "--net", "sh", "-c", script, "sh"])
@@ -200,4 +204,29 @@ async fn captured_queries_over_tcp_get_the_answers_of_udp() {
         assert_eq!(crate::dns::address(&answer).0, resolve(session.dns, name).await);
     }
     assert!(session.network.events_since(egress::EventMark::default()).is_empty());
+}
+
+#[tokio::test]
+async fn a_listener_for_both_versions_of_ip_knows_the_destination() {
+    if !has_own_network("a_listener_for_both_versions_of_ip_knows_the_destination") {
+        return;
+    }
+    let gate = Gate::builder().resolver(usual_names()).build().unwrap();
+    let Ok(listener) = std::net::TcpListener::bind("[::]:5432") else {
+        return testkit::skipped("captured connections over IPv6", "a kernel with IPv6");
+    };
+    let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = dns.local_addr().unwrap();
+    let listeners = Listeners::new().transparent(listener).dns(dns);
+    let network = gate.open(listeners, usual(), Arc::new(())).unwrap();
+    let named = resolve(server, "denied.test").await;
+    for (address, host) in [(named.into(), "denied.test"), (LISTENING_V6, "2001:db8::7")] {
+        let mark = network.mark();
+        let mut client = TcpStream::connect((address, 5432)).await.unwrap();
+        client.write_all(b"\0").await.unwrap();
+        soon(client.read(&mut [0])).await.unwrap_err();
+        let events = network.events_since(mark);
+        assert_eq!(events[0].host.to_string(), host);
+        assert_eq!(events[0].port, Some(5432));
+    }
 }
