@@ -4,6 +4,7 @@ use std::io;
 use std::net::{TcpListener as StdTcpListener, UdpSocket as StdUdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -101,6 +102,9 @@ pub(crate) struct OpenListeners {
     pub(crate) dns: Option<UdpSocket>,
 }
 
+/// Time between attempts to accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// Kind of a TCP listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -108,32 +112,30 @@ pub(crate) enum Kind {
     Transparent,
 }
 
-/// Accepts connections until the future is dropped, and closes them then. Connections beyond the
-/// limits stay in the backlog of the kernel.
+/// Accepts connections until the future is dropped, and closes them then. Beyond the limits, one
+/// accepted connection waits, and further ones stay in the backlog of the kernel.
 pub(crate) async fn accept(session: Arc<Session>, listener: TcpListener, kind: Kind) {
     let mut tasks = JoinSet::new();
     let of_session = Arc::clone(&session.connections);
     let of_process = Arc::clone(&session.shared.connections);
     loop {
-        let permits = tokio::try_join!(
-            Arc::clone(&of_session).acquire_owned(),
-            Arc::clone(&of_process).acquire_owned(),
-        );
-        let Ok(permits) = permits else { return };
-        while tasks.try_join_next().is_some() {}
         let client = match listener.accept().await {
             Ok((client, _)) => client,
             Err(error) => {
                 tracing::warn!(target: "egress", %error, "a connection cannot be accepted");
                 // The process may be out of descriptors, which only time changes.
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        // An idle listener holds no permit, because a process may have more listeners than permits.
+        let Ok(of_session) = Arc::clone(&of_session).acquire_owned().await else { return };
+        let Ok(of_process) = Arc::clone(&of_process).acquire_owned().await else { return };
+        while tasks.try_join_next().is_some() {}
         let session = Arc::clone(&session);
         tasks.spawn(async move {
             serve(&session, client, kind).await;
-            drop(permits);
+            drop((of_session, of_process));
         });
     }
 }

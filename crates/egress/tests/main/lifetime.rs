@@ -123,7 +123,10 @@ fn closing_under_load_leaves_no_descriptor_behind() {
 #[tokio::test]
 async fn sessions_of_one_gate_have_their_own_policies() {
     let origin = Origin::hello().await;
-    let gate = Gate::builder().resolver(usual_names()).limits(Limits::default()).build().unwrap();
+    // One connection for all: a listener that waits must not hold it.
+    let mut limits = Limits::default();
+    limits.max_descriptors = 6;
+    let gate = Gate::builder().resolver(usual_names()).limits(limits).build().unwrap();
     let open = |policy| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
