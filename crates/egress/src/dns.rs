@@ -58,7 +58,7 @@ pub(crate) async fn serve(session: Arc<Session>, socket: UdpSocket) {
     }
 }
 
-/// Answers the queries of a TCP connection, each with its length in front (RFC 1035, section 4.2.2).
+/// Answers the queries of a TCP connection, each after its length (RFC 1035, section 4.2.2).
 pub(crate) async fn serve_stream(session: &Session, mut client: TcpStream) {
     let mut query = Vec::new();
     let next = async |client: &mut TcpStream, query: &mut Vec<u8>| {
