@@ -1,12 +1,15 @@
 //! Policies that change, and sessions that end.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use egress::{Denial, Gate, Limits, Listeners, Outcome};
+use async_trait::async_trait;
+use egress::{Denial, Gate, Limits, Listeners, Outcome, Resolver};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::fixture::{Origin, Session, exactly, policy, rest, soon, usual, usual_names};
 
@@ -54,6 +57,41 @@ async fn a_new_policy_cuts_a_response_that_is_on_its_way() {
     assert_eq!(rest(&mut client).await, "");
     let events = session.wait_for_events(1).await;
     assert!(matches!(&events[0].outcome, Outcome::Denied(_)), "{events:?}");
+}
+
+/// A resolver that waits for the test.
+#[derive(Debug, Default)]
+struct Waiting {
+    asked: Notify,
+    go: Notify,
+}
+
+#[async_trait]
+impl Resolver for Waiting {
+    async fn resolve(&self, _: &str) -> std::io::Result<Vec<IpAddr>> {
+        self.asked.notify_one();
+        self.go.notified().await;
+        Ok(vec![Ipv4Addr::LOCALHOST.into()])
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_changes_while_a_name_is_resolved_counts() {
+    let (origin, resolver) = (Origin::hello().await, Arc::new(Waiting::default()));
+    let names: Arc<dyn Resolver> = Arc::<Waiting>::clone(&resolver);
+    let gate = Gate::builder().resolver(names).build().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let network = gate.open(Listeners::new().proxy(listener), usual(), Arc::new(())).unwrap();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET http://allowed.test:{}/ HTTP/1.0\r\n\r\n", origin.port);
+    client.write_all(request.as_bytes()).await.unwrap();
+    soon(resolver.asked.notified()).await;
+    network.set_policy(policy(&["127.0.0.1"], &[]));
+    resolver.go.notify_one();
+    let answer = rest(&mut client).await;
+    assert!(answer.contains(" 403 "), "{answer}");
+    assert_eq!(origin.received(), "");
 }
 
 fn descriptors() -> HashSet<String> {
