@@ -10,7 +10,7 @@ use crate::step::{Ended, Outcome, Runner};
 /// The crates by floor, from the ground up. A crate may use those of lower floors.
 const FLOORS: [&[&str]; 5] = [
     &["policy", "secrets"],
-    &["sandbox-core"],
+    &["sandbox-core", "egress"],
     &["artifact-sync"],
     &["skill-store"],
     &["agent-tools"],
@@ -20,11 +20,13 @@ const FLOORS: [&[&str]; 5] = [
 const TEST_SUPPORT: [&str; 1] = ["testkit"];
 
 /// Packages that a crate must not need with these features, directly or through other packages.
-const NEVER: [(&str, &str, &[&str]); 5] = [
+const NEVER: [(&str, &str, &[&str]); 7] = [
     ("policy", "--all-features", &["tokio", "rustix", "libc"]),
     ("secrets", "--no-default-features", &["tokio", "sqlx", "sqlx-core"]),
     ("sandbox-core", "--no-default-features", &["tokio", "policy"]),
     ("sandbox-core", "--all-features", &["object_store", "sqlx", "sqlx-core"]),
+    ("sandbox-core", "--all-features", &["hyper", "rustls"]),
+    ("egress", "--all-features", &["object_store", "sqlx", "sqlx-core"]),
     // The engine and its policy are behind features of sandbox-core.
     ("artifact-sync", "--all-features", &["policy", "sqlx", "sqlx-core"]),
 ];

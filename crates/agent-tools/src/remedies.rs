@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use policy::Remedy;
+use skill_store::SKILLS_DIRECTORY;
 
 /// Renders the option that allows an access, and the setting of a file of settings. Returns `None`
 /// if there is no way.
@@ -25,6 +26,12 @@ pub fn remedy_option(remedy: &Remedy, shows: impl Fn(&Path) -> bool) -> Option<S
             let exists = |at: &&Path| at.symlink_metadata().is_ok();
             let existing = path.ancestors().find(exists).filter(|at| at.parent().is_some())?;
             Some(option("allow-write", existing, "allowWrite"))
+        }
+        Remedy::RemoveDenyWrite(entry) if Path::new(entry).ends_with(SKILLS_DIRECTORY) => {
+            Some(format!(
+                "leave out --read-only-skills, or remove {entry} from filesystem.denyWrite in \
+                 settings"
+            ))
         }
         Remedy::RemoveDenyWrite(entry) => {
             Some(format!("remove {entry} from filesystem.denyWrite in settings"))

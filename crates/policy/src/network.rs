@@ -146,6 +146,13 @@ impl NetworkPolicy {
         self.decide_maybe(host, Some(port))
     }
 
+    /// Returns whether a connection to at least one port of a host is allowed without a question.
+    /// It resolves no names: a resolver asks it which names it may look up.
+    pub fn reaches(&self, host: &Host) -> bool {
+        let is_allowed = |port: Option<u16>| self.denied.covering(host, port).is_none();
+        self.allowed.all_covering(host).any(is_allowed)
+    }
+
     /// Decides about a connection to a port that may be unknown.
     pub(crate) fn decide_maybe(&self, host: &Host, port: Option<u16>) -> Decision {
         if let Some(entry) = self.denied.covering(host, port) {
@@ -297,10 +304,19 @@ impl HostList {
 
     /// Returns the first entry that covers a host. An entry without a port covers all ports.
     fn covering(&self, host: &Host, port: Option<u16>) -> Option<&str> {
+        self.first(self.candidates(host), port)
+    }
+
+    /// Returns the ports of the entries that cover a host on some port.
+    fn all_covering(&self, host: &Host) -> impl Iterator<Item = Option<u16>> {
+        self.candidates(host).map(|at| self.entries[*at].1)
+    }
+
+    fn candidates(&self, host: &Host) -> impl Iterator<Item = &usize> {
         let name = host.as_name().unwrap_or_default();
         let above = name.match_indices('.').map(|(at, _)| &name[at + 1..]);
         let found = above.filter_map(|name| self.below.get(name)).chain(self.hosts.get(host));
-        self.first(found.chain([&self.any]).flatten(), port)
+        found.chain([&self.any]).flatten()
     }
 
     /// Returns the first entry that is this very host.
@@ -364,6 +380,24 @@ mod tests {
         ] {
             check(entry, host, port, expected);
         }
+    }
+
+    #[test]
+    fn a_host_is_reached_if_one_of_its_ports_is_allowed() {
+        let reaches = |allowed: &[&str], denied: &[&str]| {
+            let owned = |list: &[&str]| list.iter().map(|entry| (*entry).to_owned()).collect();
+            let rules = compile(|network| {
+                network.allowed_domains = owned(allowed);
+                network.denied_domains = owned(denied);
+            });
+            rules.reaches(&Host::parse("a.x.com").unwrap())
+        };
+        assert!(reaches(&["*.x.com:443"], &[]));
+        assert!(reaches(&["a.x.com:443", "a.x.com:80"], &["*:443"]));
+        assert!(reaches(&["a.x.com"], &["*:443"]));
+        assert!(!reaches(&["a.x.com:443"], &["*:443"]));
+        assert!(!reaches(&["a.x.com"], &["*.x.com"]));
+        assert!(!reaches(&["x.com"], &[]));
     }
 
     #[test]

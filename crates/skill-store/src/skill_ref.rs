@@ -37,7 +37,8 @@ pub enum VersionSelector {
     Tag(Tag),
 }
 
-/// The name of a tag: 1–64 of `[a-z0-9-]`, beginning with a letter, and not `latest`.
+/// The name of a tag: 1–64 of `[a-z0-9-]`, beginning with a letter. It is neither `latest` nor like
+/// `v2`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(String);
 
@@ -52,7 +53,8 @@ impl Tag {
         let is_valid = input.starts_with(|c: char| c.is_ascii_lowercase())
             && input.len() <= MAX_TAG
             && input.bytes().all(is_allowed)
-            && input != LATEST;
+            && input != LATEST
+            && !is_version_like(input);
         if is_valid { Ok(Self(input.to_owned())) } else { Err(invalid_version(input)) }
     }
 
@@ -60,6 +62,12 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Returns whether a tag would be read as a version, such as `v2`.
+fn is_version_like(tag: &str) -> bool {
+    let digits = tag.strip_prefix('v').unwrap_or_default();
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl FromStr for Tag {

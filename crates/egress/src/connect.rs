@@ -1,0 +1,118 @@
+//! Connections to the outside: judge, resolve, judge each address, and dial a judged one.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::denial::{Denial, Failure};
+use crate::event::Outcome;
+use crate::flow::{Cut, Flow};
+use crate::judge::{self, Content, Target};
+use crate::session::Session;
+
+/// Reason of a missing connection. Its event is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Blocked {
+    Denied(Denial),
+    Failed(Failure),
+}
+
+/// A connection to the outside.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) stream: TcpStream,
+    pub(crate) flow: Flow,
+}
+
+/// Connects to a destination for one connection of the session.
+pub(crate) async fn connect(
+    session: &Arc<Session>,
+    target: &Target,
+    content: Content,
+    cut: &Arc<Cut>,
+) -> Result<Upstream, Blocked> {
+    let blocked = match dial(session, target, content, cut).await {
+        Ok(upstream) => return Ok(upstream),
+        Err(blocked) => blocked,
+    };
+    session.record(
+        target,
+        match blocked.clone() {
+            Blocked::Denied(denial) => Outcome::Denied(denial),
+            Blocked::Failed(failure) => Outcome::Failed(failure),
+        },
+    );
+    Err(blocked)
+}
+
+async fn dial(
+    session: &Arc<Session>,
+    target: &Target,
+    content: Content,
+    cut: &Arc<Cut>,
+) -> Result<Upstream, Blocked> {
+    let rule = judge::target(&session.policy(), target, content).map_err(Blocked::Denied)?;
+    let deadline = Instant::now() + session.shared.limits.dial_timeout;
+    let mut refused = None;
+    let mut judged = Vec::new();
+    for address in resolve(session, target, deadline).await? {
+        match judge::address(&session.policy(), target, address, judge::is_own(address)) {
+            Ok(()) => judged.push(SocketAddr::new(address.to_canonical(), target.port)),
+            Err(denial) => refused = Some(denial),
+        }
+    }
+    if let (true, Some(denial)) = (judged.is_empty(), refused) {
+        return Err(Blocked::Denied(denial));
+    }
+    let (stream, address) = first_connected(&judged, deadline).await.map_err(Blocked::Failed)?;
+    // Small messages in both directions must not wait for each other.
+    let _ = stream.set_nodelay(true);
+    let flow = Flow::open(session, target, content, address, rule, cut);
+    // The policy may have changed before the flow was open. Later changes cut it.
+    let policy = session.policy();
+    let again = judge::target(&policy, target, content)
+        .and_then(|_| judge::address(&policy, target, address, judge::is_own(address)));
+    if let Err(denial) = again {
+        flow.refuse(denial.clone());
+        return Err(Blocked::Denied(denial));
+    }
+    Ok(Upstream { stream, flow })
+}
+
+async fn resolve(
+    session: &Session,
+    target: &Target,
+    deadline: Instant,
+) -> Result<Vec<IpAddr>, Blocked> {
+    let Some(name) = target.host.as_name() else {
+        return Ok(target.host.as_address().into_iter().collect());
+    };
+    match timeout_at(deadline, session.shared.resolver.resolve(name)).await {
+        Ok(Ok(addresses)) if addresses.is_empty() => Err(Blocked::Failed(Failure::NoSuchName)),
+        Ok(Ok(addresses)) => Ok(addresses),
+        Ok(Err(error)) => Err(Blocked::Failed(Failure::Resolver { kind: error.kind() })),
+        Err(_) => Err(Blocked::Failed(Failure::TimedOut)),
+    }
+}
+
+/// Tries the addresses in turn. Each gets its share of the remaining time.
+async fn first_connected(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<(TcpStream, IpAddr), Failure> {
+    let mut failure = Failure::TimedOut;
+    for (at, address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        failure = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok((stream, address.ip())),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Failure::TimedOut,
+            Ok(Err(error)) => Failure::Unreachable { kind: error.kind() },
+            Err(_) => Failure::TimedOut,
+        };
+    }
+    Err(failure)
+}

@@ -1,0 +1,150 @@
+//! Reasons of refused and failed connections, as data and as text.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+use policy::{AddressClass, Decision, Remedy, Rule};
+
+/// Reason of a refused connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Denial {
+    /// The policy denies the host.
+    #[non_exhaustive]
+    Rule {
+        /// The deciding rule.
+        rule: Rule,
+        /// The text of `deniedDomainReasons` for it.
+        reason: Option<String>,
+        /// The change of the settings that would allow the connection.
+        remedy: Remedy,
+    },
+    /// The destination is the loopback interface, which each session has for itself.
+    OwnLoopback,
+    /// The name leads to a refused address.
+    #[non_exhaustive]
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// Its class.
+        class: AddressClass,
+    },
+    /// The name leads to an address of the host's own interfaces.
+    #[non_exhaustive]
+    OwnAddress {
+        /// The address.
+        address: IpAddr,
+    },
+    /// The connection or request names another host than its destination.
+    #[non_exhaustive]
+    OtherHost {
+        /// The name in the TLS hello or in the header `Host`, in ASCII without control characters.
+        named: String,
+    },
+    /// The connection begins like TLS, and its hello cannot be read.
+    UnreadableHello,
+    /// The settings require that TLS is terminated, which this version cannot do.
+    Termination,
+    /// The address stands for a name, and no name of the session has it.
+    UnknownAddress,
+    /// The session has asked for more names than its limit.
+    TooManyNames,
+}
+
+impl Denial {
+    /// Returns the refusal of a decision, or the rule that allows the connection.
+    pub(crate) fn of(decision: Decision) -> Result<(Rule, policy::Tls), Self> {
+        match decision {
+            Decision::Allowed { rule, tls, .. } => Ok((rule, tls)),
+            Decision::Denied { rule, reason, remedy, .. } => {
+                Err(Self::Rule { rule, reason, remedy })
+            }
+            // The gate asks no user.
+            other => {
+                let verdict = other.into_verdict();
+                let remedy = verdict.remedy.unwrap_or(Remedy::UseNamespaces);
+                Err(Self::Rule { rule: verdict.rule, reason: None, remedy })
+            }
+        }
+    }
+
+    /// Creates the refusal of a name from the session. Its text goes to logs, so control
+    /// characters are replaced, and a long text is cut.
+    pub(crate) fn other_host(named: &str) -> Self {
+        let clean = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+        Self::OtherHost { named: named.chars().take(255).map(clean).collect() }
+    }
+
+    /// Returns a change that would allow the connection, if there is one.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Rule { remedy, .. } => Some(remedy.to_string()),
+            Self::OwnLoopback => Some("connect without a proxy, inside the session".to_owned()),
+            Self::Address { address, .. } | Self::OwnAddress { address } => {
+                Some(format!("add {address} to network.allowedDomains"))
+            }
+            Self::OtherHost { .. } => Some("connect to that host itself".to_owned()),
+            Self::Termination => Some("remove network.tlsTerminate".to_owned()),
+            Self::UnknownAddress => Some("resolve the name again".to_owned()),
+            Self::UnreadableHello | Self::TooManyNames => None,
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule { rule, reason: None, .. } => rule.fmt(f),
+            Self::Rule { rule, reason: Some(reason), .. } => write!(f, "{rule}: {reason}"),
+            Self::OwnLoopback => Rule::OwnLoopback.fmt(f),
+            Self::Address { address, class } => write!(f, "it leads to {address}, {class}"),
+            Self::OwnAddress { address } => {
+                write!(f, "it leads to {address}, an address of the host itself")
+            }
+            Self::OtherHost { named } => write!(f, "the connection names another host: {named}"),
+            Self::UnreadableHello => f.write_str("the TLS hello cannot be read"),
+            Self::Termination => {
+                f.write_str("network.tlsTerminate is set, and TLS cannot be terminated")
+            }
+            Self::UnknownAddress => f.write_str("no name of the session has this address"),
+            Self::TooManyNames => f.write_str("the session has asked for too many names"),
+        }
+    }
+}
+
+/// Cause of an allowed connection that could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The name does not exist.
+    NoSuchName,
+    /// The resolver of the host failed.
+    #[non_exhaustive]
+    Resolver {
+        /// The kind of its error.
+        kind: io::ErrorKind,
+    },
+    /// The host cannot be reached.
+    #[non_exhaustive]
+    Unreachable {
+        /// The kind of the error.
+        kind: io::ErrorKind,
+    },
+    /// The host did not answer in time.
+    TimedOut,
+    /// The host's answer is not HTTP.
+    NotHttp,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchName => f.write_str("the name does not exist"),
+            Self::Resolver { kind } => write!(f, "the name cannot be resolved: {kind}"),
+            Self::Unreachable { kind } => write!(f, "the host cannot be reached: {kind}"),
+            Self::TimedOut => f.write_str("the host did not answer in time"),
+            Self::NotHttp => f.write_str("the host did not answer in HTTP"),
+        }
+    }
+}

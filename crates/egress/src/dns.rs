@@ -1,0 +1,232 @@
+//! The DNS listener: addresses that stand for names. No query leaves the host.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::rdata::{A, AAAA};
+use hickory_proto::rr::{DNSClass, RData, RecordSet, RecordType};
+use policy::Host;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::denial::Denial;
+use crate::event::{Outcome, Via};
+use crate::names::Range;
+use crate::session::Session;
+
+/// Queries of one session at once. Further ones wait in the socket.
+const MAX_QUERIES: usize = 64;
+/// Bytes of a query. Longer ones are cut, and then not answered.
+const MAX_QUERY_BYTES: usize = 1232;
+/// Seconds for which a session may keep an answer. The address of a name never changes; a decision
+/// about it may.
+const TTL_ALLOWED: u32 = 60;
+const TTL_DENIED: u32 = 1;
+/// Option and values of extended errors (RFC 8914).
+const EXTENDED_ERROR: u16 = 15;
+const BLOCKED: u16 = 15;
+const NOT_SUPPORTED: u16 = 21;
+const NETWORK_ERROR: u16 = 23;
+
+/// Answers queries until the future is dropped.
+pub(crate) async fn serve(session: Arc<Session>, socket: UdpSocket) {
+    let socket = Arc::new(socket);
+    let permits = Arc::new(Semaphore::new(MAX_QUERIES));
+    let mut tasks = JoinSet::new();
+    let mut buffer = [0; MAX_QUERY_BYTES];
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+        while tasks.try_join_next().is_some() {}
+        let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
+            // An earlier answer reached no client. That concerns no other query.
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let query = buffer[..length].to_vec();
+        let (session, socket) = (Arc::clone(&session), Arc::clone(&socket));
+        tasks.spawn(async move {
+            if let Some(answer) = answer(&session, &query).await {
+                // A client that is gone needs no answer.
+                let _ = socket.send_to(&answer, client).await;
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Answers the queries of a TCP connection, each after its length (RFC 1035, section 4.2.2).
+pub(crate) async fn serve_stream(session: &Session, mut client: TcpStream) {
+    let mut query = Vec::new();
+    let next = async |client: &mut TcpStream, query: &mut Vec<u8>| {
+        let length = client.read_u16().await?;
+        query.resize(usize::from(length), 0);
+        client.read_exact(query).await
+    };
+    let limit = session.shared.limits.head_timeout;
+    while let Ok(Ok(_)) = timeout(limit, next(&mut client, &mut query)).await {
+        let Some(answer) = answer(session, &query).await else { return };
+        let Ok(length) = u16::try_from(answer.len()) else { return };
+        let bytes = [&length.to_be_bytes()[..], &answer].concat();
+        match timeout(limit, client.write_all(&bytes)).await {
+            Ok(Ok(())) => {}
+            _ => return,
+        }
+    }
+}
+
+/// Returns the answer to a query. The result is `None` for bytes that are no query.
+pub(crate) async fn answer(session: &Session, bytes: &[u8]) -> Option<Vec<u8>> {
+    let query = Message::from_vec(bytes).ok()?;
+    if query.metadata.message_type != MessageType::Query {
+        return None;
+    }
+    let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+    answer.metadata.recursion_desired = query.metadata.recursion_desired;
+    answer.metadata.recursion_available = true;
+    let content = match (query.metadata.op_code, &query.queries[..]) {
+        (OpCode::Query, [question]) => {
+            answer.add_query(question.clone());
+            content(session, question).await
+        }
+        (OpCode::Query, _) => Content::error(ResponseCode::FormErr, None),
+        _ => Content::error(ResponseCode::NotImp, None),
+    };
+    answer.metadata.response_code = content.code;
+    if let (Some((address, ttl)), Some(question)) = (content.address, query.queries.first()) {
+        let data = match address {
+            IpAddr::V4(address) => RData::A(A(address)),
+            IpAddr::V6(address) => RData::AAAA(AAAA(address)),
+        };
+        let mut records = RecordSet::with_ttl(question.name.clone(), data.record_type(), ttl);
+        records.add_rdata(data);
+        answer.add_answers(records.records_without_rrsigs().cloned());
+    }
+    if query.edns.is_some() {
+        let mut edns = Edns::new();
+        edns.set_max_payload(1232);
+        if let Some(error) = content.extended_error {
+            let option = EdnsOption::Unknown(EXTENDED_ERROR, error.to_be_bytes().to_vec());
+            edns.options_mut().insert(option);
+        }
+        answer.set_edns(edns);
+    }
+    answer.to_vec().ok()
+}
+
+/// The code `REFUSED` (RFC 1035, section 4.1.1).
+fn denied_code() -> ResponseCode {
+    ResponseCode::from(0, 5)
+}
+
+/// Content of an answer.
+struct Content {
+    code: ResponseCode,
+    address: Option<(IpAddr, u32)>,
+    extended_error: Option<u16>,
+}
+
+impl Content {
+    /// The name exists, and has no record of the type.
+    const EMPTY: Self = Self { code: ResponseCode::NoError, address: None, extended_error: None };
+
+    fn error(code: ResponseCode, extended_error: Option<u16>) -> Self {
+        Self { code, address: None, extended_error }
+    }
+
+    fn address(address: impl Into<IpAddr>, ttl: u32) -> Self {
+        Self { address: Some((address.into(), ttl)), ..Self::EMPTY }
+    }
+}
+
+async fn content(session: &Session, question: &Query) -> Content {
+    if question.query_class != DNSClass::IN {
+        return Content::error(denied_code(), Some(NOT_SUPPORTED));
+    }
+    // Addresses have no names.
+    if question.query_type == RecordType::PTR {
+        return Content::error(ResponseCode::NXDomain, None);
+    }
+    let Some(host) = host(question) else {
+        return Content::error(ResponseCode::NXDomain, None);
+    };
+    if host.is_loopback() {
+        return match question.query_type {
+            RecordType::A => Content::address(Ipv4Addr::LOCALHOST, TTL_ALLOWED),
+            RecordType::AAAA => Content::address(std::net::Ipv6Addr::LOCALHOST, TTL_ALLOWED),
+            _ => Content::EMPTY,
+        };
+    }
+    if session.policy().reaches(&host) {
+        allowed(session, &host, question.query_type).await
+    } else {
+        denied(session, &host, question.query_type)
+    }
+}
+
+/// Answers for an allowed name, if the host can resolve it.
+async fn allowed(session: &Session, host: &Host, kind: RecordType) -> Content {
+    // IPv4 is enough for the way to the gate; the gate itself uses both versions. Without an
+    // `HTTPS` record, a client has no key for an encrypted hello.
+    match kind {
+        RecordType::A | RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB => {}
+        _ => return Content::error(denied_code(), Some(NOT_SUPPORTED)),
+    }
+    let resolve = session.shared.resolver.resolve(host.as_name().unwrap_or_default());
+    match timeout(session.shared.limits.dial_timeout, resolve).await {
+        Ok(Ok(addresses)) if addresses.is_empty() => {
+            return Content::error(ResponseCode::NXDomain, None);
+        }
+        Ok(Ok(_)) => {}
+        _ => return Content::error(ResponseCode::ServFail, Some(NETWORK_ERROR)),
+    }
+    if kind != RecordType::A {
+        return Content::EMPTY;
+    }
+    let address = session.names().address(host, Range::Allowed);
+    match address {
+        Some(address) => Content::address(address, TTL_ALLOWED),
+        None => refuse(session, host, Denial::TooManyNames),
+    }
+}
+
+/// Answers for a denied name, which is never resolved. A connection to the address is refused with
+/// the reason; tools would repeat a query for a name without one.
+fn denied(session: &Session, host: &Host, kind: RecordType) -> Content {
+    match kind {
+        RecordType::A => {}
+        RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB => return Content::EMPTY,
+        _ => {
+            // No port decides here, and port 0 is in no list.
+            let decided = Denial::of(session.policy().decide(host, 0));
+            let denial = decided.err().unwrap_or(Denial::UnknownAddress);
+            return refuse(session, host, denial);
+        }
+    }
+    let address = session.names().address(host, Range::Denied);
+    match address {
+        Some(address) => Content::address(address, TTL_DENIED),
+        None => refuse(session, host, Denial::TooManyNames),
+    }
+}
+
+fn refuse(session: &Session, host: &Host, denial: Denial) -> Content {
+    session.record_flow(host, None, Via::Dns, Outcome::Denied(denial), None);
+    Content::error(denied_code(), Some(BLOCKED))
+}
+
+/// Returns the name of a question, if a host can have it.
+fn host(question: &Query) -> Option<Host> {
+    let mut text = String::new();
+    for label in question.name.iter() {
+        let label = std::str::from_utf8(label).ok().filter(|label| !label.contains('.'))?;
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(label);
+    }
+    Host::parse(&text).ok().filter(|host| host.as_name().is_some())
+}

@@ -1,0 +1,123 @@
+//! Protocols by the first bytes of a client.
+
+/// Protocol of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// TLS, or a text that a TLS server may take for it.
+    Tls,
+    /// HTTP/1: a request line.
+    Http,
+    /// Any other protocol.
+    Other,
+}
+
+/// Bytes of a request line without an end.
+const MAX_LINE_BYTES: usize = 8192;
+
+/// Returns the protocol, or `None` if more bytes decide.
+///
+/// The gate compares the names in TLS and HTTP with the destination. So a text that a lenient
+/// server would read as one of them must not count as another protocol: empty lines before the
+/// request line, and TLS records before the hello.
+pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
+    match *bytes {
+        [] => return None,
+        // Change cipher spec, alert, handshake, application data.
+        [0x14..=0x17] => return None,
+        [0x14..=0x17, 3, ..] => return Some(Protocol::Tls),
+        _ => {}
+    }
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let line = &bytes[start..];
+    let method = line.iter().position(|byte| !is_token(*byte));
+    match method {
+        None if line.len() > MAX_LINE_BYTES => return Some(Protocol::Other),
+        None => return None,
+        Some(length) if length == 0 || !matches!(line[length], b' ' | b'\t') => {
+            return Some(Protocol::Other);
+        }
+        Some(_) => {}
+    }
+    match line.iter().position(|byte| *byte == b'\n') {
+        Some(end) if contains_version(&line[..end]) => Some(Protocol::Http),
+        Some(_) => Some(Protocol::Other),
+        // A line this long is HTTP or nothing, and the parser of HTTP decides which.
+        None if line.len() > MAX_LINE_BYTES => Some(Protocol::Http),
+        None => None,
+    }
+}
+
+fn contains_version(line: &[u8]) -> bool {
+    line.windows(7).any(|window| window.eq_ignore_ascii_case(b"HTTP/1."))
+}
+
+/// Returns whether a byte may be part of a method (RFC 9110, section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(bytes: &[u8], expected: Option<Protocol>) {
+        assert_eq!(protocol(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
+    }
+
+    #[test]
+    fn protocols_are_known_by_their_first_bytes() {
+        use Protocol::{Http, Other, Tls};
+        for text in [
+            "GET / HTTP/1.1\r\n",
+            "\r\n\nGET / HTTP/1.1\r\n",
+            "GET\t/ HTTP/1.0\n",
+            "get / http/1.1 \r\n",
+            "M-SEARCH * HTTP/1.1\r\n",
+        ] {
+            check(text.as_bytes(), Some(Http));
+        }
+        for bytes in [&b"\x16\x03\x01\x00\xa5"[..], b"\x15\x03\x03", b"\x14\x03"] {
+            check(bytes, Some(Tls));
+        }
+        for bytes in [
+            &b"SSH-2.0-OpenSSH_9\r\n"[..],
+            b"\0\0\0\x08\x04\xd2\x16\x2f",
+            b"NICK ann\r\n",
+            b"\x16\x02",
+            b" GET / HTTP/1.1",
+            b"PRI * HTTP/2.0\r\n",
+        ] {
+            check(bytes, Some(Other));
+        }
+        for bytes in [&b""[..], b"\x16", b"GET", b"GET / HTTP/1.1", b"\r\n"] {
+            check(bytes, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_decision_does_not_change_with_more_bytes(
+            bytes in proptest::collection::vec(
+                prop_oneof![Just(b'G'), Just(b' '), Just(b'\n'), Just(0x16), Just(3), any::<u8>()],
+                0..80,
+            ),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let first = protocol(&bytes[..cut.index(bytes.len() + 1)]);
+            prop_assert!(first.is_none() || first == protocol(&bytes));
+        }
+
+        #[test]
+        fn a_decision_needs_a_bounded_number_of_bytes(
+            byte in any::<u8>(), start in "[ -~]{0,10}"
+        ) {
+            prop_assume!(!matches!(byte, b'\r' | b'\n'));
+            let mut bytes = start.into_bytes();
+            bytes.resize(MAX_LINE_BYTES + 16, byte);
+            prop_assert!(protocol(&bytes).is_some());
+        }
+    }
+}

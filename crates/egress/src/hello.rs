@@ -1,0 +1,130 @@
+//! The server name of a TLS hello.
+
+use rustls::server::Acceptor;
+
+/// State of a hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hello {
+    /// More bytes decide.
+    Incomplete,
+    /// The hello is whole. It may lack a name.
+    Name(Option<String>),
+    /// The bytes are no hello.
+    Invalid,
+}
+
+/// A reader of one hello, from pieces.
+#[derive(Default)]
+pub(crate) struct Reader {
+    acceptor: Acceptor,
+    /// Bytes that the acceptor has.
+    read: usize,
+    done: Option<Hello>,
+}
+
+impl Reader {
+    /// Reads the hello at the start of the bytes, which begin with those of earlier calls. It never
+    /// takes an outer name of an encrypted hello for the inner one: only the outer name is visible,
+    /// and it counts.
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Hello {
+        if let Some(done) = &self.done {
+            return done.clone();
+        }
+        let hello = self.advance(bytes);
+        if hello != Hello::Incomplete {
+            self.done = Some(hello.clone());
+        }
+        hello
+    }
+
+    fn advance(&mut self, bytes: &[u8]) -> Hello {
+        let mut rest = bytes.get(self.read..).unwrap_or_default();
+        while !rest.is_empty() {
+            match self.acceptor.read_tls(&mut rest) {
+                Ok(0) | Err(_) => return Hello::Invalid,
+                Ok(read) => self.read += read,
+            }
+            match self.acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => {
+                    let name = accepted.client_hello().server_name().map(str::to_owned);
+                    return Hello::Name(name);
+                }
+                Err(_) => return Hello::Invalid,
+            }
+        }
+        Hello::Incomplete
+    }
+}
+
+/// The record of a fatal alert `access_denied` (RFC 8446, section 6).
+pub(crate) const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::*;
+
+    /// Returns the hello that rustls sends for a name or an address.
+    pub(crate) fn hello(name: &str) -> Vec<u8> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Hello {
+        Reader::default().read(bytes)
+    }
+
+    #[test]
+    fn the_name_is_known_only_with_the_whole_hello() {
+        let bytes = hello("allowed.test");
+        let mut in_pieces = Reader::default();
+        for cut in 0..bytes.len() {
+            assert_eq!(read(&bytes[..cut]), Hello::Incomplete, "{cut}");
+            assert_eq!(in_pieces.read(&bytes[..cut]), Hello::Incomplete, "{cut}");
+        }
+        assert_eq!(read(&bytes), Hello::Name(Some("allowed.test".to_owned())));
+        assert_eq!(in_pieces.read(&bytes), read(&bytes));
+        assert_eq!(read(&hello("192.0.2.1")), Hello::Name(None));
+    }
+
+    #[test]
+    fn other_records_before_the_hello_are_invalid() {
+        for record in [&b"\x15\x03\x01\0\x02\x01\x64"[..], b"\x14\x03\x01\0\x01\x01"] {
+            let bytes = [record, &hello("allowed.test")].concat();
+            assert_eq!(read(&bytes), Hello::Invalid);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            read(&bytes);
+            read(&[&b"\x16\x03\x01"[..], &bytes].concat());
+        }
+
+        #[test]
+        fn a_changed_hello_never_panics(
+            at in any::<prop::sample::Index>(), byte in any::<u8>(),
+        ) {
+            let mut bytes = hello("allowed.test");
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            read(&bytes);
+        }
+    }
+}

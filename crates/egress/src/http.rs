@@ -1,0 +1,96 @@
+//! HTTP/1.1 from a session: requests to a proxy, and requests that were captured.
+
+mod exchange;
+mod forward;
+mod hop;
+mod refuse;
+mod wire;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::service::service_fn;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use crate::connect::Upstream;
+use crate::flow::{Cut, Flow};
+use crate::judge::Target;
+use crate::relay;
+use crate::session::Session;
+use crate::tunnel::{self, End};
+use exchange::Exchange;
+use wire::Wire;
+
+/// Headers of one request or answer.
+const MAX_HEADERS: usize = 100;
+
+/// Destinations that the requests of a connection may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Each request names its own.
+    Proxy,
+    /// Each request has the destination of its connection.
+    Fixed(Target),
+}
+
+/// Use of a connection after its last request.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// CONNECT: a tunnel to a new connection.
+    Connect { client: OnUpgrade, upstream: Box<Upstream> },
+    /// A protocol that both ends agreed on, such as WebSocket.
+    Upgrade { client: OnUpgrade, upstream: OnUpgrade, flow: Arc<Flow>, _driver: forward::Driver },
+}
+
+/// Serves the requests of a connection, and then the tunnel that they may end in.
+pub(crate) async fn serve(
+    session: &Arc<Session>,
+    cut: &Arc<Cut>,
+    client: TcpStream,
+    read: Bytes,
+    scope: Scope,
+    upstream: Option<Upstream>,
+) {
+    let limits = &session.shared.limits;
+    let exchange = Arc::new(Exchange::new(session, cut, scope, upstream).await);
+    let service = service_fn(|request| {
+        let exchange = Arc::clone(&exchange);
+        async move { Ok::<_, std::convert::Infallible>(exchange.answer(request).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(limits.max_head_bytes)
+        .half_close(true)
+        .preserve_header_case(true)
+        .serve_connection(TokioIo::new(Wire::new(client, read, None)), service)
+        .with_upgrades()
+        .await;
+    if served.is_err() {
+        // The client sent no HTTP, left, or did not finish a head in time.
+        return;
+    }
+    match exchange.take_next() {
+        Some(Next::Connect { client, upstream }) => {
+            let Some(client) = end(client).await else { return };
+            Box::pin(relay::run(session, cut, client.stream, client.read, *upstream)).await;
+        }
+        Some(Next::Upgrade { client, upstream, flow, _driver }) => {
+            let (Some(client), Some(upstream)) = (end(client).await, end(upstream).await) else {
+                return;
+            };
+            tunnel::run(client, upstream, &flow).await;
+        }
+        None => {}
+    }
+}
+
+/// Returns the socket of a connection that has left HTTP.
+async fn end(upgrade: OnUpgrade) -> Option<End> {
+    let upgraded: Upgraded = upgrade.await.ok()?;
+    let parts = upgraded.downcast::<TokioIo<Wire>>().ok()?;
+    Some(parts.io.into_inner().into_end(parts.read_buf))
+}

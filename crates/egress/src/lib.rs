@@ -1,0 +1,80 @@
+//! Network by domain for many sandboxes in one process: many policies, over listeners that a caller
+//! passes in.
+//!
+//! ```
+//! use std::net::TcpListener;
+//! use std::sync::Arc;
+//!
+//! use egress::{Gate, Listeners};
+//! use policy::{NetworkConfig, NetworkPolicy};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut settings = NetworkConfig::default();
+//! settings.allowed_domains = vec!["example.com:443".to_owned()];
+//! let policy = NetworkPolicy::compile(&settings)?;
+//!
+//! let gate = Gate::builder().build()?;
+//! let listeners = Listeners::new().proxy(TcpListener::bind("127.0.0.1:0")?);
+//! let network = gate.open(listeners, policy, Arc::new(()))?;
+//! assert!(network.events_since(network.mark()).is_empty());
+//! network.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A process has one [`Gate`]. Each session has its own [`Listeners`], policy and [`Network`], and
+//! is known by its listeners alone. A connection is judged by its canonical host, the name is
+//! resolved on the host, each address is judged, and a judged address is dialled.
+//!
+//! # What it does not do
+//! It creates no namespaces and routes, so it confines only a session without another network. It
+//! forwards no UDP. It does not terminate TLS: with `network.tlsTerminate`, tunnels are denied. A
+//! host in neither list is denied without a question. An allowed host is a way out, and in a TLS
+//! tunnel only the name in the hello is compared.
+//!
+//! # Limits
+//! [`Limits`] has the bounds on connections, names, heads and times.
+//!
+//! # Errors
+//! - [`GateError`]: a gate or network cannot be opened. It has `kind()` with an [`ErrorKind`], and
+//!   `is_retryable()`.
+//! - [`Denial`] and [`Failure`]: the outcome of a connection, in its [`NetworkEvent`].
+
+#![forbid(unsafe_code)]
+
+mod connect;
+mod denial;
+mod dns;
+mod error;
+mod event;
+mod first_bytes;
+mod flow;
+mod gate;
+mod hello;
+mod http;
+mod judge;
+mod limits;
+mod listeners;
+mod names;
+mod network;
+mod proxy;
+mod relay;
+mod resolve;
+mod session;
+mod socks;
+mod transparent;
+mod tunnel;
+
+pub use denial::{Denial, Failure};
+pub use error::{ErrorKind, GateError};
+pub use event::{EventMark, EventSink, NetworkEvent, Outcome, Via};
+pub use gate::{Gate, GateBuilder};
+pub use limits::Limits;
+pub use listeners::Listeners;
+pub use network::Network;
+pub use resolve::{Resolver, SystemResolver};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,163 @@
+//! Listeners that a session's sandbox hands over.
+
+use std::io;
+use std::net::{TcpListener as StdTcpListener, UdpSocket as StdUdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{SocketType, sockopt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+
+use crate::error::GateError;
+use crate::flow::Cut;
+use crate::session::Session;
+use crate::{proxy, transparent};
+
+/// The listeners of one session. Each is optional.
+///
+/// The sockets may belong to another network namespace. The gate makes them non-blocking.
+///
+/// ```
+/// use std::net::{TcpListener, UdpSocket};
+/// use egress::Listeners;
+///
+/// let listeners = Listeners::new()
+///     .proxy(TcpListener::bind("127.0.0.1:0")?)
+///     .dns(UdpSocket::bind("127.0.0.1:0")?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Listeners {
+    proxy: Option<OwnedFd>,
+    transparent: Option<OwnedFd>,
+    dns: Option<OwnedFd>,
+}
+
+impl Listeners {
+    /// Creates an empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a TCP listener for HTTP proxy requests and SOCKS5.
+    #[must_use]
+    pub fn proxy(mut self, listener: impl Into<OwnedFd>) -> Self {
+        self.proxy = Some(listener.into());
+        self
+    }
+
+    /// Adds a TCP listener for connections that the kernel captured, for example with `tproxy`. The
+    /// local address of an accepted socket is the destination of the connection.
+    #[must_use]
+    pub fn transparent(mut self, listener: impl Into<OwnedFd>) -> Self {
+        self.transparent = Some(listener.into());
+        self
+    }
+
+    /// Adds a UDP socket that receives DNS queries.
+    #[must_use]
+    pub fn dns(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.dns = Some(socket.into());
+        self
+    }
+
+    /// Registers the sockets with the runtime.
+    pub(crate) fn open(self) -> Result<OpenListeners, GateError> {
+        let named = |name| move |source| GateError::Listener { name, source };
+        let tcp = |descriptor: OwnedFd| {
+            check(&descriptor, SocketType::STREAM)?;
+            let listener = StdTcpListener::from(descriptor);
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        };
+        let udp = |descriptor: OwnedFd| {
+            check(&descriptor, SocketType::DGRAM)?;
+            let socket = StdUdpSocket::from(descriptor);
+            socket.set_nonblocking(true)?;
+            UdpSocket::from_std(socket)
+        };
+        Ok(OpenListeners {
+            proxy: self.proxy.map(tcp).transpose().map_err(named("proxy"))?,
+            transparent: self.transparent.map(tcp).transpose().map_err(named("transparent"))?,
+            dns: self.dns.map(udp).transpose().map_err(named("dns"))?,
+        })
+    }
+}
+
+fn check(descriptor: &OwnedFd, expected: SocketType) -> io::Result<()> {
+    let is_stream = expected == SocketType::STREAM;
+    let actual = sockopt::socket_type(descriptor.as_fd())?;
+    if actual != expected || is_stream != sockopt::socket_acceptconn(descriptor.as_fd())? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket has another kind"));
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+pub(crate) struct OpenListeners {
+    pub(crate) proxy: Option<TcpListener>,
+    pub(crate) transparent: Option<TcpListener>,
+    pub(crate) dns: Option<UdpSocket>,
+}
+
+/// Time between attempts to accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Kind of a TCP listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Proxy,
+    Transparent,
+}
+
+/// Accepts connections until the future is dropped, and closes them then. Beyond the limits, one
+/// accepted connection waits, and further ones stay in the backlog of the kernel.
+pub(crate) async fn accept(session: Arc<Session>, listener: TcpListener, kind: Kind) {
+    let mut tasks = JoinSet::new();
+    let of_session = Arc::clone(&session.connections);
+    let of_process = Arc::clone(&session.shared.connections);
+    loop {
+        let client = match listener.accept().await {
+            Ok((client, _)) => client,
+            Err(error) => {
+                tracing::warn!(target: "egress", %error, "a connection cannot be accepted");
+                // The process may be out of descriptors, which only time changes.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // An idle listener holds no permit, because a process may have more listeners than permits.
+        let Ok(of_session) = Arc::clone(&of_session).acquire_owned().await else { return };
+        let Ok(of_process) = Arc::clone(&of_process).acquire_owned().await else { return };
+        while tasks.try_join_next().is_some() {}
+        let session = Arc::clone(&session);
+        tasks.spawn(async move {
+            serve(&session, client, kind).await;
+            drop((of_session, of_process));
+        });
+    }
+}
+
+/// Serves a connection until it ends, is cut, or is idle for too long.
+async fn serve(session: &Arc<Session>, client: TcpStream, kind: Kind) {
+    let cut = Arc::new(Cut::new());
+    let _ = client.set_nodelay(true);
+    let served = async {
+        match (kind, client.local_addr()) {
+            (Kind::Proxy, _) => proxy::serve(session, &cut, client).await,
+            (Kind::Transparent, Ok(original)) => {
+                transparent::serve(session, &cut, client, original).await;
+            }
+            (Kind::Transparent, Err(_)) => {}
+        }
+    };
+    tokio::select! {
+        // A tunnel that is cut resets both ends itself.
+        biased;
+        () = served => {}
+        () = cut.ordered() => {}
+        () = cut.idle(session.shared.limits.idle_timeout) => {}
+    }
+}

@@ -1,0 +1,62 @@
+//! The network of one session.
+
+use std::sync::Arc;
+
+use policy::NetworkPolicy;
+use tokio::task::JoinSet;
+
+use crate::dns;
+use crate::event::{EventMark, NetworkEvent};
+use crate::listeners::{Kind, OpenListeners, accept};
+use crate::session::Session;
+
+/// The network of one session. Dropping it closes the listeners and all connections.
+#[derive(Debug)]
+pub struct Network {
+    session: Arc<Session>,
+    tasks: JoinSet<()>,
+}
+
+impl Network {
+    pub(crate) fn open(session: Arc<Session>, listeners: OpenListeners) -> Self {
+        let mut tasks = JoinSet::new();
+        let tcp = [(listeners.proxy, Kind::Proxy), (listeners.transparent, Kind::Transparent)];
+        for (listener, kind) in tcp {
+            if let Some(listener) = listener {
+                tasks.spawn(accept(Arc::clone(&session), listener, kind));
+            }
+        }
+        if let Some(socket) = listeners.dns {
+            tasks.spawn(dns::serve(Arc::clone(&session), socket));
+        }
+        Self { session, tasks }
+    }
+
+    /// Replaces the policy. Open connections that it does not allow are cut, and their events have
+    /// the rule that denies them.
+    pub fn set_policy(&self, policy: NetworkPolicy) {
+        self.session.set_policy(policy);
+    }
+
+    /// Returns the position after the last event.
+    pub fn mark(&self) -> EventMark {
+        self.session.mark()
+    }
+
+    /// Returns the events after a position, oldest first. The session keeps the last 1,024; if the
+    /// first [`NetworkEvent::id`] is not the expected one, earlier ones are lost.
+    pub fn events_since(&self, mark: EventMark) -> Vec<NetworkEvent> {
+        self.session.events_since(mark)
+    }
+
+    /// Closes the listeners and all connections, and waits until they are closed.
+    ///
+    /// # Cancel safety
+    /// A dropped call closes them too, without waiting.
+    pub async fn close(mut self) {
+        self.tasks.shutdown().await;
+        // Each connection has a permit until its sockets are closed.
+        let all = self.session.shared.limits.max_connections;
+        let _ = self.session.connections.acquire_many(u32::try_from(all).unwrap_or(u32::MAX)).await;
+    }
+}

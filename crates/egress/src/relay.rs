@@ -1,0 +1,185 @@
+//! Tunnels to a judged destination, whose first bytes must not name another one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::connect::Upstream;
+use crate::denial::Denial;
+use crate::first_bytes::{self, Protocol};
+use crate::flow::{Cut, Way};
+use crate::hello::{self, Hello};
+use crate::http;
+use crate::judge::{self, Target};
+use crate::session::Session;
+use crate::tunnel::{self, Direction};
+
+/// Bytes of one read.
+const READ_BYTES: usize = 4096;
+
+/// First message of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// A TLS hello with a name, or without one.
+    Hello(Option<String>),
+    /// The start of a TLS hello that cannot be read.
+    BadHello,
+    /// The start of a request.
+    Http,
+    /// Bytes of any other protocol, or none at all.
+    Other,
+    /// The client started a message, and did not finish it in time.
+    Late,
+}
+
+/// Reads the first message of a client. The bytes so far remain in `read`, also if the call is
+/// dropped. It waits for the first byte as long as `first` says, or without limit.
+pub(crate) async fn opening(
+    client: &TcpStream,
+    read: &mut BytesMut,
+    session: &Session,
+    first: Option<Duration>,
+) -> Opening {
+    let limits = &session.shared.limits;
+    let mut deadline = match (read.is_empty(), first) {
+        (true, None) => None,
+        (true, Some(first)) => Some(Instant::now() + first),
+        (false, _) => Some(Instant::now() + limits.head_timeout),
+    };
+    let mut hello = hello::Reader::default();
+    loop {
+        match first_bytes::protocol(read) {
+            Some(Protocol::Http) => return Opening::Http,
+            Some(Protocol::Other) => return Opening::Other,
+            Some(Protocol::Tls) => match hello.read(read) {
+                Hello::Name(name) => return Opening::Hello(name),
+                Hello::Invalid => return Opening::BadHello,
+                Hello::Incomplete if read.len() >= limits.max_head_bytes => {
+                    return Opening::BadHello;
+                }
+                Hello::Incomplete => {}
+            },
+            None if read.len() >= limits.max_head_bytes => return Opening::Late,
+            None => {}
+        }
+        let was_empty = read.is_empty();
+        read.reserve(READ_BYTES);
+        let more = async {
+            loop {
+                client.readable().await?;
+                match client.try_read_buf(read) {
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    result => return result,
+                }
+            }
+        };
+        let more = match deadline {
+            Some(deadline) => match timeout_at(deadline, more).await {
+                Ok(more) => more,
+                Err(_) if was_empty => return Opening::Other,
+                Err(_) => return Opening::Late,
+            },
+            None => more.await,
+        };
+        match more {
+            // A message that ends here is neither a request line nor a hello.
+            Ok(0) => return Opening::Other,
+            Err(_) => return Opening::Late,
+            Ok(_) if was_empty => deadline = Some(Instant::now() + limits.head_timeout),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Judges the name in a TLS hello.
+pub(crate) fn judge_hello(target: &Target, opening: &Opening) -> Result<(), Denial> {
+    match opening {
+        Opening::Hello(Some(name)) => judge::same_host(target, name),
+        Opening::BadHello => Err(Denial::UnreadableHello),
+        _ => Ok(()),
+    }
+}
+
+/// Writes an alert to a client that began TLS, as far as its socket takes it at once. Seven bytes
+/// always fit into the socket of a new connection.
+pub(crate) fn alert(client: &TcpStream) {
+    let _ = client.try_write(&hello::ACCESS_DENIED);
+    let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
+}
+
+/// Connects a client with a destination. No byte of the client passes before its first message is
+/// judged; bytes of a server that speaks first pass at once.
+pub(crate) async fn run(
+    session: &Arc<Session>,
+    cut: &Arc<Cut>,
+    client: TcpStream,
+    read: Bytes,
+    upstream: Upstream,
+) {
+    let Upstream { stream, flow } = upstream;
+    let traffic = Arc::clone(flow.traffic());
+    let mut read = BytesMut::from(read);
+    let mut back = Direction::new(&stream, &client, Bytes::new(), &traffic, Way::In);
+    let opening = tokio::select! {
+        opening = opening(&client, &mut read, session, None) => Some(opening),
+        result = back.run() => result.ok().map(|()| Opening::Other),
+        () = flow.cut().ordered() => None,
+    };
+    let opening = match opening {
+        // The server has closed its direction. The client's first message still counts.
+        Some(Opening::Other) if back.is_ended() => tokio::select! {
+            opening = self::opening(&client, &mut read, session, None) => Some(opening),
+            () = flow.cut().ordered() => None,
+        },
+        opening => opening,
+    };
+    let judged = match &opening {
+        Some(opening) => judge_hello(flow.target(), opening),
+        None => return abandon(&client, &stream),
+    };
+    if let Err(denial) = judged {
+        flow.refuse(denial);
+        alert(&client);
+        drain(&client).await;
+        return;
+    }
+    match opening {
+        Some(Opening::Late) | None => abandon(&client, &stream),
+        Some(Opening::Http) if traffic.received() == 0 && !back.holds_bytes() => {
+            drop(back);
+            let scope = http::Scope::Fixed(flow.target().clone());
+            let upstream = Some(Upstream { stream, flow });
+            Box::pin(http::serve(session, cut, client, read.freeze(), scope, upstream)).await;
+        }
+        Some(_) => {
+            let pending = read.freeze();
+            let mut out = Direction::new(&client, &stream, pending, &traffic, Way::Out);
+            tunnel::finish(&mut out, &mut back, &flow).await;
+        }
+    }
+}
+
+fn abandon(client: &TcpStream, upstream: &TcpStream) {
+    tunnel::reset(client);
+    tunnel::reset(upstream);
+}
+
+/// Reads and drops what a client sends, for a short time. A socket that is closed with unread bytes
+/// sends a reset, which would overtake the answer.
+pub(crate) async fn drain(client: &TcpStream) {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let mut dropped = [0; 4096];
+    let drain = async {
+        while client.readable().await.is_ok() {
+            match client.try_read(&mut dropped) {
+                Ok(0) => return,
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    };
+    let _ = tokio::time::timeout(PATIENCE, drain).await;
+}

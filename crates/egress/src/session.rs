@@ -1,0 +1,158 @@
+//! State that the listeners and connections of a session share.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use policy::{Host, NetworkPolicy};
+use tokio::sync::Semaphore;
+
+use crate::event::{EventMark, EventSink, NetworkEvent, Outcome, Ring, Via};
+use crate::flow::{Cut, Traffic};
+use crate::judge::{self, Content, Target};
+use crate::limits::Limits;
+use crate::names::Names;
+use crate::resolve::Resolver;
+
+/// Parts that all sessions of a gate share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) limits: Limits,
+    /// One permit for each connection of the process.
+    pub(crate) connections: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) shared: Arc<Shared>,
+    /// One permit for each connection of the session.
+    pub(crate) connections: Arc<Semaphore>,
+    policy: RwLock<Arc<NetworkPolicy>>,
+    names: Mutex<Names>,
+    ring: Mutex<Ring>,
+    sink: Arc<dyn EventSink>,
+    open: Mutex<HashMap<u64, OpenFlow>>,
+    next_flow: AtomicU64,
+}
+
+/// A connection to the outside, as far as a change of the policy concerns it.
+#[derive(Debug)]
+pub(crate) struct OpenFlow {
+    pub(crate) target: Target,
+    pub(crate) content: Content,
+    pub(crate) address: IpAddr,
+    pub(crate) cut: Arc<Cut>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        policy: NetworkPolicy,
+        sink: Arc<dyn EventSink>,
+    ) -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(shared.limits.max_connections)),
+            names: Mutex::new(Names::new(shared.limits.max_names)),
+            shared,
+            policy: RwLock::new(Arc::new(policy)),
+            ring: Mutex::default(),
+            sink,
+            open: Mutex::default(),
+            next_flow: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn policy(&self) -> Arc<NetworkPolicy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the policy, and cuts the connections that it does not allow.
+    pub(crate) fn set_policy(&self, policy: NetworkPolicy) {
+        let policy = Arc::new(policy);
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&policy);
+        for flow in self.open().values() {
+            let judged = judge::target(&policy, &flow.target, flow.content);
+            let judged = judged.and_then(|_| {
+                judge::address(&policy, &flow.target, flow.address, judge::is_own(flow.address))
+            });
+            if let Err(denial) = judged {
+                flow.cut.cut(denial);
+            }
+        }
+    }
+
+    /// Adds a connection. Later changes of the policy concern it.
+    pub(crate) fn add(&self, flow: OpenFlow) -> u64 {
+        let id = self.next_flow.fetch_add(1, Ordering::Relaxed);
+        self.open().insert(id, flow);
+        id
+    }
+
+    pub(crate) fn remove(&self, id: u64) {
+        self.open().remove(&id);
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, OpenFlow>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records an event without bytes and duration.
+    pub(crate) fn record(&self, target: &Target, outcome: Outcome) {
+        self.record_flow(&target.host, Some(target.port), target.via, outcome, None);
+    }
+
+    /// Records an event, with the traffic and duration of a connection.
+    pub(crate) fn record_flow(
+        &self,
+        host: &Host,
+        port: Option<u16>,
+        via: Via,
+        outcome: Outcome,
+        flow: Option<(&Traffic, Duration)>,
+    ) {
+        let (sent, received, took) = flow.map_or((0, 0, Duration::ZERO), |(traffic, took)| {
+            (traffic.sent(), traffic.received(), took)
+        });
+        let event = NetworkEvent {
+            id: 0,
+            at: SystemTime::now(),
+            outcome,
+            host: host.clone(),
+            port,
+            via,
+            sent,
+            received,
+            took,
+        };
+        let (outcome, cause) = match &event.outcome {
+            Outcome::Allowed(rule) => ("allowed", rule.to_string()),
+            Outcome::Denied(denial) => ("denied", denial.to_string()),
+            Outcome::Failed(failure) => ("failed", failure.to_string()),
+        };
+        tracing::info!(
+            target: "egress", %host, port, ?via, outcome, cause, sent, received, ?took,
+            "connection"
+        );
+        let event = self.ring().push(event);
+        self.sink.record(&event);
+    }
+
+    pub(crate) fn mark(&self) -> EventMark {
+        self.ring().mark()
+    }
+
+    pub(crate) fn events_since(&self, mark: EventMark) -> Vec<NetworkEvent> {
+        self.ring().since(mark)
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,74 @@
+//! The transparent listener: connections that the kernel captured on their way elsewhere.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use policy::Host;
+use tokio::net::TcpStream;
+
+use crate::connect;
+use crate::dns;
+use crate::event::{Outcome, Via};
+use crate::flow::Cut;
+use crate::http::{self, Scope};
+use crate::judge::{self, Content, Target};
+use crate::relay::{self, Opening};
+use crate::session::Session;
+use crate::tunnel;
+
+/// Time for the first byte of a client whose refusal could be written in its protocol.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+const DNS_PORT: u16 = 53;
+/// Ports whose clients always speak first.
+const HTTP_PORT: u16 = 80;
+const TLS_PORT: u16 = 443;
+
+/// Serves a connection whose destination was `original`.
+pub(crate) async fn serve(
+    session: &Arc<Session>,
+    cut: &Arc<Cut>,
+    client: TcpStream,
+    original: SocketAddr,
+) {
+    let host = Host::from(original.ip());
+    let target = Target::new(session, host, original.port(), Via::Transparent);
+    let mut read = BytesMut::new();
+    let judged = judge::target(&session.policy(), &target, Content::Tunnel);
+    if judged.is_err() && target.port == DNS_PORT && target.host.as_address().is_some() {
+        // The same answers as over UDP, from every server.
+        return dns::serve_stream(session, client).await;
+    }
+    if judged.is_err() || target.port == HTTP_PORT {
+        let first = match target.port {
+            HTTP_PORT | TLS_PORT => session.shared.limits.head_timeout,
+            _ => PATIENCE,
+        };
+        let opening = relay::opening(&client, &mut read, session, Some(first)).await;
+        if opening == Opening::Http {
+            // Each request is judged, and refused in HTTP.
+            let scope = Scope::Fixed(target);
+            return http::serve(session, cut, client, read.freeze(), scope, None).await;
+        }
+        if let Err(denial) = judged {
+            session.record(&target, Outcome::Denied(denial));
+            return match opening {
+                Opening::Hello(_) | Opening::BadHello => {
+                    relay::alert(&client);
+                    relay::drain(&client).await;
+                }
+                _ => tunnel::reset(&client),
+            };
+        }
+    }
+    match connect::connect(session, &target, Content::Tunnel, cut).await {
+        Ok(upstream) => relay::run(session, cut, client, read.freeze(), upstream).await,
+        Err(connect::Blocked::Denied(_)) if target.port == TLS_PORT => {
+            relay::alert(&client);
+            relay::drain(&client).await;
+        }
+        Err(_) => tunnel::reset(&client),
+    }
+}

@@ -1,0 +1,232 @@
+//! The transparent listener, in a network namespace of its own. There the addresses that stand for
+//! names are local, so connections to them arrive at the listener.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::process::Command;
+use std::sync::Arc;
+
+use egress::{Gate, Listeners, Network, Outcome, Via};
+use hickory_proto::op::Message;
+use hickory_proto::rr::RecordType;
+use policy::NetworkPolicy;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::dns::resolve;
+use crate::fixture::{
+    ACCESS_DENIED, Origin, exactly, head, hello, policy, rest, soon, usual, usual_names,
+};
+
+/// Set in the rerun of a test in its own network namespace.
+const OWN_NETWORK: &str = "EGRESS_OWN_NETWORK";
+
+/// An address that is local in that namespace.
+const LISTENING_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
+
+/// Runs the named test again in a network namespace of its own. Returns whether this is the rerun.
+fn has_own_network(test: &str) -> bool {
+    if std::env::var_os(OWN_NETWORK).is_some() {
+        return true;
+    }
+    let script = "ip link set lo up && ip route add local 198.18.0.0/15 dev lo || exit 77; \
+                  ip route add local 203.0.113.0/24 dev lo || exit 77; \
+                  ip -6 route add local 2001:db8::/32 dev lo; exec \"$@\"";
+    let rerun = testkit::rerun(&format!("transparent::{test}"));
+    let ran = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "sh", "-c", script, "sh"])
+        .arg(rerun.get_program())
+        .args(rerun.get_args())
+        .env(OWN_NETWORK, "1")
+        .output();
+    match ran {
+        Ok(ran) if ran.status.code() != Some(77) => testkit::assert_passed(&ran),
+        _ => testkit::skipped("captured connections", "packages util-linux and iproute2"),
+    }
+    false
+}
+
+/// A session that receives the connections to one port of all addresses, and a server on loopback
+/// with the same port.
+struct Captured {
+    network: Network,
+    dns: SocketAddr,
+    port: u16,
+}
+
+impl Captured {
+    fn open(port: u16, policy: NetworkPolicy) -> Self {
+        let gate = Gate::builder().resolver(usual_names()).build().unwrap();
+        let listener = listen(Ipv4Addr::UNSPECIFIED, port).into_std().unwrap();
+        let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = dns.local_addr().unwrap();
+        let listeners = Listeners::new().transparent(listener).dns(dns);
+        let network = gate.open(listeners, policy, Arc::new(())).unwrap();
+        Self { network, dns: address, port }
+    }
+
+    async fn connect(&self, name: &str) -> TcpStream {
+        let address = resolve(self.dns, name).await;
+        TcpStream::connect((address, self.port)).await.unwrap()
+    }
+
+    /// Returns the only event so far, as text.
+    #[track_caller]
+    fn denial(&self) -> String {
+        let events = self.network.events_since(egress::EventMark::default());
+        let [event] = &events[..] else { panic!("{events:?}") };
+        let Outcome::Denied(denial) = &event.outcome else { panic!("{events:?}") };
+        assert_eq!(event.via, Via::Transparent);
+        format!("{}:{}: {denial}", event.host, event.port.unwrap())
+    }
+}
+
+/// Listens beside a listener of all addresses; the kernel prefers the more specific one.
+fn listen(address: Ipv4Addr, port: u16) -> TcpListener {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind((address, port).into()).unwrap();
+    socket.listen(64).unwrap()
+}
+
+fn echo(port: u16) -> Origin {
+    Origin::on(listen(Ipv4Addr::LOCALHOST, port), |mut stream, received| async move {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            received(&buffer[..count]);
+            stream.write_all(&buffer[..count]).await.unwrap();
+        }
+    })
+}
+
+#[tokio::test]
+async fn captured_requests_are_forwarded_or_refused_in_http() {
+    if !has_own_network("captured_requests_are_forwarded_or_refused_in_http") {
+        return;
+    }
+    let session = Captured::open(80, usual());
+    let origin = Origin::on(listen(Ipv4Addr::LOCALHOST, 80), |mut stream, received| async move {
+        received(head(&mut stream).await.as_bytes());
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        stream.write_all(answer).await.unwrap();
+    });
+    for (name, host, expected) in [
+        ("allowed.test", "allowed.test", "HTTP/1.1 200 OK\r\n"),
+        ("allowed.test", "Allowed.Test.:80", "HTTP/1.1 200 OK\r\n"),
+        ("allowed.test", "denied.test", "HTTP/1.1 421 "),
+        ("allowed.test", "allowed.test:81", "HTTP/1.1 421 "),
+        ("denied.test", "allowed.test", "HTTP/1.1 421 "),
+        ("denied.test", "denied.test", "HTTP/1.1 403 Blocked by allowedDomains\r\n"),
+    ] {
+        let mut client = session.connect(name).await;
+        let request = format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with(expected), "{name} {host}: {answer}");
+    }
+    assert_eq!(origin.connections(), 2);
+    assert!(!origin.received().contains("denied"));
+}
+
+#[tokio::test]
+async fn captured_tls_passes_or_is_refused_with_an_alert() {
+    if !has_own_network("captured_tls_passes_or_is_refused_with_an_alert") {
+        return;
+    }
+    let session = Captured::open(443, usual());
+    let origin = echo(443);
+    for (name, named) in [("denied.test", "denied.test"), ("allowed.test", "denied.test")] {
+        let mut client = session.connect(name).await;
+        client.write_all(&hello(named)).await.unwrap();
+        assert_eq!(exactly(&mut client, ACCESS_DENIED.len()).await, ACCESS_DENIED);
+        assert_eq!(rest(&mut client).await, "");
+    }
+    assert_eq!(origin.received(), "");
+    let mut client = session.connect("allowed.test").await;
+    let hello = hello("allowed.test");
+    client.write_all(&hello).await.unwrap();
+    assert_eq!(exactly(&mut client, hello.len()).await, hello);
+}
+
+#[tokio::test]
+async fn captured_connections_of_other_protocols_pass_or_are_reset() {
+    if !has_own_network("captured_connections_of_other_protocols_pass_or_are_reset") {
+        return;
+    }
+    let session = Captured::open(5432, usual());
+    let _origin = echo(5432);
+    let mut client = session.connect("allowed.test").await;
+    client.write_all(b"\0\0\0\x08").await.unwrap();
+    assert_eq!(exactly(&mut client, 4).await, b"\0\0\0\x08");
+    let mut client = session.connect("denied.test").await;
+    client.write_all(b"\0\0\0\x08").await.unwrap();
+    let error = soon(client.read(&mut [0])).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let expected = "denied.test:5432: no entry of allowedDomains covers it";
+    assert_eq!(session.denial(), expected);
+}
+
+#[tokio::test]
+async fn captured_addresses_are_judged_as_addresses() {
+    if !has_own_network("captured_addresses_are_judged_as_addresses") {
+        return;
+    }
+    let session = Captured::open(5432, policy(&["127.0.0.1"], &[]));
+    for (address, expected) in [
+        ("203.0.113.7", "203.0.113.7:5432: no entry of allowedDomains covers it"),
+        ("127.0.0.2", "127.0.0.2:5432: each session has a loopback interface of its own"),
+        ("198.18.7.7", "198.18.7.7:5432: no name of the session has this address"),
+    ] {
+        let mark = session.network.mark();
+        let mut client = TcpStream::connect((address, 5432)).await.unwrap();
+        client.write_all(b"\0").await.unwrap();
+        soon(client.read(&mut [0])).await.unwrap_err();
+        let events = session.network.events_since(mark);
+        let Outcome::Denied(denial) = &events[0].outcome else { panic!("{events:?}") };
+        assert_eq!(format!("{}:5432: {denial}", events[0].host), expected);
+    }
+}
+
+#[tokio::test]
+async fn captured_queries_over_tcp_get_the_answers_of_udp() {
+    if !has_own_network("captured_queries_over_tcp_get_the_answers_of_udp") {
+        return;
+    }
+    let session = Captured::open(53, usual());
+    let mut client = TcpStream::connect(("203.0.113.53", 53)).await.unwrap();
+    for name in ["allowed.test", "denied.test"] {
+        let query = crate::dns::query(name, RecordType::A).to_vec().unwrap();
+        let length = u16::try_from(query.len()).unwrap();
+        client.write_u16(length).await.unwrap();
+        client.write_all(&query).await.unwrap();
+        let length = soon(client.read_u16()).await.unwrap();
+        let answer = exactly(&mut client, usize::from(length)).await;
+        let answer = Message::from_vec(&answer).unwrap();
+        assert_eq!(crate::dns::address(&answer).0, resolve(session.dns, name).await);
+    }
+    assert!(session.network.events_since(egress::EventMark::default()).is_empty());
+}
+
+#[tokio::test]
+async fn a_listener_for_both_versions_of_ip_knows_the_destination() {
+    if !has_own_network("a_listener_for_both_versions_of_ip_knows_the_destination") {
+        return;
+    }
+    let gate = Gate::builder().resolver(usual_names()).build().unwrap();
+    let Ok(listener) = std::net::TcpListener::bind("[::]:5432") else {
+        return testkit::skipped("captured connections over IPv6", "a kernel with IPv6");
+    };
+    let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = dns.local_addr().unwrap();
+    let listeners = Listeners::new().transparent(listener).dns(dns);
+    let network = gate.open(listeners, usual(), Arc::new(())).unwrap();
+    let named = resolve(server, "denied.test").await;
+    for (address, host) in [(named.into(), "denied.test"), (LISTENING_V6, "2001:db8::7")] {
+        let mark = network.mark();
+        let mut client = TcpStream::connect((address, 5432)).await.unwrap();
+        client.write_all(b"\0").await.unwrap();
+        soon(client.read(&mut [0])).await.unwrap_err();
+        let events = network.events_since(mark);
+        assert_eq!(events[0].host.to_string(), host);
+        assert_eq!(events[0].port, Some(5432));
+    }
+}
