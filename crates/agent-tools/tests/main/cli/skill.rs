@@ -310,7 +310,7 @@ fn only_signed_skills_are_installed_with_a_key() {
     let locked = cli.run(&["--skill-key", "key.pub", "skill", "lock", "greet@1"]);
     assert!(locked.code == 1 && locked.stderr.contains("is not signed"), "{}", locked.stderr);
     assert!(!cli.dir().join("skills.lock").exists());
-    // Whoever signs a version needs its manifest before.
+    // The publisher needs the manifest before the version is signed.
     let manifest = ["--skill-key", "key.pub", "skill", "show", "greet@1", "--manifest"];
     cli.run(&manifest).ok();
     cli.run(&["--skill-key", "key.pub", "skill", "diff", "greet", "1", "1"]).ok();

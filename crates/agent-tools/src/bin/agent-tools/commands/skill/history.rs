@@ -18,7 +18,7 @@ pub(super) async fn show(
     skill: SkillRef,
     as_stored: bool,
 ) -> Result<ExitCode, Failure> {
-    // Whoever signs or compares a version looks at it before it has a signature.
+    // A publisher looks at a version before it has a signature.
     let skills = context.unverified_skills().map_err(Failure::into_failed)?;
     let manifest = skills.manifest(&or_latest(skill)).await.map_err(Failure::failed)?;
     if as_stored {
