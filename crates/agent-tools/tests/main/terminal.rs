@@ -269,7 +269,12 @@ fn the_modes_are_restored_when_a_process_is_killed() {
             terminal.expect("x\r\nx\r\n");
             let mut victim = terminal.agent_tools();
             if kills_init {
-                victim = Terminal::children(victim)[0];
+                // The process that started init may have ended just now.
+                let is_init = |pid: &u32| {
+                    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+                    name.is_ok_and(|name| name.trim_end() == "session-init")
+                };
+                victim = Terminal::children(victim).into_iter().find(is_init).unwrap();
             }
             kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), signal).unwrap();
             terminal.expect(PROMPT);

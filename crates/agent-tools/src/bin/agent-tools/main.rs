@@ -19,6 +19,7 @@ mod variable_source;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use agent_tools::RedactedWriter;
 use clap::builder::Resettable;
@@ -82,6 +83,11 @@ enum Command {
     Doctor(SessionArgs),
 }
 
+/// Time for the threads of the runtime to end. A pending read of standard input takes longer and
+/// must not delay the exit. A thread that ends while another one detaches it can crash the process,
+/// because `pthread_detach(3)` of glibc 2.36 then reads memory that is unmapped.
+const EXIT_TIMEOUT: Duration = Duration::from_millis(50);
+
 fn main() -> ExitCode {
     let cli = parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_TOOLS_LOG")
@@ -101,8 +107,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => failure.report(),
     };
-    // A pending read of standard input must not delay the exit.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(EXIT_TIMEOUT);
     output::flush();
     code
 }
