@@ -34,6 +34,10 @@ impl EventSink for Lines {
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut network = NetworkConfig::default();
     network.allowed_domains = std::env::args().skip(1).collect();
+    if network.allowed_domains.is_empty() {
+        println!("usage: allow HOST[:PORT]…");
+        return Ok(());
+    }
     let policy = NetworkPolicy::compile(&network)?;
     let listeners = Listeners::new().proxy(TcpListener::bind("127.0.0.1:3128")?);
     let _network = Gate::builder().build()?.open(listeners, policy, Arc::new(Lines))?;
