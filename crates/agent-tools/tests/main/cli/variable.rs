@@ -21,7 +21,10 @@ fn variables_reach_the_command_and_are_never_printed() {
     cli.run(&["variable", "remove", "PLAIN"]).ok();
     assert_eq!(cli.run(&["bash", "echo \"[$PLAIN]\""]).ok().stdout, "[]\n");
     assert_eq!(cli.run(&["variable", "remove", "PLAIN"]).code, 1);
-    assert_ne!(cli.run_with(&["variable", "set", "LD_PRELOAD"], "x").code, 0);
+    for name in ["LD_PRELOAD", "PATH", "EDITOR", "npm_config_node_options"] {
+        let set = cli.run_with(&["variable", "set", name], "x");
+        assert!(set.code == 1 && set.stderr.contains("could hijack"), "{name}: {}", set.stderr);
+    }
 }
 
 #[test]
