@@ -40,7 +40,7 @@ fn judge(context: &Context, file: &Path, findings: &mut Findings<'_>) -> Result<
     let parsed = SandboxRuntimeConfig::from_json(findings.text);
     match &parsed {
         Ok(config) => {
-            if let Err(error) = config.validate() {
+            for error in config.find_invalid() {
                 findings.error("invalid-value", &error.path, &error.problem);
             }
         }
