@@ -67,8 +67,11 @@ impl NativeSandbox {
     /// Decides about a connection of a sandbox on this tier to a name or an address, in any
     /// spelling. There is no network, whatever the policy says.
     pub fn explain_host(tier: &Tier, host: &str) -> Verdict {
-        let is_loopback = Host::parse(host).is_ok_and(|host| host.is_loopback());
-        if is_loopback && *tier == Tier::Namespaces {
+        // Linux connects to the loopback for an unspecified address.
+        let is_own = |host: Host| {
+            host.is_loopback() || host.as_address().is_some_and(|address| address.is_unspecified())
+        };
+        if Host::parse(host).is_ok_and(is_own) && *tier == Tier::Namespaces {
             return Verdict::allowed(Rule::OwnLoopback);
         }
         Verdict::denied(Rule::NoNetwork, None)

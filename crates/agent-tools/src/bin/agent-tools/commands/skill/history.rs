@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use agent_tools::{RelativePath, SkillId, SkillRef};
+use base64::Engine as _;
 use skill_store::{
     FileChange, FileDifference, SkillError, SkillStore, Tag, Version, VersionSelector,
 };
@@ -56,7 +57,15 @@ pub(super) async fn print_file(
 ) -> Result<ExitCode, Failure> {
     let skills = context.skills().map_err(Failure::into_failed)?;
     let content = skills.read(&or_latest(skill), path).await.map_err(Failure::failed)?;
-    print_bytes(&content);
+    let (text, encoding) = match std::str::from_utf8(&content) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (base64::engine::general_purpose::STANDARD.encode(&content), Some("base64")),
+    };
+    let mut result = serde_json::json!({ "path": path.as_str(), "content": text });
+    if let Some(encoding) = encoding {
+        result["encoding"] = encoding.into();
+    }
+    context.print(&result, || print_bytes(&content))?;
     Ok(ExitCode::SUCCESS)
 }
 
