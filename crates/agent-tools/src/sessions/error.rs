@@ -44,6 +44,19 @@ pub enum SessionError {
         /// The requested skill.
         skill: String,
     },
+    /// Two skills of one request have the same directory.
+    #[error(
+        "the skills {first} and {second} have the same directory skills/{name}; give one of them \
+         another name, as in {second}=NAME"
+    )]
+    SameSkillName {
+        /// The directory below `skills/`.
+        name: String,
+        /// The first skill.
+        first: String,
+        /// The second skill, without its name.
+        second: String,
+    },
     /// The policy is invalid.
     #[error("the session's policy is invalid")]
     Policy {
@@ -74,7 +87,7 @@ impl SessionError {
             Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
             Self::Skill { source, .. } => source.into(),
             Self::NoSkillStore { .. } => ErrorKind::NoStore,
-            Self::Policy { .. } => ErrorKind::InvalidInput,
+            Self::Policy { .. } | Self::SameSkillName { .. } => ErrorKind::InvalidInput,
             Self::MissingPath { source, .. } => error_kind::of_io(source),
             Self::Sandbox { source } => source.into(),
         }
@@ -87,7 +100,10 @@ impl SessionError {
             Self::OwnedElsewhere { .. } => true,
             Self::Skill { source, .. } => source.is_retryable(),
             Self::Sandbox { source } => source.is_retryable(),
-            Self::NoSkillStore { .. } | Self::Policy { .. } | Self::MissingPath { .. } => false,
+            Self::NoSkillStore { .. }
+            | Self::SameSkillName { .. }
+            | Self::Policy { .. }
+            | Self::MissingPath { .. } => false,
         }
     }
 }
