@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use policy::PolicyError;
 use sandbox_core::OpenError;
+use secrets::SourceError;
 use skill_store::SkillError;
 
 use crate::error_kind::{self, ErrorKind};
@@ -63,6 +64,12 @@ pub enum SessionError {
         /// The cause.
         source: PolicyError,
     },
+    /// The database of variables has no table of them, so it is hardly the one that was meant.
+    #[error("the session's variables cannot be used")]
+    Variables {
+        /// The cause.
+        source: SourceError,
+    },
     /// A path that commands should access does not exist or cannot be reached.
     #[error("cannot allow access to {}", path.display())]
     MissingPath {
@@ -87,7 +94,9 @@ impl SessionError {
             Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
             Self::Skill { source, .. } => source.into(),
             Self::NoSkillStore { .. } => ErrorKind::NoStore,
-            Self::Policy { .. } | Self::SameSkillName { .. } => ErrorKind::InvalidInput,
+            Self::Policy { .. } | Self::SameSkillName { .. } | Self::Variables { .. } => {
+                ErrorKind::InvalidInput
+            }
             Self::MissingPath { source, .. } => error_kind::of_io(source),
             Self::Sandbox { source } => source.into(),
         }
@@ -102,6 +111,7 @@ impl SessionError {
             Self::Sandbox { source } => source.is_retryable(),
             Self::NoSkillStore { .. }
             | Self::SameSkillName { .. }
+            | Self::Variables { .. }
             | Self::Policy { .. }
             | Self::MissingPath { .. } => false,
         }

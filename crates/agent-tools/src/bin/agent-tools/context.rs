@@ -151,6 +151,13 @@ impl Context {
         match &self.global.variables {
             Some(url) => {
                 schemes::check(url, &schemes::VARIABLES)?;
+                if variable_source::is_dotenv(url) {
+                    return Err(Failure::not_run_text(format!(
+                        "--variables takes a database, and no option reads the `.env` file {url}; \
+                         store each of its variables with `agent-tools variable set NAME`, or read \
+                         the file in Rust with `secrets::DotenvSource`"
+                    )));
+                }
                 Ok(url.clone())
             }
             None => Ok(variable_source::sqlite_url(&self.home()?.path().join("agent-tools.db"))),

@@ -140,3 +140,33 @@ fn listing_and_removing_create_no_database() {
     cli.run(&["doctor"]);
     assert!(!cli.home().join("agent-tools.db").exists());
 }
+
+#[test]
+fn a_database_without_the_table_is_an_error_that_names_it() {
+    let cli = Cli::new();
+    // An empty file is an SQLite database without tables.
+    for name in ["other.db", "agent home/agent-tools.db"] {
+        std::fs::create_dir_all(cli.home()).unwrap();
+        cli.write(name, "");
+    }
+    let url = format!("sqlite:{}/other.db", cli.dir().display());
+    let ran = cli.run(&["--variables", &url, "bash", "echo x"]);
+    let expected = "other.db has no table `variables` with the columns";
+    assert!(ran.code == 125 && ran.stderr.contains(expected), "{}", ran.stderr);
+    assert!(ran.stdout.is_empty() && !cli.home().join("sessions/default").exists());
+    // A dropped call of `variable set` has left the default file.
+    let ran = cli.run(&["bash", "echo x"]).ok();
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("x\n", ""));
+}
+
+#[test]
+fn a_dotenv_file_is_no_database() {
+    let cli = Cli::new();
+    let file = cli.write(".env", "A=1\n");
+    for url in [file.display().to_string(), format!("sqlite:{}", file.display())] {
+        for args in [&["bash", "true"][..], &["variable", "list"]] {
+            let ran = cli.run(&[&["--variables", &url], args].concat());
+            assert!(ran.code != 0 && ran.stderr.contains("no option reads the `.env` file"));
+        }
+    }
+}

@@ -99,6 +99,10 @@ fn explain(
     let mut kind = "path";
     let (subject, verdicts) = match path_of(target)? {
         Some(path) => {
+            let path = match &session_dir {
+                Some(dir) => from_working_directory(path, dir),
+                None => from_working_directory(path, &settings::working_directory()?),
+            };
             // Opening the session creates its directory.
             let to_come = session_dir.filter(|dir| !dir.exists());
             let to_come =
@@ -180,6 +184,14 @@ fn path_of(target: &OsStr) -> Result<Option<PathBuf>, Failure> {
         })
     };
     is_path.then(absolute).transpose()
+}
+
+/// Returns the path in the directory in which a command begins, if `path` is in that of its process
+/// (`proc_pid_cwd(5)`).
+fn from_working_directory(path: PathBuf, dir: &Path) -> PathBuf {
+    let links = ["/proc/self/cwd", "/proc/thread-self/cwd"];
+    let below = links.iter().find_map(|link| path.strip_prefix(link).ok());
+    below.map(|below| dir.join(below).components().collect()).unwrap_or(path)
 }
 
 /// Returns a path with its existing part canonical.
