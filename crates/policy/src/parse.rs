@@ -71,7 +71,7 @@ impl ParseError {
         }
     }
 
-    /// Whether the key should not be there.
+    /// Returns whether the key should not be there.
     fn is_superfluous(&self) -> bool {
         match self {
             Self::UnknownKey { .. } => true,

@@ -208,8 +208,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Checks that the files are a skill. Other programs may have stored a version without a
-    /// manifest that is none.
+    /// Checks that the files are a skill. A version that another program stored without a manifest
+    /// need not have SKILL.md.
     pub(crate) fn check_skill_file(&self) -> Result<(), ManifestError> {
         let has_skill_file = self.files.iter().any(|file| file.path.as_str() == SKILL_FILE);
         if has_skill_file { Ok(()) } else { Err(ManifestError::NoSkillFile) }

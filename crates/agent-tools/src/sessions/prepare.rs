@@ -65,7 +65,7 @@ impl Preparation<'_> {
         };
         let source = self.settings.variables.clone();
         let (variables, variable_warnings) = SessionVariables::new(source, recipe, loaded);
-        warnings.extend(variable_warnings);
+        warnings.extend(workspace.state.unreported(variable_warnings));
         let sandbox = self.open_sandbox(&policy, workspace.dir.path()).await?;
         // Absent paths need no protection now, and presets name many of them.
         let unenforced = sandbox.unenforced();

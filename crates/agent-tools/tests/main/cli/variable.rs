@@ -170,3 +170,17 @@ fn a_dotenv_file_is_no_database() {
         }
     }
 }
+
+#[test]
+fn a_skipped_variable_is_reported_once_for_a_session() {
+    let cli = Cli::new();
+    cli.run_with(&["variable", "set", "SHORT"], "x").ok();
+    let first = cli.run(&["bash", "true"]).ok();
+    assert!(first.stderr.contains("SHORT: too short to be redacted"), "{}", first.stderr);
+    assert_eq!(cli.run(&["bash", "true"]).ok().stderr, "");
+    cli.run_with(&["variable", "set", "OTHER"], "x").ok();
+    let next = cli.run(&["--json", "bash", "true"]).ok();
+    assert!(next.json()["warnings"][0].as_str().unwrap().contains("OTHER"), "{}", next.stdout);
+    let session = cli.run(&["bash", "--session", "new", "true"]).ok();
+    assert!(session.stderr.contains("SHORT"), "{}", session.stderr);
+}
