@@ -120,7 +120,7 @@ mod tests {
         ];
         let mut variables = Variables::default();
         for (name, value) in
-            [("API_KEY", "k"), ("PATH", "/evil"), ("HOME", "/evil"), ("LANG", "xx")]
+            [("API_KEY", "k"), ("VIRTUAL_ENV", "/evil"), ("TMPDIR", "/evil"), ("LANG", "xx")]
         {
             variables.insert(name, value.to_owned().into()).unwrap();
         }
@@ -138,7 +138,7 @@ mod tests {
         let own = [("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("SHELL", "/bin/bash")];
         assert_eq!(whole[..3], own.map(|(name, value)| (name.into(), value.into())));
         assert_eq!(whole[3..], composed.variables);
-        assert_eq!(composed.overridden, ["HOME", "LANG", "PATH"]);
+        assert_eq!(composed.overridden, ["LANG", "TMPDIR", "VIRTUAL_ENV"]);
         assert_eq!(composed.variables[3].1, "/opt/venv/bin:/usr/bin");
         assert!(!format!("{composed:?}").contains("\"k\""));
     }

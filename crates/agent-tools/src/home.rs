@@ -16,6 +16,7 @@
 
 mod error;
 mod listing;
+mod reported;
 mod state;
 
 use std::fs::File;

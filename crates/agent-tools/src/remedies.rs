@@ -9,24 +9,29 @@ use skill_store::SKILLS_DIRECTORY;
 /// if there is no way.
 ///
 /// `shows` tells whether commands see a path. A path that does not exist cannot be opened for
-/// writing, so the nearest directory is named instead. Commands do not learn whether a path exists
-/// that they cannot see.
+/// writing, so it has to be created before. Commands do not learn whether a path exists that they
+/// cannot see.
 pub fn remedy_option(remedy: &Remedy, shows: impl Fn(&Path) -> bool) -> Option<String> {
     let option = |name: &str, path: &Path, key: &str| {
         format!("use --{name} {} (filesystem.{key} in settings)", quoted(path))
     };
     match remedy {
         Remedy::AllowRead(path) => Some(option("allow-read", path, "allowRead")),
-        Remedy::AllowWrite(path) if !shows(path) => Some(format!(
-            "use --allow-write {} or, if it does not exist, a directory above it \
-             (filesystem.allowWrite in settings)",
-            quoted(path)
-        )),
-        Remedy::AllowWrite(path) => {
-            let exists = |at: &&Path| at.symlink_metadata().is_ok();
-            let existing = path.ancestors().find(exists).filter(|at| at.parent().is_some())?;
-            Some(option("allow-write", existing, "allowWrite"))
+        Remedy::AllowWrite(path) | Remedy::CreateAndAllowWrite(path) if !shows(path) => {
+            Some(format!(
+                "use --allow-write {0}, and create {0} before if it does not exist \
+                 (filesystem.allowWrite in settings)",
+                quoted(path)
+            ))
         }
+        Remedy::AllowWrite(path) if path.symlink_metadata().is_ok() => {
+            Some(option("allow-write", path, "allowWrite"))
+        }
+        Remedy::AllowWrite(path) | Remedy::CreateAndAllowWrite(path) => Some(format!(
+            "create {} and {}",
+            quoted(path),
+            option("allow-write", path, "allowWrite")
+        )),
         Remedy::RemoveDenyWrite(entry) if Path::new(entry).ends_with(SKILLS_DIRECTORY) => {
             Some(format!(
                 "leave out --read-only-skills, or remove {entry} from filesystem.denyWrite in \
@@ -111,18 +116,27 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_path_is_opened_by_its_directory_unless_that_tells_what_is_hidden() {
+    fn an_absent_path_is_created_before_it_is_opened_unless_that_tells_what_is_hidden() {
         let write = |path: &str| Remedy::AllowWrite(path.into());
-        let usr = Some("use --allow-write /usr (filesystem.allowWrite in settings)");
-        check(write("/usr/no/such"), usr);
-        check(write("/usr"), usr);
-        check(write("/no-such"), None);
-        check(
-            write("/root/no/such"),
-            Some(
-                "use --allow-write /root/no/such or, if it does not exist, a directory above it \
-                 (filesystem.allowWrite in settings)",
-            ),
-        );
+        let create = |path: &str| Remedy::CreateAndAllowWrite(path.into());
+        check(write("/usr"), Some("use --allow-write /usr (filesystem.allowWrite in settings)"));
+        for remedy in [write("/usr/no/such"), create("/usr/no/such")] {
+            check(
+                remedy,
+                Some(
+                    "create /usr/no/such and use --allow-write /usr/no/such \
+                     (filesystem.allowWrite in settings)",
+                ),
+            );
+        }
+        for remedy in [write("/root/no"), create("/root/no")] {
+            check(
+                remedy,
+                Some(
+                    "use --allow-write /root/no, and create /root/no before if it does not exist \
+                     (filesystem.allowWrite in settings)",
+                ),
+            );
+        }
     }
 }

@@ -61,6 +61,7 @@ impl Policy {
             searched: 0,
             unsearched: BTreeSet::new(),
             later: options.later,
+            own: options.own.clone(),
             git_configs: options.git_configs.clone(),
             max_directories: options.max_directories,
             protected_roots: Vec::new(),
@@ -131,6 +132,8 @@ pub(crate) struct MountCompiler<'t> {
     /// Directories that cannot be listed.
     pub(crate) unsearched: BTreeSet<PathBuf>,
     pub(crate) later: LaterFiles,
+    /// Directories in which no rule has an effect.
+    own: Vec<PathBuf>,
     pub(crate) git_configs: Vec<PathBuf>,
     pub(crate) max_directories: usize,
     /// Writable directories of the user, whose names are protected.
@@ -147,6 +150,19 @@ impl MountCompiler<'_> {
         reason: UnenforcedReason,
     ) {
         self.unenforced.push(Unenforced { list, rule: rule.to_string(), reason });
+    }
+
+    /// Returns whether the engine replaces a path. Reports the rule that names it, once.
+    pub(crate) fn is_replaced(&mut self, list: &'static str, rule: &PathRule, path: &Path) -> bool {
+        let is_replaced = self.own.iter().any(|own| path.starts_with(own));
+        let (text, reason) = (rule.to_string(), UnenforcedReason::Replaced);
+        let mut known = self.unenforced.iter();
+        if is_replaced
+            && !known.any(|gap| (gap.list, &gap.rule, gap.reason) == (list, &text, reason))
+        {
+            self.report_unenforced(list, rule, reason);
+        }
+        is_replaced
     }
 
     pub(crate) fn kind(&self, path: &Path) -> Result<Option<NodeKind>, MountError> {

@@ -298,12 +298,13 @@ impl de::Error for Mismatch {
             Unexpected::Unsigned(value) => value.to_string(),
             Unexpected::Signed(value) => value.to_string(),
             Unexpected::Float(value) => value.to_string(),
-            Unexpected::Seq => "an array".to_owned(),
+            Unexpected::Seq => "a list".to_owned(),
             Unexpected::Map => "an object".to_owned(),
             Unexpected::Unit => "null".to_owned(),
             other => other.to_string(),
         };
-        Self::Value(format!("is {found}; expected {expected}"))
+        let expected = expected.to_string();
+        Self::Value(format!("is {found}; expected {}", plain_words(&expected)))
     }
 
     fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -311,7 +312,9 @@ impl de::Error for Mismatch {
     }
 
     fn invalid_length(length: usize, expected: &dyn de::Expected) -> Self {
-        Self::Value(format!("has {length} entries; expected {expected}"))
+        let noun = if length == 1 { "entry" } else { "entries" };
+        let expected = expected.to_string();
+        Self::Value(format!("has {length} {noun}; expected {}", plain_words(&expected)))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -330,6 +333,25 @@ impl de::Error for Mismatch {
 
     fn duplicate_field(field: &'static str) -> Self {
         Self::Repeated { key: field.to_owned() }
+    }
+}
+
+/// Returns serde's description of a type in the words of JSON.
+fn plain_words(expected: &str) -> &str {
+    match expected {
+        "u8" => "a number from 0 to 255",
+        "u16" => "a number from 0 to 65535",
+        "u32" => "a number from 0 to 4294967295",
+        "u64" | "usize" => "a number of 0 or more",
+        "a boolean" => "true or false",
+        "a string" | "str" | "string" => "a text",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        // The length of a list with one form only.
+        other => other
+            .strip_prefix("a tuple of size ")
+            .or_else(|| other.strip_suffix(" elements in sequence"))
+            .unwrap_or(other),
     }
 }
 

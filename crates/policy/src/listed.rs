@@ -34,6 +34,7 @@ impl MountCompiler<'_> {
             for path in self.candidates(policy, list, rule, writable)? {
                 // A command may have closed a directory above. No command opens it then.
                 match self.resolve(&path).ok().flatten() {
+                    Some(canonical) if self.is_replaced(list, rule, &canonical) => {}
                     Some(canonical) => {
                         let links = Route::to(self.tree, &path).links;
                         found.push((rule, path, links, canonical));
@@ -137,6 +138,7 @@ impl MountCompiler<'_> {
                     }
                 };
                 match resolved {
+                    Some(canonical) if self.is_replaced(list, rule, &canonical) => {}
                     Some(canonical) if is_chosen && !self.may_deny(list, &canonical, writable) => {
                         self.report_unenforced(list, rule, UnenforcedReason::NeededTarget);
                     }
@@ -193,11 +195,14 @@ impl MountCompiler<'_> {
         rule: &PathRule,
         writable: &BTreeSet<PathBuf>,
     ) -> Result<Vec<PathBuf>, MountError> {
-        let pattern = match rule {
+        let (pattern, base) = match rule {
+            PathRule::Path(path) if self.is_replaced(list, rule, path) => return Ok(Vec::new()),
             PathRule::Path(path) => return Ok(vec![path.clone()]),
-            PathRule::Glob(pattern) => pattern,
+            PathRule::Glob(pattern) => (pattern, pattern.base()),
         };
-        let base = pattern.base();
+        if self.is_replaced(list, rule, &base) {
+            return Ok(Vec::new());
+        }
         if base == Path::new("/") {
             return Err(MountError::PatternTooBroad { pattern: pattern.to_string() });
         }

@@ -33,14 +33,16 @@ impl Location {
     }
 }
 
-/// Finds a setting, or the nearest one above it that the text has. The text is JSON.
-pub(crate) fn find(text: &str, segments: &[Segment]) -> Location {
+/// Finds a setting, or the nearest one above it that the text has. The text is JSON. Of a repeated
+/// last key, the one that is `before_last` before the last is found, or the first.
+pub(crate) fn find(text: &str, segments: &[Segment], before_last: usize) -> Location {
     let mut cursor = Cursor { text, at: 0 };
     cursor.skip_space();
     let mut found = (cursor.at, (cursor.at + 1).min(text.len()));
-    for segment in segments {
+    for (at, segment) in segments.iter().enumerate() {
+        let before_last = if at + 1 == segments.len() { before_last } else { 0 };
         let next = match segment {
-            Segment::Key(key) => cursor.last_entry(key),
+            Segment::Key(key) => cursor.entry(key, before_last),
             Segment::Index(index) => cursor.item(*index),
         };
         let Some((place, value)) = next else { break };
@@ -74,16 +76,23 @@ impl Cursor<'_> {
     }
 
     /// Returns the place of the key of an object, and the position of its value.
-    fn last_entry(&mut self, wanted: &str) -> Option<(Span, usize)> {
+    fn entry(&mut self, wanted: &str, before_last: usize) -> Option<(Span, usize)> {
+        let entries = self.entries(wanted)?;
+        let last = entries.len().checked_sub(1)?;
+        entries.get(last.saturating_sub(before_last)).copied()
+    }
+
+    /// Returns the places and the positions of all entries of an object with this key.
+    fn entries(&mut self, wanted: &str) -> Option<Vec<(Span, usize)>> {
         self.open(b'{')?;
-        let mut found = None;
+        let mut found = Vec::new();
         while self.peek() == b'"' {
             let start = self.at;
             self.skip_string();
             let key = (start, self.at);
             self.skip_space();
             if self.peek() != b':' {
-                return found;
+                return Some(found);
             }
             self.at += 1;
             self.skip_space();
@@ -93,12 +102,12 @@ impl Cursor<'_> {
                 || (raw.contains('\\')
                     && serde_json::from_str::<String>(text).is_ok_and(|key| key == wanted));
             if is_wanted {
-                found = Some((key, self.at));
+                found.push((key, self.at));
             }
             self.skip_value();
             self.next_entry();
         }
-        found
+        Some(found)
     }
 
     /// Returns the place and the position of an entry of a list.

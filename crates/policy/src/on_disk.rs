@@ -81,7 +81,7 @@ impl Policy {
             return match named.remedy {
                 // An entry opens what exists.
                 Some(Remedy::AllowWrite(_)) if is_absent() => {
-                    Verdict { remedy: open_above(tree, &at), ..named }
+                    Verdict { remedy: Some(Remedy::CreateAndAllowWrite(at)), ..named }
                 }
                 _ => named,
             };
@@ -97,7 +97,7 @@ impl Policy {
             && is_absent()
         {
             let rule = Rule::NotYet { list, entry: entry.clone() };
-            return Verdict::denied(rule, open_above(tree, &at));
+            return Verdict::denied(rule, Some(Remedy::CreateAndAllowWrite(at)));
         }
         if let (None, Rule::Listed { list: "denyRead", entry }) = (origin, &named.rule)
             && allowed
@@ -134,13 +134,6 @@ impl MountPlan {
     pub fn permits(&self, path: &Path, access: Access) -> bool {
         self.allows(path, access) && (access == Access::Read || !self.creation_rules.denies(path))
     }
-}
-
-/// Returns the remedy that makes an absent path writable: the directory that exists above it.
-fn open_above(tree: &dyn Tree, path: &Path) -> Option<Remedy> {
-    let exists = |at: &&Path| matches!(tree.kind(at), Ok(Some(_)));
-    let existing = path.ancestors().find(exists).filter(|at| at.parent().is_some())?;
-    Some(Remedy::AllowWrite(existing.to_owned()))
 }
 
 /// Returns the rule of the mount that decides about a path.

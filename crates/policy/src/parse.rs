@@ -12,7 +12,7 @@ use crate::setting_path::{Segment, SettingPath};
 /// Problem of a repeated key.
 const GIVEN_TWICE: &str = "is given twice";
 /// Maximum number of errors that are searched in one text.
-const MAX_ERRORS: usize = 100;
+pub(crate) const MAX_ERRORS: usize = 100;
 
 /// Errors of [`SandboxRuntimeConfig::from_json`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +71,27 @@ impl ParseError {
         }
     }
 
+    /// Returns whether the key should not be there.
+    fn is_superfluous(&self) -> bool {
+        match self {
+            Self::UnknownKey { .. } => true,
+            Self::Value { problem, .. } => problem == GIVEN_TWICE,
+            Self::Syntax { .. } => false,
+        }
+    }
+
+    /// Moves the place to the last key of this name that no earlier error is about. Those of
+    /// earlier errors were removed from the settings, and the text still has them.
+    fn move_before(&mut self, earlier: &[Self], text: &str) {
+        let is_same = |error: &&Self| error.is_superfluous() && error.path() == self.path();
+        let removed = earlier.iter().filter(is_same).count();
+        if let (Self::UnknownKey { path, location, .. } | Self::Value { path, location, .. }, 1..) =
+            (self, removed)
+        {
+            *location = path.find_earlier_in(text, removed);
+        }
+    }
+
     /// Returns the place of the error in the text.
     pub fn location(&self) -> Location {
         match self {
@@ -109,8 +130,9 @@ impl SandboxRuntimeConfig {
             Err(error) => return vec![error],
         };
         let mut found = Vec::new();
-        while let Err(error) = Self::from_node(&node, text) {
+        while let Err(mut error) = Self::from_node(&node, text) {
             let is_mended = Self::mend(&mut node, text, &error);
+            error.move_before(&found, text);
             found.push(error);
             if !is_mended || found.len() == MAX_ERRORS {
                 break;
@@ -123,12 +145,7 @@ impl SandboxRuntimeConfig {
     /// whether the error is gone.
     fn mend(node: &mut Node, text: &str, error: &ParseError) -> bool {
         let Some(path) = error.path() else { return false };
-        let is_superfluous = match error {
-            ParseError::UnknownKey { .. } => true,
-            ParseError::Value { problem, .. } => problem == GIVEN_TWICE,
-            ParseError::Syntax { .. } => false,
-        };
-        if is_superfluous {
+        if error.is_superfluous() {
             return node.remove(path);
         }
         Node::samples().into_iter().any(|sample| {
@@ -272,7 +289,7 @@ mod tests {
         check(
             &MINIMAL
                 .replace(r#"{"denyRead":[],"allowWrite":[],"denyWrite":[]}"#, "[[],null,[],[]]"),
-            "filesystem: is an array; expected an object",
+            "filesystem: is a list; expected an object",
         );
         let with = |entry: &str| MINIMAL.replacen('{', &format!("{{{entry},"), 1);
         check(
@@ -281,11 +298,56 @@ mod tests {
         );
         check(
             &with(r#""windows":{"proxyPortRange":[1,2,3]}"#),
-            "windows.proxyPortRange: has 3 entries; expected 2 elements in sequence",
+            "windows.proxyPortRange: has 3 entries; expected 2",
         );
         check(&with(r#""allowPty":true,"allowPty":true"#), "allowPty: is given twice");
         let twice = with(r#""ignoreViolations":{"a":[],"a":[]}"#);
         check(&twice, "ignoreViolations.a: is given twice");
+    }
+
+    #[test]
+    fn each_repetition_of_a_key_has_its_own_place() {
+        let text =
+            MINIMAL.replacen('{', "{\"allowPty\":true,\n\"allowPty\":1,\n\n\"allowPty\":2,", 1);
+        let lines = |text: &str| {
+            let errors = SandboxRuntimeConfig::find_errors(text);
+            let mut lines: Vec<_> = errors.iter().map(|error| error.location().line).collect();
+            lines.sort_unstable();
+            lines
+        };
+        assert_eq!(lines(&text), [2, 4]);
+        assert_eq!(lines(&text.replace("allowPty", "bogus")), [1, 2, 4]);
+    }
+
+    #[test]
+    fn types_are_named_in_plain_words() {
+        let with = |entry: &str| MINIMAL.replacen('{', &format!("{{{entry},"), 1);
+        let depth = "mandatoryDenySearchDepth";
+        check(
+            &with(&format!("\"{depth}\":300")),
+            &format!("{depth}: is 300; expected a number from 0 to 255"),
+        );
+        check(
+            &MINIMAL.replacen('{', "{\"allowPty\":1,", 1),
+            "allowPty: is 1; expected true or false",
+        );
+        check(
+            &MINIMAL.replacen("[]", "\"x\"", 1),
+            "network.allowedDomains: is the text \"x\"; expected a list",
+        );
+        check(
+            &MINIMAL.replacen("[]", "[],\"httpProxyPort\":70000", 1),
+            "network.httpProxyPort: is 70000; expected a number from 0 to 65535",
+        );
+        check(
+            &MINIMAL.replacen("[]", "[3]", 1),
+            "network.allowedDomains[0]: is 3; expected a text",
+        );
+        check(&with(r#""ignoreViolations":[]"#), "ignoreViolations: is a list; expected an object");
+        check(
+            &with(r#""windows":{"proxyPortRange":[1]}"#),
+            "windows.proxyPortRange: has 1 entry; expected 2",
+        );
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::on_disk::Origin;
 pub struct MountOptions {
     /// Directories such as `/tmp` that a session sees empty and writable instead of the host's.
     pub private: Vec<PathBuf>,
+    /// Directories such as `/dev` that the engine replaces by ones of its own, after all mounts. No
+    /// rule has an effect at or in them.
+    pub own: Vec<PathBuf>,
     /// Treatment of files that a command creates at paths that the policy hides or protects.
     pub later: LaterFiles,
     /// Configuration of the user's git that is not in its usual place, such as that of
@@ -28,8 +31,8 @@ pub struct MountOptions {
 impl Default for MountOptions {
     fn default() -> Self {
         let later = LaterFiles::default();
-        let (private, git_configs) = (Vec::new(), Vec::new());
-        Self { private, later, git_configs, max_directories: 200_000 }
+        let (private, own, git_configs) = (Vec::new(), Vec::new(), Vec::new());
+        Self { private, own, later, git_configs, max_directories: 200_000 }
     }
 }
 
@@ -167,6 +170,8 @@ pub enum UnenforcedReason {
     /// The path leads through a symlink in a writable directory to one that this user, and so every
     /// command, cannot reach.
     Unreachable,
+    /// The path is in a directory that the engine replaces by one of its own.
+    Replaced,
     /// A pattern covers the files that match it now. Later files are not hidden or opened at once.
     FutureFiles,
     /// A writable directory contains too many directories to find every repository, or a repository
@@ -187,6 +192,7 @@ impl fmt::Display for UnenforcedReason {
             Self::Unreachable => {
                 "is a symlink in a writable directory to a path that this user cannot reach"
             }
+            Self::Replaced => "has no effect, because each session has its own directory there",
             Self::FutureFiles => "files that appear later are not covered at once",
             Self::TooLarge => "has too many directories, or settings of git, to be searched",
             Self::Closed => {

@@ -145,7 +145,7 @@ impl Policy {
     }
 
     /// Returns the session's own directory, unless its names are protected too.
-    pub(crate) fn own_directory(&self) -> Option<&Path> {
+    pub fn own_directory(&self) -> Option<&Path> {
         self.own.as_deref()
     }
 

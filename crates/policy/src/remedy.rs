@@ -11,6 +11,9 @@ pub enum Remedy {
     AllowRead(PathBuf),
     /// Adds a path to `filesystem.allowWrite`.
     AllowWrite(PathBuf),
+    /// Adds a path that does not exist to `filesystem.allowWrite`. An entry opens what exists when
+    /// the engine opens, so the path has to be created before.
+    CreateAndAllowWrite(PathBuf),
     /// Removes an entry from `filesystem.denyWrite`.
     RemoveDenyWrite(String),
     /// Sets `filesystem.allowGitConfig`.
@@ -30,6 +33,9 @@ impl fmt::Display for Remedy {
         match self {
             Self::AllowRead(path) => write!(f, "add {} to filesystem.allowRead", path.display()),
             Self::AllowWrite(path) => write!(f, "add {} to filesystem.allowWrite", path.display()),
+            Self::CreateAndAllowWrite(path) => {
+                write!(f, "create {} and add it to filesystem.allowWrite", path.display())
+            }
             Self::RemoveDenyWrite(entry) => write!(f, "remove {entry} from filesystem.denyWrite"),
             Self::AllowGitConfig => f.write_str("set filesystem.allowGitConfig to true"),
             Self::UseTemporaryDirectory => f.write_str("use a path below $TMPDIR"),

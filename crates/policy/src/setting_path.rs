@@ -71,7 +71,13 @@ impl SettingPath {
     /// If the text lacks the setting, such as a default, the nearest one above is returned. Of a
     /// key that is given twice, the last one is returned.
     pub fn find_in(&self, text: &str) -> Location {
-        location::find(text, &self.segments)
+        self.find_earlier_in(text, 0)
+    }
+
+    /// Like [`Self::find_in`], but for a key that is given several times, this many before the
+    /// last one.
+    pub(crate) fn find_earlier_in(&self, text: &str, before_last: usize) -> Location {
+        location::find(text, &self.segments, before_last)
     }
 }
 

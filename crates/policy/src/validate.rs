@@ -5,6 +5,7 @@ mod credentials;
 use crate::config::{PathEntry, SandboxRuntimeConfig, TlsTerminateConfig};
 use crate::domain::{self, List};
 use crate::error::ErrorKind;
+use crate::parse::MAX_ERRORS;
 use crate::setting_path::{SettingPath, shortened};
 use crate::web_host;
 
@@ -37,34 +38,42 @@ impl SandboxRuntimeConfig {
     /// # Errors
     /// Returns the first [`ValidationError`], in the order of the sections.
     pub fn validate(&self) -> Result<(), ValidationError> {
-        self.check_network()?;
-        self.check_filesystem()?;
-        self.check_programs()?;
-        match &self.credentials {
-            Some(credentials) => credentials::check(self, credentials),
-            None => Ok(()),
-        }
+        self.find_invalid().into_iter().next().map_or(Ok(()), Err)
     }
 
-    fn check_network(&self) -> Result<(), ValidationError> {
+    /// Returns the errors of [`SandboxRuntimeConfig::validate`] in all values, at most 100. Of
+    /// several about one value, the first is returned.
+    pub fn find_invalid(&self) -> Vec<ValidationError> {
+        let mut found = Invalid::default();
+        self.check_network(&mut found);
+        self.check_filesystem(&mut found);
+        self.check_programs(&mut found);
+        if let Some(credentials) = &self.credentials {
+            credentials::check(self, credentials, &mut found);
+        }
+        found.errors
+    }
+
+    fn check_network(&self, found: &mut Invalid) {
         let network = &self.network;
-        check_each("network.allowedDomains", &network.allowed_domains, |entry| {
+        check_each(found, "network.allowedDomains", &network.allowed_domains, |entry| {
             domain::is_accepted(entry, List::Allowed).then_some(()).ok_or(
                 "is not a domain pattern; write host[:port], *.domain[:port] or [ipv6][:port]",
             )
-        })?;
-        check_each("network.deniedDomains", &network.denied_domains, |entry| {
+        });
+        check_each(found, "network.deniedDomains", &network.denied_domains, |entry| {
             domain::is_accepted(entry, List::Denied).then_some(()).ok_or(
                 "is not a domain pattern; write host[:port], *.domain[:port], * or [ipv6][:port]",
             )
-        })?;
+        });
         for (entry, reason) in network.denied_domain_reasons.iter().flatten() {
             if reason.is_empty() {
                 let path = SettingPath::from("network.deniedDomainReasons").key(entry);
-                return invalid(path, "is empty");
+                found.add(path, "is empty");
             }
         }
         check_each(
+            found,
             "network.deniedResolvedAddresses",
             network.denied_resolved_addresses.as_deref().unwrap_or_default(),
             |entry| {
@@ -72,34 +81,31 @@ impl SandboxRuntimeConfig {
                     .then_some(())
                     .ok_or("is not an address or a CIDR block")
             },
-        )?;
-        self.check_proxies()
+        );
+        self.check_proxies(found);
     }
 
-    fn check_proxies(&self) -> Result<(), ValidationError> {
+    fn check_proxies(&self, found: &mut Invalid) {
         let network = &self.network;
         for (name, port) in [
             ("httpProxyPort", network.http_proxy_port),
             ("socksProxyPort", network.socks_proxy_port),
         ] {
             if port == Some(0) {
-                return invalid(
-                    format!("network.{name}").as_str(),
-                    "is not a port from 1 to 65535",
-                );
+                found.add(format!("network.{name}").as_str(), "is not a port from 1 to 65535");
             }
         }
         if let Some(mitm) = &network.mitm_proxy {
             if mitm.socket_path.is_empty() {
-                return invalid("network.mitmProxy.socketPath", "is empty");
+                found.add("network.mitmProxy.socketPath", "is empty");
             }
             if mitm.domains.is_empty() {
-                return invalid("network.mitmProxy.domains", "is empty");
+                found.add("network.mitmProxy.domains", "is empty");
             }
-            check_hosts("network.mitmProxy.domains", &mitm.domains)?;
+            check_hosts(found, "network.mitmProxy.domains", &mitm.domains);
         }
         if let Some(tls) = &network.tls_terminate {
-            check_tls(tls)?;
+            check_tls(found, tls);
         }
         for (name, url) in network
             .parent_proxy
@@ -107,25 +113,27 @@ impl SandboxRuntimeConfig {
             .flat_map(|proxy| [("http", &proxy.http), ("https", &proxy.https)])
         {
             if url.as_ref().is_some_and(|url| !web_host::is_url(url)) {
-                return invalid(format!("network.parentProxy.{name}").as_str(), "is not a URL");
+                found.add(format!("network.parentProxy.{name}").as_str(), "is not a URL");
             }
         }
         check_each(
+            found,
             "network.allowMachLookup",
             network.allow_mach_lookup.as_deref().unwrap_or_default(),
             |name| {
                 let prefix = name.strip_suffix('*').unwrap_or(name);
                 if prefix.contains('*') { Err("has a `*` before its end") } else { Ok(()) }
             },
-        )?;
+        );
         check_each(
+            found,
             "network.stripResponseHeaders",
             network.strip_response_headers.as_deref().unwrap_or_default(),
             check_not_empty,
-        )
+        );
     }
 
-    fn check_filesystem(&self) -> Result<(), ValidationError> {
+    fn check_filesystem(&self, found: &mut Invalid) {
         let filesystem = &self.filesystem;
         let enabled = filesystem.disabled != Some(true);
         for (name, list, denies) in [
@@ -136,32 +144,32 @@ impl SandboxRuntimeConfig {
         ] {
             let path = SettingPath::from("filesystem").key(name);
             for (at, entry) in list.iter().enumerate() {
-                check_not_empty(&entry.to_string())
-                    .or_else(|problem| invalid(path.index(at), problem))?;
+                if let Err(problem) = check_not_empty(&entry.to_string()) {
+                    found.add(path.index(at), problem);
+                }
                 if let PathEntry::Pattern(entry) = entry
                     && denies
                     && enabled
                     && is_inert_denial(entry)
                 {
-                    return invalid(path.index(at), INERT_DENIAL);
+                    found.add(path.index(at), INERT_DENIAL);
                 }
             }
         }
-        Ok(())
     }
 
-    fn check_programs(&self) -> Result<(), ValidationError> {
+    fn check_programs(&self, found: &mut Invalid) {
         for (name, path) in [
             ("bwrapPath", &self.bwrap_path),
             ("socatPath", &self.socat_path),
             ("javaAgentJarPath", &self.java_agent_jar_path),
         ] {
             if path.as_ref().is_some_and(|path| !path.starts_with('/')) {
-                return invalid(name, "is not an absolute path");
+                found.add(name, "is not an absolute path");
             }
         }
         if self.mandatory_deny_search_depth.is_some_and(|depth| !(1..=10).contains(&depth)) {
-            return invalid("mandatoryDenySearchDepth", "is not a number from 1 to 10");
+            found.add("mandatoryDenySearchDepth", "is not a number from 1 to 10");
         }
         if let Some(windows) = &self.windows {
             if windows
@@ -169,93 +177,103 @@ impl SandboxRuntimeConfig {
                 .as_ref()
                 .is_some_and(|user| user.is_empty() || user.encode_utf16().count() > 20)
             {
-                return invalid("windows.sandboxUser", "does not have 1 to 20 characters");
+                found.add("windows.sandboxUser", "does not have 1 to 20 characters");
             }
             if windows.srt_win.as_ref().is_some_and(|helper| helper.path.is_empty()) {
-                return invalid("windows.srtWin.path", "is empty");
+                found.add("windows.srtWin.path", "is empty");
             }
             for (name, guid) in [
                 ("sublayerGuid", &windows.sublayer_guid),
                 ("wfpSublayerGuid", &windows.wfp_sublayer_guid),
             ] {
                 if guid.as_ref().is_some_and(|guid| !is_uuid(guid)) {
-                    return invalid(format!("windows.{name}").as_str(), "is not a UUID");
+                    found.add(format!("windows.{name}").as_str(), "is not a UUID");
                 }
             }
             if windows
                 .proxy_port_range
                 .is_some_and(|(first, last)| first == 0 || last < first || last - first > 64)
             {
-                return invalid(
+                found.add(
                     "windows.proxyPortRange",
                     "is not a first and a last port, at most 64 apart",
                 );
             }
         }
-        Ok(())
     }
 }
 
-fn invalid<T>(
-    path: impl Into<SettingPath>,
-    problem: impl Into<String>,
-) -> Result<T, ValidationError> {
-    Err(ValidationError { path: path.into(), problem: problem.into() })
+/// The invalid values that were found.
+#[derive(Default)]
+struct Invalid {
+    errors: Vec<ValidationError>,
+}
+
+impl Invalid {
+    /// Adds an error, unless there is one about the same value, or there are many.
+    fn add(&mut self, path: impl Into<SettingPath>, problem: impl Into<String>) {
+        let path = path.into();
+        let is_known = || self.errors.iter().any(|error| error.path == path);
+        if self.errors.len() < MAX_ERRORS && !is_known() {
+            self.errors.push(ValidationError { path, problem: problem.into() });
+        }
+    }
 }
 
 fn check_each(
+    found: &mut Invalid,
     path: impl Into<SettingPath>,
     list: &[String],
     check: impl Fn(&str) -> Result<(), &'static str>,
-) -> Result<(), ValidationError> {
+) {
     let path = path.into();
     for (at, entry) in list.iter().enumerate() {
-        check(entry).or_else(|problem| {
-            invalid(path.index(at), format!("{:?} {problem}", shortened(entry)))
-        })?;
+        if let Err(problem) = check(entry) {
+            found.add(path.index(at), format!("{:?} {problem}", shortened(entry)));
+        }
     }
-    Ok(())
 }
 
-fn check_hosts(path: impl Into<SettingPath>, list: &[String]) -> Result<(), ValidationError> {
-    check_each(path, list, |entry| {
+fn check_hosts(found: &mut Invalid, path: impl Into<SettingPath>, list: &[String]) {
+    check_each(found, path, list, |entry| {
         domain::is_accepted(entry, List::Hosts)
             .then_some(())
             .ok_or("is not a host pattern; leave the port out")
-    })
+    });
 }
 
-fn check_tls(tls: &TlsTerminateConfig) -> Result<(), ValidationError> {
+fn check_tls(found: &mut Invalid, tls: &TlsTerminateConfig) {
     for (name, path) in [("caCertPath", &tls.ca_cert_path), ("caKeyPath", &tls.ca_key_path)] {
         if path.as_ref().is_some_and(String::is_empty) {
-            return invalid(format!("network.tlsTerminate.{name}").as_str(), "is empty");
+            found.add(format!("network.tlsTerminate.{name}").as_str(), "is empty");
         }
     }
     if tls.ca_cert_path.is_some() != tls.ca_key_path.is_some() {
-        return invalid("network.tlsTerminate", "needs both caCertPath and caKeyPath, or neither");
+        found.add("network.tlsTerminate", "needs both caCertPath and caKeyPath, or neither");
     }
     check_hosts(
+        found,
         "network.tlsTerminate.excludeDomains",
         tls.exclude_domains.as_deref().unwrap_or_default(),
-    )?;
+    );
     check_each(
+        found,
         "network.tlsTerminate.extraCaCertPaths",
         tls.extra_ca_cert_paths.as_deref().unwrap_or_default(),
         check_not_empty,
-    )?;
+    );
     for (name, value, range) in [
         ("maxTunnels", tls.max_tunnels, 1..=65_536),
         ("handshakeTimeoutMs", tls.handshake_timeout_ms, 100..=600_000),
     ] {
         if value.is_some_and(|value| !range.contains(&value)) {
             let (first, last) = range.into_inner();
-            return invalid(
+            found.add(
                 format!("network.tlsTerminate.{name}").as_str(),
                 format!("is not a number from {first} to {last}"),
             );
         }
     }
-    Ok(())
 }
 
 fn check_not_empty(entry: &str) -> Result<(), &'static str> {
@@ -337,6 +355,32 @@ mod tests {
         check(r#"{"mandatoryDenySearchDepth":11}"#, Err("mandatoryDenySearchDepth"));
         check(r#"{"bwrapPath":"bwrap"}"#, Err("bwrapPath"));
         check(r#"{"windows":{"proxyPortRange":[100,200]}}"#, Err("windows.proxyPortRange"));
+    }
+
+    #[test]
+    fn all_invalid_values_are_found_in_the_order_of_the_sections() {
+        let text = r#"{"network":{"allowedDomains":["*.com","a.com","x y"],"deniedDomains":["a/b"]},
+            "filesystem":{"denyRead":["","/a/*/"],"allowWrite":[],"denyWrite":[]},
+            "bwrapPath":"b","socatPath":"s",
+            "credentials":{"envVars":[{"name":"1","mode":"deny"},{"name":"2","mode":"deny"}]}}"#;
+        let mut config = SandboxRuntimeConfig::from_json(text).unwrap();
+        let found = config.find_invalid();
+        let paths: Vec<String> = found.iter().map(|error| error.path.to_string()).collect();
+        let expected = [
+            "network.allowedDomains[0]",
+            "network.allowedDomains[2]",
+            "network.deniedDomains[0]",
+            "filesystem.denyRead[0]",
+            "filesystem.denyRead[1]",
+            "bwrapPath",
+            "socatPath",
+            "credentials.envVars[0].name",
+            "credentials.envVars[1].name",
+        ];
+        assert_eq!(paths, expected);
+        assert_eq!(config.validate().unwrap_err(), found[0]);
+        config.network.denied_domains = vec!["a/b".to_owned(); 1000];
+        assert_eq!(config.find_invalid().len(), 100);
     }
 
     #[test]

@@ -29,22 +29,36 @@ pub use self::stream::{RedactionStream, Segment};
 
 /// Replaces every occurrence of a variable's value by `[redacted:NAME]`.
 ///
+/// # Forms
+///
 /// It finds these forms of a value, without the blanks around it:
 ///
-/// - the value itself, also with other line ends;
+/// - the value itself, also with LF for CRLF and CRLF for LF at all line ends;
 /// - the value without regard to its blanks, from its first word of 10 bytes on, if at least 16
 ///   bytes and half of the value follow there: a key in PEM that is indented or folded differently;
-/// - URL-encoded, as the common encoders write it;
-/// - escaped for a JSON string, as the common encoders write it;
-/// - quoted for a shell, as `declare -p`, `set` and `printf %q` write it;
+/// - URL-encoded: `%XX` in upper or lower case for all but the unreserved characters of RFC 3986,
+///   or as Python's `quote`, JavaScript's `encodeURIComponent` and `encodeURI`, and HTML forms
+///   write it (with `+` for a space);
+/// - escaped for a JSON string: with short escapes or `\u00XX`, and optionally with `\uXXXX` for
+///   all that is not ASCII, for `<`, `>` and `&`, or with `\/`;
+/// - quoted for a shell, if the value has at most 8 KiB: in double or single quotes, with
+///   backslashes, and as `$'…'`, as `declare -p`, `set` and `printf %q` write it;
 /// - hexadecimal, in lower or upper case;
-/// - base64 in both alphabets, also inside a longer encoded text.
-///
-/// Of a value with line breaks, each line of at least 20 bytes is found alone too, such as those of
-/// a key in PEM that a program numbers or filters; of at most 128 lines.
+/// - base64, standard and URL-safe, with and without padding, at each of the three alignments
+///   inside a longer encoded text.
 ///
 /// The second form, hexadecimal and base64 are also found across line breaks with indentation, of
 /// at most 128 bytes each.
+///
+/// Texts inside a value are found in these forms too:
+///
+/// - each line of at least 20 bytes, of at most 128 lines, such as those of a key in PEM that a
+///   program numbers or filters; not quoted for a shell;
+/// - if the value is JSON of at most 64 KiB, its first 64 strings that hold a PEM block or whose
+///   name contains `key`, `secret`, `token`, `password`, `passphrase`, `credential` or `auth`;
+/// - if the value is another text with `\n` for line breaks, the text with line breaks.
+///
+/// # Limits
 ///
 /// A redactor keeps secrets out of logs by accident. It does not stop a program that reveals them
 /// deliberately: other encodings and parts of a value remain. Values shorter than
@@ -53,8 +67,20 @@ pub use self::stream::{RedactionStream, Segment};
 /// and of its surroundings, up to four bits of the value can remain.
 ///
 /// The time depends on the length of the text, and not on the number of values. A text that begins
-/// many values again and again takes longer. The redactor has one copy of each value, and wipes it.
-/// Clones share their data.
+/// many values again and again takes longer.
+///
+/// # Copies
+///
+/// Clones share one set of copies, which is wiped when the last of them is dropped:
+///
+/// - each value, with the other line ends if it has some;
+/// - each of its quoted forms, and each text inside it, with the forms above of their own;
+/// - pieces of four bytes from the first bytes of each form, in a table of the search, and one-way
+///   marks of them.
+///
+/// An index of the first byte of each form is not wiped. All other forms are computed where they
+/// are compared, and never stored. A [`RedactionStream`] also holds the end of its text that may
+/// begin a value, and wipes it.
 ///
 /// ```
 /// # use secrets::{Redactor, SecretString, Variables};

@@ -1,18 +1,17 @@
 //! Zip archives of skills, read without trust.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{Read, Seek};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Seek, SeekFrom};
 
 use artifact_sync::internal::Object;
 use sandbox_core::RelativePath;
-use unicase::UniCase;
-use unicode_normalization::UnicodeNormalization;
 use zip::ZipArchive;
 use zip::read::ZipFile;
 
 use crate::cautions::left_out_part;
 use crate::error_kind::ErrorKind;
 use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES, SKILL_FILE};
+use crate::names::{Names, is_deceptive};
 
 /// Maximum number of entries, most of which could be directories.
 const MAX_ENTRIES: usize = 2 * MAX_FILES;
@@ -20,6 +19,8 @@ const MAX_ENTRIES: usize = 2 * MAX_FILES;
 pub(crate) const MAX_ARCHIVE_BYTES: u64 = 2 * MAX_BYTES;
 /// Sizes of the records at the end of an archive (APPNOTE.TXT 6.3.10, 4.3.16 and 4.3.12).
 const END_BYTES: u64 = 22;
+/// Size of the header of an entry without its name and its extra fields (4.3.7).
+const HEADER_BYTES: usize = 30;
 const MAX_COMMENT_BYTES: u64 = u16::MAX as u64;
 /// Bits of a Unix mode (`stat(2)`).
 const FILE_TYPE: u32 = 0o170_000;
@@ -58,6 +59,15 @@ pub enum ArchiveError {
         name: String,
         /// The reason.
         problem: &'static str,
+    },
+    /// An entry has another name in its own header than in the directory of the archive. Programs
+    /// differ in which of them they use.
+    #[error("the entry {name:?} has the name {other:?} in its own header")]
+    OtherName {
+        /// The start of the name in the directory of the archive.
+        name: String,
+        /// The start of the name in the header.
+        other: String,
     },
     /// An entry is a symlink.
     #[error("the entry {name:?} is a symlink; put the file itself there")]
@@ -119,7 +129,7 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<ArchiveContent, Arc
     if entries > MAX_ENTRIES as u64 {
         return Err(ArchiveError::TooManyEntries { entries });
     }
-    let mut archive = ZipArchive::new(reader).map_err(unreadable)?;
+    let mut archive = ZipArchive::new(&mut reader).map_err(unreadable)?;
     if archive.len() as u64 != entries {
         // The crate keeps the last of several entries with one name.
         return Err(ArchiveError::Unreadable {
@@ -130,6 +140,13 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<ArchiveContent, Arc
         let problem = "its entries overlap".to_owned();
         return Err(ArchiveError::Unreadable { problem });
     }
+    let mut headers = Vec::with_capacity(archive.len());
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index).map_err(unreadable)?;
+        headers.push((entry.header_start(), entry.name_raw().to_vec()));
+    }
+    check_headers(&mut reader, headers)?;
+    let mut archive = ZipArchive::new(reader).map_err(unreadable)?;
     let mut names = Names::default();
     let (mut files, mut left_out) = (BTreeMap::new(), BTreeSet::new());
     let mut bytes = 0;
@@ -164,12 +181,12 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<ArchiveContent, Arc
 /// zip64 have more entries or bytes than a skill.
 fn claimed_entries<R: Read + Seek>(reader: &mut R) -> Result<u64, ArchiveError> {
     let io = |error: std::io::Error| ArchiveError::Unreadable { problem: error.to_string() };
-    let size = reader.seek(std::io::SeekFrom::End(0)).map_err(io)?;
+    let size = reader.seek(SeekFrom::End(0)).map_err(io)?;
     if size > MAX_ARCHIVE_BYTES {
         return Err(ArchiveError::TooLarge { limit: "32 MiB" });
     }
     let start = size.saturating_sub(END_BYTES + MAX_COMMENT_BYTES);
-    reader.seek(std::io::SeekFrom::Start(start)).map_err(io)?;
+    reader.seek(SeekFrom::Start(start)).map_err(io)?;
     let mut end = Vec::new();
     reader.take(END_BYTES + MAX_COMMENT_BYTES).read_to_end(&mut end).map_err(io)?;
     let absent = || ArchiveError::Unreadable { problem: "it is no zip archive".to_owned() };
@@ -185,6 +202,26 @@ fn claimed_entries<R: Read + Seek>(reader: &mut R) -> Result<u64, ArchiveError> 
         claimed = claimed.max(Some(number(8).max(number(10))));
     }
     claimed.ok_or_else(absent)
+}
+
+/// Checks that each entry has the same name in its own header (APPNOTE.TXT 6.3.10, 4.3.7).
+fn check_headers<R: Read + Seek>(
+    reader: &mut R,
+    headers: Vec<(u64, Vec<u8>)>,
+) -> Result<(), ArchiveError> {
+    for (start, name) in headers {
+        let io = |error: std::io::Error| ArchiveError::Unreadable { problem: error.to_string() };
+        reader.seek(SeekFrom::Start(start)).map_err(io)?;
+        let mut header = [0; HEADER_BYTES];
+        reader.read_exact(&mut header).map_err(io)?;
+        let mut other = vec![0; usize::from(u16::from_le_bytes([header[26], header[27]]))];
+        reader.read_exact(&mut other).map_err(io)?;
+        if other != name {
+            let shown = |name: &[u8]| beginning(&String::from_utf8_lossy(name));
+            return Err(ArchiveError::OtherName { name: shown(&name), other: shown(&other) });
+        }
+    }
+    Ok(())
 }
 
 fn entry_name<R: Read>(entry: &ZipFile<'_, R>) -> Result<String, ArchiveError> {
@@ -218,6 +255,9 @@ fn check_entry<R: Read>(entry: &ZipFile<'_, R>, name: &str) -> Result<RelativePa
         return Err(invalid(name, "is longer than 512 bytes"));
     }
     let path = RelativePath::parse(plain).map_err(|_| invalid(name, "is no path of a file"))?;
+    if plain.contains(is_deceptive) {
+        return Err(invalid(name, "has a character that changes how its name is shown"));
+    }
     if artifact_sync::internal::key_for(&Default::default(), &path).is_err() {
         return Err(invalid(name, "has a character that object keys cannot have"));
     }
@@ -245,35 +285,6 @@ fn read_entry<R: Read>(
     Err(ArchiveError::WrongSize { name: beginning(name) })
 }
 
-/// Returns a text that two names share if a file system without cases takes them for one: the
-/// canonical caseless match of the Unicode Standard (section 3.13, D145).
-fn folded(name: &str) -> String {
-    let decomposed: String = name.nfd().collect();
-    UniCase::unicode(decomposed).to_folded_case().nfd().collect()
-}
-
-/// The names of an archive as a file system without cases sees them.
-#[derive(Default)]
-struct Names(HashMap<String, (String, bool)>);
-
-impl Names {
-    fn add(&mut self, path: &RelativePath, is_directory: bool) -> Result<(), ArchiveError> {
-        let mut at = Some((path.clone(), is_directory));
-        while let Some((path, is_directory)) = at {
-            let folded = folded(path.as_str());
-            let known = self.0.get(&folded);
-            if known.is_some_and(|known| known.0 != path.as_str() || !(known.1 && is_directory)) {
-                let first = known.map(|known| beginning(&known.0)).unwrap_or_default();
-                let second = beginning(path.as_str());
-                return Err(ArchiveError::Collision { first, second });
-            }
-            self.0.insert(folded, (path.as_str().to_owned(), is_directory));
-            at = path.parent().map(|parent| (parent, true));
-        }
-        Ok(())
-    }
-}
-
 /// Removes the directory that all files are in, if SKILL.md is directly in it.
 fn without_directory(files: BTreeMap<RelativePath, Object>) -> Vec<(RelativePath, Object)> {
     let has_skill_file = files.keys().any(|path| path.as_str() == SKILL_FILE);
@@ -297,6 +308,6 @@ fn invalid(name: &str, problem: &'static str) -> ArchiveError {
     ArchiveError::InvalidName { name: beginning(name), problem }
 }
 
-fn beginning(text: &str) -> String {
+pub(crate) fn beginning(text: &str) -> String {
     text.chars().take(160).collect()
 }

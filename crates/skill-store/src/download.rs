@@ -59,7 +59,13 @@ impl SkillStore {
                     Some(text) => text,
                     None => self.download_manifest(id, version, *digest, blobs).await?,
                 };
-                parse_manifest(id, version, &text)
+                let manifest = parse_manifest(id, version, &text)?;
+                manifest.check_skill_file().map_err(|source| SkillError::Manifest {
+                    id: id.clone(),
+                    version,
+                    source,
+                })?;
+                Ok(manifest)
             }
             Identity::Objects(files) => self.describe(id, version, files, blobs).await,
         }

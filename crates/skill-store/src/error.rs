@@ -113,12 +113,14 @@ pub enum SkillError {
         path: RelativePath,
     },
     /// The version was deleted.
-    #[error("version {version} of the skill {id} was deleted")]
+    #[error("version {version} of the skill {id} was deleted; {}", list(available))]
     Deleted {
         /// The skill.
         id: SkillId,
         /// The version.
         version: Version,
+        /// The versions in the store.
+        available: Vec<Version>,
     },
     /// The manifest of the version is invalid.
     #[error("the manifest of version {version} of the skill {id} is not valid")]

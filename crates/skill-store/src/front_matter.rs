@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use crate::error_kind::ErrorKind;
+use crate::names::is_deceptive_in_text;
 use crate::yaml_node::{Field, Node, message};
 
 const MAX_NAME: usize = 64;
@@ -13,6 +14,8 @@ const MAX_DESCRIPTION: usize = 1024;
 const MAX_COMPATIBILITY: usize = 500;
 /// Maximum size of the front matter in bytes.
 const MAX_FRONT_MATTER: usize = 64 * 1024;
+/// Problem of a text that a reader would see differently from a model.
+const DECEPTIVE: &str = "has a control character, or one that changes the direction of text";
 /// Fields of the specification.
 const FIELDS: [&str; 6] =
     ["name", "description", "license", "compatibility", "metadata", "allowed-tools"];
@@ -47,8 +50,8 @@ pub enum Strictness {
     /// Every deviation from the specification is an error.
     #[default]
     Strict,
-    /// Deviations are reported: fields of other clients, texts that are too long, other names, and
-    /// values of another type.
+    /// Deviations are reported: fields of other clients, texts that are too long, other names,
+    /// values of another type, and deceptive characters, which are removed from what is parsed.
     Lenient,
 }
 
@@ -87,6 +90,9 @@ pub enum FrontMatterError {
          then a line `---`"
     )]
     Absent,
+    /// The line that ends the front matter is absent.
+    #[error("its front matter has no line `---` at its end")]
+    Unclosed,
     /// The front matter is too large.
     #[error("its front matter has more than 64 KiB")]
     TooLarge,
@@ -176,7 +182,7 @@ impl FrontMatter {
             return Err(FrontMatterError::Yaml { position: None, problem });
         };
         let mut deviations = deviations_of(&fields);
-        let parsed = match typed {
+        let mut parsed = match typed {
             Ok(parsed) => parsed,
             Err(error) => match from_fields(&fields) {
                 Some(parsed) => parsed,
@@ -197,7 +203,16 @@ impl FrontMatter {
                 .map_or(Ok((parsed, Vec::new())), |error| Err(yaml_error(message(&error))));
         }
         deviations.sort_by_key(|deviation| deviation.position);
+        parsed.clean();
         Ok((parsed, deviations))
+    }
+
+    /// Removes deceptive characters, which [`Self::rules`] report.
+    fn clean(&mut self) {
+        let fields = [&mut self.license, &mut self.compatibility, &mut self.allowed_tools];
+        for text in [&mut self.description].into_iter().chain(fields.into_iter().flatten()) {
+            text.retain(|character| !is_deceptive_in_text(character));
+        }
     }
 
     /// Returns the fields that break a rule about their text.
@@ -219,7 +234,15 @@ impl FrontMatter {
         let compatibility =
             compatibility.is_some_and(|count| count == 0 || count > MAX_COMPATIBILITY);
         let broken = |is_broken: bool, problem| is_broken.then_some(problem);
+        let deceptive = |text: Option<&String>| {
+            let has_one = text.is_some_and(|text| text.contains(is_deceptive_in_text));
+            broken(has_one, DECEPTIVE)
+        };
         [
+            ("description", deceptive(Some(&self.description))),
+            ("license", deceptive(self.license.as_ref())),
+            ("compatibility", deceptive(self.compatibility.as_ref())),
+            ("allowed-tools", deceptive(self.allowed_tools.as_ref())),
             ("name", name),
             ("description", broken(description, "must have 1 to 1,024 characters")),
             (
@@ -326,7 +349,8 @@ pub(crate) fn description(skill_file: &[u8]) -> Result<String, FrontMatterError>
     }
     let lenient: Lenient = serde_saphyr::from_str(front_matter(skill_file)?)
         .map_err(|error| yaml_error(message(&error)))?;
-    Ok(lenient.description.chars().take(MAX_DESCRIPTION).collect())
+    let shown = lenient.description.chars().filter(|character| !is_deceptive_in_text(*character));
+    Ok(shown.take(MAX_DESCRIPTION).collect())
 }
 
 fn yaml_error((problem, position): (String, Option<Position>)) -> FrontMatterError {
@@ -350,7 +374,7 @@ fn front_matter(skill_file: &[u8]) -> Result<&str, FrontMatterError> {
             return Err(FrontMatterError::TooLarge);
         }
     }
-    Err(FrontMatterError::Absent)
+    Err(FrontMatterError::Unclosed)
 }
 
 fn at(position: Option<Position>) -> String {

@@ -138,7 +138,8 @@ impl SkillStore {
         }
         let index = self.latest_index();
         if known.is_gone(version) && !index.names(id, version).await? {
-            return Err(SkillError::Deleted { id: id.clone(), version });
+            let available = self.versions(id).await?;
+            return Err(SkillError::Deleted { id: id.clone(), version, available });
         }
         index.begin(id, version).await?;
         let tombstone = self.record_key(id, tombstone_name(version));

@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::download::unwritable;
 use crate::error::SkillError;
 use crate::front_matter::description;
-use crate::installed::{InstallState, InstalledSkill};
+use crate::installed::{InstallState, InstalledDirectory, InstalledSkill};
 use crate::layout::{MAX_BYTES, SKILL_FILE, SKILLS_DIRECTORY};
 use crate::manifest::Manifest;
 use crate::place::{PlaceFailure, place};
@@ -304,11 +304,15 @@ fn exchange(
     }
     let files = place(&target.dir, &target.path, manifest, blobs)?;
     let (skill, defect) = describe(target, manifest, digest, blobs);
-    let state = InstallState { skill, identity, files };
     if let Some(state_dir) = &target.state_dir {
-        state.write(state_dir)?;
+        let path = || target.dir.path().join(&target.path);
+        let directories =
+            InstalledDirectory::find(target.dir.open_directory(&target.path)?, &files)
+                .map_err(|source| SkillError::State { path: path(), source })?;
+        let skill = skill.clone();
+        InstallState { skill, identity, files, directories }.write(state_dir)?;
     }
-    Ok((state.skill, defect))
+    Ok((skill, defect))
 }
 
 /// Returns what was installed, and a warning about its SKILL.md.

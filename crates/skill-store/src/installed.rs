@@ -1,5 +1,6 @@
 //! Installed skills and their state files, which are outside the agent's reach.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -38,6 +39,40 @@ pub(crate) struct InstallState {
     /// The identity of the version in the store.
     pub(crate) identity: Digest,
     pub(crate) files: Vec<InstalledFile>,
+    /// The directories with their modes. Earlier versions recorded none.
+    #[serde(default)]
+    pub(crate) directories: Vec<InstalledDirectory>,
+}
+
+/// A directory as it was installed. `.` is that of the skill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InstalledDirectory {
+    path: String,
+    mode: u32,
+}
+
+impl InstalledDirectory {
+    /// Returns the directory of a skill and those of its files.
+    ///
+    /// # Errors
+    /// Returns the error of a directory that cannot be inspected.
+    pub(crate) fn find(dir: impl AsFd, files: &[InstalledFile]) -> io::Result<Vec<Self>> {
+        let parents = files.iter().flat_map(|file| {
+            let ends = file.path.match_indices('/').map(|(end, _)| end);
+            ends.map(|end| &file.path[..end])
+        });
+        let paths: BTreeSet<&str> = parents.chain(["."]).collect();
+        let mode = |path: &&str| rustix::fs::statat(&dir, *path, AtFlags::SYMLINK_NOFOLLOW);
+        let found = paths
+            .into_iter()
+            .map(|path| mode(&path).map(|stat| Self { path: path.to_owned(), mode: stat.st_mode }));
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    fn is_unchanged(&self, dir: impl AsFd) -> bool {
+        let stat = rustix::fs::statat(dir, &*self.path, AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| stat.st_mode == self.mode)
+    }
 }
 
 /// A file as it was installed. The agent can change its content and set its times, but not without
@@ -88,14 +123,21 @@ impl InstallState {
         serde_json::from_slice(&std::fs::read(path(state_dir, name)).ok()?).ok()
     }
 
-    /// Returns the path of a file that is absent or was changed since the installation. Files that
-    /// the agent has added are not looked at.
+    /// Returns the path of a file that is absent or was changed since the installation, or of a
+    /// directory with another mode. Files that the agent has added are not looked at.
     pub(crate) fn changed_file(&self, dir: &SessionDir, target: &RelativePath) -> Option<String> {
         let whole = || target.as_str().to_owned();
         if !dir.has_plain_directory(target) {
             return Some(whole());
         }
         let Ok(dir) = dir.open_directory(target) else { return Some(whole()) };
+        let directory = self.directories.iter().find(|directory| !directory.is_unchanged(&dir));
+        if let Some(directory) = directory {
+            return Some(match &*directory.path {
+                "." => whole(),
+                path => path.to_owned(),
+            });
+        }
         let changed = self.files.iter().find(|file| !file.is_unchanged(&dir))?;
         Some(changed.path.clone())
     }

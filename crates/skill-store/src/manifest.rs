@@ -8,7 +8,8 @@ use crate::cautions::repository_in;
 use crate::digest::Digest;
 use crate::error_kind::ErrorKind;
 use crate::id::{SkillId, Version};
-use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES};
+use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES, SKILL_FILE};
+use crate::names::is_deceptive;
 
 /// Name of the format. A later format gets another name.
 const FORMAT: &str = "skill-manifest-1";
@@ -76,6 +77,9 @@ pub enum ManifestError {
         /// The rule that it breaks.
         problem: &'static str,
     },
+    /// There is no SKILL.md, so it is no skill.
+    #[error("it has no SKILL.md")]
+    NoSkillFile,
     /// The files exceed a limit.
     #[error("it has more than {limit}")]
     TooLarge {
@@ -204,6 +208,13 @@ impl Manifest {
         Ok(())
     }
 
+    /// Checks that the files are a skill. A version that another program stored without a manifest
+    /// need not have SKILL.md.
+    pub(crate) fn check_skill_file(&self) -> Result<(), ManifestError> {
+        let has_skill_file = self.files.iter().any(|file| file.path.as_str() == SKILL_FILE);
+        if has_skill_file { Ok(()) } else { Err(ManifestError::NoSkillFile) }
+    }
+
     /// Checks that the manifest is the one of a version.
     pub(crate) fn check_version(
         &self,
@@ -233,6 +244,9 @@ impl WireFile {
         // Another spelling, such as `a//b`, would be the same file twice.
         if path.as_str() != self.path {
             return Err(invalid(&self.path, "is not the plain form of its path"));
+        }
+        if self.path.contains(is_deceptive) {
+            return Err(invalid(&self.path, "has a character that changes how its name is shown"));
         }
         if self.path.len() > MAX_PATH_BYTES {
             return Err(invalid(&self.path, "is longer than 512 bytes"));
@@ -286,6 +300,7 @@ mod tests {
             ("a/b.sh", "../b.sh", "is no path"),
             ("a/b.sh", "/b.sh", "path"),
             ("a/b.sh", "a//b.sh", "path"),
+            ("a/b.sh", "a/b\u{202e}.sh", "is shown"),
             ("a/b.sh", "SKILL.md", "is not after"),
             ("a/b.sh", "SKILL.md/x", "is a file and a directory"),
             ("a/b.sh", "a/.git/config", "Git repository"),

@@ -67,7 +67,7 @@ impl SkillStore {
             }
             None => {
                 warnings.push(format!(
-                    "no version was asked for, so version 1 is installed; write {id}@VERSION"
+                    "no version was asked for, so version 1 is used; write {id}@VERSION"
                 ));
                 (Version::FIRST, self.records(id).await?)
             }
@@ -85,7 +85,8 @@ impl SkillStore {
     ) -> Result<Resolved, SkillError> {
         let record = records.record(version);
         if record.is_deleted {
-            return Err(SkillError::Deleted { id: id.clone(), version });
+            let available = self.versions(id).await?;
+            return Err(SkillError::Deleted { id: id.clone(), version, available });
         }
         let (identity, warnings) = match (&record.manifests[..], record.reservation) {
             ([digest], _) => {

@@ -6,6 +6,8 @@ use sandbox_core::IdError;
 use sandbox_core::internal::check_id;
 use serde::{Deserialize, Serialize};
 
+use crate::names::is_deceptive;
+
 /// Maximum length of a name in bytes.
 const MAX_NAME_BYTES: usize = 128;
 
@@ -25,13 +27,14 @@ impl SkillName {
 
     /// Parses the name of a directory that may have spaces and letters of any script.
     ///
-    /// It has 1–128 bytes and no control character, `/`, `\` or `~`. It does not start with `-` or
+    /// It has 1–128 bytes, no `/`, `\` or `~`, and no control character or one that changes the
+    /// direction of text. It does not start with `-` or
     /// a space, end with a space, and is not `.` or `..`. Commands must quote such a name.
     ///
     /// # Errors
     /// Returns [`SkillNameError`] if the text breaks this rule.
     pub fn parse_directory(input: &str) -> Result<Self, SkillNameError> {
-        let is_forbidden = |c: char| c.is_control() || matches!(c, '/' | '\\' | '~');
+        let is_forbidden = |c: char| is_deceptive(c) || matches!(c, '/' | '\\' | '~');
         let is_valid = (1..=MAX_NAME_BYTES).contains(&input.len())
             && input != "."
             && input != ".."
@@ -96,7 +99,9 @@ mod tests {
         for name in ["a", "My Skill", "Größe 2", ".hidden", "a..b"] {
             assert_eq!(SkillName::parse_directory(name).unwrap().as_str(), name);
         }
-        for name in ["", ".", "..", "a/b", "-a", " a", "a ", "a\nb", "a\0", "a\\b", "~a"] {
+        for name in
+            ["", ".", "..", "a/b", "-a", " a", "a ", "a\nb", "a\0", "a\\b", "~a", "a\u{202e}b"]
+        {
             assert!(SkillName::parse_directory(name).is_err(), "{name:?}");
         }
         assert!(SkillName::parse_directory(&"x".repeat(129)).is_err());

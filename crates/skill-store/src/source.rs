@@ -10,11 +10,12 @@ use artifact_sync::internal::{Object, key_for};
 use rustix::fs::OFlags;
 use sandbox_core::RelativePath;
 
-use crate::archive::{ArchiveContent, read_archive};
+use crate::archive::{ArchiveContent, ArchiveError, read_archive};
 use crate::cautions::{is_left_out, is_likely_secret};
 use crate::error::SkillError;
 use crate::front_matter::{Deviation, FrontMatter, Strictness};
 use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES, SKILL_FILE};
+use crate::names::{Names, is_deceptive};
 
 /// The files of a skill, in memory, sorted by path.
 pub(crate) struct SkillSource {
@@ -32,7 +33,7 @@ impl SkillSource {
     /// Reads a directory and checks it completely.
     pub(crate) fn read(dir: &Path, strictness: Strictness) -> Result<Self, SkillError> {
         let content = ArchiveContent::default();
-        let mut reader = Reader { root: dir, content, bytes: 0 };
+        let mut reader = Reader { root: dir, content, bytes: 0, names: Names::default() };
         reader.read_directory(dir, "")?;
         let mut content = reader.content;
         content.files.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -80,6 +81,7 @@ struct Reader<'d> {
     root: &'d Path,
     content: ArchiveContent,
     bytes: u64,
+    names: Names,
 }
 
 impl Reader<'_> {
@@ -122,6 +124,12 @@ impl Reader<'_> {
         if key_for(&Default::default(), &parsed).is_err() {
             return Err(invalid(&path, "its name has a character that object keys cannot have"));
         }
+        if relative.contains(is_deceptive) {
+            let problem = "its name has a character that changes how the name is shown";
+            return Err(invalid(&path, problem));
+        }
+        let collision = |error: ArchiveError| invalid(self.root, error.to_string());
+        self.names.add(&parsed, false).map_err(collision)?;
         let object = read_object(&path).map_err(unreadable(&path))?;
         self.bytes += object.content.len() as u64;
         if self.bytes > MAX_BYTES {

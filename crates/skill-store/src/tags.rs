@@ -9,6 +9,18 @@ use crate::records::tag_name;
 use crate::skill_ref::Tag;
 use crate::store::{SkillStore, store_error};
 
+/// A tag in a listing of a skill's tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TagSummary {
+    /// The tag.
+    pub tag: Tag,
+    /// The version that it names.
+    pub version: Version,
+    /// `true` if that version was deleted, so that the tag leads to no version.
+    pub is_deleted: bool,
+}
+
 impl SkillStore {
     /// Returns the tags of a skill with their versions, sorted by name.
     ///
@@ -17,10 +29,14 @@ impl SkillStore {
     ///
     /// # Cancel safety
     /// Nothing is changed.
-    pub async fn tags(&self, id: &SkillId) -> Result<Vec<(Tag, Version)>, SkillError> {
+    pub async fn tags(&self, id: &SkillId) -> Result<Vec<TagSummary>, SkillError> {
         let records = self.records(id).await?;
-        let tags = records.tags.keys();
-        Ok(tags.filter_map(|tag| Some((tag.clone(), records.tagged(tag)?))).collect())
+        let tags = records.tags.keys().filter_map(|tag| {
+            let version = records.tagged(tag)?;
+            let is_deleted = records.record(version).is_deleted;
+            Some(TagSummary { tag: tag.clone(), version, is_deleted })
+        });
+        Ok(tags.collect())
     }
 
     /// Lets a tag name a version, which must be complete. If two callers move a tag at once, the

@@ -49,7 +49,14 @@ impl Node {
 pub(crate) fn message(error: &serde_saphyr::Error) -> (String, Option<Position>) {
     // The message has no position, because that counts from the line after `---`.
     let problem = DefaultMessageFormatter.format_message(error.without_snippet());
-    let problem = problem.lines().next().unwrap_or_default().chars().take(200).collect();
+    let problem: String = problem.lines().next().unwrap_or_default().chars().take(200).collect();
+    // The parser also names an option of its own, which no user can set.
+    let repeated = problem.strip_prefix("duplicate mapping key: ");
+    let repeated = repeated.map(|rest| rest.split(", set ").next().unwrap_or(rest));
+    let problem = match repeated {
+        Some(field) => format!("the field {field} is given twice"),
+        None => problem,
+    };
     let known = error.location().filter(|location| location.line() > 0);
     (problem, known.map(|location| Position::new(location.line(), location.column())))
 }

@@ -52,8 +52,9 @@ impl SessionSkills {
     /// Installs the skills that the session does not have in that version. The others stay.
     ///
     /// # Errors
-    /// Returns [`SessionError`] for the first skill that cannot be installed. The skills before it
-    /// are installed.
+    /// Returns [`SessionError::SameSkillName`] before anything is installed, and otherwise
+    /// [`SessionError`] for the first skill that cannot be installed. The skills before it are
+    /// installed.
     ///
     /// # Cancel safety
     /// Each skill has all files of the old version or all files of the new one.
@@ -62,6 +63,7 @@ impl SessionSkills {
         workspace: &Workspace,
         requested: &[SkillRef],
     ) -> Result<SkillsReport, SessionError> {
+        check_names(requested)?;
         let _turn = self.installing.lock().await;
         let mut warnings = Vec::new();
         for skill in requested {
@@ -133,6 +135,20 @@ impl SessionSkills {
         let dir = RelativePath::parse(&format!("{SKILLS_DIRECTORY}/{name}"));
         is_installed && dir.is_ok_and(|dir| workspace.dir.has_plain_directory(&dir))
     }
+}
+
+/// Checks that different skills of a request have different directories.
+fn check_names(requested: &[SkillRef]) -> Result<(), SessionError> {
+    for (at, second) in requested.iter().enumerate() {
+        let name = second.name();
+        let is_other = |first: &&SkillRef| first.name() == name && *first != second;
+        if let Some(first) = requested[..at].iter().find(is_other) {
+            let second = SkillRef { name: None, ..second.clone() }.to_string();
+            let name = name.as_str().to_owned();
+            return Err(SessionError::SameSkillName { name, first: first.to_string(), second });
+        }
+    }
+    Ok(())
 }
 
 /// Returns the warning about a skill without a readable request for variables.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use policy::PolicyError;
 use sandbox_core::OpenError;
+use secrets::SourceError;
 use skill_store::SkillError;
 
 use crate::error_kind::{self, ErrorKind};
@@ -44,11 +45,30 @@ pub enum SessionError {
         /// The requested skill.
         skill: String,
     },
+    /// Two skills of one request have the same directory.
+    #[error(
+        "the skills {first} and {second} have the same directory skills/{name}; give one of them \
+         another name, as in {second}=NAME"
+    )]
+    SameSkillName {
+        /// The directory below `skills/`.
+        name: String,
+        /// The first skill.
+        first: String,
+        /// The second skill, without its name.
+        second: String,
+    },
     /// The policy is invalid.
     #[error("the session's policy is invalid")]
     Policy {
         /// The cause.
         source: PolicyError,
+    },
+    /// The database of variables has no table of them, so it is hardly the one that was meant.
+    #[error("the session's variables cannot be used")]
+    Variables {
+        /// The cause.
+        source: SourceError,
     },
     /// A path that commands should access does not exist or cannot be reached.
     #[error("cannot allow access to {}", path.display())]
@@ -74,7 +94,9 @@ impl SessionError {
             Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
             Self::Skill { source, .. } => source.into(),
             Self::NoSkillStore { .. } => ErrorKind::NoStore,
-            Self::Policy { .. } => ErrorKind::InvalidInput,
+            Self::Policy { .. } | Self::SameSkillName { .. } | Self::Variables { .. } => {
+                ErrorKind::InvalidInput
+            }
             Self::MissingPath { source, .. } => error_kind::of_io(source),
             Self::Sandbox { source } => source.into(),
         }
@@ -87,7 +109,11 @@ impl SessionError {
             Self::OwnedElsewhere { .. } => true,
             Self::Skill { source, .. } => source.is_retryable(),
             Self::Sandbox { source } => source.is_retryable(),
-            Self::NoSkillStore { .. } | Self::Policy { .. } | Self::MissingPath { .. } => false,
+            Self::NoSkillStore { .. }
+            | Self::SameSkillName { .. }
+            | Self::Variables { .. }
+            | Self::Policy { .. }
+            | Self::MissingPath { .. } => false,
         }
     }
 }

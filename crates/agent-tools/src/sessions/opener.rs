@@ -142,7 +142,7 @@ impl Opener {
                 // Variables from a source with a name are those of the first process.
                 let loaded = match self.settings.variables_identity {
                     Some(_) => None,
-                    None => Some(self.preparation(spec).load_variables().await),
+                    None => Some(self.preparation(spec).load_variables().await?),
                 };
                 let none = Variables::default();
                 let values = loaded.as_ref().map_or(&none, |(loaded, _)| &loaded.variables);
@@ -180,17 +180,22 @@ impl Opener {
         let preparation = self.preparation(spec);
         let load = async {
             match loaded {
-                Some(loaded) => loaded,
+                Some(loaded) => Ok(loaded),
                 None => preparation.load_variables().await,
             }
         };
         let home = &self.settings.home;
         let open = || Workspace::open(home, backends, state, &spec.id, spec.user.as_ref());
-        let (opened, (loaded, warnings)) = tokio::join!(boxed(open), load);
+        let (opened, loaded) = tokio::join!(boxed(open), load);
         let OpenedWorkspace { workspace, created, warnings: workspace_warnings } = opened?;
-        let warnings = warnings.into_iter().chain(workspace_warnings).collect();
-        match preparation.run(&workspace, &loaded, warnings).await {
-            Ok(parts) => {
+        let prepare = async {
+            let (loaded, warnings) = loaded?;
+            let warnings = warnings.into_iter().chain(workspace_warnings).collect();
+            let parts = preparation.run(&workspace, &loaded, warnings).await?;
+            Ok((parts, loaded))
+        };
+        match prepare.await {
+            Ok((parts, loaded)) => {
                 let settings = self.settings.session.clone();
                 let session = Arc::new(LocalSession::new(workspace, settings, parts));
                 let shared = SharedSettings::new(self, spec)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use policy::{Policy, UnenforcedReason};
 use sandbox_core::NativeSandbox;
 use sandbox_core::internal::blocking;
-use secrets::LoadedVariables;
+use secrets::{LoadedVariables, SourceError};
 use skill_store::{SKILLS_DIRECTORY, SkillCache, SkillStore};
 
 use super::builder::SessionsBuilder;
@@ -65,7 +65,7 @@ impl Preparation<'_> {
         };
         let source = self.settings.variables.clone();
         let (variables, variable_warnings) = SessionVariables::new(source, recipe, loaded);
-        warnings.extend(variable_warnings);
+        warnings.extend(workspace.state.unreported(variable_warnings));
         let sandbox = self.open_sandbox(&policy, workspace.dir.path()).await?;
         // Absent paths need no protection now, and presets name many of them.
         let unenforced = sandbox.unenforced();
@@ -116,14 +116,20 @@ impl Preparation<'_> {
 
     /// Loads the variables. If that fails, commands run without variables, and the warning says
     /// why.
-    pub(super) async fn load_variables(&self) -> (LoadedVariables, Vec<String>) {
-        let Some(source) = &self.settings.variables else { return Default::default() };
+    ///
+    /// # Errors
+    /// Returns [`SessionError::Variables`] if the database has no table of variables.
+    pub(super) async fn load_variables(
+        &self,
+    ) -> Result<(LoadedVariables, Vec<String>), SessionError> {
+        let Some(source) = &self.settings.variables else { return Ok(Default::default()) };
         match source.load().await {
-            Ok(loaded) => (loaded, Vec::new()),
+            Ok(loaded) => Ok((loaded, Vec::new())),
+            Err(source @ SourceError::Schema { .. }) => Err(SessionError::Variables { source }),
             Err(error) => {
                 let cause = sandbox_core::with_causes(&error);
                 let warning = format!("no variables could be loaded: {cause}");
-                (LoadedVariables::default(), vec![warning])
+                Ok((LoadedVariables::default(), vec![warning]))
             }
         }
     }

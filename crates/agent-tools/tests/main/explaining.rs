@@ -94,8 +94,10 @@ fn a_path_to_come_is_writable_exactly_if_the_kernel_lets_it_be_created() {
         }
         assert!(explained.contains("it does not exist yet"), "{explained}");
         // The remedy works.
-        let dir = explained.split_once("add ").unwrap().1.split_once(" to ").unwrap().0;
-        fixture.set(&format!(r#""denyRead":[],"allowWrite":["{dir}"],"denyWrite":[]"#));
+        let rest = explained.split_once("create ").unwrap().1;
+        let created = rest.split_once(" and add it to filesystem.allowWrite").unwrap().0;
+        std::fs::write(created, "").unwrap();
+        fixture.set(&format!(r#""denyRead":[],"allowWrite":["{created}"],"denyWrite":[]"#));
         assert!(fixture.writes(&[], path), "{path}");
         std::fs::remove_file(fixture.dir().join(path)).unwrap();
     }
@@ -207,4 +209,63 @@ fn the_permissions_of_the_host_are_the_reason_if_they_deny_an_access() {
     assert!(explained.contains(&format!("read: denied: {reason}\n")), "{explained}");
     let (_, _, stderr) = run(&["bash", "--allow-read", "/etc/shadow", "head -c 4 /etc/shadow"]);
     assert!(stderr.contains(&format!("read /etc/shadow: {reason}")), "{stderr}");
+}
+
+#[test]
+fn rules_for_what_a_session_has_of_its_own_are_reported_and_explained() {
+    let fixture = Fixture::new();
+    fixture.set(
+        r#""denyRead":["/dev/urandom","/dev/shm"],
+           "allowWrite":["/dev/null","/dev/tty1","/proc/self","."],"denyWrite":["/proc/self/fd"]"#,
+    );
+    let (code, stdout, stderr) = fixture.run(&["policy", "check", "../settings.json"]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    let expected = [
+        "filesystem.denyRead[0]",
+        "filesystem.denyRead[1]",
+        "filesystem.allowWrite[1]",
+        "filesystem.allowWrite[2]",
+        "filesystem.denyWrite[0]",
+    ];
+    let paths: Vec<&str> = stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("warning[unenforced]: ")?.split(": ").next())
+        .collect();
+    assert_eq!(paths, expected, "{stdout}");
+    for path in ["/dev/urandom", "/dev/shm/f", "/dev/null", "/dev/tty1", "/proc/self/comm"] {
+        let explained = fixture.explain(&[], path);
+        let is_writable = explained.contains("write: allowed");
+        assert_eq!(is_writable, fixture.writes(&[], path), "{explained}");
+        let script = format!("head -c 1 {path}; test -r {path}");
+        let read = ["sandbox", "-s", "../settings.json", "-c", &script];
+        let is_readable = path == "/dev/shm/f" || fixture.run(&read).0 == 0;
+        assert_eq!(explained.contains("read: allowed"), is_readable, "{explained}");
+    }
+}
+
+#[test]
+fn the_root_and_the_working_directory_of_a_process_are_those_of_the_session() {
+    let fixture = Fixture::new();
+    fixture.set(r#""denyRead":["/etc/passwd"],"allowWrite":["a"],"denyWrite":[]"#);
+    for path in [
+        "/proc/self/root/etc/passwd",
+        "/proc/self/root/etc/group",
+        "/proc/self/root/dev/null",
+        "/proc/self/cwd/a/f",
+        "/proc/self/cwd/b/f",
+    ] {
+        let explained = fixture.explain(&[], path);
+        let is_writable = explained.contains("write: allowed");
+        assert_eq!(is_writable, fixture.writes(&[], path), "{path}: {explained}");
+    }
+    let explained = fixture.explain(&[], "/proc/self/root/etc/passwd");
+    assert!(explained.contains("read: denied: denyRead has /etc/passwd"), "{explained}");
+}
+
+#[test]
+fn a_finding_about_an_entry_in_the_home_directory_has_its_place() {
+    let fixture = Fixture::new();
+    fixture.set(r#""denyRead":["/etc/shadow","~/absent"],"allowWrite":[],"denyWrite":[]"#);
+    let (_, stdout, _) = fixture.run(&["--json", "policy", "check", "../settings.json"]);
+    assert!(stdout.contains(r#""pointer":"/filesystem/denyRead/1""#), "{stdout}");
 }

@@ -1,9 +1,6 @@
 //! Validation of the section `credentials`.
 
-use super::{
-    INERT_DENIAL, ValidationError, check_each, check_hosts, check_not_empty, invalid,
-    is_inert_denial,
-};
+use super::{INERT_DENIAL, Invalid, check_each, check_hosts, check_not_empty, is_inert_denial};
 use crate::config::{
     CredentialFile, CredentialMode, CredentialVariable, CredentialsConfig, SandboxRuntimeConfig,
 };
@@ -24,30 +21,30 @@ struct Credential<'a> {
 pub(super) fn check(
     config: &SandboxRuntimeConfig,
     credentials: &CredentialsConfig,
-) -> Result<(), ValidationError> {
+    found: &mut Invalid,
+) {
     let root = SettingPath::from("credentials");
     for (at, file) in credentials.files.iter().flatten().enumerate() {
         let path = root.key("files").index(at);
-        check_file(config, file, &path)?;
-        check_one(config, &Credential::of_file(file, path))?;
+        check_file(config, file, &path, found);
+        check_one(config, &Credential::of_file(file, path), found);
     }
     for (at, variable) in credentials.env_vars.iter().flatten().enumerate() {
         let path = root.key("envVars").index(at);
         if !is_name(&variable.name) {
-            return invalid(path.key("name"), "is not the name of a variable");
+            found.add(path.key("name"), "is not the name of a variable");
         }
-        check_one(config, &Credential::of_variable(variable, path))?;
+        check_one(config, &Credential::of_variable(variable, path), found);
     }
-    check_aws_pairs(credentials)?;
+    check_aws_pairs(credentials, found);
     let mut modes = (credentials.files.iter().flatten().map(|file| file.mode))
         .chain(credentials.env_vars.iter().flatten().map(|variable| variable.mode));
     if modes.any(|mode| mode == CredentialMode::Mask)
         && config.network.tls_terminate.is_none()
         && credentials.allow_plaintext_inject != Some(true)
     {
-        return invalid(root, "masking needs network.tlsTerminate or allowPlaintextInject");
+        found.add(root, "masking needs network.tlsTerminate or allowPlaintextInject");
     }
-    Ok(())
 }
 
 impl<'a> Credential<'a> {
@@ -78,59 +75,59 @@ fn check_file(
     config: &SandboxRuntimeConfig,
     file: &CredentialFile,
     path: &SettingPath,
-) -> Result<(), ValidationError> {
+    found: &mut Invalid,
+) {
     let path = path.key("path");
-    check_not_empty(&file.path).or_else(|problem| invalid(path.clone(), problem))?;
+    if let Err(problem) = check_not_empty(&file.path) {
+        found.add(path.clone(), problem);
+    }
     match file.mode {
         CredentialMode::Mask if file.path.ends_with('/') => {
-            invalid(path, "is a directory; only a file can be masked")
+            found.add(path, "is a directory; only a file can be masked");
         }
         CredentialMode::Deny
             if config.filesystem.disabled != Some(true) && is_inert_denial(&file.path) =>
         {
-            invalid(path, INERT_DENIAL)
+            found.add(path, INERT_DENIAL);
         }
-        _ => Ok(()),
+        _ => {}
     }
 }
 
-fn check_one(
-    config: &SandboxRuntimeConfig,
-    credential: &Credential<'_>,
-) -> Result<(), ValidationError> {
+fn check_one(config: &SandboxRuntimeConfig, credential: &Credential<'_>, found: &mut Invalid) {
     let path = &credential.path;
     match credential.extract.map_or(Ok(()), regexp::check) {
         Ok(()) => {}
         Err(Unusable::Syntax) => {
-            return invalid(path.key("extract"), "is not a regular expression of JavaScript");
+            found.add(path.key("extract"), "is not a regular expression of JavaScript");
         }
         Err(Unusable::NoGroup) => {
-            return invalid(path.key("extract"), "has no group; put the credential in parentheses");
+            found.add(path.key("extract"), "has no group; put the credential in parentheses");
         }
     }
     if let Some(claims) = credential.claims
         && (!credential.is_decoded || claims.is_empty() || claims.iter().any(String::is_empty))
     {
-        return invalid(path.key("maskClaims"), "needs decode and at least one claim");
+        found.add(path.key("maskClaims"), "needs decode and at least one claim");
     }
     let hosts = path.key("injectHosts");
     if let Some(inject) = credential.inject_hosts {
-        check_hosts(hosts.clone(), inject)?;
+        check_hosts(found, hosts.clone(), inject);
         if credential.mode == CredentialMode::Mask && inject.is_empty() {
-            return invalid(hosts, "is empty, so the credential would never be used");
+            found.add(hosts.clone(), "is empty, so the credential would never be used");
         }
-        check_each(hosts.clone(), inject, |host| {
+        check_each(found, hosts.clone(), inject, |host| {
             let is_allowed = domain::is_covered(host, &config.network.allowed_domains);
             is_allowed.then_some(()).ok_or("is not covered by network.allowedDomains")
-        })?;
+        });
     }
     let tls = config.network.tls_terminate.as_ref();
     let excluded = tls.and_then(|tls| tls.exclude_domains.as_deref()).unwrap_or_default();
     if credential.mode != CredentialMode::Mask || excluded.is_empty() {
-        return Ok(());
+        return;
     }
     match credential.inject_hosts {
-        Some(inject) => check_each(hosts, inject, |host| {
+        Some(inject) => check_each(found, hosts, inject, |host| {
             let is_excluded = domain::is_covered(host, excluded);
             (!is_excluded).then_some(()).ok_or("is in network.tlsTerminate.excludeDomains")
         }),
@@ -140,14 +137,13 @@ fn check_one(
                 |entry: &String| domain::is_covered(&domain::split_port(entry).0, excluded);
             if !allowed.is_empty() && allowed.iter().all(is_excluded) {
                 let problem = "every allowed domain is in network.tlsTerminate.excludeDomains";
-                return invalid(path.clone(), problem);
+                found.add(path.clone(), problem);
             }
-            Ok(())
         }
     }
 }
 
-fn check_aws_pairs(credentials: &CredentialsConfig) -> Result<(), ValidationError> {
+fn check_aws_pairs(credentials: &CredentialsConfig, found: &mut Invalid) {
     let mut seen = Vec::new();
     for (at, pair) in credentials.aws_pairs.iter().flatten().enumerate() {
         let path = SettingPath::from("credentials.awsPairs").index(at);
@@ -159,7 +155,8 @@ fn check_aws_pairs(credentials: &CredentialsConfig) -> Result<(), ValidationErro
             let Some(name) = name else { continue };
             let (path, shown) = (path.key(key), shortened(name));
             if seen.contains(&name) {
-                return invalid(path, format!("{shown:?} is named twice"));
+                found.add(path, format!("{shown:?} is named twice"));
+                continue;
             }
             seen.push(name);
             // Like srt, only the first of several entries for one variable counts.
@@ -172,11 +169,10 @@ fn check_aws_pairs(credentials: &CredentialsConfig) -> Result<(), ValidationErro
                 });
             if !is_masked_whole {
                 let problem = format!("{shown:?} is not masked as a whole in credentials.envVars");
-                return invalid(path, problem);
+                found.add(path, problem);
             }
         }
     }
-    Ok(())
 }
 
 fn is_name(text: &str) -> bool {

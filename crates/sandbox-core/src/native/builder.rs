@@ -18,7 +18,7 @@ use super::refresh::CompiledPolicy;
 use super::shell;
 use super::support;
 use super::temporary::TemporaryDir;
-use super::tree::{HostTree, compile};
+use super::tree::{HostTree, SessionDirectories, compile};
 use super::verdict::CLOSED;
 use crate::sandbox::{Limits, Tier, Weakness};
 
@@ -100,9 +100,9 @@ impl NativeSandboxBuilder {
         if let Some(what) = support::unsupported_by_native(policy) {
             return Err(OpenError::UnsupportedPolicy { what });
         }
-        let private = plan::private_directories();
+        let directories = plan::session_directories();
         let later = LaterFiles::Covered;
-        let mounts = compile(policy, private.clone(), later)?;
+        let mounts = compile(policy, directories.clone(), later)?;
         shell::check(policy, &mounts, &Tier::Namespaces)?;
         let protected = cgroup::protected(&mounts);
         let unix_sockets =
@@ -125,7 +125,7 @@ impl NativeSandboxBuilder {
             CompiledPolicy {
                 policy: policy.clone(),
                 plan: mounts,
-                private,
+                directories,
                 has_namespaces: true,
                 later,
             },
@@ -143,7 +143,7 @@ impl NativeSandboxBuilder {
             TemporaryDir::new().map_err(host_error("create a directory for temporary files"))?;
         let temporary_dir = temporary.path().to_owned();
         let later = later_files(accepted);
-        let mut mounts = compile(policy, Vec::new(), later)?;
+        let mut mounts = compile(policy, SessionDirectories::default(), later)?;
         let own = MountOp::Bind { path: temporary_dir.clone(), access: BindAccess::ReadWrite };
         mounts.ops.push(own);
         let list = allow_list(&mounts, accepted)?;
@@ -163,7 +163,7 @@ impl NativeSandboxBuilder {
             CompiledPolicy {
                 policy,
                 plan: mounts,
-                private: Vec::new(),
+                directories: SessionDirectories::default(),
                 has_namespaces: false,
                 later,
             },

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use policy::{Access, LaterFiles, MountPlan, Policy};
 
 use super::quarantine::{changed, clear, open_directory, stat};
-use super::tree::{compile, is_too_deep};
+use super::tree::{SessionDirectories, compile, is_too_deep};
 use crate::files::{by_descriptor, with_access};
 use crate::internal::lock;
 use crate::sandbox::{QuarantineOutcome, Quarantined};
@@ -43,7 +43,10 @@ impl InnerPaths {
         let mut of_host = lock(&self.of_host);
         let mut quarantined = Vec::new();
         for _ in 0..MAX_ROUNDS {
-            let Ok(plan) = compile(policy, Vec::new(), LaterFiles::Denied) else { break };
+            let Ok(plan) = compile(policy, SessionDirectories::default(), LaterFiles::Denied)
+            else {
+                break;
+            };
             let mut found = plan.inner_restrictions();
             found.retain(|path| is_rule(&plan, path) && !of_host.contains(path));
             let (new, old): (Vec<_>, Vec<_>) =

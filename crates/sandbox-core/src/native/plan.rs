@@ -11,6 +11,7 @@ use super::cgroup::SessionGroup;
 use super::encoder::Encoder;
 use super::filter::{self, Attributes, UnixSockets};
 use super::settings;
+use super::tree::SessionDirectories;
 use super::wire;
 use crate::sandbox::Limits;
 
@@ -26,6 +27,12 @@ pub(super) fn private_directories() -> Vec<PathBuf> {
         .map(PathBuf::from)
         .filter(|path| path.is_dir() && !path.is_symlink())
         .collect()
+}
+
+/// Returns the directories that a session on the namespaces tier has instead of the host's.
+pub(super) fn session_directories() -> SessionDirectories {
+    let own = vec!["/dev".into(), "/proc".into()];
+    SessionDirectories { private: private_directories(), own }
 }
 
 /// Encodes limits, filters and mounts in the layout of `wire`. `group` is the session's control

@@ -32,7 +32,7 @@ use super::inner::InnerPaths;
 use super::outstanding::{Began, Outstanding, Scope};
 use super::plan;
 use super::quarantine::{DeniedDirectories, clear};
-use super::tree::compile;
+use super::tree::{SessionDirectories, compile};
 use super::zones::Survey;
 use crate::internal::{blocking, lock};
 use crate::sandbox::{QuarantineOutcome, Quarantined};
@@ -45,8 +45,7 @@ const MAX_ATTEMPTS: usize = 5;
 pub(super) struct CompiledPolicy {
     pub(super) policy: Policy,
     pub(super) plan: MountPlan,
-    /// Directories that every session has a private copy of.
-    pub(super) private: Vec<PathBuf>,
+    pub(super) directories: SessionDirectories,
     pub(super) has_namespaces: bool,
     pub(super) later: LaterFiles,
 }
@@ -55,7 +54,7 @@ pub(super) struct CompiledPolicy {
 pub(super) struct Mounts {
     connection: Arc<Connection>,
     policy: Policy,
-    private: Vec<PathBuf>,
+    directories: SessionDirectories,
     has_namespaces: bool,
     later: LaterFiles,
     inner: InnerPaths,
@@ -95,7 +94,7 @@ impl fmt::Debug for Mounts {
 
 impl Mounts {
     pub(super) fn new(connection: Arc<Connection>, compiled: CompiledPolicy) -> Self {
-        let CompiledPolicy { policy, plan, private, has_namespaces, later } = compiled;
+        let CompiledPolicy { policy, plan, directories, has_namespaces, later } = compiled;
         let denied = Mutex::new(DeniedDirectories::of(&plan));
         let zones = Mutex::new(Survey::of(&plan, has_namespaces));
         let indexes = Mutex::new(AcceptedIndexes::of(&plan));
@@ -104,7 +103,7 @@ impl Mounts {
         Self {
             connection,
             policy,
-            private,
+            directories,
             has_namespaces,
             later,
             inner: InnerPaths::default(),
@@ -152,7 +151,7 @@ impl Mounts {
     }
 
     fn try_reapply_policy(&self, replaced: &[PathBuf]) -> Result<(), OpenError> {
-        let mut fresh = compile(&self.policy, self.private.clone(), self.later)?;
+        let mut fresh = compile(&self.policy, self.directories.clone(), self.later)?;
         let old = self.plan();
         let ops = if self.has_namespaces { fresh.restrictions_beyond(&old) } else { Vec::new() };
         let again = fresh.ops.iter().filter(|op| {

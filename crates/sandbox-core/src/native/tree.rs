@@ -5,24 +5,42 @@ use std::fs::FileType;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use policy::{LaterFiles, MountOptions, MountPlan, NodeKind, Policy, Tree};
+use policy::{LaterFiles, MountOptions, MountPlan, NodeKind, Policy, Tree, UnenforcedReason};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::OpenError;
+use super::verdict::is_own_device;
+
+/// Directories that a session has instead of the host's.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SessionDirectories {
+    /// Empty and writable ones.
+    pub(super) private: Vec<PathBuf>,
+    /// Those of the kernel, which init mounts last.
+    pub(super) own: Vec<PathBuf>,
+}
 
 /// Compiles a policy against the current files of the host.
 pub(super) fn compile(
     policy: &Policy,
-    private: Vec<PathBuf>,
+    directories: SessionDirectories,
     later: LaterFiles,
 ) -> Result<MountPlan, OpenError> {
+    let SessionDirectories { private, own } = directories;
     let mut options = MountOptions::default();
-    (options.private, options.later) = (private, later);
+    (options.private, options.own, options.later) = (private, own, later);
     options.git_configs = git_configs();
-    policy
+    let mut plan = policy
         .mounts(&HostTree, &options)
-        .map_err(|source| OpenError::Policy { source: Box::new(source) })
+        .map_err(|source| OpenError::Policy { source: Box::new(source) })?;
+    // A session has these devices, as the rule wants.
+    plan.unenforced.retain(|gap| {
+        gap.reason != UnenforcedReason::Replaced
+            || gap.list.starts_with("deny")
+            || !is_own_device(Path::new(&gap.rule))
+    });
+    Ok(plan)
 }
 
 /// Returns the configuration that the user's git reads besides that in the home directory, if the

@@ -13,7 +13,7 @@ use super::permissions;
 use super::plan;
 use super::shell;
 use super::support;
-use super::tree::{HostTree, compile};
+use super::tree::{HostTree, SessionDirectories, compile};
 use crate::sandbox::Tier;
 
 /// The directories of devices and processes, of which each session has its own.
@@ -67,8 +67,11 @@ impl NativeSandbox {
     /// Decides about a connection of a sandbox on this tier to a name or an address, in any
     /// spelling. There is no network, whatever the policy says.
     pub fn explain_host(tier: &Tier, host: &str) -> Verdict {
-        let is_loopback = Host::parse(host).is_ok_and(|host| host.is_loopback());
-        if is_loopback && *tier == Tier::Namespaces {
+        // Linux connects to the loopback for an unspecified address.
+        let is_own = |host: Host| {
+            host.is_loopback() || host.as_address().is_some_and(|address| address.is_unspecified())
+        };
+        if Host::parse(host).is_ok_and(is_own) && *tier == Tier::Namespaces {
             return Verdict::allowed(Rule::OwnLoopback);
         }
         Verdict::denied(Rule::NoNetwork, None)
@@ -100,13 +103,13 @@ fn compile_for(policy: &Policy, tier: &Tier) -> Result<MountPlan, OpenError> {
             if let Some(what) = support::unsupported_by_native(policy) {
                 return Err(OpenError::UnsupportedPolicy { what });
             }
-            compile(policy, plan::private_directories(), LaterFiles::Covered)
+            compile(policy, plan::session_directories(), LaterFiles::Covered)
         }
         Tier::Landlock { accepted } => {
             if let Some(what) = support::unsupported_by_landlock(policy) {
                 return Err(OpenError::UnsupportedPolicy { what });
             }
-            let mounts = compile(policy, Vec::new(), later_files(accepted))?;
+            let mounts = compile(policy, SessionDirectories::default(), later_files(accepted))?;
             allow_list(&mounts, accepted)?;
             Ok(mounts)
         }
@@ -139,7 +142,9 @@ fn explain_with(
     let is_temporary = || TEMPORARY.iter().any(|dir| path.starts_with(dir));
     match verdict.remedy {
         // The tier has the /tmp of the host.
-        Some(Remedy::AllowWrite(_)) if !has_namespaces && is_temporary() => {
+        Some(Remedy::AllowWrite(_) | Remedy::CreateAndAllowWrite(_))
+            if !has_namespaces && is_temporary() =>
+        {
             Verdict::denied(verdict.rule, Some(Remedy::UseTemporaryDirectory))
         }
         _ => verdict,
@@ -154,7 +159,9 @@ fn explain_rules(
     access: Access,
 ) -> Verdict {
     if has_namespaces {
-        let own = explain_device(plan, path, access).or_else(|| explain_process(path, access));
+        let led = process_target(policy, path);
+        let path = led.as_deref().unwrap_or(path);
+        let own = explain_device(path, access).or_else(|| explain_process(path, access));
         if let Some(verdict) = own {
             return verdict;
         }
@@ -186,24 +193,51 @@ fn hidden_by(own: &Path, path: &Path, access: Access) -> Verdict {
     Verdict::denied(rule, Some(open(path.to_owned())))
 }
 
-/// Decides about a path in the `/dev` of a session, unless the policy opens it. The host's own has
+/// Returns whether a session has a device of its own with this path.
+pub(super) fn is_own_device(path: &Path) -> bool {
+    plan::DEVICES.iter().any(|device| path == Path::new(device))
+        || OWN_DEVICES.iter().any(|own| path.starts_with(own))
+}
+
+/// Decides about a path in the `/dev` of a session, whatever the policy says. The host's own has
 /// other devices.
-fn explain_device(plan: &MountPlan, path: &Path, access: Access) -> Option<Verdict> {
+fn explain_device(path: &Path, access: Access) -> Option<Verdict> {
     let dev = Path::new(DEV);
-    let mut opened = plan.ops.iter().filter_map(MountOp::path).filter(|at| at.starts_with(dev));
-    if !path.starts_with(dev) || opened.any(|at| path.starts_with(at)) {
+    if !path.starts_with(dev) {
         return None;
     }
     // Nothing is created in these, and each of their entries is a file of the session.
     let is_fixed = || ["/dev/pts", "/dev/fd"].iter().any(|dir| path == Path::new(dir));
-    let is_device = plan::DEVICES.iter().any(|device| path == Path::new(device))
-        || OWN_DEVICES.iter().any(|own| path.starts_with(own));
+    let is_device = is_own_device(path);
     let rule = Rule::Private { path: dev.to_owned() };
     let is_read = access == Access::Read;
     Some(match (is_device && (is_read || !is_fixed())) || (path == dev && is_read) {
         true => Verdict::allowed(rule),
         false => Verdict::denied(rule, None),
     })
+}
+
+/// Returns the path in the session to which the `root` or the `cwd` of one of its processes leads
+/// (`proc_pid_root(5)`). A command begins in the session's directory.
+fn process_target(policy: &Policy, path: &Path) -> Option<PathBuf> {
+    let mut path = path.to_owned();
+    // Each round removes a link.
+    loop {
+        let mut names = path.strip_prefix(PROC).ok()?.iter().filter_map(|name| name.to_str());
+        let process = names.next()?;
+        let is_of_session = process != "1"
+            && (process.parse::<u32>().is_ok() || matches!(process, "self" | "thread-self"));
+        let link = names.next().filter(|_| is_of_session)?;
+        let below: PathBuf = path.iter().skip(4).collect();
+        path = match link {
+            "root" => Path::new("/").join(below),
+            "cwd" => policy.own_directory()?.join(below),
+            _ => return None,
+        };
+        if !path.starts_with(PROC) {
+            return Some(path);
+        }
+    }
 }
 
 /// Decides about a path in the `/proc` of a session, whatever the policy says. It is read-only,

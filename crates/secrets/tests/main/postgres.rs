@@ -144,6 +144,41 @@ async fn a_connection_that_the_server_closed_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_dropped_during_a_read_is_an_error_and_the_next_read_works() {
+    let Some(server) = server() else { return };
+    let url = server.database("dropped", TABLE).await;
+    let store = connect(&url).await.unwrap();
+    store.set("A", "x".into(), Encryption::Plain).await.unwrap();
+    let mut other = server.connect("dropped").await;
+    let mut locked = other.begin().await.unwrap();
+    sqlx::query("LOCK TABLE variables").execute(&mut *locked).await.unwrap();
+    // The read waits for the lock, so it has begun when its connection is dropped.
+    let drop_reader = async {
+        let mut connection = server.connect("postgres").await;
+        loop {
+            let ended: Vec<bool> = sqlx::query_scalar(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE datname = 'dropped' AND wait_event_type = 'Lock'",
+            )
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+            if !ended.is_empty() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let (read, ()) = tokio::join!(store.load(), drop_reader);
+    let error = read.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert!(text_with_causes(&error).contains("postgres://localhost/dropped"));
+    locked.rollback().await.unwrap();
+    assert_eq!(store.load().await.unwrap().variables.len(), 1);
+}
+
+#[tokio::test]
 async fn a_missing_table_or_column_is_an_error_and_not_created() {
     let Some(server) = server() else { return };
     for (name, statements) in

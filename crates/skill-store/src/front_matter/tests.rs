@@ -34,7 +34,10 @@ fn an_error_names_the_broken_rule() {
         ("name: a\ndescription: ~", "3:14: description must be a text, and is empty"),
         ("name: a\ndescription: Use when: x", "front matter cannot be read at 3:"),
         ("name: a\ndescription: b\nauthor: c", "4:1: author is no field"),
-        ("name: a\nname: b\ndescription: c", "name"),
+        (
+            "name: a\nname: b\ndescription: c",
+            "its front matter cannot be read at 3:1: the field name is given twice",
+        ),
         ("[name, description]", "front matter cannot be read"),
         (&long, "1 to 64"),
         (&wordy, "1 to 1,024"),
@@ -42,8 +45,11 @@ fn an_error_names_the_broken_rule() {
         let error = FrontMatter::parse(&skill(yaml)).unwrap_err().to_string();
         assert!(error.contains(expected), "{yaml}: {error}");
     }
-    for text in ["# No front matter", "", "---\nname: a\ndescription: never closed"] {
+    for text in ["# No front matter", "", "--\nname: a\n---\n"] {
         assert_eq!(FrontMatter::parse(text.as_bytes()), Err(FrontMatterError::Absent), "{text}");
+    }
+    for text in ["---", "---\nname: a\ndescription: never closed"] {
+        assert_eq!(FrontMatter::parse(text.as_bytes()), Err(FrontMatterError::Unclosed), "{text}");
     }
     assert_eq!(FrontMatter::parse(b"---\n\xff\n---\n"), Err(FrontMatterError::NotUtf8));
 }
@@ -90,4 +96,19 @@ fn a_front_matter_of_many_keys_is_refused_at_once() {
 fn a_description_is_read_from_an_invalid_front_matter() {
     assert_eq!(description(&skill("name: Not Allowed\ndescription: x\nextra: [1]")).unwrap(), "x");
     assert!(description(b"no front matter").is_err());
+}
+
+#[test]
+fn deceptive_characters_are_refused_or_removed_and_reported() {
+    for hidden in ["\u{202e}", "\u{2066}", "\u{200f}", "\\0", "\\e"] {
+        let text = skill(&format!("name: a\ndescription: \"x{hidden}y\"\nlicense: \"M{hidden}\""));
+        let error = FrontMatter::parse(&text).unwrap_err().to_string();
+        assert!(error.contains("3:14: description has a control character"), "{error}");
+        let (parsed, deviations) = FrontMatter::parse_leniently(&text).unwrap();
+        assert_eq!((parsed.description.as_str(), parsed.license.as_deref()), ("xy", Some("M")));
+        assert_eq!(deviations.len(), 2, "{deviations:?}");
+        assert_eq!(description(&text).unwrap(), "xy");
+    }
+    let lines = skill("name: a\ndescription: |\n  one\n\n  two\twords");
+    assert_eq!(FrontMatter::parse(&lines).unwrap().description, "one\n\ntwo\twords\n");
 }

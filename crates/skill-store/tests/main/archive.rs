@@ -71,7 +71,18 @@ async fn an_entry_that_no_skill_may_have_is_an_error_of_its_kind() {
     let refused = async |entry: Entry<'_>| {
         publish(&Fixture::in_memory(), &archive(&[SKILL, entry])).await.expect_err(entry.0)
     };
-    for name in ["../x", "/x", "a/../../x", "a\\x", "C:/x", "a//x", "./x", "tab\there"] {
+    for name in [
+        "../x",
+        "/x",
+        "a/../../x",
+        "a\\x",
+        "C:/x",
+        "a//x",
+        "./x",
+        "tab\there",
+        "a\u{202e}b",
+        "a\u{2066}",
+    ] {
         let error = refused((name, 0o644, b"x")).await;
         assert!(matches!(error, ArchiveError::InvalidName { .. }), "{name}: {error}");
     }
@@ -114,6 +125,16 @@ fn central(bytes: &[u8], name: &[u8]) -> usize {
     let headers = (0..bytes.len() - 4).filter(|at| bytes[*at..].starts_with(b"PK\x01\x02"));
     let mut headers = headers.filter(|at| bytes[at + 46..].starts_with(name));
     headers.next().unwrap()
+}
+
+#[tokio::test]
+async fn an_entry_with_two_names_is_an_error() {
+    let mut bytes = archive(&[SKILL, ("run.sh", 0o644, b"x")]);
+    let name = (0..bytes.len()).find(|at| bytes[*at..].starts_with(b"run.sh")).unwrap();
+    bytes[name..name + 6].copy_from_slice(b"../../");
+    let error = publish(&Fixture::in_memory(), &bytes).await.unwrap_err();
+    let (name, other) = ("run.sh".to_owned(), "../../".to_owned());
+    assert_eq!(error, ArchiveError::OtherName { name, other });
 }
 
 #[tokio::test]

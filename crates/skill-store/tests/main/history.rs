@@ -72,6 +72,7 @@ async fn a_deleted_version_is_gone_and_its_number_is_never_used_again() {
     assert_eq!(fixture.skills.list().await.unwrap()[0].latest, version(1));
     let error = fixture.install("greet@2").await.unwrap_err();
     assert!(matches!(error, SkillError::Deleted { .. }), "{error}");
+    assert_eq!(error.to_string(), "version 2 of the skill greet was deleted; the store has 1");
     assert_eq!(fixture.read("greet/f"), "2", "a session keeps what it has installed");
     assert_eq!(fixture.publish(&[("f", "3")]).await, 3);
     for number in [1, 3] {
@@ -83,6 +84,26 @@ async fn a_deleted_version_is_gone_and_its_number_is_never_used_again() {
     assert_eq!(absent.kind(), ErrorKind::NotFound);
     let again = fixture.skills.delete(&greet(), version(2)).await.unwrap_err();
     assert!(matches!(again, SkillError::Deleted { .. }), "{again}");
+}
+
+async fn tags(fixture: &Fixture) -> Vec<(String, Version, bool)> {
+    let tags = fixture.skills.tags(&greet()).await.unwrap().into_iter();
+    tags.map(|found| (found.tag.to_string(), found.version, found.is_deleted)).collect()
+}
+
+#[tokio::test]
+async fn a_tag_of_a_deleted_version_is_marked_in_the_list() {
+    let fixture = Fixture::in_memory();
+    for content in ["1", "2"] {
+        fixture.publish(&[("f", content)]).await;
+    }
+    let tag = Tag::parse("stable").unwrap();
+    fixture.skills.tag(&greet(), &tag, version(1)).await.unwrap();
+    fixture.skills.delete(&greet(), version(1)).await.unwrap();
+    assert_eq!(tags(&fixture).await, [("stable".to_owned(), version(1), true)]);
+    let error = fixture.install("greet@stable").await.unwrap_err();
+    assert_eq!(error.to_string(), "version 1 of the skill greet was deleted; the store has 2");
+    fixture.skills.untag(&greet(), &tag).await.unwrap();
 }
 
 #[tokio::test]
@@ -98,7 +119,7 @@ async fn a_tag_names_a_version_until_it_moves() {
         assert_eq!(fixture.read("greet/f"), number.to_string());
     }
     assert!(fixture.skills.tag(&greet(), &tag, version(7)).await.is_err());
-    assert_eq!(fixture.skills.tags(&greet()).await.unwrap(), [(tag.clone(), version(2))]);
+    assert_eq!(tags(&fixture).await, [("stable".to_owned(), version(2), false)]);
     let error = fixture.install("greet@beta").await.unwrap_err();
     assert_eq!(error.to_string(), "the skill greet has no tag beta; it has stable");
     let beta = Tag::parse("beta").unwrap();

@@ -201,3 +201,47 @@ async fn nothing_of_a_user_is_replaced_outside_of_sessions() {
     }
     assert_eq!(std::fs::read_to_string(into.join("skills/greet/f")).unwrap(), "1");
 }
+
+#[tokio::test]
+async fn a_skill_whose_modes_were_changed_is_installed_again() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let fixture = Fixture::in_memory();
+    fixture.publish(&[("d/e/f", "1"), ("g", "2")]).await;
+    assert!(!fixture.install("greet@1").await.unwrap().was_installed);
+    assert!(fixture.install("greet@1").await.unwrap().was_installed);
+    for path in ["", "d", "d/e", "d/e/f", "g"] {
+        let changed = fixture.installed("greet").join(path);
+        let mode = changed.metadata().unwrap().permissions().mode();
+        std::fs::set_permissions(&changed, PermissionsExt::from_mode(mode ^ 0o022)).unwrap();
+        let report = fixture.install("greet@1").await.unwrap();
+        assert!(!report.was_installed && report.warnings[0].contains("was changed"), "{path}");
+        assert_eq!(changed.metadata().unwrap().permissions().mode(), mode, "{path}");
+        assert!(fixture.install("greet@1").await.unwrap().was_installed, "{path}");
+    }
+    // The agent may add files.
+    std::fs::write(fixture.installed("greet/d/new"), "").unwrap();
+    assert!(fixture.install("greet@1").await.unwrap().was_installed);
+}
+
+#[tokio::test]
+async fn a_manifest_without_a_skill_file_is_not_installed() {
+    for keeps in [false, true] {
+        let disk = tempfile::tempdir().unwrap();
+        let fixture = Fixture::new(artifact_sync::open_directory(disk.path()).unwrap().store);
+        fixture.publish(&[("f", "1")]).await;
+        let mut manifest = fixture.skills.manifest(&"greet@1".parse().unwrap()).await.unwrap();
+        manifest.files.retain(|file| keeps && file.path.as_str() == "f");
+        let records = disk.path().join("general/skills/greet/.versions");
+        for entry in std::fs::read_dir(&records).unwrap().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "json") {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        let name = format!("v1.{}.json", manifest.digest());
+        std::fs::write(records.join(name), manifest.to_json()).unwrap();
+        let error = fixture.install("greet@1").await.unwrap_err();
+        assert!(matches!(error, SkillError::Manifest { .. }), "{error}");
+        assert!(!fixture.installed("greet").exists());
+    }
+}

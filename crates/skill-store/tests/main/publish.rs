@@ -138,3 +138,19 @@ async fn the_error_of_an_absent_version_names_the_available_ones() {
     fixture.skills.install_into(&"absent@1".parse().unwrap(), &into).await.unwrap_err();
     assert!(!into.exists(), "the directory was created");
 }
+
+#[tokio::test]
+async fn names_of_a_directory_that_are_the_same_elsewhere_are_an_error() {
+    for (files, expected) in [
+        (["Readme", "README"], "the same name on some systems"),
+        (["caf\u{e9}/a", "cafe\u{301}/b"], "the same name on some systems"),
+        (["a", "fdp.\u{202e}exe"], "changes how the name is shown"),
+    ] {
+        let fixture = Fixture::in_memory();
+        let source = fixture.source(&files.map(|file| (file, "x")));
+        let published = fixture.skills.publish(&source, &PublishOptions::default()).await;
+        let error = published.unwrap_err();
+        assert!(error.to_string().contains(expected), "{files:?}: {error}");
+        assert!(fixture.skills.list().await.unwrap().is_empty());
+    }
+}

@@ -89,6 +89,30 @@ impl Context {
         Ok(self.storage()?.skills().with_cache(cache))
     }
 
+    /// Like [`Self::skills`], for a command that only reads. Creates no directory of a store.
+    pub(crate) fn existing_skills(&self) -> Result<SkillStore, Failure> {
+        let skills = self.existing_unverified_skills()?;
+        let keys = self.skill_keys().map_err(Failure::into_failed)?;
+        Ok(keys.into_iter().fold(skills, SkillStore::with_key))
+    }
+
+    /// Like [`Self::unverified_skills`], for a command that only reads.
+    pub(crate) fn existing_unverified_skills(&self) -> Result<SkillStore, Failure> {
+        let absent = match &self.global.store {
+            Some(url) => artifact_sync::internal::store_directory(url),
+            None => Some(self.home().map_err(Failure::into_failed)?.path().join("store")),
+        };
+        match absent.filter(|dir| !dir.exists()) {
+            Some(dir) if self.global.store.is_some() => Err(Failure::failed_text(format!(
+                "there is no store at {}; correct --store, or publish a skill to create it",
+                dir.display()
+            ))),
+            // Nothing was stored yet.
+            Some(_) => Ok(Storage::new(Arc::new(InMemory::new()), "").skills()),
+            None => self.unverified_skills().map_err(Failure::into_failed),
+        }
+    }
+
     pub(crate) fn has_skill_keys(&self) -> bool {
         !self.global.skill_keys.is_empty()
     }
@@ -127,6 +151,13 @@ impl Context {
         match &self.global.variables {
             Some(url) => {
                 schemes::check(url, &schemes::VARIABLES)?;
+                if variable_source::is_dotenv(url) {
+                    return Err(Failure::not_run_text(format!(
+                        "--variables takes a database, and no option reads the `.env` file {url}; \
+                         store each of its variables with `agent-tools variable set NAME`, or read \
+                         the file in Rust with `secrets::DotenvSource`"
+                    )));
+                }
                 Ok(url.clone())
             }
             None => Ok(variable_source::sqlite_url(&self.home()?.path().join("agent-tools.db"))),

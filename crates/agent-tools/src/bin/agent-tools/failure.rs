@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::output::errln;
+use crate::output::{self, errln};
 
 /// The exit code if the engine or a setting failed, so that a script does not mistake it for the
 /// exit code of the command that it runs.
@@ -67,6 +67,13 @@ impl Failure {
 
     pub(crate) fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Prints the message as the JSON object of a request without a result.
+    pub(crate) fn print_json(&self) {
+        if !self.message.is_empty() && !output::has_json() {
+            output::print_json(&serde_json::json!({ "error": self.message }).to_string());
+        }
     }
 
     /// Prints the message and returns the exit code.

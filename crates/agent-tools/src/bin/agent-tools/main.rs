@@ -103,9 +103,17 @@ fn main() -> ExitCode {
             Ok(runtime) => runtime,
             Err(error) => return Failure::not_run(error).report(),
         };
+    // Standard output of these belongs to a protocol or to another program.
+    let is_own = !matches!(cli.command, Command::Mcp(_) | Command::Sandbox(_));
+    let json = cli.global.json && is_own;
     let code = match runtime.block_on(run(cli)) {
         Ok(code) => code,
-        Err(failure) => failure.report(),
+        Err(failure) => {
+            if json {
+                failure.print_json();
+            }
+            failure.report()
+        }
     };
     runtime.shutdown_timeout(EXIT_TIMEOUT);
     output::flush();

@@ -27,8 +27,17 @@ pub(crate) fn print_line(text: Arguments<'_>) {
     check(writeln!(std::io::stdout(), "{}", printable_lines(&text)));
 }
 
+/// Set once JSON was printed.
+static HAS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether standard output has JSON.
+pub(crate) fn has_json() -> bool {
+    HAS_JSON.load(Ordering::Relaxed)
+}
+
 /// Prints JSON to standard output as it is.
 pub(crate) fn print_json(text: &str) {
+    HAS_JSON.store(true, Ordering::Relaxed);
     check(writeln!(std::io::stdout(), "{text}"));
 }
 

@@ -35,6 +35,12 @@ impl LazyVariables {
         self.default_file.as_ref().is_some_and(|file| !file.exists())
     }
 
+    /// Returns whether the default database is a file that a dropped `variable set` has left.
+    fn is_new(&self) -> bool {
+        let size = |file: &PathBuf| Some(file.metadata().ok()?.len());
+        self.default_file.as_ref().and_then(size) == Some(0)
+    }
+
     fn store(&self) -> MutexGuard<'_, Option<Arc<VariableStore>>> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -43,8 +49,8 @@ impl LazyVariables {
 #[async_trait::async_trait]
 impl VariableSource for LazyVariables {
     async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        // A database that was there is missed.
-        if self.is_absent() && self.store().is_none() {
+        // A database that was there is missed. An empty file has no table yet.
+        if (self.is_absent() || self.is_new()) && self.store().is_none() {
             let mut none = LoadedVariables::default();
             none.revision = Some(Revision::new("absent"));
             return Ok(none);
@@ -60,6 +66,7 @@ impl VariableSource for LazyVariables {
         match (store, self.is_absent()) {
             (Some(store), false) => store.changed_since(revision).await,
             (None, true) => Changed::No,
+            (None, false) if self.is_new() => Changed::No,
             _ => Changed::Yes,
         }
     }
@@ -70,6 +77,14 @@ pub(crate) fn file(url: &str) -> Option<PathBuf> {
     let (scheme, rest) = url.split_once(':')?;
     let path = rest.strip_prefix("//").unwrap_or(rest);
     scheme.eq_ignore_ascii_case("sqlite").then(|| decoded(path))
+}
+
+/// Returns whether the value of `--variables` names a `.env` file instead of a database.
+pub(crate) fn is_dotenv(url: &str) -> bool {
+    let path = file(url).unwrap_or_else(|| PathBuf::from(url));
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_local = file(url).is_some() || !url.contains("://");
+    is_local && (name.ends_with(".env") || name.starts_with(".env."))
 }
 
 /// Returns the URL of a file, whose path may have any bytes.
@@ -137,6 +152,18 @@ mod tests {
         }
         assert_ne!(identity("postgres://app@db/main"), identity("postgres://app@db/other"));
         assert_ne!(identity("postgres://app@db/main"), identity("postgres://root@db/main"));
+    }
+
+    #[test]
+    fn a_dotenv_file_is_known_by_its_name() {
+        for url in
+            [".env", "/a/.env", "sqlite:/a/.env.local", "sqlite:///x/prod.env", "dotenv:.env"]
+        {
+            assert!(is_dotenv(url), "{url}");
+        }
+        for url in ["sqlite:/a/env.db", "postgres://u@h/x.env", "sqlite:/a/.environment"] {
+            assert!(!is_dotenv(url), "{url}");
+        }
     }
 
     #[test]

@@ -215,3 +215,31 @@ fn a_store_that_is_no_directory_is_named_as_such() {
     assert!(refused.stderr.contains("store: Not a directory"), "{}", refused.stderr);
     assert_eq!(cli.run(&["session", "list"]).ok().stdout, "");
 }
+
+#[test]
+fn failures_and_results_are_objects_with_json() {
+    let cli = Cli::new();
+    let absent = cli.run(&["--json", "policy", "check", "absent.json"]);
+    assert_eq!(absent.code, 1);
+    let error = absent.json()["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("absent.json") && absent.stderr.contains(&error), "{error}");
+    assert_eq!(cli.run(&["policy", "check", "absent.json"]).stdout, "");
+    // A result with findings is the only output.
+    let wrong = cli.write("wrong.json", "{}");
+    assert_eq!(
+        cli.run(&["--json", "policy", "check", wrong.to_str().unwrap()]).json()["valid"],
+        false
+    );
+
+    cli.write("greet/SKILL.md", "---\nname: greet\ndescription: d\n---\n");
+    std::fs::write(cli.dir().join("greet/raw"), [0xff, 0]).unwrap();
+    cli.run(&["skill", "publish", "greet"]).ok();
+    let show = |path: &str| cli.run(&["--json", "skill", "show", "greet", path]);
+    assert_eq!(
+        show("SKILL.md").ok().json()["content"].as_str().unwrap().lines().next(),
+        Some("---")
+    );
+    let raw = show("raw").ok().json();
+    assert_eq!((&raw["content"], &raw["encoding"]), (&"/wA=".into(), &"base64".into()));
+    assert!(show("absent").json()["error"].as_str().unwrap().contains("absent"));
+}

@@ -59,6 +59,15 @@ fn explain_names_the_rule_that_decides() {
         (&json["verdicts"][1]["access"], &json["verdicts"][1]["allowed"]),
         (&"write".into(), &false.into())
     );
+    for own in ["::1", "[::1]:80", "0.0.0.0", "0.0.0.0:80", "::"] {
+        let text = explain(own);
+        assert!(text.starts_with(&format!("{own} (a host)\n  connect: allowed")), "{text}");
+    }
+    assert!(explain("README.md").starts_with("README.md (a host; write ./README.md for a path)"));
+    cli.write("README.md", "");
+    let text = explain("README.md");
+    assert!(text.starts_with('/') && text.contains("README.md\n  read: "), "{text}");
+    assert!(explain("docs/x").contains("/docs/x\n  read: "));
     for bad in ["http://x", "x:y", "a b"] {
         assert_eq!(cli.run(&["policy", "explain", bad]).code, 2, "{bad}");
     }
@@ -209,6 +218,25 @@ fn findings_have_a_place_and_a_remedy() {
     let checked = cli.run(&["--json", "policy", "check", file.to_str().unwrap()]);
     assert_eq!(checked.code, 1);
     assert!(checked.stdout.contains(r#""severity":"error""#), "{}", checked.stdout);
+}
+
+#[test]
+fn check_shows_every_invalid_value_with_its_place() {
+    let cli = Cli::new();
+    let text = settings(LISTS, "\"allowedDomains\":[\n\"*.com\",\n\"a.com\",\n\"b/c\"]").replacen(
+        '{',
+        "{\"bwrapPath\":\"x\",",
+        1,
+    );
+    let file = cli.write("settings.json", &text);
+    let checked = cli.run(&["--json", "policy", "check", file.to_str().unwrap()]);
+    assert_eq!(checked.code, 1);
+    let found = checked.json()["findings"].clone();
+    let found = found.as_array().unwrap().iter();
+    let places: Vec<_> =
+        found.map(|found| (found["line"].clone(), found["code"].clone())).collect();
+    let expected = [1, 2, 4].map(|line| (line.into(), "invalid-value".into()));
+    assert_eq!(places, expected);
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn versions_are_shown_compared_rolled_back_tagged_and_deleted() {
     publish(&cli, "1");
     publish(&cli, "2");
     assert_eq!(cli.run(&["skill", "show", "greet@1", "f"]).ok().stdout, "1");
-    assert_eq!(cli.run(&["skill", "show", "greet", "f"]).ok().stdout, "2");
+    assert_eq!(cli.run(&["skill", "show", "greet@latest", "f"]).ok().stdout, "2");
     let shown = cli.run(&["--json", "skill", "show", "greet@2"]).ok().json();
     assert_eq!((shown["version"].as_u64(), shown["files"][1]["size"].as_u64()), (Some(2), Some(1)));
     assert_eq!(cli.run(&["skill", "diff", "greet", "1", "2"]).ok().stdout, "content f\n");
@@ -331,4 +331,48 @@ fn a_server_without_the_key_of_a_client_installs_nothing_for_it() {
     assert!(ran.code == 125 && ran.stderr.contains("keys of skills"), "{}", ran.stderr);
     let listed_again = server.call("bash", serde_json::json!({ "command": "ls skills" }));
     assert_eq!(listed, listed_again);
+}
+
+#[test]
+fn without_a_version_every_command_uses_the_first_one() {
+    let cli = two_versions();
+    for args in [&["skill", "show", "greet"][..], &["skill", "lock", "greet"]] {
+        let ran = cli.run(args).ok();
+        assert!(ran.stdout.starts_with("greet@1 "), "{}", ran.stdout);
+        assert!(ran.stderr.contains("so version 1 is used"), "{}", ran.stderr);
+    }
+    cli.run(&["skill", "tag", "greet", "stable", "1"]).ok();
+    cli.run(&["skill", "delete", "greet", "1"]).ok();
+    let tags = cli.run(&["skill", "tag", "greet"]).ok();
+    assert_eq!(tags.stdout, "stable 1 (deleted)\n");
+    let shown = cli.run(&["skill", "show", "greet"]);
+    let expected = "version 1 of the skill greet was deleted; the store has 2";
+    assert!(shown.code == 1 && shown.stderr.contains(expected), "{}", shown.stderr);
+}
+
+#[test]
+fn two_skills_of_one_request_have_different_directories() {
+    let cli = two_versions();
+    let ran = cli.run(&["bash", "--skill", "greet@1", "--skill", "greet@2", "true"]);
+    let expected = "the skills greet@1 and greet@2 have the same directory skills/greet";
+    assert!(ran.code == 125 && ran.stderr.contains(expected), "{}", ran.stderr);
+    let twice = ["bash", "--skill", "greet@2", "--skill", "greet@2", "--skill", "greet@1=first"];
+    let ran = cli.run(&[&twice[..], &["ls skills"]].concat()).ok();
+    assert_eq!(ran.stdout, "first\ngreet\n");
+    let locked = cli.run(&["skill", "lock", "greet@1", "greet@2"]);
+    assert!(locked.code == 2 && !cli.dir().join("skills.lock").exists(), "{}", locked.stderr);
+}
+
+#[test]
+fn reading_skills_creates_no_store() {
+    let cli = Cli::new();
+    let absent = cli.dir().join("absent");
+    let url = format!("file://{}", absent.display());
+    for args in [&["list"][..], &["versions", "a"], &["show", "a"], &["install", "a", "d"]] {
+        let ran = cli.run(&[&["--store", &url, "skill"], args].concat());
+        assert!(ran.code == 1 && ran.stderr.contains("there is no store at"), "{}", ran.stderr);
+        cli.run(&[&["skill"], args].concat());
+        assert!(!absent.exists() && !cli.home().join("store").exists(), "{args:?}");
+    }
+    assert_eq!(cli.run(&["--json", "skill", "list"]).ok().stdout, "[]\n");
 }

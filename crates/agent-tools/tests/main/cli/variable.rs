@@ -21,7 +21,10 @@ fn variables_reach_the_command_and_are_never_printed() {
     cli.run(&["variable", "remove", "PLAIN"]).ok();
     assert_eq!(cli.run(&["bash", "echo \"[$PLAIN]\""]).ok().stdout, "[]\n");
     assert_eq!(cli.run(&["variable", "remove", "PLAIN"]).code, 1);
-    assert_ne!(cli.run_with(&["variable", "set", "LD_PRELOAD"], "x").code, 0);
+    for name in ["LD_PRELOAD", "PATH", "EDITOR", "npm_config_node_options"] {
+        let set = cli.run_with(&["variable", "set", name], "x");
+        assert!(set.code == 1 && set.stderr.contains("could hijack"), "{name}: {}", set.stderr);
+    }
 }
 
 #[test]
@@ -136,4 +139,48 @@ fn listing_and_removing_create_no_database() {
     assert_eq!(cli.run(&["variable", "remove", "A"]).code, 1);
     cli.run(&["doctor"]);
     assert!(!cli.home().join("agent-tools.db").exists());
+}
+
+#[test]
+fn a_database_without_the_table_is_an_error_that_names_it() {
+    let cli = Cli::new();
+    // An empty file is an SQLite database without tables.
+    for name in ["other.db", "agent home/agent-tools.db"] {
+        std::fs::create_dir_all(cli.home()).unwrap();
+        cli.write(name, "");
+    }
+    let url = format!("sqlite:{}/other.db", cli.dir().display());
+    let ran = cli.run(&["--variables", &url, "bash", "echo x"]);
+    let expected = "other.db has no table `variables` with the columns";
+    assert!(ran.code == 125 && ran.stderr.contains(expected), "{}", ran.stderr);
+    assert!(ran.stdout.is_empty() && !cli.home().join("sessions/default").exists());
+    // A dropped call of `variable set` has left the default file.
+    let ran = cli.run(&["bash", "echo x"]).ok();
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("x\n", ""));
+}
+
+#[test]
+fn a_dotenv_file_is_no_database() {
+    let cli = Cli::new();
+    let file = cli.write(".env", "A=1\n");
+    for url in [file.display().to_string(), format!("sqlite:{}", file.display())] {
+        for args in [&["bash", "true"][..], &["variable", "list"]] {
+            let ran = cli.run(&[&["--variables", &url], args].concat());
+            assert!(ran.code != 0 && ran.stderr.contains("no option reads the `.env` file"));
+        }
+    }
+}
+
+#[test]
+fn a_skipped_variable_is_reported_once_for_a_session() {
+    let cli = Cli::new();
+    cli.run_with(&["variable", "set", "SHORT"], "x").ok();
+    let first = cli.run(&["bash", "true"]).ok();
+    assert!(first.stderr.contains("SHORT: too short to be redacted"), "{}", first.stderr);
+    assert_eq!(cli.run(&["bash", "true"]).ok().stderr, "");
+    cli.run_with(&["variable", "set", "OTHER"], "x").ok();
+    let next = cli.run(&["--json", "bash", "true"]).ok();
+    assert!(next.json()["warnings"][0].as_str().unwrap().contains("OTHER"), "{}", next.stdout);
+    let session = cli.run(&["bash", "--session", "new", "true"]).ok();
+    assert!(session.stderr.contains("SHORT"), "{}", session.stderr);
 }

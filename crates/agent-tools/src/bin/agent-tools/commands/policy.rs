@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, Verdict};
+use agent_tools::policy::{Access, Host, Policy, SandboxRuntimeConfig, Verdict};
 use clap::Subcommand;
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
@@ -36,7 +36,8 @@ pub(crate) enum PolicyCommand {
         /// have no effect then.
         #[arg(long, value_name = "FILE")]
         settings: Option<PathBuf>,
-        /// Path that begins with /, ~/, ./ or ../, or a host with or without a port.
+        /// Path, or a host with or without a port. A name without `/` is a path if it exists in
+        /// the working directory, and a host otherwise.
         #[arg(value_name = "PATH|HOST[:PORT]")]
         target: OsString,
     },
@@ -95,8 +96,13 @@ fn explain(
             (policy, Some(canonical(&sessions.home().session_dir(&args.session))))
         }
     };
+    let mut kind = "path";
     let (subject, verdicts) = match path_of(target)? {
         Some(path) => {
+            let path = match &session_dir {
+                Some(dir) => from_working_directory(path, dir),
+                None => from_working_directory(path, &settings::working_directory()?),
+            };
             // Opening the session creates its directory.
             let to_come = session_dir.filter(|dir| !dir.exists());
             let to_come =
@@ -116,8 +122,9 @@ fn explain(
             )
         }
         None => {
+            kind = "host";
             let target = target.to_string_lossy();
-            let host = host_of(&target)?;
+            let host = host_of(&target)?.to_string();
             (target.into_owned(), vec![("connect", NativeSandbox::explain_host(&tier, &host))])
         }
     };
@@ -133,8 +140,15 @@ fn explain(
             }),
         })
         .collect();
-    context.print(&serde_json::json!({ "target": subject, "verdicts": verdicts }), || {
-        outln!("{subject}");
+    let result = serde_json::json!({ "target": subject, "kind": kind, "verdicts": verdicts });
+    context.print(&result, || {
+        match kind {
+            "host" if Host::parse(&subject).is_ok_and(|host| host.as_name().is_some()) => {
+                outln!("{subject} (a host; write ./{subject} for a path)");
+            }
+            "host" => outln!("{subject} (a host)"),
+            _ => outln!("{subject}"),
+        }
         for Explained { access, allowed, rule, remedy } in &verdicts {
             outln!("  {access}: {}: {rule}", if *allowed { "allowed" } else { "denied" });
             remedy.iter().for_each(|remedy| outln!("    to allow it, {remedy}"));
@@ -152,7 +166,8 @@ struct Explained {
     remedy: Option<String>,
 }
 
-/// Returns the path that `target` names, or `None` for a host. A name that is not UTF-8 is a path.
+/// Returns the path that `target` names, or `None` for a host. A name that exists in the working
+/// directory is a path, and so is one with a slash or one that is not UTF-8.
 fn path_of(target: &OsStr) -> Result<Option<PathBuf>, Failure> {
     let path = Path::new(target);
     if let Ok(below) = path.strip_prefix("~") {
@@ -160,7 +175,8 @@ fn path_of(target: &OsStr) -> Result<Option<PathBuf>, Failure> {
     }
     let is_path = target.as_bytes().starts_with(b"/")
         || target.as_bytes().starts_with(b".")
-        || target.to_str().is_none();
+        || target.to_str().is_none_or(|text| text.contains('/') && !text.contains("://"))
+        || (!target.is_empty() && path.symlink_metadata().is_ok());
     let absolute = || {
         std::path::absolute(path).or_else(|error| {
             settings::working_directory()?;
@@ -168,6 +184,14 @@ fn path_of(target: &OsStr) -> Result<Option<PathBuf>, Failure> {
         })
     };
     is_path.then(absolute).transpose()
+}
+
+/// Returns the path in the directory in which a command begins, if `path` is in that of its process
+/// (`proc_pid_cwd(5)`).
+fn from_working_directory(path: PathBuf, dir: &Path) -> PathBuf {
+    let links = ["/proc/self/cwd", "/proc/thread-self/cwd"];
+    let below = links.iter().find_map(|link| path.strip_prefix(link).ok());
+    below.map(|below| dir.join(below).components().collect()).unwrap_or(path)
 }
 
 /// Returns a path with its existing part canonical.
@@ -180,19 +204,13 @@ fn canonical(path: &Path) -> PathBuf {
 }
 
 /// Returns the host of a target, whose port must be valid.
-fn host_of(target: &str) -> Result<String, Failure> {
-    let bad = || {
+fn host_of(target: &str) -> Result<Host, Failure> {
+    Host::parse_with_port(target).map(|(host, _)| host).map_err(|error| {
         Failure::usage(format!(
-            "{target:?} is neither a path nor HOST[:PORT]; write ./{target} for a file of that name"
+            "{target:?} is neither an existing path nor HOST[:PORT], because it {error}; write \
+             ./{target} for a file of that name"
         ))
-    };
-    let (host, port) = match target.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, rest)) => (host, rest.strip_prefix(':')),
-        None => target.split_once(':').map_or((target, None), |(host, port)| (host, Some(port))),
-    };
-    let is_host = !host.is_empty() && !host.contains(['/', ' ', '*', '@']);
-    let has_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
-    if is_host && has_port { Ok(host.to_owned()) } else { Err(bad()) }
+    })
 }
 
 /// Returns the policy of `sandbox` with a file of settings in the working directory.

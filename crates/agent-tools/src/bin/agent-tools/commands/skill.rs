@@ -31,7 +31,7 @@ pub(crate) enum SkillCommand {
     },
     /// List the files of a version with their digests, or print one file.
     Show {
-        /// Skill, with a version, a tag or `latest` (the latest by default).
+        /// Skill, with a version, a tag or `latest` (version 1 by default).
         #[arg(value_name = "ID[@VERSION]")]
         skill: SkillRef,
         /// Path of a file to print.
@@ -236,7 +236,7 @@ fn print_published(context: &Context, published: &PublishReport) -> Result<ExitC
 }
 
 async fn list(context: &Context) -> Result<ExitCode, Failure> {
-    let skills = context.skills().map_err(Failure::into_failed)?;
+    let skills = context.existing_skills()?;
     let skills = skills.list().await.map_err(Failure::failed)?;
     let listed: Vec<_> = skills
         .iter()
@@ -254,7 +254,7 @@ async fn list(context: &Context) -> Result<ExitCode, Failure> {
 }
 
 async fn versions(context: &Context, id: &SkillId) -> Result<ExitCode, Failure> {
-    let skills = context.skills().map_err(Failure::into_failed)?;
+    let skills = context.existing_skills()?;
     let versions = skills.versions(id).await.map_err(Failure::failed)?;
     let versions: Vec<u32> = versions.into_iter().map(|version| version.get()).collect();
     if versions.is_empty() {
@@ -262,6 +262,18 @@ async fn versions(context: &Context, id: &SkillId) -> Result<ExitCode, Failure> 
     }
     context.print(&versions, || versions.iter().for_each(|version| outln!("{version}")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Warns that a reference without a version names the first one. An installation reports that
+/// itself.
+fn warn_without_version(skill: &SkillRef) {
+    if skill.version.is_none() {
+        let id = &skill.id;
+        errln!(
+            "agent-tools: warning: no version was asked for, so version 1 is used; write \
+             {id}@VERSION or {id}@latest"
+        );
+    }
 }
 
 fn no_skill(id: &SkillId) -> Failure {
@@ -280,7 +292,7 @@ async fn install(context: &Context, args: InstallArgs) -> Result<ExitCode, Failu
         (None, Some(skill), Some(dir)) => (skill_of(&skill)?, dir),
         _ => return Err(Failure::usage("--locked takes a directory, and no skill")),
     };
-    let skills = context.skills().map_err(Failure::into_failed)?;
+    let skills = context.existing_skills()?;
     let report = skills.install_into(&skill, &dir).await.map_err(Failure::failed)?;
     print_warnings(&report);
     let (result, path) = describe(&report, &dir);
@@ -295,7 +307,7 @@ fn skill_of(text: &OsStr) -> Result<SkillRef, Failure> {
 
 async fn install_locked(context: &Context, file: &Path, dir: &Path) -> Result<ExitCode, Failure> {
     let lock: SkillLock = lockfile::read(file)?;
-    let skills = context.skills().map_err(Failure::into_failed)?;
+    let skills = context.existing_skills()?;
     let reports = skills.install_all_locked(&lock, dir).await.map_err(Failure::failed)?;
     reports.iter().for_each(print_warnings);
     let installed: Vec<_> = reports.iter().map(|report| describe(report, dir)).collect();

@@ -1,6 +1,6 @@
 //! `policy check`: all findings about a file of settings, printed like a compiler does.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_tools::policy::{
@@ -40,7 +40,7 @@ fn judge(context: &Context, file: &Path, findings: &mut Findings<'_>) -> Result<
     let parsed = SandboxRuntimeConfig::from_json(findings.text);
     match &parsed {
         Ok(config) => {
-            if let Err(error) = config.validate() {
+            for error in config.find_invalid() {
                 findings.error("invalid-value", &error.path, &error.problem);
             }
         }
@@ -53,7 +53,8 @@ fn judge(context: &Context, file: &Path, findings: &mut Findings<'_>) -> Result<
     if let Err(PolicyError::Rule { source }) =
         Policy::from_config(config.clone(), &settings::home())
     {
-        let path = entry_path(&config, |entry| entry.to_string() == source.rule);
+        let rule = in_home(&source.rule);
+        let path = entry_path(&config, |entry| in_home(&entry.to_string()) == rule);
         findings.error("invalid-rule", &path, &source.to_string());
     }
     let cwd = settings::working_directory()?;
@@ -194,12 +195,24 @@ impl Findings<'_> {
 
     fn gap(&mut self, config: &SandboxRuntimeConfig, gap: &Unenforced) {
         let rule = Path::new(&gap.rule);
-        let is_meant = |entry: &PathEntry| Path::new(&entry.to_string()) == rule;
+        let is_meant = |entry: &PathEntry| in_home(&entry.to_string()) == rule;
         let mut path = entry_path(config, is_meant);
         if path == SettingPath::root() {
             path = SettingPath::from("filesystem").key(gap.list);
         }
-        self.add(Severity::Note, "unenforced", &path, &describe_gap(gap));
+        let severity = match gap.reason {
+            UnenforcedReason::Replaced => Severity::Warning,
+            _ => Severity::Note,
+        };
+        self.add(severity, "unenforced", &path, &describe_gap(gap));
+    }
+}
+
+/// Returns the path of an entry, which begins in the home directory if it begins with `~/`.
+fn in_home(entry: &str) -> PathBuf {
+    match Path::new(entry).strip_prefix("~") {
+        Ok(below) => settings::home().join(below),
+        Err(_) => PathBuf::from(entry),
     }
 }
 

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use agent_tools::{RelativePath, SkillId, SkillRef};
+use base64::Engine as _;
 use skill_store::{
     FileChange, FileDifference, SkillError, SkillStore, Tag, Version, VersionSelector,
 };
 
-use super::{no_skill, print_published};
+use super::{no_skill, print_published, warn_without_version};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln, print_bytes};
@@ -18,9 +19,10 @@ pub(super) async fn show(
     skill: SkillRef,
     as_stored: bool,
 ) -> Result<ExitCode, Failure> {
+    warn_without_version(&skill);
     // A publisher looks at a version before it has a signature.
-    let skills = context.unverified_skills().map_err(Failure::into_failed)?;
-    let manifest = skills.manifest(&or_latest(skill)).await.map_err(Failure::failed)?;
+    let skills = context.existing_unverified_skills()?;
+    let manifest = skills.manifest(&skill).await.map_err(Failure::failed)?;
     if as_stored {
         print_bytes(&manifest.to_json());
         return Ok(ExitCode::SUCCESS);
@@ -54,9 +56,18 @@ pub(super) async fn print_file(
     skill: SkillRef,
     path: &RelativePath,
 ) -> Result<ExitCode, Failure> {
-    let skills = context.skills().map_err(Failure::into_failed)?;
-    let content = skills.read(&or_latest(skill), path).await.map_err(Failure::failed)?;
-    print_bytes(&content);
+    warn_without_version(&skill);
+    let skills = context.existing_skills()?;
+    let content = skills.read(&skill, path).await.map_err(Failure::failed)?;
+    let (text, encoding) = match std::str::from_utf8(&content) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (base64::engine::general_purpose::STANDARD.encode(&content), Some("base64")),
+    };
+    let mut result = serde_json::json!({ "path": path.as_str(), "content": text });
+    if let Some(encoding) = encoding {
+        result["encoding"] = encoding.into();
+    }
+    context.print(&result, || print_bytes(&content))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -66,7 +77,7 @@ pub(super) async fn diff(
     from: VersionSelector,
     to: VersionSelector,
 ) -> Result<ExitCode, Failure> {
-    let skills = context.unverified_skills().map_err(Failure::into_failed)?;
+    let skills = context.existing_unverified_skills()?;
     let (from, to) = (number(&skills, id, from).await?, number(&skills, id, to).await?);
     let differences = skills.diff(id, from, to).await.map_err(Failure::failed)?;
     let name = |change| match change {
@@ -135,16 +146,24 @@ pub(super) async fn untag(context: &Context, id: &SkillId, tag: &Tag) -> Result<
 }
 
 pub(super) async fn tags(context: &Context, id: &SkillId) -> Result<ExitCode, Failure> {
-    let skills = context.skills().map_err(Failure::into_failed)?;
+    let skills = context.existing_skills()?;
     let tags = skills.tags(id).await.map_err(Failure::failed)?;
     if tags.is_empty() && skills.latest(id).await.map_err(Failure::failed)?.is_none() {
         return Err(no_skill(id));
     }
     let result: Vec<_> = tags
         .iter()
-        .map(|(tag, version)| serde_json::json!({ "tag": tag.as_str(), "version": version.get() }))
+        .map(|found| {
+            let (tag, version) = (found.tag.as_str(), found.version.get());
+            serde_json::json!({ "tag": tag, "version": version, "isDeleted": found.is_deleted })
+        })
         .collect();
-    context.print(&result, || tags.iter().for_each(|(tag, version)| outln!("{tag} {version}")))?;
+    context.print(&result, || {
+        for found in &tags {
+            let note = if found.is_deleted { " (deleted)" } else { "" };
+            outln!("{} {}{note}", found.tag, found.version);
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -189,9 +208,4 @@ async fn number(
     version: VersionSelector,
 ) -> Result<Version, Failure> {
     skills.find(&SkillRef::new(id.clone(), version)).await.map_err(Failure::failed)
-}
-
-fn or_latest(mut skill: SkillRef) -> SkillRef {
-    skill.version.get_or_insert(VersionSelector::Latest);
-    skill
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use agent_tools::SkillRef;
 use skill_store::SkillLock;
 
+use super::warn_without_version;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::outln;
@@ -31,8 +32,17 @@ pub(super) async fn lock(
 ) -> Result<ExitCode, Failure> {
     let is_absent = std::fs::metadata(file).is_err_and(|error| error.kind() == ErrorKind::NotFound);
     let mut lock = if is_absent { SkillLock::default() } else { read(file)? };
-    let store = context.skills().map_err(Failure::into_failed)?;
+    for (at, skill) in skills.iter().enumerate() {
+        if let Some(first) = skills[..at].iter().find(|first| first.name() == skill.name()) {
+            return Err(Failure::usage(format!(
+                "{first} and {skill} have the same directory; give one of them another name, as \
+                 in ID=NAME"
+            )));
+        }
+    }
+    let store = context.existing_skills()?;
     for skill in skills {
+        warn_without_version(skill);
         lock.insert(store.lock(skill).await.map_err(Failure::failed)?);
     }
     let staged = file.with_added_extension("new");
