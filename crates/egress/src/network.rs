@@ -5,6 +5,8 @@ use std::sync::Arc;
 use policy::NetworkPolicy;
 use tokio::task::JoinSet;
 
+use crate::ask::Ask;
+use crate::destinations::Destinations;
 use crate::dns;
 use crate::event::{EventMark, NetworkEvent};
 use crate::listeners::{Kind, OpenListeners, accept};
@@ -36,6 +38,18 @@ impl Network {
     /// the rule that denies them.
     pub fn set_policy(&self, policy: NetworkPolicy) {
         self.session.set_policy(policy);
+    }
+
+    /// Replaces the fixed destinations; at first there are none. Open connections to an address
+    /// that is approved no more are cut.
+    pub fn set_destinations(&self, destinations: Destinations) {
+        self.session.set_destinations(destinations);
+    }
+
+    /// Sets the way to ask the user about hosts that no rule names. `None` denies them. Earlier
+    /// answers still count.
+    pub fn set_ask(&self, ask: Option<Arc<dyn Ask>>) {
+        self.session.questions.set(ask);
     }
 
     /// Returns the position after the last event.

@@ -153,6 +153,14 @@ impl NetworkPolicy {
         self.allowed.all_covering(host).any(is_allowed)
     }
 
+    /// Returns the treatment of TLS in a connection to a host, if the connection is allowed.
+    pub fn treatment(&self, host: &Host) -> Tls {
+        match &self.excluded {
+            Some(excluded) if excluded.covering(host, None).is_none() => Tls::Terminate,
+            _ => Tls::Tunnel,
+        }
+    }
+
     /// Decides about a connection to a port that may be unknown.
     pub(crate) fn decide_maybe(&self, host: &Host, port: Option<u16>) -> Decision {
         if let Some(entry) = self.denied.covering(host, port) {
@@ -163,12 +171,7 @@ impl NetworkPolicy {
             };
         }
         if let Some(entry) = self.allowed.covering(host, port) {
-            let is_excluded = |excluded: &HostList| excluded.covering(host, None).is_some();
-            let tls = match &self.excluded {
-                Some(excluded) if !is_excluded(excluded) => Tls::Terminate,
-                _ => Tls::Tunnel,
-            };
-            return Decision::Allowed { rule: listed(ALLOWED, entry), tls };
+            return Decision::Allowed { rule: listed(ALLOWED, entry), tls: self.treatment(host) };
         }
         let remedy = Remedy::AllowDomain(host.to_string());
         match self.is_strict {
