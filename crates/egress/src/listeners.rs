@@ -31,7 +31,7 @@ use crate::{proxy, transparent};
 #[derive(Debug, Default)]
 pub struct Listeners {
     proxy: Option<OwnedFd>,
-    transparent: Option<OwnedFd>,
+    transparent: Vec<OwnedFd>,
     dns: Option<OwnedFd>,
 }
 
@@ -49,10 +49,11 @@ impl Listeners {
     }
 
     /// Adds a TCP listener for connections that the kernel captured, for example with `tproxy`. The
-    /// local address of an accepted socket is the destination of the connection.
+    /// local address of an accepted socket is the destination of the connection. Several calls add
+    /// several listeners.
     #[must_use]
     pub fn transparent(mut self, listener: impl Into<OwnedFd>) -> Self {
-        self.transparent = Some(listener.into());
+        self.transparent.push(listener.into());
         self
     }
 
@@ -80,7 +81,12 @@ impl Listeners {
         };
         Ok(OpenListeners {
             proxy: self.proxy.map(tcp).transpose().map_err(named("proxy"))?,
-            transparent: self.transparent.map(tcp).transpose().map_err(named("transparent"))?,
+            transparent: self
+                .transparent
+                .into_iter()
+                .map(tcp)
+                .collect::<Result<_, _>>()
+                .map_err(named("transparent"))?,
             dns: self.dns.map(udp).transpose().map_err(named("dns"))?,
         })
     }
@@ -98,7 +104,7 @@ fn check(descriptor: &OwnedFd, expected: SocketType) -> io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct OpenListeners {
     pub(crate) proxy: Option<TcpListener>,
-    pub(crate) transparent: Option<TcpListener>,
+    pub(crate) transparent: Vec<TcpListener>,
     pub(crate) dns: Option<UdpSocket>,
 }
 

@@ -22,11 +22,11 @@ pub struct Network {
 impl Network {
     pub(crate) fn open(session: Arc<Session>, listeners: OpenListeners) -> Self {
         let mut tasks = JoinSet::new();
-        let tcp = [(listeners.proxy, Kind::Proxy), (listeners.transparent, Kind::Transparent)];
-        for (listener, kind) in tcp {
-            if let Some(listener) = listener {
-                tasks.spawn(accept(Arc::clone(&session), listener, kind));
-            }
+        if let Some(listener) = listeners.proxy {
+            tasks.spawn(accept(Arc::clone(&session), listener, Kind::Proxy));
+        }
+        for listener in listeners.transparent {
+            tasks.spawn(accept(Arc::clone(&session), listener, Kind::Transparent));
         }
         if let Some(socket) = listeners.dns {
             tasks.spawn(dns::serve(Arc::clone(&session), socket));
