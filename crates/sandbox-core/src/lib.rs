@@ -96,13 +96,13 @@ mod srt;
 #[cfg(feature = "native")]
 pub use native::{
     AttachedCommand, AttachedEvent, AttachedOutcome, HostTree, NativeSandbox, NativeSandboxBuilder,
-    OpenError, OpenErrorKind, probe,
+    NetworkError, NetworkErrorKind, NetworkListeners, OpenError, OpenErrorKind, probe,
 };
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
-    CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport,
-    ExecError, ExecErrorKind, Limit, Limits, QuarantineOutcome, Quarantined, Sandbox, Tier,
-    UnknownWeakness, UnknownWeaknessKind, Weakness,
+    Capture, CaptureReport, CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus,
+    Enforcement, EngineReport, ExecError, ExecErrorKind, Limit, Limits, QuarantineOutcome,
+    Quarantined, Sandbox, Tier, UnknownWeakness, UnknownWeaknessKind, Weakness,
 };
 #[cfg(feature = "srt")]
 pub use srt::{SrtError, SrtErrorKind, SrtSandbox};
