@@ -153,6 +153,22 @@ impl NetworkPolicy {
         self.allowed.all_covering(host).any(is_allowed)
     }
 
+    /// Returns the names of set keys that deny or redirect connections beyond these rules. A gate
+    /// that allows any host must enforce them itself, or refuse the settings.
+    pub fn beyond(network: &NetworkConfig) -> Vec<&'static str> {
+        [
+            ("httpProxyPort", network.http_proxy_port.is_some()),
+            ("socksProxyPort", network.socks_proxy_port.is_some()),
+            ("mitmProxy", network.mitm_proxy.is_some()),
+            ("stripResponseHeaders", network.strip_response_headers.is_some()),
+            ("refuseOpaqueTunnels", network.refuse_opaque_tunnels == Some(true)),
+            ("parentProxy", network.parent_proxy.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(key, is_set)| is_set.then_some(key))
+        .collect()
+    }
+
     /// Returns the treatment of TLS in a connection to a host, if the connection is allowed.
     pub fn treatment(&self, host: &Host) -> Tls {
         match &self.excluded {

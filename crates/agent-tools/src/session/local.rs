@@ -8,6 +8,7 @@ use artifact_sync::{
     CloseMode, GarbageOptions, GarbageReport, RestoreReport, RestoredVersion, SyncError,
     SyncReport, Undelete, UndeleteReport,
 };
+use egress::Ask;
 use policy::{Access, Policy, Verdict};
 use sandbox_core::internal::lock;
 use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox};
@@ -17,6 +18,7 @@ use super::skills::{SessionSkills, SkillsReport};
 use super::{SessionSettings, SessionVariables};
 use crate::denials::{self, Denial, Judge, Reason};
 use crate::hints::{self, Connections};
+use crate::network::{NetworkError, NetworkRules, SessionNetwork, explain_host, host_remedy};
 use crate::remedies::remedy_option;
 use crate::sessions::SessionError;
 use crate::sharing::{Departure, Gate, SharingError};
@@ -27,6 +29,7 @@ use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, Turn
 pub(crate) struct LocalSession {
     sandbox: RwLock<Arc<NativeSandbox>>,
     policy: Policy,
+    pub(crate) network: SessionNetwork,
     pub(crate) variables: SessionVariables,
     settings: SessionSettings,
     pub(crate) skills: SessionSkills,
@@ -52,7 +55,8 @@ struct Leaving {
 /// Everything that a session consists of, except its files and settings.
 pub(crate) struct SessionParts {
     pub(crate) policy: Policy,
-    pub(crate) sandbox: NativeSandbox,
+    pub(crate) sandbox: Arc<NativeSandbox>,
+    pub(crate) network: SessionNetwork,
     pub(crate) variables: SessionVariables,
     pub(crate) skills: SessionSkills,
     pub(crate) warnings: Vec<String>,
@@ -70,10 +74,11 @@ impl LocalSession {
         settings: SessionSettings,
         parts: SessionParts,
     ) -> Self {
-        let SessionParts { policy, sandbox, variables, skills, warnings } = parts;
+        let SessionParts { policy, sandbox, network, variables, skills, warnings } = parts;
         Self {
-            sandbox: RwLock::new(Arc::new(sandbox)),
+            sandbox: RwLock::new(sandbox),
             policy,
+            network,
             variables,
             settings,
             skills,
@@ -177,9 +182,23 @@ impl LocalSession {
         Ok(report)
     }
 
-    /// Ends every process of the session.
+    /// Replaces the rules for the network. Connections that they do not allow are cut.
+    pub(crate) async fn set_network(
+        &self,
+        rules: NetworkRules,
+        ask: Option<Arc<dyn Ask>>,
+    ) -> Result<(), ToolError> {
+        if rules.asks && ask.is_none() {
+            return Err(ToolError::Network { source: NetworkError::AskedElsewhere });
+        }
+        let set = self.network.set(rules, ask, &self.sandbox()).await;
+        set.map_err(|source| ToolError::Network { source })
+    }
+
+    /// Ends every process and connection of the session.
     pub(crate) async fn end(&self) {
         self.sandbox().close().await;
+        self.network.close().await;
     }
 
     pub(crate) async fn close(
@@ -225,7 +244,7 @@ impl LocalSession {
             leaving.departure = Some(departure);
             leaving.ended = Arc::downgrade(&sandbox);
         }
-        sandbox.close().await;
+        self.end().await;
         match leaving.await {
             Ok(left) => {
                 self.gate.close(departure);
@@ -268,6 +287,9 @@ impl LocalSession {
         let mut spec = CommandSpec::new(command);
         let environment = &self.variables.current().environment;
         spec.env = environment.in_sandbox(sandbox.temporary_dir(), sandbox.shell());
+        let proxies = self.network.variables();
+        spec.env.retain(|(name, _)| !proxies.iter().any(|(proxy, _)| proxy == name));
+        spec.env.extend(proxies);
         spec
     }
 
@@ -300,11 +322,18 @@ impl LocalSession {
         let (policy, dir) = (self.policy.clone(), self.dir().to_owned());
         let SessionSettings { tier, limits, .. } = self.settings.clone();
         let builder = NativeSandbox::builder(&policy, dir).limits(limits).tier(tier);
-        if let Ok(Ok(fresh)) = super::blocking(move || builder.open()).await {
+        let Ok(Ok(fresh)) = super::blocking(move || builder.open()).await else { return };
+        let fresh = Arc::new(fresh);
+        {
             let mut current = self.sandbox.write().unwrap_or_else(PoisonError::into_inner);
-            if Arc::ptr_eq(&current, ended) {
-                *current = Arc::new(fresh);
+            if !Arc::ptr_eq(&current, ended) {
+                return;
             }
+            *current = Arc::clone(&fresh);
+        }
+        if let Err(error) = self.network.open(&fresh).await {
+            let (session, error) = (&self.workspace.id, sandbox_core::with_causes(&error));
+            tracing::warn!(%session, error, "the session goes on without its network");
         }
     }
 
@@ -345,7 +374,7 @@ impl LocalSession {
     /// Returns a hint about a failure that no rule of the policy explains.
     pub(crate) fn hint(&self, stderr: &str, denied: &[Denial]) -> Option<String> {
         let is_connection = |denial: &Denial| denial.access == "connect";
-        let connections = if denied.iter().any(is_connection) {
+        let connections = if self.network.is_open() || denied.iter().any(is_connection) {
             Connections::Explained
         } else {
             Connections::Unexplained
@@ -364,8 +393,14 @@ impl Judge for LocalSession {
     }
 
     fn host(&self, name: &str) -> Option<Reason> {
-        let Verdict { allowed, rule, .. } = NativeSandbox::explain_host(&self.settings.tier, name);
-        (!allowed).then(|| Reason { rule: rule.to_string(), remedy: None })
+        // With a network, the gate knows better than a message.
+        if self.network.is_open() {
+            return None;
+        }
+        let Verdict { allowed, rule, remedy, .. } =
+            explain_host(&self.policy, &self.settings.tier, name, None);
+        let remedy = || host_remedy(&remedy?, name);
+        (!allowed).then(|| Reason { rule: rule.to_string(), remedy: remedy() })
     }
 }
 

@@ -7,6 +7,7 @@ use sandbox_core::OpenError;
 use skill_store::SkillError;
 
 use crate::error_kind::{self, ErrorKind};
+use crate::network::NetworkError;
 use crate::sharing::SharingError;
 use crate::workspace::{WorkspaceError, at_url};
 
@@ -58,6 +59,12 @@ pub enum SessionError {
         /// The error of the system call.
         source: std::io::Error,
     },
+    /// The session's network cannot be opened.
+    #[error("the session's network cannot be opened")]
+    Network {
+        /// The reason and the remedy.
+        source: NetworkError,
+    },
     /// The machine cannot provide the sandbox.
     #[error("the sandbox cannot be opened")]
     Sandbox {
@@ -76,6 +83,7 @@ impl SessionError {
             Self::NoSkillStore { .. } => ErrorKind::NoStore,
             Self::Policy { .. } => ErrorKind::InvalidInput,
             Self::MissingPath { source, .. } => error_kind::of_io(source),
+            Self::Network { source } => source.kind(),
             Self::Sandbox { source } => source.into(),
         }
     }
@@ -86,6 +94,7 @@ impl SessionError {
             Self::Workspace { source } => source.is_retryable(),
             Self::OwnedElsewhere { .. } => true,
             Self::Skill { source, .. } => source.is_retryable(),
+            Self::Network { source } => source.is_retryable(),
             Self::Sandbox { source } => source.is_retryable(),
             Self::NoSkillStore { .. } | Self::Policy { .. } | Self::MissingPath { .. } => false,
         }

@@ -292,6 +292,7 @@ impl Context {
             spec.variables = VariableSelection::Named(names);
         }
         spec.policy = args.policy.as_deref().map(settings::read).transpose()?;
+        spec.network = args.network.spec()?;
         Ok(spec)
     }
 

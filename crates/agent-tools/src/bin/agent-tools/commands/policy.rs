@@ -117,8 +117,9 @@ fn explain(
         }
         None => {
             let target = target.to_string_lossy();
-            let host = host_of(&target)?;
-            (target.into_owned(), vec![("connect", NativeSandbox::explain_host(&tier, &host))])
+            let (host, port) = host_of(&target)?;
+            let verdict = agent_tools::explain_host(&policy, &tier, &host, port);
+            (target.into_owned(), vec![("connect", verdict)])
         }
     };
     let verdicts: Vec<Explained> = verdicts
@@ -179,8 +180,8 @@ fn canonical(path: &Path) -> PathBuf {
         .map_or_else(|| path.to_owned(), |(above, below)| above.join(below).components().collect())
 }
 
-/// Returns the host of a target, whose port must be valid.
-fn host_of(target: &str) -> Result<String, Failure> {
+/// Returns the host of a target, and its port, which must be valid.
+fn host_of(target: &str) -> Result<(String, Option<u16>), Failure> {
     let bad = || {
         Failure::usage(format!(
             "{target:?} is neither a path nor HOST[:PORT]; write ./{target} for a file of that name"
@@ -191,8 +192,8 @@ fn host_of(target: &str) -> Result<String, Failure> {
         None => target.split_once(':').map_or((target, None), |(host, port)| (host, Some(port))),
     };
     let is_host = !host.is_empty() && !host.contains(['/', ' ', '*', '@']);
-    let has_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
-    if is_host && has_port { Ok(host.to_owned()) } else { Err(bad()) }
+    let port = port.map(|port| port.parse().ok().filter(|port| *port != 0).ok_or_else(bad));
+    if is_host { Ok((host.to_owned(), port.transpose()?)) } else { Err(bad()) }
 }
 
 /// Returns the policy of `sandbox` with a file of settings in the working directory.
