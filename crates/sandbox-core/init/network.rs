@@ -21,6 +21,8 @@
 //! privileged ports and raw sockets. It keeps `CAP_NET_ADMIN`, without which it cannot tell the
 //! Unix sockets of the session from those of the host (see `sockets`).
 
+mod packet_filter;
+
 use crate::reader::Reader;
 use crate::sys::{
     self, Errno, Fd, Listening, Local, MAX_SENT_FDS, NetlinkMessages, Result, Socket,
@@ -53,9 +55,7 @@ impl Network {
     /// Opens the socket that a later request needs.
     pub fn prepare(tier: &Tier) -> Self {
         match tier {
-            Tier::Namespaces { .. } => {
-                Self { filter: sys::netfilter_socket(), is_available: true }
-            }
+            Tier::Namespaces { .. } => Self { filter: sys::netfilter_socket(), is_available: true },
             Tier::Landlock(_) => Self { filter: Err(Errno::INVAL), is_available: false },
         }
     }
@@ -79,12 +79,12 @@ impl Network {
         let _ = sys::send(host, &errno.0.to_le_bytes());
     }
 
-    fn try_open(&mut self, request: &mut Reader<'_>, secret: [u64; 2]) -> Result<Opened> {
+    fn try_open(&mut self, request: &mut Reader<'_>, secret: [u64; 2]) -> Result<HandedOver> {
         let best = request.u32()?;
         if !self.is_available {
             return Err(Errno::ALREADY);
         }
-        let mut opened = Opened::new(open_proxy(secret)?);
+        let mut opened = HandedOver::new(open_proxy(secret)?);
         let filter = core::mem::replace(&mut self.filter, Err(Errno::ALREADY));
         self.is_available = false;
         let captured = opened.capture(best, filter, request, secret);
@@ -108,8 +108,8 @@ fn open_proxy(secret: [u64; 2]) -> Result<Socket> {
     }
 }
 
-/// Listeners that the host gets, and a report of what they capture.
-struct Opened {
+/// Listeners for the host, and a report of their capture.
+struct HandedOver {
     capture: u32,
     flags: u32,
     /// The first step that failed, for which the capture is not the best one.
@@ -122,7 +122,7 @@ struct Opened {
     count: usize,
 }
 
-impl Opened {
+impl HandedOver {
     fn new(proxy: Socket) -> Self {
         Self {
             capture: wire::CAPTURE_VARIABLES,
@@ -151,6 +151,7 @@ impl Opened {
         let at = |step| move |errno| (step, errno);
         add_address().map_err(at(wire::CAPTURE_STEP_ADDRESS))?;
         add_route(AF_INET).map_err(at(wire::CAPTURE_STEP_ROUTES))?;
+        let _ = remove_loopback_source();
         let has_ipv6 = add_route(AF_INET6).is_ok();
         self.flags = if has_ipv6 { wire::NETWORK_HAS_IPV6 } else { 0 };
         let dns = sys::receive_datagrams(DNS_PORT).map_err(at(wire::CAPTURE_STEP_DNS))?;
@@ -175,8 +176,11 @@ impl Opened {
                 }
                 // A command listens on the port. The host sees that it is not captured.
                 (Err(Errno::ADDRINUSE), _) => {}
-                (Err(errno), _) => return Err((wire::CAPTURE_STEP_LISTENER, errno)),
-                (_, None) => return Err((wire::CAPTURE_STEP_LISTENER, Errno::TOO_BIG)),
+                (Err(errno), _) => {
+                    captured = captured.and(Err((wire::CAPTURE_STEP_LISTENER, errno)));
+                    break;
+                }
+                (_, None) => break,
             }
         }
         if self.count > 0 {
@@ -229,14 +233,16 @@ fn listen_to_all(
 /// Begins to connect to a port of the session's loopback, and answers with the socket. The host
 /// waits for the connection, so init never does.
 pub fn dial(host: Fd, mut request: Reader<'_>, secret: [u64; 2]) {
-    let dial = |port| match sys::connect_loopback(Local::Loopback, port, secret) {
-        Err(Errno::CONNREFUSED) => sys::connect_loopback(Local::Loopback6, port, secret)
-            // The first error says more than that of a machine without IPv6.
-            .map_err(|_| Errno::CONNREFUSED),
-        other => other,
+    let mut dial = || {
+        let port = u16::try_from(request.u32()?).map_err(|_| Errno::INVAL)?;
+        let local = match request.u32()? {
+            wire::DIAL_IPV4 => Local::Loopback,
+            wire::DIAL_IPV6 => Local::Loopback6,
+            _ => return Err(Errno::INVAL),
+        };
+        sys::connect_loopback(local, port, secret)
     };
-    let port = request.u32().and_then(|port| u16::try_from(port).map_err(|_| Errno::INVAL));
-    let _ = match port.and_then(dial) {
+    let _ = match dial() {
         Ok(socket) => sys::send_with(host, &[0; 4], &[socket.fd()]),
         Err(errno) => sys::send(host, &errno.0.to_le_bytes()),
     };
@@ -258,174 +264,39 @@ fn add_address() -> Result<()> {
     sys::change_routes(&messages)
 }
 
-/// Makes every address one of the loopback device (`rtnetlink(7)`).
-fn add_route(family: u8) -> Result<()> {
-    const RTM_NEWROUTE: u16 = 24;
-    const RTA_OIF: u16 = 4;
-    // RT_TABLE_LOCAL, RTPROT_BOOT, RT_SCOPE_HOST, RTN_LOCAL
-    let (table, protocol, scope, kind) = (255, 3, 254, 2);
-    // struct rtmsg: family, lengths of two prefixes, service, table, protocol, scope, type, flags
-    let fixed = [family, 0, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0];
+/// Removes the route that gives every connection to `127.0.0.0/8` the source `127.0.0.1`. The local
+/// route for every address then gives it its destination as the source. So a plain answer of the
+/// socket for DNS comes from `127.0.0.53`, if that was asked.
+fn remove_loopback_source() -> Result<()> {
+    const RTA_DST: u16 = 1;
+    let fixed = route(AF_INET, 8, RTPROT_KERNEL);
     let mut messages = NetlinkMessages::new();
-    messages.create(RTM_NEWROUTE, &fixed, |message| {
+    messages.create(RTM_DELROUTE, &fixed, |message| {
+        message.attribute(RTA_DST, &[127, 0, 0, 0]);
         message.attribute(RTA_OIF, &LOOPBACK_INDEX.to_ne_bytes());
     });
     sys::change_routes(&messages)
 }
 
-/// Rules of the packet filter (`linux/netfilter/nf_tables.h`). As `nft(8)` writes them:
-///
-/// ```text
-/// table inet e { chain p { type filter hook prerouting priority mangle;
-///     ip daddr 127.0.0.0/8 accept
-///     ip6 daddr ::1 accept
-///     meta l4proto tcp tproxy to :PORT } }
-/// ```
-mod packet_filter {
-    use crate::sys::NetlinkMessages;
+/// Makes every address one of the loopback device (`rtnetlink(7)`).
+fn add_route(family: u8) -> Result<()> {
+    let mut messages = NetlinkMessages::new();
+    messages.create(RTM_NEWROUTE, &route(family, 0, RTPROT_BOOT), |message| {
+        message.attribute(RTA_OIF, &LOOPBACK_INDEX.to_ne_bytes());
+    });
+    sys::change_routes(&messages)
+}
 
-    /// `NFPROTO_INET`: both versions of the protocol.
-    pub const INET: u8 = 1;
-    /// `NFPROTO_IPV4`
-    pub const IPV4: u8 = 2;
-    const IPV6: u8 = 10;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTA_OIF: u16 = 4;
+const RTPROT_KERNEL: u8 = 2;
+const RTPROT_BOOT: u8 = 3;
 
-    const SUBSYSTEM: u16 = 10;
-    const BATCH_BEGIN: u16 = 0x10;
-    const BATCH_END: u16 = 0x11;
-    const NEW_TABLE: u16 = SUBSYSTEM << 8;
-    const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
-    const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
-
-    const TABLE: &[u8] = b"e\0";
-    const CHAIN: &[u8] = b"p\0";
-    /// `NFT_REG_1`, of 16 bytes.
-    const REGISTER: u32 = 1;
-    const TCP: u8 = 6;
-
-    pub fn batch(family: u8, port: u16) -> NetlinkMessages {
-        let mut batch = NetlinkMessages::new();
-        // struct nfgenmsg: family, version, and the resource in network order
-        let fixed = [family, 0, 0, 0];
-        let of_subsystem = [0, 0, 0, SUBSYSTEM as u8];
-        batch.delimiter(BATCH_BEGIN, &of_subsystem);
-        // NFTA_TABLE_NAME
-        batch.create(NEW_TABLE, &fixed, |table| table.attribute(1, TABLE));
-        batch.create(NEW_CHAIN, &fixed, |chain| {
-            // NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_TYPE
-            chain.attribute(1, TABLE);
-            chain.attribute(3, CHAIN);
-            chain.nested(4, |hook| {
-                // NFTA_HOOK_HOOKNUM: prerouting; NFTA_HOOK_PRIORITY: mangle
-                hook.attribute(1, &0u32.to_be_bytes());
-                hook.attribute(2, &(-150i32).to_be_bytes());
-            });
-            chain.attribute(7, b"filter\0");
-        });
-        rule(&mut batch, &fixed, |rule| {
-            protocol_version(rule, IPV4);
-            destination(rule, 16, &[127]);
-            accept(rule);
-        });
-        rule(&mut batch, &fixed, |rule| {
-            protocol_version(rule, IPV6);
-            destination(rule, 24, &1u128.to_be_bytes());
-            accept(rule);
-        });
-        rule(&mut batch, &fixed, |rule| {
-            // NFT_META_L4PROTO
-            meta(rule, 16);
-            compare(rule, &[TCP]);
-            assign(rule, port);
-        });
-        batch.delimiter(BATCH_END, &of_subsystem);
-        batch
-    }
-
-    fn rule(
-        batch: &mut NetlinkMessages,
-        fixed: &[u8],
-        expressions: impl FnOnce(&mut NetlinkMessages),
-    ) {
-        batch.append(NEW_RULE, fixed, |rule| {
-            // NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS
-            rule.attribute(1, TABLE);
-            rule.attribute(2, CHAIN);
-            rule.nested(4, expressions);
-        });
-    }
-
-    fn expression(
-        rule: &mut NetlinkMessages,
-        name: &[u8],
-        data: impl FnOnce(&mut NetlinkMessages),
-    ) {
-        // NFTA_LIST_ELEM with NFTA_EXPR_NAME and NFTA_EXPR_DATA
-        rule.nested(1, |element| {
-            element.attribute(1, name);
-            element.nested(2, data);
-        });
-    }
-
-    /// Loads a fact about the packet.
-    fn meta(rule: &mut NetlinkMessages, key: u32) {
-        expression(rule, b"meta\0", |data| {
-            // NFTA_META_DREG, NFTA_META_KEY
-            data.attribute(1, &REGISTER.to_be_bytes());
-            data.attribute(2, &key.to_be_bytes());
-        });
-    }
-
-    fn protocol_version(rule: &mut NetlinkMessages, version: u8) {
-        // NFT_META_NFPROTO
-        meta(rule, 15);
-        compare(rule, &[version]);
-    }
-
-    /// Goes on if the destination, at `offset` of the header, begins with these bytes.
-    fn destination(rule: &mut NetlinkMessages, offset: u32, begin: &[u8]) {
-        expression(rule, b"payload\0", |data| {
-            // NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_BASE: the network header, NFTA_PAYLOAD_OFFSET,
-            // NFTA_PAYLOAD_LEN
-            data.attribute(1, &REGISTER.to_be_bytes());
-            data.attribute(2, &1u32.to_be_bytes());
-            data.attribute(3, &offset.to_be_bytes());
-            data.attribute(4, &(begin.len() as u32).to_be_bytes());
-        });
-        compare(rule, begin);
-    }
-
-    /// Goes on if the register has this value.
-    fn compare(rule: &mut NetlinkMessages, value: &[u8]) {
-        expression(rule, b"cmp\0", |data| {
-            // NFTA_CMP_SREG, NFTA_CMP_OP: equal, NFTA_CMP_DATA with NFTA_DATA_VALUE
-            data.attribute(1, &REGISTER.to_be_bytes());
-            data.attribute(2, &0u32.to_be_bytes());
-            data.nested(3, |content| content.attribute(1, value));
-        });
-    }
-
-    fn accept(rule: &mut NetlinkMessages) {
-        expression(rule, b"immediate\0", |data| {
-            // NFTA_IMMEDIATE_DREG: NFT_REG_VERDICT; NFTA_IMMEDIATE_DATA with NFTA_DATA_VERDICT with
-            // NFTA_VERDICT_CODE: NF_ACCEPT
-            data.attribute(1, &0u32.to_be_bytes());
-            data.nested(2, |content| {
-                content.nested(2, |verdict| verdict.attribute(1, &1u32.to_be_bytes()));
-            });
-        });
-    }
-
-    /// Assigns the packet to the transparent listener on a port.
-    fn assign(rule: &mut NetlinkMessages, port: u16) {
-        expression(rule, b"immediate\0", |data| {
-            data.attribute(1, &REGISTER.to_be_bytes());
-            data.nested(2, |content| content.attribute(1, &port.to_be_bytes()));
-        });
-        expression(rule, b"tproxy\0", |data| {
-            // NFTA_TPROXY_FAMILY: that of the packet; NFTA_TPROXY_REG_PORT
-            data.attribute(1, &0u32.to_be_bytes());
-            data.attribute(3, &REGISTER.to_be_bytes());
-        });
-    }
+/// Returns the `struct rtmsg` of a local route.
+fn route(family: u8, prefix: u8, protocol: u8) -> [u8; 12] {
+    // RT_TABLE_LOCAL, RT_SCOPE_HOST, RTN_LOCAL
+    let (table, scope, kind) = (255, 254, 2);
+    // family, lengths of two prefixes, service, table, protocol, scope, type, flags
+    [family, prefix, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0]
 }

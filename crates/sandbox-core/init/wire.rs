@@ -41,7 +41,7 @@
 //! | request | content | answer |
 //! |---|---|---|
 //! | [`REQUEST_NETWORK`] | `u32` the best `CAPTURE_…`; for each port `u32` | see below |
-//! | [`REQUEST_DIAL`] | `u32` a port of the session's loopback | `i32` an errno, or 0 and a socket |
+//! | [`REQUEST_DIAL`] | `u32` a port, `u32` `DIAL_…` | `i32` an errno, or 0 and a socket |
 //!
 //! The answer about the network is `i32` an errno, or 0; `u32` `CAPTURE_…`; `u32` `NETWORK_…`
 //! flags; `u32` `CAPTURE_STEP_…` that failed, or 0; `i32` its errno; for each captured port `u32`.
@@ -100,6 +100,10 @@ pub const MAX_DEFERRED_BYTES: usize = 16 * 1024 - 1;
 pub const REQUEST_NETWORK: u32 = 1;
 /// Request for a connection to a port of the session's loopback.
 pub const REQUEST_DIAL: u32 = 2;
+/// Connect to `127.0.0.1`.
+pub const DIAL_IPV4: u32 = 1;
+/// Connect to `::1`.
+pub const DIAL_IPV6: u32 = 2;
 /// Maximum number of ports in a request for the network.
 pub const MAX_PORTS: usize = 64;
 /// Length of the answer about the network, without its ports.

@@ -65,13 +65,7 @@ impl NetlinkMessages {
         self.message(kind, REQUEST, fixed, |_| ());
     }
 
-    fn message(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        fixed: &[u8],
-        attributes: impl FnOnce(&mut Self),
-    ) {
+    fn message(&mut self, kind: u16, flags: u16, fixed: &[u8], attributes: impl FnOnce(&mut Self)) {
         let begin = self.len;
         self.add(&[0; HEADER_BYTES]);
         self.add(fixed);

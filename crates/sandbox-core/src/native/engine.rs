@@ -125,8 +125,8 @@ impl NativeSandbox {
     /// [`NetworkListeners::capture`].
     ///
     /// # Cancel safety
-    /// After the future is dropped, the listeners may be open and closed again. The session then has
-    /// no network until the sandbox is opened again.
+    /// After the future is dropped, the listeners may be open and closed again. The session then
+    /// has no network until the sandbox is opened again.
     pub async fn open_network(&self, ports: &[u16]) -> Result<NetworkListeners, NetworkError> {
         self.check_network()?;
         let (connection, best) = (Arc::clone(&self.connection), self.best_capture);
@@ -160,11 +160,7 @@ impl NativeSandbox {
     pub async fn dial(&self, port: u16) -> Result<TcpStream, NetworkError> {
         self.check_network()?;
         let connection = Arc::clone(&self.connection);
-        blocking(move || {
-            let socket = connection.ask(|updates| network::dial(updates, port))?;
-            socket.and_then(network::finish).map_err(|source| NetworkError::Dial { port, source })
-        })
-        .await
+        blocking(move || network::dial(&connection, port)).await
     }
 
     fn check_network(&self) -> Result<(), NetworkError> {

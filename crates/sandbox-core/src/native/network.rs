@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
+use super::connection::Connection;
 use super::exchange::{Answer, exchange};
 use super::wire;
 use crate::sandbox::{Capture, CaptureReport};
@@ -46,7 +47,7 @@ pub struct NetworkListeners {
     pub dns: Option<UdpSocket>,
     /// The capture that these listeners implement.
     pub capture: Capture,
-    /// Whether connections to IPv6 addresses are captured too. Otherwise they fail at once.
+    /// Connections to IPv6 addresses are captured too. Otherwise they fail at once.
     pub has_ipv6: bool,
     /// The reason for a capture other than [`Capture::EveryPort`], with a remedy.
     pub why: Option<String>,
@@ -122,7 +123,7 @@ impl NetworkError {
         match self {
             // A command may begin to listen.
             Self::Dial { .. } => true,
-            Self::Host { source, .. } => crate::transient::is_transient(source),
+            // Init hands the listeners over once.
             _ => false,
         }
     }
@@ -139,9 +140,9 @@ pub enum BestCapture {
     /// The best that the kernel can do.
     #[default]
     EveryPort,
-    /// As on a kernel without the packet filter.
+    /// The capture of a kernel without the packet filter.
     Ports,
-    /// As on a kernel that denies the routes too.
+    /// The capture of a kernel that denies the routes too.
     Variables,
 }
 
@@ -220,15 +221,34 @@ fn reason(step: u32, errno: i32) -> String {
 const KERNEL: &str = "check that no security module of the host denies that";
 
 /// Connects to a port of the session's loopback.
-pub(super) fn dial(updates: &OwnedFd, port: u16) -> io::Result<OwnedFd> {
-    let mut request = wire::REQUEST_DIAL.to_le_bytes().to_vec();
-    request.extend(u32::from(port).to_le_bytes());
-    let answer = exchange(updates, &request, &[])?;
+pub(super) fn dial(connection: &Connection, port: u16) -> Result<TcpStream, NetworkError> {
+    let dial = |version| {
+        let asked = connection.ask(|updates| begin_to_dial(updates, port, version))?;
+        asked.and_then(finish).map_err(|source| NetworkError::Dial { port, source })
+    };
+    match dial(wire::DIAL_IPV4) {
+        Err(NetworkError::Dial { source, .. })
+            if source.kind() == io::ErrorKind::ConnectionRefused =>
+        {
+            dial(wire::DIAL_IPV6).map_err(|error| match error {
+                // The first error says more than that of a machine without IPv6.
+                NetworkError::Dial { port, .. } => NetworkError::Dial { port, source },
+                other => other,
+            })
+        }
+        other => other,
+    }
+}
+
+/// Asks init for a socket that it has begun to connect.
+fn begin_to_dial(updates: &OwnedFd, port: u16, version: u32) -> io::Result<OwnedFd> {
+    let request = [wire::REQUEST_DIAL, port.into(), version].map(u32::to_le_bytes);
+    let answer = exchange(updates, request.as_flattened(), &[])?;
     answer.fds.into_iter().next().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Waits until a socket that init has begun to connect is connected.
-pub(super) fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
+/// Waits until such a socket is connected.
+fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
     loop {
         match poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&DIAL_TIMEOUT)) {
             Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
