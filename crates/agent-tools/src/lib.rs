@@ -30,8 +30,8 @@
 //! ```
 //!
 //! # What it does not do
-//! It runs no model. It gives commands no network. Sessions share nothing but the skills and
-//! variables that the embedder gives to both.
+//! It runs no model. It gives commands no network but the hosts of a [`NetworkSpec`] and of the
+//! policy. Sessions share nothing but the skills and variables that the embedder gives to both.
 //!
 //! # Several processes
 //! Processes with one home share its sessions, and so do several [`Sessions`] of one process. The

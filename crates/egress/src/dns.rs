@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::denial::Denial;
 use crate::event::{Outcome, Via};
@@ -48,13 +49,14 @@ pub(crate) async fn serve(session: Arc<Session>, socket: UdpSocket) {
         };
         let query = buffer[..length].to_vec();
         let (session, socket) = (Arc::clone(&session), Arc::clone(&socket));
-        tasks.spawn(async move {
+        let answered = async move {
             if let Some(answer) = answer(&session, &query).await {
                 // A client that is gone needs no answer.
                 let _ = socket.send_to(&answer, client).await;
             }
             drop(permit);
-        });
+        };
+        tasks.spawn(answered.in_current_span());
     }
 }
 

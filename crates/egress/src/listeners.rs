@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::net::{SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::error::GateError;
 use crate::flow::Cut;
@@ -139,10 +140,11 @@ pub(crate) async fn accept(session: Arc<Session>, listener: TcpListener, kind: K
         let Ok(of_process) = Arc::clone(&of_process).acquire_owned().await else { return };
         while tasks.try_join_next().is_some() {}
         let session = Arc::clone(&session);
-        tasks.spawn(async move {
+        let served = async move {
             serve(&session, client, kind).await;
             drop((of_session, of_process));
-        });
+        };
+        tasks.spawn(served.in_current_span());
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use policy::NetworkPolicy;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::ask::Ask;
 use crate::destinations::Destinations;
@@ -22,14 +23,16 @@ pub struct Network {
 impl Network {
     pub(crate) fn open(session: Arc<Session>, listeners: OpenListeners) -> Self {
         let mut tasks = JoinSet::new();
+        // The events of all connections belong to the span of the caller.
         if let Some(listener) = listeners.proxy {
-            tasks.spawn(accept(Arc::clone(&session), listener, Kind::Proxy));
+            tasks.spawn(accept(Arc::clone(&session), listener, Kind::Proxy).in_current_span());
         }
         for listener in listeners.transparent {
-            tasks.spawn(accept(Arc::clone(&session), listener, Kind::Transparent));
+            let accept = accept(Arc::clone(&session), listener, Kind::Transparent);
+            tasks.spawn(accept.in_current_span());
         }
         if let Some(socket) = listeners.dns {
-            tasks.spawn(dns::serve(Arc::clone(&session), socket));
+            tasks.spawn(dns::serve(Arc::clone(&session), socket).in_current_span());
         }
         Self { session, tasks }
     }

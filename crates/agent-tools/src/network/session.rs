@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use egress::{Ask, Gate};
-use sandbox_core::NativeSandbox;
 use sandbox_core::internal::lock;
+use sandbox_core::{NativeSandbox, SessionId};
+use tracing::{Instrument as _, Span};
 
 use super::denied::{Refusals, refusals};
 use super::error::NetworkError;
@@ -40,6 +41,8 @@ pub(crate) struct SessionNetwork {
     /// Held while listeners are opened.
     opening: tokio::sync::Mutex<()>,
     commands: Commands,
+    /// The span of all connections.
+    span: Span,
 }
 
 /// The listeners of the sandbox that was opened last.
@@ -58,6 +61,7 @@ struct Commands {
 
 impl SessionNetwork {
     pub(crate) fn new(
+        session: &SessionId,
         gate: SharedGate,
         rules: NetworkRules,
         ask: Option<Arc<dyn Ask>>,
@@ -71,6 +75,7 @@ impl SessionNetwork {
             open: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             commands: Commands::default(),
+            span: tracing::info_span!(parent: None, "network", %session),
         }
     }
 
@@ -97,7 +102,8 @@ impl SessionNetwork {
         }
         let gate = self.gate.get()?;
         let (ask, sink) = (lock(&self.ask).clone(), self.journal.clone());
-        let network = OpenNetwork::open(&gate, sandbox, &rules, ask, sink).await?;
+        let network = OpenNetwork::open(&gate, sandbox, &rules, ask, sink);
+        let network = network.instrument(self.span.clone()).await?;
         *lock(&self.open) = Some(Open { sandbox: Arc::downgrade(sandbox), network });
         // The rules may have changed meanwhile.
         self.apply()

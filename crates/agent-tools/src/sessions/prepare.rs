@@ -118,7 +118,8 @@ impl Preparation<'_> {
         let rules = NetworkRules::new(&policy.config().network, self.spec.network.as_ref());
         let ask = self.spec.network.as_ref().and_then(|network| network.ask.clone());
         let journal = Journal::in_directory(workspace.state.dir().path());
-        let network = SessionNetwork::new(self.gate.clone(), rules, ask, journal);
+        let gate = self.gate.clone();
+        let network = SessionNetwork::new(&self.spec.id, gate, rules, ask, journal);
         network.open(sandbox).await.map_err(|source| SessionError::Network { source })?;
         Ok(network)
     }

@@ -47,7 +47,7 @@ pub(crate) struct NetworkArgs {
     #[arg(long, env = "AGENT_TOOLS_ASK", value_parser = BoolishValueParser::new())]
     ask: bool,
     /// Address that a name has on one port, like with curl. It allows no name. Repeatable.
-    // It has no variable, because a project could set that.
+    // Only the caller fixes addresses: no variable and no settings do.
     #[arg(long, value_name = "NAME:PORT:ADDRESS[:PORT]")]
     resolve: Vec<Resolved>,
 }

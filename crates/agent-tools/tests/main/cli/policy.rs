@@ -70,8 +70,7 @@ fn settings(filesystem: &str, network: &str) -> String {
 }
 
 const CLOSED: &str = r#""allowedDomains":[]"#;
-const PARENT: &str =
-    r#""allowedDomains":["example.com"],"parentProxy":{"http":"http://p.com"}"#;
+const PARENT: &str = r#""allowedDomains":["example.com"],"parentProxy":{"http":"http://p.com"}"#;
 const LISTS: &str = r#""denyRead":[],"allowWrite":["."],"denyWrite":[]"#;
 
 #[test]

@@ -77,7 +77,7 @@ fn a_wrong_option_is_named_before_anything_runs() {
         assert_eq!(ran.code, 2, "{option} {value}: {}", ran.stderr);
         assert!(ran.stderr.contains(problem), "{}", ran.stderr);
     }
-    // No variable sets an address of a name, because a project could set it.
+    // No variable fixes the address of a name.
     let set = Cli::with_environment(&[("AGENT_TOOLS_RESOLVE", "nonsense")]);
     set.run(&["bash", "true"]).ok();
 }
