@@ -1,6 +1,7 @@
 //! One open session, which this process serves or another one.
 
 mod ending;
+mod explaining;
 mod history;
 mod keeper;
 mod link;

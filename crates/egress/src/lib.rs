@@ -30,8 +30,8 @@
 //! # What it does not do
 //! It creates no namespaces and routes, so it confines only a session without another network. It
 //! forwards no UDP. It does not terminate TLS: with `network.tlsTerminate`, tunnels are denied. A
-//! host in neither list is denied, unless the embedder asks its user ([`Ask`]). An allowed host is a
-//! way out, and in a TLS tunnel only the name in the hello is compared.
+//! host in neither list is denied, unless the embedder asks its user ([`Ask`]). An allowed host is
+//! a way out, and in a TLS tunnel only the name in the hello is compared.
 //!
 //! # Limits
 //! [`Limits`] has the bounds on connections, names, heads and times.

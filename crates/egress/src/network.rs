@@ -43,7 +43,7 @@ impl Network {
         self.session.set_policy(policy);
     }
 
-    /// Replaces the fixed destinations; at first there are none. Open connections to an address
+    /// Replaces the fixed destinations. At first, no name has one. Open connections to an address
     /// that is approved no more are cut.
     pub fn set_destinations(&self, destinations: Destinations) {
         self.session.set_destinations(destinations);

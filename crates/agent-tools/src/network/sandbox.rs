@@ -50,7 +50,7 @@ impl SandboxNetwork {
     }
 
     /// Returns the variables that commands need to reach the network, if connections cannot be
-    /// captured. Usually there are none.
+    /// captured. If they are, the list is empty.
     pub fn variables(&self) -> Vec<(OsString, OsString)> {
         self.open.variables()
     }

@@ -110,7 +110,7 @@ impl SessionNetwork {
     }
 
     /// Replaces the rules. Connections that they do not allow are cut. Without an error, they apply
-    /// from now on.
+    /// afterwards.
     pub(crate) async fn set(
         &self,
         rules: NetworkRules,

@@ -65,7 +65,8 @@ impl NativeSandbox {
     }
 
     /// Decides about a connection of a sandbox on this tier to a name or an address, in any
-    /// spelling, before its network is opened. Until then there is none, whatever the policy says.
+    /// spelling, before its network is opened. Until then, it reaches no host, whatever the policy
+    /// says.
     pub fn explain_host(tier: &Tier, host: &str) -> Verdict {
         let is_loopback = Host::parse(host).is_ok_and(|host| host.is_loopback());
         if is_loopback && *tier == Tier::Namespaces {

@@ -34,8 +34,8 @@ async fn run(best: BestCapture, network: NetworkSpec, command: &str) -> (String,
     (stdout, refused)
 }
 
-const GET: &str = "env | grep -ci proxy; curl -sSf http://origin.test/; curl -s http://denied.test/ \
-                   >/dev/null; true";
+const GET: &str = "env | grep -ci proxy; curl -sSf http://origin.test/; \
+                   curl -s http://denied.test/ >/dev/null; true";
 
 #[tokio::test]
 async fn programs_get_proxy_variables_only_if_nothing_is_captured() {

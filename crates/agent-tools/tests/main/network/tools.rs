@@ -41,8 +41,8 @@ async fn curl_and_wget_and_bash() {
     check(&origin, "curl", "install curl", "curl -sSf http://HOST/", "hello").await;
     check(&origin, "wget", "install wget", "wget -qO- http://HOST/", "hello").await;
     // Without a library for HTTP and DNS.
-    let raw = "exec 3<>/dev/tcp/HOST/80 && printf 'GET / HTTP/1.0\\r\\nHost: HOST\\r\\n\\r\\n' >&3 && \
-               cat <&3 | grep hello";
+    let raw = "exec 3<>/dev/tcp/HOST/80 && \
+               printf 'GET / HTTP/1.0\\r\\nHost: HOST\\r\\n\\r\\n' >&3 && cat <&3 | grep hello";
     check(&origin, "bash", "install bash", raw, "hello").await;
 }
 
@@ -64,15 +64,18 @@ async fn python_and_pip() {
 
 /// Writes a wheel for the server. Returns whether there is a Python with pip.
 fn python_can_package(origin: &Origin) -> bool {
-    let script = "import pip, sys, zipfile\n\
-                  wheel = zipfile.ZipFile(sys.argv[1], 'w')\n\
-                  of = 'probe-1.0.dist-info/'\n\
-                  wheel.writestr(of + 'METADATA', 'Metadata-Version: 2.1\\nName: probe\\nVersion: 1.0\\n')\n\
-                  wheel.writestr(of + 'WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')\n\
-                  wheel.writestr(of + 'RECORD', '')\n\
-                  wheel.close()";
+    const SCRIPT: &str = r"
+import pip, sys, zipfile
+with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
+    for name, lines in [
+        ('METADATA', ['Metadata-Version: 2.1', 'Name: probe', 'Version: 1.0']),
+        ('WHEEL', ['Wheel-Version: 1.0', 'Root-Is-Purelib: true', 'Tag: py3-none-any']),
+        ('RECORD', []),
+    ]:
+        wheel.writestr('probe-1.0.dist-info/' + name, '\n'.join(lines + ['']))
+";
     let wheel = origin.dir.path().join("probe-1.0-py3-none-any.whl");
-    let made = Command::new("/usr/bin/python3").arg("-c").arg(script).arg(wheel).output();
+    let made = Command::new("/usr/bin/python3").arg("-c").arg(SCRIPT).arg(wheel).output();
     made.is_ok_and(|made| made.status.success())
 }
 
@@ -138,9 +141,9 @@ async fn cargo_with_a_registry() {
             "mkdir -p src .cargo && touch src/lib.rs && \
              printf '[package]\\nname = \"a\"\\nversion = \"1.0.0\"\\n[dependencies]\\n\
              probe = {{ version = \"1\", registry = \"own\" }}\\n' > Cargo.toml && \
-             printf '[net]\\nretry = 0\\n[registries.own]\\nindex = \"sparse+http://{host}/index/\"\\n' \
-             > .cargo/config.toml && rm -f Cargo.lock && CARGO_HOME=$TMPDIR/{host} \
-             {}/bin/cargo generate-lockfile && grep -A1 probe Cargo.lock",
+             printf '[net]\\nretry = 0\\n[registries.own]\\n\
+             index = \"sparse+http://{host}/index/\"\\n' > .cargo/config.toml && \
+             rm -f Cargo.lock && CARGO_HOME=$TMPDIR/{host} {}/bin/cargo generate-lockfile && grep -A1 probe Cargo.lock",
             sysroot.display()
         )
     };

@@ -19,14 +19,17 @@ pub(super) async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, 
             errln!("agent-tools: no connection of the session is recorded");
             return;
         }
-        outln!("{}", HEAD.trim_end());
+        outln!("{}", head());
         events.iter().for_each(|event| outln!("{}", row(event)));
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-const HEAD: &str = "TIME                  RESULT   DESTINATION                         SENT   RECEIVED      \
-                    TOOK  RULE";
+/// The head of the table, with the widths of [`row`].
+fn head() -> String {
+    let (time, target, sent, received, took) = ("TIME", "DESTINATION", "SENT", "RECEIVED", "TOOK");
+    format!("{time:<20}  RESULT   {target:<28}  {sent:>10} {received:>10} {took:>9}  RULE")
+}
 
 fn row(event: &NetworkEvent) -> String {
     let outcome = match event.outcome {
