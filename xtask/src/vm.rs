@@ -19,7 +19,7 @@ use crate::step::{Ended, Outcome, Runner};
 const QEMU: &str = "qemu-system-x86_64";
 /// Tests that depend on the kernel most. The others are left out without hardware virtualisation,
 /// because the machine is then some twenty times slower than this one.
-const WITHOUT_HARDWARE: [&str; 3] = ["groups::", "limits::", "native::"];
+const WITHOUT_HARDWARE: [&str; 4] = ["groups::", "limits::", "native::", "network::"];
 /// The runs of the tests, each as the script reports it before the exit code.
 const RUNS: [&str; 3] = ["of the library", "as root", "as an ordinary user with a delegated group"];
 /// The run of the tests of mirrors, if the machine has them.
@@ -54,7 +54,7 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
     let tests = build_tests(runner, |cargo| {
         cargo.arg("--workspace");
     })?;
-    let root = contents::of_this_system(runner, &tests);
+    let root = contents::of_this_system(runner, &tests, &kernel);
     let mut qemu = Command::new(qemu);
     let (speed, selected): (_, &[&str]) = if has_hardware() {
         qemu.args(["-accel", "kvm"]);

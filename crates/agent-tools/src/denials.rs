@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::complaints::{Complaint, FailedAccess, complaint};
 use crate::hints;
+use crate::output::is_false;
 use crate::sharing::{FixedText, parse_access};
 
 /// The maximum number of explained failures in a result.
@@ -40,20 +41,26 @@ pub struct Denial {
     /// The new path of a file that the command created despite the rule and that was quarantined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<String>,
+    /// True for a connection that may be one of another command, which ran at the same time.
+    #[serde(rename = "shared", skip_serializing_if = "is_false", default)]
+    pub is_shared: bool,
 }
 
 /// The denial as one line for a person.
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { target, access, rule, remedy, moved_to } = self;
+        let Self { target, access, rule, remedy, moved_to, is_shared } = self;
         write!(f, "{access} {target}: {rule}")?;
         if let Some(remedy) = remedy {
             write!(f, "; {remedy}")?;
         }
-        match moved_to {
-            Some(path) => write!(f, "; it is {path} now"),
-            None => Ok(()),
+        if let Some(path) = moved_to {
+            write!(f, "; it is {path} now")?;
         }
+        if *is_shared {
+            f.write_str("; another command ran at the same time")?;
+        }
+        Ok(())
     }
 }
 
@@ -87,7 +94,8 @@ pub(crate) fn find(stderr: &str, command: &str, dir: &Path, judge: &impl Judge) 
         };
         let Some((target, access, Reason { rule, remedy })) = found else { continue };
         if !denials.iter().any(|known| known.target == target && known.access == access) {
-            denials.push(Denial { target, access, rule, remedy, moved_to: None });
+            let (moved_to, is_shared) = (None, false);
+            denials.push(Denial { target, access, rule, remedy, moved_to, is_shared });
         }
         if denials.len() == MAX_DENIALS {
             break;
@@ -167,7 +175,8 @@ pub(crate) fn from_quarantined(quarantined: &Quarantined, reason: Option<Reason>
         rule += &format!("; {}", quarantined.outcome);
     }
     let moved_to = quarantined.moved_to.as_deref().map(text);
-    Denial { target: text(&quarantined.path), access: "write", rule, remedy, moved_to }
+    let target = text(&quarantined.path);
+    Denial { target, access: "write", rule, remedy, moved_to, is_shared: false }
 }
 
 /// Removes `.` and `..` without following symlinks.

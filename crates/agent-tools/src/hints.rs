@@ -101,7 +101,7 @@ const NETWORK: [&str; 8] = [
 /// The number of lines that are searched, counted from the last one.
 const MAX_LINES: usize = 200;
 
-/// Connections that the result explains already.
+/// Connections that the result explains, or that have another cause than the sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Connections {
     Explained,

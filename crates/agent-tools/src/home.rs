@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <home>/sessions/<session id>/   the session directory, which commands read and write
-//! <home>/state/<session id>/      the owner, the journal of the log and the installed skills
+//! <home>/state/<session id>/      the owner, the journal of the log, the installed skills and the
+//!                                 record of connections (`network.jsonl`)
 //! <home>/id                       the name under which this home owns sessions in a store
 //! <home>/probes.json              detected properties of stores
 //! <home>/cache/skills/             downloaded files of skills, shared by all sessions
@@ -28,6 +29,7 @@ use artifact_sync::internal::store_directory;
 use artifact_sync::{HomeId, SyncError};
 use sandbox_core::SessionId;
 
+use crate::network::{NetworkEvent, read_journal};
 use crate::workspace::WorkspaceError;
 
 pub use self::error::StateError;
@@ -94,6 +96,16 @@ impl Home {
     /// Returns the directory of the state of one session.
     pub(crate) fn state_dir(&self, session: &SessionId) -> PathBuf {
         self.state_root().join(session.as_str())
+    }
+
+    /// Returns the records of a session's connections, oldest first, also while another process
+    /// serves the session. The files hold the last 1 to 2 MiB.
+    ///
+    /// # Errors
+    /// Returns [`StateError`] if a file cannot be read.
+    pub fn network_events(&self, session: &SessionId) -> Result<Vec<NetworkEvent>, StateError> {
+        let dir = self.state_dir(session);
+        read_journal(&dir).map_err(StateError::io("read connections in", &dir))
     }
 
     /// Returns whether a session has state on this machine.

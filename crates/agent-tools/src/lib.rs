@@ -30,8 +30,8 @@
 //! ```
 //!
 //! # What it does not do
-//! It runs no model. It gives commands no network. Sessions share nothing but the skills and
-//! variables that the embedder gives to both.
+//! It runs no model. It gives commands no network but the hosts of a [`NetworkSpec`] and of the
+//! policy. Sessions share nothing but the skills and variables that the embedder gives to both.
 //!
 //! # Several processes
 //! Processes with one home share its sessions, and so do several [`Sessions`] of one process. The
@@ -81,6 +81,7 @@ mod home;
 mod log_redaction;
 #[cfg(feature = "mcp")]
 pub mod mcp;
+mod network;
 mod output;
 mod printable;
 mod redaction;
@@ -102,6 +103,7 @@ pub use artifact_sync::{
     Progress, RestoreReport, RestoredVersion, SkipReason, Skipped, StoreCapabilities, StoreError,
     SyncError, SyncErrorKind, SyncReport, Takeover, Undelete, UndeleteReport,
 };
+pub use egress::{Answer, Ask};
 pub use policy;
 pub use sandbox_core::{
     Cgroups, Enforcement, EngineReport, IdError, Limits, RelativePath, SessionId, Tier,
@@ -114,6 +116,10 @@ pub use denials::Denial;
 pub use error_kind::ErrorKind;
 pub use home::{Home, ListedSession, LocalState, StateError};
 pub use log_redaction::RedactedWriter;
+pub use network::{
+    ConnectionOutcome, Exposed, InvalidDestination, NetworkError, NetworkEvent, NetworkPreset,
+    NetworkSpec, PresetError, Resolved, SandboxNetwork, explain_host,
+};
 pub use output::{Artifact, ConflictNote, FileNote, PendingGroup};
 pub use printable::{printable, printable_lines};
 pub use remedies::{remedy_option, remedy_setting};

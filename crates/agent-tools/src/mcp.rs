@@ -136,6 +136,7 @@ fn to_mcp_tool(tool: tools::Tool) -> Tool {
         Value::Object(schema) => schema,
         _ => JsonObject::new(),
     };
-    let annotations = ToolAnnotations::new().read_only(tool.is_read_only).open_world(false);
+    let annotations =
+        ToolAnnotations::new().read_only(tool.is_read_only).open_world(tool.is_open_world);
     Tool::new(tool.name, tool.description, Arc::new(schema)).with_annotations(annotations)
 }

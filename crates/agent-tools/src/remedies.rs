@@ -48,7 +48,14 @@ pub fn remedy_option(remedy: &Remedy, shows: impl Fn(&Path) -> bool) -> Option<S
         ),
         Remedy::UseNamespaces => Some(NAMESPACES.to_owned()),
         Remedy::UseTemporaryDirectory => Some(remedy.to_string()),
-        // No engine reaches a network.
+        Remedy::AllowDomain(host) => Some(format!(
+            "use --allow-host {} (network.allowedDomains in settings)",
+            quoted(Path::new(host))
+        )),
+        Remedy::RemoveDeniedDomain(host) => Some(format!(
+            "leave out the --deny-host that covers {host}, or remove the entry from \
+             network.deniedDomains in settings"
+        )),
         _ => None,
     }
 }
@@ -58,8 +65,6 @@ pub fn remedy_option(remedy: &Remedy, shows: impl Fn(&Path) -> bool) -> Option<S
 pub fn remedy_setting(remedy: &Remedy) -> Option<String> {
     match remedy {
         Remedy::UseNamespaces => Some(NAMESPACES.to_owned()),
-        // No engine reaches a network.
-        Remedy::AllowDomain(_) | Remedy::RemoveDeniedDomain(_) => None,
         other => Some(other.to_string()),
     }
 }
@@ -112,7 +117,10 @@ mod tests {
             Remedy::AllowRead(bytes.into()),
             Some(r"use --allow-read $'/a/\xff\'' (filesystem.allowRead in settings)"),
         );
-        check(Remedy::AllowDomain("example.com".into()), None);
+        check(
+            Remedy::AllowDomain("example.com:443".into()),
+            Some("use --allow-host example.com:443 (network.allowedDomains in settings)"),
+        );
     }
 
     #[test]

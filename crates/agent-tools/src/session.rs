@@ -1,10 +1,12 @@
 //! One open session, which this process serves or another one.
 
 mod ending;
+mod explaining;
 mod history;
 mod keeper;
 mod link;
 mod local;
+mod network;
 mod skills;
 mod variables;
 
@@ -20,6 +22,7 @@ use sandbox_core::{EngineReport, Limits, RelativePath, SessionId, SessionPath, T
 use skill_store::InstalledSkill;
 
 use crate::boxed::boxed;
+use crate::network::NetworkRules;
 use crate::sessions::{Opener, SessionError, SessionSpec};
 use crate::sharing::{
     Call, CallError, Close, Delete, Departure, NotAdmitted, Pull, Refresh, SessionFacts,
@@ -57,6 +60,8 @@ pub struct Session {
     user: Option<UserId>,
     pub(crate) settings: SessionSettings,
     policy: Policy,
+    /// The rules for the network, as this handle saw them last.
+    network: Mutex<NetworkRules>,
     /// The facts from opening the session.
     facts: SessionFacts,
     /// The skills of the session, as this handle saw them last.
@@ -96,11 +101,13 @@ impl Session {
         opened: OpenedSession,
     ) -> Self {
         let facts = opened.facts();
+        let network = NetworkRules::new(&policy.config().network, spec.network.as_ref());
         Self {
             id: spec.id.clone(),
             user: spec.user.clone(),
             settings,
             policy,
+            network: Mutex::new(network),
             unreported_warnings: Mutex::new(facts.warnings.clone()),
             skills: Mutex::new(facts.skills.clone()),
             facts,
@@ -127,7 +134,8 @@ impl Session {
         &self.facts.dir
     }
 
-    /// Returns the policy of the session's commands.
+    /// Returns the policy of the session's commands, as of opening the session. The rules for the
+    /// network may have changed since ([`Session::set_network`]).
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -347,11 +355,12 @@ impl Session {
             Err(SessionError::Workspace { source: WorkspaceError::Sharing { source } }) => {
                 Err(source)
             }
-            Err(source) => {
-                let session = self.id.clone();
-                Err(SharingError::Reopen { session, source: Box::new(source) })
-            }
+            Err(source) => Err(self.cannot_reopen(source)),
         }
+    }
+
+    fn cannot_reopen(&self, source: SessionError) -> SharingError {
+        SharingError::Reopen { session: self.id.clone(), source: Box::new(source) }
     }
 }
 

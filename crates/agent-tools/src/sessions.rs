@@ -76,9 +76,10 @@ impl Sessions {
     /// those of other processes with the same home.
     ///
     /// An open session gets the skills of `spec` that it does not have in that version, before the
-    /// call returns; its other skills stay. Policy and exceptions of `spec` apply if this call
-    /// opens the session. They do not change an open session. If another process has it open, they
-    /// must be the same.
+    /// call returns; its other skills stay. Its network becomes that of `spec`, if `spec` has one;
+    /// connections that are no longer allowed are cut. Policy and exceptions of `spec` apply if
+    /// this call opens the session. They do not change an open session. If another process has it
+    /// open, they and the network must be the same.
     ///
     /// # Errors
     /// Returns [`SessionError`] if the session cannot be opened, if the open session belongs to
@@ -104,6 +105,9 @@ impl Sessions {
         // Opening has installed them already.
         if !is_new.into_inner() {
             boxed(|| session.install_skills(&spec.skills)).await?;
+            if let Some(network) = spec.network {
+                boxed(|| session.follow_network(network)).await?;
+            }
         }
         Ok(session)
     }

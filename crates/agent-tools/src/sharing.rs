@@ -45,7 +45,7 @@ pub(crate) use gate::{Gate, NotAdmitted};
 pub(crate) use greeting::{SessionFacts, Wish};
 pub(crate) use methods::{
     Bash, Call, Close, CollectGarbage, Delete, InstallSkills, Pull, ReadFile, ReadHistory, Refresh,
-    ReportStatus, RestoreVersion, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
+    ReportStatus, RestoreVersion, SetNetwork, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
 };
 pub(crate) use opening::{Claim, Door, Entered, enter, visit};
 pub(crate) use server::serve;

@@ -9,6 +9,7 @@ use sandbox_core::{ExecError, ExecErrorKind, FileError, PathError, RelativePath,
 use secrets::Redactor;
 
 use crate::error_kind::ErrorKind;
+use crate::network::NetworkError;
 use crate::printable::printable;
 use crate::sharing::SharingError;
 use crate::workspace::at_url;
@@ -52,6 +53,12 @@ pub enum ToolError {
         path: RelativePath,
         /// The error of the system call.
         source: std::io::Error,
+    },
+    /// The rules for the network cannot be applied.
+    #[error("the network of the session cannot be changed")]
+    Network {
+        /// The cause.
+        source: NetworkError,
     },
     /// The command could not be run, or was killed with the processes of the session.
     #[error("{}", exec_problem(source))]
@@ -168,6 +175,7 @@ impl ToolError {
             Self::Denied { .. } => ErrorKind::Denied,
             Self::File { source } => source.into(),
             Self::Write { .. } => ErrorKind::Io,
+            Self::Network { source } => source.kind(),
             Self::Exec { source } => source.into(),
             Self::UnknownTool { .. } => ErrorKind::NotFound,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
@@ -183,6 +191,7 @@ impl ToolError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::File { source } => source.is_retryable(),
+            Self::Network { source } => source.is_retryable(),
             Self::Exec { source } => source.is_retryable(),
             Self::NotBegun { source } | Self::Store { source } => source.is_retryable(),
             Self::Sharing { source } => source.is_retryable(),

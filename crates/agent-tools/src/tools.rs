@@ -26,8 +26,11 @@ const DEFINITIONS: &[Definition] =
 impl Session {
     /// Describes the tools for a model.
     pub fn tools(&self) -> Vec<Tool> {
+        let network = self.network_rules();
         describe(&Surroundings {
             session_dir: self.dir(),
+            hosts: network.hosts().collect(),
+            asks: network.asks,
             file_names: file_names(self.dir()),
             instructions: self.settings.instructions.as_deref(),
         })
@@ -78,6 +81,8 @@ mod tests {
     fn names_and_required_inputs_match_the_reference() {
         let tools = describe(&Surroundings {
             session_dir: Path::new("/s/1"),
+            hosts: Vec::new(),
+            asks: false,
             file_names: Vec::new(),
             instructions: None,
         });

@@ -4,13 +4,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use policy::Host;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::denial::{Denial, Failure};
+use crate::destinations::Destination;
 use crate::event::Outcome;
 use crate::flow::{Cut, Flow};
-use crate::judge::{self, Content, Target};
+use crate::judge::{Content, Target};
 use crate::session::Session;
 
 /// Reason of a missing connection. Its event is recorded.
@@ -54,13 +56,13 @@ async fn dial(
     content: Content,
     cut: &Arc<Cut>,
 ) -> Result<Upstream, Blocked> {
-    let rule = judge::target(&session.policy(), target, content).map_err(Blocked::Denied)?;
+    let rule = session.ask_and_judge(target, content).await.map_err(Blocked::Denied)?;
     let deadline = Instant::now() + session.shared.limits.dial_timeout;
     let mut refused = None;
     let mut judged = Vec::new();
-    for address in resolve(session, target, deadline).await? {
-        match judge::address(&session.policy(), target, address, judge::is_own(address)) {
-            Ok(()) => judged.push(SocketAddr::new(address.to_canonical(), target.port)),
+    for address in addresses(session, target, deadline).await? {
+        match session.judge_address(target, address.ip()) {
+            Ok(()) => judged.push(SocketAddr::new(address.ip().to_canonical(), address.port())),
             Err(denial) => refused = Some(denial),
         }
     }
@@ -72,23 +74,45 @@ async fn dial(
     let _ = stream.set_nodelay(true);
     let flow = Flow::open(session, target, content, address, rule, cut);
     // The policy may have changed before the flow was open. Later changes cut it.
-    let policy = session.policy();
-    let again = judge::target(&policy, target, content)
-        .and_then(|_| judge::address(&policy, target, address, judge::is_own(address)));
-    if let Err(denial) = again {
+    if let Err(denial) = session.judge(target, content, address) {
         flow.refuse(denial.clone());
         return Err(Blocked::Denied(denial));
     }
     Ok(Upstream { stream, flow })
 }
 
-async fn resolve(
+/// Returns the addresses of a destination: the fixed ones, or those of its name.
+async fn addresses(
     session: &Session,
     target: &Target,
     deadline: Instant,
+) -> Result<Vec<SocketAddr>, Blocked> {
+    let destinations = session.destinations();
+    let fixed = destinations.of(&target.host, target.port);
+    let mut found = Vec::new();
+    for destination in fixed {
+        match destination {
+            Destination::Address(address) => found.push(*address),
+            Destination::Host(host) => {
+                let addresses = resolve(session, host, deadline).await?;
+                found.extend(addresses.into_iter().map(|ip| SocketAddr::new(ip, target.port)));
+            }
+        }
+    }
+    if fixed.is_empty() {
+        let addresses = resolve(session, &target.host, deadline).await?;
+        found.extend(addresses.into_iter().map(|ip| SocketAddr::new(ip, target.port)));
+    }
+    Ok(found)
+}
+
+async fn resolve(
+    session: &Session,
+    host: &Host,
+    deadline: Instant,
 ) -> Result<Vec<IpAddr>, Blocked> {
-    let Some(name) = target.host.as_name() else {
-        return Ok(target.host.as_address().into_iter().collect());
+    let Some(name) = host.as_name() else {
+        return Ok(host.as_address().into_iter().collect());
     };
     match timeout_at(deadline, session.shared.resolver.resolve(name)).await {
         Ok(Ok(addresses)) if addresses.is_empty() => Err(Blocked::Failed(Failure::NoSuchName)),

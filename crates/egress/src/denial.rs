@@ -20,6 +20,8 @@ pub enum Denial {
         /// The change of the settings that would allow the connection.
         remedy: Remedy,
     },
+    /// The user was asked, and denied it.
+    Answer,
     /// The destination is the loopback interface, which each session has for itself.
     OwnLoopback,
     /// The name leads to a refused address.
@@ -60,7 +62,7 @@ impl Denial {
             Decision::Denied { rule, reason, remedy, .. } => {
                 Err(Self::Rule { rule, reason, remedy })
             }
-            // The gate asks no user.
+            // The user had no answer, or could not be asked.
             other => {
                 let verdict = other.into_verdict();
                 let remedy = verdict.remedy.unwrap_or(Remedy::UseNamespaces);
@@ -76,7 +78,18 @@ impl Denial {
         Self::OtherHost { named: named.chars().take(255).map(clean).collect() }
     }
 
-    /// Returns a change that would allow the connection, if there is one.
+    /// Returns the change of the settings that would allow the connection, if there is one.
+    pub fn change(&self) -> Option<Remedy> {
+        match self {
+            Self::Rule { remedy, .. } => Some(remedy.clone()),
+            Self::Address { address, .. } | Self::OwnAddress { address } => {
+                Some(Remedy::AllowDomain(address.to_string()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns advice on how the connection could be made, if there is any.
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::Rule { remedy, .. } => Some(remedy.to_string()),
@@ -87,7 +100,7 @@ impl Denial {
             Self::OtherHost { .. } => Some("connect to that host itself".to_owned()),
             Self::Termination => Some("remove network.tlsTerminate".to_owned()),
             Self::UnknownAddress => Some("resolve the name again".to_owned()),
-            Self::UnreadableHello | Self::TooManyNames => None,
+            Self::Answer | Self::UnreadableHello | Self::TooManyNames => None,
         }
     }
 }
@@ -97,6 +110,7 @@ impl fmt::Display for Denial {
         match self {
             Self::Rule { rule, reason: None, .. } => rule.fmt(f),
             Self::Rule { rule, reason: Some(reason), .. } => write!(f, "{rule}: {reason}"),
+            Self::Answer => f.write_str("the user denied it"),
             Self::OwnLoopback => Rule::OwnLoopback.fmt(f),
             Self::Address { address, class } => write!(f, "it leads to {address}, {class}"),
             Self::OwnAddress { address } => {

@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::denial::Denial;
 use crate::event::{Outcome, Via};
@@ -48,13 +49,14 @@ pub(crate) async fn serve(session: Arc<Session>, socket: UdpSocket) {
         };
         let query = buffer[..length].to_vec();
         let (session, socket) = (Arc::clone(&session), Arc::clone(&socket));
-        tasks.spawn(async move {
+        let answered = async move {
             if let Some(answer) = answer(&session, &query).await {
                 // A client that is gone needs no answer.
                 let _ = socket.send_to(&answer, client).await;
             }
             drop(permit);
-        });
+        };
+        tasks.spawn(answered.in_current_span());
     }
 }
 
@@ -175,13 +177,16 @@ async fn allowed(session: &Session, host: &Host, kind: RecordType) -> Content {
         RecordType::A | RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB => {}
         _ => return Content::error(denied_code(), Some(NOT_SUPPORTED)),
     }
-    let resolve = session.shared.resolver.resolve(host.as_name().unwrap_or_default());
-    match timeout(session.shared.limits.dial_timeout, resolve).await {
-        Ok(Ok(addresses)) if addresses.is_empty() => {
-            return Content::error(ResponseCode::NXDomain, None);
+    // A name with a fixed destination need not exist elsewhere.
+    if !session.destinations().has(host) {
+        let resolve = session.shared.resolver.resolve(host.as_name().unwrap_or_default());
+        match timeout(session.shared.limits.dial_timeout, resolve).await {
+            Ok(Ok(addresses)) if addresses.is_empty() => {
+                return Content::error(ResponseCode::NXDomain, None);
+            }
+            Ok(Ok(_)) => {}
+            _ => return Content::error(ResponseCode::ServFail, Some(NETWORK_ERROR)),
         }
-        Ok(Ok(_)) => {}
-        _ => return Content::error(ResponseCode::ServFail, Some(NETWORK_ERROR)),
     }
     if kind != RecordType::A {
         return Content::EMPTY;

@@ -33,8 +33,8 @@ impl Gate {
         GateBuilder { resolver: Arc::new(SystemResolver::new()), limits: Limits::default() }
     }
 
-    /// Opens the network of one session. Its tasks run on the current tokio runtime, until the
-    /// result is dropped or closed.
+    /// Opens the network of one session. Its tasks run on the current tokio runtime and in the
+    /// current span of `tracing`, until the result is dropped or closed.
     ///
     /// # Errors
     /// Returns [`GateError`] outside a tokio runtime, and for a descriptor that is no listener of

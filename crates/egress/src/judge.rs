@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use policy::{Host, NetworkPolicy, Rule, Tls};
+use policy::{Decision, Host, NetworkPolicy, Rule, Tls};
 
+use crate::ask::Answer;
 use crate::denial::Denial;
 use crate::event::Via;
 use crate::session::Session;
@@ -34,11 +35,13 @@ impl Target {
     }
 }
 
-/// Judges a destination before any name is resolved. The result is the allowing rule.
+/// Judges a destination before any name is resolved. The result is the allowing rule. An answer of
+/// the user counts if no rule names the host.
 pub(crate) fn target(
     policy: &NetworkPolicy,
     target: &Target,
     content: Content,
+    answer: Option<Answer>,
 ) -> Result<Rule, Denial> {
     if target.host.is_loopback() {
         return Err(Denial::OwnLoopback);
@@ -46,12 +49,30 @@ pub(crate) fn target(
     if target.host.as_address().is_some_and(crate::names::stands_for_name) {
         return Err(Denial::UnknownAddress);
     }
-    let (rule, tls) = Denial::of(policy.decide(&target.host, target.port))?;
+    let (rule, tls) = match (policy.decide(&target.host, target.port), answer) {
+        (Decision::Unlisted { .. }, Some(Answer::Allow)) => {
+            (Rule::Answered, policy.treatment(&target.host))
+        }
+        (Decision::Unlisted { .. }, Some(Answer::Deny)) => return Err(Denial::Answer),
+        (decision, _) => Denial::of(decision)?,
+    };
     // Plain requests need no termination.
     match (tls, content) {
         (Tls::Tunnel, _) | (_, Content::Http) => Ok(rule),
         (_, Content::Tunnel) => Err(Denial::Termination),
     }
+}
+
+/// Returns whether a user may decide about a destination: no rule names the host, and a connection
+/// to it could be made.
+pub(crate) fn is_open_question(policy: &NetworkPolicy, target: &Target) -> bool {
+    let can_be_dialled = |literal: IpAddr| {
+        !crate::names::stands_for_name(literal)
+            && address(policy, target, literal, is_own(literal)).is_ok()
+    };
+    !target.host.is_loopback()
+        && target.host.as_address().is_none_or(can_be_dialled)
+        && matches!(policy.decide(&target.host, target.port), Decision::Unlisted { .. })
 }
 
 /// Judges an address before a connection to it.
@@ -116,13 +137,13 @@ mod tests {
     fn loopback_belongs_to_the_session_even_if_it_is_listed() {
         let policy = policy(&["localhost", "127.0.0.1", "[::1]"], &[]);
         for host in ["localhost", "a.localhost", "0x7f.1", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(target(&policy, &to(host), Content::Http), Err(Denial::OwnLoopback));
+            assert_eq!(target(&policy, &to(host), Content::Http, None), Err(Denial::OwnLoopback));
         }
     }
 
     #[test]
     fn an_unlisted_host_is_denied_with_the_remedy() {
-        let denial = target(&policy(&[], &[]), &to("a.test"), Content::Tunnel).unwrap_err();
+        let denial = target(&policy(&[], &[]), &to("a.test"), Content::Tunnel, None).unwrap_err();
         assert_eq!(denial.to_string(), "no entry of allowedDomains covers it");
         assert_eq!(denial.remedy().unwrap(), "add a.test to network.allowedDomains");
     }
@@ -133,8 +154,8 @@ mod tests {
         network.allowed_domains = vec!["a.test".to_owned()];
         network.tls_terminate = Some(policy::TlsTerminateConfig::default());
         let policy = NetworkPolicy::compile(&network).unwrap();
-        assert_eq!(target(&policy, &to("a.test"), Content::Tunnel), Err(Denial::Termination));
-        assert!(target(&policy, &to("a.test"), Content::Http).is_ok());
+        assert_eq!(target(&policy, &to("a.test"), Content::Tunnel, None), Err(Denial::Termination));
+        assert!(target(&policy, &to("a.test"), Content::Http, None).is_ok());
     }
 
     #[test]

@@ -30,8 +30,8 @@
 //! # What it does not do
 //! It creates no namespaces and routes, so it confines only a session without another network. It
 //! forwards no UDP. It does not terminate TLS: with `network.tlsTerminate`, tunnels are denied. A
-//! host in neither list is denied without a question. An allowed host is a way out, and in a TLS
-//! tunnel only the name in the hello is compared.
+//! host in neither list is denied, unless the embedder asks its user ([`Ask`]). An allowed host is
+//! a way out, and in a TLS tunnel only the name in the hello is compared.
 //!
 //! # Limits
 //! [`Limits`] has the bounds on connections, names, heads and times.
@@ -43,8 +43,10 @@
 
 #![forbid(unsafe_code)]
 
+mod ask;
 mod connect;
 mod denial;
+mod destinations;
 mod dns;
 mod error;
 mod event;
@@ -66,7 +68,9 @@ mod socks;
 mod transparent;
 mod tunnel;
 
+pub use ask::{Answer, Ask};
 pub use denial::{Denial, Failure};
+pub use destinations::Destinations;
 pub use error::{ErrorKind, GateError};
 pub use event::{EventMark, EventSink, NetworkEvent, Outcome, Via};
 pub use gate::{Gate, GateBuilder};

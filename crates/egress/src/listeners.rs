@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::net::{SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::error::GateError;
 use crate::flow::Cut;
@@ -31,7 +32,7 @@ use crate::{proxy, transparent};
 #[derive(Debug, Default)]
 pub struct Listeners {
     proxy: Option<OwnedFd>,
-    transparent: Option<OwnedFd>,
+    transparent: Vec<OwnedFd>,
     dns: Option<OwnedFd>,
 }
 
@@ -49,10 +50,11 @@ impl Listeners {
     }
 
     /// Adds a TCP listener for connections that the kernel captured, for example with `tproxy`. The
-    /// local address of an accepted socket is the destination of the connection.
+    /// local address of an accepted socket is the destination of the connection. Several calls add
+    /// several listeners.
     #[must_use]
     pub fn transparent(mut self, listener: impl Into<OwnedFd>) -> Self {
-        self.transparent = Some(listener.into());
+        self.transparent.push(listener.into());
         self
     }
 
@@ -80,7 +82,12 @@ impl Listeners {
         };
         Ok(OpenListeners {
             proxy: self.proxy.map(tcp).transpose().map_err(named("proxy"))?,
-            transparent: self.transparent.map(tcp).transpose().map_err(named("transparent"))?,
+            transparent: self
+                .transparent
+                .into_iter()
+                .map(tcp)
+                .collect::<Result<_, _>>()
+                .map_err(named("transparent"))?,
             dns: self.dns.map(udp).transpose().map_err(named("dns"))?,
         })
     }
@@ -98,7 +105,7 @@ fn check(descriptor: &OwnedFd, expected: SocketType) -> io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct OpenListeners {
     pub(crate) proxy: Option<TcpListener>,
-    pub(crate) transparent: Option<TcpListener>,
+    pub(crate) transparent: Vec<TcpListener>,
     pub(crate) dns: Option<UdpSocket>,
 }
 
@@ -133,10 +140,11 @@ pub(crate) async fn accept(session: Arc<Session>, listener: TcpListener, kind: K
         let Ok(of_process) = Arc::clone(&of_process).acquire_owned().await else { return };
         while tasks.try_join_next().is_some() {}
         let session = Arc::clone(&session);
-        tasks.spawn(async move {
+        let served = async move {
             serve(&session, client, kind).await;
             drop((of_session, of_process));
-        });
+        };
+        tasks.spawn(served.in_current_span());
     }
 }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use policy::NetworkPolicy;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
+use crate::ask::Ask;
+use crate::destinations::Destinations;
 use crate::dns;
 use crate::event::{EventMark, NetworkEvent};
 use crate::listeners::{Kind, OpenListeners, accept};
@@ -20,14 +23,16 @@ pub struct Network {
 impl Network {
     pub(crate) fn open(session: Arc<Session>, listeners: OpenListeners) -> Self {
         let mut tasks = JoinSet::new();
-        let tcp = [(listeners.proxy, Kind::Proxy), (listeners.transparent, Kind::Transparent)];
-        for (listener, kind) in tcp {
-            if let Some(listener) = listener {
-                tasks.spawn(accept(Arc::clone(&session), listener, kind));
-            }
+        // The events of all connections belong to the span of the caller.
+        if let Some(listener) = listeners.proxy {
+            tasks.spawn(accept(Arc::clone(&session), listener, Kind::Proxy).in_current_span());
+        }
+        for listener in listeners.transparent {
+            let accept = accept(Arc::clone(&session), listener, Kind::Transparent);
+            tasks.spawn(accept.in_current_span());
         }
         if let Some(socket) = listeners.dns {
-            tasks.spawn(dns::serve(Arc::clone(&session), socket));
+            tasks.spawn(dns::serve(Arc::clone(&session), socket).in_current_span());
         }
         Self { session, tasks }
     }
@@ -36,6 +41,18 @@ impl Network {
     /// the rule that denies them.
     pub fn set_policy(&self, policy: NetworkPolicy) {
         self.session.set_policy(policy);
+    }
+
+    /// Replaces the fixed destinations. At first, no name has one. Open connections to an address
+    /// that is approved no more are cut.
+    pub fn set_destinations(&self, destinations: Destinations) {
+        self.session.set_destinations(destinations);
+    }
+
+    /// Sets the way to ask the user about hosts that no rule names. `None` denies them. Earlier
+    /// answers still count.
+    pub fn set_ask(&self, ask: Option<Arc<dyn Ask>>) {
+        self.session.questions.set(ask);
     }
 
     /// Returns the position after the last event.

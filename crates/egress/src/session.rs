@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use policy::{Host, NetworkPolicy};
+use policy::{Host, NetworkPolicy, Rule};
 use tokio::sync::Semaphore;
 
+use crate::ask::Questions;
+use crate::denial::Denial;
+use crate::destinations::Destinations;
 use crate::event::{EventMark, EventSink, NetworkEvent, Outcome, Ring, Via};
 use crate::flow::{Cut, Traffic};
 use crate::judge::{self, Content, Target};
@@ -31,6 +34,8 @@ pub(crate) struct Session {
     /// One permit for each connection of the session.
     pub(crate) connections: Arc<Semaphore>,
     policy: RwLock<Arc<NetworkPolicy>>,
+    destinations: RwLock<Arc<Destinations>>,
+    pub(crate) questions: Questions,
     names: Mutex<Names>,
     ring: Mutex<Ring>,
     sink: Arc<dyn EventSink>,
@@ -58,6 +63,8 @@ impl Session {
             names: Mutex::new(Names::new(shared.limits.max_names)),
             shared,
             policy: RwLock::new(Arc::new(policy)),
+            destinations: RwLock::default(),
+            questions: Questions::default(),
             ring: Mutex::default(),
             sink,
             open: Mutex::default(),
@@ -71,17 +78,67 @@ impl Session {
 
     /// Replaces the policy, and cuts the connections that it does not allow.
     pub(crate) fn set_policy(&self, policy: NetworkPolicy) {
-        let policy = Arc::new(policy);
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&policy);
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        self.cut_denied();
+    }
+
+    pub(crate) fn destinations(&self) -> Arc<Destinations> {
+        Arc::clone(&self.destinations.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the fixed destinations, and cuts the connections whose address is approved no more.
+    pub(crate) fn set_destinations(&self, destinations: Destinations) {
+        let mut current = self.destinations.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(destinations);
+        drop(current);
+        self.cut_denied();
+    }
+
+    fn cut_denied(&self) {
         for flow in self.open().values() {
-            let judged = judge::target(&policy, &flow.target, flow.content);
-            let judged = judged.and_then(|_| {
-                judge::address(&policy, &flow.target, flow.address, judge::is_own(flow.address))
-            });
-            if let Err(denial) = judged {
+            if let Err(denial) = self.judge(&flow.target, flow.content, flow.address) {
                 flow.cut.cut(denial);
             }
         }
+    }
+
+    /// Judges a destination and one of its addresses.
+    pub(crate) fn judge(
+        &self,
+        target: &Target,
+        content: Content,
+        address: IpAddr,
+    ) -> Result<Rule, Denial> {
+        let rule = self.judge_target(target, content)?;
+        self.judge_address(target, address).map(|()| rule)
+    }
+
+    /// Judges a destination before any name is resolved. The result is the allowing rule.
+    pub(crate) fn judge_target(&self, target: &Target, content: Content) -> Result<Rule, Denial> {
+        let answer = self.questions.answer(&target.host, target.port);
+        judge::target(&self.policy(), target, content, answer)
+    }
+
+    /// Judges an address before a connection to it.
+    pub(crate) fn judge_address(&self, target: &Target, address: IpAddr) -> Result<(), Denial> {
+        let address = address.to_canonical();
+        if self.destinations().approve(&target.host, target.port, address) {
+            return Ok(());
+        }
+        judge::address(&self.policy(), target, address, judge::is_own(address))
+    }
+
+    /// Judges a destination like [`Session::judge_target`]. Asks the user first if no rule names
+    /// the host.
+    pub(crate) async fn ask_and_judge(
+        &self,
+        target: &Target,
+        content: Content,
+    ) -> Result<Rule, Denial> {
+        if judge::is_open_question(&self.policy(), target) {
+            self.questions.ask(&target.host, target.port).await;
+        }
+        self.judge_target(target, content)
     }
 
     /// Adds a connection. Later changes of the policy concern it.

@@ -13,7 +13,7 @@ use crate::dns;
 use crate::event::{Outcome, Via};
 use crate::flow::Cut;
 use crate::http::{self, Scope};
-use crate::judge::{self, Content, Target};
+use crate::judge::{Content, Target};
 use crate::relay::{self, Opening};
 use crate::session::Session;
 use crate::tunnel;
@@ -36,7 +36,7 @@ pub(crate) async fn serve(
     let host = Host::from(original.ip());
     let target = Target::new(session, host, original.port(), Via::Transparent);
     let mut read = BytesMut::new();
-    let judged = judge::target(&session.policy(), &target, Content::Tunnel);
+    let judged = session.ask_and_judge(&target, Content::Tunnel).await;
     if judged.is_err() && target.port == DNS_PORT && target.host.as_address().is_some() {
         // The same answers as over UDP, from every server.
         return dns::serve_stream(session, client).await;

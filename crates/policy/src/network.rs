@@ -153,6 +153,30 @@ impl NetworkPolicy {
         self.allowed.all_covering(host).any(is_allowed)
     }
 
+    /// Returns the names of set keys that deny or redirect connections beyond these rules. A gate
+    /// that allows any host must enforce them itself, or refuse the settings.
+    pub fn beyond(network: &NetworkConfig) -> Vec<&'static str> {
+        [
+            ("httpProxyPort", network.http_proxy_port.is_some()),
+            ("socksProxyPort", network.socks_proxy_port.is_some()),
+            ("mitmProxy", network.mitm_proxy.is_some()),
+            ("stripResponseHeaders", network.strip_response_headers.is_some()),
+            ("refuseOpaqueTunnels", network.refuse_opaque_tunnels == Some(true)),
+            ("parentProxy", network.parent_proxy.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(key, is_set)| is_set.then_some(key))
+        .collect()
+    }
+
+    /// Returns the treatment of TLS in a connection to a host, if the connection is allowed.
+    pub fn treatment(&self, host: &Host) -> Tls {
+        match &self.excluded {
+            Some(excluded) if excluded.covering(host, None).is_none() => Tls::Terminate,
+            _ => Tls::Tunnel,
+        }
+    }
+
     /// Decides about a connection to a port that may be unknown.
     pub(crate) fn decide_maybe(&self, host: &Host, port: Option<u16>) -> Decision {
         if let Some(entry) = self.denied.covering(host, port) {
@@ -163,12 +187,7 @@ impl NetworkPolicy {
             };
         }
         if let Some(entry) = self.allowed.covering(host, port) {
-            let is_excluded = |excluded: &HostList| excluded.covering(host, None).is_some();
-            let tls = match &self.excluded {
-                Some(excluded) if !is_excluded(excluded) => Tls::Terminate,
-                _ => Tls::Tunnel,
-            };
-            return Decision::Allowed { rule: listed(ALLOWED, entry), tls };
+            return Decision::Allowed { rule: listed(ALLOWED, entry), tls: self.treatment(host) };
         }
         let remedy = Remedy::AllowDomain(host.to_string());
         match self.is_strict {

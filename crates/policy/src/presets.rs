@@ -201,6 +201,21 @@ impl PolicyBuilder {
         self
     }
 
+    /// Allows connections to hosts: a pattern `HOST[:PORT]` of `network.allowedDomains`.
+    #[must_use]
+    pub fn allow_host(mut self, pattern: &str) -> Self {
+        self.config.network.allowed_domains.push(pattern.to_owned());
+        self
+    }
+
+    /// Denies connections to hosts: a pattern of `network.deniedDomains`, which takes precedence
+    /// over the allowed ones.
+    #[must_use]
+    pub fn deny_host(mut self, pattern: &str) -> Self {
+        self.config.network.denied_domains.push(pattern.to_owned());
+        self
+    }
+
     /// Makes `.git/config` writable, which is read-only by default.
     #[must_use]
     pub fn allow_git_config(mut self) -> Self {

@@ -81,6 +81,8 @@ pub enum Rule {
     NotAHost,
     /// The session has no network, whatever the settings say.
     NoNetwork,
+    /// No rule names the host. The user was asked, and allowed it.
+    Answered,
     /// Each session has its own loopback interface, with its own servers.
     OwnLoopback,
     /// The engine closes the path on its tier, whatever the settings say.
@@ -137,6 +139,7 @@ impl fmt::Display for Rule {
             }
             Self::NotAHost => f.write_str("it is neither the name of a host nor an address"),
             Self::NoNetwork => f.write_str("the session has no network"),
+            Self::Answered => f.write_str("the user allowed it"),
             Self::OwnLoopback => f.write_str("each session has a loopback interface of its own"),
             Self::Closed { path } => {
                 write!(f, "{} is closed by the engine `landlock`", path.display())

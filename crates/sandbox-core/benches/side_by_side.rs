@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use library::Library;
 use policy::Policy;
-use sandbox_core::{CommandSpec, NativeSandbox, Sandbox, SessionDir, Tier};
+use sandbox_core::{CommandSpec, NativeSandbox, NetworkListeners, Sandbox, SessionDir, Tier};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -48,8 +48,12 @@ enum Way {
     Open,
     /// Opening a session under this policy.
     OpenOnly(Box<Policy>),
+    /// Opening the network of a session that is open.
+    Network,
     /// A command right after another one in this session.
     Other(NativeSandbox),
+    /// The same in a session with a network.
+    WithNetwork(NativeSandbox, NetworkListeners),
     /// A command in srt's library.
     Library(Box<Library>),
     /// New processes of all callers at the same time.
@@ -138,6 +142,10 @@ async fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
         row("opening and closing a session", Way::Open, 2),
         row("opening a session", Way::OpenOnly(Box::new(policy.clone())), 2),
     ];
+    rows.push(row("opening the network of a session", Way::Network, 2));
+    let other = NativeSandbox::builder(policy, dir).open().unwrap();
+    let listeners = other.open_network(&[]).await.unwrap();
+    rows.push(row("session with a network, at once", Way::WithNetwork(other, listeners), 1));
     let many = with_denied_paths(dir);
     rows.push(row(
         "opening a session with 800 denied paths",
@@ -215,14 +223,17 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
             if matches!(row.way, Way::Session | Way::SessionAfterPause) {
                 in_session(&sandbox).await;
             }
-            if let Way::Weaker(other) | Way::Other(other) = &row.way {
+            if let Way::Weaker(other) | Way::Other(other) | Way::WithNetwork(other, _) = &row.way {
                 in_session(other).await;
             }
             if matches!(row.way, Way::SessionAfterPause) {
                 tokio::time::sleep(PAUSE).await;
             }
-            let started = Instant::now();
             let (mut commands, mut opened) = (1, None);
+            if matches!(row.way, Way::Network) {
+                opened = Some(NativeSandbox::builder(policy, dir).open().unwrap());
+            }
+            let started = Instant::now();
             match &mut row.way {
                 Way::SpawnsTogether => {
                     commands = together(|_| async { bare_spawn().await }).await;
@@ -254,7 +265,13 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
                     );
                 }
                 Way::Session | Way::SessionAfterPause => in_session(&sandbox).await,
-                Way::Weaker(other) | Way::Other(other) => in_session(other).await,
+                Way::Weaker(other) | Way::Other(other) | Way::WithNetwork(other, _) => {
+                    in_session(other).await;
+                }
+                Way::Network => {
+                    let listeners = opened.as_ref().map(|opened| opened.open_network(&[]));
+                    drop(listeners.unwrap().await.unwrap());
+                }
                 Way::Library(library) => library.run().await,
                 Way::OpenOnly(policy) => {
                     opened = Some(NativeSandbox::builder(policy, dir).open().unwrap());

@@ -31,6 +31,7 @@ mod memory;
 mod modes;
 mod mounts;
 mod namespaces;
+mod network;
 mod plan;
 mod pool;
 mod prestart;
@@ -44,11 +45,13 @@ mod sys;
 mod terminal;
 mod tier;
 mod unreachable;
+mod updates;
 mod wire;
 mod worker;
 
 use cgroup::Group;
 use mounts::Failure;
+use network::Network;
 use plan::Head;
 use pool::Pool;
 use reader::Reader;
@@ -173,6 +176,8 @@ fn set_up(
     sys::reset_signals();
     sys::drop_bounding_set().map_err(at(wire::STEP_PRIVILEGES))?;
     let pool = Pool::new().map_err(at(wire::STEP_PLAN))?;
+    // The filter denies the socket that this opens.
+    let network = Network::prepare(&tier);
     sys::set_receive_timeout(CONTROL, worker::WAKE_INTERVAL_SECONDS)
         .map_err(at(wire::STEP_PLAN))?;
     let supervisor = if bypass_tag == 0 && secret == [0; 2] {
@@ -186,7 +191,7 @@ fn set_up(
     let supervisor = supervisor.map_err(at(wire::STEP_PRIVILEGES))?;
     let control = CONTROL;
     let filter = worker_filter;
-    Ok(Session { control, host, taken, pool, filter, limits, tier, group, supervisor })
+    Ok(Session { control, host, taken, pool, filter, limits, tier, group, supervisor, network })
 }
 
 /// Keeps a worker idle while the session is in use.
@@ -258,7 +263,7 @@ fn keep(session: &mut Session) -> ! {
             }
         }
         if fds[3].found & sys::POLL_IN != 0 {
-            update(session);
+            updates::answer(UPDATES, session);
         }
         start = found == Ok(0) || fds[0].found & sys::POLL_IN != 0;
         if fds[2].found != 0 {
@@ -284,25 +289,6 @@ fn keep(session: &mut Session) -> ! {
             sys::exit(1);
         }
     }
-}
-
-/// Applies an update of the plan, and reports the result.
-fn update(session: &mut Session) {
-    let (mut buffer, mut fds) = ([0; 4], [-1; sys::MAX_FDS]);
-    let Ok((4, 1)) = sys::receive(UPDATES, &mut buffer, &mut fds) else { return };
-    let mut apply = || {
-        let file = Mapping::of(fds[0])?;
-        let mut reader = Reader(file.bytes());
-        session.tier.add(&mut reader)?;
-        let at = file.bytes().len() - reader.0.len();
-        match &mut session.supervisor {
-            Some(supervisor) => supervisor.replace(file, at),
-            None => Ok(()),
-        }
-    };
-    let errno = apply().err().map_or(0, |Errno(errno)| errno);
-    sys::close(fds[0]);
-    let _ = sys::send(UPDATES, &errno.to_le_bytes());
 }
 
 /// Ends the session, which the host has closed or left.

@@ -53,6 +53,11 @@ impl Supervisor {
         self.bypass_tag
     }
 
+    /// Returns the numbers that let the calls of init through the filter.
+    pub fn secret(&self) -> [u64; 2] {
+        self.secret
+    }
+
     /// Replaces the creation rules.
     pub fn replace(&mut self, file: Mapping, at: usize) -> Result<()> {
         self.rules = Rules::read(file, at)?;

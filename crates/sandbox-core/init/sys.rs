@@ -28,10 +28,12 @@ fn padded<const N: usize>(given: [usize; N]) -> [usize; 6] {
 
 // These modules use the macro, so they come after it.
 mod files;
+mod internet;
 mod landlock;
 mod memory;
 mod messages;
 mod mounts;
+mod netlink;
 mod notifications;
 mod processes;
 mod signals;
@@ -41,10 +43,12 @@ mod terminals;
 mod types;
 
 pub use files::*;
+pub use internet::*;
 pub use landlock::*;
 pub use memory::*;
 pub use messages::*;
 pub use mounts::*;
+pub use netlink::*;
 pub use notifications::*;
 pub use processes::*;
 pub use signals::*;

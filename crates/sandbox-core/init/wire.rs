@@ -35,6 +35,19 @@
 //! has the part of the plan that starts with the operations. The answer is `i32` an errno, or 0.
 //! The operations of an update can only hide and protect. Its lists replace the previous lists.
 //!
+//! # The network
+//! A message on the socket for updates without a file is `u32` `REQUEST_…`, and:
+//!
+//! | request | content | answer |
+//! |---|---|---|
+//! | [`REQUEST_NETWORK`] | `u32` the best `CAPTURE_…`; for each port `u32` | see below |
+//! | [`REQUEST_DIAL`] | `u32` a port, `u32` `DIAL_…` | `i32` an errno, or 0 and a socket |
+//!
+//! The answer about the network is `i32` an errno, or 0; `u32` `CAPTURE_…`; `u32` `NETWORK_…`
+//! flags; `u32` `CAPTURE_STEP_…` that failed, or 0; `i32` its errno; for each captured port `u32`.
+//! Its descriptors are the listener of the proxy, then, unless the capture is
+//! [`CAPTURE_VARIABLES`], the socket for DNS, and one listener for all ports or one for each.
+//!
 //! # Commands
 //! A *command* is one message on the control socket, with the descriptors standard input, output
 //! and error, and the command's own channel. The message is the body. A body that is too long for a
@@ -82,6 +95,44 @@ pub const COMMAND_IN_FOREGROUND: u32 = 1 << 3;
 pub const COMMAND_MAY_LINGER: u32 = 1 << 4;
 /// Maximum length of a deferred command in bytes, without its NUL.
 pub const MAX_DEFERRED_BYTES: usize = 16 * 1024 - 1;
+
+/// Request for the listeners of the session's network. Init answers it once.
+pub const REQUEST_NETWORK: u32 = 1;
+/// Request for a connection to a port of the session's loopback.
+pub const REQUEST_DIAL: u32 = 2;
+/// Connect to `127.0.0.1`.
+pub const DIAL_IPV4: u32 = 1;
+/// Connect to `::1`.
+pub const DIAL_IPV6: u32 = 2;
+/// Maximum number of ports in a request for the network.
+pub const MAX_PORTS: usize = 64;
+/// Length of the answer about the network, without its ports.
+pub const NETWORK_ANSWER_BYTES: usize = 20;
+
+/// No connection is captured. Programs that follow the proxy variables reach the proxy.
+pub const CAPTURE_VARIABLES: u32 = 1;
+/// Connections to some ports are captured, and queries for names.
+pub const CAPTURE_PORTS: u32 = 2;
+/// Connections to every port are captured, and queries for names.
+pub const CAPTURE_EVERY_PORT: u32 = 3;
+/// Flag: the capture includes IPv6.
+pub const NETWORK_HAS_IPV6: u32 = 1;
+
+/// Add an address. This and the following are the steps of the capture.
+pub const CAPTURE_STEP_ADDRESS: u32 = 1;
+/// Route every address to the loopback.
+pub const CAPTURE_STEP_ROUTES: u32 = 2;
+/// Open the socket for DNS.
+pub const CAPTURE_STEP_DNS: u32 = 3;
+/// Open a listener for captured connections.
+pub const CAPTURE_STEP_LISTENER: u32 = 4;
+/// Add the rules of the packet filter.
+pub const CAPTURE_STEP_RULES: u32 = 5;
+
+/// Port of the proxy, unless a command has taken it.
+pub const PROXY_PORT: u16 = 3128;
+/// Port of the listener for all captured connections. Commands cannot bind a port below 1024.
+pub const TRANSPARENT_PORT: u16 = 1;
 
 /// The session has its own namespaces, and the operations are mounts.
 pub const TIER_NAMESPACES: u32 = 1;

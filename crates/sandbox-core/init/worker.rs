@@ -10,6 +10,7 @@ mod supervision;
 
 use crate::body::Body;
 use crate::cgroup::{Group, Watch};
+use crate::network::Network;
 use crate::pool::{Pool, WorkerIndex};
 use crate::prestart::Prestart;
 use crate::reader::Reader;
@@ -43,6 +44,8 @@ pub struct Session {
     pub group: Option<Group>,
     /// In use by init alone.
     pub supervisor: Option<Supervisor>,
+    /// In use by init alone.
+    pub network: Network,
 }
 
 impl Session {
@@ -77,6 +80,7 @@ pub enum Announce {
 /// Runs commands one after another, then exits.
 pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
     sys::close(session.host);
+    session.network.close_in_worker();
     if let Some(supervisor) = &session.supervisor {
         sys::close(supervisor.listener());
     }

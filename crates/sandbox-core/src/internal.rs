@@ -9,6 +9,8 @@ pub use crate::files::{
 pub use crate::id::check_id;
 #[cfg(all(feature = "native", target_os = "linux"))]
 pub use crate::local::{LocalListener, LocalStream, MAX_DESCRIPTORS, Peer, PeerError};
+#[cfg(all(feature = "native", target_os = "linux"))]
+pub use crate::native::BestCapture;
 
 /// Creates a sealed file in memory with this content.
 ///
@@ -24,7 +26,9 @@ pub fn memory_file(name: &str, content: &[u8]) -> std::io::Result<std::os::fd::O
 #[cfg(feature = "sandbox")]
 pub fn engine_report(engine: &'static str, layers: [crate::Enforcement; 5]) -> crate::EngineReport {
     let [filesystem, network, processes, system_calls, resources] = layers;
-    crate::EngineReport { engine, filesystem, network, processes, system_calls, resources }
+    // Only the process of the session uses its listeners.
+    let capture = crate::CaptureReport::none("the session belongs to another process");
+    crate::EngineReport { engine, filesystem, network, capture, processes, system_calls, resources }
 }
 
 /// Locks a mutex. Ignores poisoning: its data must be valid after a panic at any point.

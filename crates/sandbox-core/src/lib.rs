@@ -49,6 +49,8 @@
 //!   namespaces. `Tier::Landlock` is a weaker tier without user namespaces, on Linux 6.2 or newer.
 //! - Memory, processes and processor time are limited for a command as a whole if the host process
 //!   has a delegated control group. Otherwise they are limited for each process (see `Limits`).
+//! - A sandbox has no network unless `NativeSandbox::open_network` opens one. It captures every TCP
+//!   port if the kernel has `nft_tproxy`, and UDP only for names. The Landlock tier has none.
 //! - Symlinks at paths that a policy denies are resolved when the sandbox opens.
 //!
 //! # Features
@@ -65,6 +67,7 @@
 //! - [`FileError`]: a file cannot be accessed.
 //! - `OpenError` and `SrtError`: a sandbox cannot be opened.
 //! - `ExecError`: a command cannot be run.
+//! - `NetworkError`: the network of a session cannot be opened, or a port of it not be reached.
 //!
 //! Each has `kind()`, and `is_retryable()`.
 
@@ -96,13 +99,13 @@ mod srt;
 #[cfg(feature = "native")]
 pub use native::{
     AttachedCommand, AttachedEvent, AttachedOutcome, HostTree, NativeSandbox, NativeSandboxBuilder,
-    OpenError, OpenErrorKind, probe,
+    NetworkError, NetworkErrorKind, NetworkListeners, OpenError, OpenErrorKind, probe,
 };
 #[cfg(feature = "sandbox")]
 pub use sandbox::{
-    CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport,
-    ExecError, ExecErrorKind, Limit, Limits, QuarantineOutcome, Quarantined, Sandbox, Tier,
-    UnknownWeakness, UnknownWeaknessKind, Weakness,
+    Capture, CaptureReport, CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus,
+    Enforcement, EngineReport, ExecError, ExecErrorKind, Limit, Limits, QuarantineOutcome,
+    Quarantined, Sandbox, Tier, UnknownWeakness, UnknownWeaknessKind, Weakness,
 };
 #[cfg(feature = "srt")]
 pub use srt::{SrtError, SrtErrorKind, SrtSandbox};

@@ -1,5 +1,6 @@
 //! The contract between a session and the engine that confines its commands.
 
+mod capture;
 mod command;
 mod limits;
 mod report;
@@ -9,6 +10,7 @@ mod weakness;
 
 use async_trait::async_trait;
 
+pub use capture::{Capture, CaptureReport};
 pub use command::{
     CapturedStream, CommandOutput, CommandSpec, CommandStatus, ExecError, ExecErrorKind,
     QuarantineOutcome, Quarantined,

@@ -19,7 +19,8 @@ use tokio::sync::watch;
 
 use crate::sandbox::streams::{capture, feed};
 use crate::sandbox::{
-    CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError, Sandbox,
+    CaptureReport, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport, ExecError,
+    Sandbox,
 };
 use crate::transient::is_transient;
 
@@ -243,6 +244,7 @@ fn report() -> EngineReport {
             "patterns for writing are dropped, and files that appear later are not covered",
         ),
         network: Enforcement::Full,
+        capture: CaptureReport::none("this engine opens sessions without a network"),
         processes: weaker("shared memory and message queues of the host are visible"),
         system_calls: weaker("only Unix sockets and io_uring are denied"),
         resources: weaker("only wall time and output are limited"),

@@ -14,7 +14,8 @@ const TRIPLET: &str = "aarch64-linux-gnu";
 const RERUNS: [&str; 2] =
     ["the_engine_works_for_an_ordinary_user", "the_table_holds_for_an_ordinary_user"];
 /// Tests of the second run: those that depend on the kernel most.
-const AS_USER: [&str; 5] = ["conformance::", "escapes::", "groups::", "limits::", "native::"];
+const AS_USER: [&str; 6] =
+    ["conformance::", "escapes::", "groups::", "limits::", "native::", "network::"];
 /// A test that is slow, and depends on limits that are the same for every user.
 const SLOW_AS_USER: &str = "a_command_cannot_fill_the_machine";
 /// A test that needs the source files, and those that need minutes: for a thousand commands, and
@@ -61,7 +62,7 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         cargo.env(format!("CARGO_TARGET_{name}_LINKER"), linker);
         cargo.env(format!("CARGO_TARGET_{name}_RUSTFLAGS"), format!("-C link-arg={sysroot}"));
     })?;
-    let root = contents::of_packages(&packages.root(), TRIPLET, &tests);
+    let root = contents::of_packages(&packages.root(), TRIPLET, &tests, &kernel);
     let mut qemu = Command::new(bin.join("qemu-system-aarch64"));
     qemu.env("LD_LIBRARY_PATH", &libraries);
     qemu.args(["-machine", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi"]);

@@ -11,19 +11,30 @@ use super::archive::Archive;
 use crate::step::Runner;
 
 /// Programs that the tests and the script of the machine call.
-const PROGRAMS: [&str; 65] = [
+const PROGRAMS: [&str; 66] = [
     "bash", "cat", "chmod", "chown", "chroot", "cp", "cut", "date", "dd", "dirname", "du", "env",
-    "expr", "false", "find", "grep", "head", "hostname", "id", "ipcmk", "kill", "ln", "ls",
-    "mkdir", "mkfifo", "mknod", "mktemp", "mount", "mv", "nproc", "nsenter", "perl", "prlimit",
-    "ps", "pwd", "readlink", "realpath", "renice", "rm", "rmdir", "sed", "seq", "setpriv",
-    "setsid", "sh", "sleep", "sort", "stat", "sync", "tail", "taskset", "tee", "test", "timeout",
-    "touch", "tr", "true", "truncate", "umount", "uname", "uniq", "unlink", "unshare", "wc",
-    "xargs",
+    "expr", "false", "find", "getent", "grep", "head", "hostname", "id", "ipcmk", "kill", "ln",
+    "ls", "mkdir", "mkfifo", "mknod", "mktemp", "mount", "mv", "nproc", "nsenter", "perl",
+    "prlimit", "ps", "pwd", "readlink", "realpath", "renice", "rm", "rmdir", "sed", "seq",
+    "setpriv", "setsid", "sh", "sleep", "sort", "stat", "sync", "tail", "taskset", "tee", "test",
+    "timeout", "touch", "tr", "true", "truncate", "umount", "uname", "uniq", "unlink", "unshare",
+    "wc", "xargs",
 ];
 /// Directories with programs, below `/` or `/usr`.
 const PROGRAM_DIRECTORIES: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
 /// Directories that are symlinks into `/usr` on Debian and others.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
+/// Modules of the kernel for the network of a session, each after those that it needs.
+const MODULES: [&str; 8] = [
+    "lib/libcrc32c.ko",
+    "net/netfilter/nfnetlink.ko",
+    "net/netfilter/nf_tables.ko",
+    "net/ipv4/netfilter/nf_defrag_ipv4.ko",
+    "net/ipv6/netfilter/nf_defrag_ipv6.ko",
+    "net/ipv4/netfilter/nf_tproxy_ipv4.ko",
+    "net/ipv6/netfilter/nf_tproxy_ipv6.ko",
+    "net/netfilter/nft_tproxy.ko",
+];
 const EMPTY_DIRECTORIES: [&str; 13] = [
     "proc", "sys", "dev", "root", "mnt", "home", "run", "srv", "opt", "new", "var/lib", "var/tmp",
     "tmp",
@@ -36,8 +47,13 @@ const API_TESTS: &str = "sandbox-core-tests";
 const TESTS_OF_MIRRORS: &str = "artifact-sync-tests";
 
 /// Returns the root with programs and libraries of this system.
-pub(super) fn of_this_system(runner: &Runner, tests: &Tests) -> Result<Vec<u8>, String> {
+pub(super) fn of_this_system(
+    runner: &Runner,
+    tests: &Tests,
+    kernel: &Path,
+) -> Result<Vec<u8>, String> {
     let mut archive = skeleton(tests)?;
+    add_modules(&mut archive, Path::new("/"), kernel)?;
     let tests: Vec<&PathBuf> =
         [&tests.library, &tests.api].into_iter().chain(&tests.mirrors).collect();
     let mut needed = with_libraries(runner, &PROGRAMS, &tests);
@@ -94,8 +110,14 @@ fn add_from_this_system(archive: &mut Archive, needed: BTreeSet<PathBuf>) -> Res
 
 /// Returns the root with programs and libraries from Debian packages that are unpacked in `root`,
 /// for the architecture with the triplet.
-pub(super) fn of_packages(root: &Path, triplet: &str, tests: &Tests) -> Result<Vec<u8>, String> {
+pub(super) fn of_packages(
+    root: &Path,
+    triplet: &str,
+    tests: &Tests,
+    kernel: &Path,
+) -> Result<Vec<u8>, String> {
     let mut archive = skeleton(tests)?;
+    add_modules(&mut archive, root, kernel)?;
     for dir in MERGED {
         archive.directory(&Path::new("usr").join(dir));
         archive.symlink(dir, &format!("usr/{dir}"));
@@ -119,6 +141,23 @@ pub(super) fn of_packages(root: &Path, triplet: &str, tests: &Tests) -> Result<V
         archive.file(&place, &content(&path)?, 0o755);
     }
     Ok(archive.finish())
+}
+
+/// Adds the modules that belong to the kernel, in the order in which the script loads them. A kernel
+/// may lack some, or have them built in.
+fn add_modules(archive: &mut Archive, root: &Path, kernel: &Path) -> Result<(), String> {
+    let name = kernel.file_name().unwrap_or_default().to_string_lossy();
+    let release = name.strip_prefix("vmlinuz-").unwrap_or_default();
+    let modules = root.join("lib/modules").join(release).join("kernel");
+    archive.directory(Path::new("modules"));
+    for (number, module) in MODULES.into_iter().enumerate() {
+        let module = modules.join(module);
+        if module.is_file() {
+            let place = format!("modules/{number}.ko");
+            archive.file(Path::new(&place), &content(&module)?, 0o644);
+        }
+    }
+    Ok(())
 }
 
 /// Returns an archive with the tests, the script of the machine, and the files that every system

@@ -3,8 +3,8 @@
 # first root does not allow, so everything moves to another root.
 if [[ $1 != again ]]; then
     mount -t tmpfs -o mode=755 tmpfs /new
-    cp -a /bin /dev /etc /home /init /lib /lib64 /mnt /opt /proc /root /run /sbin /srv /sys /tmp \
-        /usr /var /*-tests /new
+    cp -a /bin /dev /etc /home /init /lib /lib64 /mnt /modules /opt /proc /root /run /sbin /srv \
+        /sys /tmp /usr /var /*-tests /new
     cd /new
     mount --move . /
     exec chroot . /init again
@@ -23,6 +23,14 @@ ln -s /proc/self/fd /dev/fd
 # SIOCSIFFLAGS: brings loopback up.
 perl -MSocket -e 'socket(my $s, AF_INET, SOCK_DGRAM, 0); my $up = pack("a16 s x22", "lo", 1);
     ioctl($s, 0x8914, $up) or die $!'
+
+# finit_module(2), by which kmod would load the modules.
+number=313
+[[ $(uname -m) != aarch64 ]] || number=273
+for module in $(find /modules -name '*.ko' | sort); do
+    perl -e 'my ($number, $path) = @ARGV; my $none = ""; open(my $file, "<", $path) or die $!;
+        syscall($number + 0, fileno($file), $none, 0) == 0 or print "$path: $!\n"' $number $module
+done
 
 # The mount and the delegation of systemd.
 groups=/sys/fs/cgroup

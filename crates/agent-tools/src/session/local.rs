@@ -8,16 +8,15 @@ use artifact_sync::{
     CloseMode, GarbageOptions, GarbageReport, RestoreReport, RestoredVersion, SyncError,
     SyncReport, Undelete, UndeleteReport,
 };
-use policy::{Access, Policy, Verdict};
+use egress::Ask;
+use policy::Policy;
 use sandbox_core::internal::lock;
 use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox};
 use skill_store::SkillRef;
 
 use super::skills::{SessionSkills, SkillsReport};
 use super::{SessionSettings, SessionVariables};
-use crate::denials::{self, Denial, Judge, Reason};
-use crate::hints::{self, Connections};
-use crate::remedies::remedy_option;
+use crate::network::{NetworkError, NetworkRules, SessionNetwork};
 use crate::sessions::SessionError;
 use crate::sharing::{Departure, Gate, SharingError};
 use crate::tool_error::ToolError;
@@ -26,9 +25,10 @@ use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, Turn
 /// A session that this process serves. Dropping it kills its processes and unlocks it.
 pub(crate) struct LocalSession {
     sandbox: RwLock<Arc<NativeSandbox>>,
-    policy: Policy,
+    pub(super) policy: Policy,
+    pub(crate) network: SessionNetwork,
     pub(crate) variables: SessionVariables,
-    settings: SessionSettings,
+    pub(super) settings: SessionSettings,
     pub(crate) skills: SessionSkills,
     /// The warnings from opening the session.
     pub(crate) warnings: Vec<String>,
@@ -52,7 +52,8 @@ struct Leaving {
 /// Everything that a session consists of, except its files and settings.
 pub(crate) struct SessionParts {
     pub(crate) policy: Policy,
-    pub(crate) sandbox: NativeSandbox,
+    pub(crate) sandbox: Arc<NativeSandbox>,
+    pub(crate) network: SessionNetwork,
     pub(crate) variables: SessionVariables,
     pub(crate) skills: SessionSkills,
     pub(crate) warnings: Vec<String>,
@@ -70,10 +71,11 @@ impl LocalSession {
         settings: SessionSettings,
         parts: SessionParts,
     ) -> Self {
-        let SessionParts { policy, sandbox, variables, skills, warnings } = parts;
+        let SessionParts { policy, sandbox, network, variables, skills, warnings } = parts;
         Self {
-            sandbox: RwLock::new(Arc::new(sandbox)),
+            sandbox: RwLock::new(sandbox),
             policy,
+            network,
             variables,
             settings,
             skills,
@@ -177,9 +179,23 @@ impl LocalSession {
         Ok(report)
     }
 
-    /// Ends every process of the session.
+    /// Replaces the rules for the network. Connections that they do not allow are cut.
+    pub(crate) async fn set_network(
+        &self,
+        rules: NetworkRules,
+        ask: Option<Arc<dyn Ask>>,
+    ) -> Result<(), ToolError> {
+        if rules.asks && ask.is_none() {
+            return Err(ToolError::Network { source: NetworkError::AskedElsewhere });
+        }
+        let set = self.network.set(rules, ask, &self.sandbox()).await;
+        set.map_err(|source| ToolError::Network { source })
+    }
+
+    /// Ends every process and connection of the session.
     pub(crate) async fn end(&self) {
         self.sandbox().close().await;
+        self.network.close().await;
     }
 
     pub(crate) async fn close(
@@ -225,7 +241,7 @@ impl LocalSession {
             leaving.departure = Some(departure);
             leaving.ended = Arc::downgrade(&sandbox);
         }
-        sandbox.close().await;
+        self.end().await;
         match leaving.await {
             Ok(left) => {
                 self.gate.close(departure);
@@ -268,6 +284,9 @@ impl LocalSession {
         let mut spec = CommandSpec::new(command);
         let environment = &self.variables.current().environment;
         spec.env = environment.in_sandbox(sandbox.temporary_dir(), sandbox.shell());
+        let proxies = self.network.variables();
+        spec.env.retain(|(name, _)| !proxies.iter().any(|(proxy, _)| proxy == name));
+        spec.env.extend(proxies);
         spec
     }
 
@@ -300,11 +319,18 @@ impl LocalSession {
         let (policy, dir) = (self.policy.clone(), self.dir().to_owned());
         let SessionSettings { tier, limits, .. } = self.settings.clone();
         let builder = NativeSandbox::builder(&policy, dir).limits(limits).tier(tier);
-        if let Ok(Ok(fresh)) = super::blocking(move || builder.open()).await {
+        let Ok(Ok(fresh)) = super::blocking(move || builder.open()).await else { return };
+        let fresh = Arc::new(fresh);
+        {
             let mut current = self.sandbox.write().unwrap_or_else(PoisonError::into_inner);
-            if Arc::ptr_eq(&current, ended) {
-                *current = Arc::new(fresh);
+            if !Arc::ptr_eq(&current, ended) {
+                return;
             }
+            *current = Arc::clone(&fresh);
+        }
+        if let Err(error) = self.network.open(&fresh).await {
+            let (session, error) = (&self.workspace.id, sandbox_core::with_causes(&error));
+            tracing::warn!(%session, error, "the session goes on without its network");
         }
     }
 
@@ -312,60 +338,6 @@ impl LocalSession {
     /// directory.
     pub(crate) fn resolve(&self, input: &str) -> Result<(PathBuf, RelativePath), ToolError> {
         super::resolve(self.dir(), input)
-    }
-
-    /// Returns an error if the policy denies access to a path as the kernel sees it.
-    pub(crate) fn check_access(&self, path: &Path, access: Access) -> Result<(), ToolError> {
-        let operation = match access {
-            Access::Read => "reading",
-            _ => "writing",
-        };
-        match self.denial_reason(path, access) {
-            None => Ok(()),
-            Some(Reason { rule, .. }) => {
-                Err(ToolError::Denied { operation, path: path.to_owned(), rule })
-            }
-        }
-    }
-
-    /// Returns the rule that denies access to a path, if there is one.
-    pub(crate) fn denial_reason(&self, path: &Path, access: Access) -> Option<Reason> {
-        let sandbox = self.sandbox();
-        let Verdict { allowed, rule, remedy, .. } = sandbox.explain(path, access);
-        let shows = |path: &Path| sandbox.allows(path, Access::Read);
-        let remedy = || remedy.and_then(|remedy| remedy_option(&remedy, shows));
-        (!allowed).then(|| Reason { rule: rule.to_string(), remedy: remedy() })
-    }
-
-    /// Explains the failures on a command's standard error that the policy caused.
-    pub(crate) fn explain_stderr(&self, stderr: &str, command: &str) -> Vec<Denial> {
-        denials::find(stderr, command, self.dir(), self)
-    }
-
-    /// Returns a hint about a failure that no rule of the policy explains.
-    pub(crate) fn hint(&self, stderr: &str, denied: &[Denial]) -> Option<String> {
-        let is_connection = |denial: &Denial| denial.access == "connect";
-        let connections = if denied.iter().any(is_connection) {
-            Connections::Explained
-        } else {
-            Connections::Unexplained
-        };
-        hints::find(stderr, &self.settings.tier, connections)
-    }
-}
-
-impl Judge for LocalSession {
-    fn path(&self, path: &Path, access: Access) -> Option<Reason> {
-        self.denial_reason(path, access)
-    }
-
-    fn protected_inside(&self, dir: &Path) -> Option<PathBuf> {
-        self.sandbox().protected_inside(dir)
-    }
-
-    fn host(&self, name: &str) -> Option<Reason> {
-        let Verdict { allowed, rule, .. } = NativeSandbox::explain_host(&self.settings.tier, name);
-        (!allowed).then(|| Reason { rule: rule.to_string(), remedy: None })
     }
 }
 

@@ -8,6 +8,7 @@ use secrets::SourceError;
 use skill_store::SkillError;
 
 use crate::error_kind::{self, ErrorKind};
+use crate::network::NetworkError;
 use crate::sharing::SharingError;
 use crate::workspace::{WorkspaceError, at_url};
 
@@ -78,6 +79,12 @@ pub enum SessionError {
         /// The error of the system call.
         source: std::io::Error,
     },
+    /// The session's network cannot be opened.
+    #[error("the session's network cannot be opened")]
+    Network {
+        /// The reason and the remedy.
+        source: NetworkError,
+    },
     /// The machine cannot provide the sandbox.
     #[error("the sandbox cannot be opened")]
     Sandbox {
@@ -98,6 +105,7 @@ impl SessionError {
                 ErrorKind::InvalidInput
             }
             Self::MissingPath { source, .. } => error_kind::of_io(source),
+            Self::Network { source } => source.kind(),
             Self::Sandbox { source } => source.into(),
         }
     }
@@ -108,6 +116,7 @@ impl SessionError {
             Self::Workspace { source } => source.is_retryable(),
             Self::OwnedElsewhere { .. } => true,
             Self::Skill { source, .. } => source.is_retryable(),
+            Self::Network { source } => source.is_retryable(),
             Self::Sandbox { source } => source.is_retryable(),
             Self::NoSkillStore { .. }
             | Self::SameSkillName { .. }

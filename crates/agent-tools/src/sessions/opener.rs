@@ -16,6 +16,7 @@ use super::prepare::{ApplicationDirs, Preparation};
 use super::spec::SessionSpec;
 use crate::boxed::boxed;
 use crate::home::canonical;
+use crate::network::{NetworkRules, SharedGate};
 use crate::runtimes::HostRuntimes;
 use crate::session::{LocalSession, OpenedSession, Session, keep};
 use crate::sharing::{Claim, Entered, Settings, SharingError, VariablesKey, Wish, enter, serve};
@@ -26,6 +27,8 @@ use crate::workspace::{Backends, OpenedWorkspace, Workspace, WorkspaceError};
 pub(crate) struct Opener {
     pub(crate) settings: SessionsBuilder,
     pub(crate) runtimes: HostRuntimes,
+    /// The gate of all sessions with a network.
+    gate: SharedGate,
     /// The ownership of sessions. The first session that is opened starts the heartbeat.
     owner: Mutex<Option<Owner>>,
     /// Set once this process opens no sessions any more.
@@ -37,7 +40,13 @@ type Loaded = (LoadedVariables, Vec<String>);
 
 impl Opener {
     pub(super) fn new(settings: SessionsBuilder, runtimes: HostRuntimes) -> Self {
-        Self { settings, runtimes, owner: Mutex::default(), is_draining: AtomicBool::default() }
+        Self {
+            settings,
+            runtimes,
+            gate: SharedGate::default(),
+            owner: Mutex::default(),
+            is_draining: AtomicBool::default(),
+        }
     }
 
     /// Opens no sessions afterwards.
@@ -68,13 +77,20 @@ impl Opener {
         self.preparation(spec).policy(&self.session_dir(spec), ApplicationDirs::Hidden)
     }
 
+    /// Returns the rules for the network of a session.
+    pub(crate) fn network(&self, spec: &SessionSpec) -> Result<NetworkRules, SessionError> {
+        let policy = self.policy(spec)?;
+        Ok(NetworkRules::new(&policy.config().network, spec.network.as_ref()))
+    }
+
     /// Returns the canonical path that a session's directory has, or would have.
     fn session_dir(&self, spec: &SessionSpec) -> PathBuf {
         canonical(self.settings.home.session_dir(&spec.id))
     }
 
     fn preparation<'s>(&'s self, spec: &'s SessionSpec) -> Preparation<'s> {
-        Preparation { settings: &self.settings, runtimes: &self.runtimes, spec }
+        let Self { settings, runtimes, gate, .. } = self;
+        Preparation { settings, runtimes, spec, gate }
     }
 
     pub(super) fn backends(&self) -> Backends<'_> {
@@ -236,6 +252,7 @@ impl Retaking {
 /// The settings that two processes compare, except for the variables.
 struct SharedSettings {
     policy: Policy,
+    network: NetworkRules,
     hidden: Vec<PathBuf>,
 }
 
@@ -244,7 +261,8 @@ impl SharedSettings {
         let dir = opener.session_dir(spec);
         let policy = opener.preparation(spec).policy(&dir, ApplicationDirs::Ignored)?;
         let hidden = opener.settings.application_dirs.iter().cloned().map(canonical).collect();
-        Ok(Self { policy, hidden })
+        let network = NetworkRules::new(&policy.config().network, spec.network.as_ref());
+        Ok(Self { policy, network, hidden })
     }
 
     fn of<'s>(
@@ -257,6 +275,7 @@ impl SharedSettings {
         let variables = identity.map_or(VariablesKey::Values(values), VariablesKey::Identity);
         Settings {
             policy: &self.policy,
+            network: &self.network,
             hidden: &self.hidden,
             variables,
             selection: &spec.variables,

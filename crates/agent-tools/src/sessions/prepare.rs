@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use policy::{Policy, UnenforcedReason};
 use sandbox_core::NativeSandbox;
@@ -14,6 +15,7 @@ use super::error::SessionError;
 use super::private_files::private_files;
 use super::spec::SessionSpec;
 use crate::home::canonical;
+use crate::network::{Journal, NetworkRules, SessionNetwork, SharedGate};
 use crate::runtimes::HostRuntimes;
 use crate::session::{
     EnvironmentRecipe, Selected, SessionParts, SessionSettings, SessionSkills, SessionVariables,
@@ -28,6 +30,7 @@ pub(super) struct Preparation<'s> {
     pub(super) settings: &'s SessionsBuilder,
     pub(super) runtimes: &'s HostRuntimes,
     pub(super) spec: &'s SessionSpec,
+    pub(super) gate: &'s SharedGate,
 }
 
 /// Treatment of the directories of the host application in a policy.
@@ -66,7 +69,8 @@ impl Preparation<'_> {
         let source = self.settings.variables.clone();
         let (variables, variable_warnings) = SessionVariables::new(source, recipe, loaded);
         warnings.extend(workspace.state.unreported(variable_warnings));
-        let sandbox = self.open_sandbox(&policy, workspace.dir.path()).await?;
+        let sandbox = Arc::new(self.open_sandbox(&policy, workspace.dir.path()).await?);
+        let network = self.open_network(&policy, workspace, &sandbox).await?;
         // Absent paths need no protection now, and presets name many of them.
         let unenforced = sandbox.unenforced();
         let gaps = unenforced.iter().filter(|gap| gap.reason != UnenforcedReason::Absent);
@@ -75,7 +79,7 @@ impl Preparation<'_> {
         for warning in &warnings {
             tracing::warn!(session = %self.spec.id, "{warning}");
         }
-        Ok(SessionParts { policy, sandbox, variables, skills, warnings })
+        Ok(SessionParts { policy, sandbox, network, variables, skills, warnings })
     }
 
     /// Returns the variables that commands get. No command has run yet, so the skills are as they
@@ -102,6 +106,22 @@ impl Preparation<'_> {
             }
         }
         Selected::OfSkills(requests)
+    }
+
+    /// Opens the network of the sandbox, if the policy allows any host.
+    async fn open_network(
+        &self,
+        policy: &Policy,
+        workspace: &Workspace,
+        sandbox: &Arc<NativeSandbox>,
+    ) -> Result<SessionNetwork, SessionError> {
+        let rules = NetworkRules::new(&policy.config().network, self.spec.network.as_ref());
+        let ask = self.spec.network.as_ref().and_then(|network| network.ask.clone());
+        let journal = Journal::in_directory(workspace.state.dir().path());
+        let gate = self.gate.clone();
+        let network = SessionNetwork::new(&self.spec.id, gate, rules, ask, journal);
+        network.open(sandbox).await.map_err(|source| SessionError::Network { source })?;
+        Ok(network)
     }
 
     async fn open_sandbox(
@@ -186,6 +206,9 @@ impl Preparation<'_> {
         }
         for path in &writes {
             builder = builder.allow_write(path);
+        }
+        if let Some(network) = &self.spec.network {
+            builder = network.add_to(builder);
         }
         let policy = builder.build().map_err(|source| SessionError::Policy { source })?;
         let tier = &self.settings.session.tier;

@@ -8,6 +8,7 @@ use policy::SandboxRuntimeConfig;
 use sandbox_core::{SessionId, UserId};
 use skill_store::SkillRef;
 
+use crate::network::NetworkSpec;
 use crate::session::VariableSelection;
 
 /// The session to open, and the access that it gets.
@@ -29,6 +30,9 @@ pub struct SessionSpec {
     pub allow_read: Vec<PathBuf>,
     /// Paths of the host that commands may also read and write.
     pub allow_write: Vec<PathBuf>,
+    /// Hosts that commands may also connect to. On an open session, `None` leaves its network as
+    /// it is.
+    pub network: Option<NetworkSpec>,
     /// Rules for files that are not mirrored, instead of the rules of all sessions.
     pub ignore: Option<IgnoreRules>,
     /// Time for which the store keeps superseded versions of this session, instead of that of all
@@ -37,7 +41,7 @@ pub struct SessionSpec {
 }
 
 impl SessionSpec {
-    /// Requests a session without user, skills or exceptions.
+    /// Requests a session without user, skills, network or exceptions.
     pub fn new(id: SessionId) -> Self {
         Self {
             id,
@@ -47,6 +51,7 @@ impl SessionSpec {
             policy: None,
             allow_read: Vec::new(),
             allow_write: Vec::new(),
+            network: None,
             ignore: None,
             retention: None,
         }
@@ -63,6 +68,13 @@ impl SessionSpec {
     #[must_use]
     pub fn variables(mut self, selection: VariableSelection) -> Self {
         self.variables = selection;
+        self
+    }
+
+    /// Allows connections to hosts. Without allowed hosts, a session has no network.
+    #[must_use]
+    pub fn network(mut self, network: NetworkSpec) -> Self {
+        self.network = Some(network);
         self
     }
 

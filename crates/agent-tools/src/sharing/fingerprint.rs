@@ -16,6 +16,7 @@ use skill_store::VerifyingKey;
 
 use super::error::Difference;
 use super::token::Token;
+use crate::network::NetworkRules;
 use crate::session::{SessionSettings, VariableSelection};
 use crate::storage::Storage;
 
@@ -70,6 +71,7 @@ impl Mirroring {
 pub(crate) struct Settings<'s> {
     /// The policy without the directories of the host application, which are in `hidden`.
     pub(crate) policy: &'s Policy,
+    pub(crate) network: &'s NetworkRules,
     pub(crate) hidden: &'s [PathBuf],
     pub(crate) variables: VariablesKey<'s>,
     pub(crate) selection: &'s VariableSelection,
@@ -98,6 +100,7 @@ impl Fingerprint {
     pub(super) fn new(token: &Token, settings: &Settings<'_>) -> Self {
         let Settings {
             policy,
+            network,
             hidden,
             variables,
             selection,
@@ -107,15 +110,7 @@ impl Fingerprint {
             user,
             ..
         } = *settings;
-        let hash = |subject: &str, parts: &[&[u8]]| {
-            let mut hasher = blake3::Hasher::new_keyed(token.key());
-            for part in [subject.as_bytes()].iter().chain(parts) {
-                hasher.update(&(part.len() as u64).to_le_bytes());
-                hasher.update(part);
-            }
-            hasher.finalize().to_hex().to_string()
-        };
-        let network = serde_json::to_vec(&policy.config().network).unwrap_or_default();
+        let hash = |subject: &str, parts: &[&[u8]]| hash(token, subject, parts);
         let mut parts: Vec<&[u8]> = Vec::new();
         let subject = match variables {
             VariablesKey::Identity(identity) => {
@@ -166,7 +161,7 @@ impl Fingerprint {
         let is_local = storage.is_some_and(|storage| storage.capabilities.root.is_some());
         Self {
             policy: hash("policy", &[&policy.identity_without_network()]),
-            network: hash("network", &[&network]),
+            network: hash_network(token, network),
             variables: hash(subject, &parts),
             engine: hash("engine", &[tier.as_bytes(), limits.as_bytes()]),
             store: hash("store", &[store.as_bytes()]),
@@ -176,6 +171,11 @@ impl Fingerprint {
             hidden: hidden.iter().map(|dir| dir.as_os_str().as_bytes().to_vec()).collect(),
             mirroring: mirroring.collect(),
         }
+    }
+
+    /// Returns the settings with the rules for the network that apply now.
+    pub(super) fn with_network(&self, token: &Token, network: &NetworkRules) -> Self {
+        Self { network: hash_network(token, network), ..self.clone() }
     }
 
     /// Returns warnings about settings that a client has set, and that this server does not apply.
@@ -218,13 +218,30 @@ impl Fingerprint {
     }
 }
 
+/// Hashes values with the key of a server.
+fn hash(token: &Token, subject: &str, parts: &[&[u8]]) -> String {
+    let mut hasher = blake3::Hasher::new_keyed(token.key());
+    for part in [subject.as_bytes()].iter().chain(parts) {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+fn hash_network(token: &Token, network: &NetworkRules) -> String {
+    let parts = network.identity();
+    hash(token, "network", &parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
+    use policy::NetworkConfig;
     use sandbox_core::Limits;
 
     use super::*;
+    use crate::network::NetworkSpec;
 
     fn session() -> SessionSettings {
         SessionSettings {
@@ -246,8 +263,10 @@ mod tests {
             Policy::session(Path::new("/h/s/1")).allow_read(Path::new(read)).build().unwrap()
         };
         let (policy, variables, plain) = (build("/srv/a"), Variables::default(), session());
+        let network = NetworkRules::default();
         let own = Settings {
             policy: &policy,
+            network: &network,
             hidden: &[],
             variables: VariablesKey::Values(&variables),
             selection: &VariableSelection::All,
@@ -273,7 +292,13 @@ mod tests {
         let mut open = policy::SandboxRuntimeConfig::default();
         open.network.allow_all_unix_sockets = Some(true);
         let open = Policy::custom(Path::new("/h/s/1"), open).build().unwrap();
-        check(Settings { policy: &open, ..own }, &[Difference::Policy, Difference::Network]);
+        let sockets = NetworkRules::new(&open.config().network, None);
+        let both = Settings { policy: &open, network: &sockets, ..own };
+        check(both, &[Difference::Policy, Difference::Network]);
+        let server_of = |text: &str| NetworkSpec::new().expose(text.parse().unwrap());
+        let exposed = server_of("db=127.0.0.1:5432");
+        let exposing = NetworkRules::new(&NetworkConfig::default(), Some(&exposed));
+        check(Settings { network: &exposing, ..own }, &[Difference::Network]);
         let mut secret = Variables::default();
         secret.insert("KEY", "hunter2".to_owned().into()).unwrap();
         let with = |variables| Settings { variables, ..own };
@@ -340,6 +365,7 @@ mod tests {
         let fingerprint = |durability| {
             let settings = Settings {
                 policy: &policy,
+                network: &NetworkRules::default(),
                 hidden: &[],
                 variables: VariablesKey::Values(&variables),
                 selection: &VariableSelection::All,

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use artifact_sync::{
     CloseMode, GarbageOptions, GarbageReport, HistoryEntry, RestoreReport, RestoredVersion,
     SyncReport, Undelete, UndeleteReport,
 };
+use egress::Ask;
 use sandbox_core::RelativePath;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,7 @@ use skill_store::SkillRef;
 
 use super::error::SharingError;
 use super::wire::{Failure, base64_bytes, texts};
+use crate::network::NetworkRules;
 use crate::session::{LocalSession, SkillsReport, Stop};
 use crate::sessions::{SessionError, SessionStatus};
 use crate::tool_error::ToolError;
@@ -120,6 +123,8 @@ calls! {
         |call, session| session.collect_garbage(call.options).await;
     17: InstallSkills => SkillsReport, SessionError,
         |call, session| session.install_skills(&call.skills).await;
+    18: SetNetwork => (), ToolError,
+        |call, session| session.set_network(call.rules, call.ask).await;
 }
 
 /// The number of the frame that ends a running call early. Like those of calls, it is never used
@@ -262,6 +267,15 @@ pub(crate) struct CollectGarbage {
 pub(crate) struct InstallSkills {
     #[serde(with = "texts")]
     pub(crate) skills: Vec<SkillRef>,
+}
+
+/// Replaces the rules for the network.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SetNetwork {
+    pub(crate) rules: NetworkRules,
+    /// The user to ask, in the process that serves the session.
+    #[serde(skip)]
+    pub(crate) ask: Option<Arc<dyn Ask>>,
 }
 
 /// Makes a shell command of a command.

@@ -15,7 +15,7 @@ use super::gate::{Gate, NotAdmitted};
 use super::greeting::{HELLO, Hello, SessionFacts, Welcome};
 use super::methods::{
     Bash, Call, CallFailure, Close, CollectGarbage, Delete, InstallSkills, Pull, ReadFile,
-    ReadHistory, Refresh, ReportStatus, RestoreVersion, STOP, SyncFiles, UndeleteFiles,
+    ReadHistory, Refresh, ReportStatus, RestoreVersion, STOP, SetNetwork, SyncFiles, UndeleteFiles,
     WrapCommand, WriteFile,
 };
 use super::opening::Door;
@@ -126,7 +126,8 @@ impl Server {
             if !self.settings.has_user_of(settings) {
                 return Ok(Some(Rejection::WrongUser));
             }
-            let differences = self.settings.differences(settings, session.policy());
+            let own = self.settings.with_network(&self.token, &session.network.rules());
+            let differences = own.differences(settings, session.policy());
             if !differences.is_empty() {
                 return Ok(Some(Rejection::Differs(differences)));
             }
@@ -167,6 +168,7 @@ impl Server {
             UndeleteFiles::METHOD => self.run::<UndeleteFiles>(channel, frame).await,
             CollectGarbage::METHOD => self.run::<CollectGarbage>(channel, frame).await,
             InstallSkills::METHOD => self.run::<InstallSkills>(channel, frame).await,
+            SetNetwork::METHOD => self.run::<SetNetwork>(channel, frame).await,
             unknown => Ok(Some(Rejection::UnknownMethod(unknown))),
         }
     }

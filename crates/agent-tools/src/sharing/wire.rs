@@ -1,7 +1,7 @@
 //! The parts of messages: answers, failures, bytes, and texts with fixed values.
 
 use sandbox_core::internal::engine_report;
-use sandbox_core::{Enforcement, EngineReport, Limit};
+use sandbox_core::{Capture, Enforcement, EngineReport, Limit};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -155,6 +155,49 @@ pub(crate) fn parse_encoding<'de, D: Deserializer<'de>>(
 pub(super) struct ReportText {
     engine: String,
     layers: [Layer; 5],
+    /// Absent from servers of earlier versions.
+    #[serde(default)]
+    capture: Option<CaptureText>,
+}
+
+/// A [`CaptureReport`](sandbox_core::CaptureReport).
+#[derive(Debug, Serialize, Deserialize)]
+struct CaptureText {
+    by: CaptureBy,
+    why: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum CaptureBy {
+    None,
+    Variables,
+    Ports(Vec<u16>),
+    EveryPort,
+}
+
+impl From<&EngineReport> for CaptureText {
+    fn from(report: &EngineReport) -> Self {
+        let by = match &report.capture.capture {
+            Some(Capture::EveryPort) => CaptureBy::EveryPort,
+            Some(Capture::Ports(ports)) => CaptureBy::Ports(ports.clone()),
+            Some(Capture::Variables) => CaptureBy::Variables,
+            _ => CaptureBy::None,
+        };
+        Self { by, why: report.capture.why.clone() }
+    }
+}
+
+impl CaptureText {
+    fn apply(self, report: &mut EngineReport) {
+        report.capture.capture = match self.by {
+            CaptureBy::None => None,
+            CaptureBy::Variables => Some(Capture::Variables),
+            CaptureBy::Ports(ports) => Some(Capture::Ports(ports)),
+            CaptureBy::EveryPort => Some(Capture::EveryPort),
+        };
+        report.capture.why = self.why;
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -172,19 +215,23 @@ impl From<&EngineReport> for ReportText {
             Enforcement::None { why, remedy } => Layer::None { why, remedy },
             _ => Layer::Full,
         });
-        Self { engine: report.engine.to_owned(), layers }
+        Self { engine: report.engine.to_owned(), layers, capture: Some(report.into()) }
     }
 }
 
 impl From<ReportText> for EngineReport {
     fn from(report: ReportText) -> Self {
-        let ReportText { engine, layers } = report;
+        let ReportText { engine, layers, capture } = report;
         let engine = ["native", "landlock"].into_iter().find(|known| *known == engine);
         let layers = layers.map(|layer| match layer {
             Layer::Full => Enforcement::Full,
             Layer::Weaker { why } => Enforcement::Weaker { why },
             Layer::None { why, remedy } => Enforcement::None { why, remedy },
         });
-        engine_report(engine.unwrap_or("unknown"), layers)
+        let mut report = engine_report(engine.unwrap_or("unknown"), layers);
+        if let Some(capture) = capture {
+            capture.apply(&mut report);
+        }
+        report
     }
 }

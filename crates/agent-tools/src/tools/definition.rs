@@ -22,6 +22,8 @@ pub struct Tool {
     pub input_schema: Value,
     /// True if the tool changes nothing.
     pub is_read_only: bool,
+    /// True if the tool can reach other machines.
+    pub is_open_world: bool,
 }
 
 /// The future of a call with JSON.
@@ -32,6 +34,8 @@ type CallFuture<'s> = Pin<Box<dyn Future<Output = Result<Value, ToolError>> + Se
 pub(super) struct Definition {
     pub(super) name: &'static str,
     pub(super) is_read_only: bool,
+    /// Set if the tool uses the network of the session.
+    pub(super) uses_network: bool,
     pub(super) describe: fn(&Surroundings<'_>) -> String,
     pub(super) input_schema: fn() -> Value,
     pub(super) call: for<'s> fn(&'s Session, Value) -> CallFuture<'s>,
@@ -41,10 +45,21 @@ pub(super) struct Definition {
 #[derive(Debug)]
 pub(super) struct Surroundings<'s> {
     pub(super) session_dir: &'s Path,
+    /// Patterns of the hosts that commands may connect to.
+    pub(super) hosts: Vec<&'s str>,
+    /// True if a user is asked about other hosts.
+    pub(super) asks: bool,
     /// The names in the session directory.
     pub(super) file_names: Vec<String>,
     /// The embedder's addition to the description of `bash`.
     pub(super) instructions: Option<&'s str>,
+}
+
+impl Surroundings<'_> {
+    /// Returns whether commands can reach any host.
+    pub(super) fn has_network(&self) -> bool {
+        self.asks || !self.hosts.is_empty()
+    }
 }
 
 impl Definition {
@@ -55,6 +70,7 @@ impl Definition {
             description: (self.describe)(surroundings),
             input_schema: (self.input_schema)(),
             is_read_only: self.is_read_only,
+            is_open_world: self.uses_network && surroundings.has_network(),
         }
     }
 }

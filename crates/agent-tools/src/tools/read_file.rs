@@ -24,6 +24,7 @@ const MAX_READ_BYTES: u64 = 32 << 20;
 pub(super) const DEFINITION: Definition = Definition {
     name: NAME,
     is_read_only: true,
+    uses_network: false,
     describe: |_| {
         "Read a file of the session. Content that is not text comes back as base64.".to_owned()
     },

@@ -28,6 +28,7 @@ const PAGE_BYTES: u64 = 4096;
 pub(super) const DEFINITION: Definition = Definition {
     name: NAME,
     is_read_only: false,
+    uses_network: false,
     describe: |_| {
         "Write a file of the session, replacing what was there. \
          Missing directories are created."

@@ -8,6 +8,7 @@ mod limits;
 mod listing;
 mod live_skills;
 mod mcp;
+mod network;
 mod ownership;
 mod private_files;
 #[cfg(feature = "s3")]

@@ -15,7 +15,7 @@ use crate::connect::{self, Blocked, Upstream};
 use crate::denial::Denial;
 use crate::event::{Outcome, Via};
 use crate::flow::Cut;
-use crate::judge::{self, Content, Target};
+use crate::judge::{Content, Target};
 use crate::session::Session;
 
 /// Port of a URL without one.
@@ -129,7 +129,7 @@ impl Exchange {
     }
 
     async fn forward(&self, target: Target, mut request: Request<Incoming>) -> Answer {
-        let judged = judge::target(&self.session.policy(), &target, Content::Http);
+        let judged = self.session.ask_and_judge(&target, Content::Http).await;
         if let Err(denial) = judged {
             self.session.record(&target, Outcome::Denied(denial.clone()));
             return refuse::refused(&target, &denial);

@@ -1,6 +1,7 @@
 //! Tests of the gate on loopback.
 
 mod bypass;
+mod destinations;
 mod dns;
 mod fixture;
 mod http;

@@ -79,15 +79,21 @@ pub fn shut_down_sending(socket: Fd) {
     let _ = sys!(shutdown, socket, 1);
 }
 
-/// Sends one message with three descriptors.
-pub fn send_with(socket: Fd, message: &[u8], fds: &[Fd; 3]) -> Result<()> {
+/// Maximum number of descriptors in one message that init sends.
+pub const MAX_SENT_FDS: usize = 3 + crate::wire::MAX_PORTS;
+
+/// Sends one message with descriptors.
+pub fn send_with(socket: Fd, message: &[u8], fds: &[Fd]) -> Result<()> {
     // One struct cmsghdr: length (8), SOL_SOCKET = 1 (4), SCM_RIGHTS = 1 (4), the descriptors;
     // padded to 8.
-    let mut control = [28u32, 0, 1, 1, 0, 0, 0, 0];
+    let mut control = [0; 4 + MAX_SENT_FDS.next_multiple_of(2)];
+    control[..4].copy_from_slice(&[16 + 4 * fds.len() as u32, 0, 1, 1]);
+    let words = 4 + fds.len().next_multiple_of(2);
+    let control = control.get_mut(..words).ok_or(Errno::TOO_BIG)?;
     for (word, fd) in control[4..].iter_mut().zip(fds) {
         *word = *fd as u32;
     }
-    send_control(socket, message, &mut control)
+    send_control(socket, message, control)
 }
 
 /// Sends one message without descriptors.

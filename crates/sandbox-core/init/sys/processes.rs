@@ -216,6 +216,20 @@ pub fn drop_capabilities() -> Result<()> {
     sys!(capset, header.as_ptr(), none.as_ptr()).map(drop)
 }
 
+/// Drops for good the capabilities that only the opening of the network needs:
+/// `CAP_NET_BIND_SERVICE`, `CAP_NET_BROADCAST` and `CAP_NET_RAW`.
+pub fn drop_network_capabilities() -> Result<()> {
+    const KEPT: u32 = !(1 << 10 | 1 << 11 | 1 << 13);
+    // The structures of `drop_capabilities`: effective, permitted, inheritable, twice.
+    let mut header = [0x2008_0522u32, 0];
+    let mut own = [0u32; 6];
+    sys!(capget, header.as_mut_ptr(), own.as_mut_ptr())?;
+    for low in &mut own[..3] {
+        *low &= KEPT;
+    }
+    sys!(capset, header.as_ptr(), own.as_ptr()).map(drop)
+}
+
 /// Runs `run` without the effective capabilities of this process, like a command.
 pub fn without_capabilities<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     // The structures of `drop_capabilities`: effective, permitted, inheritable, twice.

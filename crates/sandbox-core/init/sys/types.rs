@@ -16,6 +16,8 @@ impl Errno {
     pub const ROFS: Self = Self(30);
     pub const LOOP: Self = Self(40);
     pub const TOO_BIG: Self = Self(7);
+    pub const AFNOSUPPORT: Self = Self(97);
+    pub const ADDRINUSE: Self = Self(98);
     pub const CONNREFUSED: Self = Self(111);
     pub const ALREADY: Self = Self(114);
     pub const INPROGRESS: Self = Self(115);

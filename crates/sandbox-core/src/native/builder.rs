@@ -12,6 +12,7 @@ use super::error::{OpenError, host_error};
 use super::filter::{Attributes, UnixSockets};
 use super::inner;
 use super::launch::{Resources, launch};
+use super::network::BestCapture;
 use super::plan;
 use super::probe;
 use super::refresh::CompiledPolicy;
@@ -36,6 +37,7 @@ impl NativeSandbox {
             session_dir: session_dir.into(),
             limits: Limits::default(),
             tier: Tier::default(),
+            best_capture: BestCapture::default(),
         }
     }
 }
@@ -47,6 +49,7 @@ pub struct NativeSandboxBuilder {
     session_dir: PathBuf,
     limits: Limits,
     tier: Tier,
+    best_capture: BestCapture,
 }
 
 impl NativeSandboxBuilder {
@@ -69,6 +72,14 @@ impl NativeSandboxBuilder {
         self
     }
 
+    /// Limits the capture of the session's network, so that tests can have that of another kernel.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn best_capture(mut self, best: BestCapture) -> Self {
+        self.best_capture = best;
+        self
+    }
+
     /// Opens the sandbox.
     ///
     /// Compiles the policy against the current files of the host, starts the session's init, and
@@ -80,7 +91,7 @@ impl NativeSandboxBuilder {
     /// the tier does not accept by name.
     pub fn open(self) -> Result<NativeSandbox, OpenError> {
         match &self.tier {
-            Tier::Namespaces => self.open_in_namespaces(),
+            Tier::Namespaces => Ok(self.open_in_namespaces()?.with_best_capture(self.best_capture)),
             Tier::Landlock { accepted } => self.open_with_landlock(accepted),
         }
     }

@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown};
 use rustix::process::{Pid, getpid};
 
 use super::access::OwnerAccess;
 use super::error::{OpenError, host_error};
+use super::exchange::exchange;
 use super::memory_file::memory_file;
-use super::process::{InitProcess, SETUP_TIMEOUT, StartedInit};
+use super::network::NetworkError;
+use super::process::{InitProcess, StartedInit};
 use super::shell;
 use super::size::SizeLimit;
 use super::wire;
@@ -178,24 +179,43 @@ impl Connection {
 
     /// Sends additional mounts and new creation rules, and waits until init has applied them.
     pub(super) fn update(&self, body: &[u8]) -> io::Result<()> {
-        let updates = lock(&self.updates);
         let file = memory_file("session-additions", body, MemfdFlags::NOEXEC_SEAL)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fds = [file.as_fd()];
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
         let message = wire::BODY_IN_FILE.to_le_bytes();
-        let message = [IoSlice::new(&message)];
-        rustix::net::sendmsg(&*updates, &message, &mut ancillary, SendFlags::NOSIGNAL)?;
-        if poll(&mut [PollFd::new(&*updates, PollFlags::IN)], Some(&SETUP_TIMEOUT))? == 0 {
-            return Err(io::ErrorKind::TimedOut.into());
+        exchange(&lock(&self.updates), &message, &[file.as_fd()]).map(drop)
+    }
+
+    /// Asks init for something with the socket for updates.
+    ///
+    /// # Errors
+    /// Returns [`NetworkError`] if the session has ended. If init does not answer, the session
+    /// ends.
+    pub(super) fn ask<T>(
+        &self,
+        ask: impl FnOnce(&OwnedFd) -> io::Result<T>,
+    ) -> Result<io::Result<T>, NetworkError> {
+        let ended = || NetworkError::Ended {
+            reason: self.end_reason().unwrap_or("it was closed, or its init process was killed"),
+        };
+        if lock(&self.control).is_none() {
+            return Err(ended());
         }
-        let mut answer = [0; 4];
-        let (received, _) = rustix::net::recv(&*updates, &mut answer, RecvFlags::empty())?;
-        match (received, i32::from_le_bytes(answer)) {
-            (4, 0) => Ok(()),
-            (4, errno) => Err(io::Error::from_raw_os_error(errno)),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        let updates = lock(&self.updates);
+        match ask(&updates) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                self.begin_to_end("its init process did not answer");
+                Err(ended())
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Err(ended())
+            }
+            other => Ok(other),
         }
     }
 

@@ -1,21 +1,25 @@
 //! An open native sandbox.
 
 use std::fmt;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use policy::{Access, Unenforced};
+use rustix::io::Errno;
 
 use super::attached::{self, AttachedCommand};
 use super::connection::Connection;
 use super::error::OpenError;
 use super::exec;
+use super::network::{self, BestCapture, NetworkError, NetworkListeners};
 use super::plan;
 use super::prestart::Prestart;
 use super::refresh::{CompiledPolicy, Mounts, NOT_REFRESHED};
 use super::wrapped::WrappedCommands;
 use crate::files::Usage;
+use crate::internal::blocking;
 use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox, Tier};
 
 /// An open sandbox of one session.
@@ -30,6 +34,9 @@ pub struct NativeSandbox {
     wrapped: WrappedCommands,
     temporary_dir: PathBuf,
     report: EngineReport,
+    best_capture: BestCapture,
+    /// The report since the network was opened.
+    report_with_network: Arc<OnceLock<EngineReport>>,
 }
 
 impl fmt::Debug for NativeSandbox {
@@ -56,7 +63,13 @@ impl NativeSandbox {
             wrapped: WrappedCommands::default(),
             temporary_dir: temporary_dir.to_owned(),
             report,
+            best_capture: BestCapture::default(),
+            report_with_network: Arc::default(),
         }
+    }
+
+    pub(super) fn with_best_capture(self, best_capture: BestCapture) -> Self {
+        Self { best_capture, ..self }
     }
 
     /// Returns the directories, such as `/tmp`, that every session on a tier sees empty instead of
@@ -94,6 +107,68 @@ impl NativeSandbox {
 
     pub(super) fn mounts(&self) -> &Mounts {
         &self.mounts
+    }
+
+    /// Opens the listeners of the session's network, inside its network namespace. A session that
+    /// never calls this has no network.
+    ///
+    /// The caller accepts what commands connect to, decides, and connects to the outside for them.
+    /// Commands have no other way out. `ports` are those that the policy names. They matter only
+    /// for [`Capture::Ports`](crate::Capture::Ports), which also has the ports 22, 53, 80 and 443,
+    /// and at most 64 together.
+    ///
+    /// Takes less than a millisecond, and works while commands run.
+    ///
+    /// # Errors
+    /// Returns [`NetworkError`] on [`Tier::Landlock`], at the second call, and if the session has
+    /// ended. A kernel that cannot capture connections is no error; see
+    /// [`NetworkListeners::capture`].
+    ///
+    /// # Cancel safety
+    /// After the future is dropped, the listeners may be open and closed again. The session then
+    /// has no network until the sandbox is opened again.
+    pub async fn open_network(&self, ports: &[u16]) -> Result<NetworkListeners, NetworkError> {
+        self.check_network()?;
+        let (connection, best) = (Arc::clone(&self.connection), self.best_capture);
+        let (ports, reported) = (ports.to_vec(), Arc::clone(&self.report_with_network));
+        let report = self.report.clone();
+        blocking(move || match connection.ask(|updates| network::open(updates, best, &ports))? {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::ALREADY) => {
+                Err(NetworkError::AlreadyOpen)
+            }
+            opened => {
+                let listeners = opened.map_err(NetworkError::host("open the listeners"))?;
+                let capture = listeners.report();
+                let _ = reported.set(EngineReport { capture, ..report });
+                Ok(listeners)
+            }
+        })
+        .await
+    }
+
+    /// Connects to a port of the session's loopback, on which a command listens. The socket is in
+    /// blocking mode. The session needs no network for this.
+    ///
+    /// Tries `127.0.0.1`, and then `::1`.
+    ///
+    /// # Errors
+    /// Returns [`NetworkError`] on [`Tier::Landlock`], if no command listens on the port, and if
+    /// the session has ended.
+    ///
+    /// # Cancel safety
+    /// After the future is dropped, the command may accept a connection that is closed at once.
+    pub async fn dial(&self, port: u16) -> Result<TcpStream, NetworkError> {
+        self.check_network()?;
+        let connection = Arc::clone(&self.connection);
+        blocking(move || network::dial(&connection, port)).await
+    }
+
+    fn check_network(&self) -> Result<(), NetworkError> {
+        if !self.mounts.has_namespaces() {
+            return Err(NetworkError::NoNamespace);
+        }
+        let reason = "this process is a fork of the one that opened it";
+        self.connection.check_process().map_err(|_| NetworkError::Ended { reason })
     }
 
     /// Returns a string that runs a command in this sandbox when any shell of this user on this
@@ -208,7 +283,7 @@ impl Sandbox for NativeSandbox {
     }
 
     fn report(&self) -> &EngineReport {
-        &self.report
+        self.report_with_network.get().unwrap_or(&self.report)
     }
 
     async fn close(&self) {

@@ -5,9 +5,10 @@ use policy::{AllowList, CreationRules, MountPlan};
 use super::error::{OpenError, host_error};
 use super::filter::{Attributes, UnixSockets};
 use super::launch::{Resources, launch};
-use super::process::Setup;
+use super::network::{self, BestCapture};
+use super::process::{Setup, StartedInit};
 use super::{cgroup, plan, wire};
-use crate::sandbox::{Enforcement, EngineReport, Limits, Tier};
+use crate::sandbox::{CaptureReport, Enforcement, EngineReport, Limits, Tier};
 
 const NATIVE: &str = "native";
 const LANDLOCK: &str = "landlock";
@@ -23,8 +24,12 @@ pub fn probe(tier: &Tier) -> EngineReport {
             let mounts = MountPlan::read_only();
             let opened = UnixSockets::own().map_err(host_error("read random numbers"));
             let launched = opened.and_then(|sockets| {
-                launch(&limits, None, |group| plan::encode(&mounts, &limits, sockets, group))
-                    .map(|(init, resources)| enforced(sockets, init.setup, &resources))
+                launch(&limits, None, |group| plan::encode(&mounts, &limits, sockets, group)).map(
+                    |(init, resources)| EngineReport {
+                        capture: capture(&init),
+                        ..enforced(sockets, init.setup, &resources)
+                    },
+                )
             });
             launched.unwrap_or_else(|error| unavailable(NATIVE, &error))
         }
@@ -40,6 +45,14 @@ pub fn probe(tier: &Tier) -> EngineReport {
                 Err(error) => unavailable(LANDLOCK, &error),
             }
         }
+    }
+}
+
+/// Opens the network of an empty session, and returns the report on its capture.
+fn capture(init: &StartedInit) -> CaptureReport {
+    match network::open(&init.updates, BestCapture::default(), &[]) {
+        Ok(listeners) => listeners.report(),
+        Err(error) => CaptureReport::none(&format!("cannot open the listeners: {error}")),
     }
 }
 
@@ -70,6 +83,7 @@ pub(super) fn enforced(
         engine: NATIVE,
         filesystem: Enforcement::Full,
         network: Enforcement::Full,
+        capture: CaptureReport::not_open(),
         processes: Enforcement::Full,
         system_calls: match unix_sockets {
             UnixSockets::Denied | UnixSockets::Own(_) => Enforcement::Full,
@@ -111,6 +125,7 @@ pub(super) fn enforced_by_landlock(
         engine: LANDLOCK,
         filesystem: weaker(&filesystem_gaps(list, attributes)),
         network: Enforcement::Full,
+        capture: CaptureReport::none("this tier has no network namespace; use `Tier::Namespaces`"),
         processes: weaker(&processes),
         system_calls: Enforcement::Full,
         resources: match resources {
@@ -165,6 +180,7 @@ fn unavailable(engine: &'static str, error: &OpenError) -> EngineReport {
         engine,
         filesystem: layer(),
         network: layer(),
+        capture: CaptureReport::none("the engine does not open"),
         processes: layer(),
         system_calls: layer(),
         resources: layer(),

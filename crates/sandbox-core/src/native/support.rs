@@ -1,6 +1,6 @@
 //! Policy settings that the native engine does not support.
 
-use policy::{Lint, LintCode, NetworkConfig, Policy, SettingPath};
+use policy::{Host, Lint, LintCode, NetworkConfig, NetworkPolicy, Policy, SettingPath};
 
 use super::engine::NativeSandbox;
 
@@ -8,20 +8,32 @@ use super::engine::NativeSandbox;
 /// with it.
 pub(super) fn unsupported_by_native(policy: &Policy) -> Option<&'static str> {
     let config = policy.config();
-    if !config.network.allowed_domains.is_empty() {
-        Some("network.allowedDomains names domains; leave it empty, as sessions have no network")
-    } else if config.credentials.is_some() {
-        Some("credentials is set")
-    } else {
-        None
+    let beyond = NetworkPolicy::beyond(&config.network);
+    match beyond.first() {
+        Some(&key) if allows_hosts(&config.network) => Some(match key {
+            "httpProxyPort" | "socksProxyPort" => "network names a proxy of another program",
+            "mitmProxy" => "network.mitmProxy is set",
+            "stripResponseHeaders" => "network.stripResponseHeaders is set",
+            "refuseOpaqueTunnels" => "network.refuseOpaqueTunnels is set",
+            _ => "network.parentProxy is set",
+        }),
+        _ => config.credentials.is_some().then_some("credentials is set"),
     }
 }
 
 /// Returns the first setting that the engine cannot enforce on the Landlock tier. Opening fails
 /// with it.
 pub(super) fn unsupported_by_landlock(policy: &Policy) -> Option<&'static str> {
+    let hosts = allows_hosts(&policy.config().network).then_some(
+        "network.allowedDomains names domains; leave it empty, as sessions without namespaces have \
+         no network",
+    );
     let sockets = policy.allows_unix_sockets().then_some("network.allowAllUnixSockets is set");
-    unsupported_by_native(policy).or(sockets)
+    unsupported_by_native(policy).or(hosts).or(sockets)
+}
+
+fn allows_hosts(network: &NetworkConfig) -> bool {
+    !network.allowed_domains.is_empty()
 }
 
 impl NativeSandbox {
@@ -83,17 +95,10 @@ impl NativeSandbox {
     }
 }
 
-/// Returns the lints about a network that sessions do not have.
+/// Returns the lints about the network.
 fn network(network: &NetworkConfig) -> Vec<Lint> {
     let mut lints = Vec::new();
-    if !network.allowed_domains.is_empty() {
-        lints.push(Lint::new(
-            LintCode::Unsupported,
-            "network.allowedDomains",
-            "no engine has a network proxy; a session with this setting cannot be opened",
-            "leave the list empty",
-        ));
-    }
+    let path = |key: &str| SettingPath::from("network").key(key);
     if network.allow_all_unix_sockets == Some(true) {
         lints.push(Lint::unset(
             LintCode::Weakens,
@@ -102,27 +107,67 @@ fn network(network: &NetworkConfig) -> Vec<Lint> {
              session can see; sockets of its own need no setting",
         ));
     }
-    for (key, is_set) in [
-        ("deniedDomainReasons", network.denied_domain_reasons.is_some()),
-        ("strictAllowlist", network.strict_allowlist.is_some()),
-        ("deniedResolvedAddresses", network.denied_resolved_addresses.is_some()),
-        ("httpProxyPort", network.http_proxy_port.is_some()),
-        ("socksProxyPort", network.socks_proxy_port.is_some()),
-        ("mitmProxy", network.mitm_proxy.is_some()),
-        ("allowPlaintextHeaderSet", network.allow_plaintext_header_set.is_some()),
-        ("stripResponseHeaders", network.strip_response_headers.is_some()),
-        ("refuseOpaqueTunnels", network.refuse_opaque_tunnels.is_some()),
-        ("requireHostMatch", network.require_host_match.is_some()),
-        ("ambiguousRequestTarget", network.ambiguous_request_target.is_some()),
-        ("tlsTerminate", network.tls_terminate.is_some()),
-        ("parentProxy", network.parent_proxy.is_some()),
+    for (at, entry) in network.allowed_domains.iter().enumerate() {
+        let host = Host::parse_with_port(entry).map(|(host, _)| host);
+        if host.or_else(|_| Host::parse(entry)).is_ok_and(|host| host.is_loopback()) {
+            lints.push(Lint::new(
+                LintCode::NoEffect,
+                path("allowedDomains").index(at),
+                "has no effect: each session has a loopback interface of its own",
+                "remove it; `--expose NAME=HOST:PORT` gives a session a server of the host",
+            ));
+        }
+    }
+    if !allows_hosts(network) {
+        for (key, is_set) in [
+            ("deniedDomainReasons", network.denied_domain_reasons.is_some()),
+            ("strictAllowlist", network.strict_allowlist.is_some()),
+            ("deniedResolvedAddresses", network.denied_resolved_addresses.is_some()),
+            ("tlsTerminate", network.tls_terminate.is_some()),
+        ] {
+            if is_set {
+                let problem = "has no effect: no host is allowed";
+                lints.push(Lint::unset(LintCode::NoEffect, path(key), problem));
+            }
+        }
+    } else if network.tls_terminate.is_some() {
+        lints.push(Lint::unset(
+            LintCode::Unsupported,
+            path("tlsTerminate"),
+            "TLS is not terminated, so connections with TLS are denied",
+        ));
+    }
+    for key in NetworkPolicy::beyond(network) {
+        let (code, problem) = match allows_hosts(network) {
+            true => (LintCode::Unsupported, "a session with this setting cannot be opened"),
+            false => (LintCode::NoEffect, "has no effect: no host is allowed"),
+        };
+        lints.push(Lint::unset(code, path(key), problem));
+    }
+    for (key, is_set, problem) in [
+        (
+            "allowPlaintextHeaderSet",
+            network.allow_plaintext_header_set.is_some(),
+            "has no effect: it is about `filterRequest`, which has no JSON form",
+        ),
+        (
+            "refuseOpaqueTunnels",
+            network.refuse_opaque_tunnels == Some(false),
+            "has no effect: tunnels pass in any case",
+        ),
+        (
+            "requireHostMatch",
+            network.require_host_match.is_some(),
+            "has no effect: the hosts of requests and connections must always be the same",
+        ),
+        (
+            "ambiguousRequestTarget",
+            network.ambiguous_request_target.is_some(),
+            "has no effect: no rule is about the target of a request",
+        ),
     ] {
         if is_set {
-            lints.push(Lint::unset(
-                LintCode::NoEffect,
-                SettingPath::from("network").key(key),
-                "has no effect: sessions have no network",
-            ));
+            lints.push(Lint::unset(LintCode::NoEffect, path(key), problem));
         }
     }
     lints
@@ -155,13 +200,20 @@ mod tests {
     fn unsupported_settings_are_named() {
         let closed = r#""allowedDomains":[]"#;
         check(closed, "", &[], None);
+        check(r#""allowedDomains":["a.com"]"#, "", &[], None);
         check(
-            r#""allowedDomains":["a.com"]"#,
+            r#""allowedDomains":["127.0.0.1:80","a.com"]"#,
             "",
-            &["network.allowedDomains"],
-            Some(
-                "network.allowedDomains names domains; leave it empty, as sessions have no network",
-            ),
+            &["network.allowedDomains[0]"],
+            None,
+        );
+        let parent = r#""parentProxy":{"http":"http://p.com"}"#;
+        check(&format!(r#"{closed},{parent}"#), "", &["network.parentProxy"], None);
+        check(
+            &format!(r#""allowedDomains":["a.com"],{parent}"#),
+            "",
+            &["network.parentProxy"],
+            Some("network.parentProxy is set"),
         );
         check(closed, r#","credentials":{}"#, &["credentials"], Some("credentials is set"));
         let sockets = r#""allowedDomains":[],"allowAllUnixSockets":true"#;
@@ -169,8 +221,11 @@ mod tests {
     }
 
     /// Keys that the engine enforces.
-    const ENFORCED: [&str; 9] = [
+    const ENFORCED: [&str; 12] = [
         "network.deniedDomains",
+        "network.deniedDomainReasons",
+        "network.deniedResolvedAddresses",
+        "network.strictAllowlist",
         "filesystem.disabled",
         "filesystem.denyRead",
         "filesystem.allowRead",

@@ -65,7 +65,8 @@ impl NativeSandbox {
     }
 
     /// Decides about a connection of a sandbox on this tier to a name or an address, in any
-    /// spelling. There is no network, whatever the policy says.
+    /// spelling, before its network is opened. Until then, it reaches no host, whatever the policy
+    /// says.
     pub fn explain_host(tier: &Tier, host: &str) -> Verdict {
         // Linux connects to the loopback for an unspecified address.
         let is_own = |host: Host| {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::capture::CaptureReport;
+
 /// A report of the enforcement on this machine, layer by layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -12,6 +14,9 @@ pub struct EngineReport {
     pub filesystem: Enforcement,
     /// Access of commands to the network.
     pub network: Enforcement,
+    /// Capture of connections, if the session has a network. A report without a session is about
+    /// the capture that a session would have.
+    pub capture: CaptureReport,
     /// Visibility of processes, and the end of all processes of a command.
     pub processes: Enforcement,
     /// Access of commands to system calls.

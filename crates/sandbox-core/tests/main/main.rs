@@ -34,6 +34,8 @@ mod namespace_limits;
 #[cfg(feature = "native")]
 mod native;
 #[cfg(feature = "native")]
+mod network;
+#[cfg(feature = "native")]
 mod obstacles;
 #[cfg(feature = "native")]
 mod prestart;

@@ -352,7 +352,7 @@ async fn an_engine_reports_every_layer() {
     let fixture = fixture();
     let opened = fixture.sandbox.report();
     assert_eq!((report.engine, &report.network), (opened.engine, &opened.network));
-    assert!(without_namespaces() || &report == opened);
+    assert!(without_namespaces() || report.layers() == opened.layers());
 }
 
 #[tokio::test]

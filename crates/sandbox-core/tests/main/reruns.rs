@@ -7,7 +7,9 @@ use std::time::Duration;
 use sandbox_core::Sandbox;
 use testkit::{copy_of_this_program, rerun, skipped};
 
-use crate::fixture::{BASE, WITHOUT_NAMESPACES, fixture, repetitions, spec};
+use crate::fixture::{
+    BASE, Fixture, WITHOUT_NAMESPACES, fixture, repetitions, spec, without_namespaces,
+};
 
 /// Environment variable that selects the part of a rerun.
 pub(crate) const PART: &str = "SANDBOX_CORE_TEST_PART";
@@ -37,7 +39,7 @@ fn the_engine_works_for_an_ordinary_user() {
     run.args(&IN_SIGHT[1..]).args(ORDINARY_USER).arg(program).env(BASE, "/mnt");
     let run = run
         .args(["prestart::", "native::", "files::", "escapes::", "limits::"])
-        .args(["linger::", "modes::", "size::", "sockets::", "wrapped::"])
+        .args(["linger::", "modes::", "network::", "size::", "sockets::", "wrapped::"])
         .env_remove("TMPDIR")
         .output();
     let Ok(run) = run else {
@@ -98,6 +100,7 @@ fn without_user_namespaces_the_other_tests_pass_on_landlock() {
             "linger::",
             "modes::",
             "native::",
+            "network::",
             "reopening::",
             "size::",
             "sockets::",
@@ -165,6 +168,30 @@ fn resources(temporary: &std::path::Path) -> [usize; 5] {
     ]
 }
 
+/// Closes a session while its commands connect, and drops its listeners afterwards.
+async fn close_under_load(first: &Fixture) {
+    let session = first.again();
+    let listeners = session.sandbox.open_network(&[]).await.unwrap();
+    let connect = "while :; do exec {fd}<>/dev/tcp/127.0.0.1/3128; done 2>/dev/null";
+    let mut commands = [(); 3].map(|()| {
+        let command = spec(connect);
+        Box::pin(async { session.sandbox.exec(command).await.is_ok() })
+    });
+    let [a, b, c] = &mut commands;
+    let close = async {
+        listeners.proxy.set_nonblocking(true).unwrap();
+        let proxy = tokio::net::TcpListener::from_std(listeners.proxy.try_clone().unwrap());
+        let proxy = proxy.unwrap();
+        let mut accepted = Vec::new();
+        while accepted.len() < 100 {
+            accepted.push(proxy.accept().await.unwrap());
+        }
+        session.sandbox.close().await;
+    };
+    assert_eq!(tokio::join!(a, b, c, close), (false, false, false, ()));
+    drop(listeners);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_sessions_and_commands_leave_nothing_behind() {
     const SESSIONS: usize = 1_000;
@@ -197,7 +224,14 @@ async fn many_sessions_and_commands_leave_nothing_behind() {
     for _ in 0..repetitions(SESSIONS) {
         let session = first.again();
         session.sandbox.wrap_command(&spec("true")).unwrap();
+        let listeners = session.sandbox.open_network(&[5432]).await;
+        session.sandbox.dial(5432).await.unwrap_err();
+        assert_eq!(listeners.is_ok(), !without_namespaces());
         drop(session);
+        drop(listeners);
+    }
+    if !without_namespaces() {
+        close_under_load(&first).await;
     }
     let session = std::sync::Arc::new(first.again());
     let workers = (0..AT_ONCE).map(|_| {

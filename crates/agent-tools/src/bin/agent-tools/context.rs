@@ -323,6 +323,7 @@ impl Context {
             spec.variables = VariableSelection::Named(names);
         }
         spec.policy = args.policy.as_deref().map(settings::read).transpose()?;
+        spec.network = args.network.spec()?;
         Ok(spec)
     }
 

@@ -8,6 +8,7 @@ mod command_line;
 mod commands;
 mod context;
 mod failure;
+mod network_args;
 mod options;
 mod output;
 mod progress_bar;

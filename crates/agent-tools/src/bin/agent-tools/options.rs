@@ -9,6 +9,8 @@ use agent_tools::{
 use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
+use crate::network_args::NetworkArgs;
+
 /// Shortest time for which superseded versions are kept.
 const SHORTEST_RETENTION: Duration = Duration::from_secs(15 * 60);
 
@@ -290,6 +292,8 @@ pub(crate) struct SessionArgs {
     /// Path of the host that commands may also read and write, taken literally. Repeatable.
     #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_WRITE")]
     pub(crate) allow_write: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
 }

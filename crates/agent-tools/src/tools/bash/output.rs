@@ -51,9 +51,13 @@ pub struct BashOutput {
     /// network, or a gap of the Landlock tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Failures on standard error that the policy explains, at most 5, and quarantined paths.
+    /// Failures on standard error that the policy explains, at most 5; refused connections, at
+    /// most 5; and quarantined paths.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denial>,
+    /// The number of further hosts to which connections were refused.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub denied_omitted: usize,
     /// Changes that are not in the store yet, by reason, at most 5 reasons. Each change is reported
     /// once for each reason. Later calls and closing try again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -116,6 +120,7 @@ impl BashOutput {
             killed,
             hint,
             denied,
+            denied_omitted,
             pending,
             pending_omitted,
             still_pending,
@@ -141,6 +146,9 @@ impl BashOutput {
         }
         for denial in denied {
             let _ = writeln!(notes, "denied: {}", Printable(denial));
+        }
+        if *denied_omitted > 0 {
+            let _ = writeln!(notes, "denied: and {denied_omitted} more hosts");
         }
         if let Some(reason) = unconfirmed {
             let _ = writeln!(notes, "another machine may own the session: {}", Printable(reason));
@@ -168,7 +176,7 @@ impl BashOutput {
         let notes = self.hint.iter_mut().chain(&mut self.unconfirmed).chain(&mut self.killed);
         notes.for_each(|text| redaction.apply(text));
         for denial in &mut self.denied {
-            let Denial { target, access: _, rule, remedy, moved_to } = denial;
+            let Denial { target, access: _, rule, remedy, moved_to, is_shared: _ } = denial;
             let texts = [target, rule].into_iter().chain(remedy).chain(moved_to);
             texts.for_each(|text| redaction.apply(text));
         }
@@ -305,7 +313,9 @@ mod tests {
                 rule: "the rule".into(),
                 remedy: Some("the remedy".into()),
                 moved_to: Some("/x.moved".into()),
+                is_shared: true,
             }],
+            denied_omitted: 8,
             removed: vec!["r\n".into()],
             removed_omitted: 7,
             pending: vec![PendingGroup {
@@ -330,7 +340,8 @@ mod tests {
              lists them\n\
              not mirrored: s: why\nnot mirrored: and 3 more\n\
              changed on both sides: c; the second version is kept as c.other\n\
-             denied: write /x: the rule; the remedy; it is /x.moved now\n\
+             denied: write /x: the rule; the remedy; it is /x.moved now; another command ran at \
+             the same time\ndenied: and 8 more hosts\n\
              timed out: the command and its children were killed\n\
              limit reached: file size\n\
              hint: no root\n\

@@ -79,6 +79,7 @@ fn settings(filesystem: &str, network: &str) -> String {
 }
 
 const CLOSED: &str = r#""allowedDomains":[]"#;
+const PARENT: &str = r#""allowedDomains":["example.com"],"parentProxy":{"http":"http://p.com"}"#;
 const LISTS: &str = r#""denyRead":[],"allowWrite":["."],"denyWrite":[]"#;
 
 #[test]
@@ -89,7 +90,8 @@ fn check_refuses_what_a_sandbox_refuses_with_the_same_reason() {
         (settings(&LISTS.replace("[]", "[\"/etc/a[b\"]"), CLOSED), true),
         (settings(&LISTS.replace("[]", "[\"/a[b\"]"), CLOSED), false),
         (settings(&LISTS.replace("[]", "[\"/**/*.pem\"]"), CLOSED), false),
-        (settings(LISTS, r#""allowedDomains":["example.com"]"#), false),
+        (settings(LISTS, r#""allowedDomains":["example.com"]"#), true),
+        (settings(LISTS, PARENT), false),
         (settings(&LISTS.replace("[]", "[\"~ann/x\", \"rel/*\"]"), CLOSED), true),
         (settings(&LISTS.replace("[]", "[\"a\\u0000\"]"), CLOSED), false),
         (settings(LISTS, CLOSED).replace("}}", "},\"credentials\":{}}"), false),
@@ -101,6 +103,7 @@ fn check_refuses_what_a_sandbox_refuses_with_the_same_reason() {
     let landlock = [
         (settings(LISTS, CLOSED), true),
         (settings(LISTS, r#""allowedDomains":[],"allowAllUnixSockets":true"#), false),
+        (settings(LISTS, r#""allowedDomains":["example.com"]"#), false),
         (settings(r#""denyRead":["f"],"allowWrite":["."],"denyWrite":[]"#, CLOSED), false),
     ];
     cli.write("f", "");
@@ -202,7 +205,7 @@ fn findings_have_a_place_and_a_remedy() {
     let file = file.to_str().unwrap();
     let checked = cli.run(&["policy", "check", file]).ok().stdout;
     let expected = format!(
-        "warning[no-effect]: network.strictAllowlist: has no effect: sessions have no network\n  \
+        "warning[no-effect]: network.strictAllowlist: has no effect: no host is allowed\n  \
          --> {file}:2:3\n"
     );
     assert!(checked.starts_with(&expected), "{checked}");
@@ -213,7 +216,10 @@ fn findings_have_a_place_and_a_remedy() {
     assert_eq!(finding["pointer"], "/network/strictAllowlist");
     assert_eq!((&finding["line"], &finding["column"]), (&2.into(), &3.into()));
 
-    let refused = text.replace("\"allowedDomains\":[]", "\"allowedDomains\":[\"a.com\"]");
+    let refused = text.replace(
+        "\"allowedDomains\":[]",
+        "\"allowedDomains\":[\"a.com\"],\"parentProxy\":{\"http\":\"http://p.com\"}",
+    );
     let file = cli.write("refused.json", &refused);
     let checked = cli.run(&["--json", "policy", "check", file.to_str().unwrap()]);
     assert_eq!(checked.code, 1);

@@ -26,6 +26,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     weaker: Option<&'static str>,
     layers: Vec<Layer>,
+    /// The way in which connections of a session with a network reach the gate.
+    capture: String,
     limits: Vec<LimitLine>,
     runtimes: Vec<Runtime>,
     node_path: Option<String>,
@@ -135,6 +137,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         is_open: engine.is_usable(),
         weaker,
         layers: layers.into(),
+        capture: engine.capture.to_string(),
         limits: limits::of_sessions(&context.tier()),
         runtimes,
         node_path: sessions.runtimes().node_path.as_ref().map(|path| path.display().to_string()),
@@ -157,6 +160,9 @@ fn show(report: &Report) {
                 outln!("  {:<13} {}", layer.name, layer.enforced);
             }
         }
+    }
+    if report.is_open {
+        outln!("  {:<13} {}", "capture", report.capture);
     }
     if let Some(weaker) = report.weaker {
         outln!("  {:<13} {weaker}", "weaker");

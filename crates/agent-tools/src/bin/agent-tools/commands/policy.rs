@@ -124,8 +124,9 @@ fn explain(
         None => {
             kind = "host";
             let target = target.to_string_lossy();
-            let host = host_of(&target)?.to_string();
-            (target.into_owned(), vec![("connect", NativeSandbox::explain_host(&tier, &host))])
+            let (host, port) = host_of(&target)?;
+            let verdict = agent_tools::explain_host(&policy, &tier, &host.to_string(), port);
+            (target.into_owned(), vec![("connect", verdict)])
         }
     };
     let verdicts: Vec<Explained> = verdicts
@@ -203,9 +204,9 @@ fn canonical(path: &Path) -> PathBuf {
         .map_or_else(|| path.to_owned(), |(above, below)| above.join(below).components().collect())
 }
 
-/// Returns the host of a target, whose port must be valid.
-fn host_of(target: &str) -> Result<Host, Failure> {
-    Host::parse_with_port(target).map(|(host, _)| host).map_err(|error| {
+/// Returns the host of a target, and its port, which must be valid.
+fn host_of(target: &str) -> Result<(Host, Option<u16>), Failure> {
+    Host::parse_with_port(target).map_err(|error| {
         Failure::usage(format!(
             "{target:?} is neither an existing path nor HOST[:PORT], because it {error}; write \
              ./{target} for a file of that name"

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_tools::policy::{SandboxRuntimeConfig, UnenforcedReason};
-use agent_tools::{Home, printable};
+use agent_tools::{Home, SandboxNetwork, printable};
 use clap::Args;
 use sandbox_core::{AttachedEvent, CommandSpec, Limits, NativeSandbox, Sandbox as _, Tier};
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::command_line;
 use crate::failure::Failure;
+use crate::network_args::NetworkArgs;
 use crate::output::errln;
 use crate::settings;
 use crate::signals::is_ignored;
@@ -36,6 +37,8 @@ pub(crate) struct SandboxArgs {
         env = "AGENT_TOOLS_LINGER"
     )]
     linger: Duration,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Script for bash, instead of a program and its arguments.
     #[arg(short = 'c', value_name = "SCRIPT", allow_hyphen_values = true)]
     script: Option<OsString>,
@@ -53,7 +56,9 @@ pub(crate) async fn run(
     sessions: Option<&Home>,
 ) -> Result<ExitCode, Failure> {
     let cwd = settings::working_directory()?;
-    let config = read_settings(args.settings.as_deref())?;
+    let mut config = read_settings(args.settings.as_deref())?;
+    let network = args.network.spec()?.unwrap_or_default();
+    network.add_to_settings(&mut config.network);
     let policy = settings::policy_of_command(config, &cwd, sessions, tier)?;
     if let Some(problem) = settings::hidden_start(&policy, &cwd) {
         return Err(Failure::not_run_text(problem));
@@ -79,11 +84,17 @@ pub(crate) async fn run(
     {
         errln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
     }
+    let network = SandboxNetwork::open(&sandbox, &policy.config().network, &network)
+        .await
+        .map_err(Failure::not_run)?;
     let mut spec = CommandSpec::new(command);
     spec.linger = args.linger;
     spec.env = std::env::vars_os().filter(|(name, _)| is_passed_on(name)).collect();
     if *tier != Tier::Namespaces {
         spec.env.push(("TMPDIR".into(), sandbox.temporary_dir().into()));
+    }
+    if let Some(network) = &network {
+        spec.env.extend(network.variables());
     }
     // As with srt, programs can detect the sandbox.
     spec.env.push(("SANDBOX_RUNTIME".into(), "1".into()));
@@ -112,6 +123,16 @@ pub(crate) async fn run(
         errln!("agent-tools: the sandbox has ended: {reason}");
     }
     sandbox.close().await;
+    if let Some(network) = network {
+        let (refused, omitted) = network.refusals();
+        for denial in refused {
+            errln!("agent-tools: denied: {}", printable(&denial.to_string()));
+        }
+        if omitted > 0 {
+            errln!("agent-tools: denied: and {omitted} more hosts");
+        }
+        network.close().await;
+    }
     // Its standard error is not read, so the text of the command has to do.
     if outcome.exit_code() != 0 && may_be_refused {
         errln!(

@@ -3,6 +3,7 @@
 mod close;
 mod garbage;
 mod history;
+mod network;
 mod restore;
 mod sync;
 
@@ -30,6 +31,9 @@ pub(crate) enum SessionCommand {
     Show {
         /// Id of the session.
         id: SessionId,
+        /// Show the connections of the session instead, with their bytes and durations.
+        #[arg(long)]
+        network: bool,
     },
     /// Adopt what other programs changed in the store, then upload pending changes.
     Sync {
@@ -129,7 +133,8 @@ pub(crate) enum SessionCommand {
 pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<ExitCode, Failure> {
     match command {
         SessionCommand::List => list(context).await,
-        SessionCommand::Show { id } => show(context, &id).await,
+        SessionCommand::Show { id, network: true } => network::show(context, &id).await,
+        SessionCommand::Show { id, network: false } => show(context, &id).await,
         SessionCommand::Sync { id, confirm_removals, refill, wait } => {
             sync::run(context, &id, confirm_removals, refill, wait).await
         }

@@ -1,0 +1,54 @@
+//! Errors of a session's network.
+
+use egress::GateError;
+use policy::ValidationError;
+
+use crate::error_kind::ErrorKind;
+
+/// Errors of a session's network.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// The rules are invalid.
+    #[error("the rules for the network are invalid")]
+    Rules {
+        /// The invalid value.
+        source: ValidationError,
+    },
+    /// The sandbox has no listeners.
+    #[error("the sandbox cannot open a network")]
+    Sandbox {
+        /// The reason and the remedy.
+        source: sandbox_core::NetworkError,
+    },
+    /// The gate does not take the listeners.
+    #[error("the connections of the session cannot be accepted")]
+    Gate {
+        /// The cause.
+        source: GateError,
+    },
+    /// A user can be asked only in the process that serves the session.
+    #[error("another process serves the session, so it cannot ask a user of this one")]
+    AskedElsewhere,
+}
+
+impl NetworkError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Rules { .. } => ErrorKind::InvalidInput,
+            Self::Sandbox { .. } => ErrorKind::Sandbox,
+            Self::Gate { .. } => ErrorKind::Io,
+            Self::AskedElsewhere => ErrorKind::Differs,
+        }
+    }
+
+    /// Returns whether the same call may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Sandbox { source } => source.is_retryable(),
+            Self::Gate { source } => source.is_retryable(),
+            Self::Rules { .. } | Self::AskedElsewhere => false,
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The record of one connection.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use egress::{Denial, Outcome, Via};
+use policy::{Host, NetworkConfig, NetworkPolicy, Remedy};
+use serde::{Deserialize, Serialize};
+
+use crate::remedies::remedy_option;
+
+/// The record of a connection of a session, or of a refused question for a name. It has no paths,
+/// queries, headers or contents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct NetworkEvent {
+    /// The time of the record, in milliseconds since 1970.
+    #[serde(rename = "atMs", with = "milliseconds_since_1970")]
+    pub at: SystemTime,
+    /// The result.
+    pub outcome: ConnectionOutcome,
+    /// The host, as a name in lower case or an address.
+    pub host: String,
+    /// The port; `None` for a name that was never connected to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub port: Option<u16>,
+    /// The way into the gate: `proxy`, `socks`, `transparent` or `dns`.
+    pub via: String,
+    /// The deciding rule, or the cause of a failure.
+    pub rule: String,
+    /// The change that would allow the connection, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub remedy: Option<String>,
+    /// Bytes from the session.
+    pub sent: u64,
+    /// Bytes to the session.
+    pub received: u64,
+    /// The duration of the connection, in milliseconds.
+    #[serde(rename = "tookMs", with = "milliseconds")]
+    pub took: Duration,
+}
+
+/// The result of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum ConnectionOutcome {
+    /// It was allowed, and is closed.
+    Allowed,
+    /// It was refused, or cut when the rules changed.
+    Denied,
+    /// It was allowed, and could not be made.
+    Failed,
+}
+
+impl NetworkEvent {
+    /// Returns the destination with its port, as in a URL.
+    pub fn target(&self) -> String {
+        match self.port {
+            Some(port) if self.host.contains(':') => format!("[{}]:{port}", self.host),
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.clone(),
+        }
+    }
+}
+
+impl From<&egress::NetworkEvent> for NetworkEvent {
+    fn from(event: &egress::NetworkEvent) -> Self {
+        let (outcome, rule, remedy) = match &event.outcome {
+            Outcome::Allowed(rule) => (ConnectionOutcome::Allowed, rule.to_string(), None),
+            Outcome::Denied(denial) => (
+                ConnectionOutcome::Denied,
+                denial.to_string(),
+                remedy(denial, &event.host, event.port),
+            ),
+            Outcome::Failed(cause) => (ConnectionOutcome::Failed, cause.to_string(), None),
+            _ => (ConnectionOutcome::Failed, "unknown".to_owned(), None),
+        };
+        let via = match event.via {
+            Via::Proxy => "proxy",
+            Via::Socks => "socks",
+            Via::Transparent => "transparent",
+            _ => "dns",
+        };
+        Self {
+            at: event.at,
+            outcome,
+            host: event.host.to_string(),
+            port: event.port,
+            via: via.to_owned(),
+            rule,
+            remedy,
+            sent: event.sent,
+            received: event.received,
+            took: event.took,
+        }
+    }
+}
+
+/// Returns the option that would allow a refused connection, or other advice.
+fn remedy(denial: &Denial, host: &Host, port: Option<u16>) -> Option<String> {
+    match denial.change() {
+        Some(change) => change_option(&change, host, port),
+        None => denial.remedy(),
+    }
+}
+
+/// Returns the option for a change of the settings that would allow connections to a host.
+pub(crate) fn host_remedy(change: &Remedy, host: &str) -> Option<String> {
+    change_option(change, &Host::parse(host).ok()?, None)
+}
+
+/// Returns the option for a change of the settings that is about a host.
+fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> Option<String> {
+    let Remedy::AllowDomain(allowed) = change else { return remedy_option(change, |_| true) };
+    let allowed = Host::parse(allowed).ok()?;
+    if allowed.is_loopback() {
+        return Some("use --expose NAME=HOST:PORT for a server on the host's loopback".to_owned());
+    }
+    // Addresses of metadata services and the like are open to no name, and need a deliberate entry.
+    if allowed.as_address().is_some_and(|address| is_refused(address, port.unwrap_or(0))) {
+        return None;
+    }
+    // The smallest pattern allows the one port.
+    let pattern = match port {
+        Some(port) if allowed == *host => allowed.with_port(port),
+        _ => match allowed.as_address() {
+            Some(IpAddr::V6(address)) => format!("[{address}]"),
+            _ => allowed.to_string(),
+        },
+    };
+    if is_pattern(&pattern) {
+        remedy_option(&Remedy::AllowDomain(pattern), |_| true)
+    } else {
+        // The grammar of the settings has no names of one label.
+        Some("use --expose NAME=HOST:PORT for a host whose name has no dot".to_owned())
+    }
+}
+
+/// Returns whether an address belongs to a class to which no name may lead.
+fn is_refused(address: IpAddr, port: u16) -> bool {
+    let none = NetworkPolicy::compile(&NetworkConfig::default());
+    none.is_ok_and(|none| none.check_resolved(address, port).is_err())
+}
+
+/// Returns whether `network.allowedDomains` accepts a pattern.
+fn is_pattern(pattern: &str) -> bool {
+    let mut settings = NetworkConfig::default();
+    settings.allowed_domains.push(pattern.to_owned());
+    NetworkPolicy::compile(&settings).is_ok()
+}
+
+mod milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+mod milliseconds_since_1970 {
+    use std::time::{Duration, SystemTime};
+
+    use serde::de::Error as _;
+    use serde::{Deserializer, Serializer};
+
+    use super::milliseconds;
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &SystemTime,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        milliseconds::serialize(&since, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<SystemTime, D::Error> {
+        let since = milliseconds::deserialize(deserializer)?;
+        let time = SystemTime::UNIX_EPOCH.checked_add(since);
+        time.ok_or_else(|| D::Error::custom("the time is too late"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(change: Remedy, host: &str, port: Option<u16>, expected: &str) {
+        let host = Host::parse(host).unwrap();
+        assert_eq!(change_option(&change, &host, port).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_remedy_is_the_smallest_option_that_works() {
+        let allow = |host: &str| Remedy::AllowDomain(host.to_owned());
+        let settings = "(network.allowedDomains in settings)";
+        check(
+            allow("a.test"),
+            "a.test",
+            Some(443),
+            &format!("use --allow-host a.test:443 {settings}"),
+        );
+        check(allow("a.test"), "a.test", None, &format!("use --allow-host a.test {settings}"));
+        check(
+            allow("fd00::1"),
+            "a.test",
+            Some(443),
+            &format!("use --allow-host '[fd00::1]' {settings}"),
+        );
+        let metadata = Host::parse("169.254.169.254").unwrap();
+        assert_eq!(change_option(&allow("169.254.169.254"), &metadata, Some(80)), None);
+        check(
+            allow("127.0.0.1"),
+            "a.test",
+            Some(80),
+            "use --expose NAME=HOST:PORT for a server on the host's loopback",
+        );
+        check(
+            allow("intranet"),
+            "intranet",
+            Some(80),
+            "use --expose NAME=HOST:PORT for a host whose name has no dot",
+        );
+    }
+}

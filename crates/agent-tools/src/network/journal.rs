@@ -1,0 +1,187 @@
+//! The record of a session's connections: the last ones in memory, and a file of bounded size.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use egress::EventSink;
+use sandbox_core::internal::lock;
+
+use super::event::NetworkEvent;
+
+/// The file of the latest records, in the state directory of a session, and the one of those
+/// before.
+const FILE: &str = "network.jsonl";
+const FORMER: &str = "network.old.jsonl";
+/// The maximum size of each file.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The number of records in memory.
+const KEPT: usize = 1024;
+
+/// A receiver of records.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// The state directory; `None` keeps the records in memory only.
+    dir: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The number of the next record.
+    next: u64,
+    events: VecDeque<NetworkEvent>,
+    file: Option<(File, u64)>,
+    /// Set after a failed write, which is logged once.
+    has_failed: bool,
+}
+
+impl Journal {
+    /// Keeps the records in a state directory too. The first record creates the file.
+    pub(crate) fn in_directory(dir: &Path) -> Self {
+        Self { dir: Some(dir.to_owned()), ..Self::default() }
+    }
+
+    /// Returns the position after the last record.
+    pub(crate) fn mark(&self) -> u64 {
+        lock(&self.state).next
+    }
+
+    /// Returns the records after a position that are still in memory, oldest first.
+    pub(crate) fn since(&self, mark: u64) -> Vec<NetworkEvent> {
+        let state = lock(&self.state);
+        let first = state.next - state.events.len() as u64;
+        let skipped = usize::try_from(mark.saturating_sub(first)).unwrap_or(usize::MAX);
+        state.events.iter().skip(skipped).cloned().collect()
+    }
+
+    fn push(&self, event: NetworkEvent) {
+        let mut state = lock(&self.state);
+        // One short write to the page cache. So the file has the record before the refusal is
+        // written, and another process sees it.
+        if let Some(dir) = &self.dir
+            && let Err(error) = state.write(dir, &event)
+            && !std::mem::replace(&mut state.has_failed, true)
+        {
+            tracing::warn!(dir = %dir.display(), %error, "connections cannot be recorded");
+        }
+        state.next += 1;
+        if state.events.len() == KEPT {
+            state.events.pop_front();
+        }
+        state.events.push_back(event);
+    }
+}
+
+impl State {
+    fn write(&mut self, dir: &Path, event: &NetworkEvent) -> io::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        let length = line.len() as u64;
+        if self.file.as_ref().is_some_and(|(_, bytes)| bytes + length > MAX_FILE_BYTES) {
+            self.file = None;
+            std::fs::rename(dir.join(FILE), dir.join(FORMER))?;
+        }
+        let (file, bytes) = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let options = OpenOptions::new().append(true).create(true).mode(0o600).clone();
+                let file = options.open(dir.join(FILE))?;
+                let bytes = file.metadata()?.len();
+                self.file.insert((file, bytes))
+            }
+        };
+        file.write_all(&line)?;
+        *bytes += length;
+        Ok(())
+    }
+}
+
+impl EventSink for Journal {
+    fn record(&self, event: &egress::NetworkEvent) {
+        self.push(event.into());
+    }
+}
+
+/// Reads the records of a state directory, oldest first. Lines that are no records are left out,
+/// such as one that a full disk has cut.
+pub(crate) fn read(dir: &Path) -> io::Result<Vec<NetworkEvent>> {
+    let mut events = Vec::new();
+    for name in [FORMER, FILE] {
+        let file = match File::open(dir.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        for line in BufReader::new(file).split(b'\n') {
+            events.extend(serde_json::from_slice::<NetworkEvent>(&line?));
+        }
+    }
+    Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::super::event::ConnectionOutcome;
+    use super::*;
+
+    fn event(port: u16) -> NetworkEvent {
+        NetworkEvent {
+            at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+            outcome: ConnectionOutcome::Denied,
+            host: "a.test".into(),
+            port: Some(port),
+            via: "transparent".into(),
+            rule: "no entry of allowedDomains covers it".into(),
+            remedy: None,
+            sent: 0,
+            received: 0,
+            took: Duration::from_millis(7),
+        }
+    }
+
+    #[test]
+    fn records_are_kept_in_memory_and_in_files_of_bounded_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::in_directory(dir.path());
+        journal.push(event(1));
+        let mark = journal.mark();
+        journal.push(event(2));
+        assert_eq!(journal.since(mark), [event(2)]);
+        assert_eq!(journal.since(0), [event(1), event(2)]);
+        assert_eq!(read(dir.path()).unwrap(), [event(1), event(2)]);
+
+        // Another process goes on, also behind a line that was cut.
+        File::options()
+            .append(true)
+            .open(dir.path().join(FILE))
+            .unwrap()
+            .write_all(b"{\n")
+            .unwrap();
+        let journal = Journal::in_directory(dir.path());
+        for port in 0..20_000 {
+            journal.push(event(port));
+        }
+        assert_eq!(journal.since(0).len(), KEPT);
+        let (own, former) = (dir.path().join(FILE), dir.path().join(FORMER));
+        for file in [&own, &former] {
+            assert!(file.metadata().unwrap().len() <= MAX_FILE_BYTES);
+        }
+        let events = read(dir.path()).unwrap();
+        assert_eq!(events.last(), Some(&event(19_999)));
+        let ports: Vec<_> = events.iter().filter_map(|event| event.port).collect();
+        assert!(ports.windows(2).all(|pair| pair[0] + 1 == pair[1]), "no record is missing");
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_costs_no_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::in_directory(&dir.path().join("absent"));
+        journal.push(event(1));
+        assert_eq!(journal.since(0), [event(1)]);
+    }
+}

@@ -1,0 +1,136 @@
+//! The options of the command, and what it prints.
+
+use super::origin::Origin;
+use crate::cli::Cli;
+
+fn resolve(origin: &Origin) -> String {
+    format!("origin.test:80:127.0.0.1:{}", origin.port)
+}
+
+#[test]
+fn bash_has_a_network_and_another_process_shows_its_connections() {
+    let (cli, origin) = (Cli::new(), Origin::start());
+    let resolve = resolve(&origin);
+    let options = ["bash", "--allow-host", "origin.test:80", "--resolve", &resolve];
+    let get = "curl -sSf http://origin.test/; curl -s http://denied.test/x?y >/dev/null; true";
+    let ran = cli.run(&[&options[..], &[get]].concat()).ok();
+    assert_eq!(ran.stdout, "hello\n");
+    let line = "denied: connect denied.test:80: no entry of allowedDomains covers it; use \
+                --allow-host denied.test:80 (network.allowedDomains in settings)\n";
+    assert_eq!(ran.stderr, line);
+    let shown = cli.run(&["session", "show", "default", "--network"]).ok().stdout;
+    let rows: Vec<&str> = shown.lines().collect();
+    assert!(rows[0].starts_with("TIME ") && rows.len() == 3, "{shown}");
+    assert!(rows[1].contains(" allowed  origin.test:80 ") && rows[1].contains(" B "), "{shown}");
+    assert!(rows[2].contains(" denied   denied.test:80 "), "{shown}");
+    let json = cli.run(&["--json", "session", "show", "default", "--network"]).ok().json();
+    let connections = json["connections"].as_array().unwrap();
+    assert_eq!(connections.len(), 2);
+    assert_eq!(
+        (&connections[1]["outcome"], &connections[1]["host"], &connections[1]["port"]),
+        (&"denied".into(), &"denied.test".into(), &80.into())
+    );
+    // Without the option, the session has no network again.
+    let ran = cli.run(&["bash", "curl -sS http://origin.test/"]);
+    assert!(ran.stderr.contains("the session has no network; use --allow-host origin.test"));
+}
+
+#[test]
+fn sandbox_has_the_network_of_its_settings_and_options() {
+    let (cli, origin) = (Cli::new(), Origin::start());
+    let settings = r#"{"network":{"allowedDomains":["origin.test"],"deniedDomains":["no.test"],
+        "deniedDomainReasons":{"no.test":"ask Ann"}},
+        "filesystem":{"denyRead":[],"allowWrite":[],"denyWrite":[]}}"#;
+    let file = cli.write("settings.json", settings);
+    let (file, resolve) = (file.to_str().unwrap(), resolve(&origin));
+    let web = format!("web=127.0.0.1:{}", origin.port);
+    let script = format!(
+        "curl -sSf http://origin.test/; curl -sSf http://web.host.internal:{}/; \
+         curl -s http://no.test/ >/dev/null; true",
+        origin.port
+    );
+    let options = ["sandbox", "-s", file, "--resolve", &resolve, "--expose", &web, "-c", &script];
+    let ran = cli.run(&options).ok();
+    assert_eq!(ran.stdout, "hello\nhello\n", "{}", ran.stderr);
+    assert!(ran.stderr.contains("denied: connect no.test:80: deniedDomains has no.test: ask Ann"));
+
+    let parent =
+        settings.replace("\"allowed", "\"parentProxy\":{\"http\":\"http://p.x\"},\"allowed");
+    let file = cli.write("parent.json", &parent);
+    let refused = cli.run(&["sandbox", "-s", file.to_str().unwrap(), "--", "true"]);
+    assert_eq!(refused.code, 125);
+    assert!(refused.stderr.contains("network.parentProxy is set"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_wrong_option_is_named_before_anything_runs() {
+    let cli = Cli::new();
+    for (option, value, problem) in [
+        ("--allow-host", "localhost", "--expose NAME=HOST:PORT"),
+        ("--allow-host", "*", "is not a domain pattern"),
+        ("--deny-host", "a b/c", "is not a domain pattern"),
+        ("--expose", "db", "expected NAME=HOST:PORT"),
+        ("--resolve", "a.test:80:b.test", "ADDRESS is not an IPv4 or IPv6 address"),
+        ("--allow-preset", "x", "the presets are debian, github, node, python and rust"),
+    ] {
+        let ran = cli.run(&["bash", option, value, "true"]);
+        assert_eq!(ran.code, 2, "{option} {value}: {}", ran.stderr);
+        assert!(ran.stderr.contains(problem), "{}", ran.stderr);
+    }
+    // No variable fixes the address of a name.
+    let set = Cli::with_environment(&[("AGENT_TOOLS_RESOLVE", "nonsense")]);
+    set.run(&["bash", "true"]).ok();
+}
+
+#[test]
+fn explain_answers_for_a_host_and_a_port() {
+    let cli = Cli::new();
+    let explain = |options: &[&str], target: &str| {
+        let arguments = [&["policy", "explain"], options, &[target]].concat();
+        cli.run(&arguments).ok().stdout
+    };
+    let none = explain(&[], "a.test:443");
+    assert!(none.contains("connect: denied: the session has no network\n"), "{none}");
+    let remedy = "to allow it, use --allow-host a.test:443 (network.allowedDomains in settings)\n";
+    assert!(none.contains(remedy), "{none}");
+    let allow = ["--allow-host", "*.a.test:443"];
+    let rule = "connect: allowed: allowedDomains has *.a.test:443\n";
+    assert!(explain(&allow, "b.a.test:443").contains(rule));
+    let unlisted = "connect: denied: no entry of allowedDomains covers it\n";
+    assert!(explain(&allow, "b.a.test:80").contains(unlisted));
+    assert!(explain(&allow, "169.254.169.254:80").contains(unlisted));
+    assert!(explain(&allow, "localhost:80").contains("allowed: each session has a loopback"));
+    let shown = cli.run(&["policy", "show", "--allow-host", "a.test", "--deny-host", "b.test"]);
+    let shown = shown.ok().json();
+    assert_eq!(shown["network"]["allowedDomains"], serde_json::json!(["a.test"]));
+    assert_eq!(shown["network"]["deniedDomains"], serde_json::json!(["b.test"]));
+}
+
+#[test]
+fn presets_read_the_configuration_of_the_tools() {
+    let cli = Cli::new();
+    cli.write(".cargo/config.toml", "[registries.own]\nindex = \"sparse+https://own.test/i/\"\n");
+    let shown = cli.run(&["policy", "show", "--allow-preset", "rust,github"]).ok().json();
+    let hosts = shown["network"]["allowedDomains"].as_array().unwrap();
+    assert!(hosts.contains(&"own.test:443".into()), "{hosts:?}");
+    assert!(hosts.contains(&"github.com:443".into()), "{hosts:?}");
+    let empty = Cli::new().run(&["policy", "show", "--allow-preset", "rust"]);
+    assert_ne!(empty.code, 0, "{}", empty.stderr);
+    let problem = "the preset rust finds no host: cargo has no configured registry";
+    assert!(empty.stderr.contains(problem), "{}", empty.stderr);
+}
+
+#[test]
+fn questions_need_a_terminal() {
+    let cli = Cli::new();
+    let mut command = std::process::Command::new("setsid");
+    let inner = cli.command(&["bash", "--ask", "true"]);
+    command.arg("-w").arg(inner.get_program()).args(inner.get_args());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let Ok(output) = command.output() else {
+        return testkit::skipped("setsid", "install util-linux");
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert!(stderr.contains("--ask needs a terminal"), "{stderr}");
+}

@@ -1,0 +1,93 @@
+//! A web server on loopback.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A web server for the files of a directory. `/slow` sends bytes until the client leaves.
+pub(super) struct Origin {
+    pub(super) port: u16,
+    pub(super) dir: tempfile::TempDir,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Origin {
+    pub(super) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("index.html"), "hello\n").unwrap();
+        let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<_>>::default());
+        let (root, counted, kept) =
+            (dir.path().to_owned(), Arc::clone(&connections), Arc::clone(&requests));
+        // The thread ends with the test process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let (root, kept) = (root.clone(), Arc::clone(&kept));
+                std::thread::spawn(move || serve(stream, &root, &kept));
+            }
+        });
+        Self { port, dir, connections, requests }
+    }
+
+    /// Writes a file to serve.
+    pub(super) fn write(&self, name: &str, content: &str) -> PathBuf {
+        testkit::write_file(self.dir.path(), name, content)
+    }
+
+    /// Returns the number of connections so far.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Returns the request lines so far.
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn serve(mut stream: TcpStream, root: &Path, kept: &Mutex<Vec<String>>) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let mut header = String::new();
+    while reader.read_line(&mut header).ok()? > 2 {
+        header.clear();
+    }
+    kept.lock().unwrap().push(line.trim_end().to_owned());
+    let target = line.split(' ').nth(1)?.split('?').next()?.to_owned();
+    if target == "/slow" {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").ok()?;
+        loop {
+            stream.write_all(b"x").ok()?;
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+    let mut path = root.join(target.trim_start_matches('/'));
+    if path.is_dir() {
+        path = path.join("index.html");
+    }
+    let (status, body) = match std::fs::read(&path) {
+        Ok(body) => ("200 OK", body),
+        Err(_) => ("404 Not Found", b"absent\n".to_vec()),
+    };
+    let kind = match path.extension().and_then(|end| end.to_str()) {
+        Some("html") => "text/html",
+        Some("json") => "application/json",
+        _ => "application/octet-stream",
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    if !line.starts_with("HEAD ") {
+        stream.write_all(&body).ok()?;
+    }
+    Some(())
+}
