@@ -99,7 +99,12 @@ impl Context {
     /// Like [`Self::unverified_skills`], for a command that only reads.
     pub(crate) fn existing_unverified_skills(&self) -> Result<SkillStore, Failure> {
         let absent = match &self.global.store {
-            Some(url) => artifact_sync::internal::store_directory(url),
+            Some(url) => {
+                self.home()
+                    .and_then(|home| home.check_store(url).map_err(Failure::not_run))
+                    .map_err(Failure::into_failed)?;
+                artifact_sync::internal::store_directory(url)
+            }
             None => Some(self.home().map_err(Failure::into_failed)?.path().join("store")),
         };
         match absent.filter(|dir| !dir.exists()) {
