@@ -143,7 +143,8 @@ async fn cargo_with_a_registry() {
              probe = {{ version = \"1\", registry = \"own\" }}\\n' > Cargo.toml && \
              printf '[net]\\nretry = 0\\n[registries.own]\\n\
              index = \"sparse+http://{host}/index/\"\\n' > .cargo/config.toml && \
-             rm -f Cargo.lock && CARGO_HOME=$TMPDIR/{host} {}/bin/cargo generate-lockfile && grep -A1 probe Cargo.lock",
+             rm -f Cargo.lock && CARGO_HOME=$TMPDIR/{host} {}/bin/cargo generate-lockfile && \
+             grep -A1 probe Cargo.lock",
             sysroot.display()
         )
     };
