@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
+use crate::datagrams;
 use crate::denial::Denial;
 use crate::event::{Outcome, Via};
 use crate::names::Range;
@@ -42,7 +43,7 @@ pub(crate) async fn serve(session: Arc<Session>, socket: UdpSocket) {
     let mut buffer = [0; MAX_QUERY_BYTES];
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         while tasks.try_join_next().is_some() {}
-        let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
+        let Ok((length, client)) = datagrams::receive(&socket, &mut buffer).await else {
             // An earlier answer reached no client. That concerns no other query.
             tokio::task::yield_now().await;
             continue;
@@ -52,7 +53,7 @@ pub(crate) async fn serve(session: Arc<Session>, socket: UdpSocket) {
         let answered = async move {
             if let Some(answer) = answer(&session, &query).await {
                 // A client that is gone needs no answer.
-                let _ = socket.send_to(&answer, client).await;
+                let _ = datagrams::send(&socket, &answer, &client).await;
             }
             drop(permit);
         };

@@ -45,6 +45,7 @@
 
 mod ask;
 mod connect;
+mod datagrams;
 mod denial;
 mod destinations;
 mod dns;

@@ -58,7 +58,8 @@ impl Listeners {
         self
     }
 
-    /// Adds a UDP socket that receives DNS queries.
+    /// Adds a UDP socket that receives DNS queries. If it reports the IPv6 address that was asked
+    /// (`IPV6_RECVPKTINFO`), the answer comes from there.
     #[must_use]
     pub fn dns(mut self, socket: impl Into<OwnedFd>) -> Self {
         self.dns = Some(socket.into());

@@ -53,7 +53,10 @@ enum Way {
     /// A command right after another one in this session.
     Other(NativeSandbox),
     /// The same in a session with a network.
-    WithNetwork(NativeSandbox, NetworkListeners),
+    WithNetwork {
+        sandbox: NativeSandbox,
+        _listeners: NetworkListeners,
+    },
     /// A command in srt's library.
     Library(Box<Library>),
     /// New processes of all callers at the same time.
@@ -145,7 +148,11 @@ async fn rows(settings: &Path, policy: &Policy, dir: &Path) -> Vec<Row> {
     rows.push(row("opening the network of a session", Way::Network, 2));
     let other = NativeSandbox::builder(policy, dir).open().unwrap();
     let listeners = other.open_network(&[]).await.unwrap();
-    rows.push(row("session with a network, at once", Way::WithNetwork(other, listeners), 1));
+    rows.push(row(
+        "session with a network, at once",
+        Way::WithNetwork { sandbox: other, _listeners: listeners },
+        1,
+    ));
     let many = with_denied_paths(dir);
     rows.push(row(
         "opening a session with 800 denied paths",
@@ -223,7 +230,10 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
             if matches!(row.way, Way::Session | Way::SessionAfterPause) {
                 in_session(&sandbox).await;
             }
-            if let Way::Weaker(other) | Way::Other(other) | Way::WithNetwork(other, _) = &row.way {
+            if let Way::Weaker(other)
+            | Way::Other(other)
+            | Way::WithNetwork { sandbox: other, .. } = &row.way
+            {
                 in_session(other).await;
             }
             if matches!(row.way, Way::SessionAfterPause) {
@@ -265,7 +275,9 @@ async fn measure(rows: &mut [Row], rounds: usize, policy: &Policy, dir: &Path) {
                     );
                 }
                 Way::Session | Way::SessionAfterPause => in_session(&sandbox).await,
-                Way::Weaker(other) | Way::Other(other) | Way::WithNetwork(other, _) => {
+                Way::Weaker(other)
+                | Way::Other(other)
+                | Way::WithNetwork { sandbox: other, .. } => {
                     in_session(other).await;
                 }
                 Way::Network => {

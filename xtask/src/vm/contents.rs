@@ -11,14 +11,14 @@ use super::archive::Archive;
 use crate::step::Runner;
 
 /// Programs that the tests and the script of the machine call.
-const PROGRAMS: [&str; 66] = [
+const PROGRAMS: [&str; 65] = [
     "bash", "cat", "chmod", "chown", "chroot", "cp", "cut", "date", "dd", "dirname", "du", "env",
-    "expr", "false", "find", "getent", "grep", "head", "hostname", "id", "ipcmk", "kill", "ln",
-    "ls", "mkdir", "mkfifo", "mknod", "mktemp", "mount", "mv", "nproc", "nsenter", "perl",
-    "prlimit", "ps", "pwd", "readlink", "realpath", "renice", "rm", "rmdir", "sed", "seq",
-    "setpriv", "setsid", "sh", "sleep", "sort", "stat", "sync", "tail", "taskset", "tee", "test",
-    "timeout", "touch", "tr", "true", "truncate", "umount", "uname", "uniq", "unlink", "unshare",
-    "wc", "xargs",
+    "expr", "false", "find", "grep", "head", "hostname", "id", "ipcmk", "kill", "ln", "ls",
+    "mkdir", "mkfifo", "mknod", "mktemp", "mount", "mv", "nproc", "nsenter", "perl", "prlimit",
+    "ps", "pwd", "readlink", "realpath", "renice", "rm", "rmdir", "sed", "seq", "setpriv",
+    "setsid", "sh", "sleep", "sort", "stat", "sync", "tail", "taskset", "tee", "test", "timeout",
+    "touch", "tr", "true", "truncate", "umount", "uname", "uniq", "unlink", "unshare", "wc",
+    "xargs",
 ];
 /// Directories with programs, below `/` or `/usr`.
 const PROGRAM_DIRECTORIES: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];

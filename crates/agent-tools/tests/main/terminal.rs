@@ -14,21 +14,21 @@ use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcsetwin
 use testkit::skipped;
 
 /// The prompt of the shell on the host.
-const PROMPT: &str = "host> ";
+pub(crate) const PROMPT: &str = "host> ";
 
 /// An interactive shell on a terminal, which starts `agent-tools sandbox` as its job.
-struct Terminal {
+pub(crate) struct Terminal {
     master: OwnedFd,
     shell: Child,
     /// The text that the terminal has shown since the last expected text.
     shown: String,
-    sandbox: String,
+    pub(crate) sandbox: String,
     dir: tempfile::TempDir,
 }
 
 impl Terminal {
     /// Starts the shell as this user, or as an ordinary one.
-    fn new(setting: &Setting) -> Option<Self> {
+    pub(crate) fn new(setting: &Setting) -> Option<Self> {
         let dir =
             tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
         let program = dir.path().join("agent-tools");
@@ -58,12 +58,12 @@ impl Terminal {
         Some(terminal)
     }
 
-    fn press(&self, keys: &str) {
+    pub(crate) fn press(&self, keys: &str) {
         assert_eq!(write(&self.master, keys.as_bytes()), Ok(keys.len()));
     }
 
     /// Enters a line. The echo of the line is not what a test expects.
-    fn enter(&mut self, line: &str) {
+    pub(crate) fn enter(&mut self, line: &str) {
         self.press(line);
         let end = &line[line.len().saturating_sub(8)..];
         self.expect(end);
@@ -72,14 +72,14 @@ impl Terminal {
     }
 
     /// Starts the sandbox with these arguments.
-    fn start(&mut self, arguments: &str) {
+    pub(crate) fn start(&mut self, arguments: &str) {
         let line = format!("{} {arguments}", self.sandbox);
         self.enter(&line);
     }
 
     /// Waits until the terminal shows a text. Returns everything up to it.
     #[track_caller]
-    fn expect(&mut self, text: &str) -> String {
+    pub(crate) fn expect(&mut self, text: &str) -> String {
         let begun = Instant::now();
         loop {
             if let Some(at) = self.shown.find(text) {
@@ -161,9 +161,9 @@ impl Drop for Terminal {
     }
 }
 
-struct Setting {
-    engine: &'static str,
-    is_ordinary: bool,
+pub(crate) struct Setting {
+    pub(crate) engine: &'static str,
+    pub(crate) is_ordinary: bool,
 }
 
 /// Runs a test on both tiers, as root and as an ordinary user if this process is root.

@@ -10,8 +10,9 @@ const SOL_SOCKET: usize = 1;
 const SOL_IP: usize = 0;
 const SOL_IPV6: usize = 41;
 
-/// Maximum number of captured connections that wait for the host. The kernel may have a lower one.
-const BACKLOG: usize = 4096;
+/// Maximum number of captured connections that wait for the host. The kernel keeps what a command
+/// has sent on each, so more would let it take more memory of the machine.
+const BACKLOG: usize = 512;
 
 /// The addresses on which a socket receives.
 #[derive(Clone, Copy)]

@@ -5,8 +5,9 @@ mod datagrams;
 mod fallbacks;
 mod openings;
 
-use std::io::Write;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use policy::Policy;
 use sandbox_core::internal::BestCapture;
@@ -73,7 +74,11 @@ fn answer_with_destination(listener: &TcpListener) {
         while let Ok((mut accepted, _)) = listener.accept() {
             let destination = accepted.local_addr().unwrap();
             let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
-            let _ = writeln!(accepted, "{destination}");
+            let _ = accepted.write_all(format!("{destination}\n").as_bytes());
+            let _ = accepted.shutdown(Shutdown::Write);
+            // Data that is never read would make the kernel reset the connection.
+            let _ = accepted.set_read_timeout(Some(Duration::from_secs(1)));
+            let _ = accepted.read(&mut [0; 64]);
         }
     });
 }

@@ -53,6 +53,11 @@ pub(crate) struct NetworkArgs {
 }
 
 impl NetworkArgs {
+    /// Returns whether the user is asked on the terminal.
+    pub(crate) fn asks(&self) -> bool {
+        self.ask
+    }
+
     /// Returns the request of these options; `None` without any.
     pub(crate) fn spec(&self) -> Result<Option<NetworkSpec>, Failure> {
         let Self { allow_host, deny_host, allow_preset, expose, ask, resolve } = self;

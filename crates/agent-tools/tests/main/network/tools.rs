@@ -46,6 +46,32 @@ async fn curl_and_wget_and_bash() {
     check(&origin, "bash", "install bash", raw, "hello").await;
 }
 
+/// Asks servers of both versions for a name, and prints the lengths of their answers.
+const ASK: &str = r#"
+import socket
+query = b"\x12\x34\1\0\0\1\0\0\0\0\0\0\6origin\4test\0\0\1\0\1"
+for address in ["8.8.8.8", "127.0.0.53", "2001:db8::53", "::1"]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    client = socket.socket(family, socket.SOCK_DGRAM)
+    client.settimeout(10)
+    client.connect((address, 53))
+    client.send(query)
+    print(len(client.recv(512)))
+"#;
+
+#[tokio::test]
+async fn every_server_of_names_answers() {
+    let (fixture, origin) = (Fixture::new(), Origin::start());
+    let session = open(&fixture, "s1", to(&origin)).await;
+    session.write_file("ask.py", ASK.as_bytes()).await.unwrap();
+    let ran = session.bash("command -v python3 >/dev/null || exit 9; python3 ask.py").await;
+    let ran = ran.unwrap();
+    if ran.exit_code == 9 {
+        return skipped("python3", "install python3");
+    }
+    assert_eq!(ran.stdout, "45\n".repeat(4), "{}", ran.stderr);
+}
+
 #[tokio::test]
 async fn python_and_pip() {
     let origin = Origin::start();
@@ -143,7 +169,8 @@ async fn cargo_with_a_registry() {
              probe = {{ version = \"1\", registry = \"own\" }}\\n' > Cargo.toml && \
              printf '[net]\\nretry = 0\\n[registries.own]\\n\
              index = \"sparse+http://{host}/index/\"\\n' > .cargo/config.toml && \
-             rm -f Cargo.lock && CARGO_HOME=$TMPDIR/{host} {}/bin/cargo generate-lockfile && grep -A1 probe Cargo.lock",
+             rm -f Cargo.lock && CARGO_HOME=$TMPDIR/{host} {}/bin/cargo generate-lockfile && \
+             grep -A1 probe Cargo.lock",
             sysroot.display()
         )
     };

@@ -164,6 +164,47 @@ async fn a_command_cannot_change_addresses_routes_and_rules() {
 }
 
 #[tokio::test]
+async fn other_ways_to_connect_are_captured_or_fail() {
+    let Some(session) = WithNetwork::captured().await else { return };
+    answer_with_destination(session.transparent());
+    let to = "pack_sockaddr_in(80, inet_aton(\"192.0.2.1\"))";
+    for (way, script) in [
+        (
+            "a first segment with data (MSG_FASTOPEN)",
+            format!(
+                "socket(my $s, AF_INET, SOCK_STREAM, 0); \
+                 print defined send($s, \"x\", 0x20000000, {to}) ? scalar(<$s>) : \"failed\""
+            ),
+        ),
+        (
+            "TCP with several paths",
+            format!(
+                "my $s; socket($s, AF_INET, SOCK_STREAM, 262) && connect($s, {to}) \
+                 or print(\"failed\"), exit; print scalar(<$s>)"
+            ),
+        ),
+        (
+            "SCTP, DCCP and UDP-Lite",
+            "for ([SOCK_STREAM, 132], [6, 33], [SOCK_DGRAM, 136]) { \
+             my ($s, $got); socket($s, AF_INET, $$_[0], $$_[1]) && connect($s, TO) \
+             && send($s, \"x\", 0) && sysread($s, $got, 99) and print \"reached\" } print \"failed\""
+                .replace("TO", to),
+        ),
+        (
+            "from an address of the outside",
+            format!(
+                "socket(my $s, AF_INET, SOCK_STREAM, 0); \
+                 bind($s, pack_sockaddr_in(4000, inet_aton(\"8.8.8.8\"))); \
+                 print connect($s, {to}) ? scalar(<$s>) : \"failed\""
+            ),
+        ),
+    ] {
+        let found = session.text(&perl(&script)).await;
+        assert!(found == "192.0.2.1:80" || found == "failed", "{way}: {found}");
+    }
+}
+
+#[tokio::test]
 async fn a_flood_of_connections_does_not_stop_other_commands() {
     if crate::fixture::without_namespaces() {
         return;

@@ -2,6 +2,7 @@
 //! replace the command `srt`.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal as _, stderr, stdin, stdout};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,13 @@ pub(crate) async fn run(
     sessions: Option<&Home>,
 ) -> Result<ExitCode, Failure> {
     let cwd = settings::working_directory()?;
+    let is_terminal = [stdin().is_terminal(), stdout().is_terminal(), stderr().is_terminal()];
+    if args.network.asks() && is_terminal.contains(&true) {
+        return Err(Failure::usage(
+            "the command has the terminal, so --ask cannot use it; redirect the three streams of \
+             the command",
+        ));
+    }
     let mut config = read_settings(args.settings.as_deref())?;
     let network = args.network.spec()?.unwrap_or_default();
     network.add_to_settings(&mut config.network);
@@ -101,7 +109,7 @@ pub(crate) async fn run(
 
     // Handled before the command starts, so that none is lost and none kills only this process.
     let mut signals = receive_signals()?;
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let (stdin, stdout, stderr) = (stdin(), stdout(), stderr());
     let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     let mut running = sandbox.start(&spec, streams).await.map_err(Failure::not_run)?;
     let outcome = loop {
