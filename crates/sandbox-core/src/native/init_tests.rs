@@ -17,6 +17,7 @@ use super::filter::{self, UnixSockets};
 use super::launch::Resources;
 use super::process::{self, StartedInit};
 use super::refresh::CompiledPolicy;
+use super::tree::SessionDirectories;
 use super::{plan, probe};
 use crate::sandbox::{CommandSpec, CommandStatus, ExecErrorKind, Limits, Sandbox};
 
@@ -124,7 +125,7 @@ async fn a_notified_call_without_a_row_is_refused() {
             CompiledPolicy {
                 policy: Policy::session(&dir).build().unwrap(),
                 plan,
-                private: Vec::new(),
+                directories: SessionDirectories::default(),
                 has_namespaces: true,
                 later: policy::LaterFiles::Covered,
             },
