@@ -15,6 +15,12 @@ pub enum NetworkError {
         /// The invalid value.
         source: ValidationError,
     },
+    /// A setting that no gate enforces is set in a session with a network.
+    #[error("network.{key} is set, which cannot be enforced; remove it, or allow no host")]
+    Unsupported {
+        /// The key below `network`.
+        key: &'static str,
+    },
     /// The sandbox has no listeners.
     #[error("the sandbox cannot open a network")]
     Sandbox {
@@ -36,7 +42,7 @@ impl NetworkError {
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Rules { .. } => ErrorKind::InvalidInput,
+            Self::Rules { .. } | Self::Unsupported { .. } => ErrorKind::InvalidInput,
             Self::Sandbox { .. } => ErrorKind::Sandbox,
             Self::Gate { .. } => ErrorKind::Io,
             Self::AskedElsewhere => ErrorKind::Differs,
@@ -48,7 +54,7 @@ impl NetworkError {
         match self {
             Self::Sandbox { source } => source.is_retryable(),
             Self::Gate { source } => source.is_retryable(),
-            Self::Rules { .. } | Self::AskedElsewhere => false,
+            Self::Rules { .. } | Self::Unsupported { .. } | Self::AskedElsewhere => false,
         }
     }
 }

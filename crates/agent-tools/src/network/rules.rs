@@ -4,9 +4,10 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use egress::Destinations;
-use policy::{Host, NetworkConfig, NetworkPolicy, ValidationError};
+use policy::{Host, NetworkConfig, NetworkPolicy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::error::NetworkError;
 use super::fixed::{self, Exposed, Resolved};
 use super::spec::NetworkSpec;
 
@@ -53,10 +54,15 @@ impl NetworkRules {
     }
 
     /// Compiles the rules for the gate.
-    pub(crate) fn compile(&self) -> Result<NetworkPolicy, ValidationError> {
+    pub(crate) fn compile(&self) -> Result<NetworkPolicy, NetworkError> {
+        if let (true, Some(key)) =
+            (self.opens_network(), NetworkPolicy::beyond(&self.settings).first())
+        {
+            return Err(NetworkError::Unsupported { key });
+        }
         let mut settings = self.settings.clone();
         settings.allowed_domains.retain(|pattern| !names_loopback(pattern));
-        NetworkPolicy::compile(&settings)
+        NetworkPolicy::compile(&settings).map_err(|source| NetworkError::Rules { source })
     }
 
     pub(crate) fn destinations(&self) -> Destinations {
@@ -124,8 +130,11 @@ mod tests {
         assert_eq!(some.ports(), [22, 443]);
         let mut asking = NetworkRules { asks: true, ..rules(&[]) };
         assert!(asking.opens_network());
+        asking.settings.refuse_opaque_tunnels = Some(true);
+        let error = asking.compile().unwrap_err();
+        assert!(error.to_string().starts_with("network.refuseOpaqueTunnels is set"), "{error}");
         asking.settings.strict_allowlist = Some(true);
-        assert!(!asking.opens_network());
+        assert!(!asking.opens_network() && asking.compile().is_ok());
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl OpenNetwork {
         ask: Option<Arc<dyn Ask>>,
         sink: Arc<dyn EventSink>,
     ) -> Result<Self, NetworkError> {
-        let policy = rules.compile().map_err(|source| NetworkError::Rules { source })?;
+        let policy = rules.compile()?;
         let opened = sandbox.open_network(&rules.ports()).await;
         let opened = opened.map_err(|source| NetworkError::Sandbox { source })?;
         let proxy_port = opened.proxy.local_addr().map_or(0, |address| address.port());

@@ -117,7 +117,7 @@ impl SessionNetwork {
         ask: Option<Arc<dyn Ask>>,
         sandbox: &Arc<NativeSandbox>,
     ) -> Result<(), NetworkError> {
-        rules.compile().map_err(|source| NetworkError::Rules { source })?;
+        rules.compile()?;
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
         *lock(&self.ask) = ask;
         self.apply()?;
@@ -127,7 +127,7 @@ impl SessionNetwork {
     /// Applies the rules to the listeners, if they are open.
     fn apply(&self) -> Result<(), NetworkError> {
         let rules = self.rules();
-        let policy = rules.compile().map_err(|source| NetworkError::Rules { source })?;
+        let policy = rules.compile()?;
         let open = lock(&self.open);
         let Some(Open { network: OpenNetwork { network, .. }, .. }) = &*open else {
             return Ok(());
