@@ -167,7 +167,7 @@ export async function openSandbox(options) {
 
 /** The tool by which a model uses the sandbox that `generateText` or an agent has. */
 export const bash = tool({
-  description: 'Runs a bash command in the sandbox, and returns links of the files that it changed.',
+  description: 'Runs a bash command in the sandbox, and links the files that it changed.',
   inputSchema: z.object({ command: z.string() }),
   execute: ({ command }, { experimental_sandbox: sandbox, abortSignal }) =>
     sandbox.run({ command, abortSignal }),

@@ -54,6 +54,7 @@ class Session:
         # The session's own policy, in a file that only the command opens.
         with tempfile.TemporaryFile() as settings:
             settings.write(await self.run("policy show"))
+            settings.flush()
             path = f"/proc/self/fd/{settings.fileno()}"
             sandbox = [self.program, "sandbox", "--settings", path, "--"]
             # The shell gets no variable of this process but these.

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import httpx2
 from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
+from anthropic.lib.environments import EnvironmentWorker
 
 from agent_tools import Session, agent_toolset
 from check import assert_refused, assert_stored, begun, endless, gone, outside
@@ -45,6 +46,44 @@ async def results(*calls: tuple[str, dict]) -> list[dict]:
         )
         final = await runner.until_done()
     assert final.content[0].text == "done", final
+    return [found[f"{index}"] for index in range(len(calls))]
+
+
+async def worker_results(*calls: tuple[str, dict]) -> list[dict]:
+    """Serves a session of the API that calls each tool, as a worker, and returns the results."""
+    found: dict[str, dict] = {}
+    complete = asyncio.Event()
+
+    async def events():
+        for index, (name, arguments) in enumerate(calls):
+            event = {"type": "agent.tool_use", "id": f"{index}", "name": name, "input": arguments}
+            yield f"event: message\ndata: {json.dumps(event)}\n\n".encode()
+        await complete.wait()
+        yield b'event: message\ndata: {"type": "session.status_terminated", "id": "e"}\n\n'
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        path = request.url.path
+        if path.endswith("/events/stream"):
+            headers = {"content-type": "text/event-stream"}
+            return httpx2.Response(200, headers=headers, content=events())
+        if path.endswith("/heartbeat"):
+            lease = {"lease_extended": True, "ttl_seconds": 90, "state": "active"}
+            return httpx2.Response(200, json={**lease, "last_heartbeat": "2026-01-01T00:00:00Z"})
+        if path.endswith("/sessions/s"):
+            session = {"id": "s", "type": "session", "status": "running", "resources": []}
+            return httpx2.Response(200, json={**session, "agent": {"skills": []}})
+        if path.endswith("/events") and request.method == "POST":
+            for event in json.loads(request.content)["events"]:
+                found[event["tool_use_id"]] = event
+            if len(found) == len(calls):
+                complete.set()
+        return httpx2.Response(200, json={"data": []})
+
+    http = DefaultAsyncHttpxClient(transport=httpx2.MockTransport(answer))
+    async with AsyncAnthropic(api_key="none", http_client=http) as client:
+        worker = EnvironmentWorker(client, tools=lambda context: agent_toolset(session))
+        work = {"work_id": "w", "environment_id": "e", "session_id": "s"}
+        await worker.handle_item(**work, environment_key="none")
     return [found[f"{index}"] for index in range(len(calls))]
 
 
@@ -101,6 +140,15 @@ async def main() -> None:
     )
     assert "timed out" in text(timed_out) and text(again) == "again", (timed_out, again)
     await gone(word)
+
+    # A worker of the API has the same tools.
+    refused, made = await worker_results(
+        ("bash", {"command": f"echo evil > {outside}"}),
+        ("write", {"file_path": "worker.txt", "content": "made"}),
+    )
+    assert refused["is_error"], refused
+    assert_refused(text(refused))
+    assert_stored(text(made).split()[-1], "made")
     print("passed")
 
 

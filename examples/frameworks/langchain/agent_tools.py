@@ -49,6 +49,7 @@ class AgentToolsExecutionPolicy(BaseExecutionPolicy):
         # The session's own policy, in a file that only the command opens.
         settings = tempfile.TemporaryFile()
         settings.write(json.dumps(self.run("policy show")).encode())
+        settings.flush()
         program = shutil.which(self.program) or self.program
         sandbox = [program, "sandbox", "--settings", f"/proc/self/fd/{settings.fileno()}", "--"]
         # The shell gets no variable of this process but these.
