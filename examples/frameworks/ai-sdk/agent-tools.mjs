@@ -1,0 +1,201 @@
+/**
+ * A session of agent-tools as the sandbox of the AI SDK 7 (`Experimental_SandboxSession`), and a
+ * tool for it. Each call runs the command `agent-tools`, which opens the session by its id.
+ */
+import { spawn } from 'node:child_process';
+import { posix } from 'node:path';
+import { tool } from 'ai';
+import { z } from 'zod';
+
+const LINKS = '\n\n[artifacts]\n';
+const TYPES = { f: 'file', d: 'directory', l: 'symlink' };
+
+/**
+ * Opens a session.
+ * @param {{ session: string, user?: string, timeoutSeconds?: number, program?: string }} options
+ */
+export async function openSandbox(options) {
+  const { session, user = 'local', timeoutSeconds = 120 } = options;
+  const program = options.program ?? 'agent-tools';
+  const identity = ['--session', session, '--user', user];
+
+  const bash = async (script, signal) => {
+    const args = ['--json', 'bash', ...identity, '--timeout', String(timeoutSeconds)];
+    const { code, stdout, stderr } = await execute(program, [...args, '--', script], { signal });
+    if (stdout.length === 0) throw new Error(stderr || `agent-tools ended with ${code}`);
+    const result = JSON.parse(stdout.toString());
+    // Links of the changed files follow the command's own output.
+    const links = result.artifacts.length > 0 ? result.stdout.lastIndexOf(LINKS) : -1;
+    return links < 0 ? result : { ...result, stdout: result.stdout.slice(0, links) };
+  };
+
+  const directory = (await bash('pwd')).stdout.trim();
+
+  /** Returns a path relative to the session directory. The file tools reach nothing else. */
+  const inside = (path) => {
+    const relative = posix.relative(directory, posix.resolve(directory, path));
+    if (relative !== '..' && !relative.startsWith('../')) return relative || '.';
+    throw new Error(`${path} is outside the session directory ${directory}`);
+  };
+
+  /** Describes a path by two letters, of the link and of its target, and its size. */
+  const describe = async (path, signal) => {
+    const at = `./${inside(path)}`;
+    const script = `[ -L ${quote(at)} ] || [ -e ${quote(at)} ] || exit 44
+      find ${quote(at)} -maxdepth 0 -printf '%y %Y ' && stat -Lc %s -- ${quote(at)}`;
+    const { exitCode, stdout, stderr } = await bash(script, signal);
+    if (exitCode === 44) return null;
+    const [own, target, size] = stdout.split(' ');
+    if (target === 'N') return { own, target: null, size: 0 };
+    if (exitCode !== 0) throw new Error(stderr);
+    return { own, target, size: Number(size) };
+  };
+
+  const readBinaryFile = async ({ path, abortSignal }) => {
+    const args = ['read-file', ...identity, '--', inside(path)];
+    const { code, stdout, stderr } = await execute(program, args, { signal: abortSignal });
+    if (code === 0) return new Uint8Array(stdout);
+    if (!(await describe(path, abortSignal))?.target) return null;
+    throw new Error(stderr);
+  };
+
+  const writeBinaryFile = async ({ path, content, abortSignal }) => {
+    const args = ['write-file', ...identity, '--', inside(path)];
+    const { code, stderr } = await execute(program, args, { input: content, signal: abortSignal });
+    if (code !== 0) throw new Error(stderr);
+  };
+
+  const run = async ({ command, workingDirectory, env = {}, abortSignal }) => {
+    const variables = Object.entries(env).map(([name, value]) => {
+      if (!/^[A-Za-z_]\w*$/.test(name)) throw new Error(`${name} is no name of a variable`);
+      return `export ${name}=${quote(value)}\n`;
+    });
+    const enter = workingDirectory ? `cd -- ${quote(workingDirectory)} || exit\n` : '';
+    return bash(variables.join('') + enter + command, abortSignal);
+  };
+
+  return {
+    directory,
+    description:
+      `Commands run in ${directory}, the only directory that they may write to, except /tmp, ` +
+      'which is empty at each call. There is no root and no network.',
+    run,
+    readBinaryFile,
+    writeBinaryFile,
+
+    /** The streams of the process arrive when it ends. */
+    spawn: async ({ stdin, abortSignal, ...command }) => {
+      if (stdin) throw new Error('agent-tools cannot pass standard input to a command');
+      const killed = new AbortController();
+      const signals = [killed.signal, ...(abortSignal ? [abortSignal] : [])];
+      const ended = run({ ...command, abortSignal: AbortSignal.any(signals) });
+      const streamed = (pick) => new ReadableStream({
+        start: (controller) => ended.then(
+          (result) => {
+            if (pick(result)) controller.enqueue(new TextEncoder().encode(pick(result)));
+            controller.close();
+          },
+          (error) => (killed.signal.aborted ? controller.close() : controller.error(error)),
+        ),
+      });
+      return {
+        stdout: streamed((result) => result.stdout),
+        stderr: streamed((result) => result.stderr),
+        wait: () => ended.then(
+          ({ exitCode }) => ({ exitCode }),
+          (error) => {
+            if (abortSignal?.aborted || !killed.signal.aborted) throw error;
+            return { exitCode: 137 };
+          },
+        ),
+        kill: async () => {
+          killed.abort();
+          await ended.catch(() => {});
+        },
+      };
+    },
+
+    readFile: async (options) => {
+      const bytes = await readBinaryFile(options);
+      return bytes && new Blob([bytes]).stream();
+    },
+
+    readTextFile: async ({ encoding = 'utf-8', startLine = 1, endLine, ...options }) => {
+      const bytes = await readBinaryFile(options);
+      if (bytes === null) return null;
+      const lines = new TextDecoder(encoding).decode(bytes).split(/(?<=\n)/);
+      return lines.slice(startLine - 1, endLine).join('');
+    },
+
+    writeFile: async ({ content, ...options }) => {
+      const bytes = new Uint8Array(await new Response(content).arrayBuffer());
+      return writeBinaryFile({ ...options, content: bytes });
+    },
+
+    writeTextFile: ({ content, encoding = 'utf-8', ...options }) =>
+      writeBinaryFile({ ...options, content: Buffer.from(content, encoding) }),
+
+    stat: async ({ path, abortSignal }) => {
+      const found = await describe(path, abortSignal);
+      if (!found?.target) return null;
+      return { type: TYPES[found.target] ?? 'other', size: found.size };
+    },
+
+    listDirectory: async ({ path, abortSignal }) => {
+      const found = await describe(path, abortSignal);
+      if (!found?.target) return null;
+      if (found.target !== 'd') throw new Error(`${path} is not a directory`);
+      const at = quote(`./${inside(path)}/`);
+      const list = `set -o pipefail
+        find ${at} -mindepth 1 -maxdepth 1 -printf '%y%f\\0' | base64 -w0`;
+      const { exitCode, stdout, stderr } = await bash(list, abortSignal);
+      if (exitCode !== 0) throw new Error(stderr);
+      const entries = Buffer.from(stdout, 'base64').toString().split('\0').slice(0, -1);
+      return entries.map((entry) => ({ name: entry.slice(1), type: TYPES[entry[0]] ?? 'other' }));
+    },
+
+    deleteFile: async ({ path, abortSignal }) => {
+      const found = await describe(path, abortSignal);
+      if (!found) return false;
+      if (found.own === 'd') throw new Error(`${path} is a directory`);
+      const { exitCode, stderr } = await bash(`rm -- ${quote(`./${inside(path)}`)}`, abortSignal);
+      if (exitCode !== 0) throw new Error(stderr);
+      return true;
+    },
+  };
+}
+
+/** The tool by which a model uses the sandbox that `generateText` or an agent has. */
+export const bash = tool({
+  description: 'Runs a bash command in the sandbox, and links the files that it changed.',
+  inputSchema: z.object({ command: z.string() }),
+  execute: ({ command }, { experimental_sandbox: sandbox, abortSignal }) =>
+    sandbox.run({ command, abortSignal }),
+});
+
+/** Quotes a word for bash. */
+function quote(word) {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** Runs a program. If it is aborted, its end precedes the rejection. */
+function execute(program, args, { input = '', signal }) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { signal });
+    const [stdout, stderr] = [[], []];
+    let failure;
+    child.stdout.on('data', (bytes) => stdout.push(bytes));
+    child.stderr.on('data', (bytes) => stderr.push(bytes));
+    child.stdin.on('error', () => {}); // The program ended before it read all.
+    child.stdin.end(input);
+    child.on('error', (error) => (failure = error));
+    child.on('close', (code) => {
+      if (failure) return reject(signal?.aborted ? signal.reason : failure);
+      resolve({
+        code,
+        stdout: Buffer.concat(stdout),
+        stderr: Buffer.concat(stderr).toString().trim(),
+      });
+    });
+  });
+}

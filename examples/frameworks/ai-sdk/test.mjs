@@ -1,0 +1,103 @@
+/** Runs the sandbox with the real AI SDK and a model whose answers are fixed. */
+import assert from 'node:assert/strict';
+import { generateText, isStepCount } from 'ai';
+import { MockLanguageModelV4 } from 'ai/test';
+import { assertRefused, assertStored, begun, endless, gone, outside } from '../check.mjs';
+import { bash, openSandbox } from './agent-tools.mjs';
+
+const usage = {
+  inputTokens: { total: 1, noCache: 1, cacheRead: 0, cacheWrite: 0 },
+  outputTokens: { total: 1, text: 1, reasoning: 0 },
+};
+
+/** A model that calls the tool with each command in turn, and then stops. */
+function scripted(...commands) {
+  const calls = commands.map((command, index) => ({
+    content: [{
+      type: 'tool-call', toolCallId: `${index}`, toolName: 'bash',
+      input: JSON.stringify({ command }),
+    }],
+    finishReason: { unified: 'tool-calls', raw: undefined }, usage, warnings: [],
+  }));
+  const end = {
+    content: [{ type: 'text', text: 'done' }],
+    finishReason: { unified: 'stop', raw: undefined }, usage, warnings: [],
+  };
+  return new MockLanguageModelV4({ doGenerate: [...calls, end] });
+}
+
+const sandbox = await openSandbox({ session: 'ai-sdk' });
+const agent = (model, options) => generateText({
+  model, prompt: 'go', tools: { bash }, stopWhen: isStepCount(5),
+  experimental_sandbox: sandbox, maxRetries: 0, ...options,
+});
+
+const model = scripted(`echo evil > ${outside}`, 'echo hello | tee report.txt');
+const { steps, text } = await agent(model);
+assert.equal(text, 'done');
+const [refused, made] = steps.flatMap((step) => step.toolResults).map((result) => result.output);
+assert.notEqual(refused.exitCode, 0);
+assertRefused(refused.stderr);
+assert.equal(made.stdout, 'hello\n');
+assertStored(made.artifacts[0].url, 'hello\n');
+// The model read the link.
+assert.ok(JSON.stringify(model.doGenerateCalls[2].prompt).includes(made.artifacts[0].url));
+
+// An aborted run leaves no process.
+const { command, word } = endless();
+const abort = new AbortController();
+const aborted = agent(scripted(command), { abortSignal: abort.signal });
+await begun(word);
+abort.abort(new Error('enough'));
+await aborted.catch(() => {});
+await gone(word);
+
+// The rest of the interface.
+const env = { GREETING: "it's" };
+const ran = await sandbox.run({ command: 'mkdir -p d; cd d; echo "$GREETING" > e; pwd', env });
+assert.equal(ran.stdout, `${sandbox.directory}/d\n`);
+assert.equal((await sandbox.run({ command: 'cat e', workingDirectory: 'd' })).stdout, "it's\n");
+const bytes = new Uint8Array([0, 255, 10, 13]);
+await sandbox.writeBinaryFile({ path: 'deep/er/b.bin', content: bytes });
+assert.deepEqual(await sandbox.readBinaryFile({ path: 'deep/er/b.bin' }), bytes);
+await sandbox.writeTextFile({ path: `${sandbox.directory}/lines`, content: '1\n2\n3\n' });
+assert.equal(await sandbox.readTextFile({ path: 'lines', startLine: 2, endLine: 9 }), '2\n3\n');
+const stream = await sandbox.readFile({ path: 'lines' });
+await sandbox.writeFile({ path: 'copy', content: stream });
+assert.deepEqual(await sandbox.stat({ path: 'copy' }), { type: 'file', size: 6 });
+assert.equal((await sandbox.stat({ path: 'd' })).type, 'directory');
+for (const read of ['readFile', 'readBinaryFile', 'readTextFile', 'stat', 'listDirectory']) {
+  assert.equal(await sandbox[read]({ path: 'absent' }), null, read);
+}
+await sandbox.run({ command: 'ln -s lines link; ln -s nowhere broken' });
+assert.equal(await sandbox.readTextFile({ path: 'broken' }), null);
+const names = Object.fromEntries(
+  (await sandbox.listDirectory({ path: '.' })).map(({ name, type }) => [name, type]),
+);
+assert.equal(names.link, 'symlink');
+assert.equal(names.deep, 'directory');
+assert.equal(await sandbox.deleteFile({ path: 'link' }), true);
+assert.equal(await sandbox.deleteFile({ path: 'link' }), false);
+assert.equal(await sandbox.deleteFile({ path: 'broken' }), true);
+for (const attempt of [
+  () => sandbox.writeTextFile({ path: outside, content: 'evil' }),
+  () => sandbox.writeTextFile({ path: '../outside', content: 'evil' }),
+  () => sandbox.writeTextFile({ path: 'd', content: 'a directory' }),
+  () => sandbox.listDirectory({ path: 'copy' }),
+  () => sandbox.deleteFile({ path: 'd' }),
+  () => sandbox.spawn({ command: 'cat', stdin: true }),
+]) {
+  await assert.rejects(async () => attempt(), undefined, attempt.toString());
+}
+const child = await sandbox.spawn({ command: 'echo out; echo error >&2; exit 3' });
+assert.equal(await new Response(child.stdout).text(), 'out\n');
+assert.equal(await new Response(child.stderr).text(), 'error\n');
+assert.deepEqual(await child.wait(), { exitCode: 3 });
+const spawned = endless();
+const endlessChild = await sandbox.spawn(spawned);
+await begun(spawned.word);
+await endlessChild.kill();
+await endlessChild.kill();
+await gone(spawned.word);
+assert.deepEqual(await endlessChild.wait(), { exitCode: 137 });
+console.log('passed');

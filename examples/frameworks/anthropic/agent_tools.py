@@ -1,0 +1,185 @@
+"""The tools of `agent_toolset_20260401` of the Anthropic SDK, in a session of agent-tools.
+
+`bash` is a persistent shell in the sandbox of the session. The other tools run the command
+`agent-tools`. Each result ends with links of the files that the call changed. Use
+`agent_toolset(Session("conversation-1"))` as the tools of a tool runner, or `lambda context: …` as
+those of an `EnvironmentWorker`.
+"""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import asynccontextmanager
+from shlex import quote
+
+import anyio
+from anthropic.lib.tools import ToolError, beta_async_tool
+from anthropic.lib.tools.agent_toolset import BashSession
+from anthropic.types import beta
+
+LINKS = "\n\n[artifacts]\n"
+IMAGES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif", ".webp": "webp"}
+
+
+class Session:
+    def __init__(self, session: str, *, user: str = "local", program: str = "agent-tools") -> None:
+        self.program = shutil.which(program) or program
+        self._identity = ["--session", session, "--user", user]
+
+    async def run(self, verb: str, *arguments: str, input: bytes = b"") -> bytes:
+        """Runs a verb of the command and returns its output. Its refusal is a `ToolError`."""
+        command = [self.program, *verb.split(), *self._identity, *arguments]
+        ran = await self._process(command, input)
+        if ran.returncode != 0:
+            raise ToolError(ran.stderr.decode(errors="replace").strip())
+        return ran.stdout
+
+    async def bash(self, script: str) -> dict:
+        """Runs a command to its end. `links` has links of all files that changed meanwhile."""
+        command = [self.program, "--json", "bash", *self._identity, "--", script]
+        ran = await self._process(command, b"")
+        if not ran.stdout:
+            raise ToolError(ran.stderr.decode(errors="replace").strip())
+        result = json.loads(ran.stdout)
+        result["links"] = ""
+        if result["artifacts"] and LINKS in result["stdout"]:
+            result["stdout"], result["links"] = result["stdout"].rsplit(LINKS, 1)
+        return result
+
+    async def shell(self) -> "Shell":
+        directory = (await self.bash("pwd"))["stdout"].strip()
+        # The session's own policy, in a file that only the command opens.
+        with tempfile.TemporaryFile() as settings:
+            settings.write(await self.run("policy show"))
+            settings.flush()
+            path = f"/proc/self/fd/{settings.fileno()}"
+            sandbox = [self.program, "sandbox", "--settings", path, "--"]
+            # The shell gets no variable of this process but these.
+            names = ("PATH", "LANG")
+            host = {name: os.environ[name] for name in names if name in os.environ}
+            process = await anyio.open_process(
+                [*sandbox, "/bin/bash", "--noprofile", "--norc"],
+                cwd=directory,
+                env={**host, "HOME": directory, "TERM": "dumb"},
+                stderr=subprocess.STDOUT,
+                pass_fds=[settings.fileno()],
+            )
+        return Shell(process)
+
+    async def _process(self, command: list[str], input: bytes) -> subprocess.CompletedProcess:
+        # A cancelled call kills the command.
+        return await anyio.run_process(command, input=input, check=False)
+
+
+class Shell(BashSession):
+    """The SDK's shell, which `Session.shell` starts."""
+
+
+def agent_toolset(session: Session) -> list:
+    @asynccontextmanager
+    async def bash_tool():
+        """Run a command in a persistent bash shell."""
+        shell: Shell | None = None
+
+        async def bash(
+            command: str | None = None, restart: bool | None = None, timeout_ms: int | None = None
+        ) -> str:
+            nonlocal shell
+            if restart and shell is not None:
+                await shell.close()
+                shell = None
+            if restart:
+                return "bash session restarted"
+            if not command:
+                raise ToolError("bash: command is required")
+            if shell is None or shell.closed:
+                shell = await session.shell()
+            try:
+                output, code = await shell.exec(command, timeout=(timeout_ms or 120_000) / 1000)
+            except (RuntimeError, TimeoutError) as error:
+                raise ToolError(f"bash: {error}") from error
+            # The next command stores all changes of the session.
+            text = with_links(output, (await session.bash("true"))["links"])
+            if code != 0:
+                raise ToolError(f"{text}\nexit code {code}".strip())
+            return text
+
+        try:
+            yield bash
+        finally:
+            if shell is not None:
+                await shell.close()
+
+    async def read(file_path: str, view_range: list[int] | None = None):
+        """Read a file of the session."""
+        if view_range and len(view_range) != 2:
+            raise ToolError("read: view_range must be [start_line, end_line]")
+        content = await session.run("read-file", "--", file_path)
+        suffix = os.path.splitext(file_path)[1].lower()
+        if suffix not in IMAGES:
+            lines = content.decode(errors="replace").splitlines(keepends=True)
+            start, end = view_range or (1, len(lines))
+            return "".join(lines[max(start, 1) - 1 : max(end, 0)])
+        data = base64.b64encode(content).decode()
+        media_type = f"image/{IMAGES[suffix]}"
+        source = {"type": "base64", "media_type": media_type, "data": data}
+        return [{"type": "image", "source": source}]
+
+    async def write(file_path: str, content: str) -> str:
+        """Write a file of the session, and make its directories."""
+        stored = await session.run("write-file", "--", file_path, input=content.encode())
+        return with_links(f"wrote {file_path}", stored.decode().strip())
+
+    async def edit(
+        file_path: str, old_string: str, new_string: str, replace_all: bool | None = None
+    ) -> str:
+        """Replace text in a file by exact string match."""
+        content = await session.run("read-file", "--", file_path)
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            raise ToolError(f"edit: {file_path} is no UTF-8 text") from error
+        count = text.count(old_string) if old_string else 0
+        if count == 0:
+            raise ToolError(f"edit: old_string not found in {file_path}")
+        if count > 1 and not replace_all:
+            raise ToolError(f"edit: old_string appears {count} times in {file_path}")
+        return await write(file_path, text.replace(old_string, new_string))
+
+    async def glob(pattern: str, path: str | None = None) -> str:
+        """List files matching a glob pattern, newest first."""
+        # An unquoted variable is a pattern to bash, but no command.
+        result = await session.bash(
+            f"cd -- {quote(path or '.')} || exit; pattern={quote(pattern)}; IFS=\n"
+            "shopt -s globstar nullglob; found=($pattern)\n"
+            '[ ${#found[@]} = 0 ] || ls -td -- "${found[@]}" | head -n 200'
+        )
+        return searched(result, no_match=0)
+
+    async def grep(pattern: str, path: str | None = None) -> str:
+        """Search file contents for a regular expression."""
+        search = f"grep -rnIE -e {quote(pattern)} -- {quote(path or '.')}"
+        return searched(await session.bash(search), no_match=1)
+
+    def tool(function, name: str):
+        schema = getattr(beta, f"BetaManagedAgentsAgentToolset20260401{name.capitalize()}Input")
+        return beta_async_tool(function, name=name, input_schema=schema)
+
+    functions = [bash_tool, read, write, edit, glob, grep]
+    names = ["bash", "read", "write", "edit", "glob", "grep"]
+    return [tool(function, name) for function, name in zip(functions, names, strict=True)]
+
+
+def searched(result: dict, *, no_match: int) -> str:
+    if result["exitCode"] == no_match and not result["stdout"]:
+        return "no matches"
+    if result["exitCode"] not in (0, no_match):
+        raise ToolError(result["stderr"].strip())
+    return result["stdout"]
+
+
+def with_links(text: str, links: str) -> str:
+    return f"{text}\nartifacts:\n{links}".strip() if links else text

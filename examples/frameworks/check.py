@@ -1,0 +1,75 @@
+"""What the tests of the Python examples share."""
+
+import asyncio
+import atexit
+import os
+import random
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+home = Path(tempfile.mkdtemp(prefix="agent-tools-")).resolve()
+os.environ["AGENT_TOOLS_HOME"] = str(home)
+atexit.register(shutil.rmtree, home, ignore_errors=True)
+
+# A file that this process could create, but no command of a session. Not in /tmp, which each
+# session has to itself.
+outside = Path(__file__).resolve().parent / f"outside-{os.getpid()}"
+
+
+def assert_refused(text: str) -> None:
+    denials = "Read-only file system|Permission denied|No such file or directory"
+    assert re.search(denials, text), text
+    assert not outside.exists(), "a command wrote outside its session"
+
+
+def link(text: str, name: str) -> str:
+    """Finds the link of a file in a text."""
+    found = re.search(rf"{re.escape(name)}: (file://\S+?)(?=[\s\"\\]|$)", text)
+    assert found, text
+    return found[1]
+
+
+def assert_stored(url: str, content: str) -> None:
+    """Asserts that the link opens the file in the store."""
+    path = Path(unquote(urlparse(url).path))
+    assert path.is_relative_to(home / "store"), path
+    assert path.read_text() == content, path.read_text()
+
+
+def endless() -> tuple[str, str]:
+    """Returns a command that runs until it is killed, and a word that only its processes have."""
+    word = f"{86400 + random.randrange(10**6)}.{os.getpid()}"
+    return f"sleep {word}", word
+
+
+async def begun(word: str) -> None:
+    """Waits until a process has the word in its command line."""
+    await until(lambda: any(line.startswith("sleep") for line in command_lines(word)))
+
+
+async def gone(word: str) -> None:
+    """Waits until no process has the word in its command line."""
+    await until(lambda: not command_lines(word))
+
+
+async def until(condition) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "not in 10 s"
+        await asyncio.sleep(0.02)
+
+
+def command_lines(word: str) -> list[str]:
+    lines = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # The process ended.
+        if word in line:
+            lines.append(line)
+    return lines

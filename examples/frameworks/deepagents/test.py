@@ -1,0 +1,78 @@
+"""Runs a real deep agent in a session, with a model whose answers are fixed."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from deepagents import create_deep_agent
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, ToolMessage
+
+from agent_tools import AgentToolsBackend
+from check import assert_refused, assert_stored, begun, endless, gone, link, outside
+
+
+class Scripted(GenericFakeChatModel):
+    """A model that calls each tool in turn, and then stops."""
+
+    def __init__(self, *calls: tuple[str, dict]) -> None:
+        answers = [
+            AIMessage("", tool_calls=[{"name": name, "args": args, "id": f"{index}"}])
+            for index, (name, args) in enumerate(calls)
+        ]
+        super().__init__(messages=iter([*answers, AIMessage("done")]))
+
+    def bind_tools(self, tools, **options):
+        return self
+
+
+async def results(backend: AgentToolsBackend, *calls: tuple[str, dict]) -> list[str]:
+    agent = create_deep_agent(model=Scripted(*calls), backend=backend)
+    state = await agent.ainvoke({"messages": [("user", "go")]})
+    assert state["messages"][-1].text == "done"
+    return [message.text for message in state["messages"] if isinstance(message, ToolMessage)]
+
+
+async def main() -> None:
+    backend = AgentToolsBackend("deepagents")
+    notes = f"{backend.directory}/notes.txt"
+    refused, refused_file, _, edited, listed, found, made = await results(
+        backend,
+        ("execute", {"command": f"echo evil > {outside}"}),
+        ("write_file", {"file_path": str(outside), "content": "evil"}),
+        ("write_file", {"file_path": notes, "content": "one\ntwo\n"}),
+        ("edit_file", {"file_path": notes, "old_string": "two", "new_string": "three"}),
+        ("ls", {"path": backend.directory}),
+        ("grep", {"pattern": "three", "path": backend.directory}),
+        ("execute", {"command": "cat notes.txt | tee report.txt"}),
+    )
+    assert_refused(refused)
+    assert "outside" in refused_file and not outside.exists(), refused_file
+    assert "notes.txt" in listed and "notes.txt" in found, (edited, listed, found)
+    assert_stored(link(made, "report.txt"), "one\nthree\n")
+
+    # A cancelled run leaves no process.
+    command, word = endless()
+    run = asyncio.create_task(results(backend, ("execute", {"command": command})))
+    await begun(word)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    await gone(word)
+
+    # The rest of the interface.
+    data = bytes(range(256))
+    files = [("data", data), (f"{backend.directory}/d/e", b""), ("d", b""), ("../x", b"")]
+    errors = [file.error for file in backend.upload_files(files)]
+    assert errors == [None, None, "is_directory", "invalid_path"], errors
+    read = backend.download_files(["data", "absent", "d", "/etc/passwd"])
+    assert read[0].content == data
+    errors = [file.error for file in read]
+    assert errors == [None, "file_not_found", "is_directory", "invalid_path"], errors
+    assert backend.execute("exit 3").exit_code == 3
+    assert backend.execute("sleep 60", timeout=1).exit_code == 124
+    print("passed")
+
+
+asyncio.run(main())

@@ -1,0 +1,100 @@
+"""LangChain's persistent shell in a session of agent-tools, with links of the changed files.
+
+`AgentToolsExecutionPolicy` starts the shell in the sandbox of the session. `ArtifactMiddleware`
+then stores what a call changed. Use both:
+
+    policy = AgentToolsExecutionPolicy(session="conversation-1")
+    shell = ShellToolMiddleware(policy.directory, execution_policy=policy)
+    agent = create_agent(model, middleware=[ArtifactMiddleware(policy), shell])
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware._execution import BaseExecutionPolicy
+from langchain_core.messages import ToolMessage
+
+
+@dataclass
+class AgentToolsExecutionPolicy(BaseExecutionPolicy):
+    session: str = "default"
+    user: str = "local"
+    program: str = "agent-tools"
+    directory: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.directory = self.run("bash", "--", "pwd")["stdout"].strip()
+
+    def run(self, verb: str, *arguments: str) -> dict:
+        """Runs a verb of the command in the session, and returns its result."""
+        identity = ["--session", self.session, "--user", self.user]
+        command = [self.program, "--json", *verb.split(), *identity, *arguments]
+        ran = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
+        if not ran.stdout:
+            raise RuntimeError(ran.stderr.decode(errors="replace").strip())
+        return json.loads(ran.stdout)
+
+    def spawn(
+        self, *, workspace: Path, env: Mapping[str, str], command: Sequence[str]
+    ) -> subprocess.Popen[str]:
+        # The session's own policy, in a file that only the command opens.
+        settings = tempfile.TemporaryFile()
+        settings.write(json.dumps(self.run("policy show")).encode())
+        settings.flush()
+        program = shutil.which(self.program) or self.program
+        sandbox = [program, "sandbox", "--settings", f"/proc/self/fd/{settings.fileno()}", "--"]
+        # The shell gets no variable of this process but these.
+        host = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        with settings:
+            return subprocess.Popen(
+                [*sandbox, *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                bufsize=1,
+                cwd=self.directory,
+                env={**host, "HOME": self.directory, **env},
+                pass_fds=[settings.fileno()],
+                start_new_session=True,
+            )
+
+
+class ArtifactMiddleware(AgentMiddleware):
+    """Appends links of the files that a call of the shell changed, also as `artifact["files"]`."""
+
+    def __init__(self, policy: AgentToolsExecutionPolicy, tool: str = "shell") -> None:
+        super().__init__()
+        self._policy = policy
+        self._tool = tool
+
+    def wrap_tool_call(self, request, handler):
+        result = handler(request)
+        return self._add_links(result) if self._is_shell(request, result) else result
+
+    async def awrap_tool_call(self, request, handler):
+        result = await handler(request)
+        if not self._is_shell(request, result):
+            return result
+        return await asyncio.to_thread(self._add_links, result)
+
+    def _is_shell(self, request, result) -> bool:
+        return request.tool_call["name"] == self._tool and isinstance(result, ToolMessage)
+
+    def _add_links(self, message: ToolMessage) -> ToolMessage:
+        # A command stores all changes since the last one.
+        files = self._policy.run("bash", "--json", "--", "true")["artifacts"]
+        links = [f"{file['relativePath']}: {file.get('url', 'stored')}" for file in files]
+        content = "\n".join([message.text.rstrip("\n"), *links])
+        artifact = {**(message.artifact or {}), "files": files}
+        return message.model_copy(update={"content": content, "artifact": artifact})

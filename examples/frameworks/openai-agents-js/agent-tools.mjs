@@ -1,0 +1,211 @@
+/**
+ * Sessions of agent-tools as a sandbox client of the OpenAI Agents SDK for JavaScript.
+ * `exec_command` runs in the session; its result names links of the files that it changed.
+ */
+import { spawn } from 'node:child_process';
+import { posix } from 'node:path';
+import { applyDiff } from '@openai/agents-core';
+import { Manifest, normalizeSandboxClientCreateArgs } from '@openai/agents-core/sandbox';
+
+const LINKS = '\n\n[artifacts]\n';
+
+/** Opens one session by its id, on any machine that has its store. */
+export class AgentToolsClient {
+  backendId = 'agent-tools';
+  supportsDefaultOptions = true;
+
+  /**
+   * The SDK passes no signal to a sandbox and waits for its commands, so a signal of the
+   * application kills them.
+   * @param {{ session: string, user?: string, timeoutSeconds?: number, program?: string,
+   *   signal?: AbortSignal }} options
+   */
+  constructor(options) {
+    this.options = options;
+  }
+
+  async create(args, manifestOptions) {
+    // The session keeps its files itself, so it needs no snapshots.
+    const { manifest } = normalizeSandboxClientCreateArgs(args, manifestOptions);
+    const { entries, users, groups, extraPathGrants } = manifest;
+    const unsupported = { entries: Object.keys(entries), users, groups, extraPathGrants };
+    for (const [name, values] of Object.entries(unsupported)) {
+      if (values.length > 0) throw new Error(`agent-tools supports no ${name} of a manifest`);
+    }
+    const environment = await manifest.resolveEnvironment();
+    const session = new AgentToolsSession(this.options, environment);
+    session.directory = (await session.bash('pwd')).stdout.trim();
+    session.state = { manifest: new Manifest({ root: session.directory }), workspaceReady: true };
+    return session;
+  }
+
+  async resume() {
+    return this.create();
+  }
+
+  async serializeSessionState() {
+    return {};
+  }
+
+  async deserializeSessionState() {
+    return { manifest: new Manifest() };
+  }
+}
+
+class AgentToolsSession {
+  #options;
+  #environment;
+  #running = new Set();
+  #closed = new AbortController();
+  #signal;
+
+  constructor(options, environment) {
+    this.#options = { user: 'local', timeoutSeconds: 120, program: 'agent-tools', ...options };
+    this.#environment = environment;
+    const signals = [this.#closed.signal, ...(options.signal ? [options.signal] : [])];
+    this.#signal = AbortSignal.any(signals);
+  }
+
+  async exec({ cmd, workdir, tty, runAs }) {
+    if (tty) throw new Error('agent-tools cannot give a terminal to a command');
+    if (runAs) throw new Error('every command of a session runs as the same user');
+    const variables = Object.entries(this.#environment).map(([name, value]) => {
+      if (!/^[A-Za-z_]\w*$/.test(name)) throw new Error(`${name} is no name of a variable`);
+      return `export ${name}=${quote(value)}\n`;
+    });
+    const enter = workdir ? `cd -- ${quote(workdir)} || exit\n` : '';
+    const begin = performance.now();
+    const result = await this.bash(variables.join('') + enter + cmd);
+    const { stdout, stderr, exitCode, artifacts } = result;
+    const wallTimeSeconds = (performance.now() - begin) / 1000;
+    return { output: stdout + stderr, stdout, stderr, exitCode, wallTimeSeconds, artifacts };
+  }
+
+  async execCommand(args) {
+    const { output, exitCode, artifacts } = await this.exec(args);
+    const links = artifacts.map(({ relativePath, url }) => `${relativePath}: ${url ?? 'stored'}`);
+    const code = exitCode === 0 ? [] : [`exit code ${exitCode}`];
+    return [output.trimEnd(), ...code, ...links].filter((line) => line !== '').join('\n');
+  }
+
+  async readFile({ path, maxBytes }) {
+    const { code, stdout, stderr } = await this.#execute('read-file', ['--', this.#inside(path)]);
+    if (code !== 0) throw new Error(stderr);
+    return new Uint8Array(stdout.subarray(0, maxBytes));
+  }
+
+  async pathExists(path) {
+    return (await this.bash(`test -e ${quote(`./${this.#inside(path)}`)}`)).exitCode === 0;
+  }
+
+  async directoryExists(path) {
+    return (await this.bash(`test -d ${quote(`./${this.#inside(path)}`)}`)).exitCode === 0;
+  }
+
+  async viewImage({ path }) {
+    const data = await this.readFile({ path });
+    const mediaType = IMAGES.find(([, bytes]) => bytes.every((byte, at) => data[at] === byte))?.[0];
+    if (!mediaType) throw new Error(`${path} is not a supported image`);
+    return { type: 'image', image: { data, mediaType } };
+  }
+
+  createEditor() {
+    const read = async (path) => new TextDecoder().decode(await this.readFile({ path }));
+    return {
+      createFile: async ({ path, diff }) => {
+        if (await this.pathExists(path)) throw new Error(`${path} exists`);
+        await this.#write(path, applyDiff('', diff, 'create'));
+        return { status: 'completed' };
+      },
+      updateFile: async ({ path, diff, moveTo }) => {
+        await this.#write(moveTo ?? path, applyDiff(await read(path), diff));
+        if (moveTo && this.#inside(moveTo) !== this.#inside(path)) await this.#remove(path);
+        return { status: 'completed' };
+      },
+      deleteFile: async ({ path }) => {
+        await this.#remove(path);
+        return { status: 'completed' };
+      },
+    };
+  }
+
+  async running() {
+    return !this.#signal.aborted;
+  }
+
+  /** Kills the commands that run. The SDK calls this at the end of a run. */
+  async close() {
+    this.#closed.abort(new Error('the session was closed'));
+    await Promise.allSettled(this.#running);
+  }
+
+  async bash(script) {
+    const timeout = String(this.#options.timeoutSeconds);
+    const args = ['--json', '--timeout', timeout, '--', script];
+    const { code, stdout, stderr } = await this.#execute('bash', args);
+    if (stdout.length === 0) throw new Error(stderr || `agent-tools ended with ${code}`);
+    const result = JSON.parse(stdout.toString());
+    // Links of the changed files follow the command's own output.
+    const links = result.artifacts.length > 0 ? result.stdout.lastIndexOf(LINKS) : -1;
+    return links < 0 ? result : { ...result, stdout: result.stdout.slice(0, links) };
+  }
+
+  /** Returns a path relative to the session directory. The file tools reach nothing else. */
+  #inside(path) {
+    const relative = posix.relative(this.directory, posix.resolve(this.directory, path));
+    if (relative !== '..' && !relative.startsWith('../')) return relative || '.';
+    throw new Error(`${path} is outside the session directory ${this.directory}`);
+  }
+
+  async #write(path, content) {
+    const { code, stderr } =
+      await this.#execute('write-file', ['--', this.#inside(path)], content);
+    if (code !== 0) throw new Error(stderr);
+  }
+
+  async #remove(path) {
+    const { exitCode, stderr } = await this.bash(`rm -- ${quote(`./${this.#inside(path)}`)}`);
+    if (exitCode !== 0) throw new Error(stderr);
+  }
+
+  async #execute(verb, args, input) {
+    const { program, session, user } = this.#options;
+    const all = [verb, '--session', session, '--user', user, ...args];
+    const running = execute(program, all, { input, signal: this.#signal });
+    this.#running.add(running);
+    return running.finally(() => this.#running.delete(running));
+  }
+}
+
+const IMAGES = [
+  ['image/png', [0x89, 0x50, 0x4e, 0x47]],
+  ['image/jpeg', [0xff, 0xd8, 0xff]],
+  ['image/gif', [0x47, 0x49, 0x46, 0x38]],
+];
+
+/** Quotes a word for bash. */
+function quote(word) {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** Runs a program. If it is aborted, its end precedes the rejection. */
+function execute(program, args, { input = '', signal }) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { signal });
+    const [stdout, stderr] = [[], []];
+    let failure;
+    child.stdout.on('data', (bytes) => stdout.push(bytes));
+    child.stderr.on('data', (bytes) => stderr.push(bytes));
+    child.stdin.on('error', () => {}); // The program ended before it read all.
+    child.stdin.end(input);
+    child.on('error', (error) => (failure = error));
+    child.on('close', (code) => {
+      if (failure) return reject(signal?.aborted ? signal.reason : failure);
+      resolve({
+        code,
+        stdout: Buffer.concat(stdout),
+        stderr: Buffer.concat(stderr).toString().trim(),
+      });
+    });
+  });
+}

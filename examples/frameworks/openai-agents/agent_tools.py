@@ -1,0 +1,172 @@
+"""Sessions of agent-tools as a sandbox client of the OpenAI Agents SDK for Python.
+
+Each call of the SDK runs the command `agent-tools`, which opens the session by its id.
+"""
+
+import asyncio
+import io
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Literal
+
+from agents.sandbox import Manifest
+from agents.sandbox.errors import (
+    ExecTimeoutError,
+    ExecTransportError,
+    WorkspaceArchiveReadError,
+    WorkspaceArchiveWriteError,
+    WorkspaceReadNotFoundError,
+)
+from agents.sandbox.session import BaseSandboxSession, SandboxSession, SandboxSessionState
+from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
+from agents.sandbox.snapshot import resolve_snapshot
+from agents.sandbox.types import ExecResult
+
+LINKS = "\n\n[artifacts]\n"
+
+
+class AgentToolsOptions(BaseSandboxClientOptions):
+    type: Literal["agent_tools"] = "agent_tools"
+    session: str
+    user: str = "local"
+    timeout_seconds: float = 120
+    program: str = "agent-tools"
+
+
+class AgentToolsState(SandboxSessionState):
+    type: Literal["agent_tools"] = "agent_tools"
+    options: AgentToolsOptions
+
+
+class AgentToolsSession(BaseSandboxSession):
+    """`artifacts` has the links of the files that commands changed, by relative path."""
+
+    def __init__(self, state: AgentToolsState) -> None:
+        self.state = state
+        self.artifacts: dict[str, str] = {}
+        self._is_running = True
+
+    async def _exec_internal(
+        self, *command: str | Path, timeout: float | None = None
+    ) -> ExecResult:
+        seconds = self.state.options.timeout_seconds if timeout is None else timeout
+        script = shlex.join(str(word) for word in command)
+        environment = await self.state.manifest.environment.resolve()
+        for name, value in environment.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+                raise ValueError(f"{name!r} is no name of a variable")
+            script = f"export {name}={shlex.quote(value)}\n{script}"
+        arguments = ["--json", "--timeout", str(seconds), "--", script]
+        _, stdout, error = await self._run("bash", *arguments)
+        if not stdout:
+            raise ExecTransportError(command=command, message=error)
+        result = json.loads(stdout)
+        if result.get("timedOut"):
+            raise ExecTimeoutError(command=command, timeout_s=seconds)
+        output, notes = result["stdout"], result["stderr"]
+        if result["artifacts"] and LINKS in output:
+            # The SDK parses the output of its own commands, so links are in the other stream.
+            output, links = output.rsplit(LINKS, 1)
+            notes += f"artifacts:\n{links}\n"
+        for file in result["artifacts"]:
+            self.artifacts[file["relativePath"]] = file.get("url") or file.get("key") or ""
+        return ExecResult(
+            stdout=output.encode(), stderr=notes.encode(), exit_code=result["exitCode"]
+        )
+
+    async def read(self, path: Path, *, user: object = None) -> io.IOBase:
+        self._refuse_user(user)
+        relative = self._relative(path)
+        code, content, error = await self._run("read-file", "--", relative)
+        if code == 0:
+            return io.BytesIO(content)
+        found = await self._exec_internal("test", "-e", f"./{relative}")
+        if found.exit_code == 1:
+            raise WorkspaceReadNotFoundError(path=path)
+        raise WorkspaceArchiveReadError(path=path, context={"reason": error})
+
+    async def write(self, path: Path, data: io.IOBase, *, user: object = None) -> None:
+        self._refuse_user(user)
+        relative = self._relative(path, for_write=True)
+        content = data.read()
+        content = content.encode() if isinstance(content, str) else bytes(content)
+        code, _, error = await self._run("write-file", "--", relative, input=content)
+        if code != 0:
+            raise WorkspaceArchiveWriteError(path=path, message=error)
+
+    async def running(self) -> bool:
+        return self._is_running
+
+    async def persist_workspace(self) -> io.IOBase:
+        raise NotImplementedError("a session keeps its files itself, without snapshots")
+
+    async def hydrate_workspace(self, data: io.IOBase) -> None:
+        raise NotImplementedError("a session keeps its files itself, without snapshots")
+
+    async def _after_shutdown(self) -> None:
+        self._is_running = False
+
+    def _relative(self, path: Path | str, *, for_write: bool = False) -> str:
+        """Returns a path below the session directory, or raises `InvalidManifestPathError`."""
+        root = self.state.manifest.root
+        return os.path.relpath(self.normalize_path(path, for_write=for_write), root)
+
+    def _refuse_user(self, user: object) -> None:
+        if user is not None:
+            raise ValueError("every command of a session runs as the same user")
+
+    async def _run(self, verb: str, *arguments: str, input: bytes = b"") -> tuple[int, bytes, str]:
+        return await run(self.state.options, verb, *arguments, input=input)
+
+
+class AgentToolsClient(BaseSandboxClient[AgentToolsOptions]):
+    backend_id = "agent_tools"
+
+    async def create(
+        self, *, snapshot=None, manifest: Manifest | None = None, options: AgentToolsOptions
+    ) -> SandboxSession:
+        code, stdout, error = await run(options, "bash", "--json", "--", "pwd")
+        if code != 0:
+            raise ExecTransportError(command=["pwd"], message=error)
+        root = json.loads(stdout)["stdout"].strip()
+        manifest = (manifest or Manifest()).model_copy(update={"root": root}, deep=True)
+        self._validate_manifest_for_create(manifest)
+        # The SDK's default stores nothing, because the session keeps its files itself.
+        state = AgentToolsState(
+            manifest=manifest, options=options, snapshot=resolve_snapshot(None, options.session)
+        )
+        return self._wrap_session(AgentToolsSession(state))
+
+    async def delete(self, session: SandboxSession) -> SandboxSession:
+        return session
+
+    async def resume(self, state: SandboxSessionState) -> SandboxSession:
+        assert isinstance(state, AgentToolsState)
+        return self._wrap_session(AgentToolsSession(state))
+
+    def deserialize_session_state(self, payload: dict[str, object]) -> SandboxSessionState:
+        return self._deserialize_session_state_payload(payload, AgentToolsState)
+
+
+async def run(
+    options: AgentToolsOptions, verb: str, *arguments: str, input: bytes = b""
+) -> tuple[int, bytes, str]:
+    """Runs the command, and kills it if the task is cancelled."""
+    child = await asyncio.create_subprocess_exec(
+        options.program, verb, "--session", options.session, "--user", options.user, *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        stdout, stderr = await child.communicate(input)
+    except BaseException:
+        # The command ends its session in an orderly way, so SIGTERM suffices.
+        if child.returncode is None:
+            child.terminate()
+        await asyncio.shield(child.wait())
+        raise
+    return child.returncode, stdout, stderr.decode(errors="replace").strip()

@@ -1,0 +1,75 @@
+"""Runs an agent of the real SDK in a session, with a model whose answers are fixed."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from agents import RunConfig, Runner
+from agents.sandbox import SandboxAgent, SandboxRunConfig
+from agents.sandbox.errors import InvalidManifestPathError, WorkspaceReadNotFoundError
+from agents.testing import ScriptedModel, assistant_message, function_call
+
+from agent_tools import AgentToolsClient, AgentToolsOptions
+from check import assert_refused, assert_stored, begun, endless, gone, link, outside
+
+options = AgentToolsOptions(session="openai")
+
+
+async def results(*calls: tuple[str, dict]) -> list[str]:
+    """Runs an agent whose model calls each tool in turn, and returns the results."""
+    steps = [[function_call(*call, call_id=f"{index}")] for index, call in enumerate(calls)]
+    model = ScriptedModel([*steps, [assistant_message("done")]])
+    sandbox = SandboxRunConfig(client=AgentToolsClient(), options=options)
+    agent = SandboxAgent(name="agent", model=model)
+    config = RunConfig(sandbox=sandbox, tracing_disabled=True)
+    result = await Runner.run(agent, "go", run_config=config)
+    assert result.final_output == "done"
+    return [str(i.output) for i in result.new_items if i.type == "tool_call_output_item"]
+
+
+async def main() -> None:
+    refused, made = await results(
+        ("exec_command", {"cmd": f"echo evil > {outside}"}),
+        ("exec_command", {"cmd": "echo hello | tee report.txt"}),
+    )
+    assert_refused(refused)
+    assert_stored(link(made, "report.txt"), "hello\n")
+
+    # A cancelled run leaves no process.
+    command, word = endless()
+    call = ("exec_command", {"cmd": command, "yield_time_ms": 600_000})
+    run = asyncio.create_task(results(call))
+    await begun(word)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    await gone(word)
+
+    # The rest of the interface.
+    async with await AgentToolsClient().create(options=options) as session:
+        assert (await session.read(Path("report.txt"))).read() == b"hello\n"
+        names = [Path(entry.path).name for entry in await session.ls(".")]
+        assert "report.txt" in names, names
+        await session.mkdir("deep/er", parents=True)
+        await session.mv("report.txt", "deep/er/moved.txt")
+        assert await session.same_file("deep/er/moved.txt", "deep/../deep/er/moved.txt")
+        await session.rm("deep", recursive=True)
+        await session.apply_patch(
+            [{"type": "create_file", "path": "notes.txt", "diff": "+one\n+two\n"}]
+        )
+        assert (await session.read(Path("notes.txt"))).read() == b"one\ntwo"
+        for path, expected in [
+            ("absent", WorkspaceReadNotFoundError),
+            ("../outside", InvalidManifestPathError),
+            (str(outside), InvalidManifestPathError),
+        ]:
+            try:
+                await session.read(Path(path))
+            except expected:
+                continue
+            raise AssertionError(path)
+    print("passed")
+
+
+asyncio.run(main())
