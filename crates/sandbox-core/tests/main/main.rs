@@ -36,6 +36,8 @@ mod native;
 #[cfg(feature = "native")]
 mod obstacles;
 #[cfg(feature = "native")]
+mod own_tmp;
+#[cfg(feature = "native")]
 mod prestart;
 #[cfg(feature = "native")]
 mod reopening;
