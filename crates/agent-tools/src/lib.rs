@@ -114,7 +114,7 @@ pub use denials::Denial;
 pub use error_kind::ErrorKind;
 pub use home::{Home, ListedSession, LocalState, StateError};
 pub use log_redaction::RedactedWriter;
-pub use output::{Artifact, ConflictNote, FileNote, PendingGroup};
+pub use output::{Artifact, ConflictNote, FileNote, OutputTail, PendingGroup};
 pub use printable::{printable, printable_lines};
 pub use remedies::{remedy_option, remedy_setting};
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
@@ -126,10 +126,12 @@ pub use sessions::{
 pub use sharing::{Departure, Difference, SharingError};
 pub use storage::Storage;
 pub use tool_error::ToolError;
-pub use tools::Tool;
 pub use tools::bash::{BashOptions, BashOutput, NAME as BASH};
-pub use tools::read_file::{LineRange, NAME as READ_FILE, ReadFileOutput};
+pub use tools::read_file::{
+    ByteRange, FilePart, LineRange, NAME as READ_FILE, ReadFileOutput, ReadOptions,
+};
 pub use tools::write_file::{NAME as WRITE_FILE, WriteFileOutput};
+pub use tools::{CallOptions, Effects, Tool, ToolContent, ToolResult};
 pub use workspace::{
     CloseError, CloseReport, IgnoredContent, RemovalMode, TransferError, WorkspaceError,
 };
