@@ -48,7 +48,8 @@
 //!
 //! # Limits
 //! The limits of [`sandbox_core`] apply to commands, those of [`artifact_sync`] to files. A result
-//! shows 30,000 UTF-16 units of each stream and 50 artifacts. `readFile` returns at most 32 MiB.
+//! shows 30,000 UTF-16 units of each stream and 50 artifacts. `readFile` returns at most 32 MiB
+//! at once, and 30,000 units to a model; larger files are read by ranges.
 //!
 //! # Features
 //! | feature | default | adds |

@@ -244,7 +244,7 @@ fn to_mcp_result(result: ToolResult) -> CallToolResult {
     let content = match content {
         ToolContent::Text(text) => vec![ContentBlock::text(text)],
         ToolContent::Image { data, media_type, notes } => {
-            // The image stands in the content.
+            // The content has the image.
             object["content"] = json!("");
             let notes = (!notes.is_empty()).then(|| ContentBlock::text(notes));
             [ContentBlock::image(data, media_type)].into_iter().chain(notes).collect()

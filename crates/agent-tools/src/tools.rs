@@ -8,7 +8,7 @@
 pub(crate) mod bash;
 mod call;
 mod definition;
-mod place;
+mod location;
 pub(crate) mod read_file;
 pub(crate) mod write_file;
 

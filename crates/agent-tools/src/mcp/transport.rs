@@ -1,5 +1,5 @@
-//! Lines of JSON as the transport of the server. Every message that cannot be handled gets an
-//! answer, because its sender waits for one.
+//! Lines of JSON as the transport of the server. Its sender waits for an answer to every message, so
+//! a message that cannot be handled gets one.
 
 use rmcp::model::{ErrorData, RequestId};
 use rmcp::service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};

@@ -14,7 +14,7 @@ const MAX_LINE_CHARS: usize = 200;
 /// The end of a running command's output. Clones share it.
 ///
 /// Only complete lines are shown: the beginning of a value cannot be recognised. If another process
-/// serves the session, there are none.
+/// serves the session, there are no lines.
 #[derive(Clone, Debug, Default)]
 pub struct OutputTail {
     state: Arc<Mutex<State>>,

@@ -210,7 +210,7 @@ impl Session {
 impl LocalSession {
     pub(crate) async fn read_file(&self, call: ReadFile<'_>) -> Result<ReadFileOutput, ToolError> {
         let turn = self.begin().await?;
-        let place = self.place(NAME, &call.path)?;
+        let place = self.locate(NAME, &call.path)?;
         let error = |source| place.error(self, source);
         let file = place.dir()?.open_file(&place.relative).map_err(error)?;
         if place.is_of_session() {

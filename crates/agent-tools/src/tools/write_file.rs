@@ -196,7 +196,7 @@ impl LocalSession {
         content: &[u8],
     ) -> Result<WriteFileOutput, ToolError> {
         let turn = self.begin().await?;
-        let place = self.place(NAME, path)?;
+        let place = self.locate(NAME, path)?;
         let (absolute, relative) = (&place.absolute, &place.relative);
         let (error, failed) =
             (|source| place.error(self, source), |source: io::Error| place.write_error(source));

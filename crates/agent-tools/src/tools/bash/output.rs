@@ -24,8 +24,8 @@ pub struct BashOutput {
     pub stdout: String,
     /// Standard error, shortened the same way.
     pub stderr: String,
-    /// The file in the sandbox with all of standard output, if `stdout` is shortened. It stays until
-    /// the sandbox ends, or 20 later ones need its room.
+    /// The file in the sandbox with all of standard output, if `stdout` is shortened. It stays
+    /// until the sandbox ends, or 20 later ones need its room.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdout_file: Option<String>,
     /// The same for standard error.

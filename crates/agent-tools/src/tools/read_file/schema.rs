@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use crate::tools::definition::{object_schema, output_schema};
 
 pub(super) fn input() -> Value {
-    let number = |minimum: u32, description: &str| json!({ "type": "integer", "minimum": minimum, "description": description });
+    let number = |minimum: u32, description: &str| {
+        let kind = "integer";
+        json!({ "type": kind, "minimum": minimum, "description": description })
+    };
     object_schema(
         &json!({
             "path": { "type": "string", "description": "The path to the file to read" },

@@ -172,7 +172,8 @@ fn a_limit_that_was_reached_is_told() {
 fn a_file_of_any_size_is_printed_whole_and_byte_for_byte() {
     let cli = Cli::new();
     // The parts in which the file is read end inside of characters and of invalid ones.
-    let script = "for i in $(seq 16); do printf '\\303\\251%.0s' {1..40000}; printf '\\377'; done > 1; \
+    let script = "for i in $(seq 16); do printf '\\303\\251%.0s' {1..40000}; printf '\\377'; \
+                  done > 1; \
                   for i in $(seq 30); do cat 1; done > f; printf '\\251' >> f; sha256sum < f";
     let expected = cli.run(&["bash", script]).ok().stdout;
     let file = cli.home().join("sessions/default/f");

@@ -45,12 +45,12 @@ pub(crate) struct McpArgs {
 }
 
 /// An open session, or the reason for which it cannot be opened.
-type Opened = Result<Arc<Session>, String>;
+type OpeningResult = Result<Arc<Session>, String>;
 
 /// The server, whose first requests may come before the session is open.
 struct Server {
     task: Mutex<JoinHandle<Result<(), McpError>>>,
-    announce: Cell<Option<oneshot::Sender<Opened>>>,
+    announce: Cell<Option<oneshot::Sender<OpeningResult>>>,
 }
 
 pub(crate) async fn run(context: &Context, args: McpArgs) -> Result<ExitCode, Failure> {
@@ -82,7 +82,7 @@ impl Server {
     }
 
     /// Tells the server that the session is open, or why it cannot be opened.
-    fn announce(&self, opened: Opened) {
+    fn announce(&self, opened: OpeningResult) {
         if let Some(announce) = self.announce.take() {
             let _ = announce.send(opened);
         }

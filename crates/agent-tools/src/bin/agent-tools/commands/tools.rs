@@ -60,8 +60,8 @@ pub(crate) struct Bash {
         env = "AGENT_TOOLS_LINGER"
     )]
     linger: Duration,
-    /// Maximum length of each output stream, in UTF-16 units. Of a longer one, the beginning and the
-    /// end are printed, and a file in the sandbox has all of it [default: 30000 with --json,
+    /// Maximum length of each output stream, in UTF-16 units. Of a longer one, the beginning and
+    /// the end are printed, and a file in the sandbox has all of it [default: 30000 with --json,
     /// otherwise none].
     #[arg(long, value_name = "UNITS", env = "AGENT_TOOLS_MAX_OUTPUT")]
     max_output: Option<usize>,

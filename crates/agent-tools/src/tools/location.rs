@@ -1,4 +1,4 @@
-//! The place of a file that a path names, as an agent wrote it.
+//! The location of a file that a path names, as an agent wrote it.
 //!
 //! 1. A path below the session directory is a file of the session.
 //! 2. `/tmp` and the paths below it are those of the session's commands.
@@ -18,9 +18,9 @@ use crate::tool_error::ToolError;
 /// The directory that commands and tools share besides the session directory.
 const TMP: &str = "/tmp";
 
-/// The place of a file.
+/// The location of a file.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct FileLocation {
     /// The path as the agent wrote it.
     input: String,
     files: Files,
@@ -40,14 +40,18 @@ enum Files {
 }
 
 impl LocalSession {
-    /// Finds the place of a file for the tool called `tool`.
-    pub(super) fn place(&self, tool: &'static str, input: &str) -> Result<Place, ToolError> {
+    /// Finds the location of a file for the tool called `tool`.
+    pub(super) fn locate(
+        &self,
+        tool: &'static str,
+        input: &str,
+    ) -> Result<FileLocation, ToolError> {
         let (absolute, relative) = self.resolve(input)?;
         let outside = SessionPath::outside(self.dir(), input);
         let input = input.to_owned();
         let Some(path) = outside.as_deref().filter(|path| path.starts_with(TMP)) else {
             let files = Files::Session(Arc::clone(&self.workspace.dir));
-            return Ok(Place { input, files, relative, absolute, outside });
+            return Ok(FileLocation { input, files, relative, absolute, outside });
         };
         let failed = |problem| ToolError::Failed { tool, problem };
         let sandbox = self.sandbox();
@@ -69,11 +73,11 @@ impl LocalSession {
             return Err(failed(format!("{input} is a directory, not a file")));
         };
         let absolute = path.to_owned();
-        Ok(Place { input, files: Files::Tmp(sandbox), relative, absolute, outside: None })
+        Ok(FileLocation { input, files: Files::Tmp(sandbox), relative, absolute, outside: None })
     }
 }
 
-impl Place {
+impl FileLocation {
     /// Returns the files beneath which the path is resolved.
     pub(super) fn dir(&self) -> Result<&SessionDir, ToolError> {
         match &self.files {
