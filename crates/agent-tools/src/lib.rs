@@ -48,7 +48,8 @@
 //!
 //! # Limits
 //! The limits of [`sandbox_core`] apply to commands, those of [`artifact_sync`] to files. A result
-//! shows 30,000 UTF-16 units of each stream and 50 artifacts. `readFile` returns at most 32 MiB.
+//! shows 30,000 UTF-16 units of each stream and 50 artifacts. `readFile` returns at most 32 MiB
+//! at once, and 30,000 units to a model; larger files are read by ranges.
 //!
 //! # Features
 //! | feature | default | adds |
@@ -120,7 +121,7 @@ pub use network::{
     ConnectionOutcome, Exposed, InvalidDestination, NetworkError, NetworkEvent, NetworkPreset,
     NetworkSpec, PresetError, Resolved, SandboxNetwork, explain_host,
 };
-pub use output::{Artifact, ConflictNote, FileNote, PendingGroup};
+pub use output::{Artifact, ConflictNote, FileNote, OutputTail, PendingGroup};
 pub use printable::{printable, printable_lines};
 pub use remedies::{remedy_option, remedy_setting};
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
@@ -132,10 +133,12 @@ pub use sessions::{
 pub use sharing::{Departure, Difference, SharingError};
 pub use storage::Storage;
 pub use tool_error::ToolError;
-pub use tools::Tool;
 pub use tools::bash::{BashOptions, BashOutput, NAME as BASH};
-pub use tools::read_file::{LineRange, NAME as READ_FILE, ReadFileOutput};
+pub use tools::read_file::{
+    ByteRange, FilePart, LineRange, NAME as READ_FILE, ReadFileOutput, ReadOptions,
+};
 pub use tools::write_file::{NAME as WRITE_FILE, WriteFileOutput};
+pub use tools::{CallOptions, Effects, Tool, ToolContent, ToolResult};
 pub use workspace::{
     CloseError, CloseReport, IgnoredContent, RemovalMode, TransferError, WorkspaceError,
 };

@@ -1,6 +1,8 @@
 //! Parts of the tools' results: streams cut for a model, links, and notes about files.
 
+mod kept;
 mod notes;
+mod tail;
 
 use std::fmt::Write;
 
@@ -9,11 +11,13 @@ use sandbox_core::CapturedStream;
 use crate::printable::Printable;
 use crate::redaction::Redaction;
 
+pub(crate) use self::kept::KeptOutputs;
 pub use self::notes::{Artifact, ConflictNote, FileNote, PendingGroup};
 pub(crate) use self::notes::{MirrorNotes, note_pending};
+pub use self::tail::OutputTail;
 
-/// The maximum length of each stream in a result, in UTF-16 units, as the reference counts.
-const MAX_STREAM_UNITS: usize = 30_000;
+/// The usual maximum length of each stream in a result, in UTF-16 units, as the reference counts.
+pub(crate) const MAX_STREAM_UNITS: usize = 30_000;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 pub(crate) fn is_zero(number: &usize) -> bool {
@@ -30,22 +34,60 @@ pub(crate) fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// Renders a stream for the model: the beginning, and a note about the removed rest.
+/// A stream as a result shows it.
+#[derive(Debug, Default)]
+pub(crate) struct DisplayedStream {
+    pub(crate) text: String,
+    /// The file with the whole stream, as commands see it, if the text is shortened.
+    pub(crate) file: Option<String>,
+}
+
+/// Renders a stream: all of it, or its beginning and its end with a note between them.
 ///
 /// Lengths are in UTF-16 units. Each byte that the engine did not capture counts as one unit.
+/// `keep` writes the whole stream to a file, and returns its path or the reason of a failure.
 pub(crate) fn for_display(
     name: &str,
     stream: &CapturedStream,
+    max_units: usize,
     redaction: &mut Redaction<'_>,
-) -> String {
-    let text = String::from_utf8_lossy(&stream.bytes);
-    let (shown, bytes) = redaction.cut(&text, MAX_STREAM_UNITS);
-    let removed = text[bytes..].encode_utf16().count() as u64 + stream.dropped_bytes;
-    if removed == 0 {
-        shown
-    } else {
-        format!("{shown}\n\n[{name} truncated: {removed} characters removed]")
+    keep: impl FnOnce(&[u8]) -> Result<String, String>,
+) -> DisplayedStream {
+    let content = redaction.part(&stream.bytes, 0..stream.bytes.len());
+    let text = String::from_utf8_lossy(&content);
+    // A byte is one unit at most.
+    let fits = text.len() <= max_units || text.encode_utf16().count() <= max_units;
+    if fits && stream.dropped_bytes == 0 {
+        return DisplayedStream { text: text.into_owned(), file: None };
     }
+    let (head, tail) = ends(&text, max_units);
+    let hidden = text[head.len()..text.len() - tail.len()].encode_utf16().count() as u64;
+    let removed = hidden + stream.dropped_bytes;
+    let (place, file) = match keep(&content) {
+        Ok(file) if stream.dropped_bytes == 0 => (format!("all of it is in {file}"), Some(file)),
+        Ok(file) => (format!("{file} has the first {} bytes", stream.bytes.len()), Some(file)),
+        Err(reason) => (format!("it could not be kept: {reason}"), None),
+    };
+    let text =
+        format!("{head}\n\n[{name} truncated: {removed} characters removed; {place}]\n\n{tail}");
+    DisplayedStream { text, file }
+}
+
+/// Returns the beginning and the end of a text, each at most half of `max_units` UTF-16 units.
+fn ends(text: &str, max_units: usize) -> (&str, &str) {
+    let (head, rest) = text.split_at(fitting_bytes(text.chars(), max_units / 2));
+    let tail = fitting_bytes(rest.chars().rev(), max_units / 2);
+    (head, &rest[rest.len() - tail..])
+}
+
+/// Returns the number of bytes of the first characters that have `max_units` UTF-16 units at most.
+fn fitting_bytes(characters: impl Iterator<Item = char>, max_units: usize) -> usize {
+    let mut units = 0;
+    let fits = |character: &char| {
+        units += character.len_utf16();
+        units <= max_units
+    };
+    characters.take_while(fits).map(char::len_utf8).sum()
 }
 
 /// Renders the block of links that follows standard output; empty if there are no links.
@@ -71,28 +113,44 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, dropped_bytes: u64, expected: &str) {
+    fn check(text: &str, dropped_bytes: u64, expected: &str, kept: Option<&str>) {
         let stream = CapturedStream { bytes: text.as_bytes().to_vec(), dropped_bytes };
-        assert_eq!(for_display("stdout", &stream, &mut Redaction::new(None)), expected);
+        let mut file = None;
+        let keep = |content: &[u8]| {
+            file = Some(String::from_utf8(content.to_vec()).unwrap());
+            Ok("/tmp/1.txt".to_owned())
+        };
+        let shown = for_display("stdout", &stream, 10, &mut Redaction::new(None), keep);
+        assert_eq!(shown.text, expected);
+        assert_eq!(file.as_deref(), kept);
+        assert_eq!(shown.file.is_some(), kept.is_some());
     }
 
     #[test]
-    fn a_stream_is_cut_by_utf16_units_and_never_inside_a_character() {
-        check("short", 0, "short");
-        let full = "x".repeat(MAX_STREAM_UNITS);
-        check(&full, 0, &full);
-        check(
-            &format!("{full}yz"),
-            0,
-            &format!("{full}\n\n[stdout truncated: 2 characters removed]"),
-        );
-        check(
-            &format!("{full}yz"),
-            40,
-            &format!("{full}\n\n[stdout truncated: 42 characters removed]"),
-        );
-        let odd = format!("{}🎉", &full[1..]);
-        check(&odd, 0, &format!("{}\n\n[stdout truncated: 2 characters removed]", &full[1..]));
+    fn a_long_stream_shows_its_ends_and_is_kept_whole() {
+        check("short", 0, "short", None);
+        check("0123456789", 0, "0123456789", None);
+        check("🎉🎉🎉🎉🎉", 0, "🎉🎉🎉🎉🎉", None);
+        let note = |removed: u64, place: &str| {
+            format!("[stdout truncated: {removed} characters removed; {place}]")
+        };
+        let all = note(3, "all of it is in /tmp/1.txt");
+        check("0123456789abc", 0, &format!("01234\n\n{all}\n\n89abc"), Some("0123456789abc"));
+        // No character is split, and a pair counts as two units.
+        let all = note(5, "all of it is in /tmp/1.txt");
+        check("0123🎉x🎉9abc", 0, &format!("0123\n\n{all}\n\n9abc"), Some("0123🎉x🎉9abc"));
+        let first = note(42, "/tmp/1.txt has the first 3 bytes");
+        check("abc", 42, &format!("abc\n\n{first}\n\n"), Some("abc"));
+    }
+
+    #[test]
+    fn a_stream_that_cannot_be_kept_says_so() {
+        let stream = CapturedStream { bytes: b"0123456789abc".to_vec(), dropped_bytes: 0 };
+        let failed = |_: &[u8]| Err("the disk is full".to_owned());
+        let shown = for_display("stderr", &stream, 4, &mut Redaction::new(None), failed);
+        let note =
+            "[stderr truncated: 9 characters removed; it could not be kept: the disk is full]";
+        assert_eq!(shown.text, format!("01\n\n{note}\n\nbc"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use secrets::{Redactor, Segment};
+use secrets::Redactor;
 
 /// The redaction of one result. It collects the names of the variables whose values it replaced.
 #[derive(Debug)]
@@ -16,6 +16,11 @@ pub(crate) struct Redaction<'r> {
 impl<'r> Redaction<'r> {
     pub(crate) fn new(redactor: Option<&'r Redactor>) -> Self {
         Self { redactor, replaced: BTreeSet::new() }
+    }
+
+    /// Returns the redactor; `None` if redaction is off.
+    pub(crate) fn redactor(&self) -> Option<&'r Redactor> {
+        self.redactor
     }
 
     /// Returns the names of the variables whose values were replaced, sorted.
@@ -52,52 +57,41 @@ impl<'r> Redaction<'r> {
         part
     }
 
-    /// Cuts a text after `max_units` UTF-16 units, with values replaced. Returns it with the
-    /// number of bytes of `text` that it stands for. Searches only as much as it needs.
-    pub(crate) fn cut(&mut self, text: &str, max_units: usize) -> (String, usize) {
+    /// Returns the text of `range`, which is UTF-8, up to `max_units` UTF-16 units, and the end of
+    /// the bytes that it stands for. A value that is only in part within the range is replaced too,
+    /// and a placeholder is never cut.
+    pub(crate) fn excerpt(
+        &mut self,
+        content: &[u8],
+        range: Range<usize>,
+        max_units: usize,
+    ) -> (String, usize) {
         let mut cut = Cut { shown: String::new(), units: 0, max_units, bytes: 0, is_full: false };
-        let Some(redactor) = self.redactor else {
-            cut.push(text);
-            return (cut.shown, cut.bytes);
-        };
-        let mut stream = redactor.stream();
-        let mut visit = |segment: Segment<'_>| match segment {
-            Segment::Value { name, bytes, .. } => {
-                if cut.push_placeholder(&placeholder(name), bytes) {
-                    self.replaced.insert(name.to_owned());
-                }
-                cut.is_full
+        let found = self.redactor.map_or_else(Vec::new, |redactor| redactor.find(content));
+        let mut from = range.start;
+        for found in found {
+            if found.range.end <= range.start || found.range.start >= range.end {
+                continue;
             }
-            Segment::Text(text) => {
-                // The pieces and the forms of values begin and end between characters.
-                cut.push(&String::from_utf8_lossy(text));
-                cut.is_full
+            // The forms of values begin and end between characters.
+            cut.push(&String::from_utf8_lossy(&content[from..found.range.start.max(from)]));
+            let end = found.range.end.min(range.end);
+            let bytes = end - found.range.start.max(range.start);
+            if cut.is_full || !cut.push_placeholder(&placeholder(found.name), bytes) {
+                return (cut.shown, range.start + cut.bytes);
             }
-            _ => true,
-        };
-        let mut rest = text;
-        let mut is_full = false;
-        while !rest.is_empty() && !is_full {
-            let (piece, after) =
-                rest.split_at(rest.floor_char_boundary(PIECE_BYTES.min(rest.len())));
-            stream.push_segments(piece.as_bytes(), |segment| is_full |= visit(segment));
-            rest = after;
+            self.note([found.name]);
+            from = end;
         }
-        if !is_full {
-            stream.finish_segments(|segment| {
-                visit(segment);
-            });
-        }
-        (cut.shown, cut.bytes)
+        cut.push(&String::from_utf8_lossy(&content[from..range.end]));
+        (cut.shown, range.start + cut.bytes)
     }
 
-    fn note<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
-        self.replaced.extend(names.into_iter().map(str::to_owned));
+    /// Adds the names of variables whose values were replaced.
+    pub(crate) fn note(&mut self, names: impl IntoIterator<Item: Into<String>>) {
+        self.replaced.extend(names.into_iter().map(Into::into));
     }
 }
-
-/// Size of the pieces in which a text is searched before it is cut.
-const PIECE_BYTES: usize = 32 * 1024;
 
 fn placeholder(name: &str) -> String {
     format!("[redacted:{name}]")
@@ -165,24 +159,25 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_cut(text: &str, max_units: usize, expected: &str, bytes: usize) {
+    fn check(text: &str, range: Range<usize>, max_units: usize, expected: &str, end: usize) {
         let redactor = redactor();
         let mut redaction = Redaction::new(Some(&redactor));
-        assert_eq!(redaction.cut(text, max_units), (expected.to_owned(), bytes), "{text:?}");
+        let excerpt = redaction.excerpt(text.as_bytes(), range, max_units);
+        assert_eq!(excerpt, (expected.to_owned(), end), "{text:?}");
     }
 
     #[test]
     fn a_value_at_the_cut_is_never_shown_in_part() {
-        check_cut("a hunter2! b", 100, "a [redacted:TOKEN] b", 12);
-        check_cut("a hunter2! b", 17, "a [redacted:TOKEN]".split_at(2).0, 2);
-        check_cut("a hunter2! b", 18, "a [redacted:TOKEN]", 10);
-        check_cut("a hunter2! b", 5, "a ", 2);
-        check_cut("a hunter2", 6, "a hunt", 6);
-        check_cut("é🎉é", 3, "é🎉", 6);
-        let long = format!("{}hunter2!", "é".repeat(PIECE_BYTES));
-        check_cut(&long, 4, "éééé", 8);
-        let shown = format!("{}[redacted:TOKEN]", "é".repeat(PIECE_BYTES));
-        check_cut(&long, 1 << 20, &shown, long.len());
+        check("a hunter2! b", 0..12, 100, "a [redacted:TOKEN] b", 12);
+        check("a hunter2! b", 0..12, 17, "a ", 2);
+        check("a hunter2! b", 0..12, 18, "a [redacted:TOKEN]", 10);
+        check("a hunter2! b", 0..12, 1, "a", 1);
+        check("a hunter2! b", 4..12, 100, "[redacted:TOKEN] b", 12);
+        check("a hunter2! b", 0..4, 100, "a [redacted:TOKEN]", 4);
+        check("a hunter2! b", 11..12, 100, "b", 12);
+        check("a hunter2", 0..9, 6, "a hunt", 6);
+        check("é🎉é", 0..8, 3, "é🎉", 6);
+        check("é🎉é", 0..8, 2, "é", 2);
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub(crate) struct SessionSettings {
     pub(crate) instructions: Option<String>,
     pub(crate) timeout: Duration,
     pub(crate) linger: Duration,
+    /// The maximum length of each stream in a result, in UTF-16 units.
+    pub(crate) max_output: usize,
     pub(crate) limits: Limits,
     pub(crate) tier: Tier,
     /// True if results have placeholders for the values of variables.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use artifact_sync::SyncError;
 use artifact_sync::internal::with_causes;
-use sandbox_core::{ExecError, ExecErrorKind, FileError, PathError, RelativePath, SessionId};
+use sandbox_core::{ExecError, ExecErrorKind, FileError, PathError, SessionId};
 use secrets::Redactor;
 
 use crate::error_kind::ErrorKind;
@@ -46,11 +46,36 @@ pub enum ToolError {
         /// The cause.
         source: FileError,
     },
+    /// The path has a leading slash, which stands for the session directory, and there is no such
+    /// file.
+    #[error(
+        "{input} is {} for this tool, and there is no such file{}",
+        path.display(),
+        command.as_ref().map_or(String::new(), |command| {
+            format!("; the bash command `{command}` reads the one of the system")
+        })
+    )]
+    Anchored {
+        /// The path as the agent wrote it.
+        input: String,
+        /// The path that it names.
+        path: PathBuf,
+        /// A command that reads the file of the system, if there is one that commands can read.
+        command: Option<String>,
+        /// The cause.
+        source: Box<FileError>,
+    },
+    /// The path leads out of the session's own `/tmp`.
+    #[error("{input} leads out of the session's own /tmp, through a symlink or a mount")]
+    LeavesTmp {
+        /// The path as the agent wrote it.
+        input: String,
+    },
     /// The file could not be written.
     #[error("cannot write {path}")]
     Write {
-        /// The file.
-        path: RelativePath,
+        /// The path as the agent wrote it.
+        path: String,
         /// The error of the system call.
         source: std::io::Error,
     },
@@ -171,9 +196,11 @@ impl ToolError {
             Self::Path { .. }
             | Self::SessionDirectory { .. }
             | Self::Input { .. }
+            | Self::LeavesTmp { .. }
             | Self::Failed { .. } => ErrorKind::InvalidInput,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::File { source } => source.into(),
+            Self::Anchored { source, .. } => (&**source).into(),
             Self::Write { .. } => ErrorKind::Io,
             Self::Network { source } => source.kind(),
             Self::Exec { source } => source.into(),
@@ -199,10 +226,6 @@ impl ToolError {
             Self::OwnedElsewhere { .. } => true,
             _ => false,
         }
-    }
-
-    pub(crate) fn file(source: FileError) -> Self {
-        Self::File { source }
     }
 
     /// Replaces the error if its text contains the value of a variable.

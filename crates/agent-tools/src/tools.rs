@@ -6,19 +6,24 @@
 //! exports them for callers in Rust; otherwise they are private or `pub(super)`.
 
 pub(crate) mod bash;
+mod call;
 mod definition;
+mod location;
 pub(crate) mod read_file;
 pub(crate) mod write_file;
 
 use std::path::Path;
 
+use sandbox_core::Tier;
 use serde_json::Value;
 
+use crate::runtimes::HostRuntimes;
 use crate::session::Session;
 use crate::tool_error::ToolError;
 use definition::{Definition, Surroundings};
 
-pub use definition::Tool;
+pub use call::{CallOptions, ToolContent, ToolResult};
+pub use definition::{Effects, Tool};
 
 const DEFINITIONS: &[Definition] =
     &[bash::DEFINITION, read_file::DEFINITION, write_file::DEFINITION];
@@ -32,6 +37,9 @@ impl Session {
             hosts: network.hosts().collect(),
             asks: network.asks,
             file_names: file_names(self.dir()),
+            skills: self.skills(),
+            runtimes: self.runtimes(),
+            tier: &self.settings.tier,
             instructions: self.settings.instructions.as_deref(),
         })
     }
@@ -39,20 +47,56 @@ impl Session {
     /// Calls a tool by its name, with input of the tool's schema, and returns its output as JSON.
     ///
     /// # Errors
+    /// Like [`Session::call_with`].
+    ///
+    /// # Cancel safety
+    /// Like [`Session::call_with`].
+    pub async fn call(&self, name: &str, input: Value) -> Result<Value, ToolError> {
+        Ok(self.call_with(name, input, CallOptions::default()).await?.object)
+    }
+
+    /// Calls a tool by its name, with input of the tool's schema. Returns its output as JSON, and
+    /// for a model.
+    ///
+    /// # Errors
     /// Returns [`ToolError::UnknownTool`] if there is no such tool, [`ToolError::Input`] if the
     /// input does not match the schema, and otherwise the errors of the tool.
     ///
     /// # Cancel safety
     /// Like the tool itself: dropping the future kills a running command.
-    pub async fn call(&self, name: &str, input: Value) -> Result<Value, ToolError> {
+    pub async fn call_with(
+        &self,
+        name: &str,
+        input: Value,
+        options: CallOptions,
+    ) -> Result<ToolResult, ToolError> {
         match DEFINITIONS.iter().find(|definition| definition.name == name) {
-            Some(definition) => (definition.call)(self, input).await,
+            Some(definition) => (definition.call)(self, input, options).await,
             None => Err(ToolError::UnknownTool {
                 name: name.to_owned(),
                 known: DEFINITIONS.iter().map(|definition| definition.name).collect(),
             }),
         }
     }
+
+    /// Returns the names of the runtimes that commands can start.
+    fn runtimes(&self) -> Vec<&'static str> {
+        let runtimes = HostRuntimes::find(|name| std::env::var_os(name));
+        runtimes.reachable(self.policy()).into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+/// Returns the rules for the paths of the file tools, as a model has to know them.
+fn path_rules(surroundings: &Surroundings<'_>) -> String {
+    let dir = surroundings.session_dir.display();
+    let temporary = match surroundings.tier {
+        Tier::Landlock { .. } => "Files below /tmp and $TMPDIR cannot be reached.",
+        Tier::Namespaces => "A path below /tmp is the file that bash sees there.",
+    };
+    format!(
+        "A path is relative to {dir}. {temporary} Any other leading slash stands for that \
+         directory too: the files of the system are reached by bash only."
+    )
 }
 
 /// Returns the sorted names in a directory; those of directories end with a slash.
@@ -77,15 +121,22 @@ fn describe(surroundings: &Surroundings<'_>) -> Vec<Tool> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn names_and_required_inputs_match_the_reference() {
-        let tools = describe(&Surroundings {
+    fn described(tier: &Tier) -> Vec<Tool> {
+        describe(&Surroundings {
             session_dir: Path::new("/s/1"),
             hosts: Vec::new(),
             asks: false,
             file_names: Vec::new(),
+            skills: Vec::new(),
+            runtimes: Vec::new(),
+            tier,
             instructions: None,
-        });
+        })
+    }
+
+    #[test]
+    fn names_and_required_inputs_match_the_reference() {
+        let tools = described(&Tier::Namespaces);
         for (name, required) in [
             ("bash", r#"["command"]"#),
             ("readFile", r#"["path"]"#),
@@ -97,5 +148,18 @@ mod tests {
         let names: std::collections::BTreeSet<_> = tools.iter().map(|tool| tool.name).collect();
         assert_eq!(names.len(), tools.len(), "each name is used once");
         assert!(tools.iter().all(|tool| tool.input_schema["additionalProperties"] == false));
+    }
+
+    #[test]
+    fn the_file_tools_state_the_rules_for_paths() {
+        for tool in described(&Tier::Namespaces).iter().filter(|tool| tool.name != "bash") {
+            assert!(tool.description.contains("relative to /s/1."), "{}", tool.description);
+            assert!(tool.description.contains("below /tmp is the file that bash sees"));
+            assert!(tool.description.contains("leading slash stands for that directory"));
+        }
+        let landlock = Tier::Landlock { accepted: Vec::new() };
+        for tool in described(&landlock).iter().filter(|tool| tool.name != "bash") {
+            assert!(tool.description.contains("/tmp and $TMPDIR cannot be reached"));
+        }
     }
 }

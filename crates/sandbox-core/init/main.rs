@@ -55,7 +55,7 @@ use network::Network;
 use plan::Head;
 use pool::Pool;
 use reader::Reader;
-use reply::{report_failure, report_init};
+use reply::{report_failure, report_init, report_tmp};
 use supervisor::Supervisor;
 use sys::{Errno, Fd, Mapping, Poll, Result, c};
 use tier::Tier;
@@ -159,6 +159,9 @@ fn set_up(
     let tier = if tier == wire::TIER_NAMESPACES {
         sys::set_umask(0);
         let view = mounts::build(&mut reader, private_files, settings)?;
+        if view.has_own_tmp {
+            send_tmp().map_err(at(wire::STEP_MOUNT))?;
+        }
         sys::set_host_name(b"sandbox").map_err(at(wire::STEP_NAMESPACES))?;
         sys::loopback_up().map_err(at(wire::STEP_NAMESPACES))?;
         Tier::Namespaces { max_pid, view }
@@ -192,6 +195,16 @@ fn set_up(
     let control = CONTROL;
     let filter = worker_filter;
     Ok(Session { control, host, taken, pool, filter, limits, tier, group, supervisor, network })
+}
+
+/// Sends the host a descriptor of the session's `/tmp`. No command has begun, so `/tmp` is the
+/// mount of the plan.
+fn send_tmp() -> Result<()> {
+    let directory =
+        sys::open(sys::AT_FDCWD, mounts::TMP, sys::O_PATH | sys::O_DIRECTORY, 0)?;
+    let sent = report_tmp(CONTROL, directory);
+    sys::close(directory);
+    sent
 }
 
 /// Keeps a worker idle while the session is in use.

@@ -26,6 +26,8 @@ pub struct Failure<'a> {
 }
 
 const ROOT: CStr<'static> = c(b"/\0");
+/// The directory of which the host gets a descriptor.
+pub const TMP: CStr<'static> = c(b"/tmp\0");
 const PROC: CStr<'static> = c(b"/proc\0");
 const PROC_FLAGS: usize = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
@@ -35,6 +37,8 @@ pub struct View {
     pool: Fd,
     /// `BOUND_…` flags of the objects that the kernel does not limit.
     pub unbounded: u32,
+    /// True if `/tmp` is a directory in memory of this session.
+    pub has_own_tmp: bool,
 }
 
 /// Builds the view. `private_files` limits the number of files in each private directory.
@@ -48,9 +52,13 @@ pub fn build<'a>(
     let again = Reader(operations.0);
     sys::make_mounts_private().map_err(at(wire::STEP_ROOT, b"/"))?;
     let mut tree = Tree { root: -1, pool: -1, private_files };
+    let mut has_own_tmp = false;
     for index in 0..count {
         let (operation, argument, path) =
             read_operation(operations).map_err(at(wire::STEP_PLAN, b""))?;
+        if path.bytes() == TMP.bytes() {
+            has_own_tmp = operation == wire::OP_PRIVATE;
+        }
         let done = match operation {
             wire::OP_ROOT => tree.take_over_host(argument),
             wire::OP_PRIVATE => tree.private(path, argument),
@@ -83,7 +91,7 @@ pub fn build<'a>(
     enter().map_err(at(wire::STEP_PIVOT, b"/"))?;
     sys::close(tree.root);
     sys::close(tree.pool);
-    Ok(View { pool, unbounded })
+    Ok(View { pool, unbounded, has_own_tmp })
 }
 
 /// Hides and protects paths that have appeared since the setup. Skips a path that is absent again,

@@ -14,6 +14,11 @@ pub fn report_ready(control: Fd, landlock_abi: u32, unbounded: u32) -> Result<()
     send_words(control, [wire::MSG_READY, landlock_abi, unbounded])
 }
 
+/// Sends the host a descriptor of the session's own `/tmp`.
+pub fn report_tmp(control: Fd, directory: Fd) -> Result<()> {
+    sys::send_one(control, &wire::MSG_TMP.to_le_bytes(), directory)
+}
+
 /// Reports that the setup of the session failed.
 pub fn report_failure(control: Fd, step: u32, errno: Errno, path: &[u8]) {
     let mut message = [0; 512];

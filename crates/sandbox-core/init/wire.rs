@@ -182,6 +182,9 @@ pub const MSG_INIT: u32 = 1;
 /// Message of init that the session accepts commands: `u32` [`MSG_READY`], `u32` version of
 /// Landlock, 0 without it, and `u32` the `BOUND_…` flags of the settings that the kernel denies.
 pub const MSG_READY: u32 = 2;
+/// Message of init with a descriptor of the session's own `/tmp`: `u32` [`MSG_TMP`]. It comes
+/// before [`MSG_READY`], and only if the session has such a mount.
+pub const MSG_TMP: u32 = 4;
 /// Flag of the settings that bound inotify.
 pub const BOUND_INOTIFY: u32 = 1;
 /// Flag of the settings that bound the objects of System V IPC and POSIX message queues.

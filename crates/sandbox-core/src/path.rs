@@ -135,6 +135,13 @@ impl SessionPath {
         })
     }
 
+    /// Returns the normalised path if [`SessionPath::resolve`] anchors the text at `session_dir` by
+    /// the second rule. A path of the system is one of these.
+    pub fn outside(session_dir: &Path, input: &str) -> Option<PathBuf> {
+        let normal = PathBuf::from(normalize(input));
+        (normal.is_absolute() && !normal.starts_with(session_dir)).then_some(normal)
+    }
+
     /// Returns the absolute path, which is the same on the host and inside the sandbox.
     pub fn absolute(&self) -> &Path {
         &self.absolute

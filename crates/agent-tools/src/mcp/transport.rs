@@ -1,48 +1,157 @@
-//! Standard input and output as the transport of the server. A line that is no JSON gets an answer.
+//! Lines of JSON as the transport of the server. Its sender waits for an answer to every message, so
+//! a message that cannot be handled gets one.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use rmcp::model::ErrorData;
+use rmcp::model::{ErrorData, RequestId};
 use rmcp::service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
-use rmcp::transport::async_rw::{AsyncRwTransport, DEFAULT_MAX_LINE_LENGTH};
-use serde::de::IgnoredAny;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use rmcp::transport::async_rw::AsyncRwTransport;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, Empty};
 
-/// A transport of lines. The SDK drops a line that is no JSON without an answer, so a client with
-/// an error would wait for ever.
-pub(super) struct AnsweringTransport<R: AsyncRead + Unpin, W: AsyncWrite> {
-    inner: AsyncRwTransport<RoleServer, JsonLines<R>, W>,
-    invalid: UnboundedReceiver<()>,
+/// The maximum length of a message in bytes.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// The length of the ends of a longer message, in which its id is searched.
+const END_BYTES: usize = 4096;
+
+/// A transport of lines.
+pub(super) struct LineTransport<R, W: AsyncWrite> {
+    input: BufReader<R>,
+    line: Line,
+    output: AsyncRwTransport<RoleServer, Empty, W>,
 }
 
-impl<R, W> AnsweringTransport<R, W>
+/// A line that is being read, or the two ends of one that is too long.
+#[derive(Debug, Default)]
+struct Line {
+    bytes: Vec<u8>,
+    /// The beginning, if `bytes` has only the end.
+    head: Option<Vec<u8>>,
+}
+
+/// The meaning of a line.
+enum Received {
+    Message(Box<RxJsonRpcMessage<RoleServer>>),
+    /// A notification that this server does not know, or a blank line.
+    Nothing,
+    Invalid(Option<RequestId>, ErrorData),
+}
+
+impl<R, W> LineTransport<R, W>
 where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin + 'static,
 {
     pub(super) fn new(input: R, output: W) -> Self {
-        let (sender, invalid) = unbounded_channel();
-        let lines = JsonLines {
-            input: BufReader::new(input),
-            line: Vec::new(),
-            passed: 0,
-            is_long: false,
-            invalid: sender,
-        };
-        Self { inner: AsyncRwTransport::new(lines, output), invalid }
+        let output = AsyncRwTransport::new(tokio::io::empty(), output);
+        Self { input: BufReader::with_capacity(64 * 1024, input), line: Line::default(), output }
     }
 
-    async fn answer_invalid(&mut self) {
-        // The client may have closed standard output.
-        let error = ErrorData::parse_error("the line is not JSON", None);
-        let _ = self.inner.send(TxJsonRpcMessage::<RoleServer>::error(error, None)).await;
+    /// Reads up to the end of a line. Returns `None` at the end of the input.
+    ///
+    /// # Cancel safety
+    /// The next call continues with the same line.
+    async fn next_line(&mut self) -> Option<Line> {
+        loop {
+            let available = match self.input.fill_buf().await {
+                Ok(available) => available,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::error!("cannot read standard input: {error}");
+                    return None;
+                }
+            };
+            let end = available.iter().position(|byte| *byte == b'\n');
+            let taken = end.map_or(available.len(), |end| end + 1);
+            self.line.push(&available[..taken]);
+            self.input.consume(taken);
+            if taken == 0 && self.line.bytes.is_empty() {
+                return None;
+            }
+            if end.is_some() || taken == 0 {
+                return Some(std::mem::take(&mut self.line));
+            }
+        }
     }
 }
 
-impl<R, W> Transport<RoleServer> for AnsweringTransport<R, W>
+impl Line {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        let max = if self.head.is_some() { 2 * END_BYTES } else { MAX_MESSAGE_BYTES };
+        if self.bytes.len() > max {
+            let end = self.bytes.split_off(self.bytes.len() - END_BYTES);
+            let rest = std::mem::replace(&mut self.bytes, end);
+            self.head.get_or_insert_with(|| rest[..END_BYTES.min(rest.len())].to_vec());
+        }
+    }
+
+    fn parse(&self) -> Received {
+        if let Some(head) = &self.head {
+            let size = MAX_MESSAGE_BYTES >> 20;
+            let error =
+                ErrorData::invalid_request(format!("the message is larger than {size} MiB"), None);
+            return Received::Invalid(find_id(head, &self.bytes), error);
+        }
+        let text = self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.bytes).trim_ascii();
+        if text.is_empty() {
+            return Received::Nothing;
+        }
+        match serde_json::from_slice(text) {
+            Ok(message) => Received::Message(Box::new(message)),
+            Err(error) => explain(text, &error),
+        }
+    }
+}
+
+/// The parts of a message that tell if its sender waits for an answer. The other parts may have
+/// anything, also escapes that are no characters.
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    id: Option<Value>,
+    #[serde(default)]
+    method: Option<String>,
+}
+
+/// Explains a text that is no message.
+fn explain(text: &[u8], error: &serde_json::Error) -> Received {
+    let is_json = serde_json::from_slice::<Value>(text).is_ok();
+    let envelope: Option<Envelope> = serde_json::from_slice(text).ok();
+    let is_notification = |envelope: &Envelope| envelope.id.is_none() && envelope.method.is_some();
+    if is_json && envelope.as_ref().is_some_and(is_notification) {
+        return Received::Nothing;
+    }
+    let id = match envelope {
+        Some(envelope) => envelope.id.and_then(|id| serde_json::from_value(id).ok()),
+        None => find_id(text, text),
+    };
+    let error = match is_json {
+        true => ErrorData::invalid_request(format!("the line is no request: {error}"), None),
+        false => ErrorData::parse_error(format!("the line is not JSON: {error}"), None),
+    };
+    Received::Invalid(id, error)
+}
+
+/// Finds the id of a message that cannot be parsed, before its parameters or after them.
+fn find_id(head: &[u8], end: &[u8]) -> Option<RequestId> {
+    const KEY: &[u8] = b"\"id\":";
+    let places = |text: &[u8]| text.windows(KEY.len()).position(|window| window == KEY);
+    let end = end.trim_ascii();
+    let after = end.strip_suffix(b"}").and_then(|end| {
+        let at = end.windows(KEY.len()).rposition(|window| window == KEY)?;
+        serde_json::from_slice(&end[at + KEY.len()..]).ok()
+    });
+    let before = || {
+        let at = places(head)?;
+        let is_outside = !head.get(1..at)?.contains(&b'{');
+        let value = serde_json::Deserializer::from_slice(&head[at + KEY.len()..]);
+        value.into_iter().next()?.ok().filter(|_| is_outside)
+    };
+    after.or_else(before)
+}
+
+impl<R, W> Transport<RoleServer> for LineTransport<R, W>
 where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin + 'static,
@@ -53,115 +162,100 @@ where
         &mut self,
         item: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        self.inner.send(item)
+        self.output.send(item)
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            tokio::select! {
-                Some(()) = self.invalid.recv() => {}
-                message = self.inner.receive() => {
-                    if message.is_some() || self.invalid.try_recv().is_err() {
-                        return message;
-                    }
+            match self.next_line().await?.parse() {
+                Received::Message(message) => return Some(*message),
+                Received::Nothing => {}
+                Received::Invalid(id, error) => {
+                    // This future may be dropped at any point, and an answer must be whole. The
+                    // client may have closed standard output.
+                    let answer = TxJsonRpcMessage::<RoleServer>::error(error, id);
+                    tokio::spawn(self.output.send(answer));
                 }
             }
-            self.answer_invalid().await;
         }
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {
-        self.inner.close().await
-    }
-}
-
-/// A reader that passes on the lines of its input that are JSON, and reports the others.
-struct JsonLines<R> {
-    input: BufReader<R>,
-    /// The current line, complete if bytes of it are being passed on.
-    line: Vec<u8>,
-    /// The number of bytes of a complete line that are passed on.
-    passed: usize,
-    /// The line is longer than any message, which the SDK handles.
-    is_long: bool,
-    invalid: UnboundedSender<()>,
-}
-
-impl<R: AsyncRead + Unpin> JsonLines<R> {
-    /// Reads until bytes can be passed on, or to the end of the input.
-    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        loop {
-            let input = Pin::new(&mut self.input);
-            let available = ready!(input.poll_fill_buf(context))?;
-            let end = available.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
-            let taken = end.unwrap_or(available.len());
-            self.line.extend_from_slice(&available[..taken]);
-            Pin::new(&mut self.input).consume(taken);
-            self.is_long |= self.line.len() > DEFAULT_MAX_LINE_LENGTH;
-            let is_end = taken == 0 || end.is_some();
-            if !is_end && !self.is_long {
-                continue;
-            }
-            let is_valid = self.is_long || taken == 0 || is_json(&self.line);
-            self.is_long &= end.is_none();
-            if is_valid {
-                return Poll::Ready(Ok(()));
-            }
-            self.line.clear();
-            let _ = self.invalid.send(());
-        }
-    }
-}
-
-/// Returns whether a line is JSON or blank. The SDK judges everything else about a message.
-fn is_json(line: &[u8]) -> bool {
-    let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii();
-    text.is_empty() || serde_json::from_slice::<IgnoredAny>(text).is_ok()
-}
-
-impl<R: AsyncRead + Unpin> AsyncRead for JsonLines<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let this = &mut *self;
-        if this.passed == this.line.len() {
-            this.line.clear();
-            this.passed = 0;
-        }
-        if this.passed == 0 {
-            ready!(this.poll_line(context))?;
-        }
-        let rest = &this.line[this.passed..];
-        let count = rest.len().min(buffer.remaining());
-        buffer.put_slice(&rest[..count]);
-        this.passed += count;
-        Poll::Ready(Ok(()))
+        self.output.close().await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
-
     use super::*;
 
+    async fn lines(input: &[u8]) -> Vec<Line> {
+        let mut transport = LineTransport::new(input, tokio::io::sink());
+        transport.input = BufReader::with_capacity(7, input);
+        let mut lines = Vec::new();
+        while let Some(line) = transport.next_line().await {
+            lines.push(line);
+        }
+        lines
+    }
+
     #[tokio::test]
-    async fn lines_of_json_pass_in_any_pieces_and_others_are_counted() {
-        let long = format!("\"{}\"\n", "x".repeat(100_000));
-        let input = format!("{{\"a\":1}}\nnot json\n\r\n[1,\n2]\n\u{feff}{{}}\n{long}{{\"cut\":");
-        let (sender, mut invalid) = unbounded_channel();
-        let mut lines = JsonLines {
-            input: BufReader::with_capacity(7, input.as_bytes()),
-            line: Vec::new(),
-            passed: 0,
-            is_long: false,
-            invalid: sender,
-        };
-        let mut output = String::new();
-        lines.read_to_string(&mut output).await.unwrap();
-        assert_eq!(output, format!("{{\"a\":1}}\n\r\n\u{feff}{{}}\n{long}{{\"cut\":"));
-        assert_eq!(std::iter::from_fn(|| invalid.try_recv().ok()).count(), 3);
+    async fn lines_arrive_in_any_pieces_and_the_last_may_lack_its_end() {
+        let found = lines(b"{\"a\":1}\nnot json\n\r\n[1,\n2]").await;
+        let texts: Vec<_> = found.iter().map(|line| line.bytes.as_slice()).collect();
+        let expected: [&[u8]; 5] = [b"{\"a\":1}\n", b"not json\n", b"\r\n", b"[1,\n", b"2]"];
+        assert_eq!(texts, expected);
+    }
+
+    #[track_caller]
+    fn check(text: &str, code: i32, id: Option<RequestId>) {
+        let line = Line { bytes: text.as_bytes().to_vec(), head: None };
+        match line.parse() {
+            Received::Invalid(found, error) => assert_eq!((error.code.0, found), (code, id)),
+            Received::Message(_) => panic!("{text} is a message"),
+            Received::Nothing => panic!("{text} is nothing"),
+        }
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_handled_is_explained_with_its_id() {
+        check("not json", -32700, None);
+        check("{\"jsonrpc\":", -32700, None);
+        check("\0", -32700, None);
+        check(r#"{"jsonrpc":"2.0","id":4,"method":"ping""#, -32700, Some(RequestId::Number(4)));
+        let surrogate = r#"{"params":{"a":"\ud800"},"jsonrpc":"2.0","id":7,"method":"tools/call"}"#;
+        check(surrogate, -32700, Some(RequestId::Number(7)));
+        check(r#"{"jsonrpc":"1.0","id":"x","method":"ping"}"#, -32600, {
+            Some(RequestId::String("x".into()))
+        });
+        check("[1, 2]", -32600, None);
+        check("5", -32600, None);
+        let unknown = Line { bytes: br#"{"jsonrpc":"1","method":"x"}"#.to_vec(), head: None };
+        assert!(matches!(unknown.parse(), Received::Nothing));
+        let blank = Line { bytes: b"\xef\xbb\xbf \r\n".to_vec(), head: None };
+        assert!(matches!(blank.parse(), Received::Nothing));
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_answered_and_not_kept() {
+        for (begin, end) in [
+            (r#"{"jsonrpc":"2.0","id":9,"params":{"content":""#, r#""}}"#),
+            (r#"{"method":"tools/call","params":{"id":3,"content":""#, r#""},"id":9}"#),
+        ] {
+            let mut line = Line::default();
+            line.push(begin.as_bytes());
+            let piece = vec![b'x'; 1 << 20];
+            for _ in 0..=64 {
+                line.push(&piece);
+            }
+            line.push(end.as_bytes());
+            line.push(b"\n");
+            assert!(line.bytes.len() <= 2 << 20, "{}", line.bytes.len());
+            let Received::Invalid(id, error) = line.parse() else { panic!("it is valid") };
+            assert_eq!((error.code.0, id), (-32600, Some(RequestId::Number(9))));
+            assert!(error.message.contains("larger than 64 MiB"), "{error:?}");
+        }
+        let hidden = br#"{"params":{"id":3,"content":"x"#;
+        assert_eq!(find_id(hidden, hidden), None, "the id of a parameter");
     }
 }

@@ -11,12 +11,13 @@ use artifact_sync::{
 use egress::Ask;
 use policy::Policy;
 use sandbox_core::internal::lock;
-use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox};
+use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox, Tier};
 use skill_store::SkillRef;
 
 use super::skills::{SessionSkills, SkillsReport};
 use super::{SessionSettings, SessionVariables};
 use crate::network::{NetworkError, NetworkRules, SessionNetwork};
+use crate::output::KeptOutputs;
 use crate::sessions::SessionError;
 use crate::sharing::{Departure, Gate, SharingError};
 use crate::tool_error::ToolError;
@@ -34,6 +35,8 @@ pub(crate) struct LocalSession {
     pub(crate) warnings: Vec<String>,
     pub(crate) gate: Arc<Gate>,
     leaving: Mutex<Leaving>,
+    /// The files with output that was too long for a result.
+    pub(crate) outputs: Arc<Mutex<KeptOutputs>>,
     /// The last field, because dropping it unlocks the session.
     pub(crate) workspace: Workspace,
 }
@@ -82,6 +85,7 @@ impl LocalSession {
             warnings,
             gate: Arc::default(),
             leaving: Mutex::default(),
+            outputs: Arc::default(),
             workspace,
         }
     }
@@ -92,6 +96,10 @@ impl LocalSession {
 
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    pub(crate) fn tier(&self) -> &Tier {
+        &self.settings.tier
     }
 
     pub(crate) fn report(&self) -> EngineReport {

@@ -11,6 +11,7 @@ use skill_store::VerifyingKey;
 
 use super::ownership::Ownership;
 use crate::home::Home;
+use crate::output::MAX_STREAM_UNITS;
 use crate::session::SessionSettings;
 use crate::storage::Storage;
 
@@ -52,6 +53,7 @@ impl SessionsBuilder {
             instructions: None,
             timeout: Duration::from_secs(120),
             linger: Duration::from_millis(250),
+            max_output: MAX_STREAM_UNITS,
             limits: Limits::default(),
             tier: Tier::default(),
             redact: true,
@@ -271,6 +273,15 @@ impl SessionsBuilder {
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.session.linger = linger;
+        self
+    }
+
+    /// Sets how much of each output stream of a command a result shows, in UTF-16 units; 30,000 by
+    /// default. Of a longer stream, it shows the beginning and the end, and names a file in the
+    /// sandbox with all of it.
+    #[must_use]
+    pub fn max_output(mut self, units: usize) -> Self {
+        self.session.max_output = units;
         self
     }
 

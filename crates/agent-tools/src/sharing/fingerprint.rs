@@ -249,6 +249,7 @@ mod tests {
             instructions: None,
             timeout: Duration::from_secs(1),
             linger: Duration::ZERO,
+            max_output: 1_000,
             limits: Limits::default(),
             tier: Tier::Namespaces,
             redact: true,

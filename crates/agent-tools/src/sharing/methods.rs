@@ -18,11 +18,12 @@ use skill_store::SkillRef;
 use super::error::SharingError;
 use super::wire::{Failure, base64_bytes, texts};
 use crate::network::NetworkRules;
+use crate::output::{MAX_STREAM_UNITS, OutputTail};
 use crate::session::{LocalSession, SkillsReport, Stop};
 use crate::sessions::{SessionError, SessionStatus};
 use crate::tool_error::ToolError;
 use crate::tools::bash::BashResult;
-use crate::tools::read_file::{LineRange, ReadFileOutput};
+use crate::tools::read_file::{FilePart, LineRange, ReadFileOutput};
 use crate::tools::write_file::WriteFileOutput;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError};
 
@@ -91,8 +92,8 @@ macro_rules! calls {
 calls! {
     3: ReadFile<'_> => ReadFileOutput, ToolError,
         |call, session| {
-            let read = session.read_file_lines(&call.path, call.range, call.redact).await;
-            read.map_err(|error| session.redacted(error, call.redact))
+            let redact = call.redact;
+            session.read_file(call).await.map_err(|error| session.redacted(error, redact))
         };
     4: WriteFile<'_> => WriteFileOutput, ToolError,
         |call, session| {
@@ -162,6 +163,10 @@ pub(crate) struct Bash<'c> {
     pub(crate) artifact_label: Cow<'c, str>,
     #[serde(default = "yes")]
     pub(crate) redact: bool,
+    #[serde(default = "usual_units")]
+    pub(crate) max_output: usize,
+    #[serde(skip)]
+    pub(crate) tail: Option<OutputTail>,
     #[serde(skip)]
     pub(crate) stop: Stop,
 }
@@ -171,9 +176,24 @@ pub(crate) struct Bash<'c> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReadFile<'c> {
     pub(crate) path: Cow<'c, str>,
+    /// The range of lines in calls of earlier versions, and the one in `part`.
     pub(crate) range: Option<LineRange>,
+    #[serde(default)]
+    pub(crate) part: FilePart,
+    #[serde(default)]
+    pub(crate) max_units: Option<usize>,
     #[serde(default = "yes")]
     pub(crate) redact: bool,
+}
+
+impl ReadFile<'_> {
+    /// Returns the part that is read.
+    pub(crate) fn part(&self) -> FilePart {
+        match (self.part, self.range) {
+            (FilePart::Whole, Some(range)) => FilePart::Lines(range),
+            (part, _) => part,
+        }
+    }
 }
 
 /// Writes a file.
@@ -185,6 +205,11 @@ pub(crate) struct WriteFile<'c> {
     pub(crate) content: Cow<'c, [u8]>,
     #[serde(default = "yes")]
     pub(crate) redact: bool,
+}
+
+/// Clients of earlier versions name no limit of the output.
+fn usual_units() -> usize {
+    MAX_STREAM_UNITS
 }
 
 /// Clients of earlier versions do not ask for redaction, and get it.

@@ -1,62 +1,57 @@
-//! The tool `readFile`: reads a file of the session, whole or a range of its lines.
+//! The tool `readFile`: reads a file of the session, whole or a part of it.
+
+mod image;
+mod output;
+mod part;
+mod schema;
 
 use std::os::fd::AsFd;
 
-use base64::Engine;
 use policy::Access;
-use sandbox_core::internal::{read_open, real_path};
-use sandbox_core::{FileError, RelativePath};
+use sandbox_core::internal::real_path;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use super::definition::{Definition, object_schema, parse, to_json};
+use super::call::{ToolContent, ToolResult};
+use super::definition::{Definition, Effects, Surroundings, parse, result};
 use crate::redaction::Redaction;
 use crate::session::{INLINE_BYTES, LocalSession, Session, blocking};
-use crate::sharing::{FixedText, ReadFile, parse_encoding};
+use crate::sharing::ReadFile;
 use crate::tool_error::ToolError;
+
+pub use output::ReadFileOutput;
 
 /// The name of the tool that reads a file.
 pub const NAME: &str = "readFile";
 
-/// The size of the largest file that the tool returns.
+/// The size of the largest file that is read whole.
 const MAX_READ_BYTES: u64 = 32 << 20;
+/// The maximum length of the content that a model gets, in UTF-16 units.
+const MAX_UNITS: usize = 30_000;
 
 pub(super) const DEFINITION: Definition = Definition {
     name: NAME,
-    is_read_only: true,
+    title: "Read a file",
+    effects: Effects::None,
     uses_network: false,
-    describe: |_| {
-        "Read a file of the session. Content that is not text comes back as base64.".to_owned()
-    },
-    input_schema,
-    call: |session, input| {
+    describe,
+    input_schema: schema::input,
+    output_schema: schema::output,
+    call: |session, input, _| {
         Box::pin(async move {
-            let ReadFileInput { path, start_line, end_line } = parse(NAME, input)?;
-            let range = match (start_line, end_line) {
-                (None, None) => None,
-                (first, last) => Some(LineRange { first: first.unwrap_or(1), last }),
-            };
-            to_json(&session.read_file_lines(&path, range).await?)
+            let input: ReadFileInput = parse(NAME, input)?;
+            let part = input.part()?;
+            let options = ReadOptions { part, max_units: Some(MAX_UNITS) };
+            to_result(&session.read_file_with(&input.path, options).await?)
         })
     },
 };
 
-fn input_schema() -> Value {
-    object_schema(
-        &json!({
-            "path": { "type": "string", "description": "The path to the file to read" },
-            "startLine": {
-                "type": "integer",
-                "minimum": 1,
-                "description": "The first line to read, counted from 1",
-            },
-            "endLine": {
-                "type": "integer",
-                "minimum": 1,
-                "description": "The last line to read",
-            },
-        }),
-        &["path"],
+fn describe(surroundings: &Surroundings<'_>) -> String {
+    format!(
+        "Read a file of the session. {} \
+         At most {MAX_UNITS} characters are shown; the result then says how to continue with \
+         startLine or startByte. Content that is neither text nor an image comes back as base64.",
+        super::path_rules(surroundings)
     )
 }
 
@@ -68,9 +63,43 @@ struct ReadFileInput {
     start_line: Option<usize>,
     #[serde(default)]
     end_line: Option<usize>,
+    #[serde(default)]
+    start_byte: Option<u64>,
+    #[serde(default)]
+    end_byte: Option<u64>,
 }
 
-/// A range of lines, counted from 1, both ends included.
+impl ReadFileInput {
+    fn part(&self) -> Result<FilePart, ToolError> {
+        let Self { path: _, start_line, end_line, start_byte, end_byte } = *self;
+        match (start_line.or(end_line), start_byte.or(end_byte)) {
+            (None, None) => Ok(FilePart::Whole),
+            (Some(_), None) => {
+                Ok(FilePart::Lines(LineRange { first: start_line.unwrap_or(1), last: end_line }))
+            }
+            (None, Some(_)) => {
+                Ok(FilePart::Bytes(ByteRange { start: start_byte.unwrap_or(0), end: end_byte }))
+            }
+            (Some(_), Some(_)) => Err(failed("give a range of lines or of bytes, not both")),
+        }
+    }
+}
+
+fn to_result(output: &ReadFileOutput) -> Result<ToolResult, ToolError> {
+    let content = match output.image() {
+        Some(media_type) => {
+            ToolContent::Image { data: output.content.clone(), media_type, notes: output.notes() }
+        }
+        None => ToolContent::text(output.text()),
+    };
+    result(output, content)
+}
+
+fn failed(problem: impl Into<String>) -> ToolError {
+    ToolError::Failed { tool: NAME, problem: problem.into() }
+}
+
+/// A range of lines, counted from 1. Both ends are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineRange {
     /// The first line.
@@ -79,93 +108,82 @@ pub struct LineRange {
     pub last: Option<usize>,
 }
 
-/// The result of the tool `readFile`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// A range of bytes, counted from 0. The end is not included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByteRange {
+    /// The first byte.
+    pub start: u64,
+    /// The byte after the last one; by default the end of the file.
+    pub end: Option<u64>,
+}
+
+/// The part of a file that is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct ReadFileOutput {
-    /// The content: text, or base64 if `encoding` says so.
-    pub content: String,
-    /// `base64` for content that is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "parse_encoding")]
-    pub encoding: Option<FixedText>,
-    /// The media type of binary content, guessed from the file's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// The number of lines of the whole file, if a range was requested.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub total_lines: Option<usize>,
-    /// Names of the variables whose values `[redacted:NAME]` replaces in the content.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub redacted: Vec<String>,
-    /// The reason for which another machine may have changed the file: the store did not answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unconfirmed: Option<String>,
+pub enum FilePart {
+    /// The whole file, of at most 32 MiB unless [`ReadOptions::max_units`] is set.
+    #[default]
+    Whole,
+    /// Some lines. Content that is not text has none.
+    Lines(LineRange),
+    /// Some bytes. The beginning of a character at the end of the range is left for the next range.
+    Bytes(ByteRange),
 }
 
-impl ReadFileOutput {
-    /// Returns text as it is or a range of its lines, and other content as base64.
-    fn new(
-        content: &[u8],
-        path: &RelativePath,
-        range: Option<LineRange>,
-        mut redaction: Redaction<'_>,
-    ) -> Self {
-        let Ok(text) = std::str::from_utf8(content) else {
-            let media_type = mime_guess::from_path(path.as_str()).first_or_octet_stream();
-            let content = redaction.part(content, 0..content.len());
-            return Self {
-                content: base64::engine::general_purpose::STANDARD.encode(content),
-                encoding: Some("base64"),
-                media_type: Some(media_type.to_string()),
-                redacted: redaction.into_names(),
-                ..Self::default()
-            };
-        };
-        let (bytes, total_lines) = match range {
-            None => (0..text.len(), None),
-            Some(range) => {
-                let (bytes, lines) = range.bytes(text);
-                (bytes, Some(lines))
-            }
-        };
-        let content = redaction.part(content, bytes);
-        Self {
-            // A value begins and ends between characters.
-            content: String::from_utf8_lossy(&content).into_owned(),
-            total_lines,
-            redacted: redaction.into_names(),
-            ..Self::default()
-        }
-    }
-}
-
-impl LineRange {
-    /// Returns the place of the lines in a text, and the number of all its lines.
-    fn bytes(self, text: &str) -> (std::ops::Range<usize>, usize) {
-        let lines: Vec<&str> = text.split_inclusive('\n').collect();
-        let first = self.first.saturating_sub(1).min(lines.len());
-        let last = self.last.unwrap_or(lines.len()).clamp(first, lines.len());
-        let bytes = |lines: &[&str]| lines.iter().map(|line| line.len()).sum::<usize>();
-        let start = bytes(&lines[..first]);
-        (start..start + bytes(&lines[first..last]), lines.len())
-    }
+/// Options of [`Session::read_file_with`].
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// The part of the file.
+    pub part: FilePart,
+    /// The maximum length of the content in UTF-16 units. Of an image of at most 5 MB, all is
+    /// returned anyway.
+    pub max_units: Option<usize>,
 }
 
 impl Session {
     /// Reads a whole file of the session.
     ///
     /// # Errors
-    /// Like [`Session::read_file_lines`].
+    /// Like [`Session::read_file_with`].
     pub async fn read_file(&self, path: &str) -> Result<ReadFileOutput, ToolError> {
-        self.read_file_lines(path, None).await
+        self.read_file_with(path, ReadOptions::default()).await
     }
 
-    /// Reads a file of the session, or a range of its lines, without starting a process.
+    /// Reads a file of the session, or a range of its lines.
+    ///
+    /// # Errors
+    /// Like [`Session::read_file_with`].
+    pub async fn read_file_lines(
+        &self,
+        path: &str,
+        range: Option<LineRange>,
+    ) -> Result<ReadFileOutput, ToolError> {
+        let part = range.map_or(FilePart::Whole, FilePart::Lines);
+        self.read_file_with(path, ReadOptions { part, ..ReadOptions::default() }).await
+    }
+
+    /// Reads a file of the session, or a range of its bytes.
+    ///
+    /// # Errors
+    /// Like [`Session::read_file_with`].
+    pub async fn read_file_bytes(
+        &self,
+        path: &str,
+        range: ByteRange,
+    ) -> Result<ReadFileOutput, ToolError> {
+        let part = FilePart::Bytes(range);
+        self.read_file_with(path, ReadOptions { part, ..ReadOptions::default() }).await
+    }
+
+    /// Reads a file of the session, or a part of it, without starting a process. A path below
+    /// `/tmp` names the file that commands see there.
     ///
     /// # Errors
     /// Returns [`ToolError::Path`] if the path leaves the session, [`ToolError::Denied`] if the
-    /// policy denies reading, [`ToolError::File`] if the file does not exist or cannot be read, and
+    /// policy denies reading, [`ToolError::File`] or [`ToolError::Anchored`] if the file does not
+    /// exist or cannot be read, [`ToolError::Failed`] if it has no such part, and
     /// [`ToolError::LeaseLost`] or [`ToolError::OwnedElsewhere`] if another machine has taken the
     /// session.
     #[tracing::instrument(
@@ -173,47 +191,48 @@ impl Session {
         skip_all,
         fields(gen_ai.tool.name = NAME, gen_ai.conversation.id = %self.id())
     )]
-    pub async fn read_file_lines(
+    pub async fn read_file_with(
         &self,
         path: &str,
-        range: Option<LineRange>,
+        options: ReadOptions,
     ) -> Result<ReadFileOutput, ToolError> {
         self.check_path(path)?;
+        let ReadOptions { part, max_units } = options;
         let redact = self.settings.redact;
-        self.run(ReadFile { path: path.into(), range, redact }).await
+        // Servers of earlier versions know ranges of lines only.
+        let range = match part {
+            FilePart::Lines(range) => Some(range),
+            _ => None,
+        };
+        self.run(ReadFile { path: path.into(), range, part, max_units, redact }).await
     }
 }
 
 impl LocalSession {
-    pub(crate) async fn read_file_lines(
-        &self,
-        path: &str,
-        range: Option<LineRange>,
-        redact: bool,
-    ) -> Result<ReadFileOutput, ToolError> {
+    pub(crate) async fn read_file(&self, call: ReadFile<'_>) -> Result<ReadFileOutput, ToolError> {
         let turn = self.begin().await?;
-        let (_, relative) = self.resolve(path)?;
-        let file = self.workspace.dir.open_file(&relative).map_err(ToolError::file)?;
-        let opened = real_path(file.as_fd(), relative.as_ref()).map_err(ToolError::file)?;
-        self.check_access(&opened, Access::Read)?;
-        // Reads the file that was checked: its name may lead to another one by now.
-        let loadout = redact.then(|| self.variables.current());
-        let output = move |content: Vec<u8>, path: &RelativePath| {
-            let redactor = loadout.as_ref().map(|loadout| &*loadout.redactor);
-            ReadFileOutput::new(&content, path, range, Redaction::new(redactor))
-        };
-        let mut output = match read_open(&file, relative.as_ref(), INLINE_BYTES as u64) {
-            Err(FileError::TooLarge { .. }) => {
-                let asked = relative.clone();
-                let read = move || {
-                    let content = read_open(&file, asked.as_ref(), MAX_READ_BYTES)?;
-                    Ok(output(content, &asked))
-                };
-                blocking(read).await?
-            }
-            other => other.map(|content| output(content, &relative)),
+        let place = self.locate(NAME, &call.path)?;
+        let error = |source| place.error(self, source);
+        let file = place.dir()?.open_file(&place.relative).map_err(error)?;
+        if place.is_of_session() {
+            let opened = real_path(file.as_fd(), place.relative.as_ref()).map_err(error)?;
+            self.check_access(&opened, Access::Read)?;
         }
-        .map_err(ToolError::file)?;
+        place.check_tmp(self, Access::Read)?;
+        // Reads the file that was checked: its name may lead to another one by now.
+        let is_small = file.metadata().is_ok_and(|metadata| metadata.len() <= INLINE_BYTES as u64);
+        let loadout = call.redact.then(|| self.variables.current());
+        let relative = place.relative.clone();
+        let (part, max_units) = (call.part(), call.max_units);
+        let read = move || {
+            let redactor = loadout.as_ref().map(|loadout| &*loadout.redactor);
+            part::read(&file, &relative, part, max_units, Redaction::new(redactor))
+        };
+        let read = if is_small { read() } else { blocking(read).await? };
+        let mut output = read.map_err(|failure| match failure {
+            part::Failure::File(source) => error(source),
+            part::Failure::NoSuchPart(problem) => failed(format!("{}: {problem}", call.path)),
+        })?;
         match turn.confirm().await {
             Ok(reason) => output.unconfirmed = reason,
             Err(error) => return Err(self.sync_failed(error).await),
@@ -224,32 +243,22 @@ impl LocalSession {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
-    #[track_caller]
-    fn check(content: &str, first: usize, last: Option<usize>, expected: &str, total: usize) {
-        let path = RelativePath::parse("f.txt").unwrap();
-        let range = LineRange { first, last };
-        let output =
-            ReadFileOutput::new(content.as_bytes(), &path, Some(range), Redaction::new(None));
-        assert_eq!((output.content.as_str(), output.total_lines), (expected, Some(total)));
+    fn input(value: Value) -> Result<FilePart, ToolError> {
+        parse::<ReadFileInput>(NAME, value)?.part()
     }
 
     #[test]
-    fn a_range_of_lines_is_cut_out_and_never_panics() {
-        check("a\nb\nc\n", 2, Some(2), "b\n", 3);
-        check("a\nb\nc", 2, None, "b\nc", 3);
-        check("a\nb\nc", 0, Some(1), "a\n", 3);
-        check("a\nb", 9, Some(3), "", 2);
-        check("a\nb", 2, Some(1), "", 2);
-        check("", 1, None, "", 0);
-    }
-
-    #[test]
-    fn binary_content_is_returned_as_base64_with_its_media_type() {
-        let path = RelativePath::parse("a/b.png").unwrap();
-        let output = ReadFileOutput::new(&[0xff, 0x00], &path, None, Redaction::new(None));
-        assert_eq!((output.content.as_str(), output.encoding), ("/wA=", Some("base64")));
-        assert_eq!(output.media_type.as_deref(), Some("image/png"));
+    fn a_part_is_a_range_of_lines_or_of_bytes() {
+        assert_eq!(input(json!({ "path": "f" })).unwrap(), FilePart::Whole);
+        let lines = FilePart::Lines(LineRange { first: 1, last: Some(3) });
+        assert_eq!(input(json!({ "path": "f", "endLine": 3 })).unwrap(), lines);
+        let bytes = FilePart::Bytes(ByteRange { start: 7, end: None });
+        assert_eq!(input(json!({ "path": "f", "startByte": 7 })).unwrap(), bytes);
+        assert!(input(json!({ "path": "f", "startByte": 7, "endLine": 3 })).is_err());
+        assert!(input(json!({ "path": "f", "startLine": -1 })).is_err());
     }
 }

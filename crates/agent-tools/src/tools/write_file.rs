@@ -4,12 +4,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use policy::Access;
 use sandbox_core::RelativePath;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::definition::{Definition, object_schema, parse, to_json};
+use super::call::ToolContent;
+use super::definition::{self, Definition, Effects, Surroundings, object_schema, parse, result};
 use crate::printable::Printable;
 use crate::session::{INLINE_BYTES, LocalSession, Session, blocking};
 use crate::sharing::WriteFile;
@@ -27,21 +30,32 @@ const PAGE_BYTES: u64 = 4096;
 
 pub(super) const DEFINITION: Definition = Definition {
     name: NAME,
-    is_read_only: false,
+    title: "Write a file",
+    effects: Effects::Idempotent,
     uses_network: false,
-    describe: |_| {
-        "Write a file of the session, replacing what was there. \
-         Missing directories are created."
-            .to_owned()
-    },
+    describe,
     input_schema,
-    call: |session, input| {
+    output_schema,
+    call: |session, input, _| {
         Box::pin(async move {
-            let WriteFileInput { path, content } = parse(NAME, input)?;
-            to_json(&session.write_file(&path, content.as_bytes()).await?)
+            let WriteFileInput { path, content, encoding } = parse(NAME, input)?;
+            let content = match encoding {
+                Encoding::Utf8 => content.into_bytes(),
+                Encoding::Base64 => decode(&content)?,
+            };
+            let output = session.write_file(&path, &content).await?;
+            result(&output, ToolContent::text(output.text()))
         })
     },
 };
+
+fn describe(surroundings: &Surroundings<'_>) -> String {
+    format!(
+        "Write a file of the session, replacing what was there. \
+         Missing directories are created. {}",
+        super::path_rules(surroundings)
+    )
+}
 
 fn input_schema() -> Value {
     object_schema(
@@ -51,9 +65,28 @@ fn input_schema() -> Value {
                 "description": "The path where the file should be written",
             },
             "content": { "type": "string", "description": "The content to write to the file" },
+            "encoding": {
+                "type": "string",
+                "enum": ["utf-8", "base64"],
+                "description": "base64 if the content is base64 of binary content",
+            },
         }),
         &["path", "content"],
     )
+}
+
+fn output_schema() -> Value {
+    let text = json!({ "type": "string" });
+    let properties = json!({
+        "success": { "const": true },
+        "path": { "type": "string", "description": "The path of the file in the sandbox" },
+        "url": text,
+        "key": text,
+        "pending": text,
+        "entry": { "type": "integer", "minimum": 0 },
+        "note": text,
+    });
+    definition::output_schema(&properties, &["success", "path"])
 }
 
 #[derive(Deserialize)]
@@ -61,6 +94,26 @@ fn input_schema() -> Value {
 struct WriteFileInput {
     path: String,
     content: String,
+    #[serde(default)]
+    encoding: Encoding,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+enum Encoding {
+    #[default]
+    #[serde(rename = "utf-8", alias = "utf8")]
+    Utf8,
+    #[serde(rename = "base64")]
+    Base64,
+}
+
+/// Decodes base64, which may be folded.
+fn decode(content: &str) -> Result<Vec<u8>, ToolError> {
+    let text: String = content.split_ascii_whitespace().collect();
+    STANDARD.decode(text).map_err(|error| ToolError::Failed {
+        tool: NAME,
+        problem: format!("the content is not base64: {error}"),
+    })
 }
 
 /// The result of the tool `writeFile`.
@@ -84,19 +137,31 @@ pub struct WriteFileOutput {
     /// The number of the entry in the session log that holds the file; absent if it is not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<u64>,
+    /// The place of the file, if the agent may mean another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl WriteFileOutput {
-    /// Renders everything but the path and the link as lines for a person.
+    /// Renders the result as plain text for a model.
+    pub fn text(&self) -> String {
+        let path = Printable(&self.path);
+        let link = self.url.iter().map(|url| format!("{path}: {}\n", Printable(url)));
+        format!("wrote {path}\n{}{}", self.notes(), link.collect::<String>())
+    }
+
+    /// Renders everything but the path and the link as lines for a person or a model.
     pub fn notes(&self) -> String {
-        let Self { success: _, path: _, url: _, key: _, pending, entry: _ } = self;
-        pending.iter().map(|reason| format!("pending: {}\n", Printable(reason))).collect()
+        let Self { success: _, path: _, url: _, key: _, pending, entry: _, note } = self;
+        let pending = pending.iter().map(|reason| format!("pending: {}\n", Printable(reason)));
+        let note = note.iter().map(|note| format!("note: {}\n", Printable(note)));
+        pending.chain(note).collect()
     }
 }
 
 impl Session {
     /// Writes a whole file of the session, creating missing directories, then mirrors it. Starts no
-    /// process.
+    /// process. A path below `/tmp` names the file that commands see there, which is not mirrored.
     ///
     /// A failing store never fails the call: the result reports the file as pending.
     ///
@@ -132,25 +197,29 @@ impl LocalSession {
         content: &[u8],
     ) -> Result<WriteFileOutput, ToolError> {
         let turn = self.begin().await?;
-        let (absolute, relative) = self.resolve(path)?;
-        self.check_access(&absolute, Access::Write)?;
-        let mut staged = self.workspace.dir.stage(&relative).map_err(ToolError::file)?;
-        self.check_access(&staged.real_path().map_err(ToolError::file)?, Access::Write)?;
-        let failed = |source| ToolError::Write { path: relative.clone(), source };
-        self.reserve(&absolute, content.len()).await.map_err(failed)?;
+        let place = self.locate(NAME, path)?;
+        let (absolute, relative) = (&place.absolute, &place.relative);
+        let (error, failed) =
+            (|source| place.error(self, source), |source: io::Error| place.write_error(source));
+        if place.is_of_session() {
+            self.check_access(absolute, Access::Write)?;
+        }
+        place.check_tmp(self, Access::Write)?;
+        let mut staged = place.dir()?.stage(relative).map_err(error)?;
+        if place.is_of_session() {
+            self.check_access(&staged.real_path().map_err(error)?, Access::Write)?;
+            self.reserve(absolute, content.len()).await.map_err(failed)?;
+        }
         if content.len() <= INLINE_BYTES {
             staged.write_all(content).map_err(failed)?;
-            staged.commit().map_err(ToolError::file)?;
+            staged.commit().map_err(error)?;
         } else {
             let content = content.to_vec();
             blocking(move || staged.write_all(&content).map(|()| staged))
                 .await?
                 .map_err(failed)?
                 .commit()
-                .map_err(ToolError::file)?;
-        }
-        if self.sandbox().affects_policy(relative.as_ref()) {
-            self.reapply_policy().await;
+                .map_err(error)?;
         }
         let mut output = WriteFileOutput {
             success: true,
@@ -159,14 +228,34 @@ impl LocalSession {
             key: None,
             pending: None,
             entry: None,
+            note: place.anchored(),
         };
-        if let Some(mirror) = self.workspace.mirror.as_ref().filter(|_| is_artifact(&relative)) {
-            let stored = mirror.put_file(&relative).await;
+        if place.is_of_session() {
+            self.store(relative, &mut output).await?;
+        }
+        // Without an answer of the store, the file is pending.
+        if let Err(error) = turn.confirm().await {
+            return Err(self.sync_failed(error).await);
+        }
+        Ok(output)
+    }
+
+    /// Applies the policy to a file that was written, and mirrors the file.
+    async fn store(
+        &self,
+        relative: &RelativePath,
+        output: &mut WriteFileOutput,
+    ) -> Result<(), ToolError> {
+        if self.sandbox().affects_policy(relative.as_ref()) {
+            self.reapply_policy().await;
+        }
+        if let Some(mirror) = self.workspace.mirror.as_ref().filter(|_| is_artifact(relative)) {
+            let stored = mirror.put_file(relative).await;
             let report = match stored.and_then(|report| mirror.check().map(|()| report)) {
                 Ok(report) => report,
                 Err(error) => return Err(self.sync_failed(error).await),
             };
-            let is_written = |path: &RelativePath| *path == relative;
+            let is_written = |path: &RelativePath| path == relative;
             let changed = report.changed.into_iter().find(|changed| is_written(&changed.path));
             if let Some(changed) = changed {
                 output.entry = changed.entry;
@@ -176,11 +265,7 @@ impl LocalSession {
             let pending = report.pending.into_iter().find(|pending| is_written(&pending.path));
             output.pending = pending.map(|pending| pending.reason);
         }
-        // Without an answer of the store, the file is pending.
-        if let Err(error) = turn.confirm().await {
-            return Err(self.sync_failed(error).await);
-        }
-        Ok(output)
+        Ok(())
     }
 
     /// Checks that the session directory has room for a file in the place of what is there.

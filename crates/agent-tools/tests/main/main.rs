@@ -3,6 +3,7 @@
 mod cli;
 mod closing;
 mod explaining;
+mod file_tools;
 mod frameworks;
 mod kills;
 mod limits;

@@ -287,7 +287,7 @@ async fn long_results_are_cut_with_a_note() {
         .bash("head -c 40000 /dev/zero | tr '\\0' x; for i in $(seq 60); do echo $i > f$i; done")
         .await
         .unwrap();
-    assert!(result.stdout.contains("[stdout truncated: 10000 characters removed]"));
+    assert!(result.stdout.contains("[stdout truncated: 10000 characters removed; all"));
     assert_eq!((result.artifacts.len(), result.artifacts_omitted), (50, 10));
 }
 

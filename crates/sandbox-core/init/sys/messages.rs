@@ -96,6 +96,13 @@ pub fn send_with(socket: Fd, message: &[u8], fds: &[Fd]) -> Result<()> {
     send_control(socket, message, control)
 }
 
+/// Sends one message with one descriptor.
+pub fn send_one(socket: Fd, message: &[u8], fd: Fd) -> Result<()> {
+    // One struct cmsghdr with one descriptor; see `send_with`.
+    let mut control = [20u32, 0, 1, 1, fd as u32, 0];
+    send_control(socket, message, &mut control)
+}
+
 /// Sends one message without descriptors.
 pub fn send(socket: Fd, message: &[u8]) -> Result<()> {
     send_control(socket, message, &mut [])

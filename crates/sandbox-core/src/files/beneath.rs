@@ -26,6 +26,34 @@ pub(super) fn open(
     open_with(dir, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
+/// Mounts that the paths of a directory may lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Span {
+    AllMounts,
+    /// The mount of the directory itself.
+    #[cfg(feature = "native")]
+    OneMount,
+}
+
+/// Like [`open`], and fails with `EXDEV` at every mount point. Needs `openat2`.
+#[cfg(feature = "native")]
+pub(super) fn open_in_mount(
+    dir: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    let flags = flags | OFlags::CLOEXEC;
+    for _ in 0..RACE_RETRIES {
+        match rustix::fs::openat2(&dir, path, flags, mode, resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
 /// Opens a directory whose path contains no symlink and no mount point. Otherwise fails with
 /// `ELOOP`, with `ENOTDIR` if the last component is the symlink, or with `EXDEV`.
 pub(super) fn open_plain_directory(dir: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::beneath;
+use super::beneath::{self, Span};
 use super::error::FileError;
 use super::readable::{self, ReadableDirectory};
 use super::remove::remove_tree;
@@ -30,6 +30,7 @@ const MAX_SYMLINKS: usize = 40;
 pub struct SessionDir {
     fd: OwnedFd,
     path: PathBuf,
+    span: Span,
 }
 
 impl SessionDir {
@@ -79,7 +80,14 @@ impl SessionDir {
         }
         let path =
             std::fs::canonicalize(path).map_err(|error| FileError::io("resolve", path, error))?;
-        Ok(Self { fd, path })
+        Ok(Self { fd, path, span: Span::AllMounts })
+    }
+
+    /// Wraps the root of a mount that programs in it see at `path`. No other mount below is
+    /// entered.
+    #[cfg(feature = "native")]
+    pub(crate) fn of_mount(fd: OwnedFd, path: &Path) -> Self {
+        Self { fd, path: path.to_owned(), span: Span::OneMount }
     }
 
     /// Returns whether the directory was removed since it was opened.
@@ -103,7 +111,7 @@ impl SessionDir {
         let name = path.as_ref();
         // Without O_NONBLOCK, opening a FIFO would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = match beneath::open(&self.fd, name, flags, Mode::empty()) {
+        let opened = match self.open_beneath(name, flags, Mode::empty()) {
             Err(Errno::ACCESS) => {
                 readable::open_file(&self.fd, name, flags).map_err(|_| Errno::ACCESS)
             }
@@ -131,7 +139,7 @@ impl SessionDir {
     /// absent or not a directory.
     pub fn open_directory(&self, path: &RelativePath) -> Result<OwnedFd, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        beneath::open(&self.fd, path.as_ref(), flags, Mode::empty())
+        self.open_beneath(path.as_ref(), flags, Mode::empty())
             .map_err(|errno| FileError::beneath("open", path.as_ref(), errno))
     }
 
@@ -216,8 +224,7 @@ impl SessionDir {
         let name = path.as_ref();
         let parent = match path.parent() {
             Some(parent) => {
-                match beneath::open(
-                    &self.fd,
+                match self.open_beneath(
                     parent.as_ref(),
                     OFlags::PATH | OFlags::DIRECTORY,
                     Mode::empty(),
@@ -250,21 +257,30 @@ impl SessionDir {
         FileError::check_mount_points(&self.path, kept)
     }
 
+    fn open_beneath(&self, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+        match self.span {
+            Span::AllMounts => beneath::open(&self.fd, path, flags, mode),
+            #[cfg(feature = "native")]
+            Span::OneMount => beneath::open_in_mount(&self.fd, path, flags, mode),
+        }
+    }
+
     /// Opens the directory that contains `path`. Creates missing directories.
     fn create_parents(&self, path: &RelativePath) -> Result<OwnedFd, FileError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let Some(parent) = path.parent() else {
-            return beneath::open(&self.fd, Path::new("."), flags, Mode::empty())
+            return self
+                .open_beneath(Path::new("."), flags, Mode::empty())
                 .map_err(|errno| FileError::io("open", path.as_ref(), errno));
         };
-        match beneath::open(&self.fd, parent.as_ref(), flags, Mode::empty()) {
+        match self.open_beneath(parent.as_ref(), flags, Mode::empty()) {
             Err(Errno::NOENT) => {
                 let above = self.create_parents(&parent)?;
                 match rustix::fs::mkdirat(&above, parent.file_name(), Mode::from_raw_mode(0o755)) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(FileError::io("create", parent.as_ref(), errno)),
                 }
-                beneath::open(&self.fd, parent.as_ref(), flags, Mode::empty())
+                self.open_beneath(parent.as_ref(), flags, Mode::empty())
             }
             other => other,
         }

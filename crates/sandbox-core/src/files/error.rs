@@ -29,8 +29,11 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
-    /// A symlink on the path leads out of the session directory.
-    #[error("{} leads out of the session directory through a symlink", path.display())]
+    /// A symlink on the path leads out of the session directory, or into a loop of symlinks.
+    #[error(
+        "{} leads out of the session directory, or into a loop, through a symlink",
+        path.display()
+    )]
     Escapes {
         /// The path as the caller gave it.
         path: PathBuf,

@@ -22,6 +22,7 @@ use super::process::{InitProcess, StartedInit};
 use super::shell;
 use super::size::SizeLimit;
 use super::wire;
+use crate::files::SessionDir;
 use crate::internal::lock;
 use crate::sandbox::{CommandSpec, ExecError, Limits};
 
@@ -42,6 +43,7 @@ pub(super) struct Connection {
     session_dir: OwnerAccess,
     size: Arc<SizeLimit>,
     null: OwnedFd,
+    tmp: Option<SessionDir>,
     /// The process that opened the session.
     owner: Pid,
 }
@@ -63,7 +65,7 @@ impl Connection {
     ) -> Result<Self, OpenError> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(host_error("open /dev/null"))?;
-        let StartedInit { control, updates, process, .. } = init;
+        let StartedInit { control, updates, process, tmp, .. } = init;
         Ok(Self {
             control: Mutex::new(Some(control)),
             ended: OnceLock::new(),
@@ -73,6 +75,7 @@ impl Connection {
             session_dir: OwnerAccess::of(session_dir),
             size: SizeLimit::new(session_dir.to_owned(), limits),
             null,
+            tmp: tmp.map(|directory| SessionDir::of_mount(directory, "/tmp".as_ref())),
             owner: getpid(),
         })
     }
@@ -88,6 +91,11 @@ impl Connection {
     /// Returns an open `/dev/null`.
     pub(super) fn null(&self) -> &OwnedFd {
         &self.null
+    }
+
+    /// Returns the session's own `/tmp`, if it has one.
+    pub(super) fn tmp(&self) -> Option<&SessionDir> {
+        self.tmp.as_ref()
     }
 
     /// Returns the directory in which a command starts.

@@ -18,7 +18,7 @@ use super::plan;
 use super::prestart::Prestart;
 use super::refresh::{CompiledPolicy, Mounts, NOT_REFRESHED};
 use super::wrapped::WrappedCommands;
-use crate::files::Usage;
+use crate::files::{SessionDir, Usage};
 use crate::internal::blocking;
 use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox, Tier};
 
@@ -85,6 +85,14 @@ impl NativeSandbox {
     /// should name it. No other session can see its content.
     pub fn temporary_dir(&self) -> &Path {
         &self.temporary_dir
+    }
+
+    /// Returns the files of the session's own `/tmp`. `None` if its policy opens the host's `/tmp`,
+    /// and on the Landlock tier. After the end of the session, nothing can be opened there.
+    ///
+    /// Paths are resolved inside that mount alone: what is mounted below is refused.
+    pub fn own_tmp(&self) -> Option<&SessionDir> {
+        self.connection.tmp()
     }
 
     /// Returns the path of the shell that runs commands. `SHELL` should name it.
@@ -271,8 +279,25 @@ impl NativeSandbox {
         command: CommandSpec,
         stop: impl Future<Output = ()> + Send,
     ) -> Result<CommandOutput, ExecError> {
+        self.exec_watched(command, stop, &|_| ()).await
+    }
+
+    /// Like [`NativeSandbox::exec_until`], and passes each piece of both output streams to `watch`
+    /// when it arrives. Output above `max_output_bytes` is not passed.
+    ///
+    /// # Errors
+    /// Like [`Sandbox::exec`].
+    ///
+    /// # Cancel safety
+    /// Like [`Sandbox::exec`].
+    pub async fn exec_watched(
+        &self,
+        command: CommandSpec,
+        stop: impl Future<Output = ()> + Send,
+        watch: &(dyn Fn(&[u8]) + Sync),
+    ) -> Result<CommandOutput, ExecError> {
         self.connection.check_process()?;
-        exec::exec(&self.connection, &self.mounts, &self.prestart, command, stop).await
+        exec::exec(&self.connection, &self.mounts, &self.prestart, command, stop, watch).await
     }
 }
 

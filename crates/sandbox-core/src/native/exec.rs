@@ -13,7 +13,7 @@ use super::outcome::wait_exit;
 use super::prestart::{self, Prestart};
 use super::refresh::{Mounts, Settled};
 use super::request;
-use super::streams::{Activity, CommandPipes, capture, command_pipes, pipe_pair};
+use super::streams::{Activity, CommandPipes, OutputWatch, capture, command_pipes, pipe_pair};
 use super::wire;
 use crate::sandbox::streams::feed;
 use crate::sandbox::{CommandOutput, CommandSpec, ExecError, Limit};
@@ -25,6 +25,7 @@ pub(super) async fn exec(
     prestart: &Arc<Prestart>,
     spec: CommandSpec,
     stop: impl Future<Output = ()>,
+    watch: &OutputWatch<'_>,
 ) -> Result<CommandOutput, ExecError> {
     let started = Instant::now();
     let running = prestart.begin();
@@ -38,7 +39,7 @@ pub(super) async fn exec(
     let stdout = pipe::Receiver::from_owned_fd(pipes.stdout).map_err(host("use a pipe"))?;
     let stderr = pipe::Receiver::from_owned_fd(pipes.stderr).map_err(host("use a pipe"))?;
     let channel = UnixStream::from_std(pipes.channel).map_err(host("use a socket"))?;
-    let activity = Activity::new();
+    let activity = Activity::new(watch);
     let mut size = connection.size().watch();
     let quiet = activity.wait_for_silence(spec.linger);
     let (outcome, stdout, stderr, ()) = tokio::join!(

@@ -11,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, socketpair,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid};
 
@@ -41,6 +41,8 @@ pub(super) struct StartedInit {
     pub(super) updates: OwnedFd,
     pub(super) process: InitProcess,
     pub(super) setup: Setup,
+    /// The root of the session's own `/tmp`, if it has one.
+    pub(super) tmp: Option<OwnedFd>,
 }
 
 /// Facts about the kernel that init has found.
@@ -102,7 +104,7 @@ pub(super) fn start(
     // Init may report first that it is ready.
     let ready = wait_ready(&control);
     let _ = launcher.wait();
-    let (pid, setup) = ready?;
+    let Ready { pid, setup, tmp } = ready?;
     let pidfd =
         rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(host_error("watch init"))?;
     if let Some(group) = &mut group {
@@ -110,7 +112,7 @@ pub(super) fn start(
     }
     let kept = Mutex::new(KeptResources { _group: group, temporary: None });
     let process = InitProcess { pid, pidfd, kept, is_disowned: false };
-    Ok(StartedInit { control, updates, process, setup })
+    Ok(StartedInit { control, updates, process, setup, tmp })
 }
 
 /// Sends init a descriptor of this process. A child of this process that inherits the control
@@ -187,25 +189,36 @@ fn reap(pidfd: &OwnedFd, kept: KeptResources) {
 /// A message of the launcher or of init during the setup.
 enum SetupMessage {
     Init(Pid),
+    Tmp(OwnedFd),
     Ready(Setup),
     Failed(OpenError),
 }
 
-/// Waits until the launcher has reported init's process id and init is ready. Returns both the id
-/// and the facts that init reports.
+/// The reports of the launcher and of init.
+struct Ready {
+    pid: Pid,
+    setup: Setup,
+    tmp: Option<OwnedFd>,
+}
+
+/// Waits until the launcher has reported init's process id and init is ready.
 ///
 /// Kills and reaps init if the setup failed.
-fn wait_ready(control: &OwnedFd) -> Result<(Pid, Setup), OpenError> {
+fn wait_ready(control: &OwnedFd) -> Result<Ready, OpenError> {
     let (mut pid, mut ready, mut failed) = (None, None, None);
+    let mut tmp = None;
     let failure = loop {
         match receive(control) {
             Ok(SetupMessage::Init(reported)) => pid = Some(reported),
+            Ok(SetupMessage::Tmp(directory)) => tmp = Some(directory),
             Ok(SetupMessage::Ready(setup)) => ready = Some(setup),
             Ok(SetupMessage::Failed(error)) => failed = Some(error),
             Err(error) => break failed.unwrap_or(error),
         }
         match (pid, ready, failed.take()) {
-            (Some(pid), Some(setup), None) => return Ok((pid, setup)),
+            (Some(pid), Some(setup), None) => {
+                return Ok(Ready { pid, setup, tmp });
+            }
             (Some(_), _, Some(error)) => break error,
             (_, _, rest) => failed = rest,
         }
@@ -228,17 +241,23 @@ fn receive(control: &OwnedFd) -> Result<SetupMessage, OpenError> {
         }
     }
     let mut buffer = [0; 1024];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::net::recvmsg(
         control,
         &mut [IoSliceMut::new(&mut buffer)],
-        &mut RecvAncillaryBuffer::default(),
+        &mut ancillary,
         RecvFlags::CMSG_CLOEXEC,
     )
     .map_err(failed)?;
-    parse(&buffer[..received.bytes])
+    let mut fds = ancillary.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
+        _ => Vec::new(),
+    });
+    parse(&buffer[..received.bytes], fds.next())
 }
 
-fn parse(message: &[u8]) -> Result<SetupMessage, OpenError> {
+fn parse(message: &[u8], fd: Option<OwnedFd>) -> Result<SetupMessage, OpenError> {
     let word = |at: usize| {
         message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes)
     };
@@ -249,6 +268,7 @@ fn parse(message: &[u8]) -> Result<SetupMessage, OpenError> {
             };
             Ok(SetupMessage::Ready(Setup { landlock_abi, unbounded }))
         }
+        Some(wire::MSG_TMP) => fd.map(SetupMessage::Tmp).ok_or_else(killed),
         Some(wire::MSG_INIT) => {
             let pid = word(4).and_then(|pid| Pid::from_raw(pid.cast_signed()));
             pid.map(SetupMessage::Init).ok_or_else(killed)

@@ -22,9 +22,12 @@ use crate::sandbox::{CapturedStream, ExecError};
 /// Time for a process to exit after it has closed its output.
 const EXIT_TIME: Duration = Duration::from_millis(20);
 
+/// A function that gets each piece of a command's output.
+pub(super) type OutputWatch<'w> = dyn Fn(&[u8]) + Sync + 'w;
+
 /// Output of a command, as a sign that processes that outlived its shell are at work.
-#[derive(Debug)]
-pub(super) struct Activity {
+pub(super) struct Activity<'w> {
+    watch: &'w OutputWatch<'w>,
     open_streams: AtomicUsize,
     /// Set once the engine keeps no more of a stream.
     is_cut: AtomicBool,
@@ -32,10 +35,11 @@ pub(super) struct Activity {
     ended: Notify,
 }
 
-impl Activity {
+impl<'w> Activity<'w> {
     /// Creates the activity of a command with two streams.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(watch: &'w OutputWatch<'w>) -> Self {
         Self {
+            watch,
             open_streams: AtomicUsize::new(2),
             is_cut: AtomicBool::new(false),
             last: Mutex::new(Instant::now()),
@@ -64,8 +68,9 @@ impl Activity {
         }
     }
 
-    fn note_output(&self) {
+    fn note_output(&self, output: &[u8]) {
         *lock(&self.last) = Instant::now();
+        (self.watch)(output);
     }
 
     fn note_limit(&self) {
@@ -82,7 +87,7 @@ impl Activity {
 /// A pipe that notes its output.
 struct Watched<'a> {
     pipe: pipe::Receiver,
-    activity: &'a Activity,
+    activity: &'a Activity<'a>,
 }
 
 impl AsyncRead for Watched<'_> {
@@ -91,9 +96,10 @@ impl AsyncRead for Watched<'_> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.pipe).poll_read(context, buffer);
         if polled.is_ready() {
-            self.activity.note_output();
+            self.activity.note_output(&buffer.filled()[before..]);
         }
         polled
     }
@@ -144,7 +150,7 @@ pub(super) async fn capture(
     pipe: pipe::Receiver,
     max_bytes: usize,
     null: &OwnedFd,
-    activity: &Activity,
+    activity: &Activity<'_>,
 ) -> io::Result<CapturedStream> {
     let mut stream = CapturedStream::default();
     let mut watched = Watched { pipe, activity };

@@ -278,21 +278,39 @@ impl Context {
 
     /// Returns the sessions with the options of one of them.
     pub(crate) fn sessions_of(&self, args: &SessionArgs) -> Result<Sessions, Failure> {
+        Ok(self.builder_of(args)?.build())
+    }
+
+    fn builder_of(&self, args: &SessionArgs) -> Result<SessionsBuilder, Failure> {
         let mut builder = args.wait.apply(self.sessions_builder()?);
         if args.read_only_skills {
             builder = builder.read_only_skills();
         }
-        Ok(builder.build())
+        Ok(builder)
     }
 
     /// Opens a session and prints its warnings.
     pub(crate) async fn open(&self, args: &SessionArgs) -> Result<Arc<Session>, Failure> {
-        let sessions = self.sessions_of(args)?;
+        self.open_with(args, |builder| builder).await
+    }
+
+    /// Like [`Self::open`], with further settings.
+    pub(crate) async fn open_with(
+        &self,
+        args: &SessionArgs,
+        change: impl FnOnce(SessionsBuilder) -> SessionsBuilder,
+    ) -> Result<Arc<Session>, Failure> {
+        let sessions = change(self.builder_of(args)?).build();
         let session = sessions.open(self.spec(args)?).await.map_err(Failure::not_run)?;
         for warning in session.warnings() {
             errln!("agent-tools: warning: {warning}");
         }
         Ok(session)
+    }
+
+    /// Returns whether results are printed as JSON.
+    pub(crate) fn prints_json(&self) -> bool {
+        self.global.json
     }
 
     /// Prints a result as JSON with `--json`, and otherwise by calling `human`.

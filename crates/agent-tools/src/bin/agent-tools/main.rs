@@ -19,12 +19,14 @@ mod stdin;
 mod variable_source;
 
 use std::ffi::OsStr;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_tools::RedactedWriter;
 use clap::builder::Resettable;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use commands::mcp::McpArgs;
 use commands::policy::PolicyCommand;
 use commands::sandbox::SandboxArgs;
 use commands::session::SessionCommand;
@@ -73,7 +75,7 @@ enum Command {
                             $ agent-tools sandbox -c 'ls /usr | wc -l'")]
     Sandbox(SandboxArgs),
     /// Serve one session's tools over the Model Context Protocol on standard input and output.
-    Mcp(SessionArgs),
+    Mcp(McpArgs),
     /// List the homes that have sessions of the store open, and when each was last seen alive.
     ///
     /// A home appears a few seconds after it has opened a session. `session show` names the owner
@@ -93,7 +95,8 @@ fn main() -> ExitCode {
     let cli = parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_TOOLS_LOG")
         .unwrap_or_else(|_| "error".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    let is_terminal = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
     if cli.global.no_redact {
         log.with_writer(std::io::stderr).init();
     } else {
@@ -154,7 +157,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Sandbox(args) => {
             commands::sandbox::run(args, &context.tier(), context.home().ok().as_ref()).await
         }
-        Command::Mcp(args) => commands::mcp::run(&context, &args).await,
+        Command::Mcp(args) => commands::mcp::run(&context, args).await,
         Command::Owners => commands::owners::run(&context).await,
         Command::Doctor(args) => commands::doctor::run(&context, &args).await,
     }

@@ -19,10 +19,18 @@ use crate::sharing::{FixedText, parse_limit};
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct BashOutput {
-    /// Standard output, cut to 30,000 UTF-16 units, followed by the block of artifact links.
+    /// Standard output, followed by the block of artifact links. If it is longer than the limit of
+    /// the call (30,000 UTF-16 units by default), its beginning and its end.
     pub stdout: String,
-    /// Standard error, cut the same way.
+    /// Standard error, shortened the same way.
     pub stderr: String,
+    /// The file in the sandbox with all of standard output, if `stdout` is shortened. It stays
+    /// until the sandbox ends, or 20 later ones need its room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdout_file: Option<String>,
+    /// The same for standard error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stderr_file: Option<String>,
     /// The exit code as a shell reports it: 128 + n after signal n, 124 after a timeout.
     pub exit_code: i32,
     /// Files that the command created or changed, at most 50.
@@ -103,13 +111,35 @@ impl BashOutput {
         &self.stdout[..self.command_stdout_bytes]
     }
 
+    /// Renders the result as plain text for a model: the two streams, the exit code if it is not 0,
+    /// the warnings, and [`BashOutput::notes`].
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for stream in [self.command_stdout(), &self.stderr] {
+            text += stream;
+            if !stream.is_empty() && !stream.ends_with('\n') {
+                text.push('\n');
+            }
+        }
+        if self.exit_code != 0 {
+            let _ = writeln!(text, "exit code {}", self.exit_code);
+        }
+        for warning in &self.warnings {
+            let _ = writeln!(text, "warning: {}", Printable(warning));
+        }
+        text + &self.notes()
+    }
+
     /// Renders everything but the two streams, the exit code and the warnings as lines for a
-    /// person.
+    /// person or a model. The links come last.
     pub fn notes(&self) -> String {
         // Without `..`, so that a new field cannot be forgotten here.
         let Self {
             stdout: _,
             stderr: _,
+            // The shortened streams name them.
+            stdout_file: _,
+            stderr_file: _,
             exit_code: _,
             artifacts,
             artifacts_omitted,
@@ -137,7 +167,6 @@ impl BashOutput {
             command_stdout_bytes: _,
         } = self;
         let mut notes = String::new();
-        note_artifacts(&mut notes, artifacts, *artifacts_omitted);
         note_removed(&mut notes, removed, *removed_omitted);
         note_pending(&mut notes, pending, *pending_omitted, *still_pending);
         note_skipped(&mut notes, skipped, *skipped_omitted);
@@ -167,6 +196,7 @@ impl BashOutput {
                 killed.iter().map(|name| Printable(name).to_string()).collect();
             let _ = writeln!(notes, "killed after the command: {}", names.join(", "));
         }
+        note_artifacts(&mut notes, artifacts, *artifacts_omitted);
         notes
     }
 
@@ -333,8 +363,7 @@ mod tests {
         };
         assert_eq!(
             output.notes(),
-            "artifacts:\n  a: file:///a\n  and 1 more\n\
-             removed: r\\n\nremoved: and 7 more\n\
+            "removed: r\\n\nremoved: and 7 more\n\
              pending: p, q and 7 more: why\npending: and 2 more\n\
              still pending: 4 changes of earlier calls; `agent-tools session show ID` \
              lists them\n\
@@ -345,7 +374,8 @@ mod tests {
              timed out: the command and its children were killed\n\
              limit reached: file size\n\
              hint: no root\n\
-             killed after the command: sleep, a\\nb\n"
+             killed after the command: sleep, a\\nb\n\
+             artifacts:\n  a: file:///a\n  and 1 more\n"
         );
     }
 }

@@ -159,3 +159,25 @@ fn options_may_come_from_the_environment() {
     assert_eq!(cli.run(&["bash", "sleep 60"]).code, 124);
     assert_eq!(cli.run(&["session", "list"]).ok().stdout, "from-env\n");
 }
+
+#[test]
+fn a_limit_that_was_reached_is_told() {
+    let cli = Cli::new();
+    let ran = cli.run(&["bash", "exec truncate -s 17G f"]);
+    assert_eq!(ran.code, 153, "{}", ran.stderr);
+    assert!(ran.stderr.contains("limit reached: file size\n"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_file_of_any_size_is_printed_whole_and_byte_for_byte() {
+    let cli = Cli::new();
+    // The parts in which the file is read end inside of characters and of invalid ones.
+    let script = "for i in $(seq 16); do printf '\\303\\251%.0s' {1..40000}; printf '\\377'; \
+                  done > 1; \
+                  for i in $(seq 30); do cat 1; done > f; printf '\\251' >> f; sha256sum < f";
+    let expected = cli.run(&["bash", script]).ok().stdout;
+    let file = cli.home().join("sessions/default/f");
+    assert!(std::fs::metadata(&file).unwrap().len() > 33 << 20);
+    let output = cli.command(&["read-file", "f"]).output().unwrap();
+    assert_eq!(output.stdout, std::fs::read(&file).unwrap(), "{expected}");
+}

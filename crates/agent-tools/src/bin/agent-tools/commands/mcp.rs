@@ -1,27 +1,114 @@
 //! The subcommand `mcp`: one session's tools over the Model Context Protocol.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use agent_tools::{PendingGroup, SessionId, SessionSummary};
+use agent_tools::mcp::{McpError, ServerOptions, serve_stdio_with};
+use agent_tools::{PendingGroup, Session, SessionId, SessionSummary, SessionsBuilder};
+use clap::Args;
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
+use super::tools::seconds;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
 use crate::output::errln;
 use crate::signals::{OnSignal, use_session};
 
-pub(crate) async fn run(context: &Context, args: &SessionArgs) -> Result<ExitCode, Failure> {
-    let code = use_session(OnSignal::Drain, context.open(args), async |session| {
-        agent_tools::mcp::serve_stdio(Arc::clone(session)).await.map_err(Failure::failed)?;
+/// The time in which requests get the reason if the session cannot be opened.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+#[derive(Args, Debug)]
+pub(crate) struct McpArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Time limit of commands whose call names none, in seconds.
+    #[arg(
+        long,
+        value_name = "SECS",
+        default_value = "120",
+        value_parser = seconds,
+        env = "AGENT_TOOLS_TIMEOUT"
+    )]
+    timeout: Duration,
+    /// Maximum time limit that a call may name, in seconds [default: none].
+    #[arg(long, value_name = "SECS", value_parser = seconds, env = "AGENT_TOOLS_MAX_TIMEOUT")]
+    max_timeout: Option<Duration>,
+    /// Maximum length of each output stream in a result, in UTF-16 units. Of a longer one, the
+    /// beginning and the end are shown, and a file in the sandbox has all of it.
+    #[arg(long, value_name = "UNITS", default_value_t = 30_000, env = "AGENT_TOOLS_MAX_OUTPUT")]
+    max_output: usize,
+}
+
+/// An open session, or the reason for which it cannot be opened.
+type OpeningResult = Result<Arc<Session>, String>;
+
+/// The server, whose first requests may come before the session is open.
+struct Server {
+    task: Mutex<JoinHandle<Result<(), McpError>>>,
+    announce: Cell<Option<oneshot::Sender<OpeningResult>>>,
+}
+
+pub(crate) async fn run(context: &Context, args: McpArgs) -> Result<ExitCode, Failure> {
+    let mut options = ServerOptions::default();
+    options.max_timeout = args.max_timeout;
+    let server = Server::start(options);
+    let settings =
+        |builder: SessionsBuilder| builder.timeout(args.timeout).max_output(args.max_output);
+    let open = server.open(context.open_with(&args.session, settings));
+    let code = use_session(OnSignal::Drain, open, async |session| {
+        server.announce(Ok(Arc::clone(session)));
+        server.ended().await?;
         Ok(ExitCode::SUCCESS)
     })
     .await?;
     // After a signal, the changes that could not be stored were named.
     if code == ExitCode::SUCCESS {
-        report_pending(context, &args.session).await;
+        report_pending(context, &args.session.session).await;
     }
     Ok(code)
+}
+
+impl Server {
+    fn start(options: ServerOptions) -> Self {
+        let (announce, opened) = oneshot::channel();
+        let opening = async { opened.await.unwrap_or_else(|_| Err("the server ends".to_owned())) };
+        let task = tokio::spawn(serve_stdio_with(opening, options));
+        Self { task: Mutex::new(task), announce: Cell::new(Some(announce)) }
+    }
+
+    /// Tells the server that the session is open, or why it cannot be opened.
+    fn announce(&self, opened: OpeningResult) {
+        if let Some(announce) = self.announce.take() {
+            let _ = announce.send(opened);
+        }
+    }
+
+    /// Waits until the client has closed standard input.
+    async fn ended(&self) -> Result<(), Failure> {
+        let ended = (&mut *self.task.lock().await).await;
+        ended.map_err(Failure::failed)?.map_err(Failure::failed)
+    }
+
+    /// Opens the session while the client is there.
+    async fn open(
+        &self,
+        opening: impl Future<Output = Result<Arc<Session>, Failure>>,
+    ) -> Result<Arc<Session>, Failure> {
+        let opened = tokio::select! {
+            opened = opening => opened,
+            ended = self.ended() => return Err(ended.err().unwrap_or_else(|| Failure::ended(0))),
+        };
+        if let Err(failure) = &opened {
+            self.announce(Err(failure.message().to_owned()));
+            let _ = timeout(LAST_ANSWERS, self.ended()).await;
+        }
+        opened
+    }
 }
 
 /// Names the changes that the end of the client has left behind.

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent_tools::{BashOptions, BashOutput, printable};
+use agent_tools::{BashOptions, BashOutput, ByteRange, Session, ToolError, printable};
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 
 use crate::command_line;
@@ -15,6 +16,9 @@ use crate::options::{SessionArgs, session_path};
 use crate::output::{errln, outln, print_bytes, print_command_error, print_error};
 use crate::signals::{OnSignal, use_session};
 use crate::stdin;
+
+/// The size of the parts in which a file is read.
+const PART_BYTES: u64 = 8 << 20;
 
 /// The subcommands that call one tool.
 #[derive(Debug, Subcommand)]
@@ -56,6 +60,11 @@ pub(crate) struct Bash {
         env = "AGENT_TOOLS_LINGER"
     )]
     linger: Duration,
+    /// Maximum length of each output stream, in UTF-16 units. Of a longer one, the beginning and
+    /// the end are printed, and a file in the sandbox has all of it [default: 30000 with --json,
+    /// otherwise none].
+    #[arg(long, value_name = "UNITS", env = "AGENT_TOOLS_MAX_OUTPUT")]
+    max_output: Option<usize>,
     /// Script for bash, as in `bash -c COMMAND`.
     #[arg(allow_hyphen_values = true)]
     command: OsString,
@@ -94,6 +103,9 @@ async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
     let mut options = BashOptions::default();
     let command = command_line::of_script(&args.command);
     (options.timeout, options.linger) = (Some(args.timeout), Some(args.linger));
+    // A program that reads the output wants all of it.
+    let usual = (!context.prints_json()).then_some(usize::MAX);
+    options.max_output = args.max_output.or(usual);
     use_session(OnSignal::Kill, context.open(&args.session), async |session| {
         let output = session.bash_with(&command, options).await.map_err(Failure::not_run)?;
         context.print(&output, || {
@@ -118,20 +130,33 @@ fn show(output: &BashOutput) {
 
 async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failure> {
     use_session(OnSignal::Kill, context.open(&args.session), async |session| {
-        let output = session.read_file(&args.path).await.map_err(Failure::failed)?;
-        context.print(&output, || {
-            let bytes = match output.encoding {
-                Some(_) => base64::engine::general_purpose::STANDARD
-                    .decode(&output.content)
-                    .unwrap_or_default(),
-                None => output.content.clone().into_bytes(),
-            };
-            print_bytes(&bytes);
-        })?;
+        if context.prints_json() {
+            let output = session.read_file(&args.path).await.map_err(Failure::failed)?;
+            context.print(&output, || ())?;
+        } else {
+            print_file(session, &args.path).await.map_err(Failure::failed)?;
+        }
         Ok(ExitCode::SUCCESS)
     })
     .await
     .map_err(Failure::into_failed)
+}
+
+/// Prints a file of any size, part by part.
+async fn print_file(session: &Session, path: &str) -> Result<(), ToolError> {
+    let mut start = 0;
+    loop {
+        let range = ByteRange { start, end: Some(start + PART_BYTES) };
+        let part = session.read_file_bytes(path, range).await?;
+        match part.encoding {
+            Some(_) => print_bytes(&STANDARD.decode(&part.content).unwrap_or_default()),
+            None => print_bytes(part.content.as_bytes()),
+        }
+        start = part.next_byte.unwrap_or(start + PART_BYTES);
+        if part.total_bytes.is_none_or(|size| start >= size) {
+            return Ok(());
+        }
+    }
 }
 
 async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Failure> {
@@ -151,7 +176,7 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
     .map_err(Failure::into_failed)
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     match seconds_or_none(text)? {
         Duration::ZERO => Err("expected a number of seconds above 0".to_owned()),
         duration => Ok(duration),

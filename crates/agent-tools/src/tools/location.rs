@@ -1,0 +1,169 @@
+//! The location of a file that a path names, as an agent wrote it.
+//!
+//! 1. A path below the session directory is a file of the session.
+//! 2. `/tmp` and the paths below it are those of the session's commands.
+//! 3. Another leading slash stands for the session directory, as in the reference.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use policy::Access;
+use sandbox_core::{
+    FileError, FileErrorKind, NativeSandbox, RelativePath, SessionDir, SessionPath, Tier,
+};
+
+use crate::session::LocalSession;
+use crate::tool_error::ToolError;
+
+/// The directory that commands and tools share besides the session directory.
+const TMP: &str = "/tmp";
+
+/// The location of a file.
+#[derive(Debug)]
+pub(super) struct FileLocation {
+    /// The path as the agent wrote it.
+    input: String,
+    files: Files,
+    /// The path below the root of `files`.
+    pub(super) relative: RelativePath,
+    /// The path as commands see it.
+    pub(super) absolute: PathBuf,
+    /// The path that a command sees by `input`, if that is another one.
+    outside: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+enum Files {
+    Session(Arc<SessionDir>),
+    /// `/tmp` of this sandbox.
+    Tmp(Arc<NativeSandbox>),
+}
+
+impl LocalSession {
+    /// Finds the location of a file for the tool called `tool`.
+    pub(super) fn locate(
+        &self,
+        tool: &'static str,
+        input: &str,
+    ) -> Result<FileLocation, ToolError> {
+        let (absolute, relative) = self.resolve(input)?;
+        let outside = SessionPath::outside(self.dir(), input);
+        let input = input.to_owned();
+        let Some(path) = outside.as_deref().filter(|path| path.starts_with(TMP)) else {
+            let files = Files::Session(Arc::clone(&self.workspace.dir));
+            return Ok(FileLocation { input, files, relative, absolute, outside });
+        };
+        let failed = |problem| ToolError::Failed { tool, problem };
+        let sandbox = self.sandbox();
+        if sandbox.own_tmp().is_none() {
+            let reason = match self.tier() {
+                Tier::Landlock { .. } => {
+                    "the files of $TMPDIR, which commands have instead of /tmp"
+                }
+                Tier::Namespaces => "the host's /tmp, which commands have in this session",
+            };
+            let problem = format!(
+                "{input} cannot be reached: the file tools do not reach {reason}; use a path in \
+                 the session directory for files that commands and tools share"
+            );
+            return Err(failed(problem));
+        }
+        let below = path.strip_prefix(TMP).ok().and_then(Path::to_str).unwrap_or_default();
+        let Ok(relative) = RelativePath::parse(below) else {
+            return Err(failed(format!("{input} is a directory, not a file")));
+        };
+        let absolute = path.to_owned();
+        Ok(FileLocation { input, files: Files::Tmp(sandbox), relative, absolute, outside: None })
+    }
+}
+
+impl FileLocation {
+    /// Returns the files beneath which the path is resolved.
+    pub(super) fn dir(&self) -> Result<&SessionDir, ToolError> {
+        match &self.files {
+            Files::Session(dir) => Ok(dir),
+            Files::Tmp(sandbox) => sandbox.own_tmp().ok_or_else(|| ToolError::Failed {
+                tool: super::read_file::NAME,
+                problem: format!("{} is gone", self.input),
+            }),
+        }
+    }
+
+    /// Returns whether the file is in the session directory, and not in `/tmp`.
+    pub(super) fn is_of_session(&self) -> bool {
+        matches!(self.files, Files::Session(_))
+    }
+
+    /// Returns an error if the policy denies access to the file in `/tmp`. What the host has at the
+    /// same path makes no difference.
+    pub(super) fn check_tmp(
+        &self,
+        session: &LocalSession,
+        access: Access,
+    ) -> Result<(), ToolError> {
+        match &self.files {
+            Files::Tmp(sandbox) if !sandbox.allows(&self.absolute, access) => {
+                session.check_access(&self.absolute, access)?;
+                let problem = format!("the session's policy denies access to {}", self.input);
+                Err(ToolError::Failed { tool: super::read_file::NAME, problem })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns a note if the path is anchored in the session directory.
+    pub(super) fn anchored(&self) -> Option<String> {
+        self.outside.as_ref().map(|_| {
+            let (input, absolute) = (&self.input, self.absolute.display());
+            format!("{input} is {absolute} for this tool: it cannot reach files of the system")
+        })
+    }
+
+    /// Returns the error of an access, with the path as the agent wrote it.
+    pub(super) fn error(&self, session: &LocalSession, error: FileError) -> ToolError {
+        let is_missing = error.kind() == FileErrorKind::NotFound;
+        let input = self.input.clone();
+        match (&self.outside, error) {
+            (Some(outside), source) if is_missing => {
+                let is_readable = is_plain(outside) && outside.is_file() && session.reads(outside);
+                ToolError::Anchored {
+                    input,
+                    path: self.absolute.clone(),
+                    command: is_readable.then(|| format!("cat {}", outside.display())),
+                    source: Box::new(source),
+                }
+            }
+            (_, FileError::Escapes { .. }) if !self.is_of_session() => {
+                ToolError::LeavesTmp { input }
+            }
+            (_, mut error) => {
+                if let FileError::Io { path, .. }
+                | FileError::Escapes { path }
+                | FileError::NotAFile { path, .. }
+                | FileError::TooLarge { path, .. } = &mut error
+                {
+                    *path = input.into();
+                }
+                ToolError::File { source: error }
+            }
+        }
+    }
+
+    /// Returns the error of a write, with the path as the agent wrote it.
+    pub(super) fn write_error(&self, source: std::io::Error) -> ToolError {
+        ToolError::Write { path: self.input.clone(), source }
+    }
+}
+
+impl LocalSession {
+    /// Returns whether commands can read a file of the system.
+    fn reads(&self, path: &Path) -> bool {
+        self.denial_reason(path, Access::Read).is_none()
+    }
+}
+
+/// Returns whether a shell takes the path as it is.
+fn is_plain(path: &Path) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    path.as_os_str().as_encoded_bytes().iter().all(is_plain)
+}
