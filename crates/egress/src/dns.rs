@@ -175,13 +175,16 @@ async fn allowed(session: &Session, host: &Host, kind: RecordType) -> Content {
         RecordType::A | RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB => {}
         _ => return Content::error(denied_code(), Some(NOT_SUPPORTED)),
     }
-    let resolve = session.shared.resolver.resolve(host.as_name().unwrap_or_default());
-    match timeout(session.shared.limits.dial_timeout, resolve).await {
-        Ok(Ok(addresses)) if addresses.is_empty() => {
-            return Content::error(ResponseCode::NXDomain, None);
+    // A parent proxy resolves names itself, and the host may be unable to.
+    if !session.shared.parent.as_ref().is_some_and(|parent| parent.covers(host)) {
+        let resolve = session.shared.resolver.resolve(host.as_name().unwrap_or_default());
+        match timeout(session.shared.limits.dial_timeout, resolve).await {
+            Ok(Ok(addresses)) if addresses.is_empty() => {
+                return Content::error(ResponseCode::NXDomain, None);
+            }
+            Ok(Ok(_)) => {}
+            _ => return Content::error(ResponseCode::ServFail, Some(NETWORK_ERROR)),
         }
-        Ok(Ok(_)) => {}
-        _ => return Content::error(ResponseCode::ServFail, Some(NETWORK_ERROR)),
     }
     if kind != RecordType::A {
         return Content::EMPTY;

@@ -21,6 +21,8 @@ pub(crate) struct Target {
 pub(crate) enum Content {
     /// Requests that the gate reads.
     Http,
+    /// TLS that the gate terminates, and requests inside it.
+    Terminated,
     /// Bytes that pass through.
     Tunnel,
 }
@@ -47,9 +49,8 @@ pub(crate) fn target(
         return Err(Denial::UnknownAddress);
     }
     let (rule, tls) = Denial::of(policy.decide(&target.host, target.port))?;
-    // Plain requests need no termination.
     match (tls, content) {
-        (Tls::Tunnel, _) | (_, Content::Http) => Ok(rule),
+        (Tls::Tunnel, _) | (_, Content::Http | Content::Terminated) => Ok(rule),
         (_, Content::Tunnel) => Err(Denial::Termination),
     }
 }
@@ -71,6 +72,20 @@ pub(crate) fn address(
         return Err(Denial::OwnAddress { address });
     }
     Ok(())
+}
+
+/// Judges an open connection again. Its address is unknown behind a parent proxy.
+pub(crate) fn flow(
+    policy: &NetworkPolicy,
+    target: &Target,
+    content: Content,
+    address: Option<IpAddr>,
+) -> Result<(), Denial> {
+    self::target(policy, target, content)?;
+    match address {
+        Some(address) => self::address(policy, target, address, is_own(address)),
+        None => Ok(()),
+    }
 }
 
 /// Returns whether an address belongs to an interface of the host. The kernel answers: a socket
@@ -128,13 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn tls_that_must_be_terminated_is_refused_and_http_is_not() {
+    fn an_unread_tunnel_is_refused_where_tls_must_be_terminated() {
         let mut network = NetworkConfig::default();
         network.allowed_domains = vec!["a.test".to_owned()];
         network.tls_terminate = Some(policy::TlsTerminateConfig::default());
         let policy = NetworkPolicy::compile(&network).unwrap();
         assert_eq!(target(&policy, &to("a.test"), Content::Tunnel), Err(Denial::Termination));
         assert!(target(&policy, &to("a.test"), Content::Http).is_ok());
+        assert!(target(&policy, &to("a.test"), Content::Terminated).is_ok());
     }
 
     #[test]

@@ -43,6 +43,7 @@
 
 #![forbid(unsafe_code)]
 
+mod authority;
 mod connect;
 mod denial;
 mod dns;
@@ -56,24 +57,32 @@ mod http;
 mod judge;
 mod limits;
 mod listeners;
+mod masks;
 mod names;
 mod network;
+mod parent;
 mod proxy;
 mod relay;
 mod resolve;
+mod secure;
 mod session;
+mod sigv4;
 mod socks;
+mod terminate;
 mod transparent;
+mod trust;
 mod tunnel;
 
 pub use denial::{Denial, Failure};
-pub use error::{ErrorKind, GateError};
+pub use error::{ErrorKind, GateError, MasksError};
 pub use event::{EventMark, EventSink, NetworkEvent, Outcome, Via};
 pub use gate::{Gate, GateBuilder};
 pub use limits::Limits;
 pub use listeners::Listeners;
 pub use network::Network;
+pub use parent::ParentProxy;
 pub use resolve::{Resolver, SystemResolver};
+pub use trust::{Trust, TrustFiles};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -9,18 +9,24 @@ use std::time::{Duration, SystemTime};
 use policy::{Host, NetworkPolicy};
 use tokio::sync::Semaphore;
 
+use crate::authority::Leaf;
 use crate::event::{EventMark, EventSink, NetworkEvent, Outcome, Ring, Via};
 use crate::flow::{Cut, Traffic};
 use crate::judge::{self, Content, Target};
 use crate::limits::Limits;
+use crate::masks::SessionMasks;
 use crate::names::Names;
+use crate::parent::ParentProxy;
 use crate::resolve::Resolver;
+use crate::secure::Secure;
 
 /// Parts that all sessions of a gate share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) limits: Limits,
+    pub(crate) secure: Secure,
+    pub(crate) parent: Option<ParentProxy>,
     /// One permit for each connection of the process.
     pub(crate) connections: Arc<Semaphore>,
 }
@@ -31,6 +37,9 @@ pub(crate) struct Session {
     /// One permit for each connection of the session.
     pub(crate) connections: Arc<Semaphore>,
     policy: RwLock<Arc<NetworkPolicy>>,
+    masks: RwLock<Arc<SessionMasks>>,
+    /// Certificates of denied names. They have no place in the cache of the gate.
+    refused: Mutex<HashMap<Host, Leaf>>,
     names: Mutex<Names>,
     ring: Mutex<Ring>,
     sink: Arc<dyn EventSink>,
@@ -43,7 +52,7 @@ pub(crate) struct Session {
 pub(crate) struct OpenFlow {
     pub(crate) target: Target,
     pub(crate) content: Content,
-    pub(crate) address: IpAddr,
+    pub(crate) address: Option<IpAddr>,
     pub(crate) cut: Arc<Cut>,
 }
 
@@ -58,6 +67,8 @@ impl Session {
             names: Mutex::new(Names::new(shared.limits.max_names)),
             shared,
             policy: RwLock::new(Arc::new(policy)),
+            masks: RwLock::default(),
+            refused: Mutex::default(),
             ring: Mutex::default(),
             sink,
             open: Mutex::default(),
@@ -69,15 +80,34 @@ impl Session {
         Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(crate) fn masks(&self) -> Arc<SessionMasks> {
+        Arc::clone(&self.masks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_masks(&self, masks: SessionMasks) {
+        *self.masks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(masks);
+    }
+
+    /// Returns a certificate for a denied name, or `None` beyond the limit of the session.
+    pub(crate) fn refused_leaf(&self, host: &Host) -> Option<Leaf> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(leaf) = refused.get(host) {
+            return Some(Arc::clone(leaf));
+        }
+        if refused.len() >= self.shared.limits.max_refused_leaves {
+            return None;
+        }
+        let leaf = self.shared.secure.authority.mint(host).ok()?;
+        refused.insert(host.clone(), Arc::clone(&leaf));
+        Some(leaf)
+    }
+
     /// Replaces the policy, and cuts the connections that it does not allow.
     pub(crate) fn set_policy(&self, policy: NetworkPolicy) {
         let policy = Arc::new(policy);
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&policy);
         for flow in self.open().values() {
-            let judged = judge::target(&policy, &flow.target, flow.content);
-            let judged = judged.and_then(|_| {
-                judge::address(&policy, &flow.target, flow.address, judge::is_own(flow.address))
-            });
+            let judged = judge::flow(&policy, &flow.target, flow.content, flow.address);
             if let Err(denial) = judged {
                 flow.cut.cut(denial);
             }
