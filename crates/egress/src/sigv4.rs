@@ -23,7 +23,7 @@ const STREAMING: &str = "STREAMING-AWS4-";
 /// The signature of a request, as the session made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signature {
-    place: Place,
+    carrier: Carrier,
     key_id: String,
     /// `date/region/service/aws4_request`.
     scope: String,
@@ -33,8 +33,9 @@ pub(crate) struct Signature {
     payload: Payload,
 }
 
+/// Part of a request that has the signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Carrier {
     /// The header `Authorization`.
     Header,
     /// The query of a URL: a presigned request.
@@ -46,7 +47,7 @@ enum Place {
 enum Payload {
     /// The request says it.
     Given(String),
-    /// It is that of the body.
+    /// The signature is over the body itself.
     OfBody,
 }
 
@@ -106,7 +107,7 @@ fn from_header(head: &Parts, text: &str) -> Option<Signature> {
         None => Payload::OfBody,
     };
     Some(Signature {
-        place: Place::Header,
+        carrier: Carrier::Header,
         key_id: key_id.to_owned(),
         scope: scope.to_owned(),
         date: header("x-amz-date")?.to_owned(),
@@ -122,7 +123,7 @@ fn from_query(query: &str) -> Option<Signature> {
     let (key_id, scope) = credential.split_once('/')?;
     let is_s3 = scope.split('/').nth(2) == Some("s3");
     Some(Signature {
-        place: Place::Query,
+        carrier: Carrier::Query,
         key_id: key_id.to_owned(),
         scope: scope.to_owned(),
         date: parameter("X-Amz-Date")?,
@@ -188,8 +189,8 @@ impl Resign {
     pub(crate) fn sign(&self, head: &mut Parts) -> Option<()> {
         let text = self.signature.text(head, self.form, &self.body)?;
         let signature = sign(&self.key, &self.signature.scope, &text)?;
-        match self.signature.place {
-            Place::Header => {
+        match self.signature.carrier {
+            Carrier::Header => {
                 let header = head.headers.get(AUTHORIZATION)?.to_str().ok()?;
                 let (before, old) = header.rsplit_once("Signature=")?;
                 let after = old.split_once(',').map_or("", |(_, after)| after);
@@ -199,7 +200,7 @@ impl Resign {
                 signed.set_sensitive(true);
                 head.headers.insert(AUTHORIZATION, signed);
             }
-            Place::Query => {
+            Carrier::Query => {
                 let query = query_without_signature(head.uri.query()?);
                 let path = head.uri.path();
                 let uri = format!("{path}?{query}&X-Amz-Signature={signature}");

@@ -9,7 +9,7 @@ use policy::Host;
 
 use super::body::{Body, Filter, redact_headers};
 use super::forward::{Forward, Unsent};
-use super::prepare::{self, Prepared, Unprepared};
+use super::prepare::{self, Outgoing, Unsendable};
 use super::refuse::{self, Answer};
 use super::{Next, Scope, hop};
 use crate::connect::{self, Blocked, Upstream};
@@ -37,7 +37,7 @@ pub(crate) struct Exchange {
 }
 
 /// Reason to refuse a request before its destination is judged.
-enum Unfit {
+enum Refusal {
     Bad(&'static str),
     OtherHost(Box<(Target, Denial)>),
 }
@@ -91,8 +91,8 @@ impl Exchange {
         }
         let target = match self.target(&request) {
             Ok(target) => target,
-            Err(Unfit::Bad(problem)) => return refuse::bad_request(problem),
-            Err(Unfit::OtherHost(refused)) => return self.refuse(&refused.0, refused.1),
+            Err(Refusal::Bad(problem)) => return refuse::bad_request(problem),
+            Err(Refusal::OtherHost(refused)) => return self.refuse(&refused.0, refused.1),
         };
         // In an absolute form, the authority counts, and the header is written anew (RFC 9112,
         // section 3.2.2). In HTTP/2, both must agree.
@@ -136,7 +136,7 @@ impl Exchange {
     }
 
     /// Returns the destination of a request.
-    fn target(&self, request: &Request<Incoming>) -> Result<Target, Unfit> {
+    fn target(&self, request: &Request<Incoming>) -> Result<Target, Refusal> {
         let uri = request.uri();
         let (scheme, port) = match self.scope {
             Scope::Terminated(..) => ("https", HTTPS_PORT),
@@ -144,15 +144,17 @@ impl Exchange {
         };
         let named = match uri.scheme_str() {
             Some(own) if own == scheme => {
-                Some(self.authority(uri, Some(port)).map_err(Unfit::Bad)?)
+                Some(self.authority(uri, Some(port)).map_err(Refusal::Bad)?)
             }
-            Some(_) if scheme == "https" => return Err(Unfit::Bad("the URL is not an https one")),
-            Some(_) => return Err(Unfit::Bad("the URL is not an http one")),
+            Some(_) if scheme == "https" => {
+                return Err(Refusal::Bad("the URL is not an https one"));
+            }
+            Some(_) => return Err(Refusal::Bad("the URL is not an http one")),
             None => None,
         };
         match (&self.scope, named) {
             (Scope::Proxy, Some(target)) => Ok(target),
-            (Scope::Proxy, None) => Err(Unfit::Bad("a request to a proxy needs a whole URL")),
+            (Scope::Proxy, None) => Err(Refusal::Bad("a request to a proxy needs a whole URL")),
             (Scope::Fixed(target) | Scope::Terminated(target, _), None) => Ok(target.clone()),
             (Scope::Fixed(target) | Scope::Terminated(target, _), Some(named))
                 if named.host == target.host && named.port == target.port =>
@@ -161,10 +163,10 @@ impl Exchange {
             }
             (Scope::Terminated(target, _), Some(named)) => {
                 let denial = Denial::other_host(&named.host.to_string());
-                Err(Unfit::OtherHost(Box::new((target.clone(), denial))))
+                Err(Refusal::OtherHost(Box::new((target.clone(), denial))))
             }
             (Scope::Fixed(_), Some(_)) => {
-                Err(Unfit::Bad("the URL names another host than the connection"))
+                Err(Refusal::Bad("the URL names another host than the connection"))
             }
         }
     }
@@ -189,14 +191,14 @@ impl Exchange {
         let client = hyper::upgrade::on(&mut request);
         let masks = self.session.masks().view(&target, security);
         let prepared = prepare::prepare(&self.session, &target, security, &masks, request).await;
-        let Prepared { request, ended } = match prepared {
+        let Outgoing { request, ended } = match prepared {
             Ok(prepared) => prepared,
-            Err(Unprepared::Denied(denial)) => return self.refuse(&target, denial),
-            Err(Unprepared::Bad(problem)) => return refuse::bad_request(problem),
-            Err(Unprepared::TooLarge) => {
+            Err(Unsendable::Denied(denial)) => return self.refuse(&target, denial),
+            Err(Unsendable::Bad(problem)) => return refuse::bad_request(problem),
+            Err(Unsendable::TooLarge) => {
                 return refuse::too_large("A body whose digest is signed has at most 64 MiB");
             }
-            Err(Unprepared::Method) => {
+            Err(Unsendable::Method) => {
                 return refuse::not_allowed("TRACE would return the values of secrets");
             }
         };
@@ -244,7 +246,7 @@ impl Exchange {
                 }
                 Ok(response) => {
                     kept.get_or_insert(forward);
-                    return Ok((response, Ended::Kept));
+                    return Ok((response, Ended::Open));
                 }
                 // A server may close a kept connection at any time.
                 Err(Unsent::Request(unsent)) if !is_new => request = *unsent,
@@ -307,7 +309,8 @@ impl Exchange {
 /// State of a connection after the head of an answer.
 #[derive(Debug)]
 enum Ended {
-    Kept,
+    /// It can take the next request.
+    Open,
     /// It leaves HTTP.
     Upgrade(Forward),
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
+use hyper::header::{CONNECTION, HOST, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Request, Response, Uri, Version};
 use hyper_util::rt::TokioIo;
@@ -155,6 +155,8 @@ impl Forward {
                 *request.version_mut() = Version::HTTP_2;
                 make_absolute(&mut request, Scheme::HTTPS);
                 let host = request.headers_mut().remove(HOST);
+                // HTTP/2 has no such header, and `TE` would go with it.
+                request.headers_mut().remove(CONNECTION);
                 sender.try_send_request(request).await.map_err(|error| {
                     let unsent = unsent(error);
                     match (unsent, host) {

@@ -30,7 +30,7 @@ const SCHEME_BASIC: &[u8] = b"basic ";
 
 /// A request that can be sent.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct Outgoing {
     pub(crate) request: Request<Body>,
     /// The refusal that ended the request on its way.
     pub(crate) ended: Arc<OnceLock<Denial>>,
@@ -38,7 +38,7 @@ pub(crate) struct Prepared {
 
 /// Reason not to send a request.
 #[derive(Debug)]
-pub(crate) enum Unprepared {
+pub(crate) enum Unsendable {
     Denied(Denial),
     /// The request cannot be read.
     Bad(&'static str),
@@ -48,7 +48,7 @@ pub(crate) enum Unprepared {
     Method,
 }
 
-impl From<Denial> for Unprepared {
+impl From<Denial> for Unsendable {
     fn from(denial: Denial) -> Self {
         Self::Denied(denial)
     }
@@ -61,11 +61,11 @@ pub(crate) async fn prepare(
     security: Security,
     masks: &HostMasks,
     request: Request<Incoming>,
-) -> Result<Prepared, Unprepared> {
+) -> Result<Outgoing, Unsendable> {
     let (mut head, body) = request.into_parts();
     masks.check(visible(&head))?;
     if head.method == Method::TRACE && masks.answers.is_some() {
-        return Err(Unprepared::Method);
+        return Err(Unsendable::Method);
     }
     let (resign, body) = signature(masks, &head, body).await?;
     hop::strip(&mut head.headers);
@@ -78,7 +78,7 @@ pub(crate) async fn prepare(
         }
         (_, port) => target.host.with_port(port),
     };
-    let host = HeaderValue::try_from(host).map_err(|_| Unprepared::Bad("the host is invalid"))?;
+    let host = HeaderValue::try_from(host).map_err(|_| Unsendable::Bad("the host is invalid"))?;
     head.headers.insert(HOST, host);
     head.uri = match head.uri.path_and_query() {
         Some(path) => Uri::from(path.clone()),
@@ -104,7 +104,7 @@ pub(crate) async fn prepare(
             Body::whole(whole)
         }
     };
-    Ok(Prepared { request: Request::from_parts(head, body), ended })
+    Ok(Outgoing { request: Request::from_parts(head, body), ended })
 }
 
 /// Returns the parts of a request that a placeholder can be in, without its body.
@@ -149,7 +149,7 @@ async fn signature(
     masks: &HostMasks,
     head: &Parts,
     body: Incoming,
-) -> Result<(Option<Resign>, Read), Unprepared> {
+) -> Result<(Option<Resign>, Read), Unsendable> {
     if masks.keys.is_empty() {
         return Ok((None, Ok(body)));
     }
@@ -181,11 +181,11 @@ async fn signature(
     }
 }
 
-async fn whole(body: Incoming, max_bytes: usize) -> Result<bytes::Bytes, Unprepared> {
+async fn whole(body: Incoming, max_bytes: usize) -> Result<bytes::Bytes, Unsendable> {
     match Limited::new(body, max_bytes).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Unprepared::TooLarge),
-        Err(_) => Err(Unprepared::Bad("the body is incomplete")),
+        Err(error) if error.is::<LengthLimitError>() => Err(Unsendable::TooLarge),
+        Err(_) => Err(Unsendable::Bad("the body is incomplete")),
     }
 }
 
@@ -198,7 +198,7 @@ async fn filtered(
     body: Incoming,
     is_signed: bool,
     ended: &Arc<OnceLock<Denial>>,
-) -> Result<Body, Unprepared> {
+) -> Result<Body, Unsendable> {
     let substitution: Option<&Substitution> = Some(&masks.body)
         .filter(|body| !body.is_empty() && !is_signed)
         .filter(|_| !head.headers.contains_key(CONTENT_ENCODING));

@@ -9,7 +9,7 @@ const SIGNATURE: &str = "X-Amz-Signature";
 /// Form of the path in a canonical request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// As it is in the request.
+    /// The path of the request itself.
     AsSent,
     /// Encoded once, as S3 does.
     Once,

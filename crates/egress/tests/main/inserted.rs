@@ -184,3 +184,86 @@ async fn a_value_that_does_not_fit_into_a_header_is_an_error() {
     assert!(!origin.has_received());
     assert!(matches!(&denials(&masked)[..], [Denial::UnfitValue { .. }]));
 }
+
+/// Signs a request to S3 with a key, as the tools of AWS do, and returns its headers.
+fn signed(key_id: &str, key: &str, host: &str, body: &str) -> Vec<(&'static str, String)> {
+    use ring::{digest, hmac};
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let sha = |text: &str| hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    let mac = |key: &[u8], text: &str| {
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
+    };
+    let (date, scope) = ("20260101T000000Z", "20260101/eu-west-1/s3/aws4_request");
+    let names = "host;x-amz-content-sha256;x-amz-date";
+    let request = format!(
+        "PUT\n/bucket/a%20b\nlist-type=2\nhost:{host}\nx-amz-content-sha256:{sha}\nx-amz-date:{date}\n\n\
+         {names}\n{sha}",
+        sha = sha(body)
+    );
+    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha(&request));
+    let derived =
+        scope.split('/').fold(format!("AWS4{key}").into_bytes(), |key, part| mac(&key, part));
+    let signature = hex(&mac(&derived, &text));
+    vec![
+        ("x-amz-date", date.to_owned()),
+        ("x-amz-content-sha256", sha(body)),
+        (
+            "authorization",
+            format!(
+                "AWS4-HMAC-SHA256 Credential={key_id}/{scope}, SignedHeaders={names}, \
+                 Signature={signature}"
+            ),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn an_aws_signature_is_made_anew_with_the_real_key() {
+    const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
+    const KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+    let origin = SecureOrigin::echo(BOTH).await;
+    let masked = origin.masked();
+    let mask = |name: &str, value: &str| {
+        secrets::Mask::new(name, secrets::SecretString::from(value), ["allowed.test"])
+    };
+    let all = [mask("AWS_ACCESS_KEY_ID", KEY_ID), mask("AWS_SECRET_ACCESS_KEY", KEY)];
+    let masks = secrets::Masks::new(all).unwrap();
+    masked.session.network.set_masks(&masks).unwrap();
+    let id = masks.placeholder("AWS_ACCESS_KEY_ID").unwrap();
+    let key = masks.placeholder("AWS_SECRET_ACCESS_KEY").unwrap();
+    let host = format!("allowed.test:{}", origin.port);
+    let request = |headers: &[(&'static str, String)]| {
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let mut request = post("/bucket/a%20b?list-type=2", &headers, "body");
+        *request.method_mut() = hyper::Method::PUT;
+        request
+    };
+    for protocols in [H1, BOTH] {
+        let headers = signed(id, key, &host, "body");
+        masked.send_to("allowed.test", protocols, request(&headers)).await;
+        let received = origin.received();
+        let expected = signed(KEY_ID, KEY, &host, "body");
+        assert_eq!(received.header("authorization"), expected[2].1);
+        assert_eq!(received.body, "body");
+    }
+    // Signed by another key, changed on its way, and in signed chunks.
+    let mut changed = signed(id, key, &host, "body");
+    changed[0].1 = "20260102T000000Z".to_owned();
+    let mut chunks = signed(id, key, &host, "body");
+    chunks[1].1 = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD".to_owned();
+    for (headers, problem) in [
+        (signed(id, "another key", &host, "body"), "no masked secret is its key"),
+        (changed, "no masked secret is its key"),
+        (chunks, "the body has signed chunks"),
+    ] {
+        let answer = masked.send(request(&headers)).await;
+        assert_eq!(answer.status(), 403);
+        let text = String::from_utf8(answer.into_body().to_vec()).unwrap();
+        assert!(text.contains(problem), "{text}");
+    }
+    // A signature with a key of the session itself passes.
+    let own = signed("AKIAOWN", "own key of the session", &host, "body");
+    masked.send(request(&own)).await;
+    assert_eq!(origin.received().header("authorization"), own[2].1);
+    assert!(!origin.has_received());
+}

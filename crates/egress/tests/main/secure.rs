@@ -116,7 +116,11 @@ impl SecureOrigin {
             .unwrap();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // A listener for all addresses can have the same port.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseport(true).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(64).unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -138,12 +142,17 @@ impl SecureOrigin {
     }
 
     pub(crate) fn masked_with(&self, change: impl Fn(Mask) -> Mask) -> Masked {
-        let mask = Mask::new("TOKEN", SecretString::from(TOKEN), ["allowed.test"]);
-        let other = Mask::new("OTHER", SecretString::from("other secret"), ["other.test"]);
-        let masks = Masks::new([change(mask), change(other)]).unwrap();
+        let masks = self.masks(change);
         let masked = self.open(crate::fixture::usual());
         masked.session.network.set_masks(&masks).unwrap();
         Masked { masks, ..masked }
+    }
+
+    /// Returns a token for `allowed.test`, and a secret for another host.
+    pub(crate) fn masks(&self, change: impl Fn(Mask) -> Mask) -> Masks {
+        let mask = Mask::new("TOKEN", SecretString::from(TOKEN), ["allowed.test"]);
+        let other = Mask::new("OTHER", SecretString::from("other secret"), ["other.test"]);
+        Masks::new([change(mask), change(other)]).unwrap()
     }
 
     /// Opens a session with a policy, and without masks.
@@ -184,6 +193,10 @@ pub(crate) struct Masked {
 }
 
 impl Masked {
+    pub(crate) fn new(session: Session, masks: Masks, gate: &Gate, port: u16) -> Self {
+        Self { session, masks, trust: gate.trust().authority(), port }
+    }
+
     pub(crate) fn placeholder(&self) -> &str {
         self.masks.placeholder("TOKEN").unwrap()
     }
@@ -211,29 +224,36 @@ impl Masked {
         &self,
         name: &str,
         protocols: &[&[u8]],
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
     ) -> Response<Bytes> {
         let stream = self.tls(name, protocols).await.unwrap();
-        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let io = TokioIo::new(stream);
-        let authority = format!("{name}:{}", self.port);
-        let response = if is_h2 {
-            let path = request.uri().to_string();
-            *request.uri_mut() = format!("https://{authority}{path}").parse().unwrap();
-            let handshake = http2::handshake(TokioExecutor::new(), io);
-            let (mut sender, connection) = handshake.await.unwrap();
-            tokio::spawn(connection);
-            soon(sender.send_request(request)).await.unwrap()
-        } else {
-            request.headers_mut().entry("host").or_insert(authority.parse().unwrap());
-            let (mut sender, connection) = http1::handshake(io).await.unwrap();
-            tokio::spawn(connection);
-            soon(sender.send_request(request)).await.unwrap()
-        };
-        let (head, body) = response.into_parts();
-        let body = soon(body.collect()).await.unwrap().to_bytes();
-        Response::from_parts(head, body)
+        send(stream, &format!("{name}:{}", self.port), request).await
     }
+}
+
+/// Sends a request in the protocol that TLS has chosen, and returns the answer.
+pub(crate) async fn send(
+    stream: client::TlsStream<TcpStream>,
+    authority: &str,
+    mut request: Request<Full<Bytes>>,
+) -> Response<Bytes> {
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let io = TokioIo::new(stream);
+    let response = if is_h2 {
+        let path = request.uri().to_string();
+        *request.uri_mut() = format!("https://{authority}{path}").parse().unwrap();
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        soon(sender.send_request(request)).await.unwrap()
+    } else {
+        request.headers_mut().entry("host").or_insert(authority.parse().unwrap());
+        let (mut sender, connection) = http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        soon(sender.send_request(request)).await.unwrap()
+    };
+    let (head, body) = response.into_parts();
+    let body = soon(body.collect()).await.unwrap().to_bytes();
+    Response::from_parts(head, body)
 }
 
 /// Begins TLS with a name, trusting the certificates of a text.
