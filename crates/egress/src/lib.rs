@@ -51,6 +51,8 @@ mod error;
 mod event;
 mod first_bytes;
 mod flow;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod hello;
 mod http;

@@ -152,6 +152,26 @@ impl Signature {
         &self.key_id
     }
 
+    /// Returns the signature that a key makes, with one of the forms of a path.
+    pub(crate) fn made_with(
+        &self,
+        head: &Parts,
+        form: usize,
+        body: &[u8],
+        key: &SecretString,
+    ) -> Option<String> {
+        let body = self.payload_of(body);
+        sign(key, &self.scope, &self.text(head, *Form::ALL.get(form)?, &body)?)
+    }
+
+    /// Returns the text that stands for the body.
+    fn payload_of(&self, body: &[u8]) -> String {
+        match &self.payload {
+            Payload::Given(given) => given.clone(),
+            Payload::OfBody => hex(digest::digest(&digest::SHA256, body).as_ref()),
+        }
+    }
+
     /// Finds the placeholder that is the key of the signature. The result is `None` if none is.
     pub(crate) fn find_key(
         self,
@@ -159,10 +179,7 @@ impl Signature {
         body: &[u8],
         keys: &[(SecretString, SecretString)],
     ) -> Option<Resign> {
-        let body = match &self.payload {
-            Payload::Given(given) => given.clone(),
-            Payload::OfBody => hex(digest::digest(&digest::SHA256, body).as_ref()),
-        };
+        let body = self.payload_of(body);
         // Services encode the path in different ways, and the signature tells which one is right.
         for form in Form::ALL {
             let Some(text) = self.text(head, form, &body) else { continue };

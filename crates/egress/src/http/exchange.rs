@@ -37,7 +37,7 @@ pub(crate) struct Exchange {
 }
 
 /// Reason to refuse a request before its destination is judged.
-enum Refusal {
+enum Unjudged {
     Bad(&'static str),
     OtherHost(Box<(Target, Denial)>),
 }
@@ -91,8 +91,8 @@ impl Exchange {
         }
         let target = match self.target(&request) {
             Ok(target) => target,
-            Err(Refusal::Bad(problem)) => return refuse::bad_request(problem),
-            Err(Refusal::OtherHost(refused)) => return self.refuse(&refused.0, refused.1),
+            Err(Unjudged::Bad(problem)) => return refuse::bad_request(problem),
+            Err(Unjudged::OtherHost(refused)) => return self.refuse(&refused.0, refused.1),
         };
         // In an absolute form, the authority counts, and the header is written anew (RFC 9112,
         // section 3.2.2). In HTTP/2, both must agree.
@@ -136,7 +136,7 @@ impl Exchange {
     }
 
     /// Returns the destination of a request.
-    fn target(&self, request: &Request<Incoming>) -> Result<Target, Refusal> {
+    fn target(&self, request: &Request<Incoming>) -> Result<Target, Unjudged> {
         let uri = request.uri();
         let (scheme, port) = match self.scope {
             Scope::Terminated(..) => ("https", HTTPS_PORT),
@@ -144,17 +144,17 @@ impl Exchange {
         };
         let named = match uri.scheme_str() {
             Some(own) if own == scheme => {
-                Some(self.authority(uri, Some(port)).map_err(Refusal::Bad)?)
+                Some(self.authority(uri, Some(port)).map_err(Unjudged::Bad)?)
             }
             Some(_) if scheme == "https" => {
-                return Err(Refusal::Bad("the URL is not an https one"));
+                return Err(Unjudged::Bad("the URL is not an https one"));
             }
-            Some(_) => return Err(Refusal::Bad("the URL is not an http one")),
+            Some(_) => return Err(Unjudged::Bad("the URL is not an http one")),
             None => None,
         };
         match (&self.scope, named) {
             (Scope::Proxy, Some(target)) => Ok(target),
-            (Scope::Proxy, None) => Err(Refusal::Bad("a request to a proxy needs a whole URL")),
+            (Scope::Proxy, None) => Err(Unjudged::Bad("a request to a proxy needs a whole URL")),
             (Scope::Fixed(target) | Scope::Terminated(target, _), None) => Ok(target.clone()),
             (Scope::Fixed(target) | Scope::Terminated(target, _), Some(named))
                 if named.host == target.host && named.port == target.port =>
@@ -163,10 +163,10 @@ impl Exchange {
             }
             (Scope::Terminated(target, _), Some(named)) => {
                 let denial = Denial::other_host(&named.host.to_string());
-                Err(Refusal::OtherHost(Box::new((target.clone(), denial))))
+                Err(Unjudged::OtherHost(Box::new((target.clone(), denial))))
             }
             (Scope::Fixed(_), Some(_)) => {
-                Err(Refusal::Bad("the URL names another host than the connection"))
+                Err(Unjudged::Bad("the URL names another host than the connection"))
             }
         }
     }
