@@ -1,5 +1,6 @@
 //! Bodies on their way through the gate.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -15,6 +16,9 @@ use crate::event::Outcome;
 use crate::judge::Target;
 use crate::masks::Answers;
 use crate::session::Session;
+
+/// Bytes that are copied at first, where a value may begin.
+const FIRST_STEP_BYTES: usize = 64;
 
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -35,7 +39,12 @@ impl Body {
     }
 
     pub(crate) fn filtered(body: Incoming, filter: Filter) -> Self {
-        Self::Filtered(Box::new(Filtered { body, filter, rest: None, state: State::Open }))
+        Self::Filtered(Box::new(Filtered {
+            body,
+            filter,
+            rest: VecDeque::new(),
+            state: State::Open,
+        }))
     }
 }
 
@@ -67,7 +76,7 @@ impl HttpBody for Body {
             Self::Filtered(body) => match body.state {
                 State::Open => body.body.is_end_stream() && body.filter.is_empty(),
                 State::Trailers(_) => false,
-                State::Ended => body.rest.is_none(),
+                State::Ended => body.rest.is_empty(),
             },
         }
     }
@@ -88,7 +97,7 @@ pub(crate) struct Filtered {
     body: Incoming,
     filter: Filter,
     /// The end of a piece whose beginning was passed on.
-    rest: Option<Bytes>,
+    rest: VecDeque<Bytes>,
     state: State,
 }
 
@@ -102,7 +111,7 @@ enum State {
 
 impl Filtered {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(rest) = self.rest.take() {
+        if let Some(rest) = self.rest.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
         loop {
@@ -125,18 +134,11 @@ impl Filtered {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        let passed = match self.filter.push(data) {
-                            Ok(passed) => passed,
-                            Err(error) => return Poll::Ready(Some(Err(error))),
-                        };
-                        self.state = State::Open;
-                        let [first, second] = passed;
-                        if first.is_empty() {
-                            second
-                        } else {
-                            self.rest = Some(second).filter(|rest| !rest.is_empty());
-                            first
+                        if let Err(error) = self.filter.push(data, &mut self.rest) {
+                            return Poll::Ready(Some(Err(error)));
                         }
+                        self.state = State::Open;
+                        self.rest.pop_front().unwrap_or_default()
                     }
                     Err(frame) => {
                         let trailers = frame.into_trailers().unwrap_or_default();
@@ -166,25 +168,29 @@ impl Filter {
         Self::Redact { stream: Some(answers.redactor.stream()), answers }
     }
 
-    /// Processes a piece, and returns what can pass: two pieces, of which each may be empty.
-    fn push(&mut self, data: Bytes) -> Result<[Bytes; 2], BodyError> {
+    /// Processes a piece, and appends what can pass.
+    fn push(&mut self, data: Bytes, passed: &mut VecDeque<Bytes>) -> Result<(), BodyError> {
         match self {
-            Self::Redact { stream: None, .. } => Ok([data, Bytes::new()]),
+            Self::Redact { stream: None, .. } => passed.push_back(data),
             Self::Redact { stream: Some(stream), answers } => {
-                let mut out = Vec::with_capacity(data.len());
-                stream.push_segments(&data, |segment| write(segment, answers, &mut out));
-                Ok([out.into(), Bytes::new()])
+                redact(stream, answers, data, passed);
             }
             Self::Request { insert, watch } => {
                 if let Some(watch) = watch {
                     watch.push(&data)?;
                 }
-                let Some(insert) = insert else { return Ok([data, Bytes::new()]) };
-                let mut out = Vec::with_capacity(data.len());
-                insert.push(&data, &mut out);
-                Ok([out.into(), Bytes::new()])
+                match insert {
+                    None => passed.push_back(data),
+                    Some(insert) => {
+                        let mut out = Vec::with_capacity(data.len());
+                        insert.push(&data, &mut out);
+                        passed.push_back(out.into());
+                    }
+                }
             }
         }
+        passed.retain(|piece| !piece.is_empty());
+        Ok(())
     }
 
     /// Returns the rest of the body.
@@ -227,6 +233,29 @@ impl Filter {
             Self::Request { insert, .. } => insert.is_none(),
         }
     }
+}
+
+/// Redacts a piece. Text without values passes without a copy.
+fn redact(
+    stream: &mut RedactionStream,
+    answers: &Answers,
+    mut data: Bytes,
+    passed: &mut VecDeque<Bytes>,
+) {
+    let mut copied = Vec::new();
+    let mut step = FIRST_STEP_BYTES;
+    while !data.is_empty() {
+        let clear = stream.clear_bytes(&data);
+        if clear > 0 {
+            passed.push_back(std::mem::take(&mut copied).into());
+            passed.push_back(data.split_to(clear));
+        }
+        // What the stream holds is soon decided, mostly.
+        let next = data.split_to(data.len().min(step));
+        stream.push_segments(&next, |segment| write(segment, answers, &mut copied));
+        step *= 2;
+    }
+    passed.push_back(copied.into());
 }
 
 fn write(segment: Segment<'_>, answers: &Answers, out: &mut Vec<u8>) {
