@@ -46,8 +46,8 @@
 //!
 //! [`cryptojs::DecryptError`] and [`cryptojs::EncryptError`] for single values, [`DotenvError`] for
 //! a dotenv text, and [`SourceError`] for whole sources. [`SkipReason`] is data: a skipped variable
-//! does not stop the others. [`MaskError`] for masks. Each has an [`ErrorKind`]. No error contains a value, a passphrase or
-//! a password.
+//! does not stop the others. [`MaskError`] for masks. Each has an [`ErrorKind`]. No error contains
+//! a value, a passphrase or a password.
 
 #![forbid(unsafe_code)]
 
