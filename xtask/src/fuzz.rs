@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::step::{Ended, Outcome, Runner};
 
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 17] = [
     "plan",
     "wire",
     "glob",
@@ -21,6 +21,12 @@ const TARGETS: [&str; 11] = [
     "skill_file",
     "skill_manifest",
     "skill_zip",
+    "first_bytes",
+    "client_hello",
+    "dns_query",
+    "canonical_host",
+    "substitute",
+    "sigv4",
 ];
 /// Duration of all targets together.
 const SECONDS: usize = 60;

@@ -13,6 +13,7 @@ use crate::destinations::Destination;
 use crate::event::Outcome;
 use crate::flow::{Cut, Flow};
 use crate::judge::{Content, Target};
+use crate::parent::{self, Absolute};
 use crate::session::Session;
 
 /// Reason of a missing connection. Its event is recorded.
@@ -27,6 +28,8 @@ pub(crate) enum Blocked {
 pub(crate) struct Upstream {
     pub(crate) stream: TcpStream,
     pub(crate) flow: Flow,
+    /// The form of requests, if the other end is a parent proxy for them.
+    pub(crate) absolute: Option<Absolute>,
 }
 
 /// Connects to a destination for one connection of the session.
@@ -58,6 +61,12 @@ async fn dial(
 ) -> Result<Upstream, Blocked> {
     let rule = session.ask_and_judge(target, content).await.map_err(Blocked::Denied)?;
     let deadline = Instant::now() + session.shared.limits.dial_timeout;
+    // A fixed destination is dialled directly.
+    let is_fixed = !session.destinations().of(&target.host, target.port).is_empty();
+    let parent = session.shared.parent.as_ref().filter(|_| !is_fixed);
+    if let Some(server) = parent.and_then(|parent| parent.server(target, content)) {
+        return through_parent(session, target, content, cut, rule, server, deadline).await;
+    }
     let mut refused = None;
     let mut judged = Vec::new();
     for address in addresses(session, target, deadline).await? {
@@ -72,13 +81,54 @@ async fn dial(
     let (stream, address) = first_connected(&judged, deadline).await.map_err(Blocked::Failed)?;
     // Small messages in both directions must not wait for each other.
     let _ = stream.set_nodelay(true);
-    let flow = Flow::open(session, target, content, address, rule, cut);
-    // The policy may have changed before the flow was open. Later changes cut it.
-    if let Err(denial) = session.judge(target, content, address) {
-        flow.refuse(denial.clone());
-        return Err(Blocked::Denied(denial));
+    let flow = Flow::open(session, target, content, Some(address), rule, cut);
+    judge_again(session, &flow, Some(address))?;
+    Ok(Upstream { stream, flow, absolute: None })
+}
+
+/// Connects through a parent proxy, which resolves the name. The addresses of a name cannot be
+/// judged then.
+async fn through_parent(
+    session: &Arc<Session>,
+    target: &Target,
+    content: Content,
+    cut: &Arc<Cut>,
+    rule: policy::Rule,
+    server: &parent::Server,
+    deadline: Instant,
+) -> Result<Upstream, Blocked> {
+    let literal = target.host.as_address();
+    if let Some(address) = literal {
+        session.judge_address(target, address).map_err(Blocked::Denied)?;
     }
-    Ok(Upstream { stream, flow })
+    let addresses = resolve(session, &server.host, deadline).await?;
+    let addresses: Vec<SocketAddr> =
+        addresses.into_iter().map(|address| SocketAddr::new(address, server.port)).collect();
+    let (mut stream, _) = first_connected(&addresses, deadline).await.map_err(Blocked::Failed)?;
+    let _ = stream.set_nodelay(true);
+    let absolute = match content {
+        Content::Http => Some(server.absolute()),
+        Content::Terminated | Content::Tunnel => {
+            let tunnel = server.tunnel(&mut stream, target);
+            match timeout_at(deadline, tunnel).await {
+                Ok(tunnel) => tunnel.map_err(Blocked::Failed)?,
+                Err(_) => return Err(Blocked::Failed(Failure::TimedOut)),
+            }
+            None
+        }
+    };
+    let flow = Flow::open(session, target, content, literal, rule, cut);
+    judge_again(session, &flow, literal)?;
+    Ok(Upstream { stream, flow, absolute })
+}
+
+/// Judges a flow that is open. The policy may have changed before; later changes cut it.
+fn judge_again(session: &Session, flow: &Flow, address: Option<IpAddr>) -> Result<(), Blocked> {
+    let again = session.judge(flow.target(), flow.content(), address);
+    again.map(drop).map_err(|denial| {
+        flow.refuse(denial.clone());
+        Blocked::Denied(denial)
+    })
 }
 
 /// Returns the addresses of a destination: the fixed ones, or those of its name.

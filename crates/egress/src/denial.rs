@@ -46,8 +46,27 @@ pub enum Denial {
     },
     /// The connection begins like TLS, and its hello cannot be read.
     UnreadableHello,
-    /// The settings require that TLS is terminated, which this version cannot do.
+    /// The gate must read the connections to the host, and this one is neither TLS with the name of
+    /// the host nor HTTP.
     Termination,
+    /// The connection has the placeholder of a secret that another host receives.
+    #[non_exhaustive]
+    Misdirected {
+        /// The name of the secret.
+        name: String,
+    },
+    /// The request has a signature that cannot be made anew with the real key.
+    #[non_exhaustive]
+    Signature {
+        /// The kind of signature, or the problem with it.
+        problem: &'static str,
+    },
+    /// The value of a secret has a character that its place in the request cannot have.
+    #[non_exhaustive]
+    UnfitValue {
+        /// The name of the part of the request.
+        part: String,
+    },
     /// The address stands for a name, and no name of the session has it.
     UnknownAddress,
     /// The session has asked for more names than its limit.
@@ -98,9 +117,16 @@ impl Denial {
                 Some(format!("add {address} to network.allowedDomains"))
             }
             Self::OtherHost { .. } => Some("connect to that host itself".to_owned()),
-            Self::Termination => Some("remove network.tlsTerminate".to_owned()),
+            Self::Termination => {
+                Some("use HTTP or HTTPS, or give the hosts of masked secrets their port".to_owned())
+            }
+            Self::Misdirected { name } => Some(format!("add the host to the hosts of {name}")),
             Self::UnknownAddress => Some("resolve the name again".to_owned()),
-            Self::Answer | Self::UnreadableHello | Self::TooManyNames => None,
+            Self::Answer
+            | Self::UnreadableHello
+            | Self::TooManyNames
+            | Self::Signature { .. }
+            | Self::UnfitValue { .. } => None,
         }
     }
 }
@@ -119,7 +145,16 @@ impl fmt::Display for Denial {
             Self::OtherHost { named } => write!(f, "the connection names another host: {named}"),
             Self::UnreadableHello => f.write_str("the TLS hello cannot be read"),
             Self::Termination => {
-                f.write_str("network.tlsTerminate is set, and TLS cannot be terminated")
+                f.write_str("the host needs readable requests, and this is neither TLS nor HTTP")
+            }
+            Self::Misdirected { name } => {
+                write!(f, "the placeholder of {name} is for other hosts")
+            }
+            Self::Signature { problem } => {
+                write!(f, "the AWS signature cannot be made anew: {problem}")
+            }
+            Self::UnfitValue { part } => {
+                write!(f, "the value of a secret does not fit into {part}")
             }
             Self::UnknownAddress => f.write_str("no name of the session has this address"),
             Self::TooManyNames => f.write_str("the session has asked for too many names"),
@@ -149,6 +184,18 @@ pub enum Failure {
     TimedOut,
     /// The host's answer is not HTTP.
     NotHttp,
+    /// No TLS connection to the host could be made, or its certificate is not valid.
+    #[non_exhaustive]
+    Tls {
+        /// Description of the problem.
+        problem: String,
+    },
+    /// The parent proxy refused the connection.
+    #[non_exhaustive]
+    ParentProxy {
+        /// The status of its answer, if it was HTTP.
+        status: Option<u16>,
+    },
 }
 
 impl fmt::Display for Failure {
@@ -159,6 +206,11 @@ impl fmt::Display for Failure {
             Self::Unreachable { kind } => write!(f, "the host cannot be reached: {kind}"),
             Self::TimedOut => f.write_str("the host did not answer in time"),
             Self::NotHttp => f.write_str("the host did not answer in HTTP"),
+            Self::Tls { problem } => write!(f, "TLS with the host failed: {problem}"),
+            Self::ParentProxy { status: Some(status) } => {
+                write!(f, "the parent proxy answered {status}")
+            }
+            Self::ParentProxy { status: None } => f.write_str("the parent proxy failed"),
         }
     }
 }

@@ -178,8 +178,11 @@ async fn allowed(session: &Session, host: &Host, kind: RecordType) -> Content {
         RecordType::A | RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB => {}
         _ => return Content::error(denied_code(), Some(NOT_SUPPORTED)),
     }
-    // A name with a fixed destination need not exist elsewhere.
-    if !session.destinations().has(host) {
+    // A parent proxy resolves names itself, and the host may be unable to. A name with a fixed
+    // destination need not exist elsewhere.
+    let parent = session.shared.parent.as_ref();
+    let is_known = session.destinations().has(host);
+    if !is_known && !parent.is_some_and(|parent| parent.covers(host)) {
         let resolve = session.shared.resolver.resolve(host.as_name().unwrap_or_default());
         match timeout(session.shared.limits.dial_timeout, resolve).await {
             Ok(Ok(addresses)) if addresses.is_empty() => {

@@ -16,6 +16,15 @@ pub enum GateError {
     /// The call was made outside a tokio runtime with network and time.
     #[error("there is no tokio runtime")]
     NoRuntime,
+    /// The authority could not create keys or a certificate.
+    #[error("the authority cannot create a certificate")]
+    Authority,
+    /// A text with trusted certificates is not PEM, or has none.
+    #[error("the trusted certificates cannot be read")]
+    Roots,
+    /// The URL of the parent proxy is not one of the form `http://[user:password@]host:port`.
+    #[error("the URL of the parent proxy is invalid")]
+    ParentProxy,
     /// A descriptor is not a listener of its kind.
     #[error("the {name} listener cannot be used")]
     #[non_exhaustive]
@@ -37,19 +46,58 @@ pub enum ErrorKind {
     NoRuntime,
     /// The kernel reported an error.
     Io,
+    /// The cryptography of the process failed.
+    Failed,
 }
 
 impl GateError {
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Limit { .. } => ErrorKind::InvalidValue,
+            Self::Limit { .. } | Self::Roots | Self::ParentProxy => ErrorKind::InvalidValue,
+            Self::Authority => ErrorKind::Failed,
             Self::NoRuntime => ErrorKind::NoRuntime,
             Self::Listener { source, .. } => match source.kind() {
                 io::ErrorKind::InvalidInput => ErrorKind::InvalidValue,
                 _ => ErrorKind::Io,
             },
         }
+    }
+
+    /// Returns whether the same call can succeed later; always `false`.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+/// Error of masks that a network cannot use. It contains no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MasksError {
+    /// A host of a mask is no host or pattern.
+    #[error("the mask of {name} has the invalid host {host:?}")]
+    #[non_exhaustive]
+    Host {
+        /// The name of the secret.
+        name: String,
+        /// The host.
+        host: String,
+    },
+    /// The names that a pattern covers belong to different owners, and the mask does not allow it.
+    #[error("the mask of {name} has {host}, whose names belong to different owners")]
+    #[non_exhaustive]
+    SharedDomain {
+        /// The name of the secret.
+        name: String,
+        /// The pattern.
+        host: String,
+    },
+}
+
+impl MasksError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidValue
     }
 
     /// Returns whether the same call can succeed later; always `false`.

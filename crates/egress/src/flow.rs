@@ -102,6 +102,7 @@ pub(crate) struct Flow {
     session: Arc<Session>,
     id: u64,
     target: Target,
+    content: Content,
     rule: Rule,
     opened: Instant,
     traffic: Arc<Traffic>,
@@ -114,7 +115,7 @@ impl Flow {
         session: &Arc<Session>,
         target: &Target,
         content: Content,
-        address: IpAddr,
+        address: Option<IpAddr>,
         rule: Rule,
         cut: &Arc<Cut>,
     ) -> Self {
@@ -124,6 +125,7 @@ impl Flow {
             id: session.add(open),
             session: Arc::clone(session),
             target,
+            content,
             rule,
             opened: Instant::now(),
             traffic: Arc::new(Traffic::new(Arc::clone(&cut))),
@@ -147,6 +149,10 @@ impl Flow {
     /// Records the refusal now, before its answer is written, instead of when the flow is dropped.
     pub(crate) fn refuse(&self, denial: Denial) {
         self.finish(Outcome::Denied(denial));
+    }
+
+    pub(crate) fn content(&self) -> Content {
+        self.content
     }
 
     /// Records the failure now, like [`Flow::refuse`].

@@ -7,11 +7,31 @@ use rustls::server::Acceptor;
 pub(crate) enum Hello {
     /// More bytes decide.
     Incomplete,
-    /// The hello is whole. It may lack a name.
-    Name(Option<String>),
+    /// The hello is whole.
+    Whole(Contents),
     /// The bytes are no hello.
     Invalid,
 }
+
+/// Contents of a hello, as far as the gate uses them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
+    /// The name of the server. A hello for an address has none.
+    pub(crate) name: Option<String>,
+    pub(crate) protocols: Protocols,
+}
+
+/// Protocols that a client offers inside TLS (ALPN, RFC 7301).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Protocols {
+    pub(crate) http1: bool,
+    pub(crate) http2: bool,
+    /// Any other protocol, such as one of a database.
+    pub(crate) other: bool,
+}
+
+pub(crate) const HTTP_1: &[u8] = b"http/1.1";
+pub(crate) const HTTP_2: &[u8] = b"h2";
 
 /// A reader of one hello, from pieces.
 #[derive(Default)]
@@ -47,8 +67,17 @@ impl Reader {
             match self.acceptor.accept() {
                 Ok(None) => {}
                 Ok(Some(accepted)) => {
-                    let name = accepted.client_hello().server_name().map(str::to_owned);
-                    return Hello::Name(name);
+                    let hello = accepted.client_hello();
+                    let mut protocols = Protocols::default();
+                    for protocol in hello.alpn().into_iter().flatten() {
+                        match protocol {
+                            HTTP_1 => protocols.http1 = true,
+                            HTTP_2 => protocols.http2 = true,
+                            _ => protocols.other = true,
+                        }
+                    }
+                    let name = hello.server_name().map(str::to_owned);
+                    return Hello::Whole(Contents { name, protocols });
                 }
                 Err(_) => return Hello::Invalid,
             }
@@ -89,6 +118,11 @@ pub(crate) mod tests {
         Reader::default().read(bytes)
     }
 
+    fn whole(name: Option<&str>) -> Hello {
+        let name = name.map(str::to_owned);
+        Hello::Whole(Contents { name, protocols: Protocols::default() })
+    }
+
     #[test]
     fn the_name_is_known_only_with_the_whole_hello() {
         let bytes = hello("allowed.test");
@@ -97,9 +131,9 @@ pub(crate) mod tests {
             assert_eq!(read(&bytes[..cut]), Hello::Incomplete, "{cut}");
             assert_eq!(in_pieces.read(&bytes[..cut]), Hello::Incomplete, "{cut}");
         }
-        assert_eq!(read(&bytes), Hello::Name(Some("allowed.test".to_owned())));
+        assert_eq!(read(&bytes), whole(Some("allowed.test")));
         assert_eq!(in_pieces.read(&bytes), read(&bytes));
-        assert_eq!(read(&hello("192.0.2.1")), Hello::Name(None));
+        assert_eq!(read(&hello("192.0.2.1")), whole(None));
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! HTTP/1.1 from a session: requests to a proxy, and requests that were captured.
 
+mod body;
 mod exchange;
 mod forward;
 mod hop;
+mod prepare;
 mod refuse;
+mod tasks;
+mod terminated;
 mod wire;
 
 use std::sync::Arc;
@@ -18,13 +22,21 @@ use crate::connect::Upstream;
 use crate::flow::{Cut, Flow};
 use crate::judge::Target;
 use crate::relay;
+use crate::secure::Protocol;
 use crate::session::Session;
 use crate::tunnel::{self, End};
 use exchange::Exchange;
-use wire::Wire;
+
+pub(crate) use forward::Forward;
+pub(crate) use terminated::{explain, serve_terminated};
+pub(crate) use wire::Wire;
 
 /// Headers of one request or answer.
 const MAX_HEADERS: usize = 100;
+/// Bytes of HTTP/2 on their way without an acknowledgement.
+const HTTP_2_WINDOW_BYTES: u32 = 1 << 20;
+/// Requests of one HTTP/2 connection at once.
+const MAX_STREAMS: u32 = 100;
 
 /// Destinations that the requests of a connection may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +45,8 @@ pub(crate) enum Scope {
     Proxy,
     /// Each request has the destination of its connection.
     Fixed(Target),
+    /// The same, inside TLS that the gate terminates.
+    Terminated(Target, Protocol),
 }
 
 /// Use of a connection after its last request.
@@ -41,7 +55,12 @@ pub(crate) enum Next {
     /// CONNECT: a tunnel to a new connection.
     Connect { client: OnUpgrade, upstream: Box<Upstream> },
     /// A protocol that both ends agreed on, such as WebSocket.
-    Upgrade { client: OnUpgrade, upstream: OnUpgrade, flow: Arc<Flow>, _driver: forward::Driver },
+    Upgrade {
+        client: OnUpgrade,
+        upstream: OnUpgrade,
+        flow: Arc<Flow>,
+        _driver: Arc<forward::Driver>,
+    },
 }
 
 /// Serves the requests of a connection, and then the tunnel that they may end in.

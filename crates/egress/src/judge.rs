@@ -22,6 +22,8 @@ pub(crate) struct Target {
 pub(crate) enum Content {
     /// Requests that the gate reads.
     Http,
+    /// TLS that the gate terminates, and requests inside it.
+    Terminated,
     /// Bytes that pass through.
     Tunnel,
 }
@@ -56,9 +58,8 @@ pub(crate) fn target(
         (Decision::Unlisted { .. }, Some(Answer::Deny)) => return Err(Denial::Answer),
         (decision, _) => Denial::of(decision)?,
     };
-    // Plain requests need no termination.
     match (tls, content) {
-        (Tls::Tunnel, _) | (_, Content::Http) => Ok(rule),
+        (Tls::Tunnel, _) | (_, Content::Http | Content::Terminated) => Ok(rule),
         (_, Content::Tunnel) => Err(Denial::Termination),
     }
 }
@@ -149,13 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn tls_that_must_be_terminated_is_refused_and_http_is_not() {
+    fn an_unread_tunnel_is_refused_where_tls_must_be_terminated() {
         let mut network = NetworkConfig::default();
         network.allowed_domains = vec!["a.test".to_owned()];
         network.tls_terminate = Some(policy::TlsTerminateConfig::default());
         let policy = NetworkPolicy::compile(&network).unwrap();
         assert_eq!(target(&policy, &to("a.test"), Content::Tunnel, None), Err(Denial::Termination));
         assert!(target(&policy, &to("a.test"), Content::Http, None).is_ok());
+        assert!(target(&policy, &to("a.test"), Content::Terminated, None).is_ok());
     }
 
     #[test]

@@ -27,11 +27,17 @@
 //! is known by its listeners alone. A connection is judged by its canonical host, the name is
 //! resolved on the host, each address is judged, and a judged address is dialled.
 //!
+//! TLS is terminated for the hosts of masked secrets ([`Network::set_masks`]), and for all hosts
+//! with `network.tlsTerminate`. A session has placeholders, and their values are inserted on the
+//! way to a server whose certificate was verified. [`Gate::trust`] makes the programs of a session
+//! trust the certificates that they see.
+//!
 //! # What it does not do
 //! It creates no namespaces and routes, so it confines only a session without another network. It
-//! forwards no UDP. It does not terminate TLS: with `network.tlsTerminate`, tunnels are denied. A
-//! host in neither list is denied, unless the embedder asks its user ([`Ask`]). An allowed host is
-//! a way out, and in a TLS tunnel only the name in the hello is compared.
+//! forwards no UDP. A host in neither list is denied, unless the embedder asks its user ([`Ask`]).
+//! An allowed host is a way out, and in an unread tunnel only the name in the hello is compared.
+//! Redaction of answers is a net: a server can return a value in an encoding that the gate does not
+//! know.
 //!
 //! # Limits
 //! [`Limits`] has the bounds on connections, names, heads and times.
@@ -39,11 +45,13 @@
 //! # Errors
 //! - [`GateError`]: a gate or network cannot be opened. It has `kind()` with an [`ErrorKind`], and
 //!   `is_retryable()`.
+//! - [`MasksError`]: a host of a mask is invalid or shared.
 //! - [`Denial`] and [`Failure`]: the outcome of a connection, in its [`NetworkEvent`].
 
 #![forbid(unsafe_code)]
 
 mod ask;
+mod authority;
 mod connect;
 mod datagrams;
 mod denial;
@@ -53,32 +61,42 @@ mod error;
 mod event;
 mod first_bytes;
 mod flow;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod hello;
 mod http;
 mod judge;
 mod limits;
 mod listeners;
+mod masks;
 mod names;
 mod network;
+mod parent;
 mod proxy;
 mod relay;
 mod resolve;
+mod secure;
 mod session;
+mod sigv4;
 mod socks;
+mod terminate;
 mod transparent;
+mod trust;
 mod tunnel;
 
 pub use ask::{Answer, Ask};
 pub use denial::{Denial, Failure};
 pub use destinations::Destinations;
-pub use error::{ErrorKind, GateError};
+pub use error::{ErrorKind, GateError, MasksError};
 pub use event::{EventMark, EventSink, NetworkEvent, Outcome, Via};
 pub use gate::{Gate, GateBuilder};
 pub use limits::Limits;
 pub use listeners::Listeners;
 pub use network::Network;
+pub use parent::ParentProxy;
 pub use resolve::{Resolver, SystemResolver};
+pub use trust::{Trust, TrustFiles};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -29,6 +29,13 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Time for resolving a name and connecting to its addresses.
     pub dial_timeout: Duration,
+    /// Time of a TLS handshake with a client, and of one with a server.
+    pub handshake_timeout: Duration,
+    /// Certificates of allowed names that the gate keeps, for all sessions.
+    pub max_leaves: usize,
+    /// Denied names of one session that get a certificate, so that a refusal can be read. Others
+    /// get a TLS alert.
+    pub max_refused_leaves: usize,
     /// Time without a byte in either direction before a connection is closed.
     pub idle_timeout: Duration,
 }
@@ -49,6 +56,9 @@ impl Default for Limits {
             max_head_bytes: 64 * 1024,
             head_timeout: Duration::from_secs(10),
             dial_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            max_leaves: 1024,
+            max_refused_leaves: 64,
             idle_timeout: Duration::from_secs(60 * 60),
         }
     }
@@ -64,6 +74,8 @@ impl Limits {
             ("max_names", (1..=65_000).contains(&self.max_names)),
             ("max_head_bytes", self.max_head_bytes >= 8192),
             ("head_timeout", !self.head_timeout.is_zero()),
+            ("handshake_timeout", !self.handshake_timeout.is_zero()),
+            ("max_leaves", self.max_leaves > 0),
             ("dial_timeout", !self.dial_timeout.is_zero()),
             ("idle_timeout", !self.idle_timeout.is_zero()),
         ]

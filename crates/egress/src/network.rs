@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use policy::NetworkPolicy;
+use secrets::Masks;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use crate::ask::Ask;
 use crate::destinations::Destinations;
 use crate::dns;
+use crate::error::MasksError;
 use crate::event::{EventMark, NetworkEvent};
 use crate::listeners::{Kind, OpenListeners, accept};
+use crate::masks::SessionMasks;
 use crate::session::Session;
 
 /// The network of one session. Dropping it closes the listeners and all connections.
@@ -53,6 +56,19 @@ impl Network {
     /// answers still count.
     pub fn set_ask(&self, ask: Option<Arc<dyn Ask>>) {
         self.session.questions.set(ask);
+    }
+
+    /// Replaces the masks. The session must have the placeholders, and never the values.
+    ///
+    /// TLS to their hosts is terminated from the next connection on. A placeholder in a request to
+    /// one of its hosts becomes the value, after the certificate of the host was verified. In a
+    /// request to another host it is refused.
+    ///
+    /// # Errors
+    /// Returns [`MasksError`] for a host that is invalid or shared, and changes nothing then.
+    pub fn set_masks(&self, masks: &Masks) -> Result<(), MasksError> {
+        self.session.set_masks(SessionMasks::compile(masks)?);
+        Ok(())
     }
 
     /// Returns the position after the last event.

@@ -12,10 +12,11 @@ use crate::denial::Failure;
 use crate::event::Via;
 use crate::flow::Cut;
 use crate::http::{self, Scope};
-use crate::judge::{Content, Target};
+use crate::judge::Target;
 use crate::relay;
 use crate::session::Session;
 use crate::socks::{self, Parsed, Reply};
+use crate::terminate;
 
 pub(crate) async fn serve(session: &Arc<Session>, cut: &Arc<Cut>, client: TcpStream) {
     let head_timeout = session.shared.limits.head_timeout;
@@ -40,7 +41,7 @@ async fn socks(session: &Arc<Session>, cut: &Arc<Cut>, mut client: TcpStream) {
         return;
     };
     let target = Target::new(session, host, port, Via::Socks);
-    match connect::connect(session, &target, Content::Tunnel, cut).await {
+    match connect::connect(session, &target, terminate::content(session, &target), cut).await {
         Ok(upstream) => {
             if client.write_all(&Reply::Succeeded.bytes()).await.is_ok() {
                 relay::run(session, cut, client, read.freeze(), upstream).await;

@@ -11,10 +11,11 @@ use crate::connect::Upstream;
 use crate::denial::Denial;
 use crate::first_bytes::{self, Protocol};
 use crate::flow::{Cut, Way};
-use crate::hello::{self, Hello};
+use crate::hello::{self, Contents, Hello};
 use crate::http;
-use crate::judge::{self, Target};
+use crate::judge::{self, Content, Target};
 use crate::session::Session;
+use crate::terminate;
 use crate::tunnel::{self, Direction};
 
 /// Bytes of one read.
@@ -23,8 +24,8 @@ const READ_BYTES: usize = 4096;
 /// First message of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// A TLS hello with a name, or without one.
-    Hello(Option<String>),
+    /// A TLS hello.
+    Hello(Contents),
     /// The start of a TLS hello that cannot be read.
     BadHello,
     /// The start of a request.
@@ -55,7 +56,7 @@ pub(crate) async fn opening(
             Some(Protocol::Http) => return Opening::Http,
             Some(Protocol::Other) => return Opening::Other,
             Some(Protocol::Tls) => match hello.read(read) {
-                Hello::Name(name) => return Opening::Hello(name),
+                Hello::Whole(contents) => return Opening::Hello(contents),
                 Hello::Invalid => return Opening::BadHello,
                 Hello::Incomplete if read.len() >= limits.max_head_bytes => {
                     return Opening::BadHello;
@@ -97,7 +98,7 @@ pub(crate) async fn opening(
 /// Judges the name in a TLS hello.
 pub(crate) fn judge_hello(target: &Target, opening: &Opening) -> Result<(), Denial> {
     match opening {
-        Opening::Hello(Some(name)) => judge::same_host(target, name),
+        Opening::Hello(Contents { name: Some(name), .. }) => judge::same_host(target, name),
         Opening::BadHello => Err(Denial::UnreadableHello),
         _ => Ok(()),
     }
@@ -119,7 +120,13 @@ pub(crate) async fn run(
     read: Bytes,
     upstream: Upstream,
 ) {
-    let Upstream { stream, flow } = upstream;
+    if upstream.flow.content() == Content::Terminated {
+        let target = upstream.flow.target().clone();
+        let read = BytesMut::from(read);
+        let upstream = Some(upstream);
+        return Box::pin(terminate::run(session, cut, client, read, target, upstream)).await;
+    }
+    let Upstream { stream, flow, absolute } = upstream;
     let traffic = Arc::clone(flow.traffic());
     let mut read = BytesMut::from(read);
     let mut back = Direction::new(&stream, &client, Bytes::new(), &traffic, Way::In);
@@ -137,7 +144,8 @@ pub(crate) async fn run(
         opening => opening,
     };
     let judged = match &opening {
-        Some(opening) => judge_hello(flow.target(), opening),
+        Some(opening) => judge_hello(flow.target(), opening)
+            .and_then(|()| session.masks().check_opaque(flow.target(), &read)),
         None => return abandon(&client, &stream),
     };
     if let Err(denial) = judged {
@@ -151,7 +159,7 @@ pub(crate) async fn run(
         Some(Opening::Http) if traffic.received() == 0 && !back.holds_bytes() => {
             drop(back);
             let scope = http::Scope::Fixed(flow.target().clone());
-            let upstream = Some(Upstream { stream, flow });
+            let upstream = Some(Upstream { stream, flow, absolute });
             Box::pin(http::serve(session, cut, client, read.freeze(), scope, upstream)).await;
         }
         Some(_) => {

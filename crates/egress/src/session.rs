@@ -10,20 +10,26 @@ use policy::{Host, NetworkPolicy, Rule};
 use tokio::sync::Semaphore;
 
 use crate::ask::Questions;
+use crate::authority::Leaf;
 use crate::denial::Denial;
 use crate::destinations::Destinations;
 use crate::event::{EventMark, EventSink, NetworkEvent, Outcome, Ring, Via};
 use crate::flow::{Cut, Traffic};
 use crate::judge::{self, Content, Target};
 use crate::limits::Limits;
+use crate::masks::SessionMasks;
 use crate::names::Names;
+use crate::parent::ParentProxy;
 use crate::resolve::Resolver;
+use crate::secure::Secure;
 
 /// Parts that all sessions of a gate share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) limits: Limits,
+    pub(crate) secure: Secure,
+    pub(crate) parent: Option<ParentProxy>,
     /// One permit for each connection of the process.
     pub(crate) connections: Arc<Semaphore>,
 }
@@ -36,6 +42,9 @@ pub(crate) struct Session {
     policy: RwLock<Arc<NetworkPolicy>>,
     destinations: RwLock<Arc<Destinations>>,
     pub(crate) questions: Questions,
+    masks: RwLock<Arc<SessionMasks>>,
+    /// Certificates of denied names. They have no place in the cache of the gate.
+    refused: Mutex<HashMap<Host, Leaf>>,
     names: Mutex<Names>,
     ring: Mutex<Ring>,
     sink: Arc<dyn EventSink>,
@@ -48,7 +57,7 @@ pub(crate) struct Session {
 pub(crate) struct OpenFlow {
     pub(crate) target: Target,
     pub(crate) content: Content,
-    pub(crate) address: IpAddr,
+    pub(crate) address: Option<IpAddr>,
     pub(crate) cut: Arc<Cut>,
 }
 
@@ -65,6 +74,8 @@ impl Session {
             policy: RwLock::new(Arc::new(policy)),
             destinations: RwLock::default(),
             questions: Questions::default(),
+            masks: RwLock::default(),
+            refused: Mutex::default(),
             ring: Mutex::default(),
             sink,
             open: Mutex::default(),
@@ -74,6 +85,28 @@ impl Session {
 
     pub(crate) fn policy(&self) -> Arc<NetworkPolicy> {
         Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn masks(&self) -> Arc<SessionMasks> {
+        Arc::clone(&self.masks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_masks(&self, masks: SessionMasks) {
+        *self.masks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(masks);
+    }
+
+    /// Returns a certificate for a denied name, or `None` beyond the limit of the session.
+    pub(crate) fn refused_leaf(&self, host: &Host) -> Option<Leaf> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(leaf) = refused.get(host) {
+            return Some(Arc::clone(leaf));
+        }
+        if refused.len() >= self.shared.limits.max_refused_leaves {
+            return None;
+        }
+        let leaf = self.shared.secure.authority.mint(host).ok()?;
+        refused.insert(host.clone(), Arc::clone(&leaf));
+        Some(leaf)
     }
 
     /// Replaces the policy, and cuts the connections that it does not allow.
@@ -102,15 +135,18 @@ impl Session {
         }
     }
 
-    /// Judges a destination and one of its addresses.
+    /// Judges a destination and one of its addresses, which is unknown behind a parent proxy.
     pub(crate) fn judge(
         &self,
         target: &Target,
         content: Content,
-        address: IpAddr,
+        address: Option<IpAddr>,
     ) -> Result<Rule, Denial> {
         let rule = self.judge_target(target, content)?;
-        self.judge_address(target, address).map(|()| rule)
+        if let Some(address) = address {
+            self.judge_address(target, address)?;
+        }
+        Ok(rule)
     }
 
     /// Judges a destination before any name is resolved. The result is the allowing rule.

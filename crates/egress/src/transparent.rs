@@ -16,6 +16,7 @@ use crate::http::{self, Scope};
 use crate::judge::{Content, Target};
 use crate::relay::{self, Opening};
 use crate::session::Session;
+use crate::terminate;
 use crate::tunnel;
 
 /// Time for the first byte of a client whose refusal could be written in its protocol.
@@ -36,7 +37,8 @@ pub(crate) async fn serve(
     let host = Host::from(original.ip());
     let target = Target::new(session, host, original.port(), Via::Transparent);
     let mut read = BytesMut::new();
-    let judged = session.ask_and_judge(&target, Content::Tunnel).await;
+    let content = terminate::content(session, &target);
+    let judged = session.ask_and_judge(&target, content).await;
     if judged.is_err() && target.port == DNS_PORT && target.host.as_address().is_some() {
         // The same answers as over UDP, from every server.
         return dns::serve_stream(session, client).await;
@@ -53,9 +55,13 @@ pub(crate) async fn serve(
             return http::serve(session, cut, client, read.freeze(), scope, None).await;
         }
         if let Err(denial) = judged {
-            session.record(&target, Outcome::Denied(denial));
+            session.record(&target, Outcome::Denied(denial.clone()));
             return match opening {
-                Opening::Hello(_) | Opening::BadHello => {
+                Opening::Hello(contents) => {
+                    terminate::explain_denied(session, client, read, &target, denial, &contents)
+                        .await;
+                }
+                Opening::BadHello => {
                     relay::alert(&client);
                     relay::drain(&client).await;
                 }
@@ -63,11 +69,23 @@ pub(crate) async fn serve(
             };
         }
     }
-    match connect::connect(session, &target, Content::Tunnel, cut).await {
+    if content == Content::Terminated {
+        return terminate::run(session, cut, client, read, target, None).await;
+    }
+    match connect::connect(session, &target, content, cut).await {
         Ok(upstream) => relay::run(session, cut, client, read.freeze(), upstream).await,
-        Err(connect::Blocked::Denied(_)) if target.port == TLS_PORT => {
-            relay::alert(&client);
-            relay::drain(&client).await;
+        Err(connect::Blocked::Denied(denial)) if target.port == TLS_PORT => {
+            let limit = Some(session.shared.limits.head_timeout);
+            match relay::opening(&client, &mut read, session, limit).await {
+                Opening::Hello(contents) => {
+                    terminate::explain_denied(session, client, read, &target, denial, &contents)
+                        .await;
+                }
+                _ => {
+                    relay::alert(&client);
+                    relay::drain(&client).await;
+                }
+            }
         }
         Err(_) => tunnel::reset(&client),
     }

@@ -177,6 +177,11 @@ impl NetworkPolicy {
         }
     }
 
+    /// Returns whether `network.tlsTerminate.excludeDomains` keeps the TLS of a host unread.
+    pub fn keeps_tls(&self, host: &Host) -> bool {
+        self.excluded.as_ref().is_some_and(|excluded| excluded.covering(host, None).is_some())
+    }
+
     /// Decides about a connection to a port that may be unknown.
     pub(crate) fn decide_maybe(&self, host: &Host, port: Option<u16>) -> Decision {
         if let Some(entry) = self.denied.covering(host, port) {

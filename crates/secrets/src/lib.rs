@@ -46,8 +46,8 @@
 //!
 //! [`cryptojs::DecryptError`] and [`cryptojs::EncryptError`] for single values, [`DotenvError`] for
 //! a dotenv text, and [`SourceError`] for whole sources. [`SkipReason`] is data: a skipped variable
-//! does not stop the others. Each has an [`ErrorKind`]. No error contains a value, a passphrase or
-//! a password.
+//! does not stop the others. [`MaskError`] for masks. Each has an [`ErrorKind`]. No error contains
+//! a value, a passphrase or a password.
 
 #![forbid(unsafe_code)]
 
@@ -55,6 +55,7 @@ pub mod cryptojs;
 mod dotenv;
 mod error_kind;
 mod map;
+mod mask;
 mod name;
 mod redactor;
 mod revision;
@@ -69,6 +70,7 @@ pub use secrecy::{ExposeSecret, SecretString};
 pub use self::dotenv::{DotenvError, DotenvSource};
 pub use self::error_kind::ErrorKind;
 pub use self::map::MapSource;
+pub use self::mask::{Mask, MaskError, Masks, RequestPart, Substitution, SubstitutionStream};
 pub use self::name::{SkipReason, check_name};
 pub use self::redactor::{Found, RedactionStream, Redactor, Segment};
 pub use self::revision::{Changed, Revision};

@@ -2,33 +2,44 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http_body_util::Either;
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, HOST};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use policy::Host;
 
+use super::body::{Body, Filter, redact_headers};
 use super::forward::{Forward, Unsent};
+use super::prepare::{self, Outgoing, Unsendable};
 use super::refuse::{self, Answer};
 use super::{Next, Scope, hop};
 use crate::connect::{self, Blocked, Upstream};
-use crate::denial::Denial;
+use crate::denial::{Denial, Failure};
 use crate::event::{Outcome, Via};
 use crate::flow::Cut;
 use crate::judge::{Content, Target};
+use crate::masks::{HostMasks, Security};
 use crate::session::Session;
+use crate::terminate;
 
-/// Port of a URL without one.
+/// Ports of URLs without one.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 #[derive(Debug)]
 pub(crate) struct Exchange {
     session: Arc<Session>,
     cut: Arc<Cut>,
     scope: Scope,
-    /// The connection of the last request. Requests come one after the other.
+    /// The connection of the last request. Requests of HTTP/1 come one after the other, and those
+    /// of HTTP/2 share a connection.
     kept: tokio::sync::Mutex<Option<Forward>>,
     next: Mutex<Option<Next>>,
+}
+
+/// Reason to refuse a request before its destination is judged.
+enum Unjudged {
+    Bad(&'static str),
+    OtherHost(Box<(Target, Denial)>),
 }
 
 impl Exchange {
@@ -40,9 +51,19 @@ impl Exchange {
     ) -> Self {
         let max_head_bytes = session.shared.limits.max_head_bytes;
         let kept = match upstream {
-            Some(upstream) => Forward::new(upstream, max_head_bytes).await.ok(),
+            Some(upstream) => Forward::plain(upstream, max_head_bytes).await.ok(),
             None => None,
         };
+        Self::over(session, cut, scope, kept)
+    }
+
+    /// Creates the exchange over a connection to the server.
+    pub(crate) fn over(
+        session: &Arc<Session>,
+        cut: &Arc<Cut>,
+        scope: Scope,
+        kept: Option<Forward>,
+    ) -> Self {
         Self {
             session: Arc::clone(session),
             cut: Arc::clone(cut),
@@ -65,58 +86,88 @@ impl Exchange {
         if request.method() == Method::CONNECT {
             return match &self.scope {
                 Scope::Proxy => self.connect(request).await,
-                Scope::Fixed(_) => refuse::bad_request("this server is no proxy"),
+                _ => refuse::bad_request("this server is no proxy"),
             };
         }
         let target = match self.target(&request) {
             Ok(target) => target,
-            Err(problem) => return refuse::bad_request(problem),
+            Err(Unjudged::Bad(problem)) => return refuse::bad_request(problem),
+            Err(Unjudged::OtherHost(refused)) => return self.refuse(&refused.0, refused.1),
         };
         // In an absolute form, the authority counts, and the header is written anew (RFC 9112,
-        // section 3.2.2).
-        if request.uri().authority().is_none()
+        // section 3.2.2). In HTTP/2, both must agree.
+        let is_absolute = request.uri().authority().is_some();
+        let is_doubled = is_absolute && matches!(self.scope, Scope::Terminated(..));
+        if (!is_absolute || is_doubled && request.headers().contains_key(HOST))
             && let Err(denial) = same_host(&target, &request)
         {
-            self.session.record(&target, Outcome::Denied(denial.clone()));
-            return refuse::refused(&target, &denial);
+            return self.refuse(&target, denial);
         }
         self.forward(target, request).await
     }
 
+    fn refuse(&self, target: &Target, denial: Denial) -> Answer {
+        self.session.record(target, Outcome::Denied(denial.clone()));
+        refuse::refused(target, &denial)
+    }
+
     /// Answers CONNECT. The tunnel begins after the answer.
-    async fn connect(&self, mut request: Request<Incoming>) -> Answer {
+    async fn connect(&self, request: Request<Incoming>) -> Answer {
         let target = match self.authority(request.uri(), None) {
             Ok(target) => target,
             Err(problem) => return refuse::bad_request(problem),
         };
-        match connect::connect(&self.session, &target, Content::Tunnel, &self.cut).await {
+        let (head, body) = request.into_parts();
+        for text in prepare::visible(&head) {
+            if let Err(denial) = self.session.masks().check_opaque(&target, text) {
+                return self.refuse(&target, denial);
+            }
+        }
+        let mut request = Request::from_parts(head, body);
+        let content = terminate::content(&self.session, &target);
+        match connect::connect(&self.session, &target, content, &self.cut).await {
             Ok(upstream) => {
                 let client = hyper::upgrade::on(&mut request);
                 self.set_next(Next::Connect { client, upstream: Box::new(upstream) });
-                Response::new(Either::Left(http_body_util::Full::default()))
+                Response::new(Body::whole(""))
             }
             Err(blocked) => refuse::blocked(&target, &blocked),
         }
     }
 
     /// Returns the destination of a request.
-    fn target(&self, request: &Request<Incoming>) -> Result<Target, &'static str> {
+    fn target(&self, request: &Request<Incoming>) -> Result<Target, Unjudged> {
         let uri = request.uri();
+        let (scheme, port) = match self.scope {
+            Scope::Terminated(..) => ("https", HTTPS_PORT),
+            _ => ("http", HTTP_PORT),
+        };
         let named = match uri.scheme_str() {
-            Some("http") => Some(self.authority(uri, Some(HTTP_PORT))?),
-            Some(_) => return Err("the URL is not an http one"),
+            Some(own) if own == scheme => {
+                Some(self.authority(uri, Some(port)).map_err(Unjudged::Bad)?)
+            }
+            Some(_) if scheme == "https" => {
+                return Err(Unjudged::Bad("the URL is not an https one"));
+            }
+            Some(_) => return Err(Unjudged::Bad("the URL is not an http one")),
             None => None,
         };
         match (&self.scope, named) {
             (Scope::Proxy, Some(target)) => Ok(target),
-            (Scope::Proxy, None) => Err("a request to a proxy needs a whole URL"),
-            (Scope::Fixed(target), None) => Ok(target.clone()),
-            (Scope::Fixed(target), Some(named))
+            (Scope::Proxy, None) => Err(Unjudged::Bad("a request to a proxy needs a whole URL")),
+            (Scope::Fixed(target) | Scope::Terminated(target, _), None) => Ok(target.clone()),
+            (Scope::Fixed(target) | Scope::Terminated(target, _), Some(named))
                 if named.host == target.host && named.port == target.port =>
             {
                 Ok(target.clone())
             }
-            (Scope::Fixed(_), Some(_)) => Err("the URL names another host than the connection"),
+            (Scope::Terminated(target, _), Some(named)) => {
+                let denial = Denial::other_host(&named.host.to_string());
+                Err(Unjudged::OtherHost(Box::new((target.clone(), denial))))
+            }
+            (Scope::Fixed(_), Some(_)) => {
+                Err(Unjudged::Bad("the URL names another host than the connection"))
+            }
         }
     }
 
@@ -129,20 +180,48 @@ impl Exchange {
     }
 
     async fn forward(&self, target: Target, mut request: Request<Incoming>) -> Answer {
-        let judged = self.session.ask_and_judge(&target, Content::Http).await;
+        let (content, security) = match self.scope {
+            Scope::Terminated(..) => (Content::Terminated, Security::Verified),
+            _ => (Content::Http, Security::Plaintext),
+        };
+        let judged = self.session.ask_and_judge(&target, content).await;
         if let Err(denial) = judged {
-            self.session.record(&target, Outcome::Denied(denial.clone()));
-            return refuse::refused(&target, &denial);
+            return self.refuse(&target, denial);
         }
         let client = hyper::upgrade::on(&mut request);
-        let mut request = match prepare(&target, request) {
-            Ok(request) => request,
-            Err(problem) => return refuse::bad_request(problem),
+        let masks = self.session.masks().view(&target, security);
+        let prepared = prepare::prepare(&self.session, &target, security, &masks, request).await;
+        let Outgoing { request, ended } = match prepared {
+            Ok(prepared) => prepared,
+            Err(Unsendable::Denied(denial)) => return self.refuse(&target, denial),
+            Err(Unsendable::Bad(problem)) => return refuse::bad_request(problem),
+            Err(Unsendable::TooLarge) => {
+                return refuse::too_large("A body whose digest is signed has at most 64 MiB");
+            }
+            Err(Unsendable::Method) => {
+                return refuse::not_allowed("TRACE would return the values of secrets");
+            }
         };
+        match self.send(&target, request).await {
+            Ok((response, forward)) => self.pass(response, client, forward, &masks),
+            Err(blocked) => match ended.get() {
+                // The event is recorded where the body ended.
+                Some(denial) => refuse::refused(&target, denial),
+                None => refuse::blocked(&target, &blocked),
+            },
+        }
+    }
+
+    /// Sends a request on the kept connection, or on a new one. The connection is kept again.
+    async fn send(
+        &self,
+        target: &Target,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Incoming>, Ended), Blocked> {
         let mut kept = self.kept.lock().await;
         loop {
             let reusable = match kept.take() {
-                Some(mut forward) if *forward.flow.target() == target => {
+                Some(mut forward) if *forward.flow.target() == *target => {
                     forward.is_ready().await.then_some(forward)
                 }
                 _ => None,
@@ -150,81 +229,90 @@ impl Exchange {
             let is_new = reusable.is_none();
             let mut forward = match reusable {
                 Some(forward) => forward,
-                None => match self.open(&target).await {
-                    Ok(forward) => forward,
-                    Err(blocked) => return refuse::blocked(&target, &blocked),
-                },
+                None => self.open(target).await?,
             };
-            match forward.send(request).await {
+            let sent = if let Some(shared) = forward.shared() {
+                *kept = Some(shared);
+                drop(kept);
+                let sent = forward.send(request).await;
+                kept = self.kept.lock().await;
+                sent
+            } else {
+                forward.send(request).await
+            };
+            match sent {
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Ok((response, Ended::Upgrade(forward)));
+                }
                 Ok(response) => {
-                    return self.pass(response, client, forward, &mut kept);
+                    kept.get_or_insert(forward);
+                    return Ok((response, Ended::Open));
                 }
                 // A server may close a kept connection at any time.
                 Err(Unsent::Request(unsent)) if !is_new => request = *unsent,
-                Err(Unsent::Request(_)) => {
+                Err(unsent) => {
                     let kind = std::io::ErrorKind::ConnectionReset;
-                    let failure = crate::denial::Failure::Unreachable { kind };
-                    forward.flow.fail(failure.clone());
-                    return refuse::blocked(&target, &Blocked::Failed(failure));
-                }
-                Err(Unsent::Failed(failure)) => {
-                    forward.flow.fail(failure.clone());
-                    return refuse::blocked(&target, &Blocked::Failed(failure));
+                    let failure = match unsent {
+                        Unsent::Failed(failure) => failure,
+                        Unsent::Request(_) => Failure::Unreachable { kind },
+                    };
+                    if forward.shared().is_none() {
+                        forward.flow.fail(failure.clone());
+                    }
+                    return Err(Blocked::Failed(failure));
                 }
             }
         }
     }
 
     async fn open(&self, target: &Target) -> Result<Forward, Blocked> {
-        let upstream = connect::connect(&self.session, target, Content::Http, &self.cut).await?;
         let max_head_bytes = self.session.shared.limits.max_head_bytes;
-        Forward::new(upstream, max_head_bytes).await.map_err(Blocked::Failed)
+        let (session, cut) = (&self.session, &self.cut);
+        match &self.scope {
+            Scope::Terminated(_, protocol) => {
+                let upstream = connect::connect(session, target, Content::Terminated, cut).await?;
+                let protocols = protocol.alone();
+                Ok(terminate::secure_upstream(session, upstream, protocols).await?.0)
+            }
+            _ => {
+                let upstream = connect::connect(session, target, Content::Http, cut).await?;
+                Forward::plain(upstream, max_head_bytes).await.map_err(Blocked::Failed)
+            }
+        }
     }
 
-    /// Passes an answer to the client, and keeps the connection for what comes next.
+    /// Passes an answer to the client.
     fn pass(
         &self,
         mut response: Response<Incoming>,
         client: hyper::upgrade::OnUpgrade,
-        forward: Forward,
-        kept: &mut Option<Forward>,
+        ended: Ended,
+        masks: &HostMasks,
     ) -> Answer {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if let Ended::Upgrade(Forward { driver, flow, .. }) = ended {
             let upstream = hyper::upgrade::on(&mut response);
-            let Forward { driver, flow, .. } = forward;
             self.set_next(Next::Upgrade { client, upstream, flow, _driver: driver });
-        } else {
-            *kept = Some(forward);
         }
         hop::strip(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
-        response.map(Either::Right)
+        let Some(answers) = &masks.answers else { return response.map(Body::Passed) };
+        redact_headers(response.headers_mut(), answers);
+        let is_readable = !response.headers().contains_key(CONTENT_ENCODING)
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        match is_readable {
+            true => response.map(|body| Body::filtered(body, Filter::redact(answers.clone()))),
+            false => response.map(Body::Passed),
+        }
     }
 }
 
-/// Returns the request as it goes to the server: without the headers of this connection, and with
-/// the one host that was judged.
-fn prepare(
-    target: &Target,
-    mut request: Request<Incoming>,
-) -> Result<Request<Incoming>, &'static str> {
-    hop::strip(request.headers_mut());
-    let host = match target.port {
-        HTTP_PORT => match target.host.as_address() {
-            Some(std::net::IpAddr::V6(address)) => format!("[{address}]"),
-            _ => target.host.to_string(),
-        },
-        port => target.host.with_port(port),
-    };
-    let host = HeaderValue::try_from(host).map_err(|_| "the destination is no host")?;
-    request.headers_mut().insert(HOST, host);
-    let path = match request.uri().path_and_query() {
-        Some(path) => Uri::from(path.clone()),
-        None => Uri::from_static("/"),
-    };
-    *request.uri_mut() = path;
-    *request.version_mut() = Version::HTTP_11;
-    Ok(request)
+/// State of a connection after the head of an answer.
+#[derive(Debug)]
+enum Ended {
+    /// It can take the next request.
+    Open,
+    /// It leaves HTTP.
+    Upgrade(Forward),
 }
 
 /// Returns an authority without user and password.
@@ -232,7 +320,7 @@ fn without_user(authority: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
-/// Judges the header `Host` of a captured request. HTTP/1.0 does not need it.
+/// Judges the header `Host` of a request. HTTP/1.0 does not need it.
 fn same_host(target: &Target, request: &Request<Incoming>) -> Result<(), Denial> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());

@@ -1,20 +1,21 @@
 //! Answers of the gate itself, for people and programs that read them.
 
-use bytes::Bytes;
-use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use super::body::Body;
 use crate::connect::Blocked;
 use crate::denial::{Denial, Failure};
 use crate::judge::Target;
 
-pub(crate) type Answer = Response<Either<Full<Bytes>, Incoming>>;
+pub(crate) type Answer = Response<Body>;
 
-/// Reason phrase of a refusal. Several tools print only this.
-const BLOCKED: &[u8] = b"Blocked by allowedDomains";
+/// Reason phrases of refusals. Several tools print only these.
+const BLOCKED: &str = "Blocked by allowedDomains";
+const MISDIRECTED: &str = "Blocked secret for another host";
+const SIGNATURE: &str = "Blocked AWS signature";
+const UNFIT: &str = "Blocked value of a secret";
 /// Header by which a program knows that the answer is the gate's.
 const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
 
@@ -28,20 +29,23 @@ pub(crate) fn blocked(target: &Target, blocked: &Blocked) -> Answer {
 
 /// Returns the answer to a refused request.
 pub(crate) fn refused(target: &Target, denial: &Denial) -> Answer {
-    let mut text = format!(
-        "Blocked by allowedDomains: {}\nRule: {denial}\n",
-        target.host.with_port(target.port)
-    );
+    let (status, error, phrase) = match denial {
+        Denial::OtherHost { .. } => {
+            (StatusCode::MISDIRECTED_REQUEST, "blocked-by-allowlist", BLOCKED)
+        }
+        Denial::Misdirected { .. } => (StatusCode::FORBIDDEN, "blocked-secret", MISDIRECTED),
+        Denial::Signature { .. } => (StatusCode::FORBIDDEN, "blocked-signature", SIGNATURE),
+        Denial::UnfitValue { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "unfit-secret", UNFIT),
+        _ => (StatusCode::FORBIDDEN, "blocked-by-allowlist", BLOCKED),
+    };
+    let host = target.host.with_port(target.port);
+    let mut text = format!("{phrase}: {host}\nRule: {denial}\n");
     if let Some(remedy) = denial.remedy() {
         text.push_str(&format!("Remedy: {remedy}\n"));
     }
-    let status = match denial {
-        Denial::OtherHost { .. } => StatusCode::MISDIRECTED_REQUEST,
-        _ => StatusCode::FORBIDDEN,
-    };
-    let mut answer = answer(status, "blocked-by-allowlist", text);
+    let mut answer = answer(status, error, text);
     if status == StatusCode::FORBIDDEN {
-        answer.extensions_mut().insert(ReasonPhrase::from_static(BLOCKED));
+        answer.extensions_mut().insert(ReasonPhrase::from_static(phrase.as_bytes()));
     }
     answer
 }
@@ -60,8 +64,18 @@ pub(crate) fn bad_request(problem: &str) -> Answer {
     answer(StatusCode::BAD_REQUEST, "bad-request", format!("Bad request: {problem}\n"))
 }
 
+/// Returns the answer to a method that is never forwarded.
+pub(crate) fn not_allowed(problem: &str) -> Answer {
+    answer(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", format!("{problem}\n"))
+}
+
+/// Returns the answer to a body that is too long to be read whole.
+pub(crate) fn too_large(problem: &str) -> Answer {
+    answer(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", format!("{problem}\n"))
+}
+
 fn answer(status: StatusCode, error: &'static str, text: String) -> Answer {
-    let mut answer = Response::new(Either::Left(Full::new(text.into())));
+    let mut answer = Response::new(Body::whole(text));
     *answer.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, plain);

@@ -95,6 +95,11 @@ impl Session {
     pub(crate) fn open_with(policy: NetworkPolicy, names: Arc<Names>, limits: Limits) -> Self {
         let resolver = Arc::clone(&names);
         let gate = Gate::builder().resolver(resolver).limits(limits).build().unwrap();
+        Self::open_at(&gate, policy, names)
+    }
+
+    /// Opens a session at a gate, which has these names.
+    pub(crate) fn open_at(gate: &Gate, policy: NetworkPolicy, names: Arc<Names>) -> Self {
         let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
         let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addresses = (proxy.local_addr().unwrap(), dns.local_addr().unwrap());

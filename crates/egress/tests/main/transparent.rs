@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 
-use egress::{Gate, Listeners, Network, Outcome, Via};
+use egress::{Gate, GateBuilder, Limits, Listeners, Network, NetworkEvent, Outcome, Via};
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use policy::NetworkPolicy;
@@ -16,6 +16,7 @@ use crate::dns::resolve;
 use crate::fixture::{
     ACCESS_DENIED, Origin, exactly, head, hello, policy, rest, soon, usual, usual_names,
 };
+use crate::secure::{BOTH, H1, SecureOrigin, TOKEN, get, send, tls};
 
 /// Set in the rerun of a test in its own network namespace.
 const OWN_NETWORK: &str = "EGRESS_OWN_NETWORK";
@@ -51,17 +52,23 @@ struct Captured {
     network: Network,
     dns: SocketAddr,
     port: u16,
+    trust: String,
 }
 
 impl Captured {
     fn open(port: u16, policy: NetworkPolicy) -> Self {
-        let gate = Gate::builder().resolver(usual_names()).build().unwrap();
+        Self::open_at(port, policy, Gate::builder())
+    }
+
+    fn open_at(port: u16, policy: NetworkPolicy, gate: GateBuilder) -> Self {
+        let gate = gate.resolver(usual_names()).build().unwrap();
+        let trust = gate.trust().authority();
         let listener = listen(Ipv4Addr::UNSPECIFIED, port).into_std().unwrap();
         let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = dns.local_addr().unwrap();
         let listeners = Listeners::new().transparent(listener).dns(dns);
         let network = gate.open(listeners, policy, Arc::new(())).unwrap();
-        Self { network, dns: address, port }
+        Self { network, dns: address, port, trust }
     }
 
     async fn connect(&self, name: &str) -> TcpStream {
@@ -128,23 +135,64 @@ async fn captured_requests_are_forwarded_or_refused_in_http() {
 }
 
 #[tokio::test]
-async fn captured_tls_passes_or_is_refused_with_an_alert() {
-    if !has_own_network("captured_tls_passes_or_is_refused_with_an_alert") {
+async fn captured_tls_passes_or_is_refused_inside_tls() {
+    if !has_own_network("captured_tls_passes_or_is_refused_inside_tls") {
         return;
     }
-    let session = Captured::open(443, usual());
+    let mut limits = Limits::default();
+    limits.max_refused_leaves = 1;
+    let session = Captured::open_at(443, usual(), Gate::builder().limits(limits));
     let origin = echo(443);
-    for (name, named) in [("denied.test", "denied.test"), ("allowed.test", "denied.test")] {
+    let mut client = session.connect("allowed.test").await;
+    let hello_bytes = hello("allowed.test");
+    client.write_all(&hello_bytes).await.unwrap();
+    assert_eq!(exactly(&mut client, hello_bytes.len()).await, hello_bytes);
+    drop(client);
+    let before = origin.received();
+    for protocols in [H1, BOTH] {
+        let client = session.connect("denied.test").await;
+        let mark = session.network.mark();
+        let client = tls(client, &session.trust, "denied.test", protocols).await.unwrap();
+        // The event is there as soon as the client has an answer.
+        let events = session.network.events_since(mark);
+        assert!(matches!(events[..], [NetworkEvent { outcome: Outcome::Denied(_), .. }]));
+        let answer = send(client, "denied.test", get("/", &[])).await;
+        assert_eq!(answer.status(), 403);
+        let text = String::from_utf8(answer.into_body().to_vec()).unwrap();
+        assert!(text.contains("Remedy: add denied.test to network.allowedDomains"), "{text}");
+    }
+    // Another name in the hello, no name, and a name beyond the limit.
+    for (name, named) in [
+        ("denied.test", "allowed.test"),
+        ("allowed.test", "denied.test"),
+        ("denied.test", "192.0.2.1"),
+        ("x.denied.test", "x.denied.test"),
+    ] {
         let mut client = session.connect(name).await;
         client.write_all(&hello(named)).await.unwrap();
-        assert_eq!(exactly(&mut client, ACCESS_DENIED.len()).await, ACCESS_DENIED);
+        assert_eq!(exactly(&mut client, ACCESS_DENIED.len()).await, ACCESS_DENIED, "{name}");
         assert_eq!(rest(&mut client).await, "");
     }
-    assert_eq!(origin.received(), "");
-    let mut client = session.connect("allowed.test").await;
-    let hello = hello("allowed.test");
-    client.write_all(&hello).await.unwrap();
-    assert_eq!(exactly(&mut client, hello.len()).await, hello);
+    assert_eq!(origin.received(), before);
+}
+
+#[tokio::test]
+async fn captured_tls_to_the_host_of_a_secret_is_terminated() {
+    if !has_own_network("captured_tls_to_the_host_of_a_secret_is_terminated") {
+        return;
+    }
+    let origin = SecureOrigin::echo(BOTH).await;
+    let session = Captured::open_at(origin.port, usual(), origin.gate());
+    let masks = origin.masks(|mask| mask);
+    session.network.set_masks(&masks).unwrap();
+    for protocols in [H1, BOTH] {
+        let client = session.connect("allowed.test").await;
+        let client = tls(client, &session.trust, "allowed.test", protocols).await.unwrap();
+        let request = get("/", &[("x-key", masks.placeholder("TOKEN").unwrap())]);
+        let answer = send(client, &format!("allowed.test:{}", origin.port), request).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(origin.received().header("x-key"), TOKEN);
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Redaction of a text that arrives in pieces.
 
+mod clear;
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,0 +1,325 @@
+//! Bodies on their way through the gate.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::HeaderMap;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use secrets::{RedactionStream, Redactor, Segment, SubstitutionStream};
+
+use crate::denial::Denial;
+use crate::event::Outcome;
+use crate::judge::Target;
+use crate::masks::Answers;
+use crate::session::Session;
+
+/// Bytes that are copied at first, where a value may begin.
+const FIRST_STEP_BYTES: usize = 64;
+
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request or answer.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// The gate has the whole body.
+    Whole(Full<Bytes>),
+    /// The body passes unread.
+    Passed(Incoming),
+    /// The body is read on its way, and may be changed.
+    Filtered(Box<Filtered>),
+}
+
+impl Body {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(Full::new(bytes.into()))
+    }
+
+    pub(crate) fn filtered(body: Incoming, filter: Filter) -> Self {
+        Self::Filtered(Box::new(Filtered {
+            body,
+            filter,
+            rest: VecDeque::new(),
+            state: State::Open,
+        }))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Whole(body) => {
+                let frame = Pin::new(body).poll_frame(context);
+                frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
+            }
+            Self::Passed(body) => {
+                let frame = Pin::new(body).poll_frame(context);
+                frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
+            }
+            Self::Filtered(body) => body.poll(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Passed(body) => body.is_end_stream(),
+            Self::Filtered(body) => match body.state {
+                State::Open => body.body.is_end_stream() && body.filter.is_empty(),
+                State::Trailers(_) => false,
+                State::Ended => body.rest.is_empty(),
+            },
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Passed(body) => body.size_hint(),
+            Self::Filtered(body) if body.filter.keeps_length() => body.body.size_hint(),
+            Self::Filtered(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A body that is read on its way.
+#[derive(Debug)]
+pub(crate) struct Filtered {
+    body: Incoming,
+    filter: Filter,
+    /// The end of a piece whose beginning was passed on.
+    rest: VecDeque<Bytes>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    /// The body has ended, and its trailers follow.
+    Trailers(HeaderMap),
+    Ended,
+}
+
+impl Filtered {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(rest) = self.rest.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(rest))));
+        }
+        loop {
+            match std::mem::replace(&mut self.state, State::Ended) {
+                State::Open => {}
+                State::Trailers(trailers) => {
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                State::Ended => return Poll::Ready(None),
+            }
+            let frame = match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    self.state = State::Open;
+                    return Poll::Pending;
+                }
+            };
+            let data = match frame {
+                None => self.filter.finish(),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        if let Err(error) = self.filter.push(data, &mut self.rest) {
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                        self.state = State::Open;
+                        self.rest.pop_front().unwrap_or_default()
+                    }
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().unwrap_or_default();
+                        self.state = State::Trailers(self.filter.trailers(trailers));
+                        self.filter.finish()
+                    }
+                },
+            };
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+        }
+    }
+}
+
+/// Work on a body.
+#[derive(Debug)]
+pub(crate) enum Filter {
+    /// Values in an answer are replaced by texts of the same length.
+    Redact { stream: Option<RedactionStream>, answers: Answers },
+    /// Placeholders in a request are replaced by values, or end it.
+    Request { insert: Option<SubstitutionStream>, watch: Option<Watch> },
+}
+
+impl Filter {
+    pub(crate) fn redact(answers: Answers) -> Self {
+        Self::Redact { stream: Some(answers.redactor.stream()), answers }
+    }
+
+    /// Processes a piece, and appends what can pass.
+    fn push(&mut self, data: Bytes, passed: &mut VecDeque<Bytes>) -> Result<(), BodyError> {
+        match self {
+            Self::Redact { stream: None, .. } => passed.push_back(data),
+            Self::Redact { stream: Some(stream), answers } => {
+                redact(stream, answers, data, passed);
+            }
+            Self::Request { insert, watch } => {
+                if let Some(watch) = watch {
+                    watch.push(&data)?;
+                }
+                match insert {
+                    None => passed.push_back(data),
+                    Some(insert) => {
+                        let mut out = Vec::with_capacity(data.len());
+                        insert.push(&data, &mut out);
+                        passed.push_back(out.into());
+                    }
+                }
+            }
+        }
+        passed.retain(|piece| !piece.is_empty());
+        Ok(())
+    }
+
+    /// Returns the rest of the body.
+    fn finish(&mut self) -> Bytes {
+        let mut out = Vec::new();
+        match self {
+            Self::Redact { stream, answers } => {
+                if let Some(stream) = stream.take() {
+                    stream.finish_segments(|segment| write(segment, answers, &mut out));
+                }
+            }
+            Self::Request { insert, .. } => {
+                if let Some(insert) = insert.take() {
+                    insert.finish(&mut out);
+                }
+            }
+        }
+        out.into()
+    }
+
+    fn trailers(&self, mut trailers: HeaderMap) -> HeaderMap {
+        if let Self::Redact { answers, .. } = self {
+            redact_headers(&mut trailers, answers);
+        }
+        trailers
+    }
+
+    /// Returns whether the body keeps its length.
+    fn keeps_length(&self) -> bool {
+        match self {
+            Self::Redact { .. } => true,
+            Self::Request { insert, .. } => insert.is_none(),
+        }
+    }
+
+    /// Returns whether nothing is held back for certain.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Redact { stream, .. } => stream.is_none(),
+            Self::Request { insert, .. } => insert.is_none(),
+        }
+    }
+}
+
+/// Redacts a piece. Text without values passes without a copy.
+fn redact(
+    stream: &mut RedactionStream,
+    answers: &Answers,
+    mut data: Bytes,
+    passed: &mut VecDeque<Bytes>,
+) {
+    let mut copied = Vec::new();
+    let mut step = FIRST_STEP_BYTES;
+    while !data.is_empty() {
+        let clear = stream.clear_bytes(&data);
+        if clear > 0 {
+            passed.push_back(std::mem::take(&mut copied).into());
+            passed.push_back(data.split_to(clear));
+        }
+        // What the stream holds is soon decided, mostly.
+        let next = data.split_to(data.len().min(step));
+        stream.push_segments(&next, |segment| write(segment, answers, &mut copied));
+        step *= 2;
+    }
+    passed.push_back(copied.into());
+}
+
+fn write(segment: Segment<'_>, answers: &Answers, out: &mut Vec<u8>) {
+    match segment {
+        Segment::Text(text) => out.extend_from_slice(text),
+        Segment::Value { name, bytes, .. } => answers.write(name, bytes, out),
+        // Segments of a later version hold no text that may pass.
+        _ => {}
+    }
+}
+
+/// Replaces the values of secrets in headers.
+pub(crate) fn redact_headers(headers: &mut HeaderMap, answers: &Answers) {
+    for value in headers.values_mut() {
+        if let Some(redacted) = answers.replace(value.as_bytes())
+            && let Ok(redacted) = redacted.try_into()
+        {
+            *value = redacted;
+        }
+    }
+}
+
+/// Watches a request for placeholders of other hosts.
+pub(crate) struct Watch {
+    stream: RedactionStream,
+    session: Arc<Session>,
+    target: Target,
+    found: Arc<OnceLock<Denial>>,
+}
+
+impl Watch {
+    /// Starts to watch a request. The cell gets the reason that ends it.
+    pub(crate) fn new(
+        foreign: &Redactor,
+        session: &Arc<Session>,
+        target: &Target,
+        found: &Arc<OnceLock<Denial>>,
+    ) -> Self {
+        Self {
+            stream: foreign.stream(),
+            session: Arc::clone(session),
+            target: target.clone(),
+            found: Arc::clone(found),
+        }
+    }
+
+    fn push(&mut self, data: &[u8]) -> Result<(), BodyError> {
+        let mut misdirected = None;
+        self.stream.push_segments(data, |segment| {
+            if let Segment::Value { name, .. } = segment {
+                misdirected.get_or_insert_with(|| name.to_owned());
+            }
+        });
+        let Some(name) = misdirected else { return Ok(()) };
+        let denial = Denial::Misdirected { name };
+        self.session.record(&self.target, Outcome::Denied(denial.clone()));
+        let text = denial.to_string();
+        let _ = self.found.set(denial);
+        Err(text.into())
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}

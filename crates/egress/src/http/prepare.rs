@@ -1,0 +1,222 @@
+//! Requests as they go to a server: with the one host that was judged, and with the values of
+//! masked secrets.
+
+use std::sync::{Arc, OnceLock};
+
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Uri};
+use secrets::Substitution;
+
+use super::body::{Body, Filter, Watch};
+use super::hop;
+use crate::denial::Denial;
+use crate::judge::Target;
+use crate::masks::{HostMasks, Security};
+use crate::session::Session;
+use crate::sigv4::{self, Reading, Resign};
+
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+/// Bytes of a body that is changed as a whole, so that it keeps a known length.
+const MAX_WHOLE_BYTES: u64 = 1 << 20;
+/// Bytes of a body whose digest is part of a signature.
+const MAX_SIGNED_BYTES: usize = 64 << 20;
+const SCHEME_BASIC: &[u8] = b"basic ";
+
+/// A request that can be sent.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) request: Request<Body>,
+    /// The refusal that ended the request on its way.
+    pub(crate) ended: Arc<OnceLock<Denial>>,
+}
+
+/// Reason not to send a request.
+#[derive(Debug)]
+pub(crate) enum Unsendable {
+    Denied(Denial),
+    /// The request cannot be read.
+    Bad(&'static str),
+    /// The body is too long.
+    TooLarge,
+    /// The method returns what it receives.
+    Method,
+}
+
+impl From<Denial> for Unsendable {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+/// Prepares a request for a judged destination.
+pub(crate) async fn prepare(
+    session: &Arc<Session>,
+    target: &Target,
+    security: Security,
+    masks: &HostMasks,
+    request: Request<Incoming>,
+) -> Result<Outgoing, Unsendable> {
+    let (mut head, body) = request.into_parts();
+    masks.check(visible(&head))?;
+    if head.method == Method::TRACE && masks.answers.is_some() {
+        return Err(Unsendable::Method);
+    }
+    let (resign, body) = signature(masks, &head, body).await?;
+    hop::strip(&mut head.headers);
+    let host = match (security, target.port) {
+        (Security::Plaintext, HTTP_PORT) | (Security::Verified, HTTPS_PORT) => {
+            match target.host.as_address() {
+                Some(std::net::IpAddr::V6(address)) => format!("[{address}]"),
+                _ => target.host.to_string(),
+            }
+        }
+        (_, port) => target.host.with_port(port),
+    };
+    let host = HeaderValue::try_from(host).map_err(|_| Unsendable::Bad("the host is invalid"))?;
+    head.headers.insert(HOST, host);
+    head.uri = match head.uri.path_and_query() {
+        Some(path) => Uri::from(path.clone()),
+        None => Uri::from_static("/"),
+    };
+    if masks.answers.is_some() {
+        // A compressed answer could not be redacted.
+        head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    insert(&mut head, masks)?;
+    if let Some(resign) = &resign {
+        let problem = "the final request cannot be signed";
+        resign.sign(&mut head).ok_or(Denial::Signature { problem })?;
+    }
+    let ended = Arc::default();
+    let is_signed = resign.is_some();
+    let body = match body {
+        Ok(incoming) => {
+            filtered(session, target, masks, &mut head, incoming, is_signed, &ended).await?
+        }
+        Err(whole) => {
+            masks.check([&whole[..]])?;
+            Body::whole(whole)
+        }
+    };
+    Ok(Outgoing { request: Request::from_parts(head, body), ended })
+}
+
+/// Returns the parts of a request that a placeholder can be in, without its body.
+pub(crate) fn visible(head: &Parts) -> impl Iterator<Item = &[u8]> {
+    let path = head.uri.path_and_query().map(|path| path.as_str().as_bytes());
+    head.headers.values().map(HeaderValue::as_bytes).chain(path)
+}
+
+/// Replaces placeholders in the headers and the query.
+fn insert(head: &mut Parts, masks: &HostMasks) -> Result<(), Denial> {
+    if !masks.headers.is_empty() {
+        for (name, value) in &mut head.headers {
+            let replaced = match value.as_bytes().split_at_checked(SCHEME_BASIC.len()) {
+                Some((scheme, credentials))
+                    if name == AUTHORIZATION && scheme.eq_ignore_ascii_case(SCHEME_BASIC) =>
+                {
+                    let replaced = masks.headers.replace_in_basic(credentials);
+                    replaced.map(|credentials| [scheme, &credentials].concat())
+                }
+                _ => masks.headers.replace(value.as_bytes()).map(|value| value.to_vec()),
+            };
+            let Some(replaced) = replaced else { continue };
+            let unfit = |_| Denial::UnfitValue { part: format!("the header {name}") };
+            *value = HeaderValue::try_from(replaced).map_err(unfit)?;
+            value.set_sensitive(true);
+        }
+    }
+    let query = head.uri.query().and_then(|query| masks.query.replace_in_query(query.as_bytes()));
+    if let Some(query) = query {
+        let path = head.uri.path().as_bytes();
+        let unfit = |_| Denial::UnfitValue { part: "the query".to_owned() };
+        head.uri = Uri::try_from([path, b"?", &query].concat()).map_err(unfit)?;
+    }
+    Ok(())
+}
+
+/// The body of a request, or its bytes if they had to be read.
+type Read = Result<Incoming, bytes::Bytes>;
+
+/// Finds the placeholder that signed a request.
+async fn signature(
+    masks: &HostMasks,
+    head: &Parts,
+    body: Incoming,
+) -> Result<(Option<Resign>, Read), Unsendable> {
+    if masks.keys.is_empty() {
+        return Ok((None, Ok(body)));
+    }
+    let has_placeholder = |text: &[u8]| masks.headers.replace(text).is_some();
+    let signature = match sigv4::read(head) {
+        Reading::Unsigned => return Ok((None, Ok(body))),
+        Reading::Unusable(problem) => {
+            return if visible(head).any(has_placeholder) {
+                Err(Denial::Signature { problem }.into())
+            } else {
+                Ok((None, Ok(body)))
+            };
+        }
+        Reading::Signed(signature) => signature,
+    };
+    let is_ours = has_placeholder(signature.key_id().as_bytes());
+    let body = match signature.needs_body() && !body.is_end_stream() {
+        true => Err(whole(body, MAX_SIGNED_BYTES).await?),
+        false => Ok(body),
+    };
+    let bytes = body.as_ref().err().map_or(&[][..], |whole| &whole[..]);
+    match signature.find_key(head, bytes, &masks.keys) {
+        Some(resign) => Ok((Some(resign), body)),
+        None if is_ours => {
+            let problem = "no masked secret is its key";
+            Err(Denial::Signature { problem }.into())
+        }
+        None => Ok((None, body)),
+    }
+}
+
+async fn whole(body: Incoming, max_bytes: usize) -> Result<bytes::Bytes, Unsendable> {
+    match Limited::new(body, max_bytes).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Unsendable::TooLarge),
+        Err(_) => Err(Unsendable::Bad("the body is incomplete")),
+    }
+}
+
+/// Returns the body as it goes to the server. The body of a signed request stays as it is.
+async fn filtered(
+    session: &Arc<Session>,
+    target: &Target,
+    masks: &HostMasks,
+    head: &mut Parts,
+    body: Incoming,
+    is_signed: bool,
+    ended: &Arc<OnceLock<Denial>>,
+) -> Result<Body, Unsendable> {
+    let substitution: Option<&Substitution> = Some(&masks.body)
+        .filter(|body| !body.is_empty() && !is_signed)
+        .filter(|_| !head.headers.contains_key(CONTENT_ENCODING));
+    if body.is_end_stream() || substitution.is_none() && masks.foreign.is_none() {
+        return Ok(Body::Passed(body));
+    }
+    let length = body.size_hint().exact();
+    if let (Some(substitution), Some(..=MAX_WHOLE_BYTES)) = (substitution, length) {
+        let whole = whole(body, usize::MAX).await?;
+        masks.check([&whole[..]])?;
+        let whole = substitution.replace(&whole).map_or(whole, |text| text.to_vec().into());
+        head.headers.insert(CONTENT_LENGTH, whole.len().into());
+        return Ok(Body::whole(whole));
+    }
+    if substitution.is_some() {
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    let watch = masks.foreign.as_ref().map(|foreign| Watch::new(foreign, session, target, ended));
+    let insert = substitution.map(Substitution::stream);
+    Ok(Body::filtered(body, Filter::Request { insert, watch }))
+}

@@ -1,0 +1,116 @@
+//! Requests inside TLS that the gate terminates.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_rustls::server::TlsStream;
+
+use super::body::Body;
+use super::exchange::Exchange;
+use super::tasks::Tasks;
+use super::wire::Wire;
+use super::{Forward, HTTP_2_WINDOW_BYTES, MAX_HEADERS, MAX_STREAMS, Next, Scope, refuse};
+use crate::connect::Blocked;
+use crate::flow::Cut;
+use crate::judge::Target;
+use crate::secure::Protocol;
+use crate::session::Session;
+
+/// Bytes of a copy between two TLS connections.
+const COPY_BYTES: usize = 64 * 1024;
+
+/// Serves the requests of a connection, and then the protocol that both ends may agree on.
+pub(crate) async fn serve_terminated(
+    session: &Arc<Session>,
+    cut: &Arc<Cut>,
+    client: TlsStream<Wire>,
+    scope: Scope,
+    forward: Forward,
+) {
+    let Scope::Terminated(_, protocol) = scope else { return };
+    let exchange = Arc::new(Exchange::over(session, cut, scope, Some(forward)));
+    let answer = {
+        let exchange = Arc::clone(&exchange);
+        move |request| {
+            let exchange = Arc::clone(&exchange);
+            async move { exchange.answer(request).await }
+        }
+    };
+    serve(session, client, protocol, answer).await;
+    if let Some(Next::Upgrade { client, upstream, flow: _flow, _driver }) = exchange.take_next() {
+        copy(client, upstream).await;
+    }
+}
+
+/// Answers each request with the same refusal.
+pub(crate) async fn explain(
+    session: &Arc<Session>,
+    client: TlsStream<Wire>,
+    protocol: Protocol,
+    target: &Target,
+    blocked: &Blocked,
+) {
+    let reason = Arc::new((target.clone(), blocked.clone()));
+    let answer = move |_| {
+        let reason = Arc::clone(&reason);
+        async move { refuse::blocked(&reason.0, &reason.1) }
+    };
+    serve(session, client, protocol, answer).await;
+}
+
+async fn serve<A, F>(session: &Arc<Session>, client: TlsStream<Wire>, protocol: Protocol, answer: A)
+where
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let limits = &session.shared.limits;
+    let service = service_fn(|request| {
+        let answered = answer(request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let client = TokioIo::new(client);
+    // The client sent no HTTP, left, or did not finish a head in time, if that fails.
+    let _ = match protocol {
+        Protocol::Http1 { .. } => {
+            hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits.head_timeout)
+                .max_headers(MAX_HEADERS)
+                .max_buf_size(limits.max_head_bytes)
+                .half_close(true)
+                .preserve_header_case(true)
+                .serve_connection(client, service)
+                .with_upgrades()
+                .await
+        }
+        Protocol::Http2 => {
+            let (tasks, _end) = Tasks::new();
+            hyper::server::conn::http2::Builder::new(tasks)
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
+                .initial_stream_window_size(HTTP_2_WINDOW_BYTES)
+                .initial_connection_window_size(HTTP_2_WINDOW_BYTES)
+                .serve_connection(client, service)
+                .await
+        }
+    };
+}
+
+/// Passes bytes between two connections that have left HTTP. Nothing is replaced in them.
+async fn copy(client: OnUpgrade, upstream: OnUpgrade) {
+    let (Ok(client), Ok(upstream)) = (client.await, upstream.await) else { return };
+    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+    let _ = tokio::io::copy_bidirectional_with_sizes(
+        &mut client,
+        &mut upstream,
+        COPY_BYTES,
+        COPY_BYTES,
+    )
+    .await;
+}

@@ -1,0 +1,324 @@
+//! The masks of a session, by host: values to insert, placeholders to refuse, answers to redact.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use policy::{Decision, Host, NetworkConfig, NetworkPolicy, Rule};
+use secrets::{ExposeSecret as _, Mask, Masks, Redactor, RequestPart, SecretString, Substitution};
+
+use crate::denial::Denial;
+use crate::error::MasksError;
+use crate::judge::Target;
+
+/// The masks of a session, ready for fast decisions.
+#[derive(Debug, Default)]
+pub(crate) struct SessionMasks {
+    masks: Masks,
+    /// The hosts of each mask.
+    hosts: Vec<Vec<MaskedHost>>,
+    /// The view without masks.
+    none: Arc<HostMasks>,
+    /// Views of hosts, by the masks that are for them.
+    views: Mutex<Views>,
+}
+
+type Views = HashMap<(Vec<usize>, Security), Arc<HostMasks>>;
+
+#[derive(Debug)]
+struct MaskedHost {
+    /// A policy that allows this host alone.
+    policy: NetworkPolicy,
+    /// The name above all covered names, if they must have one owner.
+    same_owner: Option<String>,
+}
+
+/// Protection of a request on its way to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Security {
+    /// TLS with a server whose certificate was verified.
+    Verified,
+    /// No TLS.
+    Plaintext,
+}
+
+/// The masks of a session, as requests to one host see them.
+#[derive(Debug, Default)]
+pub(crate) struct HostMasks {
+    pub(crate) headers: Substitution,
+    pub(crate) query: Substitution,
+    pub(crate) body: Substitution,
+    /// Finds the values that the host receives.
+    pub(crate) answers: Option<Answers>,
+    /// Finds the placeholders that are for other hosts.
+    pub(crate) foreign: Option<Redactor>,
+    /// Placeholders with their values, as keys of signatures.
+    pub(crate) keys: Vec<(SecretString, SecretString)>,
+}
+
+/// The values that a host receives, to be replaced in its answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
+    pub(crate) redactor: Redactor,
+    /// Texts of the length of a value, by name.
+    placeholders: Arc<HashMap<String, SecretString>>,
+}
+
+/// Repeated in the place of a form that has another length than its placeholder.
+const FILLER: &[u8] = b"redacted";
+
+impl SessionMasks {
+    pub(crate) fn compile(masks: &Masks) -> Result<Self, MasksError> {
+        let hosts = masks.iter().map(|(mask, _)| {
+            mask.hosts().iter().map(|host| MaskedHost::compile(mask, host)).collect()
+        });
+        Ok(Self {
+            hosts: hosts.collect::<Result<_, _>>()?,
+            masks: masks.clone(),
+            ..Self::default()
+        })
+    }
+
+    /// Returns whether the values of some masks are for a host.
+    pub(crate) fn has_host(&self, host: &Host, port: u16) -> bool {
+        self.hosts.iter().any(|hosts| hosts.iter().any(|own| own.covers(host, port)))
+    }
+
+    /// Returns the masks as requests to a host see them.
+    pub(crate) fn view(&self, target: &Target, security: Security) -> Arc<HostMasks> {
+        if self.masks.is_empty() {
+            return Arc::clone(&self.none);
+        }
+        let covers =
+            |hosts: &Vec<MaskedHost>| hosts.iter().any(|own| own.covers(&target.host, target.port));
+        let own: Vec<usize> =
+            (0..self.hosts.len()).filter(|index| covers(&self.hosts[*index])).collect();
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = views.entry((own, security)).or_insert_with_key(|(own, security)| {
+            Arc::new(HostMasks::new(&self.masks, own, *security))
+        });
+        Arc::clone(view)
+    }
+
+    /// Refuses placeholders in the visible bytes of a tunnel. None is for the other end, because
+    /// nothing inserts the value.
+    pub(crate) fn check_opaque(&self, target: &Target, bytes: &[u8]) -> Result<(), Denial> {
+        if self.masks.is_empty() {
+            return Ok(());
+        }
+        self.view(target, Security::Plaintext).check([bytes])
+    }
+}
+
+impl MaskedHost {
+    fn compile(mask: &Mask, host: &str) -> Result<Self, MasksError> {
+        let (name, owned_host) = (mask.name().to_owned(), host.to_owned());
+        let mut network = NetworkConfig::default();
+        network.allowed_domains = vec![owned_host.clone()];
+        let Ok(policy) = NetworkPolicy::compile(&network) else {
+            return Err(MasksError::Host { name, host: owned_host });
+        };
+        let base = host.strip_prefix("*.").map(|base| match base.rsplit_once(':') {
+            Some((base, _)) => base,
+            None => base,
+        });
+        let same_owner = match base.map(Host::parse) {
+            Some(Ok(base)) if !mask.allows_shared_domains() => {
+                let base = base.to_string();
+                if psl::suffix_str(&base) == Some(&*base) {
+                    return Err(MasksError::SharedDomain { name, host: owned_host });
+                }
+                Some(base)
+            }
+            _ => None,
+        };
+        Ok(Self { policy, same_owner })
+    }
+
+    fn covers(&self, host: &Host, port: u16) -> bool {
+        let decision = self.policy.decide(host, port);
+        if !matches!(&decision, Decision::Allowed { rule: Rule::Listed { .. }, .. }) {
+            return false;
+        }
+        // Below `*.example.com`, a service may give names to its customers.
+        let owner = || psl::domain_str(host.as_name()?);
+        match &self.same_owner {
+            Some(base) => owner().is_some_and(|owner| owner.len() <= base.len()),
+            None => true,
+        }
+    }
+}
+
+impl HostMasks {
+    fn new(masks: &Masks, own: &[usize], security: Security) -> Self {
+        let all = || masks.iter().enumerate();
+        let of_host = || all().filter(|(index, _)| own.contains(index)).map(|(_, mask)| mask);
+        let inserted = || {
+            of_host().filter(|(mask, _)| security == Security::Verified || mask.allows_plaintext())
+        };
+        let into = |part: RequestPart| {
+            Substitution::new(inserted().filter(move |(mask, _)| mask.is_in(part)))
+        };
+        let foreign: Vec<(&str, SecretString)> = all()
+            .filter(|(index, _)| !own.contains(index))
+            .map(|(_, (mask, placeholder))| (mask.name(), placeholder.into()))
+            .collect();
+        let secret = |placeholder: &str| SecretString::from(placeholder);
+        Self {
+            headers: into(RequestPart::Headers),
+            query: into(RequestPart::Query),
+            body: into(RequestPart::Body),
+            answers: inserted().next().is_some().then(|| Answers {
+                redactor: Redactor::of(inserted().map(|(mask, _)| (mask.name(), mask.value()))),
+                placeholders: Arc::new(
+                    inserted()
+                        .filter(|(mask, own)| mask.value().expose_secret().len() == own.len())
+                        .map(|(mask, own)| (mask.name().to_owned(), secret(own)))
+                        .collect(),
+                ),
+            }),
+            foreign: (!foreign.is_empty()).then(|| {
+                Redactor::of(foreign.iter().map(|(name, placeholder)| (*name, placeholder)))
+            }),
+            keys: inserted()
+                .filter(|(mask, _)| mask.is_in(RequestPart::Headers))
+                .map(|(mask, own)| (secret(own), mask.value().clone()))
+                .collect(),
+        }
+    }
+
+    /// Refuses texts with placeholders for other hosts.
+    pub(crate) fn check<'t>(
+        &self,
+        texts: impl IntoIterator<Item = &'t [u8]>,
+    ) -> Result<(), Denial> {
+        let Some(foreign) = &self.foreign else { return Ok(()) };
+        match texts.into_iter().find_map(|text| foreign.find(text).into_iter().next()) {
+            Some(found) => Err(Denial::Misdirected { name: found.name.to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Answers {
+    /// Writes a text of the same length in the place of a value.
+    pub(crate) fn write(&self, name: &str, bytes: usize, out: &mut Vec<u8>) {
+        match self.placeholders.get(name).map(|placeholder| placeholder.expose_secret()) {
+            Some(placeholder) if placeholder.len() == bytes => {
+                out.extend_from_slice(placeholder.as_bytes());
+            }
+            _ => out.extend(FILLER.iter().cycle().take(bytes)),
+        }
+    }
+
+    /// Replaces the values in a whole text, such as a header. The result is `None` for a text
+    /// without values.
+    pub(crate) fn replace(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let found = self.redactor.find(text);
+        let mut from = 0;
+        let mut replaced = Vec::with_capacity(text.len());
+        for one in &found {
+            replaced.extend_from_slice(&text[from..one.range.start]);
+            self.write(one.name, one.range.len(), &mut replaced);
+            from = one.range.end;
+        }
+        replaced.extend_from_slice(&text[from..]);
+        (!found.is_empty()).then_some(replaced)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Via;
+
+    fn mask(name: &str, hosts: &[&str]) -> Mask {
+        Mask::new(name, SecretString::from("a long secret value of 32 bytes."), hosts.to_vec())
+    }
+
+    fn compile(masks: Vec<Mask>) -> Result<SessionMasks, MasksError> {
+        SessionMasks::compile(&Masks::new(masks).unwrap())
+    }
+
+    fn to(host: &str) -> Target {
+        Target { host: Host::parse(host).unwrap(), port: 443, via: Via::Proxy }
+    }
+
+    #[track_caller]
+    fn check(masks: &SessionMasks, host: &str, port: u16, expected: bool) {
+        assert_eq!(masks.has_host(&Host::parse(host).unwrap(), port), expected, "{host}:{port}");
+    }
+
+    #[test]
+    fn hosts_are_patterns_with_ports() {
+        let hosts = ["api.example.com:443", "*.svc.example.com", "192.0.2.1"];
+        let masks = compile(vec![mask("A", &hosts)]).unwrap();
+        check(&masks, "API.example.com.", 443, true);
+        check(&masks, "api.example.com", 80, false);
+        check(&masks, "a.b.svc.example.com", 80, true);
+        check(&masks, "svc.example.com", 80, false);
+        check(&masks, "192.0.2.1", 1, true);
+    }
+
+    #[test]
+    fn patterns_over_the_names_of_many_owners_need_a_flag() {
+        for host in ["*.github.io", "*.co.uk:443"] {
+            let error = compile(vec![mask("A", &[host])]).unwrap_err();
+            assert!(matches!(error, MasksError::SharedDomain { .. }), "{host} {error:?}");
+            compile(vec![mask("A", &[host]).allow_shared_domains()]).unwrap();
+        }
+        // Names of the service itself, and names that it gives to its customers.
+        let masks = compile(vec![mask("A", &["*.amazonaws.com"])]).unwrap();
+        check(&masks, "sts.amazonaws.com", 443, true);
+        check(&masks, "bucket.s3.amazonaws.com", 443, false);
+        let masks = vec![mask("A", &["*.amazonaws.com"]).allow_shared_domains()];
+        check(&compile(masks).unwrap(), "bucket.s3.amazonaws.com", 443, true);
+        for host in ["*", "a/b", "http://a.test", ""] {
+            let error = compile(vec![mask("A", &[host])]).unwrap_err();
+            assert!(matches!(error, MasksError::Host { .. }), "{host} {error:?}");
+        }
+    }
+
+    #[test]
+    fn plaintext_needs_a_flag_and_foreign_placeholders_are_refused() {
+        let hosts = ["a.test"];
+        let masks = Masks::new([
+            mask("A", &hosts),
+            mask("P", &hosts).allow_plaintext(),
+            mask("B", &["b.test"]),
+        ])
+        .unwrap();
+        let compiled = SessionMasks::compile(&masks).unwrap();
+        let (a, b) = (masks.placeholder("A").unwrap(), masks.placeholder("B").unwrap());
+        let verified = compiled.view(&to("a.test"), Security::Verified);
+        assert!(verified.headers.replace(a.as_bytes()).is_some());
+        assert!(verified.body.is_empty());
+        let plain = compiled.view(&to("a.test"), Security::Plaintext);
+        assert!(plain.headers.replace(a.as_bytes()).is_none());
+        let of_p = masks.placeholder("P").unwrap();
+        assert!(plain.headers.replace(of_p.as_bytes()).is_some());
+        assert_eq!(plain.check([a.as_bytes()]), Ok(()));
+        let encoded =
+            base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("user:{b}"));
+        for text in [b.as_bytes(), encoded.as_bytes()] {
+            let denial = Denial::Misdirected { name: "B".to_owned() };
+            assert_eq!(plain.check([&b"GET"[..], text]), Err(denial.clone()));
+            assert_eq!(compiled.check_opaque(&to("c.test"), text), Err(denial));
+        }
+    }
+
+    #[test]
+    fn a_redacted_text_keeps_its_length() {
+        let masks = Masks::new([mask("A", &["a.test"])]).unwrap();
+        let compiled = SessionMasks::compile(&masks).unwrap();
+        let view = compiled.view(&to("a.test"), Security::Verified);
+        let answers = view.answers.as_ref().unwrap();
+        let value = "a long secret value of 32 bytes.";
+        let replaced = answers.replace(format!("<{value}>").as_bytes()).unwrap();
+        assert_eq!(replaced, format!("<{}>", masks.placeholder("A").unwrap()).as_bytes());
+        let encoded = value.replace(' ', "%20");
+        let replaced = answers.replace(encoded.as_bytes()).unwrap();
+        assert_eq!(replaced.len(), encoded.len());
+        assert!(replaced.starts_with(b"redactedredacted"));
+        assert_eq!(answers.replace(b"other"), None);
+    }
+}

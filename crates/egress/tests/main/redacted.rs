@@ -1,0 +1,140 @@
+//! Answers of hosts that receive the values of secrets.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use secrets::RequestPart;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::fixture::soon;
+use crate::secure::{BOTH, H1, SecureOrigin, TOKEN, get, post};
+
+#[tokio::test]
+async fn values_in_headers_and_bodies_become_placeholders_of_the_same_length() {
+    let origin = SecureOrigin::echo(BOTH).await;
+    let parts = [RequestPart::Headers, RequestPart::Body];
+    let masked = origin.masked_with(|mask| mask.parts(parts));
+    let own = masked.placeholder();
+    for protocols in [H1, BOTH] {
+        let body = format!("<{own}>");
+        let request = post("/", &[("x-key", own)], &body);
+        let answer = masked.send_to("allowed.test", protocols, request).await;
+        assert_eq!(origin.received().header("x-key"), TOKEN);
+        assert_eq!(answer.headers()["echo-x-key"], own);
+        assert_eq!(answer.body(), &body);
+        let basic = format!("Basic {}", STANDARD.encode(format!("git:{own}")));
+        let request = get("/", &[("authorization", &basic)]);
+        let answer = masked.send_to("allowed.test", protocols, request).await;
+        let sent = origin.received().header("authorization").to_owned();
+        let echoed = answer.headers()["echo-authorization"].to_str().unwrap();
+        assert_eq!(echoed.len(), sent.len());
+        let decoded = STANDARD.decode(&echoed[6..]).unwrap();
+        assert!(!decoded.windows(8).any(|part| TOKEN.as_bytes().windows(8).any(|own| own == part)));
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_is_redacted_without_waiting_for_its_end() {
+    let origin = SecureOrigin::serving(H1, |mut stream| async move {
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await;
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..3 {
+            let event = format!("data: {TOKEN}\n\n");
+            let (first, second) = event.split_at(20);
+            for part in [first, second] {
+                let chunk = format!("{:x}\r\n{part}\r\n", part.len());
+                stream.write_all(chunk.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            // The next event follows only the answer of the client.
+            let _ = stream.read(&mut request).await;
+        }
+    })
+    .await;
+    let masked = origin.masked();
+    let stream = masked.tls("allowed.test", H1).await.unwrap();
+    let (mut read, mut write) = tokio::io::split(stream);
+    let request = format!("GET / HTTP/1.1\r\nHost: allowed.test:{}\r\n\r\n", origin.port);
+    write.write_all(request.as_bytes()).await.unwrap();
+    let event = format!("data: {}\n\n", masked.placeholder());
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    // The first event arrives while the answer is open.
+    while !unchunked(&text).contains(&event) {
+        let count = soon(read.read(&mut buffer)).await.unwrap();
+        assert!(count > 0, "{text}");
+        text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+    assert!(!text.contains(&TOKEN[4..20]), "{text}");
+}
+
+/// Returns a chunked text without the lines of the chunks.
+fn unchunked(text: &str) -> String {
+    let is_size = |line: &&str| line.trim_end().len() <= 3 && !line.trim_end().is_empty();
+    let mut out = String::new();
+    for line in text.split_inclusive("\r\n").filter(|line| !is_size(line)) {
+        out.push_str(line.strip_suffix("\r\n").unwrap_or(line));
+    }
+    out
+}
+
+#[tokio::test]
+async fn a_long_answer_keeps_its_length_and_loses_its_values() {
+    let origin = SecureOrigin::serving(H1, |mut stream| async move {
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await;
+        let body = format!("{}{TOKEN}", "x".repeat(100_000)).repeat(40);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let _ = stream.read(&mut request).await;
+    })
+    .await;
+    let masked = origin.masked();
+    let answer = masked.send(get("/", &[])).await;
+    let expected = format!("{}{}", "x".repeat(100_000), masked.placeholder()).repeat(40);
+    assert_eq!(answer.headers()["content-length"], expected.len().to_string());
+    assert!(answer.body() == &expected);
+}
+
+#[tokio::test]
+async fn trace_is_refused_where_a_secret_is_inserted() {
+    let origin = SecureOrigin::echo(H1).await;
+    let masked = origin.masked();
+    let mut request = get("/", &[]);
+    *request.method_mut() = hyper::Method::TRACE;
+    assert_eq!(masked.send(request).await.status(), 405);
+}
+
+#[tokio::test]
+async fn trailers_are_redacted_too() {
+    let origin = SecureOrigin::serving(H1, |mut stream| async move {
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await;
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-key\r\n\r\n\
+             2\r\nok\r\n0\r\nx-key: {TOKEN}\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let _ = stream.read(&mut request).await;
+    })
+    .await;
+    let masked = origin.masked();
+    let stream = masked.tls("allowed.test", H1).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let host = format!("allowed.test:{}", origin.port);
+    let request = get("/", &[("host", &*host), ("te", "trailers")]);
+    let answer = soon(sender.send_request(request)).await.unwrap();
+    let body = soon(answer.into_body().collect()).await.unwrap();
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    assert_eq!(body.to_bytes(), Bytes::from("ok"));
+    assert_eq!(trailers["x-key"], masked.placeholder());
+}

@@ -1,0 +1,287 @@
+//! Masks: placeholders that stand for secrets where an agent can see them.
+
+mod placeholder;
+mod substitution;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
+
+use crate::error_kind::ErrorKind;
+use crate::redactor::Redactor;
+
+pub use self::substitution::{Substitution, SubstitutionStream};
+
+/// A secret that an agent uses without holding it, and the hosts that receive its value.
+///
+/// By default, the value is inserted into the headers and the query of requests over TLS.
+#[derive(Clone)]
+pub struct Mask {
+    name: String,
+    value: SecretString,
+    hosts: Vec<String>,
+    parts: Vec<RequestPart>,
+    allows_plaintext: bool,
+    allows_shared_domains: bool,
+}
+
+/// A part of a request that a value is inserted into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestPart {
+    /// The values of headers, including the password of `Authorization: Basic`.
+    Headers,
+    /// The query of the URL.
+    Query,
+    /// The body. A server that returns what it receives then returns the value.
+    Body,
+}
+
+impl Mask {
+    /// Creates a mask.
+    ///
+    /// A host is a name, a pattern such as `*.example.com`, or an address, with or without a port,
+    /// as in `allowedDomains`. The crate that connects validates them.
+    pub fn new<H: Into<String>>(
+        name: impl Into<String>,
+        value: SecretString,
+        hosts: impl IntoIterator<Item = H>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            value,
+            hosts: hosts.into_iter().map(Into::into).collect(),
+            parts: vec![RequestPart::Headers, RequestPart::Query],
+            allows_plaintext: false,
+            allows_shared_domains: false,
+        }
+    }
+
+    /// Replaces the parts of a request that receive the value.
+    #[must_use]
+    pub fn parts(mut self, parts: impl IntoIterator<Item = RequestPart>) -> Self {
+        self.parts = parts.into_iter().collect();
+        self
+    }
+
+    /// Allows the value in requests without TLS.
+    #[must_use]
+    pub fn allow_plaintext(mut self) -> Self {
+        self.allows_plaintext = true;
+        self
+    }
+
+    /// Allows patterns whose names belong to different owners, such as `*.github.io`.
+    #[must_use]
+    pub fn allow_shared_domains(mut self) -> Self {
+        self.allows_shared_domains = true;
+        self
+    }
+
+    /// Returns the name of the secret.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the value.
+    pub fn value(&self) -> &SecretString {
+        &self.value
+    }
+
+    /// Returns the hosts that receive the value.
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// Returns whether the value is inserted into a part of a request.
+    pub fn is_in(&self, part: RequestPart) -> bool {
+        self.parts.contains(&part)
+    }
+
+    /// Returns whether requests without TLS may have the value.
+    pub fn allows_plaintext(&self) -> bool {
+        self.allows_plaintext
+    }
+
+    /// Returns whether the names of a pattern may belong to different owners.
+    pub fn allows_shared_domains(&self) -> bool {
+        self.allows_shared_domains
+    }
+}
+
+impl fmt::Debug for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mask")
+            .field("name", &self.name)
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The masks of one session, each with its placeholder. Clones share their data.
+///
+/// A placeholder is random. It has letters and digits of the kinds in the value, at least 24 bytes,
+/// and else the length of the value, up to 256 bytes. It keeps a prefix that programs check, such
+/// as `ghp_`.
+///
+/// ```
+/// use secrets::{Mask, Masks, SecretString};
+///
+/// let value = SecretString::from("ghp_0123456789abcdefghijABCDEFGHIJ012345");
+/// let masks = Masks::new([Mask::new("GITHUB_TOKEN", value, ["api.github.com"])])?;
+/// let placeholder = masks.placeholder("GITHUB_TOKEN").unwrap();
+/// assert!(placeholder.starts_with("ghp_") && placeholder.len() == 40);
+/// # Ok::<(), secrets::MaskError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Masks {
+    masks: Arc<[(Mask, Zeroizing<String>)]>,
+}
+
+impl Masks {
+    /// Creates the masks of a new session, with new placeholders.
+    ///
+    /// # Errors
+    /// Returns [`MaskError`] for two masks of one name, a mask without hosts, a value that is too
+    /// short, and if the operating system has no random numbers.
+    pub fn new(masks: impl IntoIterator<Item = Mask>) -> Result<Self, MaskError> {
+        Self::default().renewed(masks)
+    }
+
+    /// Creates the masks of the same session after a change. A name keeps its placeholder, also
+    /// with another value.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Masks::new`].
+    pub fn renewed(&self, masks: impl IntoIterator<Item = Mask>) -> Result<Self, MaskError> {
+        let mut names = BTreeSet::new();
+        let masks: Vec<Mask> = masks.into_iter().collect();
+        let with_placeholder = masks.into_iter().map(|mask| {
+            let name = || mask.name.clone();
+            if !names.insert(name()) {
+                return Err(MaskError::Duplicate { name: name() });
+            }
+            if mask.hosts.is_empty() {
+                return Err(MaskError::WithoutHosts { name: name() });
+            }
+            let value = mask.value.expose_secret();
+            if value.trim_ascii().len() < Redactor::MIN_SECRET_BYTES {
+                return Err(MaskError::TooShort { name: name() });
+            }
+            let placeholder = match self.placeholder(&mask.name) {
+                Some(placeholder) => Zeroizing::new(placeholder.to_owned()),
+                None => placeholder::mint(value).map_err(|_| MaskError::NoRandomness)?,
+            };
+            Ok((mask, placeholder))
+        });
+        Ok(Self { masks: with_placeholder.collect::<Result<_, _>>()? })
+    }
+
+    /// Returns the placeholder of a secret. The session has it instead of the value.
+    pub fn placeholder(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(mask, _)| mask.name == name).map(|(_, placeholder)| placeholder)
+    }
+
+    /// Returns the masks with their placeholders.
+    pub fn iter(&self) -> impl Iterator<Item = (&Mask, &str)> {
+        self.masks.iter().map(|(mask, placeholder)| (mask, placeholder.as_str()))
+    }
+
+    /// Returns whether there are no masks.
+    pub fn is_empty(&self) -> bool {
+        self.masks.is_empty()
+    }
+}
+
+impl fmt::Debug for Masks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(mask, _)| &mask.name)).finish()
+    }
+}
+
+/// Error of masks. It contains no value and no placeholder.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MaskError {
+    /// Two masks have the same name.
+    #[error("{name} is masked twice")]
+    #[non_exhaustive]
+    Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// No host would receive the value.
+    #[error("the mask of {name} has no hosts")]
+    #[non_exhaustive]
+    WithoutHosts {
+        /// The name.
+        name: String,
+    },
+    /// The value is shorter than [`Redactor::MIN_SECRET_BYTES`], so answers could not be redacted.
+    #[error("the value of {name} is too short to be masked")]
+    #[non_exhaustive]
+    TooShort {
+        /// The name.
+        name: String,
+    },
+    /// The operating system has no random numbers.
+    #[error("the operating system has no random numbers")]
+    NoRandomness,
+}
+
+impl MaskError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoRandomness => ErrorKind::Failed,
+            _ => ErrorKind::InvalidInput,
+        }
+    }
+
+    /// Returns whether the same call can succeed later.
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mask(name: &str, value: &str) -> Mask {
+        Mask::new(name, SecretString::from(value), ["api.test"])
+    }
+
+    #[test]
+    fn a_name_keeps_its_placeholder_within_a_session_and_not_beyond() {
+        let first = Masks::new([mask("A", "a value that is long enough")]).unwrap();
+        let renewed = first.renewed([mask("B", "another value"), mask("A", "third value")]);
+        let renewed = renewed.unwrap();
+        assert_eq!(renewed.placeholder("A"), first.placeholder("A"));
+        assert_ne!(renewed.placeholder("B"), renewed.placeholder("A"));
+        let other = Masks::new([mask("A", "a value that is long enough")]).unwrap();
+        assert_ne!(other.placeholder("A"), first.placeholder("A"));
+        assert_eq!(first.placeholder("C"), None);
+    }
+
+    #[test]
+    fn impossible_masks_are_errors() {
+        let error = |masks: Vec<Mask>| Masks::new(masks).unwrap_err().to_string();
+        assert_eq!(error(vec![mask("A", "12345 ")]), "the value of A is too short to be masked");
+        assert_eq!(error(vec![mask("A", "123456"), mask("A", "123456")]), "A is masked twice");
+        let nowhere = Mask::new("A", SecretString::from("123456"), [""; 0]);
+        assert_eq!(error(vec![nowhere]), "the mask of A has no hosts");
+    }
+
+    #[test]
+    fn debug_shows_no_value_and_no_placeholder() {
+        let masks = Masks::new([mask("A", "hunter2hunter2")]).unwrap();
+        let substitution = Substitution::new(masks.iter());
+        let text = format!("{masks:?} {:?} {substitution:?}", masks.iter().next().unwrap().0);
+        assert!(text.contains('A') && !text.contains("hunter"), "{text}");
+        assert!(!text.contains(masks.placeholder("A").unwrap()), "{text}");
+    }
+}
