@@ -200,8 +200,7 @@ fn set_up(
 /// Sends the host a descriptor of the session's `/tmp`. No command has begun, so `/tmp` is the
 /// mount of the plan.
 fn send_tmp() -> Result<()> {
-    let directory =
-        sys::open(sys::AT_FDCWD, mounts::TMP, sys::O_PATH | sys::O_DIRECTORY, 0)?;
+    let directory = sys::open(sys::AT_FDCWD, mounts::TMP, sys::O_PATH | sys::O_DIRECTORY, 0)?;
     let sent = report_tmp(CONTROL, directory);
     sys::close(directory);
     sent

@@ -1,5 +1,5 @@
-//! Lines of JSON as the transport of the server. Its sender waits for an answer to every message, so
-//! a message that cannot be handled gets one.
+//! Lines of JSON as the transport of the server. The client waits for an answer to every request,
+//! so one that cannot be handled gets an error.
 
 use rmcp::model::{ErrorData, RequestId};
 use rmcp::service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};
