@@ -92,9 +92,8 @@ class ArtifactMiddleware(AgentMiddleware):
         return request.tool_call["name"] == self._tool and isinstance(result, ToolMessage)
 
     def _add_links(self, message: ToolMessage) -> ToolMessage:
-        # A command stores all changes since the last one.
-        files = self._policy.run("bash", "--json", "--", "true")["artifacts"]
-        links = [f"{file['relativePath']}: {file.get('url', 'stored')}" for file in files]
-        content = "\n".join([message.text.rstrip("\n"), *links])
-        artifact = {**(message.artifact or {}), "files": files}
+        # A command stores all changes since the last one. Without output of its own, it prints links.
+        stored = self._policy.run("bash", "--", "true")
+        content = message.text.rstrip("\n") + stored["stdout"]
+        artifact = {**(message.artifact or {}), "files": stored["artifacts"]}
         return message.model_copy(update={"content": content, "artifact": artifact})

@@ -76,16 +76,16 @@ class AgentToolsSession {
     const enter = workdir ? `cd -- ${quote(workdir)} || exit\n` : '';
     const begin = performance.now();
     const result = await this.bash(variables.join('') + enter + cmd);
-    const { stdout, stderr, exitCode, artifacts } = result;
+    const { stdout, stderr, exitCode, artifacts, links } = result;
     const wallTimeSeconds = (performance.now() - begin) / 1000;
-    return { output: stdout + stderr, stdout, stderr, exitCode, wallTimeSeconds, artifacts };
+    const output = stdout + stderr;
+    return { output, stdout, stderr, exitCode, wallTimeSeconds, artifacts, links };
   }
 
   async execCommand(args) {
-    const { output, exitCode, artifacts } = await this.exec(args);
-    const links = artifacts.map(({ relativePath, url }) => `${relativePath}: ${url ?? 'stored'}`);
-    const code = exitCode === 0 ? [] : [`exit code ${exitCode}`];
-    return [output.trimEnd(), ...code, ...links].filter((line) => line !== '').join('\n');
+    const { output, exitCode, links } = await this.exec(args);
+    const code = exitCode === 0 ? '' : `exit code ${exitCode}`;
+    return [output.trimEnd(), code, links].filter((part) => part !== '').join('\n');
   }
 
   async readFile({ path, maxBytes }) {
@@ -146,8 +146,10 @@ class AgentToolsSession {
     if (stdout.length === 0) throw new Error(stderr || `agent-tools ended with ${code}`);
     const result = JSON.parse(stdout.toString());
     // Links of the changed files follow the command's own output.
-    const links = result.artifacts.length > 0 ? result.stdout.lastIndexOf(LINKS) : -1;
-    return links < 0 ? result : { ...result, stdout: result.stdout.slice(0, links) };
+    const end = result.artifacts.length > 0 ? result.stdout.lastIndexOf(LINKS) : -1;
+    if (end < 0) return { ...result, links: '' };
+    const links = `artifacts:\n${result.stdout.slice(end + LINKS.length)}`;
+    return { ...result, stdout: result.stdout.slice(0, end), links };
   }
 
   /** Returns a path relative to the session directory. The file tools reach nothing else. */

@@ -36,9 +36,9 @@ assertRefused(refused);
 assert.match(refused, /exit code 1/);
 assert.match(refusedPatch, /outside the session directory/);
 assert.doesNotMatch(created + updated, /outside|error|failed/i);
-const [one, three, link] = made.split('\n');
+const [one, three, , link] = made.split('\n');
 assert.deepEqual([one, three], ['one', 'three']);
-assertStored(link.replace('report.txt: ', ''), (await read('report.txt')));
+assertStored(link.replace('  report.txt: ', ''), await read('report.txt'));
 
 async function read(path) {
   const session = await new AgentToolsClient({ session: 'openai' }).create();
