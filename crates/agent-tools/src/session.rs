@@ -18,7 +18,7 @@ use std::time::Duration;
 use artifact_sync::{ChangeSourceReport, CloseMode, RestoreReport, SyncReport};
 use policy::Policy;
 use sandbox_core::internal::lock;
-use sandbox_core::{EngineReport, Limits, RelativePath, SessionId, SessionPath, Tier, UserId};
+use sandbox_core::{EngineReport, Limits, RelativePath, SessionId, Tier, UserId};
 use skill_store::InstalledSkill;
 
 use crate::boxed::boxed;
@@ -306,7 +306,7 @@ impl Session {
     /// Resolves a path of a call as the agent wrote it, so that an invalid one is a typed error
     /// wherever the call runs.
     pub(crate) fn check_path(&self, input: &str) -> Result<(), ToolError> {
-        resolve(self.dir(), input).map(drop)
+        local::resolve(self.dir(), input).map(drop)
     }
 
     /// Returns the warnings from opening the session, once.
@@ -381,15 +381,6 @@ impl fmt::Debug for Session {
             .field("id", &self.id)
             .field("link", &self.link())
             .finish_non_exhaustive()
-    }
-}
-
-/// Resolves the path of a file as the agent wrote it: absolute, and below the session directory.
-fn resolve(dir: &Path, input: &str) -> Result<(std::path::PathBuf, RelativePath), ToolError> {
-    let path = SessionPath::resolve(dir, input).map_err(|source| ToolError::Path { source })?;
-    match path.relative() {
-        Some(relative) => Ok((path.absolute().to_owned(), relative.clone())),
-        None => Err(ToolError::SessionDirectory { input: input.to_owned() }),
     }
 }
 

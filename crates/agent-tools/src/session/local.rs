@@ -11,7 +11,9 @@ use artifact_sync::{
 use egress::Ask;
 use policy::Policy;
 use sandbox_core::internal::lock;
-use sandbox_core::{CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox, Tier};
+use sandbox_core::{
+    CommandSpec, EngineReport, NativeSandbox, RelativePath, Sandbox, SessionPath, Tier,
+};
 use skill_store::SkillRef;
 
 use super::skills::{SessionSkills, SkillsReport};
@@ -345,12 +347,21 @@ impl LocalSession {
     /// Resolves the path of a file as the agent wrote it: absolute, and below the session
     /// directory.
     pub(crate) fn resolve(&self, input: &str) -> Result<(PathBuf, RelativePath), ToolError> {
-        super::resolve(self.dir(), input)
+        resolve(self.dir(), input)
     }
 }
 
 impl std::fmt::Debug for LocalSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LocalSession").field("workspace", &self.workspace).finish_non_exhaustive()
+    }
+}
+
+/// Resolves the path of a file as the agent wrote it: absolute, and below the session directory.
+pub(super) fn resolve(dir: &Path, input: &str) -> Result<(PathBuf, RelativePath), ToolError> {
+    let path = SessionPath::resolve(dir, input).map_err(|source| ToolError::Path { source })?;
+    match path.relative() {
+        Some(relative) => Ok((path.absolute().to_owned(), relative.clone())),
+        None => Err(ToolError::SessionDirectory { input: input.to_owned() }),
     }
 }
