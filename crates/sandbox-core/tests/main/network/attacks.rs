@@ -187,7 +187,8 @@ async fn other_ways_to_connect_are_captured_or_fail() {
             "SCTP, DCCP and UDP-Lite",
             "for ([SOCK_STREAM, 132], [6, 33], [SOCK_DGRAM, 136]) { \
              my ($s, $got); socket($s, AF_INET, $$_[0], $$_[1]) && connect($s, TO) \
-             && send($s, \"x\", 0) && sysread($s, $got, 99) and print \"reached\" } print \"failed\""
+             && send($s, \"x\", 0) && sysread($s, $got, 99) and print \"reached\" } \
+             print \"failed\""
                 .replace("TO", to),
         ),
         (
