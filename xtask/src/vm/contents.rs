@@ -143,8 +143,8 @@ pub(super) fn of_packages(
     Ok(archive.finish())
 }
 
-/// Adds the modules that belong to the kernel, in the order in which the script loads them. Some
-/// kernels lack a module, or have it built in.
+/// Adds the modules that belong to the kernel, in the order in which the script loads them. A
+/// kernel may lack some, or have them built in.
 fn add_modules(archive: &mut Archive, root: &Path, kernel: &Path) -> Result<(), String> {
     let name = kernel.file_name().unwrap_or_default().to_string_lossy();
     let release = name.strip_prefix("vmlinuz-").unwrap_or_default();

@@ -18,8 +18,16 @@ const NESTED: u16 = 0x8000;
 const HEADER_BYTES: usize = 16;
 
 /// Opens a socket to the part of the kernel that filters packets.
+///
+/// Its number is higher than those of init's other descriptors, which so stay the same with and
+/// without it. Init follows `/proc/self/fd` in a path of a command to its own descriptors.
 pub fn netfilter_socket() -> Result<Fd> {
-    netlink_socket(NETLINK_NETFILTER)
+    const F_DUPFD_CLOEXEC: usize = 1030;
+    const LOWEST: usize = 100;
+    let socket = netlink_socket(NETLINK_NETFILTER)?;
+    let moved = sys!(fcntl, socket, F_DUPFD_CLOEXEC, LOWEST).map(|fd| fd as Fd);
+    close(socket);
+    moved
 }
 
 fn netlink_socket(protocol: usize) -> Result<Fd> {
