@@ -153,8 +153,8 @@ impl NetworkPolicy {
         self.allowed.all_covering(host).any(is_allowed)
     }
 
-    /// Returns the names of set keys that deny or redirect connections beyond these rules. A gate
-    /// that allows any host must enforce them itself, or refuse the settings.
+    /// Returns the names of set keys that deny, redirect or read connections beyond these rules. A
+    /// gate that allows any host must enforce them itself, or refuse the settings.
     pub fn beyond(network: &NetworkConfig) -> Vec<&'static str> {
         [
             ("httpProxyPort", network.http_proxy_port.is_some()),
@@ -163,6 +163,7 @@ impl NetworkPolicy {
             ("stripResponseHeaders", network.strip_response_headers.is_some()),
             ("refuseOpaqueTunnels", network.refuse_opaque_tunnels == Some(true)),
             ("parentProxy", network.parent_proxy.is_some()),
+            ("tlsTerminate", network.tls_terminate.is_some()),
         ]
         .into_iter()
         .filter_map(|(key, is_set)| is_set.then_some(key))

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use egress::{Ask, EventSink, Gate, Listeners, Network};
+use egress::{Ask, EventSink, Gate, Limits, Listeners, Network};
 use policy::NetworkConfig;
 use sandbox_core::{Capture, NativeSandbox};
 
@@ -72,7 +72,11 @@ impl SandboxNetwork {
 
 /// Creates a gate with the resolver of the host.
 pub(super) fn gate() -> Result<Gate, NetworkError> {
-    Gate::builder().build().map_err(|source| NetworkError::Gate { source })
+    // The programs of a session do not trust the gate's authority, so a refusal inside TLS would be
+    // an error about a certificate. Without leaves it is an alert.
+    let mut limits = Limits::default();
+    limits.max_refused_leaves = 0;
+    Gate::builder().limits(limits).build().map_err(|source| NetworkError::Gate { source })
 }
 
 /// The listeners of one sandbox at the gate.

@@ -15,6 +15,7 @@ pub(super) fn unsupported_by_native(policy: &Policy) -> Option<&'static str> {
             "mitmProxy" => "network.mitmProxy is set",
             "stripResponseHeaders" => "network.stripResponseHeaders is set",
             "refuseOpaqueTunnels" => "network.refuseOpaqueTunnels is set",
+            "tlsTerminate" => "network.tlsTerminate is set",
             _ => "network.parentProxy is set",
         }),
         _ => config.credentials.is_some().then_some("credentials is set"),
@@ -123,19 +124,12 @@ fn network(network: &NetworkConfig) -> Vec<Lint> {
             ("deniedDomainReasons", network.denied_domain_reasons.is_some()),
             ("strictAllowlist", network.strict_allowlist.is_some()),
             ("deniedResolvedAddresses", network.denied_resolved_addresses.is_some()),
-            ("tlsTerminate", network.tls_terminate.is_some()),
         ] {
             if is_set {
                 let problem = "has no effect: no host is allowed";
                 lints.push(Lint::unset(LintCode::NoEffect, path(key), problem));
             }
         }
-    } else if network.tls_terminate.is_some() {
-        lints.push(Lint::unset(
-            LintCode::Unsupported,
-            path("tlsTerminate"),
-            "TLS is not terminated, so connections with TLS are denied",
-        ));
     }
     for key in NetworkPolicy::beyond(network) {
         let (code, problem) = match allows_hosts(network) {
