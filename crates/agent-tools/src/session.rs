@@ -87,6 +87,8 @@ pub(crate) struct SessionSettings {
     pub(crate) linger: Duration,
     /// The maximum length of each stream in a result, in UTF-16 units.
     pub(crate) max_output: usize,
+    /// True if longer streams are kept in a file of the sandbox.
+    pub(crate) keeps_output: bool,
     pub(crate) limits: Limits,
     pub(crate) tier: Tier,
     /// True if results have placeholders for the values of variables.

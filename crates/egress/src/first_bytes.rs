@@ -17,8 +17,8 @@ const MAX_LINE_BYTES: usize = 8192;
 /// Returns the protocol, or `None` if more bytes decide.
 ///
 /// The gate compares the names in TLS and HTTP with the destination. So a text that a lenient
-/// server would read as one of them must not count as another protocol: empty lines before the
-/// request line, and TLS records before the hello.
+/// server would read as one of them must not count as another protocol: blanks and empty lines
+/// before the request line, odd versions in it, and TLS records before the hello.
 pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
     match *bytes {
         [] => return None,
@@ -27,19 +27,27 @@ pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
         [0x14..=0x17, 3, ..] => return Some(Protocol::Tls),
         _ => {}
     }
-    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
-    let line = &bytes[start..];
+    let Some(start) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
+        return (bytes.len() > MAX_LINE_BYTES).then_some(Protocol::Other);
+    };
+    let rest = &bytes[start..];
+    let end = rest.iter().position(|byte| *byte == b'\n');
+    let line = &rest[..end.unwrap_or(rest.len())];
     let method = line.iter().position(|byte| !is_token(*byte));
     match method {
-        None if line.len() > MAX_LINE_BYTES => return Some(Protocol::Other),
+        None if end.is_some() || line.len() > MAX_LINE_BYTES => return Some(Protocol::Other),
         None => return None,
         Some(length) if length == 0 || !matches!(line[length], b' ' | b'\t') => {
             return Some(Protocol::Other);
         }
+        // The protocol of git: a length in hexadecimal digits, a command, and NULs.
+        Some(length) if line[..length].iter().any(u8::is_ascii_digit) && line.contains(&0) => {
+            return Some(Protocol::Other);
+        }
         Some(_) => {}
     }
-    match line.iter().position(|byte| *byte == b'\n') {
-        Some(end) if contains_version(&line[..end]) => Some(Protocol::Http),
+    match end {
+        Some(_) if contains_version(line) => Some(Protocol::Http),
         Some(_) => Some(Protocol::Other),
         // A line this long is HTTP or nothing, and the parser of HTTP decides which.
         None if line.len() > MAX_LINE_BYTES => Some(Protocol::Http),
@@ -48,7 +56,9 @@ pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
 }
 
 fn contains_version(line: &[u8]) -> bool {
-    line.windows(7).any(|window| window.eq_ignore_ascii_case(b"HTTP/1."))
+    let has_version = line.windows(5).any(|window| window.eq_ignore_ascii_case(b"HTTP/"));
+    // HTTP/2 without TLS begins with this line.
+    has_version && !line.starts_with(b"PRI * HTTP/2.0")
 }
 
 /// Returns whether a byte may be part of a method (RFC 9110, section 5.6.2).
@@ -76,6 +86,10 @@ mod tests {
             "GET\t/ HTTP/1.0\n",
             "get / http/1.1 \r\n",
             "M-SEARCH * HTTP/1.1\r\n",
+            " \tGET / HTTP/1.1\r\n",
+            "GET / HTTP/01.1\r\n",
+            "GET / HTTP/2.0\r\n",
+            "G3T / HTTP/1.1\r\n\r\n\0",
         ] {
             check(text.as_bytes(), Some(Http));
         }
@@ -86,8 +100,9 @@ mod tests {
             &b"SSH-2.0-OpenSSH_9\r\n"[..],
             b"\0\0\0\x08\x04\xd2\x16\x2f",
             b"NICK ann\r\n",
+            b"QUIT\n",
             b"\x16\x02",
-            b" GET / HTTP/1.1",
+            b"003bgit-upload-pack /x.git\0host=a.test\0",
             b"PRI * HTTP/2.0\r\n",
         ] {
             check(bytes, Some(Other));

@@ -136,8 +136,11 @@ mod tests {
 
     #[test]
     fn loopback_belongs_to_the_session_even_if_it_is_listed() {
-        let policy = policy(&["localhost", "127.0.0.1", "[::1]"], &[]);
-        for host in ["localhost", "a.localhost", "0x7f.1", "::1", "::ffff:127.0.0.1"] {
+        let listed = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]:80"];
+        let policy = policy(&listed, &[]);
+        let own =
+            ["localhost", "a.localhost", "0x7f.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"];
+        for host in own {
             assert_eq!(target(&policy, &to(host), Content::Http, None), Err(Denial::OwnLoopback));
         }
     }

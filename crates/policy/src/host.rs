@@ -116,10 +116,11 @@ impl Host {
     }
 
     /// Returns whether the host is a loopback address, `localhost`, or a name below it (RFC 6761).
+    /// A connection to no address, such as `0.0.0.0`, is one to loopback too (`ip(7)`).
     pub fn is_loopback(&self) -> bool {
         match &self.0 {
             Kind::Name(name) => name == "localhost" || name.ends_with(".localhost"),
-            Kind::Address(address) => address.is_loopback(),
+            Kind::Address(address) => address.is_loopback() || address.is_unspecified(),
         }
     }
 

@@ -207,16 +207,16 @@ impl NetworkPolicy {
     ///
     /// Loopback, link-local, multicast and metadata addresses are refused, and those that
     /// `deniedResolvedAddresses` and `deniedDomains` list. An entry of `allowedDomains` with this
-    /// very address opens it. The caller refuses the addresses of its own interfaces.
+    /// very address opens it, but not an IPv4 address inside it. The caller refuses the addresses
+    /// of its own interfaces.
     ///
     /// # Errors
     /// Returns the class of a refused address.
     pub fn check_resolved(&self, address: IpAddr, port: u16) -> Result<(), AddressClass> {
-        let literal = Host::from(address);
-        if self.allowed.literal(&literal, port).is_some() {
-            return Ok(());
-        }
         for judged in [Some(address), address::embedded_ipv4(address)].into_iter().flatten() {
+            if self.allowed.literal(&judged.into(), port).is_some() {
+                continue;
+            }
             if let Some(class) = address::class(judged) {
                 return Err(class);
             }
@@ -497,6 +497,7 @@ mod tests {
         let rules = compile(|network| {
             network.allowed_domains =
                 vec!["*.a.com".to_owned(), "10.9.9.9:80".to_owned(), "127.0.0.1:5432".to_owned()];
+            network.allowed_domains.push("[64:ff9b::7f00:1]".to_owned());
             network.denied_domains = vec!["8.8.8.8:53".to_owned()];
             network.denied_resolved_addresses =
                 Some(vec!["10.0.0.0/8".to_owned(), "2001:db8::/32".to_owned()]);
@@ -518,6 +519,8 @@ mod tests {
             ("2001:db8::1", 443, false),
             ("64:ff9b::a00:1", 443, false),
             ("2002:7f00:1::", 443, false),
+            ("64:ff9b::7f00:1", 443, false),
+            ("64:ff9b::7f00:1", 5432, true),
             ("::ffff:169.254.0.1", 443, false),
             ("fd00:ec2::254", 80, false),
             ("2606:4700::1111", 443, true),

@@ -27,8 +27,7 @@ pub fn explain_host(policy: &Policy, tier: &Tier, host: &str, port: Option<u16>)
     if *tier != Tier::Namespaces {
         return Verdict::denied(Rule::NoNetwork, Some(Remedy::UseNamespaces));
     }
-    // A connection to no address is one to loopback (`ip(7)`).
-    if host.is_loopback() || host.as_address().is_some_and(|address| address.is_unspecified()) {
+    if host.is_loopback() {
         return Verdict::allowed(Rule::OwnLoopback);
     }
     let pattern = || match (port, host.as_address()) {

@@ -100,6 +100,11 @@ impl LocalSession {
         &self.policy
     }
 
+    /// Returns whether streams that a result shortens are kept in a file.
+    pub(crate) fn keeps_output(&self) -> bool {
+        self.settings.keeps_output
+    }
+
     pub(crate) fn tier(&self) -> &Tier {
         &self.settings.tier
     }

@@ -54,6 +54,7 @@ impl SessionsBuilder {
             timeout: Duration::from_secs(120),
             linger: Duration::from_millis(250),
             max_output: MAX_STREAM_UNITS,
+            keeps_output: true,
             limits: Limits::default(),
             tier: Tier::default(),
             redact: true,
@@ -282,6 +283,14 @@ impl SessionsBuilder {
     #[must_use]
     pub fn max_output(mut self, units: usize) -> Self {
         self.session.max_output = units;
+        self
+    }
+
+    /// Sets whether a longer stream is kept in a file of the sandbox; true by default. Without
+    /// that, results do not name a file that ends with the process.
+    #[must_use]
+    pub fn keep_output(mut self, keep: bool) -> Self {
+        self.session.keeps_output = keep;
         self
     }
 

@@ -250,6 +250,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             linger: Duration::ZERO,
             max_output: 1_000,
+            keeps_output: true,
             limits: Limits::default(),
             tier: Tier::Namespaces,
             redact: true,

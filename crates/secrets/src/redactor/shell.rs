@@ -7,7 +7,8 @@ const MAX_BYTES: usize = 8 << 10;
 
 /// Returns the quoted forms of a secret that differ from it, each once: in double quotes
 /// (`declare -p`), in single quotes (`set`), with backslashes (`printf %q`), and as `$'…'`, which
-/// bash writes for control characters, and in some locales for all that is not ASCII.
+/// bash writes for control characters, and in some locales for all that is not ASCII. The tools of
+/// GNU write only those characters so (`'p'$'\303\244''ss'`).
 pub(super) fn quoted(secret: &str) -> Vec<Zeroizing<String>> {
     if secret.len() > MAX_BYTES {
         return Vec::new();
@@ -17,7 +18,8 @@ pub(super) fn quoted(secret: &str) -> Vec<Zeroizing<String>> {
     let word = escaped(secret, |c| c.is_ascii() && !is_plain(c));
     let mut forms: Vec<Zeroizing<String>> = Vec::new();
     let others = [false, true].map(|is_ascii| ansi_c(secret, is_ascii));
-    for form in [in_double_quotes, in_single_quotes, word].into_iter().chain(others) {
+    let in_pieces = in_pieces(secret);
+    for form in [in_double_quotes, in_single_quotes, word, in_pieces].into_iter().chain(others) {
         if **form != *secret && !forms.contains(&form) {
             forms.push(form);
         }
@@ -64,6 +66,29 @@ fn ansi_c(secret: &str, is_ascii: bool) -> Zeroizing<String> {
                 }
             }
             None => text.push(c),
+        }
+    }
+    text
+}
+
+/// Returns the text between `'` and `'`, in which only control characters and what is not ASCII are
+/// in pieces of their own: `$'…'`.
+fn in_pieces(secret: &str) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(9 * secret.len()));
+    let mut is_escaped = false;
+    for c in secret.chars() {
+        let was_escaped = std::mem::replace(&mut is_escaped, c.is_ascii_control() || !c.is_ascii());
+        match (was_escaped, is_escaped) {
+            (true, false) => text.push_str("''"),
+            (false, true) if !text.is_empty() => text.push_str("'$'"),
+            _ => {}
+        }
+        let mut buffer = Zeroizing::new([0; 4]);
+        let piece = c.encode_utf8(&mut *buffer);
+        match c {
+            '\'' => text.push_str(r"'\''"),
+            _ if is_escaped => text.push_str(&ansi_c(piece, true)),
+            _ => text.push(c),
         }
     }
     text

@@ -23,7 +23,11 @@ impl LocalSession {
     ) -> Result<DisplayedStream, ToolError> {
         let outputs = Arc::clone(&self.outputs);
         let (tier, sandbox) = (self.tier().clone(), Arc::clone(sandbox));
-        let keep = move |content: &[u8]| keep(&mut lock(&outputs), &sandbox, &tier, content);
+        let keeps_output = self.keeps_output();
+        let keep = move |content: &[u8]| match keeps_output {
+            true => keep(&mut lock(&outputs), &sandbox, &tier, content),
+            false => Err("its sandbox ends with the command".to_owned()),
+        };
         if stream.bytes.len() <= INLINE_BYTES {
             return Ok(for_display(name, &stream, max_units, redaction, keep));
         }

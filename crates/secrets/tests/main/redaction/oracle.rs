@@ -114,7 +114,7 @@ fn quoted(secret: &str) -> Vec<Form> {
         let escape = |c| if is_special(c) { format!("\\{c}") } else { c.to_string() };
         secret.chars().map(escape).collect()
     };
-    let ansi_c = |is_ascii: bool| -> String {
+    let ansi_c = |text: &str, is_ascii: bool| -> String {
         let octal = |c: char| c.to_string().bytes().map(|byte| format!("\\{byte:03o}")).collect();
         let escape = |c: char| match "\x07a\x08b\x1bE\x0cf\nn\rr\tt\x0bv\\\\''".find(c) {
             Some(at) if at.is_multiple_of(2) => {
@@ -124,11 +124,27 @@ fn quoted(secret: &str) -> Vec<Form> {
             _ if c.is_ascii_control() || is_ascii && !c.is_ascii() => octal(c),
             _ => c.to_string(),
         };
-        secret.chars().map(escape).collect()
+        text.chars().map(escape).collect()
+    };
+    let pieces = || -> String {
+        let is_odd = |c: &char| c.is_ascii_control() || !c.is_ascii();
+        let characters: Vec<char> = secret.chars().collect();
+        let mut text = String::new();
+        for piece in characters.chunk_by(|a, b| is_odd(a) == is_odd(b)) {
+            let piece: String = piece.iter().collect();
+            match is_odd(&piece.chars().next().unwrap()) {
+                true => text += &format!("'$'{}''", ansi_c(&piece, true)),
+                false => text += &piece.replace('\'', "'\\''"),
+            }
+        }
+        let text = text.strip_prefix("'$'").unwrap_or(&text);
+        let is_open = characters.last().is_some_and(is_odd);
+        text.strip_suffix("''").filter(|_| is_open).unwrap_or(text).to_owned()
     };
     let texts = [
-        ansi_c(false),
-        ansi_c(true),
+        pieces(),
+        ansi_c(secret, false),
+        ansi_c(secret, true),
         escaped(|c| "$`\"\\".contains(c)),
         escaped(|c| c.is_ascii() && !c.is_ascii_alphanumeric() && !"_@%+=:,./-".contains(c)),
         secret.split('\'').collect::<Vec<_>>().join("'\\''"),

@@ -106,7 +106,9 @@ async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
     // A program that reads the output wants all of it.
     let usual = (!context.prints_json()).then_some(usize::MAX);
     options.max_output = args.max_output.or(usual);
-    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
+    // The next command has another sandbox, with a `/tmp` of its own.
+    let open = context.open_with(&args.session, |builder| builder.keep_output(false));
+    use_session(OnSignal::Kill, open, async |session| {
         let output = session.bash_with(&command, options).await.map_err(Failure::not_run)?;
         context.print(&output, || {
             show(&output);
