@@ -182,19 +182,27 @@ impl FrontMatter {
             return Err(FrontMatterError::Yaml { position: None, problem });
         };
         let mut deviations = deviations_of(&fields);
+        let is_required = |name: &str| matches!(name, "name" | "description");
+        let texts = fields.iter().filter(|field| matches!(field.value, Node::Scalar(_)));
+        let is_complete = texts.filter(|field| is_required(&field.name)).count() == 2;
         let mut parsed = match typed {
             Ok(parsed) => parsed,
-            Err(error) => match from_fields(&fields) {
-                Some(parsed) => parsed,
-                // The name or the description is absent, or of another type.
-                None if deviations.is_empty() => return Err(yaml_error(message(&error))),
-                None => {
-                    return Err(FrontMatterError::Deviations { deviations, lenient: None });
-                }
-            },
+            Err(error) if !is_complete && deviations.is_empty() => {
+                return Err(yaml_error(message(&error)));
+            }
+            Err(_) => from_fields(&fields),
         };
         for (field, problem) in parsed.rules() {
-            deviations.push(deviation(&fields, field, problem));
+            let place = fields.iter().find(|found| found.name == field);
+            // A required field of another type is reported already.
+            let is_reported = place.is_some_and(|found| !matches!(found.value, Node::Scalar(_)));
+            if !is_required(field) || !is_reported {
+                deviations.push(deviation(place, field, problem));
+            }
+        }
+        deviations.sort_by_key(|deviation| deviation.position);
+        if !is_complete {
+            return Err(FrontMatterError::Deviations { deviations, lenient: None });
         }
         if deviations.is_empty() {
             // The parser of types has another reason, which is no deviation of a known kind.
@@ -202,7 +210,6 @@ impl FrontMatter {
             return error
                 .map_or(Ok((parsed, Vec::new())), |error| Err(yaml_error(message(&error))));
         }
-        deviations.sort_by_key(|deviation| deviation.position);
         parsed.clean();
         Ok((parsed, deviations))
     }
@@ -299,9 +306,9 @@ fn deviations_of(fields: &[Field]) -> Vec<Deviation> {
     found
 }
 
-/// Reads the fields that have the right type, and a list of tools. Returns `None` without a name or
-/// a description.
-fn from_fields(fields: &[Field]) -> Option<FrontMatter> {
+/// Reads the fields that have the right type, and a list of tools. A name or description that is
+/// absent is empty.
+fn from_fields(fields: &[Field]) -> FrontMatter {
     let text = |name: &str| {
         let field = fields.iter().find(|field| field.name == name)?;
         match &field.value {
@@ -325,18 +332,17 @@ fn from_fields(fields: &[Field]) -> Option<FrontMatter> {
             }));
         }
     }
-    Some(FrontMatter {
-        name: text("name")?,
-        description: text("description")?,
+    FrontMatter {
+        name: text("name").unwrap_or_default(),
+        description: text("description").unwrap_or_default(),
         license: text("license"),
         compatibility: text("compatibility"),
         metadata,
         allowed_tools: text("allowed-tools"),
-    })
+    }
 }
 
-fn deviation(fields: &[Field], field: &str, problem: &str) -> Deviation {
-    let place = fields.iter().find(|found| found.name == field);
+fn deviation(place: Option<&Field>, field: &str, problem: &str) -> Deviation {
     let position = place.map_or(Position::new(0, 1), |found| found.value_position);
     Deviation { position: position.in_file(), field: field.to_owned(), problem: problem.to_owned() }
 }

@@ -86,6 +86,24 @@ fn every_deviation_is_reported_with_its_place() {
 }
 
 #[test]
+fn the_other_deviations_are_named_too_if_a_required_field_is_absent_or_no_text() {
+    for (description, place) in
+        [("description:\n", "3:12"), ("description: [a]\n", "3:14"), ("", "1:1")]
+    {
+        let yaml = format!("name: Bad Name\n{description}model: x");
+        let Err(FrontMatterError::Deviations { deviations, lenient: None }) =
+            FrontMatter::parse_leniently(&skill(&yaml))
+        else {
+            panic!("{yaml}");
+        };
+        let count = |name| deviations.iter().filter(|found| found.field == name).count();
+        assert_eq!((count("name"), count("description"), count("model")), (1, 1, 1), "{yaml}");
+        let found = deviations.iter().find(|found| found.field == "description").unwrap();
+        assert_eq!(found.position.to_string(), place, "{yaml}");
+    }
+}
+
+#[test]
 fn a_front_matter_of_many_keys_is_refused_at_once() {
     let keys: String = (0..100_000).map(|number| format!("key{number}: x\n")).collect();
     let text = skill(&format!("name: a\ndescription: b\n{keys}"));
