@@ -7,6 +7,7 @@ use egress::{Denial, Outcome, Via};
 use policy::{Host, NetworkConfig, NetworkPolicy, Remedy};
 use serde::{Deserialize, Serialize};
 
+use super::fixed::DOMAIN;
 use crate::remedies::remedy_option;
 
 /// The record of a connection of a session, or of a refused question for a name. It has no paths,
@@ -118,8 +119,14 @@ fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> Option<Stri
     if allowed.is_loopback() {
         return Some("use --expose NAME=HOST:PORT for a server on the host's loopback".to_owned());
     }
+    if let Some(name) = allowed.as_name().and_then(exposed_name) {
+        let port = port.map_or_else(|| "PORT".to_owned(), |port| port.to_string());
+        return Some(format!("use --expose {name}=HOST:{port}"));
+    }
     // Addresses of metadata services and the like are open to no name, and need a deliberate entry.
-    if allowed.as_address().is_some_and(|address| is_refused(address, port.unwrap_or(0))) {
+    // Those that stand for names lead nowhere by themselves.
+    let is_closed = |address| stands_for_name(address) || is_refused(address, port.unwrap_or(0));
+    if allowed.as_address().is_some_and(is_closed) {
         return None;
     }
     // The smallest pattern allows the one port.
@@ -136,6 +143,16 @@ fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> Option<Stri
         // The grammar of the settings has no names of one label.
         Some("use --expose NAME=HOST:PORT for a host whose name has no dot".to_owned())
     }
+}
+
+/// Returns the name of a server of the host inside its name in a session.
+fn exposed_name(name: &str) -> Option<&str> {
+    name.strip_suffix(DOMAIN)?.strip_suffix('.')
+}
+
+/// Returns whether the gate uses an address for the name of a host (RFC 2544).
+fn stands_for_name(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 198 && v4.octets()[1] & 0xfe == 18)
 }
 
 /// Returns whether an address belongs to a class to which no name may lead.
@@ -222,8 +239,12 @@ mod tests {
             Some(443),
             &format!("use --allow-host '[fd00::1]' {settings}"),
         );
-        let metadata = Host::parse("169.254.169.254").unwrap();
-        assert_eq!(change_option(&allow("169.254.169.254"), &metadata, Some(80)), None);
+        for closed in ["169.254.169.254", "198.18.0.5"] {
+            let host = Host::parse(closed).unwrap();
+            assert_eq!(change_option(&allow(closed), &host, Some(80)), None);
+        }
+        let exposed = "db.host.internal";
+        check(allow(exposed), exposed, Some(81), "use --expose db=HOST:81");
         check(
             allow("127.0.0.1"),
             "a.test",

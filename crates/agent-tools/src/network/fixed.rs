@@ -8,7 +8,7 @@ use egress::Destinations;
 use policy::Host;
 
 /// The domain of exposed servers.
-const DOMAIN: &str = "host.internal";
+pub(super) const DOMAIN: &str = "host.internal";
 
 /// A server that a session reaches as `NAME.host.internal`: `NAME=HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,9 @@ impl FromStr for Exposed {
         match Host::parse_with_port(server) {
             Ok((host, Some(port))) => Ok(Self { name: name.to_owned(), host, port }),
             Ok((_, None)) => Err(InvalidDestination("the port is missing after HOST")),
-            Err(_) => Err(InvalidDestination("HOST is neither a name nor an address")),
+            Err(_) => Err(InvalidDestination(
+                "HOST is neither a name nor an address, or the port is not 1 to 65535",
+            )),
         }
     }
 }

@@ -11,7 +11,8 @@ pub(super) fn unsupported_by_native(policy: &Policy) -> Option<&'static str> {
     let beyond = NetworkPolicy::beyond(&config.network);
     match beyond.first() {
         Some(&key) if allows_hosts(&config.network) => Some(match key {
-            "httpProxyPort" | "socksProxyPort" => "network names a proxy of another program",
+            "httpProxyPort" => "network.httpProxyPort is set",
+            "socksProxyPort" => "network.socksProxyPort is set",
             "mitmProxy" => "network.mitmProxy is set",
             "stripResponseHeaders" => "network.stripResponseHeaders is set",
             "refuseOpaqueTunnels" => "network.refuseOpaqueTunnels is set",
