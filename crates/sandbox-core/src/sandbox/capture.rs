@@ -29,6 +29,7 @@ pub struct CaptureReport {
 
 impl CaptureReport {
     /// Returns the report of a session whose network is not open.
+    #[cfg(feature = "native")]
     pub(crate) fn not_open() -> Self {
         Self::none("the network of the session is not open")
     }
