@@ -18,15 +18,16 @@ const AS_USER: [&str; 6] =
     ["conformance::", "escapes::", "groups::", "limits::", "native::", "network::"];
 /// A test that is slow, and depends on limits that are the same for every user.
 const SLOW_AS_USER: &str = "a_command_cannot_fill_the_machine";
-/// A test that needs the source files, and those that need minutes: for a thousand commands, and
-/// for thousands of mounts.
-const ELSEWHERE: [&str; 6] = [
+/// A test that needs the source files, those that need minutes, for a thousand commands or for
+/// thousands of mounts, and one in which a slow kernel kills the command's worker too.
+const ELSEWHERE: [&str; 7] = [
     "copies::",
     "many_sessions_and_commands_leave_nothing_behind",
     "directories_of_any_depth_prevent_no_session",
     "no_link_and_no_repository_closes_a_session",
     "a_session_of_any_depth_is_removed",
     "a_repository_that_names_too_many_files",
+    "memory_of_files_counts_against_the_command_that_writes_them",
 ];
 
 pub(crate) fn test(runner: &mut Runner) -> Outcome {
