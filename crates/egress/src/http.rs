@@ -13,6 +13,7 @@ mod wire;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 use crate::connect::Upstream;
 use crate::flow::{Cut, Flow};
 use crate::judge::Target;
+use crate::limits::Limits;
 use crate::relay;
 use crate::secure::Protocol;
 use crate::session::Session;
@@ -37,6 +39,19 @@ const MAX_HEADERS: usize = 100;
 const HTTP_2_WINDOW_BYTES: u32 = 1 << 20;
 /// Requests of one HTTP/2 connection at once.
 const MAX_STREAMS: u32 = 100;
+
+/// Returns the settings of a server of HTTP/1, with the bounds on what a client may send.
+fn server(limits: &Limits) -> http1::Builder {
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(limits.max_head_bytes)
+        .half_close(true)
+        .preserve_header_case(true);
+    server
+}
 
 /// Destinations that the requests of a connection may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,13 +93,7 @@ pub(crate) async fn serve(
         let exchange = Arc::clone(&exchange);
         async move { Ok::<_, std::convert::Infallible>(exchange.answer(request).await) }
     });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(limits.max_head_bytes)
-        .half_close(true)
-        .preserve_header_case(true)
+    let served = server(limits)
         .serve_connection(TokioIo::new(Wire::new(client, read, None)), service)
         .with_upgrades()
         .await;

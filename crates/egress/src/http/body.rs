@@ -130,7 +130,10 @@ impl Filtered {
                 }
             };
             let data = match frame {
-                None => self.filter.finish(),
+                None => match self.filter.finish() {
+                    Ok(rest) => rest,
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                },
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
@@ -143,7 +146,10 @@ impl Filtered {
                     Err(frame) => {
                         let trailers = frame.into_trailers().unwrap_or_default();
                         self.state = State::Trailers(self.filter.trailers(trailers));
-                        self.filter.finish()
+                        match self.filter.finish() {
+                            Ok(rest) => rest,
+                            Err(error) => return Poll::Ready(Some(Err(error))),
+                        }
                     }
                 },
             };
@@ -176,9 +182,10 @@ impl Filter {
                 redact(stream, answers, data, passed);
             }
             Self::Request { insert, watch } => {
-                if let Some(watch) = watch {
-                    watch.push(&data)?;
-                }
+                let data = match watch {
+                    Some(watch) => watch.push(&data)?.into(),
+                    None => data,
+                };
                 match insert {
                     None => passed.push_back(data),
                     Some(insert) => {
@@ -194,7 +201,7 @@ impl Filter {
     }
 
     /// Returns the rest of the body.
-    fn finish(&mut self) -> Bytes {
+    fn finish(&mut self) -> Result<Bytes, BodyError> {
         let mut out = Vec::new();
         match self {
             Self::Redact { stream, answers } => {
@@ -202,13 +209,18 @@ impl Filter {
                     stream.finish_segments(|segment| write(segment, answers, &mut out));
                 }
             }
-            Self::Request { insert, .. } => {
-                if let Some(insert) = insert.take() {
-                    insert.finish(&mut out);
+            Self::Request { insert, watch } => {
+                let rest = watch.as_mut().map_or(Ok(Vec::new()), Watch::finish)?;
+                match insert.take() {
+                    Some(mut insert) => {
+                        insert.push(&rest, &mut out);
+                        insert.finish(&mut out);
+                    }
+                    None => out = rest,
                 }
             }
         }
-        out.into()
+        Ok(out.into())
     }
 
     fn trailers(&self, mut trailers: HeaderMap) -> HeaderMap {
@@ -230,7 +242,7 @@ impl Filter {
     fn is_empty(&self) -> bool {
         match self {
             Self::Redact { stream, .. } => stream.is_none(),
-            Self::Request { insert, .. } => insert.is_none(),
+            Self::Request { insert, watch } => insert.is_none() && watch.is_none(),
         }
     }
 }
@@ -280,7 +292,7 @@ pub(crate) fn redact_headers(headers: &mut HeaderMap, answers: &Answers) {
 
 /// Watches a request for placeholders of other hosts.
 pub(crate) struct Watch {
-    stream: RedactionStream,
+    stream: Option<RedactionStream>,
     session: Arc<Session>,
     target: Target,
     found: Arc<OnceLock<Denial>>,
@@ -295,26 +307,48 @@ impl Watch {
         found: &Arc<OnceLock<Denial>>,
     ) -> Self {
         Self {
-            stream: foreign.stream(),
+            stream: Some(foreign.stream()),
             session: Arc::clone(session),
             target: target.clone(),
             found: Arc::clone(found),
         }
     }
 
-    fn push(&mut self, data: &[u8]) -> Result<(), BodyError> {
-        let mut misdirected = None;
-        self.stream.push_segments(data, |segment| {
-            if let Segment::Value { name, .. } = segment {
-                misdirected.get_or_insert_with(|| name.to_owned());
-            }
-        });
+    /// Returns what can pass: the end of the data may be the start of a placeholder.
+    fn push(&mut self, data: &[u8]) -> Result<Vec<u8>, BodyError> {
+        let (mut passed, mut misdirected) = (Vec::with_capacity(data.len()), None);
+        let Some(stream) = &mut self.stream else { return Ok(passed) };
+        stream.push_segments(data, |segment| sort(segment, &mut passed, &mut misdirected));
+        self.judge(misdirected).map(|()| passed)
+    }
+
+    /// Returns the rest.
+    fn finish(&mut self) -> Result<Vec<u8>, BodyError> {
+        let (mut passed, mut misdirected) = (Vec::new(), None);
+        if let Some(stream) = self.stream.take() {
+            stream.finish_segments(|segment| sort(segment, &mut passed, &mut misdirected));
+        }
+        self.judge(misdirected).map(|()| passed)
+    }
+
+    fn judge(&self, misdirected: Option<String>) -> Result<(), BodyError> {
         let Some(name) = misdirected else { return Ok(()) };
         let denial = Denial::Misdirected { name };
         self.session.record(&self.target, Outcome::Denied(denial.clone()));
         let text = denial.to_string();
         let _ = self.found.set(denial);
         Err(text.into())
+    }
+}
+
+/// Adds a text to what passes, or notes the name of a value.
+fn sort(segment: Segment<'_>, passed: &mut Vec<u8>, misdirected: &mut Option<String>) {
+    match segment {
+        Segment::Value { name, .. } => {
+            misdirected.get_or_insert_with(|| name.to_owned());
+        }
+        Segment::Text(text) => passed.extend_from_slice(text),
+        _ => {}
     }
 }
 

@@ -202,13 +202,12 @@ impl Exchange {
                 return refuse::not_allowed("TRACE would return the values of secrets");
             }
         };
-        match self.send(&target, request).await {
-            Ok((response, forward)) => self.pass(response, client, forward, &masks),
-            Err(blocked) => match ended.get() {
-                // The event is recorded where the body ended.
-                Some(denial) => refuse::refused(&target, denial),
-                None => refuse::blocked(&target, &blocked),
-            },
+        let sent = self.send(&target, request).await;
+        match (sent, ended.get()) {
+            // The event is recorded where the body ended. The server may have answered to its part.
+            (_, Some(denial)) => refuse::refused(&target, denial),
+            (Ok((response, forward)), None) => self.pass(response, client, forward, &masks),
+            (Err(blocked), None) => refuse::blocked(&target, &blocked),
         }
     }
 

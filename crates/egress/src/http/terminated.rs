@@ -14,7 +14,7 @@ use super::body::Body;
 use super::exchange::Exchange;
 use super::tasks::Tasks;
 use super::wire::Wire;
-use super::{Forward, HTTP_2_WINDOW_BYTES, MAX_HEADERS, MAX_STREAMS, Next, Scope, refuse};
+use super::{Forward, HTTP_2_WINDOW_BYTES, MAX_STREAMS, Next, Scope, refuse, server};
 use crate::connect::Blocked;
 use crate::flow::Cut;
 use crate::judge::Target;
@@ -77,16 +77,7 @@ where
     // The client sent no HTTP, left, or did not finish a head in time, if that fails.
     let _ = match protocol {
         Protocol::Http1 { .. } => {
-            hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.head_timeout)
-                .max_headers(MAX_HEADERS)
-                .max_buf_size(limits.max_head_bytes)
-                .half_close(true)
-                .preserve_header_case(true)
-                .serve_connection(client, service)
-                .with_upgrades()
-                .await
+            server(limits).serve_connection(client, service).with_upgrades().await
         }
         Protocol::Http2 => {
             let (tasks, _end) = Tasks::new();

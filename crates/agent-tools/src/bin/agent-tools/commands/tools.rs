@@ -61,8 +61,7 @@ pub(crate) struct Bash {
     )]
     linger: Duration,
     /// Maximum length of each output stream, in UTF-16 units. Of a longer one, the beginning and
-    /// the end are printed, and a file in the sandbox has all of it [default: 30000 with --json,
-    /// otherwise none].
+    /// the end are printed [default: 30000 with --json, otherwise none].
     #[arg(long, value_name = "UNITS", env = "AGENT_TOOLS_MAX_OUTPUT")]
     max_output: Option<usize>,
     /// Script for bash, as in `bash -c COMMAND`.
