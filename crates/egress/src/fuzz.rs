@@ -98,7 +98,8 @@ pub fn substitute(bytes: &[u8]) {
     static MASKS: OnceLock<Masks> = OnceLock::new();
     let masks = MASKS.get_or_init(|| {
         let mask = |name: &str, value: &str| Mask::new(name, SecretString::from(value), ["a.test"]);
-        let masks = [mask("A", "first value"), mask("B", "another, longer value of a secret")];
+        // With letters at its ends, a value and the text beside it could spell a placeholder.
+        let masks = [mask("A", "<first value>"), mask("B", "<another, longer value of a secret>")];
         Masks::new(masks).unwrap_or_else(|error| panic!("{error}"))
     });
     let placeholder = |name| masks.placeholder(name).unwrap_or_default().as_bytes();
