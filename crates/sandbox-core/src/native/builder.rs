@@ -17,6 +17,7 @@ use super::plan;
 use super::probe;
 use super::refresh::CompiledPolicy;
 use super::shell;
+use super::size::SizeLimit;
 use super::support;
 use super::temporary::TemporaryDir;
 use super::tree::{HostTree, SessionDirectories, compile};
@@ -131,8 +132,9 @@ impl NativeSandboxBuilder {
             }
         };
         let report = probe::enforced(unix_sockets, init.setup, &resources);
+        let size = SizeLimit::new(session_dir, limits, &mounts);
         Ok(NativeSandbox::new(
-            Connection::new(init, session_dir, limits)?,
+            Connection::new(init, session_dir, size)?,
             CompiledPolicy {
                 policy: policy.clone(),
                 plan: mounts,
@@ -169,8 +171,9 @@ impl NativeSandboxBuilder {
         check_signals(init.setup.landlock_abi, accepted)?;
         let report = probe::enforced_by_landlock(&list, attributes, init.setup, &resources);
         let policy = policy.clone();
+        let size = SizeLimit::new(session_dir, limits, &mounts);
         Ok(NativeSandbox::new(
-            Connection::new(init, session_dir, limits)?,
+            Connection::new(init, session_dir, size)?,
             CompiledPolicy {
                 policy,
                 plan: mounts,

@@ -24,7 +24,7 @@ use super::size::SizeLimit;
 use super::wire;
 use crate::files::SessionDir;
 use crate::internal::lock;
-use crate::sandbox::{CommandSpec, ExecError, Limits};
+use crate::sandbox::{CommandSpec, ExecError};
 
 /// Pause before a retry while the control socket is full.
 const FULL_SOCKET_PAUSE: Duration = Duration::from_millis(1);
@@ -61,7 +61,7 @@ impl Connection {
     pub(super) fn new(
         init: StartedInit,
         session_dir: &Path,
-        limits: &Limits,
+        size: Arc<SizeLimit>,
     ) -> Result<Self, OpenError> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(host_error("open /dev/null"))?;
@@ -73,7 +73,7 @@ impl Connection {
             init: process,
             shell: shell::find(),
             session_dir: OwnerAccess::of(session_dir),
-            size: SizeLimit::new(session_dir.to_owned(), limits),
+            size,
             null,
             tmp: tmp.map(|directory| SessionDir::of_mount(directory, "/tmp".as_ref())),
             owner: getpid(),

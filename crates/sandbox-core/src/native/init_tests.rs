@@ -17,6 +17,7 @@ use super::filter::{self, UnixSockets};
 use super::launch::Resources;
 use super::process::{self, StartedInit};
 use super::refresh::CompiledPolicy;
+use super::size::SizeLimit;
 use super::tree::SessionDirectories;
 use super::{plan, probe};
 use crate::sandbox::{CommandSpec, CommandStatus, ExecErrorKind, Limits, Sandbox};
@@ -45,7 +46,8 @@ fn start(plan: &[u8]) -> Option<StartedInit> {
 }
 
 fn connect(init: StartedInit, dir: &Path) -> Connection {
-    Connection::new(init, dir, &Limits::default()).unwrap()
+    let size = SizeLimit::new(dir, &Limits::default(), &MountPlan::read_only());
+    Connection::new(init, dir, size).unwrap()
 }
 
 /// Inserts the path of a control group, of which an encoded plan has none.

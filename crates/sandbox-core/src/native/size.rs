@@ -12,16 +12,18 @@
 //! 4. The host asks before it writes a file itself. The last count and the growth of the file
 //!    system answer, or a new count if they leave it open.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use policy::{Access, BindAccess, MountOp, MountPlan};
 use rustix::fs::StatVfs;
 
 use crate::files::{Usage, usage};
 use crate::internal::{blocking, lock};
 use crate::sandbox::Limits;
 
+const UNLIMITED: Usage = Usage { bytes: u64::MAX, files: u64::MAX };
 /// Interval between two counts while a command runs.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// The same above a limit.
@@ -59,13 +61,19 @@ struct Counted {
 }
 
 impl SizeLimit {
-    pub(super) fn new(dir: PathBuf, limits: &Limits) -> Arc<Self> {
-        let max = Usage { bytes: limits.session_bytes, files: limits.session_files };
+    /// Creates the limit. A directory in which commands can write nothing is never counted.
+    pub(super) fn new(dir: &Path, limits: &Limits, plan: &MountPlan) -> Arc<Self> {
+        let max = if can_write_below(dir, plan) {
+            Usage { bytes: limits.session_bytes, files: limits.session_files }
+        } else {
+            UNLIMITED
+        };
+        let dir = dir.to_owned();
         Arc::new(Self { dir, max, last: Mutex::default(), counting: Mutex::default() })
     }
 
     fn is_off(&self) -> bool {
-        self.max == Usage { bytes: u64::MAX, files: u64::MAX }
+        self.max == UNLIMITED
     }
 
     /// Returns a check of a command that starts now.
@@ -169,6 +177,17 @@ impl SizeLimit {
     }
 }
 
+/// Returns whether commands can write to a directory, or to something in it. A directory whose real
+/// path is unknown counts as writable.
+fn can_write_below(dir: &Path, plan: &MountPlan) -> bool {
+    let Ok(dir) = dir.canonicalize() else { return true };
+    let opens = |op: &MountOp| op.path().is_some_and(|path| path.starts_with(&dir));
+    plan.allows(&dir, Access::Write)
+        || plan.ops.iter().any(|op| {
+            matches!(op, MountOp::Bind { access: BindAccess::ReadWrite, .. }) && opens(op)
+        })
+}
+
 fn sum(a: Usage, b: Usage) -> Usage {
     Usage { bytes: a.bytes.saturating_add(b.bytes), files: a.files.saturating_add(b.files) }
 }
@@ -257,5 +276,31 @@ impl SizeWatch {
         lowest.bytes = lowest.bytes.min(usage.bytes);
         lowest.files = lowest.files.min(usage.files);
         self.limit.has_outgrown(&usage, lowest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(writable: &[&Path], is_counted: bool) {
+        let mut plan = MountPlan::read_only();
+        plan.ops.extend(writable.iter().map(|path| MountOp::Bind {
+            path: path.canonicalize().unwrap(),
+            access: BindAccess::ReadWrite,
+        }));
+        let dir = tempfile::tempdir().unwrap();
+        assert!(can_write_below(&dir.path().join("absent"), &plan));
+        assert_eq!(can_write_below(Path::new("/usr"), &plan), is_counted, "{writable:?}");
+    }
+
+    #[test]
+    fn a_directory_in_which_nothing_can_be_written_has_no_limit() {
+        check(&[], false);
+        check(&["/var".as_ref()], false);
+        check(&["/usr".as_ref()], true);
+        check(&["/usr/bin".as_ref()], true);
+        check(&["/".as_ref()], true);
     }
 }
