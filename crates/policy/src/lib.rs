@@ -25,6 +25,8 @@
 //! # Features
 //! - `idna`: names of hosts beyond ASCII. Without it, [`Host::parse`] and
 //!   [`NetworkPolicy::compile`] reject them.
+//! - `regexp`: `extract` of credentials, a regular expression of JavaScript. Without it,
+//!   [`SandboxRuntimeConfig::validate`] rejects them.
 //! - `schema`: `SandboxRuntimeConfig::json_schema`, for editors.
 //!
 //! # Limits
