@@ -82,6 +82,7 @@ mod policy;
 mod presets;
 mod protect;
 mod reason;
+mod recover;
 mod regexp;
 mod remedy;
 mod repositories;
@@ -118,6 +119,7 @@ pub use plan::{
 pub use policy::{Policy, PolicyError};
 pub use presets::PolicyBuilder;
 pub use reason::Rule;
+pub use recover::Recovered;
 pub use remedy::Remedy;
 pub use rules::RuleError;
 pub use setting_path::SettingPath;
