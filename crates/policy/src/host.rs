@@ -21,6 +21,8 @@ const MAX_LABEL_BYTES: usize = 63;
 /// use policy::Host;
 ///
 /// assert_eq!(Host::parse("0x7f.1")?, Host::parse("[::ffff:127.0.0.1]")?);
+/// assert_eq!(Host::parse("API.example.")?.to_string(), "api.example");
+/// # #[cfg(feature = "idna")]
 /// assert_eq!(Host::parse("BÜCHER.example.")?.to_string(), "xn--bcher-kva.example");
 /// assert!(Host::parse("example.com/path").is_err());
 /// # Ok::<(), policy::HostError>(())

@@ -94,14 +94,22 @@ impl<'de> Visitor<'de> for NodeVisitor {
 }
 
 impl Node {
-    /// Removes the setting with this path; of a repeated key, the last one. Returns whether it was
-    /// there.
-    pub(crate) fn remove(&mut self, path: &SettingPath) -> bool {
+    /// Removes and returns the setting with this path; of a repeated key, the last one.
+    pub(crate) fn take(&mut self, path: &SettingPath) -> Option<Self> {
         let keys: Vec<&str> = path.keys().collect();
-        let Some((last, above)) = keys.split_last() else { return false };
-        let Some(Self::Object(entries)) = self.find(above) else { return false };
-        let index = entries.iter().rposition(|(name, _)| name == last);
-        index.map(|index| entries.remove(index)).is_some()
+        let (last, above) = keys.split_last()?;
+        let Some(Self::Object(entries)) = self.find(above) else { return None };
+        let index = entries.iter().rposition(|(name, _)| name == last)?;
+        Some(entries.remove(index).1)
+    }
+
+    /// Adds a setting with this path to the object that should have it.
+    pub(crate) fn add(&mut self, path: &SettingPath, value: Self) {
+        let keys: Vec<&str> = path.keys().collect();
+        let Some((last, above)) = keys.split_last() else { return };
+        if let Some(Self::Object(entries)) = self.find(above) {
+            entries.push(((*last).to_owned(), value));
+        }
     }
 
     /// Replaces the setting with this path, or the list that has it. Returns whether it was there.

@@ -25,6 +25,8 @@
 //! # Features
 //! - `idna`: names of hosts beyond ASCII. Without it, [`Host::parse`] and
 //!   [`NetworkPolicy::compile`] reject them.
+//! - `regexp`: `extract` of credentials, a regular expression of JavaScript. Without it,
+//!   [`SandboxRuntimeConfig::validate`] rejects them.
 //! - `schema`: `SandboxRuntimeConfig::json_schema`, for editors.
 //!
 //! # Limits
@@ -80,6 +82,7 @@ mod policy;
 mod presets;
 mod protect;
 mod reason;
+mod recover;
 mod regexp;
 mod remedy;
 mod repositories;
@@ -116,6 +119,7 @@ pub use plan::{
 pub use policy::{Policy, PolicyError};
 pub use presets::PolicyBuilder;
 pub use reason::Rule;
+pub use recover::Recovered;
 pub use remedy::Remedy;
 pub use rules::RuleError;
 pub use setting_path::SettingPath;

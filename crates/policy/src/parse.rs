@@ -125,13 +125,17 @@ impl SandboxRuntimeConfig {
     /// Returns all errors of [`SandboxRuntimeConfig::from_json`] in a text, at most 100. Of several
     /// in one list, the first is returned.
     pub fn find_errors(text: &str) -> Vec<ParseError> {
-        let mut node = match node_of(text) {
-            Ok(node) => node,
-            Err(error) => return vec![error],
-        };
+        match node_of(text) {
+            Ok(mut node) => Self::mend_all(&mut node, text),
+            Err(error) => vec![error],
+        }
+    }
+
+    /// Removes the errors from the settings, and returns them.
+    pub(crate) fn mend_all(node: &mut Node, text: &str) -> Vec<ParseError> {
         let mut found = Vec::new();
-        while let Err(mut error) = Self::from_node(&node, text) {
-            let is_mended = Self::mend(&mut node, text, &error);
+        while let Err(mut error) = Self::from_node(node, text) {
+            let is_mended = Self::mend(node, text, &error);
             error.move_before(&found, text);
             found.push(error);
             if !is_mended || found.len() == MAX_ERRORS {
@@ -141,12 +145,31 @@ impl SandboxRuntimeConfig {
         found
     }
 
+    /// Leaves out an invalid setting, or the list or the section that has it. A required list
+    /// becomes empty.
+    pub(crate) fn leave_out(node: &mut Node, text: &str, path: &SettingPath) {
+        let keys: Vec<&str> = path.keys().collect();
+        for depth in (1..=keys.len()).rev() {
+            let path: SettingPath =
+                keys[..depth].iter().map(|key| Segment::Key((*key).to_owned())).collect();
+            let Some(removed) = node.take(&path) else { continue };
+            if Self::from_node(node, text).is_ok() {
+                return;
+            }
+            node.add(&path, Node::Array(Vec::new()));
+            if Self::from_node(node, text).is_ok() {
+                return;
+            }
+            node.set(&path, removed);
+        }
+    }
+
     /// Removes a key that should not be there, or gives a setting a value of its type. Returns
     /// whether the error is gone.
     fn mend(node: &mut Node, text: &str, error: &ParseError) -> bool {
         let Some(path) = error.path() else { return false };
         if error.is_superfluous() {
-            return node.remove(path);
+            return node.take(path).is_some();
         }
         Node::samples().into_iter().any(|sample| {
             let is_set = node.set(path, sample);
@@ -158,7 +181,7 @@ impl SandboxRuntimeConfig {
         })
     }
 
-    fn from_node(node: &Node, text: &str) -> Result<Self, ParseError> {
+    pub(crate) fn from_node(node: &Node, text: &str) -> Result<Self, ParseError> {
         let mut track = serde_path_to_error::Track::new();
         let tracked = serde_path_to_error::Deserializer::new(node, &mut track);
         Self::deserialize(tracked).map_err(|mismatch| {
@@ -185,7 +208,7 @@ impl SandboxRuntimeConfig {
     }
 }
 
-fn node_of(text: &str) -> Result<Node, ParseError> {
+pub(crate) fn node_of(text: &str) -> Result<Node, ParseError> {
     serde_json::from_str(text).map_err(|error| {
         let text = error.to_string();
         let problem = text.rsplit_once(" at line ").map_or(&*text, |(problem, _)| problem);

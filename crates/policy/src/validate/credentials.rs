@@ -5,7 +5,7 @@ use crate::config::{
     CredentialFile, CredentialMode, CredentialVariable, CredentialsConfig, SandboxRuntimeConfig,
 };
 use crate::domain;
-use crate::regexp::{self, Unusable};
+use crate::regexp;
 use crate::setting_path::{SettingPath, shortened};
 
 /// Settings that a file and a variable share.
@@ -96,14 +96,8 @@ fn check_file(
 
 fn check_one(config: &SandboxRuntimeConfig, credential: &Credential<'_>, found: &mut Invalid) {
     let path = &credential.path;
-    match credential.extract.map_or(Ok(()), regexp::check) {
-        Ok(()) => {}
-        Err(Unusable::Syntax) => {
-            found.add(path.key("extract"), "is not a regular expression of JavaScript");
-        }
-        Err(Unusable::NoGroup) => {
-            found.add(path.key("extract"), "has no group; put the credential in parentheses");
-        }
+    if let Err(unusable) = credential.extract.map_or(Ok(()), regexp::check) {
+        found.add(path.key("extract"), unusable.problem());
     }
     if let Some(claims) = credential.claims
         && (!credential.is_decoded || claims.is_empty() || claims.iter().any(String::is_empty))

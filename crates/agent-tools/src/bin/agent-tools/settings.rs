@@ -29,8 +29,17 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<SandboxRuntimeConfig, Fai
     let fail = |problem: String| fail(file, &problem);
     let with_causes =
         |error: &(dyn std::error::Error + 'static)| fail(agent_tools::with_causes(error));
-    let mut config = SandboxRuntimeConfig::from_json(text).map_err(|error| with_causes(&error))?;
+    let config = SandboxRuntimeConfig::from_json(text).map_err(|error| with_causes(&error))?;
     config.validate().map_err(|error| with_causes(&error))?;
+    with_absolute_paths(file, config)
+}
+
+/// Lets the relative paths of valid settings begin in the working directory.
+pub(crate) fn with_absolute_paths(
+    file: &Path,
+    mut config: SandboxRuntimeConfig,
+) -> Result<SandboxRuntimeConfig, Failure> {
+    let fail = |problem: String| fail(file, &problem);
     let cwd = working_directory()?;
     let files = &mut config.filesystem;
     let lists = [&mut files.deny_read, &mut files.allow_write, &mut files.deny_write];

@@ -246,6 +246,42 @@ fn check_shows_every_invalid_value_with_its_place() {
 }
 
 #[test]
+fn an_unreadable_key_hides_no_other_finding() {
+    let cli = Cli::new();
+    let network = r#""allowedDomains":["*.com"],"bogus":1,"strictAllowlist":true"#;
+    let file = cli.write("settings.json", &settings(LISTS, network));
+    let checked = cli.run(&["--json", "policy", "check", file.to_str().unwrap()]);
+    let found = checked.json()["findings"].clone();
+    let codes: Vec<_> = found.as_array().unwrap().iter().map(|found| &found["code"]).collect();
+    assert_eq!(codes, ["invalid-value", "unreadable", "no-effect"], "{found}");
+    assert_eq!(checked.code, 1);
+}
+
+#[test]
+fn settings_that_open_no_sandbox_are_explained_as_such() {
+    let cli = Cli::new();
+    let dir = cli.write("work/inner/file", "");
+    let inner = dir.parent().unwrap();
+    let filesystem = format!(
+        r#""denyRead":[{inner:?}],"allowWrite":[{:?}],"denyWrite":[]"#,
+        inner.parent().unwrap()
+    );
+    let file = cli.write("settings.json", &settings(&filesystem, r#""allowedDomains":[]"#));
+    let file = file.to_str().unwrap();
+    let checked = cli.run(&["--json", "--engine", "landlock", "policy", "check", file]);
+    let finding = &checked.json()["findings"][0];
+    assert_eq!(finding["code"], "does-not-open");
+    assert_eq!(finding["path"], "filesystem.denyRead[0]");
+    assert!(finding["problem"].as_str().unwrap().contains("--accept inner-rules"), "{finding}");
+    for target in ["/etc", "a.com"] {
+        let explained =
+            cli.run(&["--engine", "landlock", "policy", "explain", "--settings", file, target]);
+        assert_eq!(explained.code, 1);
+        assert!(explained.stderr.contains("no sandbox opens"), "{}", explained.stderr);
+    }
+}
+
+#[test]
 fn settings_of_other_sandboxes_are_imported_and_losses_are_named() {
     let cli = Cli::new();
     let codex = "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\n\

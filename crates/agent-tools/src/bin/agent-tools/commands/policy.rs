@@ -96,6 +96,9 @@ fn explain(
             (policy, Some(canonical(&sessions.home().session_dir(&args.session))))
         }
     };
+    if let Err(error) = NativeSandbox::check(&policy, &tier) {
+        return Err(Failure::not_run(error).with_remedy("so nothing is allowed: no sandbox opens"));
+    }
     let mut kind = "path";
     let (subject, verdicts) = match path_of(target)? {
         Some(path) => {

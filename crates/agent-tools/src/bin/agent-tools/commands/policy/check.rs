@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_tools::policy::{
-    Lint, LintCode, Location, ParseError, PathEntry, Policy, PolicyError, SandboxRuntimeConfig,
-    SettingPath, Unenforced, UnenforcedReason,
+    Lint, LintCode, Location, ParseError, PathEntry, Policy, PolicyError, Recovered,
+    SandboxRuntimeConfig, SettingPath, Unenforced, UnenforcedReason,
 };
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
@@ -25,6 +25,17 @@ pub(super) fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure>
     let mut findings = Findings { text: &text, found: Vec::new() };
     let outcome = judge(context, file, &mut findings);
     let valid = outcome.is_ok();
+    if let Err(failure) = &outcome
+        && !findings.found.iter().any(|finding| matches!(finding.severity, Severity::Error))
+    {
+        let rule = SandboxRuntimeConfig::from_json(&text).ok().map(|config| {
+            let is_named = |entry: &PathEntry| {
+                failure.message().contains(&*in_home(&entry.to_string()).to_string_lossy())
+            };
+            entry_path(&config, is_named)
+        });
+        findings.error("does-not-open", &rule.unwrap_or_default(), failure.message());
+    }
     findings.found.sort_by_key(|finding| finding.location.map(|at| (at.line, at.column)));
     context.print(&serde_json::json!({ "valid": valid, "findings": findings.found }), || {
         findings.found.iter().for_each(|finding| finding.print(file, &text));
@@ -37,19 +48,31 @@ pub(super) fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure>
 
 /// Judges the settings in the order in which a sandbox would fail.
 fn judge(context: &Context, file: &Path, findings: &mut Findings<'_>) -> Result<(), Failure> {
-    let parsed = SandboxRuntimeConfig::from_json(findings.text);
-    match &parsed {
-        Ok(config) => {
-            for error in config.find_invalid() {
-                findings.error("invalid-value", &error.path, &error.problem);
-            }
-        }
-        Err(_) => {
-            let errors = SandboxRuntimeConfig::find_errors(findings.text);
-            errors.iter().for_each(|error| findings.unreadable(error));
-        }
+    let recovered = SandboxRuntimeConfig::recover(findings.text);
+    recovered.errors.iter().for_each(|error| findings.unreadable(error));
+    for error in &recovered.invalid {
+        findings.error("invalid-value", &error.path, &error.problem);
     }
-    let config = settings::parse(file, findings.text)?;
+    let outcome = settings::parse(file, findings.text);
+    let config = match (outcome, recovered.config.clone()) {
+        (Err(failure), Some(config)) => {
+            // The other settings have findings too. The failure is about the first error.
+            let _ = settings::with_absolute_paths(file, config)
+                .and_then(|config| judge_rules(context, config, findings, &recovered));
+            return Err(failure);
+        }
+        (outcome, _) => outcome?,
+    };
+    judge_rules(context, config, findings, &recovered)
+}
+
+/// Judges the settings that can be read.
+fn judge_rules(
+    context: &Context,
+    config: SandboxRuntimeConfig,
+    findings: &mut Findings<'_>,
+    recovered: &Recovered,
+) -> Result<(), Failure> {
     if let Err(PolicyError::Rule { source }) =
         Policy::from_config(config.clone(), &settings::home())
     {
@@ -60,9 +83,12 @@ fn judge(context: &Context, file: &Path, findings: &mut Findings<'_>) -> Result<
     let cwd = settings::working_directory()?;
     let home = context.home().ok();
     let policy = settings::policy_of_command(config, &cwd, home.as_ref(), &context.tier())?;
-    for lint in policy.lint().into_iter().chain(NativeSandbox::lint(&policy)) {
-        findings.lint(lint);
-    }
+    // About a setting with an effect on the engine, the engine's report suffices.
+    let own = NativeSandbox::lint(&policy);
+    let mut lints = policy.lint();
+    lints.retain(|lint| own.iter().all(|own| own.path != lint.path));
+    let lints = lints.into_iter().chain(own);
+    lints.filter(|lint| !recovered.is_affected(&lint.path)).for_each(|lint| findings.lint(lint));
     if let Some(problem) = settings::hidden_start(&policy, &cwd) {
         let problem = format!("`agent-tools sandbox` runs nothing here: {problem}");
         findings.add(Severity::Note, "hidden-start", &SettingPath::from("filesystem"), &problem);
