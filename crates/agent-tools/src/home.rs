@@ -73,6 +73,11 @@ impl Home {
         self.path.join("probes.json")
     }
 
+    /// Returns the parent of the certificates of each process, which no session can see.
+    pub(crate) fn trust_root(&self) -> PathBuf {
+        self.path.join("trust")
+    }
+
     /// Returns the directory of downloaded skills, which all sessions share.
     pub fn skill_cache(&self) -> PathBuf {
         self.path.join("cache/skills")

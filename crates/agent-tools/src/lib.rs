@@ -119,7 +119,7 @@ pub use home::{Home, ListedSession, LocalState, StateError};
 pub use log_redaction::RedactedWriter;
 pub use network::{
     ConnectionOutcome, Exposed, InvalidDestination, NetworkError, NetworkEvent, NetworkPreset,
-    NetworkSpec, PresetError, Resolved, SandboxNetwork, explain_host,
+    NetworkSpec, PresetError, Resolved, SandboxGate, SandboxNetwork, explain_host,
 };
 pub use output::{Artifact, ConflictNote, FileNote, OutputTail, PendingGroup};
 pub use printable::{printable, printable_lines};

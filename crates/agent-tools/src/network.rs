@@ -15,6 +15,7 @@ mod rules;
 mod sandbox;
 mod session;
 mod spec;
+mod trust;
 
 pub use self::decision::explain_host;
 pub use self::error::NetworkError;
@@ -24,6 +25,6 @@ pub use self::fixed::{Exposed, InvalidDestination, Resolved};
 pub(crate) use self::journal::{Journal, read as read_journal};
 pub use self::preset::{NetworkPreset, PresetError};
 pub(crate) use self::rules::NetworkRules;
-pub use self::sandbox::SandboxNetwork;
+pub use self::sandbox::{SandboxGate, SandboxNetwork};
 pub(crate) use self::session::{SessionNetwork, SharedGate};
 pub use self::spec::NetworkSpec;

@@ -6,6 +6,7 @@ mod history;
 mod keeper;
 mod link;
 mod local;
+pub(crate) mod masking;
 mod network;
 mod skills;
 mod variables;

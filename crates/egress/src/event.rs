@@ -56,6 +56,13 @@ pub enum Outcome {
     Denied(Denial),
     /// The connection was allowed, and could not be made.
     Failed(Failure),
+    /// A request got the value of a secret in the place of a placeholder. A connection has one such
+    /// event for each secret.
+    #[non_exhaustive]
+    Masked {
+        /// The name of the secret.
+        name: String,
+    },
 }
 
 /// A receiver of all events of a session.

@@ -4,6 +4,7 @@ mod body;
 mod exchange;
 mod forward;
 mod hop;
+mod insertions;
 mod prepare;
 mod refuse;
 mod tasks;

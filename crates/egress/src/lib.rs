@@ -93,6 +93,7 @@ pub use event::{EventMark, EventSink, NetworkEvent, Outcome, Via};
 pub use gate::{Gate, GateBuilder};
 pub use limits::Limits;
 pub use listeners::Listeners;
+pub use masks::check_hosts;
 pub use network::Network;
 pub use parent::ParentProxy;
 pub use resolve::{Resolver, SystemResolver};

@@ -53,6 +53,8 @@ pub(crate) struct HostMasks {
     pub(crate) foreign: Option<Redactor>,
     /// Placeholders with their values, as keys of signatures.
     pub(crate) keys: Vec<(SecretString, SecretString)>,
+    /// The names of the secrets of `keys`, in the same order.
+    pub(crate) key_names: Vec<String>,
 }
 
 /// The values that a host receives, to be replaced in its answers.
@@ -65,6 +67,14 @@ pub(crate) struct Answers {
 
 /// Repeated in the place of a form that has another length than its placeholder.
 const FILLER: &[u8] = b"redacted";
+
+/// Checks the hosts of a mask, as [`Network::set_masks`](crate::Network::set_masks) does.
+///
+/// # Errors
+/// Returns [`MasksError`] for a host that is invalid or shared.
+pub fn check_hosts(mask: &Mask) -> Result<(), MasksError> {
+    mask.hosts().iter().try_for_each(|host| MaskedHost::compile(mask, host).map(drop))
+}
 
 impl SessionMasks {
     pub(crate) fn compile(masks: &Masks) -> Result<Self, MasksError> {
@@ -182,6 +192,10 @@ impl HostMasks {
             keys: inserted()
                 .filter(|(mask, _)| mask.is_in(RequestPart::Headers))
                 .map(|(mask, own)| (secret(own), mask.value().clone()))
+                .collect(),
+            key_names: inserted()
+                .filter(|(mask, _)| mask.is_in(RequestPart::Headers))
+                .map(|(mask, _)| mask.name().to_owned())
                 .collect(),
         }
     }

@@ -71,6 +71,13 @@ impl Network {
         Ok(())
     }
 
+    /// Refuses denied names inside TLS with an alert. By default, the gate answers requests to them
+    /// in HTTP, with a certificate that the programs of the session must trust
+    /// ([`Gate::trust`](crate::Gate::trust)).
+    pub fn alert_denied(&self) {
+        self.session.alert_denied();
+    }
+
     /// Returns the position after the last event.
     pub fn mark(&self) -> EventMark {
         self.session.mark()

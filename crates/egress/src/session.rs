@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -45,6 +45,8 @@ pub(crate) struct Session {
     masks: RwLock<Arc<SessionMasks>>,
     /// Certificates of denied names. They have no place in the cache of the gate.
     refused: Mutex<HashMap<Host, Leaf>>,
+    /// True if the programs of the session do not trust the authority.
+    alerts: AtomicBool,
     names: Mutex<Names>,
     ring: Mutex<Ring>,
     sink: Arc<dyn EventSink>,
@@ -76,6 +78,7 @@ impl Session {
             questions: Questions::default(),
             masks: RwLock::default(),
             refused: Mutex::default(),
+            alerts: AtomicBool::new(false),
             ring: Mutex::default(),
             sink,
             open: Mutex::default(),
@@ -95,8 +98,17 @@ impl Session {
         *self.masks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(masks);
     }
 
-    /// Returns a certificate for a denied name, or `None` beyond the limit of the session.
+    /// Refuses denied names inside TLS with an alert from now on.
+    pub(crate) fn alert_denied(&self) {
+        self.alerts.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns a certificate for a denied name, or `None` beyond the limit of the session, and for
+    /// a session that would not trust it.
     pub(crate) fn refused_leaf(&self, host: &Host) -> Option<Leaf> {
+        if self.alerts.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(leaf) = refused.get(host) {
             return Some(Arc::clone(leaf));
@@ -228,6 +240,7 @@ impl Session {
             Outcome::Allowed(rule) => ("allowed", rule.to_string()),
             Outcome::Denied(denial) => ("denied", denial.to_string()),
             Outcome::Failed(failure) => ("failed", failure.to_string()),
+            Outcome::Masked { name } => ("masked", name.clone()),
         };
         tracing::info!(
             target: "egress", %host, port, ?via, outcome, cause, sent, received, ?took,

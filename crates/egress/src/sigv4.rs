@@ -58,6 +58,8 @@ pub(crate) struct Resign {
     form: Form,
     body: String,
     key: SecretString,
+    /// Position of the key among those that were tried.
+    index: usize,
 }
 
 /// Result of reading a request.
@@ -183,10 +185,10 @@ impl Signature {
         // Services encode the path in different ways, and the signature tells which one is right.
         for form in Form::ALL {
             let Some(text) = self.text(head, form, &body) else { continue };
-            for (placeholder, key) in keys {
+            for (index, (placeholder, key)) in keys.iter().enumerate() {
                 if sign(placeholder, &self.scope, &text).as_deref() == Some(&self.signature) {
                     let key = key.clone();
-                    return Some(Resign { form, body, key, signature: self });
+                    return Some(Resign { form, body, key, index, signature: self });
                 }
             }
         }
@@ -202,6 +204,11 @@ impl Signature {
 }
 
 impl Resign {
+    /// Returns the position of the key among those that were tried.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
     /// Signs a request in its final form, in which placeholders are replaced.
     pub(crate) fn sign(&self, head: &mut Parts) -> Option<()> {
         let text = self.signature.text(head, self.form, &self.body)?;

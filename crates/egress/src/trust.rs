@@ -44,6 +44,19 @@ const BUNDLE_VARIABLES: [&str; 14] = [
 ];
 /// The variable that names a file with additional certificates.
 const ADDED_VARIABLE: &str = "NODE_EXTRA_CA_CERTS";
+/// Those of programs that bring their own certificates, and so ignore the bundle of the system.
+const OWN_ROOTS: [&str; 9] = [
+    // httpx of Python. Others read the bundle of the system anyway.
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "AWS_CA_BUNDLE",
+    "DENO_CERT",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "HTTPLIB2_CA_CERTS",
+    ADDED_VARIABLE,
+];
 /// Makes uv read the bundle of the system.
 const UV: (&str, &str) = ("UV_NATIVE_TLS", "1");
 
@@ -115,6 +128,14 @@ impl Trust {
         let homes = directories.flatten().flatten().map(|entry| entry.path());
         let stores = homes.flat_map(|home| JAVA_KEYSTORES.map(|place| home.join(place)));
         existing(stores.chain([PathBuf::from(SYSTEM_KEYSTORE)]))
+    }
+
+    /// Returns the variables for programs that bring their own certificates, in a session that sees
+    /// the bundle at this path. The other programs need none.
+    pub fn variables(bundle: &Path) -> Vec<(&'static str, String)> {
+        let bundle = bundle.to_string_lossy();
+        let named = OWN_ROOTS.iter().map(|name| (*name, bundle.clone().into_owned()));
+        named.chain([(UV.0, UV.1.to_owned())]).collect()
     }
 
     /// Writes the files into an existing directory.

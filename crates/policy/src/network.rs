@@ -156,6 +156,7 @@ impl NetworkPolicy {
     /// Returns the names of set keys that deny, redirect or read connections beyond these rules. A
     /// gate that allows any host must enforce them itself, or refuse the settings.
     pub fn beyond(network: &NetworkConfig) -> Vec<&'static str> {
+        let tls = network.tls_terminate.as_ref();
         [
             ("httpProxyPort", network.http_proxy_port.is_some()),
             ("socksProxyPort", network.socks_proxy_port.is_some()),
@@ -163,7 +164,11 @@ impl NetworkPolicy {
             ("stripResponseHeaders", network.strip_response_headers.is_some()),
             ("refuseOpaqueTunnels", network.refuse_opaque_tunnels == Some(true)),
             ("parentProxy", network.parent_proxy.is_some()),
-            ("tlsTerminate", network.tls_terminate.is_some()),
+            ("tlsTerminate.caCertPath", tls.is_some_and(|tls| tls.ca_cert_path.is_some())),
+            (
+                "tlsTerminate.extraCaCertPaths",
+                tls.is_some_and(|tls| tls.extra_ca_cert_paths.is_some()),
+            ),
         ]
         .into_iter()
         .filter_map(|(key, is_set)| is_set.then_some(key))
@@ -483,6 +488,13 @@ mod tests {
         };
         let list = || vec!["a.com".to_owned(), "*.b.com".to_owned()];
         assert_eq!(tls(&compile(|network| network.allowed_domains = list()), "a.com"), Tls::Tunnel);
+        let mut network = NetworkConfig::default();
+        let terminate = network.tls_terminate.get_or_insert_default();
+        terminate.exclude_domains = Some(list());
+        assert_eq!(NetworkPolicy::beyond(&network), [""; 0]);
+        let terminate = network.tls_terminate.get_or_insert_default();
+        terminate.extra_ca_cert_paths = Some(vec!["/ca.pem".to_owned()]);
+        assert_eq!(NetworkPolicy::beyond(&network), ["tlsTerminate.extraCaCertPaths"]);
         let rules = compile(|network| {
             network.allowed_domains = list();
             let terminate = network.tls_terminate.get_or_insert_default();

@@ -51,7 +51,7 @@ pub fn build<'a>(
     let count = operations.u32().map_err(at(wire::STEP_PLAN, b""))?;
     let again = Reader(operations.0);
     sys::make_mounts_private().map_err(at(wire::STEP_ROOT, b"/"))?;
-    let mut tree = Tree { root: -1, pool: -1, private_files };
+    let mut tree = Tree { root: -1, pool: -1, source: -1, private_files };
     let mut has_own_tmp = false;
     for index in 0..count {
         let (operation, argument, path) =
@@ -67,6 +67,8 @@ pub fn build<'a>(
             wire::OP_HIDE_FILE => tree.hide(path, c(b"file\0")),
             wire::OP_BIND => tree.bind(path, argument),
             wire::OP_PIN_LINK => tree.pin_link(path),
+            wire::OP_SOURCE => tree.take_source(path),
+            wire::OP_OVERLAY => tree.overlay(path),
             _ => Err(Errno::INVAL),
         };
         let done = match done {
@@ -155,6 +157,8 @@ struct Tree {
     /// Root of an invisible file system in memory, with the empty file and directory that cover
     /// hidden paths.
     pool: Fd,
+    /// The file of the host for the next overlay.
+    source: Fd,
     /// Maximum number of files in a private directory.
     private_files: u32,
 }
@@ -250,6 +254,24 @@ impl Tree {
         let target = unreachable::open_above(path, |above| self.target(above))?;
         let source = sys::open(self.pool, c(b"directory\0"), sys::O_PATH, 0)?;
         mount_copy(source, target, attributes(wire::READ_ONLY))
+    }
+
+    fn take_source(&mut self, path: CStr<'_>) -> Result<()> {
+        self.source = on_host(path, sys::open_plain)?;
+        Ok(())
+    }
+
+    /// Shows the source in the place of a file that the session sees.
+    fn overlay(&mut self, path: CStr<'_>) -> Result<()> {
+        let source = core::mem::replace(&mut self.source, -1);
+        match self.target(path) {
+            // It was deleted, or is inside a hidden directory.
+            Err(Errno::NOENT) => {
+                sys::close(source);
+                Ok(())
+            }
+            target => mount_copy(source, target?, attributes(wire::READ_ONLY)),
+        }
     }
 
     /// Binds a symlink onto itself, so that no command removes or replaces it.

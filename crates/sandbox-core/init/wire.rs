@@ -157,6 +157,11 @@ pub const OP_BIND: u32 = 6;
 /// A symlink of the host, bound onto itself so that it stays.
 pub const OP_PIN_LINK: u32 = 8;
 
+/// The file of the host that the next [`OP_OVERLAY`] shows.
+pub const OP_SOURCE: u32 = 9;
+/// The file of the last [`OP_SOURCE`], read-only over another one.
+pub const OP_OVERLAY: u32 = 10;
+
 /// A directory below which no name can be created that makes its directory a git repository.
 pub const ZONE_NO_REPOSITORIES: u32 = 1;
 /// A directory below which no symlink can be created.

@@ -99,7 +99,7 @@ mod srt;
 #[cfg(feature = "native")]
 pub use native::{
     AttachedCommand, AttachedEvent, AttachedOutcome, HostTree, NativeSandbox, NativeSandboxBuilder,
-    NetworkError, NetworkErrorKind, NetworkListeners, OpenError, OpenErrorKind, probe,
+    NetworkError, NetworkErrorKind, NetworkListeners, OpenError, OpenErrorKind, Overlay, probe,
 };
 #[cfg(feature = "sandbox")]
 pub use sandbox::{

@@ -70,7 +70,9 @@ pub use secrecy::{ExposeSecret, SecretString};
 pub use self::dotenv::{DotenvError, DotenvSource};
 pub use self::error_kind::ErrorKind;
 pub use self::map::MapSource;
-pub use self::mask::{Mask, MaskError, Masks, RequestPart, Substitution, SubstitutionStream};
+pub use self::mask::{
+    Mask, MaskError, MaskSpec, Masks, RequestPart, Substitution, SubstitutionStream,
+};
 pub use self::name::{SkipReason, check_name};
 pub use self::redactor::{Found, RedactionStream, Redactor, Segment};
 pub use self::revision::{Changed, Revision};

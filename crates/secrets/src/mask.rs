@@ -1,6 +1,7 @@
 //! Masks: placeholders that stand for secrets where an agent can see them.
 
 mod placeholder;
+mod spec;
 mod substitution;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::error_kind::ErrorKind;
 use crate::redactor::Redactor;
 
+pub use self::spec::MaskSpec;
 pub use self::substitution::{Substitution, SubstitutionStream};
 
 /// A secret that an agent uses without holding it, and the hosts that receive its value.
@@ -29,7 +31,7 @@ pub struct Mask {
 }
 
 /// A part of a request that a value is inserted into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum RequestPart {
     /// The values of headers, including the password of `Authorization: Basic`.

@@ -84,6 +84,15 @@ pub enum SourceError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The table of another program cannot keep the hosts of a variable.
+    #[error(
+        "the table `variables` of {origin} has no column `hosts`; add it with \
+         ALTER TABLE variables ADD COLUMN hosts TEXT"
+    )]
+    NoHostsColumn {
+        /// The database, without user and password.
+        origin: String,
+    },
     /// A newer version of this crate wrote the database.
     #[error(
         "{origin} has version {found} of the table `variables`, \
@@ -142,6 +151,7 @@ impl SourceError {
             Self::Syntax { .. }
             | Self::InvalidUrl { .. }
             | Self::InvalidVariable { .. }
+            | Self::NoHostsColumn { .. }
             | Self::NoPassphrase { .. } => ErrorKind::InvalidInput,
             Self::Unreachable { .. } => ErrorKind::Unreachable,
             Self::Denied { .. } => ErrorKind::Denied,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::mask::MaskSpec;
 use crate::name::{SkipReason, check_name, check_value};
 use crate::revision::Revision;
 
@@ -82,6 +83,8 @@ pub struct LoadedVariables {
     pub variables: Variables,
     /// The skipped ones, in the order of the source.
     pub skipped: Vec<SkippedVariable>,
+    /// The masks of variables that commands use without their values, by name.
+    pub masks: BTreeMap<String, MaskSpec>,
     /// The state of the source, for
     /// [`VariableSource::changed_since`](crate::VariableSource::changed_since). `None` if only a
     /// load can tell whether the source has changed.
@@ -97,6 +100,14 @@ impl LoadedVariables {
             Ok(()) if is_taken => self.skip(name, SkipReason::Duplicate),
             Ok(()) => {}
             Err(reason) => self.skip(name, reason),
+        }
+    }
+
+    /// Adds a variable like [`Self::insert`]. Commands get a placeholder for its value.
+    pub fn insert_masked(&mut self, name: &str, value: SecretString, mask: MaskSpec) {
+        self.insert(name, value);
+        if self.variables.get(name).is_some() {
+            self.masks.insert(name.to_owned(), mask);
         }
     }
 

@@ -1,6 +1,9 @@
 //! Errors of a session's network.
 
-use egress::GateError;
+use std::io;
+use std::path::PathBuf;
+
+use egress::{GateError, MasksError};
 use policy::ValidationError;
 
 use crate::error_kind::ErrorKind;
@@ -33,6 +36,20 @@ pub enum NetworkError {
         /// The cause.
         source: GateError,
     },
+    /// The files for the trust of sessions in terminated connections cannot be written.
+    #[error("the certificates for sessions cannot be written below {}", path.display())]
+    Trust {
+        /// The parent of their directory.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// A mask has a host that is invalid or shared.
+    #[error("a masked variable cannot be used")]
+    Masks {
+        /// The invalid host.
+        source: MasksError,
+    },
     /// A user can be asked only in the process that serves the session.
     #[error("another process serves the session, so it cannot ask a user of this one")]
     AskedElsewhere,
@@ -42,9 +59,11 @@ impl NetworkError {
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Rules { .. } | Self::Unsupported { .. } => ErrorKind::InvalidInput,
+            Self::Rules { .. } | Self::Unsupported { .. } | Self::Masks { .. } => {
+                ErrorKind::InvalidInput
+            }
             Self::Sandbox { .. } => ErrorKind::Sandbox,
-            Self::Gate { .. } => ErrorKind::Io,
+            Self::Gate { .. } | Self::Trust { .. } => ErrorKind::Io,
             Self::AskedElsewhere => ErrorKind::Differs,
         }
     }
@@ -54,7 +73,11 @@ impl NetworkError {
         match self {
             Self::Sandbox { source } => source.is_retryable(),
             Self::Gate { source } => source.is_retryable(),
-            Self::Rules { .. } | Self::Unsupported { .. } | Self::AskedElsewhere => false,
+            Self::Rules { .. }
+            | Self::Unsupported { .. }
+            | Self::Trust { .. }
+            | Self::Masks { .. }
+            | Self::AskedElsewhere => false,
         }
     }
 }

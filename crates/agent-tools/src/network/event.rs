@@ -53,6 +53,8 @@ pub enum ConnectionOutcome {
     Denied,
     /// It was allowed, and could not be made.
     Failed,
+    /// A request got the value of a masked variable, which `rule` names.
+    Masked,
 }
 
 impl NetworkEvent {
@@ -76,6 +78,9 @@ impl From<&egress::NetworkEvent> for NetworkEvent {
                 remedy(denial, &event.host, event.port),
             ),
             Outcome::Failed(cause) => (ConnectionOutcome::Failed, cause.to_string(), None),
+            Outcome::Masked { name, .. } => {
+                (ConnectionOutcome::Masked, format!("the value of {name} was inserted"), None)
+            }
             _ => (ConnectionOutcome::Failed, "unknown".to_owned(), None),
         };
         let via = match event.via {
@@ -101,6 +106,11 @@ impl From<&egress::NetworkEvent> for NetworkEvent {
 
 /// Returns the option that would allow a refused connection, or other advice.
 fn remedy(denial: &Denial, host: &Host, port: Option<u16>) -> Option<String> {
+    if let Denial::Misdirected { name, .. } = denial {
+        return Some(format!(
+            "add {host} to the hosts of {name} (variable set --host), if it may have the value"
+        ));
+    }
     match denial.change() {
         Some(change) => change_option(&change, host, port),
         None => denial.remedy(),

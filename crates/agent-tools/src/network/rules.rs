@@ -46,6 +46,11 @@ impl NetworkRules {
         asks || self.hosts().next().is_some()
     }
 
+    /// Returns whether the gate terminates TLS for hosts without a masked variable too.
+    pub(crate) fn terminates(&self) -> bool {
+        self.settings.tls_terminate.is_some()
+    }
+
     /// Returns the patterns of the hosts that the session may reach. Those of loopback are not
     /// among them: they lead to the session itself.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = &str> {

@@ -1,17 +1,20 @@
 //! The network of one open sandbox: its listeners at the gate.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 
-use egress::{Ask, EventSink, Gate, Limits, Listeners, Network};
+use egress::{Ask, EventSink, Gate, Listeners, Network};
 use policy::NetworkConfig;
-use sandbox_core::{Capture, NativeSandbox};
+use sandbox_core::{Capture, NativeSandbox, Overlay};
+use secrets::Masks;
 
 use super::denied::refusals;
 use super::error::NetworkError;
 use super::journal::Journal;
 use super::rules::NetworkRules;
 use super::spec::NetworkSpec;
+use super::trust::{self, GateTrust};
 use crate::denials::Denial;
 
 /// Address of the proxy without a scheme, unless a command had taken its port.
@@ -22,37 +25,73 @@ const LOOPBACK: &str = "127.0.0.1";
 pub struct SandboxNetwork {
     open: OpenNetwork,
     journal: Arc<Journal>,
+    _trust: GateTrust,
 }
 
-impl SandboxNetwork {
-    /// Opens the network of a sandbox, if its settings or the request allow any host. `settings`
-    /// have the lists of the request already ([`NetworkSpec::add_to_settings`]).
+/// The gate of a sandbox that is not open yet and belongs to no session.
+#[derive(Debug)]
+pub struct SandboxGate {
+    gate: Gate,
+    rules: NetworkRules,
+    ask: Option<Arc<dyn Ask>>,
+    trust: GateTrust,
+}
+
+impl SandboxGate {
+    /// Creates the gate of a sandbox whose settings or request allow any host; `None` for others.
+    /// `settings` have the lists of the request already ([`NetworkSpec::add_to_settings`]).
+    ///
+    /// The certificates of the gate are in a new directory below `directory`.
     ///
     /// # Errors
-    /// Returns [`NetworkError`] if the rules are invalid, or if the sandbox can have no network.
-    ///
-    /// # Cancel safety
-    /// After the future is dropped, the sandbox may have no network until it is opened again.
-    pub async fn open(
-        sandbox: &NativeSandbox,
+    /// Returns [`NetworkError`] if the gate cannot be created, or if the files cannot be written.
+    pub fn new(
         settings: &NetworkConfig,
         spec: &NetworkSpec,
+        directory: &Path,
     ) -> Result<Option<Self>, NetworkError> {
         let rules = NetworkRules::new(settings, Some(spec));
         if !rules.opens_network() {
             return Ok(None);
         }
         let gate = gate()?;
-        let journal = Arc::new(Journal::default());
-        let open =
-            OpenNetwork::open(&gate, sandbox, &rules, spec.ask.clone(), journal.clone()).await?;
-        Ok(Some(Self { open, journal }))
+        let trust = trust(&gate, directory)?;
+        Ok(Some(Self { gate, rules, ask: spec.ask.clone(), trust }))
     }
 
+    /// Returns the files that make the programs of the sandbox trust the gate
+    /// ([`NativeSandboxBuilder::overlays`](sandbox_core::NativeSandboxBuilder::overlays)).
+    pub fn overlays(&self) -> Vec<Overlay> {
+        self.trust.overlays()
+    }
+
+    /// Opens the network of the sandbox.
+    ///
+    /// # Errors
+    /// Returns [`NetworkError`] if the rules are invalid, or if the sandbox can have no network.
+    ///
+    /// # Cancel safety
+    /// After the future is dropped, the sandbox may have no network until it is opened again.
+    pub async fn open(self, sandbox: &NativeSandbox) -> Result<SandboxNetwork, NetworkError> {
+        let Self { gate, rules, ask, trust } = self;
+        let journal = Arc::new(Journal::default());
+        let sink = journal.clone();
+        let open = OpenNetwork::open(&gate, sandbox, &rules, &Masks::default(), ask, sink).await?;
+        Ok(SandboxNetwork { open, journal, _trust: trust })
+    }
+}
+
+impl SandboxNetwork {
     /// Returns the variables that commands need to reach the network, if connections cannot be
     /// captured. If they are, the list is empty.
     pub fn variables(&self) -> Vec<(OsString, OsString)> {
         self.open.variables()
+    }
+
+    /// Returns the variables of programs that bring their own certificates. Those that the command
+    /// has already take precedence.
+    pub fn certificate_variables(&self) -> Vec<(OsString, OsString)> {
+        self.open.certificates.clone()
     }
 
     /// Returns the refused destinations so far, at most five, and the number of further ones.
@@ -72,17 +111,21 @@ impl SandboxNetwork {
 
 /// Creates a gate with the resolver of the host.
 pub(super) fn gate() -> Result<Gate, NetworkError> {
-    // The programs of a session do not trust the gate's authority, so a refusal inside TLS would be
-    // an error about a certificate. Without leaves it is an alert.
-    let mut limits = Limits::default();
-    limits.max_refused_leaves = 0;
-    Gate::builder().limits(limits).build().map_err(|source| NetworkError::Gate { source })
+    Gate::builder().build().map_err(|source| NetworkError::Gate { source })
+}
+
+/// Writes the files of a gate below a directory.
+pub(super) fn trust(gate: &Gate, directory: &Path) -> Result<GateTrust, NetworkError> {
+    let error = |source| NetworkError::Trust { path: directory.to_owned(), source };
+    GateTrust::create(directory, gate.trust()).map_err(error)
 }
 
 /// The listeners of one sandbox at the gate.
 #[derive(Debug)]
 pub(super) struct OpenNetwork {
     pub(super) network: Network,
+    /// Variables of programs that bring their own certificates.
+    pub(super) certificates: Vec<(OsString, OsString)>,
     capture: Capture,
     proxy_port: u16,
 }
@@ -92,6 +135,7 @@ impl OpenNetwork {
         gate: &Gate,
         sandbox: &NativeSandbox,
         rules: &NetworkRules,
+        masks: &Masks,
         ask: Option<Arc<dyn Ask>>,
         sink: Arc<dyn EventSink>,
     ) -> Result<Self, NetworkError> {
@@ -110,7 +154,17 @@ impl OpenNetwork {
         let network = network.map_err(|source| NetworkError::Gate { source })?;
         network.set_destinations(rules.destinations());
         network.set_ask(ask);
-        Ok(Self { network, capture: opened.capture, proxy_port })
+        network.set_masks(masks).map_err(|source| NetworkError::Masks { source })?;
+        let overlays = sandbox.overlays();
+        if overlays.is_empty() {
+            // A refusal inside TLS would be an error about a certificate.
+            network.alert_denied();
+        }
+        let certificates = trust::variables(overlays);
+        let certificates =
+            certificates.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let certificates = certificates.collect();
+        Ok(Self { network, certificates, capture: opened.capture, proxy_port })
     }
 
     /// Returns the variables of programs that know of proxies, if connections cannot be captured.

@@ -1,12 +1,14 @@
 //! The network of a session that this process serves. It outlives the sandboxes of the session.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use egress::{Ask, Gate};
-use sandbox_core::internal::lock;
-use sandbox_core::{NativeSandbox, SessionId};
+use sandbox_core::internal::{blocking, lock};
+use sandbox_core::{NativeSandbox, Overlay, SessionId};
+use secrets::Masks;
 use tracing::{Instrument as _, Span};
 
 use super::denied::{Refusals, refusals};
@@ -14,18 +16,57 @@ use super::error::NetworkError;
 use super::event::NetworkEvent;
 use super::journal::Journal;
 use super::rules::NetworkRules;
-use super::sandbox::{OpenNetwork, gate};
+use super::sandbox::{OpenNetwork, gate, trust};
+use super::trust::GateTrust;
 
 /// The one gate of a [`Sessions`](crate::Sessions). The first session with a network creates it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SharedGate(Arc<Mutex<Option<Gate>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct SharedGate {
+    /// Parent of the directory with the certificates of the gate.
+    trust_root: PathBuf,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    gate: Option<Gate>,
+    /// Written for the first session that needs it.
+    trust: Option<GateTrust>,
+}
 
 impl SharedGate {
+    pub(crate) fn new(trust_root: PathBuf) -> Self {
+        Self { trust_root, shared: Arc::default() }
+    }
+
     fn get(&self) -> Result<Gate, NetworkError> {
-        let mut shared = lock(&self.0);
-        match &*shared {
+        lock(&self.shared).gate()
+    }
+
+    /// Returns the files that make the programs of a session trust the gate. The first call takes
+    /// some milliseconds.
+    pub(crate) async fn overlays(&self) -> Result<Vec<Overlay>, NetworkError> {
+        let gate = self.get()?;
+        if let Some(trust) = &lock(&self.shared).trust {
+            return Ok(trust.overlays());
+        }
+        let own = self.clone();
+        let written = blocking(move || {
+            let mut shared = lock(&own.shared);
+            match &shared.trust {
+                Some(trust) => Ok(trust.overlays()),
+                None => Ok(shared.trust.insert(trust(&gate, &own.trust_root)?).overlays()),
+            }
+        });
+        written.await
+    }
+}
+
+impl Shared {
+    fn gate(&mut self) -> Result<Gate, NetworkError> {
+        match &self.gate {
             Some(gate) => Ok(gate.clone()),
-            None => Ok(shared.insert(gate()?).clone()),
+            None => Ok(self.gate.insert(gate()?).clone()),
         }
     }
 }
@@ -36,6 +77,7 @@ pub(crate) struct SessionNetwork {
     gate: SharedGate,
     rules: RwLock<NetworkRules>,
     ask: Mutex<Option<Arc<dyn Ask>>>,
+    masks: Mutex<Arc<Masks>>,
     journal: Arc<Journal>,
     open: Mutex<Option<Open>>,
     /// Held while listeners are opened.
@@ -71,6 +113,7 @@ impl SessionNetwork {
             gate,
             rules: RwLock::new(rules),
             ask: Mutex::new(ask),
+            masks: Mutex::default(),
             journal: Arc::new(journal),
             open: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
@@ -102,7 +145,8 @@ impl SessionNetwork {
         }
         let gate = self.gate.get()?;
         let (ask, sink) = (lock(&self.ask).clone(), self.journal.clone());
-        let network = OpenNetwork::open(&gate, sandbox, &rules, ask, sink);
+        let masks = lock(&self.masks).clone();
+        let network = OpenNetwork::open(&gate, sandbox, &rules, &masks, ask, sink);
         let network = network.instrument(self.span.clone()).await?;
         *lock(&self.open) = Some(Open { sandbox: Arc::downgrade(sandbox), network });
         // The rules may have changed meanwhile.
@@ -135,7 +179,34 @@ impl SessionNetwork {
         network.set_ask(lock(&self.ask).clone().filter(|_| rules.asks));
         network.set_policy(policy);
         network.set_destinations(rules.destinations());
-        Ok(())
+        let masks = lock(&self.masks).clone();
+        network.set_masks(&masks).map_err(|source| NetworkError::Masks { source })
+    }
+
+    /// Replaces the masks, if they are not those of the last call.
+    pub(crate) fn set_masks(&self, masks: &Arc<Masks>) -> Result<(), NetworkError> {
+        let former = std::mem::replace(&mut *lock(&self.masks), Arc::clone(masks));
+        if Arc::ptr_eq(&former, masks) {
+            return Ok(());
+        }
+        match &*lock(&self.open) {
+            Some(open) => {
+                let set = open.network.network.set_masks(masks);
+                set.map_err(|source| NetworkError::Masks { source })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Returns whether the programs of the session trust the certificates of the gate.
+    pub(crate) fn is_trusted(&self) -> bool {
+        lock(&self.open).as_ref().is_some_and(|open| !open.network.certificates.is_empty())
+    }
+
+    /// Returns the variables of programs that bring their own certificates.
+    pub(crate) fn certificates(&self) -> Vec<(OsString, OsString)> {
+        let open = lock(&self.open);
+        open.as_ref().map_or_else(Vec::new, |open| open.network.certificates.clone())
     }
 
     /// Closes the listeners and all connections, and waits for that.

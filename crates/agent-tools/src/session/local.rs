@@ -302,7 +302,21 @@ impl LocalSession {
         let proxies = self.network.variables();
         spec.env.retain(|(name, _)| !proxies.iter().any(|(proxy, _)| proxy == name));
         spec.env.extend(proxies);
+        // Those of the session take precedence.
+        let certificates = self.network.certificates().into_iter();
+        let is_new = |(name, _): &(_, _)| !spec.env.iter().any(|(own, _)| own == name);
+        let certificates: Vec<_> = certificates.filter(is_new).collect();
+        spec.env.extend(certificates);
         spec
+    }
+
+    /// Loads the variables again if they may have changed, before a command begins.
+    pub(crate) async fn follow_variables(&self) {
+        self.variables.follow().await;
+        if let Err(error) = self.network.set_masks(&self.variables.current().masks) {
+            let (session, error) = (&self.workspace.id, sandbox_core::with_causes(&error));
+            tracing::warn!(%session, error, "the masks of variables could not be changed");
+        }
     }
 
     /// Returns the error of a call, without the values of variables in its text.
@@ -333,7 +347,9 @@ impl LocalSession {
         }
         let (policy, dir) = (self.policy.clone(), self.dir().to_owned());
         let SessionSettings { tier, limits, .. } = self.settings.clone();
+        let overlays = ended.overlays().to_vec();
         let builder = NativeSandbox::builder(&policy, dir).limits(limits).tier(tier);
+        let builder = builder.overlays(overlays);
         let Ok(Ok(fresh)) = super::blocking(move || builder.open()).await else { return };
         let fresh = Arc::new(fresh);
         {

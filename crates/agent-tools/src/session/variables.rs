@@ -10,10 +10,13 @@ use std::time::Duration;
 use policy::Policy;
 use sandbox_core::internal::lock;
 use secrecy::{ExposeSecret, SecretString};
-use secrets::{Changed, LoadedVariables, RELOAD_AFTER, Redactor, Revision, VariableSource};
+use secrets::{
+    Changed, LoadedVariables, MaskSpec, Masks, RELOAD_AFTER, Redactor, Revision, VariableSource,
+};
 use skill_store::SkillName;
 use tokio::time::Instant;
 
+use super::masking;
 use crate::environment::{self, Environment};
 use crate::log_redaction;
 use crate::runtimes::HostRuntimes;
@@ -44,6 +47,8 @@ pub(crate) struct EnvironmentRecipe {
     pub(crate) venv: Option<PathBuf>,
     pub(crate) policy: Policy,
     pub(crate) selected: Selected,
+    /// The masks of the session's request, by the names of variables.
+    pub(crate) masks: BTreeMap<String, MaskSpec>,
     /// True if the log of this process has placeholders for the values.
     pub(crate) redacts_logs: bool,
 }
@@ -93,6 +98,8 @@ pub(crate) struct SessionVariables {
 pub(crate) struct Loadout {
     pub(crate) environment: Environment,
     pub(crate) redactor: Arc<Redactor>,
+    /// The variables that commands use without their values.
+    pub(crate) masks: Arc<Masks>,
     revision: Option<Revision>,
 }
 
@@ -117,7 +124,7 @@ impl SessionVariables {
         recipe: EnvironmentRecipe,
         loaded: &LoadedVariables,
     ) -> (Self, Vec<String>) {
-        let (loadout, values, warnings) = recipe.prepare(loaded, &[]);
+        let (loadout, values, warnings) = recipe.prepare(loaded, &[], &Masks::default());
         let follows_skills = matches!(recipe.selected, Selected::OfSkills(_));
         let following = Following {
             recipe,
@@ -209,7 +216,10 @@ impl SessionVariables {
         following.former.extend(replaced);
         let excess = following.former.len().saturating_sub(MAX_FORMER);
         following.former.drain(..excess);
-        let (loadout, values, warnings) = following.recipe.prepare(loaded, &following.former);
+        let (loadout, values, warnings) = {
+            let masks = Arc::clone(&self.current().masks);
+            following.recipe.prepare(loaded, &following.former, &masks)
+        };
         following.values = values;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loadout);
         // A later failure is reported again.
@@ -231,15 +241,16 @@ impl EnvironmentRecipe {
         &self,
         loaded: &LoadedVariables,
         former: &[(String, SecretString)],
+        masks: &Masks,
     ) -> (Loadout, Vec<(String, SecretString)>, Vec<String>) {
         let mut given = secrets::Variables::new();
         for (name, value) in loaded.variables.iter().filter(|(name, _)| self.gives(name)) {
             // The set has accepted it before.
             let _ = given.insert(name, value.clone());
         }
-        let host = std::env::vars_os();
-        let environment =
-            environment::compose(host, &self.runtimes, self.venv.as_deref(), &self.policy, &given);
+        let masked = masking::mask(&given, &loaded.masks, &self.masks, masks);
+        let (host, venv, shown) = (std::env::vars_os(), self.venv.as_deref(), &masked.shown);
+        let environment = environment::compose(host, &self.runtimes, venv, &self.policy, shown);
         let values: Vec<_> =
             given.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
         let known = values.iter().chain(former).map(|(name, value)| (name.as_str(), value));
@@ -247,9 +258,10 @@ impl EnvironmentRecipe {
         if self.redacts_logs {
             log_redaction::register(&redactor);
         }
-        let warnings = self.warnings(loaded, &given, &environment, &redactor);
-        let revision = loaded.revision.clone();
-        (Loadout { environment, redactor, revision }, values, warnings)
+        let mut warnings = self.warnings(loaded, &given, &environment, &redactor);
+        warnings.extend(masked.warnings);
+        let (revision, masks) = (loaded.revision.clone(), Arc::new(masked.masks));
+        (Loadout { environment, redactor, masks, revision }, values, warnings)
     }
 
     fn gives(&self, name: &str) -> bool {

@@ -41,9 +41,9 @@ type Loaded = (LoadedVariables, Vec<String>);
 impl Opener {
     pub(super) fn new(settings: SessionsBuilder, runtimes: HostRuntimes) -> Self {
         Self {
+            gate: SharedGate::new(settings.home.trust_root()),
             settings,
             runtimes,
-            gate: SharedGate::default(),
             owner: Mutex::default(),
             is_draining: AtomicBool::default(),
         }
@@ -279,6 +279,7 @@ impl SharedSettings {
             hidden: &self.hidden,
             variables,
             selection: &spec.variables,
+            masks: &spec.masks,
             session: &opener.settings.session,
             storage: opener.settings.storage.as_ref(),
             durability: opener.settings.durability,

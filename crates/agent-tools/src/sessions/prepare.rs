@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy::{Policy, UnenforcedReason};
-use sandbox_core::NativeSandbox;
 use sandbox_core::internal::blocking;
-use secrets::{LoadedVariables, SourceError};
+use sandbox_core::{NativeSandbox, Overlay, Tier};
+use secrets::{LoadedVariables, Masks, SourceError};
 use skill_store::{SKILLS_DIRECTORY, SkillCache, SkillStore};
 
 use super::builder::SessionsBuilder;
@@ -19,7 +19,7 @@ use crate::network::{Journal, NetworkRules, SessionNetwork, SharedGate};
 use crate::runtimes::HostRuntimes;
 use crate::session::{
     EnvironmentRecipe, Selected, SessionParts, SessionSettings, SessionSkills, SessionVariables,
-    VariableSelection, requested_by_skill, unreadable_request,
+    VariableSelection, masking, requested_by_skill, unreadable_request,
 };
 use crate::storage::Storage;
 use crate::workspace::Workspace;
@@ -64,13 +64,19 @@ impl Preparation<'_> {
             venv: self.settings.python_venv.clone(),
             policy: policy.clone(),
             selected: self.selected(workspace, &skills, &mut warnings),
+            masks: self.spec.masks.clone(),
             redacts_logs: self.settings.session.redact,
         };
         let source = self.settings.variables.clone();
-        let (variables, variable_warnings) = SessionVariables::new(source, recipe, loaded);
+        let (variables, mut variable_warnings) = SessionVariables::new(source, recipe, loaded);
+        let masks = variables.current().masks.clone();
+        let rules = NetworkRules::new(&policy.config().network, self.spec.network.as_ref());
+        let overlays = self.overlays(&rules, &masks).await?;
+        let sandbox = self.open_sandbox(&policy, workspace.dir.path(), overlays).await?;
+        let sandbox = Arc::new(sandbox);
+        let network = self.open_network(rules, &masks, workspace, &sandbox).await?;
+        variable_warnings.extend(unused_masks(&network, &masks)?);
         warnings.extend(workspace.state.unreported(variable_warnings));
-        let sandbox = Arc::new(self.open_sandbox(&policy, workspace.dir.path()).await?);
-        let network = self.open_network(&policy, workspace, &sandbox).await?;
         // Absent paths need no protection now, and presets name many of them.
         let unenforced = sandbox.unenforced();
         let gaps = unenforced.iter().filter(|gap| gap.reason != UnenforcedReason::Absent);
@@ -108,19 +114,36 @@ impl Preparation<'_> {
         Selected::OfSkills(requests)
     }
 
+    /// Returns the files that make programs trust the gate, if it may show them certificates.
+    async fn overlays(
+        &self,
+        rules: &NetworkRules,
+        masks: &Masks,
+    ) -> Result<Vec<Overlay>, SessionError> {
+        let is_needed = rules.opens_network() || rules.terminates() || !masks.is_empty();
+        if !is_needed || self.settings.session.tier != Tier::Namespaces {
+            return Ok(Vec::new());
+        }
+        self.gate.overlays().await.map_err(|source| SessionError::Network { source })
+    }
+
     /// Opens the network of the sandbox, if the policy allows any host.
     async fn open_network(
         &self,
-        policy: &Policy,
+        rules: NetworkRules,
+        masks: &Arc<Masks>,
         workspace: &Workspace,
         sandbox: &Arc<NativeSandbox>,
     ) -> Result<SessionNetwork, SessionError> {
-        let rules = NetworkRules::new(&policy.config().network, self.spec.network.as_ref());
         let ask = self.spec.network.as_ref().and_then(|network| network.ask.clone());
         let journal = Journal::in_directory(workspace.state.dir().path());
         let gate = self.gate.clone();
         let network = SessionNetwork::new(&self.spec.id, gate, rules, ask, journal);
-        network.open(sandbox).await.map_err(|source| SessionError::Network { source })?;
+        let opened = match network.set_masks(masks) {
+            Ok(()) => network.open(sandbox).await,
+            failed => failed,
+        };
+        opened.map_err(|source| SessionError::Network { source })?;
         Ok(network)
     }
 
@@ -128,9 +151,11 @@ impl Preparation<'_> {
         &self,
         policy: &Policy,
         dir: &Path,
+        overlays: Vec<Overlay>,
     ) -> Result<NativeSandbox, SessionError> {
         let SessionSettings { tier, limits, .. } = self.settings.session.clone();
         let builder = NativeSandbox::builder(policy, dir).limits(limits).tier(tier);
+        let builder = builder.overlays(overlays);
         blocking(move || builder.open()).await.map_err(|source| SessionError::Sandbox { source })
     }
 
@@ -227,3 +252,17 @@ impl Preparation<'_> {
         Ok(Exceptions { reads, writes })
     }
 }
+
+/// Returns warnings about masks that the network does not use.
+fn unused_masks(network: &SessionNetwork, masks: &Masks) -> Result<Vec<String>, SessionError> {
+    let compiled = network.rules().compile().map_err(|source| SessionError::Network { source })?;
+    let mut warnings = masking::unused(masks, network.is_open().then_some(&compiled));
+    let terminates = network.rules().terminates() || !masks.is_empty();
+    if network.is_open() && terminates && !network.is_trusted() {
+        warnings.push(UNTRUSTED.to_owned());
+    }
+    Ok(warnings)
+}
+
+const UNTRUSTED: &str = "programs do not trust the certificates of terminated connections, because \
+                         commands can read no file with the certificates of the system";

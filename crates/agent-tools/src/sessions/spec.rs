@@ -1,11 +1,13 @@
 //! The request to open one session.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use artifact_sync::IgnoreRules;
 use policy::SandboxRuntimeConfig;
 use sandbox_core::{SessionId, UserId};
+use secrets::MaskSpec;
 use skill_store::SkillRef;
 
 use crate::network::NetworkSpec;
@@ -23,6 +25,8 @@ pub struct SessionSpec {
     pub skills: Vec<SkillRef>,
     /// The variables that commands get.
     pub variables: VariableSelection,
+    /// The masks of variables, by name. They take precedence over those of the source.
+    pub masks: BTreeMap<String, MaskSpec>,
     /// Settings instead of the default policy. The session directory is readable and writable in
     /// any case.
     pub policy: Option<SandboxRuntimeConfig>,
@@ -48,6 +52,7 @@ impl SessionSpec {
             user: None,
             skills: Vec::new(),
             variables: VariableSelection::default(),
+            masks: BTreeMap::new(),
             policy: None,
             allow_read: Vec::new(),
             allow_write: Vec::new(),
@@ -68,6 +73,27 @@ impl SessionSpec {
     #[must_use]
     pub fn variables(mut self, selection: VariableSelection) -> Self {
         self.variables = selection;
+        self
+    }
+
+    /// Hides the value of a variable from commands. They get a placeholder, which becomes the value
+    /// in requests over TLS to these hosts: names, patterns such as `*.example.com`, or addresses,
+    /// with or without a port. The network must allow the hosts ([`SessionSpec::network`]).
+    ///
+    /// An invalid mask is a warning, and commands do not get the variable then.
+    #[must_use]
+    pub fn mask<H: Into<String>>(
+        self,
+        name: impl Into<String>,
+        hosts: impl IntoIterator<Item = H>,
+    ) -> Self {
+        self.mask_with(name, MaskSpec::new(hosts))
+    }
+
+    /// Hides the value of a variable like [`SessionSpec::mask`], with further settings.
+    #[must_use]
+    pub fn mask_with(mut self, name: impl Into<String>, mask: MaskSpec) -> Self {
+        self.masks.insert(name.into(), mask);
         self
     }
 

@@ -10,7 +10,7 @@ use artifact_sync::{Durability, IgnoreRules};
 use policy::Policy;
 use sandbox_core::Tier;
 use secrecy::ExposeSecret;
-use secrets::Variables;
+use secrets::{MaskSpec, Variables};
 use serde::{Deserialize, Serialize};
 use skill_store::VerifyingKey;
 
@@ -75,6 +75,8 @@ pub(crate) struct Settings<'s> {
     pub(crate) hidden: &'s [PathBuf],
     pub(crate) variables: VariablesKey<'s>,
     pub(crate) selection: &'s VariableSelection,
+    /// Masks that the request of the session adds.
+    pub(crate) masks: &'s BTreeMap<String, MaskSpec>,
     pub(crate) session: &'s SessionSettings,
     pub(crate) storage: Option<&'s Storage>,
     pub(crate) durability: Durability,
@@ -104,6 +106,7 @@ impl Fingerprint {
             hidden,
             variables,
             selection,
+            masks,
             session,
             storage,
             durability,
@@ -132,6 +135,10 @@ impl Fingerprint {
                 parts.extend(names.iter().map(String::as_bytes));
             }
             VariableSelection::OfSkills => parts.push(b"selected by skills"),
+        }
+        let masks = if masks.is_empty() { String::new() } else { format!("{masks:?}") };
+        if !masks.is_empty() {
+            parts.extend([&b"masks"[..], masks.as_bytes()]);
         }
         let tier = match &session.tier {
             Tier::Namespaces => "namespaces".to_owned(),
@@ -272,6 +279,7 @@ mod tests {
             hidden: &[],
             variables: VariablesKey::Values(&variables),
             selection: &VariableSelection::All,
+            masks: &BTreeMap::new(),
             session: &plain,
             storage: None,
             durability: Durability::default(),
@@ -311,6 +319,8 @@ mod tests {
         for selection in [&some, &VariableSelection::OfSkills] {
             check(Settings { selection, ..own }, &[Difference::Variables]);
         }
+        let masks = BTreeMap::from([("KEY".to_owned(), MaskSpec::new(["a.test"]))]);
+        check(Settings { masks: &masks, ..own }, &[Difference::Variables]);
         let named = |name| Fingerprint::new(&token, &with(VariablesKey::Identity(name)));
         assert_eq!(named("a").differences(&named("a"), &policy), []);
         assert_eq!(named("a").differences(&named("b"), &policy), [Difference::Variables]);
@@ -371,6 +381,7 @@ mod tests {
                 hidden: &[],
                 variables: VariablesKey::Values(&variables),
                 selection: &VariableSelection::All,
+                masks: &BTreeMap::new(),
                 session: &session,
                 storage: Some(&storage),
                 durability,

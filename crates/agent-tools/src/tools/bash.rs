@@ -246,7 +246,7 @@ impl Session {
 impl LocalSession {
     pub(crate) async fn bash(&self, call: Bash<'_>) -> Result<BashResult, ToolError> {
         let turn = self.begin().await?;
-        self.variables.follow().await;
+        self.follow_variables().await;
         let sandbox = self.sandbox();
         let mut spec = self.command_spec(&call.command, &sandbox);
         spec.stdin = call.stdin.into_owned();

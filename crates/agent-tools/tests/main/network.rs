@@ -5,8 +5,11 @@ mod capture;
 mod changes;
 mod command;
 mod isolation;
+mod masked;
 mod origin;
 mod results;
+mod secure_origin;
+mod terminated;
 mod tools;
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use hyper::HeaderMap;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use secrets::{RedactionStream, Redactor, Segment, SubstitutionStream};
 
+use super::insertions::Insertions;
 use crate::denial::Denial;
 use crate::event::Outcome;
 use crate::judge::Target;
@@ -166,7 +167,22 @@ pub(crate) enum Filter {
     /// Values in an answer are replaced by texts of the same length.
     Redact { stream: Option<RedactionStream>, answers: Answers },
     /// Placeholders in a request are replaced by values, or end it.
-    Request { insert: Option<SubstitutionStream>, watch: Option<Watch> },
+    Request { insert: Option<Insert>, watch: Option<Watch> },
+}
+
+/// Insertion of values into the body of a request.
+#[derive(Debug)]
+pub(crate) struct Insert {
+    pub(crate) stream: SubstitutionStream,
+    pub(crate) insertions: Insertions,
+    pub(crate) target: Target,
+}
+
+impl Insert {
+    fn push(&mut self, data: &[u8], out: &mut Vec<u8>) {
+        self.stream.push(data, out);
+        self.insertions.record(&self.target, self.stream.inserted());
+    }
 }
 
 impl Filter {
@@ -214,7 +230,7 @@ impl Filter {
                 match insert.take() {
                     Some(mut insert) => {
                         insert.push(&rest, &mut out);
-                        insert.finish(&mut out);
+                        insert.stream.finish(&mut out);
                     }
                     None => out = rest,
                 }

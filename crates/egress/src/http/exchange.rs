@@ -9,6 +9,7 @@ use policy::Host;
 
 use super::body::{Body, Filter, redact_headers};
 use super::forward::{Forward, Unsent};
+use super::insertions::Insertions;
 use super::prepare::{self, Outgoing, Unsendable};
 use super::refuse::{self, Answer};
 use super::{Next, Scope, hop};
@@ -34,6 +35,7 @@ pub(crate) struct Exchange {
     /// of HTTP/2 share a connection.
     kept: tokio::sync::Mutex<Option<Forward>>,
     next: Mutex<Option<Next>>,
+    insertions: Insertions,
 }
 
 /// Reason to refuse a request before its destination is judged.
@@ -70,6 +72,7 @@ impl Exchange {
             scope,
             kept: tokio::sync::Mutex::new(kept),
             next: Mutex::default(),
+            insertions: Insertions::new(session),
         }
     }
 
@@ -190,7 +193,9 @@ impl Exchange {
         }
         let client = hyper::upgrade::on(&mut request);
         let masks = self.session.masks().view(&target, security);
-        let prepared = prepare::prepare(&self.session, &target, security, &masks, request).await;
+        let prepared =
+            prepare::prepare(&self.session, &target, security, &masks, &self.insertions, request)
+                .await;
         let Outgoing { request, ended } = match prepared {
             Ok(prepared) => prepared,
             Err(Unsendable::Denied(denial)) => return self.refuse(&target, denial),

@@ -12,8 +12,9 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
 use secrets::Substitution;
 
-use super::body::{Body, Filter, Watch};
+use super::body::{Body, Filter, Insert, Watch};
 use super::hop;
+use super::insertions::Insertions;
 use crate::denial::Denial;
 use crate::judge::Target;
 use crate::masks::{HostMasks, Security};
@@ -60,6 +61,7 @@ pub(crate) async fn prepare(
     target: &Target,
     security: Security,
     masks: &HostMasks,
+    insertions: &Insertions,
     request: Request<Incoming>,
 ) -> Result<Outgoing, Unsendable> {
     let (mut head, body) = request.into_parts();
@@ -88,16 +90,18 @@ pub(crate) async fn prepare(
         // A compressed answer could not be redacted.
         head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    insert(&mut head, masks)?;
+    insert(&mut head, masks, |names| insertions.record(target, names))?;
     if let Some(resign) = &resign {
         let problem = "the final request cannot be signed";
         resign.sign(&mut head).ok_or(Denial::Signature { problem })?;
+        insertions.record(target, masks.key_names.get(resign.index()).map(String::as_str));
     }
     let ended = Arc::default();
     let is_signed = resign.is_some();
     let body = match body {
         Ok(incoming) => {
-            filtered(session, target, masks, &mut head, incoming, is_signed, &ended).await?
+            let to = To { session, target, masks, insertions };
+            filtered(to, &mut head, incoming, is_signed, &ended).await?
         }
         Err(whole) => {
             masks.check([&whole[..]])?;
@@ -113,8 +117,8 @@ pub(crate) fn visible(head: &Parts) -> impl Iterator<Item = &[u8]> {
     head.headers.values().map(HeaderValue::as_bytes).chain(path)
 }
 
-/// Replaces placeholders in the headers and the query.
-fn insert(head: &mut Parts, masks: &HostMasks) -> Result<(), Denial> {
+/// Replaces placeholders in the headers and the query. Notes the names of the secrets.
+fn insert(head: &mut Parts, masks: &HostMasks, note: impl Fn(Vec<&str>)) -> Result<(), Denial> {
     if !masks.headers.is_empty() {
         for (name, value) in &mut head.headers {
             let replaced = match value.as_bytes().split_at_checked(SCHEME_BASIC.len()) {
@@ -122,9 +126,15 @@ fn insert(head: &mut Parts, masks: &HostMasks) -> Result<(), Denial> {
                     if name == AUTHORIZATION && scheme.eq_ignore_ascii_case(SCHEME_BASIC) =>
                 {
                     let replaced = masks.headers.replace_in_basic(credentials);
+                    if replaced.is_some() {
+                        note(masks.headers.names_in_basic(credentials));
+                    }
                     replaced.map(|credentials| [scheme, &credentials].concat())
                 }
-                _ => masks.headers.replace(value.as_bytes()).map(|value| value.to_vec()),
+                _ => masks.headers.replace(value.as_bytes()).map(|replaced| {
+                    note(masks.headers.names_in(value.as_bytes()));
+                    replaced.to_vec()
+                }),
             };
             let Some(replaced) = replaced else { continue };
             let unfit = |_| Denial::UnfitValue { part: format!("the header {name}") };
@@ -132,7 +142,11 @@ fn insert(head: &mut Parts, masks: &HostMasks) -> Result<(), Denial> {
             value.set_sensitive(true);
         }
     }
-    let query = head.uri.query().and_then(|query| masks.query.replace_in_query(query.as_bytes()));
+    let query = head.uri.query().and_then(|query| {
+        let replaced = masks.query.replace_in_query(query.as_bytes())?;
+        note(masks.query.names_in(query.as_bytes()));
+        Some(replaced)
+    });
     if let Some(query) = query {
         let path = head.uri.path().as_bytes();
         let unfit = |_| Denial::UnfitValue { part: "the query".to_owned() };
@@ -189,16 +203,24 @@ async fn whole(body: Incoming, max_bytes: usize) -> Result<bytes::Bytes, Unsenda
     }
 }
 
+/// The destination of a request, and the masks that apply to it.
+#[derive(Clone, Copy)]
+struct To<'r> {
+    session: &'r Arc<Session>,
+    target: &'r Target,
+    masks: &'r HostMasks,
+    insertions: &'r Insertions,
+}
+
 /// Returns the body as it goes to the server. The body of a signed request stays as it is.
 async fn filtered(
-    session: &Arc<Session>,
-    target: &Target,
-    masks: &HostMasks,
+    to: To<'_>,
     head: &mut Parts,
     body: Incoming,
     is_signed: bool,
     ended: &Arc<OnceLock<Denial>>,
 ) -> Result<Body, Unsendable> {
+    let To { session, target, masks, insertions } = to;
     let substitution: Option<&Substitution> = Some(&masks.body)
         .filter(|body| !body.is_empty() && !is_signed)
         .filter(|_| !head.headers.contains_key(CONTENT_ENCODING));
@@ -209,6 +231,7 @@ async fn filtered(
     if let (Some(substitution), Some(..=MAX_WHOLE_BYTES)) = (substitution, length) {
         let whole = whole(body, usize::MAX).await?;
         masks.check([&whole[..]])?;
+        insertions.record(target, substitution.names_in(&whole));
         let whole = substitution.replace(&whole).map_or(whole, |text| text.to_vec().into());
         head.headers.insert(CONTENT_LENGTH, whole.len().into());
         return Ok(Body::whole(whole));
@@ -217,6 +240,10 @@ async fn filtered(
         head.headers.remove(CONTENT_LENGTH);
     }
     let watch = masks.foreign.as_ref().map(|foreign| Watch::new(foreign, session, target, ended));
-    let insert = substitution.map(Substitution::stream);
+    let insert = substitution.map(|substitution| Insert {
+        stream: substitution.stream(),
+        insertions: insertions.clone(),
+        target: target.clone(),
+    });
     Ok(Body::filtered(body, Filter::Request { insert, watch }))
 }

@@ -45,9 +45,22 @@ async fn a_value_is_inserted_into_headers_basic_credentials_and_the_query() {
         assert_eq!(origin.received().header("authorization"), expected);
     }
     // A request without a placeholder passes unchanged.
+    // Four connections with an insertion.
+    assert_eq!(inserted(&masked), ["TOKEN"; 4]);
     masked.send(get("/x?y=1", &[("authorization", "Basic Og==")])).await;
     assert_eq!(origin.received().header("authorization"), "Basic Og==");
+    assert_eq!(inserted(&masked).len(), 4);
     assert!(denials(&masked).is_empty());
+}
+
+/// Returns the names of the secrets whose values were inserted so far.
+fn inserted(masked: &Masked) -> Vec<String> {
+    let outcomes = masked.session.events().into_iter().map(|event| event.outcome);
+    let names = outcomes.filter_map(|outcome| match outcome {
+        Outcome::Masked { name, .. } => Some(name),
+        _ => None,
+    });
+    names.collect()
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use super::filter::{Attributes, UnixSockets};
 use super::inner;
 use super::launch::{Resources, launch};
 use super::network::BestCapture;
+use super::overlay::{self, Overlay};
 use super::plan;
 use super::probe;
 use super::refresh::CompiledPolicy;
@@ -38,6 +39,7 @@ impl NativeSandbox {
             session_dir: session_dir.into(),
             limits: Limits::default(),
             tier: Tier::default(),
+            overlays: Vec::new(),
             best_capture: BestCapture::default(),
         }
     }
@@ -50,6 +52,7 @@ pub struct NativeSandboxBuilder {
     session_dir: PathBuf,
     limits: Limits,
     tier: Tier,
+    overlays: Vec<Overlay>,
     best_capture: BestCapture,
 }
 
@@ -70,6 +73,16 @@ impl NativeSandboxBuilder {
     #[must_use]
     pub fn tier(mut self, tier: Tier) -> Self {
         self.tier = tier;
+        self
+    }
+
+    /// Shows files in the place of others, where commands can read these. The Landlock tier has no
+    /// overlays. [`NativeSandbox::overlays`] returns those in force.
+    ///
+    /// If the host replaces a file that is covered, the session sees the new one from then on.
+    #[must_use]
+    pub fn overlays(mut self, overlays: impl IntoIterator<Item = Overlay>) -> Self {
+        self.overlays.extend(overlays);
         self
     }
 
@@ -117,12 +130,13 @@ impl NativeSandboxBuilder {
         let mounts = compile(policy, directories.clone(), later)?;
         shell::check(policy, &mounts, &Tier::Namespaces)?;
         let protected = cgroup::protected(&mounts);
+        let overlays = overlay::visible(&self.overlays, &mounts);
         let unix_sockets =
             if policy.allows_unix_sockets() { UnixSockets::allowed() } else { UnixSockets::own() }
                 .map_err(host_error("read random numbers"))?;
         let (init, resources) = launch(limits, None, |group| {
             let mounts = if group.is_some() { protected.as_ref() } else { &mounts };
-            plan::encode(mounts, limits, unix_sockets, group)
+            plan::encode(mounts, &overlays, limits, unix_sockets, group)
         })?;
         let mounts = match resources {
             Resources::Group => protected.into_owned(),
@@ -144,7 +158,8 @@ impl NativeSandboxBuilder {
             },
             Path::new("/tmp"),
             report,
-        ))
+        )
+        .with_overlays(overlays))
     }
 
     fn open_with_landlock(&self, accepted: &[Weakness]) -> Result<NativeSandbox, OpenError> {

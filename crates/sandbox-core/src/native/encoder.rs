@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use policy::{BindAccess, CreationRules, DeniedPath, MountOp, Zone};
 
+use super::overlay::Overlay;
 use super::wire;
 use crate::sandbox::Limits;
 
@@ -25,9 +26,10 @@ impl Encoder {
         self.u32(u32::try_from(count).expect("far fewer than four thousand million of anything"));
     }
 
-    /// Writes mount operations. Private directories get the size of `limits`.
-    pub(super) fn operations(&mut self, ops: &[MountOp], limits: &Limits) {
-        self.count(ops.len());
+    /// Writes mount operations, and overlays after them. Private directories get the size of
+    /// `limits`.
+    pub(super) fn operations(&mut self, ops: &[MountOp], overlays: &[Overlay], limits: &Limits) {
+        self.count(ops.len() + 2 * overlays.len());
         for op in ops {
             let access = |access: &BindAccess| match access {
                 BindAccess::ReadOnly => wire::READ_ONLY,
@@ -50,6 +52,13 @@ impl Encoder {
             self.u32(operation);
             self.u32(argument);
             self.text(op.path().unwrap_or(Path::new("/")).as_os_str().as_bytes());
+        }
+        for Overlay { target, source } in overlays {
+            for (operation, path) in [(wire::OP_SOURCE, source), (wire::OP_OVERLAY, target)] {
+                self.u32(operation);
+                self.u32(wire::READ_ONLY);
+                self.text(path.as_os_str().as_bytes());
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::error::OpenError;
 use super::exec;
 use super::network::{self, BestCapture, NetworkError, NetworkListeners};
+use super::overlay::Overlay;
 use super::plan;
 use super::prestart::Prestart;
 use super::refresh::{CompiledPolicy, Mounts, NOT_REFRESHED};
@@ -35,6 +36,7 @@ pub struct NativeSandbox {
     temporary_dir: PathBuf,
     report: EngineReport,
     best_capture: BestCapture,
+    overlays: Vec<Overlay>,
     /// The report since the network was opened.
     report_with_network: Arc<OnceLock<EngineReport>>,
 }
@@ -64,12 +66,22 @@ impl NativeSandbox {
             temporary_dir: temporary_dir.to_owned(),
             report,
             best_capture: BestCapture::default(),
+            overlays: Vec::new(),
             report_with_network: Arc::default(),
         }
     }
 
     pub(super) fn with_best_capture(self, best_capture: BestCapture) -> Self {
         Self { best_capture, ..self }
+    }
+
+    pub(super) fn with_overlays(self, overlays: Vec<Overlay>) -> Self {
+        Self { overlays, ..self }
+    }
+
+    /// Returns the files that commands see in the place of others.
+    pub fn overlays(&self) -> &[Overlay] {
+        &self.overlays
     }
 
     /// Returns the directories, such as `/tmp`, that every session on a tier sees empty instead of

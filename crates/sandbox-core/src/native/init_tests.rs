@@ -31,7 +31,7 @@ fn mounts() -> MountPlan {
 }
 
 fn encoded(mounts: &MountPlan) -> Vec<u8> {
-    plan::encode(mounts, &Limits::default(), UnixSockets::Denied, None)
+    plan::encode(mounts, &[], &Limits::default(), UnixSockets::Denied, None)
 }
 
 /// Starts init. Returns `None` if this machine has no user namespaces.

@@ -10,6 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use super::cgroup::SessionGroup;
 use super::encoder::Encoder;
 use super::filter::{self, Attributes, UnixSockets};
+use super::overlay::Overlay;
 use super::settings;
 use super::tree::SessionDirectories;
 use super::wire;
@@ -35,10 +36,11 @@ pub(super) fn session_directories() -> SessionDirectories {
     SessionDirectories { private: private_directories(), own }
 }
 
-/// Encodes limits, filters and mounts in the layout of `wire`. `group` is the session's control
+/// Encodes limits, filters, mounts and overlays in the layout of `wire`. `group` is the session's control
 /// group, if it has one.
 pub(super) fn encode(
     mounts: &MountPlan,
+    overlays: &[Overlay],
     limits: &Limits,
     unix_sockets: UnixSockets,
     group: Option<&SessionGroup>,
@@ -54,7 +56,7 @@ pub(super) fn encode(
     };
     let mut plan = head(wire::TIER_NAMESPACES, max_pid, limits, &filters, group);
     settings::encode(&mut plan, limits);
-    plan.operations(&mounts.ops, limits);
+    plan.operations(&mounts.ops, overlays, limits);
     plan.creation_rules(&mounts.creation_rules);
     plan.0
 }
@@ -62,7 +64,7 @@ pub(super) fn encode(
 /// Encodes an update of the mounts and the creation rules in the layout of `wire`.
 pub(super) fn encode_additions(ops: &[MountOp], rules: &CreationRules) -> Vec<u8> {
     let mut plan = Encoder::default();
-    plan.operations(ops, &Limits::default());
+    plan.operations(ops, &[], &Limits::default());
     plan.creation_rules(rules);
     plan.0
 }

@@ -24,12 +24,11 @@ pub fn probe(tier: &Tier) -> EngineReport {
             let mounts = MountPlan::read_only();
             let opened = UnixSockets::own().map_err(host_error("read random numbers"));
             let launched = opened.and_then(|sockets| {
-                launch(&limits, None, |group| plan::encode(&mounts, &limits, sockets, group)).map(
-                    |(init, resources)| EngineReport {
+                launch(&limits, None, |group| plan::encode(&mounts, &[], &limits, sockets, group))
+                    .map(|(init, resources)| EngineReport {
                         capture: capture(&init),
                         ..enforced(sockets, init.setup, &resources)
-                    },
-                )
+                    })
             });
             launched.unwrap_or_else(|error| unavailable(NATIVE, &error))
         }

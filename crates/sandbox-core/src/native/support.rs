@@ -16,7 +16,8 @@ pub(super) fn unsupported_by_native(policy: &Policy) -> Option<&'static str> {
             "mitmProxy" => "network.mitmProxy is set",
             "stripResponseHeaders" => "network.stripResponseHeaders is set",
             "refuseOpaqueTunnels" => "network.refuseOpaqueTunnels is set",
-            "tlsTerminate" => "network.tlsTerminate is set",
+            "tlsTerminate.caCertPath" => "network.tlsTerminate.caCertPath is set",
+            "tlsTerminate.extraCaCertPaths" => "network.tlsTerminate.extraCaCertPaths is set",
             _ => "network.parentProxy is set",
         }),
         _ => config.credentials.is_some().then_some("credentials is set"),
@@ -125,6 +126,7 @@ fn network(network: &NetworkConfig) -> Vec<Lint> {
             ("deniedDomainReasons", network.denied_domain_reasons.is_some()),
             ("strictAllowlist", network.strict_allowlist.is_some()),
             ("deniedResolvedAddresses", network.denied_resolved_addresses.is_some()),
+            ("tlsTerminate", network.tls_terminate.is_some()),
         ] {
             if is_set {
                 let problem = "has no effect: no host is allowed";
@@ -137,7 +139,25 @@ fn network(network: &NetworkConfig) -> Vec<Lint> {
             true => (LintCode::Unsupported, "a session with this setting cannot be opened"),
             false => (LintCode::NoEffect, "has no effect: no host is allowed"),
         };
-        lints.push(Lint::unset(code, path(key), problem));
+        let path = key.split('.').fold(SettingPath::from("network"), |path, key| path.key(key));
+        lints.push(Lint::unset(code, path, problem));
+    }
+    let tls = network.tls_terminate.as_ref();
+    for (key, is_set, problem) in [
+        (
+            "maxTunnels",
+            tls.is_some_and(|tls| tls.max_tunnels.is_some()),
+            "has no effect: a session has 256 connections at once",
+        ),
+        (
+            "handshakeTimeoutMs",
+            tls.is_some_and(|tls| tls.handshake_timeout_ms.is_some()),
+            "has no effect: a handshake has 10 s",
+        ),
+    ] {
+        if is_set {
+            lints.push(Lint::unset(LintCode::NoEffect, path("tlsTerminate").key(key), problem));
+        }
     }
     for (key, is_set, problem) in [
         (
@@ -210,17 +230,27 @@ mod tests {
             &["network.parentProxy"],
             Some("network.parentProxy is set"),
         );
+        let terminated = r#""allowedDomains":["a.com"],"tlsTerminate":"#;
+        check(&format!("{terminated}{{}}"), "", &[], None);
+        check(
+            &format!(r#"{terminated}{{"maxTunnels":9,"extraCaCertPaths":["/ca.pem"]}}"#),
+            "",
+            &["network.tlsTerminate.extraCaCertPaths", "network.tlsTerminate.maxTunnels"],
+            Some("network.tlsTerminate.extraCaCertPaths is set"),
+        );
+        check(&format!(r#"{closed},"tlsTerminate":{{}}"#), "", &["network.tlsTerminate"], None);
         check(closed, r#","credentials":{}"#, &["credentials"], Some("credentials is set"));
         let sockets = r#""allowedDomains":[],"allowAllUnixSockets":true"#;
         check(sockets, "", &["network.allowAllUnixSockets"], None);
     }
 
     /// Keys that the engine enforces.
-    const ENFORCED: [&str; 12] = [
+    const ENFORCED: [&str; 13] = [
         "network.deniedDomains",
         "network.deniedDomainReasons",
         "network.deniedResolvedAddresses",
         "network.strictAllowlist",
+        "network.tlsTerminate",
         "filesystem.disabled",
         "filesystem.denyRead",
         "filesystem.allowRead",

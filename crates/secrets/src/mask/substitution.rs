@@ -1,5 +1,6 @@
 //! Substitution: values in the place of placeholders.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub struct Substitution {
 }
 
 struct Pair {
+    name: String,
     finder: Finder<'static>,
     value: SecretString,
 }
@@ -51,6 +53,7 @@ impl Substitution {
     /// Creates the substitution of these masks, whatever their hosts and parts are.
     pub fn new<'m>(masks: impl IntoIterator<Item = (&'m Mask, &'m str)>) -> Self {
         let pairs = masks.into_iter().map(|(mask, placeholder)| Pair {
+            name: mask.name().to_owned(),
             finder: Finder::new(placeholder).into_owned(),
             value: mask.value().clone(),
         });
@@ -84,9 +87,33 @@ impl Substitution {
         Some(encoded)
     }
 
+    /// Returns the names of the secrets whose placeholders are in a text.
+    pub fn names_in(&self, text: &[u8]) -> Vec<&str> {
+        let mut names = Vec::new();
+        let mut from = 0;
+        while let Some((at, pair)) = self.first(text, from) {
+            if !names.contains(&&*pair.name) {
+                names.push(&*pair.name);
+            }
+            from = at + pair.finder.needle().len();
+        }
+        names
+    }
+
+    /// Returns the names of the secrets whose placeholders are in credentials of the scheme
+    /// `Basic`.
+    pub fn names_in_basic(&self, credentials: &[u8]) -> Vec<&str> {
+        let decoded = BASE64.decode(credentials.trim_ascii());
+        decoded.map_or_else(|_| Vec::new(), |decoded| self.names_in(&decoded))
+    }
+
     /// Starts the substitution in a text that arrives in pieces.
     pub fn stream(&self) -> SubstitutionStream {
-        SubstitutionStream { substitution: self.clone(), held: Vec::new() }
+        SubstitutionStream {
+            substitution: self.clone(),
+            held: Vec::new(),
+            inserted: BTreeSet::new(),
+        }
     }
 
     fn replace_as(&self, spelling: Spelling, text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
@@ -173,6 +200,8 @@ impl Growing {
 pub struct SubstitutionStream {
     substitution: Substitution,
     held: Vec<u8>,
+    /// Names of the secrets whose values were inserted.
+    inserted: BTreeSet<String>,
 }
 
 impl SubstitutionStream {
@@ -183,11 +212,19 @@ impl SubstitutionStream {
         while let Some((at, pair)) = self.substitution.first(&self.held, from) {
             out.extend_from_slice(&self.held[from..at]);
             out.extend_from_slice(pair.value.expose_secret().as_bytes());
+            if !self.inserted.contains(&pair.name) {
+                self.inserted.insert(pair.name.clone());
+            }
             from = at + pair.finder.needle().len();
         }
         let undecided = self.held.len() - self.substitution.beginning(&self.held[from..]);
         out.extend_from_slice(&self.held[from..undecided]);
         self.held.drain(..undecided);
+    }
+
+    /// Returns the names of the secrets whose values were inserted so far.
+    pub fn inserted(&self) -> impl Iterator<Item = &str> {
+        self.inserted.iter().map(String::as_str)
     }
 
     /// Appends the rest of the text to `out`.
@@ -245,6 +282,9 @@ mod tests {
         check(substitution.replace_in_basic(basic.as_bytes()), &expected);
         check(substitution.replace_in_basic(basic.trim_end_matches('=').as_bytes()), &expected);
         assert!(substitution.replace(&a.as_bytes()[1..]).is_none());
+        assert_eq!(substitution.names_in(format!("{b}{a}{b}").as_bytes()), ["B", "A"]);
+        assert_eq!(substitution.names_in_basic(basic.as_bytes()), ["A"]);
+        assert_eq!(substitution.names_in_basic(b"not base64"), [""; 0]);
         assert!(substitution.replace_in_basic(b"not base64").is_none());
         assert!(Substitution::default().replace(a.as_bytes()).is_none());
     }
@@ -269,6 +309,10 @@ mod tests {
                 stream.push(&text[from..cut], &mut out);
                 from = cut;
             }
+            let inserted: Vec<String> = stream.inserted().map(str::to_owned).collect();
+            let mut names = substitution.names_in(&text);
+            names.sort_unstable();
+            prop_assert_eq!(inserted, names);
             stream.finish(&mut out);
             prop_assert_eq!(out, expected);
         }

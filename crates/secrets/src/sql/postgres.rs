@@ -14,11 +14,16 @@ use crate::source_error::SourceError;
 use crate::sql::connection_pool::ConnectionPool;
 use crate::sql::driver_error::{self, ConnectionError};
 use crate::sql::table::{
-    self, CONNECTIONS, DEADLINE, Encryption, StoredVariable, VariableSummary, VariableTable,
+    self, CONNECTIONS, DEADLINE, Encryption, HostsChange, StoredVariable, VariableSummary,
+    VariableTable,
 };
 
 /// Serializes changes of one name, until the end of the transaction.
 const LOCK_NAME: &str = "SELECT pg_advisory_xact_lock(hashtextextended('variables.' || $1, 0))";
+
+/// Tells whether the table keeps hosts.
+const HAS_HOSTS: &str = "SELECT count(*) FROM pg_attribute \
+    WHERE attrelid = 'variables'::regclass AND attname = 'hosts' AND NOT attisdropped";
 
 pub(super) struct PostgresTable {
     pool: ConnectionPool<PgConnection>,
@@ -67,6 +72,11 @@ impl PostgresTable {
     }
 }
 
+async fn has_hosts(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query_scalar::<_, i64>(HAS_HOSTS).persistent(false);
+    Ok(query.fetch_one(connection).await? > 0)
+}
+
 /// Checks that the files exist and contain PEM blocks. Otherwise, the configuration is wrong, and
 /// another attempt would fail too.
 fn check_tls_files(files: &[PathBuf]) -> Result<(), SourceError> {
@@ -91,7 +101,11 @@ impl VariableTable for PostgresTable {
     async fn load(&self) -> Result<Vec<StoredVariable>, SourceError> {
         self.with_deadline("read the variables", async {
             let mut lease = self.pool.lease().await?;
-            let query = sqlx::query(table::LOAD).persistent(false);
+            let statement = match has_hosts(&mut lease.connection).await? {
+                true => table::LOAD_HOSTS,
+                false => table::LOAD,
+            };
+            let query = sqlx::query(statement).persistent(false);
             let rows = query.fetch_all(&mut lease.connection).await?;
             lease.release().await;
             Ok(rows.iter().map(table::stored).collect())
@@ -102,7 +116,11 @@ impl VariableTable for PostgresTable {
     async fn list(&self) -> Result<Vec<VariableSummary>, SourceError> {
         self.with_deadline("list the variables", async {
             let mut lease = self.pool.lease().await?;
-            let query = sqlx::query(table::LIST).persistent(false);
+            let statement = match has_hosts(&mut lease.connection).await? {
+                true => table::LIST_HOSTS,
+                false => table::LIST,
+            };
+            let query = sqlx::query(statement).persistent(false);
             let rows = query.fetch_all(&mut lease.connection).await?;
             lease.release().await;
             Ok(rows.iter().map(table::summary).collect())
@@ -115,25 +133,38 @@ impl VariableTable for PostgresTable {
         name: &str,
         value: &str,
         encryption: Encryption,
+        hosts: HostsChange<'_>,
     ) -> Result<(), SourceError> {
-        self.with_deadline("store the variable", async {
+        let stored = self.with_deadline("store the variable", async {
             let mut lease = self.pool.lease().await?;
+            if let HostsChange::Set(_) = hosts
+                && !has_hosts(&mut lease.connection).await?
+            {
+                lease.release().await;
+                return Ok(false);
+            }
             let mut transaction = lease.connection.begin().await?;
             // Without the lock, two writers of a new name could create two rows.
             let lock = sqlx::query(LOCK_NAME).bind(name).persistent(false);
             lock.execute(&mut *transaction).await?;
-            for statement in [table::UPDATE, table::INSERT] {
+            for statement in hosts.statements() {
                 let query = sqlx::query(statement).bind(name).bind(value);
-                let query = query.bind(encryption.is_encrypted()).persistent(false);
+                let mut query = query.bind(encryption.is_encrypted()).persistent(false);
+                if let HostsChange::Set(hosts) = hosts {
+                    query = query.bind(hosts);
+                }
                 if query.execute(&mut *transaction).await?.rows_affected() > 0 {
                     break;
                 }
             }
             transaction.commit().await?;
             lease.release().await;
-            Ok(())
-        })
-        .await
+            Ok(true)
+        });
+        match stored.await? {
+            true => Ok(()),
+            false => Err(SourceError::NoHostsColumn { origin: self.origin.clone() }),
+        }
     }
 
     async fn remove(&self, name: &str) -> Result<bool, SourceError> {

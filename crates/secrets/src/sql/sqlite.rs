@@ -22,8 +22,12 @@ use crate::source_error::SourceError;
 use crate::sql::connection_pool::{ConnectionPool, Lease};
 use crate::sql::driver_error;
 use crate::sql::table::{
-    self, CONNECTIONS, DEADLINE, Encryption, StoredVariable, VariableSummary, VariableTable,
+    self, CONNECTIONS, DEADLINE, Encryption, HostsChange, StoredVariable, VariableSummary,
+    VariableTable,
 };
+
+/// Tells whether the table keeps hosts.
+const HAS_HOSTS: &str = "SELECT count(*) FROM pragma_table_info('variables') WHERE name = 'hosts'";
 
 pub(super) struct SqliteTable {
     /// Connections that cannot change the file.
@@ -100,8 +104,11 @@ impl VariableTable for SqliteTable {
     async fn load(&self) -> Result<Vec<StoredVariable>, SourceError> {
         let error = self.error("read the variables");
         let mut lease = self.readers.lease().await.map_err(error)?;
-        let rows =
-            sqlx::query(table::LOAD).fetch_all(&mut lease.connection).await.map_err(error)?;
+        let statement = match has_hosts(&mut lease.connection).await.map_err(error)? {
+            true => table::LOAD_HOSTS,
+            false => table::LOAD,
+        };
+        let rows = sqlx::query(statement).fetch_all(&mut lease.connection).await.map_err(error)?;
         lease.release().await;
         Ok(rows.iter().map(table::stored).collect())
     }
@@ -109,8 +116,11 @@ impl VariableTable for SqliteTable {
     async fn list(&self) -> Result<Vec<VariableSummary>, SourceError> {
         let error = self.error("list the variables");
         let mut lease = self.readers.lease().await.map_err(error)?;
-        let rows =
-            sqlx::query(table::LIST).fetch_all(&mut lease.connection).await.map_err(error)?;
+        let statement = match has_hosts(&mut lease.connection).await.map_err(error)? {
+            true => table::LIST_HOSTS,
+            false => table::LIST,
+        };
+        let rows = sqlx::query(statement).fetch_all(&mut lease.connection).await.map_err(error)?;
         lease.release().await;
         Ok(rows.iter().map(table::summary).collect())
     }
@@ -120,14 +130,24 @@ impl VariableTable for SqliteTable {
         name: &str,
         value: &str,
         encryption: Encryption,
+        hosts: HostsChange<'_>,
     ) -> Result<(), SourceError> {
         let error = self.error("store the variable");
         let mut lease = self.writer("store the variable").await?;
+        if let HostsChange::Set(_) = hosts
+            && !has_hosts(&mut lease.connection).await.map_err(error)?
+        {
+            lease.release().await;
+            return Err(SourceError::NoHostsColumn { origin: self.origin.clone() });
+        }
         let mut transaction =
             lease.connection.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
-        for statement in [table::UPDATE, table::INSERT] {
+        for statement in hosts.statements() {
             let query = sqlx::query(statement).bind(name).bind(value);
-            let query = query.bind(encryption.is_encrypted());
+            let mut query = query.bind(encryption.is_encrypted());
+            if let HostsChange::Set(hosts) = hosts {
+                query = query.bind(hosts);
+            }
             if query.execute(&mut *transaction).await.map_err(error)?.rows_affected() > 0 {
                 break;
             }
@@ -153,6 +173,10 @@ impl VariableTable for SqliteTable {
         log.push("-wal");
         Revision::of_files(&[&self.path, Path::new(&log)])
     }
+}
+
+async fn has_hosts(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    Ok(sqlx::query_scalar::<_, i64>(HAS_HOSTS).fetch_one(connection).await? > 0)
 }
 
 /// Returns the URI of a file, as a text for any path. SQLite decodes it to the bytes of the path.

@@ -11,11 +11,12 @@ use crate::name::{SkipReason, check_name, check_value};
 use crate::revision::{Changed, Revision};
 use crate::source::VariableSource;
 use crate::source_error::SourceError;
+use crate::sql::hosts::VariableHosts;
 #[cfg(feature = "postgres")]
 use crate::sql::postgres::PostgresTable;
 #[cfg(feature = "sqlite")]
 use crate::sql::sqlite::SqliteTable;
-use crate::sql::table::{Encryption, StoredVariable, VariableSummary, VariableTable};
+use crate::sql::table::{Encryption, HostsChange, StoredVariable, VariableSummary, VariableTable};
 use crate::sql::url::DatabaseUrl;
 use crate::variables::LoadedVariables;
 
@@ -96,7 +97,7 @@ impl VariableStore {
         }
     }
 
-    /// Stores a variable, or replaces the one with the same name.
+    /// Stores a variable, or replaces the one with the same name. Its hosts stay.
     ///
     /// # Errors
     ///
@@ -112,14 +113,45 @@ impl VariableStore {
         value: SecretString,
         encryption: Encryption,
     ) -> Result<(), SourceError> {
+        self.store(name, &value, encryption, HostsChange::Keep).await
+    }
+
+    /// Stores a variable with its hosts, or without any. Replaces the one with the same name.
+    ///
+    /// # Errors
+    ///
+    /// Like [`Self::set`]. Returns [`SourceError::NoHostsColumn`] if the table of another program
+    /// cannot keep hosts.
+    ///
+    /// # Cancel safety
+    ///
+    /// The variable is stored as a whole or not at all.
+    pub async fn set_with_hosts(
+        &self,
+        name: &str,
+        value: SecretString,
+        encryption: Encryption,
+        hosts: Option<&VariableHosts>,
+    ) -> Result<(), SourceError> {
+        let hosts = hosts.map(VariableHosts::to_column);
+        self.store(name, &value, encryption, HostsChange::Set(hosts.as_deref())).await
+    }
+
+    async fn store(
+        &self,
+        name: &str,
+        value: &SecretString,
+        encryption: Encryption,
+        hosts: HostsChange<'_>,
+    ) -> Result<(), SourceError> {
         check_name(name)
             .and_then(|()| check_value(name, value.expose_secret()))
             .map_err(|reason| SourceError::InvalidVariable { name: name.to_owned(), reason })?;
         let stored = match encryption {
             Encryption::Plain => Zeroizing::new(value.expose_secret().to_owned()),
-            Encryption::CryptoJs => Zeroizing::new(self.encrypt(name, &value)?),
+            Encryption::CryptoJs => Zeroizing::new(self.encrypt(name, value)?),
         };
-        self.table.set(name, &stored, encryption).await
+        self.table.set(name, &stored, encryption, hosts).await
     }
 
     /// Returns all stored variables by name, also those that a load would skip. Reads no value.
@@ -180,22 +212,26 @@ impl VariableStore {
             // The name comes first: an invalid name explains more than an undecryptable value.
             let value = check_name(&row.name)
                 .and_then(|()| self.decrypt(row))
-                .and_then(|value| check_value(&row.name, value.expose_secret()).map(|()| value));
+                .and_then(|value| check_value(&row.name, value.expose_secret()).map(|()| value))
+                .and_then(|value| Ok((value, row.hosts.clone()?)));
             match value {
-                Ok(value) => usable.push((row.name.as_str(), value)),
+                Ok((value, hosts)) => usable.push((row.name.as_str(), value, hosts)),
                 Err(reason) => loaded.skip(&row.name, reason),
             }
         }
-        usable.sort_by(|(name, value), (other_name, other_value)| {
+        usable.sort_by(|(name, value, _), (other_name, other_value, _)| {
             let values = value.expose_secret().cmp(other_value.expose_secret());
             name.cmp(other_name).then(values)
         });
         let mut last = None;
-        for (name, value) in usable {
+        for (name, value, hosts) in usable {
             if last == Some(name) {
                 loaded.skip(name, SkipReason::Duplicate);
             } else {
-                loaded.insert(name, value);
+                match hosts.filter(|hosts| hosts.is_masked) {
+                    Some(hosts) => loaded.insert_masked(name, value, hosts.mask),
+                    None => loaded.insert(name, value),
+                }
             }
             last = Some(name);
         }

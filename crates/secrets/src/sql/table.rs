@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::name::SkipReason;
 use crate::revision::Revision;
 use crate::source_error::SourceError;
+use crate::sql::hosts::VariableHosts;
 
 /// Time limit of one operation on a database, including the connection.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
@@ -26,10 +27,19 @@ pub(super) const LOAD: &str = "SELECT CAST(name AS TEXT), CAST(encrypted AS TEXT
     CAST(value AS TEXT) FROM variables ORDER BY 1";
 pub(super) const LIST: &str =
     "SELECT CAST(name AS TEXT), CAST(encrypted AS TEXT) FROM variables ORDER BY 1";
+// The same for a table with hosts.
+pub(super) const LOAD_HOSTS: &str = "SELECT CAST(name AS TEXT), CAST(encrypted AS TEXT), \
+    CAST(value AS TEXT), CAST(hosts AS TEXT) FROM variables ORDER BY 1";
+pub(super) const LIST_HOSTS: &str = "SELECT CAST(name AS TEXT), CAST(encrypted AS TEXT), \
+    CAST(hosts AS TEXT) FROM variables ORDER BY 1";
 // There is no `ON CONFLICT`, because the names of a foreign table need not be unique.
 pub(super) const UPDATE: &str = "UPDATE variables SET value = $2, encrypted = $3 WHERE name = $1";
 pub(super) const INSERT: &str =
     "INSERT INTO variables (name, value, encrypted) VALUES ($1, $2, $3)";
+pub(super) const UPDATE_HOSTS: &str =
+    "UPDATE variables SET value = $2, encrypted = $3, hosts = $4 WHERE name = $1";
+pub(super) const INSERT_HOSTS: &str =
+    "INSERT INTO variables (name, value, encrypted, hosts) VALUES ($1, $2, $3, $4)";
 pub(super) const REMOVE: &str = "DELETE FROM variables WHERE name = $1";
 
 /// Form of a value in the table.
@@ -67,6 +77,9 @@ pub struct VariableSummary {
     /// The form of the value. `None` if the column `encrypted` has no known spelling; such a
     /// variable is skipped.
     pub encryption: Option<Encryption>,
+    /// The hosts that receive the value. `None` if there are none, or if the column `hosts` has no
+    /// known form; such a variable is skipped.
+    pub hosts: Option<VariableHosts>,
 }
 
 /// A row of the table.
@@ -74,6 +87,27 @@ pub(super) struct StoredVariable {
     pub(super) name: String,
     pub(super) encryption: Option<Encryption>,
     pub(super) value: Result<Zeroizing<String>, SkipReason>,
+    pub(super) hosts: Result<Option<VariableHosts>, SkipReason>,
+}
+
+/// Change of the column `hosts`.
+#[derive(Clone, Copy)]
+pub(super) enum HostsChange<'h> {
+    /// The column stays as it is.
+    Keep,
+    /// The column has this text.
+    Set(Option<&'h str>),
+}
+
+impl HostsChange<'_> {
+    /// Returns the statements that store a variable, of which the first one that changes a row
+    /// counts.
+    pub(super) fn statements(self) -> [&'static str; 2] {
+        match self {
+            Self::Keep => [UPDATE, INSERT],
+            Self::Set(_) => [UPDATE_HOSTS, INSERT_HOSTS],
+        }
+    }
 }
 
 /// A table of variables in one kind of database.
@@ -86,8 +120,13 @@ pub(super) trait VariableTable: Send + Sync {
 
     async fn list(&self) -> Result<Vec<VariableSummary>, SourceError>;
 
-    async fn set(&self, name: &str, value: &str, encryption: Encryption)
-    -> Result<(), SourceError>;
+    async fn set(
+        &self,
+        name: &str,
+        value: &str,
+        encryption: Encryption,
+        hosts: HostsChange<'_>,
+    ) -> Result<(), SourceError>;
 
     async fn remove(&self, name: &str) -> Result<bool, SourceError>;
 
@@ -97,8 +136,34 @@ pub(super) trait VariableTable: Send + Sync {
     }
 }
 
-/// Converts the first two columns of a row.
+/// Converts a row with hosts in its third column, if the table has any.
 pub(super) fn summary<R>(row: &R) -> VariableSummary
+where
+    R: Row,
+    usize: ColumnIndex<R>,
+    for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let (name, encryption) = name_and_encryption(row);
+    VariableSummary { name, encryption, hosts: hosts(row, 2).ok().flatten() }
+}
+
+/// Converts a row with a value in its third column, and hosts in its fourth, if the table has any.
+pub(super) fn stored<R>(row: &R) -> StoredVariable
+where
+    R: Row,
+    usize: ColumnIndex<R>,
+    for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let (name, encryption) = name_and_encryption(row);
+    let value = match row.try_get::<Option<String>, _>(2) {
+        Ok(Some(value)) => Ok(Zeroizing::new(value)),
+        Ok(None) => Err(SkipReason::NoValue),
+        Err(_) => Err(SkipReason::NotText),
+    };
+    StoredVariable { name, encryption, value, hosts: hosts(row, 3) }
+}
+
+fn name_and_encryption<R>(row: &R) -> (String, Option<Encryption>)
 where
     R: Row,
     usize: ColumnIndex<R>,
@@ -106,23 +171,22 @@ where
 {
     let text =
         |column: usize| row.try_get::<Option<String>, _>(column).ok().flatten().unwrap_or_default();
-    VariableSummary { name: text(0), encryption: Encryption::parse(&text(1)) }
+    (text(0), Encryption::parse(&text(1)))
 }
 
-/// Converts a row with a value in its third column.
-pub(super) fn stored<R>(row: &R) -> StoredVariable
+fn hosts<R>(row: &R, column: usize) -> Result<Option<VariableHosts>, SkipReason>
 where
     R: Row,
     usize: ColumnIndex<R>,
     for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
 {
-    let VariableSummary { name, encryption } = summary(row);
-    let value = match row.try_get::<Option<String>, _>(2) {
-        Ok(Some(value)) => Ok(Zeroizing::new(value)),
-        Ok(None) => Err(SkipReason::NoValue),
-        Err(_) => Err(SkipReason::NotText),
-    };
-    StoredVariable { name, encryption, value }
+    if row.len() <= column {
+        return Ok(None);
+    }
+    match row.try_get::<Option<String>, _>(column) {
+        Ok(text) => VariableHosts::parse(&text.unwrap_or_default()),
+        Err(_) => Err(SkipReason::InvalidHosts),
+    }
 }
 
 #[cfg(test)]

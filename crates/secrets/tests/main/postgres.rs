@@ -6,8 +6,10 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use secrets::cryptojs;
-use secrets::sql::{Encryption, VariableStore};
-use secrets::{ErrorKind, ExposeSecret as _, SecretString, SourceError, VariableSource as _};
+use secrets::sql::{Encryption, VariableHosts, VariableStore};
+use secrets::{
+    ErrorKind, ExposeSecret as _, MaskSpec, SecretString, SourceError, VariableSource as _,
+};
 use sqlx::Connection as _;
 use testkit::skipped;
 
@@ -113,6 +115,27 @@ async fn a_stored_variable_is_loaded_listed_and_removed() {
     assert!(store.remove("TOKEN").await.unwrap());
     assert!(!store.remove("TOKEN").await.unwrap());
     assert_eq!(store.list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_table_keeps_hosts_if_it_has_a_column_for_them() {
+    let Some(server) = server() else { return };
+    let hosts = VariableHosts::masked(MaskSpec::new(["api.test"]));
+    let set = async |database: &'static str, table: &'static str| {
+        let store = connect(&server.database(database, table).await).await.unwrap();
+        let set = store.set_with_hosts("KEY", "value".into(), Encryption::CryptoJs, Some(&hosts));
+        (set.await, store)
+    };
+    let (stored, _) = set("without_hosts", TABLE).await;
+    let error = stored.unwrap_err();
+    assert!(matches!(error, SourceError::NoHostsColumn { .. }), "{error:?}");
+    let with_hosts = "CREATE TABLE variables (name text, value text, encrypted bool, hosts text)";
+    let (stored, store) = set("with_hosts", with_hosts).await;
+    stored.unwrap();
+    store.set("KEY", "another".into(), Encryption::CryptoJs).await.unwrap();
+    let loaded = store.load().await.unwrap();
+    assert_eq!(loaded.masks.get("KEY"), Some(&hosts.mask));
+    assert_eq!(store.list().await.unwrap()[0].hosts, Some(hosts.clone()));
 }
 
 #[tokio::test]

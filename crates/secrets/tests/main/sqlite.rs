@@ -7,8 +7,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use secrets::sql::{Encryption, VariableStore};
-use secrets::{ErrorKind, ExposeSecret as _, SecretString, SkipReason, VariableSource as _};
+use secrets::sql::{Encryption, VariableHosts, VariableStore};
+use secrets::{
+    ErrorKind, ExposeSecret as _, MaskSpec, SecretString, SkipReason, VariableSource as _,
+};
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
@@ -69,6 +71,33 @@ async fn a_stored_variable_is_loaded_listed_and_removed() {
 }
 
 #[tokio::test]
+async fn hosts_are_kept_until_they_are_set_and_mask_the_variable() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("variables.db");
+    let store = open(&path, Some(PASSPHRASE)).await;
+    let hosts = VariableHosts::masked(MaskSpec::new(["api.test", "*.svc.test:443"]));
+    let set = async |value: &str, hosts: Option<&VariableHosts>| {
+        store.set_with_hosts("KEY", value.into(), Encryption::CryptoJs, hosts).await.unwrap();
+    };
+    set("first", Some(&hosts)).await;
+    store.set("PLAIN", "open".into(), Encryption::Plain).await.unwrap();
+    // A new value does not unmask the variable.
+    store.set("KEY", "second".into(), Encryption::CryptoJs).await.unwrap();
+    assert_eq!(store.list().await.unwrap()[0].hosts, Some(hosts.clone()));
+    let loaded = store.load().await.unwrap();
+    assert_eq!(loaded.masks.into_iter().collect::<Vec<_>>(), [("KEY".into(), hosts.mask.clone())]);
+    assert_eq!(loaded.variables.get("KEY").unwrap().expose_secret(), "second");
+    set("third", Some(&VariableHosts::unmasked(hosts.mask))).await;
+    assert!(store.load().await.unwrap().masks.is_empty());
+    set("fourth", None).await;
+    assert_eq!(store.list().await.unwrap()[0].hosts, None);
+    tamper(&path, "UPDATE variables SET hosts = 'api.test' WHERE name = 'KEY'").await;
+    let loaded = store.load().await.unwrap();
+    assert!(loaded.variables.get("KEY").is_none());
+    assert_eq!(loaded.skipped[0].reason, SkipReason::InvalidHosts);
+}
+
+#[tokio::test]
 async fn the_file_contains_neither_encrypted_nor_removed_values() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("variables.db");
@@ -93,7 +122,7 @@ async fn a_value_that_cannot_be_decrypted_is_skipped_and_the_others_load() {
     store.set("B", "two".into(), Encryption::Plain).await.unwrap();
     tamper(
         &path,
-        "INSERT INTO variables VALUES ('CUT', 'U2FsdGVkX1+8', 1), ('_HIDDEN', 'x', 0), \
+        "INSERT INTO variables (name, value, encrypted) VALUES ('CUT', 'U2FsdGVkX1+8', 1), ('_HIDDEN', 'x', 0), \
          ('LD_PRELOAD', 'x.so', 0), ('BYTES', x'ff', 0), ('C', 'three', 0)",
     )
     .await;

@@ -127,7 +127,7 @@ fn ten_thousand_variables_work_up_to_the_limit_of_an_environment() {
     cli.run_with(&["variable", "set", "A"], "first value").ok();
     let database = cli.home().join("agent-tools.db");
     let insert = "import sqlite3, sys\nfile = sqlite3.connect(sys.argv[1])\n\
-                  file.executemany('INSERT INTO variables VALUES (?, ?, 0)', \
+                  file.executemany('INSERT INTO variables VALUES (?, ?, 0, NULL)', \
                   ((f'N{n:05}', f'value {n} ' + 'x' * 200) for n in range(10000)))\n\
                   file.commit()";
     let python = std::process::Command::new("python3").args(["-c", insert]).arg(&database).status();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use agent_tools::policy::{NetworkConfig, Policy};
-use agent_tools::{NetworkSpec, SandboxNetwork};
+use agent_tools::{NetworkSpec, SandboxGate};
 use sandbox_core::internal::BestCapture;
 use sandbox_core::{CommandSpec, NativeSandbox, Sandbox as _};
 use testkit::rerun_as_ordinary_user;
@@ -17,10 +17,13 @@ async fn run(best: BestCapture, network: NetworkSpec, command: &str) -> (String,
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().canonicalize().unwrap();
     let policy = Policy::session(&dir).home(Path::new("/root")).build().unwrap();
-    let sandbox = NativeSandbox::builder(&policy, &dir).best_capture(best).open().unwrap();
     let mut settings = NetworkConfig::default();
     network.add_to_settings(&mut settings);
-    let open = SandboxNetwork::open(&sandbox, &settings, &network).await.unwrap().unwrap();
+    let trust = tempfile::tempdir().unwrap();
+    let gate = SandboxGate::new(&settings, &network, trust.path()).unwrap().unwrap();
+    let builder = NativeSandbox::builder(&policy, &dir).overlays(gate.overlays());
+    let sandbox = builder.best_capture(best).open().unwrap();
+    let open = gate.open(&sandbox).await.unwrap();
     let mut spec = CommandSpec::new(command);
     spec.env = vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())];
     spec.env.extend(open.variables());

@@ -239,7 +239,7 @@ async fn https_passes_in_a_tunnel_to_the_named_host_only() {
     let at = |name: &str| format!("{name}:443:127.0.0.1:{port}").parse().unwrap();
     let network = NetworkSpec::allow(["origin.test:443"]).resolve(at("origin.test"));
     let session = open(&fixture, "s1", network.resolve(at("denied.test"))).await;
-    let get = "curl -sSk https://origin.test/index.html";
+    let get = "curl -sSkf https://origin.test/index.html";
     let allowed = session.bash(get).await.unwrap();
     assert!(allowed.stdout.contains("hello over TLS"), "{}{}", allowed.stdout, allowed.stderr);
     let denied = session.bash(&get.replace("origin", "denied")).await.unwrap();

@@ -10,7 +10,7 @@ const APPLICATION_ID: i64 = 0x4147_5456;
 pub(super) const LATEST: i64 = MIGRATIONS.len() as i64;
 
 /// Statements that upgrade the table by one version each. Version 0 is an empty file.
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, "ALTER TABLE variables ADD COLUMN hosts TEXT"];
 
 /// The text of the first table, as SQLite stores it. A file without an id has exactly this one.
 const FIRST: &str = "CREATE TABLE variables (

@@ -33,7 +33,7 @@ async fn a_file_of_the_first_version_works_and_gets_the_id_with_the_next_change(
     assert_eq!(fs::read(&path).unwrap(), before, "a load changes nothing");
     store.set("B", "two".into(), Encryption::Plain).await.unwrap();
     assert_eq!(loaded(&store).await, [pair("A", "one"), pair("B", "two")]);
-    assert_eq!(schema(&path).await, (0x4147_5456, 1, 2));
+    assert_eq!(schema(&path).await, (0x4147_5456, 2, 2));
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_database_in_wal_mode_is_read_beside_its_writer() {
     tamper(&path, "PRAGMA journal_mode = WAL").await;
     let options = SqliteConnectOptions::new().filename(&path);
     let mut writer = SqliteConnection::connect_with(&options).await.unwrap();
-    let insert = "INSERT INTO variables VALUES ('A', 'one', 0)";
+    let insert = "INSERT INTO variables (name, value, encrypted) VALUES ('A', 'one', 0)";
     sqlx::raw_sql(insert).execute(&mut writer).await.unwrap();
     let store = VariableStore::connect(&url(&path), None).await.unwrap();
     assert_eq!(loaded(&store).await, [pair("A", "one")]);

@@ -6,6 +6,7 @@ mod limits;
 use std::process::ExitCode;
 
 use agent_tools::{Enforcement, Tier};
+use egress::Trust;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -28,6 +29,8 @@ struct Report {
     layers: Vec<Layer>,
     /// The way in which connections of a session with a network reach the gate.
     capture: String,
+    /// The files in whose place the programs of such a session see the gate's certificates.
+    trust: String,
     limits: Vec<LimitLine>,
     runtimes: Vec<Runtime>,
     node_path: Option<String>,
@@ -138,6 +141,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         weaker,
         layers: layers.into(),
         capture: engine.capture.to_string(),
+        trust: trust(),
         limits: limits::of_sessions(&context.tier()),
         runtimes,
         node_path: sessions.runtimes().node_path.as_ref().map(|path| path.display().to_string()),
@@ -147,6 +151,16 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         schemes: schemes::STORES.iter().chain(&schemes::VARIABLES).map(SchemeCheck::new).collect(),
         usable,
     })
+}
+
+/// Returns the files by which programs of this machine trust the certificates of terminated TLS.
+fn trust() -> String {
+    let files = Trust::bundle_targets().into_iter().chain(Trust::keystore_targets());
+    let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
+    match files.is_empty() {
+        true => "none: no file has the certificates of the system; install ca-certificates".into(),
+        false => files.join(", "),
+    }
 }
 
 fn show(report: &Report) {
@@ -163,6 +177,7 @@ fn show(report: &Report) {
     }
     if report.is_open {
         outln!("  {:<13} {}", "capture", report.capture);
+        outln!("  {:<13} {}", "trust", report.trust);
     }
     if let Some(weaker) = report.weaker {
         outln!("  {:<13} {weaker}", "weaker");

@@ -2,15 +2,17 @@
 //! replace the command `srt`.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::DirBuilder;
 use std::io::{IsTerminal as _, stderr, stdin, stdout};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_tools::policy::{SandboxRuntimeConfig, UnenforcedReason};
-use agent_tools::{Home, SandboxNetwork, printable};
+use agent_tools::{Home, SandboxGate, printable};
 use clap::Args;
 use sandbox_core::{AttachedEvent, CommandSpec, Limits, NativeSandbox, Sandbox as _, Tier};
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,18 +85,25 @@ pub(crate) async fn run(
     // The working directory is one of the user, and may be larger than a session.
     let mut limits = Limits::default();
     (limits.session_bytes, limits.session_files) = (u64::MAX, u64::MAX);
+    let may_connect = args.network.asks() || !policy.config().network.allowed_domains.is_empty();
+    let directory = if may_connect { trust_directory(sessions)? } else { PathBuf::new() };
+    let gate = SandboxGate::new(&policy.config().network, &network, &directory)
+        .map_err(Failure::not_run)?;
+    let overlays = gate.as_ref().map(SandboxGate::overlays).unwrap_or_default();
     let sandbox = NativeSandbox::builder(&policy, &cwd)
         .limits(limits)
         .tier(tier.clone())
+        .overlays(overlays)
         .open()
         .map_err(Failure::not_run)?;
     for gap in sandbox.unenforced().into_iter().filter(|gap| gap.reason != UnenforcedReason::Absent)
     {
         errln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
     }
-    let network = SandboxNetwork::open(&sandbox, &policy.config().network, &network)
-        .await
-        .map_err(Failure::not_run)?;
+    let network = match gate {
+        Some(gate) => Some(gate.open(&sandbox).await.map_err(Failure::not_run)?),
+        None => None,
+    };
     let mut spec = CommandSpec::new(command);
     spec.linger = args.linger;
     spec.env = std::env::vars_os().filter(|(name, _)| is_passed_on(name)).collect();
@@ -103,6 +112,11 @@ pub(crate) async fn run(
     }
     if let Some(network) = &network {
         spec.env.extend(network.variables());
+        for (name, value) in network.certificate_variables() {
+            if !spec.env.iter().any(|(own, _)| *own == name) {
+                spec.env.push((name, value));
+            }
+        }
     }
     // As with srt, programs can detect the sandbox.
     spec.env.push(("SANDBOX_RUNTIME".into(), "1".into()));
@@ -150,6 +164,18 @@ pub(crate) async fn run(
         );
     }
     Ok(ExitCode::from(u8::try_from(outcome.exit_code()).unwrap_or(1)))
+}
+
+/// Returns the parent of the certificates of this process: in the home, or else a new directory.
+fn trust_directory(home: Option<&Home>) -> Result<PathBuf, Failure> {
+    if let Some(home) = home {
+        return Ok(home.path().join("trust"));
+    }
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+    let dir = std::env::temp_dir().join(format!("agent-tools-{}-{now}", std::process::id()));
+    // Another user's directory of this name is an error.
+    DirBuilder::new().mode(0o700).create(&dir).map_err(Failure::not_run)?;
+    Ok(dir)
 }
 
 /// Returns whether a command runs git for what protected names belong to.

@@ -4,8 +4,9 @@
 use std::process::ExitCode;
 
 use agent_tools::printable;
-use agent_tools::secrets::sql::Encryption;
-use clap::Subcommand;
+use agent_tools::secrets::sql::{Encryption, VariableHosts};
+use agent_tools::secrets::{MaskSpec, Masks, RequestPart};
+use clap::{Args, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
 use crate::context::Context;
@@ -16,14 +17,12 @@ use crate::stdin;
 #[derive(Debug, Subcommand)]
 pub(crate) enum VariableCommand {
     /// Set a variable to the text on standard input, without one line end at its end.
-    #[command(after_help = "Example:\n  $ printf %s secret | agent-tools variable set API_TOKEN")]
-    Set {
-        /// Name of the variable.
-        name: String,
-        /// Encrypt the value with the passphrase of --secret-file or AGENT_TOOLS_SECRET.
-        #[arg(long)]
-        encrypted: bool,
-    },
+    #[command(
+        after_help = "Examples:\n  $ printf %s secret | agent-tools variable set API_TOKEN\n  \
+                            $ printf %s secret | agent-tools variable set API_TOKEN --encrypted \
+                            --host api.example.com"
+    )]
+    Set(SetArgs),
     /// List the names of the variables, never their values.
     List,
     /// Remove a variable.
@@ -33,16 +32,94 @@ pub(crate) enum VariableCommand {
     },
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct SetArgs {
+    /// Name of the variable.
+    name: String,
+    /// Encrypt the value with the passphrase of --secret-file or AGENT_TOOLS_SECRET.
+    #[arg(long)]
+    encrypted: bool,
+    /// Hide the value from commands: they get a placeholder, which becomes the value in requests
+    /// over TLS to this host. HOST is a name, *.DOMAIN or an address, with or without a port.
+    /// Repeatable. Without this option, a variable keeps its hosts.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    host: Vec<String>,
+    /// Parts of a request that get the value [default: headers,query]. A server can return what it
+    /// gets in a body.
+    #[arg(long = "in", value_name = "PART", value_delimiter = ',', requires = "host")]
+    parts: Vec<Part>,
+    /// Let requests without TLS have the value too.
+    #[arg(long, requires = "host")]
+    allow_plaintext: bool,
+    /// Let a pattern have names of different owners, such as *.github.io.
+    #[arg(long, requires = "host")]
+    allow_shared_domains: bool,
+    /// Give commands the value itself, whatever its hosts are.
+    #[arg(long)]
+    unmasked: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Part {
+    Headers,
+    Query,
+    Body,
+}
+
+impl From<Part> for RequestPart {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Headers => Self::Headers,
+            Part::Query => Self::Query,
+            Part::Body => Self::Body,
+        }
+    }
+}
+
+/// The change of a variable's hosts.
+enum Hosts {
+    Keep,
+    Set(Option<VariableHosts>),
+}
+
+impl SetArgs {
+    /// Returns the hosts. Fails if a session would not accept them.
+    fn hosts(&self, value: &SecretString) -> Result<Hosts, Failure> {
+        if self.host.is_empty() {
+            return Ok(if self.unmasked { Hosts::Set(None) } else { Hosts::Keep });
+        }
+        let mut mask = MaskSpec::new(&self.host);
+        if !self.parts.is_empty() {
+            mask = mask.parts(self.parts.iter().copied().map(Into::into));
+        }
+        if self.allow_plaintext {
+            mask = mask.allow_plaintext();
+        }
+        if self.allow_shared_domains {
+            mask = mask.allow_shared_domains();
+        }
+        if self.unmasked {
+            return Ok(Hosts::Set(Some(VariableHosts::unmasked(mask))));
+        }
+        let checked = mask.mask(&self.name, value.clone());
+        egress::check_hosts(&checked).map_err(|error| Failure::usage(error.to_string()))?;
+        Masks::new([checked]).map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(Hosts::Set(Some(VariableHosts::masked(mask))))
+    }
+}
+
 pub(crate) async fn run(context: &Context, command: VariableCommand) -> Result<ExitCode, Failure> {
     match command {
-        VariableCommand::Set { name, encrypted } => set(context, &name, encrypted).await,
+        VariableCommand::Set(args) => set(context, &args).await,
         VariableCommand::List => list(context).await,
         VariableCommand::Remove { name } => remove(context, &name).await,
     }
     .map_err(Failure::into_failed)
 }
 
-async fn set(context: &Context, name: &str, encrypted: bool) -> Result<ExitCode, Failure> {
+async fn set(context: &Context, args: &SetArgs) -> Result<ExitCode, Failure> {
+    let SetArgs { name, encrypted, .. } = args;
+    let encrypted = *encrypted;
     let encryption = if encrypted { Encryption::CryptoJs } else { Encryption::Plain };
     if encrypted && context.passphrase()?.is_none() {
         return Err(Failure::usage(
@@ -52,8 +129,15 @@ async fn set(context: &Context, name: &str, encrypted: bool) -> Result<ExitCode,
     let value = String::from_utf8(stdin::read("the value")?)
         .map_err(|_| Failure::usage("the value is not UTF-8"))?;
     let value = SecretString::from(value.strip_suffix('\n').unwrap_or(&value));
+    let hosts = args.hosts(&value)?;
     let variables = context.writable_variables().await?;
-    variables.set(name, value, encryption).await.map_err(Failure::failed)?;
+    let stored = match hosts {
+        Hosts::Keep => variables.set(name, value, encryption).await,
+        Hosts::Set(hosts) => {
+            variables.set_with_hosts(name, value, encryption, hosts.as_ref()).await
+        }
+    };
+    stored.map_err(Failure::failed)?;
     context.print(&serde_json::json!({ "set": name, "encrypted": encrypted }), || {
         outln!("set {name}");
     })?;
@@ -69,7 +153,12 @@ async fn list(context: &Context) -> Result<ExitCode, Failure> {
         .iter()
         .map(|variable| {
             let encrypted = variable.encryption.map(|form| form == Encryption::CryptoJs);
-            serde_json::json!({ "name": variable.name, "encrypted": encrypted })
+            let mut listed = serde_json::json!({ "name": variable.name, "encrypted": encrypted });
+            if let Some(hosts) = &variable.hosts {
+                listed["hosts"] = hosts.mask.hosts.clone().into();
+                listed["masked"] = hosts.is_masked.into();
+            }
+            listed
         })
         .collect();
     context.print(&listed, || {
@@ -79,7 +168,12 @@ async fn list(context: &Context) -> Result<ExitCode, Failure> {
                 Some(_) => " (encrypted)",
                 None => " (skipped: its column `encrypted` is neither true nor false)",
             };
-            outln!("{}{note}", printable(&variable.name));
+            let hosts = variable.hosts.as_ref().map(|hosts| {
+                let use_of = if hosts.is_masked { "masked for" } else { "not masked, for" };
+                format!(" ({use_of} {})", hosts.mask.hosts.join(", "))
+            });
+            let line = format!("{}{note}{}", variable.name, hosts.unwrap_or_default());
+            outln!("{}", printable(&line));
         }
         if variables.is_empty() {
             errln!("agent-tools: no variable is set");

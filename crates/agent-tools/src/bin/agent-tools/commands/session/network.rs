@@ -35,6 +35,7 @@ fn row(event: &NetworkEvent) -> String {
     let outcome = match event.outcome {
         ConnectionOutcome::Allowed => "allowed",
         ConnectionOutcome::Denied => "denied",
+        ConnectionOutcome::Masked => "masked",
         _ => "failed",
     };
     let remedy = event.remedy.as_deref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
