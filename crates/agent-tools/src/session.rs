@@ -8,6 +8,7 @@ mod link;
 mod local;
 mod network;
 mod skills;
+mod spawning;
 mod variables;
 
 use std::fmt;
