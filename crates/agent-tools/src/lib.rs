@@ -85,6 +85,7 @@ pub mod mcp;
 mod network;
 mod output;
 mod printable;
+mod process;
 mod redaction;
 mod remedies;
 mod runtimes;
@@ -107,8 +108,8 @@ pub use artifact_sync::{
 pub use egress::{Answer, Ask};
 pub use policy;
 pub use sandbox_core::{
-    Cgroups, Enforcement, EngineReport, IdError, Limits, RelativePath, SessionId, Tier,
-    UnknownWeakness, UserId, Weakness, probe,
+    Cgroups, Enforcement, EngineReport, IdError, Limits, RelativePath, SessionId, TerminalSize,
+    Tier, UnknownWeakness, UserId, Weakness, probe,
 };
 pub use secrets::{self, VariableSource};
 pub use skill_store::{self, InstalledSkill, SkillError, SkillId, SkillRef, SkillStore};
@@ -123,6 +124,9 @@ pub use network::{
 };
 pub use output::{Artifact, ConflictNote, FileNote, OutputTail, PendingGroup};
 pub use printable::{printable, printable_lines};
+pub use process::{
+    InputFrom, Lifetime, OutputTo, Process, ProcessControl, ProcessInput, ProcessOutput, Spawn,
+};
 pub use remedies::{remedy_option, remedy_setting};
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
 pub use session::{DrainReport, Session, VariableSelection};

@@ -9,6 +9,7 @@ mod local;
 pub(crate) mod masking;
 mod network;
 mod skills;
+mod spawning;
 mod variables;
 
 use std::fmt;

@@ -32,6 +32,7 @@ mod gate;
 mod greeting;
 mod methods;
 mod opening;
+mod process;
 mod server;
 mod token;
 mod wire;
@@ -41,7 +42,7 @@ pub use error::{Difference, SharingError};
 pub(crate) use client::{CallError, Client};
 pub(crate) use fingerprint::{Settings, VariablesKey};
 pub use gate::Departure;
-pub(crate) use gate::{Gate, NotAdmitted};
+pub(crate) use gate::{CallGuard, Gate, NotAdmitted};
 pub(crate) use greeting::{SessionFacts, Wish};
 pub(crate) use methods::{
     Bash, Call, Close, CollectGarbage, Delete, InstallSkills, Pull, ReadFile, ReadHistory, Refresh,

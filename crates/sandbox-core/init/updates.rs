@@ -24,6 +24,11 @@ pub fn answer(socket: Fd, session: &mut Session) {
         }
         (Ok(wire::REQUEST_NETWORK), 0) => session.network.open(socket, request, secret),
         (Ok(wire::REQUEST_DIAL), 0) => network::dial(socket, request, secret),
+        (Ok(wire::REQUEST_CREATIONS), 0) => {
+            let mut answer = [0; 8];
+            answer[4..].copy_from_slice(&session.pool.creations().to_le_bytes());
+            let _ = sys::send(socket, &answer);
+        }
         _ => {}
     }
 }

@@ -41,6 +41,7 @@
 //! | request | content | answer |
 //! |---|---|---|
 //! | [`REQUEST_NETWORK`] | `u32` the best `CAPTURE_…`; for each port `u32` | see below |
+//! | [`REQUEST_CREATIONS`] | | `i32` 0; `u32` the number of watched creations |
 //! | [`REQUEST_DIAL`] | `u32` a port, `u32` `DIAL_…` | `i32` an errno, or 0 and a socket |
 //!
 //! The answer about the network is `i32` an errno, or 0; `u32` `CAPTURE_…`; `u32` `NETWORK_…`
@@ -100,6 +101,8 @@ pub const MAX_DEFERRED_BYTES: usize = 16 * 1024 - 1;
 pub const REQUEST_NETWORK: u32 = 1;
 /// Request for a connection to a port of the session's loopback.
 pub const REQUEST_DIAL: u32 = 2;
+/// Request for the number of calls that may have created a watched name.
+pub const REQUEST_CREATIONS: u32 = 3;
 /// Connect to `127.0.0.1`.
 pub const DIAL_IPV4: u32 = 1;
 /// Connect to `::1`.

@@ -99,7 +99,8 @@ mod srt;
 #[cfg(feature = "native")]
 pub use native::{
     AttachedCommand, AttachedEvent, AttachedOutcome, HostTree, NativeSandbox, NativeSandboxBuilder,
-    NetworkError, NetworkErrorKind, NetworkListeners, OpenError, OpenErrorKind, Overlay, probe,
+    NetworkError, NetworkErrorKind, NetworkListeners, OpenError, OpenErrorKind, Overlay,
+    PseudoTerminal, RawTerminal, TerminalSize, probe, read_terminal,
 };
 #[cfg(feature = "sandbox")]
 pub use sandbox::{

@@ -16,7 +16,7 @@ pub use command::{
     QuarantineOutcome, Quarantined,
 };
 #[cfg(feature = "native")]
-pub(crate) use command::{REFUSED, exit_code};
+pub(crate) use command::{REFUSED, exit_code, limit_reached};
 pub use limits::{Cgroups, Limit, Limits};
 pub use report::{Enforcement, EngineReport};
 pub use weakness::{Tier, UnknownWeakness, UnknownWeaknessKind, Weakness};

@@ -184,6 +184,12 @@ impl Redactor {
         &self.patterns.unredacted
     }
 
+    /// Returns whether no value is replaced.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.patterns.forms.is_empty()
+    }
+
     /// Returns the places of all values in a text, in order and without overlaps.
     #[must_use]
     pub fn find(&self, text: &[u8]) -> Vec<Found<'_>> {

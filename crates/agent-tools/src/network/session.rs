@@ -233,6 +233,16 @@ impl SessionNetwork {
         let number = self.commands.begun.fetch_add(1, Ordering::Relaxed) + 1;
         Observed { network: self, mark: self.journal.mark(), has_overlapped: others > 0, number }
     }
+
+    /// Returns the place of the next record, for [`SessionNetwork::refusals_since`].
+    pub(crate) fn mark(&self) -> u64 {
+        self.journal.mark()
+    }
+
+    /// Returns the refused connections since a process began. They may be those of other commands.
+    pub(crate) fn refusals_since(&self, mark: u64) -> Refusals {
+        refusals(&self.journal.since(mark), true)
+    }
 }
 
 /// The interval of a running command.

@@ -70,12 +70,19 @@ impl LocalSession {
         self.workspace.abandon();
     }
 
+    /// Returns whether a call, a process or a wrapped command runs.
+    fn is_at_work(&self) -> bool {
+        self.gate.is_busy()
+            || self.processes.are_running()
+            || self.sandbox().runs_wrapped_commands()
+    }
+
     /// Releases the session for other homes, unless a process of it runs. Changes that wrapped
     /// commands have made are stored first, and the next idle time releases the session.
     async fn release_if_idle(&self) {
         let Some(mirror) = self.workspace.shared_mirror() else { return };
         // A long call reports its changes itself.
-        if self.gate.is_busy() || self.sandbox().runs_wrapped_commands() {
+        if self.is_at_work() {
             return;
         }
         let released = match mirror.release_if_idle().await {
@@ -88,11 +95,11 @@ impl LocalSession {
         }
     }
 
-    /// Proves the ownership while a call or a wrapped command runs, so that it does not go on for
+    /// Proves the ownership while a call, a process or a wrapped command runs, so that it does not go on for
     /// long after a takeover.
     async fn confirm_if_busy(&self) {
         let Some(mirror) = self.workspace.shared_mirror() else { return };
-        if !self.gate.is_busy() && !self.sandbox().runs_wrapped_commands() {
+        if !self.is_at_work() {
             return;
         }
         if let Err(error) = mirror.confirm().await {

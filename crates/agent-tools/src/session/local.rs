@@ -20,6 +20,7 @@ use super::skills::{SessionSkills, SkillsReport};
 use super::{SessionSettings, SessionVariables};
 use crate::network::{NetworkError, NetworkRules, SessionNetwork};
 use crate::output::KeptOutputs;
+use crate::process::Processes;
 use crate::sessions::SessionError;
 use crate::sharing::{Departure, Gate, SharingError};
 use crate::tool_error::ToolError;
@@ -37,6 +38,8 @@ pub(crate) struct LocalSession {
     pub(crate) warnings: Vec<String>,
     pub(crate) gate: Arc<Gate>,
     leaving: Mutex<Leaving>,
+    /// The processes that outlast the calls which have started them.
+    pub(crate) processes: Processes,
     /// The files with output that was too long for a result.
     pub(crate) outputs: Arc<Mutex<KeptOutputs>>,
     /// The last field, because dropping it unlocks the session.
@@ -67,6 +70,9 @@ pub(crate) struct SessionParts {
 impl Drop for LocalSession {
     fn drop(&mut self) {
         self.gate.end();
+        if self.processes.are_running() {
+            self.sandbox().kill("the session was dropped");
+        }
     }
 }
 
@@ -87,6 +93,7 @@ impl LocalSession {
             warnings,
             gate: Arc::default(),
             leaving: Mutex::default(),
+            processes: Processes::default(),
             outputs: Arc::default(),
             workspace,
         }
@@ -209,6 +216,7 @@ impl LocalSession {
 
     /// Ends every process and connection of the session.
     pub(crate) async fn end(&self) {
+        self.processes.end().await;
         self.sandbox().close().await;
         self.network.close().await;
     }

@@ -113,50 +113,12 @@ impl Client {
     pub(crate) async fn call<C: Call>(&self, call: &C) -> Result<C::Output, CallError<C::Error>> {
         let failed = |error: SharingError| CallError::Failed(C::Error::from(error));
         let rejected = |reason: &str| failed(self.rejected(reason));
-        let Some(channel) = self.channel().await.map_err(failed)? else {
-            return Err(CallError::NotStarted);
-        };
-        let id = self.calls.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id();
         let frame =
             Frame::new(C::METHOD, id, call).map_err(|error| rejected(&error.to_string()))?;
-        match channel.send(&frame).await {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                return Err(rejected(&error.to_string()));
-            }
-            Err(_) => return Err(CallError::NotStarted),
-        }
-        let first = match channel.receive().await {
-            Ok(Some(first)) => first,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(rejected(&error.to_string()));
-            }
-            Ok(None) | Err(_) => return Err(CallError::NotStarted),
-        };
-        match first.method {
-            answer::ACCEPTED if first.id == id => {}
-            answer::REFUSED => {
-                return match first.parse().map_err(|error| rejected(&error.to_string()))? {
-                    Rejection::Gate(NotAdmitted::Draining) => {
-                        wait_for_end(&channel).await;
-                        Err(CallError::NotStarted)
-                    }
-                    Rejection::Gate(NotAdmitted::Left(departure)) => {
-                        Err(CallError::Left(departure))
-                    }
-                    Rejection::Invalid(reason) => Err(rejected(&reason)),
-                    _ => Err(rejected("it does not know this call")),
-                };
-            }
-            _ => return Err(rejected("its answer is not one of this version")),
-        }
+        let channel = self.begin(&frame).await?;
         let (last, is_reusable) = self.wait(&channel, id, call.stop()).await;
-        let Ok(Some(last)) = last else {
-            return Err(failed(SharingError::ServerLost {
-                session: self.session.clone(),
-                pid: self.pid,
-            }));
-        };
+        let Ok(Some(last)) = last else { return Err(failed(self.lost())) };
         let output = match last.method {
             _ if last.id != id => return Err(rejected("it has answered another call")),
             answer::DONE => last.parse().map_err(|error| rejected(&error.to_string())),
@@ -172,6 +134,58 @@ impl Client {
             idle.push(channel);
         }
         output
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Asks for a call. Returns its connection once the server has begun the call.
+    pub(super) async fn begin<E: From<SharingError>>(
+        &self,
+        frame: &Frame,
+    ) -> Result<Channel, CallError<E>> {
+        let failed = |error: SharingError| CallError::Failed(E::from(error));
+        let rejected = |reason: &str| failed(self.rejected(reason));
+        let Some(channel) = self.channel().await.map_err(failed)? else {
+            return Err(CallError::NotStarted);
+        };
+        match channel.send(frame).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(rejected(&error.to_string()));
+            }
+            Err(_) => return Err(CallError::NotStarted),
+        }
+        let first = match channel.receive().await {
+            Ok(Some(first)) => first,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(rejected(&error.to_string()));
+            }
+            Ok(None) | Err(_) => return Err(CallError::NotStarted),
+        };
+        match first.method {
+            answer::ACCEPTED if first.id == frame.id => Ok(channel),
+            answer::REFUSED => {
+                match first.parse().map_err(|error| rejected(&error.to_string()))? {
+                    Rejection::Gate(NotAdmitted::Draining) => {
+                        wait_for_end(&channel).await;
+                        Err(CallError::NotStarted)
+                    }
+                    Rejection::Gate(NotAdmitted::Left(departure)) => {
+                        Err(CallError::Left(departure))
+                    }
+                    Rejection::Invalid(reason) => Err(rejected(&reason)),
+                    _ => Err(rejected("it does not know this call")),
+                }
+            }
+            _ => Err(rejected("its answer is not one of this version")),
+        }
+    }
+
+    /// Returns the error of a call whose server has ended.
+    pub(super) fn lost(&self) -> SharingError {
+        SharingError::ServerLost { session: self.session.clone(), pid: self.pid }
     }
 
     /// Waits for the output of a call. Sends the request to end it early. Also returns whether the
@@ -212,7 +226,7 @@ impl Client {
         }
     }
 
-    fn rejected(&self, reason: &str) -> SharingError {
+    pub(super) fn rejected(&self, reason: &str) -> SharingError {
         SharingError::Rejected {
             session: self.session.clone(),
             pid: self.pid,

@@ -19,6 +19,7 @@ use super::error::SharingError;
 use super::wire::{Failure, base64_bytes, texts};
 use crate::network::NetworkRules;
 use crate::output::{MAX_STREAM_UNITS, OutputTail};
+use crate::process::Variables;
 use crate::session::{LocalSession, SkillsReport, Stop};
 use crate::sessions::{SessionError, SessionStatus};
 use crate::tool_error::ToolError;
@@ -156,6 +157,10 @@ impl Call for Bash<'_> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Bash<'c> {
     pub(crate) command: Cow<'c, str>,
+    #[serde(default)]
+    pub(crate) cwd: Option<Cow<'c, str>>,
+    #[serde(default)]
+    pub(crate) env: Variables<'c>,
     pub(crate) timeout: Duration,
     pub(crate) linger: Duration,
     #[serde(with = "base64_bytes")]

@@ -19,12 +19,13 @@ use super::methods::{
     WrapCommand, WriteFile,
 };
 use super::opening::Door;
+use super::process::SPAWN_PROCESS;
 use super::token::Token;
 use super::wire::{Rejection, answer};
 use crate::session::{LocalSession, Stopper};
 
 /// The time in which a client must send its hello and accept an answer.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted, for example because descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -41,9 +42,9 @@ pub(crate) fn serve(session: &Arc<LocalSession>, door: Door, settings: &Settings
 }
 
 #[derive(Debug)]
-struct Server {
-    session: Weak<LocalSession>,
-    gate: Arc<Gate>,
+pub(super) struct Server {
+    pub(super) session: Weak<LocalSession>,
+    pub(super) gate: Arc<Gate>,
     token: Token,
     settings: Fingerprint,
 }
@@ -85,8 +86,13 @@ impl Server {
                 frame => frame?,
             };
             let Some(frame) = frame else { return Ok(()) };
-            if let Some(rejection) = self.dispatch(channel, &frame).await? {
-                return self.reject(channel, frame.id, rejection).await;
+            let id = frame.id;
+            let rejection = match frame.method {
+                SPAWN_PROCESS => self.run_process(channel, frame).await?,
+                _ => self.dispatch(channel, &frame).await?,
+            };
+            if let Some(rejection) = rejection {
+                return self.reject(channel, id, rejection).await;
             }
         }
     }
@@ -228,6 +234,6 @@ fn is_invalid(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData
 }
 
-fn invalid(error: &io::Error) -> Rejection {
+pub(super) fn invalid(error: &io::Error) -> Rejection {
     Rejection::Invalid(error.to_string())
 }

@@ -4,6 +4,8 @@ mod output;
 mod schema;
 mod streams;
 
+use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use artifact_sync::SyncError;
@@ -16,21 +18,20 @@ use super::definition::{Definition, Effects, Surroundings, parse, result};
 use crate::denials;
 use crate::output::{MirrorNotes, OutputTail};
 use crate::printable::Printable;
+use crate::process::Variables;
 use crate::redaction::Redaction;
 use crate::session::{LocalSession, Session};
 use crate::sharing::Bash;
 use crate::tool_error::ToolError;
 
-use output::limit_key;
-
 pub use output::BashOutput;
-pub(crate) use output::BashResult;
+pub(crate) use output::{BashResult, limit_key};
 
 /// The name of the tool that runs a command.
 pub const NAME: &str = "bash";
 
 /// The maximum number of killed processes that a result names.
-const MAX_KILLED: usize = 20;
+pub(crate) const MAX_KILLED: usize = 20;
 /// The size of the end of standard error in which denials are searched.
 const SEARCHED_BYTES: usize = 64 * 1024;
 /// The number of files of the session that the description names.
@@ -172,7 +173,7 @@ struct BashInput {
 }
 
 /// Options of one call of `bash`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct BashOptions {
     /// The time limit of the command; by default that of the session (120 s).
@@ -180,6 +181,11 @@ pub struct BashOptions {
     /// The time without output for which processes may outlive the shell; by default that of the
     /// session (250 ms).
     pub linger: Option<Duration>,
+    /// The working directory, absolute or relative to the session directory; by default the session
+    /// directory.
+    pub cwd: Option<String>,
+    /// Further variables, by name. They replace variables of the session.
+    pub env: Vec<(String, String)>,
     /// The standard input of the command.
     pub stdin: Vec<u8>,
     /// The maximum length of each stream in the result, in UTF-16 units; by default that of the
@@ -187,6 +193,20 @@ pub struct BashOptions {
     pub max_output: Option<usize>,
     /// Gets the output while the command runs, if this process serves the session.
     pub tail: Option<OutputTail>,
+}
+
+/// Shows the names of the variables, and no value.
+impl fmt::Debug for BashOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BashOptions")
+            .field("timeout", &self.timeout)
+            .field("linger", &self.linger)
+            .field("cwd", &self.cwd)
+            .field("env", &self.env.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("stdin_bytes", &self.stdin.len())
+            .field("max_output", &self.max_output)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -224,10 +244,12 @@ impl Session {
         command: &str,
         options: BashOptions,
     ) -> Result<BashOutput, ToolError> {
-        let BashOptions { timeout, linger, stdin, max_output, tail } = options;
+        let BashOptions { timeout, linger, cwd, env, stdin, max_output, tail } = options;
         let result = self
             .run(Bash {
                 command: command.into(),
+                cwd: cwd.map(Cow::Owned),
+                env: Variables(env.into()),
                 timeout: timeout.unwrap_or(self.settings.timeout),
                 linger: linger.unwrap_or(self.settings.linger),
                 stdin: stdin.into(),
@@ -249,6 +271,7 @@ impl LocalSession {
         self.follow_variables().await;
         let sandbox = self.sandbox();
         let mut spec = self.command_spec(&call.command, &sandbox);
+        self.adjust(NAME, &mut spec, call.cwd.as_deref(), &call.env)?;
         spec.stdin = call.stdin.into_owned();
         (spec.timeout, spec.linger) = (call.timeout, call.linger);
         let connections = self.network.observe();

@@ -14,14 +14,17 @@ use tokio::time::sleep_until;
 use super::connection::Connection;
 use super::outcome::{Message, Outcome, next_message};
 use super::outstanding::Began;
+use super::pseudo_terminal::{PseudoTerminal, TerminalSize};
 use super::refresh::{Mounts, Settled};
 use super::request;
 use super::size::SizeWatch;
 use super::stdio::{Pumps, Stdio};
-use super::terminal::{Job, Terminal, continue_is_certain, stop};
+use super::terminal::{Job, Terminal, continue_is_certain, open_pair, stop};
 use super::wire;
 use crate::internal::blocking;
-use crate::sandbox::{CommandSpec, CommandStatus, ExecError, Limit, Quarantined, exit_code};
+use crate::sandbox::{
+    CommandSpec, CommandStatus, ExecError, Limit, Quarantined, exit_code, limit_reached,
+};
 
 /// `SIGCONT`, `SIGSTOP`, `SIGTSTP`, `SIGTTIN`, `SIGTTOU` and `SIGWINCH` (`signal(7)`).
 const CONTINUE: i32 = 18;
@@ -29,6 +32,8 @@ const STOP: i32 = 19;
 const KEYBOARD_STOP: i32 = 20;
 const TERMINAL_INPUT: u32 = 21;
 const TERMINAL_OUTPUT: u32 = 22;
+/// `SIGKILL`.
+const KILL: i32 = 9;
 const WINDOW_CHANGE: i32 = 28;
 
 /// A command that runs on the caller's standard streams. Dropping it kills the command and every
@@ -39,8 +44,8 @@ pub struct AttachedCommand {
     signals: OwnedWriteHalf,
     cwd: PathBuf,
     began: Began,
-    /// The status and the count of watched creations, once they have been reported.
-    reported: Option<(CommandStatus, u32)>,
+    /// The status, the count of watched creations and the limit, once they have been reported.
+    reported: Option<(CommandStatus, u32, Option<Limit>)>,
     pumps: Pumps,
     terminal: Option<Terminal>,
     linger: Duration,
@@ -53,6 +58,9 @@ pub struct AttachedCommand {
     outgrew: bool,
     /// The caller has asked for the next stop.
     is_stop_requested: bool,
+    /// The command has a pseudo-terminal whose outer end the caller has.
+    has_own_terminal: bool,
+    is_killed: bool,
     connection: Arc<Connection>,
     mounts: Arc<Mounts>,
 }
@@ -77,11 +85,43 @@ pub(super) async fn start(
         piped = new.is_other;
     }
     let body = request::encode(connection, spec, flags)?;
+    let Stdio { streams, pumps } = Stdio::of(given, piped, &mounts.plan())?;
+    let streams = streams.each_ref().map(AsFd::as_fd);
+    let command = send(connection, mounts, began, spec, &body, streams).await?;
+    Ok(AttachedCommand { pumps, terminal: new.map(|new| new.terminal), ..command })
+}
+
+/// Sends the request for a command in a new pseudo-terminal. Returns its outer end too.
+pub(super) async fn start_in_terminal(
+    connection: &Arc<Connection>,
+    mounts: &Arc<Mounts>,
+    spec: &CommandSpec,
+    size: TerminalSize,
+) -> Result<(AttachedCommand, PseudoTerminal), ExecError> {
+    let began = mounts.begin();
+    let failed = |source| ExecError::Host { operation: "create a pseudo-terminal", source };
+    let (outer, inner) = open_pair(connection.init_pid()).map_err(|errno| failed(errno.into()))?;
+    let terminal = PseudoTerminal::new(outer, size).map_err(failed)?;
+    let flags = wire::COMMAND_REPORTS_STOPS
+        | wire::COMMAND_MAY_LINGER
+        | wire::COMMAND_IN_TERMINAL
+        | wire::COMMAND_IN_FOREGROUND;
+    let body = request::encode(connection, spec, flags)?;
+    let command = send(connection, mounts, began, spec, &body, [inner.as_fd(); 3]).await?;
+    Ok((AttachedCommand { has_own_terminal: true, ..command }, terminal))
+}
+
+async fn send(
+    connection: &Arc<Connection>,
+    mounts: &Arc<Mounts>,
+    began: Began,
+    spec: &CommandSpec,
+    body: &[u8],
+    [stdin, stdout, stderr]: [BorrowedFd<'_>; 3],
+) -> Result<AttachedCommand, ExecError> {
     let (channel, end) = UnixStream::pair()
         .map_err(|source| ExecError::Host { operation: "create a socket", source })?;
-    let Stdio { streams, pumps } = Stdio::of(given, piped, &mounts.plan())?;
-    let [stdin, stdout, stderr] = streams.each_ref().map(AsFd::as_fd);
-    connection.send(&body, [stdin, stdout, stderr, end.as_fd()]).await?;
+    connection.send(body, [stdin, stdout, stderr, end.as_fd()]).await?;
     let (report, signals) = channel.into_split();
     let (connection, mounts) = (Arc::clone(connection), Arc::clone(mounts));
     Ok(AttachedCommand {
@@ -90,14 +130,16 @@ pub(super) async fn start(
         cwd: connection.working_dir(spec).to_owned(),
         began,
         reported: None,
-        pumps,
-        terminal: new.map(|new| new.terminal),
+        pumps: Pumps::default(),
+        terminal: None,
         linger: spec.linger,
         lingers_until: None,
         killed: Vec::new(),
         size: connection.size().watch(),
         outgrew: false,
         is_stop_requested: false,
+        has_own_terminal: false,
+        is_killed: false,
         connection,
         mounts,
     })
@@ -109,7 +151,7 @@ impl AttachedCommand {
     ///
     /// The command's process group gets it, like from a terminal. `SIGTSTP` stops the command, and
     /// `SIGCONT` continues it, also if it is alone in its terminal session. For a command with a
-    /// pseudo-terminal, `SIGWINCH` passes on the size of the caller's terminal.
+    /// pseudo-terminal in place of the caller's, `SIGWINCH` passes on the size of the latter.
     pub fn signal(&mut self, number: i32) {
         match (number, &mut self.terminal) {
             (WINDOW_CHANGE, Some(terminal)) => terminal.resize(),
@@ -120,8 +162,29 @@ impl AttachedCommand {
                 let number = if terminal.is_some() { KEYBOARD_STOP } else { STOP };
                 self.send(number.unsigned_abs());
             }
+            (STOP, _) => {
+                self.is_stop_requested = true;
+                self.send(STOP.unsigned_abs());
+            }
             _ => self.send(number.unsigned_abs()),
         }
+    }
+
+    /// Kills every process of the command. [`AttachedCommand::next_event`] then returns its end.
+    pub fn kill(&mut self) {
+        self.is_killed = true;
+        self.hang_up();
+    }
+
+    /// Gives the processes that have outlived the shell their time once more, because they are at
+    /// work.
+    pub fn extend_linger(&mut self) {
+        self.lingers_until = self.lingers_until.map(|_| Instant::now() + self.linger);
+    }
+
+    /// Tells the worker to kill what is left.
+    fn hang_up(&self) {
+        let _ = rustix::net::shutdown(self.signals.as_ref(), Shutdown::Write);
     }
 
     fn send(&self, word: u32) {
@@ -171,25 +234,39 @@ impl AttachedCommand {
     /// # Cancel safety
     /// After the future is dropped, `next_event` can be called again.
     pub async fn next_event(&mut self) -> Result<AttachedEvent, ExecError> {
-        let (status, watched_creations) = loop {
+        let (status, watched_creations, limit) = loop {
             if let Some(reported) = self.reported {
                 break reported;
             }
             let due = self.lingers_until;
             let message = tokio::select! {
-                message = next_message(&self.report) => message?,
+                message = next_message(&self.report) => match message {
+                    // The worker had not begun the command. It exits without a report.
+                    Err(_) if self.is_killed && self.connection.is_open() => {
+                        self.reported = Some((CommandStatus::Signaled(KILL), 0, None));
+                        continue;
+                    }
+                    message => message?,
+                },
                 () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
                     self.lingers_until = None;
-                    let _ = rustix::net::shutdown(self.signals.as_ref(), Shutdown::Write);
+                    self.hang_up();
                     continue;
                 }
                 () = self.size.exceeded(), if !self.outgrew => {
                     self.outgrew = true;
-                    let _ = rustix::net::shutdown(self.signals.as_ref(), Shutdown::Write);
+                    self.hang_up();
                     continue;
                 }
             };
             match message {
+                // The caller's shell does not know of this terminal, and could not continue it.
+                Message::Stopped(_) if self.has_own_terminal => {
+                    if !std::mem::take(&mut self.is_stop_requested) {
+                        self.send(wire::TO_FOREGROUND);
+                        self.send(CONTINUE.unsigned_abs());
+                    }
+                }
                 Message::Stopped(signal) if self.is_for_caller(signal) => {
                     return Ok(AttachedEvent::Stopped);
                 }
@@ -201,7 +278,7 @@ impl AttachedCommand {
                     let (killed, timed_out, outgrew) = (Vec::new(), false, self.outgrew);
                     let outcome = Outcome { report, timed_out, outgrew, killed };
                     let status = outcome.status(self.connection.shell(), &self.cwd)?;
-                    self.reported = Some((status, watched_creations));
+                    self.reported = Some((status, watched_creations, outcome.limit()));
                 }
             }
         };
@@ -217,11 +294,11 @@ impl AttachedCommand {
         drop(self.terminal.take());
         let Settled { quarantined, sandbox_ended } =
             self.mounts.settle(&self.began, watched_creations).await;
-        let is_too_large = self.outgrew || self.size.is_exceeded().await;
+        let is_too_large = self.size.is_exceeded().await;
         Ok(AttachedEvent::Ended(AttachedOutcome {
             status,
             killed: std::mem::take(&mut self.killed),
-            limit: is_too_large.then_some(Limit::SessionSize),
+            limit: limit.or(is_too_large.then_some(Limit::SessionSize)),
             quarantined,
             sandbox_ended,
         }))
@@ -275,7 +352,8 @@ pub struct AttachedOutcome {
     pub status: CommandStatus,
     /// Names of the processes that outlived the shell and were killed.
     pub killed: Vec<String>,
-    /// The size of the session directory, if it is above its limit.
+    /// The limit that the kernel reports for the command as a whole, or the size of the session
+    /// directory.
     pub limit: Option<Limit>,
     /// Files that the command created although the policy denies their paths.
     pub quarantined: Vec<Quarantined>,
@@ -288,5 +366,11 @@ impl AttachedOutcome {
     /// [`CommandOutput::exit_code`](crate::CommandOutput::exit_code).
     pub fn exit_code(&self) -> i32 {
         exit_code(self.status, &self.quarantined, self.sandbox_ended)
+    }
+
+    /// Returns the limit that the command reached, like
+    /// [`CommandOutput::limit_reached`](crate::CommandOutput::limit_reached).
+    pub fn limit_reached(&self) -> Option<Limit> {
+        limit_reached(self.limit, self.status)
     }
 }

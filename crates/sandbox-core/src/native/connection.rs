@@ -227,6 +227,19 @@ impl Connection {
         }
     }
 
+    /// Returns whether the session has not been ended by this process.
+    pub(super) fn is_open(&self) -> bool {
+        lock(&self.control).is_some()
+    }
+
+    /// Returns the number of files that commands have created under a watched name.
+    pub(super) fn watched_creations(&self) -> io::Result<u32> {
+        let request = wire::REQUEST_CREATIONS.to_le_bytes();
+        let asked = self.ask(|updates| exchange(updates, &request, &[]));
+        let answer = asked.map_err(io::Error::other)??;
+        answer.words.first().copied().ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
     /// Ends init, and with it every process of the session, and waits until they have exited.
     pub(super) async fn end(&self) {
         self.hang_up();

@@ -17,11 +17,14 @@ use super::network::{self, BestCapture, NetworkError, NetworkListeners};
 use super::overlay::Overlay;
 use super::plan;
 use super::prestart::Prestart;
+use super::pseudo_terminal::{PseudoTerminal, TerminalSize};
 use super::refresh::{CompiledPolicy, Mounts, NOT_REFRESHED};
 use super::wrapped::WrappedCommands;
 use crate::files::{SessionDir, Usage};
 use crate::internal::blocking;
-use crate::sandbox::{CommandOutput, CommandSpec, EngineReport, ExecError, Sandbox, Tier};
+use crate::sandbox::{
+    CommandOutput, CommandSpec, EngineReport, ExecError, Quarantined, Sandbox, Tier,
+};
 
 /// An open sandbox of one session.
 ///
@@ -276,6 +279,40 @@ impl NativeSandbox {
     ) -> Result<AttachedCommand, ExecError> {
         self.connection.check_process()?;
         attached::start(&self.connection, &self.mounts, spec, streams).await
+    }
+
+    /// Starts a command in a pseudo-terminal of its own, as its controlling terminal and its three
+    /// streams. Returns the outer end too.
+    ///
+    /// A shell that stops itself goes on at once, because no other shell could continue it.
+    ///
+    /// # Errors
+    /// Returns [`ExecError`] if the terminal cannot be created, or the request could not be sent.
+    pub async fn start_in_terminal(
+        &self,
+        spec: &CommandSpec,
+        size: TerminalSize,
+    ) -> Result<(AttachedCommand, PseudoTerminal), ExecError> {
+        self.connection.check_process()?;
+        attached::start_in_terminal(&self.connection, &self.mounts, spec, size).await
+    }
+
+    /// Quarantines files that running commands have created although the policy denies their
+    /// paths, and applies the policy to new files, as after every command. Returns the files.
+    ///
+    /// If that is impossible, the sandbox ends.
+    ///
+    /// # Cancel safety
+    /// The check continues if the caller drops the future.
+    pub async fn check_running(&self) -> Vec<Quarantined> {
+        let mounts = Arc::clone(&self.mounts);
+        blocking(move || mounts.check_running()).await
+    }
+
+    /// Kills every process of the session without waiting for that. Later commands fail with this
+    /// reason.
+    pub fn kill(&self, reason: &'static str) {
+        self.connection.begin_to_end(reason);
     }
 
     /// Runs one command like [`Sandbox::exec`], and kills every process of it once `stop` returns.

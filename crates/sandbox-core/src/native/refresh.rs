@@ -225,6 +225,13 @@ impl Mounts {
         settled
     }
 
+    /// Like [`Mounts::settle_blocking`], while commands run.
+    pub(super) fn check_running(&self) -> Vec<Quarantined> {
+        // Without an answer, the session has ended.
+        let Ok(watched_creations) = self.connection.watched_creations() else { return Vec::new() };
+        self.finish(self.check_paths(), watched_creations).quarantined
+    }
+
     fn check_paths(&self) -> Vec<Quarantined> {
         self.connection.restore_access();
         self.scope().map(|scope| self.check_denied_paths(&scope)).unwrap_or_default()

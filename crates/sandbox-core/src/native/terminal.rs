@@ -169,7 +169,7 @@ impl Drop for Terminal {
 }
 
 /// Opens a pseudo-terminal. Returns its outer and its inner end.
-fn open_pair(init: u32) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn open_pair(init: u32) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     // Commands cannot change the directory /dev of a session.
     let of_session = rustix::fs::open(
         format!("/proc/{init}/root/dev/pts/ptmx"),

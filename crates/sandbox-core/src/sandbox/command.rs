@@ -188,23 +188,27 @@ impl CommandOutput {
     /// A program whose request for memory or an open file fails receives an error from the kernel.
     /// It handles the error itself, so no limit is returned for it.
     pub fn limit_reached(&self) -> Option<Limit> {
-        // The kernel's report is more specific than a timeout, which the status shows anyway.
-        if self.limit.is_some() {
-            return self.limit;
-        }
-        // A shell returns 128 plus the signal's number for a killed program.
-        let signal = match self.status {
-            CommandStatus::TimedOut => return Some(Limit::WallTime),
-            CommandStatus::Signaled(signal) => signal,
-            CommandStatus::Exited(code) => code - 128,
-        };
-        match signal {
-            CPU_TIME_SIGNAL => Some(Limit::CpuTime),
-            FILE_SIZE_SIGNAL => Some(Limit::FileSize),
-            _ => {
-                (self.stdout.dropped_bytes + self.stderr.dropped_bytes > 0).then_some(Limit::Output)
-            }
-        }
+        let is_cut = self.stdout.dropped_bytes + self.stderr.dropped_bytes > 0;
+        limit_reached(self.limit, self.status).or(is_cut.then_some(Limit::Output))
+    }
+}
+
+/// Returns the limit that a command reached, from the kernel's report and its status.
+pub(crate) fn limit_reached(reported: Option<Limit>, status: CommandStatus) -> Option<Limit> {
+    // The kernel's report is more specific than a timeout, which the status shows anyway.
+    if reported.is_some() {
+        return reported;
+    }
+    // A shell returns 128 plus the signal's number for a killed program.
+    let signal = match status {
+        CommandStatus::TimedOut => return Some(Limit::WallTime),
+        CommandStatus::Signaled(signal) => signal,
+        CommandStatus::Exited(code) => code - 128,
+    };
+    match signal {
+        CPU_TIME_SIGNAL => Some(Limit::CpuTime),
+        FILE_SIZE_SIGNAL => Some(Limit::FileSize),
+        _ => None,
     }
 }
 

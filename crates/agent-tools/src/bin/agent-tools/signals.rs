@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_tools::{
     DrainReport, PendingGroup, Session, SessionFiles, SessionId, Sessions, with_causes,
@@ -98,6 +98,99 @@ pub(crate) async fn use_session(
     Ok(received.into())
 }
 
+/// Opens a session, uses it, and releases it like [`use_session`]. The work gets the signals.
+pub(crate) async fn use_session_with_attention(
+    open: impl Future<Output = Result<Arc<Session>, Failure>>,
+    work: impl AsyncFnOnce(&Arc<Session>, &mut Attention) -> Result<ExitCode, Failure>,
+) -> Result<ExitCode, Failure> {
+    let mut attention = Attention::new().map_err(Failure::not_run)?;
+    let session = tokio::select! {
+        session = open => session?,
+        received = attention.next() => return Ok(received.into()),
+    };
+    let result = work(&session, &mut attention).await;
+    output::flush();
+    if attention.since.is_some() {
+        report(&session.drain(GRACE).await);
+        return result;
+    }
+    tokio::select! {
+        () = session.release() => result,
+        received = attention.next() => result.and(Ok(received.into())),
+    }
+}
+
+/// The signals of this process while a command runs, which gets them.
+#[derive(Debug)]
+pub(crate) struct Attention {
+    signals: Signals,
+    /// The time of the first signal that asks this process to end.
+    since: Option<Instant>,
+    /// Set once the command is killed, because it does not end after such a signal.
+    is_impatient: bool,
+    last: Option<Received>,
+}
+
+impl Attention {
+    fn new() -> io::Result<Self> {
+        let signals = Signals::new()?;
+        Ok(Self { signals, since: None, is_impatient: false, last: None })
+    }
+
+    /// Waits for the next signal.
+    ///
+    /// # Cancel safety
+    /// No signal is lost.
+    pub(crate) async fn next(&mut self) -> Received {
+        let received = self.signals.next().await;
+        self.note(received);
+        received
+    }
+
+    /// Waits for the next signal, or until a command that was asked to end has had its time.
+    /// Returns `None` in the latter case.
+    ///
+    /// # Cancel safety
+    /// No signal is lost.
+    pub(crate) async fn next_or_late(&mut self) -> Option<Received> {
+        let late = self.since.filter(|_| !self.is_impatient).map(|since| since + GRACE);
+        let is_late = async {
+            match late {
+                Some(late) => tokio::time::sleep_until(late.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            received = self.signals.next() => {
+                self.note(received);
+                Some(received)
+            }
+            () = is_late => {
+                self.is_impatient = true;
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, received: Received) {
+        // A command may handle an interrupt and go on.
+        if received == Received::Interrupt {
+            return;
+        }
+        // The end of a terminal sends SIGHUP twice.
+        let again = self.last == Some(received) && received != Received::Hangup;
+        let now = Instant::now();
+        let since = if again { now.checked_sub(GRACE).unwrap_or(now) } else { now };
+        self.since = Some(self.since.map_or(since, |earlier| earlier.min(since)));
+        self.last = Some(received);
+    }
+
+    /// Returns the exit code if a signal has ended the command against its will.
+    pub(crate) fn code(&self) -> Option<u8> {
+        self.last.filter(|_| self.is_impatient).map(Received::code)
+    }
+}
+
 /// Opens the files of a session, uses them, stores what is pending, and releases the session for
 /// other machines. A signal ends the use, and a second one ends this process at once.
 pub(crate) async fn use_files<T>(
@@ -141,7 +234,7 @@ fn report(drained: &DrainReport) {
 
 /// A signal that ends the use of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Received {
+pub(crate) enum Received {
     Hangup,
     Interrupt,
     Quit,
@@ -149,6 +242,11 @@ enum Received {
 }
 
 impl Received {
+    /// Returns the number of the signal (`signal(7)`).
+    pub(crate) fn number(self) -> i32 {
+        i32::from(self.code()) - 128
+    }
+
     /// Returns the exit code of a shell after the signal: 128 + its number.
     fn code(self) -> u8 {
         match self {

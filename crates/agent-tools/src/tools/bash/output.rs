@@ -22,6 +22,9 @@ pub struct BashOutput {
     /// Standard output, followed by the block of artifact links. If it is longer than the limit of
     /// the call (30,000 UTF-16 units by default), its beginning and its end.
     pub stdout: String,
+    /// Standard output without the block of links; absent without such a block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_stdout: Option<String>,
     /// Standard error, shortened the same way.
     pub stderr: String,
     /// The file in the sandbox with all of standard output, if `stdout` is shortened. It stays
@@ -136,6 +139,7 @@ impl BashOutput {
         // Without `..`, so that a new field cannot be forgotten here.
         let Self {
             stdout: _,
+            own_stdout: _,
             stderr: _,
             // The shortened streams name them.
             stdout_file: _,
@@ -202,7 +206,7 @@ impl BashOutput {
 
     /// Replaces the values of variables in everything but the streams, whose values are replaced
     /// before they are cut.
-    pub(super) fn redact(&mut self, mut redaction: Redaction<'_>) {
+    pub(crate) fn redact(&mut self, mut redaction: Redaction<'_>) {
         let notes = self.hint.iter_mut().chain(&mut self.unconfirmed).chain(&mut self.killed);
         notes.for_each(|text| redaction.apply(text));
         for denial in &mut self.denied {
@@ -213,7 +217,7 @@ impl BashOutput {
         self.redacted = redaction.into_names();
     }
 
-    pub(super) fn add_mirror_notes(&mut self, notes: MirrorNotes, artifact_label: &str) {
+    pub(crate) fn add_mirror_notes(&mut self, notes: MirrorNotes, artifact_label: &str) {
         let MirrorNotes {
             artifacts,
             artifacts_omitted,
@@ -271,7 +275,7 @@ fn note_skipped(notes: &mut String, skipped: &[FileNote], omitted: usize) {
 }
 
 /// Returns the key of a limit that no other field of the result reports.
-pub(super) fn limit_key(limit: Limit) -> Option<&'static str> {
+pub(crate) fn limit_key(limit: Limit) -> Option<&'static str> {
     match limit {
         Limit::WallTime | Limit::Output => None,
         other => Some(other.key()),
@@ -301,7 +305,9 @@ impl BashResult {
         let Self { output, command_stdout_bytes } = self;
         let is_valid = output.stdout.is_char_boundary(command_stdout_bytes);
         let all = output.stdout.len();
+        let own = output.stdout.get(..command_stdout_bytes);
         BashOutput {
+            own_stdout: own.filter(|own| own.len() < all).map(str::to_owned),
             warnings: warnings.into_iter().chain(output.warnings).collect(),
             command_stdout_bytes: if is_valid { command_stdout_bytes } else { all },
             ..output

@@ -36,6 +36,10 @@ pub(super) fn output() -> Value {
                 "type": "string",
                 "description": "Standard output, followed by the links of changed files",
             },
+            "ownStdout": {
+                "type": "string",
+                "description": "Standard output without the links, if stdout has links",
+            },
             "stderr": text,
             "stdoutFile": {
                 "type": "string",

@@ -1,21 +1,24 @@
-//! The subcommands `bash`, `read-file` and `write-file`.
+//! The subcommands that call one tool: `bash`, `shell`, `read-file` and `write-file`.
 
-use std::ffi::OsString;
+mod bash;
+mod shell;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent_tools::{BashOptions, BashOutput, ByteRange, Session, ToolError, printable};
+use agent_tools::{ByteRange, Session, ToolError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 
-use crate::command_line;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::{SessionArgs, session_path};
-use crate::output::{errln, outln, print_bytes, print_command_error, print_error};
+use crate::output::{outln, print_bytes, print_error};
 use crate::signals::{OnSignal, use_session};
 use crate::stdin;
+use bash::Bash;
+use shell::Shell;
 
 /// The size of the parts in which a file is read.
 const PART_BYTES: u64 = 8 << 20;
@@ -24,9 +27,18 @@ const PART_BYTES: u64 = 8 << 20;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolCommand {
     /// Run a bash command in a session and exit with its code (124: timeout, 125: not run).
+    ///
+    /// The command gets the standard input and the signals of this process. Its output is passed on
+    /// byte for byte while it runs, with `[redacted:NAME]` for the values of variables. Notes about
+    /// changed files and refusals follow on standard error. With --json, the result is one object.
     #[command(after_help = "Examples:\n  $ agent-tools bash 'echo hello > greeting.txt; ls'\n  \
-                            $ agent-tools bash --session other --timeout 600 'sleep 0.1'")]
+                            $ agent-tools bash --session other --timeout 600 'sleep 0.1'\n  \
+                            $ tar c src | agent-tools bash tar x")]
     Bash(Bash),
+    /// Open a terminal in a session, and exit with the code of its shell.
+    #[command(after_help = "Examples:\n  $ agent-tools shell\n  \
+                            $ agent-tools shell --session other vim notes.txt")]
+    Shell(Shell),
     /// Print a file of a session.
     #[command(after_help = "Example:\n  $ agent-tools read-file greeting.txt")]
     ReadFile(ReadFile),
@@ -36,37 +48,6 @@ pub(crate) enum ToolCommand {
                             $ echo 'some text' | agent-tools write-file notes.txt"
     )]
     WriteFile(WriteFile),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Bash {
-    #[command(flatten)]
-    session: SessionArgs,
-    /// Time limit of the command in seconds, after which it is killed.
-    #[arg(
-        long,
-        value_name = "SECS",
-        default_value = "120",
-        value_parser = seconds,
-        env = "AGENT_TOOLS_TIMEOUT"
-    )]
-    timeout: Duration,
-    /// Time without output for which processes may outlive the shell.
-    #[arg(
-        long,
-        value_name = "SECS",
-        default_value = "0.25",
-        value_parser = seconds_or_none,
-        env = "AGENT_TOOLS_LINGER"
-    )]
-    linger: Duration,
-    /// Maximum length of each output stream, in UTF-16 units. Of a longer one, the beginning and
-    /// the end are printed [default: 30000 with --json, otherwise none].
-    #[arg(long, value_name = "UNITS", env = "AGENT_TOOLS_MAX_OUTPUT")]
-    max_output: Option<usize>,
-    /// Script for bash, as in `bash -c COMMAND`.
-    #[arg(allow_hyphen_values = true)]
-    command: OsString,
 }
 
 #[derive(Args, Debug)]
@@ -92,41 +73,11 @@ pub(crate) struct WriteFile {
 
 pub(crate) async fn run(context: &Context, command: ToolCommand) -> Result<ExitCode, Failure> {
     match command {
-        ToolCommand::Bash(args) => bash(context, args).await,
+        ToolCommand::Bash(args) => bash::run(context, args).await,
+        ToolCommand::Shell(args) => shell::run(context, args).await,
         ToolCommand::ReadFile(args) => read_file(context, args).await,
         ToolCommand::WriteFile(args) => write_file(context, args).await,
     }
-}
-
-async fn bash(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
-    let mut options = BashOptions::default();
-    let command = command_line::of_script(&args.command);
-    (options.timeout, options.linger) = (Some(args.timeout), Some(args.linger));
-    // A program that reads the output wants all of it.
-    let usual = (!context.prints_json()).then_some(usize::MAX);
-    options.max_output = args.max_output.or(usual);
-    // The next command has another sandbox, with a `/tmp` of its own.
-    let open = context.open_with(&args.session, |builder| builder.keep_output(false));
-    use_session(OnSignal::Kill, open, async |session| {
-        let output = session.bash_with(&command, options).await.map_err(Failure::not_run)?;
-        context.print(&output, || {
-            show(&output);
-            // Those from opening the session are printed before.
-            let known = session.warnings();
-            for warning in output.warnings.iter().filter(|warning| !known.contains(warning)) {
-                errln!("agent-tools: warning: {}", printable(warning));
-            }
-        })?;
-        Ok(ExitCode::from(u8::try_from(output.exit_code).unwrap_or(1)))
-    })
-    .await
-}
-
-/// Prints both streams like a shell, and the notes to standard error.
-fn show(output: &BashOutput) {
-    print_bytes(output.command_stdout().as_bytes());
-    print_command_error(&output.stderr);
-    print_error(format_args!("{}", output.notes()));
 }
 
 async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failure> {

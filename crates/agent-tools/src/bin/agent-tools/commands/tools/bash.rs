@@ -1,0 +1,218 @@
+//! The subcommand `bash`: a command of a session on the standard streams of this process.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write as _, stderr, stdin, stdout};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_tools::{
+    BashOptions, BashOutput, InputFrom, OutputTo, Process, ProcessInput, Session, Spawn, printable,
+};
+use clap::Args;
+use sandbox_core::read_terminal;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+
+use super::{seconds, seconds_or_none};
+use crate::command_line;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::options::SessionArgs;
+use crate::output::{errln, print_bytes, print_command_error, print_error};
+use crate::signals::{Attention, OnSignal, use_session, use_session_with_attention};
+
+#[derive(Args, Debug)]
+pub(crate) struct Bash {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Time limit of the command in seconds, after which it is killed.
+    #[arg(
+        long,
+        value_name = "SECS",
+        default_value = "120",
+        value_parser = seconds,
+        env = "AGENT_TOOLS_TIMEOUT"
+    )]
+    timeout: Duration,
+    /// Time without output for which processes may outlive the shell.
+    #[arg(
+        long,
+        value_name = "SECS",
+        default_value = "0.25",
+        value_parser = seconds_or_none,
+        env = "AGENT_TOOLS_LINGER"
+    )]
+    linger: Duration,
+    /// Maximum length of each output stream, in UTF-16 units. The output then follows at the end,
+    /// and of a longer stream, its beginning and its end [default: 30000 with --json, otherwise
+    /// none].
+    #[arg(long, value_name = "UNITS", env = "AGENT_TOOLS_MAX_OUTPUT")]
+    max_output: Option<usize>,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Script for bash. Several words are joined by blanks, so options come before it.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    command: Vec<OsString>,
+}
+
+/// The directory and the environment of a command.
+#[derive(Args, Debug)]
+pub(super) struct PlaceArgs {
+    /// Working directory, absolute or relative to the session directory.
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<String>,
+    /// Variable of the command, instead of one of the session; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+impl PlaceArgs {
+    pub(super) fn apply(self, spawn: &mut Spawn) {
+        (spawn.cwd, spawn.env) = (self.cwd, self.env);
+    }
+}
+
+pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
+    let command = script(&args.command);
+    // The next command has another sandbox, with a `/tmp` of its own.
+    let open = context.open_with(&args.session, |builder| builder.keep_output(false));
+    if context.prints_json() || args.max_output.is_some() {
+        let mut options = BashOptions::default();
+        (options.timeout, options.linger) = (Some(args.timeout), Some(args.linger));
+        (options.cwd, options.env) = (args.place.cwd, args.place.env);
+        options.max_output = args.max_output;
+        return use_session(OnSignal::Kill, open, async |session| {
+            let output = session.bash_with(&command, options).await.map_err(Failure::not_run)?;
+            context.print(&output, || {
+                print_bytes(output.command_stdout().as_bytes());
+                show_rest(session, &output);
+            })?;
+            Ok(code(&output))
+        })
+        .await;
+    }
+    let mut spawn = Spawn::command(command);
+    (spawn.timeout, spawn.linger) = (Some(args.timeout), Some(args.linger));
+    args.place.apply(&mut spawn);
+    use_session_with_attention(open, async |session, attention| {
+        let is_typed = stdin().is_terminal();
+        spawn.stdin = match is_typed {
+            true => InputFrom::Pipe,
+            false => InputFrom::Descriptor(copy(stdin())?),
+        };
+        let (out, error) = (copy(stdout())?, copy(stderr())?);
+        // One destination of both shows them in their order.
+        let are_one = are_one(&out, &error).map_err(Failure::not_run)?;
+        spawn.stderr = if are_one { OutputTo::Stdout } else { OutputTo::Descriptor(error) };
+        spawn.stdout = OutputTo::Descriptor(out);
+        let mut process = tokio::select! {
+            spawned = session.spawn(spawn) => spawned.map_err(Failure::not_run)?,
+            received = attention.next() => return Ok(received.into()),
+        };
+        if is_typed && let Some(input) = process.take_stdin() {
+            forward_keys(input);
+        }
+        let output = attend(&mut process, attention).await?;
+        show_rest(session, &output);
+        Ok(attention.code().map_or_else(|| code(&output), ExitCode::from))
+    })
+    .await
+}
+
+/// Joins the words of a command line to a script.
+pub(super) fn script(words: &[OsString]) -> String {
+    command_line::of_script(&words.join(" ".as_ref()))
+}
+
+/// Returns the exit code of this process after a command.
+pub(super) fn code(output: &BashOutput) -> ExitCode {
+    ExitCode::from(u8::try_from(output.exit_code).unwrap_or(1))
+}
+
+/// Waits for the end of a process, and passes on the signals that this process receives.
+pub(super) async fn attend(
+    process: &mut Process,
+    attention: &mut Attention,
+) -> Result<BashOutput, Failure> {
+    let control = process.control();
+    let mut waiting = std::pin::pin!(process.wait());
+    loop {
+        tokio::select! {
+            ended = &mut waiting => return ended.map_err(|error| match error {
+                error @ agent_tools::ToolError::Write { .. } => Failure::failed(error),
+                error => Failure::not_run(error),
+            }),
+            received = attention.next_or_late() => match received {
+                Some(received) => control.signal(received.number()),
+                None => control.kill(),
+            },
+        }
+    }
+}
+
+/// Prints all but the output to standard error.
+pub(super) fn show_rest(session: &Arc<Session>, output: &BashOutput) {
+    print_command_error(&output.stderr);
+    print_error(format_args!("{}", output.notes()));
+    // Those from opening the session are printed before.
+    let known = session.warnings();
+    for warning in output.warnings.iter().filter(|warning| !known.contains(warning)) {
+        errln!("agent-tools: warning: {}", printable(warning));
+    }
+}
+
+fn copy(stream: impl AsFd) -> Result<OwnedFd, Failure> {
+    stream.as_fd().try_clone_to_owned().map_err(Failure::not_run)
+}
+
+/// Returns whether two descriptors lead to one file, pipe or terminal.
+fn are_one(a: &OwnedFd, b: &OwnedFd) -> io::Result<bool> {
+    let identity = |descriptor: &OwnedFd| {
+        let metadata = File::from(descriptor.try_clone()?).metadata()?;
+        io::Result::Ok((metadata.dev(), metadata.ino()))
+    };
+    Ok(identity(a)? == identity(b)?)
+}
+
+/// Passes on what is typed, in a thread that ends with this process.
+pub(super) fn forward_keys(mut input: ProcessInput) {
+    let (sender, mut typed) = mpsc::channel::<Vec<u8>>(1);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = read_terminal(stdin(), &mut buffer) {
+            if sender.blocking_send(buffer[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        while let Some(bytes) = typed.recv().await {
+            if input.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Writes to the terminal of this process.
+pub(super) fn show(bytes: &[u8]) -> io::Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
+}

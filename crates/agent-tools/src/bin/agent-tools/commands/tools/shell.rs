@@ -1,0 +1,90 @@
+//! The subcommand `shell`: a terminal in a session.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, stdin, stdout};
+use std::process::ExitCode;
+
+use agent_tools::{ProcessOutput, Spawn};
+use clap::Args;
+use sandbox_core::RawTerminal;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::bash::{PlaceArgs, code, forward_keys, script, show, show_rest};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::options::SessionArgs;
+use crate::signals::use_session_with_attention;
+
+/// The shell of the session, which `SHELL` names.
+const SHELL: &str = "exec \"$SHELL\" -i";
+
+#[derive(Args, Debug)]
+pub(crate) struct Shell {
+    #[command(flatten)]
+    session: SessionArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Script for bash, instead of an interactive shell. Several words are joined by blanks.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Failure> {
+    if !stdin().is_terminal() || !stdout().is_terminal() {
+        return Err(Failure::usage(
+            "`shell` needs a terminal as its standard input and output; use `bash` without one",
+        ));
+    }
+    let mut spawn = match args.command.as_slice() {
+        [] => Spawn::command(SHELL),
+        words => Spawn::command(script(words)),
+    };
+    args.place.apply(&mut spawn);
+    let open = context.open_with(&args.session, |builder| builder.keep_output(false));
+    use_session_with_attention(open, async |session, attention| {
+        spawn.terminal = Some(RawTerminal::size_of(stdin()));
+        let mut sizes = signal(SignalKind::window_change()).map_err(Failure::not_run)?;
+        let mut process = tokio::select! {
+            spawned = session.spawn(spawn) => spawned.map_err(Failure::not_run)?,
+            received = attention.next() => return Ok(received.into()),
+        };
+        let raw = RawTerminal::enter(stdin()).map_err(Failure::not_run)?;
+        if let Some(input) = process.take_stdin() {
+            forward_keys(input);
+        }
+        let shown = process.take_stdout().map(|output| tokio::spawn(show_all(output)));
+        // The size may have changed before its signal was handled.
+        let _ = process.resize(RawTerminal::size_of(stdin()));
+        let ended = loop {
+            tokio::select! {
+                ended = process.wait() => break ended,
+                _ = sizes.recv() => {
+                    let _ = process.resize(RawTerminal::size_of(stdin()));
+                }
+                received = attention.next_or_late() => match received {
+                    Some(received) => process.signal(received.number()),
+                    None => process.kill(),
+                },
+            }
+        };
+        if let Some(shown) = shown {
+            let _ = shown.await;
+        }
+        drop(raw);
+        let output = ended.map_err(Failure::not_run)?;
+        show_rest(session, &output);
+        Ok(attention.code().map_or_else(|| code(&output), ExitCode::from))
+    })
+    .await
+}
+
+/// Shows what the process prints, until its terminal ends or this process has lost its own.
+async fn show_all(mut output: ProcessOutput) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = output.read(&mut buffer).await {
+        if show(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+}

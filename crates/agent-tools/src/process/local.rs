@@ -1,0 +1,385 @@
+//! A process in the program that serves its session: its start, its supervision and its result.
+
+use std::fs::File;
+use std::future::pending;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use artifact_sync::SyncError;
+use policy::Access;
+use sandbox_core::internal::lock;
+use sandbox_core::{
+    AttachedCommand, AttachedEvent, AttachedOutcome, CommandStatus, ExecError, ExecErrorKind,
+    NativeSandbox, Quarantined, TerminalSize,
+};
+use secrets::Redactor;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+
+use super::handle::{Order, Orders, Started, lost};
+use super::pump::{Filter, Pumped, Tail, pump, pump_terminal};
+use super::registry::Registration;
+use super::request::{SpawnProcess, Streams, is_passed_on};
+use super::{Lifetime, SPAWN};
+use crate::denials;
+use crate::output::MirrorNotes;
+use crate::redaction::Redaction;
+use crate::session::{LocalSession, Stop};
+use crate::sharing::CallGuard;
+use crate::tool_error::ToolError;
+use crate::tools::bash::{BashOutput, MAX_KILLED, limit_key};
+use crate::workspace::Turn;
+
+/// Interval at which the refused paths of a running process are checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of checks after which the changes of a running process are stored.
+const CHECKS_PER_SYNC: u32 = 3;
+/// The time that output of a killed process has to reach its reader.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
+/// Signal numbers (`signal(7)`).
+const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+
+/// The process itself, until all that it has started is dead.
+struct Running {
+    command: AttachedCommand,
+    orders: Orders,
+    lifetime: Lifetime,
+    stop: Stop,
+    timeout: Option<Duration>,
+    activity: Arc<Notify>,
+    pumps: Vec<(&'static str, Pumped)>,
+    registration: Registration,
+}
+
+/// The rest that the result of a process is made of.
+struct Conclusion {
+    session: Weak<LocalSession>,
+    sandbox: Arc<NativeSandbox>,
+    text: String,
+    redact: bool,
+    tail: Tail,
+    /// Files that were quarantined while the process ran.
+    quarantined: Arc<Mutex<Vec<Quarantined>>>,
+    network_mark: u64,
+    turn: Turn,
+    /// `None` for a process that the session does not wait for.
+    _guard: Option<CallGuard>,
+}
+
+/// The end of a process.
+struct Ended {
+    outcome: Result<AttachedOutcome, ExecError>,
+    timed_out: bool,
+    /// The session ends, and stores all changes itself.
+    with_session: bool,
+    written: Result<(), (&'static str, io::Error)>,
+}
+
+impl LocalSession {
+    /// Starts a process, and looks after it in a task.
+    ///
+    /// # Cancel safety
+    /// A process that has been started is killed.
+    pub(crate) async fn start_process(
+        self: &Arc<Self>,
+        request: SpawnProcess<'_>,
+        streams: Streams,
+        guard: CallGuard,
+        stop: Stop,
+    ) -> Result<Started, ToolError> {
+        let turn = self.begin().await?;
+        self.variables.follow().await;
+        let sandbox = self.sandbox();
+        let mut spec = self.command_spec(&request.command, &sandbox);
+        self.adjust(SPAWN, &mut spec, request.cwd.as_deref(), &request.env)?;
+        spec.linger = request.linger;
+        let loadout = self.variables.current();
+        let redactor = Some(&*loadout.redactor).filter(|it| request.redact && !it.is_empty());
+        let (tail, activity) = (Tail::default(), Arc::<Notify>::default());
+        let (orders, received) = Started::channel();
+        let registration = self.processes.register();
+        let id = registration.id();
+        let outputs = Outputs { redactor, tail: &tail, activity: &activity };
+        let network_mark = self.network.mark();
+        let (command, terminal, pumps) = match request.terminal {
+            Some((rows, columns)) => {
+                let size = TerminalSize { rows, columns };
+                let (command, terminal) =
+                    sandbox.start_in_terminal(&spec, size).await.map_err(exec)?;
+                let filter = outputs.filter(None);
+                let shown = pump_terminal(&terminal, streams.stdout, filter).map_err(pipe)?;
+                (command, Some(terminal), vec![("the output", shown)])
+            }
+            None => {
+                let (command, pumps) = outputs.start(&sandbox, &spec, streams).await?;
+                (command, None, pumps)
+            }
+        };
+        let running = Running {
+            command,
+            orders: received,
+            lifetime: request.lifetime,
+            stop,
+            timeout: request.timeout,
+            activity,
+            pumps,
+            registration,
+        };
+        let conclusion = Conclusion {
+            session: Arc::downgrade(self),
+            sandbox,
+            text: request.command.into_owned(),
+            redact: request.redact,
+            tail,
+            quarantined: Arc::default(),
+            network_mark,
+            turn,
+            _guard: (request.lifetime == Lifetime::Call).then_some(guard),
+        };
+        let (sender, ended) = oneshot::channel();
+        tokio::spawn(async move {
+            let output = look_after(running, conclusion).await;
+            let _ = sender.send(output);
+        });
+        Ok(Started { id, orders, ended, terminal })
+    }
+
+    /// Composes the result of a process that has ended.
+    async fn conclude(&self, ended: Ended, rest: &Conclusion) -> Result<BashOutput, ToolError> {
+        let closed = self.closed_during_call(&rest.sandbox).filter(|_| ended.with_session);
+        if let Some(closed) = closed {
+            return Err(closed.into());
+        }
+        let ran = match ended.outcome {
+            Ok(ran) => ran,
+            Err(_) if self.workspace.is_lost() => {
+                return Err(self.workspace.lost_during_call(SyncError::LeaseLost));
+            }
+            Err(source) => {
+                if source.kind() == ExecErrorKind::Ended {
+                    if let Some(closed) = self.closed_during_call(&rest.sandbox) {
+                        return Err(closed.into());
+                    }
+                    if !ended.with_session {
+                        self.reopen_sandbox(&rest.sandbox).await;
+                    }
+                }
+                return Err(ToolError::Exec { source });
+            }
+        };
+        let loadout = self.variables.current();
+        let redaction = Redaction::new(rest.redact.then_some(&*loadout.redactor));
+        let unredacted = rest.tail.text();
+        let mut denied = self.explain_stderr(&unredacted, &rest.text);
+        let refused = self.network.refusals_since(rest.network_mark);
+        denied.extend(refused.denials);
+        let earlier = std::mem::take(&mut *lock(&rest.quarantined));
+        denied.extend(earlier.iter().chain(&ran.quarantined).map(|quarantined| {
+            let reason = self.denial_reason(&quarantined.path, Access::Write);
+            denials::from_quarantined(quarantined, reason)
+        }));
+        let mut output = BashOutput::default();
+        if let Some(reason) = ran.sandbox_ended {
+            output.stderr = format!("sandbox: every process of the session was ended: {reason}\n");
+            self.reopen_sandbox(&rest.sandbox).await;
+        }
+        output.exit_code = ran.exit_code();
+        output.timed_out = ended.timed_out;
+        output.limit_reached = ran.limit_reached().and_then(limit_key);
+        output.hint = self.hint(&unredacted, &denied);
+        (output.denied, output.denied_omitted) = (denied, refused.omitted);
+        output.killed = ran.killed;
+        output.killed.truncate(MAX_KILLED);
+        if let Some(mirror) = self.workspace.mirror.as_ref().filter(|_| !ended.with_session) {
+            match mirror.sync().await.and_then(|report| mirror.check().map(|()| report)) {
+                Ok(report) => {
+                    let notes = MirrorNotes::new(report, &self.workspace);
+                    output.add_mirror_notes(notes, "");
+                }
+                Err(error) => return Err(self.sync_failed(error).await),
+            }
+            match rest.turn.confirm().await {
+                Ok(reason) => {
+                    let is_known = output.still_pending > 0 || !output.pending.is_empty();
+                    output.unconfirmed = reason.filter(|_| !is_known);
+                }
+                Err(error) => return Err(self.sync_failed(error).await),
+            }
+        }
+        // A process has no streams in its result.
+        output.stdout.clear();
+        output.warnings = self.variables.take_unreported();
+        output.redact(redaction);
+        if let Err((stream, source)) = ended.written {
+            return Err(ToolError::Write { path: stream.to_owned(), source });
+        }
+        Ok(output)
+    }
+
+    /// Starts to store what processes have changed. The result of the next call names it.
+    async fn store_meanwhile(&self) {
+        let Some(mirror) = &self.workspace.mirror else { return };
+        if let Err(error) = mirror.store_unreported().await {
+            let error = sandbox_core::with_causes(&error);
+            tracing::debug!(error, "the changes of a running process are not stored yet");
+        }
+    }
+}
+
+/// The way of a process' output to the caller.
+struct Outputs<'o> {
+    redactor: Option<&'o Redactor>,
+    tail: &'o Tail,
+    activity: &'o Arc<Notify>,
+}
+
+impl Outputs<'_> {
+    fn filter(&self, tail: Option<&Tail>) -> Filter {
+        let redaction = self.redactor.map(Redactor::stream);
+        Filter { redaction, tail: tail.cloned(), activity: Arc::clone(self.activity) }
+    }
+
+    /// Starts the command on these streams.
+    async fn start(
+        &self,
+        sandbox: &NativeSandbox,
+        spec: &sandbox_core::CommandSpec,
+        streams: Streams,
+    ) -> Result<(AttachedCommand, Vec<(&'static str, Pumped)>), ToolError> {
+        let Streams { stdin, stdout, stderr } = streams;
+        let stdin = match stdin {
+            Some(stdin) => stdin,
+            None => File::open("/dev/null").map_err(pipe)?.into(),
+        };
+        let mut pumps = Vec::new();
+        let tail = stderr.is_none().then_some(self.tail);
+        let stdout = self.output("standard output", stdout, tail, &mut pumps).map_err(pipe)?;
+        let stderr = match stderr {
+            Some(stderr) => {
+                let tail = Some(self.tail);
+                self.output("standard error", stderr, tail, &mut pumps).map_err(pipe)?
+            }
+            None => stdout.try_clone().map_err(pipe)?,
+        };
+        let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let command = sandbox.start(spec, streams).await.map_err(exec)?;
+        Ok((command, pumps))
+    }
+
+    /// Returns the end of a stream for the command: the descriptor itself, or a pipe to it.
+    fn output(
+        &self,
+        name: &'static str,
+        descriptor: OwnedFd,
+        tail: Option<&Tail>,
+        pumps: &mut Vec<(&'static str, Pumped)>,
+    ) -> io::Result<OwnedFd> {
+        if self.redactor.is_none() && tail.is_none() && is_passed_on(&descriptor)? {
+            return Ok(descriptor);
+        }
+        let (reader, writer) = io::pipe()?;
+        pumps.push((name, pump(reader.into(), descriptor, self.filter(tail))?));
+        Ok(writer.into())
+    }
+}
+
+fn exec(source: ExecError) -> ToolError {
+    ToolError::Exec { source }
+}
+
+fn pipe(source: io::Error) -> ToolError {
+    ToolError::Exec { source: ExecError::Host { operation: "prepare the streams", source } }
+}
+
+/// Waits for the end of a process, and returns its result.
+async fn look_after(running: Running, conclusion: Conclusion) -> Result<BashOutput, ToolError> {
+    let care = tokio::spawn(take_care(
+        conclusion.session.clone(),
+        Arc::clone(&conclusion.sandbox),
+        Arc::clone(&conclusion.quarantined),
+    ));
+    let ended = supervise(running).await;
+    care.abort();
+    let Some(session) = conclusion.session.upgrade() else { return Err(lost()) };
+    let concluded = session.conclude(ended, &conclusion).await;
+    concluded.map_err(|error| session.redacted(error, conclusion.redact))
+}
+
+/// Checks the refused paths of a process while it runs, and stores what it changes.
+async fn take_care(
+    session: Weak<LocalSession>,
+    sandbox: Arc<NativeSandbox>,
+    quarantined: Arc<Mutex<Vec<Quarantined>>>,
+) {
+    let mut checks = interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut number = 0_u32;
+    loop {
+        checks.tick().await;
+        let found = sandbox.check_running().await;
+        lock(&quarantined).extend(found);
+        number = number.wrapping_add(1);
+        let Some(session) = session.upgrade() else { return };
+        if number.is_multiple_of(CHECKS_PER_SYNC) {
+            session.store_meanwhile().await;
+        }
+    }
+}
+
+/// Carries out the orders to a process until it has ended, and its output has been passed on.
+async fn supervise(running: Running) -> Ended {
+    let Running { mut command, mut orders, lifetime, stop, activity, pumps, registration, .. } =
+        running;
+    let deadline = running.timeout.and_then(|limit| Instant::now().checked_add(limit));
+    let mut stop = std::pin::pin!(stop.requested());
+    let (mut is_wanted, mut is_killed) = (true, false);
+    let (mut timed_out, mut with_session) = (false, false);
+    let outcome = loop {
+        let late = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            event = command.next_event() => match event {
+                Ok(AttachedEvent::Ended(outcome)) => break Ok(outcome),
+                Ok(_) => continue,
+                Err(error) => break Err(error),
+            },
+            order = orders.recv(), if is_wanted => match order {
+                Some(Order::Signal(number)) if SIGNALS.contains(&number) => command.signal(number),
+                Some(Order::Signal(_)) => {}
+                Some(Order::Kill) => is_killed = true,
+                None => (is_wanted, is_killed) = (false, is_killed || lifetime == Lifetime::Call),
+            },
+            () = registration.session_ends() => (is_killed, with_session) = (true, true),
+            () = late, if !is_killed => (is_killed, timed_out) = (true, true),
+            () = activity.notified() => command.extend_linger(),
+            () = &mut stop, if !is_killed => is_killed = true,
+        }
+        if is_killed {
+            command.kill();
+        }
+    };
+    let outcome = outcome.map(|mut outcome| {
+        if timed_out {
+            outcome.status = CommandStatus::TimedOut;
+        }
+        outcome
+    });
+    let mut written = Ok(());
+    for (stream, pumped) in pumps {
+        // A reader that does not read must not delay the end of a session.
+        let pumped = match is_killed {
+            true => timeout(REST_TIMEOUT, pumped).await.unwrap_or(Ok(Ok(()))),
+            false => pumped.await,
+        };
+        if let (Ok(Err(error)), Ok(())) = (pumped, &written) {
+            written = Err((stream, error));
+        }
+    }
+    Ended { outcome, timed_out, with_session, written }
+}

@@ -1,0 +1,86 @@
+//! The processes that run in a session which this process serves.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sandbox_core::internal::lock;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// The time that the processes of a session have to die. The kernel kills what remains.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The processes of a session. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Processes(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    last_number: AtomicU64,
+    /// The request to each process to end.
+    running: Mutex<BTreeMap<u64, Arc<Notify>>>,
+    changed: Notify,
+}
+
+impl Processes {
+    /// Counts a process as running until the registration is dropped.
+    pub(super) fn register(&self) -> Registration {
+        let number = self.0.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+        let ending = Arc::<Notify>::default();
+        lock(&self.0.running).insert(number, Arc::clone(&ending));
+        Registration { number, ending, processes: self.clone() }
+    }
+
+    /// Returns whether a process runs.
+    pub(crate) fn are_running(&self) -> bool {
+        !lock(&self.0.running).is_empty()
+    }
+
+    /// Kills all processes, and waits until they are dead. What they have changed is left to the
+    /// caller.
+    pub(crate) async fn end(&self) {
+        let ended = async {
+            loop {
+                let changed = self.0.changed.notified();
+                {
+                    let running = lock(&self.0.running);
+                    if running.is_empty() {
+                        return;
+                    }
+                    running.values().for_each(|ending| ending.notify_one());
+                }
+                changed.await;
+            }
+        };
+        let _ = timeout(END_TIMEOUT, ended).await;
+    }
+}
+
+/// A process that runs.
+#[derive(Debug)]
+pub(super) struct Registration {
+    number: u64,
+    ending: Arc<Notify>,
+    processes: Processes,
+}
+
+impl Registration {
+    /// Returns the id of the process in its session.
+    pub(super) fn id(&self) -> String {
+        format!("p{}", self.number)
+    }
+
+    /// Waits for the end of the session.
+    pub(super) async fn session_ends(&self) {
+        self.ending.notified().await;
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        lock(&self.processes.0.running).remove(&self.number);
+        self.processes.0.changed.notify_waiters();
+    }
+}
