@@ -117,8 +117,9 @@ impl Client {
             return Err(CallError::NotStarted);
         };
         let id = self.calls.fetch_add(1, Ordering::Relaxed);
-        let frame =
+        let mut frame =
             Frame::new(C::METHOD, id, call).map_err(|error| rejected(&error.to_string()))?;
+        frame.descriptors = call.descriptors().map_err(|error| rejected(&error.to_string()))?;
         match channel.send(&frame).await {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
