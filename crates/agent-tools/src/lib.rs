@@ -77,6 +77,7 @@ mod complaints;
 mod denials;
 mod environment;
 mod error_kind;
+mod files;
 mod hints;
 mod home;
 mod log_redaction;
@@ -108,14 +109,17 @@ pub use artifact_sync::{
 pub use egress::{Answer, Ask};
 pub use policy;
 pub use sandbox_core::{
-    Cgroups, Enforcement, EngineReport, IdError, Limits, RelativePath, SessionId, TerminalSize,
-    Tier, UnknownWeakness, UserId, Weakness, probe,
+    Cgroups, Enforcement, EngineReport, FileKind, FileStat, IdError, Limits, RelativePath,
+    SessionId, TerminalSize, Tier, UnknownWeakness, UserId, Weakness, probe,
 };
 pub use secrets::{self, VariableSource};
 pub use skill_store::{self, InstalledSkill, SkillError, SkillId, SkillRef, SkillStore};
 
 pub use denials::Denial;
 pub use error_kind::ErrorKind;
+pub use files::{
+    DirectoryPage, FileBytes, ListOptions, ListedEntry, MAX_RANGE_BYTES, TarLimits, TarReport,
+};
 pub use home::{Home, ListedSession, LocalState, StateError};
 pub use log_redaction::RedactedWriter;
 pub use network::{

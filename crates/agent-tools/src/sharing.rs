@@ -26,6 +26,7 @@
 
 mod client;
 mod error;
+mod file_methods;
 mod fingerprint;
 mod frame;
 mod gate;
@@ -40,6 +41,10 @@ mod wire;
 pub use error::{Difference, SharingError};
 
 pub(crate) use client::{CallError, Client};
+pub(crate) use file_methods::{
+    CreateDirectory, DeleteDirectory, DeleteFile, ExportTar, ImportTar, InspectFile, ListDirectory,
+    ReadRange, RenameFile,
+};
 pub(crate) use fingerprint::{Settings, VariablesKey};
 pub use gate::Departure;
 pub(crate) use gate::{CallGuard, Gate, NotAdmitted};
@@ -50,7 +55,7 @@ pub(crate) use methods::{
 };
 pub(crate) use opening::{Claim, Door, Entered, enter, visit};
 pub(crate) use server::serve;
-pub(crate) use wire::{FixedText, parse_access, parse_encoding, parse_limit};
+pub(crate) use wire::{FixedText, owned_bytes, parse_access, parse_encoding, parse_limit};
 
 /// The name of the socket in the state directory of a session.
 const SOCKET: &str = "socket";

@@ -2,6 +2,7 @@
 
 mod beneath;
 mod directory;
+mod entries;
 mod error;
 mod exchange;
 mod mode_records;
@@ -20,6 +21,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 pub use directory::SessionDir;
+pub use entries::{EntryPlace, FileKind, FileStat, FoundEntry};
 pub use error::{FileError, FileErrorKind};
 pub use exchange::{Found, Replaced};
 pub use mode_records::ModeRecords;

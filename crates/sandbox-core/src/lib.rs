@@ -86,7 +86,10 @@ mod serialized;
 mod transient;
 
 pub use causes::with_causes;
-pub use files::{FileError, FileErrorKind, Found, Replaced, STAGED_PREFIX, SessionDir, StagedFile};
+pub use files::{
+    EntryPlace, FileError, FileErrorKind, FileKind, FileStat, Found, FoundEntry, Replaced,
+    STAGED_PREFIX, SessionDir, StagedFile,
+};
 pub use id::{IdError, IdErrorKind, SessionId, UserId};
 pub use path::{PathError, PathErrorKind, RelativePath, SessionPath};
 #[cfg(feature = "native")]

@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -66,6 +66,18 @@ impl StateDir {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Creates a file without a name, which ends with its descriptor.
+    pub(crate) fn unnamed_file(&self) -> Result<File, StateError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)
+            .map_err(|error| StateError::io("create", &self.path)(io::Error::other(error)))?;
+        let path = self.path.join(format!("{:016x}.new", u64::from_ne_bytes(random)));
+        let options = File::options().read(true).write(true).create_new(true).mode(0o600).clone();
+        let file = options.open(&path).map_err(StateError::io("create", &path))?;
+        std::fs::remove_file(&path).map_err(StateError::io("remove", &path))?;
+        Ok(file)
     }
 
     /// Returns the process that holds the lock, as far as it is known.

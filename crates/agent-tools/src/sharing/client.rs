@@ -114,8 +114,9 @@ impl Client {
         let failed = |error: SharingError| CallError::Failed(C::Error::from(error));
         let rejected = |reason: &str| failed(self.rejected(reason));
         let id = self.next_id();
-        let frame =
+        let mut frame =
             Frame::new(C::METHOD, id, call).map_err(|error| rejected(&error.to_string()))?;
+        frame.descriptors = call.descriptors().map_err(|error| rejected(&error.to_string()))?;
         let channel = self.begin(&frame).await?;
         let (last, is_reusable) = self.wait(&channel, id, call.stop()).await;
         let Ok(Some(last)) = last else { return Err(failed(self.lost())) };

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +51,16 @@ pub(crate) trait Call: Serialize + Send + Sync {
         drop(stop);
     }
 
+    /// Returns the descriptors that another process gets with the call.
+    fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+        Ok(Vec::new())
+    }
+
+    /// Takes the descriptors that came with the call.
+    fn attach(&mut self, descriptors: Vec<OwnedFd>) {
+        drop(descriptors);
+    }
+
     /// Runs the call in the process that serves the session.
     fn run_on(
         self,
@@ -89,6 +101,7 @@ macro_rules! calls {
         }
     )*};
 }
+pub(super) use calls;
 
 calls! {
     3: ReadFile<'_> => ReadFileOutput, ToolError,

@@ -9,6 +9,10 @@ use sandbox_core::internal::LocalListener;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::file_methods::{
+    CreateDirectory, DeleteDirectory, DeleteFile, ExportTar, ImportTar, InspectFile, ListDirectory,
+    ReadRange, RenameFile,
+};
 use super::fingerprint::{Fingerprint, Settings};
 use super::frame::{Channel, Frame};
 use super::gate::{Gate, NotAdmitted};
@@ -85,11 +89,11 @@ impl Server {
                 }
                 frame => frame?,
             };
-            let Some(frame) = frame else { return Ok(()) };
+            let Some(mut frame) = frame else { return Ok(()) };
             let id = frame.id;
             let rejection = match frame.method {
                 SPAWN_PROCESS => self.run_process(channel, frame).await?,
-                _ => self.dispatch(channel, &frame).await?,
+                _ => self.dispatch(channel, &mut frame).await?,
             };
             if let Some(rejection) = rejection {
                 return self.reject(channel, id, rejection).await;
@@ -157,7 +161,11 @@ impl Server {
         Ok(())
     }
 
-    async fn dispatch(&self, channel: &Channel, frame: &Frame) -> io::Result<Option<Rejection>> {
+    async fn dispatch(
+        &self,
+        channel: &Channel,
+        frame: &mut Frame,
+    ) -> io::Result<Option<Rejection>> {
         match frame.method {
             Bash::METHOD => self.run::<Bash<'static>>(channel, frame).await,
             ReadFile::METHOD => self.run::<ReadFile<'static>>(channel, frame).await,
@@ -175,6 +183,15 @@ impl Server {
             CollectGarbage::METHOD => self.run::<CollectGarbage>(channel, frame).await,
             InstallSkills::METHOD => self.run::<InstallSkills>(channel, frame).await,
             SetNetwork::METHOD => self.run::<SetNetwork>(channel, frame).await,
+            InspectFile::METHOD => self.run::<InspectFile<'static>>(channel, frame).await,
+            ListDirectory::METHOD => self.run::<ListDirectory<'static>>(channel, frame).await,
+            ReadRange::METHOD => self.run::<ReadRange<'static>>(channel, frame).await,
+            CreateDirectory::METHOD => self.run::<CreateDirectory<'static>>(channel, frame).await,
+            RenameFile::METHOD => self.run::<RenameFile<'static>>(channel, frame).await,
+            DeleteFile::METHOD => self.run::<DeleteFile<'static>>(channel, frame).await,
+            DeleteDirectory::METHOD => self.run::<DeleteDirectory<'static>>(channel, frame).await,
+            ExportTar::METHOD => self.run::<ExportTar<'static>>(channel, frame).await,
+            ImportTar::METHOD => self.run::<ImportTar<'static>>(channel, frame).await,
             unknown => Ok(Some(Rejection::UnknownMethod(unknown))),
         }
     }
@@ -183,12 +200,13 @@ impl Server {
     async fn run<C: Call + DeserializeOwned>(
         &self,
         channel: &Channel,
-        frame: &Frame,
+        frame: &mut Frame,
     ) -> io::Result<Option<Rejection>> {
         let mut call: C = match frame.parse() {
             Ok(call) => call,
             Err(error) => return Ok(Some(invalid(&error))),
         };
+        call.attach(std::mem::take(&mut frame.descriptors));
         let guard = match self.gate.begin() {
             Ok(guard) => guard,
             Err(refusal) => return Ok(Some(Rejection::Gate(refusal))),

@@ -91,6 +91,23 @@ pub(super) mod base64_bytes {
     }
 }
 
+/// Bytes that a result owns, as base64.
+pub(crate) mod owned_bytes {
+    use serde::{Deserializer, Serializer};
+
+    use super::base64_bytes;
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        base64_bytes::serialize(bytes, serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        base64_bytes::deserialize(deserializer).map(std::borrow::Cow::into_owned)
+    }
+}
+
 /// Values as the texts that they are parsed from.
 pub(super) mod texts {
     use std::fmt::Display;

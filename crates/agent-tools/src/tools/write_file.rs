@@ -269,7 +269,7 @@ impl LocalSession {
     }
 
     /// Checks that the session directory has room for a file in the place of what is there.
-    async fn reserve(&self, path: &Path, len: usize) -> io::Result<()> {
+    pub(crate) async fn reserve(&self, path: &Path, len: usize) -> io::Result<()> {
         let replaced = std::fs::symlink_metadata(path).ok();
         let taken = replaced.as_ref().map_or(0, |replaced| replaced.blocks() * BLOCK_BYTES);
         let bytes = (len as u64).next_multiple_of(PAGE_BYTES).saturating_sub(taken);

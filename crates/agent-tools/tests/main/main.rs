@@ -4,6 +4,7 @@ mod cli;
 mod closing;
 mod explaining;
 mod file_tools;
+mod files;
 mod frameworks;
 mod kills;
 mod limits;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use policy::{Access, Unenforced};
+use policy::{Access, CreationRules, MountOp, Unenforced};
 use rustix::io::Errno;
 
 use super::attached::{self, AttachedCommand};
@@ -126,6 +126,25 @@ impl NativeSandbox {
     /// The answer does not include file permissions, because no system call is made.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
         self.mounts.plan().permits(path, access)
+    }
+
+    /// Returns a path below the canonical `path` that commands cannot read or write, if a rule of the
+    /// policy names one. To move or remove `path` would take that path away from its rule.
+    pub fn restricted_below(&self, path: &Path) -> Option<PathBuf> {
+        let plan = self.mounts.plan();
+        let is_restricted = |below: &&Path| {
+            *below != path
+                && below.starts_with(path)
+                && !(plan.permits(below, Access::Read) && plan.permits(below, Access::Write))
+        };
+        let mut paths = plan.ops.iter().filter_map(MountOp::path);
+        paths.find(is_restricted).map(Path::to_owned)
+    }
+
+    /// Returns the test for canonical paths that must not be created; `None` if there are no rules.
+    pub fn creation_rules(&self) -> Option<CreationRules> {
+        let plan = self.mounts.plan();
+        (!plan.creation_rules.is_empty()).then(|| plan.creation_rules.clone())
     }
 
     pub(super) fn mounts(&self) -> &Mounts {
