@@ -39,6 +39,8 @@ pub(crate) struct LocalSession {
     leaving: Mutex<Leaving>,
     /// The files with output that was too long for a result.
     pub(crate) outputs: Arc<Mutex<KeptOutputs>>,
+    /// Held during an edit, so that none loses the result of another one.
+    pub(crate) edits: tokio::sync::Mutex<()>,
     /// The last field, because dropping it unlocks the session.
     pub(crate) workspace: Workspace,
 }
@@ -88,6 +90,7 @@ impl LocalSession {
             gate: Arc::default(),
             leaving: Mutex::default(),
             outputs: Arc::default(),
+            edits: tokio::sync::Mutex::default(),
             workspace,
         }
     }

@@ -253,6 +253,7 @@ mod tests {
             keeps_output: true,
             limits: Limits::default(),
             tier: Tier::Namespaces,
+            tools: crate::tools::ToolSelection::default(),
             redact: true,
         }
     }

@@ -14,9 +14,9 @@ use super::frame::{Channel, Frame};
 use super::gate::{Gate, NotAdmitted};
 use super::greeting::{HELLO, Hello, SessionFacts, Welcome};
 use super::methods::{
-    Bash, Call, CallFailure, Close, CollectGarbage, Delete, InstallSkills, Pull, ReadFile,
-    ReadHistory, Refresh, ReportStatus, RestoreVersion, STOP, SetNetwork, SyncFiles, UndeleteFiles,
-    WrapCommand, WriteFile,
+    Bash, Call, CallFailure, Close, CollectGarbage, Delete, EditFile, FindFiles, InstallSkills,
+    Pull, ReadFile, ReadHistory, Refresh, ReportStatus, RestoreVersion, STOP, SearchFiles,
+    SetNetwork, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
 };
 use super::opening::Door;
 use super::token::Token;
@@ -169,6 +169,9 @@ impl Server {
             CollectGarbage::METHOD => self.run::<CollectGarbage>(channel, frame).await,
             InstallSkills::METHOD => self.run::<InstallSkills>(channel, frame).await,
             SetNetwork::METHOD => self.run::<SetNetwork>(channel, frame).await,
+            EditFile::METHOD => self.run::<EditFile<'static>>(channel, frame).await,
+            FindFiles::METHOD => self.run::<FindFiles<'static>>(channel, frame).await,
+            SearchFiles::METHOD => self.run::<SearchFiles<'static>>(channel, frame).await,
             unknown => Ok(Some(Rejection::UnknownMethod(unknown))),
         }
     }

@@ -257,7 +257,12 @@ impl SessionDir {
         FileError::check_mount_points(&self.path, kept)
     }
 
-    fn open_beneath(&self, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    pub(super) fn open_beneath(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+    ) -> rustix::io::Result<OwnedFd> {
         match self.span {
             Span::AllMounts => beneath::open(&self.fd, path, flags, mode),
             #[cfg(feature = "native")]
