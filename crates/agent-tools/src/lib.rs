@@ -142,11 +142,17 @@ pub use sharing::{Departure, Difference, SharingError};
 pub use storage::Storage;
 pub use tool_error::ToolError;
 pub use tools::bash::{BashOptions, BashOutput, NAME as BASH};
+pub use tools::edit_file::{Edit, EditFileOutput, NAME as EDIT_FILE, Occurrences};
+pub use tools::grep::{FoundLine, FoundLines, GrepOptions, NAME as GREP};
+pub use tools::list_files::{FindOptions, FindOrder, FoundFile, FoundFiles, NAME as LIST_FILES};
 pub use tools::read_file::{
     ByteRange, FilePart, LineRange, NAME as READ_FILE, ReadFileOutput, ReadOptions,
 };
 pub use tools::write_file::{NAME as WRITE_FILE, WriteFileOutput};
-pub use tools::{CallOptions, Effects, Tool, ToolContent, ToolResult};
+pub use tools::{
+    CallOptions, Effects, OptionalTool, Tool, ToolContent, ToolResult, ToolSelection, Toolset,
+    UnknownOptionalTool,
+};
 pub use workspace::{
     CloseError, CloseReport, IgnoredContent, RemovalMode, TransferError, WorkspaceError,
 };

@@ -31,6 +31,7 @@ use crate::sharing::{
     SharingError, SyncFiles, WrapCommand,
 };
 use crate::tool_error::ToolError;
+use crate::tools::ToolSelection;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, WorkspaceError};
 
 pub use self::ending::DrainReport;
@@ -93,6 +94,8 @@ pub(crate) struct SessionSettings {
     pub(crate) keeps_output: bool,
     pub(crate) limits: Limits,
     pub(crate) tier: Tier,
+    /// The tools that the session offers.
+    pub(crate) tools: ToolSelection,
     /// True if results have placeholders for the values of variables.
     pub(crate) redact: bool,
 }

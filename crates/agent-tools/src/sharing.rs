@@ -50,8 +50,9 @@ pub use gate::Departure;
 pub(crate) use gate::{CallGuard, Gate, NotAdmitted};
 pub(crate) use greeting::{SessionFacts, Wish};
 pub(crate) use methods::{
-    Bash, Call, Close, CollectGarbage, Delete, InstallSkills, Pull, ReadFile, ReadHistory, Refresh,
-    ReportStatus, RestoreVersion, SetNetwork, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
+    Bash, Call, Close, CollectGarbage, Delete, EditFile, FindFiles, InstallSkills, Pull, ReadFile,
+    ReadHistory, Refresh, ReportStatus, RestoreVersion, SearchFiles, SetNetwork, SyncFiles,
+    UndeleteFiles, WrapCommand, WriteFile,
 };
 pub(crate) use opening::{Claim, Door, Entered, enter, visit};
 pub(crate) use server::serve;

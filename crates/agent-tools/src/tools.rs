@@ -1,15 +1,21 @@
 //! The tools of a session: one file per tool, and the list that a model, MCP and [`Session::call`]
 //! work from.
 //!
-//! To add a tool, write its file, declare it here, and add its row to [`DEFINITIONS`]. Models and
-//! MCP clients then see it, and [`Session::call`] runs it. Its items are `pub` only if `lib.rs`
+//! To add a tool, write its file, declare it here, and add its row to a list in `selection.rs`.
+//! Models and MCP clients then see it, and [`Session::call`] runs it. Its items are `pub` only if `lib.rs`
 //! exports them for callers in Rust; otherwise they are private or `pub(super)`.
 
+mod anthropic;
 pub(crate) mod bash;
 mod call;
 mod definition;
+pub(crate) mod edit_file;
+pub(crate) mod grep;
+pub(crate) mod list_files;
 mod location;
 pub(crate) mod read_file;
+mod selection;
+mod subtree;
 pub(crate) mod write_file;
 
 use std::path::Path;
@@ -20,19 +26,17 @@ use serde_json::Value;
 use crate::runtimes::HostRuntimes;
 use crate::session::Session;
 use crate::tool_error::ToolError;
-use definition::{Definition, Surroundings};
+use definition::Surroundings;
 
 pub use call::{CallOptions, ToolContent, ToolResult};
 pub use definition::{Effects, Tool};
-
-const DEFINITIONS: &[Definition] =
-    &[bash::DEFINITION, read_file::DEFINITION, write_file::DEFINITION];
+pub use selection::{OptionalTool, ToolSelection, Toolset, UnknownOptionalTool};
 
 impl Session {
     /// Describes the tools for a model.
     pub fn tools(&self) -> Vec<Tool> {
         let network = self.network_rules();
-        describe(&Surroundings {
+        let surroundings = Surroundings {
             session_dir: self.dir(),
             hosts: network.hosts().collect(),
             asks: network.asks,
@@ -41,7 +45,8 @@ impl Session {
             runtimes: self.runtimes(),
             tier: &self.settings.tier,
             instructions: self.settings.instructions.as_deref(),
-        })
+        };
+        describe(&self.settings.tools, &surroundings)
     }
 
     /// Calls a tool by its name, with input of the tool's schema, and returns its output as JSON.
@@ -70,11 +75,12 @@ impl Session {
         input: Value,
         options: CallOptions,
     ) -> Result<ToolResult, ToolError> {
-        match DEFINITIONS.iter().find(|definition| definition.name == name) {
+        let tools = &self.settings.tools;
+        match tools.definitions().find(|definition| definition.name == name) {
             Some(definition) => (definition.call)(self, input, options).await,
             None => Err(ToolError::UnknownTool {
                 name: name.to_owned(),
-                known: DEFINITIONS.iter().map(|definition| definition.name).collect(),
+                known: tools.definitions().map(|definition| definition.name).collect(),
             }),
         }
     }
@@ -113,8 +119,8 @@ fn file_names(dir: &Path) -> Vec<String> {
     names
 }
 
-fn describe(surroundings: &Surroundings<'_>) -> Vec<Tool> {
-    DEFINITIONS.iter().map(|definition| definition.tool(surroundings)).collect()
+fn describe(selection: &ToolSelection, surroundings: &Surroundings<'_>) -> Vec<Tool> {
+    selection.definitions().map(|definition| definition.tool(surroundings)).collect()
 }
 
 #[cfg(test)]
@@ -122,16 +128,20 @@ mod tests {
     use super::*;
 
     fn described(tier: &Tier) -> Vec<Tool> {
-        describe(&Surroundings {
-            session_dir: Path::new("/s/1"),
-            hosts: Vec::new(),
-            asks: false,
-            file_names: Vec::new(),
-            skills: Vec::new(),
-            runtimes: Vec::new(),
-            tier,
-            instructions: None,
-        })
+        let every_tool = OptionalTool::all().fold(ToolSelection::default(), ToolSelection::with);
+        describe(
+            &every_tool,
+            &Surroundings {
+                session_dir: Path::new("/s/1"),
+                hosts: Vec::new(),
+                asks: false,
+                file_names: Vec::new(),
+                skills: Vec::new(),
+                runtimes: Vec::new(),
+                tier,
+                instructions: None,
+            },
+        )
     }
 
     #[test]
@@ -141,6 +151,9 @@ mod tests {
             ("bash", r#"["command"]"#),
             ("readFile", r#"["path"]"#),
             ("writeFile", r#"["path","content"]"#),
+            ("editFile", r#"["path","oldString","newString"]"#),
+            ("listFiles", "[]"),
+            ("grep", r#"["pattern"]"#),
         ] {
             let tool = tools.iter().find(|tool| tool.name == name).unwrap();
             assert_eq!(tool.input_schema["required"].to_string(), required, "{name}");

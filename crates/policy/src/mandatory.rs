@@ -1,15 +1,15 @@
 //! Names that stay read-only because other programs would execute their content: start-up files
 //! and editor settings. `git` lists those of repositories.
 //!
-//! The list is that of srt 0.0.83, and the second place of a user's git configuration
-//! (`.config/git`). srt searches the directory that it runs in, three levels deep,
+//! The list is that of srt 0.0.83, the second place of a user's git configuration (`.config/git`),
+//! and the restrictions of a project for agent-tools. srt searches the directory that it runs in, three levels deep,
 //! and skips files that git ignores. This crate searches every path of `allowWrite` completely,
 //! except a session's own directory. Neither searches `node_modules`.
 
 use std::path::Path;
 
 /// Protected files, at any depth of a writable directory.
-pub(crate) const FILES: [&str; 9] = [
+pub(crate) const FILES: [&str; 10] = [
     ".gitconfig",
     ".gitmodules",
     ".bashrc",
@@ -19,6 +19,7 @@ pub(crate) const FILES: [&str; 9] = [
     ".profile",
     ".ripgreprc",
     ".mcp.json",
+    ".agent-tools.toml",
 ];
 
 /// Protected directories, at any depth of a writable directory.

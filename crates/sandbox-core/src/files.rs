@@ -14,6 +14,7 @@ mod staged;
 mod trees;
 #[cfg(feature = "native")]
 mod usage;
+mod walk;
 
 use std::fs::File;
 use std::io::Read;
@@ -36,6 +37,7 @@ pub use remove::remove_tree;
 pub use staged::{STAGED_PREFIX, StagedFile, is_own_staged_name, is_staged_name};
 #[cfg(feature = "native")]
 pub(crate) use usage::{Usage, usage};
+pub use walk::{EntryKind, Subtree, Walk, WalkEntry};
 
 /// Returns the current path of an open file or directory, with every symlink resolved.
 ///

@@ -3,8 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use crate::files::{
-    ModeRecords, ReadableDirectory, RemovalError, is_opened_by_grant, is_own_staged_name,
-    is_staged_name, mount_points_below, read_open, real_path, remove_tree,
+    EntryKind, ModeRecords, ReadableDirectory, RemovalError, Subtree, Walk, WalkEntry,
+    is_opened_by_grant, is_own_staged_name, is_staged_name, mount_points_below, read_open,
+    real_path, remove_tree,
 };
 pub use crate::id::check_id;
 #[cfg(all(feature = "native", target_os = "linux"))]

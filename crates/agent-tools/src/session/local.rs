@@ -42,6 +42,8 @@ pub(crate) struct LocalSession {
     pub(crate) processes: Processes,
     /// The files with output that was too long for a result.
     pub(crate) outputs: Arc<Mutex<KeptOutputs>>,
+    /// Held during an edit, so that none loses the result of another one.
+    pub(crate) edits: tokio::sync::Mutex<()>,
     /// The last field, because dropping it unlocks the session.
     pub(crate) workspace: Workspace,
 }
@@ -95,6 +97,7 @@ impl LocalSession {
             leaving: Mutex::default(),
             processes: Processes::default(),
             outputs: Arc::default(),
+            edits: tokio::sync::Mutex::default(),
             workspace,
         }
     }

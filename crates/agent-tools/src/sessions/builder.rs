@@ -14,6 +14,7 @@ use crate::home::Home;
 use crate::output::MAX_STREAM_UNITS;
 use crate::session::SessionSettings;
 use crate::storage::Storage;
+use crate::tools::ToolSelection;
 
 /// Settings for all sessions of a host process, created by
 /// [`Sessions::builder`](crate::Sessions::builder).
@@ -57,6 +58,7 @@ impl SessionsBuilder {
             keeps_output: true,
             limits: Limits::default(),
             tier: Tier::default(),
+            tools: ToolSelection::default(),
             redact: true,
         };
         Self {
@@ -291,6 +293,15 @@ impl SessionsBuilder {
     #[must_use]
     pub fn keep_output(mut self, keep: bool) -> Self {
         self.session.keeps_output = keep;
+        self
+    }
+
+    /// Selects the tools that [`Session::tools`](crate::Session::tools) describes and
+    /// [`Session::call`](crate::Session::call) runs; by default `bash`, `readFile` and
+    /// `writeFile`. Processes that share a session can select different ones.
+    #[must_use]
+    pub fn tools(mut self, tools: ToolSelection) -> Self {
+        self.session.tools = tools;
         self
     }
 

@@ -223,6 +223,12 @@ impl Preparation<'_> {
         if self.settings.read_only_skills {
             builder = builder.deny_write(&session_dir.join(SKILLS_DIRECTORY));
         }
+        for path in &self.spec.deny_read {
+            builder = builder.deny_read(path);
+        }
+        for path in &self.spec.deny_write {
+            builder = builder.deny_write(path);
+        }
         if self.settings.protect_names {
             builder = builder.protect_names();
         }

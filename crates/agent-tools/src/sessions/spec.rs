@@ -34,6 +34,10 @@ pub struct SessionSpec {
     pub allow_read: Vec<PathBuf>,
     /// Paths of the host that commands may also read and write.
     pub allow_write: Vec<PathBuf>,
+    /// Paths of the host that commands may not read, unless `allow_read` has a path below.
+    pub deny_read: Vec<PathBuf>,
+    /// Paths that commands may not write.
+    pub deny_write: Vec<PathBuf>,
     /// Hosts that commands may also connect to. On an open session, `None` leaves its network as
     /// it is.
     pub network: Option<NetworkSpec>,
@@ -56,6 +60,8 @@ impl SessionSpec {
             policy: None,
             allow_read: Vec::new(),
             allow_write: Vec::new(),
+            deny_read: Vec::new(),
+            deny_write: Vec::new(),
             network: None,
             ignore: None,
             retention: None,

@@ -260,6 +260,7 @@ mod tests {
             keeps_output: true,
             limits: Limits::default(),
             tier: Tier::Namespaces,
+            tools: crate::tools::ToolSelection::default(),
             redact: true,
         }
     }

@@ -26,6 +26,9 @@ use crate::session::{LocalSession, SkillsReport, Stop};
 use crate::sessions::{SessionError, SessionStatus};
 use crate::tool_error::ToolError;
 use crate::tools::bash::BashResult;
+use crate::tools::edit_file::{Edit, EditFileOutput};
+use crate::tools::grep::{FoundLines, GrepOptions};
+use crate::tools::list_files::{FindOptions, FindOrder, FoundFiles};
 use crate::tools::read_file::{FilePart, LineRange, ReadFileOutput};
 use crate::tools::write_file::WriteFileOutput;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError};
@@ -140,6 +143,21 @@ calls! {
         |call, session| session.install_skills(&call.skills).await;
     18: SetNetwork => (), ToolError,
         |call, session| session.set_network(call.rules, call.ask).await;
+    60: EditFile<'_> => EditFileOutput, ToolError,
+        |call, session| {
+            let redact = call.redact;
+            session.edit_file(call).await.map_err(|error| session.redacted(error, redact))
+        };
+    61: FindFiles<'_> => FoundFiles, ToolError,
+        |call, session| {
+            let redact = call.redact;
+            session.find_files(call).await.map_err(|error| session.redacted(error, redact))
+        };
+    62: SearchFiles<'_> => FoundLines, ToolError,
+        |call, session| {
+            let redact = call.redact;
+            session.search_files(call).await.map_err(|error| session.redacted(error, redact))
+        };
 }
 
 /// The number of the frame that ends a running call early. Like those of calls, it is never used
@@ -222,6 +240,29 @@ pub(crate) struct WriteFile<'c> {
     #[serde(with = "base64_bytes")]
     pub(crate) content: Cow<'c, [u8]>,
     #[serde(default = "yes")]
+    pub(crate) redact: bool,
+}
+
+/// Edits a file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct EditFile<'c> {
+    pub(crate) path: Cow<'c, str>,
+    pub(crate) edit: Cow<'c, Edit>,
+    pub(crate) redact: bool,
+}
+
+/// Lists files that match a pattern.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FindFiles<'c> {
+    pub(crate) options: Cow<'c, FindOptions>,
+    pub(crate) order: FindOrder,
+    pub(crate) redact: bool,
+}
+
+/// Searches files.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SearchFiles<'c> {
+    pub(crate) options: Cow<'c, GrepOptions>,
     pub(crate) redact: bool,
 }
 

@@ -36,9 +36,9 @@ use crate::tool_error::ToolError;
 use crate::tools::bash::BashOutput;
 
 /// The numbers of the frames of a client; see [`Call`](super::Call).
-pub(super) const SPAWN_PROCESS: u16 = 40;
-const SIGNAL: u16 = 41;
-const KILL: u16 = 42;
+pub(super) const SPAWN_PROCESS: u16 = 50;
+const SIGNAL: u16 = 51;
+const KILL: u16 = 52;
 /// The process was started.
 const STARTED: u16 = 0x8005;
 

@@ -18,9 +18,9 @@ use super::frame::{Channel, Frame};
 use super::gate::{Gate, NotAdmitted};
 use super::greeting::{HELLO, Hello, SessionFacts, Welcome};
 use super::methods::{
-    Bash, Call, CallFailure, Close, CollectGarbage, Delete, InstallSkills, Pull, ReadFile,
-    ReadHistory, Refresh, ReportStatus, RestoreVersion, STOP, SetNetwork, SyncFiles, UndeleteFiles,
-    WrapCommand, WriteFile,
+    Bash, Call, CallFailure, Close, CollectGarbage, Delete, EditFile, FindFiles, InstallSkills,
+    Pull, ReadFile, ReadHistory, Refresh, ReportStatus, RestoreVersion, STOP, SearchFiles,
+    SetNetwork, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
 };
 use super::opening::Door;
 use super::process::SPAWN_PROCESS;
@@ -192,6 +192,9 @@ impl Server {
             DeleteDirectory::METHOD => self.run::<DeleteDirectory<'static>>(channel, frame).await,
             ExportTar::METHOD => self.run::<ExportTar<'static>>(channel, frame).await,
             ImportTar::METHOD => self.run::<ImportTar<'static>>(channel, frame).await,
+            EditFile::METHOD => self.run::<EditFile<'static>>(channel, frame).await,
+            FindFiles::METHOD => self.run::<FindFiles<'static>>(channel, frame).await,
+            SearchFiles::METHOD => self.run::<SearchFiles<'static>>(channel, frame).await,
             unknown => Ok(Some(Rejection::UnknownMethod(unknown))),
         }
     }

@@ -16,7 +16,7 @@ use crate::session::LocalSession;
 use crate::tool_error::ToolError;
 
 /// The directory that commands and tools share besides the session directory.
-const TMP: &str = "/tmp";
+pub(super) const TMP: &str = "/tmp";
 
 /// The location of a file.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) struct FileLocation {
 }
 
 #[derive(Debug)]
-enum Files {
+pub(super) enum Files {
     Session(Arc<SessionDir>),
     /// `/tmp` of this sandbox.
     Tmp(Arc<NativeSandbox>),
@@ -54,20 +54,7 @@ impl LocalSession {
             return Ok(FileLocation { input, files, relative, absolute, outside });
         };
         let failed = |problem| ToolError::Failed { tool, problem };
-        let sandbox = self.sandbox();
-        if sandbox.own_tmp().is_none() {
-            let reason = match self.tier() {
-                Tier::Landlock { .. } => {
-                    "the files of $TMPDIR, which commands have instead of /tmp"
-                }
-                Tier::Namespaces => "the host's /tmp, which commands have in this session",
-            };
-            let problem = format!(
-                "{input} cannot be reached: the file tools do not reach {reason}; use a path in \
-                 the session directory for files that commands and tools share"
-            );
-            return Err(failed(problem));
-        }
+        let sandbox = self.tmp_for(tool, &input)?;
         let below = path.strip_prefix(TMP).ok().and_then(Path::to_str).unwrap_or_default();
         let Ok(relative) = RelativePath::parse(below) else {
             return Err(failed(format!("{input} is a directory, not a file")));
@@ -75,18 +62,46 @@ impl LocalSession {
         let absolute = path.to_owned();
         Ok(FileLocation { input, files: Files::Tmp(sandbox), relative, absolute, outside: None })
     }
+
+    /// Returns the sandbox whose `/tmp` has the file `input`.
+    pub(super) fn tmp_for(
+        &self,
+        tool: &'static str,
+        input: &str,
+    ) -> Result<Arc<NativeSandbox>, ToolError> {
+        let sandbox = self.sandbox();
+        if sandbox.own_tmp().is_some() {
+            return Ok(sandbox);
+        }
+        let reason = match self.tier() {
+            Tier::Landlock { .. } => "the files of $TMPDIR, which commands have instead of /tmp",
+            Tier::Namespaces => "the host's /tmp, which commands have in this session",
+        };
+        let problem = format!(
+            "{input} cannot be reached: the file tools do not reach {reason}; use a path in the \
+             session directory for files that commands and tools share"
+        );
+        Err(ToolError::Failed { tool, problem })
+    }
+}
+
+impl Files {
+    /// Returns the directory beneath which paths are resolved; `None` if it is gone.
+    pub(super) fn dir(&self) -> Option<&SessionDir> {
+        match self {
+            Self::Session(dir) => Some(dir),
+            Self::Tmp(sandbox) => sandbox.own_tmp(),
+        }
+    }
 }
 
 impl FileLocation {
     /// Returns the files beneath which the path is resolved.
     pub(super) fn dir(&self) -> Result<&SessionDir, ToolError> {
-        match &self.files {
-            Files::Session(dir) => Ok(dir),
-            Files::Tmp(sandbox) => sandbox.own_tmp().ok_or_else(|| ToolError::Failed {
-                tool: super::read_file::NAME,
-                problem: format!("{} is gone", self.input),
-            }),
-        }
+        self.files.dir().ok_or_else(|| ToolError::Failed {
+            tool: super::read_file::NAME,
+            problem: format!("{} is gone", self.input),
+        })
     }
 
     /// Returns whether the file is in the session directory, and not in `/tmp`.

@@ -1,6 +1,7 @@
 //! The contract of the command, which scripts rely on.
 
 mod doctor;
+mod interfaces;
 mod leaving;
 mod leftovers;
 mod messages;

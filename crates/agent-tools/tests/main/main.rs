@@ -12,6 +12,7 @@ mod listing;
 mod live_skills;
 mod mcp;
 mod network;
+mod optional_tools;
 mod ownership;
 mod private_files;
 #[cfg(feature = "s3")]

@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::options::{Global, SessionArgs, WaitArgs};
 use crate::output::{errln, print_json};
 use crate::progress_bar::TerminalProgress;
+use crate::project_file::Project;
 use crate::variable_source::{self, LazyVariables};
 use crate::{schemes, settings};
 
@@ -259,6 +260,12 @@ impl Context {
         self.global.retention
     }
 
+    /// Returns the restrictions of the project in the working directory.
+    pub(crate) fn project(&self) -> Result<Project, Failure> {
+        // Without a working directory, there is no project.
+        std::env::current_dir().map_or_else(|_| Ok(Project::default()), |dir| Project::read(&dir))
+    }
+
     /// Returns the request to open the session of these options.
     pub(crate) fn spec(&self, args: &SessionArgs) -> Result<SessionSpec, Failure> {
         let mut spec = SessionSpec::new(args.session.clone()).user(args.user.clone());
@@ -273,6 +280,7 @@ impl Context {
         }
         spec.policy = args.policy.as_deref().map(settings::read).transpose()?;
         spec.network = args.network.spec()?;
+        self.project()?.restrict(&mut spec);
         Ok(spec)
     }
 
@@ -283,7 +291,7 @@ impl Context {
 
     fn builder_of(&self, args: &SessionArgs) -> Result<SessionsBuilder, Failure> {
         let mut builder = args.wait.apply(self.sessions_builder()?);
-        if args.read_only_skills {
+        if args.read_only_skills || self.project()?.read_only_skills {
             builder = builder.read_only_skills();
         }
         Ok(builder)

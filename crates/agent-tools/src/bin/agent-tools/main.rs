@@ -6,33 +6,38 @@
 
 mod command_line;
 mod commands;
+mod config_file;
 mod context;
 mod failure;
 mod network_args;
 mod options;
 mod output;
+mod parsing;
 mod progress_bar;
+mod project_file;
 mod schemes;
 mod settings;
 mod signals;
 mod stdin;
+mod toolset_args;
 mod variable_source;
 
-use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_tools::RedactedWriter;
-use clap::builder::Resettable;
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use commands::manual::{CompletionsArgs, ManArgs};
 use commands::mcp::McpArgs;
 use commands::policy::PolicyCommand;
 use commands::sandbox::SandboxArgs;
 use commands::session::SessionCommand;
 use commands::skill::SkillCommand;
+use commands::tool_list::ToolListArgs;
 use commands::tools::ToolCommand;
 use commands::variable::VariableCommand;
+use commands::wrap::WrapArgs;
 use context::Context;
 use failure::Failure;
 use options::{Engine, Global, SessionArgs};
@@ -84,6 +89,27 @@ enum Command {
     /// Check this machine: layers and limits of the sandbox, runtimes, store and variables, with
     /// remedies.
     Doctor(SessionArgs),
+    /// Print the tools of a session as JSON, as a model gets them.
+    ///
+    /// Each has its name, a description and the JSON Schemas of its input and its output, in the
+    /// form of the Model Context Protocol.
+    #[command(after_help = "Examples:\n  $ agent-tools tools --tools editFile,grep\n  \
+                            $ agent-tools tools --toolset anthropic")]
+    Tools(ToolListArgs),
+    /// Run a bash command in a session on the standard streams of this process.
+    ///
+    /// Unlike `bash`, it passes standard input and the terminal to the command, and shows output
+    /// at once and as it is, so values of variables are not redacted. Exits like `bash`.
+    #[command(after_help = "Examples:\n  $ agent-tools wrap python3\n  \
+                            $ agent-tools wrap --session s1 --print 'npm test'")]
+    Wrap(WrapArgs),
+    /// Print the completions of this command for a shell.
+    #[command(after_help = "Example:\n  $ agent-tools completions bash > \
+                            ~/.local/share/bash-completion/completions/agent-tools")]
+    Completions(CompletionsArgs),
+    /// Write the manual pages of this command to a directory.
+    #[command(after_help = "Example:\n  $ agent-tools man ~/.local/share/man/man1")]
+    Man(ManArgs),
 }
 
 /// Time for the threads of the runtime to end. A pending read of standard input takes longer and
@@ -92,7 +118,10 @@ enum Command {
 const EXIT_TIMEOUT: Duration = Duration::from_millis(50);
 
 fn main() -> ExitCode {
-    let cli = parse();
+    let cli = match parsing::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_TOOLS_LOG")
         .unwrap_or_else(|_| "error".into());
     let is_terminal = std::io::stderr().is_terminal();
@@ -124,24 +153,6 @@ fn main() -> ExitCode {
     code
 }
 
-/// Parses the command line. A variable that is empty counts as unset.
-fn parse() -> Cli {
-    let matches = without_empty_variables(Cli::command()).get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
-}
-
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-    let reset = |argument: Arg| {
-        if argument.get_env().is_some_and(is_empty) {
-            argument.env(Resettable::Reset)
-        } else {
-            argument
-        }
-    };
-    command.mut_args(reset).mut_subcommands(without_empty_variables)
-}
-
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     signals::survive_file_size_limit().map_err(Failure::not_run)?;
     if cli.global.engine == Engine::Native && !cli.global.accept.is_empty() {
@@ -154,12 +165,14 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Skill(command) => commands::skill::run(&context, command).await,
         Command::Variable(command) => commands::variable::run(&context, command).await,
         Command::Policy(command) => commands::policy::run(&context, command),
-        Command::Sandbox(args) => {
-            commands::sandbox::run(args, &context.tier(), context.home().ok().as_ref()).await
-        }
+        Command::Sandbox(args) => commands::sandbox::run(&context, args).await,
         Command::Mcp(args) => commands::mcp::run(&context, args).await,
         Command::Owners => commands::owners::run(&context).await,
         Command::Doctor(args) => commands::doctor::run(&context, &args).await,
+        Command::Tools(args) => commands::tool_list::run(&context, args).await,
+        Command::Wrap(args) => commands::wrap::run(&context, args).await,
+        Command::Completions(args) => commands::manual::complete(&args, Cli::command()),
+        Command::Man(args) => commands::manual::write(&args, Cli::command()),
     }
 }
 

@@ -47,6 +47,11 @@ pub(crate) fn print_bytes(bytes: &[u8]) {
     check(stdout.write_all(bytes).and_then(|()| stdout.flush()));
 }
 
+/// Prints a text of this program to standard output as it is.
+pub(crate) fn print_help(text: &str) {
+    check(write!(std::io::stdout(), "{text}"));
+}
+
 /// Prints the standard error of a session's command as it is.
 pub(crate) fn print_command_error(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());

@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::options::SessionArgs;
 use crate::output::errln;
 use crate::signals::{OnSignal, use_session};
+use crate::toolset_args::ToolsetArgs;
 
 /// The time in which requests get the reason if the session cannot be opened.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -26,6 +27,8 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 pub(crate) struct McpArgs {
     #[command(flatten)]
     session: SessionArgs,
+    #[command(flatten)]
+    tools: ToolsetArgs,
     /// Time limit of commands whose call names none, in seconds.
     #[arg(
         long,
@@ -57,8 +60,10 @@ pub(crate) async fn run(context: &Context, args: McpArgs) -> Result<ExitCode, Fa
     let mut options = ServerOptions::default();
     options.max_timeout = args.max_timeout;
     let server = Server::start(options);
-    let settings =
-        |builder: SessionsBuilder| builder.timeout(args.timeout).max_output(args.max_output);
+    let tools = args.tools.selection();
+    let settings = |builder: SessionsBuilder| {
+        builder.timeout(args.timeout).max_output(args.max_output).tools(tools)
+    };
     let open = server.open(context.open_with(&args.session, settings));
     let code = use_session(OnSignal::Drain, open, async |session| {
         server.announce(Ok(Arc::clone(session)));

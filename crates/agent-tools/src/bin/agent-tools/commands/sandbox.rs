@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::command_line;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::network_args::NetworkArgs;
 use crate::output::errln;
@@ -53,11 +54,8 @@ pub(crate) struct SandboxArgs {
 /// The file with srt's settings, below the home directory.
 const DEFAULT_SETTINGS: &str = ".srt-settings.json";
 
-pub(crate) async fn run(
-    args: SandboxArgs,
-    tier: &Tier,
-    sessions: Option<&Home>,
-) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode, Failure> {
+    let (tier, home) = (&context.tier(), context.home().ok());
     let cwd = settings::working_directory()?;
     let is_terminal = [stdin().is_terminal(), stdout().is_terminal(), stderr().is_terminal()];
     if args.network.asks() && is_terminal.contains(&true) {
@@ -69,7 +67,8 @@ pub(crate) async fn run(
     let mut config = read_settings(args.settings.as_deref())?;
     let network = args.network.spec()?.unwrap_or_default();
     network.add_to_settings(&mut config.network);
-    let policy = settings::policy_of_command(config, &cwd, sessions, tier)?;
+    context.project()?.restrict_settings(&mut config);
+    let policy = settings::policy_of_command(config, &cwd, home.as_ref(), tier)?;
     if let Some(problem) = settings::hidden_start(&policy, &cwd) {
         return Err(Failure::not_run_text(problem));
     }
@@ -86,7 +85,7 @@ pub(crate) async fn run(
     let mut limits = Limits::default();
     (limits.session_bytes, limits.session_files) = (u64::MAX, u64::MAX);
     let may_connect = args.network.asks() || !policy.config().network.allowed_domains.is_empty();
-    let directory = if may_connect { trust_directory(sessions)? } else { PathBuf::new() };
+    let directory = if may_connect { trust_directory(home.as_ref())? } else { PathBuf::new() };
     let gate = SandboxGate::new(&policy.config().network, &network, &directory)
         .map_err(Failure::not_run)?;
     let overlays = gate.as_ref().map(SandboxGate::overlays).unwrap_or_default();

@@ -1,0 +1,55 @@
+//! The subcommand `tools`: the tools of a session, described for a model.
+
+use std::process::ExitCode;
+
+use agent_tools::{Effects, Tool};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::options::SessionArgs;
+use crate::output::print_json;
+use crate::signals::{OnSignal, use_session};
+use crate::toolset_args::ToolsetArgs;
+
+#[derive(Args, Debug)]
+pub(crate) struct ToolListArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    #[command(flatten)]
+    tools: ToolsetArgs,
+}
+
+pub(crate) async fn run(context: &Context, args: ToolListArgs) -> Result<ExitCode, Failure> {
+    let open = context.open_with(&args.session, |builder| builder.tools(args.tools.selection()));
+    use_session(OnSignal::Kill, open, async |session| {
+        let tools: Vec<Value> = session.tools().iter().map(described).collect();
+        let text = if context.prints_json() {
+            serde_json::to_string(&tools)
+        } else {
+            serde_json::to_string_pretty(&tools)
+        };
+        print_json(&text.map_err(Failure::failed)?);
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+    .map_err(Failure::into_failed)
+}
+
+/// Describes a tool with the fields that MCP has.
+fn described(tool: &Tool) -> Value {
+    json!({
+        "name": tool.name,
+        "title": tool.title,
+        "description": tool.description,
+        "inputSchema": tool.input_schema,
+        "outputSchema": tool.output_schema,
+        "annotations": {
+            "readOnlyHint": tool.effects == Effects::None,
+            "destructiveHint": tool.effects != Effects::None,
+            "idempotentHint": tool.effects != Effects::Any,
+            "openWorldHint": tool.is_open_world,
+        },
+    })
+}

@@ -1,0 +1,98 @@
+//! The subcommand `wrap`: a command in a session on the standard streams of the caller.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use agent_tools::{PendingGroup, Session, SessionsBuilder};
+use clap::Args;
+use serde_json::json;
+use tokio::process::Command;
+
+use super::tools::{seconds, seconds_or_none};
+use crate::command_line;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::options::SessionArgs;
+use crate::output::{errln, outln};
+use crate::signals::{OnSignal, use_session};
+
+/// The shell that runs the line of a wrapped command.
+const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
+#[derive(Args, Debug)]
+pub(crate) struct WrapArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Print a shell line that runs the command, instead of running it. Another process, such as
+    /// `agent-tools mcp`, must have the session open, and the line works while it has.
+    #[arg(long)]
+    print: bool,
+    /// Time limit of the command in seconds, after which it is killed.
+    #[arg(
+        long,
+        value_name = "SECS",
+        default_value = "120",
+        value_parser = seconds,
+        env = "AGENT_TOOLS_TIMEOUT"
+    )]
+    timeout: Duration,
+    /// Time without output for which processes may outlive the shell.
+    #[arg(
+        long,
+        value_name = "SECS",
+        default_value = "0.25",
+        value_parser = seconds_or_none,
+        env = "AGENT_TOOLS_LINGER"
+    )]
+    linger: Duration,
+    /// Script for bash, whose words are joined.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, Failure> {
+    let script = args.command.join(OsStr::new(" "));
+    let command = command_line::of_script(&script);
+    let settings = |builder: SessionsBuilder| builder.timeout(args.timeout).linger(args.linger);
+    let open = context.open_with(&args.session, settings);
+    use_session(OnSignal::Kill, open, async |session| {
+        if args.print && !session.is_served_elsewhere() {
+            return Err(Failure::not_run_text(
+                "no other process has the session open, so the line would not work; start \
+                 `agent-tools mcp` for this session first, or leave out --print",
+            ));
+        }
+        let line = session.wrap_command(&command).await.map_err(Failure::not_run)?;
+        if args.print {
+            let argv = [SHELL[0], SHELL[1], &line];
+            context.print(&json!({ "argv": argv, "command": line }), || outln!("{line}"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut child = Command::new(SHELL[0]);
+        child.arg(SHELL[1]).arg(&line).kill_on_drop(true);
+        let status = child.status().await.map_err(Failure::not_run)?;
+        report_files(session).await;
+        Ok(ExitCode::from(code(status)))
+    })
+    .await
+}
+
+/// Returns the exit code as a shell has it.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// Uploads the files that the command changed, and names those that could not be stored.
+async fn report_files(session: &Session) {
+    match session.sync().await {
+        Ok(report) => {
+            for group in PendingGroup::group(&report.pending) {
+                errln!("agent-tools: pending: {group}");
+            }
+        }
+        Err(error) => errln!("agent-tools: warning: {}", agent_tools::with_causes(&error)),
+    }
+}

@@ -1,0 +1,364 @@
+//! The configuration file `agent-tools.toml` in the home: defaults for the options of the command.
+//!
+//! A key is the name of an option that a variable sets too, such as `store` for `--store`. At the
+//! top of the file, it counts for every subcommand that has the option. In a table such as
+//! `[session.close]`, it counts for that subcommand. An option and a variable come first.
+
+use std::any::TypeId;
+use std::ffi::OsString;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use clap::builder::ArgPredicate;
+use clap::{Arg, ArgAction, Command, Id};
+use toml::de::{DeArray, DeTable, DeValue};
+
+use crate::failure::Failure;
+
+/// The name of the file, below the home.
+pub(crate) const FILE: &str = "agent-tools.toml";
+
+/// The options that the file cannot set.
+const EXCLUDED: [&str; 1] = ["home"];
+
+/// Sets the defaults that the file of a home names; without the file, returns `None`.
+pub(crate) fn apply(command: &Command, home: &Path) -> Result<Option<Command>, Failure> {
+    let file = home.join(FILE);
+    match std::fs::read_to_string(&file) {
+        Ok(text) => apply_text(command, &file, &text).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // The home itself may be unreadable or a file, which the subcommand reports.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
+        Err(error) => {
+            Err(Failure::not_run_text(format!("cannot read {}: {error}", file.display())))
+        }
+    }
+}
+
+fn apply_text(command: &Command, file: &Path, text: &str) -> Result<Command, Failure> {
+    let source = Source { file, text };
+    let table = DeTable::parse(text).map_err(|error| {
+        let message = error.message();
+        source.failure(error.span().unwrap_or(0..0), message)
+    })?;
+    let (mut command, table) = (command.clone(), table.into_inner());
+    // Tables come last, because their keys replace those at the top.
+    let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
+    for (key, value) in table.iter().filter(|(_, value)| !is_table(value.get_ref())) {
+        let name = key.get_ref().as_ref();
+        let options = options(&command, name, Depth::All);
+        let Some(option) = options.into_iter().next() else {
+            return Err(source.unknown_key(key.span(), name, &command, Depth::All));
+        };
+        let values = source.values(&option, value.span(), value.get_ref())?;
+        command = set(command, name, &values, Depth::All);
+    }
+    source.tables(command, &table)
+}
+
+/// The subcommands that a key counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// The command and all below.
+    All,
+    /// The command itself.
+    One,
+}
+
+/// The file, for the places in errors.
+struct Source<'f> {
+    file: &'f Path,
+    text: &'f str,
+}
+
+impl Source<'_> {
+    fn failure(&self, span: Range<usize>, problem: &str) -> Failure {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        Failure::not_run_text(format!("{}:{line}: {problem}", self.file.display()))
+    }
+
+    fn unknown_key(
+        &self,
+        span: Range<usize>,
+        name: &str,
+        command: &Command,
+        depth: Depth,
+    ) -> Failure {
+        if EXCLUDED.contains(&name) {
+            let problem = "`home` names the directory of this file, so the file cannot set it; \
+                           use --home or AGENT_TOOLS_HOME";
+            return self.failure(span, problem);
+        }
+        let known = names(command, depth);
+        let plain = name.replace('_', "-");
+        let similar = known.iter().filter_map(|known| {
+            let distance = distance(&plain, known);
+            (distance <= 1 + known.len() / 5).then_some((distance, known))
+        });
+        let hint = match similar.min() {
+            Some((_, similar)) => format!("; there is `{similar}`"),
+            None => String::new(),
+        };
+        self.failure(span, &format!("there is no option `{name}` here{hint}"))
+    }
+
+    /// Applies the tables of the subcommands.
+    fn tables(&self, mut command: Command, table: &DeTable<'_>) -> Result<Command, Failure> {
+        for (key, value) in table {
+            let DeValue::Table(inner) = value.get_ref() else { continue };
+            let name = key.get_ref().as_ref();
+            if !command.get_subcommands().any(|sub| sub.get_name() == name) {
+                let problem = format!("there is no subcommand `{name}`");
+                return Err(self.failure(key.span(), &problem));
+            }
+            let mut failure = None;
+            command = command.mut_subcommand(name, |sub| {
+                self.table(sub.clone(), inner).unwrap_or_else(|problem| {
+                    failure = Some(problem);
+                    sub
+                })
+            });
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
+        }
+        Ok(command)
+    }
+
+    fn table(&self, mut command: Command, table: &DeTable<'_>) -> Result<Command, Failure> {
+        for (key, value) in table {
+            if let DeValue::Table(_) = value.get_ref() {
+                continue;
+            }
+            let name = key.get_ref().as_ref();
+            let Some(option) = options(&command, name, Depth::One).into_iter().next() else {
+                return Err(self.unknown_key(key.span(), name, &command, Depth::One));
+            };
+            let values = self.values(&option, value.span(), value.get_ref())?;
+            command = set(command, name, &values, Depth::One);
+        }
+        self.tables(command, table)
+    }
+
+    /// Returns the values of an option, checked by its own parser.
+    fn values(
+        &self,
+        option: &Arg,
+        span: Range<usize>,
+        value: &DeValue<'_>,
+    ) -> Result<Vec<OsString>, Failure> {
+        let texts = match (value, is_flag(option)) {
+            (DeValue::Boolean(value), true) => vec![value.to_string()],
+            (_, true) => return Err(self.failure(span, "expected true or false")),
+            (DeValue::Array(array), false) if takes_several(option) => self.array(array)?,
+            (DeValue::Array(_), false) => return Err(self.failure(span, "expected one value")),
+            (value, false) => vec![self.text(span.clone(), value)?],
+        };
+        if !is_flag(option) {
+            self.check(option, span, &texts)?;
+        }
+        let is_path = option.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+        let dir = self.file.parent().unwrap_or(Path::new("/"));
+        let value = |text: String| {
+            if is_path { dir.join(text).into_os_string() } else { text.into() }
+        };
+        Ok(texts.into_iter().map(value).collect())
+    }
+
+    fn array(&self, array: &DeArray<'_>) -> Result<Vec<String>, Failure> {
+        array.iter().map(|value| self.text(value.span(), value.get_ref())).collect()
+    }
+
+    fn text(&self, span: Range<usize>, value: &DeValue<'_>) -> Result<String, Failure> {
+        match value {
+            DeValue::String(text) => Ok(text.to_string()),
+            DeValue::Integer(number) => Ok(number.to_string()),
+            DeValue::Float(number) => Ok(number.to_string()),
+            _ => Err(self.failure(span, "expected a text or a number")),
+        }
+    }
+
+    /// Parses the values like those of the command line.
+    fn check(&self, option: &Arg, span: Range<usize>, texts: &[String]) -> Result<(), Failure> {
+        let mut alone = Arg::new("value")
+            .long("value")
+            .value_parser(option.get_value_parser().clone())
+            .action(ArgAction::Append);
+        if let Some(delimiter) = option.get_value_delimiter() {
+            alone = alone.value_delimiter(delimiter);
+        }
+        let words = texts.iter().map(|text| format!("--value={text}"));
+        let command = Command::new("agent-tools").no_binary_name(true).arg(alone);
+        let parsed = command.try_get_matches_from(words);
+        parsed.map(drop).map_err(|error| {
+            let text = error.to_string();
+            let problem = text.trim_start_matches("error: ").lines().next().unwrap_or_default();
+            self.failure(span, &problem.replace(" for '--value <value>'", ""))
+        })
+    }
+}
+
+/// Returns the options of a name that the file can set.
+fn options(command: &Command, name: &str, depth: Depth) -> Vec<Arg> {
+    let own = command.get_arguments().filter(|option| is_settable(option, name));
+    let mut found: Vec<Arg> = own.cloned().collect();
+    if depth == Depth::All {
+        found.extend(command.get_subcommands().flat_map(|sub| options(sub, name, depth)));
+    }
+    found
+}
+
+/// Returns the names of all options that the file can set.
+fn names(command: &Command, depth: Depth) -> Vec<String> {
+    let mut names: Vec<String> = command
+        .get_arguments()
+        .filter_map(|option| option.get_long().filter(|name| is_settable(option, name)))
+        .map(str::to_owned)
+        .collect();
+    if depth == Depth::All {
+        names.extend(command.get_subcommands().flat_map(|sub| self::names(sub, depth)));
+    }
+    names
+}
+
+fn is_settable(option: &Arg, name: &str) -> bool {
+    option.get_long() == Some(name) && option.get_env().is_some() && !EXCLUDED.contains(&name)
+}
+
+fn is_flag(option: &Arg) -> bool {
+    matches!(option.get_action(), ArgAction::SetTrue | ArgAction::SetFalse)
+}
+
+fn takes_several(option: &Arg) -> bool {
+    matches!(option.get_action(), ArgAction::Append)
+}
+
+/// Sets the default of an option.
+fn set(command: Command, name: &str, values: &[OsString], depth: Depth) -> Command {
+    let values: Vec<&'static std::ffi::OsStr> = values.iter().map(|value| leak(value)).collect();
+    set_static(command, name, &values, depth)
+}
+
+fn set_static(
+    command: Command,
+    name: &str,
+    values: &[&'static std::ffi::OsStr],
+    depth: Depth,
+) -> Command {
+    let option = command.get_arguments().find(|option| is_settable(option, name));
+    let excluding: Vec<Id> = option.map_or_else(Vec::new, |option| {
+        let conflicts = command.get_arg_conflicts_with(option);
+        conflicts.into_iter().map(|other| other.get_id().clone()).collect()
+    });
+    let command = command.mut_args(|mut option| {
+        if !is_settable(&option, name) {
+            return option;
+        }
+        if is_flag(&option) {
+            // An option of the command line that excludes the flag comes first.
+            for other in &excluding {
+                option = option.default_value_if(other, ArgPredicate::IsPresent, Some("false"));
+            }
+        }
+        option.default_values(values.iter().copied())
+    });
+    match depth {
+        Depth::One => command,
+        Depth::All => command.mut_subcommands(|sub| set_static(sub, name, values, depth)),
+    }
+}
+
+/// Keeps a text until the process ends, as the parser of the command line wants it.
+fn leak(value: &OsString) -> &'static std::ffi::OsStr {
+    Box::leak(value.clone().into_boxed_os_str())
+}
+
+/// Returns the number of letters to change, add or remove (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for (place, same) in other.iter().map(|found| *found == letter).enumerate() {
+            let replaced = diagonal + usize::from(!same);
+            diagonal = row[place + 1];
+            row[place + 1] = replaced.min(row[place] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::Cli;
+
+    #[track_caller]
+    fn check(text: &str, words: &[&str], expected: Result<&str, &str>) {
+        let applied = apply_text(&Cli::command(), Path::new("/h/agent-tools.toml"), text);
+        let shown = applied.map(|command| {
+            let words = std::iter::once("agent-tools").chain(words.iter().copied());
+            let matches = command.try_get_matches_from(words).unwrap();
+            format!("{matches:?}")
+        });
+        match (shown, expected) {
+            (Ok(shown), Ok(part)) => assert!(shown.contains(part), "{part}: {shown}"),
+            (Err(failure), Err(part)) => {
+                assert_eq!(failure.message(), format!("/h/agent-tools.toml:{part}"));
+            }
+            (Ok(shown), Err(part)) => panic!("{part}: {shown}"),
+            (Err(failure), Ok(_)) => panic!("{}", failure.message()),
+        }
+    }
+
+    #[test]
+    fn keys_are_the_defaults_of_options_and_tables_those_of_one_subcommand() {
+        let text = "store = \"s3://b\"\ntimeout = 5\n[mcp]\ntimeout = 7.5\n";
+        check(text, &["bash", "x"], Ok("\"s3://b\""));
+        check(text, &["bash", "x"], Ok("raw_vals: [[\"5\"]]"));
+        check(text, &["mcp"], Ok("raw_vals: [[\"7.5\"]]"));
+        check(text, &["bash", "--timeout", "9", "x"], Ok("raw_vals: [[\"9\"]]"));
+        check("allow-read = [\"a\", \"/b\"]", &["bash", "x"], Ok("\"/h/a\", \"/b\""));
+        check("[session.close]\nwait = \"2m\"", &["session", "close", "s"], Ok("\"2m\""));
+        check("json = true", &["doctor"], Ok("json"));
+    }
+
+    #[test]
+    fn an_option_of_the_command_line_turns_a_flag_off_that_it_excludes() {
+        let text = "skill-variables = true";
+        let command = apply_text(&Cli::command(), Path::new("/h/agent-tools.toml"), text).unwrap();
+        let flag = |words: &[&str]| {
+            let matches = command.clone().try_get_matches_from(words).unwrap();
+            matches.subcommand_matches("bash").unwrap().get_flag("skill_variables")
+        };
+        assert!(flag(&["agent-tools", "bash", "x"]));
+        assert!(!flag(&["agent-tools", "bash", "--variable", "A", "x"]));
+    }
+
+    #[test]
+    fn an_error_names_the_line_and_what_is_there() {
+        check(
+            "json = true\nstroe = 1",
+            &[],
+            Err("2: there is no option `stroe` here; there is `store`"),
+        );
+        check(
+            "max_timeout = 1",
+            &[],
+            Err("1: there is no option `max_timeout` here; there is `max-timeout`"),
+        );
+        check("[bsh]", &[], Err("1: there is no subcommand `bsh`"));
+        check("[bash]\ntools = \"grep\"", &[], Err("2: there is no option `tools` here"));
+        check("json = 1", &[], Err("1: expected true or false"));
+        check("store = [\"a\"]", &[], Err("1: expected one value"));
+        check("content = \"a\"", &[], Err("1: there is no option `content` here"));
+        let home = "1: `home` names the directory of this file, so the file cannot set it; use \
+                    --home or AGENT_TOOLS_HOME";
+        check("home = \"/x\"", &[], Err(home));
+        let number = "1: invalid value 'soon': expected a number of seconds, such as 30 or 0.5";
+        check("timeout = \"soon\"", &[], Err(number));
+    }
+}

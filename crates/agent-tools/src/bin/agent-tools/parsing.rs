@@ -1,0 +1,104 @@
+//! Parsing of the command line, with the variables and the configuration file behind it.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent_tools::Home;
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
+
+use crate::failure::Failure;
+use crate::{Cli, config_file, output};
+
+/// Parses the command line. An option comes before a variable, and that before the configuration
+/// file. A variable that is empty counts as unset.
+pub(crate) fn parse() -> Result<Cli, ExitCode> {
+    let command = without_empty_variables(Cli::command());
+    let matches = command.clone().try_get_matches().map_err(|error| report(&command, &error))?;
+    let configured = match home(&matches) {
+        Some(home) => config_file::apply(&command, &home).map_err(|failure| {
+            if has_json(&matches) {
+                failure.print_json();
+            }
+            failure.report()
+        })?,
+        None => None,
+    };
+    let matches = match configured {
+        Some(command) => {
+            command.clone().try_get_matches().map_err(|error| report(&command, &error))?
+        }
+        None => matches,
+    };
+    Cli::from_arg_matches(&matches).map_err(|error| report(&command, &error))
+}
+
+fn home(matches: &ArgMatches) -> Option<PathBuf> {
+    match matches.get_one::<PathBuf>("home") {
+        Some(home) => Some(home.clone()),
+        None => Home::for_current_user().map(|home| home.path().to_owned()),
+    }
+}
+
+fn has_json(matches: &ArgMatches) -> bool {
+    matches.get_flag("json")
+}
+
+/// Prints help, or what is wrong with the command line.
+fn report(command: &Command, error: &Error) -> ExitCode {
+    // The usage names no option that a variable sets.
+    let plain = with_plain_usage(command.clone());
+    let again = plain.try_get_matches().err();
+    let error = again.as_ref().unwrap_or(error);
+    let is_failure =
+        error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_failure && json_is_asked() {
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let message = text.split("\n\nUsage:").next().unwrap_or(text);
+        let message = message.split("\n\nFor more").next().unwrap_or(message).trim_end();
+        Failure::usage(message).print_json();
+    }
+    if error.use_stderr() {
+        let _ = error.print();
+    } else {
+        output::print_help(&error.to_string());
+        output::flush();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Returns whether an invalid command line asks for JSON.
+fn json_is_asked() -> bool {
+    let mut words = std::env::args_os().skip(1).take_while(|word| word != "--");
+    let is_set = |value: String| {
+        !matches!(value.to_lowercase().as_str(), "" | "0" | "n" | "no" | "f" | "false" | "off")
+    };
+    words.any(|word| word == "--json") || std::env::var("AGENT_TOOLS_JSON").is_ok_and(is_set)
+}
+
+fn with_plain_usage(mut command: Command) -> Command {
+    command.build();
+    override_usage(command)
+}
+
+fn override_usage(command: Command) -> Command {
+    let without_variable = |option: Arg| option.env(Resettable::Reset);
+    let usage = command.clone().mut_args(without_variable).render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim().to_owned();
+    command.override_usage(usage).mut_subcommands(override_usage)
+}
+
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let reset = |argument: Arg| {
+        if argument.get_env().is_some_and(is_empty) {
+            argument.env(Resettable::Reset)
+        } else {
+            argument
+        }
+    };
+    command.mut_args(reset).mut_subcommands(without_empty_variables)
+}

@@ -1,0 +1,130 @@
+//! The file `.agent-tools.toml` in the working directory: restrictions of a project.
+//!
+//! A project may come from anyone, so its file can only restrict. Policies protect its name, and it
+//! is not read from a session directory, which the agent writes.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use agent_tools::policy::SandboxRuntimeConfig;
+use agent_tools::{NetworkSpec, SessionSpec};
+use serde::Deserialize;
+
+use crate::failure::Failure;
+
+/// The name of the file.
+pub(crate) const FILE: &str = ".agent-tools.toml";
+
+/// The size of the largest file.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The restrictions of a project.
+#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct Project {
+    /// Paths that commands may not read, relative to the file.
+    deny_read: Vec<PathBuf>,
+    /// Paths that commands may not write, relative to the file.
+    deny_write: Vec<PathBuf>,
+    /// Set to leave commands without a network.
+    no_network: bool,
+    /// Set to keep the skills of sessions as they are.
+    pub(crate) read_only_skills: bool,
+}
+
+impl Project {
+    /// Reads the file of a directory; without one, nothing is restricted.
+    pub(crate) fn read(dir: &Path) -> Result<Self, Failure> {
+        let file = dir.join(FILE);
+        let failed = |problem: &dyn std::fmt::Display| {
+            Failure::not_run_text(format!("{}: {problem}", file.display()))
+        };
+        match file.metadata() {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => return Err(failed(&"it is no regular file")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(error) => return Err(failed(&error)),
+        }
+        if is_in_session(dir) {
+            return Ok(Self::default());
+        }
+        let mut text = String::new();
+        let opened = std::fs::File::open(&file).map_err(|error| failed(&error))?;
+        opened.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| failed(&error))?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(failed(&format!("it is larger than {MAX_BYTES} bytes")));
+        }
+        let mut project: Self = toml::from_str(&text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+            let problem = error.message();
+            let problem = problem.replace("unknown field", "a project can only restrict, not set");
+            Failure::not_run_text(format!("{}:{line}: {problem}", file.display()))
+        })?;
+        for path in project.deny_read.iter_mut().chain(&mut project.deny_write) {
+            *path = dir.join(&*path);
+        }
+        Ok(project)
+    }
+
+    /// Restricts a session.
+    pub(crate) fn restrict(&self, spec: &mut SessionSpec) {
+        spec.deny_read.extend(self.deny_read.iter().cloned());
+        spec.deny_write.extend(self.deny_write.iter().cloned());
+        if self.no_network {
+            spec.network = Some(NetworkSpec::default());
+            if let Some(policy) = &mut spec.policy {
+                policy.network = SandboxRuntimeConfig::default().network;
+            }
+        }
+    }
+
+    /// Restricts the settings of a command without a session.
+    pub(crate) fn restrict_settings(&self, config: &mut SandboxRuntimeConfig) {
+        let files = &mut config.filesystem;
+        files.deny_read.extend(self.deny_read.iter().map(|path| path.as_path().into()));
+        files.deny_write.extend(self.deny_write.iter().map(|path| path.as_path().into()));
+        if self.no_network {
+            config.network = SandboxRuntimeConfig::default().network;
+        }
+    }
+}
+
+/// Returns whether a directory is one of a session, or below one.
+fn is_in_session(dir: &Path) -> bool {
+    let Ok(dir) = dir.canonicalize() else { return false };
+    dir.ancestors().any(|session| {
+        let sessions = session.parent().filter(|parent| parent.ends_with("sessions"));
+        let state = sessions.and_then(Path::parent).map(|home| home.join("state"));
+        let name = session.file_name();
+        state.zip(name).is_some_and(|(state, name)| state.join(name).is_dir())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_restricts_and_sets_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |dir: &Path, text: &str| std::fs::write(dir.join(FILE), text).unwrap();
+        assert_eq!(Project::read(dir.path()).unwrap(), Project::default());
+        write(dir.path(), "deny-read = [\"secret\", \"/data\"]\nno-network = true\n");
+        let project = Project::read(dir.path()).unwrap();
+        assert_eq!(project.deny_read, [dir.path().join("secret"), "/data".into()]);
+        assert!(project.no_network);
+        write(dir.path(), "no-network = true\nallow-read = [\"/\"]\n");
+        let failure = Project::read(dir.path()).unwrap_err();
+        let message = failure.message();
+        assert!(message.contains(".agent-tools.toml:2: a project can only restrict"), "{message}");
+        let session = dir.path().join("sessions/s1/sub");
+        std::fs::create_dir_all(&session).unwrap();
+        write(&session, "no-network = true");
+        assert!(Project::read(&session).unwrap().no_network, "no home is around it");
+        std::fs::create_dir_all(dir.path().join("state/s1")).unwrap();
+        assert_eq!(Project::read(&session).unwrap(), Project::default());
+    }
+}

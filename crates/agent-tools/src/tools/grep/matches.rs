@@ -1,0 +1,231 @@
+//! The search of one file after another, within the limits of a result.
+
+use std::io;
+use std::ops::Range;
+
+use grep_matcher::Matcher;
+use grep_regex::RegexMatcher;
+use grep_searcher::{
+    BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkContextKind, SinkMatch,
+};
+
+use super::output::{FoundLine, FoundLines};
+use crate::redaction::Redaction;
+
+/// The maximum length of a shown line, in UTF-16 units.
+const MAX_LINE_UNITS: usize = 400;
+/// The number of bytes that a long line shows before the match.
+const BEFORE_MATCH: usize = 100;
+/// The maximum length of all lines, in UTF-16 units.
+const MAX_UNITS: usize = 30_000;
+/// The number of bytes around a line in which values are searched, if a file has one. No variable
+/// is longer in any of its forms.
+const MARGIN: usize = 1 << 20;
+
+/// A search with its result so far.
+#[derive(Debug)]
+pub(super) struct Search<'s> {
+    regex: &'s RegexMatcher,
+    searcher: Searcher,
+    /// The number of lines that may still match.
+    left: usize,
+    /// The length that the lines may still have, in UTF-16 units.
+    units: usize,
+    redaction: Redaction<'s>,
+    /// The number of files that were too large.
+    large: usize,
+    found: FoundLines,
+}
+
+impl<'s> Search<'s> {
+    pub(super) fn new(
+        regex: &'s RegexMatcher,
+        context: usize,
+        limit: usize,
+        redaction: Redaction<'s>,
+    ) -> Self {
+        let mut searcher = SearcherBuilder::new();
+        searcher
+            .binary_detection(BinaryDetection::quit(0))
+            .before_context(context)
+            .after_context(context);
+        Self {
+            regex,
+            searcher: searcher.build(),
+            left: limit,
+            units: MAX_UNITS,
+            redaction,
+            large: 0,
+            found: FoundLines::default(),
+        }
+    }
+
+    /// Returns whether no more line is found.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.truncated
+    }
+
+    /// Counts a file that is too large.
+    pub(super) fn pass_large(&mut self) {
+        self.large += 1;
+    }
+
+    /// Searches the content of a file.
+    pub(super) fn file(&mut self, path: &str, content: &[u8]) {
+        let mut lines =
+            Lines { regex: self.regex, left: self.left, lines: Vec::new(), more: false };
+        // Reading memory cannot fail, and the sink does not.
+        let _ = self.searcher.search_slice(self.regex, content, &mut lines);
+        let Lines { left, lines, more, .. } = lines;
+        if lines.is_empty() {
+            return;
+        }
+        self.found.files += 1;
+        self.found.truncated |= more;
+        self.left = left;
+        let has_values =
+            self.redaction.redactor().is_some_and(|redactor| !redactor.find(content).is_empty());
+        let mut path = path.to_owned();
+        self.redaction.apply(&mut path);
+        for line in lines {
+            let text = self.text(content, &line.shown, has_values);
+            let units = path.encode_utf16().count() + text.encode_utf16().count();
+            let Some(units) = self.units.checked_sub(units) else {
+                self.found.truncated = true;
+                return;
+            };
+            self.units = units;
+            let (path, number, context) = (path.clone(), line.number, line.is_context);
+            self.found.lines.push(FoundLine { path, line: number, text, context });
+        }
+    }
+
+    pub(super) fn finish(mut self) -> FoundLines {
+        if self.large > 0 {
+            self.found.notes.push(format!("{} files above 32 MiB were passed", self.large));
+        }
+        self.found.redacted = self.redaction.into_names();
+        self.found
+    }
+
+    fn text(&mut self, content: &[u8], range: &Range<usize>, has_values: bool) -> String {
+        let start = if has_values { range.start.saturating_sub(MARGIN) } else { range.start };
+        let end = if has_values { range.end.saturating_add(MARGIN) } else { range.end };
+        let around = &content[start..end.min(content.len())];
+        let inner = range.start - start..range.end - start;
+        let (mut text, shown) = self.redaction.excerpt(around, inner.clone(), MAX_LINE_UNITS);
+        if shown < inner.end {
+            text.push('…');
+        }
+        text
+    }
+}
+
+#[derive(Debug)]
+struct Line {
+    number: u64,
+    /// The bytes of the line that are shown.
+    shown: Range<usize>,
+    is_context: bool,
+}
+
+/// The lines of one file.
+struct Lines<'r> {
+    regex: &'r RegexMatcher,
+    left: usize,
+    lines: Vec<Line>,
+    /// Set if the search ended because there are enough lines.
+    more: bool,
+}
+
+impl Lines<'_> {
+    fn push(&mut self, number: Option<u64>, offset: u64, bytes: &[u8], from: usize) {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let shown = offset + start_of_character(text, from)..offset + text.len();
+        let is_context = false;
+        self.lines.push(Line { number: number.unwrap_or(0), shown, is_context });
+    }
+}
+
+/// Returns the first byte of the character at `at`, in a text that should be UTF-8.
+fn start_of_character(text: &[u8], at: usize) -> usize {
+    let is_inside = |at: &usize| text.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    (at.saturating_sub(3)..=at).rev().find(|at| !is_inside(at)).unwrap_or(at)
+}
+
+impl Sink for Lines<'_> {
+    type Error = io::Error;
+
+    fn matched(&mut self, _searcher: &Searcher, found: &SinkMatch<'_>) -> io::Result<bool> {
+        if self.left == 0 {
+            self.more = true;
+            return Ok(false);
+        }
+        self.left -= 1;
+        let at = self.regex.find(found.bytes()).ok().flatten().map_or(0, |found| found.start());
+        let from =
+            if found.bytes().len() > MAX_LINE_UNITS { at.saturating_sub(BEFORE_MATCH) } else { 0 };
+        let (number, offset) = (found.line_number(), found.absolute_byte_offset());
+        self.push(number, offset, found.bytes(), from);
+        Ok(true)
+    }
+
+    fn context(&mut self, _searcher: &Searcher, line: &SinkContext<'_>) -> io::Result<bool> {
+        if self.left == 0 && *line.kind() == SinkContextKind::Before {
+            self.more = true;
+            return Ok(false);
+        }
+        self.push(line.line_number(), line.absolute_byte_offset(), line.bytes(), 0);
+        if let Some(line) = self.lines.last_mut() {
+            line.is_context = true;
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrets::{Redactor, SecretString};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(content: &[u8], context: usize, limit: usize, expected: &str) -> FoundLines {
+        let value = SecretString::from("hunter2\nhunter3");
+        let redactor = Redactor::of([("TOKEN", &value)]);
+        let regex = RegexMatcher::new_line_matcher("fn|hunter2").unwrap();
+        let mut search = Search::new(&regex, context, limit, Redaction::new(Some(&redactor)));
+        search.file("f", content);
+        let found = search.finish();
+        assert_eq!(found.text(), expected);
+        found
+    }
+
+    #[test]
+    fn lines_are_shown_like_those_of_ripgrep() {
+        check(b"fn a\nx\r\nfn b\r\n", 0, 9, "f:1:fn a\nf:3:fn b\n");
+        let around = "f:1:fn a\nf-2-x\n--\nf-4-y\nf:5:fn b\n";
+        check(b"fn a\nx\nz\ny\nfn b", 1, 9, around);
+        let more = "there may be more: name a file or a directory, or raise the limit\n";
+        assert!(check(b"fn a\nfn b", 0, 1, &format!("f:1:fn a\n{more}")).truncated);
+        assert!(!check(b"fn a\nfn b", 0, 2, "f:1:fn a\nf:2:fn b\n").truncated);
+        check(b"fn\0a\n", 0, 9, "no line matches\n");
+    }
+
+    #[test]
+    fn a_value_over_two_lines_is_replaced_in_each() {
+        let found = check(b"a hunter2\nhunter3 fn\n", 0, 9, {
+            "f:1:a [redacted:TOKEN]\nf:2:[redacted:TOKEN] fn\n"
+        });
+        assert_eq!(found.redacted, ["TOKEN"]);
+    }
+
+    #[test]
+    fn a_long_line_shows_the_part_with_the_match() {
+        let line = format!("{}fn{}", "é".repeat(1_000), "x".repeat(1_000));
+        let shown = format!("f:1:{}fn{}…\n", "é".repeat(50), "x".repeat(348));
+        check(line.as_bytes(), 0, 9, &shown);
+    }
+}

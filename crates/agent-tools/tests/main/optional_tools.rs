@@ -1,0 +1,174 @@
+//! The optional tools, and the toolset with the names of another agent.
+
+use std::sync::Arc;
+
+use agent_tools::secrets::{LoadedVariables, SecretString, SourceError};
+use agent_tools::{
+    Edit, FindOptions, GrepOptions, Home, Occurrences, OptionalTool, Session, Sessions,
+    SessionsBuilder, Storage, ToolSelection, Toolset, VariableSource,
+};
+use object_store::path::Path as Key;
+use serde_json::{Value, json};
+
+use crate::session::Fixture;
+
+#[derive(Debug)]
+struct Token;
+
+#[async_trait::async_trait]
+impl VariableSource for Token {
+    async fn load(&self) -> Result<LoadedVariables, SourceError> {
+        let mut loaded = LoadedVariables::default();
+        loaded.insert("TOKEN", SecretString::from("hunter2-hunter2"));
+        Ok(loaded)
+    }
+}
+
+fn with_all(builder: SessionsBuilder) -> SessionsBuilder {
+    let tools = OptionalTool::all().fold(ToolSelection::default(), ToolSelection::with);
+    builder.variables(Arc::new(Token)).tools(tools)
+}
+
+/// Returns sessions with the same home and store, as those of another process.
+fn other_process(fixture: &Fixture) -> Sessions {
+    let storage = Storage::new(fixture.store.clone(), "bucket").with_prefix(Key::from("general"));
+    let home = Home::new(fixture.dir.path().canonicalize().unwrap().join("home"));
+    with_all(Sessions::builder(home).storage(storage)).build()
+}
+
+async fn paths(session: &Session, input: Value) -> String {
+    let found = session.call("listFiles", input).await.unwrap();
+    let files = found["files"].as_array().unwrap();
+    let names: Vec<&str> = files.iter().map(|file| file["path"].as_str().unwrap()).collect();
+    names.join(" ")
+}
+
+async fn error(session: &Session, tool: &str, input: Value) -> String {
+    session.call(tool, input).await.unwrap_err().message()
+}
+
+#[tokio::test]
+async fn files_are_edited_listed_and_searched_within_the_policy() {
+    let fixture = Fixture::with(with_all);
+    let session = fixture.open("s1").await;
+    let made = session
+        .bash(
+            "mkdir -p src/deep target .git; printf 'one\\ntwo\\ntwo\\n' > src/a.rs; \
+             echo key=$TOKEN > src/deep/b.rs; echo two > target/c; echo two > .git/config; \
+             echo target > .gitignore; ln -s /etc out; ln -s src/a.rs link; chmod 640 src/a.rs; \
+             echo two > /tmp/t; mkfifo src/pipe",
+        )
+        .await
+        .unwrap();
+    assert_eq!(made.exit_code, 0, "{}", made.stderr);
+
+    assert_eq!(paths(&session, json!({})).await, {
+        ".gitignore link out src src/a.rs src/deep src/deep/b.rs src/pipe"
+    });
+    assert_eq!(paths(&session, json!({ "pattern": "**/*.rs" })).await, "src/a.rs src/deep/b.rs");
+    assert_eq!(paths(&session, json!({ "path": "src", "pattern": "*.rs" })).await, "src/a.rs");
+    assert!(paths(&session, json!({ "includeIgnored": true })).await.contains("target/c"));
+    let page = session.call("listFiles", json!({ "limit": 2 })).await.unwrap();
+    assert_eq!(page["nextAfter"], "link");
+    let next = json!({ "after": "link", "limit": 2 });
+    assert_eq!(paths(&session, next).await, "out src");
+    assert_eq!(paths(&session, json!({ "path": "/tmp", "pattern": "t" })).await, "/tmp/t");
+    assert!(error(&session, "listFiles", json!({ "path": "out" })).await.contains("leads out of"));
+    assert!(error(&session, "listFiles", json!({ "path": "../x" })).await.contains("leads out of"));
+    assert!(error(&session, "listFiles", json!({ "pattern": "[" })).await.contains("listFiles: "));
+
+    let found = session.search_files(&GrepOptions::new("two|key")).await.unwrap();
+    let expected = "src/a.rs:2:two\nsrc/a.rs:3:two\nsrc/deep/b.rs:1:key=[redacted:TOKEN]\n";
+    assert_eq!(found.text(), expected);
+    assert_eq!(found.redacted, ["TOKEN"]);
+    let one = json!({ "pattern": "TWO", "ignoreCase": true, "path": "/tmp/t" });
+    let one = session.call("grep", one).await.unwrap();
+    assert_eq!(one["lines"], json!([{ "path": "/tmp/t", "line": 1, "text": "two" }]));
+    assert!(error(&session, "grep", json!({ "pattern": "(" })).await.starts_with("grep: "));
+
+    let edit = json!({ "path": "src/a.rs", "oldString": "two", "newString": "2" });
+    let ambiguous = error(&session, "editFile", edit.clone()).await;
+    assert!(ambiguous.contains("occurs 2 times, in the lines 2, 3;"), "{ambiguous}");
+    let mut all = edit;
+    all["replaceAll"] = json!(true);
+    let edited = session.call("editFile", all).await.unwrap();
+    assert_eq!((&edited["line"], &edited["replacements"]), (&json!(2), &json!(2)));
+    assert!(edited["key"].as_str().unwrap().ends_with("sessions/s1/src/a.rs"), "{edited}");
+    let state = session.bash("cat src/a.rs; stat -c %a src/a.rs").await.unwrap();
+    assert_eq!(state.command_stdout(), "one\n2\n2\n640\n");
+    let redacted =
+        json!({ "path": "src/deep/b.rs", "oldString": "key=[redacted:TOKEN]", "newString": "" });
+    let refused = error(&session, "editFile", redacted).await;
+    assert!(refused.contains("stands for the value of a variable"), "{refused}");
+    let outward = json!({ "path": "out/passwd", "oldString": "root", "newString": "" });
+    assert!(error(&session, "editFile", outward).await.contains("leads out of"));
+}
+
+#[tokio::test]
+async fn another_process_runs_the_optional_tools_in_the_one_that_serves_the_session() {
+    let fixture = Fixture::with(with_all);
+    let serving = fixture.open("s1").await;
+    serving.write_file("f", b"a b").await.unwrap();
+    let other = other_process(&fixture);
+    let client = other.open(crate::session::spec("s1")).await.unwrap();
+    assert!(client.is_served_elsewhere());
+    let edit = Edit { old: "a".into(), new: "x".into(), occurrences: Occurrences::One };
+    assert_eq!(client.edit_file("f", &edit).await.unwrap().line, 1);
+    let files = client.find_files(&FindOptions::default()).await.unwrap().files;
+    assert_eq!((files[0].path.as_str(), files[0].size), ("f", 3));
+    let found = client.search_files(&GrepOptions::new("x b")).await.unwrap();
+    assert_eq!((found.files, found.text().as_str()), (1, "f:1:x b\n"));
+}
+
+#[tokio::test]
+async fn files_that_the_policy_hides_are_neither_listed_nor_searched() {
+    let fixture = Fixture::with(with_all);
+    let mut spec = crate::session::spec("s1");
+    let settings = r#"{ "filesystem": { "denyRead": ["hidden"], "allowWrite": [],
+                        "denyWrite": [] }, "network": { "allowedDomains": [], "deniedDomains": [] } }"#;
+    let dir = fixture.dir.path().canonicalize().unwrap().join("home/sessions/s1/hidden");
+    let settings = settings.replace("\"hidden\"", &format!("{:?}", dir.to_str().unwrap()));
+    spec.policy = Some(agent_tools::policy::SandboxRuntimeConfig::from_json(&settings).unwrap());
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("f"), "two").unwrap();
+    let session = fixture.sessions.open(spec).await.unwrap();
+    session.write_file("seen", b"two").await.unwrap();
+    assert_eq!(paths(&session, json!({})).await, "seen");
+    let found = session.search_files(&GrepOptions::new("two")).await.unwrap();
+    assert_eq!(found.text(), "seen:1:two\n");
+    let edit = json!({ "path": "hidden/f", "oldString": "two", "newString": "" });
+    assert!(error(&session, "editFile", edit).await.contains("denies reading"));
+}
+
+#[tokio::test]
+async fn the_toolset_of_anthropic_has_its_names_and_inputs() {
+    let fixture = Fixture::with(|builder| builder.tools(ToolSelection::of(Toolset::Anthropic)));
+    let session = fixture.open("s1").await;
+    let names: Vec<&str> = session.tools().iter().map(|tool| tool.name).collect();
+    assert_eq!(names, ["bash", "read", "write", "edit", "glob", "grep"]);
+    let call = async |tool: &str, input: Value| session.call(tool, input).await.unwrap();
+    let written = call("write", json!({ "file_path": "d/f", "content": "1\n2\n3\n" })).await;
+    assert_eq!(written["success"], true);
+    let part = call("read", json!({ "file_path": "d/f", "view_range": [2, -1] })).await;
+    assert_eq!(part["content"], "2\n3\n");
+    let edit = json!({ "file_path": "d/f", "old_string": "2", "new_string": "x" });
+    assert_eq!(call("edit", edit).await["line"], 2);
+    let ran = call("bash", json!({ "command": "cat d/f; exit 3", "timeout_ms": 60_000 })).await;
+    assert_eq!((&ran["stdout"], &ran["exitCode"]), (&json!("1\nx\n3\n"), &json!(3)));
+    assert_eq!(call("bash", json!({ "restart": true })).await, json!({}));
+    session.bash("touch -d '2 days ago' old; touch new").await.unwrap();
+    let found = call("glob", json!({ "pattern": "**" })).await;
+    assert_eq!(found["files"][2]["path"], "old", "{found}");
+    let found = call("grep", json!({ "pattern": "^x$" })).await;
+    assert_eq!(found["lines"][0]["path"], "d/f");
+    for (tool, input, problem) in [
+        ("bash", json!({}), "give `command`, or `restart`"),
+        ("read", json!({ "path": "d/f" }), "unknown field `path`"),
+        ("edit", json!({ "file": "d/f" }), "it may have file_path, old_string"),
+        ("read", json!({ "file_path": "d/f", "view_range": [0, 1] }), "begins with 1"),
+        ("readFile", json!({}), "readFile"),
+    ] {
+        let message = error(&session, tool, input).await;
+        assert!(message.contains(problem), "{tool}: {message}");
+    }
+}
