@@ -70,13 +70,14 @@ impl Session {
         input: Value,
         options: CallOptions,
     ) -> Result<ToolResult, ToolError> {
-        match DEFINITIONS.iter().find(|definition| definition.name == name) {
+        let called = match DEFINITIONS.iter().find(|definition| definition.name == name) {
             Some(definition) => (definition.call)(self, input, options).await,
             None => Err(ToolError::UnknownTool {
                 name: name.to_owned(),
                 known: DEFINITIONS.iter().map(|definition| definition.name).collect(),
             }),
-        }
+        };
+        called.map_err(|error| self.echo_error(error))
     }
 
     /// Returns the names of the runtimes that commands can start.
