@@ -55,6 +55,9 @@ const WRITING: [&str; 10] = [
 const SENTENCES: [&str; 6] =
     ["could not ", "cannot ", "can't ", "unable to ", "failed to ", "chmod on "];
 
+/// Number of places in a line at which a quoted name is searched.
+const MAX_STARTS: usize = 32;
+
 /// Finds the failure that a line reports. `command` is the script that wrote it.
 pub(crate) fn complaint(line: &str, command: &str) -> Option<Complaint> {
     // ASCII lower case has the same length, so offsets are valid in both texts.
@@ -73,8 +76,13 @@ pub(crate) fn complaint(line: &str, command: &str) -> Option<Complaint> {
         .iter()
         .find_map(|(message, failed)| Some((lower.find(message)?, message, *failed)))?;
     let (before, after) = (&line[..at], &line[at + message.len()..]);
-    let mut paths: Vec<&str> = quoted(after);
-    paths.extend(quoted(before));
+    let shell_quoted = shell_quoted(before).filter(|(_, is_escaped)| *is_escaped);
+    let shell_quoted = shell_quoted.map(|(path, _)| path);
+    let mut paths: Vec<&str> = shell_quoted.as_deref().into_iter().collect();
+    if paths.is_empty() {
+        paths.extend(quoted(after));
+        paths.extend(quoted(before));
+    }
     if paths.is_empty() {
         let last = before.trim_end().trim_end_matches(':').rsplit(": ").next()?;
         let last = last.trim().trim_end_matches(" failed");
@@ -104,6 +112,66 @@ fn is_written(message: &str, paths: &[&str], command: &str) -> bool {
     };
     WRITING.iter().any(|verb| if verb.contains(' ') { message.contains(verb) } else { words(verb) })
         || paths.iter().any(redirects)
+}
+
+/// Reads the name at the end of a text as the shell would, if the text ends with a colon: GNU
+/// programs print `'p'$'\\303\\244''ss'` for a name with characters that the locale lacks. Also
+/// returns whether the name has more than one quoted part.
+fn shell_quoted(text: &str) -> Option<(String, bool)> {
+    let text = text.trim_end().strip_suffix(':')?;
+    // The name begins after the first blank that a quote follows.
+    let starts = text.match_indices([' ', '\'']).filter_map(|(at, _)| {
+        let at = if text[at..].starts_with(' ') { at + 1 } else { at };
+        text[at..].starts_with(['\'', '$']).then_some(at)
+    });
+    starts.take(MAX_STARTS).find_map(|at| shell_word(&text[at..]))
+}
+
+/// Decodes a text that is one word of quoted parts, to its end. Also returns whether it has more
+/// than one part.
+fn shell_word(mut text: &str) -> Option<(String, bool)> {
+    let (mut name, mut parts) = (Vec::new(), 0);
+    while !text.is_empty() {
+        parts += 1;
+        if let Some(escaped) = text.strip_prefix("$'") {
+            let end = escaped.find('\'')?;
+            unescape(&escaped[..end], &mut name)?;
+            text = &escaped[end + 1..];
+        } else if let Some(plain) = text.strip_prefix('\'') {
+            let end = plain.find('\'')?;
+            name.extend_from_slice(plain[..end].as_bytes());
+            text = &plain[end + 1..];
+        } else {
+            // A quote itself stands as `\'` between two parts.
+            text = text.strip_prefix("\\'")?;
+            name.push(b'\'');
+        }
+    }
+    Some((String::from_utf8_lossy(&name).into_owned(), parts > 1))
+}
+
+/// Decodes the octal numbers and letters of `$'…'`.
+fn unescape(text: &str, name: &mut Vec<u8>) -> Option<()> {
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'\\' {
+            name.push(byte);
+            continue;
+        }
+        name.push(match bytes.next()? {
+            b'n' => b'\n',
+            b't' => b'\t',
+            b'r' => b'\r',
+            first @ b'0'..=b'3' => {
+                let mut digit =
+                    || bytes.next().filter(u8::is_ascii_digit).map(|digit| digit - b'0');
+                ((first - b'0') << 6) | (digit()? << 3) | digit()?
+            }
+            b'a'..=b'z' | b'0'..=b'9' => return None,
+            other => other,
+        });
+    }
+    Some(())
 }
 
 /// Returns the quoted parts of a text, the last one first.
@@ -165,6 +233,16 @@ mod tests {
         check("rm: cannot remove 'it's': Operation not permitted", path("s", FailedAccess::Write));
         check("Permission denied", None);
         check("all is well", None);
+    }
+
+    #[test]
+    fn a_name_in_several_quoted_parts_is_one_path() {
+        check(r"cat: '/h/p'$'\303\244''ss': Permission denied", path("/h/päss", FailedAccess::Any));
+        check(
+            r"touch: cannot touch ''$'\303\244': Read-only file system",
+            path("ä", FailedAccess::Write),
+        );
+        check(r"rm: cannot remove 'a'\''b': Permission denied", path("a'b", FailedAccess::Write));
     }
 
     #[test]

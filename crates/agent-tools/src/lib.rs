@@ -75,6 +75,7 @@
 mod boxed;
 mod complaints;
 mod denials;
+mod echo;
 mod environment;
 mod error_kind;
 mod files;

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::error_kind::ErrorKind;
 use crate::output::OutputTail;
+use crate::printable::printable;
 use crate::session::Session;
 use crate::sharing::SharingError;
 use crate::tool_error::ToolError;
@@ -138,6 +139,15 @@ impl Server {
         }
     }
 
+    /// Returns a text of the client, as an error may repeat it; `None` if values to redact are not
+    /// known here.
+    fn echo(&self, text: &str) -> Option<String> {
+        match &*self.session.borrow() {
+            Some(Ok(session)) => session.echo(text),
+            _ => None,
+        }
+    }
+
     async fn call(
         &self,
         name: &str,
@@ -222,6 +232,9 @@ impl ServerHandler for Server {
             return Err(rmcp::ErrorData::invalid_params(message, None));
         }
         if method != "tools/call" {
+            let method = self.echo(&method);
+            let method =
+                method.map_or_else(|| "that".to_owned(), |method| printable(&method).into());
             let message = format!("there is no method {method}, or it has other parameters");
             return Err(rmcp::ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None));
         }

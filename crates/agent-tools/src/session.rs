@@ -310,6 +310,12 @@ impl Session {
         Err(SharingError::Rejected { session: self.id.clone(), pid: 0, reason }.into())
     }
 
+    /// Redacts a text of the caller; `None` if another process serves the session.
+    pub(crate) fn redact(&self, text: &str) -> Option<String> {
+        let Link::Serving(session) = self.link() else { return None };
+        Some(session.redact(text))
+    }
+
     /// Resolves a path of a call as the agent wrote it, so that an invalid one is a typed error
     /// wherever the call runs.
     pub(crate) fn check_path(&self, input: &str) -> Result<(), ToolError> {

@@ -100,9 +100,9 @@ pub enum ToolError {
         problem: String,
     },
     /// No tool has this name.
-    #[error("there is no tool {name:?}; the tools are {}", known.join(", "))]
+    #[error("there is no {}; the tools are {}", tool_of(name), known.join(", "))]
     UnknownTool {
-        /// The name that the caller asked for.
+        /// The beginning of the name that the caller asked for; empty if it may be a secret.
         name: String,
         /// The names of the tools.
         known: Vec<&'static str>,
@@ -180,6 +180,10 @@ pub enum ToolError {
         /// The cause.
         source: tokio::task::JoinError,
     },
+}
+
+fn tool_of(name: &str) -> String {
+    if name.is_empty() { "tool of that name".to_owned() } else { format!("tool {name:?}") }
 }
 
 fn exec_problem(source: &ExecError) -> &'static str {

@@ -76,13 +76,14 @@ impl Session {
         options: CallOptions,
     ) -> Result<ToolResult, ToolError> {
         let tools = &self.settings.tools;
-        match tools.definitions().find(|definition| definition.name == name) {
+        let called = match tools.definitions().find(|definition| definition.name == name) {
             Some(definition) => (definition.call)(self, input, options).await,
             None => Err(ToolError::UnknownTool {
                 name: name.to_owned(),
                 known: tools.definitions().map(|definition| definition.name).collect(),
             }),
-        }
+        };
+        called.map_err(|error| self.echo_error(error))
     }
 
     /// Returns the names of the runtimes that commands can start.

@@ -155,7 +155,7 @@ impl FrontMatter {
     /// # Errors
     /// Returns [`FrontMatterError`] if the front matter is absent or breaks the specification.
     pub fn parse(skill_file: &[u8]) -> Result<Self, FrontMatterError> {
-        let (parsed, deviations) = Self::parse_leniently(skill_file)?;
+        let (parsed, deviations) = Self::parse_for(skill_file, Strictness::Strict)?;
         if deviations.is_empty() {
             return Ok(parsed);
         }
@@ -167,8 +167,16 @@ impl FrontMatter {
     ///
     /// # Errors
     /// Returns [`FrontMatterError`] if the front matter is absent, is not YAML, or has no name or
-    /// no description.
+    /// no description. It has only the deviations that keep it from being accepted.
     pub fn parse_leniently(skill_file: &[u8]) -> Result<(Self, Vec<Deviation>), FrontMatterError> {
+        Self::parse_for(skill_file, Strictness::Lenient)
+    }
+
+    /// Parses like [`Self::parse_leniently`]. A strict error has all deviations.
+    fn parse_for(
+        skill_file: &[u8],
+        strictness: Strictness,
+    ) -> Result<(Self, Vec<Deviation>), FrontMatterError> {
         let yaml = front_matter(skill_file)?;
         // The typed parser keeps the spelling of scalars, such as `1.0`.
         let typed: Result<Self, _> = serde_saphyr::from_str(yaml);
@@ -183,8 +191,9 @@ impl FrontMatter {
         };
         let mut deviations = deviations_of(&fields);
         let is_required = |name: &str| matches!(name, "name" | "description");
-        let texts = fields.iter().filter(|field| matches!(field.value, Node::Scalar(_)));
-        let is_complete = texts.filter(|field| is_required(&field.name)).count() == 2;
+        let is_text = |field: &&Field| matches!(field.value, Node::Scalar(_));
+        let texts = || fields.iter().filter(is_text);
+        let is_complete = texts().filter(|field| is_required(&field.name)).count() == 2;
         let mut parsed = match typed {
             Ok(parsed) => parsed,
             Err(error) if !is_complete && deviations.is_empty() => {
@@ -202,6 +211,10 @@ impl FrontMatter {
         }
         deviations.sort_by_key(|deviation| deviation.position);
         if !is_complete {
+            if strictness == Strictness::Lenient {
+                let is_given = |name: &str| texts().any(|field| field.name == name);
+                deviations.retain(|found| is_required(&found.field) && !is_given(&found.field));
+            }
             return Err(FrontMatterError::Deviations { deviations, lenient: None });
         }
         if deviations.is_empty() {

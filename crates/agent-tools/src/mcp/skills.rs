@@ -6,6 +6,7 @@ use sandbox_core::RelativePath;
 use skill_store::SKILLS_DIRECTORY;
 
 use crate::error_kind::ErrorKind;
+use crate::printable::printable;
 use crate::session::Session;
 
 const SCHEME: &str = "skill://";
@@ -31,7 +32,11 @@ pub(super) fn list(session: &Session) -> ListResourcesResult {
 
 /// Reads a file of a skill.
 pub(super) async fn read(session: &Session, uri: &str) -> Result<ReadResourceResult, ErrorData> {
-    let unknown = || ErrorData::resource_not_found(format!("there is no resource {uri}"), None);
+    let unknown = || {
+        let shown = session.echo(uri);
+        let shown = shown.map_or_else(|| "of that URI".to_owned(), |uri| printable(&uri).into());
+        ErrorData::resource_not_found(format!("there is no resource {shown}"), None)
+    };
     let path = uri.strip_prefix(SCHEME).ok_or_else(unknown)?.replace(SPACE.1, SPACE.0);
     let (name, _) = path.split_once('/').ok_or_else(unknown)?;
     let is_installed = session.skills().iter().any(|skill| skill.name.to_string() == name);

@@ -338,6 +338,11 @@ impl LocalSession {
         error.redacted(&self.variables.current().redactor)
     }
 
+    /// Replaces the values of variables in a text.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        self.variables.current().redactor.redact(text).into_owned()
+    }
+
     /// Makes the sandbox apply the policy to files that the host has put into the session.
     pub(crate) async fn reapply_policy(&self) {
         let sandbox = self.sandbox();

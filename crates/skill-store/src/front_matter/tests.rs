@@ -92,7 +92,7 @@ fn the_other_deviations_are_named_too_if_a_required_field_is_absent_or_no_text()
     {
         let yaml = format!("name: Bad Name\n{description}model: x");
         let Err(FrontMatterError::Deviations { deviations, lenient: None }) =
-            FrontMatter::parse_leniently(&skill(&yaml))
+            FrontMatter::parse(&skill(&yaml))
         else {
             panic!("{yaml}");
         };
@@ -100,6 +100,14 @@ fn the_other_deviations_are_named_too_if_a_required_field_is_absent_or_no_text()
         assert_eq!((count("name"), count("description"), count("model")), (1, 1, 1), "{yaml}");
         let found = deviations.iter().find(|found| found.field == "description").unwrap();
         assert_eq!(found.position.to_string(), place, "{yaml}");
+        // Lenience accepts the name and `model`, so they are no errors of it.
+        let Err(FrontMatterError::Deviations { deviations, .. }) =
+            FrontMatter::parse_leniently(&skill(&yaml))
+        else {
+            panic!("{yaml}");
+        };
+        let fields: Vec<&str> = deviations.iter().map(|found| &*found.field).collect();
+        assert_eq!(fields, ["description"], "{yaml}");
     }
 }
 

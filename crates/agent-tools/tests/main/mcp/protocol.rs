@@ -53,6 +53,36 @@ fn a_message_that_cannot_be_handled_gets_an_error_with_its_id() {
 }
 
 #[test]
+fn errors_repeat_no_value_of_a_variable_and_no_long_text() {
+    let cli = Cli::new();
+    cli.run_with(&["variable", "set", "TOKEN"], VALUE).ok();
+    // The second server is a client of the first one, which knows the values.
+    let (mut serving, mut sharing) = (Server::start(&cli), Server::start(&cli));
+    for server in [&mut serving, &mut sharing] {
+        for text in [VALUE.to_owned(), format!("{}{VALUE}", "x".repeat(1 << 20))] {
+            let answers = [
+                server.call("writeFile", json!({ "path": "f", "content": "", &text: 1 })),
+                server.call("bash", json!({ "command": "true", "timeoutMs": &text })),
+                server.request("tools/call", json!({ "name": &text })),
+                server.request("resources/read", json!({ "uri": &text })),
+                server.request(&text, json!({})),
+            ];
+            for (at, answer) in answers.iter().enumerate() {
+                let answer = answer.to_string();
+                assert!(answer.len() < 1000 && !answer.contains(VALUE), "{at}: {answer}");
+            }
+            let unknown = answers[0].to_string();
+            assert!(unknown.contains("`path`, `content`"), "{unknown}");
+            assert!(answers[2].to_string().contains("readFile"), "{}", answers[2]);
+        }
+    }
+    let unknown = serving.request("tools/call", json!({ "name": "Bash" })).to_string();
+    assert!(unknown.contains("Bash"), "{unknown}");
+}
+
+const VALUE: &str = "correct-horse-battery-staple";
+
+#[test]
 fn a_message_of_many_megabytes_is_accepted() {
     let cli = Cli::new();
     let mut server = Server::start(&cli);

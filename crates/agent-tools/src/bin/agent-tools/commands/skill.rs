@@ -186,7 +186,12 @@ fn refused(error: SkillError, args: &PublishArgs) -> Failure {
         } => Some((SkillId::parse(&front_matter.name).is_ok(), args.id.is_some())),
         _ => None,
     };
+    let has_bad_name = matches!(error, SkillError::Id { .. }) && args.id.is_none();
     let failure = Failure::failed(error);
+    if has_bad_name {
+        return failure
+            .with_remedy("this is the name in SKILL.md; give the skill an id with --id ID");
+    }
     match lenient {
         Some((true, _) | (_, true)) => {
             failure.with_remedy("publish it with --lenient, which reports this as a warning")
