@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use egress::check_hosts;
 use policy::{Host, NetworkPolicy};
+use sandbox_core::internal::lock;
 use secrets::{Mask, MaskSpec, Masks, Variables};
+
+use super::Session;
+use crate::sharing::{Difference, SharingError};
 
 /// The variables as commands see them.
 #[derive(Debug, Default)]
@@ -56,6 +60,21 @@ pub(super) fn mask(
         .warnings
         .extend(absent.map(|name| format!("variable {name}: masked, but commands do not get it")));
     masked
+}
+
+impl Session {
+    /// Returns an error if a request has masks that are not those of the session. They cannot change
+    /// while it is open.
+    pub(crate) fn check_masks(
+        &self,
+        masks: &BTreeMap<String, MaskSpec>,
+    ) -> Result<(), SharingError> {
+        if masks.is_empty() || lock(&self.spec).masks == *masks {
+            return Ok(());
+        }
+        let (session, what) = (self.id.clone(), vec![Difference::Variables]);
+        Err(SharingError::Differs { session, pid: std::process::id(), what })
+    }
 }
 
 fn problem(mask: &Mask) -> Option<String> {
