@@ -63,8 +63,8 @@ pub(super) fn mask(
 }
 
 impl Session {
-    /// Returns an error if a request has masks that are not those of the session. They cannot change
-    /// while it is open.
+    /// Returns an error if a request has masks that are not those of the session. They cannot
+    /// change while it is open.
     pub(crate) fn check_masks(
         &self,
         masks: &BTreeMap<String, MaskSpec>,
@@ -100,8 +100,9 @@ pub(crate) fn unused(masks: &Masks, policy: Option<&NetworkPolicy>) -> Vec<Strin
             host.starts_with("*.") || parse(host).is_none_or(|host| policy.reaches(&host))
         };
         if let Some(first) = mask.hosts().first().filter(|_| !mask.hosts().iter().any(is_reached)) {
+            let remedy = format!("use --allow-host {first}");
             warnings.push(format!(
-                "variable {name}: masked, and none of its hosts is allowed; use --allow-host {first}"
+                "variable {name}: masked, and none of its hosts is allowed; {remedy}"
             ));
         }
     }
