@@ -104,6 +104,7 @@ impl Sessions {
         }
         // Opening has installed them already.
         if !is_new.into_inner() {
+            session.check_masks(&spec.masks)?;
             boxed(|| session.install_skills(&spec.skills)).await?;
             if let Some(network) = spec.network {
                 boxed(|| session.follow_network(network)).await?;

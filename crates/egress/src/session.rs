@@ -98,7 +98,7 @@ impl Session {
         *self.masks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(masks);
     }
 
-    /// Refuses denied names inside TLS with an alert from now on.
+    /// Refuses denied names inside TLS with an alert afterwards.
     pub(crate) fn alert_denied(&self) {
         self.alerts.store(true, Ordering::Relaxed);
     }

@@ -11,6 +11,8 @@
 //!
 //! Later mounts (`add`) reach the existing workers, whose mounts follow those of init.
 
+use crate::copies::{attributes, mount_copy, on_host};
+use crate::overlays::Overlays;
 use crate::plan::{Settings, read_operation};
 use crate::reader::Reader;
 use crate::settings;
@@ -25,7 +27,7 @@ pub struct Failure<'a> {
     pub path: &'a [u8],
 }
 
-const ROOT: CStr<'static> = c(b"/\0");
+pub const ROOT: CStr<'static> = c(b"/\0");
 /// The directory of which the host gets a descriptor.
 pub const TMP: CStr<'static> = c(b"/tmp\0");
 const PROC: CStr<'static> = c(b"/proc\0");
@@ -51,7 +53,8 @@ pub fn build<'a>(
     let count = operations.u32().map_err(at(wire::STEP_PLAN, b""))?;
     let again = Reader(operations.0);
     sys::make_mounts_private().map_err(at(wire::STEP_ROOT, b"/"))?;
-    let mut tree = Tree { root: -1, pool: -1, source: -1, private_files };
+    let mut tree = Tree { root: -1, pool: -1, private_files };
+    let mut overlays = Overlays::default();
     let mut has_own_tmp = false;
     for index in 0..count {
         let (operation, argument, path) =
@@ -67,8 +70,8 @@ pub fn build<'a>(
             wire::OP_HIDE_FILE => tree.hide(path, c(b"file\0")),
             wire::OP_BIND => tree.bind(path, argument),
             wire::OP_PIN_LINK => tree.pin_link(path),
-            wire::OP_SOURCE => tree.take_source(path),
-            wire::OP_OVERLAY => tree.overlay(path),
+            wire::OP_SOURCE => overlays.take_source(path),
+            wire::OP_OVERLAY => overlays.show(tree.target(path)),
             _ => Err(Errno::INVAL),
         };
         let done = match done {
@@ -157,8 +160,6 @@ struct Tree {
     /// Root of an invisible file system in memory, with the empty file and directory that cover
     /// hidden paths.
     pool: Fd,
-    /// The file of the host for the next overlay.
-    source: Fd,
     /// Maximum number of files in a private directory.
     private_files: u32,
 }
@@ -254,24 +255,6 @@ impl Tree {
         let target = unreachable::open_above(path, |above| self.target(above))?;
         let source = sys::open(self.pool, c(b"directory\0"), sys::O_PATH, 0)?;
         mount_copy(source, target, attributes(wire::READ_ONLY))
-    }
-
-    fn take_source(&mut self, path: CStr<'_>) -> Result<()> {
-        self.source = on_host(path, sys::open_plain)?;
-        Ok(())
-    }
-
-    /// Shows the source in the place of a file that the session sees.
-    fn overlay(&mut self, path: CStr<'_>) -> Result<()> {
-        let source = core::mem::replace(&mut self.source, -1);
-        match self.target(path) {
-            // It was deleted, or is inside a hidden directory.
-            Err(Errno::NOENT) => {
-                sys::close(source);
-                Ok(())
-            }
-            target => mount_copy(source, target?, attributes(wire::READ_ONLY)),
-        }
     }
 
     /// Binds a symlink onto itself, so that no command removes or replaces it.
@@ -394,29 +377,4 @@ impl Tree {
         sys::close(made);
         Ok(())
     }
-}
-
-/// Opens a path in the host's tree.
-fn on_host(path: CStr<'_>, open: impl Fn(Fd, CStr<'_>) -> Result<Fd>) -> Result<Fd> {
-    let host = sys::open(sys::AT_FDCWD, ROOT, sys::O_PATH, 0)?;
-    let opened = open(host, path.below_root());
-    sys::close(host);
-    opened
-}
-
-fn mount_copy(source: Fd, target: Fd, attributes: usize) -> Result<()> {
-    let copy = sys::clone_mounts(source)?;
-    sys::restrict_mounts(copy, attributes)?;
-    sys::attach(copy, target)?;
-    sys::close(copy);
-    sys::close(source);
-    sys::close(target);
-    Ok(())
-}
-
-/// Returns mount attributes. `MOUNT_ATTR_RDONLY`, `_NOSUID` and `_NODEV` have the numbers of the
-/// old mount flags.
-fn attributes(access: u32) -> usize {
-    let always = MS_NOSUID | MS_NODEV;
-    if access == wire::READ_WRITE { always } else { always | MS_RDONLY }
 }

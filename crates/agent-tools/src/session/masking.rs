@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use egress::check_hosts;
 use policy::{Host, NetworkPolicy};
+use sandbox_core::internal::lock;
 use secrets::{Mask, MaskSpec, Masks, Variables};
+
+use super::Session;
+use crate::sharing::{Difference, SharingError};
 
 /// The variables as commands see them.
 #[derive(Debug, Default)]
@@ -58,6 +62,21 @@ pub(super) fn mask(
     masked
 }
 
+impl Session {
+    /// Returns an error if a request has masks that are not those of the session. They cannot
+    /// change while it is open.
+    pub(crate) fn check_masks(
+        &self,
+        masks: &BTreeMap<String, MaskSpec>,
+    ) -> Result<(), SharingError> {
+        if masks.is_empty() || lock(&self.spec).masks == *masks {
+            return Ok(());
+        }
+        let (session, what) = (self.id.clone(), vec![Difference::Variables]);
+        Err(SharingError::Differs { session, pid: std::process::id(), what })
+    }
+}
+
 fn problem(mask: &Mask) -> Option<String> {
     let checked = Masks::new([mask.clone()]).map(drop).map_err(|error| error.to_string());
     checked.and_then(|()| check_hosts(mask).map_err(|error| error.to_string())).err()
@@ -81,8 +100,9 @@ pub(crate) fn unused(masks: &Masks, policy: Option<&NetworkPolicy>) -> Vec<Strin
             host.starts_with("*.") || parse(host).is_none_or(|host| policy.reaches(&host))
         };
         if let Some(first) = mask.hosts().first().filter(|_| !mask.hosts().iter().any(is_reached)) {
+            let remedy = format!("use --allow-host {first}");
             warnings.push(format!(
-                "variable {name}: masked, and none of its hosts is allowed; use --allow-host {first}"
+                "variable {name}: masked, and none of its hosts is allowed; {remedy}"
             ));
         }
     }

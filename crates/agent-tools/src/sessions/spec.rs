@@ -25,7 +25,8 @@ pub struct SessionSpec {
     pub skills: Vec<SkillRef>,
     /// The variables that commands get.
     pub variables: VariableSelection,
-    /// The masks of variables, by name. They take precedence over those of the source.
+    /// The masks of variables, by name. They take precedence over those of the source. On an open
+    /// session, others are an error; none leaves its masks as they are.
     pub masks: BTreeMap<String, MaskSpec>,
     /// Settings instead of the default policy. The session directory is readable and writable in
     /// any case.

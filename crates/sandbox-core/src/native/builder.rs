@@ -79,7 +79,7 @@ impl NativeSandboxBuilder {
     /// Shows files in the place of others, where commands can read these. The Landlock tier has no
     /// overlays. [`NativeSandbox::overlays`] returns those in force.
     ///
-    /// If the host replaces a file that is covered, the session sees the new one from then on.
+    /// If the host replaces a file that is covered, the session sees the new one afterwards.
     #[must_use]
     pub fn overlays(mut self, overlays: impl IntoIterator<Item = Overlay>) -> Self {
         self.overlays.extend(overlays);

@@ -36,8 +36,8 @@ pub(super) fn session_directories() -> SessionDirectories {
     SessionDirectories { private: private_directories(), own }
 }
 
-/// Encodes limits, filters, mounts and overlays in the layout of `wire`. `group` is the session's control
-/// group, if it has one.
+/// Encodes limits, filters, mounts and overlays in the layout of `wire`. `group` is the session's
+/// control group, if it has one.
 pub(super) fn encode(
     mounts: &MountPlan,
     overlays: &[Overlay],

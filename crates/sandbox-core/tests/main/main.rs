@@ -38,6 +38,8 @@ mod network;
 #[cfg(feature = "native")]
 mod obstacles;
 #[cfg(feature = "native")]
+mod overlays;
+#[cfg(feature = "native")]
 mod own_tmp;
 #[cfg(feature = "native")]
 mod prestart;

@@ -77,7 +77,7 @@ pub struct VariableSummary {
     /// The form of the value. `None` if the column `encrypted` has no known spelling; such a
     /// variable is skipped.
     pub encryption: Option<Encryption>,
-    /// The hosts that receive the value. `None` if there are none, or if the column `hosts` has no
+    /// The hosts that receive the value. `None` without hosts, and if the column `hosts` has no
     /// known form; such a variable is skipped.
     pub hosts: Option<VariableHosts>,
 }

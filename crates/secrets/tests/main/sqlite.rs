@@ -122,7 +122,8 @@ async fn a_value_that_cannot_be_decrypted_is_skipped_and_the_others_load() {
     store.set("B", "two".into(), Encryption::Plain).await.unwrap();
     tamper(
         &path,
-        "INSERT INTO variables (name, value, encrypted) VALUES ('CUT', 'U2FsdGVkX1+8', 1), ('_HIDDEN', 'x', 0), \
+        "INSERT INTO variables (name, value, encrypted) VALUES \
+         ('CUT', 'U2FsdGVkX1+8', 1), ('_HIDDEN', 'x', 0), \
          ('LD_PRELOAD', 'x.so', 0), ('BYTES', x'ff', 0), ('C', 'three', 0)",
     )
     .await;

@@ -28,6 +28,45 @@ fn variables_reach_the_command_and_are_never_printed() {
 }
 
 #[test]
+fn hosts_of_a_variable_are_checked_listed_and_kept() {
+    let cli = Cli::with_environment(&[("AGENT_TOOLS_SECRET", "a passphrase")]);
+    let set = |options: &[&str], value: &str| {
+        cli.run_with(&[&["variable", "set", "KEY", "--encrypted"], options].concat(), value)
+    };
+    for (options, value, problem) in [
+        (&["--host", "a b"][..], "long enough", "a b"),
+        (&["--host", "*.github.io"], "long enough", "different owners"),
+        (&["--host", "a.test"], "short", "too short"),
+        (&["--in", "body"], "long enough", "--host"),
+        (&["--host", "a.test", "--in", "path"], "long enough", "path"),
+    ] {
+        let refused = set(options, value);
+        assert_eq!(refused.code, 2, "{options:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(problem), "{}", refused.stderr);
+    }
+    set(&["--host", "a.test", "--host", "*.github.io", "--allow-shared-domains"], "first value")
+        .ok();
+    // A new value stays masked.
+    set(&[], "second value").ok();
+    let list = || cli.run(&["--json", "variable", "list"]).ok().json()[0].clone();
+    assert_eq!(list()["hosts"], serde_json::json!(["a.test", "*.github.io"]));
+    assert_eq!(list()["masked"], true);
+    let shown = |command: &str| cli.run(&["--no-redact", "bash", command]).ok();
+    let masked = shown("echo ${#KEY} $KEY");
+    assert!(
+        masked.stdout.starts_with("24 ") && !masked.stdout.contains("value"),
+        "{}",
+        masked.stdout
+    );
+    assert!(masked.stderr.contains("KEY: masked, and the session has no network"));
+    set(&["--unmasked", "--host", "a.test"], "third value").ok();
+    assert_eq!(list()["masked"], false);
+    assert_eq!(shown("echo $KEY").stdout, "third value\n");
+    set(&["--unmasked"], "fourth value").ok();
+    assert_eq!(list().get("hosts"), None);
+}
+
+#[test]
 fn encrypted_variables_without_a_passphrase_are_skipped_with_a_warning() {
     let mut cli = Cli::with_environment(&[("AGENT_TOOLS_SECRET", "right")]);
     cli.run_with(&["variable", "set", "API_KEY", "--encrypted"], "hidden").ok();

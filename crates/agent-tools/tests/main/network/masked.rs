@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use agent_tools::secrets::{
     Changed, LoadedVariables, MaskSpec, Revision, SecretString, SourceError,
 };
-use agent_tools::{BashOutput, ConnectionOutcome, Session, Tier, VariableSource, Weakness};
+use agent_tools::{
+    BashOutput, ConnectionOutcome, ErrorKind, Session, Tier, VariableSource, Weakness,
+};
 
 use super::origin::Origin;
 use super::{refused, to};
@@ -101,6 +103,11 @@ async fn a_value_goes_to_its_hosts_only_and_the_record_names_it() {
     let remedy = refusal.denied[0].remedy.as_deref().unwrap();
     assert!(remedy.starts_with("add origin.test to the hosts of OTHER"), "{remedy}");
     assert_eq!(origin.requests().len(), 1);
+
+    // The masks of an open session stay.
+    let error = fixture.sessions.open(spec("s1").mask("KEY", ["b.test"])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Differs, "{error}");
+    fixture.sessions.open(spec("s1")).await.unwrap();
 
     // What a command gets to know otherwise is redacted as ever.
     session.write_file("known", VALUE.as_bytes()).await.unwrap();

@@ -63,8 +63,8 @@ impl SecureOrigin {
     /// Starts a server for `origin.test` and `other.test`. Returns `None` without its programs.
     pub(super) fn start() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let certificate = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
-                           -keyout key.pem -out certificate.pem -subj /CN=origin.test \
+        let certificate = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+                           -days 2 -keyout key.pem -out certificate.pem -subj /CN=origin.test \
                            -addext subjectAltName=DNS:origin.test,DNS:other.test \
                            -addext basicConstraints=critical,CA:FALSE";
         let made = Command::new("openssl")

@@ -45,7 +45,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     (
         "python3",
         "python3 -c 'import os, urllib.request as r\n\
-         headers = {\"user-agent\": \"python3\", \"authorization\": \"Bearer \" + os.environ[\"KEY\"]}\n\
+         key = \"Bearer \" + os.environ[\"KEY\"]\n\
+         headers = {\"user-agent\": \"python3\", \"authorization\": key}\n\
          print(r.urlopen(r.Request(\"https://origin.test/\", headers=headers)).read().decode())'",
     ),
     (
@@ -57,8 +58,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     (
         "openssl",
         "printf 'GET / HTTP/1.1\\r\\nHost: origin.test\\r\\nUser-Agent: openssl\\r\\n\
-         Authorization: Bearer %s\\r\\nConnection: close\\r\\n\\r\\n' $KEY | openssl s_client -quiet \
-         -verify_return_error -connect origin.test:443 -servername origin.test",
+         Authorization: Bearer %s\\r\\nConnection: close\\r\\n\\r\\n' $KEY | openssl s_client \
+         -quiet -verify_return_error -connect origin.test:443 -servername origin.test",
     ),
     (
         "java",
@@ -70,7 +71,8 @@ const PROGRAMS: [(&str, &str); 7] = [
          .header(\"user-agent\", \"java\")\n\
          .header(\"authorization\", \"Bearer \" + System.getenv(\"KEY\")).build();\n\
          var client = HttpClient.newHttpClient();\n\
-         System.out.println(client.send(request, HttpResponse.BodyHandlers.ofString()).body()); } }\n\
+         var answer = client.send(request, HttpResponse.BodyHandlers.ofString());\n\
+         System.out.println(answer.body()); } }\n\
          END\n\
          java -Xshare:auto -XX:TieredStopAtLevel=1 Get.java",
     ),

@@ -141,7 +141,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         weaker,
         layers: layers.into(),
         capture: engine.capture.to_string(),
-        trust: trust(),
+        trust: trust(&context.tier()),
         limits: limits::of_sessions(&context.tier()),
         runtimes,
         node_path: sessions.runtimes().node_path.as_ref().map(|path| path.display().to_string()),
@@ -154,7 +154,10 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
 }
 
 /// Returns the files by which programs of this machine trust the certificates of terminated TLS.
-fn trust() -> String {
+fn trust(tier: &Tier) -> String {
+    if *tier != Tier::Namespaces {
+        return "none: the engine has no network".to_owned();
+    }
     let files = Trust::bundle_targets().into_iter().chain(Trust::keystore_targets());
     let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
     match files.is_empty() {

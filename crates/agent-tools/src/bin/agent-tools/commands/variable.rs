@@ -19,7 +19,7 @@ pub(crate) enum VariableCommand {
     /// Set a variable to the text on standard input, without one line end at its end.
     #[command(
         after_help = "Examples:\n  $ printf %s secret | agent-tools variable set API_TOKEN\n  \
-                            $ printf %s secret | agent-tools variable set API_TOKEN --encrypted \
+                            $ printf %s secret | agent-tools variable set API_TOKEN \
                             --host api.example.com"
     )]
     Set(SetArgs),
