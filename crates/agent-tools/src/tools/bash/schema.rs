@@ -48,6 +48,7 @@ pub(super) fn output() -> Value {
             "removed": texts,
             "removedOmitted": count,
             "timedOut": { "type": "boolean" },
+            "timeLimitMs": count,
             "limitReached": text,
             "killed": texts,
             "hint": text,
