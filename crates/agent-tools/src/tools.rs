@@ -2,8 +2,8 @@
 //! work from.
 //!
 //! To add a tool, write its file, declare it here, and add its row to a list in `selection.rs`.
-//! Models and MCP clients then see it, and [`Session::call`] runs it. Its items are `pub` only if `lib.rs`
-//! exports them for callers in Rust; otherwise they are private or `pub(super)`.
+//! Models and MCP clients then see it, and [`Session::call`] runs it. Its items are `pub` only if
+//! `lib.rs` exports them for callers in Rust; otherwise they are private or `pub(super)`.
 
 mod anthropic;
 pub(crate) mod bash;

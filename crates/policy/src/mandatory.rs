@@ -2,9 +2,9 @@
 //! and editor settings. `git` lists those of repositories.
 //!
 //! The list is that of srt 0.0.83, the second place of a user's git configuration (`.config/git`),
-//! and the restrictions of a project for agent-tools. srt searches the directory that it runs in, three levels deep,
-//! and skips files that git ignores. This crate searches every path of `allowWrite` completely,
-//! except a session's own directory. Neither searches `node_modules`.
+//! and the restrictions of a project for agent-tools. srt searches the directory that it runs in,
+//! three levels deep, and skips files that git ignores. This crate searches every path of
+//! `allowWrite` completely, except a session's own directory. Neither searches `node_modules`.
 
 use std::path::Path;
 

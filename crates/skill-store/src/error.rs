@@ -77,7 +77,7 @@ pub enum SkillError {
         id: SkillId,
     },
     /// The version does not exist.
-    #[error("there is no version {version} of the skill {id}; {}", list(available))]
+    #[error("{}", missing(id, *version, available))]
     NotFound {
         /// The skill.
         id: SkillId,
@@ -312,6 +312,13 @@ fn list_tags(tags: &[Tag]) -> String {
     }
     let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
     format!("; it has {}", tags.join(", "))
+}
+
+fn missing(id: &SkillId, version: Version, available: &[Version]) -> String {
+    if available.is_empty() {
+        return format!("the store has no skill {id}");
+    }
+    format!("there is no version {version} of the skill {id}; {}", list(available))
 }
 
 fn list(versions: &[Version]) -> String {

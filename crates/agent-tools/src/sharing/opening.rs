@@ -15,6 +15,8 @@ use crate::workspace::WorkspaceError;
 
 /// The time that opening waits for a process that holds the session and does not answer.
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time after which the process for which a caller waits is named.
+const ANNOUNCED_AFTER: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// The maximum number of servers that may end while this process tries to connect, and the time.
 const MAX_ENDED: usize = 1000;
@@ -70,7 +72,7 @@ pub(crate) async fn enter(
     wish: &Wish<'_>,
 ) -> Result<Entered, WorkspaceError> {
     let first = Instant::now();
-    let (mut begun, mut ended) = (first, 0);
+    let (mut begun, mut ended, mut is_announced) = (first, 0, false);
     loop {
         if let Some(claim) = Claim::try_new(home, session)? {
             return Ok(Entered::Owner(claim));
@@ -84,13 +86,28 @@ pub(crate) async fn enter(
                 ended += 1;
                 begun = Instant::now();
             }
-            Attempt::Absent if begun.elapsed() < HOLDER_TIMEOUT => {}
+            Attempt::Absent if begun.elapsed() < HOLDER_TIMEOUT => {
+                if !is_announced && begun.elapsed() > ANNOUNCED_AFTER {
+                    announce(session, dir.holder());
+                    is_announced = true;
+                }
+            }
             Attempt::Ended | Attempt::Absent => {
                 return Err(StateError::in_use(session, dir.holder()).into());
             }
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
+}
+
+/// Names the process for which a caller waits. The command shows this.
+fn announce(session: &SessionId, holder: Option<u32>) {
+    let holder =
+        holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    tracing::warn!(
+        target: "agent_tools::waiting",
+        "waiting for {holder}, which has session {session} open and does not answer"
+    );
 }
 
 /// Connects to the process that serves a session. Returns `None` without such a process, or if it

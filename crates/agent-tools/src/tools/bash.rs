@@ -321,6 +321,8 @@ impl LocalSession {
         }
         output.exit_code = ran.exit_code();
         output.timed_out = ran.status == CommandStatus::TimedOut;
+        let limit = u64::try_from(call.timeout.as_millis()).unwrap_or(u64::MAX);
+        output.time_limit_ms = output.timed_out.then_some(limit);
         output.limit_reached = ran.limit_reached().and_then(limit_key);
         output.hint = self.hint(&unredacted, &denied);
         (output.denied, output.denied_omitted) = (denied, refused.omitted);

@@ -1,5 +1,6 @@
 //! The contract of the command, which scripts rely on.
 
+mod configuration;
 mod doctor;
 mod interfaces;
 mod leaving;

@@ -18,6 +18,7 @@ mod private_files;
 #[cfg(feature = "s3")]
 mod s3;
 mod sandbox;
+mod screens;
 mod session;
 mod sharing;
 #[cfg(feature = "s3")]

@@ -124,8 +124,8 @@ async fn another_process_runs_the_optional_tools_in_the_one_that_serves_the_sess
 async fn files_that_the_policy_hides_are_neither_listed_nor_searched() {
     let fixture = Fixture::with(with_all);
     let mut spec = crate::session::spec("s1");
-    let settings = r#"{ "filesystem": { "denyRead": ["hidden"], "allowWrite": [],
-                        "denyWrite": [] }, "network": { "allowedDomains": [], "deniedDomains": [] } }"#;
+    let settings = r#"{ "filesystem": { "denyRead": ["hidden"], "allowWrite": [], "denyWrite": [] },
+                        "network": { "allowedDomains": [], "deniedDomains": [] } }"#;
     let dir = fixture.dir.path().canonicalize().unwrap().join("home/sessions/s1/hidden");
     let settings = settings.replace("\"hidden\"", &format!("{:?}", dir.to_str().unwrap()));
     spec.policy = Some(agent_tools::policy::SandboxRuntimeConfig::from_json(&settings).unwrap());

@@ -123,7 +123,7 @@ fn walk(
             path,
             kind: kind(stat.st_mode),
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: modified(i64::from(stat.st_mtime)),
+            modified: modified(stat.st_mtime),
         };
         match visit(entry) {
             Walk::Stop => return ControlFlow::Break(()),

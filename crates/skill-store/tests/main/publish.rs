@@ -132,7 +132,7 @@ async fn the_error_of_an_absent_version_names_the_available_ones() {
         "{error}"
     );
     assert!(
-        fixture.install("absent@1").await.unwrap_err().to_string().contains("no version of it")
+        fixture.install("absent@1").await.unwrap_err().to_string().contains("has no skill absent")
     );
     let into = fixture.root.path().join("into");
     fixture.skills.install_into(&"absent@1".parse().unwrap(), &into).await.unwrap_err();

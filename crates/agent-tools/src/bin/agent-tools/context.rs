@@ -42,7 +42,8 @@ impl Context {
 
     pub(crate) fn home(&self) -> Result<Home, Failure> {
         let home = match &self.global.home {
-            Some(path) => Some(Home::new(std::path::absolute(path).map_err(Failure::not_run)?)),
+            Some(path) if path.is_absolute() => Some(Home::new(path)),
+            Some(path) => Some(Home::new(settings::working_directory()?.join(path))),
             None => Home::for_current_user(),
         };
         home.ok_or_else(|| {
@@ -205,8 +206,12 @@ impl Context {
     }
 
     pub(crate) fn sessions_builder(&self) -> Result<SessionsBuilder, Failure> {
+        self.builder_with(self.storage()?)
+    }
+
+    fn builder_with(&self, storage: Storage) -> Result<SessionsBuilder, Failure> {
         let mut builder = Sessions::builder(self.home()?)
-            .storage(self.storage()?)
+            .storage(storage)
             .progress(Arc::new(TerminalProgress::default()))
             .durability(self.global.durability())
             .listing_age(LISTING_AGE)
@@ -284,13 +289,24 @@ impl Context {
         Ok(spec)
     }
 
-    /// Returns the sessions with the options of one of them.
-    pub(crate) fn sessions_of(&self, args: &SessionArgs) -> Result<Sessions, Failure> {
-        Ok(self.builder_of(args)?.build())
+    /// Returns the sessions with the options of one of them, to describe its policy. The store need
+    /// not be usable.
+    pub(crate) fn described_sessions(&self, args: &SessionArgs) -> Result<Sessions, Failure> {
+        let unusable = |_| Storage::new(Arc::new(InMemory::new()), "");
+        let builder = self.builder_with(self.storage().unwrap_or_else(unusable))?;
+        Ok(self.with_options(builder, args)?.build())
     }
 
     fn builder_of(&self, args: &SessionArgs) -> Result<SessionsBuilder, Failure> {
-        let mut builder = args.wait.apply(self.sessions_builder()?);
+        self.with_options(self.sessions_builder()?, args)
+    }
+
+    fn with_options(
+        &self,
+        builder: SessionsBuilder,
+        args: &SessionArgs,
+    ) -> Result<SessionsBuilder, Failure> {
+        let mut builder = args.wait.apply(builder);
         if args.read_only_skills || self.project()?.read_only_skills {
             builder = builder.read_only_skills();
         }

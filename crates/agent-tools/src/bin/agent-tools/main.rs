@@ -8,6 +8,7 @@ mod command_line;
 mod commands;
 mod config_file;
 mod context;
+mod examples;
 mod failure;
 mod network_args;
 mod options;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_tools::RedactedWriter;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use commands::manual::{CompletionsArgs, ManArgs};
 use commands::mcp::McpArgs;
 use commands::policy::PolicyCommand;
@@ -100,15 +101,16 @@ enum Command {
     ///
     /// Unlike `bash`, it passes standard input and the terminal to the command, and shows output
     /// at once and as it is, so values of variables are not redacted. Exits like `bash`.
-    #[command(after_help = "Examples:\n  $ agent-tools wrap python3\n  \
-                            $ agent-tools wrap --session s1 --print 'npm test'")]
+    #[command(after_help = "Examples:\n  $ echo 'some text' | agent-tools wrap wc -w\n  \
+                            $ agent-tools wrap 'test -t 1 || echo no terminal'")]
     Wrap(WrapArgs),
     /// Print the completions of this command for a shell.
-    #[command(after_help = "Example:\n  $ agent-tools completions bash > \
-                            ~/.local/share/bash-completion/completions/agent-tools")]
+    ///
+    /// Bash reads them from ~/.local/share/bash-completion/completions/agent-tools.
+    #[command(after_help = "Example:\n  $ agent-tools completions bash > agent-tools.bash")]
     Completions(CompletionsArgs),
     /// Write the manual pages of this command to a directory.
-    #[command(after_help = "Example:\n  $ agent-tools man ~/.local/share/man/man1")]
+    #[command(after_help = "Example:\n  $ agent-tools man share/man/man1")]
     Man(ManArgs),
 }
 
@@ -123,7 +125,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_TOOLS_LOG")
-        .unwrap_or_else(|_| "error".into());
+        .unwrap_or_else(|_| "error,agent_tools::waiting=warn".into());
     let is_terminal = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
     if cli.global.no_redact {
@@ -171,8 +173,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Doctor(args) => commands::doctor::run(&context, &args).await,
         Command::Tools(args) => commands::tool_list::run(&context, args).await,
         Command::Wrap(args) => commands::wrap::run(&context, args).await,
-        Command::Completions(args) => commands::manual::complete(&args, Cli::command()),
-        Command::Man(args) => commands::manual::write(&args, Cli::command()),
+        Command::Completions(args) => commands::manual::complete(&args, parsing::command()),
+        Command::Man(args) => commands::manual::write(&args, parsing::command()),
     }
 }
 
@@ -182,6 +184,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        parsing::command().debug_assert();
     }
 }

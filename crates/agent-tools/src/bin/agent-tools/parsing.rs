@@ -10,12 +10,12 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 
 use crate::failure::Failure;
-use crate::{Cli, config_file, output};
+use crate::{Cli, config_file, examples, output};
 
 /// Parses the command line. An option comes before a variable, and that before the configuration
 /// file. A variable that is empty counts as unset.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    let command = without_empty_variables(Cli::command());
+    let command = without_empty_variables(command());
     let matches = command.clone().try_get_matches().map_err(|error| report(&command, &error))?;
     let configured = match home(&matches) {
         Some(home) => config_file::apply(&command, &home).map_err(|failure| {
@@ -33,6 +33,11 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         None => matches,
     };
     Cli::from_arg_matches(&matches).map_err(|error| report(&command, &error))
+}
+
+/// Returns the command line, with the examples of its help.
+pub(crate) fn command() -> Command {
+    examples::add(Cli::command())
 }
 
 fn home(matches: &ArgMatches) -> Option<PathBuf> {

@@ -1,7 +1,7 @@
 //! The file `.agent-tools.toml` in the working directory: restrictions of a project.
 //!
-//! A project may come from anyone, so its file can only restrict. Policies protect its name, and it
-//! is not read from a session directory, which the agent writes.
+//! The author of a project may be untrusted, so its file can only restrict. Policies protect its
+//! name, and it is not read from a session directory, which the agent writes.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

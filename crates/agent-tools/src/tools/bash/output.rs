@@ -1,6 +1,7 @@
 //! The result of the tool `bash`.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use sandbox_core::Limit;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct BashOutput {
     /// True if the command was killed because it exceeded its time limit.
     #[serde(skip_serializing_if = "is_false")]
     pub timed_out: bool,
+    /// The time limit that the command exceeded, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_ms: Option<u64>,
     /// The limit of the session that the command reached, if one is known: `memory`, `processes`,
     /// `cpuTime`, `fileSize` or `sessionSize`. A command that leaves too large a session directory
     /// may have exited by itself.
@@ -150,6 +154,7 @@ impl BashOutput {
             removed,
             removed_omitted,
             timed_out,
+            time_limit_ms,
             limit_reached,
             killed,
             hint,
@@ -187,7 +192,10 @@ impl BashOutput {
             let _ = writeln!(notes, "another machine may own the session: {}", Printable(reason));
         }
         if *timed_out {
-            notes += "timed out: the command and its children were killed\n";
+            let after = time_limit_ms.map_or(String::new(), |limit| {
+                format!(" after {} s", Duration::from_millis(limit).as_secs_f64())
+            });
+            let _ = writeln!(notes, "timed out{after}: the command and its children were killed");
         }
         if let Some(limit) = limit_reached {
             let _ = writeln!(notes, "limit reached: {}", limit_name(limit));
@@ -340,6 +348,7 @@ mod tests {
             }],
             artifacts_omitted: 1,
             timed_out: true,
+            time_limit_ms: Some(1_500),
             limit_reached: Some("fileSize"),
             hint: Some("no root".into()),
             killed: vec!["sleep".into(), "a\nb".into()],
@@ -377,7 +386,7 @@ mod tests {
              changed on both sides: c; the second version is kept as c.other\n\
              denied: write /x: the rule; the remedy; it is /x.moved now; another command ran at \
              the same time\ndenied: and 8 more hosts\n\
-             timed out: the command and its children were killed\n\
+             timed out after 1.5 s: the command and its children were killed\n\
              limit reached: file size\n\
              hint: no root\n\
              killed after the command: sleep, a\\nb\n\

@@ -52,6 +52,7 @@ pub(super) fn output() -> Value {
             "removed": texts,
             "removedOmitted": count,
             "timedOut": { "type": "boolean" },
+            "timeLimitMs": count,
             "limitReached": text,
             "killed": texts,
             "hint": text,

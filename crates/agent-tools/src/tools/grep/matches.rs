@@ -173,7 +173,7 @@ impl Sink for Lines<'_> {
     }
 
     fn context(&mut self, _searcher: &Searcher, line: &SinkContext<'_>) -> io::Result<bool> {
-        if self.left == 0 && *line.kind() == SinkContextKind::Before {
+        if self.left == 0 && *line.kind() != SinkContextKind::After {
             self.more = true;
             return Ok(false);
         }

@@ -82,7 +82,7 @@ pub(super) fn schema() -> Value {
             "path": text,
             "line": { "type": "integer", "minimum": 1 },
             "text": text,
-            "context": { "type": "boolean", "description": "True if the line itself does not match" },
+            "context": { "type": "boolean", "description": "True if the line does not match" },
         },
         "required": ["path", "line", "text"],
     });

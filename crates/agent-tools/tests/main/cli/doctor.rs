@@ -93,3 +93,21 @@ fn doctor_lists_url_schemes_and_how_to_get_missing_ones() {
         assert!(ran.stderr.contains(remedy), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn doctor_reports_everything_although_checks_fail() {
+    let cli = Cli::new();
+    let not_a_store = cli.write("store", "");
+    let url = format!("file://{}", not_a_store.canonicalize().unwrap().display());
+    let ran = cli.run(&["--store", &url, "--json", "doctor", "--policy", "absent.json"]);
+    assert_eq!(ran.code, 1);
+    let report = ran.json();
+    for (check, problem) in [("store", "Not a directory"), ("settings", "absent.json")] {
+        assert_eq!(report[check]["ok"], false, "{check}");
+        assert!(report[check]["detail"].as_str().unwrap().contains(problem), "{report}");
+    }
+    assert_eq!(report["variables"]["ok"], true);
+    assert_eq!(report["layers"].as_array().unwrap().len(), 5);
+    let shown = cli.run(&["--store", &url, "policy", "show"]).ok().json();
+    assert!(shown["filesystem"]["denyRead"].is_array(), "a policy needs no store");
+}

@@ -171,6 +171,7 @@ fn the_examples_of_the_help_work() {
     let examples = examples(&cli, &[]);
     assert!(examples.len() > 8, "{examples:?}");
     cli.write(".claude/settings.json", "{\"sandbox\": {\"enabled\": true}}");
+    cli.write("greet/SKILL.md", "---\nname: greet\ndescription: d\n---\n");
     cli.write(".codex/config.toml", "sandbox_mode = \"workspace-write\"\n");
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_agent-tools")).parent().unwrap();
     for example in examples {

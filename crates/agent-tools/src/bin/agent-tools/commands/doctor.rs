@@ -35,6 +35,8 @@ struct Report {
     runtimes: Vec<Runtime>,
     node_path: Option<String>,
     home: String,
+    /// The options and the policy of the session.
+    settings: Check,
     store: Check,
     variables: Check,
     schemes: Vec<SchemeCheck>,
@@ -94,7 +96,59 @@ pub(crate) async fn run(context: &Context, args: &SessionArgs) -> Result<ExitCod
 
 async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failure> {
     let engine = agent_tools::probe(&context.tier());
-    let sessions = context.sessions_of(args)?;
+    let home = context.home()?;
+    let (settings, runtimes, node_path) = match described(context, args) {
+        Ok((runtimes, node_path)) => {
+            (Check { ok: true, detail: "valid".to_owned() }, runtimes, node_path)
+        }
+        Err(failure) => {
+            (Check { ok: false, detail: failure.message().to_owned() }, Vec::new(), None)
+        }
+    };
+    let store = store(context).await;
+    let variables = match context.existing_variables().await {
+        Ok(None) => Check { ok: true, detail: "0 stored".to_owned() },
+        Ok(Some(variables)) => match variables.list().await {
+            Ok(variables) => Check { ok: true, detail: format!("{} stored", variables.len()) },
+            Err(error) => Check { ok: false, detail: agent_tools::with_causes(&error) },
+        },
+        Err(failure) => Check { ok: false, detail: failure.message().to_owned() },
+    };
+    let landlock = Tier::Landlock { accepted: Vec::new() };
+    let weaker = (!engine.is_usable()
+        && context.tier() == Tier::Namespaces
+        && agent_tools::probe(&landlock).is_usable())
+    .then_some("`agent-tools --engine landlock doctor` shows what the weaker engine enforces here");
+    let usable = engine.is_usable() && settings.ok && store.ok && variables.ok;
+    let layers = engine.layers().map(|(name, enforcement): (_, &Enforcement)| Layer {
+        name,
+        enforced: enforcement.to_string(),
+    });
+    Ok(Report {
+        engine: engine.engine,
+        is_open: engine.is_usable(),
+        weaker,
+        layers: layers.into(),
+        capture: engine.capture.to_string(),
+        trust: trust(&context.tier()),
+        limits: limits::of_sessions(&context.tier()),
+        runtimes,
+        node_path,
+        home: home.path().display().to_string(),
+        settings,
+        store,
+        variables,
+        schemes: schemes::STORES.iter().chain(&schemes::VARIABLES).map(SchemeCheck::new).collect(),
+        usable,
+    })
+}
+
+/// Finds the runtimes of the session of these options, and the value of `NODE_PATH`.
+fn described(
+    context: &Context,
+    args: &SessionArgs,
+) -> Result<(Vec<Runtime>, Option<String>), Failure> {
+    let sessions = context.described_sessions(args)?;
     let policy = sessions.policy(&context.spec(args)?).map_err(Failure::failed)?;
     let home = std::env::home_dir().unwrap_or_default();
     let mut runtimes: Vec<Runtime> = sessions
@@ -110,47 +164,22 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
             open_with: Some(format!("--allow-read {}", missing.allow_read.display())),
         }
     }));
-    let storage = context.storage()?;
-    let location = context.store_location()?;
-    let store = match (storage.check().await, storage.check_writable().await) {
+    let node_path = sessions.runtimes().node_path.as_ref().map(|path| path.display().to_string());
+    Ok((runtimes, node_path))
+}
+
+/// Checks that the store can be listed and changed.
+async fn store(context: &Context) -> Check {
+    let opened = context.storage().and_then(|store| Ok((store, context.store_location()?)));
+    let (storage, location) = match opened {
+        Ok(opened) => opened,
+        Err(failure) => return Check { ok: false, detail: failure.message().to_owned() },
+    };
+    match (storage.check().await, storage.check_writable().await) {
         (Ok(()), Ok(())) => Check { ok: true, detail: location },
         (Err(error), _) => Check::failed(&location, &error),
         (Ok(()), Err(error)) => Check::failed(&format!("{location} cannot be written"), &error),
-    };
-    let variables = match context.existing_variables().await {
-        Ok(None) => Check { ok: true, detail: "0 stored".to_owned() },
-        Ok(Some(variables)) => match variables.list().await {
-            Ok(variables) => Check { ok: true, detail: format!("{} stored", variables.len()) },
-            Err(error) => Check { ok: false, detail: agent_tools::with_causes(&error) },
-        },
-        Err(failure) => Check { ok: false, detail: failure.message().to_owned() },
-    };
-    let landlock = Tier::Landlock { accepted: Vec::new() };
-    let weaker = (!engine.is_usable()
-        && context.tier() == Tier::Namespaces
-        && agent_tools::probe(&landlock).is_usable())
-    .then_some("`agent-tools --engine landlock doctor` shows what the weaker engine enforces here");
-    let usable = engine.is_usable() && store.ok && variables.ok;
-    let layers = engine.layers().map(|(name, enforcement): (_, &Enforcement)| Layer {
-        name,
-        enforced: enforcement.to_string(),
-    });
-    Ok(Report {
-        engine: engine.engine,
-        is_open: engine.is_usable(),
-        weaker,
-        layers: layers.into(),
-        capture: engine.capture.to_string(),
-        trust: trust(&context.tier()),
-        limits: limits::of_sessions(&context.tier()),
-        runtimes,
-        node_path: sessions.runtimes().node_path.as_ref().map(|path| path.display().to_string()),
-        home: sessions.home().path().display().to_string(),
-        store,
-        variables,
-        schemes: schemes::STORES.iter().chain(&schemes::VARIABLES).map(SchemeCheck::new).collect(),
-        usable,
-    })
+    }
 }
 
 /// Returns the files by which programs of this machine trust the certificates of terminated TLS.
@@ -206,7 +235,12 @@ fn show(report: &Report) {
         outln!("  {:<13} {node_path}", "NODE_PATH");
     }
     outln!("home            {}", report.home);
-    for (name, check) in [("store", &report.store), ("variables", &report.variables)] {
+    let checks = [
+        ("settings", &report.settings),
+        ("store", &report.store),
+        ("variables", &report.variables),
+    ];
+    for (name, check) in checks {
         outln!("{name:<15} {}{}", if check.ok { "" } else { "FAILS: " }, check.detail);
     }
     outln!("URL schemes");

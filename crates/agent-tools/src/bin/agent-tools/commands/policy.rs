@@ -62,7 +62,7 @@ pub(crate) fn run(context: &Context, command: PolicyCommand) -> Result<ExitCode,
     match command {
         PolicyCommand::Show(args) => {
             let policy = context
-                .sessions_of(&args)?
+                .described_sessions(&args)?
                 .policy(&context.spec(&args)?)
                 .map_err(Failure::failed)?;
             print_json(&policy.config().to_json());
@@ -91,7 +91,7 @@ fn explain(
     let (policy, session_dir) = match settings {
         Some(file) => (policy_of_command(context, file)?, None),
         None => {
-            let sessions = context.sessions_of(args)?;
+            let sessions = context.described_sessions(args)?;
             let policy = sessions.policy(&context.spec(args)?).map_err(Failure::failed)?;
             (policy, Some(canonical(&sessions.home().session_dir(&args.session))))
         }

@@ -14,6 +14,7 @@ use skill_store::{
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
+use crate::progress_bar::shown;
 
 mod history;
 mod lockfile;
@@ -169,11 +170,14 @@ async fn publish(context: &Context, args: &PublishArgs) -> Result<ExitCode, Fail
         options = options.lenient();
     }
     let skills = context.skills().map_err(Failure::into_failed)?;
-    let published = if args.source.is_file() {
-        skills.publish_zip(&args.source, &options).await
-    } else {
-        skills.publish(&args.source, &options).await
+    let publishing = async {
+        if args.source.is_file() {
+            skills.publish_zip(&args.source, &options).await
+        } else {
+            skills.publish(&args.source, &options).await
+        }
     };
+    let published = shown("publishing", publishing).await;
     print_published(context, &published.map_err(|error| refused(error, args))?)
 }
 
@@ -298,7 +302,8 @@ async fn install(context: &Context, args: InstallArgs) -> Result<ExitCode, Failu
         _ => return Err(Failure::usage("--locked takes a directory, and no skill")),
     };
     let skills = context.existing_skills()?;
-    let report = skills.install_into(&skill, &dir).await.map_err(Failure::failed)?;
+    let report =
+        shown("installing", skills.install_into(&skill, &dir)).await.map_err(Failure::failed)?;
     print_warnings(&report);
     let (result, path) = describe(&report, &dir);
     context.print(&result, || outln!("{}", path.display()))?;
@@ -313,7 +318,8 @@ fn skill_of(text: &OsStr) -> Result<SkillRef, Failure> {
 async fn install_locked(context: &Context, file: &Path, dir: &Path) -> Result<ExitCode, Failure> {
     let lock: SkillLock = lockfile::read(file)?;
     let skills = context.existing_skills()?;
-    let reports = skills.install_all_locked(&lock, dir).await.map_err(Failure::failed)?;
+    let installing = shown("installing", skills.install_all_locked(&lock, dir));
+    let reports = installing.await.map_err(Failure::failed)?;
     reports.iter().for_each(print_warnings);
     let installed: Vec<_> = reports.iter().map(|report| describe(report, dir)).collect();
     let results: Vec<_> = installed.iter().map(|(result, _)| result).collect();

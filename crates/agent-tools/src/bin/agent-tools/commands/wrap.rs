@@ -48,7 +48,7 @@ pub(crate) struct WrapArgs {
     )]
     linger: Duration,
     /// Script for bash, whose words are joined.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 

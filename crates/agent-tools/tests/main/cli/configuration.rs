@@ -1,0 +1,82 @@
+//! The places from which options have their values, and errors about them.
+
+use super::Cli;
+
+#[test]
+fn options_come_before_variables_and_those_before_the_file_of_the_home() {
+    let mut cli = Cli::new();
+    let config = |cli: &Cli, text: &str| testkit::write_file(&cli.home(), "agent-tools.toml", text);
+    config(&cli, "session = \"of-file\"\njson = true\n[bash]\ntimeout = 0.3\n");
+    let dir = |cli: &Cli, args: &[&str]| {
+        let ran = cli.run(&[&["bash"], args, &["echo $PWD; sleep 1"]].concat());
+        (ran.json()["timeLimitMs"].clone(), ran.json()["stdout"].as_str().unwrap().to_owned())
+    };
+    let (limit, stdout) = dir(&cli, &[]);
+    assert_eq!(limit, 300);
+    assert!(stdout.ends_with("/of-file\n"), "{stdout}");
+    cli.environment.push(("AGENT_TOOLS_SESSION".to_owned(), "of-variable".to_owned()));
+    assert!(dir(&cli, &[]).1.ends_with("/of-variable\n"));
+    assert!(dir(&cli, &["--session", "of-option"]).1.ends_with("/of-option\n"));
+    cli.environment.push(("AGENT_TOOLS_JSON".to_owned(), "0".to_owned()));
+    assert!(cli.run(&["bash", "pwd"]).ok().stdout.starts_with('/'));
+    config(&cli, "\nstroe = \"file:///x\"\n");
+    let refused = cli.run(&["session", "list"]);
+    assert_eq!(refused.code, 125);
+    let problem = "agent-tools.toml:2: there is no option `stroe` here; there is `store`";
+    assert!(refused.stderr.contains(problem), "{}", refused.stderr);
+}
+
+#[test]
+fn a_project_restricts_its_sessions_and_the_agent_cannot_change_that() {
+    let cli = Cli::new();
+    cli.write("data/secret/f", "hidden");
+    cli.write("data/f", "seen");
+    cli.write(".agent-tools.toml", "deny-read = [\"data/secret\"]\ndeny-write = [\"data\"]\n");
+    let data = cli.dir().canonicalize().unwrap().join("data");
+    let data = data.to_str().unwrap();
+    let command = format!("cat {data}/f; cat {data}/secret/f; echo x > {data}/new");
+    let ran = cli.run(&["bash", "--allow-write", data, &command]);
+    assert_eq!(ran.stdout, "seen");
+    assert!(!cli.dir().join("data/new").exists(), "{}", ran.stderr);
+    let inside = cli.run(&["sandbox", "-c", &format!("cat {data}/secret/f")]);
+    assert_ne!((inside.code, inside.stdout.as_str()), (0, "hidden"));
+    let here = cli.dir().canonicalize().unwrap();
+    let change = format!("echo > {}/.agent-tools.toml", here.display());
+    assert_ne!(cli.run(&["bash", "--allow-write", here.to_str().unwrap(), &change]).code, 0);
+    cli.write(".agent-tools.toml", "\nallow-read = [\"/\"]\n");
+    let refused = cli.run(&["bash", "true"]);
+    assert!(refused.stderr.contains(".agent-tools.toml:2: a project can only restrict"));
+    assert_eq!(refused.code, 125);
+}
+
+#[test]
+fn an_invalid_command_line_is_an_object_with_json_and_names_what_is_similar() {
+    let cli = Cli::new();
+    let ran = cli.run(&["--json", "sandbox", "--setings", "f", "true"]);
+    assert_eq!(ran.code, 2);
+    let error = ran.json()["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("'--setings'") && error.contains("'--settings'"), "{error}");
+    let set = Cli::with_environment(&[("AGENT_TOOLS_JSON", "1")]).run(&["session", "close"]);
+    assert!(set.json()["error"].as_str().unwrap().contains("<ID>"), "{}", set.stdout);
+    assert_eq!(cli.run(&["sandbox", "--setings", "f"]).stdout, "");
+    // The home is set by a variable here.
+    for args in [&["bash", "--help"][..], &["session", "close"]] {
+        let ran = cli.run(args);
+        let usage = format!("{}{}", ran.stdout, ran.stderr);
+        let usage = usage.lines().find(|line| line.starts_with("Usage: ")).unwrap().to_owned();
+        assert!(usage.contains("[OPTIONS]") && !usage.contains("--home"), "{usage}");
+    }
+}
+
+#[test]
+fn what_went_wrong_is_named() {
+    let cli = Cli::new();
+    let skill = cli.run(&["bash", "--skill", "nope", "true"]);
+    assert!(skill.stderr.contains("the store has no skill nope"), "{}", skill.stderr);
+    let mut gone = std::process::Command::new("bash");
+    let program = env!("CARGO_BIN_EXE_agent-tools");
+    gone.args(["-c", "mkdir gone; cd gone; rmdir ../gone; exec \"$0\" --home rel bash true"]);
+    let ran = gone.arg(program).current_dir(cli.dir()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    assert!(stderr.contains("cannot use the working directory: it was removed"), "{stderr}");
+}
