@@ -41,6 +41,7 @@ mod obstacles;
 mod own_tmp;
 #[cfg(feature = "native")]
 mod prestart;
+mod processes;
 #[cfg(feature = "native")]
 mod reopening;
 #[cfg(feature = "native")]
