@@ -9,6 +9,8 @@ pub(crate) mod bash;
 mod call;
 mod definition;
 mod location;
+#[cfg_attr(not(test), expect(dead_code, reason = "`--tools` offers them"))]
+pub(crate) mod processes;
 pub(crate) mod read_file;
 pub(crate) mod write_file;
 
