@@ -13,11 +13,13 @@ mod mcp;
 mod network;
 mod ownership;
 mod private_files;
+mod processes;
 #[cfg(feature = "s3")]
 mod s3;
 mod sandbox;
 mod session;
 mod sharing;
+mod shell;
 #[cfg(feature = "s3")]
 mod silent_store;
 mod skills;

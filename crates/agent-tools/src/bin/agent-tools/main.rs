@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use agent_tools::RedactedWriter;
 use clap::builder::Resettable;
+use clap::error::ErrorKind;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::mcp::McpArgs;
 use commands::policy::PolicyCommand;
@@ -126,8 +127,21 @@ fn main() -> ExitCode {
 
 /// Parses the command line. A variable that is empty counts as unset.
 fn parse() -> Cli {
-    let matches = without_empty_variables(Cli::command()).get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let command = without_empty_variables(Cli::command());
+    let matches = command.clone().try_get_matches().or_else(|error| match error.kind() {
+        ErrorKind::UnknownArgument => with_options_of_scripts(command).try_get_matches(),
+        _ => Err(error),
+    });
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.unwrap_or_else(|error| error.exit())
+}
+
+/// Lets the words of a script be options that this program does not have, as in `bash ls -la`.
+/// Then no option of this program can follow.
+fn with_options_of_scripts(command: clap::Command) -> clap::Command {
+    let any = |argument: Arg| argument.trailing_var_arg(true).allow_hyphen_values(true);
+    let change = |script: clap::Command| script.mut_arg("command", any);
+    command.mut_subcommand("bash", change).mut_subcommand("shell", change)
 }
 
 fn without_empty_variables(command: clap::Command) -> clap::Command {

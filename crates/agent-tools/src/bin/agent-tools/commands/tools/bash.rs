@@ -54,13 +54,9 @@ pub(crate) struct Bash {
     max_output: Option<usize>,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Script for bash. Several words are joined by blanks, so options come before it.
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
+    /// Script for bash. Several words are joined by blanks; put `--` before words that are options
+    /// of this command too.
+    #[arg(required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Shell {
     #[command(flatten)]
     place: PlaceArgs,
     /// Script for bash, instead of an interactive shell. Several words are joined by blanks.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
