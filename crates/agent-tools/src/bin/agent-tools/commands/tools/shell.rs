@@ -36,6 +36,9 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
             "`shell` needs a terminal as its standard input and output; use `bash` without one",
         ));
     }
+    if args.session.network.asks() {
+        return Err(Failure::usage("the shell has the terminal, so --ask cannot use it"));
+    }
     let mut spawn = match args.command.as_slice() {
         [] => Spawn::command(SHELL),
         words => Spawn::command(script(words)),
