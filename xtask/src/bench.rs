@@ -16,7 +16,7 @@ struct Table {
     bench: &'static str,
 }
 
-const TABLES: [Table; 8] = [
+const TABLES: [Table; 9] = [
     Table {
         place: "commands",
         package: "sandbox-core",
@@ -39,6 +39,7 @@ const TABLES: [Table; 8] = [
     },
     Table { place: "scans", package: "artifact-sync", features: &[], bench: "scans" },
     Table { place: "calls", package: "agent-tools", features: &[], bench: "calls" },
+    Table { place: "streams", package: "agent-tools", features: &[], bench: "streams" },
     Table { place: "network", package: "egress", features: &[], bench: "side_by_side" },
 ];
 

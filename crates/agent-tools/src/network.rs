@@ -26,5 +26,5 @@ pub(crate) use self::journal::{Journal, read as read_journal};
 pub use self::preset::{NetworkPreset, PresetError};
 pub(crate) use self::rules::NetworkRules;
 pub use self::sandbox::{SandboxGate, SandboxNetwork};
-pub(crate) use self::session::{SessionNetwork, SharedGate};
+pub(crate) use self::session::{Observed, SessionNetwork, SharedGate};
 pub use self::spec::NetworkSpec;

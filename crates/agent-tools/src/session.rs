@@ -32,6 +32,7 @@ use crate::sharing::{
 };
 use crate::tool_error::ToolError;
 use crate::tools::ToolSelection;
+use crate::tools::processes::Background;
 use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, WorkspaceError};
 
 pub use self::ending::DrainReport;
@@ -79,6 +80,8 @@ pub struct Session {
     reopening: tokio::sync::Mutex<()>,
     /// Kills the commands of this handle.
     stopper: Stopper,
+    /// The processes that tools have started.
+    pub(crate) background: Background,
 }
 
 /// Settings that all sessions of one [`Sessions`](crate::Sessions) share.
@@ -125,6 +128,7 @@ impl Session {
             link: RwLock::new(opened.into()),
             reopening: tokio::sync::Mutex::default(),
             stopper: Stopper::default(),
+            background: Background::default(),
         }
     }
 

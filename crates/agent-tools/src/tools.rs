@@ -13,6 +13,8 @@ pub(crate) mod edit_file;
 pub(crate) mod grep;
 pub(crate) mod list_files;
 mod location;
+#[cfg_attr(not(test), expect(dead_code, reason = "`--tools` offers them"))]
+pub(crate) mod processes;
 pub(crate) mod read_file;
 mod selection;
 mod subtree;

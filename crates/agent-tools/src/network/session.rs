@@ -82,7 +82,7 @@ pub(crate) struct SessionNetwork {
     open: Mutex<Option<Open>>,
     /// Held while listeners are opened.
     opening: tokio::sync::Mutex<()>,
-    commands: Commands,
+    commands: Arc<Commands>,
     /// The span of all connections.
     span: Span,
 }
@@ -117,7 +117,7 @@ impl SessionNetwork {
             journal: Arc::new(journal),
             open: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
-            commands: Commands::default(),
+            commands: Arc::default(),
             span: tracing::info_span!(parent: None, "network", %session),
         }
     }
@@ -228,44 +228,41 @@ impl SessionNetwork {
     }
 
     /// Observes the connections of a command that begins.
-    pub(crate) fn observe(&self) -> Observed<'_> {
+    pub(crate) fn observe(&self) -> Observed {
         let others = self.commands.running.fetch_add(1, Ordering::Relaxed);
         let number = self.commands.begun.fetch_add(1, Ordering::Relaxed) + 1;
-        Observed { network: self, mark: self.journal.mark(), has_overlapped: others > 0, number }
-    }
-
-    /// Returns the place of the next record, for [`SessionNetwork::refusals_since`].
-    pub(crate) fn mark(&self) -> u64 {
-        self.journal.mark()
-    }
-
-    /// Returns the refused connections since a process began. They may be those of other commands.
-    pub(crate) fn refusals_since(&self, mark: u64) -> Refusals {
-        refusals(&self.journal.since(mark), true)
+        Observed {
+            commands: Arc::clone(&self.commands),
+            journal: Arc::clone(&self.journal),
+            mark: self.journal.mark(),
+            has_overlapped: others > 0,
+            number,
+        }
     }
 }
 
 /// The interval of a running command.
 #[derive(Debug)]
-pub(crate) struct Observed<'n> {
-    network: &'n SessionNetwork,
+pub(crate) struct Observed {
+    commands: Arc<Commands>,
+    journal: Arc<Journal>,
     mark: u64,
     has_overlapped: bool,
     /// The number of this command.
     number: u64,
 }
 
-impl Observed<'_> {
+impl Observed {
     /// Returns the refused connections since the command began. They may be those of others that
     /// ran meanwhile.
     pub(crate) fn refusals(&self) -> Refusals {
-        let is_last = self.network.commands.begun.load(Ordering::Relaxed) == self.number;
-        refusals(&self.network.journal.since(self.mark), self.has_overlapped || !is_last)
+        let is_last = self.commands.begun.load(Ordering::Relaxed) == self.number;
+        refusals(&self.journal.since(self.mark), self.has_overlapped || !is_last)
     }
 }
 
-impl Drop for Observed<'_> {
+impl Drop for Observed {
     fn drop(&mut self) {
-        self.network.commands.running.fetch_sub(1, Ordering::Relaxed);
+        self.commands.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

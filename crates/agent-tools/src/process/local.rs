@@ -24,6 +24,7 @@ use super::registry::Registration;
 use super::request::{SpawnProcess, Streams, is_passed_on};
 use super::{Lifetime, SPAWN};
 use crate::denials;
+use crate::network::Observed;
 use crate::output::MirrorNotes;
 use crate::redaction::Redaction;
 use crate::session::{LocalSession, Stop};
@@ -62,7 +63,7 @@ struct Conclusion {
     tail: Tail,
     /// Files that were quarantined while the process ran.
     quarantined: Arc<Mutex<Vec<Quarantined>>>,
-    network_mark: u64,
+    connections: Observed,
     turn: Turn,
     /// `None` for a process that the session does not wait for.
     _guard: Option<CallGuard>,
@@ -102,7 +103,7 @@ impl LocalSession {
         let registration = self.processes.register();
         let id = registration.id();
         let outputs = Outputs { redactor, tail: &tail, activity: &activity };
-        let network_mark = self.network.mark();
+        let connections = self.network.observe();
         let (command, terminal, pumps) = match request.terminal {
             Some((rows, columns)) => {
                 let size = TerminalSize { rows, columns };
@@ -134,7 +135,7 @@ impl LocalSession {
             redact: request.redact,
             tail,
             quarantined: Arc::default(),
-            network_mark,
+            connections,
             turn,
             _guard: (request.lifetime == Lifetime::Call).then_some(guard),
         };
@@ -152,11 +153,11 @@ impl LocalSession {
         if let Some(closed) = closed {
             return Err(closed.into());
         }
+        if self.workspace.is_lost() {
+            return Err(self.workspace.lost_during_call(SyncError::LeaseLost));
+        }
         let ran = match ended.outcome {
             Ok(ran) => ran,
-            Err(_) if self.workspace.is_lost() => {
-                return Err(self.workspace.lost_during_call(SyncError::LeaseLost));
-            }
             Err(source) => {
                 if source.kind() == ExecErrorKind::Ended {
                     if let Some(closed) = self.closed_during_call(&rest.sandbox) {
@@ -173,7 +174,7 @@ impl LocalSession {
         let redaction = Redaction::new(rest.redact.then_some(&*loadout.redactor));
         let unredacted = rest.tail.text();
         let mut denied = self.explain_stderr(&unredacted, &rest.text);
-        let refused = self.network.refusals_since(rest.network_mark);
+        let refused = rest.connections.refusals();
         denied.extend(refused.denials);
         let earlier = std::mem::take(&mut *lock(&rest.quarantined));
         denied.extend(earlier.iter().chain(&ran.quarantined).map(|quarantined| {

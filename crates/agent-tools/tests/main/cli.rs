@@ -16,6 +16,7 @@ mod session;
 mod sharing;
 mod signals;
 mod skill;
+mod streams;
 mod tools;
 mod variable;
 mod version_0_1;
@@ -141,7 +142,7 @@ fn a_closed_pipe_is_no_failure() {
         &["policy", "show"],
         &["doctor"],
         &["--json", "policy", "explain", "/etc/shadow"],
-        &["bash", "echo x"],
+        &["--json", "bash", "echo x"],
     ];
     for args in commands {
         let (reader, writer) = std::io::pipe().unwrap();

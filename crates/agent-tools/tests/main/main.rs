@@ -15,12 +15,14 @@ mod network;
 mod optional_tools;
 mod ownership;
 mod private_files;
+mod processes;
 #[cfg(feature = "s3")]
 mod s3;
 mod sandbox;
 mod screens;
 mod session;
 mod sharing;
+mod shell;
 #[cfg(feature = "s3")]
 mod silent_store;
 mod skills;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_tools::{
-    ErrorKind, Home, Ownership, Session, SessionError, Sessions, Storage, Takeover, ToolError,
+    ErrorKind, Home, InputFrom, Lifetime, Ownership, Session, SessionError, Sessions, Spawn,
+    Storage, Takeover, ToolError,
 };
 use artifact_sync::internal::Timings;
 use artifact_sync::{GarbageOptions, Undelete};
@@ -294,6 +295,25 @@ async fn a_session_with_a_wrapped_command_is_not_idle() {
     b.release(second.id()).await;
     assert_eq!(found, "2\n");
     drop(first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_with_a_process_is_not_idle_and_a_takeover_kills_it() {
+    let machines = Machines::new();
+    let (a, b) =
+        (machines.sessions("a", Takeover::Refuse), machines.sessions("b", Takeover::Refuse));
+    let first = a.open(spec("s1")).await.unwrap();
+    written(&first, "f", "1").await;
+    let mut spawn = Spawn::command("read line; while :; do echo x >> g; sleep 0.01; done");
+    (spawn.stdin, spawn.lifetime) = (InputFrom::Pipe, Lifetime::Session);
+    let mut process = first.spawn(spawn).await.unwrap();
+    let _stdin = process.take_stdin();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(b.open(spec("s1")).await.unwrap_err().kind(), ErrorKind::OwnedElsewhere);
+    let thief = machines.sessions("c", Takeover::Steal).open(spec("s1")).await.unwrap();
+    written(&thief, "f", "2").await;
+    let error = process.wait().await.unwrap_err();
+    assert!(matches!(error, ToolError::LeaseLost { has_begun: true, .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ mod overlays;
 mod own_tmp;
 #[cfg(feature = "native")]
 mod prestart;
+mod processes;
 #[cfg(feature = "native")]
 mod reopening;
 #[cfg(feature = "native")]

@@ -15,8 +15,15 @@ use crate::{Cli, config_file, examples, output};
 /// Parses the command line. An option comes before a variable, and that before the configuration
 /// file. A variable that is empty counts as unset.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    let command = without_empty_variables(command());
-    let matches = command.clone().try_get_matches().map_err(|error| report(&command, &error))?;
+    let mut command = without_empty_variables(command());
+    let matches = command.clone().try_get_matches().or_else(|error| match error.kind() {
+        ErrorKind::UnknownArgument => {
+            command = with_options_of_scripts(command.clone());
+            command.clone().try_get_matches()
+        }
+        _ => Err(error),
+    });
+    let matches = matches.map_err(|error| report(&command, &error))?;
     let configured = match home(&matches) {
         Some(home) => config_file::apply(&command, &home).map_err(|failure| {
             if has_json(&matches) {
@@ -33,6 +40,14 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         None => matches,
     };
     Cli::from_arg_matches(&matches).map_err(|error| report(&command, &error))
+}
+
+/// Lets the words of a script be options that this program does not have, as in `bash ls -la`.
+/// Then no option of this program can follow.
+fn with_options_of_scripts(command: Command) -> Command {
+    let any = |argument: Arg| argument.trailing_var_arg(true).allow_hyphen_values(true);
+    let change = |script: Command| script.mut_arg("command", any);
+    command.mut_subcommand("bash", change).mut_subcommand("shell", change)
 }
 
 /// Returns the command line, with the examples of its help.

@@ -1,7 +1,7 @@
 //! Signals that end the command, and the end of a session that other processes use.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -124,6 +124,8 @@ pub(crate) async fn use_session_with_attention(
 #[derive(Debug)]
 pub(crate) struct Attention {
     signals: Signals,
+    /// True if a person can press Ctrl-C again.
+    has_keys: bool,
     /// The time of the first signal that asks this process to end.
     since: Option<Instant>,
     /// Set once the command is killed, because it does not end after such a signal.
@@ -134,7 +136,8 @@ pub(crate) struct Attention {
 impl Attention {
     fn new() -> io::Result<Self> {
         let signals = Signals::new()?;
-        Ok(Self { signals, since: None, is_impatient: false, last: None })
+        let has_keys = io::stdin().is_terminal();
+        Ok(Self { signals, has_keys, since: None, is_impatient: false, last: None })
     }
 
     /// Waits for the next signal.
@@ -173,8 +176,8 @@ impl Attention {
     }
 
     fn note(&mut self, received: Received) {
-        // A command may handle an interrupt and go on.
-        if received == Received::Interrupt {
+        // A command may handle the key and go on.
+        if received == Received::Interrupt && self.has_keys {
             return;
         }
         // The end of a terminal sends SIGHUP twice.

@@ -29,12 +29,13 @@ pub(super) fn is_released(store: &Path) -> bool {
 
 /// Starts a command that changes a file and does not end, and waits for the change.
 fn start(cli: &Cli) -> Child {
-    let script = "echo out; echo err >&2; echo 1 > f; mv f changed; sleep 1000";
+    // No program of its own: a shell goes on after the signal if such a program has exited.
+    let script = "echo out; echo err >&2; echo 1 > changed; > begun; sleep 1000";
     let mut command = cli.command(&["bash", script]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let begun = Instant::now();
-    while !cli.home().join("sessions/default/changed").exists() {
+    while !cli.home().join("sessions/default/begun").exists() {
         assert!(begun.elapsed() < Duration::from_secs(60), "the command begins");
         std::thread::yield_now();
     }

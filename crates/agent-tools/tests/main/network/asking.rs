@@ -16,9 +16,10 @@ fn the_user_is_asked_about_hosts_and_a_command_keeps_its_terminal() {
     terminal.press("what\n");
     terminal.expect("origin.test:80? [y/n] ");
     terminal.press("y\n");
+    terminal.expect("hello\r\n");
     terminal.expect("denied.test:80? [y/n] ");
     terminal.press("n\n");
-    terminal.expect("hello\r\nBlocked by allowedDomains: denied.test:80");
+    terminal.expect("Blocked by allowedDomains: denied.test:80");
     terminal.expect("hello\r\n");
     terminal.expect("denied: connect denied.test:80: the user denied it\r\n");
     terminal.expect(PROMPT);

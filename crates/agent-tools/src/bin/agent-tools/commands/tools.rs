@@ -33,7 +33,7 @@ pub(crate) enum ToolCommand {
     /// changed files and refusals follow on standard error. With --json, the result is one object.
     #[command(after_help = "Examples:\n  $ agent-tools bash 'echo hello > greeting.txt; ls'\n  \
                             $ agent-tools bash --session other --timeout 600 'sleep 0.1'\n  \
-                            $ tar c src | agent-tools bash tar x")]
+                            $ echo hello | agent-tools bash 'cat > greeting.txt'")]
     Bash(Bash),
     /// Open a terminal in a session, and exit with the code of its shell.
     #[command(after_help = "Examples:\n  $ agent-tools shell\n  \

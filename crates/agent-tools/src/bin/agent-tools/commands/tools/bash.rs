@@ -54,13 +54,9 @@ pub(crate) struct Bash {
     max_output: Option<usize>,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Script for bash. Several words are joined by blanks, so options come before it.
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
+    /// Script for bash. Several words are joined by blanks; put `--` before words that are options
+    /// of this command too.
+    #[arg(required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -113,6 +109,8 @@ pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failu
     use_session_with_attention(open, async |session, attention| {
         let is_typed = stdin().is_terminal();
         spawn.stdin = match is_typed {
+            // The keys are the answers.
+            true if args.session.network.asks() => InputFrom::Nothing,
             true => InputFrom::Pipe,
             false => InputFrom::Descriptor(copy(stdin())?),
         };
@@ -125,7 +123,7 @@ pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failu
             spawned = session.spawn(spawn) => spawned.map_err(Failure::not_run)?,
             received = attention.next() => return Ok(received.into()),
         };
-        if is_typed && let Some(input) = process.take_stdin() {
+        if let Some(input) = process.take_stdin() {
             forward_keys(input);
         }
         let output = attend(&mut process, attention).await?;

@@ -26,7 +26,7 @@ pub(crate) struct Shell {
     #[command(flatten)]
     place: PlaceArgs,
     /// Script for bash, instead of an interactive shell. Several words are joined by blanks.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -35,6 +35,9 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
         return Err(Failure::usage(
             "`shell` needs a terminal as its standard input and output; use `bash` without one",
         ));
+    }
+    if args.session.network.asks() {
+        return Err(Failure::usage("the shell has the terminal, so --ask cannot use it"));
     }
     let mut spawn = match args.command.as_slice() {
         [] => Spawn::command(SHELL),

@@ -1,0 +1,255 @@
+//! The processes of one handle of a session that tools have started, with output that no call has
+//! read yet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sandbox_core::internal::lock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::process::{
+    InputFrom, Lifetime, OutputTo, Process, ProcessControl, ProcessInput, ProcessOutput, Spawn,
+};
+use crate::session::Session;
+use crate::tool_error::ToolError;
+use crate::tools::bash::BashOutput;
+
+/// The maximum number of processes, with those that have ended. Of the latter, the oldest are
+/// forgotten first.
+const MAX_PROCESSES: usize = 32;
+/// The maximum size of the output of a process that waits for a call, and of the part that one call
+/// gets.
+const MAX_WAITING: usize = 1 << 20;
+const MAX_PART: usize = 30_000;
+/// Time for output that belongs to the first piece.
+const GATHERING_TIME: Duration = Duration::from_millis(50);
+
+/// The processes that the tools of one handle have started.
+#[derive(Debug, Default)]
+pub(crate) struct Background {
+    processes: Mutex<BTreeMap<String, Arc<Entry>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    control: ProcessControl,
+    stdin: tokio::sync::Mutex<Option<ProcessInput>>,
+    state: Mutex<State>,
+    changed: Notify,
+    started: Instant,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    output: VecDeque<u8>,
+    omitted_bytes: usize,
+    ended: Option<Result<Box<BashOutput>, String>>,
+}
+
+/// The condition under which a read returns before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// There is output, or the process has ended.
+    Output,
+    /// The process has ended.
+    End,
+}
+
+/// What a call has read of a process.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) output: String,
+    pub(super) omitted_bytes: usize,
+    pub(super) ended: Option<Result<Box<BashOutput>, String>>,
+}
+
+impl Background {
+    /// Starts a process. Returns its id.
+    pub(super) async fn start(
+        &self,
+        session: &Session,
+        command: String,
+        cwd: Option<String>,
+        timeout: Option<Duration>,
+    ) -> Result<String, ToolError> {
+        self.make_room()?;
+        let mut spawn = Spawn::command(command);
+        (spawn.cwd, spawn.timeout) = (cwd, timeout);
+        (spawn.stdin, spawn.stderr) = (InputFrom::Pipe, OutputTo::Stdout);
+        spawn.lifetime = Lifetime::Session;
+        let mut process = session.spawn(spawn).await?;
+        let id = process.id().to_owned();
+        let (stdin, stdout) = (process.take_stdin(), process.take_stdout());
+        let entry = Arc::new(Entry {
+            control: process.control(),
+            stdin: tokio::sync::Mutex::new(stdin),
+            state: Mutex::default(),
+            changed: Notify::new(),
+            started: Instant::now(),
+        });
+        lock(&self.processes).insert(id.clone(), Arc::clone(&entry));
+        tokio::spawn(collect(process, stdout, entry));
+        Ok(id)
+    }
+
+    /// Forgets a process that has ended if there are too many.
+    fn make_room(&self) -> Result<(), ToolError> {
+        let mut processes = lock(&self.processes);
+        if processes.len() < MAX_PROCESSES {
+            return Ok(());
+        }
+        let ended = processes.iter().filter(|(_, entry)| lock(&entry.state).ended.is_some());
+        let oldest = ended.min_by_key(|(_, entry)| entry.started).map(|(id, _)| id.clone());
+        let Some(oldest) = oldest else {
+            let problem = format!("{MAX_PROCESSES} processes are running; stop one first");
+            return Err(super::failed(super::START_NAME, problem));
+        };
+        processes.remove(&oldest);
+        Ok(())
+    }
+
+    /// Writes to the standard input of a process, and ends it on request.
+    pub(super) async fn write(
+        &self,
+        tool: &'static str,
+        id: &str,
+        bytes: &[u8],
+        ends: bool,
+    ) -> Result<(), ToolError> {
+        let entry = self.entry(tool, id)?;
+        let mut stdin = entry.stdin.lock().await;
+        if let Some(input) = stdin.as_mut() {
+            let written = tokio::time::timeout(super::MAX_WAIT, input.write_all(bytes)).await;
+            match written {
+                // The process has closed its input, or has ended, which the answer shows.
+                Ok(_) => {}
+                Err(_) => {
+                    let problem = format!("process {id} does not read its input");
+                    return Err(super::failed(tool, problem));
+                }
+            }
+        } else if !bytes.is_empty() {
+            let problem = format!("the input of process {id} has ended");
+            return Err(super::failed(tool, problem));
+        }
+        if ends {
+            *stdin = None;
+        }
+        Ok(())
+    }
+
+    /// Returns the output of a process since the last call. Waits for the condition until the time
+    /// is over.
+    pub(super) async fn read(
+        &self,
+        tool: &'static str,
+        id: &str,
+        until: Until,
+        wait: Duration,
+    ) -> Result<Seen, ToolError> {
+        let entry = self.entry(tool, id)?;
+        let deadline = Instant::now() + wait;
+        loop {
+            let changed = entry.changed.notified();
+            let (has_output, has_ended) = {
+                let state = lock(&entry.state);
+                (!state.output.is_empty(), state.ended.is_some())
+            };
+            if has_ended {
+                break;
+            }
+            if has_output && until == Until::Output {
+                // Output arrives in pieces.
+                let gathered = deadline.min(Instant::now() + GATHERING_TIME);
+                let _ = timeout_at(gathered, changed).await;
+                break;
+            }
+            if timeout_at(deadline, changed).await.is_err() {
+                break;
+            }
+        }
+        let seen = lock(&entry.state).take();
+        Ok(seen)
+    }
+
+    /// Sends a signal to a process, and kills it if it goes on.
+    pub(super) async fn stop(
+        &self,
+        tool: &'static str,
+        id: &str,
+        signal: Option<i32>,
+        patience: Duration,
+    ) -> Result<(), ToolError> {
+        let entry = self.entry(tool, id)?;
+        // A program that waits for input ends with it.
+        *entry.stdin.lock().await = None;
+        if let Some(signal) = signal {
+            entry.control.signal(signal);
+            let deadline = Instant::now() + patience;
+            loop {
+                let changed = entry.changed.notified();
+                if lock(&entry.state).ended.is_some() {
+                    return Ok(());
+                }
+                if timeout_at(deadline, changed).await.is_err() {
+                    break;
+                }
+            }
+        }
+        entry.control.kill();
+        Ok(())
+    }
+
+    fn entry(&self, tool: &'static str, id: &str) -> Result<Arc<Entry>, ToolError> {
+        let processes = lock(&self.processes);
+        processes.get(id).cloned().ok_or_else(|| {
+            let id: String = id.chars().take(40).collect();
+            super::failed(tool, format!("there is no process {id:?}; startProcess returns ids"))
+        })
+    }
+}
+
+impl State {
+    fn push(&mut self, output: &[u8]) {
+        self.output.extend(output);
+        let excess = self.output.len().saturating_sub(MAX_WAITING);
+        self.output.drain(..excess);
+        self.omitted_bytes += excess;
+    }
+
+    /// Takes the next part of the output. An incomplete character stays for the next call.
+    fn take(&mut self) -> Seen {
+        let part = self.output.len().min(MAX_PART);
+        let is_last = part == self.output.len() && self.ended.is_some();
+        let bytes: Vec<u8> = self.output.iter().take(part).copied().collect();
+        let end = match std::str::from_utf8(&bytes) {
+            Err(error) if !is_last && error.error_len().is_none() => error.valid_up_to(),
+            _ => bytes.len(),
+        };
+        self.output.drain(..end);
+        let ended = self.ended.clone().filter(|_| self.output.is_empty());
+        Seen {
+            output: String::from_utf8_lossy(&bytes[..end]).into_owned(),
+            omitted_bytes: std::mem::take(&mut self.omitted_bytes),
+            ended,
+        }
+    }
+}
+
+/// Collects the output of a process until it has ended.
+async fn collect(mut process: Process, stdout: Option<ProcessOutput>, entry: Arc<Entry>) {
+    if let Some(mut stdout) = stdout {
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(count @ 1..) = stdout.read(&mut buffer).await {
+            lock(&entry.state).push(&buffer[..count]);
+            entry.changed.notify_waiters();
+        }
+    }
+    let ended = process.wait().await;
+    let ended = ended.map(Box::new).map_err(|error| error.message());
+    lock(&entry.state).ended = Some(ended);
+    entry.changed.notify_waiters();
+}
