@@ -1,6 +1,7 @@
 //! Background care for the ownership of a session: its end after a takeover, and the idle release.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use artifact_sync::internal::Timings;
 use sandbox_core::with_causes;
@@ -68,6 +69,14 @@ impl LocalSession {
         self.gate.idle().await;
         self.gate.end();
         self.workspace.abandon();
+    }
+
+    /// Returns the time since the last call; `None` while a process of the session runs.
+    pub(crate) fn idle_for(&self) -> Option<Duration> {
+        if self.sandbox().runs_wrapped_commands() {
+            return None;
+        }
+        self.gate.idle_for()
     }
 
     /// Releases the session for other homes, unless a process of it runs. Changes that wrapped

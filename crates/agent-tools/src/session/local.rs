@@ -18,6 +18,7 @@ use skill_store::SkillRef;
 
 use super::skills::{SessionSkills, SkillsReport};
 use super::{SessionSettings, SessionVariables};
+use crate::call_journal::CallJournal;
 use crate::network::{NetworkError, NetworkRules, SessionNetwork};
 use crate::output::KeptOutputs;
 use crate::sessions::SessionError;
@@ -39,6 +40,7 @@ pub(crate) struct LocalSession {
     leaving: Mutex<Leaving>,
     /// The files with output that was too long for a result.
     pub(crate) outputs: Arc<Mutex<KeptOutputs>>,
+    pub(crate) calls: CallJournal,
     /// The last field, because dropping it unlocks the session.
     pub(crate) workspace: Workspace,
 }
@@ -88,6 +90,7 @@ impl LocalSession {
             gate: Arc::default(),
             leaving: Mutex::default(),
             outputs: Arc::default(),
+            calls: CallJournal::in_directory(workspace.state.dir().path()),
             workspace,
         }
     }

@@ -23,6 +23,8 @@ pub struct SessionSpec {
     pub skills: Vec<SkillRef>,
     /// The variables that commands get.
     pub variables: VariableSelection,
+    /// The variables without which no command runs.
+    pub required_variables: Vec<String>,
     /// Settings instead of the default policy. The session directory is readable and writable in
     /// any case.
     pub policy: Option<SandboxRuntimeConfig>,
@@ -48,6 +50,7 @@ impl SessionSpec {
             user: None,
             skills: Vec::new(),
             variables: VariableSelection::default(),
+            required_variables: Vec::new(),
             policy: None,
             allow_read: Vec::new(),
             allow_write: Vec::new(),
@@ -68,6 +71,14 @@ impl SessionSpec {
     #[must_use]
     pub fn variables(mut self, selection: VariableSelection) -> Self {
         self.variables = selection;
+        self
+    }
+
+    /// Runs no command while one of these variables is absent, for example because its value cannot
+    /// be decrypted. Applies to the calls of this request's session handle.
+    #[must_use]
+    pub fn require_variables(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.required_variables.extend(names.into_iter().map(Into::into));
         self
     }
 
