@@ -1,6 +1,7 @@
 //! The contract of the command, which scripts rely on.
 
 mod doctor;
+mod files;
 mod leaving;
 mod leftovers;
 mod messages;
