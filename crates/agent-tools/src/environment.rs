@@ -79,6 +79,11 @@ pub(crate) fn compose(
 }
 
 impl Environment {
+    /// Returns whether commands get a value of a variable. An empty one is none.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.variables.iter().any(|(known, value)| known == name && !value.is_empty())
+    }
+
     /// Returns all variables for a sandbox with this directory for temporary files and this shell.
     pub(crate) fn in_sandbox(&self, dir: &Path, shell: &Path) -> Vec<(OsString, OsString)> {
         let temporary = TEMPORARY.iter().map(|name| (name.into(), dir.into()));

@@ -64,6 +64,13 @@ pub struct ListedEntry {
     pub stat: FileStat,
 }
 
+impl ListedEntry {
+    /// Creates an entry, for example for a fake in a test.
+    pub fn new(name: String, stat: FileStat) -> Self {
+        Self { name, stat }
+    }
+}
+
 /// A range of a file's bytes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! <home>/sessions/<session id>/   the session directory, which commands read and write
-//! <home>/state/<session id>/      the owner, the journal of the log, the installed skills and the
-//!                                 record of connections (`network.jsonl`)
+//! <home>/state/<session id>/      the owner, the journal of the log, the installed skills, and the
+//!                                 records of calls (`calls.jsonl`) and of connections
+//!                                 (`network.jsonl`)
 //! <home>/id                       the name under which this home owns sessions in a store
 //! <home>/probes.json              detected properties of stores
 //! <home>/cache/skills/             downloaded files of skills, shared by all sessions
@@ -29,6 +30,7 @@ use artifact_sync::internal::store_directory;
 use artifact_sync::{HomeId, SyncError};
 use sandbox_core::SessionId;
 
+use crate::call_journal::{self, CallRecord};
 use crate::network::{NetworkEvent, read_journal};
 use crate::workspace::WorkspaceError;
 
@@ -111,6 +113,17 @@ impl Home {
     pub fn network_events(&self, session: &SessionId) -> Result<Vec<NetworkEvent>, StateError> {
         let dir = self.state_dir(session);
         read_journal(&dir).map_err(StateError::io("read connections in", &dir))
+    }
+
+    /// Returns the records of a session's calls that have ended, oldest first, also while another
+    /// process serves the session. The files hold the last 1 to 2 MiB. Calls that only inspect
+    /// files by [`Session::stat`](crate::Session::stat) and the like are not recorded.
+    ///
+    /// # Errors
+    /// Returns [`StateError`] if a file cannot be read.
+    pub fn calls(&self, session: &SessionId) -> Result<Vec<CallRecord>, StateError> {
+        let dir = self.state_dir(session);
+        call_journal::read(&dir).map_err(StateError::io("read calls in", &dir))
     }
 
     /// Returns whether a session has state on this machine.

@@ -73,6 +73,7 @@
 #![forbid(unsafe_code)]
 
 mod boxed;
+mod call_journal;
 mod complaints;
 mod denials;
 mod echo;
@@ -81,6 +82,7 @@ mod error_kind;
 mod files;
 mod hints;
 mod home;
+mod journal_file;
 mod log_redaction;
 #[cfg(feature = "mcp")]
 pub mod mcp;
@@ -95,6 +97,7 @@ mod session;
 mod sessions;
 mod sharing;
 mod storage;
+mod times;
 mod tool_error;
 mod tools;
 mod workspace;
@@ -116,6 +119,7 @@ pub use sandbox_core::{
 pub use secrets::{self, VariableSource};
 pub use skill_store::{self, InstalledSkill, SkillError, SkillId, SkillRef, SkillStore};
 
+pub use call_journal::CallRecord;
 pub use denials::Denial;
 pub use error_kind::ErrorKind;
 pub use files::{
@@ -136,8 +140,8 @@ pub use remedies::{remedy_option, remedy_setting};
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
 pub use session::{DrainReport, Session, VariableSelection};
 pub use sessions::{
-    Ownership, SessionError, SessionFiles, SessionOwner, SessionSpec, SessionStatus,
-    SessionSummary, Sessions, SessionsBuilder,
+    Ownership, PruneOptions, PruneReport, SessionError, SessionFiles, SessionOverview,
+    SessionOwner, SessionSpec, SessionStatus, SessionSummary, Sessions, SessionsBuilder,
 };
 pub use sharing::{Departure, Difference, SharingError};
 pub use storage::Storage;

@@ -8,6 +8,7 @@ mod link;
 mod local;
 pub(crate) mod masking;
 mod network;
+mod requirements;
 mod skills;
 mod spawning;
 mod variables;
@@ -90,6 +91,8 @@ pub(crate) struct SessionSettings {
     pub(crate) artifact_label: String,
     pub(crate) instructions: Option<String>,
     pub(crate) timeout: Duration,
+    /// The maximum time limit of a command.
+    pub(crate) max_timeout: Option<Duration>,
     pub(crate) linger: Duration,
     /// The maximum length of each stream in a result, in UTF-16 units.
     pub(crate) max_output: usize,
@@ -280,6 +283,15 @@ impl Session {
             Link::Serving(session) => session.gate.is_closed() || session.workspace.is_lost(),
             Link::Ended | Link::Left(_) => true,
             Link::Connected(_) | Link::Released => false,
+        }
+    }
+
+    /// Returns the time since the last call; `None` while a process of the session runs, or if this
+    /// process does not serve it.
+    pub(crate) fn idle_for(&self) -> Option<Duration> {
+        match self.link() {
+            Link::Serving(session) => session.idle_for(),
+            _ => None,
         }
     }
 

@@ -3,17 +3,20 @@
 mod builder;
 mod error;
 mod files;
+mod idle;
 mod leaving;
 mod opener;
+mod overview;
 mod ownership;
 mod prepare;
 mod private_files;
+mod prune;
 mod spec;
 mod status;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use artifact_sync::{CloseMode, LogView};
@@ -32,9 +35,12 @@ use crate::workspace::{CloseError, CloseReport, TransferError, WorkspaceError};
 pub use self::builder::SessionsBuilder;
 pub use self::error::SessionError;
 pub use self::files::SessionFiles;
+use self::idle::OpenSessions;
 pub(crate) use self::opener::Opener;
+pub use self::overview::SessionOverview;
 pub(crate) use self::ownership::Owner;
 pub use self::ownership::Ownership;
+pub use self::prune::{PruneOptions, PruneReport};
 pub use self::spec::SessionSpec;
 pub use self::status::{SessionOwner, SessionStatus, SessionSummary};
 
@@ -42,7 +48,9 @@ pub use self::status::{SessionOwner, SessionStatus, SessionSummary};
 #[derive(Debug)]
 pub struct Sessions {
     opener: Arc<Opener>,
-    open: Mutex<HashMap<SessionId, SessionCell>>,
+    open: Arc<OpenSessions>,
+    /// Set once idle sessions are looked for.
+    idle_watch: OnceLock<()>,
 }
 
 /// A session that is open, or that one caller opens while others wait for it.
@@ -52,7 +60,11 @@ impl SessionsBuilder {
     /// Inspects the host's runtimes and returns the sessions. Creates nothing on disk yet.
     pub fn build(self) -> Sessions {
         let runtimes = HostRuntimes::find(|name| std::env::var_os(name));
-        Sessions { opener: Arc::new(Opener::new(self, runtimes)), open: Mutex::default() }
+        Sessions {
+            opener: Arc::new(Opener::new(self, runtimes)),
+            open: Arc::default(),
+            idle_watch: OnceLock::new(),
+        }
     }
 }
 
@@ -85,6 +97,7 @@ impl Sessions {
     /// Returns [`SessionError`] if the session cannot be opened, if the open session belongs to
     /// another user, or if another process has it open with other settings.
     pub async fn open(&self, spec: SessionSpec) -> Result<Arc<Session>, SessionError> {
+        self.watch_idle();
         let cell = self.cell(&spec.id);
         let is_new = AtomicBool::default();
         let open = || async {

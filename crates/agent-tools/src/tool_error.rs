@@ -91,6 +91,15 @@ pub enum ToolError {
         /// The cause.
         source: ExecError,
     },
+    /// The command did not run, because the session has no value of a variable that it requires.
+    #[error(
+        "the command did not run, because variables that the session requires are absent: {}",
+        names.join(", ")
+    )]
+    MissingVariables {
+        /// The names of the variables.
+        names: Vec<String>,
+    },
     /// The tool cannot do this with the session's files as they are.
     #[error("{tool}: {problem}")]
     Failed {
@@ -208,7 +217,7 @@ impl ToolError {
             Self::Write { .. } => ErrorKind::Io,
             Self::Network { source } => source.kind(),
             Self::Exec { source } => source.into(),
-            Self::UnknownTool { .. } => ErrorKind::NotFound,
+            Self::UnknownTool { .. } | Self::MissingVariables { .. } => ErrorKind::NotFound,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
             Self::OwnedElsewhere { .. } => ErrorKind::OwnedElsewhere,
             Self::NotBegun { source } | Self::Store { source } => source.into(),

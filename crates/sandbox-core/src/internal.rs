@@ -32,6 +32,17 @@ pub fn engine_report(engine: &'static str, layers: [crate::Enforcement; 5]) -> c
     crate::EngineReport { engine, filesystem, network, capture, processes, system_calls, resources }
 }
 
+/// Returns the space that a tree takes, in bytes, and the number of its entries. The directory
+/// itself may deny listing to its owner.
+///
+/// # Errors
+/// Returns the error of the system if the directory cannot be read.
+#[cfg(all(feature = "native", target_os = "linux"))]
+pub fn tree_usage(dir: &std::path::Path) -> std::io::Result<(u64, u64)> {
+    let crate::files::Usage { bytes, files } = crate::files::usage(dir)?;
+    Ok((bytes, files))
+}
+
 /// Locks a mutex. Ignores poisoning: its data must be valid after a panic at any point.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

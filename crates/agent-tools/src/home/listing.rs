@@ -86,6 +86,22 @@ impl Home {
         Ok(listed.collect())
     }
 
+    /// Returns the sessions that have state in this home, sorted.
+    pub(crate) fn sessions_with_state(&self) -> Result<BTreeSet<SessionId>, StateError> {
+        let root = self.state_root();
+        let error = |source| StateError::Io { operation: "list", path: root.clone(), source };
+        let entries = match std::fs::read_dir(&root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            other => other.map_err(error)?,
+        };
+        let mut ids = BTreeSet::new();
+        for entry in entries {
+            let name = entry.map_err(error)?.file_name();
+            ids.extend(name.to_str().and_then(|name| SessionId::parse(name).ok()));
+        }
+        Ok(ids)
+    }
+
     /// Returns the part of a session that is here; `None` if nothing is.
     pub(crate) fn local_state(&self, id: &SessionId) -> Option<LocalState> {
         if self.has_place_taken(id) {

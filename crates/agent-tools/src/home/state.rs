@@ -1,11 +1,12 @@
 //! The state of one session: its lock, its owner, and the directory of its journal.
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirEntry, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
 
 use sandbox_core::internal::{ModeRecords, lock, remove_tree};
 use sandbox_core::{SessionId, UserId};
@@ -66,6 +67,31 @@ impl StateDir {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the time at which the session came to this machine.
+    pub(crate) fn created(&self) -> Option<SystemTime> {
+        self.ownership_path().metadata().ok()?.modified().ok()
+    }
+
+    /// Returns the time since a file was created in the directory, or removed from it.
+    pub(crate) fn unused_for(&self) -> Option<Duration> {
+        self.path.metadata().ok()?.modified().ok()?.elapsed().ok()
+    }
+
+    /// Removes files that a killed process was writing, if they are older than `age`. Returns their
+    /// number.
+    pub(crate) fn remove_unfinished(&self, age: Duration, is_dry_run: bool) -> usize {
+        let Ok(entries) = std::fs::read_dir(&self.path) else { return 0 };
+        let is_unfinished = |entry: &DirEntry| {
+            let is_old = entry.metadata().is_ok_and(|metadata| {
+                let modified = metadata.modified().ok().and_then(|time| time.elapsed().ok());
+                metadata.is_file() && modified.is_some_and(|time| time >= age)
+            });
+            is_old && Path::new(&entry.file_name()).extension().is_some_and(|end| end == "new")
+        };
+        let unfinished = entries.filter_map(Result::ok).filter(is_unfinished);
+        unfinished.filter(|entry| is_dry_run || std::fs::remove_file(entry.path()).is_ok()).count()
     }
 
     /// Creates a file without a name, which ends with its descriptor.

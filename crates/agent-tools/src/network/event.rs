@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fixed::DOMAIN;
 use crate::remedies::remedy_option;
+use crate::times;
 
 /// The record of a connection of a session, or of a refused question for a name. It has no paths,
 /// queries, headers or contents.
@@ -17,7 +18,7 @@ use crate::remedies::remedy_option;
 #[non_exhaustive]
 pub struct NetworkEvent {
     /// The time of the record, in milliseconds since 1970.
-    #[serde(rename = "atMs", with = "milliseconds_since_1970")]
+    #[serde(rename = "atMs", with = "times::milliseconds_since_1970")]
     pub at: SystemTime,
     /// The result.
     pub outcome: ConnectionOutcome,
@@ -38,7 +39,7 @@ pub struct NetworkEvent {
     /// Bytes to the session.
     pub received: u64,
     /// The duration of the connection, in milliseconds.
-    #[serde(rename = "tookMs", with = "milliseconds")]
+    #[serde(rename = "tookMs", with = "times::milliseconds")]
     pub took: Duration,
 }
 
@@ -176,50 +177,6 @@ fn is_pattern(pattern: &str) -> bool {
     let mut settings = NetworkConfig::default();
     settings.allowed_domains.push(pattern.to_owned());
     NetworkPolicy::compile(&settings).is_ok()
-}
-
-mod milliseconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        time: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
-    }
-}
-
-mod milliseconds_since_1970 {
-    use std::time::{Duration, SystemTime};
-
-    use serde::de::Error as _;
-    use serde::{Deserializer, Serializer};
-
-    use super::milliseconds;
-
-    pub(super) fn serialize<S: Serializer>(
-        time: &SystemTime,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        milliseconds::serialize(&since, serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<SystemTime, D::Error> {
-        let since = milliseconds::deserialize(deserializer)?;
-        let time = SystemTime::UNIX_EPOCH.checked_add(since);
-        time.ok_or_else(|| D::Error::custom("the time is too late"))
-    }
 }
 
 #[cfg(test)]

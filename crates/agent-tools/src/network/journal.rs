@@ -1,9 +1,7 @@
 //! The record of a session's connections: the last ones in memory, and a file of bounded size.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -11,13 +9,10 @@ use egress::EventSink;
 use sandbox_core::internal::lock;
 
 use super::event::NetworkEvent;
+use crate::journal_file::{self, JournalFile, JournalNames};
 
-/// The file of the latest records, in the state directory of a session, and the one of those
-/// before.
-const FILE: &str = "network.jsonl";
-const FORMER: &str = "network.old.jsonl";
-/// The maximum size of each file.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The files in the state directory of a session.
+const NAMES: JournalNames = JournalNames { current: "network.jsonl", former: "network.old.jsonl" };
 /// The number of records in memory.
 const KEPT: usize = 1024;
 
@@ -29,12 +24,12 @@ pub(crate) struct Journal {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// The number of the next record.
     next: u64,
     events: VecDeque<NetworkEvent>,
-    file: Option<(File, u64)>,
+    file: JournalFile,
     /// Set after a failed write, which is logged once.
     has_failed: bool,
 }
@@ -63,7 +58,7 @@ impl Journal {
         // One short write to the page cache. So the file has the record before the refusal is
         // written, and another process sees it.
         if let Some(dir) = &self.dir
-            && let Err(error) = state.write(dir, &event)
+            && let Err(error) = state.file.append(dir, &event)
             && !std::mem::replace(&mut state.has_failed, true)
         {
             tracing::warn!(dir = %dir.display(), %error, "connections cannot be recorded");
@@ -76,27 +71,10 @@ impl Journal {
     }
 }
 
-impl State {
-    fn write(&mut self, dir: &Path, event: &NetworkEvent) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
-        let length = line.len() as u64;
-        if self.file.as_ref().is_some_and(|(_, bytes)| bytes + length > MAX_FILE_BYTES) {
-            self.file = None;
-            std::fs::rename(dir.join(FILE), dir.join(FORMER))?;
-        }
-        let (file, bytes) = match &mut self.file {
-            Some(file) => file,
-            None => {
-                let options = OpenOptions::new().append(true).create(true).mode(0o600).clone();
-                let file = options.open(dir.join(FILE))?;
-                let bytes = file.metadata()?.len();
-                self.file.insert((file, bytes))
-            }
-        };
-        file.write_all(&line)?;
-        *bytes += length;
-        Ok(())
+impl Default for State {
+    fn default() -> Self {
+        let file = JournalFile::new(NAMES);
+        Self { next: 0, events: VecDeque::new(), file, has_failed: false }
     }
 }
 
@@ -106,28 +84,20 @@ impl EventSink for Journal {
     }
 }
 
-/// Reads the records of a state directory, oldest first. Lines that are no records are left out,
-/// such as one that a full disk has cut.
+/// Reads the records of a state directory, oldest first.
 pub(crate) fn read(dir: &Path) -> io::Result<Vec<NetworkEvent>> {
-    let mut events = Vec::new();
-    for name in [FORMER, FILE] {
-        let file = match File::open(dir.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            file => file?,
-        };
-        for line in BufReader::new(file).split(b'\n') {
-            events.extend(serde_json::from_slice::<NetworkEvent>(&line?));
-        }
-    }
-    Ok(events)
+    journal_file::read(dir, NAMES)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write;
     use std::time::{Duration, SystemTime};
 
     use super::super::event::ConnectionOutcome;
     use super::*;
+    use crate::journal_file::MAX_FILE_BYTES;
 
     fn event(port: u16) -> NetworkEvent {
         NetworkEvent {
@@ -158,7 +128,7 @@ mod tests {
         // Another process goes on, also behind a line that was cut.
         File::options()
             .append(true)
-            .open(dir.path().join(FILE))
+            .open(dir.path().join(NAMES.current))
             .unwrap()
             .write_all(b"{\n")
             .unwrap();
@@ -167,7 +137,7 @@ mod tests {
             journal.push(event(port));
         }
         assert_eq!(journal.since(0).len(), KEPT);
-        let (own, former) = (dir.path().join(FILE), dir.path().join(FORMER));
+        let (own, former) = (dir.path().join(NAMES.current), dir.path().join(NAMES.former));
         for file in [&own, &former] {
             assert!(file.metadata().unwrap().len() <= MAX_FILE_BYTES);
         }

@@ -1,6 +1,7 @@
 //! Background care for the ownership of a session: its end after a takeover, and the idle release.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use artifact_sync::internal::Timings;
 use sandbox_core::with_causes;
@@ -72,9 +73,19 @@ impl LocalSession {
 
     /// Returns whether a call, a process or a wrapped command runs.
     fn is_at_work(&self) -> bool {
-        self.gate.is_busy()
-            || self.processes.are_running()
-            || self.sandbox().runs_wrapped_commands()
+        self.gate.is_busy() || self.runs_processes()
+    }
+
+    fn runs_processes(&self) -> bool {
+        self.processes.are_running() || self.sandbox().runs_wrapped_commands()
+    }
+
+    /// Returns the time since the last call; `None` while a process of the session runs.
+    pub(crate) fn idle_for(&self) -> Option<Duration> {
+        if self.runs_processes() {
+            return None;
+        }
+        self.gate.idle_for()
     }
 
     /// Releases the session for other homes, unless a process of it runs. Changes that wrapped

@@ -18,6 +18,7 @@ use skill_store::SkillRef;
 
 use super::skills::{SessionSkills, SkillsReport};
 use super::{SessionSettings, SessionVariables};
+use crate::call_journal::CallJournal;
 use crate::network::{NetworkError, NetworkRules, SessionNetwork};
 use crate::output::KeptOutputs;
 use crate::process::Processes;
@@ -44,6 +45,7 @@ pub(crate) struct LocalSession {
     pub(crate) outputs: Arc<Mutex<KeptOutputs>>,
     /// Held during an edit, so that none loses the result of another one.
     pub(crate) edits: tokio::sync::Mutex<()>,
+    pub(crate) calls: CallJournal,
     /// The last field, because dropping it unlocks the session.
     pub(crate) workspace: Workspace,
 }
@@ -98,6 +100,7 @@ impl LocalSession {
             processes: Processes::default(),
             outputs: Arc::default(),
             edits: tokio::sync::Mutex::default(),
+            calls: CallJournal::in_directory(workspace.state.dir().path()),
             workspace,
         }
     }

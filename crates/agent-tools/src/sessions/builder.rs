@@ -30,6 +30,8 @@ pub struct SessionsBuilder {
     pub(super) variables: Option<Arc<dyn VariableSource>>,
     pub(super) variables_identity: Option<String>,
     pub(super) python_venv: Option<PathBuf>,
+    /// Time without a call after which a session is released.
+    pub(super) idle_release: Option<Duration>,
     pub(super) application_dirs: Vec<PathBuf>,
     /// Set to protect the names in session directories.
     pub(super) protect_names: bool,
@@ -53,6 +55,7 @@ impl SessionsBuilder {
             artifact_label: "artifacts".to_owned(),
             instructions: None,
             timeout: Duration::from_secs(120),
+            max_timeout: None,
             linger: Duration::from_millis(250),
             max_output: MAX_STREAM_UNITS,
             keeps_output: true,
@@ -70,6 +73,7 @@ impl SessionsBuilder {
             variables: None,
             variables_identity: None,
             python_venv: None,
+            idle_release: None,
             application_dirs: Vec::new(),
             protect_names: false,
             ignore: None,
@@ -268,6 +272,22 @@ impl SessionsBuilder {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.session.timeout = timeout;
+        self
+    }
+
+    /// Refuses commands with a longer time limit; by default, none is too long.
+    #[must_use]
+    pub fn max_timeout(mut self, timeout: Duration) -> Self {
+        self.session.max_timeout = Some(timeout);
+        self
+    }
+
+    /// Releases sessions that no call has used for this time, as
+    /// [`Sessions::release_idle`](crate::Sessions::release_idle) does. The first opening starts to
+    /// look for them.
+    #[must_use]
+    pub fn idle_release(mut self, idle: Duration) -> Self {
+        self.idle_release = Some(idle);
         self
     }
 

@@ -28,6 +28,8 @@ pub struct SessionSpec {
     /// The masks of variables, by name. They take precedence over those of the source. On an open
     /// session, others are an error; none leaves its masks as they are.
     pub masks: BTreeMap<String, MaskSpec>,
+    /// The variables without which no command runs.
+    pub required_variables: Vec<String>,
     /// Settings instead of the default policy. The session directory is readable and writable in
     /// any case.
     pub policy: Option<SandboxRuntimeConfig>,
@@ -58,6 +60,7 @@ impl SessionSpec {
             skills: Vec::new(),
             variables: VariableSelection::default(),
             masks: BTreeMap::new(),
+            required_variables: Vec::new(),
             policy: None,
             allow_read: Vec::new(),
             allow_write: Vec::new(),
@@ -101,6 +104,14 @@ impl SessionSpec {
     #[must_use]
     pub fn mask_with(mut self, name: impl Into<String>, mask: MaskSpec) -> Self {
         self.masks.insert(name.into(), mask);
+        self
+    }
+
+    /// Runs no command while one of these variables is absent, for example because its value cannot
+    /// be decrypted. Applies to the calls of this request's session handle.
+    #[must_use]
+    pub fn require_variables(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.required_variables.extend(names.into_iter().map(Into::into));
         self
     }
 

@@ -23,13 +23,22 @@ calls! {
     42: ReadRange<'_> => FileBytes, ToolError,
         |call, session| session.read_range(&call.path, call.range).await;
     43: CreateDirectory<'_> => SyncReport, ToolError,
-        |call, session| session.create_dir(&call.path).await;
+        |call, session| {
+            session.record("createDirectory", &call.path, session.create_dir(&call.path)).await
+        };
     44: RenameFile<'_> => SyncReport, ToolError,
-        |call, session| session.rename(&call.from, &call.to).await;
+        |call, session| {
+            let subject = format!("{} → {}", call.from, call.to);
+            session.record("rename", &subject, session.rename(&call.from, &call.to)).await
+        };
     45: DeleteFile<'_> => SyncReport, ToolError,
-        |call, session| session.delete_file(&call.path).await;
+        |call, session| {
+            session.record("deleteFile", &call.path, session.delete_file(&call.path)).await
+        };
     46: DeleteDirectory<'_> => SyncReport, ToolError,
-        |call, session| session.delete_dir(&call.path).await;
+        |call, session| {
+            session.record("deleteDirectory", &call.path, session.delete_dir(&call.path)).await
+        };
 }
 
 /// Inspects a file.
@@ -108,7 +117,8 @@ impl Call for ExportTar<'_> {
     }
 
     async fn run_on(self, session: &LocalSession) -> Result<TarReport, ToolError> {
-        session.export_tar(&self.path, pipe(self.pipe)?).await
+        let exported = session.export_tar(&self.path, pipe(self.pipe)?);
+        session.record("exportTar", &self.path, exported).await
     }
 }
 
@@ -126,7 +136,8 @@ impl Call for ImportTar<'_> {
     }
 
     async fn run_on(self, session: &LocalSession) -> Result<TarReport, ToolError> {
-        session.import_tar(&self.path, self.limits, pipe(self.pipe)?).await
+        let imported = session.import_tar(&self.path, self.limits, pipe(self.pipe)?);
+        session.record("importTar", &self.path, imported).await
     }
 }
 

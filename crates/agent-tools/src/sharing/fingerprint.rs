@@ -256,6 +256,7 @@ mod tests {
             instructions: None,
             timeout: Duration::from_secs(1),
             linger: Duration::ZERO,
+            max_timeout: None,
             max_output: 1_000,
             keeps_output: true,
             limits: Limits::default(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use sandbox_core::internal::lock;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ struct State {
     early: usize,
     /// Running calls that began later.
     late: usize,
+    /// The opening of the session, or the end of the last call.
+    last: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +72,8 @@ pub(crate) enum NotAdmitted {
 
 impl Default for Gate {
     fn default() -> Self {
-        let state = Mutex::default();
+        // An opened session is as young as one with a call.
+        let state = Mutex::new(State { last: Some(Instant::now()), ..State::default() });
         Self { state, idle: Notify::new(), ended: watch::Sender::new(false) }
     }
 }
@@ -115,6 +119,13 @@ impl Gate {
     pub(crate) fn is_busy(&self) -> bool {
         let state = lock(&self.state);
         state.early + state.late > 0
+    }
+
+    /// Returns the time since the last call; `None` while one runs.
+    pub(crate) fn idle_for(&self) -> Option<Duration> {
+        let state = lock(&self.state);
+        let is_idle = state.early + state.late == 0;
+        state.last.filter(|_| is_idle).map(|last| last.elapsed())
     }
 
     /// Returns whether the session goes on.
@@ -165,6 +176,7 @@ impl Drop for CallGuard {
         let mut state = lock(&self.gate.state);
         let count = if self.is_early { &mut state.early } else { &mut state.late };
         *count -= 1;
+        state.last = Some(Instant::now());
         if state.early + state.late == 0 {
             self.gate.idle.notify_waiters();
         }

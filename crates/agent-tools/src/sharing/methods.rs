@@ -110,12 +110,19 @@ calls! {
     3: ReadFile<'_> => ReadFileOutput, ToolError,
         |call, session| {
             let redact = call.redact;
-            session.read_file(call).await.map_err(|error| session.redacted(error, redact))
+            let path = call.path.clone();
+            let read = async {
+                session.read_file(call).await.map_err(|error| session.redacted(error, redact))
+            };
+            session.record("readFile", &path, read).await
         };
     4: WriteFile<'_> => WriteFileOutput, ToolError,
         |call, session| {
-            let written = session.write_file(&call.path, &call.content).await;
-            written.map_err(|error| session.redacted(error, call.redact))
+            let written = async {
+                let written = session.write_file(&call.path, &call.content).await;
+                written.map_err(|error| session.redacted(error, call.redact))
+            };
+            session.record("writeFile", &call.path, written).await
         };
     5: SyncFiles => SyncReport, TransferError,
         |call, session| session.sync(call.patience).await;
@@ -178,8 +185,10 @@ impl Call for Bash<'_> {
     }
 
     async fn run_on(self, session: &LocalSession) -> Result<BashResult, ToolError> {
-        let redact = self.redact;
-        session.bash(self).await.map_err(|error| session.redacted(error, redact))
+        let (redact, command) = (self.redact, self.command.clone());
+        let run =
+            async { session.bash(self).await.map_err(|error| session.redacted(error, redact)) };
+        session.record_outcome("bash", &command, run).await
     }
 }
 
@@ -201,6 +210,9 @@ pub(crate) struct Bash<'c> {
     pub(crate) redact: bool,
     #[serde(default = "usual_units")]
     pub(crate) max_output: usize,
+    /// The variables without which the command does not run.
+    #[serde(default)]
+    pub(crate) required: Vec<String>,
     #[serde(skip)]
     pub(crate) tail: Option<OutputTail>,
     #[serde(skip)]

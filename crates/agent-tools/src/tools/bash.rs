@@ -250,12 +250,13 @@ impl Session {
                 command: command.into(),
                 cwd: cwd.map(Cow::Owned),
                 env: Variables(env.into()),
-                timeout: timeout.unwrap_or(self.settings.timeout),
+                timeout: self.time_limit(timeout)?,
                 linger: linger.unwrap_or(self.settings.linger),
                 stdin: stdin.into(),
                 artifact_label: self.settings.artifact_label.as_str().into(),
                 redact: self.settings.redact,
                 max_output: max_output.unwrap_or(self.settings.max_output),
+                required: self.required_variables(),
                 tail,
                 stop: self.stop(),
             })
@@ -269,6 +270,7 @@ impl LocalSession {
     pub(crate) async fn bash(&self, call: Bash<'_>) -> Result<BashResult, ToolError> {
         let turn = self.begin().await?;
         self.follow_variables().await;
+        self.check_variables(&call.required)?;
         let sandbox = self.sandbox();
         let mut spec = self.command_spec(&call.command, &sandbox);
         self.adjust(NAME, &mut spec, call.cwd.as_deref(), &call.env)?;

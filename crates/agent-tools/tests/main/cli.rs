@@ -2,6 +2,7 @@
 
 mod configuration;
 mod doctor;
+mod files;
 mod interfaces;
 mod leaving;
 mod leftovers;

@@ -6,6 +6,7 @@ mod explaining;
 mod file_tools;
 mod files;
 mod frameworks;
+mod keeping;
 mod kills;
 mod limits;
 mod listing;

@@ -175,7 +175,36 @@ pub enum CommandStatus {
     TimedOut,
 }
 
+impl Quarantined {
+    /// Creates the report about a path, for engines and fakes outside this crate.
+    pub fn new(path: impl Into<PathBuf>, outcome: QuarantineOutcome) -> Self {
+        Self { path: path.into(), moved_to: None, outcome, reason: None }
+    }
+}
+
+impl CapturedStream {
+    /// Creates a stream that was captured as a whole.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { bytes: bytes.into(), dropped_bytes: 0 }
+    }
+}
+
 impl CommandOutput {
+    /// Creates a result without output, for engines and fakes outside this crate. The fields are
+    /// public.
+    pub fn new(status: CommandStatus) -> Self {
+        Self {
+            stdout: CapturedStream::default(),
+            stderr: CapturedStream::default(),
+            status,
+            quarantined: Vec::new(),
+            sandbox_ended: None,
+            killed: Vec::new(),
+            limit: None,
+            elapsed: Duration::ZERO,
+        }
+    }
+
     /// Returns the exit code in a shell's convention. It is 125 if the command succeeded, but
     /// created a file at a denied path, or ended the sandbox.
     pub fn exit_code(&self) -> i32 {

@@ -46,6 +46,21 @@ pub enum Enforcement {
 }
 
 impl EngineReport {
+    /// Creates a report that says the same of every layer, for engines and fakes outside this
+    /// crate. The fields are public.
+    pub fn new(engine: &'static str, enforcement: &Enforcement) -> Self {
+        let layer = || enforcement.clone();
+        Self {
+            engine,
+            filesystem: layer(),
+            network: layer(),
+            capture: CaptureReport::none("the engine has no network"),
+            processes: layer(),
+            system_calls: layer(),
+            resources: layer(),
+        }
+    }
+
     /// Returns the layers with their names, in display order.
     pub fn layers(&self) -> [(&'static str, &Enforcement); 5] {
         [

@@ -283,6 +283,7 @@ impl Context {
             let names = args.variable_names.iter().cloned().collect();
             spec.variables = VariableSelection::Named(names);
         }
+        spec.required_variables.clone_from(&args.required_variables);
         spec.policy = args.policy.as_deref().map(settings::read).transpose()?;
         spec.network = args.network.spec()?;
         self.project()?.restrict(&mut spec);

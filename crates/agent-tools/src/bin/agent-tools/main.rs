@@ -20,6 +20,7 @@ mod schemes;
 mod settings;
 mod signals;
 mod stdin;
+mod times;
 mod toolset_args;
 mod variable_source;
 
@@ -29,9 +30,12 @@ use std::time::Duration;
 
 use agent_tools::RedactedWriter;
 use clap::{Parser, Subcommand};
+use commands::files::FileCommand;
+use commands::logs::LogsArgs;
 use commands::manual::{CompletionsArgs, ManArgs};
 use commands::mcp::McpArgs;
 use commands::policy::PolicyCommand;
+use commands::prune::PruneArgs;
 use commands::sandbox::SandboxArgs;
 use commands::session::SessionCommand;
 use commands::skill::SkillCommand;
@@ -59,6 +63,16 @@ struct Cli {
 enum Command {
     #[command(flatten)]
     Tool(ToolCommand),
+    #[command(flatten)]
+    File(FileCommand),
+    /// List the calls that ran in a session, with their times, exit codes and denials.
+    ///
+    /// The record is redacted, and holds at least the last 1 MiB. It stays on this machine while
+    /// the session does. Commands of other processes are in it too.
+    #[command(after_help = "Examples:\n  $ agent-tools logs\n  \
+                            $ agent-tools logs conversation-1 -n 20\n  \
+                            $ agent-tools logs --failed --json")]
+    Logs(LogsArgs),
     /// List, show, sync, restore and close sessions.
     #[command(subcommand)]
     Session(SessionCommand),
@@ -87,6 +101,13 @@ enum Command {
     /// A home appears a few seconds after it has opened a session. `session show` names the owner
     /// of one session.
     Owners,
+    /// Close sessions that were not used for a time, and remove remains of killed processes.
+    ///
+    /// Nothing that is pending is deleted: a session with files that the store does not have stays,
+    /// and so does one that a process has open.
+    #[command(after_help = "Examples:\n  $ agent-tools prune --unused-for 30d --dry-run\n  \
+                            $ agent-tools prune --unused-for 12h --user ann")]
+    Prune(PruneArgs),
     /// Check this machine: layers and limits of the sandbox, runtimes, store and variables, with
     /// remedies.
     Doctor(SessionArgs),
@@ -163,6 +184,11 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let context = Context::new(cli.global);
     match cli.command {
         Command::Tool(command) => commands::tools::run(&context, command).await,
+        Command::File(command) => commands::files::run(&context, command).await,
+        Command::Logs(args) => commands::logs::run(&context, &args),
+        Command::Prune(args) => {
+            commands::prune::run(&context, args).await.map_err(Failure::into_failed)
+        }
         Command::Session(command) => commands::session::run(&context, command).await,
         Command::Skill(command) => commands::skill::run(&context, command).await,
         Command::Variable(command) => commands::variable::run(&context, command).await,

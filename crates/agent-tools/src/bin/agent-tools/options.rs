@@ -267,6 +267,14 @@ pub(crate) struct SessionArgs {
         value_delimiter = ','
     )]
     pub(crate) variable_names: Vec<String>,
+    /// Variable without which no command runs. Repeatable.
+    #[arg(
+        long = "require-variable",
+        value_name = "NAME",
+        env = "AGENT_TOOLS_REQUIRE_VARIABLE",
+        value_delimiter = ','
+    )]
+    pub(crate) required_variables: Vec<String>,
     /// Give commands only the variables that the skills request (`metadata: variables:` in
     /// SKILL.md).
     #[arg(

@@ -309,6 +309,10 @@ impl BashResult {
         Self { output, command_stdout_bytes }
     }
 
+    pub(crate) fn output(&self) -> &BashOutput {
+        &self.output
+    }
+
     pub(super) fn into_output(self, warnings: Vec<String>) -> BashOutput {
         let Self { output, command_stdout_bytes } = self;
         let is_valid = output.stdout.is_char_boundary(command_stdout_bytes);

@@ -3,15 +3,17 @@
 mod close;
 mod garbage;
 mod history;
+mod list;
 mod network;
 mod restore;
 mod sync;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use agent_tools::{
-    ListedSession, LocalState, PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus,
-    Sessions,
+    LocalState, PendingGroup, RelativePath, SessionId, SessionOwner, SessionStatus, Sessions,
+    UserId,
 };
 use clap::Subcommand;
 use clap::builder::TypedValueParser as _;
@@ -20,13 +22,24 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::{WaitArgs, session_path};
-use crate::output::{errln, outln};
+use crate::output::outln;
 use crate::signals::use_files;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
-    /// List the sessions on this machine.
-    List,
+    /// List the sessions on this machine: at a terminal with user, age, size, pending changes and
+    /// owner, and otherwise by their ids.
+    #[command(after_help = "Examples:\n  $ agent-tools session list\n  \
+                            $ agent-tools session list --user ann --long\n  \
+                            $ agent-tools session list --json")]
+    List {
+        /// List only the sessions of this user.
+        #[arg(long, value_name = "ID")]
+        user: Option<UserId>,
+        /// Show user, time since the last call, size, pending changes and owner.
+        #[arg(short, long)]
+        long: bool,
+    },
     /// Show a session's user, directory, owner, place in its log, and pending changes.
     Show {
         /// Id of the session.
@@ -53,9 +66,15 @@ pub(crate) enum SessionCommand {
     ///
     /// Prints the files that have no copy in the store. If a file that should have one has none,
     /// the session stays.
+    #[command(after_help = "Examples:\n  $ agent-tools session close other\n  \
+                            $ agent-tools session close --user ann")]
     Close {
         /// Id of the session.
-        id: SessionId,
+        #[arg(required_unless_present = "user")]
+        id: Option<SessionId>,
+        /// User who must own the session. Without an id, all sessions of this user are closed.
+        #[arg(long, value_name = "ID")]
+        user: Option<UserId>,
         /// Also delete files that have no copy in the store.
         #[arg(long)]
         discard: bool,
@@ -132,7 +151,10 @@ pub(crate) enum SessionCommand {
 
 pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<ExitCode, Failure> {
     match command {
-        SessionCommand::List => list(context).await,
+        SessionCommand::List { user, long } => {
+            let is_long = long || std::io::stdout().is_terminal();
+            list::run(context, user.as_ref(), is_long).await
+        }
         SessionCommand::Show { id, network: true } => network::show(context, &id).await,
         SessionCommand::Show { id, network: false } => show(context, &id).await,
         SessionCommand::Sync { id, confirm_removals, refill, wait } => {
@@ -151,8 +173,8 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
         SessionCommand::Gc { id, dry_run, wait } => {
             garbage::run(&context.patient_sessions(wait)?, context, &id, dry_run).await
         }
-        SessionCommand::Close { id, discard, wait } => {
-            close::close(context, &id, discard, wait).await
+        SessionCommand::Close { id, user, discard, wait } => {
+            close::run(context, id, user.as_ref(), discard, wait).await
         }
         SessionCommand::Delete { id, yes, wait } => {
             close::delete(&context.patient_sessions(wait)?, context, &id, yes).await
@@ -171,25 +193,7 @@ fn path(text: String) -> Result<RelativePath, String> {
         .map_err(|error| agent_tools::with_causes(&error))
 }
 
-async fn list(context: &Context) -> Result<ExitCode, Failure> {
-    let sessions = context.home()?.list().map_err(Failure::failed)?;
-    let listed: Vec<Listed> = sessions.into_iter().map(Listed::from).collect();
-    context.print(&listed, || {
-        for Listed { id, state, leftover, .. } in &listed {
-            match (state, leftover) {
-                (LocalState::Complete, None) => outln!("{id}"),
-                (LocalState::Closing, _) | (_, None) => outln!("{id} ({state})"),
-                (_, Some(_)) => outln!("{id} ({state}; an earlier close left {id}~closing)"),
-            }
-        }
-        if listed.is_empty() {
-            errln!("agent-tools: no session is on this machine");
-        }
-    })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// A session in a list, with the names of [`Shown`].
+/// The part of a session that the list has too.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Listed {
@@ -199,18 +203,6 @@ struct Listed {
     state: LocalState,
     /// The directory that an earlier close has left.
     leftover: Option<String>,
-}
-
-impl From<ListedSession> for Listed {
-    fn from(listed: ListedSession) -> Self {
-        Self {
-            id: listed.id.to_string(),
-            user: listed.user.map(|user| user.to_string()),
-            directory: listed.dir.to_string_lossy().into_owned(),
-            state: listed.state,
-            leftover: listed.leftover.map(|dir| dir.to_string_lossy().into_owned()),
-        }
-    }
 }
 
 #[derive(Serialize)]

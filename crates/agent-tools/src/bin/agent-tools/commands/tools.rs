@@ -95,7 +95,7 @@ async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failur
 }
 
 /// Prints a file of any size, part by part.
-async fn print_file(session: &Session, path: &str) -> Result<(), ToolError> {
+pub(super) async fn print_file(session: &Session, path: &str) -> Result<(), ToolError> {
     let mut start = 0;
     loop {
         let range = ByteRange { start, end: Some(start + PART_BYTES) };

@@ -1,17 +1,18 @@
 //! The subcommand `variable`: variables of every session's environment. Reads values from standard
-//! input and never prints them.
+//! input, and prints one only if it is asked for.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use agent_tools::printable;
 use agent_tools::secrets::sql::{Encryption, VariableHosts};
-use agent_tools::secrets::{MaskSpec, Masks, RequestPart};
+use agent_tools::secrets::{LoadedVariables, MaskSpec, Masks, RequestPart, VariableSource};
 use clap::{Args, Subcommand, ValueEnum};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{errln, outln};
+use crate::output::{errln, outln, print_bytes};
 use crate::stdin;
 
 #[derive(Debug, Subcommand)]
@@ -23,6 +24,12 @@ pub(crate) enum VariableCommand {
                             --host api.example.com"
     )]
     Set(SetArgs),
+    /// Print the value of a variable as it is, decrypted.
+    #[command(after_help = "Example:\n  $ token=$(agent-tools variable get API_TOKEN)")]
+    Get {
+        /// Name of the variable.
+        name: String,
+    },
     /// List the names of the variables, never their values.
     List,
     /// Remove a variable.
@@ -111,6 +118,7 @@ impl SetArgs {
 pub(crate) async fn run(context: &Context, command: VariableCommand) -> Result<ExitCode, Failure> {
     match command {
         VariableCommand::Set(args) => set(context, &args).await,
+        VariableCommand::Get { name } => get(context, &name).await,
         VariableCommand::List => list(context).await,
         VariableCommand::Remove { name } => remove(context, &name).await,
     }
@@ -140,6 +148,28 @@ async fn set(context: &Context, args: &SetArgs) -> Result<ExitCode, Failure> {
     stored.map_err(Failure::failed)?;
     context.print(&serde_json::json!({ "set": name, "encrypted": encrypted }), || {
         outln!("set {name}");
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn get(context: &Context, name: &str) -> Result<ExitCode, Failure> {
+    let loaded = match context.existing_variables().await? {
+        Some(variables) => variables.load().await.map_err(Failure::failed)?,
+        None => LoadedVariables::default(),
+    };
+    let Some(value) = loaded.variables.get(name) else {
+        let skipped = loaded.skipped.iter().find(|skipped| skipped.name == name);
+        return Err(Failure::failed_text(match skipped {
+            Some(skipped) => format!("variable {name}: {}", skipped.reason),
+            None => format!("there is no variable {name}"),
+        }));
+    };
+    let value = value.expose_secret();
+    context.print(&serde_json::json!({ "name": name, "value": value }), || {
+        print_bytes(value.as_bytes());
+        if std::io::stdout().is_terminal() || !value.ends_with('\n') {
+            print_bytes(b"\n");
+        }
     })?;
     Ok(ExitCode::SUCCESS)
 }

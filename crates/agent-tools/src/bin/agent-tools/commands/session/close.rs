@@ -4,8 +4,8 @@ use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use agent_tools::{
-    CloseMode, CloseReport, FileNote, IgnoredContent, LocalState, Pending, PendingGroup, SessionId,
-    Sessions, printable,
+    CloseMode, CloseReport, ConflictNote, FileNote, IgnoredContent, ListedSession, LocalState,
+    Pending, PendingGroup, SessionId, Sessions, UserId, printable,
 };
 
 use crate::context::Context;
@@ -13,12 +13,85 @@ use crate::failure::Failure;
 use crate::options::WaitArgs;
 use crate::output::{errln, outln};
 
-pub(super) async fn close(
+/// Closes one session, or all sessions of a user.
+pub(super) async fn run(
+    context: &Context,
+    id: Option<SessionId>,
+    user: Option<&UserId>,
+    discard: bool,
+    wait: WaitArgs,
+) -> Result<ExitCode, Failure> {
+    let listed = context.home()?.list().map_err(Failure::failed)?;
+    let is_of_user = |listed: &&ListedSession| listed.user.as_ref() == user;
+    let Some(id) = id else {
+        let mut failed = 0;
+        let mut results = Vec::new();
+        for ListedSession { id, .. } in listed.iter().filter(is_of_user) {
+            match close(context, id, discard, wait).await {
+                Ok(closed) => {
+                    if !context.prints_json() {
+                        closed.print();
+                    }
+                    results.push(closed.result);
+                }
+                Err(failure) => {
+                    failed += 1;
+                    failure.report();
+                    results.push(serde_json::json!({
+                        "id": id.as_str(), "error": failure.message(),
+                    }));
+                }
+            }
+        }
+        context.print(&results, || ())?;
+        return Ok(ExitCode::from(u8::from(failed > 0)));
+    };
+    if let Some(user) = user
+        && let Some(found) = listed.iter().find(|listed| listed.id == id)
+        && !is_of_user(&found)
+    {
+        return Err(Failure::failed_text(format!("session {id} does not belong to user {user}")));
+    }
+    let closed = close(context, &id, discard, wait).await?;
+    context.print(&closed.result, || closed.print())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A session that was closed.
+struct Closed {
+    id: SessionId,
+    ignored: Vec<IgnoredContent>,
+    skipped: Vec<FileNote>,
+    discarded: Vec<PendingGroup>,
+    conflicts: Vec<ConflictNote>,
+    /// The result as JSON.
+    result: serde_json::Value,
+}
+
+impl Closed {
+    fn print(&self) {
+        let Self { id, ignored, skipped, discarded, conflicts, result: _ } = self;
+        outln!("closed {id}");
+        for ignored in ignored {
+            let copy = if ignored.has_stored_version {
+                "removed, the store has a version of it"
+            } else {
+                "removed without a copy"
+            };
+            errln!("{copy}: {}", text_of(ignored));
+        }
+        skipped.iter().for_each(|note| errln!("removed without a copy: {note}"));
+        discarded.iter().for_each(|group| errln!("discarded: {group}"));
+        conflicts.iter().for_each(|conflict| errln!("{conflict}"));
+    }
+}
+
+async fn close(
     context: &Context,
     id: &SessionId,
     discard: bool,
     wait: WaitArgs,
-) -> Result<ExitCode, Failure> {
+) -> Result<Closed, Failure> {
     let mode = if discard { CloseMode::Discard } else { CloseMode::KeepPending };
     let (sessions, unstored) = match context.sessions_builder() {
         // The store is not needed to delete what is here.
@@ -42,21 +115,7 @@ pub(super) async fn close(
         "discarded": discarded,
         "conflicts": conflicts,
     });
-    context.print(&result, || {
-        outln!("closed {id}");
-        for ignored in &ignored {
-            let copy = if ignored.has_stored_version {
-                "removed, the store has a version of it"
-            } else {
-                "removed without a copy"
-            };
-            errln!("{copy}: {}", text_of(ignored));
-        }
-        skipped.iter().for_each(|note| errln!("removed without a copy: {note}"));
-        discarded.iter().for_each(|group| errln!("discarded: {group}"));
-        conflicts.iter().for_each(|conflict| errln!("{conflict}"));
-    })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Closed { id: id.clone(), ignored, skipped, discarded, conflicts, result })
 }
 
 /// Returns the changes that the store does not have, as far as this machine knows.

@@ -1,0 +1,232 @@
+//! The subcommands `ls`, `cat` and `cp`: files of a session.
+
+mod copy_in;
+mod copy_out;
+mod counted;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent_tools::{FileKind, ListOptions, ListedEntry, Session, printable};
+use clap::{Args, Subcommand};
+
+use super::tools::print_file;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::options::{SessionArgs, session_path};
+use crate::output::{errln, outln};
+use crate::signals::{OnSignal, use_session};
+use crate::times::utc;
+
+/// The subcommands that list, print and copy files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FileCommand {
+    /// List a directory of a session.
+    #[command(after_help = "Examples:\n  $ agent-tools ls\n  $ agent-tools ls --long .\n  \
+                            $ agent-tools ls --json /tmp")]
+    Ls(Ls),
+    /// Print files of a session, one after the other.
+    #[command(after_help = "Examples:\n  $ agent-tools cat greeting.txt\n  \
+                            $ agent-tools cat notes.txt greeting.txt > all.txt")]
+    Cat(Cat),
+    /// Copy a file or a directory into a session, or out of it.
+    ///
+    /// A path of the session begins with a colon. Into an existing directory, the copy goes under
+    /// its own name; otherwise it gets the name of the target. Directories are merged, and files
+    /// replaced. Symlinks that lead out of the copied directory are refused on the way in, and left
+    /// out on the way out. Nothing is redacted.
+    #[command(after_help = "Examples:\n  $ agent-tools cp report.csv :\n  \
+                            $ agent-tools cp ./data :inputs/data\n  \
+                            $ agent-tools cp :inputs ./copy")]
+    Cp(Cp),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Show type, size and time of the last change too.
+    #[arg(short, long)]
+    long: bool,
+    /// Directory, relative to the session directory [default: the session directory].
+    #[arg(value_parser = session_path(), default_value = "", hide_default_value = true)]
+    path: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Cat {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Files, relative to the session directory.
+    #[arg(value_parser = session_path(), required = true)]
+    paths: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Cp {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// File or directory to copy; one of the session begins with a colon.
+    source: OsString,
+    /// Target; one in the session begins with a colon.
+    target: OsString,
+}
+
+pub(crate) async fn run(context: &Context, command: FileCommand) -> Result<ExitCode, Failure> {
+    match command {
+        FileCommand::Ls(args) => ls(context, args).await,
+        FileCommand::Cat(args) => cat(context, args).await,
+        FileCommand::Cp(args) => cp(context, args).await,
+    }
+    .map_err(Failure::into_failed)
+}
+
+async fn ls(context: &Context, args: Ls) -> Result<ExitCode, Failure> {
+    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
+        let stat = session.stat(&args.path).await.map_err(Failure::failed)?;
+        let entries = if stat.kind == FileKind::Directory {
+            list(session, &args.path).await?
+        } else {
+            let name = args.path.rsplit('/').next().unwrap_or_default().to_owned();
+            vec![ListedEntry::new(name, stat)]
+        };
+        context.print(&entries, || {
+            for ListedEntry { name, stat, .. } in &entries {
+                let name = printable(name);
+                let mark = if stat.kind == FileKind::Directory { "/" } else { "" };
+                if args.long {
+                    let (kind, time) = (letter(stat.kind), utc(stat.modified));
+                    outln!("{kind}  {:>12}  {time}  {name}{mark}", stat.size);
+                } else {
+                    outln!("{name}{mark}");
+                }
+            }
+        })?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+}
+
+/// Lists a whole directory, page by page.
+async fn list(session: &Session, path: &str) -> Result<Vec<ListedEntry>, Failure> {
+    let (mut options, mut entries) = (ListOptions::default(), Vec::new());
+    loop {
+        let page = session.list(path, options.clone()).await.map_err(Failure::failed)?;
+        entries.extend(page.entries);
+        if page.next.is_none() {
+            if page.unnameable > 0 {
+                let count = page.unnameable;
+                errln!("agent-tools: {count} names are not UTF-8, and not listed");
+            }
+            return Ok(entries);
+        }
+        options.after = page.next;
+    }
+}
+
+fn letter(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::File => "-",
+        FileKind::Directory => "d",
+        FileKind::Symlink => "l",
+        _ => "?",
+    }
+}
+
+async fn cat(context: &Context, args: Cat) -> Result<ExitCode, Failure> {
+    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
+        if context.prints_json() {
+            let mut outputs = Vec::new();
+            for path in &args.paths {
+                outputs.push(session.read_file(path).await.map_err(Failure::failed)?);
+            }
+            context.print(&outputs, || ())?;
+        } else {
+            for path in &args.paths {
+                print_file(session, path).await.map_err(Failure::failed)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+}
+
+/// One side of a copy.
+enum Place {
+    Host(PathBuf),
+    Session(String),
+}
+
+impl Place {
+    fn parse(text: &OsString) -> Result<Self, Failure> {
+        match text.as_bytes().strip_prefix(b":") {
+            None => Ok(Self::Host(text.into())),
+            Some(path) => match std::str::from_utf8(path) {
+                Ok(path) => Ok(Self::Session(path.to_owned())),
+                Err(_) => Err(Failure::usage("the path of the session is not UTF-8")),
+            },
+        }
+    }
+}
+
+async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
+    let places = (Place::parse(&args.source)?, Place::parse(&args.target)?);
+    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
+        let copied = match &places {
+            (Place::Host(from), Place::Session(to)) => copy_in::copy(session, from, to).await?,
+            (Place::Session(from), Place::Host(to)) => copy_out::copy(session, from, to).await?,
+            (Place::Host(_), Place::Host(_)) => {
+                return Err(Failure::usage(
+                    "neither path is one of the session; such a path begins with a colon, as in \
+                     `cp notes.txt :notes.txt`",
+                ));
+            }
+            (Place::Session(_), Place::Session(_)) => {
+                return Err(Failure::usage(
+                    "both paths are of the session; use `agent-tools bash 'cp …'`",
+                ));
+            }
+        };
+        let notes: Vec<_> = copied.omitted.iter().map(ToString::to_string).collect();
+        let result = serde_json::json!({
+            "target": copied.target,
+            "entries": copied.entries,
+            "bytes": copied.bytes,
+            "omitted": copied.omitted,
+            "pending": copied.pending,
+        });
+        context.print(&result, || {
+            outln!("{}", printable(&copied.target));
+            notes.iter().for_each(|note| errln!("agent-tools: left out: {note}"));
+            if copied.pending > 0 {
+                errln!("agent-tools: {} changes are not in the store yet", copied.pending);
+            }
+        })?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+}
+
+/// The result of a copy.
+#[derive(Default)]
+struct Copied {
+    /// The path of the copy, as the caller would name it.
+    target: String,
+    entries: u64,
+    bytes: u64,
+    omitted: Vec<agent_tools::FileNote>,
+    /// The number of changes that the store does not have yet.
+    pending: usize,
+}
+
+/// Returns the name that a copy has in an existing directory.
+fn own_name(path: &str) -> Result<&str, Failure> {
+    match path.trim_end_matches('/').rsplit('/').next() {
+        Some("" | "." | "..") | None => Err(Failure::usage(format!(
+            "{path:?} has no name of its own; name the target of the copy"
+        ))),
+        Some(name) => Ok(name),
+    }
+}

@@ -1,0 +1,65 @@
+//! The subcommand `logs`: the recorded calls of a session.
+
+use std::process::ExitCode;
+
+use agent_tools::{CallRecord, SessionId, printable};
+use clap::Args;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{errln, outln};
+use crate::times::{duration, utc};
+
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// Id of the session.
+    #[arg(value_name = "ID", default_value = "default", env = "AGENT_TOOLS_SESSION")]
+    session: SessionId,
+    /// Show only the last calls.
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    last: Option<usize>,
+    /// Show only calls that failed, timed out, had another exit code than 0, or were denied
+    /// something.
+    #[arg(long)]
+    failed: bool,
+}
+
+pub(crate) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, Failure> {
+    let mut calls = context.home()?.calls(&args.session).map_err(Failure::failed)?;
+    if args.failed {
+        calls.retain(has_failed);
+    }
+    let skipped = args.last.map_or(0, |last| calls.len().saturating_sub(last));
+    let calls = &calls[skipped..];
+    context.print(&calls, || {
+        for call in calls {
+            let subject = printable(&call.subject);
+            let (time, took) = (utc(call.at), duration(call.took));
+            outln!("{time}  {took:>8}  {:<8}  {}: {subject}", outcome(call), call.call);
+            for denied in &call.denied {
+                outln!("    denied: {}", printable(denied));
+            }
+            if let Some(error) = &call.error {
+                outln!("    error: {}", printable(error));
+            }
+        }
+        if calls.is_empty() {
+            errln!("agent-tools: no call of session {} is recorded here", args.session);
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn has_failed(call: &CallRecord) -> bool {
+    let has_other_code = call.exit_code.is_some_and(|code| code != 0);
+    has_other_code || call.timed_out || call.error.is_some() || !call.denied.is_empty()
+}
+
+fn outcome(call: &CallRecord) -> String {
+    match (call.exit_code, &call.error) {
+        _ if call.timed_out => "timeout".to_owned(),
+        (Some(code), _) => format!("exit {code}"),
+        (None, Some(_)) => "error".to_owned(),
+        (None, None) => "done".to_owned(),
+    }
+}

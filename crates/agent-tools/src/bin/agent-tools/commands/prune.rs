@@ -1,0 +1,70 @@
+//! The subcommand `prune`: removal of old sessions and of remains from this machine.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use agent_tools::{PruneOptions, UserId, printable};
+use clap::Args;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::options::WaitArgs;
+use crate::output::{errln, outln};
+
+#[derive(Args, Debug)]
+pub(crate) struct PruneArgs {
+    /// Close sessions that no call has used for this time, such as 12h or 30d.
+    #[arg(long, value_name = "TIME", value_parser = parse_age)]
+    unused_for: Option<Duration>,
+    /// Close only the sessions of this user.
+    #[arg(long, value_name = "ID", requires = "unused_for")]
+    user: Option<UserId>,
+    /// Report what would be removed, and remove nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+fn parse_age(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text);
+    time.map_err(|_| "expected a time such as 30m, 12h or 30d".to_owned())
+}
+
+pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<ExitCode, Failure> {
+    let sessions = context.patient_sessions(args.wait)?;
+    let mut options = PruneOptions::default();
+    (options.unused_for, options.user, options.is_dry_run) =
+        (args.unused_for, args.user, args.dry_run);
+    let report = sessions.prune(&options).await.map_err(Failure::failed)?;
+    let kept: Vec<_> = report
+        .kept
+        .iter()
+        .map(|(id, reason)| serde_json::json!({ "id": id.as_str(), "reason": reason }))
+        .collect();
+    let texts = |ids: &[agent_tools::SessionId]| ids.iter().map(ToString::to_string).collect();
+    let (closed, finished): (Vec<String>, Vec<String>) =
+        (texts(&report.closed), texts(&report.finished));
+    let result = serde_json::json!({
+        "closed": closed,
+        "finished": finished,
+        "kept": kept,
+        "remains": report.remains,
+        "dryRun": args.dry_run,
+    });
+    context.print(&result, || {
+        let would = if args.dry_run { "would be " } else { "" };
+        closed.iter().for_each(|id| outln!("{would}closed: {id}"));
+        finished.iter().for_each(|id| outln!("close {would}finished: {id}"));
+        if report.remains > 0 {
+            outln!("{would}removed: {} remains of killed processes", report.remains);
+        }
+        for (id, reason) in &report.kept {
+            errln!("kept: {id}: {}", printable(reason));
+        }
+        if closed.is_empty() && finished.is_empty() && report.remains == 0 {
+            errln!("agent-tools: nothing to remove");
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,128 @@
+//! Removal of what is no longer needed on this machine: old sessions and remains of killed
+//! processes.
+
+use std::time::{Duration, SystemTime};
+
+use sandbox_core::{SessionId, UserId};
+
+use super::Sessions;
+use super::overview::ages;
+use crate::home::{LocalState, StateDir, StateError};
+use crate::sharing::Claim;
+
+/// The age from which a file of a killed process is a remain.
+const REMAIN_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// The sessions that [`Sessions::prune`] closes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PruneOptions {
+    /// The time without a call after which a session is closed; `None` closes none.
+    pub unused_for: Option<Duration>,
+    /// The user whose sessions are closed; `None` stands for all users.
+    pub user: Option<UserId>,
+    /// True to report what would be done, and to do nothing.
+    pub is_dry_run: bool,
+}
+
+/// The report of [`Sessions::prune`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PruneReport {
+    /// The sessions that were closed. Everything in them is in the store.
+    pub closed: Vec<SessionId>,
+    /// The sessions that are old and stay, with reasons.
+    pub kept: Vec<(SessionId, String)>,
+    /// The sessions whose interrupted close was finished.
+    pub finished: Vec<SessionId>,
+    /// The number of state directories and files that killed processes had left.
+    pub remains: usize,
+}
+
+impl Sessions {
+    /// Closes sessions that were not used for a time, finishes interrupted closes, and removes the
+    /// remains of killed processes from the state. Nothing that is pending is deleted: a session
+    /// that has something the store does not have stays, and so does one that is open.
+    ///
+    /// # Errors
+    /// Returns [`StateError`] if the sessions cannot be listed.
+    ///
+    /// # Cancel safety
+    /// Some sessions may be closed. A repeated call continues.
+    pub async fn prune(&self, options: &PruneOptions) -> Result<PruneReport, StateError> {
+        let mut report = PruneReport::default();
+        let now = SystemTime::now();
+        for listed in self.home().list()? {
+            if options.user.is_some() && listed.user != options.user {
+                continue;
+            }
+            let id = listed.id;
+            if listed.state == LocalState::Closing {
+                if options.is_dry_run || self.close(&id).await.is_ok() {
+                    report.finished.push(id);
+                }
+                continue;
+            }
+            let (_, last_used) = ages(self.home(), &id);
+            let age = last_used.and_then(|used| now.duration_since(used).ok());
+            let Some(unused_for) = options.unused_for else { continue };
+            match (listed.state, age) {
+                (LocalState::Complete, Some(age)) if age >= unused_for => {
+                    match self.close_unused(&id, options.is_dry_run).await {
+                        Ok(()) => report.closed.push(id),
+                        Err(reason) => report.kept.push((id, reason)),
+                    }
+                }
+                (LocalState::Unclaimed, _) => {
+                    let reason = "it has no state, so its files may belong to a person";
+                    report.kept.push((id, reason.to_owned()));
+                }
+                (LocalState::Restoring, Some(age)) if age >= unused_for => {
+                    report.kept.push((id, "its restore is not finished".to_owned()));
+                }
+                _ => {}
+            }
+        }
+        report.remains = self.remove_remains(options.is_dry_run)?;
+        Ok(report)
+    }
+
+    /// Closes a session unless a process has it open.
+    async fn close_unused(&self, id: &SessionId, is_dry_run: bool) -> Result<(), String> {
+        let claim = Claim::try_new(self.home(), id);
+        match claim.map_err(|error| sandbox_core::with_causes(&error))? {
+            Some(claim) => drop(claim),
+            None => return Err("a process has it open".to_owned()),
+        }
+        if is_dry_run {
+            return Ok(());
+        }
+        let closed = self.close(id).await;
+        closed.map(drop).map_err(|error| sandbox_core::with_causes(&error))
+    }
+
+    /// Removes state of which nothing else is here, and files that a killed process was writing.
+    fn remove_remains(&self, is_dry_run: bool) -> Result<usize, StateError> {
+        let home = self.home();
+        let mut count = 0;
+        for id in home.sessions_with_state()? {
+            let has_files = home.has_files(&id) || home.closing_dir(&id).exists();
+            // Taking the lock changes the age.
+            let age = StateDir::existing(home, &id).and_then(|dir| dir.unused_for());
+            if !has_files && age.is_none_or(|age| age < REMAIN_AGE) {
+                continue;
+            }
+            // One that is locked is in use.
+            let Ok(Some(Claim { state, door: _door })) = Claim::try_new(home, &id) else {
+                continue;
+            };
+            if has_files {
+                count += state.dir().remove_unfinished(REMAIN_AGE, is_dry_run);
+            } else if is_dry_run || state.delete().is_ok() {
+                count += 1;
+            }
+            state.unlock();
+        }
+        Ok(count)
+    }
+}

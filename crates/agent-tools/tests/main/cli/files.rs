@@ -1,0 +1,112 @@
+//! The subcommands for files, logs and the upkeep of sessions.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::Cli;
+
+#[test]
+fn files_are_listed_printed_and_copied_in_and_out() {
+    let cli = Cli::new();
+    cli.write("data/a.txt", "a\n");
+    cli.write("data/d/run.sh", "echo ran\n");
+    let script = cli.dir().join("data/d/run.sh");
+    std::fs::set_permissions(script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("../a.txt", cli.dir().join("data/d/link")).unwrap();
+
+    let copied = cli.run(&["--json", "cp", "data", ":"]).ok().json();
+    assert_eq!((copied["target"].as_str(), copied["entries"].as_u64()), (Some("data"), Some(4)));
+    cli.run(&["cp", "data/a.txt", ":new/name.txt"]).ok();
+    let ran = cli.run(&["bash", "data/d/run.sh; cat data/d/link new/name.txt"]).ok();
+    assert!(ran.stdout.starts_with("ran\na\na\n"), "{}", ran.stdout);
+    assert_eq!(cli.run(&["ls"]).ok().stdout, "data/\nnew/\n");
+    let long = cli.run(&["ls", "--long", "data/d"]).ok().stdout;
+    assert!(long.starts_with("l ") && long.contains("Z  run.sh\n"), "{long}");
+    let json = cli.run(&["ls", "--json", "data"]).ok().json();
+    assert_eq!((json[0]["name"].as_str(), json[0]["size"].as_u64()), (Some("a.txt"), Some(2)));
+    assert_eq!(cli.run(&["cat", "data/a.txt", "new/name.txt"]).ok().stdout, "a\na\n");
+
+    // The agent chooses the links of what is copied out.
+    cli.run(&["bash", "ln -s /etc/passwd data/out; ln -s ../../.. data/d/up"]).ok();
+    let out = cli.run(&["cp", ":data", "."]);
+    assert!(out.stderr.contains("out: it is a symlink that leads out"), "{}", out.stderr);
+    let out = cli.run(&["--json", "cp", ":data", "copy"]).ok().json();
+    assert_eq!(out["omitted"].as_array().unwrap().len(), 2, "{out}");
+    let at = |name: &str| cli.dir().join("copy").join(name);
+    assert_eq!(std::fs::read_to_string(at("d/link")).unwrap(), "a\n");
+    assert_eq!(at("d/run.sh").metadata().unwrap().permissions().mode() & 0o111, 0o111);
+    assert!(at("out").symlink_metadata().is_err() && at("d/up").symlink_metadata().is_err());
+    cli.run(&["cp", ":new/name.txt", "one.txt"]).ok();
+    assert_eq!(std::fs::read_to_string(cli.dir().join("one.txt")).unwrap(), "a\n");
+
+    symlink("/etc", cli.dir().join("data/etc")).unwrap();
+    for (args, message) in [
+        (&["cp", "data", ":"][..], "etc: it is a symlink that leads out"),
+        (&["cp", "a", "b"], "such a path begins with a colon"),
+        (&["cp", ":a", ":b"], "use `agent-tools bash"),
+        (&["cp", "none", ":"], "cannot read none"),
+        (&["cp", ":none", "."], "none"),
+        (&["ls", "none"], "none"),
+        (&["cat", "none"], "none"),
+    ] {
+        let ran = cli.run(args);
+        assert_ne!(ran.code, 0, "{args:?}");
+        assert!(ran.stderr.contains(message), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn calls_are_logged_with_their_codes_and_denials_and_without_secrets() {
+    let cli = Cli::new();
+    cli.run_with(&["variable", "set", "TOKEN"], "a-secret-of-some-length").ok();
+    assert_eq!(cli.run(&["variable", "get", "TOKEN"]).ok().stdout, "a-secret-of-some-length\n");
+    let missing = cli.run(&["variable", "get", "NONE"]);
+    assert!(missing.code == 1 && missing.stderr.contains("no variable NONE"));
+
+    cli.run(&["bash", "echo a-secret-of-some-length; cat /etc/shadow; exit 3"]);
+    cli.run(&["--no-redact", "write-file", "f", "--content", "x"]).ok();
+    cli.run(&["cat", "none"]);
+    let calls = cli.run(&["logs", "--json"]).ok().json();
+    assert_eq!(calls[0]["subject"], "echo [redacted:TOKEN]; cat /etc/shadow; exit 3");
+    assert_eq!((calls[0]["call"].as_str(), calls[0]["exitCode"].as_i64()), (Some("bash"), Some(3)));
+    assert!(calls[0]["denied"][0].as_str().unwrap().starts_with("read /etc/shadow: "));
+    assert_eq!((calls[1]["call"].as_str(), calls[1].get("error")), (Some("writeFile"), None));
+    assert!(calls[2]["error"].as_str().unwrap().contains("none"));
+    let failed = cli.run(&["logs", "--failed"]).ok().stdout;
+    assert!(failed.contains("exit 3    bash: echo [redacted:TOKEN]"), "{failed}");
+    assert!(failed.contains("denied: read /etc/shadow") && !failed.contains("writeFile"));
+    let last = cli.run(&["logs", "default", "-n", "1"]).ok().stdout;
+    assert!(last.contains("readFile: none") && !last.contains("bash"), "{last}");
+
+    let required = cli.run(&["bash", "--require-variable", "TOKEN,OTHER", "touch ran"]);
+    assert_eq!(required.code, 125);
+    assert!(required.stderr.contains("absent: OTHER"), "{}", required.stderr);
+    assert_eq!(cli.run(&["ls"]).ok().stdout, "f\n");
+}
+
+#[test]
+fn sessions_are_listed_closed_by_user_and_pruned() {
+    let cli = Cli::new();
+    for (session, user) in [("a", "ann"), ("b", "ann"), ("c", "bob")] {
+        cli.run(&["bash", "--session", session, "--user", user, "echo 1 > f"]).ok();
+    }
+    let listed = cli.run(&["session", "list", "--json", "--user", "bob"]).ok().json();
+    assert_eq!((listed.as_array().unwrap().len(), listed[0]["files"].as_u64()), (1, Some(1)));
+    assert!(listed[0]["lastUsed"].as_str() >= listed[0]["created"].as_str());
+    assert!(listed[0]["pending"].as_array().unwrap().is_empty(), "{listed}");
+    let table = cli.run(&["session", "list", "--long"]).ok().stdout;
+    assert!(table.starts_with("SESSION ") && table.contains("s ago"), "{table}");
+
+    let other = cli.run(&["session", "close", "c", "--user", "ann"]);
+    assert!(other.code == 1 && other.stderr.contains("does not belong to user ann"));
+    assert_eq!(cli.run(&["session", "close"]).code, 2);
+    assert_eq!(cli.run(&["session", "close", "--user", "ann"]).ok().stdout, "closed a\nclosed b\n");
+
+    assert!(cli.run(&["prune", "--unused-for", "1h"]).ok().stderr.contains("nothing to remove"));
+    let dry = cli.run(&["prune", "--unused-for", "0s", "--dry-run"]).ok().stdout;
+    assert_eq!(dry, "would be closed: c\n");
+    std::fs::create_dir(cli.home().join("sessions/d~closing")).unwrap();
+    let pruned = cli.run(&["prune", "--unused-for", "0s", "--json"]).ok().json();
+    assert_eq!(pruned["closed"], serde_json::json!(["c"]));
+    assert_eq!(pruned["finished"], serde_json::json!(["d"]));
+    assert_eq!(cli.run(&["session", "list"]).ok().stdout, "");
+}
