@@ -18,7 +18,7 @@ use skill_store::SkillRef;
 
 use super::skills::{SessionSkills, SkillsReport};
 use super::{SessionSettings, SessionVariables};
-use crate::network::{NetworkError, NetworkRules, SessionNetwork};
+use crate::network::{NetworkError, NetworkRules, SessionNetwork, patience};
 use crate::output::KeptOutputs;
 use crate::sessions::SessionError;
 use crate::sharing::{Departure, Gate, SharingError};
@@ -302,6 +302,7 @@ impl LocalSession {
         let proxies = self.network.variables();
         spec.env.retain(|(name, _)| !proxies.iter().any(|(proxy, _)| proxy == name));
         spec.env.extend(proxies);
+        patience::add_to(&mut spec.env, self.network.is_open());
         spec
     }
 
