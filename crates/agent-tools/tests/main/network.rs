@@ -1,11 +1,16 @@
 //! Sessions with a network, against servers on loopback. No name resolves outside.
 
 mod asking;
+mod authority;
 mod capture;
 mod changes;
 mod command;
 mod isolation;
+mod languages;
 mod origin;
+mod packages;
+mod programs;
+mod protocols;
 mod results;
 mod tools;
 
