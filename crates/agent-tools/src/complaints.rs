@@ -1,5 +1,9 @@
 //! Messages of programs on standard error about paths and hosts that they could not access.
 
+use std::net::IpAddr;
+
+use policy::Host;
+
 /// A failure that a line on standard error reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Complaint {
@@ -38,6 +42,18 @@ const HOST_MESSAGES: [&str; 5] = [
     "getaddrinfo enotfound ",
     "getaddrinfo eai_again ",
 ];
+/// Text in front of a host that was not reached, by curl, git, ssh, psql, Go, and clients of Python
+/// and Rust. Other services have such messages too, without a domain or an address.
+const CONNECTION_MESSAGES: [&str; 8] = [
+    "failed to connect to ",
+    "connect to host ",
+    "connection to server at ",
+    "translate host name ",
+    "dial tcp: lookup ",
+    "dial tcp ",
+    "failed to resolve ",
+    "sending request for url (",
+];
 /// Verbs in front of a path that a program could not write.
 const WRITING: [&str; 10] = [
     "touch",
@@ -72,6 +88,12 @@ pub(crate) fn complaint(line: &str, command: &str) -> Option<Complaint> {
             return Some(Complaint::Host(name.to_owned()));
         }
     }
+    if let Some(name) = CONNECTION_MESSAGES.iter().find_map(|before| {
+        let at = lower.find(before)? + before.len();
+        outside(&line[at..])
+    }) {
+        return Some(Complaint::Host(name));
+    }
     let (at, message, failed) = PATH_MESSAGES
         .iter()
         .find_map(|(message, failed)| Some((lower.find(message)?, message, *failed)))?;
@@ -99,6 +121,20 @@ pub(crate) fn complaint(line: &str, command: &str) -> Option<Complaint> {
     };
     let paths: Vec<String> = paths.into_iter().map(str::to_owned).collect();
     (!paths.is_empty()).then_some(Complaint::Paths(paths, failed))
+}
+
+/// Returns the host at the beginning of a text or of a URL, if it is a domain or an address outside
+/// the session.
+fn outside(text: &str) -> Option<String> {
+    let text = text.trim_start_matches(['\'', '"']);
+    let scheme = ["https://", "http://"].into_iter().find(|scheme| text.starts_with(scheme));
+    let text = text[scheme.map_or(0, str::len)..].trim_start_matches('[');
+    let word = text.split(|c: char| c.is_whitespace() || "'\"/,;()[]".contains(c)).next()?;
+    // The colons of an address are its own, and one behind a name begins a port.
+    let is_address = word.parse::<IpAddr>().is_ok();
+    let name = if is_address { word } else { word.split(':').next()? };
+    let is_outside = !Host::parse(name).ok()?.is_loopback() && name.contains(['.', ':']);
+    is_outside.then(|| name.to_owned())
 }
 
 /// Returns whether a program tried to write one of the paths, by its message or by a redirection.
@@ -203,6 +239,34 @@ mod tests {
     #[track_caller]
     fn check(line: &str, expected: Option<Complaint>) {
         assert_eq!(complaint(line, ""), expected, "{line}");
+    }
+
+    #[test]
+    fn a_host_that_was_not_reached_is_named() {
+        for (line, name) in [
+            ("curl: (7) Failed to connect to 192.0.2.1 port 80 after 0 ms: Couldn't", "192.0.2.1"),
+            ("curl: (7) Failed to connect to 2001:db8::1 port 80 after 0 ms", "2001:db8::1"),
+            ("ssh: connect to host a.test port 22: Network is unreachable", "a.test"),
+            ("Cannot connect to host a.test:443 ssl:default [Temporary failure]", "a.test"),
+            ("psql: error: connection to server at \"192.0.2.1\", port 5432", "192.0.2.1"),
+            ("could not translate host name \"a.test\" to address: Temporary", "a.test"),
+            ("Get \"https://a.test/\": dial tcp: lookup a.test on 192.0.2.53:53: x", "a.test"),
+            ("dial tcp [2001:db8::1]:80: connect: network is unreachable", "2001:db8::1"),
+            ("(Caused by NameResolutionError(\"Failed to resolve 'a.test' ([Errno -3]", "a.test"),
+            ("  cause: error sending request for url (https://a.test/simple/x/)", "a.test"),
+        ] {
+            check(line, Some(Complaint::Host(name.to_owned())));
+        }
+        for line in [
+            "curl: (7) Failed to connect to 127.0.0.1 port 81 after 7 ms: Couldn't connect",
+            "dial tcp [::1]:80: connect: connection refused",
+            "Failed to connect to localhost:80",
+            "Failed to connect to the database",
+        ] {
+            check(line, None);
+        }
+        let socket = "Failed to connect to /run/docker.sock: Permission denied";
+        assert!(!matches!(complaint(socket, ""), Some(Complaint::Host(_))));
     }
 
     fn path(name: &str, failed: FailedAccess) -> Option<Complaint> {

@@ -7,7 +7,8 @@
 //!    `PATH` that commands can read; `VIRTUAL_ENV`; `NODE_PATH`;
 //! 3. `HOME` and `TMPDIR`, which name the session's private directory for temporary files, and
 //!    `SHELL`, because the user's login shell may be none;
-//! 4. the session's variables.
+//! 4. the session's variables;
+//! 5. proxies, if connections cannot be captured, and the variables of `network::patience`.
 //!
 //! No other variable of the host reaches a command.
 

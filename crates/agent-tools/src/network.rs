@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod fixed;
 mod journal;
+pub(crate) mod patience;
 mod preset;
 mod rules;
 mod sandbox;

@@ -227,10 +227,16 @@ fn refuse(session: &Session, host: &Host, denial: Denial) -> Content {
     Content::error(denied_code(), Some(BLOCKED))
 }
 
-/// Returns the name of a question, if a host can have it.
+/// Returns the name of a question, if a host can have it. A record of a service, such as `SRV` for
+/// `_http._tcp.NAME` (RFC 2782), belongs to the host NAME.
 fn host(question: &Query) -> Option<Host> {
+    let is_of_service = !matches!(
+        question.query_type,
+        RecordType::A | RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB
+    );
+    let labels = question.name.iter();
     let mut text = String::new();
-    for label in question.name.iter() {
+    for label in labels.skip_while(|label| is_of_service && label.starts_with(b"_")) {
         let label = std::str::from_utf8(label).ok().filter(|label| !label.contains('.'))?;
         if !text.is_empty() {
             text.push('.');

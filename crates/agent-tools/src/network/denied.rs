@@ -1,5 +1,7 @@
 //! Refused connections of a command, as the denials of its result.
 
+use std::collections::HashSet;
+
 use super::event::{ConnectionOutcome, NetworkEvent};
 use crate::denials::Denial;
 
@@ -18,10 +20,15 @@ pub(crate) struct Refusals {
 /// at the same time.
 pub(crate) fn refusals(events: &[NetworkEvent], is_shared: bool) -> Refusals {
     let mut refusals = Refusals::default();
-    let mut seen = std::collections::HashSet::new();
-    for event in events.iter().filter(|event| event.outcome == ConnectionOutcome::Denied) {
+    let mut seen = HashSet::new();
+    let denied = || events.iter().filter(|event| event.outcome == ConnectionOutcome::Denied);
+    let connected: HashSet<&str> =
+        denied().filter(|event| event.port.is_some()).map(|event| &*event.host).collect();
+    for event in denied() {
+        // A question about a name says less than the connection that followed.
+        let is_followed = event.port.is_none() && connected.contains(&*event.host);
         let target = event.target();
-        if !seen.insert(target.clone()) {
+        if is_followed || !seen.insert(target.clone()) {
             continue;
         }
         if refusals.denials.len() == MAX_REFUSALS {
@@ -73,6 +80,10 @@ mod tests {
         let targets: Vec<_> = found.denials.iter().map(|denial| &*denial.target).collect();
         assert_eq!((targets, found.omitted), (vec!["a.test:443", "[::1]:443"], 0));
         assert!(found.denials.iter().all(|denial| denial.is_shared));
+        let asked = |host: &str| NetworkEvent { port: None, ..denied(host) };
+        let found = refusals(&[asked("a.test"), denied("a.test"), asked("b.test")], false);
+        let targets: Vec<_> = found.denials.iter().map(|denial| &*denial.target).collect();
+        assert_eq!(targets, ["a.test:443", "b.test"]);
         let many: Vec<_> = (0..9).map(|n| denied(&format!("{n}.test"))).collect();
         let found = refusals(&many, false);
         assert_eq!((found.denials.len(), found.omitted), (5, 4));

@@ -19,7 +19,7 @@ use skill_store::SkillRef;
 use super::skills::{SessionSkills, SkillsReport};
 use super::{SessionSettings, SessionVariables};
 use crate::call_journal::CallJournal;
-use crate::network::{NetworkError, NetworkRules, SessionNetwork};
+use crate::network::{NetworkError, NetworkRules, SessionNetwork, patience};
 use crate::output::KeptOutputs;
 use crate::process::Processes;
 use crate::sessions::SessionError;
@@ -321,6 +321,7 @@ impl LocalSession {
         let is_new = |(name, _): &(_, _)| !spec.env.iter().any(|(own, _)| own == name);
         let certificates: Vec<_> = certificates.filter(is_new).collect();
         spec.env.extend(certificates);
+        patience::add_to(&mut spec.env, self.network.is_open());
         spec
     }
 

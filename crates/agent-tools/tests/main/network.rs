@@ -1,12 +1,17 @@
 //! Sessions with a network, against servers on loopback. No name resolves outside.
 
 mod asking;
+mod authority;
 mod capture;
 mod changes;
 mod command;
 mod isolation;
+mod languages;
 mod masked;
 mod origin;
+mod packages;
+mod programs;
+mod protocols;
 mod results;
 mod secure_origin;
 mod terminated;

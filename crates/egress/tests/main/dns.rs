@@ -106,7 +106,9 @@ async fn other_records_are_empty_or_refused_with_the_reason() {
         ("denied.test.", RecordType::TXT, 15_u16),
         ("denied.test.", RecordType::SRV, 15),
         ("denied.test.", RecordType::ANY, 15),
+        ("_http._tcp.denied.test.", RecordType::SRV, 15),
         ("allowed.test.", RecordType::TXT, 21),
+        ("_http._tcp.allowed.test.", RecordType::SRV, 21),
     ] {
         let answer = ask(&session, name, kind).await;
         assert_eq!(answer.metadata.response_code, denied_code(), "{name} {kind}");
@@ -117,9 +119,10 @@ async fn other_records_are_empty_or_refused_with_the_reason() {
         assert_eq!(option, &expected, "{name} {kind}");
     }
     let events = session.events();
-    assert_eq!(events.len(), 3);
+    assert_eq!(events.len(), 4);
     for event in events {
         assert!(matches!(event.outcome, Outcome::Denied(_)));
+        assert_eq!(event.host.to_string(), "denied.test");
         assert_eq!((event.via, event.port), (Via::Dns, None));
     }
 }

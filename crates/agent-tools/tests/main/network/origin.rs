@@ -1,15 +1,27 @@
 //! A web server on loopback.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-/// A web server for the files of a directory. `/slow` sends bytes until the client leaves.
+use rustls::{ServerConnection, StreamOwned};
+
+use super::authority::Identity;
+
+/// The first byte of a connection with TLS.
+const HANDSHAKE: u8 = 22;
+/// Time between two events of `/events`.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A web server for the files of a directory, with and without TLS on the same port. `/slow` sends
+/// bytes until the client leaves, and `/events` an event stream.
 pub(super) struct Origin {
     pub(super) port: u16,
     pub(super) dir: tempfile::TempDir,
+    pub(super) identity: Identity,
     connections: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<String>>>,
 }
@@ -23,15 +35,29 @@ impl Origin {
         let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<_>>::default());
         let (root, counted, kept) =
             (dir.path().to_owned(), Arc::clone(&connections), Arc::clone(&requests));
+        let identity = Identity::new();
+        let config = Arc::clone(&identity.config);
         // The thread ends with the test process.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 counted.fetch_add(1, Ordering::Relaxed);
-                let (root, kept) = (root.clone(), Arc::clone(&kept));
-                std::thread::spawn(move || serve(stream, &root, &kept));
+                let (root, kept, config) = (root.clone(), Arc::clone(&kept), Arc::clone(&config));
+                std::thread::spawn(move || {
+                    let mut first = [0];
+                    if stream.peek(&mut first).is_ok_and(|_| first == [HANDSHAKE]) {
+                        let mut tls =
+                            StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+                        serve(&mut tls, &root, &kept);
+                        tls.conn.send_close_notify();
+                        // The client may be gone.
+                        let _ = tls.flush();
+                    } else {
+                        serve(stream, &root, &kept);
+                    }
+                });
             }
         });
-        Self { port, dir, connections, requests }
+        Self { port, dir, identity, connections, requests }
     }
 
     /// Writes a file to serve.
@@ -50,8 +76,8 @@ impl Origin {
     }
 }
 
-fn serve(mut stream: TcpStream, root: &Path, kept: &Mutex<Vec<String>>) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
+fn serve(stream: impl Read + Write, root: &Path, kept: &Mutex<Vec<String>>) -> Option<()> {
+    let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut header = String::new();
@@ -59,13 +85,25 @@ fn serve(mut stream: TcpStream, root: &Path, kept: &Mutex<Vec<String>>) -> Optio
         header.clear();
     }
     kept.lock().unwrap().push(line.trim_end().to_owned());
+    let stream = reader.get_mut();
     let target = line.split(' ').nth(1)?.split('?').next()?.to_owned();
     if target == "/slow" {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").ok()?;
         loop {
             stream.write_all(b"x").ok()?;
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
+    }
+    if target == "/events" {
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+        stream.write_all(head.as_bytes()).ok()?;
+        for text in ["one", "two", "three"] {
+            stream.write_all(format!("data: {text}\n\n").as_bytes()).ok()?;
+            stream.flush().ok()?;
+            std::thread::sleep(PAUSE);
+        }
+        return Some(());
     }
     let mut path = root.join(target.trim_start_matches('/'));
     if path.is_dir() {

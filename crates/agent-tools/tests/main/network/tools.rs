@@ -78,18 +78,18 @@ async fn python_and_pip() {
     let urllib = "python3 -c 'import urllib.request as r; \
                   print(r.urlopen(\"http://HOST/\").read().decode())'";
     check(&origin, "python3", "install python3", urllib, "hello").await;
-    if !python_can_package(&origin) {
-        return skipped("pip", "install python3-pip");
+    if !write_wheel(&origin) {
+        return;
     }
-    origin.write("simple/probe/index.html", "<a href=\"/probe-1.0-py3-none-any.whl\">probe</a>");
-    let pip = "python3 -m pip download -q --no-deps --no-cache-dir --retries 0 --no-input \
+    let pip = "python3 -m pip download -q --no-deps --no-cache-dir --no-input \
                --disable-pip-version-check --isolated --trusted-host HOST \
                --index-url http://HOST/simple/ probe && ls";
     check(&origin, "pip", "install python3-pip", pip, "probe-1.0-py3-none-any.whl").await;
 }
 
-/// Writes a wheel for the server. Returns whether there is a Python with pip.
-fn python_can_package(origin: &Origin) -> bool {
+/// Writes an index with a wheel for the server. Returns whether there is a Python with pip, and
+/// reports it otherwise.
+pub(super) fn write_wheel(origin: &Origin) -> bool {
     const SCRIPT: &str = r"
 import pip, sys, zipfile
 with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
@@ -101,8 +101,13 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
         wheel.writestr('probe-1.0.dist-info/' + name, '\n'.join(lines + ['']))
 ";
     let wheel = origin.dir.path().join("probe-1.0-py3-none-any.whl");
+    origin.write("simple/probe/index.html", "<a href=\"/probe-1.0-py3-none-any.whl\">probe</a>");
     let made = Command::new("/usr/bin/python3").arg("-c").arg(SCRIPT).arg(wheel).output();
-    made.is_ok_and(|made| made.status.success())
+    let is_made = made.is_ok_and(|made| made.status.success());
+    if !is_made {
+        skipped("pip", "install python3-pip");
+    }
+    is_made
 }
 
 #[tokio::test]
@@ -120,14 +125,12 @@ async fn node_and_npm() {
             r#"{{"name":"probe","dist-tags":{{"latest":"1.2.3"}},"versions":{{"1.2.3":{version}}}}}"#
         ),
     );
-    let npm =
-        "npm view probe version --registry http://HOST/ --fetch-retries 0 --no-update-notifier";
+    let npm = "npm view probe version --registry http://HOST/ --no-update-notifier";
     check(&origin, "npm", "install npm", npm, "1.2.3").await;
 }
 
-#[tokio::test]
-async fn git_over_http() {
-    let origin = Origin::start();
+/// Writes a repository for the server. Returns whether there is git, and reports it otherwise.
+pub(super) fn make_repository(origin: &Origin) -> bool {
     let repository = origin.dir.path().join("r.git");
     let script = "git init -q --bare r.git && git init -q w && cd w && \
                   git -c user.name=a -c user.email=a@b.c commit -q --allow-empty -m first && \
@@ -139,8 +142,18 @@ async fn git_over_http() {
         .current_dir(origin.dir.path())
         .stderr(Stdio::null())
         .status();
-    if !made.is_ok_and(|made| made.success()) || !repository.exists() {
-        return skipped("git", "install git");
+    let is_made = made.is_ok_and(|made| made.success()) && repository.exists();
+    if !is_made {
+        skipped("git", "install git");
+    }
+    is_made
+}
+
+#[tokio::test]
+async fn git_over_http() {
+    let origin = Origin::start();
+    if !make_repository(&origin) {
+        return;
     }
     let clone = "git clone -q http://HOST/r.git c-HOST && git -C c-HOST log --format=%s";
     check(&origin, "git", "install git", clone, "first").await;

@@ -1,0 +1,70 @@
+//! Clients of HTTP in the languages that agents write programs in, and a browser.
+
+use super::programs::{AUTHORITY, Programs, Python, node, script};
+
+#[tokio::test]
+async fn clients_of_python() {
+    let Some(python) = Python::find("clients of Python") else { return };
+    let programs = Programs::open(&[], python.readable()).await;
+    programs.session.write_file("client.py", &script("client.py")).await.unwrap();
+    let program = python.program();
+    for client in ["requests", "httpx", "aiohttp"] {
+        let command = format!("{} client.py {client} URL/ {AUTHORITY}", program.display());
+        programs.check_web(&command, "200 hello").await;
+    }
+}
+
+#[tokio::test]
+async fn clients_of_node() {
+    let Some((node, modules)) = node("clients of node") else { return };
+    let programs = Programs::open(&[], vec![modules.clone()]).await;
+    programs.session.write_file("client.cjs", &script("client.cjs")).await.unwrap();
+    let (node, modules) = (node.display(), modules.display());
+    for client in ["fetch", "undici", "axios", "http"] {
+        let command = format!(
+            "NODE_EXTRA_CA_CERTS={AUTHORITY} NODE_PATH={modules} {node} client.cjs {client} URL/"
+        );
+        programs.check_web(&command, "200 hello").await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_go() {
+    let programs = Programs::open(&[], Vec::new()).await;
+    if !programs.has("go", "golang-go").await {
+        return;
+    }
+    programs.session.write_file("client.go", &script("client.go")).await.unwrap();
+    programs.run("GOCACHE=$TMPDIR/cache go build -o client client.go").await;
+    // Its own resolver of names, and that of the system.
+    for resolver in ["go", "cgo"] {
+        let command = format!("GODEBUG=netdns={resolver} SSL_CERT_FILE={AUTHORITY} ./client URL/");
+        programs.check_web(&command, "200 hello").await;
+    }
+}
+
+#[tokio::test]
+async fn clients_of_java() {
+    let programs = Programs::open(&[], Vec::new()).await;
+    if !programs.has("javac", "default-jdk-headless").await {
+        return;
+    }
+    programs.session.write_file("Client.java", &script("Client.java")).await.unwrap();
+    programs.run("javac -J-XX:TieredStopAtLevel=1 Client.java").await;
+    for client in ["HttpClient", "URLConnection"] {
+        let command = format!("java -XX:TieredStopAtLevel=1 Client {client} URL/ {AUTHORITY} 2>&1");
+        programs.check_web(&command, "200 hello").await;
+    }
+}
+
+#[tokio::test]
+async fn a_browser() {
+    let programs = Programs::open(&[], Vec::new()).await;
+    if !programs.has("chromium-headless-shell", "chromium-headless-shell").await {
+        return;
+    }
+    // The session is its sandbox. It complains about services of a desktop.
+    let command = "chromium-headless-shell --no-sandbox --disable-gpu \
+                   --ignore-certificate-errors --dump-dom URL/ 2>/dev/null | grep hello";
+    programs.check_web(command, "hello").await;
+}
