@@ -14,6 +14,7 @@ use crate::error::MasksError;
 use crate::event::{EventMark, NetworkEvent};
 use crate::listeners::{Kind, OpenListeners, accept};
 use crate::masks::SessionMasks;
+use crate::parent::ParentProxy;
 use crate::session::Session;
 
 /// The network of one session. Dropping it closes the listeners and all connections.
@@ -69,6 +70,12 @@ impl Network {
     pub fn set_masks(&self, masks: &Masks) -> Result<(), MasksError> {
         self.session.set_masks(SessionMasks::compile(masks)?);
         Ok(())
+    }
+
+    /// Replaces the parent proxy of the session. `None` is that of the gate, if it has one. Open
+    /// connections stay.
+    pub fn set_parent_proxy(&self, parent: Option<ParentProxy>) {
+        self.session.set_parent(parent);
     }
 
     /// Returns the position after the last event.

@@ -83,6 +83,7 @@ mod reason;
 mod regexp;
 mod remedy;
 mod repositories;
+mod request_rules;
 mod rules;
 #[cfg(feature = "schema")]
 mod schema;
@@ -117,6 +118,7 @@ pub use policy::{Policy, PolicyError};
 pub use presets::PolicyBuilder;
 pub use reason::Rule;
 pub use remedy::Remedy;
+pub use request_rules::RequestRules;
 pub use rules::RuleError;
 pub use setting_path::SettingPath;
 pub use tree::{NodeKind, Tree};
