@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod fixed;
 mod journal;
+mod parent;
 mod preset;
 mod rules;
 mod sandbox;

@@ -16,9 +16,15 @@ pub enum NetworkError {
         source: ValidationError,
     },
     /// A setting that no gate enforces is set in a session with a network.
-    #[error("network.{key} is set, which cannot be enforced; remove it, or allow no host")]
+    #[error("network.{key} is set, which cannot be enforced; {}", instead(key))]
     Unsupported {
         /// The key below `network`.
+        key: &'static str,
+    },
+    /// A parent proxy has no usable URL. Only proxies without TLS of their own are supported.
+    #[error("network.parentProxy.{key} is no URL http://[USER:PASSWORD@]HOST[:PORT]")]
+    ParentProxy {
+        /// The key below `network.parentProxy`.
         key: &'static str,
     },
     /// The sandbox has no listeners.
@@ -43,6 +49,7 @@ impl NetworkError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Rules { .. } | Self::Unsupported { .. } => ErrorKind::InvalidInput,
+            Self::ParentProxy { .. } => ErrorKind::InvalidInput,
             Self::Sandbox { .. } => ErrorKind::Sandbox,
             Self::Gate { .. } => ErrorKind::Io,
             Self::AskedElsewhere => ErrorKind::Differs,
@@ -55,6 +62,19 @@ impl NetworkError {
             Self::Sandbox { source } => source.is_retryable(),
             Self::Gate { source } => source.is_retryable(),
             Self::Rules { .. } | Self::Unsupported { .. } | Self::AskedElsewhere => false,
+            Self::ParentProxy { .. } => false,
         }
+    }
+}
+
+/// Returns what to use instead of a setting.
+fn instead(key: &str) -> &'static str {
+    match key {
+        "httpProxyPort" => {
+            "use parentProxy with the URL http://127.0.0.1:PORT, which sees what the lists allow"
+        }
+        "socksProxyPort" => "use parentProxy with an HTTP proxy",
+        "mitmProxy" => "remove it, or use parentProxy for all hosts",
+        _ => "remove it, or allow no host",
     }
 }

@@ -108,6 +108,7 @@ impl OpenNetwork {
         }
         let network = gate.open(listeners, policy, sink);
         let network = network.map_err(|source| NetworkError::Gate { source })?;
+        network.set_parent_proxy(rules.parent_proxy()?);
         network.set_destinations(rules.destinations());
         network.set_ask(ask);
         Ok(Self { network, capture: opened.capture, proxy_port })
