@@ -60,12 +60,19 @@ async fn dial(
     cut: &Arc<Cut>,
 ) -> Result<Upstream, Blocked> {
     let rule = session.ask_and_judge(target, content).await.map_err(Blocked::Denied)?;
+    let terminated = match content {
+        Content::Terminated => Some(session.begin_termination().map_err(Blocked::Denied)?),
+        Content::Http | Content::Tunnel => None,
+    };
     let deadline = Instant::now() + session.shared.limits.dial_timeout;
     // A fixed destination is dialled directly.
     let is_fixed = !session.destinations().of(&target.host, target.port).is_empty();
-    let parent = session.shared.parent.as_ref().filter(|_| !is_fixed);
-    if let Some(server) = parent.and_then(|parent| parent.server(target, content)) {
-        return through_parent(session, target, content, cut, rule, server, deadline).await;
+    let parent = session.parent().filter(|_| !is_fixed);
+    if let Some(server) = parent.as_ref().and_then(|parent| parent.server(target, content)) {
+        let mut upstream =
+            through_parent(session, target, content, cut, rule, server, deadline).await?;
+        upstream.flow.hold(terminated);
+        return Ok(upstream);
     }
     let mut refused = None;
     let mut judged = Vec::new();
@@ -81,7 +88,8 @@ async fn dial(
     let (stream, address) = first_connected(&judged, deadline).await.map_err(Blocked::Failed)?;
     // Small messages in both directions must not wait for each other.
     let _ = stream.set_nodelay(true);
-    let flow = Flow::open(session, target, content, Some(address), rule, cut);
+    let mut flow = Flow::open(session, target, content, Some(address), rule, cut);
+    flow.hold(terminated);
     judge_again(session, &flow, Some(address))?;
     Ok(Upstream { stream, flow, absolute: None })
 }
@@ -118,6 +126,7 @@ async fn through_parent(
         }
     };
     let flow = Flow::open(session, target, content, literal, rule, cut);
+    flow.traffic().set_through_parent();
     judge_again(session, &flow, literal)?;
     Ok(Upstream { stream, flow, absolute })
 }

@@ -49,6 +49,14 @@ pub enum Denial {
     /// The gate must read the connections to the host, and this one is neither TLS with the name of
     /// the host nor HTTP.
     Termination,
+    /// `network.refuseOpaqueTunnels` is set, and the gate could not read this connection.
+    OpaqueTunnel,
+    /// As many connections are terminated as `network.tlsTerminate.maxTunnels` allows.
+    #[non_exhaustive]
+    TooManyTunnels {
+        /// The setting.
+        max: u32,
+    },
     /// The connection has the placeholder of a secret that another host receives.
     #[non_exhaustive]
     Misdirected {
@@ -120,6 +128,10 @@ impl Denial {
             Self::Termination => {
                 Some("use HTTP or HTTPS, or give the hosts of masked secrets their port".to_owned())
             }
+            Self::OpaqueTunnel => Some("use HTTP, or HTTPS with network.tlsTerminate".to_owned()),
+            Self::TooManyTunnels { .. } => {
+                Some("use fewer connections at once, or increase the limit".to_owned())
+            }
             Self::Misdirected { name } => Some(format!("add the host to the hosts of {name}")),
             Self::UnknownAddress => Some("resolve the name again".to_owned()),
             Self::Answer
@@ -146,6 +158,12 @@ impl fmt::Display for Denial {
             Self::UnreadableHello => f.write_str("the TLS hello cannot be read"),
             Self::Termination => {
                 f.write_str("the host needs readable requests, and this is neither TLS nor HTTP")
+            }
+            Self::OpaqueTunnel => {
+                f.write_str("network.refuseOpaqueTunnels is set, and this connection is unreadable")
+            }
+            Self::TooManyTunnels { max } => {
+                write!(f, "network.tlsTerminate.maxTunnels allows {max} connections at once")
             }
             Self::Misdirected { name } => {
                 write!(f, "the placeholder of {name} is for other hosts")

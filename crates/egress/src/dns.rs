@@ -180,7 +180,7 @@ async fn allowed(session: &Session, host: &Host, kind: RecordType) -> Content {
     }
     // A parent proxy resolves names itself, and the host may be unable to. A name with a fixed
     // destination need not exist elsewhere.
-    let parent = session.shared.parent.as_ref();
+    let parent = session.parent();
     let is_known = session.destinations().has(host);
     if !is_known && !parent.is_some_and(|parent| parent.covers(host)) {
         let resolve = session.shared.resolver.resolve(host.as_name().unwrap_or_default());

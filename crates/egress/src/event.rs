@@ -44,6 +44,9 @@ pub struct NetworkEvent {
     pub received: u64,
     /// Duration of the connection.
     pub took: Duration,
+    /// Set if a parent proxy made the connection. It resolved the name, so that the gate could not
+    /// judge the address.
+    pub through_parent: bool,
 }
 
 /// Result of a connection or query.
@@ -129,6 +132,7 @@ mod tests {
             sent: 0,
             received: 0,
             took: Duration::ZERO,
+            through_parent: false,
         };
         for _ in 0..KEPT + 3 {
             ring.push(event.clone());

@@ -1,7 +1,7 @@
 //! Connections to the outside: their traffic, their end, and the event that records them.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::denial::{Denial, Failure};
 use crate::event::Outcome;
 use crate::judge::{Content, Target};
-use crate::session::{OpenFlow, Session};
+use crate::session::{OpenFlow, Session, Terminated};
 
 /// Supervision of one connection from a session: its activity, and the order to cut it.
 #[derive(Debug)]
@@ -64,11 +64,21 @@ pub(crate) struct Traffic {
     cut: Arc<Cut>,
     sent: AtomicU64,
     received: AtomicU64,
+    through_parent: AtomicBool,
 }
 
 impl Traffic {
     pub(crate) fn new(cut: Arc<Cut>) -> Self {
-        Self { cut, sent: 0.into(), received: 0.into() }
+        Self { cut, sent: 0.into(), received: 0.into(), through_parent: false.into() }
+    }
+
+    /// Notes that a parent proxy made the connection.
+    pub(crate) fn set_through_parent(&self) {
+        self.through_parent.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_through_parent(&self) -> bool {
+        self.through_parent.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count(&self, way: Way, bytes: usize) {
@@ -108,6 +118,7 @@ pub(crate) struct Flow {
     traffic: Arc<Traffic>,
     cut: Arc<Cut>,
     end: Mutex<Option<Outcome>>,
+    terminated: Option<Terminated>,
 }
 
 impl Flow {
@@ -131,7 +142,13 @@ impl Flow {
             traffic: Arc::new(Traffic::new(Arc::clone(&cut))),
             cut,
             end: Mutex::default(),
+            terminated: None,
         }
+    }
+
+    /// Keeps the place of a terminated connection until the flow ends.
+    pub(crate) fn hold(&mut self, terminated: Option<Terminated>) {
+        self.terminated = terminated;
     }
 
     pub(crate) fn target(&self) -> &Target {

@@ -101,7 +101,8 @@ impl GateBuilder {
         self
     }
 
-    /// Sends all connections through another proxy.
+    /// Sends all connections through another proxy, unless a session has its own
+    /// ([`Network::set_parent_proxy`]).
     #[must_use]
     pub fn parent_proxy(mut self, proxy: ParentProxy) -> Self {
         self.parent_proxy = Some(proxy);
@@ -120,7 +121,7 @@ impl GateBuilder {
         let connections = Arc::new(Semaphore::new(self.limits.connections_of_process()));
         let Self { resolver, limits, roots, extra_roots, parent_proxy } = self;
         let secure = Secure::new(&limits, roots.as_deref(), &extra_roots)?;
-        let parent = parent_proxy;
+        let parent = parent_proxy.map(Arc::new);
         Ok(Gate { shared: Arc::new(Shared { resolver, limits, secure, parent, connections }) })
     }
 }

@@ -58,6 +58,9 @@ pub(crate) fn target(
         (Decision::Unlisted { .. }, Some(Answer::Deny)) => return Err(Denial::Answer),
         (decision, _) => Denial::of(decision)?,
     };
+    if content == Content::Tunnel && policy.requests().refuses_opaque_tunnels() {
+        return Err(Denial::OpaqueTunnel);
+    }
     match (tls, content) {
         (Tls::Tunnel, _) | (_, Content::Http | Content::Terminated) => Ok(rule),
         (_, Content::Tunnel) => Err(Denial::Termination),

@@ -14,6 +14,7 @@ use crate::error::MasksError;
 use crate::event::{EventMark, NetworkEvent};
 use crate::listeners::{Kind, OpenListeners, accept};
 use crate::masks::SessionMasks;
+use crate::parent::ParentProxy;
 use crate::session::Session;
 
 /// The network of one session. Dropping it closes the listeners and all connections.
@@ -76,6 +77,12 @@ impl Network {
     /// ([`Gate::trust`](crate::Gate::trust)).
     pub fn alert_denied(&self) {
         self.session.alert_denied();
+    }
+
+    /// Replaces the parent proxy of the session. `None` is that of the gate, if it has one. Open
+    /// connections stay.
+    pub fn set_parent_proxy(&self, parent: Option<ParentProxy>) {
+        self.session.set_parent(parent);
     }
 
     /// Returns the position after the last event.

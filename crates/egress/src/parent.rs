@@ -64,7 +64,8 @@ impl ParentProxy {
         Self::default()
     }
 
-    /// Sets the proxy for requests without TLS: `http://[user:password@]host[:port]`.
+    /// Sets the proxy for requests without TLS: `[http://][user:password@]host[:port]`, with port
+    /// 80 if there is none. It is also the proxy for all other connections, if they have no own.
     ///
     /// # Errors
     /// Returns [`GateError::ParentProxy`] for another text.
@@ -82,20 +83,13 @@ impl ParentProxy {
         Ok(self)
     }
 
-    /// Sets the hosts that are connected directly, as curl reads `NO_PROXY`: names with all names
-    /// below them, addresses, blocks such as `10.0.0.0/8`, and `*` alone for all, with commas or
-    /// blanks between them.
+    /// Sets the hosts that are connected directly, as curl and srt read `NO_PROXY`: names with all
+    /// names below them, also as `.name` or `*.name`, addresses, blocks such as `10.0.0.0/8`, and
+    /// `*` for all, with commas or blanks between them. A port after a host has no effect.
     #[must_use]
     pub fn no_proxy(mut self, hosts: &str) -> Self {
-        let hosts = hosts.trim();
-        self.direct = match hosts {
-            "*" => vec![Direct::All],
-            _ => hosts
-                .split([',', ' ', '\t'])
-                .filter(|entry| !entry.is_empty())
-                .filter_map(Direct::parse)
-                .collect(),
-        };
+        let entries = hosts.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
+        self.direct = entries.filter_map(Direct::parse).collect();
         self
     }
 
@@ -109,7 +103,7 @@ impl ParentProxy {
     pub(crate) fn server(&self, target: &Target, content: Content) -> Option<&Server> {
         let server = match content {
             Content::Http => self.http.as_ref(),
-            Content::Terminated | Content::Tunnel => self.https.as_ref(),
+            Content::Terminated | Content::Tunnel => self.https.as_ref().or(self.http.as_ref()),
         };
         server.filter(|_| self.covers(&target.host))
     }
@@ -117,7 +111,7 @@ impl ParentProxy {
 
 impl Server {
     fn parse(url: &str) -> Option<Self> {
-        let rest = url.strip_prefix("http://")?;
+        let rest = url.strip_prefix("http://").unwrap_or(url);
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (user, host) = match rest.rsplit_once('@') {
             Some((user, host)) => (Some(user), host),
@@ -135,8 +129,7 @@ impl Server {
             Some(authorization) => Some(authorization?),
             None => None,
         };
-        // curl's port of a proxy without one.
-        Some(Self { host, port: port.unwrap_or(1080), authorization })
+        Some(Self { host, port: port.unwrap_or(80), authorization })
     }
 
     pub(crate) fn absolute(&self) -> Absolute {
@@ -207,7 +200,12 @@ impl Direct {
             let bits: u32 = bits.parse().ok()?;
             return (bits <= width(address)).then_some(Self::Block(address, bits));
         }
-        let host = Host::parse(entry.trim_start_matches('.')).ok()?;
+        if entry == "*" {
+            return Some(Self::All);
+        }
+        let name = entry.strip_prefix('*').unwrap_or(entry).trim_start_matches('.');
+        let host = Host::parse(name).or_else(|_| Host::parse_with_port(name).map(|(host, _)| host));
+        let host = host.ok()?;
         Some(match host.as_address() {
             Some(address) => Self::Block(address, width(address)),
             None => Self::Name(host.to_string()),
@@ -268,7 +266,11 @@ mod tests {
         check("192.0.2.1", "192.0.2.1", true);
         check("0.0.0.0/0", "192.0.2.1", true);
         check("0.0.0.0/0", "a.test", false);
-        check("10.0.0.0/33,*,a.*", "a.test", false);
+        check("10.0.0.0/33,a.*", "a.test", false);
+        check("b.test, *", "a.test", true);
+        check("*.a.test", "x.a.test", true);
+        check("a.test:8080, [::1]:80", "a.test", true);
+        check("a.test:8080, [::1]:80", "::1", true);
     }
 
     #[test]
@@ -277,8 +279,9 @@ mod tests {
         assert_eq!(format!("{server:?}"), "proxy.test:3128");
         let expected = format!("Basic {}", STANDARD.encode("us@er:p:ss"));
         assert_eq!(server.authorization.unwrap().as_bytes(), expected.as_bytes());
-        assert_eq!(Server::parse("http://[::1]").unwrap().port, 1080);
-        for url in ["https://proxy.test", "proxy.test:1", "http://", "http://a/b", "http://%@a"] {
+        assert_eq!(Server::parse("http://[::1]").unwrap().port, 80);
+        assert_eq!(format!("{:?}", Server::parse("proxy.test:3128").unwrap()), "proxy.test:3128");
+        for url in ["https://proxy.test", "socks5://a:1", "http://", "http://a/b", "http://%@a"] {
             assert!(Server::parse(url).is_none(), "{url}");
         }
     }

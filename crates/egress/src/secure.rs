@@ -58,7 +58,6 @@ pub(crate) struct Secure {
     provider: Arc<CryptoProvider>,
     /// Settings of clients. The system's certificates are read when they are needed.
     client: OnceLock<ClientConfig>,
-    handshake_timeout: Duration,
 }
 
 impl Secure {
@@ -75,16 +74,17 @@ impl Secure {
             pem => certificates(pem)?,
         };
         let trust = Trust::new(authority.certificate().clone(), roots, extra);
-        let handshake_timeout = limits.handshake_timeout;
-        Ok(Self { authority, trust, provider, client: OnceLock::new(), handshake_timeout })
+        Ok(Self { authority, trust, provider, client: OnceLock::new() })
     }
 
-    /// Begins TLS with a server, and verifies its certificate for the host.
+    /// Begins TLS with a server, and verifies its certificate for the host. It takes
+    /// as long as the limit.
     pub(crate) async fn connect(
         &self,
         host: &Host,
         stream: Wire,
         protocols: Protocols,
+        limit: Duration,
     ) -> Result<(client::TlsStream<Wire>, Protocol), Failure> {
         let mut config = match self.client.get() {
             Some(config) => config.clone(),
@@ -104,7 +104,7 @@ impl Secure {
             None => ServerName::try_from(host.to_string()).map_err(|_| unfit())?,
         };
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        let stream = match timeout(self.handshake_timeout, handshake).await {
+        let stream = match timeout(limit, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(failure(&error)),
             Err(_) => return Err(Failure::TimedOut),
@@ -126,10 +126,11 @@ impl Secure {
         stream: Wire,
         leaf: Leaf,
         protocol: Protocol,
+        limit: Duration,
     ) -> io::Result<server::TlsStream<Wire>> {
         let config = self.authority.config(leaf, protocol.name());
         let handshake = TlsAcceptor::from(config).accept(stream);
-        timeout(self.handshake_timeout, handshake).await.map_err(io::Error::from)?
+        timeout(limit, handshake).await.map_err(io::Error::from)?
     }
 
     fn client_config(&self) -> Result<ClientConfig, Failure> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) limits: Limits,
     pub(crate) secure: Secure,
-    pub(crate) parent: Option<ParentProxy>,
+    pub(crate) parent: Option<Arc<ParentProxy>>,
     /// One permit for each connection of the process.
     pub(crate) connections: Arc<Semaphore>,
 }
@@ -50,6 +50,10 @@ pub(crate) struct Session {
     names: Mutex<Names>,
     ring: Mutex<Ring>,
     sink: Arc<dyn EventSink>,
+    /// The parent proxy of the session, instead of that of the gate.
+    parent: RwLock<Option<Arc<ParentProxy>>>,
+    /// Number of connections whose TLS is terminated.
+    terminated: AtomicU32,
     open: Mutex<HashMap<u64, OpenFlow>>,
     next_flow: AtomicU64,
 }
@@ -61,6 +65,16 @@ pub(crate) struct OpenFlow {
     pub(crate) content: Content,
     pub(crate) address: Option<IpAddr>,
     pub(crate) cut: Arc<Cut>,
+}
+
+/// One of the terminated connections of a session. Dropping it makes room for another one.
+#[derive(Debug)]
+pub(crate) struct Terminated(Arc<Session>);
+
+impl Drop for Terminated {
+    fn drop(&mut self) {
+        self.0.terminated.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Session {
@@ -81,6 +95,8 @@ impl Session {
             alerts: AtomicBool::new(false),
             ring: Mutex::default(),
             sink,
+            parent: RwLock::default(),
+            terminated: AtomicU32::new(0),
             open: Mutex::default(),
             next_flow: AtomicU64::new(0),
         }
@@ -101,6 +117,32 @@ impl Session {
     /// Refuses denied names inside TLS with an alert afterwards.
     pub(crate) fn alert_denied(&self) {
         self.alerts.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the parent proxy: that of the session, or else that of the gate.
+    pub(crate) fn parent(&self) -> Option<Arc<ParentProxy>> {
+        let own = self.parent.read().unwrap_or_else(PoisonError::into_inner).clone();
+        own.or_else(|| self.shared.parent.clone())
+    }
+
+    pub(crate) fn set_parent(&self, parent: Option<ParentProxy>) {
+        *self.parent.write().unwrap_or_else(PoisonError::into_inner) = parent.map(Arc::new);
+    }
+
+    /// Returns the time limit of a TLS handshake.
+    pub(crate) fn handshake_timeout(&self) -> Duration {
+        let own = self.policy().requests().handshake_timeout();
+        own.unwrap_or(self.shared.limits.handshake_timeout)
+    }
+
+    /// Counts a terminated connection, unless there are too many.
+    pub(crate) fn begin_termination(self: &Arc<Self>) -> Result<Terminated, Denial> {
+        let max = self.policy().requests().max_terminated().unwrap_or(u32::MAX);
+        let next = |count: u32| (count < max).then_some(count + 1);
+        match self.terminated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
+            Ok(_) => Ok(Terminated(Arc::clone(self))),
+            Err(_) => Err(Denial::TooManyTunnels { max }),
+        }
     }
 
     /// Returns a certificate for a denied name, or `None` beyond the limit of the session, and for
@@ -235,6 +277,7 @@ impl Session {
             sent,
             received,
             took,
+            through_parent: flow.is_some_and(|(traffic, _)| traffic.is_through_parent()),
         };
         let (outcome, cause) = match &event.outcome {
             Outcome::Allowed(rule) => ("allowed", rule.to_string()),

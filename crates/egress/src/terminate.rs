@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use policy::Tls;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::authority::Leaf;
 use crate::connect::{self, Blocked, Upstream};
@@ -41,8 +42,9 @@ pub(crate) async fn run(
     target: Target,
     upstream: Option<Upstream>,
 ) {
-    let patience = Some(session.shared.limits.head_timeout);
-    let opening = relay::opening(&client, &mut read, session, patience).await;
+    let limit = session.handshake_timeout();
+    let opening = relay::opening(&client, &mut read, session, Some(limit));
+    let opening = timeout(limit, opening).await.unwrap_or(Opening::Late);
     let judged = match &opening {
         Opening::Http => {
             let scope = Scope::Fixed(target);
@@ -84,7 +86,7 @@ pub(crate) async fn run(
     };
     match (secured, leaf) {
         (Ok((forward, protocol)), Some(leaf)) => {
-            if let Ok(client) = secure.accept(wire, leaf, protocol).await {
+            if let Ok(client) = secure.accept(wire, leaf, protocol, limit).await {
                 let scope = Scope::Terminated(target, protocol);
                 http::serve_terminated(session, cut, client, scope, forward).await;
             }
@@ -136,7 +138,8 @@ async fn explain(
         Protocols { http2: true, .. } => Protocol::Http2,
         Protocols { http1, .. } => Protocol::Http1 { by_alpn: http1 },
     };
-    if let Ok(client) = session.shared.secure.accept(client, leaf, protocol).await {
+    let limit = session.handshake_timeout();
+    if let Ok(client) = session.shared.secure.accept(client, leaf, protocol, limit).await {
         http::explain(session, client, protocol, target, blocked).await;
     }
 }
@@ -150,7 +153,8 @@ pub(crate) async fn secure_upstream(
     let Upstream { stream, flow, .. } = upstream;
     let wire = Wire::new(stream, bytes::Bytes::new(), Some(Arc::clone(flow.traffic())));
     let host = flow.target().host.clone();
-    let secured = session.shared.secure.connect(&host, wire, protocols).await;
+    let limit = session.handshake_timeout();
+    let secured = session.shared.secure.connect(&host, wire, protocols, limit).await;
     let (stream, protocol) = match secured {
         Ok(secured) => secured,
         Err(failure) => {

@@ -41,8 +41,8 @@ impl fmt::Display for AddressClass {
 impl std::error::Error for AddressClass {}
 
 /// Addresses of metadata services outside the local link, by cloud: Alibaba, Azure, Oracle, AWS,
-/// Google, Oracle, Scaleway.
-const METADATA: [(IpAddr, u8); 7] = [
+/// Google, Oracle, Scaleway, Akamai, Alibaba.
+const METADATA: [(IpAddr, u8); 9] = [
     (IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), 32),
     (IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)), 32),
     (IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)), 32),
@@ -50,6 +50,8 @@ const METADATA: [(IpAddr, u8); 7] = [
     (IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)), 128),
     (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)), 128),
     (IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)), 128),
+    (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1)), 128),
+    (IpAddr::V6(Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200)), 128),
 ];
 
 /// Returns the class of an address, if no name may lead to it.

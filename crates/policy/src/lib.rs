@@ -86,6 +86,7 @@ mod recover;
 mod regexp;
 mod remedy;
 mod repositories;
+mod request_rules;
 mod rules;
 #[cfg(feature = "schema")]
 mod schema;
@@ -121,6 +122,7 @@ pub use presets::PolicyBuilder;
 pub use reason::Rule;
 pub use recover::Recovered;
 pub use remedy::Remedy;
+pub use request_rules::RequestRules;
 pub use rules::RuleError;
 pub use setting_path::SettingPath;
 pub use tree::{NodeKind, Tree};

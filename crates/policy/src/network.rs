@@ -11,6 +11,7 @@ use crate::host::{Host, parse_port};
 use crate::policy::Policy;
 use crate::reason::Rule;
 use crate::remedy::Remedy;
+use crate::request_rules::RequestRules;
 use crate::setting_path::SettingPath;
 use crate::validate::ValidationError;
 
@@ -43,6 +44,7 @@ pub struct NetworkPolicy {
     /// The hosts that stay encrypted, if the proxy ends TLS for the others.
     excluded: Option<HostList>,
     denied_addresses: Vec<(String, Block)>,
+    requests: RequestRules,
 }
 
 /// A decision about a connection.
@@ -135,7 +137,13 @@ impl NetworkPolicy {
                     Some((entry.clone(), Block::new(address, bits)))
                 })
                 .collect(),
+            requests: RequestRules::new(network),
         })
+    }
+
+    /// Returns the rules that are not about hosts.
+    pub fn requests(&self) -> &RequestRules {
+        &self.requests
     }
 
     /// Decides about a connection. It resolves no names, and does no I/O.
@@ -161,8 +169,6 @@ impl NetworkPolicy {
             ("httpProxyPort", network.http_proxy_port.is_some()),
             ("socksProxyPort", network.socks_proxy_port.is_some()),
             ("mitmProxy", network.mitm_proxy.is_some()),
-            ("stripResponseHeaders", network.strip_response_headers.is_some()),
-            ("refuseOpaqueTunnels", network.refuse_opaque_tunnels == Some(true)),
             ("parentProxy", network.parent_proxy.is_some()),
             ("tlsTerminate.caCertPath", tls.is_some_and(|tls| tls.ca_cert_path.is_some())),
             (
@@ -210,27 +216,32 @@ impl NetworkPolicy {
     /// Judges an address that an allowed name resolved to, before a connection to it. Who controls
     /// a name also controls its addresses.
     ///
-    /// Loopback, link-local, multicast and metadata addresses are refused, and those that
-    /// `deniedResolvedAddresses` and `deniedDomains` list. An entry of `allowedDomains` with this
-    /// very address opens it, but not an IPv4 address inside it. The caller refuses the addresses
-    /// of its own interfaces.
+    /// An address that `deniedDomains` has is refused. An entry of `allowedDomains` with this very
+    /// address opens it. Otherwise loopback, link-local, multicast and metadata addresses are
+    /// refused, and those of `deniedResolvedAddresses`. Refusals concern an IPv4 address inside an
+    /// IPv6 one too. The caller refuses the addresses of its own interfaces.
     ///
     /// # Errors
     /// Returns the class of a refused address.
     pub fn check_resolved(&self, address: IpAddr, port: u16) -> Result<(), AddressClass> {
-        for judged in [Some(address), address::embedded_ipv4(address)].into_iter().flatten() {
-            if self.allowed.literal(&judged.into(), port).is_some() {
-                continue;
+        let address = address.to_canonical();
+        let judged = [Some(address), address::embedded_ipv4(address)];
+        let listed = |entry: &str| Err(AddressClass::Listed { entry: entry.to_owned() });
+        for judged in judged.into_iter().flatten() {
+            if let Some(entry) = self.denied.literal(&judged.into(), port) {
+                return listed(entry);
             }
+        }
+        if self.allowed.literal(&address.into(), port).is_some() {
+            return Ok(());
+        }
+        for judged in judged.into_iter().flatten() {
             if let Some(class) = address::class(judged) {
                 return Err(class);
             }
-            if let Some(entry) = self.denied.literal(&judged.into(), port) {
-                return Err(AddressClass::Listed { entry: entry.to_owned() });
-            }
             let mut blocks = self.denied_addresses.iter();
             if let Some((entry, _)) = blocks.find(|(_, block)| block.contains(judged)) {
-                return Err(AddressClass::Listed { entry: entry.clone() });
+                return listed(entry);
             }
         }
         Ok(())
@@ -509,8 +520,9 @@ mod tests {
         let rules = compile(|network| {
             network.allowed_domains =
                 vec!["*.a.com".to_owned(), "10.9.9.9:80".to_owned(), "127.0.0.1:5432".to_owned()];
-            network.allowed_domains.push("[64:ff9b::7f00:1]".to_owned());
-            network.denied_domains = vec!["8.8.8.8:53".to_owned()];
+            network.allowed_domains.extend(["[::1]:22".to_owned(), "[64:ff9b::a09:1]".to_owned()]);
+            network.denied_domains = vec!["8.8.8.8:53".to_owned(), "10.9.9.9:82".to_owned()];
+            network.allowed_domains.push("10.9.9.9:82".to_owned());
             network.denied_resolved_addresses =
                 Some(vec!["10.0.0.0/8".to_owned(), "2001:db8::/32".to_owned()]);
         });
@@ -532,7 +544,13 @@ mod tests {
             ("64:ff9b::a00:1", 443, false),
             ("2002:7f00:1::", 443, false),
             ("64:ff9b::7f00:1", 443, false),
-            ("64:ff9b::7f00:1", 5432, true),
+            // An IPv4 address that is open by itself does not open the IPv6 ones around it.
+            ("64:ff9b::7f00:1", 5432, false),
+            ("64:ff9b::a09:1", 443, true),
+            ("::1", 22, true),
+            ("10.9.9.9", 82, false),
+            ("fd00:a9fe:a9fe::1", 80, false),
+            ("fd00:100::100:200", 80, false),
             ("::ffff:169.254.0.1", 443, false),
             ("fd00:ec2::254", 80, false),
             ("2606:4700::1111", 443, true),

@@ -19,9 +19,15 @@ pub enum NetworkError {
         source: ValidationError,
     },
     /// A setting that no gate enforces is set in a session with a network.
-    #[error("network.{key} is set, which cannot be enforced; remove it, or allow no host")]
+    #[error("network.{key} is set, which cannot be enforced; {}", instead(key))]
     Unsupported {
         /// The key below `network`.
+        key: &'static str,
+    },
+    /// A parent proxy has no usable URL. Only proxies without TLS of their own are supported.
+    #[error("network.parentProxy.{key} is no URL http://[USER:PASSWORD@]HOST[:PORT]")]
+    ParentProxy {
+        /// The key below `network.parentProxy`.
         key: &'static str,
     },
     /// The sandbox has no listeners.
@@ -59,9 +65,10 @@ impl NetworkError {
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Rules { .. } | Self::Unsupported { .. } | Self::Masks { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Self::Rules { .. }
+            | Self::Unsupported { .. }
+            | Self::Masks { .. }
+            | Self::ParentProxy { .. } => ErrorKind::InvalidInput,
             Self::Sandbox { .. } => ErrorKind::Sandbox,
             Self::Gate { .. } | Self::Trust { .. } => ErrorKind::Io,
             Self::AskedElsewhere => ErrorKind::Differs,
@@ -77,7 +84,20 @@ impl NetworkError {
             | Self::Unsupported { .. }
             | Self::Trust { .. }
             | Self::Masks { .. }
+            | Self::ParentProxy { .. }
             | Self::AskedElsewhere => false,
         }
+    }
+}
+
+/// Returns what to use instead of a setting.
+fn instead(key: &str) -> &'static str {
+    match key {
+        "httpProxyPort" => {
+            "use parentProxy with the URL http://127.0.0.1:PORT, which sees what the lists allow"
+        }
+        "socksProxyPort" => "use parentProxy with an HTTP proxy",
+        "mitmProxy" => "remove it, or use parentProxy for all hosts",
+        _ => "remove it, or allow no host",
     }
 }

@@ -96,7 +96,10 @@ impl From<&egress::NetworkEvent> for NetworkEvent {
             host: event.host.to_string(),
             port: event.port,
             via: via.to_owned(),
-            rule,
+            rule: match event.through_parent {
+                true => format!("{rule}, through the parent proxy, which resolved the name"),
+                false => rule,
+            },
             remedy,
             sent: event.sent,
             received: event.received,

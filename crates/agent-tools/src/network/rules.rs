@@ -3,12 +3,13 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use egress::Destinations;
+use egress::{Destinations, ParentProxy};
 use policy::{Host, NetworkConfig, NetworkPolicy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::NetworkError;
 use super::fixed::{self, Exposed, Resolved};
+use super::parent::parent_proxy;
 use super::spec::NetworkSpec;
 
 /// The rules for the network of one session: its settings, with the lists of its request, and the
@@ -60,14 +61,21 @@ impl NetworkRules {
 
     /// Compiles the rules for the gate.
     pub(crate) fn compile(&self) -> Result<NetworkPolicy, NetworkError> {
-        if let (true, Some(key)) =
-            (self.opens_network(), NetworkPolicy::beyond(&self.settings).first())
-        {
+        // The gate of a session has its parent proxy.
+        let mut beyond = NetworkPolicy::beyond(&self.settings).into_iter();
+        let beyond = beyond.find(|key| *key != "parentProxy");
+        if let (true, Some(key)) = (self.opens_network(), beyond) {
             return Err(NetworkError::Unsupported { key });
         }
+        parent_proxy(&self.settings)?;
         let mut settings = self.settings.clone();
         settings.allowed_domains.retain(|pattern| !names_loopback(pattern));
         NetworkPolicy::compile(&settings).map_err(|source| NetworkError::Rules { source })
+    }
+
+    /// Returns the parent proxy of the gate.
+    pub(crate) fn parent_proxy(&self) -> Result<Option<ParentProxy>, NetworkError> {
+        parent_proxy(&self.settings)
     }
 
     pub(crate) fn destinations(&self) -> Destinations {
@@ -135,9 +143,9 @@ mod tests {
         assert_eq!(some.ports(), [22, 443]);
         let mut asking = NetworkRules { asks: true, ..rules(&[]) };
         assert!(asking.opens_network());
-        asking.settings.refuse_opaque_tunnels = Some(true);
+        asking.settings.http_proxy_port = Some(8080);
         let error = asking.compile().unwrap_err();
-        assert!(error.to_string().starts_with("network.refuseOpaqueTunnels is set"), "{error}");
+        assert!(error.to_string().starts_with("network.httpProxyPort is set"), "{error}");
         asking.settings.strict_allowlist = Some(true);
         assert!(!asking.opens_network() && asking.compile().is_ok());
     }

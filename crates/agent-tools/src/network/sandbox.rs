@@ -152,6 +152,7 @@ impl OpenNetwork {
         }
         let network = gate.open(listeners, policy, sink);
         let network = network.map_err(|source| NetworkError::Gate { source })?;
+        network.set_parent_proxy(rules.parent_proxy()?);
         network.set_destinations(rules.destinations());
         network.set_ask(ask);
         network.set_masks(masks).map_err(|source| NetworkError::Masks { source })?;

@@ -177,6 +177,7 @@ impl SessionNetwork {
             return Ok(());
         };
         network.set_ask(lock(&self.ask).clone().filter(|_| rules.asks));
+        network.set_parent_proxy(rules.parent_proxy()?);
         network.set_policy(policy);
         network.set_destinations(rules.destinations());
         let masks = lock(&self.masks).clone();

@@ -91,7 +91,8 @@ impl LocalSession {
         stop: Stop,
     ) -> Result<Started, ToolError> {
         let turn = self.begin().await?;
-        self.variables.follow().await;
+        self.follow_variables().await;
+        self.check_variables(&request.required)?;
         let sandbox = self.sandbox();
         let mut spec = self.command_spec(&request.command, &sandbox);
         self.adjust(SPAWN, &mut spec, request.cwd.as_deref(), &request.env)?;

@@ -26,6 +26,8 @@ pub(crate) struct SpawnProcess<'c> {
     pub(crate) timeout: Option<Duration>,
     pub(crate) linger: Duration,
     pub(crate) redact: bool,
+    /// The variables without which it is not started.
+    pub(crate) required: Vec<String>,
     /// Rows and columns.
     pub(crate) terminal: Option<(u16, u16)>,
     pub(crate) lifetime: Lifetime,
@@ -105,6 +107,7 @@ impl<'c> SpawnProcess<'c> {
             timeout,
             linger,
             redact,
+            required: Vec::new(),
             terminal: terminal.map(|TerminalSize { rows, columns }| (rows, columns)),
             lifetime,
             has_stdin: stdin.is_some(),

@@ -43,7 +43,8 @@ impl Session {
     )]
     pub async fn spawn(&self, spawn: Spawn) -> Result<Process, ToolError> {
         let linger = spawn.linger.unwrap_or(self.settings.linger);
-        let (request, streams, ends) = SpawnProcess::new(spawn, linger, self.settings.redact)?;
+        let (mut request, streams, ends) = SpawnProcess::new(spawn, linger, self.settings.redact)?;
+        request.required = self.required_variables();
         for _ in 0..MAX_SERVERS {
             let link = self.link();
             match &link {

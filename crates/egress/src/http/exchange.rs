@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_ENCODING, HOST};
+use hyper::header::{CONTENT_ENCODING, HOST, HeaderName};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use policy::Host;
 
@@ -97,16 +97,33 @@ impl Exchange {
             Err(Unjudged::Bad(problem)) => return refuse::bad_request(problem),
             Err(Unjudged::OtherHost(refused)) => return self.refuse(&refused.0, refused.1),
         };
-        // In an absolute form, the authority counts, and the header is written anew (RFC 9112,
-        // section 3.2.2). In HTTP/2, both must agree.
-        let is_absolute = request.uri().authority().is_some();
-        let is_doubled = is_absolute && matches!(self.scope, Scope::Terminated(..));
-        if (!is_absolute || is_doubled && request.headers().contains_key(HOST))
-            && let Err(denial) = same_host(&target, &request)
-        {
+        if let Err(denial) = self.judge_host(&target, &request).await {
             return self.refuse(&target, denial);
         }
         self.forward(target, request).await
+    }
+
+    /// Judges the header `Host` of a request. In an absolute form, the authority counts, and the
+    /// header is written anew (RFC 9112, section 3.2.2), unless the settings require that both
+    /// agree. In HTTP/2, both must agree.
+    async fn judge_host(&self, target: &Target, request: &Request<Incoming>) -> Result<(), Denial> {
+        let is_strict = self.session.policy().requests().requires_host_match();
+        let is_absolute = request.uri().authority().is_some();
+        let is_terminated = matches!(self.scope, Scope::Terminated(..));
+        let is_doubled = is_absolute && is_terminated;
+        if is_absolute && !(is_doubled && request.headers().contains_key(HOST)) && !is_strict {
+            return Ok(());
+        }
+        if is_absolute && !is_terminated {
+            // A denied host is refused as such, and not for its header.
+            self.session.ask_and_judge(target, Content::Http).await?;
+        }
+        let default = match (is_strict, is_terminated) {
+            (false, _) => None,
+            (true, false) => Some(HTTP_PORT),
+            (true, true) => Some(HTTPS_PORT),
+        };
+        same_host(target, request, default)
     }
 
     fn refuse(&self, target: &Target, denial: Denial) -> Answer {
@@ -298,6 +315,14 @@ impl Exchange {
             self.set_next(Next::Upgrade { client, upstream, flow, _driver: driver });
         }
         hop::strip(response.headers_mut());
+        let policy = self.session.policy();
+        if policy.requests().strips_headers() {
+            let stripped = |name: &&HeaderName| policy.requests().strips_header(name.as_str());
+            let names: Vec<_> = response.headers().keys().filter(stripped).cloned().collect();
+            for name in names {
+                response.headers_mut().remove(name);
+            }
+        }
         *response.version_mut() = Version::HTTP_11;
         let Some(answers) = &masks.answers else { return response.map(Body::Passed) };
         redact_headers(response.headers_mut(), answers);
@@ -324,8 +349,13 @@ fn without_user(authority: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
-/// Judges the header `Host` of a request. HTTP/1.0 does not need it.
-fn same_host(target: &Target, request: &Request<Incoming>) -> Result<(), Denial> {
+/// Compares the header `Host` of a request with its destination. HTTP/1.0 does not need it. A header
+/// without a port is for the default port, or for any if there is none.
+fn same_host(
+    target: &Target,
+    request: &Request<Incoming>,
+    default: Option<u16>,
+) -> Result<(), Denial> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
     let Some(first) = first else {
@@ -334,7 +364,9 @@ fn same_host(target: &Target, request: &Request<Incoming>) -> Result<(), Denial>
     };
     let text = first.to_str().unwrap_or("?");
     let is_same = match Host::parse_with_port(text) {
-        Ok((host, port)) => host == target.host && port.is_none_or(|port| port == target.port),
+        Ok((host, port)) => {
+            host == target.host && port.or(default).is_none_or(|port| port == target.port)
+        }
         Err(_) => false,
     };
     if is_same && second.is_none() { Ok(()) } else { Err(Denial::other_host(text)) }

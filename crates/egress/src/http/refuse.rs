@@ -13,6 +13,7 @@ pub(crate) type Answer = Response<Body>;
 
 /// Reason phrases of refusals. Several tools print only these.
 const BLOCKED: &str = "Blocked by allowedDomains";
+const TOO_MANY: &str = "Blocked by maxTunnels";
 const MISDIRECTED: &str = "Blocked secret for another host";
 const SIGNATURE: &str = "Blocked AWS signature";
 const UNFIT: &str = "Blocked value of a secret";
@@ -32,6 +33,9 @@ pub(crate) fn refused(target: &Target, denial: &Denial) -> Answer {
     let (status, error, phrase) = match denial {
         Denial::OtherHost { .. } => {
             (StatusCode::MISDIRECTED_REQUEST, "blocked-by-allowlist", BLOCKED)
+        }
+        Denial::TooManyTunnels { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "too-many-tunnels", TOO_MANY)
         }
         Denial::Misdirected { .. } => (StatusCode::FORBIDDEN, "blocked-secret", MISDIRECTED),
         Denial::Signature { .. } => (StatusCode::FORBIDDEN, "blocked-signature", SIGNATURE),

@@ -1,6 +1,7 @@
 //! Tests of the gate on loopback.
 
 mod bypass;
+mod conformance;
 mod destinations;
 mod dns;
 mod fixture;

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use egress::{EventMark, Failure, Gate, Listeners, Network, Outcome, ParentProxy};
+use egress::{EventMark, Failure, Gate, Listeners, Network, NetworkEvent, Outcome, ParentProxy};
 
 use crate::dns::resolve;
 use crate::fixture::{Names, Origin, Session, head, policy, rest, usual, usual_names};
@@ -62,7 +62,11 @@ async fn requests_and_tunnels_go_through_the_proxy_which_resolves_their_names() 
     resolve(session.dns, "allowed.test").await;
     assert!(!origin.received().contains("roxy-"), "{}", origin.received());
     let events = parent.network.events_since(EventMark::default());
-    assert!(events.iter().all(|event| event.host.to_string() == "allowed.test"), "{events:?}");
+    let is_direct = |event: &NetworkEvent| !event.through_parent;
+    let is_allowed = |event: &NetworkEvent| event.host.to_string() == "allowed.test";
+    assert!(events.iter().all(|event| is_allowed(event) && is_direct(event)), "{events:?}");
+    let events = session.wait_for_events(2).await;
+    assert!(!events.iter().any(is_direct), "{events:?}");
 }
 
 #[tokio::test]

@@ -49,6 +49,33 @@ async fn all_hosts_are_terminated_if_the_settings_ask_for_it() {
 }
 
 #[tokio::test]
+async fn a_session_terminates_as_many_connections_as_its_settings_say() {
+    let origin = SecureOrigin::echo(BOTH).await;
+    let mut network = NetworkConfig::default();
+    network.allowed_domains = ["allowed.test", "127.0.0.1"].map(str::to_owned).to_vec();
+    let terminate = network.tls_terminate.insert(TlsTerminateConfig::default());
+    (terminate.max_tunnels, terminate.handshake_timeout_ms) = (Some(1), Some(200));
+    let masked = origin.open(NetworkPolicy::compile(&network).unwrap());
+    let connect = format!(
+        "CONNECT allowed.test:{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        origin.port
+    );
+    let first = masked.tls("allowed.test", H1).await.unwrap();
+    let answer = masked.session.send(&connect).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("network.tlsTerminate.maxTunnels allows 1"), "{answer}");
+    assert!(matches!(last_denial(&masked), Denial::TooManyTunnels { max: 1, .. }));
+    drop(first);
+    masked.session.wait_for_events(2).await;
+    // A client that begins no handshake in time is closed, and leaves its place to another one.
+    let mut idle = masked.session.tunnel(&format!("allowed.test:{}", origin.port)).await;
+    idle.write_all(&hello("allowed.test")[..20]).await.unwrap();
+    rest(&mut idle).await;
+    masked.session.wait_for_events(3).await;
+    masked.tls("allowed.test", H1).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_excluded_host_receives_no_value() {
     let origin = SecureOrigin::echo(BOTH).await;
     let masked = origin.open(terminating(&["allowed.test"]));

@@ -78,6 +78,14 @@ fn proxies(network: &NetworkConfig, root: &SettingPath) -> Vec<Lint> {
             "deny the addresses in that proxy",
         ));
     }
+    if network.parent_proxy.is_some() {
+        lints.push(Lint::new(
+            LintCode::Delegated,
+            root.key("parentProxy"),
+            "resolves names itself, so the addresses of names are not judged here",
+            "let that proxy refuse addresses",
+        ));
+    }
     for (name, is_set) in [
         ("allowPlaintextHeaderSet", network.allow_plaintext_header_set.is_some()),
         ("ambiguousRequestTarget", network.ambiguous_request_target.is_some()),

@@ -8,17 +8,17 @@ use super::engine::NativeSandbox;
 /// with it.
 pub(super) fn unsupported_by_native(policy: &Policy) -> Option<&'static str> {
     let config = policy.config();
-    let beyond = NetworkPolicy::beyond(&config.network);
-    match beyond.first() {
-        Some(&key) if allows_hosts(&config.network) => Some(match key {
-            "httpProxyPort" => "network.httpProxyPort is set",
-            "socksProxyPort" => "network.socksProxyPort is set",
-            "mitmProxy" => "network.mitmProxy is set",
-            "stripResponseHeaders" => "network.stripResponseHeaders is set",
-            "refuseOpaqueTunnels" => "network.refuseOpaqueTunnels is set",
+    match beyond(&config.network).next() {
+        Some(key) if allows_hosts(&config.network) => Some(match key {
+            "httpProxyPort" => {
+                "network.httpProxyPort is set; use network.parentProxy with http://127.0.0.1:PORT"
+            }
+            "socksProxyPort" => {
+                "network.socksProxyPort is set; use network.parentProxy with an HTTP proxy"
+            }
+            "mitmProxy" => "network.mitmProxy is set; use network.parentProxy for all hosts",
             "tlsTerminate.caCertPath" => "network.tlsTerminate.caCertPath is set",
-            "tlsTerminate.extraCaCertPaths" => "network.tlsTerminate.extraCaCertPaths is set",
-            _ => "network.parentProxy is set",
+            _ => "network.tlsTerminate.extraCaCertPaths is set",
         }),
         _ => config.credentials.is_some().then_some("credentials is set"),
     }
@@ -33,6 +33,12 @@ pub(super) fn unsupported_by_landlock(policy: &Policy) -> Option<&'static str> {
     );
     let sockets = policy.allows_unix_sockets().then_some("network.allowAllUnixSockets is set");
     unsupported_by_native(policy).or(hosts).or(sockets)
+}
+
+/// Returns the set keys that no gate enforces. The one that gets the listeners of a session connects
+/// through its parent proxy.
+fn beyond(network: &NetworkConfig) -> impl Iterator<Item = &'static str> {
+    NetworkPolicy::beyond(network).into_iter().filter(|key| *key != "parentProxy")
 }
 
 fn allows_hosts(network: &NetworkConfig) -> bool {
@@ -127,6 +133,10 @@ fn network(network: &NetworkConfig) -> Vec<Lint> {
             ("strictAllowlist", network.strict_allowlist.is_some()),
             ("deniedResolvedAddresses", network.denied_resolved_addresses.is_some()),
             ("tlsTerminate", network.tls_terminate.is_some()),
+            ("requireHostMatch", network.require_host_match == Some(true)),
+            ("refuseOpaqueTunnels", network.refuse_opaque_tunnels == Some(true)),
+            ("stripResponseHeaders", network.strip_response_headers.is_some()),
+            ("parentProxy", network.parent_proxy.is_some()),
         ] {
             if is_set {
                 let problem = "has no effect: no host is allowed";
@@ -134,30 +144,13 @@ fn network(network: &NetworkConfig) -> Vec<Lint> {
             }
         }
     }
-    for key in NetworkPolicy::beyond(network) {
+    for key in beyond(network) {
         let (code, problem) = match allows_hosts(network) {
             true => (LintCode::Unsupported, "a session with this setting cannot be opened"),
             false => (LintCode::NoEffect, "has no effect: no host is allowed"),
         };
         let path = key.split('.').fold(SettingPath::from("network"), |path, key| path.key(key));
         lints.push(Lint::unset(code, path, problem));
-    }
-    let tls = network.tls_terminate.as_ref();
-    for (key, is_set, problem) in [
-        (
-            "maxTunnels",
-            tls.is_some_and(|tls| tls.max_tunnels.is_some()),
-            "has no effect: a session has 256 connections at once",
-        ),
-        (
-            "handshakeTimeoutMs",
-            tls.is_some_and(|tls| tls.handshake_timeout_ms.is_some()),
-            "has no effect: a handshake has 10 s",
-        ),
-    ] {
-        if is_set {
-            lints.push(Lint::unset(LintCode::NoEffect, path("tlsTerminate").key(key), problem));
-        }
     }
     for (key, is_set, problem) in [
         (
@@ -172,8 +165,8 @@ fn network(network: &NetworkConfig) -> Vec<Lint> {
         ),
         (
             "requireHostMatch",
-            network.require_host_match.is_some(),
-            "has no effect: the hosts of requests and connections must always be the same",
+            network.require_host_match == Some(false),
+            "has no effect: that is the default",
         ),
         (
             "ambiguousRequestTarget",
@@ -224,18 +217,19 @@ mod tests {
         );
         let parent = r#""parentProxy":{"http":"http://p.com"}"#;
         check(&format!(r#"{closed},{parent}"#), "", &["network.parentProxy"], None);
+        check(&format!(r#""allowedDomains":["a.com"],{parent}"#), "", &[], None);
         check(
-            &format!(r#""allowedDomains":["a.com"],{parent}"#),
+            r#""allowedDomains":["a.com"],"socksProxyPort":1080"#,
             "",
-            &["network.parentProxy"],
-            Some("network.parentProxy is set"),
+            &["network.socksProxyPort"],
+            Some("network.socksProxyPort is set; use network.parentProxy with an HTTP proxy"),
         );
         let terminated = r#""allowedDomains":["a.com"],"tlsTerminate":"#;
         check(&format!("{terminated}{{}}"), "", &[], None);
         check(
             &format!(r#"{terminated}{{"maxTunnels":9,"extraCaCertPaths":["/ca.pem"]}}"#),
             "",
-            &["network.tlsTerminate.extraCaCertPaths", "network.tlsTerminate.maxTunnels"],
+            &["network.tlsTerminate.extraCaCertPaths"],
             Some("network.tlsTerminate.extraCaCertPaths is set"),
         );
         check(&format!(r#"{closed},"tlsTerminate":{{}}"#), "", &["network.tlsTerminate"], None);
@@ -245,7 +239,10 @@ mod tests {
     }
 
     /// Keys that the engine enforces.
-    const ENFORCED: [&str; 13] = [
+    const ENFORCED: [&str; 16] = [
+        "network.requireHostMatch",
+        "network.refuseOpaqueTunnels",
+        "network.stripResponseHeaders",
         "network.deniedDomains",
         "network.deniedDomainReasons",
         "network.deniedResolvedAddresses",

@@ -54,12 +54,35 @@ fn sandbox_has_the_network_of_its_settings_and_options() {
     assert_eq!(ran.stdout, "hello\nhello\n", "{}", ran.stderr);
     assert!(ran.stderr.contains("denied: connect no.test:80: deniedDomains has no.test: ask Ann"));
 
-    let parent =
-        settings.replace("\"allowed", "\"parentProxy\":{\"http\":\"http://p.x\"},\"allowed");
-    let file = cli.write("parent.json", &parent);
-    let refused = cli.run(&["sandbox", "-s", file.to_str().unwrap(), "--", "true"]);
-    assert_eq!(refused.code, 125);
-    assert!(refused.stderr.contains("network.parentProxy is set"), "{}", refused.stderr);
+    for (setting, problem) in [
+        (r#""httpProxyPort":8080"#, "network.httpProxyPort is set"),
+        (r#""parentProxy":{"https":"https://p.x"}"#, "network.parentProxy.https is no URL http:"),
+    ] {
+        let other = settings.replace("\"allowed", &format!("{setting},\"allowed"));
+        let file = cli.write("other.json", &other);
+        let refused = cli.run(&["sandbox", "-s", file.to_str().unwrap(), "--", "true"]);
+        assert_eq!(refused.code, 125);
+        assert!(refused.stderr.contains(problem), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn the_parent_proxy_of_the_settings_connects_a_sandbox() {
+    let (cli, proxy, origin) = (Cli::new(), Origin::start(), Origin::start());
+    let settings = format!(
+        r#"{{"network":{{"allowedDomains":["far.test","origin.test"],"deniedDomains":[],
+        "parentProxy":{{"http":"http://127.0.0.1:{}","noProxy":"near.test"}}}},
+        "filesystem":{{"denyRead":[],"allowWrite":[],"denyWrite":[]}}}}"#,
+        proxy.port
+    );
+    let file = cli.write("settings.json", &settings);
+    let resolve = resolve(&origin);
+    // The proxy answers to the whole URL, which is no file of it. A fixed address needs no proxy.
+    let get = "curl -s http://far.test/x; curl -sSf http://origin.test/";
+    let file = file.to_str().unwrap();
+    let ran = cli.run(&["sandbox", "-s", file, "--resolve", &resolve, "-c", get]).ok();
+    assert_eq!(ran.stdout, "absent\nhello\n");
+    assert_eq!(proxy.requests(), ["GET http://far.test/x HTTP/1.1"]);
 }
 
 #[test]
