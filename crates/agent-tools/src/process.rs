@@ -50,7 +50,7 @@ pub struct Spawn {
     pub terminal: Option<TerminalSize>,
     /// The end of the process, if it does not end itself; by default that of the call.
     pub lifetime: Lifetime,
-    /// The maximum duration; by default there is none.
+    /// The maximum duration; by default the process has no limit.
     pub timeout: Option<Duration>,
     /// The time for which processes may outlive the shell; by default that of the session (250 ms).
     /// Output that goes through this process extends it.
@@ -135,7 +135,7 @@ pub enum Lifetime {
     /// The process is killed when its [`Process`] is dropped. The session waits for it like for a
     /// call of `bash`, before it is released.
     Call,
-    /// The process goes on when its [`Process`] is dropped. It is killed when the session is closed,
-    /// released, drained or taken over.
+    /// The process goes on when its [`Process`] is dropped. It is killed when the session is
+    /// closed, released, drained or taken over.
     Session,
 }

@@ -46,7 +46,7 @@ impl Started {
 
 /// The ends of a process' pipes that its caller has.
 #[derive(Debug, Default)]
-pub(crate) struct Ends {
+pub(crate) struct CallerEnds {
     pub(super) stdin: Option<OwnedFd>,
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,
@@ -72,7 +72,7 @@ enum Ended {
 }
 
 impl Process {
-    pub(crate) fn new(started: Started, ends: Ends) -> Result<Self, ToolError> {
+    pub(crate) fn new(started: Started, ends: CallerEnds) -> Result<Self, ToolError> {
         let Started { id, orders, ended, terminal } = started;
         let failed = |source| ToolError::Write { path: "a pipe".to_owned(), source };
         let stdin = match &terminal {

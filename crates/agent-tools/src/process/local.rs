@@ -330,7 +330,7 @@ async fn take_care(
     }
 }
 
-/// Carries out the orders to a process until it has ended, and its output has been passed on.
+/// Applies the orders to a process until it has ended, and its output has been passed on.
 async fn supervise(running: Running) -> Ended {
     let Running { mut command, mut orders, lifetime, stop, activity, pumps, registration, .. } =
         running;

@@ -39,7 +39,7 @@ impl Tail {
     }
 }
 
-/// What happens to output on its way.
+/// The changes to output on its way.
 #[derive(Debug)]
 pub(super) struct Filter {
     pub(super) redaction: Option<RedactionStream>,

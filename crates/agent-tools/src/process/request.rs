@@ -11,7 +11,7 @@ use std::time::Duration;
 use sandbox_core::{CommandSpec, TerminalSize};
 use serde::{Deserialize, Serialize};
 
-use super::handle::Ends;
+use super::handle::CallerEnds;
 use super::{InputFrom, Lifetime, OutputTo, SPAWN, Spawn};
 use crate::session::LocalSession;
 use crate::tool_error::ToolError;
@@ -64,11 +64,11 @@ impl<'c> SpawnProcess<'c> {
         spawn: Spawn,
         linger: Duration,
         redact: bool,
-    ) -> Result<(Self, Streams, Ends), ToolError> {
+    ) -> Result<(Self, Streams, CallerEnds), ToolError> {
         let Spawn { command, cwd, env, stdin, stdout, stderr, terminal, lifetime, timeout, .. } =
             spawn;
         let failed = |source| ToolError::Write { path: "a pipe".to_owned(), source };
-        let mut ends = Ends::default();
+        let mut ends = CallerEnds::default();
         let in_terminal = terminal.is_some();
         let stdin = match stdin {
             _ if in_terminal => None,

@@ -106,8 +106,8 @@ impl LocalSession {
         }
     }
 
-    /// Proves the ownership while a call, a process or a wrapped command runs, so that it does not go on for
-    /// long after a takeover.
+    /// Proves the ownership while a call, a process or a wrapped command runs, so that it does not
+    /// go on for long after a takeover.
     async fn confirm_if_busy(&self) {
         let Some(mirror) = self.workspace.shared_mirror() else { return };
         if !self.is_at_work() {

@@ -19,7 +19,7 @@ use crate::session::Session;
 use crate::tool_error::ToolError;
 
 pub(crate) use background::Background;
-use background::{Seen, Until};
+use background::{ReadPart, Until};
 
 /// Time in which the first output of a process may arrive.
 const START_WAIT: Duration = Duration::from_millis(500);
@@ -141,7 +141,7 @@ struct ProcessOutput {
     process_id: String,
     /// The output since the last call.
     output: String,
-    /// The number of bytes before it that were dropped, because nobody had read them.
+    /// The number of bytes before it that were dropped, because no call had read them.
     #[serde(skip_serializing_if = "crate::output::is_zero")]
     omitted_bytes: usize,
     is_running: bool,
@@ -207,8 +207,8 @@ fn failed(tool: &'static str, problem: String) -> ToolError {
     ToolError::Failed { tool, problem }
 }
 
-fn finish(process_id: String, seen: Seen) -> Result<ToolResult, ToolError> {
-    let Seen { output, omitted_bytes, ended } = seen;
+fn finish(process_id: String, seen: ReadPart) -> Result<ToolResult, ToolError> {
+    let ReadPart { output, omitted_bytes, ended } = seen;
     let is_running = ended.is_none();
     let (ended, error) = match ended {
         Some(Ok(ended)) => (Some(ended), None),

@@ -58,9 +58,9 @@ pub(super) enum Until {
     End,
 }
 
-/// What a call has read of a process.
+/// The part of a process' output that a call gets, and the end of the process.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct ReadPart {
     pub(super) output: String,
     pub(super) omitted_bytes: usize,
     pub(super) ended: Option<Result<Box<BashOutput>, String>>,
@@ -149,7 +149,7 @@ impl Background {
         id: &str,
         until: Until,
         wait: Duration,
-    ) -> Result<Seen, ToolError> {
+    ) -> Result<ReadPart, ToolError> {
         let entry = self.entry(tool, id)?;
         let deadline = Instant::now() + wait;
         loop {
@@ -221,7 +221,7 @@ impl State {
     }
 
     /// Takes the next part of the output. An incomplete character stays for the next call.
-    fn take(&mut self) -> Seen {
+    fn take(&mut self) -> ReadPart {
         let part = self.output.len().min(MAX_PART);
         let is_last = part == self.output.len() && self.ended.is_some();
         let bytes: Vec<u8> = self.output.iter().take(part).copied().collect();
@@ -231,7 +231,7 @@ impl State {
         };
         self.output.drain(..end);
         let ended = self.ended.clone().filter(|_| self.output.is_empty());
-        Seen {
+        ReadPart {
             output: String::from_utf8_lossy(&bytes[..end]).into_owned(),
             omitted_bytes: std::mem::take(&mut self.omitted_bytes),
             ended,
