@@ -64,8 +64,8 @@ impl ParentProxy {
         Self::default()
     }
 
-    /// Sets the proxy for requests without TLS: `[http://][user:password@]host[:port]`, with port
-    /// 80 if there is none. It is also the proxy for all other connections, if they have no own.
+    /// Sets the proxy for requests without TLS: `[http://][user:password@]host[:port]`, and port
+    /// 80 by default. It is also the proxy for all other connections, unless they have their own.
     ///
     /// # Errors
     /// Returns [`GateError::ParentProxy`] for another text.
